@@ -1,0 +1,190 @@
+"""What a training or evaluation job is told (``job.json``) and what it hands back."""
+
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from shared.models.base import Timestamp
+
+MAX_SERIES_POINTS = 200
+
+
+class JobModel(BaseModel):
+    """A part of a job's papers: both sides are ours, so an unknown key is a mistake."""
+
+    model_config = ConfigDict(extra="forbid", protected_namespaces=(), ser_json_inf_nan="null")
+
+
+class MetricName(StrEnum):
+    """The metrics a model is measured by; all but ``log_loss`` are better when higher."""
+
+    ACCURACY = "accuracy"
+    F1 = "f1"
+    PRECISION = "precision"
+    RECALL = "recall"
+    ROC_AUC = "roc_auc"
+    LOG_LOSS = "log_loss"
+    KS = "ks"
+    GINI = "gini"
+
+
+class JobFile(JobModel):
+    """One object, pinned: the job refuses to read any other content under the key."""
+
+    bucket: str
+    key: str
+    etag: str
+    version_id: str | None = None
+    size_bytes: int = Field(ge=0)
+    format: Literal["csv", "parquet", "jsonl"] | None = None
+
+
+class JobAccess(JobModel):
+    """How the job reads a connector's bucket; with no role and no credentials its own role does.
+
+    ``credentials_parameter`` (SSM) or ``credentials_secret_arn`` (Secrets Manager) names a JSON object
+    ``{"access_key_id", "secret_access_key"}``: the secret itself never stands in ``job.json``.
+    """
+
+    region: str | None = None
+    endpoint_url: str | None = None
+    role_arn: str | None = None
+    external_id: str | None = None
+    credentials_parameter: str | None = None
+    credentials_secret_arn: str | None = None
+
+
+class JobSplit(JobModel):
+    """Which rows are held out from fitting: at random (stratified), the latest, or whole groups."""
+
+    kind: Literal["random", "time", "group"] = "random"
+    column: str | None = None
+    test_fraction: float = Field(default=0.2, gt=0, lt=1)
+
+    @model_validator(mode="after")
+    def _a_column_where_one_is_needed(self) -> "JobSplit":
+        if self.kind != "random" and not self.column:
+            raise ValueError(f"a {self.kind} split needs a column")
+        return self
+
+
+class JobDataset(JobModel):
+    """The files of one connector. An evaluation may leave ``target`` out: the checkpoint knows it."""
+
+    connector_id: str
+    files: list[JobFile] = Field(min_length=1, max_length=10_000)
+    access: JobAccess = Field(default_factory=JobAccess)
+    target: str | None = None
+    positive_label: str | None = None
+    split: JobSplit | None = None
+
+
+class JobProgress(JobModel):
+    """Where the job reports to, and which SSM parameter or secret holds the ``whsec_…`` signing key."""
+
+    webhook_url: str
+    secret_parameter: str | None = None
+    secret_arn: str | None = None
+
+    @model_validator(mode="after")
+    def _one_secret(self) -> "JobProgress":
+        if (self.secret_parameter is None) == (self.secret_arn is None):
+            raise ValueError("give one of secret_parameter and secret_arn")
+        return self
+
+
+class TrainingJob(JobModel):
+    """``job.json`` of a training."""
+
+    kind: Literal["training"] = "training"
+    training_id: str
+    space_id: str
+    architecture: str
+    configuration: dict[str, Any] = Field(default_factory=dict)
+    gpu_count: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, lt=2**31)
+    datasets: list[JobDataset] = Field(min_length=1)
+    metrics: list[MetricName] = Field(default_factory=lambda: list(MetricName))
+    progress: JobProgress | None = None
+
+    @model_validator(mode="after")
+    def _a_target(self) -> "TrainingJob":
+        if len(targets := {dataset.target for dataset in self.datasets if dataset.target}) != 1:
+            raise ValueError(f"the data sets of a training share one target column, not {sorted(targets)}")
+        return self
+
+    @property
+    def target(self) -> str:
+        """The column that is learned, the same in every data set."""
+        return next(dataset.target for dataset in self.datasets if dataset.target)
+
+
+class EvaluationJob(JobModel):
+    """``job.json`` of an evaluation; the checkpoint itself comes in the ``model`` channel."""
+
+    kind: Literal["evaluation"] = "evaluation"
+    evaluation_id: str
+    space_id: str
+    checkpoint_id: str
+    benchmark_id: str
+    gpu_count: int = Field(default=0, ge=0)
+    datasets: list[JobDataset] = Field(min_length=1)
+    metrics: list[MetricName] = Field(min_length=1)
+    progress: JobProgress | None = None
+
+
+class SeriesPoint(JobModel):
+    """One value of a metric at one boosting round (``step``)."""
+
+    name: str
+    value: float
+    step: int
+    at: Timestamp
+
+
+class CurvePoint(JobModel):
+    """The confusion rates when everything scored ``threshold`` or above is called positive."""
+
+    threshold: float | None = Field(description="null at the start of the curve, where nothing is called positive")
+    true_positive_rate: float
+    false_positive_rate: float
+
+
+class Measurement(JobModel):
+    """What a model was found to be worth on some rows."""
+
+    metrics: dict[MetricName, float | None]
+    reasons: dict[MetricName, str] = Field(default_factory=dict, description="why a metric is null")
+    rows: int
+    positives: int
+    curve: list[CurvePoint] = Field(
+        default_factory=list, max_length=MAX_SERIES_POINTS, description="ROC points; KS is the largest gap on it"
+    )
+
+
+class EvaluationResult(JobModel):
+    """``result.json`` of an evaluation, in the job's model artifact."""
+
+    measurement: Measurement
+    excluded_training_rows: int = Field(
+        description="rows of the benchmark left out because the model was fitted on them"
+    )
+    dropped_rows: int = Field(description="rows without a usable target")
+    duration_seconds: float
+
+
+class CheckpointMetadata(JobModel):
+    """The parts of ``checkpoint.json`` that concern the outside; the rest is the scorer's own."""
+
+    model_config = ConfigDict(extra="ignore", protected_namespaces=())
+
+    format_version: int
+    architecture: str
+    target: str
+    positive_label: str
+    negative_label: str
+    threshold: float
+    measurement: Measurement
+    series: Annotated[list[SeriesPoint], Field(max_length=MAX_SERIES_POINTS * 4)]
+    notes: list[str] = Field(default_factory=list, description="what the user should know about the data and the fit")
