@@ -1,0 +1,45 @@
+"""Rules of data models."""
+
+from shared.aws.clock import Clock, new_id, utc_now
+from shared.errors import ConflictError
+from shared.models.base import Deleted, Page
+from shared.models.data_model import DataModel, DataModelCreate, DataModelUpdate
+from shared.store.members import Scope
+from shared.store.repository import ConditionNotMetError, Idempotency, Repository
+from shared.store.table import Table
+from shared.store.uses import UNUSED
+
+
+class DataModelService:
+    def __init__(self, table: Table, clock: Clock = utc_now) -> None:
+        self._data_models = Repository(table, DataModel, kind="data_model", clock=clock)
+        self._clock = clock
+
+    def create(self, scope: Scope, request: DataModelCreate, idempotency: Idempotency | None) -> DataModel:
+        now = self._clock()
+        data_model = DataModel(id=new_id(), created_at=now, updated_at=now, **request.model_dump())
+        return self._data_models.create(scope.space_id, data_model, idempotency=idempotency)
+
+    def list_after(self, scope: Scope, after: str, limit: int) -> Page[DataModel]:
+        return self._data_models.list_after(scope.space_id, after, limit)
+
+    def get(self, scope: Scope, data_model_id: str) -> DataModel:
+        return self._data_models.get(scope.space_id, data_model_id)
+
+    def update(
+        self, scope: Scope, data_model_id: str, request: DataModelUpdate, expected_version: int | None
+    ) -> DataModel:
+        return self._data_models.update(
+            scope.space_id, data_model_id, request.changes(), expected_version=expected_version
+        )
+
+    def delete(self, scope: Scope, data_model_id: str, expected_version: int | None) -> Deleted:
+        """Raises ConflictError while a training that has not ended uses it."""
+        try:
+            return self._data_models.delete(
+                scope.space_id, data_model_id, expected_version=expected_version, only_if=UNUSED
+            )
+        except ConditionNotMetError:
+            raise ConflictError(
+                "A training that has not ended uses this data model. Wait for it, or delete the training first."
+            ) from None

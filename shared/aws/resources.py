@@ -1,0 +1,84 @@
+"""The clients of one process, made when first needed and kept for as long as the function is warm."""
+
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from shared.aws.clock import Clock, utc_now
+from shared.settings import Settings
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_sagemaker import SageMakerClient
+    from mypy_boto3_secretsmanager import SecretsManagerClient
+    from mypy_boto3_ssm import SSMClient
+    from mypy_boto3_stepfunctions import SFNClient
+    from mypy_boto3_sts import STSClient
+
+    from shared.http.tokens import TokenVerifier
+    from shared.store.table import Table
+
+
+class Resources:
+    """Settings, clock and AWS clients, handed to services by their constructors."""
+
+    def __init__(self, settings: Settings | None = None, clock: Clock = utc_now) -> None:
+        self._settings = settings
+        self.clock = clock
+
+    @cached_property
+    def settings(self) -> Settings:
+        return self._settings or Settings.from_environment()
+
+    @cached_property
+    def table(self) -> "Table":
+        import boto3
+
+        from shared.store.table import Table
+
+        client: DynamoDBClient = boto3.client("dynamodb")
+        return Table(client, self.settings.table_name)
+
+    @cached_property
+    def token_verifier(self) -> "TokenVerifier":
+        from shared.http.tokens import TokenVerifier
+
+        return TokenVerifier(self.settings.oidc_issuer, self.settings.oidc_audience, self.settings.oidc_jwks_url)
+
+    @cached_property
+    def s3(self) -> "S3Client":
+        import boto3
+        from botocore.config import Config
+
+        # Presigned POSTs and virtual-host addresses need the region's own endpoint and signature version 4.
+        return boto3.client("s3", config=Config(signature_version="s3v4"))
+
+    @cached_property
+    def step_functions(self) -> "SFNClient":
+        import boto3
+
+        return boto3.client("stepfunctions")
+
+    @cached_property
+    def sagemaker(self) -> "SageMakerClient":
+        import boto3
+
+        return boto3.client("sagemaker")
+
+    @cached_property
+    def ssm(self) -> "SSMClient":
+        import boto3
+
+        return boto3.client("ssm")
+
+    @cached_property
+    def secrets_manager(self) -> "SecretsManagerClient":
+        import boto3
+
+        return boto3.client("secretsmanager")
+
+    @cached_property
+    def sts(self) -> "STSClient":
+        import boto3
+
+        return boto3.client("sts")

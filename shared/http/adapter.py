@@ -1,0 +1,24 @@
+"""Between API Gateway's events and the app."""
+
+from collections.abc import Callable
+from typing import Any
+
+from aws_lambda_powertools import Tracer
+from fastapi import FastAPI
+from mangum import Mangum
+
+from shared.observability import logger
+
+
+def lambda_handler(app: FastAPI) -> Callable[[dict[str, Any], Any], dict[str, Any]]:
+    """The Lambda handler of an app, logged and traced."""
+    serve = Mangum(app, lifespan="off")
+    tracer = Tracer()
+
+    # Powertools wraps functions only, and Mangum's object is none.
+    @logger.inject_lambda_context
+    @tracer.capture_lambda_handler(capture_response=False)
+    def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
+        return serve(event, context)
+
+    return handler

@@ -1,0 +1,46 @@
+"""One factory for the Lambda app of a group and for the whole API."""
+
+from typing import Any
+
+from fastapi import APIRouter, FastAPI
+from fastapi.routing import APIRoute
+
+from shared.aws.resources import Resources
+from shared.http.errors import install_error_handlers
+from shared.http.middleware import RequestMiddleware
+
+
+def _operation_id(route: APIRoute) -> str:
+    method = sorted(route.methods)[0].lower()
+    return route.name if method != "patch" else f"{route.name}_partially"
+
+
+def create_app(*routers: APIRouter, resources: Resources | None = None) -> FastAPI:
+    """The app that serves ``routers``; nothing is read or connected before the first request."""
+    app = FastAPI(
+        title="Inference API",
+        version="1.0",
+        description="This is the API documentation for the Inference backend.",
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        redirect_slashes=False,
+        generate_unique_id_function=_operation_id,
+    )
+    app.state.resources = resources or Resources()
+    install_error_handlers(app)
+    app.add_middleware(RequestMiddleware)
+    for router in routers:
+        app.include_router(router)
+    return app
+
+
+def describe(app: FastAPI) -> dict[str, Any]:
+    """The OpenAPI document; validation errors are our 400, so FastAPI's own 422 is left out."""
+    document = app.openapi()
+    for path in document["paths"].values():
+        for operation in path.values():
+            operation["responses"].pop("422", None)
+    for name in ("HTTPValidationError", "ValidationError"):
+        document.get("components", {}).get("schemas", {}).pop(name, None)
+    return document

@@ -1,0 +1,119 @@
+"""Every error becomes the same JSON: ``error``, ``code``, ``details`` and ``request_id``."""
+
+from typing import Any
+
+from botocore.exceptions import ClientError, HTTPClientError
+from botocore.exceptions import ConnectionError as AwsConnectionError
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from shared.errors import (
+    ApiError,
+    Detail,
+    MethodNotAllowedError,
+    NotFoundError,
+    UnavailableError,
+    ValidationFailedError,
+)
+from shared.models.base import Model
+from shared.observability import logger
+
+THROTTLED = {"ProvisionedThroughputExceededException", "RequestLimitExceeded", "ThrottlingException", "SlowDown"}
+
+
+class ErrorDetail(Model):
+    field: str
+    message: str
+
+
+class ErrorAnswer(Model):
+    """What every 4xx and 5xx answers."""
+
+    error: str
+    code: str
+    details: list[ErrorDetail]
+    request_id: str
+
+
+def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The ``responses=`` of a route that can fail with these statuses."""
+    return {status: {"model": ErrorAnswer, "description": _DESCRIPTIONS[status]} for status in sorted(statuses)}
+
+
+_DESCRIPTIONS = {
+    400: "The request is wrong; `details` says where.",
+    401: "The bearer token is missing, expired or not valid.",
+    403: "The caller lacks the permission named in `error`.",
+    404: "There is no such thing in the space.",
+    409: "The state of things does not allow this.",
+    412: "`If-Match` is not the current ETag.",
+    413: "The request is too large.",
+    429: "Too many requests; `Retry-After` says when to try again.",
+    502: "A system that the space points at refused or broke.",
+    503: "A system that is needed can't be reached just now.",
+}
+
+
+def answer(error: ApiError, request_id: str) -> JSONResponse:
+    body = ErrorAnswer(
+        error=error.message,
+        code=error.code,
+        details=[ErrorDetail(field=detail.field, message=detail.message) for detail in error.details],
+        request_id=request_id,
+    )
+    return JSONResponse(body.model_dump(), status_code=error.status, headers=error.headers)
+
+
+def _from_validation(error: RequestValidationError) -> ApiError:
+    details = []
+    for problem in error.errors():
+        path = ".".join(str(part) for part in problem["loc"])
+        if problem["type"] == "json_invalid":
+            path, message = "body", f"is not valid JSON: {problem['ctx']['error']}"
+        else:
+            message = str(problem["msg"]).removeprefix("Value error, ")
+        details.append(Detail(path, message))
+    first = details[0]
+    more = f" (and {len(details) - 1} more)" if len(details) > 1 else ""
+    return ValidationFailedError(f"{first.field}: {first.message}{more}", details[:100])
+
+
+def _from_http(error: HTTPException) -> ApiError:
+    if error.status_code == NotFoundError.status:
+        return NotFoundError("There is no such address. /openapi.json lists them all.")
+    if error.status_code == MethodNotAllowedError.status:
+        allowed = (error.headers or {}).get("allow", (error.headers or {}).get("Allow", ""))
+        return MethodNotAllowedError(
+            f"This address does not take this method; it takes {allowed}.", headers=dict(error.headers or {})
+        )
+    return ValidationFailedError(f"body: {error.detail}", [Detail("body", str(error.detail))])
+
+
+def _from_aws(error: ClientError) -> ApiError:
+    if error.response["Error"]["Code"] in THROTTLED:
+        return UnavailableError("The service is busy. Try again in a moment.", headers={"Retry-After": "2"})
+    return unexpected(error)
+
+
+def unexpected(error: Exception) -> ApiError:
+    """A defect of ours: the log has the stack trace, the client the request id."""
+    logger.error("unhandled error", exc_info=(type(error), error, error.__traceback__))
+    return ApiError("Something failed on our side. Try again; if it stays, tell support the request_id.")
+
+
+def install_error_handlers(app: FastAPI) -> None:
+    def handle(kind: type[Exception], translate: Any) -> None:
+        async def handler(request: Request, error: Exception) -> JSONResponse:
+            return answer(translate(error), request.state.request_id)
+
+        app.add_exception_handler(kind, handler)
+
+    handle(ApiError, lambda error: error)
+    handle(RequestValidationError, _from_validation)
+    handle(HTTPException, _from_http)
+    handle(ClientError, _from_aws)
+    unreachable = UnavailableError("A system we need can't be reached just now. Try again in a moment.")
+    handle(AwsConnectionError, lambda _: unreachable)
+    handle(HTTPClientError, lambda _: unreachable)

@@ -1,0 +1,77 @@
+"""What happens to every request: an id, a size limit, one log line, and no error without our shape."""
+
+import re
+import time
+from uuid import uuid4
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from shared.errors import PayloadTooLargeError
+from shared.http.errors import answer, unexpected
+from shared.observability import logger
+
+# Lambda takes events of 6 MB, in which a body may be base64.
+BODY_LIMIT = 6 * 1024 * 1024
+_REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
+
+
+class RequestMiddleware:
+    """Innermost of Starlette's own error handling, outermost of ours."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        given = headers.get("x-request-id", "")
+        request_id = given if _REQUEST_ID.fullmatch(given) else str(uuid4())
+        state = scope.setdefault("state", {})
+        state["request_id"] = request_id
+        started = time.perf_counter()
+        status = 0
+        received = 0
+
+        async def receive_bounded() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > BODY_LIMIT:
+                raise too_large
+            return message
+
+        async def send_tagged(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                MutableHeaders(scope=message)["X-Request-Id"] = request_id
+            await send(message)
+
+        too_large = PayloadTooLargeError(
+            f"The request is larger than {BODY_LIMIT // 1024**2} MB. Send less at once, or upload files to a connector."
+        )
+        with logger.append_context_keys(request_id=request_id):
+            try:
+                if int(headers.get("content-length") or 0) > BODY_LIMIT:
+                    raise too_large
+                await self._app(scope, receive_bounded, send_tagged)
+            except Exception as error:
+                if status:  # the answer is on its way: all that is left is to break it off
+                    raise
+                failure = error if error is too_large else unexpected(error)
+                await answer(failure, request_id)(scope, receive, send_tagged)
+            finally:
+                logger.info(
+                    "request",
+                    extra={
+                        "method": scope["method"],
+                        "path": scope["path"],
+                        "status": status,
+                        "duration_ms": round((time.perf_counter() - started) * 1000, 2),
+                        "space_id": state.get("space_id"),
+                        "user_id": state.get("user_id"),
+                    },
+                )

@@ -1,0 +1,97 @@
+"""What many routes take: pages, retry keys, entity tags."""
+
+import hashlib
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any, TypeVar
+
+from fastapi import Depends, Header, Query, Request, Response
+
+from shared.errors import PreconditionFailedError, ValidationFailedError
+from shared.http.routers import CurrentPrincipal
+from shared.models.base import Entity
+from shared.store.repository import Idempotency
+
+E = TypeVar("E", bound=Entity)
+
+After = Annotated[str, Query(description="The id of the last row of the page before; empty for the first page.")]
+Limit = Annotated[int, Query(ge=1, le=100, description="Rows a page.")]
+
+_SPELLINGS = ("page_size", "pageSize")
+_ENTITY_TAG = re.compile(r'(?:W/)?"(\d{1,15})"')
+
+
+@dataclass(frozen=True)
+class PageNumber:
+    """Page ``number`` (from 1) of lists of ``size`` rows."""
+
+    number: int
+    size: int
+
+
+def page_number(documented: str, default: int = 10) -> Any:
+    """A dependency that reads ``page`` and the page size, under the documented spelling or the other one."""
+    other = next(spelling for spelling in _SPELLINGS if spelling != documented)
+
+    def read(
+        request: Request,
+        size: Annotated[int, Query(alias=documented, ge=1, le=1000, description="Rows a page.")] = default,
+        page: Annotated[int, Query(ge=1, le=10**9, description="Page number, from 1.")] = 1,
+    ) -> PageNumber:
+        given = request.query_params.get(other)
+        if given is None:
+            return PageNumber(page, size)
+        if not given.isascii() or not given.isdigit() or not 1 <= int(given[:10]) <= 1000:
+            raise ValidationFailedError.of(f"query.{other}", "must be a whole number from 1 to 1000")
+        if documented in request.query_params and int(given) != size:
+            raise ValidationFailedError.of(f"query.{other}", f"contradicts {documented}: send one of them")
+        return PageNumber(page, int(given))
+
+    return Depends(read)
+
+
+async def _idempotency(
+    request: Request,
+    principal: CurrentPrincipal,
+    idempotency_key: Annotated[
+        str | None,
+        Header(min_length=1, max_length=255, description="Makes a retry safe: the same key and body answer the same."),
+    ] = None,
+) -> Idempotency | None:
+    if idempotency_key is None:
+        return None
+    digest = hashlib.sha256(f"{request.method} {request.url.path}\n".encode() + await request.body()).hexdigest()
+    return Idempotency(idempotency_key, principal.user_id, digest)
+
+
+def _expected_version(
+    if_match: Annotated[str | None, Header(description="The ETag you read: 412 when it is no longer current.")] = None,
+) -> int | None:
+    if if_match is None or if_match.strip() == "*":
+        return None
+    tag = _ENTITY_TAG.fullmatch(if_match.strip())
+    if tag is None:
+        raise PreconditionFailedError('If-Match must be an ETag as we answer it, such as "3".')
+    return int(tag[1])
+
+
+IdempotencyKey = Annotated[Idempotency | None, Depends(_idempotency)]
+ExpectedVersion = Annotated[int | None, Depends(_expected_version)]
+
+
+def tagged(response: Response, entity: E) -> E:
+    """The entity, with its version in the answer's ETag."""
+    response.headers["ETag"] = f'"{entity.version}"'
+    return entity
+
+
+def split_commas(name: str) -> Callable[[Request], list[str]]:
+    """A dependency that reads an array from repeated or comma-joined query values."""
+
+    def read(request: Request) -> list[str]:
+        return [
+            part.strip() for value in request.query_params.getlist(name) for part in value.split(",") if part.strip()
+        ]
+
+    return read

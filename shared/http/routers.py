@@ -1,0 +1,143 @@
+"""Routers by who may call them: a route can't forget the check, because its router makes it.
+
+``space_router``: a signed-in member of the selected space. ``account_router``: anyone signed in.
+``public_router``: anyone.
+"""
+
+from collections.abc import Callable, Coroutine
+from typing import Annotated, Any, ClassVar
+
+from fastapi import APIRouter, Depends, Header, Request, Response, Security
+from fastapi.routing import APIRoute
+from fastapi.security import HTTPBearer
+from starlette.concurrency import run_in_threadpool
+
+from shared.aws.resources import Resources
+from shared.errors import PermissionDeniedError, UnauthenticatedError
+from shared.http.errors import errors
+from shared.http.tokens import Principal
+from shared.models.space import UserPermission
+from shared.store.members import Members, Scope
+
+Endpoint = Callable[..., Any]
+RouteHandler = Callable[[Request], Coroutine[Any, Any, Response]]
+
+
+def resources_of(request: Request) -> Resources:
+    resources: Resources = request.app.state.resources
+    return resources
+
+
+def _authenticate(request: Request) -> None:
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not token.strip():
+        raise UnauthenticatedError(
+            "Send a bearer token: Authorization: Bearer <token>.", headers={"WWW-Authenticate": "Bearer"}
+        )
+    request.state.principal = resources_of(request).token_verifier.verify(token.strip())
+    request.state.user_id = request.state.principal.user_id
+
+
+def _select_space(request: Request) -> None:
+    _authenticate(request)
+    principal: Principal = request.state.principal
+    members = Members(resources_of(request).table)
+    request.state.scope = members.select(principal.user_id, request.headers.get("x-space-id") or principal.space_id)
+    request.state.space_id = request.state.scope.space_id
+
+
+class _CheckedRoute(APIRoute):
+    """Runs its check before the body is even read."""
+
+    check: ClassVar[Callable[[Request], None]]
+
+    def get_route_handler(self) -> RouteHandler:
+        handle = super().get_route_handler()
+        check = type(self).check
+
+        async def checked(request: Request) -> Response:
+            await run_in_threadpool(check, request)
+            return await handle(request)
+
+        return checked
+
+
+class AccountRoute(_CheckedRoute):
+    check = staticmethod(_authenticate)
+
+
+class SpaceRoute(_CheckedRoute):
+    check = staticmethod(_select_space)
+
+
+def _principal(request: Request) -> Principal:
+    principal: Principal = request.state.principal
+    return principal
+
+
+def _scope(request: Request) -> Scope:
+    scope: Scope = request.state.scope
+    return scope
+
+
+CurrentPrincipal = Annotated[Principal, Depends(_principal)]
+CurrentScope = Annotated[Scope, Depends(_scope)]
+CurrentResources = Annotated[Resources, Depends(resources_of)]
+
+
+def permission(needed: str) -> Any:
+    """A route dependency: only members with the permission, and owners, get through."""
+    wanted = UserPermission(needed)
+
+    def check(scope: CurrentScope) -> None:
+        if not scope.allows(wanted):
+            raise PermissionDeniedError(f"You need the permission {wanted.value} in this space. Ask its owner for it.")
+
+    return Depends(check)
+
+
+def _document_space(
+    x_space_id: Annotated[
+        str | None, Header(description="The space to work in; implied when you have just one.")
+    ] = None,
+) -> None:
+    """Only documents the header: the check has read it already."""
+
+
+class GroupRouter(APIRouter):
+    def update(self, path: str, **options: Any) -> Callable[[Endpoint], Endpoint]:
+        """PUT and PATCH: the same partial update under both names."""
+
+        def register(endpoint: Endpoint) -> Endpoint:
+            self.put(path, **options)(endpoint)
+            self.patch(path, **options)(endpoint)
+            return endpoint
+
+        return register
+
+
+def space_router(group: str, *, prefix: str | None = None) -> GroupRouter:
+    """Routes of a group whose entities belong to a space."""
+    return GroupRouter(
+        prefix=f"/{group}" if prefix is None else prefix,
+        tags=[group],
+        route_class=SpaceRoute,
+        dependencies=[Security(HTTPBearer(auto_error=False)), Depends(_document_space)],
+        responses=errors(400, 401, 404),
+    )
+
+
+def account_router(group: str, *, prefix: str | None = None) -> GroupRouter:
+    """Routes for anyone signed in, whatever the space."""
+    return GroupRouter(
+        prefix=f"/{group}" if prefix is None else prefix,
+        tags=[group],
+        route_class=AccountRoute,
+        dependencies=[Security(HTTPBearer(auto_error=False))],
+        responses=errors(400, 401),
+    )
+
+
+def public_router(group: str, *, prefix: str | None = None) -> GroupRouter:
+    """Routes without a token; each of them says why it needs none."""
+    return GroupRouter(prefix=f"/{group}" if prefix is None else prefix, tags=[group])

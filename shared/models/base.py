@@ -1,0 +1,95 @@
+"""What every entity, request and answer is made of."""
+
+from datetime import UTC, datetime
+from typing import Annotated, Any, Generic, TypeVar
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    StringConstraints,
+    WithJsonSchema,
+)
+
+T = TypeVar("T")
+
+
+def parse_timestamp(value: Any) -> Any:
+    """RFC 3339 text to an aware UTC datetime; a bare date is midnight UTC.
+
+    A ``+`` that arrived as a space (an unescaped query value) is read as the offset's sign.
+    """
+    if isinstance(value, str):
+        text = value.strip()
+        if len(text) > len("2026-01-01T00:00:00") and text[-6] == " ":
+            text = f"{text[:-6]}+{text[-5:]}"
+        try:
+            value = datetime.fromisoformat(text)
+        except ValueError:
+            raise ValueError("is not an RFC 3339 time such as 2026-01-31T09:30:00Z") from None
+    if not isinstance(value, datetime):
+        raise ValueError("is not an RFC 3339 time such as 2026-01-31T09:30:00Z")
+    try:
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("is outside the years 1 to 9999 in UTC") from None
+
+
+def format_timestamp(value: datetime) -> str:
+    """RFC 3339 in UTC with microseconds and a ``Z``: as text it sorts as in time."""
+    return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ").rjust(27, "0")
+
+
+Timestamp = Annotated[
+    datetime,
+    BeforeValidator(parse_timestamp),
+    PlainSerializer(format_timestamp, return_type=str),
+    WithJsonSchema({"type": "string", "format": "date-time"}),
+]
+Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
+Description = Annotated[str, StringConstraints(max_length=10_000)]
+Identifier = Annotated[str, StringConstraints(min_length=1, max_length=200)]
+
+
+class Model(BaseModel):
+    """Anything that crosses the API; unknown request fields are ignored."""
+
+    model_config = ConfigDict(extra="ignore", ser_json_inf_nan="null", protected_namespaces=())
+
+
+# The default of a required field in a partial update: absent keeps the value, ``null`` fails the field's own type.
+KEEP: Any = Field(default_factory=lambda: None)
+
+
+class PartialUpdate(Model):
+    """A partial update: an absent field keeps its value, ``null`` clears an optional one.
+
+    Fields that can't be cleared are declared without ``None`` and with the default ``KEEP``.
+    """
+
+    def changes(self) -> dict[str, Any]:
+        """The fields the client sent, with their new values."""
+        return {name: getattr(self, name) for name in self.model_fields_set}
+
+
+class Entity(Model):
+    """A stored thing of a space."""
+
+    id: str
+    created_at: Timestamp
+    updated_at: Timestamp
+    version: int = Field(default=1, exclude=True, repr=False)
+
+
+class Deleted(Model):
+    id: str
+
+
+class Page(Model, Generic[T]):
+    """One page of a list: ``count`` is the number of all matching items, not of this page's."""
+
+    count: int
+    data: list[T]
+    has_more: bool

@@ -1,0 +1,18 @@
+"""Data models: the named subject that trainings learn."""
+
+from shared.models.base import KEEP, Description, Entity, Model, Name, PartialUpdate
+
+
+class DataModelCreate(Model):
+    description: Description | None = None
+    name: Name
+
+
+class DataModelUpdate(PartialUpdate):
+    description: Description | None = None
+    name: Name = KEEP
+
+
+class DataModel(Entity):
+    description: str | None = None
+    name: str

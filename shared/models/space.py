@@ -1,0 +1,47 @@
+"""Spaces (tenants) and who belongs to them."""
+
+from enum import StrEnum
+
+from shared.models.base import KEEP, Description, Entity, Model, Name, PartialUpdate
+
+
+class UserPermission(StrEnum):
+    BENCHMARKS_CREATE = "benchmarks:create"
+    BENCHMARKS_GET = "benchmarks:get"
+    BENCHMARKS_LIST = "benchmarks:list"
+    EVALUATIONS_CREATE = "evaluations:create"
+    LEADERBOARDS_LIST = "leaderboards:list"
+    TRAININGS_CREATE = "trainings:create"
+    TRAININGS_DELETE = "trainings:delete"
+    TRAININGS_GET = "trainings:get"
+    TRAININGS_LIST = "trainings:list"
+    TRAININGS_UPDATE = "trainings:update"
+    DATA_MODELS_CREATE = "data-models:create"
+    DATA_MODELS_DELETE = "data-models:delete"
+    DATA_MODELS_GET = "data-models:get"
+    DATA_MODELS_LIST = "data-models:list"
+    DATA_MODELS_UPDATE = "data-models:update"
+
+
+class SpaceCreate(Model):
+    description: Description
+    name: Name
+
+
+class SpaceUpdate(PartialUpdate):
+    description: Description = KEEP
+    name: Name = KEEP
+
+
+class Space(Entity):
+    created_by: str
+    description: str
+    name: str
+    updated_by: str
+
+
+class Membership(Entity):
+    """What one user may do in one space; its id is the space's."""
+
+    is_owner: bool = False
+    permissions: list[UserPermission] = []

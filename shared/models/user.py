@@ -1,0 +1,47 @@
+"""The people who call the API."""
+
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import StringConstraints
+
+from shared.models.base import KEEP, Entity, Model, PartialUpdate
+
+PersonName = Annotated[str, StringConstraints(strip_whitespace=True, max_length=200)]
+
+
+class UserRole(StrEnum):
+    """How the user interface presents itself; it grants nothing."""
+
+    DESIGNER = "designer"
+    DEVELOPER = "developer"
+
+
+class UserUpdate(PartialUpdate):
+    first_name: PersonName = KEEP
+    last_name: PersonName = KEEP
+    role: UserRole = KEEP
+
+
+class User(Entity):
+    email: str
+    external_id: str
+    first_name: str
+    last_name: str
+    role: UserRole = UserRole.DEVELOPER
+
+
+class SpaceMembership(Model):
+    """A space of the user, and what the user may do in it."""
+
+    id: str
+    name: str
+    is_owner: bool
+    permissions: list[str]
+
+
+class Me(User):
+    """The user, with the permissions in the selected space (in the only one, when there is one)."""
+
+    permissions: list[str]
+    spaces: list[SpaceMembership]

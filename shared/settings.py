@@ -1,0 +1,47 @@
+"""Typed settings, read from the environment once, at the first request and never at import."""
+
+import os
+from collections.abc import Mapping
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Settings(BaseModel):
+    """What a function learns from its environment: each field is the variable of the same name in upper case."""
+
+    model_config = ConfigDict(frozen=True)
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Self:
+        """Read and check the environment; an empty variable counts as absent.
+
+        Raises pydantic's ValidationError naming each missing or wrong variable.
+        """
+        given = {name: environment.get(name.upper()) for name in cls.model_fields}
+        return cls.model_validate({name: value for name, value in given.items() if value})
+
+    stage: str = "local"
+    table_name: str
+    bucket_name: str
+    # Any OpenID Connect issuer; its keys come from jwks_url, or else from its discovery document.
+    oidc_issuer: str
+    oidc_audience: str
+    oidc_jwks_url: str | None = None
+    parameter_prefix: str = "/inference/local"
+    training_state_machine_arn: str | None = None
+    evaluation_state_machine_arn: str | None = None
+    scan_state_machine_arn: str | None = None
+    webhook_secret_arn: str | None = None
+    webhook_url: str | None = None
+    job_source_uri: str | None = None
+    training_image_cpu: str | None = None
+    training_image_gpu: str | None = None
+    # Comma lists, in the order of preference: the next one is tried when AWS has no capacity.
+    cpu_instance_types: str = "ml.m5.2xlarge,ml.m5.4xlarge"
+    gpu_instance_types: str = "ml.g5.2xlarge,ml.g4dn.2xlarge"
+    max_gpu_count: int = 8
+    spot_training: bool = False
+    # Lets connectors and clusters live on this machine; only ever true in the local stage.
+    allow_loopback: bool = False
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
