@@ -1,0 +1,112 @@
+"""The eight metrics of a binary classifier, with numpy alone.
+
+Labels and probabilities are 1-d and equally long: labels 0 or 1, probabilities in [0, 1].
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from shared.models.job import MAX_SERIES_POINTS, CurvePoint, Measurement, MetricName
+
+Array = npt.NDArray[np.float64]
+# A probability of exactly 0 or 1 that is wrong would cost infinitely much.
+SMALLEST_PROBABILITY = float(np.finfo(np.float64).eps)
+
+
+@dataclass(frozen=True)
+class Curve:
+    """The ROC curve: rates when every score of ``thresholds[i]`` and above is called positive; starts at (0, 0)."""
+
+    thresholds: Array
+    true_positive_rates: Array
+    false_positive_rates: Array
+
+    @property
+    def area(self) -> float:
+        """Trapezoids: a tie between a positive and a negative counts one half."""
+        return float(np.trapezoid(self.true_positive_rates, self.false_positive_rates))
+
+    @property
+    def largest_gap(self) -> float:
+        """Kolmogorov-Smirnov: max |TPR - FPR|."""
+        return float(np.max(np.abs(self.true_positive_rates - self.false_positive_rates)))
+
+    def points(self, limit: int = MAX_SERIES_POINTS) -> list[CurvePoint]:
+        """At most ``limit`` points, evenly taken along the curve, its ends and its largest gap among them."""
+        count = len(self.thresholds)
+        gap = int(np.argmax(np.abs(self.true_positive_rates - self.false_positive_rates)))
+        kept = sorted({*np.linspace(0, count - 1, min(count, limit - 1)).astype(int).tolist(), gap})
+        return [
+            CurvePoint(
+                threshold=float(self.thresholds[index]) if index else None,
+                true_positive_rate=float(self.true_positive_rates[index]),
+                false_positive_rate=float(self.false_positive_rates[index]),
+            )
+            for index in kept
+        ]
+
+
+def roc_curve(labels: Array, probabilities: Array) -> Curve:
+    """One point a distinct probability, highest first. Both classes must occur."""
+    order = np.argsort(-probabilities, kind="stable")
+    ranked, scores = labels[order], probabilities[order]
+    last_of_each_score = np.append(np.nonzero(np.diff(scores))[0], len(scores) - 1)
+    true_positives = np.cumsum(ranked)[last_of_each_score]
+    false_positives = last_of_each_score + 1 - true_positives
+    return Curve(
+        thresholds=np.append(np.inf, scores[last_of_each_score]),
+        true_positive_rates=np.append(0.0, true_positives / true_positives[-1]),
+        false_positive_rates=np.append(0.0, false_positives / false_positives[-1]),
+    )
+
+
+def log_loss(labels: Array, probabilities: Array) -> float:
+    """Mean negative log likelihood, natural logarithm, probabilities kept off 0 and 1 by machine epsilon."""
+    safe = np.clip(probabilities, SMALLEST_PROBABILITY, 1 - SMALLEST_PROBABILITY)
+    return float(-np.mean(np.where(labels == 1, np.log(safe), np.log1p(-safe))))
+
+
+def measure(labels: npt.ArrayLike, probabilities: npt.ArrayLike, threshold: float = 0.5) -> Measurement:
+    """All eight metrics; a probability of ``threshold`` or more is called positive.
+
+    Precision, recall and F1 with nothing called positive or nothing positive are 0, as in scikit-learn.
+    With one class only, ROC AUC, KS and Gini have no value: they are null, with the reason.
+
+    Raises:
+        ValueError: the arrays are empty, differ in length, or hold anything but 0/1 and numbers in [0, 1].
+    """
+    truth, scores = np.asarray(labels, dtype=np.float64), np.asarray(probabilities, dtype=np.float64)
+    if truth.ndim != 1 or truth.shape != scores.shape or not len(truth):
+        raise ValueError(f"labels {truth.shape} and probabilities {scores.shape} must be equally long and not empty")
+    if not np.isin(truth, (0.0, 1.0)).all():
+        raise ValueError("labels must be 0 or 1")
+    if not ((scores >= 0) & (scores <= 1)).all():
+        raise ValueError("probabilities must be numbers between 0 and 1")
+    called = scores >= threshold
+    positives, hits = int(truth.sum()), int(truth[called].sum())
+    calls = int(called.sum())
+    metrics: dict[MetricName, float | None] = {
+        MetricName.ACCURACY: float(np.mean(called == (truth == 1))),
+        MetricName.PRECISION: hits / calls if calls else 0.0,
+        MetricName.RECALL: hits / positives if positives else 0.0,
+        MetricName.F1: 2 * hits / (calls + positives) if calls + positives else 0.0,
+        MetricName.LOG_LOSS: log_loss(truth, scores),
+    }
+    measurement = Measurement(metrics=metrics, rows=len(truth), positives=positives)
+    ranking = (MetricName.ROC_AUC, MetricName.KS, MetricName.GINI)
+    if positives in (0, len(truth)):
+        only = "positive" if positives else "negative"
+        reason = f"all {len(truth)} rows are {only}: ranking metrics need both classes"
+        measurement.metrics |= dict.fromkeys(ranking)
+        measurement.reasons |= dict.fromkeys(ranking, reason)
+    else:
+        curve = roc_curve(truth, scores)
+        measurement.metrics |= {
+            MetricName.ROC_AUC: curve.area,
+            MetricName.KS: curve.largest_gap,
+            MetricName.GINI: 2 * curve.area - 1,
+        }
+        measurement.curve = curve.points()
+    return measurement
