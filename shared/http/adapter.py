@@ -9,8 +9,10 @@ from mangum import Mangum
 
 from shared.observability import logger
 
+LambdaHandler = Callable[[dict[str, Any], Any], dict[str, Any]]
 
-def lambda_handler(app: FastAPI) -> Callable[[dict[str, Any], Any], dict[str, Any]]:
+
+def lambda_handler(app: FastAPI) -> LambdaHandler:
     """The Lambda handler of an app, logged and traced."""
     serve = Mangum(app, lifespan="off")
     tracer = Tracer()
@@ -21,4 +23,5 @@ def lambda_handler(app: FastAPI) -> Callable[[dict[str, Any], Any], dict[str, An
     def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
         return serve(event, context)
 
-    return handler
+    wrapped: LambdaHandler = handler
+    return wrapped

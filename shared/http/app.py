@@ -11,8 +11,7 @@ from shared.http.middleware import RequestMiddleware
 
 
 def _operation_id(route: APIRoute) -> str:
-    method = sorted(route.methods)[0].lower()
-    return route.name if method != "patch" else f"{route.name}_partially"
+    return f"{route.name}_partially" if route.methods == {"PATCH"} else route.name
 
 
 def create_app(*routers: APIRouter, resources: Resources | None = None) -> FastAPI:

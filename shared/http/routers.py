@@ -5,7 +5,7 @@
 """
 
 from collections.abc import Callable, Coroutine
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Request, Response, Security
 from fastapi.routing import APIRoute
@@ -49,7 +49,9 @@ def _select_space(request: Request) -> None:
 class _CheckedRoute(APIRoute):
     """Runs its check before the body is even read."""
 
-    check: ClassVar[Callable[[Request], None]]
+    @staticmethod
+    def check(request: Request) -> None:
+        raise NotImplementedError
 
     def get_route_handler(self) -> RouteHandler:
         handle = super().get_route_handler()

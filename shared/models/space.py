@@ -2,6 +2,8 @@
 
 from enum import StrEnum
 
+from pydantic import Field
+
 from shared.models.base import KEEP, Description, Entity, Model, Name, PartialUpdate
 
 
@@ -44,4 +46,4 @@ class Membership(Entity):
     """What one user may do in one space; its id is the space's."""
 
     is_owner: bool = False
-    permissions: list[UserPermission] = []
+    permissions: list[UserPermission] = Field(default_factory=list)

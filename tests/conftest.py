@@ -1,0 +1,57 @@
+"""What all tests share: an AWS of their own, a sign-in service, and clients that speak to the composed app."""
+
+from collections.abc import Iterator
+
+import boto3
+import pytest
+from moto import mock_aws
+
+from shared.aws.resources import Resources
+from shared.settings import Settings
+from shared.store.table import Table
+from tests.fixtures.aws import BUCKET, TABLE, create_table
+from tests.fixtures.identity import AUDIENCE, ISSUER, Issuer
+
+REGION = "us-east-1"
+
+
+@pytest.fixture(scope="session")
+def issuer(tmp_path_factory: pytest.TempPathFactory) -> Issuer:
+    return Issuer(tmp_path_factory.mktemp("issuer"))
+
+
+@pytest.fixture
+def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """An empty AWS in this process."""
+    monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
+    monkeypatch.setenv("AWS_DEFAULT_REGION", REGION)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
+    with mock_aws():
+        create_table(boto3.client("dynamodb"))
+        boto3.client("s3").create_bucket(Bucket=BUCKET)
+        boto3.client("s3").put_bucket_versioning(Bucket=BUCKET, VersioningConfiguration={"Status": "Enabled"})
+        yield
+
+
+@pytest.fixture
+def settings(issuer: Issuer) -> Settings:
+    return Settings(
+        stage="test",
+        table_name=TABLE,
+        bucket_name=BUCKET,
+        oidc_issuer=ISSUER,
+        oidc_audience=AUDIENCE,
+        oidc_jwks_url=issuer.jwks_url,
+        parameter_prefix="/inference/test",
+    )
+
+
+@pytest.fixture
+def resources(aws: None, settings: Settings) -> Resources:
+    return Resources(settings)
+
+
+@pytest.fixture
+def table(resources: Resources) -> Table:
+    return resources.table

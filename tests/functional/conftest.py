@@ -1,0 +1,50 @@
+"""Clients of the composed app: one per user, each in a space of its own."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from functions.api import build_api
+from shared.aws.resources import Resources
+from tests.fixtures.identity import Issuer
+
+ClientMaker = Callable[..., TestClient]
+
+
+@pytest.fixture
+def anonymous(resources: Resources) -> TestClient:
+    return TestClient(build_api(resources))
+
+
+@pytest.fixture
+def sign_in(anonymous: TestClient, issuer: Issuer) -> ClientMaker:
+    """``sign_in("alice")`` is a client with alice's token; with ``space=id`` it also names the space."""
+
+    def make(subject: str, *, space: str | None = None, **claims: Any) -> TestClient:
+        client = TestClient(anonymous.app)
+        client.headers["Authorization"] = f"Bearer {issuer.token(subject, **claims)}"
+        if space:
+            client.headers["X-Space-Id"] = space
+        return client
+
+    return make
+
+
+@pytest.fixture
+def client(sign_in: ClientMaker) -> TestClient:
+    """Alice, the owner of her only space."""
+    alice = sign_in("alice")
+    space = alice.post("/spaces", json={"name": "Alice's", "description": ""}).json()
+    alice.headers["X-Space-Id"] = space["id"]
+    return alice
+
+
+@pytest.fixture
+def other_client(sign_in: ClientMaker) -> TestClient:
+    """Bob, the owner of another space: everything of Alice's is unknown to him."""
+    bob = sign_in("bob")
+    space = bob.post("/spaces", json={"name": "Bob's", "description": ""}).json()
+    bob.headers["X-Space-Id"] = space["id"]
+    return bob
