@@ -1,0 +1,113 @@
+"""The commands behind the Makefile: ``python -m infra.local up|down|url|token|openapi|demo``."""
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+
+from infra.local import demo, launcher, tokens
+from infra.local.deploy import Outputs, deployed_outputs
+from infra.local.settings import ROOT, LocalError, LocalSettings
+
+DEMO_USER = "demo@example.com"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs one command; errors that the user can put right become one message and exit code 1."""
+    parser = argparse.ArgumentParser(prog="infra.local", description="The local stack of the Inference API.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("up", help="start everything and serve until Ctrl-C")
+    commands.add_parser("down", help="stop what is running")
+    commands.add_parser("url", help="print the addresses")
+    commands.add_parser("token", help="print a bearer token").add_argument("email")
+    commands.add_parser("openapi", help="write openapi.json")
+    demo_parser = commands.add_parser("demo", help="run the main job on real data")
+    demo_parser.add_argument("--once", action="store_true", help="end when the job is done instead of serving on")
+    options = parser.parse_args(arguments)
+    try:
+        settings = LocalSettings.from_environment()
+        match options.command:
+            case "up":
+                up(settings)
+            case "down":
+                say(launcher.shut_down(settings))
+            case "url":
+                say(addresses(settings, running_outputs(settings)))
+            case "token":
+                print(user_token(settings, running_outputs(settings), options.email))
+            case "openapi":
+                write_openapi()
+            case "demo":
+                demo.run(settings, once=options.once)
+    except LocalError as error:
+        sys.stderr.write(f"\n{error}\n")
+        return 1
+    except (KeyboardInterrupt, launcher.StopRequest):
+        say("Stopped; the data is kept.")
+    return 0
+
+
+def up(settings: LocalSettings) -> None:
+    """Starts, prints the addresses, and serves."""
+    started = time.monotonic()
+    stack = launcher.LocalStack(settings, say)
+    with launcher.stopping_on_signals():
+        try:
+            running = stack.start()
+            say(f"Ready after {time.monotonic() - started:.0f} s. Ctrl-C stops it; the data stays.\n")
+            say(addresses(settings, running.outputs))
+            stack.watch()
+        finally:
+            say("Stopping …")
+            stack.stop()
+
+
+def running_outputs(settings: LocalSettings) -> Outputs:
+    """What the running stack's deployment answered; LocalError when none runs."""
+    if not launcher.running(settings):
+        raise LocalError("The local stack is not running. Start it in another terminal with: make up")
+    return deployed_outputs(settings)
+
+
+def user_token(settings: LocalSettings, outputs: Outputs, email: str) -> str:
+    """A bearer token of a local user."""
+    return tokens.token(settings, email, pool_id=outputs["UserPoolId"], client_id=outputs["UserPoolClientId"])
+
+
+def addresses(settings: LocalSettings, outputs: Outputs) -> str:
+    """Where everything is, and a line to try it with."""
+    return "\n".join(
+        [
+            f"API            {settings.api_url}",
+            f"Documentation  {settings.api_url}/docs",
+            f"API Gateway    {launcher.gateway_url(settings, outputs)}",
+            f"Local AWS      {settings.aws_url}",
+            "",
+            "Try it:",
+            f'  curl -H "Authorization: Bearer $(make -s token USER={DEMO_USER})" {settings.api_url}/me',
+        ]
+    )
+
+
+def write_openapi() -> None:
+    """Writes the document that ``/openapi.json`` serves to openapi.json; needs no running stack."""
+    script = (
+        "import json, sys; from functions.api import app; from shared.http.app import describe; "
+        "json.dump(describe(app), sys.stdout)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise LocalError(f"The app could not be composed:\n{done.stderr}")
+    path = ROOT / "openapi.json"
+    path.write_text(json.dumps(json.loads(done.stdout), indent=2) + "\n")
+    say(f"Wrote {path.name}")
+
+
+def say(text: str) -> None:
+    """A line for the user, at once even into a pipe."""
+    print(text, flush=True)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,201 @@
+"""Deploys the CDK app, stage ``local``, onto the emulator with the real CDK CLI."""
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from infra.local.settings import REGION, ROOT, LocalError, LocalSettings
+
+Report = Callable[[str], None]
+Outputs = Mapping[str, str]
+
+ACCOUNT = "000000000000"
+BOOTSTRAP_STACK = "CDKToolkit"
+STACK_PREFIX = "inference-local-"
+# What the deployed app is made of; the local stack's own modules are not part of it.
+SOURCES = ("functions", "shared", "infra", "cdk.json", "package-lock.json", "uv.lock")
+NOT_SOURCES = ("infra/local", "__pycache__")
+PACKAGE_SECONDS = 600
+SYNTH_SECONDS = 300
+DEPLOY_SECONDS = 600
+LINES_SHOWN = 25
+
+
+def deploy(settings: LocalSettings, report: Report) -> Outputs:
+    """Deploys what changed since the last time, and answers the stacks' outputs by name."""
+    cloud_formation = settings.client("cloudformation")
+    record = settings.directory / "deployed.json"
+    digest = sources_digest(ROOT, settings)
+    deployed = _stack_outputs(cloud_formation)
+    if deployed and record.is_file() and json.loads(record.read_text()).get("sources") == digest:
+        report("Deployed already: nothing changed since the last time")
+        return deployed
+    environment = cdk_environment(settings)
+    cdk = _cdk()
+    if not _stack_exists(cloud_formation, BOOTSTRAP_STACK):
+        report("Preparing the local account for the CDK")
+        _run(
+            [*cdk, "bootstrap", "--app", "", f"aws://{ACCOUNT}/{REGION}"],
+            environment,
+            settings,
+            what="cdk bootstrap",
+            seconds=DEPLOY_SECONDS,
+        )
+    report("Packaging the functions and their layers")
+    _run(
+        [sys.executable, "-m", "infra.package", "--stage", "local"],
+        environment,
+        settings,
+        what="packaging",
+        seconds=PACKAGE_SECONDS,
+    )
+    report("Synthesising the CDK app")
+    assembly = settings.directory / "cdk.out"
+    shutil.rmtree(assembly, ignore_errors=True)
+    _run(
+        [*cdk, "synth", "--quiet", "--output", str(assembly), *_context(settings)],
+        environment,
+        settings,
+        what="cdk synth",
+        seconds=SYNTH_SECONDS,
+    )
+    report("Deploying it onto the local AWS")
+    started = time.monotonic()
+    _run(
+        [
+            *cdk,
+            "deploy",
+            "--all",
+            "--app",
+            str(assembly),
+            "--require-approval",
+            "never",
+            "--method=direct",
+            "--concurrency",
+            "1",
+        ],
+        environment,
+        settings,
+        what="cdk deploy",
+        seconds=DEPLOY_SECONDS,
+    )
+    outputs = _stack_outputs(cloud_formation)
+    if not outputs:
+        raise LocalError(f"The deployment left no outputs; see {_log(settings, 'cdk deploy')}.")
+    record.write_text(json.dumps({"sources": digest, "seconds": round(time.monotonic() - started, 1)}))
+    return outputs
+
+
+def deployed_outputs(settings: LocalSettings) -> Outputs:
+    """The outputs of what is deployed; LocalError when nothing is."""
+    outputs = _stack_outputs(settings.client("cloudformation"))
+    if not outputs:
+        raise LocalError("The app is not deployed yet. Wait for make up to say that it is ready.")
+    return outputs
+
+
+def sources_digest(root: Path, settings: LocalSettings) -> str:
+    """One hash of all that the deployment is made from."""
+    digest = hashlib.sha256(f"{_context(settings)} {sys.version}".encode())
+    for name in SOURCES:
+        path = root / name
+        files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
+        for file in files:
+            relative = file.relative_to(root).as_posix()
+            if not any(part in relative for part in NOT_SOURCES):
+                digest.update(f"{relative}\0".encode())
+                digest.update(hashlib.sha256(file.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def cdk_environment(settings: LocalSettings) -> dict[str, str]:
+    """The environment of the CDK CLI and of the app that it runs."""
+    environment = settings.aws_environment()
+    return {
+        **environment,
+        "CDK_DEFAULT_ACCOUNT": ACCOUNT,
+        "CDK_DEFAULT_REGION": REGION,
+        "CDK_DISABLE_VERSION_CHECK": "1",
+        "CDK_DISABLE_CLI_TELEMETRY": "true",
+        "JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION": "1",
+        "JSII_SILENCE_WARNING_UNTESTED_NODE_VERSION": "1",
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), environment.get("PATH", "")]),
+    }
+
+
+def _context(settings: LocalSettings) -> list[str]:
+    values = {
+        "stage": "local",
+        "aws_endpoint_url": settings.aws_url,
+        "webhook_url": f"{settings.api_url}/webhooks",
+    }
+    return [argument for name, value in values.items() for argument in ("--context", f"{name}={value}")]
+
+
+def _cdk() -> list[str]:
+    node = shutil.which("node", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]))
+    script = ROOT / "node_modules/aws-cdk/bin/cdk"
+    if node is None:
+        raise LocalError("Node is missing, and the CDK needs it. Run: make setup")
+    if not script.is_file():
+        raise LocalError("The CDK command is not installed. Run: make setup")
+    return [node, str(script)]
+
+
+def _run(command: list[str], environment: dict[str, str], settings: LocalSettings, *, what: str, seconds: int) -> None:
+    """Runs a step to its end; LocalError with the end of its output when it fails or takes too long."""
+    log = _log(settings, what)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
+        )
+        try:
+            code = process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            raise LocalError(f"{what} took longer than {seconds} s. Its output is in {log}.") from None
+        finally:
+            if process.poll() is None:
+                process.terminate()
+                try:
+                    process.wait(10)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                    process.wait()
+    if code != 0:
+        lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
+        raise LocalError(f"{what} failed. From {log}:\n" + "\n".join(lines[-LINES_SHOWN:]))
+
+
+def _log(settings: LocalSettings, what: str) -> Path:
+    return settings.directory / "logs" / f"{what.replace(' ', '-')}.log"
+
+
+def _stack_exists(cloud_formation: Any, name: str) -> bool:
+    try:
+        stacks = cloud_formation.describe_stacks(StackName=name)["Stacks"]
+    except ClientError:
+        return False
+    return any(stack["StackStatus"] in ("CREATE_COMPLETE", "UPDATE_COMPLETE") for stack in stacks)
+
+
+def _stack_outputs(cloud_formation: Any) -> Outputs:
+    """The outputs of all our stacks together; empty unless each is complete."""
+    outputs: dict[str, str] = {}
+    for page in cloud_formation.get_paginator("describe_stacks").paginate():
+        for stack in page["Stacks"]:
+            if not stack["StackName"].startswith(STACK_PREFIX) or stack["StackStatus"] == "DELETE_COMPLETE":
+                continue
+            if stack["StackStatus"] not in ("CREATE_COMPLETE", "UPDATE_COMPLETE"):
+                return {}
+            outputs |= {output["OutputKey"]: output["OutputValue"] for output in stack.get("Outputs", [])}
+    return outputs

@@ -1,0 +1,45 @@
+"""The whole API in one process on this machine: ``functions.api:app`` under uvicorn, against the emulator."""
+
+import re
+import sys
+from collections.abc import Mapping
+
+from infra.local.processes import Service
+from infra.local.settings import HOST, LocalSettings
+
+
+def service(settings: LocalSettings, outputs: Mapping[str, str]) -> Service:
+    """How to start it."""
+    return Service(
+        name="API",
+        command=[
+            sys.executable,
+            "-m",
+            "uvicorn",
+            "functions.api:app",
+            "--host",
+            HOST,
+            "--port",
+            str(settings.api_port),
+            "--no-access-log",
+            "--timeout-graceful-shutdown",
+            "10",
+        ],
+        environment={**settings.aws_environment(), **variables(settings, outputs)},
+        port=settings.api_port,
+        health_path="/health",
+        log=settings.directory / "logs/api.log",
+    )
+
+
+def variables(settings: LocalSettings, outputs: Mapping[str, str]) -> dict[str, str]:
+    """The application's settings (shared/settings.py) from what the deployment answered."""
+    settings_of_outputs = {
+        re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).upper(): value for name, value in outputs.items()
+    }
+    return {
+        **settings_of_outputs,
+        "STAGE": "local",
+        "ALLOW_LOOPBACK": "true",
+        "WEBHOOK_URL": f"{settings.api_url}/webhooks",
+    }

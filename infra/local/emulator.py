@@ -1,0 +1,103 @@
+"""Runs ministack with what it lacks: ``python -m infra.local.emulator``, configured by ministack's own variables.
+
+The hooks reach into private names of ministack, whose version is pinned; tests/unit/local holds them.
+
+- Step Functions' ``sagemaker:createTrainingJob[.sync]`` calls the endpoint of ``AWS_ENDPOINT_URL_SAGEMAKER``.
+- EventBridge takes events whose source is ``aws.sagemaker``.
+"""
+
+import functools
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+CREATE_TRAINING_JOB = "arn:aws:states:::sagemaker:createTrainingJob"
+POLL_SECONDS = 0.5
+# The errors that Step Functions names itself; the others share one name.
+_NAMED_ERRORS = {
+    "ResourceLimitExceeded": "SageMaker.ResourceLimitExceededException",
+    "ResourceInUse": "SageMaker.ResourceInUseException",
+    "ResourceNotFound": "SageMaker.ResourceNotFoundException",
+}
+
+TaskHandler = Callable[[str, dict[str, Any]], dict[str, Any]]
+
+
+def training_job_task(
+    client: Callable[[], Any],
+    failure: Callable[[str, str], Exception],
+    *,
+    poll_seconds: float = POLL_SECONDS,
+) -> TaskHandler:
+    """The handler of a ``createTrainingJob`` task: creates the job and, with ``.sync``, waits for its end.
+
+    ``failure(error, cause)`` makes the exception that fails the task: a refused call under the error's name in Step
+    Functions, a job that did not complete as ``States.TaskFailed`` with the job's description as the cause.
+    """
+
+    def run(resource: str, parameters: dict[str, Any]) -> dict[str, Any]:
+        sagemaker = client()
+        try:
+            created = sagemaker.create_training_job(**parameters)
+            if not resource.endswith(".sync"):
+                return {"TrainingJobArn": created["TrainingJobArn"]}
+            while True:
+                description = sagemaker.describe_training_job(TrainingJobName=parameters["TrainingJobName"])
+                if description["TrainingJobStatus"] in ("Completed", "Failed", "Stopped"):
+                    break
+                time.sleep(poll_seconds)
+        except ClientError as error:
+            code = error.response["Error"]["Code"]
+            cause = (
+                f"{error.response['Error']['Message']} (Service: AmazonSageMaker; Status Code: 400; Error Code: {code})"
+            )
+            raise failure(_NAMED_ERRORS.get(code, "SageMaker.AmazonSageMakerException"), cause) from error
+        except BotoCoreError as error:
+            raise failure("SageMaker.SdkClientException", str(error)) from error
+        description.pop("ResponseMetadata", None)
+        # Step Functions hands times over as epoch milliseconds.
+        answer: dict[str, Any] = json.loads(json.dumps(description, default=lambda at: round(at.timestamp() * 1000)))
+        if answer["TrainingJobStatus"] != "Completed":
+            raise failure("States.TaskFailed", json.dumps(answer))
+        return answer
+
+    return run
+
+
+def with_aws_source(put_events: Callable[..., Any], source: str) -> Callable[..., Any]:
+    """``put_events`` of the emulator, letting one of AWS's own sources through."""
+
+    def put(data: dict[str, Any], *, allow_aws_source: bool = False) -> Any:
+        ours = {str(entry.get("Source", "")) for entry in data.get("Entries", [])} == {source}
+        return put_events(data, allow_aws_source=allow_aws_source or ours)
+
+    return put
+
+
+def install() -> None:
+    """Puts the hooks into ministack; call before it starts."""
+    from ministack.services import eventbridge, stepfunctions
+
+    @functools.cache
+    def sagemaker() -> Any:
+        return boto3.client("sagemaker", config=Config(retries={"max_attempts": 2, "mode": "standard"}))
+
+    stepfunctions._SERVICE_DISPATCH[CREATE_TRAINING_JOB] = training_job_task(sagemaker, stepfunctions._ExecutionError)
+    eventbridge._put_events = with_aws_source(eventbridge._put_events, "aws.sagemaker")
+
+
+def main() -> None:
+    """Serves until SIGTERM."""
+    install()
+    from ministack.app import main as serve
+
+    serve()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,258 @@
+"""Starts and stops the local stack: the emulator, the SageMaker endpoint, our deployed app, the dev server."""
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import httpx
+
+from infra.local import dev_server
+from infra.local.deploy import Outputs, deploy
+from infra.local.processes import RunningService, Service, is_alive, require_free_port, stop_group
+from infra.local.settings import LocalError, LocalSettings
+
+Report = Callable[[str], None]
+
+
+class StopRequest(Exception):  # noqa: N818 - not an error
+    """SIGTERM or Ctrl-C asked for a clean end."""
+
+
+@dataclass(frozen=True)
+class RunningStack:
+    """A stack that serves: its settings and what the deployment answered."""
+
+    settings: LocalSettings
+    outputs: Outputs
+
+
+class LocalStack:
+    """The stack of one state directory. ``start`` and ``stop`` may be called again and again; data stays."""
+
+    def __init__(self, settings: LocalSettings, report: Report = print) -> None:
+        self._settings = settings
+        self._report = report
+        self._running: list[RunningService] = []
+
+    def start(self, *, api: bool = True) -> RunningStack:
+        """Starts everything and deploys what changed; on failure nothing is left running."""
+        settings = self._settings
+        _require_not_running(settings)
+        stop_leftovers(settings)
+        for service, port in (
+            ("emulator", settings.aws_port),
+            ("SageMaker endpoint", settings.sagemaker_port),
+            ("API", settings.api_port if api else settings.sagemaker_port),
+        ):
+            require_free_port(port, service)
+        try:
+            self._report(f"Starting the local AWS on {settings.aws_url}")
+            self._start(emulator(settings))
+            self._start(sagemaker_endpoint(settings))
+            outputs = deploy(settings, self._report)
+            if api:
+                self._start(dev_server.service(settings, outputs))
+        except BaseException:
+            self.stop()
+            raise
+        return RunningStack(settings, outputs)
+
+    def stop(self) -> None:
+        """Stops in reverse order; the emulator saves its state while it ends."""
+        with _signals_ignored():
+            while self._running:
+                self._running.pop().stop()
+            _run_file(self._settings).unlink(missing_ok=True)
+
+    def watch(self) -> None:
+        """Returns never: raises LocalError when a process ends by itself."""
+        while True:
+            for running in self._running:
+                if running.process.poll() is not None:
+                    raise LocalError(running.describe_end(f"ended with exit code {running.process.returncode}"))
+            time.sleep(0.5)
+
+    def _start(self, service: Service) -> None:
+        running = RunningService(service)
+        self._running.append(running)
+        _write_run_file(self._settings, [each.process.pid for each in self._running])
+        running.wait_until_healthy()
+
+
+@contextlib.contextmanager
+def stopping_on_signals() -> Iterator[None]:
+    """Turns SIGTERM, SIGHUP and Ctrl-C into ``StopRequest`` in the main thread."""
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        raise StopRequest
+
+    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    before = {number: signal.signal(number, stop) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _signals_ignored() -> Iterator[None]:
+    """A second Ctrl-C must not cut the saving of state short."""
+    try:
+        before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGTERM, signal.SIGINT)}
+    except ValueError:  # not the main thread: no signal arrives here
+        before = {}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def emulator(settings: LocalSettings) -> Service:
+    """The AWS emulator, its state below the state directory."""
+    directory = settings.directory
+    temporary = directory / "tmp"
+    # What an unclean end left: unpacked functions mostly.
+    shutil.rmtree(temporary, ignore_errors=True)
+    for folder in (directory / "state", directory / "s3", temporary):
+        folder.mkdir(parents=True, exist_ok=True)
+    return Service(
+        name="emulator",
+        command=[sys.executable, "-m", "infra.local.emulator"],
+        environment={
+            **settings.aws_environment(),
+            "GATEWAY_PORT": str(settings.aws_port),
+            "BIND_HOST": "127.0.0.1",
+            "MINISTACK_HOST": "127.0.0.1",
+            "IOT_MTLS_ENABLED": "0",
+            "SFTP_ENABLED": "0",
+            "PERSIST_STATE": "1",
+            "STATE_DIR": str(directory / "state"),
+            "S3_PERSIST": "1",
+            "S3_DATA_DIR": str(directory / "s3"),
+            "TMPDIR": str(temporary),
+            "LOG_LEVEL": os.environ.get("LOCAL_LOG_LEVEL", "INFO"),
+            # The functions inherit these: there is no X-Ray daemon here.
+            "POWERTOOLS_TRACE_DISABLED": "true",
+        },
+        port=settings.aws_port,
+        health_path="/_ministack/health",
+        log=directory / "logs/emulator.log",
+        stop_seconds=120.0,
+    )
+
+
+def sagemaker_endpoint(settings: LocalSettings) -> Service:
+    """The SageMaker endpoint; its jobs reach the emulator and, on this machine, our own webhooks."""
+    job_environment = {name: value for name, value in settings.aws_environment().items() if name.startswith("AWS_")} | {
+        "ALLOW_LOOPBACK": "true",
+        **settings.job_environment,
+    }
+    return Service(
+        name="SageMaker endpoint",
+        command=[sys.executable, "-m", "infra.local.sagemaker"],
+        environment={
+            **settings.aws_environment(),
+            "SAGEMAKER_PORT": str(settings.sagemaker_port),
+            "SAGEMAKER_DIRECTORY": str(settings.directory / "sagemaker"),
+            "SAGEMAKER_STOP_GRACE_SECONDS": str(settings.stop_grace_seconds),
+            "SAGEMAKER_JOB_ENVIRONMENT": json.dumps(job_environment),
+        },
+        port=settings.sagemaker_port,
+        health_path="/_local/health",
+        log=settings.directory / "logs/sagemaker.log",
+    )
+
+
+def gateway_url(settings: LocalSettings, outputs: Outputs) -> str:
+    """The emulated API Gateway: the same app as deployed functions."""
+    api_id = outputs["ApiUrl"].split("//", 1)[1].split(".", 1)[0]
+    stage = outputs["ApiUrl"].rstrip("/").rsplit("/", 1)[1]
+    return f"{settings.aws_url}/_aws/execute-api/{api_id}/{stage}"
+
+
+def running(settings: LocalSettings) -> bool:
+    """Whether a launcher serves from this state directory just now."""
+    record = _read_run_file(settings)
+    return record is not None and is_alive(record["launcher"]) and _answers(settings.aws_url + "/_ministack/health")
+
+
+def stop_leftovers(settings: LocalSettings) -> int:
+    """Ends what a launcher that is gone left running; how many processes there were."""
+    record = _read_run_file(settings)
+    if record is None:
+        return 0
+    ended = 0
+    for pid in reversed(record["services"]):
+        if is_alive(pid) and _is_ours(pid):
+            stop_group(pid, 120.0)
+            ended += 1
+    _run_file(settings).unlink(missing_ok=True)
+    return ended
+
+
+def shut_down(settings: LocalSettings) -> str:
+    """What ``make down`` does: asks a running launcher to end, or ends what a dead one left."""
+    record = _read_run_file(settings)
+    if record is None:
+        return "Nothing is running."
+    launcher = record["launcher"]
+    if is_alive(launcher) and _is_ours(launcher):
+        os.kill(launcher, signal.SIGTERM)
+        deadline = time.monotonic() + 180
+        while is_alive(launcher):
+            if time.monotonic() > deadline:
+                raise LocalError(f"Process {launcher} does not end. Look at {settings.directory / 'logs'}.")
+            time.sleep(0.1)
+    ended = stop_leftovers(settings)
+    return "Stopped; the data is kept." if not ended else f"Stopped {ended} leftover processes; the data is kept."
+
+
+def _require_not_running(settings: LocalSettings) -> None:
+    if running(settings):
+        record = _read_run_file(settings) or {}
+        raise LocalError(
+            f"The local stack is running already (process {record.get('launcher')}): the API is on {settings.api_url}. "
+            "Stop it with: make down"
+        )
+
+
+def _run_file(settings: LocalSettings) -> Path:
+    return settings.directory / "run.json"
+
+
+def _write_run_file(settings: LocalSettings, services: list[int]) -> None:
+    path = _run_file(settings)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"launcher": os.getpid(), "services": services}))
+
+
+def _read_run_file(settings: LocalSettings) -> dict[str, Any] | None:
+    with contextlib.suppress(OSError, ValueError):
+        record: dict[str, Any] = json.loads(_run_file(settings).read_text())
+        return record
+    return None
+
+
+def _is_ours(pid: int) -> bool:
+    """Whether the process is one of the stack's, not a stranger that got an old process id."""
+    with contextlib.suppress(OSError):
+        command = Path(f"/proc/{pid}/cmdline").read_bytes()
+        return b"infra.local" in command or b"functions.api" in command
+    return not Path("/proc/self").exists()
+
+
+def _answers(url: str) -> bool:
+    with contextlib.suppress(httpx.HTTPError):
+        return httpx.get(url, timeout=2.0, trust_env=False).status_code == 200
+    return False

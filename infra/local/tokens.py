@@ -1,0 +1,35 @@
+"""Users of the emulated Cognito: signs one up, confirms, signs in, and gives the ID token."""
+
+import re
+import secrets
+
+from infra.local.settings import LocalError, LocalSettings
+
+_EMAIL = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+")
+
+
+def token(settings: LocalSettings, email: str, *, pool_id: str, client_id: str) -> str:
+    """A fresh ID token for the user with this e-mail address, who is made when there is none.
+
+    The password changes at each call: nobody needs to remember it on this machine.
+    """
+    if not _EMAIL.fullmatch(email):
+        raise LocalError(f"'{email}' is not an e-mail address. Write: make token USER=alice@example.com")
+    cognito = settings.client("cognito-idp")
+    password = f"Aa1!{secrets.token_urlsafe(16)}"
+    try:
+        cognito.sign_up(
+            ClientId=client_id, Username=email, Password=password, UserAttributes=[{"Name": "email", "Value": email}]
+        )
+        cognito.admin_confirm_sign_up(UserPoolId=pool_id, Username=email)
+        cognito.admin_update_user_attributes(
+            UserPoolId=pool_id, Username=email, UserAttributes=[{"Name": "email_verified", "Value": "true"}]
+        )
+    except cognito.exceptions.UsernameExistsException:
+        cognito.admin_set_user_password(UserPoolId=pool_id, Username=email, Password=password, Permanent=True)
+    answer = cognito.initiate_auth(
+        ClientId=client_id,
+        AuthFlow="USER_PASSWORD_AUTH",
+        AuthParameters={"USERNAME": email, "PASSWORD": password},
+    )
+    return str(answer["AuthenticationResult"]["IdToken"])
