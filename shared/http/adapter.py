@@ -1,9 +1,10 @@
 """Between API Gateway's events and the app."""
 
+import os
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
-from aws_lambda_powertools import Tracer
 from fastapi import FastAPI
 from mangum import Mangum
 
@@ -13,15 +14,24 @@ LambdaHandler = Callable[[dict[str, Any], Any], dict[str, Any]]
 
 
 def lambda_handler(app: FastAPI) -> LambdaHandler:
-    """The Lambda handler of an app, logged and traced."""
+    """The Lambda handler of an app, logged and, for the requests that X-Ray samples, traced."""
     serve = Mangum(app, lifespan="off")
-    tracer = Tracer()
 
-    # Powertools wraps functions only, and Mangum's object is none.
+    @cache
+    def traced() -> LambdaHandler:
+        # Importing the tracer takes as long as answering many requests, and X-Ray samples few.
+        from aws_lambda_powertools import Tracer
+
+        # Powertools wraps functions only, and Mangum's object is none.
+        capture: LambdaHandler = Tracer().capture_lambda_handler(
+            lambda event, context: serve(event, context), capture_response=False
+        )
+        return capture
+
     @logger.inject_lambda_context
-    @tracer.capture_lambda_handler(capture_response=False)
     def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
-        return serve(event, context)
+        sampled = "Sampled=1" in os.environ.get("_X_AMZN_TRACE_ID", "")
+        return traced()(event, context) if sampled else serve(event, context)
 
     wrapped: LambdaHandler = handler
     return wrapped

@@ -3,15 +3,10 @@
 from typing import Any
 
 from fastapi import APIRouter, FastAPI
-from fastapi.routing import APIRoute
 
 from shared.aws.resources import Resources
 from shared.http.errors import install_error_handlers
 from shared.http.middleware import RequestMiddleware
-
-
-def _operation_id(route: APIRoute) -> str:
-    return f"{route.name}_partially" if route.methods == {"PATCH"} else route.name
 
 
 def create_app(*routers: APIRouter, resources: Resources | None = None) -> FastAPI:
@@ -24,13 +19,13 @@ def create_app(*routers: APIRouter, resources: Resources | None = None) -> FastA
         redoc_url=None,
         openapi_url=None,
         redirect_slashes=False,
-        generate_unique_id_function=_operation_id,
     )
     app.state.resources = resources or Resources()
     install_error_handlers(app)
     app.add_middleware(RequestMiddleware)
     for router in routers:
-        app.include_router(router)
+        # Our routers carry their own prefix, tags and checks; including them would build every route a second time.
+        app.router.routes.extend(router.routes)
     return app
 
 
