@@ -76,7 +76,6 @@ class JobDataset(JobModel):
     files: list[JobFile] = Field(min_length=1, max_length=10_000)
     access: JobAccess = Field(default_factory=JobAccess)
     target: str | None = None
-    positive_label: str | None = None
     split: JobSplit | None = None
 
 

@@ -1,0 +1,1 @@
+"""The model families one can train; importing this imports no machine-learning library."""

@@ -1,0 +1,95 @@
+"""The interface every model family stands behind."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Generic, Protocol, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from shared.propensity.architectures.configuration import BoostingConfiguration
+from shared.propensity.features import Matrix
+
+Configuration = TypeVar("Configuration", bound=BoostingConfiguration, contravariant=True)
+Labels = npt.NDArray[np.float32]
+Probabilities = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Rows with their answers: a matrix of features and a 0 or 1 for each of its rows."""
+
+    matrix: Matrix
+    labels: Labels
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, rows: npt.NDArray[np.intp]) -> "Examples":
+        """Some of the rows."""
+        return Examples(self.matrix[rows], self.labels[rows])
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """What fitting may use: CPU threads, and a GPU when ``gpu_count`` is above 0."""
+
+    threads: int
+    gpu_count: int = 0
+
+
+class RoundWatcher(Protocol):
+    """Is told of every round and decides when to stop."""
+
+    best_round: int
+
+    def after_round(self, finished_rounds: int, loss: float, save: Callable[[Path], None]) -> bool:
+        """True ends the fitting; ``save`` writes what there is so far, all rounds of it, to continue from."""
+
+
+class Predictor(Protocol):
+    """A fitted model."""
+
+    def predict(self, matrix: Matrix) -> Probabilities:
+        """The probability of the positive class of each row."""
+
+    def save(self, path: Path) -> None:
+        """Writes the library's own, code-free format."""
+
+
+class Architecture(ABC, Generic[Configuration]):
+    """Fits and reads models of one family. Implementations import their library."""
+
+    name: ClassVar[str]
+    suffix: ClassVar[str]
+
+    @abstractmethod
+    def fit(
+        self,
+        configuration: Configuration,
+        fitted: Examples,
+        validation: Examples,
+        categorical: Sequence[int],
+        hardware: Hardware,
+        seed: int,
+        watcher: RoundWatcher,
+        resume: tuple[Path, int] | None = None,
+    ) -> Predictor:
+        """Boosts on ``fitted`` and keeps ``watcher.best_round`` rounds.
+
+        After each round ``watcher`` learns the log loss on ``validation``. ``configuration`` is resolved, ``categorical``
+        are the columns that hold codes, and ``resume`` is a file the watcher had saved and the number of rounds in it.
+
+        Raises:
+            JobFailedError: the hardware asked for can't be used.
+        """
+
+    @abstractmethod
+    def load(self, path: Path) -> Predictor:
+        """Reads what ``save`` wrote.
+
+        Raises:
+            CheckpointError: the file isn't one of this library's models.
+        """

@@ -1,0 +1,124 @@
+"""LightGBM, on CPU or CUDA."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import lightgbm
+import numpy as np
+
+from shared.errors import JobFailedError
+from shared.propensity.architectures.base import (
+    Architecture,
+    Examples,
+    Hardware,
+    Predictor,
+    Probabilities,
+    RoundWatcher,
+)
+from shared.propensity.architectures.configuration import LightGBMConfiguration
+from shared.propensity.errors import CheckpointError
+from shared.propensity.features import Matrix
+
+
+@dataclass(frozen=True)
+class LightGBMPredictor(Predictor):
+    """A booster of which the first ``rounds`` rounds count (all, when 0)."""
+
+    booster: lightgbm.Booster
+    rounds: int = 0
+
+    def predict(self, matrix: Matrix) -> Probabilities:
+        """See ``Predictor``."""
+        return np.asarray(self.booster.predict(matrix, num_iteration=self.rounds or None), dtype=np.float64)
+
+    def save(self, path: Path) -> None:
+        """See ``Predictor``."""
+        self.booster.save_model(path, num_iteration=self.rounds or None)
+
+
+class LightGBM(Architecture[LightGBMConfiguration]):
+    """See ``Architecture``."""
+
+    name: ClassVar[str] = "lightgbm"
+    suffix: ClassVar[str] = ".txt"
+
+    def fit(
+        self,
+        configuration: LightGBMConfiguration,
+        fitted: Examples,
+        validation: Examples,
+        categorical: Sequence[int],
+        hardware: Hardware,
+        seed: int,
+        watcher: RoundWatcher,
+        resume: tuple[Path, int] | None = None,
+    ) -> LightGBMPredictor:
+        """See ``Architecture``."""
+        model_file, done = resume or (None, 0)
+        # A continued fit draws its rows and columns anew: with the same seed it would repeat the first draws.
+        parameters = library_parameters(configuration, hardware, seed + done)
+        training_set = lightgbm.Dataset(
+            fitted.matrix, fitted.labels, categorical_feature=list(categorical), params=parameters
+        )
+        validation_set = training_set.create_valid(validation.matrix, validation.labels)
+
+        def after_round(environment: Any) -> None:
+            loss = environment.evaluation_result_list[0][2]
+            booster = environment.model
+            if watcher.after_round(environment.iteration + 1, loss, lambda path: booster.save_model(path, -1)):
+                raise lightgbm.callback.EarlyStopException(watcher.best_round - 1, environment.evaluation_result_list)
+
+        try:
+            booster = lightgbm.train(
+                parameters,
+                training_set,
+                num_boost_round=max(configuration.n_estimators - done, 0),
+                valid_sets=[validation_set],
+                init_model=model_file,
+                keep_training_booster=True,
+                callbacks=[after_round],
+            )
+        except lightgbm.basic.LightGBMError as error:
+            if hardware.gpu_count and "CUDA" in str(error):
+                raise JobFailedError(
+                    "The installed LightGBM can't train on a GPU (it was built without CUDA). "
+                    "Set gpu_count to 0, or choose the architecture xgboost, which can."
+                ) from error
+            raise
+        return LightGBMPredictor(booster, watcher.best_round)
+
+    def load(self, path: Path) -> LightGBMPredictor:
+        """See ``Architecture``."""
+        try:
+            return LightGBMPredictor(lightgbm.Booster(model_file=path))
+        except lightgbm.basic.LightGBMError as error:
+            raise CheckpointError(f"{path.name} is not a LightGBM model") from error
+
+
+def library_parameters(configuration: LightGBMConfiguration, hardware: Hardware, seed: int) -> dict[str, Any]:
+    """A resolved configuration as LightGBM's own parameters."""
+    return {
+        "objective": "binary",
+        "metric": "binary_logloss",
+        "learning_rate": configuration.learning_rate,
+        "num_leaves": configuration.num_leaves,
+        "max_depth": configuration.max_depth,
+        "min_data_in_leaf": configuration.min_child_samples,
+        "lambda_l1": configuration.reg_alpha,
+        "lambda_l2": configuration.reg_lambda,
+        "bagging_fraction": configuration.subsample,
+        "bagging_freq": 1 if configuration.subsample < 1 else 0,
+        "feature_fraction": configuration.colsample_bytree,
+        "max_bin": configuration.max_bin,
+        # LightGBM's 100 rows a group of categories leave a column of few rows unused.
+        "min_data_per_group": configuration.min_child_samples,
+        "max_cat_to_onehot": 16,
+        "num_threads": hardware.threads,
+        "device_type": "cuda" if hardware.gpu_count else "cpu",
+        "deterministic": not hardware.gpu_count,
+        "force_row_wise": not hardware.gpu_count,
+        "seed": seed,
+        "verbosity": -1,
+    }

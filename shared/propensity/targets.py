@@ -1,0 +1,90 @@
+"""The column that is learned: which two answers it has, and which of them is the positive one."""
+
+from collections.abc import Iterable
+
+import numpy as np
+import polars as pl
+
+from shared.errors import JobFailedError
+from shared.propensity.architectures.base import Labels
+from shared.propensity.features import WHITESPACE, text_of
+
+# Fewer spellings than in features: "none" or "?" may well be an answer.
+MISSING_ANSWERS = frozenset({"", "NA", "N/A", "n/a", "nan", "NaN", "null", "NULL"})
+# The positive answer first.
+KNOWN_PAIRS = (
+    ("1", "0"),
+    ("1", "-1"),
+    ("true", "false"),
+    ("t", "f"),
+    ("yes", "no"),
+    ("y", "n"),
+    ("positive", "negative"),
+    ("bad", "good"),
+)
+
+
+def answer_of(value: object) -> str | None:
+    """The canonical text of one cell of the target, ``None`` where there is no answer."""
+    if isinstance(value, str):
+        text = value.strip(WHITESPACE)
+        return None if text in MISSING_ANSWERS else text
+    return text_of(value)
+
+
+def answers(column: pl.Series) -> pl.Series:
+    """The canonical text of every cell of the target."""
+    if isinstance(column.dtype, (pl.Categorical, pl.Enum)):
+        column = column.cast(pl.String)
+    if not (
+        column.dtype.is_numeric() or column.dtype.is_temporal() or column.dtype in (pl.String, pl.Boolean, pl.Null)
+    ):
+        raise JobFailedError(f"The target column '{column.name}' holds {column.dtype}: a target is text or a number.")
+    distinct = column.unique()
+    if len(distinct) > 10_000 and not column.dtype == pl.String:
+        # Thousands of numbers are no classes: the error below needs a few of them only.
+        distinct = distinct.head(10_000)
+    texts = [answer_of(value) for value in distinct.to_list()]
+    return column.replace_strict(distinct, texts, default=None, return_dtype=pl.String)
+
+
+def two_labels(name: str, counts: dict[str, int], positive: str | int | float | bool | None) -> tuple[str, str]:
+    """The positive and the negative answer, from how often each occurs.
+
+    Given, it is the one asked for; else the positive one of a known pair (yes/no, 1/0, …, in any case); else the rarer
+    one, and of two equally frequent ones the later in the alphabet.
+
+    Raises:
+        JobFailedError: there aren't exactly two answers, or the one asked for isn't among them.
+    """
+    labels = sorted(counts)
+    if not labels:
+        raise JobFailedError(f"The target column '{name}' is empty: a propensity model needs rows with known answers.")
+    if len(labels) == 1:
+        raise JobFailedError(
+            f"The target column '{name}' has one class only ('{labels[0]}'): a propensity model needs two."
+        )
+    if len(labels) > 2:
+        some = ", ".join(f"'{label[:50]}'" for label in labels[:5]) + (", …" if len(labels) > 5 else "")
+        raise JobFailedError(
+            f"The target column '{name}' has {len(labels)} classes ({some}): a propensity model needs exactly two. "
+            "Choose another target, or give one with two answers."
+        )
+    chosen = answer_of(positive) if positive is not None else _usual(labels)
+    if chosen is not None and chosen not in labels:
+        raise JobFailedError(
+            f"The positive label '{chosen}' does not occur in the target column '{name}': it holds "
+            f"'{labels[0]}' and '{labels[1]}'."
+        )
+    chosen = chosen or min(reversed(labels), key=lambda label: counts[label])
+    return chosen, next(label for label in labels if label != chosen)
+
+
+def to_labels(texts: pl.Series, positive: str) -> Labels:
+    """1 where the answer is the positive one, 0 elsewhere."""
+    return np.asarray((texts == positive).to_numpy(), dtype=np.float32)
+
+
+def _usual(labels: Iterable[str]) -> str | None:
+    folded = {label.casefold(): label for label in labels}
+    return next((folded[good] for good, other in KNOWN_PAIRS if set(folded) == {good, other}), None)
