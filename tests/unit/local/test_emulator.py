@@ -1,0 +1,105 @@
+"""What is added to the emulator, and the private names of it that this rests on."""
+
+import json
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from infra.local import emulator
+from infra.local.settings import ROOT
+
+
+class TaskFailedError(Exception):
+    def __init__(self, error: str, cause: str) -> None:
+        super().__init__(error)
+        self.error = error
+        self.cause = cause
+
+
+class FakeSageMaker:
+    """Answers the statuses in turn."""
+
+    def __init__(self, *statuses: str, refusal: str | None = None) -> None:
+        self.statuses = list(statuses)
+        self.refusal = refusal
+
+    def create_training_job(self, **_: Any) -> dict[str, Any]:
+        if self.refusal:
+            raise ClientError({"Error": {"Code": self.refusal, "Message": "no"}}, "CreateTrainingJob")
+        return {"TrainingJobArn": "arn"}
+
+    def describe_training_job(self, TrainingJobName: str) -> dict[str, Any]:  # noqa: N803 - boto3's spelling
+        return {
+            "TrainingJobName": TrainingJobName,
+            "TrainingJobStatus": self.statuses.pop(0),
+            "CreationTime": datetime(2026, 1, 1, tzinfo=UTC),
+            "ResponseMetadata": {},
+        }
+
+
+def task(sagemaker: FakeSageMaker) -> emulator.TaskHandler:
+    return emulator.training_job_task(lambda: sagemaker, TaskFailedError, poll_seconds=0)
+
+
+def test_a_synchronous_task_waits_for_the_job_and_answers_its_description() -> None:
+    answer = task(FakeSageMaker("InProgress", "InProgress", "Completed"))(
+        f"{emulator.CREATE_TRAINING_JOB}.sync", {"TrainingJobName": "a"}
+    )
+
+    assert answer == {"TrainingJobName": "a", "TrainingJobStatus": "Completed", "CreationTime": 1767225600000}
+
+
+def test_a_plain_task_does_not_wait() -> None:
+    assert task(FakeSageMaker())(emulator.CREATE_TRAINING_JOB, {"TrainingJobName": "a"}) == {"TrainingJobArn": "arn"}
+
+
+@pytest.mark.parametrize("status", ["Failed", "Stopped"])
+def test_a_job_that_does_not_complete_fails_the_task_with_its_description(status: str) -> None:
+    with pytest.raises(TaskFailedError) as caught:
+        task(FakeSageMaker(status))(f"{emulator.CREATE_TRAINING_JOB}.sync", {"TrainingJobName": "a"})
+
+    assert caught.value.error == "States.TaskFailed"
+    assert json.loads(caught.value.cause)["TrainingJobStatus"] == status
+
+
+@pytest.mark.parametrize(
+    ("code", "error"),
+    [
+        ("ResourceLimitExceeded", "SageMaker.ResourceLimitExceededException"),
+        ("ThrottlingException", "SageMaker.AmazonSageMakerException"),
+    ],
+)
+def test_a_refused_job_fails_the_task_under_step_functions_name_of_the_error(code: str, error: str) -> None:
+    with pytest.raises(TaskFailedError) as caught:
+        task(FakeSageMaker(refusal=code))(f"{emulator.CREATE_TRAINING_JOB}.sync", {"TrainingJobName": "a"})
+
+    assert caught.value.error == error
+    assert code in caught.value.cause
+
+
+def test_only_sagemakers_events_pass_as_awss_own() -> None:
+    def put_events(data: dict[str, Any], allow_aws_source: bool = False) -> bool:
+        return allow_aws_source
+
+    put = emulator.with_aws_source(put_events, "aws.sagemaker")
+
+    assert put({"Entries": [{"Source": "aws.sagemaker"}]})
+    assert not put({"Entries": [{"Source": "aws.sagemaker"}, {"Source": "aws.s3"}]})
+    assert not put({"Entries": [{"Source": "ours"}]})
+    assert put({"Entries": [{"Source": "aws.states"}]}, allow_aws_source=True)
+
+
+def test_the_pinned_emulator_still_has_the_names_that_the_hooks_reach_for() -> None:
+    from ministack.services import eventbridge, stepfunctions
+
+    assert f'"ministack=={version("ministack")}"' in (Path(ROOT) / "pyproject.toml").read_text()
+    assert isinstance(stepfunctions._SERVICE_DISPATCH, dict)
+    assert emulator.CREATE_TRAINING_JOB not in stepfunctions._SERVICE_DISPATCH
+    raised = stepfunctions._ExecutionError("name", "reason")
+    assert (raised.error, raised.cause) == ("name", "reason")
+    refused = json.loads(eventbridge._put_events({"Entries": [{"Source": "aws.sagemaker"}]})[2])
+    assert refused["Entries"][0]["ErrorCode"] == "NotAuthorizedForSourceException"
