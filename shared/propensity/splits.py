@@ -1,71 +1,21 @@
-"""Which rows are held out from fitting, by a rule that finds the same rows again later.
+"""Chooses which rows are held out from fitting, and finds the same rows again.
 
-The rule is kept with the checkpoint: an evaluation on a file the model was trained on counts its held-out rows only.
+An evaluation on a file that the model was trained on counts the held-out rows of it only.
 """
 
 import hashlib
 from collections.abc import Sequence
-from typing import Annotated, Literal
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-from pydantic import BaseModel, ConfigDict, Field
 
 from shared.errors import JobFailedError
 from shared.models.job import JobFile, JobSplit
 from shared.propensity.architectures.base import Labels
 from shared.propensity.features import DateOrder, text_of
 from shared.propensity.frames import date_order_of, times_of
-
-Mask = npt.NDArray[np.bool_]
-Draws = npt.NDArray[np.float64]
-
-
-class _Rule(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class RandomHoldout(_Rule):
-    """Each row of a file has a draw from the seed, the file's content and its place in it; small draws are held out."""
-
-    kind: Literal["random"] = "random"
-    seed: int
-    limits: tuple[float, float] = Field(description="of the negative and of the positive rows: the same share of both")
-
-    def held_out(self, draws: Draws, labels: Labels) -> Mask:
-        """Which rows are held out."""
-        return draws < np.where(labels == 1, self.limits[1], self.limits[0])
-
-
-class TimeHoldout(_Rule):
-    """Rows later than ``after`` (seconds since 1970, UTC) are held out; rows without a time are fitted on."""
-
-    kind: Literal["time"] = "time"
-    column: str
-    date_order: DateOrder
-    after: float
-
-    def held_out(self, column: pl.Series) -> Mask:
-        """Which rows are held out."""
-        with np.errstate(invalid="ignore"):
-            return np.asarray(_moments(column, self.date_order) > self.after)
-
-
-class GroupHoldout(_Rule):
-    """Whole groups are held out: those whose hash, a number in [0, 1), is below ``limit``."""
-
-    kind: Literal["group"] = "group"
-    column: str
-    seed: int
-    limit: float
-
-    def held_out(self, column: pl.Series) -> Mask:
-        """Which rows are held out."""
-        return group_draws(column, self.seed) < self.limit
-
-
-Holdout = Annotated[RandomHoldout | TimeHoldout | GroupHoldout, Field(discriminator="kind")]
+from shared.propensity.holdouts import Draws, GroupHoldout, Holdout, Mask, RandomHoldout, TimeHoldout
 
 
 def row_draws(seed: int, file: JobFile, rows: int) -> Draws:
@@ -105,7 +55,10 @@ def held_out_rows(rule: Holdout, frame: pl.DataFrame, draws: Draws, labels: Labe
         return rule.held_out(draws, labels)
     if rule.column not in frame.columns:
         raise JobFailedError(f"The column '{rule.column}' of the {rule.kind} split is not in the files.")
-    return rule.held_out(frame[rule.column])
+    column = frame[rule.column]
+    if isinstance(rule, TimeHoldout):
+        return rule.held_out(_moments(column, rule.date_order))
+    return rule.held_out(group_draws(column, rule.seed))
 
 
 def validation_folds(count: int, fraction: float, labels: Labels, groups: Draws | None, seed: int) -> list[Mask]:
@@ -167,11 +120,6 @@ def _moments(column: pl.Series, order: DateOrder) -> npt.NDArray[np.float64]:
     if column.dtype.is_numeric():
         return column.cast(pl.Float64).to_numpy()
     return times_of(column, order)
-
-
-def index_of(mask: Mask) -> npt.NDArray[np.intp]:
-    """The rows a mask holds."""
-    return np.nonzero(mask)[0]
 
 
 def same_content(files: Sequence[JobFile]) -> set[tuple[str, int]]:

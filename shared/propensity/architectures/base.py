@@ -43,7 +43,9 @@ class Hardware:
 class RoundWatcher(Protocol):
     """Is told of every round and decides when to stop."""
 
-    best_round: int
+    @property
+    def best_round(self) -> int:
+        """The round with the lowest loss so far, counted from 1."""
 
     def after_round(self, finished_rounds: int, loss: float, save: Callable[[Path], None]) -> bool:
         """True ends the fitting; ``save`` writes what there is so far, all rounds of it, to continue from."""
@@ -79,8 +81,9 @@ class Architecture(ABC, Generic[Configuration]):
     ) -> Predictor:
         """Boosts on ``fitted`` and keeps ``watcher.best_round`` rounds.
 
-        After each round ``watcher`` learns the log loss on ``validation``. ``configuration`` is resolved, ``categorical``
-        are the columns that hold codes, and ``resume`` is a file the watcher had saved and the number of rounds in it.
+        After each round ``watcher`` learns the log loss on ``validation``. ``configuration`` is resolved,
+        ``categorical`` are the columns that hold codes, and ``resume`` is a file the watcher had saved and the number
+        of rounds in it.
 
         Raises:
             JobFailedError: the hardware asked for can't be used.

@@ -82,7 +82,10 @@ class LightGBMConfiguration(BoostingConfiguration):
         description="Most leaves of a tree; null: 8, from 20,000 rows on 31, from 200,000 on 63.",
     )
     min_child_samples: int | None = Field(
-        default=None, ge=1, le=100_000, description="Fewest rows in a leaf; null: a five-hundredth of them, 20 to 200."
+        default=None,
+        ge=1,
+        le=100_000,
+        description="Fewest rows in a leaf; null: 20, fewer below 400 rows, more beyond 10,000, 200 at most.",
     )
     max_bin: int = Field(default=255, ge=2, le=255, description="Most steps a numeric column is read in.")
 
@@ -90,7 +93,8 @@ class LightGBMConfiguration(BoostingConfiguration):
         """See ``BoostingConfiguration.resolved``."""
         many, very_many = rows >= MAX_ROWS_FOR_ENSEMBLE, rows >= 10 * MAX_ROWS_FOR_ENSEMBLE
         leaves = 63 if very_many else 31 if many else 8
-        choices = {"num_leaves": leaves, "min_child_samples": min(max(rows // 500, 20), 200)}
+        least = min(max(rows // 20, 2), 20)
+        choices = {"num_leaves": leaves, "min_child_samples": min(max(rows // 500, least), 200)}
         return super().resolved(rows)._with_choices(choices)
 
 

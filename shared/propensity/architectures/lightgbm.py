@@ -74,7 +74,7 @@ class LightGBM(Architecture[LightGBMConfiguration]):
             booster = lightgbm.train(
                 parameters,
                 training_set,
-                num_boost_round=max(configuration.n_estimators - done, 0),
+                num_boost_round=max(configuration.n_estimators - done, 1),
                 valid_sets=[validation_set],
                 init_model=model_file,
                 keep_training_booster=True,

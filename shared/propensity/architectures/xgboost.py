@@ -91,7 +91,7 @@ class XGBoost(Architecture[XGBoostConfiguration]):
         booster = xgboost.train(
             parameters,
             training_set,
-            num_boost_round=max(configuration.n_estimators - done, 0),
+            num_boost_round=max(configuration.n_estimators - done, 1),
             evals=[(validation_set, "validation")],
             verbose_eval=False,
             xgb_model=model_file,

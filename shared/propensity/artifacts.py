@@ -1,0 +1,80 @@
+"""Model artifacts as SageMaker packs them (``model.tar.gz``): bounded, safe reading with the standard library."""
+
+import tarfile
+from pathlib import Path
+from typing import IO
+
+from pydantic import ValidationError
+
+from shared.models.job import CheckpointMetadata, EvaluationResult
+from shared.propensity.errors import CheckpointError
+
+CHECKPOINT_FILE = "checkpoint.json"
+RESULT_FILE = "result.json"
+MAX_FILES = 100
+MAX_EXTRACTED_BYTES = 400 * 2**20
+MAX_PAPER_BYTES = 50 * 2**20
+
+
+def extract_artifact(artifact: IO[bytes], folder: Path, max_bytes: int = MAX_EXTRACTED_BYTES) -> None:
+    """Unpacks a ``model.tar.gz`` into an existing folder.
+
+    Raises:
+        CheckpointError: it is damaged, has too many or too large files, or holds anything but plain files and folders
+            that stay inside the folder.
+    """
+    try:
+        with tarfile.open(fileobj=artifact, mode="r:gz") as archive:
+            total = 0
+            for count, member in enumerate(archive, start=1):
+                if not (member.isreg() or member.isdir()):
+                    raise CheckpointError(f"the model artifact holds '{member.name}', which is no plain file")
+                total += member.size
+                if count > MAX_FILES or total > max_bytes:
+                    raise CheckpointError(
+                        f"the model artifact is larger than {MAX_FILES} files or {max_bytes // 2**20} MB"
+                    )
+                archive.extract(member, folder, filter="data")
+    except (tarfile.TarError, EOFError, OSError) as error:
+        raise CheckpointError(f"the model artifact can't be unpacked: {error}") from error
+
+
+def read_checkpoint_metadata(artifact: IO[bytes]) -> CheckpointMetadata:
+    """What ``checkpoint.json`` inside a training's ``model.tar.gz`` says.
+
+    Raises:
+        CheckpointError: there is none, or it isn't one.
+    """
+    try:
+        return CheckpointMetadata.model_validate_json(_read_paper(artifact, CHECKPOINT_FILE))
+    except ValidationError as error:
+        raise CheckpointError(f"{CHECKPOINT_FILE} of the model artifact is damaged: {error}") from error
+
+
+def read_evaluation_result(artifact: IO[bytes]) -> EvaluationResult:
+    """What ``result.json`` inside an evaluation's ``model.tar.gz`` says.
+
+    Raises:
+        CheckpointError: there is none, or it isn't one.
+    """
+    try:
+        return EvaluationResult.model_validate_json(_read_paper(artifact, RESULT_FILE))
+    except ValidationError as error:
+        raise CheckpointError(f"{RESULT_FILE} of the evaluation's artifact is damaged: {error}") from error
+
+
+def _read_paper(artifact: IO[bytes], name: str) -> bytes:
+    try:
+        with tarfile.open(fileobj=artifact, mode="r|gz") as archive:
+            for count, member in enumerate(archive, start=1):
+                if count > MAX_FILES:
+                    break
+                if member.isreg() and member.name.removeprefix("./") == name:
+                    if member.size > MAX_PAPER_BYTES:
+                        raise CheckpointError(f"{name} is larger than {MAX_PAPER_BYTES // 2**20} MB")
+                    content = archive.extractfile(member)
+                    if content is not None:
+                        return content.read()
+    except (tarfile.TarError, EOFError, OSError) as error:
+        raise CheckpointError(f"the model artifact can't be unpacked: {error}") from error
+    raise CheckpointError(f"the model artifact holds no {name}")

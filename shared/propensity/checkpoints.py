@@ -1,0 +1,128 @@
+"""Checkpoints on disk, ``checkpoint.json`` beside the libraries' own model files, and scoring with one."""
+
+import platform
+from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from shared.models.base import Timestamp
+from shared.models.job import CheckpointMetadata, JobFile
+from shared.propensity.architectures.base import Probabilities
+from shared.propensity.architectures.registry import ARCHITECTURES
+from shared.propensity.artifacts import CHECKPOINT_FILE, MAX_PAPER_BYTES
+from shared.propensity.errors import CheckpointError
+from shared.propensity.features import FeatureSchema, Matrix
+from shared.propensity.holdouts import Holdout
+from shared.propensity.training import Ensemble
+
+FORMAT_VERSION = 1
+
+
+class Checkpoint(CheckpointMetadata):
+    """``checkpoint.json``: all that scoring needs beside the model files, and where they came from."""
+
+    model_config = ConfigDict(extra="forbid", protected_namespaces=(), ser_json_inf_nan="null")
+
+    training_id: str
+    created_at: Timestamp
+    features: FeatureSchema
+    configuration: dict[str, Any] = Field(description="with every choice made that was left open")
+    seed: int
+    model_files: list[str] = Field(min_length=1, max_length=50)
+    holdout: Holdout
+    trained_files: list[JobFile]
+    trained_rows: int
+    library_versions: dict[str, str]
+    calibration: None = Field(default=None, description="the probabilities are the model's own")
+
+
+class Prediction(BaseModel):
+    """One scored row."""
+
+    probability: float
+    label: str
+
+
+class Scorer:
+    """A checkpoint loaded once; scores rows and matrices."""
+
+    def __init__(self, folder: Path) -> None:
+        """Reads the folder an artifact was unpacked in.
+
+        Raises:
+            CheckpointError: it isn't a checkpoint of ours, is damaged, or is of a newer format.
+            ImportError: the architecture's library isn't installed.
+        """
+        self.checkpoint = read_checkpoint(folder)
+        architecture = ARCHITECTURES[self.checkpoint.architecture].load()
+        self._ensemble = Ensemble([architecture.load(folder / name) for name in self.checkpoint.model_files])
+
+    def score(self, rows: Sequence[Mapping[str, Any]]) -> list[Prediction]:
+        """The probability of the positive label, and the label it leads to, of each row.
+
+        Raises:
+            ValidationFailedError: a row lacks a column of the model, or holds a list or an object.
+        """
+        if not rows:
+            return []
+        probabilities = self.probabilities(self.checkpoint.features.encode_rows(rows))
+        positive, negative = self.checkpoint.positive_label, self.checkpoint.negative_label
+        return [
+            Prediction(probability=value, label=positive if value >= self.checkpoint.threshold else negative)
+            for value in probabilities.tolist()
+        ]
+
+    def probabilities(self, matrix: Matrix) -> Probabilities:
+        """The probability of the positive label of each row of an encoded matrix."""
+        return self._ensemble.predict(matrix)
+
+
+def write_checkpoint(folder: Path, checkpoint: Checkpoint, ensemble: Ensemble) -> None:
+    """Writes the model files, then ``checkpoint.json``, into an existing folder."""
+    for name, member in zip(checkpoint.model_files, ensemble.members, strict=True):
+        member.save(folder / name)
+    (folder / CHECKPOINT_FILE).write_text(checkpoint.model_dump_json(), encoding="utf-8")
+
+
+def read_checkpoint(folder: Path) -> Checkpoint:
+    """``checkpoint.json`` of a folder.
+
+    Raises:
+        CheckpointError: see ``Scorer``.
+    """
+    path = folder / CHECKPOINT_FILE
+    try:
+        if path.stat().st_size > MAX_PAPER_BYTES:
+            raise CheckpointError(f"{CHECKPOINT_FILE} is larger than {MAX_PAPER_BYTES // 2**20} MB")
+        text = path.read_bytes()
+    except FileNotFoundError as error:
+        raise CheckpointError(f"the model artifact holds no {CHECKPOINT_FILE}") from error
+    try:
+        metadata = CheckpointMetadata.model_validate_json(text)
+        if metadata.format_version != FORMAT_VERSION:
+            raise CheckpointError(
+                f"the checkpoint has format {metadata.format_version}; this version reads {FORMAT_VERSION}"
+            )
+        checkpoint = Checkpoint.model_validate_json(text)
+    except ValidationError as error:
+        raise CheckpointError(f"{CHECKPOINT_FILE} is damaged: {error}") from error
+    if checkpoint.architecture not in ARCHITECTURES:
+        raise CheckpointError(f"the checkpoint's architecture '{checkpoint.architecture}' is unknown here")
+    for name in checkpoint.model_files:
+        if Path(name).name != name or not (folder / name).is_file():
+            raise CheckpointError(f"the model file '{name}' is missing from the checkpoint")
+    return checkpoint
+
+
+def library_versions() -> dict[str, str]:
+    """The versions of what fits and encodes."""
+    versions = {"python": platform.python_version()}
+    for package in ("lightgbm", "numpy", "polars", "xgboost"):
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return versions

@@ -1,0 +1,59 @@
+"""The rules by which rows are held out from fitting: kept with the checkpoint, they find the same rows again later."""
+
+from typing import Annotated, Literal
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field
+
+from shared.propensity.architectures.base import Labels
+from shared.propensity.features import DateOrder, Seconds
+
+Mask = npt.NDArray[np.bool_]
+Draws = npt.NDArray[np.float64]
+
+
+class _Rule(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class RandomHoldout(_Rule):
+    """Each row of a file has a draw from the seed, the file's content and its place in it; small draws are held out."""
+
+    kind: Literal["random"] = "random"
+    seed: int
+    limits: tuple[float, float] = Field(description="of the negative and of the positive rows: the same share of both")
+
+    def held_out(self, draws: Draws, labels: Labels) -> Mask:
+        """Which rows are held out."""
+        return draws < np.where(labels == 1, self.limits[1], self.limits[0])
+
+
+class TimeHoldout(_Rule):
+    """Rows later than ``after`` (seconds since 1970, UTC) are held out; rows without a time are fitted on."""
+
+    kind: Literal["time"] = "time"
+    column: str
+    date_order: DateOrder
+    after: float
+
+    def held_out(self, moments: Seconds) -> Mask:
+        """Which rows are held out."""
+        with np.errstate(invalid="ignore"):
+            return np.asarray(moments > self.after)
+
+
+class GroupHoldout(_Rule):
+    """Whole groups are held out: those whose hash, a number in [0, 1), is below ``limit``."""
+
+    kind: Literal["group"] = "group"
+    column: str
+    seed: int
+    limit: float
+
+    def held_out(self, draws: Draws) -> Mask:
+        """Which rows are held out."""
+        return draws < self.limit
+
+
+Holdout = Annotated[RandomHoldout | TimeHoldout | GroupHoldout, Field(discriminator="kind")]

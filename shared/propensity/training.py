@@ -1,0 +1,208 @@
+"""Fits the models of one training: each stopped early on rows of its own, the work saved as it goes."""
+
+import os
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from shared.propensity.architectures.base import Architecture, Examples, Hardware, Predictor, Probabilities
+from shared.propensity.architectures.configuration import BoostingConfiguration
+from shared.propensity.features import Matrix
+from shared.propensity.holdouts import Mask
+
+# Saving may take this share of the time, and is never done more often than once a second.
+SAVING_SHARE = 0.05
+SHORTEST_SAVE_INTERVAL_SECONDS = 1.0
+# Below it, threads wait for each other more than they work.
+CELLS_FOR_A_THREAD = 50_000
+
+
+class TrainingStoppedError(Exception):
+    """Somebody asked the job to stop; what was fitted so far is saved."""
+
+
+class Observer(Protocol):
+    """Who wants to know how it goes, and may want it to end."""
+
+    def record(self, name: str, value: float, step: int) -> None:
+        """Takes note of one value of a series."""
+
+    @property
+    def stop_requested(self) -> bool:
+        """Whether to stop at the next round."""
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """One or several models; the probability is the mean of theirs."""
+
+    members: Sequence[Predictor]
+
+    def predict(self, matrix: Matrix) -> Probabilities:
+        """The probability of the positive class of each row."""
+        return np.asarray(np.mean([member.predict(matrix) for member in self.members], axis=0))
+
+
+class MemberState(BaseModel):
+    """How far one model has come; kept beside its file."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    file: str | None = None
+    rounds: int = 0
+    complete: bool = False
+    best_round: int = 0
+    losses: list[float] = Field(default_factory=list)
+
+
+@dataclass
+class MemberWatcher:
+    """Follows the rounds of one model: early stopping, progress, saving, requests to stop."""
+
+    state: MemberState
+    patience: int
+    workspace: "Workspace"
+    member: int
+    observer: Observer
+    clock: Callable[[], float] = time.monotonic
+    _next_save: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._next_save = self.clock() + SHORTEST_SAVE_INTERVAL_SECONDS
+
+    @property
+    def best_round(self) -> int:
+        """The round with the lowest loss so far, counted from 1."""
+        return self.state.best_round
+
+    def after_round(self, finished_rounds: int, loss: float, save: Callable[[Path], None]) -> bool:
+        """See ``RoundWatcher``."""
+        losses = self.state.losses
+        losses.append(loss)
+        self.state.rounds = finished_rounds
+        if not self.state.best_round or loss < losses[self.state.best_round - 1]:
+            self.state.best_round = finished_rounds
+        self.observer.record(loss_name(self.member), loss, finished_rounds)
+        stop = self.observer.stop_requested
+        if stop or self.clock() >= self._next_save:
+            started = self.clock()
+            self.workspace.save(self.member, self.state, save)
+            now = self.clock()
+            self._next_save = now + max(SHORTEST_SAVE_INTERVAL_SECONDS, (now - started) / SAVING_SHARE)
+        if stop:
+            raise TrainingStoppedError
+        return finished_rounds - self.state.best_round >= self.patience
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """The folder that outlives an interruption: a state and a model file for each member, of one training only."""
+
+    folder: Path
+    suffix: str
+
+    @classmethod
+    def open(cls, folder: Path, suffix: str, fingerprint: str) -> "Workspace":
+        """The folder, emptied of our files if it holds the work of other data or another configuration."""
+        folder.mkdir(parents=True, exist_ok=True)
+        mark = folder / "fingerprint.txt"
+        if not mark.exists() or mark.read_text() != fingerprint:
+            for file in folder.glob("member-*"):
+                file.unlink()
+            _replace(mark, lambda path: _write(path, fingerprint))
+        return cls(folder, suffix)
+
+    def state(self, member: int) -> MemberState:
+        """How far a model had come; a fresh state if its file is missing or unreadable."""
+        path = self.folder / f"member-{member}.json"
+        if not path.exists():
+            return MemberState()
+        try:
+            state = MemberState.model_validate_json(path.read_bytes())
+        except ValueError:
+            return MemberState()
+        return state if state.file and (self.folder / state.file).exists() else MemberState()
+
+    def path(self, state: MemberState) -> Path:
+        """Where the model of a state lies."""
+        return self.folder / str(state.file)
+
+    def save(self, member: int, state: MemberState, save: Callable[[Path], Any]) -> None:
+        """Writes the model, then the state that names it, then removes the model before: never half of either."""
+        before = state.file
+        state.file = f"member-{member}-{state.rounds}{'-final' if state.complete else ''}{self.suffix}"
+        _replace(self.folder / state.file, save)
+        _replace(self.folder / f"member-{member}.json", lambda path: _write(path, state.model_dump_json()))
+        if before and before != state.file:
+            (self.folder / before).unlink(missing_ok=True)
+
+
+def fit_ensemble(
+    architecture: Architecture[Any],
+    configuration: BoostingConfiguration,
+    examples: Examples,
+    folds: Iterable[Mask],
+    categorical: Sequence[int],
+    gpu_count: int,
+    seed: int,
+    observer: Observer,
+    workspace: Workspace,
+) -> Ensemble:
+    """One model a fold, fitted on the rows outside it and stopped early on those in it.
+
+    What ``workspace`` already holds isn't fitted again; a model that was cut off goes on from its last saved round.
+
+    Raises:
+        TrainingStoppedError: ``observer`` asked for it.
+        JobFailedError: the hardware asked for can't be used.
+    """
+    hardware = Hardware(threads=threads_for(examples.matrix), gpu_count=gpu_count)
+    members: list[Predictor] = []
+    for index, held in enumerate(folds):
+        state = workspace.state(index)
+        if not state.complete:
+            resume = (workspace.path(state), state.rounds) if state.file else None
+            watcher = MemberWatcher(state, configuration.early_stopping_rounds, workspace, index, observer)
+            model = architecture.fit(
+                configuration,
+                examples.take(np.nonzero(~held)[0]),
+                examples.take(np.nonzero(held)[0]),
+                categorical,
+                hardware,
+                seed + index,
+                watcher,
+                resume,
+            )
+            state.complete = True
+            workspace.save(index, state, model.save)
+        # Read back what will be scored with, so that training's own probabilities are the scorer's.
+        members.append(architecture.load(workspace.path(state)))
+    return Ensemble(members)
+
+
+def threads_for(matrix: Matrix) -> int:
+    """As many threads as there are processors, fewer where the data are too few to share."""
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(available, matrix.size // CELLS_FOR_A_THREAD))
+
+
+def loss_name(member: int) -> str:
+    """The series of a model's validation loss."""
+    return "validation_log_loss" if member == 0 else f"validation_log_loss_{member + 1}"
+
+
+def _replace(path: Path, write: Callable[[Path], Any]) -> None:
+    """Writes beside the file and moves over it, so that a cut leaves the old one."""
+    # The suffix stays: XGBoost chooses its format by it.
+    beside = path.with_name(f".unfinished-{path.name}")
+    write(beside)
+    beside.replace(path)
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
