@@ -1,0 +1,65 @@
+"""Benchmarks: the data and the metrics that checkpoints are compared by."""
+
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+
+from shared.models.base import KEEP, Description, Entity, Identifier, Model, Name, PartialUpdate
+from shared.models.connector_training import MAX_CONNECTORS, ConnectorTraining
+from shared.models.job import MetricName
+
+
+class Task(StrEnum):
+    BINARY_CLASSIFICATION = "binary_classification"
+
+
+def _without_repeats(metrics: list[MetricName]) -> list[MetricName]:
+    return list(dict.fromkeys(metrics))
+
+
+def _each_connector_once(connectors: list[ConnectorTraining]) -> list[ConnectorTraining]:
+    """The last entry of a connector counts, at the place of its first."""
+    return list({connector.connector_id: connector for connector in connectors}.values())
+
+
+Metrics = Annotated[
+    list[MetricName],
+    Field(min_length=1, max_length=100, description="repeats collapse"),
+    AfterValidator(_without_repeats),
+]
+Connectors = Annotated[
+    list[ConnectorTraining],
+    Field(min_length=1, max_length=MAX_CONNECTORS, description="a connector given again replaces its earlier entry"),
+    AfterValidator(_each_connector_once),
+]
+
+
+class BenchmarkCreate(Model):
+    connectors: Connectors
+    description: Description
+    metrics: Metrics
+    name: Name
+    task: Task
+
+
+class BenchmarkUpdate(PartialUpdate):
+    connector: Annotated[Identifier, Field(description="replaces all connectors by this one")] = KEEP
+    connectors: Connectors = KEEP
+    description: Description = KEEP
+    metrics: Metrics = KEEP
+    name: Name = KEEP
+    task: Task = KEEP
+
+
+class Benchmark(Entity):
+    """``revision`` counts the changes to what is measured: results of different revisions are never compared."""
+
+    connectors: list[ConnectorTraining]
+    created_by: str
+    description: str
+    metrics: list[MetricName]
+    name: str
+    revision: int = 1
+    task: Task
+    updated_by: str

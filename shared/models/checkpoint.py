@@ -1,0 +1,41 @@
+"""Checkpoints: trained models, ready to score."""
+
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from shared.models.base import Entity, Model
+from shared.models.job import JobFile, MetricName
+
+MAX_ROWS = 10_000
+MAX_COLUMNS = 5_000
+
+
+class Checkpoint(Entity):
+    """``metrics`` are those on the training's held-out rows; ``artifact`` is where the model itself is kept."""
+
+    architecture: str
+    artifact: JobFile = Field(exclude=True, repr=False)
+    metrics: dict[MetricName, float | None]
+    name: str
+    size_bytes: int
+    target: str | None = None
+    training_id: str
+
+
+Row = Annotated[dict[str, Any], Field(max_length=MAX_COLUMNS, description="column: value")]
+
+
+class PredictionRequest(Model):
+    rows: list[Row] = Field(min_length=1, max_length=MAX_ROWS)
+
+
+class Prediction(Model):
+    """The probability of the positive label, and the label it amounts to at the checkpoint's threshold."""
+
+    probability: float
+    label: str
+
+
+class Predictions(Model):
+    predictions: list[Prediction]

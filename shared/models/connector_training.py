@@ -1,0 +1,71 @@
+"""Which files of a connector a training learns from, or a benchmark measures on."""
+
+import json
+from typing import Annotated, Any, Literal
+
+from pydantic import AliasChoices, ConfigDict, Field, StringConstraints, model_validator
+
+from shared.models.base import Identifier, Model
+
+MAX_CONNECTORS = 20
+EXTRA_SIZE_LIMIT = 10_000
+
+FileName = Annotated[str, StringConstraints(min_length=1, max_length=1024)]
+ColumnName = Annotated[str, StringConstraints(min_length=1, max_length=500)]
+# A label such as 1 is the same as "1": files hold text.
+Label = Annotated[str, StringConstraints(min_length=1, max_length=500), Field(coerce_numbers_to_str=True)]
+
+
+class OpenModel(Model):
+    """Keeps keys that we do not know and gives them back, up to a size."""
+
+    model_config = ConfigDict(extra="allow", protected_namespaces=())
+
+    @model_validator(mode="after")
+    def _bounded(self) -> "OpenModel":
+        if self.model_extra and len(json.dumps(self.model_extra, default=str)) > EXTRA_SIZE_LIMIT:
+            raise ValueError(f"the keys beyond the known ones hold too much: at most {EXTRA_SIZE_LIMIT} characters")
+        return self
+
+
+class Split(OpenModel):
+    """Which rows are held out from fitting: at random (stratified), the latest by a column, or whole groups."""
+
+    kind: Literal["random", "time", "group"] = "random"
+    column: ColumnName | None = None
+    test_fraction: float = Field(default=0.2, gt=0, lt=1)
+
+    @model_validator(mode="after")
+    def _a_column_where_one_is_needed(self) -> "Split":
+        if self.kind != "random" and self.column is None:
+            raise ValueError(f"a {self.kind} split needs a column")
+        return self
+
+
+class ConnectorTraining(OpenModel):
+    """One connector's part: all of its files or some, the target column, and how rows are held out."""
+
+    connector_id: Identifier = Field(validation_alias=AliasChoices("connector_id", "id"))
+    files: list[FileName] | None = Field(
+        default=None, min_length=1, max_length=1000, description="names relative to the connector; all when left out"
+    )
+    target: ColumnName | None = None
+    positive_label: Label | None = None
+    split: Split | None = None
+
+    def job_settings(self) -> dict[str, Any]:
+        """What a job's data set takes over besides the files: target, positive label and split."""
+        known = (
+            None if self.split is None else {name: getattr(self.split, name) for name in type(self.split).model_fields}
+        )
+        return {"target": self.target, "positive_label": self.positive_label, "split": known}
+
+
+class ConnectorTrainingUpdate(OpenModel):
+    """Changes to one connector's part: absent keeps, ``null`` clears."""
+
+    connector_id: Identifier = Field(validation_alias=AliasChoices("connector_id", "id"))
+    files: list[FileName] | None = Field(default=None, min_length=1, max_length=1000)
+    target: ColumnName | None = None
+    positive_label: Label | None = None
+    split: Split | None = None

@@ -1,0 +1,47 @@
+"""Evaluations: a checkpoint measured on a benchmark."""
+
+from pydantic import Field
+
+from shared.models.base import Entity, Identifier, Model, Timestamp
+from shared.models.job import CurvePoint, MetricName
+from shared.models.job_status import JobStatus
+
+
+class EvaluationCreate(Model):
+    benchmark_id: Identifier
+    checkpoint_id: Identifier
+    gpu_count: int = Field(ge=0, strict=True, description="0 runs on CPU")
+
+
+class EvaluationResult(Model):
+    """How far the evaluation has come and, at the end, what was measured."""
+
+    status: JobStatus = JobStatus.PENDING
+    metrics: dict[MetricName, float | None] = Field(default_factory=dict)
+    reasons: dict[MetricName, str] = Field(default_factory=dict, description="why a metric is null")
+    benchmark_revision: int
+    rows: int | None = None
+    positives: int | None = None
+    excluded_training_rows: int | None = Field(
+        default=None, description="rows left out because the model was fitted on them"
+    )
+    dropped_rows: int | None = Field(default=None, description="rows without a usable target")
+    error: str | None = None
+    started_at: Timestamp | None = None
+    finished_at: Timestamp | None = None
+
+
+class Evaluation(Entity):
+    benchmark_id: str
+    checkpoint_id: str
+    created_by: str
+    gpu_count: int
+    result: EvaluationResult
+    training_id: str | None = Field(default=None, description="the training that the checkpoint is of")
+    updated_by: str
+
+
+class EvaluationReport(Evaluation):
+    """An evaluation with the curve behind its ROC AUC and KS."""
+
+    curve: list[CurvePoint] = Field(default_factory=list, description="ROC points; KS is the largest gap on it")

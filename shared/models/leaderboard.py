@@ -1,0 +1,52 @@
+"""Leaderboards: checkpoints ordered by what they achieve on benchmarks."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+from pydantic import Field
+
+from shared.models.base import Model, Timestamp
+from shared.models.job import MetricName
+
+
+class Direction(StrEnum):
+    ASCENDING = "asc"
+    DESCENDING = "desc"
+
+
+class LeaderboardRow(Model):
+    """One checkpoint. ``id`` is the checkpoint's."""
+
+    rank: int | None = Field(
+        description="place among the matching rows by the metric ordered by, 1 the best whatever the direction; "
+        "equals share a rank, and without a value there is none"
+    )
+    id: str
+    name: str
+    training_id: str
+    architecture: str
+    benchmarks: dict[str, dict[MetricName, float | None]] = Field(description="metrics of each selected benchmark")
+    average: dict[MetricName, float | None] = Field(
+        description="mean over the selected benchmarks that have a value for the checkpoint"
+    )
+    coverage: float = Field(description="share of the selected benchmarks that the checkpoint was evaluated on, 0 to 1")
+    evaluations: dict[str, str] = Field(description="the evaluation that measured it, for each benchmark")
+    created_at: Timestamp
+
+
+@dataclass(frozen=True)
+class LeaderboardQuery:
+    """Which checkpoints, over which benchmarks, in which order; empty means all."""
+
+    benchmark_ids: tuple[str, ...] = ()
+    training_ids: tuple[str, ...] = ()
+    model_id: str | None = None
+    name: str | None = None
+    start_date: datetime | None = None
+    end_date: datetime | None = None
+    metric: MetricName | None = None
+    metric_benchmark_id: str | None = None
+    direction: Direction = Direction.DESCENDING
+    limit: int = 10
+    after: str = field(default="")
