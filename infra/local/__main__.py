@@ -10,8 +10,6 @@ from infra.local import demo, launcher, tokens
 from infra.local.deploy import Outputs, deployed_outputs
 from infra.local.settings import ROOT, LocalError, LocalSettings
 
-DEMO_USER = "demo@example.com"
-
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs one command; errors that the user can put right become one message and exit code 1."""
@@ -33,7 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
             case "down":
                 say(launcher.shut_down(settings))
             case "url":
-                say(addresses(settings, running_outputs(settings)))
+                say(launcher.addresses(settings, running_outputs(settings), user=demo.USER))
             case "token":
                 print(user_token(settings, running_outputs(settings), options.email))
             case "openapi":
@@ -56,7 +54,7 @@ def up(settings: LocalSettings) -> None:
         try:
             running = stack.start()
             say(f"Ready after {time.monotonic() - started:.0f} s. Ctrl-C stops it; the data stays.\n")
-            say(addresses(settings, running.outputs))
+            say(launcher.addresses(settings, running.outputs, user=demo.USER))
             stack.watch()
         finally:
             say("Stopping …")
@@ -73,21 +71,6 @@ def running_outputs(settings: LocalSettings) -> Outputs:
 def user_token(settings: LocalSettings, outputs: Outputs, email: str) -> str:
     """A bearer token of a local user."""
     return tokens.token(settings, email, pool_id=outputs["UserPoolId"], client_id=outputs["UserPoolClientId"])
-
-
-def addresses(settings: LocalSettings, outputs: Outputs) -> str:
-    """Where everything is, and a line to try it with."""
-    return "\n".join(
-        [
-            f"API            {settings.api_url}",
-            f"Documentation  {settings.api_url}/docs",
-            f"API Gateway    {launcher.gateway_url(settings, outputs)}",
-            f"Local AWS      {settings.aws_url}",
-            "",
-            "Try it:",
-            f'  curl -H "Authorization: Bearer $(make -s token USER={DEMO_USER})" {settings.api_url}/me',
-        ]
-    )
 
 
 def write_openapi() -> None:

@@ -1,8 +1,320 @@
-"""The main job on real data (being written)."""
+"""The product's main job on real data, from an empty machine to a ranked model, through the public API only."""
 
-from infra.local.settings import LocalSettings
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from infra.local import launcher, tokens
+from infra.local.client import ApiClient, Json
+from infra.local.demo_data import DATA_SETS, DataSet
+from infra.local.deploy import Outputs, deployed_outputs
+from infra.local.settings import LocalError, LocalSettings
+
+USER = "demo@example.com"
+SPACE = "Demo"
+CONNECTOR = "Customers"
+DATA_MODEL = "Customers"
+ARCHITECTURES = ("lightgbm", "xgboost")
+METRICS = ("roc_auc", "ks", "gini", "log_loss", "accuracy", "f1", "precision", "recall")
+SHOWN_METRICS = ("roc_auc", "ks", "log_loss", "f1")
+SCAN_SECONDS = 180
+TRAINING_SECONDS = 1200
+TERMINAL = ("succeeded", "failed", "stopped")
 
 
-def run(settings: LocalSettings, *, once: bool) -> None:
-    """Runs it."""
-    raise SystemExit("not yet")
+@dataclass(frozen=True)
+class Entry:
+    """One model of the demo: a training of one architecture on one data set."""
+
+    data_set: DataSet
+    architecture: str
+    benchmark_id: str
+    training_id: str
+
+    @property
+    def name(self) -> str:
+        """As it is named in the API."""
+        return training_name(self.data_set, self.architecture)
+
+
+def run(settings: LocalSettings, *, once: bool, console: Console | None = None) -> None:
+    """Starts what does not run yet, does the job, and serves on until Ctrl-C unless ``once``."""
+    console = console or Console()
+    started = time.monotonic()
+    with launcher.stopping_on_signals(), _stack(settings, console) as (stack, outputs):
+        demo = Demo(settings, outputs, console)
+        demo.run()
+        console.print(f"\nDone in {time.monotonic() - started:.0f} s.", style="bold")
+        if once:
+            return
+        console.print(launcher.addresses(settings, outputs, user=USER), highlight=False, markup=False, soft_wrap=True)
+        if stack:
+            console.print("\nServing. Ctrl-C stops it; the data stays, and a second make demo reuses it.")
+            stack.watch()
+
+
+class Demo:
+    """The steps, each reusing what an earlier run left."""
+
+    def __init__(self, settings: LocalSettings, outputs: Outputs, console: Console) -> None:
+        self._settings = settings
+        self._console = console
+        self._folder = settings.directory / "demo"
+        token = tokens.token(settings, USER, pool_id=outputs["UserPoolId"], client_id=outputs["UserPoolClientId"])
+        self._api = ApiClient(settings.api_url, token)
+
+    def run(self) -> None:
+        """All steps in order."""
+        api = self._api
+        self._step(f"Signed in as {api.get('/me')['email']}")
+        api.space_id = self._space()
+        connector_id = self._connector()
+        self._catalog(connector_id)
+        data_model_id = self._data_model()
+        entries = [entry for data_set in DATA_SETS for entry in self._trainings(data_set, connector_id, data_model_id)]
+        self._train(entries)
+        evaluations = self._evaluations(entries)
+        self._leaderboards(entries)
+        self._plot(entries, evaluations)
+
+    def _space(self) -> str:
+        found = next((space for space in self._api.rows("/spaces") if space["name"] == SPACE), None)
+        space = found or self._api.post("/spaces", {"name": SPACE, "description": "Made by make demo"})
+        self._step(f"Space '{SPACE}'", reused=found)
+        return str(space["id"])
+
+    def _connector(self) -> str:
+        """The managed connector with all files in it."""
+        found = next((each for each in self._api.rows("/connectors") if each["name"] == CONNECTOR), None)
+        connector = found or self._api.post("/connectors", {"name": CONNECTOR, "type": "aws-s3"})
+        connector_id = str(connector["id"])
+        self._step(f"Managed connector '{CONNECTOR}'", reused=found)
+        listing = self._api.get(f"/connectors/{connector_id}/files", limit=1000)
+        present = {file for folder in listing for file in folder}
+        files = {
+            name: content for data_set in DATA_SETS for name, content in data_set.files().items() if name not in present
+        }
+        if files:
+            self._api.upload(connector_id, files)
+            size = sum(len(content) for content in files.values()) / 1e6
+            self._step(f"Uploaded {len(files)} files ({size:.1f} MB) of {len(DATA_SETS)} public data sets")
+        else:
+            self._step("Data sets", reused=True)
+        return connector_id
+
+    def _catalog(self, connector_id: str) -> None:
+        """Waits until the scan that the uploads' events started has described every file."""
+        wanted = {name for data_set in DATA_SETS for name in (data_set.training_file, data_set.benchmark_file)}
+
+        def scanned(page: Any) -> dict[str, Json]:
+            return {row["file"]: row for row in page["data"] if row["file"] in wanted}
+
+        path = f"/connectors/{connector_id}/catalog?pageSize=100"
+        page = self._api.wait(path, lambda page: wanted <= scanned(page).keys(), seconds=SCAN_SECONDS, every=1.0)
+        table = Table(title="What the scan found", title_justify="left")
+        for heading in ("File", "Format", "Rows", "Columns"):
+            table.add_column(heading, justify="right" if heading in ("Rows", "Columns") else "left")
+        for name, row in sorted(scanned(page).items()):
+            if row.get("error"):
+                raise LocalError(f"The scan of {name} failed: {row['error']}")
+            table.add_row(name, row["format"], f"{row['rows']:,}", str(len(row["columns"])))
+        self._console.print(table)
+
+    def _data_model(self) -> str:
+        found = next((each for each in self._api.rows("/data-models") if each["name"] == DATA_MODEL), None)
+        model = found or self._api.post("/data-models", {"name": DATA_MODEL, "description": "One row a customer"})
+        self._step(f"Data model '{DATA_MODEL}'", reused=found)
+        return str(model["id"])
+
+    def _benchmark(self, data_set: DataSet, connector_id: str) -> str:
+        page = self._api.get("/benchmarks", page_size=1000)
+        found = next((each for each in page["data"] if each["name"] == data_set.title), None)
+        benchmark = found or self._api.post(
+            "/benchmarks",
+            {
+                "name": data_set.title,
+                "description": "Rows that no model of the demo learns from",
+                "task": "binary_classification",
+                "metrics": list(METRICS),
+                "connectors": [
+                    {
+                        "connector_id": connector_id,
+                        "files": [data_set.benchmark_file],
+                        "target": data_set.target,
+                    }
+                ],
+            },
+        )
+        self._step(f"Benchmark '{data_set.title}'", reused=found)
+        return str(benchmark["id"])
+
+    def _trainings(self, data_set: DataSet, connector_id: str, data_model_id: str) -> Iterator[Entry]:
+        benchmark_id = self._benchmark(data_set, connector_id)
+        page = self._api.get("/trainings", pageSize=1000)
+        for architecture in ARCHITECTURES:
+            name = training_name(data_set, architecture)
+            usable = (each for each in page["data"] if each["name"] == name and each["status"] not in TERMINAL[1:])
+            found = next(usable, None)
+            training = found or self._api.post(
+                "/trainings",
+                {
+                    "name": name,
+                    "architecture": architecture,
+                    "configuration": {},
+                    "connectors": [
+                        {
+                            "connector_id": connector_id,
+                            "files": [data_set.training_file],
+                            "target": data_set.target,
+                        }
+                    ],
+                    "data_model_id": data_model_id,
+                    "benchmark_ids": [benchmark_id],
+                    "gpu_count": 0,
+                },
+            )
+            self._step(f"Training '{name}'", reused=found)
+            yield Entry(data_set, architecture, benchmark_id, str(training["id"]))
+
+    def _train(self, entries: list[Entry]) -> None:
+        """Follows the trainings to their end: a live table on a terminal, a line a change elsewhere."""
+        deadline = time.monotonic() + TRAINING_SECONDS
+        seen: dict[str, str] = {}
+        with Live(console=self._console, refresh_per_second=4, transient=True) as live:
+            while True:
+                trainings = {entry: self._api.get(f"/trainings/{entry.training_id}") for entry in entries}
+                for entry, training in trainings.items():
+                    if training["status"] != seen.get(entry.training_id) and not self._console.is_terminal:
+                        self._console.print(f"  {entry.name}: {training['status']}")
+                    seen[entry.training_id] = training["status"]
+                live.update(progress_table(trainings))
+                if set(seen.values()) <= set(TERMINAL):
+                    break
+                if time.monotonic() > deadline:
+                    raise LocalError(f"The trainings took longer than {TRAINING_SECONDS} s: {seen}")
+                time.sleep(1.0)
+        failed = {entry.name: each for entry, each in trainings.items() if each["status"] != "succeeded"}
+        for name, training in failed.items():
+            raise LocalError(f"Training '{name}' ended {training['status']}: {training.get('error')}")
+        self._step(f"{len(entries)} models trained")
+
+    def _evaluations(self, entries: list[Entry]) -> dict[Entry, Json]:
+        """The evaluation of each model on its benchmark, once all have ended."""
+        deadline = time.monotonic() + TRAINING_SECONDS
+        while True:
+            rows = list(self._api.rows("/evaluations"))
+            found: dict[Entry, Json] = {}
+            for entry in entries:
+                training = self._api.get(f"/trainings/{entry.training_id}")
+                checkpoints = {checkpoint["id"] for checkpoint in training["checkpoints"]}
+                mine = (
+                    row
+                    for row in rows
+                    if row["benchmark_id"] == entry.benchmark_id and row["checkpoint_id"] in checkpoints
+                )
+                evaluation = next(mine, None)
+                if evaluation and evaluation["result"]["status"] in TERMINAL:
+                    found[entry] = evaluation
+            if len(found) == len(entries):
+                break
+            if time.monotonic() > deadline:
+                raise LocalError(f"The evaluations took longer than {TRAINING_SECONDS} s: {rows}")
+            time.sleep(1.0)
+        for entry, evaluation in found.items():
+            if evaluation["result"]["status"] != "succeeded":
+                raise LocalError(f"The evaluation of '{entry.name}' failed: {evaluation['result'].get('error')}")
+        self._step("Each measured on rows that it has not seen")
+        return found
+
+    def _leaderboards(self, entries: list[Entry]) -> None:
+        for data_set in DATA_SETS:
+            benchmark_id = next(entry.benchmark_id for entry in entries if entry.data_set is data_set)
+            page = self._api.get(
+                "/leaderboards",
+                **{
+                    "benchmarks": benchmark_id,
+                    "order_by_metric.benchmark_id": benchmark_id,
+                    "order_by_metric.metric_name": "roc_auc",
+                },
+            )
+            table = Table(title=f"Leaderboard: {data_set.title}", title_justify="left")
+            table.add_column("Rank", justify="right")
+            table.add_column("Model")
+            for metric in SHOWN_METRICS:
+                table.add_column(metric, justify="right")
+            for row in page["data"]:
+                metrics = row["benchmarks"].get(benchmark_id, {})
+                values = [metrics.get(metric) for metric in SHOWN_METRICS]
+                table.add_row(
+                    str(row["rank"]),
+                    row["architecture"],
+                    *("-" if value is None else f"{value:.4f}" for value in values),
+                )
+            self._console.print(table)
+
+    def _plot(self, entries: list[Entry], evaluations: dict[Entry, Json]) -> None:
+        from infra.local.demo_plot import plot
+
+        curves = {
+            data_set.title: {
+                entry.architecture: evaluations[entry]["result"] for entry in entries if entry.data_set is data_set
+            }
+            for data_set in DATA_SETS
+        }
+        path = plot(curves, self._folder / "curves.png")
+        self._step(f"ROC and KS curves of the leaders: {_relative(path)}")
+
+    def _step(self, text: str, *, reused: Any = None) -> None:
+        self._console.print(f"✓ {text}{' (there already)' if reused else ''}", highlight=False, markup=False)
+
+
+def training_name(data_set: DataSet, architecture: str) -> str:
+    """What the demo calls a training."""
+    return f"{data_set.title}, {architecture}"
+
+
+def progress_table(trainings: dict[Entry, Json]) -> Table:
+    """The state of the trainings, with the newest value of what each reports."""
+    table = Table(title="Trainings", title_justify="left")
+    for heading in ("Training", "Status", "Step", "Reported"):
+        table.add_column(heading)
+    for entry, training in trainings.items():
+        points = training.get("metrics") or []
+        last = max(points, key=lambda point: point["step"], default=None)
+        table.add_row(
+            entry.name,
+            training["status"],
+            str(last["step"]) if last else "",
+            f"{last['name']} {last['value']:.4f}" if last else "",
+        )
+    return table
+
+
+def _relative(path: Path) -> str:
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+@contextmanager
+def _stack(settings: LocalSettings, console: Console) -> Iterator[tuple[launcher.LocalStack | None, Outputs]]:
+    """The stack that runs already, or one of our own that ends with us."""
+
+    def report(text: str) -> None:
+        console.print(f"· {text}", highlight=False, markup=False)
+
+    if launcher.running(settings):
+        report(f"Using the stack that runs on {settings.api_url}")
+        yield None, deployed_outputs(settings)
+        return
+    stack = launcher.LocalStack(settings, report)
+    try:
+        yield stack, stack.start().outputs
+    finally:
+        report("Stopping …")
+        stack.stop()

@@ -181,6 +181,21 @@ def gateway_url(settings: LocalSettings, outputs: Outputs) -> str:
     return f"{settings.aws_url}/_aws/execute-api/{api_id}/{stage}"
 
 
+def addresses(settings: LocalSettings, outputs: Outputs, *, user: str) -> str:
+    """Where everything is, and a line to try it with."""
+    return "\n".join(
+        [
+            f"API            {settings.api_url}",
+            f"Documentation  {settings.api_url}/docs",
+            f"API Gateway    {gateway_url(settings, outputs)}",
+            f"Local AWS      {settings.aws_url}",
+            "",
+            "Try it:",
+            f'  curl -H "Authorization: Bearer $(make -s token USER={user})" {settings.api_url}/me',
+        ]
+    )
+
+
 def running(settings: LocalSettings) -> bool:
     """Whether a launcher serves from this state directory just now."""
     record = _read_run_file(settings)
