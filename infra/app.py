@@ -1,0 +1,48 @@
+"""The CDK app: ``cdk synth -c stage=local|dev|prod``, after ``python -m infra.package --stage <stage>``."""
+
+from pathlib import Path
+
+import aws_cdk as cdk
+
+from infra import nag
+from infra.groups import GROUPS
+from infra.settings import OVERRIDABLE, StageSettings, stage_settings
+from infra.stacks.api import ApiStack
+from infra.stacks.data import DataStack
+from infra.stacks.observability import ObservabilityStack
+from infra.stacks.workflows import WorkflowsStack
+
+BUILD = Path(__file__).resolve().parent.parent / "build"
+
+
+def add_stacks(app: cdk.App, settings: StageSettings, build: Path = BUILD) -> dict[str, cdk.Stack]:
+    """The stacks of one stage, in the order they are deployed; ``build`` is infra.package's output."""
+    data = DataStack(app, settings=settings)
+    api = ApiStack(app, settings=settings, data=data, build=build, groups=GROUPS)
+    workflows = WorkflowsStack(app, settings=settings, data=data, build=build, api_url=api.url)
+    stacks: dict[str, cdk.Stack] = {"data": data, "api": api, "workflows": workflows}
+    if settings.observability:
+        stacks["observability"] = ObservabilityStack(app, settings=settings, data=data, api=api, workflows=workflows)
+    cdk.Tags.of(app).add("application", "inference-api")
+    cdk.Tags.of(app).add("stage", settings.stage)
+    return stacks
+
+
+def main() -> None:
+    """Synthesise the stage that the command line names."""
+    app = cdk.App()
+    overrides = {name: app.node.try_get_context(name) for name in OVERRIDABLE}
+    try:
+        settings = stage_settings(app.node.try_get_context("stage"), overrides)
+    except ValueError as error:
+        raise SystemExit(str(error)) from None
+    if not (BUILD / "code").is_dir():
+        raise SystemExit(f"build/code is missing: run `python -m infra.package --stage {settings.stage}` first")
+    add_stacks(app, settings)
+    if settings.stage != "local":
+        nag.check(app)
+    app.synth()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,267 @@
+"""A Lambda function with its own role, log group and nothing it does not need."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import aws_cdk as cdk
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_lambda as lambda_
+from aws_cdk import aws_logs as logs
+from constructs import Construct
+
+from infra.groups import FunctionSpec, Grants, Layer, Workflow
+from infra.nag import because
+from infra.settings import StageSettings
+from infra.stacks.data import DataStack
+
+RUNTIME = lambda_.Runtime.PYTHON_3_13
+METRICS_NAMESPACE = "Inference"
+
+_TABLE_READS = ("dynamodb:BatchGetItem", "dynamodb:ConditionCheckItem", "dynamodb:GetItem", "dynamodb:Query")
+_TABLE_WRITES = ("dynamodb:BatchWriteItem", "dynamodb:DeleteItem", "dynamodb:PutItem", "dynamodb:UpdateItem")
+_PARAMETER_READS = ("ssm:GetParameter",)
+_PARAMETER_WRITES = ("ssm:AddTagsToResource", "ssm:DeleteParameter", "ssm:GetParameter", "ssm:PutParameter")
+
+
+def state_machine_arn(scope: Construct, settings: StageSettings, workflow: Workflow) -> str:
+    """By name, since the workflows are deployed after the API that starts them."""
+    return cdk.Stack.of(scope).format_arn(
+        service="states",
+        resource="stateMachine",
+        resource_name=settings.name(workflow),
+        arn_format=cdk.ArnFormat.COLON_RESOURCE_NAME,
+    )
+
+
+@dataclass(frozen=True)
+class Code:
+    """The code asset and the layers of one stack: a layer shared across stacks could not be updated."""
+
+    asset: lambda_.Code
+    base: lambda_.LayerVersion | None
+    extra: Mapping[Layer, lambda_.LayerVersion] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, scope: Construct, settings: StageSettings, build: Path, specs: Iterable[FunctionSpec]) -> "Code":
+        """Code for ``specs`` from the packages that infra.package left in ``build``."""
+        asset = lambda_.Code.from_asset(str(build / "code"))
+        if not settings.layers:
+            return cls(asset, None)
+
+        def layer(name: str) -> lambda_.LayerVersion:
+            return lambda_.LayerVersion(
+                scope,
+                f"{name.title()}Layer",
+                code=lambda_.Code.from_asset(str(build / "layers" / name)),
+                compatible_runtimes=[RUNTIME],
+                compatible_architectures=[lambda_.Architecture.ARM_64],
+                description=f"Third-party packages ({name})",
+            )
+
+        wanted = sorted({name for spec in specs for name in spec.layers})
+        return cls(asset, layer("base"), {name: layer(name) for name in wanted})
+
+
+class ServiceFunction(Construct):
+    """The function of ``spec``, allowed what its grants say."""
+
+    def __init__(
+        self,
+        scope: Construct,
+        id: str,
+        *,
+        spec: FunctionSpec,
+        settings: StageSettings,
+        data: DataStack,
+        code: Code,
+        environment: Mapping[str, str] | None = None,
+        snap_start: bool = False,
+    ) -> None:
+        super().__init__(scope, id)
+        self.spec = spec
+        self._data = data
+        self._settings = settings
+        self.log_group = logs.LogGroup(
+            self, "Logs", retention=settings.log_retention, removal_policy=settings.removal_policy
+        )
+        self.role = self._role(spec.grants)
+        self.function = lambda_.Function(
+            self,
+            "Function",
+            function_name=settings.name(spec.name),
+            description=spec.handler,
+            code=code.asset,
+            handler=spec.handler,
+            runtime=RUNTIME,
+            architecture=lambda_.Architecture.ARM_64,
+            memory_size=spec.memory_mb,
+            timeout=cdk.Duration.seconds(spec.timeout_seconds),
+            layers=[layer for layer in (code.base, *(code.extra.get(name) for name in spec.layers)) if layer],
+            role=self.role.without_policy_updates(),
+            log_group=self.log_group,
+            logging_format=lambda_.LoggingFormat.JSON,
+            tracing=lambda_.Tracing.ACTIVE,
+            environment=self._environment(environment or {}),
+            snap_start=lambda_.SnapStartConf.ON_PUBLISHED_VERSIONS if snap_start else None,
+        )
+        # The role is fixed, so the CDK does not make the function wait for all of it by itself.
+        self.function.node.add_dependency(self.role)
+        self.target: lambda_.IFunction = self.function
+        if snap_start:
+            self.target = lambda_.Alias(self, "Live", alias_name="live", version=self.function.current_version)
+        because(
+            self.function,
+            "Python 3.13 is what every pinned wheel, SnapStart and the tests are held to; a newer runtime is a change of its own.",
+            "AwsSolutions-L1",
+        )
+
+    def _environment(self, extra: Mapping[str, str]) -> dict[str, str]:
+        settings, data = self._settings, self._data
+        variables: dict[str, str | None] = {
+            "STAGE": settings.stage,
+            "TABLE_NAME": data.table.table_name,
+            "BUCKET_NAME": data.bucket.bucket_name,
+            "OIDC_ISSUER": data.oidc_issuer,
+            "OIDC_AUDIENCE": data.oidc_audience,
+            "OIDC_JWKS_URL": data.oidc_jwks_url,
+            "PARAMETER_PREFIX": settings.parameter_prefix,
+            "WEBHOOK_SECRET_ARN": data.webhook_secret.secret_arn,
+            "TRAINING_STATE_MACHINE_ARN": state_machine_arn(self, settings, Workflow.TRAINING),
+            "EVALUATION_STATE_MACHINE_ARN": state_machine_arn(self, settings, Workflow.EVALUATION),
+            "SCAN_STATE_MACHINE_ARN": state_machine_arn(self, settings, Workflow.CONNECTOR_SCAN),
+            "TRAINING_IMAGE_CPU": settings.image(gpu=False),
+            "TRAINING_IMAGE_GPU": settings.image(gpu=True),
+            "CPU_INSTANCE_TYPES": ",".join(settings.cpu_instance_types),
+            "GPU_INSTANCE_TYPES": ",".join(settings.gpu_instance_types),
+            "MAX_GPU_COUNT": str(settings.max_gpu_count),
+            "SPOT_TRAINING": str(settings.spot_training).lower(),
+            "ALLOW_LOOPBACK": str(settings.allow_loopback).lower(),
+            "LOG_LEVEL": settings.log_level,
+            "POWERTOOLS_SERVICE_NAME": self.spec.name,
+            "POWERTOOLS_METRICS_NAMESPACE": METRICS_NAMESPACE,
+            **extra,
+        }
+        return {name: value for name, value in variables.items() if value}
+
+    def _role(self, grants: Grants) -> iam.Role:
+        statements = [*self._base_statements(), *self._data_statements(grants), *self._job_statements(grants)]
+        role = iam.Role(
+            self,
+            "Role",
+            assumed_by=iam.ServicePrincipal("lambda.amazonaws.com"),
+            description=f"What {self.spec.name} may do",
+            inline_policies={"Grants": iam.PolicyDocument(statements=statements)},
+        )
+        because(role, "X-Ray has no resources to narrow this down to.", "AwsSolutions-IAM5[Resource::*]")
+        return role
+
+    def _base_statements(self) -> list[iam.PolicyStatement]:
+        return [
+            iam.PolicyStatement(
+                actions=["logs:CreateLogStream", "logs:PutLogEvents"], resources=[self.log_group.log_group_arn]
+            ),
+            iam.PolicyStatement(actions=["xray:PutTelemetryRecords", "xray:PutTraceSegments"], resources=["*"]),
+        ]
+
+    def _data_statements(self, grants: Grants) -> list[iam.PolicyStatement]:
+        data, statements = self._data, []
+
+        def on_table(actions: Sequence[str], kinds: Iterable[str]) -> None:
+            if keys := [f"{kind}#*" for kind in sorted(set(kinds))]:
+                statements.append(
+                    iam.PolicyStatement(
+                        actions=list(actions),
+                        resources=[data.table.table_arn],
+                        conditions={"ForAllValues:StringLike": {"dynamodb:LeadingKeys": keys}},
+                    )
+                )
+
+        def on_objects(actions: Sequence[str], patterns: Iterable[str]) -> None:
+            for pattern in patterns:
+                statements.append(
+                    iam.PolicyStatement(actions=list(actions), resources=[data.bucket.arn_for_objects(pattern)])
+                )
+
+        on_table(_TABLE_READS, grants.reads)
+        on_table((*_TABLE_READS, *_TABLE_WRITES), grants.writes)
+        on_objects(["s3:GetObject", "s3:GetObjectVersion"], grants.gets)
+        on_objects(["s3:PutObject"], grants.puts)
+        on_objects(["s3:DeleteObject"], grants.deletes)
+        if grants.lists:
+            statements.append(
+                iam.PolicyStatement(
+                    actions=["s3:ListBucket"],
+                    resources=[data.bucket.bucket_arn],
+                    conditions={"StringLike": {"s3:prefix": list(grants.lists)}},
+                )
+            )
+        if grants.webhook_secret:
+            statements.append(
+                iam.PolicyStatement(
+                    actions=["secretsmanager:GetSecretValue"], resources=[data.webhook_secret.secret_arn]
+                )
+            )
+        if grants.reads_parameters or grants.writes_parameters:
+            actions = _PARAMETER_WRITES if grants.writes_parameters else _PARAMETER_READS
+            statements.append(iam.PolicyStatement(actions=list(actions), resources=[self._parameters()]))
+        if data.key and (grants.reads or grants.writes or grants.gets or grants.puts or grants.webhook_secret):
+            statements.append(
+                iam.PolicyStatement(actions=["kms:Decrypt", "kms:GenerateDataKey"], resources=[data.key.key_arn])
+            )
+        return statements
+
+    def _parameters(self) -> str:
+        return cdk.Stack.of(self).format_arn(
+            service="ssm", resource="parameter", resource_name=f"{self._settings.parameter_prefix.lstrip('/')}/*"
+        )
+
+    def _job_statements(self, grants: Grants) -> list[iam.PolicyStatement]:
+        stack, settings, statements = cdk.Stack.of(self), self._settings, []
+        machines = [settings.name(workflow) for workflow in Workflow]
+        executions = [
+            stack.format_arn(
+                service="states",
+                resource="execution",
+                resource_name=f"{machine}:*",
+                arn_format=cdk.ArnFormat.COLON_RESOURCE_NAME,
+            )
+            for machine in machines
+        ]
+        jobs = [
+            stack.format_arn(service="sagemaker", resource="training-job", resource_name=f"{kind}-*")
+            for kind in ("training", "evaluation")
+        ]
+        if grants.starts:
+            statements.append(
+                iam.PolicyStatement(
+                    actions=["states:StartExecution"],
+                    resources=[state_machine_arn(self, settings, workflow) for workflow in grants.starts],
+                )
+            )
+        if grants.watches_jobs or grants.stops_jobs:
+            stops = grants.stops_jobs
+            statements.append(
+                iam.PolicyStatement(
+                    actions=["states:DescribeExecution", *(["states:StopExecution"] if stops else [])],
+                    resources=executions,
+                )
+            )
+            statements.append(
+                iam.PolicyStatement(
+                    actions=["sagemaker:DescribeTrainingJob", *(["sagemaker:StopTrainingJob"] if stops else [])],
+                    resources=jobs,
+                )
+            )
+        if grants.assumes_customer_roles:
+            statements.append(assume_customer_roles(stack))
+        return statements
+
+
+def assume_customer_roles(stack: cdk.Stack) -> iam.PolicyStatement:
+    """Customers' roles have any name; never one of our own account, or a connector could name the deployment's."""
+    return iam.PolicyStatement(
+        actions=["sts:AssumeRole"],
+        resources=[f"arn:{stack.partition}:iam::*:role/*"],
+        conditions={"StringNotEquals": {"aws:ResourceAccount": stack.account}},
+    )

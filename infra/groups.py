@@ -1,0 +1,333 @@
+"""What each function is and what it may touch, as data: one line block per resource group, workflow step and event.
+
+Stacks turn this into functions, roles and routes. Table kinds become ``dynamodb:LeadingKeys`` conditions, key patterns
+become S3 resources; nothing else is granted.
+"""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+CONNECTOR_FILES = "spaces/*/connectors/*"
+TRAINING_FILES = "spaces/*/trainings/*"
+EVALUATION_FILES = "spaces/*/evaluations/*"
+SCAN_FILES = "spaces/*/scans/*"
+
+
+class Workflow(StrEnum):
+    """The state machines, by the part of their name that follows the stage."""
+
+    TRAINING = "training"
+    EVALUATION = "evaluation"
+    CONNECTOR_SCAN = "connector-scan"
+
+
+class Layer(StrEnum):
+    """Third-party packages beyond the base layer that every function has."""
+
+    SCAN = "scan"
+    SCORE = "score"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grants:
+    """Everything a function may do beyond logging and tracing."""
+
+    # Kinds of the entity table; writing includes reading.
+    reads: tuple[str, ...] = ()
+    writes: tuple[str, ...] = ()
+    # Keys of the data bucket.
+    gets: tuple[str, ...] = ()
+    puts: tuple[str, ...] = ()
+    deletes: tuple[str, ...] = ()
+    lists: tuple[str, ...] = ()
+    starts: tuple[Workflow, ...] = ()
+    # Describing executions and training jobs; stopping includes describing.
+    watches_jobs: bool = False
+    stops_jobs: bool = False
+    # Credentials of connectors in the parameter store; writing includes reading.
+    reads_parameters: bool = False
+    writes_parameters: bool = False
+    # The key that progress messages are signed with.
+    webhook_secret: bool = False
+    # Taking on the roles that customers let us into their buckets with.
+    assumes_customer_roles: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FunctionSpec:
+    """One Lambda function."""
+
+    name: str
+    handler: str
+    grants: Grants = field(default_factory=Grants)
+    memory_mb: int = 512
+    timeout_seconds: int = 29
+    layers: tuple[Layer, ...] = ()
+
+
+# Telling who calls: user, membership and space of every authenticated request; the user is made at the first call.
+IDENTITY_READS = ("membership", "space")
+IDENTITY_WRITES = ("user",)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupSpec(FunctionSpec):
+    """A resource group: the function behind its routes."""
+
+    paths: tuple[str, ...]
+    public: bool = False
+
+
+def group(
+    name: str,
+    grants: Grants | None = None,
+    *,
+    paths: tuple[str, ...] | None = None,
+    public: bool = False,
+    memory_mb: int = 512,
+    layers: tuple[Layer, ...] = (),
+) -> GroupSpec:
+    """A group whose code is ``functions/<name>/handler.py`` and whose routes are ``/<name>`` and all below it."""
+    return GroupSpec(
+        name=name,
+        handler=f"functions.{name.replace('-', '_')}.handler.handler",
+        grants=grants or Grants(),
+        memory_mb=memory_mb,
+        layers=layers,
+        paths=paths or (name, f"{name}/{{proxy+}}"),
+        public=public,
+    )
+
+
+GROUPS = (
+    group("spaces", Grants(writes=("space", "membership"))),
+    group("users", Grants(writes=("user", "membership"))),
+    group(
+        "connectors",
+        Grants(
+            reads=("catalog", "training", "benchmark"),
+            writes=("connector", "catalog", "scan", "job"),
+            gets=(CONNECTOR_FILES,),
+            puts=(CONNECTOR_FILES,),
+            deletes=(CONNECTOR_FILES,),
+            lists=(CONNECTOR_FILES,),
+            starts=(Workflow.CONNECTOR_SCAN,),
+            writes_parameters=True,
+            assumes_customer_roles=True,
+        ),
+    ),
+    group("data-models", Grants(reads=("training",), writes=("data_model",))),
+    group(
+        "trainings",
+        Grants(
+            reads=("benchmark", "checkpoint", "catalog"),
+            writes=("training", "connector", "data_model", "job"),
+            gets=(TRAINING_FILES,),
+            starts=(Workflow.TRAINING,),
+            stops_jobs=True,
+        ),
+    ),
+    group(
+        "checkpoints",
+        Grants(reads=("checkpoint", "training"), gets=(TRAINING_FILES,)),
+        memory_mb=3008,
+        layers=(Layer.SCORE,),
+    ),
+    group("benchmarks", Grants(reads=("connector", "score", "evaluation"), writes=("benchmark",))),
+    group(
+        "evaluations",
+        Grants(
+            reads=("benchmark", "checkpoint", "connector", "training"),
+            writes=("evaluation", "job"),
+            starts=(Workflow.EVALUATION,),
+            watches_jobs=True,
+        ),
+    ),
+    group("leaderboards", Grants(reads=("score", "checkpoint", "training", "benchmark", "evaluation"))),
+    group(
+        "webhooks",
+        Grants(reads=("connector",), writes=("webhook", "job", "training", "evaluation"), webhook_secret=True),
+        public=True,
+    ),
+    group("documentation", paths=("health", "openapi.json", "docs", "docs/{proxy+}"), public=True),
+)
+
+
+def step(
+    workflow: Workflow,
+    verb: str,
+    grants: Grants,
+    *,
+    memory_mb: int = 512,
+    timeout_seconds: int = 120,
+    layers: tuple[Layer, ...] = (),
+) -> FunctionSpec:
+    """A task of a workflow: ``functions/workflows/<workflow>/<verb>.py``."""
+    return FunctionSpec(
+        name=verb.replace("_", "-"),
+        handler=f"functions.workflows.{workflow.replace('-', '_')}.{verb}.handler",
+        grants=grants,
+        memory_mb=memory_mb,
+        timeout_seconds=timeout_seconds,
+        layers=layers,
+    )
+
+
+# What ends a training lets go of the connectors and the data model it held.
+_TRAINING_END = ("training", "connector", "data_model", "job")
+
+STEPS = {
+    Workflow.TRAINING: (
+        step(
+            Workflow.TRAINING,
+            "check_training",
+            Grants(
+                reads=("connector", "catalog", "data_model"),
+                writes=("training", "job"),
+                gets=(CONNECTOR_FILES, TRAINING_FILES),
+                puts=(TRAINING_FILES,),
+                lists=(CONNECTOR_FILES,),
+                reads_parameters=True,
+                assumes_customer_roles=True,
+            ),
+            memory_mb=1024,
+        ),
+        step(
+            Workflow.TRAINING,
+            "register_checkpoints",
+            Grants(
+                writes=(*_TRAINING_END, "checkpoint"),
+                gets=(TRAINING_FILES,),
+                puts=(TRAINING_FILES,),
+                lists=(TRAINING_FILES,),
+                watches_jobs=True,
+            ),
+            memory_mb=1024,
+        ),
+        step(
+            Workflow.TRAINING,
+            "create_evaluation",
+            Grants(reads=("benchmark", "checkpoint", "connector", "training"), writes=("evaluation", "job")),
+        ),
+        step(
+            Workflow.TRAINING,
+            "fail_training",
+            Grants(writes=_TRAINING_END, watches_jobs=True),
+        ),
+    ),
+    Workflow.EVALUATION: (
+        step(
+            Workflow.EVALUATION,
+            "prepare_evaluation",
+            Grants(
+                reads=("benchmark", "checkpoint", "connector", "catalog", "training"),
+                writes=("evaluation", "job"),
+                gets=(CONNECTOR_FILES, EVALUATION_FILES, TRAINING_FILES),
+                puts=(EVALUATION_FILES,),
+                lists=(CONNECTOR_FILES,),
+                reads_parameters=True,
+                assumes_customer_roles=True,
+            ),
+            memory_mb=1024,
+        ),
+        step(
+            Workflow.EVALUATION,
+            "record_evaluation",
+            Grants(
+                reads=("benchmark", "training"),
+                writes=("evaluation", "checkpoint", "score", "job"),
+                gets=(EVALUATION_FILES,),
+                lists=(EVALUATION_FILES,),
+                watches_jobs=True,
+            ),
+            memory_mb=1024,
+        ),
+        step(Workflow.EVALUATION, "fail_evaluation", Grants(writes=("evaluation", "job"), watches_jobs=True)),
+    ),
+    Workflow.CONNECTOR_SCAN: (
+        step(
+            Workflow.CONNECTOR_SCAN,
+            "list_scan_files",
+            Grants(
+                reads=("catalog",),
+                writes=("connector", "scan", "job"),
+                gets=(CONNECTOR_FILES,),
+                puts=(SCAN_FILES,),
+                lists=(CONNECTOR_FILES,),
+                reads_parameters=True,
+                assumes_customer_roles=True,
+            ),
+            timeout_seconds=300,
+        ),
+        step(
+            Workflow.CONNECTOR_SCAN,
+            "scan_file",
+            Grants(
+                reads=("scan",),
+                writes=("connector", "catalog"),
+                gets=(CONNECTOR_FILES,),
+                reads_parameters=True,
+                assumes_customer_roles=True,
+            ),
+            memory_mb=3008,
+            timeout_seconds=900,
+            layers=(Layer.SCAN,),
+        ),
+        step(
+            Workflow.CONNECTOR_SCAN,
+            "finish_scan",
+            Grants(
+                writes=("connector", "catalog", "scan", "job"),
+                gets=(SCAN_FILES,),
+                starts=(Workflow.CONNECTOR_SCAN,),
+            ),
+        ),
+        step(
+            Workflow.CONNECTOR_SCAN,
+            "fail_scan",
+            Grants(writes=("connector", "catalog", "scan", "job"), starts=(Workflow.CONNECTOR_SCAN,)),
+        ),
+    ),
+}
+
+
+def event(name: str, grants: Grants, *, memory_mb: int = 512, timeout_seconds: int = 60) -> FunctionSpec:
+    """A function that something other than a request or a workflow calls: ``functions/events/<name>.py``."""
+    return FunctionSpec(
+        name=name.replace("_", "-"),
+        handler=f"functions.events.{name}.handler",
+        grants=grants,
+        memory_mb=memory_mb,
+        timeout_seconds=timeout_seconds,
+    )
+
+
+_JOB_END = (*_TRAINING_END, "evaluation", "checkpoint", "score", "scan", "catalog")
+
+CONNECTOR_SCAN = event(
+    "connector_scan",
+    Grants(
+        writes=("connector", "catalog", "scan", "job"),
+        gets=(CONNECTOR_FILES,),
+        lists=(CONNECTOR_FILES,),
+        starts=(Workflow.CONNECTOR_SCAN,),
+    ),
+)
+JOB_STATE_CHANGED = event(
+    "job_state_changed", Grants(reads=("benchmark",), writes=_JOB_END, gets=(TRAINING_FILES,), watches_jobs=True)
+)
+RECONCILE_JOBS = event(
+    "reconcile_jobs",
+    Grants(
+        reads=("benchmark",),
+        writes=_JOB_END,
+        gets=(TRAINING_FILES, EVALUATION_FILES),
+        starts=(Workflow.TRAINING, Workflow.EVALUATION, Workflow.CONNECTOR_SCAN),
+        stops_jobs=True,
+    ),
+    timeout_seconds=240,
+)
+# Deployed only where tokens come from a foreign issuer; Cognito's are checked by API Gateway itself.
+AUTHORIZE = event("authorize", Grants(), timeout_seconds=10)
+
+EVENTS = (CONNECTOR_SCAN, JOB_STATE_CHANGED, RECONCILE_JOBS)

@@ -1,0 +1,222 @@
+"""Builds what the CDK app uploads: ``python -m infra.package --stage dev``. No Docker.
+
+Writes below ``build/``:
+
+- ``code/``: every function's code, the OpenAPI document and Redoc's script
+- ``sourcedir.tar.gz``: what a SageMaker container runs (script mode), with its ``requirements.txt``
+- ``layers/<name>/python/``: locked third-party packages for Lambda (Python 3.13, arm64); not for the local stage
+"""
+
+import argparse
+import gzip
+import io
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from infra.groups import GROUPS, STEPS, Layer
+
+ROOT = Path(__file__).resolve().parent.parent
+PYTHON_VERSION = "3.13"
+# Lambda's Amazon Linux 2023 has glibc 2.34.
+PLATFORM = "aarch64-manylinux_2_28"
+# AWS's limit for a function and its layers, unpacked.
+LIMIT_BYTES = 250 * 1024 * 1024
+BASE = "base"
+# uv's selection of each layer's packages from the lock file.
+SELECTIONS = {
+    BASE: ("--no-dev",),
+    Layer.SCAN: ("--only-group", "scan"),
+    Layer.SCORE: ("--only-group", "score"),
+}
+# The same module without its CUDA code, which alone is nearly the size limit; functions have no GPU.
+CPU_BUILDS = {"xgboost": "xgboost-cpu"}
+_WASTE = ("__pycache__", "tests", "include", "bin")
+_IGNORED = shutil.ignore_patterns("__pycache__", "*.pyc", ".*")
+
+
+class PackagingError(Exception):
+    """Something is missing or too large; the text says what to do."""
+
+
+def _run(*command: str, stdin: str | None = None) -> str:
+    """Run a tool and answer its output; its own complaint becomes the error."""
+    try:
+        done = subprocess.run(command, cwd=ROOT, input=stdin, capture_output=True, text=True, timeout=900)  # noqa: S603
+    except FileNotFoundError:
+        raise PackagingError(f"{command[0]} is not installed (or not on PATH)") from None
+    if done.returncode:
+        raise PackagingError(f"`{' '.join(command)}` failed:\n{done.stderr.strip()}")
+    return done.stdout
+
+
+def export(*selection: str) -> list[str]:
+    """Requirement lines of the lock file, such as ``numpy==2.4.6``, markers kept."""
+    text = _run("uv", "export", "--frozen", "--quiet", "--no-hashes", "--no-header", "--no-annotate",
+                "--no-emit-project", *selection)  # fmt: skip
+    return [line for line in text.splitlines() if line.strip()]
+
+
+def cpu_only(requirements: Iterable[str]) -> Iterator[str]:
+    """The same requirements with builds that hold no GPU code."""
+    for requirement in requirements:
+        name = re.split(r"[=\s;\[]", requirement, maxsplit=1)[0]
+        yield requirement.replace(name, CPU_BUILDS.get(name, name), 1)
+
+
+def build_code(build: Path) -> Path:
+    """Stage the functions' code; what runs in containers only is left out."""
+    code = build / "code"
+    shutil.rmtree(code, ignore_errors=True)
+    shutil.copytree(ROOT / "shared", code / "shared", ignore=_IGNORED)
+    shutil.copytree(ROOT / "functions", code / "functions", ignore=_IGNORED)
+    shutil.rmtree(code / "functions" / "jobs", ignore_errors=True)
+    _add_documents(code)
+    return code
+
+
+def _add_documents(code: Path) -> None:
+    script = ROOT / "node_modules" / "redoc" / "bundles" / "redoc.standalone.js"
+    if not script.is_file():
+        raise PackagingError("Redoc's script is missing: run `npm ci --ignore-scripts` first")
+    shutil.copy(script, code / "redoc.standalone.js")
+    if (ROOT / "functions" / "api.py").is_file():
+        # In a process of its own: infra imports no runtime code.
+        write = "import json, sys; from functions.api import app; json.dump(app.openapi(), sys.stdout)"
+        (code / "openapi.json").write_text(_run(sys.executable, "-c", write))
+    else:
+        print("functions/api.py is not there: the package holds no openapi.json", file=sys.stderr)  # noqa: T201
+
+
+def build_job_source(build: Path) -> Path:
+    """Pack what a training container runs; equal content gives equal bytes, so that a deploy changes nothing."""
+    requirements = "\n".join([*export("--no-dev", "--group", "scan", "--group", "score"), ""])
+    archive = build / "sourcedir.tar.gz"
+    build.mkdir(parents=True, exist_ok=True)
+    with (
+        archive.open("wb") as raw,
+        gzip.GzipFile(fileobj=raw, mode="wb", filename="", mtime=0) as packed,
+        tarfile.open(fileobj=packed, mode="w") as tar,
+    ):
+        _add(tar, "requirements.txt", requirements.encode())
+        for path in _job_files():
+            _add(tar, path.relative_to(ROOT).as_posix(), path.read_bytes())
+    return archive
+
+
+def _job_files() -> Iterator[Path]:
+    yield ROOT / "functions" / "__init__.py"
+    for folder in ("functions/jobs", "shared"):
+        for path in sorted((ROOT / folder).rglob("*")):
+            if path.is_file() and path.suffix != ".pyc" and not path.name.startswith("."):
+                yield path
+
+
+def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
+    entry = tarfile.TarInfo(name)
+    entry.size = len(content)
+    entry.mode = 0o644
+    tar.addfile(entry, io.BytesIO(content))
+
+
+def build_layer(build: Path, name: str, *, interpreter: str | None) -> Path:
+    """Install one layer's packages for Lambda and strip them; nothing is done when they are there already."""
+    requirements = "\n".join(cpu_only(export(*SELECTIONS[name])))
+    recipe = f"{PLATFORM} {PYTHON_VERSION} compiled={bool(interpreter)}\n{requirements}\n"
+    layer, stamp = build / "layers" / name, build / "layers" / f"{name}.txt"
+    if layer.is_dir() and stamp.is_file() and stamp.read_text() == recipe:
+        return layer
+    shutil.rmtree(layer, ignore_errors=True)
+    stamp.unlink(missing_ok=True)
+    target = layer / "python"
+    _run("uv", "pip", "install", "--quiet", "--target", str(target), "--python-platform", PLATFORM,
+         "--python-version", PYTHON_VERSION, "--only-binary", ":all:", "--no-deps", "--link-mode", "copy",
+         "-r", "-", stdin=requirements)  # fmt: skip
+    strip(target)
+    if interpreter:
+        # Lambda's disk is read-only: without bytecode every cold start would compile every import again.
+        _run(interpreter, "-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash", str(target))
+    stamp.write_text(recipe)
+    return layer
+
+
+def strip(target: Path) -> None:
+    """Remove what no function imports: the packages' own tests, C headers, scripts and type stubs."""
+    for path in sorted(target.rglob("*"), reverse=True):
+        if path.is_dir() and path.name in _WASTE:
+            shutil.rmtree(path)
+        elif path.suffix == ".pyi":
+            path.unlink()
+
+
+def find_interpreter() -> str | None:
+    """A Python of Lambda's version, whose bytecode Lambda can load."""
+    own = sys.executable if sys.version_info[:2] == tuple(map(int, PYTHON_VERSION.split("."))) else None
+    if own:
+        return own
+    found = shutil.which(f"python{PYTHON_VERSION}")
+    if found and subprocess.run([found, "--version"], capture_output=True, check=False).returncode == 0:  # noqa: S603
+        return found
+    try:
+        return _run("uv", "python", "find", "--no-project", PYTHON_VERSION).strip() or None
+    except PackagingError:
+        return None
+
+
+def size(folder: Path) -> int:
+    """Bytes of all files below ``folder``."""
+    return sum(os.path.getsize(Path(parent) / name) for parent, _, names in os.walk(folder) for name in names)
+
+
+def check_sizes(build: Path) -> dict[str, int]:
+    """Bytes of each combination of layers that a function has, unpacked with the code.
+
+    Raises PackagingError when one is over AWS's limit.
+    """
+    steps = [spec for specs in STEPS.values() for spec in specs]
+    combinations = {spec.layers for spec in (*GROUPS, *steps)}
+    sizes = {}
+    for layers in sorted(combinations):
+        parts = [build / "code", *(build / "layers" / name for name in (BASE, *layers))]
+        total = sum(size(part) for part in parts)
+        sizes["+".join(("code", BASE, *layers))] = total
+        if total > LIMIT_BYTES:
+            raise PackagingError(
+                f"code, {BASE} and {', '.join(layers)} are {total:,} bytes unpacked; AWS allows {LIMIT_BYTES:,}: "
+                "take packages out of the dependency groups that make the layers"
+            )
+    return sizes
+
+
+def main() -> None:
+    """Build everything that the stage needs."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--stage", required=True, choices=("local", "dev", "prod"))
+    stage = parser.parse_args().stage
+    build = ROOT / "build"
+    try:
+        build_code(build)
+        build_job_source(build)
+        if stage != "local":
+            interpreter = find_interpreter()
+            if not interpreter:
+                print(  # noqa: T201
+                    f"no Python {PYTHON_VERSION} found: layers get no bytecode, so cold starts take about twice as "
+                    f"long; `uv python install {PYTHON_VERSION}` gets one",
+                    file=sys.stderr,
+                )
+            for name in SELECTIONS:
+                build_layer(build, name, interpreter=interpreter)
+            for name, total in check_sizes(build).items():
+                print(f"{name}: {total / 2**20:.0f} of {LIMIT_BYTES / 2**20:.0f} MiB")  # noqa: T201
+    except PackagingError as error:
+        raise SystemExit(str(error)) from None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,157 @@
+"""The REST API: one function a resource group behind API Gateway."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import aws_cdk as cdk
+from aws_cdk import aws_apigateway as apigateway
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_logs as logs
+from constructs import Construct
+
+from infra.constructs.error_responses import add_error_responses
+from infra.constructs.function import Code, ServiceFunction
+from infra.constructs.resource_group import ResourceGroup
+from infra.groups import AUTHORIZE, GroupSpec
+from infra.nag import because
+from infra.settings import StageSettings
+from infra.stacks.data import DataStack
+
+# Not v1: /v1/chat/completions is a path of the API itself.
+API_STAGE = "api"
+
+
+class ApiStack(cdk.Stack):
+    """The API of one stage; ``url`` ends in a slash."""
+
+    def __init__(
+        self, scope: Construct, *, settings: StageSettings, data: DataStack, build: Path, groups: Sequence[GroupSpec]
+    ) -> None:
+        super().__init__(scope, settings.name("api"), description="Inference API: routes and their functions")
+        self._settings, self._data = settings, data
+        self.api = self._rest_api()
+        self.url = self.api.url
+        self._code = Code.of(self, settings, build, groups)
+        authorizer = self._authorizer()
+        self.groups = [
+            ResourceGroup(
+                self,
+                spec=spec,
+                settings=settings,
+                data=data,
+                code=self._code,
+                api=self.api,
+                authorizer=authorizer,
+            )
+            for spec in groups
+        ]
+        cdk.CfnOutput(self, "ApiUrl", value=self.url)
+
+    def _rest_api(self) -> apigateway.RestApi:
+        settings = self._settings
+        access_logs = logs.LogGroup(
+            self, "AccessLogs", retention=settings.log_retention, removal_policy=settings.removal_policy
+        )
+        origins = list(settings.cors_origins)
+        api = apigateway.RestApi(
+            self,
+            "Api",
+            rest_api_name=settings.name("api"),
+            description="Customer data in, the next best action out",
+            endpoint_configuration=apigateway.EndpointConfiguration(types=[apigateway.EndpointType.REGIONAL]),
+            # Account-wide, and needed before any stage can log: a fresh account has none.
+            cloud_watch_role=True,
+            cloud_watch_role_removal_policy=cdk.RemovalPolicy.RETAIN,
+            min_compression_size=cdk.Size.kibibytes(1),
+            binary_media_types=["application/octet-stream", "multipart/form-data"],
+            default_cors_preflight_options=apigateway.CorsOptions(
+                allow_origins=origins,
+                allow_methods=apigateway.Cors.ALL_METHODS,
+                allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "If-Match", "X-Space-Id"],
+                max_age=cdk.Duration.hours(1),
+            )
+            if origins
+            else None,
+            deploy_options=apigateway.StageOptions(
+                stage_name=API_STAGE,
+                throttling_rate_limit=settings.throttling_rate,
+                throttling_burst_limit=settings.throttling_burst,
+                tracing_enabled=True,
+                metrics_enabled=True,
+                # Only errors, and never bodies: requests hold customers' data.
+                logging_level=apigateway.MethodLoggingLevel.ERROR,
+                data_trace_enabled=False,
+                access_log_destination=apigateway.LogGroupLogDestination(access_logs),
+                access_log_format=apigateway.AccessLogFormat.custom(
+                    cdk.Stack.of(self).to_json_string(
+                        {
+                            "request_id": "$context.requestId",
+                            "time": "$context.requestTime",
+                            "ip": "$context.identity.sourceIp",
+                            "method": "$context.httpMethod",
+                            "path": "$context.path",
+                            "route": "$context.resourcePath",
+                            "status": "$context.status",
+                            "latency_ms": "$context.responseLatency",
+                            "function_latency_ms": "$context.integrationLatency",
+                            "user": "$context.authorizer.claims.sub",
+                            "response_bytes": "$context.responseLength",
+                            "error": "$context.error.responseType",
+                        }
+                    )
+                ),
+            ),
+        )
+        add_error_responses(api, origins[0] if len(origins) == 1 else None)
+        because(
+            api,
+            "Requests are validated by the application, whose answers name the field; a second, coarser check in front adds nothing.",
+            "AwsSolutions-APIG2",
+        )
+        because(
+            api,
+            "AWS's own policy for this role: to write API Gateway's logs.",
+            "AwsSolutions-IAM4[Policy::arn:<AWS::Partition>:iam::aws:policy/service-role/AmazonAPIGatewayPushToCloudWatchLogs]",
+        )
+        because(
+            api.deployment_stage,
+            "Every route is throttled and authenticated; a web ACL is the operator's choice (docs/operating.md).",
+            "AwsSolutions-APIG3",
+        )
+        return api
+
+    def _authorizer(self) -> apigateway.IAuthorizer:
+        lifetime = cdk.Duration.minutes(5)
+        if self._data.user_pool:
+            return apigateway.CognitoUserPoolsAuthorizer(
+                self, "Authorizer", cognito_user_pools=[self._data.user_pool], results_cache_ttl=lifetime
+            )
+        backend = ServiceFunction(
+            self,
+            "Authorize",
+            spec=AUTHORIZE,
+            settings=self._settings,
+            data=self._data,
+            code=self._code,
+            snap_start=self._settings.snap_start,
+        )
+        invoke = iam.Role(
+            self,
+            "AuthorizerRole",
+            assumed_by=iam.ServicePrincipal("apigateway.amazonaws.com"),
+            inline_policies={
+                "Invoke": iam.PolicyDocument(
+                    statements=[
+                        iam.PolicyStatement(actions=["lambda:InvokeFunction"], resources=[backend.target.function_arn])
+                    ]
+                )
+            },
+        )
+        return apigateway.TokenAuthorizer(
+            self,
+            "Authorizer",
+            handler=backend.target,
+            assume_role=invoke.without_policy_updates(),
+            validation_regex=r"^[Bb]earer [-0-9A-Za-z_]+\.[-0-9A-Za-z_]+\.[-0-9A-Za-z_]+$",
+            results_cache_ttl=lifetime,
+        )

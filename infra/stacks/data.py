@@ -1,0 +1,191 @@
+"""What must outlive everything else: the table, the bucket, the user pool and the webhook secret."""
+
+import aws_cdk as cdk
+from aws_cdk import aws_cognito as cognito
+from aws_cdk import aws_dynamodb as dynamodb
+from aws_cdk import aws_kms as kms
+from aws_cdk import aws_s3 as s3
+from aws_cdk import aws_secretsmanager as secretsmanager
+from constructs import Construct
+
+from infra.nag import because
+from infra.settings import StageSettings
+
+
+class DataStack(cdk.Stack):
+    """Table, bucket, identity and secret of one stage."""
+
+    def __init__(self, scope: Construct, *, settings: StageSettings) -> None:
+        super().__init__(
+            scope,
+            settings.name("data"),
+            description="Inference API: data",
+            termination_protection=settings.retain_data,
+        )
+        self._settings = settings
+        self.key = self._key() if settings.customer_managed_key else None
+        self.table = self._table()
+        self.bucket = self._bucket()
+        self.webhook_secret = self._webhook_secret()
+        self.user_pool: cognito.UserPool | None = None
+        self.oidc_issuer, self.oidc_audience = settings.oidc_issuer or "", settings.oidc_audience or ""
+        self.oidc_jwks_url = settings.oidc_jwks_url
+        if not settings.oidc_issuer:
+            self.user_pool = self._user_pool()
+            client = self._client(self.user_pool)
+            self.oidc_issuer = self.user_pool.user_pool_provider_url
+            self.oidc_audience = client.user_pool_client_id
+            if settings.aws_endpoint_url and not self.oidc_jwks_url:
+                self.oidc_jwks_url = f"{settings.aws_endpoint_url}/{self.user_pool.user_pool_id}/.well-known/jwks.json"
+            cdk.CfnOutput(self, "UserPoolId", value=self.user_pool.user_pool_id)
+            cdk.CfnOutput(self, "UserPoolClientId", value=client.user_pool_client_id)
+        cdk.CfnOutput(self, "TableName", value=self.table.table_name)
+        cdk.CfnOutput(self, "BucketName", value=self.bucket.bucket_name)
+        cdk.CfnOutput(self, "OidcIssuer", value=self.oidc_issuer)
+        cdk.CfnOutput(self, "OidcAudience", value=self.oidc_audience)
+        if self.oidc_jwks_url:
+            cdk.CfnOutput(self, "OidcJwksUrl", value=self.oidc_jwks_url)
+        cdk.CfnOutput(self, "WebhookSecretArn", value=self.webhook_secret.secret_arn)
+
+    def _key(self) -> kms.Key:
+        return kms.Key(
+            self,
+            "Key",
+            description=f"Inference API ({self._settings.stage}): data at rest",
+            enable_key_rotation=True,
+            removal_policy=self._settings.removal_policy,
+        )
+
+    def _table(self) -> dynamodb.Table:
+        settings = self._settings
+        table = dynamodb.Table(
+            self,
+            "Entities",
+            partition_key=dynamodb.Attribute(name="PK", type=dynamodb.AttributeType.STRING),
+            sort_key=dynamodb.Attribute(name="SK", type=dynamodb.AttributeType.STRING),
+            billing_mode=dynamodb.BillingMode.PAY_PER_REQUEST,
+            time_to_live_attribute="expires_at",
+            encryption=(dynamodb.TableEncryption.CUSTOMER_MANAGED if self.key else dynamodb.TableEncryption.DEFAULT),
+            encryption_key=self.key,
+            point_in_time_recovery_specification=dynamodb.PointInTimeRecoverySpecification(
+                point_in_time_recovery_enabled=settings.point_in_time_recovery
+            ),
+            deletion_protection=settings.retain_data,
+            removal_policy=settings.removal_policy,
+        )
+        if not settings.point_in_time_recovery:
+            because(table, "Only production's data is worth a continuous backup's price.", "AwsSolutions-DDB3")
+        return table
+
+    def _bucket(self) -> s3.Bucket:
+        settings = self._settings
+        bucket = s3.Bucket(
+            self,
+            "Files",
+            encryption=s3.BucketEncryption.KMS if self.key else s3.BucketEncryption.S3_MANAGED,
+            encryption_key=self.key,
+            bucket_key_enabled=bool(self.key),
+            enforce_ssl=True,
+            block_public_access=s3.BlockPublicAccess.BLOCK_ALL,
+            object_ownership=s3.ObjectOwnership.BUCKET_OWNER_ENFORCED,
+            versioned=True,
+            event_bridge_enabled=True,
+            removal_policy=settings.removal_policy,
+            server_access_logs_bucket=self._access_logs() if settings.access_log_bucket else None,
+            server_access_logs_prefix="files/" if settings.access_log_bucket else None,
+            cors=[
+                # Browsers send files straight here with presigned POSTs; those carry their own authorisation.
+                s3.CorsRule(allowed_methods=[s3.HttpMethods.POST], allowed_origins=list(settings.cors_origins))
+            ]
+            if settings.cors_origins
+            else None,
+            lifecycle_rules=[
+                s3.LifecycleRule(
+                    id="tidy",
+                    abort_incomplete_multipart_upload_after=cdk.Duration.days(3),
+                    # Old versions stay as long as a deleted space can be restored, and a while for lineage.
+                    noncurrent_version_expiration=cdk.Duration.days(90),
+                    expired_object_delete_marker=True,
+                ),
+                s3.LifecycleRule(
+                    id="cool",
+                    transitions=[
+                        s3.Transition(
+                            storage_class=s3.StorageClass.INTELLIGENT_TIERING, transition_after=cdk.Duration.days(30)
+                        )
+                    ],
+                ),
+            ],
+        )
+        return bucket
+
+    def _access_logs(self) -> s3.Bucket:
+        bucket = s3.Bucket(
+            self,
+            "AccessLogs",
+            encryption=s3.BucketEncryption.S3_MANAGED,
+            enforce_ssl=True,
+            block_public_access=s3.BlockPublicAccess.BLOCK_ALL,
+            object_ownership=s3.ObjectOwnership.BUCKET_OWNER_ENFORCED,
+            removal_policy=self._settings.removal_policy,
+            lifecycle_rules=[s3.LifecycleRule(expiration=cdk.Duration.days(90))],
+        )
+        because(bucket, "This is the bucket that access logs go to.", "AwsSolutions-S1")
+        return bucket
+
+    def _webhook_secret(self) -> secretsmanager.Secret:
+        """The Standard Webhooks key: 64 letters and digits are the base64 of 48 bytes."""
+        secret = secretsmanager.Secret(
+            self,
+            "WebhookSecret",
+            description="Signs progress messages from training jobs (Standard Webhooks)",
+            encryption_key=self.key,
+            generate_secret_string=secretsmanager.SecretStringGenerator(password_length=64, exclude_punctuation=True),
+            removal_policy=self._settings.removal_policy,
+        )
+        because(
+            secret,
+            "Running jobs hold the key: it is rotated by hand, when none runs (docs/operating.md).",
+            "AwsSolutions-SMG4",
+        )
+        return secret
+
+    def _user_pool(self) -> cognito.UserPool:
+        settings = self._settings
+        pool = cognito.UserPool(
+            self,
+            "Users",
+            sign_in_aliases=cognito.SignInAliases(email=True),
+            sign_in_case_sensitive=False,
+            self_sign_up_enabled=True,
+            auto_verify=cognito.AutoVerifiedAttrs(email=True),
+            keep_original=cognito.KeepOriginalAttrs(email=True),
+            standard_attributes=cognito.StandardAttributes(
+                email=cognito.StandardAttribute(required=True, mutable=True),
+                given_name=cognito.StandardAttribute(mutable=True),
+                family_name=cognito.StandardAttribute(mutable=True),
+            ),
+            password_policy=cognito.PasswordPolicy(
+                min_length=12, require_digits=True, require_lowercase=True, require_uppercase=True, require_symbols=True
+            ),
+            mfa=cognito.Mfa.OPTIONAL,
+            mfa_second_factor=cognito.MfaSecondFactor(otp=True, sms=False),
+            account_recovery=cognito.AccountRecovery.EMAIL_ONLY,
+            deletion_protection=settings.retain_data,
+            removal_policy=settings.removal_policy,
+        )
+        return pool
+
+    def _client(self, pool: cognito.UserPool) -> cognito.UserPoolClient:
+        return pool.add_client(
+            "Client",
+            auth_flows=cognito.AuthFlow(
+                user_srp=True, admin_user_password=True, user_password=self._settings.user_password_auth
+            ),
+            disable_o_auth=True,
+            generate_secret=False,
+            prevent_user_existence_errors=True,
+            id_token_validity=cdk.Duration.hours(1),
+            access_token_validity=cdk.Duration.hours(1),
+            refresh_token_validity=cdk.Duration.days(30),
+        )
