@@ -1,0 +1,86 @@
+"""SageMaker's training jobs, which run trainings and evaluations alike."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from botocore.exceptions import ClientError
+
+if TYPE_CHECKING:
+    from mypy_boto3_sagemaker import SageMakerClient
+
+# A state machine tries every instance type twice; beyond this many attempts there is none.
+MAX_ATTEMPTS = 40
+
+
+class TrainingJobStatus(StrEnum):
+    IN_PROGRESS = "InProgress"
+    STOPPING = "Stopping"
+    COMPLETED = "Completed"
+    FAILED = "Failed"
+    STOPPED = "Stopped"
+    DELETING = "Deleting"
+
+    @property
+    def is_over(self) -> bool:
+        return self not in (TrainingJobStatus.IN_PROGRESS, TrainingJobStatus.STOPPING)
+
+
+@dataclass(frozen=True)
+class TrainingJob:
+    """How a job stands. ``has_started``: the container runs or ran; ``failure_reason`` is AWS's own text."""
+
+    name: str
+    status: TrainingJobStatus
+    has_started: bool = False
+    failure_reason: str = ""
+
+
+class TrainingJobs:
+    """The jobs that were made for an entity: ``<kind>-<id>-<attempt>``, the attempts counted from 1."""
+
+    def __init__(self, client: "SageMakerClient") -> None:
+        self._client = client
+
+    def latest(self, prefix: str) -> TrainingJob | None:
+        """The newest attempt, or ``None`` before the first."""
+        latest = None
+        for attempt in range(1, MAX_ATTEMPTS + 1):
+            job = self._describe(f"{prefix}-{attempt}")
+            if job is None:
+                break
+            latest = job
+        return latest
+
+    def stop_latest(self, prefix: str) -> bool:
+        """Stop the newest attempt if it runs; whether it still did."""
+        job = self.latest(prefix)
+        if job is None or job.status.is_over:
+            return False
+        if job.status is TrainingJobStatus.IN_PROGRESS:
+            try:
+                self._client.stop_training_job(TrainingJobName=job.name)
+            except ClientError as error:
+                # It ended by itself in between.
+                if error.response["Error"]["Code"] not in ("ValidationException", "ResourceNotFound"):
+                    raise
+        return True
+
+    def _describe(self, name: str) -> TrainingJob | None:
+        try:
+            found = self._client.describe_training_job(TrainingJobName=name)
+        except ClientError as error:
+            if error.response["Error"]["Code"] in ("ValidationException", "ResourceNotFound"):
+                return None
+            raise
+        return TrainingJob(
+            name=name,
+            status=TrainingJobStatus(found["TrainingJobStatus"]),
+            has_started="TrainingStartTime" in found,
+            failure_reason=found.get("FailureReason", ""),
+        )
+
+
+def job_name_prefix(kind: str, entity_id: str) -> str:
+    """What the names of all attempts start with."""
+    return f"{kind}-{entity_id}"

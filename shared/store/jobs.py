@@ -1,0 +1,76 @@
+"""Where a job's entity is, by its id alone, and which jobs have not ended.
+
+Webhooks and AWS's events name a job by its id, without its space; the reconciler goes through all that are open.
+Both entries are written in the transaction that creates the job, and it is closed in the one that ends it.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from shared.aws.clock import Clock, utc_now
+from shared.models.base import parse_timestamp
+from shared.store.repository import is_identifier
+from shared.store.table import Action, Item, Key, Table, delete, put
+
+OPEN = "job#open"
+
+
+class JobKind(StrEnum):
+    """What a job works for: also the name of its state machine, and of the entity's kind in the table."""
+
+    TRAINING = "training"
+    EVALUATION = "evaluation"
+    SCAN = "scan"
+
+
+@dataclass(frozen=True)
+class JobReference:
+    """A job, named by the id of its entity; ``parent_id`` is the connector of a scan."""
+
+    kind: JobKind
+    space_id: str
+    id: str
+    opened_at: datetime
+    parent_id: str | None = None
+
+
+class Jobs:
+    """The index of jobs."""
+
+    def __init__(self, table: Table, clock: Clock = utc_now) -> None:
+        self._table = table
+        self._clock = clock
+
+    def open(self, kind: JobKind, space_id: str, job_id: str, *, parent_id: str | None = None) -> list[Action]:
+        """The two writes that make a job known and open."""
+        values = {"kind": kind, "space_id": space_id, "parent_id": parent_id, "opened_at": self._clock()}
+        return [put(_pointer(job_id), values), put(Key(OPEN, job_id), values)]
+
+    def close(self, job_id: str) -> Action:
+        """The write that takes an ended job off the list of open ones; it stays known."""
+        return delete(Key(OPEN, job_id))
+
+    def forget(self, job_id: str) -> list[Action]:
+        """The writes after which nothing is known of a job."""
+        return [delete(_pointer(job_id)), self.close(job_id)]
+
+    def find(self, job_id: str) -> JobReference | None:
+        """The job, whether it has ended or not."""
+        item = self._table.get(_pointer(job_id)) if is_identifier(job_id) else None
+        return _reference(item, job_id) if item else None
+
+    def open_jobs(self) -> Iterator[JobReference]:
+        """All jobs that have not ended, the oldest first."""
+        for item in self._table.query(OPEN, newest_first=False):
+            yield _reference(item, item["SK"])
+
+
+def _pointer(job_id: str) -> Key:
+    return Key(f"job#{job_id}", job_id)
+
+
+def _reference(item: Item, job_id: str) -> JobReference:
+    opened_at: datetime = parse_timestamp(item["opened_at"])
+    return JobReference(JobKind(item["kind"]), item["space_id"], job_id, opened_at, item.get("parent_id"))
