@@ -14,6 +14,7 @@ from shared.errors import (
     Detail,
     MethodNotAllowedError,
     NotFoundError,
+    PayloadTooLargeError,
     UnavailableError,
     ValidationFailedError,
 )
@@ -88,6 +89,8 @@ def _from_http(error: HTTPException) -> ApiError:
         return MethodNotAllowedError(
             f"This address does not take this method; it takes {allowed}.", headers=dict(error.headers or {})
         )
+    if error.status_code == PayloadTooLargeError.status:
+        return PayloadTooLargeError(str(error.detail))
     return ValidationFailedError(f"body: {error.detail}", [Detail("body", str(error.detail))])
 
 

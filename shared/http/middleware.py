@@ -5,6 +5,7 @@ import time
 from uuid import uuid4
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from shared.errors import PayloadTooLargeError
@@ -13,6 +14,7 @@ from shared.observability import logger
 
 # Lambda takes events of 6 MB, in which a body may be base64.
 BODY_LIMIT = 6 * 1024 * 1024
+TOO_LARGE = f"The request is larger than {BODY_LIMIT // 1024**2} MB. Send less at once, or upload files to a connector."
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 
 
@@ -40,7 +42,7 @@ class RequestMiddleware:
             message = await receive()
             received += len(message.get("body", b""))
             if received > BODY_LIMIT:
-                raise too_large
+                raise HTTPException(PayloadTooLargeError.status, TOO_LARGE)
             return message
 
         async def send_tagged(message: Message) -> None:
@@ -50,19 +52,16 @@ class RequestMiddleware:
                 MutableHeaders(scope=message)["X-Request-Id"] = request_id
             await send(message)
 
-        too_large = PayloadTooLargeError(
-            f"The request is larger than {BODY_LIMIT // 1024**2} MB. Send less at once, or upload files to a connector."
-        )
         with logger.append_context_keys(request_id=request_id):
             try:
-                if int(headers.get("content-length") or 0) > BODY_LIMIT:
-                    raise too_large
-                await self._app(scope, receive_bounded, send_tagged)
+                if headers.get("content-length", "").isdigit() and int(headers["content-length"]) > BODY_LIMIT:
+                    await answer(PayloadTooLargeError(TOO_LARGE), request_id)(scope, receive, send_tagged)
+                else:
+                    await self._app(scope, receive_bounded, send_tagged)
             except Exception as error:
                 if status:  # the answer is on its way: all that is left is to break it off
                     raise
-                failure = error if error is too_large else unexpected(error)
-                await answer(failure, request_id)(scope, receive, send_tagged)
+                await answer(unexpected(error), request_id)(scope, receive, send_tagged)
             finally:
                 logger.info(
                     "request",

@@ -56,7 +56,12 @@ async def _idempotency(
     principal: CurrentPrincipal,
     idempotency_key: Annotated[
         str | None,
-        Header(min_length=1, max_length=255, description="Makes a retry safe: the same key and body answer the same."),
+        Header(
+            alias="Idempotency-Key",
+            min_length=1,
+            max_length=255,
+            description="Makes a retry safe: the same key and body answer the same.",
+        ),
     ] = None,
 ) -> Idempotency | None:
     if idempotency_key is None:
@@ -66,7 +71,9 @@ async def _idempotency(
 
 
 def _expected_version(
-    if_match: Annotated[str | None, Header(description="The ETag you read: 412 when it is no longer current.")] = None,
+    if_match: Annotated[
+        str | None, Header(alias="If-Match", description="The ETag you read: 412 when it is no longer current.")
+    ] = None,
 ) -> int | None:
     if if_match is None or if_match.strip() == "*":
         return None

@@ -99,14 +99,21 @@ def permission(needed: str) -> Any:
 
 
 def _document_space(
-    x_space_id: Annotated[
-        str | None, Header(description="The space to work in; implied when you have just one.")
+    space_id: Annotated[
+        str | None, Header(alias="X-Space-Id", description="The space to work in; implied when you have just one.")
     ] = None,
 ) -> None:
     """Only documents the header: the check has read it already."""
 
 
+def _operation_id(route: APIRoute) -> str:
+    return f"{route.name}_partially" if route.methods == {"PATCH"} else route.name
+
+
 class GroupRouter(APIRouter):
+    def __init__(self, **options: Any) -> None:
+        super().__init__(generate_unique_id_function=_operation_id, **options)
+
     def update(self, path: str, **options: Any) -> Callable[[Endpoint], Endpoint]:
         """PUT and PATCH: the same partial update under both names."""
 

@@ -86,7 +86,7 @@ def encode_item(values: dict[str, Any]) -> dict[str, AttributeValue]:
     Raises PayloadTooLargeError well below DynamoDB's 400 KB an item.
     """
     item = {name: encode(value) for name, value in values.items() if value is not None}
-    if len(str(item)) > ITEM_SIZE_LIMIT and len(json.dumps(item, ensure_ascii=False).encode()) > ITEM_SIZE_LIMIT:
+    if len(str(item)) > ITEM_SIZE_LIMIT // 4 and len(json.dumps(item, ensure_ascii=False).encode()) > ITEM_SIZE_LIMIT:
         raise PayloadTooLargeError(f"Too much data for one item: at most {ITEM_SIZE_LIMIT // 1000} KB. Send less.")
     return item
 
