@@ -1,0 +1,17 @@
+import pytest
+from fastapi.testclient import TestClient
+
+
+@pytest.mark.row("C-17")
+def test_the_pages_of_the_api_need_no_token_and_nobody_else(anonymous: TestClient) -> None:
+    assert anonymous.get("/health").json() == {"status": "ok"}
+    assert anonymous.get("/openapi.json").json()["openapi"].startswith("3.")
+    page = anonymous.get("/docs")
+    assert page.headers["content-type"].startswith("text/html")
+    assert "http://" not in page.text
+    assert "https://" not in page.text
+    assert 'spec-url="openapi.json"' in page.text
+    script = anonymous.get("/docs/redoc.standalone.js")
+    assert script.status_code == 200, script.text
+    assert script.headers["content-type"].startswith("text/javascript")
+    assert len(script.content) > 100_000
