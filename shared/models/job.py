@@ -76,6 +76,7 @@ class JobDataset(JobModel):
     files: list[JobFile] = Field(min_length=1, max_length=10_000)
     access: JobAccess = Field(default_factory=JobAccess)
     target: str | None = None
+    positive_label: str | None = Field(default=None, description="null: the usual one of a known pair, else the rarer")
     split: JobSplit | None = None
 
 
@@ -112,6 +113,16 @@ class TrainingJob(JobModel):
         if len(targets := {dataset.target for dataset in self.datasets if dataset.target}) != 1:
             raise ValueError(f"the data sets of a training share one target column, not {sorted(targets)}")
         return self
+
+    @property
+    def positive_label(self) -> str | None:
+        """The target's value whose probability is predicted, where a data set says so."""
+        return next((dataset.positive_label for dataset in self.datasets if dataset.positive_label), None)
+
+    @property
+    def split(self) -> JobSplit:
+        """How rows are held out: the first data set's split that is given, else at random."""
+        return next((dataset.split for dataset in self.datasets if dataset.split), JobSplit())
 
     @property
     def target(self) -> str:

@@ -48,7 +48,7 @@ def answers(column: pl.Series) -> pl.Series:
     return column.replace_strict(distinct, texts, default=None, return_dtype=pl.String)
 
 
-def two_labels(name: str, counts: dict[str, int], positive: str | int | float | bool | None) -> tuple[str, str]:
+def two_labels(name: str, counts: dict[str, int], positive: str | None) -> tuple[str, str]:
     """The positive and the negative answer, from how often each occurs.
 
     Given, it is the one asked for; else the positive one of a known pair (yes/no, 1/0, …, in any case); else the rarer

@@ -49,11 +49,6 @@ class BoostingConfiguration(BaseModel):
     seed: int | None = Field(
         default=None, ge=0, lt=2**31, description="Seed of everything random; null: the training's."
     )
-    positive_label: str | int | float | bool | None = Field(
-        default=None,
-        description="The target's value whose probability is predicted; null: the usual one of a known pair "
-        "(yes/no, true/false, 1/0, bad/good, …), else the rarer one.",
-    )
     excluded_columns: list[ColumnName] = Field(
         default_factory=list, max_length=10_000, description="Columns not to learn from."
     )

@@ -1,0 +1,86 @@
+"""SageMaker's contract with a training container: folders, channels, failure text, exit codes, signals.
+
+https://docs.aws.amazon.com/sagemaker/latest/dg/your-algorithms-training-algo-running-container.html
+"""
+
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from shared.errors import ApiError, JobFailedError
+from shared.propensity.errors import CheckpointError
+from shared.propensity.training import TrainingStoppedError
+
+# AWS keeps this much of a failure's reason.
+MAX_FAILURE_CHARACTERS = 1024
+EXIT_FAILED = 1
+EXIT_STOPPED = 128 + signal.SIGTERM
+
+
+@dataclass(frozen=True)
+class Container:
+    """Where a job finds its input and leaves its output."""
+
+    base: Path
+    job_file: Path
+    model_channel: Path
+    model_folder: Path
+    gpu_count: int
+
+    @classmethod
+    def of(cls, environment: Mapping[str, str]) -> "Container":
+        """The folders under ``SAGEMAKER_BASE_DIR`` (``/opt/ml``), each overridden by SageMaker's own variable."""
+        base = Path(environment.get("SAGEMAKER_BASE_DIR", "/opt/ml"))
+
+        def folder(variable: str, default: str) -> Path:
+            return Path(environment.get(variable) or base / default)
+
+        return cls(
+            base=base,
+            job_file=folder("SM_CHANNEL_JOB", "input/data/job") / "job.json",
+            model_channel=folder("SM_CHANNEL_MODEL", "input/data/model"),
+            model_folder=folder("SM_MODEL_DIR", "model"),
+            gpu_count=int(environment.get("SM_NUM_GPUS") or 0),
+        )
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder SageMaker keeps in step with S3, and fills again after a spot interruption."""
+        return self.base / "checkpoints"
+
+    def report_failure(self, reason: str) -> None:
+        """Leaves the reason where SageMaker reads it, and as the last line on stderr, which it also quotes."""
+        text = reason[:MAX_FAILURE_CHARACTERS]
+        failure = self.base / "output" / "failure"
+        failure.parent.mkdir(parents=True, exist_ok=True)
+        failure.write_text(text, encoding="utf-8")
+        print(f"JobFailedError: {text}", file=sys.stderr, flush=True)  # noqa: T201 - the container's log
+
+
+def run(work: Callable[[Container, threading.Event], None]) -> int:
+    """Runs a job to its exit code; the event given to it is set when SageMaker wants it to stop."""
+    container = Container.of(os.environ)
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda _number, _frame: stop.set())
+    try:
+        container.model_folder.mkdir(parents=True, exist_ok=True)
+        work(container, stop)
+    except TrainingStoppedError:
+        container.report_failure("The job was stopped before it was done.")
+        return EXIT_STOPPED
+    except (JobFailedError, CheckpointError, ApiError) as error:
+        container.report_failure(str(error))
+        return EXIT_FAILED
+    except MemoryError:
+        container.report_failure("The data do not fit into the instance's memory. Use a larger instance or fewer rows.")
+        return EXIT_FAILED
+    except Exception as error:  # noqa: BLE001 - the process ends here: whatever happened must leave its reason
+        traceback.print_exc()
+        container.report_failure(f"The job broke on an unforeseen error ({type(error).__name__}: {error}).")
+        return EXIT_FAILED
+    return 0

@@ -1,0 +1,85 @@
+"""One evaluation: what a checkpoint is worth on the rows of a benchmark."""
+
+import threading
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+from functions.jobs.container import Container
+from functions.jobs.progress import Progress, webhook_sender
+from functions.jobs.sources import ClientFactory, Table, read_datasets
+from shared.errors import JobFailedError
+from shared.models.job import EvaluationJob, EvaluationResult, Measurement
+from shared.propensity.artifacts import RESULT_FILE, extract_artifact
+from shared.propensity.checkpoints import Checkpoint, Scorer
+from shared.propensity.frames import encode_frame
+from shared.propensity.holdouts import Mask
+from shared.propensity.metrics import measure
+from shared.propensity.splits import held_out_rows, same_content
+from shared.propensity.targets import answers, to_labels
+
+ARTIFACT_FILE = "model.tar.gz"
+
+
+def evaluate(job: EvaluationJob, container: Container, stop: threading.Event, client: ClientFactory) -> None:
+    """Measures as ``job`` says and leaves ``result.json`` in the container's model folder.
+
+    Rows the model was fitted on are left out: of a file with the content of one it was trained on, only the rows held
+    out then are counted.
+
+    Raises:
+        JobFailedError: the files can't be used with this checkpoint; the text says why.
+        CheckpointError: the checkpoint can't be used.
+    """
+    started = time.monotonic()
+    sender = webhook_sender(job.progress, client)
+    with Progress(stop, sender, ("evaluation", job.evaluation_id)), TemporaryDirectory(prefix="model-") as folder:
+        with (container.model_channel / ARTIFACT_FILE).open("rb") as artifact:
+            extract_artifact(artifact, Path(folder))
+        scorer = Scorer(Path(folder))
+        checkpoint = scorer.checkpoint
+        table = read_datasets(job.datasets, checkpoint.seed, checkpoint.target, client)
+        measurement, excluded, dropped = _measure(scorer, table)
+    measurement.metrics = {name: measurement.metrics[name] for name in job.metrics}
+    measurement.reasons = {name: text for name, text in measurement.reasons.items() if name in measurement.metrics}
+    result = EvaluationResult(
+        measurement=measurement,
+        excluded_training_rows=excluded,
+        dropped_rows=dropped,
+        duration_seconds=round(time.monotonic() - started, 3),
+    )
+    (container.model_folder / RESULT_FILE).write_text(result.model_dump_json(), encoding="utf-8")
+    for name, value in measurement.metrics.items():
+        if value is not None:
+            print(f"metric {name}={value:.6f} step=0", flush=True)  # noqa: T201 - SageMaker reads stdout
+
+
+def _measure(scorer: Scorer, table: Table) -> tuple[Measurement, int, int]:
+    """The measurement, how many rows had been fitted on, and how many had no usable answer."""
+    checkpoint = scorer.checkpoint
+    texts = answers(table.frame[checkpoint.target])
+    known = texts.is_in([checkpoint.positive_label, checkpoint.negative_label]).fill_null(value=False).to_numpy()
+    if not known.any():
+        raise JobFailedError(
+            f"The target column '{checkpoint.target}' holds neither '{checkpoint.positive_label}' nor "
+            f"'{checkpoint.negative_label}', the two answers the checkpoint was trained on."
+        )
+    rows = table.filter(known)
+    labels = to_labels(texts.filter(known), checkpoint.positive_label)
+    fitted = _fitted_rows(checkpoint, rows, labels)
+    if fitted.all():
+        raise JobFailedError("The checkpoint was fitted on every row of the benchmark. Add rows it has not seen.")
+    rows, labels = rows.filter(~fitted), labels[~fitted]
+    matrix = encode_frame(checkpoint.features, rows.frame)
+    measurement = measure(labels, scorer.probabilities(matrix), checkpoint.threshold)
+    return measurement, int(fitted.sum()), len(known) - int(known.sum())
+
+
+def _fitted_rows(checkpoint: Checkpoint, table: Table, labels: np.typing.NDArray[np.float32]) -> Mask:
+    trained_on = same_content(checkpoint.trained_files)
+    seen = table.of_files(lambda file: (file.etag, file.size_bytes) in trained_on)
+    if not seen.any():
+        return seen
+    return seen & ~held_out_rows(checkpoint.holdout, table.frame, table.draws, labels)

@@ -1,0 +1,176 @@
+"""The job's data: each object read as it was when the job was planned, all of them as one table."""
+
+import difflib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+from botocore.exceptions import BotoCoreError, ClientError
+
+from shared.errors import JobFailedError
+from shared.models.job import JobAccess, JobDataset, JobFile
+from shared.propensity.holdouts import Draws, Mask
+from shared.propensity.splits import row_draws
+from shared.scanning.formats import FileFormat
+from shared.scanning.limits import UnreadableFileError
+from shared.scanning.readers import opened
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+CHUNK_BYTES = 1 << 20
+DOWNLOADS_AT_ONCE = 8
+ClientFactory = Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class Table:
+    """All rows in the order of the data sets, their files and the rows in them."""
+
+    frame: pl.DataFrame
+    draws: Draws
+    file_of_row: np.typing.NDArray[np.intp]
+    files: list[JobFile]
+
+    def of_files(self, wanted: Callable[[JobFile], bool]) -> Mask:
+        """Which rows come from files of a kind."""
+        return np.array([wanted(file) for file in self.files], dtype=bool)[self.file_of_row]
+
+    def filter(self, mask: Mask) -> "Table":
+        """Some of the rows."""
+        return Table(self.frame.filter(mask), self.draws[mask], self.file_of_row[mask], self.files)
+
+
+def read_datasets(datasets: Sequence[JobDataset], seed: int, target: str, client: ClientFactory) -> Table:
+    """Reads every file, pinned to the content the job was planned for.
+
+    ``client`` makes an AWS client, as ``boto3.client`` does. ``seed`` decides the rows' draws.
+
+    Raises:
+        JobFailedError: a file is gone, changed, can't be reached or read, or has no column ``target``.
+    """
+    files: list[JobFile] = []
+    frames: list[pl.DataFrame] = []
+    with TemporaryDirectory(prefix="job-") as scratch:
+        for dataset in datasets:
+            s3 = s3_client(dataset.access, client)
+            column = dataset.target or target
+            for file, path in _downloads(s3, dataset.files, Path(scratch)):
+                frames.append(_read(file, path, column, target))
+                files.append(file)
+                path.unlink()
+    heights = [frame.height for frame in frames]
+    frame = concatenate(frames)
+    if not frame.height:
+        raise JobFailedError("The files hold no rows. Upload files with rows, or choose other files.")
+    draws = np.concatenate([row_draws(seed, file, height) for file, height in zip(files, heights, strict=True)])
+    return Table(frame, draws, np.repeat(np.arange(len(files)), heights), files)
+
+
+def s3_client(access: JobAccess, client: ClientFactory) -> "S3Client":
+    """An S3 client with the connector's own rights, or the job's where it has none."""
+    options: dict[str, Any] = {"region_name": access.region, "endpoint_url": access.endpoint_url}
+    try:
+        if access.role_arn:
+            role: dict[str, Any] = {"RoleArn": access.role_arn, "RoleSessionName": "propensity-job"}
+            if access.external_id:
+                role["ExternalId"] = access.external_id
+            credentials = client("sts").assume_role(**role)["Credentials"]
+            options |= {
+                "aws_access_key_id": credentials["AccessKeyId"],
+                "aws_secret_access_key": credentials["SecretAccessKey"],
+                "aws_session_token": credentials["SessionToken"],
+            }
+        elif secret := read_secret(access.credentials_parameter, access.credentials_secret_arn, client):
+            keys = json.loads(secret)
+            options |= {
+                "aws_access_key_id": keys["access_key_id"],
+                "aws_secret_access_key": keys["secret_access_key"],
+            }
+    except (ClientError, BotoCoreError) as error:
+        raise JobFailedError(f"The connector's access can't be used: {reason_of(error)}.") from error
+    except (ValueError, KeyError) as error:
+        raise JobFailedError("The connector's stored credentials are damaged. Enter them again.") from error
+    s3: S3Client = client("s3", **{name: value for name, value in options.items() if value})
+    return s3
+
+
+def read_secret(parameter: str | None, secret_arn: str | None, client: ClientFactory) -> str | None:
+    """A secret's text from where it is kept; ``None`` when neither place is named."""
+    if parameter:
+        return str(client("ssm").get_parameter(Name=parameter, WithDecryption=True)["Parameter"]["Value"])
+    if secret_arn:
+        return str(client("secretsmanager").get_secret_value(SecretId=secret_arn)["SecretString"])
+    return None
+
+
+def concatenate(frames: Sequence[pl.DataFrame]) -> pl.DataFrame:
+    """One table under another; columns are matched by name, and types that have nothing in common become text."""
+    try:
+        return pl.concat(frames, how="diagonal_relaxed")
+    except pl.exceptions.SchemaError:
+        types: dict[str, set[str]] = {}
+        for frame in frames:
+            for name, dtype in frame.schema.items():
+                types.setdefault(name, set()).add(str(dtype))
+        mixed = [name for name, found in types.items() if len(found) > 1]
+        texts = [frame.with_columns(pl.col(set(mixed) & set(frame.columns)).cast(pl.String)) for frame in frames]
+        return pl.concat(texts, how="diagonal_relaxed")
+
+
+def reason_of(error: ClientError | BotoCoreError) -> str:
+    """AWS's code and words, or botocore's."""
+    if isinstance(error, ClientError):
+        problem = error.response.get("Error", {})
+        return f"{problem.get('Code', 'unknown')} ({problem.get('Message', '').rstrip('.')})"
+    return str(error).rstrip(".")
+
+
+def _downloads(s3: "S3Client", files: Sequence[JobFile], scratch: Path) -> Iterator[tuple[JobFile, Path]]:
+    """The files in their order, several fetched ahead."""
+    paths = [scratch / f"{index}-{Path(file.key).name[-100:]}" for index, file in enumerate(files)]
+    with ThreadPoolExecutor(DOWNLOADS_AT_ONCE) as pool:
+        for start in range(0, len(files), DOWNLOADS_AT_ONCE):
+            some = slice(start, start + DOWNLOADS_AT_ONCE)
+            list(pool.map(partial(_download, s3), files[some], paths[some]))
+            yield from zip(files[some], paths[some], strict=True)
+
+
+def _download(s3: "S3Client", file: JobFile, path: Path) -> None:
+    pinned = {"Bucket": file.bucket, "Key": file.key, "IfMatch": f'"{file.etag.strip(chr(34))}"'}
+    if file.version_id:
+        pinned["VersionId"] = file.version_id
+    try:
+        body = s3.get_object(**pinned)["Body"]  # type: ignore[arg-type]
+        with path.open("wb") as target:
+            for chunk in body.iter_chunks(CHUNK_BYTES):
+                target.write(chunk)
+    except ClientError as error:
+        if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") == 412:
+            raise JobFailedError(
+                f"The file '{file.key}' changed while being read. Start the training again to use its new content."
+            ) from error
+        raise JobFailedError(f"The file '{file.key}' can't be read: {reason_of(error)}.") from error
+    except BotoCoreError as error:
+        raise JobFailedError(f"The file '{file.key}' can't be read: {reason_of(error)}.") from error
+
+
+def _read(file: JobFile, path: Path, column: str, target: str) -> pl.DataFrame:
+    """One file's rows; its answers, wherever they stand in it, under the name ``target``."""
+    try:
+        with opened(path, FileFormat(file.format) if file.format else None, name=Path(file.key).name) as source:
+            frame = source.collect(lambda rows: rows)
+    except UnreadableFileError as error:
+        raise JobFailedError(f"The file '{file.key}' can't be read: {error}") from error
+    if column not in frame.columns:
+        near = difflib.get_close_matches(column, frame.columns, n=1)
+        hint = f"did you mean '{near[0]}'?" if near else f"its columns are {', '.join(frame.columns[:20])}"
+        raise JobFailedError(f"The target column '{column}' is not in the file '{file.key}': {hint}")
+    return frame.rename({column: target}) if column != target else frame

@@ -1,0 +1,172 @@
+"""One training: data in, held-out rows aside, models fitted, a checkpoint out."""
+
+import hashlib
+import threading
+from datetime import UTC, datetime
+
+import numpy as np
+import polars as pl
+
+from functions.jobs.container import Container
+from functions.jobs.progress import Progress, webhook_sender
+from functions.jobs.sources import ClientFactory, Table, read_datasets
+from shared.errors import JobFailedError
+from shared.models.job import TrainingJob
+from shared.propensity.architectures.base import Examples, Labels
+from shared.propensity.architectures.configuration import BoostingConfiguration
+from shared.propensity.architectures.registry import ARCHITECTURES, validate_configuration
+from shared.propensity.checkpoints import FORMAT_VERSION, Checkpoint, library_versions, write_checkpoint
+from shared.propensity.features import FeatureSchema
+from shared.propensity.frames import encode_frame, infer_schema
+from shared.propensity.holdouts import GroupHoldout, Holdout, Mask
+from shared.propensity.metrics import measure
+from shared.propensity.splits import choose_holdout, group_draws, held_out_rows, validation_folds
+from shared.propensity.targets import answers, to_labels, two_labels
+from shared.propensity.training import Ensemble, Observer, Workspace, fit_ensemble
+
+FEWEST_ROWS = 20
+FEWEST_OF_A_CLASS = 4
+THRESHOLD = 0.5
+
+
+def train(job: TrainingJob, container: Container, stop: threading.Event, client: ClientFactory) -> None:
+    """Trains as ``job`` says and leaves the checkpoint in the container's model folder.
+
+    Raises:
+        JobFailedError: the data, the target or the hardware can't be used; the text says why.
+        TrainingStoppedError: ``stop`` was set.
+    """
+    sender = webhook_sender(job.progress, client)
+    with Progress(stop, sender, ("training", job.training_id)) as progress:
+        configuration = validate_configuration(job.architecture, job.configuration, "configuration")
+        seed = job.seed if configuration.seed is None else configuration.seed
+        table = read_datasets(job.datasets, seed, job.target, client)
+        checkpoint, ensemble = fit(job, configuration, seed, table, container, progress)
+        write_checkpoint(container.model_folder, checkpoint, ensemble)
+    for name, value in checkpoint.measurement.metrics.items():
+        if value is not None:
+            print(f"metric {name}={value:.6f} step=0", flush=True)  # noqa: T201 - SageMaker reads stdout
+
+
+def fit(
+    job: TrainingJob,
+    configuration: BoostingConfiguration,
+    seed: int,
+    table: Table,
+    container: Container,
+    progress: Progress,
+) -> tuple[Checkpoint, Ensemble]:
+    """The checkpoint's paper and its models."""
+    texts = answers(table.frame[job.target])
+    known = texts.is_not_null().to_numpy()
+    table, texts = table.filter(known), texts.filter(known)
+    counts = dict(texts.value_counts().iter_rows())
+    positive, negative = two_labels(job.target, counts, job.positive_label)
+    _require_enough(job.target, counts)
+    labels = to_labels(texts, positive)
+    features = table.frame.drop(job.target)
+    holdout = choose_holdout(job.split, seed, features, table.draws, labels)
+    held_out = held_out_rows(holdout, features, table.draws, labels)
+    _require_both_classes(labels, held_out, holdout)
+
+    excluded = list(configuration.excluded_columns)
+    if isinstance(holdout, GroupHoldout):
+        excluded.append(holdout.column)
+    schema = infer_schema(features.filter(~held_out), excluded)
+    examples = Examples(encode_frame(schema, features), labels)
+    fitted = examples.take(np.nonzero(~held_out)[0])
+    resolved = configuration.resolved(len(fitted))
+    folds = _folds(resolved, fitted.labels, holdout, features.filter(~held_out), seed)
+    ensemble = _fit_models(job, resolved, seed, schema, fitted, folds, container, progress)
+
+    architecture = ARCHITECTURES[job.architecture]
+    measurement = measure(labels[held_out], ensemble.predict(examples.matrix[held_out]), THRESHOLD)
+    dropped_rows = len(known) - int(known.sum())
+    checkpoint = Checkpoint(
+        format_version=FORMAT_VERSION,
+        training_id=job.training_id,
+        created_at=datetime.now(UTC),
+        architecture=job.architecture,
+        target=job.target,
+        positive_label=positive,
+        negative_label=negative,
+        threshold=THRESHOLD,
+        measurement=measurement,
+        series=progress.series(),
+        notes=_notes(schema, dropped_rows, job.target, positive, explicit=job.positive_label is not None),
+        features=schema,
+        configuration=resolved.model_dump(),
+        seed=seed,
+        model_files=[f"model-{index}{architecture.load().suffix}" for index in range(len(ensemble.members))],
+        holdout=holdout,
+        trained_files=table.files,
+        trained_rows=len(fitted),
+        library_versions=library_versions(),
+    )
+    return checkpoint, ensemble
+
+
+def _fit_models(
+    job: TrainingJob,
+    configuration: BoostingConfiguration,
+    seed: int,
+    schema: FeatureSchema,
+    fitted: Examples,
+    folds: list[Mask],
+    container: Container,
+    progress: Observer,
+) -> Ensemble:
+    architecture = ARCHITECTURES[job.architecture].load()
+    # Whatever changes the models makes older work in the folder useless.
+    papers = (job.model_dump_json(exclude={"progress"}), configuration.model_dump_json(), str(library_versions()))
+    fingerprint = hashlib.sha256("\n".join(papers).encode()).hexdigest()
+    workspace = Workspace.open(container.checkpoints, architecture.suffix, fingerprint)
+    return fit_ensemble(
+        architecture, configuration, fitted, folds, schema.categorical, job.gpu_count, seed, progress, workspace
+    )
+
+
+def _folds(
+    configuration: BoostingConfiguration, labels: Labels, holdout: Holdout, features: pl.DataFrame, seed: int
+) -> list[Mask]:
+    """Where whole groups are held out, whole groups also validate, if each side then has both answers."""
+    positives = int(labels.sum())
+    count = min(configuration.ensemble_size or 1, positives, len(labels) - positives)
+    groups = group_draws(features[holdout.column], seed) if isinstance(holdout, GroupHoldout) else None
+    folds = validation_folds(count, configuration.validation_fraction, labels, groups, seed)
+    if groups is not None and not all(_has_both(labels[fold]) and _has_both(labels[~fold]) for fold in folds):
+        return validation_folds(count, configuration.validation_fraction, labels, None, seed)
+    return folds
+
+
+def _has_both(labels: Labels) -> bool:
+    return bool(0 < labels.sum() < len(labels))
+
+
+def _require_enough(target: str, counts: dict[str, int]) -> None:
+    rows, fewest = sum(counts.values()), min(counts.values())
+    if rows < FEWEST_ROWS or fewest < FEWEST_OF_A_CLASS:
+        rare = min(counts, key=lambda label: counts[label])
+        raise JobFailedError(
+            f"There are too few rows to learn from: {rows} with a known '{target}', {fewest} of them '{rare}'. "
+            f"At least {FEWEST_ROWS} rows and {FEWEST_OF_A_CLASS} of each class are needed."
+        )
+
+
+def _require_both_classes(labels: Labels, held_out: Mask, holdout: Holdout) -> None:
+    fitted = labels[~held_out]
+    positives = int(fitted.sum())
+    if min(positives, len(fitted) - positives) < 2:
+        raise JobFailedError(
+            f"The {holdout.kind} split leaves {len(fitted)} rows to fit, {positives} of them positive: two of each "
+            "class are needed. Choose a smaller test_fraction or another column or kind of split."
+        )
+
+
+def _notes(schema: FeatureSchema, dropped_rows: int, target: str, positive: str, *, explicit: bool) -> list[str]:
+    notes = [f"The column '{column.name}' is not used: {column.reason}." for column in schema.dropped[:100]]
+    if dropped_rows:
+        notes.append(f"{dropped_rows} rows without a value of '{target}' were left out.")
+    if not explicit:
+        notes.append(f"'{positive}' is taken for the positive answer; set positive_label to change it.")
+    return notes
