@@ -4,6 +4,7 @@ The hooks reach into private names of ministack, whose version is pinned; tests/
 
 - Step Functions' ``sagemaker:createTrainingJob[.sync]`` calls the endpoint of ``AWS_ENDPOINT_URL_SAGEMAKER``.
 - EventBridge takes events whose source is ``aws.sagemaker``.
+- CloudFormation knows the attribute ``ProviderURL`` of a user pool.
 """
 
 import functools
@@ -79,9 +80,20 @@ def with_aws_source(put_events: Callable[..., Any], source: str) -> Callable[...
     return put
 
 
+def with_provider_url(attributes: Callable[[str], dict[str, Any]]) -> Callable[[str], dict[str, Any]]:
+    """The attributes of a user pool, with the address of its issuer, which is its name with a scheme."""
+
+    def complete(pool_id: str) -> dict[str, Any]:
+        found = attributes(pool_id)
+        return {**found, "ProviderURL": f"https://{found['ProviderName']}"}
+
+    return complete
+
+
 def install() -> None:
     """Puts the hooks into ministack; call before it starts."""
     from ministack.services import eventbridge, stepfunctions
+    from ministack.services.cloudformation import provisioners
 
     @functools.cache
     def sagemaker() -> Any:
@@ -89,6 +101,7 @@ def install() -> None:
 
     stepfunctions._SERVICE_DISPATCH[CREATE_TRAINING_JOB] = training_job_task(sagemaker, stepfunctions._ExecutionError)
     eventbridge._put_events = with_aws_source(eventbridge._put_events, "aws.sagemaker")
+    provisioners._cognito_user_pool_attributes = with_provider_url(provisioners._cognito_user_pool_attributes)
 
 
 def main() -> None:
