@@ -5,6 +5,7 @@ In AWS each group is a function of its own; both are built by the same factory f
 
 from fastapi import FastAPI
 
+from functions.benchmarks.routes import router as benchmarks
 from functions.data_models.routes import router as data_models
 from functions.documentation.routes import router as documentation
 from functions.spaces.routes import router as spaces
@@ -13,7 +14,7 @@ from shared.aws.resources import Resources
 from shared.http.app import create_app
 
 # In the order of the published page.
-ROUTERS = (data_models, users, spaces, documentation)
+ROUTERS = (benchmarks, data_models, users, spaces, documentation)
 
 
 def build_api(resources: Resources | None = None) -> FastAPI:

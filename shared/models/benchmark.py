@@ -6,7 +6,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 
 from shared.models.base import KEEP, Description, Entity, Identifier, Model, Name, PartialUpdate
-from shared.models.connector_training import MAX_CONNECTORS, ConnectorTraining
+from shared.models.connector_training import ConnectorTraining, ConnectorTrainings
 from shared.models.job import MetricName
 
 
@@ -18,25 +18,15 @@ def _without_repeats(metrics: list[MetricName]) -> list[MetricName]:
     return list(dict.fromkeys(metrics))
 
 
-def _each_connector_once(connectors: list[ConnectorTraining]) -> list[ConnectorTraining]:
-    """The last entry of a connector counts, at the place of its first."""
-    return list({connector.connector_id: connector for connector in connectors}.values())
-
-
 Metrics = Annotated[
     list[MetricName],
     Field(min_length=1, max_length=100, description="repeats collapse"),
     AfterValidator(_without_repeats),
 ]
-Connectors = Annotated[
-    list[ConnectorTraining],
-    Field(min_length=1, max_length=MAX_CONNECTORS, description="a connector given again replaces its earlier entry"),
-    AfterValidator(_each_connector_once),
-]
 
 
 class BenchmarkCreate(Model):
-    connectors: Connectors
+    connectors: ConnectorTrainings
     description: Description
     metrics: Metrics
     name: Name
@@ -45,7 +35,7 @@ class BenchmarkCreate(Model):
 
 class BenchmarkUpdate(PartialUpdate):
     connector: Annotated[Identifier, Field(description="replaces all connectors by this one")] = KEEP
-    connectors: Connectors = KEEP
+    connectors: ConnectorTrainings = KEEP
     description: Description = KEEP
     metrics: Metrics = KEEP
     name: Name = KEEP

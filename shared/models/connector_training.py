@@ -3,12 +3,13 @@
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import AliasChoices, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, AliasChoices, ConfigDict, Field, StringConstraints, model_validator
 
 from shared.models.base import Identifier, Model
 
 MAX_CONNECTORS = 20
 EXTRA_SIZE_LIMIT = 10_000
+TOTAL_SIZE_LIMIT = 200_000
 
 FileName = Annotated[str, StringConstraints(min_length=1, max_length=1024)]
 ColumnName = Annotated[str, StringConstraints(min_length=1, max_length=500)]
@@ -69,3 +70,17 @@ class ConnectorTrainingUpdate(OpenModel):
     target: ColumnName | None = None
     positive_label: Label | None = None
     split: Split | None = None
+
+
+def _each_once(connectors: list[ConnectorTraining]) -> list[ConnectorTraining]:
+    """The last entry of a connector counts, at the place of its first."""
+    if sum(len(connector.model_dump_json()) for connector in connectors) > TOTAL_SIZE_LIMIT:
+        raise ValueError(f"hold too much: at most {TOTAL_SIZE_LIMIT} characters; leave `files` out to take all files")
+    return list({connector.connector_id: connector for connector in connectors}.values())
+
+
+ConnectorTrainings = Annotated[
+    list[ConnectorTraining],
+    Field(min_length=1, max_length=MAX_CONNECTORS, description="a connector given again replaces its earlier entry"),
+    AfterValidator(_each_once),
+]

@@ -26,6 +26,9 @@ class EvaluationResult(Model):
         default=None, description="rows left out because the model was fitted on them"
     )
     dropped_rows: int | None = Field(default=None, description="rows without a usable target")
+    curve: list[CurvePoint] | None = Field(
+        default=None, description="ROC points, KS is the largest gap on it; left out of lists"
+    )
     error: str | None = None
     started_at: Timestamp | None = None
     finished_at: Timestamp | None = None
@@ -39,9 +42,3 @@ class Evaluation(Entity):
     result: EvaluationResult
     training_id: str | None = Field(default=None, description="the training that the checkpoint is of")
     updated_by: str
-
-
-class EvaluationReport(Evaluation):
-    """An evaluation with the curve behind its ROC AUC and KS."""
-
-    curve: list[CurvePoint] = Field(default_factory=list, description="ROC points; KS is the largest gap on it")

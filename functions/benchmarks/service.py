@@ -1,0 +1,107 @@
+"""Rules of benchmarks: what is measured may change, and then a new revision begins."""
+
+from typing import Any
+
+from boto3.dynamodb.conditions import Attr
+
+from shared.aws.clock import Clock, new_id, utc_now
+from shared.errors import Detail, PermissionDeniedError, ValidationFailedError
+from shared.models.base import Deleted, Page
+from shared.models.benchmark import Benchmark, BenchmarkCreate, BenchmarkUpdate
+from shared.models.connector_training import ConnectorTraining
+from shared.store.benchmarks import Benchmarks
+from shared.store.members import Scope
+from shared.store.repository import ConditionNotMetError, Idempotency, is_identifier
+from shared.store.table import Key, Table
+
+
+class BenchmarkService:
+    def __init__(self, table: Table, clock: Clock = utc_now) -> None:
+        self._store = Benchmarks(table, clock)
+        self._benchmarks = self._store.repository
+        self._table = table
+        self._clock = clock
+
+    def create(self, scope: Scope, request: BenchmarkCreate, idempotency: Idempotency | None) -> Benchmark:
+        """Raises ValidationFailedError when a connector is not in the space."""
+        self._require_connectors(scope, request.connectors)
+        now = self._clock()
+        benchmark = Benchmark(
+            id=new_id(),
+            created_at=now,
+            created_by=scope.user_id,
+            updated_at=now,
+            updated_by=scope.user_id,
+            **{name: getattr(request, name) for name in type(request).model_fields},
+        )
+        return self._benchmarks.create(scope.space_id, benchmark, idempotency=idempotency)
+
+    def list_page(self, scope: Scope, page: int, page_size: int) -> Page[Benchmark]:
+        return self._benchmarks.list_page(scope.space_id, page, page_size)
+
+    def get(self, scope: Scope, benchmark_id: str) -> Benchmark:
+        return self._benchmarks.get(scope.space_id, benchmark_id)
+
+    def update(
+        self, scope: Scope, benchmark_id: str, request: BenchmarkUpdate, expected_version: int | None
+    ) -> Benchmark:
+        """Other connectors or metrics make a new revision.
+
+        Raises PermissionDeniedError for all but the owner of the space and the benchmark's creator, and
+        ValidationFailedError when a connector is not in the space.
+        """
+        while True:
+            current = self._editable(scope, benchmark_id)
+            changes = self._changes(scope, current, request)
+            try:
+                return self._benchmarks.update(
+                    scope.space_id,
+                    benchmark_id,
+                    changes,
+                    expected_version=expected_version,
+                    only_if=Attr("revision").eq(current.revision),
+                )
+            except ConditionNotMetError:  # another update made a revision meanwhile: count on from it
+                continue
+
+    def delete(self, scope: Scope, benchmark_id: str, expected_version: int | None) -> Deleted:
+        """Past results stay on the leaderboards. Raises PermissionDeniedError as ``update`` does."""
+        return self._store.delete(scope.space_id, self._editable(scope, benchmark_id), expected_version)
+
+    def _editable(self, scope: Scope, benchmark_id: str) -> Benchmark:
+        benchmark = self._benchmarks.get(scope.space_id, benchmark_id)
+        if not scope.is_owner and benchmark.created_by != scope.user_id:
+            raise PermissionDeniedError(
+                "Only the owner of the space and whoever created the benchmark may change it. Ask one of them."
+            )
+        return benchmark
+
+    def _changes(self, scope: Scope, current: Benchmark, request: BenchmarkUpdate) -> dict[str, Any]:
+        changes = request.changes()
+        if "connector" in changes:
+            if "connectors" in changes:
+                raise ValidationFailedError.of("body.connector", "says the same as connectors: send one of them")
+            changes["connectors"] = [_replaced_by(changes.pop("connector"), current.connectors)]
+        if "connectors" in changes:
+            self._require_connectors(scope, changes["connectors"])
+        connectors = changes.get("connectors", current.connectors)
+        metrics = changes.get("metrics", current.metrics)
+        if connectors != current.connectors or set(metrics) != set(current.metrics):
+            changes["revision"] = current.revision + 1
+        return changes | {"updated_by": scope.user_id} if changes else {}
+
+    def _require_connectors(self, scope: Scope, connectors: list[ConnectorTraining]) -> None:
+        keys = {each.connector_id: Key(f"connector#{scope.space_id}", each.connector_id) for each in connectors}
+        found = self._table.get_many([key for connector_id, key in keys.items() if is_identifier(connector_id)])
+        missing = [connector_id for connector_id, key in keys.items() if key not in found]
+        if missing:
+            raise ValidationFailedError(
+                f"body.connectors: there is no connector {', '.join(missing)} in the space; GET /connectors lists them",
+                [Detail("body.connectors", f"there is no connector {connector_id}") for connector_id in missing],
+            )
+
+
+def _replaced_by(connector_id: str, connectors: list[ConnectorTraining]) -> ConnectorTraining:
+    """Its own entry when there is one, else the first entry's settings without the names of that one's files."""
+    own = [connector for connector in connectors if connector.connector_id == connector_id]
+    return own[0] if own else connectors[0].model_copy(update={"connector_id": connector_id, "files": None})
