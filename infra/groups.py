@@ -101,7 +101,7 @@ def group(
 
 GROUPS = (
     group("spaces", Grants(writes=("space", "membership"))),
-    group("users", Grants(writes=("user", "membership"))),
+    group("users", Grants(writes=("user", "membership")), paths=("me", "users", "users/{proxy+}")),
     group(
         "connectors",
         Grants(
