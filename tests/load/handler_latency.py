@@ -1,0 +1,159 @@
+"""Warm handler time of GET by id and of lists of 10, in a space of 100 and in one of 100,000 items.
+
+The emulated store sorts a whole partition at each query, which DynamoDB does not; so its own time is taken off, and
+what DynamoDB would charge (read units) is shown beside the time.
+"""
+
+import statistics
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import boto3
+from functions.trainings.handler import app, handler
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table as RichTable
+
+from functions.spaces.service import SpaceService
+from shared.aws.clock import new_id, utc_now
+from shared.aws.resources import Resources
+from shared.models.space import SpaceCreate
+from shared.store.codec import encode_item
+from shared.store.repository import BUCKET_DIGITS
+from tests.fixtures.aws import TABLE
+from tests.fixtures.identity import Issuer
+from tests.load.emulated_store import LambdaContext, emulated_store, gateway_event
+
+SIZES = (100, 100_000)
+ROUNDS = 150
+LIMIT = 1.2
+
+
+class StoreMeter:
+    """Listens to the store's client: the time spent in calls and the read units they cost."""
+
+    def __init__(self, client: Any) -> None:
+        self.seconds = self.units = 0.0
+        self._began = 0.0
+        client.meta.events.register("provide-client-params.dynamodb", self._ask_for_units)
+        client.meta.events.register("before-send.dynamodb", self._begin)
+        client.meta.events.register("response-received.dynamodb", self._end)
+        client.meta.events.register("after-call.dynamodb", self._count)
+
+    def _ask_for_units(self, params: dict[str, Any], **_: Any) -> dict[str, Any]:
+        return {**params, "ReturnConsumedCapacity": "TOTAL"}
+
+    def _begin(self, **_: Any) -> None:
+        self._began = time.perf_counter()
+
+    def _end(self, **_: Any) -> None:
+        self.seconds += time.perf_counter() - self._began
+
+    def _count(self, parsed: dict[str, Any], **_: Any) -> None:
+        capacity = parsed.get("ConsumedCapacity") or []
+        for each in capacity if isinstance(capacity, list) else [capacity]:
+            self.units += each["CapacityUnits"]
+
+
+def fill(space_id: str, size: int) -> list[str]:
+    """Trainings written as the store writes them, with their counters, but in batches."""
+    client = boto3.client("dynamodb")
+    now = utc_now()
+    ids = [new_id() for _ in range(size)]
+    counters: dict[str, int] = {"total": size}
+    requests = []
+    for each in ids:
+        for digits in BUCKET_DIGITS:
+            bucket = f"{digits}#{each.replace('-', '')[:digits]}"
+            counters[bucket] = counters.get(bucket, 0) + 1
+        requests.append(
+            {
+                "PK": f"training#{space_id}",
+                "SK": each,
+                "id": each,
+                "created_at": now,
+                "updated_at": now,
+                "version": 1,
+                "name": "Training",
+                "architecture": "lightgbm",
+                "configuration": {"learning_rate": 0.05},
+                "connectors": [{"connector_id": each, "target": "default"}],
+                "data_model_id": each,
+                "gpu_count": 0,
+                "status": "succeeded",
+            }
+        )
+    requests += [{"PK": f"training#{space_id}#count", "SK": name, "items": n} for name, n in counters.items()]
+    batches = [requests[start : start + 25] for start in range(0, len(requests), 25)]
+
+    def write(batch: list[dict[str, Any]]) -> None:
+        items = [{"PutRequest": {"Item": encode_item(item)}} for item in batch]
+        client.batch_write_item(RequestItems={TABLE: items})
+
+    with ThreadPoolExecutor(4) as pool:
+        for _ in track(pool.map(write, batches), f"writing {size:,} items", total=len(batches), transient=True):
+            pass
+    return ids
+
+
+def measure(calls: dict[str, Callable[[int], dict[str, object]]], meter: StoreMeter) -> dict[str, tuple[float, float]]:
+    """Median handler milliseconds without the store's own, and mean read units, of interleaved calls."""
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    units: dict[str, float] = dict.fromkeys(calls, 0.0)
+    for turn in track(range(ROUNDS), "calling", transient=True):
+        for name, make in calls.items():
+            event = make(turn)
+            meter.seconds = meter.units = 0.0
+            began = time.perf_counter()
+            answer = handler(event, LambdaContext())
+            spent = time.perf_counter() - began - meter.seconds
+            if answer["statusCode"] != 200:
+                raise SystemExit(f"{name}: {answer['body']}")
+            times[name].append(spent * 1000)
+            units[name] += meter.units / ROUNDS
+    return {name: (statistics.median(times[name]), units[name]) for name in calls}
+
+
+def run(issuer: Issuer) -> RichTable:
+    resources: Resources = app.state.resources
+    meter = StoreMeter(resources.table._client)
+    token = issuer.token("bench", expires_in=3600)
+    user_id = resources.token_verifier.verify(token).user_id
+    calls: dict[str, Callable[[int], dict[str, object]]] = {}
+    operations = ("GET by id", "list of 10, page 1", "list of 10, last page")
+    for size in SIZES:
+        space_id = SpaceService(resources.table).create(user_id, SpaceCreate(name="b", description=""), None).id
+        ids = fill(space_id, size)
+
+        def get(turn: int, space_id: str = space_id, ids: list[str] = ids) -> dict[str, object]:
+            return gateway_event("GET", f"/trainings/{ids[turn * 7919 % len(ids)]}", token, space_id)
+
+        def page(_: int, number: int = 1, space_id: str = space_id) -> dict[str, object]:
+            return gateway_event("GET", "/trainings", token, space_id, {"page": str(number), "pageSize": "10"})
+
+        def last(turn: int, size: int = size, page: Any = page) -> dict[str, object]:
+            found: dict[str, object] = page(turn, size // 10)
+            return found
+
+        calls |= {f"{name}|{size}": call for name, call in zip(operations, (get, page, last), strict=True)}
+    found = measure(calls, meter)
+    shown = RichTable(title=f"Warm handler, {SIZES[0]:,} against {SIZES[1]:,} items (at most {LIMIT}x)")
+    for column in ("operation", *(f"ms, {size:,}" for size in SIZES), "ratio", *(f"read units, {s:,}" for s in SIZES)):
+        shown.add_column(column, justify="left" if column == "operation" else "right")
+    for name in operations:
+        (small, small_units), (large, large_units) = (found[f"{name}|{size}"] for size in SIZES)
+        shown.add_row(
+            name, f"{small:.2f}", f"{large:.2f}", f"{large / small:.2f}", f"{small_units:.1f}", f"{large_units:.1f}"
+        )
+    return shown
+
+
+def main() -> None:
+    with emulated_store() as issuer:
+        Console().print(run(issuer))
+
+
+if __name__ == "__main__":
+    main()
