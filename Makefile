@@ -36,7 +36,7 @@ token: setup ## Print a bearer token of a local user: make token USER=alice@exam
 	@$(BIN)/python -m infra.local token "$(TOKEN_USER)"
 
 test: setup ## Check and test everything (about as long as a coffee)
-	@$(BIN)/python -m infra.local.testing
+	@$(BIN)/python -m tests
 
 check: setup ## Lint, format and type checks
 	@$(BIN)/ruff check

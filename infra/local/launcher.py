@@ -73,6 +73,10 @@ class LocalStack:
                 self._running.pop().stop()
             _run_file(self._settings).unlink(missing_ok=True)
 
+    def service(self, name: str) -> RunningService:
+        """One of the running services."""
+        return next(each for each in self._running if each.service.name == name)
+
     def watch(self) -> None:
         """Returns never: raises LocalError when a process ends by itself."""
         while True:

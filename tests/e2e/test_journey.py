@@ -1,0 +1,163 @@
+"""From a signed-in user to a ranked model, through the deployed functions."""
+
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.e2e.conftest import JOB_SECONDS, Lab, Stack
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+
+SCAN_SECONDS = 120.0
+
+
+@pytest.fixture(scope="module")
+def trained(lab: Lab) -> dict[str, Any]:
+    """A succeeded training with one benchmark, and its evaluation."""
+    benchmark = lab.benchmark()
+    created = lab.train(benchmark_ids=[benchmark["id"]])
+    training = lab.wait_for(created["id"])
+    assert training["status"] == "succeeded", training
+    return {"benchmark": benchmark, "created": created, "training": training}
+
+
+@pytest.fixture(scope="module")
+def evaluation(lab: Lab, trained: dict[str, Any]) -> dict[str, Any]:
+    """The evaluation that the training started, once it has ended."""
+    page = lab.api.wait(
+        f"/evaluations?benchmark_id={trained['benchmark']['id']}",
+        lambda page: any(
+            row["benchmark_id"] == trained["benchmark"]["id"] and row["result"]["status"] in ("succeeded", "failed")
+            for row in page["data"]
+        ),
+        seconds=JOB_SECONDS,
+    )
+    found: dict[str, Any] = next(row for row in page["data"] if row["benchmark_id"] == trained["benchmark"]["id"])
+    return found
+
+
+def test_without_a_token_the_gateway_answers_401_in_our_error_shape(stack: Stack) -> None:
+    for token in (None, "Bearer none", "Basic none"):
+        answer = httpx.get(
+            f"{stack.url}/spaces", headers={"Authorization": token} if token else {}, timeout=30, trust_env=False
+        )
+
+        assert answer.status_code == 401, answer.text
+        assert set(answer.json()) >= {"error", "code", "details", "request_id"}
+        assert answer.json()["code"] == "unauthenticated"
+
+
+def test_an_unknown_address_answers_404_in_our_error_shape(stack: Stack) -> None:
+    answer = stack.user().send("GET", "/no-such-thing")
+
+    assert answer.status_code == 404
+    assert answer.json()["code"] == "not_found"
+
+
+def test_a_new_user_is_known_and_sees_only_own_spaces(stack: Stack) -> None:
+    first, second = stack.member(), stack.member()
+
+    me = first.get("/me")
+    spaces = first.get("/spaces")
+
+    assert me["email"].startswith("user-")
+    assert [space["id"] for space in spaces["data"]] == [first.space_id]
+    hidden = second.send("GET", f"/spaces/{first.space_id}")
+    unknown = second.send("GET", "/spaces/01900000-0000-7000-8000-000000000000")
+    assert (hidden.status_code, unknown.status_code) == (404, 404)
+    assert hidden.json()["error"] == unknown.json()["error"]
+
+
+@pytest.mark.row("CN-5")
+def test_an_upload_appears_in_the_catalog_by_itself(lab: Lab) -> None:
+    wanted = {lab.data_set.training_file, lab.data_set.benchmark_file}
+
+    def scanned(page: dict[str, Any]) -> dict[str, Any]:
+        return {row["file"]: row for row in page["data"] if row["status"] == "scanned"}
+
+    page = lab.api.wait(
+        f"/connectors/{lab.connector_id}/catalog",
+        lambda page: wanted <= scanned(page).keys(),
+        seconds=SCAN_SECONDS,
+    )
+
+    row = scanned(page)[lab.data_set.training_file]
+    assert (row["format"], row["rows"]) == ("csv", 700)
+    columns = {column["name"]: column for column in row["columns"]}
+    assert columns["creditability"]["distinct"] == 2
+    assert columns["duration_in_month"]["type"] == "integer"
+
+
+def test_a_training_succeeds_with_a_checkpoint_that_is_in_s3(stack: Stack, lab: Lab, trained: dict[str, Any]) -> None:
+    training = trained["training"]
+
+    assert trained["created"]["status"] == "pending"
+    assert training["checkpoints"]
+    assert {point["name"] for point in training["metrics"]}
+    bucket = stack.outputs["BucketName"]
+    prefix = f"spaces/{lab.api.space_id}/trainings/{training['id']}/"
+    keys = [entry["Key"] for entry in stack.aws("s3").list_objects_v2(Bucket=bucket, Prefix=prefix)["Contents"]]
+    assert any(key.endswith("/model.tar.gz") for key in keys)
+
+
+def test_each_benchmark_of_a_training_gets_an_evaluation(evaluation: dict[str, Any]) -> None:
+    result = evaluation["result"]
+
+    assert result["status"] == "succeeded", result
+    assert set(result["metrics"]) >= {"roc_auc", "ks", "log_loss"}
+    # German credit is learnable: far from chance, and from perfection.
+    assert 0.65 < result["metrics"]["roc_auc"] < 0.9
+
+
+def test_the_leaderboard_ranks_the_checkpoint(lab: Lab, trained: dict[str, Any], evaluation: dict[str, Any]) -> None:
+    benchmark_id = trained["benchmark"]["id"]
+
+    page = lab.api.get(
+        "/leaderboards",
+        **{
+            "benchmarks": benchmark_id,
+            "order_by_metric.benchmark_id": benchmark_id,
+            "order_by_metric.metric_name": "roc_auc",
+        },
+    )
+
+    row = page["data"][0]
+    assert row["rank"] == 1
+    assert row["training_id"] == trained["training"]["id"]
+    assert row["benchmarks"][benchmark_id]["roc_auc"] == pytest.approx(evaluation["result"]["metrics"]["roc_auc"])
+
+
+def test_a_checkpoint_scores_rows(lab: Lab, trained: dict[str, Any]) -> None:
+    import csv
+    import io
+
+    content = lab.data_set.files()[lab.data_set.benchmark_file].decode()
+    rows = list(csv.DictReader(io.StringIO(content)))[:50]
+    checkpoint_id = trained["training"]["checkpoints"][0]["id"]
+
+    answer = lab.api.post(f"/checkpoints/{checkpoint_id}/predictions", {"rows": rows})
+
+    predictions = answer["predictions"]
+    assert len(predictions) == len(rows)
+    assert all(0.0 <= each["probability"] <= 1.0 for each in predictions)
+    bad = [each["probability"] for each, row in zip(predictions, rows, strict=True) if row["creditability"] == "bad"]
+    good = [each["probability"] for each, row in zip(predictions, rows, strict=True) if row["creditability"] == "good"]
+    assert sum(bad) / len(bad) > sum(good) / len(good)
+
+
+def test_another_space_sees_nothing_of_it(stack: Stack, lab: Lab, trained: dict[str, Any]) -> None:
+    stranger = stack.member()
+    checkpoint_id = trained["training"]["checkpoints"][0]["id"]
+
+    for method, path in (
+        ("GET", f"/trainings/{trained['training']['id']}"),
+        ("DELETE", f"/trainings/{trained['training']['id']}"),
+        ("GET", f"/connectors/{lab.connector_id}"),
+        ("GET", f"/connectors/{lab.connector_id}/catalog"),
+        ("GET", f"/benchmarks/{trained['benchmark']['id']}"),
+        ("POST", f"/checkpoints/{checkpoint_id}/predictions"),
+    ):
+        answer = stranger.send(method, path, {"rows": [{}]} if method == "POST" else None)
+        assert answer.status_code == 404, (method, path, answer.text)
+    assert lab.training(trained["training"]["id"])["status"] == "succeeded"
