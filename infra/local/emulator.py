@@ -5,10 +5,13 @@ The hooks reach into private names of ministack, whose version is pinned; tests/
 - Step Functions' ``sagemaker:createTrainingJob[.sync]`` calls the endpoint of ``AWS_ENDPOINT_URL_SAGEMAKER``.
 - EventBridge takes events whose source is ``aws.sagemaker``.
 - CloudFormation knows the attribute ``ProviderURL`` of a user pool.
+- State is saved every ``SAVE_SECONDS``, not only at a clean end: a crash loses no more than that.
 """
 
 import functools
 import json
+import logging
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -19,6 +22,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 CREATE_TRAINING_JOB = "arn:aws:states:::sagemaker:createTrainingJob"
 POLL_SECONDS = 0.5
+SAVE_SECONDS = 20.0
 # The errors that Step Functions names itself; the others share one name.
 _NAMED_ERRORS = {
     "ResourceLimitExceeded": "SageMaker.ResourceLimitExceededException",
@@ -90,8 +94,24 @@ def with_provider_url(attributes: Callable[[str], dict[str, Any]]) -> Callable[[
     return complete
 
 
+def then_regularly(load: Callable[[], None], save: Callable[[], None], seconds: float) -> Callable[[], None]:
+    """``load``, after whose end ``save`` runs again and again: never before, when there is nothing yet to save."""
+
+    def forever() -> None:
+        while True:
+            time.sleep(seconds)
+            save()
+
+    def load_then_save() -> None:
+        load()
+        threading.Thread(target=forever, name="save-state", daemon=True).start()
+
+    return load_then_save
+
+
 def install() -> None:
     """Puts the hooks into ministack; call before it starts."""
+    from ministack import app
     from ministack.services import eventbridge, stepfunctions
     from ministack.services.cloudformation import provisioners
 
@@ -101,6 +121,11 @@ def install() -> None:
 
     stepfunctions._SERVICE_DISPATCH[CREATE_TRAINING_JOB] = training_job_task(sagemaker, stepfunctions._ExecutionError)
     eventbridge._put_events = with_aws_source(eventbridge._put_events, "aws.sagemaker")
+    # Each save would tell of some twenty files.
+    logging.getLogger("persistence").setLevel(logging.WARNING)
+    app._load_persisted_state = then_regularly(
+        app._load_persisted_state, lambda: app.save_all(app._build_persistence_save_dict()), SAVE_SECONDS
+    )
     provisioners._cognito_user_pool_attributes = with_provider_url(provisioners._cognito_user_pool_attributes)
 
 

@@ -38,7 +38,7 @@ def main() -> int:
 
 
 def python_environment() -> None:
-    """``.venv`` as uv.lock says, with bytecode."""
+    """``.venv`` as uv.lock says."""
     python = SCRIPTS / "python"
     stamp = ENVIRONMENT / "setup.stamp"
     wanted = digest(ROOT / "uv.lock", ROOT / "pyproject.toml", text=sys.version)
@@ -54,8 +54,9 @@ def python_environment() -> None:
         run(str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", UV)
         uv = str(SCRIPTS / "uv")
     say("Installing the locked dependencies (a minute or two the first time)")
-    # Inexact: uv itself and Node's wheel may live there too.
-    run(uv, "sync", "--frozen", "--inexact", "--compile-bytecode", "--python", str(python))
+    # Inexact: uv itself and Node's wheel may live there too. Bytecode is written at first import, which is quicker than
+    # compiling 12,000 files of which few are ever imported.
+    run(uv, "sync", "--frozen", "--inexact", "--quiet", "--python", str(python))
     stamp.write_text(wanted)
 
 

@@ -1,6 +1,8 @@
 """What is added to the emulator, and the private names of it that this rests on."""
 
 import json
+import threading
+import time
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -94,12 +96,34 @@ def test_only_sagemakers_events_pass_as_awss_own() -> None:
 
 
 def test_the_pinned_emulator_still_has_the_names_that_the_hooks_reach_for() -> None:
+    from ministack import app
     from ministack.services import eventbridge, stepfunctions
+    from ministack.services.cloudformation import provisioners
 
     assert f'"ministack=={version("ministack")}"' in (Path(ROOT) / "pyproject.toml").read_text()
+    assert callable(app.save_all)
+    assert callable(app._build_persistence_save_dict)
+    assert callable(app._load_persisted_state)
+    assert callable(provisioners._cognito_user_pool_attributes)
     assert isinstance(stepfunctions._SERVICE_DISPATCH, dict)
     assert emulator.CREATE_TRAINING_JOB not in stepfunctions._SERVICE_DISPATCH
     raised = stepfunctions._ExecutionError("name", "reason")
     assert (raised.error, raised.cause) == ("name", "reason")
     refused = json.loads(eventbridge._put_events({"Entries": [{"Source": "aws.sagemaker"}]})[2])
     assert refused["Entries"][0]["ErrorCode"] == "NotAuthorizedForSourceException"
+
+
+def test_state_is_saved_again_and_again_but_never_before_it_was_loaded() -> None:
+    events: list[str] = []
+    saved_twice = threading.Event()
+
+    def save() -> None:
+        events.append("save")
+        if events.count("save") == 2:
+            saved_twice.set()
+            time.sleep(60)
+
+    emulator.then_regularly(lambda: events.append("load"), save, 0.001)()
+
+    assert saved_twice.wait(10)
+    assert events == ["load", "save", "save"]
