@@ -12,7 +12,7 @@ from enum import StrEnum
 from shared.aws.clock import Clock, utc_now
 from shared.models.base import parse_timestamp
 from shared.store.repository import is_identifier
-from shared.store.table import Action, Item, Key, Table, delete, put
+from shared.store.table import Action, Item, Key, Table, delete, put, update
 
 OPEN = "job#open"
 
@@ -52,9 +52,9 @@ class Jobs:
         """The write that takes an ended job off the list of open ones; it stays known."""
         return delete(Key(OPEN, job_id))
 
-    def forget(self, job_id: str) -> list[Action]:
-        """The writes after which nothing is known of a job."""
-        return [delete(_pointer(job_id)), self.close(job_id)]
+    def retire(self, job_id: str, until: datetime) -> list[Action]:
+        """The writes that close the job of a deleted entity, and let it be known for a while only."""
+        return [update(_pointer(job_id), {"expires_at": int(until.timestamp())}), self.close(job_id)]
 
     def find(self, job_id: str) -> JobReference | None:
         """The job, whether it has ended or not."""

@@ -139,7 +139,7 @@ class Table:
             unprocessed = answer.get("UnprocessedKeys", {}).get(self.name, {}).get("Keys", [])
             if unprocessed:
                 attempt += 1
-                _back_off(attempt)
+                back_off(attempt)
                 waiting = [*unprocessed, *waiting]
         return found
 
@@ -228,7 +228,7 @@ class Table:
                 return
             except ClientError as error:
                 if error.response["Error"]["Code"] == "TransactionInProgressException":
-                    _back_off(attempt)
+                    back_off(attempt)
                     continue
                 if error.response["Error"]["Code"] != "TransactionCanceledException":
                     raise
@@ -242,7 +242,7 @@ class Table:
                         raise TransactionFailedError(index, decode_item(item) if item else None) from None
                 if not any(reason.get("Code") in _TRANSIENT for reason in reasons):
                     raise
-            _back_off(attempt)
+            back_off(attempt)
         raise UnavailableError(
             "Too many writes to the same items at once. Try again in a moment.", headers={"Retry-After": "1"}
         )
@@ -251,6 +251,6 @@ class Table:
 _TRANSIENT = {"TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"}
 
 
-def _back_off(attempt: int) -> None:
+def back_off(attempt: int) -> None:
     """Full jitter, from 20 ms doubling up to 1 s."""
     time.sleep(random.uniform(0, min(1.0, 0.02 * 2**attempt)))  # noqa: S311 - spreads retries, guards nothing

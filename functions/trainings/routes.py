@@ -1,0 +1,64 @@
+"""Trainings over HTTP."""
+
+from typing import Annotated
+
+from fastapi import Depends, Query, Response
+
+from functions.trainings.service import TrainingService
+from shared.http.errors import errors
+from shared.http.parameters import ExpectedVersion, IdempotencyKey, PageNumber, page_number, tagged
+from shared.http.routers import CurrentResources, CurrentScope, permission, space_router
+from shared.models.base import Deleted, Page
+from shared.models.training import Training, TrainingCreate, TrainingUpdate
+
+router = space_router("trainings")
+
+IncludeDeleted = Annotated[bool, Query(description="Also find a training deleted within the last 30 days.")]
+
+
+def _service(resources: CurrentResources) -> TrainingService:
+    return TrainingService(resources)
+
+
+Service = Annotated[TrainingService, Depends(_service)]
+
+
+@router.get("", dependencies=[permission("trainings:list")], responses=errors(403))
+def list_trainings(scope: CurrentScope, service: Service, page: PageNumber = page_number("pageSize")) -> Page[Training]:
+    """List the trainings of the space, newest first."""
+    return service.list_page(scope, page.number, page.size)
+
+
+@router.post("", status_code=201, dependencies=[permission("trainings:create")], responses=errors(403, 409, 503))
+def create_training(
+    body: TrainingCreate, scope: CurrentScope, service: Service, idempotency: IdempotencyKey, response: Response
+) -> Training:
+    """Create a training and start it: it answers at once, and its status tells how far it has come."""
+    return tagged(response, service.create(scope, body, idempotency))
+
+
+@router.delete("/{id}", dependencies=[permission("trainings:delete")], responses=errors(403, 412))
+def delete_training(id: str, scope: CurrentScope, service: Service, expected_version: ExpectedVersion) -> Deleted:
+    """Delete a training, stopping it if it runs; its checkpoints stay."""
+    return service.delete(scope, id, expected_version)
+
+
+@router.get("/{id}", dependencies=[permission("trainings:get")], responses=errors(403))
+def get_training(
+    id: str, scope: CurrentScope, service: Service, response: Response, include_deleted: IncludeDeleted = False
+) -> Training:
+    """Get a training with its checkpoints and metrics."""
+    return tagged(response, service.get(scope, id, include_deleted=include_deleted))
+
+
+@router.update("/{id}", dependencies=[permission("trainings:update")], responses=errors(403, 409, 412))
+def update_training(
+    id: str,
+    body: TrainingUpdate,
+    scope: CurrentScope,
+    service: Service,
+    expected_version: ExpectedVersion,
+    response: Response,
+) -> Training:
+    """Update the fields that are sent; only name and benchmarks once the training has started."""
+    return tagged(response, service.update(scope, id, body, expected_version))

@@ -1,0 +1,168 @@
+"""Rules of trainings: what may be asked for, what may change when, and how one is stopped."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from shared.aws.clock import new_id
+from shared.aws.job_launcher import JobLauncher
+from shared.aws.resources import Resources
+from shared.errors import ConflictError, ValidationFailedError
+from shared.models.base import Deleted, Page
+from shared.models.checkpoint import Checkpoint
+from shared.models.connector_training import MAX_CONNECTORS, ConnectorTraining, ConnectorTrainingUpdate
+from shared.models.job_status import JobStatus
+from shared.models.training import Training, TrainingCreate, TrainingUpdate
+from shared.observability import logger
+from shared.propensity.architectures.registry import validate_configuration
+from shared.store.jobs import JobKind
+from shared.store.members import Scope
+from shared.store.repository import Idempotency, Repository
+from shared.store.trainings import Change, Trainings
+
+DEFINITION = ("architecture", "configuration", "connector")
+
+
+class TrainingService:
+    def __init__(self, resources: Resources) -> None:
+        self._trainings = Trainings(resources.table, resources.clock)
+        self._checkpoints = Repository(resources.table, Checkpoint, kind="checkpoint", clock=resources.clock)
+        self._launcher = JobLauncher(resources)
+        self._max_gpu_count = resources.settings.max_gpu_count
+        self._clock = resources.clock
+
+    def create(self, scope: Scope, request: TrainingCreate, idempotency: Idempotency | None) -> Training:
+        """Store a ``pending`` training and start its workflow.
+
+        When the workflow can't be started the training stays ``pending``; the reconciler starts it within five
+        minutes, or fails it after an hour of trying.
+        """
+        validate_configuration(request.architecture, request.configuration)
+        _check_connectors(request.connectors)
+        if request.gpu_count > self._max_gpu_count:
+            raise ValidationFailedError.of("body.gpu_count", f"at most {self._max_gpu_count} GPUs are allowed here")
+        now = self._clock()
+        training = Training(id=new_id(), created_at=now, updated_at=now, created_by=scope.user_id, **dict(request))
+        stored = self._trainings.create(scope.space_id, training, idempotency)
+        try:
+            self._launcher.start(JobKind.TRAINING, stored.id, {"space_id": scope.space_id, "training_id": stored.id})
+        except (ClientError, BotoCoreError):
+            logger.exception("the workflow did not start: the reconciler will try again", extra={"id": stored.id})
+        return stored
+
+    def list_page(self, scope: Scope, page: int, page_size: int) -> Page[Training]:
+        found = self._trainings.repository.list_page(scope.space_id, page, page_size)
+        return Page(count=found.count, data=self._with_checkpoints(scope, found.data), has_more=found.has_more)
+
+    def get(self, scope: Scope, training_id: str, *, include_deleted: bool = False) -> Training:
+        """The training with its checkpoints and the series its job has reported so far.
+
+        With ``include_deleted`` also one deleted within the last month.
+        """
+        training = self._find(scope, training_id, include_deleted=include_deleted)
+        series = self._trainings.series(scope.space_id, training_id)
+        return self._complete(scope, training.model_copy(update={"metrics": [*series, *training.metrics]}))
+
+    def update(self, scope: Scope, training_id: str, request: TrainingUpdate, expected_version: int | None) -> Training:
+        """Change the name and benchmarks at any time, and the definition until the training starts.
+
+        Benchmarks that are added after the end are evaluated by ``POST /evaluations`` only.
+        """
+        changes = request.changes()
+
+        def decide(training: Training) -> Change | None:
+            return self._decide(scope, training, changes) if changes else None
+
+        updated = self._trainings.change(scope.space_id, training_id, decide, expected_version=expected_version)
+        return self._complete(scope, updated)
+
+    def delete(self, scope: Scope, training_id: str, expected_version: int | None) -> Deleted:
+        """Remove a training; its checkpoints stay, for they may stand on leaderboards and score rows.
+
+        One that has not ended is gone for its users at once, and its job is asked to stop. Its record, which
+        ``get`` shows with ``include_deleted``, ends ``stopped`` when the job has.
+        """
+        training = self._trainings.delete(scope.space_id, training_id, expected_version)
+        if not training.status.is_final:
+            try:
+                if not self._launcher.stop(JobKind.TRAINING, training_id, "The training was deleted."):
+                    self._trainings.finish_deleted(scope.space_id, training_id)
+            except (ClientError, BotoCoreError):
+                logger.exception("the job was not stopped: the reconciler will try again", extra={"id": training_id})
+        return Deleted(id=training_id)
+
+    def _find(self, scope: Scope, training_id: str, *, include_deleted: bool) -> Training:
+        if include_deleted:
+            deleted = self._trainings.find_deleted(scope.space_id, training_id)
+            if deleted is not None:
+                return deleted
+        return self._trainings.get(scope.space_id, training_id)
+
+    def _decide(self, scope: Scope, training: Training, changes: dict[str, Any]) -> Change:
+        values: dict[str, Any] = {
+            name: changes[name] for name in ("name", "architecture", "configuration") if name in changes
+        }
+        also = []
+        if "benchmark_ids" in changes:
+            values["benchmark_ids"] = changes["benchmark_ids"] or []
+            added = [each for each in values["benchmark_ids"] if each not in training.benchmark_ids]
+            also += self._trainings.check_benchmarks(scope.space_id, added)
+        defined = [name for name in DEFINITION if name in changes]
+        if defined and training.status is not JobStatus.PENDING:
+            raise ConflictError(
+                f"The training is {training.status}: {', '.join(defined)} can change only before it starts. "
+                "Create another training instead."
+            )
+        if "connector" in changes:
+            values["connectors"] = _with_connector(training.connectors, changes["connector"])
+            _check_connectors(values["connectors"], "body.connector")
+            if len(values["connectors"]) > len(training.connectors):
+                connector_id = changes["connector"].connector_id
+                also.append(self._trainings.hold_connector(scope.space_id, connector_id, "body.connector"))
+        if defined:
+            architecture = values.get("architecture", training.architecture)
+            validate_configuration(architecture, values.get("configuration", training.configuration))
+        return Change(values, also)
+
+    def _complete(self, scope: Scope, training: Training) -> Training:
+        return self._with_checkpoints(scope, [training])[0]
+
+    def _with_checkpoints(self, scope: Scope, trainings: Sequence[Training]) -> list[Training]:
+        wanted = [checkpoint_id for training in trainings for checkpoint_id in training.checkpoint_ids]
+        found = self._checkpoints.get_many(scope.space_id, wanted)
+        return [
+            training.model_copy(
+                update={"checkpoints": [found[each] for each in training.checkpoint_ids if each in found]}
+            )
+            for training in trainings
+        ]
+
+
+def _check_connectors(connectors: Sequence[ConnectorTraining], path: str = "body.connectors") -> None:
+    """Together they name one target column and at most one positive label."""
+    targets = _distinct(connector.target for connector in connectors)
+    if not targets:
+        raise ValidationFailedError.of(path, "name the column to learn as target of at least one connector")
+    if len(targets) > 1:
+        raise ValidationFailedError.of(path, f"one training learns one target column, not {', '.join(targets)}")
+    labels = _distinct(connector.positive_label for connector in connectors)
+    if len(labels) > 1:
+        raise ValidationFailedError.of(path, f"one training has one positive_label, not {', '.join(labels)}")
+
+
+def _distinct(values: Iterable[str | None]) -> list[str]:
+    return list(dict.fromkeys(value for value in values if value is not None))
+
+
+def _with_connector(
+    connectors: Sequence[ConnectorTraining], update: ConnectorTrainingUpdate
+) -> list[ConnectorTraining]:
+    """The connectors after an upsert: what is sent of a known one changes it, an unknown one joins."""
+    sent = update.model_dump(exclude_unset=True)
+    by_id = {connector.connector_id: connector for connector in connectors}
+    known = by_id.get(update.connector_id)
+    by_id[update.connector_id] = ConnectorTraining.model_validate({**(known.model_dump() if known else {}), **sent})
+    if len(by_id) > MAX_CONNECTORS:
+        raise ValidationFailedError.of("body.connector", f"a training reads at most {MAX_CONNECTORS} connectors")
+    return list(by_id.values())

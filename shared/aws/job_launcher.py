@@ -1,0 +1,57 @@
+"""Starts, stops and describes the long work behind an entity: its execution and its SageMaker job."""
+
+from shared.aws.executions import Execution, Executions
+from shared.aws.resources import Resources
+from shared.aws.training_jobs import TrainingJob, TrainingJobs, job_name_prefix
+from shared.errors import UnavailableError
+from shared.store.jobs import JobKind
+
+
+class JobLauncher:
+    """One for all kinds of jobs; which state machines there are, the settings say."""
+
+    def __init__(self, resources: Resources) -> None:
+        self._resources = resources
+
+    def start(self, kind: JobKind, job_id: str, values: dict[str, str]) -> None:
+        """Start the job's execution, unless it has been started before."""
+        self._executions(kind).start(job_id, values)
+
+    def stop(self, kind: JobKind, job_id: str, reason: str) -> bool:
+        """Ask the execution and the job to stop; whether either was still at work."""
+        executions = self._executions(kind)
+        execution = executions.describe(job_id)
+        is_executing = execution is not None and not execution.status.is_over
+        if is_executing:
+            executions.stop(job_id, reason)
+        return self._training_jobs.stop_latest(job_name_prefix(kind, job_id)) or is_executing
+
+    def stop_training_job(self, kind: JobKind, job_id: str) -> bool:
+        """Stop the SageMaker job alone; whether it was still at work."""
+        return self._training_jobs.stop_latest(job_name_prefix(kind, job_id))
+
+    def execution(self, kind: JobKind, job_id: str) -> Execution | None:
+        """The job's execution, or ``None`` when there is none."""
+        return self._executions(kind).describe(job_id)
+
+    def training_job(self, kind: JobKind, job_id: str) -> TrainingJob | None:
+        """The newest SageMaker job made for it, or ``None`` before the first."""
+        return self._training_jobs.latest(job_name_prefix(kind, job_id))
+
+    @property
+    def _training_jobs(self) -> TrainingJobs:
+        return TrainingJobs(self._resources.sagemaker)
+
+    def _executions(self, kind: JobKind) -> Executions:
+        settings = self._resources.settings
+        arns = {
+            JobKind.TRAINING: settings.training_state_machine_arn,
+            JobKind.EVALUATION: settings.evaluation_state_machine_arn,
+            JobKind.SCAN: settings.scan_state_machine_arn,
+        }
+        arn = arns[kind]
+        if arn is None:
+            raise UnavailableError(
+                f"This deployment has no state machine for {kind}s: set {kind.upper()}_STATE_MACHINE_ARN."
+            )
+        return Executions(self._resources.step_functions, arn)

@@ -1,0 +1,79 @@
+"""Trainings: a model learned from the files of connectors."""
+
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, Field, StringConstraints
+
+from shared.models.base import KEEP, Entity, Identifier, Model, Name, PartialUpdate, Timestamp
+from shared.models.checkpoint import Checkpoint
+from shared.models.connector_training import ConnectorTraining, ConnectorTrainings, ConnectorTrainingUpdate
+from shared.models.job import MAX_SERIES_POINTS, SeriesPoint
+from shared.models.job_status import JobStatus
+
+MAX_BENCHMARKS = 40
+# A job reports a few series.
+MAX_METRIC_POINTS = 5 * MAX_SERIES_POINTS
+
+
+def _without_repeats(identifiers: list[str]) -> list[str]:
+    return list(dict.fromkeys(identifiers))
+
+
+ArchitectureName = Annotated[
+    str, StringConstraints(min_length=1, max_length=100), Field(description="such as lightgbm or xgboost")
+]
+BenchmarkIds = Annotated[
+    list[Identifier],
+    Field(max_length=MAX_BENCHMARKS, description="each checkpoint is evaluated on these benchmarks"),
+    AfterValidator(_without_repeats),
+]
+Configuration = Annotated[
+    dict[str, Any], Field(max_length=200, description="settings of the architecture; {} takes its defaults")
+]
+
+
+class TrainingCreate(Model):
+    architecture: ArchitectureName
+    benchmark_ids: BenchmarkIds = Field(default_factory=list)
+    configuration: Configuration
+    connectors: ConnectorTrainings
+    data_model_id: Identifier
+    gpu_count: int = Field(ge=0, strict=True, description="0 trains on CPU")
+    name: Name
+
+
+class TrainingUpdate(PartialUpdate):
+    """All but ``name`` and ``benchmark_ids`` can change only before the training starts."""
+
+    architecture: ArchitectureName = KEEP
+    benchmark_ids: BenchmarkIds | None = None
+    configuration: Configuration = KEEP
+    connector: Annotated[ConnectorTrainingUpdate, Field(description="changes that connector's part, or adds it")] = KEEP
+    name: Name = KEEP
+
+
+class Training(Entity):
+    architecture: str
+    benchmark_ids: list[str] = Field(default_factory=list)
+    checkpoint_ids: list[str] = Field(default_factory=list, exclude=True, repr=False)
+    checkpoints: list[Checkpoint] = Field(default_factory=list)
+    configuration: dict[str, Any]
+    connectors: list[ConnectorTraining]
+    created_by: str
+    data_model_id: str
+    gpu_count: int
+    metrics: list[SeriesPoint] = Field(
+        default_factory=list,
+        description="the metrics on the held-out rows, once there are; for a single training after the series that "
+        "its job reports while it runs",
+    )
+    name: str
+    status: JobStatus = JobStatus.PENDING
+    error: str | None = Field(default=None, description="why the training failed, and what to do about it")
+    notes: list[str] = Field(default_factory=list, description="what is worth knowing about the data and the fit")
+    started_at: Timestamp | None = None
+    ended_at: Timestamp | None = None
+    instance_type: str | None = None
+    training_seconds: int | None = None
+    billable_seconds: int | None = None
+    deleted_at: Timestamp | None = Field(default=None, description="only on a deleted training, asked for expressly")
