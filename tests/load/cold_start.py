@@ -99,10 +99,10 @@ def run(issuer: Issuer, folder: Path) -> RichTable:
     shown = RichTable(title=f"Import and first request against an empty function (at most {LIMIT}x)")
     for column in ("function", "import ms", "first request ms", "ratio"):
         shown.add_column(column, justify="left" if column == "function" else "right")
-    for module, taken in times.items():
-        imported = statistics.median(first for first, _ in taken)
-        answered = statistics.median(second for _, second in taken)
-        ratio = statistics.median(sum(each) for each in taken) / empty
+    for module, starts in times.items():
+        imported = statistics.median(first for first, _ in starts)
+        answered = statistics.median(second for _, second in starts)
+        ratio = statistics.median(sum(each) for each in starts) / empty
         shown.add_row(module.removesuffix(".handler"), f"{imported:.0f}", f"{answered:.0f}", f"{ratio:.2f}")
     return shown
 

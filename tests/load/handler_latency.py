@@ -11,12 +11,12 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import boto3
-from functions.trainings.handler import app, handler
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table as RichTable
 
 from functions.spaces.service import SpaceService
+from functions.trainings.handler import app, handler
 from shared.aws.clock import new_id, utc_now
 from shared.aws.resources import Resources
 from shared.models.space import SpaceCreate
@@ -89,7 +89,7 @@ def fill(space_id: str, size: int) -> list[str]:
     batches = [requests[start : start + 25] for start in range(0, len(requests), 25)]
 
     def write(batch: list[dict[str, Any]]) -> None:
-        items = [{"PutRequest": {"Item": encode_item(item)}} for item in batch]
+        items: list[Any] = [{"PutRequest": {"Item": encode_item(item)}} for item in batch]
         client.batch_write_item(RequestItems={TABLE: items})
 
     with ThreadPoolExecutor(4) as pool:
@@ -116,33 +116,38 @@ def measure(calls: dict[str, Callable[[int], dict[str, object]]], meter: StoreMe
     return {name: (statistics.median(times[name]), units[name]) for name in calls}
 
 
+OPERATIONS = ("GET by id", "list of 10, page 1", "list of 10, last page")
+
+
+def requests(space_id: str, ids: list[str], token: str) -> dict[str, Callable[[int], dict[str, object]]]:
+    """The calls to time in one space, by operation and size."""
+
+    def get(turn: int) -> dict[str, object]:
+        return gateway_event("GET", f"/trainings/{ids[turn * 7919 % len(ids)]}", token, space_id)
+
+    def first(_: int) -> dict[str, object]:
+        return gateway_event("GET", "/trainings", token, space_id, {"page": "1", "pageSize": "10"})
+
+    def last(_: int) -> dict[str, object]:
+        return gateway_event("GET", "/trainings", token, space_id, {"page": str(len(ids) // 10), "pageSize": "10"})
+
+    return {f"{name}|{len(ids)}": call for name, call in zip(OPERATIONS, (get, first, last), strict=True)}
+
+
 def run(issuer: Issuer) -> RichTable:
     resources: Resources = app.state.resources
     meter = StoreMeter(resources.table._client)
     token = issuer.token("bench", expires_in=3600)
     user_id = resources.token_verifier.verify(token).user_id
     calls: dict[str, Callable[[int], dict[str, object]]] = {}
-    operations = ("GET by id", "list of 10, page 1", "list of 10, last page")
     for size in SIZES:
         space_id = SpaceService(resources.table).create(user_id, SpaceCreate(name="b", description=""), None).id
-        ids = fill(space_id, size)
-
-        def get(turn: int, space_id: str = space_id, ids: list[str] = ids) -> dict[str, object]:
-            return gateway_event("GET", f"/trainings/{ids[turn * 7919 % len(ids)]}", token, space_id)
-
-        def page(_: int, number: int = 1, space_id: str = space_id) -> dict[str, object]:
-            return gateway_event("GET", "/trainings", token, space_id, {"page": str(number), "pageSize": "10"})
-
-        def last(turn: int, size: int = size, page: Any = page) -> dict[str, object]:
-            found: dict[str, object] = page(turn, size // 10)
-            return found
-
-        calls |= {f"{name}|{size}": call for name, call in zip(operations, (get, page, last), strict=True)}
+        calls |= requests(space_id, fill(space_id, size), token)
     found = measure(calls, meter)
     shown = RichTable(title=f"Warm handler, {SIZES[0]:,} against {SIZES[1]:,} items (at most {LIMIT}x)")
     for column in ("operation", *(f"ms, {size:,}" for size in SIZES), "ratio", *(f"read units, {s:,}" for s in SIZES)):
         shown.add_column(column, justify="left" if column == "operation" else "right")
-    for name in operations:
+    for name in OPERATIONS:
         (small, small_units), (large, large_units) = (found[f"{name}|{size}"] for size in SIZES)
         shown.add_row(
             name, f"{small:.2f}", f"{large:.2f}", f"{large / small:.2f}", f"{small_units:.1f}", f"{large_units:.1f}"
