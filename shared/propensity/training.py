@@ -19,7 +19,7 @@ from shared.propensity.holdouts import Mask
 SAVING_SHARE = 0.05
 SHORTEST_SAVE_INTERVAL_SECONDS = 1.0
 # Below it, threads wait for each other more than they work.
-CELLS_FOR_A_THREAD = 50_000
+CELLS_FOR_A_THREAD = 500_000
 
 
 class TrainingStoppedError(Exception):

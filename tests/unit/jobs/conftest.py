@@ -1,0 +1,166 @@
+"""A container's folders, and one small HTTP server that stands for S3, Parameter Store and the webhook."""
+
+import base64
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import boto3
+import polars as pl
+import pytest
+
+from functions.jobs.container import Container
+from shared.models.job import JobFile, TrainingJob
+
+ROOT = Path(__file__).resolve().parents[3]
+SECRET = "whsec_" + base64.b64encode(b"signing key of the tests").decode()
+SECRET_PARAMETER = "/inference/test/webhook-secret"
+
+
+@dataclass
+class Cloud:
+    """What the job can reach; objects by ``bucket/key``, and the messages that were posted."""
+
+    address: str = ""
+    objects: dict[str, bytes] = field(default_factory=dict)
+    messages: list[tuple[dict[str, str], bytes]] = field(default_factory=list)
+    webhook_status: int = 200
+
+    def put(self, key: str, content: bytes) -> JobFile:
+        """Stores an object and pins it."""
+        self.objects[f"data/{key}"] = content
+        return JobFile(bucket="data", key=key, etag=hashlib.md5(content).hexdigest(), size_bytes=len(content))  # noqa: S324
+
+    def put_frame(self, key: str, frame: pl.DataFrame) -> JobFile:
+        """Stores a table as CSV."""
+        return self.put(key, frame.write_csv().encode())
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What makes AWS's library talk to this."""
+        return {
+            "AWS_ENDPOINT_URL": self.address,
+            "AWS_ACCESS_KEY_ID": "test",
+            "AWS_SECRET_ACCESS_KEY": "test",
+            "AWS_DEFAULT_REGION": "eu-west-1",
+            "AWS_MAX_ATTEMPTS": "1",
+        }
+
+    def client(self, service: str, **options: Any) -> Any:
+        """Like ``boto3.client``."""
+        defaults = {
+            "endpoint_url": self.address,
+            "region_name": "eu-west-1",
+            "aws_access_key_id": "test",
+            "aws_secret_access_key": "test",
+        }
+        return boto3.client(service, **(defaults | options))  # type: ignore[call-overload]
+
+
+def _handler(cloud: Cloud) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            content = cloud.objects.get(self.path.split("?")[0].lstrip("/"))
+            if content is None:
+                self.answer(404, b"<Error><Code>NoSuchKey</Code><Message>The key does not exist.</Message></Error>")
+                return
+            etag = f'"{hashlib.md5(content).hexdigest()}"'  # noqa: S324
+            if self.headers.get("If-Match", etag) != etag:
+                self.answer(412, b"<Error><Code>PreconditionFailed</Code><Message>changed</Message></Error>")
+                return
+            self.answer(200, content, {"ETag": etag})
+
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            if self.path == "/webhooks":
+                cloud.messages.append((dict(self.headers), body))
+                self.answer(cloud.webhook_status, b"{}")
+            else:
+                assert json.loads(body)["Name"] == SECRET_PARAMETER
+                self.answer(200, json.dumps({"Parameter": {"Value": SECRET}}).encode())
+
+        def answer(self, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
+            self.send_response(status)
+            for name, value in {"Content-Length": str(len(body)), **(headers or {})}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+    return Handler
+
+
+@pytest.fixture
+def cloud() -> Iterator[Cloud]:
+    cloud = Cloud()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(cloud))
+    cloud.address = f"http://127.0.0.1:{server.server_address[1]}"
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield cloud
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@dataclass
+class Box:
+    """A container's base folder, in which jobs are run as SageMaker runs them."""
+
+    base: Path
+    cloud: Cloud
+
+    @property
+    def container(self) -> Container:
+        """The same folders, for a job run in this process."""
+        container = Container.of({"SAGEMAKER_BASE_DIR": str(self.base)})
+        container.model_folder.mkdir(parents=True, exist_ok=True)
+        return container
+
+    def start(self, job: Any, *command: str) -> "subprocess.Popen[str]":
+        """Writes ``job.json`` and starts the container's command."""
+        self.container.job_file.parent.mkdir(parents=True, exist_ok=True)
+        self.container.job_file.write_text(job.model_dump_json())
+        environment = {**os.environ, **self.cloud.environment, "SAGEMAKER_BASE_DIR": str(self.base)}
+        return subprocess.Popen(
+            [sys.executable, *command],
+            cwd=ROOT,
+            env=environment,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+
+    @property
+    def failure(self) -> str:
+        """The reason the job left."""
+        return (self.base / "output" / "failure").read_text()
+
+
+@pytest.fixture
+def box(tmp_path: Path, cloud: Cloud) -> Box:
+    return Box(tmp_path / "ml", cloud)
+
+
+def training(files: list[JobFile], target: str = "bought", **changes: Any) -> TrainingJob:
+    """A small, quick training."""
+    job: dict[str, Any] = {
+        "training_id": "training-1",
+        "space_id": "space-1",
+        "architecture": "lightgbm",
+        "configuration": {"n_estimators": 40, "ensemble_size": 2},
+        "datasets": [{"connector_id": "connector-1", "files": files, "target": target}],
+    }
+    return TrainingJob.model_validate(job | changes)

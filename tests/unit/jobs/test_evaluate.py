@@ -1,0 +1,134 @@
+import io
+import json
+import tarfile
+import threading
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from functions.jobs.evaluate.job import evaluate
+from functions.jobs.train.job import train
+from shared.errors import JobFailedError
+from shared.models.job import EvaluationJob, EvaluationResult, JobFile, Measurement, MetricName
+from shared.propensity.artifacts import read_checkpoint_metadata, read_evaluation_result
+from shared.propensity.errors import CheckpointError
+from tests.unit.jobs.conftest import Box, Cloud, training
+from tests.unit.jobs.test_train import customers
+
+pytestmark = pytest.mark.row("EV-1")
+
+
+def evaluation(files: list[JobFile], metrics: list[str] | None = None) -> EvaluationJob:
+    job: dict[str, Any] = {
+        "evaluation_id": "evaluation-1",
+        "space_id": "space-1",
+        "checkpoint_id": "checkpoint-1",
+        "benchmark_id": "benchmark-1",
+        "datasets": [{"connector_id": "connector-1", "files": files}],
+        "metrics": metrics or list(MetricName),
+    }
+    return EvaluationJob.model_validate(job)
+
+
+@pytest.fixture
+def trained(tmp_path: Path, cloud: Cloud, box: Box) -> JobFile:
+    """The file a checkpoint was trained on; the checkpoint lies in the box's model channel."""
+    file = cloud.put_frame("a.csv", customers())
+    other = Box(tmp_path / "training", cloud)
+    train(training([file]), other.container, threading.Event(), cloud.client)
+    box.container.model_channel.mkdir(parents=True)
+    with tarfile.open(box.container.model_channel / "model.tar.gz", "w:gz") as archive:
+        archive.add(other.container.model_folder, arcname=".")
+    return file
+
+
+def run(job: EvaluationJob, box: Box) -> EvaluationResult:
+    evaluate(job, box.container, threading.Event(), box.cloud.client)
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w:gz") as tar:
+        tar.add(box.container.model_folder, arcname=".")
+    archive.seek(0)
+    return read_evaluation_result(archive)
+
+
+def training_measurement(box: Box) -> Measurement:
+    with (box.container.model_channel / "model.tar.gz").open("rb") as archive:
+        return read_checkpoint_metadata(archive).measurement
+
+
+def test_rows_never_seen_are_all_measured(box: Box, cloud: Cloud, trained: JobFile) -> None:
+    result = run(evaluation([cloud.put_frame("new.csv", customers(300, seed=9))]), box)
+
+    assert result.measurement.rows == 300
+    assert result.excluded_training_rows == result.dropped_rows == 0
+    assert set(result.measurement.metrics) == set(MetricName)
+    assert (result.measurement.metrics[MetricName.ROC_AUC] or 0) > 0.7
+    assert 2 < len(result.measurement.curve) <= 200
+
+
+def test_of_the_training_file_only_the_rows_held_out_then_are_measured(
+    box: Box, cloud: Cloud, trained: JobFile
+) -> None:
+    copy = cloud.put("elsewhere/b.csv", cloud.objects["data/a.csv"])
+    fresh = cloud.put_frame("new.csv", customers(100, seed=9))
+
+    alone = run(evaluation([copy]), box)
+    with_fresh = run(evaluation([fresh, copy]), box)
+
+    assert alone.measurement == training_measurement(box)
+    assert alone.measurement.rows == 80
+    assert alone.excluded_training_rows == 320
+    assert with_fresh.measurement.rows == 180
+
+
+def test_only_the_benchmarks_metrics_are_given(box: Box, cloud: Cloud, trained: JobFile) -> None:
+    one_class = customers(300, seed=9).filter(pl.col("bought") == "no")
+    result = run(evaluation([cloud.put_frame("no.csv", one_class)], ["ks", "accuracy"]), box)
+
+    assert list(result.measurement.metrics) == [MetricName.KS, MetricName.ACCURACY]
+    assert result.measurement.metrics[MetricName.KS] is None
+    assert list(result.measurement.reasons) == [MetricName.KS]
+
+
+def test_rows_with_another_answer_are_left_out_and_counted(box: Box, cloud: Cloud, trained: JobFile) -> None:
+    frame = customers(100, seed=9).with_columns(
+        bought=pl.when(pl.int_range(100) < 30).then(pl.lit("perhaps")).otherwise("bought")
+    )
+    with pytest.raises(JobFailedError, match="holds neither 'yes' nor 'no'"):
+        run(evaluation([cloud.put_frame("odd.csv", frame)]), box)
+
+    mixed = customers(100, seed=9).with_columns(
+        bought=pl.when(pl.int_range(100) < 30).then(None).otherwise(pl.col("bought"))
+    )
+    result = run(evaluation([cloud.put_frame("gaps.csv", mixed)]), box)
+    assert (result.measurement.rows, result.dropped_rows) == (70, 30)
+
+
+def test_files_without_the_models_columns_fail_and_name_them(box: Box, cloud: Cloud, trained: JobFile) -> None:
+    file = cloud.put_frame("new.csv", customers(100, seed=9).drop("age", "city"))
+
+    with pytest.raises(JobFailedError, match="lack 2 of the columns the model was trained on: 'age', 'city'"):
+        run(evaluation([file]), box)
+
+
+@pytest.mark.parametrize("damage", ["text", "empty", "newer", "link", "absent"])
+def test_a_damaged_checkpoint_fails_and_runs_nothing(box: Box, cloud: Cloud, trained: JobFile, damage: str) -> None:
+    artifact = box.container.model_channel / "model.tar.gz"
+    if damage == "text":
+        artifact.write_text("no archive")
+    else:
+        with tarfile.open(artifact, "w:gz") as archive:
+            if damage == "link":
+                link = tarfile.TarInfo("checkpoint.json")
+                link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+                archive.addfile(link)
+            elif damage != "empty":
+                paper = json.dumps({} if damage == "absent" else {"format_version": 99}).encode()
+                entry = tarfile.TarInfo("checkpoint.json")
+                entry.size = len(paper)
+                archive.addfile(entry, io.BytesIO(paper))
+
+    with pytest.raises(CheckpointError):
+        run(evaluation([cloud.put_frame("new.csv", customers(100, seed=9))]), box)

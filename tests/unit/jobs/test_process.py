@@ -1,0 +1,199 @@
+"""The jobs as SageMaker runs them: a process, its exit code, its signals and its folders."""
+
+import io
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import tarfile
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from standardwebhooks.webhooks import Webhook
+
+from shared.models.job import MetricName
+from shared.propensity.checkpoints import Checkpoint, Scorer, read_checkpoint
+from shared.webhook_signature import verify
+from tests.unit.jobs.conftest import ROOT, SECRET, SECRET_PARAMETER, Box, Cloud, training
+from tests.unit.jobs.test_train import customers
+
+SECONDS_TO_WAIT = 60
+
+
+def long_frame(rows: int = 6000) -> pl.DataFrame:
+    random = np.random.default_rng(1)
+    columns = {f"x{index}": random.normal(size=rows) for index in range(10)}
+    signal_in_noise = columns["x0"] + columns["x1"] * columns["x2"] + random.normal(size=rows)
+    return pl.DataFrame(columns | {"bought": np.where(signal_in_noise > 0, "yes", "no")})
+
+
+def long_training(cloud: Cloud, architecture: str, rounds: int = 400) -> Any:
+    """Fits for some seconds: all rounds, as early stopping never sets in."""
+    configuration = {
+        "n_estimators": rounds,
+        "early_stopping_rounds": 1000,
+        "learning_rate": 0.02,
+        "max_depth": 8,
+        "ensemble_size": 2,
+    }
+    file = cloud.put_frame("long.csv", long_frame())
+    return training([file], architecture=architecture, configuration=configuration)
+
+
+def finish(process: "subprocess.Popen[str]") -> tuple[int, str, str]:
+    output, errors = process.communicate(timeout=SECONDS_TO_WAIT)
+    return process.returncode, output, errors
+
+
+def wait_for_saved_rounds(box: Box, member: int) -> int:
+    """Until some, but not all, rounds of a model are saved."""
+    deadline = time.monotonic() + SECONDS_TO_WAIT
+    state = box.container.checkpoints / f"member-{member}.json"
+    while time.monotonic() < deadline:
+        if state.exists():
+            paper = json.loads(state.read_text())
+            assert not paper["complete"], "the model was done before it could be interrupted: give it more rounds"
+            return int(paper["rounds"])
+        time.sleep(0.02)
+    raise AssertionError("nothing was saved")
+
+
+@pytest.mark.row("TR-2")
+def test_a_job_runs_as_a_module_and_tells_its_metrics(box: Box, cloud: Cloud) -> None:
+    process = box.start(training([cloud.put_frame("a.csv", customers())]), "-m", "functions.jobs.train")
+    code, output, errors = finish(process)
+
+    assert code == 0, errors
+    lines = re.findall(r"^metric (\w+)=([0-9.]+) step=(\d+)$", output, re.MULTILINE)
+    assert {name for name, _, _ in lines} >= {"validation_log_loss", *MetricName}
+    assert not (box.base / "output" / "failure").exists()
+
+
+def test_a_job_runs_as_a_file_from_its_source_archive(box: Box, cloud: Cloud, tmp_path: Path) -> None:
+    code = tmp_path / "code"
+    for folder in ("functions/jobs", "shared"):
+        shutil.copytree(ROOT / folder, code / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    process = box.start(
+        training([cloud.put_frame("a.csv", customers())]), "-P", str(code / "functions/jobs/train/__main__.py")
+    )
+    assert finish(process)[0] == 0
+
+    box.container.model_channel.mkdir(parents=True)
+    with tarfile.open(box.container.model_channel / "model.tar.gz", "w:gz") as archive:
+        archive.add(box.container.model_folder, arcname=".")
+    from tests.unit.jobs.test_evaluate import evaluation
+
+    job = evaluation([cloud.put_frame("new.csv", customers(100, seed=9))])
+    result, _, errors = finish(box.start(job, "-P", str(code / "functions/jobs/evaluate/__main__.py")))
+    assert result == 0, errors
+    assert (box.container.model_folder / "result.json").exists()
+
+
+@pytest.mark.row("TR-2")
+def test_a_failure_leaves_its_reason_and_a_bad_exit_code(box: Box, cloud: Cloud) -> None:
+    file = cloud.put_frame("a.csv", customers().with_columns(bought=pl.lit("no")))
+    code, _, errors = finish(box.start(training([file]), "-m", "functions.jobs.train"))
+
+    assert code == 1
+    assert box.failure == "The target column 'bought' has one class only ('no'): a propensity model needs two."
+    assert errors.splitlines()[-1] == f"JobFailedError: {box.failure}"
+    assert list(box.container.model_folder.iterdir()) == []
+
+
+@pytest.mark.row("TR-5")
+def test_sigterm_stops_a_training_at_once_and_it_does_not_look_done(box: Box, cloud: Cloud) -> None:
+    process = box.start(long_training(cloud, "lightgbm", 4000), "-m", "functions.jobs.train")
+    rounds = wait_for_saved_rounds(box, 0)
+
+    asked = time.monotonic()
+    process.terminate()
+    code, _, _ = finish(process)
+
+    assert code == 128 + signal.SIGTERM
+    assert time.monotonic() - asked < SECONDS_TO_WAIT
+    assert "stopped" in box.failure
+    assert list(box.container.model_folder.iterdir()) == []
+    # What was fitted up to the signal is kept for the next start.
+    assert json.loads((box.container.checkpoints / "member-0.json").read_text())["rounds"] >= rounds
+
+
+@pytest.mark.row("TR-2")
+@pytest.mark.parametrize("architecture", ["lightgbm", "xgboost"])
+def test_a_killed_job_goes_on_where_it_was_and_ends_with_nearly_the_same_model(
+    tmp_path: Path, cloud: Cloud, architecture: str
+) -> None:
+    job = long_training(cloud, architecture)
+    whole, cut = Box(tmp_path / "whole", cloud), Box(tmp_path / "cut", cloud)
+    assert finish(whole.start(job, "-m", "functions.jobs.train"))[0] == 0
+
+    process = cut.start(job, "-m", "functions.jobs.train")
+    rounds = wait_for_saved_rounds(cut, 0)
+    os.kill(process.pid, signal.SIGKILL)
+    finish(process)
+    assert list(cut.container.model_folder.iterdir()) == []
+    code, output, errors = finish(cut.start(job, "-m", "functions.jobs.train"))
+
+    assert code == 0, errors
+    first_step = int(re.findall(r"^metric validation_log_loss=\S+ step=(\d+)$", output, re.MULTILINE)[0])
+    assert first_step > rounds or first_step == rounds + 1
+    expected, resumed = (read_checkpoint(box.container.model_folder) for box in (whole, cut))
+    assert expected.holdout == resumed.holdout
+    rows = long_frame().drop("bought").head(500).to_dicts()
+    difference = probabilities(whole, rows) - probabilities(cut, rows)
+    # XGBoost's draws depend on seed and round only; LightGBM's start anew, so its trees after the cut are others.
+    assert np.abs(difference).max() < (1e-4 if architecture == "xgboost" else 0.15)
+    assert auc(resumed) == pytest.approx(auc(expected), abs=0.005)
+
+
+def probabilities(box: Box, rows: list[dict[str, Any]]) -> "np.typing.NDArray[np.float64]":
+    scorer = Scorer(box.container.model_folder)
+    return np.array([prediction.probability for prediction in scorer.score(rows)])
+
+
+def auc(checkpoint: Checkpoint) -> float:
+    return checkpoint.measurement.metrics[MetricName.ROC_AUC] or 0.0
+
+
+@pytest.mark.row("WH-1")
+@pytest.mark.parametrize("status", [200, 500])
+def test_progress_is_posted_signed_and_a_refusal_does_not_matter(box: Box, cloud: Cloud, status: int) -> None:
+    cloud.webhook_status = status
+    progress = {"webhook_url": f"{cloud.address}/webhooks", "secret_parameter": SECRET_PARAMETER}
+    job = training([cloud.put_frame("a.csv", customers())], progress=progress)
+    code, output, errors = finish(box.start(job, "-m", "functions.jobs.train"))
+
+    assert code == 0, errors
+    assert cloud.messages
+    assert SECRET not in output + errors
+    headers, body = cloud.messages[-1]
+    verify(SECRET, headers, body, datetime.now(UTC))
+    message = Webhook(SECRET).verify(body.decode(), {name.lower(): value for name, value in headers.items()})
+    assert (message["id"], message["type"], message["event"]) == ("training-1", "training", "progress")
+    series = message["payload"]["metrics"]
+    assert 0 < len(series) <= 200
+    assert {point["name"] for point in series} == {"validation_log_loss", "validation_log_loss_2"}
+    assert max(point["step"] for point in series) == 40
+    assert len({headers["webhook-id"] for headers, _ in cloud.messages}) == len(cloud.messages)
+
+
+def test_an_archive_with_a_bomb_is_not_unpacked(tmp_path: Path) -> None:
+    from shared.propensity.artifacts import extract_artifact
+    from shared.propensity.errors import CheckpointError
+
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w:gz") as archive:
+        entry = tarfile.TarInfo("model-0.txt")
+        entry.size = 5 << 20
+        archive.addfile(entry, io.BytesIO(bytes(entry.size)))
+    content.seek(0)
+
+    with pytest.raises(CheckpointError, match="larger than"):
+        extract_artifact(content, tmp_path, max_bytes=1 << 20)
+    assert list(tmp_path.iterdir()) == []
