@@ -10,7 +10,6 @@ Writes below ``build/``:
 import argparse
 import gzip
 import io
-import os
 import re
 import shutil
 import subprocess
@@ -37,6 +36,13 @@ SELECTIONS = {
 # The same module without its CUDA code, which alone is nearly the size limit; functions have no GPU.
 CPU_BUILDS = {"xgboost": "xgboost-cpu"}
 _WASTE = ("__pycache__", "tests", "include", "bin")
+# LightGBM and XGBoost need SciPy's sparse matrices only; with the rest the scoring function would not fit the limit.
+_UNUSED = {
+    "scipy": (
+        "cluster", "datasets", "differentiate", "fftpack", "integrate", "interpolate", "io",
+        "misc", "ndimage", "odr", "optimize", "signal", "spatial", "stats",
+    ),
+}  # fmt: skip
 _IGNORED = shutil.ignore_patterns("__pycache__", "*.pyc", ".*")
 
 
@@ -127,7 +133,7 @@ def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
 def build_layer(build: Path, name: str, *, interpreter: str | None) -> Path:
     """Install one layer's packages for Lambda and strip them; nothing is done when they are there already."""
     requirements = "\n".join(cpu_only(export(*SELECTIONS[name])))
-    recipe = f"{PLATFORM} {PYTHON_VERSION} compiled={bool(interpreter)}\n{requirements}\n"
+    recipe = f"{PLATFORM} {PYTHON_VERSION} compiled={bool(interpreter)} {_WASTE} {_UNUSED}\n{requirements}\n"
     layer, stamp = build / "layers" / name, build / "layers" / f"{name}.txt"
     if layer.is_dir() and stamp.is_file() and stamp.read_text() == recipe:
         return layer
@@ -146,7 +152,10 @@ def build_layer(build: Path, name: str, *, interpreter: str | None) -> Path:
 
 
 def strip(target: Path) -> None:
-    """Remove what no function imports: the packages' own tests, C headers, scripts and type stubs."""
+    """Remove what no function imports: the packages' own tests, C headers, scripts, type stubs, unused parts."""
+    for package, parts in _UNUSED.items():
+        for part in parts:
+            shutil.rmtree(target / package / part, ignore_errors=True)
     for path in sorted(target.rglob("*"), reverse=True):
         if path.is_dir() and path.name in _WASTE:
             shutil.rmtree(path)
@@ -170,7 +179,7 @@ def find_interpreter() -> str | None:
 
 def size(folder: Path) -> int:
     """Bytes of all files below ``folder``."""
-    return sum(os.path.getsize(Path(parent) / name) for parent, _, names in os.walk(folder) for name in names)
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def check_sizes(build: Path) -> dict[str, int]:

@@ -11,7 +11,7 @@ from aws_cdk import aws_logs as logs
 from constructs import Construct
 
 from infra.groups import FunctionSpec, Grants, Layer, Workflow
-from infra.nag import because
+from infra.nag import because, justify_wildcards
 from infra.settings import StageSettings
 from infra.stacks.data import DataStack
 
@@ -109,10 +109,15 @@ class ServiceFunction(Construct):
         self.function.node.add_dependency(self.role)
         self.target: lambda_.IFunction = self.function
         if snap_start:
+            cdk.Validations.of(self.function).acknowledge(
+                cdk.Acknowledgment(
+                    id="Annotation::@aws-cdk/aws-lambda:snapStartRequirePublish", reason="The alias publishes versions."
+                )
+            )
             self.target = lambda_.Alias(self, "Live", alias_name="live", version=self.function.current_version)
         because(
             self.function,
-            "Python 3.13 is what every pinned wheel, SnapStart and the tests are held to; a newer runtime is a change of its own.",
+            "The pinned wheels and SnapStart are held to Python 3.13; a newer runtime is a change of its own.",
             "AwsSolutions-L1",
         )
 
@@ -153,7 +158,7 @@ class ServiceFunction(Construct):
             description=f"What {self.spec.name} may do",
             inline_policies={"Grants": iam.PolicyDocument(statements=statements)},
         )
-        because(role, "X-Ray has no resources to narrow this down to.", "AwsSolutions-IAM5[Resource::*]")
+        justify_wildcards(role, statements, self._data.imports)
         return role
 
     def _base_statements(self) -> list[iam.PolicyStatement]:
@@ -178,10 +183,8 @@ class ServiceFunction(Construct):
                 )
 
         def on_objects(actions: Sequence[str], patterns: Iterable[str]) -> None:
-            for pattern in patterns:
-                statements.append(
-                    iam.PolicyStatement(actions=list(actions), resources=[data.bucket.arn_for_objects(pattern)])
-                )
+            if resources := [data.bucket.arn_for_objects(pattern) for pattern in patterns]:
+                statements.append(iam.PolicyStatement(actions=list(actions), resources=resources))
 
         on_table(_TABLE_READS, grants.reads)
         on_table((*_TABLE_READS, *_TABLE_WRITES), grants.writes)

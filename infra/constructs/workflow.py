@@ -11,7 +11,7 @@ from constructs import Construct
 from infra.constructs.definitions import Definition
 from infra.constructs.function import ServiceFunction
 from infra.groups import Workflow
-from infra.nag import because
+from infra.nag import UNNARROWABLE, because, justify_wildcards
 from infra.settings import StageSettings
 
 
@@ -28,27 +28,25 @@ class StateMachine(Construct):
         definition: Definition,
         substitutions: Mapping[str, str],
         functions: Sequence[ServiceFunction],
-        statements: Sequence[iam.PolicyStatement] = (),
+        statements: Sequence[iam.PolicyStatement],
+        imports: Mapping[str, str],
     ) -> None:
         super().__init__(scope, id)
         self.workflow = workflow
+        allowed = [
+            iam.PolicyStatement(
+                actions=["lambda:InvokeFunction"], resources=[function.function.function_arn for function in functions]
+            ),
+            *statements,
+        ]
         self.role = iam.Role(
             self,
             "Role",
             assumed_by=iam.ServicePrincipal("states.amazonaws.com"),
             description=f"What the workflow {workflow} may do",
-            inline_policies={
-                "Tasks": iam.PolicyDocument(
-                    statements=[
-                        iam.PolicyStatement(
-                            actions=["lambda:InvokeFunction"],
-                            resources=[function.function.function_arn for function in functions],
-                        ),
-                        *statements,
-                    ]
-                )
-            },
+            inline_policies={"Tasks": iam.PolicyDocument(statements=allowed)},
         )
+        justify_wildcards(self.role, allowed, imports)
         self.machine = sfn.StateMachine(
             self,
             "Machine",
@@ -73,11 +71,7 @@ class StateMachine(Construct):
                 include_execution_data=True,
             ),
         )
-        because(
-            self.role,
-            "X-Ray and CloudWatch's log delivery have no resources to narrow this down to.",
-            "AwsSolutions-IAM5[Resource::*]",
-        )
+        because(self.role, UNNARROWABLE, "AwsSolutions-IAM5[Resource::*]")
 
 
 def _name(function: ServiceFunction) -> str:

@@ -105,7 +105,7 @@ class ApiStack(cdk.Stack):
         add_error_responses(api, origins[0] if len(origins) == 1 else None)
         because(
             api,
-            "Requests are validated by the application, whose answers name the field; a second, coarser check in front adds nothing.",
+            "The application validates requests and names the field; a coarser check in front adds nothing.",
             "AwsSolutions-APIG2",
         )
         because(

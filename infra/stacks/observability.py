@@ -40,7 +40,7 @@ class ObservabilityStack(cdk.Stack):
 
     def _topic(self) -> sns.Topic:
         topic = sns.Topic(self, "Alarms", enforce_ssl=True, master_key=self._data.key)
-        # Listing a service principal makes the topic's policy the whole truth, so alarms have to be let in.
+        # enforce_ssl gives the topic a policy, which is then the whole truth: alarms have to be let in.
         topic.add_to_resource_policy(
             iam.PolicyStatement(
                 principals=[iam.ServicePrincipal("cloudwatch.amazonaws.com")],
@@ -145,15 +145,15 @@ class ObservabilityStack(cdk.Stack):
                     f"An execution of {machine.workflow} ran into its time limit",
                 )
             )
-        for queue in self._workflows.dead_letters:
-            alarms.append(
-                self._alarm(
-                    f"{queue.node.id}Waiting",
-                    queue.metric_approximate_number_of_messages_visible(period=PERIOD),
-                    1,
-                    "Events that no function could handle wait to be looked at",
-                )
+        alarms.extend(
+            self._alarm(
+                f"{queue.node.id}Waiting",
+                queue.metric_approximate_number_of_messages_visible(period=PERIOD),
+                1,
+                "Events that no function could handle wait to be looked at",
             )
+            for queue in self._workflows.dead_letters
+        )
         return alarms
 
     def _dashboard(self) -> cloudwatch.Dashboard:

@@ -17,7 +17,7 @@ from infra.constructs import definitions
 from infra.constructs.function import Code, ServiceFunction, assume_customer_roles, state_machine_arn
 from infra.constructs.workflow import StateMachine
 from infra.groups import CONNECTOR_FILES, EVALUATION_FILES, SCAN_FILES, TRAINING_FILES, FunctionSpec, Workflow
-from infra.nag import because
+from infra.nag import because, justify_wildcards
 from infra.settings import IMAGE_REGISTRY_ACCOUNT, IMAGE_REPOSITORY, StageSettings
 from infra.stacks.data import DataStack
 
@@ -143,6 +143,7 @@ class WorkflowsStack(cdk.Stack):
                 conditions={"StringLike": {"cloudwatch:namespace": ["/aws/sagemaker/*"]}},
             ),
         ]
+        statements = [*files, *secrets, *images, *telemetry, assume_customer_roles(self)]
         role = iam.Role(
             self,
             "JobRole",
@@ -150,17 +151,9 @@ class WorkflowsStack(cdk.Stack):
                 "sagemaker.amazonaws.com", conditions={"StringEquals": {"aws:SourceAccount": self.account}}
             ),
             description="What a training or evaluation job may do",
-            inline_policies={
-                "Job": iam.PolicyDocument(
-                    statements=[*files, *secrets, *images, *telemetry, assume_customer_roles(self)]
-                )
-            },
+            inline_policies={"Job": iam.PolicyDocument(statements=statements)},
         )
-        because(
-            role,
-            "ECR's token and CloudWatch's metrics have no resources; metrics are held to SageMaker's namespace.",
-            "AwsSolutions-IAM5[Resource::*]",
-        )
+        justify_wildcards(role, statements, data.imports)
         return role
 
     def _job_statements(self, kind: str) -> list[iam.PolicyStatement]:
@@ -214,6 +207,7 @@ class WorkflowsStack(cdk.Stack):
             substitutions=self._job_substitutions(),
             functions=self._steps(Workflow.EVALUATION),
             statements=self._job_statements("evaluation"),
+            imports=self._data.imports,
         )
 
     def _training(self) -> StateMachine:
@@ -243,6 +237,7 @@ class WorkflowsStack(cdk.Stack):
                 ),
                 self._managed_rule("StepFunctionsGetEventsForStepFunctionsExecutionRule"),
             ],
+            imports=self._data.imports,
         )
 
     def _executions(self, workflow: Workflow) -> str:
@@ -278,6 +273,7 @@ class WorkflowsStack(cdk.Stack):
             substitutions={"DataBucket": data.bucket.bucket_name},
             functions=self._steps(Workflow.CONNECTOR_SCAN),
             statements=statements,
+            imports=data.imports,
         )
 
     def _queue(self, id: str, **options: object) -> sqs.Queue:
