@@ -37,7 +37,7 @@ class DataSet:
 
     def files(self) -> dict[str, bytes]:
         """Both files. The rows are shuffled with a fixed seed: each run makes the same ones."""
-        with self._path().open(newline="", encoding="utf-8") as opened:
+        with self.path().open(newline="", encoding="utf-8") as opened:
             header, *rows = csv.reader(opened)
         random.Random(SEED).shuffle(rows)  # noqa: S311 - a split, no secret
         count = round(len(rows) * BENCHMARK_FRACTION)
@@ -46,7 +46,8 @@ class DataSet:
             self.training_file: _csv(header, rows[count:]),
         }
 
-    def _path(self) -> Path:
+    def path(self) -> Path:
+        """The file inside the installed package."""
         # Found, never imported: the packages' code is not needed, nor what it depends on.
         found = importlib.util.find_spec(self.package)
         if found is None or not found.submodule_search_locations:

@@ -43,7 +43,7 @@ def deploy(settings: LocalSettings, report: Report) -> Outputs:
     cdk = _cdk()
     if not _stack_exists(cloud_formation, BOOTSTRAP_STACK):
         report("Preparing the local account for the CDK")
-        _run(
+        run_step(
             [*cdk, "bootstrap", "--app", "", f"aws://{ACCOUNT}/{REGION}"],
             environment,
             settings,
@@ -51,7 +51,7 @@ def deploy(settings: LocalSettings, report: Report) -> Outputs:
             seconds=DEPLOY_SECONDS,
         )
     report("Packaging the functions and their layers")
-    _run(
+    run_step(
         [sys.executable, "-m", "infra.package", "--stage", "local"],
         environment,
         settings,
@@ -61,7 +61,7 @@ def deploy(settings: LocalSettings, report: Report) -> Outputs:
     report("Synthesising the CDK app")
     assembly = settings.directory / "cdk.out"
     shutil.rmtree(assembly, ignore_errors=True)
-    _run(
+    run_step(
         [*cdk, "synth", "--quiet", "--output", str(assembly), *_context(settings)],
         environment,
         settings,
@@ -70,7 +70,7 @@ def deploy(settings: LocalSettings, report: Report) -> Outputs:
     )
     report("Deploying it onto the local AWS")
     started = time.monotonic()
-    _run(
+    run_step(
         [
             *cdk,
             "deploy",
@@ -151,7 +151,9 @@ def _cdk() -> list[str]:
     return [node, str(script)]
 
 
-def _run(command: list[str], environment: dict[str, str], settings: LocalSettings, *, what: str, seconds: int) -> None:
+def run_step(
+    command: list[str], environment: dict[str, str], settings: LocalSettings, *, what: str, seconds: int
+) -> None:
     """Runs a step to its end; LocalError with the end of its output when it fails or takes too long."""
     log = _log(settings, what)
     log.parent.mkdir(parents=True, exist_ok=True)

@@ -34,12 +34,16 @@ def service(settings: LocalSettings, outputs: Mapping[str, str]) -> Service:
 
 def variables(settings: LocalSettings, outputs: Mapping[str, str]) -> dict[str, str]:
     """The application's settings (shared/settings.py) from what the deployment answered."""
-    settings_of_outputs = {
-        re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).upper(): value for name, value in outputs.items()
+    named = {
+        re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).upper(): value
+        for name, value in outputs.items()
+        # What one stack tells another is not meant for us.
+        if not name.startswith("ExportsOutput")
     }
     return {
-        **settings_of_outputs,
+        **named,
         "STAGE": "local",
         "ALLOW_LOOPBACK": "true",
         "WEBHOOK_URL": f"{settings.api_url}/webhooks",
+        "POWERTOOLS_TRACE_DISABLED": "true",
     }
