@@ -13,7 +13,7 @@ class EvaluationCreate(Model):
     gpu_count: int = Field(ge=0, strict=True, description="0 runs on CPU")
 
 
-class EvaluationResult(Model):
+class EvaluationOutcome(Model):
     """How far the evaluation has come and, at the end, what was measured."""
 
     status: JobStatus = JobStatus.PENDING
@@ -39,6 +39,6 @@ class Evaluation(Entity):
     checkpoint_id: str
     created_by: str
     gpu_count: int
-    result: EvaluationResult
+    result: EvaluationOutcome
     training_id: str | None = Field(default=None, description="the training that the checkpoint is of")
     updated_by: str

@@ -1,8 +1,9 @@
 """Leaderboards: checkpoints ordered by what they achieve on benchmarks."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import ClassVar
 
 from pydantic import Field
 
@@ -37,7 +38,13 @@ class LeaderboardRow(Model):
 
 @dataclass(frozen=True)
 class LeaderboardQuery:
-    """Which checkpoints, over which benchmarks, in which order; empty means all."""
+    """Which checkpoints, over which benchmarks, in which order; what is empty or None does not restrict.
+
+    Without ``metric_benchmark_id`` the order is by the average over the benchmarks.
+    """
+
+    # Without a selection, the newest this many that have results.
+    MAX_BENCHMARKS: ClassVar[int] = 100
 
     benchmark_ids: tuple[str, ...] = ()
     training_ids: tuple[str, ...] = ()
@@ -49,4 +56,8 @@ class LeaderboardQuery:
     metric_benchmark_id: str | None = None
     direction: Direction = Direction.DESCENDING
     limit: int = 10
-    after: str = field(default="")
+    after: str = ""
+
+    @property
+    def is_filtered(self) -> bool:
+        return any((self.training_ids, self.model_id, self.name, self.start_date, self.end_date))

@@ -1,0 +1,79 @@
+"""Loaded checkpoints, kept while the process is warm."""
+
+import tempfile
+import threading
+from collections import OrderedDict
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from botocore.exceptions import ClientError
+
+from shared.errors import ConflictError
+from shared.models.job import JobFile
+from shared.observability import logger
+from shared.propensity.artifacts import extract_artifact
+from shared.propensity.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+    from shared.propensity.checkpoints import Scorer
+
+# A function has 512 MB to unpack in.
+ARTIFACT_SIZE_LIMIT = 150 * 2**20
+EXTRACTED_SIZE_LIMIT = 300 * 2**20
+KEPT_SCORERS = 4
+_CHUNK = 2**20
+# S3 answers 403 for a missing object to whoever may not list the bucket, and 412 when it was replaced.
+_GONE = {"NoSuchKey", "NoSuchVersion", "404", "AccessDenied", "403", "PreconditionFailed", "412", "MethodNotAllowed"}
+
+
+class Scorers:
+    """The most recently used scorers; one is loaded at a time, for loading is what takes memory and disk."""
+
+    def __init__(self, kept: int = KEPT_SCORERS) -> None:
+        self._kept = kept
+        self._scorers: OrderedDict[tuple[str, str, str], Scorer] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, s3: "S3Client", artifact: JobFile) -> "Scorer":
+        """The scorer of an artifact. Raises ConflictError when the artifact is gone, too large or damaged."""
+        name = (artifact.bucket, artifact.key, artifact.version_id or artifact.etag)
+        with self._lock:
+            if name not in self._scorers:
+                while len(self._scorers) >= self._kept:
+                    self._scorers.popitem(last=False)
+                self._scorers[name] = _load(s3, artifact)
+            self._scorers.move_to_end(name)
+            return self._scorers[name]
+
+
+def _load(s3: "S3Client", artifact: JobFile) -> "Scorer":
+    from shared.propensity.checkpoints import Scorer
+
+    with tempfile.TemporaryDirectory() as name, tempfile.TemporaryFile() as archive:
+        _download(s3, artifact, archive)
+        try:
+            extract_artifact(archive, Path(name), EXTRACTED_SIZE_LIMIT)
+            return Scorer(Path(name))
+        except CheckpointError as error:
+            raise ConflictError(f"The checkpoint can't be used: {error}. Train again.") from None
+
+
+def _download(s3: "S3Client", artifact: JobFile, archive: IO[bytes]) -> None:
+    pinned: dict[str, Any] = {"VersionId": artifact.version_id} if artifact.version_id else {"IfMatch": artifact.etag}
+    try:
+        found = s3.get_object(Bucket=artifact.bucket, Key=artifact.key, **pinned)
+    except ClientError as error:
+        code = error.response["Error"]["Code"]
+        if code not in _GONE:
+            raise
+        logger.warning("the model artifact can't be read", extra={"key": artifact.key, "reason": code})
+        raise ConflictError("The checkpoint's model file is gone from storage. Train again.") from None
+    if found["ContentLength"] > ARTIFACT_SIZE_LIMIT:
+        raise ConflictError(
+            f"The checkpoint's model is larger than {ARTIFACT_SIZE_LIMIT // 2**20} MB: too large to score with here."
+        )
+    for chunk in found["Body"].iter_chunks(_CHUNK):
+        archive.write(chunk)
+    archive.seek(0)

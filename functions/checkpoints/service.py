@@ -1,0 +1,68 @@
+"""Rules of checkpoints: listing them, and scoring rows with one."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from functions.checkpoints.scorers import Scorers
+from shared.aws.resources import Resources
+from shared.errors import Detail, ValidationFailedError
+from shared.models.base import Page
+from shared.models.checkpoint import Checkpoint, Prediction, Predictions
+from shared.store.members import Scope
+from shared.store.repository import Repository
+
+if TYPE_CHECKING:
+    from shared.propensity.features import FeatureSchema, Matrix
+
+REPORTED_CELLS = 100
+_EXPECTED = {"numeric": "a number", "boolean": "true or false", "datetime": "a date or time such as 2026-01-31"}
+
+
+class CheckpointService:
+    def __init__(self, resources: Resources, scorers: Scorers) -> None:
+        self._checkpoints = Repository(resources.table, Checkpoint, kind="checkpoint", clock=resources.clock)
+        self._resources = resources
+        self._scorers = scorers
+
+    def list_after(self, scope: Scope, after: str, limit: int) -> Page[Checkpoint]:
+        return self._checkpoints.list_after(scope.space_id, after, limit)
+
+    def predict(self, scope: Scope, checkpoint_id: str, rows: Sequence[Mapping[str, Any]]) -> Predictions:
+        """Score rows; columns the checkpoint does not know are ignored.
+
+        Raises ValidationFailedError naming a missing column, or the row and column of a value of the wrong type, and
+        ConflictError when the checkpoint's model is gone or can't be used.
+        """
+        scorer = self._scorers.get(self._resources.s3, self._checkpoints.get(scope.space_id, checkpoint_id).artifact)
+        checkpoint = scorer.checkpoint
+        matrix = checkpoint.features.encode_rows(rows)
+        _require_types(checkpoint.features, rows, matrix)
+        probabilities = scorer.probabilities(matrix).tolist()
+        labels = (checkpoint.negative_label, checkpoint.positive_label)
+        return Predictions(
+            predictions=[
+                Prediction(probability=probability, label=labels[probability >= checkpoint.threshold])
+                for probability in probabilities
+            ]
+        )
+
+
+def _require_types(features: "FeatureSchema", rows: Sequence[Mapping[str, Any]], matrix: "Matrix") -> None:
+    """A value that was given but could not be read is a mistake, not a missing value."""
+    import numpy as np
+
+    from shared.propensity.features import text_of
+
+    details: list[Detail] = []
+    start = 0
+    for feature in features.features:
+        unread = np.isnan(matrix[:, start]).nonzero()[0] if feature.kind in _EXPECTED else ()
+        start += len(feature.columns)
+        for index in unread:
+            if text_of(rows[index][feature.name]) is not None:
+                expected = _EXPECTED[feature.kind]
+                details.append(Detail(f"rows[{index}].{feature.name}", f"must be {expected}, or null"))
+                break
+    if details:
+        more = f" (and {len(details) - 1} more columns)" if len(details) > 1 else ""
+        raise ValidationFailedError(f"{details[0].field}: {details[0].message}{more}", details[:REPORTED_CELLS])

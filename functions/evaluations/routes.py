@@ -1,0 +1,45 @@
+"""Evaluations over HTTP."""
+
+from typing import Annotated
+
+from fastapi import Depends, Response
+
+from functions.evaluations.service import EvaluationService
+from shared.http.errors import errors
+from shared.http.parameters import After, IdempotencyKey, Limit, tagged
+from shared.http.routers import CurrentResources, CurrentScope, permission, space_router
+from shared.models.base import Page
+from shared.models.evaluation import Evaluation, EvaluationCreate
+
+router = space_router("evaluations")
+beyond = space_router("evaluations")
+
+
+def _service(resources: CurrentResources) -> EvaluationService:
+    return EvaluationService(resources)
+
+
+Service = Annotated[EvaluationService, Depends(_service)]
+
+
+@router.post("", status_code=201, dependencies=[permission("evaluations:create")], responses=errors(403, 409, 503))
+def create_evaluation(
+    body: EvaluationCreate, scope: CurrentScope, service: Service, idempotency: IdempotencyKey, response: Response
+) -> Evaluation:
+    """Evaluate a checkpoint on a benchmark: it answers at once, and `result.status` tells how far it has come.
+
+    While the same benchmark, checkpoint and number of GPUs is being evaluated, that evaluation is answered.
+    """
+    return tagged(response, service.create(scope, body, idempotency))
+
+
+@beyond.get("")
+def list_evaluations(scope: CurrentScope, service: Service, limit: Limit = 10, after: After = "") -> Page[Evaluation]:
+    """List evaluations, newest first: the owner of the space sees all, other members their own."""
+    return service.list_after(scope, after, limit)
+
+
+@beyond.get("/{id}", responses=errors(403))
+def get_evaluation(id: str, scope: CurrentScope, service: Service, response: Response) -> Evaluation:
+    """Get an evaluation with its curve. For the owner of the space and its creator."""
+    return tagged(response, service.get(scope, id))

@@ -1,0 +1,55 @@
+"""Rules of evaluations: who may start one, and who may read its result."""
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from shared.aws.job_launcher import JobLauncher
+from shared.aws.resources import Resources
+from shared.errors import PermissionDeniedError, ValidationFailedError
+from shared.models.base import Page
+from shared.models.evaluation import Evaluation, EvaluationCreate
+from shared.models.job_status import JobStatus
+from shared.observability import logger
+from shared.store.evaluations import Evaluations
+from shared.store.jobs import JobKind
+from shared.store.members import Scope
+from shared.store.repository import Idempotency
+
+
+class EvaluationService:
+    def __init__(self, resources: Resources) -> None:
+        self._evaluations = Evaluations(resources.table, resources.clock)
+        self._launcher = JobLauncher(resources)
+        self._max_gpu_count = resources.settings.max_gpu_count
+
+    def create(self, scope: Scope, request: EvaluationCreate, idempotency: Idempotency | None) -> Evaluation:
+        """Store a ``pending`` evaluation and start its workflow, or answer the same one that still runs.
+
+        When the workflow can't be started the evaluation stays ``pending`` until the reconciler starts it.
+        Raises ValidationFailedError for unknown ids and too many GPUs, NotFoundError for a deleted benchmark.
+        """
+        if request.gpu_count > self._max_gpu_count:
+            raise ValidationFailedError.of("body.gpu_count", f"at most {self._max_gpu_count} GPUs are allowed here")
+        evaluation = self._evaluations.create(scope.space_id, scope.user_id, request, idempotency)
+        if evaluation.result.status is JobStatus.PENDING:
+            values = {"space_id": scope.space_id, "evaluation_id": evaluation.id}
+            try:
+                self._launcher.start(JobKind.EVALUATION, evaluation.id, values)
+            except (ClientError, BotoCoreError):
+                logger.exception("the workflow did not start: the reconciler will try again", extra=values)
+        return evaluation
+
+    def get(self, scope: Scope, evaluation_id: str) -> Evaluation:
+        """Raises PermissionDeniedError for all but the owner of the space and the evaluation's creator."""
+        evaluation = self._evaluations.get(scope.space_id, evaluation_id)
+        if not scope.is_owner and evaluation.created_by != scope.user_id:
+            raise PermissionDeniedError(
+                "Only the owner of the space and whoever created the evaluation may read it. "
+                "Its scores are on the leaderboards."
+            )
+        return evaluation
+
+    def list_after(self, scope: Scope, after: str, limit: int) -> Page[Evaluation]:
+        """All evaluations for the owner of the space, one's own for other members."""
+        if scope.is_owner:
+            return self._evaluations.list_after(scope.space_id, after, limit)
+        return self._evaluations.list_own(scope.space_id, scope.user_id, after, limit)

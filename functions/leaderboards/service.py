@@ -1,0 +1,205 @@
+"""Rules of leaderboards: which checkpoints compete on what, in which order, and who leads."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from shared.errors import Detail, InvalidCursorError, ValidationFailedError
+from shared.models.base import Page, format_timestamp
+from shared.models.job import MetricName
+from shared.models.leaderboard import Direction, LeaderboardQuery, LeaderboardRow
+from shared.store.benchmarks import Benchmarks, KnownBenchmark
+from shared.store.members import Scope
+from shared.store.repository import cursor_id
+from shared.store.scores import Entry, Score, Scores
+from shared.store.table import Table
+
+DEFAULT_METRIC = MetricName.ROC_AUC
+LOWER_IS_BETTER = frozenset({MetricName.LOG_LOSS})
+PARALLEL_READS = 8
+
+# Whether a value is missing, the value in the order asked for, the checkpoint's id.
+Position = tuple[bool, float, str]
+
+
+@dataclass(frozen=True)
+class Board:
+    """One benchmark: the entries of the checkpoints measured at its current revision, by checkpoint."""
+
+    benchmark: KnownBenchmark
+    entries: Mapping[str, Entry]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A checkpoint and the value it is ordered by."""
+
+    entry: Entry
+    value: float | None
+
+    def position(self, direction: Direction) -> Position:
+        """Values first, in the order asked for; equal ones, and those without, by id."""
+        if self.value is None:
+            return True, 0.0, self.entry.checkpoint_id
+        ordered = self.value if direction is Direction.ASCENDING else -self.value
+        return False, ordered, self.entry.checkpoint_id
+
+
+class LeaderboardService:
+    def __init__(self, table: Table) -> None:
+        self._scores = Scores(table)
+        self._benchmarks = Benchmarks(table)
+
+    def list_rows(self, scope: Scope, query: LeaderboardQuery) -> Page[LeaderboardRow]:
+        """The checkpoints with results on the selected benchmarks, in the order asked for.
+
+        Only results on a benchmark's current revision count (on its last one if it was deleted). Raises
+        ValidationFailedError for benchmarks that are not of the space and InvalidCursorError for an ``after`` that
+        never was on a leaderboard.
+        """
+        _check(query)
+        after = cursor_id(query.after)
+        selected, ordering = self._boards(scope, query)
+        candidates = _candidates(selected, ordering)
+        matching = [candidate for candidate in candidates.values() if _matches(candidate.entry, query)]
+        matching.sort(key=lambda candidate: candidate.position(query.direction))
+        following = matching
+        if after is not None:
+            last = candidates.get(after) or self._former_candidate(scope, after, ordering, query)
+            position = last.position(query.direction)
+            following = [candidate for candidate in matching if candidate.position(query.direction) > position]
+        page = following[: query.limit]
+        ranks = _ranks(matching, query.metric or DEFAULT_METRIC)
+        return Page(
+            count=len(matching),
+            data=self._rows(scope, selected, page, ranks),
+            has_more=len(following) > len(page),
+        )
+
+    def _boards(self, scope: Scope, query: LeaderboardQuery) -> tuple[list[Board], list[Board]]:
+        """The boards that rows are made of, and those that their order is made of."""
+        chosen = query.benchmark_ids or self._scores.benchmark_ids(scope.space_id, LeaderboardQuery.MAX_BENCHMARKS)
+        named = [query.metric_benchmark_id] if query.metric_benchmark_id else []
+        known = self._benchmarks.known(scope.space_id, [*chosen, *named])
+        _require("query.benchmarks", query.benchmark_ids, known)
+        _require("query.order_by_metric.benchmark_id", named, known)
+        metric = query.metric or DEFAULT_METRIC
+
+        def read(benchmark: KnownBenchmark) -> Board:
+            entries = self._scores.entries(
+                scope.space_id, benchmark.id, benchmark.revision, metric, describe=query.is_filtered
+            )
+            return Board(benchmark, {entry.checkpoint_id: entry for entry in entries})
+
+        with ThreadPoolExecutor(PARALLEL_READS) as pool:
+            boards = dict(zip(known, pool.map(read, known.values()), strict=True))
+        selected = [boards[benchmark_id] for benchmark_id in dict.fromkeys(chosen) if benchmark_id in boards]
+        return selected, [boards[benchmark_id] for benchmark_id in named] or selected
+
+    def _former_candidate(
+        self, scope: Scope, checkpoint_id: str, ordering: Sequence[Board], query: LeaderboardQuery
+    ) -> Candidate:
+        """Where a checkpoint stood that the boards do not show any more, by the results it once had."""
+        scores = self._scores.of_checkpoint(scope.space_id, checkpoint_id)
+        if not scores:
+            raise InvalidCursorError("after: no leaderboard has had this row; leave it out to start from the first")
+        counted = {board.benchmark.id for board in ordering}
+        metric = query.metric or DEFAULT_METRIC
+        value = _mean(score.metrics.get(metric) for score in scores if score.benchmark_id in counted)
+        return Candidate(Entry(checkpoint_id, value), value)
+
+    def _rows(
+        self, scope: Scope, boards: Sequence[Board], page: Sequence[Candidate], ranks: Mapping[float, int]
+    ) -> list[LeaderboardRow]:
+        wanted = {
+            candidate.entry.checkpoint_id: [
+                board.benchmark for board in boards if candidate.entry.checkpoint_id in board.entries
+            ]
+            for candidate in page
+        }
+        found = self._scores.get_many(
+            scope.space_id, [(checkpoint_id, each.id) for checkpoint_id, those in wanted.items() for each in those]
+        )
+        rows = []
+        for candidate in page:
+            checkpoint_id = candidate.entry.checkpoint_id
+            scores = [found[checkpoint_id, each.id] for each in wanted[checkpoint_id]]
+            revisions = {each.id: each.revision for each in wanted[checkpoint_id]}
+            current = [score for score in scores if score.revision == revisions[score.benchmark_id]]
+            rank = None if candidate.value is None else ranks[candidate.value]
+            rows.append(_row(scores[0], current, rank, len(boards)))
+        return rows
+
+
+def _check(query: LeaderboardQuery) -> None:
+    if query.metric_benchmark_id and query.metric is None:
+        raise ValidationFailedError.of(
+            "query.order_by_metric.benchmark_id", "needs order_by_metric.metric_name: say which metric to order by"
+        )
+    if query.start_date and query.end_date and query.end_date < query.start_date:
+        raise ValidationFailedError.of("query.end_date", "is before start_date")
+
+
+def _require(field: str, wanted: Iterable[str], known: Mapping[str, KnownBenchmark]) -> None:
+    unknown = [benchmark_id for benchmark_id in wanted if benchmark_id not in known]
+    if unknown:
+        raise ValidationFailedError(
+            f"{field}: there is no benchmark {', '.join(unknown)} in the space; GET /benchmarks lists them",
+            [Detail(field, f"there is no benchmark {benchmark_id}") for benchmark_id in unknown],
+        )
+
+
+def _candidates(selected: Sequence[Board], ordering: Sequence[Board]) -> dict[str, Candidate]:
+    entries = {checkpoint_id: entry for board in selected for checkpoint_id, entry in board.entries.items()}
+    return {
+        checkpoint_id: Candidate(
+            entry, _mean(board.entries[checkpoint_id].value for board in ordering if checkpoint_id in board.entries)
+        )
+        for checkpoint_id, entry in entries.items()
+    }
+
+
+def _matches(entry: Entry, query: LeaderboardQuery) -> bool:
+    return (
+        (query.model_id is None or query.model_id in (entry.checkpoint_id, entry.architecture))
+        and (not query.training_ids or entry.training_id in query.training_ids)
+        and (query.name is None or query.name.casefold() in entry.name.casefold())
+        and (query.start_date is None or entry.created_at >= format_timestamp(query.start_date))
+        and (query.end_date is None or entry.created_at <= format_timestamp(query.end_date))
+    )
+
+
+def _ranks(candidates: Iterable[Candidate], metric: MetricName) -> dict[float, int]:
+    """The rank of each value, 1 the best; equals share a rank and leave a gap behind them."""
+    values = [candidate.value for candidate in candidates if candidate.value is not None]
+    values.sort(reverse=metric not in LOWER_IS_BETTER)
+    ranks: dict[float, int] = {}
+    for place, value in enumerate(values, start=1):
+        ranks.setdefault(value, place)
+    return ranks
+
+
+def _row(checkpoint: Score, scores: Sequence[Score], rank: int | None, benchmark_count: int) -> LeaderboardRow:
+    """One row; ``checkpoint`` is any of the checkpoint's scores, ``scores`` are those that count."""
+    measured = [metric for metric in MetricName if any(metric in score.metrics for score in scores)]
+    return LeaderboardRow.model_validate(
+        {
+            "rank": rank,
+            "id": checkpoint.checkpoint_id,
+            "name": checkpoint.name,
+            "training_id": checkpoint.training_id,
+            "architecture": checkpoint.architecture,
+            "benchmarks": {score.benchmark_id: score.metrics for score in scores},
+            "average": {metric: _mean(score.metrics.get(metric) for score in scores) for metric in measured},
+            "coverage": len(scores) / benchmark_count,
+            "evaluations": {score.benchmark_id: score.evaluation_id for score in scores},
+            "created_at": checkpoint.created_at,
+        }
+    )
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    """Of those that are there. The exact sum does not depend on the order, so equal sets stay equal."""
+    present = [value for value in values if value is not None]
+    return math.fsum(present) / len(present) if present else None
