@@ -6,15 +6,24 @@ In AWS each group is a function of its own; both are built by the same factory f
 from fastapi import FastAPI
 
 from functions.benchmarks.routes import router as benchmarks
+from functions.checkpoints.routes import beyond as checkpoints_beyond
+from functions.checkpoints.routes import router as checkpoints
 from functions.data_models.routes import router as data_models
 from functions.documentation.routes import router as documentation
+from functions.evaluations.routes import beyond as evaluations_beyond
+from functions.evaluations.routes import router as evaluations
+from functions.leaderboards.routes import router as leaderboards
 from functions.spaces.routes import router as spaces
+from functions.trainings.routes import router as trainings
 from functions.users.routes import router as users
+from functions.webhooks.routes import router as webhooks
 from shared.aws.resources import Resources
 from shared.http.app import create_app
 
-# In the order of the published page.
-ROUTERS = (benchmarks, data_models, users, spaces, documentation)
+# In the order of the published page, then what goes beyond it.
+PUBLISHED = (benchmarks, checkpoints, data_models, evaluations, leaderboards, users, spaces, trainings, webhooks)
+BEYOND = (checkpoints_beyond, evaluations_beyond)
+ROUTERS = (*PUBLISHED, *BEYOND, documentation)
 
 
 def build_api(resources: Resources | None = None) -> FastAPI:

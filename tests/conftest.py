@@ -9,10 +9,17 @@ from moto import mock_aws
 from shared.aws.resources import Resources
 from shared.settings import Settings
 from shared.store.table import Table
-from tests.fixtures.aws import BUCKET, TABLE, create_table
+from tests.fixtures.aws import (
+    BUCKET,
+    REGION,
+    TABLE,
+    WEBHOOK_SECRET_NAME,
+    create_state_machines,
+    create_table,
+    create_webhook_secret,
+    state_machine_arn,
+)
 from tests.fixtures.identity import AUDIENCE, ISSUER, Issuer
-
-REGION = "us-east-1"
 
 
 @pytest.fixture(scope="session")
@@ -31,6 +38,8 @@ def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         create_table(boto3.client("dynamodb"))
         boto3.client("s3").create_bucket(Bucket=BUCKET)
         boto3.client("s3").put_bucket_versioning(Bucket=BUCKET, VersioningConfiguration={"Status": "Enabled"})
+        create_state_machines(boto3.client("stepfunctions"))
+        create_webhook_secret(boto3.client("secretsmanager"))
         yield
 
 
@@ -44,6 +53,13 @@ def settings(issuer: Issuer) -> Settings:
         oidc_audience=AUDIENCE,
         oidc_jwks_url=issuer.jwks_url,
         parameter_prefix="/inference/test",
+        training_state_machine_arn=state_machine_arn("training"),
+        evaluation_state_machine_arn=state_machine_arn("evaluation"),
+        scan_state_machine_arn=state_machine_arn("connector-scan"),
+        webhook_secret_arn=WEBHOOK_SECRET_NAME,
+        webhook_url="https://api.test/webhooks",
+        training_image_cpu="images.test/cpu:1",
+        training_image_gpu="images.test/gpu:1",
     )
 
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from mypy_boto3_stepfunctions import SFNClient
     from mypy_boto3_sts import STSClient
 
+    from shared.aws.webhook_secrets import WebhookSecrets
     from shared.http.tokens import TokenVerifier
     from shared.store.table import Table
 
@@ -56,8 +57,10 @@ class Resources:
     @cached_property
     def step_functions(self) -> "SFNClient":
         import boto3
+        from botocore.config import Config
 
-        return boto3.client("stepfunctions")
+        # Requests wait for it: what can't be started at once, the reconciler starts.
+        return boto3.client("stepfunctions", config=Config(connect_timeout=2, read_timeout=5))
 
     @cached_property
     def sagemaker(self) -> "SageMakerClient":
@@ -76,6 +79,15 @@ class Resources:
         import boto3
 
         return boto3.client("secretsmanager")
+
+    @cached_property
+    def webhook_secrets(self) -> "WebhookSecrets":
+        from shared.aws.webhook_secrets import WebhookSecrets
+        from shared.errors import UnavailableError
+
+        if self.settings.webhook_secret_arn is None:
+            raise UnavailableError("This deployment takes no webhooks: WEBHOOK_SECRET_ARN is not set.")
+        return WebhookSecrets(self.secrets_manager, self.settings.webhook_secret_arn)
 
     @cached_property
     def sts(self) -> "STSClient":

@@ -1,0 +1,62 @@
+"""Webhooks over HTTP: running jobs, and services beside us, report here."""
+
+from collections.abc import Callable, Coroutine
+from typing import Annotated, Any
+
+from fastapi import Depends, Header, Request, Response
+from fastapi.routing import APIRoute
+from starlette.concurrency import run_in_threadpool
+
+from functions.webhooks.service import Sender, WebhookService, authenticate
+from shared.http.errors import errors
+from shared.http.routers import CurrentResources, public_router, resources_of
+from shared.models.webhook import WebhookMessage, WebhookReceipt
+
+
+class SignedRoute(APIRoute):
+    """Proves who sent the body before anything reads it."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+
+        async def verified(request: Request) -> Response:
+            body = await request.body()
+            resources = resources_of(request)
+            request.state.sender = await run_in_threadpool(
+                lambda: authenticate(resources.webhook_secrets, request.headers, body, resources.clock())
+            )
+            return await handle(request)
+
+        return verified
+
+
+# Not signed in like a user: a message proves by its signature that it comes from a holder of the webhook secret.
+router = public_router("webhooks")
+router.route_class = SignedRoute
+
+
+def _service(resources: CurrentResources) -> WebhookService:
+    return WebhookService(resources.table, resources.clock)
+
+
+def _sender(request: Request) -> Sender:
+    sender: Sender = request.state.sender
+    return sender
+
+
+def _document_signature(
+    webhook_id: Annotated[str | None, Header(description="The message's own id: it is taken in once.")] = None,
+    webhook_timestamp: Annotated[str | None, Header(description="Unix seconds, at most five minutes off.")] = None,
+    webhook_signature: Annotated[str | None, Header(description="Standard Webhooks: v1,<base64 HMAC-SHA256>.")] = None,
+) -> None:
+    """Only documents the headers: the route has read them already."""
+
+
+Service = Annotated[WebhookService, Depends(_service)]
+CurrentSender = Annotated[Sender, Depends(_sender)]
+
+
+@router.post("", dependencies=[Depends(_document_signature)], responses=errors(400, 401, 404, 503))
+def receive_webhook(body: WebhookMessage, sender: CurrentSender, service: Service) -> WebhookReceipt:
+    """Receive a status update about a training, an evaluation or a connector."""
+    return service.receive(body, sender)

@@ -1,0 +1,85 @@
+"""Why a job failed, in words for the people who started it, from what Step Functions and SageMaker leave behind."""
+
+import json
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from shared.models.job_status import JobStatus
+
+MAX_ERROR_LENGTH = 2000
+CAPACITY_ERRORS = ("CapacityError", "InsufficientInstanceCapacity", "InsufficientCapacity", "ResourceLimitExceeded")
+
+_DEFECT = "Something failed on our side. Start it again; if it stays, tell support its id."
+_TIMED_OUT = "It took longer than it may. Start it again with less data, or with fewer rounds."
+_STOPPED = "The job was stopped from outside."
+# SageMaker wraps what the job wrote: "AlgorithmError: <text>, exit code: 1".
+_EXIT_CODE = re.compile(r",? *exit code: \d+\s*$", re.IGNORECASE)
+_ALGORITHM_ERROR = re.compile(r"^AlgorithmError:\s*")
+# The training toolkit wraps it once more: 'ExecuteUserScriptError:\nExitCode 1\nErrorMessage "…"\nCommand "…"'.
+_SCRIPT_ERROR = re.compile(r'ErrorMessage "(?P<message>.*?)"\s*(?:Command ".*)?$', re.DOTALL)
+_KILLED_CODES = {"137": "it ran out of memory, most likely", "143": "its machine was taken away"}
+
+
+@dataclass(frozen=True)
+class Failure:
+    """How a job ends, ``failed`` or ``stopped``, and the text for its ``error``."""
+
+    status: JobStatus
+    error: str
+
+
+def explain(error: str, cause: str) -> Failure:
+    """What Step Functions' ``Error`` and ``Cause`` of a failed execution amount to.
+
+    The cause is a Lambda error (``{"errorMessage", "errorType"}``), SageMaker's description of the job
+    (``{"TrainingJobStatus", "FailureReason"}``), or AWS's plain text, which is kept.
+    """
+    details = _object(cause)
+    if "errorType" in details or "errorMessage" in details:
+        is_ours = str(details.get("errorType", "")).rpartition(".")[2] == "JobFailedError" or error == "JobFailedError"
+        return _failed(str(details.get("errorMessage") or _DEFECT) if is_ours else _DEFECT)
+    if "TrainingJobStatus" in details:
+        if details["TrainingJobStatus"] == "Stopped":
+            is_late = details.get("SecondaryStatus") in ("MaxRuntimeExceeded", "MaxWaitTimeExceeded")
+            return _failed(_TIMED_OUT) if is_late else Failure(JobStatus.STOPPED, _STOPPED)
+        return _failed(explain_reason(str(details.get("FailureReason") or "")))
+    if error == "JobFailedError":
+        return _failed(cause or _DEFECT)
+    if "Timeout" in error:
+        return _failed(_TIMED_OUT)
+    if any(word in error or word in cause for word in CAPACITY_ERRORS):
+        return _failed(explain_reason(cause or error))
+    if error.startswith(("SageMaker.", "StepFunctions.")) and cause:
+        return _failed(f"AWS refused the job: {cause}")
+    return _failed(_DEFECT)
+
+
+def explain_reason(reason: str) -> str:
+    """SageMaker's ``FailureReason`` without its wrapping; AWS's own words stay as they are."""
+    if any(word in reason for word in CAPACITY_ERRORS):
+        return f"AWS has no machine for it: {reason}"
+    if not _ALGORITHM_ERROR.match(reason):
+        return reason or _DEFECT
+    code = re.search(r"exit code: (\d+)", reason, re.IGNORECASE)
+    text = _EXIT_CODE.sub("", _ALGORITHM_ERROR.sub("", reason)).strip()
+    if wrapped := _SCRIPT_ERROR.search(text):
+        text = wrapped["message"].strip()
+    # What the job says last on stderr, after whatever else it said there.
+    text = text.rpartition("JobFailedError: ")[2].strip()
+    if text:
+        return text
+    killed = _KILLED_CODES.get(code[1]) if code else None
+    return f"The job was killed half-way: {killed}. Start it again." if killed else _DEFECT
+
+
+def _failed(text: str) -> Failure:
+    return Failure(JobStatus.FAILED, text[:MAX_ERROR_LENGTH])
+
+
+def _object(text: str) -> dict[str, Any]:
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
