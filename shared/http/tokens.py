@@ -96,7 +96,8 @@ class TokenVerifier:
             address = self._jwks_url or self._fetch(f"{self._issuer}/.well-known/openid-configuration")["jwks_uri"]
             keys = jwt.PyJWKSet.from_dict(self._fetch(address)).keys
         except (OSError, ValueError, KeyError, jwt.PyJWTError) as error:
-            if self._keys:  # yesterday's keys are better than none
+            if self._keys:  # yesterday's keys are better than none, for as long as the pause lasts
+                self._fetched_at = time.monotonic() - KEYS_LIFETIME_SECONDS + REFRESH_PAUSE_SECONDS
                 return
             raise UnavailableError(
                 "The keys of the sign-in service can't be read just now. Try again in a moment.",
