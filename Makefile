@@ -44,7 +44,7 @@ check: setup ## Lint, format and type checks
 	@$(BIN)/mypy
 
 openapi: setup ## Write openapi.json from the composed app
-	@$(BIN)/python -m infra.local openapi
+	@$(BIN)/python -m functions.openapi openapi.json
 
 bench: setup ## Measure speed and memory, and print the ratios
 	@$(BIN)/python -m tests.load

@@ -1,14 +1,12 @@
-"""The commands behind the Makefile: ``python -m infra.local up|down|url|token|openapi|demo``."""
+"""The commands behind the Makefile: ``python -m infra.local up|down|url|token|demo``."""
 
 import argparse
-import json
-import subprocess
 import sys
 import time
 
 from infra.local import demo, launcher, tokens
 from infra.local.deploy import Outputs, deployed_outputs
-from infra.local.settings import ROOT, LocalError, LocalSettings
+from infra.local.settings import LocalError, LocalSettings
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -19,7 +17,6 @@ def main(arguments: list[str] | None = None) -> int:
     commands.add_parser("down", help="stop what is running")
     commands.add_parser("url", help="print the addresses")
     commands.add_parser("token", help="print a bearer token").add_argument("email")
-    commands.add_parser("openapi", help="write openapi.json")
     demo_parser = commands.add_parser("demo", help="run the main job on real data")
     demo_parser.add_argument("--once", action="store_true", help="end when the job is done instead of serving on")
     options = parser.parse_args(arguments)
@@ -34,8 +31,6 @@ def main(arguments: list[str] | None = None) -> int:
                 say(launcher.addresses(settings, running_outputs(settings), user=demo.USER))
             case "token":
                 print(user_token(settings, running_outputs(settings), options.email))
-            case "openapi":
-                write_openapi()
             case "demo":
                 demo.run(settings, once=options.once)
     except LocalError as error:
@@ -51,8 +46,8 @@ def up(settings: LocalSettings) -> None:
     started = time.monotonic()
     stack = launcher.LocalStack(settings, say)
     with launcher.stopping_on_signals():
+        running = stack.start()
         try:
-            running = stack.start()
             say(f"Ready after {time.monotonic() - started:.0f} s. Ctrl-C stops it; the data stays.\n")
             say(launcher.addresses(settings, running.outputs, user=demo.USER))
             stack.watch()
@@ -71,20 +66,6 @@ def running_outputs(settings: LocalSettings) -> Outputs:
 def user_token(settings: LocalSettings, outputs: Outputs, email: str) -> str:
     """A bearer token of a local user."""
     return tokens.token(settings, email, pool_id=outputs["UserPoolId"], client_id=outputs["UserPoolClientId"])
-
-
-def write_openapi() -> None:
-    """Writes the document that ``/openapi.json`` serves to openapi.json; needs no running stack."""
-    script = (
-        "import json, sys; from functions.api import app; from shared.http.app import describe; "
-        "json.dump(describe(app), sys.stdout)"
-    )
-    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise LocalError(f"The app could not be composed:\n{done.stderr}")
-    path = ROOT / "openapi.json"
-    path.write_text(json.dumps(json.loads(done.stdout), indent=2) + "\n")
-    say(f"Wrote {path.name}")
 
 
 def say(text: str) -> None:

@@ -313,8 +313,9 @@ def _stack(settings: LocalSettings, console: Console) -> Iterator[tuple[launcher
         yield None, deployed_outputs(settings)
         return
     stack = launcher.LocalStack(settings, report)
+    outputs = stack.start().outputs
     try:
-        yield stack, stack.start().outputs
+        yield stack, outputs
     finally:
         report("Stopping …")
         stack.stop()
