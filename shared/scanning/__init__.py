@@ -1,0 +1,1 @@
+"""Readers and profiles of data files: CSV, Parquet and JSON Lines."""

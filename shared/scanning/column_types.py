@@ -1,0 +1,158 @@
+"""What the cells of a text column are: one type that every value of the whole file satisfies."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+import polars as pl
+
+# Read as missing in every column. Two of them are words elsewhere (Namibia's code is NA): like pandas and R we
+# take the reading that is far more common in exported data.
+NULL_SPELLINGS = (
+    "",
+    "NA",
+    "N/A",
+    "n/a",
+    "na",
+    "#N/A",
+    "NULL",
+    "Null",
+    "null",
+    "NaN",
+    "nan",
+    "None",
+    "none",
+    "\\N",
+)
+
+
+class ColumnType(StrEnum):
+    """The types a profile names; nested, binary and mixed values are `string`."""
+
+    INTEGER = "int"
+    FLOAT = "float"
+    BOOLEAN = "boolean"
+    DATE = "date"
+    DATETIME = "datetime"
+    STRING = "string"
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One way to read text: a type and, for dates, the format. `parse` gives null where a value does not fit."""
+
+    type: ColumnType
+    format: str | None = None
+
+    def parse(self, text: pl.Expr, *, strict: bool = False, decimal_comma: bool = False) -> pl.Expr:
+        """Text, already cleaned, to values.
+
+        `strict` makes a number or date that does not fit an error instead of a null; booleans have no strict form.
+        """
+        match self.type:
+            case ColumnType.INTEGER:
+                return text.cast(pl.Int64, strict=strict)
+            case ColumnType.FLOAT:
+                number = text.str.replace(",", ".", literal=True) if decimal_comma else text
+                return number.cast(pl.Float64, strict=strict).fill_nan(None)
+            case ColumnType.BOOLEAN:
+                lower = text.str.to_lowercase()
+                return pl.when((lower == "true") | (lower == "false")).then(lower == "true")
+            case ColumnType.DATE:
+                return text.str.to_date(self.format, strict=strict)
+            case ColumnType.DATETIME:
+                moment = text.str.to_datetime(self.format, strict=strict, time_unit="us")
+                return moment.dt.convert_time_zone("UTC").dt.replace_time_zone(None) if self.has_zone else moment
+            case ColumnType.STRING:
+                return text
+
+    @property
+    def has_zone(self) -> bool:
+        """Whether values carry an offset; they are turned into UTC."""
+        return self.format is not None and self.format.endswith("%#z")
+
+
+STRING = Reading(ColumnType.STRING)
+NUMBERS = (Reading(ColumnType.INTEGER), Reading(ColumnType.FLOAT))
+BOOLEAN = Reading(ColumnType.BOOLEAN)
+# 01/02/2024 alone could be January or February: a file in which both readings fit stays text rather than guessed.
+AMBIGUOUS_DATES = (Reading(ColumnType.DATE, "%d/%m/%Y"), Reading(ColumnType.DATE, "%m/%d/%Y"))
+DATES = (
+    *(Reading(ColumnType.DATE, form) for form in ("%Y-%m-%d", "%Y/%m/%d", "%d.%m.%Y")),
+    *AMBIGUOUS_DATES,
+    *(
+        Reading(ColumnType.DATETIME, form)
+        for form in (
+            "%Y-%m-%d %H:%M:%S%.f",
+            "%Y-%m-%dT%H:%M:%S%.f",
+            "%Y-%m-%d %H:%M:%S%.f%#z",
+            "%Y-%m-%dT%H:%M:%S%.f%#z",
+            "%Y-%m-%d %H:%M",
+            "%Y-%m-%dT%H:%M",
+        )
+    ),
+)
+ALL_READINGS = (*NUMBERS, BOOLEAN, *DATES)
+DATE_PATTERN = re.compile(r"\d{1,4}[-/.]\d")
+
+
+def cleaned(column: pl.Expr) -> pl.Expr:
+    """Text without surrounding blanks, and null where it spells a missing value."""
+    stripped = column.str.strip_chars(" \t")
+    return pl.when(~stripped.is_in(NULL_SPELLINGS)).then(stripped)
+
+
+def choose(readings: tuple[Reading, ...] | None) -> Reading:
+    """The narrowest of the readings that every value satisfies; text where there is none, or no value."""
+    return STRING if not readings or is_ambiguous(readings) else readings[0]
+
+
+def is_ambiguous(readings: tuple[Reading, ...] | None) -> bool:
+    """Whether the values are dates that could have the day or the month first."""
+    return readings is not None and set(AMBIGUOUS_DATES) <= set(readings)
+
+
+def guess_readings(
+    sample: pl.DataFrame, among: tuple[Reading, ...] = ALL_READINGS, *, decimal_comma: bool = False
+) -> dict[str, tuple[Reading, ...] | None]:
+    """For each column of a sample of text, the readings of `among` that all its values satisfy; see `fitting`."""
+    if not sample.width:
+        return {}
+    firsts = sample.select(cleaned(pl.all()).drop_nulls().first()).row(0, named=True)
+    dateless = tuple(reading for reading in among if reading not in DATES)
+    possible = {
+        column: among if first is not None and DATE_PATTERN.match(first) else dateless
+        for column, first in firsts.items()
+    }
+    return fitting(sample.lazy(), possible, decimal_comma=decimal_comma, is_sample=True)
+
+
+def fitting(
+    text: pl.LazyFrame,
+    possible: Mapping[str, tuple[Reading, ...]],
+    *,
+    decimal_comma: bool = False,
+    is_sample: bool = False,
+) -> dict[str, tuple[Reading, ...] | None]:
+    """For each column, those of its possible readings that every value satisfies; None where there is no value.
+
+    One pass over the text, by the streaming engine unless it is a sample in memory.
+    """
+    tests = []
+    for column, readings in possible.items():
+        value = cleaned(pl.col(column))
+        tests.append(value.is_not_null().any().alias(f"{column}\n"))
+        tests.extend(
+            (reading.parse(value, decimal_comma=decimal_comma).is_null() & value.is_not_null())
+            .any()
+            .alias(f"{column}\n{position}")
+            for position, reading in enumerate(readings)
+        )
+    facts = text.select(tests).collect(engine="in-memory" if is_sample else "streaming").row(0, named=True)
+    return {
+        column: tuple(reading for position, reading in enumerate(readings) if not facts[f"{column}\n{position}"])
+        if facts[f"{column}\n"]
+        else None
+        for column, readings in possible.items()
+    }

@@ -1,0 +1,23 @@
+"""What one file may cost, and the error a file gets when it cannot be read."""
+
+from dataclasses import dataclass
+
+
+class UnreadableFileError(Exception):
+    """The file itself is at fault; the message tells its owner what is wrong and what to do next."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Bounds that keep a hostile file from taking the machine with it. Sizes are in bytes."""
+
+    decoded_bytes: int = 6 << 30
+    line_bytes: int = 16 << 20
+    sample_bytes: int = 4 << 20
+    columns: int = 20_000
+    column_name_characters: int = 256
+    # Decoded bytes that one parquet column or one pass over the columns may hold at once.
+    batch_bytes: int = 512 << 20
+
+
+DEFAULT_LIMITS = Limits()
