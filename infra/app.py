@@ -1,5 +1,6 @@
 """The CDK app: ``cdk synth -c stage=local|dev|prod``, after ``python -m infra.package --stage <stage>``."""
 
+import os
 from pathlib import Path
 
 import aws_cdk as cdk
@@ -13,9 +14,10 @@ from infra.stacks.observability import ObservabilityStack
 from infra.stacks.workflows import WorkflowsStack
 
 BUILD = Path(__file__).resolve().parent.parent / "build"
+BUILD_VARIABLE = "INFERENCE_BUILD"
 
 
-def add_stacks(app: cdk.App, settings: StageSettings, build: Path = BUILD) -> dict[str, cdk.Stack]:
+def add_stacks(app: cdk.App, settings: StageSettings, build: Path) -> dict[str, cdk.Stack]:
     """The stacks of one stage, in the order they are deployed; ``build`` is infra.package's output."""
     data = DataStack(app, settings=settings)
     api = ApiStack(app, settings=settings, data=data, build=build, groups=GROUPS)
@@ -29,16 +31,20 @@ def add_stacks(app: cdk.App, settings: StageSettings, build: Path = BUILD) -> di
 
 
 def main() -> None:
-    """Synthesise the stage that the command line names."""
+    """Synthesise the stage that the command line names; INFERENCE_BUILD names another folder of packages."""
     app = cdk.App()
     overrides = {name: app.node.try_get_context(name) for name in OVERRIDABLE}
     try:
         settings = stage_settings(app.node.try_get_context("stage"), overrides)
     except ValueError as error:
         raise SystemExit(str(error)) from None
-    if not (BUILD / "code").is_dir():
-        raise SystemExit(f"build/code is missing: run `python -m infra.package --stage {settings.stage}` first")
-    add_stacks(app, settings)
+    build = Path(os.environ.get(BUILD_VARIABLE) or BUILD)
+    needed = [build / "code", build / "sourcedir.tar.gz", *([build / "layers" / "base"] if settings.layers else [])]
+    if missing := [path.name for path in needed if not path.exists()]:
+        raise SystemExit(
+            f"{', '.join(missing)} not found in {build}: run `python -m infra.package --stage {settings.stage}` first"
+        )
+    add_stacks(app, settings, build)
     if settings.stage != "local":
         nag.check(app)
     app.synth()

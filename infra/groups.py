@@ -4,7 +4,7 @@ Stacks turn this into functions, roles and routes. Table kinds become ``dynamodb
 become S3 resources; nothing else is granted.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 CONNECTOR_FILES = "spaces/*/connectors/*"
@@ -88,10 +88,17 @@ def group(
     layers: tuple[Layer, ...] = (),
 ) -> GroupSpec:
     """A group whose code is ``functions/<name>/handler.py`` and whose routes are ``/<name>`` and all below it."""
+    grants = grants or Grants()
+    if not public:
+        grants = replace(
+            grants,
+            reads=(*grants.reads, *IDENTITY_READS),
+            writes=tuple(dict.fromkeys((*grants.writes, *IDENTITY_WRITES))),
+        )
     return GroupSpec(
         name=name,
         handler=f"functions.{name.replace('-', '_')}.handler.handler",
-        grants=grants or Grants(),
+        grants=grants,
         memory_mb=memory_mb,
         layers=layers,
         paths=paths or (name, f"{name}/{{proxy+}}"),

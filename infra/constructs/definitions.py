@@ -216,7 +216,10 @@ def training(*, capacity_wait: int, warm_pool_seconds: int = 0, output_key: bool
             "EvaluateBenchmarks": {
                 "Type": "Map",
                 "Items": "{% $states.input.benchmark_ids %}",
-                "ItemSelector": "{% $merge([$states.input, {'benchmark_id': $states.context.Map.Item.Value}]) %}",
+                "ItemSelector": {
+                    "training": "{% $states.input %}",
+                    "benchmark_id": "{% $states.context.Map.Item.Value %}",
+                },
                 "MaxConcurrency": 4,
                 "ItemProcessor": {
                     "ProcessorConfig": {"Mode": "INLINE"},
@@ -224,6 +227,7 @@ def training(*, capacity_wait: int, warm_pool_seconds: int = 0, output_key: bool
                     "States": {
                         "CreateEvaluation": _lambda(
                             "CreateEvaluation",
+                            "{% $merge([$states.input.training, {'benchmark_id': $states.input.benchmark_id}]) %}",
                             Catch=[{"ErrorEquals": ["States.ALL"], "Next": "EvaluationEnded"}],
                             Next="RunEvaluation",
                         ),

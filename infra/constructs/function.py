@@ -105,8 +105,6 @@ class ServiceFunction(Construct):
             environment=self._environment(environment or {}),
             snap_start=lambda_.SnapStartConf.ON_PUBLISHED_VERSIONS if snap_start else None,
         )
-        # The role is fixed, so the CDK does not make the function wait for all of it by itself.
-        self.function.node.add_dependency(self.role)
         self.target: lambda_.IFunction = self.function
         if snap_start:
             cdk.Validations.of(self.function).acknowledge(
@@ -186,7 +184,7 @@ class ServiceFunction(Construct):
             if resources := [data.bucket.arn_for_objects(pattern) for pattern in patterns]:
                 statements.append(iam.PolicyStatement(actions=list(actions), resources=resources))
 
-        on_table(_TABLE_READS, grants.reads)
+        on_table(_TABLE_READS, set(grants.reads) - set(grants.writes))
         on_table((*_TABLE_READS, *_TABLE_WRITES), grants.writes)
         on_objects(["s3:GetObject", "s3:GetObjectVersion"], grants.gets)
         on_objects(["s3:PutObject"], grants.puts)

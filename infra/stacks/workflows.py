@@ -51,7 +51,6 @@ class WorkflowsStack(cdk.Stack):
         cdk.CfnOutput(self, "ScanStateMachineArn", value=self.scan.machine.state_machine_arn)
         cdk.CfnOutput(self, "JobSourceUri", value=self.job_source.s3_object_url)
         cdk.CfnOutput(self, "JobRoleArn", value=self.job_role.role_arn)
-        cdk.CfnOutput(self, "WebhookUrl", value=self.webhook_url)
 
     def _function(self, spec: FunctionSpec) -> ServiceFunction:
         function = ServiceFunction(

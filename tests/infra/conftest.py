@@ -1,0 +1,123 @@
+"""The app is synthesised once a session and stage, on a stand-in for infra.package's output."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+Resource = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Synthesised:
+    """The templates of one stage by stack (``data``, ``api``, …) and the folder they lie in."""
+
+    folder: Path
+    stage: str
+
+    def template(self, stack: str) -> dict[str, Any]:
+        template: dict[str, Any] = json.loads(self.file(stack).read_text())
+        return template
+
+    def file(self, stack: str) -> Path:
+        return self.folder / f"inference-{self.stage}-{stack}.template.json"
+
+    @property
+    def stacks(self) -> list[str]:
+        return [stack for stack in ("data", "api", "workflows", "observability") if self.file(stack).is_file()]
+
+    def resources(self, type: str, stack: str | None = None) -> dict[str, Resource]:
+        """All resources of a type, by logical id."""
+        return {
+            name: resource
+            for one in ([stack] if stack else self.stacks)
+            for name, resource in self.template(one)["Resources"].items()
+            if resource["Type"] == type
+        }
+
+    def properties(self, type: str, stack: str | None = None) -> list[dict[str, Any]]:
+        return [resource["Properties"] for resource in self.resources(type, stack).values()]
+
+    @property
+    def report(self) -> dict[str, Any]:
+        """What cdk-nag and the CDK's own checks found."""
+        report: dict[str, Any] = json.loads((self.folder / "validation-report.json").read_text())
+        return report
+
+
+Synthesise = Callable[..., Synthesised]
+
+
+def node(name: str) -> str:
+    """A Node program: from PATH, or the one that the environment carries."""
+    found = shutil.which(name) or shutil.which(name, path=str(Path(sys.executable).parent))
+    assert found, f"{name} is not installed: `make setup` gets it"
+    return found
+
+
+@pytest.fixture(scope="session")
+def build(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Files where the app expects infra.package's output; their content plays no part in a template."""
+    folder = tmp_path_factory.mktemp("build")
+    for part in ("code", "layers/base", "layers/scan", "layers/score"):
+        (folder / part).mkdir(parents=True)
+        (folder / part / "content.txt").write_text(part)
+    (folder / "sourcedir.tar.gz").write_bytes(b"source")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def synthesise(build: Path, tmp_path_factory: pytest.TempPathFactory) -> Synthesise:
+    """Runs the app as the CDK's command does, in a process of its own: ``synthesise("dev", oidc_issuer=…)``."""
+
+    def run(stage: str, **overrides: str) -> Synthesised:
+        folder = tmp_path_factory.mktemp(stage)
+        context: Mapping[str, Any] = {**json.loads((ROOT / "cdk.json").read_text())["context"], "stage": stage}
+        done = subprocess.run(
+            [sys.executable, "-m", "infra.app"],
+            cwd=ROOT,
+            env={
+                **os.environ,
+                "PATH": os.pathsep.join([str(Path(node("node")).parent), os.environ["PATH"]]),
+                "CDK_OUTDIR": str(folder),
+                "CDK_CONTEXT_JSON": json.dumps({**context, **overrides}),
+                "INFERENCE_BUILD": str(build),
+                "JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION": "1",
+            },
+            capture_output=True,
+            text=True,
+            timeout=110,
+        )
+        assert done.returncode == 0, done.stderr[-4000:]
+        return Synthesised(folder, stage)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def local(synthesise: Synthesise) -> Synthesised:
+    return synthesise("local")
+
+
+@pytest.fixture(scope="session")
+def dev(synthesise: Synthesise) -> Synthesised:
+    return synthesise("dev")
+
+
+@pytest.fixture(scope="session")
+def prod(synthesise: Synthesise) -> Synthesised:
+    return synthesise("prod")
+
+
+@pytest.fixture(scope="session")
+def foreign(synthesise: Synthesise) -> Synthesised:
+    """A stage whose tokens come from somebody else's issuer."""
+    return synthesise("dev", oidc_issuer="https://login.example.com", oidc_audience="inference")

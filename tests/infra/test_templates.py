@@ -1,0 +1,427 @@
+"""What the synthesised stacks hold: least privilege, protection of data, and one error shape."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from infra.groups import EVENTS, GROUPS, IDENTITY_READS, IDENTITY_WRITES, STEPS, FunctionSpec
+from shared.settings import Settings
+from tests.infra.conftest import Synthesised
+
+FUNCTIONS = (*GROUPS, *(spec for specs in STEPS.values() for spec in specs), *EVENTS)
+Statement = dict[str, Any]
+
+
+def listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def statements(role: dict[str, Any]) -> list[Statement]:
+    return [one for policy in role.get("Policies", []) for one in policy["PolicyDocument"]["Statement"]]
+
+
+def all_statements(stage: Synthesised) -> Iterator[Statement]:
+    for role in stage.properties("AWS::IAM::Role"):
+        yield from statements(role)
+    for policy in stage.properties("AWS::IAM::Policy"):
+        yield from policy["PolicyDocument"]["Statement"]
+
+
+def function_of(stage: Synthesised, spec: FunctionSpec) -> dict[str, Any]:
+    name = f"inference-{stage.stage}-{spec.name}"
+    return next(one for one in stage.properties("AWS::Lambda::Function") if one["FunctionName"] == name)
+
+
+def role_of(stage: Synthesised, spec: FunctionSpec) -> dict[str, Any]:
+    logical_id = function_of(stage, spec)["Role"]["Fn::GetAtt"][0]
+    properties: dict[str, Any] = stage.resources("AWS::IAM::Role")[logical_id]["Properties"]
+    return properties
+
+
+# --- least privilege
+
+
+def test_each_function_has_a_role_that_no_other_has(prod: Synthesised) -> None:
+    functions = prod.properties("AWS::Lambda::Function")
+    roles = [json.dumps(function["Role"]) for function in functions]
+    assert len(functions) == len(FUNCTIONS)
+    assert len(set(roles)) == len(roles)
+
+
+@pytest.mark.parametrize("spec", FUNCTIONS, ids=lambda spec: spec.name)
+def test_a_function_reaches_only_the_table_kinds_it_is_granted(prod: Synthesised, spec: FunctionSpec) -> None:
+    reached: dict[str, set[str]] = {"reads": set(), "writes": set()}
+    for one in statements(role_of(prod, spec)):
+        actions = [action for action in listed(one["Action"]) if action.startswith("dynamodb:")]
+        if not actions:
+            continue
+        kinds = one["Condition"]["ForAllValues:StringLike"]["dynamodb:LeadingKeys"]
+        assert all(kind.endswith("#*") and kind != "#*" for kind in listed(kinds))
+        assert "dynamodb:Scan" not in actions
+        reached["writes" if "dynamodb:PutItem" in actions else "reads"].update(
+            kind.removesuffix("#*") for kind in listed(kinds)
+        )
+    assert reached["writes"] == set(spec.grants.writes)
+    assert reached["reads"] == set(spec.grants.reads) - set(spec.grants.writes)
+
+
+def test_each_authenticated_group_can_tell_who_calls_and_public_ones_have_no_more_than_they_need() -> None:
+    for spec in GROUPS:
+        readable = {*spec.grants.reads, *spec.grants.writes}
+        if spec.public:
+            assert not readable & {"user", "membership"}
+        else:
+            assert {*IDENTITY_READS, *IDENTITY_WRITES} <= readable
+            assert set(IDENTITY_WRITES) <= set(spec.grants.writes)
+
+
+def test_no_action_is_a_pattern(prod: Synthesised) -> None:
+    patterns = [action for one in all_statements(prod) for action in listed(one["Action"]) if "*" in action]
+    assert patterns == []
+
+
+def test_all_resources_at_once_are_allowed_only_where_aws_knows_no_narrower_ones(prod: Synthesised) -> None:
+    narrow_impossible = {
+        "cloudwatch:PutMetricData",
+        "ecr:GetAuthorizationToken",
+        "xray:PutTelemetryRecords",
+        "xray:PutTraceSegments",
+        "xray:GetSamplingRules",
+        "xray:GetSamplingTargets",
+        # Log delivery of Step Functions.
+        "logs:CreateLogDelivery",
+        "logs:DeleteLogDelivery",
+        "logs:DescribeLogGroups",
+        "logs:DescribeResourcePolicies",
+        "logs:GetLogDelivery",
+        "logs:ListLogDeliveries",
+        "logs:PutResourcePolicy",
+        "logs:UpdateLogDelivery",
+    }
+    used = {
+        action for one in all_statements(prod) if "*" in listed(one["Resource"]) for action in listed(one["Action"])
+    }
+    assert used <= narrow_impossible
+
+
+def test_no_role_of_our_own_account_can_be_taken_on_through_a_connector(prod: Synthesised) -> None:
+    assuming = [one for one in all_statements(prod) if "sts:AssumeRole" in listed(one["Action"])]
+    assert assuming
+    for one in assuming:
+        assert one["Condition"] == {"StringNotEquals": {"aws:ResourceAccount": {"Ref": "AWS::AccountId"}}}
+
+
+def test_only_state_machines_may_pass_the_job_role_and_only_to_sagemaker(prod: Synthesised) -> None:
+    passing = [one for one in all_statements(prod) if "iam:PassRole" in listed(one["Action"])]
+    assert len(passing) == 2
+    for one in passing:
+        assert one["Condition"] == {"StringEquals": {"iam:PassedToService": "sagemaker.amazonaws.com"}}
+
+
+# --- functions
+
+
+@pytest.mark.parametrize("stage", ["local", "dev", "prod"])
+def test_functions_get_settings_that_the_code_can_read(stage: str, request: pytest.FixtureRequest) -> None:
+    synthesised: Synthesised = request.getfixturevalue(stage)
+    for function in synthesised.properties("AWS::Lambda::Function"):
+        variables = function["Environment"]["Variables"]
+        known = {name.upper() for name in Settings.model_fields}
+        assert {name for name in variables if not name.startswith("POWERTOOLS_")} <= known
+        plain = {name: value if isinstance(value, str) else "placeholder" for name, value in variables.items()}
+        settings = Settings.from_environment(plain)
+        assert settings.stage == stage
+        assert settings.allow_loopback is (stage == "local")
+
+
+def test_functions_run_on_arm_with_traces_json_logs_and_a_limit(prod: Synthesised) -> None:
+    for spec in FUNCTIONS:
+        function = function_of(prod, spec)
+        assert function["Architectures"] == ["arm64"]
+        assert function["Runtime"] == "python3.13"
+        assert function["TracingConfig"] == {"Mode": "Active"}
+        assert function["LoggingConfig"]["LogFormat"] == "JSON"
+        assert function["Timeout"] == spec.timeout_seconds
+        assert function["Handler"] == spec.handler
+    # API Gateway gives up after 29 seconds.
+    assert all(spec.timeout_seconds <= 29 for spec in GROUPS)
+
+
+def test_only_functions_that_scan_or_score_carry_the_heavy_layers(prod: Synthesised) -> None:
+    layers = {spec.name: len(function_of(prod, spec)["Layers"]) for spec in FUNCTIONS}
+    assert {name for name, count in layers.items() if count > 1} == {"checkpoints", "scan-file"}
+    assert set(layers.values()) == {1, 2}
+
+
+def test_a_layer_is_never_shared_across_stacks(prod: Synthesised) -> None:
+    for stack in ("api", "workflows"):
+        own = prod.resources("AWS::Lambda::LayerVersion", stack)
+        for function in prod.properties("AWS::Lambda::Function", stack):
+            assert {layer["Ref"] for layer in function["Layers"]} <= set(own)
+
+
+def test_production_serves_from_snapshots_and_the_other_stages_do_not(prod: Synthesised, dev: Synthesised) -> None:
+    for spec in GROUPS:
+        assert function_of(prod, spec)["SnapStart"] == {"ApplyOn": "PublishedVersions"}
+        assert "SnapStart" not in function_of(dev, spec)
+    aliases = set(prod.resources("AWS::Lambda::Alias", "api"))
+    assert len(aliases) == len(GROUPS)
+    for method in prod.properties("AWS::ApiGateway::Method"):
+        text = json.dumps(method["Integration"]["Uri"])
+        assert any(alias in text for alias in aliases)
+
+
+def test_every_log_group_forgets_in_time(prod: Synthesised) -> None:
+    groups = prod.properties("AWS::Logs::LogGroup")
+    assert len(groups) >= len(FUNCTIONS)
+    assert all(group["RetentionInDays"] > 0 for group in groups)
+
+
+# --- data
+
+
+def test_production_data_is_encrypted_with_our_key_backed_up_and_cannot_be_deleted_by_accident(
+    prod: Synthesised,
+) -> None:
+    [(key, _)] = prod.resources("AWS::KMS::Key").items()
+    [table] = prod.resources("AWS::DynamoDB::Table").values()
+    assert table["Properties"]["SSESpecification"]["KMSMasterKeyId"] == {"Fn::GetAtt": [key, "Arn"]}
+    assert table["Properties"]["PointInTimeRecoverySpecification"] == {"PointInTimeRecoveryEnabled": True}
+    assert table["Properties"]["DeletionProtectionEnabled"] is True
+    assert table["DeletionPolicy"] == table["UpdateReplacePolicy"] == "Retain"
+    [pool] = prod.resources("AWS::Cognito::UserPool").values()
+    assert pool["Properties"]["DeletionProtection"] == "ACTIVE"
+    assert pool["DeletionPolicy"] == "Retain"
+    files = next(b for name, b in prod.resources("AWS::S3::Bucket").items() if name.startswith("Files"))
+    [rule] = files["Properties"]["BucketEncryption"]["ServerSideEncryptionConfiguration"]
+    assert rule["ServerSideEncryptionByDefault"] == {
+        "KMSMasterKeyID": {"Fn::GetAtt": [key, "Arn"]},
+        "SSEAlgorithm": "aws:kms",
+    }
+    assert files["DeletionPolicy"] == "Retain"
+    assert all(key["Properties"]["EnableKeyRotation"] for key in prod.resources("AWS::KMS::Key").values())
+
+
+@pytest.mark.parametrize("stage", ["local", "dev", "prod"])
+def test_the_bucket_is_private_versioned_and_tells_of_its_changes(stage: str, request: pytest.FixtureRequest) -> None:
+    synthesised: Synthesised = request.getfixturevalue(stage)
+    files = next(b for name, b in synthesised.resources("AWS::S3::Bucket").items() if name.startswith("Files"))
+    properties = files["Properties"]
+    assert properties["VersioningConfiguration"] == {"Status": "Enabled"}
+    assert all(properties["PublicAccessBlockConfiguration"].values())
+    assert properties["NotificationConfiguration"]["EventBridgeConfiguration"]["EventBridgeEnabled"] is True
+    denials = [
+        one
+        for policy in synthesised.properties("AWS::S3::BucketPolicy", "data")
+        for one in policy["PolicyDocument"]["Statement"]
+        if one["Effect"] == "Deny"
+    ]
+    assert {"Bool": {"aws:SecureTransport": "false"}} in [one["Condition"] for one in denials]
+
+
+def test_the_table_lets_expired_items_go(prod: Synthesised) -> None:
+    [table] = prod.properties("AWS::DynamoDB::Table")
+    assert table["TimeToLiveSpecification"] == {"AttributeName": "expires_at", "Enabled": True}
+    assert [(key["AttributeName"], key["KeyType"]) for key in table["KeySchema"]] == [("PK", "HASH"), ("SK", "RANGE")]
+
+
+def test_no_stack_needs_a_custom_resource(prod: Synthesised) -> None:
+    types = {r["Type"] for stack in prod.stacks for r in prod.template(stack)["Resources"].values()}
+    assert not {one for one in types if one.startswith("Custom::") or one == "AWS::CloudFormation::CustomResource"}
+
+
+# --- who may come in
+
+
+def test_passwords_may_be_sent_in_the_clear_only_on_a_laptop(
+    local: Synthesised, dev: Synthesised, prod: Synthesised
+) -> None:
+    flows = {s.stage: s.properties("AWS::Cognito::UserPoolClient")[0]["ExplicitAuthFlows"] for s in (local, dev, prod)}
+    assert {stage for stage, allowed in flows.items() if "ALLOW_USER_PASSWORD_AUTH" in allowed} == {"local"}
+
+
+@pytest.mark.row("C-1")
+@pytest.mark.parametrize(
+    ("stage", "kind", "type_"), [("prod", "COGNITO_USER_POOLS", "COGNITO_USER_POOLS"), ("foreign", "CUSTOM", "TOKEN")]
+)
+def test_every_route_but_the_open_ones_is_behind_the_authorizer(
+    stage: str, kind: str, type_: str, request: pytest.FixtureRequest
+) -> None:
+    synthesised: Synthesised = request.getfixturevalue(stage)
+    [authorizer] = synthesised.properties("AWS::ApiGateway::Authorizer")
+    assert authorizer["Type"] == type_
+    resources = synthesised.resources("AWS::ApiGateway::Resource")
+
+    def path(reference: dict[str, Any]) -> str:
+        if "Ref" not in reference:
+            return ""
+        properties = resources[reference["Ref"]]["Properties"]
+        return f"{path(properties['ParentId'])}/{properties['PathPart']}"
+
+    open_paths = set()
+    for method in synthesised.properties("AWS::ApiGateway::Method"):
+        if method["AuthorizationType"] == "NONE":
+            open_paths.add(path(method["ResourceId"]))
+        else:
+            assert method["AuthorizationType"] == kind
+    assert open_paths == {"/webhooks", "/webhooks/{proxy+}", "/health", "/openapi.json", "/docs", "/docs/{proxy+}"}
+
+
+def test_a_foreign_issuer_makes_no_user_pool_and_is_handed_to_the_functions(foreign: Synthesised) -> None:
+    assert foreign.resources("AWS::Cognito::UserPool") == {}
+    for function in foreign.properties("AWS::Lambda::Function"):
+        assert function["Environment"]["Variables"]["OIDC_ISSUER"] == "https://login.example.com"
+        assert function["Environment"]["Variables"]["OIDC_AUDIENCE"] == "inference"
+    names = {function["FunctionName"] for function in foreign.properties("AWS::Lambda::Function")}
+    assert "inference-dev-authorize" in names
+
+
+# --- API Gateway's own answers
+
+
+def gateway_responses(stage: Synthesised) -> dict[str, dict[str, Any]]:
+    return {one["ResponseType"]: one for one in stage.properties("AWS::ApiGateway::GatewayResponse")}
+
+
+@pytest.mark.row("C-5")
+def test_api_gateways_own_errors_have_the_shape_of_ours(prod: Synthesised) -> None:
+    responses = gateway_responses(prod)
+    assert {"DEFAULT_4XX", "DEFAULT_5XX", "UNAUTHORIZED", "ACCESS_DENIED", "REQUEST_TOO_LARGE"} <= set(responses)
+    for response in responses.values():
+        body = json.loads(response["ResponseTemplates"]["application/json"])
+        assert set(body) == {"error", "code", "details", "request_id"}
+        assert body["error"]
+        assert body["details"] == []
+        assert body["request_id"] == "$context.requestId"
+        assert response["ResponseParameters"]["gatewayresponse.header.X-Request-Id"] == "context.requestId"
+
+
+@pytest.mark.row("C-16")
+def test_an_unknown_path_is_404_and_not_a_missing_token(prod: Synthesised) -> None:
+    response = gateway_responses(prod)["MISSING_AUTHENTICATION_TOKEN"]
+    assert response["StatusCode"] == "404"
+    assert json.loads(response["ResponseTemplates"]["application/json"])["code"] == "not_found"
+
+
+@pytest.mark.row("C-15")
+def test_too_much_is_413_and_too_often_429_with_the_time_to_wait(prod: Synthesised) -> None:
+    responses = gateway_responses(prod)
+    assert responses["REQUEST_TOO_LARGE"]["StatusCode"] == "413"
+    throttled = responses["THROTTLED"]
+    assert throttled["StatusCode"] == "429"
+    assert throttled["ResponseParameters"]["gatewayresponse.header.Retry-After"] == "'1'"
+
+
+def test_the_deployment_waits_for_the_answers_and_the_methods(prod: Synthesised) -> None:
+    [deployment] = prod.resources("AWS::ApiGateway::Deployment").values()
+    needed = {*prod.resources("AWS::ApiGateway::Method"), *prod.resources("AWS::ApiGateway::GatewayResponse")}
+    assert needed <= set(deployment["DependsOn"])
+
+
+# --- events and jobs
+
+
+@pytest.mark.row("CN-5")
+def test_object_events_wait_in_a_queue_that_keeps_what_fails(prod: Synthesised) -> None:
+    [rule] = [r for r in prod.properties("AWS::Events::Rule") if r.get("EventPattern", {}).get("source") == ["aws.s3"]]
+    assert rule["EventPattern"]["detail"]["object"] == {"key": [{"wildcard": "spaces/*/connectors/*"}]}
+    queues = prod.resources("AWS::SQS::Queue")
+    queue = queues[rule["Targets"][0]["Arn"]["Fn::GetAtt"][0]]["Properties"]
+    assert queue["RedrivePolicy"]["deadLetterTargetArn"]["Fn::GetAtt"][0] in queues
+    [mapping] = prod.properties("AWS::Lambda::EventSourceMapping")
+    assert mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
+    function = prod.resources("AWS::Lambda::Function")[mapping["FunctionName"]["Ref"]]["Properties"]
+    assert queue["VisibilityTimeout"] >= 6 * function["Timeout"]
+
+
+@pytest.mark.row("Y-9")
+def test_statuses_follow_aws_events_and_are_derived_anew_every_five_minutes(prod: Synthesised) -> None:
+    rules = prod.properties("AWS::Events::Rule")
+    functions = prod.resources("AWS::Lambda::Function")
+
+    def handlers(rule: dict[str, Any]) -> list[str]:
+        targets = [target["Arn"]["Fn::GetAtt"][0] for target in rule["Targets"]]
+        return [functions[target]["Properties"]["Handler"] for target in targets]
+
+    [scheduled] = [rule for rule in rules if "ScheduleExpression" in rule]
+    assert scheduled["ScheduleExpression"] == "rate(5 minutes)"
+    assert handlers(scheduled) == ["functions.events.reconcile_jobs.handler"]
+    for source in ("aws.sagemaker", "aws.states"):
+        [rule] = [rule for rule in rules if rule.get("EventPattern", {}).get("source") == [source]]
+        assert handlers(rule) == ["functions.events.job_state_changed.handler"]
+        assert rule["Targets"][0]["DeadLetterConfig"]
+
+
+def test_every_queue_that_keeps_failures_has_an_alarm(prod: Synthesised) -> None:
+    kept = [queue for name, queue in prod.resources("AWS::SQS::Queue").items() if "Failed" in name]
+    watched = [
+        alarm
+        for alarm in prod.properties("AWS::CloudWatch::Alarm")
+        if alarm.get("MetricName") == "ApproximateNumberOfMessagesVisible"
+    ]
+    assert len(kept) == len(watched) == 2
+
+
+def test_alarms_tell_of_errors_slowness_throttling_and_failed_jobs(prod: Synthesised) -> None:
+    alarms = prod.properties("AWS::CloudWatch::Alarm")
+    text = json.dumps(alarms)
+    for metric in ("5XXError", "Latency", "Throttles", "ExecutionsFailed", "ExecutionsTimedOut"):
+        assert f'"{metric}"' in text
+    [topic] = prod.resources("AWS::SNS::Topic")
+    assert all(alarm["AlarmActions"] == [{"Ref": topic}] for alarm in alarms)
+
+
+def test_state_machines_log_everything_and_trace(prod: Synthesised) -> None:
+    machines = prod.properties("AWS::StepFunctions::StateMachine")
+    assert len(machines) == 3
+    for machine in machines:
+        assert machine["LoggingConfiguration"]["Level"] == "ALL"
+        assert machine["TracingConfiguration"] == {"Enabled": True}
+
+
+def test_the_api_starts_the_machines_that_the_workflows_stack_makes(prod: Synthesised) -> None:
+    """The two stacks agree on names only: a reference would make each wait for the other."""
+    made = {machine["StateMachineName"] for machine in prod.properties("AWS::StepFunctions::StateMachine")}
+    variables = function_of(prod, GROUPS[0])["Environment"]["Variables"]
+    named = {
+        json.dumps(variables[name]).rsplit(":", 1)[1].split('"')[0]
+        for name in ("TRAINING_STATE_MACHINE_ARN", "EVALUATION_STATE_MACHINE_ARN", "SCAN_STATE_MACHINE_ARN")
+    }
+    assert named == made
+
+
+# --- size and order
+
+
+def test_all_twenty_groups_will_fit_into_the_api_stack(prod: Synthesised) -> None:
+    resources = len(prod.template("api")["Resources"])
+    per_group = len(
+        [name for name in prod.template("api")["Resources"] if name.startswith(("Connectors", "Apiconnectors"))]
+    )
+    assert resources + (20 - len(GROUPS)) * per_group < 450
+
+
+def test_stacks_deploy_in_one_go_without_a_circle(prod: Synthesised) -> None:
+    manifest = json.loads((prod.folder / "manifest.json").read_text())["artifacts"]
+
+    def needs(stack: str) -> set[str]:
+        return {
+            name.removeprefix("inference-prod-") for name in manifest[f"inference-prod-{stack}"]["dependencies"]
+        } & {*prod.stacks}
+
+    assert needs("data") == set()
+    assert needs("api") == {"data"}
+    assert needs("workflows") == {"data", "api"}
+    assert needs("observability") >= {"api", "workflows"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["ApiUrl", "TableName", "BucketName", "UserPoolId", "UserPoolClientId", "OidcIssuer", "WebhookSecretArn",
+     "TrainingStateMachineArn", "EvaluationStateMachineArn", "ScanStateMachineArn"],
+)  # fmt: skip
+def test_operators_find_what_they_need_among_the_outputs(local: Synthesised, name: str) -> None:
+    outputs = {key for stack in local.stacks for key in local.template(stack).get("Outputs", {})}
+    assert name in outputs
