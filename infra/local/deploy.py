@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -41,33 +42,18 @@ def deploy(settings: LocalSettings, report: Report) -> Outputs:
         return deployed
     environment = cdk_environment(settings)
     cdk = _cdk()
-    if not _stack_exists(cloud_formation, BOOTSTRAP_STACK):
-        report("Preparing the local account for the CDK")
-        run_step(
-            [*cdk, "bootstrap", "--app", "", f"aws://{ACCOUNT}/{REGION}"],
-            environment,
-            settings,
-            what="cdk bootstrap",
-            seconds=DEPLOY_SECONDS,
-        )
-    report("Packaging the functions and their layers")
-    run_step(
-        [sys.executable, "-m", "infra.package", "--stage", "local"],
-        environment,
-        settings,
-        what="packaging",
-        seconds=PACKAGE_SECONDS,
-    )
-    report("Synthesising the CDK app")
     assembly = settings.directory / "cdk.out"
-    shutil.rmtree(assembly, ignore_errors=True)
-    run_step(
-        [*cdk, "synth", "--quiet", "--output", str(assembly), *_context(settings)],
-        environment,
-        settings,
-        what="cdk synth",
-        seconds=SYNTH_SECONDS,
-    )
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        # Neither needs the other, and both wait more than they work.
+        prepared = pool.submit(_bootstrap, settings, cdk, environment, report)
+        report("Packaging the functions")
+        package = [sys.executable, "-m", "infra.package", "--stage", "local"]
+        run_step(package, environment, settings, what="packaging", seconds=PACKAGE_SECONDS)
+        report("Synthesising the CDK app")
+        shutil.rmtree(assembly, ignore_errors=True)
+        synth = [*cdk, "synth", "--quiet", "--output", str(assembly), *_context(settings)]
+        run_step(synth, environment, settings, what="cdk synth", seconds=SYNTH_SECONDS)
+        prepared.result()
     report("Deploying it onto the local AWS")
     started = time.monotonic()
     run_step(
@@ -93,6 +79,15 @@ def deploy(settings: LocalSettings, report: Report) -> Outputs:
         raise LocalError(f"The deployment left no outputs; see {_log(settings, 'cdk deploy')}.")
     record.write_text(json.dumps({"sources": digest, "seconds": round(time.monotonic() - started, 1)}))
     return outputs
+
+
+def _bootstrap(settings: LocalSettings, cdk: list[str], environment: dict[str, str], report: Report) -> None:
+    """What the CDK wants of an account before it deploys anything; once."""
+    if _stack_exists(settings.client("cloudformation"), BOOTSTRAP_STACK):
+        return
+    report("Preparing the local account for the CDK")
+    bootstrap = [*cdk, "bootstrap", "--app", "", f"aws://{ACCOUNT}/{REGION}"]
+    run_step(bootstrap, environment, settings, what="cdk bootstrap", seconds=DEPLOY_SECONDS)
 
 
 def deployed_outputs(settings: LocalSettings) -> Outputs:

@@ -5,6 +5,7 @@ The hooks reach into private names of ministack, whose version is pinned; tests/
 - Step Functions' ``sagemaker:createTrainingJob[.sync]`` calls the endpoint of ``AWS_ENDPOINT_URL_SAGEMAKER``.
 - EventBridge takes events whose source is ``aws.sagemaker``.
 - CloudFormation knows the attribute ``ProviderURL`` of a user pool.
+- A Python function's error has the name of its class, by which workflows tell errors apart.
 - State is saved every ``SAVE_SECONDS``, not only at a clean end: a crash loses no more than that.
 """
 
@@ -94,6 +95,23 @@ def with_provider_url(attributes: Callable[[str], dict[str, Any]]) -> Callable[[
     return complete
 
 
+def with_error_class(execute: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
+    """``execute`` of a Python function, the errors named by their class as AWS does: it stands in the traceback."""
+
+    def run(*arguments: Any) -> dict[str, Any]:
+        result = execute(*arguments)
+        body = result.get("body")
+        if result.get("error") and isinstance(body, dict) and body.get("errorType") == "Runtime.HandlerError":
+            message = body.get("errorMessage", "")
+            raised, found, _ = str(result.get("log", "")).rpartition(f": {message}" if message else "\n")
+            name = raised.rpartition("\n")[2].rpartition(".")[2]
+            if found and name.isidentifier():
+                return {**result, "body": {**body, "errorType": name}}
+        return result
+
+    return run
+
+
 def then_regularly(load: Callable[[], None], save: Callable[[], None], seconds: float) -> Callable[[], None]:
     """``load``, after whose end ``save`` runs again and again: never before, when there is nothing yet to save."""
 
@@ -112,7 +130,7 @@ def then_regularly(load: Callable[[], None], save: Callable[[], None], seconds: 
 def install() -> None:
     """Puts the hooks into ministack; call before it starts."""
     from ministack import app
-    from ministack.services import eventbridge, stepfunctions
+    from ministack.services import eventbridge, lambda_svc, stepfunctions
     from ministack.services.cloudformation import provisioners
 
     @functools.cache
@@ -121,6 +139,7 @@ def install() -> None:
 
     stepfunctions._SERVICE_DISPATCH[CREATE_TRAINING_JOB] = training_job_task(sagemaker, stepfunctions._ExecutionError)
     eventbridge._put_events = with_aws_source(eventbridge._put_events, "aws.sagemaker")
+    lambda_svc._execute_function_warm = with_error_class(lambda_svc._execute_function_warm)
     # Each save would tell of some twenty files.
     logging.getLogger("persistence").setLevel(logging.WARNING)
     app._load_persisted_state = then_regularly(

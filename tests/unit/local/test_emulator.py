@@ -3,6 +3,7 @@
 import json
 import threading
 import time
+import traceback
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from infra.local import emulator
-from infra.local.settings import ROOT
+from infra.local.settings import ROOT, LocalError
 
 
 class TaskFailedError(Exception):
@@ -95,13 +96,48 @@ def test_only_sagemakers_events_pass_as_awss_own() -> None:
     assert put({"Entries": [{"Source": "aws.states"}]}, allow_aws_source=True)
 
 
+@pytest.mark.parametrize(
+    ("error", "name"),
+    [
+        (ValueError("no: column\n\nin two lines"), "ValueError"),
+        (LocalError("own class"), "LocalError"),
+        (KeyError("x"), "KeyError"),
+        (RuntimeError(), "RuntimeError"),
+    ],
+)
+def test_a_functions_error_is_named_by_its_class(error: Exception, name: str) -> None:
+    def execute() -> dict[str, Any]:
+        try:
+            raise error
+        except Exception as caught:  # noqa: BLE001 - as the emulator's worker does
+            log = "printed: before\n" + traceback.format_exc()
+            return {
+                "error": True,
+                "body": {"errorMessage": str(caught), "errorType": "Runtime.HandlerError"},
+                "log": log,
+            }
+
+    assert emulator.with_error_class(execute)()["body"] == {"errorMessage": str(error), "errorType": name}
+
+
+def test_other_answers_of_functions_stay_as_they_are() -> None:
+    for answer in (
+        {"body": {"errorType": "Runtime.HandlerError"}},
+        {"body": None, "log": "x"},
+        {"error": True, "body": {"errorMessage": "m", "errorType": "Sandbox.Timedout"}, "log": "E: m"},
+        {"error": True, "body": {"errorMessage": "m", "errorType": "Runtime.HandlerError"}, "log": ""},
+    ):
+        assert emulator.with_error_class(lambda answer=answer: answer)() == answer
+
+
 def test_the_pinned_emulator_still_has_the_names_that_the_hooks_reach_for() -> None:
     from ministack import app
-    from ministack.services import eventbridge, stepfunctions
+    from ministack.services import eventbridge, lambda_svc, stepfunctions
     from ministack.services.cloudformation import provisioners
 
     assert f'"ministack=={version("ministack")}"' in (Path(ROOT) / "pyproject.toml").read_text()
     assert callable(app.save_all)
+    assert callable(lambda_svc._execute_function_warm)
     assert callable(app._build_persistence_save_dict)
     assert callable(app._load_persisted_state)
     assert callable(provisioners._cognito_user_pool_attributes)
