@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import Depends, Query
+from fastapi import Depends
 
 from functions.checkpoints.scorers import Scorers
 from functions.checkpoints.service import CheckpointService

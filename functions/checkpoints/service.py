@@ -59,7 +59,7 @@ def _require_types(features: "FeatureSchema", rows: Sequence[Mapping[str, Any]],
         unread = np.isnan(matrix[:, start]).nonzero()[0] if feature.kind in _EXPECTED else ()
         start += len(feature.columns)
         for index in unread:
-            if text_of(rows[index][feature.name]) is not None:
+            if text_of(rows[int(index)][feature.name]) is not None:
                 expected = _EXPECTED[feature.kind]
                 details.append(Detail(f"rows[{index}].{feature.name}", f"must be {expected}, or null"))
                 break

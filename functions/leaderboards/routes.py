@@ -12,12 +12,14 @@ from shared.http.routers import CurrentResources, CurrentScope, permission, spac
 from shared.models.base import Page, Timestamp
 from shared.models.job import MetricName
 from shared.models.leaderboard import Direction, LeaderboardQuery, LeaderboardRow
+from shared.store.benchmarks import Benchmarks
+from shared.store.scores import Scores
 
 router = space_router("leaderboards")
 
 
 def _service(resources: CurrentResources) -> LeaderboardService:
-    return LeaderboardService(resources.table)
+    return LeaderboardService(Scores(resources.table), Benchmarks(resources.table))
 
 
 def _split(values: list[str]) -> list[str]:

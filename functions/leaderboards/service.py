@@ -13,7 +13,6 @@ from shared.store.benchmarks import Benchmarks, KnownBenchmark
 from shared.store.members import Scope
 from shared.store.repository import cursor_id
 from shared.store.scores import Entry, Score, Scores
-from shared.store.table import Table
 
 DEFAULT_METRIC = MetricName.ROC_AUC
 LOWER_IS_BETTER = frozenset({MetricName.LOG_LOSS})
@@ -47,9 +46,9 @@ class Candidate:
 
 
 class LeaderboardService:
-    def __init__(self, table: Table) -> None:
-        self._scores = Scores(table)
-        self._benchmarks = Benchmarks(table)
+    def __init__(self, scores: Scores, benchmarks: Benchmarks) -> None:
+        self._scores = scores
+        self._benchmarks = benchmarks
 
     def list_rows(self, scope: Scope, query: LeaderboardQuery) -> Page[LeaderboardRow]:
         """The checkpoints with results on the selected benchmarks, in the order asked for.

@@ -1,0 +1,92 @@
+"""The index of scores sorts as its numbers do, and holds each checkpoint once a metric."""
+
+import math
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared.aws.clock import new_id
+from shared.models.checkpoint import Checkpoint
+from shared.models.job import JobFile, MetricName
+from shared.store.scores import Scores, decode_value, encode_value
+from shared.store.table import Table, TransactionFailedError
+
+numbers = st.floats(allow_nan=False)
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def checkpoint() -> Checkpoint:
+    return Checkpoint(
+        id=new_id(),
+        created_at=NOW,
+        updated_at=NOW,
+        architecture="lightgbm",
+        artifact=JobFile(bucket="b", key="k", etag="e", size_bytes=1),
+        metrics={},
+        name="Churn",
+        size_bytes=1,
+        training_id=new_id(),
+    )
+
+
+@given(numbers, numbers)
+def test_texts_sort_as_their_numbers_do(left: float, right: float) -> None:
+    assert (encode_value(left) < encode_value(right)) == (left < right)
+    assert (encode_value(left) == encode_value(right)) == (left == right)
+
+
+@given(numbers)
+def test_a_number_comes_back_exactly(value: float) -> None:
+    assert decode_value(encode_value(value)) == value
+
+
+@given(numbers)
+def test_a_missing_value_sorts_behind_every_number(value: float) -> None:
+    for missing in (None, math.nan):
+        assert encode_value(missing) > encode_value(value)
+        assert decode_value(encode_value(missing)) is None
+
+
+@pytest.mark.row("LB-1", "BM-4")
+def test_a_newer_result_replaces_every_entry_of_the_older_one(table: Table) -> None:
+    scores, scored = Scores(table), checkpoint()
+    space, benchmark = new_id(), new_id()
+    history: list[tuple[int, dict[MetricName, float | None]]] = [
+        (1, {MetricName.KS: 0.5, MetricName.F1: 0.2}),
+        (1, {MetricName.KS: 0.5, MetricName.F1: 0.4}),
+        (2, {MetricName.KS: None, MetricName.F1: 0.4}),
+    ]
+    for revision, metrics in history:
+        table.transact(scores.record(space, scored, benchmark, revision, new_id(), metrics))
+        for metric in MetricName:
+            entries = scores.entries(space, benchmark, revision, metric)
+            assert [(entry.checkpoint_id, entry.value) for entry in entries] == [(scored.id, metrics.get(metric))]
+
+    assert [scores.entries(space, benchmark, 1, metric) for metric in MetricName] == [[]] * len(MetricName)
+    assert scores.record(space, scored, benchmark, 1, new_id(), {MetricName.KS: 0.9}) == []
+    assert [score.revision for score in scores.of_checkpoint(space, scored.id)] == [2]
+
+
+def test_of_two_results_recorded_at_once_one_has_to_try_again(table: Table) -> None:
+    scores, scored = Scores(table), checkpoint()
+    space, benchmark = new_id(), new_id()
+    first = scores.record(space, scored, benchmark, 1, new_id(), {MetricName.KS: 0.5})
+    second = scores.record(space, scored, benchmark, 1, new_id(), {MetricName.KS: 0.6})
+    table.transact(first)
+    with pytest.raises(TransactionFailedError):
+        table.transact(second)
+    assert [entry.value for entry in scores.entries(space, benchmark, 1, MetricName.KS)] == [0.5]
+
+
+@pytest.mark.row("LB-1")
+def test_entries_come_by_falling_value_and_tell_the_checkpoint_when_asked(table: Table) -> None:
+    scores, space, benchmark = Scores(table), new_id(), new_id()
+    for value in (0.25, None, -1.5, 0.75, 0.0):
+        table.transact(scores.record(space, checkpoint(), benchmark, 1, new_id(), {MetricName.KS: value}))
+    entries = scores.entries(space, benchmark, 1, MetricName.KS, describe=True)
+    assert [entry.value for entry in entries] == [None, 0.75, 0.25, 0.0, -1.5]
+    assert {(entry.name, entry.architecture, entry.created_at) for entry in entries} == {
+        ("Churn", "lightgbm", "2026-01-01T00:00:00.000000Z")
+    }
