@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.e2e.conftest import JOB_SECONDS, Lab, Stack
+from tests.e2e.conftest import JOB_SECONDS, TERMINAL, Lab, Stack
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
@@ -30,9 +30,12 @@ def test_a_training_that_cannot_learn_fails_with_the_reason(lab: Lab, connector:
     assert training["checkpoints"] == []
 
 
+@pytest.mark.row("TR-5")
 def test_deleting_a_running_training_stops_its_job_within_a_minute(stack: Stack, lab: Lab) -> None:
-    created = lab.train_long()
+    model = lab.api.post("/data-models", {"name": "Held by one training"})
+    created = lab.train_long(data_model_id=model["id"])
     lab.wait_for(created["id"], "running")
+    assert lab.api.send("DELETE", f"/data-models/{model['id']}").status_code == 409
     started = time.monotonic()
 
     lab.api.delete(f"/trainings/{created['id']}")
@@ -44,9 +47,15 @@ def test_deleting_a_running_training_stops_its_job_within_a_minute(stack: Stack,
             break
         assert time.monotonic() - started < 60, jobs
         time.sleep(0.5)
-    assert lab.api.send("GET", f"/trainings/{created['id']}").status_code in (200, 404)
+    assert lab.api.send("GET", f"/trainings/{created['id']}").status_code == 404
+    record = lab.api.wait(
+        f"/trainings/{created['id']}?include_deleted=true",
+        lambda training: training["status"] in TERMINAL,
+        seconds=JOB_SECONDS,
+    )
+    assert record["status"] == "stopped"
+    assert record["checkpoints"] == []
     # What the training held is free again.
-    model = lab.api.post("/data-models", {"name": "Held no more"})
     assert lab.api.delete(f"/data-models/{model['id']}") == {"id": model["id"]}
 
 

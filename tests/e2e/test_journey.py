@@ -26,7 +26,7 @@ def trained(lab: Lab) -> dict[str, Any]:
 def evaluation(lab: Lab, trained: dict[str, Any]) -> dict[str, Any]:
     """The evaluation that the training started, once it has ended."""
     page = lab.api.wait(
-        f"/evaluations?benchmark_id={trained['benchmark']['id']}",
+        "/evaluations?limit=100",
         lambda page: any(
             row["benchmark_id"] == trained["benchmark"]["id"] and row["result"]["status"] in ("succeeded", "failed")
             for row in page["data"]
