@@ -10,7 +10,7 @@ from shared.models.evaluation import Evaluation, EvaluationCreate
 from shared.models.job_status import JobStatus
 from shared.observability import logger
 from shared.store.evaluations import Evaluations
-from shared.store.jobs import JobKind
+from shared.store.jobs import JobKind, JobReference
 from shared.store.members import Scope
 from shared.store.repository import Idempotency
 
@@ -31,11 +31,11 @@ class EvaluationService:
             raise ValidationFailedError.of("body.gpu_count", f"at most {self._max_gpu_count} GPUs are allowed here")
         evaluation = self._evaluations.create(scope.space_id, scope.user_id, request, idempotency)
         if evaluation.result.status is JobStatus.PENDING:
-            values = {"space_id": scope.space_id, "evaluation_id": evaluation.id}
+            job = JobReference(JobKind.EVALUATION, scope.space_id, evaluation.id, evaluation.created_at)
             try:
-                self._launcher.start(JobKind.EVALUATION, evaluation.id, values)
+                self._launcher.start(job)
             except (ClientError, BotoCoreError):
-                logger.exception("the workflow did not start: the reconciler will try again", extra=values)
+                logger.exception("the workflow did not start: the reconciler will try again", extra=job.execution_input)
         return evaluation
 
     def get(self, scope: Scope, evaluation_id: str) -> Evaluation:
