@@ -41,7 +41,7 @@ def deploy(settings: LocalSettings, report: Report) -> Outputs:
         report("Deployed already: nothing changed since the last time")
         return deployed
     environment = cdk_environment(settings)
-    cdk = _cdk()
+    cdk = cdk_command(environment["PATH"])
     assembly = settings.directory / "cdk.out"
     with ThreadPoolExecutor(max_workers=1) as pool:
         # Neither needs the other, and both wait more than they work.
@@ -136,9 +136,10 @@ def _context(settings: LocalSettings) -> list[str]:
     return [argument for name, value in values.items() for argument in ("--context", f"{name}={value}")]
 
 
-def _cdk() -> list[str]:
-    node = shutil.which("node", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]))
-    script = ROOT / "node_modules/aws-cdk/bin/cdk"
+def cdk_command(search_path: str, root: Path = ROOT) -> list[str]:
+    """The CDK CLI under the Node of that search path; LocalError saying what to run when either is missing."""
+    node = shutil.which("node", path=search_path)
+    script = root / "node_modules/aws-cdk/bin/cdk"
     if node is None:
         raise LocalError("Node is missing, and the CDK needs it. Run: make setup")
     if not script.is_file():

@@ -3,7 +3,10 @@
 One stack for the session, on ports and in a directory of its own: a developer's running stack is never touched.
 """
 
+import csv
+import io
 import itertools
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -58,8 +61,6 @@ class Stack:
 
     def invoke(self, function: str, event: Json) -> Json:
         """Calls a deployed function directly."""
-        import json
-
         answer = self.aws("lambda").invoke(
             FunctionName=f"inference-local-{function}", Payload=json.dumps(event).encode()
         )
@@ -100,6 +101,11 @@ class Lab:
             "target": self.data_set.target,
             **changes,
         }
+
+    def rows(self, count: int) -> list[dict[str, str]]:
+        """Held-out rows, as a client would send them."""
+        content = self.data_set.files()[self.data_set.benchmark_file].decode()
+        return list(itertools.islice(csv.DictReader(io.StringIO(content)), count))
 
     def benchmark(self) -> Json:
         """A benchmark on the held-out rows."""

@@ -129,11 +129,7 @@ def test_the_leaderboard_ranks_the_checkpoint(lab: Lab, trained: dict[str, Any],
 
 
 def test_a_checkpoint_scores_rows(lab: Lab, trained: dict[str, Any]) -> None:
-    import csv
-    import io
-
-    content = lab.data_set.files()[lab.data_set.benchmark_file].decode()
-    rows = list(csv.DictReader(io.StringIO(content)))[:50]
+    rows = lab.rows(50)
     checkpoint_id = trained["training"]["checkpoints"][0]["id"]
 
     answer = lab.api.post(f"/checkpoints/{checkpoint_id}/predictions", {"rows": rows})
@@ -161,3 +157,19 @@ def test_another_space_sees_nothing_of_it(stack: Stack, lab: Lab, trained: dict[
         answer = stranger.send(method, path, {"rows": [{}]} if method == "POST" else None)
         assert answer.status_code == 404, (method, path, answer.text)
     assert lab.training(trained["training"]["id"])["status"] == "succeeded"
+
+
+@pytest.mark.row("TR-5")
+def test_deleting_a_training_keeps_its_checkpoint_on_the_leaderboard(lab: Lab) -> None:
+    benchmark_id = lab.benchmark()["id"]
+    training = lab.wait_for(lab.train(benchmark_ids=[benchmark_id])["id"])
+    checkpoint_id = training["checkpoints"][0]["id"]
+    ranked = f"/leaderboards?benchmarks={benchmark_id}"
+    lab.api.wait(ranked, lambda page: page["count"] == 1, seconds=JOB_SECONDS)
+
+    lab.api.delete(f"/trainings/{training['id']}")
+
+    assert lab.api.send("GET", f"/trainings/{training['id']}").status_code == 404
+    assert [row["id"] for row in lab.api.get(ranked)["data"]] == [checkpoint_id]
+    answer = lab.api.post(f"/checkpoints/{checkpoint_id}/predictions", {"rows": lab.rows(1)})
+    assert 0.0 <= answer["predictions"][0]["probability"] <= 1.0

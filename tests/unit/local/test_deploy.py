@@ -56,6 +56,17 @@ def test_a_step_that_hangs_is_ended(tmp_path: Path) -> None:
         deploy.run_step(["sleep", "60"], settings.aws_environment(), settings, what="cdk synth", seconds=1)
 
 
+def test_a_missing_node_or_cdk_says_what_to_run(tmp_path: Path) -> None:
+    with pytest.raises(LocalError, match=r"Node is missing.*make setup"):
+        deploy.cdk_command(str(tmp_path))
+
+    node = tmp_path / "node"
+    node.write_text("#!/bin/sh\n")
+    node.chmod(0o755)
+    with pytest.raises(LocalError, match=r"CDK command is not installed.*make setup"):
+        deploy.cdk_command(str(tmp_path), root=tmp_path)
+
+
 def test_the_outputs_become_the_dev_servers_settings() -> None:
     outputs = {"TableName": "t", "OidcJwksUrl": "http://keys", "ExportsOutputRefX": "x"}
 
