@@ -1,0 +1,227 @@
+import io
+import tarfile
+import threading
+from collections.abc import Callable
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+
+import boto3
+import numpy as np
+import polars as pl
+import pytest
+from fastapi.testclient import TestClient
+from moto import mock_aws
+
+from functions.checkpoints.scorers import Scorers
+from functions.jobs.container import Container
+from functions.jobs.train.job import train
+from shared.aws.clock import new_id
+from shared.aws.resources import Resources
+from shared.errors import ConflictError
+from shared.models.checkpoint import Checkpoint
+from shared.models.job import JobFile, TrainingJob
+from shared.propensity.checkpoints import Scorer
+from shared.propensity.frames import encode_frame
+from shared.store.table import Table
+from tests.fixtures.aws import BUCKET
+from tests.fixtures.evaluations import add_checkpoint
+
+Publish = Callable[..., Checkpoint]
+
+
+def customers(rows: int, seed: int = 3) -> pl.DataFrame:
+    """Numbers, categories, booleans and dates with gaps, and an answer that depends on them."""
+    random = np.random.default_rng(seed)
+    age = random.integers(18, 90, rows)
+    city = random.choice(["Lyon", "Paris", "Nice"], rows)
+    active = random.random(rows) < 0.5
+    chance = 1 / (1 + np.exp(-((age - 50) / 10 + 2 * (city == "Lyon") + active - 1)))
+    joined = [(date(2020, 1, 1) + timedelta(days=int(days))).isoformat() for days in random.integers(0, 1500, rows)]
+    known = random.random((3, rows)) < 0.9
+    return pl.DataFrame(
+        {
+            "age": [float(value) if keep else None for value, keep in zip(age, known[0], strict=True)],
+            "city": [str(value) if keep else None for value, keep in zip(city, known[1], strict=True)],
+            "active": active,
+            "joined": [value if keep else None for value, keep in zip(joined, known[2], strict=True)],
+            "bought": np.where(random.random(rows) < chance, "yes", "no"),
+        }
+    )
+
+
+@pytest.fixture(scope="module", params=["lightgbm", "xgboost"])
+def model_folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a real training of a small file leaves."""
+    container = Container.of({"SAGEMAKER_BASE_DIR": str(tmp_path_factory.mktemp("ml"))})
+    container.model_folder.mkdir(parents=True)
+    content = customers(600).write_csv().encode()
+
+    def client(service: str, **options: Any) -> Any:
+        return boto3.client(service, **{"region_name": "us-east-1", **options})  # type: ignore[call-overload]
+
+    with mock_aws():
+        client("s3").create_bucket(Bucket=BUCKET)
+        etag = client("s3").put_object(Bucket=BUCKET, Key="a.csv", Body=content)["ETag"].strip('"')
+        job = TrainingJob.model_validate(
+            {
+                "training_id": "training-1",
+                "space_id": "space-1",
+                "architecture": request.param,
+                "configuration": {"n_estimators": 30, "ensemble_size": 2},
+                "datasets": [
+                    {
+                        "connector_id": "connector-1",
+                        "target": "bought",
+                        "files": [{"bucket": BUCKET, "key": "a.csv", "etag": etag, "size_bytes": len(content)}],
+                    }
+                ],
+            }
+        )
+        train(job, container, threading.Event(), client)
+    return container.model_folder
+
+
+def packed(folder: Path) -> bytes:
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w:gz") as tar:
+        tar.add(folder, arcname=".")
+    return archive.getvalue()
+
+
+@pytest.fixture
+def publish(client: TestClient, table: Table) -> Publish:
+    """``publish(content)`` is a checkpoint whose artifact has that content."""
+
+    def make(content: bytes) -> Checkpoint:
+        key = f"{new_id()}/model.tar.gz"
+        stored = boto3.client("s3").put_object(Bucket=BUCKET, Key=key, Body=content)
+        artifact = JobFile(
+            bucket=BUCKET,
+            key=key,
+            etag=stored["ETag"].strip('"'),
+            version_id=stored["VersionId"],
+            size_bytes=len(content),
+        )
+        return add_checkpoint(table, client.headers["X-Space-Id"], artifact=artifact, size_bytes=len(content))
+
+    return make
+
+
+def predict(client: TestClient, checkpoint: Checkpoint, rows: list[dict[str, Any]]) -> Any:
+    return client.post(f"/checkpoints/{checkpoint.id}/predictions", json={"rows": rows})
+
+
+@pytest.mark.row("CK-1", "C-7")
+def test_checkpoints_are_listed_with_their_training_metrics_and_size(client: TestClient, table: Table) -> None:
+    made = [add_checkpoint(table, client.headers["X-Space-Id"], size_bytes=size) for size in (10, 20, 30)]
+
+    page = client.get("/checkpoints").json()
+
+    assert [row["id"] for row in page["data"]] == [checkpoint.id for checkpoint in reversed(made)]
+    assert (page["count"], page["has_more"]) == (3, False)
+    assert page["data"][0]["training_id"] == made[2].training_id
+    assert page["data"][0]["metrics"] == {"roc_auc": 0.8}
+    assert page["data"][0]["size_bytes"] == 30
+    assert page["data"][0]["created_at"].endswith("Z")
+    assert "artifact" not in page["data"][0]
+    for start in ("", '""'):
+        assert client.get("/checkpoints", params={"after": start}).json() == page
+    second = client.get("/checkpoints", params={"limit": 2, "after": made[2].id}).json()
+    assert [row["id"] for row in second["data"]] == [made[1].id, made[0].id]
+    assert client.get("/checkpoints", params={"after": "garbage"}).json()["code"] == "invalid_cursor"
+
+
+@pytest.mark.row("X-1")
+def test_one_row_and_ten_thousand_score_as_the_training_does(
+    client: TestClient, publish: Publish, model_folder: Path
+) -> None:
+    checkpoint = publish(packed(model_folder))
+    scorer = Scorer(model_folder)
+    frame = customers(10_000, seed=8)
+    expected = scorer.probabilities(encode_frame(scorer.checkpoint.features, frame))
+    rows = frame.drop("bought").to_dicts()
+
+    many = predict(client, checkpoint, rows)
+
+    assert many.status_code == 200, many.text
+    found = many.json()["predictions"]
+    assert np.allclose([each["probability"] for each in found], expected, rtol=0, atol=1e-6)
+    assert {each["label"] for each in found} == {"yes", "no"}
+    assert all((each["label"] == "yes") == (each["probability"] >= 0.5) for each in found)
+    one = predict(client, checkpoint, rows[:1]).json()["predictions"]
+    assert one[0]["probability"] == pytest.approx(expected[0], abs=1e-6)
+    assert predict(client, checkpoint, [*rows, rows[0]]).status_code == 400
+    assert predict(client, checkpoint, []).status_code == 400
+
+
+ROW = {"age": 40, "city": "Lyon", "active": True, "joined": "2021-05-01"}
+
+
+@pytest.mark.row("X-1")
+def test_unknown_columns_are_ignored_and_nulls_and_new_categories_taken(
+    client: TestClient, publish: Publish, model_folder: Path
+) -> None:
+    checkpoint = publish(packed(model_folder))
+    plain = predict(client, checkpoint, [ROW]).json()
+    assert predict(client, checkpoint, [{**ROW, "shoe_size": 43, "nested": {"a": 1}}]).json() == plain
+    assert predict(client, checkpoint, [{**ROW, "age": "40", "active": "true"}]).json() == plain
+    empty = predict(client, checkpoint, [dict.fromkeys(ROW), {**ROW, "city": "Atlantis", "age": " "}])
+    assert empty.status_code == 200, empty.text
+
+
+@pytest.mark.row("X-1", "C-6")
+@pytest.mark.parametrize(
+    ("row", "field"),
+    [
+        ({name: value for name, value in ROW.items() if name != "city"}, "rows[1].city"),
+        ({**ROW, "age": "forty"}, "rows[1].age"),
+        ({**ROW, "age": [40]}, "rows[1].age"),
+        ({**ROW, "active": "perhaps"}, "rows[1].active"),
+        ({**ROW, "joined": "soon"}, "rows[1].joined"),
+        ({**ROW, "city": {"name": "Lyon"}}, "rows[1].city"),
+    ],
+)
+def test_a_missing_column_or_a_wrong_type_is_refused_by_name(
+    client: TestClient, publish: Publish, model_folder: Path, row: dict[str, Any], field: str
+) -> None:
+    answer = predict(client, publish(packed(model_folder)), [ROW, row])
+    assert answer.status_code == 400, answer.text
+    assert field in answer.json()["details"][0]["field"]
+    assert field.rpartition(".")[2] in answer.json()["error"]
+
+
+@pytest.mark.row("X-1")
+def test_a_checkpoint_whose_model_is_gone_or_damaged_says_so(
+    client: TestClient, publish: Publish, resources: Resources
+) -> None:
+    gone = publish(b"model")
+    resources.s3.delete_object(Bucket=BUCKET, Key=gone.artifact.key, VersionId=gone.artifact.version_id or "")
+    for broken in (gone, publish(b"not an archive")):
+        answer = predict(client, broken, [ROW])
+        assert (answer.status_code, answer.json()["code"]) == (409, "conflict")
+        assert "Train again" in answer.json()["error"]
+
+
+@pytest.mark.row("C-2")
+def test_another_space_can_not_score_with_it(client: TestClient, other_client: TestClient, table: Table) -> None:
+    checkpoint = add_checkpoint(table, client.headers["X-Space-Id"])
+    foreign = predict(other_client, checkpoint, [ROW])
+    unknown = other_client.post(f"/checkpoints/{new_id()}/predictions", json={"rows": [ROW]})
+    assert foreign.status_code == unknown.status_code == 404
+    assert foreign.json()["error"] == unknown.json()["error"]
+
+
+def test_scorers_are_loaded_once_and_the_least_used_is_dropped(
+    publish: Publish, resources: Resources, model_folder: Path
+) -> None:
+    scorers = Scorers(kept=2)
+    first, second, third = (publish(packed(model_folder)).artifact for _ in range(3))
+    kept = scorers.get(resources.s3, first)
+    scorers.get(resources.s3, second)
+    assert scorers.get(resources.s3, first) is kept
+    scorers.get(resources.s3, third)
+    assert scorers.get(resources.s3, first) is kept
+    resources.s3.delete_object(Bucket=BUCKET, Key=second.key, VersionId=second.version_id or "")
+    with pytest.raises(ConflictError):
+        scorers.get(resources.s3, second)
