@@ -1,6 +1,7 @@
 """Logs, metrics and traces (AWS Lambda Powertools), set up once for every function."""
 
 import functools
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -38,5 +39,6 @@ def workflow_step(function: Step) -> Callable[[dict[str, Any], Any], dict[str, A
 
 def count(event: str, **dimensions: str) -> None:
     """Count one event in CloudWatch (embedded metric format)."""
-    with single_metric(name=event, unit=MetricUnit.Count, value=1, default_dimensions=dimensions):
+    namespace = os.environ.get("POWERTOOLS_METRICS_NAMESPACE", "Inference")
+    with single_metric(name=event, unit=MetricUnit.Count, value=1, namespace=namespace, default_dimensions=dimensions):
         pass

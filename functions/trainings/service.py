@@ -10,15 +10,16 @@ from shared.aws.job_launcher import JobLauncher
 from shared.aws.resources import Resources
 from shared.errors import ConflictError, ValidationFailedError
 from shared.models.base import Deleted, Page
-from shared.models.checkpoint import Checkpoint
 from shared.models.connector_training import MAX_CONNECTORS, ConnectorTraining, ConnectorTrainingUpdate
+from shared.models.evaluation import EvaluationCreate
 from shared.models.job_status import JobStatus
 from shared.models.training import Training, TrainingCreate, TrainingUpdate
 from shared.observability import logger
 from shared.propensity.architectures.registry import validate_configuration
-from shared.store.jobs import JobKind
+from shared.store.evaluations import Evaluations
+from shared.store.jobs import JobKind, JobReference
 from shared.store.members import Scope
-from shared.store.repository import Idempotency, Repository
+from shared.store.repository import Idempotency
 from shared.store.trainings import Change, Trainings
 
 DEFINITION = ("architecture", "configuration", "connector")
@@ -27,7 +28,7 @@ DEFINITION = ("architecture", "configuration", "connector")
 class TrainingService:
     def __init__(self, resources: Resources) -> None:
         self._trainings = Trainings(resources.table, resources.clock)
-        self._checkpoints = Repository(resources.table, Checkpoint, kind="checkpoint", clock=resources.clock)
+        self._evaluations = Evaluations(resources.table, resources.clock)
         self._launcher = JobLauncher(resources)
         self._max_gpu_count = resources.settings.max_gpu_count
         self._clock = resources.clock
@@ -45,10 +46,7 @@ class TrainingService:
         now = self._clock()
         training = Training(id=new_id(), created_at=now, updated_at=now, created_by=scope.user_id, **dict(request))
         stored = self._trainings.create(scope.space_id, training, idempotency)
-        try:
-            self._launcher.start(JobKind.TRAINING, stored.id, {"space_id": scope.space_id, "training_id": stored.id})
-        except (ClientError, BotoCoreError):
-            logger.exception("the workflow did not start: the reconciler will try again", extra={"id": stored.id})
+        self._start(_job(scope, stored))
         return stored
 
     def list_page(self, scope: Scope, page: int, page_size: int) -> Page[Training]:
@@ -67,14 +65,18 @@ class TrainingService:
     def update(self, scope: Scope, training_id: str, request: TrainingUpdate, expected_version: int | None) -> Training:
         """Change the name and benchmarks at any time, and the definition until the training starts.
 
-        Benchmarks that are added after the end are evaluated by ``POST /evaluations`` only.
+        Benchmarks that join a training that has succeeded are evaluated at once, like those before them at its end.
         """
         changes = request.changes()
+        joined: list[str] = []
 
         def decide(training: Training) -> Change | None:
-            return self._decide(scope, training, changes) if changes else None
+            joined[:] = [each for each in changes.get("benchmark_ids") or [] if each not in training.benchmark_ids]
+            return self._decide(scope, training, changes, joined) if changes else None
 
         updated = self._trainings.change(scope.space_id, training_id, decide, expected_version=expected_version)
+        if updated.status is JobStatus.SUCCEEDED:
+            self._evaluate(scope, updated, joined)
         return self._complete(scope, updated)
 
     def delete(self, scope: Scope, training_id: str, expected_version: int | None) -> Deleted:
@@ -85,12 +87,21 @@ class TrainingService:
         """
         training = self._trainings.delete(scope.space_id, training_id, expected_version)
         if not training.status.is_final:
-            try:
-                if not self._launcher.stop(JobKind.TRAINING, training_id, "The training was deleted."):
-                    self._trainings.finish_deleted(scope.space_id, training_id)
-            except (ClientError, BotoCoreError):
-                logger.exception("the job was not stopped: the reconciler will try again", extra={"id": training_id})
+            self._stop(_job(scope, training))
         return Deleted(id=training_id)
+
+    def _start(self, job: JobReference) -> None:
+        try:
+            self._launcher.start(job)
+        except (ClientError, BotoCoreError):
+            logger.exception("the workflow did not start: the reconciler will try again", extra=job.execution_input)
+
+    def _stop(self, job: JobReference) -> None:
+        try:
+            if not self._launcher.stop(job, "The training was deleted."):
+                self._trainings.finish_deleted(job.space_id, job.id)
+        except (ClientError, BotoCoreError):
+            logger.exception("the job was not stopped: the reconciler will try again", extra=job.execution_input)
 
     def _find(self, scope: Scope, training_id: str, *, include_deleted: bool) -> Training:
         if include_deleted:
@@ -99,15 +110,24 @@ class TrainingService:
                 return deleted
         return self._trainings.get(scope.space_id, training_id)
 
-    def _decide(self, scope: Scope, training: Training, changes: dict[str, Any]) -> Change:
+    def _evaluate(self, scope: Scope, training: Training, benchmark_ids: Sequence[str]) -> None:
+        for benchmark_id in benchmark_ids:
+            for checkpoint_id in training.checkpoint_ids:
+                evaluation = self._evaluations.create(
+                    scope.space_id,
+                    scope.user_id,
+                    EvaluationCreate(benchmark_id=benchmark_id, checkpoint_id=checkpoint_id, gpu_count=0),
+                )
+                self._start(JobReference(JobKind.EVALUATION, scope.space_id, evaluation.id, evaluation.created_at))
+
+    def _decide(self, scope: Scope, training: Training, changes: dict[str, Any], joined: Sequence[str]) -> Change:
         values: dict[str, Any] = {
             name: changes[name] for name in ("name", "architecture", "configuration") if name in changes
         }
         also = []
         if "benchmark_ids" in changes:
             values["benchmark_ids"] = changes["benchmark_ids"] or []
-            added = [each for each in values["benchmark_ids"] if each not in training.benchmark_ids]
-            also += self._trainings.check_benchmarks(scope.space_id, added)
+            also += self._trainings.check_benchmarks(scope.space_id, joined)
         defined = [name for name in DEFINITION if name in changes]
         if defined and training.status is not JobStatus.PENDING:
             raise ConflictError(
@@ -130,13 +150,17 @@ class TrainingService:
 
     def _with_checkpoints(self, scope: Scope, trainings: Sequence[Training]) -> list[Training]:
         wanted = [checkpoint_id for training in trainings for checkpoint_id in training.checkpoint_ids]
-        found = self._checkpoints.get_many(scope.space_id, wanted)
+        found = self._evaluations.checkpoints.get_many(scope.space_id, wanted)
         return [
             training.model_copy(
                 update={"checkpoints": [found[each] for each in training.checkpoint_ids if each in found]}
             )
             for training in trainings
         ]
+
+
+def _job(scope: Scope, training: Training) -> JobReference:
+    return JobReference(JobKind.TRAINING, scope.space_id, training.id, training.created_at)
 
 
 def _check_connectors(connectors: Sequence[ConnectorTraining], path: str = "body.connectors") -> None:

@@ -53,7 +53,7 @@ class Executions:
         try:
             self._client.stop_execution(executionArn=self._arn(name), error="Stopped", cause=reason)
         except ClientError as error:
-            if error.response["Error"]["Code"] not in ("ExecutionDoesNotExist", "ValidationException"):
+            if error.response["Error"]["Code"] != "ExecutionDoesNotExist":
                 raise
 
     def describe(self, name: str) -> Execution | None:

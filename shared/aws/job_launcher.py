@@ -4,7 +4,7 @@ from shared.aws.executions import Execution, Executions
 from shared.aws.resources import Resources
 from shared.aws.training_jobs import TrainingJob, TrainingJobs, job_name_prefix
 from shared.errors import UnavailableError
-from shared.store.jobs import JobKind
+from shared.store.jobs import JobKind, JobReference
 
 
 class JobLauncher:
@@ -13,30 +13,30 @@ class JobLauncher:
     def __init__(self, resources: Resources) -> None:
         self._resources = resources
 
-    def start(self, kind: JobKind, job_id: str, values: dict[str, str]) -> None:
+    def start(self, job: JobReference) -> None:
         """Start the job's execution, unless it has been started before."""
-        self._executions(kind).start(job_id, values)
+        self._executions(job.kind).start(job.id, job.execution_input)
 
-    def stop(self, kind: JobKind, job_id: str, reason: str) -> bool:
-        """Ask the execution and the job to stop; whether either was still at work."""
-        executions = self._executions(kind)
-        execution = executions.describe(job_id)
+    def stop(self, job: JobReference, reason: str) -> bool:
+        """Ask the execution and the SageMaker job to stop; whether either was still at work."""
+        executions = self._executions(job.kind)
+        execution = executions.describe(job.id)
         is_executing = execution is not None and not execution.status.is_over
         if is_executing:
-            executions.stop(job_id, reason)
-        return self._training_jobs.stop_latest(job_name_prefix(kind, job_id)) or is_executing
+            executions.stop(job.id, reason)
+        return self.stop_training_job(job) or is_executing
 
-    def stop_training_job(self, kind: JobKind, job_id: str) -> bool:
+    def stop_training_job(self, job: JobReference) -> bool:
         """Stop the SageMaker job alone; whether it was still at work."""
-        return self._training_jobs.stop_latest(job_name_prefix(kind, job_id))
+        return self._training_jobs.stop_latest(job_name_prefix(job.kind, job.id))
 
-    def execution(self, kind: JobKind, job_id: str) -> Execution | None:
+    def execution(self, job: JobReference) -> Execution | None:
         """The job's execution, or ``None`` when there is none."""
-        return self._executions(kind).describe(job_id)
+        return self._executions(job.kind).describe(job.id)
 
-    def training_job(self, kind: JobKind, job_id: str) -> TrainingJob | None:
+    def training_job(self, job: JobReference) -> TrainingJob | None:
         """The newest SageMaker job made for it, or ``None`` before the first."""
-        return self._training_jobs.latest(job_name_prefix(kind, job_id))
+        return self._training_jobs.latest(job_name_prefix(job.kind, job.id))
 
     @property
     def _training_jobs(self) -> TrainingJobs:

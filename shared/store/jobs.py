@@ -35,6 +35,12 @@ class JobReference:
     opened_at: datetime
     parent_id: str | None = None
 
+    @property
+    def execution_input(self) -> dict[str, str]:
+        """What its state machine is started with."""
+        parent = {"connector_id": self.parent_id} if self.parent_id else {}
+        return {"space_id": self.space_id, **parent, f"{self.kind}_id": self.id}
+
 
 class Jobs:
     """The index of jobs."""

@@ -209,7 +209,12 @@ def test_after_the_start_only_name_and_benchmarks_change(
     move(trainings, space_of(client), training["id"], status)
     address = f"/trainings/{training['id']}"
     connector_id = training["connectors"][0]["connector_id"]
-    for change in ({"architecture": "xgboost"}, {"configuration": {}}, {"connector": {"id": connector_id}}):
+    definition: tuple[dict[str, Any], ...] = (
+        {"architecture": "xgboost"},
+        {"configuration": {}},
+        {"connector": {"id": connector_id}},
+    )
+    for change in definition:
         refused = client.put(address, json={**change, "name": "Half"})
         assert refused.status_code == 409
         assert f"The training is {status}" in refused.json()["error"]
@@ -235,7 +240,7 @@ def test_of_two_changes_of_the_same_version_one_wins_and_the_other_is_told(clien
 
     def put(name: str) -> int:
         barrier.wait()
-        return client.put(address, json={"name": name}, headers={"If-Match": tag}).status_code
+        return int(client.put(address, json={"name": name}, headers={"If-Match": tag}).status_code)
 
     with ThreadPoolExecutor(2) as pool:
         assert sorted(pool.map(put, ["A", "B"])) == [200, 412]

@@ -34,13 +34,14 @@ class Reporter:
         secret: str = WEBHOOK_SECRET,
         message_id: str | None = None,
         sent_at: datetime | None = None,
-        **headers: str,
+        headers: dict[str, str] | None = None,
     ) -> Response:
         self._sent += 1
         body = message if isinstance(message, bytes) else json.dumps(message).encode()
         signed = sign(secret, message_id or f"msg_{self._sent}", sent_at or datetime.now(UTC), body)
-        every = {"content-type": "application/json", **signed, **headers}
-        return self._client.post("/webhooks", content=body, headers=every)
+        every = {"content-type": "application/json", **signed, **(headers or {})}
+        answer: Response = self._client.post("/webhooks", content=body, headers=every)
+        return answer
 
 
 @pytest.fixture
@@ -104,10 +105,10 @@ def test_a_message_that_is_forged_or_off_in_time_is_refused_before_anything_read
         anonymous.post("/webhooks", content=b"{broken"),
         reporter.send(message, secret=OTHER_SECRET),
         reporter.send(message, sent_at=off),
-        reporter.send(message, **{"webhook-timestamp": str(int(off.timestamp()))}),
-        reporter.send(message, **{"webhook-signature": "v1,AAAA"}),
-        reporter.send(message, **{"webhook-timestamp": "yesterday"}),
-        reporter.send(message, **{"webhook-id": "msg_other"}),
+        reporter.send(message, headers={"webhook-timestamp": str(int(off.timestamp()))}),
+        reporter.send(message, headers={"webhook-signature": "v1,AAAA"}),
+        reporter.send(message, headers={"webhook-timestamp": "yesterday"}),
+        reporter.send(message, headers={"webhook-id": "msg_other"}),
         anonymous.post("/webhooks", json=message, headers={"Authorization": "Bearer wrong"}),
         anonymous.post(
             "/webhooks",

@@ -1,0 +1,134 @@
+"""What AWS says of a job decides: statuses that differ from it are brought in line.
+
+Both the events that AWS sends and the reconciler's round come here, so that nothing depends on an event, a webhook or
+a workflow's own last step having arrived.
+"""
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from shared.aws.executions import ExecutionStatus
+from shared.aws.job_launcher import JobLauncher
+from shared.aws.resources import Resources
+from shared.errors import NotFoundError
+from shared.job_failures import Failure, explain
+from shared.models.job_status import JobStatus
+from shared.observability import count, logger
+from shared.store.evaluations import Evaluations
+from shared.store.jobs import JobKind, JobReference
+from shared.store.trainings import Trainings
+
+# The request that created the job may be starting it this very moment.
+START_GRACE = timedelta(minutes=1)
+START_LIMIT = timedelta(hours=1)
+
+_NEVER_STARTED = "AWS could not start it for an hour. Start it again."
+_GONE = "The workflow behind it is gone without a result. Start it again."
+_NO_RESULT = "Its workflow ended without a result. Start it again; if it stays, tell support its id."
+
+
+@dataclass(frozen=True)
+class Running:
+    """The job's container runs."""
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """Nothing to tell yet."""
+
+
+Finding = Running | Waiting | Failure
+
+
+class Convergence:
+    """Compares trainings and evaluations with their executions and SageMaker jobs."""
+
+    def __init__(self, resources: Resources) -> None:
+        self._launcher = JobLauncher(resources)
+        self._trainings = Trainings(resources.table, resources.clock)
+        self._evaluations = Evaluations(resources.table, resources.clock)
+        self._table = resources.table
+        self._clock = resources.clock
+
+    def converge(self, job: JobReference) -> None:
+        """Bring one job's status in line; doing so again changes nothing."""
+        if job.kind is JobKind.TRAINING:
+            self._converge_training(job)
+        elif job.kind is JobKind.EVALUATION:
+            self._converge_evaluation(job)
+
+    def _converge_training(self, job: JobReference) -> None:
+        try:
+            training = self._trainings.get(job.space_id, job.id)
+        except NotFoundError:
+            self._converge_deleted(job)
+            return
+        if training.status.is_final:
+            self._put_away(job)
+            return
+        finding = self._find(job, training.status)
+        if isinstance(finding, Running):
+            self._trainings.advance(job.space_id, job.id, JobStatus.RUNNING)
+        elif isinstance(finding, Failure):
+            self._trainings.end(job.space_id, job.id, finding.status, {"error": finding.error})
+            self._report(job, finding)
+
+    def _converge_deleted(self, job: JobReference) -> None:
+        """A deleted training's job is stopped, as often as it takes; then its record ends ``stopped``."""
+        if not self._launcher.stop(job, "The training was deleted."):
+            self._trainings.finish_deleted(job.space_id, job.id)
+
+    def _converge_evaluation(self, job: JobReference) -> None:
+        try:
+            status = self._evaluations.repository.get(job.space_id, job.id).result.status
+        except NotFoundError:
+            self._put_away(job)
+            return
+        if status.is_final:
+            self._put_away(job)
+            return
+        finding = self._find(job, status)
+        if isinstance(finding, Running):
+            self._evaluations.advance(job.space_id, job.id, JobStatus.RUNNING)
+        elif isinstance(finding, Failure):
+            self._evaluations.end(job.space_id, job.id, finding.status, finding.error)
+            self._report(job, finding)
+
+    def _find(self, job: JobReference, status: JobStatus) -> Finding:
+        """What the execution and the SageMaker job amount to, for a job that has not ended by our account."""
+        execution = self._launcher.execution(job)
+        if execution is None:
+            return self._never_started(job, status)
+        if not execution.status.is_over:
+            training_job = self._launcher.training_job(job)
+            return Running() if training_job is not None and training_job.has_started else Waiting()
+        # Its own steps would have ended the job; an execution that was aborted ran none of them.
+        self._launcher.stop_training_job(job)
+        if execution.status is ExecutionStatus.ABORTED:
+            return Failure(JobStatus.STOPPED, f"Its workflow was stopped from outside. {execution.cause}".strip())
+        if execution.status is ExecutionStatus.SUCCEEDED:
+            return Failure(JobStatus.FAILED, _NO_RESULT)
+        return explain(execution.error or execution.status, execution.cause)
+
+    def _never_started(self, job: JobReference, status: JobStatus) -> Finding:
+        if status is not JobStatus.PENDING:
+            self._launcher.stop_training_job(job)
+            return Failure(JobStatus.FAILED, _GONE)
+        age = self._clock() - job.opened_at
+        if age > START_LIMIT:
+            return Failure(JobStatus.FAILED, _NEVER_STARTED)
+        if age > START_GRACE:
+            logger.warning("starting a job that was not started when it was created", extra=job.execution_input)
+            self._launcher.start(job)
+        return Waiting()
+
+    def _put_away(self, job: JobReference) -> None:
+        """An ended job needs no machine and no more attention."""
+        self._launcher.stop_training_job(job)
+        self._table.write(self._trainings.jobs.close(job.id))
+
+    def _report(self, job: JobReference, finding: Failure) -> None:
+        count("JobsReconciled", kind=job.kind)
+        logger.warning(
+            "a job ended without its workflow saying so", extra={**job.execution_input, "why": finding.error}
+        )

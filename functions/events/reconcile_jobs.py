@@ -1,0 +1,49 @@
+"""Every five minutes: each job that has not ended is compared with what AWS says of it."""
+
+from concurrent.futures import ThreadPoolExecutor, wait
+from typing import Any
+
+from functions.events.convergence import Convergence
+from shared.aws.resources import Resources
+from shared.observability import logger
+from shared.store.jobs import Jobs
+
+# Describing a job is waiting for AWS.
+CONCURRENCY = 8
+# Kept free at the end for what is under way.
+MARGIN_SECONDS = 15
+_resources = Resources()
+
+
+class ReconciliationError(Exception):
+    """Some jobs could not be compared; the next round takes them up again."""
+
+
+def reconcile_jobs(resources: Resources, seconds: float) -> int:
+    """Compare all open jobs, the oldest first, for at most ``seconds``; how many there were.
+
+    Raises ReconciliationError when any could not be compared, after all others have been.
+    """
+    convergence = Convergence(resources)
+    # Made before the threads that share them.
+    _ = resources.step_functions, resources.sagemaker
+    with ThreadPoolExecutor(CONCURRENCY) as pool:
+        open_jobs = Jobs(resources.table, resources.clock).open_jobs()
+        jobs = {pool.submit(convergence.converge, job): job for job in open_jobs}
+        _, late = wait(jobs, timeout=seconds)
+        for future in late:
+            future.cancel()
+    failed = len(late)
+    for future in jobs.keys() - late:
+        if error := future.exception():
+            failed += 1
+            logger.error("a job could not be reconciled", exc_info=error, extra=jobs[future].execution_input)
+    logger.info("reconciled", extra={"jobs": len(jobs), "failed": failed})
+    if failed:
+        raise ReconciliationError(f"{failed} of {len(jobs)} jobs could not be reconciled")
+    return len(jobs)
+
+
+@logger.inject_lambda_context
+def handler(_event: dict[str, Any], context: Any) -> None:
+    reconcile_jobs(_resources, context.get_remaining_time_in_millis() / 1000 - MARGIN_SECONDS)
