@@ -107,6 +107,9 @@ class TrainingJob(JobModel):
     datasets: list[JobDataset] = Field(min_length=1)
     metrics: list[MetricName] = Field(default_factory=lambda: list(MetricName))
     progress: JobProgress | None = None
+    save_interval_seconds: float = Field(
+        default=1.0, ge=0, description="least time between two saves of a model being fitted; large ones are rarer"
+    )
 
     @model_validator(mode="after")
     def _a_target(self) -> "TrainingJob":

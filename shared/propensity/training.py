@@ -15,9 +15,8 @@ from shared.propensity.architectures.configuration import BoostingConfiguration
 from shared.propensity.features import Matrix
 from shared.propensity.holdouts import Mask
 
-# Saving may take this share of the time, and is never done more often than once a second.
+# Saving may take this share of the time.
 SAVING_SHARE = 0.05
-SHORTEST_SAVE_INTERVAL_SECONDS = 1.0
 # Below it, threads wait for each other more than they work.
 CELLS_FOR_A_THREAD = 500_000
 
@@ -69,11 +68,12 @@ class MemberWatcher:
     workspace: "Workspace"
     member: int
     observer: Observer
+    save_interval_seconds: float
     clock: Callable[[], float] = time.monotonic
     _next_save: float = field(init=False)
 
     def __post_init__(self) -> None:
-        self._next_save = self.clock() + SHORTEST_SAVE_INTERVAL_SECONDS
+        self._next_save = self.clock() + self.save_interval_seconds
 
     @property
     def best_round(self) -> int:
@@ -93,7 +93,7 @@ class MemberWatcher:
             started = self.clock()
             self.workspace.save(self.member, self.state, save)
             now = self.clock()
-            self._next_save = now + max(SHORTEST_SAVE_INTERVAL_SECONDS, (now - started) / SAVING_SHARE)
+            self._next_save = now + max(self.save_interval_seconds, (now - started) / SAVING_SHARE)
         if stop:
             raise TrainingStoppedError
         return finished_rounds - self.state.best_round >= self.patience
@@ -152,6 +152,7 @@ def fit_ensemble(
     seed: int,
     observer: Observer,
     workspace: Workspace,
+    save_interval_seconds: float,
 ) -> Ensemble:
     """One model a fold, fitted on the rows outside it and stopped early on those in it.
 
@@ -167,7 +168,9 @@ def fit_ensemble(
         state = workspace.state(index)
         if not state.complete:
             resume = (workspace.path(state), state.rounds) if state.file else None
-            watcher = MemberWatcher(state, configuration.early_stopping_rounds, workspace, index, observer)
+            watcher = MemberWatcher(
+                state, configuration.early_stopping_rounds, workspace, index, observer, save_interval_seconds
+            )
             model = architecture.fit(
                 configuration,
                 examples.take(np.nonzero(~held)[0]),

@@ -118,11 +118,24 @@ def _fit_models(
 ) -> Ensemble:
     architecture = ARCHITECTURES[job.architecture].load()
     # Whatever changes the models makes older work in the folder useless.
-    papers = (job.model_dump_json(exclude={"progress"}), configuration.model_dump_json(), str(library_versions()))
+    papers = (
+        job.model_dump_json(exclude={"progress", "save_interval_seconds"}),
+        configuration.model_dump_json(),
+        str(library_versions()),
+    )
     fingerprint = hashlib.sha256("\n".join(papers).encode()).hexdigest()
     workspace = Workspace.open(container.checkpoints, architecture.suffix, fingerprint)
     return fit_ensemble(
-        architecture, configuration, fitted, folds, schema.categorical, job.gpu_count, seed, progress, workspace
+        architecture,
+        configuration,
+        fitted,
+        folds,
+        schema.categorical,
+        job.gpu_count,
+        seed,
+        progress,
+        workspace,
+        job.save_interval_seconds,
     )
 
 

@@ -69,7 +69,8 @@ class XGBoost(Architecture[XGBoostConfiguration]):
         model_file, done = resume or (None, 0)
         if hardware.gpu_count and not xgboost.build_info().get("USE_CUDA"):
             raise JobFailedError("The installed XGBoost was built without CUDA. Set gpu_count to 0 and start again.")
-        parameters = library_parameters(configuration, hardware, seed)
+        # A continued fit draws its rows and columns anew: with the same seed it would repeat the first draws.
+        parameters = library_parameters(configuration, hardware, seed + done)
         types = feature_types(fitted.matrix.shape[1], categorical)
         training_set = xgboost.QuantileDMatrix(
             fitted.matrix,
@@ -130,7 +131,5 @@ def library_parameters(configuration: XGBoostConfiguration, hardware: Hardware, 
         "max_bin": configuration.max_bin,
         "nthread": hardware.threads,
         "device": "cuda" if hardware.gpu_count else "cpu",
-        # Draws depend on the seed and the round only, so that a continued fit goes on where it was cut.
         "seed": seed,
-        "seed_per_iteration": True,
     }

@@ -83,7 +83,7 @@ def _handler(cloud: Cloud) -> type[BaseHTTPRequestHandler]:
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             if self.path == "/webhooks":
-                cloud.messages.append((dict(self.headers), body))
+                cloud.messages.append(({name.lower(): value for name, value in self.headers.items()}, body))
                 self.answer(cloud.webhook_status, b"{}")
             else:
                 assert json.loads(body)["Name"] == SECRET_PARAMETER

@@ -94,7 +94,7 @@ def test_only_the_benchmarks_metrics_are_given(box: Box, cloud: Cloud, trained: 
 
 def test_rows_with_another_answer_are_left_out_and_counted(box: Box, cloud: Cloud, trained: JobFile) -> None:
     frame = customers(100, seed=9).with_columns(
-        bought=pl.when(pl.int_range(100) < 30).then(pl.lit("perhaps")).otherwise("bought")
+        bought=pl.when(pl.int_range(100) < 30).then(pl.lit("perhaps")).otherwise(pl.lit("never"))
     )
     with pytest.raises(JobFailedError, match="holds neither 'yes' nor 'no'"):
         run(evaluation([cloud.put_frame("odd.csv", frame)]), box)
