@@ -86,7 +86,8 @@ class Evaluations:
         except TransactionFailedError as failed:
             if failed.item is None or "evaluation_id" not in failed.item:
                 raise
-            return self.repository.get(space_id, failed.item["evaluation_id"])
+            running = self.repository.get(space_id, failed.item["evaluation_id"])
+            return self.repository.remember(space_id, running, idempotency) if idempotency else running
 
     def get(self, space_id: str, evaluation_id: str) -> Evaluation:
         """The evaluation with its curve."""

@@ -103,20 +103,7 @@ class Repository(Generic[E]):
         """
         key = self.key(space_id, entity.id)
         values = {name: getattr(entity, name) for name in type(entity).model_fields}
-        actions: list[Action] = []
-        if idempotency is not None:
-            now = self._clock()
-            actions.append(
-                put(
-                    self._idempotency_key(space_id, idempotency),
-                    {
-                        "fingerprint": idempotency.fingerprint,
-                        "entity": values,
-                        "expires_at": int((now + IDEMPOTENCY_WINDOW).timestamp()),
-                    },
-                    Attr("PK").not_exists() | Attr("expires_at").lt(int(now.timestamp())),
-                )
-            )
+        actions = [] if idempotency is None else [self._idempotency_action(space_id, entity, idempotency)]
         actions.append(put(key, values, Attr("PK").not_exists(), ConflictError(f"This {self.kind} exists already.")))
         actions += [*self._count_actions(space_id, entity.id, +1), *also]
         try:
@@ -126,6 +113,26 @@ class Repository(Generic[E]):
                 raise
             return self._replay(space_id, idempotency)
         return entity
+
+    def remember(self, space_id: str, entity: E, idempotency: Idempotency) -> E:
+        """Let repeats of a request that made nothing new answer ``entity``, as ``create`` does for what it made."""
+        try:
+            self.table.write(self._idempotency_action(space_id, entity, idempotency))
+        except ConditionFailedError:
+            return self._replay(space_id, idempotency)
+        return entity
+
+    def _idempotency_action(self, space_id: str, entity: E, idempotency: Idempotency) -> Action:
+        now = self._clock()
+        return put(
+            self._idempotency_key(space_id, idempotency),
+            {
+                "fingerprint": idempotency.fingerprint,
+                "entity": {name: getattr(entity, name) for name in type(entity).model_fields},
+                "expires_at": int((now + IDEMPOTENCY_WINDOW).timestamp()),
+            },
+            Attr("PK").not_exists() | Attr("expires_at").lt(int(now.timestamp())),
+        )
 
     def _idempotency_key(self, space_id: str, idempotency: Idempotency) -> Key:
         return Key(f"{self.kind}#{space_id}#idempotency", idempotency.sort_key)

@@ -149,6 +149,7 @@ def test_the_same_triple_is_one_evaluation_until_it_ends(
     assert other_gpus["id"] != first["id"]
 
     Evaluations(table).end(space_id, first["id"], JobStatus.FAILED, "no luck")
+    assert client.post("/evaluations", json=request_body, headers={"Idempotency-Key": "a"}).json() == first
     again = client.post("/evaluations", json=request_body).json()
     assert again["id"] not in (first["id"], other_gpus["id"])
     assert client.get("/evaluations").json()["count"] == 3

@@ -1,0 +1,23 @@
+"""When anything went wrong: the evaluation ends with the reason, in words for the people who started it."""
+
+from typing import Any
+
+from shared.aws.resources import Resources
+from shared.job_failures import explain
+from shared.observability import workflow_step
+from shared.store.evaluations import Evaluations
+
+_resources = Resources()
+
+
+@workflow_step
+def handler(event: dict[str, Any]) -> dict[str, Any]:
+    return fail_evaluation(_resources, event)
+
+
+def fail_evaluation(resources: Resources, event: dict[str, Any]) -> dict[str, Any]:
+    """Input ``{space_id, evaluation_id, error, cause}``, the last two being Step Functions' own words."""
+    space_id, evaluation_id = event["space_id"], event["evaluation_id"]
+    failure = explain(event["error"], event["cause"])
+    ended = Evaluations(resources.table, resources.clock).end(space_id, evaluation_id, failure.status, failure.error)
+    return {"space_id": space_id, "evaluation_id": evaluation_id, "status": ended.result.status}

@@ -1,0 +1,55 @@
+"""After the job: what it measured becomes the evaluation's result and the checkpoint's score, exactly once."""
+
+import io
+from typing import Any
+from urllib.parse import urlsplit
+
+from botocore.exceptions import ClientError
+
+from shared.aws.resources import Resources
+from shared.errors import JobFailedError, NotFoundError
+from shared.models.job import EvaluationResult
+from shared.observability import workflow_step
+from shared.propensity.artifacts import read_evaluation_result
+from shared.propensity.errors import CheckpointError
+from shared.store.evaluations import Evaluations
+
+# A curve of 200 points and a few numbers; the job writes nothing else.
+ARTIFACT_SIZE_LIMIT = 10 * 2**20
+
+_resources = Resources()
+
+
+@workflow_step
+def handler(event: dict[str, Any]) -> dict[str, Any]:
+    return record_evaluation(_resources, event)
+
+
+def record_evaluation(resources: Resources, event: dict[str, Any]) -> dict[str, Any]:
+    """Input ``{space_id, evaluation_id, model_uri}``, the last being the job's ``model.tar.gz``."""
+    space_id, evaluation_id = event["space_id"], event["evaluation_id"]
+    evaluations = Evaluations(resources.table, resources.clock)
+    if not evaluations.repository.get(space_id, evaluation_id).result.status.is_final:
+        result = _read_result(resources, event["model_uri"])
+        try:
+            evaluations.succeed(space_id, evaluation_id, result)
+        except NotFoundError:
+            raise JobFailedError("The checkpoint was deleted while it was being evaluated.") from None
+    status = evaluations.repository.get(space_id, evaluation_id).result.status
+    return {"space_id": space_id, "evaluation_id": evaluation_id, "status": status}
+
+
+def _read_result(resources: Resources, uri: str) -> EvaluationResult:
+    address = urlsplit(uri)
+    try:
+        found = resources.s3.get_object(Bucket=address.netloc, Key=address.path.lstrip("/"))
+    except ClientError as error:
+        if error.response["Error"]["Code"] not in ("NoSuchKey", "AccessDenied"):
+            raise
+        raise JobFailedError("The evaluation left no result behind. Start it again.") from None
+    if found["ContentLength"] > ARTIFACT_SIZE_LIMIT:
+        raise JobFailedError("The evaluation left more than a result behind. Start it again.")
+    try:
+        return read_evaluation_result(io.BytesIO(found["Body"].read()))
+    except CheckpointError as error:
+        raise JobFailedError(f"The evaluation's result can't be read: {error}. Start it again.") from None
