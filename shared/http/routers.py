@@ -13,9 +13,9 @@ from fastapi.security import HTTPBearer
 from starlette.concurrency import run_in_threadpool
 
 from shared.aws.resources import Resources
-from shared.errors import PermissionDeniedError, UnauthenticatedError
+from shared.errors import PermissionDeniedError
 from shared.http.errors import errors
-from shared.http.tokens import Principal
+from shared.http.tokens import Principal, bearer_token
 from shared.models.space import UserPermission
 from shared.store.members import Members, Scope
 
@@ -29,12 +29,8 @@ def resources_of(request: Request) -> Resources:
 
 
 def _authenticate(request: Request) -> None:
-    scheme, _, token = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or not token.strip():
-        raise UnauthenticatedError(
-            "Send a bearer token: Authorization: Bearer <token>.", headers={"WWW-Authenticate": "Bearer"}
-        )
-    request.state.principal = resources_of(request).token_verifier.verify(token.strip())
+    token = bearer_token(request.headers.get("authorization", ""))
+    request.state.principal = resources_of(request).token_verifier.verify(token)
     request.state.user_id = request.state.principal.user_id
 
 

@@ -33,6 +33,16 @@ class Principal:
     space_id: str | None
 
 
+def bearer_token(header: str) -> str:
+    """The token of an Authorization header. Raises UnauthenticatedError when it holds none."""
+    scheme, _, token = header.partition(" ")
+    if scheme.lower() != "bearer" or not token.strip():
+        raise UnauthenticatedError(
+            "Send a bearer token: Authorization: Bearer <token>.", headers={"WWW-Authenticate": "Bearer"}
+        )
+    return token.strip()
+
+
 class TokenVerifier:
     """Verifies tokens of one issuer and audience with the issuer's published keys, fetched once and cached."""
 
