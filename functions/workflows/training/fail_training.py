@@ -1,0 +1,32 @@
+"""A training's workflow failed: the reason is kept with the training, in words for its owner."""
+
+from typing import Any
+
+from shared.aws.resources import Resources
+from shared.errors import NotFoundError
+from shared.job_failures import explain
+from shared.observability import logger, workflow_step
+from shared.store.trainings import Trainings
+
+_resources = Resources()
+
+
+def fail_training(resources: Resources, event: dict[str, Any]) -> dict[str, Any]:
+    """End the training ``failed`` (or ``stopped``, if its job was) and let go of what it held.
+
+    Takes ``{space_id, training_id, error, cause}`` with Step Functions' own ``Error`` and ``Cause``. A training that
+    has ended stays as it is; one that was deleted is finished when its job is seen to have stopped.
+    """
+    failure = explain(str(event.get("error") or ""), str(event.get("cause") or ""))
+    trainings = Trainings(resources.table, resources.clock)
+    try:
+        ended = trainings.end(event["space_id"], event["training_id"], failure.status, {"error": failure.error})
+    except NotFoundError:
+        logger.info("the training was deleted meanwhile")
+        return {**event, "status": None}
+    return {**event, "status": ended.status}
+
+
+@workflow_step
+def handler(event: dict[str, Any]) -> dict[str, Any]:
+    return fail_training(_resources, event)

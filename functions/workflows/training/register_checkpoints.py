@@ -1,0 +1,168 @@
+"""A training job has ended well: its model becomes a checkpoint, and the training has succeeded."""
+
+import gzip
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from tempfile import TemporaryFile
+from typing import IO, Any
+
+from botocore.exceptions import ClientError
+
+from shared.aws.clock import new_id
+from shared.aws.resources import Resources
+from shared.errors import JobFailedError, NotFoundError
+from shared.models.checkpoint import Checkpoint
+from shared.models.job import CheckpointMetadata, JobFile, SeriesPoint
+from shared.models.job_status import JobStatus
+from shared.models.training import Training
+from shared.observability import workflow_step
+from shared.propensity.artifacts import MAX_EXTRACTED_BYTES, read_checkpoint_metadata
+from shared.propensity.errors import CheckpointError
+from shared.store.repository import Repository
+from shared.store.scores import finite
+from shared.store.table import Action
+from shared.store.trainings import Trainings
+
+MAX_NOTES = 50
+_BLOCK = 1 << 20
+_resources = Resources()
+
+
+def register_checkpoints(resources: Resources, event: dict[str, Any]) -> dict[str, Any]:
+    """Read the job's model artifact and make it a checkpoint, in the transaction that ends the training ``succeeded``.
+
+    Takes ``{space_id, training_id, model_uri, instance_type?, training_seconds?, billable_seconds?}``; answers
+    ``{space_id, training_id, checkpoint_id, benchmark_ids}``, the same when it is done again.
+    Raises JobFailedError when there is no whole model, and when the training was deleted or has ended otherwise.
+    """
+    space_id, training_id = event["space_id"], event["training_id"]
+    trainings = Trainings(resources.table, resources.clock)
+    checkpoints = Repository(resources.table, Checkpoint, kind="checkpoint", clock=resources.clock)
+    try:
+        training = trainings.get(space_id, training_id)
+        if not training.status.is_final:
+            training = _succeed(event, training, trainings, checkpoints, resources)
+    except NotFoundError:
+        raise JobFailedError("The training was deleted.") from None
+    if training.status is not JobStatus.SUCCEEDED:
+        raise JobFailedError(f"The training has ended {training.status} already.")
+    return {
+        "space_id": space_id,
+        "training_id": training_id,
+        "checkpoint_id": training.checkpoint_ids[0],
+        "benchmark_ids": training.benchmark_ids,
+    }
+
+
+def _succeed(
+    event: dict[str, Any],
+    training: Training,
+    trainings: Trainings,
+    checkpoints: Repository[Checkpoint],
+    resources: Resources,
+) -> Training:
+    space_id = event["space_id"]
+    artifact, metadata = _read(event, training, resources)
+    now = resources.clock()
+    metrics = finite(metadata.measurement.metrics)
+    checkpoint = Checkpoint(
+        id=new_id(),
+        created_at=now,
+        updated_at=now,
+        architecture=metadata.architecture,
+        artifact=artifact,
+        metrics=metrics,
+        name=training.name,
+        size_bytes=artifact.size_bytes,
+        target=metadata.target,
+        training_id=training.id,
+    )
+    last_step = max((point.step for point in metadata.series), default=0)
+    values = {
+        "checkpoint_ids": [checkpoint.id],
+        "metrics": [
+            SeriesPoint(name=name, value=value, step=last_step, at=now)
+            for name, value in metrics.items()
+            if value is not None
+        ],
+        "notes": metadata.notes[:MAX_NOTES],
+        "instance_type": event.get("instance_type"),
+        "training_seconds": event.get("training_seconds"),
+        "billable_seconds": event.get("billable_seconds"),
+    }
+    series = trainings.keep_series(space_id, training.id, metadata.series)
+
+    def commit(actions: list[Action]) -> None:
+        checkpoints.create(space_id, checkpoint, also=[*actions, series])
+
+    return trainings.end(space_id, training.id, JobStatus.SUCCEEDED, values, commit=commit)
+
+
+def _read(event: dict[str, Any], training: Training, resources: Resources) -> tuple[JobFile, CheckpointMetadata]:
+    """Where the model is, pinned, and what it says of itself, once it is known to be whole and of this training."""
+    bucket, key = _location(event, resources)
+    try:
+        found = resources.s3.get_object(Bucket=bucket, Key=key)
+    except ClientError as error:
+        if error.response["Error"]["Code"] not in ("NoSuchKey", "404"):
+            raise
+        raise JobFailedError("The job ended without leaving a model. Start the training again.") from error
+    artifact = JobFile(
+        bucket=bucket,
+        key=key,
+        etag=found["ETag"].strip('"'),
+        version_id=found.get("VersionId"),
+        size_bytes=found["ContentLength"],
+    )
+    if artifact.size_bytes > MAX_EXTRACTED_BYTES:
+        raise JobFailedError(
+            f"The model is larger than {MAX_EXTRACTED_BYTES >> 20} MB. Train with fewer rounds or smaller trees."
+        )
+    try:
+        with _spooled(found["Body"].iter_chunks(_BLOCK)) as content:
+            _check_whole(content)
+            metadata = read_checkpoint_metadata(content)
+    except CheckpointError as error:
+        raise JobFailedError(
+            f"The model that the job left can't be used: {error}. Start the training again."
+        ) from error
+    if metadata.architecture != training.architecture:
+        raise JobFailedError(f"The job left a model of the architecture {metadata.architecture}.")
+    return artifact, metadata
+
+
+def _location(event: dict[str, Any], resources: Resources) -> tuple[str, str]:
+    bucket, _, key = str(event["model_uri"]).removeprefix("s3://").partition("/")
+    folder = f"spaces/{event['space_id']}/trainings/{event['training_id']}/"
+    if bucket != resources.settings.bucket_name or not key.startswith(folder):
+        raise JobFailedError("The job left its model outside of the training's own folder.")
+    return bucket, key
+
+
+@contextmanager
+def _spooled(blocks: Iterator[bytes]) -> Iterator[IO[bytes]]:
+    with TemporaryFile() as file:
+        for block in blocks:
+            file.write(block)
+        file.seek(0)
+        yield file
+
+
+def _check_whole(content: IO[bytes]) -> None:
+    """Reads the whole archive, whose checksum stands at its end, and goes back to its start."""
+    total = 0
+    try:
+        with gzip.open(content) as unpacked:
+            while block := unpacked.read(_BLOCK):
+                total += len(block)
+                if total > MAX_EXTRACTED_BYTES:
+                    raise CheckpointError(f"it unpacks to more than {MAX_EXTRACTED_BYTES >> 20} MB")
+    except (OSError, EOFError, zlib.error) as error:
+        raise CheckpointError(f"it is damaged ({error})") from error
+    content.seek(0)
+
+
+@workflow_step
+def handler(event: dict[str, Any]) -> dict[str, Any]:
+    return register_checkpoints(_resources, event)
