@@ -1,0 +1,100 @@
+"""Which addresses a user may have us call: public ones only, told again when the connection stands.
+
+A name is looked up when it is checked and once more when it is connected to, and may mean something else by then; so
+the guarded connections look at the peer's address before they send a byte.
+"""
+
+import socket
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from typing import Any
+from urllib.parse import urlsplit
+
+from shared.errors import Detail, ValidationFailedError
+
+_NAT64 = ip_network("64:ff9b::/96")
+
+
+class ForbiddenAddressError(ValidationFailedError):
+    """The address leads into our own network, or is no proper https address."""
+
+
+class AddressGuard:
+    """``allow_loopback`` lets this machine be called, also over plain http: for the local stage."""
+
+    def __init__(self, *, allow_loopback: bool = False) -> None:
+        self._allow_loopback = allow_loopback
+
+    def check_url(self, url: str, field: str) -> None:
+        """Raises ForbiddenAddressError, naming ``field``, unless every address of the URL's host may be called."""
+        try:
+            parts = urlsplit(url)
+            host, port = parts.hostname, parts.port
+        except ValueError:
+            raise self._forbidden(field, "is not a valid URL") from None
+        if not host or parts.username or parts.password or parts.query or parts.fragment:
+            raise self._forbidden(field, "must be like https://host[:port], without user, query or fragment")
+        try:
+            found = socket.getaddrinfo(host, port or 443, type=socket.SOCK_STREAM)
+        except (OSError, UnicodeError):
+            raise self._forbidden(field, f"the host {host} can't be found") from None
+        addresses = [ip_address(str(entry[4][0]).partition("%")[0]) for entry in found]
+        for address in addresses:
+            if not self.allows(address):
+                raise self._forbidden(field, f"the host {host} has an address that is not public")
+        is_local = self._allow_loopback and all(address.is_loopback for address in addresses)
+        if parts.scheme != "https" and not (is_local and parts.scheme == "http"):
+            raise self._forbidden(field, "must begin with https://")
+
+    def allows(self, address: IPv4Address | IPv6Address) -> bool:
+        """Whether the address may be called: not private, link-local (metadata), shared, reserved or multicast."""
+        address = _embedded(address)
+        if address.is_loopback:
+            return self._allow_loopback
+        return address.is_global and not address.is_multicast
+
+    def check_socket(self, connection: socket.socket) -> socket.socket:
+        """The connection, or OSError after closing one whose peer may not be called."""
+        peer = ip_address(str(connection.getpeername()[0]).partition("%")[0])
+        if not self.allows(peer):
+            connection.close()
+            raise OSError(f"connections to {peer} are not allowed")
+        return connection
+
+    def guard_client(self, client: Any) -> None:
+        """Make a boto3 client check the peer of each connection that it opens."""
+        from botocore.awsrequest import AWSHTTPConnection, AWSHTTPSConnection
+        from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+
+        guard = self
+
+        class GuardedConnection(AWSHTTPConnection):
+            def _new_conn(self) -> socket.socket:
+                return guard.check_socket(super()._new_conn())
+
+        class GuardedTlsConnection(AWSHTTPSConnection):
+            def _new_conn(self) -> socket.socket:
+                return guard.check_socket(super()._new_conn())
+
+        class GuardedPool(HTTPConnectionPool):
+            ConnectionCls: Any = GuardedConnection
+
+        class GuardedTlsPool(HTTPSConnectionPool):
+            ConnectionCls: Any = GuardedTlsConnection
+
+        manager = client._endpoint.http_session._manager
+        manager.pool_classes_by_scheme = {"http": GuardedPool, "https": GuardedTlsPool}
+
+    @staticmethod
+    def _forbidden(field: str, message: str) -> ForbiddenAddressError:
+        reason = f"{message}; give the public address of the service"
+        return ForbiddenAddressError(f"{field}: {reason}", [Detail(field, reason)])
+
+
+def _embedded(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
+    """The IPv4 address inside one of IPv6's wrappings, if it is one."""
+    if isinstance(address, IPv6Address):
+        if address in _NAT64:
+            return IPv4Address(int(address) & 0xFFFFFFFF)
+        inner = address.ipv4_mapped or address.sixtofour or (address.teredo[1] if address.teredo else None)
+        return inner or address
+    return address

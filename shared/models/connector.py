@@ -1,0 +1,222 @@
+"""Connectors: where a space's files are, and how we may read them."""
+
+import re
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field, SecretStr, StringConstraints, field_validator, model_validator
+
+from shared.models.base import Entity, Model, Name, Timestamp
+from shared.models.connector_training import OpenModel
+from shared.models.job import JobAccess
+from shared.models.job_status import JobStatus
+
+FILE_NAME_BYTES = 1024
+SCAN_FILES_LIMIT = 1000
+SCAN_FILES_CHARACTERS = 200_000
+UPLOAD_FILES_LIMIT = 100
+SECRET_KEY = re.compile(r"secret|token|password|passphrase|credential|key", re.IGNORECASE)
+CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+
+
+class ConnectorType(StrEnum):
+    AWS_S3 = "aws-s3"
+
+
+class ConnectorStatus(StrEnum):
+    """Whether the last attempt to reach the files succeeded."""
+
+    CONNECTED = "connected"
+    ERROR = "error"
+
+
+def check_file_name(name: str) -> str:
+    """A file's name relative to its connector, as it may be uploaded and scanned."""
+    if CONTROL_CHARACTER.search(name):
+        raise ValueError("holds a control character")
+    if "${filename}" in name:
+        raise ValueError("holds ${filename}, which S3 would replace")
+    if name.startswith("/") or name.endswith("/") or any(part in ("", ".", "..") for part in name.split("/")):
+        raise ValueError("must be a relative path such as folder/file.csv, without empty parts, '.' or '..'")
+    try:
+        size = len(name.encode())
+    except UnicodeEncodeError:
+        raise ValueError("is not valid Unicode") from None
+    if size > FILE_NAME_BYTES:
+        raise ValueError(f"is longer than {FILE_NAME_BYTES} bytes in UTF-8")
+    return name
+
+
+FileName = Annotated[str, StringConstraints(min_length=1, max_length=FILE_NAME_BYTES), AfterValidator(check_file_name)]
+
+
+class S3Location(OpenModel):
+    """A bucket of the customer's own, as it is stored and answered: without secrets.
+
+    Unknown keys are given back, but not those that sound like a secret: they are dropped before anything is stored.
+    """
+
+    bucket: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.\-]{1,61}[a-z0-9]$")]
+    region: Annotated[str, StringConstraints(pattern=r"^[a-z]{2}(-[a-z]+){1,3}-\d{1,2}$")]
+    prefix: Annotated[str, StringConstraints(max_length=FILE_NAME_BYTES)] = Field(
+        default="", description="the folder that the connector sees; a slash at its end is added"
+    )
+    role_arn: (
+        Annotated[str, StringConstraints(pattern=r"^arn:aws[a-z-]*:iam::\d{12}:role/[\w+=,.@/-]{1,512}$")] | None
+    ) = None
+    external_id: Annotated[str, StringConstraints(pattern=r"^[\w+=,.@:/-]{2,1224}$")] | None = Field(
+        default=None, description="what the role's trust policy asks for; the id of the space when left out"
+    )
+    endpoint_url: Annotated[str, StringConstraints(max_length=2048)] | None = None
+
+    @field_validator("prefix")
+    @classmethod
+    def _a_folder(cls, prefix: str) -> str:
+        if CONTROL_CHARACTER.search(prefix):
+            raise ValueError("holds a control character")
+        prefix = prefix.lstrip("/")
+        return f"{prefix.rstrip('/')}/" if prefix else ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_unknown_secrets(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        return {key: value for key, value in values.items() if key in cls.model_fields or not SECRET_KEY.search(key)}
+
+
+class S3Config(S3Location):
+    """Where a customer's bucket is and who reads it: a role that trusts us, or a pair of access keys."""
+
+    access_key_id: Annotated[str, StringConstraints(pattern=r"^\w{3,128}$")] | None = None
+    secret_access_key: Annotated[SecretStr, Field(min_length=1, max_length=1024)] | None = None
+
+    @model_validator(mode="after")
+    def _one_way_in(self) -> "S3Config":
+        if (self.access_key_id is None) != (self.secret_access_key is None):
+            raise ValueError("access_key_id and secret_access_key belong together: send both")
+        if (self.role_arn is None) == (self.access_key_id is None):
+            raise ValueError("send either role_arn (preferred) or access_key_id and secret_access_key")
+        return self
+
+    def location(self, space_id: str) -> S3Location:
+        """What is stored and answered of it."""
+        values = self.model_dump(exclude={"access_key_id", "secret_access_key"})
+        if self.role_arn and not self.external_id:
+            values["external_id"] = space_id
+        return S3Location.model_validate(values)
+
+
+class ConnectorCreate(Model):
+    name: Name
+    s3: S3Config | None = Field(default=None, description="left out: a managed connector, to which files are uploaded")
+    type: ConnectorType
+
+
+class Connector(Entity):
+    """``error`` says why the last attempt to reach the files failed."""
+
+    name: str
+    type: ConnectorType = ConnectorType.AWS_S3
+    provider: str
+    region: str
+    status: ConnectorStatus
+    error: str | None = None
+    created_by: str
+    is_managed: bool = True
+    s3: S3Location | None = None
+    # The scan that runs, and whether another was asked for meanwhile.
+    scan_id: str | None = Field(default=None, exclude=True)
+    rescan_requested: bool = Field(default=False, exclude=True)
+
+    def prefix(self, space_id: str) -> str:
+        """Where the connector's files begin within their bucket."""
+        return self.s3.prefix if self.s3 else managed_prefix(space_id, self.id)
+
+    def credentials_parameter(self, parameter_prefix: str) -> str | None:
+        """The SSM parameter that holds the access keys, where there are any."""
+        if self.s3 is None or self.s3.role_arn:
+            return None
+        return credentials_parameter(parameter_prefix, self.id)
+
+    def job_access(self, parameter_prefix: str) -> JobAccess:
+        """How a job reads the files."""
+        if self.s3 is None:
+            return JobAccess()
+        return JobAccess(
+            region=self.s3.region,
+            endpoint_url=self.s3.endpoint_url,
+            role_arn=self.s3.role_arn,
+            external_id=self.s3.external_id,
+            credentials_parameter=self.credentials_parameter(parameter_prefix),
+        )
+
+
+def managed_prefix(space_id: str, connector_id: str) -> str:
+    """Where a managed connector's files begin in the data bucket."""
+    return f"spaces/{space_id}/connectors/{connector_id}/"
+
+
+def credentials_parameter(parameter_prefix: str, connector_id: str) -> str:
+    """The name of the SSM parameter that holds a connector's access keys."""
+    return f"{parameter_prefix}/connectors/{connector_id}"
+
+
+class UploadRequest(Model):
+    files: list[FileName] = Field(min_length=1, max_length=UPLOAD_FILES_LIMIT)
+
+
+class Upload(Model):
+    """An S3 presigned POST: send ``fields``, then the content as ``file``, as multipart/form-data to ``url``."""
+
+    file: str
+    url: str
+    fields: dict[str, str]
+    expires_at: Timestamp
+
+
+class Uploads(Model):
+    uploads: list[Upload]
+
+
+class ScanRequest(Model):
+    files: list[FileName] | None = Field(
+        default=None, max_length=SCAN_FILES_LIMIT, description="names as the list of files gives them; all if left out"
+    )
+
+    @field_validator("files")
+    @classmethod
+    def _bounded(cls, files: list[str] | None) -> list[str] | None:
+        if files is not None and sum(map(len, files)) > SCAN_FILES_CHARACTERS:
+            raise ValueError(
+                f"hold more than {SCAN_FILES_CHARACTERS:,} characters in all; scan them in several requests"
+            )
+        return list(dict.fromkeys(files)) if files else None
+
+
+class ScanScope(StrEnum):
+    """Which files a scan looks at: all, those the client named, or those that events told about."""
+
+    ALL = "all"
+    NAMED = "named"
+    CHANGED = "changed"
+
+
+class Scan(Entity):
+    """One scan; the counts are known when it has ended."""
+
+    connector_id: str
+    status: JobStatus = JobStatus.PENDING
+    scope: ScanScope = ScanScope.ALL
+    files: list[str] | None = None
+    error: str | None = None
+    total: int = 0
+    scanned: int = 0
+    failed: int = 0
+
+
+class ScanAnswer(Model):
+    """The scan that will see to the request: a new one, or the running one, after which another follows."""
+
+    scan_id: str
+    status: Literal[JobStatus.PENDING, JobStatus.RUNNING]

@@ -1,0 +1,124 @@
+"""Scans of connectors: one at a time for each, and what is asked for meanwhile follows when it ends."""
+
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import Any
+
+from boto3.dynamodb.conditions import Attr
+
+from shared.aws.clock import Clock, new_id, utc_now
+from shared.errors import NotFoundError, UnavailableError
+from shared.models.connector import Connector, Scan, ScanScope
+from shared.models.job_status import JobStatus
+from shared.store.jobs import JobKind, JobReference, Jobs
+from shared.store.repository import ConditionNotMetError, Repository
+from shared.store.table import Action, ConditionFailedError, Table, TransactionFailedError, back_off, update
+
+WRITE_ATTEMPTS = 8
+
+
+class Scans:
+    """The scans of all connectors."""
+
+    def __init__(self, table: Table, clock: Clock = utc_now) -> None:
+        self.connectors = Repository(table, Connector, kind="connector", clock=clock)
+        self.repository = Repository(table, Scan, kind="scan", clock=clock)
+        self._jobs = Jobs(table, clock)
+        self._table = table
+        self._clock = clock
+
+    def request(
+        self, space_id: str, connector_id: str, scope: ScanScope, files: list[str] | None = None
+    ) -> tuple[Scan, JobReference | None]:
+        """A new scan with the job to start, or the running one, after which another of all files will follow.
+
+        What events tell about is not lost either: it is marked in the catalog, and looked at when a scan ends.
+        Raises NotFoundError.
+        """
+        for attempt in range(WRITE_ATTEMPTS):
+            connector = self.connectors.get(space_id, connector_id)
+            if connector.scan_id is None:
+                started = self._begin(space_id, connector, scope, files)
+                if started is not None:
+                    return started
+            elif scope is ScanScope.CHANGED or self._ask_for_another(space_id, connector):
+                try:
+                    return self.repository.get(space_id, connector.scan_id), None
+                except NotFoundError:
+                    pass  # ended and gone since
+            back_off(attempt)
+        raise UnavailableError("The connector is busy. Try again in a moment.", headers={"Retry-After": "1"})
+
+    def run(self, space_id: str, scan_id: str) -> Scan:
+        """Mark a scan as running and answer it; one that has ended is answered as it is. Raises NotFoundError."""
+        return self._advance(space_id, scan_id, {"status": JobStatus.RUNNING})
+
+    def end(self, space_id: str, connector_id: str, scan_id: str, status: JobStatus, values: dict[str, Any]) -> bool:
+        """Bring a scan to its end and set the connector free; whether another scan was asked for meanwhile.
+
+        Safe to repeat. The request for another scan is answered to one caller only.
+        """
+        with suppress(NotFoundError):  # its connector was deleted, and it with it
+            self._advance(space_id, scan_id, {"status": status, **values})
+        self._table.write(self._jobs.close(scan_id))
+        for attempt in range(WRITE_ATTEMPTS):
+            try:
+                connector = self.connectors.get(space_id, connector_id)
+            except NotFoundError:
+                return False
+            if connector.scan_id != scan_id:
+                return False
+            requested = connector.rescan_requested
+            unchanged = Attr("scan_id").eq(scan_id) & (
+                Attr("rescan_requested").eq(True) if requested else Attr("rescan_requested").not_exists()
+            )
+            try:
+                self._table.write(self._mark(space_id, connector_id, unchanged, scan_id=None, rescan_requested=None))
+            except ConditionFailedError:
+                back_off(attempt)
+                continue
+            return requested
+        raise UnavailableError("The connector is busy. Try again in a moment.")
+
+    def remove(self, space_id: str, connector_id: str) -> None:
+        """Remove the scans of a connector that is gone."""
+        for item in self._table.query(self.repository.key(space_id, "").pk):
+            if item["connector_id"] == connector_id:
+                try:
+                    self.repository.delete(space_id, item["id"])
+                except NotFoundError:
+                    continue
+
+    def _begin(
+        self, space_id: str, connector: Connector, scope: ScanScope, files: list[str] | None
+    ) -> tuple[Scan, JobReference] | None:
+        now = self._clock()
+        scan = Scan(id=new_id(), created_at=now, updated_at=now, connector_id=connector.id, scope=scope, files=files)
+        also: Iterable[Action] = [
+            self._mark(space_id, connector.id, Attr("PK").exists() & Attr("scan_id").not_exists(), scan_id=scan.id),
+            *self._jobs.open(JobKind.SCAN, space_id, scan.id, parent_id=connector.id),
+        ]
+        try:
+            self.repository.create(space_id, scan, also=list(also))
+        except TransactionFailedError:
+            return None
+        return scan, JobReference(JobKind.SCAN, space_id, scan.id, now, connector.id)
+
+    def _ask_for_another(self, space_id: str, connector: Connector) -> bool:
+        running = Attr("scan_id").eq(connector.scan_id)
+        try:
+            self._table.write(self._mark(space_id, connector.id, running, rescan_requested=True))
+        except ConditionFailedError:
+            return False
+        return True
+
+    def _advance(self, space_id: str, scan_id: str, values: dict[str, Any]) -> Scan:
+        final = [status.value for status in JobStatus if status.is_final]
+        try:
+            return self.repository.update(space_id, scan_id, values, only_if=~Attr("status").is_in(final))
+        except ConditionNotMetError:
+            return self.repository.get(space_id, scan_id)
+
+    def _mark(self, space_id: str, connector_id: str, condition: Any, **values: Any) -> Action:
+        # No part of the connector as its users see it: neither its version nor the time of its change moves.
+        return update(self.connectors.key(space_id, connector_id), values, condition=condition)
