@@ -127,10 +127,10 @@ GROUPS = (
     group(
         "trainings",
         Grants(
-            reads=("benchmark", "checkpoint", "catalog"),
-            writes=("training", "connector", "data_model", "job"),
-            gets=(TRAINING_FILES,),
-            starts=(Workflow.TRAINING,),
+            reads=("benchmark", "checkpoint"),
+            # A benchmark that joins a training that has succeeded is evaluated at once.
+            writes=("training", "connector", "data_model", "job", "evaluation"),
+            starts=(Workflow.TRAINING, Workflow.EVALUATION),
             stops_jobs=True,
         ),
     ),
@@ -189,9 +189,9 @@ STEPS = {
             Workflow.TRAINING,
             "check_training",
             Grants(
-                reads=("connector", "catalog", "data_model"),
-                writes=("training", "job"),
-                gets=(CONNECTOR_FILES, TRAINING_FILES),
+                reads=("connector", "catalog"),
+                writes=("training",),
+                gets=(CONNECTOR_FILES, SCAN_FILES),
                 puts=(TRAINING_FILES,),
                 lists=(CONNECTOR_FILES,),
                 reads_parameters=True,
@@ -205,9 +205,7 @@ STEPS = {
             Grants(
                 writes=(*_TRAINING_END, "checkpoint"),
                 gets=(TRAINING_FILES,),
-                puts=(TRAINING_FILES,),
                 lists=(TRAINING_FILES,),
-                watches_jobs=True,
             ),
             memory_mb=1024,
         ),
@@ -219,7 +217,7 @@ STEPS = {
         step(
             Workflow.TRAINING,
             "fail_training",
-            Grants(writes=_TRAINING_END, watches_jobs=True),
+            Grants(writes=_TRAINING_END),
         ),
     ),
     Workflow.EVALUATION: (
@@ -229,7 +227,7 @@ STEPS = {
             Grants(
                 reads=("benchmark", "checkpoint", "connector", "catalog", "training"),
                 writes=("evaluation", "job"),
-                gets=(CONNECTOR_FILES, EVALUATION_FILES, TRAINING_FILES),
+                gets=(CONNECTOR_FILES, EVALUATION_FILES, TRAINING_FILES, SCAN_FILES),
                 puts=(EVALUATION_FILES,),
                 lists=(CONNECTOR_FILES,),
                 reads_parameters=True,
@@ -309,7 +307,14 @@ def event(name: str, grants: Grants, *, memory_mb: int = 512, timeout_seconds: i
     )
 
 
-_JOB_END = (*_TRAINING_END, "evaluation", "checkpoint", "score", "scan", "catalog")
+# Whoever finds a job to be other than its record says sets the record right, starts what never started, and stops what
+# nobody wants any more.
+_CONVERGENCE = Grants(
+    reads=("benchmark", "checkpoint"),
+    writes=(*_TRAINING_END, "evaluation", "scan"),
+    starts=tuple(Workflow),
+    stops_jobs=True,
+)
 
 CONNECTOR_SCAN = event(
     "connector_scan",
@@ -320,20 +325,8 @@ CONNECTOR_SCAN = event(
         starts=(Workflow.CONNECTOR_SCAN,),
     ),
 )
-JOB_STATE_CHANGED = event(
-    "job_state_changed", Grants(reads=("benchmark",), writes=_JOB_END, gets=(TRAINING_FILES,), watches_jobs=True)
-)
-RECONCILE_JOBS = event(
-    "reconcile_jobs",
-    Grants(
-        reads=("benchmark",),
-        writes=_JOB_END,
-        gets=(TRAINING_FILES, EVALUATION_FILES),
-        starts=(Workflow.TRAINING, Workflow.EVALUATION, Workflow.CONNECTOR_SCAN),
-        stops_jobs=True,
-    ),
-    timeout_seconds=240,
-)
+JOB_STATE_CHANGED = event("job_state_changed", _CONVERGENCE)
+RECONCILE_JOBS = event("reconcile_jobs", _CONVERGENCE, timeout_seconds=240)
 # Deployed only where tokens come from a foreign issuer; Cognito's are checked by API Gateway itself.
 AUTHORIZE = event("authorize", Grants(), timeout_seconds=10)
 

@@ -12,10 +12,12 @@ from shared.aws.job_launcher import JobLauncher
 from shared.aws.resources import Resources
 from shared.errors import NotFoundError
 from shared.job_failures import Failure, explain
+from shared.models.connector import ScanScope
 from shared.models.job_status import JobStatus
 from shared.observability import count, logger
 from shared.store.evaluations import Evaluations
 from shared.store.jobs import JobKind, JobReference
+from shared.store.scans import Scans
 from shared.store.trainings import Trainings
 
 # The request that created the job may be starting it this very moment.
@@ -41,11 +43,12 @@ Finding = Running | Waiting | Failure
 
 
 class Convergence:
-    """Compares trainings and evaluations with their executions and SageMaker jobs."""
+    """Compares trainings, evaluations and scans with their executions and SageMaker jobs."""
 
     def __init__(self, resources: Resources) -> None:
         self._launcher = JobLauncher(resources)
         self._trainings = Trainings(resources.table, resources.clock)
+        self._scans = Scans(resources.table, resources.clock)
         self._evaluations = Evaluations(resources.table, resources.clock)
         self._table = resources.table
         self._clock = resources.clock
@@ -56,6 +59,8 @@ class Convergence:
             self._converge_training(job)
         elif job.kind is JobKind.EVALUATION:
             self._converge_evaluation(job)
+        else:
+            self._converge_scan(job)
 
     def _converge_training(self, job: JobReference) -> None:
         try:
@@ -93,6 +98,28 @@ class Convergence:
         elif isinstance(finding, Failure):
             self._evaluations.end(job.space_id, job.id, finding.status, finding.error)
             self._report(job, finding)
+
+    def _converge_scan(self, job: JobReference) -> None:
+        if job.parent_id is None:
+            raise ValueError(f"the scan {job.id} belongs to no connector")
+        try:
+            status = self._scans.repository.get(job.space_id, job.id).status
+        except NotFoundError:
+            self._put_away(job)
+            return
+        error = None
+        if not status.is_final:
+            finding = self._find(job, status)
+            if not isinstance(finding, Failure):
+                return
+            status, error = finding.status, finding.error
+            self._report(job, finding)
+        # Also for one that has ended: what follows a scan's end may have been cut off.
+        values = {"error": error} if error else {}
+        if self._scans.end(job.space_id, job.parent_id, job.id, status, values):
+            _, following = self._scans.request(job.space_id, job.parent_id, ScanScope.ALL)
+            if following is not None:
+                self._launcher.start(following)
 
     def _find(self, job: JobReference, status: JobStatus) -> Finding:
         """What the execution and the SageMaker job amount to, for a job that has not ended by our account."""

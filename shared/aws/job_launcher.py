@@ -28,7 +28,7 @@ class JobLauncher:
 
     def stop_training_job(self, job: JobReference) -> bool:
         """Stop the SageMaker job alone; whether it was still at work."""
-        return self._training_jobs.stop_latest(job_name_prefix(job.kind, job.id))
+        return job.kind.runs_on_sagemaker and self._training_jobs.stop_latest(job_name_prefix(job.kind, job.id))
 
     def execution(self, job: JobReference) -> Execution | None:
         """The job's execution, or ``None`` when there is none."""
@@ -36,7 +36,7 @@ class JobLauncher:
 
     def training_job(self, job: JobReference) -> TrainingJob | None:
         """The newest SageMaker job made for it, or ``None`` before the first."""
-        return self._training_jobs.latest(job_name_prefix(job.kind, job.id))
+        return self._training_jobs.latest(job_name_prefix(job.kind, job.id)) if job.kind.runs_on_sagemaker else None
 
     @property
     def _training_jobs(self) -> TrainingJobs:

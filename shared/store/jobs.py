@@ -24,6 +24,11 @@ class JobKind(StrEnum):
     EVALUATION = "evaluation"
     SCAN = "scan"
 
+    @property
+    def runs_on_sagemaker(self) -> bool:
+        """Whether its workflow starts a SageMaker job, and not only functions."""
+        return self is not JobKind.SCAN
+
 
 @dataclass(frozen=True)
 class JobReference:
