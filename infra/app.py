@@ -1,6 +1,5 @@
 """The CDK app: ``cdk synth -c stage=local|dev|prod``, after ``python -m infra.package --stage <stage>``."""
 
-import os
 from pathlib import Path
 
 import aws_cdk as cdk
@@ -14,7 +13,6 @@ from infra.stacks.observability import ObservabilityStack
 from infra.stacks.workflows import WorkflowsStack
 
 BUILD = Path(__file__).resolve().parent.parent / "build"
-BUILD_VARIABLE = "INFERENCE_BUILD"
 
 
 def add_stacks(app: cdk.App, settings: StageSettings, build: Path) -> dict[str, cdk.Stack]:
@@ -30,24 +28,28 @@ def add_stacks(app: cdk.App, settings: StageSettings, build: Path) -> dict[str, 
     return stacks
 
 
+def synthesise(app: cdk.App, settings: StageSettings, build: Path) -> None:
+    """Write the stage's cloud assembly; what leaves this machine is held against cdk-nag's rules first."""
+    add_stacks(app, settings, build)
+    if settings.stage != "local":
+        nag.check(app)
+    app.synth()
+
+
 def main() -> None:
-    """Synthesise the stage that the command line names; INFERENCE_BUILD names another folder of packages."""
+    """Synthesise the stage that the command line names."""
     app = cdk.App()
     overrides = {name: app.node.try_get_context(name) for name in OVERRIDABLE}
     try:
         settings = stage_settings(app.node.try_get_context("stage"), overrides)
     except ValueError as error:
         raise SystemExit(str(error)) from None
-    build = Path(os.environ.get(BUILD_VARIABLE) or BUILD)
-    needed = [build / "code", build / "sourcedir.tar.gz", *([build / "layers" / "base"] if settings.layers else [])]
+    needed = [BUILD / "code", BUILD / "sourcedir.tar.gz", *([BUILD / "layers" / "base"] if settings.layers else [])]
     if missing := [path.name for path in needed if not path.exists()]:
         raise SystemExit(
-            f"{', '.join(missing)} not found in {build}: run `python -m infra.package --stage {settings.stage}` first"
+            f"{', '.join(missing)} not found in {BUILD}: run `python -m infra.package --stage {settings.stage}` first"
         )
-    add_stacks(app, settings, build)
-    if settings.stage != "local":
-        nag.check(app)
-    app.synth()
+    synthesise(app, settings, BUILD)
 
 
 if __name__ == "__main__":

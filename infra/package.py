@@ -87,16 +87,14 @@ def build_code(build: Path) -> Path:
 
 
 def _add_documents(code: Path) -> None:
+    """What the documentation group serves beside its code."""
+    folder = code / "functions" / "documentation"
     script = ROOT / "node_modules" / "redoc" / "bundles" / "redoc.standalone.js"
     if not script.is_file():
         raise PackagingError("Redoc's script is missing: run `npm ci --ignore-scripts` first")
-    shutil.copy(script, code / "redoc.standalone.js")
-    if (ROOT / "functions" / "api.py").is_file():
-        # In a process of its own: infra imports no runtime code.
-        write = "import json, sys; from functions.api import app; json.dump(app.openapi(), sys.stdout)"
-        (code / "openapi.json").write_text(_run(sys.executable, "-c", write))
-    else:
-        print("functions/api.py is not there: the package holds no openapi.json", file=sys.stderr)  # noqa: T201
+    shutil.copy(script, folder / "redoc.standalone.js")
+    # In a process of its own: infra imports no runtime code.
+    _run(sys.executable, "-m", "functions.openapi", str(folder / "openapi.json"))
 
 
 def build_job_source(build: Path) -> Path:

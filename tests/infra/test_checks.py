@@ -1,0 +1,133 @@
+"""The outside judges: cdk-nag, cfn-lint, and what each function may import."""
+
+import contextlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from infra.groups import EVENTS, GROUPS, STEPS, FunctionSpec, Layer
+from infra.package import BASE, SELECTIONS, export
+from infra.settings import stage_settings
+from tests.infra.conftest import ROOT, NewApp, Synthesised
+
+FUNCTIONS = (*GROUPS, *(spec for specs in STEPS.values() for spec in specs), *EVENTS)
+
+
+def violations(report: dict[str, Any]) -> list[str]:
+    return [one["ruleName"] for plugin in report["pluginReports"] for one in plugin["violations"]]
+
+
+@pytest.mark.parametrize("stage", ["dev", "prod", "foreign"])
+def test_a_stage_is_clean_by_aws_solutions_rules(stage: str, request: pytest.FixtureRequest) -> None:
+    synthesised: Synthesised = request.getfixturevalue(stage)
+    assert violations(synthesised.report) == []
+    reasons = [
+        suppression["reason"]
+        for stack in synthesised.stacks
+        for resource in synthesised.template(stack)["Resources"].values()
+        for suppression in resource.get("Metadata", {}).get("cdk_nag", {}).get("rules_to_suppress", [])
+    ]
+    assert reasons
+    assert all(len(reason) > 20 for reason in reasons)
+
+
+def test_the_rules_would_catch_an_open_bucket_and_a_greedy_role(new_app: NewApp) -> None:
+    import aws_cdk as cdk
+    from aws_cdk import aws_iam as iam
+    from aws_cdk import aws_s3 as s3
+
+    from infra import nag
+
+    app = new_app()
+    stack = cdk.Stack(app, "Careless")
+    s3.Bucket(stack, "Open")
+    role = iam.Role(stack, "Greedy", assumed_by=iam.ServicePrincipal("lambda.amazonaws.com"))
+    greedy = iam.PolicyStatement(actions=["s3:*"], resources=["arn:aws:s3:::somebody-elses/*"])
+    role.add_to_policy(greedy)
+    nag.justify_wildcards(role, [greedy])
+    nag.check(app)
+    # Whether a finding raises here or only in the CDK's command is the CDK's choice; the report is written first.
+    with contextlib.suppress(RuntimeError):
+        app.synth()
+    found = violations(json.loads((Path(app.outdir) / "validation-report.json").read_text()))
+    assert any("AwsSolutions-S10" in one for one in found)
+    assert any("IAM5[Resource::arn:aws:s3:::somebody-elses/*]" in one for one in found)
+
+
+def test_templates_are_clean_by_cfn_lint(dev: Synthesised, prod: Synthesised) -> None:
+    files = [str(stage.file(stack)) for stage in (dev, prod) for stack in stage.stacks]
+    # W3005: the CDK makes state machines depend on the role they name anyway.
+    done = subprocess.run(
+        [str(Path(sys.executable).parent / "cfn-lint"), "--ignore-checks", "W3005", "--", *files],
+        capture_output=True,
+        text=True,
+        timeout=110,
+    )
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
+
+
+def test_a_stage_must_be_named() -> None:
+    with pytest.raises(ValueError, match=r"-c stage=local\|dev\|prod"):
+        stage_settings(None, {})
+    with pytest.raises(ValueError, match="staging"):
+        stage_settings("staging", {})
+
+
+def test_an_issuer_without_its_audience_is_refused() -> None:
+    with pytest.raises(ValueError, match="oidc_audience"):
+        stage_settings("dev", {"oidc_issuer": "https://login.example.com"})
+
+
+@pytest.mark.parametrize("spec", FUNCTIONS, ids=lambda spec: spec.name)
+def test_the_handler_of_a_function_exists(spec: FunctionSpec) -> None:
+    module, _, name = spec.handler.rpartition(".")
+    path = ROOT / f"{module.replace('.', '/')}.py"
+    assert path.is_file()
+    assert name == "handler"
+    assert "handler" in path.read_text()
+
+
+# Imports handlers while every package outside the function's layers is hidden, as it is in Lambda. The emulator would
+# not tell: its functions see the whole development environment.
+IMPORT_ALONE = """
+import importlib.metadata, json, re, sys
+allowed, modules = json.load(sys.stdin)
+normal = lambda name: re.sub(r"[-_.]+", "-", name).lower()
+owners = importlib.metadata.packages_distributions()
+hidden = {module for module, names in owners.items() if not {normal(name) for name in names} & set(allowed)}
+class Hide:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in hidden:
+            raise ModuleNotFoundError(f"{name} is in none of the function's layers", name=name)
+sys.meta_path.insert(0, Hide())
+failed = {}
+for module in modules:
+    try:
+        importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        failed[module] = str(error)
+print(json.dumps(failed))
+"""
+
+
+@pytest.mark.parametrize(
+    "layers", sorted({spec.layers for spec in FUNCTIONS}), ids=lambda layers: "+".join(layers) or BASE
+)
+def test_functions_import_nothing_that_their_layers_lack(layers: tuple[Layer, ...]) -> None:
+    requirements = [line for name in (BASE, *layers) for line in export(*SELECTIONS[name])]
+    allowed = [line.split("==")[0].strip().lower().replace("_", "-") for line in requirements]
+    modules = [spec.handler.rpartition(".")[0] for spec in FUNCTIONS if spec.layers == layers]
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORT_ALONE],
+        cwd=ROOT,
+        input=json.dumps([allowed, modules]),
+        capture_output=True,
+        text=True,
+        timeout=110,
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    assert json.loads(done.stdout.splitlines()[-1]) == {}

@@ -1,0 +1,386 @@
+"""The state machines: judged by validators, and run on an engine with the tasks' answers made up."""
+
+import copy
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ministack.services import stepfunctions
+
+from infra.constructs import definitions
+from infra.constructs.definitions import Definition
+from infra.groups import STEPS, Workflow
+from tests.infra.conftest import ROOT, Synthesised, node
+
+MACHINES: dict[Workflow, Definition] = {
+    Workflow.TRAINING: definitions.training(capacity_wait=60, output_key=True),
+    Workflow.EVALUATION: definitions.evaluation(capacity_wait=60, warm_pool_seconds=600),
+    Workflow.CONNECTOR_SCAN: definitions.connector_scan(concurrency=40),
+}
+
+
+def validate(definition: Definition, folder: Path) -> subprocess.CompletedProcess[str]:
+    file = folder / "definition.json"
+    file.write_text(json.dumps(definition))
+    command = [node("node"), str(ROOT / "node_modules/.bin/asl-validator"), "--json-path", str(file)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60)
+
+
+@pytest.mark.parametrize("stage", ["local", "dev", "prod"])
+def test_a_deployed_definition_is_valid(stage: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    synthesised: Synthesised = request.getfixturevalue(stage)
+    for machine in synthesised.properties("AWS::StepFunctions::StateMachine"):
+        substitutions = {name: f"arn:aws:lambda:eu-west-1:123456789012:function:{name}" for name in
+                         machine["DefinitionSubstitutions"]}  # fmt: skip
+        text = machine["DefinitionString"]
+        for name, value in substitutions.items():
+            text = text.replace(f"${{{name}}}", value)
+        assert "${" not in text
+        done = validate(json.loads(text), tmp_path)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+def break_next(definition: Definition) -> None:
+    definition["States"]["FinishScan" if "FinishScan" in definition["States"] else "RunJob"]["Catch"][0]["Next"] = (
+        "Gone"
+    )
+
+
+def break_type(definition: Definition) -> None:
+    definition["States"][definition["StartAt"]]["Type"] = "Errand"
+
+
+def break_language(definition: Definition) -> None:
+    state = definition["States"][definition["StartAt"]]
+    state["Parameters" if "Arguments" in state else "Arguments"] = {"FunctionName": "x"}
+    state["QueryLanguage"] = "JSONata" if "QueryLanguage" not in definition else "JSONPath"
+
+
+@pytest.mark.parametrize("damage", [break_next, break_type, break_language])
+@pytest.mark.parametrize("workflow", Workflow)
+def test_the_validator_catches_a_broken_definition(
+    workflow: Workflow, damage: Callable[[Definition], None], tmp_path: Path
+) -> None:
+    broken = copy.deepcopy(MACHINES[workflow])
+    damage(broken)
+    assert validate(broken, tmp_path).returncode != 0
+
+
+@pytest.mark.parametrize("workflow", Workflow)
+def test_a_machine_calls_exactly_the_steps_that_are_deployed_for_it(workflow: Workflow) -> None:
+    text = json.dumps(MACHINES[workflow])
+    steps = {spec.name.title().replace("-", "") for spec in STEPS[workflow]}
+    called = {part.split("}")[0] for part in text.split('"FunctionName": "${')[1:]}
+    assert called == steps
+
+
+@pytest.mark.parametrize("workflow", Workflow)
+def test_every_task_that_can_fail_leads_to_a_terminal_status(workflow: Workflow) -> None:
+    """Each step but the failing one itself is caught, whatever the error."""
+    for name, state in MACHINES[workflow]["States"].items():
+        if state["Type"] == "Task" and not name.startswith("Fail"):
+            assert state["Catch"][-1]["ErrorEquals"] == ["States.ALL"]
+
+
+# --- run on the emulator's engine
+
+SPACE, TRAINING = "space-1", "training-1"
+PREPARED = {
+    "space_id": SPACE,
+    "training_id": TRAINING,
+    "job_name_prefix": f"training-{TRAINING}",
+    "job_uri": "s3://bucket/input/",
+    "output_uri": "s3://bucket/output/",
+    "checkpoint_uri": "s3://bucket/checkpoints/",
+    "model_uri": "s3://bucket/model.tar.gz",
+    "image_uri": "image:1",
+    "instance_types": ["ml.m5.2xlarge", "ml.m5.4xlarge"],
+    "instance_count": 1,
+    "volume_gb": 30,
+    "max_runtime_seconds": 3600,
+    "max_wait_seconds": 7200,
+    "spot": False,
+}
+NO_CAPACITY = json.dumps({"TrainingJobStatus": "Failed", "FailureReason": "CapacityError: Unable to provision"})
+
+
+SUBSTITUTED = {
+    "JobRole": "arn:aws:iam::123456789012:role/job",
+    "OutputKey": "arn:aws:kms:eu-west-1:123456789012:key/1",
+}
+
+
+class TaskFailed(Exception):  # noqa: N818 - it is what Step Functions calls it
+    """What a made-up task fails with."""
+
+    def __init__(self, error: str, cause: str) -> None:
+        super().__init__(error)
+        self.error, self.cause = error, cause
+
+
+class Engine:
+    """Runs a definition; ``calls`` and ``jobs`` list what the tasks were asked."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.calls: list[tuple[str, Any]] = []
+        self.jobs: list[dict[str, Any]] = []
+        self.answers: dict[str, Any] = {}
+        self.job: Callable[[int], None] = lambda _attempt: None
+        self.files: dict[str, str] = {}
+        dispatch = {"arn:aws:states:::sagemaker:createTrainingJob": self._create_job}
+        monkeypatch.setattr(stepfunctions, "_call_lambda", self._invoke)
+        monkeypatch.setattr(stepfunctions, "_resolve_lambda_function_ref", lambda reference, **_: reference)
+        monkeypatch.setattr(stepfunctions, "_SERVICE_DISPATCH", dispatch)
+        monkeypatch.setattr(stepfunctions, "_scaled_sleep", lambda _seconds: None)
+        monkeypatch.setattr(stepfunctions, "_emit_execution_status_event", lambda _execution: None)
+        monkeypatch.setattr(stepfunctions, "_s3_object_text", lambda _bucket, key: self.files[key])
+
+    def _invoke(self, function: str, payload: Any) -> Any:
+        self.calls.append((function, copy.deepcopy(payload)))
+        answer = self.answers.get(function, {})
+        answer = answer(payload) if callable(answer) else answer
+        if isinstance(answer, TaskFailed):
+            raise stepfunctions._ExecutionError(answer.error, answer.cause)
+        return copy.deepcopy(answer)
+
+    def _create_job(self, resource: str, request: dict[str, Any]) -> dict[str, Any]:
+        assert resource.endswith(".sync")
+        self.jobs.append(request)
+        try:
+            self.job(len(self.jobs))
+        except TaskFailed as failed:
+            raise stepfunctions._ExecutionError(failed.error, failed.cause) from failed
+        artifact = f"{request['OutputDataConfig']['S3OutputPath']}{request['TrainingJobName']}/output/model.tar.gz"
+        return {
+            "TrainingJobName": request["TrainingJobName"],
+            "TrainingJobStatus": "Completed",
+            "ModelArtifacts": {"S3ModelArtifacts": artifact},
+            "ResourceConfig": request["ResourceConfig"],
+            "TrainingTimeInSeconds": 61,
+        }
+
+    def asked(self, function: str) -> list[Any]:
+        return [payload for name, payload in self.calls if name == function]
+
+    def add(self, name: str, definition: Definition) -> str:
+        text = json.dumps(definition)
+        for part in {part.split("}")[0] for part in text.split("${")[1:]}:
+            text = text.replace(f"${{{part}}}", SUBSTITUTED.get(part, part))
+        arn = f"arn:aws:states:us-east-1:000000000000:stateMachine:{name}"
+        stepfunctions._state_machines[arn] = {"name": name, "definition": text, "roleArn": "role"}
+        return arn
+
+    def run(self, definition: Definition, event: dict[str, Any]) -> dict[str, Any]:
+        arn = self.add("machine", definition)
+        _, _, body = stepfunctions._start_sync_execution({"stateMachineArn": arn, "input": json.dumps(event)})
+        answer: dict[str, Any] = json.loads(body)
+        return answer
+
+
+@pytest.fixture
+def engine(monkeypatch: pytest.MonkeyPatch) -> Engine:
+    return Engine(monkeypatch)
+
+
+TRAIN = {"space_id": SPACE, "training_id": TRAINING}
+MACHINE = definitions.training(capacity_wait=60)
+
+
+def test_a_training_runs_its_job_and_registers_what_it_made(engine: Engine) -> None:
+    engine.answers = {"CheckTraining": PREPARED, "RegisterCheckpoints": {**TRAIN, "benchmark_ids": []}}
+    assert engine.run(MACHINE, TRAIN)["status"] == "SUCCEEDED"
+    [job] = engine.jobs
+    assert job["TrainingJobName"] == f"training-{TRAINING}-1"
+    assert job["StoppingCondition"] == {"MaxRuntimeInSeconds": 3600}
+    assert job["EnableManagedSpotTraining"] is False
+    assert job["ResourceConfig"] == {"InstanceType": "ml.m5.2xlarge", "InstanceCount": 1, "VolumeSizeInGB": 30}
+    assert job["CheckpointConfig"]["S3Uri"] == PREPARED["checkpoint_uri"]
+    assert engine.asked("RegisterCheckpoints") == [
+        {
+            **TRAIN,
+            "job_name": f"training-{TRAINING}-1",
+            "output_uri": "s3://bucket/output/",
+            "model_uri": f"s3://bucket/output/training-{TRAINING}-1/output/model.tar.gz",
+            "instance_type": "ml.m5.2xlarge",
+            "training_seconds": 61,
+            "billable_seconds": None,
+        }
+    ]
+    assert engine.asked("FailTraining") == []
+
+
+def test_a_spot_job_is_told_how_long_to_wait(engine: Engine) -> None:
+    engine.answers = {
+        "CheckTraining": {**PREPARED, "spot": True},
+        "RegisterCheckpoints": {**TRAIN, "benchmark_ids": []},
+    }
+    engine.run(MACHINE, TRAIN)
+    assert engine.jobs[0]["EnableManagedSpotTraining"] is True
+    assert engine.jobs[0]["StoppingCondition"] == {"MaxRuntimeInSeconds": 3600, "MaxWaitTimeInSeconds": 7200}
+
+
+@pytest.mark.parametrize("spot", [False, True])
+@pytest.mark.parametrize("machine", [Workflow.TRAINING, Workflow.EVALUATION])
+def test_the_request_is_one_that_sagemaker_accepts(engine: Engine, machine: Workflow, spot: bool) -> None:
+    """Held against AWS's own description of the call."""
+    import botocore.session
+    from botocore.validate import ParamValidator
+
+    prepared = {**PREPARED, "spot": spot}
+    engine.answers = {
+        "CheckTraining": prepared,
+        "PrepareEvaluation": prepared,
+        "RegisterCheckpoints": {**TRAIN, "benchmark_ids": []},
+    }
+    assert engine.run(MACHINES[machine], TRAIN)["status"] == "SUCCEEDED"
+    service = botocore.session.get_session().get_service_model("sagemaker")
+    shape = service.operation_model("CreateTrainingJob").input_shape
+    assert shape is not None
+    report = ParamValidator().validate(engine.jobs[0], shape)
+    assert not report.has_errors(), report.generate_report()
+
+
+@pytest.mark.row("TR-2")
+def test_without_capacity_each_instance_type_is_tried_twice_and_then_awss_reason_kept(engine: Engine) -> None:
+    def refuse(_attempt: int) -> None:
+        raise TaskFailed("States.TaskFailed", NO_CAPACITY)
+
+    engine.answers, engine.job = {"CheckTraining": PREPARED}, refuse
+    answer = engine.run(MACHINE, TRAIN)
+    assert answer["status"] == "FAILED"
+    tried = [(job["TrainingJobName"][-1], job["ResourceConfig"]["InstanceType"]) for job in engine.jobs]
+    assert tried == [("1", "ml.m5.2xlarge"), ("2", "ml.m5.2xlarge"), ("3", "ml.m5.4xlarge"), ("4", "ml.m5.4xlarge")]
+    assert engine.asked("FailTraining") == [{**TRAIN, "error": "States.TaskFailed", "cause": NO_CAPACITY}]
+
+
+@pytest.mark.row("TR-2")
+@pytest.mark.parametrize(
+    ("error", "cause"),
+    [
+        ("States.TaskFailed", NO_CAPACITY),
+        ("SageMaker.ResourceLimitExceededException", "The account-level service limit is 0 Instances"),
+    ],
+)
+def test_capacity_that_comes_back_lets_the_training_go_on(engine: Engine, error: str, cause: str) -> None:
+    def refuse_twice(attempt: int) -> None:
+        if attempt <= 2:
+            raise TaskFailed(error, cause)
+
+    engine.answers = {"CheckTraining": PREPARED, "RegisterCheckpoints": {**TRAIN, "benchmark_ids": []}}
+    engine.job = refuse_twice
+    assert engine.run(MACHINE, TRAIN)["status"] == "SUCCEEDED"
+    assert engine.jobs[-1]["ResourceConfig"]["InstanceType"] == "ml.m5.4xlarge"
+
+
+def test_a_job_that_fails_for_its_own_reasons_is_not_tried_again(engine: Engine) -> None:
+    cause = json.dumps({"TrainingJobStatus": "Failed", "FailureReason": "AlgorithmError: one class only"})
+
+    def fail(_attempt: int) -> None:
+        raise TaskFailed("States.TaskFailed", cause)
+
+    engine.answers, engine.job = {"CheckTraining": PREPARED}, fail
+    answer = engine.run(MACHINE, TRAIN)
+    assert answer["status"] == "FAILED"
+    assert len(engine.jobs) == 1
+    assert engine.asked("FailTraining") == [{**TRAIN, "error": "States.TaskFailed", "cause": cause}]
+
+
+def test_a_throttled_request_is_repeated_under_the_same_name(engine: Engine) -> None:
+    def throttle_twice(attempt: int) -> None:
+        if attempt <= 2:
+            raise TaskFailed("SageMaker.AmazonSageMakerException", "ThrottlingException")
+
+    engine.answers = {"CheckTraining": PREPARED, "RegisterCheckpoints": {**TRAIN, "benchmark_ids": []}}
+    engine.job = throttle_twice
+    assert engine.run(MACHINE, TRAIN)["status"] == "SUCCEEDED"
+    assert {job["TrainingJobName"] for job in engine.jobs} == {f"training-{TRAINING}-1"}
+
+
+def test_data_at_fault_is_not_checked_twice_but_a_broken_step_is_tried_again(engine: Engine) -> None:
+    engine.answers = {"CheckTraining": TaskFailed("JobFailedError", '{"errorMessage": "no such column"}')}
+    engine.run(MACHINE, TRAIN)
+    assert len(engine.asked("CheckTraining")) == 1
+    assert engine.asked("FailTraining")[0]["cause"] == '{"errorMessage": "no such column"}'
+    engine.calls.clear()
+    engine.answers = {"CheckTraining": TaskFailed("ClientError", "{}")}
+    engine.run(MACHINE, TRAIN)
+    assert len(engine.asked("CheckTraining")) == 3
+
+
+@pytest.mark.row("TR-2")
+def test_each_listed_benchmark_gets_an_evaluation_and_a_failing_one_does_not_fail_the_training(engine: Engine) -> None:
+    engine.add("evaluation", definitions.evaluation(capacity_wait=60))
+    arn = "arn:aws:states:us-east-1:000000000000:stateMachine:evaluation"
+    machine = json.loads(json.dumps(MACHINE).replace("${EvaluationStateMachine}", arn))
+
+    def prepare(event: dict[str, Any]) -> Any:
+        broken = event["evaluation_id"] == "evaluation-of-b2"
+        return TaskFailed("JobFailedError", "{}") if broken else {**PREPARED, **event, "job_name_prefix": "evaluation"}
+
+    engine.answers = {
+        "CheckTraining": PREPARED,
+        "RegisterCheckpoints": {**TRAIN, "checkpoint_id": "c1", "benchmark_ids": ["b1", "b2", "b3"]},
+        "CreateEvaluation": lambda event: {
+            "space_id": SPACE,
+            "evaluation_id": f"evaluation-of-{event['benchmark_id']}",
+        },
+        "PrepareEvaluation": prepare,
+    }
+    assert engine.run(machine, TRAIN)["status"] == "SUCCEEDED"
+    created = sorted(engine.asked("CreateEvaluation"), key=lambda event: str(event["benchmark_id"]))
+    assert [event["benchmark_id"] for event in created] == ["b1", "b2", "b3"]
+    assert all(event["checkpoint_id"] == "c1" for event in created)
+    assert {event["evaluation_id"] for event in engine.asked("RecordEvaluation")} == {
+        "evaluation-of-b1",
+        "evaluation-of-b3",
+    }
+    assert [event["evaluation_id"] for event in engine.asked("FailEvaluation")] == ["evaluation-of-b2"]
+
+
+def test_one_benchmark_alone_is_evaluated_too(engine: Engine) -> None:
+    """JSONata likes to unpack arrays of one."""
+    engine.answers = {
+        "CheckTraining": {**PREPARED, "instance_types": ["ml.m5.large"]},
+        "RegisterCheckpoints": {**TRAIN, "benchmark_ids": ["b1"]},
+        "CreateEvaluation": TaskFailed("JobFailedError", "{}"),
+    }
+    assert engine.run(MACHINE, TRAIN)["status"] == "SUCCEEDED"
+    assert [event["benchmark_id"] for event in engine.asked("CreateEvaluation")] == ["b1"]
+    assert engine.jobs[0]["ResourceConfig"]["InstanceType"] == "ml.m5.large"
+
+
+SCAN = {"space_id": SPACE, "connector_id": "connector-1", "scan_id": "scan-1"}
+SCANNER = definitions.connector_scan(concurrency=2)
+
+
+def test_each_file_is_scanned_on_its_own_and_a_crash_of_one_stops_no_other(engine: Engine) -> None:
+    listing = {**SCAN, "list_key": "spaces/space-1/scans/scan-1/files.json"}
+    engine.files = {listing["list_key"]: json.dumps([{"key": "a.csv"}, {"key": "b.csv"}])}
+    engine.answers = {
+        "ListScanFiles": listing,
+        "ScanFile": lambda event: (
+            TaskFailed("Runtime.ExitError", "out of memory") if event["file"]["key"] == "a.csv" else {"rows": 3}
+        ),
+    }
+    assert engine.run(SCANNER, SCAN)["status"] == "SUCCEEDED"
+    assert {**SCAN, "file": {"key": "b.csv"}} in engine.asked("ScanFile")
+    assert engine.asked("FinishScan") == [listing]
+
+
+def test_a_scan_of_nothing_ends_at_once(engine: Engine) -> None:
+    engine.files = {"files.json": "[]"}
+    engine.answers = {"ListScanFiles": {**SCAN, "list_key": "files.json"}}
+    assert engine.run(SCANNER, SCAN)["status"] == "SUCCEEDED"
+    assert engine.asked("ScanFile") == []
+
+
+def test_a_scan_that_cannot_list_its_files_says_why(engine: Engine) -> None:
+    engine.answers = {"ListScanFiles": TaskFailed("JobFailedError", '{"errorMessage": "AccessDenied"}')}
+    answer = engine.run(SCANNER, SCAN)
+    assert answer["status"] == "FAILED"
+    assert engine.asked("FailScan") == [
+        {**SCAN, "error": "JobFailedError", "cause": '{"errorMessage": "AccessDenied"}'}
+    ]
