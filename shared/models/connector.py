@@ -62,9 +62,9 @@ class S3Location(OpenModel):
         default="", description="the folder that the connector sees; a slash at its end is added"
     )
     role_arn: (
-        Annotated[str, StringConstraints(pattern=r"^arn:aws[a-z-]*:iam::\d{12}:role/[\w+=,.@/-]{1,512}$")] | None
+        Annotated[str, StringConstraints(pattern=r"^arn:aws[a-z-]*:iam::\d{12}:role/[A-Za-z0-9_+=,.@/-]{1,512}$")] | None
     ) = None
-    external_id: Annotated[str, StringConstraints(pattern=r"^[\w+=,.@:/-]{2,1224}$")] | None = Field(
+    external_id: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_+=,.@:/-]{2,1224}$")] | None = Field(
         default=None, description="what the role's trust policy asks for; the id of the space when left out"
     )
     endpoint_url: Annotated[str, StringConstraints(max_length=2048)] | None = None
@@ -88,7 +88,7 @@ class S3Location(OpenModel):
 class S3Config(S3Location):
     """Where a customer's bucket is and who reads it: a role that trusts us, or a pair of access keys."""
 
-    access_key_id: Annotated[str, StringConstraints(pattern=r"^\w{3,128}$")] | None = None
+    access_key_id: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_]{3,128}$")] | None = None
     secret_access_key: Annotated[SecretStr, Field(min_length=1, max_length=1024)] | None = None
 
     @model_validator(mode="after")
