@@ -1,92 +1,32 @@
-import io
-import tarfile
-import threading
 from collections.abc import Callable
-from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
 import boto3
 import numpy as np
-import polars as pl
 import pytest
 from fastapi.testclient import TestClient
-from moto import mock_aws
 
 from functions.checkpoints.scorers import Scorers
-from functions.jobs.container import Container
-from functions.jobs.train.job import train
 from shared.aws.clock import new_id
 from shared.aws.resources import Resources
 from shared.errors import ConflictError
 from shared.models.checkpoint import Checkpoint
-from shared.models.job import JobFile, TrainingJob
+from shared.models.job import JobFile
 from shared.propensity.checkpoints import Scorer
 from shared.propensity.frames import encode_frame
 from shared.store.table import Table
 from tests.fixtures.aws import BUCKET
 from tests.fixtures.evaluations import add_checkpoint
+from tests.fixtures.trained_models import customers, packed, train_model
 
 Publish = Callable[..., Checkpoint]
-
-
-def customers(rows: int, seed: int = 3) -> pl.DataFrame:
-    """Numbers, categories, booleans and dates with gaps, and an answer that depends on them."""
-    random = np.random.default_rng(seed)
-    age = random.integers(18, 90, rows)
-    city = random.choice(["Lyon", "Paris", "Nice"], rows)
-    active = random.random(rows) < 0.5
-    chance = 1 / (1 + np.exp(-((age - 50) / 10 + 2 * (city == "Lyon") + active - 1)))
-    joined = [(date(2020, 1, 1) + timedelta(days=int(days))).isoformat() for days in random.integers(0, 1500, rows)]
-    known = random.random((3, rows)) < 0.9
-    return pl.DataFrame(
-        {
-            "age": [float(value) if keep else None for value, keep in zip(age, known[0], strict=True)],
-            "city": [str(value) if keep else None for value, keep in zip(city, known[1], strict=True)],
-            "active": active,
-            "joined": [value if keep else None for value, keep in zip(joined, known[2], strict=True)],
-            "bought": np.where(random.random(rows) < chance, "yes", "no"),
-        }
-    )
 
 
 @pytest.fixture(scope="module", params=["lightgbm", "xgboost"])
 def model_folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What a real training of a small file leaves."""
-    container = Container.of({"SAGEMAKER_BASE_DIR": str(tmp_path_factory.mktemp("ml"))})
-    container.model_folder.mkdir(parents=True)
-    content = customers(600).write_csv().encode()
-
-    def client(service: str, **options: Any) -> Any:
-        return boto3.client(service, **{"region_name": "us-east-1", **options})  # type: ignore[call-overload]
-
-    with mock_aws():
-        client("s3").create_bucket(Bucket=BUCKET)
-        etag = client("s3").put_object(Bucket=BUCKET, Key="a.csv", Body=content)["ETag"].strip('"')
-        job = TrainingJob.model_validate(
-            {
-                "training_id": "training-1",
-                "space_id": "space-1",
-                "architecture": request.param,
-                "configuration": {"n_estimators": 30, "ensemble_size": 2},
-                "datasets": [
-                    {
-                        "connector_id": "connector-1",
-                        "target": "bought",
-                        "files": [{"bucket": BUCKET, "key": "a.csv", "etag": etag, "size_bytes": len(content)}],
-                    }
-                ],
-            }
-        )
-        train(job, container, threading.Event(), client)
-    return container.model_folder
-
-
-def packed(folder: Path) -> bytes:
-    archive = io.BytesIO()
-    with tarfile.open(fileobj=archive, mode="w:gz") as tar:
-        tar.add(folder, arcname=".")
-    return archive.getvalue()
+    return train_model(tmp_path_factory.mktemp("ml"), request.param)
 
 
 @pytest.fixture

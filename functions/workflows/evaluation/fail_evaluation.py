@@ -10,14 +10,18 @@ from shared.store.evaluations import Evaluations
 _resources = Resources()
 
 
-@workflow_step
-def handler(event: dict[str, Any]) -> dict[str, Any]:
-    return fail_evaluation(_resources, event)
-
-
 def fail_evaluation(resources: Resources, event: dict[str, Any]) -> dict[str, Any]:
-    """Input ``{space_id, evaluation_id, error, cause}``, the last two being Step Functions' own words."""
+    """End the evaluation ``failed`` or ``stopped``, unless it has ended already.
+
+    Takes ``{space_id, evaluation_id, error, cause}``, the last two in Step Functions' own words; answers
+    ``{space_id, evaluation_id, status}``.
+    """
     space_id, evaluation_id = event["space_id"], event["evaluation_id"]
     failure = explain(event["error"], event["cause"])
     ended = Evaluations(resources.table, resources.clock).end(space_id, evaluation_id, failure.status, failure.error)
     return {"space_id": space_id, "evaluation_id": evaluation_id, "status": ended.result.status}
+
+
+@workflow_step
+def handler(event: dict[str, Any]) -> dict[str, Any]:
+    return fail_evaluation(_resources, event)

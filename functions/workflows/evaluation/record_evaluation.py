@@ -20,13 +20,12 @@ ARTIFACT_SIZE_LIMIT = 10 * 2**20
 _resources = Resources()
 
 
-@workflow_step
-def handler(event: dict[str, Any]) -> dict[str, Any]:
-    return record_evaluation(_resources, event)
-
-
 def record_evaluation(resources: Resources, event: dict[str, Any]) -> dict[str, Any]:
-    """Input ``{space_id, evaluation_id, model_uri}``, the last being the job's ``model.tar.gz``."""
+    """Read the result out of the job's ``model.tar.gz`` and end the evaluation ``succeeded``.
+
+    Takes ``{space_id, evaluation_id, model_uri}``, answers ``{space_id, evaluation_id, status}``. An evaluation that
+    has ended stays as it is. Raises JobFailedError when there is no whole result.
+    """
     space_id, evaluation_id = event["space_id"], event["evaluation_id"]
     evaluations = Evaluations(resources.table, resources.clock)
     if not evaluations.repository.get(space_id, evaluation_id).result.status.is_final:
@@ -53,3 +52,8 @@ def _read_result(resources: Resources, uri: str) -> EvaluationResult:
         return read_evaluation_result(io.BytesIO(found["Body"].read()))
     except CheckpointError as error:
         raise JobFailedError(f"The evaluation's result can't be read: {error}. Start it again.") from None
+
+
+@workflow_step
+def handler(event: dict[str, Any]) -> dict[str, Any]:
+    return record_evaluation(_resources, event)

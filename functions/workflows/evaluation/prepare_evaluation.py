@@ -1,0 +1,74 @@
+"""An evaluation starts: the benchmark's files are pinned as they are now, and its job's papers are laid out."""
+
+from typing import Any
+
+from shared.aws.resources import Resources
+from shared.errors import JobFailedError, NotFoundError
+from shared.job_inputs import JobInputs
+from shared.models.evaluation import Evaluation
+from shared.models.job import EvaluationJob
+from shared.models.job_status import JobStatus
+from shared.observability import workflow_step
+from shared.store.evaluations import Evaluations
+
+_resources = Resources()
+
+
+def prepare_evaluation(resources: Resources, event: dict[str, Any]) -> dict[str, Any]:
+    """Write ``job.json``, then move the evaluation to ``running`` at the benchmark's revision of that moment.
+
+    Takes ``{space_id, evaluation_id}``; answers what the state machine starts the SageMaker job with, the same when
+    it is done again. Raises JobFailedError when the benchmark or the checkpoint is gone, and when the files can't be
+    used: see ``JobInputs.datasets``.
+    """
+    space_id, evaluation_id = event["space_id"], event["evaluation_id"]
+    evaluations, inputs = Evaluations(resources.table, resources.clock), JobInputs(resources)
+    evaluation = _unfinished(evaluations.repository.get(space_id, evaluation_id))
+    checkpoint = evaluations.checkpoints.get_many(space_id, [evaluation.checkpoint_id]).get(evaluation.checkpoint_id)
+    if checkpoint is None:
+        raise JobFailedError("The checkpoint was deleted before it could be evaluated.")
+    if evaluation.result.status is JobStatus.RUNNING:
+        plan = inputs.lay_out(_written_job(resources, space_id, evaluation_id))
+    else:
+        revision, job = _new_job(evaluations, inputs, space_id, evaluation, checkpoint.target)
+        plan = inputs.lay_out(job)
+        _unfinished(evaluations.advance(space_id, evaluation_id, JobStatus.RUNNING, benchmark_revision=revision))
+    return {**plan, "model_uri": f"s3://{checkpoint.artifact.bucket}/{checkpoint.artifact.key}"}
+
+
+def _unfinished(evaluation: Evaluation) -> Evaluation:
+    if evaluation.result.status.is_final:
+        raise JobFailedError(f"The evaluation has ended {evaluation.result.status} already.")
+    return evaluation
+
+
+def _new_job(
+    evaluations: Evaluations, inputs: JobInputs, space_id: str, evaluation: Evaluation, target: str | None
+) -> tuple[int, EvaluationJob]:
+    try:
+        benchmark = evaluations.benchmarks.repository.get(space_id, evaluation.benchmark_id)
+    except NotFoundError:
+        raise JobFailedError("The benchmark was deleted before the evaluation began.") from None
+    job = EvaluationJob(
+        evaluation_id=evaluation.id,
+        space_id=space_id,
+        checkpoint_id=evaluation.checkpoint_id,
+        benchmark_id=benchmark.id,
+        gpu_count=evaluation.gpu_count,
+        datasets=inputs.datasets(space_id, benchmark.connectors, target),
+        metrics=benchmark.metrics,
+        progress=inputs.progress(),
+    )
+    return benchmark.revision, job
+
+
+def _written_job(resources: Resources, space_id: str, evaluation_id: str) -> EvaluationJob:
+    """What an earlier try wrote: the job may run by it already."""
+    key = f"spaces/{space_id}/evaluations/{evaluation_id}/input/job.json"
+    found = resources.s3.get_object(Bucket=resources.settings.bucket_name, Key=key)
+    return EvaluationJob.model_validate_json(found["Body"].read())
+
+
+@workflow_step
+def handler(event: dict[str, Any]) -> dict[str, Any]:
+    return prepare_evaluation(_resources, event)
