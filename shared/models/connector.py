@@ -50,6 +50,9 @@ def check_file_name(name: str) -> str:
 FileName = Annotated[str, StringConstraints(min_length=1, max_length=FILE_NAME_BYTES), AfterValidator(check_file_name)]
 
 
+RoleArn = Annotated[str, StringConstraints(pattern=r"^arn:aws[a-z-]*:iam::[0-9]{12}:role/[A-Za-z0-9_+=,.@/-]{1,512}$")]
+
+
 class S3Location(OpenModel):
     """A bucket of the customer's own, as it is stored and answered: without secrets.
 
@@ -61,9 +64,7 @@ class S3Location(OpenModel):
     prefix: Annotated[str, StringConstraints(max_length=FILE_NAME_BYTES)] = Field(
         default="", description="the folder that the connector sees; a slash at its end is added"
     )
-    role_arn: (
-        Annotated[str, StringConstraints(pattern=r"^arn:aws[a-z-]*:iam::\d{12}:role/[A-Za-z0-9_+=,.@/-]{1,512}$")] | None
-    ) = None
+    role_arn: RoleArn | None = None
     external_id: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_+=,.@:/-]{2,1224}$")] | None = Field(
         default=None, description="what the role's trust policy asks for; the id of the space when left out"
     )
