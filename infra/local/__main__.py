@@ -1,11 +1,11 @@
-"""The commands behind the Makefile: ``python -m infra.local up|down|url|token|demo``."""
+"""The commands behind the Makefile: ``python -m infra.local up|down|deploy|url|token|demo``."""
 
 import argparse
 import sys
 import time
 
 from infra.local import demo, launcher, tokens
-from infra.local.deploy import Outputs, deployed_outputs
+from infra.local.deploy import Outputs, deploy, deployed_outputs
 from infra.local.settings import LocalError, LocalSettings
 
 
@@ -15,6 +15,7 @@ def main(arguments: list[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("up", help="start everything and serve until Ctrl-C")
     commands.add_parser("down", help="stop what is running")
+    commands.add_parser("deploy", help="deploy what changed onto the running stack")
     commands.add_parser("url", help="print the addresses")
     commands.add_parser("token", help="print a bearer token").add_argument("email")
     demo_parser = commands.add_parser("demo", help="run the main job on real data")
@@ -27,6 +28,9 @@ def main(arguments: list[str] | None = None) -> int:
                 up(settings)
             case "down":
                 say(launcher.shut_down(settings))
+            case "deploy":
+                running_outputs(settings)
+                deploy(settings, say)
             case "url":
                 say(launcher.addresses(settings, running_outputs(settings), user=demo.USER))
             case "token":
