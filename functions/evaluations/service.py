@@ -7,10 +7,10 @@ from shared.aws.resources import Resources
 from shared.errors import PermissionDeniedError, ValidationFailedError
 from shared.models.base import Page
 from shared.models.evaluation import Evaluation, EvaluationCreate
+from shared.models.job_reference import JobKind, JobReference
 from shared.models.job_status import JobStatus
 from shared.observability import logger
 from shared.store.evaluations import Evaluations
-from shared.store.jobs import JobKind, JobReference
 from shared.store.members import Scope
 from shared.store.repository import Idempotency
 

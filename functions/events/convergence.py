@@ -10,14 +10,13 @@ from datetime import timedelta
 from shared.aws.executions import ExecutionStatus
 from shared.aws.job_launcher import JobLauncher
 from shared.aws.resources import Resources
+from shared.connector_scans import ConnectorScans
 from shared.errors import NotFoundError
 from shared.job_failures import Failure, explain
-from shared.models.connector import ScanScope
+from shared.models.job_reference import JobKind, JobReference
 from shared.models.job_status import JobStatus
 from shared.observability import count, logger
 from shared.store.evaluations import Evaluations
-from shared.store.jobs import JobKind, JobReference
-from shared.store.scans import Scans
 from shared.store.trainings import Trainings
 
 # The request that created the job may be starting it this very moment.
@@ -48,7 +47,7 @@ class Convergence:
     def __init__(self, resources: Resources) -> None:
         self._launcher = JobLauncher(resources)
         self._trainings = Trainings(resources.table, resources.clock)
-        self._scans = Scans(resources.table, resources.clock)
+        self._connector_scans = ConnectorScans(resources)
         self._evaluations = Evaluations(resources.table, resources.clock)
         self._table = resources.table
         self._clock = resources.clock
@@ -103,23 +102,18 @@ class Convergence:
         if job.parent_id is None:
             raise ValueError(f"the scan {job.id} belongs to no connector")
         try:
-            status = self._scans.repository.get(job.space_id, job.id).status
+            status = self._connector_scans.scans.get(job.space_id, job.id).status
         except NotFoundError:
             self._put_away(job)
             return
-        error = None
-        if not status.is_final:
-            finding = self._find(job, status)
-            if not isinstance(finding, Failure):
-                return
-            status, error = finding.status, finding.error
+        if status.is_final:
+            # What follows a scan's end may have been cut off.
+            self._connector_scans.succeed(job.space_id, job.parent_id, job.id, {})
+            return
+        finding = self._find(job, status)
+        if isinstance(finding, Failure):
+            self._connector_scans.fail(job.space_id, job.parent_id, job.id, finding.error)
             self._report(job, finding)
-        # Also for one that has ended: what follows a scan's end may have been cut off.
-        values = {"error": error} if error else {}
-        if self._scans.end(job.space_id, job.parent_id, job.id, status, values):
-            _, following = self._scans.request(job.space_id, job.parent_id, ScanScope.ALL)
-            if following is not None:
-                self._launcher.start(following)
 
     def _find(self, job: JobReference, status: JobStatus) -> Finding:
         """What the execution and the SageMaker job amount to, for a job that has not ended by our account."""

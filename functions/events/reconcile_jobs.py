@@ -1,10 +1,11 @@
-"""Every five minutes: each job that has not ended is compared with what AWS says of it."""
+"""Every five minutes: each job that has not ended is compared with what AWS says of it, and leftovers are removed."""
 
 from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
 
 from functions.events.convergence import Convergence
 from shared.aws.resources import Resources
+from shared.connector_scans import ConnectorCleaner
 from shared.observability import logger
 from shared.store.jobs import Jobs
 
@@ -46,4 +47,7 @@ def reconcile_jobs(resources: Resources, seconds: float) -> int:
 
 @logger.inject_lambda_context
 def handler(_event: dict[str, Any], context: Any) -> None:
-    reconcile_jobs(_resources, context.get_remaining_time_in_millis() / 1000 - MARGIN_SECONDS)
+    try:
+        reconcile_jobs(_resources, context.get_remaining_time_in_millis() / 1000 - MARGIN_SECONDS)
+    finally:
+        ConnectorCleaner(_resources).clean_all()

@@ -12,12 +12,12 @@ from shared.errors import ConflictError, ValidationFailedError
 from shared.models.base import Deleted, Page
 from shared.models.connector_training import MAX_CONNECTORS, ConnectorTraining, ConnectorTrainingUpdate
 from shared.models.evaluation import EvaluationCreate
+from shared.models.job_reference import JobKind, JobReference
 from shared.models.job_status import JobStatus
 from shared.models.training import Training, TrainingCreate, TrainingUpdate
 from shared.observability import logger
 from shared.propensity.architectures.registry import validate_configuration
 from shared.store.evaluations import Evaluations
-from shared.store.jobs import JobKind, JobReference
 from shared.store.members import Scope
 from shared.store.repository import Idempotency
 from shared.store.trainings import Change, Trainings

@@ -13,10 +13,11 @@ from pydantic import ValidationError
 from shared.aws.clock import Clock, utc_now
 from shared.aws.webhook_secrets import WebhookSecrets
 from shared.errors import ConflictError, Detail, NotFoundError, UnauthenticatedError, ValidationFailedError
+from shared.models.job_reference import JobKind, JobReference
 from shared.models.job_status import JobStatus
 from shared.models.webhook import Progress, WebhookMessage, WebhookReceipt
 from shared.store.evaluations import Evaluations
-from shared.store.jobs import JobKind, JobReference, Jobs
+from shared.store.jobs import Jobs
 from shared.store.table import Action, Key, Table, put
 from shared.store.trainings import Trainings
 from shared.webhook_signature import TOLERANCE, SignatureError, verify

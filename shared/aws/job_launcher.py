@@ -4,7 +4,7 @@ from shared.aws.executions import Execution, Executions
 from shared.aws.resources import Resources
 from shared.aws.training_jobs import TrainingJob, TrainingJobs, job_name_prefix
 from shared.errors import UnavailableError
-from shared.store.jobs import JobKind, JobReference
+from shared.models.job_reference import JobKind, JobReference
 
 
 class JobLauncher:

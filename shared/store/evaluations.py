@@ -16,9 +16,10 @@ from shared.models.base import Entity, Page
 from shared.models.checkpoint import Checkpoint
 from shared.models.evaluation import Evaluation, EvaluationCreate, EvaluationOutcome
 from shared.models.job import CurvePoint, EvaluationResult
+from shared.models.job_reference import JobKind
 from shared.models.job_status import JobStatus
 from shared.store.benchmarks import Benchmarks
-from shared.store.jobs import JobKind, Jobs
+from shared.store.jobs import Jobs
 from shared.store.repository import Idempotency, Repository
 from shared.store.scores import Scores, finite
 from shared.store.table import Action, Key, Table, TransactionFailedError, back_off, check, delete, put, update

@@ -5,46 +5,15 @@ Both entries are written in the transaction that creates the job, and it is clos
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
 
 from shared.aws.clock import Clock, utc_now
 from shared.models.base import parse_timestamp
+from shared.models.job_reference import JobKind, JobReference
 from shared.store.repository import is_identifier
 from shared.store.table import Action, Item, Key, Table, delete, put, update
 
 OPEN = "job#open"
-
-
-class JobKind(StrEnum):
-    """What a job works for: also the name of its state machine, and of the entity's kind in the table."""
-
-    TRAINING = "training"
-    EVALUATION = "evaluation"
-    SCAN = "scan"
-
-    @property
-    def runs_on_sagemaker(self) -> bool:
-        """Whether its workflow starts a SageMaker job, and not only functions."""
-        return self is not JobKind.SCAN
-
-
-@dataclass(frozen=True)
-class JobReference:
-    """A job, named by the id of its entity; ``parent_id`` is the connector of a scan."""
-
-    kind: JobKind
-    space_id: str
-    id: str
-    opened_at: datetime
-    parent_id: str | None = None
-
-    @property
-    def execution_input(self) -> dict[str, str]:
-        """What its state machine is started with."""
-        parent = {"connector_id": self.parent_id} if self.parent_id else {}
-        return {"space_id": self.space_id, **parent, f"{self.kind}_id": self.id}
 
 
 class Jobs:

@@ -22,9 +22,10 @@ from boto3.dynamodb.conditions import Attr
 from shared.aws.clock import Clock, utc_now
 from shared.errors import ApiError, PreconditionFailedError, UnavailableError, ValidationFailedError
 from shared.models.job import SeriesPoint
+from shared.models.job_reference import JobKind
 from shared.models.job_status import JobStatus
 from shared.models.training import Training
-from shared.store.jobs import JobKind, Jobs
+from shared.store.jobs import Jobs
 from shared.store.repository import ConditionNotMetError, Idempotency, Repository
 from shared.store.table import Action, Key, Table, TransactionFailedError, back_off, check, delete, put, update
 from shared.store.uses import hold, release

@@ -1,0 +1,96 @@
+"""S3 tells that files of managed connectors came or went: the catalog takes note, and a scan reads what is new.
+
+The events come through a queue, at least once and in no order. A message that fails is delivered again by itself;
+the others of its batch are done.
+"""
+
+import json
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from shared.aws.resources import Resources
+from shared.connector_scans import ConnectorScans
+from shared.errors import ApiError, NotFoundError
+from shared.models.connector import ScanScope
+from shared.observability import logger
+from shared.store.catalog import EventOutcome, ObjectVersion, comparable_sequencer
+from shared.store.purges import Purges
+
+_KEY = re.compile(r"spaces/(?P<space>[0-9a-f-]{36})/connectors/(?P<connector>[0-9a-f-]{36})/(?P<file>.+)", re.DOTALL)
+_resources = Resources()
+
+
+@dataclass(frozen=True)
+class ObjectEvent:
+    """One event about one file."""
+
+    message_id: str
+    space_id: str
+    connector_id: str
+    file: str
+    kind: str
+    detail: dict[str, Any]
+
+
+def connector_scan(event: dict[str, Any], resources: Resources) -> dict[str, list[dict[str, str]]]:
+    """Handle a batch; answers the messages to be delivered again."""
+    scans = ConnectorScans(resources)
+    failed: set[str] = set()
+    to_scan: dict[tuple[str, str], list[str]] = {}
+    for record in event["Records"]:
+        message_id = record["messageId"]
+        try:
+            found = read_event(message_id, record["body"])
+            if found is not None and record_event(resources, scans, found) is EventOutcome.TO_SCAN:
+                to_scan.setdefault((found.space_id, found.connector_id), []).append(message_id)
+        except (ClientError, BotoCoreError, ApiError, ValueError, KeyError, TypeError):
+            logger.exception("an event could not be handled", extra={"message_id": message_id})
+            failed.add(message_id)
+    for (space_id, connector_id), message_ids in to_scan.items():
+        try:
+            scans.request(space_id, connector_id, ScanScope.CHANGED)
+        except NotFoundError:
+            logger.info("the connector was deleted meanwhile", extra={"connector_id": connector_id})
+        except (ClientError, BotoCoreError, ApiError):
+            logger.exception("a scan could not be asked for", extra={"connector_id": connector_id})
+            failed.update(message_ids)
+    return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in sorted(failed)]}
+
+
+def read_event(message_id: str, body: str) -> ObjectEvent | None:
+    """The event of a message, if it is about a file of a connector. Raises ValueError, KeyError and TypeError."""
+    event = json.loads(body)
+    detail = event["detail"]
+    key = _KEY.fullmatch(detail["object"]["key"])
+    if key is None or (key["file"].endswith("/") and not detail["object"].get("size")):
+        return None
+    return ObjectEvent(message_id, key["space"], key["connector"], key["file"], event["detail-type"], detail)
+
+
+def record_event(resources: Resources, scans: ConnectorScans, event: ObjectEvent) -> EventOutcome:
+    """Let the catalog take note of an event."""
+    content, catalog = event.detail["object"], scans.catalog
+    sequencer = comparable_sequencer(content["sequencer"])
+    where = event.space_id, event.connector_id
+    version_id = content.get("version-id")
+    if event.kind == "Object Created":
+        version = ObjectVersion(event.file, content["etag"].strip('"'), int(content["size"]), sequencer, version_id)
+        outcome = catalog.record_created(*where, version)
+    elif event.detail.get("deletion-type") == "Permanently Deleted" and version_id not in (None, "null"):
+        # One version of several: which one is current now, only a look at the bucket tells.
+        outcome = catalog.record_unclear(*where, event.file, sequencer)
+    else:
+        outcome = catalog.record_deleted(*where, event.file, sequencer)
+    if outcome is EventOutcome.NO_CONNECTOR and event.kind == "Object Created":
+        # An upload that was under way when its connector was deleted.
+        purges = Purges(resources.table, resources.clock)
+        purges.write(purges.note(*where))
+    return outcome
+
+
+@logger.inject_lambda_context
+def handler(event: dict[str, Any], _context: Any) -> dict[str, list[dict[str, str]]]:
+    return connector_scan(event, _resources)

@@ -1,0 +1,35 @@
+"""Which job: what it works for, and where its entity is."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+
+class JobKind(StrEnum):
+    """What a job works for: also the kind of its entity in the table."""
+
+    TRAINING = "training"
+    EVALUATION = "evaluation"
+    SCAN = "scan"
+
+    @property
+    def runs_on_sagemaker(self) -> bool:
+        """Whether its workflow starts a SageMaker job, and not only functions."""
+        return self is not JobKind.SCAN
+
+
+@dataclass(frozen=True)
+class JobReference:
+    """A job, named by the id of its entity; ``parent_id`` is the connector of a scan."""
+
+    kind: JobKind
+    space_id: str
+    id: str
+    opened_at: datetime
+    parent_id: str | None = None
+
+    @property
+    def execution_input(self) -> dict[str, str]:
+        """What its state machine is started with."""
+        parent = {"connector_id": self.parent_id} if self.parent_id else {}
+        return {"space_id": self.space_id, **parent, f"{self.kind}_id": self.id}
