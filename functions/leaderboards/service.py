@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from shared.errors import Detail, InvalidCursorError, ValidationFailedError
 from shared.models.base import Page, format_timestamp
@@ -30,8 +31,7 @@ class Board:
     entries: Mapping[str, Entry]
 
 
-@dataclass(frozen=True)
-class Candidate:
+class Candidate(NamedTuple):
     """A checkpoint and the value it is ordered by."""
 
     entry: Entry

@@ -103,4 +103,8 @@ def _from_plain(value: Any) -> Any:
 
 def decode_item(item: dict[str, AttributeValue]) -> dict[str, Any]:
     """An item as plain Python values; whole numbers come back as ``int``."""
-    return {name: _from_plain(_deserializer.deserialize(cast("Any", value))) for name, value in item.items()}
+    return {
+        # Most of what is read is text, and the deserializer takes its time.
+        name: value["S"] if "S" in value else _from_plain(_deserializer.deserialize(cast("Any", value)))
+        for name, value in item.items()
+    }

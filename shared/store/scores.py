@@ -11,6 +11,7 @@ import math
 import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from boto3.dynamodb.conditions import Attr
 from boto3.dynamodb.conditions import Key as KeyCondition
@@ -52,8 +53,7 @@ def finite(metrics: Metrics) -> dict[MetricName, float | None]:
     return {metric: value if value is not None and math.isfinite(value) else None for metric, value in metrics.items()}
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """A checkpoint's value of one metric on one benchmark; the rest is empty unless it was asked for."""
 
     checkpoint_id: str
