@@ -9,10 +9,14 @@ from fastapi.testclient import TestClient
 from shared.aws.clock import new_id
 from shared.models.checkpoint import Checkpoint
 from shared.models.job import MetricName
+from shared.models.job_status import JobStatus
+from shared.models.training import Training
 from shared.store.benchmarks import Benchmarks
 from shared.store.scores import Scores
 from shared.store.table import Table
+from shared.store.trainings import Trainings
 from tests.fixtures.evaluations import add_checkpoint, add_connector, add_member
+from tests.fixtures.trainings import training_request
 from tests.functional.conftest import ClientMaker
 
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -327,8 +331,8 @@ def test_a_page_goes_on_after_a_row_that_left_the_leaderboard(
     assert not second["has_more"]
 
 
-@pytest.mark.row("BM-3", "TR-5")
-def test_past_results_outlive_their_benchmark_and_their_training(
+@pytest.mark.row("BM-3")
+def test_past_results_outlive_their_benchmark(
     client: TestClient, checkpoints: Sequence[Checkpoint], make_benchmark: MakeBenchmark, record: Record
 ) -> None:
     benchmark = make_benchmark()
@@ -337,6 +341,25 @@ def test_past_results_outlive_their_benchmark_and_their_training(
     assert client.delete(f"/benchmarks/{benchmark}").status_code == 200
     assert board(client) == before
     assert board(client, {"benchmarks": benchmark}) == before
+
+
+@pytest.mark.row("TR-5", "LB-1")
+def test_deleting_a_training_keeps_the_rows_of_its_checkpoints(
+    client: TestClient, table: Table, space_id: str, make_benchmark: MakeBenchmark, record: Record
+) -> None:
+    request = training_request(client, table)
+    training = Training(id=new_id(), created_at=START, updated_at=START, created_by="alice", **request)
+    trainings = Trainings(table)
+    trainings.create(space_id, training, None)
+    checkpoint = add_checkpoint(table, space_id, training_id=training.id)
+    trainings.end(space_id, training.id, JobStatus.SUCCEEDED, {"checkpoint_ids": [checkpoint.id]})
+    record(checkpoint, make_benchmark(), roc_auc=0.9)
+    before = board(client, {"trainings": training.id})
+    assert ids(before) == [checkpoint.id]
+
+    assert client.delete(f"/trainings/{training.id}").status_code == 200
+
+    assert board(client, {"trainings": training.id}) == before
 
 
 @pytest.mark.row("C-4")
