@@ -112,13 +112,13 @@ def date_order_of(texts: pl.Series) -> DateOrder | None:
     def share(order: DateOrder) -> float:
         return float(np.isfinite(times_of(texts, order)).mean())
 
-    if not texts.head(1000).str.contains(r"^[0-9]{1,4}[-/.][0-9]{1,2}[-/.]").any():
+    if _share(_sample(texts), r"^[0-9]{1,4}[-/.][0-9]{1,2}[-/.]") < TYPE_SHARE / 2:
         return None
     if share(DateOrder.ISO) >= TYPE_SHARE:
         return DateOrder.ISO
     # Where both orders read everything, a point is European and a slash American usage.
     usual_first = [DateOrder.DAY_FIRST, DateOrder.MONTH_FIRST]
-    if texts.head(1000).str.contains("/", literal=True).any():
+    if _sample(texts).str.contains("/", literal=True).any():
         usual_first.reverse()
     best = max(usual_first, key=share)
     return best if share(best) >= TYPE_SHARE else None
@@ -149,7 +149,7 @@ def _infer_text(texts: pl.Series) -> Feature | str:
     name, values = texts.name, texts.drop_nulls()
     if reason := _nothing_to_learn(texts):
         return reason
-    if values.str.contains(NUMBER_PATTERN).mean() >= TYPE_SHARE:  # type: ignore[operator]
+    if _share(_sample(values), NUMBER_PATTERN) >= TYPE_SHARE / 2 and _share(values, NUMBER_PATTERN) >= TYPE_SHARE:
         numbers = pl.Series(_numbers(texts)).fill_nan(None)
         return _nothing_to_learn(numbers) or Feature(name=name, kind="numeric")
     if order := date_order_of(values):
@@ -167,23 +167,31 @@ def _infer_text(texts: pl.Series) -> Feature | str:
     )
 
 
+def _sample(values: pl.Series, count: int = 1000) -> pl.Series:
+    """Some values from all over the column."""
+    return values.gather_every(max(len(values) // count, 1))
+
+
+def _share(values: pl.Series, pattern: str) -> float:
+    """How many of the texts, of 1, match."""
+    return float(np.mean(values.str.contains(pattern).to_numpy()))
+
+
 def _nothing_to_learn(values: pl.Series) -> str | None:
     if values.null_count() == len(values):
         return "every value is missing"
-    if values.null_count() == 0 and values.n_unique() == 1:
+    if values.null_count() == 0 and values.min() == values.max():
         return "every value is the same"
     return None
 
 
 def _identifies_rows(values: pl.Series) -> str | None:
     """The reason to drop a whole number that only counts the rows, or names them."""
+    if not (_IDENTIFIER_NAME.search(values.name) or values.name.endswith(("Id", "ID"))):
+        return None
     if not values.dtype.is_integer() or values.null_count() or len(values) < MIN_ROWS_TO_CALL_IDENTIFIER:
         return None
-    if values.n_unique() < len(values):
-        return None
-    if _IDENTIFIER_NAME.search(values.name) or values.name.endswith(("Id", "ID")):
-        return "an identifier: every row has a number of its own"
-    return None
+    return "an identifier: every row has a number of its own" if values.n_unique() == len(values) else None
 
 
 def _has_times(seconds: Seconds) -> bool:
