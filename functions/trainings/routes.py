@@ -39,7 +39,10 @@ def create_training(
 
 @router.delete("/{id}", dependencies=[permission("trainings:delete")], responses=errors(403, 412))
 def delete_training(id: str, scope: CurrentScope, service: Service, expected_version: ExpectedVersion) -> Deleted:
-    """Delete a training, stopping it if it runs; its checkpoints stay."""
+    """Delete a training, stopping its job if it runs; its checkpoints stay.
+
+    GET with `include_deleted` shows for 30 days how it ended.
+    """
     return service.delete(scope, id, expected_version)
 
 

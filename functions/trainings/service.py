@@ -58,9 +58,7 @@ class TrainingService:
 
         With ``include_deleted`` also one deleted within the last month.
         """
-        training = self._find(scope, training_id, include_deleted=include_deleted)
-        series = self._trainings.series(scope.space_id, training_id)
-        return self._complete(scope, training.model_copy(update={"metrics": [*series, *training.metrics]}))
+        return self._complete(scope, self._find(scope, training_id, include_deleted=include_deleted))
 
     def update(self, scope: Scope, training_id: str, request: TrainingUpdate, expected_version: int | None) -> Training:
         """Change the name and benchmarks at any time, and the definition until the training starts.
@@ -146,7 +144,9 @@ class TrainingService:
         return Change(values, also)
 
     def _complete(self, scope: Scope, training: Training) -> Training:
-        return self._with_checkpoints(scope, [training])[0]
+        series = self._trainings.series(scope.space_id, training.id)
+        complete = training.model_copy(update={"metrics": [*series, *training.metrics]})
+        return self._with_checkpoints(scope, [complete])[0]
 
     def _with_checkpoints(self, scope: Scope, trainings: Sequence[Training]) -> list[Training]:
         wanted = [checkpoint_id for training in trainings for checkpoint_id in training.checkpoint_ids]

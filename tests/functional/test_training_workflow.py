@@ -270,6 +270,7 @@ def test_a_finished_job_becomes_a_checkpoint_and_the_training_succeeds_once(worl
     assert "artifact" not in stored
     page = world.client.get("/checkpoints").json()
     assert (page["count"], page["data"]) == (1, [stored])
+    assert world.client.put(world.address, json={}).json() == shown
     listed = world.client.get("/trainings").json()["data"][0]
     assert (listed["checkpoints"], [point["name"] for point in listed["metrics"]]) == ([stored], ["roc_auc"])
 
