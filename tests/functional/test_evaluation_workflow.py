@@ -136,6 +136,7 @@ def test_a_result_is_recorded_once_however_often_the_step_runs(
         (artifact(other="{}"), "can't be read"),
         (artifact(**{"result.json": json.dumps({"measurement": 1})}), "can't be read"),
     ],
+    ids=["missing", "no archive", "no result", "damaged"],
 )
 def test_a_result_that_is_missing_or_damaged_fails_the_evaluation_in_words(
     client: TestClient,
