@@ -61,13 +61,14 @@ class FunctionSpec:
     handler: str
     grants: Grants = field(default_factory=Grants)
     memory_mb: int = 512
+    # Of /tmp; SnapStart allows no more than 512.
+    disk_mb: int = 512
     timeout_seconds: int = 29
     layers: tuple[Layer, ...] = ()
 
 
-# Telling who calls: user, membership and space of every authenticated request; the user is made at the first call.
-IDENTITY_READS = ("membership", "space")
-IDENTITY_WRITES = ("user",)
+# Telling who calls: the membership and the space of every authenticated request, fetched together.
+IDENTITY = ("membership", "space")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,11 +91,7 @@ def group(
     """A group whose code is ``functions/<name>/handler.py`` and whose routes are ``/<name>`` and all below it."""
     grants = grants or Grants()
     if not public:
-        grants = replace(
-            grants,
-            reads=(*grants.reads, *IDENTITY_READS),
-            writes=tuple(dict.fromkeys((*grants.writes, *IDENTITY_WRITES))),
-        )
+        grants = replace(grants, reads=(*grants.reads, *IDENTITY))
     return GroupSpec(
         name=name,
         handler=f"functions.{name.replace('-', '_')}.handler.handler",
@@ -108,22 +105,21 @@ def group(
 
 GROUPS = (
     group("spaces", Grants(writes=("space", "membership"))),
-    group("users", Grants(writes=("user", "membership")), paths=("me", "users", "users/{proxy+}")),
+    group("users", Grants(writes=("user",)), paths=("me", "users", "users/{proxy+}")),
     group(
         "connectors",
         Grants(
-            reads=("catalog", "training", "benchmark"),
             writes=("connector", "catalog", "scan", "job"),
-            gets=(CONNECTOR_FILES,),
+            gets=(CONNECTOR_FILES, SCAN_FILES),
             puts=(CONNECTOR_FILES,),
-            deletes=(CONNECTOR_FILES,),
-            lists=(CONNECTOR_FILES,),
+            deletes=(CONNECTOR_FILES, SCAN_FILES),
+            lists=(CONNECTOR_FILES, SCAN_FILES),
             starts=(Workflow.CONNECTOR_SCAN,),
             writes_parameters=True,
             assumes_customer_roles=True,
         ),
     ),
-    group("data-models", Grants(reads=("training",), writes=("data_model",))),
+    group("data-models", Grants(writes=("data_model",))),
     group(
         "trainings",
         Grants(
@@ -136,24 +132,23 @@ GROUPS = (
     ),
     group(
         "checkpoints",
-        Grants(reads=("checkpoint", "training"), gets=(TRAINING_FILES,)),
+        Grants(reads=("checkpoint",), gets=(TRAINING_FILES,), lists=(TRAINING_FILES,)),
         memory_mb=3008,
         layers=(Layer.SCORE,),
     ),
-    group("benchmarks", Grants(reads=("connector", "score", "evaluation"), writes=("benchmark",))),
+    group("benchmarks", Grants(reads=("connector",), writes=("benchmark",))),
     group(
         "evaluations",
         Grants(
-            reads=("benchmark", "checkpoint", "connector", "training"),
+            reads=("benchmark", "checkpoint"),
             writes=("evaluation", "job"),
             starts=(Workflow.EVALUATION,),
-            watches_jobs=True,
         ),
     ),
-    group("leaderboards", Grants(reads=("score", "checkpoint", "training", "benchmark", "evaluation"))),
+    group("leaderboards", Grants(reads=("score", "benchmark"))),
     group(
         "webhooks",
-        Grants(reads=("connector",), writes=("webhook", "job", "training", "evaluation"), webhook_secret=True),
+        Grants(reads=("connector", "job"), writes=("webhook", "training", "evaluation"), webhook_secret=True),
         public=True,
     ),
     group("documentation", paths=("health", "openapi.json", "docs", "docs/{proxy+}"), public=True),
@@ -166,6 +161,7 @@ def step(
     grants: Grants,
     *,
     memory_mb: int = 512,
+    disk_mb: int = 512,
     timeout_seconds: int = 120,
     layers: tuple[Layer, ...] = (),
 ) -> FunctionSpec:
@@ -175,6 +171,7 @@ def step(
         handler=f"functions.workflows.{workflow.replace('-', '_')}.{verb}.handler",
         grants=grants,
         memory_mb=memory_mb,
+        disk_mb=disk_mb,
         timeout_seconds=timeout_seconds,
         layers=layers,
     )
@@ -212,7 +209,7 @@ STEPS = {
         step(
             Workflow.TRAINING,
             "create_evaluation",
-            Grants(reads=("benchmark", "checkpoint", "connector", "training"), writes=("evaluation", "job")),
+            Grants(reads=("benchmark", "checkpoint", "training"), writes=("evaluation", "job")),
         ),
         step(
             Workflow.TRAINING,
@@ -225,8 +222,8 @@ STEPS = {
             Workflow.EVALUATION,
             "prepare_evaluation",
             Grants(
-                reads=("benchmark", "checkpoint", "connector", "catalog", "training"),
-                writes=("evaluation", "job"),
+                reads=("benchmark", "checkpoint", "connector", "catalog"),
+                writes=("evaluation",),
                 gets=(CONNECTOR_FILES, EVALUATION_FILES, TRAINING_FILES, SCAN_FILES),
                 puts=(EVALUATION_FILES,),
                 lists=(CONNECTOR_FILES,),
@@ -239,23 +236,21 @@ STEPS = {
             Workflow.EVALUATION,
             "record_evaluation",
             Grants(
-                reads=("benchmark", "training"),
-                writes=("evaluation", "checkpoint", "score", "job"),
+                reads=("benchmark", "checkpoint"),
+                writes=("evaluation", "score", "job"),
                 gets=(EVALUATION_FILES,),
                 lists=(EVALUATION_FILES,),
-                watches_jobs=True,
             ),
             memory_mb=1024,
         ),
-        step(Workflow.EVALUATION, "fail_evaluation", Grants(writes=("evaluation", "job"), watches_jobs=True)),
+        step(Workflow.EVALUATION, "fail_evaluation", Grants(writes=("evaluation", "job"))),
     ),
     Workflow.CONNECTOR_SCAN: (
         step(
             Workflow.CONNECTOR_SCAN,
             "list_scan_files",
             Grants(
-                reads=("catalog",),
-                writes=("connector", "scan", "job"),
+                writes=("connector", "catalog", "scan"),
                 gets=(CONNECTOR_FILES,),
                 puts=(SCAN_FILES,),
                 lists=(CONNECTOR_FILES,),
@@ -268,13 +263,19 @@ STEPS = {
             Workflow.CONNECTOR_SCAN,
             "scan_file",
             Grants(
-                reads=("scan",),
-                writes=("connector", "catalog"),
+                reads=("scan", "connector"),
+                writes=("catalog",),
                 gets=(CONNECTOR_FILES,),
+                # Column lists too long for the table.
+                puts=(SCAN_FILES,),
+                # Without it S3 answers 403 for a file that is gone.
+                lists=(CONNECTOR_FILES,),
                 reads_parameters=True,
                 assumes_customer_roles=True,
             ),
             memory_mb=3008,
+            # A file and its decoded copy: files of about 3 GB.
+            disk_mb=10_240,
             timeout_seconds=900,
             layers=(Layer.SCAN,),
         ),
@@ -311,7 +312,7 @@ def event(name: str, grants: Grants, *, memory_mb: int = 512, timeout_seconds: i
 # nobody wants any more.
 _CONVERGENCE = Grants(
     reads=("benchmark", "checkpoint"),
-    writes=(*_TRAINING_END, "evaluation", "scan"),
+    writes=(*_TRAINING_END, "evaluation", "scan", "catalog"),
     starts=tuple(Workflow),
     stops_jobs=True,
 )
@@ -320,13 +321,21 @@ CONNECTOR_SCAN = event(
     "connector_scan",
     Grants(
         writes=("connector", "catalog", "scan", "job"),
-        gets=(CONNECTOR_FILES,),
-        lists=(CONNECTOR_FILES,),
         starts=(Workflow.CONNECTOR_SCAN,),
     ),
 )
 JOB_STATE_CHANGED = event("job_state_changed", _CONVERGENCE)
-RECONCILE_JOBS = event("reconcile_jobs", _CONVERGENCE, timeout_seconds=240)
+# It also removes what deleted connectors leave behind.
+RECONCILE_JOBS = event(
+    "reconcile_jobs",
+    replace(
+        _CONVERGENCE,
+        deletes=(CONNECTOR_FILES, SCAN_FILES),
+        lists=(CONNECTOR_FILES, SCAN_FILES),
+        writes_parameters=True,
+    ),
+    timeout_seconds=240,
+)
 # Deployed only where tokens come from a foreign issuer; Cognito's are checked by API Gateway itself.
 AUTHORIZE = event("authorize", Grants(), timeout_seconds=10)
 

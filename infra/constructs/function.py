@@ -96,6 +96,7 @@ class ServiceFunction(Construct):
             runtime=RUNTIME,
             architecture=lambda_.Architecture.ARM_64,
             memory_size=spec.memory_mb,
+            ephemeral_storage_size=cdk.Size.mebibytes(spec.disk_mb),
             timeout=cdk.Duration.seconds(spec.timeout_seconds),
             layers=[layer for layer in (code.base, *(code.extra.get(name) for name in spec.layers)) if layer],
             role=self.role.without_policy_updates(),
@@ -184,8 +185,9 @@ class ServiceFunction(Construct):
             if resources := [data.bucket.arn_for_objects(pattern) for pattern in patterns]:
                 statements.append(iam.PolicyStatement(actions=list(actions), resources=resources))
 
-        on_table(_TABLE_READS, set(grants.reads) - set(grants.writes))
-        on_table((*_TABLE_READS, *_TABLE_WRITES), grants.writes)
+        # One statement for all reads: each must cover a batch of several kinds by itself.
+        on_table(_TABLE_READS, (*grants.reads, *grants.writes))
+        on_table(_TABLE_WRITES, grants.writes)
         on_objects(["s3:GetObject", "s3:GetObjectVersion"], grants.gets)
         on_objects(["s3:PutObject"], grants.puts)
         on_objects(["s3:DeleteObject"], grants.deletes)
@@ -194,7 +196,9 @@ class ServiceFunction(Construct):
                 iam.PolicyStatement(
                     actions=["s3:ListBucket"],
                     resources=[data.bucket.bucket_arn],
-                    conditions={"StringLike": {"s3:prefix": list(grants.lists)}},
+                    # A missing object is told apart from a forbidden one only to those who may list, and that
+                    # check knows no prefix.
+                    conditions={"StringLikeIfExists": {"s3:prefix": list(grants.lists)}},
                 )
             )
         if grants.webhook_secret:
