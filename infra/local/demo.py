@@ -114,14 +114,28 @@ class Demo:
         wanted = {name for data_set in DATA_SETS for name in (data_set.training_file, data_set.benchmark_file)}
 
         def scanned(page: Any) -> dict[str, Json]:
-            return {row["file"]: row for row in page["data"] if row["file"] in wanted}
+            return {row["file"]: row for row in page["data"] if row["status"] != "pending" and row["file"] in wanted}
 
         path = f"/connectors/{connector_id}/catalog?pageSize=100"
+
         page = self._api.wait(path, lambda page: wanted <= scanned(page).keys(), seconds=SCAN_SECONDS, every=1.0)
+        rows = scanned(page)
+        if broken := {name: row["scanned_at"] for name, row in rows.items() if row["status"] == "error"}:
+            # An earlier run may have been ended in the middle of its scan.
+            self._api.post(f"/connectors/{connector_id}/scan", {"files": list(broken)})
+            page = self._api.wait(
+                path,
+                lambda page: all(
+                    scanned(page).get(name, {}).get("scanned_at", at) != at for name, at in broken.items()
+                ),
+                seconds=SCAN_SECONDS,
+                every=1.0,
+            )
+            rows = scanned(page)
         table = Table(title="What the scan found", title_justify="left")
         for heading in ("File", "Format", "Rows", "Columns"):
             table.add_column(heading, justify="right" if heading in ("Rows", "Columns") else "left")
-        for name, row in sorted(scanned(page).items()):
+        for name, row in sorted(rows.items()):
             if row.get("error"):
                 raise LocalError(f"The scan of {name} failed: {row['error']}")
             table.add_row(name, row["format"], f"{row['rows']:,}", str(len(row["columns"])))

@@ -81,6 +81,11 @@ def deploy(settings: LocalSettings, report: Report) -> Outputs:
     return outputs
 
 
+def is_deployed(settings: LocalSettings) -> bool:
+    """Whether the emulator holds an earlier deployment."""
+    return bool(_stack_outputs(settings.client("cloudformation")))
+
+
 def _bootstrap(settings: LocalSettings, cdk: list[str], environment: dict[str, str], report: Report) -> None:
     """What the CDK wants of an account before it deploys anything; once."""
     if _stack_exists(settings.client("cloudformation"), BOOTSTRAP_STACK):

@@ -16,11 +16,13 @@ from typing import Any
 import httpx
 
 from infra.local import dev_server
-from infra.local.deploy import Outputs, deploy
+from infra.local.deploy import Outputs, deploy, is_deployed
 from infra.local.processes import RunningService, Service, is_alive, require_free_port, stop_group
 from infra.local.settings import LocalError, LocalSettings
 
 Report = Callable[[str], None]
+
+RECONCILER = "inference-local-reconcile-jobs"
 
 
 class StopRequest(Exception):  # noqa: N818 - not an error
@@ -58,7 +60,10 @@ class LocalStack:
             self._report(f"Starting the local AWS on {settings.aws_url}")
             self._start(emulator(settings))
             self._start(sagemaker_endpoint(settings))
+            deployed_before = is_deployed(settings)
             outputs = deploy(settings, self._report)
+            if deployed_before:
+                _reconcile(settings)
             if api:
                 self._start(dev_server.service(settings, outputs))
         except BaseException:
@@ -90,6 +95,11 @@ class LocalStack:
         self._running.append(running)
         _write_run_file(self._settings, [each.process.pid for each in self._running])
         running.wait_until_healthy()
+
+
+def _reconcile(settings: LocalSettings) -> None:
+    """Workflows that the last end cut off can't say so: the reconciler looks now, not at its next round."""
+    settings.client("lambda").invoke(FunctionName=RECONCILER, InvocationType="Event")
 
 
 @contextlib.contextmanager

@@ -86,7 +86,7 @@ def test_an_upload_appears_in_the_catalog_by_itself(lab: Lab) -> None:
     assert (row["format"], row["rows"]) == ("csv", 700)
     columns = {column["name"]: column for column in row["columns"]}
     assert columns["creditability"]["distinct"] == 2
-    assert columns["duration_in_month"]["type"] == "integer"
+    assert columns["duration_in_month"]["type"] == "int"
 
 
 def test_a_training_succeeds_with_a_checkpoint_that_is_in_s3(stack: Stack, lab: Lab, trained: dict[str, Any]) -> None:
