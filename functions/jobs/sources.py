@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ import numpy as np
 import polars as pl
 from botocore.exceptions import BotoCoreError, ClientError
 
+from shared.aws.address_guard import AddressGuard
 from shared.errors import JobFailedError
 from shared.models.job import JobAccess, JobDataset, JobFile
 from shared.propensity.holdouts import Draws, Mask
@@ -75,7 +77,12 @@ def read_datasets(datasets: Sequence[JobDataset], seed: int, target: str, client
 
 
 def s3_client(access: JobAccess, client: ClientFactory) -> "S3Client":
-    """An S3 client with the connector's own rights, or the job's where it has none."""
+    """An S3 client with the connector's own rights, or the job's where it has none.
+
+    Raises:
+        JobFailedError: the role or the stored keys can't be used.
+        ForbiddenAddressError: the connector's endpoint may not be called.
+    """
     options: dict[str, Any] = {"region_name": access.region, "endpoint_url": access.endpoint_url}
     try:
         if access.role_arn:
@@ -98,7 +105,13 @@ def s3_client(access: JobAccess, client: ClientFactory) -> "S3Client":
         raise JobFailedError(f"The connector's access can't be used: {reason_of(error)}.") from error
     except (ValueError, KeyError) as error:
         raise JobFailedError("The connector's stored credentials are damaged. Enter them again.") from error
+    # The customer chose that address: it must not lead into our own network, and be no other once connected to.
+    guard = AddressGuard(allow_loopback=os.environ.get("ALLOW_LOOPBACK") == "true")
+    if access.endpoint_url:
+        guard.check_url(access.endpoint_url, "endpoint_url")
     s3: S3Client = client("s3", **{name: value for name, value in options.items() if value})
+    if access.endpoint_url:
+        guard.guard_client(s3)
     return s3
 
 

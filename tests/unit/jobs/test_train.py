@@ -13,6 +13,7 @@ import pytest
 
 from functions.jobs.container import Container
 from functions.jobs.train.job import train
+from shared.aws.address_guard import ForbiddenAddressError
 from shared.errors import JobFailedError, ValidationFailedError
 from shared.models.job import JobDataset, JobSplit, MetricName, TrainingJob
 from shared.propensity.artifacts import read_checkpoint_metadata
@@ -189,6 +190,16 @@ def test_a_file_that_changed_or_is_gone_fails_with_its_name(box: Box, cloud: Clo
     cloud.objects.clear()
     with pytest.raises(JobFailedError, match=r"'a\.csv' can't be read: NoSuchKey"):
         run(training([file]), box)
+
+
+@pytest.mark.parametrize("endpoint", ["https://169.254.169.254", "http://localhost:9000", "https://10.0.0.1"])
+def test_a_connectors_endpoint_in_our_own_network_is_never_called(box: Box, cloud: Cloud, endpoint: str) -> None:
+    file = cloud.put_frame("a.csv", customers())
+    access = {"endpoint_url": endpoint}
+    job = training([], datasets=[{"connector_id": "c", "files": [file], "target": "bought", "access": access}])
+
+    with pytest.raises(ForbiddenAddressError, match="endpoint_url"):
+        run(job, box)
 
 
 @pytest.mark.parametrize("content", [b"", b"bought\n", b"\x00\x01\x02PK" * 50])
