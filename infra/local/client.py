@@ -55,7 +55,7 @@ class ApiClient:
 
     def get(self, path: str, **query: Any) -> Any:
         """GET with a query."""
-        return self.call("GET", path, params=query)
+        return self.call("GET", path, params=query or None)
 
     def post(self, path: str, json: Any = None) -> Any:
         """POST of a JSON body."""
