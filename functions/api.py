@@ -8,6 +8,8 @@ from fastapi import FastAPI
 from functions.benchmarks.routes import router as benchmarks
 from functions.checkpoints.routes import beyond as checkpoints_beyond
 from functions.checkpoints.routes import router as checkpoints
+from functions.connectors.routes import beyond as connectors_beyond
+from functions.connectors.routes import router as connectors
 from functions.data_models.routes import router as data_models
 from functions.documentation.routes import router as documentation
 from functions.evaluations.routes import beyond as evaluations_beyond
@@ -21,8 +23,19 @@ from shared.aws.resources import Resources
 from shared.http.app import create_app
 
 # In the order of the published page, then what goes beyond it.
-PUBLISHED = (benchmarks, checkpoints, data_models, evaluations, leaderboards, users, spaces, trainings, webhooks)
-BEYOND = (checkpoints_beyond, evaluations_beyond)
+PUBLISHED = (
+    benchmarks,
+    checkpoints,
+    connectors,
+    data_models,
+    evaluations,
+    leaderboards,
+    users,
+    spaces,
+    trainings,
+    webhooks,
+)
+BEYOND = (checkpoints_beyond, connectors_beyond, evaluations_beyond)
 ROUTERS = (*PUBLISHED, *BEYOND, documentation)
 
 

@@ -88,8 +88,18 @@ class ConnectorStorage:
     def head(self, file: str) -> FileVersion:
         """The file as it is now. Raises MissingFileError."""
         with self._translated(file):
-            found = self._client.head_object(Bucket=self.bucket, Key=self.key(file))
+            try:
+                found = self._client.head_object(Bucket=self.bucket, Key=self.key(file))
+            except ClientError as error:
+                # S3 answers 403 for a missing key unless the whole bucket may be listed.
+                if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") == 403 and not self._lists(file):
+                    raise MissingFileError(file) from error
+                raise
         return FileVersion(file, found["ETag"].strip('"'), found["ContentLength"], found.get("VersionId"))
+
+    def _lists(self, file: str) -> bool:
+        listing = self._client.list_objects_v2(Bucket=self.bucket, Prefix=self.key(file), MaxKeys=1)
+        return any(found["Key"] == self.key(file) for found in listing.get("Contents", []))
 
     def download(self, version: FileVersion, target: Path) -> None:
         """Stream exactly this content. Raises FileChangedError when the file has other content, MissingFileError."""

@@ -55,6 +55,16 @@ class ObjectVersion:
     version_id: str | None = None
 
 
+@dataclass(frozen=True)
+class FileState:
+    """How a file stands: ``status`` is a CatalogStatus or ``deleted``, ``scan_id`` the scan that said so."""
+
+    status: str
+    etag: str | None = None
+    sequencer: str | None = None
+    scan_id: str | None = None
+
+
 def comparable_sequencer(sequencer: str) -> str:
     """S3's hexadecimal sequencers compare as text once the shorter is filled up with zeros on the right."""
     return sequencer.upper().ljust(SEQUENCER_DIGITS, "0")
@@ -90,12 +100,13 @@ class Catalog:
             items = [item for item in self._table.get_many(keys).values() if item["status"] != DELETED]
         return {item["SK"]: self._load(item) for item in items}
 
-    def states(self, space_id: str, connector_id: str) -> dict[str, CatalogEntry]:
-        """All entries without their columns."""
-        names = ("SK", "status", "etag", "size_bytes", "sequencer", "scan_id", "version_id")
+    def states(self, space_id: str, connector_id: str) -> dict[str, FileState]:
+        """What is known of every file, deleted ones too, without the columns."""
+        names = ("SK", "status", "etag", "sequencer", "scan_id")
+        items = self._table.query(_key(space_id, connector_id, "").pk, newest_first=False, attributes=names)
         return {
-            item["SK"]: CatalogEntry.model_validate({**item, "file": item["SK"]})
-            for item in self._items(space_id, connector_id, names)
+            item["SK"]: FileState(item["status"], item.get("etag"), item.get("sequencer"), item.get("scan_id"))
+            for item in items
         }
 
     def sequencer(self, space_id: str, connector_id: str, file: str) -> str | None:
@@ -154,9 +165,16 @@ class Catalog:
         values |= {"sequencer": seen_sequencer, **self._stored_columns(space_id, connector_id, entry)}
         return self._settle(space_id, connector_id, entry.file, values, seen_sequencer)
 
-    def record_missing(self, space_id: str, connector_id: str, file: str, seen_sequencer: str | None) -> bool:
+    def record_missing(
+        self, space_id: str, connector_id: str, file: str, seen_sequencer: str | None, scan_id: str
+    ) -> bool:
         """Take out a file that a scan no longer found, unless an event came between."""
-        values = {"status": DELETED, "sequencer": seen_sequencer, "expires_at": self._expiry()}
+        values = {
+            "status": DELETED,
+            "sequencer": seen_sequencer,
+            "scan_id": scan_id,
+            "expires_at": self._expiry(),
+        }
         return self._settle(space_id, connector_id, file, values, seen_sequencer)
 
     def forget(self, space_id: str, connector_id: str) -> None:
@@ -164,10 +182,8 @@ class Catalog:
         for pk in (_key(space_id, connector_id, "").pk, _pending_key(space_id, connector_id, "").pk):
             for item in self._table.query(pk, attributes=("SK",)):
                 self._table.write(delete(Key(pk, item["SK"])))
-        listing = self._s3.get_paginator("list_objects_v2").paginate(
-            Bucket=self._bucket, Prefix=columns_prefix(space_id, connector_id)
-        )
-        for page in listing:
+        prefix = columns_prefix(space_id, connector_id)
+        for page in self._s3.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=prefix):
             for found in page.get("Contents", []):
                 self._s3.delete_object(Bucket=self._bucket, Key=found["Key"])
 

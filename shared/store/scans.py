@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from contextlib import suppress
+from datetime import timedelta
 from typing import Any
 
 from boto3.dynamodb.conditions import Attr
@@ -9,16 +10,18 @@ from boto3.dynamodb.conditions import Attr
 from shared.aws.clock import Clock, new_id, utc_now
 from shared.errors import NotFoundError, UnavailableError
 from shared.models.connector import Connector, Scan, ScanScope
+from shared.models.job_reference import JobKind, JobReference
 from shared.models.job_status import JobStatus
-from shared.store.jobs import JobKind, JobReference, Jobs
+from shared.store.jobs import Jobs
 from shared.store.repository import ConditionNotMetError, Repository
 from shared.store.table import Action, ConditionFailedError, Table, TransactionFailedError, back_off, update
 
 WRITE_ATTEMPTS = 8
+SCANS_KEPT = timedelta(days=30)
 
 
 class Scans:
-    """The scans of all connectors."""
+    """The scans of all connectors. A scan is known for a month after its end."""
 
     def __init__(self, table: Table, clock: Clock = utc_now) -> None:
         self.connectors = Repository(table, Connector, kind="connector", clock=clock)
@@ -53,14 +56,19 @@ class Scans:
         """Mark a scan as running and answer it; one that has ended is answered as it is. Raises NotFoundError."""
         return self._advance(space_id, scan_id, {"status": JobStatus.RUNNING})
 
+    def get(self, space_id: str, scan_id: str) -> Scan:
+        """Raises NotFoundError."""
+        return self.repository.get(space_id, scan_id)
+
     def end(self, space_id: str, connector_id: str, scan_id: str, status: JobStatus, values: dict[str, Any]) -> bool:
         """Bring a scan to its end and set the connector free; whether another scan was asked for meanwhile.
 
         Safe to repeat. The request for another scan is answered to one caller only.
         """
-        with suppress(NotFoundError):  # its connector was deleted, and it with it
-            self._advance(space_id, scan_id, {"status": status, **values})
-        self._table.write(self._jobs.close(scan_id))
+        until = self._clock() + SCANS_KEPT
+        with suppress(NotFoundError):  # forgotten since
+            self._advance(space_id, scan_id, {"status": status, "expires_at": int(until.timestamp()), **values})
+        self._table.transact(self._jobs.retire(scan_id, until))
         for attempt in range(WRITE_ATTEMPTS):
             try:
                 connector = self.connectors.get(space_id, connector_id)
@@ -69,25 +77,15 @@ class Scans:
             if connector.scan_id != scan_id:
                 return False
             requested = connector.rescan_requested
-            unchanged = Attr("scan_id").eq(scan_id) & (
-                Attr("rescan_requested").eq(True) if requested else Attr("rescan_requested").not_exists()
-            )
+            is_requested = Attr("rescan_requested").eq(True)
+            unchanged = Attr("scan_id").eq(scan_id) & (is_requested if requested else ~is_requested)
             try:
-                self._table.write(self._mark(space_id, connector_id, unchanged, scan_id=None, rescan_requested=None))
+                self._table.write(self._mark(space_id, connector_id, unchanged, scan_id=None, rescan_requested=False))
             except ConditionFailedError:
                 back_off(attempt)
                 continue
             return requested
         raise UnavailableError("The connector is busy. Try again in a moment.")
-
-    def remove(self, space_id: str, connector_id: str) -> None:
-        """Remove the scans of a connector that is gone."""
-        for item in self._table.query(self.repository.key(space_id, "").pk):
-            if item["connector_id"] == connector_id:
-                try:
-                    self.repository.delete(space_id, item["id"])
-                except NotFoundError:
-                    continue
 
     def _begin(
         self, space_id: str, connector: Connector, scope: ScanScope, files: list[str] | None

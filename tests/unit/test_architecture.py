@@ -19,6 +19,9 @@ ALLOWED = {
     "shared.aws": ("shared.aws", "shared.models", "shared.errors", "shared.settings"),
     "shared.aws.resources": ("shared", "shared.store.table", "shared.http.tokens"),
     "shared.http": ("shared",),
+    "shared.connector_scans": ("shared.aws", "shared.store", "shared.models", "shared.errors", "shared.observability"),
+    "shared.job_failures": ("shared.models",),
+    "shared.job_inputs": ("shared.aws", "shared.store", "shared.models", "shared.errors", "shared.settings"),
     "functions.api": ("functions", "shared"),
     "functions.openapi": ("functions.api", "shared"),
 }

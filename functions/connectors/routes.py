@@ -1,0 +1,102 @@
+"""Connectors over HTTP."""
+
+from typing import Annotated
+
+from fastapi import Depends, Query, Response
+
+from functions.connectors.service import ConnectorService
+from shared.http.errors import errors
+from shared.http.parameters import After, ExpectedVersion, IdempotencyKey, Limit, PageNumber, page_number, tagged
+from shared.http.routers import CurrentResources, CurrentScope, space_router
+from shared.models.base import Deleted, Page
+from shared.models.catalog import CatalogEntry
+from shared.models.connector import Connector, ConnectorCreate, ScanAnswer, ScanRequest, UploadRequest, Uploads
+
+router = space_router("connectors")
+beyond = space_router("connectors")
+
+
+def _service(resources: CurrentResources) -> ConnectorService:
+    return ConnectorService(resources)
+
+
+Service = Annotated[ConnectorService, Depends(_service)]
+Validate = Annotated[bool, Query(description="Refuse a bucket that can't be read, instead of storing it as an error.")]
+Prefix = Annotated[str, Query(max_length=1024, description="Only names that begin with it.")]
+FilesLimit = Annotated[int, Query(ge=1, le=10_000, description="Names in all.")]
+Flat = Annotated[bool, Query(description="One list of names instead of one for each folder.")]
+
+
+@router.get("")
+def list_connectors(scope: CurrentScope, service: Service, limit: Limit = 10, after: After = "") -> Page[Connector]:
+    """List the connectors of the space, newest first."""
+    return service.list_after(scope, after, limit)
+
+
+@router.post("", status_code=201, responses=errors(409))
+def create_connector(
+    body: ConnectorCreate,
+    scope: CurrentScope,
+    service: Service,
+    idempotency: IdempotencyKey,
+    response: Response,
+    validate: Validate = False,
+) -> Connector:
+    """Create a connector to your own bucket, or without `s3` a managed one to which you upload."""
+    return tagged(response, service.create(scope, body, idempotency, validate=validate))
+
+
+@router.delete("/{id}", responses=errors(409, 412))
+def delete_connector(id: str, scope: CurrentScope, service: Service, expected_version: ExpectedVersion) -> Deleted:
+    """Delete a connector that no running training reads, with its catalog and uploaded files."""
+    return service.delete(scope, id, expected_version)
+
+
+@router.get("/{id}")
+def get_connector(id: str, scope: CurrentScope, service: Service, response: Response) -> Connector:
+    """Get a connector."""
+    return tagged(response, service.get(scope, id))
+
+
+@router.get("/{id}/files", responses=errors(502))
+def list_connector_files(
+    id: str,
+    scope: CurrentScope,
+    service: Service,
+    response: Response,
+    prefix: Prefix = "",
+    limit: FilesLimit = 1000,
+    flat: Flat = False,
+) -> list[list[str]] | list[str]:
+    """List the files, one list of names for each folder; the header `X-Has-More` tells whether there are more."""
+    names, has_more = service.list_files(scope, id, prefix, limit)
+    response.headers["X-Has-More"] = str(has_more).lower()
+    return names if flat else by_folder(names)
+
+
+@router.post("/{id}/scan", status_code=202)
+def scan_connector(id: str, body: ScanRequest, scope: CurrentScope, service: Service) -> ScanAnswer:
+    """Scan the named files, or all; what was found is in the catalog."""
+    return service.scan(scope, id, body)
+
+
+@beyond.get("/{id}/catalog")
+def list_connector_catalog(
+    id: str, scope: CurrentScope, service: Service, page: PageNumber = page_number("page_size")
+) -> Page[CatalogEntry]:
+    """List what scans found in the files, by file name."""
+    return service.catalog(scope, id, page.number, page.size)
+
+
+@beyond.post("/{id}/uploads", status_code=201, responses=errors(409))
+def create_connector_uploads(id: str, body: UploadRequest, scope: CurrentScope, service: Service) -> Uploads:
+    """Get the forms to upload files with, straight to the storage of a managed connector."""
+    return service.presign_uploads(scope, id, body)
+
+
+def by_folder(names: list[str]) -> list[list[str]]:
+    """One list for each folder, in the order of the folders' first files."""
+    folders: dict[str, list[str]] = {}
+    for name in names:
+        folders.setdefault(name.rpartition("/")[0], []).append(name)
+    return list(folders.values())

@@ -1,0 +1,147 @@
+"""Rules of connectors."""
+
+from shared.aws.clock import new_id
+from shared.aws.connector_storage import UPLOAD_LIFETIME, ConnectorStorages, StorageError
+from shared.aws.resources import Resources
+from shared.connector_scans import ConnectorCleaner, ConnectorScans
+from shared.errors import ConflictError, ValidationFailedError
+from shared.models.base import Deleted, Page
+from shared.models.catalog import CatalogEntry
+from shared.models.connector import (
+    Connector,
+    ConnectorCreate,
+    ConnectorStatus,
+    S3Config,
+    ScanAnswer,
+    ScanRequest,
+    ScanScope,
+    UploadRequest,
+    Uploads,
+)
+from shared.models.job_status import JobStatus
+from shared.store.members import Scope
+from shared.store.repository import ConditionNotMetError, Idempotency, Repository
+from shared.store.uses import UNUSED
+
+# A Lambda function answers at most 6 MB.
+LISTING_BYTES = 5_000_000
+
+
+class ConnectorService:
+    def __init__(self, resources: Resources) -> None:
+        self._connectors = Repository(resources.table, Connector, kind="connector", clock=resources.clock)
+        self._storages = ConnectorStorages(resources)
+        self._scans = ConnectorScans(resources)
+        self._cleaner = ConnectorCleaner(resources)
+        self._resources = resources
+        self._clock = resources.clock
+
+    def create(
+        self, scope: Scope, request: ConnectorCreate, idempotency: Idempotency | None, *, validate: bool
+    ) -> Connector:
+        """Store a connector; without ``s3`` it is managed: a folder of the platform's own bucket.
+
+        A customer's bucket is tried at once. When it can't be read, ``validate`` makes that a ValidationFailedError
+        and stores nothing; otherwise the connector is stored with the status ``error`` and the reason.
+        """
+        reason = self._try(scope, request.s3) if request.s3 else None
+        if reason and validate:
+            raise ValidationFailedError.of("body.s3", reason)
+        now = self._clock()
+        connector = Connector(
+            id=new_id(),
+            created_at=now,
+            updated_at=now,
+            created_by=scope.user_id,
+            name=request.name,
+            type=request.type,
+            provider="aws",
+            region=request.s3.region if request.s3 else self._resources.s3.meta.region_name,
+            status=ConnectorStatus.ERROR if reason else ConnectorStatus.CONNECTED,
+            error=reason,
+            is_managed=request.s3 is None,
+            s3=request.s3.location(scope.space_id) if request.s3 else None,
+        )
+        purges = self._cleaner.purges
+        if request.s3 is None or request.s3.access_key_id is None:
+            return self._connectors.create(scope.space_id, connector, idempotency=idempotency)
+        purges.write(purges.note(scope.space_id, connector.id))
+        self._storages.keep_credentials(connector.id, request.s3)
+        stored = self._connectors.create(
+            scope.space_id, connector, idempotency=idempotency, also=[purges.done(connector.id)]
+        )
+        if stored.id != connector.id:  # a repeated request: the first one's connector has keys of its own
+            self._cleaner.try_to_clean(scope.space_id, connector.id)
+        return stored
+
+    def list_after(self, scope: Scope, after: str, limit: int) -> Page[Connector]:
+        return self._connectors.list_after(scope.space_id, after, limit)
+
+    def get(self, scope: Scope, connector_id: str) -> Connector:
+        return self._connectors.get(scope.space_id, connector_id)
+
+    def delete(self, scope: Scope, connector_id: str, expected_version: int | None) -> Deleted:
+        """Remove a connector with its access keys, its catalog and, if it is managed, its files.
+
+        It is gone at once and as a whole; leftovers that can't be removed within this request are removed later.
+        Raises ConflictError while a training that has not ended reads it.
+        """
+        try:
+            deleted = self._connectors.delete(
+                scope.space_id,
+                connector_id,
+                expected_version=expected_version,
+                only_if=UNUSED,
+                also=[self._cleaner.purges.note(scope.space_id, connector_id)],
+            )
+        except ConditionNotMetError:
+            raise ConflictError(
+                "A training that has not ended reads this connector. Wait for it, or delete the training first."
+            ) from None
+        self._cleaner.try_to_clean(scope.space_id, connector_id)
+        return deleted
+
+    def list_files(self, scope: Scope, connector_id: str, prefix: str, limit: int) -> tuple[list[str], bool]:
+        """At most ``limit`` names that begin with ``prefix``, and whether there are more. Raises StorageError."""
+        storage = self._storages.open(scope.space_id, self.get(scope, connector_id))
+        names: list[str] = []
+        size = 0
+        for version in storage.files(prefix):
+            size += len(version.file.encode("utf-8", "replace")) + 4
+            if len(names) == limit or size > LISTING_BYTES:
+                return names, True
+            names.append(version.file)
+        return names, False
+
+    def presign_uploads(self, scope: Scope, connector_id: str, request: UploadRequest) -> Uploads:
+        """Forms by which a client sends files straight to S3, each for one name, within an hour."""
+        connector = self.get(scope, connector_id)
+        if not connector.is_managed:
+            raise ConflictError("The files of this connector are in your own bucket: upload them there.")
+        storage = self._storages.open(scope.space_id, connector)
+        expires_at = self._clock() + UPLOAD_LIFETIME
+        names = dict.fromkeys(request.files)
+        return Uploads(uploads=[storage.presigned_upload(name, expires_at) for name in names])
+
+    def scan(self, scope: Scope, connector_id: str, request: ScanRequest) -> ScanAnswer:
+        """Start a scan of the named files, or of all; while one runs, another of all files will follow it."""
+        wanted = ScanScope.NAMED if request.files else ScanScope.ALL
+        scan = self._scans.request(scope.space_id, connector_id, wanted, request.files)
+        status = JobStatus.PENDING if scan.status is JobStatus.PENDING else JobStatus.RUNNING
+        return ScanAnswer(scan_id=scan.id, status=status)
+
+    def catalog(self, scope: Scope, connector_id: str, number: int, size: int) -> Page[CatalogEntry]:
+        """What scans found, by file name."""
+        self.get(scope, connector_id)
+        return self._scans.catalog.page(scope.space_id, connector_id, number, size)
+
+    def _try(self, scope: Scope, config: S3Config) -> str | None:
+        """Why the bucket can't be read, if so."""
+        if config.bucket == self._resources.settings.bucket_name:
+            raise ValidationFailedError.of("body.s3.bucket", "is not a bucket of yours")
+        self._storages.check_address(config)
+        try:
+            self._storages.open_config(scope.space_id, config).check()
+        except StorageError as error:
+            return error.message
+        return None

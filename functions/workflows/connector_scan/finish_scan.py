@@ -1,0 +1,53 @@
+"""A scan ends: its files are counted, and those that no reader came back from get an error too."""
+
+import json
+from typing import Any
+
+from shared.aws.resources import Resources
+from shared.connector_scans import ConnectorScans
+from shared.errors import NotFoundError
+from shared.models.catalog import CatalogEntry, CatalogStatus
+from shared.models.job_status import JobStatus
+from shared.observability import workflow_step
+
+NO_RESULT = (
+    "The file could not be read within the time and memory of a scan (15 minutes, 3 GB). "
+    "Split it, or write it as Parquet with smaller row groups, and upload it again."
+)
+_resources = Resources()
+
+
+def finish_scan(resources: Resources, event: dict[str, Any]) -> dict[str, Any]:
+    """Takes what ``list_scan_files`` answered. Safe to repeat."""
+    space_id, connector_id, scan_id = event["space_id"], event["connector_id"], event["scan_id"]
+    scans = ConnectorScans(resources)
+    try:
+        scans.scans.connectors.get(space_id, connector_id)
+    except NotFoundError:
+        scans.scans.end(space_id, connector_id, scan_id, JobStatus.STOPPED, {"error": "The connector was deleted."})
+        return {"status": JobStatus.STOPPED}
+    content = resources.s3.get_object(Bucket=resources.settings.bucket_name, Key=event["list_key"])["Body"].read()
+    states = scans.catalog.states(space_id, connector_id)
+    counts = {"total": 0, "scanned": 0, "failed": 0}
+    for item in json.loads(content):
+        counts["total"] += 1
+        state = states.get(item["name"])
+        if state is not None and state.scan_id == scan_id:
+            counts["scanned"] += state.status == CatalogStatus.SCANNED
+            counts["failed"] += state.status == CatalogStatus.ERROR
+        elif state is None or state.sequencer == item["sequencer"]:
+            entry = CatalogEntry(
+                file=item["name"],
+                status=CatalogStatus.ERROR,
+                error=NO_RESULT,
+                scanned_at=resources.clock(),
+                scan_id=scan_id,
+            )
+            counts["failed"] += scans.catalog.record_result(space_id, connector_id, entry, item["sequencer"])
+    scans.succeed(space_id, connector_id, scan_id, counts)
+    return {"status": JobStatus.SUCCEEDED, **counts}
+
+
+@workflow_step
+def handler(event: dict[str, Any]) -> dict[str, Any]:
+    return finish_scan(_resources, event)

@@ -1,0 +1,78 @@
+"""A scan begins: the files it has to read are written down for the map that follows."""
+
+import json
+from typing import Any
+
+from shared.aws.connector_storage import ConnectorStorages, StorageError
+from shared.aws.resources import Resources
+from shared.connector_scans import ConnectorScans
+from shared.errors import JobFailedError, NotFoundError, ValidationFailedError
+from shared.models.catalog import CatalogStatus
+from shared.models.connector import Connector, ConnectorStatus, Scan, ScanScope
+from shared.observability import workflow_step
+
+FILES_LIMIT = 100_000
+_resources = Resources()
+
+
+def list_scan_files(resources: Resources, event: dict[str, Any]) -> dict[str, Any]:
+    """Takes ``{space_id, connector_id, scan_id}``; adds ``list_key``, a JSON list of ``{name, sequencer}``.
+
+    A scan of all files leaves out those whose content the catalog knows already, and drops from the catalog what is
+    gone from the bucket. Raises JobFailedError when the bucket can't be read or holds too many files.
+    """
+    space_id, connector_id, scan_id = event["space_id"], event["connector_id"], event["scan_id"]
+    scans = ConnectorScans(resources)
+    try:
+        connector = scans.scans.connectors.get(space_id, connector_id)
+        scan = scans.scans.run(space_id, scan_id)
+    except NotFoundError:
+        raise JobFailedError("The connector was deleted.") from None
+    # Read before the bucket is: what is known here and not there is gone, unless an event says otherwise since.
+    states = scans.catalog.states(space_id, connector_id)
+    if scan.scope is ScanScope.NAMED:
+        names = scan.files or []
+    elif scan.scope is ScanScope.CHANGED:
+        names = list(scans.catalog.pending(space_id, connector_id))
+    else:
+        names = _changed_files(resources, scans, space_id, connector, scan)
+    items = [{"name": name, "sequencer": states[name].sequencer if name in states else None} for name in names]
+    list_key = f"spaces/{space_id}/scans/{scan_id}/files.json"
+    resources.s3.put_object(
+        Bucket=resources.settings.bucket_name,
+        Key=list_key,
+        Body=json.dumps(items).encode(),
+        ContentType="application/json",
+    )
+    return {"space_id": space_id, "connector_id": connector_id, "scan_id": scan_id, "list_key": list_key}
+
+
+def _changed_files(
+    resources: Resources, scans: ConnectorScans, space_id: str, connector: Connector, scan: Scan
+) -> list[str]:
+    states = scans.catalog.states(space_id, connector.id)
+    found: dict[str, str] = {}
+    connectors = scans.scans.connectors
+    try:
+        for version in ConnectorStorages(resources).open(space_id, connector).files():
+            found[version.file] = version.etag
+            if len(found) > FILES_LIMIT:
+                raise JobFailedError(f"The connector has more than {FILES_LIMIT:,} files. Name those to scan.")
+    except (StorageError, ValidationFailedError) as error:
+        connectors.update(space_id, connector.id, {"status": ConnectorStatus.ERROR, "error": error.message})
+        raise JobFailedError(error.message) from error
+    if connector.status is not ConnectorStatus.CONNECTED:
+        connectors.update(space_id, connector.id, {"status": ConnectorStatus.CONNECTED, "error": None})
+    for name, state in states.items():
+        if name not in found and state.status in list(CatalogStatus):
+            scans.catalog.record_missing(space_id, connector.id, name, state.sequencer, scan.id)
+    return [
+        name
+        for name, etag in found.items()
+        if name not in states or (states[name].status, states[name].etag) != (CatalogStatus.SCANNED, etag)
+    ]
+
+
+@workflow_step
+def handler(event: dict[str, Any]) -> dict[str, Any]:
+    return list_scan_files(_resources, event)

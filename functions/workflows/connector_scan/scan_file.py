@@ -1,0 +1,116 @@
+"""One file is read and its profile put into the catalog; whatever is wrong with it becomes that file's error."""
+
+import shutil
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from shared.aws.connector_storage import (
+    ConnectorStorage,
+    ConnectorStorages,
+    FileChangedError,
+    FileVersion,
+    MissingFileError,
+    StorageError,
+)
+from shared.aws.resources import Resources
+from shared.connector_scans import ConnectorScans
+from shared.errors import NotFoundError, ValidationFailedError
+from shared.models.catalog import CatalogColumn, CatalogEntry, CatalogStatus
+from shared.models.connector import ScanScope
+from shared.observability import workflow_step
+from shared.scanning.limits import Limits, UnreadableFileError
+from shared.scanning.profile import profile_file
+
+READ_ATTEMPTS = 3
+# Of the disk: for the file itself, and as much again for each of its decoded copies while one becomes the next.
+DISK_SHARE = 3
+_resources = Resources()
+
+
+def scan_file(resources: Resources, event: dict[str, Any]) -> dict[str, Any]:
+    """Takes ``{space_id, connector_id, scan_id, file: {name}}``; nothing is written when a later event came between."""
+    space_id, connector_id, scan_id = event["space_id"], event["connector_id"], event["scan_id"]
+    name = event["file"]["name"]
+    scans = ConnectorScans(resources)
+    try:
+        connector = scans.scans.connectors.get(space_id, connector_id)
+        scope = scans.scans.get(space_id, scan_id).scope
+    except NotFoundError:
+        return {}
+    seen = scans.catalog.sequencer(space_id, connector_id, name)
+    entry: CatalogEntry | None
+    try:
+        entry = read_file(ConnectorStorages(resources).open(space_id, connector), name)
+    except (StorageError, ValidationFailedError) as error:
+        entry = failed(name, error.message)
+    except MissingFileError:
+        is_asked_for = scope is ScanScope.NAMED
+        entry = failed(name, "There is no such file. Upload it, or scan another.") if is_asked_for else None
+    if entry is None:
+        scans.catalog.record_missing(space_id, connector_id, name, seen, scan_id)
+    else:
+        entry = entry.model_copy(update={"scanned_at": resources.clock(), "scan_id": scan_id})
+        scans.catalog.record_result(space_id, connector_id, entry, seen)
+    return {}
+
+
+def read_file(storage: ConnectorStorage, name: str) -> CatalogEntry:
+    """Profile a file as it is at one moment; one that changes under our hands is read again from the start.
+
+    Raises MissingFileError and StorageError.
+    """
+    for _ in range(READ_ATTEMPTS):
+        version = storage.head(name)
+        if version.size_bytes == 0:
+            return failed(name, "The file is empty; upload a file with a header and rows.", version)
+        with TemporaryDirectory(prefix="scan-") as folder:
+            limit = shutil.disk_usage(folder).free // DISK_SHARE
+            if version.size_bytes > limit:
+                size = f"{version.size_bytes / 2**30:.1f} GiB, a scan reads at most {limit / 2**30:.1f} GiB"
+                return failed(name, f"The file has {size}; split it, or write it as Parquet.", version)
+            try:
+                path = Path(folder) / "file"
+                storage.download(version, path)
+            except FileChangedError:
+                continue
+            return _profile(path, version, Limits(decoded_bytes=limit))
+    return failed(name, "The file kept changing while it was read; scan it again when it is complete.")
+
+
+def failed(name: str, error: str, version: FileVersion | None = None) -> CatalogEntry:
+    """The entry of a file that can't be read."""
+    known = {"etag": version.etag, "size_bytes": version.size_bytes} if version else {}
+    return CatalogEntry.model_validate({"file": name, "status": CatalogStatus.ERROR, "error": error, **known})
+
+
+def _profile(path: Path, version: FileVersion, limits: Limits) -> CatalogEntry:
+    try:
+        profile = profile_file(path, version.file.rpartition("/")[2], limits=limits)
+    except UnreadableFileError as error:
+        return failed(version.file, str(error), version)
+    return CatalogEntry(
+        file=version.file,
+        size_bytes=version.size_bytes,
+        etag=version.etag,
+        version_id=version.version_id,
+        format=profile.format.value,
+        rows=profile.rows,
+        columns=[
+            CatalogColumn(
+                name=column.name,
+                type=column.type.value,
+                nulls=column.nulls,
+                distinct=column.distinct,
+                min=column.minimum,
+                max=column.maximum,
+            )
+            for column in profile.columns
+        ],
+        status=CatalogStatus.SCANNED,
+    )
+
+
+@workflow_step
+def handler(event: dict[str, Any]) -> dict[str, Any]:
+    return scan_file(_resources, event)

@@ -1,0 +1,114 @@
+"""A connector's scans and its end, as requests, events, workflow steps and the reconciler all need them."""
+
+from collections.abc import Iterable
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from shared.aws.connector_storage import ConnectorStorage, ConnectorStorages
+from shared.aws.job_launcher import JobLauncher
+from shared.aws.resources import Resources
+from shared.errors import ApiError, NotFoundError
+from shared.models.catalog import CatalogEntry, CatalogStatus
+from shared.models.connector import Scan, ScanScope, managed_prefix
+from shared.models.job_status import JobStatus
+from shared.observability import logger
+from shared.store.catalog import Catalog
+from shared.store.purges import Purges
+from shared.store.scans import Scans
+
+OWN_FAILURES = (ClientError, BotoCoreError, ApiError)
+
+
+class ConnectorScans:
+    """Starts and ends scans; at most one runs for a connector."""
+
+    def __init__(self, resources: Resources) -> None:
+        self.scans = Scans(resources.table, resources.clock)
+        self.catalog = Catalog(resources.table, resources.s3, resources.settings.bucket_name, resources.clock)
+        self._launcher = JobLauncher(resources)
+        self._clock = resources.clock
+
+    def request(self, space_id: str, connector_id: str, scope: ScanScope, files: list[str] | None = None) -> Scan:
+        """Have the connector scanned, now or right after the scan that runs. Raises NotFoundError.
+
+        When the workflow can't be started the scan stays ``pending``; the reconciler starts it.
+        """
+        scan, job = self.scans.request(space_id, connector_id, scope, files)
+        if job is not None:
+            try:
+                self._launcher.start(job)
+            except (ClientError, BotoCoreError):
+                logger.exception("the scan did not start: the reconciler will try again", extra={"id": scan.id})
+        return scan
+
+    def succeed(self, space_id: str, connector_id: str, scan_id: str, counts: dict[str, int]) -> None:
+        """End a scan that looked at all its files, and go on with what was asked for or changed meanwhile."""
+        asked = self.scans.end(space_id, connector_id, scan_id, JobStatus.SUCCEEDED, counts)
+        if asked:
+            self._follow(space_id, connector_id, ScanScope.ALL)
+        elif self.catalog.has_pending(space_id, connector_id):
+            self._follow(space_id, connector_id, ScanScope.CHANGED)
+
+    def fail(self, space_id: str, connector_id: str, scan_id: str, error: str) -> None:
+        """End a scan that came to nothing: the files that wait for one are marked with the reason.
+
+        Another scan follows only where somebody asked for it, so that what fails always does not go on for ever.
+        """
+        entry_error = f"The scan failed: {error} Scan the connector again."
+        for file in list(self.catalog.pending(space_id, connector_id)):
+            seen = self.catalog.sequencer(space_id, connector_id, file)
+            entry = CatalogEntry(
+                file=file,
+                status=CatalogStatus.ERROR,
+                error=entry_error,
+                scanned_at=self._clock(),
+                scan_id=scan_id,
+            )
+            self.catalog.record_result(space_id, connector_id, entry, seen)
+        if self.scans.end(space_id, connector_id, scan_id, JobStatus.FAILED, {"error": error}):
+            self._follow(space_id, connector_id, ScanScope.ALL)
+
+    def _follow(self, space_id: str, connector_id: str, scope: ScanScope) -> None:
+        try:
+            self.request(space_id, connector_id, scope)
+        except NotFoundError:
+            logger.info("the connector was deleted: no further scan", extra={"connector_id": connector_id})
+
+
+class ConnectorCleaner:
+    """Removes what deleted connectors leave behind."""
+
+    def __init__(self, resources: Resources) -> None:
+        settings = resources.settings
+        self.purges = Purges(resources.table, resources.clock)
+        self._resources = resources
+        self._storages = ConnectorStorages(resources)
+        self._catalog = Catalog(resources.table, resources.s3, settings.bucket_name, resources.clock)
+
+    def clean(self, space_id: str, connector_id: str) -> None:
+        """Remove access keys, uploaded files and catalog of a connector that does not exist; safe to repeat.
+
+        A customer's own bucket is not touched. S3 keeps old versions of uploaded files for as long as the data
+        bucket's lifecycle says (90 days). Raises what AWS raises; the connector then stays on the list.
+        """
+        if self.purges.is_gone(space_id, connector_id):
+            self._storages.drop_credentials(connector_id)
+            prefix = managed_prefix(space_id, connector_id)
+            bucket = self._resources.settings.bucket_name
+            ConnectorStorage(self._resources.s3, bucket, prefix, is_managed=True).delete_all()
+            self._catalog.forget(space_id, connector_id)
+        self.purges.write(self.purges.done(connector_id))
+
+    def try_to_clean(self, space_id: str, connector_id: str) -> bool:
+        """``clean``, or a line in the log when AWS refuses: the next round takes it up again."""
+        try:
+            self.clean(space_id, connector_id)
+        except OWN_FAILURES:
+            logger.exception("leftovers of a connector remain", extra={"connector_id": connector_id})
+            return False
+        return True
+
+    def clean_all(self) -> int:
+        """Clean up after every connector on the list; how many remain."""
+        due: Iterable[bool] = [self.try_to_clean(purge.space_id, purge.connector_id) for purge in self.purges.due()]
+        return sum(not cleaned for cleaned in due)
