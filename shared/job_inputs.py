@@ -118,6 +118,7 @@ class JobInputs:
                 etag=version.etag,
                 version_id=version.version_id,
                 size_bytes=version.size_bytes,
+                name=version.file,
                 format=known[version.file].format if version.file in known else None,
             )
             for version in versions

@@ -168,11 +168,11 @@ def _download(s3: "S3Client", file: JobFile, path: Path) -> None:
     except ClientError as error:
         if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") == 412:
             raise JobFailedError(
-                f"The file '{file.key}' changed while being read. Start the training again to use its new content."
+                f"The file '{file.label}' changed while being read. Start the training again to use its new content."
             ) from error
-        raise JobFailedError(f"The file '{file.key}' can't be read: {reason_of(error)}.") from error
+        raise JobFailedError(f"The file '{file.label}' can't be read: {reason_of(error)}.") from error
     except BotoCoreError as error:
-        raise JobFailedError(f"The file '{file.key}' can't be read: {reason_of(error)}.") from error
+        raise JobFailedError(f"The file '{file.label}' can't be read: {reason_of(error)}.") from error
 
 
 def _read(file: JobFile, path: Path, column: str, target: str) -> pl.DataFrame:
@@ -181,9 +181,9 @@ def _read(file: JobFile, path: Path, column: str, target: str) -> pl.DataFrame:
         with opened(path, FileFormat(file.format) if file.format else None, name=Path(file.key).name) as source:
             frame = source.collect(lambda rows: rows)
     except UnreadableFileError as error:
-        raise JobFailedError(f"The file '{file.key}' can't be read: {error}") from error
+        raise JobFailedError(f"The file '{file.label}' can't be read: {error}") from error
     if column not in frame.columns:
         near = difflib.get_close_matches(column, frame.columns, n=1)
         hint = f"did you mean '{near[0]}'?" if near else f"its columns are {', '.join(frame.columns[:20])}"
-        raise JobFailedError(f"The target column '{column}' is not in the file '{file.key}': {hint}")
+        raise JobFailedError(f"The target column '{column}' is not in the file '{file.label}': {hint}")
     return frame.rename({column: target}) if column != target else frame

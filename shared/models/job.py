@@ -38,6 +38,12 @@ class JobFile(JobModel):
     version_id: str | None = None
     size_bytes: int = Field(ge=0)
     format: Literal["csv", "parquet", "jsonl"] | None = None
+    name: str | None = Field(default=None, description="what its connector calls it")
+
+    @property
+    def label(self) -> str:
+        """What to call it to its owner."""
+        return self.name or self.key
 
 
 class JobAccess(JobModel):

@@ -161,6 +161,7 @@ def test_a_checked_training_is_queued_and_its_job_knows_every_file_by_content(wo
     files = {file.key.rpartition("/connectors/")[2].partition("/")[2]: file for file in job.datasets[0].files}
     assert {name: file.format for name, file in files.items()} == {"2025.csv": "csv", "folder/2026.csv": None}
     head = boto3.client("s3").head_object(Bucket=BUCKET, Key=files["2025.csv"].key)
+    assert {name: file.label for name, file in files.items()} == {name: name for name in files}
     assert files["2025.csv"].etag == head["ETag"].strip('"')
     assert job.progress is not None
     assert job.progress.webhook_url == "https://api.test/webhooks"
