@@ -210,7 +210,7 @@ class ConnectorStorages:
 
     def check_address(self, config: S3Config) -> None:
         """Raises ForbiddenAddressError for an endpoint that may not be called."""
-        if config.endpoint_url:
+        if config.endpoint_url is not None:
             self._guard.check_url(config.endpoint_url, "body.s3.endpoint_url")
 
     def _assume(self, role_arn: str, external_id: str) -> Keys:
@@ -225,7 +225,7 @@ class ConnectorStorages:
         import boto3
         from botocore.config import Config
 
-        if endpoint_url:
+        if endpoint_url is not None:
             self._guard.check_url(endpoint_url, "s3.endpoint_url")
         config = Config(
             signature_version="s3v4",
@@ -243,7 +243,7 @@ class ConnectorStorages:
             aws_secret_access_key=keys.secret_access_key,
             aws_session_token=keys.session_token,
         )
-        if endpoint_url:
+        if endpoint_url is not None:
             self._guard.guard_client(client)
         return ConnectorStorage(client, bucket, prefix, is_managed=False)
 

@@ -60,7 +60,7 @@ class S3Location(OpenModel):
     """
 
     bucket: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.\-]{1,61}[a-z0-9]$")]
-    region: Annotated[str, StringConstraints(pattern=r"^[a-z]{2}(-[a-z]+){1,3}-\d{1,2}$")]
+    region: Annotated[str, StringConstraints(pattern=r"^[a-z]{2}(-[a-z]+){1,3}-[0-9]{1,2}$")]
     prefix: Annotated[str, StringConstraints(max_length=FILE_NAME_BYTES)] = Field(
         default="", description="the folder that the connector sees; a slash at its end is added"
     )
