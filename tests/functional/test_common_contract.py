@@ -4,6 +4,7 @@ import io
 import json
 from typing import Any
 
+import boto3
 import pytest
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
@@ -16,7 +17,9 @@ from shared.models.space import Membership, UserPermission
 from shared.observability import logger
 from shared.store.members import Members
 from shared.store.table import Table
+from tests.fixtures.evaluations import add_checkpoint
 from tests.fixtures.identity import Issuer
+from tests.fixtures.trainings import add_benchmark, training_request
 from tests.functional.conftest import ClientMaker
 
 PUBLIC = {"/webhooks", "/health", "/docs", "/docs/redoc.standalone.js", "/openapi.json"}
@@ -100,10 +103,47 @@ def test_a_token_without_a_signature_or_signed_with_the_public_key_is_refused(
 
 @pytest.mark.row("C-2")
 @pytest.mark.parametrize("route", [route for route in CHECKED if "{id}" in route.path], ids=name)
-def test_an_unknown_id_is_404_in_the_error_shape(route: APIRoute, client: TestClient) -> None:
-    answer = client.request(method(route), address(route), json=EXAMPLES.get(name(route), {}))
-    assert answer.status_code == 404, answer.text
-    assert_error_shape(answer.json(), "not_found")
+def test_another_tenants_id_answers_exactly_like_a_random_one_and_stays_as_it_is(
+    route: APIRoute, client: TestClient, other_client: TestClient, table: Table
+) -> None:
+    theirs = one_of_each(client, table)
+    group = route.path.split("/")[1]
+    before = stored(table)
+    body = EXAMPLES.get(name(route), {})
+    found, unknown = (
+        other_client.request(method(route), route.path.replace("{id}", item), json=body)
+        for item in (theirs[group], UNKNOWN)
+    )
+    for answer in (found, unknown):
+        assert answer.status_code == 404, answer.text
+        assert_error_shape(answer.json(), "not_found")
+    assert found.json() | {"request_id": ""} == unknown.json() | {"request_id": ""}
+    assert stored(table) == before
+
+
+def one_of_each(client: TestClient, table: Table) -> dict[str, str]:
+    """The id of an item of each group in the client's space."""
+    space = client.headers["X-Space-Id"]
+    training = client.post("/trainings", json=training_request(client, table)).json()
+    benchmark = add_benchmark(client, training["connectors"][0]["connector_id"])
+    checkpoint = add_checkpoint(table, space).id
+    evaluation = client.post(
+        "/evaluations", json={"benchmark_id": benchmark, "checkpoint_id": checkpoint, "gpu_count": 0}
+    ).json()
+    return {
+        "benchmarks": benchmark,
+        "checkpoints": checkpoint,
+        "connectors": training["connectors"][0]["connector_id"],
+        "data-models": training["data_model_id"],
+        "evaluations": evaluation["id"],
+        "spaces": space,
+        "trainings": training["id"],
+    }
+
+
+def stored(table: Table) -> list[dict[str, Any]]:
+    items = boto3.client("dynamodb").scan(TableName=table.name)["Items"]
+    return sorted(items, key=lambda item: (item["PK"]["S"], item["SK"]["S"]))
 
 
 EXAMPLES: dict[str, Any] = {
