@@ -8,7 +8,11 @@ from fastapi.testclient import TestClient
 
 from functions.api import build_api
 from shared.aws.resources import Resources
+from tests.fixtures.grants import refuse_what_is_not_granted
 from tests.fixtures.identity import Issuer
+
+# No emulator asks a function's role; these tests do.
+refuse_what_is_not_granted()
 
 ClientMaker = Callable[..., TestClient]
 

@@ -34,7 +34,7 @@ def publish(client: TestClient, table: Table) -> Publish:
     """``publish(content)`` is a checkpoint whose artifact has that content."""
 
     def make(content: bytes) -> Checkpoint:
-        key = f"{new_id()}/model.tar.gz"
+        key = f"spaces/{new_id()}/trainings/{new_id()}/output/model.tar.gz"
         stored = boto3.client("s3").put_object(Bucket=BUCKET, Key=key, Body=content)
         artifact = JobFile(
             bucket=BUCKET,

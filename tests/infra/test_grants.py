@@ -1,0 +1,82 @@
+"""The guard that holds functions' code to their grants in functional tests does refuse."""
+
+from collections.abc import Callable
+from typing import Any
+
+import boto3
+import pytest
+
+from tests.fixtures.aws import BUCKET, TABLE
+from tests.fixtures.grants import NotGrantedError, refuse_what_is_not_granted
+
+# Before the first session of boto3 is made.
+refuse_what_is_not_granted()
+
+
+Act = Callable[..., Any]
+
+
+@pytest.fixture
+def act_as(aws: None) -> Act:
+    """``act_as(module, client.put_item, …)`` makes a call as if the code of the named module had made it."""
+
+    def call(module: str, operation: Callable[..., Any], **parameters: Any) -> Any:
+        scope: dict[str, Any] = {"__name__": module, "operation": operation, "parameters": parameters}
+        exec("def act(): return operation(**parameters)", scope)  # noqa: S102
+        return scope["act"]()
+
+    return call
+
+
+def item(partition: str) -> Any:
+    return {"PK": {"S": partition}, "SK": {"S": "1"}}
+
+
+def test_a_group_may_write_its_own_kind_and_no_other(act_as: Act) -> None:
+    client = boto3.client("dynamodb")
+    own = {"TableName": TABLE, "Item": item("benchmark#space-1")}
+    act_as("functions.benchmarks.service", client.put_item, **own)
+    with pytest.raises(NotGrantedError, match="leaderboards may not dynamodb:PutItem on benchmark"):
+        act_as("functions.leaderboards.service", client.put_item, **own)
+    act_as("functions.leaderboards.service", client.get_item, TableName=TABLE, Key=item("benchmark#space-1"))
+
+
+def test_each_part_of_a_transaction_and_of_a_batch_needs_its_own_grant(act_as: Act) -> None:
+    client = boto3.client("dynamodb")
+    put: Any = {"Put": {"TableName": TABLE, "Item": item("benchmark#space-1")}}
+    other: Any = {"Put": {"TableName": TABLE, "Item": item("connector#space-1")}}
+    act_as("functions.benchmarks.service", client.transact_write_items, TransactItems=[put])
+    with pytest.raises(NotGrantedError, match="connector"):
+        act_as("functions.benchmarks.service", client.transact_write_items, TransactItems=[put, other])
+    keys: Any = {TABLE: {"Keys": [item("benchmark#space-1"), item("training#space-1")]}}
+    with pytest.raises(NotGrantedError, match="training"):
+        act_as("functions.benchmarks.service", client.batch_get_item, RequestItems=keys)
+
+
+def test_a_query_is_judged_by_its_partition(act_as: Act) -> None:
+    client = boto3.client("dynamodb")
+
+    query = {
+        "TableName": TABLE,
+        "KeyConditionExpression": "#n0 = :v0",
+        "ExpressionAttributeNames": {"#n0": "PK"},
+    }
+    ours, theirs = ({":v0": {"S": partition}} for partition in ("data_model#space-1", "user#somebody"))
+    act_as("functions.data_models.service", client.query, ExpressionAttributeValues=ours, **query)
+    with pytest.raises(NotGrantedError):
+        act_as("functions.data_models.service", client.query, ExpressionAttributeValues=theirs, **query)
+
+
+def test_a_step_reaches_only_the_keys_it_is_granted(act_as: Act) -> None:
+    client = boto3.client("s3")
+    step = "functions.workflows.evaluation.prepare_evaluation"
+    act_as(step, client.put_object, Bucket=BUCKET, Key="spaces/1/evaluations/2/input/job.json", Body=b"{}")
+    with pytest.raises(NotGrantedError):
+        act_as(step, client.put_object, Bucket=BUCKET, Key="spaces/1/trainings/2/input/job.json", Body=b"{}")
+
+
+def test_code_that_two_functions_share_needs_both_grants_and_shared_code_none(act_as: Act) -> None:
+    client = boto3.client("dynamodb")
+    with pytest.raises(NotGrantedError):
+        act_as("functions.events.convergence", client.get_item, TableName=TABLE, Key=item("user#somebody"))
+    act_as("shared.store.table", client.get_item, TableName=TABLE, Key=item("user#somebody"))
