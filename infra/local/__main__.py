@@ -1,6 +1,7 @@
 """The commands behind the Makefile: ``python -m infra.local up|down|deploy|url|token|demo``."""
 
 import argparse
+import os
 import sys
 import time
 
@@ -19,7 +20,9 @@ def main(arguments: list[str] | None = None) -> int:
     commands.add_parser("url", help="print the addresses")
     commands.add_parser("token", help="print a bearer token").add_argument("email")
     demo_parser = commands.add_parser("demo", help="run the main job on real data")
-    demo_parser.add_argument("--once", action="store_true", help="end when the job is done instead of serving on")
+    demo_parser.add_argument(
+        "--once", action="store_true", help="end when the job is done instead of serving on; so does DEMO_ONCE=1"
+    )
     options = parser.parse_args(arguments)
     try:
         settings = LocalSettings.from_environment()
@@ -36,7 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
             case "token":
                 print(user_token(settings, running_outputs(settings), options.email))
             case "demo":
-                demo.run(settings, once=options.once)
+                demo.run(settings, once=options.once or bool(os.environ.get("DEMO_ONCE")))
     except LocalError as error:
         sys.stderr.write(f"\n{error}\n")
         return 1
