@@ -21,15 +21,9 @@ from shared.store.jobs import Jobs
 from shared.store.scans import Scans
 from shared.store.table import Table
 from shared.store.trainings import Trainings
+from tests.fixtures.evaluations import add_checkpoint, add_connector
 from tests.fixtures.sagemaker import FakeSageMaker
-from tests.fixtures.trainings import (
-    active_uses,
-    add_benchmark,
-    add_checkpoint,
-    add_connector,
-    space_of,
-    training_request,
-)
+from tests.fixtures.trainings import active_uses, add_benchmark, space_of, training_request
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -367,7 +361,7 @@ def test_an_evaluation_follows_aws_like_a_training(world: World, ended: str, wan
     space_id = space_of(world.client)
     Trainings(world.table).end(space_id, world.id, JobStatus.SUCCEEDED, {})
     benchmark_id = add_benchmark(world.client, world.training["connectors"][0]["connector_id"])
-    checkpoint_id = add_checkpoint(world.table, space_id)
+    checkpoint_id = add_checkpoint(world.table, space_id).id
     body = {"benchmark_id": benchmark_id, "checkpoint_id": checkpoint_id, "gpu_count": 0}
     created = world.client.post("/evaluations", json=body)
     assert created.status_code == 201, created.text

@@ -14,8 +14,9 @@ from shared.store.jobs import Jobs
 from shared.store.table import Key, Table
 from shared.store.trainings import Trainings
 from tests.fixtures.aws import state_machine_arn
+from tests.fixtures.evaluations import add_connector
 from tests.fixtures.sagemaker import FakeSageMaker
-from tests.fixtures.trainings import active_uses, add_benchmark, add_connector, space_of, training_request
+from tests.fixtures.trainings import active_uses, add_benchmark, space_of, training_request
 
 UNKNOWN = "01a2081a-1610-752b-8cc0-d52dcf52e48d"
 

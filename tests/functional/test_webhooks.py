@@ -14,7 +14,8 @@ from shared.store.table import Table
 from shared.store.trainings import Trainings
 from shared.webhook_signature import sign
 from tests.fixtures.aws import WEBHOOK_SECRET, WEBHOOK_SECRET_NAME
-from tests.fixtures.trainings import add_connector, space_of, training_request
+from tests.fixtures.evaluations import add_connector
+from tests.fixtures.trainings import space_of, training_request
 
 UNKNOWN = "01a2081a-1610-752b-8cc0-d52dcf52e48d"
 OTHER_SECRET = "whsec_b3RoZXI="
