@@ -120,12 +120,25 @@ def guess_readings(
     if not sample.width:
         return {}
     firsts = sample.select(cleaned(pl.all()).drop_nulls().first()).row(0, named=True)
-    dateless = tuple(reading for reading in among if reading not in DATES)
     possible = {
-        column: among if first is not None and DATE_PATTERN.match(first) else dateless
+        column: tuple(reading for reading in among if reading in _readings_of(first, decimal_comma=decimal_comma))
         for column, first in firsts.items()
     }
     return fitting(sample.lazy(), possible, decimal_comma=decimal_comma, is_sample=True)
+
+
+def _readings_of(value: str | None, *, decimal_comma: bool) -> tuple[Reading, ...]:
+    """The readings that one value may allow, told cheaply: no reading that it does allow is left out."""
+    if value is None:
+        return ()
+    if value.lower() in ("true", "false"):
+        return (BOOLEAN,)
+    dates = DATES if DATE_PATTERN.match(value) else ()
+    try:
+        float(value.replace(",", ".") if decimal_comma else value)
+    except ValueError:
+        return dates
+    return (*NUMBERS, *dates)
 
 
 def fitting(
@@ -139,9 +152,11 @@ def fitting(
 
     One pass over the text, by the streaming engine unless it is a sample in memory.
     """
+    if not possible:
+        return {}
     tests = []
     for column, readings in possible.items():
-        value = cleaned(pl.col(column))
+        value = pl.col(column)
         tests.append(value.is_not_null().any().alias(f"{column}\n"))
         tests.extend(
             (reading.parse(value, decimal_comma=decimal_comma).is_null() & value.is_not_null())
@@ -149,7 +164,8 @@ def fitting(
             .alias(f"{column}\n{position}")
             for position, reading in enumerate(readings)
         )
-    facts = text.select(tests).collect(engine="in-memory" if is_sample else "streaming").row(0, named=True)
+    values = text.select(cleaned(pl.col(list(possible))))
+    facts = values.select(tests).collect(engine="in-memory" if is_sample else "streaming").row(0, named=True)
     return {
         column: tuple(reading for position, reading in enumerate(readings) if not facts[f"{column}\n{position}"])
         if facts[f"{column}\n"]

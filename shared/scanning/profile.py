@@ -51,29 +51,38 @@ def profile_file(path: Path, name: str | None = None, *, limits: Limits = DEFAUL
         counts_exactly = _is_small(source)
         is_text = source.plain.format is not FileFormat.PARQUET
 
-        schemas: list[pl.Schema] = []
+        rows, columns = 0, []
+        for batch in source.batches():
+            facts, schema = _summarise(source, batch, counts_exactly=counts_exactly, is_text=is_text)
+            rows = facts["\nrows"] - facts["\nblank rows"]
+            columns += [_column(name, dtype, facts, is_text=is_text) for name, dtype in schema.items()]
+        return FileProfile(format=source.plain.format, rows=rows, columns=tuple(columns))
 
-        def summary(frame: pl.LazyFrame) -> pl.LazyFrame:
-            schema = frame.collect_schema()
-            schemas.append(schema)
-            ranged = [pl.col(column) for column, dtype in schema.items() if dtype.is_numeric() or dtype.is_temporal()]
-            every = [pl.col(column) for column in schema]
-            is_exact = counts_exactly and len(every) <= EXACT_DISTINCT_COLUMNS
-            return frame.select(
-                pl.len().alias("\nrows"),
-                count_blank_rows() if is_text else pl.lit(0).alias("\nblank rows"),
-                *((column.n_unique() if is_exact else column.approx_n_unique()).name.suffix("\nd") for column in every),
-                *(column.null_count().name.suffix("\nn") for column in every),
-                *(column.min().name.suffix("\na") for column in ranged),
-                *(column.max().name.suffix("\nz") for column in ranged),
-            )
 
-        facts = source.collect(summary).row(0, named=True)
-        return FileProfile(
-            format=source.plain.format,
-            rows=facts["\nrows"] - facts["\nblank rows"],
-            columns=tuple(_column(name, dtype, facts, is_text=is_text) for name, dtype in schemas[-1].items()),
+def _summarise(
+    source: Source, batch: list[str] | None, *, counts_exactly: bool, is_text: bool
+) -> tuple[dict[str, Any], pl.Schema]:
+    """The facts of some columns, by the columns' names and a letter each, and the columns' types."""
+    schema = pl.Schema()
+
+    def summary(frame: pl.LazyFrame) -> pl.LazyFrame:
+        nonlocal schema
+        frame = frame if batch is None else frame.select(batch)
+        schema = frame.collect_schema()
+        ranged = [pl.col(column) for column, dtype in schema.items() if dtype.is_numeric() or dtype.is_temporal()]
+        every = [pl.col(column) for column in schema]
+        is_exact = counts_exactly and len(every) <= EXACT_DISTINCT_COLUMNS
+        return frame.select(
+            pl.len().alias("\nrows"),
+            count_blank_rows() if is_text else pl.lit(0).alias("\nblank rows"),
+            *((column.n_unique() if is_exact else column.approx_n_unique()).name.suffix("\nd") for column in every),
+            *(column.null_count().name.suffix("\nn") for column in every),
+            *(column.min().name.suffix("\na") for column in ranged),
+            *(column.max().name.suffix("\nz") for column in ranged),
         )
+
+    # A summary may be asked for again when a guess about the types was wrong: the last one's types count.
+    return source.collect(summary).row(0, named=True), schema
 
 
 def _is_small(source: Source) -> bool:

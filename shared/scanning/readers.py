@@ -26,9 +26,12 @@ from shared.scanning.column_types import (
 from shared.scanning.delimited import Dialect, detect_dialect, has_regular_records, rewrite, unique_names
 from shared.scanning.formats import FileFormat, PlainFile, to_plain_file, transcode_from_western
 from shared.scanning.limits import DEFAULT_LIMITS, Limits, UnreadableFileError
+from shared.scanning.parquet_footer import row_groups
 
 SAMPLE_ROWS = 10_000
 SAMPLE_CELLS = 2_000_000
+# Of a decoded value in memory: a number takes 8 bytes, a text's view 16.
+VALUE_BYTES = 16
 POLARS_ERRORS = (pl.exceptions.PolarsError, pl.exceptions.PanicException)
 NATIVE_TYPES: dict[ColumnType, pl.DataType] = {
     ColumnType.INTEGER: pl.Int64(),
@@ -103,6 +106,10 @@ class Source(ABC):
 
         It may be run again when a guess about the file proves wrong.
         """
+
+    def batches(self) -> list[list[str] | None]:
+        """The columns that can be read in one query within bounded memory, batch after batch; None means all."""
+        return [None]
 
     @abstractmethod
     def frame(self) -> pl.LazyFrame:
@@ -213,7 +220,7 @@ class CsvSource(TextSource):
             column: BOOLEAN if readings is None and not self._is_certain else choose(readings)
             for column, readings in found.items()
         }
-        plain = sample.select(is_plain(pl.col(column)).alias(column) for column in columns).row(0, named=True)
+        plain = sample.select(is_plain(pl.all())).row(0, named=True)
         self._native = {
             column for column, reading in self._readings.items() if reading.type in NATIVE_TYPES and plain[column]
         }
@@ -387,6 +394,14 @@ class ParquetSource(Source):
     def __init__(self, plain: PlainFile, limits: Limits) -> None:
         self.plain = plain
         self._limits = limits
+        groups = row_groups(plain.path)
+        rows = max((group.rows for group in groups), default=0)
+        size = max((group.size_bytes for group in groups), default=0)
+        if rows * VALUE_BYTES > limits.batch_bytes:
+            raise UnreadableFileError(
+                f"The Parquet file has a row group of {rows:,} rows; write it with smaller row groups, "
+                f"of at most {limits.batch_bytes // VALUE_BYTES:,} rows."
+            )
         try:
             self._schema = pl.scan_parquet(plain.path, glob=False).collect_schema()
         except POLARS_ERRORS as error:
@@ -395,6 +410,15 @@ class ParquetSource(Source):
             raise UnreadableFileError(
                 f"The file has {len(self._schema):,} columns; at most {limits.columns:,} can be read."
             )
+
+        columns = max(1, len(self._schema))
+        self._batch_width = max(1, limits.batch_bytes // max(1, rows * VALUE_BYTES + size // columns))
+
+    def batches(self) -> list[list[str] | None]:
+        """See Source."""
+        names = unique_names(list(self._schema), self._limits)
+        starts = range(0, len(names), self._batch_width)
+        return [list(names[start : start + self._batch_width]) for start in starts] if len(starts) > 1 else [None]
 
     def collect(self, query: Query) -> pl.DataFrame:
         """See Source."""
