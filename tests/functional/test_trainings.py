@@ -237,7 +237,8 @@ def test_of_two_changes_of_the_same_version_one_wins_and_the_other_is_told(clien
     tag = client.get(address).headers["ETag"]
 
     def put(name: str) -> int:
-        return client.put(address, json={"name": name}, headers={"If-Match": tag}).status_code
+        status: int = client.put(address, json={"name": name}, headers={"If-Match": tag}).status_code
+        return status
 
     assert [put("A"), put("B")] == [200, 412]
     assert client.put(address, json={"name": "C"}).status_code == 200
