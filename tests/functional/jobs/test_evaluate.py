@@ -14,8 +14,8 @@ from shared.errors import JobFailedError
 from shared.models.job import EvaluationJob, EvaluationResult, JobFile, Measurement, MetricName
 from shared.propensity.artifacts import read_checkpoint_metadata, read_evaluation_result
 from shared.propensity.errors import CheckpointError
-from tests.unit.jobs.conftest import Box, Cloud, training
-from tests.unit.jobs.test_train import customers
+from tests.functional.jobs.conftest import Box, Cloud, training
+from tests.functional.jobs.test_train import customers
 
 pytestmark = pytest.mark.row("EV-1")
 

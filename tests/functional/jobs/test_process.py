@@ -25,9 +25,9 @@ from shared.propensity.artifacts import extract_artifact
 from shared.propensity.checkpoints import Checkpoint, Scorer, read_checkpoint
 from shared.propensity.errors import CheckpointError
 from shared.webhook_signature import verify
-from tests.unit.jobs.conftest import ROOT, SECRET, SECRET_PARAMETER, Box, Cloud, training
-from tests.unit.jobs.test_evaluate import evaluation
-from tests.unit.jobs.test_train import customers
+from tests.functional.jobs.conftest import ROOT, SECRET, SECRET_PARAMETER, Box, Cloud, training
+from tests.functional.jobs.test_evaluate import evaluation
+from tests.functional.jobs.test_train import customers
 
 SECONDS_TO_WAIT = 60
 ROUNDS_BEFORE_THE_CUT = 20

@@ -21,7 +21,7 @@ from shared.propensity.checkpoints import Checkpoint, Scorer, read_checkpoint
 from shared.propensity.metrics import measure
 from shared.propensity.splits import group_draws, held_out_rows, row_draws
 from tests.fixtures.datasets import DEFAULT, GERMAN_CREDIT
-from tests.unit.jobs.conftest import Box, Cloud, training
+from tests.functional.jobs.conftest import Box, Cloud, training
 
 ARCHITECTURES = ("lightgbm", "xgboost")
 
