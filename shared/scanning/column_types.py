@@ -98,9 +98,13 @@ DATE_PATTERN = re.compile(r"\d{1,4}[-/.]\d")
 
 
 def cleaned(column: pl.Expr) -> pl.Expr:
-    """Text without surrounding blanks, and null where it spells a missing value."""
-    stripped = column.str.strip_chars(" \t")
-    return pl.when(~stripped.is_in(NULL_SPELLINGS)).then(stripped)
+    """Text without surrounding blanks, and null where it spells a missing value: what numbers and dates are made of."""
+    return without_nulls(column.str.strip_chars(" \t"))
+
+
+def without_nulls(column: pl.Expr) -> pl.Expr:
+    """Text as it is, but null where it spells a missing value."""
+    return pl.when(~column.is_in(NULL_SPELLINGS)).then(column)
 
 
 def choose(readings: tuple[Reading, ...] | None) -> Reading:

@@ -2,6 +2,7 @@
 
 import codecs
 import json
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from shared.scanning.column_types import (
     ALL_READINGS,
     BOOLEAN,
     DATES,
+    STRING,
     ColumnType,
     Reading,
     choose,
@@ -22,6 +24,7 @@ from shared.scanning.column_types import (
     fitting,
     guess_readings,
     is_ambiguous,
+    without_nulls,
 )
 from shared.scanning.delimited import Dialect, detect_dialect, has_regular_records, rewrite, unique_names
 from shared.scanning.formats import FileFormat, PlainFile, to_plain_file, transcode_from_western
@@ -38,6 +41,9 @@ NATIVE_TYPES: dict[ColumnType, pl.DataType] = {
     ColumnType.FLOAT: pl.Float64(),
     ColumnType.BOOLEAN: pl.Boolean(),
 }
+
+# Only a hint: where polars words it differently, all columns are looked at.
+NAMED_COLUMN = re.compile(r"(?:at|in) column '(.+?)'")
 
 Query = Callable[[pl.LazyFrame], pl.LazyFrame]
 
@@ -117,18 +123,20 @@ class Source(ABC):
 
 
 class TextSource(Source):
-    """Text whose types are guessed from a sample, used at once, and settled over the whole file if that fails."""
+    """Text whose types are guessed from a sample, used at once, and settled over the whole file where that fails."""
+
+    # The columns whose types are still guesses.
+    _unsettled: set[str]
 
     def __init__(self, plain: PlainFile, scratch: Path, limits: Limits) -> None:
         self.plain = plain
         self._scratch = scratch
         self._limits = limits
-        self._is_certain = False
         self._is_rewritten = False
         self._examine()
 
     def collect(self, query: Query) -> pl.DataFrame:
-        """See Source. Remedies are tried in the order encoding, types, structure; each at most once."""
+        """See Source. Remedies are tried in the order encoding, types, structure, until none is left."""
         while True:
             try:
                 return query(self._typed()).collect(engine="streaming")
@@ -148,10 +156,9 @@ class TextSource(Source):
         """Take back the guess that made a query fail, or raise UnreadableFileError when none is left."""
         if not is_utf8(self.plain.path):
             self.plain = transcode_from_western(self.plain, self._scratch)
-            self._is_certain = False
             self._examine()
-        elif not self._is_certain:
-            self._settle_types()
+        elif self._unsettled:
+            self._settle_types(error)
         else:
             self._repair(error)
 
@@ -160,8 +167,8 @@ class TextSource(Source):
         """Guess structure and types from the beginning."""
 
     @abstractmethod
-    def _settle_types(self) -> None:
-        """Fix the types by a pass over the whole file."""
+    def _settle_types(self, error: BaseException | None) -> None:
+        """Fix the type of the column that an error names, or else of all, by a pass over the whole file."""
 
     @abstractmethod
     def _repair(self, error: BaseException) -> None:
@@ -187,7 +194,8 @@ class CsvSource(TextSource):
 
     _dialect: Dialect
     _readings: dict[str, Reading]
-    _native: set[str]
+    # Whose numbers, booleans or dates stand in the sample without blanks and spelt-out nulls.
+    _plain_columns: set[str]
     _possible: dict[str, tuple[Reading, ...]]
 
     def _examine(self) -> None:
@@ -212,33 +220,38 @@ class CsvSource(TextSource):
         count = max(100, min(SAMPLE_ROWS, SAMPLE_CELLS // len(columns)))
         # One row more than asked for tells whether the sample is the whole file.
         sample = self._text(count + 1).collect()
-        self._is_certain = sample.height <= count
+        self._unsettled = set(columns) if sample.height > count else set()
         found = guess_readings(sample, decimal_comma=self._dialect.decimal_comma)
         self._possible = {column: ALL_READINGS if readings is None else readings for column, readings in found.items()}
         # No value yet: as boolean, the pass over the file fails at the first value that is not one.
         self._readings = {
-            column: BOOLEAN if readings is None and not self._is_certain else choose(readings)
+            column: BOOLEAN if readings is None and self._unsettled else choose(readings)
             for column, readings in found.items()
         }
         plain = sample.select(is_plain(pl.all())).row(0, named=True)
-        self._native = {
-            column for column, reading in self._readings.items() if reading.type in NATIVE_TYPES and plain[column]
+        self._plain_columns = {
+            column for column, reading in self._readings.items() if plain[column] and reading is not STRING
         }
-        if not self._is_certain and any(
-            is_ambiguous(found[column]) or (reading.type is ColumnType.BOOLEAN and column not in self._native)
-            for column, reading in self._readings.items()
-        ):
-            self._settle_types()
+        self._unsettled -= {column for column, readings in found.items() if readings == ()}
+        for column in list(self._unsettled):
+            is_boolean = self._readings[column].type is ColumnType.BOOLEAN
+            if is_ambiguous(found[column]) or (is_boolean and column not in self._plain_columns):
+                self._settle([column])
 
-    def _settle_types(self) -> None:
+    def _settle_types(self, error: BaseException | None) -> None:
+        named = named_column(error) if error else None
+        self._settle([named] if named in self._unsettled else list(self._unsettled))
+
+    def _settle(self, columns: list[str]) -> None:
+        possible = {column: self._possible[column] for column in columns}
         try:
-            found = fitting(self._text(), self._possible, decimal_comma=self._dialect.decimal_comma)
+            found = fitting(self._text(), possible, decimal_comma=self._dialect.decimal_comma)
         except POLARS_ERRORS as error:
             self._repair(error)
             return
-        self._readings = {column: choose(readings) for column, readings in found.items()}
-        self._native = set()
-        self._is_certain = True
+        self._readings |= {column: choose(readings) for column, readings in found.items()}
+        self._plain_columns -= set(columns)
+        self._unsettled -= set(columns)
 
     def _repair(self, error: BaseException) -> None:
         if self._is_rewritten:
@@ -254,19 +267,29 @@ class CsvSource(TextSource):
         return self._scan(dict.fromkeys(self._dialect.columns, pl.String()), rows)
 
     def _typed(self) -> pl.LazyFrame:
-        comma = self._dialect.decimal_comma
-        schema = {
-            column: NATIVE_TYPES[reading.type] if column in self._native else pl.String()
-            for column, reading in self._readings.items()
+        native = {
+            column: NATIVE_TYPES[self._readings[column].type]
+            for column in self._plain_columns
+            if self._readings[column].type in NATIVE_TYPES
         }
+        schema = {column: native.get(column, pl.String()) for column in self._readings}
         values = [
-            pl.col(column).fill_nan(None)
-            if column in self._native
-            else reading.parse(cleaned(pl.col(column)), strict=not self._is_certain, decimal_comma=comma)
+            pl.col(column).fill_nan(None) if column in native else self._value(column, reading)
             for column, reading in self._readings.items()
-            if column not in self._native or reading.type is ColumnType.FLOAT
+            if column not in native or reading.type is ColumnType.FLOAT
         ]
         return self._scan(schema).with_columns(values)
+
+    def _value(self, column: str, reading: Reading) -> pl.Expr:
+        """The values of a column that polars' CSV reader leaves to us; a wrong guess makes the query fail."""
+        text = pl.col(column)
+        if reading is STRING:
+            return without_nulls(text)
+        return reading.parse(
+            text if column in self._plain_columns else cleaned(text),
+            strict=column in self._unsettled,
+            decimal_comma=self._dialect.decimal_comma,
+        )
 
     def _scan(self, schema: dict[str, pl.DataType], rows: int | None = None) -> pl.LazyFrame:
         return pl.scan_csv(
@@ -328,21 +351,22 @@ class JsonLinesSource(TextSource):
             sample = self._scan(count + 1).select(texts).collect()
         except POLARS_ERRORS as error:
             self._report(error)
-        self._is_certain = sample.height <= count
+        self._unsettled = set(texts) if sample.height > count else set()
         found = guess_readings(sample, DATES)
         self._possible = {column: DATES if readings is None else readings for column, readings in found.items()}
         self._readings = {column: choose(readings) for column, readings in found.items()}
-        if not self._is_certain and any(readings is None or is_ambiguous(readings) for readings in found.values()):
-            self._settle_types()
+        self._unsettled -= {column for column, readings in found.items() if readings == ()}
+        if any(found[column] is None or is_ambiguous(found[column]) for column in self._unsettled):
+            self._settle_types(None)
 
-    def _settle_types(self) -> None:
+    def _settle_types(self, error: BaseException | None) -> None:  # noqa: ARG002 - one pass settles them all
         try:
-            found = fitting(self._scan(), self._possible)
-        except POLARS_ERRORS as error:
-            self._repair(error)
+            found = fitting(self._scan(), {column: self._possible[column] for column in self._unsettled})
+        except POLARS_ERRORS as failure:
+            self._repair(failure)
             return
-        self._readings = {column: choose(readings) for column, readings in found.items()}
-        self._is_certain = True
+        self._readings |= {column: choose(readings) for column, readings in found.items()}
+        self._unsettled = set()
 
     def _repair(self, error: BaseException) -> None:
         self._report(error)
@@ -374,15 +398,16 @@ class JsonLinesSource(TextSource):
         return {key: JSON_TYPES.get(frozenset(found - {type(None)}), pl.String()) for key, found in kinds.items()}
 
     def _typed(self) -> pl.LazyFrame:
-        values = [
-            self._readings[column].parse(cleaned(pl.col(column)), strict=not self._is_certain)
-            if column in self._readings
-            else pl.col(column)
-            for column in self._schema
-        ]
+        values = [self._value(column) if column in self._readings else pl.col(column) for column in self._schema]
         return self._scan().select(
             value.alias(self._names[column]) for value, column in zip(values, self._schema, strict=True)
         )
+
+    def _value(self, column: str) -> pl.Expr:
+        reading = self._readings[column]
+        if reading is STRING:
+            return without_nulls(pl.col(column))
+        return reading.parse(cleaned(pl.col(column)), strict=column in self._unsettled)
 
     def _scan(self, rows: int | None = None) -> pl.LazyFrame:
         return pl.scan_ndjson(self.plain.path, schema=self._schema, n_rows=rows)
@@ -484,6 +509,12 @@ def is_utf8(path: Path) -> bool:
 def first_line(error: BaseException) -> str:
     """The beginning of an error's text; polars may quote whole fields of the file in it."""
     return str(error)[:1000].strip().split("\n", 1)[0][:200]
+
+
+def named_column(error: BaseException) -> str | None:
+    """The column that polars' error about a value is about, if it says so."""
+    found = NAMED_COLUMN.search(str(error)[:10_000])
+    return found[1] if found else None
 
 
 def is_plain(text: pl.Expr) -> pl.Expr:

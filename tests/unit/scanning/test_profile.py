@@ -251,7 +251,8 @@ def oracle(cells: list[str]) -> ColumnProfile:
         return ColumnProfile("c", ColumnType.BOOLEAN, nulls, len({text.lower() for text in values}))
     if values and all(day(text) for text in values):
         return ColumnProfile("c", ColumnType.DATE, nulls, len(set(values)), min(values), max(values))
-    return ColumnProfile("c", ColumnType.STRING, nulls, len(set(values)))
+    texts = [cell for cell in cells if cell not in NULL_SPELLINGS]
+    return ColumnProfile("c", ColumnType.STRING, len(cells) - len(texts), len(set(texts)))
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -269,7 +270,15 @@ def test_what_the_csv_module_writes_is_profiled_like_plain_python(
     writer = csv.writer(target, quoting=quoting, delimiter=delimiter, lineterminator="\n")  # type: ignore[arg-type]
     writer.writerows([header, *table])
     profile = profile_of(tmp_path, target.getvalue().encode())
-    kept = [row for row in table if any(cell.strip(" \t") not in NULL_SPELLINGS for cell in row)]
+    strips = [column.type is not ColumnType.STRING for column in profile.columns]
+    kept = [
+        row
+        for row in table
+        if any(
+            (cell.strip(" \t") if strip else cell) not in NULL_SPELLINGS
+            for cell, strip in zip(row, strips, strict=True)
+        )
+    ]
     assert profile.rows == len(kept)
     for position, found in enumerate(profile.columns):
         expected = oracle([row[position] for row in kept])
