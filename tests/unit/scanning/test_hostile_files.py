@@ -55,6 +55,7 @@ def profile_of(folder: Path, content: bytes, name: str) -> FileProfile:
         ("wide.jsonl", json.dumps({f"c{number}": 1 for number in range(3001)}).encode(), "3,001 columns"),
         ("utf-16.csv", "a,b\n1,2\n".encode("utf-16")[:-1], "utf-16"),
     ],
+    ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_a_broken_file_gets_an_error_of_its_own(tmp_path: Path, name: str, content: bytes, message: str) -> None:
     with pytest.raises(UnreadableFileError) as failure:
