@@ -219,8 +219,9 @@ def test_a_restart_keeps_finished_jobs_and_fails_those_that_ran(endpoint: Endpoi
     endpoint.run("training-1")
     endpoint.script(IGNORE_TERM)
     endpoint.jobs.create(endpoint.request("training-2"))
-    endpoint.wait("training-2", lambda description: description["SecondaryStatus"] == "Training")
-    pid = int((endpoint.directory / "training-2/pid").read_text())
+    noted = endpoint.directory / "training-2/pid"
+    endpoint.wait("training-2", lambda _: noted.is_file() and noted.read_text() != "")
+    pid = int(noted.read_text())
 
     endpoint.jobs.close()
     reopened = endpoint.open()
