@@ -1,5 +1,6 @@
 """A state machine with its own role and logs."""
 
+import json
 from collections.abc import Mapping, Sequence
 
 import aws_cdk as cdk
@@ -51,7 +52,8 @@ class StateMachine(Construct):
             self,
             "Machine",
             state_machine_name=settings.name(workflow),
-            definition_body=sfn.DefinitionBody.from_string(cdk.Stack.of(self).to_json_string(definition)),
+            # The CDK's own to_json_string leaves nulls out, and "ResultPath": null means something.
+            definition_body=sfn.DefinitionBody.from_string(json.dumps(definition)),
             definition_substitutions={
                 **{_name(function): function.function.function_arn for function in functions},
                 **substitutions,

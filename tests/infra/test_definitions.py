@@ -43,6 +43,14 @@ def test_a_deployed_definition_is_valid(stage: str, request: pytest.FixtureReque
         assert done.returncode == 0, done.stdout + done.stderr
 
 
+def test_a_scan_is_deployed_with_the_nulls_that_throw_results_away(local: Synthesised) -> None:
+    texts = [machine["DefinitionString"] for machine in local.properties("AWS::StepFunctions::StateMachine")]
+    states = next(json.loads(text)["States"] for text in texts if "ScanFiles" in text)
+    assert states["ScanFiles"]["ResultPath"] is None
+    assert states["FailScan"]["ResultPath"] is None
+    assert states["ScanFiles"]["ItemProcessor"]["States"]["ScanFile"]["OutputPath"] is None
+
+
 def break_next(definition: Definition) -> None:
     definition["States"]["FinishScan" if "FinishScan" in definition["States"] else "RunJob"]["Catch"][0]["Next"] = (
         "Gone"
