@@ -3,6 +3,8 @@
 In AWS each group is a function of its own; both are built by the same factory from the same routers.
 """
 
+from typing import Any
+
 from fastapi import FastAPI
 
 from functions.benchmarks.routes import router as benchmarks
@@ -21,6 +23,7 @@ from functions.users.routes import router as users
 from functions.webhooks.routes import router as webhooks
 from shared.aws.resources import Resources
 from shared.http.app import create_app
+from shared.propensity.architectures.registry import configuration_schemas
 
 # In the order of the published page, then what goes beyond it.
 PUBLISHED = (
@@ -40,7 +43,26 @@ ROUTERS = (*PUBLISHED, *BEYOND, documentation)
 
 
 def build_api(resources: Resources | None = None) -> FastAPI:
-    return create_app(*ROUTERS, resources=resources)
+    app = create_app(*ROUTERS, resources=resources)
+    describe_plainly = app.openapi
+
+    def describe_with_configurations() -> dict[str, Any]:
+        return _publish_configurations(describe_plainly())
+
+    app.openapi = describe_with_configurations  # type: ignore[method-assign]
+    return app
+
+
+def _publish_configurations(document: dict[str, Any]) -> dict[str, Any]:
+    """Say what a training's ``configuration`` may hold, by architecture."""
+    schemas = document["components"]["schemas"]
+    references = []
+    for architecture, schema in configuration_schemas().items():
+        name = schema["title"]
+        schemas[name] = {**schema, "description": f"The `configuration` of the architecture `{architecture}`."}
+        references.append({"$ref": f"#/components/schemas/{name}"})
+    schemas["TrainingCreate"]["properties"]["configuration"] = {"anyOf": references, "title": "Configuration"}
+    return document
 
 
 app = build_api()

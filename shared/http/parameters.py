@@ -2,7 +2,6 @@
 
 import hashlib
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
 
@@ -91,14 +90,3 @@ def tagged(response: Response, entity: E) -> E:
     """The entity, with its version in the answer's ETag."""
     response.headers["ETag"] = f'"{entity.version}"'
     return entity
-
-
-def split_commas(name: str) -> Callable[[Request], list[str]]:
-    """A dependency that reads an array from repeated or comma-joined query values."""
-
-    def read(request: Request) -> list[str]:
-        return [
-            part.strip() for value in request.query_params.getlist(name) for part in value.split(",") if part.strip()
-        ]
-
-    return read

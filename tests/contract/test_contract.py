@@ -12,6 +12,7 @@ import yaml
 
 from functions.api import build_api
 from shared.http.app import describe
+from shared.propensity.architectures.registry import ARCHITECTURES
 
 # Whoever keeps a newer contract elsewhere points this at it.
 CONTRACT = Path(os.environ.get("CONTRACT_FOLDER", Path(__file__).parent / "published"))
@@ -92,3 +93,13 @@ def test_every_operation_says_how_it_fails_and_what_it_does(document: dict[str, 
             assert "422" not in operation["responses"], where
     identifiers = [operation["operationId"] for item in document["paths"].values() for operation in item.values()]
     assert len(identifiers) == len(set(identifiers))
+
+
+def test_the_configuration_of_each_architecture_is_published(document: dict[str, Any]) -> None:
+    schemas = document["components"]["schemas"]
+    references = schemas["TrainingCreate"]["properties"]["configuration"]["anyOf"]
+    published = [schemas[reference["$ref"].rpartition("/")[2]] for reference in references]
+    assert len(published) == len(ARCHITECTURES)
+    for schema in published:
+        assert schema["additionalProperties"] is False
+        assert all(field.get("description") for field in schema["properties"].values())
