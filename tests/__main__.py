@@ -31,7 +31,7 @@ STEPS = (
     Step("format", (str(BIN / "ruff"), "format", "--check"), 2),
     Step("types", (str(BIN / "mypy"),), 10),
     Step(
-        "unit, functional and contract tests", pytest("-n", "2", "tests/unit", "tests/functional", "tests/contract"), 12
+        "unit, functional and contract tests", pytest("-n", "2", "tests/unit", "tests/functional", "tests/contract"), 20
     ),
     Step("infrastructure tests", pytest("-n", "2", "--dist", "loadfile", "tests/infra"), 12),
     Step("end-to-end tests", pytest("--timeout", "600", "tests/e2e"), 18),

@@ -47,7 +47,7 @@ def headers(aws: None, settings: Settings, issuer: Issuer) -> dict[str, str]:
 
 @schema.parametrize()
 @hypothesis_settings(
-    max_examples=12,
+    max_examples=8,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
