@@ -263,7 +263,7 @@ STEPS = {
             Workflow.CONNECTOR_SCAN,
             "scan_file",
             Grants(
-                reads=("scan", "connector"),
+                reads=("connector",),
                 writes=("catalog",),
                 gets=(CONNECTOR_FILES,),
                 # Column lists too long for the table.

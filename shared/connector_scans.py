@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from shared.aws.clock import new_id
 from shared.aws.connector_storage import ConnectorStorage, ConnectorStorages
 from shared.aws.job_launcher import JobLauncher
 from shared.aws.resources import Resources
@@ -12,7 +13,7 @@ from shared.models.catalog import CatalogEntry, CatalogStatus
 from shared.models.connector import Scan, ScanScope, managed_prefix
 from shared.models.job_status import JobStatus
 from shared.observability import logger
-from shared.store.catalog import Catalog
+from shared.store.catalog import Catalog, Seen
 from shared.store.purges import Purges
 from shared.store.scans import Scans
 
@@ -28,12 +29,18 @@ class ConnectorScans:
         self._launcher = JobLauncher(resources)
         self._clock = resources.clock
 
-    def request(self, space_id: str, connector_id: str, scope: ScanScope, files: list[str] | None = None) -> Scan:
+    def request_files(self, space_id: str, connector_id: str, files: list[str]) -> Scan:
+        """Have these files scanned, also those that have not changed. Raises NotFoundError."""
+        self.scans.connectors.get(space_id, connector_id)
+        self.catalog.ask_for(space_id, connector_id, files, new_id())
+        return self.request(space_id, connector_id, ScanScope.NAMED)
+
+    def request(self, space_id: str, connector_id: str, scope: ScanScope) -> Scan:
         """Have the connector scanned, now or right after the scan that runs. Raises NotFoundError.
 
         When the workflow can't be started the scan stays ``pending``; the reconciler starts it.
         """
-        scan, job = self.scans.request(space_id, connector_id, scope, files)
+        scan, job = self.scans.request(space_id, connector_id, scope)
         if job is not None:
             try:
                 self._launcher.start(job)
@@ -47,7 +54,7 @@ class ConnectorScans:
         if asked:
             self._follow(space_id, connector_id, ScanScope.ALL)
         elif self.catalog.has_pending(space_id, connector_id):
-            self._follow(space_id, connector_id, ScanScope.CHANGED)
+            self._follow(space_id, connector_id, ScanScope.NAMED)
 
     def fail(self, space_id: str, connector_id: str, scan_id: str, error: str) -> None:
         """End a scan that came to nothing: the files that wait for one are marked with the reason.
@@ -55,8 +62,8 @@ class ConnectorScans:
         Another scan follows only where somebody asked for it, so that what fails always does not go on for ever.
         """
         entry_error = f"The scan failed: {error} Scan the connector again."
-        for file in list(self.catalog.pending(space_id, connector_id)):
-            seen = self.catalog.sequencer(space_id, connector_id, file)
+        for file, request in self.catalog.pending(space_id, connector_id).items():
+            seen = Seen(self.catalog.sequencer(space_id, connector_id, file), request)
             entry = CatalogEntry(
                 file=file,
                 status=CatalogStatus.ERROR,

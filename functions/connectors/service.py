@@ -124,9 +124,11 @@ class ConnectorService:
         return Uploads(uploads=[storage.presigned_upload(name, expires_at) for name in names])
 
     def scan(self, scope: Scope, connector_id: str, request: ScanRequest) -> ScanAnswer:
-        """Start a scan of the named files, or of all; while one runs, another of all files will follow it."""
-        wanted = ScanScope.NAMED if request.files else ScanScope.ALL
-        scan = self._scans.request(scope.space_id, connector_id, wanted, request.files)
+        """Start a scan of the named files, or of all; while one runs, another with what was asked will follow it."""
+        if request.files:
+            scan = self._scans.request_files(scope.space_id, connector_id, request.files)
+        else:
+            scan = self._scans.request(scope.space_id, connector_id, ScanScope.ALL)
         status = JobStatus.PENDING if scan.status is JobStatus.PENDING else JobStatus.RUNNING
         return ScanAnswer(scan_id=scan.id, status=status)
 

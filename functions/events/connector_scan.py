@@ -51,7 +51,7 @@ def connector_scan(event: dict[str, Any], resources: Resources) -> dict[str, lis
             failed.add(message_id)
     for (space_id, connector_id), message_ids in to_scan.items():
         try:
-            scans.request(space_id, connector_id, ScanScope.CHANGED)
+            scans.request(space_id, connector_id, ScanScope.NAMED)
         except NotFoundError:
             logger.info("the connector was deleted meanwhile", extra={"connector_id": connector_id})
         except (ClientError, BotoCoreError, ApiError):

@@ -196,11 +196,10 @@ class ScanRequest(Model):
 
 
 class ScanScope(StrEnum):
-    """Which files a scan looks at: all, those the client named, or those that events told about."""
+    """Which files a scan looks at: all that changed since the last, or those that requests or events named."""
 
     ALL = "all"
     NAMED = "named"
-    CHANGED = "changed"
 
 
 class Scan(Entity):
@@ -209,7 +208,6 @@ class Scan(Entity):
     connector_id: str
     status: JobStatus = JobStatus.PENDING
     scope: ScanScope = ScanScope.ALL
-    files: list[str] | None = None
     error: str | None = None
     total: int = 0
     scanned: int = 0

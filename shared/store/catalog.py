@@ -2,8 +2,8 @@
 
 One item for each file under ``catalog#<space>#<connector>``. An event counts only if its S3 sequencer is later than
 the item's; a scan's result counts only if the item still has the sequencer that the scan began with. A deleted file
-leaves its sequencer behind for a month, so that a late event can't bring it back. Files that events told about and no
-scan has read yet stand under ``catalog#<space>#<connector>#pending``.
+leaves its sequencer behind for a month, so that a late event can't bring it back. Files that events told about or
+requests named, and that no scan has read since, stand under ``catalog#<space>#<connector>#pending``.
 
 A connector may be deleted at any moment: every writer looks again after its write, and takes it back when the
 connector is gone.
@@ -33,6 +33,7 @@ INLINE_COLUMNS_BYTES = 100_000
 TOMBSTONE_KEPT = timedelta(days=30)
 SEQUENCER_DIGITS = 64
 DELETED = "deleted"
+TRANSACTION_SIZE = 100
 _COLUMNS = TypeAdapter(list[CatalogColumn])
 
 
@@ -63,6 +64,14 @@ class FileState:
     etag: str | None = None
     sequencer: str | None = None
     scan_id: str | None = None
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a scan knew of a file before it read it: the last event, and the request that named the file."""
+
+    sequencer: str | None = None
+    request: str | None = None
 
 
 def comparable_sequencer(sequencer: str) -> str:
@@ -114,10 +123,16 @@ class Catalog:
         item = self._table.get(_key(space_id, connector_id, file))
         return item.get("sequencer") if item else None
 
-    def pending(self, space_id: str, connector_id: str) -> Iterator[str]:
-        """The files that events told about and no scan has read since."""
-        for item in self._table.query(_pending_key(space_id, connector_id, "").pk, newest_first=False):
-            yield item["SK"]
+    def ask_for(self, space_id: str, connector_id: str, files: Sequence[str], request: str) -> None:
+        """Mark files to be scanned because a request names them; the mark stays until a scan has begun since."""
+        marks = [update(_pending_key(space_id, connector_id, file), {"request": request}) for file in files]
+        for start in range(0, len(marks), TRANSACTION_SIZE):
+            self._table.transact(marks[start : start + TRANSACTION_SIZE])
+
+    def pending(self, space_id: str, connector_id: str) -> dict[str, str | None]:
+        """The files that wait for a scan, with the request that named them if one did."""
+        marks = self._table.query(_pending_key(space_id, connector_id, "").pk, newest_first=False)
+        return {mark["SK"]: mark.get("request") for mark in marks}
 
     def has_pending(self, space_id: str, connector_id: str) -> bool:
         """Whether there is one."""
@@ -156,26 +171,21 @@ class Catalog:
         entry = {"file": file, "status": CatalogStatus.PENDING, "sequencer": sequencer}
         return self._record(space_id, connector_id, file, entry, sequencer, is_pending=True)
 
-    def record_result(self, space_id: str, connector_id: str, entry: CatalogEntry, seen_sequencer: str | None) -> bool:
-        """Write what a scan found; false when an event came between, whose own scan will tell.
-
-        ``seen_sequencer`` is what ``sequencer`` gave before the scan read the file.
-        """
+    def record_result(self, space_id: str, connector_id: str, entry: CatalogEntry, seen: Seen) -> bool:
+        """Write what a scan found; false when an event came between, whose own scan will tell."""
         values = {name: getattr(entry, name) for name in type(entry).model_fields}
-        values |= {"sequencer": seen_sequencer, **self._stored_columns(space_id, connector_id, entry)}
-        return self._settle(space_id, connector_id, entry.file, values, seen_sequencer)
+        values |= {"sequencer": seen.sequencer, **self._stored_columns(space_id, connector_id, entry)}
+        return self._settle(space_id, connector_id, entry.file, values, seen)
 
-    def record_missing(
-        self, space_id: str, connector_id: str, file: str, seen_sequencer: str | None, scan_id: str
-    ) -> bool:
+    def record_missing(self, space_id: str, connector_id: str, file: str, seen: Seen, scan_id: str) -> bool:
         """Take out a file that a scan no longer found, unless an event came between."""
         values = {
             "status": DELETED,
-            "sequencer": seen_sequencer,
+            "sequencer": seen.sequencer,
             "scan_id": scan_id,
             "expires_at": self._expiry(),
         }
-        return self._settle(space_id, connector_id, file, values, seen_sequencer)
+        return self._settle(space_id, connector_id, file, values, seen)
 
     def forget(self, space_id: str, connector_id: str) -> None:
         """Remove everything of a connector that is gone."""
@@ -191,7 +201,7 @@ class Catalog:
         self, space_id: str, connector_id: str, file: str, values: Item, sequencer: str, *, is_pending: bool
     ) -> EventOutcome:
         entry, marker = _key(space_id, connector_id, file), _pending_key(space_id, connector_id, file)
-        mark = put(marker, {"sequencer": sequencer}) if is_pending else delete(marker)
+        mark = update(marker, {"sequencer": sequencer}) if is_pending else delete(marker)
         try:
             self._table.transact([put(entry, values, Attr("PK").not_exists() | _later_than(sequencer)), mark])
         except TransactionFailedError as failed:
@@ -202,15 +212,16 @@ class Catalog:
             return EventOutcome.NO_CONNECTOR
         return EventOutcome.TO_SCAN if is_pending else EventOutcome.SETTLED
 
-    def _settle(self, space_id: str, connector_id: str, file: str, values: Item, seen: str | None) -> bool:
-        same: ConditionBase = Attr("sequencer").not_exists() if seen is None else Attr("sequencer").eq(seen)
+    def _settle(self, space_id: str, connector_id: str, file: str, values: Item, seen: Seen) -> bool:
         try:
-            self._table.write(put(_key(space_id, connector_id, file), values, same))
+            self._table.write(put(_key(space_id, connector_id, file), values, _is("sequencer", seen.sequencer)))
         except ConditionFailedError:
             return False
-        if seen is not None:
-            with suppress(ConditionFailedError):  # no mark, or that of a later event
-                self._table.write(delete(_pending_key(space_id, connector_id, file), Attr("sequencer").eq(seen)))
+        # A mark that the scan did not know of stays for the next one.
+        is_known: ConditionBase = Attr("sequencer").not_exists() | _is("sequencer", seen.sequencer)
+        is_known &= Attr("request").not_exists() | _is("request", seen.request)
+        with suppress(ConditionFailedError):
+            self._table.write(delete(_pending_key(space_id, connector_id, file), is_known))
         return self._is_still_there(space_id, connector_id, file)
 
     def _is_still_there(self, space_id: str, connector_id: str, file: str) -> bool:
@@ -260,3 +271,7 @@ def _pending_key(space_id: str, connector_id: str, file: str) -> Key:
 
 def _later_than(sequencer: str) -> ConditionBase:
     return Attr("sequencer").not_exists() | Attr("sequencer").lt(sequencer)
+
+
+def _is(attribute: str, value: str | None) -> ConditionBase:
+    return Attr(attribute).not_exists() if value is None else Attr(attribute).eq(value)

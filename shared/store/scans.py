@@ -30,21 +30,19 @@ class Scans:
         self._table = table
         self._clock = clock
 
-    def request(
-        self, space_id: str, connector_id: str, scope: ScanScope, files: list[str] | None = None
-    ) -> tuple[Scan, JobReference | None]:
-        """A new scan with the job to start, or the running one, after which another of all files will follow.
+    def request(self, space_id: str, connector_id: str, scope: ScanScope) -> tuple[Scan, JobReference | None]:
+        """A new scan with the job to start, or the running one, after which another will follow.
 
-        What events tell about is not lost either: it is marked in the catalog, and looked at when a scan ends.
+        What events tell and requests name is marked in the catalog already, and looked at when a scan ends.
         Raises NotFoundError.
         """
         for attempt in range(WRITE_ATTEMPTS):
             connector = self.connectors.get(space_id, connector_id)
             if connector.scan_id is None:
-                started = self._begin(space_id, connector, scope, files)
+                started = self._begin(space_id, connector, scope)
                 if started is not None:
                     return started
-            elif scope is ScanScope.CHANGED or self._ask_for_another(space_id, connector):
+            elif scope is ScanScope.NAMED or self._ask_for_another(space_id, connector):
                 try:
                     return self.repository.get(space_id, connector.scan_id), None
                 except NotFoundError:
@@ -87,11 +85,9 @@ class Scans:
             return requested
         raise UnavailableError("The connector is busy. Try again in a moment.")
 
-    def _begin(
-        self, space_id: str, connector: Connector, scope: ScanScope, files: list[str] | None
-    ) -> tuple[Scan, JobReference] | None:
+    def _begin(self, space_id: str, connector: Connector, scope: ScanScope) -> tuple[Scan, JobReference] | None:
         now = self._clock()
-        scan = Scan(id=new_id(), created_at=now, updated_at=now, connector_id=connector.id, scope=scope, files=files)
+        scan = Scan(id=new_id(), created_at=now, updated_at=now, connector_id=connector.id, scope=scope)
         also: Iterable[Action] = [
             self._mark(space_id, connector.id, Attr("PK").exists() & Attr("scan_id").not_exists(), scan_id=scan.id),
             *self._jobs.open(JobKind.SCAN, space_id, scan.id, parent_id=connector.id),

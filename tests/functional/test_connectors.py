@@ -422,7 +422,7 @@ def test_a_second_scan_during_a_run_joins_it_and_another_follows(lab: Lab) -> No
     first = lab.scan(connector_id)
     listed, items = lab.begin(connector_id)
     assert lab.scan(connector_id) == {"scan_id": first["scan_id"], "status": "running"}
-    assert lab.scan(connector_id, files=["late.csv"])["scan_id"] == first["scan_id"]
+    assert lab.scan(connector_id, files=["missing.csv", "a.csv"])["scan_id"] == first["scan_id"]
     lab.put(connector_id, "late.csv")
     for item in items:
         scan_file(lab.resources, {**listed, "file": item})
@@ -430,7 +430,14 @@ def test_a_second_scan_during_a_run_joins_it_and_another_follows(lab: Lab) -> No
     following = lab.running(connector_id)
     assert following not in (None, first["scan_id"])
     assert lab.work(connector_id)["total"] == 1, "what is known already is not read again"
-    assert lab.catalog(connector_id).keys() == {"a.csv", "late.csv"}
+    assert lab.running(connector_id) not in (None, following)
+    assert lab.work(connector_id)["total"] == 2, "what was named meanwhile is read in any case"
+    catalog = lab.catalog(connector_id)
+    assert {name: row["status"] for name, row in catalog.items()} == {
+        "a.csv": "scanned",
+        "late.csv": "scanned",
+        "missing.csv": "error",
+    }
     assert lab.running(connector_id) is None
     finish_scan(lab.resources, listed)
     assert lab.running(connector_id) is None, "a repeated last step starts nothing"

@@ -9,6 +9,7 @@ from shared.errors import NotFoundError
 from shared.models.catalog import CatalogEntry, CatalogStatus
 from shared.models.job_status import JobStatus
 from shared.observability import workflow_step
+from shared.store.catalog import Seen
 
 NO_RESULT = (
     "The file could not be read within the time and memory of a scan (15 minutes, 3 GB). "
@@ -43,7 +44,9 @@ def finish_scan(resources: Resources, event: dict[str, Any]) -> dict[str, Any]:
                 scanned_at=resources.clock(),
                 scan_id=scan_id,
             )
-            counts["failed"] += scans.catalog.record_result(space_id, connector_id, entry, item["sequencer"])
+            counts["failed"] += scans.catalog.record_result(
+                space_id, connector_id, entry, Seen(item["sequencer"], item["request"])
+            )
     scans.succeed(space_id, connector_id, scan_id, counts)
     return {"status": JobStatus.SUCCEEDED, **counts}
 

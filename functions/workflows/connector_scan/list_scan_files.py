@@ -1,6 +1,7 @@
 """A scan begins: the files it has to read are written down for the map that follows."""
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from shared.aws.connector_storage import ConnectorStorages, StorageError
@@ -10,13 +11,14 @@ from shared.errors import JobFailedError, NotFoundError, ValidationFailedError
 from shared.models.catalog import CatalogStatus
 from shared.models.connector import Connector, ConnectorStatus, Scan, ScanScope
 from shared.observability import workflow_step
+from shared.store.catalog import FileState, Seen
 
 FILES_LIMIT = 100_000
 _resources = Resources()
 
 
 def list_scan_files(resources: Resources, event: dict[str, Any]) -> dict[str, Any]:
-    """Takes ``{space_id, connector_id, scan_id}``; adds ``list_key``, a JSON list of ``{name, sequencer}``.
+    """Takes ``{space_id, connector_id, scan_id}``; adds ``list_key``, a JSON list of ``{name, sequencer, request}``.
 
     A scan of all files leaves out those whose content the catalog knows already, and drops from the catalog what is
     gone from the bucket. Raises JobFailedError when the bucket can't be read or holds too many files.
@@ -30,13 +32,19 @@ def list_scan_files(resources: Resources, event: dict[str, Any]) -> dict[str, An
         raise JobFailedError("The connector was deleted.") from None
     # Read before the bucket is: what is known here and not there is gone, unless an event says otherwise since.
     states = scans.catalog.states(space_id, connector_id)
-    if scan.scope is ScanScope.NAMED:
-        names = scan.files or []
-    elif scan.scope is ScanScope.CHANGED:
-        names = list(scans.catalog.pending(space_id, connector_id))
+    requests = scans.catalog.pending(space_id, connector_id)
+    if scan.scope is ScanScope.ALL:
+        names = _changed_files(resources, scans, space_id, connector, scan, states)
     else:
-        names = _changed_files(resources, scans, space_id, connector, scan)
-    items = [{"name": name, "sequencer": states[name].sequencer if name in states else None} for name in names]
+        names = list(requests)
+    items = [
+        {
+            "name": name,
+            "sequencer": states[name].sequencer if name in states else None,
+            "request": requests.get(name),
+        }
+        for name in names
+    ]
     list_key = f"spaces/{space_id}/scans/{scan_id}/files.json"
     resources.s3.put_object(
         Bucket=resources.settings.bucket_name,
@@ -48,9 +56,13 @@ def list_scan_files(resources: Resources, event: dict[str, Any]) -> dict[str, An
 
 
 def _changed_files(
-    resources: Resources, scans: ConnectorScans, space_id: str, connector: Connector, scan: Scan
+    resources: Resources,
+    scans: ConnectorScans,
+    space_id: str,
+    connector: Connector,
+    scan: Scan,
+    states: Mapping[str, FileState],
 ) -> list[str]:
-    states = scans.catalog.states(space_id, connector.id)
     found: dict[str, str] = {}
     connectors = scans.scans.connectors
     try:
@@ -65,7 +77,7 @@ def _changed_files(
         connectors.update(space_id, connector.id, {"status": ConnectorStatus.CONNECTED, "error": None})
     for name, state in states.items():
         if name not in found and state.status in list(CatalogStatus):
-            scans.catalog.record_missing(space_id, connector.id, name, state.sequencer, scan.id)
+            scans.catalog.record_missing(space_id, connector.id, name, Seen(state.sequencer), scan.id)
     return [
         name
         for name, etag in found.items()

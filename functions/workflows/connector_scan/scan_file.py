@@ -17,10 +17,10 @@ from shared.aws.resources import Resources
 from shared.connector_scans import ConnectorScans
 from shared.errors import NotFoundError, ValidationFailedError
 from shared.models.catalog import CatalogColumn, CatalogEntry, CatalogStatus
-from shared.models.connector import ScanScope
 from shared.observability import workflow_step
 from shared.scanning.limits import Limits, UnreadableFileError
 from shared.scanning.profile import profile_file
+from shared.store.catalog import Seen
 
 READ_ATTEMPTS = 3
 # Of the disk: for the file itself, and as much again for each of its decoded copies while one becomes the next.
@@ -29,24 +29,22 @@ _resources = Resources()
 
 
 def scan_file(resources: Resources, event: dict[str, Any]) -> dict[str, Any]:
-    """Takes ``{space_id, connector_id, scan_id, file: {name}}``; nothing is written when a later event came between."""
+    """Takes ``{space_id, connector_id, scan_id, file: {name, request}}``; a later event's word stands over ours."""
     space_id, connector_id, scan_id = event["space_id"], event["connector_id"], event["scan_id"]
-    name = event["file"]["name"]
+    name, request = event["file"]["name"], event["file"]["request"]
     scans = ConnectorScans(resources)
     try:
         connector = scans.scans.connectors.get(space_id, connector_id)
-        scope = scans.scans.get(space_id, scan_id).scope
     except NotFoundError:
         return {}
-    seen = scans.catalog.sequencer(space_id, connector_id, name)
+    seen = Seen(scans.catalog.sequencer(space_id, connector_id, name), request)
     entry: CatalogEntry | None
     try:
         entry = read_file(ConnectorStorages(resources).open(space_id, connector), name)
     except (StorageError, ValidationFailedError) as error:
         entry = failed(name, error.message)
     except MissingFileError:
-        is_asked_for = scope is ScanScope.NAMED
-        entry = failed(name, "There is no such file. Upload it, or scan another.") if is_asked_for else None
+        entry = failed(name, "There is no such file. Upload it, or scan another.") if request else None
     if entry is None:
         scans.catalog.record_missing(space_id, connector_id, name, seen, scan_id)
     else:

@@ -8,7 +8,7 @@ import pytest
 from shared.aws.clock import new_id
 from shared.aws.resources import Resources
 from shared.models.catalog import CatalogEntry, CatalogStatus
-from shared.store.catalog import Catalog, EventOutcome, ObjectVersion, comparable_sequencer
+from shared.store.catalog import Catalog, EventOutcome, ObjectVersion, Seen, comparable_sequencer
 from shared.store.table import Key, put
 from tests.fixtures.aws import BUCKET
 
@@ -46,7 +46,7 @@ def test_any_order_of_repeated_events_and_scans_ends_where_the_bucket_is(
 
     def scan() -> None:
         """Reads the bucket, which is at the end of its history already."""
-        seen = catalog.sequencer(*where, FILE)
+        seen = Seen(catalog.sequencer(*where, FILE), catalog.pending(*where).get(FILE))
         if bucket_is_empty:
             catalog.record_missing(*where, FILE, seen, "scan")
         else:
@@ -68,12 +68,12 @@ def test_any_order_of_repeated_events_and_scans_ends_where_the_bucket_is(
         assert entries == {}
     else:
         assert (entries[FILE].status, entries[FILE].etag, entries[FILE].rows) == ("scanned", f"etag {last}", last)
-    assert list(catalog.pending(*where)) == []
+    assert catalog.pending(*where) == {}
 
 
 def test_numbers_beyond_what_dynamodb_holds_come_back_from_the_catalog(resources: Resources, catalog: Catalog) -> None:
     where = add_connector(resources)
     column = {"name": "tiny", "type": "float", "nulls": 0, "distinct": 2, "min": 5e-324, "max": 1.7e308}
     entry = CatalogEntry.model_validate({"file": FILE, "status": "scanned", "columns": [column]})
-    assert catalog.record_result(*where, entry, None)
+    assert catalog.record_result(*where, entry, Seen())
     assert catalog.entries(*where)[FILE].columns == entry.columns
