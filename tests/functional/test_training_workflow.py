@@ -22,7 +22,7 @@ from shared.models.catalog import CatalogColumn, CatalogEntry, CatalogStatus
 from shared.models.job import TrainingJob
 from shared.models.job_status import JobStatus
 from shared.settings import Settings
-from shared.store.catalog import Catalog
+from shared.store.catalog import Catalog, Seen
 from shared.store.jobs import Jobs
 from shared.store.table import Key, Table
 from shared.store.trainings import Trainings
@@ -75,7 +75,7 @@ class World:
             ],
         )
         catalog = Catalog(self.table, self.resources.s3, BUCKET)
-        assert catalog.record_result(space_of(self.client), self.connector_id, entry, None)
+        assert catalog.record_result(space_of(self.client), self.connector_id, entry, Seen())
 
     def put_model(self, **changes: Any) -> dict[str, Any]:
         """The event of a job that left a model."""
