@@ -47,6 +47,7 @@ openapi: setup ## Write openapi.json from the composed app
 	@$(BIN)/python -m functions.openapi openapi.json
 
 bench: setup ## Measure speed and memory, and print the ratios
+	@PATH="$(CURDIR)/$(BIN):$$PATH" uv sync --frozen --inexact --quiet --group bench
 	@$(BIN)/python -m tests.load
 
 clean: setup ## Stop everything and delete the local data and all that was built

@@ -56,7 +56,10 @@ Identifier = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 class Model(BaseModel):
     """Anything that crosses the API; unknown request fields are ignored."""
 
-    model_config = ConfigDict(extra="ignore", ser_json_inf_nan="null", protected_namespaces=())
+    # What customers sent stays out of the text of errors, and so out of the logs.
+    model_config = ConfigDict(
+        extra="ignore", ser_json_inf_nan="null", protected_namespaces=(), hide_input_in_errors=True
+    )
 
 
 # The default of a required field in a partial update: absent keeps the value, ``null`` fails the field's own type.

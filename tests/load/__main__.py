@@ -24,6 +24,7 @@ def main() -> None:
     subprocess.run([sys.executable, "-m", "compileall", "-q", "shared", "functions"], check=False)
     for name in names:
         console.rule(name.replace("_", " "))
+        sys.argv = [name]  # each has options of its own, for when it is run by itself
         importlib.import_module(f"tests.load.{name}").main()
 
 

@@ -12,6 +12,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import boto3
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table as RichTable
@@ -80,6 +81,8 @@ def start(module: str, event: dict[str, object], folder: str) -> tuple[float, fl
 
 
 def run(issuer: Issuer, folder: Path) -> RichTable:
+    secret = boto3.client("secretsmanager").create_secret(Name="bench", SecretString="a signing key of the bench's own")
+    os.environ["WEBHOOK_SECRET_ARN"] = secret["ARN"]
     resources = Resources()
     token = issuer.token("bench", expires_in=3600)
     user_id = resources.token_verifier.verify(token).user_id

@@ -20,6 +20,7 @@ from functions.trainings.handler import app, handler
 from shared.aws.clock import new_id, utc_now
 from shared.aws.resources import Resources
 from shared.models.space import SpaceCreate
+from shared.observability import logger
 from shared.store.codec import encode_item
 from shared.store.repository import BUCKET_DIGITS
 from tests.fixtures.aws import TABLE
@@ -27,7 +28,7 @@ from tests.fixtures.identity import Issuer
 from tests.load.emulated_store import LambdaContext, emulated_store, gateway_event
 
 SIZES = (100, 100_000)
-ROUNDS = 150
+ROUNDS = 25
 LIMIT = 1.2
 
 
@@ -74,6 +75,7 @@ def fill(space_id: str, size: int) -> list[str]:
                 "SK": each,
                 "id": each,
                 "created_at": now,
+                "created_by": "bench",
                 "updated_at": now,
                 "version": 1,
                 "name": "Training",
@@ -156,6 +158,7 @@ def run(issuer: Issuer) -> RichTable:
 
 
 def main() -> None:
+    logger.setLevel("ERROR")
     with emulated_store() as issuer:
         Console().print(run(issuer))
 
