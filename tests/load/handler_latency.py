@@ -28,7 +28,7 @@ from tests.fixtures.identity import Issuer
 from tests.load.emulated_store import LambdaContext, emulated_store, gateway_event
 
 SIZES = (100, 100_000)
-ROUNDS = 25
+ROUNDS = 10
 LIMIT = 1.2
 
 
