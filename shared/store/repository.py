@@ -170,16 +170,11 @@ class Repository(Generic[E]):
         only_if: ConditionBase | None = None,
     ) -> Action:
         """The write behind ``update``, for use within a transaction."""
-        condition: ConditionBase = Attr("PK").exists()
-        if expected_version is not None:
-            condition &= Attr("version").eq(expected_version)
-        if only_if is not None:
-            condition &= only_if
         return update(
             self.key(space_id, entity_id),
             {"updated_at": self._clock(), **changes},
             add={"version": 1},
-            condition=condition,
+            condition=_existing(expected_version, only_if),
         )
 
     def update(
@@ -222,12 +217,7 @@ class Repository(Generic[E]):
         """Remove an entity and uncount it, all or nothing. Raises as ``update`` does."""
         if not is_identifier(entity_id):
             raise self.not_found()
-        condition: ConditionBase = Attr("PK").exists()
-        if expected_version is not None:
-            condition &= Attr("version").eq(expected_version)
-        if only_if is not None:
-            condition &= only_if
-        actions = [delete(self.key(space_id, entity_id), condition)]
+        actions = [delete(self.key(space_id, entity_id), _existing(expected_version, only_if))]
         try:
             self.table.transact([*actions, *self._count_actions(space_id, entity_id, -1), *also])
         except TransactionFailedError as failed:
@@ -294,6 +284,14 @@ class Repository(Generic[E]):
             digits = entity_id.replace("-", "")
             names += [f"{length}#{digits[:length]}" for length in BUCKET_DIGITS]
         return [update(Key(f"{self.kind}#{space_id}#count", name), {}, add={"items": amount}) for name in names]
+
+
+def _existing(expected_version: int | None, only_if: ConditionBase | None) -> ConditionBase:
+    """The condition of a write to an entity that must exist, be of a version, and be in a state."""
+    condition: ConditionBase = Attr("PK").exists()
+    if expected_version is not None:
+        condition &= Attr("version").eq(expected_version)
+    return condition if only_if is None else condition & only_if
 
 
 def _changed_meanwhile() -> PreconditionFailedError:
