@@ -26,6 +26,7 @@ class Layer(StrEnum):
 
     SCAN = "scan"
     SCORE = "score"
+    LANGUAGE = "language"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

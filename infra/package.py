@@ -32,6 +32,7 @@ SELECTIONS = {
     BASE: ("--no-dev",),
     Layer.SCAN: ("--only-group", "scan"),
     Layer.SCORE: ("--only-group", "score"),
+    Layer.LANGUAGE: ("--only-group", "language"),
 }
 # The same module without its CUDA code, which alone is nearly the size limit; functions have no GPU.
 CPU_BUILDS = {"xgboost": "xgboost-cpu"}
