@@ -16,6 +16,7 @@ ALLOWED = {
     "shared.store": ("shared.store", "shared.models", "shared.errors", "shared.aws.clock"),
     "shared.scanning": ("shared.scanning", "shared.models", "shared.errors"),
     "shared.propensity": ("shared.propensity", "shared.models", "shared.errors", "shared.scanning"),
+    "shared.llm": ("shared.llm", "shared.store", "shared.aws", "shared.models", "shared.errors", "shared.observability"),
     "shared.aws": ("shared.aws", "shared.models", "shared.errors", "shared.settings"),
     "shared.aws.resources": ("shared", "shared.store.table", "shared.http.tokens"),
     "shared.http": ("shared",),

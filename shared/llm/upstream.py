@@ -1,0 +1,283 @@
+"""One server that speaks OpenAI's API: its calls, and what their failures mean."""
+
+import asyncio
+import json
+import random
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+from yarl import URL
+
+from shared.errors import ApiError, UnavailableError, UpstreamError
+from shared.llm.sessions import ForbiddenPeerError, Sessions
+from shared.models.cluster import LanguageModel
+
+ANSWER_BYTES = 16 * 1024 * 1024
+EVENT_BYTES = 1024 * 1024
+CONNECT_ATTEMPTS = 3
+_ERROR_CHARACTERS = 500
+
+
+class UnreachableError(UnavailableError):
+    """Nobody answered: no connection, or it broke before a word was said."""
+
+    code = "cluster_unreachable"
+
+
+class UpstreamTimeoutError(ApiError):
+    """The server took the call and did not answer in time."""
+
+    status = 504
+    code = "cluster_timeout"
+
+
+class BrokenAnswerError(UpstreamError):
+    """The server answered something that is no answer: an internal error, or no JSON of the agreed shape."""
+
+    code = "cluster_error"
+
+
+class RefusedError(UpstreamError):
+    """The server understood and said no; ``status_code`` is its status and ``reason`` its words."""
+
+    code = "cluster_refused"
+    status_code: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Completion:
+    """A finished answer, as the server gave it."""
+
+    body: dict[str, Any]
+
+    @property
+    def model(self) -> str:
+        return str(self.body.get("model") or "")
+
+    @property
+    def usage(self) -> dict[str, Any]:
+        usage = self.body.get("usage")
+        return usage if isinstance(usage, dict) else {}
+
+    @property
+    def message(self) -> dict[str, Any]:
+        message: dict[str, Any] = self.body["choices"][0]["message"]
+        return message
+
+    @property
+    def text(self) -> str:
+        return str(self.message.get("content") or "")
+
+
+class Upstream:
+    """``url`` is the server's base address, with or without a final ``/v1``; ``token`` its bearer token."""
+
+    def __init__(self, sessions: Sessions, url: str, token: str | None, timeout_seconds: float) -> None:
+        base = URL(url.rstrip("/"))
+        self._server = base.parent if base.name == "v1" else base
+        self._sessions = sessions
+        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self._timeout = timeout_seconds
+
+    async def complete(self, body: dict[str, Any]) -> Completion:
+        """Raises UnreachableError, UpstreamTimeoutError, BrokenAnswerError or RefusedError."""
+        answer = await self._json("POST", "v1/chat/completions", body)
+        choices = answer.get("choices")
+        if not isinstance(choices, list) or not choices or not isinstance(_message(choices[0]), dict):
+            raise BrokenAnswerError("The language model's server answered without a message.")
+        return Completion(answer)
+
+    @asynccontextmanager
+    async def stream(self, body: dict[str, Any]) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
+        """The chunks of an answer as they come; leaving the block hangs up. Raises as ``complete`` does."""
+        async with self._request("POST", "v1/chat/completions", body) as response:
+            yield self._events(response)
+
+    async def models(self) -> list[LanguageModel]:
+        answer = await self._json("GET", "v1/models")
+        data = answer.get("data")
+        if not isinstance(data, list):
+            raise BrokenAnswerError("The language model's server answered no list of models.")
+        return [_language_model(each) for each in data if isinstance(each, dict) and isinstance(each.get("id"), str)]
+
+    async def embeddings(self, model: str, texts: list[str]) -> tuple[list[list[float]], dict[str, Any]]:
+        """One vector for each text, and the usage."""
+        answer = await self._json("POST", "v1/embeddings", {"model": model, "input": texts})
+        try:
+            ordered = sorted(answer["data"], key=lambda each: each["index"])
+            vectors = [[float(number) for number in each["embedding"]] for each in ordered]
+        except (KeyError, TypeError, ValueError):
+            raise BrokenAnswerError("The language model's server answered no embeddings.") from None
+        if len(vectors) != len(texts):
+            raise BrokenAnswerError("The language model's server answered another number of embeddings.")
+        return vectors, answer.get("usage") or {}
+
+    async def count_tokens(self, model: str, text: str) -> int | None:
+        """As the model's own tokenizer counts; None where the server offers none (llama.cpp and vLLM do)."""
+        try:
+            answer = await self._json("POST", "tokenize", {"model": model, "content": text, "prompt": text})
+        except (RefusedError, BrokenAnswerError):
+            return None
+        if isinstance(answer.get("count"), int):
+            return int(answer["count"])
+        tokens = answer.get("tokens")
+        return len(tokens) if isinstance(tokens, list) else None
+
+    async def _json(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+        async with self._request(method, path, body) as response:
+            content = await self._read(response)
+        try:
+            answer = json.loads(content)
+        except ValueError:
+            answer = None
+        if not isinstance(answer, dict):
+            raise BrokenAnswerError("The language model's server answered no JSON object.")
+        return answer
+
+    @asynccontextmanager
+    async def _request(
+        self, method: str, path: str, body: dict[str, Any] | None
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        response = await self._connect(method, path, body)
+        try:
+            if response.status >= 300:
+                raise await self._refusal(response)
+            yield response
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise _translated(error) from None
+        finally:
+            response.close()
+
+    async def _connect(self, method: str, path: str, body: dict[str, Any] | None) -> aiohttp.ClientResponse:
+        """Only a connection that never stood is tried again: a call that was heard may have been carried out."""
+        url = self._server / path
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=3, sock_read=self._timeout)
+        for attempt in range(1, CONNECT_ATTEMPTS + 1):
+            try:
+                self._sessions.check_host(url.host or "")
+                return await self._sessions.current().request(
+                    method, url, json=body, headers=self._headers, timeout=timeout, allow_redirects=False
+                )
+            except aiohttp.ClientConnectorError as error:
+                if attempt == CONNECT_ATTEMPTS or isinstance(error.os_error, ForbiddenPeerError):
+                    raise _translated(error) from None
+                await asyncio.sleep(random.uniform(0.5, 1.0) * 0.1 * 4 ** (attempt - 1))  # noqa: S311 - spreads retries
+            except (aiohttp.ClientError, ForbiddenPeerError, TimeoutError) as error:
+                raise _translated(error) from None
+        raise AssertionError("unreachable")
+
+    async def _refusal(self, response: aiohttp.ClientResponse) -> ApiError:
+        if 300 <= response.status < 400:
+            return BrokenAnswerError(
+                "The language model's server redirects elsewhere, and redirects are not followed. "
+                "Give the cluster the address that it redirects to."
+            )
+        reason = _reason(await self._read(response))
+        if response.status >= 500:
+            return BrokenAnswerError(f"The language model's server failed with status {response.status}: {reason}")
+        if response.status in (401, 403):
+            return _refused(
+                response.status, reason, "The language model's server does not accept the cluster's token. Update it."
+            )
+        return _refused(response.status, reason, f"The language model's server refused: {reason}")
+
+    async def _read(self, response: aiohttp.ClientResponse) -> bytes:
+        """Raises BrokenAnswerError for an answer that is too large, UpstreamTimeoutError for one that drags on."""
+        content = bytearray()
+        deadline = time.monotonic() + self._timeout
+        async for chunk in response.content.iter_any():
+            content += chunk
+            if len(content) > ANSWER_BYTES:
+                raise BrokenAnswerError("The language model's server answered too much.")
+            if time.monotonic() > deadline:
+                raise UpstreamTimeoutError("The language model's server did not finish its answer in time.")
+        return bytes(content)
+
+    async def _events(self, response: aiohttp.ClientResponse) -> AsyncIterator[dict[str, Any]]:
+        """The JSON of each server-sent event until ``[DONE]``; an end without it is a broken answer."""
+        waiting = bytearray()
+        try:
+            async for chunk in response.content.iter_any():
+                waiting += chunk
+                if len(waiting) > EVENT_BYTES:
+                    raise BrokenAnswerError("The language model's server sent an event that is too large.")
+                *lines, rest = waiting.split(b"\n")
+                waiting = bytearray(rest)
+                for line in lines:
+                    data = bytes(line[5:]).strip() if line.startswith(b"data:") else b""
+                    if data == b"[DONE]":
+                        return
+                    if data:
+                        yield _event(data)
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise _translated(error) from None
+        raise BrokenAnswerError("The language model's server broke off in the middle of its answer.")
+
+
+def _event(data: bytes) -> dict[str, Any]:
+    try:
+        event = json.loads(data)
+    except ValueError:
+        event = None
+    if not isinstance(event, dict):
+        raise BrokenAnswerError("The language model's server sent an event that is no JSON object.")
+    if "error" in event:
+        raise BrokenAnswerError(f"The language model's server broke off: {_reason(data)}")
+    return event
+
+
+def _message(choice: Any) -> Any:
+    return choice.get("message") if isinstance(choice, dict) else None
+
+
+def _language_model(found: dict[str, Any]) -> LanguageModel:
+    """The context's length goes by several names: vLLM's, llama.cpp's and hosted providers'."""
+    meta: Any = found.get("meta")
+    meta = meta if isinstance(meta, dict) else {}
+    lengths = (
+        found.get("context_length"), found.get("max_model_len"), found.get("context_window"),
+        meta.get("n_ctx"), meta.get("n_ctx_train"),
+    )  # fmt: skip
+    return LanguageModel(
+        id=found["id"][:300],
+        created=found["created"] if isinstance(found.get("created"), int) else 0,
+        owned_by=str(found.get("owned_by") or "")[:300],
+        context_length=next((length for length in lengths if isinstance(length, int) and length > 0), None),
+    )
+
+
+def _reason(content: bytes) -> str:
+    """The server's words: OpenAI's error shape or plain text, cut short."""
+    text = content[:10_000].decode(errors="replace").strip()
+    try:
+        error = json.loads(text)["error"]
+    except (ValueError, KeyError, TypeError):
+        return text[:_ERROR_CHARACTERS] or "no reason given"
+    message = error.get("message") if isinstance(error, dict) else error
+    return str(message)[:_ERROR_CHARACTERS]
+
+
+def _refused(status: int, reason: str, message: str) -> RefusedError:
+    error = RefusedError(message)
+    error.status_code, error.reason = status, reason
+    return error
+
+
+def _translated(error: Exception) -> ApiError:
+    if isinstance(error, ApiError):
+        return error
+    forbidden = error if isinstance(error, ForbiddenPeerError) else getattr(error, "os_error", None)
+    if isinstance(forbidden, ForbiddenPeerError):
+        return UnreachableError(
+            "The cluster's address leads to a network that may not be called. Give it a public address."
+        )
+    if isinstance(error, TimeoutError) and not isinstance(error, aiohttp.ConnectionTimeoutError):
+        return UpstreamTimeoutError("The language model's server did not answer in time. Try again.")
+    return UnreachableError(
+        "The language model's server can't be reached just now. Try again in a moment.", headers={"Retry-After": "5"}
+    )

@@ -1,0 +1,116 @@
+"""Clusters: the server behind a space's language models, any that speaks OpenAI's API; at most one for each space."""
+
+from enum import StrEnum
+from typing import Annotated, Any
+
+from pydantic import Field, SecretStr, StringConstraints
+
+from shared.models.base import KEEP, Entity, Model, Name, PartialUpdate
+
+MASK = "****"
+BLOCKED_WORDS_LIMIT = 1000
+FALLBACKS_LIMIT = 10
+
+Url = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=2048)]
+# Printable ASCII: it becomes a header.
+Token = Annotated[SecretStr, StringConstraints(min_length=1, max_length=4000, pattern=r"^[\x21-\x7e]+$")]
+ModelName = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=300)]
+BlockedWord = Annotated[str, StringConstraints(strip_whitespace=True, min_length=2, max_length=100)]
+
+
+class ToolCalls(StrEnum):
+    """Whether the server understands ``tools`` itself, or we have it answer by a schema instead."""
+
+    NATIVE = "native"
+    EMULATED = "emulated"
+
+
+class ClusterSettings(Model):
+    """How the space's calls are made; everything here may be left out."""
+
+    default_model: ModelName | None = Field(default=None, description="for calls that name none; else the first listed")
+    fallback_models: list[ModelName] = Field(
+        default_factory=list, max_length=FALLBACKS_LIMIT, description="tried in this order when the model fails"
+    )
+    guard_model: ModelName | None = Field(default=None, description="judges texts; the call's own model when left out")
+    guard_blocked_words: list[BlockedWord] = Field(
+        default_factory=list,
+        max_length=BLOCKED_WORDS_LIMIT,
+        description="words and phrases that the guard blocks without asking a model",
+    )
+    router_model: ModelName | None = Field(default=None, description="picks the expert; else the call's own model")
+    embedding_model: ModelName | None = Field(
+        default=None, description="narrows down many experts before the router picks one"
+    )
+    tool_calls: ToolCalls = ToolCalls.NATIVE
+    store_content: bool = Field(
+        default=False, description="keep prompts and answers in the inference logs (off: only counts and times)"
+    )
+
+
+class ClusterCreate(ClusterSettings):
+    ingress_url: Url = Field(description="the OpenAI-compatible server, with or without its final /v1")
+    manager_url: Url = Field(description="the Kubernetes API server that runs it")
+    name: Name | None = None
+    token: Token | None = Field(default=None, description="the server's bearer token; answered in full only now")
+    manager_token: Token | None = Field(default=None, description="Kubernetes' bearer token; `token` when left out")
+
+
+class ClusterUpdate(PartialUpdate):
+    default_model: ModelName | None = None
+    embedding_model: ModelName | None = None
+    fallback_models: list[ModelName] = Field(default_factory=list, max_length=FALLBACKS_LIMIT)
+    guard_blocked_words: list[BlockedWord] = Field(default_factory=list, max_length=BLOCKED_WORDS_LIMIT)
+    guard_model: ModelName | None = None
+    ingress_url: Url = KEEP
+    manager_token: Token | None = None
+    manager_url: Url = KEEP
+    name: Name | None = None
+    router_model: ModelName | None = None
+    store_content: bool = KEEP
+    token: Token | None = None
+    tool_calls: ToolCalls = KEEP
+
+
+class Cluster(Entity, ClusterSettings):
+    """As it is stored: its id is the space's, its tokens are the names of the parameters that hold them."""
+
+    name: str | None = None
+    ingress_url: str
+    manager_url: str
+    token_parameter: str | None = None
+    token_hint: str | None = None
+    manager_token_parameter: str | None = None
+
+
+class ClusterAnswer(Entity, ClusterSettings):
+    """As it is answered: the token in full when the cluster is created, then masked."""
+
+    name: str | None
+    ingress_url: str
+    manager_url: str
+    token: str | None
+
+
+class LanguageModel(Model):
+    """One of the models that a cluster serves."""
+
+    id: str
+    object: str = "model"
+    created: int = 0
+    owned_by: str = ""
+    context_length: int | None = Field(default=None, description="tokens of prompt and answer together, where known")
+
+
+class ClusterStatus(Model):
+    """What was found just now; parts that can't be reached say so."""
+
+    inference: dict[str, Any]
+    ingress: dict[str, Any]
+    nodes: list[dict[str, Any]]
+    resources: dict[str, Any]
+
+
+def masked(token: str) -> str:
+    """The last four characters of a token long enough to spare them."""
+    return MASK + (token[-4:] if len(token) >= 12 else "")

@@ -1,0 +1,122 @@
+"""What is known of a space's cluster: its settings, its models as last listed, and what recently failed.
+
+All of it lies in one partition and is read with one query, by every call of a language model.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from boto3.dynamodb.conditions import Attr
+
+from shared.aws.clock import Clock, utc_now
+from shared.models.base import parse_timestamp
+from shared.models.cluster import Cluster, LanguageModel
+from shared.store.repository import Repository
+from shared.store.table import ConditionFailedError, Item, Key, Table, delete, put, update
+
+# The partition of the deployment's own cluster, for spaces that have none.
+DEFAULT = "default"
+MODELS = "models"
+MODELS_LIFETIME = timedelta(seconds=60)
+MODELS_LIMIT = 500
+# A failing server or model is left alone for so long; then one call tries it.
+COOL_DOWN = timedelta(seconds=15)
+_CIRCUIT = "circuit#"
+
+
+@dataclass(frozen=True)
+class ModelList:
+    """The models of a cluster as they were at ``fetched_at``."""
+
+    models: Sequence[LanguageModel]
+    fetched_at: datetime
+
+    def is_fresh(self, now: datetime) -> bool:
+        return now - self.fetched_at < MODELS_LIFETIME
+
+    def find(self, model: str) -> LanguageModel | None:
+        return next((each for each in self.models if each.id == model), None)
+
+
+@dataclass(frozen=True)
+class Circuit:
+    """Something that failed (the whole server, or one model of it) and is not called before ``closed_until``."""
+
+    name: str
+    failures: int
+    retry_at: datetime
+
+
+@dataclass(frozen=True)
+class ClusterState:
+    """``owner`` is the partition: a space's id, or DEFAULT."""
+
+    owner: str
+    cluster: Cluster | None = None
+    models: ModelList | None = None
+    circuits: Mapping[str, Circuit] = field(default_factory=dict)
+
+
+class Clusters:
+    def __init__(self, table: Table, clock: Clock = utc_now) -> None:
+        self._table = table
+        self._clock = clock
+        self.clusters = Repository(table, Cluster, kind="cluster", clock=clock)
+
+    def state(self, owner: str) -> ClusterState:
+        cluster, models, circuits = None, None, {}
+        for item in self._table.query(f"cluster#{owner}"):
+            name = item["SK"]
+            if name == MODELS:
+                models = _model_list(item)
+            elif name.startswith(_CIRCUIT):
+                circuit = _circuit(item)
+                circuits[circuit.name] = circuit
+            else:
+                cluster = self.clusters.load(item)
+        return ClusterState(owner, cluster, models, circuits)
+
+    def save_models(self, owner: str, models: Sequence[LanguageModel]) -> ModelList:
+        found = ModelList(models[:MODELS_LIMIT], self._clock())
+        values = {"models": [model.model_dump() for model in found.models], "fetched_at": found.fetched_at}
+        self._table.write(put(Key(f"cluster#{owner}", MODELS), values))
+        return found
+
+    def forget(self, owner: str) -> None:
+        """Models and failures of a cluster that has other addresses now, or is gone."""
+        for item in list(self._table.query(f"cluster#{owner}", attributes=("SK",))):
+            if item["SK"] == MODELS or item["SK"].startswith(_CIRCUIT):
+                self._table.write(delete(Key(f"cluster#{owner}", item["SK"])))
+
+    def record_failure(self, owner: str, name: str) -> None:
+        """Keep calls away from what failed, for a while."""
+        retry_at = self._clock() + COOL_DOWN
+        self._table.write(update(self._key(owner, name), {"retry_at": retry_at}, add={"failures": 1}))
+
+    def record_success(self, owner: str, name: str) -> None:
+        self._table.write(delete(self._key(owner, name)))
+
+    def may_try(self, owner: str, circuit: Circuit) -> bool:
+        """Whether this call is the one that tries again, of all those that find the time come."""
+        retry_at = self._clock() + COOL_DOWN
+        is_first = Attr("retry_at").eq(circuit.retry_at)
+        try:
+            self._table.write(update(self._key(owner, circuit.name), {"retry_at": retry_at}, condition=is_first))
+        except ConditionFailedError:
+            return False
+        return True
+
+    @staticmethod
+    def _key(owner: str, name: str) -> Key:
+        return Key(f"cluster#{owner}", f"{_CIRCUIT}{name}")
+
+
+def _model_list(item: Item) -> ModelList:
+    models: list[Any] = item["models"]
+    return ModelList([LanguageModel.model_validate(each) for each in models], parse_timestamp(item["fetched_at"]))
+
+
+def _circuit(item: Item) -> Circuit:
+    return Circuit(item["SK"].removeprefix(_CIRCUIT), int(item["failures"]), parse_timestamp(item["retry_at"]))
