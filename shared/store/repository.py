@@ -202,7 +202,7 @@ class Repository(Generic[E]):
         try:
             item = self.table.write(action)
         except ConditionFailedError as failed:
-            raise self._explain(failed.item, expected_version) from None
+            raise self.explain(failed.item, expected_version) from None
         return self.load(item or {})
 
     def delete(
@@ -221,10 +221,11 @@ class Repository(Generic[E]):
         try:
             self.table.transact([*actions, *self._count_actions(space_id, entity_id, -1), *also])
         except TransactionFailedError as failed:
-            raise self._explain(failed.item, expected_version) from None
+            raise self.explain(failed.item, expected_version) from None
         return Deleted(id=entity_id)
 
-    def _explain(self, item: Item | None, expected_version: int | None) -> Exception:
+    def explain(self, item: Item | None, expected_version: int | None) -> Exception:
+        """Why the condition of ``update_action`` does not hold for ``item``, the entity as it is."""
         if item is None:
             return self.not_found()
         if expected_version not in (None, item["version"]):

@@ -1,0 +1,172 @@
+"""Chats: a conversation with a language model, its answers in OpenAI's shapes."""
+
+from enum import StrEnum
+from typing import Annotated, Any
+
+from pydantic import ConfigDict, Field, StringConstraints, field_validator, model_validator
+
+from shared.models.base import KEEP, Entity, Identifier, Model, Name, PartialUpdate, Timestamp
+from shared.models.cluster import ModelName
+
+MESSAGES_LIMIT = 2000
+EXPERTS_LIMIT = 500
+METADATA_CHARACTERS = 16_000
+RESPONSE_CHARACTERS = 50_000
+
+Temperature = Annotated[float, Field(ge=0, le=2)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+MaxTokens = Annotated[int, Field(ge=1, le=1_000_000)]
+Tag = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100)]
+
+
+class Role(StrEnum):
+    SYSTEM = "system"
+    USER = "user"
+    ASSISTANT = "assistant"
+    TOOL = "tool"
+
+
+class Message(Model):
+    """One message; keys that are not listed are kept and given back."""
+
+    model_config = ConfigDict(extra="allow")
+
+    role: Role
+    content: str | list[dict[str, Any]] | None = None
+    name: str | None = None
+    tool_calls: list[dict[str, Any]] | None = None
+    created_at: Timestamp | None = None
+
+    @model_validator(mode="after")
+    def _says_something(self) -> "Message":
+        if self.content is None and not self.tool_calls:
+            raise ValueError("give the message a content")
+        return self
+
+    @property
+    def text(self) -> str:
+        """The words of the content; parts that are no text (pictures) have none."""
+        if isinstance(self.content, list):
+            return "\n".join(str(part.get("text", "")) for part in self.content if part.get("type") == "text")
+        return self.content or ""
+
+    def for_model(self) -> dict[str, Any]:
+        """As the server is sent it."""
+        return self.model_dump(exclude={"created_at"}, exclude_none=True)
+
+
+class ChatSettings(Model):
+    """What a chat goes by unless a turn says otherwise."""
+
+    guard_enabled: bool | None = None
+    max_tokens: MaxTokens | None = None
+    model: ModelName | None = None
+    router_enabled: bool | None = None
+    temperature: Temperature | None = None
+
+
+class ChatCompletionCreate(ChatSettings):
+    echo: bool = Field(default=False, description="answer with the messages sent to the model")
+    expert_ids: list[Identifier] = Field(
+        default_factory=list,
+        max_length=EXPERTS_LIMIT,
+        description="with the router: the experts to pick from (all when empty); without: all of them are applied",
+    )
+    guard_reasoning_enabled: bool = Field(default=False, description="answer with the guard's reason")
+    id: Identifier | None = Field(default=None, description="goes on with this chat; a new one is made without")
+    messages: list[Message] = Field(default_factory=list, max_length=MESSAGES_LIMIT)
+    metadata: dict[str, Any] = Field(default_factory=dict)
+    name: Name | None = None
+    router_reasoning_enabled: bool = Field(default=False, description="answer with the router's reason")
+    stream: bool = Field(default=False, description="answer by server-sent events")
+    tags: list[Tag] = Field(default_factory=list, max_length=20)
+    top_p: Fraction | None = None
+    type: Name | None = None
+    user: Annotated[str, StringConstraints(min_length=1, max_length=200)] | None = Field(
+        default=None, description="whom the inference log names; the caller when left out"
+    )
+
+    @field_validator("metadata")
+    @classmethod
+    def _bounded(cls, metadata: dict[str, Any]) -> dict[str, Any]:
+        if len(str(metadata)) > METADATA_CHARACTERS:
+            raise ValueError(f"holds more than {METADATA_CHARACTERS} characters")
+        return metadata
+
+
+class ChatUpdate(PartialUpdate):
+    guard_enabled: bool | None = None
+    last_response: dict[str, Any] | None = None
+    max_tokens: MaxTokens | None = None
+    messages: Annotated[list[Message], Field(max_length=MESSAGES_LIMIT)] = KEEP
+    model: ModelName | None = None
+    name: Name = KEEP
+    router_enabled: bool | None = None
+    temperature: Temperature | None = None
+
+    @field_validator("last_response")
+    @classmethod
+    def _bounded(cls, response: dict[str, Any] | None) -> dict[str, Any] | None:
+        if len(str(response)) > RESPONSE_CHARACTERS:
+            raise ValueError(f"holds more than {RESPONSE_CHARACTERS} characters")
+        return response
+
+
+class Chat(Entity, ChatSettings):
+    """Its messages lie beside it; a list of chats leaves them out."""
+
+    name: str
+    messages: list[Message] = Field(default_factory=list)
+    type: str | None = None
+    tags: list[str] = Field(default_factory=list)
+    metadata: dict[str, Any] = Field(default_factory=dict)
+    last_response: dict[str, Any] | None = None
+    created_by: str = ""
+
+
+class Usage(Model):
+    """Tokens of the answer; ``router_tokens`` and ``guard_tokens`` were used on top, on the way to it."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    total_tokens: int = 0
+    router_tokens: int = 0
+    guard_tokens: int = 0
+
+
+class GuardStage(StrEnum):
+    """Whether the prompt or the answer was blocked."""
+
+    INPUT = "input"
+    OUTPUT = "output"
+
+
+class GuardReport(Model):
+    enabled: bool = False
+    flagged: bool = False
+    stage: GuardStage | None = None
+    categories: list[str] = Field(default_factory=list)
+    reasoning: str | None = None
+
+
+class RouterReport(Model):
+    """``fallback`` says why the plain model answered."""
+
+    enabled: bool = False
+    expert_id: str | None = None
+    expert_name: str | None = None
+    expert_version: int | None = None
+    reasoning: str | None = None
+    fallback: str | None = None
+
+
+class ChatCompletion(Model):
+    id: str
+    object: str = "chat.completion"
+    created_at: Timestamp
+    model: str
+    choices: list[dict[str, Any]]
+    usage: Usage
+    guard: GuardReport
+    router: RouterReport
+    messages: list[Message] | None = None
