@@ -17,6 +17,7 @@ from functions.documentation.routes import router as documentation
 from functions.evaluations.routes import beyond as evaluations_beyond
 from functions.evaluations.routes import router as evaluations
 from functions.leaderboards.routes import router as leaderboards
+from functions.personas.routes import router as personas
 from functions.spaces.routes import router as spaces
 from functions.trainings.routes import router as trainings
 from functions.users.routes import router as users
@@ -34,6 +35,7 @@ PUBLISHED = (
     evaluations,
     leaderboards,
     users,
+    personas,
     spaces,
     trainings,
     webhooks,

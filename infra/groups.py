@@ -147,6 +147,7 @@ GROUPS = (
         ),
     ),
     group("leaderboards", Grants(reads=("score", "benchmark"))),
+    group("personas", Grants(writes=("persona", "persona_key")), layers=(Layer.LANGUAGE,)),
     group(
         "webhooks",
         Grants(reads=("connector", "job"), writes=("webhook", "training", "evaluation"), webhook_secret=True),

@@ -28,9 +28,11 @@ GROUPS_TO_COME = {
     "inference-logs",
     "insights",
     "models",
-    "personas",
 }
 OPERATIONS_TO_COME = {
+    "POST /personas/completions",
+    "POST /personas/upload",
+    "POST /personas/upload/{upload_token}/confirm",
     "POST /users/{id}/permissions",
     "POST /users/invites/accept",
     "DELETE /spaces/{id}",
