@@ -54,20 +54,26 @@ _DESCRIPTIONS = {
     429: "Too many requests; `Retry-After` says when to try again.",
     502: "A system that the space points at refused or broke.",
     503: "A system that is needed can't be reached just now.",
+    504: "A system that is needed did not answer in time.",
 }
 
 
-def answer(error: ApiError, request_id: str) -> JSONResponse:
+def error_body(error: ApiError, request_id: str) -> dict[str, Any]:
     body = ErrorAnswer(
         error=error.message,
         code=error.code,
         details=[ErrorDetail(field=detail.field, message=detail.message) for detail in error.details],
         request_id=request_id,
     )
-    return JSONResponse(body.model_dump(), status_code=error.status, headers=error.headers)
+    return body.model_dump()
 
 
-def _from_validation(error: RequestValidationError) -> ApiError:
+def answer(error: ApiError, request_id: str) -> JSONResponse:
+    return JSONResponse(error_body(error, request_id), status_code=error.status, headers=error.headers)
+
+
+def from_validation(error: RequestValidationError) -> ApiError:
+    """What is wrong with a request, field by field."""
     details = []
     for problem in error.errors():
         path = ".".join(str(part) for part in problem["loc"])
@@ -114,7 +120,7 @@ def install_error_handlers(app: FastAPI) -> None:
         app.add_exception_handler(kind, handler)
 
     handle(ApiError, lambda error: error)
-    handle(RequestValidationError, _from_validation)
+    handle(RequestValidationError, from_validation)
     handle(HTTPException, _from_http)
     handle(ClientError, _from_aws)
     unreachable = UnavailableError("A system we need can't be reached just now. Try again in a moment.")
