@@ -16,6 +16,7 @@ from functions.data_models.routes import router as data_models
 from functions.documentation.routes import router as documentation
 from functions.evaluations.routes import beyond as evaluations_beyond
 from functions.evaluations.routes import router as evaluations
+from functions.inference_logs.routes import router as inference_logs
 from functions.leaderboards.routes import router as leaderboards
 from functions.personas.routes import router as personas
 from functions.spaces.routes import router as spaces
@@ -33,6 +34,7 @@ PUBLISHED = (
     connectors,
     data_models,
     evaluations,
+    inference_logs,
     leaderboards,
     users,
     personas,

@@ -36,6 +36,9 @@ class Grants:
     # Kinds of the entity table; writing includes reading.
     reads: tuple[str, ...] = ()
     writes: tuple[str, ...] = ()
+    # Kinds of the table of inference logs; writing includes reading.
+    reads_logs: tuple[str, ...] = ()
+    writes_logs: tuple[str, ...] = ()
     # Keys of the data bucket.
     gets: tuple[str, ...] = ()
     puts: tuple[str, ...] = ()
@@ -104,6 +107,9 @@ def group(
     )
 
 
+# Where every call to a language model is logged: the row, and a copy for each tag.
+LOGGED_CALLS = ("log", "log_tag")
+
 GROUPS = (
     group("spaces", Grants(writes=("space", "membership"))),
     group("users", Grants(writes=("user",)), paths=("me", "users", "users/{proxy+}")),
@@ -145,6 +151,11 @@ GROUPS = (
             writes=("evaluation", "job"),
             starts=(Workflow.EVALUATION,),
         ),
+    ),
+    group(
+        "inference-logs",
+        Grants(reads_logs=(*LOGGED_CALLS, "log_user", "log_model", "log_correlation", "log_rollup")),
+        memory_mb=1024,
     ),
     group("leaderboards", Grants(reads=("score", "benchmark"))),
     group("personas", Grants(writes=("persona", "persona_key")), layers=(Layer.LANGUAGE,)),
@@ -338,7 +349,8 @@ RECONCILE_JOBS = event(
     ),
     timeout_seconds=240,
 )
+ROLL_UP_INFERENCE_LOGS = event("roll_up_inference_logs", Grants(writes_logs=("log", "log_rollup")), timeout_seconds=120)
 # Deployed only where tokens come from a foreign issuer; Cognito's are checked by API Gateway itself.
 AUTHORIZE = event("authorize", Grants(), timeout_seconds=10)
 
-EVENTS = (CONNECTOR_SCAN, JOB_STATE_CHANGED, RECONCILE_JOBS)
+EVENTS = (CONNECTOR_SCAN, JOB_STATE_CHANGED, RECONCILE_JOBS, ROLL_UP_INFERENCE_LOGS)

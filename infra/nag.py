@@ -11,6 +11,7 @@ from constructs import IConstruct
 # Why a pattern stands where a name would be safer, by a part of the resource that tells which one it is.
 WILDCARDS = {
     "/spaces/*": "Objects are keyed by the ids of spaces and of what is in them, which are made at run time.",
+    "/stream/*": "DynamoDB names a stream by the moment it was made.",
     ":parameter/": "Parameters are named by the ids of connectors, which are made at run time.",
     ":execution:": "Executions are named by the ids of trainings, evaluations and scans, which are made at run time.",
     ":training-job/": "Jobs are named by the ids of trainings and evaluations, which are made at run time.",

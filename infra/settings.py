@@ -39,6 +39,8 @@ class StageSettings:
     access_log_bucket: bool = True
     log_retention: logs.RetentionDays = logs.RetentionDays.ONE_MONTH
     log_level: str = "INFO"
+    # Calls to language models are told of for so long.
+    inference_log_days: int = 90
 
     throttling_rate: int = 100
     throttling_burst: int = 200

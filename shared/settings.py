@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 
 class Settings(BaseModel):
@@ -24,6 +24,9 @@ class Settings(BaseModel):
     stage: str = "local"
     table_name: str
     bucket_name: str
+    # Inference logs have a table of their own, and are kept so long.
+    logs_table_name: str | None = None
+    log_retention_days: int = Field(default=90, ge=1)
     # Any OpenID Connect issuer; its keys come from jwks_url, or else from its discovery document.
     oidc_issuer: str
     oidc_audience: str

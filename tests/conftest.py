@@ -11,9 +11,11 @@ from shared.settings import Settings
 from shared.store.table import Table
 from tests.fixtures.aws import (
     BUCKET,
+    LOGS_TABLE,
     REGION,
     TABLE,
     WEBHOOK_SECRET_NAME,
+    create_logs_table,
     create_state_machines,
     create_table,
     create_webhook_secret,
@@ -36,6 +38,7 @@ def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
     with mock_aws():
         create_table(boto3.client("dynamodb"))
+        create_logs_table(boto3.client("dynamodb"))
         boto3.client("s3").create_bucket(Bucket=BUCKET)
         boto3.client("s3").put_bucket_versioning(Bucket=BUCKET, VersioningConfiguration={"Status": "Enabled"})
         create_state_machines(boto3.client("stepfunctions"))
@@ -49,6 +52,7 @@ def settings(issuer: Issuer) -> Settings:
         stage="test",
         table_name=TABLE,
         bucket_name=BUCKET,
+        logs_table_name=LOGS_TABLE,
         oidc_issuer=ISSUER,
         oidc_audience=AUDIENCE,
         oidc_jwks_url=issuer.jwks_url,

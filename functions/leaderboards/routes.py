@@ -1,15 +1,15 @@
 """Leaderboards over HTTP."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import Depends, Query
-from pydantic import AfterValidator, BeforeValidator
+from pydantic import AfterValidator
 
 from functions.leaderboards.service import LeaderboardService
 from shared.http.errors import errors
 from shared.http.parameters import After, Limit
 from shared.http.routers import CurrentResources, CurrentScope, permission, space_router
-from shared.models.base import Page, Timestamp
+from shared.models.base import EndTimestamp, Page, Timestamp
 from shared.models.job import MetricName
 from shared.models.leaderboard import Direction, LeaderboardQuery, LeaderboardRow
 from shared.store.benchmarks import Benchmarks
@@ -30,11 +30,6 @@ def _split(values: list[str]) -> list[str]:
     return distinct
 
 
-def _end_of_day(value: Any) -> Any:
-    """Both bounds are inclusive, so a bare date as the last one means all of that day."""
-    return f"{value.strip()}T23:59:59.999999Z" if isinstance(value, str) and len(value.strip()) == 10 else value
-
-
 Identifiers = Annotated[list[str], AfterValidator(_split)]
 
 
@@ -47,9 +42,7 @@ def _query(
     ] = [],  # noqa: B006 - FastAPI copies it
     trainings: Annotated[Identifiers, Query(description="Only checkpoints of these trainings.")] = [],  # noqa: B006
     start_date: Annotated[Timestamp | None, Query(description="Only checkpoints made then or later.")] = None,
-    end_date: Annotated[
-        Timestamp | None, BeforeValidator(_end_of_day), Query(description="Only checkpoints made then or earlier.")
-    ] = None,
+    end_date: Annotated[EndTimestamp | None, Query(description="Only checkpoints made then or earlier.")] = None,
     benchmark_id: Annotated[
         str,
         Query(

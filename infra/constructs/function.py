@@ -125,6 +125,8 @@ class ServiceFunction(Construct):
         variables: dict[str, str | None] = {
             "STAGE": settings.stage,
             "TABLE_NAME": data.table.table_name,
+            "LOGS_TABLE_NAME": data.logs_table.table_name,
+            "LOG_RETENTION_DAYS": str(settings.inference_log_days),
             "BUCKET_NAME": data.bucket.bucket_name,
             "OIDC_ISSUER": data.oidc_issuer,
             "OIDC_AUDIENCE": data.oidc_audience,
@@ -171,12 +173,12 @@ class ServiceFunction(Construct):
     def _data_statements(self, grants: Grants) -> list[iam.PolicyStatement]:
         data, statements = self._data, []
 
-        def on_table(actions: Sequence[str], kinds: Iterable[str]) -> None:
+        def on_table(arns: Sequence[str], actions: Sequence[str], kinds: Iterable[str]) -> None:
             if keys := [f"{kind}#*" for kind in sorted(set(kinds))]:
                 statements.append(
                     iam.PolicyStatement(
                         actions=list(actions),
-                        resources=[data.table.table_arn],
+                        resources=list(arns),
                         conditions={"ForAllValues:StringLike": {"dynamodb:LeadingKeys": keys}},
                     )
                 )
@@ -186,8 +188,11 @@ class ServiceFunction(Construct):
                 statements.append(iam.PolicyStatement(actions=list(actions), resources=resources))
 
         # One statement for all reads: each must cover a batch of several kinds by itself.
-        on_table(_TABLE_READS, (*grants.reads, *grants.writes))
-        on_table(_TABLE_WRITES, grants.writes)
+        entities, logs_and_indexes = [data.table.table_arn], data.logs_table_arns
+        on_table(entities, _TABLE_READS, (*grants.reads, *grants.writes))
+        on_table(entities, _TABLE_WRITES, grants.writes)
+        on_table(logs_and_indexes, _TABLE_READS, (*grants.reads_logs, *grants.writes_logs))
+        on_table(logs_and_indexes[:1], _TABLE_WRITES, grants.writes_logs)
         on_objects(["s3:GetObject", "s3:GetObjectVersion"], grants.gets)
         on_objects(["s3:PutObject"], grants.puts)
         on_objects(["s3:DeleteObject"], grants.deletes)
@@ -210,7 +215,8 @@ class ServiceFunction(Construct):
         if grants.reads_parameters or grants.writes_parameters:
             actions = _PARAMETER_WRITES if grants.writes_parameters else _PARAMETER_READS
             statements.append(iam.PolicyStatement(actions=list(actions), resources=[self._parameters()]))
-        if data.key and (grants.reads or grants.writes or grants.gets or grants.puts or grants.webhook_secret):
+        tables = grants.reads or grants.writes or grants.reads_logs or grants.writes_logs
+        if data.key and (tables or grants.gets or grants.puts or grants.webhook_secret):
             statements.append(
                 iam.PolicyStatement(actions=["kms:Decrypt", "kms:GenerateDataKey"], resources=[data.key.key_arn])
             )

@@ -1,4 +1,4 @@
-"""What must outlive everything else: the table, the bucket, the user pool and the webhook secret."""
+"""What must outlive everything else: the tables, the bucket, the user pool and the webhook secret."""
 
 import aws_cdk as cdk
 from aws_cdk import aws_cognito as cognito
@@ -11,9 +11,12 @@ from constructs import Construct
 from infra.nag import because
 from infra.settings import StageSettings
 
+# What inference logs are found by, beside time and tag: an index is named like the attribute it is keyed by.
+LOG_INDEXES = ("by_user", "by_model", "by_correlation")
+
 
 class DataStack(cdk.Stack):
-    """Table, bucket, identity and secret of one stage."""
+    """Tables, bucket, identity and secret of one stage."""
 
     def __init__(self, scope: Construct, *, settings: StageSettings) -> None:
         super().__init__(
@@ -26,7 +29,10 @@ class DataStack(cdk.Stack):
         # How cdk-nag writes attributes of this stack that others use.
         self.imports: dict[str, str] = {}
         self.key = self._key() if settings.customer_managed_key else None
-        self.table = self._table()
+        self.table = self._table("Entities")
+        self.logs_table = self._inference_logs_table()
+        indexes = [f"{self.logs_table.table_arn}/index/{index}" for index in LOG_INDEXES]
+        self.logs_table_arns = [self.logs_table.table_arn, *indexes]
         self.bucket = self._bucket()
         exported = self.resolve(self.export_value(self.bucket.bucket_arn))["Fn::ImportValue"]
         self.imports[".".join(self.resolve(self.bucket.bucket_arn)["Fn::GetAtt"])] = exported
@@ -44,6 +50,7 @@ class DataStack(cdk.Stack):
             cdk.CfnOutput(self, "UserPoolId", value=self.user_pool.user_pool_id)
             cdk.CfnOutput(self, "UserPoolClientId", value=client.user_pool_client_id)
         cdk.CfnOutput(self, "TableName", value=self.table.table_name)
+        cdk.CfnOutput(self, "LogsTableName", value=self.logs_table.table_name)
         cdk.CfnOutput(self, "BucketName", value=self.bucket.bucket_name)
         cdk.CfnOutput(self, "OidcIssuer", value=self.oidc_issuer)
         cdk.CfnOutput(self, "OidcAudience", value=self.oidc_audience)
@@ -60,11 +67,12 @@ class DataStack(cdk.Stack):
             removal_policy=self._settings.removal_policy,
         )
 
-    def _table(self) -> dynamodb.Table:
+    def _table(self, id: str, *, stream: dynamodb.StreamViewType | None = None) -> dynamodb.Table:
         settings = self._settings
         table = dynamodb.Table(
             self,
-            "Entities",
+            id,
+            stream=stream,
             partition_key=dynamodb.Attribute(name="PK", type=dynamodb.AttributeType.STRING),
             sort_key=dynamodb.Attribute(name="SK", type=dynamodb.AttributeType.STRING),
             billing_mode=dynamodb.BillingMode.PAY_PER_REQUEST,
@@ -79,6 +87,16 @@ class DataStack(cdk.Stack):
         )
         if not settings.point_in_time_recovery:
             because(table, "Only production's data is worth a continuous backup's price.", "AwsSolutions-DDB3")
+        return table
+
+    def _inference_logs_table(self) -> dynamodb.Table:
+        table = self._table("InferenceLogs", stream=dynamodb.StreamViewType.NEW_IMAGE)
+        for index in LOG_INDEXES:
+            table.add_global_secondary_index(
+                index_name=index,
+                partition_key=dynamodb.Attribute(name=index, type=dynamodb.AttributeType.STRING),
+                sort_key=dynamodb.Attribute(name="SK", type=dynamodb.AttributeType.STRING),
+            )
         return table
 
     def _bucket(self) -> s3.Bucket:

@@ -46,6 +46,7 @@ class WorkflowsStack(cdk.Stack):
         self.dead_letters: list[sqs.Queue] = []
         self._scan_on_upload()
         self._follow_jobs()
+        self._roll_up_inference_logs()
         cdk.CfnOutput(self, "TrainingStateMachineArn", value=self.training.machine.state_machine_arn)
         cdk.CfnOutput(self, "EvaluationStateMachineArn", value=self.evaluation.machine.state_machine_arn)
         cdk.CfnOutput(self, "ScanStateMachineArn", value=self.scan.machine.state_machine_arn)
@@ -342,6 +343,49 @@ class WorkflowsStack(cdk.Stack):
                 ],
             )
         )
+
+    def _roll_up_inference_logs(self) -> None:
+        """New rows of the logs table, and no other change of it, are added up."""
+        function = self._function(groups.ROLL_UP_INFERENCE_LOGS)
+        table, failed = self._data.logs_table, self._dead_letter_queue("RollUpsFailed")
+        stream = table.table_stream_arn or ""
+        statements = [
+            iam.PolicyStatement(
+                actions=["dynamodb:DescribeStream", "dynamodb:GetRecords", "dynamodb:GetShardIterator"],
+                resources=[stream],
+            ),
+            iam.PolicyStatement(actions=["dynamodb:ListStreams"], resources=[f"{table.table_arn}/stream/*"]),
+            iam.PolicyStatement(actions=["sqs:SendMessage"], resources=[failed.queue_arn]),
+        ]
+        policy = iam.Policy(self, "ReceiveLoggedCalls", statements=statements)
+        function.role.attach_inline_policy(policy)
+        justify_wildcards(policy, statements, self._data.imports)
+        mapping = lambda_.EventSourceMapping(
+            self,
+            "LoggedCallsToRollUp",
+            target=function.function,
+            event_source_arn=stream,
+            starting_position=lambda_.StartingPosition.TRIM_HORIZON,
+            batch_size=500,
+            max_batching_window=cdk.Duration.seconds(1),
+            bisect_batch_on_error=True,
+            # The stream keeps a day's records; a row that can't be counted must not hold up the others for as long.
+            max_record_age=cdk.Duration.hours(6),
+            filters=[
+                lambda_.FilterCriteria.filter(
+                    {
+                        "eventName": lambda_.FilterRule.is_equal("INSERT"),
+                        "dynamodb": {"Keys": {"PK": {"S": lambda_.FilterRule.begins_with("log#")}}},
+                    }
+                )
+            ],
+        )
+        resource = mapping.node.default_child
+        assert isinstance(resource, lambda_.CfnEventSourceMapping)  # noqa: S101 - tells the type checker
+        resource.destination_config = lambda_.CfnEventSourceMapping.DestinationConfigProperty(
+            on_failure=lambda_.CfnEventSourceMapping.OnFailureProperty(destination=failed.queue_arn)
+        )
+        mapping.node.add_dependency(policy)
 
     def _follow_jobs(self) -> None:
         """Statuses follow AWS's own events, and every five minutes are derived again from what AWS says."""

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from shared.aws.webhook_secrets import WebhookSecrets
     from shared.http.tokens import TokenVerifier
+    from shared.store.inference_logs import InferenceLogs
     from shared.store.table import Table
 
 
@@ -39,6 +40,21 @@ class Resources:
 
         client: DynamoDBClient = boto3.client("dynamodb")
         return Table(client, self.settings.table_name)
+
+    @cached_property
+    def inference_logs(self) -> "InferenceLogs":
+        from datetime import timedelta
+
+        import boto3
+
+        from shared.errors import UnavailableError
+        from shared.store.inference_logs import InferenceLogs
+        from shared.store.table import Table
+
+        if self.settings.logs_table_name is None:
+            raise UnavailableError("This deployment keeps no inference logs: LOGS_TABLE_NAME is not set.")
+        table = Table(boto3.client("dynamodb"), self.settings.logs_table_name)
+        return InferenceLogs(table, self.clock, timedelta(days=self.settings.log_retention_days))
 
     @cached_property
     def token_verifier(self) -> "TokenVerifier":
@@ -88,6 +104,12 @@ class Resources:
         if self.settings.webhook_secret_arn is None:
             raise UnavailableError("This deployment takes no webhooks: WEBHOOK_SECRET_ARN is not set.")
         return WebhookSecrets(self.secrets_manager, self.settings.webhook_secret_arn)
+
+    @cached_property
+    def language_models(self) -> "LanguageModelAccess":
+        from shared.llm.language_models import LanguageModelAccess
+
+        return LanguageModelAccess(self)
 
     @cached_property
     def sts(self) -> "STSClient":

@@ -37,6 +37,11 @@ def parse_timestamp(value: Any) -> Any:
         raise ValueError("is outside the years 1 to 9999 in UTC") from None
 
 
+def end_of_day(value: Any) -> Any:
+    """For an inclusive last time: a bare date means all of that day. Goes before ``parse_timestamp``."""
+    return f"{value.strip()}T23:59:59.999999Z" if isinstance(value, str) and len(value.strip()) == 10 else value
+
+
 def format_timestamp(value: datetime) -> str:
     """RFC 3339 in UTC with microseconds and a ``Z``: as text it sorts as in time."""
     return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ").rjust(27, "0")
@@ -48,6 +53,7 @@ Timestamp = Annotated[
     PlainSerializer(format_timestamp, return_type=str),
     WithJsonSchema({"type": "string", "format": "date-time"}),
 ]
+EndTimestamp = Annotated[Timestamp, BeforeValidator(end_of_day)]
 Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
 Description = Annotated[str, StringConstraints(max_length=10_000)]
 Identifier = Annotated[str, StringConstraints(min_length=1, max_length=200)]

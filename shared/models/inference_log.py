@@ -1,10 +1,17 @@
 """Inference logs: one row for every call to a language model, whichever group made it."""
 
+from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 
 from pydantic import Field
 
 from shared.models.base import Model, Timestamp
+
+# Of one call: each tag is added up apart, within one transaction.
+MAX_TAGS = 15
+# Of what calls are found by: the user, the model, a tag, the correlation id.
+MAX_NAME_LENGTH = 200
 
 
 class CallType(StrEnum):
@@ -58,3 +65,31 @@ class InferenceLog(Model):
     prompt: str | None = None
     answer: str | None = None
     created_at: Timestamp
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogFilters:
+    """Which calls; what is None does not restrict. Both dates are inclusive."""
+
+    start_date: datetime | None = None
+    end_date: datetime | None = None
+    user: str | None = None
+    model: str | None = None
+    status: CallStatus | None = None
+    type: CallType | None = None
+    tag: str | None = None
+    correlation_id: str | None = None
+
+
+class InferenceSummary(Model):
+    """The calls of a period, added up."""
+
+    total_calls: int
+    success_rate: float = Field(description="share of the calls with status `success`, 0 to 1; 0 without calls")
+    avg_latency_ms: float = Field(description="mean over all calls; 0 without calls")
+    input_tokens: int
+    output_tokens: int
+    total_tokens: int
+    model_usage: dict[str, int] = Field(description="number of calls of each model")
+    period_start_date: Timestamp
+    period_end_date: Timestamp

@@ -1,4 +1,4 @@
-"""The one DynamoDB table: keys, conditional writes and transactions."""
+"""DynamoDB tables: keys, conditional writes and transactions."""
 
 import random
 import time
@@ -116,7 +116,7 @@ def update(
 
 
 class Table:
-    """The entity table; every read is strongly consistent, so a client reads what it wrote."""
+    """A table; every read but an index's is strongly consistent, so a client reads what it wrote."""
 
     def __init__(self, client: "DynamoDBClient", name: str) -> None:
         self._client: Any = client
@@ -151,19 +151,21 @@ class Table:
         limit: int | None = None,
         newest_first: bool = True,
         attributes: Iterable[str] = (),
+        index: str | None = None,
     ) -> Iterator[Item]:
         """The items of one partition in the order of their sort keys.
 
-        ``condition`` narrows the sort key (``Key("SK").lt(…)``); ``limit`` bounds the number of items.
+        ``condition`` narrows the sort key (``Key("SK").lt(…)``); ``limit`` bounds the number of items. An index's
+        partition key is an attribute of the index's own name, and what it answers may be a moment old.
         """
-        keys: ConditionBase = KeyCondition("PK").eq(pk)
+        keys: ConditionBase = KeyCondition(index or "PK").eq(pk)
         if condition is not None:
             keys &= condition
         built = ConditionExpressionBuilder().build_expression(keys, is_key_condition=True)
         names = dict(built.attribute_name_placeholders)
         request: dict[str, Any] = {
             "TableName": self.name,
-            "ConsistentRead": True,
+            **({"IndexName": index} if index else {"ConsistentRead": True}),
             "ScanIndexForward": not newest_first,
             "KeyConditionExpression": built.condition_expression,
             "ExpressionAttributeValues": {k: encode(v) for k, v in built.attribute_value_placeholders.items()},
@@ -184,6 +186,24 @@ class Table:
             request["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
             if remaining is not None:
                 remaining -= len(answer["Items"])
+
+    def put_all(self, items: Sequence[Item]) -> None:
+        """Store items as they are, whatever was there before: not all or nothing, but safe to repeat."""
+        requests = [encode_item(item) for item in items]
+        if len(requests) == 1:
+            self._client.put_item(TableName=self.name, Item=requests[0])
+            return
+        attempt = 0
+        while requests:
+            batch, requests = requests[:25], requests[25:]
+            answer = self._client.batch_write_item(
+                RequestItems={self.name: [{"PutRequest": {"Item": item}} for item in batch]}
+            )
+            unprocessed = [each["PutRequest"]["Item"] for each in answer.get("UnprocessedItems", {}).get(self.name, [])]
+            if unprocessed:
+                attempt += 1
+                back_off(attempt)
+                requests = [*unprocessed, *requests]
 
     def write(self, action: Action) -> Item | None:
         """One conditional write; an update answers the new item. Raises ConditionFailedError."""

@@ -25,7 +25,6 @@ GROUPS_TO_COME = {
     "chats",
     "clusters",
     "experts",
-    "inference-logs",
     "insights",
     "models",
 }

@@ -52,7 +52,7 @@ def test_each_function_has_a_role_that_no_other_has(prod: Synthesised) -> None:
 
 @pytest.mark.parametrize("spec", FUNCTIONS, ids=lambda spec: spec.name)
 def test_a_function_reaches_only_the_table_kinds_it_is_granted(prod: Synthesised, spec: FunctionSpec) -> None:
-    reached: dict[str, set[str]] = {"reads": set(), "writes": set()}
+    reached: dict[str, set[str]] = {"reads": set(), "writes": set(), "reads_logs": set(), "writes_logs": set()}
     for one in statements(role_of(prod, spec)):
         actions = [action for action in listed(one["Action"]) if action.startswith("dynamodb:")]
         if not actions:
@@ -62,9 +62,12 @@ def test_a_function_reaches_only_the_table_kinds_it_is_granted(prod: Synthesised
         assert "dynamodb:Scan" not in actions
         for direction, action in (("reads", "dynamodb:Query"), ("writes", "dynamodb:PutItem")):
             if action in actions:
-                reached[direction].update(kind.removesuffix("#*") for kind in listed(kinds))
+                table = "_logs" if "InferenceLogs" in json.dumps(one["Resource"]) else ""
+                reached[direction + table].update(kind.removesuffix("#*") for kind in listed(kinds))
     assert reached["writes"] == set(spec.grants.writes)
     assert reached["reads"] == {*spec.grants.reads, *spec.grants.writes}
+    assert reached["writes_logs"] == set(spec.grants.writes_logs)
+    assert reached["reads_logs"] == {*spec.grants.reads_logs, *spec.grants.writes_logs}
 
 
 def test_each_authenticated_group_can_tell_who_calls_and_public_ones_have_no_more_than_they_need() -> None:
@@ -186,11 +189,13 @@ def test_production_data_is_encrypted_with_our_key_backed_up_and_cannot_be_delet
     prod: Synthesised,
 ) -> None:
     [(key, _)] = prod.resources("AWS::KMS::Key").items()
-    [table] = prod.resources("AWS::DynamoDB::Table").values()
-    assert table["Properties"]["SSESpecification"]["KMSMasterKeyId"] == {"Fn::GetAtt": [key, "Arn"]}
-    assert table["Properties"]["PointInTimeRecoverySpecification"] == {"PointInTimeRecoveryEnabled": True}
-    assert table["Properties"]["DeletionProtectionEnabled"] is True
-    assert table["DeletionPolicy"] == table["UpdateReplacePolicy"] == "Retain"
+    tables = prod.resources("AWS::DynamoDB::Table").values()
+    assert len(tables) == 2
+    for table in tables:
+        assert table["Properties"]["SSESpecification"]["KMSMasterKeyId"] == {"Fn::GetAtt": [key, "Arn"]}
+        assert table["Properties"]["PointInTimeRecoverySpecification"] == {"PointInTimeRecoveryEnabled": True}
+        assert table["Properties"]["DeletionProtectionEnabled"] is True
+        assert table["DeletionPolicy"] == table["UpdateReplacePolicy"] == "Retain"
     [pool] = prod.resources("AWS::Cognito::UserPool").values()
     assert pool["Properties"]["DeletionProtection"] == "ACTIVE"
     assert pool["DeletionPolicy"] == "Retain"
@@ -221,10 +226,27 @@ def test_the_bucket_is_private_versioned_and_tells_of_its_changes(stage: str, re
     assert {"Bool": {"aws:SecureTransport": "false"}} in [one["Condition"] for one in denials]
 
 
-def test_the_table_lets_expired_items_go(prod: Synthesised) -> None:
-    [table] = prod.properties("AWS::DynamoDB::Table")
-    assert table["TimeToLiveSpecification"] == {"AttributeName": "expires_at", "Enabled": True}
-    assert [(key["AttributeName"], key["KeyType"]) for key in table["KeySchema"]] == [("PK", "HASH"), ("SK", "RANGE")]
+def test_the_tables_let_expired_items_go(prod: Synthesised) -> None:
+    for table in prod.properties("AWS::DynamoDB::Table"):
+        keys = [(key["AttributeName"], key["KeyType"]) for key in table["KeySchema"]]
+        assert table["TimeToLiveSpecification"] == {"AttributeName": "expires_at", "Enabled": True}
+        assert keys == [("PK", "HASH"), ("SK", "RANGE")]
+
+
+@pytest.mark.row("IL-1")
+def test_only_new_calls_reach_the_function_that_adds_them_up_and_what_fails_is_kept(prod: Synthesised) -> None:
+    [mapping] = [one for one in prod.properties("AWS::Lambda::EventSourceMapping") if "StartingPosition" in one]
+    function = prod.resources("AWS::Lambda::Function")[mapping["FunctionName"]["Ref"]]["Properties"]
+    assert function["Handler"] == "functions.events.roll_up_inference_logs.handler"
+    [criteria] = mapping["FilterCriteria"]["Filters"]
+    assert json.loads(criteria["Pattern"]) == {
+        "eventName": ["INSERT"],
+        "dynamodb": {"Keys": {"PK": {"S": [{"prefix": "log#"}]}}},
+    }
+    assert mapping["BisectBatchOnFunctionError"] is True
+    assert mapping["DestinationConfig"]["OnFailure"]["Destination"]["Fn::GetAtt"][0].startswith("RollUpsFailed")
+    [streaming] = [one for one in prod.properties("AWS::DynamoDB::Table") if "StreamSpecification" in one]
+    assert streaming["StreamSpecification"] == {"StreamViewType": "NEW_IMAGE"}
 
 
 def test_no_stack_needs_a_custom_resource(prod: Synthesised) -> None:
@@ -330,7 +352,7 @@ def test_object_events_wait_in_a_queue_that_keeps_what_fails(prod: Synthesised) 
     queues = prod.resources("AWS::SQS::Queue")
     queue = queues[rule["Targets"][0]["Arn"]["Fn::GetAtt"][0]]["Properties"]
     assert queue["RedrivePolicy"]["deadLetterTargetArn"]["Fn::GetAtt"][0] in queues
-    [mapping] = prod.properties("AWS::Lambda::EventSourceMapping")
+    [mapping] = [one for one in prod.properties("AWS::Lambda::EventSourceMapping") if "StartingPosition" not in one]
     assert mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
     function = prod.resources("AWS::Lambda::Function")[mapping["FunctionName"]["Ref"]]["Properties"]
     assert queue["VisibilityTimeout"] >= 6 * function["Timeout"]
@@ -361,7 +383,7 @@ def test_every_queue_that_keeps_failures_has_an_alarm(prod: Synthesised) -> None
         for alarm in prod.properties("AWS::CloudWatch::Alarm")
         if alarm.get("MetricName") == "ApproximateNumberOfMessagesVisible"
     ]
-    assert len(kept) == len(watched) == 2
+    assert len(kept) == len(watched) == 3
 
 
 def test_alarms_tell_of_errors_slowness_throttling_and_failed_jobs(prod: Synthesised) -> None:

@@ -1,0 +1,28 @@
+"""The logs table's stream tells of new calls: each is added to its rollups, once however often it is told.
+
+When something fails the whole batch comes again, halved; what was counted by then is left out.
+"""
+
+from itertools import groupby
+from typing import Any
+
+from shared.aws.resources import Resources
+from shared.observability import logger
+from shared.store.codec import decode_item
+
+_resources = Resources()
+
+
+def roll_up_inference_logs(event: dict[str, Any], resources: Resources) -> int:
+    """Add the rows of a batch up, space by space; how many rows there were."""
+    rows = sorted(
+        (decode_item(record["dynamodb"]["NewImage"]) for record in event["Records"]), key=lambda row: str(row["PK"])
+    )
+    for partition, of_space in groupby(rows, key=lambda row: str(row["PK"])):
+        resources.inference_logs.rollups.add(partition.removeprefix("log#"), list(of_space))
+    return len(rows)
+
+
+@logger.inject_lambda_context
+def handler(event: dict[str, Any], _context: Any) -> None:
+    logger.info("rolled up", extra={"rows": roll_up_inference_logs(event, _resources)})

@@ -1,0 +1,102 @@
+"""Inference logs over HTTP."""
+
+from typing import Annotated
+
+from fastapi import Depends, Query
+
+from functions.inference_logs.service import InferenceLogService
+from shared.http.parameters import PageNumber, page_number
+from shared.http.routers import CurrentResources, CurrentScope, space_router
+from shared.models.base import EndTimestamp, Page, Timestamp
+from shared.models.inference_log import (
+    MAX_NAME_LENGTH,
+    CallStatus,
+    CallType,
+    InferenceLog,
+    InferenceSummary,
+    LogFilters,
+)
+
+router = space_router("inference-logs")
+
+
+def _service(resources: CurrentResources) -> InferenceLogService:
+    return InferenceLogService(resources.inference_logs, resources.clock)
+
+
+Service = Annotated[InferenceLogService, Depends(_service)]
+StartDate = Annotated[Timestamp | None, Query(description="Only calls made then or later.")]
+EndDate = Annotated[
+    EndTimestamp | None, Query(description="Only calls made then or earlier; a bare date means all of that day.")
+]
+User = Annotated[str, Query(max_length=MAX_NAME_LENGTH, description="Only calls of this user.")]
+ModelName = Annotated[str, Query(max_length=MAX_NAME_LENGTH, description="Only calls to this model.")]
+Type = Annotated[CallType | None, Query(description="Only calls made for this.")]
+CorrelationId = Annotated[
+    str, Query(max_length=MAX_NAME_LENGTH, description="Only calls made in the course of this request.")
+]
+
+
+def _summary_filters(
+    start_date: StartDate = None,
+    end_date: EndDate = None,
+    user: User = "",
+    model: ModelName = "",
+    type: Type = None,
+    correlation_id: CorrelationId = "",
+) -> LogFilters:
+    return LogFilters(
+        start_date=start_date,
+        end_date=end_date,
+        user=user or None,
+        model=model or None,
+        type=type,
+        correlation_id=correlation_id or None,
+    )
+
+
+def _list_filters(
+    start_date: StartDate = None,
+    end_date: EndDate = None,
+    user: User = "",
+    model: ModelName = "",
+    status: Annotated[CallStatus | None, Query(description="Only calls that ended so.")] = None,
+    type: Type = None,
+    tag: Annotated[str, Query(max_length=MAX_NAME_LENGTH, description="Only calls with this tag.")] = "",
+    correlation_id: CorrelationId = "",
+) -> LogFilters:
+    return LogFilters(
+        start_date=start_date,
+        end_date=end_date,
+        user=user or None,
+        model=model or None,
+        status=status,
+        type=type,
+        tag=tag or None,
+        correlation_id=correlation_id or None,
+    )
+
+
+@router.get("")
+def list_inference_logs(
+    scope: CurrentScope,
+    service: Service,
+    filters: Annotated[LogFilters, Depends(_list_filters)],
+    page: PageNumber = page_number("page_size", 20),
+) -> Page[InferenceLog]:
+    """List the calls to language models, newest first.
+
+    Logs are kept for 90 days unless the deployment says otherwise.
+    """
+    return service.list_logs(scope, filters, page.number, page.size)
+
+
+@router.get("/summary")
+def summarise_inference_logs(
+    scope: CurrentScope, service: Service, filters: Annotated[LogFilters, Depends(_summary_filters)]
+) -> InferenceSummary:
+    """Add up the calls to language models over a period, by default the last 30 days.
+
+    The answer says which period was counted.
+    """
+    return service.summarise(scope, filters)
