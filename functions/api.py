@@ -8,16 +8,23 @@ from typing import Any
 from fastapi import FastAPI
 
 from functions.benchmarks.routes import router as benchmarks
+from functions.chats.openai_routes import router as openai
+from functions.chats.routes import router as chats
 from functions.checkpoints.routes import beyond as checkpoints_beyond
 from functions.checkpoints.routes import router as checkpoints
+from functions.clusters.routes import router as clusters
 from functions.connectors.routes import beyond as connectors_beyond
 from functions.connectors.routes import router as connectors
 from functions.data_models.routes import router as data_models
 from functions.documentation.routes import router as documentation
 from functions.evaluations.routes import beyond as evaluations_beyond
 from functions.evaluations.routes import router as evaluations
+from functions.experts.routes import beyond as experts_beyond
+from functions.experts.routes import router as experts
 from functions.inference_logs.routes import router as inference_logs
 from functions.leaderboards.routes import router as leaderboards
+from functions.models.routes import router as models
+from functions.personas.routes import beyond as personas_beyond
 from functions.personas.routes import router as personas
 from functions.spaces.routes import router as spaces
 from functions.trainings.routes import router as trainings
@@ -30,19 +37,23 @@ from shared.propensity.architectures.registry import configuration_schemas
 # In the order of the published page, then what goes beyond it.
 PUBLISHED = (
     benchmarks,
+    chats,
     checkpoints,
+    clusters,
     connectors,
     data_models,
     evaluations,
+    experts,
     inference_logs,
     leaderboards,
     users,
+    models,
     personas,
     spaces,
     trainings,
     webhooks,
 )
-BEYOND = (checkpoints_beyond, connectors_beyond, evaluations_beyond)
+BEYOND = (checkpoints_beyond, connectors_beyond, evaluations_beyond, experts_beyond, personas_beyond, openai)
 ROUTERS = (*PUBLISHED, *BEYOND, documentation)
 
 

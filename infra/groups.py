@@ -11,6 +11,12 @@ CONNECTOR_FILES = "spaces/*/connectors/*"
 TRAINING_FILES = "spaces/*/trainings/*"
 EVALUATION_FILES = "spaces/*/evaluations/*"
 SCAN_FILES = "spaces/*/scans/*"
+# What is too large for the table.
+CHAT_FILES = "spaces/*/chats/*"
+EXPERT_FILES = "spaces/*/experts/*"
+# Files that clients send, and the rows read from them, until these are saved.
+PERSONA_FILES = "spaces/*/persona_files/*"
+PERSONA_UPLOADS = "spaces/*/persona_uploads/*"
 
 
 class Workflow(StrEnum):
@@ -114,6 +120,29 @@ GROUPS = (
     group("spaces", Grants(writes=("space", "membership"))),
     group("users", Grants(writes=("user",)), paths=("me", "users", "users/{proxy+}")),
     group(
+        "chats",
+        Grants(
+            reads=("expert",),
+            # What failed and what is served is noted with the cluster.
+            writes=("chat", "chat_turn", "cluster"),
+            gets=(CHAT_FILES, EXPERT_FILES),
+            puts=(CHAT_FILES,),
+            deletes=(CHAT_FILES,),
+            reads_parameters=True,
+            writes_logs=LOGGED_CALLS,
+        ),
+        paths=("chats", "chats/{proxy+}", "v1/{proxy+}"),
+        memory_mb=1024,
+        layers=(Layer.LANGUAGE,),
+    ),
+    group("clusters", Grants(writes=("cluster",), writes_parameters=True), layers=(Layer.LANGUAGE,)),
+    group(
+        "experts",
+        Grants(reads=("cluster",), writes=("expert", "expert_version"), gets=(EXPERT_FILES,), puts=(EXPERT_FILES,)),
+        layers=(Layer.LANGUAGE,),
+    ),
+    group("models", Grants(writes=("cluster",), reads_parameters=True), layers=(Layer.LANGUAGE,)),
+    group(
         "connectors",
         Grants(
             writes=("connector", "catalog", "scan", "job"),
@@ -158,7 +187,19 @@ GROUPS = (
         memory_mb=1024,
     ),
     group("leaderboards", Grants(reads=("score", "benchmark"))),
-    group("personas", Grants(writes=("persona", "persona_key")), layers=(Layer.LANGUAGE,)),
+    group(
+        "personas",
+        Grants(
+            writes=("persona", "persona_key", "persona_upload"),
+            gets=(PERSONA_FILES, PERSONA_UPLOADS),
+            puts=(PERSONA_FILES, PERSONA_UPLOADS),
+            deletes=(PERSONA_FILES, PERSONA_UPLOADS),
+            lists=(PERSONA_FILES, PERSONA_UPLOADS),
+        ),
+        # One whole processor: files of 100 MB are read within a request.
+        memory_mb=1769,
+        layers=(Layer.LANGUAGE,),
+    ),
     group(
         "webhooks",
         Grants(reads=("connector", "job"), writes=("webhook", "training", "evaluation"), webhook_secret=True),

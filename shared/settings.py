@@ -45,6 +45,13 @@ class Settings(BaseModel):
     gpu_instance_types: str = "ml.g5.2xlarge,ml.g4dn.2xlarge"
     max_gpu_count: int = 8
     spot_training: bool = False
+    # The cluster of spaces that have none of their own.
+    default_cluster_url: str | None = None
+    default_cluster_token: str | None = None
+    default_cluster_token_parameter: str | None = None
+    default_cluster_tool_calls: Literal["native", "emulated"] = "native"
+    # How long a language model may be silent.
+    upstream_timeout_seconds: float = 25
     # Lets connectors and clusters live on this machine; only ever true in the local stage.
     allow_loopback: bool = False
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from shared.aws.webhook_secrets import WebhookSecrets
     from shared.http.tokens import TokenVerifier
+    from shared.llm.language_models import LanguageModelAccess
     from shared.store.inference_logs import InferenceLogs
     from shared.store.table import Table
 

@@ -1,9 +1,10 @@
 """Clusters: the server behind a space's language models, any that speaks OpenAI's API; at most one for each space."""
 
+import re
 from enum import StrEnum
 from typing import Annotated, Any
 
-from pydantic import Field, SecretStr, StringConstraints
+from pydantic import AfterValidator, Field, SecretStr, StringConstraints
 
 from shared.models.base import KEEP, Entity, Model, Name, PartialUpdate
 
@@ -12,8 +13,16 @@ BLOCKED_WORDS_LIMIT = 1000
 FALLBACKS_LIMIT = 10
 
 Url = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=2048)]
-# Printable ASCII: it becomes a header.
-Token = Annotated[SecretStr, StringConstraints(min_length=1, max_length=4000, pattern=r"^[\x21-\x7e]+$")]
+_TOKEN = re.compile(r"[\x21-\x7e]{1,4000}")
+
+
+def _as_header(token: SecretStr) -> SecretStr:
+    if not _TOKEN.fullmatch(token.get_secret_value()):
+        raise ValueError("must be 1 to 4000 printable ASCII characters without spaces")
+    return token
+
+
+Token = Annotated[SecretStr, AfterValidator(_as_header)]
 ModelName = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=300)]
 BlockedWord = Annotated[str, StringConstraints(strip_whitespace=True, min_length=2, max_length=100)]
 

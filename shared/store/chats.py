@@ -14,7 +14,7 @@ from shared.models.base import Deleted, Page
 from shared.models.chat import Chat, ChatCompletion, Message
 from shared.store.large_values import LargeValues
 from shared.store.repository import Idempotency, Repository, cursor_id
-from shared.store.table import Action, Key, Table, TransactionFailedError, delete, put
+from shared.store.table import Action, Item, Key, Table, TransactionFailedError, delete, put
 
 ANSWER_KEPT_FOR = timedelta(hours=24)
 # A name filter looks at so many chats at most; beyond them the count is capped, and says so.
@@ -69,7 +69,8 @@ class Chats:
             page = self._chats.list_after(space_id, after, limit)
             return ChatPage(count=page.count, data=[_listed(chat) for chat in page.data], has_more=page.has_more)
         wanted, last = name.casefold(), cursor_id(after)
-        count, found, seen = 0, [], 0
+        count, seen = 0, 0
+        found: list[Item] = []
         for item in self._table.query(f"chat#{space_id}", limit=SEARCHED_CHATS + 1, attributes=_LISTED):
             seen += 1
             if seen > SEARCHED_CHATS:

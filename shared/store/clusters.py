@@ -19,6 +19,7 @@ from shared.store.table import ConditionFailedError, Item, Key, Table, delete, p
 # The partition of the deployment's own cluster, for spaces that have none.
 DEFAULT = "default"
 MODELS = "models"
+SEEN = "seen"
 MODELS_LIFETIME = timedelta(seconds=60)
 MODELS_LIMIT = 500
 # A failing server or model is left alone for so long; then one call tries it.
@@ -57,6 +58,8 @@ class ClusterState:
     cluster: Cluster | None = None
     models: ModelList | None = None
     circuits: Mapping[str, Circuit] = field(default_factory=dict)
+    # When a part of the cluster last answered.
+    seen: Mapping[str, datetime] = field(default_factory=dict)
 
 
 class Clusters:
@@ -66,7 +69,7 @@ class Clusters:
         self.clusters = Repository(table, Cluster, kind="cluster", clock=clock)
 
     def state(self, owner: str) -> ClusterState:
-        cluster, models, circuits = None, None, {}
+        cluster, models, circuits, seen = None, None, {}, {}
         for item in self._table.query(f"cluster#{owner}"):
             name = item["SK"]
             if name == MODELS:
@@ -74,9 +77,26 @@ class Clusters:
             elif name.startswith(_CIRCUIT):
                 circuit = _circuit(item)
                 circuits[circuit.name] = circuit
+            elif name == SEEN:
+                seen = {part: parse_timestamp(item[part]) for part in item if part not in ("PK", "SK")}
             else:
                 cluster = self.clusters.load(item)
-        return ClusterState(owner, cluster, models, circuits)
+        return ClusterState(owner, cluster, models, circuits, seen)
+
+    def longest_window(self, space_id: str) -> int | None:
+        """The most tokens that a model of the space's cluster takes, if all of them say how many."""
+        for owner in (space_id, DEFAULT):
+            item = self._table.get(Key(f"cluster#{owner}", MODELS))
+            if item is not None:
+                lengths = [model.context_length for model in _model_list(item).models]
+                return max((each for each in lengths if each), default=None) if all(lengths) else None
+        return None
+
+    def record_seen(self, owner: str, parts: Sequence[str]) -> None:
+        """Note that these parts of the cluster answered just now."""
+        if parts:
+            now = self._clock()
+            self._table.write(update(Key(f"cluster#{owner}", SEEN), dict.fromkeys(parts, now)))
 
     def save_models(self, owner: str, models: Sequence[LanguageModel]) -> ModelList:
         found = ModelList(models[:MODELS_LIMIT], self._clock())
@@ -85,15 +105,15 @@ class Clusters:
         return found
 
     def forget(self, owner: str) -> None:
-        """Models and failures of a cluster that has other addresses now, or is gone."""
+        """What was learned of a cluster that has other addresses now, or is gone."""
         for item in list(self._table.query(f"cluster#{owner}", attributes=("SK",))):
-            if item["SK"] == MODELS or item["SK"].startswith(_CIRCUIT):
+            if item["SK"] in (MODELS, SEEN) or item["SK"].startswith(_CIRCUIT):
                 self._table.write(delete(Key(f"cluster#{owner}", item["SK"])))
 
-    def record_failure(self, owner: str, name: str) -> None:
-        """Keep calls away from what failed, for a while."""
+    def record_failure(self, owner: str, name: str, weight: int = 1) -> None:
+        """Note that something failed; from when it may be tried again if that was once too often."""
         retry_at = self._clock() + COOL_DOWN
-        self._table.write(update(self._key(owner, name), {"retry_at": retry_at}, add={"failures": 1}))
+        self._table.write(update(self._key(owner, name), {"retry_at": retry_at}, add={"failures": weight}))
 
     def record_success(self, owner: str, name: str) -> None:
         self._table.write(delete(self._key(owner, name)))

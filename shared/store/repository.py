@@ -105,7 +105,7 @@ class Repository(Generic[E]):
         values = {name: getattr(entity, name) for name in type(entity).model_fields}
         actions = [] if idempotency is None else [self._idempotency_action(space_id, entity, idempotency)]
         actions.append(put(key, values, Attr("PK").not_exists(), ConflictError(f"This {self.kind} exists already.")))
-        actions += [*self._count_actions(space_id, entity.id, +1), *also]
+        actions += [*self.count_actions(space_id, entity.id, +1), *also]
         try:
             self.table.transact(actions)
         except TransactionFailedError as failed:
@@ -219,7 +219,7 @@ class Repository(Generic[E]):
             raise self.not_found()
         actions = [delete(self.key(space_id, entity_id), _existing(expected_version, only_if))]
         try:
-            self.table.transact([*actions, *self._count_actions(space_id, entity_id, -1), *also])
+            self.table.transact([*actions, *self.count_actions(space_id, entity_id, -1), *also])
         except TransactionFailedError as failed:
             raise self.explain(failed.item, expected_version) from None
         return Deleted(id=entity_id)
@@ -279,7 +279,8 @@ class Repository(Generic[E]):
                 return KeyCondition("SK").lt(" "), 0  # beyond the end: nothing sorts before a blank
         return KeyCondition("SK").lt(f"{bucket}~"), skip
 
-    def _count_actions(self, space_id: str, entity_id: str, amount: int) -> list[Action]:
+    def count_actions(self, space_id: str, entity_id: str, amount: int) -> list[Action]:
+        """The writes that add to the counters, for use within a transaction; of ``paged`` kinds, for this entity."""
         names = ["total"]
         if self._paged:
             digits = entity_id.replace("-", "")

@@ -22,16 +22,10 @@ GROUPS_TO_COME = {
     "action-groups",
     "actions",
     "arguments",
-    "chats",
-    "clusters",
-    "experts",
     "insights",
-    "models",
 }
 OPERATIONS_TO_COME = {
     "POST /personas/completions",
-    "POST /personas/upload",
-    "POST /personas/upload/{upload_token}/confirm",
     "POST /users/{id}/permissions",
     "POST /users/invites/accept",
     "DELETE /spaces/{id}",

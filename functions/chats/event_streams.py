@@ -1,0 +1,57 @@
+"""Server-sent events from a service's chunks to a client that may leave at any time."""
+
+import json
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from typing import Any
+
+from fastapi.responses import StreamingResponse
+from starlette.types import Send
+
+from shared.errors import ApiError
+from shared.http.errors import unexpected
+
+Chunks = AsyncGenerator[dict[str, Any], None]
+ErrorBody = Callable[[ApiError], dict[str, Any]]
+DONE = b"data: [DONE]\n\n"
+
+
+class EventStream(StreamingResponse):
+    """Sends each chunk as soon as it is there; when the client leaves, ``chunks`` is closed before anything else."""
+
+    def __init__(self, first: dict[str, Any], chunks: Chunks, error_body: ErrorBody) -> None:
+        super().__init__(
+            iter(()), media_type="text/event-stream", headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+        )
+        self._first = first
+        self._chunks = chunks
+        self._error_body = error_body
+
+    @classmethod
+    async def open(cls, chunks: Chunks, error_body: ErrorBody) -> "EventStream":
+        """What fails before the first chunk is raised, and so gets a status of its own."""
+        return cls(await anext(chunks), chunks, error_body)
+
+    async def stream_response(self, send: Send) -> None:
+        async def write(content: bytes, *, more: bool = True) -> None:
+            await send({"type": "http.response.body", "body": content, "more_body": more})
+
+        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+        async with aclosing(self._chunks) as chunks:
+            await write(_event(self._first))
+            try:
+                async for chunk in chunks:
+                    await write(_event(chunk))
+                await write(DONE)
+            except OSError:
+                raise  # the client is gone
+            except ApiError as error:
+                await write(_event(self._error_body(error)))
+            except Exception as error:
+                await write(_event(self._error_body(unexpected(error))))
+                raise
+        await write(b"", more=False)
+
+
+def _event(data: dict[str, Any]) -> bytes:
+    return b"data: " + json.dumps(data, ensure_ascii=False, separators=(",", ":")).encode() + b"\n\n"

@@ -1,0 +1,89 @@
+"""Chats over HTTP."""
+
+from typing import Annotated, Any
+
+from fastapi import Depends, Query, Request, Response
+
+from functions.chats.event_streams import EventStream
+from functions.chats.service import ChatService
+from functions.chats.turns import TurnRequest
+from shared.http.errors import error_body, errors
+from shared.http.parameters import After, ExpectedVersion, IdempotencyKey, Limit, tagged
+from shared.http.routers import CurrentResources, CurrentScope, space_router
+from shared.models.base import Deleted
+from shared.models.chat import Chat, ChatCompletion, ChatCompletionCreate, ChatUpdate
+from shared.store.chats import ChatPage
+
+router = space_router("chats")
+
+STREAMED: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "The completion; with `stream` its chunks as server-sent events, then `[DONE]`.",
+        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+    }
+}
+
+
+def service(resources: CurrentResources) -> ChatService:
+    return ChatService(resources, resources.language_models)
+
+
+Service = Annotated[ChatService, Depends(service)]
+NamePart = Annotated[str, Query(max_length=200, description="Any part of the name, in upper or lower case.")]
+
+
+def correlation_id(request: Request, metadata: dict[str, Any] | None = None) -> str:
+    """What the inference log names a call by: the client's own id of it, or else the request's."""
+    given = (metadata or {}).get("correlation_id")
+    own: str = request.state.request_id
+    return given[:200] if isinstance(given, str) and given else own
+
+
+@router.get("")
+def list_chats(
+    scope: CurrentScope, service: Service, limit: Limit = 10, after: After = "", name: NamePart = ""
+) -> ChatPage:
+    """List the chats of the space without their messages, newest first."""
+    return service.list_after(scope, after, limit, name)
+
+
+@router.post("", status_code=201, response_model=ChatCompletion, responses=STREAMED | errors(409, 502, 503, 504))
+async def create_chat_completion(
+    body: ChatCompletionCreate, request: Request, scope: CurrentScope, service: Service, idempotency: IdempotencyKey
+) -> ChatCompletion | EventStream:
+    """Answer messages, in a new chat or one that is gone on with."""
+    turn = TurnRequest(body, scope, correlation_id(request, body.metadata), idempotency)
+    if body.stream:
+        return await EventStream.open(service.stream(turn), lambda error: error_body(error, request.state.request_id))
+    return await service.complete(turn)
+
+
+@router.delete("/{id}", responses=errors(412))
+def delete_chat(id: str, scope: CurrentScope, service: Service, expected_version: ExpectedVersion) -> Deleted:
+    """Delete a chat and its messages."""
+    return service.delete(scope, id, expected_version)
+
+
+@router.get("/{id}")
+def get_chat(id: str, scope: CurrentScope, service: Service, response: Response) -> Chat:
+    """Get a chat with all its messages."""
+    return tagged(response, service.get(scope, id))
+
+
+@router.update("/{id}", responses=errors(409, 412))
+def update_chat(
+    id: str,
+    body: ChatUpdate,
+    scope: CurrentScope,
+    service: Service,
+    expected_version: ExpectedVersion,
+    response: Response,
+) -> Chat:
+    """Update the fields that are sent; they hold for the turns to come. `messages` replaces all of them."""
+    return tagged(response, service.update(scope, id, body, expected_version))
+
+
+@router.get("/{id}/window", responses=errors(502, 503, 504))
+async def get_chat_window(id: str, request: Request, scope: CurrentScope, service: Service) -> Chat:
+    """Get the newest part of the chat that fits its model, beginning with a user's turn."""
+    return await service.window(scope, id, correlation_id(request))

@@ -1,0 +1,330 @@
+"""Rules of chats."""
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from typing import Any
+
+from starlette.concurrency import run_in_threadpool
+
+from functions.chats.turns import PreparedTurn, TurnPreparer, TurnRequest, for_server
+from shared.aws.resources import Resources
+from shared.llm.guard import SentenceBuffer, Verdict
+from shared.llm.language_models import Caller, CallRecord, LanguageModelAccess
+from shared.llm.tokens import estimate_tokens
+from shared.llm.tool_calls import emulated_answer
+from shared.llm.upstream import BrokenAnswerError, Completion
+from shared.llm.windows import fit
+from shared.models.base import Deleted
+from shared.models.chat import (
+    Chat,
+    ChatCompletion,
+    ChatUpdate,
+    GuardReport,
+    GuardStage,
+    Message,
+    Role,
+    Usage,
+)
+from shared.models.cluster import LanguageModel
+from shared.models.inference_log import CallStatus, CallType
+from shared.store.chats import ChatPage, Chats, StoredChat, Turn
+from shared.store.experts import Experts
+from shared.store.large_values import LargeValues
+from shared.store.members import Scope
+
+STREAM_CHARACTERS = 1_000_000
+BLOCKED = "content_filter"
+Chunk = dict[str, Any]
+
+
+class ChatService:
+    def __init__(self, resources: Resources, access: LanguageModelAccess) -> None:
+        values = LargeValues(resources.s3, resources.settings.bucket_name)
+        self._chats = Chats(resources.table, values, resources.clock)
+        self._access = access
+        self._clock = resources.clock
+        experts = Experts(resources.table, values, resources.clock)
+        self._preparer = TurnPreparer(access, self._chats, experts, resources.clock)
+
+    def list_after(self, scope: Scope, after: str, limit: int, name: str) -> ChatPage:
+        return self._chats.list_after(scope.space_id, after, limit, name)
+
+    def get(self, scope: Scope, chat_id: str) -> Chat:
+        chat = self._chats.get(scope.space_id, chat_id)
+        return self._with_messages(scope, chat)
+
+    def update(self, scope: Scope, chat_id: str, request: ChatUpdate, expected_version: int | None) -> Chat:
+        changes = request.changes()
+        if "messages" not in changes:
+            chat = self._chats.update(scope.space_id, chat_id, changes, expected_version)
+        else:
+            now = self._clock()
+            messages = [
+                message.model_copy(update={"created_at": message.created_at or now})
+                for message in changes.pop("messages")
+            ]
+            current = self._chats.get(scope.space_id, chat_id)
+            chat = self._chats.replace(scope.space_id, current, messages, changes, expected_version)
+        return self._with_messages(scope, chat)
+
+    def delete(self, scope: Scope, chat_id: str, expected_version: int | None) -> Deleted:
+        return self._chats.delete(scope.space_id, chat_id, expected_version)
+
+    async def window(self, scope: Scope, chat_id: str, correlation_id: str) -> Chat:
+        """The newest part of the chat that its model would be sent."""
+        chat = await run_in_threadpool(self.get, scope, chat_id)
+        models = await self._access.open(Caller(scope.space_id, scope.user_id, correlation_id, chat_id=chat_id))
+        model = await models.model(chat.model)
+        system = [message for message in chat.messages if message.role is Role.SYSTEM]
+        talk = [message for message in chat.messages if message.role is not Role.SYSTEM]
+        return chat.model_copy(update={"messages": await fit(models, model, system, talk, chat.max_tokens)})
+
+    async def models(self, scope: Scope, correlation_id: str) -> Sequence[LanguageModel]:
+        models = await self._access.open(Caller(scope.space_id, scope.user_id, correlation_id))
+        return await models.all()
+
+    async def complete(self, request: TurnRequest) -> ChatCompletion:
+        """Answer at once. Raises as ``TurnPreparer.prepare`` does, and what the model's server fails with."""
+        if request.idempotency is not None:
+            first = await run_in_threadpool(self._chats.answered, request.scope.space_id, request.idempotency)
+            if first is not None:
+                return first
+        turn = await self._preparer.prepare(request)
+        async with turn.models.recorded(CallType.CHAT, turn.model.id) as record:
+            _describe(record, turn)
+            if turn.verdict.flagged:
+                return await self._keep(turn, _blocked(turn, record, turn.guard_report), answered=False)
+            completion = await self._completion(turn, record)
+            record.answer = completion.text
+            if turn.guard is not None:
+                spoken = _spoken(completion.message)
+                verdict = await turn.guard.check(spoken, GuardStage.OUTPUT)
+                record.guard = turn.guard.coverage
+                if verdict.flagged:
+                    answer = _blocked(turn, record, turn.guard.report(verdict, GuardStage.OUTPUT))
+                    return await self._keep(turn, answer, answered=False)
+                turn.guard.coverage.sent_characters = len(spoken)
+            answer = self._answer(turn, record, completion.body["choices"])
+            return await self._keep(turn, answer, answered=True)
+
+    async def stream(self, request: TurnRequest) -> AsyncGenerator[Chunk, None]:
+        """Answer in OpenAI's chunks; the last holds the usage. Raises before the first chunk as ``complete`` does.
+
+        Under the guard only sentences that it has passed are sent on.
+        """
+        turn = await self._preparer.prepare(request)
+        async with turn.models.recorded(CallType.CHAT, turn.model.id) as record:
+            _describe(record, turn)
+            if turn.verdict.flagged:
+                answer = _blocked(turn, record, turn.guard_report)
+                await self._keep(turn, answer, answered=False)
+                yield _chunk(answer, {"role": "assistant", "content": ""}, BLOCKED)
+            else:
+                spoken = _Spoken()
+                try:
+                    async with aclosing(self._spoken_chunks(turn, record, spoken)) as chunks:
+                        async for chunk in chunks:
+                            yield chunk
+                finally:
+                    record.answer = spoken.text
+                    if not record.output_tokens:  # the client left, or the server does not count
+                        record.output_tokens = estimate_tokens(spoken.text) if spoken.text else 0
+                        record.input_tokens = sum(estimate_tokens(each.text) for each in turn.sent)
+                report = turn.guard.report(spoken.verdict, GuardStage.OUTPUT) if turn.guard else GuardReport()
+                choice = {"index": 0, "message": spoken.message(), "finish_reason": spoken.finish_reason}
+                answer = self._answer(turn, record, [choice]).model_copy(update={"guard": report})
+                await self._keep(turn, answer, answered=not spoken.verdict.flagged)
+            yield {
+                **_chunk(answer, None, None),
+                "usage": answer.usage.model_dump(),
+                "guard": answer.guard.model_dump(),
+                "router": answer.router.model_dump(),
+            }
+
+    async def _spoken_chunks(
+        self, turn: PreparedTurn, record: CallRecord, spoken: "_Spoken"
+    ) -> AsyncGenerator[Chunk, None]:
+        """Chunks to send on; ``spoken`` gathers what they say."""
+        head = self._answer(turn, record, [])
+        buffer = SentenceBuffer()
+        # Closed at once when this is left early: the server is to stop, too.
+        async with aclosing(self._deltas(turn, record)) as deltas:
+            async for delta, reason in deltas:
+                if record.first_token_ms is None:
+                    record.first_token_ms = round(record.elapsed_ms, 3)
+                spoken.finish_reason = reason or spoken.finish_reason
+                spoken.hear(delta)
+                if spoken.heard_characters > STREAM_CHARACTERS:
+                    raise BrokenAnswerError(f"The answer went on beyond {STREAM_CHARACTERS:,} characters: cut off.")
+                if turn.guard is None:
+                    spoken.text += str(delta.get("content") or "")
+                    yield _chunk(head, delta, reason, model=record.model)
+                    continue
+                ready = buffer.add(str(delta.get("content") or ""))
+                if ready and not await self._passes(turn, record, spoken, ready):
+                    break
+                if ready:
+                    yield _chunk(head, {"role": "assistant", "content": ready}, None, model=record.model)
+        if turn.guard is None:
+            return
+        rest = buffer.rest()
+        calls = spoken.held_calls()
+        if (
+            not spoken.verdict.flagged
+            and (rest or calls)
+            and await self._passes(turn, record, spoken, rest, "".join(map(_call_text, calls)))
+        ):
+            listed = {"tool_calls": calls} if calls else {}
+            yield _chunk(head, {"role": "assistant", "content": rest, **listed}, None, model=record.model)
+        if spoken.verdict.flagged:
+            record.status, spoken.finish_reason = CallStatus.BLOCKED, BLOCKED
+        yield _chunk(head, {}, spoken.finish_reason, model=record.model)
+
+    async def _passes(
+        self, turn: PreparedTurn, record: CallRecord, spoken: "_Spoken", text: str, calls: str = ""
+    ) -> bool:
+        assert turn.guard is not None  # noqa: S101 - tells the type checker
+        spoken.verdict = await turn.guard.check(text + calls, GuardStage.OUTPUT, before=spoken.text)
+        record.guard = turn.guard.coverage
+        if spoken.verdict.flagged:
+            return False
+        turn.guard.coverage.sent_characters += len(text + calls)
+        spoken.text += text
+        return True
+
+    async def _deltas(
+        self, turn: PreparedTurn, record: CallRecord
+    ) -> AsyncGenerator[tuple[dict[str, Any], str | None], None]:
+        if turn.tools_emulated:  # whether it is words or a call shows only at its end
+            completion = await self._completion(turn, record)
+            calls = [{"index": index, **call} for index, call in enumerate(completion.message.get("tool_calls") or ())]
+            listed = {"tool_calls": calls} if calls else {}
+            yield {"role": "assistant", "content": completion.text, **listed}, None
+            yield {}, completion.body["choices"][0]["finish_reason"]
+            return
+        body = {**for_server(turn), "stream": True, "stream_options": {"include_usage": True}}
+        async with turn.models.stream(record, body) as chunks:
+            async for chunk in chunks:
+                if isinstance(chunk.get("usage"), dict):
+                    record.count(chunk["usage"])
+                for choice in chunk.get("choices") or ():
+                    if isinstance(choice, dict):
+                        yield choice.get("delta") or {}, choice.get("finish_reason")
+
+    async def _completion(self, turn: PreparedTurn, record: CallRecord) -> Completion:
+        completion = await turn.models.complete(record, for_server(turn))
+        if not turn.tools_emulated:
+            return completion
+        return emulated_answer(completion, turn.upstream_body["tools"], turn.upstream_body.get("tool_choice"))
+
+    def _answer(self, turn: PreparedTurn, record: CallRecord, choices: list[dict[str, Any]]) -> ChatCompletion:
+        return ChatCompletion(
+            id=turn.chat.id,
+            created_at=self._clock(),
+            model=record.model,
+            choices=choices,
+            usage=_usage(turn, record),
+            guard=turn.guard_report,
+            router=turn.router,
+            messages=list(turn.sent) if turn.request.body.echo else None,
+        )
+
+    async def _keep(self, turn: PreparedTurn, answer: ChatCompletion, *, answered: bool) -> ChatCompletion:
+        """Store the turn; of one that was blocked only the chat itself, so that it can be gone on with."""
+        if not turn.request.store:
+            return answer
+        messages: list[Message] = []
+        if answered:
+            said = {**answer.choices[0]["message"], "role": Role.ASSISTANT, "created_at": answer.created_at}
+            messages = [*turn.added, Message.model_validate({"content": "", **said})]
+        kept = Turn(turn.chat, turn.is_new, messages, answer, turn.request.idempotency)
+        return await run_in_threadpool(self._chats.append, turn.request.scope.space_id, kept)
+
+    def _with_messages(self, scope: Scope, chat: StoredChat) -> Chat:
+        return chat.model_copy(update={"messages": self._chats.messages(scope.space_id, chat)})
+
+
+class _Spoken:
+    """What a stream has said so far; ``text`` is the part that was sent on."""
+
+    def __init__(self) -> None:
+        self.text = ""
+        self.heard_characters = 0
+        self.finish_reason: str | None = None
+        self.verdict = Verdict(False)
+        self._calls: dict[int, dict[str, Any]] = {}
+
+    def hear(self, delta: dict[str, Any]) -> None:
+        """Take note of a delta, and gather the pieces of tool calls: their arguments come in parts."""
+        self.heard_characters += len(str(delta.get("content") or ""))
+        for part in delta.get("tool_calls") or ():
+            call = self._calls.setdefault(part.get("index", 0), {"type": "function", "function": {"arguments": ""}})
+            function = part.get("function") or {}
+            call.update({name: part[name] for name in ("id", "type") if part.get(name)})
+            if function.get("name"):
+                call["function"]["name"] = function["name"]
+            call["function"]["arguments"] += function.get("arguments") or ""
+            self.heard_characters += len(function.get("arguments") or "")
+
+    def held_calls(self) -> list[dict[str, Any]]:
+        return [{"index": index, **call} for index, call in sorted(self._calls.items())]
+
+    def message(self) -> dict[str, Any]:
+        calls = [call for _, call in sorted(self._calls.items())]
+        listed = {"tool_calls": calls} if calls and not self.verdict.flagged else {}
+        return {"role": "assistant", "content": self.text, **listed}
+
+
+def _describe(record: CallRecord, turn: PreparedTurn) -> None:
+    """What the log's row says of the turn besides its outcome."""
+    record.prompt = "\n".join(f"{message.role}: {message.text}" for message in turn.added)
+    if turn.experts:
+        record.expert_id, record.expert_version = turn.experts[0].id, turn.experts[0].version_number
+
+
+def _usage(turn: PreparedTurn, record: CallRecord) -> Usage:
+    guard_tokens = turn.guard.tokens if turn.guard else 0
+    used = record.input_tokens + record.output_tokens + turn.router_tokens + guard_tokens
+    return Usage(
+        prompt_tokens=record.input_tokens,
+        completion_tokens=record.output_tokens,
+        total_tokens=used,
+        router_tokens=turn.router_tokens,
+        guard_tokens=guard_tokens,
+    )
+
+
+def _blocked(turn: PreparedTurn, record: CallRecord, report: GuardReport) -> ChatCompletion:
+    record.status = CallStatus.BLOCKED
+    record.error = f"blocked by the guard: {', '.join(report.categories) or 'unnamed'}"
+    message = {"role": "assistant", "content": ""}
+    return ChatCompletion(
+        id=turn.chat.id,
+        created_at=turn.chat.updated_at,
+        model=record.model,
+        choices=[{"index": 0, "message": message, "finish_reason": BLOCKED}],
+        usage=_usage(turn, record),
+        guard=report,
+        router=turn.router,
+        messages=list(turn.added) if turn.request.body.echo else None,
+    )
+
+
+def _chunk(answer: ChatCompletion, delta: dict[str, Any] | None, reason: str | None, model: str = "") -> Chunk:
+    choices = [] if delta is None else [{"index": 0, "delta": delta, "finish_reason": reason}]
+    return {
+        "id": answer.id,
+        "object": "chat.completion.chunk",
+        "created": int(answer.created_at.timestamp()),
+        "model": model or answer.model,
+        "choices": choices,
+    }
+
+
+def _spoken(message: dict[str, Any]) -> str:
+    return str(message.get("content") or "") + "".join(map(_call_text, message.get("tool_calls") or ()))
+
+
+def _call_text(call: dict[str, Any]) -> str:
+    function = call.get("function") or {}
+    return f"{function.get('name', '')} {function.get('arguments', '')}"

@@ -1,0 +1,215 @@
+"""Before a model answers: the chat, its settings, the guard's leave, the experts, and what the model is sent."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from starlette.concurrency import run_in_threadpool
+
+from shared.aws.clock import Clock, new_id
+from shared.errors import ValidationFailedError
+from shared.llm.guard import Guard, Verdict
+from shared.llm.language_models import Caller, LanguageModelAccess, LanguageModels
+from shared.llm.router import pick_expert
+from shared.llm.tool_calls import emulated_request
+from shared.llm.windows import fit
+from shared.models.chat import ChatCompletionCreate, GuardReport, GuardStage, Message, Role, RouterReport
+from shared.models.cluster import LanguageModel, ToolCalls
+from shared.models.expert import Expert
+from shared.store.chats import Chats, StoredChat
+from shared.store.experts import Experts
+from shared.store.members import Scope
+from shared.store.repository import Idempotency
+
+NAME_CHARACTERS = 60
+
+
+@dataclass(frozen=True)
+class TurnRequest:
+    """A request for a completion. ``options`` go to the server as they are (OpenAI's further parameters)."""
+
+    body: ChatCompletionCreate
+    scope: Scope
+    correlation_id: str
+    idempotency: Idempotency | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+    # Whether the turn is kept as a chat's.
+    store: bool = True
+
+
+@dataclass
+class PreparedTurn:
+    """Everything the answer needs. ``verdict`` is the guard's on the new messages; flagged, no model is called."""
+
+    request: TurnRequest
+    chat: StoredChat
+    is_new: bool
+    models: LanguageModels
+    model: LanguageModel
+    added: Sequence[Message]
+    sent: Sequence[Message] = ()
+    upstream_body: dict[str, Any] = field(default_factory=dict)
+    guard: Guard | None = None
+    verdict: Verdict = field(default_factory=lambda: Verdict(False))
+    router: RouterReport = field(default_factory=RouterReport)
+    router_tokens: int = 0
+    experts: Sequence[Expert] = ()
+    tools_emulated: bool = False
+
+    @property
+    def guard_report(self) -> GuardReport:
+        return GuardReport() if self.guard is None else self.guard.report(self.verdict, GuardStage.INPUT)
+
+
+class TurnPreparer:
+    def __init__(self, access: LanguageModelAccess, chats: Chats, experts: Experts, clock: Clock) -> None:
+        self._access = access
+        self._chats = chats
+        self._experts = experts
+        self._clock = clock
+
+    async def prepare(self, request: TurnRequest) -> PreparedTurn:
+        """Raises NotFoundError for an unknown chat or model, ValidationFailedError for messages or experts that don't
+        do, ContextOverflowError, and GuardUnavailableError."""
+        body, scope = request.body, request.scope
+        chat, history = await self._chat(request)
+        added = self._added(body.messages, history)
+        models = await self._access.open(
+            Caller(
+                space_id=scope.space_id,
+                user=body.user or scope.user_id,
+                correlation_id=request.correlation_id,
+                tags=tuple(body.tags),
+                chat_id=chat.id if request.store else None,
+            )
+        )
+        model = await models.model(body.model or chat.model)
+        turn = PreparedTurn(request, chat, body.id is None, models, model, added)
+        if _chosen(body.guard_enabled, chat.guard_enabled):
+            await self._guard(turn)
+        if not turn.verdict.flagged:
+            await self._choose_experts(turn, [*history, *added])
+            await self._compose(turn, [*history, *added])
+        return turn
+
+    async def _chat(self, request: TurnRequest) -> tuple[StoredChat, list[Message]]:
+        body, scope = request.body, request.scope
+        if body.id is not None:
+            chat = await run_in_threadpool(self._chats.get, scope.space_id, body.id)
+            return chat, await run_in_threadpool(self._chats.messages, scope.space_id, chat)
+        if not body.messages:
+            raise ValidationFailedError.of("body.messages", "give messages, or the id of a chat to go on with")
+        now = self._clock()
+        first = next((message.text for message in body.messages if message.role is Role.USER), "")
+        name = body.name or " ".join(first.split())[:NAME_CHARACTERS].strip() or "New chat"
+        settings = body.model_dump(include={"guard_enabled", "max_tokens", "model", "router_enabled", "temperature"})
+        chat = StoredChat(
+            id=new_id(),
+            created_at=now,
+            updated_at=now,
+            created_by=scope.user_id,
+            name=name,
+            type=body.type,
+            tags=body.tags,
+            metadata=body.metadata,
+            **settings,
+        )
+        return chat, []
+
+    def _added(self, given: Sequence[Message], history: Sequence[Message]) -> list[Message]:
+        """The messages that are new: clients may send the history again in front of them."""
+        repeated = len(history) if _same(given[: len(history)], history) else 0
+        now = self._clock()
+        added = [message.model_copy(update={"created_at": message.created_at or now}) for message in given[repeated:]]
+        last = added[-1] if added else history[-1] if history else None
+        if last is None or (not added and last.role in (Role.ASSISTANT, Role.SYSTEM)):
+            raise ValidationFailedError.of("body.messages", "give a message to answer: the chat's last one is answered")
+        return added
+
+    async def _guard(self, turn: PreparedTurn) -> None:
+        guard = Guard(turn.models, turn.model.id, with_reasoning=turn.request.body.guard_reasoning_enabled)
+        turn.guard = guard
+        text = "\n".join(_all_text(message) for message in turn.added)
+        turn.verdict = await guard.check(text, GuardStage.INPUT)
+        # From here on the coverage is the answer's: what was judged of it, and what was sent.
+        guard.coverage.scanned_characters = 0
+
+    async def _choose_experts(self, turn: PreparedTurn, conversation: Sequence[Message]) -> None:
+        body, space_id = turn.request.body, turn.request.scope.space_id
+        ids = list(dict.fromkeys(body.expert_ids))
+        routed = _chosen(body.router_enabled, turn.chat.router_enabled)
+        experts = await run_in_threadpool(self._named_experts, space_id, ids) if ids else []
+        if not routed:
+            turn.experts = experts
+            return
+        candidates = experts or await run_in_threadpool(self._experts.list_all, space_id)
+        question = next((each.text for each in reversed(conversation) if each.role is Role.USER), "")
+        route = await pick_expert(
+            turn.models, turn.model.id, candidates, question, with_reasoning=body.router_reasoning_enabled
+        )
+        turn.router, turn.router_tokens = route.report, route.tokens
+        if route.expert is not None:
+            turn.experts = [await run_in_threadpool(self._experts.get, space_id, route.expert.id)]
+
+    def _named_experts(self, space_id: str, ids: Sequence[str]) -> list[Expert]:
+        found = self._experts.get_many(space_id, ids)
+        unknown = [each for each in ids if each not in found]
+        if unknown:
+            raise ValidationFailedError.of(
+                "body.expert_ids", f"there is no expert with the id {unknown[0]} in the space"
+            )
+        return [found[each] for each in ids]
+
+    async def _compose(self, turn: PreparedTurn, conversation: Sequence[Message]) -> None:
+        body, chat = turn.request.body, turn.chat
+        contexts = [_context(expert) for expert in turn.experts]
+        opening = [message for message in conversation if message.role is Role.SYSTEM]
+        # One system message: many models' templates take no second one.
+        texts = [text for text in (*contexts, *(message.text for message in opening)) if text]
+        system = [Message(role=Role.SYSTEM, content="\n\n".join(texts))] if texts else []
+        talk = [message for message in conversation if message.role is not Role.SYSTEM]
+        max_tokens = body.max_tokens or chat.max_tokens
+        turn.sent = await fit(turn.models, turn.model, system, talk, max_tokens)
+        parameters = {
+            "max_tokens": max_tokens,
+            "temperature": chat.temperature if body.temperature is None else body.temperature,
+            "top_p": body.top_p,
+        }
+        tools = [
+            *turn.request.options.get("tools", ()),
+            *(tool for each in turn.experts for tool in each.tools_for_model()),
+        ]
+        request = {
+            **turn.request.options,
+            "messages": [message.for_model() for message in turn.sent],
+            **{name: value for name, value in parameters.items() if value is not None},
+            **({"tools": tools} if tools else {}),
+        }
+        turn.tools_emulated = bool(tools) and turn.models.settings.tool_calls is ToolCalls.EMULATED
+        turn.upstream_body = request
+
+
+def for_server(turn: PreparedTurn) -> dict[str, Any]:
+    """The request as the server can read it."""
+    return emulated_request(turn.upstream_body) if turn.tools_emulated else turn.upstream_body
+
+
+def _context(expert: Expert) -> str:
+    files = [f"File {file.name}:\n{file.content}" for file in expert.file_context]
+    return "\n\n".join(text for text in (expert.context, *files) if text)
+
+
+def _chosen(asked: bool | None, usual: bool | None) -> bool:
+    return bool(usual if asked is None else asked)
+
+
+def _same(given: Sequence[Message], history: Sequence[Message]) -> bool:
+    def said(message: Message) -> Any:
+        return message.role, message.content, message.tool_calls
+
+    return bool(history) and list(map(said, given)) == list(map(said, history))
+
+
+def _all_text(message: Message) -> str:
+    calls = [str(call.get("function", "")) for call in message.tool_calls or ()]
+    return "\n".join([message.text, *calls])

@@ -1,0 +1,49 @@
+"""The space's cluster over HTTP."""
+
+from typing import Annotated
+
+from fastapi import Depends, Response
+
+from functions.clusters.service import ClusterService
+from shared.http.errors import errors
+from shared.http.parameters import ExpectedVersion, IdempotencyKey, tagged
+from shared.http.routers import CurrentResources, CurrentScope, space_router
+from shared.models.base import Deleted
+from shared.models.cluster import ClusterAnswer, ClusterCreate, ClusterStatus, ClusterUpdate
+
+router = space_router("clusters")
+
+
+def _service(resources: CurrentResources) -> ClusterService:
+    return ClusterService(resources)
+
+
+Service = Annotated[ClusterService, Depends(_service)]
+
+
+@router.delete("", responses=errors(412))
+def delete_cluster(scope: CurrentScope, service: Service, expected_version: ExpectedVersion) -> Deleted:
+    """Delete the space's cluster with its tokens; its models are then the deployment's own, if it has any."""
+    return service.delete(scope, expected_version)
+
+
+@router.get("")
+async def get_cluster(scope: CurrentScope, service: Service) -> ClusterStatus:
+    """See how the cluster is doing right now."""
+    return await service.status(scope)
+
+
+@router.post("", status_code=201, responses=errors(409))
+def create_cluster(
+    body: ClusterCreate, scope: CurrentScope, service: Service, idempotency: IdempotencyKey, response: Response
+) -> ClusterAnswer:
+    """Register the server of the space's language models: any that speaks OpenAI's API."""
+    return tagged(response, service.create(scope, body, idempotency))
+
+
+@router.update("", responses=errors(412))
+def update_cluster(
+    body: ClusterUpdate, scope: CurrentScope, service: Service, expected_version: ExpectedVersion, response: Response
+) -> ClusterAnswer:
+    """Update the fields that are sent; a new token takes effect on the next call."""
+    return tagged(response, service.update(scope, body, expected_version))

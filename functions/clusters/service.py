@@ -1,0 +1,133 @@
+"""Rules of clusters."""
+
+from typing import Any
+
+from pydantic import SecretStr
+from starlette.concurrency import run_in_threadpool
+
+from shared.aws.address_guard import AddressGuard
+from shared.aws.resources import Resources
+from shared.errors import ConflictError, NotFoundError
+from shared.llm.cluster_probes import ClusterProbes
+from shared.models.base import Deleted
+from shared.models.cluster import Cluster, ClusterAnswer, ClusterCreate, ClusterStatus, ClusterUpdate, masked
+from shared.store.clusters import Clusters
+from shared.store.members import Scope
+from shared.store.repository import Idempotency
+
+_TOKENS = ("token", "manager_token")
+# With any of these changed, what was learned of the cluster is no longer true.
+_WHEREABOUTS = {"ingress_url", "manager_url", *_TOKENS}
+
+
+class ClusterService:
+    """A space has one cluster, so the cluster's id is the space's."""
+
+    def __init__(self, resources: Resources) -> None:
+        self._clusters = Clusters(resources.table, resources.clock)
+        self._guard = AddressGuard(allow_loopback=resources.settings.allow_loopback)
+        self._targets = resources.language_models.targets
+        self._clock = resources.clock
+
+    def create(self, scope: Scope, request: ClusterCreate, idempotency: Idempotency | None) -> ClusterAnswer:
+        """Raises ForbiddenAddressError for an address that may not be called, ConflictError for a second cluster."""
+        self._check_addresses(request.model_dump(include={"ingress_url", "manager_url"}))
+        now = self._clock()
+        kept = self._keep_tokens(scope, {name: getattr(request, name) for name in _TOKENS})
+        cluster = Cluster(
+            id=scope.space_id,
+            created_at=now,
+            updated_at=now,
+            **request.model_dump(exclude=set(_TOKENS)),
+            **kept,
+        )
+        try:
+            stored = self._clusters.clusters.create(scope.space_id, cluster, idempotency=idempotency)
+        except ConflictError:
+            self._forget_tokens(kept)
+            raise ConflictError(
+                "The space has a cluster already. Update it with PUT /clusters, or delete it first."
+            ) from None
+        if stored.token_parameter != cluster.token_parameter:  # a repeated request: the first one's tokens are kept
+            self._forget_tokens(kept)
+        return _answer(stored, request.token.get_secret_value() if request.token else None)
+
+    async def status(self, scope: Scope) -> ClusterStatus:
+        """Raises NotFoundError; parts that can't be reached are said to be so."""
+        state = await run_in_threadpool(self._clusters.state, scope.space_id)
+        if state.cluster is None:
+            raise _no_cluster()
+        cluster = state.cluster
+        token = await run_in_threadpool(self._read, cluster.token_parameter)
+        manager_token = await run_in_threadpool(self._read, cluster.manager_token_parameter) or token
+        upstream = await run_in_threadpool(self._targets.upstream, cluster.ingress_url, cluster.token_parameter)
+        probes = ClusterProbes(self._targets.sessions, state, cluster, upstream)
+        status = await probes.status(token, manager_token)
+        await run_in_threadpool(self._clusters.record_seen, scope.space_id, probes.seen)
+        return status
+
+    def update(self, scope: Scope, request: ClusterUpdate, expected_version: int | None) -> ClusterAnswer:
+        """Set the fields that are sent; a token that is ``null`` is removed. Takes effect on the next call."""
+        changes = request.changes()
+        self._check_addresses({name: value for name, value in changes.items() if name.endswith("_url")})
+        current = self._get(scope)
+        given = {name: changes.pop(name) for name in _TOKENS if name in changes}
+        kept = self._keep_tokens(scope, given)
+        removed = {f"{name}_parameter": None for name, token in given.items() if token is None}
+        if "token" in given and given["token"] is None:
+            removed["token_hint"] = None
+        try:
+            stored = self._clusters.clusters.update(
+                scope.space_id, scope.space_id, {**changes, **removed, **kept}, expected_version=expected_version
+            )
+        except BaseException:
+            self._forget_tokens(kept)
+            raise
+        replaced = [getattr(current, f"{name}_parameter") for name in given]
+        self._targets.tokens.forget(*replaced)
+        if request.model_fields_set & _WHEREABOUTS:
+            self._clusters.forget(scope.space_id)
+        return _answer(stored, None)
+
+    def delete(self, scope: Scope, expected_version: int | None) -> Deleted:
+        current = self._get(scope)
+        deleted = self._clusters.clusters.delete(scope.space_id, scope.space_id, expected_version=expected_version)
+        self._targets.tokens.forget(current.token_parameter, current.manager_token_parameter)
+        self._clusters.forget(scope.space_id)
+        return deleted
+
+    def _get(self, scope: Scope) -> Cluster:
+        cluster = self._clusters.state(scope.space_id).cluster
+        if cluster is None:
+            raise _no_cluster()
+        return cluster
+
+    def _check_addresses(self, urls: dict[str, str]) -> None:
+        for field, url in urls.items():
+            if url is not None:
+                self._guard.check_url(url, f"body.{field}")
+
+    def _keep_tokens(self, scope: Scope, tokens: dict[str, SecretStr | None]) -> dict[str, Any]:
+        """Fields of the cluster that stand for its tokens."""
+        kept: dict[str, Any] = {}
+        for name, secret in tokens.items():
+            if secret is not None:
+                kept[f"{name}_parameter"] = self._targets.tokens.keep(scope.space_id, secret.get_secret_value())
+                if name == "token":
+                    kept["token_hint"] = masked(secret.get_secret_value())
+        return kept
+
+    def _forget_tokens(self, kept: dict[str, Any]) -> None:
+        self._targets.tokens.forget(*(value for name, value in kept.items() if name.endswith("_parameter")))
+
+    def _read(self, parameter: str | None) -> str | None:
+        return self._targets.tokens.read(parameter) if parameter else None
+
+
+def _answer(cluster: Cluster, token: str | None) -> ClusterAnswer:
+    fields = {name: getattr(cluster, name) for name in ClusterAnswer.model_fields if name != "token"}
+    return ClusterAnswer(**fields, token=token or cluster.token_hint)
+
+
+def _no_cluster() -> NotFoundError:
+    return NotFoundError("The space has no cluster. Register one with POST /clusters.")

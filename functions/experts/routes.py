@@ -1,0 +1,75 @@
+"""Experts over HTTP."""
+
+from typing import Annotated
+
+from fastapi import Depends, Query, Response
+
+from functions.experts.service import ExpertService
+from shared.http.errors import errors
+from shared.http.parameters import After, ExpectedVersion, IdempotencyKey, Limit, tagged
+from shared.http.routers import CurrentResources, CurrentScope, space_router
+from shared.models.base import Page
+from shared.models.expert import Expert, ExpertCreate, ExpertUpdate, ExpertVersion
+from shared.store.clusters import Clusters
+from shared.store.experts import Experts
+from shared.store.large_values import LargeValues
+
+router = space_router("experts")
+beyond = space_router("experts")
+
+
+def _service(resources: CurrentResources) -> ExpertService:
+    values = LargeValues(resources.s3, resources.settings.bucket_name)
+    clusters = Clusters(resources.table, resources.clock)
+    return ExpertService(Experts(resources.table, values, resources.clock), clusters.longest_window, resources.clock)
+
+
+Service = Annotated[ExpertService, Depends(_service)]
+Before = Annotated[int | None, Query(ge=1, description="Versions before this number; the newest when left out.")]
+
+
+@router.get("")
+def list_experts(scope: CurrentScope, service: Service, limit: Limit = 10, after: After = "") -> Page[Expert]:
+    """List the experts of the space, newest first."""
+    return service.list_after(scope, after, limit)
+
+
+@router.post("", status_code=201, responses=errors(409))
+def create_expert(
+    body: ExpertCreate, scope: CurrentScope, service: Service, idempotency: IdempotencyKey, response: Response
+) -> Expert:
+    """Create an expert: the router may pick it from now on."""
+    return tagged(response, service.create(scope, body, idempotency))
+
+
+@router.delete("/{id}", status_code=204, responses=errors(412))
+def delete_expert(id: str, scope: CurrentScope, service: Service, expected_version: ExpectedVersion) -> None:
+    """Delete an expert: it is never routed to again."""
+    service.delete(scope, id, expected_version)
+
+
+@router.get("/{id}")
+def get_expert(id: str, scope: CurrentScope, service: Service, response: Response) -> Expert:
+    """Get an expert."""
+    return tagged(response, service.get(scope, id))
+
+
+@router.update("/{id}", responses=errors(409, 412))
+def update_expert(
+    id: str,
+    body: ExpertUpdate,
+    scope: CurrentScope,
+    service: Service,
+    expected_version: ExpectedVersion,
+    response: Response,
+) -> Expert:
+    """Update the fields that are sent; the expert as it was stays as a version."""
+    return tagged(response, service.update(scope, id, body, expected_version))
+
+
+@beyond.get("/{id}/versions")
+def list_expert_versions(
+    id: str, scope: CurrentScope, service: Service, limit: Limit = 10, before: Before = None
+) -> Page[ExpertVersion]:
+    """List the versions of an expert, newest first."""
+    return service.versions(scope, id, before, limit)

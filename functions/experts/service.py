@@ -1,0 +1,88 @@
+"""Rules of experts."""
+
+from collections.abc import Callable
+
+import jsonschema_rs
+
+from shared.aws.clock import Clock, new_id, utc_now
+from shared.errors import ConflictError, PreconditionFailedError, ValidationFailedError
+from shared.llm.tokens import estimate_tokens
+from shared.models.base import Deleted, Page
+from shared.models.expert import Expert, ExpertCreate, ExpertTool, ExpertUpdate, ExpertVersion
+from shared.store.experts import Experts
+from shared.store.members import Scope
+from shared.store.repository import Idempotency
+
+UPDATE_ATTEMPTS = 5
+# The tokens of prompt and answer that the space's models take, where that is known.
+Window = Callable[[str], int | None]
+
+
+class ExpertService:
+    def __init__(self, experts: Experts, window: Window, clock: Clock = utc_now) -> None:
+        self._experts = experts
+        self._window = window
+        self._clock = clock
+
+    def create(self, scope: Scope, request: ExpertCreate, idempotency: Idempotency | None) -> Expert:
+        now = self._clock()
+        expert = Expert(id=new_id(), created_at=now, updated_at=now, **request.model_dump())
+        self._check(scope, expert)
+        return self._experts.create(scope.space_id, expert, idempotency)
+
+    def list_after(self, scope: Scope, after: str, limit: int) -> Page[Expert]:
+        return self._experts.list_after(scope.space_id, after, limit)
+
+    def get(self, scope: Scope, expert_id: str) -> Expert:
+        return self._experts.get(scope.space_id, expert_id)
+
+    def update(self, scope: Scope, expert_id: str, request: ExpertUpdate, expected_version: int | None) -> Expert:
+        """Every change makes a version. Raises as a create does, and PreconditionFailedError."""
+        for _ in range(UPDATE_ATTEMPTS):
+            current = self._experts.get(scope.space_id, expert_id)
+            if expected_version not in (None, current.version):
+                raise PreconditionFailedError(
+                    "The entity was changed since you read it. Get it again and use its new ETag."
+                )
+            changes = request.changes()
+            if not changes:
+                return current
+            changed = current.model_copy(update=changes)
+            self._check(scope, changed)
+            try:
+                return self._experts.update(scope.space_id, changed, expected_version)
+            except ConflictError:
+                continue  # somebody else's change came between: make this one on top of it
+        raise ConflictError("Others are changing the expert at the same time. Try again in a moment.")
+
+    def delete(self, scope: Scope, expert_id: str, expected_version: int | None) -> Deleted:
+        return self._experts.delete(scope.space_id, expert_id, expected_version)
+
+    def versions(self, scope: Scope, expert_id: str, before: int | None, limit: int) -> Page[ExpertVersion]:
+        return self._experts.versions(scope.space_id, expert_id, before, limit)
+
+    def _check(self, scope: Scope, expert: Expert) -> None:
+        for index, tool in enumerate(expert.tools):
+            _check_schema(index, tool)
+        text = "\n".join([expert.context or "", *(file.content for file in expert.file_context)])
+        tokens, window = estimate_tokens(text), self._window(scope.space_id)
+        if window is not None and tokens > window:
+            raise ValidationFailedError.of(
+                "body.context",
+                f"context and files have about {tokens} tokens; the longest window of the space's models is {window}. "
+                "Shorten them",
+            )
+
+
+def _check_schema(index: int, tool: ExpertTool) -> None:
+    field = f"body.tools.{index}.function.parameters"
+    parameters = tool.function.parameters
+    try:
+        jsonschema_rs.meta.validate(parameters)
+    except jsonschema_rs.ValidationError as error:
+        where = "/".join(str(part) for part in error.instance_path)
+        raise ValidationFailedError.of(
+            field, f"is no valid JSON schema{f' at {where}' if where else ''}: {error.message[:300]}"
+        ) from None
+    if parameters.get("type", "object") != "object":
+        raise ValidationFailedError.of(field, 'must describe an object: {"type": "object", ...}')

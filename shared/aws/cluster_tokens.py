@@ -1,0 +1,47 @@
+"""Bearer tokens of clusters, each in an encrypted parameter of its own: a new token has a new name."""
+
+from typing import TYPE_CHECKING
+
+from botocore.exceptions import ClientError
+
+from shared.aws.clock import new_id
+
+if TYPE_CHECKING:
+    from mypy_boto3_ssm import SSMClient
+
+CACHED_TOKENS = 1000
+
+
+class ClusterTokens:
+    """Reads are cached by the parameter's name, which never means another token."""
+
+    def __init__(self, ssm: "SSMClient", parameter_prefix: str) -> None:
+        self._ssm = ssm
+        self._prefix = parameter_prefix
+        self._read: dict[str, str] = {}
+
+    def keep(self, space_id: str, token: str) -> str:
+        """Store a token; answers the name of its parameter."""
+        name = f"{self._prefix}/clusters/{space_id}/{new_id()}"
+        self._ssm.put_parameter(Name=name, Value=token, Type="SecureString", Overwrite=False)
+        return name
+
+    def read(self, parameter: str) -> str:
+        if parameter not in self._read:
+            if len(self._read) >= CACHED_TOKENS:
+                self._read.clear()
+            found = self._ssm.get_parameter(Name=parameter, WithDecryption=True)
+            self._read[parameter] = found["Parameter"]["Value"]
+        return self._read[parameter]
+
+    def forget(self, *parameters: str | None) -> None:
+        """Remove tokens; those that are gone already are no matter."""
+        for parameter in parameters:
+            if parameter is None:
+                continue
+            self._read.pop(parameter, None)
+            try:
+                self._ssm.delete_parameter(Name=parameter)
+            except ClientError as error:
+                if error.response["Error"]["Code"] != "ParameterNotFound":
+                    raise

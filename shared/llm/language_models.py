@@ -1,0 +1,331 @@
+"""Calls of a space's language models: by any group, with fallbacks, behind circuit breakers, each one logged."""
+
+import json
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import anyio
+from starlette.concurrency import run_in_threadpool
+
+from shared.aws.clock import Clock, new_id, utc_now
+from shared.aws.resources import Resources
+from shared.errors import ApiError, NotFoundError, UnavailableError
+from shared.llm.model_lists import ModelLists
+from shared.llm.targets import Target, Targets
+from shared.llm.upstream import BrokenAnswerError, Completion, UnreachableError, UpstreamTimeoutError
+from shared.models.cluster import ClusterSettings, LanguageModel
+from shared.models.inference_log import CallStatus, CallType, GuardCoverage, InferenceLog
+from shared.store.clusters import Clusters
+from shared.store.inference_logs import InferenceLogs
+
+T = TypeVar("T")
+
+SERVER = "server"
+# A model that breaks its answers so often in a row is left alone; silence alone is enough.
+BROKEN_ANSWERS = 3
+CONTENT_CHARACTERS = 100_000
+STRUCTURED_TOKENS = 400
+
+
+@dataclass(frozen=True)
+class Caller:
+    """For whom models are called, as the log names it."""
+
+    space_id: str
+    user: str
+    correlation_id: str
+    tags: tuple[str, ...] = ()
+    chat_id: str | None = None
+
+
+@dataclass
+class CallRecord:
+    """What becomes the log's row of one call; whoever makes the call fills it in."""
+
+    type: CallType
+    model: str
+    status: CallStatus = CallStatus.SUCCESS
+    error: str | None = None
+    input_tokens: int = 0
+    output_tokens: int = 0
+    first_token_ms: float | None = None
+    expert_id: str | None = None
+    expert_version: int | None = None
+    guard: GuardCoverage | None = None
+    prompt: str | None = None
+    answer: str | None = None
+    started: float = field(default_factory=time.perf_counter)
+
+    def count(self, usage: dict[str, Any]) -> None:
+        """Add what the server says it used."""
+        self.input_tokens += _tokens(usage, "prompt_tokens")
+        self.output_tokens += _tokens(usage, "completion_tokens")
+
+    @property
+    def elapsed_ms(self) -> float:
+        return (time.perf_counter() - self.started) * 1000
+
+
+class LanguageModels:
+    """The models of one space, for one caller. Made by ``open``."""
+
+    def __init__(
+        self,
+        target: Target,
+        caller: Caller,
+        clusters: Clusters,
+        logs: InferenceLogs,
+        lists: ModelLists,
+        clock: Clock = utc_now,
+    ) -> None:
+        self._target = target
+        self._clusters = clusters
+        self._logs = logs
+        self._lists = lists
+        self._clock = clock
+        self.caller = caller
+
+    @property
+    def settings(self) -> ClusterSettings:
+        return self._target.settings
+
+    async def all(self) -> Sequence[LanguageModel]:
+        """Every model of the cluster, as last listed. Raises UnavailableError where no list can be had."""
+        found, _ = await self._lists.current(self._target)
+        return found.models
+
+    async def model(self, name: str | None) -> LanguageModel:
+        """The model of this name, or the one for calls that name none.
+
+        Raises NotFoundError, listing the models, for a name that the cluster does not serve. While the cluster can't
+        list its models, a name is taken as it is: the call itself will tell.
+        """
+        wanted = name or self.settings.default_model
+        try:
+            found, _ = await self._lists.current(self._target)
+        except UnavailableError:
+            if wanted is None:
+                raise
+            return LanguageModel(id=wanted)
+        if wanted is None:
+            if not found.models:
+                raise UnavailableError("The cluster serves no model. Load one, then try again.")
+            return found.models[0]
+        listed = found.find(wanted)
+        if listed is None:
+            names = ", ".join(sorted(each.id for each in found.models[:50]))
+            raise NotFoundError(f"The cluster does not serve the model '{wanted}'. It serves: {names or 'none'}.")
+        return listed
+
+    async def complete(self, record: CallRecord, body: dict[str, Any]) -> Completion:
+        """The answer of the record's model, or else of the first fallback that gives one."""
+
+        async def call(model: str) -> Completion:
+            return await self._target.upstream.complete({**body, "model": model})
+
+        completion = await self._first_answer(record, call)
+        record.count(completion.usage)
+        return completion
+
+    @asynccontextmanager
+    async def stream(self, record: CallRecord, body: dict[str, Any]) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
+        """As ``complete``, in chunks; what breaks after the beginning of an answer is not begun again."""
+        async with AsyncExitStack() as stack:
+
+            async def call(model: str) -> AsyncIterator[dict[str, Any]]:
+                return await stack.enter_async_context(self._target.upstream.stream({**body, "model": model}))
+
+            yield await self._first_answer(record, call)
+
+    async def structured(
+        self,
+        type: CallType,
+        model: str,
+        messages: Sequence[dict[str, Any]],
+        name: str,
+        schema: dict[str, Any],
+        max_tokens: int = STRUCTURED_TOKENS,
+    ) -> tuple[dict[str, Any], CallRecord]:
+        """An answer that is an object of the schema, and its log row. Raises BrokenAnswerError for anything else."""
+        async with self.recorded(type, model) as record:
+            completion = await self.complete(
+                record,
+                {
+                    "messages": list(messages),
+                    "temperature": 0,
+                    "max_tokens": max_tokens,
+                    "response_format": {
+                        "type": "json_schema",
+                        "json_schema": {"name": name, "schema": schema, "strict": True},
+                    },
+                },
+            )
+            return read_structured(completion.text, schema), record
+
+    async def embeddings(self, model: str, texts: list[str]) -> list[list[float]]:
+        async with self.recorded(CallType.EMBEDDING, model) as record:
+
+            async def call(each: str) -> list[list[float]]:
+                vectors, usage = await self._target.upstream.embeddings(each, texts)
+                record.count(usage)
+                return vectors
+
+            return await self._first_answer(record, call, fallbacks=())
+
+    async def count_tokens(self, model: str, text: str) -> int | None:
+        """By the server's own tokenizer; None where it has none or can't be asked."""
+        try:
+            return await self._target.upstream.count_tokens(model, text)
+        except ApiError:
+            return None
+
+    @asynccontextmanager
+    async def recorded(self, type: CallType, model: str) -> AsyncIterator[CallRecord]:
+        """Write one row when the block ends, however it ends, also when the client leaves in its midst."""
+        record = CallRecord(type, model)
+        try:
+            yield record
+        except ApiError as error:
+            record.status, record.error = CallStatus.ERROR, record.error or error.message
+            raise
+        except Exception:
+            record.status, record.error = CallStatus.ERROR, "internal error"
+            raise
+        except BaseException:
+            record.status = CallStatus.CANCELLED
+            raise
+        finally:
+            row = self._row(record)
+            with anyio.CancelScope(shield=True):
+                await run_in_threadpool(self._logs.record, self.caller.space_id, row)
+
+    def _row(self, record: CallRecord) -> InferenceLog:
+        caller, keeps = self.caller, self.settings.store_content
+        row_id = new_id()
+        return InferenceLog(
+            id=row_id,
+            type=record.type,
+            model=record.model,
+            user=caller.user,
+            status=record.status,
+            tags=list(caller.tags),
+            correlation_id=caller.correlation_id,
+            input_tokens=record.input_tokens,
+            output_tokens=record.output_tokens,
+            total_tokens=record.input_tokens + record.output_tokens,
+            latency_ms=round(record.elapsed_ms, 3),
+            first_token_ms=record.first_token_ms,
+            error=record.error,
+            chat_id=caller.chat_id,
+            expert_id=record.expert_id,
+            expert_version=record.expert_version,
+            guard=record.guard,
+            prompt=record.prompt[:CONTENT_CHARACTERS] if keeps and record.prompt else None,
+            answer=record.answer[:CONTENT_CHARACTERS] if keeps and record.answer else None,
+            created_at=self._clock(),
+        )
+
+    async def _first_answer(
+        self, record: CallRecord, call: Callable[[str], Awaitable[T]], fallbacks: Sequence[str] | None = None
+    ) -> T:
+        models = dict.fromkeys((record.model, *(self.settings.fallback_models if fallbacks is None else fallbacks)))
+        failure: ApiError | None = None
+        for model in models:
+            record.model = model
+            try:
+                await self._require_closed(SERVER)
+                await self._require_closed(_circuit_of(model))
+                answer = await call(model)
+            except UnreachableError as error:
+                await self._failed(SERVER, BROKEN_ANSWERS)
+                raise error from failure
+            except UpstreamTimeoutError as error:
+                await self._failed(_circuit_of(model), BROKEN_ANSWERS)
+                failure = error
+            except BrokenAnswerError as error:
+                await self._failed(_circuit_of(model), 1)
+                failure = error
+            except CircuitOpenError as error:
+                if error.name == SERVER:
+                    raise
+                failure = failure or error
+            else:
+                await self._succeeded(model)
+                return answer
+        assert failure is not None  # noqa: S101 - there is at least one model
+        raise failure
+
+    async def _require_closed(self, name: str) -> None:
+        """Raises CircuitOpenError while what failed is left alone; then lets one call through, to try it."""
+        circuit = self._target.state.circuits.get(name)
+        if circuit is None or circuit.failures < BROKEN_ANSWERS:
+            return
+        wait = (circuit.retry_at - self._clock()).total_seconds()
+        if wait > 0 or not await run_in_threadpool(self._clusters.may_try, self._target.owner, circuit):
+            raise _circuit_open(name, wait)
+
+    async def _failed(self, name: str, weight: int) -> None:
+        await run_in_threadpool(self._clusters.record_failure, self._target.owner, name, weight)
+
+    async def _succeeded(self, model: str) -> None:
+        for name in (SERVER, _circuit_of(model)):
+            if name in self._target.state.circuits:
+                await run_in_threadpool(self._clusters.record_success, self._target.owner, name)
+
+
+class CircuitOpenError(UnavailableError):
+    """What the call needs failed a moment ago; ``name`` is the circuit's."""
+
+    code = "circuit_open"
+    name: str = ""
+
+
+class LanguageModelAccess:
+    """Opens a space's models; one for a process."""
+
+    def __init__(self, resources: Resources) -> None:
+        self.targets = Targets(resources)
+        self._clusters = Clusters(resources.table, resources.clock)
+        self.lists = ModelLists(self._clusters, resources.clock)
+        self._resources = resources
+
+    async def open(self, caller: Caller) -> LanguageModels:
+        """Raises NoClusterError where there is none to call."""
+        target = await self.targets.target(caller.space_id)
+        resources = self._resources
+        return LanguageModels(target, caller, self._clusters, resources.inference_logs, self.lists, resources.clock)
+
+
+def read_structured(text: str, schema: dict[str, Any]) -> dict[str, Any]:
+    """The object in an answer. Raises BrokenAnswerError unless it is one of the schema."""
+    import jsonschema_rs
+
+    try:
+        answer = json.loads(text)
+    except ValueError:
+        answer = None
+    if not isinstance(answer, dict) or not jsonschema_rs.is_valid(schema, answer):
+        raise BrokenAnswerError("The language model did not answer in the form that it was asked for.")
+    return answer
+
+
+def _circuit_of(model: str) -> str:
+    return f"model#{model}"
+
+
+def _circuit_open(name: str, wait: float) -> CircuitOpenError:
+    seconds = max(1, round(wait))
+    error = CircuitOpenError(
+        f"The language model failed a moment ago and is left alone. Try again in {seconds} s.",
+        headers={"Retry-After": str(seconds)},
+    )
+    error.name = name
+    return error
+
+
+def _tokens(usage: dict[str, Any], name: str) -> int:
+    count = usage.get(name)
+    return count if isinstance(count, int) and count > 0 else 0

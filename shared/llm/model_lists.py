@@ -1,0 +1,30 @@
+"""The models that a cluster serves, asked for once a minute at most."""
+
+from starlette.concurrency import run_in_threadpool
+
+from shared.aws.clock import Clock, utc_now
+from shared.errors import ApiError
+from shared.llm.targets import Target
+from shared.store.clusters import Clusters, ModelList
+
+
+class ModelLists:
+    def __init__(self, clusters: Clusters, clock: Clock = utc_now) -> None:
+        self._clusters = clusters
+        self._clock = clock
+
+    async def current(self, target: Target) -> tuple[ModelList, bool]:
+        """The list, and whether it is stale: an old one is better than none while the cluster does not answer.
+
+        Raises what the cluster fails with when there is no list at all.
+        """
+        known = target.state.models
+        if known is not None and known.is_fresh(self._clock()):
+            return known, False
+        try:
+            models = await target.upstream.models()
+        except ApiError:
+            if known is None:
+                raise
+            return known, True
+        return await run_in_threadpool(self._clusters.save_models, target.owner, models), False

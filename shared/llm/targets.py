@@ -1,0 +1,72 @@
+"""Which server a space's language models are called at."""
+
+from dataclasses import dataclass
+
+from starlette.concurrency import run_in_threadpool
+
+from shared.aws.address_guard import AddressGuard
+from shared.aws.cluster_tokens import ClusterTokens
+from shared.aws.resources import Resources
+from shared.errors import UnavailableError
+from shared.llm.sessions import Sessions
+from shared.llm.upstream import Upstream
+from shared.models.cluster import ClusterSettings, ToolCalls
+from shared.store.clusters import DEFAULT, Clusters, ClusterState
+
+
+class NoClusterError(UnavailableError):
+    """The space has no cluster, and the deployment has none for everybody."""
+
+    code = "no_cluster"
+
+
+@dataclass(frozen=True)
+class Target:
+    """``owner`` names the partition that the state lies in: the space's, or the default cluster's."""
+
+    owner: str
+    state: ClusterState
+    settings: ClusterSettings
+    upstream: Upstream
+
+
+class Targets:
+    """Keeps connections and tokens for as long as the process lives."""
+
+    def __init__(self, resources: Resources) -> None:
+        self._settings = resources.settings
+        self._clusters = Clusters(resources.table, resources.clock)
+        self._resources = resources
+        self._tokens: ClusterTokens | None = None
+        self.sessions = Sessions(AddressGuard(allow_loopback=resources.settings.allow_loopback))
+
+    async def target(self, space_id: str) -> Target:
+        """Raises NoClusterError."""
+        return await run_in_threadpool(self._find, space_id)
+
+    def upstream(self, url: str, token_parameter: str | None) -> Upstream:
+        token = self.tokens.read(token_parameter) if token_parameter else None
+        return Upstream(self.sessions, url, token, self._settings.upstream_timeout_seconds)
+
+    @property
+    def tokens(self) -> ClusterTokens:
+        if self._tokens is None:
+            self._tokens = ClusterTokens(self._resources.ssm, self._settings.parameter_prefix)
+        return self._tokens
+
+    def _find(self, space_id: str) -> Target:
+        state = self._clusters.state(space_id)
+        if state.cluster is not None:
+            cluster = state.cluster
+            return Target(space_id, state, cluster, self.upstream(cluster.ingress_url, cluster.token_parameter))
+        settings = self._settings
+        if settings.default_cluster_url is None:
+            raise NoClusterError("The space has no cluster. Register one with POST /clusters.")
+        if settings.default_cluster_token:
+            token: str | None = settings.default_cluster_token
+        else:
+            name = settings.default_cluster_token_parameter
+            token = self.tokens.read(name) if name else None
+        upstream = Upstream(self.sessions, settings.default_cluster_url, token, settings.upstream_timeout_seconds)
+        cluster_settings = ClusterSettings(tool_calls=ToolCalls(settings.default_cluster_tool_calls))
+        return Target(DEFAULT, self._clusters.state(DEFAULT), cluster_settings, upstream)
