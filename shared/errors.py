@@ -71,6 +71,13 @@ class ConflictError(ApiError):
     code = "conflict"
 
 
+class GoneError(ApiError):
+    """It was there, and its time is over."""
+
+    status = 410
+    code = "gone"
+
+
 class PreconditionFailedError(ApiError):
     status = 412
     code = "precondition_failed"

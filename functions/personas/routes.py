@@ -2,23 +2,39 @@
 
 from typing import Annotated
 
-from fastapi import Depends, Response
+from fastapi import Depends, Response, UploadFile
 
 from functions.personas.service import PersonaService
+from functions.personas.uploads import PersonaUploadService
 from shared.http.errors import errors
 from shared.http.parameters import After, ExpectedVersion, IdempotencyKey, Limit, tagged
 from shared.http.routers import CurrentResources, CurrentScope, space_router
 from shared.models.base import Page
 from shared.models.persona import Persona, PersonaCreate, PersonaUpdate
+from shared.models.persona_upload import (
+    PersonaUpload,
+    PersonaUploadConfirm,
+    PersonaUploadForms,
+    PersonaUploadRequest,
+    PersonaUploadResult,
+)
 
 router = space_router("personas")
+beyond = space_router("personas")
+
+SKIP = PersonaUploadConfirm()
 
 
 def _service(resources: CurrentResources) -> PersonaService:
     return PersonaService(resources.table, resources.clock)
 
 
+def _upload_service(resources: CurrentResources) -> PersonaUploadService:
+    return PersonaUploadService(resources)
+
+
 Service = Annotated[PersonaService, Depends(_service)]
+UploadService = Annotated[PersonaUploadService, Depends(_upload_service)]
 
 
 @router.get("")
@@ -58,3 +74,31 @@ def update_persona(
 ) -> Persona:
     """Update the fields that are sent."""
     return tagged(response, service.update(scope, id, body, expected_version))
+
+
+@router.post("/upload")
+def upload_personas(files: list[UploadFile], scope: CurrentScope, service: UploadService) -> PersonaUpload:
+    """Upload personas as CSV, JSON, JSON Lines or XLSX; saved at once unless some are known already."""
+    return service.upload(scope, [(file.filename or "file", file.file) for file in files])
+
+
+@router.post("/upload/{upload_token}/confirm", responses=errors(409, 410))
+def confirm_persona_upload(
+    upload_token: str, scope: CurrentScope, service: UploadService, body: PersonaUploadConfirm = SKIP
+) -> PersonaUploadResult:
+    """Decide what becomes of known personas and save the upload, or go on saving it."""
+    return service.confirm(scope, upload_token, body.conflict_resolution)
+
+
+@beyond.post("/uploads", status_code=201)
+def create_persona_uploads(
+    body: PersonaUploadRequest, scope: CurrentScope, service: UploadService
+) -> PersonaUploadForms:
+    """Get the forms to upload big files with, up to 128 MB, straight to storage."""
+    return service.prepare(scope, body)
+
+
+@beyond.post("/uploads/{upload_token}/process", responses=errors(409, 410))
+def process_persona_uploads(upload_token: str, scope: CurrentScope, service: UploadService) -> PersonaUpload:
+    """Read the files that were sent to storage, as `POST /personas/upload` does; again to go on saving them."""
+    return service.process(scope, upload_token)

@@ -49,6 +49,7 @@ _DESCRIPTIONS = {
     403: "The caller lacks the permission named in `error`.",
     404: "There is no such thing in the space.",
     409: "The state of things does not allow this.",
+    410: "It was there, and its time is over.",
     412: "`If-Match` is not the current ETag.",
     413: "The request is too large.",
     429: "Too many requests; `Retry-After` says when to try again.",

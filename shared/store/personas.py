@@ -10,14 +10,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from boto3.dynamodb.conditions import Attr
+from boto3.dynamodb.conditions import Attr, ConditionBase
 
 from shared.aws.clock import Clock, utc_now
 from shared.errors import ConflictError, UnavailableError
 from shared.models.base import Deleted
 from shared.models.persona import SAME_PERSON_LIMIT, Persona
 from shared.store.repository import ConditionNotMetError, Idempotency, Repository
-from shared.store.table import Action, Key, Table, TransactionFailedError, back_off, delete, put
+from shared.store.table import Action, Key, Table, TransactionFailedError, back_off, check, delete, put
 
 ATTEMPTS = 8
 # A second pass settles the few letters whose folded form folds once more when it is composed.
@@ -49,11 +49,17 @@ class Known:
 
     def write(self, ids: Sequence[str]) -> Action:
         """Replace the ids. Fails with KeyChangedError unless they are still those that were read."""
-        error = KeyChangedError("Others change the same person just now. Try again.", headers={"Retry-After": "1"})
-        condition = Attr("ids").eq(list(self.ids)) if self.ids else Attr("PK").not_exists()
         if not ids:
-            return delete(self.key, condition, error)
-        return put(self.key, {"ids": sorted(ids)}, condition, error)
+            return delete(self.key, self._is_current, _key_changed())
+        return put(self.key, {"ids": sorted(ids)}, self._is_current, _key_changed())
+
+    def unchanged(self) -> Action:
+        """Let a transaction fail with KeyChangedError unless the ids are still those that were read."""
+        return check(self.key, self._is_current, _key_changed())
+
+    @property
+    def _is_current(self) -> ConditionBase:
+        return Attr("ids").eq(list(self.ids)) if self.ids else Attr("PK").not_exists()
 
     def added(self, persona_id: str) -> Action:
         return self.write([*self.ids, persona_id])
@@ -90,6 +96,21 @@ class Personas:
             except KeyChangedError:
                 back_off(attempt)
         raise _too_busy()
+
+    def create_actions(self, space_id: str, personas: Sequence[Persona]) -> list[Action]:
+        """The writes that store and count new personas; their index items are for the caller to write."""
+        if not personas:
+            return []
+        fields = Persona.model_fields
+        puts = [
+            put(
+                self.repository.key(space_id, persona.id),
+                {name: getattr(persona, name) for name in fields},
+                Attr("PK").not_exists(),
+            )
+            for persona in personas
+        ]
+        return [*self.repository.count_actions(space_id, personas[0].id, len(personas)), *puts]
 
     def update(self, space_id: str, persona_id: str, changes: dict[str, Any], expected_version: int | None) -> Persona:
         """Raises NotFoundError, PreconditionFailedError, and ConflictError as ``create`` does."""
@@ -136,6 +157,10 @@ def check_room(known: Known) -> None:
         raise ConflictError(
             f"{SAME_PERSON_LIMIT} personas have this name and birthdate already. Change or delete one of them."
         )
+
+
+def _key_changed() -> KeyChangedError:
+    return KeyChangedError("Others change the same person just now. Try again.", headers={"Retry-After": "1"})
 
 
 def _too_busy() -> UnavailableError:

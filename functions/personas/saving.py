@@ -1,0 +1,158 @@
+"""Saves the rows of an upload in small transactions, each of which also moves the mark of what is saved.
+
+Whoever is cut off, or comes second, finds the mark where the last whole transaction left it: no row is saved twice.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime
+from typing import Any
+
+from shared.errors import UnavailableError
+from shared.models.persona import SAME_PERSON_LIMIT, ConflictResolution, Persona, PersonaCreate
+from shared.models.persona_upload import StoredUpload, UploadStatus
+from shared.store.persona_uploads import PersonaUploads, UploadRow, row_id
+from shared.store.personas import KeyChangedError, Known, Personas, person_key
+from shared.store.table import Action, Table, TransactionFailedError, back_off
+
+# DynamoDB takes 100 writes and 4 MB a transaction; a row needs two writes, the upload and the count one each.
+BATCH_ROWS = 48
+BATCH_BYTES = 1_500_000
+ATTEMPTS = 8
+
+
+class OvertakenError(Exception):
+    """Another request has saved these rows meanwhile."""
+
+
+class Saver:
+    def __init__(self, table: Table, personas: Personas, uploads: PersonaUploads) -> None:
+        self._table = table
+        self._personas = personas
+        self._uploads = uploads
+
+    def save(self, space_id: str, token: str, upload: StoredUpload, has_time: Callable[[], bool]) -> StoredUpload:
+        """Go on with an upload until all is saved or there is no time left; what is left can be saved later."""
+        while upload.status is UploadStatus.IN_PROGRESS and has_time():
+            try:
+                for batch in batches(self._uploads.rows(upload), upload.position):
+                    upload = self._save_batch(space_id, token, upload, batch)
+                    if not has_time():
+                        break
+            except OvertakenError:
+                upload = self._uploads.get(space_id, token)
+        if upload.status is UploadStatus.COMPLETED:
+            self._uploads.delete_rows(upload)
+        return upload
+
+    def _save_batch(self, space_id: str, token: str, upload: StoredUpload, batch: list[UploadRow]) -> StoredUpload:
+        keys = {row.number: person_key(row.persona.name, row.persona.birthdate) for row in batch}
+        for attempt in range(ATTEMPTS):
+            plan = _Plan(upload, self._personas.known(space_id, keys.values()))
+            for row in batch:
+                plan.take(row, keys[row.number])
+            after = plan.outcome(batch[-1].end)
+            mark = self._uploads.advance(space_id, token, upload, after)
+            try:
+                self._table.transact([mark, *plan.actions(space_id, self._personas)])
+            except TransactionFailedError as failed:
+                if failed.index == 0:
+                    raise OvertakenError from None
+                back_off(attempt)
+            except KeyChangedError:
+                back_off(attempt)
+            else:
+                return after
+        raise UnavailableError(
+            "Others change the same personas just now. Confirm the upload again to go on.",
+            headers={"Retry-After": "2"},
+        )
+
+
+class _Plan:
+    """What becomes of the rows of one batch, given who is known."""
+
+    def __init__(self, upload: StoredUpload, known: dict[str, Known]) -> None:
+        self._upload = upload
+        self._known = known
+        self._ids = {key: list(each.ids) for key, each in known.items()}
+        self._created: dict[str, Persona] = {}
+        self._changed: dict[str, dict[str, Any]] = {}
+        self._relied_on: set[str] = set()
+        self._counts = dict.fromkeys(("done", "created", "overwritten", "skipped", "crowded", "conflicts_resolved"), 0)
+
+    def take(self, row: UploadRow, key: str) -> None:
+        """A person is known from the space, from an earlier batch, or from an earlier row of this one."""
+        ids = self._ids[key]
+        self._counts["done"] += 1
+        self._counts["conflicts_resolved"] += bool(ids)
+        if ids and self._upload.resolution is ConflictResolution.OVERWRITE:
+            self._overwrite(max(ids), row.persona)
+            self._relied_on.add(key)
+        elif ids and self._upload.resolution is not ConflictResolution.CREATE:
+            self._counts["skipped"] += 1
+        elif len(ids) >= SAME_PERSON_LIMIT:
+            self._counts["crowded"] += 1
+        else:
+            persona = self._persona(row)
+            self._created[persona.id] = persona
+            ids.append(persona.id)
+            self._counts["created"] += 1
+
+    def _overwrite(self, persona_id: str, given: PersonaCreate) -> None:
+        # A file without further columns says nothing about the data that is known.
+        values = given.model_dump(exclude_none=True)
+        self._counts["overwritten"] += 1
+        if persona_id in self._created:
+            self._created[persona_id] = self._created[persona_id].model_copy(update=values)
+        else:
+            self._changed[persona_id] = {**self._changed.get(persona_id, {}), **values}
+
+    def _persona(self, row: UploadRow) -> Persona:
+        now, user_id = self._confirmation
+        return Persona(
+            id=row_id(self._upload, row.number),
+            created_at=now,
+            updated_at=now,
+            created_by=user_id,
+            updated_by=user_id,
+            **row.persona.model_dump(),
+        )
+
+    @property
+    def _confirmation(self) -> tuple[datetime, str]:
+        if self._upload.confirmed_at is None or self._upload.confirmed_by is None:
+            raise ValueError("an upload is saved once it is confirmed")
+        return self._upload.confirmed_at, self._upload.confirmed_by
+
+    def outcome(self, end: int) -> StoredUpload:
+        """The upload once the plan is carried out."""
+        values: dict[str, Any] = {name: getattr(self._upload, name) + amount for name, amount in self._counts.items()}
+        is_last = end >= self._upload.rows_bytes
+        status = UploadStatus.COMPLETED if is_last else UploadStatus.IN_PROGRESS
+        return self._upload.model_copy(update={**values, "position": end, "status": status})
+
+    def actions(self, space_id: str, personas: Personas) -> Iterator[Action]:
+        yield from personas.create_actions(space_id, list(self._created.values()))
+        user_id = self._confirmation[1]
+        for persona_id, values in self._changed.items():
+            yield personas.repository.update_action(space_id, persona_id, {**values, "updated_by": user_id})
+        for key, known in self._known.items():
+            ids = self._ids[key]
+            if len(ids) > len(known.ids):
+                yield known.write(ids)
+            elif key in self._relied_on:
+                yield known.unchanged()
+
+
+def batches(rows: Iterable[UploadRow], position: int) -> Iterator[list[UploadRow]]:
+    """The rows in transactions' worth."""
+    batch: list[UploadRow] = []
+    start = end = position
+    for row in rows:
+        if batch and (len(batch) == BATCH_ROWS or row.end - start > BATCH_BYTES):
+            yield batch
+            batch, start = [], end
+        batch.append(row)
+        end = row.end
+    if batch:
+        yield batch

@@ -1,0 +1,309 @@
+"""Rules of uploading personas from files.
+
+All files of an upload are read and checked before anything is saved. Who is known already, from the space or from an
+earlier row, is in conflict: without conflicts all rows are saved at once, with them the upload waits for a decision.
+Whatever does not fit into one request's time goes on with the next.
+"""
+
+import secrets
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from tempfile import TemporaryFile
+from typing import IO, BinaryIO, cast
+
+from functions.personas.saving import Saver
+from shared.aws.resources import Resources
+from shared.errors import ConflictError, Detail, GoneError, ValidationFailedError
+from shared.models.persona import ConflictResolution
+from shared.models.persona_upload import (
+    LISTED_ROWS,
+    UPLOAD_FILES_LIMIT,
+    PersonaUpload,
+    PersonaUploadForms,
+    PersonaUploadRequest,
+    PersonaUploadResult,
+    StoredUpload,
+    UploadConflict,
+    UploadedFile,
+    UploadRefusedRow,
+    UploadStatus,
+)
+from shared.persona_files.columns import PersonaRow, RefusedRow
+from shared.persona_files.limits import DEFAULT_LIMITS, Limits, UnreadableFileError
+from shared.persona_files.reader import open_persona_file
+from shared.store.members import Scope
+from shared.store.persona_uploads import FORM_LIFETIME, PersonaUploads, row_line
+from shared.store.personas import Personas, person_key
+
+CONFIRMABLE = timedelta(hours=24)
+# Of the 29 seconds that a request may take. Reading can not be resumed: it leaves time to store what it read.
+READING_SECONDS = 20.0
+WORKING_SECONDS = 25.0
+LOOKUP_KEYS = 100
+LOOKUP_THREADS = 8
+FILE_NAME_CHARACTERS = 200
+
+NamedFile = tuple[str, BinaryIO]
+
+
+@dataclass
+class _Reading:
+    """What the files hold, as far as they are read."""
+
+    total: int = 0
+    conflict_personas: int = 0
+    refused_rows: int = 0
+    conflicts: list[UploadConflict] = field(default_factory=list)
+    refused: list[UploadRefusedRow] = field(default_factory=list)
+    files: list[UploadedFile] = field(default_factory=list)
+    seen: set[str] = field(default_factory=set)
+
+
+class PersonaUploadService:
+    def __init__(
+        self,
+        resources: Resources,
+        *,
+        limits: Limits = DEFAULT_LIMITS,
+        timer: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._personas = Personas(resources.table, resources.clock)
+        self._uploads = PersonaUploads(resources.table, resources.s3, resources.settings.bucket_name)
+        self._saver = Saver(resources.table, self._personas, self._uploads)
+        self._clock = resources.clock
+        self._limits = limits
+        self._timer = timer
+        self._started = timer()
+
+    def upload(self, scope: Scope, files: list[NamedFile]) -> PersonaUpload:
+        """Read files that came with the request; save their personas unless some are known already.
+
+        Raises ValidationFailedError that names the file which can't be read; then nothing is stored.
+        """
+        if len(files) > UPLOAD_FILES_LIMIT:
+            raise ValidationFailedError.of("body.files", f"are more than {UPLOAD_FILES_LIMIT}: upload them in parts")
+        token = secrets.token_urlsafe(32)
+        upload = self._read(scope, files)
+        self._uploads.add(scope.space_id, token, upload)
+        return self._go_on(scope, token, upload)
+
+    def prepare(self, scope: Scope, request: PersonaUploadRequest) -> PersonaUploadForms:
+        """Forms by which a client sends files straight to S3, to be processed afterwards."""
+        token = secrets.token_urlsafe(32)
+        files = list(dict.fromkeys(request.files))
+        now = self._clock()
+        upload = StoredUpload(
+            status=UploadStatus.WAITING,
+            created_by=scope.user_id,
+            valid_until=now + CONFIRMABLE,
+            source_files=files,
+        )
+        self._uploads.add(scope.space_id, token, upload)
+        forms = [
+            self._uploads.form(scope.space_id, token, file, self._limits.file_bytes, now + FORM_LIFETIME)
+            for file in files
+        ]
+        return PersonaUploadForms(uploads=forms, upload_token=token)
+
+    def process(self, scope: Scope, token: str) -> PersonaUpload:
+        """Read the files that were sent to S3 as ``upload`` does; once they are read, go on saving.
+
+        Raises NotFoundError, GoneError, ConflictError while a file has not arrived, and as ``upload`` does.
+        """
+        upload = self._current(scope, token)
+        if upload.status is UploadStatus.WAITING:
+            upload = self._receive(scope, token, upload)
+        return self._go_on(scope, token, upload)
+
+    def confirm(self, scope: Scope, token: str, resolution: ConflictResolution) -> PersonaUploadResult:
+        """Save a pending upload, or go on saving one; the first decision stays.
+
+        Raises NotFoundError, GoneError, and ConflictError before the files have been processed.
+        """
+        upload = self._current(scope, token)
+        if upload.status is UploadStatus.WAITING:
+            raise ConflictError(f"The files have not been read yet: POST /personas/uploads/{token}/process first.")
+        if upload.status is UploadStatus.PENDING:
+            upload = self._uploads.confirm(scope.space_id, token, resolution, scope.user_id, self._clock())
+        return _result(self._saver.save(scope.space_id, token, upload, self._has_time))
+
+    def _current(self, scope: Scope, token: str) -> StoredUpload:
+        upload = self._uploads.get(scope.space_id, token)
+        if upload.is_expired(self._clock()):
+            raise GoneError("This upload was not confirmed in time, and nothing was saved. Upload the files again.")
+        return upload
+
+    def _go_on(self, scope: Scope, token: str, upload: StoredUpload) -> PersonaUpload:
+        return _answer(self._saver.save(scope.space_id, token, upload, self._has_time), token)
+
+    def _has_time(self) -> bool:
+        return self._timer() - self._started < WORKING_SECONDS
+
+    def _check_time(self) -> None:
+        if self._timer() - self._started > READING_SECONDS:
+            raise UnreadableFileError(f"takes more than {READING_SECONDS:.0f} seconds to read: split it")
+
+    def _receive(self, scope: Scope, token: str, waiting: StoredUpload) -> StoredUpload:
+        sizes = self._uploads.source_sizes(scope.space_id, token)
+        missing = [file for file in waiting.source_files if file not in sizes]
+        if missing:
+            raise ConflictError(f"{missing[0]} has not arrived: send it with its form first.")
+        if sum(sizes[file] for file in waiting.source_files) > self._limits.file_bytes:
+            raise ValidationFailedError(
+                f"The files hold more than {self._limits.file_bytes >> 20} MB together: upload them in parts."
+            )
+        upload = self._read(scope, self._downloaded(scope, token, waiting.source_files))
+        upload.source_files = waiting.source_files
+        if not self._uploads.receive(scope.space_id, token, upload):
+            self._uploads.delete_rows(upload)
+            return self._uploads.get(scope.space_id, token)
+        self._uploads.delete_sources(scope.space_id, token, waiting.source_files)
+        return upload
+
+    def _downloaded(self, scope: Scope, token: str, names: Iterable[str]) -> Iterator[NamedFile]:
+        for name in names:
+            with TemporaryFile() as file:
+                self._uploads.download(scope.space_id, token, name, cast("IO[bytes]", file))
+                yield name, cast("BinaryIO", file)
+
+    def _read(self, scope: Scope, files: Iterable[NamedFile]) -> StoredUpload:
+        """Read all files to their end, and store their rows. Raises ValidationFailedError."""
+        reading = _Reading()
+        with TemporaryFile() as rows, ThreadPoolExecutor(LOOKUP_THREADS) as pool:
+            batch: list[tuple[str, PersonaRow]] = []
+            for name, file in files:
+                for row in self._rows(name, file, reading):
+                    rows.write(row_line(row.persona))
+                    batch.append((name, row))
+                    if len(batch) == LOOKUP_KEYS * LOOKUP_THREADS:
+                        self._look_up(scope, reading, batch, pool)
+                        batch = []
+            self._look_up(scope, reading, batch, pool)
+            if not reading.total:
+                raise _nothing_to_save(reading)
+            size = rows.tell()
+            rows.seek(0)
+            key = self._uploads.write_rows(scope.space_id, rows)
+        return self._stored(scope, reading, key, size)
+
+    def _rows(self, name: str, file: BinaryIO, reading: _Reading) -> Iterator[PersonaRow]:
+        """The rows of one file that can be saved; what is refused is noted."""
+        name = name[:FILE_NAME_CHARACTERS]
+        today = self._clock().date().isoformat()
+        count = 0
+        before = reading.total + reading.refused_rows
+        try:
+            opened = open_persona_file(file, replace(self._limits, rows=self._limits.rows - before), self._check_time)
+            for row in opened.rows:
+                count += 1
+                if isinstance(row, PersonaRow) and row.persona.birthdate > today:
+                    row = RefusedRow(row.number, "birthdate: is in the future")
+                if isinstance(row, PersonaRow):
+                    reading.total += 1
+                    yield row
+                else:
+                    reading.refused_rows += 1
+                    if len(reading.refused) < LISTED_ROWS:
+                        reading.refused.append(UploadRefusedRow(file=name, row=row.number, reason=row.reason))
+        except UnreadableFileError as error:
+            raise ValidationFailedError.of("body.files", f"{name} {error}") from error
+        reading.files.append(UploadedFile(file=name, format=opened.format, encoding=opened.encoding, rows=count))
+
+    def _look_up(
+        self, scope: Scope, reading: _Reading, batch: list[tuple[str, PersonaRow]], pool: ThreadPoolExecutor
+    ) -> None:
+        """Note which of the rows are in conflict."""
+        keys = [person_key(row.persona.name, row.persona.birthdate) for _, row in batch]
+        wanted = list(dict.fromkeys(keys))
+        parts = [wanted[start : start + LOOKUP_KEYS] for start in range(0, len(wanted), LOOKUP_KEYS)]
+        for known in pool.map(lambda part: self._personas.known(scope.space_id, part), parts):
+            reading.seen.update(key for key, each in known.items() if each.ids)
+        for key, (name, row) in zip(keys, batch, strict=True):
+            if key in reading.seen:
+                reading.conflict_personas += 1
+                if len(reading.conflicts) < LISTED_ROWS:
+                    person = {"name": row.persona.name, "birthdate": row.persona.birthdate}
+                    reading.conflicts.append(UploadConflict(file=name, row=row.number, **person))
+            reading.seen.add(key)
+
+    def _stored(self, scope: Scope, reading: _Reading, rows_key: str, rows_bytes: int) -> StoredUpload:
+        now = self._clock()
+        upload = StoredUpload(
+            status=UploadStatus.PENDING,
+            created_by=scope.user_id,
+            valid_until=now + CONFIRMABLE,
+            rows_key=rows_key,
+            rows_bytes=rows_bytes,
+            files=reading.files,
+            total=reading.total,
+            conflict_personas=reading.conflict_personas,
+            conflicts=reading.conflicts,
+            refused_rows=reading.refused_rows,
+            refused=reading.refused,
+        )
+        if not reading.conflict_personas:
+            # Whoever is made known between our look and the save is not made twice.
+            upload.status, upload.resolution = UploadStatus.IN_PROGRESS, ConflictResolution.SKIP
+            upload.confirmed_at, upload.confirmed_by = now, scope.user_id
+        return upload
+
+
+def _nothing_to_save(reading: _Reading) -> ValidationFailedError:
+    if not reading.refused:
+        return ValidationFailedError.of("body.files", "hold no rows below the names of the columns")
+    details = [Detail(f"body.files.{row.file}.{row.row}", row.reason) for row in reading.refused]
+    first = reading.refused[0]
+    return ValidationFailedError(f"No row can be used; {first.file}, row {first.row}: {first.reason}", details)
+
+
+def _answer(upload: StoredUpload, token: str) -> PersonaUpload:
+    return PersonaUpload(
+        status=upload.status,
+        message=_message(upload),
+        total=upload.total,
+        total_uploaded=upload.created + upload.overwritten,
+        conflict_personas=upload.conflict_personas,
+        conflicts=upload.conflicts,
+        refused_rows=upload.refused_rows,
+        refused=upload.refused,
+        files=upload.files,
+        upload_token=None if upload.status is UploadStatus.COMPLETED else token,
+        expires_at=upload.valid_until if upload.status is UploadStatus.PENDING else None,
+    )
+
+
+def _result(upload: StoredUpload) -> PersonaUploadResult:
+    return PersonaUploadResult(
+        status=upload.status,
+        message=_message(upload),
+        conflicts_resolved=upload.conflicts_resolved,
+        total_uploaded=upload.created + upload.overwritten,
+        created=upload.created,
+        overwritten=upload.overwritten,
+        skipped=upload.skipped,
+        refused_rows=upload.crowded,
+    )
+
+
+def _message(upload: StoredUpload) -> str:
+    """What has happened, and what to do next."""
+    refused = f" {upload.refused_rows:,} rows were refused; `refused` says why." if upload.refused_rows else ""
+    match upload.status:
+        case UploadStatus.PENDING:
+            return (
+                f"Nothing is saved yet: {upload.conflict_personas:,} of {upload.total:,} personas are known already. "
+                f"Confirm the upload with overwrite, create or skip.{refused}"
+            )
+        case UploadStatus.IN_PROGRESS:
+            return (
+                f"{upload.done:,} of {upload.total:,} personas are dealt with so far. "
+                f"Confirm the upload to go on where it stopped.{refused}"
+            )
+    crowded = f" {upload.crowded:,} were left out: 100 share their name and birthdate." if upload.crowded else ""
+    return (
+        f"{upload.created:,} personas were created, {upload.overwritten:,} overwritten and "
+        f"{upload.skipped:,} skipped.{crowded}{refused}"
+    )
