@@ -8,7 +8,7 @@ since 1970, which is what a log's id holds.
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from datetime import timedelta
 from itertools import product
 
@@ -140,19 +140,21 @@ class Rollups:
         for chunk in _chunks(space_id, {row["SK"]: row for row in rows}.values()):
             while chunk:
                 try:
-                    self._table.transact([*map(_mark, chunk), *self._additions(space_id, chunk)])
+                    additions = (update(key, says, add=asdict(more)) for key, says, more in self.sums(space_id, chunk))
+                    self._table.transact([*map(_mark, chunk), *additions])
                 except TransactionFailedError:
                     chunk = self._uncounted(chunk)
                 else:
                     break
 
-    def _additions(self, space_id: str, rows: Sequence[Item]) -> list[Action]:
-        sums: dict[Key, Totals] = defaultdict(Totals)
+    def sums(self, space_id: str, rows: Iterable[Item]) -> Iterator[tuple[Key, Item, Totals]]:
+        """What rows add to which items, and what those items say beside their totals."""
+        totals: dict[Key, Totals] = defaultdict(Totals)
         described: dict[Key, Item] = {}
         for row in rows:
             cell = cell_of(row)
             for key, level in _places(space_id, row):
-                sums[key] += cell.totals
+                totals[key] += cell.totals
                 ends = (level.floor(cell.start) + level.width) // 1000
                 described[key] = {
                     "model": cell.model,
@@ -160,10 +162,8 @@ class Rollups:
                     "status": cell.status,
                     "expires_at": ends + int(self._retention.total_seconds()),
                 }
-        return [
-            update(key, described[key], add={each.name: getattr(totals, each.name) for each in fields(totals)})
-            for key, totals in sums.items()
-        ]
+        for key in totals:
+            yield key, described[key], totals[key]
 
     def _uncounted(self, rows: Sequence[Item]) -> list[Item]:
         found = self._table.get_many([Key(row["PK"], row["SK"]) for row in rows])
