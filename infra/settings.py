@@ -16,6 +16,9 @@ IMAGE_TAG_GPU = "2.6.0-gpu-py312-cu126-ubuntu22.04-sagemaker"
 OVERRIDABLE = (
     "alarm_email",
     "aws_endpoint_url",
+    "default_cluster_token_parameter",
+    "default_cluster_tool_calls",
+    "default_cluster_url",
     "oidc_audience",
     "oidc_issuer",
     "oidc_jwks_url",
@@ -75,6 +78,10 @@ class StageSettings:
     # Only the local stage has these: the emulator's address, and where its jobs reach the API.
     aws_endpoint_url: str | None = None
     webhook_url: str | None = None
+    # A server of language models for the spaces that register none: its address, and the parameter with its token.
+    default_cluster_url: str | None = None
+    default_cluster_token_parameter: str | None = None
+    default_cluster_tool_calls: str = "native"
     allow_loopback: bool = False
 
     def __post_init__(self) -> None:

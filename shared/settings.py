@@ -47,7 +47,6 @@ class Settings(BaseModel):
     spot_training: bool = False
     # The cluster of spaces that have none of their own.
     default_cluster_url: str | None = None
-    default_cluster_token: str | None = None
     default_cluster_token_parameter: str | None = None
     default_cluster_tool_calls: Literal["native", "emulated"] = "native"
     # How long a language model may be silent.

@@ -14,6 +14,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
+from infra.local import inference_server
 from infra.local.settings import REGION, ROOT, LocalError, LocalSettings
 
 Report = Callable[[str], None]
@@ -137,6 +138,7 @@ def _context(settings: LocalSettings) -> list[str]:
         "stage": "local",
         "aws_endpoint_url": settings.aws_url,
         "webhook_url": f"{settings.api_url}/webhooks",
+        **{name.lower(): value for name, value in inference_server.cluster_variables(settings).items()},
     }
     return [argument for name, value in values.items() for argument in ("--context", f"{name}={value}")]
 

@@ -4,6 +4,7 @@ import re
 import sys
 from collections.abc import Mapping
 
+from infra.local import inference_server
 from infra.local.processes import Service
 from infra.local.settings import HOST, LocalSettings
 
@@ -42,6 +43,7 @@ def variables(settings: LocalSettings, outputs: Mapping[str, str]) -> dict[str, 
     }
     return {
         **named,
+        **inference_server.cluster_variables(settings),
         "STAGE": "local",
         "ALLOW_LOOPBACK": "true",
         "WEBHOOK_URL": f"{settings.api_url}/webhooks",

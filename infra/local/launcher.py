@@ -15,7 +15,7 @@ from typing import Any
 
 import httpx
 
-from infra.local import dev_server
+from infra.local import dev_server, inference_server
 from infra.local.deploy import Outputs, deploy, is_deployed
 from infra.local.processes import RunningService, Service, is_alive, require_free_port, stop_group
 from infra.local.settings import LocalError, LocalSettings
@@ -50,8 +50,10 @@ class LocalStack:
         settings = self._settings
         _require_not_running(settings)
         stop_leftovers(settings)
+        embedded = settings.inference_url is None
         for service, port in (
             ("emulator", settings.aws_port),
+            ("inference server", settings.inference_port if embedded else settings.aws_port),
             ("SageMaker endpoint", settings.sagemaker_port),
             ("API", settings.api_port if api else settings.sagemaker_port),
         ):
@@ -60,6 +62,9 @@ class LocalStack:
             self._report(f"Starting the local AWS on {settings.aws_url}")
             self._start(emulator(settings))
             self._start(sagemaker_endpoint(settings))
+            if embedded:
+                self._start(inference_server.service(settings))
+            inference_server.keep_token(settings)
             deployed_before = is_deployed(settings)
             outputs = deploy(settings, self._report)
             if deployed_before:
@@ -203,6 +208,7 @@ def addresses(settings: LocalSettings, outputs: Outputs, *, user: str) -> str:
             f"Documentation  {settings.api_url}/docs",
             f"API Gateway    {gateway_url(settings, outputs)}",
             f"Local AWS      {settings.aws_url}",
+            f"Language model {inference_server.url(settings)}",
             "",
             "Try it:",
             f'  curl -H "Authorization: Bearer $(make -s token USER={user})" {settings.api_url}/me',

@@ -25,12 +25,16 @@ class LocalSettings:
     api_port: int = 8000
     aws_port: int = 4566
     sagemaker_port: int = 4567
+    inference_port: int = 4568
+    # Another server of language models than the embedded one, and its token.
+    inference_url: str | None = None
+    inference_token: str | None = field(default=None, repr=False)
     stop_grace_seconds: float = 120.0
     job_environment: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> "LocalSettings":
-        """``LOCAL_DIRECTORY``, ``LOCAL_API_PORT``, ``LOCAL_AWS_PORT``, ``LOCAL_SAGEMAKER_PORT``."""
+        """``LOCAL_DIRECTORY``, ``LOCAL_{API,AWS,SAGEMAKER,INFERENCE}_PORT``, ``LOCAL_INFERENCE_{URL,TOKEN}``."""
         source = os.environ if environment is None else environment
 
         def port(name: str, default: int) -> int:
@@ -44,6 +48,9 @@ class LocalSettings:
             api_port=port("LOCAL_API_PORT", cls.api_port),
             aws_port=port("LOCAL_AWS_PORT", cls.aws_port),
             sagemaker_port=port("LOCAL_SAGEMAKER_PORT", cls.sagemaker_port),
+            inference_port=port("LOCAL_INFERENCE_PORT", cls.inference_port),
+            inference_url=source.get("LOCAL_INFERENCE_URL") or None,
+            inference_token=source.get("LOCAL_INFERENCE_TOKEN") or None,
         )
 
     @property

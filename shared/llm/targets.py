@@ -62,11 +62,6 @@ class Targets:
         settings = self._settings
         if settings.default_cluster_url is None:
             raise NoClusterError("The space has no cluster. Register one with POST /clusters.")
-        if settings.default_cluster_token:
-            token: str | None = settings.default_cluster_token
-        else:
-            name = settings.default_cluster_token_parameter
-            token = self.tokens.read(name) if name else None
-        upstream = Upstream(self.sessions, settings.default_cluster_url, token, settings.upstream_timeout_seconds)
+        upstream = self.upstream(settings.default_cluster_url, settings.default_cluster_token_parameter)
         cluster_settings = ClusterSettings(tool_calls=ToolCalls(settings.default_cluster_tool_calls))
         return Target(DEFAULT, self._clusters.state(DEFAULT), cluster_settings, upstream)
