@@ -74,14 +74,14 @@ class StageSettings:
     training_image_cpu: str | None = None
     training_image_gpu: str | None = None
     scan_concurrency: int = 40
-
-    # Only the local stage has these: the emulator's address, and where its jobs reach the API.
-    aws_endpoint_url: str | None = None
-    webhook_url: str | None = None
     # A server of language models for the spaces that register none: its address, and the parameter with its token.
     default_cluster_url: str | None = None
     default_cluster_token_parameter: str | None = None
     default_cluster_tool_calls: str = "native"
+
+    # Only the local stage has these: the emulator's address, and where its jobs reach the API.
+    aws_endpoint_url: str | None = None
+    webhook_url: str | None = None
     allow_loopback: bool = False
 
     def __post_init__(self) -> None:
