@@ -55,11 +55,13 @@ def _detect_delimiter(sample: str) -> str:
 
     def worth(delimiter: str) -> tuple[int, int]:
         reader = csv.reader(io.StringIO(sample, newline=""), delimiter=delimiter)
+        headings: list[str] = []
         try:
-            headings = next((record for record in reader if record), [])
-            fields = field_positions(tuple(headings))
-        except (csv.Error, AmbiguousHeadingsError):
+            headings = next((record for record in reader if record), headings)
+            return len(field_positions(tuple(headings))), len(headings)
+        except AmbiguousHeadingsError:
+            return len(HEADINGS), len(headings)
+        except csv.Error:
             return 0, 0
-        return len(fields.keys() & HEADINGS.keys()), len(headings)
 
     return max(DELIMITERS, key=worth)

@@ -9,8 +9,8 @@ from typing import IO, Any, BinaryIO
 from zipfile import BadZipFile, ZipFile, ZipInfo
 
 from openpyxl.reader.excel import ExcelReader
+from openpyxl.styles.stylesheet import apply_stylesheet
 from openpyxl.utils.exceptions import InvalidFileException
-from openpyxl.worksheet._read_only import ReadOnlyWorksheet
 from openpyxl.worksheet._reader import FORMULA_TAG, WorkSheetParser
 
 from shared.persona_files.columns import UnusableCell
@@ -97,10 +97,10 @@ def read_cells(file: BinaryIO, limits: Limits) -> Iterator[tuple[int, list[Any]]
 def _read_cells(file: BinaryIO, limits: Limits) -> Iterator[tuple[int, list[Any]]]:
     reader = _load(file, limits)
     book = reader.wb
-    sheets: list[Any] = [sheet for sheet in book._sheets if isinstance(sheet, ReadOnlyWorksheet)]
+    sheets = [(sheet, part) for sheet, part in reader.parser.find_sheets() if "chartsheet" not in part.Type]
     if not sheets:
         raise UnreadableFileError("has no sheet")
-    path = next((sheet for sheet in sheets if sheet.sheet_state == "visible"), sheets[0])._worksheet_path
+    path = next((part for sheet, part in sheets if sheet.state == "visible"), sheets[0][1]).target
     _check_rows(reader.archive, path)
     with reader.archive.open(path) as source:
         parser = _CellParser(
@@ -116,12 +116,15 @@ def _read_cells(file: BinaryIO, limits: Limits) -> Iterator[tuple[int, list[Any]
 
 
 def _load(file: BinaryIO, limits: Limits) -> Any:
-    """All of the workbook but its sheets' rows."""
-    reader = ExcelReader(file, read_only=True, data_only=True, keep_links=False)
+    """What the cells refer to: texts, date formats, sheets. openpyxl's own ``read`` goes through all sheets first."""
+    reader: Any = ExcelReader(file, read_only=True, data_only=True, keep_links=False)
     reader.archive = _BoundedArchive(file, limits)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        reader.read()
+        reader.read_manifest()
+        reader.read_strings()
+        reader.read_workbook()
+        apply_stylesheet(reader.archive, reader.wb)
     return reader
 
 
@@ -157,6 +160,6 @@ def _plain(value: Any) -> Any:
             return value.isoformat()
         case timedelta():
             return str(value)
-        case str() | bool() | int() | float():
+        case str() | bool() | int() | float() | UnusableCell():
             return value
     return UnusableCell("holds something other than text, numbers and dates")
