@@ -190,11 +190,13 @@ GROUPS = (
     group(
         "personas",
         Grants(
-            writes=("persona", "persona_key", "persona_upload"),
+            writes=("persona", "persona_key", "persona_upload", "cluster"),
             gets=(PERSONA_FILES, PERSONA_UPLOADS),
             puts=(PERSONA_FILES, PERSONA_UPLOADS),
             deletes=(PERSONA_FILES, PERSONA_UPLOADS),
             lists=(PERSONA_FILES, PERSONA_UPLOADS),
+            reads_parameters=True,
+            writes_logs=LOGGED_CALLS,
         ),
         # One whole processor: files of 100 MB are read within a request.
         memory_mb=1769,

@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Any
 
-from starlette.concurrency import run_in_threadpool
+from anyio.to_thread import run_sync as in_thread
 
 from functions.chats.turns import PreparedTurn, TurnPreparer, TurnRequest, for_server
 from shared.aws.resources import Resources
@@ -72,7 +72,7 @@ class ChatService:
 
     async def window(self, scope: Scope, chat_id: str, correlation_id: str) -> Chat:
         """The newest part of the chat that its model would be sent."""
-        chat = await run_in_threadpool(self.get, scope, chat_id)
+        chat = await in_thread(self.get, scope, chat_id)
         models = await self._access.open(Caller(scope.space_id, scope.user_id, correlation_id, chat_id=chat_id))
         model = await models.model(chat.model)
         system = [message for message in chat.messages if message.role is Role.SYSTEM]
@@ -86,7 +86,7 @@ class ChatService:
     async def complete(self, request: TurnRequest) -> ChatCompletion:
         """Answer at once. Raises as ``TurnPreparer.prepare`` does, and what the model's server fails with."""
         if request.idempotency is not None:
-            first = await run_in_threadpool(self._chats.answered, request.scope.space_id, request.idempotency)
+            first = await in_thread(self._chats.answered, request.scope.space_id, request.idempotency)
             if first is not None:
                 return first
         turn = await self._preparer.prepare(request)
@@ -238,7 +238,7 @@ class ChatService:
             said = {**answer.choices[0]["message"], "role": Role.ASSISTANT, "created_at": answer.created_at}
             messages = [*turn.added, Message.model_validate({"content": "", **said})]
         kept = Turn(turn.chat, turn.is_new, messages, answer, turn.request.idempotency)
-        return await run_in_threadpool(self._chats.append, turn.request.scope.space_id, kept)
+        return await in_thread(self._chats.append, turn.request.scope.space_id, kept)
 
     def _with_messages(self, scope: Scope, chat: StoredChat) -> Chat:
         return chat.model_copy(update={"messages": self._chats.messages(scope.space_id, chat)})

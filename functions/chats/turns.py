@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from starlette.concurrency import run_in_threadpool
+from anyio.to_thread import run_sync as in_thread
 
 from shared.aws.clock import Clock, new_id
 from shared.errors import ValidationFailedError
@@ -95,8 +95,8 @@ class TurnPreparer:
     async def _chat(self, request: TurnRequest) -> tuple[StoredChat, list[Message]]:
         body, scope = request.body, request.scope
         if body.id is not None:
-            chat = await run_in_threadpool(self._chats.get, scope.space_id, body.id)
-            return chat, await run_in_threadpool(self._chats.messages, scope.space_id, chat)
+            chat = await in_thread(self._chats.get, scope.space_id, body.id)
+            return chat, await in_thread(self._chats.messages, scope.space_id, chat)
         if not body.messages:
             raise ValidationFailedError.of("body.messages", "give messages, or the id of a chat to go on with")
         now = self._clock()
@@ -138,18 +138,18 @@ class TurnPreparer:
         body, space_id = turn.request.body, turn.request.scope.space_id
         ids = list(dict.fromkeys(body.expert_ids))
         routed = _chosen(body.router_enabled, turn.chat.router_enabled)
-        experts = await run_in_threadpool(self._named_experts, space_id, ids) if ids else []
+        experts = await in_thread(self._named_experts, space_id, ids) if ids else []
         if not routed:
             turn.experts = experts
             return
-        candidates = experts or await run_in_threadpool(self._experts.list_all, space_id)
+        candidates = experts or await in_thread(self._experts.list_all, space_id)
         question = next((each.text for each in reversed(conversation) if each.role is Role.USER), "")
         route = await pick_expert(
             turn.models, turn.model.id, candidates, question, with_reasoning=body.router_reasoning_enabled
         )
         turn.router, turn.router_tokens = route.report, route.tokens
         if route.expert is not None:
-            turn.experts = [await run_in_threadpool(self._experts.get, space_id, route.expert.id)]
+            turn.experts = [await in_thread(self._experts.get, space_id, route.expert.id)]
 
     def _named_experts(self, space_id: str, ids: Sequence[str]) -> list[Expert]:
         found = self._experts.get_many(space_id, ids)

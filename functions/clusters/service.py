@@ -2,8 +2,8 @@
 
 from typing import Any
 
+from anyio.to_thread import run_sync as in_thread
 from pydantic import SecretStr
-from starlette.concurrency import run_in_threadpool
 
 from shared.aws.address_guard import AddressGuard
 from shared.aws.resources import Resources
@@ -54,16 +54,16 @@ class ClusterService:
 
     async def status(self, scope: Scope) -> ClusterStatus:
         """Raises NotFoundError; parts that can't be reached are said to be so."""
-        state = await run_in_threadpool(self._clusters.state, scope.space_id)
+        state = await in_thread(self._clusters.state, scope.space_id)
         if state.cluster is None:
             raise _no_cluster()
         cluster = state.cluster
-        token = await run_in_threadpool(self._read, cluster.token_parameter)
-        manager_token = await run_in_threadpool(self._read, cluster.manager_token_parameter) or token
-        upstream = await run_in_threadpool(self._targets.upstream, cluster.ingress_url, cluster.token_parameter)
+        token = await in_thread(self._read, cluster.token_parameter)
+        manager_token = await in_thread(self._read, cluster.manager_token_parameter) or token
+        upstream = await in_thread(self._targets.upstream, cluster.ingress_url, cluster.token_parameter)
         probes = ClusterProbes(self._targets.sessions, state, cluster, upstream)
         status = await probes.status(token, manager_token)
-        await run_in_threadpool(self._clusters.record_seen, scope.space_id, probes.seen)
+        await in_thread(self._clusters.record_seen, scope.space_id, probes.seen)
         return status
 
     def update(self, scope: Scope, request: ClusterUpdate, expected_version: int | None) -> ClusterAnswer:

@@ -2,8 +2,9 @@
 
 from typing import Annotated
 
-from fastapi import Depends, Response, UploadFile
+from fastapi import Depends, Request, Response, UploadFile
 
+from functions.personas.completions import PersonaCompletionService
 from functions.personas.service import PersonaService
 from functions.personas.uploads import PersonaUploadService
 from shared.http.errors import errors
@@ -11,6 +12,7 @@ from shared.http.parameters import After, ExpectedVersion, IdempotencyKey, Limit
 from shared.http.routers import CurrentResources, CurrentScope, space_router
 from shared.models.base import Page
 from shared.models.persona import Persona, PersonaCreate, PersonaUpdate
+from shared.models.persona_completion import PersonaCompletion, PersonaCompletionCreate
 from shared.models.persona_upload import (
     PersonaUpload,
     PersonaUploadConfirm,
@@ -74,6 +76,15 @@ def update_persona(
 ) -> Persona:
     """Update the fields that are sent."""
     return tagged(response, service.update(scope, id, body, expected_version))
+
+
+@router.post("/completions", responses=errors(502, 503, 504))
+async def complete_persona(
+    body: PersonaCompletionCreate, request: Request, scope: CurrentScope, resources: CurrentResources
+) -> PersonaCompletion:
+    """Change a persona's draft in words; nothing is saved."""
+    service = PersonaCompletionService(resources.language_models)
+    return await service.complete(scope, body, request.state.request_id)
 
 
 @router.post("/upload")

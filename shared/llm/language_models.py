@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import anyio
-from starlette.concurrency import run_in_threadpool
+from anyio.to_thread import run_sync as in_thread
 
 from shared.aws.clock import Clock, new_id, utc_now
 from shared.aws.resources import Resources
@@ -200,7 +200,7 @@ class LanguageModels:
         finally:
             row = self._row(record)
             with anyio.CancelScope(shield=True):
-                await run_in_threadpool(self._logs.record, self.caller.space_id, row)
+                await in_thread(self._logs.record, self.caller.space_id, row)
 
     def _row(self, record: CallRecord) -> InferenceLog:
         caller, keeps = self.caller, self.settings.store_content
@@ -264,16 +264,16 @@ class LanguageModels:
         if circuit is None or circuit.failures < BROKEN_ANSWERS:
             return
         wait = (circuit.retry_at - self._clock()).total_seconds()
-        if wait > 0 or not await run_in_threadpool(self._clusters.may_try, self._target.owner, circuit):
+        if wait > 0 or not await in_thread(self._clusters.may_try, self._target.owner, circuit):
             raise _circuit_open(name, wait)
 
     async def _failed(self, name: str, weight: int) -> None:
-        await run_in_threadpool(self._clusters.record_failure, self._target.owner, name, weight)
+        await in_thread(self._clusters.record_failure, self._target.owner, name, weight)
 
     async def _succeeded(self, model: str) -> None:
         for name in (SERVER, _circuit_of(model)):
             if name in self._target.state.circuits:
-                await run_in_threadpool(self._clusters.record_success, self._target.owner, name)
+                await in_thread(self._clusters.record_success, self._target.owner, name)
 
 
 class CircuitOpenError(UnavailableError):

@@ -1,6 +1,6 @@
 """The models that a cluster serves, asked for once a minute at most."""
 
-from starlette.concurrency import run_in_threadpool
+from anyio.to_thread import run_sync as in_thread
 
 from shared.aws.clock import Clock, utc_now
 from shared.errors import ApiError
@@ -27,4 +27,4 @@ class ModelLists:
             if known is None:
                 raise
             return known, True
-        return await run_in_threadpool(self._clusters.save_models, target.owner, models), False
+        return await in_thread(self._clusters.save_models, target.owner, models), False

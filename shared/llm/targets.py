@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from starlette.concurrency import run_in_threadpool
+from anyio.to_thread import run_sync as in_thread
 
 from shared.aws.address_guard import AddressGuard
 from shared.aws.cluster_tokens import ClusterTokens
@@ -42,7 +42,7 @@ class Targets:
 
     async def target(self, space_id: str) -> Target:
         """Raises NoClusterError."""
-        return await run_in_threadpool(self._find, space_id)
+        return await in_thread(self._find, space_id)
 
     def upstream(self, url: str, token_parameter: str | None) -> Upstream:
         token = self.tokens.read(token_parameter) if token_parameter else None

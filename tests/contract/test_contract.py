@@ -25,7 +25,6 @@ GROUPS_TO_COME = {
     "insights",
 }
 OPERATIONS_TO_COME = {
-    "POST /personas/completions",
     "POST /users/{id}/permissions",
     "POST /users/invites/accept",
     "DELETE /spaces/{id}",

@@ -190,6 +190,8 @@ def test_a_stream_that_breaks_ends_with_a_typed_error_and_a_log_row(
 ) -> None:
     upstream.script = lambda _: "one two three four"
     upstream.cut_after = 2
+    # A connection that breaks takes along what was sent just before.
+    upstream.pause_seconds = 0.1
     received = events(chatting)
     assert said(received) == "one two"
     assert received[-1]["code"] in ("cluster_error", "cluster_unreachable")

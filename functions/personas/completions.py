@@ -1,0 +1,107 @@
+"""Drafts a persona with a language model: it names the fields to change, all others stay as they are."""
+
+import json
+from typing import Any
+
+from shared.errors import ValidationFailedError
+from shared.llm.language_models import Caller, LanguageModelAccess
+from shared.models.inference_log import CallType
+from shared.models.persona import PersonaUpdate
+from shared.models.persona_completion import PersonaCompletion, PersonaCompletionCreate
+from shared.store.members import Scope
+
+FIELDS = ("name", "birthdate", "notes")
+DATA_CHANGES = 20
+ANSWER_TOKENS = 800
+SHOWN_CHARACTERS = 8000
+# The part of the history that is shown.
+SHOWN_MESSAGES = 10
+
+_INSTRUCTIONS = (
+    "You help to draft a persona, a description of one customer. Answer with the fields that the user's last message "
+    "changes and only those, their new values, and a short message to the user. `birthdate` is YYYY-MM-DD. Other facts "
+    "about the customer go to `data` as field and value."
+)
+_TEXT = {"type": "string", "maxLength": 300}
+_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "name": {"type": "string", "minLength": 1, "maxLength": 200},
+        "birthdate": {"type": "string", "pattern": "^[0-9]{4}-[0-9]{2}-[0-9]{2}$"},
+        "notes": {"type": "string", "maxLength": 1500},
+        "data": {
+            "type": "array",
+            "maxItems": DATA_CHANGES,
+            "items": {
+                "type": "object",
+                "properties": {
+                    "field": {"type": "string", "minLength": 1, "maxLength": 100},
+                    "value": {"anyOf": [_TEXT, {"type": "number"}, {"type": "boolean"}, {"type": "null"}]},
+                },
+                "required": ["field", "value"],
+                "additionalProperties": False,
+            },
+        },
+        "message": _TEXT,
+    },
+    "required": ["message"],
+    "additionalProperties": False,
+}
+
+
+class PersonaCompletionService:
+    def __init__(self, access: LanguageModelAccess) -> None:
+        self._access = access
+
+    async def complete(self, scope: Scope, request: PersonaCompletionCreate, correlation_id: str) -> PersonaCompletion:
+        """Raises what the space's language models fail with, and ValidationFailedError for a draft too long to show."""
+        current = json.dumps(request.current_persona, ensure_ascii=False)
+        if len(current) > SHOWN_CHARACTERS:
+            raise ValidationFailedError.of(
+                "body.current_persona", f"has more than {SHOWN_CHARACTERS:,} characters as JSON; shorten it"
+            )
+        models = await self._access.open(Caller(scope.space_id, scope.user_id, correlation_id))
+        model = await models.model(None)
+        messages = [
+            {"role": "system", "content": f"{_INSTRUCTIONS}\nThe persona so far: {current}"},
+            *(message.for_model() for message in request.history[-SHOWN_MESSAGES:]),
+            {"role": "user", "content": request.prompt},
+        ]
+        answer, record = await models.structured(
+            CallType.PERSONA, model.id, messages, "persona", _SCHEMA, ANSWER_TOKENS
+        )
+        persona, changed, refused = _merged(request.current_persona, answer)
+        usage = {
+            "prompt_tokens": record.input_tokens,
+            "completion_tokens": record.output_tokens,
+            "total_tokens": record.input_tokens + record.output_tokens,
+        }
+        return PersonaCompletion(
+            persona=persona,
+            changed=changed,
+            refused=refused,
+            message=answer["message"],
+            model=record.model,
+            usage=usage,
+        )
+
+
+def _merged(current: dict[str, Any], answer: dict[str, Any]) -> tuple[dict[str, Any], list[str], list[str]]:
+    """The draft with the changes that a persona can have, their names, and the names of those that it can't."""
+    persona, changed, refused = dict(current), [], []
+    data = {**_object(current.get("data")), **{each["field"]: each["value"] for each in answer.get("data", ())}}
+    values = {name: answer[name] for name in FIELDS if name in answer} | ({"data": data} if answer.get("data") else {})
+    for name, value in values.items():
+        try:
+            checked = getattr(PersonaUpdate.model_validate({name: value}), name)
+        except ValueError:
+            refused.append(name)
+            continue
+        if current.get(name) != checked:
+            persona[name] = checked
+            changed.append(name)
+    return persona, changed, refused
+
+
+def _object(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}

@@ -1,0 +1,72 @@
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from shared.settings import Settings
+from tests.fixtures.upstream import FakeUpstream, served
+
+ADA = {"name": "Ada", "birthdate": "1990-01-02", "notes": "likes maps", "data": {"city": "Rome"}, "own": [1]}
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    return settings.model_copy(update={"allow_loopback": True})
+
+
+@pytest.fixture
+def upstream(client: TestClient) -> Iterator[FakeUpstream]:
+    with served(FakeUpstream()) as upstream:
+        client.post("/clusters", json={"ingress_url": upstream.url, "manager_url": upstream.url})
+        yield upstream
+
+
+def answering(**answer: Any) -> Any:
+    return lambda _: json.dumps(answer)
+
+
+@pytest.mark.row("PE-2")
+def test_the_fields_that_the_prompt_changes_are_answered_and_all_others_stay(
+    client: TestClient, upstream: FakeUpstream
+) -> None:
+    upstream.script = answering(notes="likes ships", data=[{"field": "age", "value": 36}], message="Done.")
+    answer = client.post("/personas/completions", json={"current_persona": ADA, "prompt": "She likes ships, is 36."})
+    assert answer.status_code == 200, answer.text
+    draft = answer.json()
+    assert draft["persona"] == {**ADA, "notes": "likes ships", "data": {"city": "Rome", "age": 36}}
+    assert draft["changed"] == ["notes", "data"]
+    assert draft["message"] == "Done."
+    assert client.get("/personas").json()["count"] == 0
+    (row,) = client.get("/inference-logs").json()["data"]
+    assert (row["type"], row["total_tokens"]) == ("persona", draft["usage"]["total_tokens"])
+
+
+@pytest.mark.row("PE-2")
+def test_an_empty_prompt_is_refused(client: TestClient, upstream: FakeUpstream) -> None:
+    for prompt in ("", "  "):
+        assert client.post("/personas/completions", json={"prompt": prompt}).status_code == 400
+    assert client.post("/personas/completions", json={}).status_code == 400
+    assert upstream.requests == []
+
+
+def test_a_value_that_no_persona_can_have_is_left_out_and_named(client: TestClient, upstream: FakeUpstream) -> None:
+    upstream.script = answering(name="Ida", birthdate="1990-02-31", message="Done.")
+    draft = client.post("/personas/completions", json={"current_persona": ADA, "prompt": "Ida, born ..."}).json()
+    assert draft["persona"] == {**ADA, "name": "Ida"}
+    assert draft["refused"] == ["birthdate"]
+
+
+def test_an_answer_of_another_form_is_an_error_of_the_cluster(client: TestClient, upstream: FakeUpstream) -> None:
+    upstream.script = lambda _: "Sure, I will!"
+    answer = client.post("/personas/completions", json={"prompt": "Ada likes ships."})
+    assert answer.status_code == 502
+    assert client.get("/inference-logs").json()["data"][0]["status"] == "error"
+
+
+def test_without_any_cluster_the_way_out_is_told(client: TestClient) -> None:
+    answer = client.post("/personas/completions", json={"prompt": "Ada likes ships."})
+    assert answer.status_code == 503
+    assert answer.json()["code"] == "no_cluster"
+    assert "POST /clusters" in answer.json()["error"]
