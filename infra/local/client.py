@@ -35,6 +35,7 @@ class ApiClient:
 
     def __init__(self, url: str, token: str | None, space_id: str | None = None, timeout_seconds: float = 60.0) -> None:
         self._http = httpx.Client(base_url=url, timeout=timeout_seconds, trust_env=False)
+        self.token = token or ""
         if token:
             self._http.headers["Authorization"] = f"Bearer {token}"
         self.space_id = space_id
