@@ -567,3 +567,29 @@ def test_files_that_are_too_big_together_are_refused(client: TestClient) -> None
 def test_the_whole_api_offers_the_uploads(resources: Resources) -> None:
     paths = {route.path for route in build_api(resources).routes}  # type: ignore[attr-defined]
     assert {"/personas/upload", "/personas/uploads", "/personas/uploads/{upload_token}/process"} <= paths
+
+
+@pytest.mark.row("X-17")
+def test_a_file_of_100_megabytes_is_read_and_saved(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Most of it, like most of a real one, is conflicts that are skipped: the emulated table is slow at writing."""
+    notes = "x" * 9_950
+    people = [ADA | {"name": f"Person {number % 40}", "notes": notes} for number in range(10_100)]
+    content = csv_file(*people)
+    assert len(content) > 100_000_000
+    prepared = client.post("/personas/uploads", json={"files": ["everyone.csv"]}).json()
+    send(prepared["uploads"][0], content)
+    token = prepared["upload_token"]
+
+    found = client.post(f"/personas/uploads/{token}/process")
+    assert found.status_code == 200, found.text
+    assert (found.json()["status"], found.json()["total"], found.json()["conflict_personas"]) == (
+        "pending",
+        10_100,
+        10_060,
+    )
+    result = confirm(client, token, "skip").json()
+    while result["status"] == "in_progress":
+        result = confirm(client, token).json()
+    assert (result["created"], result["skipped"]) == (40, 10_060)
+    assert len(everyone(client)) == 40
+    assert left_in_storage() == []

@@ -2,7 +2,9 @@
 
 import io
 import json
+import tracemalloc
 from datetime import date, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from zipfile import ZIP_DEFLATED, ZipFile
 
@@ -268,3 +270,26 @@ def replace_part(content: bytes, part: str, old: bytes, new: bytes) -> bytes:
             data = source.read(name)
             copy.writestr(name, data.replace(old, new) if name == part else data)
     return target.getvalue()
+
+
+@pytest.mark.row("X-17")
+@pytest.mark.parametrize("form", ["csv", "json"])
+def test_a_file_of_100_megabytes_is_read_in_little_memory(tmp_path: Path, form: str) -> None:
+    notes = "x" * 9_900
+    path = tmp_path / "people"
+    with path.open("w") as file:
+        file.write("name,birthdate,notes\n" if form == "csv" else "[")
+        for number in range(10_200):
+            person = {"name": f"Person {number}", "birthdate": "1990-01-31", "notes": notes}
+            file.write(
+                ",".join(person.values()) + "\n" if form == "csv" else f"{',' * bool(number)}{json.dumps(person)}"
+            )
+        file.write("" if form == "csv" else "]")
+    assert path.stat().st_size > 100_000_000
+    with path.open("rb") as content:
+        tracemalloc.start()
+        try:
+            assert sum(isinstance(row, PersonaRow) for row in open_persona_file(content, DEFAULT_LIMITS).rows) == 10_200
+            assert tracemalloc.get_traced_memory()[1] < 30 << 20
+        finally:
+            tracemalloc.stop()
