@@ -13,6 +13,7 @@ from rich.table import Table
 
 from infra.local import launcher, tokens
 from infra.local.client import ApiClient, Json
+from infra.local.demo_chats import ChatDemo
 from infra.local.demo_data import DATA_SETS, DataSet
 from infra.local.deploy import Outputs, deployed_outputs
 from infra.local.settings import LocalError, LocalSettings
@@ -83,6 +84,7 @@ class Demo:
         evaluations = self._evaluations(entries)
         self._leaderboards(entries)
         self._plot(entries, evaluations)
+        ChatDemo(self._settings, api, self._console).run()
 
     def _space(self) -> str:
         found = next((space for space in self._api.rows("/spaces") if space["name"] == SPACE), None)

@@ -16,7 +16,8 @@ from shared.models.inference_log import CallType
 SHOWN_EXPERTS = 12
 QUESTION_CHARACTERS = 4000
 _DESCRIPTION_CHARACTERS = 400
-_REASON_CHARACTERS = 300
+_REASON_CHARACTERS = 200
+STEM_CHARACTERS = 5
 _WORD = re.compile(r"\w{3,}")
 
 _INSTRUCTIONS = (
@@ -79,22 +80,21 @@ async def _choose(
 
 
 async def _nearest(models: LanguageModels, experts: Sequence[Expert], question: str) -> Sequence[Expert]:
-    """Those nearest to the question, by embeddings where the cluster has a model for them, else by shared words."""
-    if len(experts) <= SHOWN_EXPERTS:
-        return experts
+    """The likeliest first; of many the nearest, by embeddings where the cluster has a model for them, else by words."""
     texts = [f"{expert.name}. {expert.description}" for expert in experts]
-    if models.settings.embedding_model:
+    if len(experts) > SHOWN_EXPERTS and models.settings.embedding_model:
         vectors = await models.embeddings(models.settings.embedding_model, [question, *texts])
         scores = [_cosine(vectors[0], vector) for vector in vectors[1:]]
     else:
-        words = _words(question)
-        scores = [len(words & _words(text)) / (1 + math.log1p(len(text))) for text in texts]
+        words = _stems(question)
+        scores = [len(words & _stems(text)) / (1 + math.log1p(len(text))) for text in texts]
     ranked = sorted(range(len(experts)), key=lambda index: (-scores[index], experts[index].id))
     return [experts[index] for index in ranked[:SHOWN_EXPERTS]]
 
 
-def _words(text: str) -> set[str]:
-    return set(_WORD.findall(text.casefold()))
+def _stems(text: str) -> set[str]:
+    """Beginnings of words, so that mortgage and mortgages meet."""
+    return {word[:STEM_CHARACTERS] for word in _WORD.findall(text.casefold())}
 
 
 def _cosine(left: Sequence[float], right: Sequence[float]) -> float:
