@@ -15,8 +15,8 @@ SCAN_FILES = "spaces/*/scans/*"
 CHAT_FILES = "spaces/*/chats/*"
 EXPERT_FILES = "spaces/*/experts/*"
 # Files that clients send, and the rows read from them, until these are saved.
-PERSONA_FILES = "spaces/*/persona_files/*"
-PERSONA_UPLOADS = "spaces/*/persona_uploads/*"
+PERSONA_FILES = "temporary/spaces/*/persona_files/*"
+PERSONA_UPLOADS = "temporary/spaces/*/persona_uploads/*"
 
 
 class Workflow(StrEnum):

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from typing import Any
 
-from shared.errors import UnavailableError
+from shared.errors import GoneError, UnavailableError
 from shared.models.persona import SAME_PERSON_LIMIT, ConflictResolution, Persona, PersonaCreate
 from shared.models.persona_upload import StoredUpload, UploadStatus
-from shared.store.persona_uploads import PersonaUploads, UploadRow, row_id
+from shared.store.persona_uploads import PersonaUploads, RowsGoneError, UploadRow, row_id
 from shared.store.personas import KeyChangedError, Known, Personas, person_key
 from shared.store.table import Action, Table, TransactionFailedError, back_off
 
@@ -40,6 +40,12 @@ class Saver:
                         break
             except OvertakenError:
                 upload = self._uploads.get(space_id, token)
+            except RowsGoneError:
+                upload = self._uploads.get(space_id, token)
+                if upload.status is UploadStatus.IN_PROGRESS:
+                    raise GoneError(
+                        f"Only {upload.done:,} of {upload.total:,} rows were saved in time. Upload the files again."
+                    ) from None
         if upload.status is UploadStatus.COMPLETED:
             self._uploads.delete_rows(upload)
         return upload

@@ -129,6 +129,13 @@ class DataStack(cdk.Stack):
                     expired_object_delete_marker=True,
                 ),
                 s3.LifecycleRule(
+                    # Uploads that nobody brought to an end; they hold what customers know of persons.
+                    id="forget",
+                    prefix="temporary/",
+                    expiration=cdk.Duration.days(31),
+                    noncurrent_version_expiration=cdk.Duration.days(1),
+                ),
+                s3.LifecycleRule(
                     id="cool",
                     transitions=[
                         s3.Transition(

@@ -1,6 +1,7 @@
 """Uploads of personas: an item for each, and the rows that were read as JSON Lines in S3.
 
-The item's sort key is a digest of the upload's token, so that the table does not tell tokens.
+The item's sort key is a digest of the upload's token, so that the table does not tell tokens. What is never confirmed
+or processed disappears by itself: the item by its ``expires_at``, its objects by the bucket's rule for ``temporary/``.
 """
 
 import hashlib
@@ -25,10 +26,14 @@ from shared.store.table import Action, ConditionFailedError, Key, Table, put, up
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-# How long an upload's end is remembered, beyond the time in which it can be confirmed.
+# How long an upload's end is remembered, beyond the time in which it can be confirmed; its objects are kept as long.
 REMEMBERED = timedelta(days=30)
 FORM_LIFETIME = timedelta(hours=1)
 CHUNK_BYTES = 1 << 20
+
+
+class RowsGoneError(Exception):
+    """The file of rows was deleted, because all are saved or too late."""
 
 
 @dataclass(frozen=True)
@@ -108,13 +113,16 @@ class PersonaUploads:
 
     def write_rows(self, space_id: str, rows: IO[bytes]) -> str:
         """Store a file of rows and answer its key."""
-        key = f"spaces/{space_id}/persona_uploads/{new_id()}.jsonl"
+        key = f"temporary/spaces/{space_id}/persona_uploads/{new_id()}.jsonl"
         self._s3.upload_fileobj(rows, self._bucket, key)
         return key
 
     def rows(self, upload: StoredUpload) -> Iterator[UploadRow]:
-        """The rows that are not saved yet."""
-        found = self._s3.get_object(Bucket=self._bucket, Key=upload.rows_key, Range=f"bytes={upload.position}-")
+        """The rows that are not saved yet. Raises RowsGoneError."""
+        try:
+            found = self._s3.get_object(Bucket=self._bucket, Key=upload.rows_key, Range=f"bytes={upload.position}-")
+        except self._s3.exceptions.NoSuchKey:
+            raise RowsGoneError(upload.rows_key) from None
         end = upload.position
         lines = found["Body"].iter_lines(CHUNK_BYTES, keepends=True)
         for number, line in enumerate(lines, start=upload.done):
@@ -167,7 +175,7 @@ def row_id(upload: StoredUpload, number: int) -> str:
 
 
 def _source_key(space_id: str, token: str, file: str) -> str:
-    return f"spaces/{space_id}/persona_files/{_digest(token)[:32]}/{file}"
+    return f"temporary/spaces/{space_id}/persona_files/{_digest(token)[:32]}/{file}"
 
 
 def _digest(token: str) -> str:

@@ -472,6 +472,18 @@ def test_a_persona_that_changes_during_the_save_is_looked_at_again(
     assert client.get(f"/personas/{ada['id']}").json()["notes"] == ADA["notes"]
 
 
+@pytest.mark.row("PE-4")
+def test_what_was_not_saved_in_a_month_is_gone(
+    client: TestClient, cut: Callable[..., None], pending: dict[str, Any]
+) -> None:
+    cut(after=0)
+    assert confirm(client, pending["upload_token"]).status_code == 500
+    (rows,) = left_in_storage()
+    boto3.client("s3").delete_object(Bucket=BUCKET, Key=rows)
+    answer = confirm(client, pending["upload_token"])
+    assert (answer.status_code, answer.json()["error"][:28]) == (410, "Only 0 of 3 rows were saved ")
+
+
 def test_only_so_many_may_be_the_same_person(client: TestClient) -> None:
     found = upload(client, csv_file(*[ADA] * 105)).json()
     result = confirm(client, found["upload_token"], "create").json()
@@ -512,7 +524,7 @@ def test_a_workbook_is_read_like_a_table(client: TestClient) -> None:
 
 def send(form: dict[str, Any], content: bytes) -> None:
     """What a client does with a form, at S3 itself."""
-    assert form["fields"]["key"].startswith("spaces/")
+    assert form["fields"]["key"].startswith("temporary/spaces/")
     boto3.client("s3").put_object(Bucket=BUCKET, Key=form["fields"]["key"], Body=content)
 
 
