@@ -130,12 +130,14 @@ def one_of_each(client: TestClient, table: Table) -> dict[str, str]:
     evaluation = client.post(
         "/evaluations", json={"benchmark_id": benchmark, "checkpoint_id": checkpoint, "gpu_count": 0}
     ).json()
+    persona = client.post("/personas", json={"name": "Ada", "birthdate": "1815-12-10", "notes": ""}).json()
     return {
         "benchmarks": benchmark,
         "checkpoints": checkpoint,
         "connectors": training["connectors"][0]["connector_id"],
         "data-models": training["data_model_id"],
         "evaluations": evaluation["id"],
+        "personas": persona["id"],
         "spaces": space,
         "trainings": training["id"],
     }
