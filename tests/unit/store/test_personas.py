@@ -20,10 +20,11 @@ def test_normalising_twice_changes_nothing_more(name: str) -> None:
     assert normalised_name(normalised_name(name)) == normalised_name(name)
 
 
-@given(NAMES, st.sampled_from(["NFC", "NFD"]))
-def test_composition_case_and_blanks_do_not_matter(name: str, form: str) -> None:
+@given(NAMES)
+def test_composition_case_and_blanks_do_not_matter(name: str) -> None:
     key = person_key(name, "1990-01-31")
-    assert person_key(unicodedata.normalize(form, name), "1990-01-31") == key
+    assert person_key(unicodedata.normalize("NFC", name), "1990-01-31") == key
+    assert person_key(unicodedata.normalize("NFD", name), "1990-01-31") == key
     assert person_key(name.casefold(), "1990-01-31") == key
     assert person_key(f" \t{name.replace(' ', '   ')}\u00a0", "1990-01-31") == key
 
