@@ -34,19 +34,22 @@ class Resources:
         return self._settings or Settings.from_environment()
 
     @cached_property
-    def table(self) -> "Table":
+    def dynamodb(self) -> "DynamoDBClient":
         import boto3
+        from botocore.config import Config
 
+        # As many connections as the server has threads for requests; what it is sent, DynamoDB checks itself.
+        return boto3.client("dynamodb", config=Config(max_pool_connections=50, parameter_validation=False))
+
+    @cached_property
+    def table(self) -> "Table":
         from shared.store.table import Table
 
-        client: DynamoDBClient = boto3.client("dynamodb")
-        return Table(client, self.settings.table_name)
+        return Table(self.dynamodb, self.settings.table_name)
 
     @cached_property
     def inference_logs(self) -> "InferenceLogs":
         from datetime import timedelta
-
-        import boto3
 
         from shared.errors import UnavailableError
         from shared.store.inference_logs import InferenceLogs
@@ -54,7 +57,7 @@ class Resources:
 
         if self.settings.logs_table_name is None:
             raise UnavailableError("This deployment keeps no inference logs: LOGS_TABLE_NAME is not set.")
-        table = Table(boto3.client("dynamodb"), self.settings.logs_table_name)
+        table = Table(self.dynamodb, self.settings.logs_table_name)
         return InferenceLogs(table, self.clock, timedelta(days=self.settings.log_retention_days))
 
     @cached_property

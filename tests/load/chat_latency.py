@@ -9,6 +9,7 @@ import argparse
 import asyncio
 import json
 import os
+import secrets
 import shutil
 import socket
 import statistics
@@ -216,7 +217,7 @@ def sides(issuer: Issuer, folder: Path, *, with_peer: bool) -> Iterator[tuple[li
             configuration.write_text(
                 json.dumps({"model_list": [{"model_name": "small", "litellm_params": parameters}]})
             )
-            peer = f"http://127.0.0.1:{ports[2]}"
+            peer, key = f"http://127.0.0.1:{ports[2]}", f"sk-{secrets.token_hex(32)}"
             uv = shutil.which("uv", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
             if uv is None:
                 raise SystemExit("uv is missing: run `make bench`, which finds it.")
@@ -228,8 +229,9 @@ def sides(issuer: Issuer, folder: Path, *, with_peer: bool) -> Iterator[tuple[li
                 f"{peer}/health/liveliness",
                 "litellm",
                 LITELLM_LOG="ERROR",
+                LITELLM_MASTER_KEY=key,
             )  # fmt: skip
-            found.append(Side("LiteLLM", f"{peer}/v1/chat/completions", {"Authorization": "Bearer none"}))
+            found.append(Side("LiteLLM", f"{peer}/v1/chat/completions", {"Authorization": f"Bearer {key}"}))
         yield found, ours
 
 

@@ -34,10 +34,9 @@ api = build_api(resources)
 
 
 def _time_the_store() -> None:
-    for table in (resources.table, resources.inference_logs._table):
-        endpoint = table._client._endpoint
-        if not isinstance(endpoint.http_session, TimedSession):
-            endpoint.http_session = TimedSession(endpoint.http_session)
+    endpoint = resources.dynamodb._endpoint  # type: ignore[attr-defined]
+    if not isinstance(endpoint.http_session, TimedSession):
+        endpoint.http_session = TimedSession(endpoint.http_session)
 
 
 async def app(scope: Scope, receive: Receive, send: Send) -> None:
