@@ -12,8 +12,9 @@ from functions.chats.event_streams import Chunks, EventStream
 from functions.chats.routes import Service, correlation_id
 from functions.chats.turns import TurnRequest
 from shared.errors import ApiError
-from shared.http.errors import from_validation
+from shared.http.errors import errors, from_validation
 from shared.http.routers import CurrentScope, RouteHandler, SpaceRoute, space_router
+from shared.models.base import Model
 from shared.models.chat import ChatCompletion, ChatCompletionCreate, Message
 from shared.models.cluster import ModelName
 
@@ -84,8 +85,25 @@ class OpenAIRoute(SpaceRoute):
         return handle_in_their_words
 
 
+class OpenAIError(Model):
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class OpenAIErrorAnswer(Model):
+    """What every 4xx and 5xx answers here."""
+
+    error: OpenAIError
+
+
 router = space_router("chats", prefix="/v1")
 router.route_class = OpenAIRoute
+router.responses = {
+    status: {**described, "model": OpenAIErrorAnswer}
+    for status, described in errors(400, 401, 404, 502, 503, 504).items()
+}
 
 
 @router.post("/chat/completions", response_model=None, responses={200: {"description": "OpenAI's chat completion."}})

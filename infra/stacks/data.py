@@ -34,8 +34,9 @@ class DataStack(cdk.Stack):
         indexes = [f"{self.logs_table.table_arn}/index/{index}" for index in LOG_INDEXES]
         self.logs_table_arns = [self.logs_table.table_arn, *indexes]
         self.bucket = self._bucket()
-        exported = self.resolve(self.export_value(self.bucket.bucket_arn))["Fn::ImportValue"]
-        self.imports[".".join(self.resolve(self.bucket.bucket_arn)["Fn::GetAtt"])] = exported
+        for arn in (self.bucket.bucket_arn, self.logs_table.table_arn):
+            exported = self.resolve(self.export_value(arn))["Fn::ImportValue"]
+            self.imports[".".join(self.resolve(arn)["Fn::GetAtt"])] = exported
         self.webhook_secret = self._webhook_secret()
         self.user_pool: cognito.UserPool | None = None
         self.oidc_issuer, self.oidc_audience = settings.oidc_issuer or "", settings.oidc_audience or ""

@@ -1,5 +1,6 @@
 """Generated requests against our own OpenAPI document: no answer is a defect, and each is one the document promises."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import boto3
@@ -19,6 +20,7 @@ from functions.api import build_api
 from shared.aws.resources import Resources
 from shared.settings import Settings
 from tests.fixtures.identity import Issuer
+from tests.fixtures.upstream import Body, FakeUpstream, schema_name, served
 
 CHECKS = (not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance)
 DEFINITION = '{"StartAt":"A","States":{"A":{"Type":"Succeed"}}}'
@@ -28,8 +30,25 @@ app = build_api()
 schema = schemathesis.openapi.from_asgi("/openapi.json", app)
 
 
+def answer(body: Body) -> str:
+    """What a language model says: an object of the schema, where it is asked for one."""
+    match schema_name(body):
+        case "guard":
+            return '{"reasoning": "harmless", "categories": [], "flagged": false}'
+        case "persona":
+            return '{"message": "Nothing to change."}'
+        case _:
+            return "Hello there."
+
+
+@pytest.fixture(scope="module")
+def upstream() -> Iterator[FakeUpstream]:
+    with served(FakeUpstream(script=answer)) as upstream:
+        yield upstream
+
+
 @pytest.fixture
-def headers(aws: None, settings: Settings, issuer: Issuer) -> dict[str, str]:
+def headers(aws: None, settings: Settings, issuer: Issuer, upstream: FakeUpstream) -> dict[str, str]:
     """Those of a signed-in owner of one space, in an AWS of its own."""
     machines = boto3.client("stepfunctions")
     arns = {
@@ -39,7 +58,8 @@ def headers(aws: None, settings: Settings, issuer: Issuer) -> dict[str, str]:
         for name in ("training", "evaluation", "scan")
     }
     secret = boto3.client("secretsmanager").create_secret(Name="webhooks", SecretString="whsec_c2VjcmV0LXNlY3JldC0=")
-    app.state.resources = Resources(settings.model_copy(update={**arns, "webhook_secret_arn": secret["ARN"]}))
+    more = {"webhook_secret_arn": secret["ARN"], "default_cluster_url": upstream.url, "allow_loopback": True}
+    app.state.resources = Resources(settings.model_copy(update={**arns, **more}))
     signed_in = {"Authorization": f"Bearer {issuer.token('alice', expires_in=3600)}"}
     space = TestClient(app, headers=signed_in).post("/spaces", json={"name": "Fuzz", "description": ""}).json()
     return {**signed_in, "X-Space-Id": space["id"]}
