@@ -113,6 +113,10 @@ class InferenceLogs:
 
         Long texts and names are cut, and so are tags beyond ``MAX_TAGS``. Repeating it changes nothing.
         """
+        self._table.put_all(self.items(space_id, log))
+
+    def items(self, space_id: str, log: InferenceLog) -> list[Item]:
+        """What a call is stored as: its row, which is counted, and a copy for each tag."""
         user, model, correlation_id = (text[:MAX_NAME_LENGTH] for text in (log.user, log.model, log.correlation_id))
         tags = list(dict.fromkeys(tag[:MAX_NAME_LENGTH] for tag in log.tags))[:MAX_TAGS]
         expires_at = (time_of(log.id) + self._retention // MILLISECOND) // 1000 + 1
@@ -136,7 +140,7 @@ class InferenceLogs:
             "by_correlation": _by_correlation(space_id, correlation_id),
         }
         copies = [{**values, **_index_keys(space_id, user, model, tag), "PK": _by_tag(space_id, tag)} for tag in tags]
-        self._table.put_all([row, *copies])
+        return [row, *copies]
 
     def page(self, space_id: str, filters: LogFilters, page: int, page_size: int) -> Page[InferenceLog]:
         """The ``page``-th ``page_size`` calls, newest first, and how many there are."""

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import boto3
 
-from tests.fixtures.aws import TABLE, create_table
+from tests.fixtures.aws import LOGS_TABLE, TABLE, create_logs_table, create_table
 from tests.fixtures.identity import AUDIENCE, ISSUER, Issuer
 
 START_SECONDS = 60
@@ -21,7 +21,7 @@ START_SECONDS = 60
 
 @contextmanager
 def emulated_store() -> Iterator[Issuer]:
-    """A running DynamoDB with the entity table, the environment pointing at it, and a sign-in service."""
+    """A running DynamoDB with both tables, the environment pointing at it, and a sign-in service."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -47,6 +47,7 @@ def emulated_store() -> Iterator[Issuer]:
             AWS_ACCESS_KEY_ID="test",
             AWS_SECRET_ACCESS_KEY="test",
             TABLE_NAME=TABLE,
+            LOGS_TABLE_NAME=LOGS_TABLE,
             BUCKET_NAME="data",
             OIDC_ISSUER=ISSUER,
             OIDC_AUDIENCE=AUDIENCE,
@@ -55,6 +56,7 @@ def emulated_store() -> Iterator[Issuer]:
         )
         _wait(port, server)
         create_table(boto3.client("dynamodb"))
+        create_logs_table(boto3.client("dynamodb"))
         yield issuer
     finally:
         server.terminate()

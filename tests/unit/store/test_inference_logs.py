@@ -325,8 +325,7 @@ def put_directly(space: Space, count: int) -> None:
             model=MODELS[number % 2],
             status="error" if number % 50 == 0 else "success",
         )
-        with mock.patch.object(space.logs._table, "put_all", rows.extend):
-            space.logs.record(space.id, each)
+        rows += space.logs.items(space.id, each)
     space.logs._table.put_all(rows)
     sums = space.logs.rollups.sums(space.id, rows)
     space.logs._table.put_all([{**key.values, **says, **asdict(totals)} for key, says, totals in sums])
