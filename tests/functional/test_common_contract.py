@@ -11,11 +11,14 @@ from fastapi.routing import APIRoute
 from fastapi.testclient import TestClient
 
 from functions.api import build_api
+from shared.aws.clock import new_id, utc_now
 from shared.aws.resources import Resources
 from shared.http.routers import AccountRoute, SpaceRoute
 from shared.models.space import Membership, UserPermission
 from shared.observability import logger
+from shared.store.chats import StoredChat
 from shared.store.members import Members
+from shared.store.repository import Repository
 from shared.store.table import Table
 from tests.fixtures.evaluations import add_checkpoint
 from tests.fixtures.identity import Issuer
@@ -88,7 +91,10 @@ def test_without_a_valid_token_nothing_is_read_and_the_answer_is_401(
     ):
         answer = client.request(method(route), address(route), headers=headers, content=b"{broken")
         assert answer.status_code == 401, (headers, answer.text)
-        assert_error_shape(answer.json(), "unauthenticated")
+        if route.path.startswith("/v1/"):  # OpenAI's shape
+            assert answer.json()["error"]["code"] == "unauthenticated"
+        else:
+            assert_error_shape(answer.json(), "unauthenticated")
 
 
 @pytest.mark.row("C-1")
@@ -131,12 +137,18 @@ def one_of_each(client: TestClient, table: Table) -> dict[str, str]:
         "/evaluations", json={"benchmark_id": benchmark, "checkpoint_id": checkpoint, "gpu_count": 0}
     ).json()
     persona = client.post("/personas", json={"name": "Ada", "birthdate": "1815-12-10", "notes": ""}).json()
+    expert = client.post("/experts", json={"name": "Loans", "description": ""}).json()
+    now = utc_now()
+    chat = StoredChat(id=new_id(), created_at=now, updated_at=now, name="Hello")
+    Repository(table, StoredChat, kind="chat").create(space, chat)
     return {
         "benchmarks": benchmark,
+        "chats": chat.id,
         "checkpoints": checkpoint,
         "connectors": training["connectors"][0]["connector_id"],
         "data-models": training["data_model_id"],
         "evaluations": evaluation["id"],
+        "experts": expert["id"],
         "personas": persona["id"],
         "spaces": space,
         "trainings": training["id"],
