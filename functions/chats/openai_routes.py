@@ -4,7 +4,6 @@ from contextlib import aclosing
 from typing import Annotated, Any
 
 from fastapi import Request, Response
-from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import Field, model_validator
 
@@ -12,7 +11,7 @@ from functions.chats.event_streams import Chunks, EventStream
 from functions.chats.routes import Service, correlation_id
 from functions.chats.turns import TurnRequest
 from shared.errors import ApiError
-from shared.http.errors import errors, from_validation
+from shared.http.errors import TRANSLATIONS, errors, translated
 from shared.http.routers import CurrentScope, RouteHandler, SpaceRoute, space_router
 from shared.models.base import Model
 from shared.models.chat import ChatCompletion, ChatCompletionCreate, Message
@@ -77,10 +76,8 @@ class OpenAIRoute(SpaceRoute):
         async def handle_in_their_words(request: Request) -> Response:
             try:
                 return await handle(request)
-            except RequestValidationError as error:
-                return _answer(from_validation(error))
-            except ApiError as error:
-                return _answer(error)
+            except tuple(TRANSLATIONS) as error:
+                return _answer(translated(error))
 
         return handle_in_their_words
 

@@ -1,5 +1,6 @@
 """Every error becomes the same JSON: ``error``, ``code``, ``details`` and ``request_id``."""
 
+from collections.abc import Callable
 from typing import Any
 
 from botocore.exceptions import ClientError, HTTPClientError
@@ -73,8 +74,7 @@ def answer(error: ApiError, request_id: str) -> JSONResponse:
     return JSONResponse(error_body(error, request_id), status_code=error.status, headers=error.headers)
 
 
-def from_validation(error: RequestValidationError) -> ApiError:
-    """What is wrong with a request, field by field."""
+def _from_validation(error: RequestValidationError) -> ApiError:
     details = []
     for problem in error.errors():
         path = ".".join(str(part) for part in problem["loc"])
@@ -113,17 +113,28 @@ def unexpected(error: Exception) -> ApiError:
     return ApiError("Something failed on our side. Try again; if it stays, tell support the request_id.")
 
 
+def _unreachable(_: Exception) -> ApiError:
+    return UnavailableError("A system we need can't be reached just now. Try again in a moment.")
+
+
+TRANSLATIONS: dict[type[Exception], Callable[[Any], ApiError]] = {
+    ApiError: lambda error: error,
+    RequestValidationError: _from_validation,
+    HTTPException: _from_http,
+    ClientError: _from_aws,
+    AwsConnectionError: _unreachable,
+    HTTPClientError: _unreachable,
+}
+
+
+def translated(error: Exception) -> ApiError:
+    """The error as clients are told it; ``error`` is of one of the kinds in TRANSLATIONS."""
+    return next(translate for kind, translate in TRANSLATIONS.items() if isinstance(error, kind))(error)
+
+
 def install_error_handlers(app: FastAPI) -> None:
-    def handle(kind: type[Exception], translate: Any) -> None:
-        async def handler(request: Request, error: Exception) -> JSONResponse:
-            return answer(translate(error), request.state.request_id)
+    async def handler(request: Request, error: Exception) -> JSONResponse:
+        return answer(translated(error), request.state.request_id)
 
+    for kind in TRANSLATIONS:
         app.add_exception_handler(kind, handler)
-
-    handle(ApiError, lambda error: error)
-    handle(RequestValidationError, from_validation)
-    handle(HTTPException, _from_http)
-    handle(ClientError, _from_aws)
-    unreachable = UnavailableError("A system we need can't be reached just now. Try again in a moment.")
-    handle(AwsConnectionError, lambda _: unreachable)
-    handle(HTTPClientError, lambda _: unreachable)
