@@ -9,9 +9,12 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import reduce
 from itertools import groupby, islice
+from operator import and_
 from typing import Any
 
+from boto3.dynamodb.conditions import Attr, ConditionBase
 from boto3.dynamodb.conditions import Key as KeyCondition
 
 from shared.aws.clock import Clock
@@ -46,6 +49,8 @@ TEXT_LIMIT = 2_000
 LAG = timedelta(minutes=2)
 # Reading so many rows costs no more than looking up a finer level of rollups.
 ROWS_AT_ONCE = 300
+# One wanted row in so many is few enough to look for each, rather than to read the ones around it.
+SPARSE = 20
 PARALLEL_READS = 8
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MILLISECOND = timedelta(milliseconds=1)
@@ -74,6 +79,13 @@ class _Question:
             and wanted.user in (None, row["user"])
             and (wanted.tag is None or wanted.tag in row["tags"])
         )
+
+    @property
+    def condition(self) -> ConditionBase | None:
+        """What rows and rollups must say of themselves, where the partition does not tell."""
+        wanted = {"type": self.filters.type, "status": self.filters.status, "model": self.filters.model}
+        conditions: list[ConditionBase] = [Attr(name).eq(value) for name, value in wanted.items() if value is not None]
+        return reduce(and_, conditions) if conditions else None
 
     def reads(self, model: str) -> bool:
         """Whether rows of the model lie in the partition, wanted or not."""
@@ -219,14 +231,23 @@ class InferenceLogs:
             return self.rollups.cells(question.selected, stretch)
         return (cell_of(row) for row in self._rows(question, stretch.start, stretch.end) if question.accepts_row(row))
 
-    def _rows(self, question: _Question, start: int, end: int, limit: int | None = None) -> Iterator[Item]:
-        """All rows of a period in the partition, newest first, wanted or not."""
+    def _rows(
+        self,
+        question: _Question,
+        start: int,
+        end: int,
+        *,
+        limit: int | None = None,
+        only: ConditionBase | None = None,
+    ) -> Iterator[Item]:
+        """The rows of a period in the partition, newest first, wanted or not unless ``only`` says so."""
         within = KeyCondition("SK").between(id_prefix(start), f"{id_prefix(end - 1)}~")
         if start >= end:
             return iter(())
-        return self._table.query(question.partition, condition=within, limit=limit, index=question.index)
+        return self._table.query(question.partition, condition=within, limit=limit, index=question.index, only=only)
 
-    def _parts(self, question: _Question, stretches: Sequence[Stretch]) -> list[_Part]:
+    def _parts(self, question: _Question, stretches: Sequence[Stretch], *, sparse: bool = False) -> list[_Part]:
+        """The buckets of a period; of a ``sparse`` one only those with wanted rows, to be searched one by one."""
         parts: list[_Part] = []
         for stretch in stretches:
             level = stretch.level
@@ -236,12 +257,15 @@ class InferenceLogs:
                 parts.append(_Part(stretch.start, stretch.end, len(rows), len(read), rows=rows))
                 continue
             finer = LEVELS[LEVELS.index(level) + 1 :]
-            cells = (cell for cell in self.rollups.cells(question.selected, stretch) if question.reads(cell.model))
+            found = self.rollups.cells(question.selected, stretch, question.condition if sparse else None)
+            cells = (cell for cell in found if question.reads(cell.model))
             for start, group in groupby(cells, key=lambda cell: cell.start):
                 read_count = wanted = 0
                 for cell in group:
                     read_count += cell.totals.calls
                     wanted += cell.totals.calls if question.accepts(cell.type, cell.status, cell.model) else 0
+                if sparse:
+                    read_count = max(SPARSE * wanted, ROWS_AT_ONCE) + 1
                 parts.append(_Part(start, start + level.width, wanted, read_count, finer))
         return parts
 
@@ -270,9 +294,12 @@ class InferenceLogs:
             return list(part.rows[skip : skip + need])
         all_wanted = part.wanted == part.read
         if part.finer and part.read > ROWS_AT_ONCE and (skip > ROWS_AT_ONCE or not all_wanted):
-            finer = self._parts(question, cover(part.start, part.end, part.finer))
+            sparse = SPARSE * part.wanted < part.read
+            finer = self._parts(question, cover(part.start, part.end, part.finer), sparse=sparse)
             return self._pick(question, finer, skip, need)
-        rows = self._rows(question, part.start, part.end, limit=skip + need if all_wanted else None)
+        rows = self._rows(
+            question, part.start, part.end, limit=skip + need if all_wanted else None, only=question.condition
+        )
         return list(islice(filter(question.accepts_row, rows), skip, skip + need))
 
 

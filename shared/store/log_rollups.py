@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, fields
 from datetime import timedelta
 from itertools import product
 
-from boto3.dynamodb.conditions import Attr
+from boto3.dynamodb.conditions import Attr, ConditionBase
 from boto3.dynamodb.conditions import Key as KeyCondition
 
 from shared.store.table import Action, Item, Key, Table, TransactionFailedError, update
@@ -122,13 +122,13 @@ class Rollups:
         self._table = table
         self._retention = retention
 
-    def cells(self, selected: Slice, stretch: Stretch) -> Iterator[Cell]:
-        """The totals of a stretch, newest bucket first."""
+    def cells(self, selected: Slice, stretch: Stretch, only: ConditionBase | None = None) -> Iterator[Cell]:
+        """The totals of a stretch, newest bucket first; ``only`` is about their model, type and status."""
         level = stretch.level
         if level is None:
             raise ValueError("only buckets are rolled up")
         within = KeyCondition("SK").between(_bucket(level, stretch.start), _bucket(level, stretch.end))
-        for item in self._table.query(selected.partition("log_rollup"), condition=within):
+        for item in self._table.query(selected.partition("log_rollup"), condition=within, only=only):
             totals = Totals(*(item[each.name] for each in fields(Totals)))
             yield Cell(int(item["SK"].split("#", 2)[1]), item["model"], item["type"], item["status"], totals)
 

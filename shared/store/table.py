@@ -152,16 +152,19 @@ class Table:
         newest_first: bool = True,
         attributes: Iterable[str] = (),
         index: str | None = None,
+        only: ConditionBase | None = None,
     ) -> Iterator[Item]:
         """The items of one partition in the order of their sort keys.
 
         ``condition`` narrows the sort key (``Key("SK").lt(…)``); ``limit`` bounds the number of items. An index's
-        partition key is an attribute of the index's own name, and what it answers may be a moment old.
+        partition key is an attribute of the index's own name, and what it answers may be a moment old. ``only`` leaves
+        out items that are read and paid for, but not sent; ``limit`` bounds what is left.
         """
         keys: ConditionBase = KeyCondition(index or "PK").eq(pk)
         if condition is not None:
             keys &= condition
-        built = ConditionExpressionBuilder().build_expression(keys, is_key_condition=True)
+        builder = ConditionExpressionBuilder()
+        built = builder.build_expression(keys, is_key_condition=True)
         names = dict(built.attribute_name_placeholders)
         request: dict[str, Any] = {
             "TableName": self.name,
@@ -170,6 +173,12 @@ class Table:
             "KeyConditionExpression": built.condition_expression,
             "ExpressionAttributeValues": {k: encode(v) for k, v in built.attribute_value_placeholders.items()},
         }
+        if only is not None:
+            kept = builder.build_expression(only)
+            request["FilterExpression"] = kept.condition_expression
+            names |= kept.attribute_name_placeholders
+            values = {name: encode(value) for name, value in kept.attribute_value_placeholders.items()}
+            request["ExpressionAttributeValues"] |= values
         if attributes:
             projected = {f"#p{position}": name for position, name in enumerate(attributes)}
             request["ProjectionExpression"] = ", ".join(projected)

@@ -179,6 +179,7 @@ def redelivered(rows: Sequence[Item], chance: random.Random) -> Iterator[list[It
     asked=st.lists(filters(), min_size=3, max_size=3),
     page_size=st.integers(1, 9),
     rows_at_once=st.sampled_from([0, 3, 300]),
+    sparse=st.sampled_from([1, 20]),
     chance=st.randoms(use_true_random=False),
 )
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
@@ -188,6 +189,7 @@ def test_summary_and_pages_equal_the_full_list_for_any_filter(
     asked: list[LogFilters],
     page_size: int,
     rows_at_once: int,
+    sparse: int,
     chance: random.Random,
 ) -> None:
     # The emulated store copies itself at each transaction.
@@ -197,7 +199,7 @@ def test_summary_and_pages_equal_the_full_list_for_any_filter(
     space = Space(stores)
     space.record(*logged)
     space.roll_up(*redelivered(space.rows(), chance))
-    with mock.patch.object(inference_logs, "ROWS_AT_ONCE", rows_at_once):
+    with mock.patch.multiple(inference_logs, ROWS_AT_ONCE=rows_at_once, SPARSE=sparse):
         for each in [LogFilters(), *asked]:
             expected = space.expected(each)
             in_summary = [call for call in expected if call.created_at <= (each.end_date or NOW)]
