@@ -96,6 +96,8 @@ class ChatService:
                 return await self._keep(turn, _blocked(turn, record, turn.guard_report), answered=False)
             completion = await self._completion(turn, record)
             record.answer = completion.text
+            _estimate_uncounted(record, turn, completion.text)
+            choices = completion.body["choices"]
             if turn.guard is not None:
                 spoken = _spoken(completion.message)
                 verdict = await turn.guard.check(spoken, GuardStage.OUTPUT)
@@ -104,7 +106,8 @@ class ChatService:
                     answer = _blocked(turn, record, turn.guard.report(verdict, GuardStage.OUTPUT))
                     return await self._keep(turn, answer, answered=False)
                 turn.guard.coverage.sent_characters = len(spoken)
-            answer = self._answer(turn, record, completion.body["choices"])
+                choices = [_judged_part(choices[0])]
+            answer = self._answer(turn, record, choices)
             return await self._keep(turn, answer, answered=True)
 
     async def stream(self, request: TurnRequest) -> AsyncGenerator[Chunk, None]:
@@ -127,9 +130,7 @@ class ChatService:
                             yield chunk
                 finally:
                     record.answer = spoken.text
-                    if not record.output_tokens:  # the client left, or the server does not count
-                        record.output_tokens = estimate_tokens(spoken.text) if spoken.text else 0
-                        record.input_tokens = sum(estimate_tokens(each.text) for each in turn.sent)
+                    _estimate_uncounted(record, turn, spoken.text)
                 report = turn.guard.report(spoken.verdict, GuardStage.OUTPUT) if turn.guard else GuardReport()
                 choice = {"index": 0, "message": spoken.message(), "finish_reason": spoken.finish_reason}
                 answer = self._answer(turn, record, [choice]).model_copy(update={"guard": report})
@@ -280,6 +281,20 @@ def _describe(record: CallRecord, turn: PreparedTurn) -> None:
     record.prompt = "\n".join(f"{message.role}: {message.text}" for message in turn.added)
     if turn.experts:
         record.expert_id, record.expert_version = turn.experts[0].id, turn.experts[0].version_number
+
+
+def _estimate_uncounted(record: CallRecord, turn: PreparedTurn, text: str) -> None:
+    """Tokens of an answer that the server did not count, or that nobody heard to its end."""
+    if not record.output_tokens:
+        record.output_tokens = estimate_tokens(text)
+        record.input_tokens = sum(estimate_tokens(each.text) for each in turn.sent)
+
+
+def _judged_part(choice: dict[str, Any]) -> dict[str, Any]:
+    """What the guard has read of a choice: a server's further texts (reasoning, token probabilities) are left out."""
+    message = {name: choice["message"].get(name) for name in ("role", "content", "tool_calls")}
+    shown = {name: value for name, value in message.items() if value is not None or name == "content"}
+    return {"index": 0, "message": shown, "finish_reason": choice.get("finish_reason")}
 
 
 def _usage(turn: PreparedTurn, record: CallRecord) -> Usage:

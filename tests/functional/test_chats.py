@@ -246,6 +246,21 @@ def test_nothing_passes_while_the_guard_is_down(chatting: TestClient, upstream: 
     assert [schema_name(body) for body in upstream.calls() if schema_name(body) is None] == []
 
 
+def test_texts_of_a_server_that_the_guard_does_not_read_are_not_told(
+    chatting: TestClient, upstream: FakeUpstream
+) -> None:
+    harmless = judging(lambda _: False)
+
+    def script(body: Body) -> Any:
+        thinking = {"role": "assistant", "content": "Hello.", "reasoning_content": "unread"}
+        return harmless(body) if schema_name(body) else thinking
+
+    upstream.script = script
+    assert "unread" in chatting.post("/chats", json={"messages": [QUESTION]}).text
+    guarded = chatting.post("/chats", json={"messages": [QUESTION], "guard_enabled": True})
+    assert guarded.json()["choices"][0]["message"] == {"role": "assistant", "content": "Hello."}
+
+
 @pytest.mark.row("CH-4", "Y-6")
 def test_of_a_guarded_stream_only_judged_sentences_are_sent_and_all_are_counted(
     chatting: TestClient, upstream: FakeUpstream
