@@ -31,7 +31,9 @@ class Stack:
     """A running stack, and users of it."""
 
     def __init__(self, directory: Path) -> None:
-        ports: dict[str, Any] = {name: free_port() for name in ("api_port", "aws_port", "sagemaker_port", "inference_port")}
+        ports: dict[str, Any] = {
+            name: free_port() for name in ("api_port", "aws_port", "sagemaker_port", "inference_port")
+        }
         self.settings = LocalSettings(
             directory=directory, stop_grace_seconds=10.0, job_environment={"OMP_NUM_THREADS": "1"}, **ports
         )

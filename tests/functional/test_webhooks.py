@@ -5,7 +5,6 @@ from typing import Any
 import boto3
 import pytest
 from fastapi.testclient import TestClient
-from httpx import Response
 
 from shared.aws import webhook_secrets
 from shared.models.base import format_timestamp
@@ -36,13 +35,12 @@ class Reporter:
         message_id: str | None = None,
         sent_at: datetime | None = None,
         headers: dict[str, str] | None = None,
-    ) -> Response:
+    ) -> Any:
         self._sent += 1
         body = message if isinstance(message, bytes) else json.dumps(message).encode()
         signed = sign(secret, message_id or f"msg_{self._sent}", sent_at or datetime.now(UTC), body)
         every = {"content-type": "application/json", **signed, **(headers or {})}
-        answer: Response = self._client.post("/webhooks", content=body, headers=every)
-        return answer
+        return self._client.post("/webhooks", content=body, headers=every)
 
 
 @pytest.fixture
