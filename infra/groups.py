@@ -75,7 +75,12 @@ class FunctionSpec:
     disk_mb: int = 512
     timeout_seconds: int = 29
     layers: tuple[Layer, ...] = ()
+    # A script that starts a web server, whose answers are streamed; where nothing streams, the handler answers.
+    web_server: str | None = None
 
+
+# As long as Lambda and a streaming API Gateway allow.
+STREAMING_SECONDS = 900
 
 # Telling who calls: the membership and the space of every authenticated request, fetched together.
 IDENTITY = ("membership", "space")
@@ -97,17 +102,24 @@ def group(
     public: bool = False,
     memory_mb: int = 512,
     layers: tuple[Layer, ...] = (),
+    streams: bool = False,
 ) -> GroupSpec:
-    """A group whose code is ``functions/<name>/handler.py`` and whose routes are ``/<name>`` and all below it."""
+    """A group whose code is ``functions/<name>/handler.py`` and whose routes are ``/<name>`` and all below it.
+
+    One that streams has a ``run.sh`` beside it.
+    """
     grants = grants or Grants()
+    folder = name.replace("-", "_")
     if not public:
         grants = replace(grants, reads=(*grants.reads, *IDENTITY))
     return GroupSpec(
         name=name,
-        handler=f"functions.{name.replace('-', '_')}.handler.handler",
+        handler=f"functions.{folder}.handler.handler",
         grants=grants,
         memory_mb=memory_mb,
+        timeout_seconds=STREAMING_SECONDS if streams else 29,
         layers=layers,
+        web_server=f"functions/{folder}/run.sh" if streams else None,
         paths=paths or (name, f"{name}/{{proxy+}}"),
         public=public,
     )
@@ -134,6 +146,7 @@ GROUPS = (
         paths=("chats", "chats/{proxy+}", "v1/{proxy+}"),
         memory_mb=1024,
         layers=(Layer.LANGUAGE,),
+        streams=True,
     ),
     group("clusters", Grants(writes=("cluster",), writes_parameters=True), layers=(Layer.LANGUAGE,)),
     group(

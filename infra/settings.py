@@ -13,6 +13,10 @@ IMAGE_REPOSITORY = "pytorch-training"
 IMAGE_TAG_CPU = "2.6.0-cpu-py312-ubuntu22.04-sagemaker"
 IMAGE_TAG_GPU = "2.6.0-gpu-py312-cu126-ubuntu22.04-sagemaker"
 
+# AWS's Lambda Web Adapter 1.1.0: Python's runtime does not stream, a web server behind the adapter does.
+WEB_ADAPTER_ACCOUNT = "753240598075"
+WEB_ADAPTER_LAYER = "LambdaAdapterLayerArm64:30"
+
 OVERRIDABLE = (
     "alarm_email",
     "aws_endpoint_url",
@@ -51,6 +55,8 @@ class StageSettings:
 
     # Third-party packages as Lambda layers, built by infra.package for Lambda's platform.
     layers: bool = True
+    # Answers of language models are sent as they come; where nothing streams, each is sent as a whole.
+    streaming: bool = True
     # Snapshots of initialised API functions: cold starts of a few hundred ms, at a storage price (docs/operating.md).
     snap_start: bool = False
     # Dashboard, alarms and the topic they go to.
@@ -120,6 +126,8 @@ STAGES = {
             throttling_burst=5_000,
             # The emulator runs functions inside its own interpreter, whose environment holds every package already.
             layers=False,
+            # Its API Gateway answers 500 to a streaming integration; the API server of `make up` streams.
+            streaming=False,
             observability=False,
             user_password_auth=True,
             cpu_instance_types=("ml.m5.2xlarge", "ml.m5.4xlarge"),

@@ -12,11 +12,21 @@ from constructs import Construct
 
 from infra.groups import FunctionSpec, Grants, Layer, Workflow
 from infra.nag import because, justify_wildcards
-from infra.settings import StageSettings
+from infra.settings import WEB_ADAPTER_ACCOUNT, WEB_ADAPTER_LAYER, StageSettings
 from infra.stacks.data import DataStack
 
 RUNTIME = lambda_.Runtime.PYTHON_3_13
 METRICS_NAMESPACE = "Inference"
+
+# The adapter starts the script that is the function's handler, and hands it requests as soon as it listens.
+_WEB_ADAPTER_VARIABLES = {
+    "AWS_LAMBDA_EXEC_WRAPPER": "/opt/bootstrap",
+    "AWS_LWA_INVOKE_MODE": "response_stream",
+    "AWS_LWA_READINESS_CHECK_PROTOCOL": "tcp",
+    "PORT": "8080",
+    # API Gateway breaks off a stream after five minutes of silence: this leaves room for a second server's try.
+    "UPSTREAM_TIMEOUT_SECONDS": "120",
+}
 
 _TABLE_READS = ("dynamodb:BatchGetItem", "dynamodb:ConditionCheckItem", "dynamodb:GetItem", "dynamodb:Query")
 _TABLE_WRITES = ("dynamodb:BatchWriteItem", "dynamodb:DeleteItem", "dynamodb:PutItem", "dynamodb:UpdateItem")
@@ -41,6 +51,7 @@ class Code:
     asset: lambda_.Code
     base: lambda_.LayerVersion | None
     extra: Mapping[Layer, lambda_.LayerVersion] = field(default_factory=dict)
+    web_adapter: lambda_.ILayerVersion | None = None
 
     @classmethod
     def of(cls, scope: Construct, settings: StageSettings, build: Path, specs: Iterable[FunctionSpec]) -> "Code":
@@ -59,8 +70,13 @@ class Code:
                 description=f"Third-party packages ({name})",
             )
 
+        specs = tuple(specs)
         wanted = sorted({name for spec in specs for name in spec.layers})
-        return cls(asset, layer("base"), {name: layer(name) for name in wanted})
+        web_adapter = None
+        if settings.streaming and any(spec.web_server for spec in specs):
+            arn = f"arn:{cdk.Aws.PARTITION}:lambda:{cdk.Aws.REGION}:{WEB_ADAPTER_ACCOUNT}:layer:{WEB_ADAPTER_LAYER}"
+            web_adapter = lambda_.LayerVersion.from_layer_version_arn(scope, "WebAdapter", arn)
+        return cls(asset, layer("base"), {name: layer(name) for name in wanted}, web_adapter)
 
 
 class ServiceFunction(Construct):
@@ -86,24 +102,29 @@ class ServiceFunction(Construct):
             self, "Logs", retention=settings.log_retention, removal_policy=settings.removal_policy
         )
         self.role = self._role(spec.grants)
+        web_server = spec.web_server if settings.streaming else None
+        self.streams = web_server is not None
+        # What SnapStart makes of a wrapper that replaces the runtime is not documented.
+        snap_start = snap_start and not self.streams
+        layers = [code.base, *(code.extra.get(name) for name in spec.layers), code.web_adapter if web_server else None]
         self.function = lambda_.Function(
             self,
             "Function",
             function_name=settings.name(spec.name),
             description=spec.handler,
             code=code.asset,
-            handler=spec.handler,
+            handler=web_server or spec.handler,
             runtime=RUNTIME,
             architecture=lambda_.Architecture.ARM_64,
             memory_size=spec.memory_mb,
             ephemeral_storage_size=cdk.Size.mebibytes(spec.disk_mb),
             timeout=cdk.Duration.seconds(spec.timeout_seconds),
-            layers=[layer for layer in (code.base, *(code.extra.get(name) for name in spec.layers)) if layer],
+            layers=[layer for layer in layers if layer],
             role=self.role.without_policy_updates(),
             log_group=self.log_group,
             logging_format=lambda_.LoggingFormat.JSON,
             tracing=lambda_.Tracing.ACTIVE,
-            environment=self._environment(environment or {}),
+            environment=self._environment({**(environment or {}), **(_WEB_ADAPTER_VARIABLES if web_server else {})}),
             snap_start=lambda_.SnapStartConf.ON_PUBLISHED_VERSIONS if snap_start else None,
         )
         self.target: lambda_.IFunction = self.function

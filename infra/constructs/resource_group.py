@@ -1,5 +1,6 @@
 """One resource group: its function and the routes that lead to it."""
 
+import aws_cdk as cdk
 from aws_cdk import aws_apigateway as apigateway
 from constructs import Construct
 
@@ -28,10 +29,13 @@ class ResourceGroup(Construct):
         self.backend = ServiceFunction(
             self, "Backend", spec=spec, settings=settings, data=data, code=code, snap_start=settings.snap_start
         )
+        streams = self.backend.streams
         integration = apigateway.LambdaIntegration(
             self.backend.target,
             # One permission for the API rather than one a method: methods are many, and the policy's size is limited.
             scope_permission_to_method=False,
+            response_transfer_mode=apigateway.ResponseTransferMode.STREAM if streams else None,
+            timeout=cdk.Duration.seconds(spec.timeout_seconds) if streams else None,
         )
         for path in spec.paths:
             method = api.root.resource_for_path(path).add_method(

@@ -1,12 +1,14 @@
 """What the synthesised stacks hold: least privilege, protection of data, and one error shape."""
 
 import json
+import os
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from infra.groups import EVENTS, GROUPS, IDENTITY, STEPS, FunctionSpec
+from infra.package import ROOT
 from shared.settings import Settings
 from tests.infra.conftest import Synthesised
 
@@ -132,7 +134,9 @@ def test_functions_get_settings_that_the_code_can_read(stage: str, request: pyte
     for function in synthesised.properties("AWS::Lambda::Function"):
         variables = function["Environment"]["Variables"]
         known = {name.upper() for name in Settings.model_fields}
-        assert {name for name in variables if not name.startswith("POWERTOOLS_")} <= known
+        # Powertools' own, and the web adapter's.
+        others = ("POWERTOOLS_", "AWS_LWA_", "AWS_LAMBDA_EXEC_WRAPPER", "PORT")
+        assert {name for name in variables if not name.startswith(others)} <= known
         plain = {name: value if isinstance(value, str) else "placeholder" for name, value in variables.items()}
         settings = Settings.from_environment(plain)
         assert settings.stage == stage
@@ -147,9 +151,9 @@ def test_functions_run_on_arm_with_traces_json_logs_and_a_limit(prod: Synthesise
         assert function["TracingConfig"] == {"Mode": "Active"}
         assert function["LoggingConfig"]["LogFormat"] == "JSON"
         assert function["Timeout"] == spec.timeout_seconds
-        assert function["Handler"] == spec.handler
-    # API Gateway gives up after 29 seconds.
-    assert all(spec.timeout_seconds <= 29 for spec in GROUPS)
+        assert function["Handler"] == (spec.web_server or spec.handler)
+    # API Gateway gives up after 29 seconds on what it does not stream.
+    assert all(spec.timeout_seconds <= 29 for spec in GROUPS if not spec.web_server)
 
 
 def test_only_functions_that_need_them_carry_further_layers(prod: Synthesised) -> None:
@@ -157,25 +161,49 @@ def test_only_functions_that_need_them_carry_further_layers(prod: Synthesised) -
     scan_or_score = {"checkpoints", "scan-file"}
     read_or_talk = {"chats", "clusters", "experts", "models", "personas"}
     assert {name for name, count in layers.items() if count > 1} == scan_or_score | read_or_talk
-    assert set(layers.values()) == {1, 2}
+    # The third is the web adapter's.
+    assert {name for name, count in layers.items() if count > 2} == {"chats"}
 
 
 def test_a_layer_is_never_shared_across_stacks(prod: Synthesised) -> None:
     for stack in ("api", "workflows"):
         own = prod.resources("AWS::Lambda::LayerVersion", stack)
         for function in prod.properties("AWS::Lambda::Function", stack):
-            assert {layer["Ref"] for layer in function["Layers"]} <= set(own)
+            # AWS's own web adapter comes by its name.
+            assert {layer["Ref"] for layer in function["Layers"] if "Ref" in layer} <= set(own)
 
 
 def test_production_serves_from_snapshots_and_the_other_stages_do_not(prod: Synthesised, dev: Synthesised) -> None:
-    for spec in GROUPS:
+    snapped = [spec for spec in GROUPS if not spec.web_server]
+    for spec in snapped:
         assert function_of(prod, spec)["SnapStart"] == {"ApplyOn": "PublishedVersions"}
         assert "SnapStart" not in function_of(dev, spec)
     aliases = set(prod.resources("AWS::Lambda::Alias", "api"))
-    assert len(aliases) == len(GROUPS)
+    assert len(aliases) == len(snapped)
     for method in prod.properties("AWS::ApiGateway::Method"):
         text = json.dumps(method["Integration"]["Uri"])
-        assert any(alias in text for alias in aliases)
+        assert any(alias in text for alias in aliases) or method["Integration"]["ResponseTransferMode"] == "STREAM"
+
+
+def test_chats_stream_behind_the_web_adapter_everywhere_but_on_this_machine(
+    prod: Synthesised, dev: Synthesised, local: Synthesised
+) -> None:
+    (spec,) = (spec for spec in GROUPS if spec.web_server)
+    for stage in (prod, dev):
+        function = function_of(stage, spec)
+        assert function["Handler"] == "functions/chats/run.sh"
+        variables = function["Environment"]["Variables"]
+        assert variables["AWS_LAMBDA_EXEC_WRAPPER"] == "/opt/bootstrap"
+        assert variables["AWS_LWA_INVOKE_MODE"] == "response_stream"
+        assert any("LambdaAdapterLayerArm64" in json.dumps(layer) for layer in function["Layers"])
+        modes = [
+            method["Integration"].get("ResponseTransferMode")
+            for method in stage.properties("AWS::ApiGateway::Method")
+            if method["Integration"].get("TimeoutInMillis") == 900_000
+        ]
+        assert modes == ["STREAM"] * len(spec.paths)
+    assert function_of(local, spec)["Handler"] == "functions.chats.handler.handler"
+    assert os.access(ROOT / "functions/chats/run.sh", os.X_OK)
 
 
 def test_every_log_group_forgets_in_time(prod: Synthesised) -> None:
