@@ -7,6 +7,8 @@ from typing import Any
 
 from fastapi import FastAPI
 
+from functions.action_groups.routes import router as action_groups
+from functions.actions.routes import router as actions
 from functions.benchmarks.routes import router as benchmarks
 from functions.chats.openai_routes import router as openai
 from functions.chats.routes import router as chats
@@ -36,6 +38,8 @@ from shared.propensity.architectures.registry import configuration_schemas
 
 # In the order of the published page, then what goes beyond it.
 PUBLISHED = (
+    action_groups,
+    actions,
     benchmarks,
     chats,
     checkpoints,

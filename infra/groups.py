@@ -129,6 +129,8 @@ def group(
 LOGGED_CALLS = ("log", "log_tag")
 
 GROUPS = (
+    group("action-groups", Grants(writes=("action_group",))),
+    group("actions", Grants(reads=("action_group", "checkpoint"), writes=("action",))),
     group("spaces", Grants(writes=("space", "membership"))),
     group("users", Grants(writes=("user",)), paths=("me", "users", "users/{proxy+}")),
     group(

@@ -141,7 +141,11 @@ def one_of_each(client: TestClient, table: Table) -> dict[str, str]:
     now = utc_now()
     chat = StoredChat(id=new_id(), created_at=now, updated_at=now, name="Hello")
     Repository(table, StoredChat, kind="chat").create(space, chat)
+    group = client.post("/action-groups", json={"name": "Loans", "description": ""}).json()
+    offer = {"name": "Card", "description": "", "priority": "high", "type": "offer"}
     return {
+        "action-groups": group["id"],
+        "actions": client.post("/actions", json=offer).json()["id"],
         "benchmarks": benchmark,
         "chats": chat.id,
         "checkpoints": checkpoint,

@@ -1,0 +1,62 @@
+"""Action groups over HTTP."""
+
+from typing import Annotated
+
+from fastapi import Depends, Response
+
+from functions.action_groups.service import ActionGroupService
+from shared.http.errors import errors
+from shared.http.parameters import After, ExpectedVersion, IdempotencyKey, Limit, tagged
+from shared.http.routers import CurrentResources, CurrentScope, space_router
+from shared.models.action_group import ActionGroup, ActionGroupCreate, ActionGroupUpdate
+from shared.models.base import Deleted, Page
+
+router = space_router("action-groups")
+
+
+def _service(resources: CurrentResources) -> ActionGroupService:
+    return ActionGroupService(resources.table, resources.clock)
+
+
+Service = Annotated[ActionGroupService, Depends(_service)]
+
+
+@router.get("")
+def list_action_groups(
+    scope: CurrentScope, service: Service, limit: Limit = 10, after: After = ""
+) -> Page[ActionGroup]:
+    """List the action groups of the space, newest first."""
+    return service.list_after(scope, after, limit)
+
+
+@router.post("", status_code=201, responses=errors(409))
+def create_action_group(
+    body: ActionGroupCreate, scope: CurrentScope, service: Service, idempotency: IdempotencyKey, response: Response
+) -> ActionGroup:
+    """Create an action group."""
+    return tagged(response, service.create(scope, body, idempotency))
+
+
+@router.delete("/{id}", responses=errors(412))
+def delete_action_group(id: str, scope: CurrentScope, service: Service, expected_version: ExpectedVersion) -> Deleted:
+    """Delete an action group; its actions stay, without a group."""
+    return service.delete(scope, id, expected_version)
+
+
+@router.get("/{id}")
+def get_action_group(id: str, scope: CurrentScope, service: Service, response: Response) -> ActionGroup:
+    """Get an action group."""
+    return tagged(response, service.get(scope, id))
+
+
+@router.update("/{id}", responses=errors(412))
+def update_action_group(
+    id: str,
+    body: ActionGroupUpdate,
+    scope: CurrentScope,
+    service: Service,
+    expected_version: ExpectedVersion,
+    response: Response,
+) -> ActionGroup:
+    """Update the fields that are sent."""
+    return tagged(response, service.update(scope, id, body, expected_version))

@@ -1,0 +1,34 @@
+"""Rules of action groups."""
+
+from shared.aws.clock import Clock, new_id, utc_now
+from shared.models.action_group import ActionGroup, ActionGroupCreate, ActionGroupUpdate
+from shared.models.base import Deleted, Page
+from shared.store.members import Scope
+from shared.store.repository import Idempotency, Repository
+from shared.store.table import Table
+
+
+class ActionGroupService:
+    def __init__(self, table: Table, clock: Clock = utc_now) -> None:
+        self._groups = Repository(table, ActionGroup, kind="action_group", clock=clock)
+        self._clock = clock
+
+    def create(self, scope: Scope, request: ActionGroupCreate, idempotency: Idempotency | None) -> ActionGroup:
+        now = self._clock()
+        group = ActionGroup(id=new_id(), created_at=now, updated_at=now, **request.model_dump())
+        return self._groups.create(scope.space_id, group, idempotency=idempotency)
+
+    def list_after(self, scope: Scope, after: str, limit: int) -> Page[ActionGroup]:
+        return self._groups.list_after(scope.space_id, after, limit)
+
+    def get(self, scope: Scope, group_id: str) -> ActionGroup:
+        return self._groups.get(scope.space_id, group_id)
+
+    def update(
+        self, scope: Scope, group_id: str, request: ActionGroupUpdate, expected_version: int | None
+    ) -> ActionGroup:
+        return self._groups.update(scope.space_id, group_id, request.changes(), expected_version=expected_version)
+
+    def delete(self, scope: Scope, group_id: str, expected_version: int | None) -> Deleted:
+        """The group's actions stay, and belong to none from then on: they look their group up when they are read."""
+        return self._groups.delete(scope.space_id, group_id, expected_version=expected_version)

@@ -1,0 +1,60 @@
+"""Actions over HTTP."""
+
+from typing import Annotated
+
+from fastapi import Depends, Response
+
+from functions.actions.service import ActionService
+from shared.http.errors import errors
+from shared.http.parameters import After, ExpectedVersion, IdempotencyKey, Limit, tagged
+from shared.http.routers import CurrentResources, CurrentScope, space_router
+from shared.models.action import Action, ActionCreate, ActionUpdate
+from shared.models.base import Deleted, Page
+
+router = space_router("actions")
+
+
+def _service(resources: CurrentResources) -> ActionService:
+    return ActionService(resources.table, resources.clock)
+
+
+Service = Annotated[ActionService, Depends(_service)]
+
+
+@router.get("")
+def list_actions(scope: CurrentScope, service: Service, limit: Limit = 10, after: After = "") -> Page[Action]:
+    """List the actions of the space, newest first."""
+    return service.list_after(scope, after, limit)
+
+
+@router.post("", status_code=201, responses=errors(409))
+def create_action(
+    body: ActionCreate, scope: CurrentScope, service: Service, idempotency: IdempotencyKey, response: Response
+) -> Action:
+    """Create an action: what can be offered, on which channel, and the model that says to whom."""
+    return tagged(response, service.create(scope, body, idempotency))
+
+
+@router.delete("/{id}", responses=errors(412))
+def delete_action(id: str, scope: CurrentScope, service: Service, expected_version: ExpectedVersion) -> Deleted:
+    """Delete an action: no insight chooses it from then on."""
+    return service.delete(scope, id, expected_version)
+
+
+@router.get("/{id}")
+def get_action(id: str, scope: CurrentScope, service: Service, response: Response) -> Action:
+    """Get an action."""
+    return tagged(response, service.get(scope, id))
+
+
+@router.update("/{id}", responses=errors(412))
+def update_action(
+    id: str,
+    body: ActionUpdate,
+    scope: CurrentScope,
+    service: Service,
+    expected_version: ExpectedVersion,
+    response: Response,
+) -> Action:
+    """Update the fields that are sent; any status may follow any other."""
+    return tagged(response, service.update(scope, id, body, expected_version))

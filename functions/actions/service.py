@@ -1,0 +1,86 @@
+"""Rules of actions: what they refer to exists, and they end after they begin."""
+
+from typing import Any
+
+from boto3.dynamodb.conditions import Attr, ConditionBase
+
+from shared.aws.clock import Clock, new_id, utc_now
+from shared.errors import ValidationFailedError
+from shared.models.action import Action, ActionCreate, ActionUpdate
+from shared.models.action_group import ActionGroup
+from shared.models.base import Deleted, Page, format_timestamp
+from shared.models.checkpoint import Checkpoint
+from shared.store.members import Scope
+from shared.store.repository import ConditionNotMetError, Idempotency, Repository
+from shared.store.table import Table
+
+
+class ActionService:
+    def __init__(self, table: Table, clock: Clock = utc_now) -> None:
+        self._actions = Repository(table, Action, kind="action", clock=clock)
+        self._groups = Repository(table, ActionGroup, kind="action_group", clock=clock)
+        self._checkpoints = Repository(table, Checkpoint, kind="checkpoint", clock=clock)
+        self._clock = clock
+
+    def create(self, scope: Scope, request: ActionCreate, idempotency: Idempotency | None) -> Action:
+        """Raises ValidationFailedError for a group or a model that the space does not have."""
+        values = {name: getattr(request, name) for name in type(request).model_fields}
+        self._require_references(scope, values)
+        now = self._clock()
+        action = Action(id=new_id(), created_at=now, updated_at=now, **{**values, "group": request.group or ""})
+        return self._actions.create(scope.space_id, action, idempotency=idempotency)
+
+    def list_after(self, scope: Scope, after: str, limit: int) -> Page[Action]:
+        page = self._actions.list_after(scope.space_id, after, limit)
+        return page.model_copy(update={"data": self._grouped(scope, page.data)})
+
+    def get(self, scope: Scope, action_id: str) -> Action:
+        return self._grouped(scope, [self._actions.get(scope.space_id, action_id)])[0]
+
+    def update(self, scope: Scope, action_id: str, request: ActionUpdate, expected_version: int | None) -> Action:
+        """Raises as ``create`` does, and for dates that contradict the stored ones."""
+        changes = request.changes()
+        self._require_references(scope, changes)
+        if "group" in changes:
+            changes["group"] = changes["group"] or ""
+        try:
+            action = self._actions.update(
+                scope.space_id,
+                action_id,
+                changes,
+                expected_version=expected_version,
+                only_if=_fits_the_other_date(changes),
+            )
+        except ConditionNotMetError:
+            field = "end_date" if "end_date" in changes else "start_date"
+            raise ValidationFailedError.of(
+                f"body.{field}", "end_date would lie before start_date: send both, or null for one"
+            ) from None
+        return self._grouped(scope, [action])[0]
+
+    def delete(self, scope: Scope, action_id: str, expected_version: int | None) -> Deleted:
+        return self._actions.delete(scope.space_id, action_id, expected_version=expected_version)
+
+    def _require_references(self, scope: Scope, values: dict[str, Any]) -> None:
+        if (group := values.get("group")) and group not in self._groups.get_many(scope.space_id, [group]):
+            raise ValidationFailedError.of("body.group", "there is no such action group; GET /action-groups lists them")
+        if (model := values.get("model_id")) and model not in self._checkpoints.get_many(scope.space_id, [model]):
+            raise ValidationFailedError.of("body.model_id", "there is no such checkpoint; GET /checkpoints lists them")
+
+    def _grouped(self, scope: Scope, actions: list[Action]) -> list[Action]:
+        """The actions as their groups are now: without one that was deleted."""
+        groups = self._groups.get_many(scope.space_id, {action.group for action in actions if action.group})
+        return [
+            action if not action.group or action.group in groups else action.model_copy(update={"group": ""})
+            for action in actions
+        ]
+
+
+def _fits_the_other_date(changes: dict[str, Any]) -> ConditionBase | None:
+    """When just one of the dates changes, what the stored other one has to be."""
+    start, end = changes.get("start_date"), changes.get("end_date")
+    if start and "end_date" not in changes:
+        return Attr("end_date").not_exists() | Attr("end_date").gte(format_timestamp(start))
+    if end and "start_date" not in changes:
+        return Attr("start_date").not_exists() | Attr("start_date").lte(format_timestamp(end))
+    return None

@@ -1,0 +1,108 @@
+"""Actions: what can be offered to a client, when, and how much it matters."""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import Field, StringConstraints, model_validator
+
+from shared.models.base import (
+    KEEP,
+    Description,
+    EndTimestamp,
+    Entity,
+    Identifier,
+    Model,
+    Name,
+    PartialUpdate,
+    Timestamp,
+)
+from shared.models.channel_template import ChannelTemplate
+
+Channel = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=64)]
+ActionType = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=64)]
+ModelReference = Annotated[
+    Identifier, Field(description="a checkpoint whose probability is how likely a client takes the offer")
+]
+
+
+class ActionPriority(StrEnum):
+    """The team's lever: how much the offer weighs beside what its model says."""
+
+    VERY_LOW = "very_low"
+    LOW = "low"
+    MEDIUM = "medium"
+    HIGH = "high"
+    VERY_HIGH = "very_high"
+
+
+class ActionStatus(StrEnum):
+    """Only ``active`` actions are ever chosen; any status may follow any other."""
+
+    ARCHIVED = "archived"
+    DRAFT = "draft"
+    ACTIVE = "active"
+    INACTIVE = "inactive"
+
+
+def require_order(start: datetime | None, end: datetime | None) -> None:
+    """Raises ValueError for an end before its start."""
+    if start and end and end < start:
+        raise ValueError("end_date lies before start_date")
+
+
+class ActionCreate(Model):
+    channel: Channel | None = Field(default=None, description="where the offer is made; the insight picks one without")
+    channel_template: ChannelTemplate | None = None
+    custom_insights: Description | None = Field(default=None, description="facts the argument may use")
+    description: Description
+    end_date: EndTimestamp | None = Field(default=None, description="inclusive; a bare date means all of that day")
+    group: Identifier | None = Field(default=None, description="an action group")
+    model_id: ModelReference | None = None
+    name: Name
+    priority: ActionPriority
+    start_date: Timestamp | None = None
+    status: ActionStatus = ActionStatus.DRAFT
+    type: ActionType
+
+    @model_validator(mode="after")
+    def _dates(self) -> "ActionCreate":
+        require_order(self.start_date, self.end_date)
+        return self
+
+
+class ActionUpdate(PartialUpdate):
+    channel: Channel | None = None
+    channel_template: ChannelTemplate | None = None
+    custom_insights: Description | None = None
+    description: Description = KEEP
+    end_date: EndTimestamp | None = None
+    group: str | None = Field(default=None, max_length=200, description="an action group; empty for none")
+    model_id: ModelReference | None = None
+    name: Name = KEEP
+    priority: ActionPriority = KEEP
+    start_date: Timestamp | None = None
+    status: ActionStatus = KEEP
+    type: ActionType = KEEP
+
+    @model_validator(mode="after")
+    def _dates(self) -> "ActionUpdate":
+        require_order(self.start_date, self.end_date)
+        return self
+
+
+class Action(Entity):
+    """``group`` is empty for an action of none, also once its group was deleted."""
+
+    channel: str | None = None
+    channel_template: str | None = None
+    custom_insights: str | None = None
+    description: str
+    end_date: Timestamp | None = None
+    group: str = ""
+    model_id: str | None = None
+    name: str
+    priority: ActionPriority
+    start_date: Timestamp | None = None
+    status: ActionStatus
+    type: str
