@@ -130,7 +130,7 @@ LOGGED_CALLS = ("log", "log_tag")
 
 GROUPS = (
     group("action-groups", Grants(writes=("action_group",))),
-    group("actions", Grants(reads=("action_group", "checkpoint"), writes=("action",))),
+    group("actions", Grants(reads=("action_group", "checkpoint", "checkpoint_alias"), writes=("action",))),
     group("spaces", Grants(writes=("space", "membership"))),
     group("users", Grants(writes=("user",)), paths=("me", "users", "users/{proxy+}")),
     group(
@@ -183,7 +183,12 @@ GROUPS = (
     ),
     group(
         "checkpoints",
-        Grants(reads=("checkpoint",), gets=(TRAINING_FILES,), lists=(TRAINING_FILES,)),
+        Grants(
+            reads=("checkpoint", "benchmark", "score"),
+            writes=("checkpoint_alias",),
+            gets=(TRAINING_FILES,),
+            lists=(TRAINING_FILES,),
+        ),
         memory_mb=3008,
         layers=(Layer.SCORE,),
     ),

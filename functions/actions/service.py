@@ -9,7 +9,7 @@ from shared.errors import ValidationFailedError
 from shared.models.action import Action, ActionCreate, ActionUpdate
 from shared.models.action_group import ActionGroup
 from shared.models.base import Deleted, Page, format_timestamp
-from shared.models.checkpoint import Checkpoint
+from shared.store.checkpoint_aliases import CheckpointAliases
 from shared.store.members import Scope
 from shared.store.repository import ConditionNotMetError, Idempotency, Repository
 from shared.store.table import Table
@@ -19,7 +19,7 @@ class ActionService:
     def __init__(self, table: Table, clock: Clock = utc_now) -> None:
         self._actions = Repository(table, Action, kind="action", clock=clock)
         self._groups = Repository(table, ActionGroup, kind="action_group", clock=clock)
-        self._checkpoints = Repository(table, Checkpoint, kind="checkpoint", clock=clock)
+        self._checkpoints = CheckpointAliases(table, clock)
         self._clock = clock
 
     def create(self, scope: Scope, request: ActionCreate, idempotency: Idempotency | None) -> Action:
@@ -64,8 +64,10 @@ class ActionService:
     def _require_references(self, scope: Scope, values: dict[str, Any]) -> None:
         if (group := values.get("group")) and group not in self._groups.get_many(scope.space_id, [group]):
             raise ValidationFailedError.of("body.group", "there is no such action group; GET /action-groups lists them")
-        if (model := values.get("model_id")) and model not in self._checkpoints.get_many(scope.space_id, [model]):
-            raise ValidationFailedError.of("body.model_id", "there is no such checkpoint; GET /checkpoints lists them")
+        if (model := values.get("model_id")) and not self._checkpoints.checkpoint(scope.space_id, model):
+            raise ValidationFailedError.of(
+                "body.model_id", "there is no such checkpoint or alias; GET /checkpoints lists them"
+            )
 
     def _grouped(self, scope: Scope, actions: list[Action]) -> list[Action]:
         """The actions as their groups are now: without one that was deleted."""

@@ -2,15 +2,16 @@
 
 from typing import Annotated
 
-from fastapi import Depends
+from fastapi import Depends, Response
 
 from functions.checkpoints.scorers import Scorers
 from functions.checkpoints.service import CheckpointService
 from shared.http.errors import errors
-from shared.http.parameters import After, Limit
+from shared.http.parameters import After, ExpectedVersion, Limit, tagged
 from shared.http.routers import CurrentResources, CurrentScope, space_router
-from shared.models.base import Page
+from shared.models.base import Deleted, Page
 from shared.models.checkpoint import Checkpoint, PredictionRequest, Predictions
+from shared.models.checkpoint_alias import AliasName, CheckpointAlias, CheckpointAliasPut
 
 router = space_router("checkpoints")
 beyond = space_router("checkpoints")
@@ -35,3 +36,36 @@ def list_checkpoints(scope: CurrentScope, service: Service, limit: Limit = 10, a
 def create_predictions(id: str, body: PredictionRequest, scope: CurrentScope, service: Service) -> Predictions:
     """Score up to 10,000 rows: the probability of the positive label of each, and the label it amounts to."""
     return service.predict(scope, id, body.rows)
+
+
+@beyond.get("/aliases")
+def list_checkpoint_aliases(scope: CurrentScope, service: Service) -> Page[CheckpointAlias]:
+    """List the aliases of checkpoints, by name: a space has a hundred at most."""
+    return service.aliases(scope)
+
+
+@beyond.get("/aliases/{alias}")
+def get_checkpoint_alias(alias: str, scope: CurrentScope, service: Service, response: Response) -> CheckpointAlias:
+    """Get an alias, and with it the checkpoint that it names now."""
+    return tagged(response, service.alias(scope, alias))
+
+
+@beyond.put("/aliases/{alias}", responses=errors(409, 412))
+def promote_checkpoint(
+    alias: AliasName,
+    body: CheckpointAliasPut,
+    scope: CurrentScope,
+    service: Service,
+    expected_version: ExpectedVersion,
+    response: Response,
+) -> CheckpointAlias:
+    """Let an alias such as `champion` name a checkpoint: refused while a benchmark that it requires has no result."""
+    return tagged(response, service.promote(scope, alias, body, expected_version))
+
+
+@beyond.delete("/aliases/{alias}", responses=errors(412))
+def delete_checkpoint_alias(
+    alias: str, scope: CurrentScope, service: Service, expected_version: ExpectedVersion
+) -> Deleted:
+    """Delete an alias; the checkpoint that it named stays."""
+    return service.delete_alias(scope, alias, expected_version)

@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Any
 from functions.checkpoints.scorers import Scorers
 from shared.aws.resources import Resources
 from shared.errors import Detail, ValidationFailedError
-from shared.models.base import Page
+from shared.models.base import Deleted, Page
 from shared.models.checkpoint import Checkpoint, Prediction, Predictions
+from shared.models.checkpoint_alias import CheckpointAlias, CheckpointAliasPut
+from shared.store.checkpoint_aliases import CheckpointAliases
 from shared.store.members import Scope
 from shared.store.repository import Repository
 
@@ -21,19 +23,37 @@ _EXPECTED = {"numeric": "a number", "boolean": "true or false", "datetime": "a d
 class CheckpointService:
     def __init__(self, resources: Resources, scorers: Scorers) -> None:
         self._checkpoints = Repository(resources.table, Checkpoint, kind="checkpoint", clock=resources.clock)
+        self._aliases = CheckpointAliases(resources.table, resources.clock)
         self._resources = resources
         self._scorers = scorers
 
     def list_after(self, scope: Scope, after: str, limit: int) -> Page[Checkpoint]:
         return self._checkpoints.list_after(scope.space_id, after, limit)
 
+    def aliases(self, scope: Scope) -> Page[CheckpointAlias]:
+        return self._aliases.all(scope.space_id)
+
+    def alias(self, scope: Scope, alias: str) -> CheckpointAlias:
+        return self._aliases.get(scope.space_id, alias)
+
+    def promote(
+        self, scope: Scope, alias: str, request: CheckpointAliasPut, expected_version: int | None
+    ) -> CheckpointAlias:
+        return self._aliases.promote(scope.space_id, scope.user_id, alias, request, expected_version)
+
+    def delete_alias(self, scope: Scope, alias: str, expected_version: int | None) -> Deleted:
+        return self._aliases.delete(scope.space_id, alias, expected_version)
+
     def predict(self, scope: Scope, checkpoint_id: str, rows: Sequence[Mapping[str, Any]]) -> Predictions:
-        """Score rows; columns the checkpoint does not know are ignored.
+        """Score rows with a checkpoint, named by its id or an alias; columns that it does not know are ignored.
 
         Raises ValidationFailedError naming a missing column, or the row and column of a value of the wrong type, and
         ConflictError when the checkpoint's model is gone or can't be used.
         """
-        scorer = self._scorers.get(self._resources.s3, self._checkpoints.get(scope.space_id, checkpoint_id).artifact)
+        found = self._aliases.checkpoint(scope.space_id, checkpoint_id)
+        if found is None:
+            raise self._checkpoints.not_found()
+        scorer = self._scorers.get(self._resources.s3, found.artifact)
         checkpoint = scorer.checkpoint
         matrix = checkpoint.features.encode_rows(rows)
         _require_types(checkpoint.features, rows, matrix)

@@ -22,7 +22,8 @@ from shared.models.channel_template import ChannelTemplate
 Channel = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=64)]
 ActionType = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=64)]
 ModelReference = Annotated[
-    Identifier, Field(description="a checkpoint whose probability is how likely a client takes the offer")
+    Identifier,
+    Field(description="a checkpoint, or an alias of one, whose probability is how likely a client takes the offer"),
 ]
 
 

@@ -84,6 +84,11 @@ class Scores:
     def __init__(self, table: Table) -> None:
         self._table = table
 
+    @staticmethod
+    def key(space_id: str, checkpoint_id: str, benchmark_id: str) -> Key:
+        """Where the newest result of a checkpoint on a benchmark stands."""
+        return Key(f"score#{space_id}#result", f"{checkpoint_id}#{benchmark_id}")
+
     def record(
         self,
         space_id: str,
@@ -98,7 +103,7 @@ class Scores:
         They go into the transaction that ends the evaluation, which fails with TransactionFailedError when the score
         was replaced meanwhile. There are none when the score stands for a newer revision already.
         """
-        key = _result_key(space_id, checkpoint.id, benchmark_id)
+        key = self.key(space_id, checkpoint.id, benchmark_id)
         found = self._table.get(key)
         before = _score(found) if found else None
         if before and before.revision > revision:
@@ -144,7 +149,7 @@ class Scores:
 
     def get_many(self, space_id: str, pairs: Iterable[tuple[str, str]]) -> dict[tuple[str, str], Score]:
         """Scores by checkpoint and benchmark, those that exist."""
-        keys = [_result_key(space_id, checkpoint_id, benchmark_id) for checkpoint_id, benchmark_id in pairs]
+        keys = [self.key(space_id, checkpoint_id, benchmark_id) for checkpoint_id, benchmark_id in pairs]
         found = map(_score, self._table.get_many(keys).values())
         return {(score.checkpoint_id, score.benchmark_id): score for score in found}
 
@@ -156,10 +161,6 @@ class Scores:
         return [
             _score(item) for item in self._table.query(f"score#{space_id}#result", condition=condition, limit=limit)
         ]
-
-
-def _result_key(space_id: str, checkpoint_id: str, benchmark_id: str) -> Key:
-    return Key(f"score#{space_id}#result", f"{checkpoint_id}#{benchmark_id}")
 
 
 def _entry_keys(space_id: str, checkpoint_id: str, benchmark_id: str, revision: int, metrics: Metrics) -> set[Key]:

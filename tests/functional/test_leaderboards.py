@@ -8,14 +8,11 @@ from fastapi.testclient import TestClient
 
 from shared.aws.clock import new_id
 from shared.models.checkpoint import Checkpoint
-from shared.models.job import MetricName
 from shared.models.job_status import JobStatus
 from shared.models.training import Training
-from shared.store.benchmarks import Benchmarks
-from shared.store.scores import Scores
 from shared.store.table import Table
 from shared.store.trainings import Trainings
-from tests.fixtures.evaluations import add_checkpoint, add_connector, add_member
+from tests.fixtures.evaluations import add_checkpoint, add_connector, add_member, add_score
 from tests.fixtures.trainings import training_request
 from tests.functional.conftest import ClientMaker
 
@@ -54,15 +51,7 @@ def record(table: Table, space_id: str) -> Record:
     def write(
         checkpoint: Checkpoint, benchmark_id: str, *, revision: int | None = None, **metrics: float | None
     ) -> str:
-        evaluation_id = new_id()
-        current = Benchmarks(table).known(space_id, [benchmark_id])[benchmark_id].revision
-        values = {MetricName(name): value for name, value in metrics.items()}
-        writes = Scores(table).record(
-            space_id, checkpoint, benchmark_id, current if revision is None else revision, evaluation_id, values
-        )
-        if writes:
-            table.transact(writes)
-        return evaluation_id
+        return add_score(table, space_id, checkpoint, benchmark_id, revision=revision, **metrics)
 
     return write
 
