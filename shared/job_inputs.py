@@ -111,6 +111,7 @@ class JobInputs:
         catalog = self._catalog.entries(space_id, connector.id, checked)
         known = {each.file: catalog[each.file] for each in versions if _is_current(catalog.get(each.file), each)}
         _check_catalog(connector, known, target)
+        scans = self._scans(space_id, connector, versions)
         files = [
             JobFile(
                 bucket=storage.bucket,
@@ -120,6 +121,7 @@ class JobInputs:
                 size_bytes=version.size_bytes,
                 name=version.file,
                 format=known[version.file].format if version.file in known else None,
+                scan_id=scans.get(version.file),
             )
             for version in versions
         ]
@@ -127,6 +129,15 @@ class JobInputs:
         return JobDataset.model_validate(
             {"connector_id": connector.id, "files": files, "access": access, **part.job_settings()}
         )
+
+    def _scans(self, space_id: str, connector: Connector, versions: Sequence[FileVersion]) -> dict[str, str | None]:
+        """The scan that read each file's content of now, where one did."""
+        states = self._catalog.states(space_id, connector.id)
+        return {
+            each.file: states[each.file].scan_id
+            for each in versions
+            if each.file in states and states[each.file].etag == each.etag
+        }
 
 
 def _named(storage: ConnectorStorage, connector: Connector, names: Sequence[str]) -> list[FileVersion]:

@@ -39,6 +39,7 @@ class JobFile(JobModel):
     size_bytes: int = Field(ge=0)
     format: Literal["csv", "parquet", "jsonl"] | None = None
     name: str | None = Field(default=None, description="what its connector calls it")
+    scan_id: str | None = Field(default=None, description="the scan that read this content")
 
     @property
     def label(self) -> str:
@@ -106,6 +107,7 @@ class TrainingJob(JobModel):
     kind: Literal["training"] = "training"
     training_id: str
     space_id: str
+    data_model_id: str | None = None
     architecture: str
     configuration: dict[str, Any] = Field(default_factory=dict)
     gpu_count: int = Field(default=0, ge=0)

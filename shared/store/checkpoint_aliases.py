@@ -1,6 +1,6 @@
 """Names of checkpoints, ``checkpoint_alias#<space>``, ``<alias>``; each names one checkpoint at a time."""
 
-from boto3.dynamodb.conditions import Attr
+from boto3.dynamodb.conditions import Attr, ConditionBase
 
 from shared.aws.clock import Clock, utc_now
 from shared.errors import ConflictError, NotFoundError, PreconditionFailedError, ValidationFailedError
@@ -105,7 +105,7 @@ class CheckpointAliases:
 
     def delete(self, space_id: str, alias: str, expected_version: int | None) -> Deleted:
         """Forget the name; the checkpoint stays. Raises NotFoundError and PreconditionFailedError."""
-        condition = Attr("PK").exists()
+        condition: ConditionBase = Attr("PK").exists()
         if expected_version is not None:
             condition &= Attr("version").eq(expected_version)
         try:

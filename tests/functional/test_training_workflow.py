@@ -18,9 +18,11 @@ from functions.workflows.training.fail_training import fail_training
 from functions.workflows.training.register_checkpoints import register_checkpoints
 from shared.aws.resources import Resources
 from shared.errors import JobFailedError
+from shared.lineages import Lineages
 from shared.models.catalog import CatalogColumn, CatalogEntry, CatalogStatus
 from shared.models.job import TrainingJob
 from shared.models.job_status import JobStatus
+from shared.models.lineage import DecisionLineage
 from shared.settings import Settings
 from shared.store.catalog import Catalog, Seen
 from shared.store.jobs import Jobs
@@ -28,6 +30,8 @@ from shared.store.table import Key, Table
 from shared.store.trainings import Trainings
 from tests.fixtures.aws import BUCKET
 from tests.fixtures.trainings import active_uses, add_benchmark, space_of, training_request
+
+SCAN = "01a2081a-1610-752b-8cc0-d52dcf52e48d"
 
 
 @dataclass
@@ -66,6 +70,7 @@ class World:
         entry = CatalogEntry(
             file=file,
             etag=etag,
+            scan_id=SCAN,
             format="csv",
             rows=rows,
             status=CatalogStatus.ERROR if error else CatalogStatus.SCANNED,
@@ -163,9 +168,22 @@ def test_a_checked_training_is_queued_and_its_job_knows_every_file_by_content(wo
     head = boto3.client("s3").head_object(Bucket=BUCKET, Key=files["2025.csv"].key)
     assert {name: file.label for name, file in files.items()} == {name: name for name in files}
     assert files["2025.csv"].etag == head["ETag"].strip('"')
+    assert job.data_model_id == world.training["data_model_id"]
+    assert {name: file.scan_id for name, file in files.items()} == {"2025.csv": SCAN, "folder/2026.csv": None}
     assert job.progress is not None
     assert job.progress.webhook_url == "https://api.test/webhooks"
     assert check_training(world.resources, world.event) == plan, "the step may be repeated"
+
+
+@pytest.mark.row("Y-1")
+def test_a_scan_of_other_content_than_the_job_reads_is_not_its_scan(world: World) -> None:
+    world.upload("a.csv")
+    world.upload("a.csv", b"age,churned\n31,no\n32,yes\n", columns=None)
+    check_training(world.resources, world.event)
+    lineage = Lineages(world.resources).trace(
+        world.event["space_id"], DecisionLineage(training_id=world.training["id"])
+    )
+    assert [(file.file, file.scan_id) for file in lineage.files] == [("a.csv", None)]
 
 
 def test_named_files_are_pinned_to_the_version_they_have_now(world_with: Maker) -> None:

@@ -30,6 +30,7 @@ ALLOWED = {
     "shared.http": ("shared",),
     "shared.connector_scans": ("shared.aws", "shared.store", "shared.models", "shared.errors", "shared.observability"),
     "shared.job_failures": ("shared.models",),
+    "shared.lineages": ("shared.aws", "shared.store", "shared.models"),
     "shared.job_inputs": ("shared.aws", "shared.store", "shared.models", "shared.errors", "shared.settings"),
     "functions.api": ("functions", "shared"),
     "functions.openapi": ("functions.api", "shared"),

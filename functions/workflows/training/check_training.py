@@ -31,6 +31,7 @@ def check_training(resources: Resources, event: dict[str, Any]) -> dict[str, Any
     job = TrainingJob(
         training_id=training_id,
         space_id=space_id,
+        data_model_id=training.data_model_id,
         architecture=training.architecture,
         configuration=training.configuration,
         gpu_count=training.gpu_count,

@@ -1,0 +1,54 @@
+"""Lineage: from an argument or an insight back to the very content that its model learned from."""
+
+from pydantic import Field
+
+from shared.models.base import Model
+from shared.models.job import MetricName
+
+
+class LineageScore(Model):
+    """What stood on the leaderboards for the checkpoint at the time of the decision."""
+
+    evaluation_id: str
+    benchmark_id: str
+    benchmark_revision: int
+    metrics: dict[MetricName, float | None]
+
+
+class DecisionLineage(Model):
+    """What a decision rested on, kept with it: nothing that is deleted later takes it away.
+
+    The checkpoint and all before it are None where no model had a say.
+    """
+
+    action_id: str | None = None
+    checkpoint_id: str | None = None
+    training_id: str | None = None
+    scores: list[LineageScore] = Field(default_factory=list)
+
+
+class LineageFile(Model):
+    """One object version that the model learned from, and the scan that had read that content."""
+
+    connector_id: str
+    file: str
+    bucket: str
+    key: str
+    etag: str
+    version_id: str | None
+    scan_id: str | None
+
+
+class LineageReview(Model):
+    status: str
+    reviewer: str | None = None
+
+
+class Lineage(DecisionLineage):
+    """The whole chain, from the files to the review; ``None`` where a link never was."""
+
+    files: list[LineageFile] = Field(default_factory=list)
+    data_model_id: str | None = None
+    insight_id: str | None = None
+    argument_id: str | None = None
+    review: LineageReview | None = None
