@@ -99,7 +99,7 @@ router = space_router("chats", prefix="/v1")
 router.route_class = OpenAIRoute
 router.responses = {
     status: {**described, "model": OpenAIErrorAnswer}
-    for status, described in errors(400, 401, 404, 502, 503, 504).items()
+    for status, described in errors(400, 401, 404, 429, 502, 503, 504).items()
 }
 
 

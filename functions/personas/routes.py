@@ -78,7 +78,7 @@ def update_persona(
     return tagged(response, service.update(scope, id, body, expected_version))
 
 
-@router.post("/completions", responses=errors(502, 503, 504))
+@router.post("/completions", responses=errors(429, 502, 503, 504))
 async def complete_persona(
     body: PersonaCompletionCreate, request: Request, scope: CurrentScope, resources: CurrentResources
 ) -> PersonaCompletion:

@@ -10,7 +10,7 @@ from yarl import URL
 
 from shared.errors import ApiError
 from shared.llm.kubernetes import NODE_ERRORS, describe_node, list_nodes, total_resources
-from shared.llm.sessions import Sessions
+from shared.llm.sessions import Sessions, read_at_most
 from shared.llm.upstream import Upstream
 from shared.models.base import format_timestamp
 from shared.models.cluster import Cluster, ClusterStatus
@@ -18,6 +18,8 @@ from shared.store.clusters import ClusterState
 
 # Of the five seconds that the whole answer may take.
 PROBE_SECONDS = 4.0
+# What a server need not have does not make it unreachable when it hangs.
+OPTIONAL_SECONDS = 3.0
 METRICS_BYTES = 2 * 1024 * 1024
 REACHABLE, UNREACHABLE = "reachable", "unreachable"
 INFERENCE, INGRESS, MANAGER = "inference", "ingress", "manager"
@@ -99,11 +101,14 @@ class ClusterProbes:
     async def _text(self, path: str, token: str | None) -> tuple[int, str] | None:
         """Status and text of an address that a server may or may not have; None where it does not answer."""
         headers = {"Authorization": f"Bearer {token}"} if token else {}
+        address = self._server / path
         try:
             self._sessions.check_host(self._server.host or "")
-            address = self._server / path
-            async with self._sessions.current().get(address, headers=headers, allow_redirects=False) as response:
-                content = await response.content.read(METRICS_BYTES)
+            async with (
+                asyncio.timeout(OPTIONAL_SECONDS),
+                self._sessions.current().get(address, headers=headers, allow_redirects=False) as response,
+            ):
+                content = await read_at_most(response, METRICS_BYTES)
                 return response.status, content.decode(errors="replace")
         except (aiohttp.ClientError, OSError):
             return None

@@ -13,7 +13,7 @@ from typing import Any
 import aiohttp
 from yarl import URL
 
-from shared.llm.sessions import Sessions
+from shared.llm.sessions import Sessions, read_at_most
 
 PAGE_NODES = 250
 NODES_LIMIT = 1000
@@ -42,7 +42,7 @@ async def list_nodes(sessions: Sessions, url: str, token: str | None) -> list[di
         async with sessions.current().get(address, params=query, headers=headers, allow_redirects=False) as response:
             if response.status != 200:
                 raise KubernetesError(f"it answered with status {response.status}")
-            content = await response.content.read(ANSWER_BYTES)
+            content = await read_at_most(response, ANSWER_BYTES)
         try:
             answer = json.loads(content)
             nodes += [each for each in answer["items"] if isinstance(each, dict)]

@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -13,9 +14,10 @@ from anyio.to_thread import run_sync as in_thread
 from shared.aws.clock import Clock, new_id, utc_now
 from shared.aws.resources import Resources
 from shared.errors import ApiError, NotFoundError, UnavailableError
+from shared.llm.circuits import SERVER, CircuitOpenError, model_circuit
 from shared.llm.model_lists import ModelLists
 from shared.llm.targets import Target, Targets
-from shared.llm.upstream import BrokenAnswerError, Completion, UnreachableError, UpstreamTimeoutError
+from shared.llm.upstream import BrokenAnswerError, BusyError, Completion, RejectedError, UpstreamTimeoutError
 from shared.models.cluster import ClusterSettings, LanguageModel
 from shared.models.inference_log import CallStatus, CallType, GuardCoverage, InferenceLog
 from shared.store.clusters import Clusters
@@ -23,11 +25,12 @@ from shared.store.inference_logs import InferenceLogs
 
 T = TypeVar("T")
 
-SERVER = "server"
-# A model that breaks its answers so often in a row is left alone; silence alone is enough.
-BROKEN_ANSWERS = 3
 CONTENT_CHARACTERS = 100_000
 STRUCTURED_TOKENS = 400
+
+
+class UnknownModelError(NotFoundError):
+    code = "model_not_found"
 
 
 @dataclass(frozen=True)
@@ -60,9 +63,9 @@ class CallRecord:
     started: float = field(default_factory=time.perf_counter)
 
     def count(self, usage: dict[str, Any]) -> None:
-        """Add what the server says it used."""
-        self.input_tokens += _tokens(usage, "prompt_tokens")
-        self.output_tokens += _tokens(usage, "completion_tokens")
+        """Take down what the server says it used, all in all: some say it with every chunk of a stream."""
+        self.input_tokens = _tokens(usage, "prompt_tokens")
+        self.output_tokens = _tokens(usage, "completion_tokens")
 
     @property
     def elapsed_ms(self) -> float:
@@ -76,17 +79,17 @@ class LanguageModels:
         self,
         target: Target,
         caller: Caller,
-        clusters: Clusters,
         logs: InferenceLogs,
         lists: ModelLists,
         clock: Clock = utc_now,
     ) -> None:
         self._target = target
-        self._clusters = clusters
         self._logs = logs
         self._lists = lists
         self._clock = clock
         self.caller = caller
+        # Tokens used so far, by what they were used for.
+        self.tokens: Counter[CallType] = Counter()
 
     @property
     def settings(self) -> ClusterSettings:
@@ -100,13 +103,13 @@ class LanguageModels:
     async def model(self, name: str | None) -> LanguageModel:
         """The model of this name, or the one for calls that name none.
 
-        Raises NotFoundError, listing the models, for a name that the cluster does not serve. While the cluster can't
-        list its models, a name is taken as it is: the call itself will tell.
+        Raises UnknownModelError, listing the models, for a name that the cluster does not serve. While it can't list
+        them, a name is taken as it is: the call itself will tell.
         """
         wanted = name or self.settings.default_model
         try:
             found, _ = await self._lists.current(self._target)
-        except UnavailableError:
+        except ApiError:
             if wanted is None:
                 raise
             return LanguageModel(id=wanted)
@@ -117,7 +120,7 @@ class LanguageModels:
         listed = found.find(wanted)
         if listed is None:
             names = ", ".join(sorted(each.id for each in found.models[:50]))
-            raise NotFoundError(f"The cluster does not serve the model '{wanted}'. It serves: {names or 'none'}.")
+            raise UnknownModelError(f"The cluster does not serve the model '{wanted}'. It serves: {names or 'none'}.")
         return listed
 
     async def complete(self, record: CallRecord, body: dict[str, Any]) -> Completion:
@@ -132,11 +135,18 @@ class LanguageModels:
 
     @asynccontextmanager
     async def stream(self, record: CallRecord, body: dict[str, Any]) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
-        """As ``complete``, in chunks; what breaks after the beginning of an answer is not begun again."""
-        async with AsyncExitStack() as stack:
+        """As ``complete``, in chunks; what breaks after the first of them is not begun again."""
+        async with AsyncExitStack() as answered:
 
             async def call(model: str) -> AsyncIterator[dict[str, Any]]:
-                return await stack.enter_async_context(self._target.upstream.stream({**body, "model": model}))
+                async with AsyncExitStack() as attempt:
+                    chunks = await attempt.enter_async_context(self._target.upstream.stream({**body, "model": model}))
+                    # Headers are no answer: a server may send them at once, and then nothing.
+                    first = await anext(chunks, None)
+                    if first is None:
+                        raise BrokenAnswerError("The language model's server answered nothing.")
+                    answered.push_async_exit(attempt.pop_all())
+                    return _resumed(first, chunks)
 
             yield await self._first_answer(record, call)
 
@@ -151,18 +161,19 @@ class LanguageModels:
     ) -> tuple[dict[str, Any], CallRecord]:
         """An answer that is an object of the schema, and its log row. Raises BrokenAnswerError for anything else."""
         async with self.recorded(type, model) as record:
-            completion = await self.complete(
-                record,
-                {
-                    "messages": list(messages),
-                    "temperature": 0,
-                    "max_tokens": max_tokens,
-                    "response_format": {
-                        "type": "json_schema",
-                        "json_schema": {"name": name, "schema": schema, "strict": True},
-                    },
+            body = {
+                "messages": list(messages),
+                "temperature": 0,
+                "max_tokens": max_tokens,
+                "response_format": {
+                    "type": "json_schema",
+                    "json_schema": {"name": name, "schema": schema, "strict": True},
                 },
-            )
+            }
+            try:
+                completion = await self.complete(record, body)
+            except RejectedError as error:  # these words are ours, not the caller's
+                raise BrokenAnswerError(error.message) from error
             return read_structured(completion.text, schema), record
 
     async def embeddings(self, model: str, texts: list[str]) -> list[list[float]]:
@@ -195,9 +206,11 @@ class LanguageModels:
             record.status, record.error = CallStatus.ERROR, "internal error"
             raise
         except BaseException:
-            record.status = CallStatus.CANCELLED
+            if record.status is CallStatus.SUCCESS:
+                record.status = CallStatus.CANCELLED
             raise
         finally:
+            self.tokens[type] += record.input_tokens + record.output_tokens
             row = self._row(record)
             with anyio.CancelScope(shield=True):
                 await in_thread(self._logs.record, self.caller.space_id, row)
@@ -236,51 +249,16 @@ class LanguageModels:
         for model in models:
             record.model = model
             try:
-                await self._require_closed(SERVER)
-                await self._require_closed(_circuit_of(model))
-                answer = await call(model)
-            except UnreachableError as error:
-                await self._failed(SERVER, BROKEN_ANSWERS)
-                raise error from failure
-            except UpstreamTimeoutError as error:
-                await self._failed(_circuit_of(model), BROKEN_ANSWERS)
-                failure = error
-            except BrokenAnswerError as error:
-                await self._failed(_circuit_of(model), 1)
+                async with self._target.circuits.around(model_circuit(model)):
+                    return await call(model)
+            except (UpstreamTimeoutError, BrokenAnswerError, BusyError) as error:
                 failure = error
             except CircuitOpenError as error:
                 if error.name == SERVER:
                     raise
                 failure = failure or error
-            else:
-                await self._succeeded(model)
-                return answer
         assert failure is not None  # noqa: S101 - there is at least one model
         raise failure
-
-    async def _require_closed(self, name: str) -> None:
-        """Raises CircuitOpenError while what failed is left alone; then lets one call through, to try it."""
-        circuit = self._target.state.circuits.get(name)
-        if circuit is None or circuit.failures < BROKEN_ANSWERS:
-            return
-        wait = (circuit.retry_at - self._clock()).total_seconds()
-        if wait > 0 or not await in_thread(self._clusters.may_try, self._target.owner, circuit):
-            raise _circuit_open(name, wait)
-
-    async def _failed(self, name: str, weight: int) -> None:
-        await in_thread(self._clusters.record_failure, self._target.owner, name, weight)
-
-    async def _succeeded(self, model: str) -> None:
-        for name in (SERVER, _circuit_of(model)):
-            if name in self._target.state.circuits:
-                await in_thread(self._clusters.record_success, self._target.owner, name)
-
-
-class CircuitOpenError(UnavailableError):
-    """What the call needs failed a moment ago; ``name`` is the circuit's."""
-
-    code = "circuit_open"
-    name: str = ""
 
 
 class LanguageModelAccess:
@@ -288,15 +266,14 @@ class LanguageModelAccess:
 
     def __init__(self, resources: Resources) -> None:
         self.targets = Targets(resources)
-        self._clusters = Clusters(resources.table, resources.clock)
-        self.lists = ModelLists(self._clusters, resources.clock)
+        self.lists = ModelLists(Clusters(resources.table, resources.clock), resources.clock)
         self._resources = resources
 
     async def open(self, caller: Caller) -> LanguageModels:
         """Raises NoClusterError where there is none to call."""
         target = await self.targets.target(caller.space_id)
         resources = self._resources
-        return LanguageModels(target, caller, self._clusters, resources.inference_logs, self.lists, resources.clock)
+        return LanguageModels(target, caller, resources.inference_logs, self.lists, resources.clock)
 
 
 def read_structured(text: str, schema: dict[str, Any]) -> dict[str, Any]:
@@ -312,18 +289,10 @@ def read_structured(text: str, schema: dict[str, Any]) -> dict[str, Any]:
     return answer
 
 
-def _circuit_of(model: str) -> str:
-    return f"model#{model}"
-
-
-def _circuit_open(name: str, wait: float) -> CircuitOpenError:
-    seconds = max(1, round(wait))
-    error = CircuitOpenError(
-        f"The language model failed a moment ago and is left alone. Try again in {seconds} s.",
-        headers={"Retry-After": str(seconds)},
-    )
-    error.name = name
-    return error
+async def _resumed(first: dict[str, Any], rest: AsyncIterator[dict[str, Any]]) -> AsyncIterator[dict[str, Any]]:
+    yield first
+    async for each in rest:
+        yield each
 
 
 def _tokens(usage: dict[str, Any], name: str) -> int:

@@ -4,6 +4,7 @@ from anyio.to_thread import run_sync as in_thread
 
 from shared.aws.clock import Clock, utc_now
 from shared.errors import ApiError
+from shared.llm.circuits import MODEL_LIST
 from shared.llm.targets import Target
 from shared.store.clusters import Clusters, ModelList
 
@@ -22,7 +23,8 @@ class ModelLists:
         if known is not None and known.is_fresh(self._clock()):
             return known, False
         try:
-            models = await target.upstream.models()
+            async with target.circuits.around(MODEL_LIST):
+                models = await target.upstream.models()
         except ApiError:
             if known is None:
                 raise

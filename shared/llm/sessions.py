@@ -13,6 +13,8 @@ from shared.aws.address_guard import AddressGuard
 
 CONNECT_SECONDS = 3
 CONNECTIONS = 200
+# Most servers hang up after five idle seconds (uvicorn's and cpp-httplib's default): a call must not meet that moment.
+KEPT_SECONDS = 4
 
 
 class ForbiddenPeerError(OSError):
@@ -43,6 +45,16 @@ class GuardedResolver(AbstractResolver):
         await self._resolver.close()
 
 
+async def read_at_most(response: aiohttp.ClientResponse, limit: int) -> bytes:
+    """The body, or its first ``limit`` bytes where it is longer."""
+    content = bytearray()
+    async for chunk in response.content.iter_any():
+        content += chunk
+        if len(content) >= limit:
+            break
+    return bytes(content[:limit])
+
+
 class Sessions:
     """One session of kept-alive connections for each event loop."""
 
@@ -68,7 +80,10 @@ class Sessions:
 
     def _make(self) -> aiohttp.ClientSession:
         connector: Any = aiohttp.TCPConnector(
-            resolver=GuardedResolver(self._guard), use_dns_cache=False, limit=CONNECTIONS, keepalive_timeout=30
+            resolver=GuardedResolver(self._guard),
+            use_dns_cache=False,
+            limit=CONNECTIONS,
+            keepalive_timeout=KEPT_SECONDS,
         )
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS)
         return aiohttp.ClientSession(

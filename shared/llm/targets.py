@@ -8,6 +8,7 @@ from shared.aws.address_guard import AddressGuard
 from shared.aws.cluster_tokens import ClusterTokens
 from shared.aws.resources import Resources
 from shared.errors import UnavailableError
+from shared.llm.circuits import Circuits
 from shared.llm.sessions import Sessions
 from shared.llm.upstream import Upstream
 from shared.models.cluster import ClusterSettings, ToolCalls
@@ -28,6 +29,7 @@ class Target:
     state: ClusterState
     settings: ClusterSettings
     upstream: Upstream
+    circuits: Circuits
 
 
 class Targets:
@@ -58,10 +60,14 @@ class Targets:
         state = self._clusters.state(space_id)
         if state.cluster is not None:
             cluster = state.cluster
-            return Target(space_id, state, cluster, self.upstream(cluster.ingress_url, cluster.token_parameter))
+            return self._target(state, cluster, self.upstream(cluster.ingress_url, cluster.token_parameter))
         settings = self._settings
         if settings.default_cluster_url is None:
             raise NoClusterError("The space has no cluster. Register one with POST /clusters.")
         upstream = self.upstream(settings.default_cluster_url, settings.default_cluster_token_parameter)
         cluster_settings = ClusterSettings(tool_calls=ToolCalls(settings.default_cluster_tool_calls))
-        return Target(DEFAULT, self._clusters.state(DEFAULT), cluster_settings, upstream)
+        return self._target(self._clusters.state(DEFAULT), cluster_settings, upstream)
+
+    def _target(self, state: ClusterState, settings: ClusterSettings, upstream: Upstream) -> Target:
+        circuits = Circuits(self._clusters, state, self._resources.clock)
+        return Target(state.owner, state, settings, upstream, circuits)

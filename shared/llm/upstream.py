@@ -13,19 +13,24 @@ import aiohttp
 from yarl import URL
 
 from shared.errors import ApiError, UnavailableError, UpstreamError
-from shared.llm.sessions import ForbiddenPeerError, Sessions
+from shared.llm.sessions import ForbiddenPeerError, Sessions, read_at_most
 from shared.models.cluster import LanguageModel
 
 ANSWER_BYTES = 16 * 1024 * 1024
 EVENT_BYTES = 1024 * 1024
+# Of a whole stream: as long as API Gateway streams at most, and far more than any model says in that time.
+STREAM_SECONDS = 900
+STREAM_BYTES = 256 * 1024 * 1024
+LIST_SECONDS = 5
 CONNECT_ATTEMPTS = 3
 _ERROR_CHARACTERS = 500
 
 
 class UnreachableError(UnavailableError):
-    """Nobody answered: no connection, or it broke before a word was said."""
+    """Nobody answered: no connection, or one that broke before a word was said (``was_connected``)."""
 
     code = "cluster_unreachable"
+    was_connected = False
 
 
 class UpstreamTimeoutError(ApiError):
@@ -42,11 +47,23 @@ class BrokenAnswerError(UpstreamError):
 
 
 class RefusedError(UpstreamError):
-    """The server understood and said no; ``status_code`` is its status and ``reason`` its words."""
+    """The server does not take the cluster's token, or lacks what it was asked for."""
 
     code = "cluster_refused"
-    status_code: int
-    reason: str
+
+
+class RejectedError(ApiError):
+    """The server finds the request itself wrong: its caller can put it right."""
+
+    status = 400
+    code = "cluster_rejected"
+
+
+class BusyError(ApiError):
+    """The server takes no more calls for a while."""
+
+    status = 429
+    code = "cluster_busy"
 
 
 @dataclass(frozen=True)
@@ -61,8 +78,7 @@ class Completion:
 
     @property
     def usage(self) -> dict[str, Any]:
-        usage = self.body.get("usage")
-        return usage if isinstance(usage, dict) else {}
+        return usage_of(self.body)
 
     @property
     def message(self) -> dict[str, Any]:
@@ -99,7 +115,9 @@ class Upstream:
             yield self._events(response)
 
     async def models(self) -> list[LanguageModel]:
-        answer = await self._json("GET", "v1/models")
+        """As ``complete`` raises; a list takes no thinking, so it is not waited for as an answer is."""
+        async with self._limited(LIST_SECONDS):
+            answer = await self._json("GET", "v1/models")
         data = answer.get("data")
         if not isinstance(data, list):
             raise BrokenAnswerError("The language model's server answered no list of models.")
@@ -113,16 +131,13 @@ class Upstream:
             vectors = [[float(number) for number in each["embedding"]] for each in ordered]
         except (KeyError, TypeError, ValueError):
             raise BrokenAnswerError("The language model's server answered no embeddings.") from None
-        if len(vectors) != len(texts):
-            raise BrokenAnswerError("The language model's server answered another number of embeddings.")
-        return vectors, answer.get("usage") or {}
+        if len(vectors) != len(texts) or len({len(vector) for vector in vectors}) > 1:
+            raise BrokenAnswerError("The language model's server answered embeddings of other numbers or lengths.")
+        return vectors, usage_of(answer)
 
     async def count_tokens(self, model: str, text: str) -> int | None:
         """As the model's own tokenizer counts; None where the server offers none (llama.cpp and vLLM do)."""
-        try:
-            answer = await self._json("POST", "tokenize", {"model": model, "content": text, "prompt": text})
-        except (RefusedError, BrokenAnswerError):
-            return None
+        answer = await self._json("POST", "tokenize", {"model": model, "content": text, "prompt": text})
         if isinstance(answer.get("count"), int):
             return int(answer["count"])
         tokens = answer.get("tokens")
@@ -172,40 +187,55 @@ class Upstream:
         raise AssertionError("unreachable")
 
     async def _refusal(self, response: aiohttp.ClientResponse) -> ApiError:
-        if 300 <= response.status < 400:
+        status = response.status
+        if 300 <= status < 400:
             return BrokenAnswerError(
                 "The language model's server redirects elsewhere, and redirects are not followed. "
                 "Give the cluster the address that it redirects to."
             )
         reason = _reason(await self._read(response))
-        if response.status >= 500:
-            return BrokenAnswerError(f"The language model's server failed with status {response.status}: {reason}")
-        if response.status in (401, 403):
-            return _refused(
-                response.status, reason, "The language model's server does not accept the cluster's token. Update it."
-            )
-        return _refused(response.status, reason, f"The language model's server refused: {reason}")
+        if status >= 500:
+            return BrokenAnswerError(f"The language model's server failed with status {status}: {reason}")
+        if status in (401, 403):
+            return RefusedError("The language model's server does not accept the cluster's token. Update it.")
+        if status in (400, 413, 422):
+            return RejectedError(f"The language model's server refused: {reason}")
+        if status == 429:
+            wait = response.headers.get("Retry-After", "")
+            headers = {"Retry-After": wait if wait.isdigit() else "5"}
+            return BusyError(f"The language model's server is busy: {reason}", headers=headers)
+        return RefusedError(f"The language model's server refused with status {status}: {reason}")
 
     async def _read(self, response: aiohttp.ClientResponse) -> bytes:
         """Raises BrokenAnswerError for an answer that is too large, UpstreamTimeoutError for one that drags on."""
-        content = bytearray()
-        deadline = time.monotonic() + self._timeout
-        async for chunk in response.content.iter_any():
-            content += chunk
-            if len(content) > ANSWER_BYTES:
-                raise BrokenAnswerError("The language model's server answered too much.")
-            if time.monotonic() > deadline:
-                raise UpstreamTimeoutError("The language model's server did not finish its answer in time.")
-        return bytes(content)
+        async with self._limited(self._timeout):
+            content = await read_at_most(response, ANSWER_BYTES + 1)
+        if len(content) > ANSWER_BYTES:
+            raise BrokenAnswerError("The language model's server answered too much.")
+        return content
+
+    @staticmethod
+    @asynccontextmanager
+    async def _limited(seconds: float) -> AsyncIterator[None]:
+        """Raises UpstreamTimeoutError when the block takes longer."""
+        try:
+            async with asyncio.timeout(seconds):
+                yield
+        except TimeoutError as error:
+            raise _translated(error) from None
 
     async def _events(self, response: aiohttp.ClientResponse) -> AsyncIterator[dict[str, Any]]:
         """The JSON of each server-sent event until ``[DONE]``; an end without it is a broken answer."""
         waiting = bytearray()
+        received, deadline = 0, time.monotonic() + STREAM_SECONDS
         try:
             async for chunk in response.content.iter_any():
                 waiting += chunk
+                received += len(chunk)
                 if len(waiting) > EVENT_BYTES:
                     raise BrokenAnswerError("The language model's server sent an event that is too large.")
+                if received > STREAM_BYTES or time.monotonic() > deadline:
+                    raise BrokenAnswerError("The language model's server went on without end: cut off.")
                 *lines, rest = waiting.split(b"\n")
                 waiting = bytearray(rest)
                 for line in lines:
@@ -217,6 +247,12 @@ class Upstream:
         except (aiohttp.ClientError, TimeoutError) as error:
             raise _translated(error) from None
         raise BrokenAnswerError("The language model's server broke off in the middle of its answer.")
+
+
+def usage_of(answer: dict[str, Any]) -> dict[str, Any]:
+    """The tokens that the server counted, if it did."""
+    usage = answer.get("usage")
+    return usage if isinstance(usage, dict) else {}
 
 
 def _event(data: bytes) -> dict[str, Any]:
@@ -262,12 +298,6 @@ def _reason(content: bytes) -> str:
     return str(message)[:_ERROR_CHARACTERS]
 
 
-def _refused(status: int, reason: str, message: str) -> RefusedError:
-    error = RefusedError(message)
-    error.status_code, error.reason = status, reason
-    return error
-
-
 def _translated(error: Exception) -> ApiError:
     if isinstance(error, ApiError):
         return error
@@ -278,6 +308,8 @@ def _translated(error: Exception) -> ApiError:
         )
     if isinstance(error, TimeoutError) and not isinstance(error, aiohttp.ConnectionTimeoutError):
         return UpstreamTimeoutError("The language model's server did not answer in time. Try again.")
-    return UnreachableError(
+    unreachable = UnreachableError(
         "The language model's server can't be reached just now. Try again in a moment.", headers={"Retry-After": "5"}
     )
+    unreachable.was_connected = not isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError)
+    return unreachable

@@ -24,6 +24,8 @@ MODELS_LIFETIME = timedelta(seconds=60)
 MODELS_LIMIT = 500
 # A failing server or model is left alone for so long; then one call tries it.
 COOL_DOWN = timedelta(seconds=15)
+# What nobody has tried again for so long is forgotten.
+REMEMBERED = timedelta(hours=1)
 _CIRCUIT = "circuit#"
 
 
@@ -113,7 +115,8 @@ class Clusters:
     def record_failure(self, owner: str, name: str, weight: int = 1) -> None:
         """Note that something failed; from when it may be tried again if that was once too often."""
         retry_at = self._clock() + COOL_DOWN
-        self._table.write(update(self._key(owner, name), {"retry_at": retry_at}, add={"failures": weight}))
+        changes = {"retry_at": retry_at, "expires_at": int((retry_at + REMEMBERED).timestamp())}
+        self._table.write(update(self._key(owner, name), changes, add={"failures": weight}))
 
     def record_success(self, owner: str, name: str) -> None:
         self._table.write(delete(self._key(owner, name)))

@@ -293,6 +293,35 @@ def test_a_server_s_own_metrics_are_read(client: TestClient) -> None:
         assert client.get("/clusters").json()["inference"]["metrics"] == {"requests_running": 3.0}
 
 
+def test_metrics_that_never_come_do_not_make_the_server_unreachable(client: TestClient) -> None:
+    async def hang(_: web.Request) -> web.Response:
+        await asyncio.sleep(30)
+        return web.Response()
+
+    class Hanging(FakeUpstream):
+        def app(self) -> web.Application:
+            app = super().app()
+            app.router.add_get("/metrics", hang)
+            return app
+
+    with served(Hanging()) as upstream:
+        register(client, upstream)
+        inference = client.get("/clusters").json()["inference"]
+    assert (inference["status"], inference["metrics"]) == ("reachable", {})
+
+
+@pytest.mark.row("CL-2")
+def test_nodes_whose_description_takes_many_packets_are_read_to_the_end(
+    client: TestClient, upstream: FakeUpstream
+) -> None:
+    large = node("large")
+    large["status"]["images"] = [{"names": [f"registry.example/image:{number}"]} for number in range(100_000)]
+    kubernetes = FakeKubernetes([large, node("b")])
+    with kubernetes.served():
+        register(client, upstream, manager_url=kubernetes.url)
+        assert [each["name"] for each in client.get("/clusters").json()["nodes"]] == ["large", "b"]
+
+
 @pytest.mark.row("MO-1")
 def test_the_list_of_models_is_kept_for_a_minute_and_then_longer_than_the_cluster_lasts(
     resources: Resources, client: TestClient, upstream: FakeUpstream

@@ -7,12 +7,15 @@ from typing import Any, TypeVar
 import pytest
 from aiohttp import web
 
+import shared.llm.upstream as upstream_module
 from shared.aws.address_guard import AddressGuard
 from shared.errors import ApiError
 from shared.llm.sessions import Sessions
 from shared.llm.upstream import (
     BrokenAnswerError,
+    BusyError,
     RefusedError,
+    RejectedError,
     UnreachableError,
     Upstream,
     UpstreamTimeoutError,
@@ -50,11 +53,32 @@ def test_the_address_may_end_in_v1_or_not(server: FakeUpstream) -> None:
         assert run(url, lambda upstream: upstream.complete(BODY)).text == "Hello there."
 
 
-def test_a_server_that_is_down_is_tried_three_times_and_then_unreachable() -> None:
+def test_a_server_that_is_down_is_unreachable() -> None:
     with served(FakeUpstream()) as gone:
         url = gone.url
     with pytest.raises(UnreachableError):
         run(url, lambda upstream: upstream.complete(BODY))
+
+
+def test_a_server_that_comes_up_a_moment_later_is_reached_by_trying_again() -> None:
+    with served(FakeUpstream()) as late:
+        port = late.port
+
+    async def call(upstream: Upstream) -> Any:
+        answer = asyncio.create_task(upstream.complete(BODY))
+        await asyncio.sleep(0.02)  # the first attempt has failed by now
+        assert not answer.done()
+        server = FakeUpstream(port=port)
+        runner = web.AppRunner(server.app())
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", port).start()
+        try:
+            return await answer, len(server.calls())
+        finally:
+            await runner.cleanup()
+
+    answer, calls = run(f"http://127.0.0.1:{port}", call)
+    assert (answer.text, calls) == ("Hello there.", 1)
 
 
 def test_a_call_that_was_heard_is_never_made_twice(server: FakeUpstream) -> None:
@@ -81,7 +105,14 @@ def test_an_answer_without_a_message_is_broken(server: FakeUpstream, answer: byt
 
 @pytest.mark.parametrize(
     ("status", "kind", "words"),
-    [(401, RefusedError, "token"), (400, RefusedError, "too long"), (503, BrokenAnswerError, "503")],
+    [
+        (401, RefusedError, "token"),
+        (404, RefusedError, "404"),
+        (400, RejectedError, "too long"),
+        (422, RejectedError, "too long"),
+        (429, BusyError, "too long"),
+        (503, BrokenAnswerError, "503"),
+    ],
 )
 def test_a_refusal_says_what_to_do(server: FakeUpstream, status: int, kind: type[ApiError], words: str) -> None:
     server.script = lambda _: Refusal(status, {"error": {"message": "the prompt is too long"}})
@@ -107,6 +138,41 @@ def test_an_answer_without_end_is_cut_off() -> None:
             run(server.url, lambda upstream: upstream.complete(BODY))
         with pytest.raises(BrokenAnswerError, match="too large"):
             run(server.url, collect)
+
+
+def test_a_stream_of_events_without_end_is_cut_off(server: FakeUpstream, monkeypatch: pytest.MonkeyPatch) -> None:
+    server.script = lambda _: "word " * 1000
+    monkeypatch.setattr(upstream_module, "STREAM_BYTES", 10_000)
+    with pytest.raises(BrokenAnswerError, match="without end"):
+        run(server.url, collect)
+    monkeypatch.setattr(upstream_module, "STREAM_BYTES", 10_000_000)
+    monkeypatch.setattr(upstream_module, "STREAM_SECONDS", 0.05)
+    server.pause_seconds = 0.01
+    with pytest.raises(BrokenAnswerError, match="without end"):
+        run(server.url, collect)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {},
+        {"data": [{"index": 0, "embedding": [1, 2]}]},
+        {"data": [{"index": i, "embedding": [1] * (i + 1)} for i in (0, 1)]},
+    ],
+    ids=["none", "too few", "of two lengths"],
+)
+def test_embeddings_that_can_not_be_compared_are_broken(answer: dict[str, Any]) -> None:
+    async def embeddings(_: web.Request) -> web.Response:
+        return web.json_response({**answer, "usage": "none"})
+
+    class Garbling(FakeUpstream):
+        def app(self) -> web.Application:
+            app = web.Application()
+            app.router.add_post("/v1/embeddings", embeddings)
+            return app
+
+    with served(Garbling()) as server, pytest.raises(BrokenAnswerError):
+        run(server.url, lambda upstream: upstream.embeddings("small", ["a", "b"]))
 
 
 def test_a_stream_that_breaks_off_is_no_end(server: FakeUpstream) -> None:
