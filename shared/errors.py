@@ -88,6 +88,13 @@ class PayloadTooLargeError(ApiError):
     code = "payload_too_large"
 
 
+class ClientGoneError(ApiError):
+    """Nobody is there to be answered (the status is nginx's); what was being done for the client was stopped."""
+
+    status = 499
+    code = "client_gone"
+
+
 class UpstreamError(ApiError):
     """A system the user pointed us at (a bucket, a cluster) refused or broke."""
 

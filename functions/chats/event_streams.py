@@ -1,19 +1,46 @@
-"""Server-sent events from a service's chunks to a client that may leave at any time."""
+"""Answers to clients that may leave at any time: as a whole, or as server-sent events."""
 
 import json
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
-from typing import Any
+from typing import Any, TypeVar
 
+import anyio
+from fastapi import Request
 from fastapi.responses import StreamingResponse
 from starlette.types import Send
 
-from shared.errors import ApiError
+from shared.errors import ApiError, ClientGoneError
 from shared.http.errors import unexpected
 
+T = TypeVar("T")
 Chunks = AsyncGenerator[dict[str, Any], None]
 ErrorBody = Callable[[ApiError], dict[str, Any]]
 DONE = b"data: [DONE]\n\n"
+
+
+async def while_connected(request: Request, work: Awaitable[T]) -> T:
+    """What ``work`` comes to; it is cancelled when the client leaves. Raises ClientGoneError then."""
+    outcome: list[T] = []
+    failure: Exception | None = None
+    async with anyio.create_task_group() as group:
+
+        async def watch() -> None:
+            while (await request.receive())["type"] != "http.disconnect":
+                pass
+            group.cancel_scope.cancel()
+
+        group.start_soon(watch)
+        try:
+            outcome.append(await work)
+        except Exception as error:  # noqa: BLE001 - raised below: the group would wrap it
+            failure = error
+        group.cancel_scope.cancel()
+    if failure is not None:
+        raise failure
+    if not outcome:
+        raise ClientGoneError("The client left before the answer.")
+    return outcome[0]
 
 
 class EventStream(StreamingResponse):
@@ -28,9 +55,9 @@ class EventStream(StreamingResponse):
         self._error_body = error_body
 
     @classmethod
-    async def open(cls, chunks: Chunks, error_body: ErrorBody) -> "EventStream":
+    async def open(cls, request: Request, chunks: Chunks, error_body: ErrorBody) -> "EventStream":
         """What fails before the first chunk is raised, and so gets a status of its own."""
-        return cls(await anext(chunks), chunks, error_body)
+        return cls(await while_connected(request, anext(chunks)), chunks, error_body)
 
     async def stream_response(self, send: Send) -> None:
         async def write(content: bytes, *, more: bool = True) -> None:

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from fastapi import Depends, Query, Request, Response
 
-from functions.chats.event_streams import EventStream
+from functions.chats.event_streams import EventStream, while_connected
 from functions.chats.service import ChatService
 from functions.chats.turns import TurnRequest
 from shared.http.errors import error_body, errors
@@ -54,8 +54,9 @@ async def create_chat_completion(
     """Answer messages, in a new chat or one that is gone on with."""
     turn = TurnRequest(body, scope, correlation_id(request, body.metadata), idempotency)
     if body.stream:
-        return await EventStream.open(service.stream(turn), lambda error: error_body(error, request.state.request_id))
-    return await service.complete(turn)
+        chunks = service.stream(turn)
+        return await EventStream.open(request, chunks, lambda error: error_body(error, request.state.request_id))
+    return await while_connected(request, service.complete(turn))
 
 
 @router.delete("/{id}", responses=errors(412))

@@ -9,7 +9,7 @@ from anyio.to_thread import run_sync as in_thread
 from functions.chats.turns import PreparedTurn, TurnPreparer, TurnRequest, for_server
 from shared.aws.resources import Resources
 from shared.llm.guard import SentenceBuffer, Verdict
-from shared.llm.language_models import Caller, CallRecord, LanguageModelAccess
+from shared.llm.language_models import Caller, CallRecord, LanguageModelAccess, UnknownModelError
 from shared.llm.tokens import estimate_tokens
 from shared.llm.tool_calls import emulated_answer
 from shared.llm.upstream import BrokenAnswerError, Completion
@@ -19,6 +19,7 @@ from shared.models.chat import (
     Chat,
     ChatCompletion,
     ChatUpdate,
+    ExpertUse,
     GuardReport,
     GuardStage,
     Message,
@@ -83,12 +84,17 @@ class ChatService:
         models = await self._access.open(Caller(scope.space_id, scope.user_id, correlation_id))
         return await models.all()
 
+    async def model(self, scope: Scope, correlation_id: str, name: str) -> LanguageModel:
+        """Raises UnknownModelError, and as ``models`` does."""
+        for each in await self.models(scope, correlation_id):
+            if each.id == name:
+                return each
+        raise UnknownModelError(f"The cluster does not serve the model '{name}'. GET /models lists those that it does.")
+
     async def complete(self, request: TurnRequest) -> ChatCompletion:
         """Answer at once. Raises as ``TurnPreparer.prepare`` does, and what the model's server fails with."""
-        if request.idempotency is not None:
-            first = await in_thread(self._chats.answered, request.scope.space_id, request.idempotency)
-            if first is not None:
-                return first
+        if first := await self._first_answer(request):
+            return first
         turn = await self._preparer.prepare(request)
         async with turn.models.recorded(CallType.CHAT, turn.model.id) as record:
             _describe(record, turn)
@@ -115,6 +121,11 @@ class ChatService:
 
         Under the guard only sentences that it has passed are sent on.
         """
+        if first := await self._first_answer(request):
+            choice = first.choices[0]
+            yield _chunk(first, _as_delta(choice["message"]), choice["finish_reason"])
+            yield _closing(first)
+            return
         turn = await self._preparer.prepare(request)
         async with turn.models.recorded(CallType.CHAT, turn.model.id) as record:
             _describe(record, turn)
@@ -135,12 +146,13 @@ class ChatService:
                 choice = {"index": 0, "message": spoken.message(), "finish_reason": spoken.finish_reason}
                 answer = self._answer(turn, record, [choice]).model_copy(update={"guard": report})
                 await self._keep(turn, answer, answered=not spoken.verdict.flagged)
-            yield {
-                **_chunk(answer, None, None),
-                "usage": answer.usage.model_dump(),
-                "guard": answer.guard.model_dump(),
-                "router": answer.router.model_dump(),
-            }
+            yield _closing(answer)
+
+    async def _first_answer(self, request: TurnRequest) -> ChatCompletion | None:
+        """What a repeated request was answered with. Raises ConflictError for another with the same key."""
+        if request.idempotency is None:
+            return None
+        return await in_thread(self._chats.answered, request.scope.space_id, request.idempotency)
 
     async def _spoken_chunks(
         self, turn: PreparedTurn, record: CallRecord, spoken: "_Spoken"
@@ -150,7 +162,8 @@ class ChatService:
         buffer = SentenceBuffer()
         # Closed at once when this is left early: the server is to stop, too.
         async with aclosing(self._deltas(turn, record)) as deltas:
-            async for delta, reason in deltas:
+            async for delta, choice in deltas:
+                reason = choice.get("finish_reason")
                 if record.first_token_ms is None:
                     record.first_token_ms = round(record.elapsed_ms, 3)
                 spoken.finish_reason = reason or spoken.finish_reason
@@ -159,7 +172,8 @@ class ChatService:
                     raise BrokenAnswerError(f"The answer went on beyond {STREAM_CHARACTERS:,} characters: cut off.")
                 if turn.guard is None:
                     spoken.text += str(delta.get("content") or "")
-                    yield _chunk(head, delta, reason, model=record.model)
+                    more = {"logprobs": choice["logprobs"]} if choice.get("logprobs") else {}
+                    yield _chunk(head, delta, reason, model=record.model, **more)
                     continue
                 ready = buffer.add(str(delta.get("content") or ""))
                 if ready and not await self._passes(turn, record, spoken, ready):
@@ -195,13 +209,12 @@ class ChatService:
 
     async def _deltas(
         self, turn: PreparedTurn, record: CallRecord
-    ) -> AsyncGenerator[tuple[dict[str, Any], str | None], None]:
+    ) -> AsyncGenerator[tuple[dict[str, Any], dict[str, Any]], None]:
+        """What each chunk adds to the message, and the choice that it is part of."""
         if turn.tools_emulated:  # whether it is words or a call shows only at its end
             completion = await self._completion(turn, record)
-            calls = [{"index": index, **call} for index, call in enumerate(completion.message.get("tool_calls") or ())]
-            listed = {"tool_calls": calls} if calls else {}
-            yield {"role": "assistant", "content": completion.text, **listed}, None
-            yield {}, completion.body["choices"][0]["finish_reason"]
+            yield _as_delta(completion.message), {}
+            yield {}, completion.body["choices"][0]
             return
         body = {**for_server(turn), "stream": True, "stream_options": {"include_usage": True}}
         async with turn.models.stream(record, body) as chunks:
@@ -210,7 +223,7 @@ class ChatService:
                     record.count(chunk["usage"])
                 for choice in chunk.get("choices") or ():
                     if isinstance(choice, dict):
-                        yield choice.get("delta") or {}, choice.get("finish_reason")
+                        yield choice.get("delta") or {}, choice
 
     async def _completion(self, turn: PreparedTurn, record: CallRecord) -> Completion:
         completion = await turn.models.complete(record, for_server(turn))
@@ -236,8 +249,15 @@ class ChatService:
             return answer
         messages: list[Message] = []
         if answered:
-            said = {**answer.choices[0]["message"], "role": Role.ASSISTANT, "created_at": answer.created_at}
-            messages = [*turn.added, Message.model_validate({"content": "", **said})]
+            experts = [ExpertUse(**each.model_dump(include=set(ExpertUse.model_fields))) for each in turn.experts]
+            said = {
+                "content": "",
+                **answer.choices[0]["message"],
+                "role": Role.ASSISTANT,
+                "created_at": answer.created_at,
+                "expert_versions": experts or None,
+            }
+            messages = [*turn.added, Message.model_validate(said)]
         kept = Turn(turn.chat, turn.is_new, messages, answer, turn.request.idempotency)
         return await in_thread(self._chats.append, turn.request.scope.space_id, kept)
 
@@ -285,7 +305,7 @@ def _describe(record: CallRecord, turn: PreparedTurn) -> None:
 
 def _estimate_uncounted(record: CallRecord, turn: PreparedTurn, text: str) -> None:
     """Tokens of an answer that the server did not count, or that nobody heard to its end."""
-    if not record.output_tokens:
+    if not record.input_tokens + record.output_tokens:
         record.output_tokens = estimate_tokens(text)
         record.input_tokens = sum(estimate_tokens(each.text) for each in turn.sent)
 
@@ -298,13 +318,13 @@ def _judged_part(choice: dict[str, Any]) -> dict[str, Any]:
 
 
 def _usage(turn: PreparedTurn, record: CallRecord) -> Usage:
-    guard_tokens = turn.guard.tokens if turn.guard else 0
-    used = record.input_tokens + record.output_tokens + turn.router_tokens + guard_tokens
+    tokens = turn.models.tokens
+    router_tokens, guard_tokens = tokens[CallType.ROUTER] + tokens[CallType.EMBEDDING], tokens[CallType.GUARD]
     return Usage(
         prompt_tokens=record.input_tokens,
         completion_tokens=record.output_tokens,
-        total_tokens=used,
-        router_tokens=turn.router_tokens,
+        total_tokens=record.input_tokens + record.output_tokens + router_tokens + guard_tokens,
+        router_tokens=router_tokens,
         guard_tokens=guard_tokens,
     )
 
@@ -325,8 +345,10 @@ def _blocked(turn: PreparedTurn, record: CallRecord, report: GuardReport) -> Cha
     )
 
 
-def _chunk(answer: ChatCompletion, delta: dict[str, Any] | None, reason: str | None, model: str = "") -> Chunk:
-    choices = [] if delta is None else [{"index": 0, "delta": delta, "finish_reason": reason}]
+def _chunk(
+    answer: ChatCompletion, delta: dict[str, Any] | None, reason: str | None, model: str = "", **more: Any
+) -> Chunk:
+    choices = [] if delta is None else [{"index": 0, "delta": delta, "finish_reason": reason, **more}]
     return {
         "id": answer.id,
         "object": "chat.completion.chunk",
@@ -334,6 +356,21 @@ def _chunk(answer: ChatCompletion, delta: dict[str, Any] | None, reason: str | N
         "model": model or answer.model,
         "choices": choices,
     }
+
+
+def _closing(answer: ChatCompletion) -> Chunk:
+    """The last chunk, with all but what was said; ``messages`` only if they were asked for."""
+    told = answer.model_dump(mode="json", include={"usage", "guard", "router", "messages"})
+    if answer.messages is None:
+        del told["messages"]
+    return {**_chunk(answer, None, None), **told}
+
+
+def _as_delta(message: dict[str, Any]) -> dict[str, Any]:
+    """A whole message as a single delta of a stream."""
+    calls = [{"index": index, **call} for index, call in enumerate(message.get("tool_calls") or ())]
+    listed = {"tool_calls": calls} if calls else {}
+    return {"role": "assistant", "content": message.get("content") or "", **listed}
 
 
 def _spoken(message: dict[str, Any]) -> str:

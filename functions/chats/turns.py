@@ -1,5 +1,6 @@
 """Before a model answers: the chat, its settings, the guard's leave, the experts, and what the model is sent."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,7 +12,7 @@ from shared.errors import ValidationFailedError
 from shared.llm.guard import Guard, Verdict
 from shared.llm.language_models import Caller, LanguageModelAccess, LanguageModels
 from shared.llm.router import pick_expert
-from shared.llm.tool_calls import emulated_request
+from shared.llm.tool_calls import check_tools, emulated_request
 from shared.llm.windows import fit
 from shared.models.chat import ChatCompletionCreate, GuardReport, GuardStage, Message, Role, RouterReport
 from shared.models.cluster import LanguageModel, ToolCalls
@@ -52,7 +53,6 @@ class PreparedTurn:
     guard: Guard | None = None
     verdict: Verdict = field(default_factory=lambda: Verdict(False))
     router: RouterReport = field(default_factory=RouterReport)
-    router_tokens: int = 0
     experts: Sequence[Expert] = ()
     tools_emulated: bool = False
 
@@ -86,7 +86,7 @@ class TurnPreparer:
         model = await models.model(body.model or chat.model)
         turn = PreparedTurn(request, chat, body.id is None, models, model, added)
         if _chosen(body.guard_enabled, chat.guard_enabled):
-            await self._guard(turn)
+            await self._guard(turn, [*_unanswered(history), *added])
         if not turn.verdict.flagged:
             await self._choose_experts(turn, [*history, *added])
             await self._compose(turn, [*history, *added])
@@ -126,10 +126,10 @@ class TurnPreparer:
             raise ValidationFailedError.of("body.messages", "give a message to answer: the chat's last one is answered")
         return added
 
-    async def _guard(self, turn: PreparedTurn) -> None:
+    async def _guard(self, turn: PreparedTurn, asked: Sequence[Message]) -> None:
         guard = Guard(turn.models, turn.model.id, with_reasoning=turn.request.body.guard_reasoning_enabled)
         turn.guard = guard
-        text = "\n".join(_all_text(message) for message in turn.added)
+        text = "\n".join([*map(_judged, asked), *_as_json(turn.request.options)])
         turn.verdict = await guard.check(text, GuardStage.INPUT)
         # From here on the coverage is the answer's: what was judged of it, and what was sent.
         guard.coverage.scanned_characters = 0
@@ -147,9 +147,12 @@ class TurnPreparer:
         route = await pick_expert(
             turn.models, turn.model.id, candidates, question, with_reasoning=body.router_reasoning_enabled
         )
-        turn.router, turn.router_tokens = route.report, route.tokens
+        turn.router = route.report
         if route.expert is not None:
-            turn.experts = [await in_thread(self._experts.get, space_id, route.expert.id)]
+            found = await in_thread(self._experts.get_many, space_id, [route.expert.id])
+            turn.experts = list(found.values())
+            if not found:
+                turn.router = RouterReport(enabled=True, fallback="the expert was deleted just now")
 
     def _named_experts(self, space_id: str, ids: Sequence[str]) -> list[Expert]:
         found = self._experts.get_many(space_id, ids)
@@ -161,7 +164,7 @@ class TurnPreparer:
         return [found[each] for each in ids]
 
     async def _compose(self, turn: PreparedTurn, conversation: Sequence[Message]) -> None:
-        body, chat = turn.request.body, turn.chat
+        body, chat, options = turn.request.body, turn.chat, turn.request.options
         contexts = [_context(expert) for expert in turn.experts]
         opening = [message for message in conversation if message.role is Role.SYSTEM]
         # One system message: many models' templates take no second one.
@@ -169,24 +172,26 @@ class TurnPreparer:
         system = [Message(role=Role.SYSTEM, content="\n\n".join(texts))] if texts else []
         talk = [message for message in conversation if message.role is not Role.SYSTEM]
         max_tokens = body.max_tokens or chat.max_tokens
-        turn.sent = await fit(turn.models, turn.model, system, talk, max_tokens)
+        tools = [
+            *options.get("tools", ()),
+            *(tool for each in turn.experts for tool in each.tools_for_model()),
+        ]
+        turn.tools_emulated = bool(tools) and turn.models.settings.tool_calls is ToolCalls.EMULATED
+        if turn.tools_emulated:
+            check_tools(tools, options.get("tool_choice"))
+        turn.sent = await fit(turn.models, turn.model, system, talk, max_tokens, tools)
         parameters = {
-            "max_tokens": max_tokens,
+            # OpenAI's newer models take it under its newer name only: as the client has sent it.
+            "max_completion_tokens" if "max_completion_tokens" in options else "max_tokens": max_tokens,
             "temperature": chat.temperature if body.temperature is None else body.temperature,
             "top_p": body.top_p,
         }
-        tools = [
-            *turn.request.options.get("tools", ()),
-            *(tool for each in turn.experts for tool in each.tools_for_model()),
-        ]
-        request = {
-            **turn.request.options,
+        turn.upstream_body = {
+            **options,
             "messages": [message.for_model() for message in turn.sent],
             **{name: value for name, value in parameters.items() if value is not None},
             **({"tools": tools} if tools else {}),
         }
-        turn.tools_emulated = bool(tools) and turn.models.settings.tool_calls is ToolCalls.EMULATED
-        turn.upstream_body = request
 
 
 def for_server(turn: PreparedTurn) -> dict[str, Any]:
@@ -210,6 +215,23 @@ def _same(given: Sequence[Message], history: Sequence[Message]) -> bool:
     return bool(history) and list(map(said, given)) == list(map(said, history))
 
 
-def _all_text(message: Message) -> str:
-    calls = [str(call.get("function", "")) for call in message.tool_calls or ()]
-    return "\n".join([message.text, *calls])
+def _unanswered(history: Sequence[Message]) -> Sequence[Message]:
+    """What was said after the last answer."""
+    answers = [index for index, message in enumerate(history) if message.role is Role.ASSISTANT]
+    return history[answers[-1] + 1 :] if answers else history
+
+
+def _judged(message: Message) -> str:
+    """All that the model will read of a message. Raises ValidationFailedError for what the guard can't read."""
+    parts = message.content if isinstance(message.content, list) else []
+    if any(part.get("type") != "text" for part in parts):
+        raise ValidationFailedError.of(
+            "body.messages",
+            "the guard reads text only, and nothing passes unread: leave out what is no text, or turn the guard off",
+        )
+    beside = [{name: value for name, value in part.items() if name not in ("type", "text")} for part in parts]
+    return "\n".join([message.text, *(text for each in (*beside, message.beyond_text()) for text in _as_json(each))])
+
+
+def _as_json(values: dict[str, Any]) -> list[str]:
+    return [json.dumps(values, ensure_ascii=False)] if values else []

@@ -2,13 +2,12 @@
 
 from collections.abc import Callable
 
-import jsonschema_rs
-
 from shared.aws.clock import Clock, new_id, utc_now
 from shared.errors import ConflictError, PreconditionFailedError, ValidationFailedError
 from shared.llm.tokens import estimate_tokens
+from shared.llm.tool_calls import check_parameters
 from shared.models.base import Deleted, Page
-from shared.models.expert import Expert, ExpertCreate, ExpertTool, ExpertUpdate, ExpertVersion
+from shared.models.expert import Expert, ExpertCreate, ExpertUpdate, ExpertVersion
 from shared.store.experts import Experts
 from shared.store.members import Scope
 from shared.store.repository import Idempotency
@@ -63,7 +62,7 @@ class ExpertService:
 
     def _check(self, scope: Scope, expert: Expert) -> None:
         for index, tool in enumerate(expert.tools):
-            _check_schema(index, tool)
+            check_parameters(tool.function.parameters, f"body.tools.{index}.function.parameters")
         text = "\n".join([expert.context or "", *(file.content for file in expert.file_context)])
         tokens, window = estimate_tokens(text), self._window(scope.space_id)
         if window is not None and tokens > window:
@@ -72,17 +71,3 @@ class ExpertService:
                 f"context and files have about {tokens} tokens; the longest window of the space's models is {window}. "
                 "Shorten them",
             )
-
-
-def _check_schema(index: int, tool: ExpertTool) -> None:
-    field = f"body.tools.{index}.function.parameters"
-    parameters = tool.function.parameters
-    try:
-        jsonschema_rs.meta.validate(parameters)
-    except jsonschema_rs.ValidationError as error:
-        where = "/".join(str(part) for part in error.instance_path)
-        raise ValidationFailedError.of(
-            field, f"is no valid JSON schema{f' at {where}' if where else ''}: {error.message[:300]}"
-        ) from None
-    if parameters.get("type", "object") != "object":
-        raise ValidationFailedError.of(field, 'must describe an object: {"type": "object", ...}')

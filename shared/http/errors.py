@@ -22,6 +22,9 @@ from shared.errors import (
 from shared.models.base import Model
 from shared.observability import logger
 
+# Under these addresses everything has the shapes of OpenAI's API.
+OPENAI_PATHS = "/v1/"
+OPENAI_TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 THROTTLED = {"ProvisionedThroughputExceededException", "RequestLimitExceeded", "ThrottlingException", "SlowDown"}
 
 
@@ -70,8 +73,16 @@ def error_body(error: ApiError, request_id: str) -> dict[str, Any]:
     return body.model_dump()
 
 
-def answer(error: ApiError, request_id: str) -> JSONResponse:
-    return JSONResponse(error_body(error, request_id), status_code=error.status, headers=error.headers)
+def openai_error_body(error: ApiError) -> dict[str, Any]:
+    """The error in the shape of OpenAI's API."""
+    kind = OPENAI_TYPES.get(error.status, "invalid_request_error" if error.status < 500 else "server_error")
+    where = error.details[0].field.removeprefix("body.") if error.details else None
+    return {"error": {"message": error.message, "type": kind, "param": where, "code": error.code}}
+
+
+def answer(error: ApiError, request_id: str, path: str) -> JSONResponse:
+    body = openai_error_body(error) if path.startswith(OPENAI_PATHS) else error_body(error, request_id)
+    return JSONResponse(body, status_code=error.status, headers=error.headers)
 
 
 def _from_validation(error: RequestValidationError) -> ApiError:
@@ -134,7 +145,7 @@ def translated(error: Exception) -> ApiError:
 
 def install_error_handlers(app: FastAPI) -> None:
     async def handler(request: Request, error: Exception) -> JSONResponse:
-        return answer(translated(error), request.state.request_id)
+        return answer(translated(error), request.state.request_id, request.url.path)
 
     for kind in TRANSLATIONS:
         app.add_exception_handler(kind, handler)

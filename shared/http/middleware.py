@@ -31,6 +31,7 @@ class RequestMiddleware:
         headers = Headers(scope=scope)
         given = headers.get("x-request-id", "")
         request_id = given if _REQUEST_ID.fullmatch(given) else str(uuid4())
+        path = scope["path"]
         state = scope.setdefault("state", {})
         state["request_id"] = request_id
         started = time.perf_counter()
@@ -55,19 +56,19 @@ class RequestMiddleware:
         with logger.append_context_keys(request_id=request_id):
             try:
                 if headers.get("content-length", "").isdigit() and int(headers["content-length"]) > BODY_LIMIT:
-                    await answer(PayloadTooLargeError(TOO_LARGE), request_id)(scope, receive, send_tagged)
+                    await answer(PayloadTooLargeError(TOO_LARGE), request_id, path)(scope, receive, send_tagged)
                 else:
                     await self._app(scope, receive_bounded, send_tagged)
             except Exception as error:
                 if status:  # the answer is on its way: all that is left is to break it off
                     raise
-                await answer(unexpected(error), request_id)(scope, receive, send_tagged)
+                await answer(unexpected(error), request_id, path)(scope, receive, send_tagged)
             finally:
                 logger.info(
                     "request",
                     extra={
                         "method": scope["method"],
-                        "path": scope["path"],
+                        "path": path,
                         "status": status,
                         "duration_ms": round((time.perf_counter() - started) * 1000, 2),
                         "space_id": state.get("space_id"),

@@ -49,7 +49,6 @@ class Guard:
         self._with_reasoning = with_reasoning
         self._blocked = _pattern(models.settings.guard_blocked_words)
         self.coverage = GuardCoverage()
-        self.tokens = 0
 
     async def check(self, text: str, stage: GuardStage, before: str = "") -> Verdict:
         """Judge ``text``; ``before`` is what was said just before it and has passed.
@@ -57,17 +56,16 @@ class Guard:
         Raises GuardUnavailableError where no judgement can be had.
         """
         found = self._blocked.search(f"{before[-CONTEXT_CHARACTERS:]}{text}") if self._blocked else None
-        verdict = Verdict(False)
         if found:
-            verdict = Verdict(True, (BLOCKED_WORD,), f"holds the blocked words '{found[0]}'")
-        else:
-            for start in range(0, len(text), PIECE_CHARACTERS):
-                context = (before + text[:start])[-CONTEXT_CHARACTERS:]
-                verdict = await self._judge(text[start : start + PIECE_CHARACTERS], stage, context)
-                if verdict.flagged:
-                    break
-        self.coverage.scanned_characters += len(text)
-        return verdict
+            self.coverage.scanned_characters += len(text)
+            return Verdict(True, (BLOCKED_WORD,), f"holds the blocked words '{found[0]}'")
+        for start in range(0, len(text), PIECE_CHARACTERS):
+            piece = text[start : start + PIECE_CHARACTERS]
+            verdict = await self._judge(piece, stage, (before + text[:start])[-CONTEXT_CHARACTERS:])
+            self.coverage.scanned_characters += len(piece)
+            if verdict.flagged:
+                return verdict
+        return Verdict(False)
 
     def report(self, verdict: Verdict, stage: GuardStage) -> GuardReport:
         return GuardReport(
@@ -88,7 +86,7 @@ class Guard:
             {"role": "user", "content": f"{shown}This is {source}:\n<text>\n{_harmless(piece)}\n</text>"},
         ]
         try:
-            answer, record = await self._models.structured(
+            answer, _ = await self._models.structured(
                 CallType.GUARD, self._model, messages, "guard", _schema(with_reasoning=self._with_reasoning)
             )
         except ApiError as error:
@@ -97,7 +95,6 @@ class Guard:
                 f"({error.message})",
                 headers=error.headers,
             ) from error
-        self.tokens += record.input_tokens + record.output_tokens
         return Verdict(answer["flagged"], tuple(answer.get("categories", ())), answer.get("reasoning"))
 
 

@@ -25,7 +25,6 @@ from shared.store.inference_logs import InferenceLogs
 
 T = TypeVar("T")
 
-CONTENT_CHARACTERS = 100_000
 STRUCTURED_TOKENS = 400
 
 
@@ -236,8 +235,8 @@ class LanguageModels:
             expert_id=record.expert_id,
             expert_version=record.expert_version,
             guard=record.guard,
-            prompt=record.prompt[:CONTENT_CHARACTERS] if keeps and record.prompt else None,
-            answer=record.answer[:CONTENT_CHARACTERS] if keeps and record.answer else None,
+            prompt=record.prompt if keeps else None,
+            answer=record.answer if keeps else None,
             created_at=self._clock(),
         )
 
@@ -284,7 +283,7 @@ def read_structured(text: str, schema: dict[str, Any]) -> dict[str, Any]:
         answer = json.loads(text)
     except ValueError:
         answer = None
-    if not isinstance(answer, dict) or not jsonschema_rs.is_valid(schema, answer):
+    if not isinstance(answer, dict) or not jsonschema_rs.is_valid(schema, answer, offline=True):
         raise BrokenAnswerError("The language model did not answer in the form that it was asked for.")
     return answer
 

@@ -32,7 +32,6 @@ class Route:
 
     expert: Expert | None
     report: RouterReport
-    tokens: int = 0
 
 
 async def pick_expert(
@@ -44,7 +43,7 @@ async def pick_expert(
     question = question[:QUESTION_CHARACTERS]
     try:
         shown = await _nearest(models, experts, question)
-        choice, tokens = await _choose(models, models.settings.router_model or model, shown, question, with_reasoning)
+        choice = await _choose(models, models.settings.router_model or model, shown, question, with_reasoning)
     except ApiError as error:
         return Route(None, RouterReport(enabled=True, fallback=f"the router failed: {error.message}"))
     expert = next(each for each in shown if each.id == choice["expert_id"])
@@ -55,12 +54,12 @@ async def pick_expert(
         expert_version=expert.version_number,
         reasoning=choice.get("reasoning"),
     )
-    return Route(expert, report, tokens)
+    return Route(expert, report)
 
 
 async def _choose(
     models: LanguageModels, model: str, experts: Sequence[Expert], question: str, with_reasoning: bool
-) -> tuple[dict[str, Any], int]:
+) -> dict[str, Any]:
     lines = [f"- {expert.id}: {expert.name}. {expert.description[:_DESCRIPTION_CHARACTERS]}" for expert in experts]
     listed = "\n".join(lines)
     reasoning = {"reasoning": {"type": "string", "maxLength": _REASON_CHARACTERS}} if with_reasoning else {}
@@ -75,13 +74,13 @@ async def _choose(
         {"role": "system", "content": _INSTRUCTIONS},
         {"role": "user", "content": f"Experts:\n{listed}\n\nQuestion:\n{question}"},
     ]
-    choice, record = await models.structured(CallType.ROUTER, model, messages, "router", schema)
-    return choice, record.input_tokens + record.output_tokens
+    choice, _ = await models.structured(CallType.ROUTER, model, messages, "router", schema)
+    return choice
 
 
 async def _nearest(models: LanguageModels, experts: Sequence[Expert], question: str) -> Sequence[Expert]:
     """The likeliest first; of many the nearest, by embeddings where the cluster has a model for them, else by words."""
-    texts = [f"{expert.name}. {expert.description}" for expert in experts]
+    texts = [f"{expert.name}. {expert.description[:_DESCRIPTION_CHARACTERS]}" for expert in experts]
     if len(experts) > SHOWN_EXPERTS and models.settings.embedding_model:
         vectors = await models.embeddings(models.settings.embedding_model, [question, *texts])
         scores = [_cosine(vectors[0], vector) for vector in vectors[1:]]

@@ -5,14 +5,56 @@ from collections.abc import Sequence
 from typing import Any
 
 from shared.aws.clock import new_id
+from shared.errors import ValidationFailedError
 from shared.llm.language_models import read_structured
 from shared.llm.upstream import Completion
+from shared.models.expert import ExpertTool
 
 _TEXT_CHARACTERS = 4000
 _INSTRUCTIONS = (
     "You may use these tools. To use one, answer with its name and arguments as JSON; to answer the user yourself, "
     'answer with {{"content": "your words"}}.\n{tools}'
 )
+
+
+def check_parameters(parameters: dict[str, Any], field: str) -> None:
+    """Raises ValidationFailedError, naming ``field``, for what is no JSON schema of an object, or asks for another."""
+    import jsonschema_rs
+
+    try:
+        jsonschema_rs.meta.validate(parameters)
+        # A reference to an address would have us call it.
+        jsonschema_rs.validator_for(parameters, offline=True)
+    except jsonschema_rs.ValidationError as error:
+        where = "/".join(str(part) for part in error.instance_path)
+        raise ValidationFailedError.of(
+            field, f"is no valid JSON schema{f' at {where}' if where else ''}: {error.message[:300]}"
+        ) from None
+    if parameters.get("type", "object") != "object":
+        raise ValidationFailedError.of(field, 'must describe an object: {"type": "object", ...}')
+
+
+def check_tools(tools: Sequence[dict[str, Any]], tool_choice: Any) -> None:
+    """Raises ValidationFailedError for tools, or a choice among them, that can't be emulated."""
+    names = []
+    for index, given in enumerate(tools):
+        try:
+            tool = ExpertTool.model_validate(given)
+        except ValueError:
+            raise ValidationFailedError.of(
+                f"body.tools.{index}", "must be a function with a name: the cluster's tool calls are emulated"
+            ) from None
+        check_parameters(tool.function.parameters, f"body.tools.{index}.function.parameters")
+        if '"$ref"' in json.dumps(tool.function.parameters):
+            raise ValidationFailedError.of(
+                f"body.tools.{index}.function.parameters",
+                "has a $ref, and the cluster's tool calls are emulated: write what it refers to in its place",
+            )
+        names.append(tool.function.name)
+    function = tool_choice.get("function") if isinstance(tool_choice, dict) else None
+    chosen = function.get("name") if isinstance(function, dict) else None
+    if tool_choice not in (None, "none", "auto", "required") and chosen not in names:
+        raise ValidationFailedError.of("body.tool_choice", 'must be "none", "auto", "required" or one of the tools')
 
 
 def emulated_request(body: dict[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,8 @@
 """How much of a conversation a model is sent: its newest part that fits, beginning with a user's turn."""
 
+import json
 from collections.abc import Sequence
+from typing import Any
 
 from shared.errors import ApiError
 from shared.llm.language_models import LanguageModels
@@ -26,8 +28,9 @@ async def fit(
     system: Sequence[Message],
     conversation: Sequence[Message],
     answer_tokens: int | None,
+    tools: Sequence[dict[str, Any]] = (),
 ) -> list[Message]:
-    """``system`` and the longest end of ``conversation`` that leave room for the answer.
+    """``system`` and the longest end of ``conversation`` that leave room for the tools and the answer.
 
     Tokens are counted by the server's tokenizer where it has one, else estimated. Raises ContextOverflowError.
     """
@@ -36,32 +39,40 @@ async def fit(
         return everything
     answer = min(answer_tokens or DEFAULT_ANSWER_TOKENS, model.context_length // 2)
     budget = model.context_length - answer
-    if _largest_count(everything) <= budget:
+    # No tokenizer makes more tokens than there are bytes.
+    if len(_text(everything, tools).encode()) + MESSAGE_TOKENS * len(everything) <= budget:
         return everything
+    is_estimated = False
+
+    async def count(start: int) -> int:
+        nonlocal is_estimated
+        messages = [*system, *conversation[start:]]
+        text = _text(messages, tools)
+        exact = None if is_estimated else await models.count_tokens(model.id, text)
+        is_estimated = exact is None  # a server without a tokenizer is not asked again
+        return (estimate_tokens(text) if exact is None else exact) + MESSAGE_TOKENS * len(messages)
+
     starts = [index for index, message in enumerate(conversation) if message.role is Role.USER] or [0]
     # The token count falls as the start moves on, so the first start that fits is found by halving.
     low, high = 0, len(starts)
     while low < high:
         middle = (low + high) // 2
-        if await _count(models, model, [*system, *conversation[starts[middle] :]]) <= budget:
+        if await count(starts[middle]) <= budget:
             high = middle
         else:
             low = middle + 1
     if low == len(starts):
-        count = await _count(models, model, [*system, *conversation[starts[-1] :]])
         raise ContextOverflowError(
-            f"The newest turn has about {count} tokens with what the experts add, and {answer} are kept for the "
-            f"answer; the model '{model.id}' reads {model.context_length}. Shorten it, or choose one that reads more."
+            f"The newest turn has about {await count(starts[-1])} tokens with what the experts add, and {answer} are "
+            f"kept for the answer; the model '{model.id}' reads {model.context_length}. Shorten it, or choose one that "
+            "reads more."
         )
     return [*system, *conversation[starts[low] :]]
 
 
-def _largest_count(messages: Sequence[Message]) -> int:
-    """No tokenizer makes more tokens than there are bytes."""
-    return sum(len(message.text.encode()) + MESSAGE_TOKENS for message in messages)
-
-
-async def _count(models: LanguageModels, model: LanguageModel, messages: Sequence[Message]) -> int:
-    text = "\n".join(message.text for message in messages)
-    exact = await models.count_tokens(model.id, text)
-    return (estimate_tokens(text) if exact is None else exact) + MESSAGE_TOKENS * len(messages)
+def _text(messages: Sequence[Message], tools: Sequence[dict[str, Any]]) -> str:
+    """All that is sent, as far as it is words."""
+    parts = [message.text for message in messages]
+    parts += [json.dumps(beyond, ensure_ascii=False) for message in messages if (beyond := message.beyond_text())]
+    parts += [json.dumps(tool, ensure_ascii=False) for tool in tools]
+    return "\n".join(parts)

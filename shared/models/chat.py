@@ -3,10 +3,12 @@
 from enum import StrEnum
 from typing import Annotated, Any
 
-from pydantic import ConfigDict, Field, StringConstraints, field_validator, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, StringConstraints, field_validator, model_validator
+from pydantic_core import PydanticSerializationError
 
 from shared.models.base import KEEP, Entity, Identifier, Model, Name, PartialUpdate, Timestamp
 from shared.models.cluster import ModelName
+from shared.models.free_objects import check_object
 
 MESSAGES_LIMIT = 2000
 EXPERTS_LIMIT = 500
@@ -16,6 +18,7 @@ RESPONSE_CHARACTERS = 50_000
 Temperature = Annotated[float, Field(ge=0, le=2)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 MaxTokens = Annotated[int, Field(ge=1, le=1_000_000)]
+FreeObject = Annotated[dict[str, Any], AfterValidator(check_object)]
 Tag = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100)]
 
 
@@ -24,6 +27,14 @@ class Role(StrEnum):
     USER = "user"
     ASSISTANT = "assistant"
     TOOL = "tool"
+
+
+class ExpertUse(Model):
+    """The version of an expert that an answer was given with."""
+
+    id: str
+    name: str
+    version_number: int
 
 
 class Message(Model):
@@ -36,11 +47,18 @@ class Message(Model):
     name: str | None = None
     tool_calls: list[dict[str, Any]] | None = None
     created_at: Timestamp | None = None
+    expert_versions: list[ExpertUse] | None = Field(
+        default=None, description="of an answer: the experts that the model was given"
+    )
 
     @model_validator(mode="after")
     def _says_something(self) -> "Message":
         if self.content is None and not self.tool_calls:
             raise ValueError("give the message a content")
+        try:
+            self.model_dump_json()
+        except PydanticSerializationError:
+            raise ValueError("is not valid Unicode: it has half of a surrogate pair") from None
         return self
 
     @property
@@ -52,7 +70,12 @@ class Message(Model):
 
     def for_model(self) -> dict[str, Any]:
         """As the server is sent it."""
-        return self.model_dump(exclude={"created_at"}, exclude_none=True)
+        return self.model_dump(exclude={"created_at", "expert_versions"}, exclude_none=True)
+
+    def beyond_text(self) -> dict[str, Any]:
+        """What else the server is sent: names, tool calls, keys of the client's own."""
+        kept = {"role", "content", "tool_call_id"}
+        return {name: value for name, value in self.for_model().items() if name not in kept}
 
 
 class ChatSettings(Model):
@@ -70,18 +93,27 @@ class ChatCompletionCreate(ChatSettings):
     expert_ids: list[Identifier] = Field(
         default_factory=list,
         max_length=EXPERTS_LIMIT,
-        description="with the router: the experts to pick from (all when empty); without: all of them are applied",
+        description="with the router: the experts to pick from (when empty the space's newest 500); "
+        "without: all of them are applied",
     )
     guard_reasoning_enabled: bool = Field(default=False, description="answer with the guard's reason")
     id: Identifier | None = Field(default=None, description="goes on with this chat; a new one is made without")
-    messages: list[Message] = Field(default_factory=list, max_length=MESSAGES_LIMIT)
-    metadata: dict[str, Any] = Field(default_factory=dict)
-    name: Name | None = None
+    messages: list[Message] = Field(
+        default_factory=list,
+        max_length=MESSAGES_LIMIT,
+        description="what is new; the chat's history may stand in front of it and is not stored again",
+    )
+    metadata: FreeObject = Field(
+        default_factory=dict, description="kept with a new chat; `correlation_id` in it names the calls in the log"
+    )
+    name: Name | None = Field(default=None, description="of a new chat; the beginning of the first question without")
     router_reasoning_enabled: bool = Field(default=False, description="answer with the router's reason")
     stream: bool = Field(default=False, description="answer by server-sent events")
-    tags: list[Tag] = Field(default_factory=list, max_length=20)
+    tags: list[Tag] = Field(
+        default_factory=list, max_length=20, description="kept with a new chat; the log has those of each call"
+    )
     top_p: Fraction | None = None
-    type: Name | None = None
+    type: Name | None = Field(default=None, description="of a new chat, in the client's own words")
     user: Annotated[str, StringConstraints(min_length=1, max_length=200)] | None = Field(
         default=None, description="whom the inference log names; the caller when left out"
     )
@@ -96,7 +128,7 @@ class ChatCompletionCreate(ChatSettings):
 
 class ChatUpdate(PartialUpdate):
     guard_enabled: bool | None = None
-    last_response: dict[str, Any] | None = None
+    last_response: FreeObject | None = None
     max_tokens: MaxTokens | None = None
     messages: Annotated[list[Message], Field(max_length=MESSAGES_LIMIT)] = KEEP
     model: ModelName | None = None

@@ -1,7 +1,5 @@
 """Personas: the customers that arguments are tried on, and the files they are uploaded from."""
 
-import json
-import math
 import re
 from datetime import date
 from enum import StrEnum
@@ -10,12 +8,8 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, Field, StringConstraints, WithJsonSchema
 
 from shared.models.base import KEEP, Entity, Model, PartialUpdate
+from shared.models.free_objects import check_object
 
-DATA_BYTES = 100_000
-DATA_VALUES = 10_000
-DATA_DEPTH = 20
-DATA_DIGITS = 38
-DATA_KEY_CHARACTERS = 500
 SAME_PERSON_LIMIT = 100
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f]")
@@ -36,49 +30,6 @@ def check_person_name(name: str) -> str:
     return name
 
 
-def check_data(data: dict[str, Any]) -> dict[str, Any]:
-    """A free object that can be stored: bounded in size and depth, its numbers finite, its keys named."""
-    values = 0
-    waiting: list[tuple[Any, int]] = [(data, 1)]
-    while waiting:
-        value, depth = waiting.pop()
-        values += 1
-        if values > DATA_VALUES:
-            raise ValueError(f"holds more than {DATA_VALUES:,} values")
-        if depth > DATA_DEPTH:
-            raise ValueError(f"is nested more than {DATA_DEPTH} levels deep")
-        if isinstance(value, dict):
-            for key in value:
-                _check_key(key)
-            waiting += ((item, depth + 1) for item in value.values())
-        elif isinstance(value, list):
-            waiting += ((item, depth + 1) for item in value)
-        elif isinstance(value, int | float) and not isinstance(value, bool):
-            _check_number(value)
-    try:
-        size = len(json.dumps(data, ensure_ascii=False).encode())
-    except UnicodeEncodeError:
-        raise ValueError("is not valid Unicode") from None
-    if size > DATA_BYTES:
-        raise ValueError(f"holds more than {DATA_BYTES // 1000} KB of JSON")
-    return data
-
-
-def _check_key(key: str) -> None:
-    if not key:
-        raise ValueError("has an empty key: name it")
-    if len(key) > DATA_KEY_CHARACTERS:
-        raise ValueError(f"has a key of more than {DATA_KEY_CHARACTERS} characters")
-
-
-def _check_number(value: float) -> None:
-    """DynamoDB keeps 38 digits, from 1e-128 to 1e126."""
-    if not math.isfinite(value):
-        raise ValueError("holds a number that is not finite")
-    if (isinstance(value, int) and abs(value) >= 10**DATA_DIGITS) or (value and not 1e-128 < abs(value) < 1e125):
-        raise ValueError(f"holds a number beyond {DATA_DIGITS} digits, or 1e-128 to 1e125: send it as text")
-
-
 Birthdate = Annotated[
     str,
     StringConstraints(strip_whitespace=True),
@@ -91,7 +42,7 @@ PersonName = Annotated[
     AfterValidator(check_person_name),
 ]
 Notes = Annotated[str, StringConstraints(max_length=10_000)]
-PersonaData = Annotated[dict[str, Any], AfterValidator(check_data)]
+PersonaData = Annotated[dict[str, Any], AfterValidator(check_object)]
 
 
 class PersonaCreate(Model):

@@ -1,8 +1,9 @@
 """Chats and their turns: a turn is an item of its own, so that going on with a chat costs the same at any length."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import islice
 from typing import Any
 
 from boto3.dynamodb.conditions import Attr, ConditionBase
@@ -17,7 +18,7 @@ from shared.store.repository import Idempotency, Repository, cursor_id
 from shared.store.table import Action, Item, Key, Table, TransactionFailedError, delete, put
 
 ANSWER_KEPT_FOR = timedelta(hours=24)
-# A name filter looks at so many chats at most; beyond them the count is capped, and says so.
+# A name filter counts among so many chats at most; with more of them the count is capped, and says so.
 SEARCHED_CHATS = 5000
 _LISTED = tuple(name for name in (*Chat.model_fields, "PK", "SK") if name != "last_response")
 
@@ -68,23 +69,22 @@ class Chats:
         if not name:
             page = self._chats.list_after(space_id, after, limit)
             return ChatPage(count=page.count, data=[_listed(chat) for chat in page.data], has_more=page.has_more)
-        wanted, last = name.casefold(), cursor_id(after)
-        count, seen = 0, 0
-        found: list[Item] = []
-        for item in self._table.query(f"chat#{space_id}", limit=SEARCHED_CHATS + 1, attributes=_LISTED):
-            seen += 1
-            if seen > SEARCHED_CHATS:
-                break
-            if wanted in item["name"].casefold():
-                count += 1
-                if (last is None or item["SK"] < last) and len(found) <= limit:
-                    found.append(item)
+        last = cursor_id(after)
+        older = KeyCondition("SK").lt(last) if last is not None else None
+        found = list(islice(self._named(space_id, name, older), limit + 1))
+        newest = self._table.query(f"chat#{space_id}", limit=SEARCHED_CHATS + 1, attributes=("name",))
+        searched = [item["name"] for item in newest]
         return ChatPage(
-            count=count,
+            count=sum(name.casefold() in each.casefold() for each in searched[:SEARCHED_CHATS]),
             data=[_listed(self._chats.load(item)) for item in found[:limit]],
             has_more=len(found) > limit,
-            count_capped=seen > SEARCHED_CHATS,
+            count_capped=len(searched) > SEARCHED_CHATS,
         )
+
+    def _named(self, space_id: str, name: str, condition: ConditionBase | None) -> Iterator[Item]:
+        """The chats with this in their name, newest first, looked for one page of the table after the other."""
+        items = self._table.query(f"chat#{space_id}", attributes=_LISTED, condition=condition)
+        return (item for item in items if name.casefold() in item["name"].casefold())
 
     def answered(self, space_id: str, idempotency: Idempotency) -> ChatCompletion | None:
         """The answer to the first request with this key, if there was one. Raises ConflictError for another body."""

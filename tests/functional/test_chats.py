@@ -1,12 +1,18 @@
 """Chats over HTTP, against a language model server that does what each test tells it to."""
 
+import asyncio
 import json
+import time
 from collections.abc import Iterator
 from typing import Any
 
+import boto3
 import pytest
+from aiohttp import web
 from fastapi.testclient import TestClient
 
+import functions.chats.service as chat_service
+import shared.store.chats as chat_store
 from shared.settings import Settings
 from tests.fixtures.upstream import Body, FakeUpstream, Refusal, schema_name, served
 
@@ -163,6 +169,98 @@ def test_chats_are_found_by_any_part_of_their_name_over_all_pages(chatting: Test
     assert [chat["name"] for chat in chatting.get("/chats").json()["data"]] == names[::-1]
 
 
+@pytest.mark.row("CH-1")
+def test_chats_beyond_those_that_are_counted_are_found_all_the_same(
+    chatting: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chat_store, "SEARCHED_CHATS", 2)
+    for name in ("Ada one", "Bob", "Ada two", "Carl"):
+        ask(chatting, name=name)
+    first = chatting.get("/chats", params={"name": "ada", "limit": 1}).json()
+    assert (first["count"], first["count_capped"], first["has_more"]) == (1, True, True)
+    second = chatting.get("/chats", params={"name": "ada", "limit": 1, "after": first["data"][0]["id"]}).json()
+    assert [chat["name"] for chat in second["data"]] == ["Ada one"]
+    assert second["has_more"] is False
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        '{"messages": [{"role": "user", "content": "\\ud800"}]}',
+        '{"messages": [{"role": "user", "content": [{"type": "text", "text": "\\ud800"}]}]}',
+        '{"messages": [{"role": "user", "content": "Hi", "more": {"a": "\\ud800"}}]}',
+        '{"messages": [{"role": "user", "content": "Hi"}], "metadata": {"a": "\\ud800"}}',
+        '{"messages": [{"role": "user", "content": "Hi"}], "metadata": {"a": Infinity}}',
+        '{"messages": [{"role": "user", "content": "Hi"}], "metadata": {"": 1}}',
+        '{"messages": [{"role": "user", "content": "Hi"}], "metadata": {"a": ' + "[" * 30 + "]" * 30 + "}}",
+    ],
+)
+def test_what_can_not_be_kept_is_refused_before_a_model_is_asked(
+    chatting: TestClient, upstream: FakeUpstream, body: str
+) -> None:
+    refused = chatting.post("/chats", content=body, headers={"Content-Type": "application/json"})
+    assert refused.status_code == 400
+    assert refused.json()["details"][0]["field"].startswith(("body.messages.0", "body.metadata"))
+    assert upstream.requests == []
+
+
+@pytest.mark.row("CH-3")
+def test_a_stream_repeated_with_the_same_key_is_told_again(chatting: TestClient, upstream: FakeUpstream) -> None:
+    body = {"messages": [QUESTION], "stream": True}
+    texts = [chatting.post("/chats", json=body, headers={"Idempotency-Key": "k"}).text.splitlines() for _ in range(2)]
+    first, second = ([json.loads(line[6:]) for line in lines if line[6:7] == "{"] for lines in texts)
+    assert said(first) == said(second) == "Hello there."
+    assert first[-1]["usage"] == second[-1]["usage"]
+    assert texts[1][-2] == "data: [DONE]"
+    assert len(upstream.calls()) == 1
+    other = chatting.post("/chats", json=body | {"name": "other"}, headers={"Idempotency-Key": "k"})
+    assert other.status_code == 409
+
+
+@pytest.mark.row("CH-2")
+def test_echo_comes_with_the_last_chunk_of_a_stream(chatting: TestClient) -> None:
+    assert [each["content"] for each in events(chatting, echo=True)[-2]["messages"]] == [QUESTION["content"]]
+    assert "messages" not in events(chatting)[-2]
+
+
+async def ask_and_leave(app: Any, client: TestClient, body: Body, seconds: float) -> list[Any]:
+    """A client that hangs up after so many seconds; what it was sent."""
+    sent: list[Any] = []
+    requests = [{"type": "http.request", "body": json.dumps(body).encode(), "more_body": False}]
+
+    async def receive() -> Any:
+        if requests:
+            return requests.pop()
+        await asyncio.sleep(seconds)
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    headers = [(name.encode(), value.encode()) for name, value in client.headers.items()]
+    headers += [(b"content-type", b"application/json")]
+    scope = {"type": "http", "method": "POST", "path": "/chats", "headers": headers, "query_string": b""}
+    await app(scope | {"http_version": "1.1", "scheme": "http", "server": ("test", 80)}, receive, send)
+    return sent
+
+
+@pytest.mark.row("CH-3")
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_client_that_leaves_before_the_first_word_stops_the_server_too(
+    chatting: TestClient, upstream: FakeUpstream, stream: bool
+) -> None:
+    ask(chatting)
+    upstream.silence_seconds, upstream.delay_seconds = (10, 0) if stream else (0, 10)
+    started = time.monotonic()
+    body = {"messages": [QUESTION], "stream": stream}
+    asyncio.run(ask_and_leave(chatting.app, chatting, body, 0.5))
+    while not upstream.hung_up and time.monotonic() - started < 5:
+        time.sleep(0.02)
+    assert upstream.hung_up == 1
+    assert time.monotonic() - started < 2.5
+    assert logs(chatting)[0]["status"] == "cancelled"
+
+
 @pytest.mark.row("CH-3")
 def test_a_stream_ends_with_the_usage_and_done_and_is_stored(chatting: TestClient) -> None:
     received = events(chatting)
@@ -282,6 +380,61 @@ def test_of_a_guarded_stream_only_judged_sentences_are_sent_and_all_are_counted(
     assert row["guard"] == {"scanned_characters": len(text), "sent_characters": len(text)}
 
 
+@pytest.mark.row("CH-4")
+def test_a_prompt_that_lies_in_the_chat_already_is_judged_before_it_is_answered(
+    chatting: TestClient, upstream: FakeUpstream
+) -> None:
+    chat = ask(chatting)
+    chatting.put(f"/chats/{chat['id']}", json={"messages": [{"role": "user", "content": "How do I build a bomb?"}]})
+    upstream.requests.clear()
+    upstream.script = judging(lambda text: "bomb" in text)
+    answer = chatting.post("/chats", json={"id": chat["id"], "guard_enabled": True}).json()
+    assert answer["guard"]["flagged"] is True
+    assert [schema_name(body) for body in upstream.calls()] == ["guard"]
+
+
+@pytest.mark.row("CH-4")
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"role": "user", "content": [{"type": "text", "text": "How do I build a bomb?"}]},
+        {"role": "user", "content": [{"type": "text", "text": "Hi", "note": "a bomb"}]},
+        {"role": "user", "content": "Hi", "reasoning_content": "build a bomb"},
+        {"role": "user", "content": "Hi", "name": "bomb"},
+        {"role": "assistant", "content": None, "tool_calls": [{"function": {"name": "a", "arguments": "bomb"}}]},
+    ],
+)
+def test_the_guard_reads_all_that_the_model_is_sent(
+    chatting: TestClient, upstream: FakeUpstream, message: dict[str, Any]
+) -> None:
+    upstream.script = judging(lambda text: "bomb" in text)
+    answer = chatting.post("/chats", json={"messages": [message], "guard_enabled": True})
+    assert answer.json()["guard"]["flagged"] is True
+    assert {schema_name(body) for body in upstream.calls()} == {"guard"}
+
+
+@pytest.mark.row("CH-4")
+def test_what_the_guard_can_not_read_does_not_pass(chatting: TestClient, upstream: FakeUpstream) -> None:
+    picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
+    body = {"messages": [{"role": "user", "content": [picture]}]}
+    refused = chatting.post("/chats", json=body | {"guard_enabled": True})
+    assert refused.status_code == 400
+    assert "text only" in refused.json()["error"]
+    assert upstream.calls() == []
+    assert chatting.post("/chats", json=body).status_code == 201
+    assert upstream.calls()[0]["messages"][0]["content"] == [picture]
+
+
+@pytest.mark.row("Y-6")
+def test_of_a_long_text_only_the_pieces_that_were_judged_are_counted(
+    chatting: TestClient, upstream: FakeUpstream
+) -> None:
+    text = "bad " + "x" * 9_996
+    upstream.script = judging(lambda shown: "bad" in shown.partition("<text>")[2], answer=text)
+    ask(chatting, guard_enabled=True)
+    assert logs(chatting, type="chat")[0]["guard"] == {"scanned_characters": 4000, "sent_characters": 0}
+
+
 def make_expert(client: TestClient, name: str, **fields: Any) -> str:
     created = client.post("/experts", json={"name": name, "description": f"answers about {name}", **fields})
     assert created.status_code == 201, created.text
@@ -333,6 +486,41 @@ def test_the_plain_model_answers_when_the_router_fails_and_says_so(
     assert answer["choices"][0]["message"]["content"] == "Answered."
     assert answer["router"]["expert_id"] is None
     assert "router failed" in answer["router"]["fallback"]
+    assert answer["usage"]["router_tokens"] == logs(chatting, type="router")[0]["total_tokens"] > 0
+
+
+@pytest.mark.row("CH-5", "EX-1")
+def test_an_expert_that_is_deleted_while_the_router_picks_it_is_not_used(
+    chatting: TestClient, upstream: FakeUpstream
+) -> None:
+    loans = make_expert(chatting, "loans", context="You know loans.")
+    pick = routing(loans)
+
+    def script(body: Body) -> Any:
+        if schema_name(body) == "router":
+            chatting.delete(f"/experts/{loans}")
+        return pick(body)
+
+    upstream.script = script
+    answer = ask(chatting, router_enabled=True)
+    assert answer["router"]["expert_id"] is None
+    assert "deleted" in answer["router"]["fallback"]
+    assert upstream.calls()[-1]["messages"] == [QUESTION]
+
+
+@pytest.mark.row("X-10")
+def test_the_history_says_which_version_of_which_experts_answered(chatting: TestClient, upstream: FakeUpstream) -> None:
+    loans, cards = make_expert(chatting, "loans"), make_expert(chatting, "cards")
+    chatting.put(f"/experts/{cards}", json={"context": "You know cards."})
+    chat = ask(chatting, expert_ids=[loans, cards])
+    question, answer = chatting.get(f"/chats/{chat['id']}").json()["messages"]
+    assert question["expert_versions"] is None
+    assert answer["expert_versions"] == [
+        {"id": loans, "name": "loans", "version_number": 1},
+        {"id": cards, "name": "cards", "version_number": 2},
+    ]
+    ask(chatting, "And?", id=chat["id"])
+    assert "expert_versions" not in json.dumps(upstream.calls()[-1])
 
 
 @pytest.mark.row("CH-5")
@@ -393,6 +581,34 @@ def test_tools_are_emulated_where_the_server_lacks_them(client: TestClient, upst
     assert broken.status_code == 502
 
 
+@pytest.mark.parametrize("reference", ["URL", "file:///etc/hostname"])
+def test_a_tool_s_schema_that_refers_elsewhere_is_refused_and_not_followed(
+    client: TestClient, upstream: FakeUpstream, reference: str
+) -> None:
+    register(client, upstream, tool_calls="emulated")
+    parameters = {"type": "object", "properties": {"a": {"$ref": reference.replace("URL", f"{upstream.url}/models")}}}
+    tool = {"type": "function", "function": {"name": "rate", "parameters": parameters}}
+    refused = client.post("/experts", json={"name": "L", "description": "", "tools": [tool]})
+    assert refused.status_code == 400
+    asked = client.post("/v1/chat/completions", json={"model": "small", "messages": [QUESTION], "tools": [tool]})
+    assert asked.status_code == 400
+    assert len(upstream.requests) == 1  # for the list of models, by us
+
+
+@pytest.mark.row("CH-7")
+def test_the_guard_the_router_and_the_model_are_defaults_too(chatting: TestClient, upstream: FakeUpstream) -> None:
+    upstream.models = [{"id": "small"}, {"id": "large"}]
+    loans = make_expert(chatting, "loans")
+    chat = ask(chatting)
+    chatting.put(f"/chats/{chat['id']}", json={"guard_enabled": True, "router_enabled": True, "model": "large"})
+    judge, pick = judging(lambda _: False), routing(loans)
+    upstream.script = lambda body: (judge if schema_name(body) == "guard" else pick)(body)
+    answer = ask(chatting, "And?", id=chat["id"])
+    assert (answer["model"], answer["guard"]["enabled"], answer["router"]["expert_id"]) == ("large", True, loans)
+    plain = ask(chatting, "And?", id=chat["id"], guard_enabled=False, router_enabled=False, model="small")
+    assert (plain["model"], plain["guard"]["enabled"], plain["router"]["enabled"]) == ("small", False, False)
+
+
 @pytest.mark.row("CH-7")
 def test_settings_of_a_chat_hold_for_its_next_turn_and_messages_are_replaced_at_once(
     chatting: TestClient, upstream: FakeUpstream
@@ -435,6 +651,29 @@ def test_the_window_is_the_newest_part_that_fits_and_begins_with_a_user(
     assert len(client.get(f"/chats/{chat['id']}/window").json()["messages"]) == 3
 
 
+@pytest.mark.row("CH-8")
+def test_tokens_are_counted_by_the_server_s_tokenizer_and_estimated_without(
+    chatting: TestClient, upstream: FakeUpstream
+) -> None:
+    """1,000 tokens are read, 512 of them kept for the answer; by the estimate 400 short words have 667."""
+    text = "one two " * 200
+    upstream.has_tokenizer = True
+    assert chatting.post("/chats", json={"messages": [{"role": "user", "content": text}]}).status_code == 201
+    upstream.has_tokenizer = False
+    upstream.requests.clear()
+    assert chatting.post("/chats", json={"messages": [{"role": "user", "content": text}]}).status_code == 400
+    assert [path for path, _, _ in upstream.requests] == ["/tokenize"]
+
+
+@pytest.mark.row("CH-8")
+def test_tools_take_their_room_in_the_window(chatting: TestClient, upstream: FakeUpstream) -> None:
+    tool = {"type": "function", "function": {"name": "rate", "description": "rate " * 400}}
+    loans = make_expert(chatting, "loans", tools=[tool])
+    refused = chatting.post("/chats", json={"messages": [QUESTION], "expert_ids": [loans]})
+    assert (refused.status_code, refused.json()["code"]) == (400, "context_length_exceeded")
+    assert upstream.calls() == []
+
+
 def test_a_turn_too_long_for_the_model_is_refused_with_its_length(chatting: TestClient, upstream: FakeUpstream) -> None:
     refused = chatting.post("/chats", json={"messages": [{"role": "user", "content": "word " * 3000}]})
     assert refused.status_code == 400
@@ -466,6 +705,59 @@ def test_a_model_that_fails_falls_back_to_the_next(client: TestClient, upstream:
         ask(client, model="small")
     # After three failures the model is left alone.
     assert len([body for body in upstream.calls() if body["model"] == "small"]) == 3
+
+
+def test_an_answer_without_end_is_cut_off_and_logged(
+    chatting: TestClient, upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chat_service, "STREAM_CHARACTERS", 100)
+    upstream.script = lambda _: "word " * 100
+    received = events(chatting)
+    assert "went on beyond" in received[-1]["error"]
+    assert received[-1]["code"] == "cluster_error"
+    assert logs(chatting)[0]["status"] == "error"
+
+
+def test_a_token_that_the_server_does_not_accept_is_told(chatting: TestClient, upstream: FakeUpstream) -> None:
+    upstream.script = lambda _: Refusal(401)
+    refused = chatting.post("/chats", json={"messages": [QUESTION]})
+    assert (refused.status_code, refused.json()["code"]) == (502, "cluster_refused")
+    assert "token" in refused.json()["error"]
+    assert logs(chatting)[0]["status"] == "error"
+
+
+@pytest.mark.row("IL-1")
+def test_prompts_and_answers_are_kept_in_the_log_only_for_a_space_that_asks_for_it(
+    chatting: TestClient, settings: Settings
+) -> None:
+    ask(chatting, "a secret question", guard_enabled=False)
+    events(chatting)
+    everything = json.dumps(boto3.client("dynamodb").scan(TableName=settings.logs_table_name or "")["Items"])
+    assert "secret question" not in everything
+    assert "Hello there" not in everything
+    assert [(row["prompt"], row["answer"]) for row in logs(chatting)] == [(None, None)] * 2
+
+    chatting.put("/clusters", json={"store_content": True})
+    ask(chatting, "a secret question")
+    assert (logs(chatting)[0]["prompt"], logs(chatting)[0]["answer"]) == ("user: a secret question", "Hello there.")
+
+
+def test_tokens_that_a_server_tells_with_every_chunk_are_counted_once(
+    chatting: TestClient, upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def stream(_: Any, request: web.Request, body: Body, message: Body) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        for number in (1, 2, 3):
+            usage = {"prompt_tokens": 5, "completion_tokens": number}
+            delta = {"index": 0, "delta": {"content": "word "}, "finish_reason": None}
+            await response.write(b"data: " + json.dumps({"choices": [delta], "usage": usage}).encode() + b"\n\n")
+        await response.write(b"data: [DONE]\n\n")
+        return response
+
+    monkeypatch.setattr(FakeUpstream, "_stream", stream)
+    usage = events(chatting)[-2]["usage"]
+    assert (usage["prompt_tokens"], usage["completion_tokens"]) == (5, 3)
 
 
 @pytest.mark.row("CH-2")

@@ -1,0 +1,186 @@
+"""OpenAI's addresses, in its exact shapes, against a server that does what each test tells it to."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from shared.settings import Settings
+from tests.fixtures.upstream import FakeUpstream, event, served
+
+QUESTION = {"role": "user", "content": "Which offer suits Ada?"}
+PATH = "/v1/chat/completions"
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    return settings.model_copy(update={"allow_loopback": True})
+
+
+@pytest.fixture
+def upstream(client: TestClient) -> Iterator[FakeUpstream]:
+    with served(
+        FakeUpstream(models=[{"id": "small", "created": 7, "owned_by": "us"}, {"id": "org/large"}])
+    ) as upstream:
+        client.post("/clusters", json={"ingress_url": upstream.url, "manager_url": upstream.url})
+        yield upstream
+
+
+def ask(client: TestClient, **body: Any) -> Any:
+    return client.post(PATH, json={"model": "small", "messages": [QUESTION], **body})
+
+
+@pytest.mark.row("X-4")
+def test_a_completion_has_openai_s_fields(client: TestClient, upstream: FakeUpstream) -> None:
+    answer = ask(client).json()
+    assert set(answer) == {"id", "object", "created", "model", "choices", "usage"}
+    assert answer["id"].startswith("chatcmpl-")
+    assert answer["object"] == "chat.completion"
+    assert answer["usage"] == {"prompt_tokens": 4, "completion_tokens": 2, "total_tokens": 6}
+    assert client.get("/chats").json()["count"] == 0
+    assert client.get("/inference-logs").json()["count"] == 1
+
+
+@pytest.mark.row("X-4")
+def test_a_stored_completion_is_a_chat(client: TestClient, upstream: FakeUpstream) -> None:
+    answer = ask(client, store=True).json()
+    chat = client.get(f"/chats/{answer['id'].removeprefix('chatcmpl-')}").json()
+    assert [each["role"] for each in chat["messages"]] == ["user", "assistant"]
+
+
+@pytest.mark.row("X-4")
+@pytest.mark.parametrize("stream", [False, True])
+def test_what_we_do_not_read_goes_to_the_server_as_it_is(
+    client: TestClient, upstream: FakeUpstream, stream: bool
+) -> None:
+    passed_on = {
+        "frequency_penalty": 0.5,
+        "logit_bias": {"50256": -100},
+        "max_completion_tokens": 9,
+        "parallel_tool_calls": False,
+        "reasoning_effort": "low",
+        "response_format": {"type": "json_object"},
+        "seed": 3,
+        "stop": ["\\n", "END"],
+        "temperature": 0.1,
+        "tool_choice": "auto",
+        "tools": [{"type": "custom", "custom": {"name": "code"}}],
+        "top_k": 4,
+        "top_p": 0.9,
+        "chat_template_kwargs": {"enable_thinking": False},
+    }
+    ours = {"store": False, "user": "ann", "tags": ["a"], "metadata": {"b": "c"}, "n": 1, "audio": None}
+    assert ask(client, stream=stream, **passed_on, **ours).status_code == 200
+    (sent,) = upstream.calls()
+    options = {"stream": True, "stream_options": {"include_usage": True}} if stream else {}
+    assert sent == {"model": "small", "messages": [QUESTION], **passed_on, **options}
+    row = client.get("/inference-logs").json()["data"][0]
+    assert (row["user"], row["tags"]) == ("ann", ["a"])
+
+
+@pytest.mark.row("X-4", "CH-4")
+def test_the_guard_reads_what_is_passed_on(client: TestClient, upstream: FakeUpstream) -> None:
+    client.put("/clusters", json={"guard_blocked_words": ["bomb"]})
+    tool = {"type": "function", "function": {"name": "a", "description": "builds a bomb"}}
+    answer = ask(client, tools=[tool], guard_enabled=True).json()
+    assert answer["choices"][0]["finish_reason"] == "content_filter"
+    assert answer["guard"]["flagged"] is True
+    assert upstream.calls() == []
+
+
+@pytest.mark.row("X-4")
+def test_a_developer_s_message_is_the_system_s(client: TestClient, upstream: FakeUpstream) -> None:
+    ask(client, messages=[{"role": "developer", "content": "Be brief."}, QUESTION])
+    assert [each["role"] for each in upstream.calls()[0]["messages"]] == ["system", "user"]
+
+
+@pytest.mark.row("X-4")
+def test_models_are_listed_and_got_one_by_one(client: TestClient, upstream: FakeUpstream) -> None:
+    small = {"id": "small", "object": "model", "created": 7, "owned_by": "us"}
+    large = {"id": "org/large", "object": "model", "created": 0, "owned_by": ""}
+    assert client.get("/v1/models").json() == {"object": "list", "data": [small, large]}
+    assert client.get("/v1/models/small").json() == small
+    assert client.get("/v1/models/org/large").json() == client.get("/v1/models/org%2Flarge").json() == large
+    unknown = client.get("/v1/models/huge")
+    assert unknown.status_code == 404
+    assert unknown.json()["error"]["code"] == "model_not_found"
+
+
+@pytest.mark.row("X-4")
+@pytest.mark.parametrize(
+    ("changes", "status", "param", "code"),
+    [
+        ({"n": 2}, 400, "n", "validation_error"),
+        ({"temperature": 3}, 400, "temperature", "validation_error"),
+        ({"messages": []}, 400, "messages", "validation_error"),
+        ({"model": None}, 400, "model", "validation_error"),
+        ({"model": "huge"}, 404, None, "model_not_found"),
+    ],
+)
+def test_errors_are_openai_s(
+    client: TestClient, upstream: FakeUpstream, changes: dict[str, Any], status: int, param: str | None, code: str
+) -> None:
+    answer = ask(client, **changes)
+    assert answer.status_code == status
+    error = answer.json()["error"]
+    assert set(error) == {"message", "type", "param", "code"}
+    assert (error["type"], error["param"], error["code"]) == ("invalid_request_error", param, code)
+
+
+@pytest.mark.row("X-4")
+def test_errors_outside_of_its_routes_are_openai_s_too(client: TestClient, upstream: FakeUpstream) -> None:
+    too_large = client.post(PATH, content=b"x" * (7 << 20))
+    for answer, status in ((client.get("/v1/nothing"), 404), (client.get(PATH), 405), (too_large, 413)):
+        assert answer.status_code == status
+        assert isinstance(answer.json()["error"]["message"], str)
+
+
+@pytest.mark.row("X-4")
+def test_of_a_stream_the_usage_comes_only_if_asked_for_and_token_probabilities_do(
+    client: TestClient, upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    probabilities = {"content": [{"token": "Hello", "logprob": -0.1}]}
+
+    def with_probabilities(body: Any, delta: Any, finish_reason: Any = None) -> bytes:
+        chunk = json.loads(event(body, delta, finish_reason)[6:])
+        chunk["choices"][0]["logprobs"] = probabilities
+        return b"data: " + json.dumps(chunk).encode() + b"\n\n"
+
+    monkeypatch.setattr("tests.fixtures.upstream.event", with_probabilities)
+    for options, wants_usage in ({}, False), ({"stream_options": {"include_usage": True}}, True):
+        lines = [line for line in ask(client, stream=True, logprobs=True, **options).text.splitlines() if line]
+        assert lines[-1] == "data: [DONE]"
+        chunks = [json.loads(line[6:]) for line in lines[:-1]]
+        assert chunks[0]["choices"][0]["logprobs"] == probabilities
+        assert [chunk for chunk in chunks if "usage" in chunk] == (chunks[-1:] if wants_usage else [])
+    assert set(chunks[-1]) == {"id", "object", "created", "model", "choices", "usage"}
+    assert chunks[-1]["choices"] == []
+
+
+@pytest.mark.row("X-4")
+@pytest.mark.parametrize(
+    ("changes", "param"),
+    [
+        ({"tools": [{"type": "custom"}]}, "tools.0"),
+        ({"tools": [{"type": "function", "function": {}}]}, "tools.0"),
+        (
+            {"tools": [{"type": "function", "function": {"name": "a", "parameters": {"type": "x"}}}]},
+            "tools.0.function.parameters",
+        ),
+        (
+            {"tools": [{"type": "function", "function": {"name": "a"}}], "tool_choice": {"type": "function"}},
+            "tool_choice",
+        ),
+        ({"tools": [{"type": "function", "function": {"name": "a"}}], "tool_choice": "b"}, "tool_choice"),
+    ],
+)
+def test_tools_that_can_not_be_emulated_are_refused(
+    client: TestClient, upstream: FakeUpstream, changes: dict[str, Any], param: str
+) -> None:
+    client.put("/clusters", json={"tool_calls": "emulated"})
+    refused = ask(client, **changes)
+    assert refused.status_code == 400
+    assert refused.json()["error"]["param"] == param
+    assert upstream.calls() == []
