@@ -53,4 +53,7 @@ class Settings(BaseModel):
     upstream_timeout_seconds: float = 25
     # Lets connectors and clusters live on this machine; only ever true in the local stage.
     allow_loopback: bool = False
+    # How old may be what a conversation's next call goes by: memberships, and the state of clusters; 0 reads each time.
+    admission_seconds: float = Field(default=10, ge=0, le=30)
+    cluster_state_seconds: float = Field(default=1, ge=0, le=5)
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"

@@ -64,6 +64,8 @@ def settings(issuer: Issuer) -> Settings:
         webhook_url="https://api.test/webhooks",
         training_image_cpu="images.test/cpu:1",
         training_image_gpu="images.test/gpu:1",
+        admission_seconds=0,
+        cluster_state_seconds=0,
     )
 
 

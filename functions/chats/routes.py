@@ -9,12 +9,12 @@ from functions.chats.service import ChatService
 from functions.chats.turns import TurnRequest
 from shared.http.errors import error_body, errors
 from shared.http.parameters import After, ExpectedVersion, IdempotencyKey, Limit, tagged
-from shared.http.routers import CurrentResources, CurrentScope, space_router
+from shared.http.routers import CurrentResources, CurrentScope, RememberingSpaceRoute, space_router
 from shared.models.base import Deleted
 from shared.models.chat import Chat, ChatCompletion, ChatCompletionCreate, ChatUpdate
 from shared.store.chats import ChatPage
 
-router = space_router("chats")
+router = space_router("chats", route_class=RememberingSpaceRoute)
 
 STREAMED: dict[int | str, dict[str, Any]] = {
     200: {
@@ -24,7 +24,7 @@ STREAMED: dict[int | str, dict[str, Any]] = {
 }
 
 
-def service(resources: CurrentResources) -> ChatService:
+async def service(resources: CurrentResources) -> ChatService:
     return ChatService(resources, resources.language_models)
 
 

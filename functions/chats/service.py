@@ -99,7 +99,7 @@ class ChatService:
         async with turn.models.recorded(CallType.CHAT, turn.model.id) as record:
             _describe(record, turn)
             if turn.verdict.flagged:
-                return await self._keep(turn, _blocked(turn, record, turn.guard_report), answered=False)
+                return await self._keep(turn, record, _blocked(turn, record, turn.guard_report), answered=False)
             completion = await self._completion(turn, record)
             record.answer = completion.text
             _estimate_uncounted(record, turn, completion.text)
@@ -110,11 +110,11 @@ class ChatService:
                 record.guard = turn.guard.coverage
                 if verdict.flagged:
                     answer = _blocked(turn, record, turn.guard.report(verdict, GuardStage.OUTPUT))
-                    return await self._keep(turn, answer, answered=False)
+                    return await self._keep(turn, record, answer, answered=False)
                 turn.guard.coverage.sent_characters = len(spoken)
                 choices = [_judged_part(choices[0])]
             answer = self._answer(turn, record, choices)
-            return await self._keep(turn, answer, answered=True)
+            return await self._keep(turn, record, answer, answered=True)
 
     async def stream(self, request: TurnRequest) -> AsyncGenerator[Chunk, None]:
         """Answer in OpenAI's chunks; the last holds the usage. Raises before the first chunk as ``complete`` does.
@@ -131,7 +131,7 @@ class ChatService:
             _describe(record, turn)
             if turn.verdict.flagged:
                 answer = _blocked(turn, record, turn.guard_report)
-                await self._keep(turn, answer, answered=False)
+                await self._keep(turn, record, answer, answered=False)
                 yield _chunk(answer, {"role": "assistant", "content": ""}, BLOCKED)
             else:
                 spoken = _Spoken()
@@ -145,7 +145,7 @@ class ChatService:
                 report = turn.guard.report(spoken.verdict, GuardStage.OUTPUT) if turn.guard else GuardReport()
                 choice = {"index": 0, "message": spoken.message(), "finish_reason": spoken.finish_reason}
                 answer = self._answer(turn, record, [choice]).model_copy(update={"guard": report})
-                await self._keep(turn, answer, answered=not spoken.verdict.flagged)
+                await self._keep(turn, record, answer, answered=not spoken.verdict.flagged)
             yield _closing(answer)
 
     async def _first_answer(self, request: TurnRequest) -> ChatCompletion | None:
@@ -243,8 +243,10 @@ class ChatService:
             messages=list(turn.sent) if turn.request.body.echo else None,
         )
 
-    async def _keep(self, turn: PreparedTurn, answer: ChatCompletion, *, answered: bool) -> ChatCompletion:
-        """Store the turn; of one that was blocked only the chat itself, so that it can be gone on with."""
+    async def _keep(
+        self, turn: PreparedTurn, record: CallRecord, answer: ChatCompletion, *, answered: bool
+    ) -> ChatCompletion:
+        """Store the turn and its log row; of a blocked one only the chat itself, so that it can be gone on with."""
         if not turn.request.store:
             return answer
         messages: list[Message] = []
@@ -258,8 +260,11 @@ class ChatService:
                 "expert_versions": experts or None,
             }
             messages = [*turn.added, Message.model_validate(said)]
-        kept = Turn(turn.chat, turn.is_new, messages, answer, turn.request.idempotency)
-        return await in_thread(self._chats.append, turn.request.scope.space_id, kept)
+        kept = Turn(turn.chat, turn.is_new, messages, answer, turn.request.idempotency, turn.models.log_actions(record))
+        stored = await in_thread(self._chats.append, turn.request.scope.space_id, kept)
+        # A request that came twice at once is stored once, but both have called the model.
+        record.is_logged = stored is answer
+        return stored
 
     def _with_messages(self, scope: Scope, chat: StoredChat) -> Chat:
         return chat.model_copy(update={"messages": self._chats.messages(scope.space_id, chat)})

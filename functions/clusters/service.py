@@ -11,7 +11,6 @@ from shared.errors import ConflictError, NotFoundError
 from shared.llm.cluster_probes import ClusterProbes
 from shared.models.base import Deleted
 from shared.models.cluster import Cluster, ClusterAnswer, ClusterCreate, ClusterStatus, ClusterUpdate, masked
-from shared.store.clusters import Clusters
 from shared.store.members import Scope
 from shared.store.repository import Idempotency
 
@@ -24,7 +23,7 @@ class ClusterService:
     """A space has one cluster, so the cluster's id is the space's."""
 
     def __init__(self, resources: Resources) -> None:
-        self._clusters = Clusters(resources.table, resources.clock)
+        self._clusters = resources.clusters
         self._guard = AddressGuard(allow_loopback=resources.settings.allow_loopback)
         self._targets = resources.language_models.targets
         self._clock = resources.clock
@@ -48,6 +47,7 @@ class ClusterService:
             raise ConflictError(
                 "The space has a cluster already. Update it with PUT /clusters, or delete it first."
             ) from None
+        self._clusters.changed(scope.space_id)
         if stored.token_parameter != cluster.token_parameter:  # a repeated request: the first one's tokens are kept
             self._forget_tokens(kept)
         return _answer(stored, request.token.get_secret_value() if request.token else None)
@@ -67,7 +67,7 @@ class ClusterService:
         return status
 
     def update(self, scope: Scope, request: ClusterUpdate, expected_version: int | None) -> ClusterAnswer:
-        """Set the fields that are sent; a token that is ``null`` is removed. Takes effect on the next call."""
+        """Set the fields that are sent; a token that is ``null`` is removed. Calls go by it a second later."""
         changes = request.changes()
         self._check_addresses({name: value for name, value in changes.items() if name.endswith("_url")})
         current = self._get(scope)
@@ -83,6 +83,7 @@ class ClusterService:
         except BaseException:
             self._forget_tokens(kept)
             raise
+        self._clusters.changed(scope.space_id)
         replaced = [getattr(current, f"{name}_parameter") for name in given]
         self._targets.tokens.forget(*replaced)
         if request.model_fields_set & _WHEREABOUTS:

@@ -26,6 +26,10 @@ class ClusterTokens:
         self._ssm.put_parameter(Name=name, Value=token, Type="SecureString", Overwrite=False)
         return name
 
+    def has_read(self, parameter: str) -> bool:
+        """Whether reading it once more takes no time."""
+        return parameter in self._read
+
     def read(self, parameter: str) -> str:
         if parameter not in self._read:
             if len(self._read) >= CACHED_TOKENS:

@@ -16,8 +16,10 @@ if TYPE_CHECKING:
     from mypy_boto3_sts import STSClient
 
     from shared.aws.webhook_secrets import WebhookSecrets
+    from shared.http.admissions import Admissions
     from shared.http.tokens import TokenVerifier
     from shared.llm.language_models import LanguageModelAccess
+    from shared.store.clusters import Clusters
     from shared.store.inference_logs import InferenceLogs
     from shared.store.table import Table
 
@@ -65,6 +67,20 @@ class Resources:
         from shared.http.tokens import TokenVerifier
 
         return TokenVerifier(self.settings.oidc_issuer, self.settings.oidc_audience, self.settings.oidc_jwks_url)
+
+    @cached_property
+    def admissions(self) -> "Admissions":
+        from shared.http.admissions import Admissions
+
+        return Admissions(self.settings.admission_seconds, self.clock)
+
+    @cached_property
+    def clusters(self) -> "Clusters":
+        from datetime import timedelta
+
+        from shared.store.clusters import Clusters
+
+        return Clusters(self.table, self.clock, timedelta(seconds=self.settings.cluster_state_seconds))
 
     @cached_property
     def s3(self) -> "S3Client":

@@ -33,7 +33,7 @@ def page_number(documented: str, default: int = 10) -> Any:
     """A dependency that reads ``page`` and the page size, under the documented spelling or the other one."""
     other = next(spelling for spelling in _SPELLINGS if spelling != documented)
 
-    def read(
+    async def read(
         request: Request,
         size: Annotated[int, Query(alias=documented, ge=1, le=1000, description="Rows a page.")] = default,
         page: Annotated[int, Query(ge=1, le=10**9, description="Page number, from 1.")] = 1,
@@ -69,7 +69,7 @@ async def _idempotency(
     return Idempotency(idempotency_key, principal.user_id, digest)
 
 
-def _expected_version(
+async def _expected_version(
     if_match: Annotated[
         str | None, Header(alias="If-Match", description="The ETag you read: 412 when it is no longer current.")
     ] = None,

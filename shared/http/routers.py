@@ -42,6 +42,26 @@ def _select_space(request: Request) -> None:
     request.state.space_id = request.state.scope.space_id
 
 
+def _select_space_and_remember(request: Request) -> None:
+    _select_space(request)
+    admissions = resources_of(request).admissions
+    admissions.keep(*_credentials(request), request.state.principal, request.state.scope)
+
+
+def _is_remembered(request: Request) -> bool:
+    admission = resources_of(request).admissions.find(*_credentials(request))
+    if admission is None:
+        return False
+    state = request.state
+    state.principal, state.user_id = admission.principal, admission.principal.user_id
+    state.scope, state.space_id = admission.scope, admission.scope.space_id
+    return True
+
+
+def _credentials(request: Request) -> tuple[str, str]:
+    return request.headers.get("authorization", ""), request.headers.get("x-space-id", "")
+
+
 class _CheckedRoute(APIRoute):
     """Runs its check before the body is even read."""
 
@@ -49,12 +69,18 @@ class _CheckedRoute(APIRoute):
     def check(request: Request) -> None:
         raise NotImplementedError
 
+    @staticmethod
+    def is_checked(request: Request) -> bool:  # noqa: ARG004 - for those who look
+        """Whether the check may be left out; this is told without waiting for anything."""
+        return False
+
     def get_route_handler(self) -> RouteHandler:
         handle = super().get_route_handler()
-        check = type(self).check
+        check, is_checked = type(self).check, type(self).is_checked
 
         async def checked(request: Request) -> Response:
-            await run_in_threadpool(check, request)
+            if not is_checked(request):
+                await run_in_threadpool(check, request)
             return await handle(request)
 
         return checked
@@ -68,33 +94,45 @@ class SpaceRoute(_CheckedRoute):
     check = staticmethod(_select_space)
 
 
-def _principal(request: Request) -> Principal:
+class RememberingSpaceRoute(SpaceRoute):
+    """For calls in quick succession: what was checked a moment ago (``admission_seconds``) still counts."""
+
+    check = staticmethod(_select_space_and_remember)
+    is_checked = staticmethod(_is_remembered)
+
+
+# FastAPI runs plain functions in threads, which these are far too short for.
+async def _resources(request: Request) -> Resources:
+    return resources_of(request)
+
+
+async def _principal(request: Request) -> Principal:
     principal: Principal = request.state.principal
     return principal
 
 
-def _scope(request: Request) -> Scope:
+async def _scope(request: Request) -> Scope:
     scope: Scope = request.state.scope
     return scope
 
 
 CurrentPrincipal = Annotated[Principal, Depends(_principal)]
 CurrentScope = Annotated[Scope, Depends(_scope)]
-CurrentResources = Annotated[Resources, Depends(resources_of)]
+CurrentResources = Annotated[Resources, Depends(_resources)]
 
 
 def permission(needed: str) -> Any:
     """A route dependency: only members with the permission, and owners, get through."""
     wanted = UserPermission(needed)
 
-    def check(scope: CurrentScope) -> None:
+    async def check(scope: CurrentScope) -> None:
         if not scope.allows(wanted):
             raise PermissionDeniedError(f"You need the permission {wanted.value} in this space. Ask its owner for it.")
 
     return Depends(check)
 
 
-def _document_space(
+async def _document_space(
     space_id: Annotated[
         str | None, Header(alias="X-Space-Id", description="The space to work in; implied when you have just one.")
     ] = None,
@@ -121,12 +159,12 @@ class GroupRouter(APIRouter):
         return register
 
 
-def space_router(group: str, *, prefix: str | None = None) -> GroupRouter:
+def space_router(group: str, *, prefix: str | None = None, route_class: type[SpaceRoute] = SpaceRoute) -> GroupRouter:
     """Routes of a group whose entities belong to a space."""
     return GroupRouter(
         prefix=f"/{group}" if prefix is None else prefix,
         tags=[group],
-        route_class=SpaceRoute,
+        route_class=route_class,
         dependencies=[Security(HTTPBearer(auto_error=False)), Depends(_document_space)],
         responses=errors(400, 401, 404),
     )

@@ -31,6 +31,7 @@ class Principal:
     first_name: str
     last_name: str
     space_id: str | None
+    expires_at: float
 
 
 def bearer_token(header: str) -> str:
@@ -91,6 +92,7 @@ class TokenVerifier:
             first_name=text("given_name"),
             last_name=text("family_name"),
             space_id=text("space_id", "custom:space_id") or None,
+            expires_at=float(claims["exp"]),
         )
 
     def _key(self, key_id: str) -> jwt.PyJWK | None:

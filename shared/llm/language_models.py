@@ -20,8 +20,8 @@ from shared.llm.targets import Target, Targets
 from shared.llm.upstream import BrokenAnswerError, BusyError, Completion, RejectedError, UpstreamTimeoutError
 from shared.models.cluster import ClusterSettings, LanguageModel
 from shared.models.inference_log import CallStatus, CallType, GuardCoverage, InferenceLog
-from shared.store.clusters import Clusters
 from shared.store.inference_logs import InferenceLogs
+from shared.store.table import Action
 
 T = TypeVar("T")
 
@@ -59,6 +59,8 @@ class CallRecord:
     guard: GuardCoverage | None = None
     prompt: str | None = None
     answer: str | None = None
+    # Set by who has written ``LanguageModels.log_actions`` along with what the call led to.
+    is_logged: bool = False
     started: float = field(default_factory=time.perf_counter)
 
     def count(self, usage: dict[str, Any]) -> None:
@@ -210,9 +212,14 @@ class LanguageModels:
             raise
         finally:
             self.tokens[type] += record.input_tokens + record.output_tokens
-            row = self._row(record)
-            with anyio.CancelScope(shield=True):
-                await in_thread(self._logs.record, self.caller.space_id, row)
+            if not record.is_logged:
+                row = self._row(record)
+                with anyio.CancelScope(shield=True):
+                    await in_thread(self._logs.record, self.caller.space_id, row)
+
+    def log_actions(self, record: CallRecord) -> Sequence[Action]:
+        """The row of a call that has ended, to be written in one transaction with what it led to: one request less."""
+        return self._logs.actions(self.caller.space_id, self._row(record))
 
     def _row(self, record: CallRecord) -> InferenceLog:
         caller, keeps = self.caller, self.settings.store_content
@@ -265,7 +272,7 @@ class LanguageModelAccess:
 
     def __init__(self, resources: Resources) -> None:
         self.targets = Targets(resources)
-        self.lists = ModelLists(Clusters(resources.table, resources.clock), resources.clock)
+        self.lists = ModelLists(resources.clusters, resources.clock)
         self._resources = resources
 
     async def open(self, caller: Caller) -> LanguageModels:

@@ -12,7 +12,7 @@ from shared.llm.circuits import Circuits
 from shared.llm.sessions import Sessions
 from shared.llm.upstream import Upstream
 from shared.models.cluster import ClusterSettings, ToolCalls
-from shared.store.clusters import DEFAULT, Clusters, ClusterState
+from shared.store.clusters import DEFAULT, ClusterState
 
 
 class NoClusterError(UnavailableError):
@@ -37,14 +37,22 @@ class Targets:
 
     def __init__(self, resources: Resources) -> None:
         self._settings = resources.settings
-        self._clusters = Clusters(resources.table, resources.clock)
+        self._clusters = resources.clusters
         self._resources = resources
         self._tokens: ClusterTokens | None = None
         self.sessions = Sessions(AddressGuard(allow_loopback=resources.settings.allow_loopback))
 
     async def target(self, space_id: str) -> Target:
         """Raises NoClusterError."""
-        return await in_thread(self._find, space_id)
+        state, settings = await self._state(space_id), self._settings
+        if state.cluster is not None:
+            cluster = state.cluster
+            return self._target(state, cluster, await self._reach(cluster.ingress_url, cluster.token_parameter))
+        if settings.default_cluster_url is None:
+            raise NoClusterError("The space has no cluster. Register one with POST /clusters.")
+        upstream = await self._reach(settings.default_cluster_url, settings.default_cluster_token_parameter)
+        cluster_settings = ClusterSettings(tool_calls=ToolCalls(settings.default_cluster_tool_calls))
+        return self._target(await self._state(DEFAULT), cluster_settings, upstream)
 
     def upstream(self, url: str, token_parameter: str | None) -> Upstream:
         token = self.tokens.read(token_parameter) if token_parameter else None
@@ -56,17 +64,14 @@ class Targets:
             self._tokens = ClusterTokens(self._resources.ssm, self._settings.parameter_prefix)
         return self._tokens
 
-    def _find(self, space_id: str) -> Target:
-        state = self._clusters.state(space_id)
-        if state.cluster is not None:
-            cluster = state.cluster
-            return self._target(state, cluster, self.upstream(cluster.ingress_url, cluster.token_parameter))
-        settings = self._settings
-        if settings.default_cluster_url is None:
-            raise NoClusterError("The space has no cluster. Register one with POST /clusters.")
-        upstream = self.upstream(settings.default_cluster_url, settings.default_cluster_token_parameter)
-        cluster_settings = ClusterSettings(tool_calls=ToolCalls(settings.default_cluster_tool_calls))
-        return self._target(self._clusters.state(DEFAULT), cluster_settings, upstream)
+    async def _state(self, owner: str) -> ClusterState:
+        recent = self._clusters.recent_state(owner)
+        return await in_thread(self._clusters.state, owner) if recent is None else recent
+
+    async def _reach(self, url: str, token_parameter: str | None) -> Upstream:
+        if token_parameter is None or self.tokens.has_read(token_parameter):
+            return self.upstream(url, token_parameter)
+        return await in_thread(self.upstream, url, token_parameter)
 
     def _target(self, state: ClusterState, settings: ClusterSettings, upstream: Upstream) -> Target:
         circuits = Circuits(self._clusters, state, self._resources.clock)

@@ -42,6 +42,8 @@ class Turn:
     messages: Sequence[Message]
     answer: ChatCompletion
     idempotency: Idempotency | None = None
+    # What else is written with it.
+    also: Sequence[Action] = ()
 
 
 class Chats:
@@ -100,11 +102,12 @@ class Chats:
     def append(self, space_id: str, turn: Turn) -> ChatCompletion:
         """Store a turn, and its chat if that is new, all or nothing; a repeated request gets the first one's answer."""
         now = self._clock()
-        actions = []
+        actions: list[Action] = []
         if turn.idempotency is not None:
             actions.append(self._remember(space_id, turn, turn.idempotency, now))
         if turn.messages:
             actions.append(self._turn(space_id, turn.chat, turn.messages))
+        actions += turn.also
         try:
             if turn.is_new:
                 self._chats.create(space_id, turn.chat, also=actions)

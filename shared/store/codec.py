@@ -5,9 +5,9 @@ import math
 from datetime import datetime
 from decimal import Decimal, DecimalException
 from enum import Enum
-from typing import Any, cast
+from typing import Any
 
-from boto3.dynamodb.types import DYNAMODB_CONTEXT, TypeDeserializer, TypeSerializer
+from boto3.dynamodb.types import DYNAMODB_CONTEXT
 from pydantic import BaseModel
 
 from shared.errors import PayloadTooLargeError, ValidationFailedError
@@ -19,15 +19,12 @@ AttributeValue = dict[str, Any]
 DEPTH_LIMIT = 28
 ITEM_SIZE_LIMIT = 350_000
 
-_serializer = TypeSerializer()
-_deserializer = TypeDeserializer()
 
-
-def _number(value: int | float) -> Decimal:
+def _number(value: int | float | Decimal) -> str:
     if isinstance(value, float) and not math.isfinite(value):
         raise ValidationFailedError("Numbers must be finite: NaN and infinity can't be stored.")
     try:
-        return DYNAMODB_CONTEXT.create_decimal(repr(value))
+        return str(DYNAMODB_CONTEXT.create_decimal(value if isinstance(value, Decimal) else repr(value)))
     except DecimalException:
         raise ValidationFailedError(
             f"The number {value!r:.60} can't be stored: at most 38 digits, between 1e-128 and 1e126 in size."
@@ -42,42 +39,38 @@ def _text(value: str) -> str:
     return value
 
 
-def to_plain(value: Any, depth: int = 0) -> Any:
-    """What TypeSerializer understands: models, enums, times and floats replaced, ``None`` kept.
+def encode(value: Any, depth: int = 0) -> AttributeValue:
+    """One value as a DynamoDB attribute value, with models, enums and times in it.
 
     Raises ValidationFailedError for what DynamoDB can't hold: numbers out of range, broken Unicode, deep nesting.
     """
     if depth > DEPTH_LIMIT:
         raise ValidationFailedError(f"The value is nested too deeply: at most {DEPTH_LIMIT} levels.")
     match value:
-        case bool() | None | Decimal():
-            return value
+        case None:
+            return {"NULL": True}
+        case bool():
+            return {"BOOL": value}
         case Enum():
-            return value.value
+            return encode(value.value, depth)
         case str():
-            return _text(value)
-        case int() | float():
-            return _number(value)
+            return {"S": _text(value)}
+        case int() | float() | Decimal():
+            return {"N": _number(value)}
         case datetime():
-            return format_timestamp(value)
+            return {"S": format_timestamp(value)}
         case BaseModel():
             fields = {name: getattr(value, name) for name in type(value).model_fields}
-            return to_plain(fields | (value.model_extra or {}), depth)
+            return encode(fields | (value.model_extra or {}), depth)
         case dict():
             if "" in value:
                 raise ValidationFailedError("An object has an empty key: name it.")
-            return {_text(str(key)): to_plain(item, depth + 1) for key, item in value.items()}
+            return {"M": {_text(str(key)): encode(item, depth + 1) for key, item in value.items()}}
         case list() | tuple():
-            return [to_plain(item, depth + 1) for item in value]
+            return {"L": [encode(item, depth + 1) for item in value]}
         case set() | frozenset():
-            return sorted(to_plain(item, depth + 1) for item in value)
+            return {"L": [encode(item, depth + 1) for item in sorted(value)]}
     raise TypeError(f"{type(value).__name__} can't be stored")
-
-
-def encode(value: Any) -> AttributeValue:
-    """One value as a DynamoDB attribute value."""
-    encoded: Any = _serializer.serialize(to_plain(value))
-    return cast("AttributeValue", encoded)
 
 
 def encode_item(values: dict[str, Any]) -> dict[str, AttributeValue]:
@@ -91,20 +84,27 @@ def encode_item(values: dict[str, Any]) -> dict[str, AttributeValue]:
     return item
 
 
-def _from_plain(value: Any) -> Any:
-    if isinstance(value, Decimal):
-        return int(value) if value == value.to_integral_value() and abs(value) < 10**38 else float(value)
-    if isinstance(value, dict):
-        return {key: _from_plain(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_from_plain(item) for item in value]
-    return value
-
-
 def decode_item(item: dict[str, AttributeValue]) -> dict[str, Any]:
     """An item as plain Python values; whole numbers come back as ``int``."""
-    return {
-        # Most of what is read is text, and the deserializer takes its time.
-        name: value["S"] if "S" in value else _from_plain(_deserializer.deserialize(cast("Any", value)))
-        for name, value in item.items()
-    }
+    return {name: _decode(value) for name, value in item.items()}
+
+
+def _decode(value: AttributeValue) -> Any:
+    [(kind, held)] = value.items()
+    match kind:
+        case "S" | "BOOL":
+            return held
+        case "N":
+            return _plain_number(held)
+        case "M":
+            return decode_item(held)
+        case "L":
+            return [_decode(item) for item in held]
+        case "NULL":
+            return None
+    raise TypeError(f"nothing is stored as {kind}")
+
+
+def _plain_number(digits: str) -> int | float:
+    number = Decimal(digits)
+    return int(number) if number == number.to_integral_value() and abs(number) < 10**38 else float(number)

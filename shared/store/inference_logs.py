@@ -27,6 +27,7 @@ from shared.models.inference_log import (
     InferenceSummary,
     LogFilters,
 )
+from shared.store.codec import encode_item
 from shared.store.log_rollups import (
     LEVELS,
     MINUTE,
@@ -41,7 +42,7 @@ from shared.store.log_rollups import (
     id_prefix,
     time_of,
 )
-from shared.store.table import Item, Table
+from shared.store.table import Action, Item, Table
 
 # Prompts, answers and errors are kept up to this many characters.
 TEXT_LIMIT = 2_000
@@ -126,6 +127,13 @@ class InferenceLogs:
         Long texts and names are cut, and so are tags beyond ``MAX_TAGS``. Repeating it changes nothing.
         """
         self._table.put_all(self.items(space_id, log))
+
+    def actions(self, space_id: str, log: InferenceLog) -> list[Action]:
+        """What ``record`` writes, for a transaction with what the call led to, be it in another table."""
+        return [
+            Action("Put", {"TableName": self._table.name, "Item": encode_item(item)})
+            for item in self.items(space_id, log)
+        ]
 
     def items(self, space_id: str, log: InferenceLog) -> list[Item]:
         """What a call is stored as: its row, which is counted, and a copy for each tag."""

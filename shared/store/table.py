@@ -41,7 +41,10 @@ class ConditionFailedError(Exception):
 
 @dataclass(frozen=True)
 class Action:
-    """One write of a transaction; ``error`` is raised when its condition does not hold."""
+    """One write of a transaction; ``error`` is raised when its condition does not hold.
+
+    A ``TableName`` in the request puts it into another table than the rest.
+    """
 
     operation: str
     request: dict[str, Any] = field(repr=False)

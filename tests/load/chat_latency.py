@@ -24,13 +24,11 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
-import boto3
 import httpx
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table as RichTable
 
-from tests.fixtures.aws import LOGS_TABLE, create_logs_table
 from tests.fixtures.identity import Issuer
 from tests.load.emulated_store import emulated_store
 
@@ -193,7 +191,6 @@ def sides(issuer: Issuer, folder: Path, *, with_peer: bool) -> Iterator[tuple[li
     """The upstream itself, ours and LiteLLM's, all running; and our process id."""
     ports = [free_port() for _ in range(3)]
     upstream = f"http://127.0.0.1:{ports[0]}/v1"
-    create_logs_table(boto3.client("dynamodb"))
     with ExitStack() as stack:
 
         def start(command: list[str], url: str, name: str, **environment: str) -> int:
@@ -208,7 +205,6 @@ def sides(issuer: Issuer, folder: Path, *, with_peer: bool) -> Iterator[tuple[li
             f"http://127.0.0.1:{ports[1]}/health",
             "ours",
             ALLOW_LOOPBACK="true",
-            LOGS_TABLE_NAME=LOGS_TABLE,
         )  # fmt: skip
         found = [Side("upstream", f"{upstream}/chat/completions", {}), our_side(ports[1], upstream, issuer)]
         if with_peer:
