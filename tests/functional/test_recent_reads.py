@@ -1,0 +1,114 @@
+"""A conversation's calls go by what was read a moment ago, and for no longer than that."""
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from shared.aws.clock import utc_now
+from shared.aws.resources import Resources
+from shared.llm.circuits import BROKEN_ANSWERS, SERVER
+from shared.settings import Settings
+from shared.store.table import Key, delete
+from tests.fixtures.upstream import FakeUpstream, served
+
+
+class Watch:
+    """A clock that is put forward by hand."""
+
+    def __init__(self) -> None:
+        self.now = utc_now()
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def pass_seconds(self, seconds: float) -> None:
+        self.now += timedelta(seconds=seconds)
+
+
+@pytest.fixture
+def watch() -> Watch:
+    return Watch()
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    return settings.model_copy(update={"allow_loopback": True, "admission_seconds": 10, "cluster_state_seconds": 1})
+
+
+@pytest.fixture
+def resources(aws: None, settings: Settings, watch: Watch) -> Resources:
+    return Resources(settings, clock=watch)
+
+
+@pytest.fixture
+def chatting(client: TestClient) -> Iterator[TestClient]:
+    """A client whose space has a cluster, and who has just chatted: the first call lists the models."""
+    with served(FakeUpstream()) as upstream:
+        created = client.post("/clusters", json={"ingress_url": upstream.url, "manager_url": upstream.url})
+        assert created.status_code == 201, created.text
+        assert [ask(client).status_code for _ in range(2)] == [201, 201]
+        yield client
+
+
+def ask(client: TestClient) -> Any:
+    return client.post("/chats", json={"messages": [{"role": "user", "content": "Which offer?"}], "tags": ["bank"]})
+
+
+def space_of(client: TestClient) -> str:
+    return str(client.headers["X-Space-Id"])
+
+
+@pytest.mark.row("IL-1")
+def test_the_next_call_is_one_request_to_the_store_that_keeps_and_logs_it(
+    chatting: TestClient, resources: Resources
+) -> None:
+    requests: list[str] = []
+    resources.dynamodb.meta.events.register("before-call.dynamodb", lambda model, **_: requests.append(model.name))
+    asked = ask(chatting).json()
+    assert requests == ["TransactWriteItems"]
+    messages = chatting.get(f"/chats/{asked['id']}").json()["messages"]
+    assert [message["role"] for message in messages] == ["user", "assistant"]
+    logged = chatting.get("/inference-logs", params={"tag": "bank"}).json()
+    assert logged["data"][0]["chat_id"] == asked["id"]
+    assert logged["count"] == 3
+
+
+def test_a_membership_that_was_taken_away_counts_for_ten_seconds_at_most(
+    chatting: TestClient, resources: Resources, watch: Watch
+) -> None:
+    user_id = chatting.get("/me").json()["id"]
+    resources.table.write(delete(Key(f"membership#{user_id}", space_of(chatting))))
+    assert chatting.get("/personas").status_code == 404  # only chats go by what was
+    watch.pass_seconds(9.9)
+    assert ask(chatting).status_code == 201
+    watch.pass_seconds(0.2)
+    assert ask(chatting).status_code == 404
+
+
+def test_who_was_refused_is_let_in_at_once_when_that_is_allowed(
+    chatting: TestClient, other_client: TestClient, resources: Resources
+) -> None:
+    theirs, space = other_client, space_of(chatting)
+    assert theirs.get("/chats", headers={"X-Space-Id": space}).status_code == 404
+    user_id = theirs.get("/me").json()["id"]
+    own = resources.table.get(Key(f"membership#{user_id}", space_of(theirs)))
+    assert own is not None
+    resources.table.put_all([{**own, "SK": space, "id": space}])
+    assert theirs.get("/chats", headers={"X-Space-Id": space}).status_code == 200
+
+
+def test_what_another_process_learns_of_a_server_counts_a_second_later(
+    chatting: TestClient, resources: Resources, settings: Settings, watch: Watch
+) -> None:
+    Resources(settings, clock=watch).clusters.record_failure(space_of(chatting), SERVER, BROKEN_ANSWERS)
+    assert ask(chatting).status_code == 201
+    watch.pass_seconds(1)
+    assert ask(chatting).json()["code"] == "circuit_open"
+
+
+def test_a_change_of_the_cluster_counts_at_once_where_it_was_made(chatting: TestClient) -> None:
+    assert chatting.delete("/clusters").status_code == 200
+    assert ask(chatting).json()["code"] == "no_cluster"
