@@ -33,7 +33,7 @@ STEPS = (
     Step(
         "unit, functional and contract tests", pytest("-n", "2", "tests/unit", "tests/functional", "tests/contract"), 20
     ),
-    Step("infrastructure tests", pytest("-n", "2", "--dist", "loadfile", "tests/infra"), 12),
+    Step("infrastructure tests", pytest("-n", "2", "--dist", "loadfile", "--timeout", "600", "tests/infra"), 15),
     Step("end-to-end tests", pytest("--timeout", "600", "tests/e2e"), 18),
 )
 

@@ -44,7 +44,7 @@ def profile_file(path: Path, name: str | None = None, *, limits: Limits = DEFAUL
 
     Nulls do not count as a distinct value. `distinct` is exact up to 32 MiB of decoded file, 500 columns and
     20 million Parquet cells, above that HyperLogLog's estimate, off by up to about 10%
-    and never more than rows and range allow. Ranges leave infinities out.
+    and never more than rows and range allow. A range has no end where it goes on to infinity.
     Raises UnreadableFileError, whose message is meant for the file's owner.
     """
     with opened(path, name=name, limits=limits) as source:

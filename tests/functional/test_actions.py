@@ -11,6 +11,7 @@ from shared.models.channel_template import check_channel_template, render
 from shared.store.table import Table
 from tests.fixtures.evaluations import add_checkpoint
 
+UNKNOWN = "01a2081a-1610-752b-8cc0-d52dcf52e48d"
 OFFER = {"name": "Gold card", "description": "No fee for a year", "priority": "high", "type": "offer"}
 
 
@@ -96,9 +97,9 @@ def test_an_action_is_a_draft_without_a_group_unless_it_says_otherwise(client: T
         ({"priority": "urgent"}, "body.priority", "'very_low', 'low', 'medium', 'high' or 'very_high'"),
         ({"status": "live"}, "body.status", "'archived', 'draft', 'active' or 'inactive'"),
         ({"start_date": "2026-03-01", "end_date": "2026-02-01T12:00:00Z"}, "body", "end_date lies before start_date"),
-        ({"model_id": new_id()}, "body.model_id", "GET /checkpoints"),
+        ({"model_id": UNKNOWN}, "body.model_id", "GET /checkpoints"),
         ({"model_id": "x"}, "body.model_id", "GET /checkpoints"),
-        ({"group": new_id()}, "body.group", "GET /action-groups"),
+        ({"group": UNKNOWN}, "body.group", "GET /action-groups"),
         ({"type": "x" * 65}, "body.type", "64"),
         ({"channel_template": "Dear {{client.name}}, {{clint.age}}!"}, "body.channel_template", "{{clint.age}}"),
         ({"channel_template": "{{ }}"}, "body.channel_template", "{{client.<field>}}"),

@@ -3,11 +3,11 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from shared.aws.clock import new_id
 from shared.store.table import Table
 from tests.fixtures.evaluations import add_checkpoint, add_connector, add_score
 from tests.fixtures.trainings import add_benchmark
 
+UNKNOWN = "01a2081a-1610-752b-8cc0-d52dcf52e48d"
 CHAMPION = "/checkpoints/aliases/champion"
 
 
@@ -80,10 +80,10 @@ def test_of_two_promotions_from_the_same_state_one_is_refused(client: TestClient
 @pytest.mark.parametrize(
     ("path", "body", "field"),
     [
-        (CHAMPION, {"checkpoint_id": new_id()}, "body.checkpoint_id"),
+        (CHAMPION, {"checkpoint_id": UNKNOWN}, "body.checkpoint_id"),
         (CHAMPION, {"checkpoint_id": "champion"}, "body.checkpoint_id"),
-        ("/checkpoints/aliases/Champion!", {"checkpoint_id": new_id()}, "path.alias"),
-        (f"/checkpoints/aliases/{new_id()}", {"checkpoint_id": new_id()}, "path.alias"),
+        ("/checkpoints/aliases/Champion!", {"checkpoint_id": UNKNOWN}, "path.alias"),
+        (f"/checkpoints/aliases/{UNKNOWN}", {"checkpoint_id": UNKNOWN}, "path.alias"),
     ],
 )
 def test_what_can_not_be_promoted_is_refused_by_name(
