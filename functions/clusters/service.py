@@ -48,7 +48,7 @@ class ClusterService:
                 "The space has a cluster already. Update it with PUT /clusters, or delete it first."
             ) from None
         self._clusters.changed(scope.space_id)
-        if stored.token_parameter != cluster.token_parameter:  # a repeated request: the first one's tokens are kept
+        if kept != stored.model_dump(include=set(kept)):  # a repeated request: the first one's tokens are kept
             self._forget_tokens(kept)
         return _answer(stored, request.token.get_secret_value() if request.token else None)
 

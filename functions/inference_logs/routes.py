@@ -1,5 +1,6 @@
 """Inference logs over HTTP."""
 
+from dataclasses import replace
 from typing import Annotated
 
 from fastapi import Depends, Query
@@ -56,25 +57,11 @@ def _summary_filters(
 
 
 def _list_filters(
-    start_date: StartDate = None,
-    end_date: EndDate = None,
-    user: User = "",
-    model: ModelName = "",
+    shared: Annotated[LogFilters, Depends(_summary_filters)],
     status: Annotated[CallStatus | None, Query(description="Only calls that ended so.")] = None,
-    type: Type = None,
     tag: Annotated[str, Query(max_length=MAX_NAME_LENGTH, description="Only calls with this tag.")] = "",
-    correlation_id: CorrelationId = "",
 ) -> LogFilters:
-    return LogFilters(
-        start_date=start_date,
-        end_date=end_date,
-        user=user or None,
-        model=model or None,
-        status=status,
-        type=type,
-        tag=tag or None,
-        correlation_id=correlation_id or None,
-    )
+    return replace(shared, status=status, tag=tag or None)
 
 
 @router.get("")

@@ -5,6 +5,8 @@ from typing import Any
 
 from shared.errors import ValidationFailedError
 from shared.llm.language_models import Caller, LanguageModelAccess
+from shared.llm.windows import fit
+from shared.models.chat import Message, Role
 from shared.models.inference_log import CallType
 from shared.models.persona import PersonaUpdate
 from shared.models.persona_completion import PersonaCompletion, PersonaCompletionCreate
@@ -14,8 +16,6 @@ FIELDS = ("name", "birthdate", "notes")
 DATA_CHANGES = 20
 ANSWER_TOKENS = 800
 SHOWN_CHARACTERS = 8000
-# The part of the history that is shown.
-SHOWN_MESSAGES = 10
 
 _INSTRUCTIONS = (
     "You help to draft a persona, a description of one customer. Answer with the fields that the user's last message "
@@ -54,7 +54,8 @@ class PersonaCompletionService:
         self._access = access
 
     async def complete(self, scope: Scope, request: PersonaCompletionCreate, correlation_id: str) -> PersonaCompletion:
-        """Raises what the space's language models fail with, and ValidationFailedError for a draft too long to show."""
+        """Raises what the space's language models fail with, ValidationFailedError for a draft too long to show, and
+        ContextOverflowError for a prompt too long for the model."""
         current = json.dumps(request.current_persona, ensure_ascii=False)
         if len(current) > SHOWN_CHARACTERS:
             raise ValidationFailedError.of(
@@ -62,14 +63,10 @@ class PersonaCompletionService:
             )
         models = await self._access.open(Caller(scope.space_id, scope.user_id, correlation_id))
         model = await models.model(None)
-        messages = [
-            {"role": "system", "content": f"{_INSTRUCTIONS}\nThe persona so far: {current}"},
-            *(message.for_model() for message in request.history[-SHOWN_MESSAGES:]),
-            {"role": "user", "content": request.prompt},
-        ]
-        answer, record = await models.structured(
-            CallType.PERSONA, model.id, messages, "persona", _SCHEMA, ANSWER_TOKENS
-        )
+        system = Message(role=Role.SYSTEM, content=f"{_INSTRUCTIONS}\nThe persona so far: {current}")
+        talk = [*request.history, Message(role=Role.USER, content=request.prompt)]
+        shown = [message.for_model() for message in await fit(models, model, [system], talk, ANSWER_TOKENS)]
+        answer, record = await models.structured(CallType.PERSONA, model.id, shown, "persona", _SCHEMA, ANSWER_TOKENS)
         persona, changed, refused = _merged(request.current_persona, answer)
         usage = {
             "prompt_tokens": record.input_tokens,

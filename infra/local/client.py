@@ -10,6 +10,8 @@ import httpx
 from infra.local.settings import LocalError
 
 Json = dict[str, Any]
+# A language model on a busy machine takes its time.
+REQUEST_SECONDS = 300.0
 
 
 class ApiError(LocalError):
@@ -33,8 +35,8 @@ class ApiError(LocalError):
 class ApiClient:
     """Calls one API with one user's token, in one space once ``space_id`` is set."""
 
-    def __init__(self, url: str, token: str | None, space_id: str | None = None, timeout_seconds: float = 60.0) -> None:
-        self._http = httpx.Client(base_url=url, timeout=timeout_seconds, trust_env=False)
+    def __init__(self, url: str, token: str | None, space_id: str | None = None) -> None:
+        self._http = httpx.Client(base_url=url, timeout=REQUEST_SECONDS, trust_env=False)
         self.token = token or ""
         if token:
             self._http.headers["Authorization"] = f"Bearer {token}"

@@ -46,6 +46,8 @@ def variables(settings: LocalSettings, outputs: Mapping[str, str]) -> dict[str, 
         **inference_server.cluster_variables(settings),
         "STAGE": "local",
         "ALLOW_LOOPBACK": "true",
+        # The stand-in thinks with this machine's processor, and no gateway waits in front of it.
+        "UPSTREAM_TIMEOUT_SECONDS": "240",
         "WEBHOOK_URL": f"{settings.api_url}/webhooks",
         "POWERTOOLS_TRACE_DISABLED": "true",
     }

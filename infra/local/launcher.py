@@ -202,6 +202,8 @@ def gateway_url(settings: LocalSettings, outputs: Outputs) -> str:
 
 def addresses(settings: LocalSettings, outputs: Outputs, *, user: str) -> str:
     """Where everything is, and a line to try it with."""
+    curl = 'curl -H "Authorization: Bearer $token"'
+    space = """-H "Content-Type: application/json" -d '{"name": "Mine", "description": ""}'"""
     return "\n".join(
         [
             f"API            {settings.api_url}",
@@ -209,9 +211,14 @@ def addresses(settings: LocalSettings, outputs: Outputs, *, user: str) -> str:
             f"API Gateway    {gateway_url(settings, outputs)}",
             f"Local AWS      {settings.aws_url}",
             f"Language model {inference_server.url(settings)}",
+            f"OpenAI clients {settings.api_url}/v1, with a user's token as the API key",
             "",
-            "Try it:",
-            f'  curl -H "Authorization: Bearer $(make -s token USER={user})" {settings.api_url}/me',
+            "Try it, with the token of a user, who is made if need be:",
+            f"  token=$(make -s token USER={user})",
+            f"  {curl} {settings.api_url}/me",
+            "A new user's first step is a space of their own; then there are models to chat with:",
+            f"  {curl} {settings.api_url}/spaces {space}",
+            f"  {curl} {settings.api_url}/v1/models",
         ]
     )
 

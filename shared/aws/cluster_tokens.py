@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from botocore.exceptions import ClientError
 
 from shared.aws.clock import new_id
+from shared.errors import UnavailableError
 
 if TYPE_CHECKING:
     from mypy_boto3_ssm import SSMClient
@@ -31,10 +32,18 @@ class ClusterTokens:
         return parameter in self._read
 
     def read(self, parameter: str) -> str:
+        """Raises UnavailableError for a token that has been removed since its name was read."""
         if parameter not in self._read:
             if len(self._read) >= CACHED_TOKENS:
                 self._read.clear()
-            found = self._ssm.get_parameter(Name=parameter, WithDecryption=True)
+            try:
+                found = self._ssm.get_parameter(Name=parameter, WithDecryption=True)
+            except ClientError as error:
+                if error.response["Error"]["Code"] != "ParameterNotFound":
+                    raise
+                raise UnavailableError(
+                    "The cluster's token was replaced just now. Try again.", headers={"Retry-After": "1"}
+                ) from None
             self._read[parameter] = found["Parameter"]["Value"]
         return self._read[parameter]
 

@@ -91,7 +91,7 @@ class ClusterProbes:
     async def _manager(self, token: str | None) -> tuple[list[dict[str, Any]], dict[str, Any]]:
         try:
             async with asyncio.timeout(PROBE_SECONDS):
-                found = await list_nodes(self._sessions, self._cluster.manager_url, token)
+                found = await list_nodes(self._sessions, self._cluster.manager_url, token, self._cluster.manager_ca)
         except NODE_ERRORS as error:
             return [], self._unreachable(MANAGER, _words(error))
         self.seen.append(MANAGER)

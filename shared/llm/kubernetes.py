@@ -6,6 +6,7 @@ Quantity).
 
 import json
 import re
+import ssl
 from collections.abc import Sequence
 from decimal import Decimal, InvalidOperation
 from typing import Any
@@ -31,15 +32,21 @@ class KubernetesError(Exception):
     """The server did not answer with nodes; the text says what it did instead."""
 
 
-async def list_nodes(sessions: Sessions, url: str, token: str | None) -> list[dict[str, Any]]:
-    """The nodes, as Kubernetes describes them. Raises KubernetesError, aiohttp.ClientError, OSError, TimeoutError."""
+async def list_nodes(sessions: Sessions, url: str, token: str | None, authority: str | None) -> list[dict[str, Any]]:
+    """The nodes, as Kubernetes describes them; ``authority`` signs its certificate (PEM), if none of the public ones.
+
+    Raises KubernetesError, aiohttp.ClientError, OSError, TimeoutError.
+    """
     nodes: list[dict[str, Any]] = []
     address = URL(url.rstrip("/")) / "api/v1/nodes"
     sessions.check_host(address.host or "")
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     query = {"limit": str(PAGE_NODES)}
+    trusted = ssl.create_default_context(cadata=authority) if authority else True
     while len(nodes) < NODES_LIMIT:
-        async with sessions.current().get(address, params=query, headers=headers, allow_redirects=False) as response:
+        async with sessions.current().get(
+            address, params=query, headers=headers, ssl=trusted, allow_redirects=False
+        ) as response:
             if response.status != 200:
                 raise KubernetesError(f"it answered with status {response.status}")
             content = await read_at_most(response, ANSWER_BYTES)

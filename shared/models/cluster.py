@@ -1,6 +1,7 @@
 """Clusters: the server behind a space's language models, any that speaks OpenAI's API; at most one for each space."""
 
 import re
+import ssl
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -22,6 +23,15 @@ def _as_header(token: SecretStr) -> SecretStr:
     return token
 
 
+def _as_authority(pem: str) -> str:
+    try:
+        ssl.create_default_context(cadata=pem)
+    except (ssl.SSLError, ValueError):
+        raise ValueError("must be certificates in PEM form: -----BEGIN CERTIFICATE----- …") from None
+    return pem
+
+
+CertificateAuthority = Annotated[str, StringConstraints(min_length=1, max_length=20_000), AfterValidator(_as_authority)]
 Token = Annotated[SecretStr, AfterValidator(_as_header)]
 ModelName = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=300)]
 BlockedWord = Annotated[str, StringConstraints(strip_whitespace=True, min_length=2, max_length=100)]
@@ -63,6 +73,9 @@ class ClusterCreate(ClusterSettings):
     name: Name | None = None
     token: Token | None = Field(default=None, description="the server's bearer token; answered in full only now")
     manager_token: Token | None = Field(default=None, description="Kubernetes' bearer token; `token` when left out")
+    manager_ca: CertificateAuthority | None = Field(
+        default=None, description="who signs Kubernetes' certificate, in PEM form; the public authorities when left out"
+    )
 
 
 class ClusterUpdate(PartialUpdate):
@@ -72,6 +85,7 @@ class ClusterUpdate(PartialUpdate):
     guard_blocked_words: list[BlockedWord] = Field(default_factory=list, max_length=BLOCKED_WORDS_LIMIT)
     guard_model: ModelName | None = None
     ingress_url: Url = KEEP
+    manager_ca: CertificateAuthority | None = None
     manager_token: Token | None = None
     manager_url: Url = KEEP
     name: Name | None = None
@@ -87,6 +101,7 @@ class Cluster(Entity, ClusterSettings):
     name: str | None = None
     ingress_url: str
     manager_url: str
+    manager_ca: str | None = None
     token_parameter: str | None = None
     token_hint: str | None = None
     manager_token_parameter: str | None = None
@@ -98,6 +113,7 @@ class ClusterAnswer(Entity, ClusterSettings):
     name: str | None
     ingress_url: str
     manager_url: str
+    manager_ca: str | None
     token: str | None
 
 

@@ -1,4 +1,4 @@
-"""Chats and their turns: a turn is an item of its own, so that going on with a chat costs the same at any length."""
+"""Chats and their turns: a turn is an item of its own, so that adding one costs the same at any length of the chat."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

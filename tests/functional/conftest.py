@@ -1,6 +1,7 @@
 """Clients of the composed app: one per user, each in a space of its own."""
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -15,6 +16,23 @@ from tests.fixtures.identity import Issuer
 refuse_what_is_not_granted()
 
 ClientMaker = Callable[..., TestClient]
+
+
+class Clock:
+    """Time that passes when a test says so."""
+
+    def __init__(self) -> None:
+        self.now = datetime.now(UTC)
+
+    def __call__(self) -> datetime:
+        return self.now
+
+
+@pytest.fixture
+def clock(resources: Resources) -> Clock:
+    clock = Clock()
+    resources.clock = clock
+    return clock
 
 
 @pytest.fixture

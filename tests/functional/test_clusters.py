@@ -3,15 +3,22 @@
 import asyncio
 import contextlib
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Iterator
 from datetime import timedelta
+from ipaddress import IPv4Address
+from pathlib import Path
 from typing import Any
 
 import boto3
 import pytest
 from aiohttp import web
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 from fastapi.testclient import TestClient
 
 from shared.aws.clock import utc_now
@@ -68,7 +75,7 @@ class FakeKubernetes:
         return web.json_response({"items": self.nodes[start : start + 2], "metadata": {"continue": following}})
 
     @contextlib.contextmanager
-    def served(self) -> Iterator["FakeKubernetes"]:
+    def served(self, tls: ssl.SSLContext | None = None) -> Iterator["FakeKubernetes"]:
         app = web.Application()
         app.router.add_get("/api/v1/nodes", self._nodes)
         loop, ready = asyncio.new_event_loop(), threading.Event()
@@ -77,7 +84,7 @@ class FakeKubernetes:
             asyncio.set_event_loop(loop)
             runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
             loop.run_until_complete(runner.setup())
-            loop.run_until_complete(web.TCPSite(runner, "127.0.0.1", 0).start())
+            loop.run_until_complete(web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls).start())
             self.port = runner.addresses[0][1]
             loop.call_soon(ready.set)
             loop.run_forever()
@@ -228,6 +235,23 @@ def test_an_update_that_comes_too_late_leaves_no_token_behind(client: TestClient
     assert list(parameters().values()) == [TOKEN]
 
 
+def test_a_call_that_meets_the_moment_of_a_new_token_is_to_be_repeated(
+    client: TestClient, upstream: FakeUpstream
+) -> None:
+    register(client, upstream)
+    (parameter,) = parameters()
+    boto3.client("ssm").delete_parameter(Name=parameter)
+    answer = client.get("/models")
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+
+
+def test_a_repeated_registration_leaves_no_second_token(client: TestClient, upstream: FakeUpstream) -> None:
+    body = {"ingress_url": upstream.url, "manager_url": upstream.url, "manager_token": "token-of-kubernetes"}
+    for _ in range(2):
+        assert client.post("/clusters", json=body, headers={"Idempotency-Key": "k"}).status_code == 201
+    assert len(parameters()) == 1
+
+
 @pytest.mark.row("CL-2", "CL-3")
 def test_without_a_cluster_there_is_none_to_see_and_models_are_the_deployment_s_own(
     resources: Resources, client: TestClient, upstream: FakeUpstream
@@ -276,6 +300,49 @@ def test_the_state_of_every_part_is_shown_and_a_silent_one_does_not_hold_up_the_
     assert answer.json()["resources"]["status"] == "unreachable"
     assert answer.json()["resources"]["last_seen_at"].endswith("Z")
     assert answer.json()["inference"]["status"] == "reachable"
+
+
+def self_signed(folder: Path) -> tuple[str, ssl.SSLContext]:
+    """A certificate of 127.0.0.1 that only its holder vouches for, and a server's side of it."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "kubernetes")])
+    now = utc_now()
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(IPv4Address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    pem = certificate.public_bytes(serialization.Encoding.PEM)
+    private = serialization.PrivateFormat.PKCS8
+    secret = key.private_bytes(serialization.Encoding.PEM, private, serialization.NoEncryption())
+    file = folder / "server.pem"
+    file.write_bytes(secret + pem)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(file)
+    return pem.decode(), context
+
+
+@pytest.mark.row("CL-2")
+def test_kubernetes_is_believed_if_the_authority_that_was_given_signed_for_it(
+    client: TestClient, upstream: FakeUpstream, tmp_path: Path
+) -> None:
+    authority, context = self_signed(tmp_path)
+    kubernetes = FakeKubernetes([node("a")])
+    with kubernetes.served(context):
+        register(client, upstream, manager_url=kubernetes.url.replace("http:", "https:"))
+        assert client.get("/clusters").json()["resources"]["status"] == "unreachable"
+        assert kubernetes.tokens == []
+        wrong = client.put("/clusters", json={"manager_ca": "-----BEGIN CERTIFICATE-----"})
+        assert (wrong.status_code, wrong.json()["details"][0]["field"]) == (400, "body.manager_ca")
+        assert client.put("/clusters", json={"manager_ca": authority}).json()["manager_ca"] == authority
+        assert client.get("/clusters").json()["resources"]["status"] == "reachable"
 
 
 def test_a_server_s_own_metrics_are_read(client: TestClient) -> None:

@@ -1,16 +1,16 @@
 """A cluster that is down, silent or busy: who waits for it, and who does not."""
 
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
 
 import shared.llm.upstream
-from shared.aws.resources import Resources
 from shared.settings import Settings
 from tests.fixtures.upstream import FakeUpstream, Refusal, served
+from tests.functional.conftest import Clock
 
 BODY: dict[str, Any] = {"messages": [{"role": "user", "content": "Which offer suits Ada?"}], "model": "small"}
 
@@ -25,21 +25,6 @@ def upstream(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeUpstream]:
     monkeypatch.setattr(shared.llm.upstream, "LIST_SECONDS", 0.2)
     with served(FakeUpstream(models=[{"id": "small"}, {"id": "spare"}])) as upstream:
         yield upstream
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = datetime.now(UTC)
-
-    def __call__(self) -> datetime:
-        return self.now
-
-
-@pytest.fixture
-def clock(resources: Resources) -> Clock:
-    clock = Clock()
-    resources.clock = clock
-    return clock
 
 
 def register(client: TestClient, upstream: FakeUpstream, **settings: Any) -> None:

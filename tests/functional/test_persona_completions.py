@@ -51,6 +51,21 @@ def test_an_empty_prompt_is_refused(client: TestClient, upstream: FakeUpstream) 
     assert upstream.requests == []
 
 
+def test_of_a_long_history_the_newest_part_that_fits_is_shown(client: TestClient, upstream: FakeUpstream) -> None:
+    upstream.models = [{"id": "small", "context_length": 3000}]
+    upstream.script = answering(message="Done.")
+    history = [{"role": "user", "content": f"{number} " + "word " * 100} for number in range(20)]
+    answer = client.post("/personas/completions", json={"prompt": "Ada likes ships.", "history": history})
+    assert answer.status_code == 200, answer.text
+    shown = upstream.calls()[0]["messages"]
+    assert shown[0]["role"] == "system"
+    assert shown[-1]["content"] == "Ada likes ships."
+    assert shown[1:-1] == history[-len(shown[1:-1]) :]
+    assert 1 < len(shown) < 20
+    too_long = client.post("/personas/completions", json={"prompt": "word " * 3900})
+    assert (too_long.status_code, too_long.json()["code"]) == (400, "context_length_exceeded")
+
+
 def test_a_value_that_no_persona_can_have_is_left_out_and_named(client: TestClient, upstream: FakeUpstream) -> None:
     upstream.script = answering(name="Ida", birthdate="1990-02-31", message="Done.")
     draft = client.post("/personas/completions", json={"current_persona": ADA, "prompt": "Ida, born ..."}).json()

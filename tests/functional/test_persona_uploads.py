@@ -17,6 +17,7 @@ from shared.aws.resources import Resources
 from shared.store.personas import Personas
 from shared.store.table import Table
 from tests.fixtures.aws import BUCKET
+from tests.functional.conftest import Clock
 
 ADA = {"name": "Ada Lovelace", "birthdate": "1815-12-10", "notes": "Likes engines.", "data": {"city": "London"}}
 GRACE = {"name": "Grace Hopper", "birthdate": "1906-12-09", "notes": "Likes compilers."}
@@ -287,21 +288,6 @@ def test_another_resolution_is_refused(client: TestClient, pending: dict[str, An
 def test_an_unknown_token_is_not_found(client: TestClient, pending: dict[str, Any]) -> None:
     assert confirm(client, "unknown").status_code == 404
     assert confirm(client, pending["upload_token"][:-1]).status_code == 404
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = datetime.now(UTC)
-
-    def __call__(self) -> datetime:
-        return self.now
-
-
-@pytest.fixture
-def clock(resources: Resources) -> Clock:
-    clock = Clock()
-    resources.clock = clock
-    return clock
 
 
 @pytest.mark.row("PE-4")
