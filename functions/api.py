@@ -9,6 +9,8 @@ from fastapi import FastAPI
 
 from functions.action_groups.routes import router as action_groups
 from functions.actions.routes import router as actions
+from functions.arguments.routes import beyond as arguments_beyond
+from functions.arguments.routes import router as arguments
 from functions.benchmarks.routes import router as benchmarks
 from functions.chats.openai_routes import router as openai
 from functions.chats.routes import router as chats
@@ -40,6 +42,7 @@ from shared.propensity.architectures.registry import configuration_schemas
 PUBLISHED = (
     action_groups,
     actions,
+    arguments,
     benchmarks,
     chats,
     checkpoints,
@@ -57,7 +60,15 @@ PUBLISHED = (
     trainings,
     webhooks,
 )
-BEYOND = (checkpoints_beyond, connectors_beyond, evaluations_beyond, experts_beyond, personas_beyond, openai)
+BEYOND = (
+    arguments_beyond,
+    checkpoints_beyond,
+    connectors_beyond,
+    evaluations_beyond,
+    experts_beyond,
+    personas_beyond,
+    openai,
+)
 ROUTERS = (*PUBLISHED, *BEYOND, documentation)
 
 

@@ -131,6 +131,17 @@ LOGGED_CALLS = ("log", "log_tag")
 GROUPS = (
     group("action-groups", Grants(writes=("action_group",))),
     group("actions", Grants(reads=("action_group", "checkpoint", "checkpoint_alias"), writes=("action",))),
+    group(
+        "arguments",
+        Grants(
+            reads=("action", "insight"),
+            writes=("argument", "argument_index", "argument_change", "argument_comment", "cluster"),
+            reads_parameters=True,
+            writes_logs=LOGGED_CALLS,
+        ),
+        memory_mb=1024,
+        layers=(Layer.LANGUAGE,),
+    ),
     group("spaces", Grants(writes=("space", "membership"))),
     group("users", Grants(writes=("user",)), paths=("me", "users", "users/{proxy+}")),
     group(

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, TypeVar
 
 import anyio
@@ -26,6 +27,7 @@ from shared.store.table import Action
 T = TypeVar("T")
 
 STRUCTURED_TOKENS = 400
+REASON_CHARACTERS = 500
 
 
 class UnknownModelError(NotFoundError):
@@ -160,7 +162,7 @@ class LanguageModels:
         schema: dict[str, Any],
         max_tokens: int = STRUCTURED_TOKENS,
     ) -> tuple[dict[str, Any], CallRecord]:
-        """An answer that is an object of the schema, and its log row. Raises BrokenAnswerError for anything else."""
+        """An answer that is an object of the schema, and its log row. Raises UnusableAnswerError for anything else."""
         async with self.recorded(type, model) as record:
             body = {
                 "messages": list(messages),
@@ -175,7 +177,7 @@ class LanguageModels:
                 completion = await self.complete(record, body)
             except RejectedError as error:  # these words are ours, not the caller's
                 raise BrokenAnswerError(error.message) from error
-            return read_structured(completion.text, schema), record
+            return read_structured(completion, schema), record
 
     async def embeddings(self, model: str, texts: list[str]) -> list[list[float]]:
         async with self.recorded(CallType.EMBEDDING, model) as record:
@@ -222,30 +224,7 @@ class LanguageModels:
         return self._logs.actions(self.caller.space_id, self._row(record))
 
     def _row(self, record: CallRecord) -> InferenceLog:
-        caller, keeps = self.caller, self.settings.store_content
-        row_id = new_id()
-        return InferenceLog(
-            id=row_id,
-            type=record.type,
-            model=record.model,
-            user=caller.user,
-            status=record.status,
-            tags=list(caller.tags),
-            correlation_id=caller.correlation_id,
-            input_tokens=record.input_tokens,
-            output_tokens=record.output_tokens,
-            total_tokens=record.input_tokens + record.output_tokens,
-            latency_ms=round(record.elapsed_ms, 3),
-            first_token_ms=record.first_token_ms,
-            error=record.error,
-            chat_id=caller.chat_id,
-            expert_id=record.expert_id,
-            expert_version=record.expert_version,
-            guard=record.guard,
-            prompt=record.prompt if keeps else None,
-            answer=record.answer if keeps else None,
-            created_at=self._clock(),
-        )
+        return _row(self.caller, record, self._clock(), keeps=self.settings.store_content)
 
     async def _first_answer(
         self, record: CallRecord, call: Callable[[str], Awaitable[T]], fallbacks: Sequence[str] | None = None
@@ -281,18 +260,65 @@ class LanguageModelAccess:
         resources = self._resources
         return LanguageModels(target, caller, resources.inference_logs, self.lists, resources.clock)
 
+    async def record_failure(self, caller: Caller, type: CallType, model: str, error: ApiError) -> None:
+        """Log a call that there was no cluster for, as ``recorded`` does for those that fail."""
+        record = CallRecord(type, model, status=CallStatus.ERROR, error=error.message)
+        row = _row(caller, record, self._resources.clock(), keeps=False)
+        await in_thread(self._resources.inference_logs.record, caller.space_id, row)
 
-def read_structured(text: str, schema: dict[str, Any]) -> dict[str, Any]:
-    """The object in an answer. Raises BrokenAnswerError unless it is one of the schema."""
+
+def _row(caller: Caller, record: CallRecord, now: datetime, *, keeps: bool) -> InferenceLog:
+    row_id = new_id()
+    return InferenceLog(
+        id=row_id,
+        type=record.type,
+        model=record.model,
+        user=caller.user,
+        status=record.status,
+        tags=list(caller.tags),
+        correlation_id=caller.correlation_id,
+        input_tokens=record.input_tokens,
+        output_tokens=record.output_tokens,
+        total_tokens=record.input_tokens + record.output_tokens,
+        latency_ms=round(record.elapsed_ms, 3),
+        first_token_ms=record.first_token_ms,
+        error=record.error,
+        chat_id=caller.chat_id,
+        expert_id=record.expert_id,
+        expert_version=record.expert_version,
+        guard=record.guard,
+        prompt=record.prompt if keeps else None,
+        answer=record.answer if keeps else None,
+        created_at=now,
+    )
+
+
+class UnusableAnswerError(BrokenAnswerError):
+    """The model answered in its server's proper form, but not what it was asked for."""
+
+
+def read_structured(completion: Completion, schema: dict[str, Any]) -> dict[str, Any]:
+    """The object in an answer. Raises UnusableAnswerError unless it is one of the schema."""
     import jsonschema_rs
 
     try:
-        answer = json.loads(text)
+        answer = json.loads(completion.text)
     except ValueError:
         answer = None
     if not isinstance(answer, dict) or not jsonschema_rs.is_valid(schema, answer, offline=True):
-        raise BrokenAnswerError("The language model did not answer in the form that it was asked for.")
+        raise UnusableAnswerError(_why_unusable(completion))
     return answer
+
+
+def _why_unusable(completion: Completion) -> str:
+    refusal = completion.message.get("refusal")
+    if refusal:
+        return f"The language model refused: {str(refusal)[:REASON_CHARACTERS]}"
+    if completion.finish_reason == "content_filter":
+        return "The language model's server withheld the answer: its content filter."
+    if completion.finish_reason == "length":
+        return "The language model's answer was cut off before its end: allow it more max_tokens."
+    return "The language model did not answer in the form that it was asked for."
 
 
 async def _resumed(first: dict[str, Any], rest: AsyncIterator[dict[str, Any]]) -> AsyncIterator[dict[str, Any]]:

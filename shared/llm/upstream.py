@@ -86,6 +86,11 @@ class Completion:
         return message
 
     @property
+    def finish_reason(self) -> str | None:
+        reason = self.body["choices"][0].get("finish_reason")
+        return reason if isinstance(reason, str) else None
+
+    @property
     def text(self) -> str:
         return str(self.message.get("content") or "")
 

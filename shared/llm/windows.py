@@ -63,7 +63,7 @@ async def fit(
             low = middle + 1
     if low == len(starts):
         raise ContextOverflowError(
-            f"The newest turn has about {await count(starts[-1])} tokens with what the experts add, and {answer} are "
+            f"The request has about {await count(starts[-1])} tokens with all that belongs to it, and {answer} are "
             f"kept for the answer; the model '{model.id}' reads {model.context_length}. Shorten it, or choose one that "
             "reads more."
         )

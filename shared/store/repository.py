@@ -137,13 +137,20 @@ class Repository(Generic[E]):
     def _idempotency_key(self, space_id: str, idempotency: Idempotency) -> Key:
         return Key(f"{self.kind}#{space_id}#idempotency", idempotency.sort_key)
 
-    def _replay(self, space_id: str, idempotency: Idempotency) -> E:
+    def answered(self, space_id: str, idempotency: Idempotency) -> E | None:
+        """What the first request with this key made, if there was one. Raises ConflictError for another request."""
         record = self.table.get(self._idempotency_key(space_id, idempotency))
-        if record is None or record["fingerprint"] != idempotency.fingerprint:
-            raise ConflictError(
-                "This Idempotency-Key was used for another request. Send a new key, or repeat the request unchanged."
-            )
+        if record is None or int(record["expires_at"]) < self._clock().timestamp():
+            return None
+        if record["fingerprint"] != idempotency.fingerprint:
+            raise _other_request()
         return self._model.model_validate(record["entity"])
+
+    def _replay(self, space_id: str, idempotency: Idempotency) -> E:
+        first = self.answered(space_id, idempotency)
+        if first is None:
+            raise _other_request()
+        return first
 
     def get(self, space_id: str, entity_id: str) -> E:
         """Raises NotFoundError, also for an id of another space."""
@@ -224,6 +231,12 @@ class Repository(Generic[E]):
             raise self.explain(failed.item, expected_version) from None
         return Deleted(id=entity_id)
 
+    def remove_all(self, space_id: str) -> None:
+        """Remove the entities of a partition that nobody can reach any more."""
+        for pk in (f"{self.kind}#{space_id}", f"{self.kind}#{space_id}#count"):
+            for item in list(self.table.query(pk, attributes=("SK",))):
+                self.table.write(delete(Key(pk, item["SK"])))
+
     def explain(self, item: Item | None, expected_version: int | None) -> Exception:
         """Why the condition of ``update_action`` does not hold for ``item``, the entity as it is."""
         if item is None:
@@ -294,6 +307,12 @@ def _existing(expected_version: int | None, only_if: ConditionBase | None) -> Co
     if expected_version is not None:
         condition &= Attr("version").eq(expected_version)
     return condition if only_if is None else condition & only_if
+
+
+def _other_request() -> ConflictError:
+    return ConflictError(
+        "This Idempotency-Key was used for another request. Send a new key, or repeat the request unchanged."
+    )
 
 
 def _changed_meanwhile() -> PreconditionFailedError:

@@ -35,6 +35,8 @@ def answer(body: Body) -> str:
     match schema_name(body):
         case "guard":
             return '{"reasoning": "harmless", "categories": [], "flagged": false}'
+        case "argument":
+            return '{"thinking": "It fits.", "argument": "The product fits the client."}'
         case "persona":
             return '{"message": "Nothing to change."}'
         case _:

@@ -20,6 +20,7 @@ from shared.store.chats import StoredChat
 from shared.store.members import Members
 from shared.store.repository import Repository
 from shared.store.table import Table
+from tests.fixtures.arguments import add_argument
 from tests.fixtures.evaluations import add_checkpoint
 from tests.fixtures.identity import Issuer
 from tests.fixtures.trainings import add_benchmark, training_request
@@ -146,6 +147,7 @@ def one_of_each(client: TestClient, table: Table) -> dict[str, str]:
     return {
         "action-groups": group["id"],
         "actions": client.post("/actions", json=offer).json()["id"],
+        "arguments": add_argument(table, space),
         "benchmarks": benchmark,
         "chats": chat.id,
         "checkpoints": checkpoint,
@@ -165,6 +167,8 @@ def stored(table: Table) -> list[dict[str, Any]]:
 
 
 EXAMPLES: dict[str, Any] = {
+    "POST /arguments/{id}/assign": {"user_id": None},
+    "POST /arguments/{id}/comments": {"text": "Good."},
     "POST /checkpoints/{id}/predictions": {"rows": [{"a": 1}]},
     "POST /connectors/{id}/uploads": {"files": ["a.csv"]},
 }

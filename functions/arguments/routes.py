@@ -1,0 +1,164 @@
+"""Arguments over HTTP."""
+
+from typing import Annotated, Any
+
+from fastapi import Depends, Query, Request, Response
+
+from functions.arguments.completions import ArgumentCompletionService
+from functions.arguments.service import ArgumentService
+from shared.http.errors import errors
+from shared.http.parameters import (
+    After,
+    ExpectedVersion,
+    IdempotencyKey,
+    Limit,
+    PageNumber,
+    page_number,
+    tagged,
+)
+from shared.http.routers import CurrentResources, CurrentScope, space_router
+from shared.models.argument import (
+    Argument,
+    ArgumentAssignment,
+    ArgumentChange,
+    ArgumentComment,
+    ArgumentCreate,
+    ArgumentStatus,
+    ArgumentUpdate,
+    CommentCreate,
+    ReviewStatus,
+)
+from shared.models.base import Deleted, Page
+
+router = space_router("arguments")
+beyond = space_router("arguments")
+
+
+def _service(resources: CurrentResources) -> ArgumentService:
+    return ArgumentService(resources.table, resources.clock)
+
+
+def _completions(resources: CurrentResources) -> ArgumentCompletionService:
+    return ArgumentCompletionService(resources, resources.language_models)
+
+
+Service = Annotated[ArgumentService, Depends(_service)]
+Completions = Annotated[ArgumentCompletionService, Depends(_completions)]
+Status = Annotated[ReviewStatus | None, Query(description="Only those whose review is at this status.")]
+ActionId = Annotated[str, Query(max_length=200, description="Only those for this action.")]
+
+_FAILED: dict[int | str, dict[str, Any]] = {
+    200: {"model": Argument, "description": "The language model gave no argument: `error` says why."}
+}
+
+
+@router.get("")
+def list_arguments(
+    scope: CurrentScope,
+    service: Service,
+    response: Response,
+    status: Status = None,
+    action_id: ActionId = "",
+    page: PageNumber = page_number("page_size", 100),
+) -> list[Argument]:
+    """List the arguments of the space, newest first; `X-Total-Count` and `X-Has-More` tell of the other pages."""
+    found = service.list_page(scope, page.number, page.size, status, action_id)
+    response.headers["X-Total-Count"] = str(found.count)
+    response.headers["X-Has-More"] = str(found.has_more).lower()
+    return found.data
+
+
+@router.post("", status_code=201, responses={**_FAILED, **errors(409, 429, 502, 503, 504)})
+async def create_argument(
+    body: ArgumentCreate,
+    request: Request,
+    scope: CurrentScope,
+    completions: Completions,
+    idempotency: IdempotencyKey,
+    response: Response,
+) -> Argument:
+    """Have a language model write an argument from the facts given; it waits for its review then."""
+    argument = await completions.complete(scope, body, idempotency, request.state.request_id)
+    response.status_code = 200 if argument.status is ArgumentStatus.FAILED else 201
+    return tagged(response, argument)
+
+
+@router.delete("/{id}", responses=errors(412))
+def delete_argument(id: str, scope: CurrentScope, service: Service, expected_version: ExpectedVersion) -> Deleted:
+    """Delete an argument, its comments and its history."""
+    return service.delete(scope, id, expected_version)
+
+
+@router.get("/{id}")
+def get_argument(id: str, scope: CurrentScope, service: Service, response: Response) -> Argument:
+    """Get an argument."""
+    return tagged(response, service.get(scope, id))
+
+
+@router.update("/{id}", responses=errors(403, 409, 412))
+def update_argument(
+    id: str,
+    body: ArgumentUpdate,
+    scope: CurrentScope,
+    service: Service,
+    expected_version: ExpectedVersion,
+    response: Response,
+) -> Argument:
+    """Update the fields that are sent, the review's status among them; the text before stays in the history."""
+    return tagged(response, service.update(scope, id, body, expected_version))
+
+
+@beyond.post("/queue/next")
+def take_next_argument(scope: CurrentScope, service: Service, response: Response) -> Argument:
+    """Begin to review the argument that has waited longest for you or for anyone; 404 when none waits."""
+    return tagged(response, service.take_next(scope))
+
+
+@beyond.post("/{id}/release", responses=errors(403, 409, 412))
+def release_argument(
+    id: str, scope: CurrentScope, service: Service, expected_version: ExpectedVersion, response: Response
+) -> Argument:
+    """Put an argument that you review back into the queue, for anyone."""
+    return tagged(response, service.release(scope, id, expected_version))
+
+
+@beyond.post("/{id}/assign", responses=errors(403, 409, 412))
+def assign_argument(
+    id: str,
+    body: ArgumentAssignment,
+    scope: CurrentScope,
+    service: Service,
+    expected_version: ExpectedVersion,
+    response: Response,
+) -> Argument:
+    """Keep an argument for one member: it waits for their review alone."""
+    return tagged(response, service.assign(scope, id, body, expected_version))
+
+
+@beyond.get("/{id}/comments")
+def list_argument_comments(
+    id: str, scope: CurrentScope, service: Service, limit: Limit = 10, after: After = ""
+) -> Page[ArgumentComment]:
+    """List the comments on an argument, newest first."""
+    return service.comments(scope, id, after, limit)
+
+
+@beyond.post("/{id}/comments", status_code=201, responses=errors(409))
+def create_argument_comment(
+    id: str,
+    body: CommentCreate,
+    scope: CurrentScope,
+    service: Service,
+    idempotency: IdempotencyKey,
+    response: Response,
+) -> ArgumentComment:
+    """Comment on an argument, in any state of its review."""
+    return tagged(response, service.comment(scope, id, body, idempotency))
+
+
+@beyond.get("/{id}/history")
+def list_argument_history(
+    id: str, scope: CurrentScope, service: Service, limit: Limit = 10, after: After = ""
+) -> Page[ArgumentChange]:
+    """List who changed what of an argument, newest first."""
+    return service.history(scope, id, after, limit)

@@ -1,0 +1,214 @@
+"""Rules of arguments and their review: who may change what when, and who reviews."""
+
+from typing import Any
+
+from shared.aws.clock import Clock, new_id, utc_now
+from shared.errors import ConflictError, NotFoundError, PermissionDeniedError, UnavailableError, ValidationFailedError
+from shared.grounding.claims import count_unsupported, ground
+from shared.models.argument import (
+    Argument,
+    ArgumentAssignment,
+    ArgumentChange,
+    ArgumentComment,
+    ArgumentReview,
+    ArgumentUpdate,
+    CommentCreate,
+    ReviewStatus,
+)
+from shared.models.base import Deleted, Page
+from shared.store.arguments import ANYONE, Arguments
+from shared.store.members import Members, Scope
+from shared.store.repository import Idempotency, is_identifier
+from shared.store.table import Key, Table
+
+# As many of the longest waiting are tried, when other reviewers are faster, before looking again.
+QUEUE_LOOKAHEAD = 10
+QUEUE_ATTEMPTS = 5
+_OURS = ("reviewer", "reviewed_at", "assignee")
+
+
+class QueueEmptyError(NotFoundError):
+    """Nothing waits for this reviewer."""
+
+    code = "queue_empty"
+
+
+def require_references(table: Table, scope: Scope, *, action_id: str | None, insight_id: str | None = None) -> None:
+    """Raises ValidationFailedError for an action or an insight that the space does not have."""
+    for kind, entity_id in (("action", action_id), ("insight", insight_id)):
+        if entity_id is None:
+            continue
+        if not is_identifier(entity_id) or table.get(Key(f"{kind}#{scope.space_id}", entity_id)) is None:
+            raise ValidationFailedError.of(f"body.{kind}_id", f"there is no such {kind} in the space")
+
+
+class ArgumentService:
+    def __init__(self, table: Table, clock: Clock = utc_now) -> None:
+        self._arguments = Arguments(table, clock)
+        self._members = Members(table, clock)
+        self._table = table
+        self._clock = clock
+
+    def list_page(
+        self, scope: Scope, page: int, page_size: int, status: ReviewStatus | None, action_id: str
+    ) -> Page[Argument]:
+        return self._arguments.list_page(scope.space_id, page, page_size, status, action_id or None)
+
+    def get(self, scope: Scope, argument_id: str) -> Argument:
+        return self._arguments.get(scope.space_id, argument_id)
+
+    def delete(self, scope: Scope, argument_id: str, expected_version: int | None) -> Deleted:
+        return self._arguments.delete(scope.space_id, argument_id, expected_version)
+
+    def update(self, scope: Scope, argument_id: str, request: ArgumentUpdate, expected_version: int | None) -> Argument:
+        """Raises ConflictError for a status that can't follow, PermissionDeniedError for what another one reviews."""
+        sent = request.changes()
+        require_references(self._table, scope, action_id=sent.get("action_id"))
+
+        def decide(current: Argument) -> dict[str, Any]:
+            stored = current.model_dump(mode="json")
+            changes = {name: value for name, value in sent.items() if name != "review" and value != stored[name]}
+            review = self._reviewed(scope, current.review, sent.get("review", {}))
+            if review.status is current.review.status:
+                _require_open(scope, current.review, changed=bool(changes) or review != current.review)
+            return {**changes, "review": review, **_claims(current, changes)}
+
+        return self._arguments.change(scope.space_id, argument_id, decide, scope.user_id, expected_version)
+
+    def take_next(self, scope: Scope) -> Argument:
+        """Begin the review of what has waited longest: what is kept for the caller first, then what is for anyone.
+
+        Raises QueueEmptyError.
+        """
+        for _ in range(QUEUE_ATTEMPTS):
+            waiting = [
+                argument_id
+                for assignee in (scope.user_id, ANYONE)
+                for argument_id in self._arguments.waiting(scope.space_id, assignee, QUEUE_LOOKAHEAD)
+            ]
+            if not waiting:
+                raise QueueEmptyError("No argument waits for your review. Try again later.")
+            for argument_id in waiting:
+                try:
+                    return self.update(scope, argument_id, _TAKE, None)
+                except (ConflictError, NotFoundError, PermissionDeniedError):
+                    continue  # somebody else was faster
+        raise UnavailableError(
+            "Others take the waiting arguments at the same time. Try again in a moment.", headers={"Retry-After": "1"}
+        )
+
+    def release(self, scope: Scope, argument_id: str, expected_version: int | None) -> Argument:
+        """Put what is being reviewed back into the queue, for anyone. Raises as ``assign`` does."""
+        return self._requeue(scope, argument_id, None, (ReviewStatus.REVIEWING,), expected_version)
+
+    def assign(
+        self, scope: Scope, argument_id: str, request: ArgumentAssignment, expected_version: int | None
+    ) -> Argument:
+        """Keep a waiting argument, or one that is being reviewed, for a member: it waits for them alone.
+
+        Raises ValidationFailedError for a stranger, ConflictError for an argument in another state, and
+        PermissionDeniedError for one that another member has.
+        """
+        if request.user_id is not None:
+            self._require_member(scope, request.user_id)
+        allowed = (ReviewStatus.WAITING_REVIEW, ReviewStatus.REVIEWING)
+        return self._requeue(scope, argument_id, request.user_id, allowed, expected_version)
+
+    def comment(
+        self, scope: Scope, argument_id: str, request: CommentCreate, idempotency: Idempotency | None
+    ) -> ArgumentComment:
+        now = self._clock()
+        comment = ArgumentComment(
+            id=new_id(), created_at=now, updated_at=now, created_by=scope.user_id, text=request.text
+        )
+        return self._arguments.comment(scope.space_id, argument_id, comment, idempotency)
+
+    def comments(self, scope: Scope, argument_id: str, after: str, limit: int) -> Page[ArgumentComment]:
+        return self._arguments.comments(scope.space_id, argument_id, after, limit)
+
+    def history(self, scope: Scope, argument_id: str, after: str, limit: int) -> Page[ArgumentChange]:
+        return self._arguments.changes(scope.space_id, argument_id, after, limit)
+
+    def _reviewed(self, scope: Scope, current: ArgumentReview, sent: dict[str, Any]) -> ArgumentReview:
+        """The review with what was sent of it. Raises ConflictError and PermissionDeniedError."""
+        if sent == current.model_dump(mode="json"):  # a client that sends back all that it got
+            return current
+        values = {**current.model_dump(), **{name: value for name, value in sent.items() if name not in _OURS}}
+        if "status" not in sent:
+            return ArgumentReview.model_validate(values)
+        status = ReviewStatus(sent["status"])
+        if not current.status.may_become(status):
+            raise _cannot_become(current, status)
+        if status is ReviewStatus.REVIEWING:
+            if current.status is ReviewStatus.WAITING_REVIEW:
+                _require_holder(scope, current)
+            values |= {"reviewer": scope.user_id, "reviewed_at": None, "assignee": None}
+        elif current.status is ReviewStatus.REVIEWING:
+            _require_holder(scope, current)
+            values |= {"reviewer": scope.user_id, "reviewed_at": self._clock()}
+        return ArgumentReview.model_validate(values)
+
+    def _requeue(
+        self,
+        scope: Scope,
+        argument_id: str,
+        assignee: str | None,
+        allowed: tuple[ReviewStatus, ...],
+        expected_version: int | None,
+    ) -> Argument:
+        def decide(current: Argument) -> dict[str, Any]:
+            review = current.review
+            if review.status not in allowed:
+                raise _cannot_become(review, ReviewStatus.WAITING_REVIEW)
+            _require_holder(scope, review)
+            queued = {"status": ReviewStatus.WAITING_REVIEW, "reviewer": None, "assignee": assignee}
+            return {"review": review.model_copy(update=queued)}
+
+        return self._arguments.change(scope.space_id, argument_id, decide, scope.user_id, expected_version)
+
+    def _require_member(self, scope: Scope, user_id: str) -> None:
+        try:
+            self._members.scope(user_id, scope.space_id)
+        except NotFoundError:
+            raise ValidationFailedError.of("body.user_id", "is no member of the space") from None
+
+
+_TAKE = ArgumentUpdate.model_validate({"review": {"status": ReviewStatus.REVIEWING}})
+
+
+def _claims(current: Argument, changes: dict[str, Any]) -> dict[str, Any]:
+    """The claims of the text as it will be, where the text or a fact changes."""
+    facts = {name: changes.get(name, fact) for name, fact in current.facts().items()}
+    text = changes.get("argument", current.argument)
+    if text == current.argument and facts == current.facts():
+        return {}
+    claims = ground(text, facts)
+    return {"claims": claims, "unsupported_claims": count_unsupported(claims)}
+
+
+def _require_open(scope: Scope, review: ArgumentReview, *, changed: bool) -> None:
+    """Raises for a change of what is approved, or of what another member reviews or has turned down."""
+    if changed and review.status is ReviewStatus.SUCCESS:
+        raise ConflictError(
+            f"The argument is approved: its review is '{review.status}'. To change it, set review.status to "
+            f"'{ReviewStatus.REVIEWING}', in the same request or before."
+        )
+    if changed and review.status in (ReviewStatus.REVIEWING, ReviewStatus.FAILED):
+        _require_holder(scope, review)
+
+
+def _require_holder(scope: Scope, review: ArgumentReview) -> None:
+    """Raises PermissionDeniedError for all but the owner of the space when another member has the argument."""
+    holder = review.assignee if review.status is ReviewStatus.WAITING_REVIEW else review.reviewer
+    if holder not in (None, scope.user_id) and not scope.is_owner:
+        raise PermissionDeniedError(
+            f"The argument is with the member {holder}. Only they and the owner of the space may do this."
+        )
+
+
+def _cannot_become(review: ArgumentReview, status: ReviewStatus) -> ConflictError:
+    following = " or ".join(f"'{each}'" for each in ReviewStatus if review.status.may_become(each))
+    holder = f" by {review.reviewer}" if review.status is ReviewStatus.REVIEWING and review.reviewer else ""
+    return ConflictError(
+        f"A review that is '{review.status}'{holder} can't become '{status}'; it may become {following}."
+    )

@@ -1,0 +1,114 @@
+"""Dates and times of day in a text, in their common spellings, and whether a fact holds them.
+
+A date is held when every part of it that is stated is the fact's: *March 2024* by 2024-03-05. One that can be read both
+ways, such as 3/5/2024, is held when either way is.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+_MONTHS = {
+    name: number
+    for number, names in enumerate(
+        (
+            "January Jan Januar", "February Feb Februar", "March Mar März", "April Apr", "May Mai", "June Jun Juni",
+            "July Jul Juli", "August Aug", "September Sept Sep", "October Oct Oktober Okt", "November Nov",
+            "December Dec Dezember Dez",
+        ),
+        start=1,
+    )
+    for name in names.split()
+}  # fmt: skip
+_MONTH = rf"(?P<name>{'|'.join(sorted(_MONTHS, key=len, reverse=True))})(?![^\W\d_])\.?"
+_DAY = r"(?P<day>\d{1,2})(?:st|nd|rd|th|\.)?"
+_YEAR = r"(?P<year>\d{4})"
+_TIME_OF_DAY = r"(?:[T ]\d{2}:\d{2}(?::\d{2}(?:\.\d+)?)?(?: ?Z|[-+]\d{2}:?\d{2})?)?"
+# In the order of their claim to a stretch of text.
+_DATES = tuple(
+    re.compile(rf"(?<!\w)(?<!\d[./-]){pattern}(?!\w|[./-]\d)")
+    for pattern in (
+        rf"(?P<year>\d{{4}})(?P<mark>[-/.])(?P<month>\d{{1,2}})(?P=mark)(?P<day>\d{{1,2}}){_TIME_OF_DAY}",
+        r"(?P<first>\d{1,2})(?P<mark>[./-])(?P<second>\d{1,2})(?P=mark)(?P<year>\d{4}|\d{2})",
+        rf"{_DAY}(?: of)? {_MONTH}(?:,? {_YEAR})?",
+        rf"{_MONTH} {_DAY}(?:,? {_YEAR})?",
+        rf"{_MONTH},? {_YEAR}",
+        r"(?P<year>(?:19|20)\d{2})-(?P<month>0[1-9]|1[0-2])",
+        rf"(?i:in|since|until|by|of|before|after|from|during|next|last|this|im|seit) {_MONTH}",
+    )
+)
+_TIME = re.compile(
+    r"(?<![\w:.])(?P<hour>\d{1,2})(?::(?P<minute>\d{2})(?::\d{2})?)?(?: ?(?P<half>a\.?m\.?|p\.?m\.?)(?!\w))?(?![\w:])",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True)
+class Date:
+    """Year, month and day as stated, for each way to read it; what is not stated is None."""
+
+    text: str
+    start: int
+    end: int
+    readings: tuple[tuple[int | None, int | None, int | None], ...]
+
+    def is_held_by(self, fact: "Date") -> bool:
+        return any(
+            all(part in (None, held) for part, held in zip(stated, reading, strict=True))
+            for stated in self.readings
+            for reading in fact.readings
+        )
+
+    @property
+    def years(self) -> set[int]:
+        return {year for year, _, _ in self.readings if year is not None}
+
+
+@dataclass(frozen=True)
+class Time:
+    """A time of day, in minutes from midnight."""
+
+    text: str
+    start: int
+    end: int
+    minutes: int
+
+
+def find_dates(text: str) -> list[Date]:
+    found: list[Date] = []
+    taken = bytearray(len(text))
+    for pattern in _DATES:
+        for match in pattern.finditer(text):
+            readings = tuple(reading for reading in _readings(match.groupdict()) if _is_possible(reading))
+            start = match.start("name") if match.re is _DATES[-1] else match.start()
+            if readings and not any(taken[start : match.end()]):
+                taken[start : match.end()] = b"1" * (match.end() - start)
+                found.append(Date(text[start : match.end()].rstrip("."), start, match.end(), readings))
+    return found
+
+
+def find_times(text: str) -> Iterator[Time]:
+    for match in _TIME.finditer(text):
+        hour, minute = int(match["hour"]), int(match["minute"] or 0)
+        half = (match["half"] or "").lower()[:1]
+        if (match["minute"] or half) and hour < (13 if half else 24) and minute < 60:
+            hour = hour % 12 + (12 if half == "p" else 0) if half else hour
+            yield Time(match[0], match.start(), match.end(), hour * 60 + minute)
+
+
+def _readings(parts: dict[str, str | None]) -> Iterator[tuple[int | None, int | None, int | None]]:
+    numbers = {part: int(text) for part, text in parts.items() if text and text.isdecimal()}
+    year = numbers.get("year")
+    if "first" in numbers:
+        century = 0 if numbers["year"] > 99 else 2000 if numbers["year"] < 50 else 1900
+        yield century + numbers["year"], numbers["second"], numbers["first"]
+        if parts["mark"] != ".":
+            yield century + numbers["year"], numbers["first"], numbers["second"]
+        return
+    name = parts.get("name")
+    yield year, _MONTHS[name] if name else numbers["month"], numbers.get("day")
+
+
+def _is_possible(reading: tuple[int | None, int | None, int | None]) -> bool:
+    _, month, day = reading
+    return (month is None or 1 <= month <= 12) and (day is None or 1 <= day <= 31)

@@ -1,0 +1,136 @@
+"""Words of a text: folded for comparing, the names among them, and those that carry its content."""
+
+import re
+import unicodedata
+from collections.abc import Iterator, Set
+from dataclasses import dataclass
+from functools import lru_cache
+
+STEM_CHARACTERS = 5
+
+_WORD = re.compile(r"[^\W_]+")
+# Words as they are written, with what may stand within one: O'Brien, AT&T, Smith-Jones, e-mail.
+_TOKEN = re.compile(r"[^\W_]+(?:[&'\u2019.\-/][^\W_]+)*")
+_CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
+
+
+def words_of(text: str) -> list[str]:
+    return text.split()
+
+
+NEGATIONS = frozenset(words_of("no not never without none neither nor cannot kein keine nicht ohne nie"))
+# Words that claim nothing by themselves.
+STOP_WORDS = NEGATIONS | frozenset(
+    words_of(
+        """
+        about above after again all also always and any are because been before being below best better between both
+        but can could dear did does doing don done down during each either else even ever every few for from further
+        get gets give gives good great had has have having hello her here hers him his how however into its itself just
+        kind kindly know let like likely made make makes many may might more moreover most much must need needs next now
+        off once one only other our ours out over own perfect perfectly please quite really regards right same shall she
+        should since sincerely some such suit suits take than thank thanks that the their theirs them then there
+        therefore these they this those through thus together too under until use very via want was way well were what
+        when where which while who whom whose why will wish with within would yes yet you your yours yourself
+        an as at be by do he hi if in is it me my of on or so to up us we
+        """
+    )
+)
+# How sentences begin, beside stop words and words with such endings: a capital there makes no name of them.
+_BEGINNINGS = frozenset(
+    words_of(
+        """
+        another apply ask benefit besides book call choose clients click come compared consider contact cover customers
+        discover earn enjoy explore families feel fewer find first furthermore go grow hence higher imagine instead
+        invest join keep last learn less lower meanwhile members move nothing often open opt overall pay people plan
+        plus protect ready reduce relax remember reply request save second secure see send sign smart start stay still
+        stop switch talk tell think third today tomorrow try unlike upgrade visit welcome whatever whether write
+        """
+    )
+)
+_ENDINGS = ("ly", "ing", "ed", "tion", "tions", "ment", "ments", "ness", "ity", "ance", "ence", "ship")
+# What stands before or around names and is none itself.
+_TITLES = frozenset(words_of("mr mrs ms miss dr prof sir madam herr frau am pm ps team"))
+
+
+@lru_cache(maxsize=4096)
+def fold(word: str) -> str:
+    """The word without case, accents and width."""
+    decomposed = unicodedata.normalize("NFKD", word.casefold())
+    return "".join(each for each in decomposed if not unicodedata.combining(each))
+
+
+def folded_words(text: str) -> list[str]:
+    return [fold(word) for word in _WORD.findall(text)]
+
+
+def key_words(path: str) -> list[str]:
+    """The words of a field's path below its root: ``client.creditCards.0.fee_eur`` has credit, cards, fee and eur."""
+    parts = path.split(".")[1:]
+    return [word for part in parts if not part.isdecimal() for word in folded_words(_CAMEL.sub(" ", part))]
+
+
+def content_words(text: str) -> list[str]:
+    """The words that say something."""
+    return [word for word in folded_words(text) if len(word) > 2 and word not in STOP_WORDS and not word.isdecimal()]
+
+
+def content_stems(text: str) -> set[str]:
+    """Their beginnings, so that mortgage and mortgages meet."""
+    return {word[:STEM_CHARACTERS] for word in content_words(text)}
+
+
+def is_negated(text: str) -> bool:
+    return "n't" in text.replace("\u2019", "'") or not NEGATIONS.isdisjoint(folded_words(text))
+
+
+@dataclass(frozen=True)
+class Name:
+    """Capitalised words in a row, or one that mixes letters and digits."""
+
+    text: str
+    words: tuple[str, ...]
+
+
+def find_names(sentence: str, known: Set[str]) -> Iterator[Name]:
+    """The names in a sentence, from which figures and dates were blanked out.
+
+    Its first word is one unless it is an ordinary beginning of a sentence or among the ``known`` words. Meant for
+    languages that capitalise names only.
+    """
+    run: list[re.Match[str]] = []
+    is_beginning = True
+    for token in _TOKEN.finditer(sentence):
+        gap = sentence[run[-1].end() : token.start()] if run else ""
+        if run and gap.strip(" "):
+            yield from _name(sentence, run)
+            run = []
+        if _looks_like_name(token[0]) and not (is_beginning and _is_ordinary(token[0], known)):
+            run.append(token)
+        elif run:
+            yield from _name(sentence, run)
+            run = []
+        is_beginning = False
+    yield from _name(sentence, run)
+
+
+def _name(sentence: str, run: list[re.Match[str]]) -> Iterator[Name]:
+    words = tuple(
+        word
+        for token in run
+        for word in folded_words(re.sub(r"['\u2019]s$", "", token[0]))
+        if len(word) > 1 and word not in _TITLES and word not in STOP_WORDS
+    )
+    if words:
+        yield Name(sentence[run[0].start() : run[-1].end()], words)
+
+
+def _looks_like_name(token: str) -> bool:
+    is_code = any(each.isdigit() for each in token) and any(each.isalpha() for each in token)
+    return is_code or token[0].isupper() or any(each.isupper() for each in token[1:])
+
+
+def _is_ordinary(token: str, known: Set[str]) -> bool:
+    if any(each.isupper() or each.isdigit() for each in token[1:]):
+        return False
+    word = fold(token)
+    return word in STOP_WORDS or word in _BEGINNINGS or word.endswith(_ENDINGS) or word in known or "'" in word

@@ -1,0 +1,207 @@
+"""Arguments: why a client should take an offer, written by a language model and reviewed by people."""
+
+import json
+from enum import StrEnum
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, ConfigDict, Field, StringConstraints, computed_field
+
+from shared.models.base import KEEP, Description, Entity, Identifier, Model, Name, PartialUpdate, Timestamp
+from shared.models.chat import Fraction, MaxTokens, Temperature, Usage
+from shared.models.claim import Claim
+from shared.models.cluster import ModelName
+
+CLIENT_CHARACTERS = 20_000
+SPEC_CHARACTERS = 10_000
+TEXT_CHARACTERS = 10_000
+REVIEW_CHARACTERS = 10_000
+FACT_LEVELS = 16
+
+
+class ReviewStatus(StrEnum):
+    """How far people have come with an argument."""
+
+    PENDING = "pending"
+    WAITING_REVIEW = "waiting_review"
+    SUCCESS = "success"
+    FAILED = "failed"
+    REVIEWING = "reviewing"
+
+    def may_become(self, status: "ReviewStatus") -> bool:
+        return status in _NEXT[self]
+
+
+_NEXT = {
+    ReviewStatus.PENDING: {ReviewStatus.WAITING_REVIEW},
+    ReviewStatus.WAITING_REVIEW: {ReviewStatus.REVIEWING},
+    ReviewStatus.REVIEWING: {ReviewStatus.SUCCESS, ReviewStatus.FAILED},
+    ReviewStatus.SUCCESS: {ReviewStatus.REVIEWING},
+    ReviewStatus.FAILED: {ReviewStatus.REVIEWING},
+}
+
+
+class ArgumentStatus(StrEnum):
+    """Whether the language model gave an argument; what people think of it is the review's status."""
+
+    SUCCESS = "success"
+    FAILED = "failed"
+
+
+def _bounded(characters: int) -> AfterValidator:
+    def check(value: Any) -> Any:
+        plain = dict(value)
+        if _levels(plain) > FACT_LEVELS:
+            raise ValueError(f"is nested more than {FACT_LEVELS} levels deep; flatten it")
+        if len(json.dumps(plain, ensure_ascii=False, default=str)) > characters:
+            raise ValueError(f"has more than {characters:,} characters as JSON; send less")
+        return value
+
+    return AfterValidator(check)
+
+
+def _levels(value: Any) -> int:
+    """How deep a value is nested, or one more than is allowed."""
+    levels, layer = 0, [value]
+    while layer and levels <= FACT_LEVELS:
+        nested = [each for each in layer if isinstance(each, dict | list)]
+        layer = [item for each in nested for item in (each.values() if isinstance(each, dict) else each)]
+        levels += bool(nested)
+    return levels
+
+
+class InsightSpec(Model):
+    """Further keys are facts, too; they are kept and given back."""
+
+    model_config = ConfigDict(extra="allow")
+
+    insight: Description = Field(description="what is known of the client that speaks for the offer")
+    score: float | None = None
+    best_channel: str | None = None
+    best_time: str | None = None
+    timeliness: str | None = None
+
+
+class ProductSpec(Model):
+    """Further keys are facts, too; they are kept and given back."""
+
+    model_config = ConfigDict(extra="allow")
+
+    name: Name
+    description: Description | None = None
+
+
+class ArgumentReview(Model):
+    """``assignee`` is whom a waiting argument is kept for, ``reviewer`` who has taken it or has decided."""
+
+    model_config = ConfigDict(extra="allow")
+
+    status: ReviewStatus
+    comment: str | None = None
+    reviewer: str | None = None
+    reviewed_at: Timestamp | None = None
+    assignee: str | None = None
+
+
+class ReviewUpdate(Model):
+    """Further keys are kept and given back; ``reviewer``, ``reviewed_at`` and ``assignee`` are ours to set."""
+
+    model_config = ConfigDict(extra="allow")
+
+    status: ReviewStatus = KEEP
+    comment: Description | None = None
+
+
+Facts = Annotated[dict[str, Any], _bounded(CLIENT_CHARACTERS)]
+BoundedInsightSpec = Annotated[InsightSpec, _bounded(SPEC_CHARACTERS)]
+BoundedProductSpec = Annotated[ProductSpec, _bounded(SPEC_CHARACTERS)]
+ArgumentText = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=TEXT_CHARACTERS)]
+
+
+class ArgumentCreate(Model):
+    action_id: Identifier | None = None
+    client: Facts = Field(description="what is known of the client")
+    echo: bool = Field(default=False, description="answer with the prompt in front of the argument")
+    insight_id: Identifier | None = Field(default=None, description="the insight that this argues")
+    insight_spec: BoundedInsightSpec
+    max_tokens: MaxTokens | None = None
+    model: ModelName
+    product: BoundedProductSpec
+    temperature: Temperature | None = None
+    top_p: Fraction | None = None
+
+    def facts(self) -> dict[str, dict[str, Any]]:
+        """All that the argument may use, as it was sent."""
+        return {
+            "client": self.client,
+            "insight_spec": self.insight_spec.model_dump(exclude_unset=True),
+            "product": self.product.model_dump(exclude_unset=True),
+        }
+
+
+class ArgumentUpdate(PartialUpdate):
+    action_id: Identifier | None = None
+    argument: ArgumentText = KEEP
+    argument_thinking: Annotated[str, StringConstraints(max_length=TEXT_CHARACTERS)] | None = None
+    client: Facts = KEEP
+    insight_spec: BoundedInsightSpec = KEEP
+    product: BoundedProductSpec = KEEP
+    review: Annotated[ReviewUpdate, _bounded(REVIEW_CHARACTERS)] = KEEP
+
+    def changes(self) -> dict[str, Any]:
+        return self.model_dump(mode="json", exclude_unset=True)
+
+
+class Argument(Entity):
+    """``error`` says why there is no text; ``claims`` hold the text against the facts, again after each change."""
+
+    space: str
+    action_id: str | None = None
+    argument: str
+    argument_thinking: str | None = None
+    claims: list[Claim]
+    unsupported_claims: int
+    client: dict[str, Any]
+    created_by: str
+    deleted_at: Timestamp | None = None
+    duration: float = Field(description="of the language model's call, in milliseconds")
+    error: str | None = None
+    insight_id: str | None = None
+    insight_spec: dict[str, Any]
+    model: str
+    product: dict[str, Any]
+    review: ArgumentReview
+    status: ArgumentStatus
+    usage: Usage
+
+    @computed_field(alias="_id", description="the same as `id`")
+    def object_id(self) -> str:
+        return self.id
+
+    def facts(self) -> dict[str, dict[str, Any]]:
+        """All that the text may use."""
+        return {"client": self.client, "insight_spec": self.insight_spec, "product": self.product}
+
+
+class ArgumentAssignment(Model):
+    user_id: Identifier | None = Field(description="a member of the space; null to keep it for nobody")
+
+
+class CommentCreate(Model):
+    text: ArgumentText
+
+
+class ArgumentComment(Entity):
+    created_by: str
+    text: str
+
+
+class FieldChange(Model):
+    before: Any
+    after: Any
+
+
+class ArgumentChange(Entity):
+    """What one request changed."""
+
+    changed_by: str
+    changes: dict[str, FieldChange]
