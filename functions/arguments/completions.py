@@ -16,7 +16,7 @@ from shared.models.argument import Argument, ArgumentCreate, ArgumentReview, Arg
 from shared.models.chat import Message, Role, Usage
 from shared.models.inference_log import CallType
 from shared.store.arguments import Arguments
-from shared.store.codec import to_plain
+from shared.store.codec import encode_item
 from shared.store.members import Scope
 from shared.store.repository import Idempotency
 
@@ -67,7 +67,7 @@ class ArgumentCompletionService:
         self, scope: Scope, request: ArgumentCreate, idempotency: Idempotency | None, correlation_id: str
     ) -> Argument:
         facts = request.facts()
-        to_plain(facts)  # what can't be stored is refused before it is paid for
+        encode_item(facts)  # what can't be stored is refused before it is paid for
         await in_thread(self._require_references, scope, request)
         record, answer = await self._answer(scope, request, correlation_id)
         text = answer.get("argument", "")

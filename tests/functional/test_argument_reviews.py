@@ -154,7 +154,8 @@ def test_a_text_that_a_reviewer_changes_stays_in_the_history(client: TestClient,
 def test_what_is_approved_changes_only_when_its_review_begins_again(client: TestClient, table: Table) -> None:
     argument_id = add(client, table, status="success")
     path = f"/arguments/{argument_id}"
-    for change in ({"argument": "x"}, {"client": {}}, {"review": {"comment": "x"}}):
+    changes: list[dict[str, Any]] = [{"argument": "x"}, {"client": {}}, {"review": {"comment": "x"}}]
+    for change in changes:
         refused = client.put(path, json=change)
         assert refused.status_code == 409
         assert "'success'" in refused.json()["error"]
