@@ -30,8 +30,11 @@ from functions.leaderboards.routes import router as leaderboards
 from functions.models.routes import router as models
 from functions.personas.routes import beyond as personas_beyond
 from functions.personas.routes import router as personas
+from functions.spaces.routes import beyond as spaces_beyond
 from functions.spaces.routes import router as spaces
 from functions.trainings.routes import router as trainings
+from functions.users.routes import invites as users_invites
+from functions.users.routes import members as users_members
 from functions.users.routes import router as users
 from functions.webhooks.routes import router as webhooks
 from shared.aws.resources import Resources
@@ -54,6 +57,8 @@ PUBLISHED = (
     inference_logs,
     leaderboards,
     users,
+    users_members,
+    users_invites,
     models,
     personas,
     spaces,
@@ -67,6 +72,7 @@ BEYOND = (
     evaluations_beyond,
     experts_beyond,
     personas_beyond,
+    spaces_beyond,
     openai,
 )
 ROUTERS = (*PUBLISHED, *BEYOND, documentation)

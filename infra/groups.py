@@ -59,6 +59,8 @@ class Grants:
     writes_parameters: bool = False
     # The key that progress messages are signed with.
     webhook_secret: bool = False
+    # Writing to the invited, as the stage's sender.
+    sends_mail: bool = False
     # Taking on the roles that customers let us into their buckets with.
     assumes_customer_roles: bool = False
 
@@ -81,6 +83,10 @@ class FunctionSpec:
 
 # As long as Lambda and a streaming API Gateway allow.
 STREAMING_SECONDS = 900
+
+# Who belongs to which space, in both directions, and who is invited to.
+MEMBERSHIP = ("space", "membership", "member")
+INVITES = ("invite", "invite_email")
 
 # Telling who calls: the membership and the space of every authenticated request, fetched together.
 IDENTITY = ("membership", "space")
@@ -142,8 +148,12 @@ GROUPS = (
         memory_mb=1024,
         layers=(Layer.LANGUAGE,),
     ),
-    group("spaces", Grants(writes=("space", "membership"))),
-    group("users", Grants(writes=("user",)), paths=("me", "users", "users/{proxy+}")),
+    group(
+        "spaces",
+        # A deleted space's jobs are stopped.
+        Grants(reads=("job",), writes=(*MEMBERSHIP, *INVITES), stops_jobs=True, sends_mail=True),
+    ),
+    group("users", Grants(writes=("user", "membership", "member", *INVITES)), paths=("me", "users", "users/{proxy+}")),
     group(
         "chats",
         Grants(
@@ -398,7 +408,7 @@ def event(name: str, grants: Grants, *, memory_mb: int = 512, timeout_seconds: i
 # Whoever finds a job to be other than its record says sets the record right, starts what never started, and stops what
 # nobody wants any more.
 _CONVERGENCE = Grants(
-    reads=("benchmark", "checkpoint"),
+    reads=("benchmark", "checkpoint", "space"),
     writes=(*_TRAINING_END, "evaluation", "scan", "catalog"),
     starts=tuple(Workflow),
     stops_jobs=True,
@@ -412,11 +422,12 @@ CONNECTOR_SCAN = event(
     ),
 )
 JOB_STATE_CHANGED = event("job_state_changed", _CONVERGENCE)
-# It also removes what deleted connectors leave behind.
+# It also removes what deleted connectors leave behind, and sees to the members of deleted and restored spaces.
 RECONCILE_JOBS = event(
     "reconcile_jobs",
     replace(
         _CONVERGENCE,
+        writes=(*_CONVERGENCE.writes, *MEMBERSHIP),
         deletes=(CONNECTOR_FILES, SCAN_FILES),
         lists=(CONNECTOR_FILES, SCAN_FILES),
         writes_parameters=True,

@@ -23,9 +23,11 @@ OVERRIDABLE = (
     "default_cluster_token_parameter",
     "default_cluster_tool_calls",
     "default_cluster_url",
+    "email_sender",
     "oidc_audience",
     "oidc_issuer",
     "oidc_jwks_url",
+    "sign_in_url",
     "training_image_cpu",
     "training_image_gpu",
     "webhook_url",
@@ -68,6 +70,10 @@ class StageSettings:
     oidc_audience: str | None = None
     oidc_jwks_url: str | None = None
     user_password_auth: bool = False
+
+    # Who invites come from, an address that Amazon SES may send as, and where the invited sign in; None: no mail.
+    email_sender: str | None = None
+    sign_in_url: str | None = None
 
     # In order of preference: the next one is tried when AWS has no capacity.
     cpu_instance_types: tuple[str, ...] = ("ml.m5.2xlarge", "ml.m5.4xlarge", "ml.c5.4xlarge")
@@ -130,6 +136,8 @@ STAGES = {
             streaming=False,
             observability=False,
             user_password_auth=True,
+            # The emulator's mailbox takes everything.
+            email_sender="invites@inference.local",
             cpu_instance_types=("ml.m5.2xlarge", "ml.m5.4xlarge"),
             gpu_instance_types=("ml.g5.2xlarge", "ml.g4dn.2xlarge"),
             capacity_wait=1,

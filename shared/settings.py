@@ -49,6 +49,10 @@ class Settings(BaseModel):
     default_cluster_url: str | None = None
     default_cluster_token_parameter: str | None = None
     default_cluster_tool_calls: Literal["native", "emulated"] = "native"
+    # Who invites come from: an address that Amazon SES may send as; without it no mail is sent.
+    email_sender: str | None = None
+    # Where the invited sign in, as the mail tells them.
+    sign_in_url: str | None = None
     # How long a language model may be silent.
     upstream_timeout_seconds: float = 25
     # Lets connectors and clusters live on this machine; only ever true in the local stage.

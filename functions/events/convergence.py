@@ -17,6 +17,7 @@ from shared.models.job_reference import JobKind, JobReference
 from shared.models.job_status import JobStatus
 from shared.observability import count, logger
 from shared.store.evaluations import Evaluations
+from shared.store.spaces import Spaces
 from shared.store.trainings import Trainings
 
 # The request that created the job may be starting it this very moment.
@@ -25,6 +26,7 @@ START_LIMIT = timedelta(hours=1)
 
 _NEVER_STARTED = "AWS could not start it for an hour. Start it again."
 _GONE = "The workflow behind it is gone without a result. Start it again."
+_SPACE_DELETED = "Its space was deleted."
 _NO_RESULT = "Its workflow ended without a result. Start it again; if it stays, tell support its id."
 
 
@@ -49,17 +51,34 @@ class Convergence:
         self._trainings = Trainings(resources.table, resources.clock)
         self._connector_scans = ConnectorScans(resources)
         self._evaluations = Evaluations(resources.table, resources.clock)
+        self._spaces = Spaces(resources.table, resources.clock)
         self._table = resources.table
         self._clock = resources.clock
 
     def converge(self, job: JobReference) -> None:
         """Bring one job's status in line; doing so again changes nothing."""
-        if job.kind is JobKind.TRAINING:
+        if job.kind.runs_on_sagemaker and self._spaces.is_deleted(job.space_id):
+            self._stop_in_deleted_space(job)
+        elif job.kind is JobKind.TRAINING:
             self._converge_training(job)
         elif job.kind is JobKind.EVALUATION:
             self._converge_evaluation(job)
         else:
             self._converge_scan(job)
+
+    def _stop_in_deleted_space(self, job: JobReference) -> None:
+        """What runs in a deleted space is stopped, as often as it takes; then its record ends ``stopped``."""
+        if self._launcher.stop(job, _SPACE_DELETED):
+            return
+        try:
+            if job.kind is JobKind.TRAINING:
+                self._trainings.end(job.space_id, job.id, JobStatus.STOPPED, {"error": _SPACE_DELETED})
+            else:
+                self._evaluations.end(job.space_id, job.id, JobStatus.STOPPED, _SPACE_DELETED)
+        except NotFoundError:  # deleted before its space was
+            self._trainings.finish_deleted(job.space_id, job.id)
+        else:
+            self._table.write(self._trainings.jobs.close(job.id))
 
     def _converge_training(self, job: JobReference) -> None:
         try:

@@ -1,4 +1,7 @@
-"""Every five minutes: each job that has not ended is compared with what AWS says of it, and leftovers are removed."""
+"""Every five minutes: each job that has not ended is compared with what AWS says of it, and leftovers are removed.
+
+What a request left undone when it deleted or restored a space is done as well.
+"""
 
 from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
@@ -8,6 +11,7 @@ from shared.aws.resources import Resources
 from shared.connector_scans import ConnectorCleaner
 from shared.observability import logger
 from shared.store.jobs import Jobs
+from shared.store.spaces import Spaces
 
 # Describing a job is waiting for AWS.
 CONCURRENCY = 8
@@ -45,9 +49,17 @@ def reconcile_jobs(resources: Resources, seconds: float) -> int:
     return len(jobs)
 
 
+def settle_spaces(resources: Resources) -> None:
+    """Let the memberships of deleted and restored spaces follow, as far as they have not."""
+    spaces = Spaces(resources.table, resources.clock)
+    for space_id in spaces.unsettled():
+        spaces.settle(space_id)
+
+
 @logger.inject_lambda_context
 def handler(_event: dict[str, Any], context: Any) -> None:
     try:
         reconcile_jobs(_resources, context.get_remaining_time_in_millis() / 1000 - MARGIN_SECONDS)
     finally:
         ConnectorCleaner(_resources).clean_all()
+        settle_spaces(_resources)

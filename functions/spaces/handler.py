@@ -1,6 +1,6 @@
-from functions.spaces.routes import router
+from functions.spaces.routes import beyond, router
 from shared.http.adapter import lambda_handler
 from shared.http.app import create_app
 
-app = create_app(router)
+app = create_app(router, beyond)
 handler = lambda_handler(app)

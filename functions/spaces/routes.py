@@ -8,14 +8,16 @@ from functions.spaces.service import SpaceService
 from shared.http.errors import errors
 from shared.http.parameters import After, ExpectedVersion, IdempotencyKey, Limit, tagged
 from shared.http.routers import CurrentPrincipal, CurrentResources, account_router
-from shared.models.base import Page
-from shared.models.space import Space, SpaceCreate, SpaceUpdate
+from shared.models.base import Deleted, Page
+from shared.models.invite import Invite, Invited, InviteRequest
+from shared.models.space import Space, SpaceCreate, SpaceMember, SpaceUpdate
 
 router = account_router("spaces")
+beyond = account_router("spaces")
 
 
 def _service(resources: CurrentResources) -> SpaceService:
-    return SpaceService(resources.table, resources.clock)
+    return SpaceService(resources)
 
 
 Service = Annotated[SpaceService, Depends(_service)]
@@ -32,7 +34,13 @@ def create_space(
     body: SpaceCreate, principal: CurrentPrincipal, service: Service, idempotency: IdempotencyKey, response: Response
 ) -> Space:
     """Create a space; you become its owner."""
-    return tagged(response, service.create(principal.user_id, body, idempotency))
+    return tagged(response, service.create(principal, body, idempotency))
+
+
+@router.delete("/{id}", responses=errors(403, 404, 412))
+def delete_space(id: str, principal: CurrentPrincipal, service: Service, expected_version: ExpectedVersion) -> Deleted:
+    """Delete a space and all that belongs to it; for the owner, who can restore it for 30 days."""
+    return service.delete(principal.user_id, id, expected_version)
 
 
 @router.get("/{id}", responses=errors(404))
@@ -52,3 +60,43 @@ def update_space(
 ) -> Space:
     """Update the fields that are sent; for the owner."""
     return tagged(response, service.update(principal.user_id, id, body, expected_version))
+
+
+@router.post("/{id}/invite", responses=errors(403, 404))
+def invite_to_space(id: str, body: InviteRequest, principal: CurrentPrincipal, service: Service) -> Invited:
+    """Invite people by e-mail, for a week; inviting somebody again renews the invite. For the owner."""
+    return service.invite(principal, id, body)
+
+
+@router.post("/{id}/restore", responses=errors(403, 404))
+def restore_space(id: str, principal: CurrentPrincipal, service: Service) -> Deleted:
+    """Restore a space that was deleted within the last 30 days, with all that belonged to it; for the owner."""
+    return service.restore(principal.user_id, id)
+
+
+@beyond.get("/{id}/invites", responses=errors(403, 404))
+def list_invites(
+    id: str, principal: CurrentPrincipal, service: Service, limit: Limit = 10, after: After = ""
+) -> Page[Invite]:
+    """List the invites to a space, newest first; for the owner."""
+    return service.list_invites(principal.user_id, id, after, limit)
+
+
+@beyond.delete("/{id}/invites/{invite_id}", responses=errors(403, 404, 409))
+def revoke_invite(id: str, invite_id: str, principal: CurrentPrincipal, service: Service) -> Deleted:
+    """Revoke an invite that was not accepted; for the owner."""
+    return service.revoke_invite(principal.user_id, id, invite_id)
+
+
+@beyond.get("/{id}/members", responses=errors(404))
+def list_members(
+    id: str, principal: CurrentPrincipal, service: Service, limit: Limit = 10, after: After = ""
+) -> Page[SpaceMember]:
+    """List who belongs to a space."""
+    return service.list_members(principal.user_id, id, after, limit)
+
+
+@beyond.delete("/{id}/members/{user_id}", responses=errors(403, 404, 409))
+def remove_member(id: str, user_id: str, principal: CurrentPrincipal, service: Service) -> Deleted:
+    """Remove somebody from a space, for the owner; or leave it, for everybody else."""
+    return service.remove_member(principal.user_id, id, user_id)

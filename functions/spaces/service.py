@@ -1,21 +1,43 @@
-"""Rules of spaces: whoever creates one owns it, and only members see it."""
+"""Rules of spaces: whoever creates one owns it, only members see it, and only the owner changes it."""
 
-from shared.aws.clock import Clock, new_id, utc_now
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from shared.aws.clock import new_id
+from shared.aws.job_launcher import JobLauncher
+from shared.aws.resources import Resources
 from shared.errors import PermissionDeniedError
-from shared.models.base import Page
-from shared.models.space import Membership, Space, SpaceCreate, SpaceUpdate
-from shared.store.members import Members
+from shared.http.tokens import Principal
+from shared.models.base import Deleted, Page
+from shared.models.invite import Invite, Invited, InviteMail, InviteRequest
+from shared.models.job_reference import JobReference
+from shared.models.space import Membership, Space, SpaceCreate, SpaceMember, SpaceUpdate
+from shared.observability import logger
+from shared.store.invites import Invites
+from shared.store.jobs import Jobs
 from shared.store.repository import Idempotency
-from shared.store.table import Table, put
+from shared.store.spaces import Spaces
+
+# What a request does itself after deleting or restoring; the reconciler does the rest within five minutes.
+MEMBERS_AT_ONCE = 100
+JOBS_AT_ONCE = 32
+CONCURRENCY = 8
 
 
 class SpaceService:
-    def __init__(self, table: Table, clock: Clock = utc_now) -> None:
-        self._members = Members(table, clock)
-        self._clock = clock
+    def __init__(self, resources: Resources) -> None:
+        self._spaces = Spaces(resources.table, resources.clock)
+        self._members = self._spaces.members
+        self._jobs = Jobs(resources.table, resources.clock)
+        self._invites = Invites(resources.table, resources.clock)
+        self._launcher = JobLauncher(resources)
+        self._resources = resources
+        self._clock = resources.clock
 
-    def create(self, user_id: str, request: SpaceCreate, idempotency: Idempotency | None) -> Space:
-        now = self._clock()
+    def create(self, principal: Principal, request: SpaceCreate, idempotency: Idempotency | None) -> Space:
+        now, user_id = self._clock(), principal.user_id
         space = Space(
             id=new_id(),
             created_at=now,
@@ -25,12 +47,14 @@ class SpaceService:
             **request.model_dump(),
         )
         membership = Membership(id=space.id, created_at=now, updated_at=now, is_owner=True)
-        values = {name: getattr(space, name) for name in Space.model_fields}
         stored = self._members.memberships.create(
             user_id,
             membership,
             idempotency=idempotency,
-            also=[put(self._members.spaces.key(space.id, space.id), values)],
+            also=[
+                self._members.spaces.put_action(space.id, space),
+                *self._members.index_actions(user_id, principal.email, membership),
+            ],
         )
         return space if stored.id == space.id else self._members.spaces.get(stored.id, stored.id)
 
@@ -46,9 +70,95 @@ class SpaceService:
 
     def update(self, user_id: str, space_id: str, request: SpaceUpdate, expected_version: int | None) -> Space:
         """Raises PermissionDeniedError for members that do not own the space."""
-        if not self._members.scope(user_id, space_id).is_owner:
-            raise PermissionDeniedError("Only the owner of the space may change it. Ask them.")
+        self._require_owner(user_id, space_id)
         changes = request.changes()
         if changes:
             changes["updated_by"] = user_id
         return self._members.spaces.update(space_id, space_id, changes, expected_version=expected_version)
+
+    def delete(self, user_id: str, space_id: str, expected_version: int | None) -> Deleted:
+        """Make the space and all that belongs to it unknown to everybody, and stop what runs in it.
+
+        Raises PermissionDeniedError for members that do not own the space.
+        """
+        self._require_owner(user_id, space_id)
+        self._spaces.delete(space_id, user_id, expected_version)
+        self._spaces.settle(space_id, MEMBERS_AT_ONCE)
+        self._stop_jobs(space_id)
+        return Deleted(id=space_id)
+
+    def restore(self, user_id: str, space_id: str) -> Deleted:
+        """Bring a space back that was deleted within the last 30 days; one that was not stays as it is.
+
+        Raises as ``Spaces.restore`` does.
+        """
+        self._spaces.restore(space_id, user_id)
+        self._spaces.settle(space_id, MEMBERS_AT_ONCE)
+        return Deleted(id=space_id)
+
+    def list_members(self, user_id: str, space_id: str, after: str, limit: int) -> Page[SpaceMember]:
+        self._members.scope(user_id, space_id)
+        return self._members.list_after(space_id, after, limit)
+
+    def remove_member(self, user_id: str, space_id: str, member_id: str) -> Deleted:
+        """Raises PermissionDeniedError unless the owner removes somebody or a member leaves."""
+        if not self._members.scope(user_id, space_id).is_owner and member_id != user_id:
+            raise PermissionDeniedError("Only the owner of the space may remove others from it. Ask them.")
+        return self._members.remove(space_id, member_id)
+
+    def invite(self, principal: Principal, space_id: str, request: InviteRequest) -> Invited:
+        """Store the invites, all or none, and then write to the invited.
+
+        An invite holds whether or not its mail could be sent; its ``mail`` says so, and inviting again sends it again.
+        Raises PermissionDeniedError for members that do not own the space.
+        """
+        self._require_owner(principal.user_id, space_id)
+        emails = list(dict.fromkeys(request.emails))
+        invites = self._invites.invite(space_id, emails, list(dict.fromkeys(request.roles)), principal.user_id)
+        space = self._members.spaces.get(space_id, space_id)
+        outcomes = self._resources.invite_mails.send(space.name, principal.email, invites)
+        sent = [self._invites.record_mail(space_id, invite, *outcomes[invite.email]) for invite in invites]
+        for invite in sent:
+            if invite.mail is InviteMail.FAILED:
+                logger.warning("a mail was not sent", extra={"invite_id": invite.id, "why": invite.mail_error})
+        return Invited(emails=emails, invites=sent, message=_told(sent))
+
+    def list_invites(self, user_id: str, space_id: str, after: str, limit: int) -> Page[Invite]:
+        """Raises PermissionDeniedError for members that do not own the space."""
+        self._require_owner(user_id, space_id)
+        return self._invites.list_after(space_id, after, limit)
+
+    def revoke_invite(self, user_id: str, space_id: str, invite_id: str) -> Deleted:
+        """Raises PermissionDeniedError for members that do not own the space, and as ``Invites.revoke`` does."""
+        self._require_owner(user_id, space_id)
+        return self._invites.revoke(space_id, invite_id)
+
+    def _require_owner(self, user_id: str, space_id: str) -> None:
+        if not self._members.scope(user_id, space_id).is_owner:
+            raise PermissionDeniedError("Only the owner of the space may change it. Ask them.")
+
+    def _stop_jobs(self, space_id: str) -> None:
+        jobs = [job for job in self._jobs.open_jobs(space_id) if job.kind.runs_on_sagemaker]
+        if jobs:
+            # Made before the threads that share them.
+            _ = self._resources.step_functions, self._resources.sagemaker
+            with ThreadPoolExecutor(CONCURRENCY) as pool:
+                list(pool.map(self._stop, jobs[:JOBS_AT_ONCE]))
+
+    def _stop(self, job: JobReference) -> None:
+        try:
+            self._launcher.stop(job, "Its space was deleted.")
+        except (ClientError, BotoCoreError):
+            logger.exception("the job was not stopped: the reconciler will try again", extra=job.execution_input)
+
+
+def _told(invites: Sequence[Invite]) -> str:
+    unsent = [invite.email for invite in invites if invite.mail is InviteMail.FAILED]
+    if unsent:
+        return (
+            f"The mail to {', '.join(unsent)} could not be sent. The invites hold: invite again to send it again, "
+            "or tell them to sign in and accept."
+        )
+    if any(invite.mail is InviteMail.OFF for invite in invites):
+        return "This deployment sends no mail. Tell them to sign in with these addresses and accept."
+    return "Each of them was written to."

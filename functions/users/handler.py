@@ -1,6 +1,6 @@
-from functions.users.routes import router
+from functions.users.routes import invites, members, router
 from shared.http.adapter import lambda_handler
 from shared.http.app import create_app
 
-app = create_app(router)
+app = create_app(router, members, invites)
 handler = lambda_handler(app)

@@ -7,10 +7,13 @@ from fastapi import Depends, Header, Response
 from functions.users.service import UserService
 from shared.http.errors import errors
 from shared.http.parameters import ExpectedVersion, tagged
-from shared.http.routers import CurrentPrincipal, CurrentResources, account_router
-from shared.models.user import Me, User, UserUpdate
+from shared.http.routers import CurrentPrincipal, CurrentResources, CurrentScope, account_router, space_router
+from shared.models.invite import AcceptedInvites
+from shared.models.user import GrantedPermissions, Me, PermissionsGrant, User, UserUpdate
 
 router = account_router("users", prefix="")
+members = space_router("users")
+invites = account_router("users")
 
 
 def _service(resources: CurrentResources) -> UserService:
@@ -37,3 +40,15 @@ def update_me(
 ) -> User:
     """Update your name or the role of your user interface."""
     return tagged(response, service.update(principal, body, expected_version))
+
+
+@members.post("/{id}/permissions", responses=errors(403))
+def add_permissions(id: str, body: PermissionsGrant, scope: CurrentScope, service: Service) -> GrantedPermissions:
+    """Add to what a member may do in the selected space; for its owner. Answers all that the member may do."""
+    return service.add_permissions(scope, id, body.permissions)
+
+
+@invites.post("/invites/accept", responses=errors(403, 404, 409, 410))
+def accept_invites(principal: CurrentPrincipal, service: Service) -> AcceptedInvites:
+    """Accept every invite to your verified e-mail address."""
+    return service.accept_invites(principal)

@@ -1,16 +1,19 @@
 """Rules of users: the first call makes the user from the token; the token stays the truth about e-mail and identity."""
 
-from boto3.dynamodb.conditions import Attr
-
 from shared.aws.clock import Clock, utc_now
+from shared.errors import ApiError, ConflictError, GoneError, NotFoundError, PermissionDeniedError
 from shared.http.tokens import Principal
+from shared.models.invite import AcceptedInvites, InviteState
 from shared.models.space import UserPermission
-from shared.models.user import Me, SpaceMembership, User, UserUpdate
-from shared.store.members import Members
+from shared.models.user import GrantedPermissions, Me, SpaceMembership, User, UserUpdate
+from shared.store.invites import Invites
+from shared.store.members import Members, Scope
 from shared.store.repository import Repository
-from shared.store.table import ConditionFailedError, Table, put
+from shared.store.table import ConditionFailedError, Table
 
 SPACES_LIMIT = 1000
+# How many invites one call accepts; the next call accepts further ones.
+ACCEPTED_AT_ONCE = 100
 
 
 class UserService:
@@ -18,6 +21,7 @@ class UserService:
         self._table = table
         self._users = Repository(table, User, kind="user", clock=clock)
         self._members = Members(table, clock)
+        self._invites = Invites(table, clock)
         self._clock = clock
 
     def me(self, principal: Principal, space_id: str | None) -> Me:
@@ -51,6 +55,38 @@ class UserService:
             principal.user_id, principal.user_id, request.changes(), expected_version=expected_version
         )
 
+    def add_permissions(self, scope: Scope, user_id: str, permissions: list[UserPermission]) -> GrantedPermissions:
+        """Add to what a member of the space may do; answers all that they may do.
+
+        Raises PermissionDeniedError unless the owner asks, and NotFoundError for users who are no members.
+        """
+        if not scope.is_owner:
+            raise PermissionDeniedError("Only the owner of the space may give permissions. Ask them.")
+        member = self._members.add_permissions(scope.space_id, user_id, permissions)
+        return GrantedPermissions(permissions=_effective(member.is_owner, member.permissions))
+
+    def accept_invites(self, principal: Principal) -> AcceptedInvites:
+        """Join every space that the caller's address is invited to.
+
+        Raises PermissionDeniedError for an address that is not verified, and when no invite can be accepted
+        GoneError for expired ones, ConflictError for accepted ones, NotFoundError when there is none.
+        """
+        if not principal.email or not principal.email_verified:
+            raise PermissionDeniedError(
+                "Your e-mail address is not verified. Verify it, sign in again, and accept then."
+            )
+        self._provision(principal)
+        invites = self._invites.of(principal.email)
+        pending = [each for each in invites if each[1].state is InviteState.PENDING]
+        joined = [
+            space_id
+            for space_id, invite in pending[:ACCEPTED_AT_ONCE]
+            if self._invites.accept(space_id, invite, principal.user_id)
+        ]
+        if not joined:
+            raise _nothing_to_accept({invite.state for _, invite in invites}, principal.email)
+        return AcceptedInvites(spaces=joined)
+
     def _provision(self, principal: Principal) -> User:
         now = self._clock()
         user = User(
@@ -62,15 +98,13 @@ class UserService:
             first_name=principal.first_name,
             last_name=principal.last_name,
         )
-        key = self._users.key(user.id, user.id)
-        values = {name: getattr(user, name) for name in User.model_fields}
-        found = self._table.get(key)
+        found = self._table.get(self._users.key(user.id, user.id))
         if found is None:
             try:
-                self._table.write(put(key, values, Attr("PK").not_exists()))
+                self._table.write(self._users.put_action(user.id, user))
                 return user
             except ConditionFailedError as failed:  # the user's first two calls came at once
-                found = failed.item or values
+                found = failed.item or {}
         known = self._users.load(found)
         if principal.email and known.email != principal.email:
             return self._users.update(user.id, user.id, {"email": principal.email})
@@ -79,3 +113,11 @@ class UserService:
 
 def _effective(is_owner: bool, permissions: list[UserPermission]) -> list[str]:
     return [permission.value for permission in UserPermission if is_owner or permission in permissions]
+
+
+def _nothing_to_accept(states: set[InviteState], email: str) -> ApiError:
+    if InviteState.EXPIRED in states:
+        return GoneError(f"The invite to {email} has expired. Ask for a new one.")
+    if states & {InviteState.ACCEPTED, InviteState.PENDING}:  # pending: another call accepts them just now
+        return ConflictError(f"The invites to {email} are accepted already. GET /me lists your spaces.")
+    return NotFoundError(f"There is no invite to {email}. Ask the owner of the space to invite this very address.")

@@ -167,6 +167,8 @@ class ServiceFunction(Construct):
             "DEFAULT_CLUSTER_URL": settings.default_cluster_url,
             "DEFAULT_CLUSTER_TOKEN_PARAMETER": settings.default_cluster_token_parameter,
             "DEFAULT_CLUSTER_TOOL_CALLS": settings.default_cluster_tool_calls,
+            "EMAIL_SENDER": settings.email_sender,
+            "SIGN_IN_URL": settings.sign_in_url,
             "LOG_LEVEL": settings.log_level,
             "POWERTOOLS_SERVICE_NAME": self.spec.name,
             "POWERTOOLS_METRICS_NAMESPACE": METRICS_NAMESPACE,
@@ -236,6 +238,8 @@ class ServiceFunction(Construct):
                     actions=["secretsmanager:GetSecretValue"], resources=[data.webhook_secret.secret_arn]
                 )
             )
+        if grants.sends_mail and self._settings.email_sender:
+            statements.append(self._send_mail(self._settings.email_sender))
         if grants.reads_parameters or grants.writes_parameters:
             actions = _PARAMETER_WRITES if grants.writes_parameters else _PARAMETER_READS
             statements.append(iam.PolicyStatement(actions=list(actions), resources=[self._parameters()]))
@@ -245,6 +249,19 @@ class ServiceFunction(Construct):
                 iam.PolicyStatement(actions=["kms:Decrypt", "kms:GenerateDataKey"], resources=[data.key.key_arn])
             )
         return statements
+
+    def _send_mail(self, sender: str) -> iam.PolicyStatement:
+        """As this very address, whether SES knows it by itself or by its domain."""
+        domain = sender.rpartition("@")[2]
+        identities = [
+            cdk.Stack.of(self).format_arn(service="ses", resource="identity", resource_name=name)
+            for name in (sender, domain)
+        ]
+        return iam.PolicyStatement(
+            actions=["ses:SendEmail"],
+            resources=identities,
+            conditions={"StringEquals": {"ses:FromAddress": sender}},
+        )
 
     def _parameters(self) -> str:
         return cdk.Stack.of(self).format_arn(

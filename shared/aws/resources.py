@@ -1,7 +1,7 @@
 """The clients of one process, made when first needed and kept for as long as the function is warm."""
 
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from shared.aws.clock import Clock, utc_now
 from shared.settings import Settings
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from mypy_boto3_stepfunctions import SFNClient
     from mypy_boto3_sts import STSClient
 
+    from shared.aws.invite_mails import InviteMails
     from shared.aws.webhook_secrets import WebhookSecrets
     from shared.http.admissions import Admissions
     from shared.http.tokens import TokenVerifier
@@ -124,6 +125,22 @@ class Resources:
         if self.settings.webhook_secret_arn is None:
             raise UnavailableError("This deployment takes no webhooks: WEBHOOK_SECRET_ARN is not set.")
         return WebhookSecrets(self.secrets_manager, self.settings.webhook_secret_arn)
+
+    @cached_property
+    def invite_mails(self) -> "InviteMails":
+        from shared.aws.invite_mails import InviteMails
+
+        sender = self.settings.email_sender
+        return InviteMails(self._ses() if sender else None, sender, self.settings.sign_in_url)
+
+    @staticmethod
+    def _ses() -> Any:
+        import boto3
+        from botocore.config import Config
+
+        # Requests wait for it, and what could not be sent is sent again by inviting again.
+        config = Config(connect_timeout=2, read_timeout=5, retries={"total_max_attempts": 2, "mode": "standard"})
+        return boto3.client("sesv2", config=config)
 
     @cached_property
     def language_models(self) -> "LanguageModelAccess":

@@ -4,7 +4,7 @@ from enum import StrEnum
 
 from pydantic import Field
 
-from shared.models.base import KEEP, Description, Entity, Model, Name, PartialUpdate
+from shared.models.base import KEEP, Description, Entity, Model, Name, PartialUpdate, Timestamp
 
 
 class UserPermission(StrEnum):
@@ -40,6 +40,8 @@ class Space(Entity):
     description: str
     name: str
     updated_by: str
+    # A deleted space can be restored for a while; until then it is nobody's.
+    deleted_at: Timestamp | None = Field(default=None, exclude=True, repr=False)
 
 
 class Membership(Entity):
@@ -47,3 +49,11 @@ class Membership(Entity):
 
     is_owner: bool = False
     permissions: list[UserPermission] = Field(default_factory=list)
+
+
+class SpaceMember(Entity):
+    """Someone who belongs to the space; the id is the user's."""
+
+    email: str = Field(description="the user's address when they joined")
+    is_owner: bool
+    permissions: list[UserPermission]

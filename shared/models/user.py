@@ -3,9 +3,10 @@
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import StringConstraints
+from pydantic import Field, StringConstraints
 
 from shared.models.base import KEEP, Entity, Model, PartialUpdate
+from shared.models.space import UserPermission
 
 PersonName = Annotated[str, StringConstraints(strip_whitespace=True, max_length=200)]
 
@@ -29,6 +30,16 @@ class User(Entity):
     first_name: str
     last_name: str
     role: UserRole = UserRole.DEVELOPER
+
+
+class PermissionsGrant(Model):
+    permissions: list[UserPermission] = Field(max_length=100)
+
+
+class GrantedPermissions(Model):
+    """All that the member may do in the space."""
+
+    permissions: list[str]
 
 
 class SpaceMembership(Model):

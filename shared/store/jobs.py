@@ -7,6 +7,8 @@ Both entries are written in the transaction that creates the job, and it is clos
 from collections.abc import Iterator
 from datetime import datetime
 
+from boto3.dynamodb.conditions import Attr
+
 from shared.aws.clock import Clock, utc_now
 from shared.models.base import parse_timestamp
 from shared.models.job_reference import JobKind, JobReference
@@ -41,9 +43,10 @@ class Jobs:
         item = self._table.get(_pointer(job_id)) if is_identifier(job_id) else None
         return _reference(item, job_id) if item else None
 
-    def open_jobs(self) -> Iterator[JobReference]:
-        """All jobs that have not ended, the oldest first."""
-        for item in self._table.query(OPEN, newest_first=False):
+    def open_jobs(self, space_id: str | None = None) -> Iterator[JobReference]:
+        """All jobs that have not ended, or those of one space; the oldest first."""
+        only = Attr("space_id").eq(space_id) if space_id is not None else None
+        for item in self._table.query(OPEN, newest_first=False, only=only):
             yield _reference(item, item["SK"])
 
 

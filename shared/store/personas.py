@@ -101,15 +101,7 @@ class Personas:
         """The writes that store and count new personas; their index items are for the caller to write."""
         if not personas:
             return []
-        fields = Persona.model_fields
-        puts = [
-            put(
-                self.repository.key(space_id, persona.id),
-                {name: getattr(persona, name) for name in fields},
-                Attr("PK").not_exists(),
-            )
-            for persona in personas
-        ]
+        puts = [self.repository.put_action(space_id, persona) for persona in personas]
         return [*self.repository.count_actions(space_id, personas[0].id, len(personas)), *puts]
 
     def update(self, space_id: str, persona_id: str, changes: dict[str, Any], expected_version: int | None) -> Persona:

@@ -15,7 +15,7 @@ from boto3.dynamodb.conditions import Attr, ConditionBase
 from boto3.dynamodb.conditions import Key as KeyCondition
 
 from shared.aws.clock import Clock, utc_now
-from shared.errors import ConflictError, InvalidCursorError, NotFoundError, PreconditionFailedError
+from shared.errors import ApiError, ConflictError, InvalidCursorError, NotFoundError, PreconditionFailedError
 from shared.models.base import Deleted, Entity, Page
 from shared.store.table import (
     Action,
@@ -101,11 +101,9 @@ class Repository(Generic[E]):
         With ``idempotency`` a repeated request answers the first one's entity. Raises ConflictError when the key was
         used for another request, or the error of an action in ``also``.
         """
-        key = self.key(space_id, entity.id)
-        values = {name: getattr(entity, name) for name in type(entity).model_fields}
         actions = [] if idempotency is None else [self._idempotency_action(space_id, entity, idempotency)]
-        actions.append(put(key, values, Attr("PK").not_exists(), ConflictError(f"This {self.kind} exists already.")))
-        actions += [*self.count_actions(space_id, entity.id, +1), *also]
+        exists = ConflictError(f"This {self.kind} exists already.")
+        actions += [self.put_action(space_id, entity, exists), *self.count_actions(space_id, entity.id, +1), *also]
         try:
             self.table.transact(actions)
         except TransactionFailedError as failed:
@@ -113,6 +111,11 @@ class Repository(Generic[E]):
                 raise
             return self._replay(space_id, idempotency)
         return entity
+
+    def put_action(self, space_id: str, entity: E, error: ApiError | None = None) -> Action:
+        """The write that stores a new entity without counting it, for use within a transaction."""
+        values = {name: getattr(entity, name) for name in type(entity).model_fields}
+        return put(self.key(space_id, entity.id), values, Attr("PK").not_exists(), error)
 
     def remember(self, space_id: str, entity: E, idempotency: Idempotency) -> E:
         """Let repeats of a request that made nothing new answer ``entity``, as ``create`` does for what it made."""

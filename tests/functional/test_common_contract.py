@@ -14,14 +14,13 @@ from functions.api import build_api
 from shared.aws.clock import new_id, utc_now
 from shared.aws.resources import Resources
 from shared.http.routers import AccountRoute, SpaceRoute
-from shared.models.space import Membership, UserPermission
+from shared.models.space import UserPermission
 from shared.observability import logger
 from shared.store.chats import StoredChat
-from shared.store.members import Members
 from shared.store.repository import Repository
 from shared.store.table import Table
 from tests.fixtures.arguments import add_argument
-from tests.fixtures.evaluations import add_checkpoint
+from tests.fixtures.evaluations import add_checkpoint, add_member
 from tests.fixtures.identity import Issuer
 from tests.fixtures.trainings import add_benchmark, training_request
 from tests.functional.conftest import ClientMaker
@@ -158,6 +157,7 @@ def one_of_each(client: TestClient, table: Table) -> dict[str, str]:
         "personas": persona["id"],
         "spaces": space,
         "trainings": training["id"],
+        "users": client.get("/me").json()["id"],
     }
 
 
@@ -171,6 +171,8 @@ EXAMPLES: dict[str, Any] = {
     "POST /arguments/{id}/comments": {"text": "Good."},
     "POST /checkpoints/{id}/predictions": {"rows": [{"a": 1}]},
     "POST /connectors/{id}/uploads": {"files": ["a.csv"]},
+    "POST /spaces/{id}/invite": {"emails": ["x@example.com"], "roles": ["trainings:get"]},
+    "POST /users/{id}/permissions": {"permissions": ["trainings:get"]},
 }
 
 
@@ -210,13 +212,7 @@ def test_a_member_without_the_permission_gets_403_naming_it_and_with_it_gets_on(
 ) -> None:
     space = client.headers["X-Space-Id"]
     erin = sign_in("erin", space=space)
-    erin_id = erin.get("/me", headers={"X-Space-Id": ""}).json()["id"]
-    membership = client.get("/spaces").json()["data"][0]
-    members = Members(table)
-    members.memberships.create(
-        erin_id,
-        Membership(id=space, created_at=membership["created_at"], updated_at=membership["updated_at"]),
-    )
+    add_member(table, erin, space, [])
     wanted = permission_of(route)
     refused = erin.request(method(route), address(route), json={})
     assert refused.status_code == 403
@@ -224,7 +220,7 @@ def test_a_member_without_the_permission_gets_403_naming_it_and_with_it_gets_on(
     assert wanted is not None
     assert wanted in refused.json()["error"]
 
-    members.memberships.update(erin_id, space, {"permissions": [wanted]})
+    add_member(table, erin, space, [wanted])
     assert erin.request(method(route), address(route), json={}).status_code != 403
 
 

@@ -85,8 +85,8 @@ def run(issuer: Issuer, folder: Path) -> RichTable:
     os.environ["WEBHOOK_SECRET_ARN"] = secret["ARN"]
     resources = Resources()
     token = issuer.token("bench", expires_in=3600)
-    user_id = resources.token_verifier.verify(token).user_id
-    space_id = SpaceService(resources.table).create(user_id, SpaceCreate(name="bench", description=""), None).id
+    principal = resources.token_verifier.verify(token)
+    space_id = SpaceService(resources).create(principal, SpaceCreate(name="bench", description=""), None).id
     (folder / "empty_function.py").write_text(EMPTY)
     events = {"empty_function": gateway_event("GET", "/health", token, space_id)}
     for group in functions():

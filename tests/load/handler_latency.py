@@ -158,10 +158,10 @@ def run(issuer: Issuer) -> RichTable:
     resources: Resources = app.state.resources
     store = RecordedStore(resources.table._client)
     token = issuer.token("bench", expires_in=3600)
-    user_id = resources.token_verifier.verify(token).user_id
+    principal = resources.token_verifier.verify(token)
     calls: dict[str, Callable[[], dict[str, object]]] = {}
     for size in SIZES:
-        space_id = SpaceService(resources.table).create(user_id, SpaceCreate(name="b", description=""), None).id
+        space_id = SpaceService(resources).create(principal, SpaceCreate(name="b", description=""), None).id
         calls |= requests(space_id, fill(space_id, size), token)
     found = measure(calls, store)
     shown = RichTable(title=f"Warm handler, {SIZES[0]:,} against {SIZES[1]:,} items (at most {LIMIT}x)")

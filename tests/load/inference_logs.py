@@ -123,10 +123,10 @@ def run(issuer: Issuer, sizes: tuple[int, int]) -> RichTable:
     # Time stands still, so that repeats ask the store for the same.
     resources.clock = lambda: now
     token = issuer.token("bench", expires_in=7200)
-    user_id = resources.token_verifier.verify(token).user_id
+    principal = resources.token_verifier.verify(token)
     calls: dict[tuple[str, int], Callable[[], dict[str, object]]] = {}
     for size in sizes:
-        space_id = SpaceService(resources.table).create(user_id, SpaceCreate(name="b", description=""), None).id
+        space_id = SpaceService(resources).create(principal, SpaceCreate(name="b", description=""), None).id
         fill(resources, space_id, size, now)
         calls |= {(name, size): make for name, make in operations(space_id, size, token).items()}
     found = measure(calls, CountingStore(resources.dynamodb))

@@ -1,0 +1,76 @@
+"""Invites to a space: to an e-mail address, with permissions, for a week."""
+
+import re
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import AfterValidator, Field, StringConstraints
+
+from shared.models.base import Entity, Model, Timestamp
+from shared.models.space import UserPermission
+
+# An invite and its index entry for each address, and the counter, are written in one transaction of 100 actions.
+EMAILS_LIMIT = 40
+_LOCAL_PART = re.compile(r"[a-z0-9!#$%&'*+/=?^_`{|}~-]+(?:\.[a-z0-9!#$%&'*+/=?^_`{|}~-]+)*")
+_DOMAIN = re.compile(r"(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z](?:[a-z0-9-]{0,61}[a-z0-9])")
+
+
+def _check_email(email: str) -> str:
+    local_part, _, domain = email.rpartition("@")
+    if len(local_part) > 64 or not _LOCAL_PART.fullmatch(local_part) or not _DOMAIN.fullmatch(domain):
+        raise ValueError("is not an e-mail address such as ann@example.com")
+    return email
+
+
+Email = Annotated[
+    str,
+    StringConstraints(strip_whitespace=True, to_lower=True, max_length=254),
+    AfterValidator(_check_email),
+    Field(json_schema_extra={"format": "email"}),
+]
+
+
+class InviteState(StrEnum):
+    PENDING = "pending"
+    ACCEPTED = "accepted"
+    EXPIRED = "expired"
+    REVOKED = "revoked"
+
+
+class InviteMail(StrEnum):
+    """Whether the address was written to: ``off`` where the deployment sends no mail."""
+
+    NOT_SENT = "not_sent"
+    SENT = "sent"
+    FAILED = "failed"
+    OFF = "off"
+
+
+class InviteRequest(Model):
+    emails: list[Email] = Field(min_length=1, max_length=EMAILS_LIMIT)
+    roles: list[UserPermission] = Field(max_length=100, description="what the invited may do")
+
+
+class Invite(Entity):
+    email: str
+    invited_by: str
+    mail: InviteMail = InviteMail.NOT_SENT
+    mail_error: str | None = Field(
+        default=None, description="why the mail could not be sent; invite again to resend it"
+    )
+    roles: list[UserPermission]
+    state: InviteState = InviteState.PENDING
+    valid_until: Timestamp
+
+
+class Invited(Model):
+    """The addresses as they are kept, and their invites: valid at sign-in, whether or not the mail could be sent."""
+
+    emails: list[str]
+    invites: list[Invite]
+    message: str
+
+
+class AcceptedInvites(Model):
+    error: str = ""
+    spaces: list[str] = Field(default_factory=list, description="the spaces that you belong to now")
