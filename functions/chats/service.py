@@ -5,6 +5,7 @@ from contextlib import aclosing
 from typing import Any
 
 from anyio.to_thread import run_sync as in_thread
+from pydantic import ValidationError
 
 from functions.chats.turns import PreparedTurn, TurnPreparer, TurnRequest, for_server
 from shared.aws.resources import Resources
@@ -24,6 +25,7 @@ from shared.models.chat import (
     GuardStage,
     Message,
     Role,
+    Said,
     Usage,
 )
 from shared.models.cluster import LanguageModel
@@ -167,7 +169,7 @@ class ChatService:
                 if record.first_token_ms is None:
                     record.first_token_ms = round(record.elapsed_ms, 3)
                 spoken.finish_reason = reason or spoken.finish_reason
-                spoken.hear(delta)
+                spoken.hear(_read(delta))
                 if spoken.heard_characters > STREAM_CHARACTERS:
                     raise BrokenAnswerError(f"The answer went on beyond {STREAM_CHARACTERS:,} characters: cut off.")
                 if turn.guard is None:
@@ -227,6 +229,7 @@ class ChatService:
 
     async def _completion(self, turn: PreparedTurn, record: CallRecord) -> Completion:
         completion = await turn.models.complete(record, for_server(turn))
+        _read(completion.message)
         if not turn.tools_emulated:
             return completion
         return emulated_answer(completion, turn.upstream_body["tools"], turn.upstream_body.get("tool_choice"))
@@ -252,9 +255,10 @@ class ChatService:
         messages: list[Message] = []
         if answered:
             experts = [ExpertUse(**each.model_dump(include=set(ExpertUse.model_fields))) for each in turn.experts]
+            message = answer.choices[0]["message"]
             said = {
-                "content": "",
-                **answer.choices[0]["message"],
+                **message,
+                "content": message.get("content") or "",
                 "role": Role.ASSISTANT,
                 "created_at": answer.created_at,
                 "expert_versions": experts or None,
@@ -280,17 +284,16 @@ class _Spoken:
         self.verdict = Verdict(False)
         self._calls: dict[int, dict[str, Any]] = {}
 
-    def hear(self, delta: dict[str, Any]) -> None:
-        """Take note of a delta, and gather the pieces of tool calls: their arguments come in parts."""
-        self.heard_characters += len(str(delta.get("content") or ""))
-        for part in delta.get("tool_calls") or ():
-            call = self._calls.setdefault(part.get("index", 0), {"type": "function", "function": {"arguments": ""}})
-            function = part.get("function") or {}
-            call.update({name: part[name] for name in ("id", "type") if part.get(name)})
-            if function.get("name"):
-                call["function"]["name"] = function["name"]
-            call["function"]["arguments"] += function.get("arguments") or ""
-            self.heard_characters += len(function.get("arguments") or "")
+    def hear(self, said: Said) -> None:
+        """Take note of a piece, and gather those of tool calls: their arguments come in parts."""
+        self.heard_characters += len(said.content or "")
+        for part in said.tool_calls or ():
+            call = self._calls.setdefault(part.index, {"type": "function", "function": {"arguments": ""}})
+            call.update(part.model_dump(include={"id", "type"}, exclude_none=True))
+            if part.function.name:
+                call["function"]["name"] = part.function.name
+            call["function"]["arguments"] += part.function.arguments or ""
+            self.heard_characters += len(part.function.arguments or "")
 
     def held_calls(self) -> list[dict[str, Any]]:
         return [{"index": index, **call} for index, call in sorted(self._calls.items())]
@@ -299,6 +302,14 @@ class _Spoken:
         calls = [call for _, call in sorted(self._calls.items())]
         listed = {"tool_calls": calls} if calls and not self.verdict.flagged else {}
         return {"role": "assistant", "content": self.text, **listed}
+
+
+def _read(message: Any) -> Said:
+    """Raises BrokenAnswerError for what has not the form of a message."""
+    try:
+        return Said.model_validate(message)
+    except ValidationError:
+        raise BrokenAnswerError("The language model's server answered in another form than OpenAI's.") from None
 
 
 def _describe(record: CallRecord, turn: PreparedTurn) -> None:

@@ -210,7 +210,7 @@ def _chosen(asked: bool | None, usual: bool | None) -> bool:
 
 def _same(given: Sequence[Message], history: Sequence[Message]) -> bool:
     def said(message: Message) -> Any:
-        return message.role, message.content, message.tool_calls
+        return message.role, message.content or "", message.tool_calls
 
     return bool(history) and list(map(said, given)) == list(map(said, history))
 

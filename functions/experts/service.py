@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 from shared.aws.clock import Clock, new_id, utc_now
 from shared.errors import ConflictError, PreconditionFailedError, ValidationFailedError
+from shared.llm.json_schemas import check_parameters
 from shared.llm.tokens import estimate_tokens
-from shared.llm.tool_calls import check_parameters
 from shared.models.base import Deleted, Page
 from shared.models.expert import Expert, ExpertCreate, ExpertUpdate, ExpertVersion
 from shared.store.experts import Experts

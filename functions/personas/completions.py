@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+from shared.aws.clock import Clock, utc_now
 from shared.errors import ValidationFailedError
 from shared.llm.language_models import Caller, LanguageModelAccess
 from shared.llm.windows import fit
@@ -50,8 +51,9 @@ _SCHEMA: dict[str, Any] = {
 
 
 class PersonaCompletionService:
-    def __init__(self, access: LanguageModelAccess) -> None:
+    def __init__(self, access: LanguageModelAccess, clock: Clock = utc_now) -> None:
         self._access = access
+        self._clock = clock
 
     async def complete(self, scope: Scope, request: PersonaCompletionCreate, correlation_id: str) -> PersonaCompletion:
         """Raises what the space's language models fail with, ValidationFailedError for a draft too long to show, and
@@ -67,7 +69,7 @@ class PersonaCompletionService:
         talk = [*request.history, Message(role=Role.USER, content=request.prompt)]
         shown = [message.for_model() for message in await fit(models, model, [system], talk, ANSWER_TOKENS)]
         answer, record = await models.structured(CallType.PERSONA, model.id, shown, "persona", _SCHEMA, ANSWER_TOKENS)
-        persona, changed, refused = _merged(request.current_persona, answer)
+        persona, changed, refused = _merged(request.current_persona, answer, self._clock().date().isoformat())
         usage = {
             "prompt_tokens": record.input_tokens,
             "completion_tokens": record.output_tokens,
@@ -83,7 +85,7 @@ class PersonaCompletionService:
         )
 
 
-def _merged(current: dict[str, Any], answer: dict[str, Any]) -> tuple[dict[str, Any], list[str], list[str]]:
+def _merged(current: dict[str, Any], answer: dict[str, Any], today: str) -> tuple[dict[str, Any], list[str], list[str]]:
     """The draft with the changes that a persona can have, their names, and the names of those that it can't."""
     persona, changed, refused = dict(current), [], []
     data = {**_object(current.get("data")), **{each["field"]: each["value"] for each in answer.get("data", ())}}
@@ -94,7 +96,9 @@ def _merged(current: dict[str, Any], answer: dict[str, Any]) -> tuple[dict[str, 
         except ValueError:
             refused.append(name)
             continue
-        if current.get(name) != checked:
+        if name == "birthdate" and checked > today:
+            refused.append(name)
+        elif current.get(name) != checked:
             persona[name] = checked
             changed.append(name)
     return persona, changed, refused

@@ -83,7 +83,7 @@ async def complete_persona(
     body: PersonaCompletionCreate, request: Request, scope: CurrentScope, resources: CurrentResources
 ) -> PersonaCompletion:
     """Change a persona's draft in words; nothing is saved."""
-    service = PersonaCompletionService(resources.language_models)
+    service = PersonaCompletionService(resources.language_models, resources.clock)
     return await service.complete(scope, body, request.state.request_id)
 
 

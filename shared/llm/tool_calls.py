@@ -6,6 +6,7 @@ from typing import Any
 
 from shared.aws.clock import new_id
 from shared.errors import ValidationFailedError
+from shared.llm.json_schemas import check_parameters
 from shared.llm.language_models import read_structured
 from shared.llm.upstream import Completion
 from shared.models.expert import ExpertTool
@@ -15,23 +16,6 @@ _INSTRUCTIONS = (
     "You may use these tools. To use one, answer with its name and arguments as JSON; to answer the user yourself, "
     'answer with {{"content": "your words"}}.\n{tools}'
 )
-
-
-def check_parameters(parameters: dict[str, Any], field: str) -> None:
-    """Raises ValidationFailedError, naming ``field``, for what is no JSON schema of an object, or asks for another."""
-    import jsonschema_rs
-
-    try:
-        jsonschema_rs.meta.validate(parameters)
-        # A reference to an address would have us call it.
-        jsonschema_rs.validator_for(parameters, offline=True)
-    except jsonschema_rs.ValidationError as error:
-        where = "/".join(str(part) for part in error.instance_path)
-        raise ValidationFailedError.of(
-            field, f"is no valid JSON schema{f' at {where}' if where else ''}: {error.message[:300]}"
-        ) from None
-    if parameters.get("type", "object") != "object":
-        raise ValidationFailedError.of(field, 'must describe an object: {"type": "object", ...}')
 
 
 def check_tools(tools: Sequence[dict[str, Any]], tool_choice: Any) -> None:

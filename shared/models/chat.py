@@ -9,6 +9,7 @@ from pydantic_core import PydanticSerializationError
 from shared.models.base import KEEP, Entity, Identifier, Model, Name, PartialUpdate, Timestamp
 from shared.models.cluster import ModelName
 from shared.models.free_objects import check_object
+from shared.models.inference_log import MAX_TAGS
 
 MESSAGES_LIMIT = 2000
 EXPERTS_LIMIT = 500
@@ -78,6 +79,27 @@ class Message(Model):
         return {name: value for name, value in self.for_model().items() if name not in kept}
 
 
+class FunctionPart(Model):
+    name: str | None = None
+    arguments: str | None = None
+
+
+class ToolCallPart(Model):
+    """A tool call, or what a chunk adds to the one at ``index``."""
+
+    index: int = 0
+    id: str | None = None
+    type: str | None = None
+    function: FunctionPart = Field(default_factory=FunctionPart)
+
+
+class Said(Model):
+    """What we read of a server's message, or of a stream's next piece of one."""
+
+    content: str | None = None
+    tool_calls: list[ToolCallPart] | None = None
+
+
 class ChatSettings(Model):
     """What a chat goes by unless a turn says otherwise."""
 
@@ -110,7 +132,7 @@ class ChatCompletionCreate(ChatSettings):
     router_reasoning_enabled: bool = Field(default=False, description="answer with the router's reason")
     stream: bool = Field(default=False, description="answer by server-sent events")
     tags: list[Tag] = Field(
-        default_factory=list, max_length=20, description="kept with a new chat; the log has those of each call"
+        default_factory=list, max_length=MAX_TAGS, description="kept with a new chat; the log has those of each call"
     )
     top_p: Fraction | None = None
     type: Name | None = Field(default=None, description="of a new chat, in the client's own words")

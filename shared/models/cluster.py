@@ -26,7 +26,7 @@ def _as_header(token: SecretStr) -> SecretStr:
 def _as_authority(pem: str) -> str:
     try:
         ssl.create_default_context(cadata=pem)
-    except (ssl.SSLError, ValueError):
+    except (ssl.SSLError, TypeError, ValueError):  # it takes nothing but ASCII
         raise ValueError("must be certificates in PEM form: -----BEGIN CERTIFICATE----- …") from None
     return pem
 
@@ -63,7 +63,9 @@ class ClusterSettings(Model):
     )
     tool_calls: ToolCalls = ToolCalls.NATIVE
     store_content: bool = Field(
-        default=False, description="keep prompts and answers in the inference logs (off: only counts and times)"
+        default=False,
+        description="keep the first 2,000 characters of prompts and answers in the inference logs, too; "
+        "without it only counts and times",
     )
 
 

@@ -718,6 +718,38 @@ def test_an_answer_without_end_is_cut_off_and_logged(
     assert logs(chatting)[0]["status"] == "error"
 
 
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"content": "", "tool_calls": [{"function": "rate"}]},
+        {"content": "", "tool_calls": [{"function": {"name": "rate", "arguments": {"years": 3}}}]},
+        {"content": "", "tool_calls": [{"index": "first"}]},
+    ],
+)
+def test_a_message_of_another_form_is_an_error_of_the_cluster(
+    chatting: TestClient, upstream: FakeUpstream, message: Body, stream: bool
+) -> None:
+    upstream.script = lambda _: message
+    answer = chatting.post("/chats", json={"messages": [QUESTION], "stream": stream})
+    assert '"code":"cluster_error"' in answer.text.replace(" ", "")
+    assert answer.status_code == (200 if stream else 502)
+    assert logs(chatting)[0]["status"] == "error"
+    assert chatting.get("/chats").json()["count"] == 0
+
+
+def test_a_model_that_spends_its_tokens_before_it_says_a_word_has_answered_nothing(
+    chatting: TestClient, upstream: FakeUpstream
+) -> None:
+    upstream.script = lambda _: {"role": "assistant", "content": None, "reasoning_content": "Let me think"}
+    chat = ask(chatting)
+    answer = chatting.get(f"/chats/{chat['id']}").json()["messages"][1]
+    assert answer["content"] == ""
+    history = [QUESTION, {"role": "assistant", "content": ""}, {"role": "user", "content": "And?"}]
+    assert chatting.post("/chats", json={"id": chat["id"], "messages": history}).status_code == 201
+    assert len(chatting.get(f"/chats/{chat['id']}").json()["messages"]) == 4
+
+
 def test_a_token_that_the_server_does_not_accept_is_told(chatting: TestClient, upstream: FakeUpstream) -> None:
     upstream.script = lambda _: Refusal(401)
     refused = chatting.post("/chats", json={"messages": [QUESTION]})

@@ -339,8 +339,9 @@ def test_kubernetes_is_believed_if_the_authority_that_was_given_signed_for_it(
         register(client, upstream, manager_url=kubernetes.url.replace("http:", "https:"))
         assert client.get("/clusters").json()["resources"]["status"] == "unreachable"
         assert kubernetes.tokens == []
-        wrong = client.put("/clusters", json={"manager_ca": "-----BEGIN CERTIFICATE-----"})
-        assert (wrong.status_code, wrong.json()["details"][0]["field"]) == (400, "body.manager_ca")
+        for nonsense in ("-----BEGIN CERTIFICATE-----", "ß"):
+            wrong = client.put("/clusters", json={"manager_ca": nonsense})
+            assert (wrong.status_code, wrong.json()["details"][0]["field"]) == (400, "body.manager_ca")
         assert client.put("/clusters", json={"manager_ca": authority}).json()["manager_ca"] == authority
         assert client.get("/clusters").json()["resources"]["status"] == "reachable"
 

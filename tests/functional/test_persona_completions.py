@@ -67,10 +67,11 @@ def test_of_a_long_history_the_newest_part_that_fits_is_shown(client: TestClient
 
 
 def test_a_value_that_no_persona_can_have_is_left_out_and_named(client: TestClient, upstream: FakeUpstream) -> None:
-    upstream.script = answering(name="Ida", birthdate="1990-02-31", message="Done.")
-    draft = client.post("/personas/completions", json={"current_persona": ADA, "prompt": "Ida, born ..."}).json()
-    assert draft["persona"] == {**ADA, "name": "Ida"}
-    assert draft["refused"] == ["birthdate"]
+    for birthdate in ("1990-02-31", "2999-01-01"):
+        upstream.script = answering(name="Ida", birthdate=birthdate, message="Done.")
+        draft = client.post("/personas/completions", json={"current_persona": ADA, "prompt": "Ida, born ..."}).json()
+        assert draft["persona"] == {**ADA, "name": "Ida"}
+        assert draft["refused"] == ["birthdate"]
 
 
 def test_an_answer_of_another_form_is_an_error_of_the_cluster(client: TestClient, upstream: FakeUpstream) -> None:
