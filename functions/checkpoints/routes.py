@@ -4,7 +4,6 @@ from typing import Annotated
 
 from fastapi import Depends, Response
 
-from functions.checkpoints.scorers import Scorers
 from functions.checkpoints.service import CheckpointService
 from shared.http.errors import errors
 from shared.http.parameters import After, ExpectedVersion, Limit, tagged
@@ -12,6 +11,7 @@ from shared.http.routers import CurrentResources, CurrentScope, space_router
 from shared.models.base import Deleted, Page
 from shared.models.checkpoint import Checkpoint, PredictionRequest, Predictions
 from shared.models.checkpoint_alias import AliasName, CheckpointAlias, CheckpointAliasPut
+from shared.propensity.scorers import Scorers
 
 router = space_router("checkpoints")
 beyond = space_router("checkpoints")

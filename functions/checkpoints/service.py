@@ -3,12 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from functions.checkpoints.scorers import Scorers
 from shared.aws.resources import Resources
 from shared.errors import Detail, ValidationFailedError
 from shared.models.base import Deleted, Page
 from shared.models.checkpoint import Checkpoint, Prediction, Predictions
 from shared.models.checkpoint_alias import CheckpointAlias, CheckpointAliasPut
+from shared.propensity.scorers import Scorers
 from shared.store.checkpoint_aliases import CheckpointAliases
 from shared.store.members import Scope
 from shared.store.repository import Repository
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from shared.propensity.features import FeatureSchema, Matrix
 
 REPORTED_CELLS = 100
-_EXPECTED = {"numeric": "a number", "boolean": "true or false", "datetime": "a date or time such as 2026-01-31"}
 
 
 class CheckpointService:
@@ -69,20 +68,12 @@ class CheckpointService:
 
 def _require_types(features: "FeatureSchema", rows: Sequence[Mapping[str, Any]], matrix: "Matrix") -> None:
     """A value that was given but could not be read is a mistake, not a missing value."""
-    import numpy as np
+    from shared.propensity.features import EXPECTED
 
-    from shared.propensity.features import text_of
-
-    details: list[Detail] = []
-    start = 0
-    for feature in features.features:
-        unread = np.isnan(matrix[:, start]).nonzero()[0] if feature.kind in _EXPECTED else ()
-        start += len(feature.columns)
-        for index in unread:
-            if text_of(rows[int(index)][feature.name]) is not None:
-                expected = _EXPECTED[feature.kind]
-                details.append(Detail(f"rows[{index}].{feature.name}", f"must be {expected}, or null"))
-                break
+    unread = features.unread(rows, matrix)
+    details = [
+        Detail(f"rows[{index}].{each.name}", f"must be {EXPECTED[each.kind]}, or null") for index, each in unread
+    ]
     if details:
         more = f" (and {len(details) - 1} more columns)" if len(details) > 1 else ""
         raise ValidationFailedError(f"{details[0].field}: {details[0].message}{more}", details[:REPORTED_CELLS])

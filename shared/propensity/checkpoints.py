@@ -2,10 +2,12 @@
 
 import platform
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from shared.models.base import Timestamp
@@ -46,6 +48,14 @@ class Prediction(BaseModel):
     label: str
 
 
+@dataclass(frozen=True)
+class Explanation:
+    """What each source column adds to the log-odds of a row's probability; with ``base_value`` they sum to them."""
+
+    base_value: float
+    contributions: dict[str, float]
+
+
 class Scorer:
     """A checkpoint loaded once; scores rows and matrices."""
 
@@ -58,6 +68,7 @@ class Scorer:
         """
         self.checkpoint = read_checkpoint(folder)
         architecture = ARCHITECTURES[self.checkpoint.architecture].load()
+        self.size_bytes = sum(path.stat().st_size for path in folder.iterdir())
         self._ensemble = Ensemble([architecture.load(folder / name) for name in self.checkpoint.model_files])
 
     def score(self, rows: Sequence[Mapping[str, Any]]) -> list[Prediction]:
@@ -78,6 +89,20 @@ class Scorer:
     def probabilities(self, matrix: Matrix) -> Probabilities:
         """The probability of the positive label of each row of an encoded matrix."""
         return self._ensemble.predict(matrix)
+
+    def explain(self, matrix: Matrix) -> list[Explanation]:
+        """Why each row of an encoded matrix has its probability, in terms of the columns that customers know."""
+        found = self._ensemble.contributions(matrix)
+        columns = np.zeros((len(matrix), len(self.checkpoint.features.features)))
+        start = 0
+        for index, feature in enumerate(self.checkpoint.features.features):
+            columns[:, index] = found[:, start : start + len(feature.columns)].sum(axis=1)
+            start += len(feature.columns)
+        names = [feature.name for feature in self.checkpoint.features.features]
+        return [
+            Explanation(float(base), dict(zip(names, values.tolist(), strict=True)))
+            for base, values in zip(found[:, -1], columns, strict=True)
+        ]
 
 
 def write_checkpoint(folder: Path, checkpoint: Checkpoint, ensemble: Ensemble) -> None:

@@ -5,7 +5,7 @@ give the same matrix, bit by bit.
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from enum import StrEnum
@@ -35,6 +35,8 @@ BOOLEAN_SPELLINGS = {
 BOOLEAN_TEXTS = BOOLEAN_SPELLINGS | {"1": True, "0": False}
 # Character classes are spelled out: \d and \s mean different things in Python and in Rust.
 NUMBER_PATTERN = r"^[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,4})?$"
+# What a value of each kind has to be; any text is a category.
+EXPECTED = {"numeric": "a number", "boolean": "true or false", "datetime": "a date or time such as 2026-01-31"}
 _TIME_PATTERN = r"(?:[T ]([0-9]{1,2}):([0-9]{2})(?::([0-9]{2})(?:[.,][0-9]{1,9})?)? ?(Z|[+-][0-9]{2}:?[0-9]{2})?)?$"
 _LARGEST_EXACT = 2.0**53
 
@@ -144,6 +146,17 @@ class FeatureSchema(BaseModel):
                 matrix[:, start] = column
                 start += 1
         return matrix
+
+    def unread(self, rows: Sequence[Mapping[str, Any]], matrix: Matrix) -> Iterator[tuple[int, Feature]]:
+        """Features with a value that was given but could not be read, each with the first row that has one."""
+        start = 0
+        for feature in self.features:
+            missing = np.isnan(matrix[:, start]).nonzero()[0] if feature.kind in EXPECTED else ()
+            start += len(feature.columns)
+            for index in missing:
+                if text_of(rows[int(index)][feature.name]) is not None:
+                    yield int(index), feature
+                    break
 
 
 def text_of(value: Any) -> str | None:

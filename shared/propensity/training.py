@@ -1,6 +1,5 @@
 """Fits the models of one training: each stopped early on rows of its own, the work saved as it goes."""
 
-import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -10,15 +9,21 @@ from typing import Any, Protocol
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from shared.propensity.architectures.base import Architecture, Examples, Hardware, Predictor, Probabilities
+from shared.propensity.architectures.base import (
+    Architecture,
+    Contributions,
+    Examples,
+    Hardware,
+    Predictor,
+    Probabilities,
+    threads_for,
+)
 from shared.propensity.architectures.configuration import BoostingConfiguration
 from shared.propensity.features import Matrix
 from shared.propensity.holdouts import Mask
 
 # Saving may take this share of the time.
 SAVING_SHARE = 0.05
-# Below it, threads wait for each other more than they work.
-CELLS_FOR_A_THREAD = 500_000
 
 
 class TrainingStoppedError(Exception):
@@ -45,6 +50,39 @@ class Ensemble:
     def predict(self, matrix: Matrix) -> Probabilities:
         """The probability of the positive class of each row."""
         return np.asarray(np.mean([member.predict(matrix) for member in self.members], axis=0))
+
+    def contributions(self, matrix: Matrix) -> Contributions:
+        """What each column adds to the log-odds of ``predict``'s probability; the last column is what they start from.
+
+        The sum over a row is those log-odds. One model's own are exact. The mean of probabilities is not the mean of
+        log-odds: there, a member counts by how steeply its log-odds move the mean's, from its base to its answer.
+        """
+        members = np.stack([member.contributions(matrix) for member in self.members])
+        if len(members) == 1:
+            return np.asarray(members[0])
+        base, reached = members[:, :, -1], members.sum(axis=2)
+        mean_base, mean_reached = _probability(base).mean(axis=0), _probability(reached).mean(axis=0)
+        steepness = _steepness(base, reached) / _steepness(_log_odds(mean_base), _log_odds(mean_reached))
+        columns = (members[:, :, :-1] * steepness[:, :, None]).mean(axis=0)
+        return np.concatenate([columns, _log_odds(mean_base)[:, None]], axis=1)
+
+
+def _probability(log_odds: Probabilities) -> Probabilities:
+    return np.asarray(1 / (1 + np.exp(-log_odds)))
+
+
+def _log_odds(probability: Probabilities) -> Probabilities:
+    bounded = np.clip(probability, 1e-15, 1 - 1e-15)
+    return np.asarray(np.log(bounded / (1 - bounded)))
+
+
+def _steepness(start: Probabilities, end: Probabilities) -> Probabilities:
+    """How much the probability rises for each unit of log-odds, on the way from ``start`` to ``end``."""
+    way = end - start
+    middle = _probability((start + end) / 2)
+    is_short = np.abs(way) < 1e-6
+    rise = (_probability(end) - _probability(start)) / np.where(is_short, 1.0, way)
+    return np.maximum(np.where(is_short, middle * (1 - middle), rise), np.finfo(np.float64).tiny)
 
 
 class MemberState(BaseModel):
@@ -186,12 +224,6 @@ def fit_ensemble(
         # Read back what will be scored with, so that training's own probabilities are the scorer's.
         members.append(architecture.load(workspace.path(state)))
     return Ensemble(members)
-
-
-def threads_for(matrix: Matrix) -> int:
-    """As many threads as there are processors, fewer where the data are too few to share."""
-    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(available, matrix.size // CELLS_FOR_A_THREAD))
 
 
 def loss_name(member: int) -> str:

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 
-from functions.checkpoints.scorers import Scorers
 from shared.aws.clock import new_id
 from shared.aws.resources import Resources
 from shared.errors import ConflictError
@@ -15,6 +14,7 @@ from shared.models.checkpoint import Checkpoint
 from shared.models.job import JobFile
 from shared.propensity.checkpoints import Scorer
 from shared.propensity.frames import encode_frame
+from shared.propensity.scorers import Scorers
 from shared.store.table import Table
 from tests.fixtures.aws import BUCKET
 from tests.fixtures.evaluations import add_checkpoint
@@ -152,10 +152,10 @@ def test_another_space_can_not_score_with_it(client: TestClient, other_client: T
     assert foreign.json()["error"] == unknown.json()["error"]
 
 
-def test_scorers_are_loaded_once_and_the_least_used_is_dropped(
+def test_scorers_are_loaded_once_and_the_least_used_is_dropped_when_they_grow_too_large(
     publish: Publish, resources: Resources, model_folder: Path
 ) -> None:
-    scorers = Scorers(kept=2)
+    scorers = Scorers(kept_bytes=2 * Scorer(model_folder).size_bytes)
     first, second, third = (publish(packed(model_folder)).artifact for _ in range(3))
     kept = scorers.get(resources.s3, first)
     scorers.get(resources.s3, second)

@@ -33,14 +33,13 @@ import xgboost
 from functions.jobs.container import Container
 from functions.jobs.train.job import train
 from shared.models.job import JobFile, MetricName, TrainingJob
-from shared.propensity.architectures.base import Hardware
+from shared.propensity.architectures.base import Hardware, threads_for
 from shared.propensity.architectures.configuration import LightGBMConfiguration, XGBoostConfiguration
 from shared.propensity.architectures.lightgbm import library_parameters as lightgbm_parameters
 from shared.propensity.architectures.xgboost import feature_types
 from shared.propensity.architectures.xgboost import library_parameters as xgboost_parameters
 from shared.propensity.checkpoints import read_checkpoint
 from shared.propensity.metrics import measure
-from shared.propensity.training import threads_for
 
 ROWS, NUMBERS, CATEGORIES = 300_000, 12, 8
 SEED = 11

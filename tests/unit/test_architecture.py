@@ -17,6 +17,7 @@ ALLOWED = {
     "shared.scanning": ("shared.scanning", "shared.models", "shared.errors"),
     "shared.persona_files": ("shared.persona_files", "shared.models", "shared.errors"),
     "shared.propensity": ("shared.propensity", "shared.models", "shared.errors", "shared.scanning"),
+    "shared.propensity.scorers": ("shared.propensity", "shared.models", "shared.errors", "shared.observability"),
     "shared.llm": (
         "shared.llm",
         "shared.store",

@@ -1,5 +1,6 @@
 """The interface every model family stands behind."""
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,10 @@ from shared.propensity.features import Matrix
 Configuration = TypeVar("Configuration", bound=BoostingConfiguration, contravariant=True)
 Labels = npt.NDArray[np.float32]
 Probabilities = npt.NDArray[np.float64]
+# One row for each of a matrix; a column for each of its columns, and one more for the base that they add to.
+Contributions = npt.NDArray[np.float64]
+# Below it, threads wait for each other more than they work.
+CELLS_FOR_A_THREAD = 500_000
 
 
 @dataclass(frozen=True)
@@ -40,6 +45,12 @@ class Hardware:
     gpu_count: int = 0
 
 
+def threads_for(matrix: Matrix) -> int:
+    """As many threads as there are processors, fewer where the data are too few to share."""
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(available, matrix.size // CELLS_FOR_A_THREAD))
+
+
 class RoundWatcher(Protocol):
     """Is told of every round and decides when to stop."""
 
@@ -56,6 +67,9 @@ class Predictor(Protocol):
 
     def predict(self, matrix: Matrix) -> Probabilities:
         """The probability of the positive class of each row."""
+
+    def contributions(self, matrix: Matrix) -> Contributions:
+        """What each column adds to each row's log-odds, exactly (TreeSHAP); with the base they sum to them."""
 
     def save(self, path: Path) -> None:
         """Writes the library's own, code-free format."""

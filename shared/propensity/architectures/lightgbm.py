@@ -11,11 +11,13 @@ import numpy as np
 from shared.errors import JobFailedError
 from shared.propensity.architectures.base import (
     Architecture,
+    Contributions,
     Examples,
     Hardware,
     Predictor,
     Probabilities,
     RoundWatcher,
+    threads_for,
 )
 from shared.propensity.architectures.configuration import LightGBMConfiguration
 from shared.propensity.errors import CheckpointError
@@ -31,11 +33,21 @@ class LightGBMPredictor(Predictor):
 
     def predict(self, matrix: Matrix) -> Probabilities:
         """See ``Predictor``."""
-        return np.asarray(self.booster.predict(matrix, num_iteration=self.rounds or None), dtype=np.float64)
+        return self._predict(matrix)
+
+    def contributions(self, matrix: Matrix) -> Contributions:
+        """See ``Predictor``."""
+        return self._predict(matrix, pred_contrib=True)
 
     def save(self, path: Path) -> None:
         """See ``Predictor``."""
         self.booster.save_model(path, num_iteration=self.rounds or None)
+
+    def _predict(self, matrix: Matrix, **options: Any) -> Probabilities:
+        found = self.booster.predict(
+            matrix, num_iteration=self.rounds or None, num_threads=threads_for(matrix), **options
+        )
+        return np.asarray(found, dtype=np.float64)
 
 
 class LightGBM(Architecture[LightGBMConfiguration]):

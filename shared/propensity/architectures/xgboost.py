@@ -11,11 +11,13 @@ import xgboost
 from shared.errors import JobFailedError
 from shared.propensity.architectures.base import (
     Architecture,
+    Contributions,
     Examples,
     Hardware,
     Predictor,
     Probabilities,
     RoundWatcher,
+    threads_for,
 )
 from shared.propensity.architectures.configuration import XGBoostConfiguration
 from shared.propensity.errors import CheckpointError
@@ -30,7 +32,17 @@ class XGBoostPredictor(Predictor):
 
     def predict(self, matrix: Matrix) -> Probabilities:
         """See ``Predictor``."""
+        self.booster.set_param({"nthread": threads_for(matrix)})
         return np.asarray(self.booster.inplace_predict(matrix), dtype=np.float64)
+
+    def contributions(self, matrix: Matrix) -> Contributions:
+        """See ``Predictor``."""
+        threads = threads_for(matrix)
+        self.booster.set_param({"nthread": threads})
+        rows = xgboost.DMatrix(
+            matrix, feature_types=self.booster.feature_types, enable_categorical=True, nthread=threads
+        )
+        return np.asarray(self.booster.predict(rows, pred_contribs=True), dtype=np.float64)
 
     def save(self, path: Path) -> None:
         """See ``Predictor``."""

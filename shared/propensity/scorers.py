@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 # A function has 512 MB to unpack in.
 ARTIFACT_SIZE_LIMIT = 150 * 2**20
 EXTRACTED_SIZE_LIMIT = 300 * 2**20
-KEPT_SCORERS = 4
+# Of model files: read, they take up to three times as much memory, of which scoring functions have 3 GB.
+KEPT_BYTES = 512 * 2**20
 _CHUNK = 2**20
 # S3 answers 403 for a missing object to whoever may not list the bucket, and 412 when it was replaced.
 _GONE = {"NoSuchKey", "NoSuchVersion", "404", "AccessDenied", "403", "PreconditionFailed", "412", "MethodNotAllowed"}
@@ -31,8 +32,8 @@ _GONE = {"NoSuchKey", "NoSuchVersion", "404", "AccessDenied", "403", "Preconditi
 class Scorers:
     """The most recently used scorers; one is loaded at a time, for loading is what takes memory and disk."""
 
-    def __init__(self, kept: int = KEPT_SCORERS) -> None:
-        self._kept = kept
+    def __init__(self, kept_bytes: int = KEPT_BYTES) -> None:
+        self._kept_bytes = kept_bytes
         self._scorers: OrderedDict[tuple[str, str, str], Scorer] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -41,10 +42,10 @@ class Scorers:
         name = (artifact.bucket, artifact.key, artifact.version_id or artifact.etag)
         with self._lock:
             if name not in self._scorers:
-                while len(self._scorers) >= self._kept:
-                    self._scorers.popitem(last=False)
                 self._scorers[name] = _load(s3, artifact)
             self._scorers.move_to_end(name)
+            while len(self._scorers) > 1 and sum(each.size_bytes for each in self._scorers.values()) > self._kept_bytes:
+                self._scorers.popitem(last=False)
             return self._scorers[name]
 
 

@@ -1,0 +1,82 @@
+"""What each column of a client adds to the score: exact, and back in the columns that customers know."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared.propensity.architectures.base import Contributions, Probabilities
+from shared.propensity.architectures.registry import ARCHITECTURES
+from shared.propensity.checkpoints import Scorer
+from shared.propensity.features import Matrix
+from shared.propensity.training import Ensemble
+from tests.fixtures.trained_models import customers, train_model
+
+
+@pytest.fixture(scope="module", params=sorted(ARCHITECTURES))
+def scorer(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Scorer:
+    return Scorer(train_model(tmp_path_factory.mktemp("ml"), request.param))
+
+
+def probability(log_odds: float) -> float:
+    return float(1 / (1 + np.exp(-log_odds)))
+
+
+@pytest.mark.row("X-16")
+def test_base_and_contributions_sum_to_the_score(scorer: Scorer) -> None:
+    assert len(scorer.checkpoint.model_files) == 2
+    rows = customers(300, seed=9).drop("bought").to_dicts()
+    matrix = scorer.checkpoint.features.encode_rows(rows)
+    scores = scorer.probabilities(matrix)
+
+    for explanation, score in zip(scorer.explain(matrix), scores, strict=True):
+        reached = explanation.base_value + sum(explanation.contributions.values())
+        assert probability(reached) == pytest.approx(score, abs=1e-6)
+    # One base for all: what the models say of nobody in particular.
+    assert len({round(explanation.base_value, 9) for explanation in scorer.explain(matrix)}) == 1
+
+
+@pytest.mark.row("X-16")
+def test_contributions_are_of_the_source_columns_and_say_which_way_they_push(scorer: Scorer) -> None:
+    rows = [
+        {"age": age, "city": city, "active": True, "joined": "2021-05-01"} for age, city in ((80, "Lyon"), (20, "Nice"))
+    ]
+    old, young = scorer.explain(scorer.checkpoint.features.encode_rows(rows))
+    assert set(old.contributions) == {"age", "city", "active", "joined"}
+    assert old.contributions["age"] > 0 > young.contributions["age"]
+    assert old.contributions["city"] > 0 > young.contributions["city"]
+
+
+@dataclass(frozen=True)
+class Additive:
+    """A model of known contributions."""
+
+    found: Contributions
+
+    def predict(self, matrix: Matrix) -> Probabilities:
+        return np.asarray(1 / (1 + np.exp(-self.found.sum(axis=1))))
+
+    def contributions(self, matrix: Matrix) -> Contributions:
+        return self.found
+
+    def save(self, path: Path) -> None:
+        raise NotImplementedError
+
+
+values = st.floats(-8, 8).map(lambda value: round(value, 6))
+
+
+@given(st.lists(st.tuples(values, values, values), min_size=1, max_size=5))
+def test_an_ensemble_s_contributions_sum_to_the_log_odds_of_its_mean_probability(
+    members: list[tuple[float, float, float]],
+) -> None:
+    ensemble = Ensemble([Additive(np.array([member])) for member in members])
+    nothing = np.zeros((1, 2), dtype=np.float32)
+    mean = float(ensemble.predict(nothing)[0])
+    (found,) = ensemble.contributions(nothing)
+    assert found.sum() == pytest.approx(np.log(mean / (1 - mean)), abs=1e-6)
+    if len(set(members)) == 1:
+        assert found == pytest.approx(np.array(members[0]), abs=1e-6)
