@@ -26,6 +26,8 @@ from functions.evaluations.routes import router as evaluations
 from functions.experts.routes import beyond as experts_beyond
 from functions.experts.routes import router as experts
 from functions.inference_logs.routes import router as inference_logs
+from functions.insights.routes import beyond as insights_beyond
+from functions.insights.routes import router as insights
 from functions.leaderboards.routes import router as leaderboards
 from functions.models.routes import router as models
 from functions.personas.routes import beyond as personas_beyond
@@ -55,6 +57,7 @@ PUBLISHED = (
     evaluations,
     experts,
     inference_logs,
+    insights,
     leaderboards,
     users,
     users_members,
@@ -71,6 +74,7 @@ BEYOND = (
     connectors_beyond,
     evaluations_beyond,
     experts_beyond,
+    insights_beyond,
     personas_beyond,
     spaces_beyond,
     openai,

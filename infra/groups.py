@@ -14,6 +14,7 @@ SCAN_FILES = "spaces/*/scans/*"
 # What is too large for the table.
 CHAT_FILES = "spaces/*/chats/*"
 EXPERT_FILES = "spaces/*/experts/*"
+INSIGHT_FILES = "spaces/*/insights/*"
 # Files that clients send, and the rows read from them, until these are saved.
 PERSONA_FILES = "temporary/spaces/*/persona_files/*"
 PERSONA_UPLOADS = "temporary/spaces/*/persona_uploads/*"
@@ -226,6 +227,21 @@ GROUPS = (
         "inference-logs",
         Grants(reads_logs=(*LOGGED_CALLS, "log_user", "log_model", "log_correlation", "log_rollup")),
         memory_mb=1024,
+    ),
+    group(
+        "insights",
+        Grants(
+            reads=("action", "checkpoint", "checkpoint_alias", "connector", "persona"),
+            writes=("insight", "insight_contact", "insight_policy", "insight_rate", "insight_reaction", "cluster"),
+            gets=(INSIGHT_FILES, TRAINING_FILES),
+            # Reactions are exported to managed connectors.
+            puts=(INSIGHT_FILES, CONNECTOR_FILES),
+            lists=(TRAINING_FILES,),
+            reads_parameters=True,
+            writes_logs=LOGGED_CALLS,
+        ),
+        memory_mb=3008,
+        layers=(Layer.SCORE, Layer.LANGUAGE),
     ),
     group("leaderboards", Grants(reads=("score", "benchmark"))),
     group(

@@ -3,16 +3,22 @@
 import hashlib
 import re
 from dataclasses import dataclass
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Protocol, TypeVar
 
 from fastapi import Depends, Header, Query, Request, Response
 
 from shared.errors import PreconditionFailedError, ValidationFailedError
 from shared.http.routers import CurrentPrincipal
-from shared.models.base import Entity
 from shared.store.repository import Idempotency
 
-E = TypeVar("E", bound=Entity)
+
+class Versioned(Protocol):
+    """An answer whose version goes into its ETag."""
+
+    version: int
+
+
+V = TypeVar("V", bound=Versioned)
 
 After = Annotated[str, Query(description="The id of the last row of the page before; empty for the first page.")]
 Limit = Annotated[int, Query(ge=1, le=100, description="Rows a page.")]
@@ -86,7 +92,7 @@ IdempotencyKey = Annotated[Idempotency | None, Depends(_idempotency)]
 ExpectedVersion = Annotated[int | None, Depends(_expected_version)]
 
 
-def tagged(response: Response, entity: E) -> E:
-    """The entity, with its version in the answer's ETag."""
-    response.headers["ETag"] = f'"{entity.version}"'
-    return entity
+def tagged(response: Response, answer: V) -> V:
+    """The answer, with its version in the ETag."""
+    response.headers["ETag"] = f'"{answer.version}"'
+    return answer

@@ -1,5 +1,6 @@
 """Generated requests against our own OpenAPI document: no answer is a defect, and each is one the document promises."""
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -37,6 +38,17 @@ def answer(body: Body) -> str:
             return '{"reasoning": "harmless", "categories": [], "flagged": false}'
         case "argument":
             return '{"thinking": "It fits.", "argument": "The product fits the client."}'
+        case "insight":
+            return json.dumps(
+                {
+                    "thinking": "",
+                    "insight": "It suits.",
+                    "argument_thinking": "",
+                    "argument": "Take it.",
+                    "best_time": "now",
+                    "timeliness": "later",
+                }
+            )
         case "persona":
             return '{"message": "Nothing to change."}'
         case _:

@@ -2,7 +2,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import boto3
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
@@ -11,13 +10,12 @@ from shared.aws.clock import new_id
 from shared.aws.resources import Resources
 from shared.errors import ConflictError
 from shared.models.checkpoint import Checkpoint
-from shared.models.job import JobFile
 from shared.propensity.checkpoints import Scorer
 from shared.propensity.frames import encode_frame
 from shared.propensity.scorers import Scorers
 from shared.store.table import Table
 from tests.fixtures.aws import BUCKET
-from tests.fixtures.evaluations import add_checkpoint
+from tests.fixtures.evaluations import add_checkpoint, add_model
 from tests.fixtures.trained_models import customers, packed, train_model
 
 Publish = Callable[..., Checkpoint]
@@ -34,16 +32,7 @@ def publish(client: TestClient, table: Table) -> Publish:
     """``publish(content)`` is a checkpoint whose artifact has that content."""
 
     def make(content: bytes) -> Checkpoint:
-        key = f"spaces/{new_id()}/trainings/{new_id()}/output/model.tar.gz"
-        stored = boto3.client("s3").put_object(Bucket=BUCKET, Key=key, Body=content)
-        artifact = JobFile(
-            bucket=BUCKET,
-            key=key,
-            etag=stored["ETag"].strip('"'),
-            version_id=stored["VersionId"],
-            size_bytes=len(content),
-        )
-        return add_checkpoint(table, client.headers["X-Space-Id"], artifact=artifact, size_bytes=len(content))
+        return add_model(table, client.headers["X-Space-Id"], content)
 
     return make
 

@@ -143,6 +143,7 @@ def one_of_each(client: TestClient, table: Table) -> dict[str, str]:
     Repository(table, StoredChat, kind="chat").create(space, chat)
     group = client.post("/action-groups", json={"name": "Loans", "description": ""}).json()
     offer = {"name": "Card", "description": "", "priority": "high", "type": "offer"}
+    insight = client.post("/insights", json={"client": "Likes to travel"}).json()
     return {
         "action-groups": group["id"],
         "actions": client.post("/actions", json=offer).json()["id"],
@@ -154,6 +155,7 @@ def one_of_each(client: TestClient, table: Table) -> dict[str, str]:
         "data-models": training["data_model_id"],
         "evaluations": evaluation["id"],
         "experts": expert["id"],
+        "insights": insight["id"],
         "personas": persona["id"],
         "spaces": space,
         "trainings": training["id"],
@@ -171,6 +173,7 @@ EXAMPLES: dict[str, Any] = {
     "POST /arguments/{id}/comments": {"text": "Good."},
     "POST /checkpoints/{id}/predictions": {"rows": [{"a": 1}]},
     "POST /connectors/{id}/uploads": {"files": ["a.csv"]},
+    "POST /insights/{id}/reactions": {"reaction": "accepted"},
     "POST /spaces/{id}/invite": {"emails": ["x@example.com"], "roles": ["trainings:get"]},
     "POST /users/{id}/permissions": {"permissions": ["trainings:get"]},
 }

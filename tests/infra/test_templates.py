@@ -177,11 +177,11 @@ def test_functions_run_on_arm_with_traces_json_logs_and_a_limit(prod: Synthesise
 
 def test_only_functions_that_need_them_carry_further_layers(prod: Synthesised) -> None:
     layers = {spec.name: len(function_of(prod, spec)["Layers"]) for spec in FUNCTIONS}
-    scan_or_score = {"checkpoints", "scan-file"}
-    read_or_talk = {"arguments", "chats", "clusters", "experts", "models", "personas"}
+    scan_or_score = {"checkpoints", "insights", "scan-file"}
+    read_or_talk = {"arguments", "chats", "clusters", "experts", "insights", "models", "personas"}
     assert {name for name, count in layers.items() if count > 1} == scan_or_score | read_or_talk
-    # The third is the web adapter's.
-    assert {name for name, count in layers.items() if count > 2} == {"chats"}
+    # The third of chats is the web adapter's.
+    assert {name for name, count in layers.items() if count > 2} == {"chats", "insights"}
 
 
 def test_a_layer_is_never_shared_across_stacks(prod: Synthesised) -> None:

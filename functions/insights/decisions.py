@@ -1,0 +1,169 @@
+"""Decides what to offer a client. No language model is behind any of it, so no text can move it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from functions.insights.arbitration import WEIGHTS, Contender, arbitrate
+from functions.insights.eligibility import Engagement, Removal
+from functions.insights.scoring import Explained, Propensity, PropensityScorer
+from shared.aws.resources import Resources
+from shared.errors import ValidationFailedError
+from shared.models.action import Action, ActionStatus
+from shared.models.insight import (
+    CANDIDATES_LIMIT,
+    SCORE_BANDS,
+    Candidate,
+    Client,
+    ClientKind,
+    InsightCreate,
+    InsightPolicy,
+    ScoreSource,
+)
+from shared.models.persona import Persona
+from shared.propensity.scorers import Scorers
+from shared.store.insights import InsightPolicies, Insights
+from shared.store.repository import Repository, is_identifier
+
+# So many are looked at to find those that are active.
+ACTIONS_LIMIT = 5000
+
+
+@dataclass(frozen=True)
+class Winner:
+    """The action to offer, and where its propensity comes from."""
+
+    action: Action
+    propensity: Propensity
+    explained: Explained | None = None
+
+    @property
+    def band(self) -> int | None:
+        """The tenth that the model's propensity lies in; none where no model gave it."""
+        if self.propensity.checkpoint is None:
+            return None
+        return min(int(self.propensity.value * SCORE_BANDS), SCORE_BANDS - 1)
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Every candidate with its score or what removed it; ``channels`` are those left for the winner."""
+
+    client: Client
+    candidates: list[Candidate]
+    winner: Winner | None = None
+    channels: list[str] = field(default_factory=list)
+
+
+class Decider:
+    def __init__(self, resources: Resources, scorers: Scorers, insights: Insights) -> None:
+        self._actions = Repository(resources.table, Action, kind="action", clock=resources.clock)
+        self._personas = Repository(resources.table, Persona, kind="persona", clock=resources.clock)
+        self._policies = InsightPolicies(resources.table, resources.clock)
+        self._propensities = PropensityScorer(resources, scorers, insights)
+        self._insights = insights
+        self._clock = resources.clock
+
+    def decide(self, space_id: str, request: InsightCreate) -> Decision:
+        """Raises ValidationFailedError for an unknown action, or for more active actions than can be compared."""
+        client = self._client(space_id, request)
+        actions = self._candidates(space_id, request.actions)
+        engagement = self._engagement(space_id, client)
+        channels = sorted({action.channel for action in actions if action.channel})
+        removals = {action.id: engagement.removal(action, channels) for action in actions}
+        left = [action for action in actions if removals[action.id] is None]
+        propensities = self._propensities.score(space_id, client, left)
+        ranking = arbitrate(Contender(each.id, propensities[each.id].value, each.priority) for each in left)
+        by_id = {action.id: action for action in actions}
+        candidates = [
+            _scored(by_id[each.action_id], each, propensities[each.action_id], rank, ranking[0])
+            for rank, each in enumerate(ranking, start=1)
+        ]
+        candidates += [_removed(by_id[name], removal) for name, removal in sorted(removals.items()) if removal]
+        if not ranking:
+            return Decision(client, candidates)
+        winner = self._winner(client, by_id[ranking[0].action_id], propensities[ranking[0].action_id])
+        own = winner.action.channel
+        return Decision(client, candidates, winner, [own] if own else engagement.open_channels(channels))
+
+    def _client(self, space_id: str, request: InsightCreate) -> Client:
+        given = request.client
+        if isinstance(given, str) and is_identifier(given):
+            persona = self._personas.get_many(space_id, [given]).get(given)
+            if persona is not None:
+                facts = {"name": persona.name, "birthdate": persona.birthdate, "notes": persona.notes}
+                return Client(ClientKind.PERSONA, persona.id, persona.data or {}, facts)
+        return Client.of(given)
+
+    def _candidates(self, space_id: str, action_ids: Sequence[str]) -> list[Action]:
+        if not action_ids:
+            return self._active(space_id)
+        found = self._actions.get_many(space_id, dict.fromkeys(action_ids))
+        for index, action_id in enumerate(action_ids):
+            if action_id not in found:
+                raise ValidationFailedError.of(
+                    f"body.actions[{index}]", "there is no such action; GET /actions lists them"
+                )
+        return list(found.values())
+
+    def _active(self, space_id: str) -> list[Action]:
+        # One more than may be, to tell.
+        items = list(self._actions.table.query(f"action#{space_id}", limit=ACTIONS_LIMIT + 1))
+        active = [self._actions.load(item) for item in items if item["status"] == ActionStatus.ACTIVE]
+        for found, limit, kind in ((active, CANDIDATES_LIMIT, "active actions"), (items, ACTIONS_LIMIT, "actions")):
+            if len(found) > limit:
+                raise ValidationFailedError.of(
+                    "body.actions", f"the space has more than {limit:,} {kind}: name those to choose from"
+                )
+        return active
+
+    def _engagement(self, space_id: str, client: Client) -> Engagement:
+        policy, now = self._policies.get(space_id), self._clock()
+        contacts = self._insights.contacts(space_id, client.key, now - _memory(policy))
+        return Engagement(policy, contacts, now)
+
+    def _winner(self, client: Client, action: Action, propensity: Propensity) -> Winner:
+        if propensity.checkpoint is None:
+            return Winner(action, propensity)
+        return Winner(action, propensity, self._propensities.explain(client, propensity.checkpoint))
+
+
+def _memory(policy: InsightPolicy) -> timedelta:
+    """How far back the policy looks at most."""
+    windows = policy.suppression_days
+    days = [windows.accepted, windows.ignored, windows.rejected, *(limit.days for limit in policy.contact_limits)]
+    return timedelta(days=max(days))
+
+
+def _scored(action: Action, contender: Contender, propensity: Propensity, rank: int, best: Contender) -> Candidate:
+    weight = WEIGHTS[action.priority]
+    made_of = f"{contender.score:.4f} = {contender.propensity:.4f} * {weight:g} for its priority, {action.priority}"
+    if rank == 1:
+        reason = f"It has the highest score: {made_of}."
+    elif contender.score < best.score:
+        reason = f"Its score is below the best, {best.score:.4f}: {made_of}."
+    else:
+        reason = f"Its score equals the best, and of equal ones the older action goes first: {made_of}."
+    by_model = propensity.source is ScoreSource.MODEL
+    return Candidate(
+        action_id=action.id,
+        name=action.name,
+        priority=action.priority,
+        rank=rank,
+        score=contender.score,
+        propensity=contender.propensity,
+        score_source=propensity.source,
+        checkpoint_id=propensity.checkpoint.id if propensity.checkpoint else None,
+        note=None if by_model else f"Scored by how often it was accepted, because {propensity.note}.",
+        reason=reason,
+    )
+
+
+def _removed(action: Action, removal: Removal) -> Candidate:
+    return Candidate(
+        action_id=action.id,
+        name=action.name,
+        priority=action.priority,
+        removed_by=removal.rule,
+        reason=removal.reason,
+    )

@@ -1,0 +1,84 @@
+"""Which actions may be offered to a client at all: each that may not is named the rule that removed it."""
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from shared.models.action import Action, ActionStatus
+from shared.models.insight import ContactLimit, InsightPolicy, Reaction, Rule
+from shared.store.insights import Contact
+
+
+@dataclass(frozen=True)
+class Removal:
+    """Why an action may not be offered, in a sentence."""
+
+    rule: Rule
+    reason: str
+
+
+@dataclass(frozen=True)
+class Engagement:
+    """What the policy of the space makes of a client's past contacts."""
+
+    policy: InsightPolicy
+    contacts: Collection[Contact]
+    now: datetime
+    _last: dict[tuple[str, Reaction], datetime] = field(init=False, default_factory=dict)
+    _full: dict[str, ContactLimit] = field(init=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for contact in self.contacts:
+            place = (contact.action_id, contact.reaction)
+            self._last[place] = max(contact.created_at, self._last.get(place, contact.created_at))
+        for limit in self.policy.contact_limits:
+            begin = self.now - timedelta(days=limit.days)
+            made = sum(each.channel == limit.channel and each.created_at > begin for each in self.contacts)
+            if made >= limit.contacts:
+                self._full.setdefault(limit.channel, limit)
+
+    def open_channels(self, channels: Iterable[str]) -> list[str]:
+        """Those of the channels on which the client may still be contacted."""
+        return [channel for channel in channels if channel not in self._full]
+
+    def removal(self, action: Action, channels: Collection[str]) -> Removal | None:
+        """The first rule that stands against offering the action; ``channels`` are those in use."""
+        return (
+            _ineligible(action, self.now)
+            or self._suppressed(action)
+            or self._contacted_enough(action.channel, channels)
+        )
+
+    def _suppressed(self, action: Action) -> Removal | None:
+        for reaction in Reaction:
+            days = getattr(self.policy.suppression_days, reaction)
+            last = self._last.get((action.id, reaction))
+            if last is not None and self.now < last + timedelta(days=days):
+                until = (last + timedelta(days=days)).date()
+                return Removal(
+                    Rule.SUPPRESSED,
+                    f"The client {reaction} it on {last.date()}: not offered again for {days} days, until {until}.",
+                )
+        return None
+
+    def _contacted_enough(self, channel: str | None, channels: Collection[str]) -> Removal | None:
+        wanted = [channel] if channel else channels
+        if not wanted or self.open_channels(wanted):
+            return None
+        limit = self._full[next(iter(wanted))]
+        where = f"on {limit.channel}" if len(wanted) == 1 else "on every channel in use"
+        return Removal(
+            Rule.CONTACT_LIMIT,
+            f"The client was contacted {where} as often as the policy allows: "
+            f"{limit.contacts} times in {limit.days} days on {limit.channel}.",
+        )
+
+
+def _ineligible(action: Action, now: datetime) -> Removal | None:
+    if action.status is not ActionStatus.ACTIVE:
+        return Removal(Rule.INELIGIBLE, f"Its status is {action.status}, not active.")
+    if action.start_date and now < action.start_date:
+        return Removal(Rule.INELIGIBLE, f"It does not start before {action.start_date:%Y-%m-%d %H:%M} UTC.")
+    if action.end_date and now > action.end_date:
+        return Removal(Rule.INELIGIBLE, f"It ended on {action.end_date:%Y-%m-%d %H:%M} UTC.")
+    return None

@@ -1,0 +1,143 @@
+"""Rules of reactions: what clients made of offers, what is counted of it, and how it becomes the next training set."""
+
+import json
+import math
+from typing import Any
+
+from functions.insights.service import open_insights
+from shared.aws.connector_storage import ConnectorStorages
+from shared.aws.resources import Resources
+from shared.errors import ConflictError, PermissionDeniedError, ValidationFailedError
+from shared.models.action import Action
+from shared.models.base import Page
+from shared.models.connector import Connector
+from shared.models.insight import (
+    SCORE_BANDS,
+    AcceptanceRate,
+    ActionAcceptance,
+    Export,
+    ExportCreate,
+    InsightPolicy,
+    InsightPolicyUpdate,
+    InsightReaction,
+    Reaction,
+    ReactionCreate,
+    ScoreBand,
+)
+from shared.store.insights import Counts, InsightPolicies
+from shared.store.members import Scope
+from shared.store.repository import Repository, cursor_id
+
+EXPORT_ROWS = 10_000
+EXPORT_BYTES = 32 * 2**20
+TARGET = "reaction_accepted"
+ACTION_COLUMN = "reaction_action_id"
+# The 97.5th percentile of the normal distribution.
+_Z = 1.959964
+
+
+class ReactionService:
+    def __init__(self, resources: Resources) -> None:
+        self._insights = open_insights(resources)
+        self._policies = InsightPolicies(resources.table, resources.clock)
+        self._actions = Repository(resources.table, Action, kind="action", clock=resources.clock)
+        self._connectors = Repository(resources.table, Connector, kind="connector", clock=resources.clock)
+        self._storages = ConnectorStorages(resources)
+
+    def react(self, scope: Scope, insight_id: str, request: ReactionCreate) -> InsightReaction:
+        return self._insights.react(scope.space_id, insight_id, scope.user_id, request)
+
+    def policy(self, scope: Scope) -> InsightPolicy:
+        return self._policies.get(scope.space_id)
+
+    def update_policy(self, scope: Scope, request: InsightPolicyUpdate, expected_version: int | None) -> InsightPolicy:
+        """Raises PermissionDeniedError for members that do not own the space."""
+        if not scope.is_owner:
+            raise PermissionDeniedError("Only the owner of the space may change its policy. Ask them.")
+        return self._policies.update(scope.space_id, scope.user_id, request.changes(), expected_version)
+
+    def acceptance_rates(self, scope: Scope, after: str, limit: int) -> Page[ActionAcceptance]:
+        """Of the actions of the space, newest first."""
+        page = self._actions.list_after(scope.space_id, after, limit)
+        counts = self._insights.counts(scope.space_id, [action.id for action in page.data])
+        data = [_acceptance(action, counts[action.id]) for action in page.data]
+        return Page(count=page.count, data=data, has_more=page.has_more)
+
+    def export(self, scope: Scope, request: ExportCreate) -> Export:
+        """Write reactions, oldest first, to a file of a managed connector; the same request writes the same file.
+
+        Raises ValidationFailedError for an unknown connector or action, ConflictError for a connector to a bucket of
+        the customer's own, InvalidCursorError.
+        """
+        connector = self._connectors.get_many(scope.space_id, [request.connector_id]).get(request.connector_id)
+        if connector is None:
+            raise ValidationFailedError.of(
+                "body.connector_id", "there is no such connector; GET /connectors lists them"
+            )
+        if not connector.is_managed:
+            raise ConflictError("This connector is a bucket of your own, which is only read. Name a managed one.")
+        found = self._actions.get_many(scope.space_id, [request.action_id]) if request.action_id else True
+        if not found:
+            raise ValidationFailedError.of("body.action_id", "there is no such action; GET /actions lists them")
+        rows, export = self._rows(scope, request)
+        if rows:
+            export.file = _file_name(request)
+            self._storages.open(scope.space_id, connector).write(export.file, b"".join(rows))
+        return export
+
+    def _rows(self, scope: Scope, request: ExportCreate) -> tuple[list[bytes], Export]:
+        export = Export(file=None, has_more=False, last=None, rows=0, skipped=0, target=TARGET)
+        rows: list[bytes] = []
+        size = 0
+        found = self._insights.reactions(scope.space_id, request.after, request.since, request.action_id)
+        for reaction, features in found:
+            if export.rows + export.skipped == EXPORT_ROWS or size > EXPORT_BYTES:
+                export.has_more = True
+                break
+            export.last = reaction.id
+            if not features:
+                export.skipped += 1
+                continue
+            rows.append(_line(reaction, features, names_action=request.action_id is None))
+            size += len(rows[-1])
+            export.rows += 1
+        return rows, export
+
+
+def _file_name(request: ExportCreate) -> str:
+    """Told by what was asked for, so that asking again writes the file anew and no row stands in two."""
+    since = [f"{request.since:%Y%m%dT%H%M%S}"] if request.since else []
+    after = [cursor_id(request.after) or "start"]
+    return f"reactions/{'-'.join([request.action_id or 'all', *since, *after])}.jsonl"
+
+
+def _line(reaction: InsightReaction, features: dict[str, Any], *, names_action: bool) -> bytes:
+    """One row: what a model could have known when it was asked, and the answer. Nothing that the answer led to."""
+    action = {ACTION_COLUMN: reaction.action_id} if names_action else {}
+    row = {**features, **action, TARGET: int(reaction.reaction is Reaction.ACCEPTED)}
+    return json.dumps(row, ensure_ascii=False).encode() + b"\n"
+
+
+def _acceptance(action: Action, counts: Counts) -> ActionAcceptance:
+    return ActionAcceptance(
+        action_id=action.id,
+        name=action.name,
+        ignored=counts.reactions[Reaction.IGNORED],
+        rejected=counts.reactions[Reaction.REJECTED],
+        score_bands=[
+            ScoreBand(from_score=band / SCORE_BANDS, to_score=(band + 1) / SCORE_BANDS, **_rate(accepted, offers))
+            for band, (offers, accepted) in enumerate(counts.bands)
+        ],
+        **_rate(counts.accepted, counts.offers),
+    )
+
+
+def _rate(accepted: int, offers: int) -> dict[str, Any]:
+    """The rate with Wilson's interval (1927), which holds for few offers and for rates near 0 and 1, too."""
+    if not offers:
+        return AcceptanceRate(accepted=0, offers=0, rate=None, low=None, high=None).model_dump()
+    rate, square = accepted / offers, _Z**2
+    middle = (rate + square / (2 * offers)) / (1 + square / offers)
+    half = _Z * math.sqrt(rate * (1 - rate) / offers + square / (4 * offers**2)) / (1 + square / offers)
+    low, high = max(0.0, middle - half), min(1.0, middle + half)
+    return AcceptanceRate(accepted=accepted, offers=offers, rate=rate, low=low, high=high).model_dump()

@@ -1,0 +1,96 @@
+"""Insights over HTTP."""
+
+from typing import Annotated
+
+from fastapi import Depends, Request, Response
+
+from functions.insights.reactions import ReactionService
+from functions.insights.service import InsightService
+from shared.http.errors import errors
+from shared.http.parameters import After, ExpectedVersion, IdempotencyKey, Limit, tagged
+from shared.http.routers import CurrentResources, CurrentScope, space_router
+from shared.models.base import Page
+from shared.models.insight import (
+    ActionAcceptance,
+    Export,
+    ExportCreate,
+    Insight,
+    InsightCreate,
+    InsightPolicy,
+    InsightPolicyUpdate,
+    InsightReaction,
+    ReactionCreate,
+)
+from shared.propensity.scorers import Scorers
+
+router = space_router("insights")
+beyond = space_router("insights")
+# Empty until the first insight; warm requests find the models they used last.
+_scorers = Scorers()
+
+
+def _service(resources: CurrentResources) -> InsightService:
+    return InsightService(resources, resources.language_models, _scorers)
+
+
+def _reaction_service(resources: CurrentResources) -> ReactionService:
+    return ReactionService(resources)
+
+
+Service = Annotated[InsightService, Depends(_service)]
+Reactions = Annotated[ReactionService, Depends(_reaction_service)]
+
+
+@router.post("", responses=errors(409))
+async def create_insight(
+    body: InsightCreate, request: Request, scope: CurrentScope, service: Service, idempotency: IdempotencyKey
+) -> Insight:
+    """Decide which action to offer a client, and have it argued; says why of each candidate.
+
+    Without a language model the decision is the same, in plain words, with the reason in `error`.
+    """
+    return await service.create(scope, body, idempotency, request.state.request_id)
+
+
+@beyond.get("/acceptance-rates")
+def list_acceptance_rates(
+    scope: CurrentScope, service: Reactions, limit: Limit = 10, after: After = ""
+) -> Page[ActionAcceptance]:
+    """List how often each action was accepted, also by what its model had said."""
+    return service.acceptance_rates(scope, after, limit)
+
+
+@beyond.post("/exports", status_code=201, responses=errors(409))
+def create_insight_export(body: ExportCreate, scope: CurrentScope, service: Reactions) -> Export:
+    """Write reactions with the clients' features to a managed connector, as the next training set."""
+    return service.export(scope, body)
+
+
+@beyond.get("/policy")
+def get_insight_policy(scope: CurrentScope, service: Reactions, response: Response) -> InsightPolicy:
+    """Get how often and how soon clients are offered what."""
+    return tagged(response, service.policy(scope))
+
+
+@beyond.update("/policy", responses=errors(403, 412))
+def update_insight_policy(
+    body: InsightPolicyUpdate,
+    scope: CurrentScope,
+    service: Reactions,
+    expected_version: ExpectedVersion,
+    response: Response,
+) -> InsightPolicy:
+    """Update the fields that are sent, each as a whole; for owners of the space."""
+    return tagged(response, service.update_policy(scope, body, expected_version))
+
+
+@beyond.get("/{id}")
+def get_insight(id: str, scope: CurrentScope, service: Service, response: Response) -> Insight:
+    """Get an insight as it was decided, with the reaction to it."""
+    return tagged(response, service.get(scope, id))
+
+
+@beyond.post("/{id}/reactions", status_code=201, responses=errors(409))
+def create_insight_reaction(id: str, body: ReactionCreate, scope: CurrentScope, service: Reactions) -> InsightReaction:
+    """Record what the client made of the offer; another one takes its place."""
+    return service.react(scope, id, body)

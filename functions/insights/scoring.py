@@ -1,0 +1,139 @@
+"""How likely a client accepts each action: by the action's model, or else by how often its offers were accepted."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from shared.aws.resources import Resources
+from shared.errors import ConflictError, ValidationFailedError
+from shared.models.action import Action
+from shared.models.checkpoint import Checkpoint
+from shared.models.insight import Client, ClientKind, Contributions, ReasonCode, ScoreSource
+from shared.propensity.scorers import Scorers
+from shared.store.checkpoint_aliases import CheckpointAliases
+from shared.store.insights import Counts, Insights
+
+if TYPE_CHECKING:
+    from shared.propensity.checkpoints import Scorer
+    from shared.propensity.features import Matrix
+
+# A Beta(1, 19) prior: an offer that nobody has reacted to yet is taken to be accepted once in twenty times.
+PRIOR_ACCEPTED, PRIOR_OFFERS = 1, 20
+REASON_CODES = 5
+_NAMED_COLUMNS = 5
+_VALUE_CHARACTERS = 200
+
+
+@dataclass(frozen=True)
+class Propensity:
+    """``checkpoint`` is the model that gave it; ``note`` says why the action's own model did not."""
+
+    value: float
+    checkpoint: Checkpoint | None = None
+    note: str | None = None
+
+    @property
+    def source(self) -> ScoreSource:
+        return ScoreSource.MODEL if self.checkpoint else ScoreSource.ACCEPTANCE_RATE
+
+
+@dataclass(frozen=True)
+class Explained:
+    """What drives a propensity that a model gave."""
+
+    contributions: Contributions
+    reason_codes: list[ReasonCode]
+
+
+class PropensityScorer:
+    def __init__(self, resources: Resources, scorers: Scorers, insights: Insights) -> None:
+        self._aliases = CheckpointAliases(resources.table, resources.clock)
+        self._resources = resources
+        self._scorers = scorers
+        self._insights = insights
+
+    def score(self, space_id: str, client: Client, actions: Sequence[Action]) -> dict[str, Propensity]:
+        """The propensity of each action, by its id: one look at the client for each model, however many share it."""
+        references = {action.model_id for action in actions if action.model_id}
+        by_model = self._by_model(space_id, client, references)
+        found: dict[str, Propensity] = {}
+        notes: dict[str, str] = {}
+        for action in actions:
+            given = by_model[action.model_id] if action.model_id else "it has no model"
+            if isinstance(given, Propensity):
+                found[action.id] = given
+            else:
+                notes[action.id] = given
+        for action_id, counts in self._insights.counts(space_id, notes).items():
+            found[action_id] = Propensity(acceptance_rate(counts), note=notes[action_id])
+        return found
+
+    def explain(self, client: Client, checkpoint: Checkpoint) -> Explained:
+        """What each of the client's columns adds to the propensity, and the columns that matter most."""
+        scorer = self._scorers.get(self._resources.s3, checkpoint.artifact)
+        (found,) = scorer.explain(scorer.checkpoint.features.encode_rows([client.features]))
+        ordered = dict(sorted(found.contributions.items(), key=lambda each: (-abs(each[1]), each[0])))
+        reason_codes = [
+            ReasonCode(
+                feature=name,
+                value=_shown(client.features[name]),
+                contribution=contribution,
+                direction="raises" if contribution > 0 else "lowers",
+            )
+            for name, contribution in list(ordered.items())[:REASON_CODES]
+            if contribution
+        ]
+        return Explained(Contributions(base_value=found.base_value, values=ordered), reason_codes)
+
+    def _by_model(self, space_id: str, client: Client, references: Iterable[str]) -> dict[str, Propensity | str]:
+        """The propensity that each model gives, or why it can give none."""
+        references = sorted(references)
+        if client.kind is ClientKind.TEXT:
+            return dict.fromkeys(references, "the client is free text, which no model can score")
+        checkpoints = self._aliases.checkpoints(space_id, references)
+        return {
+            reference: self._ask(client, checkpoints[reference])
+            if reference in checkpoints
+            else f"there is no model '{reference}' any more: set another model_id"
+            for reference in references
+        }
+
+    def _ask(self, client: Client, checkpoint: Checkpoint) -> Propensity | str:
+        try:
+            scorer = self._scorers.get(self._resources.s3, checkpoint.artifact)
+        except ConflictError as error:
+            return f"its model '{checkpoint.name}' can't be used: {error.message}"
+        row = _row(scorer, client.features)
+        if isinstance(row, str):
+            return f"its model '{checkpoint.name}' can't score this client: {row}"
+        return Propensity(float(scorer.probabilities(row)[0]), checkpoint)
+
+
+def acceptance_rate(counts: Counts) -> float:
+    """The share of offers that were accepted, drawn towards the prior's mean while there are few."""
+    return (counts.accepted + PRIOR_ACCEPTED) / (counts.offers + PRIOR_OFFERS)
+
+
+def _row(scorer: "Scorer", features: Mapping[str, Any]) -> "Matrix | str":
+    """The client as the model sees it, or which columns stand in the way."""
+    from shared.propensity.features import EXPECTED
+
+    schema = scorer.checkpoint.features
+    missing = [feature.name for feature in schema.features if feature.name not in features]
+    if missing:
+        return f"it needs {_listed(missing)} (null where a value is unknown)"
+    try:
+        row = schema.encode_rows([features])
+    except ValidationFailedError as error:
+        return "; ".join(f"{each.field.removeprefix('rows[0].')} {each.message}" for each in error.details)
+    unread = [f"{feature.name} must be {EXPECTED[feature.kind]}" for _, feature in schema.unread([features], row)]
+    return _listed(unread) if unread else row
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _NAMED_COLUMNS} more" if len(names) > _NAMED_COLUMNS else ""
+    return ", ".join(names[:_NAMED_COLUMNS]) + more
+
+
+def _shown(value: Any) -> Any:
+    return value[:_VALUE_CHARACTERS] if isinstance(value, str) else value

@@ -1,0 +1,125 @@
+"""Rules of insights: decide what to offer, have it worded, keep both."""
+
+import time
+from typing import Any
+
+from anyio.to_thread import run_sync as in_thread
+
+from functions.insights.arbitration import ARBITRATION
+from functions.insights.decisions import Decider, Decision, Winner
+from functions.insights.wording import Facts, Words, Writer
+from shared.aws.clock import new_id
+from shared.aws.resources import Resources
+from shared.llm.language_models import Caller, LanguageModelAccess
+from shared.models.channel_template import ACTION_FIELDS, render
+from shared.models.insight import FinishReason, Insight, InsightCreate
+from shared.propensity.scorers import Scorers
+from shared.store.insights import Insights
+from shared.store.large_values import LargeValues
+from shared.store.members import Scope
+from shared.store.repository import Idempotency
+
+# Of one placeholder's value, and of a whole message.
+VALUE_CHARACTERS = 10_000
+CONTENT_CHARACTERS = 200_000
+
+
+def open_insights(resources: Resources) -> Insights:
+    return Insights(resources.table, LargeValues(resources.s3, resources.settings.bucket_name), resources.clock)
+
+
+class InsightService:
+    def __init__(self, resources: Resources, access: LanguageModelAccess, scorers: Scorers) -> None:
+        self._insights = open_insights(resources)
+        self._decider = Decider(resources, scorers, self._insights)
+        self._writer = Writer(access)
+        self._clock = resources.clock
+
+    def get(self, scope: Scope, insight_id: str) -> Insight:
+        return self._insights.get(scope.space_id, insight_id)
+
+    async def create(
+        self, scope: Scope, request: InsightCreate, idempotency: Idempotency | None, correlation_id: str
+    ) -> Insight:
+        """The best action for the client, worded; where no language model can, in plain words, and it says so.
+
+        Raises ValidationFailedError for an unknown action, UnknownModelError for a language model that is none.
+        """
+        started = time.perf_counter()
+        if idempotency is not None:
+            first = await in_thread(self._insights.answered, scope.space_id, idempotency)
+            if first is not None:
+                return first
+        caller = Caller(scope.space_id, scope.user_id, correlation_id)
+        pen = await self._writer.open(caller, request.model) if request.model else None
+        decision = await in_thread(self._decider.decide, scope.space_id, request)
+        words = Words(finish_reason=FinishReason.NO_ELIGIBLE_ACTION)
+        if decision.winner is not None:
+            pen = pen or await self._writer.open(caller, None)
+            words = await self._writer.write(pen, self._facts(decision, decision.winner), request)
+        insight = self._insight(scope, request, decision, words)
+        insight.elapsed_time_in_seconds = round(time.perf_counter() - started, 6)
+        stored = await in_thread(self._keep, scope, insight, decision, idempotency)
+        if stored is insight:
+            insight.elapsed_time_in_seconds = round(time.perf_counter() - started, 6)
+        return stored
+
+    def _facts(self, decision: Decision, winner: Winner) -> Facts:
+        return Facts(
+            client=decision.client.fields,
+            action=winner.action,
+            reason_codes=winner.explained.reason_codes if winner.explained else [],
+            channels=decision.channels,
+            today=self._clock().date(),
+            other_names=[each.name for each in decision.candidates if each.action_id != winner.action.id],
+        )
+
+    def _insight(self, scope: Scope, request: InsightCreate, decision: Decision, words: Words) -> Insight:
+        now, winner = self._clock(), decision.winner
+        return Insight(
+            id=new_id(),
+            created_at=now,
+            updated_at=now,
+            action_id=winner.action.id if winner else None,
+            actions=",".join(each.action_id for each in decision.candidates if each.rank),
+            arbitration=ARBITRATION,
+            argument=words.argument,
+            argument_content=_content(decision, winner, words) if winner else "",
+            argument_thinking=words.argument_thinking,
+            best_channel=words.best_channel,
+            best_time=words.best_time,
+            candidates=decision.candidates,
+            client_kind=decision.client.kind,
+            contributions=winner.explained.contributions if winner and winner.explained else None,
+            created_by=scope.user_id,
+            error=words.error,
+            finish_reason=words.finish_reason,
+            insight=f"{words.prompt}\n\n{words.insight}" if request.echo and words.prompt else words.insight,
+            model=words.model,
+            reason_codes=winner.explained.reason_codes if winner and winner.explained else [],
+            thinking=words.thinking,
+            timeliness=words.timeliness,
+            type=winner.action.type if winner else "",
+            usage=words.usage,
+        )
+
+    def _keep(self, scope: Scope, insight: Insight, decision: Decision, idempotency: Idempotency | None) -> Insight:
+        band = decision.winner.band if decision.winner else None
+        client = decision.client
+        return self._insights.create(scope.space_id, insight, client.key, client.features, band, idempotency)
+
+
+def _content(decision: Decision, winner: Winner, words: Words) -> str:
+    """The message as it goes out: the channel's template filled in, or the argument itself without one."""
+    action = winner.action
+    if not action.channel_template:
+        return words.argument
+    values: dict[str, Any] = {
+        **{f"client.{name}": value for name, value in decision.client.fields.items()},
+        **{f"action.{name}": getattr(action, name) for name in ACTION_FIELDS},
+        "insight": words.insight,
+        "argument": words.argument,
+        "best_time": words.best_time,
+    }
+    shown = {name: "" if value is None else str(value)[:VALUE_CHARACTERS] for name, value in values.items()}
+    return render(action.channel_template, shown)[:CONTENT_CHARACTERS]

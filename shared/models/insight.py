@@ -1,0 +1,317 @@
+"""Insights: the best action for one client, why it beat the others, and what clients made of it."""
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Annotated, Any
+
+from pydantic import Field, StringConstraints, field_validator
+
+from shared.models.action import ActionPriority, Channel
+from shared.models.base import KEEP, Entity, Identifier, Model, PartialUpdate, Timestamp
+from shared.models.chat import Fraction, MaxTokens, Temperature
+from shared.models.cluster import ModelName
+from shared.models.free_objects import OBJECT_BYTES, check_object
+
+CANDIDATES_LIMIT = 1000
+CONTACT_LIMITS = 50
+SCORE_BANDS = 10
+# What a JSON object may call its client by.
+CLIENT_KEYS = ("id", "client_id", "customer_id")
+_COMMENT_CHARACTERS = 2000
+
+
+class ClientKind(StrEnum):
+    """What the client of an insight was given as; ``text`` has facts, but no features for a model."""
+
+    PERSONA = "persona"
+    OBJECT = "object"
+    TEXT = "text"
+
+
+@dataclass(frozen=True)
+class Client:
+    """``features`` are what models score, ``facts`` what else is known; ``key`` names the client in reactions."""
+
+    kind: ClientKind
+    key: str
+    features: dict[str, Any] = field(default_factory=dict, repr=False)
+    facts: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def of(cls, given: str | dict[str, Any]) -> "Client":
+        """A client given by an object, by its JSON text, or by free text."""
+        content = _as_object(given)
+        if isinstance(content, str):
+            return cls(ClientKind.TEXT, _digest("text", content), facts={"description": content})
+        name = next((str(content[key]) for key in CLIENT_KEYS if isinstance(content.get(key), str | int)), "")
+        identity = name or json.dumps(content, sort_keys=True, ensure_ascii=False)
+        return cls(ClientKind.OBJECT, _digest("object", identity), features=content)
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        return {**self.facts, **self.features}
+
+
+def _digest(kind: str, text: str) -> str:
+    return hashlib.sha256(f"{kind}\n{text}".encode(errors="replace")).hexdigest()
+
+
+def _as_object(given: str | dict[str, Any]) -> str | dict[str, Any]:
+    """The object that a text is in JSON, or the text itself where it is none."""
+    if isinstance(given, str) and given.lstrip().startswith("{"):
+        try:
+            found = json.loads(given)
+        except (ValueError, RecursionError):
+            return given
+        return found if isinstance(found, dict) else given
+    return given
+
+
+def _encoded(text: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        raise ValueError("is not valid Unicode") from None
+
+
+class InsightCreate(Model):
+    actions: list[Identifier] = Field(
+        default_factory=list,
+        max_length=CANDIDATES_LIMIT,
+        description="the actions to choose from; all active ones of the space when empty",
+    )
+    # Documented as optional, and useless without: a missing one is refused as an empty one is.
+    client: str | dict[str, Any] = Field(
+        default="",
+        validate_default=True,
+        description="a persona's id; a JSON object, as such or as text, whose keys are the models' columns; "
+        "or free text, which no model can score",
+    )
+    echo: bool = Field(default=False, description="put the prompt before the answer's `insight`")
+    max_tokens: MaxTokens | None = None
+    model: ModelName | None = Field(default=None, description="the language model that words the insight")
+    temperature: Temperature | None = Field(default=None, description="0 when left out")
+    top_p: Fraction | None = None
+
+    @field_validator("client")
+    @classmethod
+    def _bounded(cls, client: str | dict[str, Any]) -> str | dict[str, Any]:
+        content = _as_object(client)
+        if isinstance(content, dict):
+            check_object(content)
+        elif not content.strip():
+            raise ValueError("is missing: give a persona's id, a JSON object, or text")
+        elif len(_encoded(content)) > OBJECT_BYTES:
+            raise ValueError(f"holds more than {OBJECT_BYTES // 1000} KB of text")
+        return client
+
+
+class FinishReason(StrEnum):
+    """Why the insight ends where it does; with ``length`` and ``error`` the words are not a language model's."""
+
+    STOP = "stop"
+    LENGTH = "length"
+    NO_ELIGIBLE_ACTION = "no_eligible_action"
+    ERROR = "error"
+
+
+class Timeliness(StrEnum):
+    """How soon the offer should be made."""
+
+    IMMEDIATE = "immediate"
+    THIS_WEEK = "this_week"
+    THIS_MONTH = "this_month"
+    LATER = "later"
+
+
+class Rule(StrEnum):
+    """What removed a candidate before it was scored."""
+
+    INELIGIBLE = "ineligible"
+    SUPPRESSED = "suppressed"
+    CONTACT_LIMIT = "contact_limit"
+
+
+class ScoreSource(StrEnum):
+    """Where a propensity comes from: the action's model, or the share of its offers that were accepted."""
+
+    MODEL = "model"
+    ACCEPTANCE_RATE = "acceptance_rate"
+
+
+class Candidate(Model):
+    """One action that was considered: with its score and rank, or with the rule that removed it."""
+
+    action_id: str
+    name: str
+    priority: ActionPriority
+    rank: int | None = None
+    score: float | None = None
+    propensity: float | None = Field(default=None, description="how likely the client accepts, 0 to 1")
+    score_source: ScoreSource | None = None
+    checkpoint_id: str | None = Field(default=None, description="the model that gave the propensity")
+    note: str | None = Field(default=None, description="why the action's own model could not be used")
+    removed_by: Rule | None = None
+    reason: str = Field(description="why it was chosen, beaten or removed, in a sentence")
+
+
+class Arbitration(Model):
+    """How scores come about; another ``version`` may rank differently."""
+
+    version: str
+    formula: str
+    weights: dict[ActionPriority, float]
+
+
+class ReasonCode(Model):
+    """One column of the client that drives the winner's score, and which way."""
+
+    feature: str
+    value: str | int | float | bool | None
+    contribution: float
+    direction: str = Field(description="`raises` or `lowers`")
+
+
+class Contributions(Model):
+    """What each column adds to the winner's propensity: with ``base_value`` they sum to it, in ``unit``."""
+
+    unit: str = "log_odds"
+    base_value: float
+    values: dict[str, float]
+
+
+class InsightUsage(Model):
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    total_tokens: int = 0
+
+
+class Reaction(StrEnum):
+    ACCEPTED = "accepted"
+    REJECTED = "rejected"
+    IGNORED = "ignored"
+
+
+class ReactionCreate(Model):
+    channel: Channel | None = Field(default=None, description="where the offer was made; the insight's when left out")
+    comment: Annotated[str, StringConstraints(max_length=_COMMENT_CHARACTERS)] | None = None
+    reaction: Reaction
+
+
+class InsightReaction(Entity):
+    """What became of an insight's offer. ``created_at`` is when the client was contacted, for limits and windows."""
+
+    action_id: str
+    channel: str | None = None
+    comment: str | None = None
+    created_by: str
+    insight_id: str
+    reaction: Reaction
+
+
+class Insight(Entity):
+    """``actions`` are the ids of the candidates that were scored, best first. The words are empty without a winner."""
+
+    action_id: str | None = None
+    actions: str = ""
+    arbitration: Arbitration
+    argument: str = ""
+    argument_content: str = ""
+    argument_thinking: str = ""
+    best_channel: str = ""
+    best_time: str = ""
+    candidates: list[Candidate]
+    client_kind: ClientKind
+    contributions: Contributions | None = None
+    created_by: str
+    elapsed_time_in_seconds: float = 0.0
+    error: str | None = None
+    finish_reason: FinishReason
+    insight: str = ""
+    model: str | None = None
+    reaction: InsightReaction | None = None
+    reason_codes: list[ReasonCode] = Field(default_factory=list)
+    thinking: str = ""
+    timeliness: str = ""
+    type: str = ""
+    usage: InsightUsage = Field(default_factory=InsightUsage)
+
+
+class SuppressionDays(Model):
+    """For how many days after a reaction an action is not offered to the same client again."""
+
+    accepted: int = Field(default=90, ge=0, le=3650)
+    ignored: int = Field(default=7, ge=0, le=3650)
+    rejected: int = Field(default=30, ge=0, le=3650)
+
+
+class ContactLimit(Model):
+    """A client is contacted on a channel at most so often within so many days."""
+
+    channel: Channel
+    contacts: int = Field(ge=0, le=1000)
+    days: int = Field(ge=1, le=365)
+
+
+class InsightPolicyUpdate(PartialUpdate):
+    contact_limits: Annotated[list[ContactLimit], Field(max_length=CONTACT_LIMITS)] = KEEP
+    suppression_days: SuppressionDays = KEEP
+
+
+class InsightPolicy(Model):
+    """How often and how soon clients of the space are offered what; without limits until somebody sets some."""
+
+    contact_limits: list[ContactLimit] = Field(default_factory=list)
+    suppression_days: SuppressionDays = Field(default_factory=SuppressionDays)
+    updated_at: Timestamp | None = None
+    updated_by: str | None = None
+    version: int = Field(default=0, exclude=True, repr=False)
+
+
+class AcceptanceRate(Model):
+    """How often an offer was accepted; the interval is Wilson's, at 95%."""
+
+    accepted: int
+    offers: int
+    rate: float | None = Field(description="accepted of all offers with a known reaction; null without any")
+    low: float | None
+    high: float | None
+
+
+class ScoreBand(AcceptanceRate):
+    """Offers that a model gave a propensity of ``from_score`` up to ``to_score``."""
+
+    from_score: float
+    to_score: float
+
+
+class ActionAcceptance(AcceptanceRate):
+    """One action's reactions; the bands show whether its model's propensities hold."""
+
+    action_id: str
+    ignored: int
+    name: str
+    rejected: int
+    score_bands: list[ScoreBand]
+
+
+class ExportCreate(Model):
+    action_id: Identifier | None = Field(default=None, description="only reactions to this action; to all if left out")
+    after: Annotated[str, StringConstraints(max_length=200)] = Field(
+        default="", description="goes on where an export ended: its `last`"
+    )
+    connector_id: Identifier = Field(description="a managed connector, which the file is written to and scanned in")
+    since: Timestamp | None = Field(default=None, description="only reactions then or later")
+
+
+class Export(Model):
+    """A file for the next training: the clients' features, and 0 or 1 in ``target``."""
+
+    file: str | None = Field(description="its name in the connector; null when there was nothing to write")
+    has_more: bool
+    last: str | None = Field(description="the last reaction that was read: `after` of the next export")
+    rows: int
+    skipped: int = Field(description="reactions of clients without features")
+    target: str = "reaction_accepted"
