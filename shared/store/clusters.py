@@ -105,13 +105,11 @@ class Clusters:
         self._read.pop(owner, None)
 
     def longest_window(self, space_id: str) -> int | None:
-        """The most tokens that a model of the space's cluster takes, if all of them say how many."""
-        for owner in (space_id, DEFAULT):
-            item = self._table.get(Key(f"cluster#{owner}", MODELS))
-            if item is not None:
-                lengths = [model.context_length for model in _model_list(item).models]
-                return max((each for each in lengths if each), default=None) if all(lengths) else None
-        return None
+        """The most tokens that a model of the space's cluster takes, if it was listed and all of them say how many."""
+        own = self.state(space_id)
+        listed = (own if own.cluster is not None else self.state(DEFAULT)).models
+        lengths = [model.context_length for model in listed.models] if listed else []
+        return max((each for each in lengths if each), default=None) if all(lengths) else None
 
     def record_seen(self, owner: str, parts: Sequence[str]) -> None:
         """Note that these parts of the cluster answered just now."""

@@ -381,6 +381,42 @@ def test_of_a_guarded_stream_only_judged_sentences_are_sent_and_all_are_counted(
 
 
 @pytest.mark.row("CH-4")
+def test_a_guard_that_fails_in_the_midst_of_a_stream_ends_it(chatting: TestClient, upstream: FakeUpstream) -> None:
+    harmless = judging(lambda _: False, answer="It is fine. This is not judged. Never seen.")
+
+    def script(body: Body) -> Any:
+        is_down = schema_name(body) == "guard" and "not judged" in body["messages"][-1]["content"]
+        return Refusal(500) if is_down else harmless(body)
+
+    upstream.script = script
+    received = events(chatting, guard_enabled=True)
+    assert said(received) == "It is fine."
+    assert received[-1]["code"] == "guard_unavailable"
+    assert logs(chatting, type="chat")[0]["status"] == "error"
+    assert chatting.get("/chats").json()["count"] == 0
+
+
+@pytest.mark.row("CH-4", "Y-6")
+@pytest.mark.parametrize("is_flagged", [False, True])
+def test_the_tool_calls_of_a_guarded_stream_are_judged_and_counted(
+    chatting: TestClient, upstream: FakeUpstream, is_flagged: bool
+) -> None:
+    calls = [{"id": "1", "type": "function", "function": {"name": "rate", "arguments": '{"of": "bombs"}'}}]
+    judge = judging(lambda text: is_flagged and "bombs" in text)
+
+    def script(body: Body) -> Any:
+        return judge(body) if schema_name(body) else {"content": "Let me see.", "tool_calls": calls}
+
+    upstream.script = script
+    received = events(chatting, guard_enabled=True)
+    deltas = [choice["delta"] for chunk in received[:-1] for choice in chunk["choices"]]
+    assert any(delta.get("tool_calls") for delta in deltas) is not is_flagged
+    told = len('Let me see.rate {"of": "bombs"}')
+    sent = 0 if is_flagged else told
+    assert logs(chatting, type="chat")[0]["guard"] == {"scanned_characters": told, "sent_characters": sent}
+
+
+@pytest.mark.row("CH-4")
 def test_a_prompt_that_lies_in_the_chat_already_is_judged_before_it_is_answered(
     chatting: TestClient, upstream: FakeUpstream
 ) -> None:

@@ -3,6 +3,10 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
+from shared.models.cluster import LanguageModel
+from shared.store.clusters import DEFAULT, Clusters
+from shared.store.table import Table
+
 TOOL: dict[str, Any] = {
     "type": "function",
     "function": {"name": "rate", "description": "today's rate", "parameters": {"type": "object", "properties": {}}},
@@ -57,12 +61,14 @@ def test_two_tools_of_one_name_are_refused(client: TestClient) -> None:
 
 
 @pytest.mark.row("EX-1")
-def test_a_context_over_the_model_s_window_is_refused_with_its_tokens(client: TestClient, table: Any) -> None:
-    from shared.models.cluster import LanguageModel
-    from shared.store.clusters import Clusters
-
-    space_id = client.headers["X-Space-Id"]
-    Clusters(table).save_models(space_id, [LanguageModel(id="small", context_length=100)])
+def test_a_context_over_the_window_of_the_space_s_models_is_refused_with_its_tokens(
+    client: TestClient, table: Table
+) -> None:
+    clusters, space_id = Clusters(table), client.headers["X-Space-Id"]
+    clusters.save_models(DEFAULT, [LanguageModel(id="everybody's", context_length=50)])
+    client.post("/clusters", json={"ingress_url": "https://1.1.1.1", "manager_url": "https://1.1.1.1"})
+    assert create(client, context="word " * 300)
+    clusters.save_models(space_id, [LanguageModel(id="small", context_length=100)])
     refused = client.post("/experts", json={"name": "L", "description": "", "context": "word " * 300})
     assert refused.status_code == 400
     assert "500 tokens" in refused.json()["error"]
