@@ -41,9 +41,9 @@ def create_cluster(
     return tagged(response, service.create(scope, body, idempotency))
 
 
-@router.update("", responses=errors(412))
+@router.update("", responses=errors(409, 412))
 def update_cluster(
     body: ClusterUpdate, scope: CurrentScope, service: Service, expected_version: ExpectedVersion, response: Response
 ) -> ClusterAnswer:
-    """Update the fields that are sent; a new token takes effect on the next call."""
+    """Update the fields that are sent. Another address takes its token along: a kept one is not sent there."""
     return tagged(response, service.update(scope, body, expected_version))

@@ -3,20 +3,23 @@
 from typing import Any
 
 from anyio.to_thread import run_sync as in_thread
+from boto3.dynamodb.conditions import Attr
 from pydantic import SecretStr
+from yarl import URL
 
 from shared.aws.address_guard import AddressGuard
 from shared.aws.resources import Resources
-from shared.errors import ConflictError, NotFoundError
+from shared.errors import ConflictError, NotFoundError, ValidationFailedError
 from shared.llm.cluster_probes import ClusterProbes
 from shared.models.base import Deleted
 from shared.models.cluster import Cluster, ClusterAnswer, ClusterCreate, ClusterStatus, ClusterUpdate, masked
 from shared.store.members import Scope
-from shared.store.repository import Idempotency
+from shared.store.repository import ConditionNotMetError, Idempotency
 
 _TOKENS = ("token", "manager_token")
 # With any of these changed, what was learned of the cluster is no longer true.
 _WHEREABOUTS = {"ingress_url", "manager_url", *_TOKENS}
+_NEW = "new"
 
 
 class ClusterService:
@@ -67,19 +70,31 @@ class ClusterService:
         return status
 
     def update(self, scope: Scope, request: ClusterUpdate, expected_version: int | None) -> ClusterAnswer:
-        """Set the fields that are sent; a token that is ``null`` is removed. Calls go by it a second later."""
+        """Set the fields that are sent; a token that is ``null`` is removed. Calls go by it a second later.
+
+        Raises ValidationFailedError where a token that is kept would be sent to another address than before: whoever
+        changes the address has to know it. Raises ConflictError when others change the same at once.
+        """
         changes = request.changes()
         self._check_addresses({name: value for name, value in changes.items() if name.endswith("_url")})
         current = self._get(scope)
         given = {name: changes.pop(name) for name in _TOKENS if name in changes}
+        _require_tokens_stay(current, changes, given)
         kept = self._keep_tokens(scope, given)
         removed = {f"{name}_parameter": None for name, token in given.items() if token is None}
         if "token" in given and given["token"] is None:
             removed["token_hint"] = None
         try:
             stored = self._clusters.clusters.update(
-                scope.space_id, scope.space_id, {**changes, **removed, **kept}, expected_version=expected_version
+                scope.space_id,
+                scope.space_id,
+                {**changes, **removed, **kept},
+                expected_version=expected_version,
+                only_if=Attr("version").eq(current.version) if request.model_fields_set & _WHEREABOUTS else None,
             )
+        except ConditionNotMetError:
+            self._forget_tokens(kept)
+            raise ConflictError("Others are changing the cluster at the same time. Try again.") from None
         except BaseException:
             self._forget_tokens(kept)
             raise
@@ -123,6 +138,27 @@ class ClusterService:
 
     def _read(self, parameter: str | None) -> str | None:
         return self._targets.tokens.read(parameter) if parameter else None
+
+
+def _require_tokens_stay(current: Cluster, changes: dict[str, Any], given: dict[str, SecretStr | None]) -> None:
+    after = current.model_copy(update={**changes, **{f"{name}_parameter": None for name in given}})
+    if "manager_token" in given and given["manager_token"] is not None:
+        after.manager_token_parameter = _NEW
+    moved = _sent_to(after) - _sent_to(current)
+    for parameter, field, _ in sorted(moved, key=str):
+        if parameter != _NEW:
+            name = "token" if parameter == current.token_parameter else "manager_token"
+            reason = f"is not sent to another address than before: send it along with the new {field}, or null"
+            raise ValidationFailedError.of(f"body.{name}", reason)
+
+
+def _sent_to(cluster: Cluster) -> set[tuple[str, str, str]]:
+    """Which token is sent where."""
+    pairs = (
+        (cluster.token_parameter, "ingress_url"),
+        (cluster.manager_token_parameter or cluster.token_parameter, "manager_url"),
+    )
+    return {(each, field, str(URL(getattr(cluster, field)).origin())) for each, field in pairs if each is not None}
 
 
 def _answer(cluster: Cluster, token: str | None) -> ClusterAnswer:

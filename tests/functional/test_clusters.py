@@ -227,6 +227,31 @@ def test_a_new_token_is_used_by_the_next_call_and_the_old_one_is_gone(
     assert parameters() == {}
 
 
+@pytest.mark.row("CL-3")
+def test_a_token_is_not_sent_where_whoever_changed_the_address_could_read_it(
+    client: TestClient, upstream: FakeUpstream
+) -> None:
+    register(client, upstream, manager_token="token-of-kubernetes")
+    assert client.put("/clusters", json={"ingress_url": f"{upstream.url}/", "name": "as before"}).status_code == 200
+    with served(FakeUpstream()) as theirs:
+        for update, field in (
+            ({"ingress_url": theirs.url}, "body.token"),
+            ({"ingress_url": theirs.url, "manager_token": "x" * 20}, "body.token"),
+            ({"manager_url": theirs.url}, "body.manager_token"),
+            ({"manager_url": theirs.url, "manager_token": None}, "body.token"),
+        ):
+            refused = client.put("/clusters", json=update)
+            assert (refused.status_code, refused.json()["details"][0]["field"]) == (400, field)
+        # With a token of their own it is their token that is sent; without it ours is not sent after all.
+        own = {"manager_url": theirs.url, "manager_token": "x" * 20}
+        assert client.put("/clusters", json=own).status_code == 200
+        assert client.put("/clusters", json={"manager_token": None}).status_code == 400
+        assert client.put("/clusters", json={"ingress_url": theirs.url, "token": None}).status_code == 200
+        client.post("/chats", json={"messages": [{"role": "user", "content": "Hi"}]})
+        client.get("/clusters")
+        assert TOKEN not in str(theirs.requests)
+
+
 def test_an_update_that_comes_too_late_leaves_no_token_behind(client: TestClient, upstream: FakeUpstream) -> None:
     tag = register(client, upstream).headers["etag"]
     client.put("/clusters", json={"name": "Newer"})
@@ -429,7 +454,7 @@ def test_a_moved_cluster_is_asked_for_its_own_models(client: TestClient, upstrea
     register(client, upstream)
     client.get("/models")
     with served(FakeUpstream(models=[{"id": "other"}])) as other:
-        client.put("/clusters", json={"ingress_url": other.url})
+        client.put("/clusters", json={"ingress_url": other.url, "token": TOKEN})
         assert [model["id"] for model in client.get("/models").json()["data"]] == ["other"]
 
 
