@@ -23,7 +23,7 @@ from shared.propensity.features import Matrix
 from shared.propensity.holdouts import Mask
 
 # Saving may take this share of the time.
-SAVING_SHARE = 0.05
+SAVING_SHARE = 0.02
 
 
 class TrainingStoppedError(Exception):
