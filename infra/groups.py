@@ -141,7 +141,10 @@ GROUPS = (
     group(
         "arguments",
         Grants(
-            reads=("action", "insight"),
+            # What an argument rests on is noted with it; what the model learned from is told in its job's papers.
+            reads=("action", "insight", "checkpoint", "checkpoint_alias", "score"),
+            gets=(TRAINING_FILES,),
+            lists=(TRAINING_FILES,),
             writes=("argument", "argument_index", "argument_change", "argument_comment", "cluster"),
             reads_parameters=True,
             writes_logs=LOGGED_CALLS,
@@ -231,7 +234,7 @@ GROUPS = (
     group(
         "insights",
         Grants(
-            reads=("action", "checkpoint", "checkpoint_alias", "connector", "persona"),
+            reads=("action", "checkpoint", "checkpoint_alias", "connector", "persona", "score"),
             writes=("insight", "insight_contact", "insight_policy", "insight_rate", "insight_reaction", "cluster"),
             gets=(INSIGHT_FILES, TRAINING_FILES),
             # Reactions are exported to managed connectors.

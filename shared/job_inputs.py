@@ -19,7 +19,7 @@ from shared.models.connector import Connector
 from shared.models.connector_training import ConnectorTraining
 from shared.models.job import EvaluationJob, JobDataset, JobFile, JobProgress, TrainingJob
 from shared.settings import Settings
-from shared.store.catalog import Catalog
+from shared.store.catalog import Catalog, FileState
 from shared.store.repository import Repository
 
 MAX_FILES = 10_000
@@ -111,17 +111,18 @@ class JobInputs:
         catalog = self._catalog.entries(space_id, connector.id, checked)
         known = {each.file: catalog[each.file] for each in versions if _is_current(catalog.get(each.file), each)}
         _check_catalog(connector, known, target)
-        scans = self._scans(space_id, connector, versions)
+        states = self._states(space_id, connector, versions)
         files = [
             JobFile(
                 bucket=storage.bucket,
                 key=storage.key(version.file),
                 etag=version.etag,
-                version_id=version.version_id,
+                # A listing tells of no versions; the scan that read this content has seen one.
+                version_id=version.version_id or states[version.file].version_id,
                 size_bytes=version.size_bytes,
                 name=version.file,
                 format=known[version.file].format if version.file in known else None,
-                scan_id=scans.get(version.file),
+                scan_id=states[version.file].scan_id,
             )
             for version in versions
         ]
@@ -130,14 +131,12 @@ class JobInputs:
             {"connector_id": connector.id, "files": files, "access": access, **part.job_settings()}
         )
 
-    def _scans(self, space_id: str, connector: Connector, versions: Sequence[FileVersion]) -> dict[str, str | None]:
-        """The scan that read each file's content of now, where one did."""
+    def _states(self, space_id: str, connector: Connector, versions: Sequence[FileVersion]) -> dict[str, FileState]:
+        """How the files stand in the catalog; one whose content of now was not scanned is pending."""
         states = self._catalog.states(space_id, connector.id)
-        return {
-            each.file: states[each.file].scan_id
-            for each in versions
-            if each.file in states and states[each.file].etag == each.etag
-        }
+        pending = FileState(CatalogStatus.PENDING)
+        found = {each.file: states.get(each.file, pending) for each in versions}
+        return {each.file: found[each.file] if found[each.file].etag == each.etag else pending for each in versions}
 
 
 def _named(storage: ConnectorStorage, connector: Connector, names: Sequence[str]) -> list[FileVersion]:

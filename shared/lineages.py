@@ -1,5 +1,7 @@
 """Follows a decision back to what it rested on: the leaderboard, the training, and the objects that it read."""
 
+from typing import Any
+
 from botocore.exceptions import ClientError
 
 from shared.aws.resources import Resources
@@ -31,9 +33,12 @@ class Lineages:
             action_id=action_id, checkpoint_id=checkpoint.id, training_id=checkpoint.training_id, scores=scores
         )
 
-    def trace(self, space_id: str, decision: DecisionLineage) -> Lineage:
-        """The chain up to the files, whose record is what the training's job was told; it outlives the training."""
-        lineage = Lineage(**dict(decision))
+    def trace(self, space_id: str, decision: DecisionLineage, **links: Any) -> Lineage:
+        """The chain from the files, whose record is what the training's job was told, to ``links`` at its end.
+
+        The record outlives the training, the connector and the files' being replaced.
+        """
+        lineage = Lineage(**dict(decision), **links)
         job = self._job(space_id, decision.training_id) if decision.training_id else None
         if job is not None:
             lineage.data_model_id = job.data_model_id

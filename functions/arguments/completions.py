@@ -5,7 +5,7 @@ from typing import Any
 
 from anyio.to_thread import run_sync as in_thread
 
-from functions.arguments.service import require_references
+from functions.arguments.references import References
 from shared.aws.clock import new_id
 from shared.aws.resources import Resources
 from shared.errors import UnavailableError
@@ -41,7 +41,7 @@ _SCHEMA: dict[str, Any] = {
 
 class ArgumentCompletionService:
     def __init__(self, resources: Resources, access: LanguageModelAccess) -> None:
-        self._table = resources.table
+        self._references = References(resources)
         self._arguments = Arguments(resources.table, resources.clock)
         self._access = access
         self._clock = resources.clock
@@ -68,7 +68,7 @@ class ArgumentCompletionService:
     ) -> Argument:
         facts = request.facts()
         encode_item(facts)  # what can't be stored is refused before it is paid for
-        await in_thread(self._require_references, scope, request)
+        lineage = await in_thread(self._references.lineage, scope, request.action_id, request.insight_id)
         record, answer = await self._answer(scope, request, correlation_id)
         text = answer.get("argument", "")
         claims = ground(text, facts)
@@ -79,8 +79,9 @@ class ArgumentCompletionService:
             updated_at=now,
             space=scope.space_id,
             created_by=scope.user_id,
-            action_id=request.action_id,
+            action_id=lineage.action_id,
             insight_id=request.insight_id,
+            lineage=lineage,
             argument=text,
             argument_thinking=answer.get("thinking"),
             claims=claims,
@@ -94,9 +95,6 @@ class ArgumentCompletionService:
             **facts,
         )
         return await in_thread(self._arguments.create, scope.space_id, argument, idempotency)
-
-    def _require_references(self, scope: Scope, request: ArgumentCreate) -> None:
-        require_references(self._table, scope, action_id=request.action_id, insight_id=request.insight_id)
 
     async def _answer(
         self, scope: Scope, request: ArgumentCreate, correlation_id: str

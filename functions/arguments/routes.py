@@ -29,13 +29,14 @@ from shared.models.argument import (
     ReviewStatus,
 )
 from shared.models.base import Deleted, Page
+from shared.models.lineage import Lineage
 
 router = space_router("arguments")
 beyond = space_router("arguments")
 
 
 def _service(resources: CurrentResources) -> ArgumentService:
-    return ArgumentService(resources.table, resources.clock)
+    return ArgumentService(resources)
 
 
 def _completions(resources: CurrentResources) -> ArgumentCompletionService:
@@ -154,6 +155,12 @@ def create_argument_comment(
 ) -> ArgumentComment:
     """Comment on an argument, in any state of its review."""
     return tagged(response, service.comment(scope, id, body, idempotency))
+
+
+@beyond.get("/{id}/lineage")
+def get_argument_lineage(id: str, scope: CurrentScope, service: Service) -> Lineage:
+    """Get what an argument rests on: from its review back to the S3 versions that the model learned from."""
+    return service.lineage(scope, id)
 
 
 @beyond.get("/{id}/history")

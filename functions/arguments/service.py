@@ -2,9 +2,12 @@
 
 from typing import Any
 
-from shared.aws.clock import Clock, new_id, utc_now
+from functions.arguments.references import References
+from shared.aws.clock import new_id
+from shared.aws.resources import Resources
 from shared.errors import ConflictError, NotFoundError, PermissionDeniedError, UnavailableError, ValidationFailedError
 from shared.grounding.claims import count_unsupported, ground
+from shared.lineages import Lineages
 from shared.models.argument import (
     Argument,
     ArgumentAssignment,
@@ -16,10 +19,10 @@ from shared.models.argument import (
     ReviewStatus,
 )
 from shared.models.base import Deleted, Page
+from shared.models.lineage import Lineage, LineageReview
 from shared.store.arguments import ANYONE, Arguments
 from shared.store.members import Members, Scope
-from shared.store.repository import Idempotency, is_identifier
-from shared.store.table import Key, Table
+from shared.store.repository import Idempotency
 
 # As many of the longest waiting are tried, when other reviewers are faster, before looking again.
 QUEUE_LOOKAHEAD = 10
@@ -33,21 +36,13 @@ class QueueEmptyError(NotFoundError):
     code = "queue_empty"
 
 
-def require_references(table: Table, scope: Scope, *, action_id: str | None, insight_id: str | None = None) -> None:
-    """Raises ValidationFailedError for an action or an insight that the space does not have."""
-    for kind, entity_id in (("action", action_id), ("insight", insight_id)):
-        if entity_id is None:
-            continue
-        if not is_identifier(entity_id) or table.get(Key(f"{kind}#{scope.space_id}", entity_id)) is None:
-            raise ValidationFailedError.of(f"body.{kind}_id", f"there is no such {kind} in the space")
-
-
 class ArgumentService:
-    def __init__(self, table: Table, clock: Clock = utc_now) -> None:
-        self._arguments = Arguments(table, clock)
-        self._members = Members(table, clock)
-        self._table = table
-        self._clock = clock
+    def __init__(self, resources: Resources) -> None:
+        self._arguments = Arguments(resources.table, resources.clock)
+        self._members = Members(resources.table, resources.clock)
+        self._references = References(resources)
+        self._lineages = Lineages(resources)
+        self._clock = resources.clock
 
     def list_page(
         self, scope: Scope, page: int, page_size: int, status: ReviewStatus | None, action_id: str
@@ -57,17 +52,29 @@ class ArgumentService:
     def get(self, scope: Scope, argument_id: str) -> Argument:
         return self._arguments.get(scope.space_id, argument_id)
 
+    def lineage(self, scope: Scope, argument_id: str) -> Lineage:
+        argument = self._arguments.get(scope.space_id, argument_id)
+        review = LineageReview(status=argument.review.status, reviewer=argument.review.reviewer)
+        return self._lineages.trace(
+            scope.space_id,
+            argument.lineage,
+            argument_id=argument.id,
+            insight_id=argument.insight_id,
+            review=review,
+        )
+
     def delete(self, scope: Scope, argument_id: str, expected_version: int | None) -> Deleted:
         return self._arguments.delete(scope.space_id, argument_id, expected_version)
 
     def update(self, scope: Scope, argument_id: str, request: ArgumentUpdate, expected_version: int | None) -> Argument:
         """Raises ConflictError for a status that can't follow, PermissionDeniedError for what another one reviews."""
         sent = request.changes()
-        require_references(self._table, scope, action_id=sent.get("action_id"))
 
         def decide(current: Argument) -> dict[str, Any]:
             stored = current.model_dump(mode="json")
             changes = {name: value for name, value in sent.items() if name != "review" and value != stored[name]}
+            if "action_id" in changes:
+                changes["lineage"] = self._references.lineage(scope, changes["action_id"], current.insight_id)
             review = self._reviewed(scope, current.review, sent.get("review", {}))
             if review.status is current.review.status:
                 _require_open(scope, current.review, changed=bool(changes) or review != current.review)

@@ -21,6 +21,7 @@ from shared.models.insight import (
     InsightReaction,
     ReactionCreate,
 )
+from shared.models.lineage import Lineage
 from shared.propensity.scorers import Scorers
 
 router = space_router("insights")
@@ -88,6 +89,12 @@ def update_insight_policy(
 def get_insight(id: str, scope: CurrentScope, service: Service, response: Response) -> Insight:
     """Get an insight as it was decided, with the reaction to it."""
     return tagged(response, service.get(scope, id))
+
+
+@beyond.get("/{id}/lineage")
+def get_insight_lineage(id: str, scope: CurrentScope, service: Service) -> Lineage:
+    """Get what an insight rests on: action, leaderboard, checkpoint, training and the S3 versions it learned from."""
+    return service.lineage(scope, id)
 
 
 @beyond.post("/{id}/reactions", status_code=201, responses=errors(409))

@@ -10,9 +10,11 @@ from functions.insights.decisions import Decider, Decision, Winner
 from functions.insights.wording import Facts, Words, Writer
 from shared.aws.clock import new_id
 from shared.aws.resources import Resources
+from shared.lineages import Lineages
 from shared.llm.language_models import Caller, LanguageModelAccess
 from shared.models.channel_template import ACTION_FIELDS, render
 from shared.models.insight import FinishReason, Insight, InsightCreate
+from shared.models.lineage import Lineage
 from shared.propensity.scorers import Scorers
 from shared.store.insights import Insights
 from shared.store.large_values import LargeValues
@@ -33,10 +35,15 @@ class InsightService:
         self._insights = open_insights(resources)
         self._decider = Decider(resources, scorers, self._insights)
         self._writer = Writer(access)
+        self._lineages = Lineages(resources)
         self._clock = resources.clock
 
     def get(self, scope: Scope, insight_id: str) -> Insight:
         return self._insights.get(scope.space_id, insight_id)
+
+    def lineage(self, scope: Scope, insight_id: str) -> Lineage:
+        decision = self._insights.lineage(scope.space_id, insight_id)
+        return self._lineages.trace(scope.space_id, decision, insight_id=insight_id)
 
     async def create(
         self, scope: Scope, request: InsightCreate, idempotency: Idempotency | None, correlation_id: str
@@ -106,7 +113,9 @@ class InsightService:
     def _keep(self, scope: Scope, insight: Insight, decision: Decision, idempotency: Idempotency | None) -> Insight:
         band = decision.winner.band if decision.winner else None
         client = decision.client
-        return self._insights.create(scope.space_id, insight, client.key, client.features, band, idempotency)
+        checkpoint = decision.winner.propensity.checkpoint if decision.winner else None
+        lineage = self._lineages.of_decision(scope.space_id, insight.action_id, checkpoint)
+        return self._insights.create(scope.space_id, insight, client.key, client.features, band, lineage, idempotency)
 
 
 def _content(decision: Decision, winner: Winner, words: Words) -> str:

@@ -10,6 +10,7 @@ from shared.models.base import KEEP, Description, Entity, Identifier, Model, Nam
 from shared.models.chat import Fraction, MaxTokens, Temperature, Usage
 from shared.models.claim import Claim
 from shared.models.cluster import ModelName
+from shared.models.lineage import DecisionLineage
 
 CLIENT_CHARACTERS = 20_000
 SPEC_CHARACTERS = 10_000
@@ -167,6 +168,7 @@ class Argument(Entity):
     error: str | None = None
     insight_id: str | None = None
     insight_spec: dict[str, Any]
+    lineage: DecisionLineage = Field(exclude=True, repr=False)
     model: str
     product: dict[str, Any]
     review: ArgumentReview

@@ -188,7 +188,7 @@ def _fields(entity: Entity) -> dict[str, Any]:
 
 
 # What follows from other fields.
-_DERIVED = {"claims", "unsupported_claims", "updated_at", "version"}
+_DERIVED = {"claims", "lineage", "unsupported_claims", "updated_at", "version"}
 
 
 def _differences(before: Argument, after: Argument) -> dict[str, FieldChange]:

@@ -64,6 +64,7 @@ class FileState:
     etag: str | None = None
     sequencer: str | None = None
     scan_id: str | None = None
+    version_id: str | None = None
 
 
 @dataclass(frozen=True)
@@ -111,12 +112,9 @@ class Catalog:
 
     def states(self, space_id: str, connector_id: str) -> dict[str, FileState]:
         """What is known of every file, deleted ones too, without the columns."""
-        names = ("SK", "status", "etag", "sequencer", "scan_id")
-        items = self._table.query(_key(space_id, connector_id, "").pk, newest_first=False, attributes=names)
-        return {
-            item["SK"]: FileState(item["status"], item.get("etag"), item.get("sequencer"), item.get("scan_id"))
-            for item in items
-        }
+        names = ("status", "etag", "sequencer", "scan_id", "version_id")
+        items = self._table.query(_key(space_id, connector_id, "").pk, newest_first=False, attributes=("SK", *names))
+        return {item["SK"]: FileState(**{name: item[name] for name in names if name in item}) for item in items}
 
     def sequencer(self, space_id: str, connector_id: str, file: str) -> str | None:
         """The file's last event that is known, also of a deleted file."""

@@ -27,6 +27,7 @@ from shared.models.insight import (
     Reaction,
     ReactionCreate,
 )
+from shared.models.lineage import DecisionLineage
 from shared.store.large_values import LargeValues
 from shared.store.repository import Idempotency, Repository, cursor_id
 from shared.store.table import (
@@ -55,6 +56,7 @@ class StoredInsight(Entity):
     channel: str | None = None
     client_key: str
     features: dict[str, Any]
+    lineage: DecisionLineage
     reaction: InsightReaction | None = None
 
 
@@ -116,6 +118,7 @@ class Insights:
         client_key: str,
         features: dict[str, Any],
         band: int | None,
+        lineage: DecisionLineage,
         idempotency: Idempotency | None,
     ) -> Insight:
         """Store a decision; a repeated request gets the first one's answer. Raises ConflictError as creates do."""
@@ -130,6 +133,7 @@ class Insights:
             channel=insight.best_channel or None,
             client_key=client_key,
             features=self._values.keep(features, f"{folder}/features.json"),
+            lineage=lineage,
         )
         first = self._insights.create(space_id, stored, idempotency=idempotency)
         return insight if first.id == insight.id else self._load(first)
@@ -142,6 +146,10 @@ class Insights:
     def get(self, space_id: str, insight_id: str) -> Insight:
         """Raises NotFoundError."""
         return self._load(self._insights.get(space_id, insight_id))
+
+    def lineage(self, space_id: str, insight_id: str) -> DecisionLineage:
+        """What the decision rested on when it was made. Raises NotFoundError."""
+        return self._insights.get(space_id, insight_id).lineage
 
     def _load(self, stored: StoredInsight) -> Insight:
         answer = self._values.load(stored.answer)

@@ -1,7 +1,6 @@
 """The review of arguments: who may move them where, the queue, comments, and what is remembered."""
 
 from collections.abc import Callable
-from datetime import datetime
 from itertools import product
 from typing import Any
 
@@ -10,12 +9,14 @@ from fastapi.testclient import TestClient
 
 from functions.arguments.service import ArgumentService, QueueEmptyError
 from shared.aws.clock import utc_now
+from shared.aws.resources import Resources
 from shared.errors import ConflictError
 from shared.models.argument import ArgumentUpdate, ReviewStatus
 from shared.models.space import Membership
 from shared.store.members import Members, Scope
 from shared.store.table import Table
 from tests.fixtures.arguments import add_argument
+from tests.fixtures.clocks import Meanwhile
 from tests.functional.conftest import ClientMaker
 
 ALLOWED = {
@@ -183,29 +184,20 @@ def test_only_its_reviewer_and_the_owner_may_go_on_with_a_review(
     assert review(erin, argument_id, status="reviewing").json()["review"]["reviewer"] == user_id(erin)
 
 
-class Meanwhile:
-    """A clock that, the first time it is read, lets something else happen first."""
-
-    def __init__(self, happening: Callable[[], Any]) -> None:
-        self._happening: Callable[[], Any] | None = happening
-
-    def __call__(self) -> datetime:
-        happening, self._happening = self._happening, None
-        if happening is not None:
-            happening()
-        return utc_now()
-
-
 TAKE = ArgumentUpdate.model_validate({"review": {"status": "reviewing"}})
 
 
 @pytest.mark.row("AR-4", "X-9")
-def test_of_two_reviewers_who_saw_an_argument_waiting_one_gets_it(client: TestClient, table: Table) -> None:
+def test_of_two_reviewers_who_saw_an_argument_waiting_one_gets_it(
+    client: TestClient, table: Table, resources: Resources
+) -> None:
     """The other one has read it, and its write comes too late."""
     argument_id, space_id = add(client, table), client.headers["X-Space-Id"]
     winner, loser = Scope(space_id, "winner"), Scope(space_id, "loser")
-    faster = ArgumentService(table)
-    slower = ArgumentService(table, Meanwhile(lambda: faster.update(winner, argument_id, TAKE, None)))
+    faster = ArgumentService(resources)
+    slower = ArgumentService(
+        Resources(resources.settings, Meanwhile(lambda: faster.update(winner, argument_id, TAKE, None)))
+    )
     with pytest.raises(ConflictError, match=r"'reviewing' by winner can't become 'reviewing'"):
         slower.update(loser, argument_id, TAKE, None)
     argument = client.get(f"/arguments/{argument_id}").json()
@@ -214,12 +206,14 @@ def test_of_two_reviewers_who_saw_an_argument_waiting_one_gets_it(client: TestCl
 
 
 @pytest.mark.row("X-9")
-def test_two_who_ask_for_the_next_argument_at_once_never_get_the_same(client: TestClient, table: Table) -> None:
+def test_two_who_ask_for_the_next_argument_at_once_never_get_the_same(
+    client: TestClient, table: Table, resources: Resources
+) -> None:
     oldest, next_one = (add(client, table) for _ in range(2))
     space_id = client.headers["X-Space-Id"]
     winner, loser = Scope(space_id, "winner"), Scope(space_id, "loser")
-    faster = ArgumentService(table)
-    slower = ArgumentService(table, Meanwhile(lambda: faster.take_next(winner)))
+    faster = ArgumentService(resources)
+    slower = ArgumentService(Resources(resources.settings, Meanwhile(lambda: faster.take_next(winner))))
     assert slower.take_next(loser).id == next_one
     assert faster.get(winner, oldest).review.reviewer == "winner"
     with pytest.raises(QueueEmptyError):

@@ -1,10 +1,7 @@
 """The steps of a training's workflow, each against the tables and buckets it would find."""
 
-import io
 import json
-import tarfile
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 import boto3
@@ -19,104 +16,16 @@ from functions.workflows.training.register_checkpoints import register_checkpoin
 from shared.aws.resources import Resources
 from shared.errors import JobFailedError
 from shared.lineages import Lineages
-from shared.models.catalog import CatalogColumn, CatalogEntry, CatalogStatus
 from shared.models.job import TrainingJob
 from shared.models.job_status import JobStatus
 from shared.models.lineage import DecisionLineage
 from shared.settings import Settings
-from shared.store.catalog import Catalog, Seen
 from shared.store.jobs import Jobs
 from shared.store.table import Key, Table
 from shared.store.trainings import Trainings
 from tests.fixtures.aws import BUCKET
+from tests.fixtures.training_workflow import SCAN, World, archive, checkpoint
 from tests.fixtures.trainings import active_uses, add_benchmark, space_of, training_request
-
-SCAN = "01a2081a-1610-752b-8cc0-d52dcf52e48d"
-
-
-@dataclass
-class World:
-    """One pending training of Alice's over one managed connector."""
-
-    client: TestClient
-    resources: Resources
-    table: Table
-    training: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def event(self) -> dict[str, Any]:
-        return {"space_id": space_of(self.client), "training_id": self.training["id"]}
-
-    @property
-    def address(self) -> str:
-        return f"/trainings/{self.training['id']}"
-
-    @property
-    def connector_id(self) -> str:
-        return str(self.training["connectors"][0]["connector_id"])
-
-    def shown(self) -> dict[str, Any]:
-        answer: dict[str, Any] = self.client.get(self.address).json()
-        return answer
-
-    def upload(self, file: str, content: bytes = b"age,churned\n30,yes\n", columns: str | None = "age,churned") -> None:
-        """A file of the connector, scanned if it has columns."""
-        key = f"spaces/{space_of(self.client)}/connectors/{self.connector_id}/{file}"
-        etag = boto3.client("s3").put_object(Bucket=BUCKET, Key=key, Body=content)["ETag"].strip('"')
-        if columns is not None:
-            self.catalogue(file, etag, columns=columns)
-
-    def catalogue(self, file: str, etag: str, *, columns: str = "", rows: int = 1, error: str | None = None) -> None:
-        entry = CatalogEntry(
-            file=file,
-            etag=etag,
-            scan_id=SCAN,
-            format="csv",
-            rows=rows,
-            status=CatalogStatus.ERROR if error else CatalogStatus.SCANNED,
-            error=error,
-            columns=[
-                CatalogColumn(name=name, type="string", nulls=0, distinct=1) for name in columns.split(",") if name
-            ],
-        )
-        catalog = Catalog(self.table, self.resources.s3, BUCKET)
-        assert catalog.record_result(space_of(self.client), self.connector_id, entry, Seen())
-
-    def put_model(self, **changes: Any) -> dict[str, Any]:
-        """The event of a job that left a model."""
-        key = f"spaces/{space_of(self.client)}/trainings/{self.training['id']}/output/job/output/model.tar.gz"
-        content = changes.pop("content", None) or archive(
-            {"checkpoint.json": checkpoint(**changes), "model.txt": "tree"}
-        )
-        boto3.client("s3").put_object(Bucket=BUCKET, Key=key, Body=content)
-        seconds = {"training_seconds": 12, "billable_seconds": 8}
-        return {**self.event, "model_uri": f"s3://{BUCKET}/{key}", "instance_type": "ml.m5.2xlarge", **seconds}
-
-
-def archive(files: dict[str, Any]) -> bytes:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w:gz") as packed:
-        for name, content in files.items():
-            data = (content if isinstance(content, str) else json.dumps(content)).encode()
-            info = tarfile.TarInfo(name)
-            info.size = len(data)
-            packed.addfile(info, io.BytesIO(data))
-    return buffer.getvalue()
-
-
-def checkpoint(**changes: Any) -> dict[str, Any]:
-    return {
-        "format_version": 1,
-        "architecture": "lightgbm",
-        "target": "churned",
-        "positive_label": "yes",
-        "negative_label": "no",
-        "threshold": 0.5,
-        "measurement": {"metrics": {"roc_auc": 0.81, "ks": None}, "rows": 100, "positives": 20},
-        "series": [{"name": "log_loss", "value": 0.4, "step": 7, "at": "2026-01-01T00:00:00Z"}],
-        "notes": ["The column 'constant' has one value only."],
-        **changes,
-    }
 
 
 @pytest.fixture

@@ -1,0 +1,46 @@
+"""What an argument refers to, and with that what it rests on."""
+
+from shared.aws.resources import Resources
+from shared.errors import NotFoundError, ValidationFailedError
+from shared.lineages import Lineages
+from shared.models.action import Action
+from shared.models.lineage import DecisionLineage
+from shared.store.checkpoint_aliases import CheckpointAliases
+from shared.store.insights import StoredInsight
+from shared.store.members import Scope
+from shared.store.repository import Repository
+
+
+class References:
+    def __init__(self, resources: Resources) -> None:
+        self._actions = Repository(resources.table, Action, kind="action", clock=resources.clock)
+        self._insights = Repository(resources.table, StoredInsight, kind="insight", clock=resources.clock)
+        self._checkpoints = CheckpointAliases(resources.table, resources.clock)
+        self._lineages = Lineages(resources)
+
+    def lineage(self, scope: Scope, action_id: str | None, insight_id: str | None) -> DecisionLineage:
+        """What an argument of the insight rests on, or one for the action as its model stands now.
+
+        Raises ValidationFailedError for an action or an insight that the space does not have, and for an insight that
+        chose another action.
+        """
+        if insight_id is not None:
+            return self._of_insight(scope, action_id, insight_id)
+        if action_id is None:
+            return DecisionLineage()
+        action = self._actions.get_many(scope.space_id, [action_id]).get(action_id)
+        if action is None:
+            raise ValidationFailedError.of("body.action_id", "there is no such action; GET /actions lists them")
+        checkpoint = self._checkpoints.checkpoint(scope.space_id, action.model_id) if action.model_id else None
+        return self._lineages.of_decision(scope.space_id, action_id, checkpoint)
+
+    def _of_insight(self, scope: Scope, action_id: str | None, insight_id: str) -> DecisionLineage:
+        try:
+            lineage = self._insights.get(scope.space_id, insight_id).lineage
+        except NotFoundError:
+            raise ValidationFailedError.of("body.insight_id", "there is no such insight in the space") from None
+        if action_id not in (None, lineage.action_id):
+            raise ValidationFailedError.of(
+                "body.action_id", f"is not what the insight chose, {lineage.action_id}: leave it out, or send that one"
+            )
+        return lineage
