@@ -46,19 +46,17 @@ class ChatDemo:
 
     def _cluster(self) -> None:
         """The space's own cluster is the local server; what the guard blocks is the space's choice."""
-        response = self._api.send(
-            "POST",
-            "/clusters",
-            {
-                "name": "Local",
-                "ingress_url": inference_server.url(self._settings),
-                "manager_url": inference_server.url(self._settings),
-                "token": inference_server.token(self._settings),
-                "tool_calls": "native" if self._settings.inference_url else "emulated",
-                "guard_blocked_words": BLOCKED_WORDS,
-            },
-        )
-        self._step("Cluster with a language model", reused=response.status_code == 409)
+        cluster = {
+            "name": "Local",
+            "ingress_url": inference_server.url(self._settings),
+            "manager_url": inference_server.url(self._settings),
+            "token": inference_server.token(self._settings),
+            "tool_calls": "native" if self._settings.inference_url else "emulated",
+            "guard_blocked_words": BLOCKED_WORDS,
+        }
+        is_there = self._api.send("GET", "/clusters").status_code == 200
+        self._api.call("PUT" if is_there else "POST", "/clusters", cluster)
+        self._step("Cluster with a language model", reused=is_there)
         models = self._api.get("/models")["data"]
         self._step(f"It serves {', '.join(model['id'] for model in models[:5])}")
         if not self._settings.inference_url:
@@ -87,7 +85,9 @@ class ChatDemo:
     def _guard(self) -> None:
         answer = self._ask(UNSAFE, guard_enabled=True, guard_reasoning_enabled=True)
         self._say("Customer", UNSAFE)
-        self._say("Guard", f"blocks it before it reaches the model: {answer['guard']['reasoning']}")
+        guard = answer["guard"]
+        blocked = f"blocks it before it reaches the model: {guard['reasoning']}"
+        self._say("Guard", blocked if guard["stage"] == "input" else "has nothing against it")
 
     def _personas(self) -> None:
         for title, content in (("two personas", PERSONAS), ("an update of one and a new one", UPDATED_PERSONAS)):

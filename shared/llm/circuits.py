@@ -54,7 +54,8 @@ class Circuits:
             await self._closed(SERVER)
             await self._failed(part, 1)
             raise
-        except ApiError:  # an answer, if only to refuse
+        except ApiError:  # an answer, if only to refuse: perhaps because of a token that was replaced elsewhere
+            self._clusters.changed(self._owner)
             await self._closed(SERVER, part)
             raise
         await self._closed(SERVER, part)

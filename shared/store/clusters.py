@@ -96,9 +96,11 @@ class Clusters:
         return state
 
     def recent_state(self, owner: str) -> ClusterState | None:
-        """The state as it was read a moment ago, unless this process has changed it since."""
+        """The state as it was read a moment ago, unless this process has changed it since, or something had failed."""
         state = self._read.get(owner)
-        return state if state is not None and self._clock() - state.read_at < self._recent else None
+        if state is None or state.circuits or self._clock() - state.read_at >= self._recent:
+            return None
+        return state
 
     def changed(self, owner: str) -> None:
         """What was read of it is no longer true."""

@@ -7,12 +7,13 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
+from functions.api import build_api
 from shared.aws.clock import utc_now
 from shared.aws.resources import Resources
 from shared.llm.circuits import BROKEN_ANSWERS, SERVER
 from shared.settings import Settings
 from shared.store.table import Key, delete
-from tests.fixtures.upstream import FakeUpstream, served
+from tests.fixtures.upstream import FakeUpstream, Refusal, served
 
 
 class Watch:
@@ -107,6 +108,34 @@ def test_what_another_process_learns_of_a_server_counts_a_second_later(
     assert ask(chatting).status_code == 201
     watch.pass_seconds(1)
     assert ask(chatting).json()["code"] == "circuit_open"
+
+
+def test_what_another_process_makes_good_counts_at_once(
+    chatting: TestClient, resources: Resources, settings: Settings, watch: Watch
+) -> None:
+    elsewhere = Resources(settings, clock=watch).clusters
+    elsewhere.record_failure(space_of(chatting), SERVER, BROKEN_ANSWERS)
+    watch.pass_seconds(1)
+    assert ask(chatting).json()["code"] == "circuit_open"
+    elsewhere.record_success(space_of(chatting), SERVER)
+    assert ask(chatting).status_code == 201
+
+
+@pytest.mark.row("CL-3")
+def test_after_one_refusal_a_token_that_was_replaced_elsewhere_is_used(
+    client: TestClient, resources: Resources, settings: Settings, watch: Watch
+) -> None:
+    elsewhere = TestClient(build_api(Resources(settings, clock=watch)), headers=dict(client.headers))
+    with served(FakeUpstream()) as upstream:
+        body = {"ingress_url": upstream.url, "manager_url": upstream.url, "token": "the-first-token-abcd"}
+        client.post("/clusters", json=body)
+        assert [ask(client).status_code for _ in range(2)] == [201, 201]
+        assert elsewhere.put("/clusters", json={"token": "the-next-token-abcd"}).status_code == 200
+        upstream.script = lambda _: Refusal(401)
+        assert ask(client).status_code == 502
+        upstream.script = lambda _: "Hello."
+        assert ask(client).status_code == 201
+        assert upstream.requests[-1][2]["Authorization"] == "Bearer the-next-token-abcd"
 
 
 def test_a_change_of_the_cluster_counts_at_once_where_it_was_made(chatting: TestClient) -> None:
