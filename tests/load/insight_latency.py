@@ -26,6 +26,7 @@ from functions.insights.arbitration import Contender, arbitrate
 from functions.insights.handler import app, handler
 from functions.spaces.service import SpaceService
 from shared.aws.resources import Resources
+from shared.http.tokens import Principal
 from shared.models.action import ActionCreate, ActionPriority
 from shared.models.space import SpaceCreate
 from shared.observability import logger
@@ -63,13 +64,13 @@ class RecordedWrites(RecordedStore):
         return super().send(request)
 
 
-def fill(resources: Resources, user_id: str, folders: list[Path]) -> str:
+def fill(resources: Resources, principal: Principal, folders: list[Path]) -> str:
     """A space with the actions, each on one of the models: every architecture's model, stored so often."""
     table = resources.table
-    space_id = SpaceService(table).create(user_id, SpaceCreate(name="b", description=""), None).id
+    space_id = SpaceService(resources).create(principal, SpaceCreate(name="b", description=""), None).id
     archives = [packed(folder) for folder in folders]
     models = [add_model(table, space_id, archives[index % len(archives)]).id for index in range(MODELS)]
-    service, scope = ActionService(table), Scope(space_id, user_id)
+    service, scope = ActionService(table), Scope(space_id, principal.user_id)
     priorities = list(ActionPriority)
     for index in range(ACTIONS):
         offer = {
@@ -141,7 +142,7 @@ def decisions(rounds: int) -> RichTable:
             boto3.client("s3").put_bucket_versioning(Bucket=BUCKET, VersioningConfiguration={"Status": "Enabled"})
             resources: Resources = app.state.resources
             token = issuer.token("bench", expires_in=7200)
-            space_id = fill(resources, resources.token_verifier.verify(token).user_id, folders)
+            space_id = fill(resources, resources.token_verifier.verify(token), folders)
             now = resources.clock()
             resources.clock = lambda: now
             began = time.perf_counter()
