@@ -11,6 +11,7 @@ from functions.action_groups.routes import router as action_groups
 from functions.actions.routes import router as actions
 from functions.arguments.routes import beyond as arguments_beyond
 from functions.arguments.routes import router as arguments
+from functions.audit_logs.routes import router as audit_logs
 from functions.benchmarks.routes import router as benchmarks
 from functions.chats.openai_routes import router as openai
 from functions.chats.routes import router as chats
@@ -70,6 +71,7 @@ PUBLISHED = (
 )
 BEYOND = (
     arguments_beyond,
+    audit_logs,
     checkpoints_beyond,
     connectors_beyond,
     evaluations_beyond,

@@ -119,6 +119,9 @@ def group(
     folder = name.replace("-", "_")
     if not public:
         grants = replace(grants, reads=(*grants.reads, *IDENTITY))
+    if grants.writes:
+        # Who deletes something leaves word of it for the audit log.
+        grants = replace(grants, writes=(*grants.writes, "removal"))
     return GroupSpec(
         name=name,
         handler=f"functions.{folder}.handler.handler",
@@ -267,6 +270,7 @@ GROUPS = (
         Grants(reads=("connector", "job"), writes=("webhook", "training", "evaluation"), webhook_secret=True),
         public=True,
     ),
+    group("audit-logs", Grants(reads=("audit",))),
     group("documentation", paths=("health", "openapi.json", "docs", "docs/{proxy+}"), public=True),
 )
 
@@ -454,7 +458,9 @@ RECONCILE_JOBS = event(
     timeout_seconds=240,
 )
 ROLL_UP_INFERENCE_LOGS = event("roll_up_inference_logs", Grants(writes_logs=("log", "log_rollup")), timeout_seconds=120)
+# What the table's stream tells of holds the writes themselves; only who deleted something is looked up.
+WRITE_AUDIT_LOG = event("write_audit_log", Grants(reads=("removal",), writes=("audit",)), timeout_seconds=120)
 # Deployed only where tokens come from a foreign issuer; Cognito's are checked by API Gateway itself.
 AUTHORIZE = event("authorize", Grants(), timeout_seconds=10)
 
-EVENTS = (CONNECTOR_SCAN, JOB_STATE_CHANGED, RECONCILE_JOBS, ROLL_UP_INFERENCE_LOGS)
+EVENTS = (CONNECTOR_SCAN, JOB_STATE_CHANGED, RECONCILE_JOBS, ROLL_UP_INFERENCE_LOGS, WRITE_AUDIT_LOG)

@@ -50,6 +50,8 @@ class StageSettings:
     log_level: str = "INFO"
     # Calls to language models are told of for so long.
     inference_log_days: int = 90
+    # Who wrote what is told for so long.
+    audit_log_days: int = 400
 
     throttling_rate: int = 100
     throttling_burst: int = 200

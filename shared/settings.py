@@ -27,6 +27,8 @@ class Settings(BaseModel):
     # Inference logs have a table of their own, and are kept so long.
     logs_table_name: str | None = None
     log_retention_days: int = Field(default=90, ge=1)
+    # For so long it is told who wrote what.
+    audit_retention_days: int = Field(default=400, ge=1)
     # Any OpenID Connect issuer; its keys come from jwks_url, or else from its discovery document.
     oidc_issuer: str
     oidc_audience: str

@@ -148,6 +148,7 @@ class ServiceFunction(Construct):
             "TABLE_NAME": data.table.table_name,
             "LOGS_TABLE_NAME": data.logs_table.table_name,
             "LOG_RETENTION_DAYS": str(settings.inference_log_days),
+            "AUDIT_RETENTION_DAYS": str(settings.audit_log_days),
             "BUCKET_NAME": data.bucket.bucket_name,
             "OIDC_ISSUER": data.oidc_issuer,
             "OIDC_AUDIENCE": data.oidc_audience,

@@ -29,7 +29,8 @@ class DataStack(cdk.Stack):
         # How cdk-nag writes attributes of this stack that others use.
         self.imports: dict[str, str] = {}
         self.key = self._key() if settings.customer_managed_key else None
-        self.table = self._table("Entities")
+        # The audit log is made from it.
+        self.table = self._table("Entities", stream=dynamodb.StreamViewType.NEW_AND_OLD_IMAGES)
         self.logs_table = self._inference_logs_table()
         indexes = [f"{self.logs_table.table_arn}/index/{index}" for index in LOG_INDEXES]
         self.logs_table_arns = [self.logs_table.table_arn, *indexes]

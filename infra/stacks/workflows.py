@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import aws_cdk as cdk
+from aws_cdk import aws_dynamodb as dynamodb
 from aws_cdk import aws_events as events
 from aws_cdk import aws_events_targets as targets
 from aws_cdk import aws_iam as iam
@@ -47,6 +48,7 @@ class WorkflowsStack(cdk.Stack):
         self._scan_on_upload()
         self._follow_jobs()
         self._roll_up_inference_logs()
+        self._write_audit_log()
         cdk.CfnOutput(self, "TrainingStateMachineArn", value=self.training.machine.state_machine_arn)
         cdk.CfnOutput(self, "EvaluationStateMachineArn", value=self.evaluation.machine.state_machine_arn)
         cdk.CfnOutput(self, "ScanStateMachineArn", value=self.scan.machine.state_machine_arn)
@@ -346,8 +348,37 @@ class WorkflowsStack(cdk.Stack):
 
     def _roll_up_inference_logs(self) -> None:
         """New rows of the logs table, and no other change of it, are added up."""
+        new_rows = {
+            "eventName": lambda_.FilterRule.is_equal("INSERT"),
+            "dynamodb": {"Keys": {"PK": {"S": lambda_.FilterRule.begins_with("log#")}}},
+        }
         function = self._function(groups.ROLL_UP_INFERENCE_LOGS)
-        table, failed = self._data.logs_table, self._dead_letter_queue("RollUpsFailed")
+        self._follow_stream(
+            "LoggedCallsToRollUp", self._data.logs_table, function, self._dead_letter_queue("RollUpsFailed"), new_rows
+        )
+
+    def _write_audit_log(self) -> None:
+        """Writes of entities carry a stamp; counters, notes and the like do not."""
+        stamped = {"written_by": {"S": lambda_.FilterRule.exists()}}
+        function = self._function(groups.WRITE_AUDIT_LOG)
+        self._follow_stream(
+            "WritesToAudit",
+            self._data.table,
+            function,
+            self._dead_letter_queue("AuditFailed"),
+            {"dynamodb": {"NewImage": stamped}},
+            {"eventName": lambda_.FilterRule.is_equal("REMOVE"), "dynamodb": {"OldImage": stamped}},
+        )
+
+    def _follow_stream(
+        self,
+        id: str,
+        table: dynamodb.Table,
+        function: ServiceFunction,
+        failed: sqs.Queue,
+        *filters: dict[str, object],
+    ) -> None:
+        """Hand a function the changes of a table that pass one of the filters; what fails for good goes to a queue."""
         stream = table.table_stream_arn or ""
         statements = [
             iam.PolicyStatement(
@@ -357,28 +388,21 @@ class WorkflowsStack(cdk.Stack):
             iam.PolicyStatement(actions=["dynamodb:ListStreams"], resources=[f"{table.table_arn}/stream/*"]),
             iam.PolicyStatement(actions=["sqs:SendMessage"], resources=[failed.queue_arn]),
         ]
-        policy = iam.Policy(self, "ReceiveLoggedCalls", statements=statements)
+        policy = iam.Policy(self, f"Receive{id}", statements=statements)
         function.role.attach_inline_policy(policy)
         justify_wildcards(policy, statements, self._data.imports)
         mapping = lambda_.EventSourceMapping(
             self,
-            "LoggedCallsToRollUp",
+            id,
             target=function.function,
             event_source_arn=stream,
             starting_position=lambda_.StartingPosition.TRIM_HORIZON,
             batch_size=500,
             max_batching_window=cdk.Duration.seconds(1),
             bisect_batch_on_error=True,
-            # The stream keeps a day's records; a row that can't be counted must not hold up the others for as long.
+            # The stream keeps a day's records; one that can't be handled must not hold up the others for as long.
             max_record_age=cdk.Duration.hours(6),
-            filters=[
-                lambda_.FilterCriteria.filter(
-                    {
-                        "eventName": lambda_.FilterRule.is_equal("INSERT"),
-                        "dynamodb": {"Keys": {"PK": {"S": lambda_.FilterRule.begins_with("log#")}}},
-                    }
-                )
-            ],
+            filters=[lambda_.FilterCriteria.filter(one) for one in filters],
         )
         resource = mapping.node.default_child
         assert isinstance(resource, lambda_.CfnEventSourceMapping)  # noqa: S101 - tells the type checker

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from shared.http.admissions import Admissions
     from shared.http.tokens import TokenVerifier
     from shared.llm.language_models import LanguageModelAccess
+    from shared.store.audit_log import AuditLogs
     from shared.store.clusters import Clusters
     from shared.store.inference_logs import InferenceLogs
     from shared.store.table import Table
@@ -62,6 +63,14 @@ class Resources:
             raise UnavailableError("This deployment keeps no inference logs: LOGS_TABLE_NAME is not set.")
         table = Table(self.dynamodb, self.settings.logs_table_name)
         return InferenceLogs(table, self.clock, timedelta(days=self.settings.log_retention_days))
+
+    @cached_property
+    def audit_logs(self) -> "AuditLogs":
+        from datetime import timedelta
+
+        from shared.store.audit_log import AuditLogs
+
+        return AuditLogs(self.table, self.clock, timedelta(days=self.settings.audit_retention_days))
 
     @cached_property
     def token_verifier(self) -> "TokenVerifier":

@@ -18,6 +18,7 @@ from shared.http.errors import errors
 from shared.http.tokens import Principal, bearer_token
 from shared.models.space import UserPermission
 from shared.store.members import Members, Scope
+from shared.store.stamps import actor
 
 Endpoint = Callable[..., Any]
 RouteHandler = Callable[[Request], Coroutine[Any, Any, Response]]
@@ -81,6 +82,8 @@ class _CheckedRoute(APIRoute):
         async def checked(request: Request) -> Response:
             if not is_checked(request):
                 await run_in_threadpool(check, request)
+            # Every request has a context of its own, which lasts until its answer has been sent.
+            actor.set(request.state.user_id)
             return await handle(request)
 
         return checked

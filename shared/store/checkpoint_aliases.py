@@ -10,9 +10,9 @@ from shared.models.checkpoint_alias import CheckpointAlias, CheckpointAliasPut
 from shared.store.benchmarks import Benchmarks
 from shared.store.repository import Repository, is_identifier
 from shared.store.scores import Scores
+from shared.store.stamps import STAMP, removal, stamp
 from shared.store.table import (
     Action,
-    ConditionFailedError,
     Key,
     Table,
     TransactionFailedError,
@@ -95,7 +95,7 @@ class CheckpointAliases:
         try:
             self._table.transact(
                 [
-                    put(_key(space_id, alias), values, unchanged, _changed_meanwhile()),
+                    put(_key(space_id, alias), {**values, STAMP: stamp()}, unchanged, _changed_meanwhile()),
                     *self._gates(space_id, request.checkpoint_id, required),
                 ]
             )
@@ -109,8 +109,13 @@ class CheckpointAliases:
         if expected_version is not None:
             condition &= Attr("version").eq(expected_version)
         try:
-            self._table.write(delete(_key(space_id, alias), condition))
-        except ConditionFailedError as failed:
+            self._table.transact(
+                [
+                    delete(_key(space_id, alias), condition),
+                    removal("checkpoint_alias", space_id, alias, self._clock),
+                ]
+            )
+        except TransactionFailedError as failed:
             raise (_unknown() if failed.item is None else _changed_meanwhile()) from None
         return Deleted(id=alias)
 

@@ -21,6 +21,7 @@ from shared.models.base import Timestamp
 from shared.models.connector import Upload
 from shared.models.persona import ConflictResolution, PersonaCreate
 from shared.models.persona_upload import StoredUpload, UploadStatus
+from shared.store.stamps import STAMP, stamp
 from shared.store.table import Action, ConditionFailedError, Key, Table, put, update
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ class PersonaUploads:
     def _put(self, space_id: str, token: str, upload: StoredUpload, condition: Any = None) -> Action:
         expires_at = int((upload.valid_until + REMEMBERED).timestamp())
         values = {name: getattr(upload, name) for name in type(upload).model_fields}
-        return put(self._key(space_id, token), {**values, "expires_at": expires_at}, condition)
+        return put(self._key(space_id, token), {**values, "expires_at": expires_at, STAMP: stamp()}, condition)
 
     def get(self, space_id: str, token: str) -> StoredUpload:
         """Raises NotFoundError."""
@@ -87,6 +88,7 @@ class PersonaUploads:
             "resolution": resolution,
             "confirmed_at": now,
             "confirmed_by": user_id,
+            STAMP: stamp(),
         }
         is_pending = Attr("status").eq(UploadStatus.PENDING.value)
         with suppress(ConditionFailedError):

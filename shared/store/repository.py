@@ -17,6 +17,7 @@ from boto3.dynamodb.conditions import Key as KeyCondition
 from shared.aws.clock import Clock, utc_now
 from shared.errors import ApiError, ConflictError, InvalidCursorError, NotFoundError, PreconditionFailedError
 from shared.models.base import Deleted, Entity, Page
+from shared.store.stamps import STAMP, removal, stamp
 from shared.store.table import (
     Action,
     ConditionFailedError,
@@ -115,7 +116,7 @@ class Repository(Generic[E]):
     def put_action(self, space_id: str, entity: E, error: ApiError | None = None) -> Action:
         """The write that stores a new entity without counting it, for use within a transaction."""
         values = {name: getattr(entity, name) for name in type(entity).model_fields}
-        return put(self.key(space_id, entity.id), values, Attr("PK").not_exists(), error)
+        return put(self.key(space_id, entity.id), {**values, STAMP: stamp()}, Attr("PK").not_exists(), error)
 
     def remember(self, space_id: str, entity: E, idempotency: Idempotency) -> E:
         """Let repeats of a request that made nothing new answer ``entity``, as ``create`` does for what it made."""
@@ -182,7 +183,7 @@ class Repository(Generic[E]):
         """The write behind ``update``, for use within a transaction."""
         return update(
             self.key(space_id, entity_id),
-            {"updated_at": self._clock(), **changes},
+            {"updated_at": self._clock(), **changes, STAMP: stamp()},
             add={"version": 1},
             condition=_existing(expected_version, only_if),
         )
@@ -227,9 +228,13 @@ class Repository(Generic[E]):
         """Remove an entity and uncount it, all or nothing. Raises as ``update`` does."""
         if not is_identifier(entity_id):
             raise self.not_found()
-        actions = [delete(self.key(space_id, entity_id), _existing(expected_version, only_if))]
+        actions = [
+            delete(self.key(space_id, entity_id), _existing(expected_version, only_if)),
+            removal(self.kind, space_id, entity_id, self._clock),
+            *self.count_actions(space_id, entity_id, -1),
+        ]
         try:
-            self.table.transact([*actions, *self.count_actions(space_id, entity_id, -1), *also])
+            self.table.transact([*actions, *also])
         except TransactionFailedError as failed:
             raise self.explain(failed.item, expected_version) from None
         return Deleted(id=entity_id)

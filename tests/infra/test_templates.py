@@ -10,6 +10,7 @@ import pytest
 from infra.groups import EVENTS, GROUPS, IDENTITY, STEPS, FunctionSpec
 from infra.package import ROOT
 from shared.settings import Settings
+from tests.fixtures.audit import AUDITED
 from tests.infra.conftest import Synthesise, Synthesised
 
 FUNCTIONS = (*GROUPS, *(spec for specs in STEPS.values() for spec in specs), *EVENTS)
@@ -282,20 +283,45 @@ def test_the_tables_let_expired_items_go(prod: Synthesised) -> None:
         assert keys == [("PK", "HASH"), ("SK", "RANGE")]
 
 
+def stream_mapping(stage: Synthesised, handler: str) -> dict[str, Any]:
+    """How a function is handed a table's changes."""
+    functions = stage.resources("AWS::Lambda::Function")
+    [mapping] = [
+        one
+        for one in stage.properties("AWS::Lambda::EventSourceMapping")
+        if "StartingPosition" in one and functions[one["FunctionName"]["Ref"]]["Properties"]["Handler"] == handler
+    ]
+    assert mapping["BisectBatchOnFunctionError"] is True
+    assert mapping["DestinationConfig"]["OnFailure"]["Destination"]["Fn::GetAtt"][0] in stage.resources(
+        "AWS::SQS::Queue"
+    )
+    return mapping
+
+
 @pytest.mark.row("IL-1")
 def test_only_new_calls_reach_the_function_that_adds_them_up_and_what_fails_is_kept(prod: Synthesised) -> None:
-    [mapping] = [one for one in prod.properties("AWS::Lambda::EventSourceMapping") if "StartingPosition" in one]
-    function = prod.resources("AWS::Lambda::Function")[mapping["FunctionName"]["Ref"]]["Properties"]
-    assert function["Handler"] == "functions.events.roll_up_inference_logs.handler"
+    mapping = stream_mapping(prod, "functions.events.roll_up_inference_logs.handler")
     [criteria] = mapping["FilterCriteria"]["Filters"]
     assert json.loads(criteria["Pattern"]) == {
         "eventName": ["INSERT"],
         "dynamodb": {"Keys": {"PK": {"S": [{"prefix": "log#"}]}}},
     }
-    assert mapping["BisectBatchOnFunctionError"] is True
-    assert mapping["DestinationConfig"]["OnFailure"]["Destination"]["Fn::GetAtt"][0].startswith("RollUpsFailed")
-    [streaming] = [one for one in prod.properties("AWS::DynamoDB::Table") if "StreamSpecification" in one]
-    assert streaming["StreamSpecification"] == {"StreamViewType": "NEW_IMAGE"}
+    assert "InferenceLogs" in json.dumps(mapping["EventSourceArn"])
+
+
+@pytest.mark.row("X-14")
+def test_only_writes_of_entities_reach_the_function_that_audits_them_and_what_fails_is_kept(prod: Synthesised) -> None:
+    mapping = stream_mapping(prod, "functions.events.write_audit_log.handler")
+    assert [json.loads(one["Pattern"]) for one in mapping["FilterCriteria"]["Filters"]] == list(AUDITED)
+    assert "Entities" in json.dumps(mapping["EventSourceArn"])
+    views = {
+        name: one["Properties"]["StreamSpecification"]["StreamViewType"]
+        for name, one in prod.resources("AWS::DynamoDB::Table").items()
+    }
+    assert {name[:8]: view for name, view in views.items()} == {
+        "Entities": "NEW_AND_OLD_IMAGES",
+        "Inferenc": "NEW_IMAGE",
+    }
 
 
 def test_no_stack_needs_a_custom_resource(prod: Synthesised) -> None:
@@ -432,7 +458,7 @@ def test_every_queue_that_keeps_failures_has_an_alarm(prod: Synthesised) -> None
         for alarm in prod.properties("AWS::CloudWatch::Alarm")
         if alarm.get("MetricName") == "ApproximateNumberOfMessagesVisible"
     ]
-    assert len(kept) == len(watched) == 3
+    assert len(kept) == len(watched) == 4
 
 
 def test_alarms_tell_of_errors_slowness_throttling_and_failed_jobs(prod: Synthesised) -> None:

@@ -1,0 +1,6 @@
+from functions.audit_logs.routes import router
+from shared.http.adapter import lambda_handler
+from shared.http.app import create_app
+
+app = create_app(router)
+handler = lambda_handler(app)

@@ -1,0 +1,49 @@
+"""The audit log over HTTP."""
+
+from typing import Annotated
+
+from fastapi import Depends, Query
+
+from functions.audit_logs.service import AuditLogService
+from shared.http.errors import errors
+from shared.http.parameters import After, Limit
+from shared.http.routers import CurrentResources, CurrentScope, space_router
+from shared.models.audit_log import AuditPage
+from shared.models.base import EndTimestamp, Timestamp
+from shared.store.audit_log import AuditFilters
+
+router = space_router("audit-logs")
+
+
+def _service(resources: CurrentResources) -> AuditLogService:
+    return AuditLogService(resources.audit_logs)
+
+
+Service = Annotated[AuditLogService, Depends(_service)]
+
+
+def _filters(
+    entity: Annotated[str, Query(max_length=64, description="Only writes of this kind, such as `training`.")] = "",
+    entity_id: Annotated[str, Query(max_length=200, description="Only writes of this entity.")] = "",
+    actor: Annotated[str, Query(max_length=200, description="Only writes by this user, or by `system`.")] = "",
+    start_date: Annotated[Timestamp | None, Query(description="Only writes made then or later.")] = None,
+    end_date: Annotated[
+        EndTimestamp | None, Query(description="Only writes made then or earlier; a bare date means all of that day.")
+    ] = None,
+) -> AuditFilters:
+    return AuditFilters(entity or None, entity_id or None, actor or None, start_date, end_date)
+
+
+@router.get("", responses=errors(403))
+def list_audit_logs(
+    scope: CurrentScope,
+    service: Service,
+    filters: Annotated[AuditFilters, Depends(_filters)],
+    limit: Limit = 10,
+    after: After = "",
+) -> AuditPage:
+    """List who wrote what in the space, newest first; for its owner.
+
+    A write shows within seconds. Rows are kept for 400 days unless the deployment says otherwise.
+    """
+    return service.list_after(scope, filters, after, limit)

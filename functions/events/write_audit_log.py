@@ -1,0 +1,26 @@
+"""The entity table's stream tells of writes: each of an entity becomes a row of the audit log, once.
+
+When something fails the whole batch comes again, halved; what was noted by then is left as it is.
+"""
+
+from typing import Any
+
+from shared.aws.resources import Resources
+from shared.observability import logger
+from shared.store.codec import decode_item
+
+_resources = Resources()
+
+
+def write_audit_log(event: dict[str, Any], resources: Resources) -> int:
+    """Note the writes of a batch; how many records there were."""
+    for record in event["Records"]:
+        images = (record["dynamodb"].get(name) for name in ("OldImage", "NewImage"))
+        before, after = (decode_item(image) if image else None for image in images)
+        resources.audit_logs.record(before, after)
+    return len(event["Records"])
+
+
+@logger.inject_lambda_context
+def handler(event: dict[str, Any], _context: Any) -> None:
+    logger.info("noted", extra={"records": write_audit_log(event, _resources)})

@@ -1,0 +1,167 @@
+"""The audit log: a row for each write of an entity, made from what the table's stream tells.
+
+Rows live under ``audit#<space>``, with a copy for each thing that they are asked for by; the sort key is the id of the
+write, so that a change told of twice makes one row. They disappear after the retention by their ``expires_at``.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import reduce
+from itertools import islice
+from operator import and_
+from typing import Any
+
+from boto3.dynamodb.conditions import Attr, ConditionBase
+from boto3.dynamodb.conditions import Key as KeyCondition
+
+from shared.aws.clock import Clock
+from shared.models.audit_log import AuditAction, AuditLog, AuditPage
+from shared.models.base import Timestamp
+from shared.store.log_rollups import id_prefix, time_of
+from shared.store.repository import cursor_id
+from shared.store.stamps import REMOVAL, STAMP, read_stamp, removal_key
+from shared.store.table import Item, Key, Table, TransactionFailedError, put
+
+# Values are kept up to so many characters of JSON.
+VALUE_CHARACTERS = 1000
+COUNTED_ROWS = 1000
+# What every write changes, or what says nothing to a user: the place of an item, its stamp, its counter of versions.
+_LEFT_OUT = {"PK", "SK", STAMP, "id", "version", "updated_at", "updated_by", "expires_at", "active_uses"}
+_ASKED_FOR = ("entity_id", "actor", "entity")
+
+
+@dataclass(frozen=True)
+class AuditFilters:
+    """Which rows: all of these must hold, each of the dates inclusive."""
+
+    entity: str | None = None
+    entity_id: str | None = None
+    actor: str | None = None
+    start_date: Timestamp | None = None
+    end_date: Timestamp | None = None
+
+    @property
+    def wanted(self) -> dict[str, str]:
+        values = {name: getattr(self, name) for name in _ASKED_FOR}
+        return {name: value for name, value in values.items() if value is not None}
+
+
+class AuditLogs:
+    def __init__(self, table: Table, clock: Clock, retention: timedelta) -> None:
+        self._table = table
+        self._clock = clock
+        self._retention = retention
+
+    def record(self, before: Item | None, after: Item | None) -> None:
+        """Note a change of an item, unless it is none of an entity or noted already. One of the images is needed."""
+        item = after or before or {}
+        kind, _, owner = item["PK"].partition("#")
+        stamp = self._stamp(kind, owner, before, after)
+        if stamp is None or owner.endswith("#hidden"):  # a membership of a deleted space, moved as it is
+            return
+        actor, write_id = read_stamp(stamp)
+        # A membership is filed under its user, and some things under what they belong to in the space.
+        space_id, entity_id = (item["SK"], owner) if kind == "membership" else (owner.partition("#")[0], item["SK"])
+        changed = _changed(before or {}, after or {})
+        row = {
+            "actor": actor,
+            "action": _action(before, after),
+            "entity": kind,
+            "entity_id": entity_id,
+            "before": _as_text(before or {}, changed),
+            "after": _as_text(after or {}, changed),
+            "expires_at": int((_made_at(write_id) + self._retention).timestamp()),
+        }
+        copies = [put(Key(_partition(space_id, name, row[name]), write_id), row) for name in _ASKED_FOR]
+        main = put(Key(f"audit#{space_id}", write_id), row, Attr("PK").not_exists())
+        try:
+            self._table.transact([main, *copies])
+        except TransactionFailedError:  # told of before
+            return
+
+    def list_after(self, space_id: str, filters: AuditFilters, after: str, limit: int) -> AuditPage:
+        """The rows that match, newest first. Raises InvalidCursorError."""
+        wanted, last = filters.wanted, cursor_id(after)
+        # The narrowest partition that there is; what it does not tell is looked at row by row.
+        narrowest = next(iter(wanted), None)
+        pk = f"audit#{space_id}" if narrowest is None else _partition(space_id, narrowest, wanted[narrowest])
+        others = {name: value for name, value in wanted.items() if name != narrowest}
+        oldest = self._clock() - self._retention
+        start = id_prefix(_milliseconds(max(filters.start_date or oldest, oldest), up=True))
+        end = "~" if filters.end_date is None else id_prefix(_milliseconds(filters.end_date) + 1)
+        if end <= start:
+            return AuditPage(count=0, data=[], has_more=False)
+        period = KeyCondition("SK").between(start, end)
+        names = ("SK", *others)
+        counted = list(self._table.query(pk, condition=period, limit=COUNTED_ROWS + 1, attributes=names))
+        count = sum(all(item[name] == value for name, value in others.items()) for item in counted[:COUNTED_ROWS])
+        rest = KeyCondition("SK").between(start, min(end, last)) if last is not None else period
+        items = [item for item in self._rows(pk, rest, others, limit + 2) if item["SK"] != last]
+        return AuditPage(
+            count=count,
+            data=[_load(item) for item in items[:limit]],
+            has_more=len(items) > limit,
+            count_capped=len(counted) > COUNTED_ROWS,
+        )
+
+    def _rows(self, pk: str, period: ConditionBase, others: dict[str, str], limit: int) -> Iterator[Item]:
+        if not others:
+            return self._table.query(pk, condition=period, limit=limit)
+        conditions: list[ConditionBase] = [Attr(name).eq(value) for name, value in others.items()]
+        return islice(self._table.query(pk, condition=period, only=reduce(and_, conditions)), limit)
+
+    def _stamp(self, kind: str, owner: str, before: Item | None, after: Item | None) -> str | None:
+        """The stamp of the write that made the change; none when it was no write of an entity."""
+        if after is None:
+            found = self._table.get(removal_key(kind, owner, (before or {})["SK"]))
+            return found[REMOVAL] if found else None
+        stamp: str | None = after.get(STAMP)
+        return None if before and before.get(STAMP) == stamp else stamp
+
+
+def _partition(space_id: str, name: str, value: str) -> str:
+    return f"audit#{space_id}#{name}#{value}"
+
+
+def _changed(before: Item, after: Item) -> list[str]:
+    names = sorted({*before, *after} - _LEFT_OUT)
+    return [name for name in names if before.get(name) != after.get(name)]
+
+
+def _action(before: Item | None, after: Item | None) -> AuditAction:
+    """Some entities are deleted by a mark on them."""
+    if before is None:
+        return AuditAction.CREATED
+    if after is None:
+        return AuditAction.DELETED
+    was, is_ = "deleted_at" in before, "deleted_at" in after
+    if was == is_:
+        return AuditAction.UPDATED
+    return AuditAction.DELETED if is_ else AuditAction.RESTORED
+
+
+def _as_text(item: Item, names: list[str]) -> str:
+    """As JSON text: numbers and nesting need not fit an item of their own."""
+    return json.dumps({name: _bounded(item[name]) for name in names if name in item}, ensure_ascii=False)
+
+
+def _bounded(value: Any) -> Any:
+    text = json.dumps(value, ensure_ascii=False)
+    return value if len(text) <= VALUE_CHARACTERS else f"{text[:VALUE_CHARACTERS]}…"
+
+
+def _load(item: Item) -> AuditLog:
+    write_id = item["SK"]
+    images = {name: json.loads(item[name]) for name in ("before", "after")}
+    return AuditLog.model_validate({**item, **images, "id": write_id, "created_at": _made_at(write_id)})
+
+
+def _made_at(write_id: str) -> datetime:
+    return datetime.fromtimestamp(time_of(write_id) / 1000, UTC)
+
+
+def _milliseconds(moment: datetime, *, up: bool = False) -> int:
+    exact = (moment - datetime.fromtimestamp(0, UTC)) / timedelta(milliseconds=1)
+    return -int(-exact // 1) if up else int(exact // 1)
