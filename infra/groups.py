@@ -62,6 +62,8 @@ class Grants:
     webhook_secret: bool = False
     # Writing to the invited, as the stage's sender.
     sends_mail: bool = False
+    # Going through the whole entity table and removing, of whatever kind, what belonged to a deleted space.
+    purges_spaces: bool = False
     # Taking on the roles that customers let us into their buckets with.
     assumes_customer_roles: bool = False
 
@@ -458,9 +460,29 @@ RECONCILE_JOBS = event(
     timeout_seconds=240,
 )
 ROLL_UP_INFERENCE_LOGS = event("roll_up_inference_logs", Grants(writes_logs=("log", "log_rollup")), timeout_seconds=120)
+# It also forgets the credentials and tokens, and the files with all their versions.
+PURGE_SPACES = event(
+    "purge_spaces",
+    Grants(
+        writes=MEMBERSHIP,
+        writes_logs=(*LOGGED_CALLS, "log_rollup"),
+        deletes=("spaces/*", "temporary/spaces/*"),
+        lists=("spaces/*", "temporary/spaces/*"),
+        writes_parameters=True,
+        purges_spaces=True,
+    ),
+    timeout_seconds=900,
+)
 # What the table's stream tells of holds the writes themselves; only who deleted something is looked up.
 WRITE_AUDIT_LOG = event("write_audit_log", Grants(reads=("removal",), writes=("audit",)), timeout_seconds=120)
 # Deployed only where tokens come from a foreign issuer; Cognito's are checked by API Gateway itself.
 AUTHORIZE = event("authorize", Grants(), timeout_seconds=10)
 
-EVENTS = (CONNECTOR_SCAN, JOB_STATE_CHANGED, RECONCILE_JOBS, ROLL_UP_INFERENCE_LOGS, WRITE_AUDIT_LOG)
+EVENTS = (
+    CONNECTOR_SCAN,
+    JOB_STATE_CHANGED,
+    RECONCILE_JOBS,
+    ROLL_UP_INFERENCE_LOGS,
+    PURGE_SPACES,
+    WRITE_AUDIT_LOG,
+)

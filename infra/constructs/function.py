@@ -239,6 +239,8 @@ class ServiceFunction(Construct):
                     actions=["secretsmanager:GetSecretValue"], resources=[data.webhook_secret.secret_arn]
                 )
             )
+        if grants.purges_spaces:
+            statements += self._purge_statements(grants)
         if grants.sends_mail and self._settings.email_sender:
             statements.append(self._send_mail(self._settings.email_sender))
         if grants.reads_parameters or grants.writes_parameters:
@@ -250,6 +252,24 @@ class ServiceFunction(Construct):
                 iam.PolicyStatement(actions=["kms:Decrypt", "kms:GenerateDataKey"], resources=[data.key.key_arn])
             )
         return statements
+
+    def _purge_statements(self, grants: Grants) -> list[iam.PolicyStatement]:
+        """What belonged to a space is of every kind: no leading key narrows it down."""
+        bucket = self._data.bucket
+        return [
+            iam.PolicyStatement(
+                actions=["dynamodb:BatchWriteItem", "dynamodb:Scan"], resources=[self._data.table.table_arn]
+            ),
+            iam.PolicyStatement(
+                actions=["s3:DeleteObjectVersion"],
+                resources=[bucket.arn_for_objects(pattern) for pattern in grants.deletes],
+            ),
+            iam.PolicyStatement(
+                actions=["s3:ListBucketVersions"],
+                resources=[bucket.bucket_arn],
+                conditions={"StringLike": {"s3:prefix": list(grants.lists)}},
+            ),
+        ]
 
     def _send_mail(self, sender: str) -> iam.PolicyStatement:
         """As this very address, whether SES knows it by itself or by its domain."""

@@ -35,7 +35,7 @@ class DataStack(cdk.Stack):
         indexes = [f"{self.logs_table.table_arn}/index/{index}" for index in LOG_INDEXES]
         self.logs_table_arns = [self.logs_table.table_arn, *indexes]
         self.bucket = self._bucket()
-        for arn in (self.bucket.bucket_arn, self.logs_table.table_arn):
+        for arn in (self.bucket.bucket_arn, self.table.table_arn, self.logs_table.table_arn):
             exported = self.resolve(self.export_value(arn))["Fn::ImportValue"]
             self.imports[".".join(self.resolve(arn)["Fn::GetAtt"])] = exported
         self.webhook_secret = self._webhook_secret()

@@ -412,7 +412,10 @@ class WorkflowsStack(cdk.Stack):
         mapping.node.add_dependency(policy)
 
     def _follow_jobs(self) -> None:
-        """Statuses follow AWS's own events, and every five minutes are derived again from what AWS says."""
+        """Statuses follow AWS's own events, and every five minutes are derived again from what AWS says.
+
+        Every hour, what is left of spaces deleted long ago is removed.
+        """
         changed = self._function(groups.JOB_STATE_CHANGED)
         reconcile = self._function(groups.RECONCILE_JOBS)
         failed = self._dead_letter_queue("JobEventsFailed")
@@ -450,4 +453,10 @@ class WorkflowsStack(cdk.Stack):
             "EveryFiveMinutes",
             schedule=events.Schedule.rate(cdk.Duration.minutes(5)),
             targets=[target(reconcile)],
+        )
+        events.Rule(
+            self,
+            "EveryHour",
+            schedule=events.Schedule.rate(cdk.Duration.hours(1)),
+            targets=[target(self._function(groups.PURGE_SPACES))],
         )

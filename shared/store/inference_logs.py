@@ -42,7 +42,7 @@ from shared.store.log_rollups import (
     id_prefix,
     time_of,
 )
-from shared.store.table import Action, Item, Table
+from shared.store.table import Action, Item, Key, Table
 
 # Prompts, answers and errors are kept up to this many characters.
 TEXT_LIMIT = 2_000
@@ -161,6 +161,20 @@ class InferenceLogs:
         }
         copies = [{**values, **_index_keys(space_id, user, model, tag), "PK": _by_tag(space_id, tag)} for tag in tags]
         return [row, *copies]
+
+    def remove_all(self, space_id: str) -> None:
+        """Remove all calls of a space that is gone; safe to repeat.
+
+        Rollups of users and tags whose calls have all expired already do so themselves within a day.
+        """
+        partition = f"log#{space_id}"
+        while rows := list(self._table.query(partition, limit=ROWS_AT_ONCE)):
+            copies = {Key(_by_tag(space_id, tag), row["SK"]) for row in rows for tag in row["tags"]}
+            rollups = {key for key, _, _ in self.rollups.sums(space_id, rows)}
+            self._table.delete_all([*copies, *rollups])
+            self._table.delete_all([Key(partition, row["SK"]) for row in rows])
+        overall = Slice(space_id).partition("log_rollup")
+        self._table.delete_all([Key(overall, item["SK"]) for item in self._table.query(overall, attributes=("SK",))])
 
     def page(self, space_id: str, filters: LogFilters, page: int, page_size: int) -> Page[InferenceLog]:
         """The ``page``-th ``page_size`` calls, newest first, and how many there are."""

@@ -30,6 +30,7 @@ from shared.models.insight import (
 from shared.models.lineage import DecisionLineage
 from shared.store.large_values import LargeValues
 from shared.store.repository import Idempotency, Repository, cursor_id
+from shared.store.stamps import STAMP, stamp
 from shared.store.table import (
     Action,
     ConditionFailedError,
@@ -260,7 +261,7 @@ class InsightPolicies:
         current = None
         if expected_version is not None:
             current = Attr("version").eq(expected_version) if expected_version else Attr("PK").not_exists()
-        values = {**changes, "updated_at": self._clock(), "updated_by": user_id}
+        values = {**changes, "updated_at": self._clock(), "updated_by": user_id, STAMP: stamp()}
         try:
             item = self._table.write(update(_policy_key(space_id), values, add={"version": 1}, condition=current))
         except ConditionFailedError:

@@ -199,19 +199,47 @@ class Table:
             if remaining is not None:
                 remaining -= len(answer["Items"])
 
+    def scan(
+        self, only: ConditionBase, attributes: Sequence[str], start: dict[str, Any] | None
+    ) -> tuple[list[Item], dict[str, Any] | None]:
+        """The items for which ``only`` holds among the next megabyte of the table, and where to go on from, if at all.
+
+        What was written a moment ago may be missing.
+        """
+        builder = ConditionExpressionBuilder()
+        kept = builder.build_expression(only)
+        projected = {f"#p{position}": name for position, name in enumerate(attributes)}
+        answer = self._client.scan(
+            TableName=self.name,
+            FilterExpression=kept.condition_expression,
+            ProjectionExpression=", ".join(projected),
+            ExpressionAttributeNames={**kept.attribute_name_placeholders, **projected},
+            ExpressionAttributeValues={
+                name: encode(value) for name, value in kept.attribute_value_placeholders.items()
+            },
+            **({"ExclusiveStartKey": encode_item(start)} if start else {}),
+        )
+        last = answer.get("LastEvaluatedKey")
+        return list(map(decode_item, answer["Items"])), decode_item(last) if last else None
+
     def put_all(self, items: Sequence[Item]) -> None:
         """Store items as they are, whatever was there before: not all or nothing, but safe to repeat."""
         requests = [encode_item(item) for item in items]
         if len(requests) == 1:
             self._client.put_item(TableName=self.name, Item=requests[0])
             return
+        self._write_batches([{"PutRequest": {"Item": item}} for item in requests])
+
+    def delete_all(self, keys: Sequence[Key]) -> None:
+        """Delete items, those that are there: not all or nothing, but safe to repeat."""
+        self._write_batches([{"DeleteRequest": {"Key": encode_item(key.values)}} for key in keys])
+
+    def _write_batches(self, requests: list[dict[str, Any]]) -> None:
         attempt = 0
         while requests:
             batch, requests = requests[:25], requests[25:]
-            answer = self._client.batch_write_item(
-                RequestItems={self.name: [{"PutRequest": {"Item": item}} for item in batch]}
-            )
-            unprocessed = [each["PutRequest"]["Item"] for each in answer.get("UnprocessedItems", {}).get(self.name, [])]
+            answer = self._client.batch_write_item(RequestItems={self.name: batch})
+            unprocessed = answer.get("UnprocessedItems", {}).get(self.name, [])
             if unprocessed:
                 attempt += 1
                 back_off(attempt)

@@ -145,10 +145,11 @@ def _plain(record: dict[str, Any]) -> dict[str, Any]:
     return {name: next(iter(value.values())) for name, value in record["dynamodb"]["NewImage"].items()}
 
 
-# Requests that write nothing of the space: they only ask, or hand out a form for an upload.
+# Requests that write no entity: they only ask, write a file, or hand out a form for one.
 UNWRITTEN = {
     "POST /checkpoints/{id}/predictions",
     "POST /connectors/{id}/uploads",
+    "POST /insights/exports",
     "POST /personas/completions",
     "POST /v1/chat/completions",
 }
@@ -174,7 +175,7 @@ def test_each_route_that_writes_leaves_a_row_with_actor_before_and_after(
     named = {"name": "First", "description": ""}
     group = write("POST /action-groups", "action_group", "created", json=named)["id"]
     both("/action-groups/{id}", "action_group", name=("a", "b"))({"id": group})
-    offer = {**named, "priority": "high", "type": "offer"}
+    offer = {**named, "priority": "high", "type": "offer", "status": "active"}
     action = write("POST /actions", "action", "created", json=offer)["id"]
     both("/actions/{id}", "action", name=("a", "b"))({"id": action})
 
@@ -183,6 +184,12 @@ def test_each_route_that_writes_leaves_a_row_with_actor_before_and_after(
     both("/clusters", "cluster", token=(f"{TOKEN}-2", f"{TOKEN}-3"))()
 
     facts = {"client": {"name": "Ada"}, "insight_spec": {"insight": "x"}, "product": {"name": "y"}, "model": "small"}
+    insight = {"id": write("POST /insights", "insight", "created", json={"client": "Likes to travel"})["id"]}
+    liked = {"reaction": "accepted"}
+    write("POST /insights/{id}/reactions", "insight", "updated", path=insight, json=liked)
+    for verb, action_of_it, days in (("PUT", "created", 3), ("PATCH", "updated", 4)):
+        policy = {"suppression_days": {"rejected": days}}
+        write(f"{verb} /insights/policy", "insight_policy", action_of_it, json=policy)
     argument = {"id": write("POST /arguments", "argument", "created", json=facts)["id"]}
     me = {"user_id": client.get("/me").json()["id"]}
     write("POST /arguments/{id}/assign", "argument", "updated", path=argument, json=me)

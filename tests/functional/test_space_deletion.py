@@ -10,17 +10,21 @@ from botocore.exceptions import EndpointConnectionError
 from fastapi.testclient import TestClient
 
 from functions.events.job_state_changed import job_state_changed
+from functions.events.purge_spaces import SpacePurge
 from functions.events.reconcile_jobs import reconcile_jobs, settle_spaces
 from shared.aws.resources import Resources
+from shared.errors import NotFoundError
 from shared.models.job_status import JobStatus
 from shared.settings import Settings
 from shared.store.jobs import Jobs
 from shared.store.spaces import RESTORABLE, Spaces
-from shared.store.table import Table
+from shared.store.table import Key, Table
 from shared.store.trainings import Trainings
+from tests.fixtures.aws import BUCKET
 from tests.fixtures.evaluations import add_checkpoint, add_member
+from tests.fixtures.inference_logs import call
 from tests.fixtures.sagemaker import FakeSageMaker
-from tests.fixtures.spaces import fill, held_by_aws
+from tests.fixtures.spaces import ACCESS_KEYS, fill, held_by_aws
 from tests.fixtures.trainings import active_uses, add_benchmark, space_of, training_request
 from tests.fixtures.upstream import FakeUpstream, served
 from tests.functional.conftest import ClientMaker
@@ -344,3 +348,121 @@ def test_a_space_is_deleted_even_when_its_jobs_can_not_be_stopped_yet(
     assert list(Jobs(table).open_jobs()) == []
     client.post(f"{place(client)}/restore")
     assert client.get(f"/trainings/{training['id']}").json()["status"] == "stopped"
+
+
+# --- what nobody can restore any more
+
+
+def left_of(space_id: str) -> list[str]:
+    """Whatever AWS holds that tells of the space, in its key or in itself."""
+    told = [key for key, item in held_by_aws().items() if space_id in key or space_id in str(item)]
+    versions = boto3.client("s3").list_object_versions(Bucket=BUCKET)
+    old = [each["Key"] for each in [*versions.get("Versions", []), *versions.get("DeleteMarkers", [])]]
+    return told + [key for key in old if space_id in key]
+
+
+def audit(resources: Resources, client: TestClient) -> None:
+    """As if the stream had told of a data model's making."""
+    made = client.post("/data-models", json={"name": "Told"}).json()
+    resources.audit_logs.record(None, resources.table.get(Key(f"data_model#{space_of(client)}", made["id"])))
+
+
+@pytest.mark.row("SP-2")
+def test_a_purge_leaves_nothing_of_the_space_and_touches_no_other(
+    client: TestClient,
+    other_client: TestClient,
+    members: list[TestClient],
+    resources: Resources,
+    clock: Clock,
+    upstream: FakeUpstream,
+) -> None:
+    for each in (client, other_client):
+        fill(each, resources, upstream.url)
+        audit(resources, each)
+    theirs = held_by_aws(about=space_of(other_client))
+    assert len(theirs) > 100
+    client.delete(place(client))
+    clock.now += RESTORABLE - timedelta(minutes=1)
+    assert SpacePurge(resources).run(60) == 0
+    assert len(contents(client)) > 100
+
+    clock.now += timedelta(minutes=2)
+    assert SpacePurge(resources).run(60) == 1
+    assert left_of(space_of(client)) == []
+    assert held_by_aws(about=space_of(other_client)) == theirs
+    assert client.post(f"{place(client)}/restore").status_code == 404
+    assert all(len(spaces_of(member)) == 1 for member in members)
+    assert SpacePurge(resources).run(60) == 0
+
+
+class CutOffError(Exception):
+    """The function's time is over."""
+
+
+@pytest.mark.row("SP-2")
+@pytest.mark.parametrize("calls", [1, 3, 5, 8, 11, 14])
+def test_a_purge_that_is_cut_off_goes_on(
+    client: TestClient, resources: Resources, clock: Clock, monkeypatch: pytest.MonkeyPatch, calls: int
+) -> None:
+    _fill_a_little(client, resources)
+    client.delete(place(client))
+    clock.now += RESTORABLE + timedelta(minutes=1)
+    left = calls
+
+    def cut(*_: Any, **__: Any) -> None:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            raise CutOffError
+
+    events = resources.dynamodb.meta.events
+    events.register("before-call", cut)
+    resources.s3.meta.events.register("before-call", cut)
+    with pytest.raises(CutOffError):
+        SpacePurge(resources).run(60)
+    SpacePurge(resources).run(60)
+    assert left < 0
+    assert left_of(space_of(client)) == []
+
+
+def _fill_a_little(client: TestClient, resources: Resources) -> None:
+    client.post("/connectors", json={"name": "Theirs", "type": "aws-s3", "s3": ACCESS_KEYS})
+    client.post("/personas", json={"name": "Ada", "birthdate": "1815-12-10", "notes": ""})
+    resources.s3.put_object(Bucket=BUCKET, Key=f"spaces/{space_of(client)}/chats/1/2.json", Body=b"{}")
+    resources.inference_logs.record(space_of(client), call(datetime.now(UTC), tags=["first"]))
+
+
+@pytest.mark.row("SP-2")
+def test_a_space_restored_in_the_last_moment_is_not_purged(
+    client: TestClient, resources: Resources, table: Table, clock: Clock
+) -> None:
+    owner_id = client.get("/me").json()["id"]
+    client.delete(place(client))
+    spaces = Spaces(table, clock)
+    clock.now += RESTORABLE - timedelta(seconds=1)
+    late = Spaces(InterruptedTable(table, 0, lambda: clock_on(clock)), clock)
+    late.restore(space_of(client), owner_id)
+    spaces.settle(space_of(client))
+    assert SpacePurge(resources).run(60) == 0
+    assert client.get(place(client)).status_code == 200
+
+
+def clock_on(clock: Clock) -> None:
+    """The time to restore ends between a request's look and its write."""
+    clock.now += timedelta(minutes=1)
+
+
+@pytest.mark.row("SP-2")
+def test_a_space_whose_purge_has_begun_is_not_restored(client: TestClient, table: Table, clock: Clock) -> None:
+    owner_id = client.get("/me").json()["id"]
+    client.delete(place(client))
+    clock.now += RESTORABLE - timedelta(seconds=1)
+    spaces = Spaces(table, clock)
+
+    def close() -> None:
+        clock.now += timedelta(minutes=1)
+        assert [spaces.close(space) for space in spaces.due()] == [True]
+
+    with pytest.raises(NotFoundError):
+        Spaces(InterruptedTable(table, 0, close), clock).restore(space_of(client), owner_id)
+    assert client.get(place(client)).status_code == 404

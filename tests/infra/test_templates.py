@@ -60,6 +60,9 @@ def test_a_function_reaches_only_the_table_kinds_it_is_granted(prod: Synthesised
         actions = [action for action in listed(one["Action"]) if action.startswith("dynamodb:")]
         if not actions:
             continue
+        if spec.grants.purges_spaces and "dynamodb:Scan" in actions:
+            assert set(actions) == {"dynamodb:BatchWriteItem", "dynamodb:Scan"}
+            continue
         kinds = one["Condition"]["ForAllValues:StringLike"]["dynamodb:LeadingKeys"]
         assert all(kind.endswith("#*") and kind != "#*" for kind in listed(kinds))
         assert "dynamodb:Scan" not in actions
@@ -117,6 +120,15 @@ def test_no_role_of_our_own_account_can_be_taken_on_through_a_connector(prod: Sy
     assert assuming
     for one in assuming:
         assert one["Condition"] == {"StringNotEquals": {"aws:ResourceAccount": {"Ref": "AWS::AccountId"}}}
+
+
+@pytest.mark.row("SP-2")
+def test_only_the_purge_of_spaces_goes_through_the_table_and_removes_old_versions(prod: Synthesised) -> None:
+    (spec,) = (spec for spec in FUNCTIONS if spec.grants.purges_spaces)
+    wide = {"dynamodb:Scan", "s3:DeleteObjectVersion", "s3:ListBucketVersions"}
+    allowing = [one for one in all_statements(prod) if wide & set(listed(one["Action"]))]
+    assert allowing == [one for one in statements(role_of(prod, spec)) if wide & set(listed(one["Action"]))]
+    assert len(allowing) == len(wide)
 
 
 @pytest.mark.row("SP-3")
@@ -442,9 +454,11 @@ def test_statuses_follow_aws_events_and_are_derived_anew_every_five_minutes(prod
         targets = [target["Arn"]["Fn::GetAtt"][0] for target in rule["Targets"]]
         return [functions[target]["Properties"]["Handler"] for target in targets]
 
-    [scheduled] = [rule for rule in rules if "ScheduleExpression" in rule]
-    assert scheduled["ScheduleExpression"] == "rate(5 minutes)"
-    assert handlers(scheduled) == ["functions.events.reconcile_jobs.handler"]
+    scheduled = {rule["ScheduleExpression"]: handlers(rule) for rule in rules if "ScheduleExpression" in rule}
+    assert scheduled == {
+        "rate(5 minutes)": ["functions.events.reconcile_jobs.handler"],
+        "rate(1 hour)": ["functions.events.purge_spaces.handler"],
+    }
     for source in ("aws.sagemaker", "aws.states"):
         [rule] = [rule for rule in rules if rule.get("EventPattern", {}).get("source") == [source]]
         assert handlers(rule) == ["functions.events.job_state_changed.handler"]

@@ -1,0 +1,84 @@
+"""Every hour: spaces whose time to be restored is over are removed for good, with everything that belongs to them.
+
+Items of the table go first, and with them the access keys and tokens that they name; then inference logs, then files
+with all their versions; the space itself is the last. Each part is safe to repeat: what is cut off is gone on with.
+"""
+
+import time
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+from shared.aws.cluster_tokens import ClusterTokens
+from shared.aws.connector_storage import ConnectorStorages
+from shared.aws.resources import Resources
+from shared.observability import logger
+from shared.store.space_contents import SPACES_AT_ONCE, Pass, SpaceContents
+from shared.store.spaces import Spaces
+from shared.store.table import Item
+
+# Kept free at the end for what is under way.
+MARGIN_SECONDS = 60
+_resources = Resources()
+
+
+class SpacePurge:
+    def __init__(self, resources: Resources) -> None:
+        settings = resources.settings
+        self._resources = resources
+        self._spaces = Spaces(resources.table, resources.clock)
+        self._storages = ConnectorStorages(resources)
+        self._tokens = ClusterTokens(resources.ssm, settings.parameter_prefix)
+        self._contents = SpaceContents(resources.table, self._forget_secrets)
+
+    def run(self, seconds: float) -> int:
+        """Go on for at most ``seconds``; how many spaces were brought to their end."""
+        ends_at = time.monotonic() + seconds
+        done = 0
+        while current := self._contents.current() or self._begin():
+            while not current.is_over:
+                if time.monotonic() > ends_at:
+                    return done
+                current = self._contents.remove_some(current)
+            for space in current.spaces:
+                if time.monotonic() > ends_at:
+                    return done
+                self._resources.inference_logs.remove_all(space.id)
+                self._remove_files(space.id)
+                self._spaces.forget(space)
+                done += 1
+            self._contents.end()
+        return done
+
+    def _begin(self) -> Pass | None:
+        closed = (space for space in self._spaces.due() if self._spaces.close(space))
+        spaces = list(islice(closed, SPACES_AT_ONCE))
+        return self._contents.save(Pass(spaces)) if spaces else None
+
+    def _forget_secrets(self, item: Item) -> None:
+        """The parameters behind a connector or a cluster: its item is the last to know of them."""
+        kind, _, rest = item["PK"].partition("#")
+        if kind == "connector" and "#" not in rest:
+            self._storages.drop_credentials(item["SK"])
+        self._tokens.forget(item.get("token_parameter"), item.get("manager_token_parameter"))
+
+    def _remove_files(self, space_id: str) -> None:
+        s3, bucket = self._resources.s3, self._resources.settings.bucket_name
+        for prefix in (f"spaces/{space_id}/", f"temporary/spaces/{space_id}/"):
+            for page in s3.get_paginator("list_object_versions").paginate(Bucket=bucket, Prefix=prefix):
+                for batch in _batches([*page.get("Versions", []), *page.get("DeleteMarkers", [])]):
+                    answer = s3.delete_objects(Bucket=bucket, Delete={"Objects": batch, "Quiet": True})
+                    if answer.get("Errors"):
+                        raise RuntimeError(f"files of the space {space_id} could not be deleted: {answer['Errors'][0]}")
+
+
+def _batches(versions: list[Any]) -> Iterator[list[Any]]:
+    """What S3 takes at once."""
+    for start in range(0, len(versions), 1000):
+        yield [{"Key": each["Key"], "VersionId": each["VersionId"]} for each in versions[start : start + 1000]]
+
+
+@logger.inject_lambda_context
+def handler(_event: dict[str, Any], context: Any) -> None:
+    done = SpacePurge(_resources).run(context.get_remaining_time_in_millis() / 1000 - MARGIN_SECONDS)
+    logger.info("purged", extra={"spaces": done})
