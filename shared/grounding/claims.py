@@ -1,9 +1,10 @@
 """The claims of a text, each tied to the fields that support it.
 
 A claim is a sentence. One with figures, dates, times, quotations, names or addresses is supported when fields hold each
-of them; figures by the tolerance of ``figures``. Where it has none but names, or nothing of the kind, half of its words
-must be fields' words, too (of their keys or values; by their first five letters), and a field that is true or false
-must be affirmed or denied by it. Sentences that claim nothing, such as greetings and questions, are left out.
+of them; figures by the tolerance of ``figures``. Where it has none but names, half of its words must be fields' words,
+too (of their keys or values; by their first five letters). Where it has nothing of the kind more than half must be, and
+a field that is true or false must be affirmed or denied by it. Sentences that claim nothing, such as greetings and
+questions, are left out.
 """
 
 import math
@@ -15,21 +16,18 @@ from typing import Any, TypeVar
 from shared.grounding.dates import Date, Time, find_dates, find_times
 from shared.grounding.figures import Figure, FigureIndex, find_figures, number
 from shared.grounding.words import (
-    STEM_CHARACTERS,
     Name,
-    content_stems,
     content_words,
     find_names,
     folded_words,
     is_negated,
     key_words,
+    stem,
 )
 from shared.models.claim import Claim, Support
 
 _Span = TypeVar("_Span", Figure, Date, Time, re.Match[str])
 
-# Of the words that carry a claim's content.
-SUPPORTED_SHARE = 0.5
 FIELDS_LIMIT = 10
 
 _SENTENCE_END = re.compile(r"(?<=[.!?\u2026\u3002\uff01\uff1f])[\"\u201d\u2019)\]]*\s+|\n+|(?<=[\u3002\uff01\uff1f])")
@@ -37,7 +35,7 @@ _NO_END = re.compile(
     r"(?:\b(?:Mr|Mrs|Ms|Dr|Prof|St|No|Nr|vs|approx|ca|incl|excl|max|min|etc|e\.g|i\.e|a\.m|p\.m|Inc|Ltd|Co|z\.B"
     r"|Jan|Feb|Mar|Apr|Jun|Jul|Aug|Sept?|Oct|Nov|Dec)|\b[A-Z]|(?:^|\s)\d{1,2})\.$"
 )
-_ADDRESS = re.compile(r"(?:https?://|www\.)[^\s<>\"]+|[\w.+-]+@[\w-]+(?:\.[\w-]+)+", re.IGNORECASE)
+_ADDRESS = re.compile(r"(?:https?://|www\.)[^\s<>\"]+|(?<![\w.+-])[\w.+-]+@[\w-]+(?:\.[\w-]+)+", re.IGNORECASE)
 _QUOTATION = re.compile(r"[\"“„«]([^\"“”„«»]{2,300})[\"”“»]")
 _INVITATION = re.compile(
     r"(?:please|let|call|contact|visit|ask|reply|click|book|talk|get in touch|feel free|would you|shall we|hello|hi"
@@ -74,8 +72,8 @@ class _Mentions:
 
     def __init__(self, text: str) -> None:
         self.rest = text
-        self.quotations = [match[1] for match in _QUOTATION.finditer(text)]
-        self.addresses = [match[0].rstrip(".,;:!?)") for match in self._taken(_ADDRESS.finditer(text))]
+        self.quotations = {match[1] for match in _QUOTATION.finditer(text) if folded_words(match[1])}
+        self.addresses = {match[0].rstrip(".,;:!?)") for match in self._taken(_ADDRESS.finditer(text))}
         self.dates = list(self._taken(find_dates(self.rest)))
         self.times = list(self._taken(find_times(self.rest)))
         self.figures = list(self._taken(find_figures(self.rest)))
@@ -104,6 +102,7 @@ class _Facts:
         self.by_word: defaultdict[str, set[str]] = defaultdict(set)
         self.by_stem: defaultdict[str, set[str]] = defaultdict(set)
         self.texts: dict[str, str] = {}
+        self.texts_in_words: dict[str, str] = {}
         self.truths: dict[str, bool] = {}
         self.dates: list[tuple[str, Date]] = []
         self.times: list[tuple[str, Time]] = []
@@ -113,14 +112,15 @@ class _Facts:
             text = value if isinstance(value, str) else ""
             for word in (*folded_words(text), *keys):
                 self.by_word[word].add(path)
-            for stem in content_stems(" ".join([text, *keys])):
-                self.by_stem[stem].add(path)
+            for word in content_words(" ".join([text, *keys])):
+                self.by_stem[stem(word)].add(path)
             if isinstance(value, bool):
                 self.truths[path] = value
             elif isinstance(value, int | float) and math.isfinite(value):
                 figures.append((path, number(value, keys)))
             elif text:
                 self.texts[path] = text
+                self.texts_in_words[path] = f" {' '.join(folded_words(text))} "
                 found = _Mentions(text)
                 self.dates += [(path, date) for date in found.dates]
                 self.times += [(path, time) for time in found.times]
@@ -136,15 +136,13 @@ class _Facts:
             yield date.text, {path for path, held in self.dates if date.is_held_by(held)}
         for time in mentions.times:
             yield time.text, {path for path, held in self.times if held.minutes == time.minutes}
-        for address in mentions.addresses:
+        for address in sorted(mentions.addresses):
             wanted = address.casefold()
             yield address, {path for path, text in self.texts.items() if wanted in text.casefold()}
-        for quotation in mentions.quotations:
-            wanted = f" {' '.join(folded_words(quotation))} "
-            yield (
-                quotation,
-                {path for path, text in self.texts.items() if wanted in f" {' '.join(folded_words(text))} "},
-            )
+        for quotation in sorted(mentions.quotations):
+            words = folded_words(quotation)
+            likely = set.intersection(*(self.by_word.get(word, set()) for word in words))
+            yield quotation, {path for path in likely if f" {' '.join(words)} " in self.texts_in_words.get(path, "")}
 
     def name_holders(self, name: Name) -> set[str]:
         """Those of fields that hold all of its words, or else those that hold some; empty when a word is nowhere."""
@@ -154,9 +152,9 @@ class _Facts:
         ]
         return (set.intersection(*held) or set.union(*held)) if all(held) else set()
 
-    def stem_holders(self, stem: str, *, negated: bool) -> set[str]:
+    def stem_holders(self, beginning: str, *, negated: bool) -> set[str]:
         """The fields with such a word; of those that are true or false, where the sentence says the same."""
-        return {path for path in self.by_stem.get(stem, ()) if self.truths.get(path, not negated) is not negated}
+        return {path for path in self.by_stem.get(beginning, ()) if self.truths.get(path, not negated) is not negated}
 
 
 def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
@@ -173,8 +171,10 @@ def _claim(sentence: str, facts: _Facts) -> Claim | None:
     mentions = _Mentions(sentence)
     found = list(facts.holders(mentions))
     names = [(name.text, facts.name_holders(name)) for name in find_names(mentions.rest, facts.by_word.keys())]
-    stems = {word[:STEM_CHARACTERS]: word for word in content_words(mentions.rest)}
-    fields = Counter(path for _, holders in (*found, *names) for path in _nearest(holders, facts, stems))
+    stems = {stem(word): word for word in content_words(mentions.rest)}
+    # Of the fields that hold the same, those that the sentence also speaks of; all where it speaks of none.
+    spoken_of = {path for each in stems for path in facts.by_stem.get(each, ())}
+    fields = Counter(path for _, holders in (*found, *names) for path in holders & spoken_of or holders)
     missing = [text for text, holders in (*found, *names) if not holders]
     if not missing and not found:
         if sentence.endswith("?") or _INVITATION.match(sentence):
@@ -182,21 +182,16 @@ def _claim(sentence: str, facts: _Facts) -> Claim | None:
                 return None
         else:
             negated = is_negated(sentence)
-            held = {stem: facts.stem_holders(stem, negated=negated) for stem in stems}
+            held = {each: facts.stem_holders(each, negated=negated) for each in stems}
             if not held:
                 return None
             fields.update(path for holders in held.values() for path in holders)
-            if sum(map(bool, held.values())) < SUPPORTED_SHARE * len(held):
-                missing = [stems[stem] for stem, holders in held.items() if not holders]
+            words_held = sum(map(bool, held.values()))
+            if 2 * words_held < len(held) or (2 * words_held == len(held) and not names):
+                missing = [stems[each] for each, holders in held.items() if not holders]
     return Claim(
         text=sentence,
         support=Support.UNSUPPORTED if missing else Support.SUPPORTED,
-        fields=[path for path, _ in fields.most_common(FIELDS_LIMIT)],
+        fields=sorted(fields, key=lambda path: (-fields[path], path))[:FIELDS_LIMIT],
         missing=missing,
     )
-
-
-def _nearest(holders: set[str], facts: _Facts, stems: Iterable[str]) -> set[str]:
-    """Of the fields that hold a figure, those that the sentence also speaks of; all where it speaks of none."""
-    spoken_of = {path for stem in stems for path in facts.by_stem.get(stem, ())}
-    return holders & spoken_of or holders

@@ -38,7 +38,8 @@ _DATES = tuple(
     )
 )
 _TIME = re.compile(
-    r"(?<![\w:.])(?P<hour>\d{1,2})(?::(?P<minute>\d{2})(?::\d{2})?)?(?: ?(?P<half>a\.?m\.?|p\.?m\.?)(?!\w))?(?![\w:])",
+    r"(?<![\w:.])(?P<hour>\d{1,2})(?::(?P<minute>\d{2})(?::\d{2})?)?"
+    r"(?: ?(?P<half>a\.m\.|p\.m\.|am|pm)(?!\w))?(?![\w:])",
     re.IGNORECASE,
 )
 

@@ -85,27 +85,31 @@ def _any(words: Iterable[str]) -> str:
     )
 
 
+# Figures do not go on in the next line.
+_GAP = r"[ \u00a0\u2009\u202f]"
 _NUMERAL = f"(?:{_any([*_WORDS, *_MULTIPLES])})"
 _NUMBER = re.compile(
-    r"(?:(?<!\w)|(?<=EUR)|(?<=USD)|(?<=GBP)|(?<=CHF))(?<!\d[.,])(?P<digits>"
+    r"(?:(?<!\w)|(?<=\bEUR)|(?<=\bUSD)|(?<=\bGBP)|(?<=\bCHF))(?<!\d[.,])(?P<digits>"
     r"\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d{1,2}(?:,\d{2})+,\d{3}|\d{1,3}(?:\.\d{3})+(?:,\d+)?"
     r"|\d{1,3}(?:['\u2019 \u00a0\u2009\u202f_]\d{3})+(?:[.,]\d+)?|\d+(?:[.,]\d+)?)(?![.,]?\d)"
     rf"|(?P<words>{_NUMERAL}(?:(?:[ -]| and ){_NUMERAL})*)",
     re.IGNORECASE,
 )
 _BEFORE = re.compile(
-    rf"(?:(?P<hedge>{_any(_HEDGES)})\s*(?:an?\s|the\s)?)?(?:(?P<currency>{_any(CURRENCIES)})\s?)?"
+    rf"(?:(?P<hedge>{_any(_HEDGES)}){_GAP}*(?:an?{_GAP}|the{_GAP})?)?(?:(?P<currency>{_any(CURRENCIES)}){_GAP}?)?"
     r"(?P<sign>(?<!\w)[-\u2212+])?$",
     re.IGNORECASE,
 )
 _BEFORE_CHARACTERS = 24
 _SCALE = re.compile(
-    r"(?P<letter>k|mn|m|bn)(?!\w)|\s?(?P<word>" + _any(w for w in _SCALES if len(w) > 2) + r")\.?", re.I
+    r"(?P<letter>k|mn|m|bn)(?!\w)|" + _GAP + r"?(?P<word>" + _any(w for w in _SCALES if len(w) > 2) + r")", re.I
 )
 _ORDINAL = re.compile(r"(?:st|nd|rd|th|s)(?!\w)", re.I)
 _UNIT = re.compile(
-    rf"[\s-]?(?P<unit>{'|'.join(re.escape(w) for w in sorted(UNITS, key=len, reverse=True))})(?!\w)", re.I
+    rf"(?:{_GAP}|-)?(?P<unit>{'|'.join(re.escape(w) for w in sorted(UNITS, key=len, reverse=True))})(?!\w)", re.I
 )
+# Letters that patterns take for these whatever their case, and that no lower case turns into them.
+_LIKE_ASCII = str.maketrans("\u0130\u0131\u017f\u212a", "IisK")
 # What the last part of a field's path says of the unit.
 _KEY_UNITS = {
     word: unit
@@ -149,7 +153,7 @@ class Figure:
 
 def find_figures(text: str) -> Iterator[Figure]:
     """Every figure of a text; digits that are part of a name, such as A380, are none."""
-    end = 0
+    text, end = text.translate(_LIKE_ASCII), 0
     for match in _NUMBER.finditer(text):
         figure = _figure(text, match) if match.start() >= end else None
         if figure is not None:
@@ -233,21 +237,21 @@ class FigureIndex:
 
     def holders(self, stated: Figure) -> set[str]:
         """The paths of the fields that hold the figure."""
-        found: set[str] = set()
-        for low, high in stated.bounds():
-            for unit, values in self._values.items():
-                for factor in self._factors(stated.unit, unit):
-                    middle = (low + high) / 2
-                    ends = (low, high) if factor in _ROUNDED else (middle, middle)
-                    found |= set(_between(values, ends[0] / factor, ends[1] / factor, is_share=factor == _SHARE))
-        return found
+        return {
+            path
+            for low, high in stated.bounds()
+            for unit, values in self._values.items()
+            for factor in self._factors(stated.unit, unit)
+            for value, path in _between(values, *_scaled(low, high, factor))
+            if unit != PLAIN or stated.unit != PERCENT or _is_said_in_percent(value, factor)
+        }
 
     def _factors(self, stated: Unit, unit: Unit) -> tuple[Decimal, ...]:
         """By what a fact's value may be multiplied to give the figure's; none where the units contradict each other."""
         if stated == PLAIN:
-            return (_ONE, 1 / _PERCENT) if unit == PERCENT else (_ONE,)
+            return (_ONE, 1 / _HUNDRED) if unit == PERCENT else (_ONE,)
         if stated == PERCENT:
-            return {PERCENT: (_ONE,), PLAIN: (_ONE, _SHARE)}.get(unit, ())
+            return {PERCENT: (_ONE,), PLAIN: (_ONE, _HUNDRED)}.get(unit, ())
         if unit == PLAIN:
             contradicts = stated.kind == "money" and self._currencies and stated.name not in self._currencies
             return () if contradicts else (_ONE,)
@@ -257,16 +261,23 @@ class FigureIndex:
 
 
 _ONE = Decimal(1)
-_PERCENT = Decimal(100)
-# A share of one, said in percent.
-_SHARE = _PERCENT
-_ROUNDED = (_ONE, _SHARE, 1 / _PERCENT)
+_HUNDRED = Decimal(100)
 
 
-def _between(values: list[tuple[Decimal, str]], low: Decimal, high: Decimal, *, is_share: bool) -> Iterator[str]:
+def _is_said_in_percent(value: Decimal, factor: Decimal) -> bool:
+    """A number without a unit is a share of one up to 1, and in percent from there on."""
+    return abs(value) <= 1 if factor == _HUNDRED else abs(value) >= 1
+
+
+def _scaled(low: Decimal, high: Decimal, factor: Decimal) -> tuple[Decimal, Decimal]:
+    """The bounds in a fact's own unit; a figure that had to be converted, as of months to years, is to be exact."""
+    middle = (low + high) / 2
+    bounds = (low, high) if factor in (_ONE, _HUNDRED, 1 / _HUNDRED) else (middle, middle)
+    return bounds[0] / factor, bounds[1] / factor
+
+
+def _between(values: list[tuple[Decimal, str]], low: Decimal, high: Decimal) -> Iterator[tuple[Decimal, str]]:
     for position in range(bisect_left(values, (low, "")), len(values)):
-        value, path = values[position]
-        if value > high:
+        if values[position][0] > high:
             return
-        if not is_share or abs(value) <= 1:
-            yield path
+        yield values[position]

@@ -27,7 +27,7 @@ STOP_WORDS = NEGATIONS | frozenset(
         but can could dear did does doing don done down during each either else even ever every few for from further
         get gets give gives good great had has have having hello her here hers him his how however into its itself just
         kind kindly know let like likely made make makes many may might more moreover most much must need needs next now
-        off once one only other our ours out over own perfect perfectly please quite really regards right same shall she
+        off once one only other our ours out over perfect perfectly please quite really regards right same shall she
         should since sincerely some such suit suits take than thank thanks that the their theirs them then there
         therefore these they this those through thus together too under until use very via want was way well were what
         when where which while who whom whose why will wish with within would yes yet you your yours yourself
@@ -40,14 +40,15 @@ _BEGINNINGS = frozenset(
     words_of(
         """
         another apply ask benefit besides book call choose clients click come compared consider contact cover customers
-        discover earn enjoy explore families feel fewer find first furthermore go grow hence higher imagine instead
-        invest join keep last learn less lower meanwhile members move nothing often open opt overall pay people plan
-        plus protect ready reduce relax remember reply request save second secure see send sign smart start stay still
-        stop switch talk tell think third today tomorrow try unlike upgrade visit welcome whatever whether write
+        check discover earn enjoy explore families feel fewer find first furthermore go grow hence higher imagine
+        instead invest join keep last learn less look lower meanwhile members move nothing often open opt overall pay
+        people plan plus protect read ready reduce relax remember reply request save second secure see send sign smart
+        start stay still stop switch talk tell think third today tomorrow try unlike upgrade visit welcome whatever
+        whether write
         """
     )
 )
-_ENDINGS = ("ly", "ing", "ed", "tion", "tions", "ment", "ments", "ness", "ity", "ance", "ence", "ship")
+_ENDINGS = ("ly", "ing", "ings", "ed", "tion", "tions", "ment", "ments", "ness", "ity", "ance", "ence", "ship")
 # What stands before or around names and is none itself.
 _TITLES = frozenset(words_of("mr mrs ms miss dr prof sir madam herr frau am pm ps team"))
 
@@ -74,9 +75,9 @@ def content_words(text: str) -> list[str]:
     return [word for word in folded_words(text) if len(word) > 2 and word not in STOP_WORDS and not word.isdecimal()]
 
 
-def content_stems(text: str) -> set[str]:
-    """Their beginnings, so that mortgage and mortgages meet."""
-    return {word[:STEM_CHARACTERS] for word in content_words(text)}
+def stem(word: str) -> str:
+    """The beginning of a word, so that owns and own, mortgage and mortgages meet."""
+    return (word.removesuffix("s") if len(word) > 3 else word)[:STEM_CHARACTERS]
 
 
 def is_negated(text: str) -> bool:
