@@ -8,15 +8,14 @@ import pytest
 from fastapi.testclient import TestClient
 
 from functions.arguments.service import ArgumentService, QueueEmptyError
-from shared.aws.clock import utc_now
 from shared.aws.resources import Resources
 from shared.errors import ConflictError
 from shared.models.argument import ArgumentUpdate, ReviewStatus
-from shared.models.space import Membership
-from shared.store.members import Members, Scope
+from shared.store.members import Scope
 from shared.store.table import Table
 from tests.fixtures.arguments import add_argument
 from tests.fixtures.clocks import Meanwhile
+from tests.fixtures.evaluations import add_member
 from tests.functional.conftest import ClientMaker
 
 ALLOWED = {
@@ -39,10 +38,8 @@ def colleague(client: TestClient, sign_in: ClientMaker, table: Table) -> Callabl
     """``colleague("erin")`` is a plain member of Alice's space."""
 
     def make(name: str) -> TestClient:
-        member = sign_in(name, space=client.headers["X-Space-Id"])
-        now = utc_now()
-        membership = Membership(id=client.headers["X-Space-Id"], created_at=now, updated_at=now)
-        Members(table).memberships.create(user_id(member), membership)
+        member = sign_in(name)
+        add_member(table, member, client.headers["X-Space-Id"], [])
         return member
 
     return make
