@@ -24,29 +24,35 @@ from shared.propensity.errors import CheckpointError
 from shared.propensity.features import Matrix
 
 
-@dataclass(frozen=True)
+@dataclass
 class XGBoostPredictor(Predictor):
     """A booster of which every round counts."""
 
     booster: xgboost.Booster
+    _threads: int = 0
 
     def predict(self, matrix: Matrix) -> Probabilities:
         """See ``Predictor``."""
-        self.booster.set_param({"nthread": threads_for(matrix)})
+        self._use_threads(threads_for(matrix))
         return np.asarray(self.booster.inplace_predict(matrix), dtype=np.float64)
 
     def contributions(self, matrix: Matrix) -> Contributions:
         """See ``Predictor``."""
-        threads = threads_for(matrix)
-        self.booster.set_param({"nthread": threads})
+        self._use_threads(threads_for(matrix))
         rows = xgboost.DMatrix(
-            matrix, feature_types=self.booster.feature_types, enable_categorical=True, nthread=threads
+            matrix, feature_types=self.booster.feature_types, enable_categorical=True, nthread=self._threads
         )
         return np.asarray(self.booster.predict(rows, pred_contribs=True), dtype=np.float64)
 
     def save(self, path: Path) -> None:
         """See ``Predictor``."""
         self.booster.save_model(path)
+
+    def _use_threads(self, threads: int) -> None:
+        """Setting a parameter costs more than predicting a row, for the booster is configured anew."""
+        if threads != self._threads:
+            self.booster.set_param({"nthread": threads})
+            self._threads = threads
 
 
 class _Watch(xgboost.callback.TrainingCallback):
