@@ -9,7 +9,9 @@ Writes below ``build/``:
 
 import argparse
 import gzip
+import hashlib
 import io
+import json
 import re
 import shutil
 import subprocess
@@ -17,6 +19,7 @@ import sys
 import tarfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from infra.groups import GROUPS, STEPS, Layer
 
@@ -36,9 +39,15 @@ SELECTIONS = {
 }
 # The same module without its CUDA code, which alone is nearly the size limit; functions have no GPU.
 CPU_BUILDS = {"xgboost": "xgboost-cpu"}
+# Where Lambda unpacks the code and the layers.
+CODE_ROOT, LAYER_ROOT = "/var/task", "/opt"
+# The AWS services that functions call, by botocore's names.
+SERVICES = frozenset({"dynamodb", "s3", "sagemaker", "secretsmanager", "ssm", "stepfunctions", "sts"})
 _WASTE = ("__pycache__", "tests", "include", "bin")
 # LightGBM and XGBoost need SciPy's sparse matrices only; with the rest the scoring function would not fit the limit.
+# Pydantic's old version is there for code written for it; FastAPI would import it just to refuse its models.
 _UNUSED = {
+    "pydantic": ("v1",),
     "scipy": (
         "cluster", "datasets", "differentiate", "fftpack", "integrate", "interpolate", "io",
         "misc", "ndimage", "odr", "optimize", "signal", "spatial", "stats",
@@ -132,22 +141,35 @@ def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
 def build_layer(build: Path, name: str, *, interpreter: str | None) -> Path:
     """Install one layer's packages for Lambda and strip them; nothing is done when they are there already."""
     requirements = "\n".join(cpu_only(export(*SELECTIONS[name])))
-    recipe = f"{PLATFORM} {PYTHON_VERSION} compiled={bool(interpreter)} {_WASTE} {_UNUSED}\n{requirements}\n"
+    made_by = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
+    recipe = f"{PLATFORM} {PYTHON_VERSION} compiled={bool(interpreter)} by {made_by}\n{requirements}\n"
     layer, stamp = build / "layers" / name, build / "layers" / f"{name}.txt"
     if layer.is_dir() and stamp.is_file() and stamp.read_text() == recipe:
         return layer
     shutil.rmtree(layer, ignore_errors=True)
     stamp.unlink(missing_ok=True)
     target = layer / "python"
-    _run("uv", "pip", "install", "--quiet", "--target", str(target), "--python-platform", PLATFORM,
-         "--python-version", PYTHON_VERSION, "--only-binary", ":all:", "--no-deps", "--link-mode", "copy",
-         "-r", "-", stdin=requirements)  # fmt: skip
+    install(target, requirements, "--python-platform", PLATFORM, "--python-version", PYTHON_VERSION)
     strip(target)
     if interpreter:
-        # Lambda's disk is read-only: without bytecode every cold start would compile every import again.
-        _run(interpreter, "-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash", str(target))
+        compile_bytecode(layer, interpreter, LAYER_ROOT)
     stamp.write_text(recipe)
     return layer
+
+
+def install(target: Path, requirements: str, *platform: str) -> None:
+    """Unpack wheels of exactly ``requirements`` into ``target``; for this machine unless a platform is named."""
+    _run("uv", "pip", "install", "--quiet", "--target", str(target), *platform,
+         "--only-binary", ":all:", "--no-deps", "--link-mode", "copy", "-r", "-", stdin=requirements)  # fmt: skip
+
+
+def compile_bytecode(folder: Path, interpreter: str, root: str) -> None:
+    """Write bytecode beside all modules below ``folder``, which is unpacked to ``root``.
+
+    Lambda's disk is read-only: without bytecode every cold start would compile every import again.
+    """
+    _run(interpreter, "-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash",
+         "-s", str(folder), "-p", root, str(folder))  # fmt: skip
 
 
 def strip(target: Path) -> None:
@@ -160,6 +182,46 @@ def strip(target: Path) -> None:
             shutil.rmtree(path)
         elif path.suffix == ".pyi":
             path.unlink()
+    aws = target / "botocore" / "data"
+    if aws.is_dir():
+        strip_aws(aws)
+
+
+def strip_aws(data: Path) -> None:
+    """Leave of botocore's descriptions of AWS the services in use, without texts.
+
+    Looking through those of 400 services would be most of the time of making a first client.
+    """
+    names = set()
+    for service in data.iterdir():
+        if service.is_dir() and service.name not in SERVICES:
+            shutil.rmtree(service)
+    for path in data.glob("*/*/*"):
+        if path.name.startswith("examples-"):
+            path.unlink()
+        elif path.name == "service-2.json.gz":
+            model = _untold(json.loads(gzip.decompress(path.read_bytes())))
+            names.add(model["metadata"]["endpointPrefix"])
+            path.with_suffix("").write_text(json.dumps(model, separators=(",", ":")))
+            path.unlink()
+    endpoints = data / "endpoints.json"
+    document = json.loads(endpoints.read_text())
+    for partition in document["partitions"]:
+        partition["services"] = {name: each for name, each in partition["services"].items() if name in names}
+    endpoints.write_text(json.dumps(document, separators=(",", ":")))
+
+
+def _untold(described: Any) -> Any:
+    """The same without its documentation; a member that happens to have that name is no text, and stays."""
+    if isinstance(described, list):
+        return [_untold(each) for each in described]
+    if isinstance(described, dict):
+        return {
+            name: _untold(each)
+            for name, each in described.items()
+            if not (name == "documentation" and isinstance(each, str))
+        }
+    return described
 
 
 def find_interpreter() -> str | None:
@@ -214,10 +276,12 @@ def main() -> None:
             interpreter = find_interpreter()
             if not interpreter:
                 print(  # noqa: T201
-                    f"no Python {PYTHON_VERSION} found: layers get no bytecode, so cold starts take about twice as "
-                    f"long; `uv python install {PYTHON_VERSION}` gets one",
+                    f"no Python {PYTHON_VERSION} found: code and layers get no bytecode, so cold starts take about "
+                    f"twice as long; `uv python install {PYTHON_VERSION}` gets one",
                     file=sys.stderr,
                 )
+            else:
+                compile_bytecode(build / "code", interpreter, CODE_ROOT)
             for name in SELECTIONS:
                 build_layer(build, name, interpreter=interpreter)
             for name, total in check_sizes(build).items():

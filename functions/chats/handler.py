@@ -1,3 +1,4 @@
+import shared.http.cold_start  # noqa: F401 - goes first
 from functions.chats.openai_routes import router as openai_router
 from functions.chats.routes import router
 from shared.http.adapter import lambda_handler

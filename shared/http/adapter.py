@@ -8,6 +8,7 @@ from typing import Any
 from fastapi import FastAPI
 from mangum import Mangum
 
+from shared.http import cold_start
 from shared.observability import logger
 
 LambdaHandler = Callable[[dict[str, Any], Any], dict[str, Any]]
@@ -33,5 +34,6 @@ def lambda_handler(app: FastAPI) -> LambdaHandler:
         sampled = "Sampled=1" in os.environ.get("_X_AMZN_TRACE_ID", "")
         return traced()(event, context) if sampled else serve(event, context)
 
+    cold_start.end()
     wrapped: LambdaHandler = handler
     return wrapped

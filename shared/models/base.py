@@ -62,9 +62,14 @@ Identifier = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 class Model(BaseModel):
     """Anything that crosses the API; unknown request fields are ignored."""
 
-    # What customers sent stays out of the text of errors, and so out of the logs.
+    # What customers sent stays out of the text of errors, and so out of the logs. Each function uses few of its models
+    # in a request: they are built when they are first used.
     model_config = ConfigDict(
-        extra="ignore", ser_json_inf_nan="null", protected_namespaces=(), hide_input_in_errors=True
+        extra="ignore",
+        ser_json_inf_nan="null",
+        protected_namespaces=(),
+        hide_input_in_errors=True,
+        defer_build=True,
     )
 
 
