@@ -30,6 +30,8 @@ PLATFORM = "aarch64-manylinux_2_28"
 # AWS's limit for a function and its layers, unpacked.
 LIMIT_BYTES = 250 * 1024 * 1024
 BASE = "base"
+# Ours for what every function has: what is unpacked at each cold start.
+BASE_LIMIT_BYTES = 60 * 1024 * 1024
 # uv's selection of each layer's packages from the lock file.
 SELECTIONS = {
     BASE: ("--no-dev",),
@@ -149,7 +151,7 @@ def build_layer(build: Path, name: str, *, interpreter: str | None) -> Path:
     shutil.rmtree(layer, ignore_errors=True)
     stamp.unlink(missing_ok=True)
     target = layer / "python"
-    install(target, requirements, "--python-platform", PLATFORM, "--python-version", PYTHON_VERSION)
+    install(target, requirements, "--no-deps", "--python-platform", PLATFORM, "--python-version", PYTHON_VERSION)
     strip(target)
     if interpreter:
         compile_bytecode(layer, interpreter, LAYER_ROOT)
@@ -157,10 +159,10 @@ def build_layer(build: Path, name: str, *, interpreter: str | None) -> Path:
     return layer
 
 
-def install(target: Path, requirements: str, *platform: str) -> None:
-    """Unpack wheels of exactly ``requirements`` into ``target``; for this machine unless a platform is named."""
-    _run("uv", "pip", "install", "--quiet", "--target", str(target), *platform,
-         "--only-binary", ":all:", "--no-deps", "--link-mode", "copy", "-r", "-", stdin=requirements)  # fmt: skip
+def install(target: Path, requirements: str, *options: str) -> None:
+    """Unpack the wheels of ``requirements`` into ``target``; for this machine's Python unless options say otherwise."""
+    _run("uv", "pip", "install", "--quiet", "--target", str(target), "--only-binary", ":all:",
+         "--link-mode", "copy", *options, "-r", "-", stdin=requirements)  # fmt: skip
 
 
 def compile_bytecode(folder: Path, interpreter: str, root: str) -> None:
@@ -246,8 +248,14 @@ def size(folder: Path) -> int:
 def check_sizes(build: Path) -> dict[str, int]:
     """Bytes of each combination of layers that a function has, unpacked with the code.
 
-    Raises PackagingError when one is over AWS's limit.
+    Raises PackagingError when one is over AWS's limit, or the base layer over ours.
     """
+    base = size(build / "layers" / BASE)
+    if base > BASE_LIMIT_BYTES:
+        raise PackagingError(
+            f"the {BASE} layer is {base:,} bytes unpacked, and {BASE_LIMIT_BYTES:,} at most keep cold starts short: "
+            "move packages that few functions need to a layer of their own"
+        )
     steps = [spec for specs in STEPS.values() for spec in specs]
     combinations = {spec.layers for spec in (*GROUPS, *steps)}
     sizes = {}

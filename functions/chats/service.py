@@ -9,11 +9,11 @@ from pydantic import ValidationError
 
 from functions.chats.turns import PreparedTurn, TurnPreparer, TurnRequest, for_server
 from shared.aws.resources import Resources
+from shared.llm.answers import BrokenAnswerError, Completion
 from shared.llm.guard import SentenceBuffer, Verdict
 from shared.llm.language_models import Caller, CallRecord, LanguageModelAccess, UnknownModelError
 from shared.llm.tokens import estimate_tokens
 from shared.llm.tool_calls import emulated_answer
-from shared.llm.upstream import BrokenAnswerError, Completion
 from shared.llm.windows import fit
 from shared.models.base import Deleted
 from shared.models.chat import (
@@ -42,7 +42,7 @@ Chunk = dict[str, Any]
 
 class ChatService:
     def __init__(self, resources: Resources, access: LanguageModelAccess) -> None:
-        values = LargeValues(resources.s3, resources.settings.bucket_name)
+        values = LargeValues(lambda: resources.s3, resources.settings.bucket_name)
         self._chats = Chats(resources.table, values, resources.clock)
         self._access = access
         self._clock = resources.clock

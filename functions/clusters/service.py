@@ -10,7 +10,6 @@ from yarl import URL
 from shared.aws.address_guard import AddressGuard
 from shared.aws.resources import Resources
 from shared.errors import ConflictError, NotFoundError, ValidationFailedError
-from shared.llm.cluster_probes import ClusterProbes
 from shared.models.base import Deleted
 from shared.models.cluster import Cluster, ClusterAnswer, ClusterCreate, ClusterStatus, ClusterUpdate, masked
 from shared.store.members import Scope
@@ -57,6 +56,8 @@ class ClusterService:
 
     async def status(self, scope: Scope) -> ClusterStatus:
         """Raises NotFoundError; parts that can't be reached are said to be so."""
+        from shared.llm.cluster_probes import ClusterProbes
+
         state = await in_thread(self._clusters.state, scope.space_id)
         if state.cluster is None:
             raise _no_cluster()

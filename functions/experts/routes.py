@@ -19,7 +19,7 @@ beyond = space_router("experts")
 
 
 def _service(resources: CurrentResources) -> ExpertService:
-    values = LargeValues(resources.s3, resources.settings.bucket_name)
+    values = LargeValues(lambda: resources.s3, resources.settings.bucket_name)
     clusters = Clusters(resources.table, resources.clock)
     return ExpertService(Experts(resources.table, values, resources.clock), clusters.longest_window, resources.clock)
 

@@ -27,7 +27,7 @@ CONTENT_CHARACTERS = 200_000
 
 
 def open_insights(resources: Resources) -> Insights:
-    return Insights(resources.table, LargeValues(resources.s3, resources.settings.bucket_name), resources.clock)
+    return Insights(resources.table, LargeValues(lambda: resources.s3, resources.settings.bucket_name), resources.clock)
 
 
 class InsightService:

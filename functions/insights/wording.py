@@ -10,6 +10,7 @@ from typing import Any
 import anyio
 
 from shared.errors import ApiError
+from shared.llm.answers import BrokenAnswerError, Completion, UpstreamTimeoutError
 from shared.llm.language_models import (
     Caller,
     LanguageModelAccess,
@@ -19,7 +20,6 @@ from shared.llm.language_models import (
     read_structured,
 )
 from shared.llm.tokens import BYTES_PER_TOKEN
-from shared.llm.upstream import BrokenAnswerError, Completion, UpstreamTimeoutError
 from shared.models.action import Action
 from shared.models.cluster import LanguageModel
 from shared.models.inference_log import CallType

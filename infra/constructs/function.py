@@ -171,6 +171,8 @@ class ServiceFunction(Construct):
             "EMAIL_SENDER": settings.email_sender,
             "SIGN_IN_URL": settings.sign_in_url,
             "LOG_LEVEL": settings.log_level,
+            # It looks for plugins in every package otherwise, at each start; we have none.
+            "PYDANTIC_DISABLE_PLUGINS": "__all__",
             "POWERTOOLS_SERVICE_NAME": self.spec.name,
             "POWERTOOLS_METRICS_NAMESPACE": METRICS_NAMESPACE,
             **extra,

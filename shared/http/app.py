@@ -1,8 +1,10 @@
 """One factory for the Lambda app of a group and for the whole API."""
 
+import warnings
 from typing import Any
 
 from fastapi import APIRouter, FastAPI
+from pydantic.warnings import UnsupportedFieldAttributeWarning
 
 from shared.aws.resources import Resources
 from shared.http.errors import install_error_handlers
@@ -11,6 +13,8 @@ from shared.http.middleware import RequestMiddleware
 
 def create_app(*routers: APIRouter, resources: Resources | None = None) -> FastAPI:
     """The app that serves ``routers``; nothing is read or connected before the first request."""
+    # FastAPI silences it where it makes its fields, but those of our models are only built when they are first used.
+    warnings.filterwarnings("ignore", category=UnsupportedFieldAttributeWarning)
     app = FastAPI(
         title="Inference API",
         version="1.0",

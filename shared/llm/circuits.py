@@ -7,7 +7,7 @@ from anyio.to_thread import run_sync as in_thread
 
 from shared.aws.clock import Clock
 from shared.errors import ApiError, UnavailableError
-from shared.llm.upstream import BrokenAnswerError, UnreachableError, UpstreamTimeoutError
+from shared.llm.answers import BrokenAnswerError, UnreachableError, UpstreamTimeoutError
 from shared.store.clusters import Clusters, ClusterState
 
 SERVER = "server"

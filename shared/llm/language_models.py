@@ -15,10 +15,10 @@ from anyio.to_thread import run_sync as in_thread
 from shared.aws.clock import Clock, new_id, utc_now
 from shared.aws.resources import Resources
 from shared.errors import ApiError, NotFoundError, UnavailableError
+from shared.llm.answers import BrokenAnswerError, BusyError, Completion, RejectedError, UpstreamTimeoutError
 from shared.llm.circuits import SERVER, CircuitOpenError, model_circuit
 from shared.llm.model_lists import ModelLists
 from shared.llm.targets import Target, Targets
-from shared.llm.upstream import BrokenAnswerError, BusyError, Completion, RejectedError, UpstreamTimeoutError
 from shared.models.cluster import ClusterSettings, LanguageModel
 from shared.models.inference_log import CallStatus, CallType, GuardCoverage, InferenceLog
 from shared.store.inference_logs import InferenceLogs

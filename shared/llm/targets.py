@@ -1,6 +1,8 @@
 """Which server a space's language models are called at."""
 
 from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 from anyio.to_thread import run_sync as in_thread
 
@@ -9,10 +11,12 @@ from shared.aws.cluster_tokens import ClusterTokens
 from shared.aws.resources import Resources
 from shared.errors import UnavailableError
 from shared.llm.circuits import Circuits
-from shared.llm.sessions import Sessions
-from shared.llm.upstream import Upstream
 from shared.models.cluster import ClusterSettings, ToolCalls
 from shared.store.clusters import DEFAULT, ClusterState
+
+if TYPE_CHECKING:
+    from shared.llm.sessions import Sessions
+    from shared.llm.upstream import Upstream
 
 
 class NoClusterError(UnavailableError):
@@ -28,7 +32,7 @@ class Target:
     owner: str
     state: ClusterState
     settings: ClusterSettings
-    upstream: Upstream
+    upstream: "Upstream"
     circuits: Circuits
 
 
@@ -40,7 +44,13 @@ class Targets:
         self._clusters = resources.clusters
         self._resources = resources
         self._tokens: ClusterTokens | None = None
-        self.sessions = Sessions(AddressGuard(allow_loopback=resources.settings.allow_loopback))
+
+    @cached_property
+    def sessions(self) -> "Sessions":
+        # The HTTP client takes long to import, and many requests of the groups that have it make no call.
+        from shared.llm.sessions import Sessions
+
+        return Sessions(AddressGuard(allow_loopback=self._settings.allow_loopback))
 
     async def target(self, space_id: str) -> Target:
         """Raises NoClusterError."""
@@ -54,7 +64,9 @@ class Targets:
         cluster_settings = ClusterSettings(tool_calls=ToolCalls(settings.default_cluster_tool_calls))
         return self._target(await self._state(DEFAULT), cluster_settings, upstream)
 
-    def upstream(self, url: str, token_parameter: str | None) -> Upstream:
+    def upstream(self, url: str, token_parameter: str | None) -> "Upstream":
+        from shared.llm.upstream import Upstream
+
         token = self.tokens.read(token_parameter) if token_parameter else None
         return Upstream(self.sessions, url, token, self._settings.upstream_timeout_seconds)
 
@@ -68,11 +80,11 @@ class Targets:
         recent = self._clusters.recent_state(owner)
         return await in_thread(self._clusters.state, owner) if recent is None else recent
 
-    async def _reach(self, url: str, token_parameter: str | None) -> Upstream:
+    async def _reach(self, url: str, token_parameter: str | None) -> "Upstream":
         if token_parameter is None or self.tokens.has_read(token_parameter):
             return self.upstream(url, token_parameter)
         return await in_thread(self.upstream, url, token_parameter)
 
-    def _target(self, state: ClusterState, settings: ClusterSettings, upstream: Upstream) -> Target:
+    def _target(self, state: ClusterState, settings: ClusterSettings, upstream: "Upstream") -> Target:
         circuits = Circuits(self._clusters, state, self._resources.clock)
         return Target(state.owner, state, settings, upstream, circuits)

@@ -6,9 +6,9 @@ from typing import Any
 
 from shared.aws.clock import new_id
 from shared.errors import ValidationFailedError
+from shared.llm.answers import Completion
 from shared.llm.json_schemas import check_parameters
 from shared.llm.language_models import read_structured
-from shared.llm.upstream import Completion
 from shared.models.expert import ExpertTool
 
 _TEXT_CHARACTERS = 4000

@@ -6,13 +6,22 @@ import random
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
 from yarl import URL
 
-from shared.errors import ApiError, UnavailableError, UpstreamError
+from shared.errors import ApiError
+from shared.llm.answers import (
+    BrokenAnswerError,
+    BusyError,
+    Completion,
+    RefusedError,
+    RejectedError,
+    UnreachableError,
+    UpstreamTimeoutError,
+    usage_of,
+)
 from shared.llm.sessions import ForbiddenPeerError, Sessions, read_at_most
 from shared.models.cluster import LanguageModel
 
@@ -24,75 +33,6 @@ STREAM_BYTES = 256 * 1024 * 1024
 LIST_SECONDS = 5
 CONNECT_ATTEMPTS = 3
 _ERROR_CHARACTERS = 500
-
-
-class UnreachableError(UnavailableError):
-    """Nobody answered: no connection, or one that broke before a word was said (``was_connected``)."""
-
-    code = "cluster_unreachable"
-    was_connected = False
-
-
-class UpstreamTimeoutError(ApiError):
-    """The server took the call and did not answer in time."""
-
-    status = 504
-    code = "cluster_timeout"
-
-
-class BrokenAnswerError(UpstreamError):
-    """The server answered something that is no answer: an internal error, or no JSON of the agreed shape."""
-
-    code = "cluster_error"
-
-
-class RefusedError(UpstreamError):
-    """The server does not take the cluster's token, or lacks what it was asked for."""
-
-    code = "cluster_refused"
-
-
-class RejectedError(ApiError):
-    """The server finds the request itself wrong: its caller can put it right."""
-
-    status = 400
-    code = "cluster_rejected"
-
-
-class BusyError(ApiError):
-    """The server takes no more calls for a while."""
-
-    status = 429
-    code = "cluster_busy"
-
-
-@dataclass(frozen=True)
-class Completion:
-    """A finished answer, as the server gave it."""
-
-    body: dict[str, Any]
-
-    @property
-    def model(self) -> str:
-        return str(self.body.get("model") or "")
-
-    @property
-    def usage(self) -> dict[str, Any]:
-        return usage_of(self.body)
-
-    @property
-    def message(self) -> dict[str, Any]:
-        message: dict[str, Any] = self.body["choices"][0]["message"]
-        return message
-
-    @property
-    def finish_reason(self) -> str | None:
-        reason = self.body["choices"][0].get("finish_reason")
-        return reason if isinstance(reason, str) else None
-
-    @property
-    def text(self) -> str:
-        return str(self.message.get("content") or "")
 
 
 class Upstream:
@@ -252,12 +192,6 @@ class Upstream:
         except (aiohttp.ClientError, TimeoutError) as error:
             raise _translated(error) from None
         raise BrokenAnswerError("The language model's server broke off in the middle of its answer.")
-
-
-def usage_of(answer: dict[str, Any]) -> dict[str, Any]:
-    """The tokens that the server counted, if it did."""
-    usage = answer.get("usage")
-    return usage if isinstance(usage, dict) else {}
 
 
 def _event(data: bytes) -> dict[str, Any]:

@@ -13,7 +13,7 @@ MAX_SERIES_POINTS = 200
 class JobModel(BaseModel):
     """A part of a job's papers: both sides are ours, so an unknown key is a mistake."""
 
-    model_config = ConfigDict(extra="forbid", protected_namespaces=(), ser_json_inf_nan="null")
+    model_config = ConfigDict(extra="forbid", protected_namespaces=(), ser_json_inf_nan="null", defer_build=True)
 
 
 class MetricName(StrEnum):

@@ -10,7 +10,6 @@ from shared.persona_files.delimited import read_records
 from shared.persona_files.json_values import read_values
 from shared.persona_files.limits import Limits, UnreadableFileError
 from shared.persona_files.text import open_text
-from shared.persona_files.workbook import read_cells
 
 T = TypeVar("T")
 
@@ -55,6 +54,9 @@ def open_persona_file(file: BinaryIO, limits: Limits, check_time: Callable[[], N
         if beginning.startswith(mark):
             raise UnreadableFileError(reason)
     if beginning == ZIP:
+        # What reads workbooks takes as long to import as the rest of the function.
+        from shared.persona_files.workbook import read_cells
+
         cells = _watched(read_cells(file, limits), check_time)
         return PersonaFile(FileFormat.XLSX, None, _bounded(_table_rows(cells, limits), limits))
     stream, encoding = open_text(file)

@@ -1,12 +1,19 @@
 """What is uploaded: code for functions, source for training containers, packages as layers."""
 
+import importlib.util
 import json
+import re
+import shutil
 import subprocess
 import sys
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import botocore.session
 import pytest
+from botocore.loaders import Loader
 
 from infra import package
 from infra.groups import Layer
@@ -102,6 +109,91 @@ def test_a_package_over_awss_limit_is_refused_before_it_is_uploaded(
     monkeypatch.setattr(package, "LIMIT_BYTES", 299)
     with pytest.raises(package.PackagingError, match=r"300 bytes .* AWS allows 299"):
         package.check_sizes(tmp_path)
+
+
+def test_a_base_layer_that_would_slow_every_cold_start_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "layers" / "base").mkdir(parents=True)
+    (tmp_path / "layers" / "base" / "content").write_bytes(b"x" * 100)
+    monkeypatch.setattr(package, "BASE_LIMIT_BYTES", 99)
+    with pytest.raises(package.PackagingError, match="the base layer is 100 bytes"):
+        package.check_sizes(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def aws_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """botocore's descriptions of AWS, stripped as a layer's are, with one service that nobody uses."""
+    data = tmp_path_factory.mktemp("botocore") / "data"
+    data.mkdir()
+    for path in (Path(botocore.__file__).parent / "data").iterdir():
+        if path.is_file():
+            shutil.copy(path, data)
+        elif path.name in {*package.SERVICES, "sqs"}:
+            shutil.copytree(path, data / path.name)
+    package.strip_aws(data)
+    return data
+
+
+def test_layers_keep_the_aws_services_that_functions_call_and_no_others(aws_data: Path) -> None:
+    called = {
+        name
+        for folder in ("shared", "functions")
+        for path in (package.ROOT / folder).rglob("*.py")
+        for name in re.findall(r'boto3\.client\(\s*"([a-z0-9-]+)"', path.read_text())
+    }
+    assert called == package.SERVICES == {path.name for path in aws_data.iterdir() if path.is_dir()}
+
+
+@pytest.fixture
+def clients(aws_data: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], tuple[Any, Any]]:
+    """A client made from the stripped descriptions, and one made from botocore's own."""
+    monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
+
+    def client(loader: Loader, service: str, region: str) -> Any:
+        session = botocore.session.Session()
+        session.register_component("data_loader", loader)
+        return session.create_client(service, region_name=region)
+
+    def both(service: str, region: str) -> tuple[Any, Any]:
+        stripped = Loader([str(aws_data)], include_default_search_paths=False)
+        return client(stripped, service, region), client(Loader(), service, region)
+
+    return both
+
+
+@pytest.mark.parametrize("region", ["us-east-1", "us-gov-west-1", "cn-north-1"])
+@pytest.mark.parametrize("service", sorted(package.SERVICES))
+def test_clients_of_a_layer_call_the_same_addresses_in_every_partition(
+    service: str, region: str, clients: Callable[[str, str], tuple[Any, Any]]
+) -> None:
+    ours, whole = clients(service, region)
+    assert ours.meta.endpoint_url == whole.meta.endpoint_url
+    assert ours.meta.config.signature_version == whole.meta.config.signature_version
+
+
+@pytest.mark.parametrize("service", sorted(package.SERVICES))
+def test_clients_of_a_layer_know_every_operation_with_all_its_members(
+    service: str, clients: Callable[[str, str], tuple[Any, Any]]
+) -> None:
+    ours, whole = (client.meta.service_model for client in clients(service, "eu-central-1"))
+    assert ours.operation_names == whole.operation_names
+    assert ours.shape_names == whole.shape_names
+    for name in whole.shape_names:
+        assert ours.shape_for(name).metadata == whole.shape_for(name).metadata
+        assert list(getattr(ours.shape_for(name), "members", ())) == list(getattr(whole.shape_for(name), "members", ()))
+    assert not any(ours.shape_for(name).documentation for name in ours.shape_names)
+
+
+def test_bytecode_is_loaded_as_it_is_and_names_the_files_where_lambda_has_them(tmp_path: Path) -> None:
+    (tmp_path / "functions").mkdir()
+    module = tmp_path / "functions" / "one.py"
+    module.write_text("def f(): pass\n")
+    package.compile_bytecode(tmp_path, sys.executable, package.CODE_ROOT)
+    bytecode = Path(importlib.util.cache_from_source(str(module))).read_bytes()
+    assert int.from_bytes(bytecode[4:8], "little") == 1, "told by the source's hash, which is not looked at again"
+    assert b"/var/task/functions/one.py" in bytecode
+    assert str(tmp_path).encode() not in bytecode
 
 
 @pytest.mark.parametrize("layer", [package.BASE, *Layer])

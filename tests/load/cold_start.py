@@ -1,7 +1,9 @@
-"""Import and first request of each function, against an empty FastAPI + Mangum function in the same run.
+"""Import and first request of each function as deployed, against empty FastAPI + Mangum functions in the same run.
 
-The first request is a real one: the token is verified, the membership and the list are read from the (emulated) store.
-SnapStart, which takes the imports out of a cold start, is not part of it.
+Ours run on the code and the layers as ``infra.package`` makes them, made here for this machine's Python; the empty ones
+on what pip installs of the same versions. All have bytecode. The first request is a real one: the token is verified,
+the membership and the list are read from the (emulated) store, or asked of a server of language models. SnapStart, which takes the imports out of a cold start,
+is not part of it.
 """
 
 import json
@@ -10,6 +12,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import boto3
@@ -17,15 +20,25 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table as RichTable
 
+from functions.clusters.service import ClusterService
 from functions.spaces.service import SpaceService
+from infra import package
+from infra.groups import GROUPS, Layer
 from shared.aws.resources import Resources
+from shared.models.cluster import ClusterCreate
 from shared.models.space import SpaceCreate
+from shared.store.members import Members
 from tests.fixtures.identity import Issuer
+from tests.fixtures.upstream import FakeUpstream, served
 from tests.load.emulated_store import emulated_store, gateway_event
 
-ROOT = Path(__file__).parents[2]
 ROUNDS = 7
 LIMIT = 1.5
+EQUIPPED_LIMIT = 1.15
+# What scores is imported at the first prediction, so the layer that has it is left out.
+LAYERS = {name: package.SELECTIONS[name] for name in (package.BASE, Layer.LANGUAGE)}
+# As in AWS, where functions are told so by their environment.
+VARIABLES = {"PYDANTIC_DISABLE_PLUGINS": "__all__"}
 
 EMPTY = """
 from fastapi import FastAPI
@@ -39,6 +52,22 @@ def health() -> dict[str, str]:
 
 handler = Mangum(app, lifespan="off")
 """
+# The same, with what any function of an API on AWS has.
+EQUIPPED = f"""
+import boto3
+from aws_lambda_powertools import Logger
+{EMPTY}
+logger = Logger()
+serve = handler
+
+@logger.inject_lambda_context
+def handler(event, context):
+    return serve(event, context)
+"""
+PEERS = {
+    "empty": (EMPTY, ("fastapi", "mangum")),
+    "equipped": (EQUIPPED, ("fastapi", "mangum", "boto3", "aws-lambda-powertools")),
+}
 
 PROGRAM = """
 import json, sys, time
@@ -46,29 +75,49 @@ event = json.loads(sys.argv[2])
 class Context:
     function_name, memory_limit_in_mb, aws_request_id = "bench", 1024, "bench"
     invoked_function_arn = "arn:aws:lambda:us-east-1:000000000000:function:bench"
-began = time.perf_counter()
+began, worked = time.perf_counter(), time.process_time()
 module = __import__(sys.argv[1], fromlist=["handler"])
 imported = time.perf_counter()
 answer = module.handler(event, Context())
 ended = time.perf_counter()
 assert answer["statusCode"] in (200, 401), answer
-print(json.dumps([imported - began, ended - imported]))
+print(json.dumps([imported - began, ended - imported, time.process_time() - worked]))
 """
 
 # Groups without a list are asked for what they have; webhooks answer 401 to an unsigned call.
 PATHS = {"users": ("GET", "/me"), "documentation": ("GET", "/health"), "webhooks": ("POST", "/webhooks")}
 
 
-def functions() -> list[str]:
-    return sorted(path.parent.name for path in (ROOT / "functions").glob("*/handler.py"))
+def build(folder: Path) -> dict[str, list[Path]]:
+    """Code and packages for this machine: what each module that is measured has on its path."""
+    constraints = folder / "constraints.txt"
+    constraints.write_text("\n".join(package.export("--no-dev")))
+    here = ("--python", sys.executable)
+    paths = {}
+    for name, (code, packages) in PEERS.items():
+        (folder / name).mkdir()
+        (folder / name / f"{name}.py").write_text(code)
+        package.install(folder / name, "\n".join(packages), *here, "--constraints", str(constraints))
+        paths[name] = [folder / name]
+    for layer, selection in LAYERS.items():
+        package.install(folder / layer, "\n".join(package.export(*selection)), *here, "--no-deps")
+        package.strip(folder / layer)
+    code_folder = package.build_code(folder)
+    for spec in GROUPS:
+        layers = [folder / layer for layer in (package.BASE, *spec.layers) if layer in LAYERS]
+        paths[spec.handler.rpartition(".")[0]] = [code_folder, *layers]
+    for each in {path for several in paths.values() for path in several}:
+        package.compile_bytecode(each, sys.executable, str(each))
+    return paths
 
 
-def start(module: str, event: dict[str, object], folder: str) -> tuple[float, float]:
-    """Milliseconds to import a function in a fresh process, and to answer its first request."""
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+def start(module: str, path: Sequence[Path], event: dict[str, object]) -> list[float]:
+    """Seconds to import a function in a fresh process, to answer its first request, and of processor time in all."""
+    variables = {} if module in PEERS else VARIABLES
+    # Without this environment's own packages (-S): theirs are the only ones in AWS.
     found = subprocess.run(
-        [sys.executable, "-c", PROGRAM, module, json.dumps(event)],
-        env=environment | {"PYTHONPATH": f"{ROOT}{os.pathsep}{folder}"},
+        [sys.executable, "-S", "-c", PROGRAM, module, json.dumps(event)],
+        env=os.environ | variables | {"PYTHONPATH": os.pathsep.join(map(str, path))},
         capture_output=True,
         text=True,
         check=False,
@@ -76,43 +125,52 @@ def start(module: str, event: dict[str, object], folder: str) -> tuple[float, fl
     )
     if found.returncode:
         raise SystemExit(f"{module} failed:\n{found.stderr}")
-    imported, answered = json.loads(found.stdout.splitlines()[-1])
-    return imported * 1000, answered * 1000
+    times: list[float] = json.loads(found.stdout.splitlines()[-1])
+    return times
 
 
-def run(issuer: Issuer, folder: Path) -> RichTable:
+def run(issuer: Issuer, folder: Path, models_url: str) -> RichTable:
     secret = boto3.client("secretsmanager").create_secret(Name="bench", SecretString="a signing key of the bench's own")
-    os.environ["WEBHOOK_SECRET_ARN"] = secret["ARN"]
+    os.environ.update(WEBHOOK_SECRET_ARN=secret["ARN"], ALLOW_LOOPBACK="true")
     resources = Resources()
     token = issuer.token("bench", expires_in=3600)
     principal = resources.token_verifier.verify(token)
     space_id = SpaceService(resources).create(principal, SpaceCreate(name="bench", description=""), None).id
-    (folder / "empty_function.py").write_text(EMPTY)
-    events = {"empty_function": gateway_event("GET", "/health", token, space_id)}
-    for group in functions():
-        method, path = PATHS.get(group, ("GET", f"/{group.replace('_', '-')}"))
-        events[f"functions.{group}.handler"] = gateway_event(method, path, token, space_id)
-    times: dict[str, list[tuple[float, float]]] = {module: [] for module in events}
+    scope = Members(resources.table).select(principal.user_id, space_id)
+    cluster = ClusterCreate(ingress_url=models_url, manager_url=models_url)
+    ClusterService(resources).create(scope, cluster, None)
+    paths = build(folder)
+    events = {peer: gateway_event("GET", "/health", token, space_id) for peer in PEERS}
+    for spec in GROUPS:
+        method, address = PATHS.get(spec.name, ("GET", f"/{spec.name}"))
+        events[spec.handler.rpartition(".")[0]] = gateway_event(method, address, token, space_id)
+    times: dict[str, list[list[float]]] = {module: [] for module in paths}
     for turn in track(range(ROUNDS + 1), "starting functions", transient=True):
-        for module, event in events.items():
-            taken = start(module, event, str(folder))
-            if turn:  # the first round only writes bytecode
+        for module, path in paths.items():
+            taken = start(module, path, events[module])
+            if turn:  # the first round fills the disk's cache
                 times[module].append(taken)
-    empty = statistics.median(sum(each) for each in times["empty_function"])
-    shown = RichTable(title=f"Import and first request against an empty function (at most {LIMIT}x)")
-    for column in ("function", "import ms", "first request ms", "ratio"):
+    shown = RichTable(
+        title=f"Import and first request, in processor time against an empty function (at most {LIMIT}x) and one with "
+        f"boto3 and Powertools (at most {EQUIPPED_LIMIT}x)"
+    )
+    for column in ("function", "import ms", "first request ms", "processor ms", "empty", "equipped"):
         shown.add_column(column, justify="left" if column == "function" else "right")
-    for module, starts in times.items():
-        imported = statistics.median(first for first, _ in starts)
-        answered = statistics.median(second for _, second in starts)
-        ratio = statistics.median(sum(each) for each in starts) / empty
-        shown.add_row(module.removesuffix(".handler"), f"{imported:.0f}", f"{answered:.0f}", f"{ratio:.2f}")
+    middle = {
+        module: [statistics.median(column) for column in zip(*each, strict=True)] for module, each in times.items()
+    }
+    for module, (imported, answered, worked) in middle.items():
+        shown.add_row(
+            module.removesuffix(".handler"),
+            *(f"{seconds * 1000:.0f}" for seconds in (imported, answered, worked)),
+            *(f"{worked / middle[peer][2]:.2f}" for peer in PEERS),
+        )
     return shown
 
 
 def main() -> None:
-    with tempfile.TemporaryDirectory() as folder, emulated_store() as issuer:
-        Console().print(run(issuer, Path(folder)))
+    with tempfile.TemporaryDirectory() as folder, emulated_store() as issuer, served(FakeUpstream()) as models:
+        Console().print(run(issuer, Path(folder), models.url))
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ ColumnName = Annotated[str, StringConstraints(min_length=1, max_length=500)]
 class BoostingConfiguration(BaseModel):
     """What gradient-boosted trees of either library have in common."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, defer_build=True)
 
     n_estimators: int = Field(
         default=2000, ge=1, le=20_000, description="Most boosting rounds; early stopping usually ends sooner."

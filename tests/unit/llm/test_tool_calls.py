@@ -4,8 +4,8 @@ from typing import Any
 import jsonschema_rs
 import pytest
 
+from shared.llm.answers import BrokenAnswerError, Completion
 from shared.llm.tool_calls import emulated_answer, emulated_request, schema
-from shared.llm.upstream import BrokenAnswerError, Completion
 
 PARAMETERS = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 TOOLS: list[dict[str, Any]] = [

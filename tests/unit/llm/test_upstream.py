@@ -10,16 +10,16 @@ from aiohttp import web
 import shared.llm.upstream as upstream_module
 from shared.aws.address_guard import AddressGuard
 from shared.errors import ApiError
-from shared.llm.sessions import Sessions
-from shared.llm.upstream import (
+from shared.llm.answers import (
     BrokenAnswerError,
     BusyError,
     RefusedError,
     RejectedError,
     UnreachableError,
-    Upstream,
     UpstreamTimeoutError,
 )
+from shared.llm.sessions import Sessions
+from shared.llm.upstream import Upstream
 from tests.fixtures.upstream import FakeUpstream, Refusal, served
 
 T = TypeVar("T")
