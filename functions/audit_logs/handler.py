@@ -1,3 +1,4 @@
+import shared.http.cold_start  # noqa: F401 - goes first
 from functions.audit_logs.routes import router
 from shared.http.adapter import lambda_handler
 from shared.http.app import create_app

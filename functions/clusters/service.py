@@ -5,7 +5,6 @@ from typing import Any
 from anyio.to_thread import run_sync as in_thread
 from boto3.dynamodb.conditions import Attr
 from pydantic import SecretStr
-from yarl import URL
 
 from shared.aws.address_guard import AddressGuard
 from shared.aws.resources import Resources
@@ -155,6 +154,8 @@ def _require_tokens_stay(current: Cluster, changes: dict[str, Any], given: dict[
 
 def _sent_to(cluster: Cluster) -> set[tuple[str, str, str]]:
     """Which token is sent where."""
+    from yarl import URL
+
     pairs = (
         (cluster.token_parameter, "ingress_url"),
         (cluster.manager_token_parameter or cluster.token_parameter, "manager_url"),
