@@ -15,6 +15,7 @@ from infra.local import launcher, tokens
 from infra.local.client import ApiClient, Json
 from infra.local.demo_chats import ChatDemo
 from infra.local.demo_data import DATA_SETS, DataSet
+from infra.local.demo_decisions import DecisionDemo
 from infra.local.deploy import Outputs, deployed_outputs
 from infra.local.settings import LocalError, LocalSettings
 
@@ -85,6 +86,7 @@ class Demo:
         self._leaderboards(entries)
         self._plot(entries, evaluations)
         ChatDemo(self._settings, api, self._console).run()
+        DecisionDemo(api, self._console).run({entry.data_set: entry.benchmark_id for entry in entries})
 
     def _space(self) -> str:
         found = next((space for space in self._api.rows("/spaces") if space["name"] == SPACE), None)
