@@ -318,6 +318,18 @@ def test_a_row_tells_what_changed_and_a_change_told_of_twice_makes_one(
         assert started - timedelta(seconds=1) < datetime.fromisoformat(row["created_at"]) < datetime.now(UTC)
 
 
+@pytest.mark.row("AC-4")
+def test_an_action_s_way_from_archived_to_active_is_recorded(
+    client: TestClient, resources: Resources, stream: Stream
+) -> None:
+    offer = {"name": "Card", "description": "", "priority": "high", "type": "offer", "status": "archived"}
+    action = client.post("/actions", json=offer).json()["id"]
+    assert client.put(f"/actions/{action}", json={"status": "active"}).json()["status"] == "active"
+    deliver(resources, stream.read())
+    moved, _ = logs(client, entity_id=action)
+    assert (moved["before"], moved["after"]) == ({"status": "archived"}, {"status": "active"})
+
+
 @pytest.mark.row("X-14")
 def test_what_workflows_write_is_the_systems_and_what_no_user_sees_is_left_out(
     client: TestClient, resources: Resources, stream: Stream
