@@ -166,8 +166,8 @@ def test_functions_get_settings_that_the_code_can_read(stage: str, request: pyte
     for function in synthesised.properties("AWS::Lambda::Function"):
         variables = function["Environment"]["Variables"]
         known = {name.upper() for name in Settings.model_fields}
-        # Powertools' own, and the web adapter's.
-        others = ("POWERTOOLS_", "AWS_LWA_", "AWS_LAMBDA_EXEC_WRAPPER", "PORT")
+        # Powertools' own, Pydantic's, and the web adapter's.
+        others = ("POWERTOOLS_", "PYDANTIC_", "AWS_LWA_", "AWS_LAMBDA_EXEC_WRAPPER", "PORT")
         assert {name for name in variables if not name.startswith(others)} <= known
         plain = {name: value if isinstance(value, str) else "placeholder" for name, value in variables.items()}
         settings = Settings.from_environment(plain)
