@@ -2,8 +2,8 @@
 
 Ours run on the code and the layers as ``infra.package`` makes them, made here for this machine's Python; the empty ones
 on what pip installs of the same versions. All have bytecode. The first request is a real one: the token is verified,
-the membership and the list are read from the (emulated) store, models are asked of their server. SnapStart, which takes
-the imports out of a cold start, is not part of it.
+the membership and the list are read from the (emulated) store, models are asked of their server. The equipped function
+reads one item of the same store. SnapStart, which takes the imports out of a cold start, is not part of it.
 """
 
 import json
@@ -28,6 +28,7 @@ from shared.aws.resources import Resources
 from shared.models.cluster import ClusterCreate
 from shared.models.space import SpaceCreate
 from shared.store.members import Members
+from tests.fixtures.aws import TABLE
 from tests.fixtures.identity import Issuer
 from tests.fixtures.upstream import FakeUpstream, served
 from tests.load.emulated_store import emulated_store, gateway_event
@@ -52,7 +53,7 @@ def health() -> dict[str, str]:
 
 handler = Mangum(app, lifespan="off")
 """
-# The same, with what any function of an API on AWS has.
+# The same, with what any function of an API on AWS has: a log, and one read of a table.
 EQUIPPED = f"""
 import boto3
 from aws_lambda_powertools import Logger
@@ -60,13 +61,18 @@ from aws_lambda_powertools import Logger
 logger = Logger()
 serve = handler
 
+@app.get("/item")
+def item() -> dict[str, str]:
+    boto3.client("dynamodb").get_item(TableName="{TABLE}", Key={{"PK": {{"S": "none"}}, "SK": {{"S": "none"}}}})
+    return {{"status": "ok"}}
+
 @logger.inject_lambda_context
 def handler(event, context):
     return serve(event, context)
 """
 PEERS = {
-    "empty": (EMPTY, ("fastapi", "mangum")),
-    "equipped": (EQUIPPED, ("fastapi", "mangum", "boto3", "aws-lambda-powertools")),
+    "empty": (EMPTY, "/health", ("fastapi", "mangum")),
+    "equipped": (EQUIPPED, "/item", ("fastapi", "mangum", "boto3", "aws-lambda-powertools")),
 }
 
 PROGRAM = """
@@ -99,7 +105,7 @@ def build(folder: Path) -> dict[str, list[Path]]:
     constraints.write_text("\n".join(package.export("--no-dev")))
     here = ("--python", sys.executable)
     paths = {}
-    for name, (code, packages) in PEERS.items():
+    for name, (code, _, packages) in PEERS.items():
         (folder / name).mkdir()
         (folder / name / f"{name}.py").write_text(code)
         package.install(folder / name, "\n".join(packages), *here, "--constraints", str(constraints))
@@ -145,7 +151,7 @@ def run(issuer: Issuer, folder: Path, models_url: str) -> RichTable:
     cluster = ClusterCreate(ingress_url=models_url, manager_url=models_url)
     ClusterService(resources).create(scope, cluster, None)
     paths = build(folder)
-    events = {peer: gateway_event("GET", "/health", token, space_id) for peer in PEERS}
+    events = {peer: gateway_event("GET", path, token, space_id) for peer, (_, path, _) in PEERS.items()}
     for spec in GROUPS:
         method, address = PATHS.get(spec.name, ("GET", f"/{spec.name}"))
         events[spec.handler.rpartition(".")[0]] = gateway_event(method, address, token, space_id)
