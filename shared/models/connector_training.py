@@ -30,16 +30,22 @@ class OpenModel(Model):
 
 
 class Split(OpenModel):
-    """Which rows are held out from fitting: at random (stratified), the latest by a column, or whole groups."""
+    """Which rows are held out from fitting: at random (stratified), the latest by a column, or whole groups.
 
-    kind: Literal["random", "time", "group"] = "random"
+    ``automatic`` takes the latest where a column says when each row was observed, whole groups where one names a
+    client that has several rows, and rows at random otherwise; the training's ``notes`` say which.
+    """
+
+    kind: Literal["automatic", "random", "time", "group"] = "automatic"
     column: ColumnName | None = None
     test_fraction: float = Field(default=0.2, gt=0, lt=1)
 
     @model_validator(mode="after")
     def _a_column_where_one_is_needed(self) -> "Split":
-        if self.kind != "random" and self.column is None:
+        if self.kind in ("time", "group") and self.column is None:
             raise ValueError(f"a {self.kind} split needs a column")
+        if self.kind == "automatic" and self.column is not None:
+            raise ValueError("a column needs a kind beside it: time or group")
         return self
 
 

@@ -63,15 +63,15 @@ class JobAccess(JobModel):
 
 
 class JobSplit(JobModel):
-    """Which rows are held out from fitting: at random (stratified), the latest, or whole groups."""
+    """Which rows are held out from fitting: at random (stratified), the latest, whole groups, or as columns suggest."""
 
-    kind: Literal["random", "time", "group"] = "random"
+    kind: Literal["automatic", "random", "time", "group"] = "automatic"
     column: str | None = None
     test_fraction: float = Field(default=0.2, gt=0, lt=1)
 
     @model_validator(mode="after")
     def _a_column_where_one_is_needed(self) -> "JobSplit":
-        if self.kind != "random" and not self.column:
+        if self.kind in ("time", "group") and not self.column:
             raise ValueError(f"a {self.kind} split needs a column")
         return self
 
@@ -132,7 +132,7 @@ class TrainingJob(JobModel):
 
     @property
     def split(self) -> JobSplit:
-        """How rows are held out: the first data set's split that is given, else at random."""
+        """How rows are held out: the first data set's split that is given, else as columns suggest."""
         return next((dataset.split for dataset in self.datasets if dataset.split), JobSplit())
 
     @property

@@ -15,10 +15,12 @@ from shared.models.job import TrainingJob
 from shared.propensity.architectures.base import Examples, Labels
 from shared.propensity.architectures.configuration import BoostingConfiguration
 from shared.propensity.architectures.registry import ARCHITECTURES, validate_configuration
+from shared.propensity.automatic_splits import automatic_split
 from shared.propensity.checkpoints import FORMAT_VERSION, Checkpoint, library_versions, write_checkpoint
 from shared.propensity.features import FeatureSchema
 from shared.propensity.frames import encode_frame, infer_schema
 from shared.propensity.holdouts import GroupHoldout, Holdout, Mask
+from shared.propensity.leakage import suspicious_columns
 from shared.propensity.metrics import measure
 from shared.propensity.splits import choose_holdout, group_draws, held_out_rows, validation_folds
 from shared.propensity.targets import answers, to_labels, two_labels
@@ -65,7 +67,10 @@ def fit(
     _require_enough(job.target, counts)
     labels = to_labels(texts, positive)
     features = table.frame.drop(job.target)
-    holdout = choose_holdout(job.split, seed, features, table.draws, labels)
+    split, reason = job.split, ""
+    if split.kind == "automatic":
+        split, reason = automatic_split(split.test_fraction, seed, features, table.draws, labels)
+    holdout = choose_holdout(split, seed, features, table.draws, labels)
     held_out = held_out_rows(holdout, features, table.draws, labels)
     _require_both_classes(labels, held_out, holdout)
 
@@ -81,7 +86,11 @@ def fit(
 
     architecture = ARCHITECTURES[job.architecture]
     measurement = measure(labels[held_out], ensemble.predict(examples.matrix[held_out]), THRESHOLD)
-    dropped_rows = len(known) - int(known.sum())
+    notes = [
+        *_warnings(suspicious_columns(schema, fitted, seed), job.target),
+        *([reason] if reason else []),
+        *_notes(schema, len(known) - int(known.sum()), job.target, positive, explicit=job.positive_label is not None),
+    ]
     checkpoint = Checkpoint(
         format_version=FORMAT_VERSION,
         training_id=job.training_id,
@@ -93,7 +102,7 @@ def fit(
         threshold=THRESHOLD,
         measurement=measurement,
         series=progress.series(),
-        notes=_notes(schema, dropped_rows, job.target, positive, explicit=job.positive_label is not None),
+        notes=notes,
         features=schema,
         configuration=resolved.model_dump(),
         seed=seed,
@@ -174,6 +183,14 @@ def _require_both_classes(labels: Labels, held_out: Mask, holdout: Holdout) -> N
             f"The {holdout.kind} split leaves {len(fitted)} rows to fit, {positives} of them positive: two of each "
             "class are needed. Choose a smaller test_fraction or another column or kind of split."
         )
+
+
+def _warnings(suspicious: dict[str, float], target: str) -> list[str]:
+    return [
+        f"The column '{name}' alone tells '{target}' nearly always (ROC AUC {area:.3f}). If it is known only "
+        "afterwards, the model is worth nothing: train again with it among the configuration's excluded_columns."
+        for name, area in list(suspicious.items())[:20]
+    ]
 
 
 def _notes(schema: FeatureSchema, dropped_rows: int, target: str, positive: str, *, explicit: bool) -> list[str]:

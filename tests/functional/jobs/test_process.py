@@ -30,7 +30,7 @@ from tests.functional.jobs.test_evaluate import evaluation
 from tests.functional.jobs.test_train import customers
 
 SECONDS_TO_WAIT = 60
-ROUNDS_BEFORE_THE_CUT = 20
+ROUNDS_BEFORE_THE_CUT = 10
 
 
 def long_frame(rows: int = 3000) -> pl.DataFrame:
@@ -40,7 +40,7 @@ def long_frame(rows: int = 3000) -> pl.DataFrame:
     return pl.DataFrame(columns | {"bought": np.where(signal_in_noise > 0, "yes", "no")})
 
 
-def long_training(cloud: Cloud, architecture: str, rounds: int = 300) -> Any:
+def long_training(cloud: Cloud, architecture: str, rounds: int = 800) -> Any:
     """Fits for some seconds: all rounds, as early stopping never sets in; saved as often as it may be."""
     configuration = {
         "n_estimators": rounds,

@@ -18,6 +18,7 @@ from shared.errors import JobFailedError, ValidationFailedError
 from shared.models.job import JobDataset, JobSplit, MetricName, TrainingJob
 from shared.propensity.artifacts import read_checkpoint_metadata
 from shared.propensity.checkpoints import Checkpoint, Scorer, read_checkpoint
+from shared.propensity.holdouts import GroupHoldout
 from shared.propensity.metrics import measure
 from shared.propensity.splits import group_draws, held_out_rows, row_draws
 from tests.fixtures.datasets import DEFAULT, GERMAN_CREDIT
@@ -229,6 +230,57 @@ def test_a_group_split_holds_out_whole_groups_and_does_not_learn_from_their_name
     assert not set(groups[held]) & set(groups[~held])
 
 
+@pytest.mark.row("Y-3")
+@pytest.mark.parametrize(
+    ("split", "kind"),
+    [(None, "time"), (JobSplit(test_fraction=0.3), "time"), (JobSplit(kind="random"), "random")],
+)
+def test_where_a_column_says_when_rows_were_observed_only_an_explicit_split_is_random(
+    box: Box, cloud: Cloud, split: JobSplit | None, kind: str
+) -> None:
+    frame = customers().with_columns(snapshot_date=pl.date(2024, 1, 1) + pl.duration(days=pl.int_range(400) // 20))
+    checkpoint = run(split_training(cloud, frame, split), box)
+
+    assert checkpoint.holdout.kind == kind
+    assert any("The latest rows by 'snapshot_date'" in note for note in checkpoint.notes) is (kind == "time")
+
+
+@pytest.mark.row("Y-3")
+def test_the_rows_of_one_client_are_on_one_side_unless_asked_otherwise(box: Box, cloud: Cloud) -> None:
+    frame = customers().with_columns(clientId=pl.int_range(400) // 4)
+    checkpoint = run(split_training(cloud, frame, None), box)
+
+    assert isinstance(checkpoint.holdout, GroupHoldout)
+    assert checkpoint.holdout.column == "clientId"
+    assert "clientId" not in checkpoint.features.columns
+    assert any("Whole groups of rows by 'clientId'" in note for note in checkpoint.notes)
+
+
+def test_a_time_that_can_not_split_leaves_it_to_chance_and_says_so(box: Box, cloud: Cloud) -> None:
+    answer = pl.Series(["no"] * 200 + ["yes"] * 200)
+    frame = customers().with_columns(bought=answer, date=pl.date(2024, 1, 1) + pl.duration(days=pl.int_range(400)))
+    checkpoint = run(split_training(cloud, frame, None), box)
+
+    assert checkpoint.holdout.kind == "random"
+    assert any("at random: 'date' would leave too few of a class" in note for note in checkpoint.notes)
+
+
+@pytest.mark.row("Y-3")
+def test_a_column_that_gives_the_answer_away_is_flagged_and_no_other(box: Box, cloud: Cloud) -> None:
+    bought = pl.col("bought") == "yes"
+    leaks = {
+        "discount_used": pl.when(bought).then(pl.int_range(400) % 9 + 5).otherwise(pl.int_range(400) % 5),
+        "contract_number": pl.when(bought).then(pl.int_range(400) % 7),  # missing for all who did not buy
+        "last_status": pl.when(bought).then(pl.lit("signed")).otherwise(pl.lit("open")),
+    }
+    frame = customers().with_columns(**leaks)
+    checkpoint = run(training([cloud.put_frame("a.csv", frame)]), box)
+
+    flagged = [note.split("'")[1] for note in checkpoint.notes if "ROC AUC" in note]
+    assert sorted(flagged) == sorted(leaks)
+    assert checkpoint.notes[: len(leaks)] == [note for note in checkpoint.notes if "excluded_columns" in note]
+
+
 @pytest.mark.parametrize(
     ("split", "message"),
     [
@@ -244,7 +296,7 @@ def test_a_split_that_cannot_be_made_fails_with_what_is_wrong(
         run(split_training(cloud, customers(), split), box)
 
 
-def split_training(cloud: Cloud, frame: pl.DataFrame, split: JobSplit) -> TrainingJob:
+def split_training(cloud: Cloud, frame: pl.DataFrame, split: JobSplit | None) -> TrainingJob:
     dataset = JobDataset(connector_id="c", files=[cloud.put_frame("a.csv", frame)], target="bought", split=split)
     return training([], datasets=[dataset])
 

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from shared.errors import JobFailedError
 from shared.models.job import JobFile, JobSplit
+from shared.propensity.automatic_splits import automatic_split
 from shared.propensity.splits import choose_holdout, group_draws, held_out_rows, row_draws, validation_folds
 from shared.propensity.targets import answers, to_labels, two_labels
 
@@ -21,7 +22,7 @@ labels_of_both = st.lists(st.integers(0, 1), min_size=4, max_size=200).filter(
 def test_a_random_split_holds_out_the_same_share_of_both_classes(rows: list[int], fraction: float, seed: int) -> None:
     labels = np.array(rows, dtype=np.float32)
     draws = row_draws(seed, FILE, len(rows))
-    split = JobSplit(test_fraction=fraction)
+    split = JobSplit(kind="random", test_fraction=fraction)
     rule = choose_holdout(split, seed, pl.DataFrame(), draws, labels)
 
     held_out = held_out_rows(rule, pl.DataFrame(), draws, labels)
@@ -118,3 +119,37 @@ def test_answers_are_told_apart_by_their_canonical_text() -> None:
     assert to_labels(pl.Series(["a", "b"]), "b").tolist() == [0, 1]
     with pytest.raises(JobFailedError, match="List"):
         answers(pl.Series([[1], [2]]))
+
+
+@pytest.mark.row("Y-3")
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        *((name, "time") for name in ("date", "Timestamp", "snapshot_date", "Event Date", "transactionTime", "as_of")),
+        *((name, "random") for name in ("birth_date", "joined", "customer_since", "expiry_date", "update", "dates")),
+    ],
+)
+def test_only_a_column_that_says_when_a_row_was_observed_splits_by_time(name: str, kind: str) -> None:
+    days = [str(date(2024, 1, 1) + timedelta(days=day)) for day in range(60)]
+    assert split_of(pl.DataFrame({name: days})) == (kind, name if kind == "time" else None)
+
+
+@pytest.mark.row("Y-3")
+@pytest.mark.parametrize(
+    ("name", "values", "kind"),
+    [
+        ("customer_id", [index // 3 for index in range(60)], "group"),
+        ("CustomerID", [f"c{index // 2}" for index in range(60)], "group"),
+        ("customer_id", list(range(60)), "random"),  # every row is a client of its own
+        ("customer_id", [index // 20 for index in range(60)], "random"),  # three are no clients
+        ("product_id", [index // 3 for index in range(60)], "random"),
+    ],
+)
+def test_only_clients_with_several_rows_are_kept_together(name: str, values: list[object], kind: str) -> None:
+    assert split_of(pl.DataFrame({name: values})) == (kind, name if kind == "group" else None)
+
+
+def split_of(frame: pl.DataFrame) -> tuple[str, str | None]:
+    labels = np.array([index % 2 for index in range(frame.height)], dtype=np.float32)
+    split, _ = automatic_split(0.2, 1, frame, row_draws(1, FILE, frame.height), labels)
+    return split.kind, split.column
