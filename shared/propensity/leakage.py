@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from shared.propensity.architectures.base import Examples, Labels
+from shared.propensity.architectures.base import Examples
 from shared.propensity.features import Column, FeatureSchema
-from shared.propensity.metrics import roc_curve
+from shared.propensity.metrics import Array, roc_curve
 
 # What one column alone must reach to be suspected, and what it is measured on.
 SUSPICIOUS_AUC = 0.97
@@ -18,7 +18,7 @@ def suspicious_columns(schema: FeatureSchema, examples: Examples, seed: int) -> 
     Measured on at most 10,000 of the rows; with fewer than 20 of a class nothing is said, for chance could do it.
     """
     rows = np.random.default_rng(seed).permutation(len(examples.labels))[:_ROWS]
-    labels = examples.labels[rows]
+    labels = examples.labels[rows].astype(np.float64)
     positives = int(labels.sum())
     if min(positives, len(labels) - positives) < _LEAST_OF_A_CLASS:
         return {}
@@ -35,7 +35,7 @@ def suspicious_columns(schema: FeatureSchema, examples: Examples, seed: int) -> 
     return dict(sorted(found.items(), key=lambda each: -each[1]))
 
 
-def _area(column: Column, labels: Labels) -> float:
+def _area(column: Column, labels: Array) -> float:
     """In whichever direction ranks better; what is missing stands at the end where it tells more."""
     known = column[~np.isnan(column)].astype(np.float64)
     ends = (known.min() - 1, known.max() + 1) if len(known) else (0.0,)
@@ -43,7 +43,7 @@ def _area(column: Column, labels: Labels) -> float:
     return max(max(area, 1 - area) for area in areas)
 
 
-def _category_area(column: Column, labels: Labels) -> float:
+def _category_area(column: Column, labels: Array) -> float:
     """A category counts as the rate of its answers on the other half of the rows, so that rare ones tell nothing."""
     codes = np.unique(np.nan_to_num(column, nan=-1.0), return_inverse=True)[1]
     halves = np.arange(len(labels)) % 2 == 0
