@@ -4,6 +4,8 @@ from collections.abc import Iterator
 
 import boto3
 import pytest
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
 from moto import mock_aws
 
 from shared.aws.resources import Resources
@@ -22,6 +24,10 @@ from tests.fixtures.aws import (
     state_machine_arn,
 )
 from tests.fixtures.identity import AUDIENCE, ISSUER, Issuer
+
+# How long an example takes is the machine's business: a slow one fails no test.
+hypothesis_settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+hypothesis_settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")
