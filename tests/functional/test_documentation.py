@@ -8,6 +8,7 @@ def test_the_pages_of_the_api_need_no_token_and_nobody_else(anonymous: TestClien
     assert anonymous.get("/openapi.json").json()["openapi"].startswith("3.")
     page = anonymous.get("/docs")
     assert page.headers["content-type"].startswith("text/html")
+    assert "default-src 'none'" in page.headers["content-security-policy"]
     assert "http://" not in page.text
     assert "https://" not in page.text
     assert 'spec-url="openapi.json"' in page.text
@@ -15,3 +16,4 @@ def test_the_pages_of_the_api_need_no_token_and_nobody_else(anonymous: TestClien
     assert script.status_code == 200, script.text
     assert script.headers["content-type"].startswith("text/javascript")
     assert len(script.content) > 100_000
+    assert "//cdn." not in script.text
