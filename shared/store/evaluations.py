@@ -22,7 +22,7 @@ from shared.store.benchmarks import Benchmarks
 from shared.store.jobs import Jobs
 from shared.store.repository import Idempotency, Repository
 from shared.store.scores import Scores, finite
-from shared.store.table import Action, Key, Table, TransactionFailedError, back_off, check, delete, put, update
+from shared.store.table import Action, Key, Table, TransactionFailedError, back_off, check, delete, put
 
 WRITE_ATTEMPTS = 12
 
@@ -186,7 +186,7 @@ class Evaluations:
         values = {name: getattr(evaluation, name) for name in Entity.model_fields}
         return [
             put(self._own.key(partition, evaluation.id), values),
-            update(Key(f"evaluation#{partition}#count", "total"), {}, add={"items": 1}),
+            *self._own.count_actions(partition, evaluation.id, +1),
         ]
 
 

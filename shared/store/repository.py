@@ -5,6 +5,7 @@ of creation and the newest-first list is one query from ``after`` on, at any dep
 """
 
 import hashlib
+import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -37,6 +38,8 @@ IDEMPOTENCY_WINDOW = timedelta(hours=24)
 # Page lists find their place by counting: a counter for each 3.1 days (5 hexadecimal digits of the id's 48-bit
 # millisecond clock) and for each 65.5 seconds (8 digits), so that page 10,000 costs about what page 1 does.
 BUCKET_DIGITS = (5, 8)
+# A counter of a kind is this many items, so that so many writers meet at one of them only now and then.
+COUNTER_SHARDS = 16
 
 
 @dataclass(frozen=True)
@@ -256,8 +259,8 @@ class Repository(Generic[E]):
         return error
 
     def count(self, space_id: str) -> int:
-        found = self.table.get(Key(f"{self.kind}#{space_id}#count", "total"))
-        return int(found["items"]) if found else 0
+        shards = self.table.query(f"{self.kind}#{space_id}#count", condition=KeyCondition("SK").begins_with("total"))
+        return sum(shard["items"] for shard in shards)
 
     def list_after(self, space_id: str, after: str | None, limit: int) -> Page[E]:
         """The ``limit`` entities that follow ``after``, newest first. Raises InvalidCursorError."""
@@ -302,11 +305,19 @@ class Repository(Generic[E]):
 
     def count_actions(self, space_id: str, entity_id: str, amount: int) -> list[Action]:
         """The writes that add to the counters, for use within a transaction; of ``paged`` kinds, for this entity."""
-        names = ["total"]
+        names = [total_counter(entity_id)]
         if self._paged:
             digits = entity_id.replace("-", "")
             names += [f"{length}#{digits[:length]}" for length in BUCKET_DIGITS]
         return [update(Key(f"{self.kind}#{space_id}#count", name), {}, add={"items": amount}) for name in names]
+
+
+def total_counter(entity_id: str) -> str:
+    """The sort key of the counter that counts this entity; all that begin with ``total`` add up to the count.
+
+    The digest spreads ids of any kind, and is the same for the write that adds as for the one that takes away.
+    """
+    return f"total#{zlib.crc32(entity_id.encode()) % COUNTER_SHARDS:02d}"
 
 
 def _existing(expected_version: int | None, only_if: ConditionBase | None) -> ConditionBase:

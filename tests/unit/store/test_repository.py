@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 import pytest
+from boto3.dynamodb.conditions import Key as KeyCondition
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -12,8 +13,8 @@ from hypothesis import strategies as st
 from shared.aws.clock import new_id, utc_now
 from shared.errors import ConflictError, InvalidCursorError, NotFoundError, PreconditionFailedError
 from shared.models.base import Entity
-from shared.store.repository import Idempotency, Repository
-from shared.store.table import Key, Table
+from shared.store.repository import COUNTER_SHARDS, Idempotency, Repository
+from shared.store.table import Key, Table, put
 
 
 class Note(Entity):
@@ -95,6 +96,23 @@ def test_pages_hold_the_same_items_as_a_list_in_memory(
         assert [each.id for each in page.data] == expected[begin : begin + page_size]
         assert page.has_more == (begin + page_size < len(expected))
         assert page.count == len(expected)
+
+
+@pytest.mark.row("C-9")
+def test_writers_share_out_the_count_among_items_that_add_up_to_it(notes: Repository[Note], table: Table) -> None:
+    made = [notes.create("s1", note()).id for _ in range(40)]
+    for each in made[::3]:
+        notes.delete("s1", each)
+
+    shards = list(table.query("note#s1#count", condition=KeyCondition("SK").begins_with("total")))
+    assert len(shards) > COUNTER_SHARDS / 2
+    assert sum(shard["items"] for shard in shards) == notes.count("s1") == notes.list_after("s1", "", 1).count == 26
+
+
+def test_what_was_counted_in_a_single_item_before_still_counts(notes: Repository[Note], table: Table) -> None:
+    table.write(put(Key("note#s1#count", "total"), {"items": 5}))
+    notes.delete("s1", notes.create("s1", note()).id)
+    assert notes.count("s1") == 5
 
 
 @pytest.mark.row("C-12")
