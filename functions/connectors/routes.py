@@ -10,7 +10,15 @@ from shared.http.parameters import After, ExpectedVersion, IdempotencyKey, Limit
 from shared.http.routers import CurrentResources, CurrentScope, space_router
 from shared.models.base import Deleted, Page
 from shared.models.catalog import CatalogEntry
-from shared.models.connector import Connector, ConnectorCreate, ScanAnswer, ScanRequest, UploadRequest, Uploads
+from shared.models.connector import (
+    Connector,
+    ConnectorCreate,
+    ConnectorUpdate,
+    ScanAnswer,
+    ScanRequest,
+    UploadRequest,
+    Uploads,
+)
 
 router = space_router("connectors")
 beyond = space_router("connectors")
@@ -56,6 +64,19 @@ def delete_connector(id: str, scope: CurrentScope, service: Service, expected_ve
 def get_connector(id: str, scope: CurrentScope, service: Service, response: Response) -> Connector:
     """Get a connector."""
     return tagged(response, service.get(scope, id))
+
+
+@router.update("/{id}", responses=errors(409, 412))
+def update_connector(
+    id: str,
+    body: ConnectorUpdate,
+    scope: CurrentScope,
+    service: Service,
+    expected_version: ExpectedVersion,
+    response: Response,
+) -> Connector:
+    """Update the fields that are sent; new access is tried before it is used, and running scans and jobs go on."""
+    return tagged(response, service.update(scope, id, body, expected_version))
 
 
 @router.get("/{id}/files", responses=errors(502))

@@ -1,17 +1,23 @@
 """Rules of connectors."""
 
+from typing import Any
+
+from boto3.dynamodb.conditions import Attr
+
 from shared.aws.clock import new_id
 from shared.aws.connector_storage import UPLOAD_LIFETIME, ConnectorStorages, StorageError
 from shared.aws.resources import Resources
 from shared.connector_scans import ConnectorCleaner, ConnectorScans
-from shared.errors import ConflictError, ValidationFailedError
+from shared.errors import ConflictError, PreconditionFailedError, ValidationFailedError
 from shared.models.base import Deleted, Page
 from shared.models.catalog import CatalogEntry
 from shared.models.connector import (
     Connector,
     ConnectorCreate,
     ConnectorStatus,
+    ConnectorUpdate,
     S3Config,
+    S3Update,
     ScanAnswer,
     ScanRequest,
     ScanScope,
@@ -66,7 +72,7 @@ class ConnectorService:
         if request.s3 is None or request.s3.access_key_id is None:
             return self._connectors.create(scope.space_id, connector, idempotency=idempotency)
         purges.write(purges.note(scope.space_id, connector.id))
-        self._storages.keep_credentials(connector.id, request.s3)
+        connector.credentials_version = self._storages.keep_credentials(connector.id, request.s3)
         stored = self._connectors.create(
             scope.space_id, connector, idempotency=idempotency, also=[purges.done(connector.id)]
         )
@@ -79,6 +85,60 @@ class ConnectorService:
 
     def get(self, scope: Scope, connector_id: str) -> Connector:
         return self._connectors.get(scope.space_id, connector_id)
+
+    def update(
+        self, scope: Scope, connector_id: str, request: ConnectorUpdate, expected_version: int | None
+    ) -> Connector:
+        """Set the fields that are sent; new access is tried first and takes the old one's place in a single write.
+
+        What reads the connector at that moment goes on with what it began with, or picks the new access up. Raises
+        ValidationFailedError where the new access does not work, ConflictError when others change the connector at
+        the same time or it is managed.
+        """
+        changes = request.changes()
+        if "s3" not in changes:
+            return self._connectors.update(scope.space_id, connector_id, changes, expected_version=expected_version)
+        current = self.get(scope, connector_id)
+        if expected_version not in (None, current.version):
+            raise PreconditionFailedError(
+                "The entity was changed since you read it. Get it again and use its new ETag."
+            )
+        del changes["s3"]
+        changes |= self._new_access(scope, current, request.s3)
+        try:
+            updated = self._connectors.update(
+                scope.space_id,
+                connector_id,
+                {**changes, "status": ConnectorStatus.CONNECTED, "error": None},
+                expected_version=expected_version,
+                only_if=Attr("version").eq(current.version),
+            )
+        except ConditionNotMetError:
+            raise ConflictError("Others are changing the connector at the same time. Try again.") from None
+        if updated.place != current.place:
+            self._scans.request(scope.space_id, connector_id, ScanScope.ALL)
+        return updated
+
+    def _new_access(self, scope: Scope, current: Connector, update: S3Update) -> dict[str, Any]:
+        """The fields of the connector that new access to a bucket changes, once it has been found to work."""
+        if current.s3 is None:
+            raise ConflictError("The files of this connector are the platform's own: there is no access to change.")
+        config = update.applied(current.s3, self._storages.kept_credentials(current))
+        moved = config.endpoint_url != current.s3.endpoint_url
+        if moved and config.access_key_id is not None and not update.has_keys:
+            raise ValidationFailedError.of(
+                "body.s3.secret_access_key", "is not sent to another address than before: send both keys along"
+            )
+        if reason := self._try(scope, config):
+            raise ValidationFailedError.of("body.s3", reason)
+        version = (
+            self._storages.keep_credentials(current.id, config) if update.has_keys else current.credentials_version
+        )
+        return {
+            "s3": config.location(scope.space_id),
+            "region": config.region,
+            "credentials_version": None if config.role_arn else version,
+        }
 
     def delete(self, scope: Scope, connector_id: str, expected_version: int | None) -> Deleted:
         """Remove a connector with its access keys, its catalog and, if it is managed, its files.

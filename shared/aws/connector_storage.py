@@ -172,9 +172,7 @@ class ConnectorStorages:
             if access.role_arn:
                 keys = self._assume(access.role_arn, access.external_id or space_id)
             else:
-                name = credentials_parameter(settings.parameter_prefix, connector.id)
-                found = self._resources.ssm.get_parameter(Name=name, WithDecryption=True)
-                keys = Keys(**json.loads(found["Parameter"]["Value"]))
+                keys = Keys(**self.kept_credentials(connector))
         except (ClientError, BotoCoreError) as error:
             raise storage_error(error, connector.s3.bucket) from error
         return self._foreign(connector.s3.bucket, connector.s3.prefix, access.region, access.endpoint_url, keys)
@@ -192,16 +190,32 @@ class ConnectorStorages:
             keys = Keys(config.access_key_id or "", secret)
         return self._foreign(location.bucket, location.prefix, location.region, location.endpoint_url, keys)
 
-    def keep_credentials(self, connector_id: str, config: S3Config) -> None:
-        """Store the access keys, encrypted, apart from the connector."""
+    def kept_credentials(self, connector: Connector) -> dict[str, str]:
+        """What was stored of a connector that has credentials."""
+        name = connector.credentials_parameter(self._resources.settings.parameter_prefix)
+        if name is None:
+            return {}
+        found = self._resources.ssm.get_parameter(Name=name, WithDecryption=True)
+        kept: dict[str, str] = json.loads(found["Parameter"]["Value"])
+        return kept
+
+    def keep_credentials(self, connector_id: str, config: S3Config) -> int | None:
+        """Store the access keys, encrypted, apart from the connector; answers the version of the parameter.
+
+        Earlier versions stay readable for scans and jobs that began with them (SSM keeps a hundred), until the
+        connector is deleted.
+        """
         if config.access_key_id is None or config.secret_access_key is None:
-            return
+            return None
         pair = {
             "access_key_id": config.access_key_id,
             "secret_access_key": config.secret_access_key.get_secret_value(),
         }
         name = credentials_parameter(self._resources.settings.parameter_prefix, connector_id)
-        self._resources.ssm.put_parameter(Name=name, Value=json.dumps(pair), Type="SecureString", Overwrite=True)
+        stored = self._resources.ssm.put_parameter(
+            Name=name, Value=json.dumps(pair), Type="SecureString", Overwrite=True
+        )
+        return stored["Version"]
 
     def drop_credentials(self, connector_id: str) -> None:
         """Forget the access keys, if there are any."""

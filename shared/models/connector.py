@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, SecretStr, StringConstraints, field_validator, model_validator
 
-from shared.models.base import Entity, Model, Name, Timestamp
+from shared.models.base import KEEP, Entity, Model, Name, PartialUpdate, Timestamp
 from shared.models.connector_training import OpenModel
 from shared.models.job import JobAccess
 from shared.models.job_status import JobStatus
@@ -50,6 +50,13 @@ def check_file_name(name: str) -> str:
 FileName = Annotated[str, StringConstraints(min_length=1, max_length=FILE_NAME_BYTES), AfterValidator(check_file_name)]
 
 
+BucketName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.\-]{1,61}[a-z0-9]$")]
+Region = Annotated[str, StringConstraints(pattern=r"^[a-z]{2}(-[a-z]+){1,3}-[0-9]{1,2}$")]
+Prefix = Annotated[str, StringConstraints(max_length=FILE_NAME_BYTES)]
+ExternalId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_+=,.@:/-]{2,1224}$")]
+EndpointUrl = Annotated[str, StringConstraints(max_length=2048)]
+AccessKeyId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_]{3,128}$")]
+SecretAccessKey = Annotated[SecretStr, Field(min_length=1, max_length=1024)]
 RoleArn = Annotated[str, StringConstraints(pattern=r"^arn:aws[a-z-]*:iam::[0-9]{12}:role/[A-Za-z0-9_+=,.@/-]{1,512}$")]
 
 
@@ -59,16 +66,14 @@ class S3Location(OpenModel):
     Unknown keys are given back, but not those that sound like a secret: they are dropped before anything is stored.
     """
 
-    bucket: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.\-]{1,61}[a-z0-9]$")]
-    region: Annotated[str, StringConstraints(pattern=r"^[a-z]{2}(-[a-z]+){1,3}-[0-9]{1,2}$")]
-    prefix: Annotated[str, StringConstraints(max_length=FILE_NAME_BYTES)] = Field(
-        default="", description="the folder that the connector sees; a slash at its end is added"
-    )
+    bucket: BucketName
+    region: Region
+    prefix: Prefix = Field(default="", description="the folder that the connector sees; a slash at its end is added")
     role_arn: RoleArn | None = None
-    external_id: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_+=,.@:/-]{2,1224}$")] | None = Field(
+    external_id: ExternalId | None = Field(
         default=None, description="what the role's trust policy asks for; the id of the space when left out"
     )
-    endpoint_url: Annotated[str, StringConstraints(max_length=2048)] | None = None
+    endpoint_url: EndpointUrl | None = None
 
     @field_validator("prefix")
     @classmethod
@@ -89,8 +94,8 @@ class S3Location(OpenModel):
 class S3Config(S3Location):
     """Where a customer's bucket is and who reads it: a role that trusts us, or a pair of access keys."""
 
-    access_key_id: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_]{3,128}$")] | None = None
-    secret_access_key: Annotated[SecretStr, Field(min_length=1, max_length=1024)] | None = None
+    access_key_id: AccessKeyId | None = None
+    secret_access_key: SecretAccessKey | None = None
 
     @model_validator(mode="after")
     def _one_way_in(self) -> "S3Config":
@@ -106,6 +111,49 @@ class S3Config(S3Location):
         if self.role_arn and not self.external_id:
             values["external_id"] = space_id
         return S3Location.model_validate(values)
+
+
+class S3Update(PartialUpdate):
+    """Changes to where a bucket is and who reads it; a role or a pair of access keys takes the place of what was."""
+
+    bucket: BucketName = KEEP
+    region: Region = KEEP
+    prefix: Prefix = KEEP
+    role_arn: RoleArn = KEEP
+    external_id: ExternalId | None = None
+    endpoint_url: EndpointUrl | None = None
+    access_key_id: AccessKeyId = KEEP
+    secret_access_key: SecretAccessKey = KEEP
+
+    @model_validator(mode="after")
+    def _one_way_in(self) -> "S3Update":
+        keys = self.model_fields_set & {"access_key_id", "secret_access_key"}
+        if len(keys) == 1:
+            raise ValueError("access_key_id and secret_access_key belong together: send both")
+        if keys and "role_arn" in self.model_fields_set:
+            raise ValueError("send either role_arn (preferred) or access_key_id and secret_access_key")
+        return self
+
+    @property
+    def has_keys(self) -> bool:
+        """Whether access keys are sent."""
+        return "access_key_id" in self.model_fields_set
+
+    def applied(self, current: S3Location, kept_keys: dict[str, str]) -> S3Config:
+        """The configuration after the changes; ``kept_keys`` are those of a connector that has a pair and keeps it."""
+        stays = current.model_dump()
+        if self.has_keys:
+            stays |= {"role_arn": None, "external_id": None}
+        elif "role_arn" not in self.model_fields_set:
+            stays |= kept_keys
+        return S3Config.model_validate({**stays, **self.changes()})
+
+
+class ConnectorUpdate(PartialUpdate):
+    name: Name = KEEP
+    s3: S3Update = Field(
+        default_factory=lambda: None, description="new access is tried before it takes the old one's place"
+    )
 
 
 class ConnectorCreate(Model):
@@ -126,9 +174,16 @@ class Connector(Entity):
     created_by: str
     is_managed: bool = True
     s3: S3Location | None = None
+    # Which version of the parameter holds the access keys: those of running jobs stay readable.
+    credentials_version: int | None = Field(default=None, exclude=True)
     # The scan that runs, and whether another was asked for meanwhile.
     scan_id: str | None = Field(default=None, exclude=True)
     rescan_requested: bool = Field(default=False, exclude=True)
+
+    @property
+    def place(self) -> tuple[str | None, ...]:
+        """Where the files are, whoever reads them."""
+        return (self.s3.bucket, self.s3.prefix, self.s3.endpoint_url) if self.s3 else ()
 
     def prefix(self, space_id: str) -> str:
         """Where the connector's files begin within their bucket."""
@@ -138,7 +193,8 @@ class Connector(Entity):
         """The SSM parameter that holds the access keys, where there are any."""
         if self.s3 is None or self.s3.role_arn:
             return None
-        return credentials_parameter(parameter_prefix, self.id)
+        name = credentials_parameter(parameter_prefix, self.id)
+        return name if self.credentials_version is None else f"{name}:{self.credentials_version}"
 
     def job_access(self, parameter_prefix: str) -> JobAccess:
         """How a job reads the files."""

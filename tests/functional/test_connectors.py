@@ -10,11 +10,12 @@ import pytest
 from fastapi.testclient import TestClient
 
 from functions.events.connector_scan import connector_scan
+from functions.jobs.sources import read_secret
 from functions.workflows.connector_scan.fail_scan import fail_scan
 from functions.workflows.connector_scan.finish_scan import finish_scan
 from functions.workflows.connector_scan.list_scan_files import list_scan_files
 from functions.workflows.connector_scan.scan_file import scan_file
-from shared.aws.connector_storage import ConnectorStorage, FileVersion
+from shared.aws.connector_storage import ConnectorStorage, ConnectorStorages, FileVersion, StorageError
 from shared.aws.resources import Resources
 from shared.connector_scans import ConnectorCleaner, ConnectorScans
 from shared.errors import NotFoundError
@@ -25,6 +26,7 @@ from tests.fixtures.aws import BUCKET
 from tests.fixtures.trainings import space_of
 
 CSV = b"id,income\n1,10\n2,1.5\n"
+NEW_SECRET = "je7MtGbClwBF/2Zp9Utk/h3yCo8nvbEXAMPLEKEY"
 SECRET = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
 KEYS: dict[str, Any] = {
     "bucket": "customer",
@@ -251,6 +253,136 @@ def test_a_repeated_creation_keeps_one_connector_and_one_pair_of_keys(lab: Lab, 
     assert (first.status_code, first.json()) == (201, second.json())
     names = [each["Name"] for each in boto3.client("ssm").describe_parameters()["Parameters"]]
     assert names == [f"/inference/test/connectors/{first.json()['id']}"]
+
+
+@pytest.mark.row("X-11")
+def test_a_connector_takes_new_keys_that_work_and_keeps_its_old_ones_otherwise(
+    lab: Lab, customer_bucket: Any, table: Table, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    connector_id = lab.connector(s3=KEYS)
+    place = f"/connectors/{connector_id}"
+    tag = lab.client.get(place).headers["ETag"]
+    changes = {"access_key_id": "AKIAI44QH8DHBEXAMPLE", "secret_access_key": NEW_SECRET}
+    for sent, field in (
+        ({"s3": {**changes, "bucket": "no-such-bucket"}}, "body.s3"),
+        ({"s3": {"access_key_id": "AKIAI44QH8DHBEXAMPLE"}}, "body.s3"),
+        ({"s3": {**changes, "role_arn": "arn:aws:iam::210987654321:role/reader"}}, "body.s3"),
+        ({"s3": {"bucket": BUCKET}}, "body.s3.bucket"),
+        ({"s3": {"endpoint_url": "https://s3.example.com"}}, "body.s3.secret_access_key"),
+        ({"s3": None}, "body.s3"),
+        ({"name": None}, "body.name"),
+    ):
+        refused = lab.client.put(place, json=sent)
+        assert (refused.status_code, refused.json()["details"][0]["field"]) == (400, field), refused.text
+        assert (lab.client.get(place).headers["ETag"], keys_of(lab, connector_id)) == (tag, SECRET)
+    changed = lab.client.patch(place, json={"name": "Bank", "s3": changes}, headers={"If-Match": tag})
+    assert changed.status_code == 200, changed.text
+    assert (changed.json()["name"], changed.json()["s3"]["prefix"]) == ("Bank", "in/")
+    assert lab.client.put(place, json={"s3": changes}, headers={"If-Match": tag}).status_code == 412
+    assert keys_of(lab, connector_id) == NEW_SECRET
+    assert lab.running(connector_id) is None, "the same files need no scan"
+    items = boto3.client("dynamodb").scan(TableName=table.name)["Items"]
+    for text in (changed.text, json.dumps(items, default=str), caplog.text):
+        assert NEW_SECRET not in text
+    lab.client.delete(place)
+    assert boto3.client("ssm").describe_parameters()["Parameters"] == []
+
+
+@pytest.mark.row("X-11")
+def test_keys_that_a_job_was_given_stay_readable_after_a_rotation(lab: Lab, customer_bucket: Any) -> None:
+    connector_id = lab.connector(s3=KEYS)
+    connectors = ConnectorScans(lab.resources).scans.connectors
+    before = connectors.get(lab.space_id, connector_id).job_access("/inference/test")
+    rotate(lab, connector_id)
+    lab.client.put(f"/connectors/{connector_id}", json={"s3": {"role_arn": "arn:aws:iam::210987654321:role/reader"}})
+    after = connectors.get(lab.space_id, connector_id).job_access("/inference/test")
+    assert (after.credentials_parameter, after.external_id) == (None, lab.space_id)
+    kept = read_secret(before.credentials_parameter, None, boto3.client)
+    assert json.loads(kept or "")["secret_access_key"] == SECRET
+
+
+@pytest.mark.row("X-11")
+def test_a_scan_goes_on_with_the_new_keys_when_the_old_ones_are_revoked_under_it(
+    lab: Lab, customer_bucket: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connector_id = lab.connector(s3=KEYS)
+    for name in ("a.csv", "b.csv", "c.csv"):
+        customer_bucket.put_object(Bucket="customer", Key=f"in/{name}", Body=CSV)
+    lab.scan(connector_id)
+    listed, items = lab.begin(connector_id)
+    download = ConnectorStorage.download
+
+    def revoked(storage: ConnectorStorage, version: FileVersion, target: Any) -> None:
+        if storage._client._request_signer._credentials.access_key == KEYS["access_key_id"]:  # type: ignore[attr-defined]
+            if version.file == "b.csv":
+                rotate(lab, connector_id)
+            raise StorageError("The bucket customer can't be read: InvalidAccessKeyId.")
+        download(storage, version, target)
+
+    scan_file(lab.resources, {**listed, "file": items[0]})
+    with monkeypatch.context() as patched:
+        patched.setattr(ConnectorStorage, "download", revoked)
+        for item in items[1:]:
+            scan_file(lab.resources, {**listed, "file": item})
+    assert finish_scan(lab.resources, listed) == {"status": "succeeded", "total": 3, "scanned": 3, "failed": 0}
+
+
+@pytest.mark.row("X-11")
+def test_a_connector_that_moves_is_scanned_anew_after_the_scan_that_runs(lab: Lab, customer_bucket: Any) -> None:
+    connector_id = lab.connector(s3=KEYS)
+    customer_bucket.put_object(Bucket="customer", Key="in/old.csv", Body=CSV)
+    customer_bucket.put_object(Bucket="customer", Key="new/new.csv", Body=CSV)
+    lab.scan(connector_id)
+    listed, items = lab.begin(connector_id)
+    moved = lab.client.put(f"/connectors/{connector_id}", json={"s3": {"prefix": "new"}})
+    assert moved.json()["s3"]["prefix"] == "new/"
+    for item in items:
+        scan_file(lab.resources, {**listed, "file": item})
+    finish_scan(lab.resources, listed)
+    lab.work(connector_id)
+    assert lab.catalog(connector_id).keys() == {"new.csv"}
+    assert lab.running(connector_id) is None
+
+
+@pytest.mark.row("X-11")
+def test_a_failed_listing_does_not_mark_a_connector_that_was_given_new_access(
+    lab: Lab, customer_bucket: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connector_id = lab.connector(s3=KEYS)
+    customer_bucket.put_object(Bucket="customer", Key="in/a.csv", Body=CSV)
+    lab.scan(connector_id)
+    files, rotations = ConnectorStorage.files, iter([1])
+
+    def revoked(storage: ConnectorStorage, prefix: str = "") -> Any:
+        for _ in rotations:
+            rotate(lab, connector_id)
+            raise StorageError("The bucket customer can't be read: InvalidAccessKeyId.")
+        return files(storage, prefix)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ConnectorStorage, "files", revoked)
+        _, items = lab.begin(connector_id)
+    assert [item["name"] for item in items] == ["a.csv"]
+    assert lab.client.get(f"/connectors/{connector_id}").json()["status"] == "connected"
+
+
+def test_a_managed_connector_has_a_name_to_change_and_no_access(lab: Lab) -> None:
+    place = f"/connectors/{lab.connector()}"
+    assert lab.client.put(place, json={"name": "Clients"}).json()["name"] == "Clients"
+    refused = lab.client.put(place, json={"s3": {"bucket": "customer"}})
+    assert (refused.status_code, refused.json()["code"]) == (409, "conflict")
+
+
+def rotate(lab: Lab, connector_id: str) -> None:
+    keys = {"access_key_id": "AKIAI44QH8DHBEXAMPLE", "secret_access_key": NEW_SECRET}
+    assert lab.client.put(f"/connectors/{connector_id}", json={"s3": keys}).status_code == 200
+
+
+def keys_of(lab: Lab, connector_id: str) -> str:
+    """The secret that the connector is read with now."""
+    connector = ConnectorScans(lab.resources).scans.connectors.get(lab.space_id, connector_id)
+    return ConnectorStorages(lab.resources).kept_credentials(connector)["secret_access_key"]
 
 
 @pytest.mark.row("CN-2")
@@ -635,6 +767,7 @@ def test_another_spaces_connector_is_unknown(lab: Lab, other_client: TestClient)
     lab.put(connector_id, "a.csv")
     for method, path, body in (
         ("GET", "", None),
+        ("PUT", "", {"name": "Mine"}),
         ("DELETE", "", None),
         ("GET", "/files", None),
         ("GET", "/catalog", None),

@@ -4,6 +4,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from boto3.dynamodb.conditions import Attr
+
 from shared.aws.connector_storage import ConnectorStorages, StorageError
 from shared.aws.resources import Resources
 from shared.connector_scans import ConnectorScans
@@ -12,6 +14,7 @@ from shared.models.catalog import CatalogStatus
 from shared.models.connector import Connector, ConnectorStatus, Scan, ScanScope
 from shared.observability import workflow_step
 from shared.store.catalog import FileState, Seen
+from shared.store.repository import ConditionNotMetError
 
 FILES_LIMIT = 100_000
 _resources = Resources()
@@ -71,7 +74,11 @@ def _changed_files(
             if len(found) > FILES_LIMIT:
                 raise JobFailedError(f"The connector has more than {FILES_LIMIT:,} files. Name those to scan.")
     except (StorageError, ValidationFailedError) as error:
-        connectors.update(space_id, connector.id, {"status": ConnectorStatus.ERROR, "error": error.message})
+        problem = {"status": ConnectorStatus.ERROR, "error": error.message}
+        try:
+            connectors.update(space_id, connector.id, problem, only_if=Attr("version").eq(connector.version))
+        except ConditionNotMetError:  # it may have been given new access meanwhile
+            return _changed_files(resources, scans, space_id, connectors.get(space_id, connector.id), scan, states)
         raise JobFailedError(error.message) from error
     if connector.status is not ConnectorStatus.CONNECTED:
         connectors.update(space_id, connector.id, {"status": ConnectorStatus.CONNECTED, "error": None})

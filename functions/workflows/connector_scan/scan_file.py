@@ -17,6 +17,7 @@ from shared.aws.resources import Resources
 from shared.connector_scans import ConnectorScans
 from shared.errors import NotFoundError, ValidationFailedError
 from shared.models.catalog import CatalogColumn, CatalogEntry, CatalogStatus
+from shared.models.connector import Connector
 from shared.observability import workflow_step
 from shared.scanning.limits import Limits, UnreadableFileError
 from shared.scanning.profile import profile_file
@@ -38,19 +39,34 @@ def scan_file(resources: Resources, event: dict[str, Any]) -> dict[str, Any]:
     except NotFoundError:
         return {}
     seen = Seen(scans.catalog.sequencer(space_id, connector_id, name), request)
-    entry: CatalogEntry | None
     try:
-        entry = read_file(ConnectorStorages(resources).open(space_id, connector), name)
-    except (StorageError, ValidationFailedError) as error:
-        entry = failed(name, error.message)
+        entry = _read_with_access(resources, scans, space_id, connector, name)
     except MissingFileError:
         entry = failed(name, "There is no such file. Upload it, or scan another.") if request else None
+    except NotFoundError:
+        return {}
     if entry is None:
         scans.catalog.record_missing(space_id, connector_id, name, seen, scan_id)
     else:
         entry = entry.model_copy(update={"scanned_at": resources.clock(), "scan_id": scan_id})
         scans.catalog.record_result(space_id, connector_id, entry, seen)
     return {}
+
+
+def _read_with_access(
+    resources: Resources, scans: ConnectorScans, space_id: str, connector: Connector, name: str
+) -> CatalogEntry | None:
+    """The file as the connector's access lets us read it; when that fails, as it was changed to meanwhile.
+
+    Raises MissingFileError and NotFoundError.
+    """
+    try:
+        return read_file(ConnectorStorages(resources).open(space_id, connector), name)
+    except (StorageError, ValidationFailedError) as error:
+        current = scans.scans.connectors.get(space_id, connector.id)
+        if current.version != connector.version:
+            return _read_with_access(resources, scans, space_id, current, name)
+        return failed(name, error.message)
 
 
 def read_file(storage: ConnectorStorage, name: str) -> CatalogEntry:
