@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 CONNECTOR_FILES = "spaces/*/connectors/*"
+# Tables of customers' databases, as scans read them.
+SNAPSHOT_FILES = "spaces/*/snapshots/*"
 TRAINING_FILES = "spaces/*/trainings/*"
 EVALUATION_FILES = "spaces/*/evaluations/*"
 SCAN_FILES = "spaces/*/scans/*"
@@ -34,6 +36,7 @@ class Layer(StrEnum):
     SCAN = "scan"
     SCORE = "score"
     LANGUAGE = "language"
+    DATABASE = "database"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,12 +196,13 @@ GROUPS = (
             writes=("connector", "catalog", "scan", "job"),
             gets=(CONNECTOR_FILES, SCAN_FILES),
             puts=(CONNECTOR_FILES,),
-            deletes=(CONNECTOR_FILES, SCAN_FILES),
-            lists=(CONNECTOR_FILES, SCAN_FILES),
+            deletes=(CONNECTOR_FILES, SCAN_FILES, SNAPSHOT_FILES),
+            lists=(CONNECTOR_FILES, SCAN_FILES, SNAPSHOT_FILES),
             starts=(Workflow.CONNECTOR_SCAN,),
             writes_parameters=True,
             assumes_customer_roles=True,
         ),
+        layers=(Layer.DATABASE,),
     ),
     group("data-models", Grants(writes=("data_model",))),
     group(
@@ -310,9 +314,9 @@ STEPS = {
             Grants(
                 reads=("connector", "catalog"),
                 writes=("training",),
-                gets=(CONNECTOR_FILES, SCAN_FILES),
+                gets=(CONNECTOR_FILES, SCAN_FILES, SNAPSHOT_FILES),
                 puts=(TRAINING_FILES,),
-                lists=(CONNECTOR_FILES,),
+                lists=(CONNECTOR_FILES, SNAPSHOT_FILES),
                 reads_parameters=True,
                 assumes_customer_roles=True,
             ),
@@ -346,9 +350,9 @@ STEPS = {
             Grants(
                 reads=("benchmark", "checkpoint", "connector", "catalog"),
                 writes=("evaluation",),
-                gets=(CONNECTOR_FILES, EVALUATION_FILES, TRAINING_FILES, SCAN_FILES),
+                gets=(CONNECTOR_FILES, EVALUATION_FILES, TRAINING_FILES, SCAN_FILES, SNAPSHOT_FILES),
                 puts=(EVALUATION_FILES,),
-                lists=(CONNECTOR_FILES,),
+                lists=(CONNECTOR_FILES, SNAPSHOT_FILES),
                 reads_parameters=True,
                 assumes_customer_roles=True,
             ),
@@ -375,11 +379,14 @@ STEPS = {
                 writes=("connector", "catalog", "scan"),
                 gets=(CONNECTOR_FILES,),
                 puts=(SCAN_FILES,),
+                # Copies of tables that are no more.
+                deletes=(SNAPSHOT_FILES,),
                 lists=(CONNECTOR_FILES,),
                 reads_parameters=True,
                 assumes_customer_roles=True,
             ),
             timeout_seconds=300,
+            layers=(Layer.DATABASE,),
         ),
         step(
             Workflow.CONNECTOR_SCAN,
@@ -387,11 +394,12 @@ STEPS = {
             Grants(
                 reads=("connector",),
                 writes=("catalog",),
-                gets=(CONNECTOR_FILES,),
-                # Column lists too long for the table.
-                puts=(SCAN_FILES,),
+                gets=(CONNECTOR_FILES, SNAPSHOT_FILES),
+                # Column lists too long for the table, and tables of databases.
+                puts=(SCAN_FILES, SNAPSHOT_FILES),
+                deletes=(SNAPSHOT_FILES,),
                 # Without it S3 answers 403 for a file that is gone.
-                lists=(CONNECTOR_FILES,),
+                lists=(CONNECTOR_FILES, SNAPSHOT_FILES),
                 reads_parameters=True,
                 assumes_customer_roles=True,
             ),
@@ -399,7 +407,7 @@ STEPS = {
             # A file and its decoded copy: files of about 3 GB.
             disk_mb=10_240,
             timeout_seconds=900,
-            layers=(Layer.SCAN,),
+            layers=(Layer.SCAN, Layer.DATABASE),
         ),
         step(
             Workflow.CONNECTOR_SCAN,
@@ -453,8 +461,8 @@ RECONCILE_JOBS = event(
     replace(
         _CONVERGENCE,
         writes=(*_CONVERGENCE.writes, *MEMBERSHIP),
-        deletes=(CONNECTOR_FILES, SCAN_FILES),
-        lists=(CONNECTOR_FILES, SCAN_FILES),
+        deletes=(CONNECTOR_FILES, SCAN_FILES, SNAPSHOT_FILES),
+        lists=(CONNECTOR_FILES, SCAN_FILES, SNAPSHOT_FILES),
         writes_parameters=True,
     ),
     timeout_seconds=240,

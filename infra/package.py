@@ -38,6 +38,7 @@ SELECTIONS = {
     Layer.SCAN: ("--only-group", "scan"),
     Layer.SCORE: ("--only-group", "score"),
     Layer.LANGUAGE: ("--only-group", "language"),
+    Layer.DATABASE: ("--only-group", "database"),
 }
 # The same module without its CUDA code, which alone is nearly the size limit; functions have no GPU.
 CPU_BUILDS = {"xgboost": "xgboost-cpu"}

@@ -10,7 +10,7 @@ from shared.aws.job_launcher import JobLauncher
 from shared.aws.resources import Resources
 from shared.errors import ApiError, NotFoundError
 from shared.models.catalog import CatalogEntry, CatalogStatus
-from shared.models.connector import Scan, ScanScope, managed_prefix
+from shared.models.connector import Scan, ScanScope, managed_prefix, snapshots_prefix
 from shared.models.job_status import JobStatus
 from shared.observability import logger
 from shared.store.catalog import Catalog, Seen
@@ -93,16 +93,16 @@ class ConnectorCleaner:
         self._catalog = Catalog(resources.table, resources.s3, settings.bucket_name, resources.clock)
 
     def clean(self, space_id: str, connector_id: str) -> None:
-        """Remove access keys, uploaded files and catalog of a connector that does not exist; safe to repeat.
+        """Remove what is left of a connector that does not exist: credentials, files, copies of tables, catalog.
 
-        A customer's own bucket is not touched. S3 keeps old versions of uploaded files for as long as the data
-        bucket's lifecycle says (90 days). Raises what AWS raises; the connector then stays on the list.
+        A customer's own bucket or database is not touched. S3 keeps old versions of files for as long as the data
+        bucket's lifecycle says (90 days). Raises what AWS raises; the connector then stays on the list. Safe to repeat.
         """
         if self.purges.is_gone(space_id, connector_id):
             self._storages.drop_credentials(connector_id)
-            prefix = managed_prefix(space_id, connector_id)
             bucket = self._resources.settings.bucket_name
-            ConnectorStorage(self._resources.s3, bucket, prefix, is_managed=True).delete_all()
+            for prefix in (managed_prefix(space_id, connector_id), snapshots_prefix(space_id, connector_id)):
+                ConnectorStorage(self._resources.s3, bucket, prefix, is_managed=True).delete_all()
             self._catalog.forget(space_id, connector_id)
         self.purges.write(self.purges.done(connector_id))
 

@@ -146,7 +146,8 @@ def _named(storage: ConnectorStorage, connector: Connector, names: Sequence[str]
             version = storage.head(name)
         except MissingFileError:
             raise JobFailedError(
-                f"The connector '{connector.name}' has no file '{name}'. Upload it, or name another."
+                f"The connector '{connector.name}' has no file '{name}'. "
+                f"{'Scan it' if connector.postgres else 'Upload it'}, or name another."
             ) from None
         if version.size_bytes == 0:
             raise JobFailedError(f"The file '{name}' of the connector '{connector.name}' is empty.")
@@ -164,7 +165,8 @@ def _all(storage: ConnectorStorage, connector: Connector) -> list[FileVersion]:
                 f"The connector '{connector.name}' has more than {MAX_FILES:,} files. Join them, or name some."
             )
     if not versions:
-        raise JobFailedError(f"The connector '{connector.name}' has no files with data in them. Upload some.")
+        what_next = "Scan it: that reads its tables" if connector.postgres else "Upload some"
+        raise JobFailedError(f"The connector '{connector.name}' has no files with data in them. {what_next}.")
     return versions
 
 

@@ -1,14 +1,16 @@
 """Rules of connectors."""
 
+from collections.abc import Iterator
 from typing import Any
 
 from boto3.dynamodb.conditions import Attr
 
 from shared.aws.clock import new_id
 from shared.aws.connector_storage import UPLOAD_LIFETIME, ConnectorStorages, StorageError
+from shared.aws.postgres import PostgresDatabases
 from shared.aws.resources import Resources
 from shared.connector_scans import ConnectorCleaner, ConnectorScans
-from shared.errors import ConflictError, PreconditionFailedError, ValidationFailedError
+from shared.errors import ConflictError, NotFoundError, PreconditionFailedError, ValidationFailedError
 from shared.models.base import Deleted, Page
 from shared.models.catalog import CatalogEntry
 from shared.models.connector import (
@@ -16,6 +18,8 @@ from shared.models.connector import (
     ConnectorCreate,
     ConnectorStatus,
     ConnectorUpdate,
+    PostgresConfig,
+    PostgresUpdate,
     S3Config,
     S3Update,
     ScanAnswer,
@@ -31,12 +35,15 @@ from shared.store.uses import UNUSED
 
 # A Lambda function answers at most 6 MB.
 LISTING_BYTES = 5_000_000
+# Who changes one of these has to know the password.
+WHEREABOUTS = ("host", "port", "tls", "ca_certificate")
 
 
 class ConnectorService:
     def __init__(self, resources: Resources) -> None:
         self._connectors = Repository(resources.table, Connector, kind="connector", clock=resources.clock)
         self._storages = ConnectorStorages(resources)
+        self._databases = PostgresDatabases(resources)
         self._scans = ConnectorScans(resources)
         self._cleaner = ConnectorCleaner(resources)
         self._resources = resources
@@ -45,14 +52,16 @@ class ConnectorService:
     def create(
         self, scope: Scope, request: ConnectorCreate, idempotency: Idempotency | None, *, validate: bool
     ) -> Connector:
-        """Store a connector; without ``s3`` it is managed: a folder of the platform's own bucket.
+        """Store a connector; without ``s3`` or ``postgres`` it is managed: a folder of the platform's own bucket.
 
-        A customer's bucket is tried at once. When it can't be read, ``validate`` makes that a ValidationFailedError
-        and stores nothing; otherwise the connector is stored with the status ``error`` and the reason.
+        A customer's bucket or database is tried at once. When it can't be read, ``validate`` makes that a
+        ValidationFailedError and stores nothing; otherwise the connector is stored with the status ``error`` and the
+        reason.
         """
-        reason = self._try(scope, request.s3) if request.s3 else None
+        access = request.s3 or request.postgres
+        reason = self._try(scope, access) if access else None
         if reason and validate:
-            raise ValidationFailedError.of("body.s3", reason)
+            raise ValidationFailedError.of("body.s3" if request.s3 else "body.postgres", reason)
         now = self._clock()
         connector = Connector(
             id=new_id(),
@@ -61,22 +70,23 @@ class ConnectorService:
             created_by=scope.user_id,
             name=request.name,
             type=request.type,
-            provider="aws",
+            provider="postgres" if request.postgres else "aws",
             region=request.s3.region if request.s3 else self._resources.s3.meta.region_name,
             status=ConnectorStatus.ERROR if reason else ConnectorStatus.CONNECTED,
             error=reason,
-            is_managed=request.s3 is None,
+            is_managed=access is None,
+            postgres=request.postgres.location() if request.postgres else None,
             s3=request.s3.location(scope.space_id) if request.s3 else None,
         )
         purges = self._cleaner.purges
-        if request.s3 is None or request.s3.access_key_id is None:
+        if access is None or access.credentials is None:
             return self._connectors.create(scope.space_id, connector, idempotency=idempotency)
         purges.write(purges.note(scope.space_id, connector.id))
-        connector.credentials_version = self._storages.keep_credentials(connector.id, request.s3)
+        connector.credentials_version = self._storages.keep_credentials(connector.id, access.credentials)
         stored = self._connectors.create(
             scope.space_id, connector, idempotency=idempotency, also=[purges.done(connector.id)]
         )
-        if stored.id != connector.id:  # a repeated request: the first one's connector has keys of its own
+        if stored.id != connector.id:  # a repeated request: the first one's connector has credentials of its own
             self._cleaner.try_to_clean(scope.space_id, connector.id)
         return stored
 
@@ -96,15 +106,17 @@ class ConnectorService:
         the same time or it is managed.
         """
         changes = request.changes()
-        if "s3" not in changes:
+        if not changes.keys() & {"postgres", "s3"}:
             return self._connectors.update(scope.space_id, connector_id, changes, expected_version=expected_version)
         current = self.get(scope, connector_id)
         if expected_version not in (None, current.version):
             raise PreconditionFailedError(
                 "The entity was changed since you read it. Get it again and use its new ETag."
             )
-        del changes["s3"]
-        changes |= self._new_access(scope, current, request.s3)
+        if "s3" in changes:
+            changes |= self._new_bucket(scope, current, request.s3)
+        if "postgres" in changes:
+            changes |= self._new_database(scope, current, request.postgres)
         try:
             updated = self._connectors.update(
                 scope.space_id,
@@ -115,30 +127,50 @@ class ConnectorService:
             )
         except ConditionNotMetError:
             raise ConflictError("Others are changing the connector at the same time. Try again.") from None
+        except NotFoundError:  # deleted meanwhile: the new keys are a leftover too
+            self._cleaner.try_to_clean(scope.space_id, connector_id)
+            raise
         if updated.place != current.place:
             self._scans.request(scope.space_id, connector_id, ScanScope.ALL)
         return updated
 
-    def _new_access(self, scope: Scope, current: Connector, update: S3Update) -> dict[str, Any]:
+    def _new_bucket(self, scope: Scope, current: Connector, update: S3Update) -> dict[str, Any]:
         """The fields of the connector that new access to a bucket changes, once it has been found to work."""
         if current.s3 is None:
-            raise ConflictError("The files of this connector are the platform's own: there is no access to change.")
-        config = update.applied(current.s3, self._storages.kept_credentials(current))
-        moved = config.endpoint_url != current.s3.endpoint_url
-        if moved and config.access_key_id is not None and not update.has_keys:
+            raise ConflictError("This connector is to no bucket of yours: there is no access to one to change.")
+        kept = self._storages.kept_credentials(current) if update.keeps_access else {}
+        config = update.applied(current.s3, kept)
+        if kept and config.endpoint_url != current.s3.endpoint_url:
             raise ValidationFailedError.of(
                 "body.s3.secret_access_key", "is not sent to another address than before: send both keys along"
             )
         if reason := self._try(scope, config):
             raise ValidationFailedError.of("body.s3", reason)
-        version = (
-            self._storages.keep_credentials(current.id, config) if update.has_keys else current.credentials_version
-        )
+        version = current.credentials_version
+        if config.credentials and not kept:
+            version = self._storages.keep_credentials(current.id, config.credentials)
         return {
             "s3": config.location(scope.space_id),
             "region": config.region,
             "credentials_version": None if config.role_arn else version,
         }
+
+    def _new_database(self, scope: Scope, current: Connector, update: PostgresUpdate) -> dict[str, Any]:
+        """The fields of the connector that new access to a database changes, once it has been found to work."""
+        if current.postgres is None:
+            raise ConflictError("This connector is to no database: there is no access to one to change.")
+        kept = {} if update.has_password else self._storages.kept_credentials(current)
+        config = update.applied(current.postgres, kept)
+        if kept and any(getattr(config, name) != getattr(current.postgres, name) for name in WHEREABOUTS):
+            raise ValidationFailedError.of(
+                "body.postgres.password", "is not sent to another server than before, or less safely: send it along"
+            )
+        if reason := self._try(scope, config):
+            raise ValidationFailedError.of("body.postgres", reason)
+        version = current.credentials_version
+        if not kept:
+            version = self._storages.keep_credentials(current.id, config.credentials)
+        return {"postgres": config.location(), "credentials_version": version}
 
     def delete(self, scope: Scope, connector_id: str, expected_version: int | None) -> Deleted:
         """Remove a connector with its access keys, its catalog and, if it is managed, its files.
@@ -163,21 +195,28 @@ class ConnectorService:
 
     def list_files(self, scope: Scope, connector_id: str, prefix: str, limit: int) -> tuple[list[str], bool]:
         """At most ``limit`` names that begin with ``prefix``, and whether there are more. Raises StorageError."""
-        storage = self._storages.open(scope.space_id, self.get(scope, connector_id))
         names: list[str] = []
         size = 0
-        for version in storage.files(prefix):
-            size += len(version.file.encode("utf-8", "replace")) + 4
+        for name in self._names(scope, self.get(scope, connector_id), prefix):
+            size += len(name.encode("utf-8", "replace")) + 4
             if len(names) == limit or size > LISTING_BYTES:
                 return names, True
-            names.append(version.file)
+            names.append(name)
         return names, False
+
+    def _names(self, scope: Scope, connector: Connector, prefix: str) -> Iterator[str]:
+        if connector.postgres:
+            with self._databases.open(connector) as database:
+                yield from (table for table in database.tables() if table.startswith(prefix))
+        else:
+            storage = self._storages.open(scope.space_id, connector)
+            yield from (version.file for version in storage.files(prefix))
 
     def presign_uploads(self, scope: Scope, connector_id: str, request: UploadRequest) -> Uploads:
         """Forms by which a client sends files straight to S3, each for one name, within an hour."""
         connector = self.get(scope, connector_id)
         if not connector.is_managed:
-            raise ConflictError("The files of this connector are in your own bucket: upload them there.")
+            raise ConflictError("What this connector reads is your own: upload files there, or to a managed connector.")
         storage = self._storages.open(scope.space_id, connector)
         expires_at = self._clock() + UPLOAD_LIFETIME
         names = dict.fromkeys(request.files)
@@ -197,12 +236,16 @@ class ConnectorService:
         self.get(scope, connector_id)
         return self._scans.catalog.page(scope.space_id, connector_id, number, size)
 
-    def _try(self, scope: Scope, config: S3Config) -> str | None:
-        """Why the bucket can't be read, if so."""
-        if config.bucket == self._resources.settings.bucket_name:
-            raise ValidationFailedError.of("body.s3.bucket", "is not a bucket of yours")
-        self._storages.check_address(config)
+    def _try(self, scope: Scope, config: S3Config | PostgresConfig) -> str | None:
+        """Why the bucket or database can't be read, if so."""
         try:
+            if isinstance(config, PostgresConfig):
+                with self._databases.open_config(config) as database:
+                    database.tables()
+                return None
+            if config.bucket == self._resources.settings.bucket_name:
+                raise ValidationFailedError.of("body.s3.bucket", "is not a bucket of yours")
+            self._storages.check_address(config)
             self._storages.open_config(scope.space_id, config).check()
         except StorageError as error:
             return error.message

@@ -17,7 +17,15 @@ from infra import groups
 from infra.constructs import definitions
 from infra.constructs.function import Code, ServiceFunction, assume_customer_roles, state_machine_arn
 from infra.constructs.workflow import StateMachine
-from infra.groups import CONNECTOR_FILES, EVALUATION_FILES, SCAN_FILES, TRAINING_FILES, FunctionSpec, Workflow
+from infra.groups import (
+    CONNECTOR_FILES,
+    EVALUATION_FILES,
+    SCAN_FILES,
+    SNAPSHOT_FILES,
+    TRAINING_FILES,
+    FunctionSpec,
+    Workflow,
+)
 from infra.nag import because, justify_wildcards
 from infra.settings import IMAGE_REGISTRY_ACCOUNT, IMAGE_REPOSITORY, StageSettings
 from infra.stacks.data import DataStack
@@ -92,7 +100,7 @@ class WorkflowsStack(cdk.Stack):
                 actions=["s3:GetObject", "s3:GetObjectVersion"],
                 resources=[
                     data.bucket.arn_for_objects(pattern)
-                    for pattern in (CONNECTOR_FILES, TRAINING_FILES, EVALUATION_FILES)
+                    for pattern in (CONNECTOR_FILES, SNAPSHOT_FILES, TRAINING_FILES, EVALUATION_FILES)
                 ],
             ),
             iam.PolicyStatement(

@@ -33,17 +33,21 @@ class AddressGuard:
             raise self._forbidden(field, "is not a valid URL") from None
         if not host or parts.username or parts.password or parts.query or parts.fragment:
             raise self._forbidden(field, "must be like https://host[:port], without user, query or fragment")
+        is_local = self.check_host(host, port or 443, field)
+        if parts.scheme != "https" and not (is_local and parts.scheme == "http"):
+            raise self._forbidden(field, "must begin with https://")
+
+    def check_host(self, host: str, port: int, field: str) -> bool:
+        """Whether the host is this machine. Raises as ``check_url`` does."""
         try:
-            found = socket.getaddrinfo(host, port or 443, type=socket.SOCK_STREAM)
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         except (OSError, UnicodeError):
             raise self._forbidden(field, f"the host {host} can't be found") from None
         addresses = [ip_address(str(entry[4][0]).partition("%")[0]) for entry in found]
         for address in addresses:
             if not self.allows(address):
                 raise self._forbidden(field, f"the host {host} has an address that is not public")
-        is_local = self._allow_loopback and all(address.is_loopback for address in addresses)
-        if parts.scheme != "https" and not (is_local and parts.scheme == "http"):
-            raise self._forbidden(field, "must begin with https://")
+        return self._allow_loopback and all(address.is_loopback for address in addresses)
 
     def allows(self, address: IPv4Address | IPv6Address) -> bool:
         """Whether the address may be called: not private, link-local (metadata), shared, reserved or multicast."""

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -46,6 +46,8 @@ class FileVersion:
     etag: str
     size_bytes: int
     version_id: str | None = None
+    # SHA-256 of the content, where we wrote it.
+    digest: str | None = None
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,13 @@ class ConnectorStorage:
                 if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") == 403 and not self._lists(file):
                     raise MissingFileError(file) from error
                 raise
-        return FileVersion(file, found["ETag"].strip('"'), found["ContentLength"], found.get("VersionId"))
+        return FileVersion(
+            file,
+            found["ETag"].strip('"'),
+            found["ContentLength"],
+            found.get("VersionId"),
+            found["Metadata"].get("sha256"),
+        )
 
     def _lists(self, file: str) -> bool:
         listing = self._client.list_objects_v2(Bucket=self.bucket, Prefix=self.key(file), MaxKeys=1)
@@ -124,6 +132,23 @@ class ConnectorStorage:
             ExpiresIn=int(UPLOAD_LIFETIME.total_seconds()),
         )
         return Upload(file=file, url=form["url"], fields=form["fields"], expires_at=expires_at)
+
+    def replace(self, file: str, content: Path, digest: str) -> FileVersion:
+        """Put a file in place of one with other content; ``digest`` tells contents apart."""
+        with suppress(MissingFileError):
+            found = self.head(file)
+            if found.digest == digest:
+                return found
+        with content.open("rb") as body:
+            written = self._client.put_object(
+                Bucket=self.bucket, Key=self.key(file), Body=body, Metadata={"sha256": digest}
+            )
+        size = content.stat().st_size
+        return FileVersion(file, written["ETag"].strip('"'), size, written.get("VersionId"), digest)
+
+    def delete(self, file: str) -> None:
+        """Delete a file; only what is ours is deleted."""
+        self._client.delete_object(Bucket=self.bucket, Key=self.key(file))
 
     def delete_all(self) -> None:
         """Delete every file; S3 keeps deleted versions for as long as the bucket's lifecycle says."""
@@ -199,26 +224,20 @@ class ConnectorStorages:
         kept: dict[str, str] = json.loads(found["Parameter"]["Value"])
         return kept
 
-    def keep_credentials(self, connector_id: str, config: S3Config) -> int | None:
-        """Store the access keys, encrypted, apart from the connector; answers the version of the parameter.
+    def keep_credentials(self, connector_id: str, credentials: dict[str, str]) -> int:
+        """Store access keys or a password, encrypted, apart from the connector; answers the parameter's version.
 
         Earlier versions stay readable for scans and jobs that began with them (SSM keeps a hundred), until the
         connector is deleted.
         """
-        if config.access_key_id is None or config.secret_access_key is None:
-            return None
-        pair = {
-            "access_key_id": config.access_key_id,
-            "secret_access_key": config.secret_access_key.get_secret_value(),
-        }
         name = credentials_parameter(self._resources.settings.parameter_prefix, connector_id)
         stored = self._resources.ssm.put_parameter(
-            Name=name, Value=json.dumps(pair), Type="SecureString", Overwrite=True
+            Name=name, Value=json.dumps(credentials), Type="SecureString", Overwrite=True
         )
         return stored["Version"]
 
     def drop_credentials(self, connector_id: str) -> None:
-        """Forget the access keys, if there are any."""
+        """Forget the access keys or the password, if there are any."""
         name = credentials_parameter(self._resources.settings.parameter_prefix, connector_id)
         try:
             self._resources.ssm.delete_parameter(Name=name)

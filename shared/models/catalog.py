@@ -8,6 +8,7 @@ from pydantic import Field
 from shared.models.base import Model, Timestamp
 
 Bound = int | float | str
+ColumnTypeName = Literal["int", "float", "boolean", "date", "datetime", "string"]
 
 
 class CatalogStatus(StrEnum):
@@ -22,7 +23,7 @@ class CatalogColumn(Model):
     """One column. ``minimum`` and ``maximum`` stand for numbers and dates only."""
 
     name: str
-    type: Literal["int", "float", "boolean", "date", "datetime", "string"]
+    type: ColumnTypeName
     nulls: int
     distinct: int
     min: Bound | None = None

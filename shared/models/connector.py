@@ -1,6 +1,7 @@
 """Connectors: where a space's files are, and how we may read them."""
 
 import re
+import ssl
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
@@ -15,12 +16,31 @@ FILE_NAME_BYTES = 1024
 SCAN_FILES_LIMIT = 1000
 SCAN_FILES_CHARACTERS = 200_000
 UPLOAD_FILES_LIMIT = 100
+TABLES_LIMIT = 1000
 SECRET_KEY = re.compile(r"secret|token|password|passphrase|credential|key", re.IGNORECASE)
 CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 class ConnectorType(StrEnum):
     AWS_S3 = "aws-s3"
+    POSTGRES = "postgres"
+
+
+class TlsMode(StrEnum):
+    """``require`` encrypts without asking who answers; ``disable`` is refused except for this machine's own servers."""
+
+    VERIFY_FULL = "verify-full"
+    REQUIRE = "require"
+    DISABLE = "disable"
+
+
+def check_certificate(text: str) -> str:
+    """Certificates in PEM."""
+    try:
+        ssl.create_default_context(cadata=text)
+    except (ssl.SSLError, ValueError):
+        raise ValueError("must be certificates in PEM, each between BEGIN CERTIFICATE and END CERTIFICATE") from None
+    return text
 
 
 class ConnectorStatus(StrEnum):
@@ -105,6 +125,13 @@ class S3Config(S3Location):
             raise ValueError("send either role_arn (preferred) or access_key_id and secret_access_key")
         return self
 
+    @property
+    def credentials(self) -> dict[str, str] | None:
+        """What is kept apart from the connector, where there is something."""
+        if self.access_key_id is None or self.secret_access_key is None:
+            return None
+        return {"access_key_id": self.access_key_id, "secret_access_key": self.secret_access_key.get_secret_value()}
+
     def location(self, space_id: str) -> S3Location:
         """What is stored and answered of it."""
         values = self.model_dump(exclude={"access_key_id", "secret_access_key"})
@@ -139,27 +166,102 @@ class S3Update(PartialUpdate):
         """Whether access keys are sent."""
         return "access_key_id" in self.model_fields_set
 
+    @property
+    def keeps_access(self) -> bool:
+        """Whether neither keys nor a role are sent."""
+        return not self.has_keys and "role_arn" not in self.model_fields_set
+
     def applied(self, current: S3Location, kept_keys: dict[str, str]) -> S3Config:
-        """The configuration after the changes; ``kept_keys`` are those of a connector that has a pair and keeps it."""
-        stays = current.model_dump()
+        """The configuration after the changes; ``kept_keys`` are those that the connector has and keeps."""
+        stays = current.model_dump() | kept_keys
         if self.has_keys:
             stays |= {"role_arn": None, "external_id": None}
-        elif "role_arn" not in self.model_fields_set:
-            stays |= kept_keys
         return S3Config.model_validate({**stays, **self.changes()})
+
+
+HostName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._:-]{1,253}$")]
+Port = Annotated[int, Field(ge=1, le=65_535)]
+# What PostgreSQL calls an identifier.
+SqlName = Annotated[str, StringConstraints(min_length=1, max_length=63, pattern=r"^[^\x00]*$")]
+TableNames = Annotated[list[SqlName], Field(min_length=1, max_length=TABLES_LIMIT)]
+Certificate = Annotated[str, StringConstraints(max_length=20_000), AfterValidator(check_certificate)]
+Password = Annotated[SecretStr, Field(min_length=1, max_length=1024)]
+
+
+class PostgresLocation(Model):
+    """A schema of a customer's PostgreSQL, as it is stored and answered: without the password.
+
+    Its tables and views are what files are elsewhere; a scan writes each as Parquet to the platform's bucket, which is
+    what trainings read.
+    """
+
+    host: HostName
+    port: Port = 5432
+    database: SqlName
+    user: SqlName
+    schema_name: SqlName = "public"
+    tables: TableNames | None = Field(default=None, description="all that the user may read when left out")
+    tls: TlsMode = TlsMode.VERIFY_FULL
+    ca_certificate: Certificate | None = Field(
+        default=None, description="PEM of the authority that signed the server's certificate; public ones if left out"
+    )
+
+
+class PostgresConfig(PostgresLocation):
+    password: Password
+
+    @property
+    def credentials(self) -> dict[str, str]:
+        """What is kept apart from the connector."""
+        return {"password": self.password.get_secret_value()}
+
+    def location(self) -> PostgresLocation:
+        """What is stored and answered of it."""
+        return PostgresLocation.model_validate(self.model_dump(exclude={"password"}))
+
+
+class PostgresUpdate(PartialUpdate):
+    """Changes to where a database is and who reads it."""
+
+    host: HostName = KEEP
+    port: Port = KEEP
+    database: SqlName = KEEP
+    user: SqlName = KEEP
+    schema_name: SqlName = KEEP
+    tables: TableNames | None = None
+    tls: TlsMode = KEEP
+    ca_certificate: Certificate | None = None
+    password: Password = KEEP
+
+    @property
+    def has_password(self) -> bool:
+        """Whether one is sent."""
+        return "password" in self.model_fields_set
+
+    def applied(self, current: PostgresLocation, kept: dict[str, str]) -> PostgresConfig:
+        """The configuration after the changes."""
+        return PostgresConfig.model_validate({**current.model_dump(), **kept, **self.changes()})
 
 
 class ConnectorUpdate(PartialUpdate):
     name: Name = KEEP
-    s3: S3Update = Field(
-        default_factory=lambda: None, description="new access is tried before it takes the old one's place"
-    )
+    postgres: PostgresUpdate = KEEP
+    s3: S3Update = KEEP
 
 
 class ConnectorCreate(Model):
     name: Name
+    postgres: PostgresConfig | None = Field(default=None, description="for the type postgres")
     s3: S3Config | None = Field(default=None, description="left out: a managed connector, to which files are uploaded")
     type: ConnectorType
+
+    @model_validator(mode="after")
+    def _of_one_type(self) -> "ConnectorCreate":
+        if (self.type is ConnectorType.POSTGRES) != (self.postgres is not None):
+            raise ValueError("the type postgres and the object postgres belong together: send both")
+        if self.postgres is not None and self.s3 is not None:
+            raise ValueError("a connector is to a bucket or to a database: send either s3 or postgres")
+        return self
 
 
 class Connector(Entity):
@@ -173,25 +275,31 @@ class Connector(Entity):
     error: str | None = None
     created_by: str
     is_managed: bool = True
+    postgres: PostgresLocation | None = None
     s3: S3Location | None = None
-    # Which version of the parameter holds the access keys: those of running jobs stay readable.
+    # Which version of the parameter holds the keys or the password: those of running jobs stay readable.
     credentials_version: int | None = Field(default=None, exclude=True)
     # The scan that runs, and whether another was asked for meanwhile.
     scan_id: str | None = Field(default=None, exclude=True)
     rescan_requested: bool = Field(default=False, exclude=True)
 
     @property
-    def place(self) -> tuple[str | None, ...]:
-        """Where the files are, whoever reads them."""
+    def place(self) -> tuple[Any, ...]:
+        """Where the files or tables are, whoever reads them."""
+        if self.postgres:
+            found = self.postgres
+            return (found.host, found.port, found.database, found.schema_name, found.tables)
         return (self.s3.bucket, self.s3.prefix, self.s3.endpoint_url) if self.s3 else ()
 
     def prefix(self, space_id: str) -> str:
-        """Where the connector's files begin within their bucket."""
+        """Where the connector's files begin within their bucket; a database's tables are kept in ours."""
+        if self.postgres:
+            return snapshots_prefix(space_id, self.id)
         return self.s3.prefix if self.s3 else managed_prefix(space_id, self.id)
 
     def credentials_parameter(self, parameter_prefix: str) -> str | None:
-        """The SSM parameter that holds the access keys, where there are any."""
-        if self.s3 is None or self.s3.role_arn:
+        """The SSM parameter that holds the access keys or the password, where there are any."""
+        if self.postgres is None and (self.s3 is None or self.s3.role_arn):
             return None
         name = credentials_parameter(parameter_prefix, self.id)
         return name if self.credentials_version is None else f"{name}:{self.credentials_version}"
@@ -214,8 +322,13 @@ def managed_prefix(space_id: str, connector_id: str) -> str:
     return f"spaces/{space_id}/connectors/{connector_id}/"
 
 
+def snapshots_prefix(space_id: str, connector_id: str) -> str:
+    """Where the tables of a connector's database are kept in the data bucket; no events tell of what comes there."""
+    return f"spaces/{space_id}/snapshots/{connector_id}/"
+
+
 def credentials_parameter(parameter_prefix: str, connector_id: str) -> str:
-    """The name of the SSM parameter that holds a connector's access keys."""
+    """The name of the SSM parameter that holds a connector's access keys or password."""
     return f"{parameter_prefix}/connectors/{connector_id}"
 
 

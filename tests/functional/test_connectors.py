@@ -9,11 +9,9 @@ import boto3
 import pytest
 from fastapi.testclient import TestClient
 
-from functions.events.connector_scan import connector_scan
 from functions.jobs.sources import read_secret
 from functions.workflows.connector_scan.fail_scan import fail_scan
 from functions.workflows.connector_scan.finish_scan import finish_scan
-from functions.workflows.connector_scan.list_scan_files import list_scan_files
 from functions.workflows.connector_scan.scan_file import scan_file
 from shared.aws.connector_storage import ConnectorStorage, ConnectorStorages, FileVersion, StorageError
 from shared.aws.resources import Resources
@@ -23,9 +21,8 @@ from shared.store.purges import PARTITION
 from shared.store.table import Key, Table
 from shared.store.uses import hold, release
 from tests.fixtures.aws import BUCKET
-from tests.fixtures.trainings import space_of
+from tests.fixtures.connectors import CSV, Lab
 
-CSV = b"id,income\n1,10\n2,1.5\n"
 NEW_SECRET = "je7MtGbClwBF/2Zp9Utk/h3yCo8nvbEXAMPLEKEY"
 SECRET = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
 KEYS: dict[str, Any] = {
@@ -35,89 +32,6 @@ KEYS: dict[str, Any] = {
     "access_key_id": "AKIAIOSFODNN7EXAMPLE",
     "secret_access_key": SECRET,
 }
-
-
-class Lab:
-    """A space with its client, and the bucket's and workflow's side of things."""
-
-    def __init__(self, client: TestClient, resources: Resources) -> None:
-        self.client = client
-        self.resources = resources
-        self.space_id = space_of(client)
-        self.s3 = boto3.client("s3")
-        self._sequencer = 0x1000
-
-    def connector(self, **body: Any) -> str:
-        created = self.client.post("/connectors", json={"name": "Customers", "type": "aws-s3", **body})
-        assert created.status_code == 201, created.text
-        return str(created.json()["id"])
-
-    def put(self, connector_id: str, file: str, content: bytes = CSV) -> dict[str, Any]:
-        """Write a file of a managed connector; the event that S3 would send about it."""
-        key = f"spaces/{self.space_id}/connectors/{connector_id}/{file}"
-        written = self.s3.put_object(Bucket=BUCKET, Key=key, Body=content)
-        return self.event("Object Created", key, written["ETag"].strip('"'), len(content), written["VersionId"])
-
-    def remove(self, connector_id: str, file: str) -> dict[str, Any]:
-        key = f"spaces/{self.space_id}/connectors/{connector_id}/{file}"
-        self.s3.delete_object(Bucket=BUCKET, Key=key)
-        event = self.event("Object Deleted", key, None, None, None)
-        event["detail"]["deletion-type"] = "Delete Marker Created"
-        return event
-
-    def event(self, kind: str, key: str, etag: str | None, size: int | None, version_id: str | None) -> dict[str, Any]:
-        self._sequencer += 1
-        content = {
-            "key": key,
-            "etag": etag,
-            "size": size,
-            "version-id": version_id,
-            "sequencer": f"{self._sequencer:X}",
-        }
-        return {
-            "detail-type": kind,
-            "source": "aws.s3",
-            "detail": {"bucket": {"name": BUCKET}, "object": {k: v for k, v in content.items() if v is not None}},
-        }
-
-    def deliver(self, *found: dict[str, Any]) -> list[str]:
-        """Deliver events as one batch; the messages that failed."""
-        records = [{"messageId": str(number), "body": json.dumps(event)} for number, event in enumerate(found)]
-        answer = connector_scan({"Records": records}, self.resources)
-        return [failure["itemIdentifier"] for failure in answer["batchItemFailures"]]
-
-    def scan(self, connector_id: str, **body: Any) -> dict[str, Any]:
-        started = self.client.post(f"/connectors/{connector_id}/scan", json=body)
-        assert started.status_code == 202, started.text
-        answer: dict[str, Any] = started.json()
-        return answer
-
-    def running(self, connector_id: str) -> str | None:
-        return ConnectorScans(self.resources).scans.connectors.get(self.space_id, connector_id).scan_id
-
-    def begin(self, connector_id: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-        """The first step of the running scan: what it answers, and the items of the map."""
-        values = {"space_id": self.space_id, "connector_id": connector_id, "scan_id": self.running(connector_id)}
-        listed = list_scan_files(self.resources, values)
-        content = self.s3.get_object(Bucket=BUCKET, Key=listed["list_key"])["Body"].read()
-        return listed, json.loads(content)
-
-    def work(self, connector_id: str) -> dict[str, Any]:
-        """Run the workflow of the running scan to its end."""
-        listed, items = self.begin(connector_id)
-        for item in items:
-            scan_file(self.resources, {**listed, "file": item})
-        return finish_scan(self.resources, listed)
-
-    def catalog(self, connector_id: str) -> dict[str, dict[str, Any]]:
-        page = self.client.get(f"/connectors/{connector_id}/catalog").json()
-        assert page["count"] == len(page["data"])
-        return {row["file"]: row for row in page["data"]}
-
-    def files(self, connector_id: str, **query: Any) -> Any:
-        answer = self.client.get(f"/connectors/{connector_id}/files", params=query)
-        assert answer.status_code == 200, answer.text
-        return answer.json()
 
 
 @pytest.fixture

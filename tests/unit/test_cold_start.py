@@ -16,10 +16,11 @@ from shared.http.app import describe
 ROOT = Path(__file__).parents[2]
 # Before the first request; with pydantic's plugins and its old version left out, as they are in AWS.
 BASE_BUDGET = 790
-BUDGETS = {Layer.SCAN: 790, Layer.SCORE: 790, Layer.LANGUAGE: 820}
+BUDGETS = {Layer.SCAN: 790, Layer.SCORE: 790, Layer.LANGUAGE: 820, Layer.DATABASE: 790}
 # Each takes long to import, and few requests need it: it is imported where it is used.
 LATER = {
-    "aiohttp", "aws_xray_sdk", "defusedxml", "jsonschema_rs", "lightgbm", "numpy", "openpyxl", "polars", "pydantic.v1",
+    "aiohttp", "aws_xray_sdk", "defusedxml", "jsonschema_rs", "lightgbm", "numpy", "openpyxl", "pg8000",
+    "polars", "pydantic.v1",
     "scipy", "uvicorn", "xgboost", "yarl",
 }  # fmt: skip
 

@@ -1,12 +1,13 @@
 """A scan begins: the files it has to read are written down for the map that follows."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from boto3.dynamodb.conditions import Attr
 
 from shared.aws.connector_storage import ConnectorStorages, StorageError
+from shared.aws.postgres import PostgresDatabases
 from shared.aws.resources import Resources
 from shared.connector_scans import ConnectorScans
 from shared.errors import JobFailedError, NotFoundError, ValidationFailedError
@@ -24,7 +25,8 @@ def list_scan_files(resources: Resources, event: dict[str, Any]) -> dict[str, An
     """Takes ``{space_id, connector_id, scan_id}``; adds ``list_key``, a JSON list of ``{name, sequencer, request}``.
 
     A scan of all files leaves out those whose content the catalog knows already, and drops from the catalog what is
-    gone from the bucket. Raises JobFailedError when the bucket can't be read or holds too many files.
+    gone from the bucket; of a database, all tables are read. Raises JobFailedError when the bucket or database can't
+    be read or holds too many files.
     """
     space_id, connector_id, scan_id = event["space_id"], event["connector_id"], event["scan_id"]
     scans = ConnectorScans(resources)
@@ -66,11 +68,11 @@ def _changed_files(
     scan: Scan,
     states: Mapping[str, FileState],
 ) -> list[str]:
-    found: dict[str, str] = {}
+    found: dict[str, str | None] = {}
     connectors = scans.scans.connectors
     try:
-        for version in ConnectorStorages(resources).open(space_id, connector).files():
-            found[version.file] = version.etag
+        for name, etag in _present(resources, space_id, connector):
+            found[name] = etag
             if len(found) > FILES_LIMIT:
                 raise JobFailedError(f"The connector has more than {FILES_LIMIT:,} files. Name those to scan.")
     except (StorageError, ValidationFailedError) as error:
@@ -84,12 +86,23 @@ def _changed_files(
         connectors.update(space_id, connector.id, {"status": ConnectorStatus.CONNECTED, "error": None})
     for name, state in states.items():
         if name not in found and state.status in list(CatalogStatus):
+            if connector.postgres:
+                ConnectorStorages(resources).open(space_id, connector).delete(name)
             scans.catalog.record_missing(space_id, connector.id, name, Seen(state.sequencer), scan.id)
     return [
         name
         for name, etag in found.items()
         if name not in states or (states[name].status, states[name].etag) != (CatalogStatus.SCANNED, etag)
     ]
+
+
+def _present(resources: Resources, space_id: str, connector: Connector) -> Iterator[tuple[str, str | None]]:
+    """The names there are, each with the tag of its content: a table's is known only once it has been read."""
+    if connector.postgres:
+        with PostgresDatabases(resources).open(connector) as database:
+            yield from ((table, None) for table in database.tables())
+    else:
+        yield from ((each.file, each.etag) for each in ConnectorStorages(resources).open(space_id, connector).files())
 
 
 @workflow_step

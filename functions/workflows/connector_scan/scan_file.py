@@ -5,6 +5,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from functions.workflows.connector_scan.table_snapshots import take_snapshot
 from shared.aws.connector_storage import (
     ConnectorStorage,
     ConnectorStorages,
@@ -13,6 +14,7 @@ from shared.aws.connector_storage import (
     MissingFileError,
     StorageError,
 )
+from shared.aws.postgres import PostgresDatabases
 from shared.aws.resources import Resources
 from shared.connector_scans import ConnectorScans
 from shared.errors import NotFoundError, ValidationFailedError
@@ -61,7 +63,10 @@ def _read_with_access(
     Raises MissingFileError and NotFoundError.
     """
     try:
-        return read_file(ConnectorStorages(resources).open(space_id, connector), name)
+        storage = ConnectorStorages(resources).open(space_id, connector)
+        if connector.postgres is None:
+            return read_file(storage, name)
+        return read_table(PostgresDatabases(resources), connector, storage, name)
     except (StorageError, ValidationFailedError) as error:
         current = scans.scans.connectors.get(space_id, connector.id)
         if current.version != connector.version:
@@ -90,6 +95,26 @@ def read_file(storage: ConnectorStorage, name: str) -> CatalogEntry:
                 continue
             return _profile(path, version, Limits(decoded_bytes=limit))
     return failed(name, "The file kept changing while it was read; scan it again when it is complete.")
+
+
+def read_table(
+    databases: PostgresDatabases, connector: Connector, storage: ConnectorStorage, name: str
+) -> CatalogEntry:
+    """Profile a table as it is at one moment; of one that is gone no copy stays.
+
+    Raises MissingFileError and StorageError.
+    """
+    with TemporaryDirectory(prefix="scan-") as folder:
+        limits = Limits(decoded_bytes=shutil.disk_usage(folder).free // DISK_SHARE)
+        try:
+            with databases.open(connector) as database:
+                path, version = take_snapshot(database, name, storage, Path(folder))
+        except UnreadableFileError as error:
+            return failed(name, str(error))
+        except MissingFileError:
+            storage.delete(name)
+            raise
+        return _profile(path, version, limits)
 
 
 def failed(name: str, error: str, version: FileVersion | None = None) -> CatalogEntry:

@@ -1,0 +1,50 @@
+"""A table of a customer's database is written to our bucket as Parquet: the content that is profiled and trained on."""
+
+import hashlib
+import shutil
+from pathlib import Path
+from typing import BinaryIO
+
+from shared.aws.connector_storage import ConnectorStorage, FileVersion
+from shared.aws.postgres import PostgresDatabase
+from shared.scanning.limits import UnreadableFileError
+from shared.scanning.tables import write_parquet
+
+# Of the disk: for the rows as text, for the Parquet file, and for what comes while it is read.
+DISK_SHARE = 3
+
+
+class BoundedFile:
+    """Takes so many bytes, and no more."""
+
+    def __init__(self, target: BinaryIO, limit: int) -> None:
+        self._target = target
+        self._limit = limit
+        self._written = 0
+
+    def write(self, data: bytes) -> int:
+        """Raises UnreadableFileError."""
+        self._written += len(data)
+        if self._written > self._limit:
+            raise UnreadableFileError(
+                f"The table has more than {self._limit / 2**30:.1f} GiB as text, which is what a scan reads at most; "
+                "connect a view of a part of it."
+            )
+        return self._target.write(data)
+
+
+def take_snapshot(
+    database: PostgresDatabase, table: str, storage: ConnectorStorage, folder: Path
+) -> tuple[Path, FileVersion]:
+    """The table as it is at one moment, here and in the bucket; one that has not changed makes no new version.
+
+    Raises MissingFileError, StorageError, and UnreadableFileError.
+    """
+    rows, snapshot = folder / "rows.csv", folder / "snapshot.parquet"
+    with rows.open("wb") as target:
+        columns = database.copy(table, BoundedFile(target, shutil.disk_usage(folder).free // DISK_SHARE))
+    write_parquet(rows, [(column.name, column.type) for column in columns], snapshot)
+    rows.unlink()
+    with snapshot.open("rb") as content:
+        digest = hashlib.file_digest(content, "sha256").hexdigest()
+    return snapshot, storage.replace(table, snapshot, digest)
