@@ -63,6 +63,7 @@ def test_a_managed_connector_is_created_read_listed_and_deleted(lab: Lab) -> Non
         "status": "connected",
         "error": None,
         "is_managed": True,
+        "postgres": None,
         "s3": None,
     }
     assert lab.client.get(f"/connectors/{connector['id']}").json() == connector

@@ -67,7 +67,7 @@ def node(name: str) -> str:
 def build(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Files where the app expects infra.package's output; their content plays no part in a template."""
     folder = tmp_path_factory.mktemp("build")
-    for part in ("code", "layers/base", "layers/language", "layers/scan", "layers/score"):
+    for part in ("code", "layers/base", "layers/database", "layers/language", "layers/scan", "layers/score"):
         (folder / part).mkdir(parents=True)
         (folder / part / "content.txt").write_text(part)
     (folder / "sourcedir.tar.gz").write_bytes(b"source")
