@@ -193,7 +193,7 @@ GROUPS = (
     group(
         "connectors",
         Grants(
-            writes=("connector", "catalog", "scan", "job"),
+            writes=("connector", "catalog", "scan", "schema_drift", "job"),
             gets=(CONNECTOR_FILES, SCAN_FILES),
             puts=(CONNECTOR_FILES,),
             deletes=(CONNECTOR_FILES, SCAN_FILES, SNAPSHOT_FILES),
@@ -393,8 +393,9 @@ STEPS = {
             "scan_file",
             Grants(
                 reads=("connector",),
-                writes=("catalog",),
-                gets=(CONNECTOR_FILES, SNAPSHOT_FILES),
+                writes=("catalog", "schema_drift"),
+                # With the columns of the version before, where they are long.
+                gets=(CONNECTOR_FILES, SCAN_FILES, SNAPSHOT_FILES),
                 # Column lists too long for the table, and tables of databases.
                 puts=(SCAN_FILES, SNAPSHOT_FILES),
                 deletes=(SNAPSHOT_FILES,),
@@ -460,7 +461,7 @@ RECONCILE_JOBS = event(
     "reconcile_jobs",
     replace(
         _CONVERGENCE,
-        writes=(*_CONVERGENCE.writes, *MEMBERSHIP),
+        writes=(*_CONVERGENCE.writes, *MEMBERSHIP, "schema_drift"),
         deletes=(CONNECTOR_FILES, SCAN_FILES, SNAPSHOT_FILES),
         lists=(CONNECTOR_FILES, SCAN_FILES, SNAPSHOT_FILES),
         writes_parameters=True,

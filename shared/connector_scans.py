@@ -16,6 +16,7 @@ from shared.observability import logger
 from shared.store.catalog import Catalog, Seen
 from shared.store.purges import Purges
 from shared.store.scans import Scans
+from shared.store.schema_drifts import SchemaDrifts
 
 OWN_FAILURES = (ClientError, BotoCoreError, ApiError)
 
@@ -26,6 +27,7 @@ class ConnectorScans:
     def __init__(self, resources: Resources) -> None:
         self.scans = Scans(resources.table, resources.clock)
         self.catalog = Catalog(resources.table, resources.s3, resources.settings.bucket_name, resources.clock)
+        self.drifts = SchemaDrifts(resources.table, resources.s3, resources.settings.bucket_name, resources.clock)
         self._launcher = JobLauncher(resources)
         self._clock = resources.clock
 
@@ -91,6 +93,7 @@ class ConnectorCleaner:
         self._resources = resources
         self._storages = ConnectorStorages(resources)
         self._catalog = Catalog(resources.table, resources.s3, settings.bucket_name, resources.clock)
+        self._drifts = SchemaDrifts(resources.table, resources.s3, settings.bucket_name, resources.clock)
 
     def clean(self, space_id: str, connector_id: str) -> None:
         """Remove what is left of a connector that does not exist: credentials, files, copies of tables, catalog.
@@ -104,6 +107,7 @@ class ConnectorCleaner:
             for prefix in (managed_prefix(space_id, connector_id), snapshots_prefix(space_id, connector_id)):
                 ConnectorStorage(self._resources.s3, bucket, prefix, is_managed=True).delete_all()
             self._catalog.forget(space_id, connector_id)
+            self._drifts.forget(space_id, connector_id)
         self.purges.write(self.purges.done(connector_id))
 
     def try_to_clean(self, space_id: str, connector_id: str) -> bool:

@@ -1,6 +1,6 @@
 """What a job is given: the files it reads, pinned to the content they have now, and the machine it runs on."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from shared.aws.connector_storage import (
@@ -14,13 +14,15 @@ from shared.aws.instances import instance_types
 from shared.aws.resources import Resources
 from shared.aws.training_jobs import job_name_prefix
 from shared.errors import JobFailedError, NotFoundError, ValidationFailedError
-from shared.models.catalog import CatalogEntry, CatalogStatus
+from shared.models.catalog import CatalogEntry, CatalogStatus, overridden
 from shared.models.connector import Connector
 from shared.models.connector_training import ConnectorTraining
 from shared.models.job import EvaluationJob, JobDataset, JobFile, JobProgress, TrainingJob
+from shared.models.schema_drift import DriftPolicy
 from shared.settings import Settings
 from shared.store.catalog import Catalog, FileState
 from shared.store.repository import Repository
+from shared.store.schema_drifts import SchemaDrifts
 
 MAX_FILES = 10_000
 # The catalog of so many files is looked at before the job starts; the job itself looks at all of them.
@@ -45,6 +47,7 @@ class JobInputs:
         self._connectors = Repository(resources.table, Connector, kind="connector", clock=resources.clock)
         self._storages = ConnectorStorages(resources)
         self._catalog = Catalog(resources.table, resources.s3, settings.bucket_name, resources.clock)
+        self._drifts = SchemaDrifts(resources.table, resources.s3, settings.bucket_name, resources.clock)
 
     def datasets(self, space_id: str, parts: Sequence[ConnectorTraining], target: str | None) -> list[JobDataset]:
         """The data set of each connector's part; ``target`` is the column that all of their files must have.
@@ -111,6 +114,7 @@ class JobInputs:
         catalog = self._catalog.entries(space_id, connector.id, checked)
         known = {each.file: catalog[each.file] for each in versions if _is_current(catalog.get(each.file), each)}
         _check_catalog(connector, known, target)
+        self._check_drifts(space_id, connector, versions)
         states = self._states(space_id, connector, versions)
         files = [
             JobFile(
@@ -128,8 +132,27 @@ class JobInputs:
         ]
         access = connector.job_access(self._resources.settings.parameter_prefix)
         return JobDataset.model_validate(
-            {"connector_id": connector.id, "files": files, "access": access, **part.job_settings()}
+            {
+                "connector_id": connector.id,
+                "files": files,
+                "access": access,
+                "identifying_columns": _identifying_columns(connector, known.values()),
+                **part.job_settings(),
+            }
         )
+
+    def _check_drifts(self, space_id: str, connector: Connector, versions: Sequence[FileVersion]) -> None:
+        """What a drift broke fails now and in words rather than as a model that lacks a feature, if so agreed."""
+        if connector.drift_policy is not DriftPolicy.BLOCK:
+            return
+        broken = self._drifts.broken_files(space_id, connector.id)
+        names = [each.file for each in versions if each.file in broken]
+        if names:
+            raise JobFailedError(
+                f"The columns of {len(names)} file(s) of the connector '{connector.name}' drifted: "
+                f"in '{names[0]}' {broken[names[0]]}. Upload it as it was, or acknowledge the drift "
+                f"(GET /connectors/{connector.id}/drifts) to train with what is there now."
+            )
 
     def _states(self, space_id: str, connector: Connector, versions: Sequence[FileVersion]) -> dict[str, FileState]:
         """How the files stand in the catalog; one whose content of now was not scanned is pending."""
@@ -190,6 +213,12 @@ def _check_catalog(connector: Connector, known: dict[str, CatalogEntry], target:
         names = _some([entry.file for entry in lacking], SHOWN_FILES)
         columns = _some([column.name for column in lacking[0].columns], SHOWN_COLUMNS)
         raise JobFailedError(f"The target column '{target}' is not in file(s) {names}; columns are {columns}.")
+
+
+def _identifying_columns(connector: Connector, entries: Iterable[CatalogEntry]) -> list[str]:
+    """The columns that identify persons in any of the files."""
+    columns = (overridden(column, connector.personal_data) for entry in entries for column in entry.columns)
+    return sorted({column.name for column in columns if column.personal_data and column.personal_data.is_direct})
 
 
 def _some(names: Sequence[str], limit: int) -> str:

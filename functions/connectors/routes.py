@@ -19,6 +19,7 @@ from shared.models.connector import (
     UploadRequest,
     Uploads,
 )
+from shared.models.schema_drift import SchemaDrift
 
 router = space_router("connectors")
 beyond = space_router("connectors")
@@ -107,6 +108,20 @@ def list_connector_catalog(
 ) -> Page[CatalogEntry]:
     """List what scans found in the files, by file name."""
     return service.catalog(scope, id, page.number, page.size)
+
+
+@beyond.get("/{id}/drifts")
+def list_connector_drifts(
+    id: str, scope: CurrentScope, service: Service, limit: Limit = 10, after: After = ""
+) -> Page[SchemaDrift]:
+    """List how the columns of files and tables changed from one version to the next, newest first."""
+    return service.drifts(scope, id, after, limit)
+
+
+@beyond.post("/{id}/drifts/{drift_id}/acknowledge")
+def acknowledge_connector_drift(id: str, drift_id: str, scope: CurrentScope, service: Service) -> SchemaDrift:
+    """Say that a drift was seen: under the policy `block`, trainings have the file again."""
+    return service.acknowledge_drift(scope, id, drift_id)
 
 
 @beyond.post("/{id}/uploads", status_code=201, responses=errors(409))

@@ -12,7 +12,7 @@ from shared.aws.resources import Resources
 from shared.connector_scans import ConnectorCleaner, ConnectorScans
 from shared.errors import ConflictError, NotFoundError, PreconditionFailedError, ValidationFailedError
 from shared.models.base import Deleted, Page
-from shared.models.catalog import CatalogEntry
+from shared.models.catalog import CatalogEntry, overridden
 from shared.models.connector import (
     Connector,
     ConnectorCreate,
@@ -29,6 +29,7 @@ from shared.models.connector import (
     Uploads,
 )
 from shared.models.job_status import JobStatus
+from shared.models.schema_drift import SchemaDrift
 from shared.store.members import Scope
 from shared.store.repository import ConditionNotMetError, Idempotency, Repository
 from shared.store.uses import UNUSED
@@ -74,7 +75,9 @@ class ConnectorService:
             region=request.s3.region if request.s3 else self._resources.s3.meta.region_name,
             status=ConnectorStatus.ERROR if reason else ConnectorStatus.CONNECTED,
             error=reason,
+            drift_policy=request.drift_policy,
             is_managed=access is None,
+            personal_data=request.personal_data,
             postgres=request.postgres.location() if request.postgres else None,
             s3=request.s3.location(scope.space_id) if request.s3 else None,
         )
@@ -232,9 +235,22 @@ class ConnectorService:
         return ScanAnswer(scan_id=scan.id, status=status)
 
     def catalog(self, scope: Scope, connector_id: str, number: int, size: int) -> Page[CatalogEntry]:
-        """What scans found, by file name."""
+        """What scans found, by file name, as the connector's statements on personal data have it."""
+        statements = self.get(scope, connector_id).personal_data
+        page = self._scans.catalog.page(scope.space_id, connector_id, number, size)
+        for entry in page.data:
+            entry.columns = [overridden(column, statements) for column in entry.columns]
+        return page
+
+    def drifts(self, scope: Scope, connector_id: str, after: str, limit: int) -> Page[SchemaDrift]:
+        """What changed in files and tables from one version to the next, newest first."""
         self.get(scope, connector_id)
-        return self._scans.catalog.page(scope.space_id, connector_id, number, size)
+        return self._scans.drifts.list_after(scope.space_id, connector_id, after, limit)
+
+    def acknowledge_drift(self, scope: Scope, connector_id: str, drift_id: str) -> SchemaDrift:
+        """Raises NotFoundError."""
+        self.get(scope, connector_id)
+        return self._scans.drifts.acknowledge(scope.space_id, connector_id, drift_id, scope.user_id)
 
     def _try(self, scope: Scope, config: S3Config | PostgresConfig) -> str | None:
         """Why the bucket or database can't be read, if so."""

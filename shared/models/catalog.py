@@ -1,5 +1,6 @@
 """The catalog: what scans found in the files of a connector."""
 
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Literal
 
@@ -19,8 +20,39 @@ class CatalogStatus(StrEnum):
     ERROR = "error"
 
 
+class PersonalDataKind(StrEnum):
+    """``stated``: whoever set the connector up says so."""
+
+    EMAIL = "email"
+    PHONE = "phone"
+    IBAN = "iban"
+    CARD = "card"
+    NATIONAL_ID = "national_id"
+    PERSON_NAME = "person_name"
+    ADDRESS = "address"
+    DATE_OF_BIRTH = "date_of_birth"
+    STATED = "stated"
+
+
+class PersonalData(Model):
+    """Trainings leave direct identifiers out; ``personal_data`` of the connector overrides what was found."""
+
+    kind: PersonalDataKind
+    is_direct: bool = Field(description="whether it identifies a person by itself, as an address or a number does")
+    reason: str
+
+
+class TopValue(Model):
+    value: str
+    rows: int
+
+
 class CatalogColumn(Model):
-    """One column. ``minimum`` and ``maximum`` stand for numbers and dates only."""
+    """One column. ``minimum`` and ``maximum`` stand for numbers and dates only.
+
+    Quantiles, the most frequent values and personal data are told from the entry's ``sampled_rows``. Of a direct
+    identifier neither values nor a range are told.
+    """
 
     name: str
     type: ColumnTypeName
@@ -28,6 +60,9 @@ class CatalogColumn(Model):
     distinct: int
     min: Bound | None = None
     max: Bound | None = None
+    quantiles: dict[str, float] | None = None
+    top_values: list[TopValue] = Field(default_factory=list)
+    personal_data: PersonalData | None = None
 
 
 class CatalogEntry(Model):
@@ -40,9 +75,24 @@ class CatalogEntry(Model):
     rows: int | None = None
     columns: list[CatalogColumn] = Field(default_factory=list)
     status: CatalogStatus
+    sampled_rows: int | None = Field(default=None, description="how many of the first rows told the columns' details")
     error: str | None = None
     scanned_at: Timestamp | None = None
     version_id: str | None = Field(default=None, exclude=True)
     # S3's order of events for the key; comparable as text once padded to the same length.
     sequencer: str | None = Field(default=None, exclude=True)
     scan_id: str | None = Field(default=None, exclude=True)
+
+
+def overridden(column: CatalogColumn, statements: Mapping[str, bool]) -> CatalogColumn:
+    """The column as the connector's owner says it is: with personal data, or without any."""
+    stated = statements.get(column.name)
+    if stated is None or stated is (column.personal_data is not None and column.personal_data.is_direct):
+        return column
+    if not stated:
+        return column.model_copy(update={"personal_data": None})
+    reason = "the connector's personal_data says so"
+    found = PersonalData(kind=PersonalDataKind.STATED, is_direct=True, reason=reason)
+    return CatalogColumn(
+        name=column.name, type=column.type, nulls=column.nulls, distinct=column.distinct, personal_data=found
+    )

@@ -11,12 +11,14 @@ from shared.models.base import KEEP, Entity, Model, Name, PartialUpdate, Timesta
 from shared.models.connector_training import OpenModel
 from shared.models.job import JobAccess
 from shared.models.job_status import JobStatus
+from shared.models.schema_drift import DriftPolicy
 
 FILE_NAME_BYTES = 1024
 SCAN_FILES_LIMIT = 1000
 SCAN_FILES_CHARACTERS = 200_000
 UPLOAD_FILES_LIMIT = 100
 TABLES_LIMIT = 1000
+STATEMENTS_LIMIT = 1000
 SECRET_KEY = re.compile(r"secret|token|password|passphrase|credential|key", re.IGNORECASE)
 CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
@@ -243,14 +245,28 @@ class PostgresUpdate(PartialUpdate):
         return PostgresConfig.model_validate({**current.model_dump(), **kept, **self.changes()})
 
 
+ColumnName = Annotated[str, StringConstraints(min_length=1, max_length=500)]
+PersonalDataStatements = Annotated[
+    dict[ColumnName, bool],
+    Field(
+        max_length=STATEMENTS_LIMIT,
+        description="by column, whether it identifies persons, whatever scans found; such columns are no features",
+    ),
+]
+
+
 class ConnectorUpdate(PartialUpdate):
+    drift_policy: DriftPolicy = KEEP
     name: Name = KEEP
+    personal_data: PersonalDataStatements = Field(default_factory=dict)
     postgres: PostgresUpdate = KEEP
     s3: S3Update = KEEP
 
 
 class ConnectorCreate(Model):
+    drift_policy: DriftPolicy = DriftPolicy.RECORD
     name: Name
+    personal_data: PersonalDataStatements = Field(default_factory=dict)
     postgres: PostgresConfig | None = Field(default=None, description="for the type postgres")
     s3: S3Config | None = Field(default=None, description="left out: a managed connector, to which files are uploaded")
     type: ConnectorType
@@ -274,7 +290,9 @@ class Connector(Entity):
     status: ConnectorStatus
     error: str | None = None
     created_by: str
+    drift_policy: DriftPolicy = DriftPolicy.RECORD
     is_managed: bool = True
+    personal_data: dict[str, bool] = Field(default_factory=dict)
     postgres: PostgresLocation | None = None
     s3: S3Location | None = None
     # Which version of the parameter holds the keys or the password: those of running jobs stay readable.

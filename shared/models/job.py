@@ -85,6 +85,7 @@ class JobDataset(JobModel):
     target: str | None = None
     positive_label: str | None = Field(default=None, description="null: the usual one of a known pair, else the rarer")
     split: JobSplit | None = None
+    identifying_columns: list[str] = Field(default_factory=list, description="they identify persons: no features")
 
 
 class JobProgress(JobModel):

@@ -35,19 +35,23 @@ TYPE_SHARE = 0.98
 IDENTIFIER_SHARE = 0.9
 MIN_ROWS_TO_CALL_IDENTIFIER = 20
 LONG_TEXT = 100
+IDENTIFYING = "it identifies persons, by what a scan found or the connector's personal_data says"
 _IDENTIFIER_NAME = re.compile(
     r"^$|^unnamed: 0$|(^|[_\s.-])(id|uuid|guid|key|index|row|rownames|number|no|nr)$", re.IGNORECASE
 )
 
 
-def infer_schema(frame: pl.DataFrame, excluded: Iterable[str] = ()) -> FeatureSchema:
+def infer_schema(frame: pl.DataFrame, excluded: Iterable[str] = (), identifying: Iterable[str] = ()) -> FeatureSchema:
     """Learns from the rows a model will be fitted on, never from held-out ones; the target must be left out already.
+
+    ``identifying`` columns are left out too, since a model that knows persons has learned nothing of others.
 
     Raises:
         JobFailedError: no column can be used.
     """
     features: list[Feature] = []
-    dropped = [DroppedColumn(name=name, reason="excluded by the configuration") for name in excluded if name in frame]
+    left_out = dict.fromkeys(identifying, IDENTIFYING) | dict.fromkeys(excluded, "excluded by the configuration")
+    dropped = [DroppedColumn(name=name, reason=reason) for name, reason in left_out.items() if name in frame]
     skipped = {column.name for column in dropped}
     for series in frame:
         if series.name in skipped:

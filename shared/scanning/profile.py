@@ -1,13 +1,16 @@
 """What is in one file: rows, and for each column its type, nulls, distinct values and range."""
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import date, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
+from shared.scanning.column_details import DESCRIBED_COLUMNS, ColumnDetails, describe, sample_of
 from shared.scanning.column_types import ColumnType
 from shared.scanning.formats import FileFormat
 from shared.scanning.limits import DEFAULT_LIMITS, Limits
@@ -37,6 +40,9 @@ class FileProfile:
     format: FileFormat
     rows: int
     columns: tuple[ColumnProfile, ...]
+    # By the columns' names, told from some of the first rows; of very wide files, of the first columns.
+    details: Mapping[str, ColumnDetails] = field(default_factory=dict, compare=False)
+    sampled_rows: int = field(default=0, compare=False)
 
 
 def profile_file(path: Path, name: str | None = None, *, limits: Limits = DEFAULT_LIMITS) -> FileProfile:
@@ -44,19 +50,32 @@ def profile_file(path: Path, name: str | None = None, *, limits: Limits = DEFAUL
 
     Nulls do not count as a distinct value. `distinct` is exact up to 32 MiB of decoded file, 500 columns and
     20 million Parquet cells, above that HyperLogLog's estimate, off by up to about 10%
-    and never more than rows and range allow. A range has no end where it goes on to infinity.
+    and never more than rows and range allow. A range has no end where it goes on to infinity. The first rows are read
+    once more for the columns' details.
     Raises UnreadableFileError, whose message is meant for the file's owner.
     """
     with opened(path, name=name, limits=limits) as source:
         counts_exactly = _is_small(source)
         is_text = source.plain.format is not FileFormat.PARQUET
 
-        rows, columns = 0, []
+        rows, columns, sampled = 0, [], 0
+        details: dict[str, ColumnDetails] = {}
         for batch in source.batches():
             facts, schema = _summarise(source, batch, counts_exactly=counts_exactly, is_text=is_text)
             rows = facts["\nrows"] - facts["\nblank rows"]
-            columns += [_column(name, dtype, facts, is_text=is_text) for name, dtype in schema.items()]
-        return FileProfile(format=source.plain.format, rows=rows, columns=tuple(columns))
+            found = [_column(name, dtype, facts, is_text=is_text) for name, dtype in schema.items()]
+            columns += found
+            if len(details) < DESCRIBED_COLUMNS:
+                sample = source.collect(partial(sample_of, columns=list(schema)))
+                details |= describe(sample, {column.name: column.type.value for column in found})
+                sampled = sample.height
+        return FileProfile(
+            format=source.plain.format,
+            rows=rows,
+            columns=tuple(columns),
+            details=details,
+            sampled_rows=min(sampled, rows),
+        )
 
 
 def _summarise(

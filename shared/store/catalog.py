@@ -172,7 +172,7 @@ class Catalog:
     def record_result(self, space_id: str, connector_id: str, entry: CatalogEntry, seen: Seen) -> bool:
         """Write what a scan found; false when an event came between, whose own scan will tell."""
         values = {name: getattr(entry, name) for name in type(entry).model_fields}
-        values |= {"sequencer": seen.sequencer, **self._stored_columns(space_id, connector_id, entry)}
+        values |= {"sequencer": seen.sequencer, **self.stored_columns(space_id, connector_id, entry)}
         return self._settle(space_id, connector_id, entry.file, values, seen)
 
     def record_missing(self, space_id: str, connector_id: str, file: str, seen: Seen, scan_id: str) -> bool:
@@ -184,6 +184,23 @@ class Catalog:
             "expires_at": self._expiry(),
         }
         return self._settle(space_id, connector_id, file, values, seen)
+
+    def stored_columns(self, space_id: str, connector_id: str, entry: CatalogEntry) -> Item:
+        """The columns as JSON text, for DynamoDB's numbers are narrower than a file's; long ones lie in S3."""
+        text = _COLUMNS.dump_json(entry.columns).decode()
+        if len(text.encode()) <= INLINE_COLUMNS_BYTES:
+            return {"columns": text}
+        digest = hashlib.sha256(f"{entry.file}\n{entry.etag}".encode()).hexdigest()
+        location = f"{columns_prefix(space_id, connector_id)}{digest}.json"
+        self._s3.put_object(Bucket=self._bucket, Key=location, Body=text.encode(), ContentType="application/json")
+        return {"columns": None, "columns_key": location}
+
+    def load_columns(self, item: Item) -> list[CatalogColumn]:
+        """What ``stored_columns`` keeps."""
+        text: str | bytes = item.get("columns", "[]")
+        if location := item.get("columns_key"):
+            text = self._s3.get_object(Bucket=self._bucket, Key=location)["Body"].read()
+        return _COLUMNS.validate_json(text)
 
     def forget(self, space_id: str, connector_id: str) -> None:
         """Remove everything of a connector that is gone."""
@@ -234,21 +251,8 @@ class Catalog:
         items = self._table.query(_key(space_id, connector_id, "").pk, newest_first=False, attributes=attributes)
         return (item for item in items if item["status"] != DELETED)
 
-    def _stored_columns(self, space_id: str, connector_id: str, entry: CatalogEntry) -> Item:
-        """The columns as JSON text, for DynamoDB's numbers are narrower than a file's."""
-        text = _COLUMNS.dump_json(entry.columns).decode()
-        if len(text.encode()) <= INLINE_COLUMNS_BYTES:
-            return {"columns": text}
-        digest = hashlib.sha256(f"{entry.file}\n{entry.etag}".encode()).hexdigest()
-        location = f"{columns_prefix(space_id, connector_id)}{digest}.json"
-        self._s3.put_object(Bucket=self._bucket, Key=location, Body=text.encode(), ContentType="application/json")
-        return {"columns": None, "columns_key": location}
-
     def _load(self, item: Item) -> CatalogEntry:
-        text: str | bytes = item.get("columns", "[]")
-        if location := item.get("columns_key"):
-            text = self._s3.get_object(Bucket=self._bucket, Key=location)["Body"].read()
-        return CatalogEntry.model_validate({**item, "file": item["SK"], "columns": _COLUMNS.validate_json(text)})
+        return CatalogEntry.model_validate({**item, "file": item["SK"], "columns": self.load_columns(item)})
 
     def _expiry(self) -> int:
         return int((self._clock() + TOMBSTONE_KEPT).timestamp())

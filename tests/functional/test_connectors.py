@@ -62,7 +62,9 @@ def test_a_managed_connector_is_created_read_listed_and_deleted(lab: Lab) -> Non
         "region": "us-east-1",
         "status": "connected",
         "error": None,
+        "drift_policy": "record",
         "is_managed": True,
+        "personal_data": {},
         "postgres": None,
         "s3": None,
     }
@@ -447,9 +449,10 @@ def test_a_scan_answers_at_once_and_describes_each_file_or_its_error(lab: Lab) -
         "format": "csv",
         "rows": 2,
         "columns": [
-            {"name": "id", "type": "int", "nulls": 0, "distinct": 2, "min": 1, "max": 2},
-            {"name": "income", "type": "float", "nulls": 0, "distinct": 2, "min": 1.5, "max": 10.0},
+            column("id", "int", 1, 2, {"0.05": 1.0, "0.25": 1.0, "0.5": 2.0, "0.75": 2.0, "0.95": 2.0}),
+            column("income", "float", 1.5, 10.0, {"0.05": 1.5, "0.25": 1.5, "0.5": 10.0, "0.75": 10.0, "0.95": 10.0}),
         ],
+        "sampled_rows": 2,
         "status": "scanned",
         "error": None,
         "scanned_at": "",
@@ -460,6 +463,12 @@ def test_a_scan_answers_at_once_and_describes_each_file_or_its_error(lab: Lab) -
     assert "Parquet" in errors["broken.parquet"]
     assert "empty" in errors["empty.csv"]
     assert "no such file" in errors["missing.csv"]
+
+
+def column(name: str, kind: str, minimum: float, maximum: float, quantiles: dict[str, float]) -> dict[str, Any]:
+    """What the catalog says of one without nulls and personal data, and with two values."""
+    counts = {"nulls": 0, "distinct": 2, "min": minimum, "max": maximum, "quantiles": quantiles}
+    return {"name": name, "type": kind, **counts, "top_values": [], "personal_data": None}
 
 
 @pytest.mark.row("CN-4")

@@ -77,7 +77,8 @@ def fit(
     excluded = list(configuration.excluded_columns)
     if isinstance(holdout, GroupHoldout):
         excluded.append(holdout.column)
-    schema = infer_schema(features.filter(~held_out), excluded)
+    identifying = [column for dataset in job.datasets for column in dataset.identifying_columns]
+    schema = infer_schema(features.filter(~held_out), excluded, identifying)
     examples = Examples(encode_frame(schema, features), labels)
     fitted = examples.take(np.nonzero(~held_out)[0])
     resolved = configuration.resolved(len(fitted))

@@ -21,8 +21,9 @@ from shared.errors import NotFoundError, ValidationFailedError
 from shared.models.catalog import CatalogColumn, CatalogEntry, CatalogStatus
 from shared.models.connector import Connector
 from shared.observability import workflow_step
+from shared.scanning.column_details import ColumnDetails
 from shared.scanning.limits import Limits, UnreadableFileError
-from shared.scanning.profile import profile_file
+from shared.scanning.profile import ColumnProfile, profile_file
 from shared.store.catalog import Seen
 
 READ_ATTEMPTS = 3
@@ -51,7 +52,8 @@ def scan_file(resources: Resources, event: dict[str, Any]) -> dict[str, Any]:
         scans.catalog.record_missing(space_id, connector_id, name, seen, scan_id)
     else:
         entry = entry.model_copy(update={"scanned_at": resources.clock(), "scan_id": scan_id})
-        scans.catalog.record_result(space_id, connector_id, entry, seen)
+        if scans.catalog.record_result(space_id, connector_id, entry, seen) and entry.status is CatalogStatus.SCANNED:
+            scans.drifts.observe(space_id, connector, entry)
     return {}
 
 
@@ -135,18 +137,25 @@ def _profile(path: Path, version: FileVersion, limits: Limits) -> CatalogEntry:
         version_id=version.version_id,
         format=profile.format.value,
         rows=profile.rows,
-        columns=[
-            CatalogColumn(
-                name=column.name,
-                type=column.type.value,
-                nulls=column.nulls,
-                distinct=column.distinct,
-                min=column.minimum,
-                max=column.maximum,
-            )
-            for column in profile.columns
-        ],
+        columns=[_column(column, profile.details.get(column.name, ColumnDetails())) for column in profile.columns],
+        sampled_rows=profile.sampled_rows,
         status=CatalogStatus.SCANNED,
+    )
+
+
+def _column(column: ColumnProfile, details: ColumnDetails) -> CatalogColumn:
+    found = details.personal_data
+    bounds = (None, None) if found and found.is_direct else (column.minimum, column.maximum)
+    return CatalogColumn(
+        name=column.name,
+        type=column.type.value,
+        nulls=column.nulls,
+        distinct=column.distinct,
+        min=bounds[0],
+        max=bounds[1],
+        quantiles=details.quantiles,
+        top_values=list(details.top_values),
+        personal_data=found,
     )
 
 
