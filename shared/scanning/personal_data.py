@@ -111,7 +111,7 @@ RULES = (
     Rule(
         PersonalDataKind.PERSON_NAME,
         "names of persons",
-        _named("(?:customer|client|contact|user|person|holder|owner)?_?name"),
+        re.compile(r"^(?:(?:customer|client|contact|user|person|holder|owner)_?)?name$"),
         None,
         _matches(_FULL_NAME),
     ),
