@@ -1,4 +1,4 @@
-"""Schema drift and personal data: what scans tell of columns, from one version of a file to the next, and the effects."""
+"""Schema drift and personal data: what scans tell of columns, version by version, and what follows from it."""
 
 from typing import Any
 
