@@ -1,6 +1,8 @@
 """What all tests share: an AWS of their own, a sign-in service, and clients that speak to the composed app."""
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import boto3
 import pytest
@@ -41,8 +43,23 @@ def aws_session() -> boto3.Session:
     return boto3.Session()
 
 
+@pytest.fixture(scope="session")
+def setup_client(aws_session: boto3.Session) -> Callable[[str], Any]:
+    """Clients that make what every test finds: making one takes as long as all that it then makes."""
+
+    @functools.cache
+    def make(service: Any) -> Any:
+        return aws_session.client(
+            service, region_name=REGION, aws_access_key_id="testing", aws_secret_access_key="testing"
+        )
+
+    return make
+
+
 @pytest.fixture
-def aws(monkeypatch: pytest.MonkeyPatch, aws_session: boto3.Session) -> Iterator[None]:
+def aws(
+    monkeypatch: pytest.MonkeyPatch, aws_session: boto3.Session, setup_client: Callable[[str], Any]
+) -> Iterator[None]:
     """An empty AWS in this process."""
     monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
     monkeypatch.setenv("AWS_DEFAULT_REGION", REGION)
@@ -50,12 +67,12 @@ def aws(monkeypatch: pytest.MonkeyPatch, aws_session: boto3.Session) -> Iterator
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
     with mock_aws():
         monkeypatch.setattr(boto3, "DEFAULT_SESSION", aws_session)
-        create_table(boto3.client("dynamodb"))
-        create_logs_table(boto3.client("dynamodb"))
-        boto3.client("s3").create_bucket(Bucket=BUCKET)
-        boto3.client("s3").put_bucket_versioning(Bucket=BUCKET, VersioningConfiguration={"Status": "Enabled"})
-        create_state_machines(boto3.client("stepfunctions"))
-        create_webhook_secret(boto3.client("secretsmanager"))
+        create_table(setup_client("dynamodb"))
+        create_logs_table(setup_client("dynamodb"))
+        setup_client("s3").create_bucket(Bucket=BUCKET)
+        setup_client("s3").put_bucket_versioning(Bucket=BUCKET, VersioningConfiguration={"Status": "Enabled"})
+        create_state_machines(setup_client("stepfunctions"))
+        create_webhook_secret(setup_client("secretsmanager"))
         yield
 
 

@@ -384,9 +384,8 @@ def test_a_thousand_candidates_are_all_listed_and_more_are_refused(
     now = resources.clock()
     common = {"created_at": now, "updated_at": now, "version": 1, "description": "d" * 200, "type": "offer"}
     ids = [new_id() for _ in range(1001)]
-    for action_id in ids:
-        values = {**common, "id": action_id, "name": action_id, "priority": "low", "status": "active"}
-        table.put_all([{**Key(f"action#{space}", action_id).values, **values}])
+    fields = {**common, "priority": "low", "status": "active"}
+    table.put_all([{**Key(f"action#{space}", each).values, **fields, "id": each, "name": each} for each in ids])
     refused = client.post("/insights", json={"client": CLIENT})
     assert refused.status_code == 400
     assert "name those to choose from" in refused.json()["error"]
