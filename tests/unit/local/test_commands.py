@@ -1,0 +1,67 @@
+"""The commands tell what they take, and what is wrong about what they are given."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from infra.local.settings import ROOT
+from tests import __main__ as tests_command
+
+
+def run(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-m", *arguments],
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+@pytest.mark.parametrize(
+    ("module", "words"),
+    [
+        ("infra.local", ("up", "down", "deploy", "url", "token", "demo")),
+        ("tests", ("lint", "types", "unit", "infra", "e2e")),
+        ("tests.load", ("cold_start", "handler_latency")),
+    ],
+)
+def test_help_names_all_that_can_be_asked_for(module: str, words: tuple[str, ...]) -> None:
+    done = run(module, "--help")
+    assert done.returncode == 0, done.stderr
+    assert all(word in done.stdout for word in words), done.stdout
+
+
+def test_what_does_not_exist_is_refused_with_the_choices() -> None:
+    for module in ("tests", "tests.load"):
+        done = run(module, "nonsense")
+        assert (done.returncode, done.stdout) == (2, "")
+        assert "choose from" in done.stderr
+
+
+def test_without_a_stack_its_commands_say_how_to_start_one(tmp_path: Path) -> None:
+    done = run("infra.local", "token", "ann@example.com", LOCAL_DIRECTORY=str(tmp_path))
+    assert done.returncode == 1
+    assert "make up" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "is not a port" in run("infra.local", "url", LOCAL_API_PORT="eighty").stderr
+
+
+def test_every_step_runs_and_the_worst_of_them_decides(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def step(name: str, code: str, minutes: int = 1) -> tests_command.Step:
+        return tests_command.Step(name, (sys.executable, "-c", code), minutes)
+
+    good, bad = step("good", "print('all is well')"), step("bad", "raise SystemExit('it is not')")
+    slow = step("slow", "import time; time.sleep(60)", minutes=0)
+    monkeypatch.setattr(tests_command, "STEPS", ((bad, good), (slow,)))
+    assert tests_command.main([]) == 1
+    printed = capfd.readouterr().out
+    for words in ("failed", "passed", "too long", "all is well", "slow: stopped after 0 minutes"):
+        assert words in printed
+    assert tests_command.main(["good"]) == 0
