@@ -36,6 +36,8 @@ from shared.store.uses import UNUSED
 
 # A Lambda function answers at most 6 MB.
 LISTING_BYTES = 5_000_000
+# For each question to a customer's database; an answer is due within 29.
+DATABASE_SECONDS = 8
 # Who changes one of these has to know the password.
 WHEREABOUTS = ("host", "port", "tls", "ca_certificate")
 
@@ -209,7 +211,7 @@ class ConnectorService:
 
     def _names(self, scope: Scope, connector: Connector, prefix: str) -> Iterator[str]:
         if connector.postgres:
-            with self._databases.open(connector) as database:
+            with self._databases.open(connector, DATABASE_SECONDS) as database:
                 yield from (table for table in database.tables() if table.startswith(prefix))
         else:
             storage = self._storages.open(scope.space_id, connector)
@@ -256,7 +258,7 @@ class ConnectorService:
         """Why the bucket or database can't be read, if so."""
         try:
             if isinstance(config, PostgresConfig):
-                with self._databases.open_config(config) as database:
+                with self._databases.open_config(config, DATABASE_SECONDS) as database:
                     database.tables()
                 return None
             if config.bucket == self._resources.settings.bucket_name:

@@ -23,10 +23,7 @@ if TYPE_CHECKING:
     from pg8000.native import Connection
 
 CONNECT_SECONDS = 5
-# A scan of one table may take 15 minutes, writing down what it found included.
-STATEMENT_SECONDS = 600
 LOCK_SECONDS = 10
-CHUNK_BYTES = 1 << 20
 # PostgreSQL's own codes: https://www.postgresql.org/docs/current/errcodes-appendix.html
 UNDEFINED = ("42P01", "3F000")
 _TIME = "'YYYY-MM-DD\"T\"HH24:MI:SS.US'"
@@ -79,20 +76,22 @@ class PostgresDatabases:
         self._storages = ConnectorStorages(resources)
 
     @contextmanager
-    def open(self, connector: Connector) -> Iterator["PostgresDatabase"]:
-        """Raises StorageError, and ValidationFailedError for a host that may not be called."""
+    def open(self, connector: Connector, seconds: int) -> Iterator["PostgresDatabase"]:
+        """``seconds`` bound each statement. Raises StorageError, and ValidationFailedError for a forbidden host."""
         if connector.postgres is None:
             raise ValueError("the connector is to no database")
         credentials = self._storages.kept_credentials(connector)
-        with self.open_config(PostgresConfig.model_validate(connector.postgres.model_dump() | credentials)) as opened:
+        config = PostgresConfig.model_validate(connector.postgres.model_dump() | credentials)
+        with self.open_config(config, seconds) as opened:
             yield opened
 
     @contextmanager
-    def open_config(self, config: PostgresConfig) -> Iterator["PostgresDatabase"]:
+    def open_config(self, config: PostgresConfig, seconds: int) -> Iterator["PostgresDatabase"]:
         """The database that a request describes. Raises as ``open`` does."""
+        from pg8000.exceptions import Error
         from pg8000.native import Connection
 
-        with _translated(config):
+        with _translated(config), self._connect(config, seconds) as peer:
             connection = Connection(
                 config.user,
                 host=config.host,
@@ -100,24 +99,24 @@ class PostgresDatabases:
                 password=config.password.get_secret_value(),
                 application_name="inference-api",
                 ssl_context=_tls(config),
-                sock=self._connect(config),
+                sock=peer,
             )
             try:
                 connection.run("begin transaction isolation level repeatable read, read only")
-                connection.run(f"set local statement_timeout = '{STATEMENT_SECONDS}s'")
+                connection.run(f"set local statement_timeout = '{seconds}s'")
                 connection.run(f"set local lock_timeout = '{LOCK_SECONDS}s'")
                 yield PostgresDatabase(connection, config)
             finally:
-                with suppress(Exception):  # broken already
+                with suppress(Error, OSError):  # broken already
                     connection.close()
 
-    def _connect(self, config: PostgresConfig) -> socket.socket:
+    def _connect(self, config: PostgresConfig, seconds: int) -> socket.socket:
         is_local = self._guard.check_host(config.host, config.port, "body.postgres.host")
         if config.tls is TlsMode.DISABLE and not is_local:
             raise ValidationFailedError.of("body.postgres.tls", "must not be disable: the password needs protection")
         # The name may mean something else by now: the guard looks at the peer before a byte is sent.
         connection = self._guard.check_socket(socket.create_connection((config.host, config.port), CONNECT_SECONDS))
-        connection.settimeout(STATEMENT_SECONDS)
+        connection.settimeout(seconds)
         return connection
 
 

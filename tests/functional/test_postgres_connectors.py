@@ -1,5 +1,6 @@
 """Connectors to PostgreSQL: a real server's tables, scanned, rotated under a scan, and read by a job."""
 
+import io
 import json
 import logging
 import tracemalloc
@@ -16,6 +17,7 @@ from functions.workflows.connector_scan import table_snapshots
 from functions.workflows.connector_scan.finish_scan import finish_scan
 from functions.workflows.connector_scan.scan_file import scan_file
 from functions.workflows.connector_scan.table_snapshots import BoundedFile
+from shared.aws.connector_storage import StorageError
 from shared.aws.postgres import PostgresDatabases
 from shared.aws.resources import Resources
 from shared.errors import JobFailedError
@@ -180,7 +182,7 @@ def test_a_wrong_or_dangerous_address_is_refused(lab: Lab, body: dict[str, Any],
 def test_this_machine_is_no_address_except_for_the_local_stage(server: PostgresServer, settings: Settings) -> None:
     with (
         pytest.raises(Exception, match="not public"),
-        PostgresDatabases(Resources(settings)).open_config(PostgresConfig.model_validate(access(server))),
+        PostgresDatabases(Resources(settings)).open_config(PostgresConfig.model_validate(access(server)), 5),
     ):
         pass
 
@@ -296,7 +298,7 @@ def test_a_huge_table_is_read_in_little_memory_and_up_to_a_limit(
 
     config = PostgresConfig.model_validate(access(database))
     counter = Counter()
-    with PostgresDatabases(lab.resources).open_config(config) as opened:
+    with PostgresDatabases(lab.resources).open_config(config, 60) as opened:
         tracemalloc.start()
         opened.copy("endless", counter)
         _, peak = tracemalloc.get_traced_memory()
@@ -307,6 +309,16 @@ def test_a_huge_table_is_read_in_little_memory_and_up_to_a_limit(
     connector_id = connect(lab, database, tables=["endless"])
     monkeypatch.setattr(table_snapshots, "DISK_SHARE", 1 << 40)
     assert "what a scan reads at most" in scan(lab, connector_id)["endless"]["error"]
+
+
+def test_a_statement_that_takes_too_long_is_given_up(lab: Lab, database: PostgresServer) -> None:
+    database.run("create view slow as select cast(pg_sleep(60) as text) as slept")
+    config = PostgresConfig.model_validate(access(database))
+    with (
+        pytest.raises(StorageError, match="statement timeout"),
+        PostgresDatabases(lab.resources).open_config(config, 1) as opened,
+    ):
+        opened.copy("slow", io.BytesIO())
 
 
 @pytest.mark.row("X-11")

@@ -18,6 +18,8 @@ from shared.store.catalog import FileState, Seen
 from shared.store.repository import ConditionNotMetError
 
 FILES_LIMIT = 100_000
+# For the names of all tables.
+LISTING_SECONDS = 60
 _resources = Resources()
 
 
@@ -99,7 +101,7 @@ def _changed_files(
 def _present(resources: Resources, space_id: str, connector: Connector) -> Iterator[tuple[str, str | None]]:
     """The names there are, each with the tag of its content: a table's is known only once it has been read."""
     if connector.postgres:
-        with PostgresDatabases(resources).open(connector) as database:
+        with PostgresDatabases(resources).open(connector, LISTING_SECONDS) as database:
             yield from ((table, None) for table in database.tables())
     else:
         yield from ((each.file, each.etag) for each in ConnectorStorages(resources).open(space_id, connector).files())

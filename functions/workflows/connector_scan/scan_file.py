@@ -29,6 +29,8 @@ from shared.store.catalog import Seen
 READ_ATTEMPTS = 3
 # Of the disk: for the file itself, and as much again for each of its decoded copies while one becomes the next.
 DISK_SHARE = 3
+# For the rows of a table; a scan of it may take 15 minutes in all.
+TABLE_SECONDS = 600
 _resources = Resources()
 
 
@@ -109,7 +111,7 @@ def read_table(
     with TemporaryDirectory(prefix="scan-") as folder:
         limits = Limits(decoded_bytes=shutil.disk_usage(folder).free // DISK_SHARE)
         try:
-            with databases.open(connector) as database:
+            with databases.open(connector, TABLE_SECONDS) as database:
                 path, version = take_snapshot(database, name, storage, Path(folder))
         except UnreadableFileError as error:
             return failed(name, str(error))

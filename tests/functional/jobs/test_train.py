@@ -336,6 +336,16 @@ def test_an_excluded_column_is_not_learned_from(box: Box, cloud: Cloud) -> None:
     assert (checkpoint.measurement.metrics[MetricName.ROC_AUC] or 0) < 0.95
 
 
+@pytest.mark.row("X-12")
+def test_a_column_that_identifies_persons_is_not_learned_from_and_that_is_noted(box: Box, cloud: Cloud) -> None:
+    job = training([cloud.put_frame("a.csv", customers())], configuration={"n_estimators": 20})
+    job.datasets[0].identifying_columns = ["city", "not there"]
+    checkpoint = run(job, box)
+    assert "city" not in [feature.name for feature in checkpoint.features.features]
+    (note,) = [note for note in checkpoint.notes if "identifies persons" in note]
+    assert note.startswith("The column 'city' is not used")
+
+
 def test_the_checkpoint_can_be_read_from_its_archive_without_numerical_libraries(box: Box, cloud: Cloud) -> None:
     checkpoint = run(training([cloud.put("g.csv", GERMAN_CREDIT.path.read_bytes())], "creditability"), box)
     archive = io.BytesIO()
