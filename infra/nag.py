@@ -16,9 +16,12 @@ WILDCARDS = {
     ":execution:": "Executions are named by the ids of trainings, evaluations and scans, which are made at run time.",
     ":training-job/": "Jobs are named by the ids of trainings and evaluations, which are made at run time.",
     ":iam::*:role/*": "Customers choose their roles' names and accounts; a condition leaves our own account out.",
+    ":function:inference-": "New versions of all functions of the stage are released the same way.",
     ":log-group:/aws/sagemaker/TrainingJobs": "SageMaker chooses the rest of its log groups' name.",
 }
-UNNARROWABLE = "X-Ray, ECR's login, CloudWatch's metrics and log delivery know no resources to narrow this down to."
+UNNARROWABLE = (
+    "X-Ray, ECR's login, and CloudWatch's metrics, alarms and log delivery know no resources to narrow this to."
+)
 
 
 def check(app: cdk.App) -> None:

@@ -17,6 +17,9 @@ IMAGE_TAG_GPU = "2.6.0-gpu-py312-cu126-ubuntu22.04-sagemaker"
 WEB_ADAPTER_ACCOUNT = "753240598075"
 WEB_ADAPTER_LAYER = "LambdaAdapterLayerArm64:30"
 
+# Not v1: /v1/chat/completions is a path of the API itself.
+API_STAGE = "api"
+
 OVERRIDABLE = (
     "alarm_email",
     "aws_endpoint_url",
@@ -63,6 +66,8 @@ class StageSettings:
     streaming: bool = True
     # Snapshots of initialised API functions: cold starts of a few hundred ms, at a storage price (docs/operating.md).
     snap_start: bool = False
+    # A new version of an API function takes a tenth of the requests for five minutes, and is taken back if it fails.
+    gradual_releases: bool = False
     # Dashboard, alarms and the topic they go to.
     observability: bool = True
     alarm_email: str | None = None
@@ -112,6 +117,11 @@ class StageSettings:
     def parameter_prefix(self) -> str:
         return f"/inference/{self.stage}"
 
+    @property
+    def metrics_namespace(self) -> str:
+        """Stages that share an account share no metrics."""
+        return f"Inference/{self.stage}"
+
     def name(self, part: str) -> str:
         """The name of a resource that others must know before it exists."""
         return f"inference-{self.stage}-{part}"
@@ -158,6 +168,7 @@ STAGES = {
             throttling_rate=1_000,
             throttling_burst=2_000,
             snap_start=True,
+            gradual_releases=True,
         ),
     )
 }

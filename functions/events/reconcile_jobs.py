@@ -4,17 +4,20 @@ What a request left undone when it deleted or restored a space is done as well.
 """
 
 from concurrent.futures import ThreadPoolExecutor, wait
+from datetime import timedelta
 from typing import Any
 
 from functions.events.convergence import Convergence
 from shared.aws.resources import Resources
 from shared.connector_scans import ConnectorCleaner
-from shared.observability import logger
+from shared.observability import logger, measure
 from shared.store.jobs import Jobs
 from shared.store.spaces import Spaces
 
 # Describing a job is waiting for AWS.
 CONCURRENCY = 8
+# The workflow's own end of a job, and a few rounds of this, fit in between.
+OVERDUE_AFTER = timedelta(hours=1)
 # Kept free at the end for what is under way.
 MARGIN_SECONDS = 15
 _resources = Resources()
@@ -33,7 +36,9 @@ def reconcile_jobs(resources: Resources, seconds: float) -> int:
     # Made before the threads that share them.
     _ = resources.step_functions, resources.sagemaker
     with ThreadPoolExecutor(CONCURRENCY) as pool:
-        open_jobs = Jobs(resources.table, resources.clock).open_jobs()
+        open_jobs = list(Jobs(resources.table, resources.clock).open_jobs())
+        now = resources.clock()
+        measure("OverdueJobs", [sum(now - job.opened_at > job.kind.longest + OVERDUE_AFTER for job in open_jobs)])
         jobs = {pool.submit(convergence.converge, job): job for job in open_jobs}
         _, late = wait(jobs, timeout=seconds)
         for future in late:

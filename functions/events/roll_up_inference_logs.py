@@ -6,8 +6,10 @@ When something fails the whole batch comes again, halved; what was counted by th
 from itertools import groupby
 from typing import Any
 
+from aws_lambda_powertools.metrics import MetricUnit
+
 from shared.aws.resources import Resources
-from shared.observability import logger
+from shared.observability import logger, measure
 from shared.store.codec import decode_item
 
 _resources = Resources()
@@ -20,6 +22,8 @@ def roll_up_inference_logs(event: dict[str, Any], resources: Resources) -> int:
     )
     for partition, of_space in groupby(rows, key=lambda row: str(row["PK"])):
         resources.inference_logs.rollups.add(partition.removeprefix("log#"), list(of_space))
+    first_tokens = (float(row["first_token_ms"]) for row in rows if row.get("first_token_ms") is not None)
+    measure("FirstToken", first_tokens, MetricUnit.Milliseconds)
     return len(rows)
 
 

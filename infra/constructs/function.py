@@ -10,13 +10,13 @@ from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_logs as logs
 from constructs import Construct
 
+from infra.constructs.releases import Releases
 from infra.groups import FunctionSpec, Grants, Layer, Workflow
 from infra.nag import because, justify_wildcards
 from infra.settings import WEB_ADAPTER_ACCOUNT, WEB_ADAPTER_LAYER, StageSettings
 from infra.stacks.data import DataStack
 
 RUNTIME = lambda_.Runtime.PYTHON_3_13
-METRICS_NAMESPACE = "Inference"
 
 # The adapter starts the script that is the function's handler, and hands it requests as soon as it listens.
 _WEB_ADAPTER_VARIABLES = {
@@ -93,6 +93,7 @@ class ServiceFunction(Construct):
         code: Code,
         environment: Mapping[str, str] | None = None,
         snap_start: bool = False,
+        releases: Releases | None = None,
     ) -> None:
         super().__init__(scope, id)
         self.spec = spec
@@ -128,13 +129,16 @@ class ServiceFunction(Construct):
             snap_start=lambda_.SnapStartConf.ON_PUBLISHED_VERSIONS if snap_start else None,
         )
         self.target: lambda_.IFunction = self.function
+        if snap_start or releases:
+            self.target = alias = lambda_.Alias(self, "Live", alias_name="live", version=self.function.current_version)
+        if releases:
+            releases.release(spec.name, self.function, alias)
         if snap_start:
             cdk.Validations.of(self.function).acknowledge(
                 cdk.Acknowledgment(
                     id="Annotation::@aws-cdk/aws-lambda:snapStartRequirePublish", reason="The alias publishes versions."
                 )
             )
-            self.target = lambda_.Alias(self, "Live", alias_name="live", version=self.function.current_version)
         because(
             self.function,
             "The pinned wheels and SnapStart are held to Python 3.13; a newer runtime is a change of its own.",
@@ -174,7 +178,7 @@ class ServiceFunction(Construct):
             # It looks for plugins in every package otherwise, at each start; we have none.
             "PYDANTIC_DISABLE_PLUGINS": "__all__",
             "POWERTOOLS_SERVICE_NAME": self.spec.name,
-            "POWERTOOLS_METRICS_NAMESPACE": METRICS_NAMESPACE,
+            "POWERTOOLS_METRICS_NAMESPACE": settings.metrics_namespace,
             **extra,
         }
         return {name: value for name, value in variables.items() if value}

@@ -5,6 +5,7 @@ from aws_cdk import aws_apigateway as apigateway
 from constructs import Construct
 
 from infra.constructs.function import Code, ServiceFunction
+from infra.constructs.releases import Releases
 from infra.groups import GroupSpec
 from infra.nag import because
 from infra.settings import StageSettings
@@ -24,10 +25,18 @@ class ResourceGroup(Construct):
         code: Code,
         api: apigateway.RestApi,
         authorizer: apigateway.IAuthorizer,
+        releases: Releases | None,
     ) -> None:
         super().__init__(scope, spec.name.title().replace("-", ""))
         self.backend = ServiceFunction(
-            self, "Backend", spec=spec, settings=settings, data=data, code=code, snap_start=settings.snap_start
+            self,
+            "Backend",
+            spec=spec,
+            settings=settings,
+            data=data,
+            code=code,
+            snap_start=settings.snap_start,
+            releases=releases,
         )
         streams = self.backend.streams
         integration = apigateway.LambdaIntegration(

@@ -1,5 +1,6 @@
 """The REST API: one function a resource group behind API Gateway."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,14 +12,39 @@ from constructs import Construct
 
 from infra.constructs.error_responses import add_error_responses
 from infra.constructs.function import Code, ServiceFunction
+from infra.constructs.releases import Releases
 from infra.constructs.resource_group import ResourceGroup
 from infra.groups import AUTHORIZE, GroupSpec
 from infra.nag import because
-from infra.settings import StageSettings
+from infra.objectives import FAILURES, READ_LATENCY
+from infra.settings import API_STAGE, StageSettings
 from infra.stacks.data import DataStack
 
-# Not v1: /v1/chat/completions is a path of the API itself.
-API_STAGE = "api"
+# A failure of ours: an error that the functions answer when they can't help it, or one that API Gateway had to make up.
+# The 502 and 504 that functions answer are about systems that spaces point at.
+FAILED = '{ ($.status = "500") || ($.status = "503") || (($.status = "5*") && ($.error != "-")) }'
+# Chats take as long as a model talks, and models are asked for at a cluster; what is open is the document.
+_SLOW = " && ".join(f'($.route != "{route}")' for route in ("/chats*", "/v1*", "/models*"))
+READ = f'{{ ($.method = "GET") && ($.status = "2*") && {_SLOW} }}'
+
+_ACCESS_LOG = json.dumps(
+    {
+        "request_id": "$context.requestId",
+        "time": "$context.requestTime",
+        "ip": "$context.identity.sourceIp",
+        "method": "$context.httpMethod",
+        "path": "$context.path",
+        "route": "$context.resourcePath",
+        "status": "$context.status",
+        "latency_ms": "$context.responseLatency",
+        "function_latency_ms": "$context.integrationLatency",
+        "user": "$context.authorizer.claims.sub",
+        "response_bytes": "$context.responseLength",
+        "error": "$context.error.responseType",
+    },
+    separators=(",", ":"),
+    # A number, which metrics are made of.
+).replace('"$context.responseLatency"', "$context.responseLatency")
 
 
 class ApiStack(cdk.Stack):
@@ -32,6 +58,7 @@ class ApiStack(cdk.Stack):
         self.api = self._rest_api()
         self.url = self.api.url
         self._code = Code.of(self, settings, build, groups)
+        releases = Releases(self, settings) if settings.gradual_releases else None
         authorizer = self._authorizer()
         self.groups = [
             ResourceGroup(
@@ -42,6 +69,7 @@ class ApiStack(cdk.Stack):
                 code=self._code,
                 api=self.api,
                 authorizer=authorizer,
+                releases=releases,
             )
             for spec in groups
         ]
@@ -52,6 +80,8 @@ class ApiStack(cdk.Stack):
         access_logs = logs.LogGroup(
             self, "AccessLogs", retention=settings.log_retention, removal_policy=settings.removal_policy
         )
+        if settings.observability:
+            self._measure(access_logs)
         origins = list(settings.cors_origins)
         api = apigateway.RestApi(
             self,
@@ -82,24 +112,7 @@ class ApiStack(cdk.Stack):
                 logging_level=apigateway.MethodLoggingLevel.ERROR,
                 data_trace_enabled=False,
                 access_log_destination=apigateway.LogGroupLogDestination(access_logs),
-                access_log_format=apigateway.AccessLogFormat.custom(
-                    cdk.Stack.of(self).to_json_string(
-                        {
-                            "request_id": "$context.requestId",
-                            "time": "$context.requestTime",
-                            "ip": "$context.identity.sourceIp",
-                            "method": "$context.httpMethod",
-                            "path": "$context.path",
-                            "route": "$context.resourcePath",
-                            "status": "$context.status",
-                            "latency_ms": "$context.responseLatency",
-                            "function_latency_ms": "$context.integrationLatency",
-                            "user": "$context.authorizer.claims.sub",
-                            "response_bytes": "$context.responseLength",
-                            "error": "$context.error.responseType",
-                        }
-                    )
-                ),
+                access_log_format=apigateway.AccessLogFormat.custom(_ACCESS_LOG),
             ),
         )
         add_error_responses(api, origins[0] if len(origins) == 1 else None)
@@ -119,6 +132,19 @@ class ApiStack(cdk.Stack):
             "AwsSolutions-APIG3",
         )
         return api
+
+    def _measure(self, access_logs: logs.LogGroup) -> None:
+        """What API Gateway's own metrics can't tell: whose failure it was, and how long reads took."""
+        for name, pattern, value in ((FAILURES, FAILED, "1"), (READ_LATENCY, READ, "$.latency_ms")):
+            logs.MetricFilter(
+                self,
+                name,
+                log_group=access_logs,
+                filter_pattern=logs.FilterPattern.literal(pattern),
+                metric_namespace=self._settings.metrics_namespace,
+                metric_name=name,
+                metric_value=value,
+            )
 
     def _authorizer(self) -> apigateway.IAuthorizer:
         lifetime = cdk.Duration.minutes(5)

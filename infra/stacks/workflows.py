@@ -9,6 +9,7 @@ from aws_cdk import aws_events as events
 from aws_cdk import aws_events_targets as targets
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_lambda as lambda_
+from aws_cdk import aws_lambda_destinations as destinations
 from aws_cdk import aws_s3_assets as assets
 from aws_cdk import aws_sqs as sqs
 from constructs import Construct
@@ -305,13 +306,13 @@ class WorkflowsStack(cdk.Stack):
         """Object events of the connectors' prefix go through a queue, which smooths bursts and keeps what fails."""
         function = self._function(groups.CONNECTOR_SCAN)
         timeout = cdk.Duration.seconds(groups.CONNECTOR_SCAN.timeout_seconds)
+        failed = self._dead_letter_queue("ObjectEventsFailed")
         queue = self._queue(
             "ObjectEvents",
             visibility_timeout=cdk.Duration.seconds(6 * timeout.to_seconds() + BATCHING_WINDOW.to_seconds()),
-            dead_letter_queue=sqs.DeadLetterQueue(
-                max_receive_count=5, queue=self._dead_letter_queue("ObjectEventsFailed")
-            ),
+            dead_letter_queue=sqs.DeadLetterQueue(max_receive_count=5, queue=failed),
         )
+        self.object_events = queue
         events.Rule(
             self,
             "ObjectChanged",
@@ -324,7 +325,7 @@ class WorkflowsStack(cdk.Stack):
                     "object": {"key": [{"wildcard": CONNECTOR_FILES}]},
                 },
             ),
-            targets=[targets.SqsQueue(queue)],
+            targets=[targets.SqsQueue(queue, dead_letter_queue=failed)],
         )
         lambda_.EventSourceMapping(
             self,
@@ -424,9 +425,29 @@ class WorkflowsStack(cdk.Stack):
 
         Every hour, what is left of spaces deleted long ago is removed.
         """
-        changed = self._function(groups.JOB_STATE_CHANGED)
-        reconcile = self._function(groups.RECONCILE_JOBS)
         failed = self._dead_letter_queue("JobEventsFailed")
+
+        def called(spec: FunctionSpec) -> ServiceFunction:
+            function = self._function(spec)
+            # EventBridge keeps what it could not hand over; what then fails inside the function is for Lambda to keep.
+            lambda_.EventInvokeConfig(
+                self,
+                f"{function.node.id}Retries",
+                function=function.function,
+                on_failure=destinations.SqsDestination(failed),
+                retry_attempts=2,
+                max_event_age=cdk.Duration.hours(2),
+            )
+            function.role.attach_inline_policy(
+                iam.Policy(
+                    self,
+                    f"{function.node.id}Failures",
+                    statements=[iam.PolicyStatement(actions=["sqs:SendMessage"], resources=[failed.queue_arn])],
+                )
+            )
+            return function
+
+        changed, reconcile, purge = map(called, (groups.JOB_STATE_CHANGED, groups.RECONCILE_JOBS, groups.PURGE_SPACES))
 
         def target(function: ServiceFunction) -> targets.LambdaFunction:
             return targets.LambdaFunction(
@@ -466,5 +487,5 @@ class WorkflowsStack(cdk.Stack):
             self,
             "EveryHour",
             schedule=events.Schedule.rate(cdk.Duration.hours(1)),
-            targets=[target(self._function(groups.PURGE_SPACES))],
+            targets=[target(purge)],
         )

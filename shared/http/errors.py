@@ -20,7 +20,7 @@ from shared.errors import (
     ValidationFailedError,
 )
 from shared.models.base import Model
-from shared.observability import logger
+from shared.observability import count_failure, logger
 
 # Under these addresses everything has the shapes of OpenAI's API.
 OPENAI_PATHS = "/v1/"
@@ -121,6 +121,7 @@ def _from_aws(error: ClientError) -> ApiError:
 def unexpected(error: Exception) -> ApiError:
     """A defect of ours: the log has the stack trace, the client the request id."""
     logger.error("unhandled error", exc_info=(type(error), error, error.__traceback__))
+    count_failure()
     return ApiError("Something failed on our side. Try again; if it stays, tell support the request_id.")
 
 

@@ -1,7 +1,7 @@
 """Which job: what it works for, and where its entity is."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 
@@ -16,6 +16,11 @@ class JobKind(StrEnum):
     def runs_on_sagemaker(self) -> bool:
         """Whether its workflow starts a SageMaker job, and not only functions."""
         return self is not JobKind.SCAN
+
+    @property
+    def longest(self) -> timedelta:
+        """After this its state machine gives up."""
+        return timedelta(days=7) if self.runs_on_sagemaker else timedelta(days=1)
 
 
 @dataclass(frozen=True)

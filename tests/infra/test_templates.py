@@ -93,6 +93,7 @@ def test_no_action_is_a_pattern(prod: Synthesised) -> None:
 
 def test_all_resources_at_once_are_allowed_only_where_aws_knows_no_narrower_ones(prod: Synthesised) -> None:
     narrow_impossible = {
+        "cloudwatch:DescribeAlarms",
         "cloudwatch:PutMetricData",
         "ecr:GetAuthorizationToken",
         "xray:PutTelemetryRecords",
@@ -211,10 +212,31 @@ def test_production_serves_from_snapshots_and_the_other_stages_do_not(prod: Synt
         assert function_of(prod, spec)["SnapStart"] == {"ApplyOn": "PublishedVersions"}
         assert "SnapStart" not in function_of(dev, spec)
     aliases = set(prod.resources("AWS::Lambda::Alias", "api"))
-    assert len(aliases) == len(snapped)
     for method in prod.properties("AWS::ApiGateway::Method"):
-        text = json.dumps(method["Integration"]["Uri"])
-        assert any(alias in text for alias in aliases) or method["Integration"]["ResponseTransferMode"] == "STREAM"
+        assert any(alias in json.dumps(method["Integration"]["Uri"]) for alias in aliases)
+
+
+@pytest.mark.row("X-15")
+def test_production_releases_step_by_step_and_takes_back_what_fails(prod: Synthesised, dev: Synthesised) -> None:
+    aliases = prod.resources("AWS::Lambda::Alias")
+    groups = prod.resources("AWS::CodeDeploy::DeploymentGroup")
+    alarms = prod.resources("AWS::CloudWatch::Alarm", "api")
+    assert len(aliases) == len(groups) == len(alarms) == len(GROUPS)
+    watched = []
+    for alias in aliases.values():
+        update = alias["UpdatePolicy"]["CodeDeployLambdaAliasUpdate"]
+        group = groups[update["DeploymentGroupName"]["Ref"]]["Properties"]
+        assert group["DeploymentConfigName"] == "CodeDeployDefault.LambdaCanary10Percent5Minutes"
+        assert group["AutoRollbackConfiguration"]["Enabled"] is True
+        assert "DEPLOYMENT_STOP_ON_ALARM" in group["AutoRollbackConfiguration"]["Events"]
+        assert group["AlarmConfiguration"]["Enabled"] is True
+        [name] = [one["Name"]["Ref"] for one in group["AlarmConfiguration"]["Alarms"]]
+        # It watches the very version that the alias is led to.
+        [version] = alias["Properties"]["FunctionVersion"]["Fn::GetAtt"][:1]
+        assert version in json.dumps(alarms[name]["Properties"]["Metrics"])
+        watched.append(name)
+    assert sorted(watched) == sorted(alarms)
+    assert dev.resources("AWS::CodeDeploy::DeploymentGroup") == dev.resources("AWS::Lambda::Alias") == {}
 
 
 def test_chats_stream_behind_the_web_adapter_everywhere_but_on_this_machine(
@@ -465,23 +487,71 @@ def test_statuses_follow_aws_events_and_are_derived_anew_every_five_minutes(prod
         assert rule["Targets"][0]["DeadLetterConfig"]
 
 
+def dead_letter_queues(stage: Synthesised) -> set[str]:
+    return {name for name in stage.resources("AWS::SQS::Queue") if name[:-8].endswith("Failed")}
+
+
 def test_every_queue_that_keeps_failures_has_an_alarm(prod: Synthesised) -> None:
-    kept = [queue for name, queue in prod.resources("AWS::SQS::Queue").items() if "Failed" in name]
     watched = [
-        alarm
+        json.dumps(alarm["Dimensions"])
         for alarm in prod.properties("AWS::CloudWatch::Alarm")
         if alarm.get("MetricName") == "ApproximateNumberOfMessagesVisible"
     ]
-    assert len(kept) == len(watched) == 4
+    kept = dead_letter_queues(prod)
+    assert kept
+    assert len(watched) == len(kept)
+    assert all(any(queue in one for one in watched) for queue in kept)
 
 
-def test_alarms_tell_of_errors_slowness_throttling_and_failed_jobs(prod: Synthesised) -> None:
-    alarms = prod.properties("AWS::CloudWatch::Alarm")
-    text = json.dumps(alarms)
-    for metric in ("5XXError", "Latency", "Throttles", "ExecutionsFailed", "ExecutionsTimedOut"):
-        assert f'"{metric}"' in text
+def test_nothing_that_is_done_later_can_be_lost(prod: Synthesised) -> None:
+    """Whatever hands events on or is called by them keeps what failed in a queue that only failures go to."""
+    kept = dead_letter_queues(prod)
+
+    def queue(arn: dict[str, Any]) -> str:
+        return str(arn["Fn::GetAtt"][0])
+
+    called = set()
+    for rule in prod.properties("AWS::Events::Rule"):
+        for target in rule["Targets"]:
+            assert queue(target["DeadLetterConfig"]["Arn"]) in kept
+            called.add(queue(target["Arn"]))
+    for name, one in prod.resources("AWS::SQS::Queue").items():
+        if name not in kept:
+            assert queue(one["Properties"]["RedrivePolicy"]["deadLetterTargetArn"]) in kept
+    for mapping in prod.properties("AWS::Lambda::EventSourceMapping"):
+        if "StartingPosition" in mapping:
+            assert queue(mapping["DestinationConfig"]["OnFailure"]["Destination"]) in kept
+        else:
+            assert queue(mapping["EventSourceArn"]) in prod.resources("AWS::SQS::Queue")
+    # EventBridge's own queue knows nothing of what fails once the function was called.
+    asynchronous = {
+        one["FunctionName"]["Ref"]: queue(one["DestinationConfig"]["OnFailure"]["Destination"])
+        for one in prod.properties("AWS::Lambda::EventInvokeConfig")
+    }
+    functions = prod.resources("AWS::Lambda::Function")
+    assert {name: kept_in for name, kept_in in asynchronous.items() if kept_in in kept}.keys() == called & {*functions}
+    for function, kept_in in asynchronous.items():
+        role = functions[function]["Properties"]["Role"]["Fn::GetAtt"][0]
+        own = [one for one in prod.properties("AWS::IAM::Policy") if {"Ref": role} in one["Roles"]]
+        assert any(
+            one["Action"] == "sqs:SendMessage" and queue(one["Resource"]) == kept_in
+            for policy in own
+            for one in policy["PolicyDocument"]["Statement"]
+        )
+
+
+def test_alarms_tell_somebody_both_when_they_go_off_and_when_they_are_over(prod: Synthesised) -> None:
     [topic] = prod.resources("AWS::SNS::Topic")
-    assert all(alarm["AlarmActions"] == [{"Ref": topic}] for alarm in alarms)
+    composites = prod.properties("AWS::CloudWatch::CompositeAlarm")
+    parts = json.dumps([one["AlarmRule"] for one in composites])
+    telling = [
+        *composites,
+        *(one["Properties"] for name, one in prod.resources("AWS::CloudWatch::Alarm", "observability").items()
+          if name not in parts),
+    ]  # fmt: skip
+    assert len(telling) > 20
+    for alarm in telling:
+        assert alarm["AlarmActions"] == alarm["OKActions"] == [{"Ref": topic}]
 
 
 def test_state_machines_log_everything_and_trace(prod: Synthesised) -> None:

@@ -1,0 +1,324 @@
+"""Each alarm goes off in the fault it is for, and is over once the fault is.
+
+What is ours is made by the real code: functions are run in the fault, and the metrics are read from what they print
+and from the access log that API Gateway would write of their answers. What AWS measures itself is given as it would.
+"""
+
+import json
+from collections.abc import Callable, Iterable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from functions.api import build_api
+from functions.events.reconcile_jobs import reconcile_jobs
+from functions.events.roll_up_inference_logs import roll_up_inference_logs
+from infra.groups import GROUPS, RECONCILE_JOBS, ROLL_UP_INFERENCE_LOGS
+from shared.aws.resources import Resources
+from shared.models.job_reference import JobKind
+from shared.settings import Settings
+from shared.store.jobs import Jobs
+from tests.fixtures.cloudwatch import CloudWatch, Point, embedded_points, filtered_points, window
+from tests.fixtures.inference_logs import call, stream_event
+from tests.infra.conftest import Synthesised
+
+MINUTE = 60
+SPACE = "0197a3c0-0000-7000-8000-00000000000a"
+Properties = dict[str, Any]
+# What happens within a minute.
+Drill = Callable[[], list[Point]]
+
+
+def alarms(stage: Synthesised, kind: str = "Alarm") -> dict[str, Properties]:
+    """By the id that the code gives them."""
+    found = stage.resources(f"AWS::CloudWatch::{kind}")
+    return {name[:-8]: {**resource["Properties"], "_id": name} for name, resource in found.items()}
+
+
+def runbook(alarm: Properties) -> str:
+    found: str = alarm["AlarmDescription"].rpartition("docs/runbooks/")[2].removesuffix(".md")
+    return found
+
+
+class Stage:
+    """The stage's functions, run here, and what AWS would measure of them."""
+
+    def __init__(
+        self,
+        prod: Synthesised,
+        resources: Resources,
+        capsys: pytest.CaptureFixture[str],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        self.template, self.resources = prod, resources
+        self._capsys, self._monkeypatch = capsys, monkeypatch
+        self.cloudwatch = CloudWatch(self.physical)
+
+    def physical(self, value: Any) -> str:
+        """Names as they are; what only AWS will name, by its logical id."""
+        match value:
+            case str(name):
+                return name
+            case {"Ref": name} | {"Fn::GetAtt": [name, "Version" | "QueueName" | "Arn"]}:
+                functions = self.template.resources("AWS::Lambda::Function")
+                return str(functions[name]["Properties"]["FunctionName"]) if name in functions else str(name)
+            case {"Fn::ImportValue": export}:
+                outputs = (one for stack in self.template.stacks for one in self.outputs(stack))
+                return self.physical(next(one["Value"] for one in outputs if one.get("Export") == {"Name": export}))
+            case {"Fn::Join": [separator, parts]}:
+                return str(separator).join(map(self.physical, parts))
+        raise ValueError(f"no name for {value}")
+
+    def outputs(self, stack: str) -> Iterable[Properties]:
+        return list(self.template.template(stack).get("Outputs", {}).values())
+
+    def printed(self, function: str, run: Callable[[], Any], **environment: str) -> list[Point]:
+        """The metrics in what ``run`` prints as the code of a deployed function."""
+        [deployed] = [
+            one
+            for one in self.template.properties("AWS::Lambda::Function")
+            if one["FunctionName"] == f"inference-prod-{function}"
+        ]
+        for name, value in {**deployed["Environment"]["Variables"], **environment}.items():
+            if name.startswith(("POWERTOOLS_", "AWS_LAMBDA_FUNCTION_")):
+                self._monkeypatch.setenv(name, value)
+        self._capsys.readouterr()
+        run()
+        return list(embedded_points(self._capsys.readouterr().out))
+
+    def request(self, client: TestClient, path: str, milliseconds: int) -> list[Point]:
+        """What API Gateway measures of a GET, and what its access log tells."""
+        status = client.get(path).status_code
+        [deployed] = self.template.properties("AWS::ApiGateway::Stage")
+        context = {
+            "$context.status": str(status),
+            "$context.httpMethod": "GET",
+            "$context.resourcePath": path,
+            "$context.error.responseType": "-",
+            "$context.responseLatency": str(milliseconds),
+        }
+        text = deployed["AccessLogSetting"]["Format"]
+        for name, value in context.items():
+            text = text.replace(name, value)
+        api = {"ApiName": "inference-prod-api", "Stage": "api"}
+        return [
+            Point("AWS/ApiGateway", "Count", 1, api),
+            Point("AWS/ApiGateway", "5XXError", status >= 500, api),
+            *filtered_points(self.template.properties("AWS::Logs::MetricFilter"), json.loads(text)),
+        ]
+
+    def client(self, resources: Resources) -> TestClient:
+        return TestClient(build_api(resources), raise_server_exceptions=False)
+
+
+@pytest.fixture
+def stage(
+    prod: Synthesised,
+    resources: Resources,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> Stage:
+    return Stage(prod, resources, capsys, monkeypatch)
+
+
+@pytest.fixture
+def broken(settings: Settings, stage: Stage, issuer: Any) -> TestClient:
+    """The API with its table gone."""
+    gone = Resources(settings.model_copy(update={"table_name": "gone"}))
+    client = stage.client(gone)
+    client.headers["Authorization"] = f"Bearer {issuer.token('alice')}"
+    client.headers["X-Space-Id"] = SPACE
+    return client
+
+
+def rehearse(stage: Stage, alarm: list[Properties], fault: list[Point], health: list[Point]) -> list[bool]:
+    """Whether all of the alarms are on: before the fault, at its end, and once it is over."""
+    minutes = max(map(window, alarm)) // MINUTE
+    states = []
+    for part, points in enumerate((health, fault, health)):
+        for minute in range(minutes):
+            stage.cloudwatch.record((part * minutes + minute + 1) * MINUTE, points)
+        states.append(all(stage.cloudwatch.is_alarm(one, (part + 1) * minutes * MINUTE) for one in alarm))
+    return states
+
+
+def composed(stage: Stage, name: str) -> list[Properties]:
+    """The parts of a composite alarm, as far as its rule needs them all."""
+    rule = alarms(stage.template, "CompositeAlarm")[name]["AlarmRule"]
+    parts = rule["Fn::Join"][1]
+    named = [part["Fn::GetAtt"][0] for part in parts if isinstance(part, dict)]
+    text = "".join("?" if isinstance(part, dict) else part for part in parts)
+    assert text == '(ALARM("?") AND ALARM("?"))'
+    children = {one["_id"]: one for one in alarms(stage.template).values()}
+    return [children[name] for name in named]
+
+
+# --- what the functions tell
+
+
+@pytest.mark.row("X-15")
+@pytest.mark.parametrize("name", ["AvailabilityBurnsFast", "AvailabilityBurnsSlowly"])
+def test_answers_that_fail_burn_the_budget(stage: Stage, broken: TestClient, name: str) -> None:
+    well = stage.request(stage.client(stage.resources), "/health", 20)
+    failed = stage.request(broken, "/actions", 20)
+    assert failed[1].value == 1
+    # Four of a hundred: enough for either rate.
+    assert rehearse(stage, composed(stage, name), well * 96 + failed * 4, well * 100) == [False, True, False]
+
+
+@pytest.mark.row("X-15")
+def test_a_fault_that_is_over_wakes_nobody_though_the_hour_looks_bad(stage: Stage, broken: TestClient) -> None:
+    [long, short] = sorted(composed(stage, "AvailabilityBurnsFast"), key=window, reverse=True)
+    well = stage.request(stage.client(stage.resources), "/health", 20)
+    failed = stage.request(broken, "/actions", 20)
+    for minute in range(1, 61):
+        stage.cloudwatch.record(minute * MINUTE, failed * 50 if 40 < minute <= 45 else well * 50)
+    assert stage.cloudwatch.is_alarm(long, 3600)
+    assert not stage.cloudwatch.is_alarm(short, 3600)
+
+
+@pytest.mark.row("X-15")
+def test_errors_of_systems_that_spaces_point_at_are_not_our_failures(stage: Stage) -> None:
+    filters = stage.template.properties("AWS::Logs::MetricFilter")
+    line = {"method": "POST", "route": "/insights", "latency_ms": 5}
+    found = {
+        (status, error): [one.name for one in filtered_points(filters, {**line, "status": status, "error": error})]
+        for status, error in (("502", "-"), ("504", "-"), ("500", "-"), ("503", "-"), ("504", "INTEGRATION_TIMEOUT"))
+    }
+    assert [bool(names) for names in found.values()] == [False, False, True, True, True]
+
+
+@pytest.mark.row("X-15")
+def test_reads_that_take_long(stage: Stage) -> None:
+    client = stage.client(stage.resources)
+    quick, slow = stage.request(client, "/health", 20), stage.request(client, "/health", 1_500)
+    alarm = alarms(stage.template)["SlowReads"]
+    assert rehearse(stage, [alarm], quick * 95 + slow * 5, quick * 100) == [False, True, False]
+
+
+@pytest.mark.row("X-15")
+def test_chats_are_no_slow_reads(stage: Stage) -> None:
+    line = {"method": "GET", "status": "200", "error": "-", "latency_ms": 60_000}
+    filters = stage.template.properties("AWS::Logs::MetricFilter")
+    measured = [
+        route for route in ("/chats/{proxy+}", "/actions") if list(filtered_points(filters, line | {"route": route}))
+    ]
+    assert measured == ["/actions"]
+
+
+@pytest.mark.row("X-15")
+def test_chats_whose_first_token_is_late(stage: Stage) -> None:
+    def chats(milliseconds: float) -> list[Point]:
+        now = stage.resources.clock()
+        rows = [
+            {**call(now, first_token_ms=milliseconds).model_dump(), "PK": f"log#{SPACE}", "SK": call(now).id}
+            for _ in range(10)
+        ]
+        return stage.printed(
+            ROLL_UP_INFERENCE_LOGS.name, lambda: roll_up_inference_logs(stream_event(rows), stage.resources)
+        )
+
+    late, quick = chats(8_000), chats(400)
+    assert len(late) == len(quick) == 10
+    assert rehearse(stage, [alarms(stage.template)["SlowFirstTokens"]], late, quick) == [False, True, False]
+
+
+@pytest.mark.row("X-15")
+def test_a_job_that_never_ends(stage: Stage) -> None:
+    resources = stage.resources
+    opened = resources.clock() - JobKind.SCAN.longest - timedelta(hours=2)
+
+    def round_with(kind: JobKind) -> list[Point]:
+        table = resources.table
+        job_id = "0197a3c0-0000-7000-8000-000000000001"
+        table.write(*Jobs(table, lambda: opened).open(kind, SPACE, job_id, parent_id=job_id))
+        return stage.printed(RECONCILE_JOBS.name, lambda: reconcile_jobs(resources, 60))
+
+    overdue, young = round_with(JobKind.SCAN), round_with(JobKind.TRAINING)
+    assert ([one.value for one in overdue], [one.value for one in young]) == ([1], [0])
+    assert rehearse(stage, [alarms(stage.template)["JobsOverdue"]], overdue, young) == [False, True, False]
+
+
+@pytest.mark.row("X-15")
+@pytest.mark.parametrize("group", [spec.name for spec in GROUPS if not spec.public])
+def test_a_new_version_that_fails_is_taken_back(stage: Stage, broken: TestClient, group: str) -> None:
+    [alarm] = [
+        one
+        for one in alarms(stage.template).values()
+        if one["AlarmDescription"].startswith(f"The newest version of {group} ")
+    ]
+    [version] = {
+        stage.physical(dimension["Value"])
+        for one in alarm["Metrics"]
+        for dimension in one.get("MetricStat", {}).get("Metric", {}).get("Dimensions", [])
+        if dimension["Name"] in ("ExecutedVersion", "version")
+    }
+    failing = stage.printed(group, lambda: broken.get("/actions"), AWS_LAMBDA_FUNCTION_VERSION=version)
+    assert [one.name for one in failing] == ["ServerErrors"]
+    assert rehearse(stage, [alarm], failing * 3, []) == [False, True, False]
+    # The version before it, which fails as it always did, takes nothing back.
+    before = stage.printed(group, lambda: broken.get("/actions"), AWS_LAMBDA_FUNCTION_VERSION="before")
+    assert rehearse(stage, [alarm], before * 3, []) == [False, False, False]
+
+
+# --- what AWS measures
+
+DEPLOYED = "inference-prod-"
+
+
+def lambda_metric(function: str, name: str, value: float) -> list[Point]:
+    return [Point("AWS/Lambda", name, value, {"FunctionName": DEPLOYED + function})]
+
+
+def machine_metric(stage: Stage, name: str, metric: str, value: float) -> list[Point]:
+    [machine] = [one for one in stage.template.resources("AWS::StepFunctions::StateMachine") if one.startswith(name)]
+    return [Point("AWS/States", metric, value, {"StateMachineArn": machine})]
+
+
+def queue_metric(stage: Stage, name: str, metric: str, value: float) -> list[Point]:
+    [queue] = [one for one in stage.template.resources("AWS::SQS::Queue") if one[:-8] == name]
+    return [Point("AWS/SQS", metric, value, {"QueueName": queue})]
+
+
+def measured_by_aws(stage: Stage, name: str) -> tuple[list[Point], list[Point]]:
+    """What AWS publishes of the fault that an alarm is for, and of its absence."""
+    for ending, metric, many in (("Fails", "ExecutionsFailed", 10), ("TimesOut", "ExecutionsTimedOut", 1)):
+        workflow = name.removesuffix(ending)
+        if ending in name and workflow in ("Training", "Evaluation", "ConnectorScan"):
+            # Once an hour is enough: the rest of it says nothing.
+            return machine_metric(stage, workflow, metric, many), []
+    if queue := name.removesuffix("Waiting") if name.endswith("Waiting") else "":
+        metric = "ApproximateNumberOfMessagesVisible"
+        return queue_metric(stage, queue, metric, 1), queue_metric(stage, queue, metric, 0)
+    age = "ApproximateAgeOfOldestMessage"
+    return {
+        "Throttles": ([Point("AWS/Lambda", "Throttles", 4)], [Point("AWS/Lambda", "Throttles", 0)]),
+        "ReconcilerFails": (lambda_metric("reconcile-jobs", "Errors", 1), lambda_metric("reconcile-jobs", "Errors", 0)),
+        "PurgeFails": (lambda_metric("purge-spaces", "Errors", 1), []),
+        "RollUpsLag": (
+            lambda_metric("roll-up-inference-logs", "IteratorAge", 400_000),
+            lambda_metric("roll-up-inference-logs", "IteratorAge", 90),
+        ),
+        "AuditLags": (
+            lambda_metric("write-audit-log", "IteratorAge", 400_000),
+            lambda_metric("write-audit-log", "IteratorAge", 90),
+        ),
+        "ScansWait": (queue_metric(stage, "ObjectEvents", age, 400), queue_metric(stage, "ObjectEvents", age, 2)),
+    }[name]
+
+
+OWN = {"SlowReads", "SlowFirstTokens", "JobsOverdue"}
+
+
+@pytest.mark.row("X-15")
+def test_each_other_alarm_goes_off_in_its_fault_and_is_over_after_it(stage: Stage) -> None:
+    drilled = set()
+    for name, alarm in alarms(stage.template).items():
+        if name in OWN or name.startswith("AvailabilityBurns") or runbook(alarm) == "new-version-fails":
+            continue
+        fault, health = measured_by_aws(stage, name)
+        assert rehearse(stage, [alarm], fault, health) == [False, True, False], name
+        drilled.add(name)
+    assert len(drilled) >= 16
