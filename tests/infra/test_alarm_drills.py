@@ -7,6 +7,7 @@ and from the access log that API Gateway would write of their answers. What AWS 
 import json
 from collections.abc import Callable, Iterable
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -54,7 +55,6 @@ class Stage:
     ) -> None:
         self.template, self.resources = prod, resources
         self._capsys, self._monkeypatch = capsys, monkeypatch
-        self.cloudwatch = CloudWatch(self.physical)
 
     def physical(self, value: Any) -> str:
         """Names as they are; what only AWS will name, by its logical id."""
@@ -136,11 +136,12 @@ def broken(settings: Settings, stage: Stage, issuer: Any) -> TestClient:
 def rehearse(stage: Stage, alarm: list[Properties], fault: list[Point], health: list[Point]) -> list[bool]:
     """Whether all of the alarms are on: before the fault, at its end, and once it is over."""
     minutes = max(map(window, alarm)) // MINUTE
+    cloudwatch = CloudWatch(stage.physical)
     states = []
     for part, points in enumerate((health, fault, health)):
         for minute in range(minutes):
-            stage.cloudwatch.record((part * minutes + minute + 1) * MINUTE, points)
-        states.append(all(stage.cloudwatch.is_alarm(one, (part + 1) * minutes * MINUTE) for one in alarm))
+            cloudwatch.record((part * minutes + minute + 1) * MINUTE, points)
+        states.append(all(cloudwatch.is_alarm(one, (part + 1) * minutes * MINUTE) for one in alarm))
     return states
 
 
@@ -173,10 +174,11 @@ def test_a_fault_that_is_over_wakes_nobody_though_the_hour_looks_bad(stage: Stag
     [long, short] = sorted(composed(stage, "AvailabilityBurnsFast"), key=window, reverse=True)
     well = stage.request(stage.client(stage.resources), "/health", 20)
     failed = stage.request(broken, "/actions", 20)
+    cloudwatch = CloudWatch(stage.physical)
     for minute in range(1, 61):
-        stage.cloudwatch.record(minute * MINUTE, failed * 50 if 40 < minute <= 45 else well * 50)
-    assert stage.cloudwatch.is_alarm(long, 3600)
-    assert not stage.cloudwatch.is_alarm(short, 3600)
+        cloudwatch.record(minute * MINUTE, failed * 50 if 40 < minute <= 45 else well * 50)
+    assert cloudwatch.is_alarm(long, 3600)
+    assert not cloudwatch.is_alarm(short, 3600)
 
 
 @pytest.mark.row("X-15")
@@ -233,7 +235,7 @@ def test_a_job_that_never_ends(stage: Stage) -> None:
     def round_with(kind: JobKind) -> list[Point]:
         table = resources.table
         job_id = "0197a3c0-0000-7000-8000-000000000001"
-        table.write(*Jobs(table, lambda: opened).open(kind, SPACE, job_id, parent_id=job_id))
+        table.transact(Jobs(table, lambda: opened).open(kind, SPACE, job_id, parent_id=job_id))
         return stage.printed(RECONCILE_JOBS.name, lambda: reconcile_jobs(resources, 60))
 
     overdue, young = round_with(JobKind.SCAN), round_with(JobKind.TRAINING)
@@ -242,25 +244,24 @@ def test_a_job_that_never_ends(stage: Stage) -> None:
 
 
 @pytest.mark.row("X-15")
-@pytest.mark.parametrize("group", [spec.name for spec in GROUPS if not spec.public])
-def test_a_new_version_that_fails_is_taken_back(stage: Stage, broken: TestClient, group: str) -> None:
-    [alarm] = [
-        one
-        for one in alarms(stage.template).values()
-        if one["AlarmDescription"].startswith(f"The newest version of {group} ")
-    ]
-    [version] = {
-        stage.physical(dimension["Value"])
-        for one in alarm["Metrics"]
-        for dimension in one.get("MetricStat", {}).get("Metric", {}).get("Dimensions", [])
-        if dimension["Name"] in ("ExecutedVersion", "version")
-    }
-    failing = stage.printed(group, lambda: broken.get("/actions"), AWS_LAMBDA_FUNCTION_VERSION=version)
-    assert [one.name for one in failing] == ["ServerErrors"]
-    assert rehearse(stage, [alarm], failing * 3, []) == [False, True, False]
-    # The version before it, which fails as it always did, takes nothing back.
-    before = stage.printed(group, lambda: broken.get("/actions"), AWS_LAMBDA_FUNCTION_VERSION="before")
-    assert rehearse(stage, [alarm], before * 3, []) == [False, False, False]
+def test_a_new_version_that_fails_is_taken_back(stage: Stage, broken: TestClient) -> None:
+    for group in GROUPS:
+        start = f"The newest version of {group.name} fails"
+        [alarm] = [one for one in alarms(stage.template).values() if one["AlarmDescription"].startswith(start)]
+        [version] = {
+            stage.physical(dimension["Value"])
+            for one in alarm["Metrics"]
+            for dimension in one.get("MetricStat", {}).get("Metric", {}).get("Dimensions", [])
+            if dimension["Name"] in ("ExecutedVersion", "version")
+        }
+
+        def failing(version: str, function: str = group.name) -> list[Point]:
+            run = partial(broken.get, "/actions")
+            return stage.printed(function, run, AWS_LAMBDA_FUNCTION_VERSION=version) * 3
+
+        assert rehearse(stage, [alarm], failing(version), []) == [False, True, False], group.name
+        # The version before it, which fails as it always did, takes nothing back.
+        assert rehearse(stage, [alarm], failing("before"), []) == [False, False, False], group.name
 
 
 # --- what AWS measures

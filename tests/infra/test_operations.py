@@ -1,0 +1,294 @@
+"""What operators run, rehearsed against an emulated AWS that really calls functions and keeps streams."""
+
+import io
+import json
+import time
+import zipfile
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import boto3
+import pytest
+from fastapi.testclient import TestClient
+
+from functions.api import build_api
+from infra.operations.__main__ import main
+from infra.operations.redrive import Redrive, accepts, dead_letter_queues
+from infra.operations.restore import compared, recount, restore
+from shared.aws.resources import Resources
+from shared.settings import Settings
+from tests.fixtures.aws import create_table
+from tests.fixtures.emulator import emulated_aws
+from tests.fixtures.identity import AUDIENCE, ISSUER, Issuer
+
+WAIT_SECONDS = 60
+FUNCTION = "inference-test-write-audit-log"
+# Notes what it is called with, unless it is told to fail.
+CODE = """
+import json, boto3
+table = boto3.resource("dynamodb").Table("notes")
+def handler(event, context):
+    if "Item" in table.get_item(Key={"PK": "broken", "SK": "broken"}):
+        raise RuntimeError("broken on purpose")
+    table.put_item(Item={"PK": "call", "SK": context.aws_request_id, "event": json.dumps(event)})
+"""
+QUEUES: dict[str, dict[str, dict[str, Any]]] = {
+    "workflows": {
+        "ObjectEvents00000001": {
+            "RedrivePolicy": {
+                "deadLetterTargetArn": {"Fn::GetAtt": ["ObjectEventsFailed00000002", "Arn"]},
+                "maxReceiveCount": 5,
+            }
+        },
+        "ObjectEventsFailed00000002": {},
+        "AuditFailed00000003": {},
+    },
+    "api": {"JobEventsFailed00000004": {}},
+}
+
+
+def eventually(found: Callable[[], Any]) -> Any:
+    """What ``found`` comes to answer."""
+    deadline = time.monotonic() + WAIT_SECONDS
+    while not (answer := found()):
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.2)
+    return answer
+
+
+@pytest.fixture(scope="module")
+def emulator() -> Iterator[pytest.MonkeyPatch]:
+    with emulated_aws() as environment, pytest.MonkeyPatch.context() as patch:
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        yield patch
+
+
+@pytest.fixture(scope="module")
+def session(emulator: pytest.MonkeyPatch) -> boto3.Session:
+    """A stage's queues, and a function that follows the stream of a table."""
+    session = boto3.Session()
+    cloudformation = session.client("cloudformation")
+    for stack, queues in QUEUES.items():
+        resources = {name: {"Type": "AWS::SQS::Queue", "Properties": each} for name, each in queues.items()}
+        cloudformation.create_stack(
+            StackName=f"inference-test-{stack}", TemplateBody=json.dumps({"Resources": resources})
+        )
+        cloudformation.get_waiter("stack_create_complete").wait(
+            StackName=f"inference-test-{stack}", WaiterConfig={"Delay": 1}
+        )
+    dynamodb = session.client("dynamodb")
+    create_table(dynamodb, "notes")
+    create_table(dynamodb, "entities")
+    stream = dynamodb.update_table(
+        TableName="entities",
+        StreamSpecification={"StreamEnabled": True, "StreamViewType": "NEW_AND_OLD_IMAGES"},
+    )["TableDescription"]["LatestStreamArn"]
+    package = io.BytesIO()
+    with zipfile.ZipFile(package, "w") as archive:
+        archive.writestr("index.py", CODE)
+    session.client("lambda").create_function(
+        FunctionName=FUNCTION,
+        Runtime="python3.13",
+        Handler="index.handler",
+        Role="arn:aws:iam::000000000000:role/any",
+        Code={"ZipFile": package.getvalue()},
+    )
+    [failed] = [one for one in dead_letter_queues(session, "test") if one.id == "AuditFailed"]
+    arn = session.client("sqs").get_queue_attributes(QueueUrl=failed.url, AttributeNames=["QueueArn"])
+    session.client("lambda").create_event_source_mapping(
+        FunctionName=FUNCTION,
+        EventSourceArn=stream,
+        StartingPosition="TRIM_HORIZON",
+        MaximumRetryAttempts=0,
+        FilterCriteria={
+            "Filters": [{"Pattern": '{"dynamodb": {"NewImage": {"written_by": {"S": [{"exists": true}]}}}}'}]
+        },
+        DestinationConfig={"OnFailure": {"Destination": arn["Attributes"]["QueueArn"]}},
+    )
+    return session
+
+
+def queue_of(session: boto3.Session, name: str) -> Any:
+    [found] = [one for one in dead_letter_queues(session, "test") if one.id == name]
+    return found
+
+
+def waiting(session: boto3.Session, url: str) -> int:
+    names: list[Any] = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
+    found = session.client("sqs").get_queue_attributes(QueueUrl=url, AttributeNames=names)["Attributes"]
+    return sum(map(int, found.values()))
+
+
+class Notes:
+    """What the function was called with, and whether it works."""
+
+    def __init__(self, session: boto3.Session) -> None:
+        self._table = session.resource("dynamodb").Table("notes")
+
+    def break_function(self) -> None:
+        self._table.put_item(Item={"PK": "broken", "SK": "broken"})
+
+    def mend_function(self) -> None:
+        self._table.delete_item(Key={"PK": "broken", "SK": "broken"})
+
+    def take(self) -> list[Any]:
+        items = self._table.query(KeyConditionExpression="PK = :call", ExpressionAttributeValues={":call": "call"})[
+            "Items"
+        ]
+        for item in items:
+            self._table.delete_item(Key={"PK": item["PK"], "SK": item["SK"]})
+        return [json.loads(str(item["event"])) for item in items]
+
+
+@pytest.fixture
+def notes(session: boto3.Session) -> Notes:
+    notes = Notes(session)
+    notes.mend_function()
+    notes.take()
+    return notes
+
+
+@pytest.mark.row("X-15")
+def test_a_stages_queues_of_failures_are_found_with_what_they_fell_out_of(session: boto3.Session) -> None:
+    found = {queue.id: queue.source_url for queue in dead_letter_queues(session, "test")}
+    assert sorted(found) == ["AuditFailed", "JobEventsFailed", "ObjectEventsFailed"]
+    assert [name for name, source in found.items() if source] == ["ObjectEventsFailed"]
+
+
+@pytest.mark.row("X-15")
+def test_messages_go_back_to_the_queue_they_fell_out_of(
+    session: boto3.Session, capsys: pytest.CaptureFixture[str]
+) -> None:
+    queue, sqs = queue_of(session, "ObjectEventsFailed"), session.client("sqs")
+    for number in range(12):
+        sqs.send_message(QueueUrl=queue.url, MessageBody=json.dumps({"detail": number}))
+    assert main(["redrive", "--stage", "test", "--queue", "ObjectEventsFailed"]) == 0
+    told = capsys.readouterr().out
+    assert "ObjectEventsFailed: 10 of about 12, 0 failed" in told
+    assert "ObjectEventsFailed: send it back to its queue: 12" in told
+    assert (waiting(session, queue.url), waiting(session, queue.source_url)) == (0, 12)
+    sqs.purge_queue(QueueUrl=queue.source_url)
+
+
+@pytest.mark.row("X-15")
+def test_a_dry_run_says_what_would_be_done_and_does_nothing(
+    session: boto3.Session, notes: Notes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    queue, sqs = queue_of(session, "JobEventsFailed"), session.client("sqs")
+    event = {"source": "aws.states", "detail": {"name": "a job"}}
+    arn = f"arn:aws:lambda:us-east-1:000000000000:function:{FUNCTION}"
+    rest: dict[str, Any] = {"MessageAttributes": {"TARGET_ARN": {"DataType": "String", "StringValue": arn}}}
+    sqs.send_message(QueueUrl=queue.url, MessageBody=json.dumps(event), **rest)
+    assert main(["redrive", "--stage", "test", "--queue", "JobEventsFailed", "--dry-run"]) == 0
+    assert f"would call {FUNCTION}: 1" in capsys.readouterr().out
+    assert waiting(session, queue.url) == 1
+    assert notes.take() == []
+    sqs.purge_queue(QueueUrl=queue.url)
+
+
+@pytest.mark.row("X-15")
+def test_what_a_function_failed_on_stays_until_it_works(session: boto3.Session, notes: Notes) -> None:
+    queue, sqs = queue_of(session, "JobEventsFailed"), session.client("sqs")
+    event = {"source": "aws.states", "detail": {"name": "a job"}}
+    context = {"functionArn": f"arn:aws:lambda:us-east-1:000000000000:function:{FUNCTION}:$LATEST"}
+    sqs.send_message(QueueUrl=queue.url, MessageBody=json.dumps({"requestContext": context, "requestPayload": event}))
+    notes.break_function()
+    first = Redrive(session).run(queue)
+    assert first.done == {}
+    assert "broken on purpose" in first.failed[0]
+    assert waiting(session, queue.url) == 1
+
+    notes.mend_function()
+    second = Redrive(session).run(queue)
+    assert (second.done, second.failed) == ({f"call {FUNCTION} again": 1}, [])
+    assert notes.take() == [event]
+    assert waiting(session, queue.url) == 0
+
+
+@pytest.mark.row("X-15")
+def test_records_of_a_stream_are_read_again_and_only_those_that_concern_the_function(
+    session: boto3.Session, notes: Notes
+) -> None:
+    queue, table = queue_of(session, "AuditFailed"), session.resource("dynamodb").Table("entities")
+    notes.break_function()
+    table.put_item(Item={"PK": "action#1", "SK": "a", "written_by": "alice"})
+    eventually(lambda: waiting(session, queue.url))
+    notes.mend_function()
+    table.put_item(Item={"PK": "counter#1", "SK": "not stamped"})
+
+    outcome = Redrive(session).run(queue)
+    assert (outcome.done, outcome.failed) == ({f"read the stream again for {FUNCTION}": 1}, [])
+    [event] = notes.take()
+    assert [record["dynamodb"]["NewImage"]["PK"]["S"] for record in event["Records"]] == ["action#1"]
+    assert isinstance(event["Records"][0]["dynamodb"]["ApproximateCreationDateTime"], float | int)
+    assert waiting(session, queue.url) == 0
+
+
+def test_filters_are_understood_as_lambda_does_and_others_are_refused() -> None:
+    record = {"eventName": "INSERT", "dynamodb": {"Keys": {"PK": {"S": "log#1"}}}}
+    assert accepts({"eventName": ["INSERT"], "dynamodb": {"Keys": {"PK": {"S": [{"prefix": "log#"}]}}}}, record)
+    assert not accepts({"eventName": ["REMOVE", "MODIFY"]}, record)
+    assert not accepts({"dynamodb": {"OldImage": {"written_by": {"S": [{"exists": True}]}}}}, record)
+    assert accepts({"dynamodb": {"OldImage": {"written_by": {"S": [{"exists": False}]}}}}, record)
+    with pytest.raises(ValueError, match="anything-but"):
+        accepts({"eventName": [{"anything-but": "REMOVE"}]}, record)
+
+
+def test_an_unknown_queue_is_refused_with_the_ones_there_are(
+    session: boto3.Session, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["redrive", "--stage", "test", "--queue", "Nothing"]) == 2
+    assert "there are AuditFailed, JobEventsFailed, ObjectEventsFailed" in capsys.readouterr().out
+
+
+@pytest.mark.row("X-15")
+def test_a_table_comes_back_and_the_stage_goes_on_with_it(session: boto3.Session, issuer: Issuer) -> None:
+    dynamodb = session.client("dynamodb")
+    create_table(dynamodb, "in-use")
+    dynamodb.update_table(
+        TableName="in-use",
+        StreamSpecification={"StreamEnabled": True, "StreamViewType": "NEW_AND_OLD_IMAGES"},
+    )
+
+    def client(table: str) -> TestClient:
+        settings = Settings(
+            stage="test",
+            table_name=table,
+            bucket_name="data",
+            logs_table_name="logs",
+            oidc_issuer=ISSUER,
+            oidc_audience=AUDIENCE,
+            oidc_jwks_url=issuer.jwks_url,
+        )
+        client = TestClient(build_api(Resources(settings)))
+        client.headers["Authorization"] = f"Bearer {issuer.token('alice')}"
+        return client
+
+    alice = client("in-use")
+    space = alice.post("/spaces", json={"name": "Alice's", "description": ""}).json()["id"]
+    alice.headers["X-Space-Id"] = space
+    for number in range(30):
+        alice.post("/action-groups", json={"name": f"group {number}", "description": ""})
+    before = alice.get("/action-groups?limit=50").json()
+    assert len(before["data"]) == 30
+
+    restored = restore(session, "in-use", "restored", None, say=lambda _: None, poll_seconds=0.1)
+    # What goes wrong after that moment.
+    session.resource("dynamodb").Table("in-use").delete_item(
+        Key={"PK": f"action_group#{space}", "SK": before["data"][0]["id"]}
+    )
+    lines = list(compared(recount(session, "in-use"), recount(session, restored.name)))
+    assert [line.split() for line in lines if line.startswith("action_group ")] == [["action_group", "29", "30", "+1"]]
+
+    again = client(restored.name)
+    again.headers["X-Space-Id"] = space
+    assert again.get("/action-groups?limit=50").json() == before
+    table = dynamodb.describe_table(TableName=restored.name)["Table"]
+    assert table["StreamSpecification"]["StreamViewType"] == "NEW_AND_OLD_IMAGES"
+    assert restored.stream_arn == table["LatestStreamArn"]
+    assert table["DeletionProtectionEnabled"] is True
+    expiry = dynamodb.describe_time_to_live(TableName=restored.name)["TimeToLiveDescription"]
+    assert (expiry["AttributeName"], expiry["TimeToLiveStatus"]) == ("expires_at", "ENABLED")
+    backups = dynamodb.describe_continuous_backups(TableName=restored.name)["ContinuousBackupsDescription"]
+    assert backups["PointInTimeRecoveryDescription"]["PointInTimeRecoveryStatus"] == "ENABLED"
