@@ -1,4 +1,4 @@
-"""The CDK app: ``cdk synth -c stage=local|dev|prod``, after ``python -m infra.package --stage <stage>``."""
+"""The CDK app: ``cdk synth -c stage=local|dev|staging|prod``, after ``python -m infra.package --stage <stage>``."""
 
 from pathlib import Path
 

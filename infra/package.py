@@ -275,7 +275,7 @@ def check_sizes(build: Path) -> dict[str, int]:
 def main() -> None:
     """Build everything that the stage needs."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--stage", required=True, choices=("local", "dev", "prod"))
+    parser.add_argument("--stage", required=True, choices=("local", "dev", "staging", "prod"))
     stage = parser.parse_args().stage
     build = ROOT / "build"
     try:

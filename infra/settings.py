@@ -30,6 +30,8 @@ OVERRIDABLE = (
     "oidc_audience",
     "oidc_issuer",
     "oidc_jwks_url",
+    "restored_entities",
+    "restored_logs",
     "sign_in_url",
     "training_image_cpu",
     "training_image_gpu",
@@ -45,6 +47,9 @@ class StageSettings:
     # Data outlives its stack, and neither the table nor the user pool can be deleted by accident.
     retain_data: bool = False
     point_in_time_recovery: bool = False
+    # The streams of tables that stand in for the stage's own, after a restore (docs/runbooks/restore.md).
+    restored_entities: str | None = None
+    restored_logs: str | None = None
     # Our own KMS key for the table, the bucket, secrets and alarms, instead of AWS's.
     customer_managed_key: bool = False
     # S3 server access logs in a bucket of their own.
@@ -133,6 +138,18 @@ class StageSettings:
         return own or f"{IMAGE_REGISTRY_ACCOUNT}.dkr.ecr.{cdk.Aws.REGION}.{cdk.Aws.URL_SUFFIX}/{IMAGE_REPOSITORY}:{tag}"
 
 
+PROD = StageSettings(
+    stage="prod",
+    retain_data=True,
+    point_in_time_recovery=True,
+    customer_managed_key=True,
+    log_retention=logs.RetentionDays.ONE_YEAR,
+    throttling_rate=1_000,
+    throttling_burst=2_000,
+    snap_start=True,
+    gradual_releases=True,
+)
+
 STAGES = {
     settings.stage: settings
     for settings in (
@@ -159,17 +176,9 @@ STAGES = {
             allow_loopback=True,
         ),
         StageSettings(stage="dev", spot_training=True),
-        StageSettings(
-            stage="prod",
-            retain_data=True,
-            point_in_time_recovery=True,
-            customer_managed_key=True,
-            log_retention=logs.RetentionDays.ONE_YEAR,
-            throttling_rate=1_000,
-            throttling_burst=2_000,
-            snap_start=True,
-            gradual_releases=True,
-        ),
+        # Production in all but its name and how long logs stay: what is deployed there is rehearsed.
+        replace(PROD, stage="staging", log_retention=logs.RetentionDays.ONE_MONTH),
+        PROD,
     )
 }
 

@@ -39,6 +39,7 @@ STEPS = (
     (Step("format", (str(BIN / "ruff"), "format", "--check"), 2),),
     (Step("unit", pytest("-n", "2", "tests/unit", "tests/functional", "tests/contract"), 20),),
     (Step("infra", pytest("-n", "2", "--dist", "loadfile", "--timeout", "600", "tests/infra"), 15),),
+    (Step("supply-chain", (sys.executable, "-m", "infra.supply_chain"), 4),),
     (Step("e2e", pytest("--timeout", "600", "tests/e2e"), 18), Step("types", (str(BIN / "mypy"),), 15)),
 )
 

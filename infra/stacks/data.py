@@ -30,12 +30,15 @@ class DataStack(cdk.Stack):
         self.imports: dict[str, str] = {}
         self.key = self._key() if settings.customer_managed_key else None
         # The audit log is made from it.
-        self.table = self._table("Entities", stream=dynamodb.StreamViewType.NEW_AND_OLD_IMAGES)
-        self.logs_table = self._inference_logs_table()
+        entities = self._table("Entities", stream=dynamodb.StreamViewType.NEW_AND_OLD_IMAGES)
+        inference_logs = self._inference_logs_table()
+        self.table = self._restored("Entities", settings.restored_entities) or entities
+        self.logs_table = self._restored("InferenceLogs", settings.restored_logs) or inference_logs
         indexes = [f"{self.logs_table.table_arn}/index/{index}" for index in LOG_INDEXES]
         self.logs_table_arns = [self.logs_table.table_arn, *indexes]
         self.bucket = self._bucket()
-        for arn in (self.bucket.bucket_arn, self.table.table_arn, self.logs_table.table_arn):
+        # Exported even while a restored table stands in: what an export is used for can't be taken away first.
+        for arn in (self.bucket.bucket_arn, entities.table_arn, inference_logs.table_arn):
             exported = self.resolve(self.export_value(arn))["Fn::ImportValue"]
             self.imports[".".join(self.resolve(arn)["Fn::GetAtt"])] = exported
         self.webhook_secret = self._webhook_secret()
@@ -90,6 +93,18 @@ class DataStack(cdk.Stack):
         if not settings.point_in_time_recovery:
             because(table, "Only production's data is worth a continuous backup's price.", "AwsSolutions-DDB3")
         return table
+
+    def _restored(self, id: str, stream_arn: str | None) -> dynamodb.ITable | None:
+        """A table that was restored beside the stage's own, and is used instead; the own one stays as it is."""
+        if not stream_arn:
+            return None
+        return dynamodb.Table.from_table_attributes(
+            self,
+            f"Restored{id}",
+            table_arn=stream_arn.partition("/stream/")[0],
+            table_stream_arn=stream_arn,
+            encryption_key=self.key,
+        )
 
     def _inference_logs_table(self) -> dynamodb.Table:
         table = self._table("InferenceLogs", stream=dynamodb.StreamViewType.NEW_IMAGE)

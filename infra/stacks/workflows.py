@@ -382,7 +382,7 @@ class WorkflowsStack(cdk.Stack):
     def _follow_stream(
         self,
         id: str,
-        table: dynamodb.Table,
+        table: dynamodb.ITable,
         function: ServiceFunction,
         failed: sqs.Queue,
         *filters: dict[str, object],

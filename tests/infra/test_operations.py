@@ -100,7 +100,8 @@ def session(emulator: pytest.MonkeyPatch) -> boto3.Session:
         FunctionName=FUNCTION,
         EventSourceArn=stream,
         StartingPosition="TRIM_HORIZON",
-        MaximumRetryAttempts=0,
+        # The emulator gives up on a batch by its age only; AWS takes no less than a minute.
+        MaximumRecordAgeInSeconds=1,
         FilterCriteria={
             "Filters": [{"Pattern": '{"dynamodb": {"NewImage": {"written_by": {"S": [{"exists": true}]}}}}'}]
         },
@@ -279,7 +280,7 @@ def test_a_table_comes_back_and_the_stage_goes_on_with_it(session: boto3.Session
         Key={"PK": f"action_group#{space}", "SK": before["data"][0]["id"]}
     )
     lines = list(compared(recount(session, "in-use"), recount(session, restored.name)))
-    assert [line.split() for line in lines if line.startswith("action_group ")] == [["action_group", "29", "30", "+1"]]
+    assert [line.split()[-1] for line in lines if line.startswith(("action_group ", "all "))] == ["+1", "+1"]
 
     again = client(restored.name)
     again.headers["X-Space-Id"] = space

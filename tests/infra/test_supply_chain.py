@@ -1,0 +1,63 @@
+"""Bills of materials come from the lock files; a database out of reach is said and fails nothing."""
+
+import subprocess
+
+import pytest
+
+from infra import supply_chain
+from infra.package import BASE, SELECTIONS, export
+from infra.supply_chain import OUTPUT, audit, components, npm_bill, python_bill
+
+
+def done(code: int, out: str = "", error: str = "") -> "subprocess.CompletedProcess[str]":
+    return subprocess.CompletedProcess(["audit"], code, out, error)
+
+
+@pytest.fixture
+def folder() -> None:
+    OUTPUT.mkdir(parents=True, exist_ok=True)
+
+
+def test_the_bill_names_everything_that_is_deployed_in_its_locked_version(folder: None) -> None:
+    assert python_bill().passed
+    listed = components(OUTPUT / "python.cdx.json")
+    for selection in SELECTIONS.values():
+        for line in export(*selection):
+            name, _, rest = line.partition("==")
+            if name.strip() and not name.startswith("xgboost-cpu"):
+                assert listed[name.strip().lower().partition("[")[0]] == rest.split(";")[0].split()[0]
+    assert "pytest" not in listed
+    assert {"boto3", "fastapi"} <= {line.partition("==")[0] for line in export(*SELECTIONS[BASE])}
+
+
+def test_the_bill_of_the_tools_names_the_cdk(folder: None) -> None:
+    assert npm_bill().passed
+    assert {"aws-cdk", "redoc"} <= set(components(OUTPUT / "npm.cdx.json"))
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        "cause: dns error\ncause: failed to lookup address information",
+        "error: error sending request for url (https://api.osv.dev/v1/querybatch)",
+        "npm error audit endpoint returned an error",
+        "timed out",
+    ],
+)
+def test_a_database_out_of_reach_is_said_loudly_and_fails_nothing(trouble: str) -> None:
+    finding = audit("packages", done(2, error=trouble))
+    assert finding.passed
+    assert "NOT AUDITED" in finding.says
+
+
+def test_a_known_vulnerability_fails_and_is_shown() -> None:
+    finding = audit("packages", done(1, out="jinja2 3.1.2 has 1 known vulnerability: GHSA-h5c8-rqwp-cp95"))
+    assert not finding.passed
+    assert "GHSA-h5c8-rqwp-cp95" in finding.says
+
+
+def test_a_missing_program_fails_and_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supply_chain.shutil, "which", lambda *_, **__: None)
+    finding = python_bill()
+    assert not finding.passed
+    assert "make setup" in finding.says
