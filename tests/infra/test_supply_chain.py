@@ -4,7 +4,6 @@ import subprocess
 
 import pytest
 
-from infra import supply_chain
 from infra.package import BASE, SELECTIONS, export
 from infra.supply_chain import OUTPUT, audit, components, npm_bill, python_bill
 
@@ -57,7 +56,7 @@ def test_a_known_vulnerability_fails_and_is_shown() -> None:
 
 
 def test_a_missing_program_fails_and_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(supply_chain.shutil, "which", lambda *_, **__: None)
+    monkeypatch.setattr("infra.supply_chain.shutil.which", lambda *_, **__: None)
     finding = python_bill()
     assert not finding.passed
     assert "make setup" in finding.says
