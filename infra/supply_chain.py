@@ -66,12 +66,12 @@ def _bill(done: "subprocess.CompletedProcess[str]", path: Path, what: str, neede
     return Finding(True, f"{len(components(path))} {what}: {path.relative_to(ROOT)}")
 
 
-def components(path: Path) -> dict[str, str]:
-    """The packages of a bill and their versions. Raises ValueError if it is no CycloneDX document."""
+def components(path: Path) -> set[tuple[str, str]]:
+    """The packages of a bill, each with its version; several where it depends on the Python. Raises ValueError if it is no CycloneDX document."""
     bill = json.loads(path.read_text())
     if bill.get("bomFormat") != "CycloneDX":
         raise ValueError(f"{path} is no CycloneDX document")
-    return {component["name"]: component["version"] for component in bill["components"]}
+    return {(component["name"], component["version"]) for component in bill["components"]}
 
 
 def python_audit() -> Finding:
