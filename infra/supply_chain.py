@@ -67,7 +67,10 @@ def _bill(done: "subprocess.CompletedProcess[str]", path: Path, what: str, neede
 
 
 def components(path: Path) -> set[tuple[str, str]]:
-    """The packages of a bill, each with its version; several where it depends on the Python. Raises ValueError if it is no CycloneDX document."""
+    """The packages of a bill with their versions, several where it depends on the Python.
+
+    Raises ValueError if it is no CycloneDX document.
+    """
     bill = json.loads(path.read_text())
     if bill.get("bomFormat") != "CycloneDX":
         raise ValueError(f"{path} is no CycloneDX document")
