@@ -11,6 +11,7 @@ from shared.aws.resources import Resources
 from shared.errors import ApiError, NotFoundError
 from shared.models.catalog import CatalogEntry, CatalogStatus
 from shared.models.connector import Scan, ScanScope, managed_prefix, snapshots_prefix
+from shared.models.job_reference import JobReference
 from shared.models.job_status import JobStatus
 from shared.observability import logger
 from shared.store.catalog import Catalog, Seen
@@ -44,19 +45,20 @@ class ConnectorScans:
         """
         scan, job = self.scans.request(space_id, connector_id, scope)
         if job is not None:
-            try:
-                self._launcher.start(job)
-            except (ClientError, BotoCoreError):
-                logger.exception("the scan did not start: the reconciler will try again", extra={"id": scan.id})
+            self._start(job)
         return scan
 
     def succeed(self, space_id: str, connector_id: str, scan_id: str, counts: dict[str, int]) -> None:
         """End a scan that looked at all its files, and go on with what was asked for or changed meanwhile."""
-        asked = self.scans.end(space_id, connector_id, scan_id, JobStatus.SUCCEEDED, counts)
-        if asked:
-            self._follow(space_id, connector_id, ScanScope.ALL)
+        following = self.scans.end(space_id, connector_id, scan_id, JobStatus.SUCCEEDED, counts)
+        if following is not None:
+            self._start(following)
         elif self.catalog.has_pending(space_id, connector_id):
-            self._follow(space_id, connector_id, ScanScope.NAMED)
+            try:
+                self.request(space_id, connector_id, ScanScope.NAMED)
+            except NotFoundError:
+                logger.info("the connector was deleted: no further scan", extra={"connector_id": connector_id})
+        self.scans.close(scan_id)
 
     def fail(self, space_id: str, connector_id: str, scan_id: str, error: str) -> None:
         """End a scan that came to nothing: the files that wait for one are marked with the reason.
@@ -74,14 +76,16 @@ class ConnectorScans:
                 scan_id=scan_id,
             )
             self.catalog.record_result(space_id, connector_id, entry, seen)
-        if self.scans.end(space_id, connector_id, scan_id, JobStatus.FAILED, {"error": error}):
-            self._follow(space_id, connector_id, ScanScope.ALL)
+        following = self.scans.end(space_id, connector_id, scan_id, JobStatus.FAILED, {"error": error})
+        if following is not None:
+            self._start(following)
+        self.scans.close(scan_id)
 
-    def _follow(self, space_id: str, connector_id: str, scope: ScanScope) -> None:
+    def _start(self, job: JobReference) -> None:
         try:
-            self.request(space_id, connector_id, scope)
-        except NotFoundError:
-            logger.info("the connector was deleted: no further scan", extra={"connector_id": connector_id})
+            self._launcher.start(job)
+        except (ClientError, BotoCoreError):
+            logger.exception("the scan did not start: the reconciler will try again", extra={"id": job.id})
 
 
 class ConnectorCleaner:

@@ -39,11 +39,11 @@ class Resources:
 
     @cached_property
     def dynamodb(self) -> "DynamoDBClient":
-        import boto3
-        from botocore.config import Config
-
         # As many connections as the server has threads for requests; what it is sent, DynamoDB checks itself.
-        return boto3.client("dynamodb", config=Config(max_pool_connections=50, parameter_validation=False))
+        client: DynamoDBClient = _client(
+            "dynamodb", read_seconds=5, attempts=4, max_pool_connections=50, parameter_validation=False
+        )
+        return client
 
     @cached_property
     def table(self) -> "Table":
@@ -94,37 +94,30 @@ class Resources:
 
     @cached_property
     def s3(self) -> "S3Client":
-        import boto3
-        from botocore.config import Config
-
         # Presigned POSTs and virtual-host addresses need the region's own endpoint and signature version 4.
-        return boto3.client("s3", config=Config(signature_version="s3v4"))
+        client: S3Client = _client("s3", read_seconds=8, attempts=3, signature_version="s3v4")
+        return client
 
     @cached_property
     def step_functions(self) -> "SFNClient":
-        import boto3
-        from botocore.config import Config
-
-        # Requests wait for it: what can't be started at once, the reconciler starts.
-        return boto3.client("stepfunctions", config=Config(connect_timeout=2, read_timeout=5))
+        # What can't be started or stopped at once, the reconciler sees to.
+        client: SFNClient = _client("stepfunctions", read_seconds=5, attempts=2)
+        return client
 
     @cached_property
     def sagemaker(self) -> "SageMakerClient":
-        import boto3
-
-        return boto3.client("sagemaker")
+        client: SageMakerClient = _client("sagemaker", read_seconds=4, attempts=3)
+        return client
 
     @cached_property
     def ssm(self) -> "SSMClient":
-        import boto3
-
-        return boto3.client("ssm")
+        client: SSMClient = _client("ssm", read_seconds=4, attempts=3)
+        return client
 
     @cached_property
     def secrets_manager(self) -> "SecretsManagerClient":
-        import boto3
-
-        return boto3.client("secretsmanager")
+        client: SecretsManagerClient = _client("secretsmanager", read_seconds=4, attempts=3)
+        return client
 
     @cached_property
     def webhook_secrets(self) -> "WebhookSecrets":
@@ -144,12 +137,8 @@ class Resources:
 
     @staticmethod
     def _ses() -> Any:
-        import boto3
-        from botocore.config import Config
-
-        # Requests wait for it, and what could not be sent is sent again by inviting again.
-        config = Config(connect_timeout=2, read_timeout=5, retries={"total_max_attempts": 2, "mode": "standard"})
-        return boto3.client("sesv2", config=config)
+        # What could not be sent is sent again by inviting again.
+        return _client("sesv2", read_seconds=5, attempts=2)
 
     @cached_property
     def language_models(self) -> "LanguageModelAccess":
@@ -159,6 +148,19 @@ class Resources:
 
     @cached_property
     def sts(self) -> "STSClient":
-        import boto3
+        client: STSClient = _client("sts", read_seconds=4, attempts=3)
+        return client
 
-        return boto3.client("sts")
+
+def _client(service: str, *, read_seconds: float, attempts: int, **settings: Any) -> Any:
+    """A client that gives up before API Gateway and the function do, after 29 s, also when AWS is silent.
+
+    Each attempt waits ``read_seconds`` at most; before the second, third and fourth are pauses of up to 1, 2 and 4 s.
+    """
+    import boto3
+    from botocore.config import Config
+
+    retries: Any = {"mode": "standard", "total_max_attempts": attempts}
+    config = Config(connect_timeout=2, read_timeout=read_seconds, retries=retries, **settings)
+    session: Any = boto3
+    return session.client(service, config=config)

@@ -25,7 +25,17 @@ from shared.observability import count_failure, logger
 # Under these addresses everything has the shapes of OpenAI's API.
 OPENAI_PATHS = "/v1/"
 OPENAI_TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
-THROTTLED = {"ProvisionedThroughputExceededException", "RequestLimitExceeded", "ThrottlingException", "SlowDown"}
+THROTTLED = {
+    "LimitExceededException",
+    "ProvisionedThroughputExceededException",
+    "RequestLimitExceeded",
+    "SlowDown",
+    "ThrottledException",
+    "Throttling",
+    "ThrottlingException",
+    "TooManyRequestsException",
+    "TransactionInProgressException",
+}
 
 
 class ErrorDetail(Model):
@@ -115,6 +125,8 @@ def _from_http(error: HTTPException) -> ApiError:
 def _from_aws(error: ClientError) -> ApiError:
     if error.response["Error"]["Code"] in THROTTLED:
         return UnavailableError("The service is busy. Try again in a moment.", headers={"Retry-After": "2"})
+    if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0) >= 500:
+        return _unreachable(error)
     return unexpected(error)
 
 
@@ -125,8 +137,11 @@ def unexpected(error: Exception) -> ApiError:
     return ApiError("Something failed on our side. Try again; if it stays, tell support the request_id.")
 
 
-def _unreachable(_: Exception) -> ApiError:
-    return UnavailableError("A system we need can't be reached just now. Try again in a moment.")
+def _unreachable(error: Exception) -> ApiError:
+    logger.warning("a system we need can't be reached", exc_info=(type(error), error, error.__traceback__))
+    return UnavailableError(
+        "A system we need can't be reached just now. Try again in a moment.", headers={"Retry-After": "5"}
+    )
 
 
 TRANSLATIONS: dict[type[Exception], Callable[[Any], ApiError]] = {

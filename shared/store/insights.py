@@ -30,7 +30,7 @@ from shared.models.insight import (
 from shared.models.lineage import DecisionLineage
 from shared.store.large_values import LargeValues
 from shared.store.repository import Idempotency, Repository, cursor_id
-from shared.store.stamps import STAMP, stamp
+from shared.store.stamps import STAMP, is_stamped, stamp
 from shared.store.table import (
     Action,
     ConditionFailedError,
@@ -264,10 +264,12 @@ class InsightPolicies:
         values = {**changes, "updated_at": self._clock(), "updated_by": user_id, STAMP: stamp()}
         try:
             item = self._table.write(update(_policy_key(space_id), values, add={"version": 1}, condition=current))
-        except ConditionFailedError:
-            raise PreconditionFailedError(
-                "The policy was changed since you read it. Get it again and use its new ETag."
-            ) from None
+        except ConditionFailedError as failed:
+            if not is_stamped(failed.item, values[STAMP]):
+                raise PreconditionFailedError(
+                    "The policy was changed since you read it. Get it again and use its new ETag."
+                ) from None
+            item = failed.item
         return InsightPolicy.model_validate(item)
 
 

@@ -18,7 +18,7 @@ from boto3.dynamodb.conditions import Key as KeyCondition
 from shared.aws.clock import Clock, utc_now
 from shared.errors import ApiError, ConflictError, InvalidCursorError, NotFoundError, PreconditionFailedError
 from shared.models.base import Deleted, Entity, Page
-from shared.store.stamps import STAMP, removal, stamp
+from shared.store.stamps import STAMP, is_stamped, removal, stamp
 from shared.store.table import (
     Action,
     ConditionFailedError,
@@ -186,7 +186,7 @@ class Repository(Generic[E]):
         """The write behind ``update``, for use within a transaction."""
         return update(
             self.key(space_id, entity_id),
-            {"updated_at": self._clock(), **changes, STAMP: stamp()},
+            {"updated_at": self._clock(), STAMP: stamp(), **changes},
             add={"version": 1},
             condition=_existing(expected_version, only_if),
         )
@@ -212,11 +212,14 @@ class Repository(Generic[E]):
             if expected_version not in (None, entity.version):
                 raise _changed_meanwhile()
             return entity
+        changes = {**changes, STAMP: stamp()}
         action = self.update_action(space_id, entity_id, changes, expected_version=expected_version, only_if=only_if)
         try:
             item = self.table.write(action)
         except ConditionFailedError as failed:
-            raise self.explain(failed.item, expected_version) from None
+            if not is_stamped(failed.item, changes[STAMP]):
+                raise self.explain(failed.item, expected_version) from None
+            item = failed.item
         return self.load(item or {})
 
     def delete(

@@ -58,38 +58,51 @@ class Scans:
         """Raises NotFoundError."""
         return self.repository.get(space_id, scan_id)
 
-    def end(self, space_id: str, connector_id: str, scan_id: str, status: JobStatus, values: dict[str, Any]) -> bool:
-        """Bring a scan to its end and set the connector free; whether another scan was asked for meanwhile.
+    def end(
+        self, space_id: str, connector_id: str, scan_id: str, status: JobStatus, values: dict[str, Any]
+    ) -> JobReference | None:
+        """Bring a scan to its end and set the connector free, or hand it on to the scan asked for meanwhile.
 
-        Safe to repeat. The request for another scan is answered to one caller only.
+        Answers the job of that scan, to be started. Safe to repeat; ``close`` is to be called when all that follows
+        has been seen to, so that whatever is cut off before is taken up again.
         """
-        until = self._clock() + SCANS_KEPT
+        ended = {"status": status, "expires_at": int((self._clock() + SCANS_KEPT).timestamp()), **values}
         with suppress(NotFoundError):  # forgotten since
-            self._advance(space_id, scan_id, {"status": status, "expires_at": int(until.timestamp()), **values})
-        self._table.transact(self._jobs.retire(scan_id, until))
+            self._advance(space_id, scan_id, ended)
         for attempt in range(WRITE_ATTEMPTS):
             try:
                 connector = self.connectors.get(space_id, connector_id)
             except NotFoundError:
-                return False
+                return None
             if connector.scan_id != scan_id:
-                return False
-            requested = connector.rescan_requested
-            is_requested = Attr("rescan_requested").eq(True)
-            unchanged = Attr("scan_id").eq(scan_id) & (is_requested if requested else ~is_requested)
-            try:
-                self._table.write(self._mark(space_id, connector_id, unchanged, scan_id=None, rescan_requested=False))
-            except ConditionFailedError:
-                back_off(attempt)
-                continue
-            return requested
-        raise UnavailableError("The connector is busy. Try again in a moment.")
+                return None
+            if connector.rescan_requested:
+                started = self._begin(space_id, connector, ScanScope.ALL)
+                if started is not None:
+                    return started[1]
+            else:
+                unchanged = Attr("scan_id").eq(scan_id) & ~Attr("rescan_requested").eq(True)
+                try:
+                    self._table.write(self._mark(space_id, connector_id, unchanged, scan_id=None))
+                except ConditionFailedError:
+                    pass
+                else:
+                    return None
+            back_off(attempt)
+        raise UnavailableError("The connector is busy. Try again in a moment.", headers={"Retry-After": "1"})
+
+    def close(self, scan_id: str) -> None:
+        """Nothing is left to do for an ended scan."""
+        self._table.transact(self._jobs.retire(scan_id, self._clock() + SCANS_KEPT))
 
     def _begin(self, space_id: str, connector: Connector, scope: ScanScope) -> tuple[Scan, JobReference] | None:
+        """A scan in the place of the connector's last one, or nothing when another writer came between."""
         now = self._clock()
         scan = Scan(id=new_id(), created_at=now, updated_at=now, connector_id=connector.id, scope=scope)
+        is_last = Attr("scan_id").eq(connector.scan_id) if connector.scan_id else Attr("scan_id").not_exists()
+        unchanged = Attr("PK").exists() & is_last
         also: Iterable[Action] = [
-            self._mark(space_id, connector.id, Attr("PK").exists() & Attr("scan_id").not_exists(), scan_id=scan.id),
+            self._mark(space_id, connector.id, unchanged, scan_id=scan.id, rescan_requested=False),
             *self._jobs.open(JobKind.SCAN, space_id, scan.id, parent_id=connector.id),
         ]
         try:

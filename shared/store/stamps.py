@@ -9,7 +9,7 @@ from contextvars import ContextVar
 from datetime import timedelta
 
 from shared.aws.clock import Clock, new_id
-from shared.store.table import Action, Key, put
+from shared.store.table import Action, Item, Key, put
 
 # The user whose request is being answered; workflows and events have none.
 SYSTEM = "system"
@@ -24,6 +24,14 @@ REMOVAL_KEPT = timedelta(days=3)
 def stamp() -> str:
     """The actor, and an id of this very write that tells its time."""
     return f"{actor.get()}#{new_id()}"
+
+
+def is_stamped(item: Item | None, text: str) -> bool:
+    """Whether it is this write that made the item as it is.
+
+    The SDK repeats a write whose answer is lost; the condition of one that was carried out then meets its own work.
+    """
+    return item is not None and item.get(STAMP) == text
 
 
 def read_stamp(text: str) -> tuple[str, str]:

@@ -10,6 +10,7 @@ from boto3.dynamodb.conditions import ConditionBase, ConditionExpressionBuilder
 from boto3.dynamodb.conditions import Key as KeyCondition
 from botocore.exceptions import ClientError
 
+from shared.aws.clock import new_id
 from shared.errors import ApiError, UnavailableError
 from shared.store.codec import decode_item, encode, encode_item
 
@@ -282,11 +283,13 @@ class Table:
             }
             for action in actions
         ]
+        token = new_id()
         for attempt in range(1, TRANSACTION_ATTEMPTS + 1):
             try:
-                self._client.transact_write_items(TransactItems=items)
+                self._client.transact_write_items(TransactItems=items, ClientRequestToken=token)
                 return
             except ClientError as error:
+                # Ours, sent before and not answered in time: under another token it might be carried out twice.
                 if error.response["Error"]["Code"] == "TransactionInProgressException":
                     back_off(attempt)
                     continue
@@ -302,6 +305,7 @@ class Table:
                         raise TransactionFailedError(index, decode_item(item) if item else None) from None
                 if not any(reason.get("Code") in _TRANSIENT for reason in reasons):
                     raise
+            token = new_id()
             back_off(attempt)
         raise UnavailableError(
             "Too many writes to the same items at once. Try again in a moment.", headers={"Retry-After": "1"}

@@ -75,7 +75,11 @@ class SimulatedDynamoDB:
         self._held: set[tuple[str, str]] = set()
         self._lock = threading.Lock()
 
-    def transact_write_items(self, TransactItems: list[dict[str, Any]]) -> None:  # noqa: N803 - as boto3 spells it
+    def transact_write_items(
+        self,
+        TransactItems: list[dict[str, Any]],  # noqa: N803 - as boto3 spells it
+        ClientRequestToken: str,  # noqa: N803
+    ) -> None:
         writes = [next(iter(action.items())) for action in TransactItems]
         keys = [_key(request) for _, request in writes]
         with self._lock:

@@ -26,6 +26,7 @@ def finish_scan(resources: Resources, event: dict[str, Any]) -> dict[str, Any]:
         scans.scans.connectors.get(space_id, connector_id)
     except NotFoundError:
         scans.scans.end(space_id, connector_id, scan_id, JobStatus.STOPPED, {"error": "The connector was deleted."})
+        scans.scans.close(scan_id)
         return {"status": JobStatus.STOPPED}
     content = resources.s3.get_object(Bucket=resources.settings.bucket_name, Key=event["list_key"])["Body"].read()
     states = scans.catalog.states(space_id, connector_id)
