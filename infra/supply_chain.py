@@ -11,15 +11,14 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
+from infra.groups import Layer
+
 ROOT = Path(__file__).resolve().parent.parent
 OUTPUT = ROOT / "build" / "sbom"
-# What is deployed, as infra.package selects it; the rest serves development on a machine of one's own.
-DEPLOYED = ("--no-dev", "--group", "scan", "--group", "score", "--group", "language")
-# The same, in the words of uv's audit, which looks at all groups that it is not told to leave out.
-NOT_DEPLOYED = tuple(f"--no-group={group}" for group in ("bench", "dev", "infra", "local"))
 SECONDS = 60
 # What uv and npm print when the database, and not a package, is the trouble.
 UNREACHABLE = re.compile(
@@ -45,10 +44,23 @@ def main() -> int:
     return 0 if all(finding.passed for finding in findings) else 1
 
 
+def deployed() -> tuple[str, ...]:
+    """uv's selection of what is deployed: the base layer, and a group for each other one."""
+    return ("--no-dev", *(f"--group={layer}" for layer in Layer))
+
+
+def not_deployed() -> tuple[str, ...]:
+    """The same for uv's audit, which looks at all groups that it is not told to leave out."""
+    groups = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]
+    return tuple(f"--no-group={group}" for group in groups if group not in set(Layer))
+
+
 def python_bill() -> Finding:
     """The bill of what is deployed, from uv.lock."""
     path = OUTPUT / "python.cdx.json"
-    done = run("uv", "export", "--frozen", "--quiet", *DEPLOYED, "--format", "cyclonedx1.5", "--output-file", str(path))
+    done = run(
+        "uv", "export", "--frozen", "--quiet", *deployed(), "--format", "cyclonedx1.5", "--output-file", str(path)
+    )
     return _bill(done, path, "Python packages that are deployed", "uv 0.9.11 or newer")
 
 
@@ -79,7 +91,7 @@ def components(path: Path) -> set[tuple[str, str]]:
 
 def python_audit() -> Finding:
     """Known vulnerabilities (OSV) of what is deployed."""
-    return audit("Python packages", run("uv", "audit", "--frozen", *NOT_DEPLOYED))
+    return audit("Python packages", run("uv", "audit", "--frozen", *not_deployed()))
 
 
 def npm_audit() -> Finding:
