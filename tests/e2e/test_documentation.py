@@ -15,12 +15,15 @@ from tests.fixtures.browser import ROOT, Visit, open_browser
 
 # An artefact to look at: what the page looked like in the last run.
 SCREENSHOTS = ROOT / "build" / "screenshots"
+# A machine with two busy cores draws a page of a hundred operations slowly.
+WAIT_MILLISECONDS = 60_000
 DESKTOP = (1280, 800)
 PHONE = (390, 844)
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    expect.set_options(timeout=WAIT_MILLISECONDS)
     with open_browser() as browser:
         yield browser
 
@@ -34,7 +37,7 @@ def published(address: str) -> Json:
 def visit(browser: Browser, address: str, size: tuple[int, int]) -> Visit:
     """The page, drawn to its end."""
     page = browser.new_page(viewport={"width": size[0], "height": size[1]})
-    page.set_default_timeout(60_000)
+    page.set_default_timeout(WAIT_MILLISECONDS)
     scheme, host = urlsplit(address)[:2]
     opened = Visit(page, f"{scheme}://{host}")
     page.goto(f"{address}/docs")
