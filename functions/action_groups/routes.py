@@ -14,7 +14,7 @@ from shared.models.base import Deleted, Page
 router = space_router("action-groups")
 
 
-def _service(resources: CurrentResources) -> ActionGroupService:
+async def _service(resources: CurrentResources) -> ActionGroupService:
     return ActionGroupService(resources.table, resources.clock)
 
 

@@ -14,7 +14,7 @@ from shared.models.base import Deleted, Page
 router = space_router("actions")
 
 
-def _service(resources: CurrentResources) -> ActionService:
+async def _service(resources: CurrentResources) -> ActionService:
     return ActionService(resources.table, resources.clock)
 
 

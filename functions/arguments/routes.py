@@ -35,11 +35,11 @@ router = space_router("arguments")
 beyond = space_router("arguments")
 
 
-def _service(resources: CurrentResources) -> ArgumentService:
+async def _service(resources: CurrentResources) -> ArgumentService:
     return ArgumentService(resources)
 
 
-def _completions(resources: CurrentResources) -> ArgumentCompletionService:
+async def _completions(resources: CurrentResources) -> ArgumentCompletionService:
     return ArgumentCompletionService(resources, resources.language_models)
 
 

@@ -15,14 +15,14 @@ from shared.store.audit_log import AuditFilters
 router = space_router("audit-logs")
 
 
-def _service(resources: CurrentResources) -> AuditLogService:
+async def _service(resources: CurrentResources) -> AuditLogService:
     return AuditLogService(resources.audit_logs)
 
 
 Service = Annotated[AuditLogService, Depends(_service)]
 
 
-def _filters(
+async def _filters(
     entity: Annotated[str, Query(max_length=64, description="Only writes of this kind, such as `training`.")] = "",
     entity_id: Annotated[str, Query(max_length=200, description="Only writes of this entity.")] = "",
     actor: Annotated[str, Query(max_length=200, description="Only writes by this user, or by `system`.")] = "",

@@ -14,7 +14,7 @@ from shared.models.benchmark import Benchmark, BenchmarkCreate, BenchmarkUpdate
 router = space_router("benchmarks")
 
 
-def _service(resources: CurrentResources) -> BenchmarkService:
+async def _service(resources: CurrentResources) -> BenchmarkService:
     return BenchmarkService(resources.table, resources.clock)
 
 

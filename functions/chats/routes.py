@@ -9,12 +9,12 @@ from functions.chats.service import ChatService
 from functions.chats.turns import TurnRequest
 from shared.http.errors import error_body, errors
 from shared.http.parameters import After, ExpectedVersion, IdempotencyKey, Limit, tagged
-from shared.http.routers import CurrentResources, CurrentScope, RememberingSpaceRoute, space_router
+from shared.http.routers import ConversationRoute, CurrentResources, CurrentScope, space_router
 from shared.models.base import Deleted
 from shared.models.chat import Chat, ChatCompletion, ChatCompletionCreate, ChatUpdate
 from shared.store.chats import ChatPage
 
-router = space_router("chats", route_class=RememberingSpaceRoute)
+router = space_router("chats", route_class=ConversationRoute)
 
 STREAMED: dict[int | str, dict[str, Any]] = {
     200: {

@@ -19,7 +19,7 @@ beyond = space_router("checkpoints")
 _scorers = Scorers()
 
 
-def _service(resources: CurrentResources) -> CheckpointService:
+async def _service(resources: CurrentResources) -> CheckpointService:
     return CheckpointService(resources, _scorers)
 
 

@@ -14,7 +14,7 @@ from shared.models.cluster import ClusterAnswer, ClusterCreate, ClusterStatus, C
 router = space_router("clusters")
 
 
-def _service(resources: CurrentResources) -> ClusterService:
+async def _service(resources: CurrentResources) -> ClusterService:
     return ClusterService(resources)
 
 

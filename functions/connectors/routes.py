@@ -25,7 +25,7 @@ router = space_router("connectors")
 beyond = space_router("connectors")
 
 
-def _service(resources: CurrentResources) -> ConnectorService:
+async def _service(resources: CurrentResources) -> ConnectorService:
     return ConnectorService(resources)
 
 

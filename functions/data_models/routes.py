@@ -14,7 +14,7 @@ from shared.models.data_model import DataModel, DataModelCreate, DataModelUpdate
 router = space_router("data-models")
 
 
-def _service(resources: CurrentResources) -> DataModelService:
+async def _service(resources: CurrentResources) -> DataModelService:
     return DataModelService(resources.table, resources.clock)
 
 

@@ -15,7 +15,7 @@ router = space_router("evaluations")
 beyond = space_router("evaluations")
 
 
-def _service(resources: CurrentResources) -> EvaluationService:
+async def _service(resources: CurrentResources) -> EvaluationService:
     return EvaluationService(resources)
 
 

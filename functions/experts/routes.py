@@ -18,7 +18,7 @@ router = space_router("experts")
 beyond = space_router("experts")
 
 
-def _service(resources: CurrentResources) -> ExpertService:
+async def _service(resources: CurrentResources) -> ExpertService:
     values = LargeValues(lambda: resources.s3, resources.settings.bucket_name)
     clusters = Clusters(resources.table, resources.clock)
     return ExpertService(Experts(resources.table, values, resources.clock), clusters.longest_window, resources.clock)

@@ -21,7 +21,7 @@ from shared.models.inference_log import (
 router = space_router("inference-logs")
 
 
-def _service(resources: CurrentResources) -> InferenceLogService:
+async def _service(resources: CurrentResources) -> InferenceLogService:
     return InferenceLogService(resources.inference_logs, resources.clock)
 
 
@@ -38,7 +38,7 @@ CorrelationId = Annotated[
 ]
 
 
-def _summary_filters(
+async def _summary_filters(
     start_date: StartDate = None,
     end_date: EndDate = None,
     user: User = "",
@@ -56,7 +56,7 @@ def _summary_filters(
     )
 
 
-def _list_filters(
+async def _list_filters(
     shared: Annotated[LogFilters, Depends(_summary_filters)],
     status: Annotated[CallStatus | None, Query(description="Only calls that ended so.")] = None,
     tag: Annotated[str, Query(max_length=MAX_NAME_LENGTH, description="Only calls with this tag.")] = "",

@@ -30,11 +30,11 @@ beyond = space_router("insights")
 _scorers = Scorers()
 
 
-def _service(resources: CurrentResources) -> InsightService:
+async def _service(resources: CurrentResources) -> InsightService:
     return InsightService(resources, resources.language_models, _scorers)
 
 
-def _reaction_service(resources: CurrentResources) -> ReactionService:
+async def _reaction_service(resources: CurrentResources) -> ReactionService:
     return ReactionService(resources)
 
 

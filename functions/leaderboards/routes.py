@@ -18,7 +18,7 @@ from shared.store.scores import Scores
 router = space_router("leaderboards")
 
 
-def _service(resources: CurrentResources) -> LeaderboardService:
+async def _service(resources: CurrentResources) -> LeaderboardService:
     return LeaderboardService(Scores(resources.table), Benchmarks(resources.table))
 
 
@@ -33,7 +33,7 @@ def _split(values: list[str]) -> list[str]:
 Identifiers = Annotated[list[str], AfterValidator(_split)]
 
 
-def _query(
+async def _query(
     limit: Limit = 10,
     after: After = "",
     model_id: Annotated[str, Query(max_length=200, description="A checkpoint's id, or an architecture.")] = "",

@@ -27,11 +27,11 @@ beyond = space_router("personas")
 SKIP = PersonaUploadConfirm()
 
 
-def _service(resources: CurrentResources) -> PersonaService:
+async def _service(resources: CurrentResources) -> PersonaService:
     return PersonaService(resources.table, resources.clock)
 
 
-def _upload_service(resources: CurrentResources) -> PersonaUploadService:
+async def _upload_service(resources: CurrentResources) -> PersonaUploadService:
     return PersonaUploadService(resources)
 
 

@@ -16,7 +16,7 @@ router = account_router("spaces")
 beyond = account_router("spaces")
 
 
-def _service(resources: CurrentResources) -> SpaceService:
+async def _service(resources: CurrentResources) -> SpaceService:
     return SpaceService(resources)
 
 

@@ -16,7 +16,7 @@ router = space_router("trainings")
 IncludeDeleted = Annotated[bool, Query(description="Also find a training deleted within the last 30 days.")]
 
 
-def _service(resources: CurrentResources) -> TrainingService:
+async def _service(resources: CurrentResources) -> TrainingService:
     return TrainingService(resources)
 
 

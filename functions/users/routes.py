@@ -16,7 +16,7 @@ members = space_router("users")
 invites = account_router("users")
 
 
-def _service(resources: CurrentResources) -> UserService:
+async def _service(resources: CurrentResources) -> UserService:
     return UserService(resources.table, resources.clock)
 
 

@@ -35,16 +35,16 @@ router = public_router("webhooks")
 router.route_class = SignedRoute
 
 
-def _service(resources: CurrentResources) -> WebhookService:
+async def _service(resources: CurrentResources) -> WebhookService:
     return WebhookService(resources.table, resources.clock)
 
 
-def _sender(request: Request) -> Sender:
+async def _sender(request: Request) -> Sender:
     sender: Sender = request.state.sender
     return sender
 
 
-def _document_signature(
+async def _document_signature(
     webhook_id: Annotated[str | None, Header(description="The message's own id: it is taken in once.")] = None,
     webhook_timestamp: Annotated[str | None, Header(description="Unix seconds, at most five minutes off.")] = None,
     webhook_signature: Annotated[str | None, Header(description="Standard Webhooks: v1,<base64 HMAC-SHA256>.")] = None,

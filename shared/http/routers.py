@@ -41,12 +41,8 @@ def _select_space(request: Request) -> None:
     members = Members(resources_of(request).table)
     request.state.scope = members.select(principal.user_id, request.headers.get("x-space-id") or principal.space_id)
     request.state.space_id = request.state.scope.space_id
-
-
-def _select_space_and_remember(request: Request) -> None:
-    _select_space(request)
     admissions = resources_of(request).admissions
-    admissions.keep(*_credentials(request), request.state.principal, request.state.scope)
+    admissions.keep(*_credentials(request), principal, request.state.scope)
 
 
 def _is_remembered(request: Request) -> bool:
@@ -94,13 +90,18 @@ class AccountRoute(_CheckedRoute):
 
 
 class SpaceRoute(_CheckedRoute):
+    """Reads may go by what was checked a moment ago (``admission_seconds``); whatever writes is checked anew."""
+
     check = staticmethod(_select_space)
 
+    @staticmethod
+    def is_checked(request: Request) -> bool:
+        return request.method == "GET" and _is_remembered(request)
 
-class RememberingSpaceRoute(SpaceRoute):
-    """For calls in quick succession: what was checked a moment ago (``admission_seconds``) still counts."""
 
-    check = staticmethod(_select_space_and_remember)
+class ConversationRoute(SpaceRoute):
+    """For calls in quick succession: all of them may go by what was checked a moment ago."""
+
     is_checked = staticmethod(_is_remembered)
 
 
