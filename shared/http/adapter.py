@@ -9,6 +9,7 @@ from fastapi import FastAPI
 from mangum import Mangum
 
 from shared.http import cold_start
+from shared.http.routers import alone
 from shared.observability import logger
 
 LambdaHandler = Callable[[dict[str, Any], Any], dict[str, Any]]
@@ -32,7 +33,11 @@ def lambda_handler(app: FastAPI) -> LambdaHandler:
     @logger.inject_lambda_context
     def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
         sampled = "Sampled=1" in os.environ.get("_X_AMZN_TRACE_ID", "")
-        return traced()(event, context) if sampled else serve(event, context)
+        token = alone.set(True)
+        try:
+            return traced()(event, context) if sampled else serve(event, context)
+        finally:
+            alone.reset(token)
 
     cold_start.end()
     wrapped: LambdaHandler = handler

@@ -5,9 +5,14 @@
 """
 
 from collections.abc import Callable, Coroutine
-from typing import Annotated, Any
+from contextvars import ContextVar
+from copy import copy
+from functools import wraps
+from inspect import iscoroutinefunction
+from typing import Annotated, Any, ParamSpec, TypeVar
 
 from fastapi import APIRouter, Depends, Header, Request, Response, Security
+from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 from fastapi.security import HTTPBearer
 from starlette.concurrency import run_in_threadpool
@@ -20,8 +25,14 @@ from shared.models.space import UserPermission
 from shared.store.members import Members, Scope
 from shared.store.stamps import actor
 
+P = ParamSpec("P")
+R = TypeVar("R")
 Endpoint = Callable[..., Any]
 RouteHandler = Callable[[Request], Coroutine[Any, Any, Response]]
+
+
+# Whether this request is the only one in its process, as in a Lambda function: then nobody waits for what blocks.
+alone: ContextVar[bool] = ContextVar("alone", default=False)
 
 
 def resources_of(request: Request) -> Resources:
@@ -41,8 +52,12 @@ def _select_space(request: Request) -> None:
     members = Members(resources_of(request).table)
     request.state.scope = members.select(principal.user_id, request.headers.get("x-space-id") or principal.space_id)
     request.state.space_id = request.state.scope.space_id
+
+
+def _select_space_and_remember(request: Request) -> None:
+    _select_space(request)
     admissions = resources_of(request).admissions
-    admissions.keep(*_credentials(request), principal, request.state.scope)
+    admissions.keep(*_credentials(request), request.state.principal, request.state.scope)
 
 
 def _is_remembered(request: Request) -> bool:
@@ -59,8 +74,30 @@ def _credentials(request: Request) -> tuple[str, str]:
     return request.headers.get("authorization", ""), request.headers.get("x-space-id", "")
 
 
+async def _wait_for(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    """Call what may block: in a thread, where other requests go on meanwhile."""
+    if alone.get():
+        return function(*args, **kwargs)
+    return await run_in_threadpool(function, *args, **kwargs)
+
+
+def _awaited(endpoint: Endpoint) -> Endpoint:
+    """The endpoint as a coroutine function. FastAPI takes a thread for plain ones, and another to check the answer."""
+    if iscoroutinefunction(endpoint):
+        return endpoint
+
+    @wraps(endpoint)
+    async def awaited(**arguments: Any) -> Any:
+        return await _wait_for(endpoint, **arguments)
+
+    return awaited
+
+
 class _CheckedRoute(APIRoute):
     """Runs its check before the body is even read."""
+
+    def __init__(self, path: str, endpoint: Endpoint, **options: Any) -> None:
+        super().__init__(path, _awaited(endpoint), **options)
 
     @staticmethod
     def check(request: Request) -> None:
@@ -72,12 +109,14 @@ class _CheckedRoute(APIRoute):
         return False
 
     def get_route_handler(self) -> RouteHandler:
+        described, self.dependant = self.dependant, _without_documentation(self.dependant)
         handle = super().get_route_handler()
+        self.dependant = described
         check, is_checked = type(self).check, type(self).is_checked
 
         async def checked(request: Request) -> Response:
             if not is_checked(request):
-                await run_in_threadpool(check, request)
+                await _wait_for(check, request)
             # Every request has a context of its own, which lasts until its answer has been sent.
             actor.set(request.state.user_id)
             return await handle(request)
@@ -90,9 +129,14 @@ class AccountRoute(_CheckedRoute):
 
 
 class SpaceRoute(_CheckedRoute):
-    """Reads may go by what was checked a moment ago (``admission_seconds``); whatever writes is checked anew."""
+    """Reads go by what reads were told a moment ago (``admission_seconds``); whatever writes is checked anew."""
 
-    check = staticmethod(_select_space)
+    @staticmethod
+    def check(request: Request) -> None:
+        if request.method == "GET":
+            _select_space_and_remember(request)
+        else:
+            _select_space(request)
 
     @staticmethod
     def is_checked(request: Request) -> bool:
@@ -100,8 +144,9 @@ class SpaceRoute(_CheckedRoute):
 
 
 class ConversationRoute(SpaceRoute):
-    """For calls in quick succession: all of them may go by what was checked a moment ago."""
+    """For calls in quick succession: all of them go by what was checked a moment ago."""
 
+    check = staticmethod(_select_space_and_remember)
     is_checked = staticmethod(_is_remembered)
 
 
@@ -146,6 +191,17 @@ async def _document_space(
 
 def _operation_id(route: APIRoute) -> str:
     return f"{route.name}_partially" if route.methods == {"PATCH"} else route.name
+
+
+def _without_documentation(dependant: Dependant) -> Dependant:
+    """Without what only documents a route, and would be worked out anew for each request."""
+    worked_out = copy(dependant)
+    worked_out.dependencies = [
+        each
+        for each in dependant.dependencies
+        if each.call is not _document_space and not isinstance(each.call, HTTPBearer)
+    ]
+    return worked_out
 
 
 class GroupRouter(APIRouter):

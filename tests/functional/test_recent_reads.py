@@ -1,4 +1,4 @@
-"""A conversation's calls go by what was read a moment ago, and for no longer than that."""
+"""Reads and a conversation's calls go by what was read a moment ago, and for no longer than that."""
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
@@ -82,11 +82,22 @@ def test_a_membership_that_was_taken_away_counts_for_ten_seconds_at_most(
 ) -> None:
     user_id = chatting.get("/me").json()["id"]
     resources.table.write(delete(Key(f"membership#{user_id}", space_of(chatting))))
-    assert chatting.get("/personas").status_code == 404  # only chats go by what was
+    assert chatting.post("/connectors", json={"name": "New", "type": "aws-s3"}).status_code == 404  # writes never do
     watch.pass_seconds(9.9)
-    assert ask(chatting).status_code == 201
+    assert (ask(chatting).status_code, chatting.get("/personas").status_code) == (201, 200)
     watch.pass_seconds(0.2)
-    assert ask(chatting).status_code == 404
+    assert (ask(chatting).status_code, chatting.get("/personas").status_code) == (404, 404)
+
+
+def test_a_read_by_what_was_checked_a_moment_ago_asks_the_store_for_nothing_but_what_it_answers(
+    client: TestClient, resources: Resources
+) -> None:
+    made = client.post("/data-models", json={"name": "Default"}).json()
+    assert client.get("/data-models").json()["data"] == [made]
+    requests: list[str] = []
+    resources.dynamodb.meta.events.register("before-call.dynamodb", lambda model, **_: requests.append(model.name))
+    assert client.get(f"/data-models/{made['id']}").json() == made
+    assert requests == ["GetItem"]
 
 
 def test_who_was_refused_is_let_in_at_once_when_that_is_allowed(

@@ -1,17 +1,18 @@
 """CPU time of a warm GET by id, against a bare FastAPI + Mangum + boto3 function that reads one item, in turns.
 
-The store answers each request once; the timed repeats are given that answer again, so that what is timed is the
-function's own work, on all of its threads. ``remembered``: the caller was let into the space within the last seconds
-(``admission_seconds``). ``looked up``: token, membership and space are checked for this very request.
+Ours reads two items, a training and what its job has reported, and writes its log, as when deployed. The store answers
+each request once; the timed repeats are given that answer again, so that what is timed is the function's own work, on
+all of its threads. ``remembered``: the caller was let into the space within the last seconds (``admission_seconds``).
+``looked up``: token, membership and space are checked for this very request.
 """
 
-import cProfile
-import pstats
+import os
 import statistics
-import sys
 import time
 from collections.abc import Callable
-from typing import Any
+from logging import StreamHandler
+from pathlib import Path
+from typing import Any, TextIO, cast
 
 import boto3
 from fastapi import FastAPI, HTTPException
@@ -70,7 +71,7 @@ def measure(calls: dict[str, Call]) -> dict[str, float]:
     return {name: statistics.median(each) for name, each in times.items()}
 
 
-def run(issuer: Issuer, *, profile: bool = False) -> RichTable:
+def run(issuer: Issuer) -> RichTable:
     resources: Resources = app.state.resources
     RecordedStore(resources.dynamodb)
     token = issuer.token("bench", expires_in=3600)
@@ -87,11 +88,6 @@ def run(issuer: Issuer, *, profile: bool = False) -> RichTable:
         resources.admissions._kept.clear()
         return handler(event, LambdaContext())
 
-    if profile:
-        remembered()
-        profiler = cProfile.Profile()
-        profiler.runcall(lambda: [remembered() for _ in range(500)])
-        pstats.Stats(profiler).sort_stats("tottime").print_stats(45)
     found = measure({"bare": lambda: bare(event, LambdaContext()), "remembered": remembered, "looked up": looked_up})
     shown = RichTable(title=f"CPU time of a warm GET by id (remembered at most {LIMIT}x)")
     for column in ("", "ms", "ratio"):
@@ -102,9 +98,11 @@ def run(issuer: Issuer, *, profile: bool = False) -> RichTable:
 
 
 def main() -> None:
-    logger.setLevel("WARNING")
-    with emulated_store() as issuer:
-        Console().print(run(issuer, profile="--profile" in sys.argv))
+    logger.setLevel("INFO")
+    with Path(os.devnull).open("w") as nowhere, emulated_store() as issuer:
+        cast("StreamHandler[TextIO]", logger.registered_handler).setStream(nowhere)
+        shown = run(issuer)
+    Console().print(shown)
 
 
 if __name__ == "__main__":
