@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 from shared.errors import Detail, InvalidCursorError, ValidationFailedError
@@ -13,7 +14,7 @@ from shared.models.leaderboard import Direction, LeaderboardQuery, LeaderboardRo
 from shared.store.benchmarks import Benchmarks, KnownBenchmark
 from shared.store.members import Scope
 from shared.store.repository import cursor_id
-from shared.store.scores import Entry, Score, Scores
+from shared.store.scores import Entry, Ranking, Score, Scores
 
 DEFAULT_METRIC = MetricName.ROC_AUC
 LOWER_IS_BETTER = frozenset({MetricName.LOG_LOSS})
@@ -59,30 +60,89 @@ class LeaderboardService:
         """
         _check(query)
         after = cursor_id(query.after)
-        selected, ordering = self._boards(scope, query)
+        chosen, known = self._benchmarks_of(scope, query)
+        metric = query.metric or DEFAULT_METRIC
+        if len(chosen) == 1 and query.metric_benchmark_id in (None, *chosen) and not query.is_filtered:
+            [benchmark] = chosen.values()
+            ranking = Ranking(scope.space_id, benchmark.id, benchmark.revision, metric)
+            return self._ranked_rows(scope, query, benchmark, ranking, after)
+        selected, ordering = self._boards(scope, query, chosen, known)
         candidates = _candidates(selected, ordering)
         matching = [candidate for candidate in candidates.values() if _matches(candidate.entry, query)]
         matching.sort(key=lambda candidate: candidate.position(query.direction))
         following = matching
         if after is not None:
-            last = candidates.get(after) or self._former_candidate(scope, after, ordering, query)
+            last = candidates.get(after) or self._former_candidate(
+                scope, after, [board.benchmark for board in ordering], metric
+            )
             position = last.position(query.direction)
             following = [candidate for candidate in matching if candidate.position(query.direction) > position]
         page = following[: query.limit]
-        ranks = _ranks(matching, query.metric or DEFAULT_METRIC)
+        benchmarks = {
+            candidate.entry.checkpoint_id: [
+                board.benchmark for board in selected if candidate.entry.checkpoint_id in board.entries
+            ]
+            for candidate in page
+        }
         return Page(
             count=len(matching),
-            data=self._rows(scope, selected, page, ranks),
+            data=self._rows(scope, page, benchmarks, _ranks(matching, metric), len(selected)),
             has_more=len(following) > len(page),
         )
 
-    def _boards(self, scope: Scope, query: LeaderboardQuery) -> tuple[list[Board], list[Board]]:
-        """The boards that rows are made of, and those that their order is made of."""
+    def _ranked_rows(
+        self, scope: Scope, query: LeaderboardQuery, benchmark: KnownBenchmark, ranking: Ranking, after: str | None
+    ) -> Page[LeaderboardRow]:
+        """The same of a single benchmark without filters: its index is in the order asked for, at any size."""
+        last = after and self._former_candidate(scope, after, [benchmark], ranking.metric)
+        descending = query.direction is Direction.DESCENDING
+        entries = self._scores.page(
+            ranking,
+            query.limit + 1,
+            descending=descending,
+            after=(last.value, last.entry.checkpoint_id) if last else None,
+        )
+        page = [Candidate(entry, entry.value) for entry in entries[: query.limit]]
+        benchmarks = {candidate.entry.checkpoint_id: [benchmark] for candidate in page}
+        return Page(
+            count=self._scores.count(ranking),
+            data=self._rows(scope, page, benchmarks, self._counted_ranks(ranking, page, descending=descending), 1),
+            has_more=len(entries) > len(page),
+        )
+
+    def _counted_ranks(self, ranking: Ranking, page: Sequence[Candidate], *, descending: bool) -> dict[float, int]:
+        """The ranks of a page's values: counted for the first, and from there on by how many share each value."""
+        values = list(dict.fromkeys(candidate.value for candidate in page if candidate.value is not None))
+        if not values:
+            return {}
+        higher_is_better = ranking.metric not in LOWER_IS_BETTER
+        better = self._scores.count_beyond(ranking, values[0], higher=higher_is_better)
+        equal = self._scores.count_equal(ranking, values)
+        ranks = {values[0]: better + 1}
+        for before, value in pairwise(values):
+            better += equal[before] if descending is higher_is_better else -equal[value]
+            ranks[value] = better + 1
+        return ranks
+
+    def _benchmarks_of(
+        self, scope: Scope, query: LeaderboardQuery
+    ) -> tuple[dict[str, KnownBenchmark], dict[str, KnownBenchmark]]:
+        """Those that rows are made of, and together with them the one that the order is by."""
         chosen = query.benchmark_ids or self._scores.benchmark_ids(scope.space_id, LeaderboardQuery.MAX_BENCHMARKS)
         named = [query.metric_benchmark_id] if query.metric_benchmark_id else []
         known = self._benchmarks.known(scope.space_id, [*chosen, *named])
         _require("query.benchmarks", query.benchmark_ids, known)
         _require("query.order_by_metric.benchmark_id", named, known)
+        return {each: known[each] for each in dict.fromkeys(chosen) if each in known}, known
+
+    def _boards(
+        self,
+        scope: Scope,
+        query: LeaderboardQuery,
+        chosen: Mapping[str, KnownBenchmark],
+        known: Mapping[str, KnownBenchmark],
+    ) -> tuple[list[Board], list[Board]]:
+        """The boards that rows are made of, and those that their order is made of."""
         metric = query.metric or DEFAULT_METRIC
 
         def read(benchmark: KnownBenchmark) -> Board:
@@ -93,41 +153,40 @@ class LeaderboardService:
 
         with ThreadPoolExecutor(PARALLEL_READS) as pool:
             boards = dict(zip(known, pool.map(read, known.values()), strict=True))
-        selected = [boards[benchmark_id] for benchmark_id in dict.fromkeys(chosen) if benchmark_id in boards]
-        return selected, [boards[benchmark_id] for benchmark_id in named] or selected
+        selected = [boards[benchmark_id] for benchmark_id in chosen]
+        return selected, [boards[query.metric_benchmark_id]] if query.metric_benchmark_id else selected
 
     def _former_candidate(
-        self, scope: Scope, checkpoint_id: str, ordering: Sequence[Board], query: LeaderboardQuery
+        self, scope: Scope, checkpoint_id: str, ordering: Sequence[KnownBenchmark], metric: MetricName
     ) -> Candidate:
-        """Where a checkpoint stood that the boards do not show any more, by the results it once had."""
+        """Where a checkpoint stands, or stood before the boards lost it, by the newest results it had."""
         scores = self._scores.of_checkpoint(scope.space_id, checkpoint_id)
         if not scores:
             raise InvalidCursorError("after: no leaderboard has had this row; leave it out to start from the first")
-        counted = {board.benchmark.id for board in ordering}
-        metric = query.metric or DEFAULT_METRIC
+        counted = {benchmark.id for benchmark in ordering}
         value = _mean(score.metrics.get(metric) for score in scores if score.benchmark_id in counted)
         return Candidate(Entry(checkpoint_id, value), value)
 
     def _rows(
-        self, scope: Scope, boards: Sequence[Board], page: Sequence[Candidate], ranks: Mapping[float, int]
+        self,
+        scope: Scope,
+        page: Sequence[Candidate],
+        benchmarks: Mapping[str, Sequence[KnownBenchmark]],
+        ranks: Mapping[float, int],
+        benchmark_count: int,
     ) -> list[LeaderboardRow]:
-        wanted = {
-            candidate.entry.checkpoint_id: [
-                board.benchmark for board in boards if candidate.entry.checkpoint_id in board.entries
-            ]
-            for candidate in page
-        }
+        """The rows of a page; ``benchmarks`` are those that each checkpoint was measured on."""
         found = self._scores.get_many(
-            scope.space_id, [(checkpoint_id, each.id) for checkpoint_id, those in wanted.items() for each in those]
+            scope.space_id, [(checkpoint_id, each.id) for checkpoint_id, those in benchmarks.items() for each in those]
         )
         rows = []
         for candidate in page:
             checkpoint_id = candidate.entry.checkpoint_id
-            scores = [found[checkpoint_id, each.id] for each in wanted[checkpoint_id]]
-            revisions = {each.id: each.revision for each in wanted[checkpoint_id]}
+            scores = [found[checkpoint_id, each.id] for each in benchmarks[checkpoint_id]]
+            revisions = {each.id: each.revision for each in benchmarks[checkpoint_id]}
             current = [score for score in scores if score.revision == revisions[score.benchmark_id]]
             rank = None if candidate.value is None else ranks[candidate.value]
-            rows.append(_row(scores[0], current, rank, len(boards)))
+            rows.append(_row(scores[0], current, rank, benchmark_count))
         return rows
 
 

@@ -30,7 +30,7 @@ from shared.models.base import Entity
 from shared.store import repository
 from shared.store.repository import Repository
 from shared.store.table import Table
-from tests.load.cost_model import item_bytes, write_units
+from tests.load.capacity import item_bytes, write_units
 
 TRANSACTION = 0.010
 PARTITION_WRITE_UNITS = 1000

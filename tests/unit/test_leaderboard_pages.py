@@ -13,7 +13,7 @@ from shared.models.job import MetricName
 from shared.models.leaderboard import Direction, LeaderboardQuery, LeaderboardRow
 from shared.store.benchmarks import KnownBenchmark
 from shared.store.members import Scope
-from shared.store.scores import Entry, Score
+from shared.store.scores import Entry, Ranking, Score
 
 SCOPE = Scope(space_id="space", user_id="user", is_owner=True)
 
@@ -47,6 +47,32 @@ class FakeScores:
         return [
             Entry(checkpoint, value) for (checkpoint, board), value in self._values.items() if board == benchmark_id
         ]
+
+    def page(
+        self, ranking: Ranking, limit: int, *, descending: bool, after: tuple[float | None, str] | None
+    ) -> list[Entry]:
+        def position(value: float | None, checkpoint: str) -> tuple[bool, float, str]:
+            return value is None, (value or 0.0) * (-1 if descending else 1), checkpoint
+
+        entries = sorted(self._of(ranking), key=lambda entry: position(entry.value, entry.checkpoint_id))
+        return [each for each in entries if after is None or position(each.value, each[0]) > position(*after)][:limit]
+
+    def count(self, ranking: Ranking) -> int:
+        return len(self._of(ranking))
+
+    def count_beyond(self, ranking: Ranking, value: float, *, higher: bool) -> int:
+        values = [entry.value for entry in self._of(ranking) if entry.value is not None]
+        return sum(other > value if higher else other < value for other in values)
+
+    def count_equal(self, ranking: Ranking, values: list[float]) -> dict[float, int]:
+        return Counter(entry.value for entry in self._of(ranking) if entry.value in values)
+
+    def _of(self, ranking: Ranking) -> list[Entry]:
+        return self.entries(ranking.space_id, ranking.benchmark_id, ranking.revision, ranking.metric, describe=False)
+
+    def of_checkpoint(self, space_id: str, checkpoint: str) -> list[Score]:
+        pairs = [pair for pair in self._values if pair[0] == checkpoint]
+        return list(self.get_many(space_id, pairs).values())
 
     def get_many(self, space_id: str, pairs: list[tuple[str, str]]) -> dict[tuple[str, str], Score]:
         return {

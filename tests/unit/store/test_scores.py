@@ -1,6 +1,8 @@
 """The index of scores sorts as its numbers do, and holds each checkpoint once a metric."""
 
 import math
+import random
+from collections import Counter
 from datetime import UTC, datetime
 
 import pytest
@@ -10,7 +12,7 @@ from hypothesis import strategies as st
 from shared.aws.clock import new_id
 from shared.models.checkpoint import Checkpoint
 from shared.models.job import JobFile, MetricName
-from shared.store.scores import Scores, decode_value, encode_value
+from shared.store.scores import Ranking, Scores, decode_value, encode_value
 from shared.store.table import Table, TransactionFailedError
 
 numbers = st.floats(allow_nan=False)
@@ -90,3 +92,41 @@ def test_entries_come_by_falling_value_and_tell_the_checkpoint_when_asked(table:
     assert {(entry.name, entry.architecture, entry.created_at) for entry in entries} == {
         ("Churn", "lightgbm", "2026-01-01T00:00:00.000000Z")
     }
+
+
+# Few and close values, so that ties and counters of each width are met.
+VALUES: list[float | None] = [None, None, 0.0, 0.25, 0.5, 0.5, 0.5000001, 0.50001, 0.51, 0.75, 0.75, -1.5, 3.0]
+
+
+def in_order(entry: tuple[str, float | None], *, descending: bool) -> tuple[bool, float, str]:
+    checkpoint_id, value = entry
+    return value is None, (value or 0.0) * (-1 if descending else 1), checkpoint_id
+
+
+@pytest.mark.row("LB-1")
+@pytest.mark.parametrize("descending", [True, False])
+def test_pages_and_counts_of_a_ranking_are_those_of_a_list_in_memory(table: Table, descending: bool) -> None:
+    scores, ranking = Scores(table), Ranking(new_id(), new_id(), 3, MetricName.KS)
+    randomness = random.Random(7)  # noqa: S311 - makes test data
+    held: dict[str, float | None] = {}
+    scored = [checkpoint() for _ in range(12)]
+    for each in [*scored, *scored[:4]]:  # some have a newer result, and one of another revision counts elsewhere
+        held[each.id] = randomness.choice(VALUES)
+        result = {MetricName.KS: held[each.id], MetricName.F1: 0.5}
+        table.transact(scores.record(ranking.space_id, each, ranking.benchmark_id, 3, new_id(), result))
+    elsewhere = scores.record(ranking.space_id, checkpoint(), ranking.benchmark_id, 4, new_id(), {MetricName.KS: 0.5})
+    table.transact(elsewhere)
+
+    expected = sorted(held.items(), key=lambda entry: in_order(entry, descending=descending))
+    values = [value for value in held.values() if value is not None]
+    assert scores.count(ranking) == len(held)
+    assert scores.count_equal(ranking, {*values, 9.0}) == Counter(values) | {9.0: 0}
+    for value in {*values, 0.3}:
+        assert scores.count_beyond(ranking, value, higher=True) == sum(other > value for other in values)
+        assert scores.count_beyond(ranking, value, higher=False) == sum(other < value for other in values)
+    for limit in (1, 3, 40):
+        for position in range(-1, len(expected)):
+            after = None if position < 0 else (expected[position][1], expected[position][0])
+            found = scores.page(ranking, limit, descending=descending, after=after)
+            following = expected[position + 1 : position + 1 + limit]
+            assert [(entry.checkpoint_id, entry.value) for entry in found] == following

@@ -1,0 +1,131 @@
+"""What DynamoDB charges for requests, worked out from the sizes of items: emulators leave it out or get it wrong.
+
+Sources: "DynamoDB item sizes and formats", "DynamoDB read and write operations" and "Amazon DynamoDB Transactions: How
+it works" in the Amazon DynamoDB Developer Guide.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import boto3
+from botocore.exceptions import ClientError
+
+from tests.fixtures.aws import LOG_INDEXES
+
+
+def item_bytes(item: Mapping[str, Any]) -> int:
+    """The size of an item in DynamoDB's JSON."""
+    return sum(len(name.encode()) + _value_bytes(value) for name, value in item.items())
+
+
+def _value_bytes(value: Mapping[str, Any]) -> int:
+    ((kind, content),) = value.items()
+    match kind:
+        case "S":
+            return len(content.encode())
+        case "N":
+            return len(content.lstrip("-").replace(".", "").strip("0")) // 2 + 2
+        case "B":
+            return len(content)
+        case "L":
+            return 3 + sum(1 + _value_bytes(each) for each in content)
+        case "M":
+            return 3 + sum(1 + len(name.encode()) + _value_bytes(each) for name, each in content.items())
+        case _:
+            return 1
+
+
+def write_units(size: int, *, transaction: bool = False) -> int:
+    """One for each kilobyte begun; two within a transaction."""
+    return -(-max(size, 1) // 1024) * (2 if transaction else 1)
+
+
+def read_units(size: int) -> int:
+    """One for each 4 KB begun, of a strongly consistent read."""
+    return -(-max(size, 1) // 4096)
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What some requests cost; ``written`` by the partition key that takes the write, an index's own included."""
+
+    read: int = 0
+    written: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def write(self) -> int:
+        return self.written.total()
+
+
+class Meter:
+    """Watches a client's requests."""
+
+    def __init__(self, client: Any) -> None:
+        # One of its own, to look items up without being watched.
+        self._store = boto3.client("dynamodb")
+        self._requests: list[tuple[str, dict[str, Any]]] = []
+        self._read = 0
+        client.meta.events.register("provide-client-params.dynamodb", self._asked)
+        client.meta.events.register("after-call.dynamodb", self._answered)
+
+    def measure(self, call: Callable[[], object]) -> Usage:
+        """What the requests cost that the call makes."""
+        self._requests.clear()
+        self._read = 0
+        call()
+        written: Counter[str] = Counter()
+        for name, request in self._requests:
+            for table, operation, parameters in _writes(name, request):
+                self._charge(written, table, operation, parameters, transaction=name == "TransactWriteItems")
+        return Usage(self._read, written)
+
+    def _asked(self, params: dict[str, Any], model: Any, **_: Any) -> None:
+        self._requests.append((model.name, params))
+
+    def _answered(self, parsed: dict[str, Any], model: Any, **_: Any) -> None:
+        if model.name == "GetItem":
+            self._read += read_units(item_bytes(parsed.get("Item", {})))
+        elif model.name == "Query":
+            self._read += read_units(sum(map(item_bytes, parsed["Items"])))
+        elif model.name == "BatchGetItem":
+            self._read += sum(read_units(item_bytes(item)) for items in parsed["Responses"].values() for item in items)
+
+    def _charge(
+        self, written: Counter[str], table: str, operation: str, parameters: dict[str, Any], *, transaction: bool
+    ) -> None:
+        item = parameters.get("Item") or self._item(table, parameters["Key"])
+        units = write_units(item_bytes(item), transaction=transaction)
+        written[item["PK"]["S"]] += units
+        if operation != "ConditionCheck":
+            for index in LOG_INDEXES:
+                if index in item:
+                    written[f"{index}: {item[index]['S']}"] += write_units(item_bytes(item))
+
+    def _item(self, table: str, key: dict[str, Any]) -> dict[str, Any]:
+        try:
+            found: dict[str, Any] = self._store.get_item(TableName=table, Key=key).get("Item", key)  # type: ignore[assignment]
+        except ClientError:
+            return key
+        return found
+
+
+def _writes(name: str, request: dict[str, Any]) -> list[tuple[str, str, dict[str, Any]]]:
+    """The writes of a request: table, operation and parameters of each."""
+    if name == "TransactWriteItems":
+        return [
+            (parameters["TableName"], operation, parameters)
+            for action in request["TransactItems"]
+            for operation, parameters in action.items()
+        ]
+    if name == "BatchWriteItem":
+        return [
+            (table, operation.removesuffix("Request"), parameters)
+            for table, actions in request["RequestItems"].items()
+            for action in actions
+            for operation, parameters in action.items()
+        ]
+    if name in ("PutItem", "UpdateItem", "DeleteItem"):
+        return [(request["TableName"], name.removesuffix("Item"), request)]
+    return []
