@@ -105,7 +105,7 @@ class Meter:
 
     def _item(self, table: str, key: dict[str, Any]) -> dict[str, Any]:
         try:
-            found: dict[str, Any] = self._store.get_item(TableName=table, Key=key).get("Item", key)  # type: ignore[assignment]
+            found: dict[str, Any] = self._store.get_item(TableName=table, Key=key).get("Item", key)
         except ClientError:
             return key
         return found

@@ -1,39 +1,169 @@
-"""What the API costs and where it ends."""
+"""What the API costs a month, and where it ends, at 1, 1,000 and 1,000,000 requests a minute.
 
-from collections.abc import Mapping
-from typing import Any
+``python -m tests.load.cost_model`` writes the tables into ``docs/cost_and_scale.md``; a test holds the page to them,
+and the units of each operation to what the code asks DynamoDB for. Prices are list prices of us-east-1 in US dollars,
+without free tiers, discounts and taxes, as of November 2025 (sources in the page).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+PAGE = Path(__file__).parents[2] / "docs" / "cost_and_scale.md"
+RATES = (1, 1_000, 1_000_000)
+MINUTES_A_MONTH = 730 * 60
+MILLION = 1_000_000
+
+# What a unit costs up to so many units a month, each step on top of the one before.
+Tiers = Sequence[tuple[float, float]]
+WITHOUT_END = float("inf")
+LAMBDA_GB_SECONDS: Tiers = ((7.5e9, 0.0000133334), (18.75e9, 0.0000120001), (WITHOUT_END, 0.0000106667))
+GATEWAY_REQUESTS: Tiers = ((333e6, 3.50e-6), (1e9, 2.80e-6), (20e9, 2.38e-6), (WITHOUT_END, 1.51e-6))
+LOG_GIGABYTES: Tiers = ((10_000, 0.50), (30_000, 0.25), (50_000, 0.10), (WITHOUT_END, 0.05))
+OUT_GIGABYTES: Tiers = ((10_000, 0.09), (50_000, 0.085), (150_000, 0.07), (WITHOUT_END, 0.05))
+LAMBDA_REQUEST = 0.20e-6
+READ_UNIT = 0.125e-6
+WRITE_UNIT = 0.625e-6
+TRACE = 5e-6
+TRACED = 0.05
+
+MEMORY_GB = 0.5
+# DynamoDB takes so many units a second for one partition key.
+PARTITION_WRITES = 1000
+# Account quotas as they are before anybody asks for more.
+GATEWAY_RATE = 10_000
+LAMBDA_CONCURRENCY = 1_000
+TABLE_WRITES = 40_000
+STARTS_A_SECOND = 300
 
 
-def item_bytes(item: Mapping[str, Any]) -> int:
-    """The size of an item in DynamoDB's JSON, by which it is paid for.
+@dataclass(frozen=True)
+class Operation:
+    """One kind of request: its share of all, how long it takes, and what it makes DynamoDB do.
 
-    Source: "DynamoDB item sizes and formats" in the Amazon DynamoDB Developer Guide.
+    ``hottest`` is what the partition key of the space takes that takes most; ``followed`` is written later for it, by
+    what follows the tables' streams.
     """
-    return sum(len(name.encode()) + _value_bytes(value) for name, value in item.items())
+
+    share: float
+    milliseconds: float
+    reads: int
+    writes: int
+    hottest: int
+    followed: int = 0
+    answer_kb: float = 1.0
 
 
-def _value_bytes(value: Mapping[str, Any]) -> int:
-    ((kind, content),) = value.items()
-    match kind:
-        case "S":
-            return len(content.encode())
-        case "N":
-            return len(content.lstrip("-").replace(".", "").strip("0")) // 2 + 2
-        case "B":
-            return len(content)
-        case "L":
-            return 3 + sum(1 + _value_bytes(each) for each in content)
-        case "M":
-            return 3 + sum(1 + len(name.encode()) + _value_bytes(each) for name, each in content.items())
-        case _:
-            return 1
+# Times are assumptions: a few milliseconds of CPU and of DynamoDB each; a chat waits for its model.
+OPERATIONS: Mapping[str, Operation] = {
+    "get by id": Operation(0.60, 15, reads=1, writes=0, hottest=0),
+    "list of 10": Operation(0.24, 20, reads=3, writes=0, hottest=0, answer_kb=6),
+    "create": Operation(0.05, 40, reads=2, writes=4, hottest=2, followed=8),
+    "update": Operation(0.05, 35, reads=2, writes=1, hottest=1, followed=8),
+    "chat": Operation(0.06, 2_000, reads=1, writes=11, hottest=4, followed=25, answer_kb=3),
+}
+# A request's own line, the gateway's, and Lambda's START, END and REPORT.
+LOG_KB = 1.5
 
 
-def write_units(size: int, *, transaction: bool = False) -> int:
-    """One for each kilobyte begun; two within a transaction."""
-    return -(-max(size, 1) // 1024) * (2 if transaction else 1)
+def tiered(amount: float, tiers: Tiers) -> float:
+    """The price of an amount."""
+    price = below = 0.0
+    for end, unit in tiers:
+        price += max(0.0, min(amount, end) - below) * unit
+        below = end
+    return price
 
 
-def read_units(size: int, *, consistent: bool = True) -> float:
-    """One for each 4 KB begun, half of it when a moment-old answer is good enough."""
-    return -(-max(size, 1) // 4096) * (1 if consistent else 0.5)
+def mean(of: str) -> float:
+    """A field of operations, averaged over the requests."""
+    return sum(each.share * float(getattr(each, of)) for each in OPERATIONS.values())
+
+
+def costs(rate: float) -> dict[str, float]:
+    """Dollars a month at so many requests a minute."""
+    requests = rate * MINUTES_A_MONTH
+    seconds = requests * mean("milliseconds") / 1000
+    return {
+        "API Gateway": tiered(requests, GATEWAY_REQUESTS),
+        "Lambda": tiered(seconds * MEMORY_GB, LAMBDA_GB_SECONDS) + requests * LAMBDA_REQUEST,
+        "DynamoDB reads": requests * mean("reads") * READ_UNIT,
+        "DynamoDB writes": requests * (mean("writes") + mean("followed")) * WRITE_UNIT,
+        "CloudWatch Logs": tiered(requests * LOG_KB / 1e6, LOG_GIGABYTES),
+        "X-Ray": requests * TRACED * TRACE,
+        "Data out": tiered(requests * mean("answer_kb") / 1e6, OUT_GIGABYTES),
+    }
+
+
+def loads(rate: float) -> dict[str, tuple[float, float]]:
+    """What the requests ask of each quota, and the quota."""
+    a_second = rate / 60
+    return {
+        "requests a second (API Gateway)": (a_second, GATEWAY_RATE),
+        "functions at once (Lambda; Little's law)": (a_second * mean("milliseconds") / 1000, LAMBDA_CONCURRENCY),
+        "write units a second (DynamoDB)": (a_second * (mean("writes") + mean("followed")), TABLE_WRITES),
+    }
+
+
+def cost_table() -> str:
+    priced = {rate: costs(rate) for rate in RATES}
+    rows = [[name, *(_dollars(priced[rate][name]) for rate in RATES)] for name in priced[1]]
+    totals = [sum(priced[rate].values()) for rate in RATES]
+    rows.append(["**together**", *(f"**{_dollars(total)}**" for total in totals)])
+    millions = [rate * MINUTES_A_MONTH / MILLION for rate in RATES]
+    rows.append(["a million requests", *map(_dollars, (t / m for t, m in zip(totals, millions, strict=True)))])
+    return _table(["US dollars a month", *(f"{rate:,} a minute" for rate in RATES)], rows)
+
+
+def load_table() -> str:
+    asked = {rate: loads(rate) for rate in RATES}
+    rows = [
+        [name, *(f"{_number(asked[rate][name][0])}" for rate in RATES), f"{quota:,.0f}"]
+        for name, (_, quota) in asked[1].items()
+    ]
+    return _table(["", *(f"{rate:,} a minute" for rate in RATES), "quota of a new account"], rows)
+
+
+def operation_table() -> str:
+    rows = []
+    for name, each in OPERATIONS.items():
+        most = f"{PARTITION_WRITES / each.hottest:,.0f} a second" if each.hottest else "no end"
+        rows.append(
+            [
+                name,
+                f"{each.share:.0%}",
+                *map(str, (each.reads, each.writes, each.followed, each.hottest)),
+                most,
+            ]
+        )
+    header = ["", "share", "read units", "write units", "written later", "to one partition key", "most in one space"]
+    return _table(header, rows)
+
+
+TABLES = {"operations": operation_table, "costs": cost_table, "loads": load_table}
+
+
+def page(text: str) -> str:
+    """The page with its tables as the model has them."""
+    for name, make in TABLES.items():
+        before, begin, rest = text.partition(f"<!-- {name} -->\n")
+        _, end, after = rest.partition(f"<!-- end of {name} -->")
+        text = f"{before}{begin}{make()}{end}{after}"
+    return text
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _dollars(amount: float) -> str:
+    return f"{amount:,.2f}" if amount < 10 else f"{amount:,.0f}"
+
+
+def _number(amount: float) -> str:
+    return f"{amount:,.2f}" if amount < 10 else f"{amount:,.0f}"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(PAGE.read_text()))
