@@ -114,6 +114,8 @@ class JobInputs:
         catalog = self._catalog.entries(space_id, connector.id, checked)
         known = {each.file: catalog[each.file] for each in versions if _is_current(catalog.get(each.file), each)}
         _check_catalog(connector, known, target)
+        if part.split and part.split.column and len(known) == len(versions):
+            _check_split(connector, known, part.split.column)
         self._check_drifts(space_id, connector, versions)
         states = self._states(space_id, connector, versions)
         files = [
@@ -213,6 +215,13 @@ def _check_catalog(connector: Connector, known: dict[str, CatalogEntry], target:
         names = _some([entry.file for entry in lacking], SHOWN_FILES)
         columns = _some([column.name for column in lacking[0].columns], SHOWN_COLUMNS)
         raise JobFailedError(f"The target column '{target}' is not in file(s) {names}; columns are {columns}.")
+
+
+def _check_split(connector: Connector, known: dict[str, CatalogEntry], column: str) -> None:
+    if all(column not in {each.name for each in entry.columns} for entry in known.values()):
+        raise JobFailedError(
+            f"The column '{column}' that the split goes by is in no file of the connector '{connector.name}'."
+        )
 
 
 def _identifying_columns(connector: Connector, entries: Iterable[CatalogEntry]) -> list[str]:

@@ -121,6 +121,20 @@ def test_a_target_that_vanished_fails_early_whatever_the_policy(lab: Lab) -> Non
 
 
 @pytest.mark.row("X-12")
+def test_a_column_that_the_split_goes_by_and_that_vanished_fails_early(lab: Lab) -> None:
+    connector_id = lab.connector()
+    part = ConnectorTraining.model_validate(
+        {"connector_id": connector_id, "split": {"kind": "group", "column": "income"}}
+    )
+    inputs = JobInputs(lab.resources)
+    upload(lab, connector_id, BEFORE)
+    assert inputs.datasets(lab.space_id, [part], "bought")
+    upload(lab, connector_id, WITHOUT_INCOME)
+    with pytest.raises(JobFailedError, match="The column 'income' that the split goes by is in no file"):
+        inputs.datasets(lab.space_id, [part], "bought")
+
+
+@pytest.mark.row("X-12")
 def test_nothing_is_recorded_where_drift_is_ignored_and_what_follows_counts_from_then(lab: Lab) -> None:
     connector_id = lab.connector(drift_policy="ignore")
     upload(lab, connector_id, BEFORE, WITHOUT_INCOME)
