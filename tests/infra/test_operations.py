@@ -95,7 +95,6 @@ def session(emulator: pytest.MonkeyPatch) -> boto3.Session:
         Code={"ZipFile": package.getvalue()},
     )
     [failed] = [one for one in dead_letter_queues(session, "test") if one.id == "AuditFailed"]
-    arn = session.client("sqs").get_queue_attributes(QueueUrl=failed.url, AttributeNames=["QueueArn"])
     session.client("lambda").create_event_source_mapping(
         FunctionName=FUNCTION,
         EventSourceArn=stream,
@@ -105,7 +104,7 @@ def session(emulator: pytest.MonkeyPatch) -> boto3.Session:
         FilterCriteria={
             "Filters": [{"Pattern": '{"dynamodb": {"NewImage": {"written_by": {"S": [{"exists": true}]}}}}'}]
         },
-        DestinationConfig={"OnFailure": {"Destination": arn["Attributes"]["QueueArn"]}},
+        DestinationConfig={"OnFailure": {"Destination": arn_of(session, failed.url)}},
     )
     return session
 
@@ -113,6 +112,11 @@ def session(emulator: pytest.MonkeyPatch) -> boto3.Session:
 def queue_of(session: boto3.Session, name: str) -> Any:
     [found] = [one for one in dead_letter_queues(session, "test") if one.id == name]
     return found
+
+
+def arn_of(session: boto3.Session, url: str) -> str:
+    found = session.client("sqs").get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])
+    return str(found["Attributes"]["QueueArn"])
 
 
 def waiting(session: boto3.Session, url: str) -> int:
@@ -190,11 +194,16 @@ def test_a_dry_run_says_what_would_be_done_and_does_nothing(
 
 @pytest.mark.row("X-15")
 def test_what_a_function_failed_on_stays_until_it_works(session: boto3.Session, notes: Notes) -> None:
-    queue, sqs = queue_of(session, "JobEventsFailed"), session.client("sqs")
+    queue, function = queue_of(session, "JobEventsFailed"), session.client("lambda")
+    function.put_function_event_invoke_config(
+        FunctionName=FUNCTION,
+        MaximumRetryAttempts=0,
+        DestinationConfig={"OnFailure": {"Destination": arn_of(session, queue.url)}},
+    )
     event = {"source": "aws.states", "detail": {"name": "a job"}}
-    context = {"functionArn": f"arn:aws:lambda:us-east-1:000000000000:function:{FUNCTION}:$LATEST"}
-    sqs.send_message(QueueUrl=queue.url, MessageBody=json.dumps({"requestContext": context, "requestPayload": event}))
     notes.break_function()
+    function.invoke(FunctionName=FUNCTION, InvocationType="Event", Payload=json.dumps(event).encode())
+    eventually(lambda: waiting(session, queue.url))
     first = Redrive(session).run(queue)
     assert first.done == {}
     assert "broken on purpose" in first.failed[0]
