@@ -26,6 +26,9 @@ from tests.fixtures.aws import (
     state_machine_arn,
 )
 from tests.fixtures.identity import AUDIENCE, ISSUER, Issuer
+from tests.fixtures.moto import look_attribute_values_up_directly
+
+look_attribute_values_up_directly()
 
 # How long an example takes is the machine's business: a slow one fails no test.
 hypothesis_settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
