@@ -61,7 +61,7 @@ def python_bill() -> Finding:
     done = run(
         "uv", "export", "--frozen", "--quiet", *deployed(), "--format", "cyclonedx1.5", "--output-file", str(path)
     )
-    return _bill(done, path, "Python packages that are deployed", "uv 0.9.11 or newer")
+    return _bill(done, path, "Python packages that are deployed", "a uv that knows `--format cyclonedx1.5`")
 
 
 def npm_bill() -> Finding:
@@ -69,7 +69,7 @@ def npm_bill() -> Finding:
     path = OUTPUT / "npm.cdx.json"
     done = run("npm", "sbom", "--package-lock-only", "--sbom-format", "cyclonedx")
     path.write_text(done.stdout)
-    return _bill(done, path, "npm packages", "npm 10 or newer")
+    return _bill(done, path, "npm packages", "an npm that knows `sbom`")
 
 
 def _bill(done: "subprocess.CompletedProcess[str]", path: Path, what: str, needed: str) -> Finding:
