@@ -39,6 +39,7 @@ from functions.trainings.routes import router as trainings
 from functions.users.routes import invites as users_invites
 from functions.users.routes import members as users_members
 from functions.users.routes import router as users
+from functions.webhook_endpoints.routes import router as webhook_endpoints
 from functions.webhooks.routes import router as webhooks
 from shared.aws.resources import Resources
 from shared.http.app import create_app
@@ -79,6 +80,7 @@ BEYOND = (
     insights_beyond,
     personas_beyond,
     spaces_beyond,
+    webhook_endpoints,
     openai,
 )
 ROUTERS = (*PUBLISHED, *BEYOND, documentation)

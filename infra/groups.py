@@ -63,6 +63,8 @@ class Grants:
     writes_parameters: bool = False
     # The key that progress messages are signed with.
     webhook_secret: bool = False
+    # Putting messages to the spaces' webhook endpoints into their queue.
+    queues_webhooks: bool = False
     # Writing to the invited, as the stage's sender.
     sends_mail: bool = False
     # Going through the whole entity table and removing, of whatever kind, what belonged to a deleted space.
@@ -276,6 +278,10 @@ GROUPS = (
         Grants(reads=("connector", "job"), writes=("webhook", "training", "evaluation"), webhook_secret=True),
         public=True,
     ),
+    group(
+        "webhook-endpoints",
+        Grants(writes=("webhook_endpoint", "webhook_endpoint_secret", "webhook_delivery"), queues_webhooks=True),
+    ),
     group("audit-logs", Grants(reads=("audit",))),
     group("documentation", paths=("health", "openapi.json", "docs", "docs/{proxy+}"), public=True),
 )
@@ -484,6 +490,20 @@ PURGE_SPACES = event(
 )
 # What the table's stream tells of holds the writes themselves; only who deleted something is looked up.
 WRITE_AUDIT_LOG = event("write_audit_log", Grants(reads=("removal",), writes=("audit",)), timeout_seconds=120)
+PUBLISH_WEBHOOK_EVENTS = event(
+    "publish_webhook_events",
+    Grants(reads=("webhook_endpoint",), writes=("webhook_delivery",), queues_webhooks=True),
+    timeout_seconds=120,
+)
+# It also notes since when an endpoint fails, and disables it.
+DELIVER_WEBHOOKS = event(
+    "deliver_webhooks",
+    Grants(
+        reads=("space", "webhook_endpoint_secret"),
+        writes=("webhook_endpoint", "webhook_delivery"),
+        queues_webhooks=True,
+    ),
+)
 # Deployed only where tokens come from a foreign issuer; Cognito's are checked by API Gateway itself.
 AUTHORIZE = event("authorize", Grants(), timeout_seconds=10)
 
@@ -494,4 +514,6 @@ EVENTS = (
     ROLL_UP_INFERENCE_LOGS,
     PURGE_SPACES,
     WRITE_AUDIT_LOG,
+    PUBLISH_WEBHOOK_EVENTS,
+    DELIVER_WEBHOOKS,
 )

@@ -39,6 +39,8 @@ class Settings(BaseModel):
     scan_state_machine_arn: str | None = None
     webhook_secret_arn: str | None = None
     webhook_url: str | None = None
+    # Where messages to the spaces' own webhook endpoints wait.
+    webhook_queue_url: str | None = None
     job_source_uri: str | None = None
     training_image_cpu: str | None = None
     training_image_gpu: str | None = None

@@ -33,13 +33,14 @@ def decode_secret(secret: str) -> bytes:
     return key
 
 
-def sign(secret: str, message_id: str, timestamp: datetime, body: bytes) -> dict[str, str]:
-    """The three headers that prove ``body`` was sent by a holder of the secret."""
+def sign(secret: str, message_id: str, timestamp: datetime, body: bytes, *older: str) -> dict[str, str]:
+    """The three headers that prove ``body`` was sent by a holder of the secret, or of one of the ``older`` ones."""
     seconds = str(int(timestamp.timestamp()))
+    signatures = [f"v1,{_digest(decode_secret(key), message_id, seconds, body)}" for key in (secret, *older)]
     return {
         "webhook-id": message_id,
         "webhook-timestamp": seconds,
-        "webhook-signature": f"v1,{_digest(decode_secret(secret), message_id, seconds, body)}",
+        "webhook-signature": " ".join(signatures),
     }
 
 

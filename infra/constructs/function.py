@@ -44,6 +44,10 @@ def state_machine_arn(scope: Construct, settings: StageSettings, workflow: Workf
     )
 
 
+def webhook_queue_name(settings: StageSettings) -> str:
+    return settings.name("webhook-deliveries")
+
+
 @dataclass(frozen=True)
 class Code:
     """The code asset and the layers of one stack: a layer shared across stacks could not be updated."""
@@ -159,6 +163,7 @@ class ServiceFunction(Construct):
             "OIDC_JWKS_URL": data.oidc_jwks_url,
             "PARAMETER_PREFIX": settings.parameter_prefix,
             "WEBHOOK_SECRET_ARN": data.webhook_secret.secret_arn,
+            "WEBHOOK_QUEUE_URL": self._webhook_queue_url(),
             "TRAINING_STATE_MACHINE_ARN": state_machine_arn(self, settings, Workflow.TRAINING),
             "EVALUATION_STATE_MACHINE_ARN": state_machine_arn(self, settings, Workflow.EVALUATION),
             "SCAN_STATE_MACHINE_ARN": state_machine_arn(self, settings, Workflow.CONNECTOR_SCAN),
@@ -245,6 +250,9 @@ class ServiceFunction(Construct):
                     actions=["secretsmanager:GetSecretValue"], resources=[data.webhook_secret.secret_arn]
                 )
             )
+        if grants.queues_webhooks:
+            queue = cdk.Stack.of(self).format_arn(service="sqs", resource=webhook_queue_name(self._settings))
+            statements.append(iam.PolicyStatement(actions=["sqs:SendMessage"], resources=[queue]))
         if grants.purges_spaces:
             statements += self._purge_statements(grants)
         if grants.sends_mail and self._settings.email_sender:
@@ -289,6 +297,11 @@ class ServiceFunction(Construct):
             resources=identities,
             conditions={"StringEquals": {"ses:FromAddress": sender}},
         )
+
+    def _webhook_queue_url(self) -> str:
+        """By name, as the state machines."""
+        stack = cdk.Stack.of(self)
+        return f"https://sqs.{stack.region}.{stack.url_suffix}/{stack.account}/{webhook_queue_name(self._settings)}"
 
     def _parameters(self) -> str:
         return cdk.Stack.of(self).format_arn(

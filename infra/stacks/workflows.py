@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import aws_cdk as cdk
 from aws_cdk import aws_dynamodb as dynamodb
@@ -16,7 +17,13 @@ from constructs import Construct
 
 from infra import groups
 from infra.constructs import definitions
-from infra.constructs.function import Code, ServiceFunction, assume_customer_roles, state_machine_arn
+from infra.constructs.function import (
+    Code,
+    ServiceFunction,
+    assume_customer_roles,
+    state_machine_arn,
+    webhook_queue_name,
+)
 from infra.constructs.workflow import StateMachine
 from infra.groups import (
     CONNECTOR_FILES,
@@ -58,6 +65,9 @@ class WorkflowsStack(cdk.Stack):
         self._follow_jobs()
         self._roll_up_inference_logs()
         self._write_audit_log()
+        self._publish_webhook_events()
+        webhooks = self._deliver_webhooks()
+        cdk.CfnOutput(self, "WebhookQueueUrl", value=webhooks.queue_url)
         cdk.CfnOutput(self, "TrainingStateMachineArn", value=self.training.machine.state_machine_arn)
         cdk.CfnOutput(self, "EvaluationStateMachineArn", value=self.evaluation.machine.state_machine_arn)
         cdk.CfnOutput(self, "ScanStateMachineArn", value=self.scan.machine.state_machine_arn)
@@ -327,32 +337,13 @@ class WorkflowsStack(cdk.Stack):
             ),
             targets=[targets.SqsQueue(queue, dead_letter_queue=failed)],
         )
-        lambda_.EventSourceMapping(
-            self,
+        self._take_from(
+            queue,
             "ObjectEventsToScan",
-            target=function.function,
-            event_source_arn=queue.queue_arn,
+            function,
             batch_size=100,
             max_batching_window=BATCHING_WINDOW,
             max_concurrency=5,
-            report_batch_item_failures=True,
-        )
-        function.role.attach_inline_policy(
-            iam.Policy(
-                self,
-                "ReceiveObjectEvents",
-                statements=[
-                    iam.PolicyStatement(
-                        actions=[
-                            "sqs:ChangeMessageVisibility",
-                            "sqs:DeleteMessage",
-                            "sqs:GetQueueAttributes",
-                            "sqs:ReceiveMessage",
-                        ],
-                        resources=[queue.queue_arn],
-                    )
-                ],
-            )
         )
 
     def _roll_up_inference_logs(self) -> None:
@@ -377,6 +368,58 @@ class WorkflowsStack(cdk.Stack):
             self._dead_letter_queue("AuditFailed"),
             {"dynamodb": {"NewImage": stamped}},
             {"eventName": lambda_.FilterRule.is_equal("REMOVE"), "dynamodb": {"OldImage": stamped}},
+        )
+
+    def _publish_webhook_events(self) -> None:
+        """The stream's second reader, and its last: DynamoDB serves two."""
+        function = self._function(groups.PUBLISH_WEBHOOK_EVENTS)
+        self._follow_stream(
+            "WritesToPublish",
+            self._data.table,
+            function,
+            self._dead_letter_queue("WebhookEventsFailed"),
+            {"dynamodb": {"NewImage": {"written_by": {"S": lambda_.FilterRule.exists()}}}},
+        )
+
+    def _deliver_webhooks(self) -> sqs.Queue:
+        function, timeout = self._function(groups.DELIVER_WEBHOOKS), groups.DELIVER_WEBHOOKS.timeout_seconds
+        failed = self._dead_letter_queue("WebhookDeliveriesFailed")
+        queue = self._queue(
+            "WebhookDeliveries",
+            queue_name=webhook_queue_name(self._settings),
+            visibility_timeout=cdk.Duration.seconds(6 * timeout),
+            dead_letter_queue=sqs.DeadLetterQueue(max_receive_count=5, queue=failed),
+        )
+        # Ten messages a call, all sent at once: 500 at a time.
+        self._take_from(queue, "WebhookDeliveriesToSend", function, batch_size=10, max_concurrency=50)
+        return queue
+
+    def _take_from(self, queue: sqs.Queue, id: str, function: ServiceFunction, **options: Any) -> None:
+        """Hand a function the messages of a queue, and let it say which of them it could not handle."""
+        lambda_.EventSourceMapping(
+            self,
+            id,
+            target=function.function,
+            event_source_arn=queue.queue_arn,
+            report_batch_item_failures=True,
+            **options,
+        )
+        function.role.attach_inline_policy(
+            iam.Policy(
+                self,
+                f"Receive{queue.node.id}",
+                statements=[
+                    iam.PolicyStatement(
+                        actions=[
+                            "sqs:ChangeMessageVisibility",
+                            "sqs:DeleteMessage",
+                            "sqs:GetQueueAttributes",
+                            "sqs:ReceiveMessage",
+                        ],
+                        resources=[queue.queue_arn],
+                    )
+                ],
+            )
         )
 
     def _follow_stream(

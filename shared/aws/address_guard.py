@@ -24,15 +24,16 @@ class AddressGuard:
     def __init__(self, *, allow_loopback: bool = False) -> None:
         self._allow_loopback = allow_loopback
 
-    def check_url(self, url: str, field: str) -> None:
+    def check_url(self, url: str, field: str, *, allow_query: bool = False) -> None:
         """Raises ForbiddenAddressError, naming ``field``, unless every address of the URL's host may be called."""
         try:
             parts = urlsplit(url)
             host, port = parts.hostname, parts.port
         except ValueError:
             raise self._forbidden(field, "is not a valid URL") from None
-        if not host or parts.username or parts.password or parts.query or parts.fragment:
-            raise self._forbidden(field, "must be like https://host[:port], without user, query or fragment")
+        if not host or parts.username or parts.password or parts.fragment or (parts.query and not allow_query):
+            without = "user or fragment" if allow_query else "user, query or fragment"
+            raise self._forbidden(field, f"must be like https://host[:port], without {without}")
         is_local = self.check_host(host, port or 443, field)
         if parts.scheme != "https" and not (is_local and parts.scheme == "http"):
             raise self._forbidden(field, "must begin with https://")

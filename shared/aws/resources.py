@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from mypy_boto3_sts import STSClient
 
     from shared.aws.invite_mails import InviteMails
+    from shared.aws.webhook_queue import WebhookQueue
     from shared.aws.webhook_secrets import WebhookSecrets
     from shared.http.admissions import Admissions
     from shared.http.tokens import TokenVerifier
@@ -127,6 +128,17 @@ class Resources:
         if self.settings.webhook_secret_arn is None:
             raise UnavailableError("This deployment takes no webhooks: WEBHOOK_SECRET_ARN is not set.")
         return WebhookSecrets(self.secrets_manager, self.settings.webhook_secret_arn)
+
+    @cached_property
+    def webhook_queue(self) -> "WebhookQueue":
+        import boto3
+
+        from shared.aws.webhook_queue import WebhookQueue
+        from shared.errors import UnavailableError
+
+        if self.settings.webhook_queue_url is None:
+            raise UnavailableError("This deployment sends no webhooks: WEBHOOK_QUEUE_URL is not set.")
+        return WebhookQueue(boto3.client("sqs"), self.settings.webhook_queue_url, self.clock)
 
     @cached_property
     def invite_mails(self) -> "InviteMails":

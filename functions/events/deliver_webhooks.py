@@ -1,0 +1,159 @@
+"""Sends what the queue says is due to webhook endpoints, and says what became of it.
+
+The schedule of retries is Standard Webhooks': https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md
+"""
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from shared.aws.address_guard import AddressGuard
+from shared.aws.resources import Resources
+from shared.aws.webhook_queue import read_task
+from shared.aws.webhook_sender import Answer, WebhookSender
+from shared.errors import ApiError
+from shared.models.webhook_endpoint import (
+    DeliveryAttempt,
+    DeliveryStatus,
+    DeliveryTask,
+    DisabledReason,
+    EndpointStatus,
+    WebhookDelivery,
+    WebhookEndpoint,
+    WebhookEventType,
+)
+from shared.observability import logger
+from shared.store.webhook_deliveries import TooEarlyError, WebhookDeliveries
+from shared.store.webhook_endpoints import Recipient, WebhookEndpoints
+from shared.webhook_signature import sign
+
+# After the first attempt, each from the end of the one before.
+RETRIES = (
+    timedelta(seconds=5),
+    timedelta(minutes=5),
+    timedelta(minutes=30),
+    *(timedelta(hours=hours) for hours in (2, 5, 10, 14, 20, 24)),
+)
+LONGEST_WAIT = timedelta(hours=24)
+GONE = 410
+
+_resources = Resources()
+
+
+class WebhookDeliverer:
+    def __init__(self, resources: Resources, sender: WebhookSender | None = None) -> None:
+        self._deliveries = WebhookDeliveries(resources.table, resources.clock)
+        self._endpoints = WebhookEndpoints(resources.table, resources.clock)
+        self._queue = resources.webhook_queue
+        self._clock = resources.clock
+        self._sender = sender or WebhookSender(AddressGuard(allow_loopback=resources.settings.allow_loopback))
+
+    def deliver(self, task: DeliveryTask) -> None:
+        """Make an attempt that is due. Raises TooEarlyError: the message of the queue is to come again."""
+        if task.due_at > self._clock():
+            self._queue.send([task])
+            return
+        delivery = self._deliveries.claim(task)
+        if delivery is None:
+            return
+        recipient = self._endpoints.recipient(task.space_id, task.endpoint_id)
+        endpoint, refusal = recipient.endpoint, _refusal(recipient, delivery)
+        if endpoint is None or refusal:
+            self._deliveries.settle(task, delivery, DeliveryStatus.FAILED, error=refusal)
+            return
+        started_at = self._clock()
+        answer = self._send(endpoint, recipient.secrets, delivery, started_at)
+        error = answer.error or _error(answer.status_code or 0)
+        attempt = DeliveryAttempt(
+            started_at=started_at, duration_ms=answer.duration_ms, status_code=answer.status_code, error=error
+        )
+        if error is None:
+            self._deliveries.settle(task, delivery, DeliveryStatus.DELIVERED, attempt=attempt)
+            self._endpoints.note_success(task.space_id, endpoint)
+        elif answer.status_code == GONE:
+            self._deliveries.settle(task, delivery, DeliveryStatus.FAILED, attempt=attempt, error=error)
+            self._endpoints.disable(task.space_id, endpoint.id, DisabledReason.GONE)
+        else:
+            self._try_again(task, delivery, attempt, answer)
+            self._endpoints.note_failure(task.space_id, endpoint, started_at)
+
+    def _send(self, endpoint: WebhookEndpoint, secrets: list[str], delivery: WebhookDelivery, now: datetime) -> Answer:
+        body = json.dumps(delivery.payload, separators=(",", ":")).encode()
+        newest, *older = secrets
+        signed = sign(newest, delivery.id, now, body, *older)
+        fixed = {"Content-Type": "application/json", "User-Agent": "Inference-Webhooks/1", "Connection": "close"}
+        return self._sender.post(endpoint.url, {**fixed, **signed}, body)
+
+    def _try_again(
+        self, task: DeliveryTask, delivery: WebhookDelivery, attempt: DeliveryAttempt, answer: Answer
+    ) -> None:
+        number, now = task.attempt - delivery.replayed_at_attempt, self._clock()
+        if number >= len(RETRIES):
+            error = f"the last of {len(RETRIES) + 1} attempts failed: {attempt.error}"
+            self._deliveries.settle(task, delivery, DeliveryStatus.FAILED, attempt=attempt, error=error)
+            return
+        wait = max(RETRIES[number], min(_asked_for(answer.retry_after, now), LONGEST_WAIT))
+        # Queued first: should we stop in between, this attempt is made again, and the next one not lost.
+        following = DeliveryTask(task.space_id, task.endpoint_id, task.delivery_id, task.attempt + 1, now + wait)
+        self._queue.send([following])
+        self._deliveries.settle(
+            task, delivery, DeliveryStatus.PENDING, attempt=attempt, next_attempt_at=following.due_at
+        )
+
+
+def deliver_webhooks(event: dict[str, Any], deliverer: WebhookDeliverer) -> list[str]:
+    """Handle a batch, all at once, so that a slow address holds up no other; the ids of what is to come again."""
+
+    def handle(record: dict[str, Any]) -> str | None:
+        try:
+            deliverer.deliver(read_task(record["body"]))
+        except TooEarlyError:
+            return str(record["messageId"])
+        except (ApiError, BotoCoreError, ClientError):
+            logger.exception("a message could not be handled")
+            return str(record["messageId"])
+        return None
+
+    with ThreadPoolExecutor(max_workers=len(event["Records"])) as threads:
+        return [message_id for message_id in threads.map(handle, event["Records"]) if message_id]
+
+
+def _refusal(recipient: Recipient, delivery: WebhookDelivery) -> str | None:
+    """Why nothing is sent."""
+    if recipient.endpoint is None or not recipient.secrets:
+        return "the endpoint was deleted"
+    if recipient.endpoint.status is EndpointStatus.DISABLED:
+        return "the endpoint is disabled; enable it and replay the message"
+    if not recipient.space_in_use and delivery.event_type is not WebhookEventType.SPACE_DELETED:
+        return "the space is deleted"
+    return None
+
+
+def _error(status: int) -> str | None:
+    if 200 <= status < 300:
+        return None
+    if 300 <= status < 400:
+        return f"it answered with status {status}, and redirects are not followed: give the address it leads to"
+    return f"it answered with status {status}"
+
+
+def _asked_for(retry_after: str | None, now: datetime) -> timedelta:
+    """What ``Retry-After`` asks for: seconds, or a time (RFC 9110)."""
+    text = (retry_after or "").strip()
+    if text.isascii() and text.isdigit():
+        return timedelta(seconds=min(int(text[:9]), LONGEST_WAIT.total_seconds()))
+    try:
+        until = parsedate_to_datetime(text)
+    except ValueError:
+        return timedelta(0)
+    return until.replace(tzinfo=until.tzinfo or UTC) - now
+
+
+@logger.inject_lambda_context
+def handler(event: dict[str, Any], _context: Any) -> dict[str, Any]:
+    failed = deliver_webhooks(event, WebhookDeliverer(_resources))
+    return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in failed]}

@@ -1,0 +1,48 @@
+"""The entity table's stream tells of writes: those that webhook endpoints want to know of are noted and queued.
+
+When something fails the whole batch comes again, halved; a message that was noted by then is queued once more unless
+it was tried since.
+"""
+
+from functools import cache
+from typing import Any
+
+from shared.aws.resources import Resources
+from shared.models.webhook_endpoint import DeliveryTask, WebhookEndpoint
+from shared.observability import logger
+from shared.store.codec import decode_item
+from shared.store.webhook_deliveries import WebhookDeliveries
+from shared.store.webhook_endpoints import WebhookEndpoints
+from shared.store.webhook_events import event_of
+
+_resources = Resources()
+
+
+def publish_webhook_events(event: dict[str, Any], resources: Resources) -> int:
+    """Queue the messages of a batch; how many there were."""
+    deliveries = WebhookDeliveries(resources.table, resources.clock)
+    endpoints = WebhookEndpoints(resources.table, resources.clock)
+    tasks: list[DeliveryTask] = []
+
+    @cache
+    def enabled(space_id: str) -> list[WebhookEndpoint]:
+        return endpoints.enabled(space_id)
+
+    for record in event["Records"]:
+        images = (record["dynamodb"].get(name) for name in ("OldImage", "NewImage"))
+        before, after = (decode_item(image) if image else None for image in images)
+        happened = event_of(before, after)
+        if happened is None:
+            continue
+        for endpoint in enabled(happened.space_id):
+            if endpoint.wants(happened.type):
+                _, task = deliveries.add(happened.space_id, endpoint.id, happened)
+                tasks += [task] if task else []
+    if tasks:
+        resources.webhook_queue.send(tasks)
+    return len(tasks)
+
+
+@logger.inject_lambda_context
+def handler(event: dict[str, Any], _context: Any) -> None:
+    logger.info("queued", extra={"messages": publish_webhook_events(event, _resources)})
