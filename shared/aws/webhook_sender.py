@@ -37,8 +37,7 @@ class WebhookSender:
         try:
             self._guard.check_url(url, "url", allow_query=True)
             with self._connection(url, is_late) as connection:
-                path = url.partition("://")[2].partition("/")[2]
-                connection.request("POST", f"/{path}", body, dict(headers))
+                connection.request("POST", _target(url), body, dict(headers))
                 response = connection.getresponse()
                 status, retry_after = response.status, response.getheader("Retry-After")
         except ForbiddenAddressError as error:
@@ -82,6 +81,11 @@ class WebhookSender:
     @cached_property
     def _trusted(self) -> ssl.SSLContext:
         return ssl.create_default_context()
+
+
+def _target(url: str) -> str:
+    parts = urlsplit(url)
+    return (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
 
 
 def _since(started: float) -> int:

@@ -98,26 +98,16 @@ class Repository(Generic[E]):
         return NotFoundError(f"There is no {self.kind.replace('_', ' ')} with this id in the space.")
 
     def create(
-        self,
-        space_id: str,
-        entity: E,
-        *,
-        idempotency: Idempotency | None = None,
-        also: Sequence[Action] = (),
-        at_most: int | None = None,
+        self, space_id: str, entity: E, *, idempotency: Idempotency | None = None, also: Sequence[Action] = ()
     ) -> E:
         """Store a new entity, count it, and carry out ``also``, all or nothing.
 
         With ``idempotency`` a repeated request answers the first one's entity. Raises ConflictError when the key was
-        used for another request and when there would be more than ``at_most``, or the error of an action in ``also``.
+        used for another request, or the error of an action in ``also``.
         """
         actions = [] if idempotency is None else [self._idempotency_action(space_id, entity, idempotency)]
         exists = ConflictError(f"This {self.kind} exists already.")
-        actions += [
-            self.put_action(space_id, entity, exists),
-            *self.count_actions(space_id, entity.id, +1, at_most),
-            *also,
-        ]
+        actions += [self.put_action(space_id, entity, exists), *self.count_actions(space_id, entity.id, +1), *also]
         try:
             self.table.transact(actions)
         except TransactionFailedError as failed:
@@ -316,20 +306,21 @@ class Repository(Generic[E]):
                 return KeyCondition("SK").lt(" "), 0  # beyond the end: nothing sorts before a blank
         return KeyCondition("SK").lt(f"{bucket}~"), skip
 
-    def count_actions(self, space_id: str, entity_id: str, amount: int, at_most: int | None = None) -> list[Action]:
+    def count_actions(self, space_id: str, entity_id: str, amount: int) -> list[Action]:
         """The writes that add to the counters, for use within a transaction; of ``paged`` kinds, for this entity."""
         names = [total_counter(entity_id)]
         if self._paged:
             digits = entity_id.replace("-", "")
             names += [f"{length}#{digits[:length]}" for length in BUCKET_DIGITS]
-        has_room = None if at_most is None else Attr("items").not_exists() | Attr("items").lt(at_most)
-        full = ConflictError(f"A space has at most {at_most} of these. Delete one first.")
-        return [
-            update(
-                Key(f"{self.kind}#{space_id}#count", name), {}, add={"items": amount}, condition=has_room, error=full
-            )
-            for name in names
-        ]
+        return [update(Key(f"{self.kind}#{space_id}#count", name), {}, add={"items": amount}) for name in names]
+
+
+def total_counter(entity_id: str) -> str:
+    """The sort key of the counter that counts this entity; all that begin with ``total`` add up to the count.
+
+    The digest spreads ids of any kind, and is the same for the write that adds as for the one that takes away.
+    """
+    return f"total#{zlib.crc32(entity_id.encode()) % COUNTER_SHARDS:02d}"
 
 
 def total_counter(entity_id: str) -> str:

@@ -52,7 +52,10 @@ class WebhookEndpoints:
     ) -> tuple[WebhookEndpoint, str]:
         """The endpoint and its secret. Raises ConflictError for more than a space may have."""
         new = self._put_secrets(space_id, endpoint.id, [{"secret": _new_secret()}], version=1)
-        created = self.repository.create(space_id, endpoint, idempotency=idempotency, also=[new], at_most=MAX_ENDPOINTS)
+        full = ConflictError(f"A space has at most {MAX_ENDPOINTS} webhook endpoints. Delete one first.")
+        has_room = Attr("taken").not_exists() | Attr("taken").lt(MAX_ENDPOINTS)
+        place = update(_places(space_id), {}, add={"taken": 1}, condition=has_room, error=full)
+        created = self.repository.create(space_id, endpoint, idempotency=idempotency, also=[place, new])
         return created, self._secrets(space_id, created.id)["secrets"][0]["secret"]
 
     def enabled(self, space_id: str) -> list[WebhookEndpoint]:
@@ -62,7 +65,7 @@ class WebhookEndpoints:
 
     def delete(self, space_id: str, endpoint_id: str, expected_version: int | None) -> Deleted:
         """With its secrets. Raises NotFoundError and PreconditionFailedError."""
-        also = [delete(_secret_key(space_id, endpoint_id))]
+        also = [delete(_secret_key(space_id, endpoint_id)), update(_places(space_id), {}, add={"taken": -1})]
         return self.repository.delete(space_id, endpoint_id, expected_version=expected_version, also=also)
 
     def rotate_secret(self, space_id: str, endpoint_id: str) -> str:
@@ -132,6 +135,11 @@ class WebhookEndpoints:
 
 def _secret_key(space_id: str, endpoint_id: str) -> Key:
     return Key(f"webhook_endpoint_secret#{space_id}", endpoint_id)
+
+
+def _places(space_id: str) -> Key:
+    """How many endpoints there are, in one item that a condition can look at."""
+    return Key(f"webhook_endpoint#{space_id}#places", "total")
 
 
 def _new_secret() -> str:

@@ -145,13 +145,18 @@ def _plain(record: dict[str, Any]) -> dict[str, Any]:
     return {name: next(iter(value.values())) for name, value in record["dynamodb"]["NewImage"].items()}
 
 
-# Requests that write no entity: they only ask, write a file, or hand out a form for one.
+# Requests that write no entity: they only ask, write a file, hand out a form for one, send messages again, or make a
+# secret, of which no log may tell.
 UNWRITTEN = {
     "POST /checkpoints/{id}/predictions",
     "POST /connectors/{id}/uploads",
     "POST /insights/exports",
     "POST /personas/completions",
     "POST /v1/chat/completions",
+    "POST /webhook-endpoints/{id}/deliveries/replay",
+    "POST /webhook-endpoints/{id}/deliveries/{delivery_id}/replay",
+    "POST /webhook-endpoints/{id}/rotate-secret",
+    "POST /webhook-endpoints/{id}/test",
 }
 
 
@@ -270,7 +275,12 @@ def test_each_route_that_writes_leaves_a_row_with_actor_before_and_after(
     removed = {**here, "user_id": bob_id}
     write("DELETE /spaces/{id}/members/{user_id}", "membership", "deleted", path=removed)
 
+    told = {"url": f"{upstream.url}/hooks"}
+    endpoint = {"id": write("POST /webhook-endpoints", "webhook_endpoint", "created", json=told)["id"]}
+    both("/webhook-endpoints/{id}", "webhook_endpoint", description=("a", "b"))(endpoint)
+
     for route, entity, path in (
+        ("/webhook-endpoints/{id}", "webhook_endpoint", endpoint),
         ("/actions/{id}", "action", {"id": action}),
         ("/action-groups/{id}", "action_group", {"id": group}),
         ("/benchmarks/{id}", "benchmark", benchmark),

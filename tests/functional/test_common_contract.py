@@ -144,6 +144,7 @@ def one_of_each(client: TestClient, table: Table) -> dict[str, str]:
     group = client.post("/action-groups", json={"name": "Loans", "description": ""}).json()
     offer = {"name": "Card", "description": "", "priority": "high", "type": "offer"}
     insight = client.post("/insights", json={"client": "Likes to travel"}).json()
+    endpoint = client.post("/webhook-endpoints", json={"url": "https://93.184.216.34/hooks"}).json()
     return {
         "action-groups": group["id"],
         "actions": client.post("/actions", json=offer).json()["id"],
@@ -160,6 +161,7 @@ def one_of_each(client: TestClient, table: Table) -> dict[str, str]:
         "spaces": space,
         "trainings": training["id"],
         "users": client.get("/me").json()["id"],
+        "webhook-endpoints": endpoint["id"],
     }
 
 
@@ -176,6 +178,7 @@ EXAMPLES: dict[str, Any] = {
     "POST /insights/{id}/reactions": {"reaction": "accepted"},
     "POST /spaces/{id}/invite": {"emails": ["x@example.com"], "roles": ["trainings:get"]},
     "POST /users/{id}/permissions": {"permissions": ["trainings:get"]},
+    "POST /webhook-endpoints/{id}/deliveries/replay": {"since": "2026-01-01"},
 }
 
 

@@ -455,6 +455,44 @@ def test_the_deployment_waits_for_the_answers_and_the_methods(prod: Synthesised)
 # --- events and jobs
 
 
+def queue_mapping(stage: Synthesised, handler: str) -> dict[str, Any]:
+    """How a function is handed a queue's messages."""
+    functions = stage.resources("AWS::Lambda::Function")
+    [mapping] = [
+        one
+        for one in stage.properties("AWS::Lambda::EventSourceMapping")
+        if "StartingPosition" not in one and functions[one["FunctionName"]["Ref"]]["Properties"]["Handler"] == handler
+    ]
+    return mapping
+
+
+@pytest.mark.row("X-13")
+def test_webhooks_wait_in_a_queue_of_the_name_that_those_who_fill_it_know(prod: Synthesised) -> None:
+    queues = prod.resources("AWS::SQS::Queue")
+    mapping = queue_mapping(prod, "functions.events.deliver_webhooks.handler")
+    assert mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
+    queue = queues[mapping["EventSourceArn"]["Fn::GetAtt"][0]]["Properties"]
+    assert queue["RedrivePolicy"]["deadLetterTargetArn"]["Fn::GetAtt"][0] in queues
+    function = prod.resources("AWS::Lambda::Function")[mapping["FunctionName"]["Ref"]]["Properties"]
+    assert queue["VisibilityTimeout"] >= 6 * function["Timeout"]
+    for each in prod.properties("AWS::Lambda::Function"):
+        address = json.dumps(each["Environment"]["Variables"]["WEBHOOK_QUEUE_URL"])
+        assert address.rstrip('"]} ').endswith(f"/{queue['QueueName']}")
+    allowed = [
+        spec.name
+        for spec in FUNCTIONS
+        if any(queue["QueueName"] in json.dumps(one["Resource"]) for one in statements(role_of(prod, spec)))
+    ]
+    assert allowed == [spec.name for spec in FUNCTIONS if spec.grants.queues_webhooks]
+
+
+@pytest.mark.row("X-13")
+def test_only_writes_of_entities_are_told_of(prod: Synthesised) -> None:
+    mapping = stream_mapping(prod, "functions.events.publish_webhook_events.handler")
+    assert [json.loads(one["Pattern"]) for one in mapping["FilterCriteria"]["Filters"]] == [AUDITED[0]]
+    assert "Entities" in json.dumps(mapping["EventSourceArn"])
+
+
 @pytest.mark.row("CN-5")
 def test_object_events_wait_in_a_queue_that_keeps_what_fails(prod: Synthesised) -> None:
     [rule] = [r for r in prod.properties("AWS::Events::Rule") if r.get("EventPattern", {}).get("source") == ["aws.s3"]]
@@ -462,7 +500,7 @@ def test_object_events_wait_in_a_queue_that_keeps_what_fails(prod: Synthesised) 
     queues = prod.resources("AWS::SQS::Queue")
     queue = queues[rule["Targets"][0]["Arn"]["Fn::GetAtt"][0]]["Properties"]
     assert queue["RedrivePolicy"]["deadLetterTargetArn"]["Fn::GetAtt"][0] in queues
-    [mapping] = [one for one in prod.properties("AWS::Lambda::EventSourceMapping") if "StartingPosition" not in one]
+    mapping = queue_mapping(prod, "functions.events.connector_scan.handler")
     assert mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
     function = prod.resources("AWS::Lambda::Function")[mapping["FunctionName"]["Ref"]]["Properties"]
     assert queue["VisibilityTimeout"] >= 6 * function["Timeout"]
@@ -602,7 +640,8 @@ def test_stacks_deploy_in_one_go_without_a_circle(prod: Synthesised) -> None:
 @pytest.mark.parametrize(
     "name",
     ["ApiUrl", "TableName", "BucketName", "UserPoolId", "UserPoolClientId", "OidcIssuer", "WebhookSecretArn",
-     "TrainingStateMachineArn", "EvaluationStateMachineArn", "ScanStateMachineArn"],
+     "TrainingStateMachineArn", "EvaluationStateMachineArn", "ScanStateMachineArn",
+     "WebhookQueueUrl"],
 )  # fmt: skip
 def test_operators_find_what_they_need_among_the_outputs(local: Synthesised, name: str) -> None:
     outputs = {key for stack in local.stacks for key in local.template(stack).get("Outputs", {})}
