@@ -323,14 +323,6 @@ def total_counter(entity_id: str) -> str:
     return f"total#{zlib.crc32(entity_id.encode()) % COUNTER_SHARDS:02d}"
 
 
-def total_counter(entity_id: str) -> str:
-    """The sort key of the counter that counts this entity; all that begin with ``total`` add up to the count.
-
-    The digest spreads ids of any kind, and is the same for the write that adds as for the one that takes away.
-    """
-    return f"total#{zlib.crc32(entity_id.encode()) % COUNTER_SHARDS:02d}"
-
-
 def _existing(expected_version: int | None, only_if: ConditionBase | None) -> ConditionBase:
     """The condition of a write to an entity that must exist, be of a version, and be in a state."""
     condition: ConditionBase = Attr("PK").exists()
