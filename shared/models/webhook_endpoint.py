@@ -22,6 +22,7 @@ class WebhookEventType(StrEnum):
     EVALUATION_STOPPED = "evaluation.stopped"
     SCAN_COMPLETED = "scan.completed"
     SCAN_FAILED = "scan.failed"
+    CONNECTOR_SCHEMA_DRIFT = "connector.schema_drift"
     CHECKPOINT_CREATED = "checkpoint.created"
     CHECKPOINT_ALIAS_MOVED = "checkpoint_alias.moved"
     INSIGHT_CREATED = "insight.created"

@@ -42,6 +42,7 @@ RULES = (
     Rule("evaluation", "result.status", JobStatus.STOPPED, _Type.EVALUATION_STOPPED, "/evaluations/{id}"),
     Rule("scan", "status", JobStatus.SUCCEEDED, _Type.SCAN_COMPLETED, "/connectors/{connector_id}"),
     Rule("scan", "status", JobStatus.FAILED, _Type.SCAN_FAILED, "/connectors/{connector_id}"),
+    Rule("schema_drift", "id", None, _Type.CONNECTOR_SCHEMA_DRIFT, "/connectors/{connector_id}/drifts"),
     Rule("checkpoint", "id", None, _Type.CHECKPOINT_CREATED, "/trainings/{training_id}"),
     Rule("checkpoint_alias", "checkpoint_id", None, _Type.CHECKPOINT_ALIAS_MOVED, "/checkpoints/aliases/{id}"),
     Rule("insight", "id", None, _Type.INSIGHT_CREATED, "/insights/{id}"),

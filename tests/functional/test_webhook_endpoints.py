@@ -19,7 +19,7 @@ from shared.aws.resources import Resources
 from shared.aws.webhook_queue import read_task
 from shared.aws.webhook_sender import Answer, WebhookSender
 from shared.models.job_status import JobStatus
-from shared.models.webhook_endpoint import MAX_ENDPOINTS, WebhookEventType
+from shared.models.webhook_endpoint import MAX_ENDPOINTS
 from shared.settings import Settings
 from shared.store.trainings import Trainings
 from shared.store.webhook_deliveries import CLAIM, TooEarlyError
@@ -683,9 +683,3 @@ def test_deliveries_are_walked_newest_first_and_forgotten_after_thirty_days(
     assert timedelta(days=29) < kept <= timedelta(days=30, seconds=60)
     post.run(timedelta(days=31))
     assert deliveries(client, endpoint) == []
-
-
-def test_every_type_is_made_by_a_rule_or_asked_for() -> None:
-    from shared.store.webhook_events import RULES
-
-    assert {rule.type for rule in RULES} | {WebhookEventType.WEBHOOK_ENDPOINT_TEST} == set(WebhookEventType)
