@@ -155,7 +155,7 @@ def served(command: list[str], url: str, log: Path, **environment: str) -> Itera
             command, cwd=ROOT, env=variables | environment, stdout=output, stderr=subprocess.STDOUT
         )
         try:
-            deadline = time.monotonic() + 120
+            deadline = time.monotonic() + 300
             while True:
                 try:
                     httpx.get(url, timeout=2, trust_env=False).raise_for_status()
