@@ -7,7 +7,15 @@ says the same to people, and every alarm's page is in docs/runbooks.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from infra.groups import PURGE_SPACES, RECONCILE_JOBS, ROLL_UP_INFERENCE_LOGS, WRITE_AUDIT_LOG, FunctionSpec, Workflow
+from infra.groups import (
+    PUBLISH_WEBHOOK_EVENTS,
+    PURGE_SPACES,
+    RECONCILE_JOBS,
+    ROLL_UP_INFERENCE_LOGS,
+    WRITE_AUDIT_LOG,
+    FunctionSpec,
+    Workflow,
+)
 from infra.settings import API_STAGE, StageSettings
 
 # Of requests, over 30 days.
@@ -82,7 +90,13 @@ class Names:
 
 
 # Which promise suffers while a queue's messages wait; the ones of queues that are not named here follow the last.
-_QUEUES = {"ObjectEventsFailed": "scans", "RollUpsFailed": "summaries", "AuditFailed": "audit"}
+_QUEUES = {
+    "ObjectEventsFailed": "scans",
+    "RollUpsFailed": "summaries",
+    "AuditFailed": "audit",
+    "WebhookEventsFailed": "webhooks",
+    "WebhookDeliveriesFailed": "webhooks",
+}
 
 
 def describe(says: str, runbook: str) -> str:
@@ -100,6 +114,7 @@ def objectives(settings: StageSettings, names: Names) -> tuple[Objective, ...]:
         _scans(names),
         _stream("summaries", "RollUpsLag", ROLL_UP_INFERENCE_LOGS, settings, names),
         _stream("audit", "AuditLags", WRITE_AUDIT_LOG, settings, names),
+        _stream("webhooks", "WebhooksLag", PUBLISH_WEBHOOK_EVENTS, settings, names),
     )
 
 
@@ -303,7 +318,11 @@ def _stream(name: str, alarm: str, function: FunctionSpec, settings: StageSettin
     """What follows a table's stream: how old a change is when the function is handed it."""
     age = _function(settings, function, "IteratorAge", "Maximum")
     minutes = LAG_MILLISECONDS // 60_000
-    what = {"summaries": "A call is in the summaries of inference logs", "audit": "A write is in the audit log"}[name]
+    what = {
+        "summaries": "A call is in the summaries of inference logs",
+        "audit": "A write is in the audit log",
+        "webhooks": "A change is on its way to a space's webhook endpoints",
+    }[name]
     return Objective(
         name=name,
         promise=f"{what} within {minutes} minutes",

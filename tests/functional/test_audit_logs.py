@@ -18,6 +18,7 @@ from shared.store.audit_log import VALUE_CHARACTERS
 from shared.store.trainings import Trainings
 from tests.fixtures.audit import Stream, deliver, watch_table
 from tests.fixtures.aws import BUCKET, create_logs_table, create_table
+from tests.fixtures.connectors import add_drift
 from tests.fixtures.emulator import emulated_aws
 from tests.fixtures.evaluations import add_checkpoint, add_member
 from tests.fixtures.spaces import ACCESS_KEYS, held_by_aws
@@ -208,6 +209,9 @@ def test_each_route_that_writes_leaves_a_row_with_actor_before_and_after(
     theirs = {"name": "b", "type": "aws-s3", "s3": ACCESS_KEYS}
     write("POST /connectors", "connector", "created", json=theirs)
     write("POST /connectors/{id}/scan", "scan", "created", path=connector, json={})
+    both("/connectors/{id}", "connector", name=("b", "c"))(connector)
+    drift = {**connector, "drift_id": add_drift(resources, space, connector["id"])}
+    write("POST /connectors/{id}/drifts/{drift_id}/acknowledge", "schema_drift", "updated", path=drift)
     data_model = {"id": write("POST /data-models", "data_model", "created", json=named)["id"]}
     both("/data-models/{id}", "data_model", name=("a", "b"))(data_model)
 

@@ -306,6 +306,10 @@ def measured_by_aws(stage: Stage, name: str) -> tuple[list[Point], list[Point]]:
             lambda_metric("write-audit-log", "IteratorAge", 400_000),
             lambda_metric("write-audit-log", "IteratorAge", 90),
         ),
+        "WebhooksLag": (
+            lambda_metric("publish-webhook-events", "IteratorAge", 400_000),
+            lambda_metric("publish-webhook-events", "IteratorAge", 90),
+        ),
         "ScansWait": (queue_metric(stage, "ObjectEvents", age, 400), queue_metric(stage, "ObjectEvents", age, 2)),
     }[name]
 
