@@ -9,6 +9,7 @@ from fastapi import FastAPI
 
 from functions.action_groups.routes import router as action_groups
 from functions.actions.routes import router as actions
+from functions.api_keys.routes import router as api_keys
 from functions.arguments.routes import beyond as arguments_beyond
 from functions.arguments.routes import router as arguments
 from functions.audit_logs.routes import router as audit_logs
@@ -71,6 +72,7 @@ PUBLISHED = (
     webhooks,
 )
 BEYOND = (
+    api_keys,
     arguments_beyond,
     audit_logs,
     checkpoints_beyond,

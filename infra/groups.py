@@ -96,8 +96,8 @@ STREAMING_SECONDS = 900
 MEMBERSHIP = ("space", "membership", "member")
 INVITES = ("invite", "invite_email")
 
-# Telling who calls: the membership and the space of every authenticated request, fetched together.
-IDENTITY = ("membership", "space")
+# Telling who calls: the membership, the space and the API key of every authenticated request, fetched together.
+IDENTITY = ("membership", "space", "api_key")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,6 +147,7 @@ LOGGED_CALLS = ("log", "log_tag")
 
 GROUPS = (
     group("action-groups", Grants(writes=("action_group",))),
+    group("api-keys", Grants(writes=("api_key",))),
     group("actions", Grants(reads=("action_group", "checkpoint", "checkpoint_alias"), writes=("action",))),
     group(
         "arguments",
@@ -504,7 +505,7 @@ DELIVER_WEBHOOKS = event(
         queues_webhooks=True,
     ),
 )
-# Deployed only where tokens come from a foreign issuer; Cognito's are checked by API Gateway itself.
+# Cognito's own authorizer would refuse API keys.
 AUTHORIZE = event("authorize", Grants(), timeout_seconds=10)
 
 EVENTS = (

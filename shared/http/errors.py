@@ -60,7 +60,7 @@ def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
 _DESCRIPTIONS = {
     400: "The request is wrong; `details` says where.",
     401: "The bearer token is missing, expired or not valid.",
-    403: "The caller lacks the permission named in `error`.",
+    403: "The caller, or the API key, lacks the permission or scope named in `error`.",
     404: "There is no such thing in the space.",
     409: "The state of things does not allow this.",
     410: "It was there, and its time is over.",

@@ -4,7 +4,7 @@
 ``public_router``: anyone.
 """
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from contextvars import ContextVar
 from copy import copy
 from functools import wraps
@@ -18,11 +18,13 @@ from fastapi.security import HTTPBearer
 from starlette.concurrency import run_in_threadpool
 
 from shared.aws.resources import Resources
-from shared.errors import PermissionDeniedError
+from shared.errors import PermissionDeniedError, UnauthenticatedError
 from shared.http.errors import errors
 from shared.http.tokens import Principal, bearer_token
+from shared.models.api_key import PREFIX, BroadScope, KeyScope, KeyToken
 from shared.models.space import UserPermission
-from shared.store.members import Members, Scope
+from shared.store.api_keys import ApiKeys
+from shared.store.members import Members, Scope, unknown_space
 from shared.store.stamps import actor
 
 P = ParamSpec("P")
@@ -41,17 +43,39 @@ def resources_of(request: Request) -> Resources:
 
 
 def _authenticate(request: Request) -> None:
+    state, resources = request.state, resources_of(request)
     token = bearer_token(request.headers.get("authorization", ""))
-    request.state.principal = resources_of(request).token_verifier.verify(token)
-    request.state.user_id = request.state.principal.user_id
+    if token.startswith(PREFIX):
+        state.scope = _admitted(token, resources)
+        state.principal = _key_holder(state.scope)
+    else:
+        state.scope, state.principal = None, resources.token_verifier.verify(token)
+    state.user_id = state.principal.user_id
+
+
+def _admitted(key: str, resources: Resources) -> Scope:
+    token = KeyToken.parse(key)
+    if token is None:
+        raise UnauthenticatedError("The API key is not one of ours: copy all of it, from its first character on.")
+    return ApiKeys(resources.table, resources.clock).admit(token)
+
+
+def _key_holder(scope: Scope) -> Principal:
+    """Whom a key acts for; what else tokens tell of a person no key knows."""
+    ends_at = scope.key.valid_until.timestamp() if scope.key and scope.key.valid_until else float("inf")
+    return Principal(scope.user_id, "", "", False, "", "", scope.space_id, ends_at)
 
 
 def _select_space(request: Request) -> None:
     _authenticate(request)
-    principal: Principal = request.state.principal
-    members = Members(resources_of(request).table)
-    request.state.scope = members.select(principal.user_id, request.headers.get("x-space-id") or principal.space_id)
-    request.state.space_id = request.state.scope.space_id
+    state, wanted = request.state, request.headers.get("x-space-id")
+    principal: Principal = state.principal
+    if state.scope is None:
+        members = Members(resources_of(request).table)
+        state.scope = members.select(principal.user_id, wanted or principal.space_id)
+    elif wanted not in (None, "", state.scope.space_id):
+        raise unknown_space()
+    state.space_id = state.scope.space_id
 
 
 def _select_space_and_remember(request: Request) -> None:
@@ -94,10 +118,26 @@ def _awaited(endpoint: Endpoint) -> Endpoint:
 
 
 class _CheckedRoute(APIRoute):
-    """Runs its check before the body is even read."""
+    """Runs its check before the body is even read; of an API key, also whether it may be used here."""
 
     def __init__(self, path: str, endpoint: Endpoint, **options: Any) -> None:
         super().__init__(path, _awaited(endpoint), **options)
+
+    @property
+    def key_scopes(self) -> Sequence[KeyScope]:
+        """What an API key must have one of; none for what no key may do."""
+        return ()
+
+    def require_key_scope(self, scope: Scope | None) -> None:
+        """Raises PermissionDeniedError, naming what the key lacks."""
+        if scope is None or scope.key is None:
+            return
+        if not self.key_scopes:
+            raise PermissionDeniedError("No API key may do this. Sign in, and send the token.")
+        if not set(self.key_scopes) & set(scope.key.scopes):
+            raise PermissionDeniedError(
+                f"The API key needs the scope {' or '.join(self.key_scopes)}. Add it to the key."
+            )
 
     @staticmethod
     def check(request: Request) -> None:
@@ -112,11 +152,12 @@ class _CheckedRoute(APIRoute):
         described, self.dependant = self.dependant, _without_documentation(self.dependant)
         handle = super().get_route_handler()
         self.dependant = described
-        check, is_checked = type(self).check, type(self).is_checked
+        check, is_checked, require_key_scope = type(self).check, type(self).is_checked, self.require_key_scope
 
         async def checked(request: Request) -> Response:
             if not is_checked(request):
                 await _wait_for(check, request)
+            require_key_scope(request.state.scope)
             # Every request has a context of its own, which lasts until its answer has been sent.
             actor.set(request.state.user_id)
             return await handle(request)
@@ -141,6 +182,20 @@ class SpaceRoute(_CheckedRoute):
     @staticmethod
     def is_checked(request: Request) -> bool:
         return request.method == "GET" and _is_remembered(request)
+
+    @property
+    def key_scopes(self) -> Sequence[KeyScope]:
+        needed = [each.dependency.wanted for each in self.dependencies if isinstance(each.dependency, _Permission)]
+        broad = BroadScope.READ if self.methods == {"GET"} else BroadScope.WRITE
+        return (*needed, *([BroadScope.CHAT] if "chats" in self.tags else []), broad)
+
+
+class SignedInSpaceRoute(SpaceRoute):
+    """For what a key could use to do more than it may."""
+
+    @property
+    def key_scopes(self) -> Sequence[KeyScope]:
+        return ()
 
 
 class ConversationRoute(SpaceRoute):
@@ -170,15 +225,20 @@ CurrentScope = Annotated[Scope, Depends(_scope)]
 CurrentResources = Annotated[Resources, Depends(_resources)]
 
 
+class _Permission:
+    def __init__(self, wanted: UserPermission) -> None:
+        self.wanted = wanted
+
+    async def __call__(self, scope: CurrentScope) -> None:
+        if not scope.allows(self.wanted):
+            raise PermissionDeniedError(
+                f"You need the permission {self.wanted.value} in this space. Ask its owner for it."
+            )
+
+
 def permission(needed: str) -> Any:
     """A route dependency: only members with the permission, and owners, get through."""
-    wanted = UserPermission(needed)
-
-    async def check(scope: CurrentScope) -> None:
-        if not scope.allows(wanted):
-            raise PermissionDeniedError(f"You need the permission {wanted.value} in this space. Ask its owner for it.")
-
-    return Depends(check)
+    return Depends(_Permission(UserPermission(needed)))
 
 
 async def _document_space(
@@ -226,7 +286,7 @@ def space_router(group: str, *, prefix: str | None = None, route_class: type[Spa
         tags=[group],
         route_class=route_class,
         dependencies=[Security(HTTPBearer(auto_error=False)), Depends(_document_space)],
-        responses=errors(400, 401, 404),
+        responses=errors(400, 401, 403, 404),
     )
 
 
@@ -237,7 +297,7 @@ def account_router(group: str, *, prefix: str | None = None) -> GroupRouter:
         tags=[group],
         route_class=AccountRoute,
         dependencies=[Security(HTTPBearer(auto_error=False))],
-        responses=errors(400, 401),
+        responses=errors(400, 401, 403),
     )
 
 

@@ -28,7 +28,7 @@ from shared.store.table import Item, Key, Table, TransactionFailedError, put
 VALUE_CHARACTERS = 1000
 COUNTED_ROWS = 1000
 # What every write changes, or what says nothing to a user: the place of an item, its stamp, its counter of versions.
-_LEFT_OUT = {"PK", "SK", STAMP, "id", "version", "updated_at", "updated_by", "expires_at", "active_uses"}
+_LEFT_OUT = {"PK", "SK", STAMP, "id", "version", "updated_at", "updated_by", "expires_at", "active_uses", "secret_hash"}
 _ASKED_FOR = ("entity_id", "actor", "entity")
 
 

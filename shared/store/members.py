@@ -11,10 +11,12 @@ from boto3.dynamodb.conditions import Attr
 
 from shared.aws.clock import Clock, utc_now
 from shared.errors import ApiError, ConflictError, NotFoundError, SpaceRequiredError, UnavailableError
+from shared.models.api_key import ApiKey
 from shared.models.base import Deleted, Entity, Page
+from shared.models.limits import SpaceLimits
 from shared.models.space import Membership, Space, SpaceMember, UserPermission
 from shared.store.repository import ConditionNotMetError, Repository, is_identifier
-from shared.store.table import Action, Table, back_off, check, delete, put
+from shared.store.table import Action, Item, Key, Table, back_off, check, delete, put
 
 ATTEMPTS = 8
 
@@ -27,6 +29,9 @@ class Scope:
     user_id: str
     is_owner: bool = False
     permissions: frozenset[UserPermission] = field(default_factory=frozenset)
+    # What calls of language models are held to, and the key that the caller uses in place of a token.
+    limits: SpaceLimits | None = None
+    key: ApiKey | None = None
 
     def allows(self, permission: UserPermission) -> bool:
         return self.is_owner or permission in self.permissions
@@ -61,13 +66,25 @@ class Members:
 
     def scope(self, user_id: str, space_id: str) -> Scope:
         """Raises NotFoundError unless the space exists, is not deleted, and the user belongs to it."""
+        return self.scope_and(user_id, space_id)[0]
+
+    def scope_and(self, user_id: str, space_id: str, also: Key | None = None) -> tuple[Scope, Item | None]:
+        """The scope, and a further item read along with it. Raises as ``scope`` does."""
         membership_key = self.memberships.key(user_id, space_id)
         space_key = self.spaces.key(space_id, space_id)
-        found = self._table.get_many([membership_key, space_key]) if is_identifier(space_id) else {}
+        keys = [membership_key, space_key, *([also] if also else [])]
+        found = self._table.get_many(keys) if is_identifier(space_id) else {}
         if membership_key not in found or space_key not in found or "deleted_at" in found[space_key]:
             raise unknown_space()
-        membership = self.memberships.load(found[membership_key])
-        return Scope(space_id, user_id, membership.is_owner, frozenset(membership.permissions))
+        membership, limits = self.memberships.load(found[membership_key]), found[space_key].get("limits")
+        scope = Scope(
+            space_id,
+            user_id,
+            membership.is_owner,
+            frozenset(membership.permissions),
+            SpaceLimits.model_validate(limits) if limits else None,
+        )
+        return scope, found.get(also) if also else None
 
     def get_spaces(self, space_ids: Iterable[str]) -> list[Space]:
         """Those of the spaces that exist and are not deleted, in the order of their ids in ``space_ids``."""

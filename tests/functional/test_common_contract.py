@@ -14,6 +14,7 @@ from functions.api import build_api
 from shared.aws.clock import new_id, utc_now
 from shared.aws.resources import Resources
 from shared.http.routers import AccountRoute, SpaceRoute
+from shared.models.api_key import KeyToken
 from shared.models.space import UserPermission
 from shared.observability import logger
 from shared.store.chats import StoredChat
@@ -78,6 +79,7 @@ def test_without_a_valid_token_nothing_is_read_and_the_answer_is_401(
     resources.__dict__["table"] = NoReads()
     client = TestClient(build_api(resources))
     expired = issuer.token("alice", expires_in=-60)
+    mistyped = str(KeyToken.new(UNKNOWN, UNKNOWN, UNKNOWN))[:-4] + "AAAA"
     for headers in (
         {},
         {"Authorization": "Basic YTpi"},
@@ -88,6 +90,8 @@ def test_without_a_valid_token_nothing_is_read_and_the_answer_is_401(
         {"Authorization": f"Bearer {issuer.token('alice', iss='https://evil.test')}"},
         {"Authorization": f"Bearer {issuer.token('alice', key_id='unknown')}"},
         {"Authorization": f"Bearer {issuer.token('alice', aud=None)}"},
+        {"Authorization": "Bearer ik_nonsense"},
+        {"Authorization": f"Bearer {mistyped}"},
     ):
         answer = client.request(method(route), address(route), headers=headers, content=b"{broken")
         assert answer.status_code == 401, (headers, answer.text)
@@ -148,6 +152,7 @@ def one_of_each(client: TestClient, table: Table) -> dict[str, str]:
     return {
         "action-groups": group["id"],
         "actions": client.post("/actions", json=offer).json()["id"],
+        "api-keys": client.post("/api-keys", json={"name": "a", "scopes": ["read"]}).json()["id"],
         "arguments": add_argument(table, space),
         "benchmarks": benchmark,
         "chats": chat.id,

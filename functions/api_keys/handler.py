@@ -1,0 +1,7 @@
+import shared.http.cold_start  # noqa: F401 - goes first
+from functions.api_keys.routes import router
+from shared.http.adapter import lambda_handler
+from shared.http.app import create_app
+
+app = create_app(router)
+handler = lambda_handler(app)

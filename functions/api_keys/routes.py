@@ -1,0 +1,58 @@
+"""API keys over HTTP."""
+
+from typing import Annotated
+
+from fastapi import Depends, Response
+
+from functions.api_keys.service import ApiKeyService
+from shared.http.errors import errors
+from shared.http.parameters import After, ExpectedVersion, Limit, tagged
+from shared.http.routers import CurrentResources, CurrentScope, SignedInSpaceRoute, space_router
+from shared.models.api_key import ApiKey, ApiKeyCreate, ApiKeyUpdate, NewApiKey
+from shared.models.base import Deleted, Page
+
+router = space_router("api-keys", route_class=SignedInSpaceRoute)
+
+
+def _service(resources: CurrentResources) -> ApiKeyService:
+    return ApiKeyService(resources.table, resources.clock)
+
+
+Service = Annotated[ApiKeyService, Depends(_service)]
+
+
+@router.get("", responses=errors(403))
+def list_api_keys(scope: CurrentScope, service: Service, limit: Limit = 10, after: After = "") -> Page[ApiKey]:
+    """List your keys for the space, newest first."""
+    return service.list_after(scope, after, limit)
+
+
+@router.post("", status_code=201, responses=errors(403))
+def create_api_key(body: ApiKeyCreate, scope: CurrentScope, service: Service, response: Response) -> NewApiKey:
+    """Create a key for the space; `key` is answered only now."""
+    return tagged(response, service.create(scope, body))
+
+
+@router.delete("/{id}", responses=errors(403, 412))
+def delete_api_key(id: str, scope: CurrentScope, service: Service, expected_version: ExpectedVersion) -> Deleted:
+    """Revoke a key: within 10 seconds nothing takes it any more."""
+    return service.delete(scope, id, expected_version)
+
+
+@router.get("/{id}", responses=errors(403))
+def get_api_key(id: str, scope: CurrentScope, service: Service, response: Response) -> ApiKey:
+    """Get one of your keys, without its secret."""
+    return tagged(response, service.get(scope, id))
+
+
+@router.update("/{id}", responses=errors(403, 412))
+def update_api_key(
+    id: str,
+    body: ApiKeyUpdate,
+    scope: CurrentScope,
+    service: Service,
+    expected_version: ExpectedVersion,
+    response: Response,
+) -> ApiKey:
+    """Update the fields that are sent."""
+    return tagged(response, service.update(scope, id, body, expected_version))

@@ -1,0 +1,115 @@
+"""API keys: a user's, for one space, with some of what the user may do there.
+
+A key names the space, the user and itself, so that it is checked with the one read that a token takes, too; a checksum
+tells a mistyped or invented one without any.
+"""
+
+import hashlib
+import hmac
+import secrets
+import zlib
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Annotated, Self
+from uuid import UUID
+
+from pydantic import Field
+
+from shared.models.base import KEEP, Entity, Model, Name, PartialUpdate, Timestamp
+from shared.models.limits import Limits
+from shared.models.space import UserPermission
+
+PREFIX = "ik_"
+_ID_BYTES, _SECRET_BYTES, _CHECKSUM_BYTES = 16, 32, 4
+_BYTES = 3 * _ID_BYTES + _SECRET_BYTES + _CHECKSUM_BYTES
+CHARACTERS = len(PREFIX) + _BYTES // 3 * 4
+
+
+class BroadScope(StrEnum):
+    """What goes beyond single permissions: all that is read, all that is written, or chats and OpenAI's addresses."""
+
+    READ = "read"
+    WRITE = "write"
+    CHAT = "chat"
+
+
+KeyScope = BroadScope | UserPermission
+Scopes = Annotated[list[KeyScope], Field(min_length=1, max_length=len(BroadScope) + len(UserPermission))]
+
+
+class ApiKeyCreate(Model):
+    name: Name
+    scopes: Scopes = Field(description="what the key may do of what you may; never what only the space's owner may")
+    valid_until: Timestamp | None = Field(default=None, description="for good when left out")
+    limits: Limits | None = Field(default=None, description="of the key, beside those of its user and of the space")
+
+
+class ApiKeyUpdate(PartialUpdate):
+    name: Name = KEEP
+    scopes: Scopes = KEEP
+    valid_until: Timestamp | None = None
+    limits: Limits | None = None
+
+
+class ApiKey(Entity):
+    """As it is stored and answered. The hash is a plain SHA-256: 256 random bits can't be guessed at any speed."""
+
+    name: str
+    hint: str = Field(description="the key's last four characters")
+    scopes: list[KeyScope]
+    valid_until: Timestamp | None = None
+    limits: Limits | None = None
+    secret_hash: str = Field(exclude=True, repr=False)
+
+    def covers(self, permission: UserPermission) -> bool:
+        reads = permission.rpartition(":")[2] in ("get", "list")
+        return permission in self.scopes or (BroadScope.READ if reads else BroadScope.WRITE) in self.scopes
+
+
+class NewApiKey(ApiKey):
+    """A key as it is answered once; what is stored of it can't be turned back into it."""
+
+    key: str = Field(repr=False)
+
+
+@dataclass(frozen=True)
+class KeyToken:
+    """What a key's text says: whose it claims to be, and the secret that proves it."""
+
+    space_id: str
+    user_id: str
+    key_id: str
+    secret: bytes = field(repr=False)
+
+    @classmethod
+    def new(cls, space_id: str, user_id: str, key_id: str) -> Self:
+        return cls(space_id, user_id, key_id, secrets.token_bytes(_SECRET_BYTES))
+
+    @classmethod
+    def parse(cls, text: str) -> Self | None:
+        """None for a text that is no key of ours."""
+        if len(text) != CHARACTERS or not text.startswith(PREFIX):
+            return None
+        try:
+            content = urlsafe_b64decode(text.removeprefix(PREFIX))
+        except ValueError:
+            return None
+        body, checksum = content[:-_CHECKSUM_BYTES], content[-_CHECKSUM_BYTES:]
+        if len(content) != _BYTES or zlib.crc32(body).to_bytes(_CHECKSUM_BYTES) != checksum:
+            return None
+        space, user, key = (body[start : start + _ID_BYTES] for start in range(0, 3 * _ID_BYTES, _ID_BYTES))
+        secret = body[3 * _ID_BYTES :]
+        return cls(str(UUID(bytes=space)), str(UUID(bytes=user)), str(UUID(bytes=key)), secret)
+
+    def __str__(self) -> str:
+        ids = b"".join(UUID(each).bytes for each in (self.space_id, self.user_id, self.key_id))
+        body = ids + self.secret
+        return PREFIX + urlsafe_b64encode(body + zlib.crc32(body).to_bytes(_CHECKSUM_BYTES)).decode()
+
+    @property
+    def hash(self) -> str:
+        return hashlib.sha256(self.secret).hexdigest()
+
+    def belongs_to(self, key: ApiKey) -> bool:
+        return hmac.compare_digest(self.hash, key.secret_hash)

@@ -1,0 +1,111 @@
+"""What callers may use of the language models: rates by the minute, budgets by the day and the month (UTC)."""
+
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import Field, StringConstraints
+
+from shared.models.base import Identifier, Model, Timestamp
+
+USERS_LIMIT = 100
+PRICES_LIMIT = 100
+# Prices and budgets of cost are of any one currency; counted is in its billionth parts, so that adding up is exact.
+NANO = 10**9
+MILLION = 10**6
+
+Count = Annotated[int, Field(ge=0, le=10**12)]
+Cost = Annotated[float, Field(ge=0, le=10**9)]
+ModelName = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=300)]
+Price = Annotated[float, Field(ge=0, le=10**6)]
+
+
+class Limits(Model):
+    """What is left out has no limit; 0 lets nothing through. Budgets let a call begin while anything is left."""
+
+    requests_per_minute: Count | None = None
+    tokens_per_minute: Count | None = None
+    concurrent_calls: Count | None = None
+    tokens_per_day: Count | None = None
+    tokens_per_month: Count | None = None
+    cost_per_day: Cost | None = None
+    cost_per_month: Cost | None = None
+
+    @property
+    def ceilings(self) -> dict["LimitName", int]:
+        """Those that are set, in what is counted: costs in billionths."""
+        given = {name: getattr(self, name) for name in LimitName}
+        return {
+            name: round(value * NANO) if name in COSTS else int(value)
+            for name, value in given.items()
+            if value is not None
+        }
+
+
+class LimitName(StrEnum):
+    """In the order in which a refused call is told of them."""
+
+    COST_PER_MONTH = "cost_per_month"
+    COST_PER_DAY = "cost_per_day"
+    TOKENS_PER_MONTH = "tokens_per_month"
+    TOKENS_PER_DAY = "tokens_per_day"
+    TOKENS_PER_MINUTE = "tokens_per_minute"
+    REQUESTS_PER_MINUTE = "requests_per_minute"
+    CONCURRENT_CALLS = "concurrent_calls"
+
+
+COSTS = frozenset({LimitName.COST_PER_DAY, LimitName.COST_PER_MONTH})
+
+
+class ModelPrice(Model):
+    """What a million tokens cost."""
+
+    input: Price = 0
+    output: Price = 0
+
+    def cost(self, input_tokens: int, output_tokens: int) -> int:
+        """In billionths of the currency."""
+        return round((input_tokens * self.input + output_tokens * self.output) * (NANO // MILLION))
+
+
+class SpaceLimits(Model):
+    """All limits of a space, but those of its API keys, which the keys have themselves."""
+
+    space: Limits = Field(default_factory=Limits, description="for all calls in the space together")
+    each_user: Limits = Field(default_factory=Limits, description="for the calls of each user, keys included")
+    users: dict[Identifier, Limits] = Field(
+        default_factory=dict,
+        max_length=USERS_LIMIT,
+        description="for single users, by id, in place of `each_user`",
+    )
+    prices: dict[ModelName, ModelPrice] = Field(
+        default_factory=dict,
+        max_length=PRICES_LIMIT,
+        description="of models, for a million tokens; one that is not listed costs as much as the dearest that is",
+    )
+
+    def of_user(self, user_id: str) -> Limits:
+        return self.users.get(user_id, self.each_user)
+
+    def price(self, model: str) -> ModelPrice:
+        dearest = ModelPrice(
+            input=max((each.input for each in self.prices.values()), default=0),
+            output=max((each.output for each in self.prices.values()), default=0),
+        )
+        return self.prices.get(model, dearest)
+
+
+class LimitUsage(Model):
+    """How much of a limit is taken just now; ``reserved`` is held for calls that have not ended yet."""
+
+    limit: float
+    used: float
+    reserved: float
+    resets_at: Timestamp | None = Field(default=None, description="none for concurrent calls, which end one by one")
+
+
+class SpaceLimitsAnswer(SpaceLimits):
+    """The limits, and how much is taken of those of the whole space and of the caller's own."""
+
+    space_usage: dict[LimitName, LimitUsage]
+    own_usage: dict[LimitName, LimitUsage]
+    version: int = Field(default=1, exclude=True, repr=False)
