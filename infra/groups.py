@@ -144,6 +144,8 @@ def group(
 
 # Where every call to a language model is logged: the row, and a copy for each tag.
 LOGGED_CALLS = ("log", "log_tag")
+# What such calls take of the limits of spaces, users and API keys.
+CALL_LIMITS = ("limit_usage",)
 
 GROUPS = (
     group("action-groups", Grants(writes=("action_group",))),
@@ -156,7 +158,7 @@ GROUPS = (
             reads=("action", "insight", "checkpoint", "checkpoint_alias", "score"),
             gets=(TRAINING_FILES,),
             lists=(TRAINING_FILES,),
-            writes=("argument", "argument_index", "argument_change", "argument_comment", "cluster"),
+            writes=("argument", "argument_index", "argument_change", "argument_comment", "cluster", *CALL_LIMITS),
             reads_parameters=True,
             writes_logs=LOGGED_CALLS,
         ),
@@ -166,7 +168,7 @@ GROUPS = (
     group(
         "spaces",
         # A deleted space's jobs are stopped.
-        Grants(reads=("job",), writes=(*MEMBERSHIP, *INVITES), stops_jobs=True, sends_mail=True),
+        Grants(reads=("job", "limit_usage"), writes=(*MEMBERSHIP, *INVITES), stops_jobs=True, sends_mail=True),
     ),
     group("users", Grants(writes=("user", "membership", "member", *INVITES)), paths=("me", "users", "users/{proxy+}")),
     group(
@@ -174,7 +176,7 @@ GROUPS = (
         Grants(
             reads=("expert",),
             # What failed and what is served is noted with the cluster.
-            writes=("chat", "chat_turn", "cluster"),
+            writes=("chat", "chat_turn", "cluster", *CALL_LIMITS),
             gets=(CHAT_FILES, EXPERT_FILES),
             puts=(CHAT_FILES,),
             deletes=(CHAT_FILES,),
@@ -247,7 +249,15 @@ GROUPS = (
         "insights",
         Grants(
             reads=("action", "checkpoint", "checkpoint_alias", "connector", "persona", "score"),
-            writes=("insight", "insight_contact", "insight_policy", "insight_rate", "insight_reaction", "cluster"),
+            writes=(
+                "insight",
+                "insight_contact",
+                "insight_policy",
+                "insight_rate",
+                "insight_reaction",
+                "cluster",
+                *CALL_LIMITS,
+            ),
             gets=(INSIGHT_FILES, TRAINING_FILES),
             # Reactions are exported to managed connectors.
             puts=(INSIGHT_FILES, CONNECTOR_FILES),
@@ -262,7 +272,7 @@ GROUPS = (
     group(
         "personas",
         Grants(
-            writes=("persona", "persona_key", "persona_upload", "cluster"),
+            writes=("persona", "persona_key", "persona_upload", "cluster", *CALL_LIMITS),
             gets=(PERSONA_FILES, PERSONA_UPLOADS),
             puts=(PERSONA_FILES, PERSONA_UPLOADS),
             deletes=(PERSONA_FILES, PERSONA_UPLOADS),

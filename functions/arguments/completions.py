@@ -100,7 +100,7 @@ class ArgumentCompletionService:
         self, scope: Scope, request: ArgumentCreate, correlation_id: str
     ) -> tuple[CallRecord, dict[str, str]]:
         """The call, and its answer; none where the model's is of no use, the call's ``error`` says why."""
-        caller = Caller(scope.space_id, scope.user_id, correlation_id)
+        caller = Caller.of(scope, correlation_id)
         try:
             models = await self._access.open(caller)
         except UnavailableError as error:

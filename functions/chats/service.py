@@ -76,14 +76,14 @@ class ChatService:
     async def window(self, scope: Scope, chat_id: str, correlation_id: str) -> Chat:
         """The newest part of the chat that its model would be sent."""
         chat = await in_thread(self.get, scope, chat_id)
-        models = await self._access.open(Caller(scope.space_id, scope.user_id, correlation_id, chat_id=chat_id))
+        models = await self._access.open(Caller.of(scope, correlation_id, chat_id=chat_id))
         model = await models.model(chat.model)
         system = [message for message in chat.messages if message.role is Role.SYSTEM]
         talk = [message for message in chat.messages if message.role is not Role.SYSTEM]
         return chat.model_copy(update={"messages": await fit(models, model, system, talk, chat.max_tokens)})
 
     async def models(self, scope: Scope, correlation_id: str) -> Sequence[LanguageModel]:
-        models = await self._access.open(Caller(scope.space_id, scope.user_id, correlation_id))
+        models = await self._access.open(Caller.of(scope, correlation_id))
         return await models.all()
 
     async def model(self, scope: Scope, correlation_id: str, name: str) -> LanguageModel:

@@ -75,10 +75,10 @@ class TurnPreparer:
         chat, history = await self._chat(request)
         added = self._added(body.messages, history)
         models = await self._access.open(
-            Caller(
-                space_id=scope.space_id,
+            Caller.of(
+                scope,
+                request.correlation_id,
                 user=body.user or scope.user_id,
-                correlation_id=request.correlation_id,
                 tags=tuple(body.tags),
                 chat_id=chat.id if request.store else None,
             )

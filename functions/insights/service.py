@@ -57,7 +57,7 @@ class InsightService:
             first = await in_thread(self._insights.answered, scope.space_id, idempotency)
             if first is not None:
                 return first
-        caller = Caller(scope.space_id, scope.user_id, correlation_id)
+        caller = Caller.of(scope, correlation_id)
         pen = await self._writer.open(caller, request.model) if request.model else None
         decision = await in_thread(self._decider.decide, scope.space_id, request)
         words = Words(finish_reason=FinishReason.NO_ELIGIBLE_ACTION)

@@ -63,7 +63,7 @@ class PersonaCompletionService:
             raise ValidationFailedError.of(
                 "body.current_persona", f"has more than {SHOWN_CHARACTERS:,} characters as JSON; shorten it"
             )
-        models = await self._access.open(Caller(scope.space_id, scope.user_id, correlation_id))
+        models = await self._access.open(Caller.of(scope, correlation_id))
         model = await models.model(None)
         system = Message(role=Role.SYSTEM, content=f"{_INSTRUCTIONS}\nThe persona so far: {current}")
         talk = [*request.history, Message(role=Role.USER, content=request.prompt)]

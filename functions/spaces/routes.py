@@ -10,6 +10,7 @@ from shared.http.parameters import After, ExpectedVersion, IdempotencyKey, Limit
 from shared.http.routers import CurrentPrincipal, CurrentResources, account_router
 from shared.models.base import Deleted, Page
 from shared.models.invite import Invite, Invited, InviteRequest
+from shared.models.limits import SpaceLimits, SpaceLimitsAnswer
 from shared.models.space import Space, SpaceCreate, SpaceMember, SpaceUpdate
 
 router = account_router("spaces")
@@ -86,6 +87,25 @@ def list_invites(
 def revoke_invite(id: str, invite_id: str, principal: CurrentPrincipal, service: Service) -> Deleted:
     """Revoke an invite that was not accepted; for the owner."""
     return service.revoke_invite(principal.user_id, id, invite_id)
+
+
+@beyond.get("/{id}/limits", responses=errors(404))
+def get_space_limits(id: str, principal: CurrentPrincipal, service: Service, response: Response) -> SpaceLimitsAnswer:
+    """Get what may be used of the language models, and what is used of it."""
+    return tagged(response, service.limits(principal.user_id, id))
+
+
+@beyond.put("/{id}/limits", responses=errors(403, 404, 412))
+def set_space_limits(
+    id: str,
+    body: SpaceLimits,
+    principal: CurrentPrincipal,
+    service: Service,
+    expected_version: ExpectedVersion,
+    response: Response,
+) -> SpaceLimitsAnswer:
+    """Set all that may be used of the language models, in place of what was set; for the owner."""
+    return tagged(response, service.set_limits(principal.user_id, id, body, expected_version))
 
 
 @beyond.get("/{id}/members", responses=errors(404))

@@ -13,10 +13,12 @@ from shared.http.tokens import Principal
 from shared.models.base import Deleted, Page
 from shared.models.invite import Invite, Invited, InviteMail, InviteRequest
 from shared.models.job_reference import JobReference
+from shared.models.limits import SpaceLimits, SpaceLimitsAnswer
 from shared.models.space import Membership, Space, SpaceCreate, SpaceMember, SpaceUpdate
 from shared.observability import logger
 from shared.store.invites import Invites
 from shared.store.jobs import Jobs
+from shared.store.limit_usage import LimitUsages, Subject
 from shared.store.repository import Idempotency
 from shared.store.spaces import Spaces
 
@@ -32,6 +34,7 @@ class SpaceService:
         self._members = self._spaces.members
         self._jobs = Jobs(resources.table, resources.clock)
         self._invites = Invites(resources.table, resources.clock)
+        self._usages = LimitUsages(resources.table, resources.clock)
         self._launcher = JobLauncher(resources)
         self._resources = resources
         self._clock = resources.clock
@@ -95,6 +98,28 @@ class SpaceService:
         self._spaces.restore(space_id, user_id)
         self._spaces.settle(space_id, MEMBERS_AT_ONCE)
         return Deleted(id=space_id)
+
+    def limits(self, user_id: str, space_id: str) -> SpaceLimitsAnswer:
+        limits = self._members.scope(user_id, space_id).limits or SpaceLimits()
+        return self._with_usage(user_id, self._members.spaces.get(space_id, space_id), limits)
+
+    def set_limits(
+        self, user_id: str, space_id: str, limits: SpaceLimits, expected_version: int | None
+    ) -> SpaceLimitsAnswer:
+        """Raises PermissionDeniedError for members that do not own the space."""
+        self._require_owner(user_id, space_id)
+        changes = {"limits": limits, "updated_by": user_id}
+        space = self._members.spaces.update(space_id, space_id, changes, expected_version=expected_version)
+        return self._with_usage(user_id, space, limits)
+
+    def _with_usage(self, user_id: str, space: Space, limits: SpaceLimits) -> SpaceLimitsAnswer:
+        everybody, own = Subject.space(space.id, limits), Subject.user(space.id, user_id, limits)
+        return SpaceLimitsAnswer(
+            **dict(limits),
+            space_usage=self._usages.usage(everybody),
+            own_usage=self._usages.usage(own),
+            version=space.version,
+        )
 
     def list_members(self, user_id: str, space_id: str, after: str, limit: int) -> Page[SpaceMember]:
         self._members.scope(user_id, space_id)

@@ -9,6 +9,7 @@ from shared.errors import ApiError, UnavailableError
 from shared.llm.language_models import LanguageModels
 from shared.models.chat import GuardReport, GuardStage
 from shared.models.inference_log import CallType, GuardCoverage
+from shared.store.limit_usage import BudgetExceededError, RateLimitedError
 
 # How much of what was said before is shown with a sentence, so that nothing is hidden by splitting it.
 CONTEXT_CHARACTERS = 600
@@ -53,7 +54,7 @@ class Guard:
     async def check(self, text: str, stage: GuardStage, before: str = "") -> Verdict:
         """Judge ``text``; ``before`` is what was said just before it and has passed.
 
-        Raises GuardUnavailableError where no judgement can be had.
+        Raises GuardUnavailableError where no judgement can be had, and what the caller's limits refuse.
         """
         found = self._blocked.search(f"{before[-CONTEXT_CHARACTERS:]}{text}") if self._blocked else None
         if found:
@@ -89,6 +90,8 @@ class Guard:
             answer, _ = await self._models.structured(
                 CallType.GUARD, self._model, messages, "guard", _schema(with_reasoning=self._with_reasoning)
             )
+        except (BudgetExceededError, RateLimitedError):
+            raise
         except ApiError as error:
             raise GuardUnavailableError(
                 "The guard could not judge the text, and nothing passes unjudged. Try again, or turn the guard off. "

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import anyio
 from anyio.to_thread import run_sync as in_thread
@@ -16,12 +16,16 @@ from shared.aws.clock import Clock, new_id, utc_now
 from shared.aws.resources import Resources
 from shared.errors import ApiError, NotFoundError, UnavailableError
 from shared.llm.answers import BrokenAnswerError, BusyError, Completion, RejectedError, UpstreamTimeoutError
+from shared.llm.call_limits import CallLimits, limit_subjects
 from shared.llm.circuits import SERVER, CircuitOpenError, model_circuit
 from shared.llm.model_lists import ModelLists
 from shared.llm.targets import Target, Targets
 from shared.models.cluster import ClusterSettings, LanguageModel
 from shared.models.inference_log import CallStatus, CallType, GuardCoverage, InferenceLog
+from shared.models.limits import SpaceLimits
 from shared.store.inference_logs import InferenceLogs
+from shared.store.limit_usage import LimitUsages, Subject
+from shared.store.members import Scope
 from shared.store.table import Action
 
 T = TypeVar("T")
@@ -36,13 +40,20 @@ class UnknownModelError(NotFoundError):
 
 @dataclass(frozen=True)
 class Caller:
-    """For whom models are called, as the log names it."""
+    """For whom models are called, as the log names it, and what limits that."""
 
     space_id: str
     user: str
     correlation_id: str
     tags: tuple[str, ...] = ()
     chat_id: str | None = None
+    subjects: tuple[Subject, ...] = ()
+    prices: SpaceLimits = field(default_factory=SpaceLimits)
+
+    @classmethod
+    def of(cls, scope: Scope, correlation_id: str, **more: Any) -> Self:
+        given = {"user": scope.user_id, "subjects": limit_subjects(scope), **more}
+        return cls(scope.space_id, correlation_id=correlation_id, prices=scope.limits or SpaceLimits(), **given)
 
 
 @dataclass
@@ -63,6 +74,8 @@ class CallRecord:
     answer: str | None = None
     # Set by who has written ``LanguageModels.log_actions`` along with what the call led to.
     is_logged: bool = False
+    # Whether the call's end settles what is held of the caller's limits.
+    holds_limits: bool = False
     started: float = field(default_factory=time.perf_counter)
 
     def count(self, usage: dict[str, Any]) -> None:
@@ -85,11 +98,13 @@ class LanguageModels:
         logs: InferenceLogs,
         lists: ModelLists,
         clock: Clock = utc_now,
+        limits: CallLimits | None = None,
     ) -> None:
         self._target = target
         self._logs = logs
         self._lists = lists
         self._clock = clock
+        self._limits = limits
         self.caller = caller
         # Tokens used so far, by what they were used for.
         self.tokens: Counter[CallType] = Counter()
@@ -132,6 +147,7 @@ class LanguageModels:
         async def call(model: str) -> Completion:
             return await self._target.upstream.complete({**body, "model": model})
 
+        await self._reserve(record, body)
         completion = await self._first_answer(record, call)
         record.count(completion.usage)
         return completion
@@ -151,6 +167,7 @@ class LanguageModels:
                     answered.push_async_exit(attempt.pop_all())
                     return _resumed(first, chunks)
 
+            await self._reserve(record, body)
             yield await self._first_answer(record, call)
 
     async def structured(
@@ -187,6 +204,7 @@ class LanguageModels:
                 record.count(usage)
                 return vectors
 
+            await self._reserve(record, {"input": texts})
             return await self._first_answer(record, call, fallbacks=())
 
     async def count_tokens(self, model: str, text: str) -> int | None:
@@ -214,10 +232,19 @@ class LanguageModels:
             raise
         finally:
             self.tokens[type] += record.input_tokens + record.output_tokens
-            if not record.is_logged:
-                row = self._row(record)
-                with anyio.CancelScope(shield=True):
-                    await in_thread(self._logs.record, self.caller.space_id, row)
+            with anyio.CancelScope(shield=True):
+                if self._limits is not None and self._limits.is_holding:
+                    self._limits.use(record.model, record.input_tokens, record.output_tokens)
+                    if record.holds_limits:
+                        await in_thread(self._limits.settle)
+                if not record.is_logged:
+                    await in_thread(self._logs.record, self.caller.space_id, self._row(record))
+
+    async def _reserve(self, record: CallRecord, body: dict[str, Any]) -> None:
+        """Raises BudgetExceededError or RateLimitedError for a call that the caller's limits don't let through."""
+        if self._limits is not None and not self._limits.is_holding:
+            await in_thread(self._limits.reserve, record.model, body)
+            record.holds_limits = True
 
     def log_actions(self, record: CallRecord) -> Sequence[Action]:
         """The row of a call that has ended, to be written in one transaction with what it led to: one request less."""
@@ -258,7 +285,10 @@ class LanguageModelAccess:
         """Raises NoClusterError where there is none to call."""
         target = await self.targets.target(caller.space_id)
         resources = self._resources
-        return LanguageModels(target, caller, resources.inference_logs, self.lists, resources.clock)
+        limits = None
+        if caller.subjects:
+            limits = CallLimits(LimitUsages(resources.table, resources.clock), caller.subjects, caller.prices)
+        return LanguageModels(target, caller, resources.inference_logs, self.lists, resources.clock, limits)
 
     async def record_failure(self, caller: Caller, type: CallType, model: str, error: ApiError) -> None:
         """Log a call that there was no cluster for, as ``recorded`` does for those that fail."""

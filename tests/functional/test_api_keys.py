@@ -72,7 +72,8 @@ def test_a_key_is_changed_and_its_changes_count(client: TestClient) -> None:
     assert (changed.json()["name"], changed.json()["scopes"]) == ("Nightly", ["data-models:create"])
     assert holder.get("/data-models").status_code == 403
     assert holder.post("/data-models", json={"name": "a"}).status_code == 201
-    for wrong in ({"scopes": []}, {"scopes": ["all"]}, {"name": None}, {"valid_until": "2020-01-01"}):
+    refused: list[dict[str, Any]] = [{"scopes": []}, {"scopes": ["all"]}, {"name": None}, {"valid_until": "2020-01-01"}]
+    for wrong in refused:
         assert client.patch(place, json=wrong).status_code == 400, wrong
     stale = client.put(place, json={"name": "x"}, headers={"If-Match": '"1"'})
     assert stale.status_code == 412

@@ -1,0 +1,77 @@
+"""Holds the calls of one request to the limits of its space, its user and its API key."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from shared.llm.tokens import estimate_tokens
+from shared.models.limits import SpaceLimits
+from shared.store.limit_usage import Amount, LimitUsages, Reservation, Subject
+from shared.store.members import Scope
+
+# What an answer is taken to need at most where a call does not bound it.
+ANSWER_TOKENS = 4096
+
+
+def limit_subjects(scope: Scope) -> tuple[Subject, ...]:
+    """Whose limits hold for what the caller does, as far as there are any; the most shared one comes last."""
+    subjects: list[Subject] = []
+    if scope.key is not None and scope.key.limits is not None:
+        subjects.append(Subject.key(scope.space_id, scope.key.id, scope.key.limits))
+    if scope.limits is not None:
+        subjects.append(Subject.user(scope.space_id, scope.user_id, scope.limits))
+        subjects.append(Subject.space(scope.space_id, scope.limits))
+    return tuple(each for each in subjects if each.limits.ceilings)
+
+
+class CallLimits:
+    """The first of a request's calls counts as the request; calls within another one are part of it."""
+
+    def __init__(self, usages: LimitUsages, subjects: Sequence[Subject], prices: SpaceLimits) -> None:
+        self._usages = usages
+        self._subjects = subjects
+        self._prices = prices
+        self._reservations: list[Reservation] = []
+        self._is_counted = False
+        self._used = Amount()
+
+    @property
+    def is_holding(self) -> bool:
+        return bool(self._reservations)
+
+    def reserve(self, model: str, body: dict[str, Any]) -> None:
+        """Hold what the call may use at most.
+
+        Raises BudgetExceededError or RateLimitedError; then nothing is held.
+        """
+        amount = self._most(model, body)
+        try:
+            for subject in self._subjects:
+                self._reservations.append(self._usages.reserve(subject, amount))
+        except BaseException:
+            self.settle()
+            raise
+        self._is_counted = True
+
+    def use(self, model: str, input_tokens: int, output_tokens: int) -> None:
+        """Add what a call has used."""
+        cost = self._prices.price(model).cost(input_tokens, output_tokens)
+        self._used = Amount(tokens=self._used.tokens + input_tokens + output_tokens, cost=self._used.cost + cost)
+
+    def settle(self) -> None:
+        """Let go of what is held, in exchange for what was used."""
+        used, self._used = self._used, Amount()
+        while self._reservations:
+            self._usages.settle(self._reservations.pop(), used)
+
+    def _most(self, model: str, body: dict[str, Any]) -> Amount:
+        told = {name: body[name] for name in ("messages", "tools", "input", "response_format") if name in body}
+        asked = estimate_tokens(json.dumps(told, ensure_ascii=False))
+        bound = body.get("max_completion_tokens") or body.get("max_tokens")
+        answered = 0 if "input" in body else bound if isinstance(bound, int) else ANSWER_TOKENS
+        return Amount(
+            requests=0 if self._is_counted else 1,
+            calls=1,
+            tokens=asked + answered,
+            cost=self._prices.price(model).cost(asked, answered),
+        )
