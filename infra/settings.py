@@ -63,6 +63,8 @@ class StageSettings:
 
     throttling_rate: int = 100
     throttling_burst: int = 200
+    # What a web ACL lets one address send in a minute; None: there is none.
+    firewall_rate: int | None = None
     cors_origins: tuple[str, ...] = ()
 
     # Third-party packages as Lambda layers, built by infra.package for Lambda's platform.
@@ -146,6 +148,7 @@ PROD = StageSettings(
     log_retention=logs.RetentionDays.ONE_YEAR,
     throttling_rate=1_000,
     throttling_burst=2_000,
+    firewall_rate=6_000,
     snap_start=True,
     gradual_releases=True,
 )

@@ -11,6 +11,7 @@ from aws_cdk import aws_logs as logs
 from constructs import Construct
 
 from infra.constructs.error_responses import add_error_responses
+from infra.constructs.firewall import Firewall
 from infra.constructs.function import Code, ServiceFunction
 from infra.constructs.releases import Releases
 from infra.constructs.resource_group import ResourceGroup
@@ -59,7 +60,7 @@ class ApiStack(cdk.Stack):
         self.url = self.api.url
         self._code = Code.of(self, settings, build, groups)
         releases = Releases(self, settings) if settings.gradual_releases else None
-        authorizer = self._authorizer()
+        authorizer = self._authorizer(releases)
         self.groups = [
             ResourceGroup(
                 self,
@@ -126,11 +127,14 @@ class ApiStack(cdk.Stack):
             "AWS's own policy for this role: to write API Gateway's logs.",
             "AwsSolutions-IAM4[Policy::arn:<AWS::Partition>:iam::aws:policy/service-role/AmazonAPIGatewayPushToCloudWatchLogs]",
         )
-        because(
-            api.deployment_stage,
-            "Every route is throttled and authenticated; a web ACL is the operator's choice (docs/operating.md).",
-            "AwsSolutions-APIG3",
-        )
+        if settings.firewall_rate:
+            Firewall(self, "Firewall", stage=api.deployment_stage, requests_per_minute=settings.firewall_rate)
+        else:
+            because(
+                api.deployment_stage,
+                "Every route is throttled and authenticated; a web ACL has a price that only production is worth.",
+                "AwsSolutions-APIG3",
+            )
         return api
 
     def _measure(self, access_logs: logs.LogGroup) -> None:
@@ -146,7 +150,7 @@ class ApiStack(cdk.Stack):
                 metric_value=value,
             )
 
-    def _authorizer(self) -> apigateway.IAuthorizer:
+    def _authorizer(self, releases: Releases | None) -> apigateway.IAuthorizer:
         backend = ServiceFunction(
             self,
             "Authorize",
@@ -155,6 +159,7 @@ class ApiStack(cdk.Stack):
             data=self._data,
             code=self._code,
             snap_start=self._settings.snap_start,
+            releases=releases,
         )
         invoke = iam.Role(
             self,

@@ -12,6 +12,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from shared.aws.resources import Resources
+from shared.models.api_key import KeyToken
 from shared.models.job_status import JobStatus
 from shared.settings import Settings
 from shared.store.audit_log import VALUE_CHARACTERS
@@ -263,11 +264,16 @@ def test_each_route_that_writes_leaves_a_row_with_actor_before_and_after(
         path={"upload_token": asked["upload_token"]},
     )
 
+    key = write("POST /api-keys", "api_key", "created", json={"name": "Batch", "scopes": ["read"]})
+    both("/api-keys/{id}", "api_key", name=("a", "b"))({"id": key["id"]})
+    write("DELETE /api-keys/{id}", "api_key", "deleted", path={"id": key["id"]})
+
     both("/me", "user", first_name=("a", "b"))()
     bob = sign_in("bob", space=space)
     bob.get("/me", headers={"X-Space-Id": ""})
     here = {"id": space}
     both("/spaces/{id}", "space", name=("a", "b"))(here)
+    write("PUT /spaces/{id}/limits", "space", "updated", path=here, json={"space": {"tokens_per_day": 10**6}})
     invited = {"emails": ["bob@example.com", "carol@example.com"], "roles": ["trainings:get"]}
     invites = write("POST /spaces/{id}/invite", "invite", "created", path=here, json=invited)["invites"]
     revoked = {**here, "invite_id": invites[1]["id"]}
@@ -303,7 +309,9 @@ def test_each_route_that_writes_leaves_a_row_with_actor_before_and_after(
 
     writing = {name(route) for route in CHECKED if method(route) != "GET"}
     assert writing - UNWRITTEN == walk.done, "a new route has to be walked here, or told why it writes nothing"
-    secrets = (TOKEN, ACCESS_KEYS["secret_access_key"])
+    token = KeyToken.parse(key["key"])
+    assert token is not None
+    secrets = (TOKEN, ACCESS_KEYS["secret_access_key"], key["key"], token.hash)
     written = json.dumps(held_by_aws(about="audit#"))
     assert len(written) > 100_000
     assert not [secret for secret in secrets if secret in written]

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from infra.groups import EVENTS, GROUPS, STEPS, FunctionSpec, Layer
+from infra.groups import AUTHORIZE, EVENTS, GROUPS, STEPS, FunctionSpec, Layer
 from infra.package import BASE, SELECTIONS, export
 from infra.settings import stage_settings
 from tests.infra.conftest import ROOT, NewApp, Synthesised
 
-FUNCTIONS = (*GROUPS, *(spec for specs in STEPS.values() for spec in specs), *EVENTS)
+FUNCTIONS = (*GROUPS, *(spec for specs in STEPS.values() for spec in specs), *EVENTS, AUTHORIZE)
 
 
 def violations(report: dict[str, Any]) -> list[str]:

@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from infra.groups import EVENTS, GROUPS, IDENTITY, STEPS, FunctionSpec
+from infra.groups import AUTHORIZE, EVENTS, GROUPS, IDENTITY, STEPS, FunctionSpec
 from infra.package import ROOT
 from shared.models.api_key import CHARACTERS, PREFIX
 from shared.settings import Settings
 from tests.fixtures.audit import AUDITED
 from tests.infra.conftest import Synthesise, Synthesised
 
-FUNCTIONS = (*GROUPS, *(spec for specs in STEPS.values() for spec in specs), *EVENTS)
+FUNCTIONS = (*GROUPS, *(spec for specs in STEPS.values() for spec in specs), *EVENTS, AUTHORIZE)
 Statement = dict[str, Any]
 
 
@@ -224,7 +224,7 @@ def test_production_releases_step_by_step_and_takes_back_what_fails(prod: Synthe
     aliases = prod.resources("AWS::Lambda::Alias")
     groups = prod.resources("AWS::CodeDeploy::DeploymentGroup")
     alarms = prod.resources("AWS::CloudWatch::Alarm", "api")
-    assert len(aliases) == len(groups) == len(alarms) == len(GROUPS)
+    assert len(aliases) == len(groups) == len(alarms) == len([*GROUPS, AUTHORIZE])
     watched = []
     for alias in aliases.values():
         update = alias["UpdatePolicy"]["CodeDeployLambdaAliasUpdate"]
@@ -447,6 +447,34 @@ def test_too_much_is_413_and_too_often_429_with_the_time_to_wait(prod: Synthesis
     throttled = responses["THROTTLED"]
     assert throttled["StatusCode"] == "429"
     assert throttled["ResponseParameters"]["gatewayresponse.header.Retry-After"] == "'1'"
+
+
+@pytest.mark.row("C-15")
+def test_production_is_behind_a_firewall_that_answers_in_our_shape(prod: Synthesised, dev: Synthesised) -> None:
+    assert dev.resources("AWS::WAFv2::WebACL") == {}
+    [(name, acl)] = prod.resources("AWS::WAFv2::WebACL").items()
+    [association] = prod.properties("AWS::WAFv2::WebACLAssociation")
+    assert association["WebACLArn"] == {"Fn::GetAtt": [name, "Arn"]}
+    [stage] = prod.resources("AWS::ApiGateway::Stage")
+    assert {"Ref": stage} in association["ResourceArn"]["Fn::Join"][1]
+
+    rules = {rule["Name"]: rule for rule in acl["Properties"]["Rules"]}
+    flood = rules["Flood"]
+    assert flood["Statement"]["RateBasedStatement"]["AggregateKeyType"] == "IP"
+    answers = acl["Properties"]["CustomResponseBodies"]
+    for rule, status, code in (("Flood", 429, "too_many_requests"), ("TooLarge", 413, "payload_too_large")):
+        blocked = rules[rule]["Action"]["Block"]["CustomResponse"]
+        assert (blocked["ResponseCode"], blocked["CustomResponseBodyKey"]) == (status, code)
+        assert json.loads(answers[code]["Content"])["code"] == code
+    assert flood["Action"]["Block"]["CustomResponse"]["ResponseHeaders"] == [{"Name": "Retry-After", "Value": "60"}]
+    too_large = re.compile(rules["TooLarge"]["Statement"]["RegexMatchStatement"]["RegexString"])
+    assert not [size for size in (0, 9, 6_291_456, 6_299_999) if too_large.match(str(size))]
+    assert all(too_large.match(str(size)) for size in (6_300_000, 7_000_000, 10_000_000, 123_456_789))
+
+    common = rules["AWSManagedRulesCommonRuleSet"]["Statement"]["ManagedRuleGroupStatement"]
+    counted = {each["Name"] for each in common["RuleActionOverrides"]}
+    assert "SizeRestrictions_BODY" in counted, "it would refuse every body over 8 KB"
+    assert not any(rule["VisibilityConfig"]["SampledRequestsEnabled"] for rule in rules.values())
 
 
 def test_the_deployment_waits_for_the_answers_and_the_methods(prod: Synthesised) -> None:

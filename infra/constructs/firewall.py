@@ -1,0 +1,112 @@
+"""The web ACL in front of the API: floods, known attackers and bodies that nothing behind it would take."""
+
+import json
+
+from aws_cdk import aws_apigateway as apigateway
+from aws_cdk import aws_wafv2 as wafv2
+from constructs import Construct
+
+from infra.constructs.error_responses import RESPONSES, Type
+
+Acl = wafv2.CfnWebACL
+# AWS's groups of rules, in the order in which they are asked, with those of their rules that only count: bodies here
+# are prompts, documents and rows, which may be long and speak of anything; nothing behind interprets them as markup,
+# paths or addresses.
+MANAGED_RULES: dict[str, tuple[str, ...]] = {
+    "AWSManagedRulesAmazonIpReputationList": (),
+    "AWSManagedRulesCommonRuleSet": (
+        "CrossSiteScripting_BODY",
+        "EC2MetaDataSSRF_BODY",
+        "GenericLFI_BODY",
+        "GenericRFI_BODY",
+        "NoUserAgent_HEADER",
+        "SizeRestrictions_BODY",
+    ),
+    "AWSManagedRulesKnownBadInputsRuleSet": (),
+}
+# 6,300,000 bytes and more: functions take 6 MiB.
+TOO_LARGE = r"^(6[3-9][0-9]{5}|[7-9][0-9]{6}|[0-9]{8,})$"
+
+
+class Firewall(Construct):
+    """Guards ``stage``; ``requests_per_minute`` is what one address may send."""
+
+    def __init__(self, scope: Construct, id: str, *, stage: apigateway.Stage, requests_per_minute: int) -> None:
+        super().__init__(scope, id)
+        by_type = {each.type.response_type: each for each in RESPONSES}
+        too_many, too_large = (by_type[kind.response_type] for kind in (Type.THROTTLED, Type.REQUEST_TOO_LARGE))
+        acl = Acl(
+            self,
+            "Acl",
+            scope="REGIONAL",
+            default_action=Acl.DefaultActionProperty(allow={}),
+            visibility_config=_visibility("Requests"),
+            custom_response_bodies={
+                answer.code: Acl.CustomResponseBodyProperty(
+                    content=json.dumps({"error": answer.error, "code": answer.code, "details": [], "request_id": ""}),
+                    content_type="APPLICATION_JSON",
+                )
+                for answer in (too_many, too_large)
+            },
+            rules=[
+                Acl.RuleProperty(
+                    name="Flood",
+                    priority=0,
+                    statement=Acl.StatementProperty(
+                        rate_based_statement=Acl.RateBasedStatementProperty(
+                            aggregate_key_type="IP", evaluation_window_sec=60, limit=requests_per_minute
+                        )
+                    ),
+                    action=_block(429, too_many.code, ("Retry-After", "60")),
+                    visibility_config=_visibility("Flood"),
+                ),
+                Acl.RuleProperty(
+                    name="TooLarge",
+                    priority=1,
+                    statement=Acl.StatementProperty(
+                        regex_match_statement=Acl.RegexMatchStatementProperty(
+                            field_to_match=Acl.FieldToMatchProperty(single_header={"Name": "content-length"}),
+                            regex_string=TOO_LARGE,
+                            text_transformations=[Acl.TextTransformationProperty(priority=0, type="NONE")],
+                        )
+                    ),
+                    action=_block(413, too_large.code),
+                    visibility_config=_visibility("TooLarge"),
+                ),
+                *(
+                    _managed(priority, name, counting)
+                    for priority, (name, counting) in enumerate(MANAGED_RULES.items(), 2)
+                ),
+            ],
+        )
+        wafv2.CfnWebACLAssociation(self, "Association", resource_arn=stage.stage_arn, web_acl_arn=acl.attr_arn)
+
+
+def _block(status: int, body: str, *headers: tuple[str, str]) -> Acl.RuleActionProperty:
+    response = Acl.CustomResponseProperty(
+        response_code=status,
+        custom_response_body_key=body,
+        response_headers=[Acl.CustomHTTPHeaderProperty(name=name, value=value) for name, value in headers] or None,
+    )
+    return Acl.RuleActionProperty(block=Acl.BlockActionProperty(custom_response=response))
+
+
+def _managed(priority: int, name: str, counting: tuple[str, ...]) -> Acl.RuleProperty:
+    counted = [
+        Acl.RuleActionOverrideProperty(name=rule, action_to_use=Acl.RuleActionProperty(count={})) for rule in counting
+    ]
+    group = Acl.ManagedRuleGroupStatementProperty(vendor_name="AWS", name=name, rule_action_overrides=counted or None)
+    return Acl.RuleProperty(
+        name=name,
+        priority=priority,
+        statement=Acl.StatementProperty(managed_rule_group_statement=group),
+        override_action=Acl.OverrideActionProperty(none={}),
+        visibility_config=_visibility(name),
+    )
+
+
+def _visibility(name: str) -> Acl.VisibilityConfigProperty:
+    # A sampled request shows its headers, and so the caller's token.
+    return Acl.VisibilityConfigProperty(
+        cloud_watch_metrics_enabled=True, metric_name=name, sampled_requests_enabled=False
+    )
