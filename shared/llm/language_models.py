@@ -243,8 +243,9 @@ class LanguageModels:
     async def _reserve(self, record: CallRecord, body: dict[str, Any]) -> None:
         """Raises BudgetExceededError or RateLimitedError for a call that the caller's limits don't let through."""
         if self._limits is not None and not self._limits.is_holding:
-            await in_thread(self._limits.reserve, record.model, body)
+            # Before it is so: a call that is cancelled meanwhile gives back what it may hold by then.
             record.holds_limits = True
+            await in_thread(self._limits.reserve, record.model, body)
 
     def log_actions(self, record: CallRecord) -> Sequence[Action]:
         """The row of a call that has ended, to be written in one transaction with what it led to: one request less."""
