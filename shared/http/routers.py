@@ -157,7 +157,7 @@ class _CheckedRoute(APIRoute):
         async def checked(request: Request) -> Response:
             if not is_checked(request):
                 await _wait_for(check, request)
-            require_key_scope(request.state.scope)
+            require_key_scope(getattr(request.state, "scope", None))
             # Every request has a context of its own, which lasts until its answer has been sent.
             actor.set(request.state.user_id)
             return await handle(request)

@@ -103,7 +103,7 @@ def test_a_stream_counts_what_it_said_and_a_failed_call_nothing(client: TestClie
 def test_over_the_rate_is_429_until_the_minute_is_over(
     client: TestClient, upstream: FakeUpstream, clock: Clock
 ) -> None:
-    clock.now = clock.now.replace(second=30)
+    clock.now = clock.now.replace(second=30, microsecond=0)
     limit(client, requests_per_minute=2)
     # The guard's calls are part of the request.
     answers = [client.post("/chats", json={**TALK, "guard_enabled": True}) for _ in range(3)]
