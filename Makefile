@@ -8,7 +8,7 @@ unexport PYTHONDONTWRITEBYTECODE
 TOKEN_USER = $(if $(filter command line,$(origin USER)),$(USER))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down url token test check openapi bench clean
+.PHONY: help setup demo up down url token test check openapi bench drill clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -49,6 +49,9 @@ openapi: setup ## Write openapi.json from the composed app
 bench: setup ## Measure speed and memory, and print the ratios
 	@PATH="$(CURDIR)/$(BIN):$$PATH" uv sync --frozen --inexact --quiet --group bench
 	@$(BIN)/python -m tests.load
+
+drill: setup ## Let AWS fail in every way, then recount all: make drill MINUTES=5 SEED=1
+	@$(BIN)/python -m tests.drills --minutes "$(or $(MINUTES),0)" $(if $(SEED),--seed "$(SEED)")
 
 clean: setup ## Stop everything and delete the local data and all that was built
 	@$(BIN)/python -m infra.local down

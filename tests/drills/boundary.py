@@ -1,0 +1,159 @@
+"""What lies between botocore and AWS: calls get lost, refused and cut off here, and nothing of our code is replaced.
+
+As the client's ``before-send`` handler it takes the place of the network. An emulated DynamoDB forgets the token of a
+transaction, so that is kept here: one that comes again under its token is answered and not carried out again, as
+DynamoDB does for ten minutes. One call is carried out at a time: emulators are no judge of races within one call.
+"""
+
+import json
+import random
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from io import BytesIO
+from typing import Any
+from unittest.mock import patch
+
+from botocore.awsrequest import AWSResponse
+from botocore.compat import HTTPHeaders
+from botocore.exceptions import ConnectTimeoutError, ReadTimeoutError
+from moto.core.models import botocore_stubber
+
+
+class Fault(StrEnum):
+    """What becomes of a call; ``LATE`` ones have been carried out."""
+
+    THROTTLED = "throttled"
+    BROKEN = "5xx before it took effect"
+    LATE_BROKEN = "5xx after it took effect"
+    REFUSED = "no connection"
+    LOST = "timed out before it took effect"
+    LATE_LOST = "timed out after it took effect"
+    KILLED = "worker killed before it took effect"
+    LATE_KILLED = "worker killed after it took effect"
+
+
+LATE = {Fault.LATE_BROKEN, Fault.LATE_LOST, Fault.LATE_KILLED}
+KILLS = (Fault.KILLED, Fault.LATE_KILLED)
+ANSWERED = tuple(fault for fault in Fault if fault not in KILLS)
+THROTTLING = {"dynamodb": "ThrottlingException", "s3": "SlowDown"}
+
+
+class KilledError(BaseException):
+    """The process ended here: as with SIGKILL, no handler of the code above may go on from it."""
+
+
+class _Raw(BytesIO):
+    def stream(self, **_: Any) -> Iterator[bytes]:
+        while chunk := self.read():
+            yield chunk
+
+
+class Boundary:
+    """``rate`` is how often a call meets with one of ``faults``; ``seconds`` is how long the callers would have waited.
+
+    With ``fault_at`` it is the call of that number, counted from 1, and no other.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.rate = 0.0
+        self.faults: tuple[Fault, ...] = ANSWERED
+        self.fault_at: int | None = None
+        self.services: frozenset[str] | None = None
+        self.calls = 0
+        self.seconds = 0.0
+        self.injected: Counter[tuple[str, Fault]] = Counter()
+        self._dice = random.Random(seed)  # noqa: S311 - a drill's
+        self._lock = threading.Lock()
+        self._carried_out: dict[str, bytes] = {}
+
+    def watch(self, client: Any) -> None:
+        """Stand between this client and the emulated AWS."""
+        events = client.meta.events
+        events.unregister("before-send", botocore_stubber)
+        timeouts = client.meta.config.connect_timeout, client.meta.config.read_timeout
+
+        def send(event_name: str, request: Any, **_: Any) -> AWSResponse:
+            return self._send(event_name, request, *timeouts)
+
+        events.register("before-send", send)
+
+    @contextmanager
+    def failing(
+        self, *faults: Fault, rate: float = 1.0, at: int | None = None, services: frozenset[str] | None = None
+    ) -> Iterator[None]:
+        """Let calls fail meanwhile; their numbers start anew."""
+        self.faults, self.rate, self.fault_at, self.services, self.calls = faults, rate, at, services, 0
+        try:
+            yield
+        finally:
+            self.rate = 0.0
+
+    @contextmanager
+    def without_pauses(self) -> Iterator[None]:
+        """Add up how long the SDK and the store would pause, and don't."""
+
+        class Time:
+            @staticmethod
+            def sleep(seconds: float) -> None:
+                self.seconds += seconds
+
+        with patch("botocore.endpoint.time", Time), patch("shared.store.table.time", Time):
+            yield
+
+    def _send(self, event_name: str, request: Any, connect_seconds: float, read_seconds: float) -> AWSResponse:
+        service = event_name.split(".")[1]
+        with self._lock:
+            fault = self._next(service)
+            if fault is None or fault in LATE:
+                response = self._deliver(event_name, request)
+            if fault is None:
+                return response
+            self.injected[service, fault] += 1
+        match fault:
+            case Fault.KILLED | Fault.LATE_KILLED:
+                raise KilledError
+            case Fault.REFUSED:
+                self.seconds += connect_seconds
+                raise ConnectTimeoutError(endpoint_url=request.url)
+            case Fault.LOST | Fault.LATE_LOST:
+                self.seconds += read_seconds
+                raise ReadTimeoutError(endpoint_url=request.url)
+            case Fault.THROTTLED:
+                return _refusal(service, request, 503 if service == "s3" else 400, _throttling(service))
+        return _refusal(service, request, 500, "InternalError" if service == "s3" else "InternalServerError")
+
+    def _next(self, service: str) -> Fault | None:
+        if not self.rate or (self.services is not None and service not in self.services):
+            return None
+        self.calls += 1
+        hits = self.calls == self.fault_at if self.fault_at is not None else self._dice.random() < self.rate
+        return self._dice.choice(self.faults) if hits else None
+
+    def _deliver(self, event_name: str, request: Any) -> AWSResponse:
+        token = None
+        if event_name.endswith(".TransactWriteItems"):
+            token = json.loads(request.body)["ClientRequestToken"]
+            if token in self._carried_out:
+                return AWSResponse(request.url, 200, HTTPHeaders(), _Raw(self._carried_out[token]))
+        response = botocore_stubber(event_name, request)
+        if response is None:
+            raise RuntimeError(f"the emulated AWS does not know {event_name}")
+        if token is not None and response.status_code == 200:
+            self._carried_out[token] = response.content
+            response.raw.seek(0)
+        return response
+
+
+def _throttling(service: str) -> str:
+    return THROTTLING.get(service, "ThrottlingException")
+
+
+def _refusal(service: str, request: Any, status: int, code: str) -> AWSResponse:
+    if service == "s3":
+        body = f"<Error><Code>{code}</Code><Message>injected</Message></Error>".encode()
+    else:
+        body = json.dumps({"__type": code, "message": "injected"}).encode()
+    return AWSResponse(request.url, status, HTTPHeaders(), _Raw(body))

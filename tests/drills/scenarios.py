@@ -1,0 +1,271 @@
+"""What is drilled: each scenario answers what it found broken, and a line of what it did."""
+
+import copy
+import json
+import random
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from datetime import timedelta
+from functools import partial
+from typing import Any
+
+import boto3
+from fastapi.testclient import TestClient
+from moto.backends import get_backend
+
+from functions.events.reconcile_jobs import ReconciliationError, reconcile_jobs, settle_spaces
+from functions.events.roll_up_inference_logs import roll_up_inference_logs
+from functions.workflows.connector_scan.finish_scan import finish_scan
+from functions.workflows.connector_scan.list_scan_files import list_scan_files
+from functions.workflows.connector_scan.scan_file import scan_file
+from functions.workflows.training.check_training import check_training
+from functions.workflows.training.register_checkpoints import register_checkpoints
+from shared.aws.resources import Resources
+from shared.connector_scans import ConnectorScans
+from shared.models.connector import ScanScope
+from shared.store.codec import encode_item
+from shared.store.scans import Scans
+from tests.drills.boundary import ANSWERED, KILLS, Fault, KilledError
+from tests.drills.recount import Recount, read
+from tests.drills.storm import Client
+from tests.drills.world import World
+from tests.fixtures.audit import Stream, deliver, watch_table
+from tests.fixtures.aws import ACCOUNT, BUCKET, LOGS_TABLE, REGION, TABLE, state_machine_arn
+from tests.fixtures.training_workflow import World as TrainingWorld
+from tests.fixtures.trainings import space_of, training_request
+
+CLIENTS = 3
+REQUESTS = 10
+TOLD_AGAIN = 20
+SKEWS = (timedelta(minutes=-5), timedelta(), timedelta(minutes=5))
+GATEWAY_SECONDS = 29
+MOST_CALLS = 60
+Outcome = tuple[str, list[str]]
+
+
+def storm(world: World, seed: int) -> Outcome:
+    """Clients at once, each at a worker of its own with a clock of its own, while every tenth call fails."""
+    watch_table()
+    stream = Stream()
+    calm = world.worker()
+    owner = world.owner(calm)
+    space_id = space_of(owner)
+    training = training_request(owner, calm.table)
+    offered = _insights(owner)
+    clients = [
+        Client(
+            f"client {number}",
+            world.client(world.worker(SKEWS[number % len(SKEWS)]), "alice", space_id),
+            random.Random(f"{seed}/{number}"),  # noqa: S311 - a drill's
+            training,
+            offered,
+        )
+        for number in range(CLIENTS)
+    ]
+    with world.boundary.failing(*ANSWERED, *KILLS, rate=0.1), ThreadPoolExecutor(CLIENTS) as pool:
+        list(pool.map(lambda client: client.work(REQUESTS), clients))
+    broken = [each for client in clients for each in client.untruths()]
+    broken += settled(world, calm, random.Random(seed), stream)  # noqa: S311
+    answered, unanswered = sum(each.acknowledged for each in clients), sum(each.unanswered for each in clients)
+    return f"{answered} requests answered, {unanswered} given up by their clients", broken
+
+
+def killed_training(world: World, seed: int) -> Outcome:
+    """The worker dies at each call of each step of a training, before and after it takes effect; the step comes again.
+
+    Whether it does is the workflow's to decide: every third time it gives up, and the reconciler ends the job.
+    """
+    calm = world.worker()
+    owner = world.owner(calm)
+    broken: list[str] = []
+    deaths = 0
+    for fault in KILLS:
+        for at in range(1, MOST_CALLS):
+            created = owner.post("/trainings", json=training_request(owner, calm.table)).json()
+            training = TrainingWorld(owner, calm, calm.table, created)
+            training.upload("2026.csv")
+            steps: tuple[Callable[[], Any], ...] = (
+                partial(check_training, calm, training.event),
+                partial(register_checkpoints, calm, training.put_model()),
+            )
+            with world.boundary.failing(fault, at=at):
+                done = next((number for number, step in enumerate(steps) if not _survives(step)), len(steps))
+            survived = done == len(steps)
+            deaths += not survived
+            if not survived and at % 3 == 0:
+                boto3.client("stepfunctions").stop_execution(executionArn=_execution("training", created["id"]))
+            else:
+                for step in steps[done:]:
+                    step()
+            _reconcile(world, calm)
+            shown = owner.get(f"/trainings/{created['id']}").json()
+            wanted = {"succeeded": 1, "stopped": 0}.get(shown["status"])
+            if len(shown["checkpoints"]) != wanted:
+                broken.append(
+                    f"killed at call {at} ({fault}): {shown['status']}, {len(shown['checkpoints'])} checkpoints"
+                )
+            if survived:
+                break
+    broken += settled(world, calm, random.Random(seed))  # noqa: S311
+    return f"killed {deaths} times", broken
+
+
+def killed_scan(world: World, seed: int) -> Outcome:
+    """The worker dies at each call of the end of a scan, while another scan was asked for: that one still comes."""
+    calm = world.worker()
+    owner = world.owner(calm)
+    space_id = space_of(owner)
+    broken: list[str] = []
+    deaths = 0
+    for fault in KILLS:
+        for comes_again in (True, False):
+            for at in range(1, MOST_CALLS):
+                connector_id = training_request(owner, calm.table)["connectors"][0]["connector_id"]
+                where = f"killed at call {at} ({fault}), the step {'comes' if comes_again else 'does not come'} again"
+                key = f"spaces/{space_id}/connectors/{connector_id}/customers.csv"
+                calm.s3.put_object(Bucket=BUCKET, Key=key, Body=b"id,income\n1,10\n")
+                scans = ConnectorScans(calm)
+                scan = scans.request(space_id, connector_id, ScanScope.ALL)
+                listed = list_scan_files(calm, {"space_id": space_id, "connector_id": connector_id, "scan_id": scan.id})
+                [item] = json.loads(calm.s3.get_object(Bucket=BUCKET, Key=listed["list_key"])["Body"].read())
+                scan_file(calm, {**listed, "file": item})
+                asked = owner.post(f"/connectors/{connector_id}/scan", json={})
+                if asked.status_code != 202:
+                    broken.append(f"a scan was refused: {asked.text}")
+                with world.boundary.failing(fault, at=at):
+                    survived = _survives(partial(finish_scan, calm, listed))
+                deaths += not survived
+                if comes_again and not survived:
+                    finish_scan(calm, listed)
+                elif not survived:
+                    boto3.client("stepfunctions").stop_execution(
+                        executionArn=_execution("connector-scan", scan.id), error="Lost", cause="killed"
+                    )
+                _reconcile(world, calm)
+                following = Scans(calm.table).connectors.get(space_id, connector_id).scan_id
+                if following in (None, scan.id):
+                    broken.append(f"{where}: the scan that was asked for meanwhile is lost ({following})")
+                else:
+                    scans.fail(space_id, connector_id, following, "The drill is over.")
+                if survived:
+                    break
+    broken += settled(world, calm, random.Random(seed))  # noqa: S311
+    return f"killed {deaths} times", broken
+
+
+def silence(world: World, _seed: int) -> Outcome:
+    """One AWS service after the other is silent, throttles or breaks: a 503 that says when to try again, in time."""
+    calm = world.worker()
+    owner = world.owner(calm)
+    training = training_request(owner, calm.table)
+    broken: list[str] = []
+    asked = 0
+    longest = 0.0
+    for services in (frozenset({"dynamodb"}), frozenset({"s3"}), frozenset({"sfn", "sagemaker"})):
+        for fault in (Fault.LOST, Fault.THROTTLED, Fault.BROKEN):
+            # The SDK of a worker that has failed a lot repeats less: each begins anew.
+            client = world.client(world.worker(), "alice", space_of(owner))
+            running = owner.post("/trainings", json=training).json()
+            requests: tuple[tuple[str, str, Any], ...] = (
+                ("GET", "/data-models", None),
+                ("POST", "/data-models", {"name": "Silent"}),
+                ("POST", "/experts", {"name": "Loans", "description": "", "context": "long" * 50_000}),
+                ("POST", "/trainings", training),
+                ("DELETE", f"/trainings/{running['id']}", None),
+            )
+            for method, path, body in requests:
+                before = world.boundary.seconds
+                with world.boundary.failing(fault, services=services):
+                    answer = client.request(method, path, json=body)
+                waited = world.boundary.seconds - before
+                longest, asked = max(longest, waited), asked + 1
+                where = f"{method} {path} while {sorted(services)} {fault}"
+                if answer.status_code >= 500 and (answer.status_code, "Retry-After" in answer.headers) != (503, True):
+                    broken.append(f"{where}: {answer.status_code} {answer.text}")
+                if waited >= GATEWAY_SECONDS:
+                    broken.append(f"{where}: answered after {waited:.0f} s, beyond {GATEWAY_SECONDS} s")
+    broken += settled(world, calm, random.Random(0))  # noqa: S311
+    return f"{asked} requests, the longest answered after {longest:.0f} s", broken
+
+
+SCENARIOS: dict[str, Callable[[World, int], Outcome]] = {
+    "storm": storm,
+    "killed training": killed_training,
+    "killed scan": killed_scan,
+    "silence": silence,
+}
+
+
+def settled(world: World, resources: Resources, dice: random.Random, stream: Stream | None = None) -> list[str]:
+    """What is wrong after all events have been told, twice and in any order, and the reconciler has gone round.
+
+    Every execution is ended from outside first, so that no job may be left.
+    """
+    _reconcile(world, resources, ends=True)
+    if stream is not None:
+        _tell_of_writes(stream, resources, dice)
+    _tell_of_calls(world, resources, dice)
+    client = boto3.client("dynamodb")
+    recount = Recount(read(client, TABLE), read(client, LOGS_TABLE))
+    left = [f"the job {sk} has not ended" for sk in recount.partitions.get("job#open", {})]
+    return recount.problems() + left
+
+
+def _reconcile(world: World, resources: Resources, *, ends: bool = False) -> None:
+    """Its rounds within five minutes, and in five more, by which clocks are off; all executions end before each."""
+    for _ in range(4 if ends else 2):
+        if ends:
+            _end_executions()
+        world.later += timedelta(minutes=2, seconds=29)
+        with suppress(ReconciliationError):
+            reconcile_jobs(resources, 60)
+        settle_spaces(resources)
+
+
+def _end_executions() -> None:
+    client = boto3.client("stepfunctions")
+    for workflow in ("training", "connector-scan"):
+        found = client.list_executions(stateMachineArn=state_machine_arn(workflow), statusFilter="RUNNING")
+        for execution in found["executions"]:
+            client.stop_execution(executionArn=execution["executionArn"], error="Lost", cause="The drill is over.")
+
+
+def _tell_of_writes(stream: Stream, resources: Resources, dice: random.Random) -> None:
+    """The table's stream: its records, then some of them again in any order, as after a batch that failed."""
+    records = stream.read()
+    # What it tells of itself is of no interest, and moto copies a table with all it ever told for each transaction.
+    get_backend("dynamodb")[ACCOUNT][REGION].tables[TABLE].stream_shard = None
+    for batch in (records, dice.sample(records, min(len(records), TOLD_AGAIN))):
+        deliver(resources, batch)
+
+
+def _tell_of_calls(world: World, resources: Resources, dice: random.Random) -> None:
+    """The logs table's stream, with a worker that dies half-way and several that are handed the same rows."""
+    rows = [item for item in read(boto3.client("dynamodb"), LOGS_TABLE) if item["PK"].startswith("log#")]
+    records = [{"dynamodb": {"NewImage": encode_item(row)}} for row in rows]
+    dice.shuffle(records)
+    with world.boundary.failing(*KILLS, rate=0.2, services=frozenset({"dynamodb"})):
+        _survives(lambda: roll_up_inference_logs({"Records": copy.deepcopy(records)}, resources))
+    for batch in (records, dice.sample(records, len(records))):
+        roll_up_inference_logs({"Records": batch}, resources)
+
+
+def _insights(owner: TestClient) -> list[str]:
+    group = owner.post("/action-groups", json={"name": "Loans", "description": ""}).json()
+    offer = {"name": "Loan", "description": "", "priority": "high", "type": "offer", "group": group["id"]}
+    owner.post("/actions", json={**offer, "status": "active"}).raise_for_status()
+    clients = ({"customer_id": number} for number in range(3))
+    return [owner.post("/insights", json={"client": client}).json()["id"] for client in clients]
+
+
+def _survives(step: Callable[[], Any]) -> bool:
+    try:
+        step()
+    except KilledError:
+        return False
+    return True
+
+
+def _execution(workflow: str, name: str) -> str:
+    return f"{state_machine_arn(workflow).replace(':stateMachine:', ':execution:')}:{name}"
