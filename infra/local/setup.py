@@ -120,11 +120,11 @@ def digest(*paths: Path, text: str) -> str:
 
 
 def run(*command: str, path: str | None = None) -> None:
-    """Runs a step in the checkout; its output is the user's."""
+    """Runs a step in the checkout. It speaks on stderr: what a command prints may be read, such as a token."""
     environment = {**os.environ, "VIRTUAL_ENV": str(ENVIRONMENT)}
     if path is not None:
         environment["PATH"] = path
-    subprocess.run(command, cwd=ROOT, env=environment, timeout=STEP_SECONDS, check=True)
+    subprocess.run(command, cwd=ROOT, env=environment, stdout=sys.stderr, timeout=STEP_SECONDS, check=True)
 
 
 def command_line(command: object) -> str:

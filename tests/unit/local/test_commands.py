@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from infra.local import setup
 from infra.local.settings import ROOT
 from tests import __main__ as tests_command
 
@@ -49,6 +50,12 @@ def test_without_a_stack_its_commands_say_how_to_start_one(tmp_path: Path) -> No
     assert "make up" in done.stderr
     assert "Traceback" not in done.stderr
     assert "is not a port" in run("infra.local", "url", LOCAL_API_PORT="eighty").stderr
+
+
+def test_setting_up_speaks_on_stderr_so_that_a_token_is_all_that_is_printed(capfd: pytest.CaptureFixture[str]) -> None:
+    setup.run(sys.executable, "-c", "print('added 131 packages')")
+    printed = capfd.readouterr()
+    assert (printed.out, printed.err) == ("", "added 131 packages\n")
 
 
 def test_every_step_runs_and_the_worst_of_them_decides(
