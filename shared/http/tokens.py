@@ -78,6 +78,8 @@ class TokenVerifier:
             ) from None
         except (jwt.PyJWTError, ValueError):
             raise UnauthenticatedError("The bearer token is not valid for this API. Sign in again.") from None
+        if claims.get("token_use", "id") != "id":
+            raise UnauthenticatedError("This is an access token. Send the ID token.")
         return self._principal(claims)
 
     def _principal(self, claims: dict[str, Any]) -> Principal:

@@ -33,6 +33,13 @@ def test_the_keys_are_fetched_once_for_many_tokens(verifier: CountingVerifier, i
     assert verifier.fetched == 1
 
 
+@pytest.mark.row("C-1")
+def test_an_access_token_is_refused_even_if_it_names_our_audience(verifier: CountingVerifier, issuer: Issuer) -> None:
+    assert verifier.verify(issuer.token("alice", token_use="id")).external_id == "alice"
+    with pytest.raises(UnauthenticatedError, match="Send the ID token"):
+        verifier.verify(issuer.token("alice", token_use="access"))
+
+
 def test_tokens_with_unknown_keys_do_not_hammer_the_issuer(verifier: CountingVerifier, issuer: Issuer) -> None:
     verifier.verify(issuer.token("alice"))
     for number in range(20):
