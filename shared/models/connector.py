@@ -40,7 +40,7 @@ def check_certificate(text: str) -> str:
     """Certificates in PEM."""
     try:
         ssl.create_default_context(cadata=text)
-    except (ssl.SSLError, ValueError):
+    except (ssl.SSLError, ValueError, TypeError):  # the last for letters beyond ASCII
         raise ValueError("must be certificates in PEM, each between BEGIN CERTIFICATE and END CERTIFICATE") from None
     return text
 

@@ -166,6 +166,7 @@ def test_a_database_that_cannot_be_read_is_stored_as_an_error_or_refused(
         ({"postgres": {"host": "8.8.8.8", "tls": "disable"}}, "body.postgres.tls"),
         ({"postgres": {"host": "user@host"}}, "body.postgres.host"),
         ({"postgres": {"ca_certificate": "no certificate"}}, "body.postgres.ca_certificate"),
+        ({"postgres": {"ca_certificate": "kein Zertifikat für uns"}}, "body.postgres.ca_certificate"),
         ({"type": "aws-s3"}, "body"),
         ({"s3": {"bucket": "customer", "region": "us-east-1", "role_arn": "arn:aws:iam::123456789012:role/x"}}, "body"),
     ],
