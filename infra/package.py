@@ -45,7 +45,7 @@ CPU_BUILDS = {"xgboost": "xgboost-cpu"}
 # Where Lambda unpacks the code and the layers.
 CODE_ROOT, LAYER_ROOT = "/var/task", "/opt"
 # The AWS services that functions call, by botocore's names.
-SERVICES = frozenset({"dynamodb", "s3", "sagemaker", "secretsmanager", "sesv2", "ssm", "stepfunctions", "sts"})
+SERVICES = frozenset({"dynamodb", "s3", "sagemaker", "secretsmanager", "sesv2", "sqs", "ssm", "stepfunctions", "sts"})
 _WASTE = ("__pycache__", "tests", "include", "bin")
 # LightGBM and XGBoost need SciPy's sparse matrices only; with the rest the scoring function would not fit the limit.
 # Pydantic's old version is there for code written for it; FastAPI would import it just to refuse its models.

@@ -131,14 +131,12 @@ class Resources:
 
     @cached_property
     def webhook_queue(self) -> "WebhookQueue":
-        import boto3
-
         from shared.aws.webhook_queue import WebhookQueue
         from shared.errors import UnavailableError
 
         if self.settings.webhook_queue_url is None:
             raise UnavailableError("This deployment sends no webhooks: WEBHOOK_QUEUE_URL is not set.")
-        return WebhookQueue(boto3.client("sqs"), self.settings.webhook_queue_url, self.clock)
+        return WebhookQueue(_client("sqs", read_seconds=4, attempts=3), self.settings.webhook_queue_url, self.clock)
 
     @cached_property
     def invite_mails(self) -> "InviteMails":

@@ -140,7 +140,7 @@ def test_layers_keep_the_aws_services_that_functions_call_and_no_others(aws_data
         name
         for folder in ("shared", "functions")
         for path in (package.ROOT / folder).rglob("*.py")
-        for name in re.findall(r'boto3\.client\(\s*"([a-z0-9-]+)"', path.read_text())
+        for name in re.findall(r'(?:boto3\.|\b_)client\(\s*"([a-z0-9-]+)"', path.read_text())
     }
     assert called == package.SERVICES == {path.name for path in aws_data.iterdir() if path.is_dir()}
 
