@@ -127,6 +127,19 @@ def then_regularly(load: Callable[[], None], save: Callable[[], None], seconds: 
     return load_then_save
 
 
+def with_streams_from_their_start(load: Callable[[], None], positions: dict[Any, Any]) -> Callable[[], None]:
+    """``load``, after which functions read tables' streams from the first record: what came before is not kept.
+
+    Their old places are, and lie far beyond what a stream holds after a restart.
+    """
+
+    def load_then_forget() -> None:
+        load()
+        positions.clear()
+
+    return load_then_forget
+
+
 def install() -> None:
     """Puts the hooks into ministack; call before it starts."""
     from ministack import app
@@ -142,8 +155,9 @@ def install() -> None:
     lambda_svc._execute_function_warm = with_error_class(lambda_svc._execute_function_warm)
     # Each save would tell of some twenty files.
     logging.getLogger("persistence").setLevel(logging.WARNING)
+    load = with_streams_from_their_start(app._load_persisted_state, lambda_svc._dynamodb_stream_positions._data)
     app._load_persisted_state = then_regularly(
-        app._load_persisted_state, lambda: app.save_all(app._build_persistence_save_dict()), SAVE_SECONDS
+        load, lambda: app.save_all(app._build_persistence_save_dict()), SAVE_SECONDS
     )
     provisioners._cognito_user_pool_attributes = with_provider_url(provisioners._cognito_user_pool_attributes)
 

@@ -130,3 +130,7 @@ def test_a_restart_keeps_the_data(stack: Stack, lab: Lab) -> None:
     assert lab.api.get("/trainings", pageSize=100) == before
     assert lab.api.get(f"/connectors/{lab.connector_id}/files") == files
     assert httpx.get(f"{stack.url}/health", timeout=30, trust_env=False).json() == {"status": "ok"}
+    # What is written from then on still reaches those who follow the table.
+    model = lab.api.post("/data-models", {"name": "Made after the restart"})
+    log = f"/audit-logs?entity=data_model&entity_id={model['id']}"
+    assert lab.api.wait(log, lambda page: page["count"] > 0, seconds=JOB_SECONDS)["data"][0]["action"] == "created"

@@ -138,6 +138,7 @@ def test_the_pinned_emulator_still_has_the_names_that_the_hooks_reach_for() -> N
     assert f'"ministack=={version("ministack")}"' in (Path(ROOT) / "pyproject.toml").read_text()
     assert callable(app.save_all)
     assert callable(lambda_svc._execute_function_warm)
+    assert isinstance(lambda_svc._dynamodb_stream_positions._data, dict)
     assert callable(app._build_persistence_save_dict)
     assert callable(app._load_persisted_state)
     assert callable(provisioners._cognito_user_pool_attributes)
@@ -163,3 +164,9 @@ def test_state_is_saved_again_and_again_but_never_before_it_was_loaded() -> None
 
     assert saved_twice.wait(10)
     assert events == ["load", "save", "save"]
+
+
+def test_streams_are_read_from_their_start_once_the_state_was_loaded() -> None:
+    positions: dict[str, int] = {}
+    emulator.with_streams_from_their_start(lambda: positions.update(mapping=400), positions)()
+    assert positions == {}
