@@ -13,19 +13,8 @@ from moto import mock_aws
 from shared.aws.resources import Resources
 from shared.settings import Settings
 from shared.store.table import Table
-from tests.fixtures.aws import (
-    BUCKET,
-    LOGS_TABLE,
-    REGION,
-    TABLE,
-    WEBHOOK_SECRET_NAME,
-    create_logs_table,
-    create_state_machines,
-    create_table,
-    create_webhook_secret,
-    state_machine_arn,
-)
-from tests.fixtures.identity import AUDIENCE, ISSUER, Issuer
+from tests.fixtures.aws import REGION, create_all, settings_for
+from tests.fixtures.identity import Issuer
 from tests.fixtures.moto import look_attribute_values_up_directly
 
 look_attribute_values_up_directly()
@@ -70,36 +59,13 @@ def aws(
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
     with mock_aws():
         monkeypatch.setattr(boto3, "DEFAULT_SESSION", aws_session)
-        create_table(setup_client("dynamodb"))
-        create_logs_table(setup_client("dynamodb"))
-        setup_client("s3").create_bucket(Bucket=BUCKET)
-        setup_client("s3").put_bucket_versioning(Bucket=BUCKET, VersioningConfiguration={"Status": "Enabled"})
-        create_state_machines(setup_client("stepfunctions"))
-        create_webhook_secret(setup_client("secretsmanager"))
+        create_all(setup_client)
         yield
 
 
 @pytest.fixture
 def settings(issuer: Issuer) -> Settings:
-    return Settings(
-        stage="test",
-        table_name=TABLE,
-        bucket_name=BUCKET,
-        logs_table_name=LOGS_TABLE,
-        oidc_issuer=ISSUER,
-        oidc_audience=AUDIENCE,
-        oidc_jwks_url=issuer.jwks_url,
-        parameter_prefix="/inference/test",
-        training_state_machine_arn=state_machine_arn("training"),
-        evaluation_state_machine_arn=state_machine_arn("evaluation"),
-        scan_state_machine_arn=state_machine_arn("connector-scan"),
-        webhook_secret_arn=WEBHOOK_SECRET_NAME,
-        webhook_url="https://api.test/webhooks",
-        training_image_cpu="images.test/cpu:1",
-        training_image_gpu="images.test/gpu:1",
-        admission_seconds=0,
-        cluster_state_seconds=0,
-    )
+    return settings_for(issuer)
 
 
 @pytest.fixture

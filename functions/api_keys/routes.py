@@ -14,7 +14,7 @@ from shared.models.base import Deleted, Page
 router = space_router("api-keys", route_class=SignedInSpaceRoute)
 
 
-def _service(resources: CurrentResources) -> ApiKeyService:
+async def _service(resources: CurrentResources) -> ApiKeyService:
     return ApiKeyService(resources.table, resources.clock)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from shared.aws.resources import Resources
 from shared.models.webhook_endpoint import DeliveryTask, WebhookEndpoint
 from shared.observability import logger
-from shared.store.codec import decode_item
+from shared.store.codec import decode_images
 from shared.store.webhook_deliveries import WebhookDeliveries
 from shared.store.webhook_endpoints import WebhookEndpoints
 from shared.store.webhook_events import event_of
@@ -29,9 +29,7 @@ def publish_webhook_events(event: dict[str, Any], resources: Resources) -> int:
         return endpoints.enabled(space_id)
 
     for record in event["Records"]:
-        images = (record["dynamodb"].get(name) for name in ("OldImage", "NewImage"))
-        before, after = (decode_item(image) if image else None for image in images)
-        happened = event_of(before, after)
+        happened = event_of(*decode_images(record))
         if happened is None:
             continue
         for endpoint in enabled(happened.space_id):

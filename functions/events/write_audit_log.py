@@ -7,7 +7,7 @@ from typing import Any
 
 from shared.aws.resources import Resources
 from shared.observability import logger
-from shared.store.codec import decode_item
+from shared.store.codec import decode_images
 
 _resources = Resources()
 
@@ -15,9 +15,7 @@ _resources = Resources()
 def write_audit_log(event: dict[str, Any], resources: Resources) -> int:
     """Note the writes of a batch; how many records there were."""
     for record in event["Records"]:
-        images = (record["dynamodb"].get(name) for name in ("OldImage", "NewImage"))
-        before, after = (decode_item(image) if image else None for image in images)
-        resources.audit_logs.record(before, after)
+        resources.audit_logs.record(*decode_images(record))
     return len(event["Records"])
 
 

@@ -25,7 +25,7 @@ from shared.models.webhook_endpoint import (
 router = space_router("webhook-endpoints")
 
 
-def _service(resources: CurrentResources, scope: CurrentScope) -> WebhookEndpointService:
+async def _service(resources: CurrentResources, scope: CurrentScope) -> WebhookEndpointService:
     return WebhookEndpointService(resources, scope)
 
 

@@ -1,4 +1,4 @@
-"""Which split a training gets that asks for none: one like the use of its model, where a column says what that is."""
+"""Which rows are held out of a training that does not say: those most like its model's use, as far as columns tell."""
 
 import re
 
@@ -8,7 +8,7 @@ from shared.errors import JobFailedError
 from shared.models.job import JobSplit
 from shared.propensity.architectures.base import Labels
 from shared.propensity.frames import clean_text, date_order_of
-from shared.propensity.holdouts import Draws
+from shared.propensity.holdouts import Draws, Holdout, Mask
 from shared.propensity.splits import choose_holdout, held_out_rows
 
 # When a row was observed, not since when somebody is a customer, or was born.
@@ -27,24 +27,29 @@ _LEAST_GROUPS = 10
 _LEAST_OF_A_CLASS = 2
 
 
-def automatic_split(
+def automatic_holdout(
     test_fraction: float, seed: int, frame: pl.DataFrame, draws: Draws, labels: Labels
-) -> tuple[JobSplit, str]:
-    """The split and why: by time, else by entity (rows of one client on one side), else at random without a word.
+) -> tuple[Holdout, str]:
+    """The rule and why: by time, else by entity (rows of one client on one side), else at random without a word.
 
     A random split of rows that belong together, or of the past and the future, promises more than a model holds.
     """
     candidates = [JobSplit(kind="time", column=name, test_fraction=test_fraction) for name in _time_columns(frame)]
     candidates += [JobSplit(kind="group", column=name, test_fraction=test_fraction) for name in _entity_columns(frame)]
     for split in candidates:
-        if _leaves_both_sides(split, seed, frame, draws, labels):
-            held_out = "The latest rows" if split.kind == "time" else "Whole groups of rows"
-            return split, f"{held_out} by '{split.column}' were held out. Give a split to choose otherwise."
+        try:
+            holdout = choose_holdout(split, seed, frame, draws, labels)
+        except JobFailedError:  # a single time
+            continue
+        if _has_both(labels, held_out_rows(holdout, frame, draws, labels)):
+            rows = "The latest rows" if split.kind == "time" else "Whole groups of rows"
+            return holdout, f"{rows} by '{split.column}' were held out. Give a split to choose otherwise."
     reason = ""
     if candidates:
         names = ", ".join(f"'{split.column}'" for split in candidates[:5])
         reason = f"Rows were held out at random: {names} would leave too few of a class on one side."
-    return JobSplit(kind="random", test_fraction=test_fraction), reason
+    at_random = JobSplit(kind="random", test_fraction=test_fraction)
+    return choose_holdout(at_random, seed, frame, draws, labels), reason
 
 
 def _time_columns(frame: pl.DataFrame) -> list[str]:
@@ -70,10 +75,7 @@ def _words(name: str) -> str:
     return _WORD_START.sub("_", name.strip()).lower()
 
 
-def _leaves_both_sides(split: JobSplit, seed: int, frame: pl.DataFrame, draws: Draws, labels: Labels) -> bool:
-    try:
-        held_out = held_out_rows(choose_holdout(split, seed, frame, draws, labels), frame, draws, labels)
-    except JobFailedError:  # a single time
-        return False
+def _has_both(labels: Labels, held_out: Mask) -> bool:
+    """Whether enough of both classes stand on either side."""
     sides = (labels[held_out], labels[~held_out])
     return all(min(side.sum(), len(side) - side.sum()) >= _LEAST_OF_A_CLASS for side in sides)

@@ -89,6 +89,12 @@ def decode_item(item: dict[str, AttributeValue]) -> dict[str, Any]:
     return {name: _decode(value) for name, value in item.items()}
 
 
+def decode_images(record: dict[str, Any]) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+    """The item before and after a write, as a record of its table's stream tells it."""
+    before, after = (record["dynamodb"].get(name) for name in ("OldImage", "NewImage"))
+    return before and decode_item(before), after and decode_item(after)
+
+
 def _decode(value: AttributeValue) -> Any:
     [(kind, held)] = value.items()
     match kind:

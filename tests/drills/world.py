@@ -19,17 +19,8 @@ from shared.aws.clock import utc_now
 from shared.aws.resources import Resources
 from shared.settings import Settings
 from tests.drills.boundary import Boundary
-from tests.fixtures.aws import (
-    BUCKET,
-    LOGS_TABLE,
-    REGION,
-    TABLE,
-    create_logs_table,
-    create_state_machines,
-    create_table,
-    state_machine_arn,
-)
-from tests.fixtures.identity import AUDIENCE, ISSUER, Issuer
+from tests.fixtures.aws import REGION, create_all, settings_for
+from tests.fixtures.identity import Issuer
 from tests.fixtures.upstream import FakeUpstream, served
 
 CLIENTS = ("dynamodb", "s3", "step_functions", "sagemaker", "ssm")
@@ -87,34 +78,10 @@ def emulated(seed: int) -> Iterator[World]:
         stack.enter_context(patch.dict(os.environ, environment | ENVIRONMENT, clear=True))
         stack.enter_context(mock_aws())
         stack.enter_context(patch.object(boto3, "DEFAULT_SESSION", boto3.Session()))
-        dynamodb = boto3.client("dynamodb")
-        create_table(dynamodb)
-        create_logs_table(dynamodb)
-        boto3.client("s3").create_bucket(Bucket=BUCKET)
-        boto3.client("s3").put_bucket_versioning(Bucket=BUCKET, VersioningConfiguration={"Status": "Enabled"})
-        create_state_machines(boto3.client("stepfunctions"))
+        create_all(boto3.client)
         issuer = Issuer(folder)
         upstream = stack.enter_context(served(FakeUpstream()))
         boundary = Boundary(seed)
         stack.enter_context(boundary.without_pauses())
-        yield World(boundary, _settings(issuer), issuer, upstream)
-
-
-def _settings(issuer: Issuer) -> Settings:
-    return Settings(
-        stage="test",
-        table_name=TABLE,
-        bucket_name=BUCKET,
-        logs_table_name=LOGS_TABLE,
-        oidc_issuer=ISSUER,
-        oidc_audience=AUDIENCE,
-        oidc_jwks_url=issuer.jwks_url,
-        parameter_prefix="/inference/test",
-        training_state_machine_arn=state_machine_arn("training"),
-        evaluation_state_machine_arn=state_machine_arn("evaluation"),
-        scan_state_machine_arn=state_machine_arn("connector-scan"),
-        training_image_cpu="images.test/cpu:1",
-        allow_loopback=True,
-        admission_seconds=0,
-        cluster_state_seconds=0,
-    )
+        settings = settings_for(issuer).model_copy(update={"allow_loopback": True})
+        yield World(boundary, settings, issuer, upstream)

@@ -19,7 +19,7 @@ from shared.settings import Settings
 from shared.store.table import Table
 from tests.fixtures.aws import LOGS_TABLE, TABLE
 from tests.fixtures.evaluations import add_member
-from tests.fixtures.upstream import FakeUpstream, served
+from tests.fixtures.upstream import FakeUpstream, connected
 from tests.functional.conftest import ClientMaker, Clock
 from tests.functional.test_common_contract import CHECKED, UNKNOWN, address, assert_error_shape, method, name, routes
 
@@ -186,8 +186,7 @@ def settings(settings: Settings) -> Settings:
 
 @pytest.fixture
 def upstream(client: TestClient) -> Iterator[FakeUpstream]:
-    with served(FakeUpstream()) as upstream:
-        client.post("/clusters", json={"ingress_url": upstream.url, "manager_url": upstream.url})
+    with connected(client, FakeUpstream()) as upstream:
         yield upstream
 
 

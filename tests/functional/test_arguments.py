@@ -9,7 +9,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from shared.settings import Settings
-from tests.fixtures.upstream import FakeUpstream, Refusal, served
+from tests.fixtures.upstream import FakeUpstream, Refusal, connected
 
 FACTS: dict[str, Any] = {
     "client": {"name": "Anna Schmidt", "age": 42, "income": 5120.4, "children": 2},
@@ -30,9 +30,7 @@ def saying(text: str = TEXT, thinking: str = "She travels.") -> Any:
 
 @pytest.fixture
 def upstream(client: TestClient) -> Iterator[FakeUpstream]:
-    with served(FakeUpstream(script=saying())) as upstream:
-        cluster = {"ingress_url": upstream.url, "manager_url": upstream.url}
-        assert client.post("/clusters", json=cluster).status_code == 201
+    with connected(client, FakeUpstream(script=saying())) as upstream:
         yield upstream
 
 

@@ -19,7 +19,7 @@ from shared.store.table import Key, Table
 from tests.fixtures.aws import BUCKET
 from tests.fixtures.evaluations import add_model
 from tests.fixtures.trained_models import packed, train_model
-from tests.fixtures.upstream import Body, FakeUpstream, Refusal, served
+from tests.fixtures.upstream import Body, FakeUpstream, Refusal, connected
 
 CLIENT = {"age": 40, "city": "Lyon", "active": True, "joined": "2021-05-01"}
 WORDS = {
@@ -45,8 +45,7 @@ def settings(settings: Settings) -> Settings:
 
 @pytest.fixture
 def upstream(client: TestClient) -> Iterator[FakeUpstream]:
-    with served(FakeUpstream(script=lambda _: json.dumps(WORDS))) as upstream:
-        client.post("/clusters", json={"ingress_url": upstream.url, "manager_url": upstream.url})
+    with connected(client, FakeUpstream(script=lambda _: json.dumps(WORDS))) as upstream:
         yield upstream
 
 

@@ -10,7 +10,7 @@ from fastapi.testclient import TestClient
 from shared.settings import Settings
 from shared.store.table import Table
 from tests.fixtures.evaluations import add_member
-from tests.fixtures.upstream import Body, FakeUpstream, Refusal, schema_name, served
+from tests.fixtures.upstream import Body, FakeUpstream, Refusal, connected, schema_name
 from tests.functional.conftest import ClientMaker, Clock
 from tests.functional.test_api_keys import bearing, make
 from tests.functional.test_arguments import FACTS
@@ -36,8 +36,7 @@ def settings(settings: Settings) -> Settings:
 
 @pytest.fixture
 def upstream(client: TestClient) -> Iterator[FakeUpstream]:
-    with served(FakeUpstream(script=said)) as upstream:
-        client.post("/clusters", json={"ingress_url": upstream.url, "manager_url": upstream.url})
+    with connected(client, FakeUpstream(script=said)) as upstream:
         yield upstream
 
 

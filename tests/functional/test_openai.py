@@ -8,7 +8,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from shared.settings import Settings
-from tests.fixtures.upstream import FakeUpstream, event, served
+from tests.fixtures.upstream import FakeUpstream, connected, event
 
 QUESTION = {"role": "user", "content": "Which offer suits Ada?"}
 PATH = "/v1/chat/completions"
@@ -21,10 +21,9 @@ def settings(settings: Settings) -> Settings:
 
 @pytest.fixture
 def upstream(client: TestClient) -> Iterator[FakeUpstream]:
-    with served(
-        FakeUpstream(models=[{"id": "small", "created": 7, "owned_by": "us"}, {"id": "org/large"}])
+    with connected(
+        client, FakeUpstream(models=[{"id": "small", "created": 7, "owned_by": "us"}, {"id": "org/large"}])
     ) as upstream:
-        client.post("/clusters", json={"ingress_url": upstream.url, "manager_url": upstream.url})
         yield upstream
 
 

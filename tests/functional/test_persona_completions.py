@@ -6,7 +6,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from shared.settings import Settings
-from tests.fixtures.upstream import FakeUpstream, served
+from tests.fixtures.upstream import FakeUpstream, connected
 
 ADA = {"name": "Ada", "birthdate": "1990-01-02", "notes": "likes maps", "data": {"city": "Rome"}, "own": [1]}
 
@@ -18,8 +18,7 @@ def settings(settings: Settings) -> Settings:
 
 @pytest.fixture
 def upstream(client: TestClient) -> Iterator[FakeUpstream]:
-    with served(FakeUpstream()) as upstream:
-        client.post("/clusters", json={"ingress_url": upstream.url, "manager_url": upstream.url})
+    with connected(client, FakeUpstream()) as upstream:
         yield upstream
 
 

@@ -15,7 +15,7 @@ from shared.models.job import TrainingJob
 from shared.propensity.architectures.base import Examples, Labels
 from shared.propensity.architectures.configuration import BoostingConfiguration
 from shared.propensity.architectures.registry import ARCHITECTURES, validate_configuration
-from shared.propensity.automatic_splits import automatic_split
+from shared.propensity.automatic_splits import automatic_holdout
 from shared.propensity.checkpoints import FORMAT_VERSION, Checkpoint, library_versions, write_checkpoint
 from shared.propensity.features import FeatureSchema
 from shared.propensity.frames import encode_frame, infer_schema
@@ -67,10 +67,10 @@ def fit(
     _require_enough(job.target, counts)
     labels = to_labels(texts, positive)
     features = table.frame.drop(job.target)
-    split, reason = job.split, ""
-    if split.kind == "automatic":
-        split, reason = automatic_split(split.test_fraction, seed, features, table.draws, labels)
-    holdout = choose_holdout(split, seed, features, table.draws, labels)
+    if job.split.kind == "automatic":
+        holdout, reason = automatic_holdout(job.split.test_fraction, seed, features, table.draws, labels)
+    else:
+        holdout, reason = choose_holdout(job.split, seed, features, table.draws, labels), ""
     held_out = held_out_rows(holdout, features, table.draws, labels)
     _require_both_classes(labels, held_out, holdout)
 

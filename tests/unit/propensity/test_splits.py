@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from shared.errors import JobFailedError
 from shared.models.job import JobFile, JobSplit
-from shared.propensity.automatic_splits import automatic_split
+from shared.propensity.automatic_splits import automatic_holdout
+from shared.propensity.holdouts import RandomHoldout
 from shared.propensity.splits import choose_holdout, group_draws, held_out_rows, row_draws, validation_folds
 from shared.propensity.targets import answers, to_labels, two_labels
 
@@ -151,5 +152,5 @@ def test_only_clients_with_several_rows_are_kept_together(name: str, values: lis
 
 def split_of(frame: pl.DataFrame) -> tuple[str, str | None]:
     labels = np.array([index % 2 for index in range(frame.height)], dtype=np.float32)
-    split, _ = automatic_split(0.2, 1, frame, row_draws(1, FILE, frame.height), labels)
-    return split.kind, split.column
+    holdout, _ = automatic_holdout(0.2, 1, frame, row_draws(1, FILE, frame.height), labels)
+    return holdout.kind, None if isinstance(holdout, RandomHoldout) else holdout.column
