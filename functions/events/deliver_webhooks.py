@@ -7,6 +7,7 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from functools import cache
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -153,7 +154,13 @@ def _asked_for(retry_after: str | None, now: datetime) -> timedelta:
     return until.replace(tzinfo=until.tzinfo or UTC) - now
 
 
+@cache
+def _deliverer() -> WebhookDeliverer:
+    """For as long as the function is warm: it has read the certificates that senders trust."""
+    return WebhookDeliverer(_resources)
+
+
 @logger.inject_lambda_context
 def handler(event: dict[str, Any], _context: Any) -> dict[str, Any]:
-    failed = deliver_webhooks(event, WebhookDeliverer(_resources))
+    failed = deliver_webhooks(event, _deliverer())
     return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in failed]}

@@ -10,6 +10,7 @@ from shared.propensity.architectures.base import Labels
 from shared.propensity.frames import clean_text, date_order_of
 from shared.propensity.holdouts import Draws, Holdout, Mask
 from shared.propensity.splits import choose_holdout, held_out_rows
+from shared.scanning.column_names import snake_case
 
 # When a row was observed, not since when somebody is a customer, or was born.
 _OBSERVED = re.compile(
@@ -21,7 +22,6 @@ _ENTITY = re.compile(
     r"(customer|client|person|user|member|subscriber|household|account|policyholder|patient|borrower|lead|contact|entity)"
     r"_?(id|no|nr|number|key|uuid|guid|code)"
 )
-_WORD_START = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|[\s.-]+")
 _LEAST_KNOWN = 0.9
 _LEAST_GROUPS = 10
 _LEAST_OF_A_CLASS = 2
@@ -53,7 +53,7 @@ def automatic_holdout(
 
 
 def _time_columns(frame: pl.DataFrame) -> list[str]:
-    return [column.name for column in frame if _OBSERVED.fullmatch(_words(column.name)) and _holds_times(column)]
+    return [column.name for column in frame if _OBSERVED.fullmatch(snake_case(column.name)) and _holds_times(column)]
 
 
 def _holds_times(column: pl.Series) -> bool:
@@ -67,12 +67,8 @@ def _holds_times(column: pl.Series) -> bool:
 
 def _entity_columns(frame: pl.DataFrame) -> list[str]:
     """Those of which some values stand in several rows."""
-    named = [column for column in frame if _ENTITY.fullmatch(_words(column.name))]
+    named = [column for column in frame if _ENTITY.fullmatch(snake_case(column.name))]
     return [column.name for column in named if _LEAST_GROUPS <= column.n_unique() < len(column) - column.null_count()]
-
-
-def _words(name: str) -> str:
-    return _WORD_START.sub("_", name.strip()).lower()
 
 
 def _has_both(labels: Labels, held_out: Mask) -> bool:

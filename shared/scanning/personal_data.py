@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from shared.models.catalog import ColumnTypeName, PersonalData, PersonalDataKind
+from shared.scanning.column_names import snake_case
 
 # Of the values that are looked at, so many must match: files have typing errors.
 VALUE_SHARE = 0.8
@@ -26,7 +27,6 @@ _IDENTIFIER = re.compile(r"(?=(?:[^0-9]*[0-9]){4})[A-Za-z0-9 ./-]{5,24}")
 _FULL_NAME = re.compile(r"[A-ZÀ-ÖØ-Þ][\w'.-]*(?: [A-Za-zÀ-ÿ][\w'.-]*){1,3}")
 _WORDS = re.compile(r"[^\W\d_]")
 _ADDRESS = re.compile(r"(?=.*[^\W\d_]{3}).*[0-9].*")
-_CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ def find_personal_data(name: str, kind: ColumnTypeName, values: Sequence[str], r
     """What a column holds of persons, told by some distinct values of the first ``rows`` that have one."""
     if not values:
         return None
-    plain = _CAMEL.sub("_", name).lower().replace(" ", "_").replace("-", "_")
+    plain = snake_case(name)
     for rule in RULES:
         if kind not in rule.types:
             continue
