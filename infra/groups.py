@@ -352,7 +352,7 @@ STEPS = {
         step(
             Workflow.TRAINING,
             "create_evaluation",
-            Grants(reads=("benchmark", "checkpoint", "training"), writes=("evaluation", "job")),
+            Grants(reads=("benchmark", "checkpoint"), writes=("evaluation", "job")),
         ),
         step(
             Workflow.TRAINING,

@@ -11,10 +11,12 @@ from shared.aws.executions import ExecutionStatus
 from shared.aws.job_launcher import JobLauncher
 from shared.aws.resources import Resources
 from shared.connector_scans import ConnectorScans
+from shared.due_evaluations import DueEvaluations
 from shared.errors import NotFoundError
 from shared.job_failures import Failure, explain
 from shared.models.job_reference import JobKind, JobReference
 from shared.models.job_status import JobStatus
+from shared.models.training import Training
 from shared.observability import count, logger
 from shared.store.evaluations import Evaluations
 from shared.store.spaces import Spaces
@@ -51,6 +53,7 @@ class Convergence:
         self._trainings = Trainings(resources.table, resources.clock)
         self._connector_scans = ConnectorScans(resources)
         self._evaluations = Evaluations(resources.table, resources.clock)
+        self._due_evaluations = DueEvaluations(resources)
         self._spaces = Spaces(resources.table, resources.clock)
         self._table = resources.table
         self._clock = resources.clock
@@ -86,6 +89,9 @@ class Convergence:
         except NotFoundError:
             self._converge_deleted(job)
             return
+        if training.status is JobStatus.SUCCEEDED:
+            self._follow(job, training)
+            return
         if training.status.is_final:
             self._put_away(job)
             return
@@ -95,6 +101,13 @@ class Convergence:
         elif isinstance(finding, Failure):
             self._trainings.end(job.space_id, job.id, finding.status, {"error": finding.error})
             self._report(job, finding)
+
+    def _follow(self, job: JobReference, training: Training) -> None:
+        """What is to follow a training that has succeeded is for its workflow to do, as long as that goes on."""
+        self._launcher.stop_training_job(job)
+        execution = self._launcher.execution(job)
+        if execution is None or execution.status.is_over:
+            self._due_evaluations.settle(job.space_id, training, training.benchmark_ids)
 
     def _converge_deleted(self, job: JobReference) -> None:
         """A deleted training's job is stopped, as often as it takes; then its record ends ``stopped``."""

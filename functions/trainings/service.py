@@ -8,18 +8,18 @@ from botocore.exceptions import BotoCoreError, ClientError
 from shared.aws.clock import new_id
 from shared.aws.job_launcher import JobLauncher
 from shared.aws.resources import Resources
-from shared.errors import ConflictError, ValidationFailedError
+from shared.due_evaluations import DueEvaluations
+from shared.errors import ConflictError, UnavailableError, ValidationFailedError
 from shared.models.base import Deleted, Page
+from shared.models.checkpoint import Checkpoint
 from shared.models.connector_training import MAX_CONNECTORS, ConnectorTraining, ConnectorTrainingUpdate
-from shared.models.evaluation import EvaluationCreate
 from shared.models.job_reference import JobKind, JobReference
 from shared.models.job_status import JobStatus
 from shared.models.training import Training, TrainingCreate, TrainingUpdate
 from shared.observability import logger
 from shared.propensity.architectures.registry import validate_configuration
-from shared.store.evaluations import Evaluations
 from shared.store.members import Scope
-from shared.store.repository import Idempotency
+from shared.store.repository import Idempotency, Repository
 from shared.store.trainings import Change, Trainings
 
 DEFINITION = ("architecture", "configuration", "connector")
@@ -28,7 +28,8 @@ DEFINITION = ("architecture", "configuration", "connector")
 class TrainingService:
     def __init__(self, resources: Resources) -> None:
         self._trainings = Trainings(resources.table, resources.clock)
-        self._evaluations = Evaluations(resources.table, resources.clock)
+        self._checkpoints = Repository(resources.table, Checkpoint, kind="checkpoint")
+        self._due_evaluations = DueEvaluations(resources)
         self._launcher = JobLauncher(resources)
         self._max_gpu_count = resources.settings.max_gpu_count
         self._clock = resources.clock
@@ -73,7 +74,7 @@ class TrainingService:
             return self._decide(scope, training, changes, joined) if changes else None
 
         updated = self._trainings.change(scope.space_id, training_id, decide, expected_version=expected_version)
-        if updated.status is JobStatus.SUCCEEDED:
+        if joined and updated.status is JobStatus.SUCCEEDED:
             self._evaluate(scope, updated, joined)
         return self._complete(scope, updated)
 
@@ -109,14 +110,11 @@ class TrainingService:
         return self._trainings.get(scope.space_id, training_id)
 
     def _evaluate(self, scope: Scope, training: Training, benchmark_ids: Sequence[str]) -> None:
-        for benchmark_id in benchmark_ids:
-            for checkpoint_id in training.checkpoint_ids:
-                evaluation = self._evaluations.create(
-                    scope.space_id,
-                    scope.user_id,
-                    EvaluationCreate(benchmark_id=benchmark_id, checkpoint_id=checkpoint_id, gpu_count=0),
-                )
-                self._start(JobReference(JobKind.EVALUATION, scope.space_id, evaluation.id, evaluation.created_at))
+        try:
+            self._due_evaluations.settle(scope.space_id, training, benchmark_ids)
+        except (ClientError, BotoCoreError, UnavailableError):
+            job = _job(scope, training)
+            logger.exception("not all is evaluated: the reconciler will go on", extra=job.execution_input)
 
     def _decide(self, scope: Scope, training: Training, changes: dict[str, Any], joined: Sequence[str]) -> Change:
         values: dict[str, Any] = {
@@ -126,6 +124,7 @@ class TrainingService:
         if "benchmark_ids" in changes:
             values["benchmark_ids"] = changes["benchmark_ids"] or []
             also += self._trainings.check_benchmarks(scope.space_id, joined)
+            also += self._trainings.fall_due(scope.space_id, training, joined, scope.user_id)
         defined = [name for name in DEFINITION if name in changes]
         if defined and training.status is not JobStatus.PENDING:
             raise ConflictError(
@@ -150,7 +149,7 @@ class TrainingService:
 
     def _with_checkpoints(self, scope: Scope, trainings: Sequence[Training]) -> list[Training]:
         wanted = [checkpoint_id for training in trainings for checkpoint_id in training.checkpoint_ids]
-        found = self._evaluations.checkpoints.get_many(scope.space_id, wanted)
+        found = self._checkpoints.get_many(scope.space_id, wanted)
         return [
             training.model_copy(
                 update={"checkpoints": [found[each] for each in training.checkpoint_ids if each in found]}

@@ -13,6 +13,15 @@ class EvaluationCreate(Model):
     gpu_count: int = Field(ge=0, strict=True, description="0 runs on CPU")
 
 
+class DueEvaluation(Model):
+    """One that is to follow a training which has succeeded, under the id that it will have."""
+
+    id: str
+    benchmark_id: str
+    checkpoint_id: str
+    created_by: str
+
+
 class EvaluationOutcome(Model):
     """How far the evaluation has come and, at the end, what was measured."""
 

@@ -11,7 +11,7 @@ from boto3.dynamodb.conditions import Attr
 from pydantic import TypeAdapter
 
 from shared.aws.clock import Clock, new_id, utc_now
-from shared.errors import NotFoundError, UnavailableError, ValidationFailedError
+from shared.errors import ConflictError, NotFoundError, UnavailableError, ValidationFailedError
 from shared.models.base import Entity, Page
 from shared.models.checkpoint import Checkpoint
 from shared.models.evaluation import Evaluation, EvaluationCreate, EvaluationOutcome
@@ -46,10 +46,17 @@ class Evaluations:
         self._clock = clock
 
     def create(
-        self, space_id: str, user_id: str, request: EvaluationCreate, idempotency: Idempotency | None = None
+        self,
+        space_id: str,
+        user_id: str,
+        request: EvaluationCreate,
+        idempotency: Idempotency | None = None,
+        *,
+        evaluation_id: str | None = None,
     ) -> Evaluation:
         """A new evaluation and its open job, or the one of the same benchmark, checkpoint and GPUs that still runs.
 
+        Where its id is given, the evaluation of that id if it was created before.
         Raises ValidationFailedError when there is no such benchmark or checkpoint, and NotFoundError when the
         benchmark was deleted.
         """
@@ -65,7 +72,7 @@ class Evaluations:
             raise unknown
         now = self._clock()
         evaluation = Evaluation(
-            id=new_id(),
+            id=evaluation_id or new_id(),
             created_at=now,
             created_by=user_id,
             updated_at=now,
@@ -84,6 +91,10 @@ class Evaluations:
         ]
         try:
             return self.repository.create(space_id, evaluation, idempotency=idempotency, also=also)
+        except ConflictError:
+            if evaluation_id is None:
+                raise
+            return self.repository.get(space_id, evaluation_id)
         except TransactionFailedError as failed:
             if failed.item is None or "evaluation_id" not in failed.item:
                 raise

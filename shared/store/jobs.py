@@ -1,19 +1,22 @@
 """Where a job's entity is, by its id alone, and which jobs have not ended.
 
 Webhooks and AWS's events name a job by its id, without its space; the reconciler goes through all that are open.
-Both entries are written in the transaction that creates the job, and it is closed in the one that ends it.
+Both entries are written in the transaction that creates the job, and it is closed in the one that ends it. The job of
+a training which has succeeded stays open until the evaluations that are to follow, which it names, have been created.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from datetime import datetime
 
 from boto3.dynamodb.conditions import Attr
 
 from shared.aws.clock import Clock, utc_now
 from shared.models.base import parse_timestamp
+from shared.models.evaluation import DueEvaluation
 from shared.models.job_reference import JobKind, JobReference
 from shared.store.repository import is_identifier
-from shared.store.table import Action, Item, Key, Table, delete, put, update
+from shared.store.table import Action, ConditionFailedError, Item, Key, Table, delete, put, update
 
 OPEN = "job#open"
 
@@ -33,6 +36,22 @@ class Jobs:
     def close(self, job_id: str) -> Action:
         """The write that takes an ended job off the list of open ones; it stays known."""
         return delete(Key(OPEN, job_id))
+
+    def leave_due(self, space_id: str, training_id: str, due: Sequence[DueEvaluation]) -> Action:
+        """The write that leaves an ended training's job open, or opens it again, until ``settle``."""
+        values = {"kind": JobKind.TRAINING, "space_id": space_id, "opened_at": self._clock(), "due": due}
+        return put(Key(OPEN, training_id), values)
+
+    def due(self, training_id: str) -> list[DueEvaluation]:
+        """The evaluations that are to follow a training: some may have been created already."""
+        item = self._table.get(Key(OPEN, training_id)) or {}
+        return [DueEvaluation.model_validate(each) for each in item.get("due", ())]
+
+    def settle(self, training_id: str, due: Sequence[DueEvaluation]) -> None:
+        """These have been created: the training's job closes, unless others are due meanwhile."""
+        nothing_else = Attr("due").eq(due) if due else Attr("due").not_exists()
+        with suppress(ConditionFailedError):
+            self._table.write(delete(Key(OPEN, training_id), nothing_else))
 
     def retire(self, job_id: str, until: datetime) -> list[Action]:
         """The writes that close the job of a deleted entity, and let it be known for a while only."""

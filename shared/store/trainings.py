@@ -19,8 +19,9 @@ from typing import Any
 
 from boto3.dynamodb.conditions import Attr
 
-from shared.aws.clock import Clock, utc_now
+from shared.aws.clock import Clock, new_id, utc_now
 from shared.errors import ApiError, PreconditionFailedError, UnavailableError, ValidationFailedError
+from shared.models.evaluation import DueEvaluation
 from shared.models.job import SeriesPoint
 from shared.models.job_reference import JobKind
 from shared.models.job_status import JobStatus
@@ -124,16 +125,36 @@ class Trainings:
     ) -> Training:
         """Move to the final ``status`` and let go of what the training held, unless it has ended already.
 
-        A deleted training's record ends ``stopped``, whatever ``status`` says. Raises NotFoundError.
+        With success its evaluations on its benchmarks fall due. A deleted training's record ends ``stopped``,
+        whatever ``status`` says. Raises NotFoundError.
         """
 
         def decide(training: Training) -> Change | None:
             if training.status.is_final:
                 return None
-            also = [*self._releases(space_id, training), self.jobs.close(training_id)]
+            ended = training.model_copy(update={**values, "status": status})
+            due = self.fall_due(space_id, ended, training.benchmark_ids, training.created_by)
+            also = [*self._releases(space_id, training), *(due or [self.jobs.close(training_id)])]
             return Change({"status": status, "ended_at": self._clock(), **values}, also)
 
         return self.change(space_id, training_id, decide, commit=commit)
+
+    def fall_due(self, space_id: str, training: Training, benchmark_ids: Sequence[str], user_id: str) -> list[Action]:
+        """The write by which evaluations on these benchmarks are to follow a training, if it has succeeded.
+
+        Whoever carries it out sees to ``DueEvaluations.settle`` then.
+        """
+        if training.status is not JobStatus.SUCCEEDED:
+            return []
+        due = [
+            DueEvaluation(id=new_id(), benchmark_id=benchmark_id, checkpoint_id=checkpoint_id, created_by=user_id)
+            for benchmark_id in benchmark_ids
+            for checkpoint_id in training.checkpoint_ids
+        ]
+        if not due:
+            return []
+        others = [each for each in self.jobs.due(training.id) if each.benchmark_id in training.benchmark_ids]
+        return [self.jobs.leave_due(space_id, training.id, [*others, *due])]
 
     def delete(self, space_id: str, training_id: str, expected_version: int | None) -> Training:
         """Take the training off its place, let go of what it held, and answer it as it was.

@@ -13,8 +13,10 @@ from fastapi.testclient import TestClient
 
 from functions.events.job_state_changed import job_state_changed
 from functions.events.reconcile_jobs import ReconciliationError, reconcile_jobs
+from functions.workflows.training.create_evaluation import create_evaluation
 from shared.aws.resources import Resources
 from shared.connector_scans import ConnectorScans
+from shared.errors import JobFailedError
 from shared.models.connector import Scan, ScanScope
 from shared.models.job_status import JobStatus
 from shared.store.jobs import Jobs
@@ -190,6 +192,65 @@ def test_an_execution_that_ended_without_our_steps_ends_the_training_with_the_re
     assert "secret" not in shown["error"]
     assert (world.uses(), world.open_jobs()) == (0, [])
     assert world.sagemaker.jobs[world.job]["TrainingJobStatus"] == "Stopping"
+
+
+def trained(world: World, *benchmark_ids: str) -> None:
+    """The training has succeeded, and its workflow goes on with its benchmarks."""
+    space_id = space_of(world.client)
+    world.client.put(f"/trainings/{world.id}", json={"benchmark_ids": benchmark_ids})
+    checkpoint = add_checkpoint(world.table, space_id, training_id=world.id)
+    Trainings(world.table, world.resources.clock).end(
+        space_id, world.id, JobStatus.SUCCEEDED, {"checkpoint_ids": [checkpoint.id]}
+    )
+
+
+def evaluated(world: World) -> list[str]:
+    """The benchmarks, and that each one's evaluation has been started."""
+    found = world.client.get("/evaluations").json()["data"]
+    assert {each["id"] for each in found} <= world.steps.executions.keys()
+    return sorted(each["benchmark_id"] for each in found)
+
+
+@pytest.mark.row("Y-9", "TR-4")
+def test_what_its_workflow_left_undone_follows_a_training_once(world: World) -> None:
+    benchmark_ids = [add_benchmark(world.client, world.training["connectors"][0]["connector_id"]) for _ in range(3)]
+    trained(world, *benchmark_ids)
+    event = {"space_id": space_of(world.client), "training_id": world.id, "benchmark_id": benchmark_ids[0]}
+    made = create_evaluation(world.resources, {**event, "checkpoint_id": checkpoint_of(world)})
+    world.client.put(f"/trainings/{world.id}", json={"benchmark_ids": benchmark_ids[:2]})
+    world.reconcile()
+    assert world.client.get("/evaluations").json()["count"] == 1, "its workflow goes on"
+    world.steps.executions[made["evaluation_id"]] = {"status": "RUNNING"}
+    world.steps.end(world.id, "ABORTED")
+    for _ in range(2):
+        job_state_changed(execution_event(world.id), world.resources)
+        assert evaluated(world) == sorted(benchmark_ids[:2]), "nothing of the benchmark that was taken off"
+    assert world.id not in world.open_jobs()
+    with pytest.raises(JobFailedError, match="does without"):
+        create_evaluation(world.resources, {**event, "checkpoint_id": checkpoint_of(world)})
+
+
+@pytest.mark.row("Y-9", "TR-4")
+def test_benchmarks_that_joined_while_aws_failed_are_evaluated_all_the_same(world: World) -> None:
+    trained(world)
+    world.steps.end(world.id, "SUCCEEDED")
+    benchmark_ids = [add_benchmark(world.client, world.training["connectors"][0]["connector_id"]) for _ in range(3)]
+    world.steps.down = True
+    for number in (2, 3):
+        answer = world.client.put(f"/trainings/{world.id}", json={"benchmark_ids": benchmark_ids[:number]})
+        assert answer.status_code == 200, answer.text
+    world.client.delete(f"/benchmarks/{benchmark_ids[1]}")
+    world.steps.down = False
+    world.reconcile(after=timedelta(minutes=5))
+    assert evaluated(world) == sorted([benchmark_ids[0], benchmark_ids[2]])
+    assert world.id not in world.open_jobs()
+    assert {each["created_by"] for each in world.client.get("/evaluations").json()["data"]} == {
+        world.training["created_by"]
+    }
+
+
+def checkpoint_of(world: World) -> str:
+    return str(world.shown()["checkpoints"][0]["id"])
 
 
 @pytest.mark.row("TR-2")

@@ -30,6 +30,7 @@ ALLOWED = {
     "shared.aws.resources": ("shared", "shared.store.table", "shared.http.tokens"),
     "shared.http": ("shared",),
     "shared.connector_scans": ("shared.aws", "shared.store", "shared.models", "shared.errors", "shared.observability"),
+    "shared.due_evaluations": ("shared.aws", "shared.store", "shared.models", "shared.errors", "shared.observability"),
     "shared.grounding": ("shared.grounding", "shared.models"),
     "shared.job_failures": ("shared.models",),
     "shared.lineages": ("shared.aws", "shared.store", "shared.models"),

@@ -3,12 +3,10 @@
 from typing import Any
 
 from shared.aws.resources import Resources
+from shared.due_evaluations import DueEvaluations
 from shared.errors import ApiError, JobFailedError
-from shared.models.evaluation import EvaluationCreate
 from shared.observability import workflow_step
-from shared.store.evaluations import Evaluations
-from shared.store.repository import Idempotency
-from shared.store.trainings import Trainings
+from shared.store.jobs import Jobs
 
 _resources = Resources()
 
@@ -19,12 +17,13 @@ def create_evaluation(resources: Resources, event: dict[str, Any]) -> dict[str, 
     Takes ``{space_id, training_id, checkpoint_id, benchmark_id}``, answers ``{space_id, evaluation_id}``.
     Raises JobFailedError when the training or the benchmark was deleted meanwhile.
     """
-    space_id, checkpoint_id, benchmark_id = event["space_id"], event["checkpoint_id"], event["benchmark_id"]
-    once = Idempotency(f"{checkpoint_id}/{benchmark_id}", user_id=event["training_id"], fingerprint=checkpoint_id)
-    request = EvaluationCreate(benchmark_id=benchmark_id, checkpoint_id=checkpoint_id, gpu_count=0)
+    space_id, wanted = event["space_id"], (event["checkpoint_id"], event["benchmark_id"])
+    due = Jobs(resources.table, resources.clock).due(event["training_id"])
+    found = next((each for each in due if (each.checkpoint_id, each.benchmark_id) == wanted), None)
+    if found is None:
+        raise JobFailedError("The training was deleted, or does without the benchmark.")
     try:
-        creator = Trainings(resources.table, resources.clock).get(space_id, event["training_id"]).created_by
-        evaluation = Evaluations(resources.table, resources.clock).create(space_id, creator, request, once)
+        evaluation = DueEvaluations(resources).create(space_id, found)
     except ApiError as error:
         if error.status >= 500:
             raise
