@@ -38,6 +38,7 @@ class Fault(StrEnum):
 LATE = {Fault.LATE_BROKEN, Fault.LATE_LOST, Fault.LATE_KILLED}
 KILLS = (Fault.KILLED, Fault.LATE_KILLED)
 ANSWERED = tuple(fault for fault in Fault if fault not in KILLS)
+READING = ("Get", "BatchGet", "Query", "Scan", "Describe", "List", "Head")
 THROTTLING = {"dynamodb": "ThrottlingException", "s3": "SlowDown"}
 
 
@@ -54,7 +55,7 @@ class _Raw(BytesIO):
 class Boundary:
     """``rate`` is how often a call meets with one of ``faults``; ``seconds`` is how long the callers would have waited.
 
-    With ``fault_at`` it is the call of that number, counted from 1, and no other.
+    With ``fault_at`` it is the call of that number, counted from 1 among those that change something, and no other.
     """
 
     def __init__(self, seed: int) -> None:
@@ -62,7 +63,7 @@ class Boundary:
         self.faults: tuple[Fault, ...] = ANSWERED
         self.fault_at: int | None = None
         self.services: frozenset[str] | None = None
-        self.calls = 0
+        self.writes = 0
         self.seconds = 0.0
         self.injected: Counter[tuple[str, Fault]] = Counter()
         self._dice = random.Random(seed)  # noqa: S311 - a drill's
@@ -85,7 +86,7 @@ class Boundary:
         self, *faults: Fault, rate: float = 1.0, at: int | None = None, services: frozenset[str] | None = None
     ) -> Iterator[None]:
         """Let calls fail meanwhile; their numbers start anew."""
-        self.faults, self.rate, self.fault_at, self.services, self.calls = faults, rate, at, services, 0
+        self.faults, self.rate, self.fault_at, self.services, self.writes = faults, rate, at, services, 0
         try:
             yield
         finally:
@@ -104,9 +105,9 @@ class Boundary:
             yield
 
     def _send(self, event_name: str, request: Any, connect_seconds: float, read_seconds: float) -> AWSResponse:
-        service = event_name.split(".")[1]
+        _, service, operation = event_name.split(".")
         with self._lock:
-            fault = self._next(service)
+            fault = self._next(service, operation)
             if fault is None or fault in LATE:
                 response = self._deliver(event_name, request)
             if fault is None:
@@ -125,11 +126,14 @@ class Boundary:
                 return _refusal(service, request, 503 if service == "s3" else 400, _throttling(service))
         return _refusal(service, request, 500, "InternalError" if service == "s3" else "InternalServerError")
 
-    def _next(self, service: str) -> Fault | None:
+    def _next(self, service: str, operation: str) -> Fault | None:
         if not self.rate or (self.services is not None and service not in self.services):
             return None
-        self.calls += 1
-        hits = self.calls == self.fault_at if self.fault_at is not None else self._dice.random() < self.rate
+        if self.fault_at is None:
+            hits = self._dice.random() < self.rate
+        else:
+            self.writes += not operation.startswith(READING)
+            hits = self.writes == self.fault_at
         return self._dice.choice(self.faults) if hits else None
 
     def _deliver(self, event_name: str, request: Any) -> AWSResponse:

@@ -98,6 +98,7 @@ class Recount:
             self._counts,
             self._uses,
             self._jobs,
+            self._evaluations,
             self._scans,
             self._members,
             self._invites,
@@ -171,6 +172,7 @@ class Recount:
                         yield f"{kind} {sk} is {status}, and nobody looks after it"
                 if f"job#{sk}" not in self.partitions:
                     yield f"{kind} {sk} can't be found by its id alone"
+        unfinished |= {sk for sk, item in open_jobs.items() if "due" in item}
         for pk, items in self.partitions.items():
             if pk.startswith("training#") and pk.endswith("#deleted"):
                 unfinished |= {sk for sk, item in items.items() if item["status"] not in FINAL}
@@ -179,6 +181,17 @@ class Recount:
             if pk.startswith("evaluation#") and pk.endswith("#running"):
                 named = {item["evaluation_id"] for item in items.values()}
                 yield from (f"evaluation {each} is said to run and has ended" for each in named - unfinished)
+
+    def _evaluations(self) -> Problems:
+        """Each benchmark of a training that has succeeded has been evaluated, or is due."""
+        done = {(item["checkpoint_id"], item["benchmark_id"]) for _, _, item in self.of("evaluation")}
+        for item in self.partitions.get("job#open", {}).values():
+            done |= {(each["checkpoint_id"], each["benchmark_id"]) for each in item.get("due", ())}
+        known = {sk for _, sk, _ in self.of("benchmark")}
+        for _, sk, training in self.of("training"):
+            if training["status"] == "succeeded":
+                wanted = set(product(training["checkpoint_ids"], known.intersection(training["benchmark_ids"])))
+                yield from (f"training {sk}: {pair} is not evaluated" for pair in sorted(wanted - done))
 
     def _scans(self) -> Problems:
         scans = {sk: item for _, sk, item in self.of("scan")}

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import timedelta
 from functools import partial
+from itertools import count
 from typing import Any
 
 import boto3
@@ -25,22 +26,21 @@ from shared.aws.resources import Resources
 from shared.connector_scans import ConnectorScans
 from shared.models.connector import ScanScope
 from shared.store.codec import encode_item
-from shared.store.scans import Scans
 from tests.drills.boundary import ANSWERED, KILLS, Fault, KilledError
 from tests.drills.recount import Recount, read
 from tests.drills.storm import Client
 from tests.drills.world import World
 from tests.fixtures.audit import Stream, deliver, watch_table
 from tests.fixtures.aws import ACCOUNT, BUCKET, LOGS_TABLE, REGION, TABLE, state_machine_arn
+from tests.fixtures.evaluations import add_connector
 from tests.fixtures.training_workflow import World as TrainingWorld
-from tests.fixtures.trainings import space_of, training_request
+from tests.fixtures.trainings import add_benchmark, space_of, training_request
 
 CLIENTS = 3
 REQUESTS = 10
 TOLD_AGAIN = 20
 SKEWS = (timedelta(minutes=-5), timedelta(), timedelta(minutes=5))
 GATEWAY_SECONDS = 29
-MOST_CALLS = 60
 Outcome = tuple[str, list[str]]
 
 
@@ -72,84 +72,86 @@ def storm(world: World, seed: int) -> Outcome:
 
 
 def killed_training(world: World, seed: int) -> Outcome:
-    """The worker dies at each call of each step of a training, before and after it takes effect; the step comes again.
+    """The worker dies after each write of a training's steps, and of a request that lets a benchmark join it then.
 
-    Whether it does is the workflow's to decide: every third time it gives up, and the reconciler ends the job.
+    Either the step comes again, or not, and the reconciler has to do with the workflow's being over.
     """
     calm = world.worker()
     owner = world.owner(calm)
+    request = training_request(owner, calm.table)
+    TrainingWorld(owner, calm, calm.table, request).upload("2026.csv")
+    benchmark_ids = sorted(add_benchmark(owner, request["connectors"][0]["connector_id"]) for _ in range(2))
     broken: list[str] = []
     deaths = 0
-    for fault in KILLS:
-        for at in range(1, MOST_CALLS):
-            created = owner.post("/trainings", json=training_request(owner, calm.table)).json()
+    for comes_again in (True, False):
+        for at in count(1):
+            created = owner.post("/trainings", json={**request, "benchmark_ids": benchmark_ids[:1]}).json()
             training = TrainingWorld(owner, calm, calm.table, created)
-            training.upload("2026.csv")
             steps: tuple[Callable[[], Any], ...] = (
                 partial(check_training, calm, training.event),
                 partial(register_checkpoints, calm, training.put_model()),
+                partial(owner.put, training.address, json={"benchmark_ids": benchmark_ids}),
             )
-            with world.boundary.failing(fault, at=at):
+            with world.boundary.failing(Fault.LATE_KILLED, at=at):
                 done = next((number for number, step in enumerate(steps) if not _survives(step)), len(steps))
-            survived = done == len(steps)
-            deaths += not survived
-            if not survived and at % 3 == 0:
-                boto3.client("stepfunctions").stop_execution(executionArn=_execution("training", created["id"]))
-            else:
-                for step in steps[done:]:
-                    step()
-            _reconcile(world, calm)
-            shown = owner.get(f"/trainings/{created['id']}").json()
-            wanted = {"succeeded": 1, "stopped": 0}.get(shown["status"])
-            if len(shown["checkpoints"]) != wanted:
-                broken.append(
-                    f"killed at call {at} ({fault}): {shown['status']}, {len(shown['checkpoints'])} checkpoints"
-                )
-            if survived:
+            if done == len(steps):
                 break
+            deaths += 1
+            for step in steps[done:] if comes_again else ():
+                step()
+            _end_executions()
+            _reconcile(world, calm)
+            shown = training.shown()
+            rows = owner.get("/evaluations", params={"limit": 100}).json()["data"]
+            evaluated = sorted(row["benchmark_id"] for row in rows if row["training_id"] == created["id"])
+            succeeded = shown["status"] == "succeeded"
+            if (len(shown["checkpoints"]), evaluated) != (succeeded, shown["benchmark_ids"] if succeeded else []):
+                where = f"killed after write {at}, the step {'comes' if comes_again else 'does not come'} again"
+                broken.append(
+                    f"{where}: {shown['status']}, {len(shown['checkpoints'])} checkpoints, {evaluated} evaluated"
+                )
     broken += settled(world, calm, random.Random(seed))  # noqa: S311
     return f"killed {deaths} times", broken
 
 
 def killed_scan(world: World, seed: int) -> Outcome:
-    """The worker dies at each call of the end of a scan, while another scan was asked for: that one still comes."""
+    """The worker dies after each write of the end of a scan, while another scan was asked for: that one still comes."""
     calm = world.worker()
     owner = world.owner(calm)
     space_id = space_of(owner)
+    scans = ConnectorScans(calm)
     broken: list[str] = []
     deaths = 0
-    for fault in KILLS:
-        for comes_again in (True, False):
-            for at in range(1, MOST_CALLS):
-                connector_id = training_request(owner, calm.table)["connectors"][0]["connector_id"]
-                where = f"killed at call {at} ({fault}), the step {'comes' if comes_again else 'does not come'} again"
-                key = f"spaces/{space_id}/connectors/{connector_id}/customers.csv"
-                calm.s3.put_object(Bucket=BUCKET, Key=key, Body=b"id,income\n1,10\n")
-                scans = ConnectorScans(calm)
-                scan = scans.request(space_id, connector_id, ScanScope.ALL)
-                listed = list_scan_files(calm, {"space_id": space_id, "connector_id": connector_id, "scan_id": scan.id})
-                [item] = json.loads(calm.s3.get_object(Bucket=BUCKET, Key=listed["list_key"])["Body"].read())
-                scan_file(calm, {**listed, "file": item})
-                asked = owner.post(f"/connectors/{connector_id}/scan", json={})
-                if asked.status_code != 202:
-                    broken.append(f"a scan was refused: {asked.text}")
-                with world.boundary.failing(fault, at=at):
-                    survived = _survives(partial(finish_scan, calm, listed))
-                deaths += not survived
-                if comes_again and not survived:
-                    finish_scan(calm, listed)
-                elif not survived:
-                    boto3.client("stepfunctions").stop_execution(
-                        executionArn=_execution("connector-scan", scan.id), error="Lost", cause="killed"
-                    )
-                _reconcile(world, calm)
-                following = Scans(calm.table).connectors.get(space_id, connector_id).scan_id
-                if following in (None, scan.id):
-                    broken.append(f"{where}: the scan that was asked for meanwhile is lost ({following})")
-                else:
-                    scans.fail(space_id, connector_id, following, "The drill is over.")
-                if survived:
-                    break
+    for comes_again in (True, False):
+        for at in count(1):
+            connector_id = add_connector(calm.table, space_id)
+            key = f"spaces/{space_id}/connectors/{connector_id}/customers.csv"
+            calm.s3.put_object(Bucket=BUCKET, Key=key, Body=b"id,income\n1,10\n")
+            scan = scans.request(space_id, connector_id, ScanScope.ALL)
+            listed = list_scan_files(calm, {"space_id": space_id, "connector_id": connector_id, "scan_id": scan.id})
+            [item] = json.loads(calm.s3.get_object(Bucket=BUCKET, Key=listed["list_key"])["Body"].read())
+            scan_file(calm, {**listed, "file": item})
+            asked = owner.post(f"/connectors/{connector_id}/scan", json={})
+            if asked.status_code != 202:
+                broken.append(f"a scan was refused: {asked.text}")
+            with world.boundary.failing(Fault.LATE_KILLED, at=at):
+                survived = _survives(partial(finish_scan, calm, listed))
+            deaths += not survived
+            if comes_again:
+                finish_scan(calm, listed)
+            elif not survived:
+                boto3.client("stepfunctions").stop_execution(
+                    executionArn=_execution("connector-scan", scan.id), error="Lost", cause="killed"
+                )
+            _reconcile(world, calm)
+            following = scans.scans.connectors.get(space_id, connector_id).scan_id
+            if following in (None, scan.id):
+                where = f"killed after write {at}, the step {'comes' if comes_again else 'does not come'} again"
+                broken.append(f"{where}: the scan that was asked for meanwhile is lost ({following})")
+            else:
+                scans.fail(space_id, connector_id, following, "The drill is over.")
+            if survived:
+                break
     broken += settled(world, calm, random.Random(seed))  # noqa: S311
     return f"killed {deaths} times", broken
 
@@ -225,7 +227,7 @@ def _reconcile(world: World, resources: Resources, *, ends: bool = False) -> Non
 
 def _end_executions() -> None:
     client = boto3.client("stepfunctions")
-    for workflow in ("training", "connector-scan"):
+    for workflow in ("training", "evaluation", "connector-scan"):
         found = client.list_executions(stateMachineArn=state_machine_arn(workflow), statusFilter="RUNNING")
         for execution in found["executions"]:
             client.stop_execution(executionArn=execution["executionArn"], error="Lost", cause="The drill is over.")
@@ -260,11 +262,13 @@ def _insights(owner: TestClient) -> list[str]:
 
 
 def _survives(step: Callable[[], Any]) -> bool:
+    survived = True
     try:
         step()
-    except KilledError:
-        return False
-    return True
+    except* KilledError:
+        # Where the worker had tasks at work, they die together.
+        survived = False
+    return survived
 
 
 def _execution(workflow: str, name: str) -> str:
