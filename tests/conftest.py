@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import boto3
@@ -48,18 +49,24 @@ def setup_client(aws_session: boto3.Session) -> Callable[[str], Any]:
     return make
 
 
-@pytest.fixture
-def aws(
-    monkeypatch: pytest.MonkeyPatch, aws_session: boto3.Session, setup_client: Callable[[str], Any]
-) -> Iterator[None]:
+@contextmanager
+def empty_aws(session: boto3.Session, setup_client: Callable[[str], Any]) -> Iterator[None]:
     """An empty AWS in this process."""
-    monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
-    monkeypatch.setenv("AWS_DEFAULT_REGION", REGION)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
-    with mock_aws():
-        monkeypatch.setattr(boto3, "DEFAULT_SESSION", aws_session)
-        create_all(setup_client)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
+        monkeypatch.setenv("AWS_DEFAULT_REGION", REGION)
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
+        with mock_aws():
+            monkeypatch.setattr(boto3, "DEFAULT_SESSION", session)
+            create_all(setup_client)
+            yield
+
+
+@pytest.fixture
+def aws(aws_session: boto3.Session, setup_client: Callable[[str], Any]) -> Iterator[None]:
+    """An AWS for one test."""
+    with empty_aws(aws_session, setup_client):
         yield
 
 

@@ -1,6 +1,5 @@
 """Generated requests against our own OpenAPI document: no answer is a defect, and each is one the document promises."""
 
-import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -21,7 +20,7 @@ from functions.api import build_api
 from shared.aws.resources import Resources
 from shared.settings import Settings
 from tests.fixtures.identity import Issuer
-from tests.fixtures.upstream import Body, FakeUpstream, schema_name, served
+from tests.fixtures.upstream import FakeUpstream, served, well_behaved
 
 CHECKS = (not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance)
 DEFINITION = '{"StartAt":"A","States":{"A":{"Type":"Succeed"}}}'
@@ -31,33 +30,9 @@ app = build_api()
 schema = schemathesis.openapi.from_asgi("/openapi.json", app)
 
 
-def answer(body: Body) -> str:
-    """What a language model says: an object of the schema, where it is asked for one."""
-    match schema_name(body):
-        case "guard":
-            return '{"reasoning": "harmless", "categories": [], "flagged": false}'
-        case "argument":
-            return '{"thinking": "It fits.", "argument": "The product fits the client."}'
-        case "insight":
-            return json.dumps(
-                {
-                    "thinking": "",
-                    "insight": "It suits.",
-                    "argument_thinking": "",
-                    "argument": "Take it.",
-                    "best_time": "now",
-                    "timeliness": "later",
-                }
-            )
-        case "persona":
-            return '{"message": "Nothing to change."}'
-        case _:
-            return "Hello there."
-
-
 @pytest.fixture(scope="module")
 def upstream() -> Iterator[FakeUpstream]:
-    with served(FakeUpstream(script=answer)) as upstream:
+    with served(FakeUpstream(script=well_behaved)) as upstream:
         yield upstream
 
 

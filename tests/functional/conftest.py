@@ -1,6 +1,6 @@
 """Clients of the composed app: one per user, each in a space of its own."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,6 +11,8 @@ from functions.api import build_api
 from shared.aws.resources import Resources
 from tests.fixtures.grants import refuse_what_is_not_granted
 from tests.fixtures.identity import Issuer
+from tests.fixtures.trained_models import packed, train_model
+from tests.fixtures.upstream import FakeUpstream, served, well_behaved
 
 # No emulator asks a function's role; these tests do.
 refuse_what_is_not_granted()
@@ -26,6 +28,23 @@ class Clock:
 
     def __call__(self) -> datetime:
         return self.now
+
+
+@pytest.fixture(scope="session")
+def scoring_model(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """The archive of a small model that can score."""
+    return packed(train_model(tmp_path_factory.mktemp("model"), "lightgbm"))
+
+
+@pytest.fixture(scope="module")
+def upstreams() -> Iterator[list[FakeUpstream]]:
+    """Two servers of language models, each with a model that the other does not serve."""
+    first, second = (
+        FakeUpstream(script=well_behaved, models=[{"id": name, "object": "model", "context_length": 100_000}])
+        for name in ("first-model", "second-model")
+    )
+    with served(first), served(second):
+        yield [first, second]
 
 
 @pytest.fixture
