@@ -125,6 +125,7 @@ def test_another_tenants_id_in_the_path_answers_like_a_random_one_and_changes_no
 ) -> None:
     if str(operation) in NAMED_BY_CLIENTS:
         pytest.skip("whoever calls it gives the name")
+    world.note()
     theirs, random = world.alices[address], UNKNOWN
     found, unknown = (operation.send(world.bob, world.bobs, {address: item}) for item in (theirs, random))
     assert found.status_code == unknown.status_code == 404, (found.text, unknown.text)
@@ -137,6 +138,7 @@ def test_another_tenants_id_in_the_path_answers_like_a_random_one_and_changes_no
 def test_another_tenants_id_in_the_body_or_the_query_is_as_unknown_as_a_random_one(
     world: World, operation: Operation, place: tuple[str | int, ...], address: str
 ) -> None:
+    world.note()
     theirs, random = world.alices[address], UNKNOWN
     found, unknown = (operation.send(world.bob, world.bobs, {place: item}) for item in (theirs, random))
     assert found.status_code == unknown.status_code
@@ -147,16 +149,14 @@ def test_another_tenants_id_in_the_body_or_the_query_is_as_unknown_as_a_random_o
 
 
 @pytest.mark.row("C-2", "C-3")
-@pytest.mark.parametrize("operation", [each for each in OPERATIONS if each.needs_space], ids=str)
-def test_another_tenants_space_is_as_unknown_as_a_random_one(world: World, operation: Operation) -> None:
-    answers = []
-    for space in (world.alices["/spaces/{id}"], UNKNOWN):
-        stranger = world.sign_in("bob")
-        stranger.headers["X-Space-Id"] = space
-        answers.append(operation.send(stranger, world.alices))
-    found, unknown = answers
-    assert found.status_code == unknown.status_code == 404, found.text
-    assert without_traces(found.text) == without_traces(unknown.text)
+def test_another_tenants_space_is_as_unknown_as_a_random_one(world: World) -> None:
+    world.note()
+    theirs, random = world.sign_in("bob"), world.sign_in("bob")
+    theirs.headers["X-Space-Id"], random.headers["X-Space-Id"] = world.alices["/spaces/{id}"], UNKNOWN
+    for operation in (each for each in OPERATIONS if each.needs_space):
+        found, unknown = (operation.send(client, world.alices) for client in (theirs, random))
+        assert found.status_code == unknown.status_code == 404, (str(operation), found.text)
+        assert without_traces(found.text) == without_traces(unknown.text)
     assert world.is_unchanged()
 
 
@@ -175,17 +175,17 @@ def test_a_member_who_lacks_only_the_permission_gets_403_naming_it_and_with_it_a
 ) -> None:
     wanted = permission_of(operation)
     assert wanted is not None
-    carla = world.sign_in("carla")
-    add_member(world.resources.table, carla, world.alices["/spaces/{id}"], [p for p in UserPermission if p != wanted])
+    lacking, having = (world.sign_in(f"{who} {wanted.value}") for who in ("all but", "only"))
+    space = world.alices["/spaces/{id}"]
+    add_member(world.resources.table, lacking, space, [each for each in UserPermission if each != wanted])
+    add_member(world.resources.table, having, space, [wanted])
     world.note()
-    refused = operation.send(carla, world.alices)
+    refused = operation.send(lacking, world.alices)
     assert (refused.status_code, refused.json()["code"]) == (403, "permission_denied")
     assert wanted.value in refused.json()["error"]
     assert world.is_unchanged()
-
-    add_member(world.resources.table, carla, world.alices["/spaces/{id}"], [wanted])
     unknown = dict.fromkeys(operation.parameters, UNKNOWN)
-    assert carla.request(operation.method, operation.address(unknown), json={}).status_code in (200, 400, 404)
+    assert having.request(operation.method, operation.address(unknown), json={}).status_code in (200, 400, 404)
 
 
 @pytest.mark.row("C-4")
