@@ -143,7 +143,7 @@ def group(
 
 
 # Where every call to a language model is logged: the row, and a copy for each tag.
-LOGGED_CALLS = ("log", "log_tag")
+LOGGED_CALLS = ("log", "log_tag", "log_text")
 # What such calls take of the limits of spaces, users and API keys.
 CALL_LIMITS = ("limit_usage",)
 
@@ -485,7 +485,9 @@ RECONCILE_JOBS = event(
     ),
     timeout_seconds=240,
 )
-ROLL_UP_INFERENCE_LOGS = event("roll_up_inference_logs", Grants(writes_logs=("log", "log_rollup")), timeout_seconds=120)
+ROLL_UP_INFERENCE_LOGS = event(
+    "roll_up_inference_logs", Grants(writes_logs=("log_counted", "log_rollup")), timeout_seconds=120
+)
 # It also forgets the credentials and tokens, and the files with all their versions.
 PURGE_SPACES = event(
     "purge_spaces",

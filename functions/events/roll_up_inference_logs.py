@@ -11,20 +11,24 @@ from aws_lambda_powertools.metrics import MetricUnit
 from shared.aws.resources import Resources
 from shared.observability import logger, measure
 from shared.store.codec import decode_item
+from shared.store.table import Item
 
 _resources = Resources()
 
 
 def roll_up_inference_logs(event: dict[str, Any], resources: Resources) -> int:
     """Add the rows of a batch up, space by space; how many rows there were."""
-    rows = sorted(
-        (decode_item(record["dynamodb"]["NewImage"]) for record in event["Records"]), key=lambda row: str(row["PK"])
-    )
-    for partition, of_space in groupby(rows, key=lambda row: str(row["PK"])):
-        resources.inference_logs.rollups.add(partition.removeprefix("log#"), list(of_space))
+    rows = sorted((decode_item(record["dynamodb"]["NewImage"]) for record in event["Records"]), key=_space_id)
+    for space_id, of_space in groupby(rows, key=_space_id):
+        resources.inference_logs.rollups.add(space_id, list(of_space))
     first_tokens = (float(row["first_token_ms"]) for row in rows if row.get("first_token_ms") is not None)
     measure("FirstToken", first_tokens, MetricUnit.Milliseconds)
     return len(rows)
+
+
+def _space_id(row: Item) -> str:
+    _, space_id, *_ = row["PK"].split("#")
+    return str(space_id)
 
 
 @logger.inject_lambda_context

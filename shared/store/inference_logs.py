@@ -1,8 +1,10 @@
 """Inference logs in a table of their own: rows by time, found again by user, model, tag and correlation id.
 
-Rows live under ``PK = "log#<space>"`` and ``SK = <id>``; indexes hold them by user, model and correlation id, and a
-copy for each tag by tag. How many there are, and where a page begins, is read from rollups (``log_rollups``), which
-follow the rows by a moment: the last minutes are therefore always read from the rows.
+Rows live under ``PK = "log#<space>#<shard>"`` and ``SK = <id>``; indexes hold them by user, model and correlation id,
+and a copy for each tag by tag. Calls of one time would all meet in one partition, so their ids spread them over
+``SHARDS`` of them, and lists merge what each shard holds. Prompts and answers lie apart, each call's under a key of its
+own. How many there are, and where a page begins, is read from rollups (``log_rollups``), which follow the rows by a
+moment: the last minutes are therefore always read from the rows.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -10,8 +12,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import reduce
-from itertools import groupby, islice
-from operator import and_
+from heapq import merge
+from itertools import chain, groupby, islice
+from math import isqrt
+from operator import and_, itemgetter
 from typing import Any
 
 from boto3.dynamodb.conditions import Attr, ConditionBase
@@ -44,6 +48,8 @@ from shared.store.log_rollups import (
 )
 from shared.store.table import Action, Item, Key, Table
 
+# One partition takes 1,000 write units a second; each page asks them all.
+SHARDS = 4
 # Prompts, answers and errors are kept up to this many characters.
 TEXT_LIMIT = 2_000
 # Rollups are at most this late.
@@ -56,17 +62,19 @@ PARALLEL_READS = 8
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MILLISECOND = timedelta(milliseconds=1)
 END_OF_TIME = 2**48 - 1
+_TEXTS = ("prompt", "answer")
+_NOT_IN_ROWS = {"id", "created_at", *_TEXTS}
 
 
 @dataclass(frozen=True)
 class _Question:
-    """What is asked for: calls from ``start`` to before ``end``, and the partition to read their rows from."""
+    """What is asked for: calls from ``start`` to before ``end``, and the partitions to read their rows from."""
 
     filters: LogFilters
     start: int
     end: int
     selected: Slice
-    partition: str
+    partitions: Sequence[str]
     index: str | None
 
     def accepts(self, type: str, status: str, model: str) -> bool:
@@ -89,12 +97,12 @@ class _Question:
         return reduce(and_, conditions) if conditions else None
 
     def reads(self, model: str) -> bool:
-        """Whether rows of the model lie in the partition, wanted or not."""
+        """Whether rows of the model lie in the partitions, wanted or not."""
         return self.index != "by_model" or model == self.filters.model
 
     @property
     def wants_all(self) -> bool:
-        """Whether all rows of the partition are wanted, as far as their time is right."""
+        """Whether all rows of the partitions are wanted, as far as their time is right."""
         wanted = self.filters
         found_by_model = wanted.model is None or self.index == "by_model"
         return wanted.correlation_id is None and wanted.type is None and wanted.status is None and found_by_model
@@ -112,6 +120,20 @@ class _Part:
     rows: Sequence[Item] | None = None
 
 
+@dataclass(frozen=True)
+class _Newest:
+    """The newest rows of a period; all of those from ``since`` on."""
+
+    rows: Sequence[Item] = ()
+    since: int = END_OF_TIME
+
+    def within(self, stretch: Stretch) -> list[Item] | None:
+        """The rows of a stretch, or None where some may be missing."""
+        if stretch.start < self.since:
+            return None
+        return [row for row in self.rows if stretch.start <= time_of(row["SK"]) < stretch.end]
+
+
 class InferenceLogs:
     """The calls of all spaces, each kept for ``retention``."""
 
@@ -120,6 +142,7 @@ class InferenceLogs:
         self._table = table
         self._clock = clock
         self._retention = retention
+        self._readers = ThreadPoolExecutor(PARALLEL_READS)
 
     def record(self, space_id: str, log: InferenceLog) -> None:
         """Store a call. Its id, a UUIDv7, says when it was made; ``created_at`` follows from it.
@@ -136,11 +159,12 @@ class InferenceLogs:
         ]
 
     def items(self, space_id: str, log: InferenceLog) -> list[Item]:
-        """What a call is stored as: its row, which is counted, and a copy for each tag."""
+        """What a call is stored as: its row, which is counted, a copy for each tag, and its texts if there are any."""
         user, model, correlation_id = (text[:MAX_NAME_LENGTH] for text in (log.user, log.model, log.correlation_id))
         tags = list(dict.fromkeys(tag[:MAX_NAME_LENGTH] for tag in log.tags))[:MAX_TAGS]
         expires_at = (time_of(log.id) + self._retention // MILLISECOND) // 1000 + 1
-        values = {name: getattr(log, name) for name in InferenceLog.model_fields if name not in ("id", "created_at")}
+        texts = {name: text[:TEXT_LIMIT] for name in _TEXTS if (text := getattr(log, name)) is not None}
+        values = {name: getattr(log, name) for name in InferenceLog.model_fields if name not in _NOT_IN_ROWS}
         values |= {
             "SK": log.id,
             "user": user,
@@ -148,47 +172,56 @@ class InferenceLogs:
             "correlation_id": correlation_id,
             "tags": tags,
             "latency_ms": round(log.latency_ms * 1000) / 1000,
-            "prompt": log.prompt and log.prompt[:TEXT_LIMIT],
-            "answer": log.answer and log.answer[:TEXT_LIMIT],
             "error": log.error and log.error[:TEXT_LIMIT],
+            "has_texts": bool(texts) or None,
             "expires_at": expires_at,
         }
-        row = {
-            **values,
-            **_index_keys(space_id, user, model, None),
-            "PK": f"log#{space_id}",
-            "by_correlation": _by_correlation(space_id, correlation_id),
-        }
-        copies = [{**values, **_index_keys(space_id, user, model, tag), "PK": _by_tag(space_id, tag)} for tag in tags]
-        return [row, *copies]
+
+        def found_by(tag: str | None) -> Item:
+            partitions = {
+                "PK": _by_time(space_id) if tag is None else _by_tag(space_id, tag),
+                "by_user": _by_name("log_user", space_id, user, tag),
+                "by_model": _by_name("log_model", space_id, model, tag),
+            }
+            return {name: _sharded(partition, log.id) for name, partition in partitions.items()}
+
+        row = {**values, **found_by(None), "by_correlation": _by_correlation(space_id, correlation_id)}
+        copies = [{**values, **found_by(tag)} for tag in tags]
+        beside = [{**_texts_key(space_id, log.id).values, **texts, "expires_at": expires_at}] if texts else []
+        return [row, *copies, *beside]
 
     def remove_all(self, space_id: str) -> None:
         """Remove all calls of a space that is gone; safe to repeat.
 
         Rollups of users and tags whose calls have all expired already do so themselves within a day.
         """
-        partition = f"log#{space_id}"
-        while rows := list(self._table.query(partition, limit=ROWS_AT_ONCE)):
-            copies = {Key(_by_tag(space_id, tag), row["SK"]) for row in rows for tag in row["tags"]}
-            rollups = {key for key, _, _ in self.rollups.sums(space_id, rows)}
-            self._table.delete_all([*copies, *rollups])
-            self._table.delete_all([Key(partition, row["SK"]) for row in rows])
+        for partition in _shards(_by_time(space_id)):
+            while rows := list(self._table.query(partition, limit=ROWS_AT_ONCE)):
+                copies = {
+                    Key(_sharded(_by_tag(space_id, tag), row["SK"]), row["SK"]) for row in rows for tag in row["tags"]
+                }
+                texts = {_texts_key(space_id, row["SK"]) for row in rows if row.get("has_texts")}
+                rollups = {key for key, _, _ in self.rollups.sums(space_id, rows)}
+                self._table.delete_all([*copies, *texts, *rollups])
+                self._table.delete_all([Key(partition, row["SK"]) for row in rows])
         overall = Slice(space_id).partition("log_rollup")
         self._table.delete_all([Key(overall, item["SK"]) for item in self._table.query(overall, attributes=("SK",))])
 
     def page(self, space_id: str, filters: LogFilters, page: int, page_size: int) -> Page[InferenceLog]:
         """The ``page``-th ``page_size`` calls, newest first, and how many there are."""
         question = self._question(space_id, filters)
-        parts = self._parts(question, self._stretches(question))
         skip = (page - 1) * page_size
         if question.wants_all and skip <= ROWS_AT_ONCE:
-            rows = list(self._rows(question, question.start, question.end, limit=skip + page_size + 1))[skip:]
+            newest = self._newest(question, skip + page_size + 1)
+            parts = self._parts(question, self._stretches(question), newest=newest)
+            rows = list(newest.rows[skip:])
         else:
+            parts = self._parts(question, self._stretches(question))
             with ThreadPoolExecutor(PARALLEL_READS) as pool:
                 rows = self._pick(question, parts, skip, page_size + 1, pool.map)
         return Page(
             count=sum(part.wanted for part in parts),
-            data=[_load(row) for row in rows[:page_size]],
+            data=self._load(space_id, rows[:page_size]),
             has_more=len(rows) > page_size,
         )
 
@@ -229,14 +262,14 @@ class InferenceLogs:
         user, model, tag = filters.user, filters.model, filters.tag
         index = None
         if filters.correlation_id is not None:
-            partition, index = _by_correlation(space_id, filters.correlation_id), "by_correlation"
+            partitions, index = [_by_correlation(space_id, filters.correlation_id)], "by_correlation"
         elif user is not None:
-            partition, index = _by_name("log_user", space_id, user, tag), "by_user"
+            partitions, index = _shards(_by_name("log_user", space_id, user, tag)), "by_user"
         elif model is not None:
-            partition, index = _by_name("log_model", space_id, model, tag), "by_model"
+            partitions, index = _shards(_by_name("log_model", space_id, model, tag)), "by_model"
         else:
-            partition = f"log#{space_id}" if tag is None else _by_tag(space_id, tag)
-        return _Question(filters, start, max(start, end), Slice(space_id, user, tag), partition, index)
+            partitions = _shards(_by_time(space_id) if tag is None else _by_tag(space_id, tag))
+        return _Question(filters, start, max(start, end), Slice(space_id, user, tag), partitions, index)
 
     def _stretches(self, question: _Question) -> list[Stretch]:
         """The period, newest first: rows where rollups may be late yet or don't know the filter, else rollups."""
@@ -262,19 +295,41 @@ class InferenceLogs:
         limit: int | None = None,
         only: ConditionBase | None = None,
     ) -> Iterator[Item]:
-        """The rows of a period in the partition, newest first, wanted or not unless ``only`` says so."""
+        """The rows of a period in the partitions, newest first, wanted or not unless ``only`` says so."""
         within = KeyCondition("SK").between(id_prefix(start), f"{id_prefix(end - 1)}~")
         if start >= end:
             return iter(())
-        return self._table.query(question.partition, condition=within, limit=limit, index=question.index, only=only)
+        first, *others = question.partitions
+        at_once = limit if limit is None or not others else _share(limit)
 
-    def _parts(self, question: _Question, stretches: Sequence[Stretch], *, sparse: bool = False) -> list[_Part]:
+        def read(partition: str) -> Iterator[Item]:
+            rows = self._table.query(partition, condition=within, index=question.index, only=only, at_once=at_once)
+            return chain(list(islice(rows, 1)), rows)
+
+        begun = [self._readers.submit(read, each) for each in others]
+        shards = [read(first), *(each.result() for each in begun)]
+        return islice(merge(*shards, key=itemgetter("SK"), reverse=True), limit)
+
+    def _newest(self, question: _Question, limit: int) -> _Newest:
+        rows = list(self._rows(question, question.start, question.end, limit=limit))
+        return _Newest(rows, question.start if len(rows) < limit else time_of(rows[-1]["SK"]) + 1)
+
+    def _parts(
+        self,
+        question: _Question,
+        stretches: Sequence[Stretch],
+        *,
+        sparse: bool = False,
+        newest: _Newest = _Newest(),
+    ) -> list[_Part]:
         """The buckets of a period; of a ``sparse`` one only those with wanted rows, to be searched one by one."""
         parts: list[_Part] = []
         for stretch in stretches:
             level = stretch.level
             if level is None:
-                read = list(self._rows(question, stretch.start, stretch.end))
+                read = newest.within(stretch)
+                if read is None:
+                    read = list(self._rows(question, stretch.start, stretch.end))
                 rows = [row for row in read if question.accepts_row(row)]
                 parts.append(_Part(stretch.start, stretch.end, len(rows), len(read), rows=rows))
                 continue
@@ -324,6 +379,16 @@ class InferenceLogs:
         )
         return list(islice(filter(question.accepts_row, rows), skip, skip + need))
 
+    def _load(self, space_id: str, rows: Sequence[Item]) -> list[InferenceLog]:
+        found = self._table.get_many([_texts_key(space_id, row["SK"]) for row in rows if row.get("has_texts")])
+        texts = {key.sk: {name: item.get(name) for name in _TEXTS} for key, item in found.items()}
+        return [
+            InferenceLog.model_validate(
+                {**row, **texts.get(row["SK"], {}), "id": row["SK"], "created_at": _made_at(row["SK"])}
+            )
+            for row in rows
+        ]
+
 
 def _joined(parts: Sequence[_Part]) -> list[_Part]:
     """Neighbours of few rows become one, to be read at once."""
@@ -337,14 +402,34 @@ def _joined(parts: Sequence[_Part]) -> list[_Part]:
     return joined
 
 
-def _load(row: Item) -> InferenceLog:
-    created_at = EPOCH + time_of(row["SK"]) * MILLISECOND
-    return InferenceLog.model_validate({**row, "id": row["SK"], "created_at": created_at})
+def _share(limit: int) -> int:
+    """So many rows of each shard nearly always hold the newest ``limit`` of all: their mean and 2.3 deviations."""
+    return limit // SHARDS + isqrt(limit) + 1
+
+
+def _made_at(log_id: str) -> datetime:
+    return EPOCH + time_of(log_id) * MILLISECOND
 
 
 def _milliseconds(time: datetime, *, up: bool = False) -> int:
     """Whole milliseconds since 1970, rounded down or up."""
     return -((EPOCH - time) // MILLISECOND) if up else (time - EPOCH) // MILLISECOND
+
+
+def _shards(partition: str) -> list[str]:
+    return [f"{partition}#{shard}" for shard in range(SHARDS)]
+
+
+def _sharded(partition: str, log_id: str) -> str:
+    return _shards(partition)[int(log_id[-1], 16) % SHARDS]
+
+
+def _texts_key(space_id: str, log_id: str) -> Key:
+    return Key(f"log_text#{space_id}#{log_id}", log_id)
+
+
+def _by_time(space_id: str) -> str:
+    return f"log#{space_id}"
 
 
 def _by_name(kind: str, space_id: str, name: str, tag: str | None) -> str:
@@ -357,11 +442,3 @@ def _by_tag(space_id: str, tag: str) -> str:
 
 def _by_correlation(space_id: str, correlation_id: str) -> str:
     return f"log_correlation#{space_id}#{correlation_id}"
-
-
-def _index_keys(space_id: str, user: str, model: str, tag: str | None) -> dict[str, str]:
-    """Where the indexes hold a row, or its copy for a tag."""
-    return {
-        "by_user": _by_name("log_user", space_id, user, tag),
-        "by_model": _by_name("log_model", space_id, model, tag),
-    }

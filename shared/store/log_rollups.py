@@ -15,9 +15,12 @@ from itertools import product
 from boto3.dynamodb.conditions import Attr, ConditionBase
 from boto3.dynamodb.conditions import Key as KeyCondition
 
-from shared.store.table import Action, Item, Key, Table, TransactionFailedError, update
+from shared.store.table import Action, Item, Key, Table, TransactionFailedError, put, update
 
 TRANSACTION_LIMIT = 100
+MILLISECOND = timedelta(milliseconds=1)
+# A stream tells of a row again for a day at most.
+MARKED = timedelta(days=3)
 
 
 @dataclass(frozen=True)
@@ -141,9 +144,9 @@ class Rollups:
             while chunk:
                 try:
                     additions = (update(key, says, add=asdict(more)) for key, says, more in self.sums(space_id, chunk))
-                    self._table.transact([*map(_mark, chunk), *additions])
+                    self._table.transact([*(_mark(space_id, row) for row in chunk), *additions])
                 except TransactionFailedError:
-                    chunk = self._uncounted(chunk)
+                    chunk = self._uncounted(space_id, chunk)
                 else:
                     break
 
@@ -165,19 +168,23 @@ class Rollups:
         for key in totals:
             yield key, described[key], totals[key]
 
-    def _uncounted(self, rows: Sequence[Item]) -> list[Item]:
-        found = self._table.get_many([Key(row["PK"], row["SK"]) for row in rows])
-        waiting = {key.sk for key, item in found.items() if "rolled_up" not in item}
-        return [row for row in rows if row["SK"] in waiting]
+    def _uncounted(self, space_id: str, rows: Sequence[Item]) -> list[Item]:
+        marks = self._table.get_many([_mark_key(space_id, row) for row in rows])
+        return [row for row in rows if _mark_key(space_id, row) not in marks]
 
 
 def _bucket(level: Level, start: int) -> str:
     return f"{level.name}#{start:013d}"
 
 
-def _mark(row: Item) -> Action:
-    uncounted = Attr("PK").exists() & Attr("rolled_up").not_exists()
-    return update(Key(row["PK"], row["SK"]), {"rolled_up": True}, condition=uncounted)
+def _mark_key(space_id: str, row: Item) -> Key:
+    return Key(f"log_counted#{space_id}#{row['SK']}", row["SK"])
+
+
+def _mark(space_id: str, row: Item) -> Action:
+    """Beside the row, whose partition and indexes have enough to take as it is."""
+    expires_at = (time_of(row["SK"]) + MARKED // MILLISECOND) // 1000
+    return put(_mark_key(space_id, row), {"expires_at": expires_at}, Attr("PK").not_exists())
 
 
 def _places(space_id: str, row: Item) -> Iterator[tuple[Key, Level]]:

@@ -157,12 +157,14 @@ class Table:
         attributes: Iterable[str] = (),
         index: str | None = None,
         only: ConditionBase | None = None,
+        at_once: int | None = None,
     ) -> Iterator[Item]:
         """The items of one partition in the order of their sort keys.
 
         ``condition`` narrows the sort key (``Key("SK").lt(…)``); ``limit`` bounds the number of items. An index's
         partition key is an attribute of the index's own name, and what it answers may be a moment old. ``only`` leaves
-        out items that are read and paid for, but not sent; ``limit`` bounds what is left.
+        out items that are read and paid for, but not sent; ``limit`` bounds what is left. ``at_once`` bounds what one
+        request reads, for those who may not take all.
         """
         keys: ConditionBase = KeyCondition(index or "PK").eq(pk)
         if condition is not None:
@@ -190,8 +192,9 @@ class Table:
         request["ExpressionAttributeNames"] = names
         remaining = limit
         while remaining is None or remaining > 0:
-            if remaining is not None:
-                request["Limit"] = remaining
+            bounds = [bound for bound in (remaining, at_once) if bound is not None]
+            if bounds:
+                request["Limit"] = min(bounds)
             answer = self._client.query(**request)
             yield from map(decode_item, answer["Items"])
             if "LastEvaluatedKey" not in answer:

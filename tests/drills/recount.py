@@ -321,12 +321,13 @@ class Recount:
         """Calls that are counted, added up anew in every place where they count."""
         wanted: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
         found: dict[tuple[str, str], Counter[str]] = {}
+        counted = {item["SK"] for item in self.logs if item["PK"].startswith("log_counted#")}
         for item in self.logs:
-            kind, _, space_id = item["PK"].partition("#")
+            kind, space_id, *_ = item["PK"].split("#")
             if kind == "log_rollup":
                 found[item["PK"], item["SK"]] = Counter({name: item[name] for name in TOTALS})
             elif kind == "log":
-                if not item.get("rolled_up"):
+                if item["SK"] not in counted:
                     yield f"the call {item['SK']} is not added up"
                 time = int(item["SK"].replace("-", "")[:12], 16)
                 tokens = {name: item[name] for name in TOTALS[1:4]}
