@@ -1,11 +1,12 @@
 """The audit log: a row for each write of an entity, made from what the table's stream tells.
 
 Rows live under ``audit#<space>``, with a copy for each thing that they are asked for by; the sort key is the id of the
-write, so that a change told of twice makes one row. They disappear after the retention by their ``expires_at``.
+write, so that a change told of twice makes the same row again. They disappear after the retention by their
+``expires_at``.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import reduce
@@ -22,7 +23,11 @@ from shared.models.base import Timestamp
 from shared.store.log_rollups import id_prefix, time_of
 from shared.store.repository import cursor_id
 from shared.store.stamps import REMOVAL, STAMP, read_stamp, removal_key
-from shared.store.table import Item, Key, Table, TransactionFailedError, put
+from shared.store.table import Item, Key, Table
+
+# An item before and after a write; None where it is not there.
+Change = tuple[Item | None, Item | None]
+Row = tuple[Key, Item]
 
 # Values are kept up to so many characters of JSON.
 VALUE_CHARACTERS = 1000
@@ -54,11 +59,17 @@ class AuditLogs:
         self._clock = clock
         self._retention = retention
 
-    def record(self, before: Item | None, after: Item | None) -> None:
-        """Note a change of an item, unless it is none of an entity or noted already. One of the images is needed."""
+    def record(self, changes: Sequence[Change]) -> None:
+        """Note changes of items, in their order, as far as they are writes of entities."""
+        removals = self._table.get_many([_removal_key(before) for before, after in changes if before and not after])
+        rows = {key: row for change in changes for key, row in self._rows_of(*change, removals)}
+        self._table.put_all([{**key.values, **row} for key, row in rows.items()])
+
+    def _rows_of(self, before: Item | None, after: Item | None, removals: Mapping[Key, Item]) -> Iterator[Row]:
+        """The row of a change, and its copies. One of the images is needed."""
         item = after or before or {}
         kind, _, owner = item["PK"].partition("#")
-        stamp = self._stamp(kind, owner, before, after)
+        stamp = _stamp(before, after, removals)
         if stamp is None or owner.endswith("#hidden"):  # a membership of a deleted space, moved as it is
             return
         actor, write_id = read_stamp(stamp)
@@ -74,12 +85,8 @@ class AuditLogs:
             "after": _as_text(after or {}, changed),
             "expires_at": int((_made_at(write_id) + self._retention).timestamp()),
         }
-        copies = [put(Key(_partition(space_id, name, row[name]), write_id), row) for name in _ASKED_FOR]
-        main = put(Key(f"audit#{space_id}", write_id), row, Attr("PK").not_exists())
-        try:
-            self._table.transact([main, *copies])
-        except TransactionFailedError:  # told of before
-            return
+        for partition in (f"audit#{space_id}", *(_partition(space_id, name, row[name]) for name in _ASKED_FOR)):
+            yield Key(partition, write_id), row
 
     def list_after(self, space_id: str, filters: AuditFilters, after: str, limit: int) -> AuditPage:
         """The rows that match, newest first. Raises InvalidCursorError."""
@@ -112,13 +119,19 @@ class AuditLogs:
         conditions: list[ConditionBase] = [Attr(name).eq(value) for name, value in others.items()]
         return islice(self._table.query(pk, condition=period, only=reduce(and_, conditions)), limit)
 
-    def _stamp(self, kind: str, owner: str, before: Item | None, after: Item | None) -> str | None:
-        """The stamp of the write that made the change; none when it was no write of an entity."""
-        if after is None:
-            found = self._table.get(removal_key(kind, owner, (before or {})["SK"]))
-            return found[REMOVAL] if found else None
-        stamp: str | None = after.get(STAMP)
-        return None if before and before.get(STAMP) == stamp else stamp
+
+def _removal_key(item: Item) -> Key:
+    kind, _, owner = item["PK"].partition("#")
+    return removal_key(kind, owner, item["SK"])
+
+
+def _stamp(before: Item | None, after: Item | None, removals: Mapping[Key, Item]) -> str | None:
+    """The stamp of the write that made the change; none when it was no write of an entity."""
+    if after is None:
+        found = removals.get(_removal_key(before or {}))
+        return found[REMOVAL] if found else None
+    stamp: str | None = after.get(STAMP)
+    return None if before and before.get(STAMP) == stamp else stamp
 
 
 def _partition(space_id: str, name: str, value: str) -> str:

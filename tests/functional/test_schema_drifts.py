@@ -160,7 +160,7 @@ def test_a_drift_is_an_entity_whose_creation_the_stream_tells(lab: Lab, table: T
     (drift,) = drifts(lab, connector_id)
     partition = f"schema_drift#{lab.space_id}#{connector_id}"
     (item,) = table.query(partition)
-    lab.resources.audit_logs.record(None, item)
+    lab.resources.audit_logs.record([(None, item)])
     (noted,) = lab.client.get("/audit-logs", params={"entity": "schema_drift"}).json()["data"]
     assert (noted["action"], noted["entity_id"]) == ("created", drift["id"])
     lab.client.delete(f"/connectors/{connector_id}")

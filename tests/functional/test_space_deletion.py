@@ -364,7 +364,7 @@ def left_of(space_id: str) -> list[str]:
 def audit(resources: Resources, client: TestClient) -> None:
     """As if the stream had told of a data model's making."""
     made = client.post("/data-models", json={"name": "Told"}).json()
-    resources.audit_logs.record(None, resources.table.get(Key(f"data_model#{space_of(client)}", made["id"])))
+    resources.audit_logs.record([(None, resources.table.get(Key(f"data_model#{space_of(client)}", made["id"])))])
 
 
 @pytest.mark.row("SP-2")

@@ -350,6 +350,7 @@ def test_only_new_calls_reach_the_function_that_adds_them_up_and_what_fails_is_k
 def test_only_writes_of_entities_reach_the_function_that_audits_them_and_what_fails_is_kept(prod: Synthesised) -> None:
     mapping = stream_mapping(prod, "functions.events.write_audit_log.handler")
     assert [json.loads(one["Pattern"]) for one in mapping["FilterCriteria"]["Filters"]] == list(AUDITED)
+    assert mapping["ParallelizationFactor"] > 1
     assert "Entities" in json.dumps(mapping["EventSourceArn"])
     views = {
         name: one["Properties"]["StreamSpecification"]["StreamViewType"]
