@@ -1,16 +1,21 @@
 """The model of costs holds to the code, and the page to the model."""
 
+import re
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from functools import partial
 
 import pytest
 from fastapi.testclient import TestClient
 
 from shared.aws.resources import Resources
+from shared.models.limits import Limits, SpaceLimits
 from shared.settings import Settings
+from shared.store.inference_logs import SHARDS
+from shared.store.limit_usage import Amount, LimitUsages, Subject
 from tests.fixtures.upstream import FakeUpstream, served
-from tests.load.capacity import Meter
-from tests.load.cost_model import OPERATIONS, PAGE, page
+from tests.load.capacity import Meter, Usage
+from tests.load.cost_model import CEILINGS, OPERATIONS, PAGE, page
 
 ACTION = {"name": "Payment plan", "description": "For those who are late. " * 8, "priority": "low", "type": "offer"}
 QUESTION = {"messages": [{"role": "user", "content": "Which offer suits Ada, who rents in Rome? " * 12}]}
@@ -38,27 +43,57 @@ def test_each_operation_costs_what_the_model_says(chatting: TestClient, resource
         "create": lambda: chatting.post("/actions", json=ACTION).raise_for_status(),
         "update": lambda: chatting.put(f"/actions/{ids[0]}", json={"name": "New"}).raise_for_status(),
         "chat": lambda: chatting.post("/chats", json=QUESTION).raise_for_status(),
+        "completion": lambda: chatting.post(
+            "/v1/chat/completions", json={"model": "small", **QUESTION}
+        ).raise_for_status(),
     }
     chatting.get("/actions")
     meter = Meter(resources.dynamodb)
     calls["chat"]()
     used = {name: meter.measure(call) for name, call in calls.items()}
 
-    assert {name: (each.read, each.write) for name, each in used.items()} == {
+    assert {name: (used[name].read, used[name].write) for name in OPERATIONS} == {
         name: (each.reads, each.writes) for name, each in OPERATIONS.items()
     }
 
-    [call] = resources.inference_logs._table.query(f"log#{space_id}", limit=1)
-    rolled_up = meter.measure(lambda: resources.inference_logs.rollups.add(space_id, [call]))
+    logs = resources.inference_logs
+    call = next(row for shard in range(SHARDS) for row in logs._table.query(f"log#{space_id}#{shard}"))
+    rolled_up = meter.measure(lambda: logs.rollups.add(space_id, [call]))
     noted = {}
     for kind in ("action", "chat"):
         newest = next(resources.table.query(f"{kind}#{space_id}", limit=1))
-        noted[kind] = meter.measure(partial(resources.audit_logs.record, None, newest)).write
-    assert noted["action"] == OPERATIONS["create"].followed
-    assert rolled_up.write + noted["chat"] == OPERATIONS["chat"].followed
-    assert used["create"].written[f"action#{space_id}"] == OPERATIONS["create"].hottest
-    logs = f"log#{space_id}"
-    assert used["chat"].written[logs] + rolled_up.written[logs] == OPERATIONS["chat"].hottest
+        noted[kind] = meter.measure(partial(resources.audit_logs.record, [(None, newest)]))
+    assert noted["action"].write == OPERATIONS["create"].followed
+    assert rolled_up.write + noted["chat"].write == OPERATIONS["chat"].followed
+
+    limited_call(resources, space_id)
+    measured = {
+        "entities of one kind made": used["create"],
+        "entities of one kind changed": used["update"],
+        "chats begun": used["chat"],
+        "rows of the audit log": noted["action"],
+        "calls of models within a chat": used["chat"],
+        "other calls of models": used["completion"],
+        "calls of one model, or of one user": used["completion"],
+        "calls under the space's limits": meter.measure(partial(limited_call, resources, space_id)),
+    }
+    assert {name: written_to(each.partition, measured[name]) for name, each in CEILINGS.items()} == {
+        name: each.units for name, each in CEILINGS.items()
+    }
+
+
+def limited_call(resources: Resources, space_id: str) -> None:
+    """What a call asks of a limit before it begins, and when it has ended."""
+    usages = LimitUsages(resources.table, lambda: datetime(2026, 3, 15, tzinfo=UTC))
+    subject = Subject.space(space_id, SpaceLimits(space=Limits(tokens_per_day=1_000_000)))
+    usages.settle(usages.reserve(subject, Amount(requests=1, calls=1, tokens=90)), Amount(tokens=70))
+
+
+def written_to(partition: str, usage: Usage) -> int:
+    """The units of the partition key, or the index's, that has this form."""
+    form = re.compile(r"(\w+: )?" + re.sub(r"<\w+>", "[^#]+", partition))
+    [units] = [units for key, units in usage.written.items() if form.fullmatch(key)]
+    return units
 
 
 def test_the_page_says_what_the_model_does() -> None:

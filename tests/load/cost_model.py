@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from shared.store.inference_logs import SHARDS as LOG_SHARDS
+
 PAGE = Path(__file__).parents[2] / "docs" / "cost_and_scale.md"
 RATES = (1, 1_000, 1_000_000)
 MINUTES_A_MONTH = 730 * 60
@@ -41,26 +43,50 @@ STARTS_A_SECOND = 300
 class Operation:
     """One kind of request: its share of all, how long it takes, and what it makes DynamoDB do.
 
-    ``hottest`` is what the partition key of the space takes that takes most; ``followed`` is written later for it, by
-    what follows the tables' streams.
+    ``followed`` is written later for it, by what follows the tables' streams.
     """
 
     share: float
     milliseconds: float
     reads: int
     writes: int
-    hottest: int
     followed: int = 0
     answer_kb: float = 1.0
 
 
 # Times are assumptions: a few milliseconds of CPU and of DynamoDB each; a chat waits for its model.
 OPERATIONS: Mapping[str, Operation] = {
-    "get by id": Operation(0.60, 15, reads=1, writes=0, hottest=0),
-    "list of 10": Operation(0.24, 20, reads=3, writes=0, hottest=0, answer_kb=6),
-    "create": Operation(0.05, 40, reads=2, writes=4, hottest=2, followed=8),
-    "update": Operation(0.05, 35, reads=2, writes=1, hottest=1, followed=8),
-    "chat": Operation(0.06, 2_000, reads=1, writes=11, hottest=4, followed=25, answer_kb=3),
+    "get by id": Operation(0.60, 15, reads=1, writes=0),
+    "list of 10": Operation(0.24, 20, reads=3, writes=0, answer_kb=6),
+    "create": Operation(0.05, 40, reads=2, writes=4, followed=4),
+    "update": Operation(0.05, 35, reads=2, writes=1, followed=4),
+    "chat": Operation(0.06, 2_000, reads=1, writes=11, followed=18, answer_kb=3),
+}
+
+
+@dataclass(frozen=True)
+class Ceiling:
+    """What a space's writes of one kind ask of one partition key, or of ``keys`` that they are spread over."""
+
+    partition: str
+    units: int
+    keys: int = 1
+
+    @property
+    def most(self) -> float:
+        """So many a second, with a partition key's write units all used for it."""
+        return PARTITION_WRITES * self.keys / self.units
+
+
+CEILINGS: Mapping[str, Ceiling] = {
+    "entities of one kind made": Ceiling("action#<space>", 2),
+    "entities of one kind changed": Ceiling("action#<space>", 1),
+    "chats begun": Ceiling("chat#<space>", 2),
+    "rows of the audit log": Ceiling("audit#<space>", 1),
+    "calls of models within a chat": Ceiling("log#<space>#<shard>", 2, LOG_SHARDS),
+    "other calls of models": Ceiling("log#<space>#<shard>", 1, LOG_SHARDS),
+    "calls of one model, or of one user": Ceiling("log_model#<space>#<model>#<shard>", 1, LOG_SHARDS),
+    "calls under the space's limits": Ceiling("limit_usage#<space>", 2),
 }
 # A request's own line, the gateway's, and Lambda's START, END and REPORT.
 LOG_KB = 1.5
@@ -125,22 +151,22 @@ def load_table() -> str:
 
 
 def operation_table() -> str:
-    rows = []
-    for name, each in OPERATIONS.items():
-        most = f"{PARTITION_WRITES / each.hottest:,.0f} a second" if each.hottest else "no end"
-        rows.append(
-            [
-                name,
-                f"{each.share:.0%}",
-                *map(str, (each.reads, each.writes, each.followed, each.hottest)),
-                most,
-            ]
-        )
-    header = ["", "share", "read units", "write units", "written later", "to one partition key", "most in one space"]
-    return _table(header, rows)
+    rows = [
+        [name, f"{each.share:.0%}", *map(str, (each.reads, each.writes, each.followed))]
+        for name, each in OPERATIONS.items()
+    ]
+    return _table(["", "share", "read units", "write units", "written later"], rows)
 
 
-TABLES = {"operations": operation_table, "costs": cost_table, "loads": load_table}
+def ceiling_table() -> str:
+    rows = [
+        [name, f"`{each.partition}`", str(each.units), str(each.keys), f"{each.most:,.0f} a second"]
+        for name, each in CEILINGS.items()
+    ]
+    return _table(["in one space", "partition key", "write units", "such keys", "most"], rows)
+
+
+TABLES = {"operations": operation_table, "ceilings": ceiling_table, "costs": cost_table, "loads": load_table}
 
 
 def page(text: str) -> str:
