@@ -19,9 +19,10 @@ from shared.settings import Settings
 from shared.store.table import Table
 from tests.fixtures.aws import LOGS_TABLE, TABLE
 from tests.fixtures.evaluations import add_member
+from tests.fixtures.operations import UNKNOWN, operations
 from tests.fixtures.upstream import FakeUpstream, connected
 from tests.functional.conftest import ClientMaker, Clock
-from tests.functional.test_common_contract import CHECKED, UNKNOWN, address, assert_error_shape, method, name, routes
+from tests.functional.test_common_contract import assert_error_shape
 
 QUESTION = {"model": "small", "messages": [{"role": "user", "content": "Which offer suits Ada?"}]}
 
@@ -163,19 +164,19 @@ def test_a_key_never_does_what_only_the_owner_may(client: TestClient) -> None:
 @pytest.mark.row("X-5", "C-4")
 def test_a_key_without_the_scope_gets_403_naming_it_on_every_route(client: TestClient) -> None:
     holder = bearing(client, make(client, "benchmarks:create")["key"])
-    for route in CHECKED:
-        scopes = getattr(route, "key_scopes")  # noqa: B009 - of our routes only
+    for operation in operations():
+        scopes = operation.route.key_scopes
         if "benchmarks:create" in scopes:
             continue
-        answer = holder.request(method(route), address(route), content=b"{broken")
-        assert answer.status_code == 403, (name(route), answer.text)
+        answer = holder.request(operation.method, operation.address(), content=b"{broken")
+        assert answer.status_code == 403, (str(operation), answer.text)
         error = answer.json()["error"]
         said = error if isinstance(error, str) else error["message"]
-        assert (" or ".join(scopes) or "No API key") in said, name(route)
+        assert (" or ".join(scopes) or "No API key") in said, str(operation)
 
 
 def test_the_routes_that_no_key_may_use_are_those_of_accounts_and_keys() -> None:
-    closed = {each.path.split("/")[1] for each in routes() if hasattr(each, "key_scopes") and not each.key_scopes}
+    closed = {each.path.split("/")[1] for each in operations() if not each.route.key_scopes}
     assert closed == {"api-keys", "me", "spaces", "users"}
 
 

@@ -22,11 +22,11 @@ from tests.fixtures.aws import BUCKET, create_logs_table, create_table
 from tests.fixtures.connectors import add_drift
 from tests.fixtures.emulator import emulated_aws
 from tests.fixtures.evaluations import add_checkpoint, add_member
+from tests.fixtures.operations import operations
 from tests.fixtures.spaces import ACCESS_KEYS, held_by_aws
 from tests.fixtures.trainings import space_of, training_request
 from tests.fixtures.upstream import Body, FakeUpstream, schema_name, served
 from tests.functional.conftest import ClientMaker
-from tests.functional.test_common_contract import CHECKED, method, name
 
 TOKEN = "a-token-of-the-cluster"
 
@@ -307,7 +307,7 @@ def test_each_route_that_writes_leaves_a_row_with_actor_before_and_after(
     write("POST /spaces/{id}/restore", "space", "restored", path=here)
     write("POST /spaces", "space", "created", also=("membership",), json=named)
 
-    writing = {name(route) for route in CHECKED if method(route) != "GET"}
+    writing = {str(each) for each in operations() if each.method != "GET"}
     assert writing - UNWRITTEN == walk.done, "a new route has to be walked here, or told why it writes nothing"
     token = KeyToken.parse(key["key"])
     assert token is not None
