@@ -1,7 +1,9 @@
 """A walk over every operation by the owner of a space: each works, and none leaves what is private in the log."""
 
 import io
+import json
 import logging
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,7 +17,7 @@ from shared.observability import logger
 from tests.conftest import empty_aws
 from tests.fixtures.aws import WEBHOOK_SECRET, settings_for
 from tests.fixtures.identity import Issuer
-from tests.fixtures.operations import PRIVATE, Operation, operations, two_tenants
+from tests.fixtures.operations import PRIVATE, Operation, leaves, operations, two_tenants
 from tests.fixtures.upstream import FakeUpstream, Refusal
 
 ORDER = {"GET": 0, "POST": 1, "PUT": 2, "PATCH": 3, "DELETE": 4}
@@ -98,6 +100,28 @@ def test_nothing_private_is_logged(walked: Walked) -> None:
     secrets = (*PRIVATE, *answered, "@example.com", WEBHOOK_SECRET, *tokens_of(walked))
     assert sum('"message":"request"' in line for line in walked.lines) > len(walked.answers)
     assert [line for line in walked.lines if any(secret in line for secret in secrets)] == []
+
+
+@pytest.mark.row("C-18")
+def test_every_answer_bears_the_request_id_of_its_log_line(walked: Walked) -> None:
+    lines = [json.loads(line) for line in walked.lines if line.startswith("{")]
+    logged = {line["request_id"] for line in lines if line["message"] == "request"}
+    answered = {name: answer.headers.get("X-Request-Id") for name, answer in walked.answers.items()}
+    assert len(set(answered.values())) == len(answered)
+    assert {name for name, request_id in answered.items() if request_id not in logged} == set()
+
+
+@pytest.mark.row("C-10")
+def test_every_time_is_answered_in_utc_and_marked_so(walked: Walked) -> None:
+    times = [
+        (name, place, value)
+        for name, answer in walked.answers.items()
+        if answer.content and answer.headers["Content-Type"] == "application/json"
+        for place, value in leaves(answer.json())
+        if isinstance(value, str) and re.match(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d", value)
+    ]
+    assert len(times) > len(walked.answers)
+    assert [each for each in times if not re.fullmatch(r"[\d-]{10}T[\d:]{8}(\.\d+)?Z", each[2])] == []
 
 
 def tokens_of(walked: Walked) -> set[str]:
