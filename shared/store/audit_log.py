@@ -8,7 +8,7 @@ write, so that a change told of twice makes the same row again. They disappear a
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from functools import reduce
 from itertools import islice
 from operator import and_
@@ -20,7 +20,7 @@ from boto3.dynamodb.conditions import Key as KeyCondition
 from shared.aws.clock import Clock
 from shared.models.audit_log import AuditAction, AuditLog, AuditPage
 from shared.models.base import Timestamp
-from shared.store.log_rollups import id_prefix, time_of
+from shared.store.log_rollups import id_prefix, made_at, milliseconds
 from shared.store.repository import cursor_id
 from shared.store.stamps import REMOVAL, STAMP, read_stamp, removal_key
 from shared.store.table import Item, Key, Table
@@ -83,7 +83,7 @@ class AuditLogs:
             "entity_id": entity_id,
             "before": _as_text(before or {}, changed),
             "after": _as_text(after or {}, changed),
-            "expires_at": int((_made_at(write_id) + self._retention).timestamp()),
+            "expires_at": int((made_at(write_id) + self._retention).timestamp()),
         }
         for partition in (f"audit#{space_id}", *(_partition(space_id, name, row[name]) for name in _ASKED_FOR)):
             yield Key(partition, write_id), row
@@ -96,8 +96,8 @@ class AuditLogs:
         pk = f"audit#{space_id}" if narrowest is None else _partition(space_id, narrowest, wanted[narrowest])
         others = {name: value for name, value in wanted.items() if name != narrowest}
         oldest = self._clock() - self._retention
-        start = id_prefix(_milliseconds(max(filters.start_date or oldest, oldest), up=True))
-        end = "~" if filters.end_date is None else id_prefix(_milliseconds(filters.end_date) + 1)
+        start = id_prefix(milliseconds(max(filters.start_date or oldest, oldest), up=True))
+        end = "~" if filters.end_date is None else id_prefix(milliseconds(filters.end_date) + 1)
         if end <= start:
             return AuditPage(count=0, data=[], has_more=False)
         period = KeyCondition("SK").between(start, end)
@@ -168,13 +168,4 @@ def _bounded(value: Any) -> Any:
 def _load(item: Item) -> AuditLog:
     write_id = item["SK"]
     images = {name: json.loads(item[name]) for name in ("before", "after")}
-    return AuditLog.model_validate({**item, **images, "id": write_id, "created_at": _made_at(write_id)})
-
-
-def _made_at(write_id: str) -> datetime:
-    return datetime.fromtimestamp(time_of(write_id) / 1000, UTC)
-
-
-def _milliseconds(moment: datetime, *, up: bool = False) -> int:
-    exact = (moment - datetime.fromtimestamp(0, UTC)) / timedelta(milliseconds=1)
-    return -int(-exact // 1) if up else int(exact // 1)
+    return AuditLog.model_validate({**item, **images, "id": write_id, "created_at": made_at(write_id)})

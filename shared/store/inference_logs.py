@@ -10,7 +10,7 @@ moment: the last minutes are therefore always read from the rows.
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from functools import reduce
 from heapq import merge
 from itertools import chain, groupby, islice
@@ -34,6 +34,7 @@ from shared.models.inference_log import (
 from shared.store.codec import encode_item
 from shared.store.log_rollups import (
     LEVELS,
+    MILLISECOND,
     MINUTE,
     Cell,
     Level,
@@ -44,6 +45,8 @@ from shared.store.log_rollups import (
     cell_of,
     cover,
     id_prefix,
+    made_at,
+    milliseconds,
     time_of,
 )
 from shared.store.table import Action, Item, Key, Table
@@ -59,8 +62,6 @@ ROWS_AT_ONCE = 300
 # One wanted row in so many is few enough to look for each, rather than to read the ones around it.
 SPARSE = 20
 PARALLEL_READS = 8
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-MILLISECOND = timedelta(milliseconds=1)
 END_OF_TIME = 2**48 - 1
 _TEXTS = ("prompt", "answer")
 _NOT_IN_ROWS = {"id", "created_at", *_TEXTS}
@@ -217,6 +218,7 @@ class InferenceLogs:
             rows = list(newest.rows[skip:])
         else:
             parts = self._parts(question, self._stretches(question))
+            # Not by the readers: each of these waits for some of them.
             with ThreadPoolExecutor(PARALLEL_READS) as pool:
                 rows = self._pick(question, parts, skip, page_size + 1, pool.map)
         return Page(
@@ -255,10 +257,10 @@ class InferenceLogs:
         )
 
     def _question(self, space_id: str, filters: LogFilters) -> _Question:
-        start = _milliseconds(self._clock() - self._retention, up=True)
+        start = milliseconds(self._clock() - self._retention, up=True)
         if filters.start_date is not None:
-            start = max(start, _milliseconds(filters.start_date, up=True))
-        end = END_OF_TIME if filters.end_date is None else _milliseconds(filters.end_date) + 1
+            start = max(start, milliseconds(filters.start_date, up=True))
+        end = END_OF_TIME if filters.end_date is None else milliseconds(filters.end_date) + 1
         user, model, tag = filters.user, filters.model, filters.tag
         index = None
         if filters.correlation_id is not None:
@@ -276,7 +278,7 @@ class InferenceLogs:
         start, end = question.start, question.end
         if question.filters.correlation_id is not None:
             return [Stretch(start, end, None)]
-        horizon = max(start, MINUTE.floor(_milliseconds(self._clock() - LAG)))
+        horizon = max(start, MINUTE.floor(milliseconds(self._clock() - LAG)))
         if end <= horizon:
             return cover(start, end)
         return [Stretch(horizon, end, None), *cover(start, horizon)]
@@ -384,7 +386,7 @@ class InferenceLogs:
         texts = {key.sk: {name: item.get(name) for name in _TEXTS} for key, item in found.items()}
         return [
             InferenceLog.model_validate(
-                {**row, **texts.get(row["SK"], {}), "id": row["SK"], "created_at": _made_at(row["SK"])}
+                {**row, **texts.get(row["SK"], {}), "id": row["SK"], "created_at": made_at(row["SK"])}
             )
             for row in rows
         ]
@@ -405,15 +407,6 @@ def _joined(parts: Sequence[_Part]) -> list[_Part]:
 def _share(limit: int) -> int:
     """So many rows of each shard nearly always hold the newest ``limit`` of all: their mean and 2.3 deviations."""
     return limit // SHARDS + isqrt(limit) + 1
-
-
-def _made_at(log_id: str) -> datetime:
-    return EPOCH + time_of(log_id) * MILLISECOND
-
-
-def _milliseconds(time: datetime, *, up: bool = False) -> int:
-    """Whole milliseconds since 1970, rounded down or up."""
-    return -((EPOCH - time) // MILLISECOND) if up else (time - EPOCH) // MILLISECOND
 
 
 def _shards(partition: str) -> list[str]:

@@ -9,7 +9,7 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import product
 
 from boto3.dynamodb.conditions import Attr, ConditionBase
@@ -18,6 +18,7 @@ from boto3.dynamodb.conditions import Key as KeyCondition
 from shared.store.table import Action, Item, Key, Table, TransactionFailedError, put, update
 
 TRANSACTION_LIMIT = 100
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MILLISECOND = timedelta(milliseconds=1)
 # A stream tells of a row again for a day at most.
 MARKED = timedelta(days=3)
@@ -103,6 +104,16 @@ class Cell:
 def time_of(log_id: str) -> int:
     """When a UUIDv7 was made."""
     return int(log_id.replace("-", "")[:12], 16)
+
+
+def made_at(log_id: str) -> datetime:
+    """The same as a moment."""
+    return EPOCH + time_of(log_id) * MILLISECOND
+
+
+def milliseconds(moment: datetime, *, up: bool = False) -> int:
+    """The last whole one that has begun by then, or the first that begins no earlier."""
+    return -((EPOCH - moment) // MILLISECOND) if up else (moment - EPOCH) // MILLISECOND
 
 
 def id_prefix(time: int) -> str:

@@ -6,14 +6,13 @@ Source: https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/st
 """
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 from shared.models.argument import ReviewStatus
 from shared.models.base import format_timestamp
 from shared.models.job_status import JobStatus
 from shared.models.webhook_endpoint import EndpointStatus, WebhookEventType
-from shared.store.log_rollups import time_of
+from shared.store.log_rollups import made_at
 from shared.store.stamps import STAMP, read_stamp
 from shared.store.table import Item
 
@@ -88,8 +87,7 @@ def event_of(before: Item | None, after: Item | None) -> WebhookEvent | None:
 
 def event(event_id: str, space_id: str, event_type: WebhookEventType, data: dict[str, Any]) -> WebhookEvent:
     """An event of the time that its id tells."""
-    at = datetime.fromtimestamp(time_of(event_id) / 1000, UTC)
-    payload = {"type": event_type, "timestamp": format_timestamp(at), "data": data}
+    payload = {"type": event_type, "timestamp": format_timestamp(made_at(event_id)), "data": data}
     return WebhookEvent(event_id, space_id, event_type, payload)
 
 
