@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 CONNECT_SECONDS = 5
 LOCK_SECONDS = 10
+# The server gives a statement up first, and says why.
+ANSWER_SECONDS = 2
 # PostgreSQL's own codes: https://www.postgresql.org/docs/current/errcodes-appendix.html
 UNDEFINED = ("42P01", "3F000")
 _TIME = "'YYYY-MM-DD\"T\"HH24:MI:SS.US'"
@@ -116,7 +118,7 @@ class PostgresDatabases:
             raise ValidationFailedError.of("body.postgres.tls", "must not be disable: the password needs protection")
         # The name may mean something else by now: the guard looks at the peer before a byte is sent.
         connection = self._guard.check_socket(socket.create_connection((config.host, config.port), CONNECT_SECONDS))
-        connection.settimeout(seconds)
+        connection.settimeout(seconds + ANSWER_SECONDS)
         return connection
 
 

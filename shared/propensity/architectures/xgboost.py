@@ -87,8 +87,7 @@ class XGBoost(Architecture[XGBoostConfiguration]):
         model_file, done = resume or (None, 0)
         if hardware.gpu_count and not xgboost.build_info().get("USE_CUDA"):
             raise JobFailedError("The installed XGBoost was built without CUDA. Set gpu_count to 0 and start again.")
-        # A continued fit draws its rows and columns anew: with the same seed it would repeat the first draws.
-        parameters = library_parameters(configuration, hardware, seed + done)
+        parameters = library_parameters(configuration, hardware, seed)
         types = feature_types(fitted.matrix.shape[1], categorical)
         training_set = xgboost.QuantileDMatrix(
             fitted.matrix,
@@ -150,4 +149,6 @@ def library_parameters(configuration: XGBoostConfiguration, hardware: Hardware, 
         "nthread": hardware.threads,
         "device": "cuda" if hardware.gpu_count else "cpu",
         "seed": seed,
+        # A continued fit draws the rows of a round as the whole one does, though not its columns.
+        "seed_per_iteration": True,
     }
