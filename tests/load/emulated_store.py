@@ -37,7 +37,7 @@ def gateway_event(
     method: str, path: str, token: str, space_id: str, query: dict[str, str] | None = None
 ) -> dict[str, object]:
     """What API Gateway hands to a function."""
-    headers = {"Authorization": f"Bearer {token}", "X-Space-Id": space_id}
+    headers = {"Authorization": f"Bearer {token}", "X-Space-Id": space_id, "Content-Type": "application/json"}
     return {
         "resource": "/{proxy+}",
         "path": path,

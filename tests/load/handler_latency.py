@@ -5,6 +5,7 @@ emulated store sorts a whole partition at each query, which DynamoDB does not. W
 is shown beside the time.
 """
 
+import socket
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ from uuid import UUID
 
 import boto3
 from botocore.awsrequest import AWSResponse
+from botocore.httpsession import URLLib3Session
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table as RichTable
@@ -44,7 +46,8 @@ class RecordedStore:
 
     def __init__(self, client: Any) -> None:
         self.units = 0.0
-        self._session = client._endpoint.http_session
+        # The emulated store sorts a whole partition at each query, which may take longer than we wait for DynamoDB.
+        self._session = URLLib3Session(timeout=120, socket_options=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)])
         self._answers: dict[tuple[str, bytes], tuple[int, Any, bytes]] = {}
         client._endpoint.http_session = self
         client.meta.events.register("provide-client-params.dynamodb", self._ask_for_units)

@@ -88,7 +88,6 @@ def fill(resources: Resources, principal: Principal, folders: list[Path]) -> str
 
 def insight(token: str, space_id: str) -> None:
     event = gateway_event("POST", "/insights", token, space_id) | {"body": json.dumps({"client": CLIENT})}
-    event["headers"] = {**event["headers"], "Content-Type": "application/json"}  # type: ignore[dict-item]
     answer = handler(event, LambdaContext())
     body = json.loads(answer["body"])
     if answer["statusCode"] != 200 or {each["score_source"] for each in body["candidates"]} != {"model"}:

@@ -2,12 +2,14 @@
 
 ``python -m tests.load.mlflow_comparison``. MLflow runs from an environment of its own, with bytecode; each of its runs
 has a metric, and the ten best are searched for. Ours are checkpoints with a result on a benchmark, and the leaderboard
-answers the ten best with their ranks and the number of all. Ours is called as Lambda calls it, with answers of the
-emulated store from the record, for it is no DynamoDB: so ours is the function's own work, and what it reads is shown
-beside it. MLflow's is a request over a kept connection, SQLite included.
+answers the ten best with their ranks and the number of all; what is created and read by its id is a data model. Ours is
+called as Lambda calls it. The emulated store is no DynamoDB: reads have its answer from the record, so that what is
+timed is the function's own work, and what they read is shown beside it; a create includes the emulated store's time.
+MLflow's is a request over a kept connection, SQLite included; a run with its metric takes two.
 """
 
 import argparse
+import json
 import os
 import random
 import shutil
@@ -17,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +28,8 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table as RichTable
 
-from functions.leaderboards.handler import app, handler
+from functions.data_models import handler as data_models
+from functions.leaderboards import handler as leaderboards
 from functions.spaces.service import SpaceService
 from shared.aws.clock import new_id, utc_now
 from shared.aws.resources import Resources
@@ -93,17 +97,35 @@ def _now() -> int:
 
 
 class Ours:
-    """The leaderboard's function, and spaces with a benchmark each."""
+    """The functions of data models and of the leaderboard, and spaces with a benchmark each."""
 
     def __init__(self, issuer: Issuer) -> None:
-        self._resources: Resources = app.state.resources
+        self._resources: Resources = leaderboards.app.state.resources
         self._token = issuer.token("bench", expires_in=7200)
         self._principal = self._resources.token_verifier.verify(self._token)
+        self._space_id = self._space()
+        self.last_data_model = ""
+
+    def _space(self) -> str:
+        space = SpaceCreate(name="b", description="")
+        return SpaceService(self._resources).create(self._principal, space, None).id
+
+    def create(self) -> None:
+        event = gateway_event("POST", "/data-models", self._token, self._space_id)
+        answer = data_models.handler(event | {"body": json.dumps({"name": "d"})}, LambdaContext())
+        if answer["statusCode"] != 201:
+            raise SystemExit(answer["body"])
+        self.last_data_model = json.loads(answer["body"])["id"]
+
+    def get(self) -> None:
+        path = f"/data-models/{self.last_data_model}"
+        answer = data_models.handler(gateway_event("GET", path, self._token, self._space_id), LambdaContext())
+        if answer["statusCode"] != 200:
+            raise SystemExit(answer["body"])
 
     def search(self, size: int) -> Call:
         """A request for the ten best of so many."""
-        table, space = self._resources.table, SpaceCreate(name="b", description="")
-        space_id = SpaceService(self._resources).create(self._principal, space, None).id
+        table, space_id = self._resources.table, self._space()
         now = utc_now()
         benchmark = Benchmark(
             id=new_id(),
@@ -128,7 +150,7 @@ class Ours:
         event = gateway_event("GET", "/leaderboards", self._token, space_id, query)
 
         def search() -> None:
-            answer = handler(event, LambdaContext())
+            answer = leaderboards.handler(event, LambdaContext())
             if answer["statusCode"] != 200 or f'"count":{size},' not in answer["body"]:
                 raise SystemExit(answer["body"])
 
@@ -154,7 +176,7 @@ def _results(space_id: str, benchmark_id: str, revision: int, size: int) -> list
 def milliseconds(calls: dict[str, Call], rounds: int) -> dict[str, float]:
     """The median of calls in turns."""
     times: dict[str, list[float]] = {name: [] for name in calls}
-    for turn in track(range(-3, rounds), "searching", transient=True):
+    for turn in track(range(-3, rounds), "calling", transient=True):
         for name, call in calls.items():
             began = time.perf_counter()
             call()
@@ -166,38 +188,30 @@ def milliseconds(calls: dict[str, Call], rounds: int) -> dict[str, float]:
 def run(issuer: Issuer, peer: MLflow | None, large: int) -> RichTable:
     ours = Ours(issuer)
     searches = {size: ours.search(size) for size in (*SIZES, large)}
-    store = CountingStore(app.state.resources.dynamodb)
-    calls = {f"ours {size}": search for size, search in searches.items()}
+    stores = [CountingStore(each.app.state.resources.dynamodb) for each in (leaderboards, data_models)]
+    rows = {"create": ours.create, "get": ours.get}
+    rows |= {f"ten best of {size:,}": search for size, search in searches.items()}
+    calls = {f"ours: {row}": call for row, call in rows.items()}
     if peer:
+        calls |= {"MLflow: create": lambda: peer.create(peer.experiment(SIZES[0])), "MLflow: get": peer.get}
         for size in SIZES:
-            experiment = peer.experiment(size)
-            calls[f"MLflow {size}"] = lambda experiment=experiment: peer.search(experiment)  # type: ignore[misc]
-        calls["MLflow create"] = lambda: peer.create(peer.experiment(SIZES[0]))
-        calls["MLflow get"] = peer.get
+            calls[f"MLflow: ten best of {size:,}"] = partial(peer.search, peer.experiment(size))
     found = milliseconds(calls, ROUNDS)
-    shown = RichTable(title=f"The ten best by a metric (at {SIZES[0]:,} at least {LIMIT}x MLflow's speed; ours flat)")
+    shown = RichTable(title=f"At {SIZES[0]:,} at least {LIMIT}x MLflow's speed; ours flat")
     for column in ("", "ours, ms", "read units", "MLflow, ms", "times as fast"):
         shown.add_column(column, justify="right" if column else "left")
-    for size, search in searches.items():
-        store.read_units = 0
-        search()
-        theirs = found.get(f"MLflow {size}")
-        mine = found[f"ours {size}"]
-        shown.add_row(
-            f"{size:,}",
-            f"{mine:.1f}",
-            str(store.read_units),
-            f"{theirs:.1f}" if theirs else "",
-            f"{theirs / mine:.1f}" if theirs else "",
-        )
-    for name in ("MLflow create", "MLflow get"):
-        if name in found:
-            shown.add_row(name, "", "", f"{found[name]:.1f}", "")
+    for row, call in rows.items():
+        before = sum(store.read_units for store in stores)
+        call()
+        units = sum(store.read_units for store in stores) - before
+        mine, theirs = found[f"ours: {row}"], found.get(f"MLflow: {row}")
+        compared = (f"{theirs:.1f}", f"{theirs / mine:.1f}") if theirs else ("", "")
+        shown.add_row(row, f"{mine:.1f}", "" if row == "create" else str(units), *compared)
     return shown
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Search by metric, ours and MLflow's.")
+    parser = argparse.ArgumentParser(description="Create, get and search by metric: ours, and MLflow's.")
     parser.add_argument("--large", type=int, default=LARGE, help="how many results ours is also searched in")
     parser.add_argument("--without-peer", action="store_true", help="leave MLflow out")
     options = parser.parse_args()
