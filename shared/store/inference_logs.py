@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from functools import reduce
+from functools import partial, reduce
 from heapq import merge
 from itertools import chain, groupby, islice
 from math import isqrt
@@ -64,6 +64,11 @@ SPARSE = 20
 PARALLEL_READS = 8
 END_OF_TIME = 2**48 - 1
 _TEXTS = ("prompt", "answer")
+# What summaries look at: a busy space's last minutes are many rows.
+_ADDED_UP = (
+    *("SK", "user", "tags", "model", "type", "status"),
+    *("input_tokens", "output_tokens", "total_tokens", "latency_ms"),
+)
 _NOT_IN_ROWS = {"id", "created_at", *_TEXTS}
 
 
@@ -286,7 +291,8 @@ class InferenceLogs:
     def _cells(self, question: _Question, stretch: Stretch) -> Iterator[Cell]:
         if stretch.level is not None:
             return self.rollups.cells(question.selected, stretch)
-        return (cell_of(row) for row in self._rows(question, stretch.start, stretch.end) if question.accepts_row(row))
+        rows = self._rows(question, stretch.start, stretch.end, attributes=_ADDED_UP)
+        return (cell_of(row) for row in rows if question.accepts_row(row))
 
     def _rows(
         self,
@@ -296,16 +302,23 @@ class InferenceLogs:
         *,
         limit: int | None = None,
         only: ConditionBase | None = None,
+        attributes: Sequence[str] = (),
     ) -> Iterator[Item]:
         """The rows of a period in the partitions, newest first, wanted or not unless ``only`` says so."""
-        within = KeyCondition("SK").between(id_prefix(start), f"{id_prefix(end - 1)}~")
         if start >= end:
             return iter(())
         first, *others = question.partitions
         at_once = limit if limit is None or not others else _share(limit)
 
         def read(partition: str) -> Iterator[Item]:
-            rows = self._table.query(partition, condition=within, index=question.index, only=only, at_once=at_once)
+            rows = self._table.query(
+                partition,
+                condition=_within(start, end),
+                index=question.index,
+                only=only,
+                at_once=at_once,
+                attributes=attributes,
+            )
             return chain(list(islice(rows, 1)), rows)
 
         begun = [self._readers.submit(read, each) for each in others]
@@ -329,11 +342,7 @@ class InferenceLogs:
         for stretch in stretches:
             level = stretch.level
             if level is None:
-                read = newest.within(stretch)
-                if read is None:
-                    read = list(self._rows(question, stretch.start, stretch.end))
-                rows = [row for row in read if question.accepts_row(row)]
-                parts.append(_Part(stretch.start, stretch.end, len(rows), len(read), rows=rows))
+                parts.append(self._part_of_rows(question, stretch, newest))
                 continue
             finer = LEVELS[LEVELS.index(level) + 1 :]
             found = self.rollups.cells(question.selected, stretch, question.condition if sparse else None)
@@ -347,6 +356,27 @@ class InferenceLogs:
                     read_count = max(SPARSE * wanted, ROWS_AT_ONCE) + 1
                 parts.append(_Part(start, start + level.width, wanted, read_count, finer))
         return parts
+
+    def _part_of_rows(self, question: _Question, stretch: Stretch, newest: _Newest) -> _Part:
+        """Rows that no rollup tells of: in hand if they are few, else only counted."""
+        most = None if question.filters.correlation_id else ROWS_AT_ONCE
+        read = newest.within(stretch)
+        if read is None and not newest.rows:
+            read = list(self._rows(question, stretch.start, stretch.end, limit=most))
+        if read is None or len(read) == most:
+            return self._counted(question, stretch)
+        rows = [row for row in read if question.accepts_row(row)]
+        return _Part(stretch.start, stretch.end, len(rows), len(read), rows=rows)
+
+    def _counted(self, question: _Question, stretch: Stretch) -> _Part:
+        count = partial(
+            self._table.count,
+            condition=_within(stretch.start, stretch.end),
+            index=question.index,
+            only=question.condition,
+        )
+        counts = list(self._readers.map(count, question.partitions))
+        return _Part(stretch.start, stretch.end, sum(found for found, _ in counts), sum(read for _, read in counts))
 
     def _pick(
         self,
@@ -402,6 +432,11 @@ def _joined(parts: Sequence[_Part]) -> list[_Part]:
         else:
             joined.append(part)
     return joined
+
+
+def _within(start: int, end: int) -> ConditionBase:
+    condition: ConditionBase = KeyCondition("SK").between(id_prefix(start), f"{id_prefix(end - 1)}~")
+    return condition
 
 
 def _share(limit: int) -> int:

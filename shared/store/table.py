@@ -166,30 +166,11 @@ class Table:
         out items that are read and paid for, but not sent; ``limit`` bounds what is left. ``at_once`` bounds what one
         request reads, for those who may not take all.
         """
-        keys: ConditionBase = KeyCondition(index or "PK").eq(pk)
-        if condition is not None:
-            keys &= condition
-        builder = ConditionExpressionBuilder()
-        built = builder.build_expression(keys, is_key_condition=True)
-        names = dict(built.attribute_name_placeholders)
-        request: dict[str, Any] = {
-            "TableName": self.name,
-            **({"IndexName": index} if index else {"ConsistentRead": True}),
-            "ScanIndexForward": not newest_first,
-            "KeyConditionExpression": built.condition_expression,
-            "ExpressionAttributeValues": {k: encode(v) for k, v in built.attribute_value_placeholders.items()},
-        }
-        if only is not None:
-            kept = builder.build_expression(only)
-            request["FilterExpression"] = kept.condition_expression
-            names |= kept.attribute_name_placeholders
-            values = {name: encode(value) for name, value in kept.attribute_value_placeholders.items()}
-            request["ExpressionAttributeValues"] |= values
+        request = self._question(pk, condition, index, only) | {"ScanIndexForward": not newest_first}
         if attributes:
             projected = {f"#p{position}": name for position, name in enumerate(attributes)}
             request["ProjectionExpression"] = ", ".join(projected)
-            names |= projected
-        request["ExpressionAttributeNames"] = names
+            request["ExpressionAttributeNames"] |= projected
         remaining = limit
         while remaining is None or remaining > 0:
             bounds = [bound for bound in (remaining, at_once) if bound is not None]
@@ -202,6 +183,42 @@ class Table:
             request["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
             if remaining is not None:
                 remaining -= len(answer["Items"])
+
+    def count(
+        self, pk: str, *, condition: ConditionBase | None, index: str | None, only: ConditionBase | None
+    ) -> tuple[int, int]:
+        """How many items ``query`` would find, and how many it would read; they are paid for, but not sent."""
+        request = self._question(pk, condition, index, only) | {"Select": "COUNT"}
+        found = read = 0
+        while True:
+            answer = self._client.query(**request)
+            found, read = found + answer["Count"], read + answer["ScannedCount"]
+            if "LastEvaluatedKey" not in answer:
+                return found, read
+            request["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
+
+    def _question(
+        self, pk: str, condition: ConditionBase | None, index: str | None, only: ConditionBase | None
+    ) -> dict[str, Any]:
+        keys: ConditionBase = KeyCondition(index or "PK").eq(pk)
+        if condition is not None:
+            keys &= condition
+        builder = ConditionExpressionBuilder()
+        built = builder.build_expression(keys, is_key_condition=True)
+        request: dict[str, Any] = {
+            "TableName": self.name,
+            **({"IndexName": index} if index else {"ConsistentRead": True}),
+            "KeyConditionExpression": built.condition_expression,
+            "ExpressionAttributeNames": dict(built.attribute_name_placeholders),
+            "ExpressionAttributeValues": {k: encode(v) for k, v in built.attribute_value_placeholders.items()},
+        }
+        if only is not None:
+            kept = builder.build_expression(only)
+            request["FilterExpression"] = kept.condition_expression
+            request["ExpressionAttributeNames"] |= kept.attribute_name_placeholders
+            values = {name: encode(value) for name, value in kept.attribute_value_placeholders.items()}
+            request["ExpressionAttributeValues"] |= values
+        return request
 
     def scan(
         self, only: ConditionBase, attributes: Sequence[str], start: dict[str, Any] | None

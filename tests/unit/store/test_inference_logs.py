@@ -354,7 +354,7 @@ class Reads:
 
     def _count(self, parsed: dict[str, Any], **_: Any) -> None:
         self.requests += 1
-        self.items += parsed.get("Count", 0) + sum(map(len, parsed.get("Responses", {}).values()))
+        self.items += len(parsed.get("Items", [])) + sum(map(len, parsed.get("Responses", {}).values()))
 
 
 def put_directly(space: Space, count: int) -> None:
@@ -381,6 +381,22 @@ def test_what_a_page_and_a_summary_read_does_not_grow_with_the_number_of_calls(s
         for name, (requests, items) in reads.items():
             assert requests <= 5 + 3 * SHARDS, f"{name} of {size}: five of rollups, and three stretches of each shard"
             assert items <= 400, (size, name)
+
+
+@pytest.mark.row("IL-1")
+def test_many_calls_of_the_last_minutes_are_counted_and_not_read(space: Space) -> None:
+    made = [call(JUST_NOW - number * MILLISECOND, status="error" if number % 3 else "success") for number in range(90)]
+    space.calls = made
+    space.logs._table.put_all([item for each in made for item in space.logs.items(space.id, each)])
+    reads = Reads(space.logs._table._client)
+    failed = LogFilters(status=CallStatus.ERROR)
+    with mock.patch.multiple(inference_logs, ROWS_AT_ONCE=12):
+        for each in (LogFilters(), LogFilters(user="ann")):
+            reads.items = 0
+            page = space.page(each, 1, 5)
+            assert (page.count, page.data) == (90, space.expected(each)[:5])
+            assert reads.items < 60
+        assert space.walk(failed, 30) == space.expected(failed)
 
 
 def what_is_read(space: Space, size: int) -> dict[str, tuple[int, int]]:
