@@ -16,7 +16,6 @@ from shared.models.argument import Argument, ArgumentCreate, ArgumentReview, Arg
 from shared.models.chat import Message, Role, Usage
 from shared.models.inference_log import CallType
 from shared.store.arguments import Arguments
-from shared.store.codec import encode_item
 from shared.store.members import Scope
 from shared.store.repository import Idempotency
 
@@ -67,7 +66,6 @@ class ArgumentCompletionService:
         self, scope: Scope, request: ArgumentCreate, idempotency: Idempotency | None, correlation_id: str
     ) -> Argument:
         facts = request.facts()
-        encode_item(facts)  # what can't be stored is refused before it is paid for
         lineage = await in_thread(self._references.lineage, scope, request.action_id, request.insight_id)
         record, answer = await self._answer(scope, request, correlation_id)
         text = answer.get("argument", "")

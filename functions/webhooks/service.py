@@ -18,6 +18,7 @@ from shared.models.job_status import JobStatus
 from shared.models.webhook import Progress, WebhookMessage, WebhookReceipt
 from shared.store.evaluations import Evaluations
 from shared.store.jobs import Jobs
+from shared.store.repository import is_identifier
 from shared.store.table import Action, Key, Table, put
 from shared.store.trainings import Trainings
 from shared.webhook_signature import TOLERANCE, SignatureError, verify
@@ -118,7 +119,9 @@ class WebhookService:
 
     def _is_connector(self, message: WebhookMessage) -> bool:
         space_id = message.payload.get("space_id")
-        return isinstance(space_id, str) and self._table.get(Key(f"connector#{space_id}", message.id)) is not None
+        if not (isinstance(space_id, str) and is_identifier(space_id)):  # DynamoDB takes no key of any length
+            return False
+        return self._table.get(Key(f"connector#{space_id}", message.id)) is not None
 
 
 def _progress(message: WebhookMessage) -> Progress:

@@ -9,6 +9,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from shared.errors import (
     ApiError,
@@ -113,10 +114,7 @@ def _from_http(error: HTTPException) -> ApiError:
     if error.status_code == NotFoundError.status:
         return NotFoundError("There is no such address. /openapi.json lists them all.")
     if error.status_code == MethodNotAllowedError.status:
-        allowed = (error.headers or {}).get("allow", (error.headers or {}).get("Allow", ""))
-        return MethodNotAllowedError(
-            f"This address does not take this method; it takes {allowed}.", headers=dict(error.headers or {})
-        )
+        return MethodNotAllowedError("This address does not take this method.")
     if error.status_code == PayloadTooLargeError.status:
         return PayloadTooLargeError(str(error.detail))
     return ValidationFailedError(f"body: {error.detail}", [Detail("body", str(error.detail))])
@@ -159,9 +157,21 @@ def translated(error: Exception) -> ApiError:
     return next(translate for kind, translate in TRANSLATIONS.items() if isinstance(error, kind))(error)
 
 
+def _methods(request: Request) -> str:
+    """All that the address takes: Starlette tells only those of the first route that it belongs to."""
+    routes = [route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE]
+    # Where /a/{id} and /a/b both match, /a/b is meant.
+    path = min((route.path for route in routes), key=lambda path: path.count("{"))
+    return ", ".join(sorted(method for route in routes if route.path == path for method in route.methods))
+
+
 def install_error_handlers(app: FastAPI) -> None:
     async def handler(request: Request, error: Exception) -> JSONResponse:
-        return answer(translated(error), request.state.request_id, request.url.path)
+        told = translated(error)
+        if isinstance(told, MethodNotAllowedError):
+            told.headers = {"Allow": _methods(request)}
+            told.message = f"This address does not take this method; it takes {told.headers['Allow']}."
+        return answer(told, request.state.request_id, request.url.path)
 
     for kind in TRANSLATIONS:
         app.add_exception_handler(kind, handler)

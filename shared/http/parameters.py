@@ -20,7 +20,16 @@ class Versioned(Protocol):
 
 V = TypeVar("V", bound=Versioned)
 
-After = Annotated[str, Query(description="The id of the last row of the page before; empty for the first page.")]
+_ID = "[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+
+After = Annotated[
+    str,
+    Query(
+        description="The id of the last row of the page before; empty for the first page.",
+        # For the document alone: what doesn't match is answered with a code of its own.
+        json_schema_extra={"pattern": f'^({_ID}|"")?$'},
+    ),
+]
 Limit = Annotated[int, Query(ge=1, le=100, description="Rows a page.")]
 
 _SPELLINGS = ("page_size", "pageSize")

@@ -10,6 +10,7 @@ from shared.models.base import KEEP, Description, Entity, Identifier, Model, Nam
 from shared.models.chat import Fraction, MaxTokens, Temperature, Usage
 from shared.models.claim import Claim
 from shared.models.cluster import ModelName
+from shared.models.free_objects import check_object
 from shared.models.lineage import DecisionLineage
 
 CLIENT_CHARACTERS = 20_000
@@ -55,6 +56,7 @@ def _bounded(characters: int) -> AfterValidator:
             raise ValueError(f"is nested more than {FACT_LEVELS} levels deep; flatten it")
         if len(json.dumps(plain, ensure_ascii=False, default=str)) > characters:
             raise ValueError(f"has more than {characters:,} characters as JSON; send less")
+        check_object(plain)
         return value
 
     return AfterValidator(check)

@@ -22,7 +22,7 @@ def parse_timestamp(value: Any) -> Any:
     A ``+`` that arrived as a space (an unescaped query value) is read as the offset's sign.
     """
     if isinstance(value, str):
-        text = value.strip()
+        text = value.strip().upper()  # RFC 3339 allows t and z, too
         if len(text) > len("2026-01-01T00:00:00") and text[-6] == " ":
             text = f"{text[:-6]}+{text[-5:]}"
         try:

@@ -182,6 +182,7 @@ def test_what_can_not_be_stored_is_refused_before_a_model_is_asked(client: TestC
         body = json.dumps({**FACTS, "model": "small", "client": "CLIENT"}).replace('"CLIENT"', hostile)
         answer = client.post("/arguments", content=body, headers={"Content-Type": "application/json"})
         assert answer.status_code == 400, (hostile, answer.text)
+        assert answer.json()["details"][0]["field"] == "body.client"
     assert upstream.calls() == []
 
 

@@ -151,7 +151,10 @@ def test_an_unknown_address_is_404_and_an_unknown_method_405(client: TestClient)
     wrong = client.post("/health")
     assert wrong.status_code == 405
     assert_error_shape(wrong.json(), "method_not_allowed")
-    assert "GET" in wrong.headers["Allow"]
+    assert wrong.headers["Allow"] == "GET"
+    assert client.put("/data-models").headers["Allow"] == "GET, POST"
+    assert client.post(f"/data-models/{UNKNOWN}").headers["Allow"] == "DELETE, GET, PATCH, PUT"
+    assert client.options("/personas/uploads").headers["Allow"] == "POST"
     assert client.get("/data-models/").status_code == 404
 
 

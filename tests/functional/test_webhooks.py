@@ -211,7 +211,8 @@ def test_news_of_a_connector_of_the_space_is_taken_in_and_changes_nothing(
     connector_id = add_connector(table, space_of(client))
     message = {"id": connector_id, "type": "aws-s3", "event": "updated", "payload": {"space_id": space_of(client)}}
     assert reporter.send(message).json() == {"id": connector_id}
-    assert reporter.send({**message, "payload": {"space_id": UNKNOWN}}).status_code == 404
+    for other in (UNKNOWN, 5, "", "x" * 3000):
+        assert reporter.send({**message, "payload": {"space_id": other}}).status_code == 404
 
 
 def test_after_a_rotation_the_new_secret_holds_and_the_one_before_it_still_does(
