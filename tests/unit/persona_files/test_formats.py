@@ -1,5 +1,6 @@
 """What is read of files that people really have."""
 
+import csv
 import io
 import json
 import tracemalloc
@@ -10,7 +11,10 @@ from zipfile import ZIP_DEFLATED, ZipFile
 
 import openpyxl
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from shared.models.persona import PersonaCreate
 from shared.persona_files.columns import PersonaRow, RefusedRow, Row
 from shared.persona_files.limits import DEFAULT_LIMITS, Limits, UnreadableFileError
 from shared.persona_files.reader import open_persona_file
@@ -203,6 +207,39 @@ def workbook(*rows: list[Any]) -> bytes:
     target = io.BytesIO()
     book.save(target)
     return target.getvalue()
+
+
+# What starts with = or # is no text to what writes workbooks.
+WORDS = st.text(
+    st.characters(codec="utf-8", categories=["L", "N", "P", "S", "Zs"], exclude_characters="=#"), max_size=20
+)
+PEOPLE = st.fixed_dictionaries(
+    {
+        "name": WORDS.map(str.strip).filter(bool),
+        "birthdate": st.dates(date(1900, 1, 1), date(2020, 1, 1)).map(str),
+        "notes": WORDS,
+        "city": WORDS.filter(str.strip),
+    }
+)
+
+
+@pytest.mark.row("PE-3")
+@given(st.lists(PEOPLE, min_size=1, max_size=5))
+@settings(max_examples=50)
+def test_every_format_gives_back_the_people_that_were_written(people: list[dict[str, str]]) -> None:
+    headings = ["name", "birthdate", "notes", "city"]
+    cells = [[person[heading] for heading in headings] for person in people]
+    table = io.StringIO()
+    csv.writer(table).writerows([headings, *cells])
+    files = (
+        table.getvalue().encode(),
+        json.dumps(people).encode(),
+        "\n".join(json.dumps(person, ensure_ascii=False) for person in people).encode(),
+        workbook(headings, *cells),
+    )
+    written = [PersonaCreate.model_validate({**person, "data": {"city": person["city"]}}) for person in people]
+    for content in files:
+        assert [row.persona for row in read(content) if isinstance(row, PersonaRow)] == written
 
 
 NAMES = ["name", "birthdate", "notes", "value"]
