@@ -47,7 +47,8 @@ class RecordedStore:
     def __init__(self, client: Any) -> None:
         self.units = 0.0
         # The emulated store sorts a whole partition at each query, which may take longer than we wait for DynamoDB.
-        self._session = URLLib3Session(timeout=120, socket_options=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)])
+        without_delay: Any = [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)]
+        self._session = URLLib3Session(timeout=120, socket_options=without_delay)
         self._answers: dict[tuple[str, bytes], tuple[int, Any, bytes]] = {}
         client._endpoint.http_session = self
         client.meta.events.register("provide-client-params.dynamodb", self._ask_for_units)
