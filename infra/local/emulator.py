@@ -6,6 +6,9 @@ The hooks reach into private names of ministack, whose version is pinned; tests/
 - EventBridge takes events whose source is ``aws.sagemaker``.
 - CloudFormation knows the attribute ``ProviderURL`` of a user pool.
 - A Python function's error has the name of its class, by which workflows tell errors apart.
+- IAM knows ``dynamodb:LeadingKeys``: without any, each condition on them holds. It takes the loopback for TLS, and logs
+  what it refuses. Functions' own calls are held to their roles; what AWS itself does for them, state machines and
+  SageMaker's jobs act as the account's owner.
 - State is saved every ``SAVE_SECONDS``, not only at a clean end: a crash loses no more than that.
 """
 
@@ -21,6 +24,8 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
+from infra.local.leading_keys import table_accesses
+
 CREATE_TRAINING_JOB = "arn:aws:states:::sagemaker:createTrainingJob"
 POLL_SECONDS = 0.5
 SAVE_SECONDS = 20.0
@@ -30,6 +35,10 @@ _NAMED_ERRORS = {
     "ResourceInUse": "SageMaker.ResourceInUseException",
     "ResourceNotFound": "SageMaker.ResourceNotFoundException",
 }
+
+logger = logging.getLogger("iam")
+
+LEADING_KEYS = "dynamodb:LeadingKeys"
 
 TaskHandler = Callable[[str, dict[str, Any]], dict[str, Any]]
 
@@ -112,6 +121,49 @@ def with_error_class(execute: Callable[..., dict[str, Any]]) -> Callable[..., di
     return run
 
 
+def with_request(context: Callable[[bytes], dict[str, Any]]) -> Callable[[bytes], dict[str, Any]]:
+    """What conditions on a call to DynamoDB may name, and the whole call, for ``judging_as_aws``."""
+
+    def complete(body: bytes) -> dict[str, Any]:
+        return {**context(body), LEADING_KEYS: json.loads(body or b"{}")}
+
+    return complete
+
+
+def judging_as_aws(enforce: Callable[..., Any]) -> Callable[..., Any]:
+    """``enforce`` of the emulator, with the leading keys of calls to DynamoDB, and what it refuses logged.
+
+    DynamoDB is judged table by table and transactions action by action: the leading keys are the partitions that this
+    action touches in this table. SQS knows no action for batches.
+    """
+
+    def judge(
+        access_key_id: str,
+        action: str,
+        service: str,
+        region: str,
+        resource_arn: str = "*",
+        service_context: dict[str, Any] | None = None,
+    ) -> Any:
+        if service == "dynamodb" and service_context:
+            [operation] = service_context.get("dynamodb:EnclosingOperation", [action.partition(":")[2]])
+            table = resource_arn.partition(":table/")[2].partition("/")[0]
+            keys = [
+                access.partition
+                for access in table_accesses(operation, service_context[LEADING_KEYS])
+                if access.table == table and f"dynamodb:{access.action}" == action
+            ]
+            service_context = {**service_context, LEADING_KEYS: keys or None}
+        elif service == "sqs":
+            action = action.removesuffix("Batch")
+        refusal = enforce(access_key_id, action, service, region, resource_arn, service_context)
+        if refusal is not None:
+            logger.warning("refused %s on %s: %s", action, resource_arn, refusal)
+        return refusal
+
+    return judge
+
+
 def then_regularly(load: Callable[[], None], save: Callable[[], None], seconds: float) -> Callable[[], None]:
     """``load``, after whose end ``save`` runs again and again: never before, when there is nothing yet to save."""
 
@@ -143,6 +195,7 @@ def with_streams_from_their_start(load: Callable[[], None], positions: dict[Any,
 def install() -> None:
     """Puts the hooks into ministack; call before it starts."""
     from ministack import app
+    from ministack.core import iam_actions, iam_evaluator
     from ministack.services import eventbridge, lambda_svc, stepfunctions
     from ministack.services.cloudformation import provisioners
 
@@ -153,6 +206,9 @@ def install() -> None:
     stepfunctions._SERVICE_DISPATCH[CREATE_TRAINING_JOB] = training_job_task(sagemaker, stepfunctions._ExecutionError)
     eventbridge._put_events = with_aws_source(eventbridge._put_events, "aws.sagemaker")
     lambda_svc._execute_function_warm = with_error_class(lambda_svc._execute_function_warm)
+    iam_actions.dynamodb_service_context = with_request(iam_actions.dynamodb_service_context)
+    iam_evaluator.enforce = judging_as_aws(iam_evaluator.enforce)
+    app.pin_request_origin = lambda address, _: iam_evaluator.pin_request_origin(address, True)
     # Each save would tell of some twenty files.
     logging.getLogger("persistence").setLevel(logging.WARNING)
     load = with_streams_from_their_start(app._load_persisted_state, lambda_svc._dynamodb_stream_positions._data)

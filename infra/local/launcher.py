@@ -153,6 +153,8 @@ def emulator(settings: LocalSettings) -> Service:
             "GATEWAY_PORT": str(settings.aws_port),
             "BIND_HOST": "127.0.0.1",
             "MINISTACK_HOST": "127.0.0.1",
+            # Functions act as their roles, and are refused what these don't grant.
+            "AUTH": "true",
             "IOT_MTLS_ENABLED": "0",
             "SFTP_ENABLED": "0",
             "PERSIST_STATE": "1",

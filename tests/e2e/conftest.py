@@ -24,6 +24,11 @@ TERMINAL = ("succeeded", "failed", "stopped")
 # Generous: a machine with two busy cores runs them one after the other.
 JOB_SECONDS = 240.0
 
+# The session of a role in which a test does what the role must be refused.
+TRESPASSER = "trespasser"
+# Further reasons for which IAM refuses a call on purpose: a policy that a test puts there to deny it.
+_ON_PURPOSE = (f"/{TRESPASSER}'", "decision='Deny'")
+
 _numbers = itertools.count(1)
 
 
@@ -38,6 +43,8 @@ class Stack:
             directory=directory, stop_grace_seconds=10.0, job_environment={"OMP_NUM_THREADS": "1"}, **ports
         )
         self.launcher = launcher.LocalStack(self.settings)
+        # Calls of functions that their roles don't grant.
+        self.refused: list[str] = []
         self.outputs = self.launcher.start().outputs
 
     @property
@@ -78,9 +85,17 @@ class Stack:
         """Lets all go well again."""
         httpx.delete(f"{self.settings.sagemaker_url}/_local/faults", trust_env=False).raise_for_status()
 
+    def stop(self) -> None:
+        """Stops everything, and notes what IAM has refused meanwhile."""
+        self.launcher.stop()
+        log = (self.settings.directory / "logs/emulator.log").read_text()
+        self.refused += [
+            line for line in log.splitlines() if "[iam] refused" in line and not any(why in line for why in _ON_PURPOSE)
+        ]
+
     def restart(self) -> None:
         """Stops everything and starts it from what is on disk."""
-        self.launcher.stop()
+        self.stop()
         self.outputs = self.launcher.start().outputs
 
 
@@ -170,7 +185,8 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     try:
         yield opened
     finally:
-        opened.launcher.stop()
+        opened.stop()
+    assert opened.refused == []
 
 
 @pytest.fixture(scope="session")

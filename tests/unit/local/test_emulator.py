@@ -1,5 +1,6 @@
 """What is added to the emulator, and the private names of it that this rests on."""
 
+import inspect
 import json
 import threading
 import time
@@ -130,13 +131,66 @@ def test_other_answers_of_functions_stay_as_they_are() -> None:
         assert emulator.with_error_class(lambda answer=answer: answer)() == answer
 
 
+TABLE = "arn:aws:dynamodb:us-east-1:000000000000:table/entities"
+
+
+def leading_keys(
+    action: str, request: dict[str, Any], table: str = TABLE, context: dict[str, Any] | None = None
+) -> list[str] | None:
+    """What conditions are judged by, of what the emulator asks about a call."""
+
+    def enforce(*asked: Any) -> list[str] | None:
+        keys: list[str] | None = asked[-1][emulator.LEADING_KEYS]
+        return keys
+
+    found = emulator.with_request(lambda _: context or {})(json.dumps(request).encode())
+    answer: list[str] | None = emulator.judging_as_aws(enforce)("key", action, "dynamodb", "us-east-1", table, found)
+    return answer
+
+
+def item(partition: str) -> dict[str, Any]:
+    return {"PK": {"S": partition}, "SK": {"S": "1"}}
+
+
+def test_iam_knows_the_partitions_that_a_call_touches_in_a_table() -> None:
+    assert leading_keys("dynamodb:GetItem", {"TableName": "entities", "Key": item("a#1")}) == ["a#1"]
+    assert leading_keys("dynamodb:PutItem", {"TableName": "entities", "Item": item("a#1")}) == ["a#1"]
+    query = {"KeyConditionExpression": "#n0 = :v0 AND #n1 > :v1", "ExpressionAttributeValues": {":v0": {"S": "a#1"}}}
+    assert leading_keys("dynamodb:Query", {"TableName": "entities", **query}, f"{TABLE}/index/by_user") == ["a#1"]
+    keys = {"entities": {"Keys": [item("a#1"), item("b#1")]}, "logs": {"Keys": [item("c#1")]}}
+    assert leading_keys("dynamodb:BatchGetItem", {"RequestItems": keys}) == ["a#1", "b#1"]
+    writes = [{"PutRequest": {"Item": item("a#1")}}, {"DeleteRequest": {"Key": item("b#1")}}]
+    assert leading_keys("dynamodb:BatchWriteItem", {"RequestItems": {"entities": writes}}) == ["a#1", "b#1"]
+    assert leading_keys("dynamodb:Scan", {"TableName": "entities"}) is None
+
+
+def test_iam_judges_each_action_of_a_transaction_by_its_own_partitions() -> None:
+    def part(action: str, **what: Any) -> dict[str, Any]:
+        return {action: {"TableName": "entities", **what}}
+
+    parts = [part("Put", Item=item("a#1")), part("ConditionCheck", Key=item("b#1")), part("Put", Item=item("c#1"))]
+    enclosing = {"dynamodb:EnclosingOperation": ["TransactWriteItems"]}
+    request = {"TransactItems": parts}
+    assert leading_keys("dynamodb:PutItem", request, context=enclosing) == ["a#1", "c#1"]
+    assert leading_keys("dynamodb:ConditionCheckItem", request, context=enclosing) == ["b#1"]
+
+
+def test_iam_judges_a_batch_of_messages_as_single_ones() -> None:
+    judge = emulator.judging_as_aws(lambda *asked: asked[1])
+    assert judge("key", "sqs:SendMessageBatch", "sqs", "us-east-1") == "sqs:SendMessage"
+
+
 def test_the_pinned_emulator_still_has_the_names_that_the_hooks_reach_for() -> None:
     from ministack import app
+    from ministack.core import iam_actions, iam_evaluator
     from ministack.services import eventbridge, lambda_svc, stepfunctions
     from ministack.services.cloudformation import provisioners
 
     assert f'"ministack=={version("ministack")}"' in (Path(ROOT) / "pyproject.toml").read_text()
     assert callable(app.save_all)
+    assert callable(app.pin_request_origin)
+    assert callable(iam_actions.dynamodb_service_context)
+    assert [*inspect.signature(iam_evaluator.enforce).parameters][4:] == ["resource_arn", "service_context"]
     assert callable(lambda_svc._execute_function_warm)
     assert isinstance(lambda_svc._dynamodb_stream_positions._data, dict)
     assert callable(app._build_persistence_save_dict)

@@ -1,0 +1,210 @@
+"""Each function's role, as synthesised, lets through what infra/groups.py grants and refuses the keys of all others.
+
+The emulator's own judge of policies says so, as it does for the deployed roles in tests/e2e.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+from fnmatch import fnmatchcase
+from typing import Any
+
+import pytest
+from ministack.core.iam_evaluator import EvalContext, evaluate, parse_policy_document
+
+from infra.groups import FunctionSpec, Workflow
+from infra.local.leading_keys import table_accesses
+from tests.infra.conftest import Resource, Synthesised
+from tests.infra.test_templates import FUNCTIONS
+
+ENTITIES, LOGS, FILES = "<Entities>", "<InferenceLogs>", "<Files>"
+Call = tuple[str, dict[str, Any]]
+
+
+def granted(*names: str) -> list[str]:
+    """What any function is granted under the names."""
+    return sorted({each for spec in FUNCTIONS for name in names for each in getattr(spec.grants, name)})
+
+
+class Role:
+    """Judges calls by a function's policies: those of its grants, and those that hand it its events."""
+
+    def __init__(self, granted: Iterable[Resource], delivery: Iterable[Resource]) -> None:
+        parts = [
+            [one for policy in policies for one in parse_policy_document(_resolved(policy["PolicyDocument"]))]
+            for policies in (granted, delivery)
+        ]
+        self.granted, self.delivery = ({action for one in part for action in one.actions} for part in parts)
+        self._statements = [*parts[0], *parts[1]]
+
+    def allows(self, action: str, resource: str, context: dict[str, Any] | None = None) -> bool:
+        call = EvalContext(
+            principal_arn="arn:aws:sts::000000000000:assumed-role/function/session",
+            principal_type="AssumedRole",
+            principal_account="000000000000",
+            action=action,
+            resource_arn=resource,
+            region="us-east-1",
+            service_context=context or {},
+        )
+        return bool(evaluate(call, [self._statements]).decision == "Allow")
+
+    def allows_call(self, operation: str, request: dict[str, Any]) -> bool:
+        """Of DynamoDB. Each part of a transaction is judged by itself, the items of a batch together."""
+        keys: dict[tuple[str, str], list[str]] = {}
+        for access in table_accesses(operation, request):
+            keys.setdefault((f"dynamodb:{access.action}", access.table), []).append(access.partition)
+        return all(self.allows(*call, {"dynamodb:leadingkeys": named}) for call, named in keys.items())
+
+
+def _resolved(value: Any) -> Any:
+    """The value with a name in angle brackets for what only the deployment knows."""
+    match value:
+        case {"Fn::Join": [separator, parts]}:
+            return separator.join(_resolved(parts))
+        case {"Fn::ImportValue": name}:
+            return re.sub(r".*(?:GetAtt|Ref)(\w+?)[0-9A-F]{8}(?:Arn)?[0-9A-F]{8}$", r"<\1>", name)
+        case {"Ref": name} | {"Fn::GetAtt": [name, _]} | {"Fn::Sub": name}:
+            return f"<{name}>"
+        case dict():
+            return {key: _resolved(each) for key, each in value.items()}
+        case list():
+            return [_resolved(each) for each in value]
+    return value
+
+
+@pytest.fixture(scope="module")
+def roles(prod: Synthesised) -> dict[str, Role]:
+    """By the name of the function."""
+    all_roles = prod.resources("AWS::IAM::Role")
+    attached = prod.properties("AWS::IAM::Policy")
+    named = {one["FunctionName"]: one["Role"]["Fn::GetAtt"][0] for one in prod.properties("AWS::Lambda::Function")}
+    return {
+        spec.name: Role(
+            all_roles[role]["Properties"]["Policies"], [one for one in attached if {"Ref": role} in one["Roles"]]
+        )
+        for spec in FUNCTIONS
+        for role in (named[f"inference-prod-{spec.name}"],)
+    }
+
+
+def reads(table: str, *partitions: str) -> Iterator[Call]:
+    """The ways to read what lies under the last partition, hidden among the others where a call takes several."""
+    *_, key = keys = [{"PK": {"S": partition}, "SK": {"S": "1"}} for partition in partitions]
+    query = {"KeyConditionExpression": "PK = :pk", "ExpressionAttributeValues": {":pk": key["PK"]}}
+    checks = [{"ConditionCheck": {"TableName": table, "Key": each}} for each in keys]
+    yield "GetItem", {"TableName": table, "Key": key}
+    yield "Query", {"TableName": table, **query}
+    yield "BatchGetItem", {"RequestItems": {table: {"Keys": keys}}}
+    yield "TransactGetItems", {"TransactItems": [{"Get": {"TableName": table, "Key": each}} for each in keys]}
+    yield "TransactWriteItems", {"TransactItems": checks}
+
+
+def writes(table: str, *partitions: str) -> Iterator[Call]:
+    """The ways to change it, but for a batch."""
+    *_, key = keys = [{"PK": {"S": partition}, "SK": {"S": "1"}} for partition in partitions]
+    yield "PutItem", {"TableName": table, "Item": key}
+    yield "UpdateItem", {"TableName": table, "Key": key}
+    yield "DeleteItem", {"TableName": table, "Key": key}
+    yield "TransactWriteItems", {"TransactItems": [{"Put": {"TableName": table, "Item": each}} for each in keys]}
+
+
+def batch_writes(table: str, *partitions: str) -> Iterator[Call]:
+    keys = [{"PK": {"S": partition}, "SK": {"S": "1"}} for partition in partitions]
+    yield "BatchWriteItem", {"RequestItems": {table: [{"DeleteRequest": {"Key": each}} for each in keys]}}
+
+
+@pytest.mark.parametrize("spec", FUNCTIONS, ids=lambda spec: spec.name)
+@pytest.mark.parametrize(("table", "logs"), [(ENTITIES, ""), (LOGS, "_logs")], ids=["entities", "logs"])
+def test_a_role_lets_its_function_at_its_own_keys_of_a_table_and_at_no_others(
+    roles: dict[str, Role], spec: FunctionSpec, table: str, logs: str
+) -> None:
+    role = roles[spec.name]
+    writable = set(getattr(spec.grants, f"writes{logs}"))
+    readable = {*getattr(spec.grants, f"reads{logs}"), *writable}
+    wrong = []
+    for kind in (*granted("reads", "writes", "reads_logs", "writes_logs"), "unheard_of"):
+        expected = [
+            (reads, kind in readable),
+            (writes, kind in writable),
+            (batch_writes, kind in writable or (spec.grants.purges_spaces and table == ENTITIES)),
+        ]
+        for calls, allowed in expected:
+            own = sorted(readable if calls is reads else writable)[:1]
+            wrong += [
+                f"{operation} of {kind} is {'refused' if allowed else 'allowed'}"
+                for operation, request in calls(table, *(f"{each}#1" for each in (*own, kind)))
+                if role.allows_call(operation, request) != allowed
+            ]
+    assert wrong == []
+
+
+@pytest.mark.parametrize("spec", FUNCTIONS, ids=lambda spec: spec.name)
+def test_a_role_lets_its_function_at_its_own_files_and_at_no_others(roles: dict[str, Role], spec: FunctionSpec) -> None:
+    role = roles[spec.name]
+
+    def allowed(action: str, key: str) -> bool:
+        if action.startswith("s3:List"):
+            return role.allows(action, FILES, {"s3:prefix": key})
+        return role.allows(action, f"{FILES}/{key}")
+
+    actions = {
+        "gets": ("s3:GetObject", "s3:GetObjectVersion"),
+        "puts": ("s3:PutObject",),
+        "deletes": ("s3:DeleteObject", "s3:DeleteObjectVersion")[: 1 + spec.grants.purges_spaces],
+        "lists": ("s3:ListBucket", "s3:ListBucketVersions")[: 1 + spec.grants.purges_spaces],
+    }
+    keys = [pattern.replace("*", "1") for pattern in (*granted("gets", "puts", "deletes", "lists"), "unheard_of/*")]
+    wrong = [
+        f"{action} of {key}"
+        for grant, names in actions.items()
+        for action in names
+        for key in keys
+        if allowed(action, key) != any(fnmatchcase(key, pattern) for pattern in getattr(spec.grants, grant))
+    ]
+    assert wrong == []
+
+
+# What each function's logs and traces take, and what hands events to a function and keeps those that fail.
+ALWAYS = {"logs:CreateLogStream", "logs:PutLogEvents", "xray:PutTelemetryRecords", "xray:PutTraceSegments"}
+DELIVERY = {
+    "dynamodb:DescribeStream",
+    "dynamodb:GetRecords",
+    "dynamodb:GetShardIterator",
+    "dynamodb:ListStreams",
+    "sqs:ChangeMessageVisibility",
+    "sqs:DeleteMessage",
+    "sqs:GetQueueAttributes",
+    "sqs:ReceiveMessage",
+    "sqs:SendMessage",
+}
+# Beyond tables, files and their key: which grant an action needs, one of several.
+NEEDS = {
+    "sagemaker:DescribeTrainingJob": ("watches_jobs", "stops_jobs"),
+    "sagemaker:StopTrainingJob": ("stops_jobs",),
+    "secretsmanager:GetSecretValue": ("webhook_secret",),
+    "sqs:SendMessage": ("queues_webhooks",),
+    "ssm:AddTagsToResource": ("writes_parameters",),
+    "ssm:DeleteParameter": ("writes_parameters",),
+    "ssm:GetParameter": ("reads_parameters", "writes_parameters"),
+    "ssm:PutParameter": ("writes_parameters",),
+    "states:DescribeExecution": ("watches_jobs", "stops_jobs"),
+    "states:StartExecution": ("starts",),
+    "states:StopExecution": ("stops_jobs",),
+    "sts:AssumeRole": ("assumes_customer_roles",),
+}
+
+
+@pytest.mark.parametrize("spec", FUNCTIONS, ids=lambda spec: spec.name)
+def test_a_role_holds_no_action_that_nothing_granted_needs(roles: dict[str, Role], spec: FunctionSpec) -> None:
+    role = roles[spec.name]
+    elsewhere = {name for name in role.granted if name.startswith(("dynamodb:", "s3:", "kms:"))}
+    needed = {action for action, names in NEEDS.items() if any(getattr(spec.grants, name) for name in names)}
+    assert role.granted - elsewhere == ALWAYS | needed
+    assert role.delivery <= DELIVERY
+
+
+@pytest.mark.parametrize("spec", FUNCTIONS, ids=lambda spec: spec.name)
+def test_a_role_starts_no_workflow_but_its_own(roles: dict[str, Role], spec: FunctionSpec) -> None:
+    machine = "arn:<AWS::Partition>:states:<AWS::Region>:<AWS::AccountId>:stateMachine:inference-prod-"
+    started = {one for one in Workflow if roles[spec.name].allows("states:StartExecution", f"{machine}{one}")}
+    assert started == set(spec.grants.starts)
