@@ -23,6 +23,8 @@ from shared.models.limits import COSTS, NANO, LimitName, Limits, LimitUsage, Spa
 from shared.store.table import ConditionFailedError, Item, Key, Table, back_off, put, update
 
 MINUTE = timedelta(minutes=1)
+# Clocks differ by less. A window that began later than that was begun by a clock that is wrong: it is left again.
+SKEW_MINUTES = 10
 # The longest answers are streamed for 15 minutes.
 EPOCH_MINUTES = 16
 # Longer than a month, which is the longest window.
@@ -109,8 +111,7 @@ class LimitUsages:
                 self._table.write(update(subject.place, {}, add=_taken(amount), condition=_has_room(ceilings, minute)))
             except ConditionFailedError as failed:
                 item = failed.item or {}
-                # Another process's clock may be ahead of ours.
-                minute = max(self._minute(), item.get("minute", 0))
+                minute = self._shared_minute(item)
                 if item.get("minute") != minute:
                     self._move_on(subject.place, item, minute)
                 else:
@@ -137,9 +138,8 @@ class LimitUsages:
 
     def usage(self, subject: Subject) -> dict[LimitName, LimitUsage]:
         """Of the limits that are set."""
-        minute = self._minute()
         item = self._table.get(subject.place) or {}
-        item = _moved_on(item, max(minute, item.get("minute", 0)))
+        item = _moved_on(item, self._shared_minute(item))
         return {
             name: LimitUsage(
                 limit=_shown(name, ceiling),
@@ -152,6 +152,11 @@ class LimitUsages:
 
     def _minute(self) -> int:
         return int(self._clock().timestamp()) // 60
+
+    def _shared_minute(self, item: Item) -> int:
+        """The minute that it is; another process's clock may be a little ahead of ours."""
+        ours = self._minute()
+        return max(ours, item["minute"]) if item and item["minute"] - ours <= SKEW_MINUTES else ours
 
     def _add(self, key: Key, changes: Mapping[str, int], condition: ConditionBase) -> bool:
         given = {name: value for name, value in changes.items() if value}

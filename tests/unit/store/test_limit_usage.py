@@ -170,6 +170,25 @@ def test_a_clock_that_is_behind_does_not_bring_a_window_back(usages: LimitUsages
 
 
 @pytest.mark.row("X-5")
+def test_a_clock_that_is_a_day_ahead_holds_up_the_others_no_longer_than_it_is_at_work(
+    table: Table, usages: LimitUsages, clock: Clock
+) -> None:
+    one = space(requests_per_minute=3, tokens_per_day=100)
+    usages.settle(usages.reserve(one, Amount(requests=1, calls=1, tokens=10)), Amount(tokens=10))
+    ahead = LimitUsages(table, lambda: clock.now + timedelta(days=1))
+    ahead.settle(ahead.reserve(one, Amount(requests=1, calls=1, tokens=10)), Amount(tokens=10))
+    for _ in range(4):
+        for _ in range(2):
+            usages.settle(usages.reserve(one, Amount(requests=1, calls=1, tokens=10)), Amount(tokens=10))
+        clock.pass_minutes(1)
+    found = usages.usage(one)
+    assert (found[LimitName.REQUESTS_PER_MINUTE].used, found[LimitName.TOKENS_PER_DAY].reserved) == (0, 0)
+    assert found[LimitName.TOKENS_PER_DAY].used == 90
+    resets_at = found[LimitName.TOKENS_PER_DAY].resets_at
+    assert resets_at is not None
+    assert resets_at - clock.now < timedelta(days=1)
+
+
 def test_0_lets_nothing_through(usages: LimitUsages) -> None:
     with pytest.raises(RateLimitedError):
         usages.reserve(space(requests_per_minute=0), Amount(1))
