@@ -233,12 +233,14 @@ class LanguageModels:
         finally:
             self.tokens[type] += record.input_tokens + record.output_tokens
             with anyio.CancelScope(shield=True):
-                if self._limits is not None and self._limits.is_holding:
-                    self._limits.use(record.model, record.input_tokens, record.output_tokens)
-                    if record.holds_limits:
-                        await in_thread(self._limits.settle)
-                if not record.is_logged:
-                    await in_thread(self._logs.record, self.caller.space_id, self._row(record))
+                try:
+                    if not record.is_logged:
+                        await in_thread(self._logs.record, self.caller.space_id, self._row(record))
+                finally:
+                    if self._limits is not None and self._limits.is_holding:
+                        self._limits.use(record.model, record.input_tokens, record.output_tokens)
+                        if record.holds_limits:
+                            await in_thread(self._limits.settle)
 
     async def _reserve(self, record: CallRecord, body: dict[str, Any]) -> None:
         """Raises BudgetExceededError or RateLimitedError for a call that the caller's limits don't let through."""

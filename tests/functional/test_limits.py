@@ -5,9 +5,11 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from botocore.exceptions import ReadTimeoutError
 from fastapi.testclient import TestClient
 
 from shared.settings import Settings
+from shared.store.limit_usage import LimitUsages
 from shared.store.table import Table
 from tests.fixtures.evaluations import add_member
 from tests.fixtures.upstream import Body, FakeUpstream, Refusal, connected, schema_name
@@ -96,6 +98,19 @@ def test_a_stream_counts_what_it_said_and_a_failed_call_nothing(client: TestClie
     assert client.post("/chats", json=TALK).status_code == 502
     assert used(client, "tokens_per_day")["used"] == 6
     assert used(client, "concurrent_calls")["reserved"] == 0
+
+
+def test_a_call_whose_limits_cannot_be_settled_is_logged_all_the_same(
+    client: TestClient, upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lost(*_: Any) -> None:
+        raise ReadTimeoutError(endpoint_url="dynamodb")
+
+    limit(client, tokens_per_day=100)
+    monkeypatch.setattr(LimitUsages, "settle", lost)
+    assert client.post(OPENAI, json={"model": "small", **TALK}).status_code == 503
+    [row] = client.get("/inference-logs").json()["data"]
+    assert row["total_tokens"] == 6
 
 
 @pytest.mark.row("X-5", "C-15")
