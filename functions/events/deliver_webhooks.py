@@ -72,15 +72,16 @@ class WebhookDeliverer:
         attempt = DeliveryAttempt(
             started_at=started_at, duration_ms=answer.duration_ms, status_code=answer.status_code, error=error
         )
+        # What it says of the endpoint is noted first: should we stop in between, this attempt is made again.
         if error is None:
-            self._deliveries.settle(task, delivery, DeliveryStatus.DELIVERED, attempt=attempt)
             self._endpoints.note_success(task.space_id, endpoint)
+            self._deliveries.settle(task, delivery, DeliveryStatus.DELIVERED, attempt=attempt)
         elif answer.status_code == GONE:
-            self._deliveries.settle(task, delivery, DeliveryStatus.FAILED, attempt=attempt, error=error)
             self._endpoints.disable(task.space_id, endpoint.id, DisabledReason.GONE)
+            self._deliveries.settle(task, delivery, DeliveryStatus.FAILED, attempt=attempt, error=error)
         else:
-            self._try_again(task, delivery, attempt, answer)
             self._endpoints.note_failure(task.space_id, endpoint, started_at)
+            self._try_again(task, delivery, attempt, answer)
 
     def _send(self, endpoint: WebhookEndpoint, secrets: list[str], delivery: WebhookDelivery, now: datetime) -> Answer:
         body = json.dumps(delivery.payload, separators=(",", ":")).encode()

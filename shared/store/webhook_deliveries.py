@@ -140,8 +140,13 @@ class WebhookDeliveries:
         )
 
     def failed_since(self, space_id: str, endpoint_id: str, since: datetime) -> Iterator[str]:
-        """The ids of those that failed for good, oldest first."""
-        pk, only = self._partition(space_id, endpoint_id), Attr("status").eq(DeliveryStatus.FAILED.value)
+        """The ids of those that failed for good, oldest first.
+
+        Some of them may have been let be sent again by somebody who then failed to queue them.
+        """
+        is_marked = Attr("attempt_count").eq(Attr("replayed_at_attempt")) & Attr("attempt_count").gt(0)
+        only = Attr("status").eq(DeliveryStatus.FAILED.value) | (_IS_PENDING & is_marked)
+        pk = self._partition(space_id, endpoint_id)
         period = KeyCondition("SK").between(self._prefix(max(since, self._clock() - KEPT)), "~")
         for item in self._table.query(pk, condition=period, newest_first=False, attributes=("SK",), only=only):
             yield item["SK"]

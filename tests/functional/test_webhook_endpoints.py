@@ -22,7 +22,7 @@ from shared.models.job_status import JobStatus
 from shared.models.webhook_endpoint import MAX_ENDPOINTS
 from shared.settings import Settings
 from shared.store.trainings import Trainings
-from shared.store.webhook_deliveries import CLAIM, TooEarlyError
+from shared.store.webhook_deliveries import CLAIM, TooEarlyError, WebhookDeliveries
 from shared.webhook_signature import SignatureError, sign, verify
 from tests.fixtures.audit import Stream, watch_table
 from tests.fixtures.evaluations import add_checkpoint, add_member
@@ -504,6 +504,25 @@ def test_an_attempt_whose_function_died_is_made_again(
     assert len(receiver.requests) == 1
 
 
+def test_a_function_that_dies_after_a_success_does_not_let_the_endpoint_count_as_failing(
+    client: TestClient, resources: Resources, post: Post, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(*_: Any, **__: Any) -> None:
+        raise SystemExit
+
+    endpoint, receiver.script = add_endpoint(client, receiver.url), down
+    happen(client, resources)
+    post.run()
+    assert client.get(f"/webhook-endpoints/{endpoint['id']}").json()["failing_since"]
+    receiver.script = lambda _: 200
+    post.clock.now += RETRIES[0]
+    [record] = post.sqs.take()
+    monkeypatch.setattr(WebhookDeliveries, "settle", die)
+    with pytest.raises(SystemExit):
+        post.deliverer.deliver(read_task(record["body"]))
+    assert client.get(f"/webhook-endpoints/{endpoint['id']}").json()["failing_since"] is None
+
+
 def test_a_slow_receiver_holds_up_no_other_of_the_same_batch(
     client: TestClient, resources: Resources, post: Post, receiver: Receiver
 ) -> None:
@@ -565,6 +584,25 @@ def test_failed_messages_are_replayed_one_by_one_and_all_since_a_time(
     client.post(f"{place}/{oldest}/replay")
     post.run()
     assert receiver.ids[-1] == oldest
+
+
+def test_what_could_not_be_queued_is_replayed_when_that_is_asked_for_again(
+    client: TestClient, resources: Resources, post: Post, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    endpoint = add_endpoint(client, receiver.url)
+    started, receiver.script = post.clock.now.isoformat(), down
+    happen(client, resources)
+    post.run(80 * HOUR)
+    receiver.script = lambda _: 200
+    replay = f"/webhook-endpoints/{endpoint['id']}/deliveries/replay"
+    with monkeypatch.context() as broken:
+        broken.setattr(post.sqs, "send_message_batch", lambda **_: {"Failed": [{"Id": "0"}]})
+        assert client.post(replay, json={"since": started}).status_code == 503
+    happen(client, resources)  # and waits in the queue
+    post.publish()
+    assert client.post(replay, json={"since": started}).json() == {"count": 1, "has_more": False}
+    post.run()
+    assert [row["status"] for row in deliveries(client, endpoint)] == ["delivered"] * 2
 
 
 def test_a_replayed_message_has_all_its_attempts_again(
