@@ -59,6 +59,8 @@ NOT_APPLICABLE = {
 }
 # The operations that refuse some of what their schema allows, and the rule that no schema states.
 STRICTER_THAN_THEIR_SCHEMA = {
+    "POST /actions": "a start comes before its end",
+    "PUT /actions/{id}": "a start comes before its end",
     "POST /arguments": "the size of objects of any shape",
     "PUT /arguments/{id}": "keys of objects of any shape",
     "PUT /benchmarks/{id}": "connector and connectors exclude each other",
@@ -72,6 +74,9 @@ STRICTER_THAN_THEIR_SCHEMA = {
     "POST /connectors/{id}/uploads": "names of files have no control characters",
     "POST /evaluations": "as many GPUs as the deployment allows",
     "POST /experts": "names of tools differ",
+    "GET /audit-logs": "a start comes before its end",
+    "GET /inference-logs": "a start comes before its end",
+    "GET /inference-logs/summary": "a start comes before its end",
     "POST /insights": "a client is named in one of three ways",
     "GET /leaderboards": "parameters that need each other, rows that a list must have had",
     "POST /personas": "keys of objects of any shape",
