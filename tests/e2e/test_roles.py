@@ -1,7 +1,8 @@
 """The roles of functions, as deployed: the emulator's IAM holds their calls to them.
 
-That every other test of this folder passes shows that the roles suffice; the fixture of the stack fails when any call
-of a function was refused, be it one whose failure nobody noticed.
+That every other test of this folder passes shows that the roles suffice for what these do; the fixture of the stack
+fails when any call of a function was refused, be it one whose failure nobody noticed. Groups that no other test calls
+as deployed are called here.
 """
 
 import json
@@ -16,6 +17,11 @@ from infra.local.settings import REGION
 from tests.e2e.conftest import TRESPASSER, Stack
 
 FUNCTION = "inference-local-leaderboards"
+MADE = {
+    "/action-groups": {"name": "Offers", "description": "what a client may be offered"},
+    "/experts": {"name": "Cards", "description": "knows all about cards"},
+    "/personas": {"name": "Ann", "birthdate": "1990-01-31", "notes": "likes to travel"},
+}
 
 
 @pytest.fixture
@@ -70,3 +76,19 @@ def test_a_function_acts_as_its_role(stack: Stack, role_arn: str) -> None:
     finally:
         iam.delete_role_policy(RoleName=role, PolicyName="Denial")
     assert member.send("GET", "/leaderboards").status_code == 200
+
+
+@pytest.mark.parametrize(("address", "body"), MADE.items())
+def test_a_role_suffices_to_make_read_change_list_and_delete(stack: Stack, address: str, body: dict[str, str]) -> None:
+    member = stack.member()
+    place = f"{address}/{member.post(address, body)['id']}"
+    assert member.call("PUT", place, {"name": "Other"})["name"] == member.get(place)["name"] == "Other"
+    assert [row["name"] for row in member.rows(address)] == ["Other"]
+    member.delete(place)
+    assert member.send("GET", place).status_code == 404
+
+
+def test_roles_suffice_to_see_oneself_and_arguments(stack: Stack) -> None:
+    member = stack.member()
+    assert member.get("/me")["spaces"][0]["id"] == member.space_id
+    assert member.get("/arguments") == []
