@@ -1,6 +1,7 @@
 """A connector's scans and its end, as requests, events, workflow steps and the reconciler all need them."""
 
 from collections.abc import Iterable
+from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -10,7 +11,7 @@ from shared.aws.job_launcher import JobLauncher
 from shared.aws.resources import Resources
 from shared.errors import ApiError, NotFoundError
 from shared.models.catalog import CatalogEntry, CatalogStatus
-from shared.models.connector import Scan, ScanScope, managed_prefix, snapshots_prefix
+from shared.models.connector import Connector, Scan, ScanScope, managed_prefix, snapshots_prefix
 from shared.models.job_reference import JobReference
 from shared.models.job_status import JobStatus
 from shared.observability import logger
@@ -47,6 +48,16 @@ class ConnectorScans:
         if job is not None:
             self._start(job)
         return scan
+
+    def change(self, space_id: str, connector: Connector, changes: dict[str, Any]) -> Connector:
+        """Change a connector so that all of it has to be scanned, now or right after the scan that runs.
+
+        Raises as ``Scans.change`` does.
+        """
+        changed, job = self.scans.change(space_id, connector, changes)
+        if job is not None:
+            self._start(job)
+        return changed
 
     def succeed(self, space_id: str, connector_id: str, scan_id: str, counts: dict[str, int]) -> None:
         """End a scan that looked at all its files, and go on with what was asked for or changed meanwhile."""

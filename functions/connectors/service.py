@@ -122,22 +122,19 @@ class ConnectorService:
             changes |= self._new_bucket(scope, current, request.s3)
         if "postgres" in changes:
             changes |= self._new_database(scope, current, request.postgres)
+        changes |= {"status": ConnectorStatus.CONNECTED, "error": None}
         try:
-            updated = self._connectors.update(
-                scope.space_id,
-                connector_id,
-                {**changes, "status": ConnectorStatus.CONNECTED, "error": None},
-                expected_version=expected_version,
-                only_if=Attr("version").eq(current.version),
+            if current.model_copy(update=changes).place != current.place:
+                return self._scans.change(scope.space_id, current, changes)
+            unchanged = Attr("version").eq(current.version)
+            return self._connectors.update(
+                scope.space_id, connector_id, changes, expected_version=expected_version, only_if=unchanged
             )
         except ConditionNotMetError:
             raise ConflictError("Others are changing the connector at the same time. Try again.") from None
         except NotFoundError:  # deleted meanwhile: the new keys are a leftover too
             self._cleaner.try_to_clean(scope.space_id, connector_id)
             raise
-        if updated.place != current.place:
-            self._scans.request(scope.space_id, connector_id, ScanScope.ALL)
-        return updated
 
     def _new_bucket(self, scope: Scope, current: Connector, update: S3Update) -> dict[str, Any]:
         """The fields of the connector that new access to a bucket changes, once it has been found to work."""

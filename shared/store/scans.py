@@ -8,7 +8,7 @@ from typing import Any
 from boto3.dynamodb.conditions import Attr
 
 from shared.aws.clock import Clock, new_id, utc_now
-from shared.errors import NotFoundError, UnavailableError
+from shared.errors import ConflictError, NotFoundError, UnavailableError
 from shared.models.connector import Connector, Scan, ScanScope
 from shared.models.job_reference import JobKind, JobReference
 from shared.models.job_status import JobStatus
@@ -49,6 +49,30 @@ class Scans:
                     pass  # ended and gone since
             back_off(attempt)
         raise UnavailableError("The connector is busy. Try again in a moment.", headers={"Retry-After": "1"})
+
+    def change(
+        self, space_id: str, connector: Connector, changes: dict[str, Any]
+    ) -> tuple[Connector, JobReference | None]:
+        """Write changes after which everything is to be scanned, and in the same write the wish for that.
+
+        Answers the job to start, unless the scan follows one that runs. Raises NotFoundError, and ConflictError when
+        the connector is not as it was read.
+        """
+        for attempt in range(WRITE_ATTEMPTS):
+            current = self.connectors.get(space_id, connector.id)
+            if current.version != connector.version:
+                break
+            if current.scan_id is None:
+                started = self._begin(space_id, current, ScanScope.ALL, changes)
+                if started is not None:
+                    return self.connectors.get(space_id, connector.id), started[1]
+            else:
+                unchanged = Attr("version").eq(current.version) & Attr("scan_id").eq(current.scan_id)
+                with suppress(ConditionNotMetError):
+                    wished = {**changes, "rescan_requested": True}
+                    return self.connectors.update(space_id, connector.id, wished, only_if=unchanged), None
+            back_off(attempt)
+        raise ConflictError("Others are changing the connector at the same time. Try again.")
 
     def run(self, space_id: str, scan_id: str) -> Scan:
         """Mark a scan as running and answer it; one that has ended is answered as it is. Raises NotFoundError."""
@@ -95,14 +119,24 @@ class Scans:
         """Nothing is left to do for an ended scan."""
         self._table.transact(self._jobs.retire(scan_id, self._clock() + SCANS_KEPT))
 
-    def _begin(self, space_id: str, connector: Connector, scope: ScanScope) -> tuple[Scan, JobReference] | None:
-        """A scan in the place of the connector's last one, or nothing when another writer came between."""
+    def _begin(
+        self, space_id: str, connector: Connector, scope: ScanScope, changes: dict[str, Any] | None = None
+    ) -> tuple[Scan, JobReference] | None:
+        """A scan in the place of the connector's last one, or nothing when another writer came between.
+
+        With ``changes`` of the connector itself, if it is as it was read.
+        """
         now = self._clock()
         scan = Scan(id=new_id(), created_at=now, updated_at=now, connector_id=connector.id, scope=scope)
         is_last = Attr("scan_id").eq(connector.scan_id) if connector.scan_id else Attr("scan_id").not_exists()
         unchanged = Attr("PK").exists() & is_last
+        begun = {"scan_id": scan.id, "rescan_requested": False}
         also: Iterable[Action] = [
-            self._mark(space_id, connector.id, unchanged, scan_id=scan.id, rescan_requested=False),
+            self._mark(space_id, connector.id, unchanged, **begun)
+            if changes is None
+            else self.connectors.update_action(
+                space_id, connector.id, {**changes, **begun}, expected_version=connector.version, only_if=is_last
+            ),
             *self._jobs.open(JobKind.SCAN, space_id, scan.id, parent_id=connector.id),
         ]
         try:

@@ -20,6 +20,7 @@ from shared.errors import NotFoundError
 from shared.store.purges import PARTITION
 from shared.store.table import Key, Table
 from shared.store.uses import hold, release
+from tests.drills.boundary import Boundary, Fault, KilledError
 from tests.fixtures.aws import BUCKET
 from tests.fixtures.connectors import CSV, Lab
 
@@ -260,6 +261,19 @@ def test_a_connector_that_moves_is_scanned_anew_after_the_scan_that_runs(lab: La
     lab.work(connector_id)
     assert lab.catalog(connector_id).keys() == {"new.csv"}
     assert lab.running(connector_id) is None
+
+
+@pytest.mark.row("X-11")
+def test_a_connector_that_moves_is_scanned_though_the_worker_dies_right_after_it_was_written(
+    lab: Lab, customer_bucket: Any
+) -> None:
+    connector_id = lab.connector(s3=KEYS)
+    boundary = Boundary(seed=1)
+    boundary.watch(lab.resources.dynamodb)
+    with boundary.failing(Fault.LATE_KILLED, at=1), pytest.raises(KilledError):
+        lab.client.put(f"/connectors/{connector_id}", json={"s3": {"prefix": "new"}})
+    assert lab.client.get(f"/connectors/{connector_id}").json()["s3"]["prefix"] == "new/"
+    assert lab.running(connector_id) is not None
 
 
 @pytest.mark.row("X-11")
