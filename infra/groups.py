@@ -473,13 +473,15 @@ CONNECTOR_SCAN = event(
     ),
 )
 JOB_STATE_CHANGED = event("job_state_changed", _CONVERGENCE)
-# It also removes what deleted connectors leave behind, and sees to the members of deleted and restored spaces.
+# What deleted chats, arguments and clusters leave behind.
+_LEFTOVERS = ("chat", "chat_turn", "argument", "argument_change", "argument_comment", "cluster")
+# It also removes what deleted entities leave behind, and sees to the members of deleted and restored spaces.
 RECONCILE_JOBS = event(
     "reconcile_jobs",
     replace(
         _CONVERGENCE,
-        writes=(*_CONVERGENCE.writes, *MEMBERSHIP, "schema_drift"),
-        deletes=(CONNECTOR_FILES, SCAN_FILES, SNAPSHOT_FILES),
+        writes=(*_CONVERGENCE.writes, *MEMBERSHIP, *_LEFTOVERS, "schema_drift"),
+        deletes=(CHAT_FILES, CONNECTOR_FILES, SCAN_FILES, SNAPSHOT_FILES),
         lists=(CONNECTOR_FILES, SCAN_FILES, SNAPSHOT_FILES),
         writes_parameters=True,
     ),

@@ -1,6 +1,5 @@
 """A connector's scans and its end, as requests, events, workflow steps and the reconciler all need them."""
 
-from collections.abc import Iterable
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -104,7 +103,7 @@ class ConnectorCleaner:
 
     def __init__(self, resources: Resources) -> None:
         settings = resources.settings
-        self.purges = Purges(resources.table, resources.clock)
+        self.purges = Purges(resources.table, "connector", resources.clock)
         self._resources = resources
         self._storages = ConnectorStorages(resources)
         self._catalog = Catalog(resources.table, resources.s3, settings.bucket_name, resources.clock)
@@ -125,16 +124,9 @@ class ConnectorCleaner:
             self._drifts.forget(space_id, connector_id)
         self.purges.write(self.purges.done(connector_id))
 
-    def try_to_clean(self, space_id: str, connector_id: str) -> bool:
+    def try_to_clean(self, space_id: str, connector_id: str) -> None:
         """``clean``, or a line in the log when AWS refuses: the next round takes it up again."""
         try:
             self.clean(space_id, connector_id)
         except OWN_FAILURES:
             logger.exception("leftovers of a connector remain", extra={"connector_id": connector_id})
-            return False
-        return True
-
-    def clean_all(self) -> int:
-        """Clean up after every connector on the list; how many remain."""
-        due: Iterable[bool] = [self.try_to_clean(purge.space_id, purge.connector_id) for purge in self.purges.due()]
-        return sum(not cleaned for cleaned in due)

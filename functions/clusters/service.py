@@ -1,5 +1,7 @@
 """Rules of clusters."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from anyio.to_thread import run_sync as in_thread
@@ -13,6 +15,7 @@ from shared.models.base import Deleted
 from shared.models.cluster import Cluster, ClusterAnswer, ClusterCreate, ClusterStatus, ClusterUpdate, masked
 from shared.store.members import Scope
 from shared.store.repository import ConditionNotMetError, Idempotency
+from shared.token_cleaner import TokenCleaner
 
 _TOKENS = ("token", "manager_token")
 # With any of these changed, what was learned of the cluster is no longer true.
@@ -27,30 +30,28 @@ class ClusterService:
         self._clusters = resources.clusters
         self._guard = AddressGuard(allow_loopback=resources.settings.allow_loopback)
         self._targets = resources.language_models.targets
+        self._resources = resources
         self._clock = resources.clock
 
     def create(self, scope: Scope, request: ClusterCreate, idempotency: Idempotency | None) -> ClusterAnswer:
         """Raises ForbiddenAddressError for an address that may not be called, ConflictError for a second cluster."""
         self._check_addresses(request.model_dump(include={"ingress_url", "manager_url"}))
         now = self._clock()
-        kept = self._keep_tokens(scope, {name: getattr(request, name) for name in _TOKENS})
-        cluster = Cluster(
-            id=scope.space_id,
-            created_at=now,
-            updated_at=now,
-            **request.model_dump(exclude=set(_TOKENS)),
-            **kept,
-        )
-        try:
-            stored = self._clusters.clusters.create(scope.space_id, cluster, idempotency=idempotency)
-        except ConflictError:
-            self._forget_tokens(kept)
-            raise ConflictError(
-                "The space has a cluster already. Update it with PUT /clusters, or delete it first."
-            ) from None
+        with self._keeping(scope, {name: getattr(request, name) for name in _TOKENS}) as kept:
+            cluster = Cluster(
+                id=scope.space_id,
+                created_at=now,
+                updated_at=now,
+                **request.model_dump(exclude=set(_TOKENS)),
+                **kept,
+            )
+            try:
+                stored = self._clusters.clusters.create(scope.space_id, cluster, idempotency=idempotency)
+            except ConflictError:
+                raise ConflictError(
+                    "The space has a cluster already. Update it with PUT /clusters, or delete it first."
+                ) from None
         self._clusters.changed(scope.space_id)
-        if kept != stored.model_dump(include=set(kept)):  # a repeated request: the first one's tokens are kept
-            self._forget_tokens(kept)
         return _answer(stored, request.token.get_secret_value() if request.token else None)
 
     async def status(self, scope: Scope) -> ClusterStatus:
@@ -80,35 +81,30 @@ class ClusterService:
         current = self._get(scope)
         given = {name: changes.pop(name) for name in _TOKENS if name in changes}
         _require_tokens_stay(current, changes, given)
-        kept = self._keep_tokens(scope, given)
         removed = {f"{name}_parameter": None for name, token in given.items() if token is None}
         if "token" in given and given["token"] is None:
             removed["token_hint"] = None
-        try:
-            stored = self._clusters.clusters.update(
-                scope.space_id,
-                scope.space_id,
-                {**changes, **removed, **kept},
-                expected_version=expected_version,
-                only_if=Attr("version").eq(current.version) if request.model_fields_set & _WHEREABOUTS else None,
-            )
-        except ConditionNotMetError:
-            self._forget_tokens(kept)
-            raise ConflictError("Others are changing the cluster at the same time. Try again.") from None
-        except BaseException:
-            self._forget_tokens(kept)
-            raise
-        self._clusters.changed(scope.space_id)
         replaced = [getattr(current, f"{name}_parameter") for name in given]
-        self._targets.tokens.forget(*replaced)
+        with self._keeping(scope, given, *replaced) as kept:
+            try:
+                stored = self._clusters.clusters.update(
+                    scope.space_id,
+                    scope.space_id,
+                    {**changes, **removed, **kept},
+                    expected_version=expected_version,
+                    only_if=Attr("version").eq(current.version) if request.model_fields_set & _WHEREABOUTS else None,
+                )
+            except ConditionNotMetError:
+                raise ConflictError("Others are changing the cluster at the same time. Try again.") from None
+        self._clusters.changed(scope.space_id)
         if request.model_fields_set & _WHEREABOUTS:
             self._clusters.forget(scope.space_id)
         return _answer(stored, None)
 
     def delete(self, scope: Scope, expected_version: int | None) -> Deleted:
         current = self._get(scope)
-        deleted = self._clusters.clusters.delete(scope.space_id, scope.space_id, expected_version=expected_version)
-        self._targets.tokens.forget(current.token_parameter, current.manager_token_parameter)
+        with self._keeping(scope, {}, current.token_parameter, current.manager_token_parameter):
+            deleted = self._clusters.clusters.delete(scope.space_id, scope.space_id, expected_version=expected_version)
         self._clusters.forget(scope.space_id)
         return deleted
 
@@ -123,18 +119,22 @@ class ClusterService:
             if url is not None:
                 self._guard.check_url(url, f"body.{field}")
 
-    def _keep_tokens(self, scope: Scope, tokens: dict[str, SecretStr | None]) -> dict[str, Any]:
-        """Fields of the cluster that stand for its tokens."""
-        kept: dict[str, Any] = {}
-        for name, secret in tokens.items():
-            if secret is not None:
-                kept[f"{name}_parameter"] = self._targets.tokens.keep(scope.space_id, secret.get_secret_value())
-                if name == "token":
-                    kept["token_hint"] = masked(secret.get_secret_value())
-        return kept
-
-    def _forget_tokens(self, kept: dict[str, Any]) -> None:
-        self._targets.tokens.forget(*(value for name, value in kept.items() if name.endswith("_parameter")))
+    @contextmanager
+    def _keeping(
+        self, scope: Scope, tokens: dict[str, SecretStr | None], *replaced: str | None
+    ) -> Iterator[dict[str, Any]]:
+        """Fields of the cluster that stand for its new tokens; those that it does not name in the end are removed."""
+        secrets = {name: secret.get_secret_value() for name, secret in tokens.items() if secret is not None}
+        if not secrets and not any(replaced):
+            yield {}
+            return
+        new = {name: self._targets.tokens.new_parameter(scope.space_id) for name in secrets}
+        cleaner = TokenCleaner(self._resources, self._targets.tokens)
+        with cleaner.watching(scope.space_id, *new.values(), *replaced):
+            for name, parameter in new.items():
+                self._targets.tokens.keep(parameter, secrets[name])
+            hint = {"token_hint": masked(secrets["token"])} if "token" in secrets else {}
+            yield {**{f"{name}_parameter": parameter for name, parameter in new.items()}, **hint}
 
     def _read(self, parameter: str | None) -> str | None:
         return self._targets.tokens.read(parameter) if parameter else None

@@ -86,7 +86,7 @@ def record_event(resources: Resources, scans: ConnectorScans, event: ObjectEvent
         outcome = catalog.record_deleted(*where, event.file, sequencer)
     if outcome is EventOutcome.NO_CONNECTOR and event.kind == "Object Created":
         # An upload that was under way when its connector was deleted.
-        purges = Purges(resources.table, resources.clock)
+        purges = Purges(resources.table, "connector", resources.clock)
         purges.write(purges.note(*where))
     return outcome
 

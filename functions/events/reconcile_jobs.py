@@ -8,11 +8,16 @@ from datetime import timedelta
 from typing import Any
 
 from functions.events.convergence import Convergence
+from shared.aws.cluster_tokens import ClusterTokens
 from shared.aws.resources import Resources
-from shared.connector_scans import ConnectorCleaner
+from shared.connector_scans import OWN_FAILURES, ConnectorCleaner
 from shared.observability import logger, measure
+from shared.store.arguments import Arguments
+from shared.store.chats import Chats
 from shared.store.jobs import Jobs
+from shared.store.large_values import LargeValues
 from shared.store.spaces import Spaces
+from shared.token_cleaner import TokenCleaner
 
 # Describing a job is waiting for AWS.
 CONCURRENCY = 8
@@ -54,6 +59,23 @@ def reconcile_jobs(resources: Resources, seconds: float) -> int:
     return len(jobs)
 
 
+def clean_up(resources: Resources) -> None:
+    """Remove what deleted entities have left behind, as far as the requests that deleted them have not."""
+    settings = resources.settings
+    cleaners = (
+        ConnectorCleaner(resources),
+        Chats(resources.table, LargeValues(lambda: resources.s3, settings.bucket_name), resources.clock),
+        Arguments(resources.table, resources.clock),
+        TokenCleaner(resources, ClusterTokens(resources.ssm, settings.parameter_prefix)),
+    )
+    for cleaner in cleaners:
+        for purge in cleaner.purges.due():
+            try:
+                cleaner.clean(purge.space_id, purge.entity_id)
+            except OWN_FAILURES:
+                logger.exception("leftovers remain: the next round takes them up", extra={"id": purge.entity_id})
+
+
 def settle_spaces(resources: Resources) -> None:
     """Let the memberships of deleted and restored spaces follow, as far as they have not."""
     spaces = Spaces(resources.table, resources.clock)
@@ -66,5 +88,5 @@ def handler(_event: dict[str, Any], context: Any) -> None:
     try:
         reconcile_jobs(_resources, context.get_remaining_time_in_millis() / 1000 - MARGIN_SECONDS)
     finally:
-        ConnectorCleaner(_resources).clean_all()
+        clean_up(_resources)
         settle_spaces(_resources)

@@ -21,11 +21,12 @@ class ClusterTokens:
         self._prefix = parameter_prefix
         self._read: dict[str, str] = {}
 
-    def keep(self, space_id: str, token: str) -> str:
-        """Store a token; answers the name of its parameter."""
-        name = f"{self._prefix}/clusters/{space_id}/{new_id()}"
-        self._ssm.put_parameter(Name=name, Value=token, Type="SecureString", Overwrite=False)
-        return name
+    def new_parameter(self, space_id: str) -> str:
+        """The name of a parameter for a token that is to be kept."""
+        return f"{self._prefix}/clusters/{space_id}/{new_id()}"
+
+    def keep(self, parameter: str, token: str) -> None:
+        self._ssm.put_parameter(Name=parameter, Value=token, Type="SecureString", Overwrite=False)
 
     def has_read(self, parameter: str) -> bool:
         """Whether reading it once more takes no time."""

@@ -14,6 +14,7 @@ from shared.aws.clock import Clock, new_id, utc_now
 from shared.errors import PreconditionFailedError, UnavailableError
 from shared.models.argument import Argument, ArgumentChange, ArgumentComment, FieldChange, ReviewStatus
 from shared.models.base import Deleted, Entity, Page
+from shared.store.purges import Purges
 from shared.store.repository import ConditionNotMetError, Idempotency, Repository, is_identifier
 from shared.store.table import Action, Table, TransactionFailedError, back_off, check, delete, put
 
@@ -37,6 +38,7 @@ class Arguments:
         self._places = Repository(table, Place, kind="argument_index", paged=True, clock=clock)
         self._changes = Repository(table, ArgumentChange, kind="argument_change", clock=clock)
         self._comments = Repository(table, ArgumentComment, kind="argument_comment", clock=clock)
+        self.purges = Purges(table, "argument", clock)
 
     def create(self, space_id: str, argument: Argument, idempotency: Idempotency | None) -> Argument:
         also = self._moves(space_id, None, argument)
@@ -110,17 +112,22 @@ class Arguments:
         """With its comments and the notes of its changes. Raises NotFoundError and PreconditionFailedError."""
         for attempt in range(ATTEMPTS):
             current = self._current(space_id, argument_id, expected_version)
-            moves = self._moves(space_id, current, None)
+            also = [*self._moves(space_id, current, None), self.purges.note(space_id, argument_id)]
             unchanged = Attr("version").eq(current.version)
             try:
-                deleted = self._arguments.delete(space_id, argument_id, only_if=unchanged, also=moves)
+                deleted = self._arguments.delete(space_id, argument_id, only_if=unchanged, also=also)
             except ConditionNotMetError:
                 back_off(attempt)
                 continue
-            for kept in (self._changes, self._comments):
-                kept.remove_all(f"{space_id}#{argument_id}")
+            self.clean(space_id, argument_id)
             return deleted
         raise _busy()
+
+    def clean(self, space_id: str, argument_id: str) -> None:
+        """Remove what a deleted argument has left behind. Safe to repeat."""
+        for kept in (self._changes, self._comments):
+            kept.remove_all(f"{space_id}#{argument_id}")
+        self.purges.write(self.purges.done(argument_id))
 
     def changes(self, space_id: str, argument_id: str, after: str, limit: int) -> Page[ArgumentChange]:
         """Newest first. Raises NotFoundError and InvalidCursorError."""

@@ -14,6 +14,7 @@ from shared.errors import ConflictError
 from shared.models.base import Deleted, Page
 from shared.models.chat import Chat, ChatCompletion, Message
 from shared.store.large_values import LargeValues
+from shared.store.purges import Purges
 from shared.store.repository import Idempotency, Repository, cursor_id
 from shared.store.table import Action, Item, Key, Table, TransactionFailedError, delete, put
 
@@ -52,6 +53,7 @@ class Chats:
         self._values = values
         self._clock = clock
         self._chats = Repository(table, StoredChat, kind="chat", clock=clock)
+        self.purges = Purges(table, "chat", clock)
 
     def get(self, space_id: str, chat_id: str) -> StoredChat:
         """The chat without its messages. Raises NotFoundError."""
@@ -149,9 +151,15 @@ class Chats:
         return self._chats.update(space_id, chat_id, changes, expected_version=expected)
 
     def delete(self, space_id: str, chat_id: str, expected: int | None) -> Deleted:
-        deleted = self._chats.delete(space_id, chat_id, expected_version=expected)
-        self._remove_turns(space_id, chat_id)
+        note = self.purges.note(space_id, chat_id)
+        deleted = self._chats.delete(space_id, chat_id, expected_version=expected, also=[note])
+        self.clean(space_id, chat_id)
         return deleted
+
+    def clean(self, space_id: str, chat_id: str) -> None:
+        """Remove what a deleted chat has left behind. Safe to repeat."""
+        self._remove_turns(space_id, chat_id)
+        self.purges.write(self.purges.done(chat_id))
 
     def _turn(self, space_id: str, chat: StoredChat, messages: Sequence[Message]) -> Action:
         turn_id = new_id()

@@ -74,6 +74,7 @@ def belongs_to_any(item: Item, space_ids: Iterable[str]) -> bool:
     parts = {*rest}
     if kind in ("membership", "invite_email", "removal"):  # filed under a user or an address
         parts.add(item["SK"].removeprefix("membership#"))
-    if kind in ("job", "connector"):  # filed under the job's id, and in lists of all spaces
+    # Filed under the job's id, and in lists of all spaces.
+    if kind in ("job", "connector", "chat", "argument", "cluster"):
         parts.add(item.get("space_id"))
     return not parts.isdisjoint(space_ids)

@@ -55,7 +55,8 @@ class _Raw(BytesIO):
 class Boundary:
     """``rate`` is how often a call meets with one of ``faults``; ``seconds`` is how long the callers would have waited.
 
-    With ``fault_at`` it is the call of that number, counted from 1 among those that change something, and no other.
+    With ``fault_at`` it is the call of that number, counted from 1 among those that change something, and no other: but
+    for the dead, of whom nothing is heard again.
     """
 
     def __init__(self, seed: int) -> None:
@@ -129,12 +130,15 @@ class Boundary:
     def _next(self, service: str, operation: str) -> Fault | None:
         if not self.rate or (self.services is not None and service not in self.services):
             return None
+        fault = self._dice.choice(self.faults)
         if self.fault_at is None:
-            hits = self._dice.random() < self.rate
-        else:
-            self.writes += not operation.startswith(READING)
-            hits = self.writes == self.fault_at
-        return self._dice.choice(self.faults) if hits else None
+            return fault if self._dice.random() < self.rate else None
+        is_writing = not operation.startswith(READING)
+        self.writes += is_writing
+        if self.writes == self.fault_at and is_writing:
+            return fault
+        # Nothing more comes from a process that is gone.
+        return Fault.KILLED if self.writes >= self.fault_at and fault in KILLS else None
 
     def _deliver(self, event_name: str, request: Any) -> AWSResponse:
         token = None

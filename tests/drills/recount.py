@@ -65,6 +65,8 @@ MODELS: dict[str, type[Any]] = {
 }
 # Kept by transactions of their own, or only under a name: nobody asks how many there are.
 UNCOUNTED = {"checkpoint_alias", "insight_policy", "insight_reaction", "space", "user"}
+# What is kept for each entity of a kind, in a partition of its own.
+LEFTOVERS = {"chat_turn": "chat", "argument_change": "argument", "argument_comment": "argument"}
 FINAL = {"succeeded", "failed", "stopped"}
 JOBS = ("training", "evaluation", "scan")
 LEVELS = {"day": 86_400_000, "hour": 3_600_000, "minute": 60_000}
@@ -107,6 +109,7 @@ class Recount:
             self._scores,
             self._aliases,
             self._reactions,
+            self._leftovers,
             self._audit,
             self._rollups,
         )
@@ -304,6 +307,18 @@ class Recount:
             if noted != {name: value for name, value in real.items() if value}:
                 yield f"insight_rate {sk}: says {noted}, there are {dict(real)}"
         yield from (f"the action {sk} has reactions that are not counted" for _, sk in counted)
+
+    def _leftovers(self) -> Problems:
+        """What belongs to a chat or an argument is there only as long as that is, or is on the list to be removed."""
+        due = {sk for pk, items in self.partitions.items() if pk.endswith("#purges") for sk in items}
+        for pk in self.partitions:
+            if pk.endswith("#idempotency"):  # expires
+                continue
+            kind, _, rest = pk.removesuffix("#count").partition("#")
+            owner, _, name = rest.partition("#")
+            parent = LEFTOVERS.get(kind)
+            if parent is not None and name not in due and name not in self.partitions.get(f"{parent}#{owner}", {}):
+                yield f"{pk} is left of a deleted {parent}"
 
     def _audit(self) -> Problems:
         """Each row of the audit log and its copies."""

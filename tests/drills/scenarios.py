@@ -3,7 +3,7 @@
 import copy
 import json
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import timedelta
@@ -15,21 +15,24 @@ import boto3
 from fastapi.testclient import TestClient
 from moto.backends import get_backend
 
-from functions.events.reconcile_jobs import ReconciliationError, reconcile_jobs, settle_spaces
+from functions.events.reconcile_jobs import ReconciliationError, clean_up, reconcile_jobs, settle_spaces
 from functions.events.roll_up_inference_logs import roll_up_inference_logs
 from functions.workflows.connector_scan.finish_scan import finish_scan
 from functions.workflows.connector_scan.list_scan_files import list_scan_files
 from functions.workflows.connector_scan.scan_file import scan_file
 from functions.workflows.training.check_training import check_training
 from functions.workflows.training.register_checkpoints import register_checkpoints
+from shared.aws.clock import new_id
 from shared.aws.resources import Resources
 from shared.connector_scans import ConnectorScans
-from shared.models.connector import ScanScope
+from shared.models.connector import ScanScope, credentials_parameter
 from shared.store.codec import encode_item
+from shared.store.purges import GRACE
 from tests.drills.boundary import ANSWERED, KILLS, Fault, KilledError
 from tests.drills.recount import Recount, read
 from tests.drills.storm import Client
 from tests.drills.world import World
+from tests.fixtures.arguments import add_argument
 from tests.fixtures.audit import Stream, deliver, watch_table
 from tests.fixtures.aws import ACCOUNT, BUCKET, LOGS_TABLE, REGION, TABLE, state_machine_arn
 from tests.fixtures.evaluations import add_connector
@@ -41,6 +44,7 @@ REQUESTS = 10
 TOLD_AGAIN = 20
 SKEWS = (timedelta(minutes=-5), timedelta(), timedelta(minutes=5))
 GATEWAY_SECONDS = 29
+TOKENS = ("token_parameter", "manager_token_parameter")
 Outcome = tuple[str, list[str]]
 
 
@@ -156,6 +160,78 @@ def killed_scan(world: World, seed: int) -> Outcome:
     return f"killed {deaths} times", broken
 
 
+def killed_request(world: World, seed: int) -> Outcome:
+    """The worker dies after each write of a request that does more than one thing; the client repeats it, or not."""
+    calm = world.worker()
+    owner = world.owner(calm)
+    space_id = space_of(owner)
+    dying = world.client(world.worker(), "alice", space_id)
+    calm.s3.create_bucket(Bucket="customer")
+    keys = {"region": "us-east-1", "access_key_id": "AKIAIOSFODNN7EXAMPLE", "secret_access_key": "a" * 40}
+    foreign = {"name": "Foreign", "type": "aws-s3", "s3": {**keys, "bucket": "customer", "prefix": "in"}}
+
+    def made(path: str, body: Any) -> str:
+        answer = owner.post(path, json=body)
+        answer.raise_for_status()
+        return f"{path}/{answer.json()['id']}"
+
+    def argument() -> str:
+        place = f"/arguments/{add_argument(calm.table, space_id)}"
+        owner.put(place, json={"argument_thinking": "Changed."}).raise_for_status()
+        owner.post(f"{place}/comments", json={"text": "A comment."}).raise_for_status()
+        return place
+
+    chat = {"messages": [{"role": "user", "content": "Hello"}]}
+    requests: tuple[Callable[[], tuple[str, str, Any]], ...] = (
+        lambda: ("POST", "/connectors", foreign),
+        lambda: ("PUT", made("/connectors", foreign), {"s3": {"prefix": "moved"}}),
+        lambda: ("DELETE", made("/connectors", foreign), None),
+        lambda: ("DELETE", made("/chats", chat), None),
+        lambda: ("DELETE", argument(), None),
+        lambda: ("PUT", "/clusters", {"token": new_id()}),
+        lambda: ("DELETE", made("/spaces", {"name": "Gone", "description": ""}), None),
+    )
+    broken: list[str] = []
+    deaths = 0
+    dice = random.Random(seed)  # noqa: S311 - a drill's
+    for make in requests:
+        for at in count(1):
+            method, path, body = make()
+            sent = {"json": body, "headers": {"Idempotency-Key": new_id()} if method == "POST" else {}}
+            with world.boundary.failing(Fault.LATE_KILLED, at=at):
+                survived = _survives(partial(dying.request, method, path, **sent))
+            if survived:
+                break
+            deaths += 1
+            status = owner.request(method, path, **sent).status_code if dice.random() < 0.5 else 200
+            if status >= 400 and (method, status) != ("DELETE", 404):
+                broken.append(f"{method} {path}, killed after write {at}, was answered {status} when it came again")
+    world.later += GRACE
+    _reconcile(world, calm)
+    found = Recount(read(calm.dynamodb, TABLE))
+    broken += _secrets(found, calm)
+    scanned = {scan["connector_id"] for _, _, scan in found.of("scan")}
+    broken += [
+        f"connector {sk} has moved and is not scanned"
+        for _, sk, item in found.of("connector")
+        if item["s3"]["prefix"] == "moved/" and sk not in scanned
+    ]
+    broken += settled(world, calm, dice)
+    return f"killed {deaths} times", broken
+
+
+def _secrets(found: Recount, resources: Resources) -> Iterator[str]:
+    """Parameters that hold secrets are those that clusters and connectors name."""
+    named = {item[name] for _, _, item in found.of("cluster") for name in TOKENS if item.get(name)}
+    prefix = resources.settings.parameter_prefix
+    named |= {
+        credentials_parameter(prefix, sk) for _, sk, item in found.of("connector") if item.get("credentials_version")
+    }
+    pages = resources.ssm.get_paginator("describe_parameters").paginate()
+    kept = {each["Name"] for page in pages for each in page["Parameters"]}
+    yield from (f"the parameter {each} is named or kept only" for each in sorted(named ^ kept))
+
+
 def silence(world: World, _seed: int) -> Outcome:
     """One AWS service after the other is silent, throttles or breaks: a 503 that says when to try again, in time."""
     calm = world.worker()
@@ -195,6 +271,7 @@ SCENARIOS: dict[str, Callable[[World, int], Outcome]] = {
     "storm": storm,
     "killed training": killed_training,
     "killed scan": killed_scan,
+    "killed request": killed_request,
     "silence": silence,
 }
 
@@ -211,6 +288,7 @@ def settled(world: World, resources: Resources, dice: random.Random, stream: Str
     client = boto3.client("dynamodb")
     recount = Recount(read(client, TABLE), read(client, LOGS_TABLE))
     left = [f"the job {sk} has not ended" for sk in recount.partitions.get("job#open", {})]
+    left += [f"what {pk} names remains" for pk in recount.partitions if pk.endswith("#purges")]
     return recount.problems() + left
 
 
@@ -222,6 +300,7 @@ def _reconcile(world: World, resources: Resources, *, ends: bool = False) -> Non
         world.later += timedelta(minutes=2, seconds=29)
         with suppress(ReconciliationError):
             reconcile_jobs(resources, 60)
+        clean_up(resources)
         settle_spaces(resources)
 
 

@@ -17,7 +17,6 @@ from shared.aws.connector_storage import ConnectorStorage, ConnectorStorages, Fi
 from shared.aws.resources import Resources
 from shared.connector_scans import ConnectorCleaner, ConnectorScans
 from shared.errors import NotFoundError
-from shared.store.purges import PARTITION
 from shared.store.table import Key, Table
 from shared.store.uses import hold, release
 from tests.drills.boundary import Boundary, Fault, KilledError
@@ -339,12 +338,14 @@ def test_a_deleted_connector_leaves_neither_files_nor_catalog(lab: Lab, table: T
     left = [found["Key"] for found in lab.s3.list_objects_v2(Bucket=BUCKET, Prefix="spaces/")["Contents"]]
     assert [key for key in left if "/connectors/" in key] == [f"spaces/{lab.space_id}/connectors/{other}/kept.csv"]
     assert list(table.query(f"catalog#{lab.space_id}#{connector_id}")) == []
-    assert list(table.query(PARTITION)) == []
+    assert list(table.query("connector#purges")) == []
     assert lab.client.get(f"/connectors/{connector_id}/catalog").status_code == 404
 
     assert lab.deliver(late) == [], "an upload that was under way arrives after all"
     assert list(table.query(f"catalog#{lab.space_id}#{connector_id}")) == []
-    assert [item["SK"] for item in table.query(PARTITION)] == [connector_id], "and is removed by the next round"
+    assert [item["SK"] for item in table.query("connector#purges")] == [connector_id], (
+        "and is removed by the next round"
+    )
 
 
 def test_what_a_deletion_could_not_remove_is_removed_later(
@@ -361,10 +362,10 @@ def test_what_a_deletion_could_not_remove_is_removed_later(
         assert lab.client.delete(f"/connectors/{connector_id}").status_code == 200
     assert lab.client.get(f"/connectors/{connector_id}").status_code == 404
     cleaner = ConnectorCleaner(lab.resources)
-    assert [each["SK"] for each in table.query(PARTITION)] == [connector_id]
+    assert [each["SK"] for each in table.query("connector#purges")] == [connector_id]
     cleaner.clean(lab.space_id, connector_id)
     assert "Contents" not in lab.s3.list_objects_v2(Bucket=BUCKET, Prefix=f"spaces/{lab.space_id}/connectors/")
-    assert list(table.query(PARTITION)) == []
+    assert list(table.query("connector#purges")) == []
 
 
 @pytest.mark.row("CN-3")

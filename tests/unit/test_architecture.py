@@ -32,6 +32,7 @@ ALLOWED = {
     "shared.connector_scans": ("shared.aws", "shared.store", "shared.models", "shared.errors", "shared.observability"),
     "shared.due_evaluations": ("shared.aws", "shared.store", "shared.models", "shared.errors", "shared.observability"),
     "shared.grounding": ("shared.grounding", "shared.models"),
+    "shared.token_cleaner": ("shared.aws", "shared.store", "shared.models", "shared.errors", "shared.observability"),
     "shared.job_failures": ("shared.models",),
     "shared.lineages": ("shared.aws", "shared.store", "shared.models"),
     "shared.job_inputs": ("shared.aws", "shared.store", "shared.models", "shared.errors", "shared.settings"),
