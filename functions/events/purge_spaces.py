@@ -60,9 +60,8 @@ class SpacePurge:
         kind, _, rest = item["PK"].partition("#")
         if kind == "connector" and "#" not in rest:
             self._storages.drop_credentials(item["SK"])
-        self._tokens.forget(item.get("token_parameter"), item.get("manager_token_parameter"))
-        if item["PK"] == "cluster#purges":
-            self._tokens.forget(item["SK"])
+        noted = item["SK"] if item["PK"] == "cluster#purges" else None
+        self._tokens.forget(item.get("token_parameter"), item.get("manager_token_parameter"), noted)
 
     def _remove_files(self, space_id: str) -> None:
         s3, bucket = self._resources.s3, self._resources.settings.bucket_name

@@ -119,7 +119,8 @@ class WebhookService:
 
     def _is_connector(self, message: WebhookMessage) -> bool:
         space_id = message.payload.get("space_id")
-        if not (isinstance(space_id, str) and is_identifier(space_id)):  # DynamoDB takes no key of any length
+        # Anything else may name another kind of item, or be too long for a key.
+        if not (isinstance(space_id, str) and is_identifier(space_id)):
             return False
         return self._table.get(Key(f"connector#{space_id}", message.id)) is not None
 

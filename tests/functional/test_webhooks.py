@@ -9,6 +9,7 @@ from fastapi.testclient import TestClient
 from shared.aws import webhook_secrets
 from shared.models.base import format_timestamp
 from shared.models.job_status import JobStatus
+from shared.store.purges import Purges
 from shared.store.table import Table
 from shared.store.trainings import Trainings
 from shared.webhook_signature import sign
@@ -211,7 +212,9 @@ def test_news_of_a_connector_of_the_space_is_taken_in_and_changes_nothing(
     connector_id = add_connector(table, space_of(client))
     message = {"id": connector_id, "type": "aws-s3", "event": "updated", "payload": {"space_id": space_of(client)}}
     assert reporter.send(message).json() == {"id": connector_id}
-    for other in (UNKNOWN, 5, "", "x" * 3000):
+    purges = Purges(table, "connector")
+    purges.write(purges.note(space_of(client), connector_id))
+    for other in (UNKNOWN, 5, "", "purges", "x" * 3000):
         assert reporter.send({**message, "payload": {"space_id": other}}).status_code == 404
 
 
