@@ -1,5 +1,10 @@
-"""LightGBM, on CPU or CUDA."""
+"""LightGBM, on CPU or GPU.
 
+Its wheels hold the OpenCL kernels (``device_type=gpu``), not the CUDA ones.
+Source: https://github.com/microsoft/LightGBM/blob/master/python-package/README.rst
+"""
+
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +27,8 @@ from shared.propensity.architectures.base import (
 from shared.propensity.architectures.configuration import LightGBMConfiguration
 from shared.propensity.errors import CheckpointError
 from shared.propensity.features import Matrix
+
+NO_DEVICE = "No OpenCL device found"
 
 
 @dataclass(frozen=True)
@@ -69,6 +76,9 @@ class LightGBM(Architecture[LightGBMConfiguration]):
     ) -> LightGBMPredictor:
         """See ``Architecture``."""
         model_file, done = resume or (None, 0)
+        if hardware.gpu_count:
+            # Containers get NVIDIA's driver mounted, but not the file that tells OpenCL of it.
+            os.environ.setdefault("OCL_ICD_FILENAMES", "libnvidia-opencl.so.1")
         # A continued fit draws its rows and columns anew: with the same seed it would repeat the first draws.
         parameters = library_parameters(configuration, hardware, seed + done)
         training_set = lightgbm.Dataset(
@@ -93,10 +103,10 @@ class LightGBM(Architecture[LightGBMConfiguration]):
                 callbacks=[after_round],
             )
         except lightgbm.basic.LightGBMError as error:
-            if hardware.gpu_count and "CUDA" in str(error):
+            if hardware.gpu_count and NO_DEVICE in str(error):
                 raise JobFailedError(
-                    "The installed LightGBM can't train on a GPU (it was built without CUDA). "
-                    "Set gpu_count to 0, or choose the architecture xgboost, which can."
+                    "LightGBM found no GPU that it can train on (it looks for one by OpenCL). "
+                    "Set gpu_count to 0, or choose the architecture xgboost, which trains by CUDA."
                 ) from error
             raise
         return LightGBMPredictor(booster, watcher.best_round)
@@ -128,7 +138,7 @@ def library_parameters(configuration: LightGBMConfiguration, hardware: Hardware,
         "min_data_per_group": configuration.min_child_samples,
         "max_cat_to_onehot": 16,
         "num_threads": hardware.threads,
-        "device_type": "cuda" if hardware.gpu_count else "cpu",
+        "device_type": "gpu" if hardware.gpu_count else "cpu",
         "deterministic": not hardware.gpu_count,
         "force_row_wise": not hardware.gpu_count,
         "seed": seed,

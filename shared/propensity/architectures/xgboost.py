@@ -1,5 +1,6 @@
 """XGBoost, on CPU or CUDA."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,8 +86,8 @@ class XGBoost(Architecture[XGBoostConfiguration]):
     ) -> XGBoostPredictor:
         """See ``Architecture``."""
         model_file, done = resume or (None, 0)
-        if hardware.gpu_count and not xgboost.build_info().get("USE_CUDA"):
-            raise JobFailedError("The installed XGBoost was built without CUDA. Set gpu_count to 0 and start again.")
+        if hardware.gpu_count and not _finds_gpu():
+            raise JobFailedError("XGBoost found no GPU that it can train on. Set gpu_count to 0 and start again.")
         parameters = library_parameters(configuration, hardware, seed)
         types = feature_types(fitted.matrix.shape[1], categorical)
         training_set = xgboost.QuantileDMatrix(
@@ -123,6 +124,13 @@ class XGBoost(Architecture[XGBoostConfiguration]):
             return XGBoostPredictor(xgboost.Booster(model_file=path))
         except (xgboost.core.XGBoostError, ValueError) as error:
             raise CheckpointError(f"{path.name} is not an XGBoost model") from error
+
+
+def _finds_gpu() -> bool:
+    """Without one, or built without CUDA, XGBoost warns and trains on the CPU; its configuration tells which it is."""
+    row = xgboost.DMatrix(np.zeros((1, 1)), [0])
+    booster = xgboost.Booster({"device": "cuda"}, [row])
+    return bool(json.loads(booster.save_config())["learner"]["generic_param"]["device"] != "cpu")
 
 
 def feature_types(width: int, categorical: Sequence[int]) -> list[str]:

@@ -23,6 +23,8 @@ from shared.models.job import JobFile, TrainingJob
 ROOT = Path(__file__).resolve().parents[3]
 SECRET = "whsec_" + base64.b64encode(b"signing key of the tests").decode()
 SECRET_PARAMETER = "/inference/test/webhook-secret"
+# ``GPU_COUNT=1 pytest tests/functional/jobs`` trains on a GPU, where there is one.
+GPU_COUNT = int(os.environ.get("GPU_COUNT", "0"))
 
 
 @dataclass
@@ -161,6 +163,7 @@ def training(files: list[JobFile], target: str = "bought", **changes: Any) -> Tr
         "space_id": "space-1",
         "architecture": "lightgbm",
         "configuration": {"n_estimators": 40, "ensemble_size": 2},
+        "gpu_count": GPU_COUNT,
         "datasets": [{"connector_id": "connector-1", "files": files, "target": target}],
     }
     return TrainingJob.model_validate(job | changes)

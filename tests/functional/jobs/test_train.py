@@ -22,7 +22,7 @@ from shared.propensity.holdouts import GroupHoldout
 from shared.propensity.metrics import measure
 from shared.propensity.splits import group_draws, held_out_rows, row_draws
 from tests.fixtures.datasets import DEFAULT, GERMAN_CREDIT
-from tests.functional.jobs.conftest import Box, Cloud, training
+from tests.functional.jobs.conftest import GPU_COUNT, Box, Cloud, training
 
 ARCHITECTURES = ("lightgbm", "xgboost")
 
@@ -371,11 +371,13 @@ def test_the_paper_says_what_was_chosen_and_with_which_libraries(box: Box, cloud
     assert paper["trained_files"][0]["etag"]
 
 
-def test_a_gpu_that_the_library_cannot_use_is_said_so(box: Box, cloud: Cloud) -> None:
+@pytest.mark.skipif(GPU_COUNT > 0, reason="there is a GPU")
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_a_gpu_that_is_not_there_is_said_so(box: Box, cloud: Cloud, architecture: str) -> None:
     file = cloud.put_frame("a.csv", customers())
 
-    with pytest.raises(JobFailedError, match=r"LightGBM can't train on a GPU.*xgboost"):
-        run(training([file], gpu_count=1), box)
+    with pytest.raises(JobFailedError, match=r"found no GPU that it can train on.*Set gpu_count to 0"):
+        run(training([file], architecture=architecture, gpu_count=1), box)
 
 
 def test_the_container_reads_its_folders_from_the_environment() -> None:
