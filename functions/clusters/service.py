@@ -29,7 +29,7 @@ class ClusterService:
     def __init__(self, resources: Resources) -> None:
         self._clusters = resources.clusters
         self._guard = AddressGuard(allow_loopback=resources.settings.allow_loopback)
-        self._targets = resources.language_models.targets
+        self._targets = resources.language_model_targets
         self._resources = resources
         self._clock = resources.clock
 

@@ -14,7 +14,7 @@ router = space_router("models")
 @router.get("", responses=errors(502, 503, 504))
 async def list_models(scope: CurrentScope, resources: CurrentResources, response: Response) -> Page[LanguageModel]:
     """List the models that the cluster serves; an old list, with a `Warning`, while it does not answer."""
-    models, is_stale = await ModelService(resources.language_models).list(scope)
+    models, is_stale = await ModelService(resources).list(scope)
     if is_stale:
         response.headers["Warning"] = '110 - "Response is Stale"'
     return Page(count=len(models), data=list(models), has_more=False)

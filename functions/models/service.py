@@ -2,21 +2,23 @@
 
 from collections.abc import Sequence
 
+from shared.aws.resources import Resources
 from shared.errors import ApiError, UnavailableError
-from shared.llm.language_models import LanguageModelAccess
+from shared.llm.model_lists import ModelLists
 from shared.models.cluster import LanguageModel
 from shared.store.members import Scope
 
 
 class ModelService:
-    def __init__(self, access: LanguageModelAccess) -> None:
-        self._access = access
+    def __init__(self, resources: Resources) -> None:
+        self._targets = resources.language_model_targets
+        self._lists = ModelLists(resources.clusters, resources.clock)
 
     async def list(self, scope: Scope) -> tuple[Sequence[LanguageModel], bool]:
         """The models, and whether the list is an old one. Raises UnavailableError where none can be had."""
-        target = await self._access.targets.target(scope.space_id)
+        target = await self._targets.target(scope.space_id)
         try:
-            found, is_stale = await self._access.lists.current(target)
+            found, is_stale = await self._lists.current(target)
         except UnavailableError:
             raise
         except ApiError as error:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from shared.http.admissions import Admissions
     from shared.http.tokens import TokenVerifier
     from shared.llm.language_models import LanguageModelAccess
+    from shared.llm.targets import Targets
     from shared.store.audit_log import AuditLogs
     from shared.store.clusters import Clusters
     from shared.store.inference_logs import InferenceLogs
@@ -149,6 +150,12 @@ class Resources:
     def _ses() -> Any:
         # What could not be sent is sent again by inviting again.
         return _client("sesv2", read_seconds=5, attempts=2)
+
+    @cached_property
+    def language_model_targets(self) -> "Targets":
+        from shared.llm.targets import Targets
+
+        return Targets(self)
 
     @cached_property
     def language_models(self) -> "LanguageModelAccess":

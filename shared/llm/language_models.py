@@ -19,7 +19,7 @@ from shared.llm.answers import BrokenAnswerError, BusyError, Completion, Rejecte
 from shared.llm.call_limits import CallLimits, limit_subjects
 from shared.llm.circuits import SERVER, CircuitOpenError, model_circuit
 from shared.llm.model_lists import ModelLists
-from shared.llm.targets import Target, Targets
+from shared.llm.targets import Target
 from shared.models.cluster import ClusterSettings, LanguageModel
 from shared.models.inference_log import CallStatus, CallType, GuardCoverage, InferenceLog
 from shared.models.limits import SpaceLimits
@@ -280,7 +280,7 @@ class LanguageModelAccess:
     """Opens a space's models; one for a process."""
 
     def __init__(self, resources: Resources) -> None:
-        self.targets = Targets(resources)
+        self.targets = resources.language_model_targets
         self.lists = ModelLists(resources.clusters, resources.clock)
         self._resources = resources
 

@@ -429,12 +429,11 @@ def test_the_list_of_models_is_kept_for_a_minute_and_then_longer_than_the_cluste
     client.get("/models")
     assert len(upstream.requests) == 1
 
-    lists = resources.language_models.lists
-    lists._clock = lambda: utc_now() + timedelta(seconds=61)
+    resources.clock = lambda: utc_now() + timedelta(seconds=61)
     upstream.models = [{"id": "small"}, {"id": "large"}]
     assert client.get("/models").json()["count"] == 2
 
-    lists._clock = lambda: utc_now() + timedelta(hours=1)
+    resources.clock = lambda: utc_now() + timedelta(hours=1)
     upstream.models_status = 500
     stale = client.get("/models")
     assert stale.json()["count"] == 2
