@@ -16,6 +16,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from shared.models.action import Action
 from shared.models.action_group import ActionGroup
+from shared.models.api_key import ApiKey
+from shared.models.argument import Argument, ArgumentChange, ArgumentComment
 from shared.models.base import Entity
 from shared.models.benchmark import Benchmark
 from shared.models.checkpoint import Checkpoint
@@ -27,9 +29,11 @@ from shared.models.insight import InsightPolicy
 from shared.models.invite import Invite
 from shared.models.job import MetricName
 from shared.models.persona import Persona
+from shared.models.persona_upload import StoredUpload, UploadStatus
 from shared.models.space import Membership, Space
 from shared.models.training import Training
 from shared.models.user import User
+from shared.models.webhook_endpoint import WebhookDelivery, WebhookEndpoint
 from shared.store.chats import StoredChat
 from shared.store.codec import decode_item
 from shared.store.experts import StoredExpert
@@ -43,6 +47,10 @@ Problems = Iterator[str]
 MODELS: dict[str, type[Any]] = {
     "action": Action,
     "action_group": ActionGroup,
+    "api_key": ApiKey,
+    "argument": Argument,
+    "argument_change": ArgumentChange,
+    "argument_comment": ArgumentComment,
     "benchmark": Benchmark,
     "checkpoint": Checkpoint,
     "checkpoint_alias": CheckpointAlias,
@@ -62,9 +70,13 @@ MODELS: dict[str, type[Any]] = {
     "space": Space,
     "training": Training,
     "user": User,
+    "webhook_delivery": WebhookDelivery,
+    "webhook_endpoint": WebhookEndpoint,
 }
 # Kept by transactions of their own, or only under a name: nobody asks how many there are.
-UNCOUNTED = {"checkpoint_alias", "insight_policy", "insight_reaction", "space", "user"}
+UNCOUNTED = {"checkpoint_alias", "insight_policy", "insight_reaction", "space", "user", "webhook_delivery"}
+# Entities of a user in a space, or of another entity.
+OF_TWO = {"api_key", "argument_change", "argument_comment", "webhook_delivery"}
 # What is kept for each entity of a kind, in a partition of its own.
 LEFTOVERS = {"chat_turn": "chat", "argument_change": "argument", "argument_comment": "argument"}
 FINAL = {"succeeded", "failed", "stopped"}
@@ -109,6 +121,9 @@ class Recount:
             self._scores,
             self._aliases,
             self._reactions,
+            self._arguments,
+            self._uploads,
+            self._endpoints,
             self._leftovers,
             self._audit,
             self._rollups,
@@ -116,10 +131,10 @@ class Recount:
         return [problem for check in checks for problem in check()]
 
     def of(self, kind: str) -> Iterator[tuple[str, str, Item]]:
-        """The space (or user), id and item of each entity of a kind, deleted ones left out."""
+        """The space (or user, or both), id and item of each entity of a kind, deleted ones left out."""
         for pk, items in self.partitions.items():
             name, _, owner = pk.partition("#")
-            if name == kind and "#" not in owner:
+            if name == kind and is_owner(kind, owner):
                 for sk, item in items.items():
                     if is_entity(kind, sk):
                         yield owner, sk, item
@@ -190,6 +205,15 @@ class Recount:
         done = {(item["checkpoint_id"], item["benchmark_id"]) for _, _, item in self.of("evaluation")}
         for item in self.partitions.get("job#open", {}).values():
             done |= {(each["checkpoint_id"], each["benchmark_id"]) for each in item.get("due", ())}
+        running = {(pk.split("#")[1], sk) for pk, items in self._named("evaluation", "running") for sk in items}
+        listed = {(pk.split("#")[3], sk) for pk, items in self._named("evaluation", "creator") for sk in items}
+        made: set[tuple[str, str]] = set()
+        for space_id, sk, item in self.of("evaluation"):
+            made.add((item["created_by"], sk))
+            key = f"{item['benchmark_id']}#{item['checkpoint_id']}#{item['gpu_count']}"
+            if item["result"]["status"] not in FINAL and (space_id, key) not in running:
+                yield f"evaluation {sk} runs, and nobody who wants the same will know"
+        yield from (f"evaluation {pair}: one of its creator only or not" for pair in made ^ listed)
         known = {sk for _, sk, _ in self.of("benchmark")}
         for _, sk, training in self.of("training"):
             if training["status"] == "succeeded":
@@ -308,6 +332,44 @@ class Recount:
                 yield f"insight_rate {sk}: says {noted}, there are {dict(real)}"
         yield from (f"the action {sk} has reactions that are not counted" for _, sk in counted)
 
+    def _arguments(self) -> Problems:
+        """The lists that arguments stand in, and the notes of their changes."""
+        wanted: set[tuple[str, str]] = set()
+        for space_id, sk, item in self.of("argument"):
+            status, action = item["review"]["status"], item.get("action_id")
+            names = {f"{status}#any"} | ({f"any#{action}", f"{status}#{action}"} if action else set())
+            if status == "waiting_review":
+                names.add(f"queue#{item['review'].get('assignee') or 'anyone'}")
+            wanted |= {(f"argument_index#{space_id}#{name}", sk) for name in names}
+            changes = len(self.partitions.get(f"argument_change#{space_id}#{sk}", {}))
+            if changes != item["version"] - 1:
+                yield f"argument {sk}: is at version {item['version']} after {changes} changes"
+        found = {
+            (pk, sk)
+            for pk, items in self.partitions.items()
+            if pk.startswith("argument_index#") and not pk.endswith("#count")
+            for sk in items
+        }
+        yield from (f"{pk} {sk}: in the list only, or not" for pk, sk in wanted ^ found)
+
+    def _uploads(self) -> Problems:
+        for _, sk, item in self._plain("persona_upload"):
+            upload = StoredUpload.model_validate(item)
+            parts = upload.created + upload.overwritten + upload.skipped + upload.crowded
+            is_whole = (upload.position, upload.done) == (upload.rows_bytes, upload.total)
+            if parts != upload.done or (upload.status is UploadStatus.COMPLETED) != (is_whole and upload.done > 0):
+                yield f"upload {sk} is {upload.status} with {upload.done} of {upload.total} rows, {parts} accounted for"
+
+    def _endpoints(self) -> Problems:
+        """Webhook endpoints, their number and their secrets."""
+        endpoints = {(space_id, sk) for space_id, sk, _ in self.of("webhook_endpoint")}
+        secrets = {(space_id, sk) for space_id, sk, _ in self._plain("webhook_endpoint_secret")}
+        yield from (f"webhook endpoint {pair} has no secret, or is one only" for pair in endpoints ^ secrets)
+        counted = Counter(space_id for space_id, _ in endpoints)
+        for pk, items in self._named("webhook_endpoint", "places"):
+            if items["total"]["taken"] != counted[pk.split("#")[1]]:
+                yield f"{pk}: {items['total']['taken']} places are taken by {counted[pk.split('#')[1]]} endpoints"
+
     def _leftovers(self) -> Problems:
         """What belongs to a chat or an argument is there only as long as that is, or is on the list to be removed."""
         due = {sk for pk, items in self.partitions.items() if pk.endswith("#purges") for sk in items}
@@ -356,6 +418,12 @@ class Recount:
             if +wanted.get(place, Counter()) != +found.get(place, Counter()):
                 yield f"{place}: added up to {found.get(place)}, the calls amount to {wanted.get(place)}"
 
+    def _named(self, kind: str, part: str) -> Iterator[tuple[str, dict[str, Item]]]:
+        """The partitions ``<kind>#<space>#<part>…``, but for their counters."""
+        for pk, items in self.partitions.items():
+            if pk.split("#")[:1] == [kind] and pk.split("#")[2:3] == [part] and not pk.endswith("#count"):
+                yield pk, items
+
     def _plain(self, kind: str) -> Iterator[tuple[str, str, Item]]:
         """The owner, sort key and item of everything of a kind."""
         for pk, items in self.partitions.items():
@@ -366,4 +434,14 @@ class Recount:
 
 def is_entity(kind: str, sk: str) -> bool:
     """Lists of all spaces lie beside entities of the same kind, under other sort keys."""
-    return kind in ("checkpoint_alias", "insight_policy") or (len(sk) == 36 and sk.count("-") == 4)
+    return kind in ("checkpoint_alias", "insight_policy") or is_id(sk)
+
+
+def is_owner(kind: str, text: str) -> bool:
+    """Whether entities of the kind lie under it."""
+    return all(map(is_id, text.split("#"))) and text.count("#") == (kind in OF_TWO)
+
+
+def is_id(text: str) -> bool:
+    """Whether this is the id of an entity, a space or a user."""
+    return len(text) == 36 and text.count("-") == 4

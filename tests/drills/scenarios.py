@@ -3,7 +3,7 @@
 import copy
 import json
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import timedelta
@@ -22,27 +22,31 @@ from functions.workflows.connector_scan.list_scan_files import list_scan_files
 from functions.workflows.connector_scan.scan_file import scan_file
 from functions.workflows.training.check_training import check_training
 from functions.workflows.training.register_checkpoints import register_checkpoints
-from shared.aws.clock import new_id
+from shared.aws.clock import new_id, utc_now
+from shared.aws.invite_mails import InviteMails
 from shared.aws.resources import Resources
 from shared.connector_scans import ConnectorScans
 from shared.models.connector import ScanScope, credentials_parameter
 from shared.store.codec import encode_item
 from shared.store.purges import GRACE
 from tests.drills.boundary import ANSWERED, KILLS, Fault, KilledError
+from tests.drills.outside import Hooks, Mails, said
 from tests.drills.recount import Recount, read
 from tests.drills.storm import Client
 from tests.drills.world import World
 from tests.fixtures.arguments import add_argument
 from tests.fixtures.audit import Stream, deliver, watch_table
 from tests.fixtures.aws import ACCOUNT, BUCKET, LOGS_TABLE, REGION, TABLE, state_machine_arn
-from tests.fixtures.evaluations import add_connector
+from tests.fixtures.evaluations import add_checkpoint, add_connector
 from tests.fixtures.training_workflow import World as TrainingWorld
 from tests.fixtures.trainings import add_benchmark, space_of, training_request
+from tests.fixtures.webhooks import Receiver, received
 
-CLIENTS = 3
-REQUESTS = 10
+REQUESTS = 14
 TOLD_AGAIN = 20
 SKEWS = (timedelta(minutes=-5), timedelta(), timedelta(minutes=5))
+DAYS = (timedelta(days=-1), timedelta(), timedelta(days=1))
+PLENTY = {"requests_per_minute": 10**6, "tokens_per_month": 10**9, "cost_per_day": 10**6, "concurrent_calls": 100}
 GATEWAY_SECONDS = 29
 TOKENS = ("token_parameter", "manager_token_parameter")
 Outcome = tuple[str, list[str]]
@@ -50,29 +54,72 @@ Outcome = tuple[str, list[str]]
 
 def storm(world: World, seed: int) -> Outcome:
     """Clients at once, each at a worker of its own with a clock of its own, while every tenth call fails."""
+    return _storm(world, seed, SKEWS, rate=0.1)
+
+
+def skewed_clocks(world: World, seed: int) -> Outcome:
+    """The same with clocks that are off by a day, and without faults."""
+    return _storm(world, seed, DAYS, rate=0.0)
+
+
+def _storm(world: World, seed: int, skews: Sequence[timedelta], rate: float) -> Outcome:
+    dice = random.Random(seed)  # noqa: S311 - a drill's
     watch_table()
-    stream = Stream()
     calm = world.worker()
     owner = world.owner(calm)
     space_id = space_of(owner)
+    world.upstream.script = said
     training = training_request(owner, calm.table)
-    offered = _insights(owner)
-    clients = [
-        Client(
-            f"client {number}",
-            world.client(world.worker(SKEWS[number % len(SKEWS)]), "alice", space_id),
-            random.Random(f"{seed}/{number}"),  # noqa: S311 - a drill's
-            training,
-            offered,
-        )
-        for number in range(CLIENTS)
+    connector_id = training["connectors"][0]["connector_id"]
+    checkpoint_id = add_checkpoint(calm.table, space_id).id
+    evaluations = [
+        {"benchmark_id": add_benchmark(owner, connector_id), "checkpoint_id": checkpoint_id, "gpu_count": 0}
+        for _ in range(2)
     ]
-    with world.boundary.failing(*ANSWERED, *KILLS, rate=0.1), ThreadPoolExecutor(CLIENTS) as pool:
+    limits = {"space": PLENTY, "each_user": PLENTY, "prices": {"small": {"input": 1, "output": 10}}}
+    owner.put(f"/spaces/{space_id}/limits", json=limits).raise_for_status()
+    key = owner.post("/api-keys", json={"name": "Batch", "scopes": ["read", "write", "chat"], "limits": PLENTY})
+    offered = _insights(owner)
+    mails = Mails(dice, rate)
+    clients = []
+    for number, skew in enumerate(skews):
+        worker = world.worker(skew)
+        worker.__dict__["invite_mails"] = InviteMails(mails, "invites@example.com", None)
+        http = world.client(worker, "alice", space_id)
+        has_key = number == 0
+        if has_key:
+            http.headers["Authorization"] = f"Bearer {key.json()['key']}"
+        own_dice = random.Random(f"{seed}/{number}")  # noqa: S311 - a drill's
+        clients.append(Client(f"client {number}", http, own_dice, space_id, training, offered, evaluations, has_key))
+    if rate:
+        # Records that expire after a day protect nobody whose clock is off by one.
+        for client in clients:
+            client.others = [each.http for each in clients if each is not client]
+    with world.boundary.failing(*ANSWERED, *KILLS, rate=rate), ThreadPoolExecutor(len(clients)) as pool:
         list(pool.map(lambda client: client.work(REQUESTS), clients))
     broken = [each for client in clients for each in client.untruths()]
-    broken += settled(world, calm, random.Random(seed), stream)  # noqa: S311
+    broken += mails.untruths(owner.get(f"/spaces/{space_id}/invites", params={"limit": 100}).json()["data"])
+    if not rate:
+        broken += _miscounted(space_id, skews)
+    with received(Receiver()) as receiver:
+        owner.post("/webhook-endpoints", json={"url": receiver.url}).raise_for_status()
+        broken += settled(world, calm, dice, Hooks(world, calm, receiver))
     answered, unanswered = sum(each.acknowledged for each in clients), sum(each.unanswered for each in clients)
     return f"{answered} requests answered, {unanswered} given up by their clients", broken
+
+
+def _miscounted(space_id: str, skews: Sequence[timedelta]) -> list[str]:
+    """What the space's limits count, against the calls that are logged: all of them while no clock is in another month.
+
+    Faults shift it: limits are counted by writes of their own.
+    """
+    if len({(utc_now() + skew).month for skew in skews}) > 1:
+        return []
+    client = boto3.client("dynamodb")
+    [usage] = Recount(read(client, TABLE)).partitions[f"limit_usage#{space_id}"].values()
+    counted = usage["tokens_per_month"] - usage["new_tokens"] - usage["old_tokens"]
+    logged = sum(item["total_tokens"] for item in read(client, LOGS_TABLE) if item["PK"].startswith(f"log#{space_id}#"))
+    return [f"the limits count {counted} tokens, the calls took {logged}"] if counted != logged else []
 
 
 def killed_training(world: World, seed: int) -> Outcome:
@@ -269,6 +316,7 @@ def silence(world: World, _seed: int) -> Outcome:
 
 SCENARIOS: dict[str, Callable[[World, int], Outcome]] = {
     "storm": storm,
+    "skewed clocks": skewed_clocks,
     "killed training": killed_training,
     "killed scan": killed_scan,
     "killed request": killed_request,
@@ -276,20 +324,22 @@ SCENARIOS: dict[str, Callable[[World, int], Outcome]] = {
 }
 
 
-def settled(world: World, resources: Resources, dice: random.Random, stream: Stream | None = None) -> list[str]:
+def settled(world: World, resources: Resources, dice: random.Random, hooks: Hooks | None = None) -> list[str]:
     """What is wrong after all events have been told, twice and in any order, and the reconciler has gone round.
 
-    Every execution is ended from outside first, so that no job may be left.
+    Where there are ``hooks`` the table tells of its writes, and an endpoint of webhooks hears of them. Every execution
+    is ended from outside first, so that no job may be left.
     """
     _reconcile(world, resources, ends=True)
-    if stream is not None:
-        _tell_of_writes(stream, resources, dice)
+    if hooks is not None:
+        _tell_of_writes(resources, dice, hooks)
+        hooks.deliver(dice)
     _tell_of_calls(world, resources, dice)
     client = boto3.client("dynamodb")
     recount = Recount(read(client, TABLE), read(client, LOGS_TABLE))
     left = [f"the job {sk} has not ended" for sk in recount.partitions.get("job#open", {})]
     left += [f"what {pk} names remains" for pk in recount.partitions if pk.endswith("#purges")]
-    return recount.problems() + left
+    return recount.problems() + left + (hooks.untruths(recount) if hooks else [])
 
 
 def _reconcile(world: World, resources: Resources, *, ends: bool = False) -> None:
@@ -312,13 +362,15 @@ def _end_executions() -> None:
             client.stop_execution(executionArn=execution["executionArn"], error="Lost", cause="The drill is over.")
 
 
-def _tell_of_writes(stream: Stream, resources: Resources, dice: random.Random) -> None:
+def _tell_of_writes(resources: Resources, dice: random.Random, hooks: Hooks) -> None:
     """The table's stream: its records, then some of them again in any order, as after a batch that failed."""
-    records = stream.read()
+    # Read from the start: whoever has begun before a transaction failed does not see what came after it in moto.
+    records = Stream().read()
     # What it tells of itself is of no interest, and moto copies a table with all it ever told for each transaction.
     get_backend("dynamodb")[ACCOUNT][REGION].tables[TABLE].stream_shard = None
     for batch in (records, dice.sample(records, min(len(records), TOLD_AGAIN))):
         deliver(resources, batch)
+        hooks.publish(batch)
 
 
 def _tell_of_calls(world: World, resources: Resources, dice: random.Random) -> None:
