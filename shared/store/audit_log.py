@@ -9,18 +9,17 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import reduce
+from functools import partial, reduce
 from itertools import islice
 from operator import and_
 from typing import Any
 
 from boto3.dynamodb.conditions import Attr, ConditionBase
-from boto3.dynamodb.conditions import Key as KeyCondition
 
 from shared.aws.clock import Clock
 from shared.models.audit_log import AuditAction, AuditLog, AuditPage
 from shared.models.base import Timestamp
-from shared.store.log_rollups import id_prefix, made_at, milliseconds
+from shared.store.log_rollups import ids_within, made_at
 from shared.store.repository import cursor_id
 from shared.store.stamps import REMOVAL, STAMP, read_stamp, removal_key
 from shared.store.table import Item, Key, Table
@@ -96,16 +95,11 @@ class AuditLogs:
         pk = f"audit#{space_id}" if narrowest is None else _partition(space_id, narrowest, wanted[narrowest])
         others = {name: value for name, value in wanted.items() if name != narrowest}
         oldest = self._clock() - self._retention
-        start = id_prefix(milliseconds(max(filters.start_date or oldest, oldest), up=True))
-        end = "~" if filters.end_date is None else id_prefix(milliseconds(filters.end_date) + 1)
-        if end <= start:
-            return AuditPage(count=0, data=[], has_more=False)
-        period = KeyCondition("SK").between(start, end)
+        period = partial(ids_within, max(filters.start_date or oldest, oldest), filters.end_date)
         names = ("SK", *others)
-        counted = list(self._table.query(pk, condition=period, limit=COUNTED_ROWS + 1, attributes=names))
+        counted = list(self._table.query(pk, condition=period(), limit=COUNTED_ROWS + 1, attributes=names))
         count = sum(all(item[name] == value for name, value in others.items()) for item in counted[:COUNTED_ROWS])
-        rest = KeyCondition("SK").between(start, min(end, last)) if last is not None else period
-        items = [item for item in self._rows(pk, rest, others, limit + 2) if item["SK"] != last]
+        items = list(self._rows(pk, period(before=last), others, limit + 1))
         return AuditPage(
             count=count,
             data=[_load(item) for item in items[:limit]],

@@ -122,6 +122,17 @@ def id_prefix(time: int) -> str:
     return f"{digits[:8]}-{digits[8:]}"
 
 
+def ids_within(start: datetime, end: datetime | None = None, *, before: str | None = None) -> ConditionBase:
+    """The sort keys that are ids of a period, both its ends inclusive, and sort before the id ``before``."""
+    first = id_prefix(milliseconds(start, up=True))
+    last = "~" if end is None else id_prefix(milliseconds(end) + 1)
+    if before is not None:
+        # Ranges include their ends: no id lies between this and the other.
+        last = min(last, f"{before[:-1]}{chr(ord(before[-1]) - 1)}")
+    # DynamoDB refuses a range that ends before it starts; nothing sorts before a blank.
+    return KeyCondition("SK").between(first, last) if first <= last else KeyCondition("SK").lt(" ")
+
+
 def cell_of(row: Item) -> Cell:
     """What one call adds."""
     tokens = row["input_tokens"], row["output_tokens"], row["total_tokens"]

@@ -6,16 +6,16 @@ message of the queue that comes twice sends nothing twice. Deliveries are kept f
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
+from functools import partial
 from itertools import islice
 from typing import Any
 
 from boto3.dynamodb.conditions import Attr, ConditionBase
-from boto3.dynamodb.conditions import Key as KeyCondition
 
 from shared.aws.clock import Clock, utc_now
 from shared.errors import ConflictError
 from shared.models.webhook_endpoint import DeliveryAttempt, DeliveryPage, DeliveryStatus, DeliveryTask, WebhookDelivery
-from shared.store.log_rollups import id_prefix
+from shared.store.log_rollups import ids_within, made_at
 from shared.store.repository import Repository, cursor_id
 from shared.store.table import ConditionFailedError, Item, Table, put, update
 from shared.store.webhook_events import WebhookEvent
@@ -45,7 +45,7 @@ class WebhookDeliveries:
         now = self._clock()
         delivery = WebhookDelivery(
             id=event.id,
-            created_at=now,
+            created_at=made_at(event.id),
             updated_at=now,
             event_type=event.type,
             payload=event.payload,
@@ -125,13 +125,12 @@ class WebhookDeliveries:
         self, space_id: str, endpoint_id: str, status: DeliveryStatus | None, after: str, limit: int
     ) -> DeliveryPage:
         """Newest first. Raises InvalidCursorError."""
-        last, start = cursor_id(after), self._prefix(self._clock() - KEPT)
+        kept = partial(ids_within, self._clock() - KEPT)
+        rest = kept(before=cursor_id(after))
         pk, only = self._partition(space_id, endpoint_id), Attr("status").eq(status.value) if status else None
-        period = KeyCondition("SK").between(start, "~")
-        counted = list(islice(self._table.query(pk, condition=period, only=only, attributes=("SK",)), COUNTED_ROWS + 1))
-        rest = KeyCondition("SK").between(start, last) if last is not None else period
-        found = self._table.query(pk, condition=rest, only=only, limit=None if only else limit + 2)
-        items = list(islice((item for item in found if item["SK"] != last), limit + 1))
+        counted = list(islice(self._table.query(pk, condition=kept(), only=only, attributes=("SK",)), COUNTED_ROWS + 1))
+        found = self._table.query(pk, condition=rest, only=only, limit=None if only else limit + 1)
+        items = list(islice(found, limit + 1))
         return DeliveryPage(
             count=min(len(counted), COUNTED_ROWS),
             data=[self._deliveries.load(item) for item in items[:limit]],
@@ -147,7 +146,7 @@ class WebhookDeliveries:
         is_marked = Attr("attempt_count").eq(Attr("replayed_at_attempt")) & Attr("attempt_count").gt(0)
         only = Attr("status").eq(DeliveryStatus.FAILED.value) | (_IS_PENDING & is_marked)
         pk = self._partition(space_id, endpoint_id)
-        period = KeyCondition("SK").between(self._prefix(max(since, self._clock() - KEPT)), "~")
+        period = ids_within(max(since, self._clock() - KEPT))
         for item in self._table.query(pk, condition=period, newest_first=False, attributes=("SK",), only=only):
             yield item["SK"]
 
@@ -158,10 +157,6 @@ class WebhookDeliveries:
 
     def _partition(self, space_id: str, endpoint_id: str) -> str:
         return self._deliveries.key(_owner(space_id, endpoint_id), "").pk
-
-    @staticmethod
-    def _prefix(moment: datetime) -> str:
-        return id_prefix(int(moment.timestamp() * 1000))
 
 
 def _owner(space_id: str, endpoint_id: str) -> str:
