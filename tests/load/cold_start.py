@@ -160,7 +160,7 @@ def run(issuer: Issuer, folder: Path, models_url: str) -> RichTable:
         events[spec.handler.rpartition(".")[0]] = gateway_event(method, address, token, space_id)
     turns: dict[str, list[list[float]]] = {module: [] for module in paths}
     for turn in track(range(ROUNDS + 1), "starting functions", transient=True):
-        for module, path in paths.items():
+        for module in paths:
             peer, taken = (start(each, paths[each], events[each]) for each in (PEER, module))
             if turn:  # the first round fills the disk's cache
                 turns[module].append([*taken, taken[-1] / peer[-1]])
