@@ -106,7 +106,7 @@ class ReactionService:
 
 def _file_name(request: ExportCreate) -> str:
     """Told by what was asked for, so that asking again writes the file anew and no row stands in two."""
-    since = [f"{request.since:%Y%m%dT%H%M%S}"] if request.since else []
+    since = [f"{request.since:%Y%m%dT%H%M%S.%f}"] if request.since else []
     after = [cursor_id(request.after) or "start"]
     return f"reactions/{'-'.join([request.action_id or 'all', *since, *after])}.jsonl"
 

@@ -8,6 +8,8 @@ from typing import Any
 import boto3
 import pytest
 from fastapi.testclient import TestClient
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from functions.jobs.sources import read_secret
 from functions.workflows.connector_scan.fail_scan import fail_scan
@@ -380,6 +382,29 @@ def test_files_are_listed_by_folder_without_folder_markers(lab: Lab) -> None:
     assert lab.files(connector_id, prefix="2024/c") == [["2024/città.csv"]]
     assert sum(map(len, lab.files(connector_id, limit=2))) == 2
     assert lab.files(connector_id, prefix="none") == []
+
+
+FILE_NAMES = st.text("a/ %\u00e9", min_size=1, max_size=3)
+
+
+@pytest.mark.row("CN-3")
+@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.sets(FILE_NAMES, max_size=8), FILE_NAMES | st.just(""), st.integers(1, 6))
+def test_the_files_of_any_prefix_are_those_that_begin_with_it(
+    lab: Lab, names: set[str], prefix: str, limit: int
+) -> None:
+    connector_id = lab.connector()
+    for name in names:
+        lab.put(connector_id, name, b"x")
+    for begin in (prefix, prefix[:1]):
+        expected = sorted((name for name in names if name.startswith(begin)), key=str.encode)
+        query = {"prefix": begin, "limit": limit, "flat": True}
+        found = lab.client.get(f"/connectors/{connector_id}/files", params=query)
+        assert found.json() == expected[:limit]
+        assert found.headers["X-Has-More"] == str(len(expected) > limit).lower()
+        folders = lab.files(connector_id, prefix=begin, limit=limit)
+        assert sorted((name for folder in folders for name in folder), key=str.encode) == expected[:limit]
+        assert len({name.rpartition("/")[0] for name in expected[:limit]}) == len(folders)
 
 
 @pytest.mark.row("CN-3")

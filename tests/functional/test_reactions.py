@@ -274,8 +274,11 @@ def test_reactions_become_a_file_that_the_next_model_can_learn_from(
     react(client, decide(client, {"age": 2}, actions=[offer]), "accepted")
     rest = exported(client, connector, action_id=offer, after=export["last"])
     assert content(rest["file"]) == [{"age": 2, "reaction_accepted": 1}]
-    since = (utc_now() + timedelta(hours=1)).isoformat()
-    none = exported(client, connector, since=since)
+    yesterday, later = utc_now() - timedelta(days=1), utc_now() + timedelta(hours=1)
+    two = [exported(client, connector, since=str(yesterday + timedelta(milliseconds=each))) for each in (0, 1)]
+    assert [each["rows"] for each in two] == [5, 5]
+    assert two[0]["file"] != two[1]["file"]
+    none = exported(client, connector, since=str(later))
     assert (none["file"], none["rows"], none["last"]) == (None, 0, None)
 
 

@@ -1,6 +1,9 @@
 """Walking a leaderboard page by page: nothing is lost or repeated, whatever the scores."""
 
+import math
 from collections import Counter
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from uuid import UUID
 
@@ -9,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from functions.leaderboards.service import LeaderboardService
+from shared.models.base import format_timestamp
 from shared.models.job import MetricName
 from shared.models.leaderboard import Direction, LeaderboardQuery, LeaderboardRow
 from shared.store.benchmarks import KnownBenchmark
@@ -28,6 +32,22 @@ def checkpoint_id(number: int) -> str:
     return str(UUID(int=number * 7919 % 101))
 
 
+def made_at(number: int) -> datetime:
+    return datetime(2026, 1, 1, tzinfo=UTC) + timedelta(microseconds=number)
+
+
+# What checkpoints are filtered by.
+DESCRIBED = {
+    checkpoint_id(number): {
+        "name": ("Churn", "CHURN Ä", "Loans ä")[number % 3],
+        "training_id": ("first", "second")[number % 2],
+        "architecture": ("lightgbm", "xgboost")[number % 5 % 2],
+        "created_at": format_timestamp(made_at(number)),
+    }
+    for number in range(31)
+}
+
+
 class FakeScores:
     """The same answers as the store gives, from a dictionary."""
 
@@ -45,7 +65,9 @@ class FakeScores:
         self, space_id: str, benchmark_id: str, revision: int, metric: MetricName, *, describe: bool
     ) -> list[Entry]:
         return [
-            Entry(checkpoint, value) for (checkpoint, board), value in self._values.items() if board == benchmark_id
+            Entry(checkpoint, value, **(DESCRIBED[checkpoint] if describe else {}))
+            for (checkpoint, board), value in self._values.items()
+            if board == benchmark_id
         ]
 
     def page(
@@ -77,7 +99,7 @@ class FakeScores:
     def get_many(self, space_id: str, pairs: list[tuple[str, str]]) -> dict[tuple[str, str], Score]:
         return {
             (checkpoint, board): Score(
-                checkpoint, board, 1, "e", {MetricName.KS: self._values[checkpoint, board]}, "n", "t", "a", "2026-01-01"
+                checkpoint, board, 1, "e", {MetricName.KS: self._values[checkpoint, board]}, **DESCRIBED[checkpoint]
             )
             for checkpoint, board in pairs
         }
@@ -88,20 +110,18 @@ class FakeBenchmarks:
         return {benchmark_id: KnownBenchmark(benchmark_id, 1, False) for benchmark_id in benchmark_ids}
 
 
-def walk(service: LeaderboardService, limit: int, direction: Direction) -> tuple[list[LeaderboardRow], set[int]]:
+def walk(service: LeaderboardService, query: LeaderboardQuery) -> tuple[list[LeaderboardRow], set[int]]:
     rows: list[LeaderboardRow] = []
     counts = set()
     after = ""
     while True:
-        page = service.list_rows(
-            SCOPE, LeaderboardQuery(metric=MetricName.KS, direction=direction, limit=limit, after=after)
-        )
-        assert len(page.data) <= limit
+        page = service.list_rows(SCOPE, replace(query, after=after))
+        assert len(page.data) <= query.limit
         rows += page.data
         counts.add(page.count)
         if not page.has_more:
             return rows, counts
-        assert len(page.data) == limit
+        assert len(page.data) == query.limit
         after = page.data[-1].id
 
 
@@ -113,7 +133,7 @@ def test_every_page_walk_yields_each_row_once_in_order(
 ) -> None:
     service = LeaderboardService(FakeScores(results), FakeBenchmarks())  # type: ignore[arg-type]
 
-    rows, counts = walk(service, limit, direction)
+    rows, counts = walk(service, LeaderboardQuery(metric=MetricName.KS, direction=direction, limit=limit))
 
     expected = {checkpoint_id(number) for scores in results.values() for number in scores}
     assert Counter(row.id for row in rows) == Counter(expected)
@@ -129,3 +149,54 @@ def test_every_page_walk_yields_each_row_once_in_order(
     for row in rows:
         value = row.average[MetricName.KS]
         assert row.rank == (None if value is None else 1 + sum(other > value for other in present))
+
+
+moments = st.none() | st.integers(-1, 31).map(made_at)
+
+
+@st.composite
+def filtered(draw: st.DrawFn, boards: list[str]) -> LeaderboardQuery:
+    start, end = draw(moments), draw(moments)
+    if start and end:
+        start, end = sorted((start, end))
+    return LeaderboardQuery(
+        benchmark_ids=tuple(draw(st.lists(st.sampled_from(boards), unique=True))),
+        training_ids=draw(st.sampled_from([(), ("first",), ("first", "none")])),
+        model_id=draw(st.sampled_from([None, None, "lightgbm", checkpoint_id(4)])),
+        name=draw(st.sampled_from([None, None, "churn", "Ä", "s"])),
+        start_date=start,
+        end_date=end,
+        metric=MetricName.KS,
+        metric_benchmark_id=draw(st.none() | st.sampled_from(boards)),
+        direction=draw(st.sampled_from(Direction)),
+        limit=draw(st.integers(1, 9)),
+    )
+
+
+@pytest.mark.row("LB-1", "C-7", "C-9")
+@settings(deadline=None, max_examples=60)
+@given(results=boards, data=st.data())
+def test_the_pages_of_any_filter_are_those_of_the_filtered_list(
+    results: dict[str, dict[int, float | None]], data: st.DataObject
+) -> None:
+    query = data.draw(filtered(sorted(results)))
+    chosen = query.benchmark_ids or tuple(results)
+    ordering = [query.metric_benchmark_id] if query.metric_benchmark_id else chosen
+    expected = []
+    for number in {number for board in chosen for number in results[board]}:
+        checkpoint, described = checkpoint_id(number), DESCRIBED[checkpoint_id(number)]
+        values = [value for board in ordering if (value := results[board].get(number)) is not None]
+        if (
+            (not query.training_ids or described["training_id"] in query.training_ids)
+            and query.model_id in (None, checkpoint, described["architecture"])
+            and (query.name or "").lower() in described["name"].lower()
+            and (query.start_date or made_at(0)) <= made_at(number) <= (query.end_date or made_at(31))
+        ):
+            value = math.fsum(values) / len(values) if values else 0.0
+            signed = value if query.direction is Direction.ASCENDING else -value
+            expected.append((not values, signed, checkpoint))
+
+    rows, counts = walk(LeaderboardService(FakeScores(results), FakeBenchmarks()), query)  # type: ignore[arg-type]
+
+    assert [row.id for row in rows] == [checkpoint for _, _, checkpoint in sorted(expected)]
+    assert counts == {len(expected)}
