@@ -8,7 +8,7 @@ unexport PYTHONDONTWRITEBYTECODE
 TOKEN_USER = $(if $(filter command line,$(origin USER)),$(USER))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down url token test check openapi bench drill clean
+.PHONY: help setup demo up down url token test check openapi bench drill fuzz clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -52,6 +52,9 @@ bench: setup ## Measure speed and memory, and print the ratios
 
 drill: setup ## Let AWS fail in every way, then recount all: make drill MINUTES=5 SEED=1
 	@$(BIN)/python -m tests.drills --minutes "$(or $(MINUTES),0)" $(if $(SEED),--seed "$(SEED)")
+
+fuzz: setup ## Send each operation all that its schema allows and forbids (some eight minutes): make fuzz SEED=1
+	@FUZZ_DEEPLY=1 $(BIN)/python -m pytest -q -p no:cacheprovider tests/contract/test_fuzz.py $(if $(SEED),--hypothesis-seed="$(SEED)")
 
 clean: setup ## Stop everything and delete the local data and all that was built
 	@$(BIN)/python -m infra.local down

@@ -8,6 +8,7 @@ from pydantic import Field, StringConstraints, model_validator
 
 from shared.models.base import (
     KEEP,
+    NOT_BLANK,
     Description,
     EndTimestamp,
     Entity,
@@ -19,8 +20,8 @@ from shared.models.base import (
 )
 from shared.models.channel_template import ChannelTemplate
 
-Channel = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=64)]
-ActionType = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=64)]
+Channel = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=64), NOT_BLANK]
+ActionType = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=64), NOT_BLANK]
 ModelReference = Annotated[
     Identifier,
     Field(description="a checkpoint, or an alias of one, whose probability is how likely a client takes the offer"),
