@@ -398,7 +398,7 @@ def test_the_files_of_any_prefix_are_those_that_begin_with_it(
         lab.put(connector_id, name, b"x")
     for begin in (prefix, prefix[:1]):
         expected = sorted((name for name in names if name.startswith(begin)), key=str.encode)
-        query = {"prefix": begin, "limit": limit, "flat": True}
+        query: dict[str, Any] = {"prefix": begin, "limit": limit, "flat": True}
         found = lab.client.get(f"/connectors/{connector_id}/files", params=query)
         assert found.json() == expected[:limit]
         assert found.headers["X-Has-More"] == str(len(expected) > limit).lower()

@@ -5,6 +5,7 @@ from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -37,7 +38,7 @@ def made_at(number: int) -> datetime:
 
 
 # What checkpoints are filtered by.
-DESCRIBED = {
+DESCRIBED: dict[str, dict[str, Any]] = {
     checkpoint_id(number): {
         "name": ("Churn", "CHURN Ä", "Loans ä")[number % 3],
         "training_id": ("first", "second")[number % 2],
