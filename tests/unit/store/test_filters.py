@@ -15,11 +15,12 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from shared.aws.clock import new_id
+from shared.aws.clock import new_id, utc_now
 from shared.aws.resources import Resources
 from shared.models.argument import Argument, ReviewStatus
 from shared.models.base import Page
 from shared.models.webhook_endpoint import DeliveryStatus, WebhookEventType
+from shared.store import audit_log, webhook_deliveries
 from shared.store.arguments import Arguments
 from shared.store.audit_log import AuditFilters, AuditLogs
 from shared.store.chats import Chats, StoredChat
@@ -150,6 +151,23 @@ def test_the_deliveries_of_any_status_and_those_that_failed_since_any_time(
     for since in times:
         found = list(deliveries.failed_since(space, endpoint, since))
         assert found == sorted(each for each in failed if made_at(each) >= since)
+
+
+@pytest.mark.row("C-9")
+def test_a_count_that_ends_early_says_so_and_the_list_goes_on(table: Table, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (audit_log, webhook_deliveries):
+        monkeypatch.setattr(module, "COUNTED_ROWS", 2)
+    space, endpoint = new_id(), new_id()
+    deliveries, logs = WebhookDeliveries(table), AuditLogs(table, utc_now, KEPT)
+    for total in (1, 2, 3):
+        made = new_id()
+        deliveries.add(space, endpoint, event(made, space, WebhookEventType.TRAINING_STARTED, {}))
+        logs.record([(None, {"PK": f"action#{space}", "SK": made, STAMP: f"ann#{made}"})])
+        for page in (
+            deliveries.list_after(space, endpoint, None, "", 10),
+            logs.list_after(space, AuditFilters(actor="ann", entity="action"), "", 10),
+        ):
+            assert (page.count, page.count_capped, len(page.data)) == (min(total, 2), total > 2, total)
 
 
 # Upper and lower case, also where the one is longer than the other or of another alphabet.
