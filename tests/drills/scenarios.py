@@ -24,7 +24,7 @@ from functions.workflows.training.register_checkpoints import register_checkpoin
 from shared.aws.clock import new_id, utc_now
 from shared.aws.invite_mails import InviteMails
 from shared.aws.resources import Resources
-from shared.connector_scans import ConnectorScans
+from shared.connector_scans import OWN_FAILURES, ConnectorScans
 from shared.models.connector import ScanScope, credentials_parameter
 from shared.store.codec import encode_item
 from shared.store.purges import GRACE
@@ -96,6 +96,9 @@ def _storm(world: World, seed: int, skews: Sequence[timedelta], rate: float) -> 
             client.others = [each.http for each in clients if each is not client]
     with world.boundary.failing(*ANSWERED, *KILLS, rate=rate), ThreadPoolExecutor(len(clients)) as pool:
         list(pool.map(lambda client: client.work(REQUESTS), clients))
+        # The reconciler, too, has its share of faults, and then another round.
+        with suppress(*OWN_FAILURES):
+            _survives(partial(_reconcile, world, calm))
     broken = [each for client in clients for each in client.untruths()]
     broken += mails.untruths(owner.get(f"/spaces/{space_id}/invites", params={"limit": 100}).json()["data"])
     if not rate:
@@ -286,7 +289,7 @@ def silence(world: World, _seed: int) -> Outcome:
     broken: list[str] = []
     asked = 0
     longest = 0.0
-    for services in (frozenset({"dynamodb"}), frozenset({"s3"}), frozenset({"sfn", "sagemaker"})):
+    for services in map(frozenset, ({"dynamodb"}, {"s3"}, {"sfn"}, {"sagemaker"})):
         for fault in (Fault.LOST, Fault.THROTTLED, Fault.BROKEN):
             # The SDK of a worker that has failed a lot repeats less: each begins anew.
             client = world.client(world.worker(), "alice", space_of(owner))
