@@ -10,6 +10,7 @@ import random
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from enum import StrEnum
 from io import BytesIO
@@ -44,6 +45,10 @@ THROTTLING = {"dynamodb": "ThrottlingException", "s3": "SlowDown"}
 
 class KilledError(BaseException):
     """The process ended here: as with SIGKILL, no handler of the code above may go on from it."""
+
+
+# What a client in the same process sees of that: its own wait for the answer may be cancelled first.
+DEATHS = (KilledError, CancelledError)
 
 
 class _Raw(BytesIO):

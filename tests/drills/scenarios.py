@@ -28,7 +28,7 @@ from shared.connector_scans import OWN_FAILURES, ConnectorScans
 from shared.models.connector import ScanScope, credentials_parameter
 from shared.store.codec import encode_item
 from shared.store.purges import GRACE
-from tests.drills.boundary import ANSWERED, KILLS, Fault, KilledError
+from tests.drills.boundary import ANSWERED, DEATHS, KILLS, Fault
 from tests.drills.outside import Hooks, Mails, said
 from tests.drills.recount import Recount, read
 from tests.drills.storm import Client
@@ -396,7 +396,7 @@ def _survives(step: Callable[[], Any]) -> bool:
     survived = True
     try:
         step()
-    except* KilledError:
+    except* DEATHS:
         # Where the worker had tasks at work, they die together.
         survived = False
     return survived

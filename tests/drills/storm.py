@@ -12,7 +12,7 @@ from typing import Any
 
 from fastapi.testclient import TestClient
 
-from tests.drills.boundary import KilledError
+from tests.drills.boundary import DEATHS
 
 ATTEMPTS = 8
 # A worker that was killed answers as API Gateway then does.
@@ -99,7 +99,7 @@ class Client:
                 status, answer = found.status_code, found.json() if found.content else None
                 if status >= 500 and status != KILLED and "Retry-After" not in found.headers:
                     self.broken.append(f"{method} {path} was answered {status} without Retry-After: {answer}")
-            except* KilledError:
+            except* DEATHS:
                 # Where the worker had tasks at work, they die together.
                 status = KILLED
             if status < 500:
@@ -117,7 +117,7 @@ class Client:
             found = self.dice.choice(self.others).request(method, path, json=body, headers=headers)
             if found.status_code < 500 and (found.status_code, found.json()["id"]) != (status, answer["id"]):
                 self.broken.append(f"{method} {path} came twice, and was answered {found.text} after {answer}")
-        except* KilledError:
+        except* DEATHS:
             pass
 
     def create(self) -> None:
