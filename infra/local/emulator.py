@@ -9,9 +9,11 @@ The hooks reach into private names of ministack, whose version is pinned; tests/
 - IAM knows ``dynamodb:LeadingKeys``: without any, each condition on them holds. It takes the loopback for TLS, and logs
   what it refuses. Functions' own calls are held to their roles; what AWS itself does for them, state machines and
   SageMaker's jobs act as the account's owner.
-- State is saved every ``SAVE_SECONDS``, not only at a clean end: a crash loses no more than that.
+- State is saved every ``SAVE_SECONDS``, not only at a clean end: a crash loses no more than that, and leaves no
+  transaction by half.
 """
 
+import asyncio
 import functools
 import json
 import logging
@@ -41,6 +43,8 @@ logger = logging.getLogger("iam")
 LEADING_KEYS = "dynamodb:LeadingKeys"
 
 TaskHandler = Callable[[str, dict[str, Any]], dict[str, Any]]
+# What each service of the emulator has to save.
+States = dict[str, Callable[[], Any]]
 
 
 def training_job_task(
@@ -164,17 +168,55 @@ def judging_as_aws(enforce: Callable[..., Any]) -> Callable[..., Any]:
     return judge
 
 
-def then_regularly(load: Callable[[], None], save: Callable[[], None], seconds: float) -> Callable[[], None]:
-    """``load``, after whose end ``save`` runs again and again: never before, when there is nothing yet to save."""
+class StateSaver:
+    """Saves are made one at a time, for they write the same files; none comes after the one at the end."""
 
-    def forever() -> None:
+    def __init__(self, save_all: Callable[[States], None]) -> None:
+        self._save_all = save_all
+        self._lock = threading.Lock()
+        self._is_over = False
+
+    def at_end(self, states: States) -> None:
+        with self._lock:
+            self._is_over = True
+            self._save_all(states)
+
+    def meanwhile(self, states: States) -> None:
+        with self._lock:
+            if not self._is_over:
+                self._save_all(states)
+
+
+def as_of_now(states: States) -> States:
+    """What these answer at this moment; what fails has nothing to save this time."""
+
+    def answer(read: Callable[[], Any]) -> Any:
+        try:
+            return read()
+        except Exception:  # noqa: BLE001 - its own thread changed it meanwhile
+            return None
+
+    answers = {name: answer(read) for name, read in states.items()}
+    return {name: functools.partial(answers.get, name) for name in answers}
+
+
+def then_regularly(
+    load: Callable[[], None], states: Callable[[], States], save: Callable[[States], None], seconds: float
+) -> Callable[[], None]:
+    """``load``, after whose end ``save`` runs again and again: never before, when there is nothing yet to save.
+
+    What it saves is read by the thread that answers requests, between two of them.
+    """
+    tasks = set()
+
+    async def forever() -> None:
         while True:
-            time.sleep(seconds)
-            save()
+            await asyncio.sleep(seconds)
+            await asyncio.to_thread(save, as_of_now(states()))
 
     def load_then_save() -> None:
         load()
-        threading.Thread(target=forever, name="save-state", daemon=True).start()
+        tasks.add(asyncio.get_running_loop().create_task(forever(), name="save-state"))
 
     return load_then_save
 
@@ -212,9 +254,9 @@ def install() -> None:
     # Each save would tell of some twenty files.
     logging.getLogger("persistence").setLevel(logging.WARNING)
     load = with_streams_from_their_start(app._load_persisted_state, lambda_svc._dynamodb_stream_positions._data)
-    app._load_persisted_state = then_regularly(
-        load, lambda: app.save_all(app._build_persistence_save_dict()), SAVE_SECONDS
-    )
+    saver = StateSaver(app.save_all)
+    app.save_all = saver.at_end
+    app._load_persisted_state = then_regularly(load, app._build_persistence_save_dict, saver.meanwhile, SAVE_SECONDS)
     provisioners._cognito_user_pool_attributes = with_provider_url(provisioners._cognito_user_pool_attributes)
 
 

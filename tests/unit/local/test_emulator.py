@@ -1,9 +1,9 @@
 """What is added to the emulator, and the private names of it that this rests on."""
 
+import asyncio
 import inspect
 import json
 import threading
-import time
 import traceback
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -205,19 +205,45 @@ def test_the_pinned_emulator_still_has_the_names_that_the_hooks_reach_for() -> N
 
 
 def test_state_is_saved_again_and_again_but_never_before_it_was_loaded() -> None:
-    events: list[str] = []
-    saved_twice = threading.Event()
+    events: list[Any] = []
 
-    def save() -> None:
-        events.append("save")
-        if events.count("save") == 2:
-            saved_twice.set()
-            time.sleep(60)
+    def broken() -> None:
+        raise RuntimeError
 
-    emulator.then_regularly(lambda: events.append("load"), save, 0.001)()
+    def states() -> emulator.States:
+        return {"counter": lambda: len(events), "broken": broken}
 
-    assert saved_twice.wait(10)
-    assert events == ["load", "save", "save"]
+    async def serve() -> None:
+        emulator.then_regularly(lambda: events.append("load"), states, save, 0.001)()
+        while len(events) < 3:
+            await asyncio.sleep(0.01)
+
+    def save(found: emulator.States) -> None:
+        events.append({name: read() for name, read in found.items()})
+
+    asyncio.run(asyncio.wait_for(serve(), 10))
+    assert events[:3] == ["load", {"counter": 1, "broken": None}, {"counter": 2, "broken": None}]
+
+
+def test_the_save_at_the_end_waits_for_one_that_goes_on_and_is_the_last() -> None:
+    begun, may_end, saved = threading.Event(), threading.Event(), []
+
+    def save_all(states: emulator.States) -> None:
+        begun.set()
+        assert may_end.wait(10)
+        saved.append(states["name"]())
+
+    saver = emulator.StateSaver(save_all)
+    early = threading.Thread(target=saver.meanwhile, args=({"name": lambda: "early"},))
+    last = threading.Thread(target=saver.at_end, args=({"name": lambda: "last"},))
+    early.start()
+    assert begun.wait(10)
+    last.start()
+    may_end.set()
+    for thread in (early, last):
+        thread.join(10)
+    saver.meanwhile({"name": lambda: "late"})
+    assert saved == ["early", "last"]
 
 
 def test_streams_are_read_from_their_start_once_the_state_was_loaded() -> None:
