@@ -20,6 +20,9 @@ INSIGHT_FILES = "spaces/*/insights/*"
 # Files that clients send, and the rows read from them, until these are saved.
 PERSONA_FILES = "temporary/spaces/*/persona_files/*"
 PERSONA_UPLOADS = "temporary/spaces/*/persona_uploads/*"
+# Parameters, below the stage's own prefix.
+CONNECTOR_CREDENTIALS = "connectors/*"
+CLUSTER_TOKENS = "clusters/*"
 
 
 class Workflow(StrEnum):
@@ -58,9 +61,9 @@ class Grants:
     # Describing executions and training jobs; stopping includes describing.
     watches_jobs: bool = False
     stops_jobs: bool = False
-    # Credentials of connectors in the parameter store; writing includes reading.
-    reads_parameters: bool = False
-    writes_parameters: bool = False
+    # Names in the parameter store; writing includes reading.
+    reads_parameters: tuple[str, ...] = ()
+    writes_parameters: tuple[str, ...] = ()
     # The key that progress messages are signed with.
     webhook_secret: bool = False
     # Putting messages to the spaces' webhook endpoints into their queue.
@@ -96,6 +99,9 @@ STREAMING_SECONDS = 900
 MEMBERSHIP = ("space", "membership", "member")
 INVITES = ("invite", "invite_email")
 
+# Who deletes an entity leaves word of it for the audit log.
+REMOVAL = ("removal",)
+
 # Telling who calls: the membership, the space and the API key of every authenticated request, fetched together.
 IDENTITY = ("membership", "space", "api_key")
 
@@ -126,9 +132,6 @@ def group(
     folder = name.replace("-", "_")
     if not public:
         grants = replace(grants, reads=(*grants.reads, *IDENTITY))
-    if grants.writes:
-        # Who deletes something leaves word of it for the audit log.
-        grants = replace(grants, writes=(*grants.writes, "removal"))
     return GroupSpec(
         name=name,
         handler=f"functions.{folder}.handler.handler",
@@ -148,9 +151,9 @@ LOGGED_CALLS = ("log", "log_tag", "log_text")
 CALL_LIMITS = ("limit_usage",)
 
 GROUPS = (
-    group("action-groups", Grants(writes=("action_group",))),
-    group("api-keys", Grants(writes=("api_key",))),
-    group("actions", Grants(reads=("action_group", "checkpoint", "checkpoint_alias"), writes=("action",))),
+    group("action-groups", Grants(writes=("action_group", *REMOVAL))),
+    group("api-keys", Grants(writes=("api_key", *REMOVAL))),
+    group("actions", Grants(reads=("action_group", "checkpoint", "checkpoint_alias"), writes=("action", *REMOVAL))),
     group(
         "arguments",
         Grants(
@@ -158,8 +161,16 @@ GROUPS = (
             reads=("action", "insight", "checkpoint", "checkpoint_alias", "score"),
             gets=(TRAINING_FILES,),
             lists=(TRAINING_FILES,),
-            writes=("argument", "argument_index", "argument_change", "argument_comment", "cluster", *CALL_LIMITS),
-            reads_parameters=True,
+            writes=(
+                "argument",
+                "argument_index",
+                "argument_change",
+                "argument_comment",
+                *REMOVAL,
+                "cluster",
+                *CALL_LIMITS,
+            ),
+            reads_parameters=(CLUSTER_TOKENS,),
             writes_logs=LOGGED_CALLS,
         ),
         memory_mb=1024,
@@ -168,19 +179,25 @@ GROUPS = (
     group(
         "spaces",
         # A deleted space's jobs are stopped.
-        Grants(reads=("job", "limit_usage"), writes=(*MEMBERSHIP, *INVITES), stops_jobs=True, sends_mail=True),
+        Grants(
+            reads=("job", "limit_usage"), writes=(*MEMBERSHIP, *INVITES, *REMOVAL), stops_jobs=True, sends_mail=True
+        ),
     ),
-    group("users", Grants(writes=("user", "membership", "member", *INVITES)), paths=("me", "users", "users/{proxy+}")),
+    group(
+        "users",
+        Grants(reads=("invite_email",), writes=("user", "membership", "member", "invite")),
+        paths=("me", "users", "users/{proxy+}"),
+    ),
     group(
         "chats",
         Grants(
             reads=("expert",),
             # What failed and what is served is noted with the cluster.
-            writes=("chat", "chat_turn", "cluster", *CALL_LIMITS),
+            writes=("chat", "chat_turn", *REMOVAL, "cluster", *CALL_LIMITS),
             gets=(CHAT_FILES, EXPERT_FILES),
             puts=(CHAT_FILES,),
             deletes=(CHAT_FILES,),
-            reads_parameters=True,
+            reads_parameters=(CLUSTER_TOKENS,),
             writes_logs=LOGGED_CALLS,
         ),
         paths=("chats", "chats/{proxy+}", "v1/{proxy+}"),
@@ -188,34 +205,41 @@ GROUPS = (
         layers=(Layer.LANGUAGE,),
         streams=True,
     ),
-    group("clusters", Grants(writes=("cluster",), writes_parameters=True), layers=(Layer.LANGUAGE,)),
+    group(
+        "clusters", Grants(writes=("cluster", *REMOVAL), writes_parameters=(CLUSTER_TOKENS,)), layers=(Layer.LANGUAGE,)
+    ),
     group(
         "experts",
-        Grants(reads=("cluster",), writes=("expert", "expert_version"), gets=(EXPERT_FILES,), puts=(EXPERT_FILES,)),
+        Grants(
+            reads=("cluster",),
+            writes=("expert", "expert_version", *REMOVAL),
+            gets=(EXPERT_FILES,),
+            puts=(EXPERT_FILES,),
+        ),
         layers=(Layer.LANGUAGE,),
     ),
-    group("models", Grants(writes=("cluster",), reads_parameters=True), layers=(Layer.LANGUAGE,)),
+    group("models", Grants(writes=("cluster",), reads_parameters=(CLUSTER_TOKENS,)), layers=(Layer.LANGUAGE,)),
     group(
         "connectors",
         Grants(
-            writes=("connector", "catalog", "scan", "schema_drift", "job"),
-            gets=(CONNECTOR_FILES, SCAN_FILES),
+            writes=("connector", "catalog", "scan", "schema_drift", "job", *REMOVAL),
+            gets=(SCAN_FILES,),
             puts=(CONNECTOR_FILES,),
             deletes=(CONNECTOR_FILES, SCAN_FILES, SNAPSHOT_FILES),
             lists=(CONNECTOR_FILES, SCAN_FILES, SNAPSHOT_FILES),
             starts=(Workflow.CONNECTOR_SCAN,),
-            writes_parameters=True,
+            writes_parameters=(CONNECTOR_CREDENTIALS,),
             assumes_customer_roles=True,
         ),
         layers=(Layer.DATABASE,),
     ),
-    group("data-models", Grants(writes=("data_model",))),
+    group("data-models", Grants(writes=("data_model", *REMOVAL))),
     group(
         "trainings",
         Grants(
             reads=("benchmark", "checkpoint"),
             # A benchmark that joins a training that has succeeded is evaluated at once.
-            writes=("training", "connector", "data_model", "job", "evaluation"),
+            writes=("training", "connector", "data_model", "job", "evaluation", *REMOVAL),
             starts=(Workflow.TRAINING, Workflow.EVALUATION),
             stops_jobs=True,
         ),
@@ -224,14 +248,14 @@ GROUPS = (
         "checkpoints",
         Grants(
             reads=("checkpoint", "benchmark", "score"),
-            writes=("checkpoint_alias",),
+            writes=("checkpoint_alias", *REMOVAL),
             gets=(TRAINING_FILES,),
             lists=(TRAINING_FILES,),
         ),
         memory_mb=3008,
         layers=(Layer.SCORE,),
     ),
-    group("benchmarks", Grants(reads=("connector",), writes=("benchmark",))),
+    group("benchmarks", Grants(reads=("connector",), writes=("benchmark", *REMOVAL))),
     group(
         "evaluations",
         Grants(
@@ -262,7 +286,7 @@ GROUPS = (
             # Reactions are exported to managed connectors.
             puts=(INSIGHT_FILES, CONNECTOR_FILES),
             lists=(TRAINING_FILES,),
-            reads_parameters=True,
+            reads_parameters=(CLUSTER_TOKENS,),
             writes_logs=LOGGED_CALLS,
         ),
         memory_mb=3008,
@@ -272,12 +296,12 @@ GROUPS = (
     group(
         "personas",
         Grants(
-            writes=("persona", "persona_key", "persona_upload", "cluster", *CALL_LIMITS),
+            writes=("persona", "persona_key", "persona_upload", *REMOVAL, "cluster", *CALL_LIMITS),
             gets=(PERSONA_FILES, PERSONA_UPLOADS),
             puts=(PERSONA_FILES, PERSONA_UPLOADS),
             deletes=(PERSONA_FILES, PERSONA_UPLOADS),
             lists=(PERSONA_FILES, PERSONA_UPLOADS),
-            reads_parameters=True,
+            reads_parameters=(CLUSTER_TOKENS,),
             writes_logs=LOGGED_CALLS,
         ),
         # One whole processor: files of 100 MB are read within a request.
@@ -291,7 +315,9 @@ GROUPS = (
     ),
     group(
         "webhook-endpoints",
-        Grants(writes=("webhook_endpoint", "webhook_endpoint_secret", "webhook_delivery"), queues_webhooks=True),
+        Grants(
+            writes=("webhook_endpoint", "webhook_endpoint_secret", "webhook_delivery", *REMOVAL), queues_webhooks=True
+        ),
     ),
     group("audit-logs", Grants(reads=("audit",))),
     group("documentation", paths=("health", "openapi.json", "docs", "docs/{proxy+}"), public=True),
@@ -334,7 +360,7 @@ STEPS = {
                 gets=(CONNECTOR_FILES, SCAN_FILES, SNAPSHOT_FILES),
                 puts=(TRAINING_FILES,),
                 lists=(CONNECTOR_FILES, SNAPSHOT_FILES),
-                reads_parameters=True,
+                reads_parameters=(CONNECTOR_CREDENTIALS,),
                 assumes_customer_roles=True,
             ),
             memory_mb=1024,
@@ -367,10 +393,10 @@ STEPS = {
             Grants(
                 reads=("benchmark", "checkpoint", "connector", "catalog"),
                 writes=("evaluation",),
-                gets=(CONNECTOR_FILES, EVALUATION_FILES, TRAINING_FILES, SCAN_FILES, SNAPSHOT_FILES),
+                gets=(CONNECTOR_FILES, EVALUATION_FILES, SCAN_FILES, SNAPSHOT_FILES),
                 puts=(EVALUATION_FILES,),
                 lists=(CONNECTOR_FILES, SNAPSHOT_FILES),
-                reads_parameters=True,
+                reads_parameters=(CONNECTOR_CREDENTIALS,),
                 assumes_customer_roles=True,
             ),
             memory_mb=1024,
@@ -379,7 +405,7 @@ STEPS = {
             Workflow.EVALUATION,
             "record_evaluation",
             Grants(
-                reads=("benchmark", "checkpoint"),
+                reads=("checkpoint",),
                 writes=("evaluation", "score", "job"),
                 gets=(EVALUATION_FILES,),
                 lists=(EVALUATION_FILES,),
@@ -394,12 +420,11 @@ STEPS = {
             "list_scan_files",
             Grants(
                 writes=("connector", "catalog", "scan"),
-                gets=(CONNECTOR_FILES,),
                 puts=(SCAN_FILES,),
                 # Copies of tables that are no more.
                 deletes=(SNAPSHOT_FILES,),
                 lists=(CONNECTOR_FILES,),
-                reads_parameters=True,
+                reads_parameters=(CONNECTOR_CREDENTIALS,),
                 assumes_customer_roles=True,
             ),
             timeout_seconds=300,
@@ -418,7 +443,7 @@ STEPS = {
                 deletes=(SNAPSHOT_FILES,),
                 # Without it S3 answers 403 for a file that is gone.
                 lists=(CONNECTOR_FILES, SNAPSHOT_FILES),
-                reads_parameters=True,
+                reads_parameters=(CONNECTOR_CREDENTIALS,),
                 assumes_customer_roles=True,
             ),
             memory_mb=3008,
@@ -480,10 +505,11 @@ RECONCILE_JOBS = event(
     "reconcile_jobs",
     replace(
         _CONVERGENCE,
-        writes=(*_CONVERGENCE.writes, *MEMBERSHIP, *_LEFTOVERS, "schema_drift"),
+        reads=(*_CONVERGENCE.reads, "member"),
+        writes=(*_CONVERGENCE.writes, "space", "membership", *_LEFTOVERS, "schema_drift"),
         deletes=(CHAT_FILES, CONNECTOR_FILES, SCAN_FILES, SNAPSHOT_FILES),
         lists=(CONNECTOR_FILES, SCAN_FILES, SNAPSHOT_FILES),
-        writes_parameters=True,
+        writes_parameters=(CONNECTOR_CREDENTIALS, CLUSTER_TOKENS),
     ),
     timeout_seconds=240,
 )
@@ -494,11 +520,11 @@ ROLL_UP_INFERENCE_LOGS = event(
 PURGE_SPACES = event(
     "purge_spaces",
     Grants(
-        writes=MEMBERSHIP,
+        writes=("space",),
         writes_logs=(*LOGGED_CALLS, "log_rollup"),
         deletes=("spaces/*", "temporary/spaces/*"),
         lists=("spaces/*", "temporary/spaces/*"),
-        writes_parameters=True,
+        writes_parameters=(CONNECTOR_CREDENTIALS, CLUSTER_TOKENS),
         purges_spaces=True,
     ),
     timeout_seconds=900,

@@ -115,6 +115,9 @@ class StageSettings:
             raise ValueError("oidc_issuer is set without oidc_audience: add -c oidc_audience=<the tokens' audience>")
         if self.spot_training and self.warm_pool_seconds:
             raise ValueError("SageMaker keeps no warm pool of spot instances: set one of the two")
+        token, tokens = self.default_cluster_token_parameter, f"{self.parameter_prefix}/clusters/"
+        if token and not token.startswith(tokens):
+            raise ValueError(f"default_cluster_token_parameter: functions may read only what is named {tokens}…")
 
     @property
     def removal_policy(self) -> cdk.RemovalPolicy:

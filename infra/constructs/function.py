@@ -31,7 +31,7 @@ _WEB_ADAPTER_VARIABLES = {
 _TABLE_READS = ("dynamodb:BatchGetItem", "dynamodb:ConditionCheckItem", "dynamodb:GetItem", "dynamodb:Query")
 _TABLE_WRITES = ("dynamodb:BatchWriteItem", "dynamodb:DeleteItem", "dynamodb:PutItem", "dynamodb:UpdateItem")
 _PARAMETER_READS = ("ssm:GetParameter",)
-_PARAMETER_WRITES = ("ssm:AddTagsToResource", "ssm:DeleteParameter", "ssm:GetParameter", "ssm:PutParameter")
+_PARAMETER_WRITES = ("ssm:DeleteParameter", "ssm:PutParameter")
 
 
 def state_machine_arn(scope: Construct, settings: StageSettings, workflow: Workflow) -> str:
@@ -225,6 +225,10 @@ class ServiceFunction(Construct):
             if resources := [data.bucket.arn_for_objects(pattern) for pattern in patterns]:
                 statements.append(iam.PolicyStatement(actions=list(actions), resources=resources))
 
+        def on_parameters(actions: Sequence[str], names: Iterable[str]) -> None:
+            if resources := [self._parameter(f"{self._settings.parameter_prefix}/{name}") for name in names]:
+                statements.append(iam.PolicyStatement(actions=list(actions), resources=resources))
+
         # One statement for all reads: each must cover a batch of several kinds by itself.
         entities, logs_and_indexes = [data.table.table_arn], data.logs_table_arns
         on_table(entities, _TABLE_READS, (*grants.reads, *grants.writes))
@@ -257,9 +261,8 @@ class ServiceFunction(Construct):
             statements += self._purge_statements(grants)
         if grants.sends_mail and self._settings.email_sender:
             statements.append(self._send_mail(self._settings.email_sender))
-        if grants.reads_parameters or grants.writes_parameters:
-            actions = _PARAMETER_WRITES if grants.writes_parameters else _PARAMETER_READS
-            statements.append(iam.PolicyStatement(actions=list(actions), resources=[self._parameters()]))
+        on_parameters(_PARAMETER_READS, (*grants.reads_parameters, *grants.writes_parameters))
+        on_parameters(_PARAMETER_WRITES, grants.writes_parameters)
         tables = grants.reads or grants.writes or grants.reads_logs or grants.writes_logs
         if data.key and (tables or grants.gets or grants.puts or grants.webhook_secret):
             statements.append(
@@ -303,10 +306,8 @@ class ServiceFunction(Construct):
         stack = cdk.Stack.of(self)
         return f"https://sqs.{stack.region}.{stack.url_suffix}/{stack.account}/{webhook_queue_name(self._settings)}"
 
-    def _parameters(self) -> str:
-        return cdk.Stack.of(self).format_arn(
-            service="ssm", resource="parameter", resource_name=f"{self._settings.parameter_prefix.lstrip('/')}/*"
-        )
+    def _parameter(self, name: str) -> str:
+        return cdk.Stack.of(self).format_arn(service="ssm", resource="parameter", resource_name=name.lstrip("/"))
 
     def _job_statements(self, grants: Grants) -> list[iam.PolicyStatement]:
         stack, settings, statements = cdk.Stack.of(self), self._settings, []

@@ -18,7 +18,7 @@ from infra.local.settings import HOST, LocalError, LocalSettings
 MODEL = "smollm2-135m-instruct"
 CONTEXT_TOKENS = 4096
 SLOTS = 2
-TOKEN_PARAMETER = "/inference/local/default_cluster"  # noqa: S105 - a name
+TOKEN_PARAMETER = "/inference/local/clusters/default"  # noqa: S105 - a name
 
 
 def service(settings: LocalSettings) -> Service:

@@ -26,6 +26,7 @@ from infra.constructs.function import (
 )
 from infra.constructs.workflow import StateMachine
 from infra.groups import (
+    CONNECTOR_CREDENTIALS,
     CONNECTOR_FILES,
     EVALUATION_FILES,
     SCAN_FILES,
@@ -101,7 +102,7 @@ class WorkflowsStack(cdk.Stack):
                     self.format_arn(
                         service="ssm",
                         resource="parameter",
-                        resource_name=f"{settings.parameter_prefix.lstrip('/')}/*",
+                        resource_name=f"{settings.parameter_prefix.lstrip('/')}/{CONNECTOR_CREDENTIALS}",
                     )
                 ],
             ),

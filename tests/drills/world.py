@@ -20,6 +20,7 @@ from shared.aws.resources import Resources
 from shared.settings import Settings
 from tests.drills.boundary import Boundary
 from tests.fixtures.aws import REGION, create_all, settings_for
+from tests.fixtures.grants import watched
 from tests.fixtures.identity import Issuer
 from tests.fixtures.moto import copy_items_when_they_change, look_attribute_values_up_directly
 from tests.fixtures.upstream import FakeUpstream, served
@@ -53,7 +54,7 @@ class World:
 
     def client(self, resources: Resources, subject: str, space_id: str | None = None) -> TestClient:
         """A user's requests to one worker."""
-        client = TestClient(build_api(resources))
+        client = TestClient(watched(build_api(resources)))
         client.headers["Authorization"] = f"Bearer {self.issuer.token(subject, expires_in=7200)}"
         if space_id is not None:
             client.headers["X-Space-Id"] = space_id

@@ -9,7 +9,7 @@ from fastapi.testclient import TestClient
 
 from functions.api import build_api
 from shared.aws.resources import Resources
-from tests.fixtures.grants import refuse_what_is_not_granted
+from tests.fixtures.grants import refuse_what_is_not_granted, watched
 from tests.fixtures.identity import Issuer
 from tests.fixtures.trained_models import packed, train_model
 from tests.fixtures.upstream import FakeUpstream, served, well_behaved
@@ -56,7 +56,7 @@ def clock(resources: Resources) -> Clock:
 
 @pytest.fixture
 def anonymous(resources: Resources) -> TestClient:
-    return TestClient(build_api(resources))
+    return TestClient(watched(build_api(resources)))
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from fastapi.testclient import TestClient
 import functions.chats.service as chat_service
 import shared.store.chats as chat_store
 from shared.settings import Settings
+from tests.fixtures.aws import BUCKET
 from tests.fixtures.upstream import Body, FakeUpstream, Refusal, schema_name, served
 
 QUESTION = {"role": "user", "content": "Which offer suits Ada?"}
@@ -150,6 +151,8 @@ def test_a_turn_larger_than_an_item_of_the_store_is_kept_whole(chatting: TestCli
     text = "word " * 200_000
     chat = ask(chatting, text)
     assert chatting.get(f"/chats/{chat['id']}").json()["messages"][0]["content"] == text
+    chatting.delete(f"/chats/{chat['id']}")
+    assert "Contents" not in boto3.client("s3").list_objects_v2(Bucket=BUCKET)
 
 
 @pytest.mark.row("CH-1")

@@ -19,6 +19,8 @@ from shared.aws.connector_storage import ConnectorStorage, ConnectorStorages, Fi
 from shared.aws.resources import Resources
 from shared.connector_scans import ConnectorCleaner, ConnectorScans
 from shared.errors import NotFoundError
+from shared.job_inputs import JobInputs
+from shared.models.connector_training import ConnectorTraining
 from shared.store.table import Key, Table
 from shared.store.uses import hold, release
 from tests.drills.boundary import Boundary, Fault, KilledError
@@ -46,6 +48,13 @@ def customer_bucket(aws: None) -> Any:
     s3 = boto3.client("s3")
     s3.create_bucket(Bucket="customer")
     return s3
+
+
+def files_of_a_job(lab: Lab, connector_id: str) -> list[str | None]:
+    """What a training on the connector would read."""
+    part = ConnectorTraining(connector_id=connector_id)
+    [dataset] = JobInputs(lab.resources).datasets(lab.space_id, [part], None)
+    return [file.name for file in dataset.files]
 
 
 @pytest.mark.row("CN-1", "CN-2")
@@ -162,6 +171,11 @@ def test_a_role_is_asked_for_with_the_id_of_the_space_unless_another_is_given(
     lab.connector(s3={**config, "external_id": "agreed-upon"})
     assert [call["ExternalId"] for call in asked] == [lab.space_id, "agreed-upon"]
     assert lab.client.get(f"/connectors/{connector_id}").json()["s3"]["external_id"] == lab.space_id
+    customer_bucket.put_object(Bucket="customer", Key="a.csv", Body=CSV)
+    lab.scan(connector_id)
+    lab.work(connector_id)
+    assert files_of_a_job(lab, connector_id) == ["a.csv"]
+    assert {call["ExternalId"] for call in asked[2:]} == {lab.space_id}
 
 
 def test_a_repeated_creation_keeps_one_connector_and_one_pair_of_keys(lab: Lab, customer_bucket: Any) -> None:
@@ -552,6 +566,7 @@ def test_a_scan_of_all_files_drops_what_is_gone_from_a_customers_bucket(lab: Lab
     catalog = lab.catalog(connector_id)
     assert catalog.keys() == {"b.csv"}
     assert [column["type"] for column in catalog["b.csv"]["columns"]] == ["int", "string"]
+    assert files_of_a_job(lab, connector_id) == ["b.csv"]
 
 
 def test_a_scan_without_access_fails_with_the_reason_and_a_later_one_recovers(lab: Lab, customer_bucket: Any) -> None:
@@ -578,6 +593,19 @@ def test_a_scan_without_access_fails_with_the_reason_and_a_later_one_recovers(la
     lab.scan(connector_id)
     lab.work(connector_id)
     assert lab.client.get(f"/connectors/{connector_id}").json()["status"] == "connected"
+
+
+@pytest.mark.row("CN-4")
+def test_when_a_scan_fails_the_files_that_waited_say_so_and_what_was_asked_for_meanwhile_follows(lab: Lab) -> None:
+    connector_id = lab.connector()
+    lab.deliver(lab.put(connector_id, "a.csv"))
+    scan_id = lab.running(connector_id)
+    lab.scan(connector_id)
+    values = {"space_id": lab.space_id, "connector_id": connector_id, "scan_id": scan_id}
+    fail_scan(lab.resources, {**values, "error": "States.Timeout", "cause": ""})
+    row = lab.catalog(connector_id)["a.csv"]
+    assert (row["status"], "The scan failed" in row["error"]) == ("error", True)
+    assert lab.running(connector_id) not in (None, scan_id)
 
 
 def test_a_file_whose_reader_died_gets_an_error_and_is_not_tried_for_ever(lab: Lab) -> None:
@@ -708,6 +736,7 @@ def test_long_column_lists_are_kept_beside_the_table(lab: Lab) -> None:
     assert [column["name"] for column in row["columns"]] == names
     columns = f"spaces/{lab.space_id}/scans/columns/{connector_id}/"
     assert lab.s3.list_objects_v2(Bucket=BUCKET, Prefix=columns)["KeyCount"] == 1
+    assert files_of_a_job(lab, connector_id) == ["wide.csv"]
     lab.client.delete(f"/connectors/{connector_id}")
     assert lab.s3.list_objects_v2(Bucket=BUCKET, Prefix=columns)["KeyCount"] == 0
 

@@ -4,9 +4,13 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
+from functions.events.roll_up_inference_logs import roll_up_inference_logs
 from shared.aws.clock import new_id
 from shared.aws.resources import Resources
-from tests.fixtures.inference_logs import call
+from shared.store.inference_logs import SHARDS
+from shared.store.table import Table
+from tests.fixtures.aws import LOGS_TABLE
+from tests.fixtures.inference_logs import call, stream_event
 
 HOUR = timedelta(hours=1)
 
@@ -51,6 +55,19 @@ def test_each_filter_finds_the_one_call_that_differs(client: TestClient, resourc
     wanted = record(client, resources, **({"tags": ["x", "y"]} if name == "tag" else {name: other[name]}))
     answer = client.get("/inference-logs", params={name: other[name]}).json()
     assert (answer["count"], [row["id"] for row in answer["data"]]) == (1, [wanted])
+
+
+@pytest.mark.row("IL-2")
+def test_calls_are_added_up_once_however_often_the_stream_tells_of_them(
+    client: TestClient, resources: Resources
+) -> None:
+    for _ in range(3):
+        record(client, resources)
+    table = Table(resources.dynamodb, LOGS_TABLE)
+    rows = [row for shard in range(SHARDS) for row in table.query(f"log#{client.headers['X-Space-Id']}#{shard}")]
+    for _ in range(2):
+        roll_up_inference_logs(stream_event(rows), resources)
+    assert client.get("/inference-logs/summary").json()["total_calls"] == 3
 
 
 def test_pages_follow_one_another_newest_first_under_either_spelling(client: TestClient, resources: Resources) -> None:

@@ -82,7 +82,8 @@ def candidate(insight: Any, action_id: str) -> Any:
 def test_the_best_action_is_propensity_times_priority_and_every_candidate_says_why(
     client: TestClient, upstream: FakeUpstream, model: Checkpoint, model_folder: Path, action: MakeAction
 ) -> None:
-    plain = action("Savings", model_id=model.id)
+    client.put("/checkpoints/aliases/champion", json={"checkpoint_id": model.id})
+    plain = action("Savings", model_id="champion")
     urgent = action("Gold card", model_id=model.id, priority="high", channel="email")
     unscored = action("Loan", priority="very_high")
     draft = action("Not yet", status="draft")

@@ -24,6 +24,7 @@ from shared.store.scans import Scans
 from shared.store.table import Table
 from shared.store.trainings import Trainings
 from tests.fixtures.evaluations import add_checkpoint, add_connector
+from tests.fixtures.grants import hold_to_grants
 from tests.fixtures.sagemaker import FakeSageMaker
 from tests.fixtures.trainings import active_uses, add_benchmark, space_of, training_request
 
@@ -38,6 +39,7 @@ class FakeStepFunctions:
         self.down = False
 
     def start_execution(self, *, stateMachineArn: str, name: str, input: str) -> None:  # noqa: N803
+        hold_to_grants("stepfunctions", "StartExecution", {"stateMachineArn": stateMachineArn})
         if self.down:
             raise refused("StartExecution", "ServiceUnavailable")
         if name in self.executions and self.executions[name]["status"] != "RUNNING":
@@ -45,12 +47,14 @@ class FakeStepFunctions:
         self.executions[name] = {"status": "RUNNING", "input": json.loads(input)}
 
     def describe_execution(self, *, executionArn: str) -> dict[str, Any]:  # noqa: N803
+        hold_to_grants("stepfunctions", "DescribeExecution", {"executionArn": executionArn})
         name = executionArn.rpartition(":")[2]
         if name not in self.executions:
             raise refused("DescribeExecution", "ExecutionDoesNotExist")
         return self.executions[name]
 
     def stop_execution(self, *, executionArn: str, error: str, cause: str) -> None:  # noqa: N803
+        hold_to_grants("stepfunctions", "StopExecution", {"executionArn": executionArn})
         self.describe_execution(executionArn=executionArn).update(status="ABORTED", error=error, cause=cause)
 
     def end(self, name: str, status: str, error: str = "", cause: Any = "") -> None:
@@ -408,9 +412,12 @@ def test_a_scan_whose_workflow_was_cut_off_fails_and_sets_its_connector_free(sca
 @pytest.mark.row("Y-9", "CN-4")
 def test_the_scan_that_was_asked_for_meanwhile_follows_one_that_was_cut_off(scanned: ScanWorld) -> None:
     world = scanned.world
-    ConnectorScans(world.resources).request(space_of(world.client), scanned.connector_id, ScanScope.ALL)
+    space_id, scans = space_of(world.client), ConnectorScans(world.resources)
+    scans.request_files(space_id, scanned.connector_id, ["a.csv"])
+    scans.request(space_id, scanned.connector_id, ScanScope.ALL)
     world.steps.end(scanned.scan_id, "FAILED", "Lost")
     world.reconcile()
+    assert scans.catalog.states(space_id, scanned.connector_id)["a.csv"].status == "error"
     [following] = world.open_jobs()
     assert following not in (scanned.scan_id, None)
     assert world.steps.executions[following]["input"]["connector_id"] == scanned.connector_id

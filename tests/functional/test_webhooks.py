@@ -14,8 +14,8 @@ from shared.store.table import Table
 from shared.store.trainings import Trainings
 from shared.webhook_signature import sign
 from tests.fixtures.aws import WEBHOOK_SECRET, WEBHOOK_SECRET_NAME
-from tests.fixtures.evaluations import add_connector
-from tests.fixtures.trainings import space_of, training_request
+from tests.fixtures.evaluations import add_checkpoint, add_connector
+from tests.fixtures.trainings import add_benchmark, space_of, training_request
 
 UNKNOWN = "01a2081a-1610-752b-8cc0-d52dcf52e48d"
 OTHER_SECRET = "whsec_b3RoZXI="
@@ -91,6 +91,18 @@ def test_progress_shows_in_the_training_and_its_version_stays(
     assert shown(client, training) == ("running", [0.7, 0.6])
     assert client.get(f"/trainings/{training['id']}").headers["ETag"] == tag
     assert client.get(f"/trainings/{training['id']}").json()["started_at"]
+
+
+@pytest.mark.row("WH-1", "EV-1")
+def test_progress_of_an_evaluation_shows_that_it_runs(
+    client: TestClient, reporter: Reporter, training: dict[str, Any], table: Table
+) -> None:
+    benchmark_id = add_benchmark(client, training["connectors"][0]["connector_id"])
+    checkpoint_id = add_checkpoint(table, space_of(client)).id
+    body = {"benchmark_id": benchmark_id, "checkpoint_id": checkpoint_id, "gpu_count": 0}
+    evaluation = client.post("/evaluations", json=body).json()
+    assert reporter.send(progress(evaluation, datetime.now(UTC))).status_code == 200
+    assert client.get(f"/evaluations/{evaluation['id']}").json()["result"]["status"] == "running"
 
 
 @pytest.mark.row("WH-1")

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+MAIL_DOMAIN = "mail.example.com"
 ROOT = Path(__file__).resolve().parents[2]
 Resource = dict[str, Any]
 
@@ -112,7 +113,8 @@ def dev(synthesise: Synthesise) -> Synthesised:
 
 @pytest.fixture(scope="session")
 def prod(synthesise: Synthesise) -> Synthesised:
-    return synthesise("prod")
+    """Production, of those who let it write to the invited."""
+    return synthesise("prod", email_sender=f"invites@{MAIL_DOMAIN}", sign_in_url="https://app.example.com")
 
 
 @pytest.fixture(scope="session")

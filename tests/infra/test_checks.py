@@ -131,3 +131,9 @@ def test_functions_import_nothing_that_their_layers_lack(layers: tuple[Layer, ..
     )
     assert done.returncode == 0, done.stderr[-4000:]
     assert json.loads(done.stdout.splitlines()[-1]) == {}
+
+
+def test_a_token_where_no_function_may_read_it_is_refused() -> None:
+    place = {"default_cluster_token_parameter": "/inference/prod/default_cluster"}
+    with pytest.raises(ValueError, match="may read only what is named /inference/prod/clusters/"):
+        stage_settings("prod", place)

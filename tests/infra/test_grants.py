@@ -5,9 +5,17 @@ from typing import Any
 
 import boto3
 import pytest
+from anyio.to_thread import run_sync
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
 
 from tests.fixtures.aws import BUCKET, TABLE
-from tests.fixtures.grants import NotGrantedError, refuse_what_is_not_granted
+from tests.fixtures.grants import (
+    NotGrantedError,
+    hold_to_grants,
+    refuse_what_is_not_granted,
+    watched,
+)
 
 # Before the first session of boto3 is made.
 refuse_what_is_not_granted()
@@ -80,3 +88,43 @@ def test_code_that_two_functions_share_needs_both_grants_and_shared_code_none(ac
     with pytest.raises(NotGrantedError):
         act_as("functions.events.convergence", client.get_item, TableName=TABLE, Key=item("user#somebody"))
     act_as("shared.store.table", client.get_item, TableName=TABLE, Key=item("user#somebody"))
+
+
+def test_a_form_is_signed_only_by_who_may_put_what_it_lets_others_put(act_as: Act) -> None:
+    client = boto3.client("s3")
+    form: dict[str, Any] = {"Bucket": BUCKET, "Key": "spaces/1/connectors/2/a.csv"}
+    act_as("functions.connectors.service", client.generate_presigned_post, **form)
+    with pytest.raises(NotGrantedError, match="chats may not s3:PutObject"):
+        act_as("functions.chats.service", client.generate_presigned_post, **form)
+
+
+def test_who_may_not_list_is_not_told_that_an_object_is_missing(act_as: Act) -> None:
+    client = boto3.client("s3")
+    with pytest.raises(client.exceptions.NoSuchKey):
+        act_as("functions.checkpoints.service", client.get_object, Bucket=BUCKET, Key="spaces/1/trainings/2/model")
+    with pytest.raises(NotGrantedError, match="chats may not s3:ListObjects"):
+        act_as("functions.chats.service", client.get_object, Bucket=BUCKET, Key="spaces/1/chats/2/turn.json")
+
+
+def test_what_a_request_leaves_to_other_threads_is_its_groups_doing(act_as: Act) -> None:
+    client, app = boto3.client("dynamodb"), watched(FastAPI())
+
+    @app.get("/leaderboards")
+    @app.get("/benchmarks/{id}")
+    async def read() -> None:
+        scope: dict[str, Any] = {"__name__": "shared.store.table", "get": client.get_item, "key": item("expert#1")}
+        exec("def act(): get(TableName='entities', Key=key)", scope)  # noqa: S102
+        await run_sync(scope["act"])
+
+    for path, group in (("/leaderboards", "leaderboards"), ("/benchmarks/1", "benchmarks")):
+        with pytest.raises(NotGrantedError, match=f"{group} may not dynamodb:GetItem on expert"):
+            TestClient(app).get(path)
+
+
+def test_a_fake_holds_its_callers_to_their_grants(act_as: Act) -> None:
+    def send() -> None:
+        hold_to_grants("sqs", "SendMessageBatch", {"QueueUrl": "queue"})
+
+    act_as("functions.webhook_endpoints.service", send)
+    with pytest.raises(NotGrantedError, match="leaderboards may not sqs:SendMessageBatch"):
+        act_as("functions.leaderboards.service", send)

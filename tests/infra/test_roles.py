@@ -13,9 +13,11 @@ from ministack.core.iam_evaluator import EvalContext, evaluate, parse_policy_doc
 
 from infra.groups import FunctionSpec, Workflow
 from infra.local.leading_keys import table_accesses
-from tests.infra.conftest import Resource, Synthesised
-from tests.infra.test_templates import FUNCTIONS
+from tests.infra.conftest import MAIL_DOMAIN, Resource, Synthesised
+from tests.infra.test_templates import FUNCTIONS, all_statements, listed
 
+ACCOUNT, REGION = "000000000000", "us-east-1"
+DEPLOYED_TO = {"AWS::Partition": "aws", "AWS::AccountId": ACCOUNT, "AWS::Region": REGION}
 ENTITIES, LOGS, FILES = "<Entities>", "<InferenceLogs>", "<Files>"
 Call = tuple[str, dict[str, Any]]
 
@@ -38,12 +40,12 @@ class Role:
 
     def allows(self, action: str, resource: str, context: dict[str, Any] | None = None) -> bool:
         call = EvalContext(
-            principal_arn="arn:aws:sts::000000000000:assumed-role/function/session",
+            principal_arn=f"arn:aws:sts::{ACCOUNT}:assumed-role/function/session",
             principal_type="AssumedRole",
-            principal_account="000000000000",
+            principal_account=ACCOUNT,
             action=action,
             resource_arn=resource,
-            region="us-east-1",
+            region=REGION,
             service_context=context or {},
         )
         return bool(evaluate(call, [self._statements]).decision == "Allow")
@@ -62,7 +64,9 @@ def _resolved(value: Any) -> Any:
         case {"Fn::Join": [separator, parts]}:
             return separator.join(_resolved(parts))
         case {"Fn::ImportValue": name}:
-            return re.sub(r".*(?:GetAtt|Ref)(\w+?)[0-9A-F]{8}(?:Arn)?[0-9A-F]{8}$", r"<\1>", name)
+            return re.sub(r".*(?:GetAtt|Ref)(\w+?)[0-9A-F]{8}(?:(?:Stream)?Arn)?[0-9A-F]{8}$", r"<\1>", name)
+        case {"Ref": name} if name in DEPLOYED_TO:
+            return DEPLOYED_TO[name]
         case {"Ref": name} | {"Fn::GetAtt": [name, _]} | {"Fn::Sub": name}:
             return f"<{name}>"
         case dict():
@@ -182,8 +186,8 @@ NEEDS = {
     "sagemaker:DescribeTrainingJob": ("watches_jobs", "stops_jobs"),
     "sagemaker:StopTrainingJob": ("stops_jobs",),
     "secretsmanager:GetSecretValue": ("webhook_secret",),
+    "ses:SendEmail": ("sends_mail",),
     "sqs:SendMessage": ("queues_webhooks",),
-    "ssm:AddTagsToResource": ("writes_parameters",),
     "ssm:DeleteParameter": ("writes_parameters",),
     "ssm:GetParameter": ("reads_parameters", "writes_parameters"),
     "ssm:PutParameter": ("writes_parameters",),
@@ -203,8 +207,105 @@ def test_a_role_holds_no_action_that_nothing_granted_needs(roles: dict[str, Role
     assert role.delivery <= DELIVERY
 
 
+def here(service: str, resource: str) -> str:
+    """In the account and region that is deployed to."""
+    return f"arn:aws:{service}:{REGION}:{ACCOUNT}:{resource}"
+
+
 @pytest.mark.parametrize("spec", FUNCTIONS, ids=lambda spec: spec.name)
 def test_a_role_starts_no_workflow_but_its_own(roles: dict[str, Role], spec: FunctionSpec) -> None:
-    machine = "arn:<AWS::Partition>:states:<AWS::Region>:<AWS::AccountId>:stateMachine:inference-prod-"
+    machine = here("states", "stateMachine:inference-prod-")
     started = {one for one in Workflow if roles[spec.name].allows("states:StartExecution", f"{machine}{one}")}
     assert started == set(spec.grants.starts)
+    others = (here("states", "stateMachine:inference-dev-training"), here("states", "stateMachine:other"))
+    assert not any(roles[spec.name].allows("states:StartExecution", one) for one in others)
+
+
+@pytest.mark.parametrize("spec", FUNCTIONS, ids=lambda spec: spec.name)
+def test_a_role_reaches_no_parameter_but_its_own(roles: dict[str, Role], spec: FunctionSpec) -> None:
+    def named(*patterns: str, stage: str = "prod") -> set[str]:
+        return {here("ssm", f"parameter/inference/{stage}/{one.replace('*', '1')}") for one in patterns}
+
+    grants = spec.grants
+    known = granted("reads_parameters", "writes_parameters")
+    asked = named(*known, "unheard_of/*") | named(*known, stage="dev")
+    expected = {
+        "ssm:GetParameter": named(*grants.reads_parameters, *grants.writes_parameters),
+        "ssm:PutParameter": named(*grants.writes_parameters),
+        "ssm:DeleteParameter": named(*grants.writes_parameters),
+    }
+    for action, own in expected.items():
+        assert {one for one in asked if roles[spec.name].allows(action, one)} == own, action
+
+
+SENDER, ELSEWHERE = f"invites@{MAIL_DOMAIN}", "arn:aws:{}:us-east-1:111122223333:{}"
+JOBS = tuple(here("sagemaker", f"training-job/{kind}-1-1") for kind in ("training", "evaluation"))
+OTHERS_JOBS = (here("sagemaker", "training-job/churn-1"), ELSEWHERE.format("sagemaker", "training-job/training-1-1"))
+EXECUTIONS = tuple(here("states", f"execution:inference-prod-{workflow}:1") for workflow in Workflow)
+OTHERS_EXECUTIONS = (here("states", "execution:inference-dev-training:1"), here("states", "execution:other:1"))
+# Of the actions of NEEDS that are about something: what they are for, and what of the same sort is others'.
+REACHED = {
+    "sagemaker:DescribeTrainingJob": (JOBS, OTHERS_JOBS),
+    "sagemaker:StopTrainingJob": (JOBS, OTHERS_JOBS),
+    "secretsmanager:GetSecretValue": (("<WebhookSecret>",), ("<OtherSecret>", here("secretsmanager", "secret:other"))),
+    "ses:SendEmail": (
+        (here("ses", f"identity/{SENDER}"), here("ses", f"identity/{MAIL_DOMAIN}")),
+        (here("ses", "identity/example.com"), ELSEWHERE.format("ses", f"identity/{MAIL_DOMAIN}")),
+    ),
+    "sqs:SendMessage": (
+        (here("sqs", "inference-prod-webhook-deliveries"),),
+        (here("sqs", "inference-dev-webhook-deliveries"), here("sqs", "other")),
+    ),
+    "states:DescribeExecution": (EXECUTIONS, OTHERS_EXECUTIONS),
+    "states:StopExecution": (EXECUTIONS, OTHERS_EXECUTIONS),
+    "sts:AssumeRole": (
+        ("arn:aws:iam::111122223333:role/reader",),
+        (f"arn:aws:iam::{ACCOUNT}:role/reader", "arn:aws:iam::111122223333:user/reader"),
+    ),
+}
+
+
+@pytest.mark.parametrize("spec", FUNCTIONS, ids=lambda spec: spec.name)
+def test_a_role_reaches_what_its_actions_are_for_and_nothing_else_of_the_sort(
+    roles: dict[str, Role], spec: FunctionSpec
+) -> None:
+    wrong = []
+    for action, (own, others) in REACHED.items():
+        may = any(getattr(spec.grants, name) for name in NEEDS[action])
+        context = {"ses:fromaddress": SENDER}
+        wrong += [(action, one) for one in own if roles[spec.name].allows(action, one, context) != may]
+        wrong += [(action, one) for one in others if roles[spec.name].allows(action, one, context)]
+    assert wrong == []
+
+
+def test_mail_is_sent_as_the_stages_sender_only(roles: dict[str, Role]) -> None:
+    [spec] = (spec for spec in FUNCTIONS if spec.grants.sends_mail)
+    identity = here("ses", f"identity/{MAIL_DOMAIN}")
+    assert not roles[spec.name].allows("ses:SendEmail", identity, {"ses:fromaddress": f"boss@{MAIL_DOMAIN}"})
+
+
+def test_every_action_is_held_to_what_it_is_about() -> None:
+    elsewhere = {"ssm:DeleteParameter", "ssm:GetParameter", "ssm:PutParameter", "states:StartExecution"}
+    assert REACHED.keys() | elsewhere == NEEDS.keys()
+
+
+# Whose names are not the deployment's, and why no policy can say whose they are.
+NOBODYS = {
+    ":training-job/training-*": "SageMaker's jobs are named by the ids of trainings: each stage has an account.",
+    ":training-job/evaluation-*": "The same of evaluations.",
+    ":iam::*:role/*": "Customers choose their roles' names and accounts; a condition leaves our own account out.",
+    ":repository/pytorch-training": "AWS's own containers, in AWS's account.",
+    ":rule/StepFunctionsGetEventsFor": "Step Functions hears of what it waits for by a rule of its own name.",
+    ":log-group:/aws/sagemaker/TrainingJobs*": "SageMaker chooses its log groups' names.",
+    f":identity/{SENDER}": "The sender belongs to the operator.",
+    f":identity/{MAIL_DOMAIN}": "So does its domain.",
+}
+# The parts of the stacks, and what is named after the stage.
+OURS = re.compile(r"<(?!AWS::)[^>]+>|:inference-prod-|:parameter/inference/prod/|:function:inference-prod-")
+
+
+def test_policies_name_only_what_is_of_this_deployment(prod: Synthesised) -> None:
+    named = {str(_resolved(one)) for each in all_statements(prod) for one in listed(each["Resource"])} - {"*"}
+    others = {one for one in named if not OURS.search(one)}
+    assert [one for one in others if not any(part in one for part in NOBODYS)] == []
+    assert [part for part in NOBODYS if not any(part in one for one in others)] == []
