@@ -20,6 +20,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from typing import Any
 
 import boto3
@@ -188,16 +189,14 @@ class StateSaver:
 
 
 def as_of_now(states: States) -> States:
-    """What these answer at this moment; what fails has nothing to save this time."""
-
-    def answer(read: Callable[[], Any]) -> Any:
+    """What these answer at this moment, or raise: the emulator then says so, and saves it the next time."""
+    answers: dict[str, Future[Any]] = {name: Future() for name in states}
+    for name, read in states.items():
         try:
-            return read()
-        except Exception:  # noqa: BLE001 - its own thread changed it meanwhile
-            return None
-
-    answers = {name: answer(read) for name, read in states.items()}
-    return {name: functools.partial(answers.get, name) for name in answers}
+            answers[name].set_result(read())
+        except Exception as error:  # noqa: BLE001 - its own thread may change it meanwhile
+            answers[name].set_exception(error)
+    return {name: answer.result for name, answer in answers.items()}
 
 
 def then_regularly(

@@ -8,20 +8,20 @@ from pydantic import Field, StringConstraints, model_validator
 
 from shared.models.base import (
     KEEP,
-    NOT_BLANK,
     Description,
     EndTimestamp,
     Entity,
     Identifier,
     Model,
     Name,
+    NotBlank,
     PartialUpdate,
     Timestamp,
 )
 from shared.models.channel_template import ChannelTemplate
 
-Channel = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=64), NOT_BLANK]
-ActionType = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=64), NOT_BLANK]
+Channel = Annotated[NotBlank, StringConstraints(max_length=64)]
+ActionType = Annotated[NotBlank, StringConstraints(max_length=64)]
 ModelReference = Annotated[
     Identifier,
     Field(description="a checkpoint, or an alias of one, whose probability is how likely a client takes the offer"),

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, ConfigDict, Field, StringConstraints, computed_field
 
-from shared.models.base import KEEP, NOT_BLANK, Description, Entity, Identifier, Model, Name, PartialUpdate, Timestamp
+from shared.models.base import KEEP, Description, Entity, Identifier, Model, Name, NotBlank, PartialUpdate, Timestamp
 from shared.models.chat import Fraction, MaxTokens, Temperature, Usage
 from shared.models.claim import Claim
 from shared.models.cluster import ModelName
@@ -117,9 +117,7 @@ class ReviewUpdate(Model):
 Facts = Annotated[dict[str, Any], _bounded(CLIENT_CHARACTERS)]
 BoundedInsightSpec = Annotated[InsightSpec, _bounded(SPEC_CHARACTERS)]
 BoundedProductSpec = Annotated[ProductSpec, _bounded(SPEC_CHARACTERS)]
-ArgumentText = Annotated[
-    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=TEXT_CHARACTERS), NOT_BLANK
-]
+ArgumentText = Annotated[NotBlank, StringConstraints(max_length=TEXT_CHARACTERS)]
 
 
 class ArgumentCreate(Model):

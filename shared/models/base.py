@@ -54,9 +54,11 @@ Timestamp = Annotated[
     WithJsonSchema({"type": "string", "format": "date-time"}),
 ]
 EndTimestamp = Annotated[Timestamp, BeforeValidator(end_of_day)]
-# For the document alone, of texts that are measured without the blanks around them.
-NOT_BLANK = Field(json_schema_extra={"pattern": r"\S"})
-Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200), NOT_BLANK]
+# Measured without the blanks around it; the pattern tells readers of the document so, and checks nothing.
+NotBlank = Annotated[
+    str, StringConstraints(strip_whitespace=True, min_length=1), Field(json_schema_extra={"pattern": r"\S"})
+]
+Name = Annotated[NotBlank, StringConstraints(max_length=200)]
 Description = Annotated[str, StringConstraints(max_length=10_000)]
 Identifier = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, ConfigDict, Field, StringConstraints, field_validator, model_validator
 from pydantic_core import PydanticSerializationError
 
-from shared.models.base import KEEP, NOT_BLANK, Entity, Identifier, Model, Name, PartialUpdate, Timestamp
+from shared.models.base import KEEP, Entity, Identifier, Model, Name, NotBlank, PartialUpdate, Timestamp
 from shared.models.cluster import ModelName
 from shared.models.free_objects import check_object
 from shared.models.inference_log import MAX_TAGS
@@ -20,7 +20,7 @@ Temperature = Annotated[float, Field(ge=0, le=2)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 MaxTokens = Annotated[int, Field(ge=1, le=1_000_000)]
 FreeObject = Annotated[dict[str, Any], AfterValidator(check_object)]
-Tag = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100), NOT_BLANK]
+Tag = Annotated[NotBlank, StringConstraints(max_length=100)]
 
 
 class Role(StrEnum):

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, StringConstraints, WithJsonSchema
 
-from shared.models.base import KEEP, NOT_BLANK, Entity, Model, PartialUpdate
+from shared.models.base import KEEP, Entity, Model, NotBlank, PartialUpdate
 from shared.models.free_objects import check_object
 
 SAME_PERSON_LIMIT = 100
@@ -37,9 +37,8 @@ Birthdate = Annotated[
     WithJsonSchema({"type": "string", "format": "date"}),
 ]
 PersonName = Annotated[
-    str,
-    StringConstraints(strip_whitespace=True, min_length=1, max_length=200),
-    NOT_BLANK,
+    NotBlank,
+    StringConstraints(max_length=200),
     AfterValidator(check_person_name),
 ]
 Notes = Annotated[str, StringConstraints(max_length=10_000)]

@@ -4,13 +4,13 @@ from typing import Annotated, Any
 
 from pydantic import Field, StringConstraints
 
-from shared.models.base import NOT_BLANK, Model
+from shared.models.base import Model, NotBlank
 from shared.models.chat import Message
 
 PROMPT_CHARACTERS = 20_000
 HISTORY_LIMIT = 100
 
-Prompt = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=PROMPT_CHARACTERS), NOT_BLANK]
+Prompt = Annotated[NotBlank, StringConstraints(max_length=PROMPT_CHARACTERS)]
 
 
 class PersonaCompletionCreate(Model):

@@ -19,10 +19,10 @@ from boto3.dynamodb.conditions import Attr, ConditionBase
 from shared.aws.clock import Clock
 from shared.models.audit_log import AuditAction, AuditLog, AuditPage
 from shared.models.base import Timestamp
-from shared.store.log_rollups import ids_within, made_at
 from shared.store.repository import cursor_id
 from shared.store.stamps import REMOVAL, STAMP, read_stamp, removal_key
 from shared.store.table import Item, Key, Table
+from shared.store.time_ordered_ids import ids_within, made_at
 
 # An item before and after a write; None where it is not there.
 Change = tuple[Item | None, Item | None]

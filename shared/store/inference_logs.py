@@ -34,7 +34,6 @@ from shared.models.inference_log import (
 from shared.store.codec import encode_item
 from shared.store.log_rollups import (
     LEVELS,
-    MILLISECOND,
     MINUTE,
     Cell,
     Level,
@@ -44,12 +43,9 @@ from shared.store.log_rollups import (
     Totals,
     cell_of,
     cover,
-    id_prefix,
-    made_at,
-    milliseconds,
-    time_of,
 )
 from shared.store.table import Action, Item, Key, Table
+from shared.store.time_ordered_ids import MILLISECOND, id_prefix, made_at, milliseconds, time_of
 
 # One partition takes 1,000 write units a second; each page asks them all.
 SHARDS = 4

@@ -9,17 +9,16 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from itertools import product
 
 from boto3.dynamodb.conditions import Attr, ConditionBase
 from boto3.dynamodb.conditions import Key as KeyCondition
 
 from shared.store.table import Action, Item, Key, Table, TransactionFailedError, put, update
+from shared.store.time_ordered_ids import MILLISECOND, time_of
 
 TRANSACTION_LIMIT = 100
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-MILLISECOND = timedelta(milliseconds=1)
 # A stream tells of a row again for a day at most.
 MARKED = timedelta(days=3)
 
@@ -99,38 +98,6 @@ class Cell:
     type: str
     status: str
     totals: Totals
-
-
-def time_of(log_id: str) -> int:
-    """When a UUIDv7 was made."""
-    return int(log_id.replace("-", "")[:12], 16)
-
-
-def made_at(log_id: str) -> datetime:
-    """The same as a moment."""
-    return EPOCH + time_of(log_id) * MILLISECOND
-
-
-def milliseconds(moment: datetime, *, up: bool = False) -> int:
-    """The last whole one that has begun by then, or the first that begins no earlier."""
-    return -((EPOCH - moment) // MILLISECOND) if up else (moment - EPOCH) // MILLISECOND
-
-
-def id_prefix(time: int) -> str:
-    """What the ids made at that time begin with."""
-    digits = f"{max(0, min(time, 2**48 - 1)):012x}"
-    return f"{digits[:8]}-{digits[8:]}"
-
-
-def ids_within(start: datetime, end: datetime | None = None, *, before: str | None = None) -> ConditionBase:
-    """The sort keys that are ids of a period, both its ends inclusive, and sort before the id ``before``."""
-    first = id_prefix(milliseconds(start, up=True))
-    last = "~" if end is None else id_prefix(milliseconds(end) + 1)
-    if before is not None:
-        # Ranges include their ends: no id lies between this and the other.
-        last = min(last, f"{before[:-1]}{chr(ord(before[-1]) - 1)}")
-    # DynamoDB refuses a range that ends before it starts; nothing sorts before a blank.
-    return KeyCondition("SK").between(first, last) if first <= last else KeyCondition("SK").lt(" ")
 
 
 def cell_of(row: Item) -> Cell:

@@ -15,9 +15,9 @@ from boto3.dynamodb.conditions import Attr, ConditionBase
 from shared.aws.clock import Clock, utc_now
 from shared.errors import ConflictError
 from shared.models.webhook_endpoint import DeliveryAttempt, DeliveryPage, DeliveryStatus, DeliveryTask, WebhookDelivery
-from shared.store.log_rollups import ids_within, made_at
 from shared.store.repository import Repository, cursor_id
 from shared.store.table import ConditionFailedError, Item, Table, put, update
+from shared.store.time_ordered_ids import ids_within, made_at
 from shared.store.webhook_events import WebhookEvent
 
 KEPT = timedelta(days=30)

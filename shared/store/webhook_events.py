@@ -12,9 +12,9 @@ from shared.models.argument import ReviewStatus
 from shared.models.base import format_timestamp
 from shared.models.job_status import JobStatus
 from shared.models.webhook_endpoint import EndpointStatus, WebhookEventType
-from shared.store.log_rollups import made_at
 from shared.store.stamps import STAMP, read_stamp
 from shared.store.table import Item
+from shared.store.time_ordered_ids import made_at
 
 _Type = WebhookEventType
 

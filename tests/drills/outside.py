@@ -4,6 +4,7 @@ import random
 import threading
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
 from botocore.exceptions import ConnectTimeoutError, ReadTimeoutError
@@ -67,8 +68,9 @@ class Hooks:
         ours = [record for record in records if passes(record, AUDITED[0])]
         events = (event_of(*decode_images(record)) for record in ours)
         self._told |= {event.id for event in events if event is not None}
-        with self._world.boundary.failing(*KILLS, rate=0.1, services=frozenset({"dynamodb"})):
-            self._survives(ours)
+        dies = self._world.boundary.failing(*KILLS, rate=0.1, services=frozenset({"dynamodb"}))
+        with dies, suppress(KilledError):
+            publish_webhook_events({"Records": ours}, self._resources)
         publish_webhook_events({"Records": ours}, self._resources)
 
     def deliver(self, dice: random.Random) -> None:
@@ -87,13 +89,6 @@ class Hooks:
         wrong = [f"the message {sk} is {status}" for sk, status in states.items() if status != "delivered"]
         wrong += [f"of the event {each} nobody was told" for each in self._told - states.keys()]
         return wrong + [f"the message {each} never came" for each in states.keys() - set(self._receiver.ids)]
-
-    def _survives(self, records: list[dict[str, Any]]) -> bool:
-        try:
-            publish_webhook_events({"Records": records}, self._resources)
-        except KilledError:
-            return False
-        return True
 
     def _fails(self, deliverer: WebhookDeliverer, record: dict[str, Any]) -> bool:
         with self._world.boundary.failing(*KILLS, rate=0.05, services=frozenset({"dynamodb"})):

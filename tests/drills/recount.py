@@ -39,6 +39,7 @@ from shared.store.codec import decode_item
 from shared.store.experts import StoredExpert
 from shared.store.insights import StoredInsight, StoredReaction
 from shared.store.personas import person_key
+from shared.store.repository import is_identifier
 from shared.store.scores import encode_value
 
 Item = dict[str, Any]
@@ -434,14 +435,9 @@ class Recount:
 
 def is_entity(kind: str, sk: str) -> bool:
     """Lists of all spaces lie beside entities of the same kind, under other sort keys."""
-    return kind in ("checkpoint_alias", "insight_policy") or is_id(sk)
+    return kind in ("checkpoint_alias", "insight_policy") or is_identifier(sk)
 
 
 def is_owner(kind: str, text: str) -> bool:
     """Whether entities of the kind lie under it."""
-    return all(map(is_id, text.split("#"))) and text.count("#") == (kind in OF_TWO)
-
-
-def is_id(text: str) -> bool:
-    """Whether this is the id of an entity, a space or a user."""
-    return len(text) == 36 and text.count("-") == 4
+    return all(map(is_identifier, text.split("#"))) and text.count("#") == (kind in OF_TWO)

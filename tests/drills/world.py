@@ -22,7 +22,7 @@ from tests.drills.boundary import Boundary
 from tests.fixtures.aws import REGION, create_all, settings_for
 from tests.fixtures.grants import watched
 from tests.fixtures.identity import Issuer
-from tests.fixtures.moto import copy_items_when_they_change, look_attribute_values_up_directly
+from tests.fixtures.moto import copy_items_when_they_change, look_attribute_values_up_directly, refuse_reversed_ranges
 from tests.fixtures.upstream import FakeUpstream, served
 
 CLIENTS = ("dynamodb", "s3", "step_functions", "sagemaker", "ssm")
@@ -76,6 +76,7 @@ def emulated(seed: int) -> Iterator[World]:
     """A new, empty world."""
     look_attribute_values_up_directly()
     copy_items_when_they_change()
+    refuse_reversed_ranges()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         environment = {name: value for name, value in os.environ.items() if name != "AWS_ENDPOINT_URL"}

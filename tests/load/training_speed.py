@@ -218,7 +218,7 @@ def compare_with_gpu(architecture: str, path: Path, scratch: Path, runs: int) ->
     first = [turn.outcome for turn in turns[0]]
     return (
         f"{architecture:10} {gpu:8.2f} {processors:12.2f} {gpu / processors:7.3f} "
-        f"{first[0].auc:8.4f} {first[1].auc:8.4f} {first[0].rounds:7} {first[1].rounds:7}"
+        f"{first[0].auc:8.4f} {first[1].auc:8.4f} {first[0].rounds:10} {first[1].rounds:7}"
     )
 
 
@@ -242,9 +242,8 @@ def main() -> None:
     width = NUMBERS + CATEGORIES
     print(f"{arguments.rows:,} rows x {width} columns, {arguments.format}; {arguments.runs} turns each")
     if arguments.gpu:
-        head = (
-            f"{'':10} {'GPU s':>8} {'processors s':>12} {'ratio':>7} {'AUC':>8} {'AUC':>8} {'rounds':>7} {'rounds':>7}"
-        )
+        head = f"{'':10} {'GPU s':>8} {'processors s':>12} {'ratio':>7} "
+        head += f"{'GPU AUC':>8} {'AUC':>8} {'GPU rounds':>10} {'rounds':>7}"
         print("\n".join([head, *lines]))
         return
     head = f"{'':10} {'ours s':>8} {'library s':>10} {'ratio':>7} {'CPU ratio':>10}"

@@ -141,6 +141,8 @@ def library_parameters(configuration: LightGBMConfiguration, hardware: Hardware,
         "device_type": "gpu" if hardware.gpu_count else "cpu",
         "deterministic": not hardware.gpu_count,
         "force_row_wise": not hardware.gpu_count,
+        # A GPU adds in any order: in single precision, the default, the same seed would not give the same model.
+        "gpu_use_dp": True,
         "seed": seed,
         "verbosity": -1,
     }

@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
-from uuid import UUID
 
 import pytest
 from hypothesis import HealthCheck, given
@@ -25,13 +24,14 @@ from shared.store.arguments import Arguments
 from shared.store.audit_log import AuditFilters, AuditLogs
 from shared.store.chats import Chats, StoredChat
 from shared.store.large_values import LargeValues
-from shared.store.log_rollups import made_at, milliseconds
 from shared.store.repository import Repository
 from shared.store.stamps import STAMP
 from shared.store.table import Table
+from shared.store.time_ordered_ids import made_at
 from shared.store.webhook_deliveries import KEPT, WebhookDeliveries
 from shared.store.webhook_events import event
 from tests.fixtures.arguments import add_argument
+from tests.fixtures.inference_logs import id_at
 
 NOW = datetime(2026, 3, 15, 10, 37, 21, 123456, tzinfo=UTC)
 SOME = hypothesis_settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
@@ -43,11 +43,6 @@ def moments() -> st.SearchStrategy[datetime]:
     """Few, so that some things happen in the same millisecond, and on either side of the oldest that is kept."""
     days = st.sampled_from([0, 1, KEPT.days])
     return st.builds(lambda back, beside: NOW - timedelta(days=back, milliseconds=beside), days, st.integers(-1, 1))
-
-
-def id_of(moment: datetime, number: int) -> str:
-    """A UUIDv7 of that moment, the same whenever an example is tried again."""
-    return str(UUID(int=(milliseconds(moment) << 80) | (7 << 76) | (2 << 62) | number))
 
 
 def bounds() -> st.SearchStrategy[datetime | None]:
@@ -70,7 +65,7 @@ def check_pages(
         seen += [row.id for row in page.data]
         has_more = page.has_more
         assert has_more == (len(seen) < len(expected))
-    never = chance.choice(["00000000-0000-0000-0000-000000000000", id_of(NOW - 2 * KEPT, 1), new_id()])
+    never = chance.choice(["00000000-0000-0000-0000-000000000000", id_at(NOW - 2 * KEPT, 1), new_id()])
     for after in [never, *chance.sample(others, min(1, len(others)))]:
         page, rest = read(after, 3), [each for each in expected if each < after]
         assert ([row.id for row in page.data], page.has_more) == (rest[:3], len(rest) > 3)
@@ -106,7 +101,7 @@ def test_the_audit_log_of_any_filter(
     table: Table, writes: list[dict[str, Any]], filters: list[AuditFilters], chance: random.Random
 ) -> None:
     space, logs = new_id(), AuditLogs(table, lambda: NOW, KEPT)
-    ids = [id_of(each["at"], number) for number, each in enumerate(writes)]
+    ids = [id_at(each["at"], number) for number, each in enumerate(writes)]
     logs.record(
         [
             (None, {"PK": f"{each['entity']}#{space}", "SK": each["entity_id"], STAMP: f"{each['actor']}#{write_id}"})
@@ -137,7 +132,7 @@ def test_the_deliveries_of_any_status_and_those_that_failed_since_any_time(
     table: Table, told: list[tuple[datetime, DeliveryStatus]], times: list[datetime], chance: random.Random
 ) -> None:
     space, endpoint, deliveries = new_id(), new_id(), WebhookDeliveries(table, lambda: NOW)
-    messages = {id_of(moment, number): status for number, (moment, status) in enumerate(told)}
+    messages = {id_at(moment, number): status for number, (moment, status) in enumerate(told)}
     for message_id, status in messages.items():
         message = event(message_id, space, WebhookEventType.TRAINING_STARTED, {})
         _, task = deliveries.add(space, endpoint, message)
