@@ -20,6 +20,9 @@ WEB_ADAPTER_LAYER = "LambdaAdapterLayerArm64:30"
 # Not v1: /v1/chat/completions is a path of the API itself.
 API_STAGE = "api"
 
+# Callers are spread over so many shares, each throttled by itself.
+FAIR_SHARES = 32
+
 OVERRIDABLE = (
     "alarm_email",
     "aws_endpoint_url",
@@ -63,6 +66,8 @@ class StageSettings:
 
     throttling_rate: int = 100
     throttling_burst: int = 200
+    # What each share of the callers may send in a second, and twice of it at once; None: there are no shares.
+    share_throttling_rate: int | None = None
     # What a web ACL lets one address send in a minute; None: there is none.
     firewall_rate: int | None = None
     cors_origins: tuple[str, ...] = ()
@@ -132,6 +137,15 @@ class StageSettings:
         """Stages that share an account share no metrics."""
         return f"Inference/{self.stage}"
 
+    @property
+    def fair_shares(self) -> tuple[str, ...]:
+        """The values of API Gateway's keys: 20 to 128 letters and digits, and no other's in the account and region.
+
+        They are names and no secrets, for API Gateway takes them from the authorizer only.
+        """
+        numbers = range(FAIR_SHARES if self.share_throttling_rate else 0)
+        return tuple(f"inference{self.stage}fairshare{number:02}" for number in numbers)
+
     def name(self, part: str) -> str:
         """The name of a resource that others must know before it exists."""
         return f"inference-{self.stage}-{part}"
@@ -151,6 +165,7 @@ PROD = StageSettings(
     log_retention=logs.RetentionDays.ONE_YEAR,
     throttling_rate=1_000,
     throttling_burst=2_000,
+    share_throttling_rate=200,
     firewall_rate=6_000,
     snap_start=True,
     gradual_releases=True,

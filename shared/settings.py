@@ -57,6 +57,8 @@ class Settings(BaseModel):
     email_sender: str | None = None
     # Where the invited sign in, as the mail tells them.
     sign_in_url: str | None = None
+    # Comma list of the API Gateway keys that callers are spread over, each throttled by itself; for the authorizer.
+    fair_shares: str | None = None
     # How long a language model may be silent.
     upstream_timeout_seconds: float = 25
     # Lets connectors and clusters live on this machine; only ever true in the local stage.

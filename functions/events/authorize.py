@@ -6,37 +6,54 @@ key is still good is looked up by the function that serves the request. So this 
 
 from functools import cache
 from typing import Any
+from uuid import UUID
 
 from shared.aws.resources import Resources
 from shared.errors import UnauthenticatedError
-from shared.http.tokens import TokenVerifier, bearer_token
+from shared.http.tokens import bearer_token
 from shared.models.api_key import PREFIX, KeyToken
 
 
 @cache
-def _verifier() -> TokenVerifier:
-    return Resources().token_verifier
+def _resources() -> Resources:
+    return Resources()
 
 
-def _caller(token: str) -> str:
-    """What the access log calls the caller. Raises UnauthenticatedError."""
+def _caller(token: str) -> tuple[str, str | None]:
+    """What the access log calls the caller, and the caller's share. Raises UnauthenticatedError."""
     if not token.startswith(PREFIX):
-        return _verifier().verify(token).user_id
+        user_id = _resources().token_verifier.verify(token).user_id
+        return user_id, _fair_share(user_id, signed_in=True)
     key = KeyToken.parse(token)
     if key is None:
         raise UnauthenticatedError("The API key is not one of ours.")
-    return f"api_key#{key.key_id}"
+    return f"api_key#{key.key_id}", _fair_share(key.space_id, signed_in=False)
+
+
+def _fair_share(owner_id: str, *, signed_in: bool) -> str | None:
+    """API Gateway's key that the owner's requests count for, always the same; None where the stage has no shares.
+
+    Half of the shares are for API keys, so that no program slows down who is signed in.
+    """
+    shares = _resources().settings.fair_shares
+    if shares is None:
+        return None
+    half = shares.split(",")[int(signed_in) :: 2]
+    return half[UUID(owner_id).int % len(half)]
 
 
 def handler(event: dict[str, Any], _context: Any) -> dict[str, Any]:
     """Allow the whole API to whom the issuer vouches for; the functions decide about spaces and permissions."""
     try:
-        caller = _caller(bearer_token(event.get("authorizationToken", "")))
+        caller, share = _caller(bearer_token(event.get("authorizationToken", "")))
     except UnauthenticatedError:
         raise Exception("Unauthorized") from None  # the very text that API Gateway turns into a 401
     api, stage, *_ = event["methodArn"].split("/")
     statement = {"Action": "execute-api:Invoke", "Effect": "Allow", "Resource": f"{api}/{stage}/*"}
-    return {
+    answer: dict[str, Any] = {
         "principalId": caller,
         "policyDocument": {"Version": "2012-10-17", "Statement": [statement]},
     }
+    if share:
+        answer["usageIdentifierKey"] = share
+    return answer

@@ -52,6 +52,8 @@ class ResourceGroup(Construct):
                 integration,
                 authorizer=None if spec.public else authorizer,
                 authorization_type=apigateway.AuthorizationType.NONE if spec.public else None,
+                # The share that the authorizer names.
+                api_key_required=bool(settings.fair_shares) and not spec.public,
             )
             if spec.public:
                 because(

@@ -11,6 +11,7 @@ from aws_cdk import aws_logs as logs
 from constructs import Construct
 
 from infra.constructs.error_responses import add_error_responses
+from infra.constructs.fair_shares import FairShares
 from infra.constructs.firewall import Firewall
 from infra.constructs.function import Code, ServiceFunction
 from infra.constructs.releases import Releases
@@ -90,6 +91,7 @@ class ApiStack(cdk.Stack):
             rest_api_name=settings.name("api"),
             description="Customer data in, the next best action out",
             endpoint_configuration=apigateway.EndpointConfiguration(types=[apigateway.EndpointType.REGIONAL]),
+            api_key_source_type=apigateway.ApiKeySourceType.AUTHORIZER if settings.fair_shares else None,
             # Account-wide, and needed before any stage can log: a fresh account has none.
             cloud_watch_role=True,
             cloud_watch_role_removal_policy=cdk.RemovalPolicy.RETAIN,
@@ -127,6 +129,8 @@ class ApiStack(cdk.Stack):
             "AWS's own policy for this role: to write API Gateway's logs.",
             "AwsSolutions-IAM4[Policy::arn:<AWS::Partition>:iam::aws:policy/service-role/AmazonAPIGatewayPushToCloudWatchLogs]",
         )
+        if settings.fair_shares:
+            FairShares(self, "FairShares", stage=api.deployment_stage, settings=settings)
         if settings.firewall_rate:
             Firewall(self, "Firewall", stage=api.deployment_stage, requests_per_minute=settings.firewall_rate)
         else:
@@ -158,6 +162,7 @@ class ApiStack(cdk.Stack):
             settings=self._settings,
             data=self._data,
             code=self._code,
+            environment={"FAIR_SHARES": ",".join(self._settings.fair_shares)},
             snap_start=self._settings.snap_start,
             releases=releases,
         )

@@ -1,6 +1,7 @@
 """API Gateway's authorizer."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -10,19 +11,26 @@ from shared.settings import Settings
 from tests.fixtures.identity import Issuer
 
 METHOD = "arn:aws:execute-api:us-east-1:000000000000:abc123/api/GET/trainings"
+SPACE, OTHER_SPACE, USER, OTHER_USER, KEY, OTHER_KEY = (
+    f"01a2081a-1610-752b-8cc0-d52dcf52e48{number}" for number in range(6)
+)
 
 
 @pytest.fixture(autouse=True)
 def environment(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for name, value in settings.model_dump(exclude_none=True).items():
         monkeypatch.setenv(name.upper(), str(value))
-    authorize._verifier.cache_clear()
+    authorize._resources.cache_clear()
     yield
-    authorize._verifier.cache_clear()
+    authorize._resources.cache_clear()
+
+
+def authorized(token: str | KeyToken) -> dict[str, Any]:
+    return authorize.handler({"authorizationToken": f"Bearer {token}", "methodArn": METHOD}, None)
 
 
 def test_a_valid_token_opens_the_stage_of_this_api_only(issuer: Issuer) -> None:
-    answer = authorize.handler({"authorizationToken": f"Bearer {issuer.token('alice')}", "methodArn": METHOD}, None)
+    answer = authorized(issuer.token("alice"))
     (statement,) = answer["policyDocument"]["Statement"]
     assert statement["Effect"] == "Allow"
     assert statement["Resource"] == "arn:aws:execute-api:us-east-1:000000000000:abc123/api/*"
@@ -30,8 +38,8 @@ def test_a_valid_token_opens_the_stage_of_this_api_only(issuer: Issuer) -> None:
 
 @pytest.mark.row("X-5")
 def test_a_well_formed_api_key_is_let_through_to_who_looks_it_up() -> None:
-    key = KeyToken.new(*["01a2081a-1610-752b-8cc0-d52dcf52e48d"] * 3)
-    answer = authorize.handler({"authorizationToken": f"Bearer {key}", "methodArn": METHOD}, None)
+    key = KeyToken.new(SPACE, USER, KEY)
+    answer = authorized(key)
     assert answer["principalId"] == f"api_key#{key.key_id}"
     assert str(key) not in str(answer)
 
@@ -42,3 +50,24 @@ def test_a_well_formed_api_key_is_let_through_to_who_looks_it_up() -> None:
 def test_anything_else_is_unauthorized_in_api_gateways_own_word(header: str) -> None:
     with pytest.raises(Exception, match=r"^Unauthorized$"):
         authorize.handler({"authorizationToken": header, "methodArn": METHOD}, None)
+
+
+@pytest.mark.row("C-15")
+def test_a_user_has_one_share_and_all_keys_of_a_space_have_another(
+    issuer: Issuer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAIR_SHARES", ",".join(f"share{number:02}" for number in range(32)))
+
+    def share(token: str | KeyToken) -> str:
+        found: str = authorized(token)["usageIdentifierKey"]
+        return found
+
+    assert share(issuer.token("alice")) == share(issuer.token("alice", expires_in=60, email="alice@elsewhere.example"))
+    assert share(issuer.token("alice")) != share(issuer.token("bob"))
+    assert share(KeyToken.new(SPACE, USER, KEY)) == share(KeyToken.new(SPACE, OTHER_USER, OTHER_KEY))
+    assert share(KeyToken.new(SPACE, USER, KEY)) != share(KeyToken.new(OTHER_SPACE, USER, KEY))
+
+
+def test_where_the_stage_has_no_shares_none_is_named(issuer: Issuer) -> None:
+    for token in (issuer.token("alice"), KeyToken.new(SPACE, USER, KEY)):
+        assert set(authorized(token)) == {"principalId", "policyDocument"}
