@@ -52,7 +52,7 @@ class ResourceGroup(Construct):
                 integration,
                 authorizer=None if spec.public else authorizer,
                 authorization_type=apigateway.AuthorizationType.NONE if spec.public else None,
-                # The share that the authorizer names.
+                # API Gateway's own key, the caller's share: the authorizer answers it.
                 api_key_required=bool(settings.fair_shares) and not spec.public,
             )
             if spec.public:
