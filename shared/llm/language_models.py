@@ -181,6 +181,7 @@ class LanguageModels:
     ) -> tuple[dict[str, Any], CallRecord]:
         """An answer that is an object of the schema, and its log row. Raises UnusableAnswerError for anything else."""
         async with self.recorded(type, model) as record:
+            record.prompt = messages[-1]["content"]
             body = {
                 "messages": list(messages),
                 "temperature": 0,
@@ -194,6 +195,7 @@ class LanguageModels:
                 completion = await self.complete(record, body)
             except RejectedError as error:  # these words are ours, not the caller's
                 raise BrokenAnswerError(error.message) from error
+            record.answer = completion.text
             return read_structured(completion, schema), record
 
     async def embeddings(self, model: str, texts: list[str]) -> list[list[float]]:

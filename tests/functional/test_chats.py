@@ -799,7 +799,7 @@ def test_a_token_that_the_server_does_not_accept_is_told(chatting: TestClient, u
 
 @pytest.mark.row("IL-1")
 def test_prompts_and_answers_are_kept_in_the_log_only_for_a_space_that_asks_for_it(
-    chatting: TestClient, settings: Settings
+    chatting: TestClient, settings: Settings, upstream: FakeUpstream
 ) -> None:
     ask(chatting, "a secret question", guard_enabled=False)
     events(chatting)
@@ -809,8 +809,13 @@ def test_prompts_and_answers_are_kept_in_the_log_only_for_a_space_that_asks_for_
     assert [(row["prompt"], row["answer"]) for row in logs(chatting)] == [(None, None)] * 2
 
     chatting.put("/clusters", json={"store_content": True})
-    ask(chatting, "a secret question")
-    assert (logs(chatting)[0]["prompt"], logs(chatting)[0]["answer"]) == ("user: a secret question", "Hello there.")
+    upstream.script = judging(lambda _: False)
+    ask(chatting, "a secret question", guard_enabled=True)
+    answered = logs(chatting, type="chat")[0]
+    assert (answered["prompt"], answered["answer"]) == ("user: a secret question", "Hello there.")
+    judged = logs(chatting, type="guard")[-1]
+    assert "a secret question" in judged["prompt"]
+    assert json.loads(judged["answer"])["flagged"] is False
 
 
 def test_tokens_that_a_server_tells_with_every_chunk_are_counted_once(

@@ -42,6 +42,18 @@ def test_the_fields_that_the_prompt_changes_are_answered_and_all_others_stay(
     assert (row["type"], row["total_tokens"]) == ("persona", draft["usage"]["total_tokens"])
 
 
+@pytest.mark.row("IL-1")
+def test_a_draft_is_written_with_the_token_of_the_cluster_and_logged_with_its_words_where_these_are_kept(
+    client: TestClient, upstream: FakeUpstream
+) -> None:
+    client.put("/clusters", json={"token": "a-token-of-the-cluster", "store_content": True})
+    upstream.script = answering(message="Done.")
+    assert client.post("/personas/completions", json={"prompt": "She likes ships."}).status_code == 200
+    assert upstream.requests[-1][2]["Authorization"] == "Bearer a-token-of-the-cluster"
+    (row,) = client.get("/inference-logs").json()["data"]
+    assert (row["prompt"], row["answer"]) == ("She likes ships.", '{"message": "Done."}')
+
+
 @pytest.mark.row("PE-2")
 def test_an_empty_prompt_is_refused(client: TestClient, upstream: FakeUpstream) -> None:
     for prompt in ("", "  "):
