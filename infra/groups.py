@@ -145,8 +145,10 @@ def group(
     )
 
 
-# Where every call to a language model is logged: the row, and a copy for each tag.
-LOGGED_CALLS = ("log", "log_tag", "log_text")
+# Where every call to a language model is logged: the row, and its texts where a space keeps them. Chats have tags too,
+# and a copy of the row for each.
+LOGGED_CALLS = ("log", "log_text")
+LOGGED_CHATS = (*LOGGED_CALLS, "log_tag")
 # What such calls take of the limits of spaces, users and API keys.
 CALL_LIMITS = ("limit_usage",)
 
@@ -198,7 +200,7 @@ GROUPS = (
             puts=(CHAT_FILES,),
             deletes=(CHAT_FILES,),
             reads_parameters=(CLUSTER_TOKENS,),
-            writes_logs=LOGGED_CALLS,
+            writes_logs=LOGGED_CHATS,
         ),
         paths=("chats", "chats/{proxy+}", "v1/{proxy+}"),
         memory_mb=1024,
@@ -266,7 +268,7 @@ GROUPS = (
     ),
     group(
         "inference-logs",
-        Grants(reads_logs=(*LOGGED_CALLS, "log_user", "log_model", "log_correlation", "log_rollup")),
+        Grants(reads_logs=(*LOGGED_CHATS, "log_user", "log_model", "log_correlation", "log_rollup")),
         memory_mb=1024,
     ),
     group(
@@ -521,7 +523,7 @@ PURGE_SPACES = event(
     "purge_spaces",
     Grants(
         writes=("space",),
-        writes_logs=(*LOGGED_CALLS, "log_rollup"),
+        writes_logs=(*LOGGED_CHATS, "log_rollup"),
         deletes=("spaces/*", "temporary/spaces/*"),
         lists=("spaces/*", "temporary/spaces/*"),
         writes_parameters=(CONNECTOR_CREDENTIALS, CLUSTER_TOKENS),

@@ -1,7 +1,9 @@
 """Clients of the composed app: one per user, each in a space of its own."""
 
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,13 +11,47 @@ from fastapi.testclient import TestClient
 
 from functions.api import build_api
 from shared.aws.resources import Resources
-from tests.fixtures.grants import refuse_what_is_not_granted, watched
+from tests.fixtures.grants import NEEDED, Part, noted, refuse_what_is_not_granted, unneeded, watched
 from tests.fixtures.identity import Issuer
 from tests.fixtures.trained_models import packed, train_model
 from tests.fixtures.upstream import FakeUpstream, served, well_behaved
 
 # No emulator asks a function's role; these tests do.
 refuse_what_is_not_granted()
+
+FOLDER = Path(__file__).parent
+# What leaves some of the tests out.
+NARROWING = ("collectonly", "deselect", "ignore", "ignore_glob", "keyword", "lf", "markexpr", "stepwise")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def what_calls_need_is_noted(request: pytest.FixtureRequest) -> Iterator[None]:
+    """But for the drills, where chance plays a part."""
+    with nullcontext() if request.path.name == "test_drills.py" else noted():
+        yield
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """A worker of pytest-xdist has ended."""
+    NEEDED.update(Part(*each) for each in getattr(node, "workeroutput", {}).get("needed", ()))
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A run of all these tests fails when it never needed something that a function is granted."""
+    config = session.config
+    if hasattr(config, "workeroutput"):
+        config.workeroutput["needed"] = [tuple(each) for each in NEEDED]
+    elif session.exitstatus == pytest.ExitCode.OK and _is_whole(config) and (found := unneeded()):
+        reporter: Any = config.pluginmanager.get_plugin("terminalreporter")
+        reporter.write_line("\n".join(["", *found]), red=True)
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def _is_whole(config: pytest.Config) -> bool:
+    narrowed = any(config.getoption(name, None) for name in NARROWING)
+    return not narrowed and FOLDER in (Path(each).resolve() for each in config.args)
+
 
 ClientMaker = Callable[..., TestClient]
 

@@ -71,6 +71,18 @@ def test_an_argument_is_written_from_the_facts_and_waits_for_its_review(
 
 
 @pytest.mark.row("AR-2", "IL-1")
+def test_an_argument_is_written_with_the_token_of_the_cluster_and_logged_with_its_words_where_these_are_kept(
+    client: TestClient, upstream: FakeUpstream
+) -> None:
+    client.put("/clusters", json={"token": "a-token-of-the-cluster", "store_content": True})
+    argue(client)
+    assert upstream.requests[-1][2]["Authorization"] == "Bearer a-token-of-the-cluster"
+    (row,) = logs(client)
+    assert "Anna Schmidt" in row["prompt"]
+    assert json.loads(row["answer"])["argument"] == TEXT
+
+
+@pytest.mark.row("AR-2", "IL-1")
 @pytest.mark.parametrize(
     ("script", "words"),
     [

@@ -493,6 +493,16 @@ def routing(expert_id: str) -> Any:
     return script
 
 
+@pytest.mark.row("CH-5")
+def test_the_files_of_an_expert_reach_the_model_whole(client: TestClient, upstream: FakeUpstream) -> None:
+    upstream.models = [{"id": "small"}]
+    register(client, upstream)
+    file = {"name": "rates.txt", "content": "five percent\n" * 10_000}
+    upstream.script = routing(make_expert(client, "loans", file_context=[file]))
+    ask(client, router_enabled=True)
+    assert file["content"] in upstream.calls()[-1]["messages"][0]["content"]
+
+
 @pytest.mark.row("CH-5", "X-10")
 def test_the_router_picks_an_expert_who_brings_context_and_tools(chatting: TestClient, upstream: FakeUpstream) -> None:
     tool = {"type": "function", "function": {"name": "rate", "description": "a rate", "parameters": {"type": "object"}}}

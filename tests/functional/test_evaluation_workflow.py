@@ -205,14 +205,16 @@ def test_the_files_are_pinned_and_the_evaluation_runs(
 
 @pytest.mark.row("EV-1", "BM-4")
 def test_a_repeated_preparation_keeps_what_the_first_one_pinned(
-    client: TestClient, resources: Resources, space_id: str, evaluation: Evaluation, benchmark_id: str
+    client: TestClient, resources: Resources, space_id: str, evaluation: Evaluation, connector_id: str
 ) -> None:
-    client.put(f"/benchmarks/{benchmark_id}", json={"metrics": ["roc_auc", "ks"]})
+    benchmark = f"/benchmarks/{evaluation.benchmark_id}"
+    named = [{"id": connector_id, "files": ["customers.csv"]}]
+    client.put(benchmark, json={"metrics": ["roc_auc", "ks"], "connectors": named})
     event = {"space_id": space_id, "evaluation_id": evaluation.id}
     plan = prepare_evaluation(resources, event)
     job = prepared_job(resources, plan)
 
-    client.put(f"/benchmarks/{benchmark_id}", json={"metrics": ["f1"]})
+    client.put(benchmark, json={"metrics": ["f1"]})
     resources.s3.put_object(Bucket=BUCKET, Key=job.datasets[0].files[0].key, Body=b"bought\nyes\n")
 
     assert prepare_evaluation(resources, event) == plan

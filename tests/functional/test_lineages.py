@@ -126,6 +126,9 @@ def test_one_call_leads_from_an_argument_back_to_the_s3_version_though_all_on_th
     assert client.get(f"/arguments/{argument['id']}").json()["action_id"] == action_id
     of_insight = client.get(f"/insights/{insight['id']}/lineage").json()
     assert of_insight == {**lineage, "argument_id": None, "review": None}
+    papers = f"spaces/{world.event['space_id']}/trainings/{world.training['id']}/input/job.json"
+    boto3.client("s3").delete_object(Bucket=BUCKET, Key=papers)
+    assert client.get(path).json() == {**lineage, "data_model_id": None, "files": []}, "what else is known is told"
 
 
 def written_for(client: TestClient, **fields: Any) -> Any:

@@ -198,6 +198,7 @@ def test_a_job_reads_the_rows_of_the_scan_whatever_became_of_the_table(lab: Lab,
     (dataset,) = inputs.datasets(lab.space_id, part, "bought")
     assert [(file.name, file.version_id) for file in dataset.files] == [("customers", *versions(lab, connector_id))]
     assert dataset.files[0].scan_id
+    assert inputs.datasets(lab.space_id, [part[0].model_copy(update={"files": ["customers"]})], "bought") == [dataset]
     database.run("truncate customers", "insert into customers values (1, 'Ada', 1, '2024-01-01', true)")
     scan(lab, connector_id)
     assert len(versions(lab, connector_id)) == 2

@@ -1,4 +1,4 @@
-"""The guard that holds functions' code to their grants in functional tests does refuse."""
+"""The guard that holds functions' code to their grants in functional tests does refuse, and tells what is too much."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,11 +9,16 @@ from anyio.to_thread import run_sync
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
+from infra.groups import FunctionSpec, Grants
+from tests.fixtures import grants
 from tests.fixtures.aws import BUCKET, TABLE
 from tests.fixtures.grants import (
     NotGrantedError,
+    Part,
     hold_to_grants,
+    noted,
     refuse_what_is_not_granted,
+    unneeded,
     watched,
 )
 
@@ -128,3 +133,43 @@ def test_a_fake_holds_its_callers_to_their_grants(act_as: Act) -> None:
     act_as("functions.webhook_endpoints.service", send)
     with pytest.raises(NotGrantedError, match="leaderboards may not sqs:SendMessageBatch"):
         act_as("functions.leaderboards.service", send)
+
+
+def test_what_calls_need_is_noted(act_as: Act, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(grants, "NEEDED", set())
+    read = boto3.client("dynamodb").get_item
+    act_as("functions.benchmarks.service", read, TableName=TABLE, Key=item("benchmark#1"))
+    with noted():
+        act_as("functions.leaderboards.service", read, TableName=TABLE, Key=item("benchmark#1"))
+    assert {Part("leaderboards", "reads", "benchmark")} == grants.NEEDED
+
+
+def test_what_no_call_needed_is_told_and_reading_is_no_reason_to_write() -> None:
+    held = Grants(
+        reads=("chat", "expert", "score"),
+        writes=("score", "scan"),
+        deletes=("spaces/*",),
+        stops_jobs=True,
+        lists=("a/*",),
+    )
+    needed = {
+        Part("some", "reads", "chat"),
+        Part("some", "reads", "score"),
+        Part("some", "writes", "scan"),
+        Part("some", "watches_jobs"),
+        Part("some", "lists", "a/*"),
+    }
+    some = [FunctionSpec(name="some", handler="", grants=held)]
+    assert unneeded(some, needed, {}) == [
+        f"some holds {grant}, and never needs to: drop it in infra/groups.py"
+        for grant in ("deletes spaces/*", "reads expert", "stops_jobs", "writes score")
+    ]
+
+
+def test_what_is_excused_is_held_and_not_seen() -> None:
+    some = [FunctionSpec(name="some", handler="", grants=Grants(reads=("chat", "score")))]
+    excused = {Part("some", "reads", kind): "for a reason" for kind in ("chat", "score", "expert")}
+    assert unneeded(some, {Part("some", "reads", "score")}, excused) == [
+        "some holds reads expert no more: drop it in UNSEEN",
+        "some holds reads score: a test shows it, so drop it in UNSEEN",
+    ]
