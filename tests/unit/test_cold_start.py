@@ -2,6 +2,7 @@
 
 import json
 import os
+import ssl
 import subprocess
 import sys
 from pathlib import Path
@@ -90,3 +91,17 @@ print(json.dumps(describe(app)))
 """
     (document,) = run(program)
     assert json.loads(document) == json.loads(json.dumps(describe(app)))
+
+
+def test_certificates_are_read_to_verify_and_for_nothing_else() -> None:
+    program = """
+import json, os, ssl
+import botocore
+os.environ["SSL_CERT_FILE"] = os.path.join(os.path.dirname(botocore.__file__), "cacert.pem")
+import shared.http.cold_start
+import aiohttp.connector as connector
+contexts = connector._SSL_CONTEXT_VERIFIED, connector._SSL_CONTEXT_UNVERIFIED, ssl.create_default_context()
+print(json.dumps([[context.verify_mode, len(context.get_ca_certs()) > 100] for context in contexts]))
+"""
+    (found,) = run(program)
+    assert json.loads(found) == [[ssl.CERT_REQUIRED, True], [ssl.CERT_NONE, False], [ssl.CERT_REQUIRED, True]]
