@@ -1,7 +1,8 @@
 """Import and first request of each function as deployed, against an empty function started right before it.
 
 The empty one is FastAPI + Mangum with what any function of an API on AWS has: boto3 and Powertools; a bare one is shown
-for comparison. Machines drift by more than functions differ, so a ratio is the median over pairs of neighbours.
+for comparison. Machines drift by more than functions differ, so a ratio is the median over pairs of neighbours. Seven
+pairs tell what is a fifth slower; for less take thirty: ``python -m tests.load.cold_start clusters models --rounds 30``.
 
 Ours run on the code and the layers as ``infra.package`` makes them, made here for this machine's Python; the empty ones
 on what pip installs of the same versions. All have bytecode. The first request is a real one: the token is verified,
@@ -9,6 +10,7 @@ the membership and the list are read from the (emulated) store, models are asked
 reads one item of the same store. SnapStart, which takes the imports out of a cold start, is not part of it.
 """
 
+import argparse
 import json
 import os
 import statistics
@@ -36,7 +38,6 @@ from tests.fixtures.identity import Issuer
 from tests.fixtures.upstream import FakeUpstream, served
 from tests.load.emulated_store import emulated_store, gateway_event
 
-ROUNDS = 7
 LIMIT = 1.15
 # What scores is imported at the first prediction, so the layer that has it is left out.
 LAYERS = {name: package.SELECTIONS[name] for name in (package.BASE, Layer.LANGUAGE)}
@@ -143,7 +144,7 @@ def start(module: str, path: Sequence[Path], event: dict[str, object]) -> list[f
     return times
 
 
-def run(issuer: Issuer, folder: Path, models_url: str) -> RichTable:
+def run(issuer: Issuer, folder: Path, models_url: str, options: argparse.Namespace) -> RichTable:
     secret = boto3.client("secretsmanager").create_secret(Name="bench", SecretString="a signing key of the bench's own")
     os.environ.update(WEBHOOK_SECRET_ARN=secret["ARN"], ALLOW_LOOPBACK="true")
     resources = Resources()
@@ -156,11 +157,12 @@ def run(issuer: Issuer, folder: Path, models_url: str) -> RichTable:
     paths = build(folder)
     events = {peer: gateway_event("GET", path, token, space_id) for peer, (_, path, _) in PEERS.items()}
     for spec in GROUPS:
-        method, address = PATHS.get(spec.name, ("GET", f"/{spec.name}"))
-        events[spec.handler.rpartition(".")[0]] = gateway_event(method, address, token, space_id)
-    turns: dict[str, list[list[float]]] = {module: [] for module in paths}
-    for turn in track(range(ROUNDS + 1), "starting functions", transient=True):
-        for module in paths:
+        if not options.groups or spec.name in options.groups:
+            method, address = PATHS.get(spec.name, ("GET", f"/{spec.name}"))
+            events[spec.handler.rpartition(".")[0]] = gateway_event(method, address, token, space_id)
+    turns: dict[str, list[list[float]]] = {module: [] for module in events}
+    for turn in track(range(options.rounds + 1), "starting functions", transient=True):
+        for module in events:
             peer, taken = (start(each, paths[each], events[each]) for each in (PEER, module))
             if turn:  # the first round fills the disk's cache
                 turns[module].append([*taken, taken[-1] / peer[-1]])
@@ -175,8 +177,15 @@ def run(issuer: Issuer, folder: Path, models_url: str) -> RichTable:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description="What a function takes to start and to answer its first request.")
+    names = [spec.name for spec in GROUPS]
+    parser.add_argument("groups", nargs="*", metavar="GROUP", help=f"some of {', '.join(names)}; all when left out")
+    parser.add_argument("--rounds", type=int, default=7)
+    options = parser.parse_args()
+    if unknown := set(options.groups) - set(names):
+        parser.error(f"no group {', '.join(sorted(unknown))}: choose from {', '.join(names)}")
     with tempfile.TemporaryDirectory() as folder, emulated_store() as issuer, served(FakeUpstream()) as models:
-        Console().print(run(issuer, Path(folder), models.url))
+        Console().print(run(issuer, Path(folder), models.url, options))
 
 
 if __name__ == "__main__":
