@@ -2,7 +2,7 @@
 
 The empty one is FastAPI + Mangum with what any function of an API on AWS has: boto3 and Powertools; a bare one is shown
 for comparison. Machines drift by more than functions differ, so a ratio is the median over pairs of neighbours. Seven
-pairs tell what is a fifth slower; for less take thirty: ``python -m tests.load.cold_start clusters models --rounds 30``.
+pairs tell what is a fifth slower, thirty what is a twentieth: ``python -m tests.load.cold_start clusters --rounds 30``.
 
 Ours run on the code and the layers as ``infra.package`` makes them, made here for this machine's Python; the empty ones
 on what pip installs of the same versions. All have bytecode. The first request is a real one: the token is verified,
