@@ -10,7 +10,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -33,20 +34,30 @@ def pytest(*arguments: str) -> tuple[str, ...]:
     return (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments)
 
 
-# Steps of one line run side by side: the type checker uses one processor, and the local AWS mostly waits.
-STEPS = (
-    (Step("lint", (str(BIN / "ruff"), "check"), 2),),
-    (Step("format", (str(BIN / "ruff"), "format", "--check"), 2),),
-    (Step("unit", pytest("-n", "2", "tests/unit", "tests/functional", "tests/contract"), 20),),
-    (Step("infra", pytest("-n", "2", "--dist", "loadfile", "--timeout", "600", "tests/infra"), 15),),
-    (Step("supply-chain", (sys.executable, "-m", "infra.supply_chain"), 4),),
-    (Step("e2e", pytest("--timeout", "600", "tests/e2e"), 18), Step("types", (str(BIN / "mypy"),), 15)),
+# Lines run one after the other, the lanes of a line side by side: the local AWS mostly waits, so that what needs one
+# processor has the other to itself.
+LINES: tuple[tuple[tuple[Step, ...], ...], ...] = (
+    (
+        (
+            Step("lint", (str(BIN / "ruff"), "check"), 2),
+            Step("format", (str(BIN / "ruff"), "format", "--check"), 2),
+            Step("unit", pytest("-n", "2", "tests/unit", "tests/functional", "tests/contract"), 20),
+        ),
+    ),
+    (
+        (Step("e2e", pytest("--timeout", "600", "tests/e2e"), 18),),
+        (
+            Step("types", (str(BIN / "mypy"),), 15),
+            Step("infra", pytest("--timeout", "600", "tests/infra"), 15),
+            Step("supply-chain", (sys.executable, "-m", "infra.supply_chain"), 4),
+        ),
+    ),
 )
 
 
 @dataclass
 class Run:
-    """A step that runs. The first of a line speaks at once, those beside it when they have ended."""
+    """A step that runs. Those of a line's first lane speak at once, those beside it when they have ended."""
 
     step: Step
     output: IO[bytes] | None
@@ -90,7 +101,7 @@ class Run:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs all steps, also after a failure; 0 only if all passed."""
-    names = [step.name for line in STEPS for step in line]
+    names = [step.name for line in LINES for lane in line for step in lane]
     parser = argparse.ArgumentParser(prog="python -m tests", description="Check and test everything.")
     parser.add_argument("steps", nargs="*", metavar="STEP", help=f"one of {', '.join(names)}; all when left out")
     chosen = parser.parse_args(arguments).steps or names
@@ -98,8 +109,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"no step {', '.join(sorted(unknown))}: choose from {', '.join(names)}")
     started = time.monotonic()
     done: list[Run] = []
-    for line in STEPS:
-        done += side_by_side([step for step in line if step.name in chosen])
+    for line in LINES:
+        done += side_by_side([[step for step in lane if step.name in chosen] for lane in line])
     print("\n=== summary")
     for run in done:
         print(f"{run.outcome:10} {run.seconds:6.0f} s  {run.step.name}")
@@ -107,23 +118,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0 if all(run.outcome == "passed" for run in done) else 1
 
 
-def side_by_side(steps: Sequence[Step]) -> list[Run]:
-    """Run steps at once; whatever they started is ended with them."""
+def side_by_side(lanes: Sequence[Sequence[Step]]) -> list[Run]:
+    """Run lanes at once, the steps of each one after the other; whatever they started is ended with them."""
     runs: list[Run] = []
+    running = [one_by_one(steps, runs, at_once=not number) for number, steps in enumerate(filter(None, lanes))]
     try:
-        for step in steps:
-            print(f"\n=== {step.name}", flush=True)
-            runs.append(Run(step, tempfile.TemporaryFile() if runs else None))  # noqa: SIM115 - closed below
-        while [run for run in runs if not (run.outcome or run.look())]:
+        while running := [lane for lane in running if next(lane, False) is None]:
             time.sleep(0.1)
     finally:
-        for run in runs:
-            run.end()
-            if run.output:
-                run.output.seek(0)
-                print(f"\n=== {run.step.name}: {run.outcome}\n{run.output.read().decode(errors='replace')}", flush=True)
-                run.output.close()
+        for lane in running:
+            lane.close()
     return runs
+
+
+def one_by_one(steps: Sequence[Step], runs: list[Run], *, at_once: bool) -> Generator[None]:
+    """Run steps while it is iterated, adding them to ``runs``."""
+    for step in steps:
+        print(f"\n=== {step.name}", flush=True)
+        with nullcontext() if at_once else tempfile.TemporaryFile() as output:
+            run = Run(step, output)
+            runs.append(run)
+            try:
+                while not run.look():
+                    yield
+            finally:
+                run.end()
+                if output:
+                    output.seek(0)
+                    said = output.read().decode(errors="replace")
+                    print(f"\n=== {step.name}: {run.outcome}\n{said}", flush=True)
 
 
 if __name__ == "__main__":

@@ -65,10 +65,10 @@ def test_every_step_runs_and_the_worst_of_them_decides(
         return tests_command.Step(name, (sys.executable, "-c", code), minutes)
 
     good, bad = step("good", "print('all is well')"), step("bad", "raise SystemExit('it is not')")
-    slow = step("slow", "import time; time.sleep(60)", minutes=0)
-    monkeypatch.setattr(tests_command, "STEPS", ((bad, good), (slow,)))
+    slow, beside = step("slow", "import time; time.sleep(60)", minutes=0), step("beside", "print('and so is this')")
+    monkeypatch.setattr(tests_command, "LINES", (((bad,), (good, beside)), ((slow,),)))
     assert tests_command.main([]) == 1
     printed = capfd.readouterr().out
-    for words in ("failed", "passed", "too long", "all is well", "slow: stopped after 0 minutes"):
+    for words in ("failed", "passed", "too long", "all is well", "and so is this", "slow: stopped after 0 minutes"):
         assert words in printed
     assert tests_command.main(["good"]) == 0
