@@ -41,7 +41,7 @@ LINES: tuple[tuple[tuple[Step, ...], ...], ...] = (
         (
             Step("lint", (str(BIN / "ruff"), "check"), 2),
             Step("format", (str(BIN / "ruff"), "format", "--check"), 2),
-            Step("unit", pytest("-n", "2", "tests/unit", "tests/functional", "tests/contract"), 20),
+            Step("unit", pytest("-n", "3", "tests/unit", "tests/functional", "tests/contract"), 20),
         ),
     ),
     (
