@@ -41,7 +41,7 @@ LINES: tuple[tuple[tuple[Step, ...], ...], ...] = (
         (
             Step("lint", (str(BIN / "ruff"), "check"), 2),
             Step("format", (str(BIN / "ruff"), "format", "--check"), 2),
-            Step("unit", pytest("-n", "3", "tests/unit", "tests/functional", "tests/contract"), 20),
+            Step("unit", pytest("-n", "3", "tests/unit", "tests/functional"), 20),
         ),
     ),
     (
@@ -49,6 +49,7 @@ LINES: tuple[tuple[tuple[Step, ...], ...], ...] = (
         (
             Step("types", (str(BIN / "mypy"),), 15),
             Step("infra", pytest("--timeout", "600", "tests/infra"), 15),
+            Step("contract", pytest("tests/contract"), 15),
             Step("supply-chain", (sys.executable, "-m", "infra.supply_chain"), 4),
         ),
     ),
