@@ -154,28 +154,21 @@ def test_a_wrong_or_dangerous_configuration_is_refused(lab: Lab, changes: dict[s
     assert boto3.client("ssm").describe_parameters()["Parameters"] == []
 
 
-def test_a_role_is_asked_for_with_the_id_of_the_space_unless_another_is_given(
-    lab: Lab, customer_bucket: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked: list[dict[str, Any]] = []
-    assume = lab.resources.sts.assume_role
-
-    def recorded(**arguments: Any) -> Any:
-        asked.append(arguments)
-        return assume(**arguments)
-
+def test_a_role_is_asked_for_with_the_id_of_the_space_unless_another_is_given(lab: Lab, customer_bucket: Any) -> None:
+    asked: list[str] = []
+    told = "provide-client-params.sts.AssumeRole"
+    lab.resources.sts.meta.events.register(told, lambda params, **_: asked.append(params["ExternalId"]))
     role = "arn:aws:iam::210987654321:role/reader"
     config = {"bucket": "customer", "region": "us-east-1", "role_arn": role}
-    with monkeypatch.context() as watched:
-        watched.setattr(lab.resources.sts, "assume_role", recorded)
-        connector_id = lab.connector(s3=config)
-        lab.connector(s3={**config, "external_id": "agreed-upon"})
-    assert [call["ExternalId"] for call in asked] == [lab.space_id, "agreed-upon"]
+    connector_id = lab.connector(s3=config)
+    lab.connector(s3={**config, "external_id": "agreed-upon"})
+    assert asked == [lab.space_id, "agreed-upon"]
     assert lab.client.get(f"/connectors/{connector_id}").json()["s3"]["external_id"] == lab.space_id
     customer_bucket.put_object(Bucket="customer", Key="a.csv", Body=CSV)
     lab.scan(connector_id)
     lab.work(connector_id)
     assert files_of_a_job(lab, connector_id) == ["a.csv"]
+    assert set(asked[2:]) == {lab.space_id}
 
 
 def test_a_repeated_creation_keeps_one_connector_and_one_pair_of_keys(lab: Lab, customer_bucket: Any) -> None:
