@@ -52,6 +52,7 @@ bench: setup ## Measure speed and memory, and print the ratios
 
 drill: setup ## Let AWS fail in every way, then recount all: make drill MINUTES=5 SEED=1
 	@$(BIN)/python -m tests.drills --minutes "$(or $(MINUTES),0)" $(if $(SEED),--seed "$(SEED)")
+	@PATH="$(BIN):$$PATH" $(BIN)/python -m pytest -q -p no:cacheprovider --timeout 600 tests/e2e/test_faults.py -k emulator
 
 fuzz: setup ## Send each operation all that its schema allows and forbids (some eight minutes): make fuzz SEED=1
 	@FUZZ_DEEPLY=1 $(BIN)/python -m pytest -q -p no:cacheprovider tests/contract/test_fuzz.py $(if $(SEED),--hypothesis-seed="$(SEED)")
