@@ -6,6 +6,7 @@ import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,7 @@ class Synthesised:
     stage: str
 
     def template(self, stack: str) -> dict[str, Any]:
-        template: dict[str, Any] = json.loads(self.file(stack).read_text())
-        return template
+        return _read(self.file(stack))
 
     def file(self, stack: str) -> Path:
         return self.folder / f"inference-{self.stage}-{stack}.template.json"
@@ -51,6 +51,13 @@ class Synthesised:
         """What cdk-nag and the CDK's own checks found."""
         report: dict[str, Any] = json.loads((self.folder / "validation-report.json").read_text())
         return report
+
+
+@cache
+def _read(template: Path) -> dict[str, Any]:
+    """Thousands of times asked for, and never changed."""
+    read: dict[str, Any] = json.loads(template.read_text())
+    return read
 
 
 Synthesise = Callable[..., Synthesised]
