@@ -35,7 +35,7 @@ def pytest(*arguments: str) -> tuple[str, ...]:
 
 
 # Lines run one after the other, the lanes of a line side by side: the local AWS mostly waits, so that what needs one
-# processor has the other to itself.
+# processor has the other to itself. Unit tests wait, too: three processes keep two processors busy.
 LINES: tuple[tuple[tuple[Step, ...], ...], ...] = (
     (
         (

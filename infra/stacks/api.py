@@ -129,8 +129,15 @@ class ApiStack(cdk.Stack):
             "AWS's own policy for this role: to write API Gateway's logs.",
             "AwsSolutions-IAM4[Policy::arn:<AWS::Partition>:iam::aws:policy/service-role/AmazonAPIGatewayPushToCloudWatchLogs]",
         )
-        if settings.fair_shares:
-            FairShares(self, "FairShares", stage=api.deployment_stage, settings=settings)
+        if settings.share_throttling_rate:
+            FairShares(
+                self,
+                "FairShares",
+                stage=api.deployment_stage,
+                name=settings.name("fair-shares"),
+                keys=settings.fair_shares,
+                rate=settings.share_throttling_rate,
+            )
         if settings.firewall_rate:
             Firewall(self, "Firewall", stage=api.deployment_stage, requests_per_minute=settings.firewall_rate)
         else:

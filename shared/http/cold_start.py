@@ -27,8 +27,8 @@ def begin() -> None:
         import fastapi  # noqa: F401
     finally:
         BaseModel.model_config = default
-    import_x509_when_used()
-    read_certificates_when_connecting()
+    _import_x509_when_used()
+    _read_certificates_when_connecting()
 
 
 def end() -> None:
@@ -37,7 +37,7 @@ def end() -> None:
     gc.enable()
 
 
-def import_x509_when_used() -> None:
+def _import_x509_when_used() -> None:
     name = "cryptography.x509"
     if (spec := find_spec(name)) and spec.loader:
         spec.loader = LazyLoader(spec.loader)
@@ -47,7 +47,7 @@ def import_x509_when_used() -> None:
         cryptography.x509 = module  # type: ignore[attr-defined]
 
 
-def read_certificates_when_connecting() -> None:
+def _read_certificates_when_connecting() -> None:
     context: Any = ssl.SSLContext
     read = context.set_default_verify_paths
 

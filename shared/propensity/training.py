@@ -61,28 +61,29 @@ class Ensemble:
         if len(members) == 1:
             return np.asarray(members[0])
         base, reached = members[:, :, -1], members.sum(axis=2)
-        mean_base, mean_reached = _probability(base).mean(axis=0), _probability(reached).mean(axis=0)
-        steepness = _steepness(base, reached) / _steepness(_log_odds(mean_base), _log_odds(mean_reached))
+        mean_base, mean_reached = _log_odds_of_mean(base), _log_odds_of_mean(reached)
+        steepness = _steepness(base, reached) / _steepness(mean_base, mean_reached)
         columns = (members[:, :, :-1] * steepness[:, :, None]).mean(axis=0)
-        return np.concatenate([columns, _log_odds(mean_base)[:, None]], axis=1)
+        return np.concatenate([columns, mean_base[:, None]], axis=1)
 
 
 def _probability(log_odds: Probabilities) -> Probabilities:
     return np.asarray(1 / (1 + np.exp(-log_odds)))
 
 
-def _log_odds(probability: Probabilities) -> Probabilities:
-    bounded = np.clip(probability, 1e-15, 1 - 1e-15)
-    return np.asarray(np.log(bounded / (1 - bounded)))
+def _log_odds_of_mean(log_odds: Probabilities) -> Probabilities:
+    """Those of the mean of the members' probabilities; of what is nearly certain, too, whose 1 - p has few digits."""
+    positive, negative = (np.logaddexp.reduce(-np.logaddexp(0, sign * log_odds)) for sign in (-1, 1))
+    return np.asarray(positive - negative)
 
 
 def _steepness(start: Probabilities, end: Probabilities) -> Probabilities:
     """How much the probability rises for each unit of log-odds, on the way from ``start`` to ``end``."""
-    way = end - start
-    middle = _probability((start + end) / 2)
-    is_short = np.abs(way) < 1e-6
-    rise = (_probability(end) - _probability(start)) / np.where(is_short, 1.0, way)
-    return np.maximum(np.where(is_short, middle * (1 - middle), rise), np.finfo(np.float64).tiny)
+    low, high = np.minimum(start, end), np.maximum(start, end)
+    way = np.maximum(high - low, np.finfo(np.float64).tiny)
+    # p(high) - p(low) without a difference of what is nearly the same.
+    rise = _probability(high) * _probability(-low) * -np.expm1(-way)
+    return np.asarray(np.maximum(rise / way, np.finfo(np.float64).tiny))
 
 
 class MemberState(BaseModel):

@@ -1,7 +1,6 @@
 """Clients of the composed app: one per user, each in a space of its own."""
 
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -25,9 +24,8 @@ NARROWING = ("collectonly", "deselect", "ignore", "ignore_glob", "keyword", "lf"
 
 
 @pytest.fixture(scope="module", autouse=True)
-def what_calls_need_is_noted(request: pytest.FixtureRequest) -> Iterator[None]:
-    """But for the drills, where chance plays a part."""
-    with nullcontext() if request.path.name == "test_drills.py" else noted():
+def what_calls_need_is_noted() -> Iterator[None]:
+    with noted():
         yield
 
 
