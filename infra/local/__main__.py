@@ -37,7 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
             case "url":
                 say(launcher.addresses(settings, running_outputs(settings), user=demo.USER))
             case "token":
-                print(user_token(settings, running_outputs(settings), options.email))
+                say(user_token(settings, running_outputs(settings), options.email))
             case "demo":
                 demo.run(settings, once=options.once or bool(os.environ.get("DEMO_ONCE")))
     except LocalError as error:
@@ -76,8 +76,12 @@ def user_token(settings: LocalSettings, outputs: Outputs, email: str) -> str:
 
 
 def say(text: str) -> None:
-    """A line for the user, at once even into a pipe."""
-    print(text, flush=True)
+    """A line for the user, at once even into a pipe; nothing more once its reader (``head``) has seen enough."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        # Also for what Python writes out at its end, which would fail again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

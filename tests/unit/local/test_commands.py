@@ -52,6 +52,17 @@ def test_without_a_stack_its_commands_say_how_to_start_one(tmp_path: Path) -> No
     assert "is not a port" in run("infra.local", "url", LOCAL_API_PORT="eighty").stderr
 
 
+def test_a_reader_that_has_seen_enough_is_no_failure() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    program = "from infra.local.__main__ import say; say('first'); say('second')"
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, stdout=writer, stderr=subprocess.PIPE, text=True, timeout=60
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_setting_up_speaks_on_stderr_so_that_a_token_is_all_that_is_printed(capfd: pytest.CaptureFixture[str]) -> None:
     setup.run(sys.executable, "-c", "print('added 131 packages')")
     printed = capfd.readouterr()
