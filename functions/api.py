@@ -42,9 +42,9 @@ from functions.users.routes import members as users_members
 from functions.users.routes import router as users
 from functions.webhook_endpoints.routes import router as webhook_endpoints
 from functions.webhooks.routes import router as webhooks
-from shared.aws.resources import Resources
 from shared.http.app import create_app
 from shared.propensity.architectures.registry import configuration_schemas
+from shared.resources import Resources
 
 # In the order of the published page, then what goes beyond it.
 PUBLISHED = (

@@ -11,9 +11,9 @@ from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 from moto import mock_aws
 
-from shared.aws.resources import Resources
+from shared.dynamodb.table import Table
+from shared.resources import Resources
 from shared.settings import Settings
-from shared.store.table import Table
 from tests.fixtures.aws import REGION, create_all, settings_for
 from tests.fixtures.identity import Issuer
 from tests.fixtures.moto import copy_items_when_they_change, look_attribute_values_up_directly, refuse_reversed_ranges

@@ -1,11 +1,11 @@
 """Rules of action groups."""
 
-from shared.aws.clock import Clock, new_id, utc_now
+from shared.clock import Clock, new_id, utc_now
+from shared.dynamodb.repository import Idempotency, Repository
+from shared.dynamodb.table import Table
 from shared.models.action_group import ActionGroup, ActionGroupCreate, ActionGroupUpdate
 from shared.models.base import Deleted, Page
-from shared.store.members import Scope
-from shared.store.repository import Idempotency, Repository
-from shared.store.table import Table
+from shared.spaces.members import Scope
 
 
 class ActionGroupService:

@@ -4,15 +4,15 @@ from typing import Any
 
 from boto3.dynamodb.conditions import Attr, ConditionBase
 
-from shared.aws.clock import Clock, new_id, utc_now
+from shared.checkpoints.aliases import CheckpointAliases
+from shared.clock import Clock, new_id, utc_now
+from shared.dynamodb.repository import ConditionNotMetError, Idempotency, Repository
+from shared.dynamodb.table import Table
 from shared.errors import ValidationFailedError
 from shared.models.action import Action, ActionCreate, ActionUpdate
 from shared.models.action_group import ActionGroup
 from shared.models.base import Deleted, Page, format_timestamp
-from shared.store.checkpoint_aliases import CheckpointAliases
-from shared.store.members import Scope
-from shared.store.repository import ConditionNotMetError, Idempotency, Repository
-from shared.store.table import Table
+from shared.spaces.members import Scope
 
 
 class ActionService:

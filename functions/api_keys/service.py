@@ -2,13 +2,13 @@
 
 from datetime import datetime
 
-from shared.aws.clock import Clock, new_id, utc_now
+from shared.clock import Clock, new_id, utc_now
+from shared.dynamodb.table import Table
 from shared.errors import ValidationFailedError
 from shared.models.api_key import ApiKey, ApiKeyCreate, ApiKeyUpdate, KeyToken, NewApiKey
 from shared.models.base import Deleted, Page
-from shared.store.api_keys import ApiKeys
-from shared.store.members import Scope
-from shared.store.table import Table
+from shared.spaces.api_keys import ApiKeys
+from shared.spaces.members import Scope
 
 
 class ApiKeyService:

@@ -5,19 +5,19 @@ from typing import Any
 
 from anyio.to_thread import run_sync as in_thread
 
+from functions.arguments.grounding.claims import count_unsupported, ground
 from functions.arguments.references import References
-from shared.aws.clock import new_id
-from shared.aws.resources import Resources
+from shared.arguments.store import Arguments
+from shared.clock import new_id
+from shared.dynamodb.repository import Idempotency
 from shared.errors import UnavailableError
-from shared.grounding.claims import count_unsupported, ground
 from shared.llm.language_models import Caller, CallRecord, LanguageModelAccess, UnusableAnswerError, read_structured
 from shared.llm.windows import fit
 from shared.models.argument import Argument, ArgumentCreate, ArgumentReview, ArgumentStatus, ReviewStatus
 from shared.models.chat import Message, Role, Usage
 from shared.models.inference_log import CallType
-from shared.store.arguments import Arguments
-from shared.store.members import Scope
-from shared.store.repository import Idempotency
+from shared.resources import Resources
+from shared.spaces.members import Scope
 
 ANSWER_TOKENS = 700
 

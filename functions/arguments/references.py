@@ -1,14 +1,14 @@
 """What an argument refers to, and with that what it rests on."""
 
-from shared.aws.resources import Resources
+from shared.checkpoints.aliases import CheckpointAliases
+from shared.checkpoints.lineages import Lineages
+from shared.dynamodb.repository import Repository
 from shared.errors import NotFoundError, ValidationFailedError
-from shared.lineages import Lineages
+from shared.insights.store import StoredInsight
 from shared.models.action import Action
 from shared.models.lineage import DecisionLineage
-from shared.store.checkpoint_aliases import CheckpointAliases
-from shared.store.insights import StoredInsight
-from shared.store.members import Scope
-from shared.store.repository import Repository
+from shared.resources import Resources
+from shared.spaces.members import Scope
 
 
 class References:

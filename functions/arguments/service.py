@@ -2,12 +2,13 @@
 
 from typing import Any
 
+from functions.arguments.grounding.claims import count_unsupported, ground
 from functions.arguments.references import References
-from shared.aws.clock import new_id
-from shared.aws.resources import Resources
+from shared.arguments.store import ANYONE, Arguments
+from shared.checkpoints.lineages import Lineages
+from shared.clock import new_id
+from shared.dynamodb.repository import Idempotency
 from shared.errors import ConflictError, NotFoundError, PermissionDeniedError, UnavailableError, ValidationFailedError
-from shared.grounding.claims import count_unsupported, ground
-from shared.lineages import Lineages
 from shared.models.argument import (
     Argument,
     ArgumentAssignment,
@@ -20,9 +21,8 @@ from shared.models.argument import (
 )
 from shared.models.base import Deleted, Page
 from shared.models.lineage import Lineage, LineageReview
-from shared.store.arguments import ANYONE, Arguments
-from shared.store.members import Members, Scope
-from shared.store.repository import Idempotency
+from shared.resources import Resources
+from shared.spaces.members import Members, Scope
 
 # As many of the longest waiting are tried, when other reviewers are faster, before looking again.
 QUEUE_LOOKAHEAD = 10

@@ -1,9 +1,9 @@
 """Rules of the audit log: the owner of the space reads it, nobody writes it."""
 
+from shared.audit.store import AuditFilters, AuditLogs
 from shared.errors import Detail, PermissionDeniedError, ValidationFailedError
 from shared.models.audit_log import AuditPage
-from shared.store.audit_log import AuditFilters, AuditLogs
-from shared.store.members import Scope
+from shared.spaces.members import Scope
 
 
 class AuditLogService:

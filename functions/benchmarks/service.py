@@ -4,15 +4,15 @@ from typing import Any
 
 from boto3.dynamodb.conditions import Attr
 
-from shared.aws.clock import Clock, new_id, utc_now
+from shared.clock import Clock, new_id, utc_now
+from shared.dynamodb.repository import ConditionNotMetError, Idempotency, is_identifier
+from shared.dynamodb.table import Key, Table
 from shared.errors import Detail, PermissionDeniedError, ValidationFailedError
+from shared.evaluations.benchmarks import Benchmarks
 from shared.models.base import Deleted, Page
 from shared.models.benchmark import Benchmark, BenchmarkCreate, BenchmarkUpdate
 from shared.models.connector_training import ConnectorTraining
-from shared.store.benchmarks import Benchmarks
-from shared.store.members import Scope
-from shared.store.repository import ConditionNotMetError, Idempotency, is_identifier
-from shared.store.table import Key, Table
+from shared.spaces.members import Scope
 
 
 class BenchmarkService:

@@ -7,12 +7,12 @@ from fastapi import Depends, Query, Request, Response
 from functions.chats.event_streams import EventStream, while_connected
 from functions.chats.service import ChatService
 from functions.chats.turns import TurnRequest
+from shared.chats.store import ChatPage
 from shared.http.errors import error_body, errors
 from shared.http.parameters import After, ExpectedVersion, IdempotencyKey, Limit, tagged
 from shared.http.routers import ConversationRoute, CurrentResources, CurrentScope, space_router
 from shared.models.base import Deleted
 from shared.models.chat import Chat, ChatCompletion, ChatCompletionCreate, ChatUpdate
-from shared.store.chats import ChatPage
 
 router = space_router("chats", route_class=ConversationRoute)
 

@@ -7,13 +7,15 @@ from typing import Any
 from anyio.to_thread import run_sync as in_thread
 from pydantic import ValidationError
 
+from functions.chats.guard import SentenceBuffer, Verdict
+from functions.chats.tool_calls import emulated_answer
 from functions.chats.turns import PreparedTurn, TurnPreparer, TurnRequest, for_server
-from shared.aws.resources import Resources
+from shared.chats.store import ChatPage, Chats, StoredChat, Turn
+from shared.dynamodb.large_values import LargeValues
+from shared.experts.store import Experts
 from shared.llm.answers import BrokenAnswerError, Completion
-from shared.llm.guard import SentenceBuffer, Verdict
 from shared.llm.language_models import Caller, CallRecord, LanguageModelAccess, UnknownModelError
 from shared.llm.tokens import estimate_tokens
-from shared.llm.tool_calls import emulated_answer
 from shared.llm.windows import fit
 from shared.models.base import Deleted
 from shared.models.chat import (
@@ -30,10 +32,8 @@ from shared.models.chat import (
 )
 from shared.models.cluster import LanguageModel
 from shared.models.inference_log import CallStatus, CallType
-from shared.store.chats import ChatPage, Chats, StoredChat, Turn
-from shared.store.experts import Experts
-from shared.store.large_values import LargeValues
-from shared.store.members import Scope
+from shared.resources import Resources
+from shared.spaces.members import Scope
 
 STREAM_CHARACTERS = 1_000_000
 BLOCKED = "content_filter"

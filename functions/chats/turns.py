@@ -7,20 +7,20 @@ from typing import Any
 
 from anyio.to_thread import run_sync as in_thread
 
-from shared.aws.clock import Clock, new_id
+from functions.chats.guard import Guard, Verdict
+from functions.chats.router import pick_expert
+from functions.chats.tool_calls import check_tools, emulated_request
+from shared.chats.store import Chats, StoredChat
+from shared.clock import Clock, new_id
+from shared.dynamodb.repository import Idempotency
 from shared.errors import ValidationFailedError
-from shared.llm.guard import Guard, Verdict
+from shared.experts.store import Experts
 from shared.llm.language_models import Caller, LanguageModelAccess, LanguageModels
-from shared.llm.router import pick_expert
-from shared.llm.tool_calls import check_tools, emulated_request
 from shared.llm.windows import fit
 from shared.models.chat import ChatCompletionCreate, GuardReport, GuardStage, Message, Role, RouterReport
 from shared.models.cluster import LanguageModel, ToolCalls
 from shared.models.expert import Expert
-from shared.store.chats import Chats, StoredChat
-from shared.store.experts import Experts
-from shared.store.members import Scope
-from shared.store.repository import Idempotency
+from shared.spaces.members import Scope
 
 NAME_CHARACTERS = 60
 

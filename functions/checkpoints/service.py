@@ -3,15 +3,15 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from shared.aws.resources import Resources
+from shared.checkpoints.aliases import CheckpointAliases
+from shared.dynamodb.repository import Repository
 from shared.errors import Detail, ValidationFailedError
 from shared.models.base import Deleted, Page
 from shared.models.checkpoint import Checkpoint, Prediction, Predictions
 from shared.models.checkpoint_alias import CheckpointAlias, CheckpointAliasPut
 from shared.propensity.scorers import Scorers
-from shared.store.checkpoint_aliases import CheckpointAliases
-from shared.store.members import Scope
-from shared.store.repository import Repository
+from shared.resources import Resources
+from shared.spaces.members import Scope
 
 if TYPE_CHECKING:
     from shared.propensity.features import FeatureSchema, Matrix

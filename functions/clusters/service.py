@@ -8,14 +8,14 @@ from anyio.to_thread import run_sync as in_thread
 from boto3.dynamodb.conditions import Attr
 from pydantic import SecretStr
 
-from shared.aws.address_guard import AddressGuard
-from shared.aws.resources import Resources
+from shared.dynamodb.repository import ConditionNotMetError, Idempotency
 from shared.errors import ConflictError, NotFoundError, ValidationFailedError
+from shared.llm.token_cleaner import TokenCleaner
 from shared.models.base import Deleted
 from shared.models.cluster import Cluster, ClusterAnswer, ClusterCreate, ClusterStatus, ClusterUpdate, masked
-from shared.store.members import Scope
-from shared.store.repository import ConditionNotMetError, Idempotency
-from shared.token_cleaner import TokenCleaner
+from shared.network.address_guard import AddressGuard
+from shared.resources import Resources
+from shared.spaces.members import Scope
 
 _TOKENS = ("token", "manager_token")
 # With any of these changed, what was learned of the cluster is no longer true.
@@ -56,7 +56,7 @@ class ClusterService:
 
     async def status(self, scope: Scope) -> ClusterStatus:
         """Raises NotFoundError; parts that can't be reached are said to be so."""
-        from shared.llm.cluster_probes import ClusterProbes
+        from functions.clusters.probes import ClusterProbes
 
         state = await in_thread(self._clusters.state, scope.space_id)
         if state.cluster is None:

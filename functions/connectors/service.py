@@ -5,11 +5,11 @@ from typing import Any
 
 from boto3.dynamodb.conditions import Attr
 
-from shared.aws.clock import new_id
-from shared.aws.connector_storage import UPLOAD_LIFETIME, ConnectorStorages, StorageError
-from shared.aws.postgres import PostgresDatabases
-from shared.aws.resources import Resources
-from shared.connector_scans import ConnectorCleaner, ConnectorScans
+from shared.clock import new_id
+from shared.connectors.scans import ConnectorCleaner, ConnectorScans
+from shared.connectors.storage import UPLOAD_LIFETIME, ConnectorStorages, StorageError
+from shared.dynamodb.reference_counts import UNUSED
+from shared.dynamodb.repository import ConditionNotMetError, Idempotency, Repository
 from shared.errors import ConflictError, NotFoundError, PreconditionFailedError, ValidationFailedError
 from shared.models.base import Deleted, Page
 from shared.models.catalog import CatalogEntry, overridden
@@ -30,9 +30,9 @@ from shared.models.connector import (
 )
 from shared.models.job_status import JobStatus
 from shared.models.schema_drift import SchemaDrift
-from shared.store.members import Scope
-from shared.store.repository import ConditionNotMetError, Idempotency, Repository
-from shared.store.uses import UNUSED
+from shared.network.postgres import PostgresDatabases
+from shared.resources import Resources
+from shared.spaces.members import Scope
 
 # A Lambda function answers at most 6 MB.
 LISTING_BYTES = 5_000_000

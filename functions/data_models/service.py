@@ -1,13 +1,13 @@
 """Rules of data models."""
 
-from shared.aws.clock import Clock, new_id, utc_now
+from shared.clock import Clock, new_id, utc_now
+from shared.dynamodb.reference_counts import UNUSED
+from shared.dynamodb.repository import ConditionNotMetError, Idempotency, Repository
+from shared.dynamodb.table import Table
 from shared.errors import ConflictError
 from shared.models.base import Deleted, Page
 from shared.models.data_model import DataModel, DataModelCreate, DataModelUpdate
-from shared.store.members import Scope
-from shared.store.repository import ConditionNotMetError, Idempotency, Repository
-from shared.store.table import Table
-from shared.store.uses import UNUSED
+from shared.spaces.members import Scope
 
 
 class DataModelService:

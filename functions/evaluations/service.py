@@ -2,17 +2,17 @@
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from shared.aws.job_launcher import JobLauncher
-from shared.aws.resources import Resources
+from shared.dynamodb.repository import Idempotency
 from shared.errors import PermissionDeniedError, ValidationFailedError
+from shared.evaluations.store import Evaluations
+from shared.jobs.launcher import JobLauncher
 from shared.models.base import Page
 from shared.models.evaluation import Evaluation, EvaluationCreate
 from shared.models.job_reference import JobKind, JobReference
 from shared.models.job_status import JobStatus
 from shared.observability import logger
-from shared.store.evaluations import Evaluations
-from shared.store.members import Scope
-from shared.store.repository import Idempotency
+from shared.resources import Resources
+from shared.spaces.members import Scope
 
 
 class EvaluationService:

@@ -8,10 +8,10 @@ from functools import cache
 from typing import Any
 from uuid import UUID
 
-from shared.aws.resources import Resources
 from shared.errors import UnauthenticatedError
 from shared.http.tokens import bearer_token
 from shared.models.api_key import PREFIX, KeyToken
+from shared.resources import Resources
 
 
 @cache

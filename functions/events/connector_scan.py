@@ -11,13 +11,13 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from shared.aws.resources import Resources
-from shared.connector_scans import ConnectorScans
+from shared.connectors.catalog import EventOutcome, ObjectVersion, comparable_sequencer
+from shared.connectors.scans import ConnectorScans
+from shared.dynamodb.cleanup_list import Purges
 from shared.errors import ApiError, NotFoundError
 from shared.models.connector import ScanScope
 from shared.observability import logger
-from shared.store.catalog import EventOutcome, ObjectVersion, comparable_sequencer
-from shared.store.purges import Purges
+from shared.resources import Resources
 
 _KEY = re.compile(r"spaces/(?P<space>[0-9a-f-]{36})/connectors/(?P<connector>[0-9a-f-]{36})/(?P<file>.+)", re.DOTALL)
 _resources = Resources()

@@ -8,19 +8,19 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from shared.aws.executions import ExecutionStatus
-from shared.aws.job_launcher import JobLauncher
-from shared.aws.resources import Resources
-from shared.connector_scans import ConnectorScans
-from shared.due_evaluations import DueEvaluations
+from shared.connectors.scans import ConnectorScans
 from shared.errors import NotFoundError
-from shared.job_failures import Failure, explain
+from shared.evaluations.due import DueEvaluations
+from shared.evaluations.store import Evaluations
+from shared.jobs.failures import Failure, explain
+from shared.jobs.launcher import JobLauncher
 from shared.models.job_reference import JobKind, JobReference
 from shared.models.job_status import JobStatus
 from shared.models.training import Training
 from shared.observability import count, logger
-from shared.store.evaluations import Evaluations
-from shared.store.spaces import Spaces
-from shared.store.trainings import Trainings
+from shared.resources import Resources
+from shared.spaces.store import Spaces
+from shared.trainings.store import Trainings
 
 # The request that created the job may be starting it this very moment.
 START_GRACE = timedelta(minutes=1)

@@ -12,10 +12,7 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from shared.aws.address_guard import AddressGuard
-from shared.aws.resources import Resources
-from shared.aws.webhook_queue import read_task
-from shared.aws.webhook_sender import Answer, WebhookSender
+from functions.events.webhook_sender import Answer, WebhookSender
 from shared.errors import ApiError
 from shared.models.webhook_endpoint import (
     DeliveryAttempt,
@@ -27,10 +24,13 @@ from shared.models.webhook_endpoint import (
     WebhookEndpoint,
     WebhookEventType,
 )
+from shared.network.address_guard import AddressGuard
 from shared.observability import logger
-from shared.store.webhook_deliveries import TooEarlyError, WebhookDeliveries
-from shared.store.webhook_endpoints import Recipient, WebhookEndpoints
-from shared.webhook_signature import sign
+from shared.resources import Resources
+from shared.webhooks.deliveries import TooEarlyError, WebhookDeliveries
+from shared.webhooks.endpoints import Recipient, WebhookEndpoints
+from shared.webhooks.queue import read_task
+from shared.webhooks.signature import sign
 
 # After the first attempt, each from the end of the one before.
 RETRIES = (

@@ -4,9 +4,9 @@ import re
 from typing import Any
 
 from functions.events.convergence import Convergence
-from shared.aws.resources import Resources
+from shared.jobs.store import Jobs
 from shared.observability import logger
-from shared.store.jobs import Jobs
+from shared.resources import Resources
 
 _JOB_NAME = re.compile(r"(?:training|evaluation)-(?P<id>[0-9a-f-]{36})-\d+")
 _resources = Resources()

@@ -7,13 +7,13 @@ it was tried since.
 from functools import cache
 from typing import Any
 
-from shared.aws.resources import Resources
+from shared.dynamodb.codec import decode_images
 from shared.models.webhook_endpoint import DeliveryTask, WebhookEndpoint
 from shared.observability import logger
-from shared.store.codec import decode_images
-from shared.store.webhook_deliveries import WebhookDeliveries
-from shared.store.webhook_endpoints import WebhookEndpoints
-from shared.store.webhook_events import event_of
+from shared.resources import Resources
+from shared.webhooks.deliveries import WebhookDeliveries
+from shared.webhooks.endpoints import WebhookEndpoints
+from shared.webhooks.events import event_of
 
 _resources = Resources()
 

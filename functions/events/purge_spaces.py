@@ -9,13 +9,13 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
-from shared.aws.cluster_tokens import ClusterTokens
-from shared.aws.connector_storage import ConnectorStorages
-from shared.aws.resources import Resources
+from functions.events.space_contents import SPACES_AT_ONCE, Pass, SpaceContents
+from shared.connectors.storage import ConnectorStorages
+from shared.dynamodb.table import Item
+from shared.llm.cluster_tokens import ClusterTokens
 from shared.observability import logger
-from shared.store.space_contents import SPACES_AT_ONCE, Pass, SpaceContents
-from shared.store.spaces import Spaces
-from shared.store.table import Item
+from shared.resources import Resources
+from shared.spaces.store import Spaces
 
 # Kept free at the end for what is under way.
 MARGIN_SECONDS = 60

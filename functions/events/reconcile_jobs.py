@@ -8,16 +8,16 @@ from datetime import timedelta
 from typing import Any
 
 from functions.events.convergence import Convergence
-from shared.aws.cluster_tokens import ClusterTokens
-from shared.aws.resources import Resources
-from shared.connector_scans import OWN_FAILURES, ConnectorCleaner
+from shared.arguments.store import Arguments
+from shared.chats.store import Chats
+from shared.connectors.scans import OWN_FAILURES, ConnectorCleaner
+from shared.dynamodb.large_values import LargeValues
+from shared.jobs.store import Jobs
+from shared.llm.cluster_tokens import ClusterTokens
+from shared.llm.token_cleaner import TokenCleaner
 from shared.observability import logger, measure
-from shared.store.arguments import Arguments
-from shared.store.chats import Chats
-from shared.store.jobs import Jobs
-from shared.store.large_values import LargeValues
-from shared.store.spaces import Spaces
-from shared.token_cleaner import TokenCleaner
+from shared.resources import Resources
+from shared.spaces.store import Spaces
 
 # Describing a job is waiting for AWS.
 CONCURRENCY = 8

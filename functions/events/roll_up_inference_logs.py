@@ -8,10 +8,10 @@ from typing import Any
 
 from aws_lambda_powertools.metrics import MetricUnit
 
-from shared.aws.resources import Resources
+from shared.dynamodb.codec import decode_item
+from shared.dynamodb.table import Item
 from shared.observability import logger, measure
-from shared.store.codec import decode_item
-from shared.store.table import Item
+from shared.resources import Resources
 
 _resources = Resources()
 

@@ -5,9 +5,9 @@ When something fails the whole batch comes again, halved; what was noted by then
 
 from typing import Any
 
-from shared.aws.resources import Resources
+from shared.dynamodb.codec import decode_images
 from shared.observability import logger
-from shared.store.codec import decode_images
+from shared.resources import Resources
 
 _resources = Resources()
 

@@ -5,14 +5,14 @@ from typing import Annotated
 from fastapi import Depends, Query, Response
 
 from functions.experts.service import ExpertService
+from shared.dynamodb.large_values import LargeValues
+from shared.experts.store import Experts
 from shared.http.errors import errors
 from shared.http.parameters import After, ExpectedVersion, IdempotencyKey, Limit, tagged
 from shared.http.routers import CurrentResources, CurrentScope, space_router
+from shared.llm.clusters import Clusters
 from shared.models.base import Page
 from shared.models.expert import Expert, ExpertCreate, ExpertUpdate, ExpertVersion
-from shared.store.clusters import Clusters
-from shared.store.experts import Experts
-from shared.store.large_values import LargeValues
 
 router = space_router("experts")
 beyond = space_router("experts")

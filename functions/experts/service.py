@@ -2,15 +2,15 @@
 
 from collections.abc import Callable
 
-from shared.aws.clock import Clock, new_id, utc_now
+from shared.clock import Clock, new_id, utc_now
+from shared.dynamodb.repository import Idempotency
 from shared.errors import ConflictError, PreconditionFailedError, ValidationFailedError
+from shared.experts.store import Experts
 from shared.llm.json_schemas import check_parameters
 from shared.llm.tokens import estimate_tokens
 from shared.models.base import Deleted, Page
 from shared.models.expert import Expert, ExpertCreate, ExpertUpdate, ExpertVersion
-from shared.store.experts import Experts
-from shared.store.members import Scope
-from shared.store.repository import Idempotency
+from shared.spaces.members import Scope
 
 UPDATE_ATTEMPTS = 5
 # The tokens of prompt and answer that the space's models take, where that is known.

@@ -3,12 +3,12 @@
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from shared.aws.clock import Clock
+from shared.clock import Clock
 from shared.errors import Detail, ValidationFailedError
+from shared.inference_logs.store import InferenceLogs
 from shared.models.base import Page
 from shared.models.inference_log import InferenceLog, InferenceSummary, LogFilters
-from shared.store.inference_logs import InferenceLogs
-from shared.store.members import Scope
+from shared.spaces.members import Scope
 
 DEFAULT_PERIOD = timedelta(days=30)
 

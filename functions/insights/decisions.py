@@ -7,8 +7,9 @@ from datetime import timedelta
 from functions.insights.arbitration import WEIGHTS, Contender, arbitrate
 from functions.insights.eligibility import Engagement, Removal
 from functions.insights.scoring import Explained, Propensity, PropensityScorer
-from shared.aws.resources import Resources
+from shared.dynamodb.repository import Repository, is_identifier
 from shared.errors import ValidationFailedError
+from shared.insights.store import InsightPolicies, Insights
 from shared.models.action import Action, ActionStatus
 from shared.models.insight import (
     CANDIDATES_LIMIT,
@@ -22,8 +23,7 @@ from shared.models.insight import (
 )
 from shared.models.persona import Persona
 from shared.propensity.scorers import Scorers
-from shared.store.insights import InsightPolicies, Insights
-from shared.store.repository import Repository, is_identifier
+from shared.resources import Resources
 
 # So many are looked at to find those that are active.
 ACTIONS_LIMIT = 5000

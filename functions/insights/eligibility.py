@@ -4,9 +4,9 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from shared.insights.store import Contact
 from shared.models.action import Action, ActionStatus
 from shared.models.insight import ContactLimit, InsightPolicy, Reaction, Rule
-from shared.store.insights import Contact
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,10 @@ import math
 from typing import Any
 
 from functions.insights.service import open_insights
-from shared.aws.connector_storage import ConnectorStorages
-from shared.aws.resources import Resources
+from shared.connectors.storage import ConnectorStorages
+from shared.dynamodb.repository import Repository, cursor_id
 from shared.errors import ConflictError, PermissionDeniedError, ValidationFailedError
+from shared.insights.store import Counts, InsightPolicies
 from shared.models.action import Action
 from shared.models.base import Page
 from shared.models.connector import Connector
@@ -24,9 +25,8 @@ from shared.models.insight import (
     ReactionCreate,
     ScoreBand,
 )
-from shared.store.insights import Counts, InsightPolicies
-from shared.store.members import Scope
-from shared.store.repository import Repository, cursor_id
+from shared.resources import Resources
+from shared.spaces.members import Scope
 
 EXPORT_ROWS = 10_000
 EXPORT_BYTES = 32 * 2**20

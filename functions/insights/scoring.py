@@ -4,14 +4,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from shared.aws.resources import Resources
+from shared.checkpoints.aliases import CheckpointAliases
 from shared.errors import ConflictError, ValidationFailedError
+from shared.insights.store import Counts, Insights
 from shared.models.action import Action
 from shared.models.checkpoint import Checkpoint
 from shared.models.insight import Client, ClientKind, Contributions, ReasonCode, ScoreSource
 from shared.propensity.scorers import Scorers
-from shared.store.checkpoint_aliases import CheckpointAliases
-from shared.store.insights import Counts, Insights
+from shared.resources import Resources
 
 if TYPE_CHECKING:
     from shared.propensity.checkpoints import Scorer

@@ -8,18 +8,18 @@ from anyio.to_thread import run_sync as in_thread
 from functions.insights.arbitration import ARBITRATION
 from functions.insights.decisions import Decider, Decision, Winner
 from functions.insights.wording import Facts, Words, Writer
-from shared.aws.clock import new_id
-from shared.aws.resources import Resources
-from shared.lineages import Lineages
+from shared.checkpoints.lineages import Lineages
+from shared.clock import new_id
+from shared.dynamodb.large_values import LargeValues
+from shared.dynamodb.repository import Idempotency
+from shared.insights.store import Insights
 from shared.llm.language_models import Caller, LanguageModelAccess
 from shared.models.channel_template import ACTION_FIELDS, render
 from shared.models.insight import FinishReason, Insight, InsightCreate
 from shared.models.lineage import Lineage
 from shared.propensity.scorers import Scorers
-from shared.store.insights import Insights
-from shared.store.large_values import LargeValues
-from shared.store.members import Scope
-from shared.store.repository import Idempotency
+from shared.resources import Resources
+from shared.spaces.members import Scope
 
 # Of one placeholder's value, and of a whole message.
 VALUE_CHARACTERS = 10_000

@@ -15,7 +15,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from functions.jobs.sources import ClientFactory, read_secret
 from shared.models.base import format_timestamp
 from shared.models.job import MAX_SERIES_POINTS, JobProgress, SeriesPoint
-from shared.webhook_signature import sign
+from shared.webhooks.signature import sign
 
 POST_INTERVAL_SECONDS = 2.0
 POST_TIMEOUT_SECONDS = 5.0

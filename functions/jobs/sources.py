@@ -15,14 +15,14 @@ import numpy as np
 import polars as pl
 from botocore.exceptions import BotoCoreError, ClientError
 
-from shared.aws.address_guard import AddressGuard
+from functions.jobs.modelling.splits import row_draws
 from shared.errors import JobFailedError
+from shared.files.formats import FileFormat
+from shared.files.limits import UnreadableFileError
+from shared.files.readers import opened
 from shared.models.job import JobAccess, JobDataset, JobFile
+from shared.network.address_guard import AddressGuard
 from shared.propensity.holdouts import Draws, Mask
-from shared.propensity.splits import row_draws
-from shared.scanning.formats import FileFormat
-from shared.scanning.limits import UnreadableFileError
-from shared.scanning.readers import opened
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
 
+from shared.dynamodb.repository import cursor_id
 from shared.errors import Detail, InvalidCursorError, ValidationFailedError
+from shared.evaluations.benchmarks import Benchmarks, KnownBenchmark
+from shared.evaluations.scores import Entry, Ranking, Score, Scores
 from shared.models.base import Page, format_timestamp
 from shared.models.job import MetricName
 from shared.models.leaderboard import Direction, LeaderboardQuery, LeaderboardRow
-from shared.store.benchmarks import Benchmarks, KnownBenchmark
-from shared.store.members import Scope
-from shared.store.repository import cursor_id
-from shared.store.scores import Entry, Ranking, Score, Scores
+from shared.spaces.members import Scope
 
 DEFAULT_METRIC = MetricName.ROC_AUC
 LOWER_IS_BETTER = frozenset({MetricName.LOG_LOSS})

@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
-from shared.aws.resources import Resources
 from shared.errors import ApiError, UnavailableError
 from shared.llm.model_lists import ModelLists
 from shared.models.cluster import LanguageModel
-from shared.store.members import Scope
+from shared.resources import Resources
+from shared.spaces.members import Scope
 
 
 class ModelService:

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from shared.aws.clock import Clock, utc_now
+from shared.clock import Clock, utc_now
 from shared.errors import ValidationFailedError
 from shared.llm.language_models import Caller, LanguageModelAccess
 from shared.llm.windows import fit
@@ -11,7 +11,7 @@ from shared.models.chat import Message, Role
 from shared.models.inference_log import CallType
 from shared.models.persona import PersonaUpdate
 from shared.models.persona_completion import PersonaCompletion, PersonaCompletionCreate
-from shared.store.members import Scope
+from shared.spaces.members import Scope
 
 FIELDS = ("name", "birthdate", "notes")
 DATA_CHANGES = 20

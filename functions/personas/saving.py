@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from typing import Any
 
+from functions.personas.store import KeyChangedError, Known, Personas, person_key
+from functions.personas.upload_store import PersonaUploads, RowsGoneError, UploadRow, row_id
+from shared.dynamodb.table import Action, Table, TransactionFailedError, back_off
 from shared.errors import GoneError, UnavailableError
 from shared.models.persona import SAME_PERSON_LIMIT, ConflictResolution, Persona, PersonaCreate
 from shared.models.persona_upload import StoredUpload, UploadStatus
-from shared.store.persona_uploads import PersonaUploads, RowsGoneError, UploadRow, row_id
-from shared.store.personas import KeyChangedError, Known, Personas, person_key
-from shared.store.table import Action, Table, TransactionFailedError, back_off
 
 # DynamoDB takes 100 writes and 4 MB a transaction; a row needs two writes, the upload and the count one each.
 BATCH_ROWS = 48

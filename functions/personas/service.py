@@ -2,14 +2,14 @@
 
 from datetime import UTC
 
-from shared.aws.clock import Clock, new_id, utc_now
+from functions.personas.store import Personas
+from shared.clock import Clock, new_id, utc_now
+from shared.dynamodb.repository import Idempotency
+from shared.dynamodb.table import Table
 from shared.errors import ValidationFailedError
 from shared.models.base import Deleted, Page
 from shared.models.persona import Persona, PersonaCreate, PersonaUpdate
-from shared.store.members import Scope
-from shared.store.personas import Personas
-from shared.store.repository import Idempotency
-from shared.store.table import Table
+from shared.spaces.members import Scope
 
 
 class PersonaService:

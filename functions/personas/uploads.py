@@ -14,8 +14,12 @@ from datetime import timedelta
 from tempfile import TemporaryFile
 from typing import IO, BinaryIO, cast
 
+from functions.personas.files.columns import PersonaRow, RefusedRow
+from functions.personas.files.limits import DEFAULT_LIMITS, Limits, UnreadableFileError
+from functions.personas.files.reader import open_persona_file
 from functions.personas.saving import Saver
-from shared.aws.resources import Resources
+from functions.personas.store import Personas, person_key
+from functions.personas.upload_store import FORM_LIFETIME, PersonaUploads, row_line
 from shared.errors import ConflictError, Detail, GoneError, ValidationFailedError
 from shared.models.persona import ConflictResolution
 from shared.models.persona_upload import (
@@ -31,12 +35,8 @@ from shared.models.persona_upload import (
     UploadRefusedRow,
     UploadStatus,
 )
-from shared.persona_files.columns import PersonaRow, RefusedRow
-from shared.persona_files.limits import DEFAULT_LIMITS, Limits, UnreadableFileError
-from shared.persona_files.reader import open_persona_file
-from shared.store.members import Scope
-from shared.store.persona_uploads import FORM_LIFETIME, PersonaUploads, row_line
-from shared.store.personas import Personas, person_key
+from shared.resources import Resources
+from shared.spaces.members import Scope
 
 CONFIRMABLE = timedelta(hours=24)
 # Of the 29 seconds that a request may take. Reading can not be resumed: it leaves time to store what it read.

@@ -5,22 +5,22 @@ from concurrent.futures import ThreadPoolExecutor
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from shared.aws.clock import new_id
-from shared.aws.job_launcher import JobLauncher
-from shared.aws.resources import Resources
+from shared.clock import new_id
+from shared.dynamodb.repository import Idempotency
 from shared.errors import PermissionDeniedError
 from shared.http.tokens import Principal
+from shared.jobs.launcher import JobLauncher
+from shared.jobs.store import Jobs
+from shared.llm.limit_usage import LimitUsages, Subject
 from shared.models.base import Deleted, Page
 from shared.models.invite import Invite, Invited, InviteMail, InviteRequest
 from shared.models.job_reference import JobReference
 from shared.models.limits import SpaceLimits, SpaceLimitsAnswer
 from shared.models.space import Membership, Space, SpaceCreate, SpaceMember, SpaceUpdate
 from shared.observability import logger
-from shared.store.invites import Invites
-from shared.store.jobs import Jobs
-from shared.store.limit_usage import LimitUsages, Subject
-from shared.store.repository import Idempotency
-from shared.store.spaces import Spaces
+from shared.resources import Resources
+from shared.spaces.invites import Invites
+from shared.spaces.store import Spaces
 
 # What a request does itself after deleting or restoring; the reconciler does the rest within five minutes.
 MEMBERS_AT_ONCE = 100

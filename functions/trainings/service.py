@@ -5,11 +5,11 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from shared.aws.clock import new_id
-from shared.aws.job_launcher import JobLauncher
-from shared.aws.resources import Resources
-from shared.due_evaluations import DueEvaluations
+from shared.clock import new_id
+from shared.dynamodb.repository import Idempotency, Repository
 from shared.errors import ConflictError, UnavailableError, ValidationFailedError
+from shared.evaluations.due import DueEvaluations
+from shared.jobs.launcher import JobLauncher
 from shared.models.base import Deleted, Page
 from shared.models.checkpoint import Checkpoint
 from shared.models.connector_training import MAX_CONNECTORS, ConnectorTraining, ConnectorTrainingUpdate
@@ -18,9 +18,9 @@ from shared.models.job_status import JobStatus
 from shared.models.training import Training, TrainingCreate, TrainingUpdate
 from shared.observability import logger
 from shared.propensity.architectures.registry import validate_configuration
-from shared.store.members import Scope
-from shared.store.repository import Idempotency, Repository
-from shared.store.trainings import Change, Trainings
+from shared.resources import Resources
+from shared.spaces.members import Scope
+from shared.trainings.store import Change, Trainings
 
 DEFINITION = ("architecture", "configuration", "connector")
 

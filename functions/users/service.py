@@ -1,15 +1,15 @@
 """Rules of users: the first call makes the user from the token; the token stays the truth about e-mail and identity."""
 
-from shared.aws.clock import Clock, utc_now
+from shared.clock import Clock, utc_now
+from shared.dynamodb.repository import Repository
+from shared.dynamodb.table import ConditionFailedError, Table
 from shared.errors import ApiError, ConflictError, GoneError, NotFoundError, PermissionDeniedError
 from shared.http.tokens import Principal
 from shared.models.invite import AcceptedInvites, InviteState
 from shared.models.space import UserPermission
 from shared.models.user import GrantedPermissions, Me, SpaceMembership, User, UserUpdate
-from shared.store.invites import Invites
-from shared.store.members import Members, Scope
-from shared.store.repository import Repository
-from shared.store.table import ConditionFailedError, Table
+from shared.spaces.invites import Invites
+from shared.spaces.members import Members, Scope
 
 SPACES_LIMIT = 1000
 # How many invites one call accepts; the next call accepts further ones.

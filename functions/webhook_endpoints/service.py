@@ -3,9 +3,8 @@
 from datetime import datetime
 from itertools import islice
 
-from shared.aws.address_guard import AddressGuard
-from shared.aws.clock import new_id
-from shared.aws.resources import Resources
+from shared.clock import new_id
+from shared.dynamodb.repository import Idempotency
 from shared.errors import ConflictError, PermissionDeniedError
 from shared.models.base import Page
 from shared.models.webhook_endpoint import (
@@ -21,11 +20,12 @@ from shared.models.webhook_endpoint import (
     WebhookEventType,
     WebhookSecret,
 )
-from shared.store.members import Scope
-from shared.store.repository import Idempotency
-from shared.store.webhook_deliveries import REPLAYED_AT_ONCE, WebhookDeliveries
-from shared.store.webhook_endpoints import WebhookEndpoints
-from shared.store.webhook_events import event
+from shared.network.address_guard import AddressGuard
+from shared.resources import Resources
+from shared.spaces.members import Scope
+from shared.webhooks.deliveries import REPLAYED_AT_ONCE, WebhookDeliveries
+from shared.webhooks.endpoints import WebhookEndpoints
+from shared.webhooks.events import event
 
 
 class WebhookEndpointService:

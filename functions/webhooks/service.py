@@ -10,18 +10,18 @@ from datetime import datetime, timedelta
 from boto3.dynamodb.conditions import Attr
 from pydantic import ValidationError
 
-from shared.aws.clock import Clock, utc_now
-from shared.aws.webhook_secrets import WebhookSecrets
+from functions.webhooks.secrets import WebhookSecrets
+from shared.clock import Clock, utc_now
+from shared.dynamodb.repository import is_identifier
+from shared.dynamodb.table import Action, Key, Table, put
 from shared.errors import ConflictError, Detail, NotFoundError, UnauthenticatedError, ValidationFailedError
+from shared.evaluations.store import Evaluations
+from shared.jobs.store import Jobs
 from shared.models.job_reference import JobKind, JobReference
 from shared.models.job_status import JobStatus
 from shared.models.webhook import Progress, WebhookMessage, WebhookReceipt
-from shared.store.evaluations import Evaluations
-from shared.store.jobs import Jobs
-from shared.store.repository import is_identifier
-from shared.store.table import Action, Key, Table, put
-from shared.store.trainings import Trainings
-from shared.webhook_signature import TOLERANCE, SignatureError, verify
+from shared.trainings.store import Trainings
+from shared.webhooks.signature import TOLERANCE, SignatureError, verify
 
 # Far longer than a message is accepted for: five minutes before and after.
 REMEMBERED = timedelta(hours=1)

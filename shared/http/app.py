@@ -6,9 +6,9 @@ from typing import Any
 from fastapi import APIRouter, FastAPI
 from pydantic.warnings import UnsupportedFieldAttributeWarning
 
-from shared.aws.resources import Resources
 from shared.http.errors import install_error_handlers
 from shared.http.middleware import RequestMiddleware
+from shared.resources import Resources
 
 
 def create_app(*routers: APIRouter, resources: Resources | None = None) -> FastAPI:

@@ -7,9 +7,9 @@ from typing import Annotated, Any, Protocol, TypeVar
 
 from fastapi import Depends, Header, Query, Request, Response
 
+from shared.dynamodb.repository import Idempotency
 from shared.errors import PreconditionFailedError, ValidationFailedError
 from shared.http.routers import CurrentPrincipal
-from shared.store.repository import Idempotency
 
 
 class Versioned(Protocol):

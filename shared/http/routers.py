@@ -17,15 +17,15 @@ from fastapi.routing import APIRoute
 from fastapi.security import HTTPBearer
 from starlette.concurrency import run_in_threadpool
 
-from shared.aws.resources import Resources
+from shared.dynamodb.write_markers import actor
 from shared.errors import PermissionDeniedError, UnauthenticatedError
 from shared.http.errors import errors
 from shared.http.tokens import Principal, bearer_token
 from shared.models.api_key import PREFIX, BroadScope, KeyScope, KeyToken
 from shared.models.space import UserPermission
-from shared.store.api_keys import ApiKeys
-from shared.store.members import Members, Scope, unknown_space
-from shared.store.stamps import actor
+from shared.resources import Resources
+from shared.spaces.api_keys import ApiKeys
+from shared.spaces.members import Members, Scope, unknown_space
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -4,10 +4,10 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from shared.llm.limit_usage import Amount, LimitUsages, Reservation, Subject
 from shared.llm.tokens import estimate_tokens
 from shared.models.limits import SpaceLimits
-from shared.store.limit_usage import Amount, LimitUsages, Reservation, Subject
-from shared.store.members import Scope
+from shared.spaces.members import Scope
 
 # What an answer is taken to need at most where a call does not bound it.
 ANSWER_TOKENS = 4096

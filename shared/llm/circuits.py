@@ -5,10 +5,10 @@ from contextlib import asynccontextmanager
 
 from anyio.to_thread import run_sync as in_thread
 
-from shared.aws.clock import Clock
+from shared.clock import Clock
 from shared.errors import ApiError, UnavailableError
 from shared.llm.answers import BrokenAnswerError, UnreachableError, UpstreamTimeoutError
-from shared.store.clusters import Clusters, ClusterState
+from shared.llm.clusters import Clusters, ClusterState
 
 SERVER = "server"
 # The server's list of models has a circuit of its own: without a list, its models may answer all the same.

@@ -12,21 +12,21 @@ from typing import Any, Self, TypeVar
 import anyio
 from anyio.to_thread import run_sync as in_thread
 
-from shared.aws.clock import Clock, new_id, utc_now
-from shared.aws.resources import Resources
+from shared.clock import Clock, new_id, utc_now
+from shared.dynamodb.table import Action
 from shared.errors import ApiError, NotFoundError, UnavailableError
+from shared.inference_logs.store import InferenceLogs
 from shared.llm.answers import BrokenAnswerError, BusyError, Completion, RejectedError, UpstreamTimeoutError
 from shared.llm.call_limits import CallLimits, limit_subjects
 from shared.llm.circuits import SERVER, CircuitOpenError, model_circuit
+from shared.llm.limit_usage import LimitUsages, Subject
 from shared.llm.model_lists import ModelLists
 from shared.llm.targets import Target
 from shared.models.cluster import ClusterSettings, LanguageModel
 from shared.models.inference_log import CallStatus, CallType, GuardCoverage, InferenceLog
 from shared.models.limits import SpaceLimits
-from shared.store.inference_logs import InferenceLogs
-from shared.store.limit_usage import LimitUsages, Subject
-from shared.store.members import Scope
-from shared.store.table import Action
+from shared.resources import Resources
+from shared.spaces.members import Scope
 
 T = TypeVar("T")
 

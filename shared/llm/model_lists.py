@@ -2,11 +2,11 @@
 
 from anyio.to_thread import run_sync as in_thread
 
-from shared.aws.clock import Clock, utc_now
+from shared.clock import Clock, utc_now
 from shared.errors import ApiError
 from shared.llm.circuits import MODEL_LIST
+from shared.llm.clusters import Clusters, ModelList
 from shared.llm.targets import Target
-from shared.store.clusters import Clusters, ModelList
 
 
 class ModelLists:

@@ -6,17 +6,17 @@ from typing import TYPE_CHECKING
 
 from anyio.to_thread import run_sync as in_thread
 
-from shared.aws.address_guard import AddressGuard
-from shared.aws.cluster_tokens import ClusterTokens
-from shared.aws.resources import Resources
 from shared.errors import UnavailableError
 from shared.llm.circuits import Circuits
+from shared.llm.cluster_tokens import ClusterTokens
+from shared.llm.clusters import DEFAULT, ClusterState
 from shared.models.cluster import ClusterSettings, ToolCalls
-from shared.store.clusters import DEFAULT, ClusterState
+from shared.network.address_guard import AddressGuard
+from shared.resources import Resources
 
 if TYPE_CHECKING:
-    from shared.llm.sessions import Sessions
     from shared.llm.upstream import Upstream
+    from shared.network.sessions import Sessions
 
 
 class NoClusterError(UnavailableError):
@@ -48,7 +48,7 @@ class Targets:
     @cached_property
     def sessions(self) -> "Sessions":
         # The HTTP client takes long to import, and many requests of the groups that have it make no call.
-        from shared.llm.sessions import Sessions
+        from shared.network.sessions import Sessions
 
         return Sessions(AddressGuard(allow_loopback=self._settings.allow_loopback))
 

@@ -22,8 +22,8 @@ from shared.llm.answers import (
     UpstreamTimeoutError,
     usage_of,
 )
-from shared.llm.sessions import ForbiddenPeerError, Sessions, read_at_most
 from shared.models.cluster import LanguageModel
+from shared.network.sessions import ForbiddenPeerError, Sessions, read_at_most
 
 ANSWER_BYTES = 16 * 1024 * 1024
 EVENT_BYTES = 1024 * 1024

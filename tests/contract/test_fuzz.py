@@ -29,9 +29,9 @@ from schemathesis.generation import GenerationMode
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from functions.api import build_api
-from shared.aws.clock import utc_now
-from shared.store.repository import is_identifier
-from shared.webhook_signature import sign
+from shared.clock import utc_now
+from shared.dynamodb.repository import is_identifier
+from shared.webhooks.signature import sign
 from tests.conftest import empty_aws
 from tests.fixtures.aws import WEBHOOK_SECRET, settings_for
 from tests.fixtures.grants import refuse_what_is_not_granted

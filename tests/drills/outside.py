@@ -8,13 +8,13 @@ from contextlib import suppress
 from typing import Any
 
 from botocore.exceptions import ConnectTimeoutError, ReadTimeoutError
-
-from functions.events.deliver_webhooks import WebhookDeliverer, deliver_webhooks
-from functions.events.publish_webhook_events import publish_webhook_events
 from shared.aws.resources import Resources
 from shared.aws.webhook_queue import WebhookQueue
 from shared.store.codec import decode_images
 from shared.store.webhook_events import event_of
+
+from functions.events.deliver_webhooks import WebhookDeliverer, deliver_webhooks
+from functions.events.publish_webhook_events import publish_webhook_events
 from tests.drills.boundary import KILLS, KilledError
 from tests.drills.recount import Recount
 from tests.drills.world import World

@@ -13,6 +13,13 @@ from itertools import product
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
+from shared.store.chats import StoredChat
+from shared.store.codec import decode_item
+from shared.store.experts import StoredExpert
+from shared.store.insights import StoredInsight, StoredReaction
+from shared.store.personas import person_key
+from shared.store.repository import is_identifier
+from shared.store.scores import encode_value
 
 from shared.models.action import Action
 from shared.models.action_group import ActionGroup
@@ -34,13 +41,6 @@ from shared.models.space import Membership, Space
 from shared.models.training import Training
 from shared.models.user import User
 from shared.models.webhook_endpoint import WebhookDelivery, WebhookEndpoint
-from shared.store.chats import StoredChat
-from shared.store.codec import decode_item
-from shared.store.experts import StoredExpert
-from shared.store.insights import StoredInsight, StoredReaction
-from shared.store.personas import person_key
-from shared.store.repository import is_identifier
-from shared.store.scores import encode_value
 
 Item = dict[str, Any]
 Problems = Iterator[str]

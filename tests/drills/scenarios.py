@@ -13,6 +13,12 @@ from typing import Any
 
 import boto3
 from fastapi.testclient import TestClient
+from shared.aws.clock import new_id, utc_now
+from shared.aws.invite_mails import InviteMails
+from shared.aws.resources import Resources
+from shared.connector_scans import OWN_FAILURES, ConnectorScans
+from shared.store.codec import encode_item
+from shared.store.purges import GRACE
 
 from functions.events.reconcile_jobs import ReconciliationError, clean_up, reconcile_jobs, settle_spaces
 from functions.events.roll_up_inference_logs import roll_up_inference_logs
@@ -21,13 +27,7 @@ from functions.workflows.connector_scan.list_scan_files import list_scan_files
 from functions.workflows.connector_scan.scan_file import scan_file
 from functions.workflows.training.check_training import check_training
 from functions.workflows.training.register_checkpoints import register_checkpoints
-from shared.aws.clock import new_id, utc_now
-from shared.aws.invite_mails import InviteMails
-from shared.aws.resources import Resources
-from shared.connector_scans import OWN_FAILURES, ConnectorScans
 from shared.models.connector import ScanScope, credentials_parameter
-from shared.store.codec import encode_item
-from shared.store.purges import GRACE
 from tests.drills.boundary import ANSWERED, DEATHS, KILLS, Fault
 from tests.drills.outside import Hooks, Mails, said
 from tests.drills.recount import Recount, read

@@ -13,10 +13,10 @@ from unittest.mock import patch
 import boto3
 from fastapi.testclient import TestClient
 from moto import mock_aws
-
-from functions.api import build_api
 from shared.aws.clock import utc_now
 from shared.aws.resources import Resources
+
+from functions.api import build_api
 from shared.settings import Settings
 from tests.drills.boundary import Boundary
 from tests.fixtures.aws import REGION, create_all, settings_for

@@ -9,7 +9,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from functions.api import build_api
-from shared.aws.resources import Resources
+from shared.resources import Resources
 from tests.fixtures.grants import NEEDED, Part, noted, refuse_what_is_not_granted, unneeded, watched
 from tests.fixtures.identity import Issuer
 from tests.fixtures.trained_models import packed, train_model

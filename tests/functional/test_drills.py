@@ -2,11 +2,11 @@
 
 import pytest
 from botocore.exceptions import ReadTimeoutError
-
 from shared.aws.clock import new_id, utc_now
-from shared.models.data_model import DataModel
 from shared.store.repository import Repository
 from shared.store.table import Key, put, update
+
+from shared.models.data_model import DataModel
 from tests.drills.boundary import Fault
 from tests.drills.recount import Recount, read
 from tests.drills.scenarios import SCENARIOS

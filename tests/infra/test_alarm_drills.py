@@ -12,15 +12,15 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
+from shared.aws.resources import Resources
+from shared.store.jobs import Jobs
 
 from functions.api import build_api
 from functions.events.reconcile_jobs import reconcile_jobs
 from functions.events.roll_up_inference_logs import roll_up_inference_logs
 from infra.groups import GROUPS, RECONCILE_JOBS, ROLL_UP_INFERENCE_LOGS
-from shared.aws.resources import Resources
 from shared.models.job_reference import JobKind
 from shared.settings import Settings
-from shared.store.jobs import Jobs
 from tests.fixtures.cloudwatch import CloudWatch, Point, embedded_points, filtered_points, window
 from tests.fixtures.inference_logs import call, stream_event
 from tests.infra.conftest import Synthesised

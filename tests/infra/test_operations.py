@@ -10,12 +10,12 @@ from typing import Any
 import boto3
 import pytest
 from fastapi.testclient import TestClient
+from shared.aws.resources import Resources
 
 from functions.api import build_api
 from infra.operations.__main__ import main
 from infra.operations.redrive import Redrive, accepts, dead_letter_queues
 from infra.operations.restore import compared, recount, restore
-from shared.aws.resources import Resources
 from shared.settings import Settings
 from tests.fixtures.aws import create_table
 from tests.fixtures.emulator import emulated_aws

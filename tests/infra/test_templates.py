@@ -8,12 +8,12 @@ from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
 import pytest
+from shared.aws.resources import Resources
 
 from functions.events import authorize
 from infra.groups import AUTHORIZE, EVENTS, GROUPS, IDENTITY, STEPS, FunctionSpec
 from infra.package import ROOT
 from infra.settings import PROD, STAGES
-from shared.aws.resources import Resources
 from shared.models.api_key import CHARACTERS, PREFIX, KeyToken
 from shared.settings import Settings
 from tests.fixtures.audit import AUDITED

@@ -4,11 +4,11 @@ import time
 from contextvars import ContextVar
 from typing import Any
 
+from shared.aws.resources import Resources
 from starlette.datastructures import MutableHeaders
 from starlette.types import Message, Receive, Scope, Send
 
 from functions.api import build_api
-from shared.aws.resources import Resources
 
 _waited: ContextVar[list[float]] = ContextVar("waited")
 

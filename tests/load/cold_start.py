@@ -24,15 +24,15 @@ import boto3
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table as RichTable
+from shared.aws.resources import Resources
+from shared.store.members import Members
 
 from functions.clusters.service import ClusterService
 from functions.spaces.service import SpaceService
 from infra import package
 from infra.groups import GROUPS, Layer
-from shared.aws.resources import Resources
 from shared.models.cluster import ClusterCreate
 from shared.models.space import SpaceCreate
-from shared.store.members import Members
 from tests.fixtures.aws import TABLE
 from tests.fixtures.identity import Issuer
 from tests.fixtures.upstream import FakeUpstream, served

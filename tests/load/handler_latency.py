@@ -21,15 +21,15 @@ from botocore.httpsession import URLLib3Session
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table as RichTable
+from shared.aws.clock import utc_now
+from shared.aws.resources import Resources
+from shared.store.codec import encode_item
+from shared.store.repository import BUCKET_DIGITS
 
 from functions.spaces.service import SpaceService
 from functions.trainings.handler import app, handler
-from shared.aws.clock import utc_now
-from shared.aws.resources import Resources
 from shared.models.space import SpaceCreate
 from shared.observability import logger
-from shared.store.codec import encode_item
-from shared.store.repository import BUCKET_DIGITS
 from tests.fixtures.aws import TABLE
 from tests.fixtures.identity import Issuer
 from tests.load.emulated_store import LambdaContext, emulated_store, gateway_event

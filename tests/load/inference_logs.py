@@ -19,14 +19,14 @@ from typing import Any
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table as RichTable
+from shared.aws.clock import utc_now
+from shared.aws.resources import Resources
+from shared.store.table import Item
 
 from functions.inference_logs.handler import app, handler
 from functions.spaces.service import SpaceService
-from shared.aws.clock import utc_now
-from shared.aws.resources import Resources
 from shared.models.space import SpaceCreate
 from shared.observability import logger
-from shared.store.table import Item
 from tests.fixtures.identity import Issuer
 from tests.fixtures.inference_logs import call
 from tests.load.emulated_store import LambdaContext, emulated_store, gateway_event

@@ -20,18 +20,18 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table as RichTable
+from shared.aws.resources import Resources
+from shared.store.members import Scope
 
 from functions.actions.service import ActionService
 from functions.insights.arbitration import Contender, arbitrate
 from functions.insights.handler import app, handler
 from functions.spaces.service import SpaceService
-from shared.aws.resources import Resources
 from shared.http.tokens import Principal
 from shared.models.action import ActionCreate, ActionPriority
 from shared.models.space import SpaceCreate
 from shared.observability import logger
 from shared.propensity.checkpoints import Scorer
-from shared.store.members import Scope
 from tests.fixtures.aws import BUCKET
 from tests.fixtures.evaluations import add_model
 from tests.fixtures.trained_models import packed, train_model

@@ -27,19 +27,19 @@ import httpx
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table as RichTable
+from shared.aws.clock import new_id, utc_now
+from shared.aws.resources import Resources
+from shared.store.benchmarks import Benchmarks
+from shared.store.scores import Ranking, Scores
+from shared.store.table import Item, Key
 
 from functions.data_models import handler as data_models
 from functions.leaderboards import handler as leaderboards
 from functions.spaces.service import SpaceService
-from shared.aws.clock import new_id, utc_now
-from shared.aws.resources import Resources
 from shared.models.benchmark import Benchmark
 from shared.models.job import MetricName
 from shared.models.space import SpaceCreate
 from shared.observability import logger
-from shared.store.benchmarks import Benchmarks
-from shared.store.scores import Ranking, Scores
-from shared.store.table import Item, Key
 from tests.fixtures.identity import Issuer
 from tests.load.chat_latency import free_port, served
 from tests.load.emulated_store import LambdaContext, emulated_store, gateway_event

@@ -18,14 +18,14 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 import xgboost
+from shared.propensity.frames import encode_frame, infer_schema
+from shared.propensity.splits import validation_folds
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedShuffleSplit
 
 from shared.propensity.architectures.base import Examples
 from shared.propensity.architectures.registry import ARCHITECTURES, validate_configuration
 from shared.propensity.architectures.xgboost import feature_types
-from shared.propensity.frames import encode_frame, infer_schema
-from shared.propensity.splits import validation_folds
 from shared.propensity.training import Workspace, fit_ensemble
 from tests.fixtures.datasets import DATASETS, Dataset
 

@@ -22,7 +22,6 @@ import numpy as np
 import polars as pl
 from rich.console import Console
 from rich.table import Table
-
 from shared.scanning.profile import profile_file
 
 SEED = 7

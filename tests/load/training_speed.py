@@ -31,6 +31,7 @@ import lightgbm
 import numpy as np
 import polars as pl
 import xgboost
+from shared.propensity.metrics import measure
 
 from functions.jobs.container import Container
 from functions.jobs.train.job import train
@@ -41,7 +42,6 @@ from shared.propensity.architectures.lightgbm import library_parameters as light
 from shared.propensity.architectures.xgboost import feature_types
 from shared.propensity.architectures.xgboost import library_parameters as xgboost_parameters
 from shared.propensity.checkpoints import read_checkpoint
-from shared.propensity.metrics import measure
 
 ROWS, NUMBERS, CATEGORIES = 300_000, 12, 8
 SEED = 11

@@ -20,10 +20,10 @@ from mangum import Mangum
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table as RichTable
+from shared.aws.resources import Resources
 
 from functions.spaces.service import SpaceService
 from functions.trainings.handler import app, handler
-from shared.aws.resources import Resources
 from shared.models.space import SpaceCreate
 from shared.observability import logger
 from tests.fixtures.aws import TABLE

@@ -8,17 +8,17 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from functions.jobs.container import Container
+from functions.jobs.modelling.frames import encode_frame
+from functions.jobs.modelling.metrics import measure
+from functions.jobs.modelling.splits import held_out_rows, same_content
+from functions.jobs.modelling.targets import answers, to_labels
 from functions.jobs.progress import Progress, webhook_sender
 from functions.jobs.sources import ClientFactory, Table, read_datasets
 from shared.errors import JobFailedError
 from shared.models.job import EvaluationJob, EvaluationResult, Measurement
 from shared.propensity.artifacts import RESULT_FILE, extract_artifact
 from shared.propensity.checkpoints import Checkpoint, Scorer
-from shared.propensity.frames import encode_frame
 from shared.propensity.holdouts import Mask
-from shared.propensity.metrics import measure
-from shared.propensity.splits import held_out_rows, same_content
-from shared.propensity.targets import answers, to_labels
 
 ARTIFACT_FILE = "model.tar.gz"
 

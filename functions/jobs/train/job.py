@@ -8,6 +8,12 @@ import numpy as np
 import polars as pl
 
 from functions.jobs.container import Container
+from functions.jobs.modelling.automatic_splits import automatic_holdout
+from functions.jobs.modelling.frames import encode_frame, infer_schema
+from functions.jobs.modelling.leakage import suspicious_columns
+from functions.jobs.modelling.metrics import measure
+from functions.jobs.modelling.splits import choose_holdout, group_draws, held_out_rows, validation_folds
+from functions.jobs.modelling.targets import answers, to_labels, two_labels
 from functions.jobs.progress import Progress, webhook_sender
 from functions.jobs.sources import ClientFactory, Table, read_datasets
 from shared.errors import JobFailedError
@@ -15,15 +21,9 @@ from shared.models.job import TrainingJob
 from shared.propensity.architectures.base import Examples, Labels
 from shared.propensity.architectures.configuration import BoostingConfiguration
 from shared.propensity.architectures.registry import ARCHITECTURES, validate_configuration
-from shared.propensity.automatic_splits import automatic_holdout
 from shared.propensity.checkpoints import FORMAT_VERSION, Checkpoint, library_versions, write_checkpoint
 from shared.propensity.features import FeatureSchema
-from shared.propensity.frames import encode_frame, infer_schema
 from shared.propensity.holdouts import GroupHoldout, Holdout, Mask
-from shared.propensity.leakage import suspicious_columns
-from shared.propensity.metrics import measure
-from shared.propensity.splits import choose_holdout, group_draws, held_out_rows, validation_folds
-from shared.propensity.targets import answers, to_labels, two_labels
 from shared.propensity.training import Ensemble, Observer, Workspace, fit_ensemble
 
 FEWEST_ROWS = 20

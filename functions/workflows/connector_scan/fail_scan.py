@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from shared.aws.resources import Resources
-from shared.connector_scans import ConnectorScans
-from shared.job_failures import explain
+from shared.connectors.scans import ConnectorScans
+from shared.jobs.failures import explain
 from shared.models.job_status import JobStatus
 from shared.observability import workflow_step
+from shared.resources import Resources
 
 _resources = Resources()
 

@@ -3,13 +3,13 @@
 import json
 from typing import Any
 
-from shared.aws.resources import Resources
-from shared.connector_scans import ConnectorScans
+from shared.connectors.catalog import Seen
+from shared.connectors.scans import ConnectorScans
 from shared.errors import NotFoundError
 from shared.models.catalog import CatalogEntry, CatalogStatus
 from shared.models.job_status import JobStatus
 from shared.observability import workflow_step
-from shared.store.catalog import Seen
+from shared.resources import Resources
 
 NO_RESULT = (
     "The file could not be read within the time and memory of a scan (15 minutes, 3 GB). "

@@ -6,16 +6,16 @@ from typing import Any
 
 from boto3.dynamodb.conditions import Attr
 
-from shared.aws.connector_storage import ConnectorStorages, StorageError
-from shared.aws.postgres import PostgresDatabases
-from shared.aws.resources import Resources
-from shared.connector_scans import ConnectorScans
+from shared.connectors.catalog import FileState, Seen
+from shared.connectors.scans import ConnectorScans
+from shared.connectors.storage import ConnectorStorages, StorageError
+from shared.dynamodb.repository import ConditionNotMetError
 from shared.errors import JobFailedError, NotFoundError, ValidationFailedError
 from shared.models.catalog import CatalogStatus
 from shared.models.connector import Connector, ConnectorStatus, Scan, ScanScope
+from shared.network.postgres import PostgresDatabases
 from shared.observability import workflow_step
-from shared.store.catalog import FileState, Seen
-from shared.store.repository import ConditionNotMetError
+from shared.resources import Resources
 
 FILES_LIMIT = 100_000
 # For the names of all tables.

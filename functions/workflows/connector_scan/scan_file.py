@@ -5,8 +5,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from functions.workflows.connector_scan.column_details import ColumnDetails
+from functions.workflows.connector_scan.profile import ColumnProfile, profile_file
 from functions.workflows.connector_scan.table_snapshots import take_snapshot
-from shared.aws.connector_storage import (
+from shared.connectors.catalog import Seen
+from shared.connectors.scans import ConnectorScans
+from shared.connectors.storage import (
     ConnectorStorage,
     ConnectorStorages,
     FileChangedError,
@@ -14,17 +18,13 @@ from shared.aws.connector_storage import (
     MissingFileError,
     StorageError,
 )
-from shared.aws.postgres import PostgresDatabases
-from shared.aws.resources import Resources
-from shared.connector_scans import ConnectorScans
 from shared.errors import NotFoundError, ValidationFailedError
+from shared.files.limits import Limits, UnreadableFileError
 from shared.models.catalog import CatalogColumn, CatalogEntry, CatalogStatus
 from shared.models.connector import Connector
+from shared.network.postgres import PostgresDatabases
 from shared.observability import workflow_step
-from shared.scanning.column_details import ColumnDetails
-from shared.scanning.limits import Limits, UnreadableFileError
-from shared.scanning.profile import ColumnProfile, profile_file
-from shared.store.catalog import Seen
+from shared.resources import Resources
 
 READ_ATTEMPTS = 3
 # Of the disk: for the file itself, and as much again for each of its decoded copies while one becomes the next.

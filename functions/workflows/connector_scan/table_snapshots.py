@@ -5,10 +5,10 @@ import shutil
 from pathlib import Path
 from typing import BinaryIO
 
-from shared.aws.connector_storage import ConnectorStorage, FileVersion
-from shared.aws.postgres import PostgresDatabase
-from shared.scanning.limits import UnreadableFileError
-from shared.scanning.tables import write_parquet
+from functions.workflows.connector_scan.tables import write_parquet
+from shared.connectors.storage import ConnectorStorage, FileVersion
+from shared.files.limits import UnreadableFileError
+from shared.network.postgres import PostgresDatabase
 
 # Of the disk: for the rows as text, for the Parquet file, and for what comes while it is read.
 DISK_SHARE = 3

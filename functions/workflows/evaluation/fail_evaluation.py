@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from shared.aws.resources import Resources
-from shared.job_failures import explain
+from shared.evaluations.store import Evaluations
+from shared.jobs.failures import explain
 from shared.observability import workflow_step
-from shared.store.evaluations import Evaluations
+from shared.resources import Resources
 
 _resources = Resources()
 

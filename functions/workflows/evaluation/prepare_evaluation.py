@@ -2,14 +2,14 @@
 
 from typing import Any
 
-from shared.aws.resources import Resources
+from functions.workflows.job_inputs import JobInputs
 from shared.errors import JobFailedError, NotFoundError
-from shared.job_inputs import JobInputs
+from shared.evaluations.store import Evaluations
 from shared.models.evaluation import Evaluation
 from shared.models.job import EvaluationJob
 from shared.models.job_status import JobStatus
 from shared.observability import workflow_step
-from shared.store.evaluations import Evaluations
+from shared.resources import Resources
 
 _resources = Resources()
 

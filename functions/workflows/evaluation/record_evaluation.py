@@ -6,13 +6,13 @@ from urllib.parse import urlsplit
 
 from botocore.exceptions import ClientError
 
-from shared.aws.resources import Resources
 from shared.errors import JobFailedError, NotFoundError
+from shared.evaluations.store import Evaluations
 from shared.models.job import EvaluationResult
 from shared.observability import workflow_step
 from shared.propensity.artifacts import read_evaluation_result
 from shared.propensity.errors import CheckpointError
-from shared.store.evaluations import Evaluations
+from shared.resources import Resources
 
 # A curve of 200 points and a few numbers; the job writes nothing else.
 ARTIFACT_SIZE_LIMIT = 10 * 2**20

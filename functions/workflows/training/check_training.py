@@ -2,13 +2,13 @@
 
 from typing import Any
 
-from shared.aws.resources import Resources
+from functions.workflows.job_inputs import JobInputs
 from shared.errors import JobFailedError, NotFoundError
-from shared.job_inputs import JobInputs
 from shared.models.job import TrainingJob
 from shared.models.job_status import JobStatus
 from shared.observability import workflow_step
-from shared.store.trainings import Trainings
+from shared.resources import Resources
+from shared.trainings.store import Trainings
 
 _resources = Resources()
 

@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from shared.aws.resources import Resources
-from shared.due_evaluations import DueEvaluations
 from shared.errors import ApiError, JobFailedError
+from shared.evaluations.due import DueEvaluations
+from shared.jobs.store import Jobs
 from shared.observability import workflow_step
-from shared.store.jobs import Jobs
+from shared.resources import Resources
 
 _resources = Resources()
 

@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from shared.aws.resources import Resources
 from shared.errors import NotFoundError
-from shared.job_failures import explain
+from shared.jobs.failures import explain
 from shared.observability import logger, workflow_step
-from shared.store.trainings import Trainings
+from shared.resources import Resources
+from shared.trainings.store import Trainings
 
 _resources = Resources()
 

@@ -9,9 +9,11 @@ from typing import IO, Any
 
 from botocore.exceptions import ClientError
 
-from shared.aws.clock import new_id
-from shared.aws.resources import Resources
+from shared.clock import new_id
+from shared.dynamodb.repository import Repository
+from shared.dynamodb.table import Action
 from shared.errors import JobFailedError, NotFoundError
+from shared.evaluations.scores import finite
 from shared.models.checkpoint import Checkpoint
 from shared.models.job import CheckpointMetadata, JobFile, SeriesPoint
 from shared.models.job_status import JobStatus
@@ -19,10 +21,8 @@ from shared.models.training import Training
 from shared.observability import workflow_step
 from shared.propensity.artifacts import MAX_EXTRACTED_BYTES, read_checkpoint_metadata
 from shared.propensity.errors import CheckpointError
-from shared.store.repository import Repository
-from shared.store.scores import finite
-from shared.store.table import Action
-from shared.store.trainings import Trainings
+from shared.resources import Resources
+from shared.trainings.store import Trainings
 
 MAX_NOTES = 50
 _BLOCK = 1 << 20

@@ -24,7 +24,7 @@ from shared.models.job import MetricName
 from shared.propensity.artifacts import extract_artifact
 from shared.propensity.checkpoints import Checkpoint, Scorer, read_checkpoint
 from shared.propensity.errors import CheckpointError
-from shared.webhook_signature import verify
+from shared.webhooks.signature import verify
 from tests.functional.jobs.conftest import ROOT, SECRET, SECRET_PARAMETER, Box, Cloud, training
 from tests.functional.jobs.test_evaluate import evaluation
 from tests.functional.jobs.test_train import customers

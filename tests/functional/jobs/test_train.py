@@ -12,15 +12,15 @@ import polars as pl
 import pytest
 
 from functions.jobs.container import Container
+from functions.jobs.modelling.metrics import measure
+from functions.jobs.modelling.splits import group_draws, held_out_rows, row_draws
 from functions.jobs.train.job import train
-from shared.aws.address_guard import ForbiddenAddressError
 from shared.errors import JobFailedError, ValidationFailedError
 from shared.models.job import JobDataset, JobSplit, MetricName, TrainingJob
+from shared.network.address_guard import ForbiddenAddressError
 from shared.propensity.artifacts import read_checkpoint_metadata
 from shared.propensity.checkpoints import Checkpoint, Scorer, read_checkpoint
 from shared.propensity.holdouts import GroupHoldout
-from shared.propensity.metrics import measure
-from shared.propensity.splits import group_draws, held_out_rows, row_draws
 from tests.fixtures.datasets import DEFAULT, GERMAN_CREDIT
 from tests.functional.jobs.conftest import GPU_COUNT, Box, Cloud, training
 

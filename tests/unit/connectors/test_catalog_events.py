@@ -5,11 +5,11 @@ import random
 import boto3
 import pytest
 
-from shared.aws.clock import new_id
-from shared.aws.resources import Resources
+from shared.clock import new_id
+from shared.connectors.catalog import Catalog, EventOutcome, ObjectVersion, Seen, comparable_sequencer
+from shared.dynamodb.table import Key, put
 from shared.models.catalog import CatalogEntry, CatalogStatus
-from shared.store.catalog import Catalog, EventOutcome, ObjectVersion, Seen, comparable_sequencer
-from shared.store.table import Key, put
+from shared.resources import Resources
 from tests.fixtures.aws import BUCKET
 
 FILE = "a.csv"

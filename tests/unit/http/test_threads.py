@@ -11,10 +11,10 @@ from fastapi.routing import APIRoute
 from fastapi.testclient import TestClient
 
 from functions.api import ROUTERS
-from shared.aws.resources import Resources
 from shared.http.adapter import lambda_handler
 from shared.http.app import create_app
 from shared.http.routers import AccountRoute, public_router
+from shared.resources import Resources
 from tests.load.emulated_store import LambdaContext, gateway_event
 
 

@@ -8,7 +8,6 @@ import pytest
 from aiohttp import web
 
 import shared.llm.upstream as upstream_module
-from shared.aws.address_guard import AddressGuard
 from shared.errors import ApiError
 from shared.llm.answers import (
     BrokenAnswerError,
@@ -18,8 +17,9 @@ from shared.llm.answers import (
     UnreachableError,
     UpstreamTimeoutError,
 )
-from shared.llm.sessions import Sessions
 from shared.llm.upstream import Upstream
+from shared.network.address_guard import AddressGuard
+from shared.network.sessions import Sessions
 from tests.fixtures.upstream import FakeUpstream, Refusal, served
 
 T = TypeVar("T")

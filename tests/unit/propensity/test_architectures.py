@@ -83,7 +83,7 @@ def test_scoring_loads_no_data_frame_library() -> None:
         "import sys; from shared.propensity.checkpoints import Scorer; from shared.propensity.artifacts import *;"
         "from shared.propensity.architectures.registry import ARCHITECTURES;"
         "[description.load() for description in ARCHITECTURES.values()];"
-        "print([name for name in ('polars',) if 'shared.propensity.frames' in sys.modules])"
+        "print([name for name in ('polars',) if 'functions.jobs.modelling.frames' in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
 

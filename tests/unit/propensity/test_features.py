@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from functions.jobs.modelling.frames import encode_frame, infer_schema
 from shared.errors import JobFailedError, ValidationFailedError
 from shared.propensity.features import DateOrder, Feature, FeatureSchema, text_of
-from shared.propensity.frames import encode_frame, infer_schema
 
 pytestmark = pytest.mark.row("X-1")
 

@@ -7,16 +7,16 @@ from typing import Any
 
 import pytest
 
-from shared.aws.clock import new_id
+from shared.clock import new_id
+from shared.dynamodb.repository import Repository
+from shared.dynamodb.table import Action, Key, Table, put
 from shared.errors import NotFoundError
 from shared.models.checkpoint import Checkpoint
 from shared.models.connector_training import ConnectorTraining
 from shared.models.job import JobFile, SeriesPoint
 from shared.models.job_status import JobStatus
 from shared.models.training import Training
-from shared.store.repository import Repository
-from shared.store.table import Action, Key, Table, put
-from shared.store.trainings import Trainings
+from shared.trainings.store import Trainings
 
 SPACE = new_id()
 START = datetime(2026, 1, 1, tzinfo=UTC)

@@ -1,0 +1,197 @@
+"""The claims of a text, each tied to the fields that support it.
+
+A claim is a sentence. One with figures, dates, times, quotations, names or addresses is supported when fields hold each
+of them; figures by the tolerance of ``figures``. Where it has none but names, half of its words must be fields' words,
+too (of their keys or values; by their first five letters). Where it has nothing of the kind more than half must be, and
+a field that is true or false must be affirmed or denied by it. Sentences that claim nothing, such as greetings and
+questions, are left out.
+"""
+
+import math
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, TypeVar
+
+from functions.arguments.grounding.dates import Date, Time, find_dates, find_times
+from functions.arguments.grounding.figures import Figure, FigureIndex, find_figures, number
+from functions.arguments.grounding.words import (
+    Name,
+    content_words,
+    find_names,
+    folded_words,
+    is_negated,
+    key_words,
+    stem,
+)
+from shared.models.claim import Claim, Support
+
+_Span = TypeVar("_Span", Figure, Date, Time, re.Match[str])
+
+FIELDS_LIMIT = 10
+
+_SENTENCE_END = re.compile(r"(?<=[.!?\u2026\u3002\uff01\uff1f])[\"\u201d\u2019)\]]*\s+|\n+|(?<=[\u3002\uff01\uff1f])")
+_NO_END = re.compile(
+    r"(?:\b(?:Mr|Mrs|Ms|Dr|Prof|St|No|Nr|vs|approx|ca|incl|excl|max|min|etc|e\.g|i\.e|a\.m|p\.m|Inc|Ltd|Co|z\.B"
+    r"|Jan|Feb|Mar|Apr|Jun|Jul|Aug|Sept?|Oct|Nov|Dec)|\b[A-Z]|(?:^|\s)\d{1,2})\.$"
+)
+_ADDRESS = re.compile(r"(?:https?://|www\.)[^\s<>\"]+|(?<![\w.+-])[\w.+-]+@[\w-]+(?:\.[\w-]+)+", re.IGNORECASE)
+_QUOTATION = re.compile(r"[\"“„«]([^\"“”„«»]{2,300})[\"”“»]")
+_INVITATION = re.compile(
+    r"(?:please|let|call|contact|visit|ask|reply|click|book|talk|get in touch|feel free|would you|shall we|hello|hi"
+    r"|dear|good (?:morning|afternoon|evening)|thank|best regards|kind regards|sincerely|yours|we look forward"
+    r"|i look forward|looking forward|congratulations|welcome|see you)\b",
+    re.IGNORECASE,
+)
+
+
+def ground(text: str, facts: Mapping[str, Any]) -> list[Claim]:
+    """What ``text`` claims, held against ``facts``; a field's path begins with its name in ``facts``."""
+    known = _Facts(facts)
+    claims = (_claim(sentence, known) for sentence in split_sentences(text))
+    return [claim for claim in claims if claim is not None]
+
+
+def count_unsupported(claims: Iterable[Claim]) -> int:
+    return sum(claim.support is Support.UNSUPPORTED for claim in claims)
+
+
+def split_sentences(text: str) -> list[str]:
+    """The sentences of a text; abbreviations and numbers such as *1.* end none."""
+    sentences, start = [], 0
+    for end in _SENTENCE_END.finditer(text):
+        if "\n" not in end[0] and _NO_END.search(text[max(start, end.start() - 8) : end.start()]):
+            continue
+        sentences.append(text[start : end.end()].strip())
+        start = end.end()
+    return [sentence for sentence in (*sentences, text[start:].strip()) if sentence]
+
+
+class _Mentions:
+    """What of a text can be looked up exactly; ``rest`` is the text without it."""
+
+    def __init__(self, text: str) -> None:
+        self.rest = text
+        self.quotations = {match[1] for match in _QUOTATION.finditer(text) if folded_words(match[1])}
+        self.addresses = {match[0].rstrip(".,;:!?)") for match in self._taken(_ADDRESS.finditer(text))}
+        self.dates = list(self._taken(find_dates(self.rest)))
+        self.times = list(self._taken(find_times(self.rest)))
+        self.figures = list(self._taken(find_figures(self.rest)))
+        self.rest = _QUOTATION.sub("|", self.rest)
+
+    def _taken(self, found: Iterable[_Span]) -> Iterator[_Span]:
+        """The spans, each blanked out of the rest: nothing is read twice."""
+        spans = list(found)
+        pieces: list[str] = []
+        end = 0
+        for start, stop in sorted(map(_bounds, spans)):
+            pieces += [self.rest[end:start], "|" * (stop - start)]
+            end = stop
+        self.rest = "".join([*pieces, self.rest[end:]])
+        yield from spans
+
+
+def _bounds(span: Any) -> tuple[int, int]:
+    return span.span() if isinstance(span, re.Match) else (span.start, span.end)
+
+
+class _Facts:
+    """The fields, by all that can be looked up in them."""
+
+    def __init__(self, facts: Mapping[str, Any]) -> None:
+        self.by_word: defaultdict[str, set[str]] = defaultdict(set)
+        self.by_stem: defaultdict[str, set[str]] = defaultdict(set)
+        self.texts: dict[str, str] = {}
+        self.texts_in_words: dict[str, str] = {}
+        self.truths: dict[str, bool] = {}
+        self.dates: list[tuple[str, Date]] = []
+        self.times: list[tuple[str, Time]] = []
+        figures: list[tuple[str, Figure]] = []
+        for path, value in _leaves(facts):
+            keys = key_words(path)
+            text = value if isinstance(value, str) else ""
+            for word in (*folded_words(text), *keys):
+                self.by_word[word].add(path)
+            for word in content_words(" ".join([text, *keys])):
+                self.by_stem[stem(word)].add(path)
+            if isinstance(value, bool):
+                self.truths[path] = value
+            elif isinstance(value, int | float) and math.isfinite(value):
+                figures.append((path, number(value, keys)))
+            elif text:
+                self.texts[path] = text
+                self.texts_in_words[path] = f" {' '.join(folded_words(text))} "
+                found = _Mentions(text)
+                self.dates += [(path, date) for date in found.dates]
+                self.times += [(path, time) for time in found.times]
+                figures += [(path, figure) for figure in found.figures]
+                figures += [(path, number(year, ())) for date in found.dates for year in date.years]
+        self.figures = FigureIndex(figures, self.by_word.keys())
+
+    def holders(self, mentions: _Mentions) -> Iterator[tuple[str, set[str]]]:
+        """What is mentioned, and the fields that hold it."""
+        for figure in mentions.figures:
+            yield figure.text, self.figures.holders(figure)
+        for date in mentions.dates:
+            yield date.text, {path for path, held in self.dates if date.is_held_by(held)}
+        for time in mentions.times:
+            yield time.text, {path for path, held in self.times if held.minutes == time.minutes}
+        for address in sorted(mentions.addresses):
+            wanted = address.casefold()
+            yield address, {path for path, text in self.texts.items() if wanted in text.casefold()}
+        for quotation in sorted(mentions.quotations):
+            words = folded_words(quotation)
+            likely = set.intersection(*(self.by_word.get(word, set()) for word in words))
+            yield quotation, {path for path in likely if f" {' '.join(words)} " in self.texts_in_words.get(path, "")}
+
+    def name_holders(self, name: Name) -> set[str]:
+        """Those of fields that hold all of its words, or else those that hold some; empty when a word is nowhere."""
+        held = [
+            set().union(*(self.by_word.get(form, ()) for form in (word, word.removesuffix("s"), f"{word}s")))
+            for word in name.words
+        ]
+        return (set.intersection(*held) or set.union(*held)) if all(held) else set()
+
+    def stem_holders(self, beginning: str, *, negated: bool) -> set[str]:
+        """The fields with such a word; of those that are true or false, where the sentence says the same."""
+        return {path for path in self.by_stem.get(beginning, ()) if self.truths.get(path, not negated) is not negated}
+
+
+def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Every value with its dotted path, but the empty ones."""
+    if isinstance(value, Mapping | list):
+        items = value.items() if isinstance(value, Mapping) else enumerate(value)
+        for key, item in items:
+            yield from _leaves(item, f"{path}.{key}" if path else str(key))
+    elif value not in (None, ""):
+        yield path, value
+
+
+def _claim(sentence: str, facts: _Facts) -> Claim | None:
+    mentions = _Mentions(sentence)
+    found = list(facts.holders(mentions))
+    names = [(name.text, facts.name_holders(name)) for name in find_names(mentions.rest, facts.by_word.keys())]
+    stems = {stem(word): word for word in content_words(mentions.rest)}
+    # Of the fields that hold the same, those that the sentence also speaks of; all where it speaks of none.
+    spoken_of = {path for each in stems for path in facts.by_stem.get(each, ())}
+    fields = Counter(path for _, holders in (*found, *names) for path in holders & spoken_of or holders)
+    missing = [text for text, holders in (*found, *names) if not holders]
+    if not missing and not found:
+        if sentence.endswith("?") or _INVITATION.match(sentence):
+            if not names:
+                return None
+        else:
+            negated = is_negated(sentence)
+            held = {each: facts.stem_holders(each, negated=negated) for each in stems}
+            if not held:
+                return None
+            fields.update(path for holders in held.values() for path in holders)
+            words_held = sum(map(bool, held.values()))
+            if 2 * words_held < len(held) or (2 * words_held == len(held) and not names):
+                missing = [stems[each] for each, holders in held.items() if not holders]
+    return Claim(
+        text=sentence,
+        support=Support.UNSUPPORTED if missing else Support.SUPPORTED,
+        fields=sorted(fields, key=lambda path: (-fields[path], path))[:FIELDS_LIMIT],
+        missing=missing,
+    )

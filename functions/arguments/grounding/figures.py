@@ -1,0 +1,283 @@
+"""Figures in a text, in the many ways that people write them, and whether a fact holds them.
+
+A figure is held when a fact, rounded to the figure's own last digit, is the figure: 81% for 0.8123, 1.2 million for
+1,230,000 (with such scale words at most 5% off). After *about* and the like a figure may also be rounded to its last
+digit that is not zero, at most 5% off; after *over* the fact must not be smaller, after *nearly* not larger. Units
+that both sides name must agree; years and months, days and hours are converted, and must be exact then.
+"""
+
+import re
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Set
+from dataclasses import dataclass
+from decimal import Decimal
+
+from functions.arguments.grounding.words import words_of
+
+LEEWAY = Decimal("0.05")
+
+
+@dataclass(frozen=True)
+class Unit:
+    """``size`` is in months of calendar units, in minutes of units of time."""
+
+    kind: str
+    name: str = ""
+    size: Decimal = Decimal(1)
+
+
+PLAIN = Unit("plain")
+PERCENT = Unit("percent")
+
+CURRENCIES = {
+    word: name
+    for name, words in {
+        "eur": "€ eur euro euros",
+        "usd": "$ us$ usd dollar dollars",
+        "gbp": "£ gbp pound pounds",
+        "chf": "chf franc francs franken",
+        "jpy": "¥ jpy yen",
+        "inr": "₹ inr rupee rupees",
+        "cad": "cad",
+        "aud": "aud",
+        "pln": "zł pln zloty",
+        "sek": "sek",
+    }.items()
+    for word in words.split()
+}
+UNITS = {
+    **dict.fromkeys(("%", "percent", "per cent", "pct", "prozent", "percentage points", "percentage point"), PERCENT),
+    **dict.fromkeys(("out of 100", "/100", "/ 100"), PERCENT),
+    **{word: Unit("money", name) for word, name in CURRENCIES.items()},
+    **dict.fromkeys(("month", "months", "monate", "monaten"), Unit("calendar", "month")),
+    **dict.fromkeys(("quarter", "quarters"), Unit("calendar", "quarter", Decimal(3))),
+    **dict.fromkeys(("year", "years", "yr", "yrs", "jahre", "jahren"), Unit("calendar", "year", Decimal(12))),
+    **dict.fromkeys(("minute", "minutes", "min", "mins", "minuten"), Unit("time", "minute")),
+    **dict.fromkeys(("hour", "hours", "h", "hrs", "stunden"), Unit("time", "hour", Decimal(60))),
+    **dict.fromkeys(("day", "days", "tage", "tagen"), Unit("time", "day", Decimal(1440))),
+    **dict.fromkeys(("week", "weeks", "wochen"), Unit("time", "week", Decimal(10080))),
+}
+_SCALES = {
+    "k": 3, "m": 6, "mn": 6, "bn": 9, "hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12,
+    "tsd": 3, "mio": 6, "lakh": 5, "crore": 7,
+}  # fmt: skip
+_SMALL = words_of(
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
+    "eighteen nineteen"
+)
+_TENS = words_of("twenty thirty forty fifty sixty seventy eighty ninety")
+_WORDS = {word: value for value, word in enumerate(_SMALL)}
+_WORDS |= {word: 10 * value for value, word in enumerate(_TENS, start=2)}
+_MULTIPLES = {"hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9, "dozen": 12}
+_ABOUT = words_of("about around roughly approximately approx. circa ca. some ~ ≈ rund etwa ungefähr")
+_OVER = ("over", "more than", "above", "exceeding", "at least", "über", "mehr als")
+_UNDER = ("nearly", "almost", "under", "less than", "below", "close to", "fast", "knapp")
+_HEDGES = dict.fromkeys(_ABOUT, 0) | dict.fromkeys(_OVER, 1) | dict.fromkeys(_UNDER, -1)
+
+
+def _any(words: Iterable[str]) -> str:
+    """A pattern of any of the words, whole; the longest first."""
+    whole_left, whole_right = r"(?<![^\W_])", r"(?![^\W_])"
+    return "|".join(
+        f"{whole_left * word[0].isalpha()}{re.escape(word)}{whole_right * word[-1].isalnum()}"
+        for word in sorted(words, key=len, reverse=True)
+    )
+
+
+# Figures do not go on in the next line.
+_GAP = r"[ \u00a0\u2009\u202f]"
+_NUMERAL = f"(?:{_any([*_WORDS, *_MULTIPLES])})"
+_NUMBER = re.compile(
+    r"(?:(?<!\w)|(?<=\bEUR)|(?<=\bUSD)|(?<=\bGBP)|(?<=\bCHF))(?<!\d[.,])(?P<digits>"
+    r"\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d{1,2}(?:,\d{2})+,\d{3}|\d{1,3}(?:\.\d{3})+(?:,\d+)?"
+    r"|\d{1,3}(?:['\u2019 \u00a0\u2009\u202f_]\d{3})+(?:[.,]\d+)?|\d+(?:[.,]\d+)?)(?![.,]?\d)"
+    rf"|(?P<words>{_NUMERAL}(?:(?:[ -]| and ){_NUMERAL})*)",
+    re.IGNORECASE,
+)
+_BEFORE = re.compile(
+    rf"(?:(?P<hedge>{_any(_HEDGES)}){_GAP}*(?:an?{_GAP}|the{_GAP})?)?(?:(?P<currency>{_any(CURRENCIES)}){_GAP}?)?"
+    r"(?P<sign>(?<!\w)[-\u2212+])?$",
+    re.IGNORECASE,
+)
+_BEFORE_CHARACTERS = 24
+_SCALE = re.compile(
+    r"(?P<letter>k|mn|m|bn)(?!\w)|" + _GAP + r"?(?P<word>" + _any(w for w in _SCALES if len(w) > 2) + r")", re.I
+)
+_ORDINAL = re.compile(r"(?:st|nd|rd|th|s)(?!\w)", re.I)
+_UNIT = re.compile(
+    rf"(?:{_GAP}|-)?(?P<unit>{'|'.join(re.escape(w) for w in sorted(UNITS, key=len, reverse=True))})(?!\w)", re.I
+)
+# Letters that patterns take for these whatever their case, and that no lower case turns into them.
+_LIKE_ASCII = str.maketrans("\u0130\u0131\u017f\u212a", "IisK")
+# What the last part of a field's path says of the unit.
+_KEY_UNITS = {
+    word: unit
+    for word, unit in UNITS.items()
+    if word.isalpha() and (unit.kind in ("percent", "money") or word.endswith("s")) and len(word) > 2
+}
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A value; ``step`` is what one more in its last digit would add."""
+
+    value: Decimal
+    step: Decimal
+
+
+@dataclass(frozen=True)
+class Figure:
+    """``hedge`` is None for an exact figure, 0 after *about*, 1 after *over*, -1 after *nearly*."""
+
+    text: str
+    start: int
+    end: int
+    readings: tuple[Reading, ...]
+    unit: Unit
+    hedge: int | None = None
+    is_scaled: bool = False
+
+    def bounds(self) -> Iterator[tuple[Decimal, Decimal]]:
+        """Between which values a fact holds the figure, for each way to read it."""
+        for value, step in ((reading.value, reading.step) for reading in self.readings):
+            most = abs(value) * LEEWAY
+            half = min(step / 2, most) if self.is_scaled else step / 2
+            if self.hedge is None:
+                yield value - half, value + half
+                continue
+            last_place = Decimal(1).scaleb(int(value.normalize().as_tuple().exponent)) if value else step
+            loose = max(half, min(last_place / 2, most))
+            yield value - (half if self.hedge > 0 else loose), value + (half if self.hedge < 0 else loose)
+
+
+def find_figures(text: str) -> Iterator[Figure]:
+    """Every figure of a text; digits that are part of a name, such as A380, are none."""
+    text, end = text.translate(_LIKE_ASCII), 0
+    for match in _NUMBER.finditer(text):
+        figure = _figure(text, match) if match.start() >= end else None
+        if figure is not None:
+            yield figure
+            end = figure.end
+
+
+def number(value: int | float, key_words: Iterable[str]) -> Figure:
+    """The figure of a field that is a number; the words of its key may say the unit."""
+    unit = next((_KEY_UNITS[word] for word in key_words if word in _KEY_UNITS), PLAIN)
+    return Figure(str(value), 0, 0, (Reading(Decimal(str(value)), Decimal(0)),), unit)
+
+
+def _figure(text: str, match: re.Match[str]) -> Figure | None:
+    words, digits = match["words"], match["digits"]
+    before = _BEFORE.search(text[max(0, match.start() - _BEFORE_CHARACTERS) : match.start()])
+    assert before is not None  # noqa: S101 - every part of the pattern is optional
+    end, power = match.end(), 0
+    if scale := _SCALE.match(text, end):
+        end, power = scale.end(), _SCALES[(scale["letter"] or scale["word"]).lower()]
+    elif ordinal := _ORDINAL.match(text, end):
+        end = ordinal.end()
+    unit = _UNIT.match(text, end)
+    end = unit.end() if unit else end
+    if end < len(text) and text[end].isalnum():
+        return None
+    kind = PLAIN
+    if unit or before["currency"]:
+        kind = UNITS[(unit["unit"] if unit else before["currency"]).lower()]
+    if words and words.lower() in ("one", "zero") and not power and kind is PLAIN:
+        return None  # "the one that suits you"
+    values = _read_words(words) if words else _read_digits(digits)
+    sign = -1 if before["sign"] in ("-", "\u2212") else 1
+    scaled = tuple(Reading(sign * each.value.scaleb(power), each.step.scaleb(power)) for each in values)
+    start = match.start() - (len(before[0]) - (before.start("currency") - before.start()) if before["currency"] else 0)
+    hedge = _HEDGES[before["hedge"].lower()] if before["hedge"] else None
+    return Figure(text[start:end].strip(), start, end, scaled, kind, hedge, is_scaled=power > 0)
+
+
+def _read_digits(digits: str) -> Iterator[Reading]:
+    """The values that digits may stand for: 1,234 and 1.234 are read both ways."""
+    plain = re.sub(r"['\u2019 \u00a0\u2009\u202f_]", "", digits)
+    separators = [each for each in plain if each in ",."]
+    whole, _, decimals = plain.rpartition(separators[-1]) if separators else (plain, "", "")
+    as_integer = Reading(Decimal(re.sub("[,.]", "", plain)), Decimal(1))
+    if not separators or (len(separators) > 1 and len(set(separators)) == 1):
+        yield as_integer
+        return
+    is_group = len(separators) == 1 and plain == digits and len(decimals) == 3 and 0 < len(whole) <= 3 and whole != "0"
+    if is_group:
+        yield as_integer
+    if not is_group or decimals != "000":
+        whole = re.sub("[,.]", "", whole)
+        yield Reading(Decimal(f"{whole}.{decimals}"), Decimal(1).scaleb(-len(decimals)))
+
+
+def _read_words(words: str) -> Iterator[Reading]:
+    total = current = 0
+    for word in re.split(r"[ -]+", words.lower()):
+        if word in _WORDS:
+            current += _WORDS[word]
+        elif word in ("hundred", "dozen"):
+            current = max(current, 1) * _MULTIPLES[word]
+        elif word in _MULTIPLES:
+            total, current = total + max(current, 1) * _MULTIPLES[word], 0
+    yield Reading(Decimal(total + current), Decimal(1))
+
+
+class FigureIndex:
+    """The figures of all facts, each with the path of its field."""
+
+    def __init__(self, figures: Iterable[tuple[str, Figure]], words: Set[str]) -> None:
+        self._values: dict[Unit, list[tuple[Decimal, str]]] = defaultdict(list)
+        for path, figure in figures:
+            for reading in figure.readings:
+                self._values[figure.unit] += {(reading.value, path), (abs(reading.value), path)}
+        for values in self._values.values():
+            values.sort()
+        named = {unit.name for unit in self._values if unit.kind == "money"}
+        self._currencies = named | {CURRENCIES[word] for word in words if word in CURRENCIES}
+
+    def holders(self, stated: Figure) -> set[str]:
+        """The paths of the fields that hold the figure."""
+        return {
+            path
+            for low, high in stated.bounds()
+            for unit, values in self._values.items()
+            for factor in self._factors(stated.unit, unit)
+            for value, path in _between(values, *_scaled(low, high, factor))
+            if unit != PLAIN or stated.unit != PERCENT or _is_said_in_percent(value, factor)
+        }
+
+    def _factors(self, stated: Unit, unit: Unit) -> tuple[Decimal, ...]:
+        """By what a fact's value may be multiplied to give the figure's; none where the units contradict each other."""
+        if stated == PLAIN:
+            return (_ONE, 1 / _HUNDRED) if unit == PERCENT else (_ONE,)
+        if stated == PERCENT:
+            return {PERCENT: (_ONE,), PLAIN: (_ONE, _HUNDRED)}.get(unit, ())
+        if unit == PLAIN:
+            contradicts = stated.kind == "money" and self._currencies and stated.name not in self._currencies
+            return () if contradicts else (_ONE,)
+        if unit.kind != stated.kind or (unit.kind == "money" and unit.name != stated.name):
+            return ()
+        return (unit.size / stated.size,)
+
+
+_ONE = Decimal(1)
+_HUNDRED = Decimal(100)
+
+
+def _is_said_in_percent(value: Decimal, factor: Decimal) -> bool:
+    """A number without a unit is a share of one up to 1, and in percent from there on."""
+    return abs(value) <= 1 if factor == _HUNDRED else abs(value) >= 1
+
+
+def _scaled(low: Decimal, high: Decimal, factor: Decimal) -> tuple[Decimal, Decimal]:
+    """The bounds in a fact's own unit; a figure that had to be converted, as of months to years, is to be exact."""
+    middle = (low + high) / 2
+    bounds = (low, high) if factor in (_ONE, _HUNDRED, 1 / _HUNDRED) else (middle, middle)
+    return bounds[0] / factor, bounds[1] / factor
+
+
+def _between(values: list[tuple[Decimal, str]], low: Decimal, high: Decimal) -> Iterator[tuple[Decimal, str]]:
+    for position in range(bisect_left(values, (low, "")), len(values)):
+        if values[position][0] > high:
+            return
+        yield values[position]

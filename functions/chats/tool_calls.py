@@ -1,0 +1,110 @@
+"""Tool calls for servers that lack them: the model answers by a schema, which becomes a tool call."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from shared.clock import new_id
+from shared.errors import ValidationFailedError
+from shared.llm.answers import Completion
+from shared.llm.json_schemas import check_parameters
+from shared.llm.language_models import read_structured
+from shared.models.expert import ExpertTool
+
+_TEXT_CHARACTERS = 4000
+_INSTRUCTIONS = (
+    "You may use these tools. To use one, answer with its name and arguments as JSON; to answer the user yourself, "
+    'answer with {{"content": "your words"}}.\n{tools}'
+)
+
+
+def check_tools(tools: Sequence[dict[str, Any]], tool_choice: Any) -> None:
+    """Raises ValidationFailedError for tools, or a choice among them, that can't be emulated."""
+    names = []
+    for index, given in enumerate(tools):
+        try:
+            tool = ExpertTool.model_validate(given)
+        except ValueError:
+            raise ValidationFailedError.of(
+                f"body.tools.{index}", "must be a function with a name: the cluster's tool calls are emulated"
+            ) from None
+        check_parameters(tool.function.parameters, f"body.tools.{index}.function.parameters")
+        if '"$ref"' in json.dumps(tool.function.parameters):
+            raise ValidationFailedError.of(
+                f"body.tools.{index}.function.parameters",
+                "has a $ref, and the cluster's tool calls are emulated: write what it refers to in its place",
+            )
+        names.append(tool.function.name)
+    function = tool_choice.get("function") if isinstance(tool_choice, dict) else None
+    chosen = function.get("name") if isinstance(function, dict) else None
+    if tool_choice not in (None, "none", "auto", "required") and chosen not in names:
+        raise ValidationFailedError.of("body.tool_choice", 'must be "none", "auto", "required" or one of the tools')
+
+
+def emulated_request(body: dict[str, Any]) -> dict[str, Any]:
+    """The same request without ``tools``: they are told in words, and the answer is bound to a schema."""
+    tools: Sequence[dict[str, Any]] = body["tools"]
+    described = "\n".join(json.dumps(tool["function"], ensure_ascii=False) for tool in tools)
+    instructions = {"role": "system", "content": _INSTRUCTIONS.format(tools=described)}
+    rest = {name: value for name, value in body.items() if name not in ("tools", "tool_choice", "parallel_tool_calls")}
+    return {
+        **rest,
+        "messages": [instructions, *map(_told_in_words, body["messages"])],
+        "response_format": {
+            "type": "json_schema",
+            "json_schema": {"name": "tool_call", "schema": schema(tools, body.get("tool_choice")), "strict": True},
+        },
+    }
+
+
+def schema(tools: Sequence[dict[str, Any]], tool_choice: Any = None) -> dict[str, Any]:
+    """Either words or a call of one of the tools; ``tool_choice`` as in OpenAI's API."""
+    forced = tool_choice["function"]["name"] if isinstance(tool_choice, dict) else None
+    calls = [
+        {
+            "type": "object",
+            "properties": {
+                "name": {"const": tool["function"]["name"]},
+                "arguments": tool["function"].get("parameters") or {"type": "object", "additionalProperties": False},
+            },
+            "required": ["name", "arguments"],
+            "additionalProperties": False,
+        }
+        for tool in tools
+        if forced in (None, tool["function"]["name"])
+    ]
+    words = {
+        "type": "object",
+        "properties": {"content": {"type": "string", "maxLength": _TEXT_CHARACTERS}},
+        "required": ["content"],
+        "additionalProperties": False,
+    }
+    if tool_choice == "none":
+        return words
+    return {"anyOf": calls if forced or tool_choice == "required" else [words, *calls]}
+
+
+def emulated_answer(completion: Completion, tools: Sequence[dict[str, Any]], tool_choice: Any = None) -> Completion:
+    """The answer in the shape of a server that has tools. Raises BrokenAnswerError where it is not of the schema."""
+    answer = read_structured(completion, schema(tools, tool_choice))
+    if "content" in answer:
+        message, reason = {"role": "assistant", "content": answer["content"]}, "stop"
+    else:
+        call = {
+            "id": f"call_{new_id().replace('-', '')[-24:]}",
+            "type": "function",
+            "function": {"name": answer["name"], "arguments": json.dumps(answer["arguments"], ensure_ascii=False)},
+        }
+        message, reason = {"role": "assistant", "content": None, "tool_calls": [call]}, "tool_calls"
+    choice = {**completion.body["choices"][0], "message": message, "finish_reason": reason}
+    return Completion({**completion.body, "choices": [choice]})
+
+
+def _told_in_words(message: dict[str, Any]) -> dict[str, Any]:
+    """Messages about tool calls, as a server without tools can read them."""
+    if message["role"] == "tool":
+        return {"role": "user", "content": f"The tool answered: {message.get('content')}"}
+    if message.get("tool_calls"):
+        calls = [call.get("function") for call in message["tool_calls"]]
+        return {"role": "assistant", "content": json.dumps(calls, ensure_ascii=False)}
+    return message

@@ -1,0 +1,77 @@
+"""Which rows are held out of a training that does not say: those most like its model's use, as far as columns tell."""
+
+import re
+
+import polars as pl
+
+from functions.jobs.modelling.frames import clean_text, date_order_of
+from functions.jobs.modelling.splits import choose_holdout, held_out_rows
+from shared.errors import JobFailedError
+from shared.files.column_names import snake_case
+from shared.models.job import JobSplit
+from shared.propensity.architectures.base import Labels
+from shared.propensity.holdouts import Draws, Holdout, Mask
+
+# When a row was observed, not since when somebody is a customer, or was born.
+_OBSERVED = re.compile(
+    r"(date|datetime|time|timestamp|ts|day|week|month|quarter|period|as_?of(_?date)?)|"
+    r"(observed|observation|snapshot|event|recorded|record|reference|reporting|report|transaction|order|contact|campaign"
+    r"|call|visit|application|decision|created|inserted)_?(date|datetime|time|timestamp|at|on|day|month)"
+)
+_ENTITY = re.compile(
+    r"(customer|client|person|user|member|subscriber|household|account|policyholder|patient|borrower|lead|contact|entity)"
+    r"_?(id|no|nr|number|key|uuid|guid|code)"
+)
+_LEAST_KNOWN = 0.9
+_LEAST_GROUPS = 10
+_LEAST_OF_A_CLASS = 2
+
+
+def automatic_holdout(
+    test_fraction: float, seed: int, frame: pl.DataFrame, draws: Draws, labels: Labels
+) -> tuple[Holdout, str]:
+    """The rule and why: by time, else by entity (rows of one client on one side), else at random without a word.
+
+    A random split of rows that belong together, or of the past and the future, promises more than a model holds.
+    """
+    candidates = [JobSplit(kind="time", column=name, test_fraction=test_fraction) for name in _time_columns(frame)]
+    candidates += [JobSplit(kind="group", column=name, test_fraction=test_fraction) for name in _entity_columns(frame)]
+    for split in candidates:
+        try:
+            holdout = choose_holdout(split, seed, frame, draws, labels)
+        except JobFailedError:  # a single time
+            continue
+        if _has_both(labels, held_out_rows(holdout, frame, draws, labels)):
+            rows = "The latest rows" if split.kind == "time" else "Whole groups of rows"
+            return holdout, f"{rows} by '{split.column}' were held out. Give a split to choose otherwise."
+    reason = ""
+    if candidates:
+        names = ", ".join(f"'{split.column}'" for split in candidates[:5])
+        reason = f"Rows were held out at random: {names} would leave too few of a class on one side."
+    at_random = JobSplit(kind="random", test_fraction=test_fraction)
+    return choose_holdout(at_random, seed, frame, draws, labels), reason
+
+
+def _time_columns(frame: pl.DataFrame) -> list[str]:
+    return [column.name for column in frame if _OBSERVED.fullmatch(snake_case(column.name)) and _holds_times(column)]
+
+
+def _holds_times(column: pl.Series) -> bool:
+    if column.dtype == pl.String:
+        column = clean_text(column)
+        known = column.drop_nulls()
+        return len(known) >= _LEAST_KNOWN * len(column) and date_order_of(known) is not None
+    is_time = column.dtype == pl.Date or isinstance(column.dtype, pl.Datetime)
+    return is_time and column.null_count() <= (1 - _LEAST_KNOWN) * len(column)
+
+
+def _entity_columns(frame: pl.DataFrame) -> list[str]:
+    """Those of which some values stand in several rows."""
+    named = [column for column in frame if _ENTITY.fullmatch(snake_case(column.name))]
+    return [column.name for column in named if _LEAST_GROUPS <= column.n_unique() < len(column) - column.null_count()]
+
+
+def _has_both(labels: Labels, held_out: Mask) -> bool:
+    """Whether enough of both classes stand on either side."""
+    sides = (labels[held_out], labels[~held_out])
+    return all(min(side.sum(), len(side) - side.sum()) >= _LEAST_OF_A_CLASS for side in sides)

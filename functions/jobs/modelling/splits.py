@@ -1,0 +1,127 @@
+"""Chooses which rows are held out from fitting, and finds the same rows again.
+
+An evaluation on a file that the model was trained on counts the held-out rows of it only.
+"""
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from functions.jobs.modelling.frames import date_order_of, times_of
+from shared.errors import JobFailedError
+from shared.models.job import JobFile, JobSplit
+from shared.propensity.architectures.base import Labels
+from shared.propensity.features import DateOrder, text_of
+from shared.propensity.holdouts import Draws, GroupHoldout, Holdout, Mask, RandomHoldout, TimeHoldout
+
+
+def row_draws(seed: int, file: JobFile, rows: int) -> Draws:
+    """One number in [0, 1) for each row of a file, the same whenever the same content is read."""
+    digest = hashlib.sha256(f"{seed}:{file.etag}:{file.size_bytes}".encode()).digest()
+    return np.random.default_rng(np.frombuffer(digest, dtype=np.uint32)).random(rows)
+
+
+def group_draws(column: pl.Series, seed: int) -> Draws:
+    """One number in [0, 1) for each row, equal within a group; rows without a group are one group."""
+    distinct = column.unique()
+    draws = []
+    for value in distinct.to_list():
+        digest = hashlib.sha256(f"{seed}:{text_of(value)}".encode()).digest()
+        draws.append(int.from_bytes(digest[:6], "big") / 2**48)
+    return column.replace_strict(distinct, draws, return_dtype=pl.Float64).to_numpy()
+
+
+def choose_holdout(split: JobSplit, seed: int, frame: pl.DataFrame, draws: Draws, labels: Labels) -> Holdout:
+    """The rule that holds out about ``test_fraction`` of these rows.
+
+    Raises:
+        JobFailedError: the split's column is missing, holds no times, or leaves one side without rows.
+    """
+    if split.kind == "random":
+        limits = tuple(_limit(draws[labels == label], split.test_fraction) for label in (0, 1))
+        return RandomHoldout(seed=seed, limits=(limits[0], limits[1]))
+    if split.column is None or split.column not in frame.columns:
+        raise JobFailedError(f"The column '{split.column}' of the {split.kind} split is not in the files.")
+    column = frame[split.column]
+    return _by_time(column, split) if split.kind == "time" else _by_group(column, split, seed)
+
+
+def held_out_rows(rule: Holdout, frame: pl.DataFrame, draws: Draws, labels: Labels) -> Mask:
+    """Which of these rows the rule holds out."""
+    if isinstance(rule, RandomHoldout):
+        return rule.held_out(draws, labels)
+    if rule.column not in frame.columns:
+        raise JobFailedError(f"The column '{rule.column}' of the {rule.kind} split is not in the files.")
+    column = frame[rule.column]
+    if isinstance(rule, TimeHoldout):
+        return rule.held_out(_moments(column, rule.date_order))
+    return rule.held_out(group_draws(column, rule.seed))
+
+
+def validation_folds(count: int, fraction: float, labels: Labels, groups: Draws | None, seed: int) -> list[Mask]:
+    """For each of ``count`` models the rows it is validated on; never the same row twice unless ``count`` is 1.
+
+    Stratified by answer, or by whole ``groups`` (equal numbers) where they are given.
+    """
+    random = np.random.default_rng([seed, count])
+    if groups is not None:
+        _, group_of_row = np.unique(groups, return_inverse=True)
+        place = random.permutation(int(group_of_row.max()) + 1)[group_of_row] / (int(group_of_row.max()) + 1)
+    else:
+        place = np.empty(len(labels))
+        for label in (0, 1):
+            rows = np.nonzero(labels == label)[0]
+            place[rows] = random.permutation(len(rows)) / max(len(rows), 1)
+    if count == 1:
+        return [place < fraction]
+    return [(place * count).astype(int) == fold for fold in range(count)]
+
+
+def _limit(draws: Draws, fraction: float) -> float:
+    """Below it lies the share of the draws, and always one of them and never all, if there are two."""
+    if len(draws) < 2:
+        return 0.0
+    count = min(max(round(len(draws) * fraction), 1), len(draws) - 1)
+    return float(np.partition(draws, count)[count])
+
+
+def _by_time(column: pl.Series, split: JobSplit) -> TimeHoldout:
+    texts = column.drop_nulls() if column.dtype == pl.String else None
+    order = (date_order_of(texts) if texts is not None else None) or DateOrder.ISO
+    moments = _moments(column, order)
+    known = np.sort(moments[np.isfinite(moments)])
+    if len(known) < 2 or known[0] == known[-1]:
+        raise JobFailedError(
+            f"The column '{column.name}' can't split by time: it holds fewer than two different times. "
+            "Choose a column of dates, times or whole numbers such as years."
+        )
+    # The latest time not held out: at least the earliest and at most the last but one of the different times.
+    place = known[max(round(len(known) * (1 - split.test_fraction)), 1) - 1]
+    after = place if place < known[-1] else known[known < known[-1]][-1]
+    return TimeHoldout(column=column.name, date_order=order, after=float(after))
+
+
+def _by_group(column: pl.Series, split: JobSplit, seed: int) -> GroupHoldout:
+    draws = group_draws(column, seed)
+    distinct, sizes = np.unique(draws, return_counts=True)
+    if len(distinct) < 2:
+        raise JobFailedError(f"The column '{column.name}' can't split by group: it holds one group only.")
+    wanted = split.test_fraction * len(draws)
+    # As many groups as come nearest to the share, one at least and never all.
+    count = int(np.argmin(np.abs(np.cumsum(sizes)[:-1] - wanted))) + 1
+    return GroupHoldout(column=column.name, seed=seed, limit=float(distinct[count]))
+
+
+def _moments(column: pl.Series, order: DateOrder) -> npt.NDArray[np.float64]:
+    """Times as seconds; a column of numbers (years, epochs) counts as it is."""
+    if column.dtype.is_numeric():
+        return column.cast(pl.Float64).to_numpy()
+    return times_of(column, order)
+
+
+def same_content(files: Sequence[JobFile]) -> set[tuple[str, int]]:
+    """What tells contents apart, wherever they lie."""
+    return {(file.etag, file.size_bytes) for file in files}

@@ -1,0 +1,162 @@
+"""From a file's columns to a persona's fields."""
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from pydantic import ValidationError
+
+from functions.personas.files.limits import UnreadableFileError
+from shared.models.persona import PersonaCreate
+
+# The field's own name first; columns of other names go to `data`.
+HEADINGS = {
+    "name": ("name", "fullname"),
+    "birthdate": ("birthdate", "dateofbirth", "birthday", "dob"),
+    "notes": ("notes", "note", "comments", "comment"),
+}
+HEADING_CHARACTERS = 100
+KEYS = 1_000
+SHOWN_HEADINGS = 20
+SHOWN_CHARACTERS = 60
+_MIDNIGHT = re.compile(r"\s*([0-9]{4}-[0-9]{2}-[0-9]{2})[T ]00:00(:00(\.0+)?)?(Z|\+00:00)?\s*")
+
+
+@dataclass(frozen=True)
+class PersonaRow:
+    """One row's persona; ``number`` is the row as a spreadsheet counts it, or the place in a list, from 1."""
+
+    number: int
+    persona: PersonaCreate
+
+
+@dataclass(frozen=True)
+class RefusedRow:
+    """A row that can't be used, and why."""
+
+    number: int
+    reason: str
+
+
+Row = PersonaRow | RefusedRow
+
+
+@dataclass(frozen=True)
+class UnusableCell:
+    """A cell whose row is refused, and why."""
+
+    reason: str
+
+
+class AmbiguousHeadingsError(ValueError):
+    """Two headings of the same meaning."""
+
+
+def normalised_heading(heading: str) -> str:
+    """Letters and digits only, in small letters: ``Date of Birth`` and ``date_of_birth`` are the same."""
+    folded = unicodedata.normalize("NFKC", heading[: HEADING_CHARACTERS + 1]).casefold()
+    return "".join(character for character in folded if character.isalnum())
+
+
+@lru_cache(maxsize=256)
+def field_positions(headings: tuple[str, ...]) -> dict[str, int]:
+    """Where name, birthdate and notes stand, as far as they do. Raises AmbiguousHeadingsError."""
+    normalised = [normalised_heading(heading) for heading in headings]
+    positions = {}
+    for field, names in HEADINGS.items():
+        exact = [position for position, heading in enumerate(normalised) if heading == field]
+        found = exact or [position for position, heading in enumerate(normalised) if heading in names]
+        if len(found) > 1:
+            columns = " and ".join(repr(headings[position]) for position in found[:2])
+            raise AmbiguousHeadingsError(f"{columns} both mean the {field}: rename one of them")
+        if found:
+            positions[field] = found[0]
+    return positions
+
+
+class Table:
+    """The columns of a file that has a heading row."""
+
+    def __init__(self, headings: Sequence[str], limit: int) -> None:
+        """Raises UnreadableFileError when there are too many columns, or not those that a persona needs."""
+        names = [heading.strip() for heading in headings]
+        while names and not names[-1]:
+            names.pop()
+        if len(names) > limit:
+            raise UnreadableFileError(f"has more than {limit} columns, the most that can be read: leave some out")
+        names = [name or f"column_{position}" for position, name in enumerate(names, start=1)]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise UnreadableFileError(f"has two columns called {_shown(twice)}: rename one of them")
+        try:
+            self._fields = field_positions(tuple(names))
+        except AmbiguousHeadingsError as error:
+            raise UnreadableFileError(f"has columns of the same meaning: {error}") from None
+        if missing := [field for field in HEADINGS if field not in self._fields]:
+            shown = ", ".join(_shown(name) for name in names[:SHOWN_HEADINGS]) or "none"
+            more = f" and {len(names) - SHOWN_HEADINGS} more" if len(names) > SHOWN_HEADINGS else ""
+            raise UnreadableFileError(
+                f"has no column for {' and '.join(missing)}; the first row must name the columns, it says {shown}{more}"
+            )
+        self._others = [(name, place) for place, name in enumerate(names) if place not in self._fields.values()]
+        self._width = len(names)
+
+    def row(self, number: int, cells: Sequence[Any]) -> Row:
+        """Cells are text, numbers, truth values or unusable; those left out or empty are no part of ``data``."""
+        for position, cell in enumerate(cells):
+            if isinstance(cell, UnusableCell):
+                return RefusedRow(number, f"the cell in column {position + 1} {cell.reason}")
+        if any(cell not in (None, "") for cell in cells[self._width :]):
+            return RefusedRow(number, f"has {len(cells)} cells where the first row names {self._width} columns")
+        values = {field: _text(cells[place]) if place < len(cells) else "" for field, place in self._fields.items()}
+        others = [(name, cells[place]) for name, place in self._others if place < len(cells)]
+        data = {name: cell for name, cell in others if cell not in (None, "")}
+        return persona_row(number, {**values, "data": data or None})
+
+
+def object_row(number: int, value: Any) -> Row:
+    """The row of a JSON object: keys beyond the fields go to ``data``, with those of an object ``data``."""
+    if not isinstance(value, dict):
+        return RefusedRow(number, "is not a JSON object")
+    keys = list(value)
+    if len(keys) > KEYS:
+        return RefusedRow(number, f"has more than {KEYS:,} keys")
+    try:
+        positions = field_positions(tuple(keys))
+    except AmbiguousHeadingsError as error:
+        return RefusedRow(number, str(error))
+    fields = {field: value[keys[position]] for field, position in positions.items()}
+    used = {keys[position] for position in positions.values()}
+    data = {key: item for key, item in value.items() if key not in used}
+    if isinstance(nested := data.get("data"), dict):
+        del data["data"]
+        data = {**nested, **data}
+    elif nested is None:
+        data.pop("data", None)
+    return persona_row(number, {**fields, "data": data or None})
+
+
+def persona_row(number: int, values: dict[str, Any]) -> Row:
+    """The row of a persona's fields, if they are all right."""
+    if isinstance(birthdate := values.get("birthdate"), str) and (midnight := _MIDNIGHT.fullmatch(birthdate)):
+        values["birthdate"] = midnight[1]
+    try:
+        return PersonaRow(number, PersonaCreate.model_validate(values))
+    except ValidationError as error:
+        problem = error.errors(include_url=False, include_input=False)[0]
+        message = str(problem["msg"]).removeprefix("Value error, ")
+        return RefusedRow(number, f"{'.'.join(str(part) for part in problem['loc'])[:SHOWN_CHARACTERS]}: {message}")
+
+
+def _text(cell: Any) -> str:
+    """What a person reads in the cell."""
+    if cell is None:
+        return ""
+    return str(int(cell)) if isinstance(cell, float) and cell.is_integer() else str(cell)
+
+
+def _shown(heading: str) -> str:
+    return repr(heading if len(heading) <= SHOWN_CHARACTERS else f"{heading[:SHOWN_CHARACTERS]}…")

@@ -1,0 +1,67 @@
+"""CSV in its usual variants: commas, semicolons, tabs or bars, quoted cells that may span lines."""
+
+import csv
+import io
+from collections.abc import Iterator
+
+from functions.personas.files.columns import HEADINGS, AmbiguousHeadingsError, field_positions
+from functions.personas.files.limits import Limits, UnreadableFileError
+
+DELIMITERS = (",", ";", "\t", "|")
+SAMPLE_CHARACTERS = 1 << 16
+
+
+class _Lines:
+    """The lines of a file, none longer than a row may be, nor all those of one record together."""
+
+    def __init__(self, stream: io.TextIOWrapper, limit: int) -> None:
+        self._stream = stream
+        self._limit = limit
+        self.taken = 0
+
+    def __iter__(self) -> "_Lines":
+        return self
+
+    def __next__(self) -> str:
+        line = self._stream.readline(self._limit + 1)
+        self.taken += len(line)
+        if self.taken > self._limit:
+            raise UnreadableFileError(
+                f"has a row of more than {self._limit:,} characters; look for a quote that is not closed"
+            )
+        if not line:
+            raise StopIteration
+        return line
+
+
+def read_records(stream: io.TextIOWrapper, limits: Limits) -> Iterator[tuple[int, list[str]]]:
+    """The records, blank lines too, by number. Raises UnreadableFileError that names the line."""
+    delimiter = _detect_delimiter(stream.read(SAMPLE_CHARACTERS))
+    stream.seek(0)
+    lines = _Lines(stream, limits.row_characters)
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    try:
+        for number, record in enumerate(reader, start=1):
+            lines.taken = 0
+            yield number, record
+    except csv.Error as error:
+        raise UnreadableFileError(
+            f"can't be read at line {reader.line_num:,} ({error}); look for a quote that is not closed or not doubled"
+        ) from error
+
+
+def _detect_delimiter(sample: str) -> str:
+    """The one under which the heading row has most of a persona's fields, or else most columns."""
+
+    def worth(delimiter: str) -> tuple[int, int]:
+        reader = csv.reader(io.StringIO(sample, newline=""), delimiter=delimiter)
+        headings: list[str] = []
+        try:
+            headings = next((record for record in reader if record), headings)
+            return len(field_positions(tuple(headings))), len(headings)
+        except AmbiguousHeadingsError:
+            return len(HEADINGS), len(headings)
+        except csv.Error:
+            return 0, 0
+
+    return max(DELIMITERS, key=worth)

@@ -1,0 +1,97 @@
+"""One file, whatever its format: which that is, the content tells."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, BinaryIO, TypeVar
+
+from functions.personas.files.columns import Row, Table, object_row
+from functions.personas.files.delimited import read_records
+from functions.personas.files.json_values import read_values
+from functions.personas.files.limits import Limits, UnreadableFileError
+from functions.personas.files.text import open_text
+
+T = TypeVar("T")
+
+ZIP = b"PK\x03\x04"
+FOREIGN = {
+    b"\xd0\xcf\x11\xe0": "is an old or password-protected Excel file: save it as .xlsx without a password",
+    b"\x1f\x8b": "is compressed: unpack it first",
+    b"%PDF": "is a PDF: upload CSV, JSON, JSON Lines or XLSX",
+    b"PK\x05\x06": "is an empty zip file",
+}
+
+
+class FileFormat(StrEnum):
+    CSV = "csv"
+    JSON = "json"
+    XLSX = "xlsx"
+
+
+@dataclass(frozen=True)
+class PersonaFile:
+    """A file that is being read; going through ``rows`` raises UnreadableFileError."""
+
+    format: FileFormat
+    encoding: str | None
+    rows: Iterator[Row]
+
+
+def _no_check() -> None:
+    pass
+
+
+def open_persona_file(file: BinaryIO, limits: Limits, check_time: Callable[[], None] = _no_check) -> PersonaFile:
+    """The rows of a file that can be read and sought; ``check_time`` is called now and then and may raise.
+
+    Raises UnreadableFileError for what is not CSV, JSON, JSON Lines or XLSX.
+    """
+    file.seek(0)
+    beginning = file.read(4)
+    if not beginning:
+        raise UnreadableFileError("is empty")
+    for mark, reason in FOREIGN.items():
+        if beginning.startswith(mark):
+            raise UnreadableFileError(reason)
+    if beginning == ZIP:
+        # What reads workbooks takes as long to import as the rest of the function.
+        from functions.personas.files.workbook import read_cells
+
+        cells = _watched(read_cells(file, limits), check_time)
+        return PersonaFile(FileFormat.XLSX, None, _bounded(_table_rows(cells, limits), limits))
+    stream, encoding = open_text(file)
+    first = stream.read(1 << 16).lstrip()[:1]
+    stream.seek(0)
+    if first in ("[", "{"):
+        values = _watched(read_values(stream, limits), check_time)
+        rows = (object_row(number, value) for number, value in enumerate(values, start=1))
+        return PersonaFile(FileFormat.JSON, encoding, _bounded(rows, limits))
+    records = _watched(read_records(stream, limits), check_time)
+    return PersonaFile(FileFormat.CSV, encoding, _bounded(_table_rows(records, limits), limits))
+
+
+def _table_rows(records: Iterator[tuple[int, list[Any]]], limits: Limits) -> Iterator[Row]:
+    """The rows below the first that is not blank, which names the columns."""
+    table: Table | None = None
+    for number, cells in records:
+        if all(cell is None or (isinstance(cell, str) and not cell.strip()) for cell in cells):
+            continue
+        if table is None:
+            table = Table(["" if cell is None else str(cell) for cell in cells], limits.columns)
+        else:
+            yield table.row(number, cells)
+    if table is None:
+        raise UnreadableFileError("is empty")
+
+
+def _watched(records: Iterator[T], check_time: Callable[[], None]) -> Iterator[T]:
+    for record in records:
+        check_time()
+        yield record
+
+
+def _bounded(rows: Iterator[Row], limits: Limits) -> Iterator[Row]:
+    for number, row in enumerate(rows, start=1):
+        if number > limits.rows:
+            raise UnreadableFileError(f"has more than the {limits.rows:,} rows that are left: split the upload")
+        yield row

@@ -1,0 +1,48 @@
+"""From bytes to text: which encoding a file is in, told from all of it."""
+
+import codecs
+import io
+from typing import BinaryIO
+
+from functions.personas.files.limits import UnreadableFileError
+
+BLOCK_BYTES = 1 << 20
+BYTE_ORDER_MARKS = (
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+# What is not UTF-8 was most likely written by Excel on Windows; Latin-1 takes whatever that does not know.
+WITHOUT_MARK = ("utf-8", "cp1252", "latin-1")
+
+
+def open_text(file: BinaryIO) -> tuple[io.TextIOWrapper, str]:
+    """The file as text, line ends as they are, and the name of its encoding.
+
+    With a byte order mark it is UTF-8, UTF-16 or UTF-32. Without one it is UTF-8 if all of it is valid UTF-8, else
+    Windows-1252, else Latin-1. Raises UnreadableFileError for what is no text.
+    """
+    file.seek(0)
+    beginning = file.read(4)
+    marked = next((encoding for mark, encoding in BYTE_ORDER_MARKS if beginning.startswith(mark)), None)
+    encoding = next((each for each in ([marked] if marked else WITHOUT_MARK) if _is_in(file, each)), None)
+    if encoding is None:
+        raise UnreadableFileError(f"is not valid {marked or 'text'}; save it as UTF-8 and upload it again")
+    file.seek(0)
+    return io.TextIOWrapper(file, encoding=encoding, newline=""), encoding
+
+
+def _is_in(file: BinaryIO, encoding: str) -> bool:
+    """Whether all of the file decodes. Raises UnreadableFileError for NUL, which no text holds."""
+    decoder = codecs.getincrementaldecoder(encoding)()
+    file.seek(0)
+    try:
+        while block := file.read(BLOCK_BYTES):
+            if "\0" in decoder.decode(block):
+                raise UnreadableFileError("is not text: it holds NUL; upload CSV, JSON, JSON Lines or XLSX")
+        decoder.decode(b"", final=True)
+    except UnicodeDecodeError:
+        return False
+    return True

@@ -1,0 +1,161 @@
+"""Personas, and an index of who they are, by which uploads find those that are known already.
+
+Beside each persona stands an index item under ``persona_key#<space>``: its sort key is a digest of the normalised name
+and birthdate, its ``ids`` are the personas that share them. Both are written in one transaction.
+"""
+
+import hashlib
+import unicodedata
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from boto3.dynamodb.conditions import Attr, ConditionBase
+
+from shared.clock import Clock, utc_now
+from shared.dynamodb.repository import ConditionNotMetError, Idempotency, Repository
+from shared.dynamodb.table import Action, Key, Table, TransactionFailedError, back_off, check, delete, put
+from shared.errors import ConflictError, UnavailableError
+from shared.models.base import Deleted
+from shared.models.persona import SAME_PERSON_LIMIT, Persona
+
+ATTEMPTS = 8
+# A second pass settles the few letters whose folded form folds once more when it is composed.
+_FOLDS = 2
+
+
+def normalised_name(name: str) -> str:
+    """The name without what people write differently: case, width of blanks, composed or combining accents."""
+    for _ in range(_FOLDS):
+        name = unicodedata.normalize("NFC", unicodedata.normalize("NFD", name).casefold())
+    return " ".join(name.split())
+
+
+def person_key(name: str, birthdate: str) -> str:
+    """What two personas of the same person share."""
+    return hashlib.sha256(f"{normalised_name(name)}\n{birthdate}".encode()).hexdigest()
+
+
+class KeyChangedError(UnavailableError):
+    """Another writer changed who shares a key between our look and our write: look again."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """The personas that share one key, oldest first."""
+
+    key: Key
+    ids: tuple[str, ...] = ()
+
+    def write(self, ids: Sequence[str]) -> Action:
+        """Replace the ids. Fails with KeyChangedError unless they are still those that were read."""
+        if not ids:
+            return delete(self.key, self._is_current, _key_changed())
+        return put(self.key, {"ids": sorted(ids)}, self._is_current, _key_changed())
+
+    def unchanged(self) -> Action:
+        """Let a transaction fail with KeyChangedError unless the ids are still those that were read."""
+        return check(self.key, self._is_current, _key_changed())
+
+    @property
+    def _is_current(self) -> ConditionBase:
+        return Attr("ids").eq(list(self.ids)) if self.ids else Attr("PK").not_exists()
+
+    def added(self, persona_id: str) -> Action:
+        return self.write([*self.ids, persona_id])
+
+    def removed(self, persona_id: str) -> Action:
+        return self.write([each for each in self.ids if each != persona_id])
+
+
+class Personas:
+    def __init__(self, table: Table, clock: Clock = utc_now) -> None:
+        self.repository = Repository(table, Persona, kind="persona", clock=clock)
+        self._table = table
+        self._clock = clock
+
+    def known(self, space_id: str, keys: Iterable[str]) -> dict[str, Known]:
+        """Who shares each of the keys."""
+        wanted = {key: Key(f"persona_key#{space_id}", key) for key in keys}
+        found = self._table.get_many(list(wanted.values()))
+        return {key: Known(item_key, tuple(found.get(item_key, {}).get("ids", ()))) for key, item_key in wanted.items()}
+
+    def _known_of(self, space_id: str, persona: Persona) -> Known:
+        key = person_key(persona.name, persona.birthdate)
+        return self.known(space_id, [key])[key]
+
+    def create(self, space_id: str, persona: Persona, idempotency: Idempotency | None) -> Persona:
+        """Raises ConflictError when too many personas share the name and birthdate."""
+        for attempt in range(ATTEMPTS):
+            known = self._known_of(space_id, persona)
+            check_room(known)
+            try:
+                return self.repository.create(
+                    space_id, persona, idempotency=idempotency, also=[known.added(persona.id)]
+                )
+            except KeyChangedError:
+                back_off(attempt)
+        raise _too_busy()
+
+    def create_actions(self, space_id: str, personas: Sequence[Persona]) -> list[Action]:
+        """The writes that store and count new personas; their index items are for the caller to write."""
+        if not personas:
+            return []
+        puts = [self.repository.put_action(space_id, persona) for persona in personas]
+        return [*self.repository.count_actions(space_id, personas[0].id, len(personas)), *puts]
+
+    def update(self, space_id: str, persona_id: str, changes: dict[str, Any], expected_version: int | None) -> Persona:
+        """Raises NotFoundError, PreconditionFailedError, and ConflictError as ``create`` does."""
+        for attempt in range(ATTEMPTS):
+            current = self.repository.update(space_id, persona_id, {}, expected_version=expected_version)
+            values = {**changes, "updated_at": self._clock()}
+            changed = current.model_copy(update={**values, "version": current.version + 1})
+            action = self.repository.update_action(space_id, persona_id, values, expected_version=current.version)
+            try:
+                self._table.transact([action, *self._moves(space_id, current, changed)])
+            except (TransactionFailedError, KeyChangedError):
+                back_off(attempt)
+            else:
+                return changed
+        raise _too_busy()
+
+    def _moves(self, space_id: str, current: Persona, changed: Persona) -> list[Action]:
+        before, after = self._known_of(space_id, current), self._known_of(space_id, changed)
+        if before.key == after.key:
+            return []
+        check_room(after)
+        return [before.removed(current.id), after.added(current.id)]
+
+    def delete(self, space_id: str, persona_id: str, expected_version: int | None) -> Deleted:
+        """Raises as ``Repository.delete`` does."""
+        for attempt in range(ATTEMPTS):
+            current = self.repository.update(space_id, persona_id, {}, expected_version=expected_version)
+            try:
+                return self.repository.delete(
+                    space_id,
+                    persona_id,
+                    expected_version=expected_version,
+                    only_if=Attr("version").eq(current.version),
+                    also=[self._known_of(space_id, current).removed(persona_id)],
+                )
+            except (ConditionNotMetError, KeyChangedError):
+                back_off(attempt)
+        raise _too_busy()
+
+
+def check_room(known: Known) -> None:
+    """Raises ConflictError when no further persona may share the key: the index item has an end."""
+    if len(known.ids) >= SAME_PERSON_LIMIT:
+        raise ConflictError(
+            f"{SAME_PERSON_LIMIT} personas have this name and birthdate already. Change or delete one of them."
+        )
+
+
+def _key_changed() -> KeyChangedError:
+    return KeyChangedError("Others change the same person just now. Try again.", headers={"Retry-After": "1"})
+
+
+def _too_busy() -> UnavailableError:
+    return UnavailableError(
+        "Too many changes to the same persona at once. Try again in a moment.", headers={"Retry-After": "1"}
+    )

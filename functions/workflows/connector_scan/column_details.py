@@ -1,0 +1,68 @@
+"""What some rows tell of columns beyond counts: quantiles, the most frequent values, personal data."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import polars as pl
+
+from functions.workflows.connector_scan.personal_data import find_personal_data
+from shared.models.catalog import ColumnTypeName, PersonalData, TopValue
+
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+SAMPLE_ROWS = 10_000
+SAMPLE_CELLS = 2_000_000
+FEWEST_ROWS = 100
+DESCRIBED_COLUMNS = 2_000
+TOP_VALUES = 10
+# What nearly every row has another of is no category, and would only tell rows.
+TOP_VALUES_SHARE = 0.5
+EXAMINED_VALUES = 500
+TEXT_CHARACTERS = 100
+
+
+@dataclass(frozen=True)
+class ColumnDetails:
+    """Of a column with personal data, that it has them is all that is told."""
+
+    quantiles: dict[str, float] | None = None
+    top_values: tuple[TopValue, ...] = ()
+    personal_data: PersonalData | None = None
+
+
+def sample_of(frame: pl.LazyFrame, columns: Iterable[str]) -> pl.LazyFrame:
+    """The first rows, 10,000 or fewer of wide files, with long texts cut off."""
+    names = list(columns)[:DESCRIBED_COLUMNS]
+    rows = min(SAMPLE_ROWS, max(FEWEST_ROWS, SAMPLE_CELLS // max(1, len(names))))
+    schema = frame.collect_schema()
+    return frame.head(rows).select(
+        pl.col(name).str.slice(0, TEXT_CHARACTERS) if schema[name] == pl.String else pl.col(name) for name in names
+    )
+
+
+def describe(sample: pl.DataFrame, types: Mapping[str, ColumnTypeName]) -> dict[str, ColumnDetails]:
+    """The details of each column of a sample."""
+    return {series.name: _describe(series.drop_nulls(), types[series.name]) for series in sample}
+
+
+def _describe(values: pl.Series, kind: ColumnTypeName) -> ColumnDetails:
+    counts = values.value_counts(sort=True)
+    distinct = counts[values.name].head(EXAMINED_VALUES).cast(pl.String).to_list()
+    if personal_data := find_personal_data(values.name, kind, distinct, len(values)):
+        return ColumnDetails(personal_data=personal_data)
+    return ColumnDetails(
+        quantiles=_quantiles(values) if kind in ("int", "float") else None,
+        top_values=tuple(_top_values(counts, len(values))) if kind in ("string", "boolean", "int") else (),
+    )
+
+
+def _quantiles(values: pl.Series) -> dict[str, float] | None:
+    finite = values.filter(values.is_finite()) if values.dtype.is_float() else values
+    if finite.is_empty():
+        return None
+    return {str(share): float(finite.quantile(share) or 0) for share in QUANTILES}
+
+
+def _top_values(counts: pl.DataFrame, rows: int) -> Iterable[TopValue]:
+    if len(counts) <= TOP_VALUES_SHARE * rows:
+        for value, count in counts.head(TOP_VALUES).iter_rows():
+            yield TopValue(value=str(value).lower() if isinstance(value, bool) else str(value), rows=count)

@@ -1,0 +1,212 @@
+"""Chats and their turns: a turn is an item of its own, so that adding one costs the same at any length of the chat."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import islice
+from typing import Any
+
+from boto3.dynamodb.conditions import Attr, ConditionBase
+from boto3.dynamodb.conditions import Key as KeyCondition
+
+from shared.clock import Clock, new_id, utc_now
+from shared.dynamodb.cleanup_list import Purges
+from shared.dynamodb.large_values import LargeValues
+from shared.dynamodb.repository import Idempotency, Repository, cursor_id
+from shared.dynamodb.table import Action, Item, Key, Table, TransactionFailedError, delete, put
+from shared.errors import ConflictError
+from shared.models.base import Deleted, Page
+from shared.models.chat import Chat, ChatCompletion, Message
+
+ANSWER_KEPT_FOR = timedelta(hours=24)
+# A name filter counts among so many chats at most; with more of them the count is capped, and says so.
+SEARCHED_CHATS = 5000
+_LISTED = tuple(name for name in (*Chat.model_fields, "PK", "SK") if name != "last_response")
+
+
+class ChatPage(Page[Chat]):
+    count_capped: bool = False
+
+
+class StoredChat(Chat):
+    """``generation`` counts how often all messages were replaced; only turns of the current one are read."""
+
+    generation: int = 0
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What one completion adds to a chat, and the answer that a repeated request is given."""
+
+    chat: StoredChat
+    is_new: bool
+    messages: Sequence[Message]
+    answer: ChatCompletion
+    idempotency: Idempotency | None = None
+    # What else is written with it.
+    also: Sequence[Action] = ()
+
+
+class Chats:
+    def __init__(self, table: Table, values: LargeValues, clock: Clock = utc_now) -> None:
+        self._table = table
+        self._values = values
+        self._clock = clock
+        self._chats = Repository(table, StoredChat, kind="chat", clock=clock)
+        self.purges = Purges(table, "chat", clock)
+
+    def get(self, space_id: str, chat_id: str) -> StoredChat:
+        """The chat without its messages. Raises NotFoundError."""
+        return self._chats.get(space_id, chat_id)
+
+    def messages(self, space_id: str, chat: StoredChat) -> list[Message]:
+        """All messages of the chat, in order."""
+        turns = self._table.query(
+            _turns(space_id, chat.id),
+            condition=KeyCondition("SK").begins_with(_generation(chat.generation)),
+            newest_first=False,
+        )
+        return [Message.model_validate(each) for turn in turns for each in self._values.load(turn["messages"])]
+
+    def list_after(self, space_id: str, after: str, limit: int, name: str) -> ChatPage:
+        """Chats without messages, newest first; ``name`` is any part of the name, in upper or lower case."""
+        if not name:
+            page = self._chats.list_after(space_id, after, limit)
+            return ChatPage(count=page.count, data=[_listed(chat) for chat in page.data], has_more=page.has_more)
+        last = cursor_id(after)
+        older = KeyCondition("SK").lt(last) if last is not None else None
+        found = list(islice(self._named(space_id, name, older), limit + 1))
+        newest = self._table.query(f"chat#{space_id}", limit=SEARCHED_CHATS + 1, attributes=("name",))
+        searched = [item["name"] for item in newest]
+        return ChatPage(
+            count=sum(name.casefold() in each.casefold() for each in searched[:SEARCHED_CHATS]),
+            data=[_listed(self._chats.load(item)) for item in found[:limit]],
+            has_more=len(found) > limit,
+            count_capped=len(searched) > SEARCHED_CHATS,
+        )
+
+    def _named(self, space_id: str, name: str, condition: ConditionBase | None) -> Iterator[Item]:
+        """The chats with this in their name, newest first, looked for one page of the table after the other."""
+        items = self._table.query(f"chat#{space_id}", attributes=_LISTED, condition=condition)
+        return (item for item in items if name.casefold() in item["name"].casefold())
+
+    def answered(self, space_id: str, idempotency: Idempotency) -> ChatCompletion | None:
+        """The answer to the first request with this key, if there was one. Raises ConflictError for another body."""
+        record = self._table.get(_idempotency_key(space_id, idempotency))
+        if record is None or int(record["expires_at"]) < self._clock().timestamp():
+            return None
+        if record["fingerprint"] != idempotency.fingerprint:
+            raise ConflictError(
+                "This Idempotency-Key was used for another request. Send a new key, or repeat the request unchanged."
+            )
+        return ChatCompletion.model_validate(self._values.load(record["answer"]))
+
+    def append(self, space_id: str, turn: Turn) -> ChatCompletion:
+        """Store a turn, and its chat if that is new, all or nothing; a repeated request gets the first one's answer."""
+        now = self._clock()
+        actions: list[Action] = []
+        if turn.idempotency is not None:
+            actions.append(self._remember(space_id, turn, turn.idempotency, now))
+        if turn.messages:
+            actions.append(self._turn(space_id, turn.chat, turn.messages))
+        actions += turn.also
+        try:
+            if turn.is_new:
+                self._chats.create(space_id, turn.chat, also=actions)
+            else:
+                grown = self._chats.update_action(space_id, turn.chat.id, {}, only_if=_is_current(turn.chat))
+                self._table.transact([*actions, grown])
+        except TransactionFailedError as failed:
+            first = self.answered(space_id, turn.idempotency) if turn.idempotency else None
+            if first is None:
+                raise self._chats.explain(failed.item, None) from None
+            return first
+        return turn.answer
+
+    def replace(
+        self,
+        space_id: str,
+        chat: StoredChat,
+        messages: Sequence[Message],
+        changes: dict[str, Any],
+        expected: int | None,
+    ) -> StoredChat:
+        """Put other messages in place of all there are, with other changes, at once. Raises as ``update`` does."""
+        following = chat.model_copy(update={"generation": chat.generation + 1})
+        change = self._chats.update_action(
+            space_id,
+            chat.id,
+            {**changes, "generation": following.generation},
+            expected_version=expected,
+            only_if=_is_current(chat),
+        )
+        try:
+            self._table.transact([change, self._turn(space_id, following, messages)])
+        except TransactionFailedError as failed:
+            raise self._chats.explain(failed.item, expected) from None
+        self._remove_turns(space_id, chat.id, before=following.generation)
+        return self.get(space_id, chat.id)
+
+    def update(self, space_id: str, chat_id: str, changes: dict[str, Any], expected: int | None) -> StoredChat:
+        return self._chats.update(space_id, chat_id, changes, expected_version=expected)
+
+    def delete(self, space_id: str, chat_id: str, expected: int | None) -> Deleted:
+        note = self.purges.note(space_id, chat_id)
+        deleted = self._chats.delete(space_id, chat_id, expected_version=expected, also=[note])
+        self.clean(space_id, chat_id)
+        return deleted
+
+    def clean(self, space_id: str, chat_id: str) -> None:
+        """Remove what a deleted chat has left behind. Safe to repeat."""
+        self._remove_turns(space_id, chat_id)
+        self.purges.write(self.purges.done(chat_id))
+
+    def _turn(self, space_id: str, chat: StoredChat, messages: Sequence[Message]) -> Action:
+        turn_id = new_id()
+        kept = self._values.keep(
+            [message.model_dump(mode="json", exclude_none=True) for message in messages],
+            f"spaces/{space_id}/chats/{chat.id}/{turn_id}.json",
+        )
+        key = Key(_turns(space_id, chat.id), f"{_generation(chat.generation)}{turn_id}")
+        return put(key, {"messages": kept})
+
+    def _remember(self, space_id: str, turn: Turn, idempotency: Idempotency, now: datetime) -> Action:
+        kept = self._values.keep(
+            turn.answer.model_dump(mode="json"), f"spaces/{space_id}/chats/{turn.chat.id}/answer-{new_id()}.json"
+        )
+        values = {
+            "fingerprint": idempotency.fingerprint,
+            "answer": kept,
+            "expires_at": int((now + ANSWER_KEPT_FOR).timestamp()),
+        }
+        unused = Attr("PK").not_exists() | Attr("expires_at").lt(int(now.timestamp()))
+        return put(_idempotency_key(space_id, idempotency), values, unused)
+
+    def _remove_turns(self, space_id: str, chat_id: str, before: int | None = None) -> None:
+        """Turns that nobody can read any more."""
+        pk = _turns(space_id, chat_id)
+        condition = KeyCondition("SK").lt(_generation(before)) if before is not None else None
+        for turn in list(self._table.query(pk, condition=condition)):
+            self._values.remove(turn["messages"])
+            self._table.write(delete(Key(pk, turn["SK"])))
+
+
+def _listed(chat: StoredChat) -> Chat:
+    return chat.model_copy(update={"last_response": None})
+
+
+def _is_current(chat: StoredChat) -> ConditionBase:
+    """Holds as long as nobody else has replaced the messages."""
+    return Attr("generation").eq(chat.generation)
+
+
+def _turns(space_id: str, chat_id: str) -> str:
+    return f"chat_turn#{space_id}#{chat_id}"
+
+
+def _generation(number: int) -> str:
+    return f"{number:08}#"
+
+
+def _idempotency_key(space_id: str, idempotency: Idempotency) -> Key:
+    return Key(f"chat#{space_id}#idempotency", idempotency.sort_key)

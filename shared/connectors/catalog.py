@@ -1,0 +1,279 @@
+"""The catalog of a connector's files, kept right although scans and S3's events come late, twice and unordered.
+
+One item for each file under ``catalog#<space>#<connector>``. An event counts only if its S3 sequencer is later than
+the item's; a scan's result counts only if the item still has the sequencer that the scan began with. A deleted file
+leaves its sequencer behind for a month, so that a late event can't bring it back. Files that events told about or
+requests named, and that no scan has read since, stand under ``catalog#<space>#<connector>#pending``.
+
+A connector may be deleted at any moment: every writer looks again after its write, and takes it back when the
+connector is gone.
+"""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import Enum, auto
+from typing import TYPE_CHECKING
+
+from boto3.dynamodb.conditions import Attr, ConditionBase
+from pydantic import TypeAdapter
+
+from shared.clock import Clock, utc_now
+from shared.dynamodb.table import ConditionFailedError, Item, Key, Table, TransactionFailedError, delete, put, update
+from shared.models.base import Page
+from shared.models.catalog import CatalogColumn, CatalogEntry, CatalogStatus
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+# Beyond this many bytes of JSON the columns go to S3, far below DynamoDB's 400 KB an item.
+INLINE_COLUMNS_BYTES = 100_000
+TOMBSTONE_KEPT = timedelta(days=30)
+SEQUENCER_DIGITS = 64
+DELETED = "deleted"
+TRANSACTION_SIZE = 100
+_COLUMNS = TypeAdapter(list[CatalogColumn])
+
+
+class EventOutcome(Enum):
+    """What became of an event: it asks for a scan, tells nothing new, or concerns a connector that is gone."""
+
+    TO_SCAN = auto()
+    SETTLED = auto()
+    NO_CONNECTOR = auto()
+
+
+@dataclass(frozen=True)
+class ObjectVersion:
+    """The content of a file that an event tells of; ``sequencer`` is S3's own order of the key's events."""
+
+    file: str
+    etag: str
+    size_bytes: int
+    sequencer: str
+    version_id: str | None = None
+
+
+@dataclass(frozen=True)
+class FileState:
+    """How a file stands: ``status`` is a CatalogStatus or ``deleted``, ``scan_id`` the scan that said so."""
+
+    status: str
+    etag: str | None = None
+    sequencer: str | None = None
+    scan_id: str | None = None
+    version_id: str | None = None
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a scan knew of a file before it read it: the last event, and the request that named the file."""
+
+    sequencer: str | None = None
+    request: str | None = None
+
+
+def comparable_sequencer(sequencer: str) -> str:
+    """S3's hexadecimal sequencers compare as text once the shorter is filled up with zeros on the right."""
+    return sequencer.upper().ljust(SEQUENCER_DIGITS, "0")
+
+
+class Catalog:
+    """The catalogs of all connectors."""
+
+    def __init__(self, table: Table, s3: "S3Client", bucket: str, clock: Clock = utc_now) -> None:
+        self._table = table
+        self._s3 = s3
+        self._bucket = bucket
+        self._clock = clock
+
+    def page(self, space_id: str, connector_id: str, number: int, size: int) -> Page[CatalogEntry]:
+        """The ``number``-th ``size`` entries, by file name."""
+        files = [item["SK"] for item in self._items(space_id, connector_id, ("SK", "status"))]
+        start = (number - 1) * size
+        wanted = files[start : start + size]
+        entries = self.entries(space_id, connector_id, wanted)
+        return Page(
+            count=len(files),
+            data=[entries[file] for file in wanted if file in entries],
+            has_more=start + size < len(files),
+        )
+
+    def entries(self, space_id: str, connector_id: str, files: Sequence[str] | None = None) -> dict[str, CatalogEntry]:
+        """Entries by file, those of ``files`` that exist or all, with their columns."""
+        if files is None:
+            items = list(self._items(space_id, connector_id))
+        else:
+            keys = [_key(space_id, connector_id, file) for file in files if 0 < len(file.encode()) <= 1024]
+            items = [item for item in self._table.get_many(keys).values() if item["status"] != DELETED]
+        return {item["SK"]: self._load(item) for item in items}
+
+    def states(self, space_id: str, connector_id: str) -> dict[str, FileState]:
+        """What is known of every file, deleted ones too, without the columns."""
+        names = ("status", "etag", "sequencer", "scan_id", "version_id")
+        items = self._table.query(_key(space_id, connector_id, "").pk, newest_first=False, attributes=("SK", *names))
+        return {item["SK"]: FileState(**{name: item[name] for name in names if name in item}) for item in items}
+
+    def sequencer(self, space_id: str, connector_id: str, file: str) -> str | None:
+        """The file's last event that is known, also of a deleted file."""
+        item = self._table.get(_key(space_id, connector_id, file))
+        return item.get("sequencer") if item else None
+
+    def ask_for(self, space_id: str, connector_id: str, files: Sequence[str], request: str) -> None:
+        """Mark files to be scanned because a request names them; the mark stays until a scan has begun since."""
+        marks = [update(_pending_key(space_id, connector_id, file), {"request": request}) for file in files]
+        for start in range(0, len(marks), TRANSACTION_SIZE):
+            self._table.transact(marks[start : start + TRANSACTION_SIZE])
+
+    def pending(self, space_id: str, connector_id: str) -> dict[str, str | None]:
+        """The files that wait for a scan, with the request that named them if one did."""
+        marks = self._table.query(_pending_key(space_id, connector_id, "").pk, newest_first=False)
+        return {mark["SK"]: mark.get("request") for mark in marks}
+
+    def has_pending(self, space_id: str, connector_id: str) -> bool:
+        """Whether there is one."""
+        return next(iter(self._table.query(_pending_key(space_id, connector_id, "").pk, limit=1)), None) is not None
+
+    def record_created(self, space_id: str, connector_id: str, version: ObjectVersion) -> EventOutcome:
+        """Take note of an event that tells of new content."""
+        key, later = _key(space_id, connector_id, version.file), _later_than(version.sequencer)
+        known = {"sequencer": version.sequencer, "version_id": version.version_id}
+        try:
+            # A scan was quicker than the event: the profile it wrote is of this very content.
+            is_scanned = Attr("status").eq(CatalogStatus.SCANNED.value) & Attr("etag").eq(version.etag)
+            self._table.write(update(key, known, condition=is_scanned & later))
+            return EventOutcome.SETTLED
+        except ConditionFailedError as failed:
+            if failed.item and failed.item.get("sequencer", "") >= version.sequencer:
+                is_repeated = failed.item["sequencer"] == version.sequencer
+                is_pending = is_repeated and failed.item["status"] == CatalogStatus.PENDING
+                return EventOutcome.TO_SCAN if is_pending else EventOutcome.SETTLED
+        entry = {
+            "file": version.file,
+            "status": CatalogStatus.PENDING,
+            "etag": version.etag,
+            "size_bytes": version.size_bytes,
+            **known,
+        }
+        return self._record(space_id, connector_id, version.file, entry, version.sequencer, is_pending=True)
+
+    def record_deleted(self, space_id: str, connector_id: str, file: str, sequencer: str) -> EventOutcome:
+        """Take note of an event that tells of a file's end, unless a later one is known."""
+        tombstone = {"status": DELETED, "sequencer": sequencer, "expires_at": self._expiry()}
+        return self._record(space_id, connector_id, file, tombstone, sequencer, is_pending=False)
+
+    def record_unclear(self, space_id: str, connector_id: str, file: str, sequencer: str) -> EventOutcome:
+        """Take note of an event after which only a look at the bucket tells what the file is now."""
+        entry = {"file": file, "status": CatalogStatus.PENDING, "sequencer": sequencer}
+        return self._record(space_id, connector_id, file, entry, sequencer, is_pending=True)
+
+    def record_result(self, space_id: str, connector_id: str, entry: CatalogEntry, seen: Seen) -> bool:
+        """Write what a scan found; false when an event came between, whose own scan will tell."""
+        values = {name: getattr(entry, name) for name in type(entry).model_fields}
+        values |= {"sequencer": seen.sequencer, **self.stored_columns(space_id, connector_id, entry)}
+        return self._settle(space_id, connector_id, entry.file, values, seen)
+
+    def record_missing(self, space_id: str, connector_id: str, file: str, seen: Seen, scan_id: str) -> bool:
+        """Take out a file that a scan no longer found, unless an event came between."""
+        values = {
+            "status": DELETED,
+            "sequencer": seen.sequencer,
+            "scan_id": scan_id,
+            "expires_at": self._expiry(),
+        }
+        return self._settle(space_id, connector_id, file, values, seen)
+
+    def stored_columns(self, space_id: str, connector_id: str, entry: CatalogEntry) -> Item:
+        """The columns as JSON text, for DynamoDB's numbers are narrower than a file's; long ones lie in S3."""
+        text = _COLUMNS.dump_json(entry.columns).decode()
+        if len(text.encode()) <= INLINE_COLUMNS_BYTES:
+            return {"columns": text}
+        digest = hashlib.sha256(f"{entry.file}\n{entry.etag}".encode()).hexdigest()
+        location = f"{columns_prefix(space_id, connector_id)}{digest}.json"
+        self._s3.put_object(Bucket=self._bucket, Key=location, Body=text.encode(), ContentType="application/json")
+        return {"columns": None, "columns_key": location}
+
+    def load_columns(self, item: Item) -> list[CatalogColumn]:
+        """What ``stored_columns`` keeps."""
+        text: str | bytes = item.get("columns", "[]")
+        if location := item.get("columns_key"):
+            text = self._s3.get_object(Bucket=self._bucket, Key=location)["Body"].read()
+        return _COLUMNS.validate_json(text)
+
+    def forget(self, space_id: str, connector_id: str) -> None:
+        """Remove everything of a connector that is gone."""
+        for pk in (_key(space_id, connector_id, "").pk, _pending_key(space_id, connector_id, "").pk):
+            for item in self._table.query(pk, attributes=("SK",)):
+                self._table.write(delete(Key(pk, item["SK"])))
+        prefix = columns_prefix(space_id, connector_id)
+        for page in self._s3.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=prefix):
+            for found in page.get("Contents", []):
+                self._s3.delete_object(Bucket=self._bucket, Key=found["Key"])
+
+    def _record(
+        self, space_id: str, connector_id: str, file: str, values: Item, sequencer: str, *, is_pending: bool
+    ) -> EventOutcome:
+        entry, marker = _key(space_id, connector_id, file), _pending_key(space_id, connector_id, file)
+        mark = update(marker, {"sequencer": sequencer}) if is_pending else delete(marker)
+        try:
+            self._table.transact([put(entry, values, Attr("PK").not_exists() | _later_than(sequencer)), mark])
+        except TransactionFailedError as failed:
+            is_repeated = failed.item is not None and failed.item.get("sequencer") == sequencer
+            is_waiting = is_repeated and failed.item is not None and failed.item["status"] == CatalogStatus.PENDING
+            return EventOutcome.TO_SCAN if is_waiting else EventOutcome.SETTLED
+        if not self._is_still_there(space_id, connector_id, file):
+            return EventOutcome.NO_CONNECTOR
+        return EventOutcome.TO_SCAN if is_pending else EventOutcome.SETTLED
+
+    def _settle(self, space_id: str, connector_id: str, file: str, values: Item, seen: Seen) -> bool:
+        try:
+            self._table.write(put(_key(space_id, connector_id, file), values, _is("sequencer", seen.sequencer)))
+        except ConditionFailedError:
+            return False
+        # A mark that the scan did not know of stays for the next one.
+        is_known: ConditionBase = Attr("sequencer").not_exists() | _is("sequencer", seen.sequencer)
+        is_known &= Attr("request").not_exists() | _is("request", seen.request)
+        with suppress(ConditionFailedError):
+            self._table.write(delete(_pending_key(space_id, connector_id, file), is_known))
+        return self._is_still_there(space_id, connector_id, file)
+
+    def _is_still_there(self, space_id: str, connector_id: str, file: str) -> bool:
+        """Whether the connector exists; what was written for one that does not is taken back."""
+        if self._table.get(Key(f"connector#{space_id}", connector_id)) is not None:
+            return True
+        self._table.write(delete(_key(space_id, connector_id, file)))
+        self._table.write(delete(_pending_key(space_id, connector_id, file)))
+        return False
+
+    def _items(self, space_id: str, connector_id: str, attributes: Iterable[str] = ()) -> Iterator[Item]:
+        items = self._table.query(_key(space_id, connector_id, "").pk, newest_first=False, attributes=attributes)
+        return (item for item in items if item["status"] != DELETED)
+
+    def _load(self, item: Item) -> CatalogEntry:
+        return CatalogEntry.model_validate({**item, "file": item["SK"], "columns": self.load_columns(item)})
+
+    def _expiry(self) -> int:
+        return int((self._clock() + TOMBSTONE_KEPT).timestamp())
+
+
+def columns_prefix(space_id: str, connector_id: str) -> str:
+    """Where the long column lists of a connector's files lie in the data bucket."""
+    return f"spaces/{space_id}/scans/columns/{connector_id}/"
+
+
+def _key(space_id: str, connector_id: str, file: str) -> Key:
+    return Key(f"catalog#{space_id}#{connector_id}", file)
+
+
+def _pending_key(space_id: str, connector_id: str, file: str) -> Key:
+    return Key(f"catalog#{space_id}#{connector_id}#pending", file)
+
+
+def _later_than(sequencer: str) -> ConditionBase:
+    return Attr("sequencer").not_exists() | Attr("sequencer").lt(sequencer)
+
+
+def _is(attribute: str, value: str | None) -> ConditionBase:
+    return Attr(attribute).not_exists() if value is None else Attr(attribute).eq(value)

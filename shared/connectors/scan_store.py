@@ -1,0 +1,165 @@
+"""Scans of connectors: one at a time for each, and what is asked for meanwhile follows when it ends."""
+
+from collections.abc import Iterable
+from contextlib import suppress
+from datetime import timedelta
+from typing import Any
+
+from boto3.dynamodb.conditions import Attr
+
+from shared.clock import Clock, new_id, utc_now
+from shared.dynamodb.repository import ConditionNotMetError, Repository
+from shared.dynamodb.table import Action, ConditionFailedError, Table, TransactionFailedError, back_off, update
+from shared.errors import ConflictError, NotFoundError, UnavailableError
+from shared.jobs.store import Jobs
+from shared.models.connector import Connector, Scan, ScanScope
+from shared.models.job_reference import JobKind, JobReference
+from shared.models.job_status import JobStatus
+
+WRITE_ATTEMPTS = 8
+SCANS_KEPT = timedelta(days=30)
+
+
+class Scans:
+    """The scans of all connectors. A scan is known for a month after its end."""
+
+    def __init__(self, table: Table, clock: Clock = utc_now) -> None:
+        self.connectors = Repository(table, Connector, kind="connector", clock=clock)
+        self.repository = Repository(table, Scan, kind="scan", clock=clock)
+        self._jobs = Jobs(table, clock)
+        self._table = table
+        self._clock = clock
+
+    def request(self, space_id: str, connector_id: str, scope: ScanScope) -> tuple[Scan, JobReference | None]:
+        """A new scan with the job to start, or the running one, after which another will follow.
+
+        What events tell and requests name is marked in the catalog already, and looked at when a scan ends.
+        Raises NotFoundError.
+        """
+        for attempt in range(WRITE_ATTEMPTS):
+            connector = self.connectors.get(space_id, connector_id)
+            if connector.scan_id is None:
+                started = self._begin(space_id, connector, scope)
+                if started is not None:
+                    return started
+            elif scope is ScanScope.NAMED or self._ask_for_another(space_id, connector):
+                try:
+                    return self.repository.get(space_id, connector.scan_id), None
+                except NotFoundError:
+                    pass  # ended and gone since
+            back_off(attempt)
+        raise UnavailableError("The connector is busy. Try again in a moment.", headers={"Retry-After": "1"})
+
+    def change(
+        self, space_id: str, connector: Connector, changes: dict[str, Any]
+    ) -> tuple[Connector, JobReference | None]:
+        """Write changes after which everything is to be scanned, and in the same write the wish for that.
+
+        Answers the job to start, unless the scan follows one that runs. Raises NotFoundError, and ConflictError when
+        the connector is not as it was read.
+        """
+        for attempt in range(WRITE_ATTEMPTS):
+            current = self.connectors.get(space_id, connector.id)
+            if current.version != connector.version:
+                break
+            if current.scan_id is None:
+                started = self._begin(space_id, current, ScanScope.ALL, changes)
+                if started is not None:
+                    return self.connectors.get(space_id, connector.id), started[1]
+            else:
+                unchanged = Attr("version").eq(current.version) & Attr("scan_id").eq(current.scan_id)
+                with suppress(ConditionNotMetError):
+                    wished = {**changes, "rescan_requested": True}
+                    return self.connectors.update(space_id, connector.id, wished, only_if=unchanged), None
+            back_off(attempt)
+        raise ConflictError("Others are changing the connector at the same time. Try again.")
+
+    def run(self, space_id: str, scan_id: str) -> Scan:
+        """Mark a scan as running and answer it; one that has ended is answered as it is. Raises NotFoundError."""
+        return self._advance(space_id, scan_id, {"status": JobStatus.RUNNING})
+
+    def get(self, space_id: str, scan_id: str) -> Scan:
+        """Raises NotFoundError."""
+        return self.repository.get(space_id, scan_id)
+
+    def end(
+        self, space_id: str, connector_id: str, scan_id: str, status: JobStatus, values: dict[str, Any]
+    ) -> JobReference | None:
+        """Bring a scan to its end and set the connector free, or hand it on to the scan asked for meanwhile.
+
+        Answers the job of that scan, to be started. Safe to repeat; ``close`` is to be called when all that follows
+        has been seen to, so that whatever is cut off before is taken up again.
+        """
+        ended = {"status": status, "expires_at": int((self._clock() + SCANS_KEPT).timestamp()), **values}
+        with suppress(NotFoundError):  # forgotten since
+            self._advance(space_id, scan_id, ended)
+        for attempt in range(WRITE_ATTEMPTS):
+            try:
+                connector = self.connectors.get(space_id, connector_id)
+            except NotFoundError:
+                return None
+            if connector.scan_id != scan_id:
+                return None
+            if connector.rescan_requested:
+                started = self._begin(space_id, connector, ScanScope.ALL)
+                if started is not None:
+                    return started[1]
+            else:
+                unchanged = Attr("scan_id").eq(scan_id) & ~Attr("rescan_requested").eq(True)
+                try:
+                    self._table.write(self._mark(space_id, connector_id, unchanged, scan_id=None))
+                except ConditionFailedError:
+                    pass
+                else:
+                    return None
+            back_off(attempt)
+        raise UnavailableError("The connector is busy. Try again in a moment.", headers={"Retry-After": "1"})
+
+    def close(self, scan_id: str) -> None:
+        """Nothing is left to do for an ended scan."""
+        self._table.transact(self._jobs.retire(scan_id, self._clock() + SCANS_KEPT))
+
+    def _begin(
+        self, space_id: str, connector: Connector, scope: ScanScope, changes: dict[str, Any] | None = None
+    ) -> tuple[Scan, JobReference] | None:
+        """A scan in the place of the connector's last one, or nothing when another writer came between.
+
+        With ``changes`` of the connector itself, if it is as it was read.
+        """
+        now = self._clock()
+        scan = Scan(id=new_id(), created_at=now, updated_at=now, connector_id=connector.id, scope=scope)
+        is_last = Attr("scan_id").eq(connector.scan_id) if connector.scan_id else Attr("scan_id").not_exists()
+        unchanged = Attr("PK").exists() & is_last
+        begun = {"scan_id": scan.id, "rescan_requested": False}
+        also: Iterable[Action] = [
+            self._mark(space_id, connector.id, unchanged, **begun)
+            if changes is None
+            else self.connectors.update_action(
+                space_id, connector.id, {**changes, **begun}, expected_version=connector.version, only_if=is_last
+            ),
+            *self._jobs.open(JobKind.SCAN, space_id, scan.id, parent_id=connector.id),
+        ]
+        try:
+            self.repository.create(space_id, scan, also=list(also))
+        except TransactionFailedError:
+            return None
+        return scan, JobReference(JobKind.SCAN, space_id, scan.id, now, connector.id)
+
+    def _ask_for_another(self, space_id: str, connector: Connector) -> bool:
+        running = Attr("scan_id").eq(connector.scan_id)
+        try:
+            self._table.write(self._mark(space_id, connector.id, running, rescan_requested=True))
+        except ConditionFailedError:
+            return False
+        return True
+
+    def _advance(self, space_id: str, scan_id: str, values: dict[str, Any]) -> Scan:
+        final = [status.value for status in JobStatus if status.is_final]
+        try:
+            return self.repository.update(space_id, scan_id, values, only_if=~Attr("status").is_in(final))
+        except ConditionNotMetError:
+            return self.repository.get(space_id, scan_id)
+
+    def _mark(self, space_id: str, connector_id: str, condition: Any, **values: Any) -> Action:
+        # No part of the connector as its users see it: neither its version nor the time of its change moves.
+        return update(self.connectors.key(space_id, connector_id), values, condition=condition)

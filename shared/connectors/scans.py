@@ -1,0 +1,132 @@
+"""A connector's scans and its end, as requests, events, workflow steps and the reconciler all need them."""
+
+from typing import Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from shared.clock import new_id
+from shared.connectors.catalog import Catalog, Seen
+from shared.connectors.scan_store import Scans
+from shared.connectors.schema_drifts import SchemaDrifts
+from shared.connectors.storage import ConnectorStorage, ConnectorStorages
+from shared.dynamodb.cleanup_list import Purges
+from shared.errors import ApiError, NotFoundError
+from shared.jobs.launcher import JobLauncher
+from shared.models.catalog import CatalogEntry, CatalogStatus
+from shared.models.connector import Connector, Scan, ScanScope, managed_prefix, snapshots_prefix
+from shared.models.job_reference import JobReference
+from shared.models.job_status import JobStatus
+from shared.observability import logger
+from shared.resources import Resources
+
+OWN_FAILURES = (ClientError, BotoCoreError, ApiError)
+
+
+class ConnectorScans:
+    """Starts and ends scans; at most one runs for a connector."""
+
+    def __init__(self, resources: Resources) -> None:
+        self.scans = Scans(resources.table, resources.clock)
+        self.catalog = Catalog(resources.table, resources.s3, resources.settings.bucket_name, resources.clock)
+        self.drifts = SchemaDrifts(resources.table, resources.s3, resources.settings.bucket_name, resources.clock)
+        self._launcher = JobLauncher(resources)
+        self._clock = resources.clock
+
+    def request_files(self, space_id: str, connector_id: str, files: list[str]) -> Scan:
+        """Have these files scanned, also those that have not changed. Raises NotFoundError."""
+        self.scans.connectors.get(space_id, connector_id)
+        self.catalog.ask_for(space_id, connector_id, files, new_id())
+        return self.request(space_id, connector_id, ScanScope.NAMED)
+
+    def request(self, space_id: str, connector_id: str, scope: ScanScope) -> Scan:
+        """Have the connector scanned, now or right after the scan that runs. Raises NotFoundError.
+
+        When the workflow can't be started the scan stays ``pending``; the reconciler starts it.
+        """
+        scan, job = self.scans.request(space_id, connector_id, scope)
+        if job is not None:
+            self._start(job)
+        return scan
+
+    def change(self, space_id: str, connector: Connector, changes: dict[str, Any]) -> Connector:
+        """Change a connector so that all of it has to be scanned, now or right after the scan that runs.
+
+        Raises as ``Scans.change`` does.
+        """
+        changed, job = self.scans.change(space_id, connector, changes)
+        if job is not None:
+            self._start(job)
+        return changed
+
+    def succeed(self, space_id: str, connector_id: str, scan_id: str, counts: dict[str, int]) -> None:
+        """End a scan that looked at all its files, and go on with what was asked for or changed meanwhile."""
+        following = self.scans.end(space_id, connector_id, scan_id, JobStatus.SUCCEEDED, counts)
+        if following is not None:
+            self._start(following)
+        elif self.catalog.has_pending(space_id, connector_id):
+            try:
+                self.request(space_id, connector_id, ScanScope.NAMED)
+            except NotFoundError:
+                logger.info("the connector was deleted: no further scan", extra={"connector_id": connector_id})
+        self.scans.close(scan_id)
+
+    def fail(self, space_id: str, connector_id: str, scan_id: str, error: str) -> None:
+        """End a scan that came to nothing: the files that wait for one are marked with the reason.
+
+        Another scan follows only where somebody asked for it, so that what fails always does not go on for ever.
+        """
+        entry_error = f"The scan failed: {error} Scan the connector again."
+        for file, request in self.catalog.pending(space_id, connector_id).items():
+            seen = Seen(self.catalog.sequencer(space_id, connector_id, file), request)
+            entry = CatalogEntry(
+                file=file,
+                status=CatalogStatus.ERROR,
+                error=entry_error,
+                scanned_at=self._clock(),
+                scan_id=scan_id,
+            )
+            self.catalog.record_result(space_id, connector_id, entry, seen)
+        following = self.scans.end(space_id, connector_id, scan_id, JobStatus.FAILED, {"error": error})
+        if following is not None:
+            self._start(following)
+        self.scans.close(scan_id)
+
+    def _start(self, job: JobReference) -> None:
+        try:
+            self._launcher.start(job)
+        except (ClientError, BotoCoreError):
+            logger.exception("the scan did not start: the reconciler will try again", extra={"id": job.id})
+
+
+class ConnectorCleaner:
+    """Removes what deleted connectors leave behind."""
+
+    def __init__(self, resources: Resources) -> None:
+        settings = resources.settings
+        self.purges = Purges(resources.table, "connector", resources.clock)
+        self._resources = resources
+        self._storages = ConnectorStorages(resources)
+        self._catalog = Catalog(resources.table, resources.s3, settings.bucket_name, resources.clock)
+        self._drifts = SchemaDrifts(resources.table, resources.s3, settings.bucket_name, resources.clock)
+
+    def clean(self, space_id: str, connector_id: str) -> None:
+        """Remove what is left of a connector that does not exist: credentials, files, copies of tables, catalog.
+
+        A customer's own bucket or database is not touched. S3 keeps old versions of files for as long as the data
+        bucket's lifecycle says (90 days). Raises what AWS raises; the connector then stays on the list. Safe to repeat.
+        """
+        if self.purges.is_gone(space_id, connector_id):
+            self._storages.drop_credentials(connector_id)
+            bucket = self._resources.settings.bucket_name
+            for prefix in (managed_prefix(space_id, connector_id), snapshots_prefix(space_id, connector_id)):
+                ConnectorStorage(self._resources.s3, bucket, prefix, is_managed=True).delete_all()
+            self._catalog.forget(space_id, connector_id)
+            self._drifts.forget(space_id, connector_id)
+        self.purges.write(self.purges.done(connector_id))
+
+    def try_to_clean(self, space_id: str, connector_id: str) -> None:
+        """``clean``, or a line in the log when AWS refuses: the next round takes it up again."""
+        try:
+            self.clean(space_id, connector_id)
+        except OWN_FAILURES:
+            logger.exception("leftovers of a connector remain", extra={"connector_id": connector_id})

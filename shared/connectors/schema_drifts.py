@@ -1,0 +1,138 @@
+"""Schema drifts of connectors, ``schema_drift#<space>#<connector>``, and what they are told by.
+
+The columns of each file's last scanned version stand under ``catalog#<space>#<connector>#schema``. A drift is recorded
+in the transaction that replaces them, so that a scan that is repeated finds them replaced and records nothing. Files
+that a drift broke, and nobody has acknowledged since, stand under ``catalog#<space>#<connector>#drifted``.
+"""
+
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from boto3.dynamodb.conditions import Attr
+
+from shared.clock import Clock, new_id, utc_now
+from shared.connectors.catalog import Catalog
+from shared.dynamodb.repository import Repository
+from shared.dynamodb.table import (
+    Action,
+    ConditionFailedError,
+    Key,
+    Table,
+    TransactionFailedError,
+    check,
+    delete,
+    put,
+)
+from shared.models.base import Page
+from shared.models.catalog import CatalogEntry
+from shared.models.connector import Connector
+from shared.models.schema_drift import CHANGES_LIMIT, ColumnChange, DriftPolicy, SchemaDrift, column_changes
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+SHOWN_COLUMNS = 10
+
+
+class SchemaDrifts:
+    """The drifts of all connectors."""
+
+    def __init__(self, table: Table, s3: "S3Client", bucket: str, clock: Clock = utc_now) -> None:
+        self._catalog = Catalog(table, s3, bucket, clock)
+        self._drifts = Repository(table, SchemaDrift, kind="schema_drift", clock=clock)
+        self._table = table
+        self._clock = clock
+
+    def observe(self, space_id: str, connector: Connector, entry: CatalogEntry) -> SchemaDrift | None:
+        """Compare a scanned file with its version before, and keep it for the next; the drift, if one was recorded."""
+        key = Key(f"catalog#{space_id}#{connector.id}#schema", entry.file)
+        known = self._table.get(key)
+        if known is not None and known["etag"] == entry.etag:
+            return None
+        values = {"etag": entry.etag, "rows": entry.rows}
+        values |= self._catalog.stored_columns(space_id, connector.id, entry)
+        unchanged = Attr("PK").not_exists() if known is None else Attr("etag").eq(known["etag"])
+        exists = Attr("PK").exists()
+        actions = [put(key, values, unchanged), check(Key(f"connector#{space_id}", connector.id), exists)]
+        changes = []
+        if known is not None and connector.drift_policy is not DriftPolicy.IGNORE:
+            columns = self._catalog.load_columns(known)
+            changes = column_changes(columns, int(known["rows"]), entry.columns, entry.rows or 0)
+        drift = self._drift(connector, entry, changes)
+        if changes:
+            actions += self._record(space_id, drift)
+        try:
+            self._table.transact(actions)
+        except TransactionFailedError:  # another scan of it was quicker, or the connector was deleted
+            return None
+        return drift if changes else None
+
+    def list_after(self, space_id: str, connector_id: str, after: str, limit: int) -> Page[SchemaDrift]:
+        """Those of a connector, newest first. Raises InvalidCursorError."""
+        return self._drifts.list_after(_owner(space_id, connector_id), after, limit)
+
+    def acknowledge(self, space_id: str, connector_id: str, drift_id: str, user_id: str) -> SchemaDrift:
+        """Note that somebody has seen a drift, and let trainings have the file again. Raises NotFoundError."""
+        owner = _owner(space_id, connector_id)
+        drift = self._drifts.get(owner, drift_id)
+        if drift.acknowledged_at is None:
+            changes = {"acknowledged_at": self._clock(), "acknowledged_by": user_id}
+            drift = self._drifts.update(owner, drift_id, changes)
+        with suppress(ConditionFailedError):  # a later one broke it again
+            self._table.write(delete(_drifted_key(space_id, connector_id, drift.file), Attr("drift_id").eq(drift_id)))
+        return drift
+
+    def broken_files(self, space_id: str, connector_id: str) -> dict[str, str]:
+        """The files that a drift broke and nobody has acknowledged since, each with what happened to it."""
+        items = self._table.query(_drifted_key(space_id, connector_id, "").pk, newest_first=False)
+        return {item["SK"]: item["summary"] for item in items}
+
+    def forget(self, space_id: str, connector_id: str) -> None:
+        """Remove everything of a connector that is gone."""
+        self._drifts.remove_all(_owner(space_id, connector_id))
+        for name in ("schema", "drifted"):
+            pk = f"catalog#{space_id}#{connector_id}#{name}"
+            for item in self._table.query(pk, attributes=("SK",)):
+                self._table.write(delete(Key(pk, item["SK"])))
+
+    def _drift(self, connector: Connector, entry: CatalogEntry, changes: list[ColumnChange]) -> SchemaDrift:
+        now = self._clock()
+        return SchemaDrift(
+            id=new_id(),
+            created_at=now,
+            updated_at=now,
+            connector_id=connector.id,
+            file=entry.file,
+            scan_id=entry.scan_id,
+            policy=connector.drift_policy,
+            is_breaking=any(change.is_breaking for change in changes),
+            changes=changes[:CHANGES_LIMIT],
+            more_changes=max(0, len(changes) - CHANGES_LIMIT),
+        )
+
+    def _record(self, space_id: str, drift: SchemaDrift) -> list[Action]:
+        owner = _owner(space_id, drift.connector_id)
+        actions = [self._drifts.put_action(owner, drift), *self._drifts.count_actions(owner, drift.id, +1)]
+        if drift.is_breaking:
+            mark = {"drift_id": drift.id, "summary": summary(drift)}
+            actions.append(put(_drifted_key(space_id, drift.connector_id, drift.file), mark))
+        return actions
+
+
+def summary(drift: SchemaDrift) -> str:
+    """The changes that break something, in a sentence's part."""
+    broken = [change for change in drift.changes if change.is_breaking]
+    parts = [
+        f"'{change.column}' {'vanished' if change.after is None else f'went from {change.before} to {change.after}'}"
+        for change in broken[:SHOWN_COLUMNS]
+    ]
+    more = f" and {len(broken) - SHOWN_COLUMNS} more" if len(broken) > SHOWN_COLUMNS else ""
+    return ", ".join(parts) + more
+
+
+def _owner(space_id: str, connector_id: str) -> str:
+    return f"{space_id}#{connector_id}"
+
+
+def _drifted_key(space_id: str, connector_id: str, file: str) -> Key:
+    return Key(f"catalog#{space_id}#{connector_id}#drifted", file)

@@ -1,0 +1,300 @@
+"""The files of one connector: a prefix of the data bucket, or a customer's bucket read with the customer's leave."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from shared.errors import UpstreamError
+from shared.models.connector import Connector, S3Config, Upload, credentials_parameter
+from shared.network.address_guard import AddressGuard
+from shared.resources import Resources
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+UPLOAD_LIFETIME = timedelta(hours=1)
+# S3's own limit for one POST.
+UPLOAD_BYTES_LIMIT = 5 << 30
+CHUNK_BYTES = 1 << 20
+
+
+class StorageError(UpstreamError):
+    """The customer's bucket, role or keys refused us; ``aws_code`` is AWS's name for it."""
+
+    aws_code: str = ""
+
+
+class MissingFileError(Exception):
+    """There is no file of that name."""
+
+
+class FileChangedError(Exception):
+    """The file has other content than it was asked for."""
+
+
+@dataclass(frozen=True)
+class FileVersion:
+    """One content of a file; the name is relative to the connector."""
+
+    file: str
+    etag: str
+    size_bytes: int
+    version_id: str | None = None
+    # SHA-256 of the content, where we wrote it.
+    digest: str | None = None
+
+
+@dataclass(frozen=True)
+class Keys:
+    """A pair of access keys, and the token of temporary ones."""
+
+    access_key_id: str
+    secret_access_key: str = field(repr=False)
+    session_token: str | None = field(default=None, repr=False)
+
+
+class ConnectorStorage:
+    """Raises StorageError for whatever a customer's bucket refuses; errors of our own bucket stay what they are."""
+
+    def __init__(self, client: "S3Client", bucket: str, prefix: str, *, is_managed: bool) -> None:
+        self._client = client
+        self.bucket = bucket
+        self._prefix = prefix
+        self._is_managed = is_managed
+
+    def key(self, file: str) -> str:
+        """The object's key in the bucket."""
+        return f"{self._prefix}{file}"
+
+    def files(self, prefix: str = "") -> Iterator[FileVersion]:
+        """The files whose names begin with ``prefix``, in the order of their UTF-8 bytes; folder markers left out."""
+        with self._translated():
+            pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=self.key(prefix))
+            for page in pages:
+                for found in page.get("Contents", []):
+                    name = found["Key"].removeprefix(self._prefix)
+                    if name and not (name.endswith("/") and found["Size"] == 0):
+                        yield FileVersion(name, found["ETag"].strip('"'), found["Size"])
+
+    def check(self) -> None:
+        """Look whether files can be listed."""
+        with self._translated():
+            self._client.list_objects_v2(Bucket=self.bucket, Prefix=self._prefix, MaxKeys=1)
+
+    def head(self, file: str) -> FileVersion:
+        """The file as it is now. Raises MissingFileError."""
+        with self._translated(file):
+            try:
+                found = self._client.head_object(Bucket=self.bucket, Key=self.key(file))
+            except ClientError as error:
+                # S3 answers 403 for a missing key unless the whole bucket may be listed.
+                if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") == 403 and not self._lists(file):
+                    raise MissingFileError(file) from error
+                raise
+        return FileVersion(
+            file,
+            found["ETag"].strip('"'),
+            found["ContentLength"],
+            found.get("VersionId"),
+            found["Metadata"].get("sha256"),
+        )
+
+    def _lists(self, file: str) -> bool:
+        listing = self._client.list_objects_v2(Bucket=self.bucket, Prefix=self.key(file), MaxKeys=1)
+        return any(found["Key"] == self.key(file) for found in listing.get("Contents", []))
+
+    def download(self, version: FileVersion, target: Path) -> None:
+        """Stream exactly this content. Raises FileChangedError when the file has other content, MissingFileError."""
+        with self._translated(version.file):
+            body = self._client.get_object(Bucket=self.bucket, Key=self.key(version.file), IfMatch=f'"{version.etag}"')[
+                "Body"
+            ]
+            with target.open("wb") as file:
+                for chunk in body.iter_chunks(CHUNK_BYTES):
+                    file.write(chunk)
+
+    def write(self, file: str, content: bytes) -> None:
+        """Put a file in place of whatever has its name; only managed connectors are written to."""
+        self._client.put_object(Bucket=self.bucket, Key=self.key(file), Body=content)
+
+    def presigned_upload(self, file: str, expires_at: Any) -> Upload:
+        """A POST form for this very key and at most 5 GiB."""
+        form = self._client.generate_presigned_post(
+            Bucket=self.bucket,
+            Key=self.key(file),
+            Conditions=[["content-length-range", 1, UPLOAD_BYTES_LIMIT]],
+            ExpiresIn=int(UPLOAD_LIFETIME.total_seconds()),
+        )
+        return Upload(file=file, url=form["url"], fields=form["fields"], expires_at=expires_at)
+
+    def replace(self, file: str, content: Path, digest: str) -> FileVersion:
+        """Put a file in place of one with other content; ``digest`` tells contents apart."""
+        with suppress(MissingFileError):
+            found = self.head(file)
+            if found.digest == digest:
+                return found
+        with content.open("rb") as body:
+            written = self._client.put_object(
+                Bucket=self.bucket, Key=self.key(file), Body=body, Metadata={"sha256": digest}
+            )
+        size = content.stat().st_size
+        return FileVersion(file, written["ETag"].strip('"'), size, written.get("VersionId"), digest)
+
+    def delete(self, file: str) -> None:
+        """Delete a file; only what is ours is deleted."""
+        self._client.delete_object(Bucket=self.bucket, Key=self.key(file))
+
+    def delete_all(self) -> None:
+        """Delete every file; S3 keeps deleted versions for as long as the bucket's lifecycle says."""
+        pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=self._prefix)
+        for page in pages:
+            if keys := [{"Key": found["Key"]} for found in page.get("Contents", [])]:
+                answer = self._client.delete_objects(Bucket=self.bucket, Delete={"Objects": keys, "Quiet": True})  # type: ignore[typeddict-item]
+                if answer.get("Errors"):
+                    raise StorageError(f"Some files could not be deleted: {answer['Errors'][0].get('Message')}")
+
+    @contextmanager
+    def _translated(self, file: str | None = None) -> Iterator[None]:
+        try:
+            yield
+        except ClientError as error:
+            status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+            code = error.response.get("Error", {}).get("Code", "")
+            if file is not None and code in ("NoSuchKey", "404", "NotFound"):
+                raise MissingFileError(file) from error
+            if file is not None and (status == 412 or code == "PreconditionFailed"):
+                raise FileChangedError(file) from error
+            if self._is_managed:
+                raise
+            raise storage_error(error, self.bucket) from error
+        except BotoCoreError as error:
+            if self._is_managed:
+                raise
+            raise storage_error(error, self.bucket) from error
+
+
+class ConnectorStorages:
+    """Opens the storage of a connector."""
+
+    def __init__(self, resources: Resources) -> None:
+        self._resources = resources
+        self._guard = AddressGuard(allow_loopback=resources.settings.allow_loopback)
+
+    def open(self, space_id: str, connector: Connector) -> ConnectorStorage:
+        """Raises StorageError when the customer's role or keys can't be used."""
+        settings = self._resources.settings
+        if connector.s3 is None:
+            prefix = connector.prefix(space_id)
+            return ConnectorStorage(self._resources.s3, settings.bucket_name, prefix, is_managed=True)
+        access = connector.job_access(settings.parameter_prefix)
+        try:
+            if access.role_arn:
+                keys = self._assume(access.role_arn, access.external_id or space_id)
+            else:
+                keys = Keys(**self.kept_credentials(connector))
+        except (ClientError, BotoCoreError) as error:
+            raise storage_error(error, connector.s3.bucket) from error
+        return self._foreign(connector.s3.bucket, connector.s3.prefix, access.region, access.endpoint_url, keys)
+
+    def open_config(self, space_id: str, config: S3Config) -> ConnectorStorage:
+        """The storage that a request describes, before anything of it is stored."""
+        location = config.location(space_id)
+        if config.role_arn:
+            try:
+                keys = self._assume(config.role_arn, location.external_id or space_id)
+            except (ClientError, BotoCoreError) as error:
+                raise storage_error(error, config.bucket) from error
+        else:
+            secret = config.secret_access_key.get_secret_value() if config.secret_access_key else ""
+            keys = Keys(config.access_key_id or "", secret)
+        return self._foreign(location.bucket, location.prefix, location.region, location.endpoint_url, keys)
+
+    def kept_credentials(self, connector: Connector) -> dict[str, str]:
+        """What was stored of a connector that has credentials."""
+        name = connector.credentials_parameter(self._resources.settings.parameter_prefix)
+        if name is None:
+            return {}
+        found = self._resources.ssm.get_parameter(Name=name, WithDecryption=True)
+        kept: dict[str, str] = json.loads(found["Parameter"]["Value"])
+        return kept
+
+    def keep_credentials(self, connector_id: str, credentials: dict[str, str]) -> int:
+        """Store access keys or a password, encrypted, apart from the connector; answers the parameter's version.
+
+        Earlier versions stay readable for scans and jobs that began with them (SSM keeps a hundred), until the
+        connector is deleted.
+        """
+        name = credentials_parameter(self._resources.settings.parameter_prefix, connector_id)
+        stored = self._resources.ssm.put_parameter(
+            Name=name, Value=json.dumps(credentials), Type="SecureString", Overwrite=True
+        )
+        return stored["Version"]
+
+    def drop_credentials(self, connector_id: str) -> None:
+        """Forget the access keys or the password, if there are any."""
+        name = credentials_parameter(self._resources.settings.parameter_prefix, connector_id)
+        try:
+            self._resources.ssm.delete_parameter(Name=name)
+        except ClientError as error:
+            if error.response["Error"]["Code"] != "ParameterNotFound":
+                raise
+
+    def check_address(self, config: S3Config) -> None:
+        """Raises ForbiddenAddressError for an endpoint that may not be called."""
+        if config.endpoint_url is not None:
+            self._guard.check_url(config.endpoint_url, "body.s3.endpoint_url")
+
+    def _assume(self, role_arn: str, external_id: str) -> Keys:
+        found = self._resources.sts.assume_role(
+            RoleArn=role_arn, RoleSessionName="inference-connector", ExternalId=external_id, DurationSeconds=3600
+        )["Credentials"]
+        return Keys(found["AccessKeyId"], found["SecretAccessKey"], found["SessionToken"])
+
+    def _foreign(
+        self, bucket: str, prefix: str, region: str | None, endpoint_url: str | None, keys: Keys
+    ) -> ConnectorStorage:
+        import boto3
+        from botocore.config import Config
+
+        if endpoint_url is not None:
+            self._guard.check_url(endpoint_url, "s3.endpoint_url")
+        config = Config(
+            signature_version="s3v4",
+            connect_timeout=3,
+            read_timeout=10,
+            retries={"total_max_attempts": 2, "mode": "standard"},
+            s3={"addressing_style": "path" if endpoint_url else "auto"},
+        )
+        client: S3Client = boto3.client(
+            "s3",
+            region_name=region,
+            config=config,
+            endpoint_url=endpoint_url,
+            aws_access_key_id=keys.access_key_id,
+            aws_secret_access_key=keys.secret_access_key,
+            aws_session_token=keys.session_token,
+        )
+        if endpoint_url is not None:
+            self._guard.guard_client(client)
+        return ConnectorStorage(client, bucket, prefix, is_managed=False)
+
+
+def storage_error(error: ClientError | BotoCoreError, bucket: str) -> StorageError:
+    """The failure in AWS's own code and words."""
+    if isinstance(error, ClientError):
+        problem = error.response.get("Error", {})
+        code, words = problem.get("Code", "Unknown"), problem.get("Message", "")
+    else:
+        code, words = type(error).__name__, str(error)
+    translated = StorageError(
+        f"The bucket {bucket} can't be read: {code} ({words.rstrip('.')[:300]}). "
+        "Check the bucket's name, its region, and what the role or access keys allow."
+    )
+    translated.aws_code = code
+    return translated

@@ -1,0 +1,60 @@
+"""Deleted entities of a kind whose leftovers are still to be removed: files, catalogs, turns, comments, secrets.
+
+An entity is deleted in one transaction that also notes it here, so that it is gone for its users at once and as a
+whole; what it leaves behind is removed afterwards, by whoever gets to it, as often as it takes. What keeps a secret is
+noted before it is stored: a crash in between leaves none behind.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+
+from shared.clock import Clock, utc_now
+from shared.dynamodb.table import Action, Key, Table, delete, put
+from shared.models.base import parse_timestamp
+
+# A request that is under way is left alone for so long.
+GRACE = timedelta(minutes=15)
+
+
+@dataclass(frozen=True)
+class Purge:
+    """One entity to clean up after."""
+
+    space_id: str
+    entity_id: str
+
+
+class Purges:
+    """The list of them, ``<kind>#purges``."""
+
+    def __init__(self, table: Table, kind: str, clock: Clock = utc_now) -> None:
+        self._table = table
+        self._kind = kind
+        self._clock = clock
+
+    def note(self, space_id: str, entity_id: str) -> Action:
+        """The write that puts an entity on the list."""
+        return put(self._key(entity_id), {"space_id": space_id, "noted_at": self._clock()})
+
+    def done(self, entity_id: str) -> Action:
+        """The write that takes it off."""
+        return delete(self._key(entity_id))
+
+    def write(self, action: Action) -> None:
+        """Carry out one of these writes by itself."""
+        self._table.write(action)
+
+    def due(self) -> Iterator[Purge]:
+        """Those that no request is busy with any more, the oldest first."""
+        latest = self._clock() - GRACE
+        for item in self._table.query(self._key("").pk, newest_first=False):
+            if parse_timestamp(item["noted_at"]) <= latest:
+                yield Purge(item["space_id"], item["SK"])
+
+    def is_gone(self, space_id: str, entity_id: str) -> bool:
+        """Whether the entity does not exist (any more)."""
+        return self._table.get(Key(f"{self._kind}#{space_id}", entity_id)) is None
+
+    def _key(self, entity_id: str) -> Key:
+        return Key(f"{self._kind}#purges", entity_id)

@@ -1,0 +1,340 @@
+"""DynamoDB tables: keys, conditional writes and transactions."""
+
+import random
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from boto3.dynamodb.conditions import ConditionBase, ConditionExpressionBuilder
+from boto3.dynamodb.conditions import Key as KeyCondition
+from botocore.exceptions import ClientError
+
+from shared.clock import new_id
+from shared.dynamodb.codec import decode_item, encode, encode_item
+from shared.errors import ApiError, UnavailableError
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+Item = dict[str, Any]
+
+TRANSACTION_ATTEMPTS = 12
+
+
+@dataclass(frozen=True)
+class Key:
+    pk: str
+    sk: str
+
+    @property
+    def values(self) -> dict[str, str]:
+        return {"PK": self.pk, "SK": self.sk}
+
+
+class ConditionFailedError(Exception):
+    """A conditional write met an item that does not satisfy its condition; ``item`` is that item, if there is one."""
+
+    def __init__(self, item: Item | None) -> None:
+        super().__init__("the condition of the write does not hold")
+        self.item = item
+
+
+@dataclass(frozen=True)
+class Action:
+    """One write of a transaction; ``error`` is raised when its condition does not hold.
+
+    A ``TableName`` in the request puts it into another table than the rest.
+    """
+
+    operation: str
+    request: dict[str, Any] = field(repr=False)
+    error: ApiError | None = None
+
+
+class TransactionFailedError(Exception):
+    """A transaction was refused because the condition of the action at ``index`` does not hold."""
+
+    def __init__(self, index: int, item: Item | None) -> None:
+        super().__init__(f"the condition of action {index} does not hold")
+        self.index = index
+        self.item = item
+
+
+def _expression(condition: ConditionBase | None) -> dict[str, Any]:
+    if condition is None:
+        return {}
+    built = ConditionExpressionBuilder().build_expression(condition)
+    parts: dict[str, Any] = {
+        "ConditionExpression": built.condition_expression,
+        "ExpressionAttributeNames": dict(built.attribute_name_placeholders),
+    }
+    if built.attribute_value_placeholders:
+        parts["ExpressionAttributeValues"] = {
+            name: encode(value) for name, value in built.attribute_value_placeholders.items()
+        }
+    return parts
+
+
+def put(key: Key, values: Item, condition: ConditionBase | None = None, error: ApiError | None = None) -> Action:
+    request = {"Item": encode_item({**key.values, **values}), **_expression(condition)}
+    return Action("Put", request, error)
+
+
+def delete(key: Key, condition: ConditionBase | None = None, error: ApiError | None = None) -> Action:
+    return Action("Delete", {"Key": encode_item(key.values), **_expression(condition)}, error)
+
+
+def check(key: Key, condition: ConditionBase, error: ApiError | None = None) -> Action:
+    return Action("ConditionCheck", {"Key": encode_item(key.values), **_expression(condition)}, error)
+
+
+def update(
+    key: Key,
+    changes: Item,
+    *,
+    add: dict[str, int] | None = None,
+    condition: ConditionBase | None = None,
+    error: ApiError | None = None,
+) -> Action:
+    """Set ``changes`` (``None`` removes the attribute) and add to the counters in ``add``."""
+    request: dict[str, Any] = {"Key": encode_item(key.values), **_expression(condition)}
+    names = request.setdefault("ExpressionAttributeNames", {})
+    values = request.setdefault("ExpressionAttributeValues", {})
+    clauses: dict[str, list[str]] = {"SET": [], "REMOVE": [], "ADD": []}
+    for position, (name, value) in enumerate(changes.items()):
+        names[f"#c{position}"] = name
+        if value is None:
+            clauses["REMOVE"].append(f"#c{position}")
+        else:
+            values[f":c{position}"] = encode(value)
+            clauses["SET"].append(f"#c{position} = :c{position}")
+    for position, (name, amount) in enumerate((add or {}).items()):
+        names[f"#a{position}"] = name
+        values[f":a{position}"] = encode(amount)
+        clauses["ADD"].append(f"#a{position} :a{position}")
+    request["UpdateExpression"] = " ".join(f"{word} {', '.join(parts)}" for word, parts in clauses.items() if parts)
+    if not values:
+        del request["ExpressionAttributeValues"]
+    return Action("Update", request, error)
+
+
+class Table:
+    """A table; every read but an index's is strongly consistent, so a client reads what it wrote."""
+
+    def __init__(self, client: "DynamoDBClient", name: str) -> None:
+        self._client: Any = client
+        self.name = name
+
+    def get(self, key: Key) -> Item | None:
+        found = self._client.get_item(TableName=self.name, Key=encode_item(key.values), ConsistentRead=True)
+        return decode_item(found["Item"]) if "Item" in found else None
+
+    def get_many(self, keys: Sequence[Key]) -> dict[Key, Item]:
+        """Those of the items that exist."""
+        found: dict[Key, Item] = {}
+        waiting = [encode_item(key.values) for key in dict.fromkeys(keys)]
+        attempt = 0
+        while waiting:
+            batch, waiting = waiting[:100], waiting[100:]
+            answer = self._client.batch_get_item(RequestItems={self.name: {"Keys": batch, "ConsistentRead": True}})
+            for item in map(decode_item, answer["Responses"].get(self.name, [])):
+                found[Key(item["PK"], item["SK"])] = item
+            unprocessed = answer.get("UnprocessedKeys", {}).get(self.name, {}).get("Keys", [])
+            if unprocessed:
+                attempt += 1
+                back_off(attempt)
+                waiting = [*unprocessed, *waiting]
+        return found
+
+    def query(
+        self,
+        pk: str,
+        *,
+        condition: ConditionBase | None = None,
+        limit: int | None = None,
+        newest_first: bool = True,
+        attributes: Iterable[str] = (),
+        index: str | None = None,
+        only: ConditionBase | None = None,
+        at_once: int | None = None,
+    ) -> Iterator[Item]:
+        """The items of one partition in the order of their sort keys.
+
+        ``condition`` narrows the sort key (``Key("SK").lt(…)``); ``limit`` bounds the number of items. An index's
+        partition key is an attribute of the index's own name, and what it answers may be a moment old. ``only`` leaves
+        out items that are read and paid for, but not sent; ``limit`` bounds what is left. ``at_once`` bounds what one
+        request reads, for those who may not take all.
+        """
+        request = self._question(pk, condition, index, only) | {"ScanIndexForward": not newest_first}
+        if attributes:
+            projected = {f"#p{position}": name for position, name in enumerate(attributes)}
+            request["ProjectionExpression"] = ", ".join(projected)
+            request["ExpressionAttributeNames"] |= projected
+        remaining = limit
+        while remaining is None or remaining > 0:
+            bounds = [bound for bound in (remaining, at_once) if bound is not None]
+            if bounds:
+                request["Limit"] = min(bounds)
+            answer = self._client.query(**request)
+            yield from map(decode_item, answer["Items"])
+            if "LastEvaluatedKey" not in answer:
+                return
+            request["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
+            if remaining is not None:
+                remaining -= len(answer["Items"])
+
+    def count(
+        self, pk: str, *, condition: ConditionBase | None, index: str | None, only: ConditionBase | None
+    ) -> tuple[int, int]:
+        """How many items ``query`` would find, and how many it would read; they are paid for, but not sent."""
+        request = self._question(pk, condition, index, only) | {"Select": "COUNT"}
+        found = read = 0
+        while True:
+            answer = self._client.query(**request)
+            found, read = found + answer["Count"], read + answer["ScannedCount"]
+            if "LastEvaluatedKey" not in answer:
+                return found, read
+            request["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
+
+    def _question(
+        self, pk: str, condition: ConditionBase | None, index: str | None, only: ConditionBase | None
+    ) -> dict[str, Any]:
+        keys: ConditionBase = KeyCondition(index or "PK").eq(pk)
+        if condition is not None:
+            keys &= condition
+        builder = ConditionExpressionBuilder()
+        built = builder.build_expression(keys, is_key_condition=True)
+        request: dict[str, Any] = {
+            "TableName": self.name,
+            **({"IndexName": index} if index else {"ConsistentRead": True}),
+            "KeyConditionExpression": built.condition_expression,
+            "ExpressionAttributeNames": dict(built.attribute_name_placeholders),
+            "ExpressionAttributeValues": {k: encode(v) for k, v in built.attribute_value_placeholders.items()},
+        }
+        if only is not None:
+            kept = builder.build_expression(only)
+            request["FilterExpression"] = kept.condition_expression
+            request["ExpressionAttributeNames"] |= kept.attribute_name_placeholders
+            values = {name: encode(value) for name, value in kept.attribute_value_placeholders.items()}
+            request["ExpressionAttributeValues"] |= values
+        return request
+
+    def scan(
+        self, only: ConditionBase, attributes: Sequence[str], start: dict[str, Any] | None
+    ) -> tuple[list[Item], dict[str, Any] | None]:
+        """The items for which ``only`` holds among the next megabyte of the table, and where to go on from, if at all.
+
+        What was written a moment ago may be missing.
+        """
+        builder = ConditionExpressionBuilder()
+        kept = builder.build_expression(only)
+        projected = {f"#p{position}": name for position, name in enumerate(attributes)}
+        answer = self._client.scan(
+            TableName=self.name,
+            FilterExpression=kept.condition_expression,
+            ProjectionExpression=", ".join(projected),
+            ExpressionAttributeNames={**kept.attribute_name_placeholders, **projected},
+            ExpressionAttributeValues={
+                name: encode(value) for name, value in kept.attribute_value_placeholders.items()
+            },
+            **({"ExclusiveStartKey": encode_item(start)} if start else {}),
+        )
+        last = answer.get("LastEvaluatedKey")
+        return list(map(decode_item, answer["Items"])), decode_item(last) if last else None
+
+    def put_all(self, items: Sequence[Item]) -> None:
+        """Store items as they are, whatever was there before: not all or nothing, but safe to repeat."""
+        requests = [encode_item(item) for item in items]
+        if len(requests) == 1:
+            self._client.put_item(TableName=self.name, Item=requests[0])
+            return
+        self._write_batches([{"PutRequest": {"Item": item}} for item in requests])
+
+    def delete_all(self, keys: Sequence[Key]) -> None:
+        """Delete items, those that are there: not all or nothing, but safe to repeat."""
+        self._write_batches([{"DeleteRequest": {"Key": encode_item(key.values)}} for key in keys])
+
+    def _write_batches(self, requests: list[dict[str, Any]]) -> None:
+        attempt = 0
+        while requests:
+            batch, requests = requests[:25], requests[25:]
+            answer = self._client.batch_write_item(RequestItems={self.name: batch})
+            unprocessed = answer.get("UnprocessedItems", {}).get(self.name, [])
+            if unprocessed:
+                attempt += 1
+                back_off(attempt)
+                requests = [*unprocessed, *requests]
+
+    def write(self, action: Action) -> Item | None:
+        """One conditional write; an update answers the new item. Raises ConditionFailedError."""
+        call = {"Put": "put_item", "Update": "update_item", "Delete": "delete_item"}[action.operation]
+        request = {"TableName": self.name, **action.request}
+        if "ConditionExpression" in request:
+            request["ReturnValuesOnConditionCheckFailure"] = "ALL_OLD"
+        if action.operation == "Update":
+            request["ReturnValues"] = "ALL_NEW"
+        try:
+            answer = getattr(self._client, call)(**request)
+        except ClientError as error:
+            if error.response["Error"]["Code"] != "ConditionalCheckFailedException":
+                raise
+            item: Any = error.response.get("Item")
+            raise ConditionFailedError(decode_item(item) if item else None) from None
+        return decode_item(answer["Attributes"]) if answer.get("Attributes") else None
+
+    def transact(self, actions: Sequence[Action]) -> None:
+        """All of the writes or none.
+
+        Raises the ``error`` of the first action whose condition does not hold, or TransactionFailedError where it has
+        none; UnavailableError when other writers kept the items busy.
+        """
+        items = [
+            {
+                action.operation: {
+                    "TableName": self.name,
+                    **action.request,
+                    **(
+                        {"ReturnValuesOnConditionCheckFailure": "ALL_OLD"}
+                        if "ConditionExpression" in action.request
+                        else {}
+                    ),
+                }
+            }
+            for action in actions
+        ]
+        token = new_id()
+        for attempt in range(1, TRANSACTION_ATTEMPTS + 1):
+            try:
+                self._client.transact_write_items(TransactItems=items, ClientRequestToken=token)
+                return
+            except ClientError as error:
+                # Ours, sent before and not answered in time: under another token it might be carried out twice.
+                if error.response["Error"]["Code"] == "TransactionInProgressException":
+                    back_off(attempt)
+                    continue
+                if error.response["Error"]["Code"] != "TransactionCanceledException":
+                    raise
+                reasons: list[Any] = error.response.get("CancellationReasons", [])
+                for index, reason in enumerate(reasons):
+                    if reason.get("Code") == "ConditionalCheckFailed":
+                        failed = actions[index].error
+                        if failed is not None:
+                            raise failed from None
+                        item = reason.get("Item")
+                        raise TransactionFailedError(index, decode_item(item) if item else None) from None
+                if not any(reason.get("Code") in _TRANSIENT for reason in reasons):
+                    raise
+            token = new_id()
+            back_off(attempt)
+        raise UnavailableError(
+            "Too many writes to the same items at once. Try again in a moment.", headers={"Retry-After": "1"}
+        )
+
+
+_TRANSIENT = {"TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"}
+
+
+def back_off(attempt: int) -> None:
+    """Full jitter, from 20 ms doubling up to 1 s."""
+    time.sleep(random.uniform(0, min(1.0, 0.02 * 2**attempt)))  # noqa: S311 - spreads retries, guards nothing

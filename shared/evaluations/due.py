@@ -1,0 +1,50 @@
+"""The evaluations that follow a training: each is created once, by whoever comes first.
+
+They fall due in the transaction that ends the training, or lets a benchmark join one that has succeeded, under ids of
+their own. The workflow creates those of its end one after the other, a request those of the benchmarks that join;
+what either leaves undone the reconciler does.
+"""
+
+from collections.abc import Collection
+
+from shared.errors import NotFoundError, ValidationFailedError
+from shared.evaluations.store import Evaluations
+from shared.jobs.launcher import JobLauncher
+from shared.models.evaluation import DueEvaluation, Evaluation, EvaluationCreate
+from shared.models.job_reference import JobKind, JobReference
+from shared.models.job_status import JobStatus
+from shared.models.training import Training
+from shared.observability import logger
+from shared.resources import Resources
+
+
+class DueEvaluations:
+    def __init__(self, resources: Resources) -> None:
+        self._evaluations = Evaluations(resources.table, resources.clock)
+        self._launcher = JobLauncher(resources)
+
+    def settle(self, space_id: str, training: Training, benchmark_ids: Collection[str]) -> None:
+        """Create and start what is due on these benchmarks; when that was all, the training's job closes."""
+        jobs = self._evaluations.jobs
+        due = jobs.due(training.id)
+        wanted = [each for each in due if each.benchmark_id in training.benchmark_ids]
+        left = [each for each in wanted if each.benchmark_id not in benchmark_ids]
+        for each in wanted:
+            if each not in left:
+                self._start(space_id, each)
+        if not left:
+            jobs.settle(training.id, due)
+
+    def create(self, space_id: str, due: DueEvaluation) -> Evaluation:
+        """The evaluation, whether it was created before or not. Raises as ``Evaluations.create`` does."""
+        request = EvaluationCreate(benchmark_id=due.benchmark_id, checkpoint_id=due.checkpoint_id, gpu_count=0)
+        return self._evaluations.create(space_id, due.created_by, request, evaluation_id=due.id)
+
+    def _start(self, space_id: str, due: DueEvaluation) -> None:
+        try:
+            evaluation = self.create(space_id, due)
+        except (NotFoundError, ValidationFailedError) as error:
+            logger.info("what was due can't be evaluated any more", extra={"why": error.message, **due.model_dump()})
+            return
+        if evaluation.result.status is JobStatus.PENDING:
+            self._launcher.start(JobReference(JobKind.EVALUATION, space_id, evaluation.id, evaluation.created_at))

@@ -1,0 +1,301 @@
+"""What checkpoints achieved on benchmarks, indexed so that a leaderboard reads one metric and nothing else.
+
+``score#<space>#result``, ``<checkpoint>#<benchmark>``: all metrics of the newest result.
+``score#<space>#<benchmark>#<metric>``, ``<revision>#<value>#<checkpoint>``: one light entry for each of its metrics, in
+the order of the values. Entries without a value are kept too, behind the others, so that each metric's entries are all
+the checkpoints measured at that revision of the benchmark.
+``score#<space>#<benchmark>#<metric>#count``, ``<revision>#<digits>#<value>``: how many of these entries' values begin
+with so many digits, so that a rank or the number of rows is read from a few counters, whatever the size of the board.
+``score#<space>#benchmarks``, ``<benchmark>``: the benchmarks there are results of.
+"""
+
+import math
+import struct
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from boto3.dynamodb.conditions import Attr, ConditionBase
+from boto3.dynamodb.conditions import Key as KeyCondition
+
+from shared.dynamodb.repository import is_identifier
+from shared.dynamodb.table import Action, Item, Key, Table, delete, put, update
+from shared.models.checkpoint import Checkpoint
+from shared.models.job import MetricName
+
+Metrics = Mapping[MetricName, float | None]
+
+# Sorts behind every hexadecimal digit, and so does the first thing that is none.
+WITHOUT_VALUE = "~"
+_BEHIND_VALUES = "g"
+# Four digits are a power of two and a sixteenth of it; each step is 256 times as fine, the last one a single value.
+COUNTED_DIGITS = (4, 6, 8, 16)
+_SIGN = 1 << 63
+_ALL = (1 << 64) - 1
+_CHECKPOINT_FIELDS = ("name", "training_id", "architecture", "created_at")
+
+
+def encode_value(value: float | None) -> str:
+    """Text that sorts as the number does: 16 hexadecimal digits, or ``WITHOUT_VALUE`` for None and NaN."""
+    if value is None or math.isnan(value):
+        return WITHOUT_VALUE
+    bits: int = struct.unpack(">Q", struct.pack(">d", value + 0.0))[0]
+    # Negative numbers grow downwards in their bits, positive ones upwards.
+    return f"{bits ^ (_ALL if bits & _SIGN else _SIGN):016x}"
+
+
+def decode_value(text: str) -> float | None:
+    """The number that ``encode_value`` made the text of."""
+    if text == WITHOUT_VALUE:
+        return None
+    bits = int(text, 16)
+    value: float = struct.unpack(">d", struct.pack(">Q", bits ^ (_SIGN if bits & _SIGN else _ALL)))[0]
+    return value
+
+
+def finite(metrics: Metrics) -> dict[MetricName, float | None]:
+    """The metrics, those that are NaN or infinite without a value."""
+    return {metric: value if value is not None and math.isfinite(value) else None for metric, value in metrics.items()}
+
+
+class Entry(NamedTuple):
+    """A checkpoint's value of one metric on one benchmark; the rest is empty unless it was asked for."""
+
+    checkpoint_id: str
+    value: float | None
+    name: str = ""
+    training_id: str = ""
+    architecture: str = ""
+    created_at: str = ""
+
+
+@dataclass(frozen=True)
+class Score:
+    """The newest result of a checkpoint on a benchmark."""
+
+    checkpoint_id: str
+    benchmark_id: str
+    revision: int
+    evaluation_id: str
+    metrics: Metrics
+    name: str
+    training_id: str
+    architecture: str
+    created_at: str
+    version: int = 0
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """The entries of one metric at one revision of a benchmark."""
+
+    space_id: str
+    benchmark_id: str
+    revision: int
+    metric: MetricName
+
+    @property
+    def partition(self) -> str:
+        return f"score#{self.space_id}#{self.benchmark_id}#{self.metric}"
+
+    def entry_key(self, checkpoint_id: str, value: float | None) -> Key:
+        return Key(self.partition, self.sort_key(encode_value(value), checkpoint_id))
+
+    def counter_keys(self, value: float | None) -> list[Key]:
+        """The counters that an entry of this value counts in."""
+        text = encode_value(value)
+        levels = COUNTED_DIGITS[:1] if text == WITHOUT_VALUE else COUNTED_DIGITS
+        return [self.counter_key(digits, text[:digits]) for digits in levels]
+
+    def counter_key(self, digits: int, prefix: str) -> Key:
+        return Key(f"{self.partition}#count", self.sort_key(f"{digits:02d}", prefix))
+
+    def sort_key(self, *parts: str) -> str:
+        return "#".join((f"{self.revision:010d}", *parts))
+
+
+class Scores:
+    def __init__(self, table: Table) -> None:
+        self._table = table
+
+    @staticmethod
+    def key(space_id: str, checkpoint_id: str, benchmark_id: str) -> Key:
+        """Where the newest result of a checkpoint on a benchmark stands."""
+        return Key(f"score#{space_id}#result", f"{checkpoint_id}#{benchmark_id}")
+
+    def record(
+        self,
+        space_id: str,
+        checkpoint: Checkpoint,
+        benchmark_id: str,
+        revision: int,
+        evaluation_id: str,
+        metrics: Metrics,
+    ) -> list[Action]:
+        """The writes that make this the checkpoint's score on the benchmark, in place of the one before.
+
+        They go into the transaction that ends the evaluation, which fails with TransactionFailedError when the score
+        was replaced meanwhile. There are none when the score stands for a newer revision already.
+        """
+        key = self.key(space_id, checkpoint.id, benchmark_id)
+        found = self._table.get(key)
+        before = _score(found) if found else None
+        if before and before.revision > revision:
+            return []
+        checkpoint_values = {name: getattr(checkpoint, name) for name in _CHECKPOINT_FIELDS}
+        values: Item = {
+            **checkpoint_values,
+            "revision": revision,
+            "evaluation_id": evaluation_id,
+            "metrics": finite(metrics),
+            "version": before.version + 1 if before else 1,
+        }
+        unchanged = Attr("version").eq(before.version) if before else Attr("PK").not_exists()
+        entries = _entries(space_id, checkpoint.id, benchmark_id, revision, values["metrics"])
+        outdated = _entries(space_id, checkpoint.id, benchmark_id, before.revision, before.metrics) if before else {}
+        counted = Counter(counter for key in entries.keys() - outdated.keys() for counter in entries[key])
+        counted.subtract(counter for key in outdated.keys() - entries.keys() for counter in outdated[key])
+        return [
+            put(key, values, unchanged),
+            put(Key(f"score#{space_id}#benchmarks", benchmark_id), {}),
+            *(put(entry, checkpoint_values) for entry in sorted(entries, key=str)),
+            *(delete(entry) for entry in sorted(outdated.keys() - entries.keys(), key=str)),
+            *(
+                update(counter, {}, add={"items": amount})
+                for counter, amount in sorted(counted.items(), key=str)
+                if amount
+            ),
+        ]
+
+    def benchmark_ids(self, space_id: str, limit: int) -> list[str]:
+        """The newest benchmarks that there are results of."""
+        items = self._table.query(f"score#{space_id}#benchmarks", limit=limit, attributes=["SK"])
+        return [item["SK"] for item in items]
+
+    def entries(
+        self, space_id: str, benchmark_id: str, revision: int, metric: MetricName, *, describe: bool = False
+    ) -> list[Entry]:
+        """Every checkpoint measured at this revision of the benchmark, by falling value.
+
+        ``describe`` also reads what checkpoints are filtered by.
+        """
+        ranking = Ranking(space_id, benchmark_id, revision, metric)
+        items = self._table.query(
+            ranking.partition,
+            condition=KeyCondition("SK").begins_with(ranking.sort_key("")),
+            attributes=("SK", *_CHECKPOINT_FIELDS) if describe else ("SK",),
+        )
+        return [_entry(item) for item in items]
+
+    def page(
+        self, ranking: Ranking, limit: int, *, descending: bool, after: tuple[float | None, str] | None = None
+    ) -> list[Entry]:
+        """The first entries, or those behind a value and checkpoint: in the order of values, then of ids.
+
+        Entries without a value come last either way.
+        """
+        start = ranking.sort_key("") if after is None else f"{ranking.entry_key(after[1], after[0]).sk} "
+        if not descending:
+            return self._between(ranking, start, ranking.sort_key("~~"), limit)
+        found: list[Entry] = []
+        top = ranking.sort_key(_BEHIND_VALUES)
+        if after is not None:
+            top = ranking.sort_key(encode_value(after[0]))
+            found = self._between(ranking, start, f"{top}#~", limit)
+            if after[0] is None:
+                return found
+        if wanted := limit - len(found):
+            falling = self._between(ranking, ranking.sort_key(""), top, wanted, newest_first=True)
+            if len(falling) == wanted:
+                # Equal values came by falling id, and the last of them may not all be here: they are read again.
+                last = falling[-1].value
+                falling = [entry for entry in falling if entry.value != last]
+                group = ranking.sort_key(encode_value(last), "")
+                falling += self._between(ranking, group, f"{group}~", wanted - len(falling))
+            found += sorted(falling, key=lambda entry: (-(entry.value or 0.0), entry.checkpoint_id))
+        if wanted := limit - len(found):
+            found += self._between(ranking, ranking.sort_key(WITHOUT_VALUE), ranking.sort_key("~~"), wanted)
+        return found
+
+    def _between(
+        self, ranking: Ranking, first: str, last: str, limit: int, *, newest_first: bool = False
+    ) -> list[Entry]:
+        condition = KeyCondition("SK").between(first, last)
+        items = self._table.query(
+            ranking.partition, condition=condition, limit=limit, newest_first=newest_first, attributes=("SK",)
+        )
+        return [_entry(item) for item in items]
+
+    def count(self, ranking: Ranking) -> int:
+        """How many checkpoints were measured, with a value or without."""
+        first = ranking.counter_key(COUNTED_DIGITS[0], "")
+        return self._sum(first.pk, KeyCondition("SK").begins_with(first.sk))
+
+    def count_beyond(self, ranking: Ranking, value: float, *, higher: bool) -> int:
+        """How many values are higher, or lower, than this one."""
+        text, count, parent = encode_value(value), 0, ""
+        for digits in COUNTED_DIGITS:
+            first, own, last = (
+                ranking.counter_key(digits, prefix) for prefix in (parent, text[:digits], f"{parent}{_BEHIND_VALUES}")
+            )
+            condition = KeyCondition("SK").between(*((own.sk, last.sk) if higher else (first.sk, own.sk)))
+            count += self._sum(own.pk, condition, leave_out=own.sk)
+            parent = text[:digits]
+        return count
+
+    def count_equal(self, ranking: Ranking, values: Iterable[float]) -> dict[float, int]:
+        """How many entries have each of the values."""
+        keys = {value: ranking.counter_keys(value)[-1] for value in values}
+        found = self._table.get_many(list(keys.values()))
+        return {value: found[key]["items"] if key in found else 0 for value, key in keys.items()}
+
+    def _sum(self, pk: str, condition: ConditionBase, leave_out: str | None = None) -> int:
+        counters = self._table.query(pk, condition=condition, attributes=("SK", "items"))
+        return sum(counter["items"] for counter in counters if counter["SK"] != leave_out)
+
+    def get_many(self, space_id: str, pairs: Iterable[tuple[str, str]]) -> dict[tuple[str, str], Score]:
+        """Scores by checkpoint and benchmark, those that exist."""
+        keys = [self.key(space_id, checkpoint_id, benchmark_id) for checkpoint_id, benchmark_id in pairs]
+        found = map(_score, self._table.get_many(keys).values())
+        return {(score.checkpoint_id, score.benchmark_id): score for score in found}
+
+    def of_checkpoint(self, space_id: str, checkpoint_id: str, limit: int | None = None) -> list[Score]:
+        """A checkpoint's scores on all benchmarks, whatever their revision."""
+        if not is_identifier(checkpoint_id):
+            return []
+        condition = KeyCondition("SK").begins_with(f"{checkpoint_id}#")
+        return [
+            _score(item) for item in self._table.query(f"score#{space_id}#result", condition=condition, limit=limit)
+        ]
+
+
+def _entries(
+    space_id: str, checkpoint_id: str, benchmark_id: str, revision: int, metrics: Metrics
+) -> dict[Key, list[Key]]:
+    """The entries of a result, each with the counters that it counts in."""
+    rankings = [Ranking(space_id, benchmark_id, revision, metric) for metric in MetricName]
+    return {
+        each.entry_key(checkpoint_id, metrics.get(each.metric)): each.counter_keys(metrics.get(each.metric))
+        for each in rankings
+    }
+
+
+def _entry(item: Item) -> Entry:
+    _, value, checkpoint_id = item["SK"].split("#")
+    described = {name: item[name] for name in _CHECKPOINT_FIELDS if name in item}
+    return Entry(checkpoint_id, decode_value(value), **described)
+
+
+def _score(item: Item) -> Score:
+    checkpoint_id, benchmark_id = item["SK"].split("#")
+    metrics = {MetricName(name): None if value is None else float(value) for name, value in item["metrics"].items()}
+    return Score(
+        checkpoint_id,
+        benchmark_id,
+        item["revision"],
+        item["evaluation_id"],
+        metrics,
+        version=item["version"],
+        **{name: item[name] for name in _CHECKPOINT_FIELDS},
+    )

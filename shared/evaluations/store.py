@@ -1,0 +1,214 @@
+"""Every change of an evaluation, in one place: statuses move forward only, and a result counts exactly once.
+
+The service, the steps of the workflow, webhooks and the reconciler all write evaluations. Each write is a transaction
+on condition that the status is as it was read; when another writer came between, it is read and decided upon again.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from boto3.dynamodb.conditions import Attr
+from pydantic import TypeAdapter
+
+from shared.clock import Clock, new_id, utc_now
+from shared.dynamodb.repository import Idempotency, Repository
+from shared.dynamodb.table import Action, Key, Table, TransactionFailedError, back_off, check, delete, put
+from shared.errors import ConflictError, NotFoundError, UnavailableError, ValidationFailedError
+from shared.evaluations.benchmarks import Benchmarks
+from shared.evaluations.scores import Scores, finite
+from shared.jobs.store import Jobs
+from shared.models.base import Entity, Page
+from shared.models.checkpoint import Checkpoint
+from shared.models.evaluation import Evaluation, EvaluationCreate, EvaluationOutcome
+from shared.models.job import CurvePoint, EvaluationResult
+from shared.models.job_reference import JobKind
+from shared.models.job_status import JobStatus
+
+WRITE_ATTEMPTS = 12
+
+_curve = TypeAdapter(list[CurvePoint])
+
+Also = Callable[[Evaluation], Sequence[Action]]
+
+
+class Evaluations:
+    """The evaluations of all spaces."""
+
+    def __init__(self, table: Table, clock: Clock = utc_now) -> None:
+        self.repository = Repository(table, Evaluation, kind="evaluation", clock=clock)
+        self.checkpoints = Repository(table, Checkpoint, kind="checkpoint", clock=clock)
+        self.benchmarks = Benchmarks(table, clock)
+        self.scores = Scores(table)
+        self.jobs = Jobs(table, clock)
+        # What each user created: light entries, so that a user's own evaluations are a list with a count like any.
+        self._own = Repository(table, Entity, kind="evaluation", clock=clock)
+        self._table = table
+        self._clock = clock
+
+    def create(
+        self,
+        space_id: str,
+        user_id: str,
+        request: EvaluationCreate,
+        idempotency: Idempotency | None = None,
+        *,
+        evaluation_id: str | None = None,
+    ) -> Evaluation:
+        """A new evaluation and its open job, or the one of the same benchmark, checkpoint and GPUs that still runs.
+
+        Where its id is given, the evaluation of that id if it was created before.
+        Raises ValidationFailedError when there is no such benchmark or checkpoint, and NotFoundError when the
+        benchmark was deleted.
+        """
+        benchmark = self.benchmarks.known(space_id, [request.benchmark_id]).get(request.benchmark_id)
+        if benchmark is None:
+            raise ValidationFailedError.of("body.benchmark_id", "there is no benchmark with this id in the space")
+        deleted = NotFoundError("The benchmark was deleted: nothing new can be evaluated on it.")
+        if benchmark.is_deleted:
+            raise deleted
+        unknown = ValidationFailedError.of("body.checkpoint_id", "there is no checkpoint with this id in the space")
+        checkpoint = self.checkpoints.get_many(space_id, [request.checkpoint_id]).get(request.checkpoint_id)
+        if checkpoint is None:
+            raise unknown
+        now = self._clock()
+        evaluation = Evaluation(
+            id=evaluation_id or new_id(),
+            created_at=now,
+            created_by=user_id,
+            updated_at=now,
+            updated_by=user_id,
+            result=EvaluationOutcome(benchmark_revision=benchmark.revision),
+            training_id=checkpoint.training_id,
+            **request.model_dump(),
+        )
+        exists = Attr("PK").exists()
+        also = [
+            check(self.benchmarks.repository.key(space_id, benchmark.id), exists, deleted),
+            check(self.checkpoints.key(space_id, checkpoint.id), exists, unknown),
+            put(_running_key(space_id, evaluation), {"evaluation_id": evaluation.id}, Attr("PK").not_exists()),
+            *self._note_creator(space_id, evaluation),
+            *self.jobs.open(JobKind.EVALUATION, space_id, evaluation.id),
+        ]
+        try:
+            return self.repository.create(space_id, evaluation, idempotency=idempotency, also=also)
+        except ConflictError:
+            if evaluation_id is None:
+                raise
+            return self.repository.get(space_id, evaluation_id)
+        except TransactionFailedError as failed:
+            if failed.item is None or "evaluation_id" not in failed.item:
+                raise
+            running = self.repository.get(space_id, failed.item["evaluation_id"])
+            return self.repository.remember(space_id, running, idempotency) if idempotency else running
+
+    def get(self, space_id: str, evaluation_id: str) -> Evaluation:
+        """The evaluation with its curve."""
+        evaluation = self.repository.get(space_id, evaluation_id)
+        if evaluation.result.status is JobStatus.SUCCEEDED:
+            found = self._table.get(_curve_key(space_id, evaluation_id))
+            evaluation.result.curve = _curve.validate_json(found["points"]) if found else []
+        return evaluation
+
+    def list_after(self, space_id: str, after: str, limit: int) -> Page[Evaluation]:
+        return self.repository.list_after(space_id, after, limit)
+
+    def list_own(self, space_id: str, user_id: str, after: str, limit: int) -> Page[Evaluation]:
+        """Those that the user created."""
+        page = self._own.list_after(_own_partition(space_id, user_id), after, limit)
+        found = self.repository.get_many(space_id, [entry.id for entry in page.data])
+        data = [found[entry.id] for entry in page.data if entry.id in found]
+        return Page(count=page.count, data=data, has_more=page.has_more)
+
+    def advance(self, space_id: str, evaluation_id: str, status: JobStatus, **outcome: Any) -> Evaluation:
+        """Move to ``status``, noting ``outcome``, unless the evaluation is there or beyond already."""
+        return self._move(space_id, evaluation_id, status, outcome)
+
+    def end(self, space_id: str, evaluation_id: str, status: JobStatus, error: str) -> Evaluation:
+        """Move to ``failed`` or ``stopped``, for the reason ``error``, unless the evaluation has ended already."""
+        return self._move(space_id, evaluation_id, status, {"error": error})
+
+    def succeed(self, space_id: str, evaluation_id: str, result: EvaluationResult) -> Evaluation:
+        """Keep the result and put it on the leaderboards, all or nothing, unless the evaluation has ended already."""
+        measured = result.measurement
+
+        metrics = finite(measured.metrics)
+        outcome = {
+            "metrics": metrics,
+            "reasons": measured.reasons,
+            "rows": measured.rows,
+            "positives": measured.positives,
+            "excluded_training_rows": result.excluded_training_rows,
+            "dropped_rows": result.dropped_rows,
+            "error": None,
+        }
+
+        def also(evaluation: Evaluation) -> Sequence[Action]:
+            return [
+                put(_curve_key(space_id, evaluation_id), {"points": _curve.dump_json(measured.curve).decode()}),
+                *self.scores.record(
+                    space_id,
+                    self.checkpoints.get(space_id, evaluation.checkpoint_id),
+                    evaluation.benchmark_id,
+                    evaluation.result.benchmark_revision,
+                    evaluation_id,
+                    metrics,
+                ),
+            ]
+
+        return self._move(space_id, evaluation_id, JobStatus.SUCCEEDED, outcome, also)
+
+    def _move(
+        self,
+        space_id: str,
+        evaluation_id: str,
+        status: JobStatus,
+        outcome: dict[str, Any],
+        also: Also = lambda _: (),
+    ) -> Evaluation:
+        for attempt in range(WRITE_ATTEMPTS):
+            current = self.repository.get(space_id, evaluation_id)
+            if not current.result.status.may_become(status):
+                return current
+            now = self._clock()
+            result = current.result.model_copy(update={**outcome, "status": status})
+            if status is JobStatus.RUNNING:
+                result.started_at = now
+            if status.is_final:
+                result.finished_at = now
+            same = Attr("result.status").eq(current.result.status)
+            actions = [
+                self.repository.update_action(space_id, evaluation_id, {"result": result}, only_if=same),
+                *(self._close(space_id, current) if status.is_final else ()),
+                *also(current),
+            ]
+            try:
+                self._table.transact(actions)
+            except TransactionFailedError:
+                back_off(attempt)
+                continue
+            return self.repository.get(space_id, evaluation_id)
+        raise UnavailableError("The evaluation is being changed by others. Try again in a moment.")
+
+    def _close(self, space_id: str, evaluation: Evaluation) -> list[Action]:
+        return [delete(_running_key(space_id, evaluation)), self.jobs.close(evaluation.id)]
+
+    def _note_creator(self, space_id: str, evaluation: Evaluation) -> list[Action]:
+        partition = _own_partition(space_id, evaluation.created_by)
+        values = {name: getattr(evaluation, name) for name in Entity.model_fields}
+        return [
+            put(self._own.key(partition, evaluation.id), values),
+            *self._own.count_actions(partition, evaluation.id, +1),
+        ]
+
+
+def _own_partition(space_id: str, user_id: str) -> str:
+    return f"{space_id}#creator#{user_id}"
+
+
+def _running_key(space_id: str, evaluation: Evaluation) -> Key:
+    triple = (evaluation.benchmark_id, evaluation.checkpoint_id, str(evaluation.gpu_count))
+    return Key(f"evaluation#{space_id}#running", "#".join(triple))
+
+
+def _curve_key(space_id: str, evaluation_id: str) -> Key:
+    return Key(f"evaluation#{space_id}#curve", evaluation_id)

@@ -1,0 +1,303 @@
+"""Insights, what clients made of them, and what is counted of that.
+
+- ``insight``: one for each decision; its answer and the client's features lie beside it, in S3 where they are large.
+- ``insight_reaction``: one for each insight that has one, in the order of time, with the features: what is exported.
+- ``insight_contact#<space>#<client>``: the same by client, and light: what suppression and contact limits look at.
+- ``insight_rate``: counters for each action, moved in the transaction of the reaction.
+- ``insight_policy``: one for each space that has set one.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from boto3.dynamodb.conditions import Attr
+from boto3.dynamodb.conditions import Key as KeyCondition
+
+from shared.clock import Clock, new_id, utc_now
+from shared.dynamodb.large_values import LargeValues
+from shared.dynamodb.repository import Idempotency, Repository, cursor_id
+from shared.dynamodb.table import (
+    Action,
+    ConditionFailedError,
+    Item,
+    Key,
+    Table,
+    TransactionFailedError,
+    back_off,
+    put,
+    update,
+)
+from shared.dynamodb.write_markers import STAMP, is_stamped, stamp
+from shared.errors import ConflictError, PreconditionFailedError, UnavailableError
+from shared.models.base import Entity, parse_timestamp
+from shared.models.insight import (
+    SCORE_BANDS,
+    Insight,
+    InsightPolicy,
+    InsightReaction,
+    Reaction,
+    ReactionCreate,
+)
+from shared.models.lineage import DecisionLineage
+
+WRITE_ATTEMPTS = 8
+# More contacts than any limit or window can need.
+CONTACTS_LIMIT = 2000
+
+
+class StoredInsight(Entity):
+    """``band`` is the tenth that the model's propensity lies in; none where no model gave it."""
+
+    action_id: str | None = None
+    answer: dict[str, Any]
+    band: int | None = None
+    channel: str | None = None
+    client_key: str
+    features: dict[str, Any]
+    lineage: DecisionLineage
+    reaction: InsightReaction | None = None
+
+
+class StoredReaction(InsightReaction):
+    features: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Contact:
+    """One offer that a client is known to have been made."""
+
+    action_id: str
+    channel: str | None
+    reaction: Reaction
+    created_at: datetime
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How many offers of one action had each reaction; by tenths of the model's propensity, offered and accepted."""
+
+    reactions: dict[Reaction, int]
+    bands: tuple[tuple[int, int], ...]
+
+    @classmethod
+    def of(cls, item: Item) -> "Counts":
+        return cls(
+            {reaction: int(item.get(reaction, 0)) for reaction in Reaction},
+            tuple(
+                (int(item.get(f"offered_{band}", 0)), int(item.get(f"accepted_{band}", 0)))
+                for band in range(SCORE_BANDS)
+            ),
+        )
+
+    @property
+    def accepted(self) -> int:
+        return self.reactions[Reaction.ACCEPTED]
+
+    @property
+    def offers(self) -> int:
+        return sum(self.reactions.values())
+
+
+NO_COUNTS = Counts.of({})
+
+
+class Insights:
+    def __init__(self, table: Table, values: LargeValues, clock: Clock = utc_now) -> None:
+        self._table = table
+        self._values = values
+        self._clock = clock
+        self._insights = Repository(table, StoredInsight, kind="insight", clock=clock)
+        self._reactions = Repository(table, StoredReaction, kind="insight_reaction", clock=clock)
+
+    def create(
+        self,
+        space_id: str,
+        insight: Insight,
+        client_key: str,
+        features: dict[str, Any],
+        band: int | None,
+        lineage: DecisionLineage,
+        idempotency: Idempotency | None,
+    ) -> Insight:
+        """Store a decision; a repeated request gets the first one's answer. Raises ConflictError as creates do."""
+        folder = f"spaces/{space_id}/insights/{insight.id}"
+        stored = StoredInsight(
+            id=insight.id,
+            created_at=insight.created_at,
+            updated_at=insight.updated_at,
+            action_id=insight.action_id,
+            answer=self._values.keep(insight.model_dump(mode="json", exclude={"reaction"}), f"{folder}/answer.json"),
+            band=band,
+            channel=insight.best_channel or None,
+            client_key=client_key,
+            features=self._values.keep(features, f"{folder}/features.json"),
+            lineage=lineage,
+        )
+        first = self._insights.create(space_id, stored, idempotency=idempotency)
+        return insight if first.id == insight.id else self._load(first)
+
+    def answered(self, space_id: str, idempotency: Idempotency) -> Insight | None:
+        """The answer to the first request with this key, if there was one. Raises ConflictError for another body."""
+        first = self._insights.answered(space_id, idempotency)
+        return self._load(first) if first else None
+
+    def get(self, space_id: str, insight_id: str) -> Insight:
+        """Raises NotFoundError."""
+        return self._load(self._insights.get(space_id, insight_id))
+
+    def lineage(self, space_id: str, insight_id: str) -> DecisionLineage:
+        """What the decision rested on when it was made. Raises NotFoundError."""
+        return self._insights.get(space_id, insight_id).lineage
+
+    def _load(self, stored: StoredInsight) -> Insight:
+        answer = self._values.load(stored.answer)
+        return Insight.model_validate({**answer, "reaction": stored.reaction, "version": stored.version})
+
+    def react(self, space_id: str, insight_id: str, user_id: str, request: ReactionCreate) -> InsightReaction:
+        """Record the reaction to an insight, or change it; all that is counted of it moves with it, all or nothing.
+
+        Raises NotFoundError, and ConflictError for an insight that offered nothing.
+        """
+        for attempt in range(WRITE_ATTEMPTS):
+            insight = self._insights.get(space_id, insight_id)
+            if insight.action_id is None:
+                raise ConflictError("This insight found nothing to offer: there is nothing to react to.")
+            reaction = self._reaction(insight, insight.action_id, user_id, request)
+            try:
+                self._table.transact(self._write(space_id, insight, reaction))
+            except TransactionFailedError:
+                back_off(attempt)
+            else:
+                return reaction
+        raise UnavailableError(
+            "Too many changes to the same insight at once. Try again in a moment.", headers={"Retry-After": "1"}
+        )
+
+    def _reaction(
+        self, insight: StoredInsight, action_id: str, user_id: str, request: ReactionCreate
+    ) -> InsightReaction:
+        now, before = self._clock(), insight.reaction
+        return InsightReaction(
+            id=before.id if before else new_id(),
+            created_at=before.created_at if before else now,
+            updated_at=now,
+            action_id=action_id,
+            channel=request.channel or insight.channel,
+            comment=request.comment,
+            created_by=before.created_by if before else user_id,
+            insight_id=insight.id,
+            reaction=request.reaction,
+        )
+
+    def _write(self, space_id: str, insight: StoredInsight, reaction: InsightReaction) -> list[Action]:
+        # None of its own models' fields are left out, as they are when a model is dumped.
+        values: Item = {name: getattr(reaction, name) for name in InsightReaction.model_fields}
+        changed = self._insights.update_action(
+            space_id, insight.id, {"reaction": values}, expected_version=insight.version
+        )
+        contact = {name: values[name] for name in ("action_id", "channel", "reaction", "created_at")}
+        actions = [
+            changed,
+            put(self._reactions.key(space_id, reaction.id), {**values, "features": insight.features}),
+            put(Key(_contacts(space_id, insight.client_key), reaction.id), contact),
+        ]
+        moved = _moves(insight.reaction.reaction if insight.reaction else None, reaction.reaction, insight.band)
+        if moved:
+            actions.append(update(Key(_rates(space_id), reaction.action_id), {}, add=moved))
+        return actions
+
+    def contacts(self, space_id: str, client_key: str, since: datetime) -> list[Contact]:
+        """The client's newest contacts from then on."""
+        items = self._table.query(
+            _contacts(space_id, client_key),
+            condition=KeyCondition("SK").gte(first_id(since)),
+            limit=CONTACTS_LIMIT,
+        )
+        return [
+            Contact(
+                item["action_id"],
+                item.get("channel"),
+                Reaction(item["reaction"]),
+                parse_timestamp(item["created_at"]),
+            )
+            for item in items
+        ]
+
+    def counts(self, space_id: str, action_ids: Iterable[str]) -> dict[str, Counts]:
+        """What is counted of each of the actions."""
+        keys = {action_id: Key(_rates(space_id), action_id) for action_id in action_ids}
+        found = self._table.get_many(list(keys.values()))
+        return {action_id: Counts.of(found[key]) if key in found else NO_COUNTS for action_id, key in keys.items()}
+
+    def reactions(
+        self, space_id: str, after: str, since: datetime | None, action_id: str | None
+    ) -> Iterator[tuple[InsightReaction, dict[str, Any]]]:
+        """Reactions with the features that the client had, oldest first. Raises InvalidCursorError."""
+        last = cursor_id(after)
+        start = max(last or "", first_id(since) if since else "")
+        condition = KeyCondition("SK").gt(start) if start else None
+        only = Attr("action_id").eq(action_id) if action_id else None
+        found = self._table.query(f"insight_reaction#{space_id}", condition=condition, newest_first=False, only=only)
+        for item in found:
+            yield InsightReaction.model_validate(item), self._values.load(item["features"])
+
+
+class InsightPolicies:
+    def __init__(self, table: Table, clock: Clock = utc_now) -> None:
+        self._table = table
+        self._clock = clock
+
+    def get(self, space_id: str) -> InsightPolicy:
+        """The space's own, or the one that holds until there is one."""
+        return InsightPolicy.model_validate(self._table.get(_policy_key(space_id)) or {})
+
+    def update(
+        self, space_id: str, user_id: str, changes: dict[str, Any], expected_version: int | None
+    ) -> InsightPolicy:
+        """Raises PreconditionFailedError when ``expected_version`` is not the current one."""
+        current = None
+        if expected_version is not None:
+            current = Attr("version").eq(expected_version) if expected_version else Attr("PK").not_exists()
+        values = {**changes, "updated_at": self._clock(), "updated_by": user_id, STAMP: stamp()}
+        try:
+            item = self._table.write(update(_policy_key(space_id), values, add={"version": 1}, condition=current))
+        except ConditionFailedError as failed:
+            if not is_stamped(failed.item, values[STAMP]):
+                raise PreconditionFailedError(
+                    "The policy was changed since you read it. Get it again and use its new ETag."
+                ) from None
+            item = failed.item
+        return InsightPolicy.model_validate(item)
+
+
+def first_id(moment: datetime) -> str:
+    """An id that no id made then or later sorts before: a UUIDv7 begins with its milliseconds."""
+    return str(UUID(int=max(0, int(moment.timestamp() * 1000)) << 80))
+
+
+def _moves(before: Reaction | None, after: Reaction, band: int | None) -> dict[str, int]:
+    """What to add to an action's counters when a reaction takes the place of another, or of none."""
+    moves = dict.fromkeys(Reaction, 0)
+    moves[after] += 1
+    if before is not None:
+        moves[before] -= 1
+    counters: dict[str, int] = {str(reaction): amount for reaction, amount in moves.items()}
+    if band is not None:
+        counters[f"offered_{band}"] = int(before is None)
+        counters[f"accepted_{band}"] = moves[Reaction.ACCEPTED]
+    return {name: amount for name, amount in counters.items() if amount}
+
+
+def _contacts(space_id: str, client_key: str) -> str:
+    return f"insight_contact#{space_id}#{client_key}"
+
+
+def _rates(space_id: str) -> str:
+    return f"insight_rate#{space_id}"
+
+
+def _policy_key(space_id: str) -> Key:
+    return Key(f"insight_policy#{space_id}", "policy")

@@ -1,0 +1,78 @@
+"""Where a job's entity is, by its id alone, and which jobs have not ended.
+
+Webhooks and AWS's events name a job by its id, without its space; the reconciler goes through all that are open.
+Both entries are written in the transaction that creates the job, and it is closed in the one that ends it. The job of
+a training which has succeeded stays open until the evaluations that are to follow, which it names, have been created.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from datetime import datetime
+
+from boto3.dynamodb.conditions import Attr
+
+from shared.clock import Clock, utc_now
+from shared.dynamodb.repository import is_identifier
+from shared.dynamodb.table import Action, ConditionFailedError, Item, Key, Table, delete, put, update
+from shared.models.base import parse_timestamp
+from shared.models.evaluation import DueEvaluation
+from shared.models.job_reference import JobKind, JobReference
+
+OPEN = "job#open"
+
+
+class Jobs:
+    """The index of jobs."""
+
+    def __init__(self, table: Table, clock: Clock = utc_now) -> None:
+        self._table = table
+        self._clock = clock
+
+    def open(self, kind: JobKind, space_id: str, job_id: str, *, parent_id: str | None = None) -> list[Action]:
+        """The two writes that make a job known and open."""
+        values = {"kind": kind, "space_id": space_id, "parent_id": parent_id, "opened_at": self._clock()}
+        return [put(_pointer(job_id), values), put(Key(OPEN, job_id), values)]
+
+    def close(self, job_id: str) -> Action:
+        """The write that takes an ended job off the list of open ones; it stays known."""
+        return delete(Key(OPEN, job_id))
+
+    def leave_due(self, space_id: str, training_id: str, due: Sequence[DueEvaluation]) -> Action:
+        """The write that leaves an ended training's job open, or opens it again, until ``settle``."""
+        values = {"kind": JobKind.TRAINING, "space_id": space_id, "opened_at": self._clock(), "due": due}
+        return put(Key(OPEN, training_id), values)
+
+    def due(self, training_id: str) -> list[DueEvaluation]:
+        """The evaluations that are to follow a training: some may have been created already."""
+        item = self._table.get(Key(OPEN, training_id)) or {}
+        return [DueEvaluation.model_validate(each) for each in item.get("due", ())]
+
+    def settle(self, training_id: str, due: Sequence[DueEvaluation]) -> None:
+        """These have been created: the training's job closes, unless others are due meanwhile."""
+        nothing_else = Attr("due").eq(due) if due else Attr("due").not_exists()
+        with suppress(ConditionFailedError):
+            self._table.write(delete(Key(OPEN, training_id), nothing_else))
+
+    def retire(self, job_id: str, until: datetime) -> list[Action]:
+        """The writes that close the job of a deleted entity, and let it be known for a while only."""
+        return [update(_pointer(job_id), {"expires_at": int(until.timestamp())}), self.close(job_id)]
+
+    def find(self, job_id: str) -> JobReference | None:
+        """The job, whether it has ended or not."""
+        item = self._table.get(_pointer(job_id)) if is_identifier(job_id) else None
+        return _reference(item, job_id) if item else None
+
+    def open_jobs(self, space_id: str | None = None) -> Iterator[JobReference]:
+        """All jobs that have not ended, or those of one space; the oldest first."""
+        only = Attr("space_id").eq(space_id) if space_id is not None else None
+        for item in self._table.query(OPEN, newest_first=False, only=only):
+            yield _reference(item, item["SK"])
+
+
+def _pointer(job_id: str) -> Key:
+    return Key(f"job#{job_id}", job_id)
+
+
+def _reference(item: Item, job_id: str) -> JobReference:
+    opened_at: datetime = parse_timestamp(item["opened_at"])
+    return JobReference(JobKind(item["kind"]), item["space_id"], job_id, opened_at, item.get("parent_id"))

@@ -1,0 +1,171 @@
+"""What is known of a space's cluster: its settings, its models as last listed, and what recently failed.
+
+All of it lies in one partition and is read with one query, a moment before any call of a language model.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from boto3.dynamodb.conditions import Attr
+
+from shared.clock import Clock, utc_now
+from shared.dynamodb.repository import Repository
+from shared.dynamodb.table import Action, ConditionFailedError, Item, Key, Table, delete, put, update
+from shared.models.base import parse_timestamp
+from shared.models.cluster import Cluster, LanguageModel
+
+# The partition of the deployment's own cluster, for spaces that have none.
+DEFAULT = "default"
+MODELS = "models"
+SEEN = "seen"
+MODELS_LIFETIME = timedelta(seconds=60)
+MODELS_LIMIT = 500
+# A failing server or model is left alone for so long; then one call tries it.
+COOL_DOWN = timedelta(seconds=15)
+# What nobody has tried again for so long is forgotten.
+REMEMBERED = timedelta(hours=1)
+REMEMBERED_STATES = 1000
+_CIRCUIT = "circuit#"
+
+
+@dataclass(frozen=True)
+class ModelList:
+    """The models of a cluster as they were at ``fetched_at``."""
+
+    models: Sequence[LanguageModel]
+    fetched_at: datetime
+
+    def is_fresh(self, now: datetime) -> bool:
+        return now - self.fetched_at < MODELS_LIFETIME
+
+    def find(self, model: str) -> LanguageModel | None:
+        return next((each for each in self.models if each.id == model), None)
+
+
+@dataclass(frozen=True)
+class Circuit:
+    """Something that failed (the whole server, or one model of it) and is not called before ``closed_until``."""
+
+    name: str
+    failures: int
+    retry_at: datetime
+
+
+@dataclass(frozen=True)
+class ClusterState:
+    """``owner`` is the partition: a space's id, or DEFAULT."""
+
+    owner: str
+    read_at: datetime
+    cluster: Cluster | None = None
+    models: ModelList | None = None
+    circuits: Mapping[str, Circuit] = field(default_factory=dict)
+    # When a part of the cluster last answered.
+    seen: Mapping[str, datetime] = field(default_factory=dict)
+
+
+class Clusters:
+    """``recent`` is how old a state may be that a call goes by."""
+
+    def __init__(self, table: Table, clock: Clock = utc_now, recent: timedelta = timedelta(0)) -> None:
+        self._table = table
+        self._clock = clock
+        self._recent = recent
+        self._read: dict[str, ClusterState] = {}
+        self.clusters = Repository(table, Cluster, kind="cluster", clock=clock)
+
+    def state(self, owner: str) -> ClusterState:
+        cluster, models, circuits, seen = None, None, {}, {}
+        read_at = self._clock()
+        for item in self._table.query(f"cluster#{owner}"):
+            name = item["SK"]
+            if name == MODELS:
+                models = _model_list(item)
+            elif name.startswith(_CIRCUIT):
+                circuit = _circuit(item)
+                circuits[circuit.name] = circuit
+            elif name == SEEN:
+                seen = {part: parse_timestamp(item[part]) for part in item if part not in ("PK", "SK")}
+            else:
+                cluster = self.clusters.load(item)
+        if len(self._read) >= REMEMBERED_STATES:
+            self._read.clear()
+        state = self._read[owner] = ClusterState(owner, read_at, cluster, models, circuits, seen)
+        return state
+
+    def recent_state(self, owner: str) -> ClusterState | None:
+        """The state as it was read a moment ago, unless this process has changed it since, or something had failed."""
+        state = self._read.get(owner)
+        if state is None or state.circuits or self._clock() - state.read_at >= self._recent:
+            return None
+        return state
+
+    def changed(self, owner: str) -> None:
+        """What was read of it is no longer true."""
+        self._read.pop(owner, None)
+
+    def longest_window(self, space_id: str) -> int | None:
+        """The most tokens that a model of the space's cluster takes, if it was listed and all of them say how many."""
+        own = self.state(space_id)
+        listed = (own if own.cluster is not None else self.state(DEFAULT)).models
+        lengths = [model.context_length for model in listed.models] if listed else []
+        return max((each for each in lengths if each), default=None) if all(lengths) else None
+
+    def record_seen(self, owner: str, parts: Sequence[str]) -> None:
+        """Note that these parts of the cluster answered just now."""
+        if parts:
+            now = self._clock()
+            self._write(owner, update(Key(f"cluster#{owner}", SEEN), dict.fromkeys(parts, now)))
+
+    def save_models(self, owner: str, models: Sequence[LanguageModel]) -> ModelList:
+        found = ModelList(models[:MODELS_LIMIT], self._clock())
+        values = {"models": [model.model_dump() for model in found.models], "fetched_at": found.fetched_at}
+        self._write(owner, put(Key(f"cluster#{owner}", MODELS), values))
+        return found
+
+    def forget(self, owner: str) -> None:
+        """What was learned of a cluster that has other addresses now, or is gone."""
+        for item in list(self._table.query(f"cluster#{owner}", attributes=("SK",))):
+            if item["SK"] in (MODELS, SEEN) or item["SK"].startswith(_CIRCUIT):
+                self._write(owner, delete(Key(f"cluster#{owner}", item["SK"])))
+        self.changed(owner)
+
+    def record_failure(self, owner: str, name: str, weight: int = 1) -> None:
+        """Note that something failed; from when it may be tried again if that was once too often."""
+        retry_at = self._clock() + COOL_DOWN
+        changes = {"retry_at": retry_at, "expires_at": int((retry_at + REMEMBERED).timestamp())}
+        self._write(owner, update(self._key(owner, name), changes, add={"failures": weight}))
+
+    def record_success(self, owner: str, name: str) -> None:
+        self._write(owner, delete(self._key(owner, name)))
+
+    def may_try(self, owner: str, circuit: Circuit) -> bool:
+        """Whether this call is the one that tries again, of all those that find the time come."""
+        retry_at = self._clock() + COOL_DOWN
+        is_first = Attr("retry_at").eq(circuit.retry_at)
+        try:
+            self._write(owner, update(self._key(owner, circuit.name), {"retry_at": retry_at}, condition=is_first))
+        except ConditionFailedError:
+            return False
+        return True
+
+    def _write(self, owner: str, action: Action) -> None:
+        try:
+            self._table.write(action)
+        finally:
+            self.changed(owner)
+
+    @staticmethod
+    def _key(owner: str, name: str) -> Key:
+        return Key(f"cluster#{owner}", f"{_CIRCUIT}{name}")
+
+
+def _model_list(item: Item) -> ModelList:
+    models: list[Any] = item["models"]
+    return ModelList([LanguageModel.model_validate(each) for each in models], parse_timestamp(item["fetched_at"]))
+
+
+def _circuit(item: Item) -> Circuit:
+    return Circuit(item["SK"].removeprefix(_CIRCUIT), int(item["failures"]), parse_timestamp(item["retry_at"]))

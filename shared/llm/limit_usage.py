@@ -1,0 +1,259 @@
+"""What calls of language models have taken of a limit: one item for a space, for a user in it, or for an API key.
+
+A call reserves what it may use at most before it is made, in one conditional write, and settles what it has used when
+it ends. A counter holds what was used in its window and what is reserved just now, and lets a call begin while it is
+below its limit: so only the last one may go over, by no more than itself. Windows are the minutes, days and months of
+UTC. Reservations of calls that never settled (their process died) expire: those of the last two epochs count, an epoch
+being longer than any call. Windows and epochs move on when a call meets an item that is behind.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import reduce
+from operator import and_
+from typing import Self
+
+from boto3.dynamodb.conditions import Attr, ConditionBase
+
+from shared.clock import Clock, utc_now
+from shared.dynamodb.table import ConditionFailedError, Item, Key, Table, back_off, put, update
+from shared.errors import ApiError, UnavailableError
+from shared.models.base import format_timestamp
+from shared.models.limits import COSTS, NANO, LimitName, Limits, LimitUsage, SpaceLimits
+
+MINUTE = timedelta(minutes=1)
+# Clocks differ by less. A window that began later than that was begun by a clock that is wrong: it is left again.
+SKEW_MINUTES = 10
+# The longest answers are streamed for 15 minutes.
+EPOCH_MINUTES = 16
+# Longer than a month, which is the longest window.
+KEPT = timedelta(days=62)
+ATTEMPTS = 12
+_SORT_KEY = "usage"
+# What a counter counts, and so which reservations it holds.
+_UNITS = {
+    LimitName.COST_PER_MONTH: "cost",
+    LimitName.COST_PER_DAY: "cost",
+    LimitName.TOKENS_PER_MONTH: "tokens",
+    LimitName.TOKENS_PER_DAY: "tokens",
+    LimitName.TOKENS_PER_MINUTE: "tokens",
+    LimitName.CONCURRENT_CALLS: "calls",
+}
+
+
+class BudgetExceededError(ApiError):
+    """What may be used in a day or a month is used up."""
+
+    status = 429
+    code = "budget_exceeded"
+
+
+class RateLimitedError(ApiError):
+    """Too much at once: in a minute, or at the same time."""
+
+    status = 429
+    code = "rate_limited"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Whose limits they are: ``name`` as users are told of it."""
+
+    name: str
+    limits: Limits
+    place: Key
+
+    @classmethod
+    def space(cls, space_id: str, limits: SpaceLimits) -> Self:
+        return cls("the space", limits.space, Key(f"limit_usage#{space_id}", _SORT_KEY))
+
+    @classmethod
+    def user(cls, space_id: str, user_id: str, limits: SpaceLimits) -> Self:
+        return cls("this user", limits.of_user(user_id), Key(f"limit_usage#{space_id}#user#{user_id}", _SORT_KEY))
+
+    @classmethod
+    def key(cls, space_id: str, key_id: str, limits: Limits) -> Self:
+        return cls("this API key", limits, Key(f"limit_usage#{space_id}#key#{key_id}", _SORT_KEY))
+
+
+@dataclass(frozen=True)
+class Amount:
+    """``cost`` is in billionths of the currency."""
+
+    requests: int = 0
+    calls: int = 0
+    tokens: int = 0
+    cost: int = 0
+
+
+@dataclass(frozen=True)
+class Reservation:
+    """What a call holds of a subject's limits; ``epoch`` is when it was made."""
+
+    key: Key
+    epoch: int
+    amount: Amount
+
+
+class LimitUsages:
+    def __init__(self, table: Table, clock: Clock = utc_now) -> None:
+        self._table = table
+        self._clock = clock
+
+    def reserve(self, subject: Subject, amount: Amount) -> Reservation:
+        """Raises BudgetExceededError or RateLimitedError, saying which limit and until when."""
+        ceilings, minute = subject.limits.ceilings, self._minute()
+        if not amount.requests:  # a further call of a request that was let through
+            ceilings.pop(LimitName.REQUESTS_PER_MINUTE, None)
+        for attempt in range(ATTEMPTS):
+            try:
+                self._table.write(update(subject.place, {}, add=_taken(amount), condition=_has_room(ceilings, minute)))
+            except ConditionFailedError as failed:
+                item = failed.item or {}
+                minute = self._shared_minute(item)
+                if item.get("minute") != minute:
+                    self._move_on(subject.place, item, minute)
+                else:
+                    self._refuse_if_full(subject, ceilings, item)
+                if attempt:
+                    back_off(attempt)
+            else:
+                return Reservation(subject.place, minute // EPOCH_MINUTES, amount)
+        raise UnavailableError(
+            "Too many calls meet at the same limit just now. Try again in a moment.", headers={"Retry-After": "1"}
+        )
+
+    def settle(self, reservation: Reservation, used: Amount) -> None:
+        """Put what was used in place of what was reserved."""
+        held, epoch = reservation.amount, reservation.epoch
+        changes = {name.value: getattr(used, unit) - getattr(held, unit) for name, unit in _UNITS.items()}
+        for condition, slot in ((Attr("epoch").eq(epoch), "new"), (Attr("epoch").eq(epoch + 1), "old")):
+            back = {f"{slot}_{unit}": -getattr(held, unit) for unit in ("calls", "tokens", "cost")}
+            if self._add(reservation.key, {**changes, **back}, condition):
+                return
+        # The reservation has expired: it is held no more.
+        late = {name.value: getattr(used, unit) for name, unit in _UNITS.items()}
+        self._add(reservation.key, late, Attr("PK").exists())
+
+    def usage(self, subject: Subject) -> dict[LimitName, LimitUsage]:
+        """Of the limits that are set."""
+        item = self._table.get(subject.place) or {}
+        item = _moved_on(item, self._shared_minute(item))
+        return {
+            name: LimitUsage(
+                limit=_shown(name, ceiling),
+                used=_shown(name, item[name] - _reserved(item, name)),
+                reserved=_shown(name, _reserved(item, name)),
+                resets_at=_window_end(name, item["minute"]),
+            )
+            for name, ceiling in subject.limits.ceilings.items()
+        }
+
+    def _minute(self) -> int:
+        return int(self._clock().timestamp()) // 60
+
+    def _shared_minute(self, item: Item) -> int:
+        """The minute that it is; another process's clock may be a little ahead of ours."""
+        ours = self._minute()
+        return max(ours, item["minute"]) if item and item["minute"] - ours <= SKEW_MINUTES else ours
+
+    def _add(self, key: Key, changes: Mapping[str, int], condition: ConditionBase) -> bool:
+        given = {name: value for name, value in changes.items() if value}
+        try:
+            self._table.write(update(key, {}, add={**given, "revision": 1}, condition=condition))
+        except ConditionFailedError:
+            return False
+        return True
+
+    def _move_on(self, key: Key, item: Item, minute: int) -> None:
+        """Let the windows and epochs that are over end, unless another call changes the item meanwhile."""
+        unchanged = Attr("revision").eq(item["revision"]) if item else Attr("PK").not_exists()
+        expires_at = int((_time(minute) + KEPT).timestamp())
+        values = {**_moved_on(item, minute), "revision": item.get("revision", 0) + 1, "expires_at": expires_at}
+        try:
+            self._table.write(put(key, values, unchanged))
+        except ConditionFailedError:
+            return
+
+    def _refuse_if_full(self, subject: Subject, ceilings: Mapping[LimitName, int], item: Item) -> None:
+        for name, ceiling in ceilings.items():
+            if item[name] >= ceiling:
+                raise self._refusal(subject, name, item)
+
+    def _refusal(self, subject: Subject, name: LimitName, item: Item) -> ApiError:
+        reserved = _reserved(item, name)
+        used, ceiling = item[name] - reserved, subject.limits.ceilings[name]
+        end = _window_end(name, item["minute"])
+        wait = 1 if end is None or used < ceiling else max(1, round((end - self._clock()).total_seconds()))
+        told = f"{_told(name, used)} used, and {_told(name, reserved)} reserved for calls that have not ended"
+        until = f" It resets at {format_timestamp(end)}." if end else ""
+        error = RateLimitedError if name in _RATES else BudgetExceededError
+        return error(
+            f"The limit {name.value} of {subject.name} lets no further call through: of {_told(name, ceiling)} there "
+            f"are {told}.{until} Try again in {wait} s, or ask the space's owner for more.",
+            headers={"Retry-After": str(wait)},
+        )
+
+
+_RATES = {LimitName.TOKENS_PER_MINUTE, LimitName.REQUESTS_PER_MINUTE, LimitName.CONCURRENT_CALLS}
+
+
+def _taken(amount: Amount) -> dict[str, int]:
+    counted = {name.value: getattr(amount, unit) for name, unit in _UNITS.items()}
+    held = {f"new_{unit}": getattr(amount, unit) for unit in ("calls", "tokens", "cost")}
+    counted |= {LimitName.REQUESTS_PER_MINUTE.value: amount.requests, **held}
+    return {name: value for name, value in counted.items() if value} | {"revision": 1}
+
+
+def _has_room(ceilings: Mapping[LimitName, int], minute: int) -> ConditionBase:
+    conditions: list[ConditionBase] = [Attr(name.value).lt(ceiling) for name, ceiling in ceilings.items()]
+    return reduce(and_, [Attr("minute").eq(minute), *conditions])
+
+
+def _moved_on(item: Item, minute: int) -> dict[str, int]:
+    """The counters as they are in this minute: of windows that are over only what is reserved is left."""
+    was = item.get("minute", 0)
+    counters = {name.value: item.get(name.value, 0) for name in LimitName}
+    held = {f"{slot}_{unit}": item.get(f"{slot}_{unit}", 0) for slot in ("new", "old") for unit in set(_UNITS.values())}
+    epochs = minute // EPOCH_MINUTES - was // EPOCH_MINUTES
+    for unit in ("calls", "tokens", "cost"):
+        new, old = held[f"new_{unit}"], held[f"old_{unit}"]
+        if epochs:
+            expired, held[f"old_{unit}"], held[f"new_{unit}"] = (old, new, 0) if epochs == 1 else (old + new, 0, 0)
+            for name in (each for each, its_unit in _UNITS.items() if its_unit == unit):
+                counters[name] -= expired
+    for name in LimitName:
+        end = _window_end(name, was)
+        if end is not None and end <= _time(minute):
+            counters[name] = _reserved(held, name)
+    return {**counters, **held, "minute": minute, "epoch": minute // EPOCH_MINUTES}
+
+
+def _reserved(item: Mapping[str, int], name: LimitName) -> int:
+    unit = _UNITS.get(name)
+    return 0 if unit is None else int(item[f"new_{unit}"] + item[f"old_{unit}"])
+
+
+def _time(minute: int) -> datetime:
+    return datetime.fromtimestamp(minute * 60, UTC)
+
+
+def _window_end(name: LimitName, minute: int) -> datetime | None:
+    start = _time(minute)
+    if name is LimitName.CONCURRENT_CALLS:
+        return None
+    if name.value.endswith("_minute"):
+        return start + MINUTE
+    midnight = start.replace(hour=0, minute=0)
+    if name.value.endswith("_day"):
+        return midnight + timedelta(days=1)
+    return (midnight.replace(day=1) + timedelta(days=32)).replace(day=1)
+
+
+def _shown(name: LimitName, value: int) -> float:
+    return value / NANO if name in COSTS else value
+
+
+def _told(name: LimitName, value: int) -> str:
+    return f"{_shown(name, value):,.6g}" if name in COSTS else f"{value:,}"

@@ -1,0 +1,54 @@
+"""Removes tokens of clusters that no cluster names: replaced ones, and those of a request that came to nothing."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from shared.dynamodb.cleanup_list import Purges
+from shared.dynamodb.repository import Repository
+from shared.errors import ApiError
+from shared.llm.cluster_tokens import ClusterTokens
+from shared.models.cluster import Cluster
+from shared.observability import logger
+from shared.resources import Resources
+
+
+class TokenCleaner:
+    """The list that it goes by, ``cluster#purges``, names parameters, for they outlive the cluster."""
+
+    def __init__(self, resources: Resources, tokens: ClusterTokens) -> None:
+        self.purges = Purges(resources.table, "cluster", resources.clock)
+        self._clusters = Repository(resources.table, Cluster, kind="cluster")
+        self._tokens = tokens
+
+    @contextmanager
+    def watching(self, space_id: str, *parameters: str | None) -> Iterator[None]:
+        """Of these parameters only those stay that the space's cluster names in the end.
+
+        What fails otherwise than by our own refusal may still take effect: the reconciler looks again later.
+        """
+        watched = [each for each in parameters if each is not None]
+        for parameter in watched:
+            self.purges.write(self.purges.note(space_id, parameter))
+        try:
+            yield
+        except ApiError:
+            self._try_to_clean(space_id, watched)
+            raise
+        self._try_to_clean(space_id, watched)
+
+    def _try_to_clean(self, space_id: str, parameters: Sequence[str]) -> None:
+        try:
+            for parameter in parameters:
+                self.clean(space_id, parameter)
+        except (ClientError, BotoCoreError):
+            logger.exception("a token may remain: the reconciler looks again", extra={"space_id": space_id})
+
+    def clean(self, space_id: str, parameter: str) -> None:
+        """Remove a token that is not in use. Safe to repeat."""
+        cluster = self._clusters.get_many(space_id, [space_id]).get(space_id)
+        named = {cluster.token_parameter, cluster.manager_token_parameter} if cluster else set()
+        if parameter not in named:
+            self._tokens.forget(parameter)
+        self.purges.write(self.purges.done(parameter))

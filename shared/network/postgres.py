@@ -1,0 +1,198 @@
+"""Tables of a customer's PostgreSQL: listed, and copied out in streaming within one read-only transaction.
+
+The server is only ever asked to read: a transaction that is read-only and sees one moment, under time limits of ours.
+``COPY`` streams rows as a server-side cursor does, but as text that a file takes as it comes, so that the memory it
+takes does not depend on the table.
+"""
+
+import socket
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from shared.connectors.storage import ConnectorStorages, MissingFileError, StorageError
+from shared.errors import ValidationFailedError
+from shared.models.catalog import ColumnTypeName
+from shared.models.connector import Connector, PostgresConfig, TlsMode, check_file_name
+from shared.network.address_guard import AddressGuard
+from shared.resources import Resources
+
+if TYPE_CHECKING:
+    from pg8000.native import Connection
+
+CONNECT_SECONDS = 5
+LOCK_SECONDS = 10
+# The server gives a statement up first, and says why.
+ANSWER_SECONDS = 2
+# PostgreSQL's own codes: https://www.postgresql.org/docs/current/errcodes-appendix.html
+UNDEFINED = ("42P01", "3F000")
+_TIME = "'YYYY-MM-DD\"T\"HH24:MI:SS.US'"
+_YEARS = "between '0001-01-01' and '9999-12-31'"
+# How values are written so that they can be read back: what a type holds beyond ours (infinity, years BC) is missing.
+_WRITTEN: dict[str, tuple[ColumnTypeName, str]] = {
+    **dict.fromkeys(("smallint", "integer", "bigint"), ("int", "{0}")),
+    **dict.fromkeys(("real", "double precision", "numeric"), ("float", "cast({0} as float8)")),
+    "boolean": ("boolean", "{0}"),
+    "date": ("date", f"case when {{0}} {_YEARS} then to_char({{0}}, 'YYYY-MM-DD') end"),
+    "timestamp without time zone": ("datetime", f"case when {{0}} {_YEARS} then to_char({{0}}, {_TIME}) end"),
+    "timestamp with time zone": (
+        "datetime",
+        f"case when {{0}} {_YEARS} then to_char({{0}} at time zone 'UTC', {_TIME}) end",
+    ),
+}
+_AS_TEXT: tuple[ColumnTypeName, str] = ("string", "cast({0} as text)")
+_TABLES = """
+select relname from pg_class join pg_namespace on pg_namespace.oid = relnamespace
+where nspname = :schema_name and relkind in ('r', 'p', 'v', 'm', 'f') and not relispartition
+and has_any_column_privilege(pg_class.oid, 'select') order by relname collate "C"
+"""
+_COLUMNS = """
+select attname, format_type(case typtype when 'd' then typbasetype else pg_type.oid end, null)
+from pg_attribute join pg_type on pg_type.oid = atttypid
+where attrelid = to_regclass(format('%I.%I', cast(:schema_name as text), cast(:table_name as text)))
+and attnum > 0 and not attisdropped and has_column_privilege(attrelid, attnum, 'select') order by attnum
+"""
+
+
+class ByteSink(Protocol):
+    """What rows are written to."""
+
+    def write(self, data: bytes, /) -> int: ...
+
+
+@dataclass(frozen=True)
+class TableColumn:
+    """A column of a table, and what its values are read back as."""
+
+    name: str
+    type: ColumnTypeName
+
+
+class PostgresDatabases:
+    """Opens the database of a connector."""
+
+    def __init__(self, resources: Resources) -> None:
+        self._guard = AddressGuard(allow_loopback=resources.settings.allow_loopback)
+        self._storages = ConnectorStorages(resources)
+
+    @contextmanager
+    def open(self, connector: Connector, seconds: int) -> Iterator["PostgresDatabase"]:
+        """``seconds`` bound each statement. Raises StorageError, and ValidationFailedError for a forbidden host."""
+        if connector.postgres is None:
+            raise ValueError("the connector is to no database")
+        credentials = self._storages.kept_credentials(connector)
+        config = PostgresConfig.model_validate(connector.postgres.model_dump() | credentials)
+        with self.open_config(config, seconds) as opened:
+            yield opened
+
+    @contextmanager
+    def open_config(self, config: PostgresConfig, seconds: int) -> Iterator["PostgresDatabase"]:
+        """The database that a request describes. Raises as ``open`` does."""
+        from pg8000.exceptions import Error
+        from pg8000.native import Connection
+
+        with _translated(config), self._connect(config, seconds) as peer:
+            connection = Connection(
+                config.user,
+                host=config.host,
+                database=config.database,
+                password=config.password.get_secret_value(),
+                application_name="inference-api",
+                ssl_context=_tls(config),
+                sock=peer,
+            )
+            try:
+                connection.run("begin transaction isolation level repeatable read, read only")
+                connection.run(f"set local statement_timeout = '{seconds}s'")
+                connection.run(f"set local lock_timeout = '{LOCK_SECONDS}s'")
+                yield PostgresDatabase(connection, config)
+            finally:
+                with suppress(Error, OSError):  # broken already
+                    connection.close()
+
+    def _connect(self, config: PostgresConfig, seconds: int) -> socket.socket:
+        is_local = self._guard.check_host(config.host, config.port, "body.postgres.host")
+        if config.tls is TlsMode.DISABLE and not is_local:
+            raise ValidationFailedError.of("body.postgres.tls", "must not be disable: the password needs protection")
+        # The name may mean something else by now: the guard looks at the peer before a byte is sent.
+        connection = self._guard.check_socket(socket.create_connection((config.host, config.port), CONNECT_SECONDS))
+        connection.settimeout(seconds + ANSWER_SECONDS)
+        return connection
+
+
+class PostgresDatabase:
+    """One schema of a database, as it is at one moment."""
+
+    def __init__(self, connection: "Connection", config: PostgresConfig) -> None:
+        self._connection = connection
+        self._config = config
+
+    def tables(self) -> list[str]:
+        """The tables and views that the user may read and the connector names, in the order of their UTF-8 bytes."""
+        rows = self._connection.run(_TABLES, schema_name=self._config.schema_name)
+        wanted = self._config.tables
+        return [name for (name,) in rows if (wanted is None or name in wanted) and _is_file_name(name)]
+
+    def copy(self, table: str, target: ByteSink) -> list[TableColumn]:
+        """Write all rows as CSV without a header, every value quoted and null as ``\\N``; answers the columns.
+
+        Raises MissingFileError for a table that is not there, and whatever ``target`` raises.
+        """
+        schema_name = self._config.schema_name
+        found = self._connection.run(_COLUMNS, schema_name=schema_name, table_name=table)
+        if not found or (self._config.tables is not None and table not in self._config.tables):
+            raise MissingFileError(table)
+        written = [(name, *_WRITTEN.get(declared, _AS_TEXT)) for name, declared in found]
+        values = ", ".join(expression.format(quoted(name)) for name, _, expression in written)
+        query = f"select {values} from {quoted(schema_name)}.{quoted(table)}"  # noqa: S608 - names are quoted
+        self._connection.run(f"copy ({query}) to stdout (format csv, null '\\N', force_quote *)", stream=target)
+        return [TableColumn(name, kind) for name, kind, _ in written]
+
+
+def quoted(name: str) -> str:
+    """An identifier as SQL takes it."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _is_file_name(name: str) -> bool:
+    try:
+        check_file_name(name)
+    except ValueError:
+        return False
+    return True
+
+
+def _tls(config: PostgresConfig) -> Any:
+    """A context, or False for none."""
+    if config.tls is TlsMode.DISABLE:
+        return False
+    context = ssl.create_default_context(cadata=config.ca_certificate)
+    if config.tls is TlsMode.REQUIRE:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+@contextmanager
+def _translated(config: PostgresConfig) -> Iterator[None]:
+    """Whatever the server or the way to it refuses is a StorageError in its own words."""
+    from pg8000.exceptions import DatabaseError, Error
+
+    try:
+        yield
+    except DatabaseError as error:
+        problem = error.args[0] if error.args and isinstance(error.args[0], dict) else {}
+        if problem.get("C") in UNDEFINED:
+            raise MissingFileError(problem.get("M", "")) from error
+        raise _unreadable(config, str(problem.get("M", error))) from error
+    except (Error, OSError) as error:
+        raise _unreadable(config, str(error.__cause__ or error)) from error
+
+
+def _unreadable(config: PostgresConfig, words: str) -> StorageError:
+    return StorageError(
+        f"The database {config.database} on {config.host} can't be read: {words.rstrip('.')[:300]}. "
+        "Check host, port, user and password, the TLS mode, and what the user may select."
+    )

@@ -1,0 +1,54 @@
+"""API keys, each under its user in its space: ``api_key#<space>#<user>``."""
+
+from shared.clock import Clock, utc_now
+from shared.dynamodb.repository import Repository
+from shared.dynamodb.table import Table
+from shared.errors import NotFoundError, UnauthenticatedError
+from shared.models.api_key import ApiKey, KeyToken
+from shared.models.base import Deleted, Page
+from shared.models.space import UserPermission
+from shared.spaces.members import Members, Scope
+
+
+class ApiKeys:
+    def __init__(self, table: Table, clock: Clock = utc_now) -> None:
+        self._keys = Repository(table, ApiKey, kind="api_key", clock=clock)
+        self._members = Members(table, clock)
+        self._clock = clock
+
+    def create(self, scope: Scope, key: ApiKey) -> ApiKey:
+        return self._keys.create(_owner(scope), key)
+
+    def list_after(self, scope: Scope, after: str, limit: int) -> Page[ApiKey]:
+        return self._keys.list_after(_owner(scope), after, limit)
+
+    def get(self, scope: Scope, key_id: str) -> ApiKey:
+        return self._keys.get(_owner(scope), key_id)
+
+    def update(self, scope: Scope, key_id: str, changes: dict[str, object], expected_version: int | None) -> ApiKey:
+        return self._keys.update(_owner(scope), key_id, changes, expected_version=expected_version)
+
+    def delete(self, scope: Scope, key_id: str, expected_version: int | None) -> Deleted:
+        return self._keys.delete(_owner(scope), key_id, expected_version=expected_version)
+
+    def admit(self, token: KeyToken) -> Scope:
+        """What may be done with the key: no more than its user may now, and nothing that only owners may.
+
+        Raises UnauthenticatedError for a key that is unknown, revoked or expired, or whose user has left the space.
+        """
+        place = self._keys.key(f"{token.space_id}#{token.user_id}", token.key_id)
+        try:
+            scope, also = self._members.scope_and(token.user_id, token.space_id, place)
+        except NotFoundError:
+            raise UnauthenticatedError("The API key's user does not belong to its space any more.") from None
+        key = self._keys.load(also) if also else None
+        if key is None or not token.belongs_to(key):
+            raise UnauthenticatedError("There is no such API key; perhaps it was revoked. Make a new one.")
+        if key.valid_until is not None and key.valid_until <= self._clock():
+            raise UnauthenticatedError("The API key has expired. Make a new one.")
+        permissions = frozenset(each for each in UserPermission if scope.allows(each) and key.covers(each))
+        return Scope(scope.space_id, scope.user_id, False, permissions, scope.limits, key)
+
+
+def _owner(scope: Scope) -> str:
+    return f"{scope.space_id}#{scope.user_id}"

@@ -1,0 +1,188 @@
+"""Which spaces a user belongs to, and with which rights; and who belongs to a space.
+
+A membership lies under its user, ``membership#<user>``, so that the spaces of a user are one query; an index of the
+members of a space, ``member#<space>``, is written in the same transactions.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from boto3.dynamodb.conditions import Attr
+
+from shared.clock import Clock, utc_now
+from shared.dynamodb.repository import ConditionNotMetError, Repository, is_identifier
+from shared.dynamodb.table import Action, Item, Key, Table, back_off, check, delete, put
+from shared.errors import ApiError, ConflictError, NotFoundError, SpaceRequiredError, UnavailableError
+from shared.models.api_key import ApiKey
+from shared.models.base import Deleted, Entity, Page
+from shared.models.limits import SpaceLimits
+from shared.models.space import Membership, Space, SpaceMember, UserPermission
+
+ATTEMPTS = 8
+
+
+@dataclass(frozen=True)
+class Scope:
+    """The space a request works in and what its caller may do there: every service call starts with one."""
+
+    space_id: str
+    user_id: str
+    is_owner: bool = False
+    permissions: frozenset[UserPermission] = field(default_factory=frozenset)
+    # What calls of language models are held to, and the key that the caller uses in place of a token.
+    limits: SpaceLimits | None = None
+    key: ApiKey | None = None
+
+    def allows(self, permission: UserPermission) -> bool:
+        return self.is_owner or permission in self.permissions
+
+
+class _MemberEntry(Entity):
+    email: str
+
+
+class Members:
+    def __init__(self, table: Table, clock: Clock = utc_now) -> None:
+        self._table = table
+        self._clock = clock
+        self._index = Repository(table, _MemberEntry, kind="member", clock=clock)
+        self.memberships = Repository(table, Membership, kind="membership", clock=clock)
+        self.spaces = Repository(table, Space, kind="space", clock=clock)
+
+    def select(self, user_id: str, space_id: str | None) -> Scope:
+        """The scope of the user in the space, or in the only space there is.
+
+        Raises NotFoundError for a space the user does not belong to, exactly as for one that does not exist, and
+        SpaceRequiredError when no space is named and the choice is not obvious.
+        """
+        if not space_id:
+            page = self.memberships.list_after(user_id, None, 1)
+            if page.has_more:
+                raise SpaceRequiredError("You belong to several spaces. Name one in the X-Space-Id header.")
+            if not page.data:
+                raise SpaceRequiredError("You belong to no space yet. Create one with POST /spaces.")
+            space_id = page.data[0].id
+        return self.scope(user_id, space_id)
+
+    def scope(self, user_id: str, space_id: str) -> Scope:
+        """Raises NotFoundError unless the space exists, is not deleted, and the user belongs to it."""
+        return self.scope_and(user_id, space_id)[0]
+
+    def scope_and(self, user_id: str, space_id: str, also: Key | None = None) -> tuple[Scope, Item | None]:
+        """The scope, and a further item read along with it. Raises as ``scope`` does."""
+        membership_key = self.memberships.key(user_id, space_id)
+        space_key = self.spaces.key(space_id, space_id)
+        keys = [membership_key, space_key, *([also] if also else [])]
+        found = self._table.get_many(keys) if is_identifier(space_id) else {}
+        if membership_key not in found or space_key not in found or "deleted_at" in found[space_key]:
+            raise unknown_space()
+        membership, limits = self.memberships.load(found[membership_key]), found[space_key].get("limits")
+        scope = Scope(
+            space_id,
+            user_id,
+            membership.is_owner,
+            frozenset(membership.permissions),
+            SpaceLimits.model_validate(limits) if limits else None,
+        )
+        return scope, found.get(also) if also else None
+
+    def get_spaces(self, space_ids: Iterable[str]) -> list[Space]:
+        """Those of the spaces that exist and are not deleted, in the order of their ids in ``space_ids``."""
+        keys = [self.spaces.key(space_id, space_id) for space_id in space_ids]
+        found = self._table.get_many(keys)
+        return [self.spaces.load(found[key]) for key in keys if key in found and "deleted_at" not in found[key]]
+
+    def is_in_use(self, space_id: str, error: ApiError | None = None) -> Action:
+        """Let a transaction fail unless the space exists and is not deleted."""
+        return check(self.spaces.key(space_id, space_id), Attr("PK").exists() & Attr("deleted_at").not_exists(), error)
+
+    def index_actions(self, user_id: str, email: str, membership: Membership) -> list[Action]:
+        """The writes beside a new membership's own that list its user among the members of the space."""
+        entry = _MemberEntry(
+            id=user_id, created_at=membership.created_at, updated_at=membership.created_at, email=email
+        )
+        key = self._index.key(membership.id, user_id)
+        values = {name: getattr(entry, name) for name in _MemberEntry.model_fields}
+        return [put(key, values, Attr("PK").not_exists()), *self._index.count_actions(membership.id, user_id, +1)]
+
+    def join_actions(
+        self, user_id: str, email: str, space_id: str, permissions: Iterable[UserPermission]
+    ) -> list[Action]:
+        """The writes by which the user comes to have these permissions in the space, a member already or not.
+
+        Their transaction fails with TransactionFailedError when the membership changes meanwhile.
+        """
+        found = self._table.get(self.memberships.key(user_id, space_id))
+        if found is not None:
+            current = self.memberships.load(found)
+            changes = {"permissions": _united(current.permissions, permissions)}
+            return [self.memberships.update_action(user_id, space_id, changes, expected_version=current.version)]
+        now = self._clock()
+        membership = Membership(id=space_id, created_at=now, updated_at=now, permissions=_united(permissions))
+        return [
+            self.memberships.put_action(user_id, membership),
+            *self.memberships.count_actions(user_id, space_id, +1),
+            *self.index_actions(user_id, email, membership),
+        ]
+
+    def add_permissions(self, space_id: str, user_id: str, permissions: Iterable[UserPermission]) -> Membership:
+        """Add to what a member may do, and answer the whole. Raises NotFoundError for users who are no members."""
+        for attempt in range(ATTEMPTS):
+            membership = self._membership(space_id, user_id)
+            together = _united(membership.permissions, permissions)
+            changes = {"permissions": together} if together != membership.permissions else {}
+            unchanged = Attr("version").eq(membership.version)
+            try:
+                return self.memberships.update(user_id, space_id, changes, only_if=unchanged)
+            except ConditionNotMetError:
+                back_off(attempt)
+        raise UnavailableError("The member's rights change too often just now. Try again in a moment.")
+
+    def list_after(self, space_id: str, after: str, limit: int) -> Page[SpaceMember]:
+        """The members of the space, in the falling order of their ids."""
+        page = self._index.list_after(space_id, after, limit)
+        keys = {self.memberships.key(entry.id, space_id): entry for entry in page.data}
+        found = self._table.get_many(list(keys))
+        members = [
+            SpaceMember.model_validate({**found[key], "id": entry.id, "email": entry.email})
+            for key, entry in keys.items()
+            if key in found
+        ]
+        return Page(count=page.count, data=members, has_more=page.has_more)
+
+    def user_ids(self, space_id: str) -> Iterator[str]:
+        """All members of the space, deleted or not."""
+        for item in self._table.query(f"member#{space_id}", attributes=["SK"]):
+            yield item["SK"]
+
+    def remove(self, space_id: str, user_id: str) -> Deleted:
+        """Raises NotFoundError for users who are no members, ConflictError for the owner."""
+        self._membership(space_id, user_id)
+        also = [delete(self._index.key(space_id, user_id)), *self._index.count_actions(space_id, user_id, -1)]
+        try:
+            self.memberships.delete(user_id, space_id, only_if=Attr("is_owner").eq(False), also=also)
+        except ConditionNotMetError:
+            raise ConflictError("A space can't be without its owner. Delete the space instead.") from None
+        except NotFoundError:  # gone just now
+            raise _no_member() from None
+        return Deleted(id=user_id)
+
+    def _membership(self, space_id: str, user_id: str) -> Membership:
+        found = self._table.get(self.memberships.key(user_id, space_id)) if is_identifier(user_id) else None
+        if found is None:
+            raise _no_member()
+        return self.memberships.load(found)
+
+
+def _united(*groups: Iterable[UserPermission]) -> list[UserPermission]:
+    """All of them, in the order in which permissions are listed everywhere."""
+    granted = {permission for group in groups for permission in group}
+    return [permission for permission in UserPermission if permission in granted]
+
+
+def unknown_space() -> NotFoundError:
+    return NotFoundError("There is no space with this id among yours.")
+
+
+def _no_member() -> NotFoundError:
+    return NotFoundError("There is no member with this id in the space.")

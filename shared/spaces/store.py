@@ -1,0 +1,211 @@
+"""Deleting spaces and bringing them back: the space's own item decides, everything else follows.
+
+``deleted_at`` on the space makes it, and with it all that belongs to it, unknown to everybody at once. What is left to
+do is to take it off the members' lists: each membership moves to ``membership#<user>#hidden`` and, when the space is
+restored, back again as it was. Every move is a transaction that looks at the space's state as well, so that a late
+worker can't undo what was decided since. A space whose memberships may not all have followed yet is noted under
+``space#unsettled``, in the transaction that deletes or restores it; whoever comes across the note goes on.
+
+Deleted spaces are listed by the time of their deletion under ``space#deleted``, until they are purged.
+"""
+
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import timedelta
+
+from boto3.dynamodb.conditions import Attr, ConditionBase
+from boto3.dynamodb.conditions import Key as KeyCondition
+
+from shared.clock import Clock, new_id, utc_now
+from shared.dynamodb.repository import ConditionNotMetError, is_identifier
+from shared.dynamodb.table import (
+    Action,
+    ConditionFailedError,
+    Item,
+    Key,
+    Table,
+    TransactionFailedError,
+    back_off,
+    check,
+    delete,
+    put,
+    update,
+)
+from shared.errors import ConflictError, PermissionDeniedError, UnavailableError
+from shared.models.base import format_timestamp
+from shared.models.space import Space
+from shared.spaces.members import Members, unknown_space
+
+RESTORABLE = timedelta(days=30)
+UNSETTLED = "space#unsettled"
+DELETED = "space#deleted"
+ATTEMPTS = 8
+
+_IS_DELETED: ConditionBase = Attr("deleted_at").exists()
+_IS_IN_USE: ConditionBase = Attr("PK").exists() & Attr("deleted_at").not_exists()
+
+
+class _DecidedOtherwiseError(ConflictError):
+    """The space was deleted or restored since: whoever did that sees to the memberships."""
+
+
+@dataclass(frozen=True)
+class DeletedSpace:
+    """A space whose time to be restored is over; ``entry`` is its place in the list of deleted spaces."""
+
+    id: str
+    entry: Key
+
+
+class Spaces:
+    def __init__(self, table: Table, clock: Clock = utc_now) -> None:
+        self.members = Members(table, clock)
+        self._spaces = self.members.spaces
+        self._table = table
+        self._clock = clock
+
+    def is_deleted(self, space_id: str) -> bool:
+        """Whether the space is deleted, and not purged yet."""
+        return "deleted_at" in (self._table.get(self._key(space_id)) or {})
+
+    def delete(self, space_id: str, user_id: str, expected_version: int | None) -> None:
+        """Make the space unknown to everybody; ``settle`` is to be called then.
+
+        Raises NotFoundError when it is deleted already, and PreconditionFailedError.
+        """
+        now = self._clock()
+        mark = self._spaces.update_action(
+            space_id,
+            space_id,
+            {"deleted_at": now, "updated_by": user_id},
+            expected_version=expected_version,
+            only_if=Attr("deleted_at").not_exists(),
+        )
+        try:
+            self._table.transact([mark, self._note(space_id), put(_deleted_key(format_timestamp(now), space_id), {})])
+        except TransactionFailedError as failed:
+            error = self._spaces.explain(failed.item, expected_version)
+            raise unknown_space() if isinstance(error, ConditionNotMetError) else error from None
+
+    def restore(self, space_id: str, user_id: str) -> None:
+        """Bring a deleted space back, for its owner; ``settle`` is to be called then.
+
+        One that is not deleted stays as it is. Raises NotFoundError for users who do not belong to it and when its
+        time is over, PermissionDeniedError for members who do not own it.
+        """
+        for attempt in range(ATTEMPTS):
+            space = self._owned(space_id, user_id)
+            if space.deleted_at is None:
+                return
+            if space.deleted_at + RESTORABLE <= self._clock():
+                raise unknown_space()
+            deleted_at = format_timestamp(space.deleted_at)
+            mark = self._spaces.update_action(
+                space_id,
+                space_id,
+                {"deleted_at": None, "updated_by": user_id},
+                only_if=Attr("deleted_at").eq(deleted_at) & Attr("purged_at").not_exists(),
+            )
+            try:
+                self._table.transact([mark, self._note(space_id), delete(_deleted_key(deleted_at, space_id))])
+            except TransactionFailedError:
+                back_off(attempt)
+            else:
+                return
+        raise UnavailableError("The space is deleted and restored by others just now. Try again in a moment.")
+
+    def settle(self, space_id: str, at_most: int | None = None) -> None:
+        """Let all memberships follow the space's state, as far as they have not: safe to repeat, to break off, late.
+
+        Beyond ``at_most`` members the rest is left to the next one who calls.
+        """
+        note = self._table.get(Key(UNSETTLED, space_id))
+        space = self._table.get(self._key(space_id)) if note else None
+        if note is None or space is None:
+            return
+        # Spaces made before their members were listed have only their owner.
+        for number, user_id in enumerate(dict.fromkeys([space["created_by"], *self.members.user_ids(space_id)])):
+            if at_most is not None and number >= at_most:
+                return
+            try:
+                self._move(space_id, user_id, hides="deleted_at" in space)
+            except _DecidedOtherwiseError:
+                return
+        with suppress(ConditionFailedError):
+            self._table.write(delete(Key(UNSETTLED, space_id), Attr("change").eq(note["change"])))
+
+    def unsettled(self) -> Iterator[str]:
+        """The spaces that someone has to go on with."""
+        for item in self._table.query(UNSETTLED, newest_first=False, attributes=["SK"]):
+            yield item["SK"]
+
+    def due(self) -> Iterator[DeletedSpace]:
+        """The spaces that can't be restored any more, those deleted first before others."""
+        latest = format_timestamp(self._clock() - RESTORABLE)
+        for item in self._table.query(DELETED, condition=KeyCondition("SK").lte(latest), newest_first=False):
+            yield DeletedSpace(item["SK"].partition("#")[2], Key(DELETED, item["SK"]))
+
+    def close(self, space: DeletedSpace) -> bool:
+        """Let nobody restore the space from now on; whether all that belongs to it may be removed."""
+        deleted_at = space.entry.sk.partition("#")[0]
+        unchanged = Attr("deleted_at").eq(deleted_at)
+        try:
+            self._table.write(update(self._key(space.id), {"purged_at": self._clock()}, condition=unchanged))
+        except ConditionFailedError:
+            return False
+        return True
+
+    def forget(self, space: DeletedSpace) -> None:
+        """The last step of a purge: all that belonged to the space is gone, and now the space itself."""
+        self._table.transact([delete(self._key(space.id)), delete(space.entry), delete(Key(UNSETTLED, space.id))])
+
+    def _owned(self, space_id: str, user_id: str) -> Space:
+        memberships = self._membership_keys(space_id, user_id)
+        found = self._table.get_many([self._key(space_id), *memberships]) if is_identifier(space_id) else {}
+        own = [found[key] for key in memberships if key in found]
+        if self._key(space_id) not in found or not own:
+            raise unknown_space()
+        if not own[0]["is_owner"]:
+            raise PermissionDeniedError("Only the owner of the space may restore it. Ask them.")
+        return self._spaces.load(found[self._key(space_id)])
+
+    def _move(self, space_id: str, user_id: str, *, hides: bool) -> None:
+        """Put a membership where it belongs, unless it is there. Raises _DecidedOtherwiseError."""
+        listed, hidden = self._membership_keys(space_id, user_id)
+        source, target = (listed, hidden) if hides else (hidden, listed)
+        state = check(
+            self._key(space_id), _IS_DELETED if hides else _IS_IN_USE, _DecidedOtherwiseError("decided otherwise")
+        )
+        count = self.members.memberships.count_actions(user_id, space_id, -1 if hides else +1)
+        for attempt in range(ATTEMPTS):
+            membership = self._table.get(source)
+            if membership is None:
+                return
+            unchanged = Attr("version").eq(membership["version"])
+            try:
+                self._table.transact([state, delete(source, unchanged), put(target, _values(membership)), *count])
+            except TransactionFailedError:
+                back_off(attempt)
+            else:
+                return
+        raise UnavailableError("A membership changes too often just now. Try again in a moment.")
+
+    @staticmethod
+    def _note(space_id: str) -> Action:
+        return put(Key(UNSETTLED, space_id), {"change": new_id()})
+
+    def _key(self, space_id: str) -> Key:
+        return self._spaces.key(space_id, space_id)
+
+    def _membership_keys(self, space_id: str, user_id: str) -> tuple[Key, Key]:
+        """Where the membership lies while the space is in use, and while it is deleted."""
+        return self.members.memberships.key(user_id, space_id), Key(f"membership#{user_id}#hidden", space_id)
+
+
+def _values(item: Item) -> Item:
+    return {name: value for name, value in item.items() if name not in ("PK", "SK")}
+
+
+def _deleted_key(deleted_at: str, space_id: str) -> Key:
+    return Key(DELETED, f"{deleted_at}#{space_id}")

@@ -1,0 +1,296 @@
+"""Every change of a training, in one place: statuses move forward only, and uses are let go of exactly once.
+
+A training is written by its own service, by the steps of its workflow, by webhooks and by the reconciler, all at once.
+Each write is a transaction on condition that the training is as it was read; when another writer came between, it is
+read and decided upon again.
+
+A deleted training leaves its place at once and is kept for a month under ``training#<space>#deleted``. While its job
+still runs, that record carries the unfinished status until the job is seen to have stopped; no step of the workflow
+finds the training any more, so none can revive it.
+
+The series of metrics that a job reports while it runs stands beside the training, under ``training#<space>#series``:
+lists stay light, and a training's ETag does not change with every report.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from boto3.dynamodb.conditions import Attr
+
+from shared.clock import Clock, new_id, utc_now
+from shared.dynamodb.reference_counts import hold, release
+from shared.dynamodb.repository import ConditionNotMetError, Idempotency, Repository
+from shared.dynamodb.table import Action, Key, Table, TransactionFailedError, back_off, check, delete, put, update
+from shared.errors import ApiError, PreconditionFailedError, UnavailableError, ValidationFailedError
+from shared.jobs.store import Jobs
+from shared.models.evaluation import DueEvaluation
+from shared.models.job import SeriesPoint
+from shared.models.job_reference import JobKind
+from shared.models.job_status import JobStatus
+from shared.models.training import Training
+
+KEPT_AFTER_DELETION = timedelta(days=30)
+WRITE_ATTEMPTS = 8
+
+
+@dataclass(frozen=True)
+class Change:
+    """New values of a training and what is written together with them."""
+
+    values: dict[str, Any]
+    also: Sequence[Action] = field(default_factory=tuple)
+
+
+Decision = Callable[[Training], Change | None]
+Commit = Callable[[list[Action]], Any]
+
+
+class Trainings:
+    """The trainings of all spaces."""
+
+    def __init__(self, table: Table, clock: Clock = utc_now) -> None:
+        self.repository = Repository(table, Training, kind="training", paged=True, clock=clock)
+        self.jobs = Jobs(table, clock)
+        self._table = table
+        self._clock = clock
+
+    def create(self, space_id: str, training: Training, idempotency: Idempotency | None) -> Training:
+        """Store a training with its uses, open its job.
+
+        Raises ValidationFailedError naming a connector, data model or benchmark that is not in the space.
+        """
+        also = [
+            self._hold_data_model(space_id, training.data_model_id),
+            *(self.hold_connector(space_id, each.connector_id) for each in training.connectors),
+            *self.check_benchmarks(space_id, training.benchmark_ids),
+            *self.jobs.open(JobKind.TRAINING, space_id, training.id),
+        ]
+        return self.repository.create(space_id, training, idempotency=idempotency, also=also)
+
+    def get(self, space_id: str, training_id: str) -> Training:
+        return self.repository.get(space_id, training_id)
+
+    def change(
+        self,
+        space_id: str,
+        training_id: str,
+        decide: Decision,
+        *,
+        expected_version: int | None = None,
+        commit: Commit | None = None,
+    ) -> Training:
+        """Write what ``decide`` makes of the training; ``None`` leaves it as it is.
+
+        ``commit`` carries the actions out, by default as a transaction. Raises NotFoundError,
+        PreconditionFailedError when ``expected_version`` is not the current one, and what ``decide`` raises.
+        """
+        for attempt in range(WRITE_ATTEMPTS):
+            training = self.repository.get(space_id, training_id)
+            if expected_version not in (None, training.version):
+                raise _changed_meanwhile()
+            change = decide(training)
+            if change is None:
+                return training
+            values = {"updated_at": self._clock(), **change.values}
+            write = self.repository.update_action(space_id, training_id, values, expected_version=training.version)
+            try:
+                (commit or self._table.transact)([write, *change.also])
+            except TransactionFailedError:
+                back_off(attempt)
+                continue
+            return training.model_copy(update={**values, "version": training.version + 1})
+        raise _busy()
+
+    def advance(self, space_id: str, training_id: str, status: JobStatus) -> Training:
+        """Move to ``status``, unless the training is there or beyond already."""
+
+        def decide(training: Training) -> Change | None:
+            if not training.status.may_become(status):
+                return None
+            started = {"started_at": self._clock()} if status is JobStatus.RUNNING else {}
+            return Change({"status": status, **started})
+
+        return self.change(space_id, training_id, decide)
+
+    def end(
+        self,
+        space_id: str,
+        training_id: str,
+        status: JobStatus,
+        values: dict[str, Any],
+        *,
+        commit: Commit | None = None,
+    ) -> Training:
+        """Move to the final ``status`` and let go of what the training held, unless it has ended already.
+
+        With success its evaluations on its benchmarks fall due. A deleted training's record ends ``stopped``,
+        whatever ``status`` says. Raises NotFoundError.
+        """
+
+        def decide(training: Training) -> Change | None:
+            if training.status.is_final:
+                return None
+            ended = training.model_copy(update={**values, "status": status})
+            due = self.fall_due(space_id, ended, training.benchmark_ids, training.created_by)
+            also = [*self._releases(space_id, training), *(due or [self.jobs.close(training_id)])]
+            return Change({"status": status, "ended_at": self._clock(), **values}, also)
+
+        return self.change(space_id, training_id, decide, commit=commit)
+
+    def fall_due(self, space_id: str, training: Training, benchmark_ids: Sequence[str], user_id: str) -> list[Action]:
+        """The write by which evaluations on these benchmarks are to follow a training, if it has succeeded.
+
+        Whoever carries it out sees to ``DueEvaluations.settle`` then.
+        """
+        if training.status is not JobStatus.SUCCEEDED:
+            return []
+        due = [
+            DueEvaluation(id=new_id(), benchmark_id=benchmark_id, checkpoint_id=checkpoint_id, created_by=user_id)
+            for benchmark_id in benchmark_ids
+            for checkpoint_id in training.checkpoint_ids
+        ]
+        if not due:
+            return []
+        others = [each for each in self.jobs.due(training.id) if each.benchmark_id in training.benchmark_ids]
+        return [self.jobs.leave_due(space_id, training.id, [*others, *due])]
+
+    def delete(self, space_id: str, training_id: str, expected_version: int | None) -> Training:
+        """Take the training off its place, let go of what it held, and answer it as it was.
+
+        One that had not ended leaves its job open: ``finish_deleted`` is to be called when the job has stopped.
+        """
+        for attempt in range(WRITE_ATTEMPTS):
+            training = self.repository.get(space_id, training_id)
+            if expected_version not in (None, training.version):
+                raise _changed_meanwhile()
+            now = self._clock()
+            record = training.model_copy(update={"deleted_at": now, "updated_at": now})
+            values = {name: getattr(record, name) for name in Training.model_fields}
+            expires_at = int((now + KEPT_AFTER_DELETION).timestamp())
+            also = [put(_deleted_key(space_id, training_id), {**values, "expires_at": expires_at})]
+            also.append(delete(_series_key(space_id, training_id)))
+            if training.status.is_final:
+                also += self.jobs.retire(training_id, now + KEPT_AFTER_DELETION)
+            else:
+                also += self._releases(space_id, training)
+            only_if = Attr("version").eq(training.version)
+            try:
+                self.repository.delete(space_id, training_id, only_if=only_if, also=also)
+            except ConditionNotMetError:
+                back_off(attempt)
+                continue
+            return training
+        raise _busy()
+
+    def find_deleted(self, space_id: str, training_id: str) -> Training | None:
+        """The record of a training deleted within the last month."""
+        item = self._table.get(_deleted_key(space_id, training_id))
+        return self.repository.load(item) if item else None
+
+    def finish_deleted(self, space_id: str, training_id: str) -> None:
+        """The job of a deleted training has stopped: its record ends ``stopped``."""
+        now = self._clock()
+        values = {"status": JobStatus.STOPPED, "ended_at": now, "updated_at": now}
+        unfinished = Attr("status").is_in([status for status in JobStatus if not status.is_final])
+        record = update(_deleted_key(space_id, training_id), values, condition=unfinished)
+        try:
+            self._table.transact([record, *self.jobs.retire(training_id, now + KEPT_AFTER_DELETION)])
+        except TransactionFailedError:  # it has been finished before
+            self._table.write(self.jobs.close(training_id))
+
+    def report(
+        self,
+        space_id: str,
+        training_id: str,
+        at: datetime,
+        series: list[SeriesPoint] | None,
+        also: Sequence[Action] = (),
+    ) -> bool:
+        """Take in what a job reported of itself at a time: that it runs, and its series so far.
+
+        Whether it was news: a report that is older than the last one, or about a training that has ended, changes
+        nothing but what is in ``also``. Raises NotFoundError, and the errors of ``also``.
+        """
+        training = self.repository.get(space_id, training_id)
+        key = _series_key(space_id, training_id)
+        running = Attr("status").is_in([JobStatus.RUNNING])
+        actions = list(also)
+        if training.status.may_become(JobStatus.RUNNING):
+            training = self.advance(space_id, training_id, JobStatus.RUNNING)
+        if training.status is JobStatus.RUNNING and series is not None:
+            newer = Attr("reported_at").not_exists() | Attr("reported_at").lte(at)
+            try:
+                self._table.transact(
+                    [
+                        *actions,
+                        check(self.repository.key(space_id, training_id), running),
+                        put(key, {"reported_at": at, "points": series}, newer),
+                    ]
+                )
+            except TransactionFailedError:
+                pass
+            else:
+                return True
+        if actions:
+            self._table.transact(actions)
+        return False
+
+    def series(self, space_id: str, training_id: str) -> list[SeriesPoint]:
+        """What the job has reported last."""
+        item = self._table.get(_series_key(space_id, training_id))
+        return [SeriesPoint.model_validate(point) for point in item["points"]] if item else []
+
+    def keep_series(self, space_id: str, training_id: str, series: Sequence[SeriesPoint]) -> Action:
+        """The write that sets the final series."""
+        return put(_series_key(space_id, training_id), {"reported_at": self._clock(), "points": list(series)})
+
+    def hold_connector(self, space_id: str, connector_id: str, path: str = "body.connectors") -> Action:
+        missing = f"there is no connector '{connector_id}' in the space"
+        return hold(_connector_key(space_id, connector_id), ValidationFailedError.of(path, missing))
+
+    def check_benchmarks(self, space_id: str, benchmark_ids: Sequence[str]) -> list[Action]:
+        """That these benchmarks exist, or else a ValidationFailedError."""
+        return [
+            check(
+                Key(f"benchmark#{space_id}", benchmark_id),
+                Attr("PK").exists(),
+                ValidationFailedError.of("body.benchmark_ids", f"there is no benchmark '{benchmark_id}' in the space"),
+            )
+            for benchmark_id in benchmark_ids
+        ]
+
+    def _hold_data_model(self, space_id: str, data_model_id: str) -> Action:
+        missing = f"there is no data model '{data_model_id}' in the space"
+        return hold(_data_model_key(space_id, data_model_id), ValidationFailedError.of("body.data_model_id", missing))
+
+    def _releases(self, space_id: str, training: Training) -> list[Action]:
+        keys = [_connector_key(space_id, each.connector_id) for each in training.connectors]
+        return [release(key) for key in (_data_model_key(space_id, training.data_model_id), *keys)]
+
+
+def _connector_key(space_id: str, connector_id: str) -> Key:
+    return Key(f"connector#{space_id}", connector_id)
+
+
+def _data_model_key(space_id: str, data_model_id: str) -> Key:
+    return Key(f"data_model#{space_id}", data_model_id)
+
+
+def _deleted_key(space_id: str, training_id: str) -> Key:
+    return Key(f"training#{space_id}#deleted", training_id)
+
+
+def _changed_meanwhile() -> ApiError:
+    return PreconditionFailedError("The training was changed since you read it. Get it again and use its new ETag.")
+
+
+def _busy() -> ApiError:
+    return UnavailableError(
+        "The training changes too often just now. Try again in a moment.", headers={"Retry-After": "1"}
+    )
+
+
+def _series_key(space_id: str, training_id: str) -> Key:
+    return Key(f"training#{space_id}#series", training_id)

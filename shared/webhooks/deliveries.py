@@ -1,0 +1,163 @@
+"""Messages to webhook endpoints, ``webhook_delivery#<space>#<endpoint>``: what is to be sent, and what became of it.
+
+The queue tells when to try, this table whether: an attempt is made by whoever claims its number first, so that a
+message of the queue that comes twice sends nothing twice. Deliveries are kept for 30 days.
+"""
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from functools import partial
+from itertools import islice
+from typing import Any
+
+from boto3.dynamodb.conditions import Attr, ConditionBase
+
+from shared.clock import Clock, utc_now
+from shared.dynamodb.repository import Repository, cursor_id
+from shared.dynamodb.table import ConditionFailedError, Item, Table, put, update
+from shared.dynamodb.time_ordered_ids import ids_within, made_at
+from shared.errors import ConflictError
+from shared.models.webhook_endpoint import DeliveryAttempt, DeliveryPage, DeliveryStatus, DeliveryTask, WebhookDelivery
+from shared.webhooks.events import WebhookEvent
+
+KEPT = timedelta(days=30)
+# Longer than the function that sends may run.
+CLAIM = timedelta(seconds=90)
+ATTEMPTS_KEPT = 50
+COUNTED_ROWS = 1000
+REPLAYED_AT_ONCE = 500
+
+_IS_PENDING = Attr("status").eq(DeliveryStatus.PENDING.value)
+
+
+class TooEarlyError(Exception):
+    """The attempt is being made by somebody else, or the one before it has not been noted yet."""
+
+
+class WebhookDeliveries:
+    def __init__(self, table: Table, clock: Clock = utc_now) -> None:
+        self._deliveries = Repository(table, WebhookDelivery, kind="webhook_delivery", clock=clock)
+        self._table = table
+        self._clock = clock
+
+    def add(self, space_id: str, endpoint_id: str, event: WebhookEvent) -> tuple[WebhookDelivery, DeliveryTask | None]:
+        """Note a message once, and what to put into the queue for it: nothing when it was tried already."""
+        now = self._clock()
+        delivery = WebhookDelivery(
+            id=event.id,
+            created_at=made_at(event.id),
+            updated_at=now,
+            event_type=event.type,
+            payload=event.payload,
+            next_attempt_at=now,
+        )
+        values: Item = {name: getattr(delivery, name) for name in WebhookDelivery.model_fields}
+        values["expires_at"] = int((now + KEPT).timestamp())
+        key = self._deliveries.key(_owner(space_id, endpoint_id), event.id)
+        try:
+            self._table.write(put(key, values, Attr("PK").not_exists()))
+        except ConditionFailedError as failed:
+            delivery = self._deliveries.load(failed.item or values)
+            if delivery.status is not DeliveryStatus.PENDING or delivery.attempt_count:
+                return delivery, None
+        return delivery, DeliveryTask(space_id, endpoint_id, delivery.id, 0, now)
+
+    def claim(self, task: DeliveryTask) -> WebhookDelivery | None:
+        """The delivery, for the one who makes this attempt; none when it was made, or is not wanted any more.
+
+        Raises TooEarlyError.
+        """
+        now = self._clock()
+        is_free = Attr("claimed_until").not_exists() | Attr("claimed_until").lt(now)
+        condition = _IS_PENDING & Attr("attempt_count").eq(task.attempt) & is_free
+        try:
+            return self._update(task, {"claimed_until": now + CLAIM}, condition)
+        except ConditionFailedError as failed:
+            if failed.item is None:
+                return None
+            current = self._deliveries.load(failed.item)
+            if current.status is not DeliveryStatus.PENDING or current.attempt_count > task.attempt:
+                return None
+            raise TooEarlyError from None
+
+    def settle(
+        self,
+        task: DeliveryTask,
+        delivery: WebhookDelivery,
+        status: DeliveryStatus,
+        *,
+        attempt: DeliveryAttempt | None = None,
+        error: str | None = None,
+        next_attempt_at: datetime | None = None,
+    ) -> None:
+        """Note what became of a claimed attempt, unless its time was over and somebody else has made it since."""
+        changes = {
+            "status": status,
+            "attempts": [*delivery.attempts, *([attempt] if attempt else [])][-ATTEMPTS_KEPT:],
+            "error": error,
+            "next_attempt_at": next_attempt_at,
+            "claimed_until": None,
+        }
+        is_ours = Attr("attempt_count").eq(task.attempt) & Attr("claimed_until").eq(delivery.claimed_until)
+        try:
+            self._update(task, {**changes, "attempt_count": task.attempt + 1}, is_ours)
+        except ConditionFailedError:
+            return
+
+    def replay(self, space_id: str, endpoint_id: str, delivery_id: str) -> tuple[WebhookDelivery, DeliveryTask]:
+        """Let the message be sent again, as often as a new one would be. Raises NotFoundError and ConflictError."""
+        now = self._clock()
+        current = self._deliveries.get(_owner(space_id, endpoint_id), delivery_id)
+        task = DeliveryTask(space_id, endpoint_id, delivery_id, current.attempt_count, now)
+        changes = {
+            "status": DeliveryStatus.PENDING,
+            "replayed_at_attempt": current.attempt_count,
+            "error": None,
+            "next_attempt_at": now,
+            "expires_at": int((now + KEPT).timestamp()),
+        }
+        try:
+            return self._update(task, changes, Attr("attempt_count").eq(current.attempt_count)), task
+        except ConditionFailedError:
+            raise ConflictError("The message was sent just now. Look at what became of it first.") from None
+
+    def list_after(
+        self, space_id: str, endpoint_id: str, status: DeliveryStatus | None, after: str, limit: int
+    ) -> DeliveryPage:
+        """Newest first. Raises InvalidCursorError."""
+        kept = partial(ids_within, self._clock() - KEPT)
+        rest = kept(before=cursor_id(after))
+        pk, only = self._partition(space_id, endpoint_id), Attr("status").eq(status.value) if status else None
+        counted = list(islice(self._table.query(pk, condition=kept(), only=only, attributes=("SK",)), COUNTED_ROWS + 1))
+        found = self._table.query(pk, condition=rest, only=only, limit=None if only else limit + 1)
+        items = list(islice(found, limit + 1))
+        return DeliveryPage(
+            count=min(len(counted), COUNTED_ROWS),
+            data=[self._deliveries.load(item) for item in items[:limit]],
+            has_more=len(items) > limit,
+            count_capped=len(counted) > COUNTED_ROWS,
+        )
+
+    def failed_since(self, space_id: str, endpoint_id: str, since: datetime) -> Iterator[str]:
+        """The ids of those that failed for good, oldest first.
+
+        Some of them may have been let be sent again by somebody who then failed to queue them.
+        """
+        is_marked = Attr("attempt_count").eq(Attr("replayed_at_attempt")) & Attr("attempt_count").gt(0)
+        only = Attr("status").eq(DeliveryStatus.FAILED.value) | (_IS_PENDING & is_marked)
+        pk = self._partition(space_id, endpoint_id)
+        period = ids_within(max(since, self._clock() - KEPT))
+        for item in self._table.query(pk, condition=period, newest_first=False, attributes=("SK",), only=only):
+            yield item["SK"]
+
+    def _update(self, task: DeliveryTask, changes: dict[str, Any], condition: ConditionBase) -> WebhookDelivery:
+        key = self._deliveries.key(_owner(task.space_id, task.endpoint_id), task.delivery_id)
+        item = self._table.write(update(key, {"updated_at": self._clock(), **changes}, condition=condition))
+        return self._deliveries.load(item or {})
+
+    def _partition(self, space_id: str, endpoint_id: str) -> str:
+        return self._deliveries.key(_owner(space_id, endpoint_id), "").pk
+
+
+def _owner(space_id: str, endpoint_id: str) -> str:
+    return f"{space_id}#{endpoint_id}"

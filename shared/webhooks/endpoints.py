@@ -1,0 +1,147 @@
+"""Webhook endpoints, and their signing secrets.
+
+A secret lies beside its endpoint under ``webhook_endpoint_secret#<space>``, encrypted at rest as all of the table is:
+what is read of endpoints, and what the audit log tells of them, holds none. One that is replaced signs along for a day.
+"""
+
+import base64
+import secrets
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from boto3.dynamodb.conditions import Attr
+
+from shared.clock import Clock, utc_now
+from shared.dynamodb.repository import ConditionNotMetError, Idempotency, Repository
+from shared.dynamodb.table import Action, ConditionFailedError, Item, Key, Table, delete, put, update
+from shared.errors import ConflictError, NotFoundError
+from shared.models.base import Deleted, format_timestamp
+from shared.models.webhook_endpoint import (
+    MAX_ENDPOINTS,
+    DisabledReason,
+    EndpointStatus,
+    WebhookEndpoint,
+)
+
+ROTATION = timedelta(hours=24)
+DISABLED_AFTER = timedelta(days=5)
+# Rotating again and again makes no endless list: the newest few sign.
+SECRETS_KEPT = 4
+
+
+@dataclass(frozen=True)
+class Recipient:
+    """What is needed to send a message: the endpoint, if there is one, its secrets, and whether its space is in use."""
+
+    endpoint: WebhookEndpoint | None
+    secrets: list[str]
+    space_in_use: bool
+
+
+class WebhookEndpoints:
+    def __init__(self, table: Table, clock: Clock = utc_now) -> None:
+        self.repository = Repository(table, WebhookEndpoint, kind="webhook_endpoint", clock=clock)
+        self._table = table
+        self._clock = clock
+
+    def create(
+        self, space_id: str, endpoint: WebhookEndpoint, idempotency: Idempotency | None
+    ) -> tuple[WebhookEndpoint, str]:
+        """The endpoint and its secret. Raises ConflictError for more than a space may have."""
+        new = self._put_secrets(space_id, endpoint.id, [{"secret": _new_secret()}], version=1)
+        full = ConflictError(f"A space has at most {MAX_ENDPOINTS} webhook endpoints. Delete one first.")
+        has_room = Attr("taken").not_exists() | Attr("taken").lt(MAX_ENDPOINTS)
+        place = update(_places(space_id), {}, add={"taken": 1}, condition=has_room, error=full)
+        created = self.repository.create(space_id, endpoint, idempotency=idempotency, also=[place, new])
+        return created, self._secrets(space_id, created.id)["secrets"][0]["secret"]
+
+    def enabled(self, space_id: str) -> list[WebhookEndpoint]:
+        items = self._table.query(f"webhook_endpoint#{space_id}", limit=MAX_ENDPOINTS)
+        endpoints = [self.repository.load(item) for item in items]
+        return [endpoint for endpoint in endpoints if endpoint.status is EndpointStatus.ENABLED]
+
+    def delete(self, space_id: str, endpoint_id: str, expected_version: int | None) -> Deleted:
+        """With its secrets. Raises NotFoundError and PreconditionFailedError."""
+        also = [delete(_secret_key(space_id, endpoint_id)), update(_places(space_id), {}, add={"taken": -1})]
+        return self.repository.delete(space_id, endpoint_id, expected_version=expected_version, also=also)
+
+    def rotate_secret(self, space_id: str, endpoint_id: str) -> str:
+        """A new secret; the one before signs along for a day. Raises NotFoundError and ConflictError."""
+        self.repository.get(space_id, endpoint_id)
+        item, secret, now = self._secrets(space_id, endpoint_id), _new_secret(), self._clock()
+        current, *older = item["secrets"]
+        kept = [
+            {"secret": secret},
+            {**current, "expires_at": format_timestamp(now + ROTATION)},
+            *(each for each in older if each["expires_at"] > format_timestamp(now)),
+        ][:SECRETS_KEPT]
+        changed = self._put_secrets(space_id, endpoint_id, kept, version=item["version"] + 1)
+        try:
+            self._table.write(changed)
+        except ConditionFailedError:
+            raise ConflictError("The secret is rotated by somebody else just now. Try again.") from None
+        return secret
+
+    def recipient(self, space_id: str, endpoint_id: str) -> Recipient:
+        keys = self.repository.key(space_id, endpoint_id), _secret_key(space_id, endpoint_id)
+        space_key = Key(f"space#{space_id}", space_id)
+        found: Mapping[Key, Item] = self._table.get_many([*keys, space_key])
+        endpoint = self.repository.load(found[keys[0]]) if keys[0] in found else None
+        now = format_timestamp(self._clock())
+        signing = [
+            each["secret"]
+            for each in found.get(keys[1], {"secrets": []})["secrets"]
+            if each.get("expires_at", now) >= now
+        ]
+        return Recipient(endpoint, signing, space_key in found and "deleted_at" not in found[space_key])
+
+    def note_success(self, space_id: str, endpoint: WebhookEndpoint) -> None:
+        if endpoint.failing_since is not None:
+            self._mark(space_id, endpoint, failing_since=None)
+
+    def note_failure(self, space_id: str, endpoint: WebhookEndpoint, now: datetime) -> None:
+        """Since when it fails; an endpoint that has for five days is disabled."""
+        if endpoint.failing_since is None:
+            self._mark(space_id, endpoint, failing_since=now)
+        elif now - endpoint.failing_since >= DISABLED_AFTER:
+            self.disable(space_id, endpoint.id, DisabledReason.FAILING)
+
+    def disable(self, space_id: str, endpoint_id: str, reason: DisabledReason) -> None:
+        changes = {"status": EndpointStatus.DISABLED, "disabled_reason": reason}
+        is_enabled = Attr("status").eq(EndpointStatus.ENABLED.value)
+        with suppress(NotFoundError, ConditionNotMetError):
+            self.repository.update(space_id, endpoint_id, changes, only_if=is_enabled)
+
+    def _mark(self, space_id: str, endpoint: WebhookEndpoint, **values: datetime | None) -> None:
+        # No change of the endpoint by anybody: neither its version nor the time of its change moves.
+        as_read = Attr("version").eq(endpoint.version)
+        with suppress(ConditionFailedError):  # deleted or changed since, and then a new count of days begins
+            self._table.write(update(self.repository.key(space_id, endpoint.id), values, condition=as_read))
+
+    def _secrets(self, space_id: str, endpoint_id: str) -> Item:
+        item = self._table.get(_secret_key(space_id, endpoint_id))
+        if item is None:
+            raise self.repository.not_found()  # deleted just now
+        return item
+
+    @staticmethod
+    def _put_secrets(space_id: str, endpoint_id: str, kept: list[dict[str, Any]], *, version: int) -> Action:
+        unchanged = Attr("version").eq(version - 1) if version > 1 else Attr("PK").not_exists()
+        return put(_secret_key(space_id, endpoint_id), {"secrets": kept, "version": version}, unchanged)
+
+
+def _secret_key(space_id: str, endpoint_id: str) -> Key:
+    return Key(f"webhook_endpoint_secret#{space_id}", endpoint_id)
+
+
+def _places(space_id: str) -> Key:
+    """How many endpoints there are, in one item that a condition can look at."""
+    return Key(f"webhook_endpoint#{space_id}#places", "total")
+
+
+def _new_secret() -> str:
+    """Standard Webhooks asks for 24 to 64 random bytes."""
+    return "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode()

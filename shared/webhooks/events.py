@@ -1,0 +1,103 @@
+"""Which change of which entity is told to webhook endpoints, and in which words: one table.
+
+The message is thin, as Standard Webhooks recommends: what happened to what, and where to read the rest. It holds no
+value that a customer entered.
+Source: https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from shared.dynamodb.table import Item
+from shared.dynamodb.time_ordered_ids import made_at
+from shared.dynamodb.write_markers import STAMP, read_stamp
+from shared.models.argument import ReviewStatus
+from shared.models.base import format_timestamp
+from shared.models.job_status import JobStatus
+from shared.models.webhook_endpoint import EndpointStatus, WebhookEventType
+
+_Type = WebhookEventType
+
+
+@dataclass(frozen=True)
+class Rule:
+    """The event happens when ``field`` of an entity changes to ``value``; to whatever, where there is none."""
+
+    kind: str
+    field: str
+    value: str | None
+    type: WebhookEventType
+    link: str
+
+
+# Of several that fit, the first holds: each write is one event at most.
+RULES = (
+    Rule("training", "status", JobStatus.RUNNING, _Type.TRAINING_STARTED, "/trainings/{id}"),
+    Rule("training", "status", JobStatus.SUCCEEDED, _Type.TRAINING_COMPLETED, "/trainings/{id}"),
+    Rule("training", "status", JobStatus.FAILED, _Type.TRAINING_FAILED, "/trainings/{id}"),
+    Rule("training", "status", JobStatus.STOPPED, _Type.TRAINING_STOPPED, "/trainings/{id}"),
+    Rule("evaluation", "result.status", JobStatus.SUCCEEDED, _Type.EVALUATION_COMPLETED, "/evaluations/{id}"),
+    Rule("evaluation", "result.status", JobStatus.FAILED, _Type.EVALUATION_FAILED, "/evaluations/{id}"),
+    Rule("evaluation", "result.status", JobStatus.STOPPED, _Type.EVALUATION_STOPPED, "/evaluations/{id}"),
+    Rule("scan", "status", JobStatus.SUCCEEDED, _Type.SCAN_COMPLETED, "/connectors/{connector_id}"),
+    Rule("scan", "status", JobStatus.FAILED, _Type.SCAN_FAILED, "/connectors/{connector_id}"),
+    Rule("schema_drift", "id", None, _Type.CONNECTOR_SCHEMA_DRIFT, "/connectors/{connector_id}/drifts"),
+    Rule("checkpoint", "id", None, _Type.CHECKPOINT_CREATED, "/trainings/{training_id}"),
+    Rule("checkpoint_alias", "checkpoint_id", None, _Type.CHECKPOINT_ALIAS_MOVED, "/checkpoints/aliases/{id}"),
+    Rule("insight", "id", None, _Type.INSIGHT_CREATED, "/insights/{id}"),
+    Rule("insight", "reaction.id", None, _Type.REACTION_CREATED, "/insights/{id}"),
+    Rule("insight", "reaction.reaction", None, _Type.REACTION_CHANGED, "/insights/{id}"),
+    Rule("argument", "review.status", ReviewStatus.WAITING_REVIEW, _Type.ARGUMENT_REVIEW_REQUESTED, "/arguments/{id}"),
+    Rule("argument", "review.status", ReviewStatus.SUCCESS, _Type.ARGUMENT_APPROVED, "/arguments/{id}"),
+    Rule("argument", "review.status", ReviewStatus.FAILED, _Type.ARGUMENT_REJECTED, "/arguments/{id}"),
+    Rule("space", "deleted_at", None, _Type.SPACE_DELETED, "/spaces/{id}"),
+    Rule(
+        "webhook_endpoint",
+        "status",
+        EndpointStatus.DISABLED,
+        _Type.WEBHOOK_ENDPOINT_DISABLED,
+        "/webhook-endpoints/{id}",
+    ),
+)
+
+
+@dataclass(frozen=True)
+class WebhookEvent:
+    """``id`` is that of the write: a change told of twice is one event."""
+
+    id: str
+    space_id: str
+    type: WebhookEventType
+    payload: dict[str, Any]
+
+
+def event_of(before: Item | None, after: Item | None) -> WebhookEvent | None:
+    """What a change of an item tells, if it is a write of an entity that anybody is told of."""
+    if after is None or STAMP not in after or (before and before.get(STAMP) == after[STAMP]):
+        return None
+    kind, _, owner = after["PK"].partition("#")
+    rule = next((rule for rule in RULES if rule.kind == kind and _applies(rule, before or {}, after)), None)
+    if rule is None:
+        return None
+    _, write_id = read_stamp(after[STAMP])
+    space_id = owner.partition("#")[0]
+    data = {"id": after["id"], "kind": kind, "link": rule.link.format_map(after), "space_id": space_id}
+    return event(write_id, space_id, rule.type, {**data, "status": rule.value} if rule.value else data)
+
+
+def event(event_id: str, space_id: str, event_type: WebhookEventType, data: dict[str, Any]) -> WebhookEvent:
+    """An event of the time that its id tells."""
+    payload = {"type": event_type, "timestamp": format_timestamp(made_at(event_id)), "data": data}
+    return WebhookEvent(event_id, space_id, event_type, payload)
+
+
+def _applies(rule: Rule, before: Item, after: Item) -> bool:
+    was, is_ = _value(before, rule.field), _value(after, rule.field)
+    return is_ is not None and is_ != was and rule.value in (None, is_)
+
+
+def _value(item: Item, path: str) -> Any:
+    found: Any = item
+    for name in path.split("."):
+        found = found.get(name) if isinstance(found, dict) else None
+    return found

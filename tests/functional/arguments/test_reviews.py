@@ -1,0 +1,321 @@
+"""The review of arguments: who may move them where, the queue, comments, and what is remembered."""
+
+from collections.abc import Callable
+from itertools import product
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from functions.arguments.service import ArgumentService, QueueEmptyError
+from shared.dynamodb.table import Table
+from shared.errors import ConflictError
+from shared.models.argument import ArgumentUpdate, ReviewStatus
+from shared.resources import Resources
+from shared.spaces.members import Scope
+from tests.fixtures.arguments import add_argument
+from tests.fixtures.clocks import Meanwhile
+from tests.fixtures.evaluations import add_member
+from tests.functional.conftest import ClientMaker
+
+ALLOWED = {
+    ("pending", "waiting_review"),
+    ("waiting_review", "reviewing"),
+    ("reviewing", "success"),
+    ("reviewing", "failed"),
+    ("success", "reviewing"),
+    ("failed", "reviewing"),
+}
+
+
+def add(client: TestClient, table: Table, *, status: str = "waiting_review") -> str:
+    """The id of an argument in Alice's space."""
+    return add_argument(table, client.headers["X-Space-Id"], status=status)
+
+
+@pytest.fixture
+def colleague(client: TestClient, sign_in: ClientMaker, table: Table) -> Callable[[str], TestClient]:
+    """``colleague("erin")`` is a plain member of Alice's space."""
+
+    def make(name: str) -> TestClient:
+        member = sign_in(name)
+        add_member(table, member, client.headers["X-Space-Id"], [])
+        return member
+
+    return make
+
+
+def user_id(client: TestClient) -> str:
+    me: str = client.get("/me", headers={"X-Space-Id": ""}).json()["id"]
+    return me
+
+
+def review(client: TestClient, argument_id: str, **review: Any) -> Any:
+    return client.put(f"/arguments/{argument_id}", json={"review": review})
+
+
+def status_of(client: TestClient, argument_id: str) -> str:
+    status: str = client.get(f"/arguments/{argument_id}").json()["review"]["status"]
+    return status
+
+
+@pytest.mark.row("AR-4")
+def test_a_review_moves_only_where_it_may(client: TestClient, table: Table) -> None:
+    for before, after in product(ReviewStatus, repeat=2):
+        argument_id = add(client, table, status=before)
+        answer = review(client, argument_id, status=after)
+        if (before, after) in ALLOWED:
+            assert answer.status_code == 200, answer.text
+            assert status_of(client, argument_id) == after
+        else:
+            assert answer.status_code == 409
+            assert f"'{before}'" in answer.json()["error"]
+            assert f"'{after}'" in answer.json()["error"]
+            assert status_of(client, argument_id) == before
+
+
+@pytest.mark.row("AR-4")
+def test_who_decides_is_the_reviewer_and_what_was_said_is_kept(client: TestClient, table: Table) -> None:
+    argument_id, me = add(client, table), user_id(client)
+    taken = review(client, argument_id, status="reviewing", reviewer="somebody else", colour="red").json()["review"]
+    assert taken == {
+        "status": "reviewing", "comment": None, "reviewer": me, "reviewed_at": None, "assignee": None, "colour": "red",
+    }  # fmt: skip
+    decided = review(client, argument_id, status="failed", comment="Too long.").json()["review"]
+    assert (decided["status"], decided["reviewer"], decided["comment"]) == ("failed", me, "Too long.")
+    assert decided["reviewed_at"].endswith("Z")
+    assert decided["colour"] == "red"
+    again = review(client, argument_id, status="reviewing", comment=None).json()["review"]
+    assert (again["reviewed_at"], again["comment"]) == (None, None)
+
+
+@pytest.mark.row("AR-4", "C-11")
+@pytest.mark.parametrize("verb", ["PUT", "PATCH"])
+def test_each_of_the_seven_fields_changes_and_the_others_stay(client: TestClient, table: Table, verb: str) -> None:
+    path = f"/arguments/{add(client, table)}"
+    offer = {"name": "Card", "description": "", "priority": "high", "type": "offer"}
+    expected = client.get(path).json()
+    assert client.request(verb, path, json={}).json() == expected
+    changes: list[dict[str, Any]] = [
+        {"action_id": client.post("/actions", json=offer).json()["id"]},
+        {"argument": "Anna earns well."},
+        {"argument_thinking": "Say less."},
+        {"client": {"name": "Ann"}},
+        {"insight_spec": {"insight": "earns", "own": [1]}},
+        {"product": {"name": "Loan"}},
+        {"review": {"status": "reviewing"}},
+    ]
+    for change in changes:
+        changed = client.request(verb, path, json=change).json()
+        derived = {name: changed[name] for name in ("updated_at", "claims", "unsupported_claims")}
+        if "review" in change:
+            change = {"review": {**expected["review"], "status": "reviewing", "reviewer": user_id(client)}}
+        assert changed == {**expected, **change, **derived}
+        assert changed["updated_at"] > expected["updated_at"]
+        expected = changed
+    assert client.get(path).json() == expected
+    for field in ("argument", "client", "insight_spec", "product", "review"):
+        refused = client.request(verb, path, json={field: None})
+        assert (refused.status_code, refused.json()["details"][0]["field"]) == (400, f"body.{field}")
+    assert client.request(verb, path, json={"argument_thinking": None}).json()["argument_thinking"] is None
+
+
+@pytest.mark.row("AR-4")
+def test_what_a_client_got_may_be_sent_back_as_it_is(client: TestClient, table: Table) -> None:
+    argument_id = add(client, table)
+    for status in ("reviewing", "success"):
+        review(client, argument_id, status=status)
+        argument = client.get(f"/arguments/{argument_id}").json()
+        assert client.put(f"/arguments/{argument_id}", json=argument).json() == argument
+
+
+@pytest.mark.row("AR-4")
+def test_a_text_that_a_reviewer_changes_stays_in_the_history(client: TestClient, table: Table) -> None:
+    argument_id = add(client, table)
+    path, me = f"/arguments/{argument_id}", user_id(client)
+    review(client, argument_id, status="reviewing")
+    client.put(path, json={"argument": "Anna earns well.", "review": {"status": "success", "comment": "Shorter."}})
+    page = client.get(f"{path}/history").json()
+    assert (page["count"], page["has_more"]) == (2, False)
+    newest, oldest = page["data"]
+    assert newest["changed_by"] == oldest["changed_by"] == me
+    assert set(newest["changes"]) == {"argument", "review"}
+    assert newest["changes"]["argument"] == {"before": "Anna earns 5,000 EUR.", "after": "Anna earns well."}
+    assert newest["changes"]["review"]["before"]["status"] == "reviewing"
+    assert newest["changes"]["review"]["after"]["comment"] == "Shorter."
+    assert set(oldest["changes"]) == {"review"}
+    rest = client.get(f"{path}/history", params={"limit": 1, "after": newest["id"]}).json()
+    assert rest["data"] == [oldest]
+
+
+@pytest.mark.row("AR-4")
+def test_what_is_approved_changes_only_when_its_review_begins_again(client: TestClient, table: Table) -> None:
+    argument_id = add(client, table, status="success")
+    path = f"/arguments/{argument_id}"
+    changes: list[dict[str, Any]] = [{"argument": "x"}, {"client": {}}, {"review": {"comment": "x"}}]
+    for change in changes:
+        refused = client.put(path, json=change)
+        assert refused.status_code == 409
+        assert "'success'" in refused.json()["error"]
+        assert "'reviewing'" in refused.json()["error"]
+    changed = client.put(path, json={"argument": "Better.", "review": {"status": "reviewing"}})
+    assert (changed.status_code, changed.json()["argument"]) == (200, "Better.")
+
+
+@pytest.mark.row("AR-4")
+def test_only_its_reviewer_and_the_owner_may_go_on_with_a_review(
+    client: TestClient, colleague: Callable[[str], TestClient], table: Table
+) -> None:
+    argument_id = add(client, table)
+    erin, frank = colleague("erin"), colleague("frank")
+    assert review(erin, argument_id, status="reviewing").status_code == 200
+    for change in ({"review": {"status": "success"}}, {"review": {"comment": "x"}}, {"argument": "x"}):
+        refused = frank.put(f"/arguments/{argument_id}", json=change)
+        assert refused.status_code == 403
+        assert user_id(erin) in refused.json()["error"]
+    assert frank.post(f"/arguments/{argument_id}/release").status_code == 403
+    assert erin.put(f"/arguments/{argument_id}", json={"argument": "x"}).status_code == 200
+    finished = review(client, argument_id, status="failed").json()["review"]
+    assert finished["reviewer"] == user_id(client)
+    assert erin.put(f"/arguments/{argument_id}", json={"argument": "y"}).status_code == 403
+    assert review(erin, argument_id, status="reviewing").json()["review"]["reviewer"] == user_id(erin)
+
+
+TAKE = ArgumentUpdate.model_validate({"review": {"status": "reviewing"}})
+
+
+@pytest.mark.row("AR-4", "X-9")
+def test_of_two_reviewers_who_saw_an_argument_waiting_one_gets_it(
+    client: TestClient, table: Table, resources: Resources
+) -> None:
+    """The other one has read it, and its write comes too late."""
+    argument_id, space_id = add(client, table), client.headers["X-Space-Id"]
+    winner, loser = Scope(space_id, "winner"), Scope(space_id, "loser")
+    faster = ArgumentService(resources)
+    slower = ArgumentService(
+        Resources(resources.settings, Meanwhile(lambda: faster.update(winner, argument_id, TAKE, None)))
+    )
+    with pytest.raises(ConflictError, match=r"'reviewing' by winner can't become 'reviewing'"):
+        slower.update(loser, argument_id, TAKE, None)
+    argument = client.get(f"/arguments/{argument_id}").json()
+    assert (argument["review"]["reviewer"], argument["review"]["status"]) == ("winner", "reviewing")
+    assert client.get(f"/arguments/{argument_id}/history").json()["count"] == 1
+
+
+@pytest.mark.row("X-9")
+def test_two_who_ask_for_the_next_argument_at_once_never_get_the_same(
+    client: TestClient, table: Table, resources: Resources
+) -> None:
+    oldest, next_one = (add(client, table) for _ in range(2))
+    space_id = client.headers["X-Space-Id"]
+    winner, loser = Scope(space_id, "winner"), Scope(space_id, "loser")
+    faster = ArgumentService(resources)
+    slower = ArgumentService(Resources(resources.settings, Meanwhile(lambda: faster.take_next(winner))))
+    assert slower.take_next(loser).id == next_one
+    assert faster.get(winner, oldest).review.reviewer == "winner"
+    with pytest.raises(QueueEmptyError):
+        faster.take_next(winner)
+
+
+@pytest.mark.row("X-9")
+def test_the_queue_gives_the_oldest_first_and_says_when_it_is_empty(client: TestClient, table: Table) -> None:
+    made = [add(client, table) for _ in range(2)]
+    add(client, table, status="pending")
+    assert client.post("/arguments/queue/next").json()["id"] == made[0]
+    taken = client.post("/arguments/queue/next").json()
+    assert taken["id"] == made[1]
+    assert taken["review"]["status"] == "reviewing"
+    empty = client.post("/arguments/queue/next")
+    assert (empty.status_code, empty.json()["code"]) == (404, "queue_empty")
+
+
+@pytest.mark.row("X-9")
+def test_what_is_released_waits_again_in_its_old_place(client: TestClient, table: Table) -> None:
+    made = [add(client, table) for _ in range(2)]
+    taken = client.post("/arguments/queue/next").json()
+    released = client.post(f"/arguments/{taken['id']}/release").json()
+    assert (released["review"]["status"], released["review"]["reviewer"]) == ("waiting_review", None)
+    refused = client.post(f"/arguments/{taken['id']}/release")
+    assert refused.status_code == 409
+    assert "'waiting_review'" in refused.json()["error"]
+    assert client.post("/arguments/queue/next").json()["id"] == made[0]
+
+
+@pytest.mark.row("X-9")
+def test_what_is_assigned_waits_for_that_member_alone(
+    client: TestClient, colleague: Callable[[str], TestClient], table: Table
+) -> None:
+    first, second = (add(client, table) for _ in range(2))
+    erin, frank = colleague("erin"), colleague("frank")
+    assigned = client.post(f"/arguments/{second}/assign", json={"user_id": user_id(erin)}).json()
+    assert (assigned["review"]["status"], assigned["review"]["assignee"]) == ("waiting_review", user_id(erin))
+    assert review(frank, second, status="reviewing").status_code == 403
+    assert frank.post(f"/arguments/{second}/assign", json={"user_id": user_id(frank)}).status_code == 403
+
+    assert erin.post("/arguments/queue/next").json()["id"] == second  # before the older one, which is for anyone
+    assert frank.post("/arguments/queue/next").json()["id"] == first
+    assert frank.post("/arguments/queue/next").status_code == 404
+
+    handed_over = erin.post(f"/arguments/{second}/assign", json={"user_id": user_id(frank)}).json()["review"]
+    assert (handed_over["status"], handed_over["reviewer"]) == ("waiting_review", None)
+    assert erin.post("/arguments/queue/next").status_code == 404
+    assert client.post(f"/arguments/{second}/assign", json={"user_id": None}).json()["review"]["assignee"] is None
+    assert erin.post("/arguments/queue/next").json()["id"] == second
+
+
+@pytest.mark.row("X-9")
+def test_only_members_and_only_open_reviews_can_be_assigned(
+    client: TestClient, other_client: TestClient, table: Table
+) -> None:
+    argument_id = add(client, table)
+    for stranger in (user_id(other_client), "nobody", ""):
+        refused = client.post(f"/arguments/{argument_id}/assign", json={"user_id": stranger})
+        assert (refused.status_code, refused.json()["details"][0]["field"]) == (400, "body.user_id")
+    assert client.post(f"/arguments/{argument_id}/assign", json={}).status_code == 400
+    done = add(client, table, status="success")
+    assert client.post(f"/arguments/{done}/assign", json={"user_id": user_id(client)}).status_code == 409
+
+
+@pytest.mark.row("X-9")
+def test_comments_are_kept_in_any_state_and_belong_to_their_argument(
+    client: TestClient, other_client: TestClient, colleague: Callable[[str], TestClient], table: Table
+) -> None:
+    path = f"/arguments/{add(client, table, status='success')}/comments"
+    erin = colleague("erin")
+    written = [member.post(path, json={"text": text}).json() for member, text in ((client, "Good."), (erin, "Yes."))]
+    assert [each["created_by"] for each in written] == [user_id(client), user_id(erin)]
+    assert client.get(path).json() == {"count": 2, "data": written[::-1], "has_more": False}
+    page = client.get(path, params={"limit": 1, "after": written[1]["id"]}).json()
+    assert page["data"] == [written[0]]
+    assert client.post(path, json={"text": " "}).status_code == 400
+    once = {"Idempotency-Key": "k"}
+    twice = [client.post(path, json={"text": "Once."}, headers=once).json() for _ in range(2)]
+    assert twice[0] == twice[1]
+    assert client.get(path).json()["count"] == 3
+    assert other_client.post(path, json={"text": "x"}).status_code == 404
+
+
+@pytest.mark.row("C-13")
+def test_a_review_of_what_was_changed_since_it_was_read_is_refused(client: TestClient, table: Table) -> None:
+    path = f"/arguments/{add(client, table)}"
+    tag = {"If-Match": client.get(path).headers["ETag"]}
+    assert client.put(path, json={"argument": "Better."}, headers=tag).status_code == 200
+    for late in (
+        client.put(path, json={"review": {"status": "reviewing"}}, headers=tag),
+        client.put(path, json={}, headers=tag),
+        client.post(f"{path}/assign", json={"user_id": None}, headers=tag),
+        client.delete(path, headers=tag),
+    ):
+        assert late.status_code == 412
+    assert client.get(path).json()["review"]["status"] == "waiting_review"
+
+
+def test_a_deleted_argument_leaves_nothing_behind(client: TestClient, table: Table) -> None:
+    argument_id, space_id = add(client, table), client.headers["X-Space-Id"]
+    review(client, argument_id, status="reviewing")
+    client.post(f"/arguments/{argument_id}/comments", json={"text": "Anna's."})
+    assert client.delete(f"/arguments/{argument_id}").status_code == 200
+    for kind in ("argument_change", "argument_comment"):
+        assert list(table.query(f"{kind}#{space_id}#{argument_id}")) == []
+        assert list(table.query(f"{kind}#{space_id}#{argument_id}#count")) == []
+    assert client.get("/arguments", params={"status": "reviewing"}).headers["X-Total-Count"] == "0"

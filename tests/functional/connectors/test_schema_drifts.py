@@ -1,0 +1,228 @@
+"""Schema drift and personal data: what scans tell of columns, version by version, and what follows from it."""
+
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from functions.workflows.connector_scan.finish_scan import finish_scan
+from functions.workflows.connector_scan.scan_file import scan_file
+from functions.workflows.job_inputs import JobInputs
+from shared.connectors.scans import ConnectorScans
+from shared.dynamodb.table import Table
+from shared.errors import JobFailedError
+from shared.models.connector_training import ConnectorTraining
+from shared.models.job import JobDataset
+from shared.resources import Resources
+from tests.fixtures.connectors import Lab
+
+BEFORE = b"id,income,city,bought\n" + b"".join(b"%d,%d,Rome,%d\n" % (n, n * 10, n % 2) for n in range(30))
+WITHOUT_INCOME = b"id,city,bought\n" + b"".join(b"%d,Rome,%d\n" % (n, n % 2) for n in range(30))
+# One more column, and money with cents.
+HARMLESS = b"id,income,city,bought,age\n" + b"".join(b"%d,%d.5,Rome,%d,40\n" % (n, n, n % 2) for n in range(30))
+
+
+@pytest.fixture
+def lab(client: TestClient, resources: Resources) -> Lab:
+    return Lab(client, resources)
+
+
+def drifts(lab: Lab, connector_id: str) -> list[dict[str, Any]]:
+    page = lab.client.get(f"/connectors/{connector_id}/drifts")
+    assert page.status_code == 200, page.text
+    assert page.json()["count"] == len(page.json()["data"])
+    found: list[dict[str, Any]] = page.json()["data"]
+    return found
+
+
+def upload(lab: Lab, connector_id: str, *contents: bytes) -> None:
+    for content in contents:
+        lab.deliver(lab.put(connector_id, "a.csv", content))
+        lab.work(connector_id)
+
+
+def changes(drift: dict[str, Any]) -> list[tuple[Any, ...]]:
+    return [(change["column"], change["kind"], change["before"], change["after"]) for change in drift["changes"]]
+
+
+def datasets(lab: Lab, connector_id: str, target: str = "bought") -> list[JobDataset]:
+    return JobInputs(lab.resources).datasets(lab.space_id, [ConnectorTraining(connector_id=connector_id)], target)
+
+
+@pytest.mark.row("X-12")
+def test_a_file_that_comes_again_with_other_columns_is_a_drift_once(lab: Lab) -> None:
+    connector_id = lab.connector()
+    event = lab.put(connector_id, "a.csv", BEFORE)
+    lab.deliver(event)
+    lab.work(connector_id)
+    assert drifts(lab, connector_id) == [], "the first version of a file is no change"
+    changed = lab.put(connector_id, "a.csv", WITHOUT_INCOME.replace(b"Rome", b"").replace(b"id,", b"number,"))
+    lab.deliver(changed, changed)
+    listed, items = lab.begin(connector_id)
+    for item in [*items, *items]:  # a step that is tried again
+        scan_file(lab.resources, {**listed, "file": item})
+    finish_scan(lab.resources, listed)
+    lab.deliver(changed, event)
+    lab.scan(connector_id, files=["a.csv"])
+    lab.work(connector_id)
+    (drift,) = drifts(lab, connector_id)
+    assert changes(drift) == [
+        ("id", "removed", "int", None),
+        ("income", "removed", "int", None),
+        ("number", "added", None, "int"),
+        ("city", "nulls", 0.0, 1.0),
+    ]
+    assert (drift["file"], drift["is_breaking"], drift["policy"]) == ("a.csv", True, "record")
+    assert drift["scan_id"] == listed["scan_id"]
+
+
+@pytest.mark.row("X-12")
+def test_added_columns_and_widened_types_are_told_and_train(lab: Lab) -> None:
+    connector_id = lab.connector(drift_policy="block")
+    upload(lab, connector_id, BEFORE, HARMLESS)
+    (drift,) = drifts(lab, connector_id)
+    assert changes(drift) == [("age", "added", None, "int"), ("income", "widened", "int", "float")]
+    assert drift["is_breaking"] is False
+    assert [file.name for dataset in datasets(lab, connector_id) for file in dataset.files] == ["a.csv"]
+
+
+@pytest.mark.row("X-12")
+def test_a_column_that_vanished_blocks_trainings_until_somebody_has_seen_it(lab: Lab) -> None:
+    connector_id = lab.connector(drift_policy="block")
+    upload(lab, connector_id, BEFORE, WITHOUT_INCOME)
+    with pytest.raises(JobFailedError, match=r"in 'a\.csv' 'income' vanished\. Upload .* acknowledge"):
+        datasets(lab, connector_id)
+    (drift,) = drifts(lab, connector_id)
+    place = f"/connectors/{connector_id}/drifts/{drift['id']}/acknowledge"
+    seen = lab.client.post(place)
+    assert seen.status_code == 200, seen.text
+    assert (seen.json()["acknowledged_by"], bool(seen.json()["acknowledged_at"])) == (
+        lab.client.get("/me").json()["id"],
+        True,
+    )
+    assert lab.client.post(place).json() == seen.json(), "seen once"
+    assert datasets(lab, connector_id)
+
+    upload(lab, connector_id, WITHOUT_INCOME.replace(b"Rome", b"7"))
+    lab.client.post(place)
+    with pytest.raises(JobFailedError, match="'city' went from string to int"):
+        datasets(lab, connector_id)
+    lab.client.put(f"/connectors/{connector_id}", json={"drift_policy": "record"})
+    assert datasets(lab, connector_id), "the policy can be changed at any time"
+
+
+@pytest.mark.row("X-12")
+def test_a_target_that_vanished_fails_early_whatever_the_policy(lab: Lab) -> None:
+    connector_id = lab.connector()
+    upload(lab, connector_id, BEFORE, WITHOUT_INCOME)
+    assert datasets(lab, connector_id), "a drift is an event, not a broken training"
+    with pytest.raises(JobFailedError, match="The target column 'income' is not in"):
+        datasets(lab, connector_id, target="income")
+
+
+@pytest.mark.row("X-12")
+def test_a_column_that_the_split_goes_by_and_that_vanished_fails_early(lab: Lab) -> None:
+    connector_id = lab.connector()
+    part = ConnectorTraining.model_validate(
+        {"connector_id": connector_id, "split": {"kind": "group", "column": "income"}}
+    )
+    inputs = JobInputs(lab.resources)
+    upload(lab, connector_id, BEFORE)
+    assert inputs.datasets(lab.space_id, [part], "bought")
+    upload(lab, connector_id, WITHOUT_INCOME)
+    with pytest.raises(JobFailedError, match="The column 'income' that the split goes by is in no file"):
+        inputs.datasets(lab.space_id, [part], "bought")
+
+
+@pytest.mark.row("X-12")
+def test_nothing_is_recorded_where_drift_is_ignored_and_what_follows_counts_from_then(lab: Lab) -> None:
+    connector_id = lab.connector(drift_policy="ignore")
+    upload(lab, connector_id, BEFORE, WITHOUT_INCOME)
+    assert drifts(lab, connector_id) == []
+    lab.client.put(f"/connectors/{connector_id}", json={"drift_policy": "record"})
+    upload(lab, connector_id, BEFORE)
+    assert [changes(drift) for drift in drifts(lab, connector_id)] == [[("income", "added", None, "int")]]
+
+
+def test_a_drift_of_very_many_columns_shows_some_of_them(lab: Lab) -> None:
+    connector_id = lab.connector()
+    names = [f"a column with quite a long name, the number {number}" for number in range(2_000)]
+    wide = [("|".join(header) + "\n" + "|".join("1" * 2_000) + "\n").encode() for header in (names, names[::-1])]
+    upload(lab, connector_id, wide[0], wide[1].replace(b"a column", b"the column"))
+    (drift,) = drifts(lab, connector_id)
+    assert (len(drift["changes"]), drift["more_changes"]) == (100, 3_900)
+    assert {change["kind"] for change in drift["changes"]} == {"removed"}
+
+
+def test_a_drift_is_an_entity_whose_creation_the_stream_tells(lab: Lab, table: Table) -> None:
+    connector_id = lab.connector()
+    upload(lab, connector_id, BEFORE, WITHOUT_INCOME)
+    (drift,) = drifts(lab, connector_id)
+    partition = f"schema_drift#{lab.space_id}#{connector_id}"
+    (item,) = table.query(partition)
+    lab.resources.audit_logs.record([(None, item)])
+    (noted,) = lab.client.get("/audit-logs", params={"entity": "schema_drift"}).json()["data"]
+    assert (noted["action"], noted["entity_id"]) == ("created", drift["id"])
+    lab.client.delete(f"/connectors/{connector_id}")
+    for name in ("schema", "drifted"):
+        assert list(table.query(f"catalog#{lab.space_id}#{connector_id}#{name}")) == []
+    assert list(table.query(partition)) == []
+    assert list(table.query(f"{partition}#count")) == []
+
+
+def test_a_scan_of_a_connector_that_is_deleted_meanwhile_leaves_no_drift(lab: Lab, table: Table) -> None:
+    connector_id = lab.connector()
+    upload(lab, connector_id, BEFORE)
+    scans = ConnectorScans(lab.resources)
+    connector = scans.scans.connectors.get(lab.space_id, connector_id)
+    entry = scans.catalog.entries(lab.space_id, connector_id)["a.csv"]
+    lab.client.delete(f"/connectors/{connector_id}")
+    assert scans.drifts.observe(lab.space_id, connector, entry.model_copy(update={"columns": []})) is None
+    assert list(table.query(f"catalog#{lab.space_id}#{connector_id}#schema")) == []
+
+
+def test_drifts_of_another_space_or_unknown_ones_are_not_found(lab: Lab, other_client: TestClient) -> None:
+    connector_id = lab.connector()
+    upload(lab, connector_id, BEFORE, WITHOUT_INCOME)
+    (drift,) = drifts(lab, connector_id)
+    for client, path in (
+        (other_client, f"{connector_id}/drifts/{drift['id']}/acknowledge"),
+        (lab.client, f"{connector_id}/drifts/unknown/acknowledge"),
+        (lab.client, f"{lab.connector()}/drifts/{drift['id']}/acknowledge"),
+    ):
+        answer = client.post(f"/connectors/{path}")
+        assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+    assert other_client.get(f"/connectors/{connector_id}/drifts").status_code == 404
+    assert drifts(lab, connector_id)[0]["acknowledged_at"] is None
+
+
+PEOPLE = "customer_no,email,income,segment,bought\n" + "".join(
+    f"{number},person.{number}@example.com,{number * 1.5},{'gold' if number % 3 else 'basic'},{number % 2}\n"
+    for number in range(1, 41)
+)
+
+
+@pytest.mark.row("X-12")
+def test_columns_that_identify_persons_are_flagged_hidden_and_left_out_of_trainings(lab: Lab) -> None:
+    connector_id = lab.connector()
+    upload(lab, connector_id, PEOPLE.encode())
+    row = lab.catalog(connector_id)["a.csv"]
+    columns = {column["name"]: column for column in row["columns"]}
+    found = columns["email"]["personal_data"]
+    assert (found["kind"], found["is_direct"], "e-mail" in found["reason"]) == ("email", True, True)
+    assert [name for name, column in columns.items() if column["personal_data"]] == ["email"]
+    assert "example.com" not in str(row)
+    assert columns["segment"]["top_values"] == [{"value": "gold", "rows": 27}, {"value": "basic", "rows": 13}]
+    assert columns["income"]["quantiles"] == {"0.05": 4.5, "0.25": 16.5, "0.5": 31.5, "0.75": 45.0, "0.95": 57.0}
+    assert row["sampled_rows"] == 40
+    assert [dataset.identifying_columns for dataset in datasets(lab, connector_id)] == [["email"]]
+
+    place = f"/connectors/{connector_id}"
+    assert lab.client.put(place, json={"personal_data": {"email": False, "customer_no": True}}).status_code == 200
+    columns = {column["name"]: column for column in lab.catalog(connector_id)["a.csv"]["columns"]}
+    assert columns["email"]["personal_data"] is None
+    stated = columns["customer_no"]
+    assert (stated["personal_data"]["kind"], stated["min"], stated["quantiles"]) == ("stated", None, None)
+    assert [dataset.identifying_columns for dataset in datasets(lab, connector_id)] == [["customer_no"]]
+    refused = lab.client.put(place, json={"personal_data": {"email": "perhaps"}})
+    assert refused.status_code == 400

@@ -1,0 +1,452 @@
+"""Statuses follow AWS, whatever message, event or step got lost."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import boto3
+import pytest
+from botocore.exceptions import ClientError
+from fastapi.testclient import TestClient
+
+from functions.events.job_state_changed import job_state_changed
+from functions.events.reconcile_jobs import ReconciliationError, reconcile_jobs
+from functions.workflows.training.create_evaluation import create_evaluation
+from shared.connectors.scan_store import Scans
+from shared.connectors.scans import ConnectorScans
+from shared.dynamodb.table import Table
+from shared.errors import JobFailedError
+from shared.jobs.store import Jobs
+from shared.models.connector import Scan, ScanScope
+from shared.models.job_status import JobStatus
+from shared.resources import Resources
+from shared.trainings.store import Trainings
+from tests.fixtures.evaluations import add_checkpoint, add_connector
+from tests.fixtures.grants import hold_to_grants
+from tests.fixtures.sagemaker import FakeSageMaker
+from tests.fixtures.trainings import active_uses, add_benchmark, space_of, training_request
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+class FakeStepFunctions:
+    """Executions by name: what the test says of them, or what was started."""
+
+    def __init__(self) -> None:
+        self.executions: dict[str, dict[str, Any]] = {}
+        self.down = False
+
+    def start_execution(self, *, stateMachineArn: str, name: str, input: str) -> None:  # noqa: N803
+        hold_to_grants("stepfunctions", "StartExecution", {"stateMachineArn": stateMachineArn})
+        if self.down:
+            raise refused("StartExecution", "ServiceUnavailable")
+        if name in self.executions and self.executions[name]["status"] != "RUNNING":
+            raise refused("StartExecution", "ExecutionAlreadyExists")
+        self.executions[name] = {"status": "RUNNING", "input": json.loads(input)}
+
+    def describe_execution(self, *, executionArn: str) -> dict[str, Any]:  # noqa: N803
+        hold_to_grants("stepfunctions", "DescribeExecution", {"executionArn": executionArn})
+        name = executionArn.rpartition(":")[2]
+        if name not in self.executions:
+            raise refused("DescribeExecution", "ExecutionDoesNotExist")
+        return self.executions[name]
+
+    def stop_execution(self, *, executionArn: str, error: str, cause: str) -> None:  # noqa: N803
+        hold_to_grants("stepfunctions", "StopExecution", {"executionArn": executionArn})
+        self.describe_execution(executionArn=executionArn).update(status="ABORTED", error=error, cause=cause)
+
+    def end(self, name: str, status: str, error: str = "", cause: Any = "") -> None:
+        text = cause if isinstance(cause, str) else json.dumps(cause)
+        self.executions[name] = {"status": status, "error": error, "cause": text}
+
+
+def refused(operation: str, code: str) -> ClientError:
+    return ClientError({"Error": {"Code": code, "Message": code}}, operation)
+
+
+@dataclass
+class World:
+    """One training of Alice's, and the AWS around it."""
+
+    client: TestClient
+    resources: Resources
+    table: Table
+    steps: FakeStepFunctions
+    sagemaker: FakeSageMaker
+    training: dict[str, Any]
+    moment: datetime = START
+
+    @property
+    def id(self) -> str:
+        return str(self.training["id"])
+
+    @property
+    def job(self) -> str:
+        return f"training-{self.id}-1"
+
+    def reconcile(self, after: timedelta = timedelta(0)) -> None:
+        self.moment += after
+        reconcile_jobs(self.resources, 30)
+
+    def shown(self, **params: Any) -> dict[str, Any]:
+        answer: dict[str, Any] = self.client.get(f"/trainings/{self.id}", params=params).json()
+        return answer
+
+    def uses(self) -> int:
+        return active_uses(self.table, "data_model", space_of(self.client), self.training["data_model_id"])
+
+    def open_jobs(self) -> list[str]:
+        return [job.id for job in Jobs(self.table).open_jobs()]
+
+
+@pytest.fixture
+def world(client: TestClient, resources: Resources, table: Table) -> World:
+    steps = resources.__dict__["step_functions"] = FakeStepFunctions()
+    sagemaker = resources.__dict__["sagemaker"] = FakeSageMaker()
+    world = World(client, resources, table, steps, sagemaker, {})
+    resources.clock = lambda: world.moment
+    world.training = client.post("/trainings", json=training_request(client, table)).json()
+    return world
+
+
+def sagemaker_event(name: str) -> dict[str, Any]:
+    return {"source": "aws.sagemaker", "detail": {"TrainingJobName": name, "TrainingJobStatus": "InProgress"}}
+
+
+def execution_event(name: str) -> dict[str, Any]:
+    return {"source": "aws.states", "detail": {"name": name, "status": "FAILED"}}
+
+
+@pytest.mark.row("Y-9")
+def test_without_any_message_a_training_that_runs_is_shown_running(world: World) -> None:
+    world.reconcile()
+    assert world.shown()["status"] == "pending"
+    world.sagemaker.run(world.job)
+    world.reconcile()
+    assert world.shown()["status"] == "pending", "its machine is only being prepared"
+    world.sagemaker.run(world.job, TrainingStartTime=START)
+    world.reconcile()
+    assert world.shown()["status"] == "running"
+
+
+@pytest.mark.row("Y-9", "TR-2")
+@pytest.mark.parametrize(
+    ("status", "error", "cause", "wanted", "text"),
+    [
+        (
+            "FAILED",
+            "States.TaskFailed",
+            {
+                "TrainingJobStatus": "Failed",
+                "FailureReason": "AlgorithmError: The target column 'y' has one class only, exit code: 1",
+            },
+            "failed",
+            "The target column 'y' has one class only",
+        ),
+        (
+            "FAILED",
+            "States.TaskFailed",
+            {"TrainingJobStatus": "Failed", "FailureReason": "AlgorithmError: , exit code: 137"},
+            "failed",
+            "killed half-way: it ran out of memory",
+        ),
+        (
+            "FAILED",
+            "States.TaskFailed",
+            {
+                "TrainingJobStatus": "Failed",
+                "FailureReason": "CapacityError: Unable to provision requested ML compute capacity.",
+            },
+            "failed",
+            "CapacityError: Unable to provision requested ML compute capacity.",
+        ),
+        (
+            "FAILED",
+            "JobFailedError",
+            {"errorType": "JobFailedError", "errorMessage": "The connector has no files."},
+            "failed",
+            "The connector has no files.",
+        ),
+        (
+            "FAILED",
+            "KeyError",
+            {"errorType": "KeyError", "errorMessage": "'secret'"},
+            "failed",
+            "Something failed on our side",
+        ),
+        ("TIMED_OUT", "", "", "failed", "Something failed on our side"),
+        ("TIMED_OUT", "States.Timeout", "", "failed", "took longer than it may"),
+        ("ABORTED", "", "An operator did it.", "stopped", "stopped from outside. An operator did it."),
+        ("SUCCEEDED", "", "", "failed", "ended without a result"),
+    ],
+)
+def test_an_execution_that_ended_without_our_steps_ends_the_training_with_the_reason(
+    world: World, status: str, error: str, cause: Any, wanted: str, text: str
+) -> None:
+    world.sagemaker.run(world.job, TrainingStartTime=START)
+    world.steps.end(world.id, status, error, cause)
+    for _ in range(2):
+        world.reconcile()
+        shown = world.shown()
+        assert shown["status"] == wanted
+        assert text in shown["error"]
+        assert shown["ended_at"]
+    assert "secret" not in shown["error"]
+    assert (world.uses(), world.open_jobs()) == (0, [])
+    assert world.sagemaker.jobs[world.job]["TrainingJobStatus"] == "Stopping"
+
+
+def trained(world: World, *benchmark_ids: str) -> None:
+    """The training has succeeded, and its workflow goes on with its benchmarks."""
+    space_id = space_of(world.client)
+    world.client.put(f"/trainings/{world.id}", json={"benchmark_ids": benchmark_ids})
+    checkpoint = add_checkpoint(world.table, space_id, training_id=world.id)
+    Trainings(world.table, world.resources.clock).end(
+        space_id, world.id, JobStatus.SUCCEEDED, {"checkpoint_ids": [checkpoint.id]}
+    )
+
+
+def evaluated(world: World) -> list[str]:
+    """The benchmarks, and that each one's evaluation has been started."""
+    found = world.client.get("/evaluations").json()["data"]
+    assert {each["id"] for each in found} <= world.steps.executions.keys()
+    return sorted(each["benchmark_id"] for each in found)
+
+
+@pytest.mark.row("Y-9", "TR-4")
+def test_what_its_workflow_left_undone_follows_a_training_once(world: World) -> None:
+    benchmark_ids = [add_benchmark(world.client, world.training["connectors"][0]["connector_id"]) for _ in range(3)]
+    trained(world, *benchmark_ids)
+    event = {"space_id": space_of(world.client), "training_id": world.id, "benchmark_id": benchmark_ids[0]}
+    made = create_evaluation(world.resources, {**event, "checkpoint_id": checkpoint_of(world)})
+    world.client.put(f"/trainings/{world.id}", json={"benchmark_ids": benchmark_ids[:2]})
+    world.reconcile()
+    assert world.client.get("/evaluations").json()["count"] == 1, "its workflow goes on"
+    world.steps.executions[made["evaluation_id"]] = {"status": "RUNNING"}
+    world.steps.end(world.id, "ABORTED")
+    for _ in range(2):
+        job_state_changed(execution_event(world.id), world.resources)
+        assert evaluated(world) == sorted(benchmark_ids[:2]), "nothing of the benchmark that was taken off"
+    assert world.id not in world.open_jobs()
+    with pytest.raises(JobFailedError, match="does without"):
+        create_evaluation(world.resources, {**event, "checkpoint_id": checkpoint_of(world)})
+
+
+@pytest.mark.row("Y-9", "TR-4")
+def test_benchmarks_that_joined_while_aws_failed_are_evaluated_all_the_same(world: World) -> None:
+    trained(world)
+    world.steps.end(world.id, "SUCCEEDED")
+    benchmark_ids = [add_benchmark(world.client, world.training["connectors"][0]["connector_id"]) for _ in range(3)]
+    world.steps.down = True
+    for number in (2, 3):
+        answer = world.client.put(f"/trainings/{world.id}", json={"benchmark_ids": benchmark_ids[:number]})
+        assert answer.status_code == 200, answer.text
+    world.client.delete(f"/benchmarks/{benchmark_ids[1]}")
+    world.steps.down = False
+    world.reconcile(after=timedelta(minutes=5))
+    assert evaluated(world) == sorted([benchmark_ids[0], benchmark_ids[2]])
+    assert world.id not in world.open_jobs()
+    assert {each["created_by"] for each in world.client.get("/evaluations").json()["data"]} == {
+        world.training["created_by"]
+    }
+
+
+def checkpoint_of(world: World) -> str:
+    return str(world.shown()["checkpoints"][0]["id"])
+
+
+@pytest.mark.row("TR-2")
+def test_a_training_that_was_not_started_is_started_by_the_reconciler(client: TestClient, world: World) -> None:
+    world.steps.down = True
+    lost = client.post("/trainings", json=training_request(client, world.table)).json()
+    world.reconcile()
+    with pytest.raises(ReconciliationError):
+        world.reconcile(after=timedelta(minutes=2))
+    world.steps.down = False
+    world.reconcile(after=timedelta(minutes=5))
+    assert world.steps.executions[lost["id"]]["input"] == {"space_id": space_of(client), "training_id": lost["id"]}
+    assert client.get(f"/trainings/{lost['id']}").json()["status"] == "pending"
+
+
+@pytest.mark.row("TR-2")
+def test_a_training_that_can_not_be_started_for_an_hour_fails(world: World) -> None:
+    del world.steps.executions[world.id]
+    world.reconcile(after=timedelta(minutes=61))
+    assert world.shown()["status"] == "failed"
+    assert "could not start it" in world.shown()["error"]
+    assert world.uses() == 0
+
+
+def test_a_training_whose_execution_is_lost_half_way_fails_and_its_job_is_stopped(world: World) -> None:
+    world.sagemaker.run(world.job, TrainingStartTime=START)
+    world.reconcile()
+    del world.steps.executions[world.id]
+    world.reconcile()
+    assert world.shown()["status"] == "failed"
+    assert world.sagemaker.jobs[world.job]["TrainingJobStatus"] == "Stopping"
+
+
+@pytest.mark.row("TR-5", "Y-9")
+def test_a_deleted_training_ends_stopped_when_its_job_has_stopped(world: World) -> None:
+    world.sagemaker.run(world.job, TrainingStartTime=START)
+    world.reconcile()
+    world.client.delete(f"/trainings/{world.id}")
+    job_state_changed(sagemaker_event(world.job), world.resources)
+    record = world.shown(include_deleted=True)
+    assert (record["status"], world.open_jobs()) == ("running", [world.id])
+    world.sagemaker.jobs[world.job]["TrainingJobStatus"] = "Stopped"
+    for _ in range(2):
+        job_state_changed(sagemaker_event(world.job), world.resources)
+    record = world.shown(include_deleted=True)
+    assert record["status"] == "stopped"
+    assert (world.open_jobs(), world.uses()) == ([], 0)
+
+
+@pytest.mark.row("TR-5")
+def test_a_job_that_comes_to_life_after_its_training_was_deleted_is_stopped(world: World) -> None:
+    world.client.delete(f"/trainings/{world.id}")
+    world.reconcile()
+    assert world.shown(include_deleted=True)["status"] == "stopped"
+    world.sagemaker.run(world.job)
+    job_state_changed(sagemaker_event(world.job), world.resources)
+    assert world.sagemaker.jobs[world.job]["TrainingJobStatus"] == "Stopping"
+    assert world.shown(include_deleted=True)["status"] == "stopped"
+
+
+@pytest.mark.row("TR-3")
+@pytest.mark.parametrize("event", [sagemaker_event, execution_event])
+def test_the_same_event_twice_or_late_changes_nothing(world: World, event: Callable[[str], dict[str, Any]]) -> None:
+    Trainings(world.table, world.resources.clock).end(
+        space_of(world.client), world.id, JobStatus.SUCCEEDED, {"notes": ["fine"]}
+    )
+    before = world.shown()
+    world.sagemaker.run(world.job, "Failed", FailureReason="AlgorithmError: late, exit code: 1")
+    world.steps.end(world.id, "FAILED", "late")
+    name = world.job if event is sagemaker_event else world.id
+    for _ in range(2):
+        job_state_changed(event(name), world.resources)
+    assert world.shown() == before
+    assert world.uses() == 0
+
+
+def test_an_event_moves_a_training_on(world: World) -> None:
+    world.sagemaker.run(world.job, TrainingStartTime=START)
+    job_state_changed(sagemaker_event(world.job), world.resources)
+    assert world.shown()["status"] == "running"
+    world.steps.end(world.id, "ABORTED")
+    job_state_changed(execution_event(world.id), world.resources)
+    assert world.shown()["status"] == "stopped"
+
+
+@pytest.mark.parametrize(
+    "name", ["somebody-elses-job", "training-x-1", "training-01a2081a-1610-752b-8cc0-d52dcf52e48d-1"]
+)
+def test_events_about_the_jobs_of_others_are_left_alone(world: World, name: str) -> None:
+    before = world.shown()
+    job_state_changed(sagemaker_event(name), world.resources)
+    job_state_changed(execution_event(name), world.resources)
+    assert world.shown() == before
+
+
+@pytest.mark.row("Y-9")
+def test_one_job_that_can_not_be_looked_at_does_not_keep_the_others_from_converging(world: World) -> None:
+    second = world.client.post("/trainings", json=training_request(world.client, world.table)).json()
+    world.steps.executions[world.id] = {"status": "A STATUS OF THE FUTURE"}
+    world.steps.end(second["id"], "ABORTED")
+    with pytest.raises(ReconciliationError, match="1 of 2"):
+        world.reconcile()
+    assert world.client.get(f"/trainings/{second['id']}").json()["status"] == "stopped"
+    assert world.shown()["status"] == "pending"
+
+
+def test_execution_gateway_reads_what_step_functions_really_answers(
+    client: TestClient, resources: Resources, table: Table
+) -> None:
+    training = client.post("/trainings", json=training_request(client, table)).json()
+    assert resources.settings.training_state_machine_arn
+    arn = f"{resources.settings.training_state_machine_arn.replace('stateMachine', 'execution')}:{training['id']}"
+    boto3.client("stepfunctions").stop_execution(executionArn=arn, cause="An operator did it.")
+    reconcile_jobs(resources, 30)
+    shown = client.get(f"/trainings/{training['id']}").json()
+    assert shown["status"] == "stopped"
+
+
+@dataclass
+class ScanWorld:
+    world: World
+    connector_id: str
+    scan_id: str
+
+    def scan(self) -> Scan:
+        return Scans(self.world.table).get(space_of(self.world.client), self.scan_id)
+
+    def connector_scan_id(self) -> str | None:
+        connector = Scans(self.world.table).connectors.get(space_of(self.world.client), self.connector_id)
+        return connector.scan_id
+
+
+@pytest.fixture
+def scanned(world: World) -> ScanWorld:
+    Trainings(world.table).end(space_of(world.client), world.id, JobStatus.FAILED, {})
+    connector_id = add_connector(world.table, space_of(world.client))
+    scan = ConnectorScans(world.resources).request(space_of(world.client), connector_id, ScanScope.ALL)
+    return ScanWorld(world, connector_id, scan.id)
+
+
+@pytest.mark.row("Y-9")
+def test_a_scan_whose_workflow_was_cut_off_fails_and_sets_its_connector_free(scanned: ScanWorld) -> None:
+    world = scanned.world
+    world.reconcile()
+    assert (scanned.scan().status, scanned.connector_scan_id()) == ("pending", scanned.scan_id)
+    world.steps.end(scanned.scan_id, "TIMED_OUT", "States.Timeout")
+    for _ in range(2):
+        job_state_changed(execution_event(scanned.scan_id), world.resources)
+        scan = scanned.scan()
+        assert (scan.status, scanned.connector_scan_id(), world.open_jobs()) == ("failed", None, [])
+        assert scan.error
+        assert "took longer than it may" in scan.error
+
+
+@pytest.mark.row("Y-9", "CN-4")
+def test_the_scan_that_was_asked_for_meanwhile_follows_one_that_was_cut_off(scanned: ScanWorld) -> None:
+    world = scanned.world
+    space_id, scans = space_of(world.client), ConnectorScans(world.resources)
+    scans.request_files(space_id, scanned.connector_id, ["a.csv"])
+    scans.request(space_id, scanned.connector_id, ScanScope.ALL)
+    world.steps.end(scanned.scan_id, "FAILED", "Lost")
+    world.reconcile()
+    assert scans.catalog.states(space_id, scanned.connector_id)["a.csv"].status == "error"
+    [following] = world.open_jobs()
+    assert following not in (scanned.scan_id, None)
+    assert world.steps.executions[following]["input"]["connector_id"] == scanned.connector_id
+
+
+@pytest.mark.row("EV-1", "Y-9")
+@pytest.mark.parametrize(("ended", "wanted"), [("FAILED", "failed"), ("ABORTED", "stopped"), ("SUCCEEDED", "failed")])
+def test_an_evaluation_follows_aws_like_a_training(world: World, ended: str, wanted: str) -> None:
+    space_id = space_of(world.client)
+    Trainings(world.table).end(space_id, world.id, JobStatus.SUCCEEDED, {})
+    benchmark_id = add_benchmark(world.client, world.training["connectors"][0]["connector_id"])
+    checkpoint_id = add_checkpoint(world.table, space_id).id
+    body = {"benchmark_id": benchmark_id, "checkpoint_id": checkpoint_id, "gpu_count": 0}
+    created = world.client.post("/evaluations", json=body)
+    assert created.status_code == 201, created.text
+    evaluation_id = created.json()["id"]
+    job = f"evaluation-{evaluation_id}-1"
+    world.sagemaker.run(job, TrainingStartTime=START)
+    job_state_changed(sagemaker_event(job), world.resources)
+
+    def result() -> dict[str, Any]:
+        found: dict[str, Any] = world.client.get(f"/evaluations/{evaluation_id}").json()["result"]
+        return found
+
+    assert result()["status"] == "running"
+    world.steps.end(evaluation_id, ended, "Lost", "")
+    for _ in range(2):
+        world.reconcile()
+        assert result()["status"] == wanted
+        assert result()["error"]
+    assert world.open_jobs() == []
+    assert world.sagemaker.jobs[job]["TrainingJobStatus"] == "Stopping"

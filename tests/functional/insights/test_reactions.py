@@ -1,0 +1,324 @@
+"""What clients make of offers: it is counted, it decides what they are offered next, and models learn from it."""
+
+import json
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from functions.insights.reactions import ReactionService
+from shared.clock import new_id, utc_now
+from shared.dynamodb.table import Table
+from shared.insights.store import first_id
+from shared.models.insight import Reaction, ReactionCreate
+from shared.resources import Resources
+from shared.spaces.members import Scope
+from tests.fixtures.aws import BUCKET
+from tests.fixtures.clocks import Meanwhile
+from tests.fixtures.evaluations import add_connector, add_member, add_model
+from tests.fixtures.trained_models import packed, train_model
+from tests.functional.conftest import ClientMaker
+
+CLIENT = {"customer_id": 7, "age": 40, "city": "Lyon", "active": True, "joined": "2021-05-01"}
+MakeAction = Callable[..., str]
+
+
+@pytest.fixture
+def action(client: TestClient) -> MakeAction:
+    """``action("Gold card", priority="high")`` is the id of an active action."""
+
+    def make(name: str, **fields: Any) -> str:
+        offer = {"name": name, "description": "", "priority": "medium", "type": "offer", "status": "active", **fields}
+        return str(client.post("/actions", json=offer).json()["id"])
+
+    return make
+
+
+def decide(client: TestClient, given: Any = CLIENT, **fields: Any) -> Any:
+    answer = client.post("/insights", json={"client": given, **fields})
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def react(client: TestClient, insight: Any, reaction: str, **fields: Any) -> Any:
+    answer = client.post(f"/insights/{insight['id']}/reactions", json={"reaction": reaction, **fields})
+    assert answer.status_code == 201, answer.text
+    return answer.json()
+
+
+def rates(client: TestClient, action_id: str) -> Any:
+    (found,) = (
+        each for each in client.get("/insights/acceptance-rates").json()["data"] if each["action_id"] == action_id
+    )
+    return found
+
+
+def counted(client: TestClient, action_id: str) -> tuple[int, int, int]:
+    found = rates(client, action_id)
+    assert found["offers"] == found["accepted"] + found["rejected"] + found["ignored"]
+    return found["accepted"], found["rejected"], found["ignored"]
+
+
+def later(resources: Resources, **time: float) -> None:
+    moment = utc_now() + timedelta(**time)
+    resources.clock = lambda: moment
+
+
+@pytest.mark.row("X-8")
+def test_a_reaction_is_one_of_an_insight_and_changing_it_moves_the_counters(
+    client: TestClient, action: MakeAction
+) -> None:
+    offer = action("Gold card", channel="email")
+    insight = decide(client)
+    first = react(client, insight, "rejected", comment="Too dear")
+    assert first["insight_id"] == insight["id"]
+    assert (first["action_id"], first["channel"], first["comment"]) == (offer, "email", "Too dear")
+    assert counted(client, offer) == (0, 1, 0)
+    again = react(client, insight, "rejected", comment="Too dear")
+    assert again == first | {"updated_at": again["updated_at"]}
+    assert counted(client, offer) == (0, 1, 0)
+    changed = react(client, insight, "accepted", channel="phone")
+    assert (changed["id"], changed["created_at"], changed["channel"]) == (first["id"], first["created_at"], "phone")
+    assert counted(client, offer) == (1, 0, 0)
+    assert client.get(f"/insights/{insight['id']}").json()["reaction"] == changed
+
+
+@pytest.mark.row("X-8")
+def test_a_reaction_that_comes_between_is_not_counted_twice(
+    client: TestClient, resources: Resources, action: MakeAction
+) -> None:
+    offer, insight = action("Gold card"), decide(client)
+    scope = Scope(client.headers["X-Space-Id"], "somebody")
+    accepted, rejected = (ReactionCreate(reaction=reaction) for reaction in (Reaction.ACCEPTED, Reaction.REJECTED))
+    faster = ReactionService(resources)
+    meanwhile = Meanwhile(lambda: faster.react(scope, insight["id"], accepted))
+    ReactionService(Resources(resources.settings, meanwhile)).react(scope, insight["id"], rejected)
+    assert counted(client, offer) == (0, 1, 0)
+    assert client.get(f"/insights/{insight['id']}").json()["reaction"]["reaction"] == "rejected"
+
+
+@pytest.mark.row("X-8")
+@pytest.mark.parametrize(("reaction", "days"), [("rejected", 30), ("ignored", 7), ("accepted", 90)])
+def test_an_offer_is_not_made_again_for_some_days_after_a_reaction(
+    client: TestClient, resources: Resources, action: MakeAction, reaction: str, days: int
+) -> None:
+    offer, other = action("Gold card", priority="high"), action("Loan")
+    react(client, decide(client), reaction)
+    for time, expected in (({"seconds": 1}, other), ({"days": days, "seconds": -60}, other), ({"days": days}, offer)):
+        later(resources, **time)
+        assert decide(client)["action_id"] == expected
+    later(resources, seconds=1)
+    (removed,) = (each for each in decide(client, actions=[offer])["candidates"])
+    assert removed["removed_by"] == "suppressed"
+    assert f"{reaction} it" in removed["reason"]
+    assert f"{days} days" in removed["reason"]
+    # To another client it is still made.
+    assert decide(client, CLIENT | {"customer_id": 8})["action_id"] == offer
+
+
+@pytest.mark.row("X-8")
+def test_a_client_is_contacted_on_a_channel_as_often_as_the_policy_allows(
+    client: TestClient, resources: Resources, action: MakeAction
+) -> None:
+    mails = [action(f"Offer {number}", channel="email") for number in range(3)]
+    call = action("Call", channel="phone", priority="low")
+    limit = {"channel": "email", "contacts": 2, "days": 10}
+    assert client.put("/insights/policy", json={"contact_limits": [limit]}).status_code == 200
+    for expected in mails[:2]:
+        insight = decide(client)
+        assert insight["action_id"] == expected
+        react(client, insight, "ignored")
+    insight = decide(client)
+    assert insight["action_id"] == call
+    reasons = {each["action_id"]: each for each in insight["candidates"]}
+    assert reasons[mails[2]]["removed_by"] == "contact_limit"
+    assert "2 times in 10 days on email" in reasons[mails[2]]["reason"]
+    # Of several channels one without a limit is left for an action that names none.
+    anywhere = action("Anywhere", priority="very_high")
+    assert (decide(client)["action_id"], decide(client)["best_channel"]) == (anywhere, "phone")
+    assert decide(client, actions=[anywhere, mails[2]])["finish_reason"] == "no_eligible_action"
+    later(resources, days=10)
+    assert decide(client, actions=[mails[2]])["action_id"] == mails[2]
+
+
+@pytest.mark.row("X-8")
+def test_the_policy_has_stated_defaults_and_only_the_owner_changes_it(
+    client: TestClient, sign_in: ClientMaker, table: Table
+) -> None:
+    found = client.get("/insights/policy")
+    assert found.json() == {
+        "contact_limits": [],
+        "suppression_days": {"accepted": 90, "ignored": 7, "rejected": 30},
+        "updated_at": None,
+        "updated_by": None,
+    }
+    erin = sign_in("erin")
+    add_member(table, erin, client.headers["X-Space-Id"], [])
+    change = {"suppression_days": {"rejected": 0, "ignored": 1, "accepted": 2}}
+    assert erin.get("/insights/policy").json() == found.json()
+    refused = erin.put("/insights/policy", json=change)
+    assert (refused.status_code, refused.json()["code"]) == (403, "permission_denied")
+    changed = client.put("/insights/policy", json=change, headers={"If-Match": found.headers["ETag"]})
+    assert changed.json()["suppression_days"] == change["suppression_days"]
+    assert client.get("/insights/policy").json() == changed.json()
+    late = client.put("/insights/policy", json=change, headers={"If-Match": found.headers["ETag"]})
+    assert late.status_code == 412
+    limits = [{"channel": "email", "contacts": 1, "days": 1}]
+    both = client.put(
+        "/insights/policy", json={"contact_limits": limits}, headers={"If-Match": changed.headers["ETag"]}
+    )
+    assert both.json()["contact_limits"] == limits
+    assert both.json()["suppression_days"] == change["suppression_days"]
+    for bad in (
+        {"suppression_days": {"rejected": -1}},
+        {"contact_limits": [{"channel": "", "contacts": 1, "days": 1}]},
+    ):
+        assert client.put("/insights/policy", json=bad).status_code == 400
+
+
+@pytest.mark.row("X-8")
+def test_the_acceptance_rate_decides_where_there_is_no_model_and_has_an_interval(
+    client: TestClient, action: MakeAction
+) -> None:
+    loved, other = action("Loved"), action("Other", priority="high")
+    assert rates(client, loved)["rate"] is None
+    for number in range(10):
+        insight = decide(client, {"id": number}, actions=[loved])
+        react(client, insight, "accepted" if number < 6 else "rejected")
+    found = rates(client, loved)
+    assert (found["accepted"], found["rejected"], found["offers"], found["rate"]) == (6, 4, 10, 0.6)
+    # Wilson's interval of 6 in 10.
+    assert (found["low"], found["high"]) == (pytest.approx(0.3127, abs=1e-4), pytest.approx(0.8318, abs=1e-4))
+    assert all(band["offers"] == 0 for band in found["score_bands"])
+    insight = decide(client, {"id": 99})
+    assert insight["action_id"] == loved
+    assert insight["candidates"][0]["propensity"] == pytest.approx(7 / 30)
+    assert insight["candidates"][1]["score"] == pytest.approx(1.5 / 20)
+    assert insight["candidates"][1]["action_id"] == other
+
+
+@pytest.fixture(scope="module")
+def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return train_model(tmp_path_factory.mktemp("ml"), "lightgbm")
+
+
+@pytest.mark.row("X-8")
+def test_reactions_are_counted_by_what_the_model_had_said(
+    client: TestClient, table: Table, model_folder: Path, action: MakeAction
+) -> None:
+    model = add_model(table, client.headers["X-Space-Id"], packed(model_folder))
+    offer = action("Gold card", model_id=model.id)
+    insight = decide(client)
+    propensity = insight["candidates"][0]["propensity"]
+    react(client, insight, "rejected")
+    react(client, insight, "accepted")
+    bands = rates(client, offer)["score_bands"]
+    assert [(band["from_score"], band["to_score"]) for band in bands][-1] == (0.9, 1.0)
+    (hit,) = (band for band in bands if band["offers"])
+    assert hit["from_score"] <= propensity < hit["to_score"]
+    assert (hit["accepted"], hit["offers"], hit["rate"]) == (1, 1, 1.0)
+
+
+@pytest.mark.row("X-8")
+def test_a_reaction_that_can_not_be_is_refused(client: TestClient) -> None:
+    nothing = decide(client)
+    assert nothing["finish_reason"] == "no_eligible_action"
+    path = f"/insights/{nothing['id']}/reactions"
+    refused = client.post(path, json={"reaction": "accepted"})
+    assert (refused.status_code, refused.json()["code"]) == (409, "conflict")
+    assert client.post(path, json={"reaction": "loved"}).status_code == 400
+    assert client.post(f"/insights/{new_id()}/reactions", json={"reaction": "accepted"}).status_code == 404
+
+
+def exported(client: TestClient, connector: str, **fields: Any) -> Any:
+    answer = client.post("/insights/exports", json={"connector_id": connector, **fields})
+    assert answer.status_code == 201, answer.text
+    return answer.json()
+
+
+@pytest.mark.row("X-8")
+def test_reactions_become_a_file_that_the_next_model_can_learn_from(
+    client: TestClient, resources: Resources, table: Table, action: MakeAction
+) -> None:
+    space = client.headers["X-Space-Id"]
+    connector = add_connector(table, space)
+    offer, other = action("Gold card"), action("Loan")
+    expected = []
+    for number, reaction in enumerate(("accepted", "rejected", "ignored")):
+        row = {**CLIENT, "customer_id": number}
+        react(client, decide(client, row, actions=[offer]), reaction)
+        expected.append({**row, "reaction_accepted": int(reaction == "accepted")})
+    react(client, decide(client, "free text", actions=[offer]), "accepted")
+    react(client, decide(client, {"age": 1}, actions=[other]), "accepted")
+    decide(client, actions=[offer])  # nobody has reacted to it yet
+
+    export = exported(client, connector, action_id=offer)
+    assert (export["rows"], export["skipped"], export["has_more"]) == (3, 1, False)
+    assert export["target"] == "reaction_accepted"
+
+    def content(file: str) -> list[Any]:
+        found = resources.s3.get_object(Bucket=BUCKET, Key=f"spaces/{space}/connectors/{connector}/{file}")
+        return [json.loads(line) for line in found["Body"].read().decode().splitlines()]
+
+    assert content(export["file"]) == expected
+    assert client.get(f"/connectors/{connector}/files", params={"flat": True}).json() == [export["file"]]
+    # Asked again it writes the same file; of all actions the rows say which one.
+    assert exported(client, connector, action_id=offer)["file"] == export["file"]
+    everything = content(exported(client, connector)["file"])
+    assert len(everything) == 4
+    assert everything[-1] == {"age": 1, "reaction_action_id": other, "reaction_accepted": 1}
+    # It goes on after the last one that was read.
+    react(client, decide(client, {"age": 2}, actions=[offer]), "accepted")
+    rest = exported(client, connector, action_id=offer, after=export["last"])
+    assert content(rest["file"]) == [{"age": 2, "reaction_accepted": 1}]
+    yesterday, later = utc_now() - timedelta(days=1), utc_now() + timedelta(hours=1)
+    two = [exported(client, connector, since=str(yesterday + timedelta(milliseconds=each))) for each in (0, 1)]
+    assert [each["rows"] for each in two] == [5, 5]
+    assert two[0]["file"] != two[1]["file"]
+    none = exported(client, connector, since=str(later))
+    assert (none["file"], none["rows"], none["last"]) == (None, 0, None)
+
+
+@pytest.mark.row("X-8")
+def test_many_reactions_are_exported_page_by_page(
+    client: TestClient, table: Table, action: MakeAction, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("functions.insights.reactions.EXPORT_ROWS", 2)
+    connector = add_connector(table, client.headers["X-Space-Id"])
+    offer = action("Gold card")
+    for number in range(5):
+        react(client, decide(client, {"id": number}, actions=[offer]), "accepted")
+    sizes, after, files = [], "", set()
+    while True:
+        export = exported(client, connector, action_id=offer, after=after)
+        sizes.append(export["rows"])
+        files.add(export["file"])
+        if not export["has_more"]:
+            break
+        after = export["last"]
+    assert sizes == [2, 2, 1]
+    assert len(files) == 3
+
+
+@pytest.mark.row("X-8")
+def test_an_export_to_nowhere_is_refused(client: TestClient, other_client: TestClient, table: Table) -> None:
+    connector = add_connector(table, client.headers["X-Space-Id"])
+    for who, fields in (
+        (client, {"connector_id": new_id()}),
+        (client, {"connector_id": connector, "action_id": new_id()}),
+        (client, {"connector_id": connector, "after": "garbage"}),
+        (client, {"connector_id": connector, "since": "yesterday"}),
+        (other_client, {"connector_id": connector}),
+        (client, {}),
+    ):
+        assert who.post("/insights/exports", json=fields).status_code == 400
+
+
+def test_the_first_id_of_a_moment_sorts_before_all_ids_made_from_then_on() -> None:
+    before = utc_now()
+    made = new_id()
+    after = utc_now() + timedelta(milliseconds=2)
+    assert first_id(before) <= made < first_id(after)

@@ -1,0 +1,360 @@
+import math
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from shared.clock import new_id
+from shared.dynamodb.table import Table
+from shared.models.checkpoint import Checkpoint
+from shared.models.job_status import JobStatus
+from shared.models.training import Training
+from shared.trainings.store import Trainings
+from tests.fixtures.evaluations import add_checkpoint, add_connector, add_member, add_score
+from tests.fixtures.trainings import training_request
+from tests.functional.conftest import ClientMaker
+
+START = datetime(2026, 3, 1, 12, tzinfo=UTC)
+MakeBenchmark = Callable[[], str]
+Record = Callable[..., str]
+
+
+@pytest.fixture
+def space_id(client: TestClient) -> str:
+    return str(client.headers["X-Space-Id"])
+
+
+@pytest.fixture
+def make_benchmark(client: TestClient, table: Table, space_id: str) -> MakeBenchmark:
+    def make() -> str:
+        created = client.post(
+            "/benchmarks",
+            json={
+                "name": "Held out",
+                "description": "",
+                "metrics": ["roc_auc", "log_loss"],
+                "task": "binary_classification",
+                "connectors": [{"id": add_connector(table, space_id)}],
+            },
+        )
+        return str(created.json()["id"])
+
+    return make
+
+
+@pytest.fixture
+def record(table: Table, space_id: str) -> Record:
+    """``record(checkpoint, benchmark_id, roc_auc=0.8)`` puts a result on the leaderboards."""
+
+    def write(
+        checkpoint: Checkpoint, benchmark_id: str, *, revision: int | None = None, **metrics: float | None
+    ) -> str:
+        return add_score(table, space_id, checkpoint, benchmark_id, revision=revision, **metrics)
+
+    return write
+
+
+def ids(page: dict[str, Any]) -> list[str]:
+    return [row["id"] for row in page["data"]]
+
+
+def board(client: TestClient, params: Any = None) -> dict[str, Any]:
+    answer = client.get("/leaderboards", params=params)
+    assert answer.status_code == 200, answer.text
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+@pytest.fixture
+def checkpoints(table: Table, space_id: str) -> list[Checkpoint]:
+    """Four checkpoints, in the order of their ids, made a day apart."""
+    return [
+        add_checkpoint(
+            table,
+            space_id,
+            name=name,
+            architecture=architecture,
+            created_at=START + timedelta(days=day),
+        )
+        for day, (name, architecture) in enumerate(
+            [("Churn A", "lightgbm"), ("Churn B", "xgboost"), ("Upsell", "lightgbm"), ("Other", "xgboost")]
+        )
+    ]
+
+
+@pytest.mark.row("LB-1")
+def test_a_row_shows_metrics_average_coverage_and_where_they_come_from(
+    client: TestClient, checkpoints: Sequence[Checkpoint], make_benchmark: MakeBenchmark, record: Record
+) -> None:
+    first, second = make_benchmark(), make_benchmark()
+    evaluations = {
+        first: record(checkpoints[0], first, roc_auc=0.9, log_loss=0.3),
+        second: record(checkpoints[0], second, roc_auc=0.7, log_loss=None),
+    }
+    record(checkpoints[1], second, roc_auc=0.85, log_loss=0.1)
+
+    page = board(client)
+
+    assert ids(page) == [checkpoints[1].id, checkpoints[0].id]
+    assert page["data"][1] == {
+        "rank": 2,
+        "id": checkpoints[0].id,
+        "name": "Churn A",
+        "training_id": checkpoints[0].training_id,
+        "architecture": "lightgbm",
+        "benchmarks": {first: {"roc_auc": 0.9, "log_loss": 0.3}, second: {"roc_auc": 0.7, "log_loss": None}},
+        "average": {"roc_auc": pytest.approx(0.8), "log_loss": 0.3},
+        "coverage": 1.0,
+        "evaluations": evaluations,
+        "created_at": "2026-03-01T12:00:00.000000Z",
+    }
+    assert page["data"][0]["coverage"] == 0.5
+    only_first = board(client, {"benchmarks": first})
+    assert ids(only_first) == [checkpoints[0].id]
+    assert only_first["data"][0]["average"] == {"roc_auc": 0.9, "log_loss": 0.3}
+    assert only_first["data"][0]["coverage"] == 1.0
+
+
+@pytest.mark.row("LB-1")
+def test_missing_values_come_last_in_both_directions_and_ties_by_id(
+    client: TestClient, checkpoints: Sequence[Checkpoint], make_benchmark: MakeBenchmark, record: Record
+) -> None:
+    benchmark, other = make_benchmark(), make_benchmark()
+    for checkpoint, value in zip(checkpoints, [0.7, None, 0.9, 0.7], strict=True):
+        record(checkpoint, benchmark, roc_auc=value)
+    a, missing, best, tied = (checkpoint.id for checkpoint in checkpoints)
+    order = {"order_by_metric.benchmark_id": benchmark, "order_by_metric.metric_name": "roc_auc"}
+
+    falling = board(client, order)
+    rising = board(client, {**order, "order_by_metric.direction": "asc"})
+
+    assert ids(falling) == [best, a, tied, missing]
+    assert ids(rising) == [a, tied, best, missing]
+    assert [row["rank"] for row in falling["data"]] == [1, 2, 2, None]
+    assert [row["rank"] for row in rising["data"]] == [2, 2, 1, None]
+    record(checkpoints[1], benchmark, roc_auc=math.nan)
+    assert ids(board(client, order)) == [best, a, tied, missing]
+    # Measured elsewhere only: no value here, so last too.
+    record(checkpoints[1], other, roc_auc=1.0)
+    assert ids(board(client, {**order, "benchmarks": [benchmark, other]})) == [best, a, tied, missing]
+
+
+@pytest.mark.row("LB-1")
+def test_the_rank_knows_that_a_lower_log_loss_is_better(
+    client: TestClient, checkpoints: Sequence[Checkpoint], make_benchmark: MakeBenchmark, record: Record
+) -> None:
+    benchmark = make_benchmark()
+    for checkpoint, value in zip(checkpoints, [0.5, 0.2, 0.9, 0.4], strict=True):
+        record(checkpoint, benchmark, log_loss=value)
+    order = {"order_by_metric.benchmark_id": benchmark, "order_by_metric.metric_name": "log_loss"}
+    literal = board(client, order)
+    assert [row["benchmarks"][benchmark]["log_loss"] for row in literal["data"]] == [0.9, 0.5, 0.4, 0.2]
+    assert [row["rank"] for row in literal["data"]] == [4, 3, 2, 1]
+    rising = board(client, {**order, "order_by_metric.direction": "asc"})
+    assert [row["rank"] for row in rising["data"]] == [1, 2, 3, 4]
+
+
+@pytest.mark.row("LB-1")
+def test_a_metric_without_a_benchmark_orders_by_the_average_of_the_selected(
+    client: TestClient, checkpoints: Sequence[Checkpoint], make_benchmark: MakeBenchmark, record: Record
+) -> None:
+    first, second, third = make_benchmark(), make_benchmark(), make_benchmark()
+    for benchmark, values in ((first, (0.1, 0.5)), (second, (0.9, 0.6)), (third, (1.0, 0.0))):
+        for checkpoint, value in zip(checkpoints, values, strict=False):
+            record(checkpoint, benchmark, f1=value)
+    a, b = checkpoints[0].id, checkpoints[1].id
+    order = {"order_by_metric.metric_name": "f1"}
+    assert ids(board(client, order)) == [a, b]
+    assert ids(board(client, {**order, "benchmarks": [first, second]})) == [b, a]
+    assert ids(board(client, {**order, "benchmarks": [first, second], "order_by_metric.benchmark_id": third})) == [a, b]
+
+
+@pytest.mark.row("LB-1")
+def test_repeated_and_comma_joined_arrays_are_equal(
+    client: TestClient, checkpoints: Sequence[Checkpoint], make_benchmark: MakeBenchmark, record: Record
+) -> None:
+    first, second, third = make_benchmark(), make_benchmark(), make_benchmark()
+    for checkpoint, benchmark in zip(checkpoints, (first, second, third, third), strict=True):
+        record(checkpoint, benchmark, roc_auc=0.5)
+    trainings = [checkpoint.training_id for checkpoint in checkpoints[1:]]
+
+    repeated = board(
+        client, [("benchmarks", first), ("benchmarks", second), *(("trainings", each) for each in trainings)]
+    )
+    joined = board(client, {"benchmarks": f"{first},{second}", "trainings": ",".join(trainings)})
+
+    assert repeated == joined
+    assert ids(joined) == [checkpoints[1].id]
+    assert joined["data"][0]["coverage"] == 0.5
+
+
+@pytest.mark.row("LB-1", "C-6")
+@pytest.mark.parametrize(
+    ("params", "field"),
+    [
+        ({"order_by_metric.metric_name": "auc"}, "query.order_by_metric.metric_name"),
+        (
+            {"order_by_metric.metric_name": "ks", "order_by_metric.direction": "down"},
+            "query.order_by_metric.direction",
+        ),
+        (
+            {"order_by_metric.metric_name": "ks", "order_by_metric.benchmark_id": new_id()},
+            "query.order_by_metric.benchmark_id",
+        ),
+        ({"order_by_metric.benchmark_id": new_id()}, "query.order_by_metric.benchmark_id"),
+        ({"benchmarks": new_id()}, "query.benchmarks"),
+        ({"benchmarks": "none"}, "query.benchmarks"),
+        ({"trainings": ",".join(new_id() for _ in range(101))}, "query.trainings"),
+        ({"start_date": "yesterday"}, "query.start_date"),
+        ({"start_date": "2026-03-02", "end_date": "2026-03-01"}, "query.end_date"),
+        ({"limit": 101}, "query.limit"),
+    ],
+)
+def test_what_can_not_be_ordered_or_selected_by_is_refused(
+    client: TestClient, params: dict[str, str], field: str
+) -> None:
+    answer = client.get("/leaderboards", params=params)
+    assert answer.status_code == 400, answer.text
+    assert [detail["field"] for detail in answer.json()["details"]] == [field]
+
+
+@pytest.mark.row("LB-1", "C-7")
+def test_a_cursor_must_be_of_a_row_that_a_leaderboard_had(client: TestClient, other_client: TestClient) -> None:
+    for after in ("garbage", new_id()):
+        answer = client.get("/leaderboards", params={"after": after})
+        assert (answer.status_code, answer.json()["code"]) == (400, "invalid_cursor")
+    assert board(client, {"after": '""'}) == {"count": 0, "data": [], "has_more": False}
+
+
+@pytest.mark.row("LB-1", "C-2")
+def test_another_space_sees_nothing_of_it(
+    client: TestClient,
+    other_client: TestClient,
+    checkpoints: Sequence[Checkpoint],
+    make_benchmark: MakeBenchmark,
+    record: Record,
+) -> None:
+    benchmark = make_benchmark()
+    record(checkpoints[0], benchmark, roc_auc=0.5)
+    assert board(other_client)["count"] == 0
+    foreign = other_client.get("/leaderboards", params={"benchmarks": benchmark})
+    assert foreign.status_code == 400
+    assert other_client.get("/leaderboards", params={"after": checkpoints[0].id}).status_code == 400
+
+
+@pytest.mark.row("LB-1", "C-10")
+@pytest.mark.parametrize(
+    ("params", "expected"),
+    [
+        ({"model_id": "xgboost"}, [1, 3]),
+        ({"model_id": "2"}, [2]),
+        ({"name": "cHuRn"}, [0, 1]),
+        ({"name": "churn", "model_id": "xgboost"}, [1]),
+        ({"start_date": "2026-03-03T12:00:00Z"}, [2, 3]),
+        ({"end_date": "2026-03-02T12:00:00Z"}, [0, 1]),
+        ({"start_date": "2026-03-02", "end_date": "2026-03-03"}, [1, 2]),
+        ({"start_date": "2026-03-03T14:00:00 02:00"}, [2, 3]),
+        ({"trainings": new_id()}, []),
+    ],
+)
+def test_filters_combine_and_dates_are_inclusive(
+    client: TestClient,
+    checkpoints: Sequence[Checkpoint],
+    make_benchmark: MakeBenchmark,
+    record: Record,
+    params: dict[str, str],
+    expected: list[int],
+) -> None:
+    benchmark = make_benchmark()
+    for place, checkpoint in enumerate(checkpoints):
+        record(checkpoint, benchmark, roc_auc=1 - place / 10)
+    if params.get("model_id", "").isdigit():
+        params = {**params, "model_id": checkpoints[int(params["model_id"])].id}
+    page = board(client, params)
+    assert ids(page) == [checkpoints[place].id for place in expected]
+    assert page["count"] == len(expected)
+    assert [row["rank"] for row in page["data"]] == list(range(1, len(expected) + 1))
+
+
+@pytest.mark.row("BM-4", "LB-1")
+def test_revisions_never_mix_and_a_new_result_replaces_the_old_one(
+    client: TestClient, checkpoints: Sequence[Checkpoint], make_benchmark: MakeBenchmark, record: Record
+) -> None:
+    benchmark = make_benchmark()
+    record(checkpoints[0], benchmark, roc_auc=0.9)
+    record(checkpoints[1], benchmark, roc_auc=0.8)
+    record(checkpoints[1], benchmark, roc_auc=0.95)
+    assert ids(board(client)) == [checkpoints[1].id, checkpoints[0].id]
+
+    client.put(f"/benchmarks/{benchmark}", json={"metrics": ["roc_auc"]})
+
+    assert board(client) == {"count": 0, "data": [], "has_more": False}
+    record(checkpoints[0], benchmark, roc_auc=0.5)
+    record(checkpoints[0], benchmark, roc_auc=0.99, revision=1)  # an evaluation of the old revision, ending late
+    page = board(client)
+    assert ids(page) == [checkpoints[0].id]
+    assert page["data"][0]["benchmarks"] == {benchmark: {"roc_auc": 0.5}}
+    # The last row of a page read before the change is still a place to go on from.
+    assert ids(board(client, {"after": checkpoints[1].id})) == [checkpoints[0].id]
+    assert ids(board(client, {"after": checkpoints[1].id, "order_by_metric.direction": "asc"})) == []
+
+
+@pytest.mark.row("LB-1", "C-7")
+def test_a_page_goes_on_after_a_row_that_left_the_leaderboard(
+    client: TestClient, checkpoints: Sequence[Checkpoint], make_benchmark: MakeBenchmark, record: Record
+) -> None:
+    benchmark = make_benchmark()
+    for place, checkpoint in enumerate(checkpoints):
+        record(checkpoint, benchmark, roc_auc=0.9 - place / 10)
+    first = board(client, {"limit": 2})
+    assert ids(first) == [checkpoints[0].id, checkpoints[1].id]
+
+    client.put(f"/benchmarks/{benchmark}", json={"metrics": ["roc_auc"]})
+    for place in (0, 2, 3):
+        record(checkpoints[place], benchmark, roc_auc=0.9 - place / 10)
+
+    second = board(client, {"limit": 2, "after": first["data"][-1]["id"]})
+    assert ids(second) == [checkpoints[2].id, checkpoints[3].id]
+    assert not second["has_more"]
+
+
+@pytest.mark.row("BM-3")
+def test_past_results_outlive_their_benchmark(
+    client: TestClient, checkpoints: Sequence[Checkpoint], make_benchmark: MakeBenchmark, record: Record
+) -> None:
+    benchmark = make_benchmark()
+    record(checkpoints[0], benchmark, roc_auc=0.9)
+    before = board(client)
+    assert client.delete(f"/benchmarks/{benchmark}").status_code == 200
+    assert board(client) == before
+    assert board(client, {"benchmarks": benchmark}) == before
+
+
+@pytest.mark.row("TR-5", "LB-1")
+def test_deleting_a_training_keeps_the_rows_of_its_checkpoints(
+    client: TestClient, table: Table, space_id: str, make_benchmark: MakeBenchmark, record: Record
+) -> None:
+    request = training_request(client, table)
+    training = Training(id=new_id(), created_at=START, updated_at=START, created_by="alice", **request)
+    trainings = Trainings(table)
+    trainings.create(space_id, training, None)
+    checkpoint = add_checkpoint(table, space_id, training_id=training.id)
+    trainings.end(space_id, training.id, JobStatus.SUCCEEDED, {"checkpoint_ids": [checkpoint.id]})
+    record(checkpoint, make_benchmark(), roc_auc=0.9)
+    before = board(client, {"trainings": training.id})
+    assert ids(before) == [checkpoint.id]
+
+    assert client.delete(f"/trainings/{training.id}").status_code == 200
+
+    assert board(client, {"trainings": training.id}) == before
+
+
+@pytest.mark.row("C-4")
+def test_the_leaderboard_needs_its_permission(client: TestClient, sign_in: ClientMaker, table: Table) -> None:
+    member = sign_in("carol")
+    add_member(table, member, client.headers["X-Space-Id"], ["benchmarks:list"])
+    answer = member.get("/leaderboards")
+    assert answer.status_code == 403
+    assert "leaderboards:list" in answer.json()["error"]

@@ -1,0 +1,101 @@
+"""The model of costs holds to the code, and the page to the model."""
+
+import re
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from functools import partial
+
+import pytest
+from fastapi.testclient import TestClient
+
+from shared.inference_logs.store import SHARDS
+from shared.llm.limit_usage import Amount, LimitUsages, Subject
+from shared.models.limits import Limits, SpaceLimits
+from shared.resources import Resources
+from shared.settings import Settings
+from tests.fixtures.upstream import FakeUpstream, served
+from tests.load.capacity import Meter, Usage
+from tests.load.cost_model import CEILINGS, OPERATIONS, PAGE, page
+
+ACTION = {"name": "Payment plan", "description": "For those who are late. " * 8, "priority": "low", "type": "offer"}
+QUESTION = {"messages": [{"role": "user", "content": "Which offer suits Ada, who rents in Rome? " * 12}]}
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    """As deployed: callers and clusters are remembered for a moment."""
+    return settings.model_copy(update={"allow_loopback": True, "admission_seconds": 10, "cluster_state_seconds": 1})
+
+
+@pytest.fixture
+def chatting(client: TestClient) -> Iterator[TestClient]:
+    with served(FakeUpstream()) as upstream:
+        client.post("/clusters", json={"ingress_url": upstream.url, "manager_url": upstream.url})
+        yield client
+
+
+def test_each_operation_costs_what_the_model_says(chatting: TestClient, resources: Resources) -> None:
+    ids = [chatting.post("/actions", json=ACTION).json()["id"] for _ in range(12)]
+    space_id = chatting.headers["X-Space-Id"]
+    calls: dict[str, Callable[[], object]] = {
+        "get by id": lambda: chatting.get(f"/actions/{ids[0]}").raise_for_status(),
+        "list of 10": lambda: chatting.get("/actions").raise_for_status(),
+        "create": lambda: chatting.post("/actions", json=ACTION).raise_for_status(),
+        "update": lambda: chatting.put(f"/actions/{ids[0]}", json={"name": "New"}).raise_for_status(),
+        "chat": lambda: chatting.post("/chats", json=QUESTION).raise_for_status(),
+        "completion": lambda: chatting.post(
+            "/v1/chat/completions", json={"model": "small", **QUESTION}
+        ).raise_for_status(),
+    }
+    chatting.get("/actions")
+    meter = Meter(resources.dynamodb)
+    calls["chat"]()
+    used = {name: meter.measure(call) for name, call in calls.items()}
+
+    assert {name: (used[name].read, used[name].write) for name in OPERATIONS} == {
+        name: (each.reads, each.writes) for name, each in OPERATIONS.items()
+    }
+
+    logs = resources.inference_logs
+    call = next(row for shard in range(SHARDS) for row in logs._table.query(f"log#{space_id}#{shard}"))
+    rolled_up = meter.measure(lambda: logs.rollups.add(space_id, [call]))
+    noted = {}
+    for kind in ("action", "chat"):
+        newest = next(resources.table.query(f"{kind}#{space_id}", limit=1))
+        noted[kind] = meter.measure(partial(resources.audit_logs.record, [(None, newest)]))
+    assert noted["action"].write == OPERATIONS["create"].followed
+    assert rolled_up.write + noted["chat"].write == OPERATIONS["chat"].followed
+
+    limited_call(resources, space_id)
+    measured = {
+        "entities of one kind made": used["create"],
+        "entities of one kind changed": used["update"],
+        "chats begun": used["chat"],
+        "rows of the audit log": noted["action"],
+        "calls of models within a chat": used["chat"],
+        "other calls of models": used["completion"],
+        "calls of one model, or of one user": used["completion"],
+        "calls under the space's limits": meter.measure(partial(limited_call, resources, space_id)),
+    }
+    assert {name: written_to(each.partition, measured[name]) for name, each in CEILINGS.items()} == {
+        name: each.units for name, each in CEILINGS.items()
+    }
+
+
+def limited_call(resources: Resources, space_id: str) -> None:
+    """What a call asks of a limit before it begins, and when it has ended."""
+    usages = LimitUsages(resources.table, lambda: datetime(2026, 3, 15, tzinfo=UTC))
+    subject = Subject.space(space_id, SpaceLimits(space=Limits(tokens_per_day=1_000_000)))
+    usages.settle(usages.reserve(subject, Amount(requests=1, calls=1, tokens=90)), Amount(tokens=70))
+
+
+def written_to(partition: str, usage: Usage) -> int:
+    """The units of the partition key, or the index's, that has this form."""
+    form = re.compile(r"(\w+: )?" + re.sub(r"<\w+>", "[^#]+", partition))
+    [units] = [units for key, units in usage.written.items() if form.fullmatch(key)]
+    return units
+
+
+def test_the_page_says_what_the_model_does() -> None:
+    text = PAGE.read_text()
+    assert page(text) == text, "write it anew: python -m tests.load.cost_model"

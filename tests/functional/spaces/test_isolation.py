@@ -1,0 +1,306 @@
+"""A walk over every operation that the API serves: who is let in, and that nobody reaches into another's space.
+
+It derives from the app: a new operation is in it, and fails until tests/fixtures/operations.py says how to call it.
+"""
+
+import hmac
+import json
+import re
+import time
+from base64 import urlsafe_b64encode
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import jwt
+import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from fastapi.routing import APIRoute
+
+from functions.api import build_api
+from shared.models.api_key import PREFIX, KeyToken
+from shared.models.space import UserPermission
+from tests.conftest import empty_aws
+from tests.fixtures.aws import settings_for
+from tests.fixtures.evaluations import add_member
+from tests.fixtures.grants import CALLS
+from tests.fixtures.identity import Issuer
+from tests.fixtures.operations import UNKNOWN, Operation, World, operations, two_tenants
+from tests.fixtures.upstream import FakeUpstream
+from tests.functional.http.test_common_contract import assert_error_shape
+
+OPERATIONS = operations()
+# Everything of another space, by the operations that could be asked for it.
+FOREIGN_PATHS = [(operation, address) for operation in OPERATIONS for address in operation.parameters]
+FOREIGN_FIELDS = [
+    (operation, place, address) for operation in OPERATIONS for place, address in operation.example.identifiers()
+]
+# Only these name something that need not exist yet.
+NAMED_BY_CLIENTS = {"PUT /checkpoints/aliases/{alias}"}
+# Fields that name an entity though their names do not end in "id".
+NAMES = {"actions", "actor", "benchmarks", "connector", "group", "trainings"}
+# Ids, but not of anything in a space.
+NO_ENTITIES = {"tool_call_id", "external_id", "access_key_id"}
+# For the owner of the space, whatever else a member may do.
+OWNER_ONLY = {
+    "GET /audit-logs",
+    "PUT /insights/policy",
+    "PATCH /insights/policy",
+    "PUT /spaces/{id}",
+    "PATCH /spaces/{id}",
+    "DELETE /spaces/{id}",
+    "POST /spaces/{id}/invite",
+    "POST /spaces/{id}/restore",
+    "GET /spaces/{id}/invites",
+    "DELETE /spaces/{id}/invites/{invite_id}",
+    "PUT /spaces/{id}/limits",
+    "DELETE /spaces/{id}/members/{user_id}",
+    "POST /users/{id}/permissions",
+    *(str(operation) for operation in OPERATIONS if operation.path.startswith("/webhook-endpoints")),
+}
+
+
+@pytest.fixture(scope="module")
+def world(
+    aws_session: boto3.Session,
+    setup_client: Callable[[str], Any],
+    issuer: Issuer,
+    scoring_model: bytes,
+    upstreams: list[FakeUpstream],
+) -> Iterator[World]:
+    with (
+        empty_aws(aws_session, setup_client),
+        two_tenants(settings_for(issuer), issuer, scoring_model, upstreams) as world,
+    ):
+        yield world
+
+
+@pytest.fixture(scope="module")
+def refused(issuer: Issuer) -> dict[str, str]:
+    """Authorization headers that nobody is let in with, by what is wrong with them."""
+    return refused_headers(issuer)
+
+
+def test_every_operation_has_an_example_that_names_each_entity_it_takes(world: World) -> None:
+    described = build_api().openapi()
+    schemas = described["components"]["schemas"]
+    for operation in OPERATIONS:
+        document = described["paths"][operation.route.path_format][operation.method.lower()]
+        assert set(operation.parameters) <= set(world.alices), f"{operation}: furnish() knows no id for its path"
+        example = operation.example
+        taken = {found["name"] for found in document.get("parameters", []) if found["in"] == "query"}
+        if "requestBody" in document:
+            given = example.json is not None or example.files is not None
+            optional = not document["requestBody"].get("required")
+            assert given or optional, f"{operation}: EXAMPLES has no body for it"
+            taken |= fields(document["requestBody"]["content"], schemas)
+        entities = {name for name in taken if re.search(r"[_.]ids?$", name) or name in NAMES} - NO_ENTITIES
+        named = {str(part) for place, _ in example.identifiers() for part in place}
+        if str(operation) == "PATCH /benchmarks/{id}":  # the example of PUT has the others
+            entities -= {"connector_id"}
+        if str(operation) == "PUT /benchmarks/{id}":
+            entities -= {"connector"}
+        assert entities <= named, f"{operation}: its example names no {sorted(entities - named)}"
+
+
+def fields(schema: Any, schemas: dict[str, Any], seen: frozenset[str] = frozenset()) -> set[str]:
+    """The names of all properties that a schema has, at whatever depth."""
+    if isinstance(schema, list):
+        return set().union(*(fields(inner, schemas, seen) for inner in schema))
+    if not isinstance(schema, dict):
+        return set()
+    name = str(schema.get("$ref", "")).rpartition("/")[2]
+    if name:
+        return set() if name in seen else fields(schemas[name], schemas, seen | {name})
+    properties = schema.get("properties", {})
+    own = set(properties) if isinstance(properties, dict) else set()
+    return own.union(*(fields(inner, schemas, seen) for inner in schema.values()))
+
+
+def without_traces(text: str, *ids: str) -> Any:
+    """An answer, blind for the ids that it was asked with and for the request's own."""
+    for each in sorted(ids, key=len, reverse=True):
+        text = text.replace(each, "…")
+    body = json.loads(text)
+    return body | {"request_id": ""} if isinstance(body, dict) else body
+
+
+@pytest.mark.row("C-1")
+def test_only_the_public_pages_and_webhooks_are_outside_the_checked_routers() -> None:
+    walked = [operation.route for operation in OPERATIONS]
+    public = {route.path for route in build_api().routes if isinstance(route, APIRoute) and route not in walked}
+    assert public <= {"/webhooks", "/health", "/docs", "/docs/redoc.standalone.js", "/openapi.json"}
+
+
+@pytest.mark.row("C-2", "C-5")
+@pytest.mark.parametrize(("operation", "address"), FOREIGN_PATHS, ids=lambda value: str(value))
+def test_another_tenants_id_in_the_path_answers_like_a_random_one_and_changes_nothing(
+    world: World, operation: Operation, address: str
+) -> None:
+    if str(operation) in NAMED_BY_CLIENTS:
+        pytest.skip("whoever calls it gives the name")
+    world.note()
+    theirs, random = world.alices[address], UNKNOWN
+    found, unknown = (operation.send(world.bob, world.bobs, {address: item}) for item in (theirs, random))
+    assert found.status_code == unknown.status_code == 404, (found.text, unknown.text)
+    if not operation.path.startswith("/v1/"):  # OpenAI's shape
+        assert_error_shape(found.json(), "not_found")
+    assert without_traces(found.text, theirs) == without_traces(unknown.text, random)
+    assert world.changes() == []
+
+
+@pytest.mark.row("C-2", "C-6")
+@pytest.mark.parametrize(("operation", "place", "address"), FOREIGN_FIELDS, ids=lambda value: str(value))
+def test_another_tenants_id_in_the_body_or_the_query_is_as_unknown_as_a_random_one(
+    world: World, operation: Operation, place: tuple[str | int, ...], address: str
+) -> None:
+    world.note()
+    theirs, random = world.alices[address], UNKNOWN
+    found, unknown = (operation.send(world.bob, world.bobs, {place: item}) for item in (theirs, random))
+    assert found.status_code == unknown.status_code
+    assert without_traces(found.text, theirs) == without_traces(unknown.text, random)
+    if place[0] != "query":
+        assert found.status_code in (400, 404), found.text
+    assert world.changes() == []
+
+
+@pytest.mark.row("C-2", "C-3")
+def test_another_tenants_space_is_as_unknown_as_a_random_one(world: World) -> None:
+    world.note()
+    theirs, random = world.sign_in("bob"), world.sign_in("bob")
+    theirs.headers["X-Space-Id"], random.headers["X-Space-Id"] = world.alices["/spaces/{id}"], UNKNOWN
+    for operation in (each for each in OPERATIONS if each.needs_space):
+        found, unknown = (operation.send(client, world.alices) for client in (theirs, random))
+        assert found.status_code == unknown.status_code == 404, (str(operation), found.text)
+        assert without_traces(found.text) == without_traces(unknown.text)
+    assert world.changes() == []
+
+
+def permission_of(operation: Operation) -> UserPermission | None:
+    """The permission that the contract's list of 15 has for an operation, by its group and verb."""
+    verb = {"POST": "create", "DELETE": "delete", "PUT": "update", "PATCH": "update"}.get(operation.method)
+    verb = verb or ("get" if "{id}" in operation.path else "list")
+    wanted = f"{operation.path.split('/')[1]}:{verb}"
+    return UserPermission(wanted) if wanted in set(UserPermission) else None
+
+
+@pytest.mark.row("C-4", "DM-1")
+@pytest.mark.parametrize("operation", [each for each in OPERATIONS if permission_of(each)], ids=str)
+def test_a_member_who_lacks_only_the_permission_gets_403_naming_it_and_with_it_alone_gets_on(
+    world: World, operation: Operation
+) -> None:
+    wanted = permission_of(operation)
+    assert wanted is not None
+    lacking, having = (world.sign_in(f"{who} {wanted.value}") for who in ("all but", "only"))
+    space = world.alices["/spaces/{id}"]
+    add_member(world.resources.table, lacking, space, [each for each in UserPermission if each != wanted])
+    add_member(world.resources.table, having, space, [wanted])
+    world.note()
+    refused = operation.send(lacking, world.alices)
+    assert refused.status_code == 403
+    assert_error_shape(refused.json(), "permission_denied")
+    assert wanted.value in refused.json()["error"]
+    assert world.changes() == []
+    assert having.request(operation.method, operation.address(), json={}).status_code in (200, 400, 404)
+
+
+@pytest.mark.row("C-4")
+@pytest.mark.parametrize("operation", [each for each in OPERATIONS if str(each) in OWNER_ONLY], ids=str)
+def test_what_is_the_owners_is_refused_to_a_member_with_every_permission(world: World, operation: Operation) -> None:
+    dora = world.sign_in("dora")
+    add_member(world.resources.table, dora, world.alices["/spaces/{id}"], list(UserPermission))
+    world.note()
+    refused = operation.send(dora, world.alices)
+    assert (refused.status_code, refused.json()["code"]) == (403, "permission_denied"), refused.text
+    assert "owner" in refused.json()["error"]
+    assert world.changes() == []
+
+
+@pytest.mark.row("C-4")
+def test_groups_without_a_listed_permission_need_membership_only(world: World) -> None:
+    erin = world.sign_in("erin")
+    add_member(world.resources.table, erin, world.alices["/spaces/{id}"], [])
+    for operation in OPERATIONS:
+        if operation.method == "GET" and operation.needs_space and not permission_of(operation):
+            allowed = operation.send(erin, world.alices).status_code != 403
+            creators = "/evaluations/{id}" in operation.path
+            assert allowed is not (creators or str(operation) in OWNER_ONLY), operation
+
+
+def unsigned(header: dict[str, Any], claims: dict[str, Any]) -> str:
+    """The part of a token that a signature is for."""
+    parts = (urlsafe_b64encode(json.dumps(part).encode()).decode().rstrip("=") for part in (header, claims))
+    return ".".join(parts)
+
+
+def refused_headers(issuer: Issuer) -> dict[str, str]:
+    valid = issuer.token("alice")
+    head, body, signature = valid.split(".")
+    claims = jwt.decode(valid, options={"verify_signature": False})
+    strangers_key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    strangers_jwk = json.loads(jwt.algorithms.RSAAlgorithm.to_jwk(strangers_key.public_key()))
+    by_public_key = unsigned({"alg": "HS256", "typ": "JWT", "kid": "k1"}, claims)
+    for_bob = urlsafe_b64encode(json.dumps(claims | {"sub": "bob"}).encode()).decode().rstrip("=")
+    tokens = {
+        "empty": "",
+        "no token": "not.a.token",
+        "two parts": f"{head}.{body}",
+        "no signature": f"{head}.{body}.",
+        "another signature": f"{head}.{body}.{signature[::-1]}",
+        "changed claims": f"{head}.{for_bob}.{signature}",
+        "algorithm none": f"{unsigned({'alg': 'none', 'kid': 'k1'}, claims)}.",
+        "algorithm None": f"{unsigned({'alg': 'None', 'kid': 'k1'}, claims)}.{signature}",
+        "signed with the public key": f"{by_public_key}.{hmac_of(by_public_key, issuer)}",
+        "signed by a stranger": jwt.encode(claims, strangers_key, "RS256", {"kid": "k1"}),
+        "brings its own key": jwt.encode(claims, strangers_key, "RS256", {"kid": "k1", "jwk": strangers_jwk}),
+        "unknown key": issuer.token("alice", key_id="unknown"),
+        "expired": issuer.token("alice", expires_in=-60),
+        "never expires": issuer.token("alice", exp=None),
+        "not valid yet": issuer.token("alice", nbf=int(time.time()) + 300),
+        "wrong issuer": issuer.token("alice", iss="https://evil.test"),
+        "no issuer": issuer.token("alice", iss=None),
+        "wrong audience": issuer.token("alice", aud="someone-else"),
+        "no audience": issuer.token("alice", aud=None),
+        "nobody": issuer.token("alice", sub=None),
+        "access token": issuer.token("alice", aud=None, token_use="access", client_id="inference"),
+        "API key of nobody's shape": f"{PREFIX}nonsense",
+        "mistyped API key": f"{str(KeyToken.new(UNKNOWN, UNKNOWN, UNKNOWN))[:-4]}AAAA",
+        "access token for us": issuer.token("alice", token_use="access"),
+    }
+    return {"none": "", "basic": "Basic YTpi", **{name: f"Bearer {token}" for name, token in tokens.items()}}
+
+
+def hmac_of(text: str, issuer: Issuer) -> str:
+    """As if the issuer's public key were a shared secret."""
+    jwk = json.loads(Path(issuer.jwks_url.removeprefix("file://")).read_text())["keys"][0]
+    pem = jwt.PyJWK(jwk).key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    return urlsafe_b64encode(hmac.digest(pem, text.encode(), "sha256")).decode().rstrip("=")
+
+
+@pytest.mark.row("C-1", "C-5")
+@pytest.mark.parametrize("operation", OPERATIONS, ids=str)
+def test_without_a_valid_token_aws_is_asked_nothing_and_the_answer_is_401(
+    world: World, refused: dict[str, str], operation: Operation
+) -> None:
+    asked, address, space = CALLS.total(), operation.address(world.alices), {"X-Space-Id": world.alices["/spaces/{id}"]}
+    for flaw, header in refused.items():
+        headers = {**space, "Authorization": header} if header else space
+        answer = world.nobody.request(operation.method, address, headers=headers, content=b"{broken")
+        assert answer.status_code == 401, (flaw, answer.text)
+        body = answer.json()
+        if operation.path.startswith("/v1/"):  # OpenAI's shape
+            assert body["error"]["code"] == "unauthenticated"
+        else:
+            assert_error_shape(body, "unauthenticated")
+            assert body["details"] == []
+            assert body["request_id"] == answer.headers["X-Request-Id"]
+    assert CALLS.total() == asked
+
+
+@pytest.mark.row("C-1")
+def test_with_a_valid_token_aws_is_asked(world: World) -> None:
+    asked = CALLS.total()
+    assert world.alice.get("/actions").status_code == 200
+    assert CALLS.total() > asked

@@ -1,0 +1,69 @@
+import json
+from typing import Any
+
+import jsonschema_rs
+import pytest
+
+from functions.chats.tool_calls import emulated_answer, emulated_request, schema
+from shared.llm.answers import BrokenAnswerError, Completion
+
+PARAMETERS = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+TOOLS: list[dict[str, Any]] = [
+    {"type": "function", "function": {"name": "weather", "parameters": PARAMETERS}},
+    {"type": "function", "function": {"name": "time"}},
+]
+
+
+def completion(answer: Any) -> Completion:
+    return Completion({"model": "m", "choices": [{"index": 0, "message": {"content": json.dumps(answer)}}]})
+
+
+def test_the_tools_are_told_in_words_and_the_answer_is_bound_to_them() -> None:
+    body = {"messages": [{"role": "user", "content": "Rain?"}], "tools": TOOLS, "temperature": 0}
+    request = emulated_request(body)
+    assert "tools" not in request
+    assert "weather" in request["messages"][0]["content"]
+    assert request["messages"][1:] == body["messages"]
+    bound = request["response_format"]["json_schema"]["schema"]
+    for answer, is_valid in (
+        ({"content": "No."}, True),
+        ({"name": "weather", "arguments": {"city": "Rome"}}, True),
+        ({"name": "weather", "arguments": {}}, False),
+        ({"name": "other", "arguments": {}}, False),
+    ):
+        assert jsonschema_rs.is_valid(bound, answer) is is_valid
+
+
+@pytest.mark.parametrize(
+    ("choice", "words", "weather", "time"),
+    [
+        ("auto", True, True, True),
+        ("none", True, False, False),
+        ("required", False, True, True),
+        ({"type": "function", "function": {"name": "time"}}, False, False, True),
+    ],
+)
+def test_the_tool_choice_decides_what_may_be_answered(choice: Any, words: bool, weather: bool, time: bool) -> None:
+    bound = schema(TOOLS, choice)
+    assert jsonschema_rs.is_valid(bound, {"content": "No."}) is words
+    assert jsonschema_rs.is_valid(bound, {"name": "weather", "arguments": {"city": "Rome"}}) is weather
+    assert jsonschema_rs.is_valid(bound, {"name": "time", "arguments": {}}) is time
+
+
+def test_an_answer_becomes_a_tool_call_or_words() -> None:
+    call = emulated_answer(completion({"name": "weather", "arguments": {"city": "Rome"}}), TOOLS)
+    assert call.body["choices"][0]["finish_reason"] == "tool_calls"
+    assert json.loads(call.message["tool_calls"][0]["function"]["arguments"]) == {"city": "Rome"}
+    assert emulated_answer(completion({"content": "No."}), TOOLS).text == "No."
+    with pytest.raises(BrokenAnswerError):
+        emulated_answer(completion({"name": "weather", "arguments": {}}), TOOLS)
+
+
+def test_what_was_said_about_tools_before_is_told_in_words_too() -> None:
+    messages = [
+        {"role": "assistant", "content": None, "tool_calls": [{"function": {"name": "time", "arguments": "{}"}}]},
+        {"role": "tool", "tool_call_id": "1", "content": "noon"},
+    ]
+    request = emulated_request({"messages": messages, "tools": TOOLS})
+    assert [message["role"] for message in request["messages"]] == ["system", "assistant", "user"]
+    assert "noon" in request["messages"][2]["content"]

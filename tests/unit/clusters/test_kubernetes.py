@@ -1,0 +1,37 @@
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from functions.clusters.kubernetes import describe_node, quantity, total_resources
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("3920m", 3.92), ("16Gi", 16 * 2**30), ("1k", 1000), ("2", 2), ("1e3", 1000), ("0.5", 0.5), ("500n", 5e-7)],
+)
+def test_quantities_are_read_as_kubernetes_writes_them(text: str, value: float) -> None:
+    assert quantity(text) == pytest.approx(value)
+
+
+@given(st.one_of(st.none(), st.text(), st.integers(), st.dictionaries(st.text(), st.text())))
+def test_whatever_stands_for_a_quantity_is_a_number(value: Any) -> None:
+    assert isinstance(quantity(value), float)
+
+
+@given(st.integers(0, 10**12), st.sampled_from(["", "Ki", "Mi", "Gi", "Ti", "k", "M", "G"]))
+def test_suffixes_multiply(number: int, suffix: str) -> None:
+    assert quantity(f"{number}{suffix}") == pytest.approx(number * quantity(f"1{suffix}"))
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+)
+
+
+@given(st.dictionaries(st.sampled_from(["metadata", "status", "spec"]), JSON))
+def test_a_node_of_any_shape_is_described(node: dict[str, Any]) -> None:
+    described = describe_node(node)
+    assert total_resources([described])["nodes"] == 1

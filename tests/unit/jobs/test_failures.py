@@ -1,0 +1,75 @@
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared.jobs.failures import MAX_ERROR_LENGTH, Failure, explain, explain_reason
+from shared.models.job_status import JobStatus
+
+
+def sagemaker(reason: str, status: str = "Failed", **more: Any) -> str:
+    return json.dumps({"TrainingJobName": "training-1", "TrainingJobStatus": status, "FailureReason": reason, **more})
+
+
+@pytest.mark.parametrize(
+    ("reason", "wanted"),
+    [
+        ("AlgorithmError: The file is empty., exit code: 1", "The file is empty."),
+        (
+            "AlgorithmError: ExecuteUserScriptError:\nExitCode 1\n"
+            'ErrorMessage "noise\nJobFailedError: The file is empty."\n'
+            'Command "/usr/bin/python3 train.py", exit code: 1',
+            "The file is empty.",
+        ),
+        ("AlgorithmError: JobFailedError: The file is empty.", "The file is empty."),
+        (
+            "AlgorithmError: , exit code: 137",
+            "The job was killed half-way: it ran out of memory, most likely. Start it again.",
+        ),
+        (
+            "AlgorithmError: , exit code: 1",
+            "Something failed on our side. Start it again; if it stays, tell support its id.",
+        ),
+        ("ClientError: Data download failed", "ClientError: Data download failed"),
+        (
+            "CapacityError: Unable to provision requested ML compute capacity.",
+            "AWS has no machine for it: CapacityError: Unable to provision requested ML compute capacity.",
+        ),
+    ],
+)
+def test_the_reason_of_a_job_loses_its_wrapping_and_awss_own_words_stay(reason: str, wanted: str) -> None:
+    assert explain_reason(reason) == wanted
+    assert explain("States.TaskFailed", sagemaker(reason)) == Failure(JobStatus.FAILED, wanted)
+
+
+@pytest.mark.parametrize(
+    ("error", "cause", "status", "wanted"),
+    [
+        ("JobFailedError", '{"errorMessage": "No files.", "errorType": "JobFailedError"}', "failed", "No files."),
+        ("Runtime.HandlerError", '{"errorMessage": "No files.", "errorType": "JobFailedError"}', "failed", "No files."),
+        ("JobFailedError", "No files.", "failed", "No files."),
+        ("KeyError", '{"errorMessage": "\'password\'", "errorType": "KeyError"}', "failed", "on our side"),
+        ("Lambda.Unknown", "The runtime exited.", "failed", "on our side"),
+        ("States.Timeout", "", "failed", "longer than it may"),
+        ("States.TaskFailed", sagemaker("", "Stopped", SecondaryStatus="Stopped"), "stopped", "from outside"),
+        ("States.TaskFailed", sagemaker("", "Stopped", SecondaryStatus="MaxRuntimeExceeded"), "failed", "longer than"),
+        ("SageMaker.ResourceLimitExceededException", "The account-level service limit is 0.", "failed", "limit is 0."),
+        ("SageMaker.AmazonSageMakerException", "No such role.", "failed", "AWS refused the job: No such role."),
+        ("", "", "failed", "on our side"),
+        ("", "[1]", "failed", "on our side"),
+    ],
+)
+def test_what_step_functions_says_becomes_a_text_for_users(error: str, cause: str, status: str, wanted: str) -> None:
+    failure = explain(error, cause)
+    assert failure.status == status
+    assert wanted in failure.error
+    assert "password" not in failure.error
+
+
+@given(st.text(max_size=300), st.one_of(st.text(max_size=3000), st.text(max_size=3000).map(sagemaker)))
+def test_whatever_aws_says_there_is_a_bounded_text(error: str, cause: str) -> None:
+    failure = explain(error, cause)
+    assert failure.status in (JobStatus.FAILED, JobStatus.STOPPED)
+    assert 0 < len(failure.error) <= MAX_ERROR_LENGTH

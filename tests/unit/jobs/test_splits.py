@@ -1,0 +1,156 @@
+from datetime import date, timedelta
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from functions.jobs.modelling.automatic_splits import automatic_holdout
+from functions.jobs.modelling.splits import choose_holdout, group_draws, held_out_rows, row_draws, validation_folds
+from functions.jobs.modelling.targets import answers, to_labels, two_labels
+from shared.errors import JobFailedError
+from shared.models.job import JobFile, JobSplit
+from shared.propensity.holdouts import RandomHoldout
+
+FILE = JobFile(bucket="b", key="k", etag="e", size_bytes=1)
+labels_of_both = st.lists(st.integers(0, 1), min_size=4, max_size=200).filter(
+    lambda rows: 1 < sum(rows) < len(rows) - 1
+)
+
+
+@given(labels_of_both, st.floats(0.05, 0.95), st.integers(0, 2**31 - 1))
+def test_a_random_split_holds_out_the_same_share_of_both_classes(rows: list[int], fraction: float, seed: int) -> None:
+    labels = np.array(rows, dtype=np.float32)
+    draws = row_draws(seed, FILE, len(rows))
+    split = JobSplit(kind="random", test_fraction=fraction)
+    rule = choose_holdout(split, seed, pl.DataFrame(), draws, labels)
+
+    held_out = held_out_rows(rule, pl.DataFrame(), draws, labels)
+
+    for label in (0, 1):
+        count = int((labels == label).sum())
+        held = int(held_out[labels == label].sum())
+        assert 1 <= held <= count - 1
+        assert abs(held - fraction * count) <= 1
+
+
+def test_a_rows_draw_depends_on_the_seed_and_the_content_only() -> None:
+    moved = JobFile(bucket="other", key="elsewhere", etag="e", size_bytes=1)
+    changed = FILE.model_copy(update={"etag": "f"})
+
+    np.testing.assert_array_equal(row_draws(1, FILE, 50), row_draws(1, moved, 50))
+    assert (row_draws(1, FILE, 50) != row_draws(1, changed, 50)).all()
+    assert (row_draws(1, FILE, 50) != row_draws(2, FILE, 50)).all()
+
+
+@given(st.lists(st.sampled_from("abcdefgh"), min_size=2, max_size=60).filter(lambda groups: len(set(groups)) > 1))
+def test_a_group_split_keeps_groups_whole_and_both_sides_filled(groups: list[str]) -> None:
+    frame = pl.DataFrame({"group": groups})
+    labels = np.zeros(len(groups), dtype=np.float32)
+    rule = choose_holdout(JobSplit(kind="group", column="group"), 3, frame, labels.astype(float), labels)
+
+    held_out = held_out_rows(rule, frame, labels.astype(float), labels)
+
+    assert 0 < held_out.sum() < len(groups)
+    held = np.array(groups)
+    assert not set(held[held_out]) & set(held[~held_out])
+
+
+@given(st.lists(st.integers(0, 30), min_size=2, max_size=60).filter(lambda days: len(set(days)) > 1))
+def test_a_time_split_holds_out_the_latest_whatever_times_are_written_as(days: list[int]) -> None:
+    dates = [date(2024, 1, 1) + timedelta(days=day) for day in days]
+    labels = np.zeros(len(days), dtype=np.float32)
+    masks = []
+    for column in (pl.Series(dates), pl.Series([f"{day:%d.%m.%Y}" for day in dates]), pl.Series(days)):
+        frame = pl.DataFrame({"day": column})
+        rule = choose_holdout(JobSplit(kind="time", column="day"), 0, frame, labels.astype(float), labels)
+        masks.append(held_out_rows(rule, frame, labels.astype(float), labels))
+
+    assert 0 < masks[0].sum() < len(days)
+    assert max(np.array(days)[~masks[0]]) < min(np.array(days)[masks[0]])
+    np.testing.assert_array_equal(masks[0], masks[1])
+    np.testing.assert_array_equal(masks[0], masks[2])
+
+
+@given(labels_of_both, st.integers(2, 5))
+def test_folds_cover_every_row_once_and_share_out_both_classes(rows: list[int], count: int) -> None:
+    labels = np.array(rows, dtype=np.float32)
+
+    folds = validation_folds(count, 0.2, labels, None, 1)
+
+    assert (np.sum(folds, axis=0) == 1).all()
+    for label in (0, 1):
+        sizes = [int((labels[fold] == label).sum()) for fold in folds]
+        assert max(sizes) - min(sizes) <= 1
+
+
+def test_folds_by_group_keep_groups_whole() -> None:
+    groups = group_draws(pl.Series([index // 3 for index in range(60)]), 0)
+
+    for fold in validation_folds(4, 0.2, np.zeros(60, dtype=np.float32), groups, 1):
+        assert not set(groups[fold]) & set(groups[~fold])
+
+
+@pytest.mark.parametrize(
+    ("counts", "asked", "positive"),
+    [
+        ({"Yes": 90, "No": 10}, None, "Yes"),
+        ({"1": 5, "0": 5}, None, "1"),
+        ({"TRUE": 8, "False": 2}, None, "TRUE"),
+        ({"good": 3, "bad": 7}, None, "bad"),
+        ({"MM": 3, "CH": 7}, None, "MM"),
+        ({"a": 5, "b": 5}, None, "b"),
+        ({"1": 30, "2": 70}, None, "1"),
+        ({"Yes": 90, "No": 10}, "No", "No"),
+        ({"1": 30, "2": 70}, " 2 ", "2"),
+    ],
+)
+def test_the_positive_answer_follows_a_stated_rule(counts: dict[str, int], asked: str | None, positive: str) -> None:
+    chosen, other = two_labels("target", counts, asked)
+
+    assert chosen == positive
+    assert {chosen, other} == set(counts)
+
+
+def test_answers_are_told_apart_by_their_canonical_text() -> None:
+    assert answers(pl.Series([1.0, 0.0, None, float("nan")])).to_list() == ["1", "0", None, None]
+    assert answers(pl.Series([" none ", "fraud", "", "NA"])).to_list() == ["none", "fraud", None, None]
+    assert answers(pl.Series([True, False])).to_list() == ["true", "false"]
+    assert to_labels(pl.Series(["a", "b"]), "b").tolist() == [0, 1]
+    with pytest.raises(JobFailedError, match="List"):
+        answers(pl.Series([[1], [2]]))
+
+
+@pytest.mark.row("Y-3")
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        *((name, "time") for name in ("date", "Timestamp", "snapshot_date", "Event Date", "transactionTime", "as_of")),
+        *((name, "random") for name in ("birth_date", "joined", "customer_since", "expiry_date", "update", "dates")),
+    ],
+)
+def test_only_a_column_that_says_when_a_row_was_observed_splits_by_time(name: str, kind: str) -> None:
+    days = [str(date(2024, 1, 1) + timedelta(days=day)) for day in range(60)]
+    assert split_of(pl.DataFrame({name: days})) == (kind, name if kind == "time" else None)
+
+
+@pytest.mark.row("Y-3")
+@pytest.mark.parametrize(
+    ("name", "values", "kind"),
+    [
+        ("customer_id", [index // 3 for index in range(60)], "group"),
+        ("CustomerID", [f"c{index // 2}" for index in range(60)], "group"),
+        ("customer_id", list(range(60)), "random"),  # every row is a client of its own
+        ("customer_id", [index // 20 for index in range(60)], "random"),  # three are no clients
+        ("product_id", [index // 3 for index in range(60)], "random"),
+    ],
+)
+def test_only_clients_with_several_rows_are_kept_together(name: str, values: list[object], kind: str) -> None:
+    assert split_of(pl.DataFrame({name: values})) == (kind, name if kind == "group" else None)
+
+
+def split_of(frame: pl.DataFrame) -> tuple[str, str | None]:
+    labels = np.array([index % 2 for index in range(frame.height)], dtype=np.float32)
+    holdout, _ = automatic_holdout(0.2, 1, frame, row_draws(1, FILE, frame.height), labels)
+    return holdout.kind, None if isinstance(holdout, RandomHoldout) else holdout.column

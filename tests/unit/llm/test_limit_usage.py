@@ -1,0 +1,248 @@
+"""Limits are exact: what is used and reserved adds up, whoever calls at the same time, dies or comes late."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import boto3
+import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from shared.clock import new_id
+from shared.dynamodb.table import Table
+from shared.llm.limit_usage import (
+    EPOCH_MINUTES,
+    Amount,
+    BudgetExceededError,
+    LimitUsages,
+    RateLimitedError,
+    Reservation,
+    Subject,
+)
+from shared.models.limits import NANO, LimitName, Limits, ModelPrice, SpaceLimits
+from tests.fixtures.aws import TABLE, create_table
+from tests.fixtures.emulator import emulated_aws
+
+NOON = datetime(2026, 3, 31, 12, 0, tzinfo=UTC)
+
+
+@dataclass
+class Clock:
+    now: datetime = NOON
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def pass_minutes(self, minutes: int) -> None:
+        self.now += timedelta(minutes=minutes)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def usages(table: Table, clock: Clock) -> LimitUsages:
+    return LimitUsages(table, clock)
+
+
+def space(**limits: Any) -> Subject:
+    return Subject.space(new_id(), SpaceLimits(space=Limits(**limits)))
+
+
+@pytest.fixture(scope="module")
+def emulated() -> Iterator[Table]:
+    """A table in a process of its own, which does one write after the other."""
+    with emulated_aws() as environment:
+        client = boto3.client(
+            "dynamodb",
+            endpoint_url=environment["AWS_ENDPOINT_URL"],
+            region_name="us-east-1",
+            aws_access_key_id="test",
+            aws_secret_access_key="test",
+        )
+        create_table(client)
+        yield Table(client, TABLE)
+
+
+@pytest.mark.row("X-5")
+@pytest.mark.parametrize(
+    ("limits", "passing"),
+    [
+        ({"requests_per_minute": 10}, 10),
+        ({"tokens_per_minute": 100}, 10),
+        ({"tokens_per_day": 95}, 10),
+        ({"tokens_per_month": 91}, 10),
+        ({"cost_per_day": 0.0003}, 10),
+        ({"concurrent_calls": 10}, 10),
+        ({"concurrent_calls": 40, "tokens_per_day": 200, "requests_per_minute": 7}, 7),
+    ],
+    ids=str,
+)
+def test_of_fifty_calls_at_once_as_many_pass_as_there_is_room_for(
+    emulated: Table, limits: dict[str, Any], passing: int
+) -> None:
+    subject, usages = space(**limits), LimitUsages(emulated, Clock())
+    amount = Amount(requests=1, calls=1, tokens=10, cost=ModelPrice(input=3).cost(10, 0))
+
+    def call(_: int) -> Reservation | None:
+        try:
+            return usages.reserve(subject, amount)
+        except (BudgetExceededError, RateLimitedError):
+            return None
+
+    with ThreadPoolExecutor(50) as pool:
+        held = [each for each in pool.map(call, range(50)) if each]
+        assert len(held) == passing
+        list(pool.map(lambda each: usages.settle(each, Amount(tokens=9, cost=1)), held))
+    measured = usages.usage(Subject.space(subject.place.pk.split("#")[1], ALL))
+    assert measured[LimitName.TOKENS_PER_DAY].used == 9 * passing
+    assert measured[LimitName.COST_PER_MONTH].used == passing / NANO
+    assert {each.reserved for each in measured.values()} == {0}
+
+
+ALL = SpaceLimits(space=Limits(**dict.fromkeys(map(str, LimitName), 10**9)))
+
+
+@pytest.mark.row("X-5")
+def test_a_refusal_says_which_limit_how_much_is_used_and_when_it_ends(usages: LimitUsages) -> None:
+    subject = space(tokens_per_month=100, cost_per_day=1)
+    usages.settle(usages.reserve(subject, Amount(1, 1, 40, 0)), Amount(tokens=120))
+    with pytest.raises(BudgetExceededError) as refused:
+        usages.reserve(subject, Amount(1, 1, 1, 0))
+    assert refused.value.headers == {"Retry-After": str(12 * 3600)}
+    for said in ("tokens_per_month", "the space", "of 100", "120 used", "0 reserved", "2026-04-01T00:00:00"):
+        assert said in refused.value.message
+
+
+@pytest.mark.row("X-5")
+def test_what_only_waits_for_calls_under_way_is_tried_again_soon(usages: LimitUsages) -> None:
+    subject = space(tokens_per_day=100)
+    usages.reserve(subject, Amount(1, 1, 100, 0))
+    with pytest.raises(BudgetExceededError, match="100 reserved for calls") as refused:
+        usages.reserve(subject, Amount(1, 1, 1, 0))
+    assert refused.value.headers == {"Retry-After": "1"}
+
+
+@pytest.mark.row("X-5")
+@pytest.mark.parametrize(
+    ("limit", "minutes"), [("requests_per_minute", 1), ("tokens_per_day", 12 * 60), ("cost_per_month", 12 * 60)]
+)
+def test_a_window_that_is_over_counts_from_nothing(usages: LimitUsages, clock: Clock, limit: str, minutes: int) -> None:
+    subject, amount = space(**{limit: 1}), Amount(1, 1, 1, NANO)
+    usages.settle(usages.reserve(subject, amount), amount)
+    clock.pass_minutes(minutes - 1)
+    if minutes > 1:
+        with pytest.raises(BudgetExceededError):
+            usages.reserve(subject, amount)
+    clock.pass_minutes(1)
+    usages.reserve(subject, amount)
+
+
+@pytest.mark.row("X-5")
+def test_what_a_dead_process_held_expires(usages: LimitUsages, clock: Clock) -> None:
+    subject = space(concurrent_calls=1, tokens_per_day=10)
+    usages.reserve(subject, Amount(1, 1, 10, 0))
+    clock.pass_minutes(EPOCH_MINUTES - 1)
+    with pytest.raises(BudgetExceededError):
+        usages.reserve(subject, Amount(1, 1, 10, 0))
+    clock.pass_minutes(EPOCH_MINUTES + 1)
+    late = usages.reserve(subject, Amount(1, 1, 10, 0))
+    clock.pass_minutes(2 * EPOCH_MINUTES)
+    usages.reserve(subject, Amount(1, 1, 3, 0))
+    usages.settle(late, Amount(tokens=4))
+    usage = usages.usage(subject)[LimitName.TOKENS_PER_DAY]
+    assert (usage.used, usage.reserved) == (4, 3), "used is used, however late it is told"
+
+
+def test_a_clock_that_is_behind_does_not_bring_a_window_back(usages: LimitUsages, clock: Clock) -> None:
+    subject = space(requests_per_minute=2)
+    usages.reserve(subject, Amount(1))
+    clock.pass_minutes(-1)
+    usages.reserve(subject, Amount(1))
+    with pytest.raises(RateLimitedError):
+        usages.reserve(subject, Amount(1))
+
+
+@pytest.mark.row("X-5")
+def test_a_clock_that_is_a_day_ahead_holds_up_the_others_no_longer_than_it_is_at_work(
+    table: Table, usages: LimitUsages, clock: Clock
+) -> None:
+    one = space(requests_per_minute=3, tokens_per_day=100)
+    usages.settle(usages.reserve(one, Amount(requests=1, calls=1, tokens=10)), Amount(tokens=10))
+    ahead = LimitUsages(table, lambda: clock.now + timedelta(days=1))
+    ahead.settle(ahead.reserve(one, Amount(requests=1, calls=1, tokens=10)), Amount(tokens=10))
+    for _ in range(4):
+        for _ in range(2):
+            usages.settle(usages.reserve(one, Amount(requests=1, calls=1, tokens=10)), Amount(tokens=10))
+        clock.pass_minutes(1)
+    found = usages.usage(one)
+    assert (found[LimitName.REQUESTS_PER_MINUTE].used, found[LimitName.TOKENS_PER_DAY].reserved) == (0, 0)
+    assert found[LimitName.TOKENS_PER_DAY].used == 90
+    resets_at = found[LimitName.TOKENS_PER_DAY].resets_at
+    assert resets_at is not None
+    assert resets_at - clock.now < timedelta(days=1)
+
+
+def test_0_lets_nothing_through(usages: LimitUsages) -> None:
+    with pytest.raises(RateLimitedError):
+        usages.reserve(space(requests_per_minute=0), Amount(1))
+
+
+@dataclass
+class Recount:
+    """What an item must hold, from a list of all calls."""
+
+    minute: int = 0
+    open: list[tuple[int, Reservation]] = field(default_factory=list)
+    used: list[tuple[int, int]] = field(default_factory=list)
+
+    def live(self) -> int:
+        epoch = self.minute // EPOCH_MINUTES
+        return sum(each.amount.tokens for _, each in self.open if epoch - each.epoch < 2)
+
+    def used_in(self, name: LimitName, now: datetime) -> int:
+        def window(moment: datetime) -> Any:
+            day = (moment.year, moment.month, moment.day)
+            return (*day, moment.hour, moment.minute) if name is LimitName.TOKENS_PER_MINUTE else day
+
+        return sum(tokens for minute, tokens in self.used if window(_time(minute)) == window(now))
+
+
+def _time(minute: int) -> datetime:
+    return datetime.fromtimestamp(minute * 60, UTC)
+
+
+STEPS = st.lists(
+    st.tuples(st.sampled_from(["reserve", "reserve", "settle", "wait"]), st.integers(0, 50), st.integers(0, 40)),
+    max_size=25,
+)
+
+
+@given(STEPS)
+@hypothesis_settings(max_examples=25)
+def test_used_and_reserved_are_what_a_recount_of_all_calls_gives(emulated: Table, steps: list[Any]) -> None:
+    clock = Clock(NOON + timedelta(hours=11, minutes=20))
+    subject, usages, recount = space(tokens_per_minute=10**9, tokens_per_day=10**9), LimitUsages(emulated, clock), None
+    recount = Recount()
+    for step, tokens, other in steps:
+        minute = int(clock().timestamp()) // 60
+        if step == "wait":
+            clock.pass_minutes(other)
+        elif step == "reserve":
+            recount.minute = minute
+            recount.open.append((minute, usages.reserve(subject, Amount(1, 1, tokens, 0))))
+        elif recount.open:
+            _, reservation = recount.open.pop(other % len(recount.open))
+            usages.settle(reservation, Amount(tokens=tokens))
+            recount.used.append((recount.minute, tokens))
+    usages.settle(usages.reserve(subject, Amount(1, 1, 0, 0)), Amount())
+    recount.minute = int(clock().timestamp()) // 60
+    for name, usage in usages.usage(subject).items():
+        assert usage.reserved == recount.live()
+        assert usage.used == recount.used_in(name, clock())

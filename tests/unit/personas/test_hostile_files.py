@@ -1,0 +1,294 @@
+"""Files that mean harm, or were damaged: each is refused in words, quickly and within bounds."""
+
+import io
+import json
+import struct
+import tracemalloc
+from collections.abc import Iterator
+from contextlib import suppress
+from itertools import islice
+from zipfile import ZIP_DEFLATED, ZipFile
+
+import openpyxl
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from functions.personas.files.columns import PersonaRow, RefusedRow, Row
+from functions.personas.files.limits import DEFAULT_LIMITS, Limits, UnreadableFileError
+from functions.personas.files.reader import open_persona_file
+from functions.personas.upload_store import row_line
+
+HEADINGS = "name,birthdate,notes"
+SHEET = "xl/worksheets/sheet1.xml"
+STRINGS = "xl/sharedStrings.xml"
+TYPES = "[Content_Types].xml"
+SHARED_TEXTS = (
+    b'<Override PartName="/xl/sharedStrings.xml" '
+    b'ContentType="application/vnd.openxmlformats-officedocument.spreadsheetml.sharedStrings+xml"/>'
+)
+
+
+def rows(content: bytes, limits: Limits = DEFAULT_LIMITS) -> Iterator[Row]:
+    return open_persona_file(io.BytesIO(content), limits).rows
+
+
+def complaint(content: bytes, limits: Limits = DEFAULT_LIMITS) -> str:
+    with pytest.raises(UnreadableFileError) as refused:
+        for _ in rows(content, limits):
+            pass
+    return str(refused.value)
+
+
+def workbook(**parts: bytes) -> bytes:
+    """A workbook of two rows, with parts replaced."""
+    book = openpyxl.Workbook()
+    for row in (["name", "birthdate", "notes"], ["Ada", "1815-12-10", "x"]):
+        book.worksheets[0].append(row)
+    plain = io.BytesIO()
+    book.save(plain)
+    target = io.BytesIO()
+    with ZipFile(plain) as source, ZipFile(target, "w", ZIP_DEFLATED, compresslevel=9) as copy:
+        known = {name: source.read(name) for name in source.namelist()}
+        # openpyxl writes no shared texts.
+        known[TYPES] = known[TYPES].replace(b"</Types>", SHARED_TEXTS + b"</Types>")
+        for name, content in {STRINGS: b"<sst/>", **known, **parts}.items():
+            copy.writestr(name, content)
+    return target.getvalue()
+
+
+def sheet(inner: str) -> bytes:
+    namespace = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
+    return f'<worksheet xmlns="{namespace}"><sheetData>{inner}</sheetData></worksheet>'.encode()
+
+
+@pytest.mark.parametrize(
+    ("part", "limit"),
+    [(SHEET, Limits(sheet_bytes=50 << 20)), (STRINGS, Limits(texts_bytes=50 << 20)), ("xl/styles.xml", Limits())],
+    ids=["sheet", "texts", "styles"],
+)
+def test_a_zip_bomb_is_refused_before_it_unpacks(part: str, limit: Limits) -> None:
+    bomb = workbook(**{part: b"<a>" + b" " * (60 << 20) + b"</a>"})
+    assert len(bomb) < 200_000
+    tracemalloc.start()
+    try:
+        assert "unpacks to more than" in complaint(bomb, limit)
+        assert tracemalloc.get_traced_memory()[1] < 5 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_zip_bomb_that_lies_about_its_size_unpacks_no_further_than_it_says() -> None:
+    content = bytearray(workbook(**{SHEET: sheet("") + b" " * (60 << 20)}))
+    real, told = struct.pack("<I", len(sheet("")) + (60 << 20)), struct.pack("<I", 300)
+    assert content.count(real) == 2
+    content = content.replace(real, told)
+    assert "not a workbook that can be read" in complaint(bytes(content), Limits(sheet_bytes=1 << 20))
+
+
+def test_a_row_that_fills_the_memory_is_refused() -> None:
+    wide = sheet('<row r="1">' + "<c/>" * (2 << 20) + "</row>")
+    assert "has a row that unpacks to more than 4 MB" in complaint(workbook(**{SHEET: wide}))
+
+
+@pytest.mark.parametrize("part", [SHEET, STRINGS, "xl/workbook.xml", "xl/styles.xml", TYPES])
+def test_entities_are_never_expanded(part: str) -> None:
+    laughs = "".join(f'<!ENTITY l{n} "{f"&l{n - 1};" * 10}">' for n in range(1, 10))
+    bomb = f'<?xml version="1.0"?><!DOCTYPE lolz [<!ENTITY l0 "lol">{laughs}]><lolz>&l9;</lolz>'
+    assert "EntitiesForbidden" in complaint(workbook(**{part: bomb.encode()}))
+    outside = '<?xml version="1.0"?><!DOCTYPE x [<!ENTITY f SYSTEM "file:///etc/passwd">]><x>&f;</x>'
+    assert "EntitiesForbidden" in complaint(workbook(**{part: outside.encode()}))
+
+
+def test_rows_with_absurd_numbers_do_not_make_it_count_to_them() -> None:
+    cells = "".join(
+        f'<c r="{column}{{row}}" t="inlineStr"><is><t>{text}</t></is></c>'
+        for column, text in (("A", "name"), ("B", "birthdate"), ("C", "notes"))
+    )
+    inner = f'<row r="1">{cells.format(row=1)}</row><row r="2000000000">{cells.format(row=2)}</row>'
+    (row,) = rows(workbook(**{SHEET: sheet(inner)}))
+    assert row.number == 2_000_000_000
+
+
+def test_a_cell_in_an_absurd_column_is_one_column_too_many() -> None:
+    inner = '<row r="1"><c r="ZZZ1" t="inlineStr"><is><t>name</t></is></c></row>'
+    assert "more than 100 columns" in complaint(workbook(**{SHEET: sheet(inner)}))
+
+
+def test_every_cut_of_a_workbook_is_refused() -> None:
+    whole = workbook()
+    for end in range(4, len(whole) - 1, 97):
+        assert complaint(whole[:end])
+
+
+def test_a_locked_or_old_workbook_is_told_apart() -> None:
+    assert "without a password" in complaint(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(500))
+
+
+@pytest.mark.row("PE-3")
+def test_two_hundred_columns_are_refused() -> None:
+    headings = [*HEADINGS.split(","), *(f"c{number}" for number in range(197))]
+    assert complaint(",".join(headings).encode()).startswith("has more than 100 columns")
+    book = openpyxl.Workbook(write_only=True)
+    book.create_sheet().append(headings)
+    target = io.BytesIO()
+    book.save(target)
+    assert complaint(target.getvalue()).startswith("has more than 100 columns")
+    assert complaint(",".join(headings[:100]).encode() + b"\nAda\n", Limits(rows=0)).startswith("has more than the 0")
+
+
+def test_a_million_rows_are_refused_at_the_first_too_many() -> None:
+    content = io.BytesIO((HEADINGS + "\n" + "Ada,1815-12-10,x\n" * 1_000_000).encode())
+    found = open_persona_file(content, DEFAULT_LIMITS).rows
+    assert sum(1 for _ in islice(found, 100_000)) == 100_000
+    with pytest.raises(UnreadableFileError, match=r"has more than the 100,000 rows"):
+        next(found)
+
+
+def test_whoever_watches_the_time_is_asked_at_blank_lines_too() -> None:
+    class TooLateError(Exception):
+        pass
+
+    asked = 0
+
+    def check_time() -> None:
+        nonlocal asked
+        asked += 1
+        if asked == 1000:
+            raise TooLateError
+
+    content = io.BytesIO(HEADINGS.encode() + b"\n" * 1_000_000)
+    with pytest.raises(TooLateError):
+        list(open_persona_file(content, DEFAULT_LIMITS, check_time).rows)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_nul_is_refused(encoding: str) -> None:
+    assert "NUL" in complaint(f"{HEADINGS}\nA\0da,1815-12-10,x\n".encode(encoding))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 500_000,
+        '{"a":' * 500_000,
+        '[{"name":"x","data":' + "[" * 500_000,
+        '{"personas": ' + "[" * 500_000,
+    ],
+)
+def test_deeply_nested_json_is_refused(text: str) -> None:
+    assert complaint(text.encode())
+
+
+def test_json_nested_deeper_than_can_be_stored_refuses_its_row() -> None:
+    person = {"name": "Ada", "birthdate": "1815-12-10", "notes": "", "data": json.loads("[" * 50 + "]" * 50)}
+    (row,) = rows(json.dumps([person]).encode())
+    assert isinstance(row, RefusedRow)
+    assert "nested" in row.reason
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "1e999", "9" * 40, "1e200"])
+def test_numbers_that_can_not_be_stored_refuse_their_row(number: str) -> None:
+    (row,) = rows(f'[{{"name": "Ada", "birthdate": "1815-12-10", "notes": "", "x": {number}}}]'.encode())
+    assert isinstance(row, RefusedRow)
+    assert "number" in row.reason
+
+
+def test_a_number_of_ten_thousand_digits_is_refused() -> None:
+    assert "too many digits" in complaint(b'[{"x": ' + b"9" * 10_000 + b"}]")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"x" * (3 << 20),
+        f'{HEADINGS}\n"'.encode() + b"x\n" * (1 << 20),
+        b'[{"name": "' + b"x" * (8 << 20) + b'"}]',
+        b'{"name": "' + b"x" * (8 << 20),
+    ],
+    ids=["line", "quote", "JSON text", "open JSON text"],
+)
+def test_a_row_without_end_is_refused(content: bytes) -> None:
+    told = complaint(content)
+    assert "more than 1,048,576 characters" in told or "look for a quote that is not closed" in told
+
+
+def test_many_different_keys_stay_out_of_memory() -> None:
+    people = (json.dumps({f"{'k' * 1000}{number}": 1}) for number in range(5_000))
+    content = "\n".join(people).encode()
+    tracemalloc.start()
+    try:
+        assert all(isinstance(row, RefusedRow) for row in rows(content))
+        assert tracemalloc.get_traced_memory()[1] < 30 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def check_any(content: bytes) -> None:
+    """Whatever it is: rows, or one clear complaint."""
+    with suppress(UnreadableFileError):
+        for row in rows(content, Limits(row_characters=5_000, rows=500)):
+            if isinstance(row, PersonaRow):
+                row_line(row.persona)
+            else:
+                assert row.reason
+
+
+@given(st.binary(max_size=400))
+@example(b"\xff\xfe\x00\x00")
+@example(b"\xff\xfe[")
+@settings(max_examples=300, deadline=None)
+def test_no_bytes_crash_it(content: bytes) -> None:
+    check_any(content)
+
+
+@given(st.text(max_size=300), st.sampled_from(["utf-8", "utf-8-sig", "utf-16", "cp1252"]))
+@settings(max_examples=200, deadline=None)
+def test_no_table_crashes_it(text: str, encoding: str) -> None:
+    check_any(f"{HEADINGS}\n{text}".encode(encoding, "replace"))
+
+
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(
+            st.sampled_from(["name", "Full name", "dob", "notes", "data", "personas", ""]) | st.text(), inner
+        )
+    ),
+    max_leaves=15,
+)
+
+
+@given(JSON_VALUES, st.integers(0, 40))
+@settings(max_examples=300, deadline=None)
+def test_no_json_crashes_it(value: object, cut: int) -> None:
+    text = json.dumps(value)
+    for content in (text, f"[{text}]", f"{text}\n{text}", f'{{"personas": [{text}]}}', text[: len(text) - cut]):
+        check_any(content.encode())
+
+
+WORKBOOK = workbook()
+
+
+@given(st.data())
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_no_damage_to_a_workbook_crashes_it(data: st.DataObject) -> None:
+    damaged = bytearray(WORKBOOK)
+    for _ in range(data.draw(st.integers(1, 6))):
+        damaged[data.draw(st.integers(4, len(damaged) - 1))] = data.draw(st.integers(0, 255))
+    check_any(bytes(damaged))
+
+
+XML = st.text(st.sampled_from('<>/="&; rcvft0129AZsheetData#!-N'), max_size=120)
+ATTRIBUTES = st.sampled_from(
+    ["", 't="s"', 't="d"', 't="b"', 't="e"', 't="inlineStr"', 's="1"', 's="9"', 'r="0"', 'r="x"']
+)
+
+
+@given(st.lists(st.tuples(ATTRIBUTES, st.text("0123456789.-eTZ:#", max_size=12)), max_size=6), XML)
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_no_sheet_crashes_it(cells: list[tuple[str, str]], junk: str) -> None:
+    inner = "<row>" + "".join(f"<c {attributes}><v>{value}</v></c>" for attributes, value in cells) + "</row>"
+    check_any(workbook(**{SHEET: sheet(inner + inner)}))
+    check_any(workbook(**{SHEET: sheet(junk)}))

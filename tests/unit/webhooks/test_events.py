@@ -1,0 +1,47 @@
+"""Which changes of an item are told to webhook endpoints."""
+
+from typing import Any
+
+import pytest
+
+from shared.clock import new_id
+from shared.dynamodb.write_markers import STAMP, stamp
+from shared.models.webhook_endpoint import WebhookEventType
+from shared.webhooks.events import RULES, Rule, event_of
+
+SPACE, ENTITY = new_id(), new_id()
+
+
+def item(rule: Rule, value: Any) -> dict[str, Any]:
+    """An entity whose field has that value."""
+    values: dict[str, Any] = {"id": ENTITY, "connector_id": "c", "training_id": "t", "name": "Ada", STAMP: stamp()}
+    *parents, name = rule.field.split(".")
+    holder = values
+    for parent in parents:
+        holder = holder.setdefault(parent, {})
+    holder[name] = value
+    return {"PK": f"{rule.kind}#{SPACE}", "SK": ENTITY, **values}
+
+
+@pytest.mark.row("X-13")
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.type)
+def test_a_change_is_told_when_it_happens_and_not_when_anything_else_does(rule: Rule) -> None:
+    before, after = item(rule, "another"), item(rule, rule.value or "new")
+    happened = event_of(before, after)
+    assert happened is not None
+    assert (happened.type, happened.space_id) == (rule.type, SPACE)
+    assert happened.id == after[STAMP].partition("#")[2]
+    assert happened.payload["data"]["kind"] == rule.kind
+    assert "{" not in happened.payload["data"]["link"]
+    assert "Ada" not in str(happened.payload)
+    for unchanged in (
+        event_of(after, after | {"name": "Mary", STAMP: stamp()}),
+        event_of(before, after | {STAMP: before[STAMP]}),
+        event_of(before, {name: value for name, value in after.items() if name != STAMP}),
+        event_of(after, None),
+    ):
+        assert unchanged is None or unchanged.type is not rule.type
+
+
+def test_every_type_has_a_rule_or_is_asked_for() -> None:
+    assert {rule.type for rule in RULES} | {WebhookEventType.WEBHOOK_ENDPOINT_TEST} == set(WebhookEventType)
