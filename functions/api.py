@@ -89,7 +89,7 @@ ROUTERS = (*PUBLISHED, *BEYOND, documentation)
 
 
 def build_api(resources: Resources | None = None) -> FastAPI:
-    app = create_app(*ROUTERS, resources=resources)
+    app = create_app(resources or Resources(), *ROUTERS)
     describe_plainly = app.openapi
 
     def describe_with_configurations() -> dict[str, Any]:

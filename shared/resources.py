@@ -1,37 +1,47 @@
-"""The clients of one process, made when first needed and kept for as long as the function is warm."""
+"""Makes the stores and gateways of one process when they are first needed, and keeps them."""
 
+from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from shared.aws.clients import Clients
 from shared.clock import Clock, utc_now
+from shared.errors import UnavailableError
 from shared.settings import Settings
 
+# A function imports a store only when it uses it: imports are most of a cold start.
 if TYPE_CHECKING:
-    from mypy_boto3_dynamodb import DynamoDBClient
-    from mypy_boto3_s3 import S3Client
-    from mypy_boto3_sagemaker import SageMakerClient
-    from mypy_boto3_secretsmanager import SecretsManagerClient
-    from mypy_boto3_ssm import SSMClient
-    from mypy_boto3_stepfunctions import SFNClient
-    from mypy_boto3_sts import STSClient
-
-    from functions.spaces.invite_mails import InviteMails
-    from functions.webhooks.secrets import WebhookSecrets
     from shared.audit.store import AuditLogs
+    from shared.checkpoints.lineages import Lineages
+    from shared.connectors.catalog import Catalog
+    from shared.connectors.postgres import PostgresDatabases
+    from shared.connectors.scans import ConnectorCleaner, ConnectorScans
+    from shared.connectors.schema_drifts import SchemaDrifts
+    from shared.connectors.storage import ConnectorStorages
+    from shared.dynamodb.large_values import LargeValues
     from shared.dynamodb.table import Table
-    from shared.http.authentication_cache import Admissions
+    from shared.evaluations.due import DueEvaluations
+    from shared.evaluations.store import Evaluations
+    from shared.http.authentication import Authentication
     from shared.http.tokens import TokenVerifier
     from shared.inference_logs.store import InferenceLogs
+    from shared.insights.store import Insights
+    from shared.jobs.launcher import JobLauncher
+    from shared.llm.cluster_tokens import ClusterTokens
     from shared.llm.clusters import Clusters
     from shared.llm.language_models import LanguageModelAccess
+    from shared.llm.model_lists import ModelLists
     from shared.llm.targets import Targets
+    from shared.llm.token_cleaner import TokenCleaner
+    from shared.network.address_guard import AddressGuard
     from shared.webhooks.queue import WebhookQueue
 
 
-class Resources:
-    """Settings, clock and AWS clients, handed to services by their constructors."""
+class Resources(Clients):
+    """Settings, clock, AWS clients, stores and gateways. Routes and handlers pass each to the services that need it."""
 
-    def __init__(self, settings: Settings | None = None, clock: Clock = utc_now) -> None:
+    def __init__(self, settings: Settings | None = None, clock: Clock = utc_now, **replaced: Any) -> None:
+        super().__init__(**replaced)
         self._settings = settings
         self.clock = clock
 
@@ -40,25 +50,20 @@ class Resources:
         return self._settings or Settings.from_environment()
 
     @cached_property
-    def dynamodb(self) -> "DynamoDBClient":
-        # As many connections as the server has threads for requests; what it is sent, DynamoDB checks itself.
-        client: DynamoDBClient = _client(
-            "dynamodb", read_seconds=5, attempts=4, max_pool_connections=50, parameter_validation=False
-        )
-        return client
-
-    @cached_property
     def table(self) -> "Table":
         from shared.dynamodb.table import Table
 
         return Table(self.dynamodb, self.settings.table_name)
 
     @cached_property
-    def inference_logs(self) -> "InferenceLogs":
-        from datetime import timedelta
+    def large_values(self) -> "LargeValues":
+        from shared.dynamodb.large_values import LargeValues
 
+        return LargeValues(self.s3, self.settings.bucket_name)
+
+    @cached_property
+    def inference_logs(self) -> "InferenceLogs":
         from shared.dynamodb.table import Table
-        from shared.errors import UnavailableError
         from shared.inference_logs.store import InferenceLogs
 
         if self.settings.logs_table_name is None:
@@ -68,8 +73,6 @@ class Resources:
 
     @cached_property
     def audit_logs(self) -> "AuditLogs":
-        from datetime import timedelta
-
         from shared.audit.store import AuditLogs
 
         return AuditLogs(self.table, self.clock, timedelta(days=self.settings.audit_retention_days))
@@ -81,103 +84,151 @@ class Resources:
         return TokenVerifier(self.settings.oidc_issuer, self.settings.oidc_audience, self.settings.oidc_jwks_url)
 
     @cached_property
-    def admissions(self) -> "Admissions":
-        from shared.http.authentication_cache import Admissions
+    def authentication(self) -> "Authentication":
+        from shared.http.authentication import Authentication
+        from shared.http.authentication_cache import AuthenticationCache
 
-        return Admissions(self.settings.admission_seconds, self.clock)
+        return Authentication(
+            self.token_verifier,
+            self.table,
+            AuthenticationCache(self.settings.admission_seconds, self.clock),
+            self.clock,
+        )
+
+    @cached_property
+    def address_guard(self) -> "AddressGuard":
+        from shared.network.address_guard import AddressGuard
+
+        return AddressGuard(allow_loopback=self.settings.allow_loopback)
+
+    @cached_property
+    def connector_storages(self) -> "ConnectorStorages":
+        from shared.connectors.storage import ConnectorStorages
+
+        return ConnectorStorages(
+            self.s3,
+            self.ssm,
+            self.sts,
+            self.address_guard,
+            bucket=self.settings.bucket_name,
+            parameter_prefix=self.settings.parameter_prefix,
+        )
+
+    @cached_property
+    def postgres_databases(self) -> "PostgresDatabases":
+        from shared.connectors.postgres import PostgresDatabases
+
+        return PostgresDatabases(self.connector_storages, self.address_guard)
+
+    @cached_property
+    def catalog(self) -> "Catalog":
+        from shared.connectors.catalog import Catalog
+
+        return Catalog(self.table, self.s3, self.settings.bucket_name, self.clock)
+
+    @cached_property
+    def schema_drifts(self) -> "SchemaDrifts":
+        from shared.connectors.schema_drifts import SchemaDrifts
+
+        return SchemaDrifts(self.table, self.catalog, self.clock)
+
+    @cached_property
+    def connector_scans(self) -> "ConnectorScans":
+        from shared.connectors.scan_store import Scans
+        from shared.connectors.scans import ConnectorScans
+
+        scans = Scans(self.table, self.clock)
+        return ConnectorScans(scans, self.catalog, self.schema_drifts, self.job_launcher, self.clock)
+
+    @cached_property
+    def connector_cleaner(self) -> "ConnectorCleaner":
+        from shared.connectors.scans import ConnectorCleaner
+        from shared.dynamodb.cleanup_list import Purges
+
+        purges = Purges(self.table, "connector", self.clock)
+        return ConnectorCleaner(purges, self.connector_storages, self.catalog, self.schema_drifts)
+
+    @cached_property
+    def job_launcher(self) -> "JobLauncher":
+        from shared.jobs.launcher import JobLauncher
+        from shared.models.job_reference import JobKind
+
+        arns = {
+            JobKind.TRAINING: self.settings.training_state_machine_arn,
+            JobKind.EVALUATION: self.settings.evaluation_state_machine_arn,
+            JobKind.SCAN: self.settings.scan_state_machine_arn,
+        }
+        return JobLauncher(self.step_functions, self.sagemaker, arns)
+
+    @cached_property
+    def evaluations(self) -> "Evaluations":
+        from shared.evaluations.store import Evaluations
+
+        return Evaluations(self.table, self.clock)
+
+    @cached_property
+    def due_evaluations(self) -> "DueEvaluations":
+        from shared.evaluations.due import DueEvaluations
+
+        return DueEvaluations(self.evaluations, self.job_launcher)
+
+    @cached_property
+    def lineages(self) -> "Lineages":
+        from shared.checkpoints.lineages import Lineages
+        from shared.evaluations.scores import Scores
+
+        return Lineages(Scores(self.table), self.s3, self.settings.bucket_name)
+
+    @cached_property
+    def insights(self) -> "Insights":
+        from shared.insights.store import Insights
+
+        return Insights(self.table, self.large_values, self.clock)
+
+    @cached_property
+    def webhook_queue(self) -> "WebhookQueue":
+        from shared.webhooks.queue import WebhookQueue
+
+        if self.settings.webhook_queue_url is None:
+            raise UnavailableError("This deployment sends no webhooks: WEBHOOK_QUEUE_URL is not set.")
+        return WebhookQueue(self.sqs, self.settings.webhook_queue_url, self.clock)
 
     @cached_property
     def clusters(self) -> "Clusters":
-        from datetime import timedelta
-
         from shared.llm.clusters import Clusters
 
         return Clusters(self.table, self.clock, timedelta(seconds=self.settings.cluster_state_seconds))
 
     @cached_property
-    def s3(self) -> "S3Client":
-        # Presigned POSTs and virtual-host addresses need the region's own endpoint and signature version 4.
-        client: S3Client = _client("s3", read_seconds=8, attempts=3, signature_version="s3v4")
-        return client
+    def cluster_tokens(self) -> "ClusterTokens":
+        from shared.llm.cluster_tokens import ClusterTokens
+
+        return ClusterTokens(self.ssm, self.settings.parameter_prefix)
 
     @cached_property
-    def step_functions(self) -> "SFNClient":
-        # What can't be started or stopped at once, the reconciler sees to.
-        client: SFNClient = _client("stepfunctions", read_seconds=5, attempts=2)
-        return client
+    def token_cleaner(self) -> "TokenCleaner":
+        from shared.llm.token_cleaner import TokenCleaner
 
-    @cached_property
-    def sagemaker(self) -> "SageMakerClient":
-        client: SageMakerClient = _client("sagemaker", read_seconds=4, attempts=3)
-        return client
-
-    @cached_property
-    def ssm(self) -> "SSMClient":
-        client: SSMClient = _client("ssm", read_seconds=4, attempts=3)
-        return client
-
-    @cached_property
-    def secrets_manager(self) -> "SecretsManagerClient":
-        client: SecretsManagerClient = _client("secretsmanager", read_seconds=4, attempts=3)
-        return client
-
-    @cached_property
-    def webhook_secrets(self) -> "WebhookSecrets":
-        from functions.webhooks.secrets import WebhookSecrets
-        from shared.errors import UnavailableError
-
-        if self.settings.webhook_secret_arn is None:
-            raise UnavailableError("This deployment takes no webhooks: WEBHOOK_SECRET_ARN is not set.")
-        return WebhookSecrets(self.secrets_manager, self.settings.webhook_secret_arn)
-
-    @cached_property
-    def webhook_queue(self) -> "WebhookQueue":
-        from shared.errors import UnavailableError
-        from shared.webhooks.queue import WebhookQueue
-
-        if self.settings.webhook_queue_url is None:
-            raise UnavailableError("This deployment sends no webhooks: WEBHOOK_QUEUE_URL is not set.")
-        return WebhookQueue(_client("sqs", read_seconds=4, attempts=3), self.settings.webhook_queue_url, self.clock)
-
-    @cached_property
-    def invite_mails(self) -> "InviteMails":
-        from functions.spaces.invite_mails import InviteMails
-
-        sender = self.settings.email_sender
-        return InviteMails(self._ses() if sender else None, sender, self.settings.sign_in_url)
-
-    @staticmethod
-    def _ses() -> Any:
-        # What could not be sent is sent again by inviting again.
-        return _client("sesv2", read_seconds=5, attempts=2)
+        return TokenCleaner(self.table, self.cluster_tokens, self.clock)
 
     @cached_property
     def language_model_targets(self) -> "Targets":
         from shared.llm.targets import Targets
 
-        return Targets(self)
+        return Targets(self.settings, self.clusters, self.cluster_tokens, self.clock)
+
+    @cached_property
+    def model_lists(self) -> "ModelLists":
+        from shared.llm.model_lists import ModelLists
+
+        return ModelLists(self.clusters, self.clock)
 
     @cached_property
     def language_models(self) -> "LanguageModelAccess":
         from shared.llm.language_models import LanguageModelAccess
+        from shared.llm.limit_usage import LimitUsages
 
-        return LanguageModelAccess(self)
-
-    @cached_property
-    def sts(self) -> "STSClient":
-        client: STSClient = _client("sts", read_seconds=4, attempts=3)
-        return client
-
-
-def _client(service: str, *, read_seconds: float, attempts: int, **settings: Any) -> Any:
-    """A client that gives up before API Gateway and the function do, after 29 s, also when AWS is silent.
-
-    Each attempt waits ``read_seconds`` at most; before the second, third and fourth are pauses of up to 1, 2 and 4 s.
-    """
-    import boto3
-    from botocore.config import Config
-
-    retries: Any = {"mode": "standard", "total_max_attempts": attempts}
-    config = Config(connect_timeout=2, read_timeout=read_seconds, retries=retries, **settings)
-    session: Any = boto3
-    return session.client(service, config=config)
+        usages = LimitUsages(self.table, self.clock)
+        return LanguageModelAccess(
+            self.language_model_targets, self.model_lists, self.inference_logs, usages, self.clock
+        )

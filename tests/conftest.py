@@ -15,6 +15,7 @@ from shared.dynamodb.table import Table
 from shared.resources import Resources
 from shared.settings import Settings
 from tests.fixtures.aws import REGION, create_all, settings_for
+from tests.fixtures.clocks import MovableClock
 from tests.fixtures.identity import Issuer
 from tests.fixtures.moto import copy_items_when_they_change, look_attribute_values_up_directly, refuse_reversed_ranges
 
@@ -78,8 +79,13 @@ def settings(issuer: Issuer) -> Settings:
 
 
 @pytest.fixture
-def resources(aws: None, settings: Settings) -> Resources:
-    return Resources(settings)
+def movable_clock() -> MovableClock:
+    return MovableClock()
+
+
+@pytest.fixture
+def resources(aws: None, settings: Settings, movable_clock: MovableClock) -> Resources:
+    return Resources(settings, movable_clock)
 
 
 @pytest.fixture

@@ -5,9 +5,10 @@ from typing import Annotated
 from fastapi import Depends, Response
 
 from functions.actions.service import ActionService
+from shared.dependencies import CurrentResources
 from shared.http.errors import errors
 from shared.http.parameters import After, ExpectedVersion, IdempotencyKey, Limit, tagged
-from shared.http.routers import CurrentResources, CurrentScope, space_router
+from shared.http.routers import CurrentScope, space_router
 from shared.models.action import Action, ActionCreate, ActionUpdate
 from shared.models.base import Deleted, Page
 

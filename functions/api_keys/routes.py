@@ -5,9 +5,10 @@ from typing import Annotated
 from fastapi import Depends, Response
 
 from functions.api_keys.service import ApiKeyService
+from shared.dependencies import CurrentResources
 from shared.http.errors import errors
 from shared.http.parameters import After, ExpectedVersion, Limit, tagged
-from shared.http.routers import CurrentResources, CurrentScope, SignedInSpaceRoute, space_router
+from shared.http.routers import CurrentScope, SignedInSpaceRoute, space_router
 from shared.models.api_key import ApiKey, ApiKeyCreate, ApiKeyUpdate, NewApiKey
 from shared.models.base import Deleted, Page
 

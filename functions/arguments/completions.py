@@ -8,15 +8,16 @@ from anyio.to_thread import run_sync as in_thread
 from functions.arguments.grounding.claims import count_unsupported, ground
 from functions.arguments.references import References
 from shared.arguments.store import Arguments
-from shared.clock import new_id
+from shared.checkpoints.lineages import Lineages
+from shared.clock import Clock, new_id
 from shared.dynamodb.repository import Idempotency
+from shared.dynamodb.table import Table
 from shared.errors import UnavailableError
 from shared.llm.language_models import Caller, CallRecord, LanguageModelAccess, UnusableAnswerError, read_structured
 from shared.llm.windows import fit
 from shared.models.argument import Argument, ArgumentCreate, ArgumentReview, ArgumentStatus, ReviewStatus
 from shared.models.chat import Message, Role, Usage
 from shared.models.inference_log import CallType
-from shared.resources import Resources
 from shared.spaces.members import Scope
 
 ANSWER_TOKENS = 700
@@ -39,11 +40,11 @@ _SCHEMA: dict[str, Any] = {
 
 
 class ArgumentCompletionService:
-    def __init__(self, resources: Resources, access: LanguageModelAccess) -> None:
-        self._references = References(resources)
-        self._arguments = Arguments(resources.table, resources.clock)
+    def __init__(self, table: Table, lineages: Lineages, access: LanguageModelAccess, clock: Clock) -> None:
+        self._references = References(table, lineages)
+        self._arguments = Arguments(table, clock)
         self._access = access
-        self._clock = resources.clock
+        self._clock = clock
 
     async def complete(
         self, scope: Scope, request: ArgumentCreate, idempotency: Idempotency | None, correlation_id: str

@@ -3,20 +3,20 @@
 from shared.checkpoints.aliases import CheckpointAliases
 from shared.checkpoints.lineages import Lineages
 from shared.dynamodb.repository import Repository
+from shared.dynamodb.table import Table
 from shared.errors import NotFoundError, ValidationFailedError
 from shared.insights.store import StoredInsight
 from shared.models.action import Action
 from shared.models.lineage import DecisionLineage
-from shared.resources import Resources
 from shared.spaces.members import Scope
 
 
 class References:
-    def __init__(self, resources: Resources) -> None:
-        self._actions = Repository(resources.table, Action, kind="action", clock=resources.clock)
-        self._insights = Repository(resources.table, StoredInsight, kind="insight", clock=resources.clock)
-        self._checkpoints = CheckpointAliases(resources.table, resources.clock)
-        self._lineages = Lineages(resources)
+    def __init__(self, table: Table, lineages: Lineages) -> None:
+        self._actions = Repository(table, Action, kind="action")
+        self._insights = Repository(table, StoredInsight, kind="insight")
+        self._checkpoints = CheckpointAliases(table)
+        self._lineages = lineages
 
     def lineage(self, scope: Scope, action_id: str | None, insight_id: str | None) -> DecisionLineage:
         """What an argument of the insight rests on, or one for the action as its model stands now.

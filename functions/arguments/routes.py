@@ -6,6 +6,7 @@ from fastapi import Depends, Query, Request, Response
 
 from functions.arguments.completions import ArgumentCompletionService
 from functions.arguments.service import ArgumentService
+from shared.dependencies import CurrentResources
 from shared.http.errors import errors
 from shared.http.parameters import (
     After,
@@ -16,7 +17,7 @@ from shared.http.parameters import (
     page_number,
     tagged,
 )
-from shared.http.routers import CurrentResources, CurrentScope, space_router
+from shared.http.routers import CurrentScope, space_router
 from shared.models.argument import (
     Argument,
     ArgumentAssignment,
@@ -36,11 +37,11 @@ beyond = space_router("arguments")
 
 
 async def _service(resources: CurrentResources) -> ArgumentService:
-    return ArgumentService(resources)
+    return ArgumentService(resources.table, resources.lineages, resources.clock)
 
 
 async def _completions(resources: CurrentResources) -> ArgumentCompletionService:
-    return ArgumentCompletionService(resources, resources.language_models)
+    return ArgumentCompletionService(resources.table, resources.lineages, resources.language_models, resources.clock)
 
 
 Service = Annotated[ArgumentService, Depends(_service)]

@@ -6,8 +6,9 @@ from functions.arguments.grounding.claims import count_unsupported, ground
 from functions.arguments.references import References
 from shared.arguments.store import ANYONE, Arguments
 from shared.checkpoints.lineages import Lineages
-from shared.clock import new_id
+from shared.clock import Clock, new_id
 from shared.dynamodb.repository import Idempotency
+from shared.dynamodb.table import Table
 from shared.errors import ConflictError, NotFoundError, PermissionDeniedError, UnavailableError, ValidationFailedError
 from shared.models.argument import (
     Argument,
@@ -21,7 +22,6 @@ from shared.models.argument import (
 )
 from shared.models.base import Deleted, Page
 from shared.models.lineage import Lineage, LineageReview
-from shared.resources import Resources
 from shared.spaces.members import Members, Scope
 
 # As many of the longest waiting are tried, when other reviewers are faster, before looking again.
@@ -37,12 +37,12 @@ class QueueEmptyError(NotFoundError):
 
 
 class ArgumentService:
-    def __init__(self, resources: Resources) -> None:
-        self._arguments = Arguments(resources.table, resources.clock)
-        self._members = Members(resources.table, resources.clock)
-        self._references = References(resources)
-        self._lineages = Lineages(resources)
-        self._clock = resources.clock
+    def __init__(self, table: Table, lineages: Lineages, clock: Clock) -> None:
+        self._arguments = Arguments(table, clock)
+        self._members = Members(table, clock)
+        self._references = References(table, lineages)
+        self._lineages = lineages
+        self._clock = clock
 
     def list_page(
         self, scope: Scope, page: int, page_size: int, status: ReviewStatus | None, action_id: str

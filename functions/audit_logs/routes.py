@@ -6,9 +6,10 @@ from fastapi import Depends, Query
 
 from functions.audit_logs.service import AuditLogService
 from shared.audit.store import AuditFilters
+from shared.dependencies import CurrentResources
 from shared.http.errors import errors
 from shared.http.parameters import After, Limit
-from shared.http.routers import CurrentResources, CurrentScope, space_router
+from shared.http.routers import CurrentScope, space_router
 from shared.models.audit_log import AuditPage
 from shared.models.base import EndTimestamp, Timestamp
 

@@ -5,9 +5,10 @@ from typing import Annotated
 from fastapi import Depends, Response
 
 from functions.benchmarks.service import BenchmarkService
+from shared.dependencies import CurrentResources
 from shared.http.errors import errors
 from shared.http.parameters import ExpectedVersion, IdempotencyKey, PageNumber, page_number, tagged
-from shared.http.routers import CurrentResources, CurrentScope, permission, space_router
+from shared.http.routers import CurrentScope, permission, space_router
 from shared.models.base import Deleted, Page
 from shared.models.benchmark import Benchmark, BenchmarkCreate, BenchmarkUpdate
 

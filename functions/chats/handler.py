@@ -3,6 +3,7 @@ from functions.chats.openai_routes import router as openai_router
 from functions.chats.routes import router
 from shared.http.adapter import lambda_handler
 from shared.http.app import create_app
+from shared.resources import Resources
 
-app = create_app(router, openai_router)
+app = create_app(Resources(), router, openai_router)
 handler = lambda_handler(app)

@@ -7,10 +7,12 @@ from fastapi import Depends, Query, Request, Response
 from functions.chats.event_streams import EventStream, while_connected
 from functions.chats.service import ChatService
 from functions.chats.turns import TurnRequest
-from shared.chats.store import ChatPage
+from shared.chats.store import ChatPage, Chats
+from shared.dependencies import CurrentResources
+from shared.experts.store import Experts
 from shared.http.errors import error_body, errors
 from shared.http.parameters import After, ExpectedVersion, IdempotencyKey, Limit, tagged
-from shared.http.routers import ConversationRoute, CurrentResources, CurrentScope, space_router
+from shared.http.routers import ConversationRoute, CurrentScope, space_router
 from shared.models.base import Deleted
 from shared.models.chat import Chat, ChatCompletion, ChatCompletionCreate, ChatUpdate
 
@@ -25,7 +27,13 @@ STREAMED: dict[int | str, dict[str, Any]] = {
 
 
 async def service(resources: CurrentResources) -> ChatService:
-    return ChatService(resources, resources.language_models)
+    values = resources.large_values
+    return ChatService(
+        Chats(resources.table, values, resources.clock),
+        Experts(resources.table, values, resources.clock),
+        resources.language_models,
+        resources.clock,
+    )
 
 
 Service = Annotated[ChatService, Depends(service)]

@@ -11,7 +11,7 @@ from functions.chats.guard import SentenceBuffer, Verdict
 from functions.chats.tool_calls import emulated_answer
 from functions.chats.turns import PreparedTurn, TurnPreparer, TurnRequest, for_server
 from shared.chats.store import ChatPage, Chats, StoredChat, Turn
-from shared.dynamodb.large_values import LargeValues
+from shared.clock import Clock
 from shared.experts.store import Experts
 from shared.llm.answers import BrokenAnswerError, Completion
 from shared.llm.language_models import Caller, CallRecord, LanguageModelAccess, UnknownModelError
@@ -32,7 +32,6 @@ from shared.models.chat import (
 )
 from shared.models.cluster import LanguageModel
 from shared.models.inference_log import CallStatus, CallType
-from shared.resources import Resources
 from shared.spaces.members import Scope
 
 STREAM_CHARACTERS = 1_000_000
@@ -41,13 +40,11 @@ Chunk = dict[str, Any]
 
 
 class ChatService:
-    def __init__(self, resources: Resources, access: LanguageModelAccess) -> None:
-        values = LargeValues(lambda: resources.s3, resources.settings.bucket_name)
-        self._chats = Chats(resources.table, values, resources.clock)
+    def __init__(self, chats: Chats, experts: Experts, access: LanguageModelAccess, clock: Clock) -> None:
+        self._chats = chats
         self._access = access
-        self._clock = resources.clock
-        experts = Experts(resources.table, values, resources.clock)
-        self._preparer = TurnPreparer(access, self._chats, experts, resources.clock)
+        self._clock = clock
+        self._preparer = TurnPreparer(access, chats, experts, clock)
 
     def list_after(self, scope: Scope, after: str, limit: int, name: str) -> ChatPage:
         return self._chats.list_after(scope.space_id, after, limit, name)

@@ -5,9 +5,10 @@ from typing import Annotated
 from fastapi import Depends, Response
 
 from functions.checkpoints.service import CheckpointService
+from shared.dependencies import CurrentResources
 from shared.http.errors import errors
 from shared.http.parameters import After, ExpectedVersion, Limit, tagged
-from shared.http.routers import CurrentResources, CurrentScope, space_router
+from shared.http.routers import CurrentScope, space_router
 from shared.models.base import Deleted, Page
 from shared.models.checkpoint import Checkpoint, PredictionRequest, Predictions
 from shared.models.checkpoint_alias import AliasName, CheckpointAlias, CheckpointAliasPut
@@ -20,7 +21,7 @@ _scorers = Scorers()
 
 
 async def _service(resources: CurrentResources) -> CheckpointService:
-    return CheckpointService(resources, _scorers)
+    return CheckpointService(resources.table, resources.s3, _scorers, resources.clock)
 
 
 Service = Annotated[CheckpointService, Depends(_service)]

@@ -4,14 +4,18 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from shared.checkpoints.aliases import CheckpointAliases
+from shared.clock import Clock
 from shared.dynamodb.repository import Repository
+from shared.dynamodb.table import Table
 from shared.errors import Detail, ValidationFailedError
 from shared.models.base import Deleted, Page
 from shared.models.checkpoint import Checkpoint, Prediction, Predictions
 from shared.models.checkpoint_alias import CheckpointAlias, CheckpointAliasPut
 from shared.propensity.scorers import Scorers
-from shared.resources import Resources
 from shared.spaces.members import Scope
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
 
 if TYPE_CHECKING:
     from shared.propensity.features import FeatureSchema, Matrix
@@ -20,10 +24,10 @@ REPORTED_CELLS = 100
 
 
 class CheckpointService:
-    def __init__(self, resources: Resources, scorers: Scorers) -> None:
-        self._checkpoints = Repository(resources.table, Checkpoint, kind="checkpoint", clock=resources.clock)
-        self._aliases = CheckpointAliases(resources.table, resources.clock)
-        self._resources = resources
+    def __init__(self, table: Table, s3: "S3Client", scorers: Scorers, clock: Clock) -> None:
+        self._checkpoints = Repository(table, Checkpoint, kind="checkpoint", clock=clock)
+        self._aliases = CheckpointAliases(table, clock)
+        self._s3 = s3
         self._scorers = scorers
 
     def list_after(self, scope: Scope, after: str, limit: int) -> Page[Checkpoint]:
@@ -52,7 +56,7 @@ class CheckpointService:
         found = self._aliases.checkpoint(scope.space_id, checkpoint_id)
         if found is None:
             raise self._checkpoints.not_found()
-        scorer = self._scorers.get(self._resources.s3, found.artifact)
+        scorer = self._scorers.get(self._s3, found.artifact)
         checkpoint = scorer.checkpoint
         matrix = checkpoint.features.encode_rows(rows)
         _require_types(checkpoint.features, rows, matrix)

@@ -5,9 +5,10 @@ from typing import Annotated
 from fastapi import Depends, Response
 
 from functions.clusters.service import ClusterService
+from shared.dependencies import CurrentResources
 from shared.http.errors import errors
 from shared.http.parameters import ExpectedVersion, IdempotencyKey, tagged
-from shared.http.routers import CurrentResources, CurrentScope, space_router
+from shared.http.routers import CurrentScope, space_router
 from shared.models.base import Deleted
 from shared.models.cluster import ClusterAnswer, ClusterCreate, ClusterStatus, ClusterUpdate
 
@@ -15,7 +16,13 @@ router = space_router("clusters")
 
 
 async def _service(resources: CurrentResources) -> ClusterService:
-    return ClusterService(resources)
+    return ClusterService(
+        resources.clusters,
+        resources.language_model_targets,
+        resources.token_cleaner,
+        resources.address_guard,
+        resources.clock,
+    )
 
 
 Service = Annotated[ClusterService, Depends(_service)]

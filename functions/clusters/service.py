@@ -8,13 +8,15 @@ from anyio.to_thread import run_sync as in_thread
 from boto3.dynamodb.conditions import Attr
 from pydantic import SecretStr
 
+from shared.clock import Clock
 from shared.dynamodb.repository import ConditionNotMetError, Idempotency
 from shared.errors import ConflictError, NotFoundError, ValidationFailedError
+from shared.llm.clusters import Clusters
+from shared.llm.targets import Targets
 from shared.llm.token_cleaner import TokenCleaner
 from shared.models.base import Deleted
 from shared.models.cluster import Cluster, ClusterAnswer, ClusterCreate, ClusterStatus, ClusterUpdate, masked
 from shared.network.address_guard import AddressGuard
-from shared.resources import Resources
 from shared.spaces.members import Scope
 
 _TOKENS = ("token", "manager_token")
@@ -26,12 +28,14 @@ _NEW = "new"
 class ClusterService:
     """A space has one cluster, so the cluster's id is the space's."""
 
-    def __init__(self, resources: Resources) -> None:
-        self._clusters = resources.clusters
-        self._guard = AddressGuard(allow_loopback=resources.settings.allow_loopback)
-        self._targets = resources.language_model_targets
-        self._resources = resources
-        self._clock = resources.clock
+    def __init__(
+        self, clusters: Clusters, targets: Targets, cleaner: TokenCleaner, guard: AddressGuard, clock: Clock
+    ) -> None:
+        self._clusters = clusters
+        self._targets = targets
+        self._cleaner = cleaner
+        self._guard = guard
+        self._clock = clock
 
     def create(self, scope: Scope, request: ClusterCreate, idempotency: Idempotency | None) -> ClusterAnswer:
         """Raises ForbiddenAddressError for an address that may not be called, ConflictError for a second cluster."""
@@ -129,8 +133,7 @@ class ClusterService:
             yield {}
             return
         new = {name: self._targets.tokens.new_parameter(scope.space_id) for name in secrets}
-        cleaner = TokenCleaner(self._resources, self._targets.tokens)
-        with cleaner.watching(scope.space_id, *new.values(), *replaced):
+        with self._cleaner.watching(scope.space_id, *new.values(), *replaced):
             for name, parameter in new.items():
                 self._targets.tokens.keep(parameter, secrets[name])
             hint = {"token_hint": masked(secrets["token"])} if "token" in secrets else {}

@@ -5,9 +5,10 @@ from typing import Annotated
 from fastapi import Depends, Query, Response
 
 from functions.connectors.service import ConnectorService
+from shared.dependencies import CurrentResources
 from shared.http.errors import errors
 from shared.http.parameters import After, ExpectedVersion, IdempotencyKey, Limit, PageNumber, page_number, tagged
-from shared.http.routers import CurrentResources, CurrentScope, space_router
+from shared.http.routers import CurrentScope, space_router
 from shared.models.base import Deleted, Page
 from shared.models.catalog import CatalogEntry
 from shared.models.connector import (
@@ -26,7 +27,14 @@ beyond = space_router("connectors")
 
 
 async def _service(resources: CurrentResources) -> ConnectorService:
-    return ConnectorService(resources)
+    return ConnectorService(
+        resources.table,
+        resources.connector_storages,
+        resources.postgres_databases,
+        resources.connector_scans,
+        resources.connector_cleaner,
+        resources.clock,
+    )
 
 
 Service = Annotated[ConnectorService, Depends(_service)]

@@ -5,11 +5,13 @@ from typing import Any
 
 from boto3.dynamodb.conditions import Attr
 
-from shared.clock import new_id
+from shared.clock import Clock, new_id
+from shared.connectors.postgres import PostgresDatabases
 from shared.connectors.scans import ConnectorCleaner, ConnectorScans
 from shared.connectors.storage import UPLOAD_LIFETIME, ConnectorStorages, StorageError
 from shared.dynamodb.reference_counts import UNUSED
 from shared.dynamodb.repository import ConditionNotMetError, Idempotency, Repository
+from shared.dynamodb.table import Table
 from shared.errors import ConflictError, NotFoundError, PreconditionFailedError, ValidationFailedError
 from shared.models.base import Deleted, Page
 from shared.models.catalog import CatalogEntry, overridden
@@ -30,8 +32,6 @@ from shared.models.connector import (
 )
 from shared.models.job_status import JobStatus
 from shared.models.schema_drift import SchemaDrift
-from shared.network.postgres import PostgresDatabases
-from shared.resources import Resources
 from shared.spaces.members import Scope
 
 # A Lambda function answers at most 6 MB.
@@ -43,14 +43,21 @@ WHEREABOUTS = ("host", "port", "tls", "ca_certificate")
 
 
 class ConnectorService:
-    def __init__(self, resources: Resources) -> None:
-        self._connectors = Repository(resources.table, Connector, kind="connector", clock=resources.clock)
-        self._storages = ConnectorStorages(resources)
-        self._databases = PostgresDatabases(resources)
-        self._scans = ConnectorScans(resources)
-        self._cleaner = ConnectorCleaner(resources)
-        self._resources = resources
-        self._clock = resources.clock
+    def __init__(
+        self,
+        table: Table,
+        storages: ConnectorStorages,
+        databases: PostgresDatabases,
+        scans: ConnectorScans,
+        cleaner: ConnectorCleaner,
+        clock: Clock,
+    ) -> None:
+        self._connectors = Repository(table, Connector, kind="connector", clock=clock)
+        self._storages = storages
+        self._databases = databases
+        self._scans = scans
+        self._cleaner = cleaner
+        self._clock = clock
 
     def create(
         self, scope: Scope, request: ConnectorCreate, idempotency: Idempotency | None, *, validate: bool
@@ -74,7 +81,7 @@ class ConnectorService:
             name=request.name,
             type=request.type,
             provider="postgres" if request.postgres else "aws",
-            region=request.s3.region if request.s3 else self._resources.s3.meta.region_name,
+            region=request.s3.region if request.s3 else self._storages.region,
             status=ConnectorStatus.ERROR if reason else ConnectorStatus.CONNECTED,
             error=reason,
             drift_policy=request.drift_policy,
@@ -258,7 +265,7 @@ class ConnectorService:
                 with self._databases.open_config(config, DATABASE_SECONDS) as database:
                     database.tables()
                 return None
-            if config.bucket == self._resources.settings.bucket_name:
+            if config.bucket == self._storages.bucket:
                 raise ValidationFailedError.of("body.s3.bucket", "is not a bucket of yours")
             self._storages.check_address(config)
             self._storages.open_config(scope.space_id, config).check()

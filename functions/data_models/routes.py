@@ -5,9 +5,10 @@ from typing import Annotated
 from fastapi import Depends, Response
 
 from functions.data_models.service import DataModelService
+from shared.dependencies import CurrentResources
 from shared.http.errors import errors
 from shared.http.parameters import After, ExpectedVersion, IdempotencyKey, Limit, tagged
-from shared.http.routers import CurrentResources, CurrentScope, permission, space_router
+from shared.http.routers import CurrentScope, permission, space_router
 from shared.models.base import Deleted, Page
 from shared.models.data_model import DataModel, DataModelCreate, DataModelUpdate
 

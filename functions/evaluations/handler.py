@@ -2,6 +2,7 @@ import shared.http.cold_start  # noqa: F401 - goes first
 from functions.evaluations.routes import beyond, router
 from shared.http.adapter import lambda_handler
 from shared.http.app import create_app
+from shared.resources import Resources
 
-app = create_app(router, beyond)
+app = create_app(Resources(), router, beyond)
 handler = lambda_handler(app)

@@ -5,9 +5,10 @@ from typing import Annotated
 from fastapi import Depends, Response
 
 from functions.evaluations.service import EvaluationService
+from shared.dependencies import CurrentResources
 from shared.http.errors import errors
 from shared.http.parameters import After, IdempotencyKey, Limit, tagged
-from shared.http.routers import CurrentResources, CurrentScope, permission, space_router
+from shared.http.routers import CurrentScope, permission, space_router
 from shared.models.base import Page
 from shared.models.evaluation import Evaluation, EvaluationCreate
 
@@ -16,7 +17,9 @@ beyond = space_router("evaluations")
 
 
 async def _service(resources: CurrentResources) -> EvaluationService:
-    return EvaluationService(resources)
+    return EvaluationService(
+        resources.evaluations, resources.job_launcher, max_gpu_count=resources.settings.max_gpu_count
+    )
 
 
 Service = Annotated[EvaluationService, Depends(_service)]

@@ -11,15 +11,14 @@ from shared.models.evaluation import Evaluation, EvaluationCreate
 from shared.models.job_reference import JobKind, JobReference
 from shared.models.job_status import JobStatus
 from shared.observability import logger
-from shared.resources import Resources
 from shared.spaces.members import Scope
 
 
 class EvaluationService:
-    def __init__(self, resources: Resources) -> None:
-        self._evaluations = Evaluations(resources.table, resources.clock)
-        self._launcher = JobLauncher(resources)
-        self._max_gpu_count = resources.settings.max_gpu_count
+    def __init__(self, evaluations: Evaluations, launcher: JobLauncher, *, max_gpu_count: int) -> None:
+        self._evaluations = evaluations
+        self._launcher = launcher
+        self._max_gpu_count = max_gpu_count
 
     def create(self, scope: Scope, request: EvaluationCreate, idempotency: Idempotency | None) -> Evaluation:
         """Store a ``pending`` evaluation and start its workflow, or answer the same one that still runs.

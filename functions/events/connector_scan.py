@@ -37,7 +37,7 @@ class ObjectEvent:
 
 def connector_scan(event: dict[str, Any], resources: Resources) -> dict[str, list[dict[str, str]]]:
     """Handle a batch; answers the messages to be delivered again."""
-    scans = ConnectorScans(resources)
+    scans = resources.connector_scans
     failed: set[str] = set()
     to_scan: dict[tuple[str, str], list[str]] = {}
     for record in event["Records"]:

@@ -8,12 +8,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from shared.aws.executions import ExecutionStatus
-from shared.connectors.scans import ConnectorScans
 from shared.errors import NotFoundError
-from shared.evaluations.due import DueEvaluations
-from shared.evaluations.store import Evaluations
 from shared.jobs.failures import Failure, explain
-from shared.jobs.launcher import JobLauncher
 from shared.models.job_reference import JobKind, JobReference
 from shared.models.job_status import JobStatus
 from shared.models.training import Training
@@ -49,11 +45,11 @@ class Convergence:
     """Compares trainings, evaluations and scans with their executions and SageMaker jobs."""
 
     def __init__(self, resources: Resources) -> None:
-        self._launcher = JobLauncher(resources)
+        self._launcher = resources.job_launcher
         self._trainings = Trainings(resources.table, resources.clock)
-        self._connector_scans = ConnectorScans(resources)
-        self._evaluations = Evaluations(resources.table, resources.clock)
-        self._due_evaluations = DueEvaluations(resources)
+        self._connector_scans = resources.connector_scans
+        self._evaluations = resources.evaluations
+        self._due_evaluations = resources.due_evaluations
         self._spaces = Spaces(resources.table, resources.clock)
         self._table = resources.table
         self._clock = resources.clock

@@ -10,9 +10,7 @@ from itertools import islice
 from typing import Any
 
 from functions.events.space_contents import SPACES_AT_ONCE, Pass, SpaceContents
-from shared.connectors.storage import ConnectorStorages
 from shared.dynamodb.table import Item
-from shared.llm.cluster_tokens import ClusterTokens
 from shared.observability import logger
 from shared.resources import Resources
 from shared.spaces.store import Spaces
@@ -24,11 +22,10 @@ _resources = Resources()
 
 class SpacePurge:
     def __init__(self, resources: Resources) -> None:
-        settings = resources.settings
         self._resources = resources
         self._spaces = Spaces(resources.table, resources.clock)
-        self._storages = ConnectorStorages(resources)
-        self._tokens = ClusterTokens(resources.ssm, settings.parameter_prefix)
+        self._storages = resources.connector_storages
+        self._tokens = resources.cluster_tokens
         self._contents = SpaceContents(resources.table, self._forget_secrets)
 
     def run(self, seconds: float) -> int:

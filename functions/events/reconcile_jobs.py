@@ -10,11 +10,8 @@ from typing import Any
 from functions.events.convergence import Convergence
 from shared.arguments.store import Arguments
 from shared.chats.store import Chats
-from shared.connectors.scans import OWN_FAILURES, ConnectorCleaner
-from shared.dynamodb.large_values import LargeValues
+from shared.connectors.scans import OWN_FAILURES
 from shared.jobs.store import Jobs
-from shared.llm.cluster_tokens import ClusterTokens
-from shared.llm.token_cleaner import TokenCleaner
 from shared.observability import logger, measure
 from shared.resources import Resources
 from shared.spaces.store import Spaces
@@ -38,8 +35,6 @@ def reconcile_jobs(resources: Resources, seconds: float) -> int:
     Raises ReconciliationError when any could not be compared, after all others have been.
     """
     convergence = Convergence(resources)
-    # Made before the threads that share them.
-    _ = resources.step_functions, resources.sagemaker
     with ThreadPoolExecutor(CONCURRENCY) as pool:
         open_jobs = list(Jobs(resources.table, resources.clock).open_jobs())
         now = resources.clock()
@@ -61,12 +56,11 @@ def reconcile_jobs(resources: Resources, seconds: float) -> int:
 
 def clean_up(resources: Resources) -> None:
     """Remove what deleted entities have left behind, as far as the requests that deleted them have not."""
-    settings = resources.settings
     cleaners = (
-        ConnectorCleaner(resources),
-        Chats(resources.table, LargeValues(lambda: resources.s3, settings.bucket_name), resources.clock),
+        resources.connector_cleaner,
+        Chats(resources.table, resources.large_values, resources.clock),
         Arguments(resources.table, resources.clock),
-        TokenCleaner(resources, ClusterTokens(resources.ssm, settings.parameter_prefix)),
+        resources.token_cleaner,
     )
     for cleaner in cleaners:
         for purge in cleaner.purges.due():

@@ -5,12 +5,11 @@ from typing import Annotated
 from fastapi import Depends, Query, Response
 
 from functions.experts.service import ExpertService
-from shared.dynamodb.large_values import LargeValues
+from shared.dependencies import CurrentResources
 from shared.experts.store import Experts
 from shared.http.errors import errors
 from shared.http.parameters import After, ExpectedVersion, IdempotencyKey, Limit, tagged
-from shared.http.routers import CurrentResources, CurrentScope, space_router
-from shared.llm.clusters import Clusters
+from shared.http.routers import CurrentScope, space_router
 from shared.models.base import Page
 from shared.models.expert import Expert, ExpertCreate, ExpertUpdate, ExpertVersion
 
@@ -19,9 +18,8 @@ beyond = space_router("experts")
 
 
 async def _service(resources: CurrentResources) -> ExpertService:
-    values = LargeValues(lambda: resources.s3, resources.settings.bucket_name)
-    clusters = Clusters(resources.table, resources.clock)
-    return ExpertService(Experts(resources.table, values, resources.clock), clusters.longest_window, resources.clock)
+    experts = Experts(resources.table, resources.large_values, resources.clock)
+    return ExpertService(experts, resources.clusters.longest_window, resources.clock)
 
 
 Service = Annotated[ExpertService, Depends(_service)]

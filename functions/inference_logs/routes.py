@@ -6,8 +6,9 @@ from typing import Annotated
 from fastapi import Depends, Query
 
 from functions.inference_logs.service import InferenceLogService
+from shared.dependencies import CurrentResources
 from shared.http.parameters import PageNumber, page_number
-from shared.http.routers import CurrentResources, CurrentScope, space_router
+from shared.http.routers import CurrentScope, space_router
 from shared.models.base import EndTimestamp, Page, Timestamp
 from shared.models.inference_log import (
     MAX_NAME_LENGTH,

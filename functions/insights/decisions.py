@@ -7,7 +7,9 @@ from datetime import timedelta
 from functions.insights.arbitration import WEIGHTS, Contender, arbitrate
 from functions.insights.eligibility import Engagement, Removal
 from functions.insights.scoring import Explained, Propensity, PropensityScorer
+from shared.clock import Clock
 from shared.dynamodb.repository import Repository, is_identifier
+from shared.dynamodb.table import Table
 from shared.errors import ValidationFailedError
 from shared.insights.store import InsightPolicies, Insights
 from shared.models.action import Action, ActionStatus
@@ -22,8 +24,6 @@ from shared.models.insight import (
     ScoreSource,
 )
 from shared.models.persona import Persona
-from shared.propensity.scorers import Scorers
-from shared.resources import Resources
 
 # So many are looked at to find those that are active.
 ACTIONS_LIMIT = 5000
@@ -56,13 +56,13 @@ class Decision:
 
 
 class Decider:
-    def __init__(self, resources: Resources, scorers: Scorers, insights: Insights) -> None:
-        self._actions = Repository(resources.table, Action, kind="action", clock=resources.clock)
-        self._personas = Repository(resources.table, Persona, kind="persona", clock=resources.clock)
-        self._policies = InsightPolicies(resources.table, resources.clock)
-        self._propensities = PropensityScorer(resources, scorers, insights)
+    def __init__(self, table: Table, insights: Insights, propensities: PropensityScorer, clock: Clock) -> None:
+        self._actions = Repository(table, Action, kind="action", clock=clock)
+        self._personas = Repository(table, Persona, kind="persona", clock=clock)
+        self._policies = InsightPolicies(table, clock)
+        self._propensities = propensities
         self._insights = insights
-        self._clock = resources.clock
+        self._clock = clock
 
     def decide(self, space_id: str, request: InsightCreate) -> Decision:
         """Raises ValidationFailedError for an unknown action, or for more active actions than can be compared."""

@@ -4,11 +4,12 @@ import json
 import math
 from typing import Any
 
-from functions.insights.service import open_insights
+from shared.clock import Clock
 from shared.connectors.storage import ConnectorStorages
 from shared.dynamodb.repository import Repository, cursor_id
+from shared.dynamodb.table import Table
 from shared.errors import ConflictError, PermissionDeniedError, ValidationFailedError
-from shared.insights.store import Counts, InsightPolicies
+from shared.insights.store import Counts, InsightPolicies, Insights
 from shared.models.action import Action
 from shared.models.base import Page
 from shared.models.connector import Connector
@@ -25,7 +26,6 @@ from shared.models.insight import (
     ReactionCreate,
     ScoreBand,
 )
-from shared.resources import Resources
 from shared.spaces.members import Scope
 
 EXPORT_ROWS = 10_000
@@ -37,12 +37,12 @@ _Z = 1.959964
 
 
 class ReactionService:
-    def __init__(self, resources: Resources) -> None:
-        self._insights = open_insights(resources)
-        self._policies = InsightPolicies(resources.table, resources.clock)
-        self._actions = Repository(resources.table, Action, kind="action", clock=resources.clock)
-        self._connectors = Repository(resources.table, Connector, kind="connector", clock=resources.clock)
-        self._storages = ConnectorStorages(resources)
+    def __init__(self, table: Table, insights: Insights, storages: ConnectorStorages, clock: Clock) -> None:
+        self._insights = insights
+        self._policies = InsightPolicies(table, clock)
+        self._actions = Repository(table, Action, kind="action", clock=clock)
+        self._connectors = Repository(table, Connector, kind="connector", clock=clock)
+        self._storages = storages
 
     def react(self, scope: Scope, insight_id: str, request: ReactionCreate) -> InsightReaction:
         return self._insights.react(scope.space_id, insight_id, scope.user_id, request)

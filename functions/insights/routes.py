@@ -4,11 +4,15 @@ from typing import Annotated
 
 from fastapi import Depends, Request, Response
 
+from functions.insights.decisions import Decider
 from functions.insights.reactions import ReactionService
+from functions.insights.scoring import PropensityScorer
 from functions.insights.service import InsightService
+from shared.checkpoints.aliases import CheckpointAliases
+from shared.dependencies import CurrentResources
 from shared.http.errors import errors
 from shared.http.parameters import After, ExpectedVersion, IdempotencyKey, Limit, tagged
-from shared.http.routers import CurrentResources, CurrentScope, space_router
+from shared.http.routers import CurrentScope, space_router
 from shared.models.base import Page
 from shared.models.insight import (
     ActionAcceptance,
@@ -31,11 +35,14 @@ _scorers = Scorers()
 
 
 async def _service(resources: CurrentResources) -> InsightService:
-    return InsightService(resources, resources.language_models, _scorers)
+    table, insights, clock = resources.table, resources.insights, resources.clock
+    propensities = PropensityScorer(CheckpointAliases(table, clock), resources.s3, _scorers, insights)
+    decider = Decider(table, insights, propensities, clock)
+    return InsightService(insights, decider, resources.language_models, resources.lineages, clock)
 
 
 async def _reaction_service(resources: CurrentResources) -> ReactionService:
-    return ReactionService(resources)
+    return ReactionService(resources.table, resources.insights, resources.connector_storages, resources.clock)
 
 
 Service = Annotated[InsightService, Depends(_service)]

@@ -11,7 +11,9 @@ from shared.models.action import Action
 from shared.models.checkpoint import Checkpoint
 from shared.models.insight import Client, ClientKind, Contributions, ReasonCode, ScoreSource
 from shared.propensity.scorers import Scorers
-from shared.resources import Resources
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
 
 if TYPE_CHECKING:
     from shared.propensity.checkpoints import Scorer
@@ -46,9 +48,9 @@ class Explained:
 
 
 class PropensityScorer:
-    def __init__(self, resources: Resources, scorers: Scorers, insights: Insights) -> None:
-        self._aliases = CheckpointAliases(resources.table, resources.clock)
-        self._resources = resources
+    def __init__(self, aliases: CheckpointAliases, s3: "S3Client", scorers: Scorers, insights: Insights) -> None:
+        self._aliases = aliases
+        self._s3 = s3
         self._scorers = scorers
         self._insights = insights
 
@@ -70,7 +72,7 @@ class PropensityScorer:
 
     def explain(self, client: Client, checkpoint: Checkpoint) -> Explained:
         """What each of the client's columns adds to the propensity, and the columns that matter most."""
-        scorer = self._scorers.get(self._resources.s3, checkpoint.artifact)
+        scorer = self._scorers.get(self._s3, checkpoint.artifact)
         (found,) = scorer.explain(scorer.checkpoint.features.encode_rows([client.features]))
         ordered = dict(sorted(found.contributions.items(), key=lambda each: (-abs(each[1]), each[0])))
         reason_codes = [
@@ -100,7 +102,7 @@ class PropensityScorer:
 
     def _ask(self, client: Client, checkpoint: Checkpoint) -> Propensity | str:
         try:
-            scorer = self._scorers.get(self._resources.s3, checkpoint.artifact)
+            scorer = self._scorers.get(self._s3, checkpoint.artifact)
         except ConflictError as error:
             return f"its model '{checkpoint.name}' can't be used: {error.message}"
         row = _row(scorer, client.features)

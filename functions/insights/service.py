@@ -9,16 +9,13 @@ from functions.insights.arbitration import ARBITRATION
 from functions.insights.decisions import Decider, Decision, Winner
 from functions.insights.wording import Facts, Words, Writer
 from shared.checkpoints.lineages import Lineages
-from shared.clock import new_id
-from shared.dynamodb.large_values import LargeValues
+from shared.clock import Clock, new_id
 from shared.dynamodb.repository import Idempotency
 from shared.insights.store import Insights
 from shared.llm.language_models import Caller, LanguageModelAccess
 from shared.models.channel_template import ACTION_FIELDS, render
 from shared.models.insight import FinishReason, Insight, InsightCreate
 from shared.models.lineage import Lineage
-from shared.propensity.scorers import Scorers
-from shared.resources import Resources
 from shared.spaces.members import Scope
 
 # Of one placeholder's value, and of a whole message.
@@ -26,17 +23,15 @@ VALUE_CHARACTERS = 10_000
 CONTENT_CHARACTERS = 200_000
 
 
-def open_insights(resources: Resources) -> Insights:
-    return Insights(resources.table, LargeValues(lambda: resources.s3, resources.settings.bucket_name), resources.clock)
-
-
 class InsightService:
-    def __init__(self, resources: Resources, access: LanguageModelAccess, scorers: Scorers) -> None:
-        self._insights = open_insights(resources)
-        self._decider = Decider(resources, scorers, self._insights)
+    def __init__(
+        self, insights: Insights, decider: Decider, access: LanguageModelAccess, lineages: Lineages, clock: Clock
+    ) -> None:
+        self._insights = insights
+        self._decider = decider
         self._writer = Writer(access)
-        self._lineages = Lineages(resources)
-        self._clock = resources.clock
+        self._lineages = lineages
+        self._clock = clock
 
     def get(self, scope: Scope, insight_id: str) -> Insight:
         return self._insights.get(scope.space_id, insight_id)

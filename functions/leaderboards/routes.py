@@ -6,11 +6,12 @@ from fastapi import Depends, Query
 from pydantic import AfterValidator
 
 from functions.leaderboards.service import LeaderboardService
+from shared.dependencies import CurrentResources
 from shared.evaluations.benchmarks import Benchmarks
 from shared.evaluations.scores import Scores
 from shared.http.errors import errors
 from shared.http.parameters import After, Limit
-from shared.http.routers import CurrentResources, CurrentScope, permission, space_router
+from shared.http.routers import CurrentScope, permission, space_router
 from shared.models.base import EndTimestamp, Page, Timestamp
 from shared.models.job import MetricName
 from shared.models.leaderboard import Direction, LeaderboardQuery, LeaderboardRow

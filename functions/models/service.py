@@ -4,15 +4,15 @@ from collections.abc import Sequence
 
 from shared.errors import ApiError, UnavailableError
 from shared.llm.model_lists import ModelLists
+from shared.llm.targets import Targets
 from shared.models.cluster import LanguageModel
-from shared.resources import Resources
 from shared.spaces.members import Scope
 
 
 class ModelService:
-    def __init__(self, resources: Resources) -> None:
-        self._targets = resources.language_model_targets
-        self._lists = ModelLists(resources.clusters, resources.clock)
+    def __init__(self, targets: Targets, lists: ModelLists) -> None:
+        self._targets = targets
+        self._lists = lists
 
     async def list(self, scope: Scope) -> tuple[Sequence[LanguageModel], bool]:
         """The models, and whether the list is an old one. Raises UnavailableError where none can be had."""

@@ -6,10 +6,12 @@ from fastapi import Depends, Request, Response, UploadFile
 
 from functions.personas.completions import PersonaCompletionService
 from functions.personas.service import PersonaService
+from functions.personas.upload_store import PersonaUploads
 from functions.personas.uploads import PersonaUploadService
+from shared.dependencies import CurrentResources
 from shared.http.errors import errors
 from shared.http.parameters import After, ExpectedVersion, IdempotencyKey, Limit, tagged
-from shared.http.routers import CurrentResources, CurrentScope, space_router
+from shared.http.routers import CurrentScope, space_router
 from shared.models.base import Page
 from shared.models.persona import Persona, PersonaCreate, PersonaUpdate
 from shared.models.persona_completion import PersonaCompletion, PersonaCompletionCreate
@@ -32,7 +34,8 @@ async def _service(resources: CurrentResources) -> PersonaService:
 
 
 async def _upload_service(resources: CurrentResources) -> PersonaUploadService:
-    return PersonaUploadService(resources)
+    uploads = PersonaUploads(resources.table, resources.s3, resources.settings.bucket_name)
+    return PersonaUploadService(resources.table, uploads, resources.clock)
 
 
 Service = Annotated[PersonaService, Depends(_service)]

@@ -20,6 +20,8 @@ from functions.personas.files.reader import open_persona_file
 from functions.personas.saving import Saver
 from functions.personas.store import Personas, person_key
 from functions.personas.upload_store import FORM_LIFETIME, PersonaUploads, row_line
+from shared.clock import Clock
+from shared.dynamodb.table import Table
 from shared.errors import ConflictError, Detail, GoneError, ValidationFailedError
 from shared.models.persona import ConflictResolution
 from shared.models.persona_upload import (
@@ -35,7 +37,6 @@ from shared.models.persona_upload import (
     UploadRefusedRow,
     UploadStatus,
 )
-from shared.resources import Resources
 from shared.spaces.members import Scope
 
 CONFIRMABLE = timedelta(hours=24)
@@ -65,15 +66,17 @@ class _Reading:
 class PersonaUploadService:
     def __init__(
         self,
-        resources: Resources,
+        table: Table,
+        uploads: PersonaUploads,
+        clock: Clock,
         *,
         limits: Limits = DEFAULT_LIMITS,
         timer: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._personas = Personas(resources.table, resources.clock)
-        self._uploads = PersonaUploads(resources.table, resources.s3, resources.settings.bucket_name)
-        self._saver = Saver(resources.table, self._personas, self._uploads)
-        self._clock = resources.clock
+        self._personas = Personas(table, clock)
+        self._uploads = uploads
+        self._saver = Saver(table, self._personas, uploads)
+        self._clock = clock
         self._limits = limits
         self._timer = timer
         self._started = timer()

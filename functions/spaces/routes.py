@@ -4,10 +4,12 @@ from typing import Annotated
 
 from fastapi import Depends, Response
 
+from functions.spaces.invite_mails import InviteMails
 from functions.spaces.service import SpaceService
+from shared.dependencies import CurrentResources
 from shared.http.errors import errors
 from shared.http.parameters import After, ExpectedVersion, IdempotencyKey, Limit, tagged
-from shared.http.routers import CurrentPrincipal, CurrentResources, account_router
+from shared.http.routers import CurrentPrincipal, account_router
 from shared.models.base import Deleted, Page
 from shared.models.invite import Invite, Invited, InviteRequest
 from shared.models.limits import SpaceLimits, SpaceLimitsAnswer
@@ -18,7 +20,9 @@ beyond = account_router("spaces")
 
 
 async def _service(resources: CurrentResources) -> SpaceService:
-    return SpaceService(resources)
+    settings = resources.settings
+    mails = InviteMails(resources.ses if settings.email_sender else None, settings.email_sender, settings.sign_in_url)
+    return SpaceService(resources.table, resources.job_launcher, mails, resources.clock)
 
 
 Service = Annotated[SpaceService, Depends(_service)]

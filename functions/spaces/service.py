@@ -5,8 +5,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from shared.clock import new_id
+from functions.spaces.invite_mails import InviteMails
+from shared.clock import Clock, new_id
 from shared.dynamodb.repository import Idempotency
+from shared.dynamodb.table import Table
 from shared.errors import PermissionDeniedError
 from shared.http.tokens import Principal
 from shared.jobs.launcher import JobLauncher
@@ -18,7 +20,6 @@ from shared.models.job_reference import JobReference
 from shared.models.limits import SpaceLimits, SpaceLimitsAnswer
 from shared.models.space import Membership, Space, SpaceCreate, SpaceMember, SpaceUpdate
 from shared.observability import logger
-from shared.resources import Resources
 from shared.spaces.invites import Invites
 from shared.spaces.store import Spaces
 
@@ -29,15 +30,15 @@ CONCURRENCY = 8
 
 
 class SpaceService:
-    def __init__(self, resources: Resources) -> None:
-        self._spaces = Spaces(resources.table, resources.clock)
+    def __init__(self, table: Table, launcher: JobLauncher, mails: InviteMails, clock: Clock) -> None:
+        self._spaces = Spaces(table, clock)
         self._members = self._spaces.members
-        self._jobs = Jobs(resources.table, resources.clock)
-        self._invites = Invites(resources.table, resources.clock)
-        self._usages = LimitUsages(resources.table, resources.clock)
-        self._launcher = JobLauncher(resources)
-        self._resources = resources
-        self._clock = resources.clock
+        self._jobs = Jobs(table, clock)
+        self._invites = Invites(table, clock)
+        self._usages = LimitUsages(table, clock)
+        self._launcher = launcher
+        self._mails = mails
+        self._clock = clock
 
     def create(self, principal: Principal, request: SpaceCreate, idempotency: Idempotency | None) -> Space:
         now, user_id = self._clock(), principal.user_id
@@ -141,7 +142,7 @@ class SpaceService:
         emails = list(dict.fromkeys(request.emails))
         invites = self._invites.invite(space_id, emails, list(dict.fromkeys(request.roles)), principal.user_id)
         space = self._members.spaces.get(space_id, space_id)
-        outcomes = self._resources.invite_mails.send(space.name, principal.email, invites)
+        outcomes = self._mails.send(space.name, principal.email, invites)
         sent = [self._invites.record_mail(space_id, invite, *outcomes[invite.email]) for invite in invites]
         for invite in sent:
             if invite.mail is InviteMail.FAILED:
@@ -165,8 +166,6 @@ class SpaceService:
     def _stop_jobs(self, space_id: str) -> None:
         jobs = [job for job in self._jobs.open_jobs(space_id) if job.kind.runs_on_sagemaker]
         if jobs:
-            # Made before the threads that share them.
-            _ = self._resources.step_functions, self._resources.sagemaker
             with ThreadPoolExecutor(CONCURRENCY) as pool:
                 list(pool.map(self._stop, jobs[:JOBS_AT_ONCE]))
 

@@ -5,9 +5,10 @@ from typing import Annotated
 from fastapi import Depends, Query, Response
 
 from functions.trainings.service import TrainingService
+from shared.dependencies import CurrentResources
 from shared.http.errors import errors
 from shared.http.parameters import ExpectedVersion, IdempotencyKey, PageNumber, page_number, tagged
-from shared.http.routers import CurrentResources, CurrentScope, permission, space_router
+from shared.http.routers import CurrentScope, permission, space_router
 from shared.models.base import Deleted, Page
 from shared.models.training import Training, TrainingCreate, TrainingUpdate
 
@@ -17,7 +18,13 @@ IncludeDeleted = Annotated[bool, Query(description="Also find a training deleted
 
 
 async def _service(resources: CurrentResources) -> TrainingService:
-    return TrainingService(resources)
+    return TrainingService(
+        resources.table,
+        resources.due_evaluations,
+        resources.job_launcher,
+        resources.clock,
+        max_gpu_count=resources.settings.max_gpu_count,
+    )
 
 
 Service = Annotated[TrainingService, Depends(_service)]

@@ -5,8 +5,9 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from shared.clock import new_id
+from shared.clock import Clock, new_id
 from shared.dynamodb.repository import Idempotency, Repository
+from shared.dynamodb.table import Table
 from shared.errors import ConflictError, UnavailableError, ValidationFailedError
 from shared.evaluations.due import DueEvaluations
 from shared.jobs.launcher import JobLauncher
@@ -18,7 +19,6 @@ from shared.models.job_status import JobStatus
 from shared.models.training import Training, TrainingCreate, TrainingUpdate
 from shared.observability import logger
 from shared.propensity.architectures.registry import validate_configuration
-from shared.resources import Resources
 from shared.spaces.members import Scope
 from shared.trainings.store import Change, Trainings
 
@@ -26,13 +26,21 @@ DEFINITION = ("architecture", "configuration", "connector")
 
 
 class TrainingService:
-    def __init__(self, resources: Resources) -> None:
-        self._trainings = Trainings(resources.table, resources.clock)
-        self._checkpoints = Repository(resources.table, Checkpoint, kind="checkpoint")
-        self._due_evaluations = DueEvaluations(resources)
-        self._launcher = JobLauncher(resources)
-        self._max_gpu_count = resources.settings.max_gpu_count
-        self._clock = resources.clock
+    def __init__(
+        self,
+        table: Table,
+        due_evaluations: DueEvaluations,
+        launcher: JobLauncher,
+        clock: Clock,
+        *,
+        max_gpu_count: int,
+    ) -> None:
+        self._trainings = Trainings(table, clock)
+        self._checkpoints = Repository(table, Checkpoint, kind="checkpoint")
+        self._due_evaluations = due_evaluations
+        self._launcher = launcher
+        self._max_gpu_count = max_gpu_count
+        self._clock = clock
 
     def create(self, scope: Scope, request: TrainingCreate, idempotency: Idempotency | None) -> Training:
         """Store a ``pending`` training and start its workflow.

@@ -5,9 +5,10 @@ from typing import Annotated
 from fastapi import Depends, Header, Response
 
 from functions.users.service import UserService
+from shared.dependencies import CurrentResources
 from shared.http.errors import errors
 from shared.http.parameters import ExpectedVersion, tagged
-from shared.http.routers import CurrentPrincipal, CurrentResources, CurrentScope, account_router, space_router
+from shared.http.routers import CurrentPrincipal, CurrentScope, account_router, space_router
 from shared.models.invite import AcceptedInvites
 from shared.models.user import GrantedPermissions, Me, PermissionsGrant, User, UserUpdate
 

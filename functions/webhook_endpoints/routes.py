@@ -5,9 +5,10 @@ from typing import Annotated
 from fastapi import Depends, Query, Response
 
 from functions.webhook_endpoints.service import WebhookEndpointService
+from shared.dependencies import CurrentResources
 from shared.http.errors import errors
 from shared.http.parameters import After, ExpectedVersion, IdempotencyKey, Limit, tagged
-from shared.http.routers import CurrentResources, CurrentScope, space_router
+from shared.http.routers import CurrentScope, space_router
 from shared.models.base import Page
 from shared.models.webhook_endpoint import (
     DeliveryPage,
@@ -26,7 +27,9 @@ router = space_router("webhook-endpoints")
 
 
 async def _service(resources: CurrentResources, scope: CurrentScope) -> WebhookEndpointService:
-    return WebhookEndpointService(resources, scope)
+    return WebhookEndpointService(
+        resources.table, resources.webhook_queue, resources.address_guard, resources.clock, scope=scope
+    )
 
 
 Service = Annotated[WebhookEndpointService, Depends(_service)]

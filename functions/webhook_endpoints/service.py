@@ -3,8 +3,9 @@
 from datetime import datetime
 from itertools import islice
 
-from shared.clock import new_id
+from shared.clock import Clock, new_id
 from shared.dynamodb.repository import Idempotency
+from shared.dynamodb.table import Table
 from shared.errors import ConflictError, PermissionDeniedError
 from shared.models.base import Page
 from shared.models.webhook_endpoint import (
@@ -21,30 +22,31 @@ from shared.models.webhook_endpoint import (
     WebhookSecret,
 )
 from shared.network.address_guard import AddressGuard
-from shared.resources import Resources
 from shared.spaces.members import Scope
 from shared.webhooks.deliveries import REPLAYED_AT_ONCE, WebhookDeliveries
 from shared.webhooks.endpoints import WebhookEndpoints
 from shared.webhooks.events import event
+from shared.webhooks.queue import WebhookQueue
 
 
 class WebhookEndpointService:
     """Raises PermissionDeniedError when it is made for somebody who does not own the space."""
 
-    def __init__(self, resources: Resources, scope: Scope) -> None:
+    def __init__(self, table: Table, queue: WebhookQueue, guard: AddressGuard, clock: Clock, *, scope: Scope) -> None:
         if not scope.is_owner:
             raise PermissionDeniedError("Only the owner of the space may use its webhook endpoints. Ask them.")
-        self._resources = resources
+        self._queue = queue
+        self._clock = clock
         self._scope = scope
         self._space = scope.space_id
-        self._endpoints = WebhookEndpoints(resources.table, resources.clock)
-        self._deliveries = WebhookDeliveries(resources.table, resources.clock)
-        self._guard = AddressGuard(allow_loopback=resources.settings.allow_loopback)
+        self._endpoints = WebhookEndpoints(table, clock)
+        self._deliveries = WebhookDeliveries(table, clock)
+        self._guard = guard
 
     def create(self, request: WebhookEndpointCreate, idempotency: Idempotency | None) -> WebhookEndpointCreated:
         """Raises ForbiddenAddressError, and ConflictError when the space has as many as it may."""
         self._guard.check_url(request.url, "body.url", allow_query=True)
-        now = self._resources.clock()
+        now = self._clock()
         fields = {**request.model_dump(), "created_by": self._scope.user_id}
         new = WebhookEndpoint(id=new_id(), created_at=now, updated_at=now, **fields)
         created, secret = self._endpoints.create(self._space, new, idempotency)
@@ -84,7 +86,7 @@ class WebhookEndpointService:
         }
         happened = event(new_id(), self._space, WebhookEventType.WEBHOOK_ENDPOINT_TEST, data)
         delivery, task = self._deliveries.add(self._space, endpoint_id, happened)
-        self._resources.webhook_queue.send([task] if task else [])
+        self._queue.send([task] if task else [])
         return delivery
 
     def deliveries(self, endpoint_id: str, status: DeliveryStatus | None, after: str, limit: int) -> DeliveryPage:
@@ -96,7 +98,7 @@ class WebhookEndpointService:
         """Raises NotFoundError, and ConflictError for a disabled endpoint."""
         self._require_enabled(endpoint_id)
         delivery, task = self._deliveries.replay(self._space, endpoint_id, delivery_id)
-        self._resources.webhook_queue.send([task])
+        self._queue.send([task])
         return delivery
 
     def replay_failed(self, endpoint_id: str, since: datetime) -> ReplayAnswer:
@@ -106,7 +108,7 @@ class WebhookEndpointService:
         found = list(islice(failed, REPLAYED_AT_ONCE + 1))
         chosen = found[:REPLAYED_AT_ONCE]
         tasks = [self._deliveries.replay(self._space, endpoint_id, each)[1] for each in chosen]
-        self._resources.webhook_queue.send(tasks)
+        self._queue.send(tasks)
         return ReplayAnswer(count=len(tasks), has_more=len(found) > len(chosen))
 
     def _require_enabled(self, endpoint_id: str) -> None:

@@ -1,16 +1,33 @@
 """Webhooks over HTTP: running jobs, and services beside us, report here."""
 
 from collections.abc import Callable, Coroutine
+from functools import lru_cache
 from typing import Annotated, Any
 
 from fastapi import Depends, Header, Request, Response
 from fastapi.routing import APIRoute
 from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import Headers
 
+from functions.webhooks.secrets import WebhookSecrets
 from functions.webhooks.service import Sender, WebhookService, authenticate
+from shared.dependencies import CurrentResources
+from shared.errors import UnavailableError
 from shared.http.errors import errors
-from shared.http.routers import CurrentResources, public_router, resources_of
+from shared.http.routers import public_router
 from shared.models.webhook import WebhookMessage, WebhookReceipt
+from shared.resources import Resources
+
+
+@lru_cache(maxsize=1)
+def _secrets(resources: Resources) -> WebhookSecrets:
+    if resources.settings.webhook_secret_arn is None:
+        raise UnavailableError("This deployment takes no webhooks: WEBHOOK_SECRET_ARN is not set.")
+    return WebhookSecrets(resources.secrets_manager, resources.settings.webhook_secret_arn)
+
+
+def _authenticate(resources: Resources, headers: Headers, body: bytes) -> Sender:
+    return authenticate(_secrets(resources), headers, body, resources.clock())
 
 
 class SignedRoute(APIRoute):
@@ -21,9 +38,8 @@ class SignedRoute(APIRoute):
 
         async def verified(request: Request) -> Response:
             body = await request.body()
-            resources = resources_of(request)
             request.state.sender = await run_in_threadpool(
-                lambda: authenticate(resources.webhook_secrets, request.headers, body, resources.clock())
+                _authenticate, request.app.state.resources, request.headers, body
             )
             return await handle(request)
 

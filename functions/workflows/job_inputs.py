@@ -5,11 +5,9 @@ from typing import Any
 
 from functions.workflows.instances import instance_types
 from shared.aws.training_jobs import job_name_prefix
-from shared.connectors.catalog import Catalog, FileState
-from shared.connectors.schema_drifts import SchemaDrifts
+from shared.connectors.catalog import FileState
 from shared.connectors.storage import (
     ConnectorStorage,
-    ConnectorStorages,
     FileVersion,
     MissingFileError,
     StorageError,
@@ -42,12 +40,12 @@ class JobInputs:
     """Finds the data of jobs and lays out their papers in S3."""
 
     def __init__(self, resources: Resources) -> None:
-        settings = resources.settings
-        self._resources = resources
+        self._settings = resources.settings
+        self._s3 = resources.s3
         self._connectors = Repository(resources.table, Connector, kind="connector", clock=resources.clock)
-        self._storages = ConnectorStorages(resources)
-        self._catalog = Catalog(resources.table, resources.s3, settings.bucket_name, resources.clock)
-        self._drifts = SchemaDrifts(resources.table, resources.s3, settings.bucket_name, resources.clock)
+        self._storages = resources.connector_storages
+        self._catalog = resources.catalog
+        self._drifts = resources.schema_drifts
 
     def datasets(self, space_id: str, parts: Sequence[ConnectorTraining], target: str | None) -> list[JobDataset]:
         """The data set of each connector's part; ``target`` is the column that all of their files must have.
@@ -59,7 +57,7 @@ class JobInputs:
 
     def progress(self) -> JobProgress | None:
         """Where a job reports to, if this deployment takes reports."""
-        settings = self._resources.settings
+        settings = self._settings
         if settings.webhook_url is None or settings.webhook_secret_arn is None:
             return None
         return JobProgress(webhook_url=settings.webhook_url, secret_arn=settings.webhook_secret_arn)
@@ -69,7 +67,7 @@ class JobInputs:
 
         Raises JobFailedError when this deployment has no machine or container for it.
         """
-        settings = self._resources.settings
+        settings = self._settings
         entity_id = job.training_id if isinstance(job, TrainingJob) else job.evaluation_id
         folder = f"spaces/{job.space_id}/{job.kind}s/{entity_id}"
         size_bytes = sum(file.size_bytes for dataset in job.datasets for file in dataset.files)
@@ -88,7 +86,7 @@ class JobInputs:
             "max_wait_seconds": MAX_WAIT_SECONDS,
             "spot": settings.spot_training,
         }
-        self._resources.s3.put_object(
+        self._s3.put_object(
             Bucket=settings.bucket_name,
             Key=f"{folder}/input/job.json",
             Body=job.model_dump_json().encode(),
@@ -132,7 +130,7 @@ class JobInputs:
             )
             for version in versions
         ]
-        access = connector.job_access(self._resources.settings.parameter_prefix)
+        access = connector.job_access(self._settings.parameter_prefix)
         return JobDataset.model_validate(
             {
                 "connector_id": connector.id,

@@ -1,6 +1,6 @@
 """Follows a decision back to what it rested on: the leaderboard, the training, and the objects that it read."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
@@ -8,13 +8,16 @@ from shared.evaluations.scores import Scores
 from shared.models.checkpoint import Checkpoint
 from shared.models.job import TrainingJob
 from shared.models.lineage import DecisionLineage, Lineage, LineageFile, LineageScore
-from shared.resources import Resources
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
 
 
 class Lineages:
-    def __init__(self, resources: Resources) -> None:
-        self._scores = Scores(resources.table)
-        self._resources = resources
+    def __init__(self, scores: Scores, s3: "S3Client", bucket: str) -> None:
+        self._scores = scores
+        self._s3 = s3
+        self._bucket = bucket
 
     def of_decision(self, space_id: str, action_id: str | None, checkpoint: Checkpoint | None) -> DecisionLineage:
         """What to keep with a decision for the action, as the checkpoint stands on the leaderboards now."""
@@ -60,7 +63,7 @@ class Lineages:
     def _job(self, space_id: str, training_id: str) -> TrainingJob | None:
         key = f"spaces/{space_id}/trainings/{training_id}/input/job.json"
         try:
-            found = self._resources.s3.get_object(Bucket=self._resources.settings.bucket_name, Key=key)
+            found = self._s3.get_object(Bucket=self._bucket, Key=key)
         except ClientError as error:
             if error.response["Error"]["Code"] not in ("NoSuchKey", "404"):
                 raise

@@ -4,11 +4,11 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from shared.clock import new_id
+from shared.clock import Clock, new_id
 from shared.connectors.catalog import Catalog, Seen
 from shared.connectors.scan_store import Scans
 from shared.connectors.schema_drifts import SchemaDrifts
-from shared.connectors.storage import ConnectorStorage, ConnectorStorages
+from shared.connectors.storage import ConnectorStorages
 from shared.dynamodb.cleanup_list import Purges
 from shared.errors import ApiError, NotFoundError
 from shared.jobs.launcher import JobLauncher
@@ -17,7 +17,6 @@ from shared.models.connector import Connector, Scan, ScanScope, managed_prefix, 
 from shared.models.job_reference import JobReference
 from shared.models.job_status import JobStatus
 from shared.observability import logger
-from shared.resources import Resources
 
 OWN_FAILURES = (ClientError, BotoCoreError, ApiError)
 
@@ -25,12 +24,14 @@ OWN_FAILURES = (ClientError, BotoCoreError, ApiError)
 class ConnectorScans:
     """Starts and ends scans; at most one runs for a connector."""
 
-    def __init__(self, resources: Resources) -> None:
-        self.scans = Scans(resources.table, resources.clock)
-        self.catalog = Catalog(resources.table, resources.s3, resources.settings.bucket_name, resources.clock)
-        self.drifts = SchemaDrifts(resources.table, resources.s3, resources.settings.bucket_name, resources.clock)
-        self._launcher = JobLauncher(resources)
-        self._clock = resources.clock
+    def __init__(
+        self, scans: Scans, catalog: Catalog, drifts: SchemaDrifts, launcher: JobLauncher, clock: Clock
+    ) -> None:
+        self.scans = scans
+        self.catalog = catalog
+        self.drifts = drifts
+        self._launcher = launcher
+        self._clock = clock
 
     def request_files(self, space_id: str, connector_id: str, files: list[str]) -> Scan:
         """Have these files scanned, also those that have not changed. Raises NotFoundError."""
@@ -101,13 +102,11 @@ class ConnectorScans:
 class ConnectorCleaner:
     """Removes what deleted connectors leave behind."""
 
-    def __init__(self, resources: Resources) -> None:
-        settings = resources.settings
-        self.purges = Purges(resources.table, "connector", resources.clock)
-        self._resources = resources
-        self._storages = ConnectorStorages(resources)
-        self._catalog = Catalog(resources.table, resources.s3, settings.bucket_name, resources.clock)
-        self._drifts = SchemaDrifts(resources.table, resources.s3, settings.bucket_name, resources.clock)
+    def __init__(self, purges: Purges, storages: ConnectorStorages, catalog: Catalog, drifts: SchemaDrifts) -> None:
+        self.purges = purges
+        self._storages = storages
+        self._catalog = catalog
+        self._drifts = drifts
 
     def clean(self, space_id: str, connector_id: str) -> None:
         """Remove what is left of a connector that does not exist: credentials, files, copies of tables, catalog.
@@ -117,9 +116,8 @@ class ConnectorCleaner:
         """
         if self.purges.is_gone(space_id, connector_id):
             self._storages.drop_credentials(connector_id)
-            bucket = self._resources.settings.bucket_name
             for prefix in (managed_prefix(space_id, connector_id), snapshots_prefix(space_id, connector_id)):
-                ConnectorStorage(self._resources.s3, bucket, prefix, is_managed=True).delete_all()
+                self._storages.managed(prefix).delete_all()
             self._catalog.forget(space_id, connector_id)
             self._drifts.forget(space_id, connector_id)
         self.purges.write(self.purges.done(connector_id))

@@ -6,7 +6,6 @@ that a drift broke, and nobody has acknowledged since, stand under ``catalog#<sp
 """
 
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 from boto3.dynamodb.conditions import Attr
 
@@ -28,17 +27,14 @@ from shared.models.catalog import CatalogEntry
 from shared.models.connector import Connector
 from shared.models.schema_drift import CHANGES_LIMIT, ColumnChange, DriftPolicy, SchemaDrift, column_changes
 
-if TYPE_CHECKING:
-    from mypy_boto3_s3 import S3Client
-
 SHOWN_COLUMNS = 10
 
 
 class SchemaDrifts:
     """The drifts of all connectors."""
 
-    def __init__(self, table: Table, s3: "S3Client", bucket: str, clock: Clock = utc_now) -> None:
-        self._catalog = Catalog(table, s3, bucket, clock)
+    def __init__(self, table: Table, catalog: Catalog, clock: Clock = utc_now) -> None:
+        self._catalog = catalog
         self._drifts = Repository(table, SchemaDrift, kind="schema_drift", clock=clock)
         self._table = table
         self._clock = clock

@@ -13,10 +13,11 @@ from botocore.exceptions import BotoCoreError, ClientError
 from shared.errors import UpstreamError
 from shared.models.connector import Connector, S3Config, Upload, credentials_parameter
 from shared.network.address_guard import AddressGuard
-from shared.resources import Resources
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+    from mypy_boto3_ssm import SSMClient
+    from mypy_boto3_sts import STSClient
 
 UPLOAD_LIFETIME = timedelta(hours=1)
 # S3's own limit for one POST.
@@ -182,17 +183,28 @@ class ConnectorStorage:
 class ConnectorStorages:
     """Opens the storage of a connector."""
 
-    def __init__(self, resources: Resources) -> None:
-        self._resources = resources
-        self._guard = AddressGuard(allow_loopback=resources.settings.allow_loopback)
+    def __init__(
+        self,
+        s3: "S3Client",
+        ssm: "SSMClient",
+        sts: "STSClient",
+        guard: AddressGuard,
+        *,
+        bucket: str,
+        parameter_prefix: str,
+    ) -> None:
+        self._s3 = s3
+        self._ssm = ssm
+        self._sts = sts
+        self._guard = guard
+        self.bucket = bucket
+        self._parameter_prefix = parameter_prefix
 
     def open(self, space_id: str, connector: Connector) -> ConnectorStorage:
         """Raises StorageError when the customer's role or keys can't be used."""
-        settings = self._resources.settings
         if connector.s3 is None:
-            prefix = connector.prefix(space_id)
-            return ConnectorStorage(self._resources.s3, settings.bucket_name, prefix, is_managed=True)
-        access = connector.job_access(settings.parameter_prefix)
+            return self.managed(connector.prefix(space_id))
+        access = connector.job_access(self._parameter_prefix)
         try:
             if access.role_arn:
                 keys = self._assume(access.role_arn, access.external_id or space_id)
@@ -201,6 +213,15 @@ class ConnectorStorages:
         except (ClientError, BotoCoreError) as error:
             raise storage_error(error, connector.s3.bucket) from error
         return self._foreign(connector.s3.bucket, connector.s3.prefix, access.region, access.endpoint_url, keys)
+
+    @property
+    def region(self) -> str:
+        """The region of the data bucket."""
+        return self._s3.meta.region_name
+
+    def managed(self, prefix: str) -> ConnectorStorage:
+        """Returns the storage below a prefix of the data bucket."""
+        return ConnectorStorage(self._s3, self.bucket, prefix, is_managed=True)
 
     def open_config(self, space_id: str, config: S3Config) -> ConnectorStorage:
         """The storage that a request describes, before anything of it is stored."""
@@ -217,10 +238,10 @@ class ConnectorStorages:
 
     def kept_credentials(self, connector: Connector) -> dict[str, str]:
         """What was stored of a connector that has credentials."""
-        name = connector.credentials_parameter(self._resources.settings.parameter_prefix)
+        name = connector.credentials_parameter(self._parameter_prefix)
         if name is None:
             return {}
-        found = self._resources.ssm.get_parameter(Name=name, WithDecryption=True)
+        found = self._ssm.get_parameter(Name=name, WithDecryption=True)
         kept: dict[str, str] = json.loads(found["Parameter"]["Value"])
         return kept
 
@@ -230,17 +251,15 @@ class ConnectorStorages:
         Earlier versions stay readable for scans and jobs that began with them (SSM keeps a hundred), until the
         connector is deleted.
         """
-        name = credentials_parameter(self._resources.settings.parameter_prefix, connector_id)
-        stored = self._resources.ssm.put_parameter(
-            Name=name, Value=json.dumps(credentials), Type="SecureString", Overwrite=True
-        )
+        name = credentials_parameter(self._parameter_prefix, connector_id)
+        stored = self._ssm.put_parameter(Name=name, Value=json.dumps(credentials), Type="SecureString", Overwrite=True)
         return stored["Version"]
 
     def drop_credentials(self, connector_id: str) -> None:
         """Forget the access keys or the password, if there are any."""
-        name = credentials_parameter(self._resources.settings.parameter_prefix, connector_id)
+        name = credentials_parameter(self._parameter_prefix, connector_id)
         try:
-            self._resources.ssm.delete_parameter(Name=name)
+            self._ssm.delete_parameter(Name=name)
         except ClientError as error:
             if error.response["Error"]["Code"] != "ParameterNotFound":
                 raise
@@ -251,7 +270,7 @@ class ConnectorStorages:
             self._guard.check_url(config.endpoint_url, "body.s3.endpoint_url")
 
     def _assume(self, role_arn: str, external_id: str) -> Keys:
-        found = self._resources.sts.assume_role(
+        found = self._sts.assume_role(
             RoleArn=role_arn, RoleSessionName="inference-connector", ExternalId=external_id, DurationSeconds=3600
         )["Credentials"]
         return Keys(found["AccessKeyId"], found["SecretAccessKey"], found["SessionToken"])

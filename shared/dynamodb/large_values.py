@@ -1,7 +1,6 @@
 """Values that may be too large for an item: they go to S3 beyond 100 KB, and an item never meets its 400 KB limit."""
 
 import json
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -11,9 +10,9 @@ INLINE_BYTES = 100 * 1024
 
 
 class LargeValues:
-    """``s3`` gives the client, which takes long to make and which few requests need."""
+    """Stores large values in ``bucket``."""
 
-    def __init__(self, s3: "Callable[[], S3Client]", bucket: str) -> None:
+    def __init__(self, s3: "S3Client", bucket: str) -> None:
         self._s3 = s3
         self._bucket = bucket
 
@@ -23,14 +22,14 @@ class LargeValues:
         content = text.encode()
         if len(content) <= INLINE_BYTES:
             return {"json": text}
-        self._s3().put_object(Bucket=self._bucket, Key=key, Body=content, ContentType="application/json")
+        self._s3.put_object(Bucket=self._bucket, Key=key, Body=content, ContentType="application/json")
         return {"object_key": key}
 
     def load(self, kept: dict[str, Any]) -> Any:
         if "json" in kept:
             return json.loads(kept["json"])
-        return json.loads(self._s3().get_object(Bucket=self._bucket, Key=kept["object_key"])["Body"].read())
+        return json.loads(self._s3.get_object(Bucket=self._bucket, Key=kept["object_key"])["Body"].read())
 
     def remove(self, kept: dict[str, Any]) -> None:
         if "object_key" in kept:
-            self._s3().delete_object(Bucket=self._bucket, Key=kept["object_key"])
+            self._s3.delete_object(Bucket=self._bucket, Key=kept["object_key"])

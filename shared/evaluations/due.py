@@ -15,13 +15,12 @@ from shared.models.job_reference import JobKind, JobReference
 from shared.models.job_status import JobStatus
 from shared.models.training import Training
 from shared.observability import logger
-from shared.resources import Resources
 
 
 class DueEvaluations:
-    def __init__(self, resources: Resources) -> None:
-        self._evaluations = Evaluations(resources.table, resources.clock)
-        self._launcher = JobLauncher(resources)
+    def __init__(self, evaluations: Evaluations, launcher: JobLauncher) -> None:
+        self._evaluations = evaluations
+        self._launcher = launcher
 
     def settle(self, space_id: str, training: Training, benchmark_ids: Collection[str]) -> None:
         """Create and start what is due on these benchmarks; when that was all, the training's job closes."""

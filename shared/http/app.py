@@ -1,18 +1,26 @@
 """One factory for the Lambda app of a group and for the whole API."""
 
 import warnings
-from typing import Any
+from typing import Any, Protocol
 
 from fastapi import APIRouter, FastAPI
 from pydantic.warnings import UnsupportedFieldAttributeWarning
 
+from shared.http.authentication import Authentication
 from shared.http.errors import install_error_handlers
 from shared.http.middleware import RequestMiddleware
-from shared.resources import Resources
 
 
-def create_app(*routers: APIRouter, resources: Resources | None = None) -> FastAPI:
-    """The app that serves ``routers``; nothing is read or connected before the first request."""
+class AppResources(Protocol):
+    """The resources of a process, as far as the HTTP layer uses them itself."""
+
+    @property
+    def authentication(self) -> Authentication:
+        """The authentication of callers."""
+
+
+def create_app(resources: AppResources, *routers: APIRouter) -> FastAPI:
+    """Returns the app that serves ``routers``. It reads and connects nothing before the first request."""
     # FastAPI silences it where it makes its fields, but those of our models are only built when they are first used.
     warnings.filterwarnings("ignore", category=UnsupportedFieldAttributeWarning)
     app = FastAPI(
@@ -24,7 +32,7 @@ def create_app(*routers: APIRouter, resources: Resources | None = None) -> FastA
         openapi_url=None,
         redirect_slashes=False,
     )
-    app.state.resources = resources or Resources()
+    app.state.resources = resources
     install_error_handlers(app)
     app.add_middleware(RequestMiddleware)
     for router in routers:

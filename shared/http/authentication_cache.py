@@ -1,41 +1,37 @@
-"""Who was let into which space a moment ago, so that not every call of a conversation is looked up anew."""
+"""Keeps authentications for a few seconds, so that not every call of a conversation reads them again."""
 
-from dataclasses import dataclass
+from collections.abc import Hashable
+from typing import Generic, TypeVar
 
 from shared.clock import Clock
-from shared.http.tokens import Principal
-from shared.spaces.members import Scope
 
-REMEMBERED = 10_000
+MAX_ENTRIES = 10_000
 
-
-@dataclass(frozen=True)
-class Admission:
-    principal: Principal
-    scope: Scope
-    ends_at: float
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
 
 
-class Admissions:
-    """Remembers for ``seconds`` (none at all for 0), and never beyond the token's own end.
+class AuthenticationCache(Generic[K, V]):
+    """Keeps values for ``seconds``, but never beyond their own end; 0 keeps none.
 
-    So long may a right outlive its withdrawal; a new one counts at once, for refusals are not remembered.
+    A right that is withdrawn may hold for ``seconds`` longer. A new right holds immediately, because refusals are not
+    kept.
     """
 
     def __init__(self, seconds: float, clock: Clock) -> None:
         self._seconds = seconds
         self._clock = clock
-        self._kept: dict[tuple[str, str], Admission] = {}
+        self._kept: dict[K, tuple[V, float]] = {}
 
-    def find(self, authorization: str, space_id: str) -> Admission | None:
-        """What the same two headers were told a moment ago."""
-        admission = self._kept.get((authorization, space_id))
-        return admission if admission and self._clock().timestamp() < admission.ends_at else None
+    def find(self, key: K) -> V | None:
+        """Returns the value of the key, or ``None`` when it is unknown or too old."""
+        value, ends_at = self._kept.get(key, (None, 0.0))
+        return value if self._clock().timestamp() < ends_at else None
 
-    def keep(self, authorization: str, space_id: str, principal: Principal, scope: Scope) -> None:
+    def keep(self, key: K, value: V, expires_at: float) -> None:
+        """Keeps the value until ``expires_at`` (Unix seconds) at most."""
         if not self._seconds:
             return
-        if len(self._kept) >= REMEMBERED:
+        if len(self._kept) >= MAX_ENTRIES:
             self._kept.clear()
-        ends_at = min(self._clock().timestamp() + self._seconds, principal.expires_at)
-        self._kept[authorization, space_id] = Admission(principal, scope, ends_at)
+        self._kept[key] = value, min(self._clock().timestamp() + self._seconds, expires_at)

@@ -18,14 +18,13 @@ from fastapi.security import HTTPBearer
 from starlette.concurrency import run_in_threadpool
 
 from shared.dynamodb.write_markers import actor
-from shared.errors import PermissionDeniedError, UnauthenticatedError
+from shared.errors import PermissionDeniedError
+from shared.http.authentication import Authentication, Credentials, Identity
 from shared.http.errors import errors
-from shared.http.tokens import Principal, bearer_token
-from shared.models.api_key import PREFIX, BroadScope, KeyScope, KeyToken
+from shared.http.tokens import Principal
+from shared.models.api_key import BroadScope, KeyScope
 from shared.models.space import UserPermission
-from shared.resources import Resources
-from shared.spaces.api_keys import ApiKeys
-from shared.spaces.members import Members, Scope, unknown_space
+from shared.spaces.members import Scope
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -37,65 +36,38 @@ RouteHandler = Callable[[Request], Coroutine[Any, Any, Response]]
 alone: ContextVar[bool] = ContextVar("alone", default=False)
 
 
-def resources_of(request: Request) -> Resources:
-    resources: Resources = request.app.state.resources
-    return resources
+def _authentication(request: Request) -> Authentication:
+    authentication: Authentication = request.app.state.resources.authentication
+    return authentication
+
+
+def _credentials(request: Request) -> Credentials:
+    return Credentials(request.headers.get("authorization", ""), request.headers.get("x-space-id", ""))
+
+
+def _keep(request: Request, identity: Identity) -> None:
+    state = request.state
+    state.principal, state.user_id = identity.principal, identity.principal.user_id
+    state.scope, state.space_id = identity.scope, identity.scope.space_id if identity.scope else None
 
 
 def _authenticate(request: Request) -> None:
-    state, resources = request.state, resources_of(request)
-    token = bearer_token(request.headers.get("authorization", ""))
-    if token.startswith(PREFIX):
-        state.scope = _admitted(token, resources)
-        state.principal = _key_holder(state.scope)
-    else:
-        state.scope, state.principal = None, resources.token_verifier.verify(token)
-    state.user_id = state.principal.user_id
-
-
-def _admitted(key: str, resources: Resources) -> Scope:
-    token = KeyToken.parse(key)
-    if token is None:
-        raise UnauthenticatedError("The API key is not one of ours: copy all of it, from its first character on.")
-    return ApiKeys(resources.table, resources.clock).admit(token)
-
-
-def _key_holder(scope: Scope) -> Principal:
-    """Whom a key acts for; what else tokens tell of a person no key knows."""
-    ends_at = scope.key.valid_until.timestamp() if scope.key and scope.key.valid_until else float("inf")
-    return Principal(scope.user_id, "", "", False, "", "", scope.space_id, ends_at)
+    _keep(request, _authentication(request).identify(_credentials(request)))
 
 
 def _select_space(request: Request) -> None:
-    _authenticate(request)
-    state, wanted = request.state, request.headers.get("x-space-id")
-    principal: Principal = state.principal
-    if state.scope is None:
-        members = Members(resources_of(request).table)
-        state.scope = members.select(principal.user_id, wanted or principal.space_id)
-    elif wanted not in (None, "", state.scope.space_id):
-        raise unknown_space()
-    state.space_id = state.scope.space_id
+    _keep(request, _authentication(request).enter_space(_credentials(request)))
 
 
 def _select_space_and_remember(request: Request) -> None:
-    _select_space(request)
-    admissions = resources_of(request).admissions
-    admissions.keep(*_credentials(request), request.state.principal, request.state.scope)
+    _keep(request, _authentication(request).enter_space_and_remember(_credentials(request)))
 
 
 def _is_remembered(request: Request) -> bool:
-    admission = resources_of(request).admissions.find(*_credentials(request))
-    if admission is None:
-        return False
-    state = request.state
-    state.principal, state.user_id = admission.principal, admission.principal.user_id
-    state.scope, state.space_id = admission.scope, admission.scope.space_id
-    return True
-
-
-def _credentials(request: Request) -> tuple[str, str]:
-    return request.headers.get("authorization", ""), request.headers.get("x-space-id", "")
+    identity = _authentication(request).remembered(_credentials(request))
+    if identity is not None:
+        _keep(request, identity)
+    return identity is not None
 
 
 async def _wait_for(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
@@ -206,10 +178,6 @@ class ConversationRoute(SpaceRoute):
 
 
 # FastAPI runs plain functions in threads, which these are far too short for.
-async def _resources(request: Request) -> Resources:
-    return resources_of(request)
-
-
 async def _principal(request: Request) -> Principal:
     principal: Principal = request.state.principal
     return principal
@@ -222,7 +190,6 @@ async def _scope(request: Request) -> Scope:
 
 CurrentPrincipal = Annotated[Principal, Depends(_principal)]
 CurrentScope = Annotated[Scope, Depends(_scope)]
-CurrentResources = Annotated[Resources, Depends(_resources)]
 
 
 class _Permission:

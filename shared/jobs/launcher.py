@@ -1,17 +1,30 @@
 """Starts, stops and describes the long work behind an entity: its execution and its SageMaker job."""
 
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
 from shared.aws.executions import Execution, Executions
 from shared.aws.training_jobs import TrainingJob, TrainingJobs, job_name_prefix
 from shared.errors import UnavailableError
 from shared.models.job_reference import JobKind, JobReference
-from shared.resources import Resources
+
+if TYPE_CHECKING:
+    from mypy_boto3_sagemaker import SageMakerClient
+    from mypy_boto3_stepfunctions import SFNClient
 
 
 class JobLauncher:
-    """One for all kinds of jobs; which state machines there are, the settings say."""
+    """Launcher of all kinds of jobs; ``state_machine_arns`` has ``None`` for kinds that the deployment does not run."""
 
-    def __init__(self, resources: Resources) -> None:
-        self._resources = resources
+    def __init__(
+        self,
+        step_functions: "SFNClient",
+        sagemaker: "SageMakerClient",
+        state_machine_arns: Mapping[JobKind, str | None],
+    ) -> None:
+        self._step_functions = step_functions
+        self._training_jobs = TrainingJobs(sagemaker)
+        self._state_machine_arns = state_machine_arns
 
     def start(self, job: JobReference) -> None:
         """Start the job's execution, unless it has been started before."""
@@ -38,20 +51,10 @@ class JobLauncher:
         """The newest SageMaker job made for it, or ``None`` before the first."""
         return self._training_jobs.latest(job_name_prefix(job.kind, job.id)) if job.kind.runs_on_sagemaker else None
 
-    @property
-    def _training_jobs(self) -> TrainingJobs:
-        return TrainingJobs(self._resources.sagemaker)
-
     def _executions(self, kind: JobKind) -> Executions:
-        settings = self._resources.settings
-        arns = {
-            JobKind.TRAINING: settings.training_state_machine_arn,
-            JobKind.EVALUATION: settings.evaluation_state_machine_arn,
-            JobKind.SCAN: settings.scan_state_machine_arn,
-        }
-        arn = arns[kind]
+        arn = self._state_machine_arns[kind]
         if arn is None:
             raise UnavailableError(
                 f"This deployment has no state machine for {kind}s: set {kind.upper()}_STATE_MACHINE_ARN."
             )
-        return Executions(self._resources.step_functions, arn)
+        return Executions(self._step_functions, arn)

@@ -21,11 +21,10 @@ from shared.llm.call_limits import CallLimits, limit_subjects
 from shared.llm.circuits import SERVER, CircuitOpenError, model_circuit
 from shared.llm.limit_usage import LimitUsages, Subject
 from shared.llm.model_lists import ModelLists
-from shared.llm.targets import Target
+from shared.llm.targets import Target, Targets
 from shared.models.cluster import ClusterSettings, LanguageModel
 from shared.models.inference_log import CallStatus, CallType, GuardCoverage, InferenceLog
 from shared.models.limits import SpaceLimits
-from shared.resources import Resources
 from shared.spaces.members import Scope
 
 T = TypeVar("T")
@@ -281,25 +280,26 @@ class LanguageModels:
 class LanguageModelAccess:
     """Opens a space's models; one for a process."""
 
-    def __init__(self, resources: Resources) -> None:
-        self.targets = resources.language_model_targets
-        self.lists = ModelLists(resources.clusters, resources.clock)
-        self._resources = resources
+    def __init__(
+        self, targets: Targets, lists: ModelLists, logs: InferenceLogs, usages: LimitUsages, clock: Clock
+    ) -> None:
+        self.targets = targets
+        self.lists = lists
+        self._logs = logs
+        self._usages = usages
+        self._clock = clock
 
     async def open(self, caller: Caller) -> LanguageModels:
         """Raises NoClusterError where there is none to call."""
         target = await self.targets.target(caller.space_id)
-        resources = self._resources
-        limits = None
-        if caller.subjects:
-            limits = CallLimits(LimitUsages(resources.table, resources.clock), caller.subjects, caller.prices)
-        return LanguageModels(target, caller, resources.inference_logs, self.lists, resources.clock, limits)
+        limits = CallLimits(self._usages, caller.subjects, caller.prices) if caller.subjects else None
+        return LanguageModels(target, caller, self._logs, self.lists, self._clock, limits)
 
     async def record_failure(self, caller: Caller, type: CallType, model: str, error: ApiError) -> None:
         """Log a call that there was no cluster for, as ``recorded`` does for those that fail."""
         record = CallRecord(type, model, status=CallStatus.ERROR, error=error.message)
-        row = _row(caller, record, self._resources.clock(), keeps=False)
-        await in_thread(self._resources.inference_logs.record, caller.space_id, row)
+        row = _row(caller, record, self._clock(), keeps=False)
+        await in_thread(self._logs.record, caller.space_id, row)
 
 
 def _row(caller: Caller, record: CallRecord, now: datetime, *, keeps: bool) -> InferenceLog:

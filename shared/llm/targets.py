@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING
 
 from anyio.to_thread import run_sync as in_thread
 
+from shared.clock import Clock
 from shared.errors import UnavailableError
 from shared.llm.circuits import Circuits
 from shared.llm.cluster_tokens import ClusterTokens
-from shared.llm.clusters import DEFAULT, ClusterState
+from shared.llm.clusters import DEFAULT, Clusters, ClusterState
 from shared.models.cluster import ClusterSettings, ToolCalls
 from shared.network.address_guard import AddressGuard
-from shared.resources import Resources
+from shared.settings import Settings
 
 if TYPE_CHECKING:
     from shared.llm.upstream import Upstream
@@ -39,11 +40,11 @@ class Target:
 class Targets:
     """Keeps connections and tokens for as long as the process lives."""
 
-    def __init__(self, resources: Resources) -> None:
-        self._settings = resources.settings
-        self._clusters = resources.clusters
-        self._resources = resources
-        self._tokens: ClusterTokens | None = None
+    def __init__(self, settings: Settings, clusters: Clusters, tokens: ClusterTokens, clock: Clock) -> None:
+        self._settings = settings
+        self._clusters = clusters
+        self.tokens = tokens
+        self._clock = clock
 
     @cached_property
     def sessions(self) -> "Sessions":
@@ -70,12 +71,6 @@ class Targets:
         token = self.tokens.read(token_parameter) if token_parameter else None
         return Upstream(self.sessions, url, token, self._settings.upstream_timeout_seconds)
 
-    @property
-    def tokens(self) -> ClusterTokens:
-        if self._tokens is None:
-            self._tokens = ClusterTokens(self._resources.ssm, self._settings.parameter_prefix)
-        return self._tokens
-
     async def _state(self, owner: str) -> ClusterState:
         recent = self._clusters.recent_state(owner)
         return await in_thread(self._clusters.state, owner) if recent is None else recent
@@ -86,5 +81,5 @@ class Targets:
         return await in_thread(self.upstream, url, token_parameter)
 
     def _target(self, state: ClusterState, settings: ClusterSettings, upstream: "Upstream") -> Target:
-        circuits = Circuits(self._clusters, state, self._resources.clock)
+        circuits = Circuits(self._clusters, state, self._clock)
         return Target(state.owner, state, settings, upstream, circuits)

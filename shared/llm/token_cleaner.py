@@ -5,21 +5,22 @@ from contextlib import contextmanager
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from shared.clock import Clock, utc_now
 from shared.dynamodb.cleanup_list import Purges
 from shared.dynamodb.repository import Repository
+from shared.dynamodb.table import Table
 from shared.errors import ApiError
 from shared.llm.cluster_tokens import ClusterTokens
 from shared.models.cluster import Cluster
 from shared.observability import logger
-from shared.resources import Resources
 
 
 class TokenCleaner:
     """The list that it goes by, ``cluster#purges``, names parameters, for they outlive the cluster."""
 
-    def __init__(self, resources: Resources, tokens: ClusterTokens) -> None:
-        self.purges = Purges(resources.table, "cluster", resources.clock)
-        self._clusters = Repository(resources.table, Cluster, kind="cluster")
+    def __init__(self, table: Table, tokens: ClusterTokens, clock: Clock = utc_now) -> None:
+        self.purges = Purges(table, "cluster", clock)
+        self._clusters = Repository(table, Cluster, kind="cluster")
         self._tokens = tokens
 
     @contextmanager

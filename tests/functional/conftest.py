@@ -1,7 +1,6 @@
 """Clients of the composed app: one per user, each in a space of its own."""
 
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,9 @@ import pytest
 from fastapi.testclient import TestClient
 
 from functions.api import build_api
+from shared.clock import utc_now
 from shared.resources import Resources
+from tests.fixtures.clocks import MovableClock
 from tests.fixtures.grants import NEEDED, Part, noted, refuse_what_is_not_granted, unneeded, watched
 from tests.fixtures.identity import Issuer
 from tests.fixtures.trained_models import packed, train_model
@@ -54,16 +55,6 @@ def _is_whole(config: pytest.Config) -> bool:
 ClientMaker = Callable[..., TestClient]
 
 
-class Clock:
-    """Time that passes when a test says so."""
-
-    def __init__(self) -> None:
-        self.now = datetime.now(UTC)
-
-    def __call__(self) -> datetime:
-        return self.now
-
-
 @pytest.fixture(scope="session")
 def scoring_model(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """The archive of a small model that can score."""
@@ -82,15 +73,20 @@ def upstreams() -> Iterator[list[FakeUpstream]]:
 
 
 @pytest.fixture
-def clock(resources: Resources) -> Clock:
-    clock = Clock()
-    resources.clock = clock
-    return clock
+def clock(movable_clock: MovableClock) -> MovableClock:
+    """A clock that stands still."""
+    movable_clock.now = utc_now()
+    return movable_clock
 
 
 @pytest.fixture
 def anonymous(resources: Resources) -> TestClient:
     return TestClient(watched(build_api(resources)))
+
+
+def same_caller(client: TestClient, resources: Resources) -> TestClient:
+    """Returns a client with the same headers, whose app has other resources."""
+    return TestClient(watched(build_api(resources)), headers=dict(client.headers))
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from shared.connectors.scans import ConnectorScans
 from shared.jobs.failures import explain
 from shared.models.job_status import JobStatus
 from shared.observability import workflow_step
@@ -14,7 +13,7 @@ _resources = Resources()
 def fail_scan(resources: Resources, event: dict[str, Any]) -> dict[str, Any]:
     """Input ``{space_id, connector_id, scan_id, error, cause}``, the last two being Step Functions' own words."""
     failure = explain(event["error"], event["cause"])
-    ConnectorScans(resources).fail(event["space_id"], event["connector_id"], event["scan_id"], failure.error)
+    resources.connector_scans.fail(event["space_id"], event["connector_id"], event["scan_id"], failure.error)
     return {"status": JobStatus.FAILED}
 
 

@@ -4,7 +4,6 @@ import json
 from typing import Any
 
 from shared.connectors.catalog import Seen
-from shared.connectors.scans import ConnectorScans
 from shared.errors import NotFoundError
 from shared.models.catalog import CatalogEntry, CatalogStatus
 from shared.models.job_status import JobStatus
@@ -21,7 +20,7 @@ _resources = Resources()
 def finish_scan(resources: Resources, event: dict[str, Any]) -> dict[str, Any]:
     """Takes what ``list_scan_files`` answered. Safe to repeat."""
     space_id, connector_id, scan_id = event["space_id"], event["connector_id"], event["scan_id"]
-    scans = ConnectorScans(resources)
+    scans = resources.connector_scans
     try:
         scans.scans.connectors.get(space_id, connector_id)
     except NotFoundError:

@@ -8,12 +8,11 @@ from boto3.dynamodb.conditions import Attr
 
 from shared.connectors.catalog import FileState, Seen
 from shared.connectors.scans import ConnectorScans
-from shared.connectors.storage import ConnectorStorages, StorageError
+from shared.connectors.storage import StorageError
 from shared.dynamodb.repository import ConditionNotMetError
 from shared.errors import JobFailedError, NotFoundError, ValidationFailedError
 from shared.models.catalog import CatalogStatus
 from shared.models.connector import Connector, ConnectorStatus, Scan, ScanScope
-from shared.network.postgres import PostgresDatabases
 from shared.observability import workflow_step
 from shared.resources import Resources
 
@@ -31,7 +30,7 @@ def list_scan_files(resources: Resources, event: dict[str, Any]) -> dict[str, An
     be read or holds too many files.
     """
     space_id, connector_id, scan_id = event["space_id"], event["connector_id"], event["scan_id"]
-    scans = ConnectorScans(resources)
+    scans = resources.connector_scans
     try:
         connector = scans.scans.connectors.get(space_id, connector_id)
         scan = scans.scans.run(space_id, scan_id)
@@ -89,7 +88,7 @@ def _changed_files(
     for name, state in states.items():
         if name not in found and state.status in list(CatalogStatus):
             if connector.postgres:
-                ConnectorStorages(resources).open(space_id, connector).delete(name)
+                resources.connector_storages.open(space_id, connector).delete(name)
             scans.catalog.record_missing(space_id, connector.id, name, Seen(state.sequencer), scan.id)
     return [
         name
@@ -101,10 +100,10 @@ def _changed_files(
 def _present(resources: Resources, space_id: str, connector: Connector) -> Iterator[tuple[str, str | None]]:
     """The names there are, each with the tag of its content: a table's is known only once it has been read."""
     if connector.postgres:
-        with PostgresDatabases(resources).open(connector, LISTING_SECONDS) as database:
+        with resources.postgres_databases.open(connector, LISTING_SECONDS) as database:
             yield from ((table, None) for table in database.tables())
     else:
-        yield from ((each.file, each.etag) for each in ConnectorStorages(resources).open(space_id, connector).files())
+        yield from ((each.file, each.etag) for each in resources.connector_storages.open(space_id, connector).files())
 
 
 @workflow_step

@@ -9,10 +9,10 @@ from functions.workflows.connector_scan.column_details import ColumnDetails
 from functions.workflows.connector_scan.profile import ColumnProfile, profile_file
 from functions.workflows.connector_scan.table_snapshots import take_snapshot
 from shared.connectors.catalog import Seen
+from shared.connectors.postgres import PostgresDatabases
 from shared.connectors.scans import ConnectorScans
 from shared.connectors.storage import (
     ConnectorStorage,
-    ConnectorStorages,
     FileChangedError,
     FileVersion,
     MissingFileError,
@@ -22,7 +22,6 @@ from shared.errors import NotFoundError, ValidationFailedError
 from shared.files.limits import Limits, UnreadableFileError
 from shared.models.catalog import CatalogColumn, CatalogEntry, CatalogStatus
 from shared.models.connector import Connector
-from shared.network.postgres import PostgresDatabases
 from shared.observability import workflow_step
 from shared.resources import Resources
 
@@ -38,7 +37,7 @@ def scan_file(resources: Resources, event: dict[str, Any]) -> dict[str, Any]:
     """Takes ``{space_id, connector_id, scan_id, file: {name, request}}``; a later event's word stands over ours."""
     space_id, connector_id, scan_id = event["space_id"], event["connector_id"], event["scan_id"]
     name, request = event["file"]["name"], event["file"]["request"]
-    scans = ConnectorScans(resources)
+    scans = resources.connector_scans
     try:
         connector = scans.scans.connectors.get(space_id, connector_id)
     except NotFoundError:
@@ -67,10 +66,10 @@ def _read_with_access(
     Raises MissingFileError and NotFoundError.
     """
     try:
-        storage = ConnectorStorages(resources).open(space_id, connector)
+        storage = resources.connector_storages.open(space_id, connector)
         if connector.postgres is None:
             return read_file(storage, name)
-        return read_table(PostgresDatabases(resources), connector, storage, name)
+        return read_table(resources.postgres_databases, connector, storage, name)
     except (StorageError, ValidationFailedError) as error:
         current = scans.scans.connectors.get(space_id, connector.id)
         if current.version != connector.version:

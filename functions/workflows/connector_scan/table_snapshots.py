@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from functions.workflows.connector_scan.tables import write_parquet
+from shared.connectors.postgres import PostgresDatabase
 from shared.connectors.storage import ConnectorStorage, FileVersion
 from shared.files.limits import UnreadableFileError
-from shared.network.postgres import PostgresDatabase
 
 # Of the disk: for the rows as text, for the Parquet file, and for what comes while it is read.
 DISK_SHARE = 3

@@ -3,7 +3,6 @@
 from typing import Any
 
 from shared.errors import ApiError, JobFailedError
-from shared.evaluations.due import DueEvaluations
 from shared.jobs.store import Jobs
 from shared.observability import workflow_step
 from shared.resources import Resources
@@ -23,7 +22,7 @@ def create_evaluation(resources: Resources, event: dict[str, Any]) -> dict[str, 
     if found is None:
         raise JobFailedError("The training was deleted, or does without the benchmark.")
     try:
-        evaluation = DueEvaluations(resources).create(space_id, found)
+        evaluation = resources.due_evaluations.create(space_id, found)
     except ApiError as error:
         if error.status >= 500:
             raise

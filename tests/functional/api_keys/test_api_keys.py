@@ -18,10 +18,11 @@ from shared.observability import logger
 from shared.resources import Resources
 from shared.settings import Settings
 from tests.fixtures.aws import LOGS_TABLE, TABLE
+from tests.fixtures.clocks import MovableClock
 from tests.fixtures.evaluations import add_member
 from tests.fixtures.operations import UNKNOWN, operations
 from tests.fixtures.upstream import FakeUpstream, connected
-from tests.functional.conftest import ClientMaker, Clock
+from tests.functional.conftest import ClientMaker
 from tests.functional.http.test_common_contract import assert_error_shape
 
 QUESTION = {"model": "small", "messages": [{"role": "user", "content": "Which offer suits Ada?"}]}
@@ -94,10 +95,9 @@ def test_a_revoked_key_is_refused_at_once_where_nothing_is_remembered(client: Te
 
 @pytest.mark.row("X-5")
 def test_where_admissions_are_remembered_a_revoked_key_lasts_ten_seconds_and_an_expired_one_none(
-    resources: Resources, settings: Settings, client: TestClient, clock: Clock
+    resources: Resources, settings: Settings, client: TestClient, clock: MovableClock
 ) -> None:
-    resources.__dict__["settings"] = settings.model_copy(update={"admission_seconds": 10})
-    app = build_api(resources)
+    app = build_api(Resources(settings.model_copy(update={"admission_seconds": 10}), clock))
     revoked, ends = make(client, "chat"), clock() + timedelta(seconds=5)
     expiring = make(client, "chat", valid_until=format_timestamp(ends))
     first, second = (bearing(TestClient(app), each["key"]) for each in (revoked, expiring))
@@ -110,7 +110,7 @@ def test_where_admissions_are_remembered_a_revoked_key_lasts_ten_seconds_and_an_
 
 
 @pytest.mark.row("X-5")
-def test_an_expired_key_says_so(client: TestClient, clock: Clock) -> None:
+def test_an_expired_key_says_so(client: TestClient, clock: MovableClock) -> None:
     made = make(client, "read", valid_until=format_timestamp(clock() + timedelta(hours=1)))
     clock.now += timedelta(hours=2)
     refused = bearing(client, made["key"]).get("/data-models")

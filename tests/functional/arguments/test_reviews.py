@@ -28,6 +28,10 @@ ALLOWED = {
 }
 
 
+def argument_service(resources: Resources) -> ArgumentService:
+    return ArgumentService(resources.table, resources.lineages, resources.clock)
+
+
 def add(client: TestClient, table: Table, *, status: str = "waiting_review") -> str:
     """The id of an argument in Alice's space."""
     return add_argument(table, client.headers["X-Space-Id"], status=status)
@@ -191,8 +195,8 @@ def test_of_two_reviewers_who_saw_an_argument_waiting_one_gets_it(
     """The other one has read it, and its write comes too late."""
     argument_id, space_id = add(client, table), client.headers["X-Space-Id"]
     winner, loser = Scope(space_id, "winner"), Scope(space_id, "loser")
-    faster = ArgumentService(resources)
-    slower = ArgumentService(
+    faster = argument_service(resources)
+    slower = argument_service(
         Resources(resources.settings, Meanwhile(lambda: faster.update(winner, argument_id, TAKE, None)))
     )
     with pytest.raises(ConflictError, match=r"'reviewing' by winner can't become 'reviewing'"):
@@ -209,8 +213,8 @@ def test_two_who_ask_for_the_next_argument_at_once_never_get_the_same(
     oldest, next_one = (add(client, table) for _ in range(2))
     space_id = client.headers["X-Space-Id"]
     winner, loser = Scope(space_id, "winner"), Scope(space_id, "loser")
-    faster = ArgumentService(resources)
-    slower = ArgumentService(Resources(resources.settings, Meanwhile(lambda: faster.take_next(winner))))
+    faster = argument_service(resources)
+    slower = argument_service(Resources(resources.settings, Meanwhile(lambda: faster.take_next(winner))))
     assert slower.take_next(loser).id == next_one
     assert faster.get(winner, oldest).review.reviewer == "winner"
     with pytest.raises(QueueEmptyError):

@@ -19,6 +19,7 @@ from shared.settings import Settings
 from shared.trainings.store import Trainings
 from tests.fixtures.audit import Stream, deliver, watch_table
 from tests.fixtures.aws import BUCKET, create_logs_table, create_table
+from tests.fixtures.clocks import MovableClock
 from tests.fixtures.connectors import add_drift
 from tests.fixtures.emulator import emulated_aws
 from tests.fixtures.evaluations import add_checkpoint, add_member
@@ -434,13 +435,12 @@ def test_rows_are_filtered_and_walked_newest_first(
 
 @pytest.mark.row("X-14")
 def test_rows_are_gone_after_the_retention_even_if_the_table_still_holds_them(
-    client: TestClient, resources: Resources, stream: Stream
+    client: TestClient, resources: Resources, stream: Stream, movable_clock: MovableClock
 ) -> None:
     client.post("/data-models", json={"name": "Old"})
     deliver(resources, stream.read())
     assert logs(client, entity="data_model")
-    resources.clock = lambda: datetime.now(UTC) + timedelta(days=401)
-    resources.__dict__.pop("audit_logs")
+    movable_clock.now += timedelta(days=401)
     assert logs(client, entity="data_model") == []
 
 

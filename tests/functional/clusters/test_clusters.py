@@ -24,7 +24,9 @@ from fastapi.testclient import TestClient
 from shared.clock import utc_now
 from shared.resources import Resources
 from shared.settings import Settings
+from tests.fixtures.clocks import MovableClock
 from tests.fixtures.upstream import FakeUpstream, served
+from tests.functional.conftest import same_caller
 
 TOKEN = "a-token-of-the-cluster-1234"
 
@@ -150,8 +152,10 @@ def test_a_cluster_is_registered_once_and_its_token_is_kept_encrypted(
 def test_addresses_that_lead_into_a_network_of_ours_are_refused(
     resources: Resources, client: TestClient, url: str
 ) -> None:
-    resources.settings.__dict__["allow_loopback"] = False
-    refused = client.post("/clusters", json={"ingress_url": url, "manager_url": "https://1.1.1.1"})
+    settings = resources.settings.model_copy(update={"allow_loopback": False})
+    refused = same_caller(client, Resources(settings)).post(
+        "/clusters", json={"ingress_url": url, "manager_url": "https://1.1.1.1"}
+    )
     assert refused.status_code == 400
     assert refused.json()["details"][0]["field"] == "body.ingress_url"
     assert client.get("/clusters").status_code == 404
@@ -292,7 +296,9 @@ def test_without_a_cluster_there_is_none_to_see_and_models_are_the_deployment_s_
     assert client.get("/models").json()["code"] == "no_cluster"
 
     with served(FakeUpstream(models=[{"id": "everybody's"}])) as shared:
-        resources.settings.__dict__["default_cluster_url"] = shared.url
+        client = same_caller(
+            client, Resources(resources.settings.model_copy(update={"default_cluster_url": shared.url}))
+        )
         assert [model["id"] for model in client.get("/models").json()["data"]] == ["everybody's"]
         answer = client.post("/chats", json={"messages": [{"role": "user", "content": "Hi"}]})
         assert answer.json()["model"] == "everybody's"
@@ -417,7 +423,7 @@ def test_nodes_whose_description_takes_many_packets_are_read_to_the_end(
 
 @pytest.mark.row("MO-1")
 def test_the_list_of_models_is_kept_for_a_minute_and_then_longer_than_the_cluster_lasts(
-    resources: Resources, client: TestClient, upstream: FakeUpstream
+    movable_clock: MovableClock, client: TestClient, upstream: FakeUpstream
 ) -> None:
     register(client, upstream)
     first = client.get("/models")
@@ -429,11 +435,11 @@ def test_the_list_of_models_is_kept_for_a_minute_and_then_longer_than_the_cluste
     client.get("/models")
     assert len(upstream.requests) == 1
 
-    resources.clock = lambda: utc_now() + timedelta(seconds=61)
+    movable_clock.now += timedelta(seconds=61)
     upstream.models = [{"id": "small"}, {"id": "large"}]
     assert client.get("/models").json()["count"] == 2
 
-    resources.clock = lambda: utc_now() + timedelta(hours=1)
+    movable_clock.now += timedelta(hours=1)
     upstream.models_status = 500
     stale = client.get("/models")
     assert stale.json()["count"] == 2

@@ -16,8 +16,7 @@ from functions.workflows.connector_scan.fail_scan import fail_scan
 from functions.workflows.connector_scan.finish_scan import finish_scan
 from functions.workflows.connector_scan.scan_file import scan_file
 from functions.workflows.job_inputs import JobInputs
-from shared.connectors.scans import ConnectorCleaner, ConnectorScans
-from shared.connectors.storage import ConnectorStorage, ConnectorStorages, FileVersion, StorageError
+from shared.connectors.storage import ConnectorStorage, FileVersion, StorageError
 from shared.dynamodb.reference_counts import hold, release
 from shared.dynamodb.table import Key, Table
 from shared.errors import NotFoundError
@@ -218,7 +217,7 @@ def test_a_connector_takes_new_keys_that_work_and_keeps_its_old_ones_otherwise(
 @pytest.mark.row("X-11")
 def test_keys_that_a_job_was_given_stay_readable_after_a_rotation(lab: Lab, customer_bucket: Any) -> None:
     connector_id = lab.connector(s3=KEYS)
-    connectors = ConnectorScans(lab.resources).scans.connectors
+    connectors = lab.resources.connector_scans.scans.connectors
     before = connectors.get(lab.space_id, connector_id).job_access("/inference/test")
     rotate(lab, connector_id)
     lab.client.put(f"/connectors/{connector_id}", json={"s3": {"role_arn": "arn:aws:iam::210987654321:role/reader"}})
@@ -320,8 +319,8 @@ def rotate(lab: Lab, connector_id: str) -> None:
 
 def keys_of(lab: Lab, connector_id: str) -> str:
     """The secret that the connector is read with now."""
-    connector = ConnectorScans(lab.resources).scans.connectors.get(lab.space_id, connector_id)
-    return ConnectorStorages(lab.resources).kept_credentials(connector)["secret_access_key"]
+    connector = lab.resources.connector_scans.scans.connectors.get(lab.space_id, connector_id)
+    return lab.resources.connector_storages.kept_credentials(connector)["secret_access_key"]
 
 
 @pytest.mark.row("CN-2")
@@ -370,7 +369,7 @@ def test_what_a_deletion_could_not_remove_is_removed_later(
         broken.setattr(ConnectorStorage, "delete_all", refuse)
         assert lab.client.delete(f"/connectors/{connector_id}").status_code == 200
     assert lab.client.get(f"/connectors/{connector_id}").status_code == 404
-    cleaner = ConnectorCleaner(lab.resources)
+    cleaner = lab.resources.connector_cleaner
     assert [each["SK"] for each in table.query("connector#purges")] == [connector_id]
     cleaner.clean(lab.space_id, connector_id)
     assert "Contents" not in lab.s3.list_objects_v2(Bucket=BUCKET, Prefix=f"spaces/{lab.space_id}/connectors/")
@@ -577,7 +576,7 @@ def test_a_scan_without_access_fails_with_the_reason_and_a_later_one_recovers(la
             "cause": json.dumps({"errorType": "JobFailedError", "errorMessage": str(failure.value)}),
         },
     )
-    scan = ConnectorScans(lab.resources).scans.get(lab.space_id, scan_id)
+    scan = lab.resources.connector_scans.scans.get(lab.space_id, scan_id)
     assert (scan.status, "NoSuchBucket" in str(scan.error)) == ("failed", True)
     connector = lab.client.get(f"/connectors/{connector_id}").json()
     assert connector["status"] == "error"

@@ -23,7 +23,6 @@ from shared.dynamodb.table import Table
 from shared.errors import JobFailedError
 from shared.models.connector import PostgresConfig
 from shared.models.connector_training import ConnectorTraining
-from shared.network.postgres import PostgresDatabases
 from shared.resources import Resources
 from shared.settings import Settings
 from tests.fixtures.aws import BUCKET
@@ -183,7 +182,7 @@ def test_a_wrong_or_dangerous_address_is_refused(lab: Lab, body: dict[str, Any],
 def test_this_machine_is_no_address_except_for_the_local_stage(server: PostgresServer, settings: Settings) -> None:
     with (
         pytest.raises(Exception, match="not public"),
-        PostgresDatabases(Resources(settings)).open_config(PostgresConfig.model_validate(access(server)), 5),
+        Resources(settings).postgres_databases.open_config(PostgresConfig.model_validate(access(server)), 5),
     ):
         pass
 
@@ -303,7 +302,7 @@ def test_a_huge_table_is_read_in_little_memory_and_up_to_a_limit(
 
     config = PostgresConfig.model_validate(access(database))
     counter = Counter()
-    with PostgresDatabases(lab.resources).open_config(config, 60) as opened:
+    with lab.resources.postgres_databases.open_config(config, 60) as opened:
         tracemalloc.start()
         opened.copy("endless", counter)
         _, peak = tracemalloc.get_traced_memory()
@@ -321,7 +320,7 @@ def test_a_statement_that_takes_too_long_is_given_up(lab: Lab, database: Postgre
     config = PostgresConfig.model_validate(access(database))
     with (
         pytest.raises(StorageError, match="statement timeout"),
-        PostgresDatabases(lab.resources).open_config(config, 1) as opened,
+        lab.resources.postgres_databases.open_config(config, 1) as opened,
     ):
         opened.copy("slow", io.BytesIO())
 

@@ -8,7 +8,6 @@ from fastapi.testclient import TestClient
 from functions.workflows.connector_scan.finish_scan import finish_scan
 from functions.workflows.connector_scan.scan_file import scan_file
 from functions.workflows.job_inputs import JobInputs
-from shared.connectors.scans import ConnectorScans
 from shared.dynamodb.table import Table
 from shared.errors import JobFailedError
 from shared.models.connector_training import ConnectorTraining
@@ -173,7 +172,7 @@ def test_a_drift_is_an_entity_whose_creation_the_stream_tells(lab: Lab, table: T
 def test_a_scan_of_a_connector_that_is_deleted_meanwhile_leaves_no_drift(lab: Lab, table: Table) -> None:
     connector_id = lab.connector()
     upload(lab, connector_id, BEFORE)
-    scans = ConnectorScans(lab.resources)
+    scans = lab.resources.connector_scans
     connector = scans.scans.connectors.get(lab.space_id, connector_id)
     entry = scans.catalog.entries(lab.space_id, connector_id)["a.csv"]
     lab.client.delete(f"/connectors/{connector_id}")

@@ -13,10 +13,10 @@ from shared.settings import Settings
 from tests.drills.boundary import Boundary, Fault, KilledError
 from tests.fixtures.arguments import add_argument
 from tests.fixtures.aws import BUCKET
+from tests.fixtures.clocks import MovableClock
 from tests.fixtures.connectors import Lab, add_drift
 from tests.fixtures.spaces import held_by_aws
 from tests.fixtures.upstream import FakeUpstream, served
-from tests.functional.conftest import Clock
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def parameters() -> list[str]:
 
 
 def test_what_a_worker_that_died_has_left_behind_is_removed(
-    client: TestClient, resources: Resources, table: Table, clock: Clock, upstream: FakeUpstream
+    client: TestClient, resources: Resources, table: Table, clock: MovableClock, upstream: FakeUpstream
 ) -> None:
     client.post("/clusters", json={"ingress_url": upstream.url, "manager_url": upstream.url, "token": "first"})
     tokens = parameters()

@@ -15,7 +15,6 @@ from functions.events.job_state_changed import job_state_changed
 from functions.events.reconcile_jobs import ReconciliationError, reconcile_jobs
 from functions.workflows.training.create_evaluation import create_evaluation
 from shared.connectors.scan_store import Scans
-from shared.connectors.scans import ConnectorScans
 from shared.dynamodb.table import Table
 from shared.errors import JobFailedError
 from shared.jobs.store import Jobs
@@ -23,10 +22,12 @@ from shared.models.connector import Scan, ScanScope
 from shared.models.job_status import JobStatus
 from shared.resources import Resources
 from shared.trainings.store import Trainings
+from tests.fixtures.clocks import MovableClock
 from tests.fixtures.evaluations import add_checkpoint, add_connector
 from tests.fixtures.grants import hold_to_grants
 from tests.fixtures.sagemaker import FakeSageMaker
 from tests.fixtures.trainings import active_uses, add_benchmark, space_of, training_request
+from tests.functional.conftest import same_caller
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -76,7 +77,7 @@ class World:
     steps: FakeStepFunctions
     sagemaker: FakeSageMaker
     training: dict[str, Any]
-    moment: datetime = START
+    clock: MovableClock
 
     @property
     def id(self) -> str:
@@ -87,7 +88,7 @@ class World:
         return f"training-{self.id}-1"
 
     def reconcile(self, after: timedelta = timedelta(0)) -> None:
-        self.moment += after
+        self.clock.now += after
         reconcile_jobs(self.resources, 30)
 
     def shown(self, **params: Any) -> dict[str, Any]:
@@ -103,10 +104,9 @@ class World:
 
 @pytest.fixture
 def world(client: TestClient, resources: Resources, table: Table) -> World:
-    steps = resources.__dict__["step_functions"] = FakeStepFunctions()
-    sagemaker = resources.__dict__["sagemaker"] = FakeSageMaker()
-    world = World(client, resources, table, steps, sagemaker, {})
-    resources.clock = lambda: world.moment
+    steps, sagemaker, clock = FakeStepFunctions(), FakeSageMaker(), MovableClock(START)
+    resources = Resources(resources.settings, clock, step_functions=steps, sagemaker=sagemaker)
+    world = World(same_caller(client, resources), resources, table, steps, sagemaker, {}, clock)
     world.training = client.post("/trainings", json=training_request(client, table)).json()
     return world
 
@@ -391,7 +391,7 @@ class ScanWorld:
 def scanned(world: World) -> ScanWorld:
     Trainings(world.table).end(space_of(world.client), world.id, JobStatus.FAILED, {})
     connector_id = add_connector(world.table, space_of(world.client))
-    scan = ConnectorScans(world.resources).request(space_of(world.client), connector_id, ScanScope.ALL)
+    scan = world.resources.connector_scans.request(space_of(world.client), connector_id, ScanScope.ALL)
     return ScanWorld(world, connector_id, scan.id)
 
 
@@ -412,7 +412,7 @@ def test_a_scan_whose_workflow_was_cut_off_fails_and_sets_its_connector_free(sca
 @pytest.mark.row("Y-9", "CN-4")
 def test_the_scan_that_was_asked_for_meanwhile_follows_one_that_was_cut_off(scanned: ScanWorld) -> None:
     world = scanned.world
-    space_id, scans = space_of(world.client), ConnectorScans(world.resources)
+    space_id, scans = space_of(world.client), world.resources.connector_scans
     scans.request_files(space_id, scanned.connector_id, ["a.csv"])
     scans.request(space_id, scanned.connector_id, ScanScope.ALL)
     world.steps.end(scanned.scan_id, "FAILED", "Lost")

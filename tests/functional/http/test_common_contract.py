@@ -175,8 +175,7 @@ def test_the_request_id_is_the_log_lines_and_the_callers_when_given(
 
 @pytest.mark.row("C-5")
 def test_a_defect_answers_500_in_the_error_shape_without_a_stack_trace(resources: Resources, issuer: Issuer) -> None:
-    resources.__dict__["table"] = None
-    client = TestClient(build_api(resources))
+    client = TestClient(build_api(Resources(resources.settings, dynamodb=None)))
     answer = client.get("/me", headers={"Authorization": f"Bearer {issuer.token('alice')}"})
     assert answer.status_code == 500
     assert_error_shape(answer.json(), "internal_error")

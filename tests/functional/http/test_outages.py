@@ -9,8 +9,8 @@ from fastapi.testclient import TestClient
 
 import shared.llm.upstream
 from shared.settings import Settings
+from tests.fixtures.clocks import MovableClock
 from tests.fixtures.upstream import FakeUpstream, Refusal, served
-from tests.functional.conftest import Clock
 
 BODY: dict[str, Any] = {"messages": [{"role": "user", "content": "Which offer suits Ada?"}], "model": "small"}
 
@@ -35,7 +35,7 @@ def register(client: TestClient, upstream: FakeUpstream, **settings: Any) -> Non
 @pytest.mark.row("X-6")
 @pytest.mark.parametrize("stream", [False, True])
 def test_in_an_outage_of_a_minute_one_call_a_cool_down_waits_for_the_silent_server(
-    clock: Clock, client: TestClient, upstream: FakeUpstream, stream: bool
+    clock: MovableClock, client: TestClient, upstream: FakeUpstream, stream: bool
 ) -> None:
     register(client, upstream)
     client.get("/models")

@@ -17,13 +17,17 @@ from shared.models.insight import Reaction, ReactionCreate
 from shared.resources import Resources
 from shared.spaces.members import Scope
 from tests.fixtures.aws import BUCKET
-from tests.fixtures.clocks import Meanwhile
+from tests.fixtures.clocks import Meanwhile, MovableClock
 from tests.fixtures.evaluations import add_connector, add_member, add_model
 from tests.fixtures.trained_models import packed, train_model
 from tests.functional.conftest import ClientMaker
 
 CLIENT = {"customer_id": 7, "age": 40, "city": "Lyon", "active": True, "joined": "2021-05-01"}
 MakeAction = Callable[..., str]
+
+
+def reaction_service(resources: Resources) -> ReactionService:
+    return ReactionService(resources.table, resources.insights, resources.connector_storages, resources.clock)
 
 
 @pytest.fixture
@@ -62,9 +66,8 @@ def counted(client: TestClient, action_id: str) -> tuple[int, int, int]:
     return found["accepted"], found["rejected"], found["ignored"]
 
 
-def later(resources: Resources, **time: float) -> None:
-    moment = utc_now() + timedelta(**time)
-    resources.clock = lambda: moment
+def later(clock: MovableClock, **passed: float) -> None:
+    clock.now = utc_now() + timedelta(**passed)
 
 
 @pytest.mark.row("X-8")
@@ -93,9 +96,9 @@ def test_a_reaction_that_comes_between_is_not_counted_twice(
     offer, insight = action("Gold card"), decide(client)
     scope = Scope(client.headers["X-Space-Id"], "somebody")
     accepted, rejected = (ReactionCreate(reaction=reaction) for reaction in (Reaction.ACCEPTED, Reaction.REJECTED))
-    faster = ReactionService(resources)
+    faster = reaction_service(resources)
     meanwhile = Meanwhile(lambda: faster.react(scope, insight["id"], accepted))
-    ReactionService(Resources(resources.settings, meanwhile)).react(scope, insight["id"], rejected)
+    reaction_service(Resources(resources.settings, meanwhile)).react(scope, insight["id"], rejected)
     assert counted(client, offer) == (0, 1, 0)
     assert client.get(f"/insights/{insight['id']}").json()["reaction"]["reaction"] == "rejected"
 
@@ -103,14 +106,14 @@ def test_a_reaction_that_comes_between_is_not_counted_twice(
 @pytest.mark.row("X-8")
 @pytest.mark.parametrize(("reaction", "days"), [("rejected", 30), ("ignored", 7), ("accepted", 90)])
 def test_an_offer_is_not_made_again_for_some_days_after_a_reaction(
-    client: TestClient, resources: Resources, action: MakeAction, reaction: str, days: int
+    client: TestClient, movable_clock: MovableClock, action: MakeAction, reaction: str, days: int
 ) -> None:
     offer, other = action("Gold card", priority="high"), action("Loan")
     react(client, decide(client), reaction)
     for time, expected in (({"seconds": 1}, other), ({"days": days, "seconds": -60}, other), ({"days": days}, offer)):
-        later(resources, **time)
+        later(movable_clock, **time)
         assert decide(client)["action_id"] == expected
-    later(resources, seconds=1)
+    later(movable_clock, seconds=1)
     (removed,) = (each for each in decide(client, actions=[offer])["candidates"])
     assert removed["removed_by"] == "suppressed"
     assert f"{reaction} it" in removed["reason"]
@@ -121,7 +124,7 @@ def test_an_offer_is_not_made_again_for_some_days_after_a_reaction(
 
 @pytest.mark.row("X-8")
 def test_a_client_is_contacted_on_a_channel_as_often_as_the_policy_allows(
-    client: TestClient, resources: Resources, action: MakeAction
+    client: TestClient, movable_clock: MovableClock, action: MakeAction
 ) -> None:
     mails = [action(f"Offer {number}", channel="email") for number in range(3)]
     call = action("Call", channel="phone", priority="low")
@@ -140,7 +143,7 @@ def test_a_client_is_contacted_on_a_channel_as_often_as_the_policy_allows(
     anywhere = action("Anywhere", priority="very_high")
     assert (decide(client)["action_id"], decide(client)["best_channel"]) == (anywhere, "phone")
     assert decide(client, actions=[anywhere, mails[2]])["finish_reason"] == "no_eligible_action"
-    later(resources, days=10)
+    later(movable_clock, days=10)
     assert decide(client, actions=[mails[2]])["action_id"] == mails[2]
 
 

@@ -11,11 +11,12 @@ from fastapi.testclient import TestClient
 from shared.dynamodb.table import Table
 from shared.llm.limit_usage import LimitUsages
 from shared.settings import Settings
+from tests.fixtures.clocks import MovableClock
 from tests.fixtures.evaluations import add_member
 from tests.fixtures.upstream import Body, FakeUpstream, Refusal, connected, schema_name
 from tests.functional.api_keys.test_api_keys import bearing, make
 from tests.functional.arguments.test_arguments import FACTS
-from tests.functional.conftest import ClientMaker, Clock
+from tests.functional.conftest import ClientMaker
 
 TALK = {"messages": [{"role": "user", "content": "Which offer suits Ada?"}], "max_tokens": 5}
 OPENAI = "/v1/chat/completions"
@@ -57,7 +58,7 @@ def used(client: TestClient, name: str) -> Any:
 
 @pytest.mark.row("X-5")
 def test_a_budget_of_tokens_is_over_by_no_more_than_one_call(
-    client: TestClient, upstream: FakeUpstream, clock: Clock
+    client: TestClient, upstream: FakeUpstream, clock: MovableClock
 ) -> None:
     limit(client, tokens_per_day=15)
     answers = [client.post("/chats", json=TALK) for _ in range(4)]
@@ -115,7 +116,7 @@ def test_a_call_whose_limits_cannot_be_settled_is_logged_all_the_same(
 
 @pytest.mark.row("X-5", "C-15")
 def test_over_the_rate_is_429_until_the_minute_is_over(
-    client: TestClient, upstream: FakeUpstream, clock: Clock
+    client: TestClient, upstream: FakeUpstream, clock: MovableClock
 ) -> None:
     clock.now = clock.now.replace(second=30, microsecond=0)
     limit(client, requests_per_minute=2)

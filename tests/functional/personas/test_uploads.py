@@ -18,7 +18,7 @@ from functions.personas.store import Personas
 from shared.dynamodb.table import Table
 from shared.resources import Resources
 from tests.fixtures.aws import BUCKET
-from tests.functional.conftest import Clock
+from tests.fixtures.clocks import MovableClock
 
 ADA = {"name": "Ada Lovelace", "birthdate": "1815-12-10", "notes": "Likes engines.", "data": {"city": "London"}}
 GRACE = {"name": "Grace Hopper", "birthdate": "1906-12-09", "notes": "Likes compilers."}
@@ -292,7 +292,7 @@ def test_an_unknown_token_is_not_found(client: TestClient, pending: dict[str, An
 
 
 @pytest.mark.row("PE-4")
-def test_an_expired_token_is_gone(clock: Clock, client: TestClient, pending: dict[str, Any]) -> None:
+def test_an_expired_token_is_gone(clock: MovableClock, client: TestClient, pending: dict[str, Any]) -> None:
     clock.now += timedelta(hours=24)
     answer = confirm(client, pending["upload_token"])
     assert (answer.status_code, answer.json()["code"]) == (410, "gone")
@@ -301,7 +301,7 @@ def test_an_expired_token_is_gone(clock: Clock, client: TestClient, pending: dic
 
 @pytest.mark.row("PE-4")
 def test_a_second_confirm_returns_the_first_result_whatever_it_asks(
-    clock: Clock, client: TestClient, pending: dict[str, Any]
+    clock: MovableClock, client: TestClient, pending: dict[str, Any]
 ) -> None:
     first = confirm(client, pending["upload_token"], "skip").json()
     before = everyone(client)
@@ -542,7 +542,7 @@ def test_files_that_were_sent_to_storage_are_processed_like_uploaded_ones(client
 
 
 @pytest.mark.row("X-17")
-def test_prepared_uploads_fail_like_others(clock: Clock, client: TestClient, other_client: TestClient) -> None:
+def test_prepared_uploads_fail_like_others(clock: MovableClock, client: TestClient, other_client: TestClient) -> None:
     prepared = client.post("/personas/uploads", json={"files": ["a.csv"]}).json()
     process = f"/personas/uploads/{prepared['upload_token']}/process"
     assert other_client.post(process).status_code == 404

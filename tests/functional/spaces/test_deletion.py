@@ -21,13 +21,14 @@ from shared.settings import Settings
 from shared.spaces.store import RESTORABLE, Spaces
 from shared.trainings.store import Trainings
 from tests.fixtures.aws import BUCKET
+from tests.fixtures.clocks import MovableClock
 from tests.fixtures.evaluations import add_checkpoint, add_member
 from tests.fixtures.inference_logs import call
 from tests.fixtures.sagemaker import FakeSageMaker
 from tests.fixtures.spaces import ACCESS_KEYS, fill, held_by_aws
 from tests.fixtures.trainings import active_uses, add_benchmark, space_of, training_request
 from tests.fixtures.upstream import FakeUpstream, served
-from tests.functional.conftest import ClientMaker
+from tests.functional.conftest import ClientMaker, same_caller
 
 NAMES = ("carol", "dave", "erin")
 
@@ -47,20 +48,6 @@ def settings(settings: Settings) -> Settings:
 def upstream() -> Iterator[FakeUpstream]:
     with served(FakeUpstream()) as upstream:
         yield upstream
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = datetime.now(UTC)
-
-    def __call__(self) -> datetime:
-        return self.now
-
-
-@pytest.fixture
-def clock(resources: Resources) -> Clock:
-    clock = resources.clock = Clock()
-    return clock
 
 
 @pytest.fixture
@@ -157,7 +144,7 @@ def test_only_the_owner_deletes_and_restores_and_strangers_see_nothing(
 
 @pytest.mark.row("SP-2")
 def test_restoring_a_space_in_use_changes_nothing_and_one_deleted_too_long_ago_is_unknown(
-    client: TestClient, clock: Clock
+    client: TestClient, clock: MovableClock
 ) -> None:
     space = client.get(place(client))
     assert client.post(f"{place(client)}/restore").json() == {"id": space_of(client)}
@@ -300,7 +287,8 @@ def execution_statuses() -> list[str]:
 def test_what_runs_in_a_deleted_space_is_stopped_and_ends_stopped(
     client: TestClient, other_client: TestClient, resources: Resources, table: Table
 ) -> None:
-    sagemaker = resources.__dict__["sagemaker"] = FakeSageMaker()
+    sagemaker = FakeSageMaker()
+    client = same_caller(client, Resources(resources.settings, sagemaker=sagemaker))
     training, evaluation = start_jobs(client, table)
     others, _ = start_jobs(other_client, table)
     job = f"training-{training['id']}-1"
@@ -337,11 +325,10 @@ def test_a_space_is_deleted_even_when_its_jobs_can_not_be_stopped_yet(
     client: TestClient, resources: Resources, table: Table
 ) -> None:
     training, _ = start_jobs(client, table)
-    steps, resources.__dict__["step_functions"] = resources.step_functions, Unreachable()
-    assert client.delete(place(client)).status_code == 200
+    cut_off = same_caller(client, Resources(resources.settings, step_functions=Unreachable()))
+    assert cut_off.delete(place(client)).status_code == 200
     assert client.get(place(client)).status_code == 404
 
-    resources.__dict__["step_functions"] = steps
     reconcile_jobs(resources, 30)
     assert execution_statuses() == ["ABORTED", "ABORTED"]
     reconcile_jobs(resources, 30)
@@ -373,7 +360,7 @@ def test_a_purge_leaves_nothing_of_the_space_and_touches_no_other(
     other_client: TestClient,
     members: list[TestClient],
     resources: Resources,
-    clock: Clock,
+    clock: MovableClock,
     upstream: FakeUpstream,
 ) -> None:
     for each in (client, other_client):
@@ -402,7 +389,7 @@ class CutOffError(Exception):
 @pytest.mark.row("SP-2")
 @pytest.mark.parametrize("calls", [1, 3, 5, 8, 11, 14])
 def test_a_purge_that_is_cut_off_goes_on(
-    client: TestClient, resources: Resources, clock: Clock, monkeypatch: pytest.MonkeyPatch, calls: int
+    client: TestClient, resources: Resources, clock: MovableClock, monkeypatch: pytest.MonkeyPatch, calls: int
 ) -> None:
     _fill_a_little(client, resources)
     client.delete(place(client))
@@ -434,7 +421,7 @@ def _fill_a_little(client: TestClient, resources: Resources) -> None:
 
 @pytest.mark.row("SP-2")
 def test_a_space_restored_in_the_last_moment_is_not_purged(
-    client: TestClient, resources: Resources, table: Table, clock: Clock
+    client: TestClient, resources: Resources, table: Table, clock: MovableClock
 ) -> None:
     owner_id = client.get("/me").json()["id"]
     client.delete(place(client))
@@ -447,13 +434,13 @@ def test_a_space_restored_in_the_last_moment_is_not_purged(
     assert client.get(place(client)).status_code == 200
 
 
-def clock_on(clock: Clock) -> None:
+def clock_on(clock: MovableClock) -> None:
     """The time to restore ends between a request's look and its write."""
     clock.now += timedelta(minutes=1)
 
 
 @pytest.mark.row("SP-2")
-def test_a_space_whose_purge_has_begun_is_not_restored(client: TestClient, table: Table, clock: Clock) -> None:
+def test_a_space_whose_purge_has_begun_is_not_restored(client: TestClient, table: Table, clock: MovableClock) -> None:
     owner_id = client.get("/me").json()["id"]
     client.delete(place(client))
     clock.now += RESTORABLE - timedelta(seconds=1)

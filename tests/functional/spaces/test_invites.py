@@ -1,7 +1,7 @@
 """Invites: stored before they are mailed, accepted once and by the right address only."""
 
 import itertools
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import boto3
@@ -10,7 +10,6 @@ from botocore.exceptions import ClientError, EndpointConnectionError
 from fastapi.testclient import TestClient
 from moto.ses.models import ses_backends
 
-from functions.spaces.invite_mails import InviteMails
 from shared.dynamodb.table import Table
 from shared.models.space import UserPermission
 from shared.resources import Resources
@@ -18,9 +17,10 @@ from shared.settings import Settings
 from shared.spaces.invites import Invites
 from shared.spaces.members import Members
 from tests.fixtures.aws import ACCOUNT, REGION
+from tests.fixtures.clocks import MovableClock
 from tests.fixtures.evaluations import add_member
 from tests.fixtures.trainings import space_of
-from tests.functional.conftest import ClientMaker
+from tests.functional.conftest import ClientMaker, same_caller
 
 SENDER = "invites@inference.test"
 ROLES = ["trainings:get", "trainings:list"]
@@ -34,14 +34,6 @@ def settings(settings: Settings) -> Settings:
 @pytest.fixture(autouse=True)
 def sender(aws: None) -> None:
     boto3.client("sesv2").create_email_identity(EmailIdentity=SENDER)
-
-
-@pytest.fixture
-def moment(resources: Resources) -> list[datetime]:
-    """The time, to be moved on."""
-    moment = [datetime.now(UTC)]
-    resources.clock = lambda: moment[0]
-    return moment
 
 
 def mails() -> list[Any]:
@@ -144,27 +136,27 @@ def test_only_the_owner_invites_and_sees_invites(
 
 @pytest.mark.row("SP-3")
 def test_inviting_again_renews_the_time_and_the_roles_and_writes_again(
-    client: TestClient, sign_in: ClientMaker, moment: list[datetime]
+    client: TestClient, sign_in: ClientMaker, clock: MovableClock
 ) -> None:
     [first] = invite(client, "bob@example.com", roles=["trainings:get"]).json()["invites"]
-    moment[0] += timedelta(days=6)
+    clock.now += timedelta(days=6)
     [again] = invite(client, "bob@example.com", roles=["data-models:list"]).json()["invites"]
     assert (again["id"], again["roles"]) == (first["id"], ["data-models:list"])
     assert again["valid_until"] > first["valid_until"]
     assert addressed() == ["bob@example.com"] * 2
 
-    moment[0] += timedelta(days=6)
+    clock.now += timedelta(days=6)
     assert accept(sign_in("bob")).json() == {"error": "", "spaces": [space_of(client)]}
     assert spaces_of(sign_in("bob")) == {space_of(client): ["data-models:list"]}
 
 
 @pytest.mark.row("X-14")
 def test_invites_tell_their_state_and_can_be_revoked(
-    client: TestClient, sign_in: ClientMaker, moment: list[datetime]
+    client: TestClient, sign_in: ClientMaker, clock: MovableClock
 ) -> None:
     place = f"/spaces/{space_of(client)}/invites"
     invite(client, "old@example.com")
-    moment[0] += timedelta(days=7)
+    clock.now += timedelta(days=7)
     emails = ("bob@example.com", "carol@example.com", "dave@example.com")
     invite(client, *emails)
     found = invites(client)
@@ -224,8 +216,12 @@ def test_a_mail_that_can_not_be_sent_loses_no_invite_and_is_told_of(
     client: TestClient, sign_in: ClientMaker, resources: Resources, error: Exception, outcomes: list[str]
 ) -> None:
     ses = BrokenMails(error, "carol@example.com")
-    resources.__dict__["invite_mails"] = InviteMails(ses, SENDER, None)
-    answer = invite(client, "bob@example.com", "carol@example.com", "dave@example.com")
+    answer = invite(
+        same_caller(client, Resources(resources.settings, ses=ses)),
+        "bob@example.com",
+        "carol@example.com",
+        "dave@example.com",
+    )
     assert answer.status_code == 200
     assert [each["mail"] for each in answer.json()["invites"]] == outcomes
     assert "carol@example.com could not be sent" in answer.json()["message"].replace(", dave@example.com", "")
@@ -233,7 +229,6 @@ def test_a_mail_that_can_not_be_sent_loses_no_invite_and_is_told_of(
     assert invites(client)["carol@example.com"]["mail_error"]
     assert accept(sign_in("carol")).status_code == 200
 
-    del resources.__dict__["invite_mails"]
     invite(client, "dave@example.com")
     assert addressed() == ["dave@example.com"]
     assert invites(client)["dave@example.com"]["mail"] == "sent"
@@ -244,8 +239,8 @@ def test_a_mail_that_can_not_be_sent_loses_no_invite_and_is_told_of(
 def test_without_a_sender_the_invite_holds_and_the_answer_says_so(
     client: TestClient, sign_in: ClientMaker, resources: Resources
 ) -> None:
-    resources.__dict__["invite_mails"] = InviteMails(None, None, None)
-    answer = invite(client, "bob@example.com").json()
+    silent = Resources(resources.settings.model_copy(update={"email_sender": None}))
+    answer = invite(same_caller(client, silent), "bob@example.com").json()
     assert answer["invites"][0]["mail"] == "off"
     assert "sends no mail" in answer["message"]
     assert mails() == []
@@ -278,7 +273,7 @@ def test_accepting_lets_the_invited_into_the_space_with_the_roles(client: TestCl
 
 @pytest.mark.row("US-4")
 def test_an_invite_is_for_a_verified_address_its_own_and_a_week(
-    client: TestClient, sign_in: ClientMaker, moment: list[datetime]
+    client: TestClient, sign_in: ClientMaker, clock: MovableClock
 ) -> None:
     invite(client, "bob@example.com")
     for claims in ({"email_verified": False}, {"email_verified": None}, {"email": None}, {"email_verified": "no"}):
@@ -286,7 +281,7 @@ def test_an_invite_is_for_a_verified_address_its_own_and_a_week(
         assert (unverified.status_code, unverified.json()["code"]) == (403, "permission_denied")
     nobody = accept(sign_in("mallory"))
     assert (nobody.status_code, nobody.json()["code"]) == (404, "not_found")
-    moment[0] += timedelta(days=7)
+    clock.now += timedelta(days=7)
     late = accept(sign_in("bob"))
     assert (late.status_code, late.json()["code"]) == (410, "gone")
     for answer in (unverified, nobody, late):

@@ -15,6 +15,7 @@ from tests.fixtures.aws import state_machine_arn
 from tests.fixtures.evaluations import add_connector
 from tests.fixtures.sagemaker import FakeSageMaker
 from tests.fixtures.trainings import active_uses, add_benchmark, space_of, training_request
+from tests.functional.conftest import same_caller
 
 UNKNOWN = "01a2081a-1610-752b-8cc0-d52dcf52e48d"
 
@@ -123,8 +124,7 @@ def test_a_training_whose_workflow_can_not_be_started_is_kept_for_the_reconciler
         def start_execution(self, **_: Any) -> None:
             raise EndpointConnectionError(endpoint_url="https://states.test")
 
-    resources.__dict__["step_functions"] = Down()
-    training = create(client, table)
+    training = create(same_caller(client, Resources(resources.settings, step_functions=Down())), table)
     assert training["status"] == "pending"
     assert [job.id for job in Jobs(table).open_jobs()] == [training["id"]]
 
@@ -279,7 +279,8 @@ def test_what_a_training_uses_is_held_until_it_ends_and_let_go_once(
 def test_deleting_a_running_training_hides_it_at_once_stops_its_job_and_ends_stopped(
     client: TestClient, table: Table, trainings: Trainings, resources: Resources
 ) -> None:
-    sagemaker = resources.__dict__["sagemaker"] = FakeSageMaker()
+    sagemaker = FakeSageMaker()
+    client = same_caller(client, Resources(resources.settings, sagemaker=sagemaker))
     training = create(client, table)
     address, space_id = f"/trainings/{training['id']}", space_of(client)
     trainings.advance(space_id, training["id"], JobStatus.RUNNING)

@@ -25,10 +25,11 @@ from shared.webhooks.deliveries import CLAIM, TooEarlyError, WebhookDeliveries
 from shared.webhooks.queue import read_task
 from shared.webhooks.signature import SignatureError, sign, verify
 from tests.fixtures.audit import Stream, watch_table
+from tests.fixtures.clocks import MovableClock
 from tests.fixtures.evaluations import add_checkpoint, add_member
 from tests.fixtures.trainings import space_of, training_request
-from tests.fixtures.webhooks import Post, Receiver, received
-from tests.functional.conftest import ClientMaker, Clock
+from tests.fixtures.webhooks import FakeSqs, Post, Receiver, received
+from tests.functional.conftest import ClientMaker, same_caller
 
 pytestmark = pytest.mark.row("X-13")
 
@@ -41,9 +42,21 @@ def settings(settings: Settings) -> Settings:
 
 
 @pytest.fixture
-def post(resources: Resources, clock: Clock) -> Post:
+def sqs(movable_clock: MovableClock) -> FakeSqs:
+    return FakeSqs(movable_clock)
+
+
+@pytest.fixture
+def resources(aws: None, settings: Settings, movable_clock: MovableClock, sqs: FakeSqs) -> Resources:
+    return Resources(
+        settings.model_copy(update={"webhook_queue_url": "https://sqs.test/queue"}), movable_clock, sqs=sqs
+    )
+
+
+@pytest.fixture
+def post(resources: Resources, clock: MovableClock, sqs: FakeSqs) -> Post:
     watch_table()
-    return Post(resources, clock, Stream())
+    return Post(resources, clock, sqs, Stream())
 
 
 @pytest.fixture
@@ -117,7 +130,7 @@ def test_a_message_is_thin_and_verified_by_the_public_library(
 
 
 def test_a_rotated_secret_signs_along_for_a_day_and_no_list_tells_any(
-    client: TestClient, resources: Resources, post: Post, receiver: Receiver, clock: Clock
+    client: TestClient, resources: Resources, post: Post, receiver: Receiver, clock: MovableClock
 ) -> None:
     first = add_endpoint(client, receiver.url)
     rotated = client.post(f"/webhook-endpoints/{first['id']}/rotate-secret")
@@ -231,7 +244,7 @@ def test_a_change_told_of_twice_is_one_message(
 
 
 def test_a_receiver_that_was_down_for_an_hour_gets_each_event_once_it_is_up_and_once(
-    client: TestClient, resources: Resources, post: Post, receiver: Receiver, clock: Clock
+    client: TestClient, resources: Resources, post: Post, receiver: Receiver, clock: MovableClock
 ) -> None:
     endpoint = add_endpoint(client, receiver.url)
     started = clock.now
@@ -301,7 +314,7 @@ def test_retry_after_is_honoured_within_bounds(
 
 
 def test_retry_after_may_be_a_time(
-    client: TestClient, resources: Resources, post: Post, receiver: Receiver, clock: Clock
+    client: TestClient, resources: Resources, post: Post, receiver: Receiver, clock: MovableClock
 ) -> None:
     endpoint = add_endpoint(client, receiver.url)
     until = clock.now + timedelta(minutes=7)
@@ -393,8 +406,8 @@ def test_what_still_waits_for_a_disabled_or_deleted_endpoint_is_not_sent(
     ],
 )
 def test_an_address_that_may_not_be_called_is_refused(client: TestClient, resources: Resources, url: str) -> None:
-    resources.__dict__["settings"] = resources.settings.model_copy(update={"allow_loopback": False})
-    refused = client.post("/webhook-endpoints", json={"url": url})
+    settings = resources.settings.model_copy(update={"allow_loopback": False})
+    refused = same_caller(client, Resources(settings, sqs=resources.sqs)).post("/webhook-endpoints", json={"url": url})
     assert refused.status_code == 400, refused.text
     assert refused.json()["details"][0]["field"] == "body.url"
     assert client.get("/webhook-endpoints").json()["count"] == 0
@@ -486,7 +499,7 @@ def test_a_message_that_comes_again_while_it_is_sent_is_sent_once(
 
 
 def test_an_attempt_whose_function_died_is_made_again(
-    client: TestClient, resources: Resources, post: Post, receiver: Receiver, clock: Clock
+    client: TestClient, resources: Resources, post: Post, receiver: Receiver, clock: MovableClock
 ) -> None:
     class Dying(WebhookSender):
         def post(self, *_: Any) -> Answer:
@@ -553,7 +566,7 @@ def test_a_slow_receiver_holds_up_no_other_of_the_same_batch(
 
 
 def test_failed_messages_are_replayed_one_by_one_and_all_since_a_time(
-    client: TestClient, resources: Resources, post: Post, receiver: Receiver, clock: Clock
+    client: TestClient, resources: Resources, post: Post, receiver: Receiver, clock: MovableClock
 ) -> None:
     endpoint, started = add_endpoint(client, receiver.url), clock.now.isoformat()
     place = f"/webhook-endpoints/{endpoint['id']}/deliveries"

@@ -13,7 +13,6 @@ from functions.workflows.training.check_training import check_training
 from functions.workflows.training.create_evaluation import create_evaluation
 from functions.workflows.training.fail_training import fail_training
 from functions.workflows.training.register_checkpoints import register_checkpoints
-from shared.checkpoints.lineages import Lineages
 from shared.dynamodb.table import Key, Table
 from shared.errors import JobFailedError
 from shared.jobs.store import Jobs
@@ -89,9 +88,7 @@ def test_a_scan_of_other_content_than_the_job_reads_is_not_its_scan(world: World
     world.upload("a.csv")
     world.upload("a.csv", b"age,churned\n31,no\n32,yes\n", columns=None)
     check_training(world.resources, world.event)
-    lineage = Lineages(world.resources).trace(
-        world.event["space_id"], DecisionLineage(training_id=world.training["id"])
-    )
+    lineage = world.resources.lineages.trace(world.event["space_id"], DecisionLineage(training_id=world.training["id"]))
     assert [(file.file, file.scan_id) for file in lineage.files] == [("a.csv", None)]
 
 
@@ -164,9 +161,9 @@ def test_gpus_come_from_the_next_larger_machine_of_the_preferred_families(
 def test_a_deployment_without_machines_large_enough_says_so(world_with: Maker, settings: Settings) -> None:
     world = world_with(gpu_count=8)
     world.upload("a.csv")
-    world.resources.__dict__["settings"] = settings.model_copy(update={"gpu_instance_types": "ml.g4dn.xlarge"})
+    small = Resources(settings.model_copy(update={"gpu_instance_types": "ml.g4dn.xlarge"}))
     with pytest.raises(JobFailedError, match="has 8 GPUs"):
-        check_training(world.resources, world.event)
+        check_training(small, world.event)
 
 
 @pytest.mark.row("TR-4")

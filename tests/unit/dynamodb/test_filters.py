@@ -176,7 +176,7 @@ NAMES = st.text("aAsS\u00df\u0130\u017f", min_size=1, max_size=6) | st.text(min_
 def test_the_chats_of_any_part_of_their_name(
     resources: Resources, names: list[str], data: st.DataObject, chance: random.Random
 ) -> None:
-    values = LargeValues(lambda: resources.s3, resources.settings.bucket_name)
+    values = LargeValues(resources.s3, resources.settings.bucket_name)
     space, chats = new_id(), Chats(resources.table, values)
     stored = Repository(resources.table, StoredChat, kind="chat")
     named = {}

@@ -1,46 +1,32 @@
-"""Who was let in a moment ago is let in again, with the same headers and for a while only."""
+"""Authentications are kept for the same credentials, and only for a while."""
 
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from shared.http.authentication_cache import Admissions
-from shared.http.tokens import Principal
-from shared.spaces.members import Scope
+from shared.http.authentication_cache import AuthenticationCache
+from tests.fixtures.clocks import MovableClock
 
 NOW = datetime(2026, 3, 15, tzinfo=UTC)
-ANN = Principal("ann", "ann", "ann@example.com", True, "Ann", "Example", None, NOW.timestamp() + 3600)
-SCOPE = Scope("bank", "ann")
+FOREVER = float("inf")
 
 
-class Clock:
-    now = NOW
-
-    def __call__(self) -> datetime:
-        return self.now
-
-
-def test_the_same_headers_are_remembered_and_no_others() -> None:
-    admissions = Admissions(10, Clock())
-    admissions.keep("Bearer a", "bank", ANN, SCOPE)
-    found = admissions.find("Bearer a", "bank")
-    assert found is not None
-    assert (found.principal, found.scope) == (ANN, SCOPE)
-    assert admissions.find("Bearer b", "bank") is admissions.find("Bearer a", "") is None
+def test_a_value_is_found_by_its_key_only() -> None:
+    cache: AuthenticationCache[str, str] = AuthenticationCache(10, MovableClock(NOW))
+    cache.keep("alice", "value", FOREVER)
+    assert (cache.find("alice"), cache.find("bob")) == ("value", None)
 
 
-def test_nobody_is_remembered_longer_than_said_or_beyond_the_end_of_the_token() -> None:
-    clock = Clock()
-    admissions = Admissions(10, clock)
-    admissions.keep("Bearer long", "", ANN, SCOPE)
-    admissions.keep("Bearer short", "", replace(ANN, expires_at=NOW.timestamp() + 3), SCOPE)
+def test_a_value_is_kept_for_the_set_time_and_not_beyond_its_own_end() -> None:
+    clock = MovableClock(NOW)
+    cache: AuthenticationCache[str, str] = AuthenticationCache(10, clock)
+    cache.keep("long", "value", FOREVER)
+    cache.keep("short", "value", NOW.timestamp() + 3)
     clock.now += timedelta(seconds=3)
-    assert admissions.find("Bearer long", "") is not None
-    assert admissions.find("Bearer short", "") is None
+    assert (cache.find("long"), cache.find("short")) == ("value", None)
     clock.now += timedelta(seconds=7)
-    assert admissions.find("Bearer long", "") is None
+    assert cache.find("long") is None
 
 
-def test_nothing_is_remembered_for_no_time() -> None:
-    admissions = Admissions(0, Clock())
-    admissions.keep("Bearer a", "", ANN, SCOPE)
-    assert admissions.find("Bearer a", "") is None
+def test_a_cache_of_zero_seconds_keeps_nothing() -> None:
+    cache: AuthenticationCache[str, str] = AuthenticationCache(0, MovableClock(NOW))
+    cache.keep("alice", "value", FOREVER)
+    assert cache.find("alice") is None

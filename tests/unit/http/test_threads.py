@@ -39,7 +39,7 @@ def app(resources: Resources) -> Any:
     async def serving() -> int:
         return threading.get_ident()
 
-    return create_app(router, resources=resources)
+    return create_app(resources, router)
 
 
 def test_a_server_of_many_requests_waits_in_a_thread(app: Any) -> None:

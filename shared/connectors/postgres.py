@@ -17,7 +17,6 @@ from shared.errors import ValidationFailedError
 from shared.models.catalog import ColumnTypeName
 from shared.models.connector import Connector, PostgresConfig, TlsMode, check_file_name
 from shared.network.address_guard import AddressGuard
-from shared.resources import Resources
 
 if TYPE_CHECKING:
     from pg8000.native import Connection
@@ -73,9 +72,9 @@ class TableColumn:
 class PostgresDatabases:
     """Opens the database of a connector."""
 
-    def __init__(self, resources: Resources) -> None:
-        self._guard = AddressGuard(allow_loopback=resources.settings.allow_loopback)
-        self._storages = ConnectorStorages(resources)
+    def __init__(self, storages: ConnectorStorages, guard: AddressGuard) -> None:
+        self._storages = storages
+        self._guard = guard
 
     @contextmanager
     def open(self, connector: Connector, seconds: int) -> Iterator["PostgresDatabase"]:

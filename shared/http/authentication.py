@@ -1,0 +1,78 @@
+"""Finds out who sends a request, and in which space."""
+
+from dataclasses import dataclass
+
+from shared.clock import Clock
+from shared.dynamodb.table import Table
+from shared.errors import UnauthenticatedError
+from shared.http.authentication_cache import AuthenticationCache
+from shared.http.tokens import Principal, TokenVerifier, bearer_token
+from shared.models.api_key import PREFIX, KeyToken
+from shared.spaces.api_keys import ApiKeys
+from shared.spaces.members import Members, Scope, unknown_space
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """The two headers that decide who a caller is; a header that is missing is empty."""
+
+    authorization: str
+    space_id: str
+
+
+@dataclass(frozen=True)
+class Identity:
+    """The caller of a request. ``scope`` is ``None`` until a space is selected."""
+
+    principal: Principal
+    scope: Scope | None = None
+
+
+class Authentication:
+    """Authenticates callers by a token of the issuer or by an API key."""
+
+    def __init__(
+        self, verifier: TokenVerifier, table: Table, cache: AuthenticationCache[Credentials, Identity], clock: Clock
+    ) -> None:
+        self._verifier = verifier
+        self._members = Members(table)
+        self._api_keys = ApiKeys(table, clock)
+        self._cache = cache
+
+    def identify(self, credentials: Credentials) -> Identity:
+        """Returns the caller; an API key also selects its space. Raises UnauthenticatedError."""
+        token = bearer_token(credentials.authorization)
+        if not token.startswith(PREFIX):
+            return Identity(self._verifier.verify(token))
+        key = KeyToken.parse(token)
+        if key is None:
+            raise UnauthenticatedError("The API key is not one of ours: copy all of it, from its first character on.")
+        scope = self._api_keys.admit(key)
+        return Identity(_key_holder(scope), scope)
+
+    def enter_space(self, credentials: Credentials) -> Identity:
+        """Returns the caller with the selected space. Raises NotFoundError for a space that is not the caller's."""
+        identity = self.identify(credentials)
+        if identity.scope is None:
+            principal = identity.principal
+            wanted = credentials.space_id or principal.space_id
+            return Identity(principal, self._members.select(principal.user_id, wanted))
+        if credentials.space_id not in ("", identity.scope.space_id):
+            raise unknown_space()
+        return identity
+
+    def enter_space_and_remember(self, credentials: Credentials) -> Identity:
+        """Returns what ``enter_space`` does, and keeps it for ``remembered``."""
+        identity = self.enter_space(credentials)
+        self._cache.keep(credentials, identity, identity.principal.expires_at)
+        return identity
+
+    def remembered(self, credentials: Credentials) -> Identity | None:
+        """Returns what the same credentials gave a few seconds ago, without reading anything."""
+        return self._cache.find(credentials)
+
+
+def _key_holder(scope: Scope) -> Principal:
+    """Returns the user that an API key acts for. A key knows no name and no email address."""
+    ends_at = scope.key.valid_until.timestamp() if scope.key and scope.key.valid_until else float("inf")
+    return Principal(scope.user_id, "", "", False, "", "", scope.space_id, ends_at)
