@@ -143,9 +143,9 @@ class Resources(Clients):
     @cached_property
     def connector_cleaner(self) -> "ConnectorCleaner":
         from shared.connectors.scans import ConnectorCleaner
-        from shared.dynamodb.cleanup_list import Purges
+        from shared.dynamodb.cleanup_list import CleanupList
 
-        purges = Purges(self.table, "connector", self.clock)
+        purges = CleanupList(self.table, "connector", self.clock)
         return ConnectorCleaner(purges, self.connector_storages, self.catalog, self.schema_drifts)
 
     @cached_property

@@ -8,7 +8,7 @@ from functions.action_groups.service import ActionGroupService
 from shared.dependencies import CurrentResources
 from shared.http.errors import errors
 from shared.http.parameters import After, ExpectedVersion, IdempotencyKey, Limit, tagged
-from shared.http.routers import CurrentScope, space_router
+from shared.http.routers import CurrentContext, space_router
 from shared.models.action_group import ActionGroup, ActionGroupCreate, ActionGroupUpdate
 from shared.models.base import Deleted, Page
 
@@ -19,12 +19,12 @@ async def _service(resources: CurrentResources) -> ActionGroupService:
     return ActionGroupService(resources.table, resources.clock)
 
 
-Service = Annotated[ActionGroupService, Depends(_service)]
+CurrentActionGroupService = Annotated[ActionGroupService, Depends(_service)]
 
 
 @router.get("")
 def list_action_groups(
-    scope: CurrentScope, service: Service, limit: Limit = 10, after: After = ""
+    scope: CurrentContext, service: CurrentActionGroupService, limit: Limit = 10, after: After = ""
 ) -> Page[ActionGroup]:
     """List the action groups of the space, newest first."""
     return service.list_after(scope, after, limit)
@@ -32,20 +32,28 @@ def list_action_groups(
 
 @router.post("", status_code=201, responses=errors(409))
 def create_action_group(
-    body: ActionGroupCreate, scope: CurrentScope, service: Service, idempotency: IdempotencyKey, response: Response
+    body: ActionGroupCreate,
+    scope: CurrentContext,
+    service: CurrentActionGroupService,
+    idempotency: IdempotencyKey,
+    response: Response,
 ) -> ActionGroup:
     """Create an action group."""
     return tagged(response, service.create(scope, body, idempotency))
 
 
 @router.delete("/{id}", responses=errors(412))
-def delete_action_group(id: str, scope: CurrentScope, service: Service, expected_version: ExpectedVersion) -> Deleted:
+def delete_action_group(
+    id: str, scope: CurrentContext, service: CurrentActionGroupService, expected_version: ExpectedVersion
+) -> Deleted:
     """Delete an action group; its actions stay, without a group."""
     return service.delete(scope, id, expected_version)
 
 
 @router.get("/{id}")
-def get_action_group(id: str, scope: CurrentScope, service: Service, response: Response) -> ActionGroup:
+def get_action_group(
+    id: str, scope: CurrentContext, service: CurrentActionGroupService, response: Response
+) -> ActionGroup:
     """Get an action group."""
     return tagged(response, service.get(scope, id))
 
@@ -54,8 +62,8 @@ def get_action_group(id: str, scope: CurrentScope, service: Service, response: R
 def update_action_group(
     id: str,
     body: ActionGroupUpdate,
-    scope: CurrentScope,
-    service: Service,
+    scope: CurrentContext,
+    service: CurrentActionGroupService,
     expected_version: ExpectedVersion,
     response: Response,
 ) -> ActionGroup:

@@ -8,7 +8,7 @@ from functions.actions.service import ActionService
 from shared.dependencies import CurrentResources
 from shared.http.errors import errors
 from shared.http.parameters import After, ExpectedVersion, IdempotencyKey, Limit, tagged
-from shared.http.routers import CurrentScope, space_router
+from shared.http.routers import CurrentContext, space_router
 from shared.models.action import Action, ActionCreate, ActionUpdate
 from shared.models.base import Deleted, Page
 
@@ -19,31 +19,39 @@ async def _service(resources: CurrentResources) -> ActionService:
     return ActionService(resources.table, resources.clock)
 
 
-Service = Annotated[ActionService, Depends(_service)]
+CurrentActionService = Annotated[ActionService, Depends(_service)]
 
 
 @router.get("")
-def list_actions(scope: CurrentScope, service: Service, limit: Limit = 10, after: After = "") -> Page[Action]:
+def list_actions(
+    scope: CurrentContext, service: CurrentActionService, limit: Limit = 10, after: After = ""
+) -> Page[Action]:
     """List the actions of the space, newest first."""
     return service.list_after(scope, after, limit)
 
 
 @router.post("", status_code=201, responses=errors(409))
 def create_action(
-    body: ActionCreate, scope: CurrentScope, service: Service, idempotency: IdempotencyKey, response: Response
+    body: ActionCreate,
+    scope: CurrentContext,
+    service: CurrentActionService,
+    idempotency: IdempotencyKey,
+    response: Response,
 ) -> Action:
     """Create an action: what can be offered, on which channel, and the model that says to whom."""
     return tagged(response, service.create(scope, body, idempotency))
 
 
 @router.delete("/{id}", responses=errors(412))
-def delete_action(id: str, scope: CurrentScope, service: Service, expected_version: ExpectedVersion) -> Deleted:
+def delete_action(
+    id: str, scope: CurrentContext, service: CurrentActionService, expected_version: ExpectedVersion
+) -> Deleted:
     """Delete an action: no insight chooses it from then on."""
     return service.delete(scope, id, expected_version)
 
 
 @router.get("/{id}")
-def get_action(id: str, scope: CurrentScope, service: Service, response: Response) -> Action:
+def get_action(id: str, scope: CurrentContext, service: CurrentActionService, response: Response) -> Action:
     """Get an action."""
     return tagged(response, service.get(scope, id))
 
@@ -52,8 +60,8 @@ def get_action(id: str, scope: CurrentScope, service: Service, response: Respons
 def update_action(
     id: str,
     body: ActionUpdate,
-    scope: CurrentScope,
-    service: Service,
+    scope: CurrentContext,
+    service: CurrentActionService,
     expected_version: ExpectedVersion,
     response: Response,
 ) -> Action:

@@ -12,7 +12,7 @@ from shared.errors import ValidationFailedError
 from shared.models.action import Action, ActionCreate, ActionUpdate
 from shared.models.action_group import ActionGroup
 from shared.models.base import Deleted, Page, format_timestamp
-from shared.spaces.members import Scope
+from shared.spaces.members import SpaceContext
 
 
 class ActionService:
@@ -22,7 +22,7 @@ class ActionService:
         self._checkpoints = CheckpointAliases(table, clock)
         self._clock = clock
 
-    def create(self, scope: Scope, request: ActionCreate, idempotency: Idempotency | None) -> Action:
+    def create(self, scope: SpaceContext, request: ActionCreate, idempotency: Idempotency | None) -> Action:
         """Raises ValidationFailedError for a group or a model that the space does not have."""
         values = {name: getattr(request, name) for name in type(request).model_fields}
         self._require_references(scope, values)
@@ -30,14 +30,16 @@ class ActionService:
         action = Action(id=new_id(), created_at=now, updated_at=now, **{**values, "group": request.group or ""})
         return self._actions.create(scope.space_id, action, idempotency=idempotency)
 
-    def list_after(self, scope: Scope, after: str, limit: int) -> Page[Action]:
+    def list_after(self, scope: SpaceContext, after: str, limit: int) -> Page[Action]:
         page = self._actions.list_after(scope.space_id, after, limit)
         return page.model_copy(update={"data": self._grouped(scope, page.data)})
 
-    def get(self, scope: Scope, action_id: str) -> Action:
+    def get(self, scope: SpaceContext, action_id: str) -> Action:
         return self._grouped(scope, [self._actions.get(scope.space_id, action_id)])[0]
 
-    def update(self, scope: Scope, action_id: str, request: ActionUpdate, expected_version: int | None) -> Action:
+    def update(
+        self, scope: SpaceContext, action_id: str, request: ActionUpdate, expected_version: int | None
+    ) -> Action:
         """Raises as ``create`` does, and for dates that contradict the stored ones."""
         changes = request.changes()
         self._require_references(scope, changes)
@@ -58,10 +60,10 @@ class ActionService:
             ) from None
         return self._grouped(scope, [action])[0]
 
-    def delete(self, scope: Scope, action_id: str, expected_version: int | None) -> Deleted:
+    def delete(self, scope: SpaceContext, action_id: str, expected_version: int | None) -> Deleted:
         return self._actions.delete(scope.space_id, action_id, expected_version=expected_version)
 
-    def _require_references(self, scope: Scope, values: dict[str, Any]) -> None:
+    def _require_references(self, scope: SpaceContext, values: dict[str, Any]) -> None:
         if (group := values.get("group")) and group not in self._groups.get_many(scope.space_id, [group]):
             raise ValidationFailedError.of("body.group", "there is no such action group; GET /action-groups lists them")
         if (model := values.get("model_id")) and not self._checkpoints.checkpoint(scope.space_id, model):
@@ -69,7 +71,7 @@ class ActionService:
                 "body.model_id", "there is no such checkpoint or alias; GET /checkpoints lists them"
             )
 
-    def _grouped(self, scope: Scope, actions: list[Action]) -> list[Action]:
+    def _grouped(self, scope: SpaceContext, actions: list[Action]) -> list[Action]:
         """The actions as their groups are now: without one that was deleted."""
         groups = self._groups.get_many(scope.space_id, {action.group for action in actions if action.group})
         return [

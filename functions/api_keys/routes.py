@@ -8,7 +8,7 @@ from functions.api_keys.service import ApiKeyService
 from shared.dependencies import CurrentResources
 from shared.http.errors import errors
 from shared.http.parameters import After, ExpectedVersion, Limit, tagged
-from shared.http.routers import CurrentScope, SignedInSpaceRoute, space_router
+from shared.http.routers import CurrentContext, SignedInSpaceRoute, space_router
 from shared.models.api_key import ApiKey, ApiKeyCreate, ApiKeyUpdate, NewApiKey
 from shared.models.base import Deleted, Page
 
@@ -19,29 +19,35 @@ async def _service(resources: CurrentResources) -> ApiKeyService:
     return ApiKeyService(resources.table, resources.clock)
 
 
-Service = Annotated[ApiKeyService, Depends(_service)]
+CurrentApiKeyService = Annotated[ApiKeyService, Depends(_service)]
 
 
 @router.get("", responses=errors(403))
-def list_api_keys(scope: CurrentScope, service: Service, limit: Limit = 10, after: After = "") -> Page[ApiKey]:
+def list_api_keys(
+    scope: CurrentContext, service: CurrentApiKeyService, limit: Limit = 10, after: After = ""
+) -> Page[ApiKey]:
     """List your keys for the space, newest first."""
     return service.list_after(scope, after, limit)
 
 
 @router.post("", status_code=201, responses=errors(403))
-def create_api_key(body: ApiKeyCreate, scope: CurrentScope, service: Service, response: Response) -> NewApiKey:
+def create_api_key(
+    body: ApiKeyCreate, scope: CurrentContext, service: CurrentApiKeyService, response: Response
+) -> NewApiKey:
     """Create a key for the space; `key` is answered only now."""
     return tagged(response, service.create(scope, body))
 
 
 @router.delete("/{id}", responses=errors(403, 412))
-def delete_api_key(id: str, scope: CurrentScope, service: Service, expected_version: ExpectedVersion) -> Deleted:
+def delete_api_key(
+    id: str, scope: CurrentContext, service: CurrentApiKeyService, expected_version: ExpectedVersion
+) -> Deleted:
     """Revoke a key: within 10 seconds nothing takes it any more."""
     return service.delete(scope, id, expected_version)
 
 
 @router.get("/{id}", responses=errors(403))
-def get_api_key(id: str, scope: CurrentScope, service: Service, response: Response) -> ApiKey:
+def get_api_key(id: str, scope: CurrentContext, service: CurrentApiKeyService, response: Response) -> ApiKey:
     """Get one of your keys, without its secret."""
     return tagged(response, service.get(scope, id))
 
@@ -50,8 +56,8 @@ def get_api_key(id: str, scope: CurrentScope, service: Service, response: Respon
 def update_api_key(
     id: str,
     body: ApiKeyUpdate,
-    scope: CurrentScope,
-    service: Service,
+    scope: CurrentContext,
+    service: CurrentApiKeyService,
     expected_version: ExpectedVersion,
     response: Response,
 ) -> ApiKey:

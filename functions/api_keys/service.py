@@ -8,7 +8,7 @@ from shared.errors import ValidationFailedError
 from shared.models.api_key import ApiKey, ApiKeyCreate, ApiKeyUpdate, KeyToken, NewApiKey
 from shared.models.base import Deleted, Page
 from shared.spaces.api_keys import ApiKeys
-from shared.spaces.members import Scope
+from shared.spaces.members import SpaceContext
 
 
 class ApiKeyService:
@@ -16,7 +16,7 @@ class ApiKeyService:
         self._keys = ApiKeys(table, clock)
         self._clock = clock
 
-    def create(self, scope: Scope, request: ApiKeyCreate) -> NewApiKey:
+    def create(self, scope: SpaceContext, request: ApiKeyCreate) -> NewApiKey:
         """Raises ValidationFailedError for an end that is past."""
         self._require_future(request.valid_until)
         now, token = self._clock(), KeyToken.new(scope.space_id, scope.user_id, new_id())
@@ -34,13 +34,13 @@ class ApiKeyService:
         stored = self._keys.create(scope, key)
         return NewApiKey(**{name: getattr(stored, name) for name in ApiKey.model_fields}, key=str(token))
 
-    def list_after(self, scope: Scope, after: str, limit: int) -> Page[ApiKey]:
+    def list_after(self, scope: SpaceContext, after: str, limit: int) -> Page[ApiKey]:
         return self._keys.list_after(scope, after, limit)
 
-    def get(self, scope: Scope, key_id: str) -> ApiKey:
+    def get(self, scope: SpaceContext, key_id: str) -> ApiKey:
         return self._keys.get(scope, key_id)
 
-    def update(self, scope: Scope, key_id: str, request: ApiKeyUpdate, expected_version: int | None) -> ApiKey:
+    def update(self, scope: SpaceContext, key_id: str, request: ApiKeyUpdate, expected_version: int | None) -> ApiKey:
         """Raises as ``create`` does."""
         self._require_future(request.valid_until)
         changes = request.changes()
@@ -48,7 +48,7 @@ class ApiKeyService:
             changes["scopes"] = list(dict.fromkeys(changes["scopes"]))
         return self._keys.update(scope, key_id, changes, expected_version)
 
-    def delete(self, scope: Scope, key_id: str, expected_version: int | None) -> Deleted:
+    def delete(self, scope: SpaceContext, key_id: str, expected_version: int | None) -> Deleted:
         return self._keys.delete(scope, key_id, expected_version)
 
     def _require_future(self, valid_until: datetime | None) -> None:

@@ -18,7 +18,7 @@ from shared.llm.windows import fit
 from shared.models.argument import Argument, ArgumentCreate, ArgumentReview, ArgumentStatus, ReviewStatus
 from shared.models.chat import Message, Role, Usage
 from shared.models.inference_log import CallType
-from shared.spaces.members import Scope
+from shared.spaces.members import SpaceContext
 
 ANSWER_TOKENS = 700
 
@@ -47,7 +47,7 @@ class ArgumentCompletionService:
         self._clock = clock
 
     async def complete(
-        self, scope: Scope, request: ArgumentCreate, idempotency: Idempotency | None, correlation_id: str
+        self, scope: SpaceContext, request: ArgumentCreate, idempotency: Idempotency | None, correlation_id: str
     ) -> Argument:
         """Write, check and store an argument; one that the model did not give is stored as failed.
 
@@ -64,7 +64,7 @@ class ArgumentCompletionService:
         return argument
 
     async def _create(
-        self, scope: Scope, request: ArgumentCreate, idempotency: Idempotency | None, correlation_id: str
+        self, scope: SpaceContext, request: ArgumentCreate, idempotency: Idempotency | None, correlation_id: str
     ) -> Argument:
         facts = request.facts()
         lineage = await in_thread(self._references.lineage, scope, request.action_id, request.insight_id)
@@ -96,7 +96,7 @@ class ArgumentCompletionService:
         return await in_thread(self._arguments.create, scope.space_id, argument, idempotency)
 
     async def _answer(
-        self, scope: Scope, request: ArgumentCreate, correlation_id: str
+        self, scope: SpaceContext, request: ArgumentCreate, correlation_id: str
     ) -> tuple[CallRecord, dict[str, str]]:
         """The call, and its answer; none where the model's is of no use, the call's ``error`` says why."""
         caller = Caller.of(scope, correlation_id)

@@ -8,7 +8,7 @@ from shared.errors import NotFoundError, ValidationFailedError
 from shared.insights.store import StoredInsight
 from shared.models.action import Action
 from shared.models.lineage import DecisionLineage
-from shared.spaces.members import Scope
+from shared.spaces.members import SpaceContext
 
 
 class References:
@@ -18,7 +18,7 @@ class References:
         self._checkpoints = CheckpointAliases(table)
         self._lineages = lineages
 
-    def lineage(self, scope: Scope, action_id: str | None, insight_id: str | None) -> DecisionLineage:
+    def lineage(self, scope: SpaceContext, action_id: str | None, insight_id: str | None) -> DecisionLineage:
         """What an argument of the insight rests on, or one for the action as its model stands now.
 
         Raises ValidationFailedError for an action or an insight that the space does not have, and for an insight that
@@ -34,7 +34,7 @@ class References:
         checkpoint = self._checkpoints.checkpoint(scope.space_id, action.model_id) if action.model_id else None
         return self._lineages.of_decision(scope.space_id, action_id, checkpoint)
 
-    def _of_insight(self, scope: Scope, action_id: str | None, insight_id: str) -> DecisionLineage:
+    def _of_insight(self, scope: SpaceContext, action_id: str | None, insight_id: str) -> DecisionLineage:
         try:
             lineage = self._insights.get(scope.space_id, insight_id).lineage
         except NotFoundError:

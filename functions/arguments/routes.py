@@ -17,7 +17,7 @@ from shared.http.parameters import (
     page_number,
     tagged,
 )
-from shared.http.routers import CurrentScope, space_router
+from shared.http.routers import CurrentContext, space_router
 from shared.models.argument import (
     Argument,
     ArgumentAssignment,
@@ -44,9 +44,9 @@ async def _completions(resources: CurrentResources) -> ArgumentCompletionService
     return ArgumentCompletionService(resources.table, resources.lineages, resources.language_models, resources.clock)
 
 
-Service = Annotated[ArgumentService, Depends(_service)]
+CurrentArgumentService = Annotated[ArgumentService, Depends(_service)]
 Completions = Annotated[ArgumentCompletionService, Depends(_completions)]
-Status = Annotated[ReviewStatus | None, Query(description="Only those whose review is at this status.")]
+ReviewStatusFilter = Annotated[ReviewStatus | None, Query(description="Only those whose review is at this status.")]
 ActionId = Annotated[str, Query(max_length=200, description="Only those for this action.")]
 
 _FAILED: dict[int | str, dict[str, Any]] = {
@@ -56,10 +56,10 @@ _FAILED: dict[int | str, dict[str, Any]] = {
 
 @router.get("")
 def list_arguments(
-    scope: CurrentScope,
-    service: Service,
+    scope: CurrentContext,
+    service: CurrentArgumentService,
     response: Response,
-    status: Status = None,
+    status: ReviewStatusFilter = None,
     action_id: ActionId = "",
     page: PageNumber = page_number("page_size", 100),
 ) -> list[Argument]:
@@ -74,7 +74,7 @@ def list_arguments(
 async def create_argument(
     body: ArgumentCreate,
     request: Request,
-    scope: CurrentScope,
+    scope: CurrentContext,
     completions: Completions,
     idempotency: IdempotencyKey,
     response: Response,
@@ -86,13 +86,15 @@ async def create_argument(
 
 
 @router.delete("/{id}", responses=errors(412))
-def delete_argument(id: str, scope: CurrentScope, service: Service, expected_version: ExpectedVersion) -> Deleted:
+def delete_argument(
+    id: str, scope: CurrentContext, service: CurrentArgumentService, expected_version: ExpectedVersion
+) -> Deleted:
     """Delete an argument, its comments and its history."""
     return service.delete(scope, id, expected_version)
 
 
 @router.get("/{id}")
-def get_argument(id: str, scope: CurrentScope, service: Service, response: Response) -> Argument:
+def get_argument(id: str, scope: CurrentContext, service: CurrentArgumentService, response: Response) -> Argument:
     """Get an argument."""
     return tagged(response, service.get(scope, id))
 
@@ -101,8 +103,8 @@ def get_argument(id: str, scope: CurrentScope, service: Service, response: Respo
 def update_argument(
     id: str,
     body: ArgumentUpdate,
-    scope: CurrentScope,
-    service: Service,
+    scope: CurrentContext,
+    service: CurrentArgumentService,
     expected_version: ExpectedVersion,
     response: Response,
 ) -> Argument:
@@ -111,14 +113,18 @@ def update_argument(
 
 
 @beyond.post("/queue/next")
-def take_next_argument(scope: CurrentScope, service: Service, response: Response) -> Argument:
+def take_next_argument(scope: CurrentContext, service: CurrentArgumentService, response: Response) -> Argument:
     """Begin to review the argument that has waited longest for you or for anyone; 404 when none waits."""
     return tagged(response, service.take_next(scope))
 
 
 @beyond.post("/{id}/release", responses=errors(403, 409, 412))
 def release_argument(
-    id: str, scope: CurrentScope, service: Service, expected_version: ExpectedVersion, response: Response
+    id: str,
+    scope: CurrentContext,
+    service: CurrentArgumentService,
+    expected_version: ExpectedVersion,
+    response: Response,
 ) -> Argument:
     """Put an argument that you review back into the queue, for anyone."""
     return tagged(response, service.release(scope, id, expected_version))
@@ -128,8 +134,8 @@ def release_argument(
 def assign_argument(
     id: str,
     body: ArgumentAssignment,
-    scope: CurrentScope,
-    service: Service,
+    scope: CurrentContext,
+    service: CurrentArgumentService,
     expected_version: ExpectedVersion,
     response: Response,
 ) -> Argument:
@@ -139,7 +145,7 @@ def assign_argument(
 
 @beyond.get("/{id}/comments")
 def list_argument_comments(
-    id: str, scope: CurrentScope, service: Service, limit: Limit = 10, after: After = ""
+    id: str, scope: CurrentContext, service: CurrentArgumentService, limit: Limit = 10, after: After = ""
 ) -> Page[ArgumentComment]:
     """List the comments on an argument, newest first."""
     return service.comments(scope, id, after, limit)
@@ -149,8 +155,8 @@ def list_argument_comments(
 def create_argument_comment(
     id: str,
     body: CommentCreate,
-    scope: CurrentScope,
-    service: Service,
+    scope: CurrentContext,
+    service: CurrentArgumentService,
     idempotency: IdempotencyKey,
     response: Response,
 ) -> ArgumentComment:
@@ -159,14 +165,14 @@ def create_argument_comment(
 
 
 @beyond.get("/{id}/lineage")
-def get_argument_lineage(id: str, scope: CurrentScope, service: Service) -> Lineage:
+def get_argument_lineage(id: str, scope: CurrentContext, service: CurrentArgumentService) -> Lineage:
     """Get what an argument rests on: from its review back to the S3 versions that the model learned from."""
     return service.lineage(scope, id)
 
 
 @beyond.get("/{id}/history")
 def list_argument_history(
-    id: str, scope: CurrentScope, service: Service, limit: Limit = 10, after: After = ""
+    id: str, scope: CurrentContext, service: CurrentArgumentService, limit: Limit = 10, after: After = ""
 ) -> Page[ArgumentChange]:
     """List who changed what of an argument, newest first."""
     return service.history(scope, id, after, limit)

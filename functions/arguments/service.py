@@ -22,7 +22,7 @@ from shared.models.argument import (
 )
 from shared.models.base import Deleted, Page
 from shared.models.lineage import Lineage, LineageReview
-from shared.spaces.members import Members, Scope
+from shared.spaces.members import Members, SpaceContext
 
 # As many of the longest waiting are tried, when other reviewers are faster, before looking again.
 QUEUE_LOOKAHEAD = 10
@@ -45,14 +45,14 @@ class ArgumentService:
         self._clock = clock
 
     def list_page(
-        self, scope: Scope, page: int, page_size: int, status: ReviewStatus | None, action_id: str
+        self, scope: SpaceContext, page: int, page_size: int, status: ReviewStatus | None, action_id: str
     ) -> Page[Argument]:
         return self._arguments.list_page(scope.space_id, page, page_size, status, action_id or None)
 
-    def get(self, scope: Scope, argument_id: str) -> Argument:
+    def get(self, scope: SpaceContext, argument_id: str) -> Argument:
         return self._arguments.get(scope.space_id, argument_id)
 
-    def lineage(self, scope: Scope, argument_id: str) -> Lineage:
+    def lineage(self, scope: SpaceContext, argument_id: str) -> Lineage:
         argument = self._arguments.get(scope.space_id, argument_id)
         review = LineageReview(status=argument.review.status, reviewer=argument.review.reviewer)
         return self._lineages.trace(
@@ -63,10 +63,12 @@ class ArgumentService:
             review=review,
         )
 
-    def delete(self, scope: Scope, argument_id: str, expected_version: int | None) -> Deleted:
+    def delete(self, scope: SpaceContext, argument_id: str, expected_version: int | None) -> Deleted:
         return self._arguments.delete(scope.space_id, argument_id, expected_version)
 
-    def update(self, scope: Scope, argument_id: str, request: ArgumentUpdate, expected_version: int | None) -> Argument:
+    def update(
+        self, scope: SpaceContext, argument_id: str, request: ArgumentUpdate, expected_version: int | None
+    ) -> Argument:
         """Raises ConflictError for a status that can't follow, PermissionDeniedError for what another one reviews."""
         sent = request.changes()
 
@@ -82,7 +84,7 @@ class ArgumentService:
 
         return self._arguments.change(scope.space_id, argument_id, decide, scope.user_id, expected_version)
 
-    def take_next(self, scope: Scope) -> Argument:
+    def take_next(self, scope: SpaceContext) -> Argument:
         """Begin the review of what has waited longest: what is kept for the caller first, then what is for anyone.
 
         Raises QueueEmptyError.
@@ -104,12 +106,12 @@ class ArgumentService:
             "Others take the waiting arguments at the same time. Try again in a moment.", headers={"Retry-After": "1"}
         )
 
-    def release(self, scope: Scope, argument_id: str, expected_version: int | None) -> Argument:
+    def release(self, scope: SpaceContext, argument_id: str, expected_version: int | None) -> Argument:
         """Put what is being reviewed back into the queue, for anyone. Raises as ``assign`` does."""
         return self._requeue(scope, argument_id, None, (ReviewStatus.REVIEWING,), expected_version)
 
     def assign(
-        self, scope: Scope, argument_id: str, request: ArgumentAssignment, expected_version: int | None
+        self, scope: SpaceContext, argument_id: str, request: ArgumentAssignment, expected_version: int | None
     ) -> Argument:
         """Keep a waiting argument, or one that is being reviewed, for a member: it waits for them alone.
 
@@ -122,7 +124,7 @@ class ArgumentService:
         return self._requeue(scope, argument_id, request.user_id, allowed, expected_version)
 
     def comment(
-        self, scope: Scope, argument_id: str, request: CommentCreate, idempotency: Idempotency | None
+        self, scope: SpaceContext, argument_id: str, request: CommentCreate, idempotency: Idempotency | None
     ) -> ArgumentComment:
         now = self._clock()
         comment = ArgumentComment(
@@ -130,13 +132,13 @@ class ArgumentService:
         )
         return self._arguments.comment(scope.space_id, argument_id, comment, idempotency)
 
-    def comments(self, scope: Scope, argument_id: str, after: str, limit: int) -> Page[ArgumentComment]:
+    def comments(self, scope: SpaceContext, argument_id: str, after: str, limit: int) -> Page[ArgumentComment]:
         return self._arguments.comments(scope.space_id, argument_id, after, limit)
 
-    def history(self, scope: Scope, argument_id: str, after: str, limit: int) -> Page[ArgumentChange]:
+    def history(self, scope: SpaceContext, argument_id: str, after: str, limit: int) -> Page[ArgumentChange]:
         return self._arguments.changes(scope.space_id, argument_id, after, limit)
 
-    def _reviewed(self, scope: Scope, current: ArgumentReview, sent: dict[str, Any]) -> ArgumentReview:
+    def _reviewed(self, scope: SpaceContext, current: ArgumentReview, sent: dict[str, Any]) -> ArgumentReview:
         """The review with what was sent of it. Raises ConflictError and PermissionDeniedError."""
         if sent == current.model_dump(mode="json"):  # a client that sends back all that it got
             return current
@@ -157,7 +159,7 @@ class ArgumentService:
 
     def _requeue(
         self,
-        scope: Scope,
+        scope: SpaceContext,
         argument_id: str,
         assignee: str | None,
         allowed: tuple[ReviewStatus, ...],
@@ -173,7 +175,7 @@ class ArgumentService:
 
         return self._arguments.change(scope.space_id, argument_id, decide, scope.user_id, expected_version)
 
-    def _require_member(self, scope: Scope, user_id: str) -> None:
+    def _require_member(self, scope: SpaceContext, user_id: str) -> None:
         try:
             self._members.scope(user_id, scope.space_id)
         except NotFoundError:
@@ -193,7 +195,7 @@ def _claims(current: Argument, changes: dict[str, Any]) -> dict[str, Any]:
     return {"claims": claims, "unsupported_claims": count_unsupported(claims)}
 
 
-def _require_open(scope: Scope, review: ArgumentReview, *, changed: bool) -> None:
+def _require_open(scope: SpaceContext, review: ArgumentReview, *, changed: bool) -> None:
     """Raises for a change of what is approved, or of what another member reviews or has turned down."""
     if changed and review.status is ReviewStatus.SUCCESS:
         raise ConflictError(
@@ -204,7 +206,7 @@ def _require_open(scope: Scope, review: ArgumentReview, *, changed: bool) -> Non
         _require_holder(scope, review)
 
 
-def _require_holder(scope: Scope, review: ArgumentReview) -> None:
+def _require_holder(scope: SpaceContext, review: ArgumentReview) -> None:
     """Raises PermissionDeniedError for all but the owner of the space when another member has the argument."""
     holder = review.assignee if review.status is ReviewStatus.WAITING_REVIEW else review.reviewer
     if holder not in (None, scope.user_id) and not scope.is_owner:

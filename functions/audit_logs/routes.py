@@ -9,7 +9,7 @@ from shared.audit.store import AuditFilters
 from shared.dependencies import CurrentResources
 from shared.http.errors import errors
 from shared.http.parameters import After, Limit
-from shared.http.routers import CurrentScope, space_router
+from shared.http.routers import CurrentContext, space_router
 from shared.models.audit_log import AuditPage
 from shared.models.base import EndTimestamp, Timestamp
 
@@ -20,7 +20,7 @@ async def _service(resources: CurrentResources) -> AuditLogService:
     return AuditLogService(resources.audit_logs)
 
 
-Service = Annotated[AuditLogService, Depends(_service)]
+CurrentAuditLogService = Annotated[AuditLogService, Depends(_service)]
 
 
 async def _filters(
@@ -37,8 +37,8 @@ async def _filters(
 
 @router.get("", responses=errors(403))
 def list_audit_logs(
-    scope: CurrentScope,
-    service: Service,
+    scope: CurrentContext,
+    service: CurrentAuditLogService,
     filters: Annotated[AuditFilters, Depends(_filters)],
     limit: Limit = 10,
     after: After = "",

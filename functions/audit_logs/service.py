@@ -3,14 +3,14 @@
 from shared.audit.store import AuditFilters, AuditLogs
 from shared.errors import Detail, PermissionDeniedError, ValidationFailedError
 from shared.models.audit_log import AuditPage
-from shared.spaces.members import Scope
+from shared.spaces.members import SpaceContext
 
 
 class AuditLogService:
     def __init__(self, logs: AuditLogs) -> None:
         self._logs = logs
 
-    def list_after(self, scope: Scope, filters: AuditFilters, after: str, limit: int) -> AuditPage:
+    def list_after(self, scope: SpaceContext, filters: AuditFilters, after: str, limit: int) -> AuditPage:
         """The writes that match, newest first.
 
         Raises PermissionDeniedError for members that do not own the space, and ValidationFailedError for a period that

@@ -8,7 +8,7 @@ from functions.benchmarks.service import BenchmarkService
 from shared.dependencies import CurrentResources
 from shared.http.errors import errors
 from shared.http.parameters import ExpectedVersion, IdempotencyKey, PageNumber, page_number, tagged
-from shared.http.routers import CurrentScope, permission, space_router
+from shared.http.routers import CurrentContext, permission, space_router
 from shared.models.base import Deleted, Page
 from shared.models.benchmark import Benchmark, BenchmarkCreate, BenchmarkUpdate
 
@@ -19,12 +19,12 @@ async def _service(resources: CurrentResources) -> BenchmarkService:
     return BenchmarkService(resources.table, resources.clock)
 
 
-Service = Annotated[BenchmarkService, Depends(_service)]
+CurrentBenchmarkService = Annotated[BenchmarkService, Depends(_service)]
 
 
 @router.get("", dependencies=[permission("benchmarks:list")], responses=errors(403))
 def list_benchmarks(
-    scope: CurrentScope, service: Service, page: PageNumber = page_number("page_size")
+    scope: CurrentContext, service: CurrentBenchmarkService, page: PageNumber = page_number("page_size")
 ) -> Page[Benchmark]:
     """List the benchmarks of the space, newest first."""
     return service.list_page(scope, page.number, page.size)
@@ -32,20 +32,26 @@ def list_benchmarks(
 
 @router.post("", status_code=201, dependencies=[permission("benchmarks:create")], responses=errors(403, 409))
 def create_benchmark(
-    body: BenchmarkCreate, scope: CurrentScope, service: Service, idempotency: IdempotencyKey, response: Response
+    body: BenchmarkCreate,
+    scope: CurrentContext,
+    service: CurrentBenchmarkService,
+    idempotency: IdempotencyKey,
+    response: Response,
 ) -> Benchmark:
     """Create a benchmark: the files to measure on and the metrics to measure."""
     return tagged(response, service.create(scope, body, idempotency))
 
 
 @router.delete("/{id}", responses=errors(403, 412))
-def delete_benchmark(id: str, scope: CurrentScope, service: Service, expected_version: ExpectedVersion) -> Deleted:
+def delete_benchmark(
+    id: str, scope: CurrentContext, service: CurrentBenchmarkService, expected_version: ExpectedVersion
+) -> Deleted:
     """Delete a benchmark; its past results stay on the leaderboards. For the owner of the space and its creator."""
     return service.delete(scope, id, expected_version)
 
 
 @router.get("/{id}", dependencies=[permission("benchmarks:get")], responses=errors(403))
-def get_benchmark(id: str, scope: CurrentScope, service: Service, response: Response) -> Benchmark:
+def get_benchmark(id: str, scope: CurrentContext, service: CurrentBenchmarkService, response: Response) -> Benchmark:
     """Get a benchmark."""
     return tagged(response, service.get(scope, id))
 
@@ -54,8 +60,8 @@ def get_benchmark(id: str, scope: CurrentScope, service: Service, response: Resp
 def update_benchmark(
     id: str,
     body: BenchmarkUpdate,
-    scope: CurrentScope,
-    service: Service,
+    scope: CurrentContext,
+    service: CurrentBenchmarkService,
     expected_version: ExpectedVersion,
     response: Response,
 ) -> Benchmark:

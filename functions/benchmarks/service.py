@@ -12,7 +12,7 @@ from shared.evaluations.benchmarks import Benchmarks
 from shared.models.base import Deleted, Page
 from shared.models.benchmark import Benchmark, BenchmarkCreate, BenchmarkUpdate
 from shared.models.connector_training import ConnectorTraining
-from shared.spaces.members import Scope
+from shared.spaces.members import SpaceContext
 
 
 class BenchmarkService:
@@ -22,7 +22,7 @@ class BenchmarkService:
         self._table = table
         self._clock = clock
 
-    def create(self, scope: Scope, request: BenchmarkCreate, idempotency: Idempotency | None) -> Benchmark:
+    def create(self, scope: SpaceContext, request: BenchmarkCreate, idempotency: Idempotency | None) -> Benchmark:
         """Raises ValidationFailedError when a connector is not in the space."""
         self._require_connectors(scope, request.connectors)
         now = self._clock()
@@ -36,14 +36,14 @@ class BenchmarkService:
         )
         return self._benchmarks.create(scope.space_id, benchmark, idempotency=idempotency)
 
-    def list_page(self, scope: Scope, page: int, page_size: int) -> Page[Benchmark]:
+    def list_page(self, scope: SpaceContext, page: int, page_size: int) -> Page[Benchmark]:
         return self._benchmarks.list_page(scope.space_id, page, page_size)
 
-    def get(self, scope: Scope, benchmark_id: str) -> Benchmark:
+    def get(self, scope: SpaceContext, benchmark_id: str) -> Benchmark:
         return self._benchmarks.get(scope.space_id, benchmark_id)
 
     def update(
-        self, scope: Scope, benchmark_id: str, request: BenchmarkUpdate, expected_version: int | None
+        self, scope: SpaceContext, benchmark_id: str, request: BenchmarkUpdate, expected_version: int | None
     ) -> Benchmark:
         """Other connectors or metrics make a new revision.
 
@@ -64,11 +64,11 @@ class BenchmarkService:
             except ConditionNotMetError:  # another update made a revision meanwhile: count on from it
                 continue
 
-    def delete(self, scope: Scope, benchmark_id: str, expected_version: int | None) -> Deleted:
+    def delete(self, scope: SpaceContext, benchmark_id: str, expected_version: int | None) -> Deleted:
         """Past results stay on the leaderboards. Raises PermissionDeniedError as ``update`` does."""
         return self._store.delete(scope.space_id, self._editable(scope, benchmark_id), expected_version)
 
-    def _editable(self, scope: Scope, benchmark_id: str) -> Benchmark:
+    def _editable(self, scope: SpaceContext, benchmark_id: str) -> Benchmark:
         benchmark = self._benchmarks.get(scope.space_id, benchmark_id)
         if not scope.is_owner and benchmark.created_by != scope.user_id:
             raise PermissionDeniedError(
@@ -76,7 +76,7 @@ class BenchmarkService:
             )
         return benchmark
 
-    def _changes(self, scope: Scope, current: Benchmark, request: BenchmarkUpdate) -> dict[str, Any]:
+    def _changes(self, scope: SpaceContext, current: Benchmark, request: BenchmarkUpdate) -> dict[str, Any]:
         changes = request.changes()
         if "connector" in changes:
             if "connectors" in changes:
@@ -90,7 +90,7 @@ class BenchmarkService:
             changes["revision"] = current.revision + 1
         return changes | {"updated_by": scope.user_id} if changes else {}
 
-    def _require_connectors(self, scope: Scope, connectors: list[ConnectorTraining]) -> None:
+    def _require_connectors(self, scope: SpaceContext, connectors: list[ConnectorTraining]) -> None:
         keys = {each.connector_id: Key(f"connector#{scope.space_id}", each.connector_id) for each in connectors}
         found = self._table.get_many([key for connector_id, key in keys.items() if is_identifier(connector_id)])
         missing = [connector_id for connector_id, key in keys.items() if key not in found]

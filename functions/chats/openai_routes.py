@@ -7,13 +7,13 @@ from fastapi import Request
 from pydantic import ConfigDict, Field, model_validator
 
 from functions.chats.event_streams import Chunks, EventStream, while_connected
-from functions.chats.routes import Service, correlation_id
+from functions.chats.routes import CurrentChatService, correlation_id
 from functions.chats.turns import TurnRequest
 from shared.http.errors import errors, openai_error_body
-from shared.http.routers import ConversationRoute, CurrentScope, space_router
-from shared.models.base import Model
+from shared.http.routers import ConversationRoute, CurrentContext, space_router
+from shared.models.base import Model, ModelName
 from shared.models.chat import ChatCompletion, ChatCompletionCreate, Message
-from shared.models.cluster import LanguageModel, ModelName
+from shared.models.cluster import LanguageModel
 
 
 class OpenAICompletionCreate(ChatCompletionCreate):
@@ -76,7 +76,7 @@ router.responses = {
 
 @router.post("/chat/completions", response_model=None, responses={200: {"description": "OpenAI's chat completion."}})
 async def create_openai_chat_completion(
-    body: OpenAICompletionCreate, request: Request, scope: CurrentScope, service: Service
+    body: OpenAICompletionCreate, request: Request, scope: CurrentContext, service: CurrentChatService
 ) -> dict[str, Any] | EventStream:
     """Answer messages, in OpenAI's shapes."""
     turn = TurnRequest(body, scope, correlation_id(request, body.metadata), None, body.options(), bool(body.store))
@@ -87,14 +87,16 @@ async def create_openai_chat_completion(
 
 
 @router.get("/models", response_model=None, responses={200: {"description": "OpenAI's list of models."}})
-async def list_openai_models(request: Request, scope: CurrentScope, service: Service) -> dict[str, Any]:
+async def list_openai_models(request: Request, scope: CurrentContext, service: CurrentChatService) -> dict[str, Any]:
     """List the models of the space's cluster, in OpenAI's shape."""
     models = await service.models(scope, correlation_id(request))
     return {"object": "list", "data": [_model(model) for model in models]}
 
 
 @router.get("/models/{model:path}", response_model=None, responses={200: {"description": "OpenAI's model."}})
-async def get_openai_model(model: str, request: Request, scope: CurrentScope, service: Service) -> dict[str, Any]:
+async def get_openai_model(
+    model: str, request: Request, scope: CurrentContext, service: CurrentChatService
+) -> dict[str, Any]:
     """Get one of the models, in OpenAI's shape."""
     return _model(await service.model(scope, correlation_id(request), model))
 

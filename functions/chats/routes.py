@@ -12,7 +12,7 @@ from shared.dependencies import CurrentResources
 from shared.experts.store import Experts
 from shared.http.errors import error_body, errors
 from shared.http.parameters import After, ExpectedVersion, IdempotencyKey, Limit, tagged
-from shared.http.routers import ConversationRoute, CurrentScope, space_router
+from shared.http.routers import ConversationRoute, CurrentContext, space_router
 from shared.models.base import Deleted
 from shared.models.chat import Chat, ChatCompletion, ChatCompletionCreate, ChatUpdate
 
@@ -36,7 +36,7 @@ async def service(resources: CurrentResources) -> ChatService:
     )
 
 
-Service = Annotated[ChatService, Depends(service)]
+CurrentChatService = Annotated[ChatService, Depends(service)]
 NamePart = Annotated[str, Query(max_length=200, description="Any part of the name, in upper or lower case.")]
 
 
@@ -49,7 +49,7 @@ def correlation_id(request: Request, metadata: dict[str, Any] | None = None) -> 
 
 @router.get("")
 def list_chats(
-    scope: CurrentScope, service: Service, limit: Limit = 10, after: After = "", name: NamePart = ""
+    scope: CurrentContext, service: CurrentChatService, limit: Limit = 10, after: After = "", name: NamePart = ""
 ) -> ChatPage:
     """List the chats of the space without their messages, newest first."""
     return service.list_after(scope, after, limit, name)
@@ -57,7 +57,11 @@ def list_chats(
 
 @router.post("", status_code=201, response_model=ChatCompletion, responses=STREAMED | errors(409, 429, 502, 503, 504))
 async def create_chat_completion(
-    body: ChatCompletionCreate, request: Request, scope: CurrentScope, service: Service, idempotency: IdempotencyKey
+    body: ChatCompletionCreate,
+    request: Request,
+    scope: CurrentContext,
+    service: CurrentChatService,
+    idempotency: IdempotencyKey,
 ) -> ChatCompletion | EventStream:
     """Answer messages, in a new chat or one that is gone on with."""
     turn = TurnRequest(body, scope, correlation_id(request, body.metadata), idempotency)
@@ -68,13 +72,15 @@ async def create_chat_completion(
 
 
 @router.delete("/{id}", responses=errors(412))
-def delete_chat(id: str, scope: CurrentScope, service: Service, expected_version: ExpectedVersion) -> Deleted:
+def delete_chat(
+    id: str, scope: CurrentContext, service: CurrentChatService, expected_version: ExpectedVersion
+) -> Deleted:
     """Delete a chat and its messages."""
     return service.delete(scope, id, expected_version)
 
 
 @router.get("/{id}")
-def get_chat(id: str, scope: CurrentScope, service: Service, response: Response) -> Chat:
+def get_chat(id: str, scope: CurrentContext, service: CurrentChatService, response: Response) -> Chat:
     """Get a chat with all its messages."""
     return tagged(response, service.get(scope, id))
 
@@ -83,8 +89,8 @@ def get_chat(id: str, scope: CurrentScope, service: Service, response: Response)
 def update_chat(
     id: str,
     body: ChatUpdate,
-    scope: CurrentScope,
-    service: Service,
+    scope: CurrentContext,
+    service: CurrentChatService,
     expected_version: ExpectedVersion,
     response: Response,
 ) -> Chat:
@@ -93,6 +99,6 @@ def update_chat(
 
 
 @router.get("/{id}/window", responses=errors(502, 503, 504))
-async def get_chat_window(id: str, request: Request, scope: CurrentScope, service: Service) -> Chat:
+async def get_chat_window(id: str, request: Request, scope: CurrentContext, service: CurrentChatService) -> Chat:
     """Get the newest part of the chat that fits its model, beginning with a user's turn."""
     return await service.window(scope, id, correlation_id(request))

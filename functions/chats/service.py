@@ -32,7 +32,7 @@ from shared.models.chat import (
 )
 from shared.models.cluster import LanguageModel
 from shared.models.inference_log import CallStatus, CallType
-from shared.spaces.members import Scope
+from shared.spaces.members import SpaceContext
 
 STREAM_CHARACTERS = 1_000_000
 BLOCKED = "content_filter"
@@ -46,14 +46,14 @@ class ChatService:
         self._clock = clock
         self._preparer = TurnPreparer(access, chats, experts, clock)
 
-    def list_after(self, scope: Scope, after: str, limit: int, name: str) -> ChatPage:
+    def list_after(self, scope: SpaceContext, after: str, limit: int, name: str) -> ChatPage:
         return self._chats.list_after(scope.space_id, after, limit, name)
 
-    def get(self, scope: Scope, chat_id: str) -> Chat:
+    def get(self, scope: SpaceContext, chat_id: str) -> Chat:
         chat = self._chats.get(scope.space_id, chat_id)
         return self._with_messages(scope, chat)
 
-    def update(self, scope: Scope, chat_id: str, request: ChatUpdate, expected_version: int | None) -> Chat:
+    def update(self, scope: SpaceContext, chat_id: str, request: ChatUpdate, expected_version: int | None) -> Chat:
         changes = request.changes()
         if "messages" not in changes:
             chat = self._chats.update(scope.space_id, chat_id, changes, expected_version)
@@ -67,10 +67,10 @@ class ChatService:
             chat = self._chats.replace(scope.space_id, current, messages, changes, expected_version)
         return self._with_messages(scope, chat)
 
-    def delete(self, scope: Scope, chat_id: str, expected_version: int | None) -> Deleted:
+    def delete(self, scope: SpaceContext, chat_id: str, expected_version: int | None) -> Deleted:
         return self._chats.delete(scope.space_id, chat_id, expected_version)
 
-    async def window(self, scope: Scope, chat_id: str, correlation_id: str) -> Chat:
+    async def window(self, scope: SpaceContext, chat_id: str, correlation_id: str) -> Chat:
         """The newest part of the chat that its model would be sent."""
         chat = await in_thread(self.get, scope, chat_id)
         models = await self._access.open(Caller.of(scope, correlation_id, chat_id=chat_id))
@@ -79,11 +79,11 @@ class ChatService:
         talk = [message for message in chat.messages if message.role is not Role.SYSTEM]
         return chat.model_copy(update={"messages": await fit(models, model, system, talk, chat.max_tokens)})
 
-    async def models(self, scope: Scope, correlation_id: str) -> Sequence[LanguageModel]:
+    async def models(self, scope: SpaceContext, correlation_id: str) -> Sequence[LanguageModel]:
         models = await self._access.open(Caller.of(scope, correlation_id))
         return await models.all()
 
-    async def model(self, scope: Scope, correlation_id: str, name: str) -> LanguageModel:
+    async def model(self, scope: SpaceContext, correlation_id: str, name: str) -> LanguageModel:
         """Raises UnknownModelError, and as ``models`` does."""
         for each in await self.models(scope, correlation_id):
             if each.id == name:
@@ -267,7 +267,7 @@ class ChatService:
         record.is_logged = stored is answer
         return stored
 
-    def _with_messages(self, scope: Scope, chat: StoredChat) -> Chat:
+    def _with_messages(self, scope: SpaceContext, chat: StoredChat) -> Chat:
         return chat.model_copy(update={"messages": self._chats.messages(scope.space_id, chat)})
 
 

@@ -20,7 +20,7 @@ from shared.llm.windows import fit
 from shared.models.chat import ChatCompletionCreate, GuardReport, GuardStage, Message, Role, RouterReport
 from shared.models.cluster import LanguageModel, ToolCalls
 from shared.models.expert import Expert
-from shared.spaces.members import Scope
+from shared.spaces.members import SpaceContext
 
 NAME_CHARACTERS = 60
 
@@ -30,7 +30,7 @@ class TurnRequest:
     """A request for a completion. ``options`` go to the server as they are (OpenAI's further parameters)."""
 
     body: ChatCompletionCreate
-    scope: Scope
+    scope: SpaceContext
     correlation_id: str
     idempotency: Idempotency | None = None
     options: dict[str, Any] = field(default_factory=dict)

@@ -8,7 +8,7 @@ from functions.checkpoints.service import CheckpointService
 from shared.dependencies import CurrentResources
 from shared.http.errors import errors
 from shared.http.parameters import After, ExpectedVersion, Limit, tagged
-from shared.http.routers import CurrentScope, space_router
+from shared.http.routers import CurrentContext, space_router
 from shared.models.base import Deleted, Page
 from shared.models.checkpoint import Checkpoint, PredictionRequest, Predictions
 from shared.models.checkpoint_alias import AliasName, CheckpointAlias, CheckpointAliasPut
@@ -24,29 +24,35 @@ async def _service(resources: CurrentResources) -> CheckpointService:
     return CheckpointService(resources.table, resources.s3, _scorers, resources.clock)
 
 
-Service = Annotated[CheckpointService, Depends(_service)]
+CurrentCheckpointService = Annotated[CheckpointService, Depends(_service)]
 
 
 @router.get("")
-def list_checkpoints(scope: CurrentScope, service: Service, limit: Limit = 10, after: After = "") -> Page[Checkpoint]:
+def list_checkpoints(
+    scope: CurrentContext, service: CurrentCheckpointService, limit: Limit = 10, after: After = ""
+) -> Page[Checkpoint]:
     """List the checkpoints of the space, newest first."""
     return service.list_after(scope, after, limit)
 
 
 @beyond.post("/{id}/predictions", responses=errors(409, 413))
-def create_predictions(id: str, body: PredictionRequest, scope: CurrentScope, service: Service) -> Predictions:
+def create_predictions(
+    id: str, body: PredictionRequest, scope: CurrentContext, service: CurrentCheckpointService
+) -> Predictions:
     """Score up to 10,000 rows: the probability of the positive label of each, and the label it amounts to."""
     return service.predict(scope, id, body.rows)
 
 
 @beyond.get("/aliases")
-def list_checkpoint_aliases(scope: CurrentScope, service: Service) -> Page[CheckpointAlias]:
+def list_checkpoint_aliases(scope: CurrentContext, service: CurrentCheckpointService) -> Page[CheckpointAlias]:
     """List the aliases of checkpoints, by name: a space has a hundred at most."""
     return service.aliases(scope)
 
 
 @beyond.get("/aliases/{alias}")
-def get_checkpoint_alias(alias: str, scope: CurrentScope, service: Service, response: Response) -> CheckpointAlias:
+def get_checkpoint_alias(
+    alias: str, scope: CurrentContext, service: CurrentCheckpointService, response: Response
+) -> CheckpointAlias:
     """Get an alias, and with it the checkpoint that it names now."""
     return tagged(response, service.alias(scope, alias))
 
@@ -55,8 +61,8 @@ def get_checkpoint_alias(alias: str, scope: CurrentScope, service: Service, resp
 def promote_checkpoint(
     alias: AliasName,
     body: CheckpointAliasPut,
-    scope: CurrentScope,
-    service: Service,
+    scope: CurrentContext,
+    service: CurrentCheckpointService,
     expected_version: ExpectedVersion,
     response: Response,
 ) -> CheckpointAlias:
@@ -66,7 +72,7 @@ def promote_checkpoint(
 
 @beyond.delete("/aliases/{alias}", responses=errors(412))
 def delete_checkpoint_alias(
-    alias: str, scope: CurrentScope, service: Service, expected_version: ExpectedVersion
+    alias: str, scope: CurrentContext, service: CurrentCheckpointService, expected_version: ExpectedVersion
 ) -> Deleted:
     """Delete an alias; the checkpoint that it named stays."""
     return service.delete_alias(scope, alias, expected_version)

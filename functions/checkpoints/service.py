@@ -12,7 +12,7 @@ from shared.models.base import Deleted, Page
 from shared.models.checkpoint import Checkpoint, Prediction, Predictions
 from shared.models.checkpoint_alias import CheckpointAlias, CheckpointAliasPut
 from shared.propensity.scorers import Scorers
-from shared.spaces.members import Scope
+from shared.spaces.members import SpaceContext
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -30,24 +30,24 @@ class CheckpointService:
         self._s3 = s3
         self._scorers = scorers
 
-    def list_after(self, scope: Scope, after: str, limit: int) -> Page[Checkpoint]:
+    def list_after(self, scope: SpaceContext, after: str, limit: int) -> Page[Checkpoint]:
         return self._checkpoints.list_after(scope.space_id, after, limit)
 
-    def aliases(self, scope: Scope) -> Page[CheckpointAlias]:
+    def aliases(self, scope: SpaceContext) -> Page[CheckpointAlias]:
         return self._aliases.all(scope.space_id)
 
-    def alias(self, scope: Scope, alias: str) -> CheckpointAlias:
+    def alias(self, scope: SpaceContext, alias: str) -> CheckpointAlias:
         return self._aliases.get(scope.space_id, alias)
 
     def promote(
-        self, scope: Scope, alias: str, request: CheckpointAliasPut, expected_version: int | None
+        self, scope: SpaceContext, alias: str, request: CheckpointAliasPut, expected_version: int | None
     ) -> CheckpointAlias:
         return self._aliases.promote(scope.space_id, scope.user_id, alias, request, expected_version)
 
-    def delete_alias(self, scope: Scope, alias: str, expected_version: int | None) -> Deleted:
+    def delete_alias(self, scope: SpaceContext, alias: str, expected_version: int | None) -> Deleted:
         return self._aliases.delete(scope.space_id, alias, expected_version)
 
-    def predict(self, scope: Scope, checkpoint_id: str, rows: Sequence[Mapping[str, Any]]) -> Predictions:
+    def predict(self, scope: SpaceContext, checkpoint_id: str, rows: Sequence[Mapping[str, Any]]) -> Predictions:
         """Score rows with a checkpoint, named by its id or an alias; columns that it does not know are ignored.
 
         Raises ValidationFailedError naming a missing column, or the row and column of a value of the wrong type, and

@@ -8,7 +8,7 @@ from functions.clusters.service import ClusterService
 from shared.dependencies import CurrentResources
 from shared.http.errors import errors
 from shared.http.parameters import ExpectedVersion, IdempotencyKey, tagged
-from shared.http.routers import CurrentScope, space_router
+from shared.http.routers import CurrentContext, space_router
 from shared.models.base import Deleted
 from shared.models.cluster import ClusterAnswer, ClusterCreate, ClusterStatus, ClusterUpdate
 
@@ -25,24 +25,28 @@ async def _service(resources: CurrentResources) -> ClusterService:
     )
 
 
-Service = Annotated[ClusterService, Depends(_service)]
+CurrentClusterService = Annotated[ClusterService, Depends(_service)]
 
 
 @router.delete("", responses=errors(412))
-def delete_cluster(scope: CurrentScope, service: Service, expected_version: ExpectedVersion) -> Deleted:
+def delete_cluster(scope: CurrentContext, service: CurrentClusterService, expected_version: ExpectedVersion) -> Deleted:
     """Delete the space's cluster with its tokens; its models are then the deployment's own, if it has any."""
     return service.delete(scope, expected_version)
 
 
 @router.get("")
-async def get_cluster(scope: CurrentScope, service: Service) -> ClusterStatus:
+async def get_cluster(scope: CurrentContext, service: CurrentClusterService) -> ClusterStatus:
     """See how the cluster is doing right now."""
     return await service.status(scope)
 
 
 @router.post("", status_code=201, responses=errors(409))
 def create_cluster(
-    body: ClusterCreate, scope: CurrentScope, service: Service, idempotency: IdempotencyKey, response: Response
+    body: ClusterCreate,
+    scope: CurrentContext,
+    service: CurrentClusterService,
+    idempotency: IdempotencyKey,
+    response: Response,
 ) -> ClusterAnswer:
     """Register the server of the space's language models: any that speaks OpenAI's API."""
     return tagged(response, service.create(scope, body, idempotency))
@@ -50,7 +54,11 @@ def create_cluster(
 
 @router.update("", responses=errors(409, 412))
 def update_cluster(
-    body: ClusterUpdate, scope: CurrentScope, service: Service, expected_version: ExpectedVersion, response: Response
+    body: ClusterUpdate,
+    scope: CurrentContext,
+    service: CurrentClusterService,
+    expected_version: ExpectedVersion,
+    response: Response,
 ) -> ClusterAnswer:
     """Update the fields that are sent. Another address takes its token along: a kept one is not sent there."""
     return tagged(response, service.update(scope, body, expected_version))

@@ -17,7 +17,7 @@ from shared.llm.token_cleaner import TokenCleaner
 from shared.models.base import Deleted
 from shared.models.cluster import Cluster, ClusterAnswer, ClusterCreate, ClusterStatus, ClusterUpdate, masked
 from shared.network.address_guard import AddressGuard
-from shared.spaces.members import Scope
+from shared.spaces.members import SpaceContext
 
 _TOKENS = ("token", "manager_token")
 # With any of these changed, what was learned of the cluster is no longer true.
@@ -37,7 +37,7 @@ class ClusterService:
         self._guard = guard
         self._clock = clock
 
-    def create(self, scope: Scope, request: ClusterCreate, idempotency: Idempotency | None) -> ClusterAnswer:
+    def create(self, scope: SpaceContext, request: ClusterCreate, idempotency: Idempotency | None) -> ClusterAnswer:
         """Raises ForbiddenAddressError for an address that may not be called, ConflictError for a second cluster."""
         self._check_addresses(request.model_dump(include={"ingress_url", "manager_url"}))
         now = self._clock()
@@ -58,7 +58,7 @@ class ClusterService:
         self._clusters.changed(scope.space_id)
         return _answer(stored, request.token.get_secret_value() if request.token else None)
 
-    async def status(self, scope: Scope) -> ClusterStatus:
+    async def status(self, scope: SpaceContext) -> ClusterStatus:
         """Raises NotFoundError; parts that can't be reached are said to be so."""
         from functions.clusters.probes import ClusterProbes
 
@@ -74,7 +74,7 @@ class ClusterService:
         await in_thread(self._clusters.record_seen, scope.space_id, probes.seen)
         return status
 
-    def update(self, scope: Scope, request: ClusterUpdate, expected_version: int | None) -> ClusterAnswer:
+    def update(self, scope: SpaceContext, request: ClusterUpdate, expected_version: int | None) -> ClusterAnswer:
         """Set the fields that are sent; a token that is ``null`` is removed. Calls go by it a second later.
 
         Raises ValidationFailedError where a token that is kept would be sent to another address than before: whoever
@@ -105,14 +105,14 @@ class ClusterService:
             self._clusters.forget(scope.space_id)
         return _answer(stored, None)
 
-    def delete(self, scope: Scope, expected_version: int | None) -> Deleted:
+    def delete(self, scope: SpaceContext, expected_version: int | None) -> Deleted:
         current = self._get(scope)
         with self._keeping(scope, {}, current.token_parameter, current.manager_token_parameter):
             deleted = self._clusters.clusters.delete(scope.space_id, scope.space_id, expected_version=expected_version)
         self._clusters.forget(scope.space_id)
         return deleted
 
-    def _get(self, scope: Scope) -> Cluster:
+    def _get(self, scope: SpaceContext) -> Cluster:
         cluster = self._clusters.state(scope.space_id).cluster
         if cluster is None:
             raise _no_cluster()
@@ -125,7 +125,7 @@ class ClusterService:
 
     @contextmanager
     def _keeping(
-        self, scope: Scope, tokens: dict[str, SecretStr | None], *replaced: str | None
+        self, scope: SpaceContext, tokens: dict[str, SecretStr | None], *replaced: str | None
     ) -> Iterator[dict[str, Any]]:
         """Fields of the cluster that stand for its new tokens; those that it does not name in the end are removed."""
         secrets = {name: secret.get_secret_value() for name, secret in tokens.items() if secret is not None}

@@ -8,7 +8,7 @@ from functions.connectors.service import ConnectorService
 from shared.dependencies import CurrentResources
 from shared.http.errors import errors
 from shared.http.parameters import After, ExpectedVersion, IdempotencyKey, Limit, PageNumber, page_number, tagged
-from shared.http.routers import CurrentScope, space_router
+from shared.http.routers import CurrentContext, space_router
 from shared.models.base import Deleted, Page
 from shared.models.catalog import CatalogEntry
 from shared.models.connector import (
@@ -37,15 +37,17 @@ async def _service(resources: CurrentResources) -> ConnectorService:
     )
 
 
-Service = Annotated[ConnectorService, Depends(_service)]
+CurrentConnectorService = Annotated[ConnectorService, Depends(_service)]
 Validate = Annotated[bool, Query(description="Refuse a bucket that can't be read, instead of storing it as an error.")]
-Prefix = Annotated[str, Query(max_length=1024, description="Only names that begin with it.")]
+PrefixFilter = Annotated[str, Query(max_length=1024, description="Only names that begin with it.")]
 FilesLimit = Annotated[int, Query(ge=1, le=10_000, description="Names in all.")]
 Flat = Annotated[bool, Query(description="One list of names instead of one for each folder.")]
 
 
 @router.get("")
-def list_connectors(scope: CurrentScope, service: Service, limit: Limit = 10, after: After = "") -> Page[Connector]:
+def list_connectors(
+    scope: CurrentContext, service: CurrentConnectorService, limit: Limit = 10, after: After = ""
+) -> Page[Connector]:
     """List the connectors of the space, newest first."""
     return service.list_after(scope, after, limit)
 
@@ -53,8 +55,8 @@ def list_connectors(scope: CurrentScope, service: Service, limit: Limit = 10, af
 @router.post("", status_code=201, responses=errors(409))
 def create_connector(
     body: ConnectorCreate,
-    scope: CurrentScope,
-    service: Service,
+    scope: CurrentContext,
+    service: CurrentConnectorService,
     idempotency: IdempotencyKey,
     response: Response,
     validate: Validate = False,
@@ -64,13 +66,15 @@ def create_connector(
 
 
 @router.delete("/{id}", responses=errors(409, 412))
-def delete_connector(id: str, scope: CurrentScope, service: Service, expected_version: ExpectedVersion) -> Deleted:
+def delete_connector(
+    id: str, scope: CurrentContext, service: CurrentConnectorService, expected_version: ExpectedVersion
+) -> Deleted:
     """Delete a connector that no running training reads, with its catalog and uploaded files."""
     return service.delete(scope, id, expected_version)
 
 
 @router.get("/{id}")
-def get_connector(id: str, scope: CurrentScope, service: Service, response: Response) -> Connector:
+def get_connector(id: str, scope: CurrentContext, service: CurrentConnectorService, response: Response) -> Connector:
     """Get a connector."""
     return tagged(response, service.get(scope, id))
 
@@ -79,8 +83,8 @@ def get_connector(id: str, scope: CurrentScope, service: Service, response: Resp
 def update_connector(
     id: str,
     body: ConnectorUpdate,
-    scope: CurrentScope,
-    service: Service,
+    scope: CurrentContext,
+    service: CurrentConnectorService,
     expected_version: ExpectedVersion,
     response: Response,
 ) -> Connector:
@@ -91,10 +95,10 @@ def update_connector(
 @router.get("/{id}/files", responses=errors(502))
 def list_connector_files(
     id: str,
-    scope: CurrentScope,
-    service: Service,
+    scope: CurrentContext,
+    service: CurrentConnectorService,
     response: Response,
-    prefix: Prefix = "",
+    prefix: PrefixFilter = "",
     limit: FilesLimit = 1000,
     flat: Flat = False,
 ) -> list[list[str]] | list[str]:
@@ -105,14 +109,14 @@ def list_connector_files(
 
 
 @router.post("/{id}/scan", status_code=202)
-def scan_connector(id: str, body: ScanRequest, scope: CurrentScope, service: Service) -> ScanAnswer:
+def scan_connector(id: str, body: ScanRequest, scope: CurrentContext, service: CurrentConnectorService) -> ScanAnswer:
     """Scan the named files, or all; what was found is in the catalog."""
     return service.scan(scope, id, body)
 
 
 @beyond.get("/{id}/catalog")
 def list_connector_catalog(
-    id: str, scope: CurrentScope, service: Service, page: PageNumber = page_number("page_size")
+    id: str, scope: CurrentContext, service: CurrentConnectorService, page: PageNumber = page_number("page_size")
 ) -> Page[CatalogEntry]:
     """List what scans found in the files, by file name."""
     return service.catalog(scope, id, page.number, page.size)
@@ -120,20 +124,24 @@ def list_connector_catalog(
 
 @beyond.get("/{id}/drifts")
 def list_connector_drifts(
-    id: str, scope: CurrentScope, service: Service, limit: Limit = 10, after: After = ""
+    id: str, scope: CurrentContext, service: CurrentConnectorService, limit: Limit = 10, after: After = ""
 ) -> Page[SchemaDrift]:
     """List how the columns of files and tables changed from one version to the next, newest first."""
     return service.drifts(scope, id, after, limit)
 
 
 @beyond.post("/{id}/drifts/{drift_id}/acknowledge")
-def acknowledge_connector_drift(id: str, drift_id: str, scope: CurrentScope, service: Service) -> SchemaDrift:
+def acknowledge_connector_drift(
+    id: str, drift_id: str, scope: CurrentContext, service: CurrentConnectorService
+) -> SchemaDrift:
     """Say that a drift was seen: under the policy `block`, trainings have the file again."""
     return service.acknowledge_drift(scope, id, drift_id)
 
 
 @beyond.post("/{id}/uploads", status_code=201, responses=errors(409))
-def create_connector_uploads(id: str, body: UploadRequest, scope: CurrentScope, service: Service) -> Uploads:
+def create_connector_uploads(
+    id: str, body: UploadRequest, scope: CurrentContext, service: CurrentConnectorService
+) -> Uploads:
     """Get the forms to upload files with, straight to the storage of a managed connector."""
     return service.presign_uploads(scope, id, body)
 

@@ -9,7 +9,7 @@ from shared.clock import Clock, new_id
 from shared.connectors.postgres import PostgresDatabases
 from shared.connectors.scans import ConnectorCleaner, ConnectorScans
 from shared.connectors.storage import UPLOAD_LIFETIME, ConnectorStorages, StorageError
-from shared.dynamodb.reference_counts import UNUSED
+from shared.dynamodb.reference_counts import UNREFERENCED
 from shared.dynamodb.repository import ConditionNotMetError, Idempotency, Repository
 from shared.dynamodb.table import Table
 from shared.errors import ConflictError, NotFoundError, PreconditionFailedError, ValidationFailedError
@@ -32,7 +32,7 @@ from shared.models.connector import (
 )
 from shared.models.job_status import JobStatus
 from shared.models.schema_drift import SchemaDrift
-from shared.spaces.members import Scope
+from shared.spaces.members import SpaceContext
 
 # A Lambda function answers at most 6 MB.
 LISTING_BYTES = 5_000_000
@@ -60,7 +60,7 @@ class ConnectorService:
         self._clock = clock
 
     def create(
-        self, scope: Scope, request: ConnectorCreate, idempotency: Idempotency | None, *, validate: bool
+        self, scope: SpaceContext, request: ConnectorCreate, idempotency: Idempotency | None, *, validate: bool
     ) -> Connector:
         """Store a connector; without ``s3`` or ``postgres`` it is managed: a folder of the platform's own bucket.
 
@@ -102,14 +102,14 @@ class ConnectorService:
             self._cleaner.try_to_clean(scope.space_id, connector.id)
         return stored
 
-    def list_after(self, scope: Scope, after: str, limit: int) -> Page[Connector]:
+    def list_after(self, scope: SpaceContext, after: str, limit: int) -> Page[Connector]:
         return self._connectors.list_after(scope.space_id, after, limit)
 
-    def get(self, scope: Scope, connector_id: str) -> Connector:
+    def get(self, scope: SpaceContext, connector_id: str) -> Connector:
         return self._connectors.get(scope.space_id, connector_id)
 
     def update(
-        self, scope: Scope, connector_id: str, request: ConnectorUpdate, expected_version: int | None
+        self, scope: SpaceContext, connector_id: str, request: ConnectorUpdate, expected_version: int | None
     ) -> Connector:
         """Set the fields that are sent; new access is tried first and takes the old one's place in a single write.
 
@@ -143,7 +143,7 @@ class ConnectorService:
             self._cleaner.try_to_clean(scope.space_id, connector_id)
             raise
 
-    def _new_bucket(self, scope: Scope, current: Connector, update: S3Update) -> dict[str, Any]:
+    def _new_bucket(self, scope: SpaceContext, current: Connector, update: S3Update) -> dict[str, Any]:
         """The fields of the connector that new access to a bucket changes, once it has been found to work."""
         if current.s3 is None:
             raise ConflictError("This connector is to no bucket of yours: there is no access to one to change.")
@@ -164,7 +164,7 @@ class ConnectorService:
             "credentials_version": None if config.role_arn else version,
         }
 
-    def _new_database(self, scope: Scope, current: Connector, update: PostgresUpdate) -> dict[str, Any]:
+    def _new_database(self, scope: SpaceContext, current: Connector, update: PostgresUpdate) -> dict[str, Any]:
         """The fields of the connector that new access to a database changes, once it has been found to work."""
         if current.postgres is None:
             raise ConflictError("This connector is to no database: there is no access to one to change.")
@@ -181,7 +181,7 @@ class ConnectorService:
             version = self._storages.keep_credentials(current.id, config.credentials)
         return {"postgres": config.location(), "credentials_version": version}
 
-    def delete(self, scope: Scope, connector_id: str, expected_version: int | None) -> Deleted:
+    def delete(self, scope: SpaceContext, connector_id: str, expected_version: int | None) -> Deleted:
         """Remove a connector with its access keys, its catalog and, if it is managed, its files.
 
         It is gone at once and as a whole; leftovers that can't be removed within this request are removed later.
@@ -192,7 +192,7 @@ class ConnectorService:
                 scope.space_id,
                 connector_id,
                 expected_version=expected_version,
-                only_if=UNUSED,
+                only_if=UNREFERENCED,
                 also=[self._cleaner.purges.note(scope.space_id, connector_id)],
             )
         except ConditionNotMetError:
@@ -202,7 +202,7 @@ class ConnectorService:
         self._cleaner.try_to_clean(scope.space_id, connector_id)
         return deleted
 
-    def list_files(self, scope: Scope, connector_id: str, prefix: str, limit: int) -> tuple[list[str], bool]:
+    def list_files(self, scope: SpaceContext, connector_id: str, prefix: str, limit: int) -> tuple[list[str], bool]:
         """At most ``limit`` names that begin with ``prefix``, and whether there are more. Raises StorageError."""
         names: list[str] = []
         size = 0
@@ -213,7 +213,7 @@ class ConnectorService:
             names.append(name)
         return names, False
 
-    def _names(self, scope: Scope, connector: Connector, prefix: str) -> Iterator[str]:
+    def _names(self, scope: SpaceContext, connector: Connector, prefix: str) -> Iterator[str]:
         if connector.postgres:
             with self._databases.open(connector, DATABASE_SECONDS) as database:
                 yield from (table for table in database.tables() if table.startswith(prefix))
@@ -221,7 +221,7 @@ class ConnectorService:
             storage = self._storages.open(scope.space_id, connector)
             yield from (version.file for version in storage.files(prefix))
 
-    def presign_uploads(self, scope: Scope, connector_id: str, request: UploadRequest) -> Uploads:
+    def presign_uploads(self, scope: SpaceContext, connector_id: str, request: UploadRequest) -> Uploads:
         """Forms by which a client sends files straight to S3, each for one name, within an hour."""
         connector = self.get(scope, connector_id)
         if not connector.is_managed:
@@ -231,7 +231,7 @@ class ConnectorService:
         names = dict.fromkeys(request.files)
         return Uploads(uploads=[storage.presigned_upload(name, expires_at) for name in names])
 
-    def scan(self, scope: Scope, connector_id: str, request: ScanRequest) -> ScanAnswer:
+    def scan(self, scope: SpaceContext, connector_id: str, request: ScanRequest) -> ScanAnswer:
         """Start a scan of the named files, or of all; while one runs, another with what was asked will follow it."""
         if request.files:
             scan = self._scans.request_files(scope.space_id, connector_id, request.files)
@@ -240,7 +240,7 @@ class ConnectorService:
         status = JobStatus.PENDING if scan.status is JobStatus.PENDING else JobStatus.RUNNING
         return ScanAnswer(scan_id=scan.id, status=status)
 
-    def catalog(self, scope: Scope, connector_id: str, number: int, size: int) -> Page[CatalogEntry]:
+    def catalog(self, scope: SpaceContext, connector_id: str, number: int, size: int) -> Page[CatalogEntry]:
         """What scans found, by file name, as the connector's statements on personal data have it."""
         statements = self.get(scope, connector_id).personal_data
         page = self._scans.catalog.page(scope.space_id, connector_id, number, size)
@@ -248,17 +248,17 @@ class ConnectorService:
             entry.columns = [overridden(column, statements) for column in entry.columns]
         return page
 
-    def drifts(self, scope: Scope, connector_id: str, after: str, limit: int) -> Page[SchemaDrift]:
+    def drifts(self, scope: SpaceContext, connector_id: str, after: str, limit: int) -> Page[SchemaDrift]:
         """What changed in files and tables from one version to the next, newest first."""
         self.get(scope, connector_id)
         return self._scans.drifts.list_after(scope.space_id, connector_id, after, limit)
 
-    def acknowledge_drift(self, scope: Scope, connector_id: str, drift_id: str) -> SchemaDrift:
+    def acknowledge_drift(self, scope: SpaceContext, connector_id: str, drift_id: str) -> SchemaDrift:
         """Raises NotFoundError."""
         self.get(scope, connector_id)
         return self._scans.drifts.acknowledge(scope.space_id, connector_id, drift_id, scope.user_id)
 
-    def _try(self, scope: Scope, config: S3Config | PostgresConfig) -> str | None:
+    def _try(self, scope: SpaceContext, config: S3Config | PostgresConfig) -> str | None:
         """Why the bucket or database can't be read, if so."""
         try:
             if isinstance(config, PostgresConfig):

@@ -8,7 +8,7 @@ from functions.data_models.service import DataModelService
 from shared.dependencies import CurrentResources
 from shared.http.errors import errors
 from shared.http.parameters import After, ExpectedVersion, IdempotencyKey, Limit, tagged
-from shared.http.routers import CurrentScope, permission, space_router
+from shared.http.routers import CurrentContext, permission, space_router
 from shared.models.base import Deleted, Page
 from shared.models.data_model import DataModel, DataModelCreate, DataModelUpdate
 
@@ -19,31 +19,39 @@ async def _service(resources: CurrentResources) -> DataModelService:
     return DataModelService(resources.table, resources.clock)
 
 
-Service = Annotated[DataModelService, Depends(_service)]
+CurrentDataModelService = Annotated[DataModelService, Depends(_service)]
 
 
 @router.get("", dependencies=[permission("data-models:list")], responses=errors(403))
-def list_data_models(scope: CurrentScope, service: Service, limit: Limit = 10, after: After = "") -> Page[DataModel]:
+def list_data_models(
+    scope: CurrentContext, service: CurrentDataModelService, limit: Limit = 10, after: After = ""
+) -> Page[DataModel]:
     """List the data models of the space, newest first."""
     return service.list_after(scope, after, limit)
 
 
 @router.post("", status_code=201, dependencies=[permission("data-models:create")], responses=errors(403, 409))
 def create_data_model(
-    body: DataModelCreate, scope: CurrentScope, service: Service, idempotency: IdempotencyKey, response: Response
+    body: DataModelCreate,
+    scope: CurrentContext,
+    service: CurrentDataModelService,
+    idempotency: IdempotencyKey,
+    response: Response,
 ) -> DataModel:
     """Create a data model."""
     return tagged(response, service.create(scope, body, idempotency))
 
 
 @router.delete("/{id}", dependencies=[permission("data-models:delete")], responses=errors(403, 409, 412))
-def delete_data_model(id: str, scope: CurrentScope, service: Service, expected_version: ExpectedVersion) -> Deleted:
+def delete_data_model(
+    id: str, scope: CurrentContext, service: CurrentDataModelService, expected_version: ExpectedVersion
+) -> Deleted:
     """Delete a data model that no running training uses."""
     return service.delete(scope, id, expected_version)
 
 
 @router.get("/{id}", dependencies=[permission("data-models:get")], responses=errors(403))
-def get_data_model(id: str, scope: CurrentScope, service: Service, response: Response) -> DataModel:
+def get_data_model(id: str, scope: CurrentContext, service: CurrentDataModelService, response: Response) -> DataModel:
     """Get a data model."""
     return tagged(response, service.get(scope, id))
 
@@ -52,8 +60,8 @@ def get_data_model(id: str, scope: CurrentScope, service: Service, response: Res
 def update_data_model(
     id: str,
     body: DataModelUpdate,
-    scope: CurrentScope,
-    service: Service,
+    scope: CurrentContext,
+    service: CurrentDataModelService,
     expected_version: ExpectedVersion,
     response: Response,
 ) -> DataModel:

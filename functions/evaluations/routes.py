@@ -8,7 +8,7 @@ from functions.evaluations.service import EvaluationService
 from shared.dependencies import CurrentResources
 from shared.http.errors import errors
 from shared.http.parameters import After, IdempotencyKey, Limit, tagged
-from shared.http.routers import CurrentScope, permission, space_router
+from shared.http.routers import CurrentContext, permission, space_router
 from shared.models.base import Page
 from shared.models.evaluation import Evaluation, EvaluationCreate
 
@@ -22,12 +22,16 @@ async def _service(resources: CurrentResources) -> EvaluationService:
     )
 
 
-Service = Annotated[EvaluationService, Depends(_service)]
+CurrentEvaluationService = Annotated[EvaluationService, Depends(_service)]
 
 
 @router.post("", status_code=201, dependencies=[permission("evaluations:create")], responses=errors(403, 409, 503))
 def create_evaluation(
-    body: EvaluationCreate, scope: CurrentScope, service: Service, idempotency: IdempotencyKey, response: Response
+    body: EvaluationCreate,
+    scope: CurrentContext,
+    service: CurrentEvaluationService,
+    idempotency: IdempotencyKey,
+    response: Response,
 ) -> Evaluation:
     """Evaluate a checkpoint on a benchmark: it answers at once, and `result.status` tells how far it has come.
 
@@ -37,12 +41,14 @@ def create_evaluation(
 
 
 @beyond.get("")
-def list_evaluations(scope: CurrentScope, service: Service, limit: Limit = 10, after: After = "") -> Page[Evaluation]:
+def list_evaluations(
+    scope: CurrentContext, service: CurrentEvaluationService, limit: Limit = 10, after: After = ""
+) -> Page[Evaluation]:
     """List evaluations, newest first: the owner of the space sees all, other members their own."""
     return service.list_after(scope, after, limit)
 
 
 @beyond.get("/{id}", responses=errors(403))
-def get_evaluation(id: str, scope: CurrentScope, service: Service, response: Response) -> Evaluation:
+def get_evaluation(id: str, scope: CurrentContext, service: CurrentEvaluationService, response: Response) -> Evaluation:
     """Get an evaluation with its curve. For the owner of the space and its creator."""
     return tagged(response, service.get(scope, id))

@@ -11,7 +11,7 @@ from shared.models.evaluation import Evaluation, EvaluationCreate
 from shared.models.job_reference import JobKind, JobReference
 from shared.models.job_status import JobStatus
 from shared.observability import logger
-from shared.spaces.members import Scope
+from shared.spaces.members import SpaceContext
 
 
 class EvaluationService:
@@ -20,7 +20,7 @@ class EvaluationService:
         self._launcher = launcher
         self._max_gpu_count = max_gpu_count
 
-    def create(self, scope: Scope, request: EvaluationCreate, idempotency: Idempotency | None) -> Evaluation:
+    def create(self, scope: SpaceContext, request: EvaluationCreate, idempotency: Idempotency | None) -> Evaluation:
         """Store a ``pending`` evaluation and start its workflow, or answer the same one that still runs.
 
         When the workflow can't be started the evaluation stays ``pending`` until the reconciler starts it.
@@ -37,7 +37,7 @@ class EvaluationService:
                 logger.exception("the workflow did not start: the reconciler will try again", extra=job.execution_input)
         return evaluation
 
-    def get(self, scope: Scope, evaluation_id: str) -> Evaluation:
+    def get(self, scope: SpaceContext, evaluation_id: str) -> Evaluation:
         """Raises PermissionDeniedError for all but the owner of the space and the evaluation's creator."""
         evaluation = self._evaluations.get(scope.space_id, evaluation_id)
         if not scope.is_owner and evaluation.created_by != scope.user_id:
@@ -47,7 +47,7 @@ class EvaluationService:
             )
         return evaluation
 
-    def list_after(self, scope: Scope, after: str, limit: int) -> Page[Evaluation]:
+    def list_after(self, scope: SpaceContext, after: str, limit: int) -> Page[Evaluation]:
         """All evaluations for the owner of the space, one's own for other members."""
         if scope.is_owner:
             return self._evaluations.list_after(scope.space_id, after, limit)

@@ -13,7 +13,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from shared.connectors.catalog import EventOutcome, ObjectVersion, comparable_sequencer
 from shared.connectors.scans import ConnectorScans
-from shared.dynamodb.cleanup_list import Purges
+from shared.dynamodb.cleanup_list import CleanupList
 from shared.errors import ApiError, NotFoundError
 from shared.models.connector import ScanScope
 from shared.observability import logger
@@ -86,7 +86,7 @@ def record_event(resources: Resources, scans: ConnectorScans, event: ObjectEvent
         outcome = catalog.record_deleted(*where, event.file, sequencer)
     if outcome is EventOutcome.NO_CONNECTOR and event.kind == "Object Created":
         # An upload that was under way when its connector was deleted.
-        purges = Purges(resources.table, "connector", resources.clock)
+        purges = CleanupList(resources.table, "connector", resources.clock)
         purges.write(purges.note(*where))
     return outcome
 

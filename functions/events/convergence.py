@@ -38,7 +38,7 @@ class Waiting:
     """Nothing to tell yet."""
 
 
-Finding = Running | Waiting | Failure
+JobFinding = Running | Waiting | Failure
 
 
 class Convergence:
@@ -143,7 +143,7 @@ class Convergence:
             self._connector_scans.fail(job.space_id, job.parent_id, job.id, finding.error)
             self._report(job, finding)
 
-    def _find(self, job: JobReference, status: JobStatus) -> Finding:
+    def _find(self, job: JobReference, status: JobStatus) -> JobFinding:
         """What the execution and the SageMaker job amount to, for a job that has not ended by our account."""
         execution = self._launcher.execution(job)
         if execution is None:
@@ -159,7 +159,7 @@ class Convergence:
             return Failure(JobStatus.FAILED, _NO_RESULT)
         return explain(execution.error or execution.status, execution.cause)
 
-    def _never_started(self, job: JobReference, status: JobStatus) -> Finding:
+    def _never_started(self, job: JobReference, status: JobStatus) -> JobFinding:
         if status is not JobStatus.PENDING:
             self._launcher.stop_training_job(job)
             return Failure(JobStatus.FAILED, _GONE)

@@ -9,7 +9,7 @@ from shared.dependencies import CurrentResources
 from shared.experts.store import Experts
 from shared.http.errors import errors
 from shared.http.parameters import After, ExpectedVersion, IdempotencyKey, Limit, tagged
-from shared.http.routers import CurrentScope, space_router
+from shared.http.routers import CurrentContext, space_router
 from shared.models.base import Page
 from shared.models.expert import Expert, ExpertCreate, ExpertUpdate, ExpertVersion
 
@@ -22,32 +22,40 @@ async def _service(resources: CurrentResources) -> ExpertService:
     return ExpertService(experts, resources.clusters.longest_window, resources.clock)
 
 
-Service = Annotated[ExpertService, Depends(_service)]
+CurrentExpertService = Annotated[ExpertService, Depends(_service)]
 Before = Annotated[int | None, Query(ge=1, description="Versions before this number; the newest when left out.")]
 
 
 @router.get("")
-def list_experts(scope: CurrentScope, service: Service, limit: Limit = 10, after: After = "") -> Page[Expert]:
+def list_experts(
+    scope: CurrentContext, service: CurrentExpertService, limit: Limit = 10, after: After = ""
+) -> Page[Expert]:
     """List the experts of the space, newest first."""
     return service.list_after(scope, after, limit)
 
 
 @router.post("", status_code=201, responses=errors(409))
 def create_expert(
-    body: ExpertCreate, scope: CurrentScope, service: Service, idempotency: IdempotencyKey, response: Response
+    body: ExpertCreate,
+    scope: CurrentContext,
+    service: CurrentExpertService,
+    idempotency: IdempotencyKey,
+    response: Response,
 ) -> Expert:
     """Create an expert: the router may pick it from now on."""
     return tagged(response, service.create(scope, body, idempotency))
 
 
 @router.delete("/{id}", status_code=204, responses=errors(412))
-def delete_expert(id: str, scope: CurrentScope, service: Service, expected_version: ExpectedVersion) -> None:
+def delete_expert(
+    id: str, scope: CurrentContext, service: CurrentExpertService, expected_version: ExpectedVersion
+) -> None:
     """Delete an expert: it is never routed to again."""
     service.delete(scope, id, expected_version)
 
 
 @router.get("/{id}")
-def get_expert(id: str, scope: CurrentScope, service: Service, response: Response) -> Expert:
+def get_expert(id: str, scope: CurrentContext, service: CurrentExpertService, response: Response) -> Expert:
     """Get an expert."""
     return tagged(response, service.get(scope, id))
 
@@ -56,8 +64,8 @@ def get_expert(id: str, scope: CurrentScope, service: Service, response: Respons
 def update_expert(
     id: str,
     body: ExpertUpdate,
-    scope: CurrentScope,
-    service: Service,
+    scope: CurrentContext,
+    service: CurrentExpertService,
     expected_version: ExpectedVersion,
     response: Response,
 ) -> Expert:
@@ -67,7 +75,7 @@ def update_expert(
 
 @beyond.get("/{id}/versions")
 def list_expert_versions(
-    id: str, scope: CurrentScope, service: Service, limit: Limit = 10, before: Before = None
+    id: str, scope: CurrentContext, service: CurrentExpertService, limit: Limit = 10, before: Before = None
 ) -> Page[ExpertVersion]:
     """List the versions of an expert, newest first."""
     return service.versions(scope, id, before, limit)

@@ -10,7 +10,7 @@ from shared.llm.json_schemas import check_parameters
 from shared.llm.tokens import estimate_tokens
 from shared.models.base import Deleted, Page
 from shared.models.expert import Expert, ExpertCreate, ExpertUpdate, ExpertVersion
-from shared.spaces.members import Scope
+from shared.spaces.members import SpaceContext
 
 UPDATE_ATTEMPTS = 5
 # The tokens of prompt and answer that the space's models take, where that is known.
@@ -23,19 +23,21 @@ class ExpertService:
         self._window = window
         self._clock = clock
 
-    def create(self, scope: Scope, request: ExpertCreate, idempotency: Idempotency | None) -> Expert:
+    def create(self, scope: SpaceContext, request: ExpertCreate, idempotency: Idempotency | None) -> Expert:
         now = self._clock()
         expert = Expert(id=new_id(), created_at=now, updated_at=now, **request.model_dump())
         self._check(scope, expert)
         return self._experts.create(scope.space_id, expert, idempotency)
 
-    def list_after(self, scope: Scope, after: str, limit: int) -> Page[Expert]:
+    def list_after(self, scope: SpaceContext, after: str, limit: int) -> Page[Expert]:
         return self._experts.list_after(scope.space_id, after, limit)
 
-    def get(self, scope: Scope, expert_id: str) -> Expert:
+    def get(self, scope: SpaceContext, expert_id: str) -> Expert:
         return self._experts.get(scope.space_id, expert_id)
 
-    def update(self, scope: Scope, expert_id: str, request: ExpertUpdate, expected_version: int | None) -> Expert:
+    def update(
+        self, scope: SpaceContext, expert_id: str, request: ExpertUpdate, expected_version: int | None
+    ) -> Expert:
         """Every change makes a version. Raises as a create does, and PreconditionFailedError."""
         for _ in range(UPDATE_ATTEMPTS):
             current = self._experts.get(scope.space_id, expert_id)
@@ -54,13 +56,13 @@ class ExpertService:
                 continue  # somebody else's change came between: make this one on top of it
         raise ConflictError("Others are changing the expert at the same time. Try again in a moment.")
 
-    def delete(self, scope: Scope, expert_id: str, expected_version: int | None) -> Deleted:
+    def delete(self, scope: SpaceContext, expert_id: str, expected_version: int | None) -> Deleted:
         return self._experts.delete(scope.space_id, expert_id, expected_version)
 
-    def versions(self, scope: Scope, expert_id: str, before: int | None, limit: int) -> Page[ExpertVersion]:
+    def versions(self, scope: SpaceContext, expert_id: str, before: int | None, limit: int) -> Page[ExpertVersion]:
         return self._experts.versions(scope.space_id, expert_id, before, limit)
 
-    def _check(self, scope: Scope, expert: Expert) -> None:
+    def _check(self, scope: SpaceContext, expert: Expert) -> None:
         for index, tool in enumerate(expert.tools):
             check_parameters(tool.function.parameters, f"body.tools.{index}.function.parameters")
         text = "\n".join([expert.context or "", *(file.content for file in expert.file_context)])

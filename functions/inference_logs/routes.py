@@ -8,7 +8,7 @@ from fastapi import Depends, Query
 from functions.inference_logs.service import InferenceLogService
 from shared.dependencies import CurrentResources
 from shared.http.parameters import PageNumber, page_number
-from shared.http.routers import CurrentScope, space_router
+from shared.http.routers import CurrentContext, space_router
 from shared.models.base import EndTimestamp, Page, Timestamp
 from shared.models.inference_log import (
     MAX_NAME_LENGTH,
@@ -26,14 +26,14 @@ async def _service(resources: CurrentResources) -> InferenceLogService:
     return InferenceLogService(resources.inference_logs, resources.clock)
 
 
-Service = Annotated[InferenceLogService, Depends(_service)]
+CurrentInferenceLogService = Annotated[InferenceLogService, Depends(_service)]
 StartDate = Annotated[Timestamp | None, Query(description="Only calls made then or later.")]
 EndDate = Annotated[
     EndTimestamp | None, Query(description="Only calls made then or earlier; a bare date means all of that day.")
 ]
-User = Annotated[str, Query(max_length=MAX_NAME_LENGTH, description="Only calls of this user.")]
-ModelName = Annotated[str, Query(max_length=MAX_NAME_LENGTH, description="Only calls to this model.")]
-Type = Annotated[CallType | None, Query(description="Only calls made for this.")]
+UserFilter = Annotated[str, Query(max_length=MAX_NAME_LENGTH, description="Only calls of this user.")]
+ModelFilter = Annotated[str, Query(max_length=MAX_NAME_LENGTH, description="Only calls to this model.")]
+TypeFilter = Annotated[CallType | None, Query(description="Only calls made for this.")]
 CorrelationId = Annotated[
     str, Query(max_length=MAX_NAME_LENGTH, description="Only calls made in the course of this request.")
 ]
@@ -42,9 +42,9 @@ CorrelationId = Annotated[
 async def _summary_filters(
     start_date: StartDate = None,
     end_date: EndDate = None,
-    user: User = "",
-    model: ModelName = "",
-    type: Type = None,
+    user: UserFilter = "",
+    model: ModelFilter = "",
+    type: TypeFilter = None,
     correlation_id: CorrelationId = "",
 ) -> LogFilters:
     return LogFilters(
@@ -67,8 +67,8 @@ async def _list_filters(
 
 @router.get("")
 def list_inference_logs(
-    scope: CurrentScope,
-    service: Service,
+    scope: CurrentContext,
+    service: CurrentInferenceLogService,
     filters: Annotated[LogFilters, Depends(_list_filters)],
     page: PageNumber = page_number("page_size", 20),
 ) -> Page[InferenceLog]:
@@ -81,7 +81,9 @@ def list_inference_logs(
 
 @router.get("/summary")
 def summarise_inference_logs(
-    scope: CurrentScope, service: Service, filters: Annotated[LogFilters, Depends(_summary_filters)]
+    scope: CurrentContext,
+    service: CurrentInferenceLogService,
+    filters: Annotated[LogFilters, Depends(_summary_filters)],
 ) -> InferenceSummary:
     """Add up the calls to language models over a period, by default the last 30 days.
 

@@ -8,7 +8,7 @@ from shared.errors import Detail, ValidationFailedError
 from shared.inference_logs.store import InferenceLogs
 from shared.models.base import Page
 from shared.models.inference_log import InferenceLog, InferenceSummary, LogFilters
-from shared.spaces.members import Scope
+from shared.spaces.members import SpaceContext
 
 DEFAULT_PERIOD = timedelta(days=30)
 
@@ -18,12 +18,12 @@ class InferenceLogService:
         self._logs = logs
         self._clock = clock
 
-    def list_logs(self, scope: Scope, filters: LogFilters, page: int, page_size: int) -> Page[InferenceLog]:
+    def list_logs(self, scope: SpaceContext, filters: LogFilters, page: int, page_size: int) -> Page[InferenceLog]:
         """The calls that match, newest first. Raises ValidationFailedError for a period that ends before it starts."""
         _check_period(filters)
         return self._logs.page(scope.space_id, filters, page, page_size)
 
-    def summarise(self, scope: Scope, filters: LogFilters) -> InferenceSummary:
+    def summarise(self, scope: SpaceContext, filters: LogFilters) -> InferenceSummary:
         """The calls that match, added up: of the last 30 days, or of those up to ``end_date``, unless told otherwise.
 
         Raises ValidationFailedError for a period that ends before it starts.

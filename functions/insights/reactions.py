@@ -26,7 +26,7 @@ from shared.models.insight import (
     ReactionCreate,
     ScoreBand,
 )
-from shared.spaces.members import Scope
+from shared.spaces.members import SpaceContext
 
 EXPORT_ROWS = 10_000
 EXPORT_BYTES = 32 * 2**20
@@ -44,26 +44,28 @@ class ReactionService:
         self._connectors = Repository(table, Connector, kind="connector", clock=clock)
         self._storages = storages
 
-    def react(self, scope: Scope, insight_id: str, request: ReactionCreate) -> InsightReaction:
+    def react(self, scope: SpaceContext, insight_id: str, request: ReactionCreate) -> InsightReaction:
         return self._insights.react(scope.space_id, insight_id, scope.user_id, request)
 
-    def policy(self, scope: Scope) -> InsightPolicy:
+    def policy(self, scope: SpaceContext) -> InsightPolicy:
         return self._policies.get(scope.space_id)
 
-    def update_policy(self, scope: Scope, request: InsightPolicyUpdate, expected_version: int | None) -> InsightPolicy:
+    def update_policy(
+        self, scope: SpaceContext, request: InsightPolicyUpdate, expected_version: int | None
+    ) -> InsightPolicy:
         """Raises PermissionDeniedError for members that do not own the space."""
         if not scope.is_owner:
             raise PermissionDeniedError("Only the owner of the space may change its policy. Ask them.")
         return self._policies.update(scope.space_id, scope.user_id, request.changes(), expected_version)
 
-    def acceptance_rates(self, scope: Scope, after: str, limit: int) -> Page[ActionAcceptance]:
+    def acceptance_rates(self, scope: SpaceContext, after: str, limit: int) -> Page[ActionAcceptance]:
         """Of the actions of the space, newest first."""
         page = self._actions.list_after(scope.space_id, after, limit)
         counts = self._insights.counts(scope.space_id, [action.id for action in page.data])
         data = [_acceptance(action, counts[action.id]) for action in page.data]
         return Page(count=page.count, data=data, has_more=page.has_more)
 
-    def export(self, scope: Scope, request: ExportCreate) -> Export:
+    def export(self, scope: SpaceContext, request: ExportCreate) -> Export:
         """Write reactions, oldest first, to a file of a managed connector; the same request writes the same file.
 
         Raises ValidationFailedError for an unknown connector or action, ConflictError for a connector to a bucket of
@@ -85,7 +87,7 @@ class ReactionService:
             self._storages.open(scope.space_id, connector).write(export.file, b"".join(rows))
         return export
 
-    def _rows(self, scope: Scope, request: ExportCreate) -> tuple[list[bytes], Export]:
+    def _rows(self, scope: SpaceContext, request: ExportCreate) -> tuple[list[bytes], Export]:
         export = Export(file=None, has_more=False, last=None, rows=0, skipped=0, target=TARGET)
         rows: list[bytes] = []
         size = 0

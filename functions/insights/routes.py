@@ -12,7 +12,7 @@ from shared.checkpoints.aliases import CheckpointAliases
 from shared.dependencies import CurrentResources
 from shared.http.errors import errors
 from shared.http.parameters import After, ExpectedVersion, IdempotencyKey, Limit, tagged
-from shared.http.routers import CurrentScope, space_router
+from shared.http.routers import CurrentContext, space_router
 from shared.models.base import Page
 from shared.models.insight import (
     ActionAcceptance,
@@ -45,13 +45,17 @@ async def _reaction_service(resources: CurrentResources) -> ReactionService:
     return ReactionService(resources.table, resources.insights, resources.connector_storages, resources.clock)
 
 
-Service = Annotated[InsightService, Depends(_service)]
+CurrentInsightService = Annotated[InsightService, Depends(_service)]
 Reactions = Annotated[ReactionService, Depends(_reaction_service)]
 
 
 @router.post("", responses=errors(409))
 async def create_insight(
-    body: InsightCreate, request: Request, scope: CurrentScope, service: Service, idempotency: IdempotencyKey
+    body: InsightCreate,
+    request: Request,
+    scope: CurrentContext,
+    service: CurrentInsightService,
+    idempotency: IdempotencyKey,
 ) -> Insight:
     """Decide which action to offer a client, and have it argued; says why of each candidate.
 
@@ -62,20 +66,20 @@ async def create_insight(
 
 @beyond.get("/acceptance-rates")
 def list_acceptance_rates(
-    scope: CurrentScope, service: Reactions, limit: Limit = 10, after: After = ""
+    scope: CurrentContext, service: Reactions, limit: Limit = 10, after: After = ""
 ) -> Page[ActionAcceptance]:
     """List how often each action was accepted, also by what its model had said."""
     return service.acceptance_rates(scope, after, limit)
 
 
 @beyond.post("/exports", status_code=201, responses=errors(409))
-def create_insight_export(body: ExportCreate, scope: CurrentScope, service: Reactions) -> Export:
+def create_insight_export(body: ExportCreate, scope: CurrentContext, service: Reactions) -> Export:
     """Write reactions with the clients' features to a managed connector, as the next training set."""
     return service.export(scope, body)
 
 
 @beyond.get("/policy")
-def get_insight_policy(scope: CurrentScope, service: Reactions, response: Response) -> InsightPolicy:
+def get_insight_policy(scope: CurrentContext, service: Reactions, response: Response) -> InsightPolicy:
     """Get how often and how soon clients are offered what."""
     return tagged(response, service.policy(scope))
 
@@ -83,7 +87,7 @@ def get_insight_policy(scope: CurrentScope, service: Reactions, response: Respon
 @beyond.update("/policy", responses=errors(403, 412))
 def update_insight_policy(
     body: InsightPolicyUpdate,
-    scope: CurrentScope,
+    scope: CurrentContext,
     service: Reactions,
     expected_version: ExpectedVersion,
     response: Response,
@@ -93,18 +97,20 @@ def update_insight_policy(
 
 
 @beyond.get("/{id}")
-def get_insight(id: str, scope: CurrentScope, service: Service, response: Response) -> Insight:
+def get_insight(id: str, scope: CurrentContext, service: CurrentInsightService, response: Response) -> Insight:
     """Get an insight as it was decided, with the reaction to it."""
     return tagged(response, service.get(scope, id))
 
 
 @beyond.get("/{id}/lineage")
-def get_insight_lineage(id: str, scope: CurrentScope, service: Service) -> Lineage:
+def get_insight_lineage(id: str, scope: CurrentContext, service: CurrentInsightService) -> Lineage:
     """Get what an insight rests on: action, leaderboard, checkpoint, training and the S3 versions it learned from."""
     return service.lineage(scope, id)
 
 
 @beyond.post("/{id}/reactions", status_code=201, responses=errors(409))
-def create_insight_reaction(id: str, body: ReactionCreate, scope: CurrentScope, service: Reactions) -> InsightReaction:
+def create_insight_reaction(
+    id: str, body: ReactionCreate, scope: CurrentContext, service: Reactions
+) -> InsightReaction:
     """Record what the client made of the offer; another one takes its place."""
     return service.react(scope, id, body)

@@ -7,7 +7,7 @@ from anyio.to_thread import run_sync as in_thread
 
 from functions.insights.arbitration import ARBITRATION
 from functions.insights.decisions import Decider, Decision, Winner
-from functions.insights.wording import Facts, Words, Writer
+from functions.insights.wording import GeneratedText, PromptFacts, Writer
 from shared.checkpoints.lineages import Lineages
 from shared.clock import Clock, new_id
 from shared.dynamodb.repository import Idempotency
@@ -16,7 +16,7 @@ from shared.llm.language_models import Caller, LanguageModelAccess
 from shared.models.channel_template import ACTION_FIELDS, render
 from shared.models.insight import FinishReason, Insight, InsightCreate
 from shared.models.lineage import Lineage
-from shared.spaces.members import Scope
+from shared.spaces.members import SpaceContext
 
 # Of one placeholder's value, and of a whole message.
 VALUE_CHARACTERS = 10_000
@@ -33,15 +33,15 @@ class InsightService:
         self._lineages = lineages
         self._clock = clock
 
-    def get(self, scope: Scope, insight_id: str) -> Insight:
+    def get(self, scope: SpaceContext, insight_id: str) -> Insight:
         return self._insights.get(scope.space_id, insight_id)
 
-    def lineage(self, scope: Scope, insight_id: str) -> Lineage:
+    def lineage(self, scope: SpaceContext, insight_id: str) -> Lineage:
         decision = self._insights.lineage(scope.space_id, insight_id)
         return self._lineages.trace(scope.space_id, decision, insight_id=insight_id)
 
     async def create(
-        self, scope: Scope, request: InsightCreate, idempotency: Idempotency | None, correlation_id: str
+        self, scope: SpaceContext, request: InsightCreate, idempotency: Idempotency | None, correlation_id: str
     ) -> Insight:
         """The best action for the client, worded; where no language model can, in plain words, and it says so.
 
@@ -55,7 +55,7 @@ class InsightService:
         caller = Caller.of(scope, correlation_id)
         pen = await self._writer.open(caller, request.model) if request.model else None
         decision = await in_thread(self._decider.decide, scope.space_id, request)
-        words = Words(finish_reason=FinishReason.NO_ELIGIBLE_ACTION)
+        words = GeneratedText(finish_reason=FinishReason.NO_ELIGIBLE_ACTION)
         if decision.winner is not None:
             pen = pen or await self._writer.open(caller, None)
             words = await self._writer.write(pen, self._facts(decision, decision.winner), request)
@@ -66,8 +66,8 @@ class InsightService:
             insight.elapsed_time_in_seconds = round(time.perf_counter() - started, 6)
         return stored
 
-    def _facts(self, decision: Decision, winner: Winner) -> Facts:
-        return Facts(
+    def _facts(self, decision: Decision, winner: Winner) -> PromptFacts:
+        return PromptFacts(
             client=decision.client.fields,
             action=winner.action,
             reason_codes=winner.explained.reason_codes if winner.explained else [],
@@ -76,7 +76,9 @@ class InsightService:
             other_names=[each.name for each in decision.candidates if each.action_id != winner.action.id],
         )
 
-    def _insight(self, scope: Scope, request: InsightCreate, decision: Decision, words: Words) -> Insight:
+    def _insight(
+        self, scope: SpaceContext, request: InsightCreate, decision: Decision, words: GeneratedText
+    ) -> Insight:
         now, winner = self._clock(), decision.winner
         return Insight(
             id=new_id(),
@@ -105,7 +107,9 @@ class InsightService:
             usage=words.usage,
         )
 
-    def _keep(self, scope: Scope, insight: Insight, decision: Decision, idempotency: Idempotency | None) -> Insight:
+    def _keep(
+        self, scope: SpaceContext, insight: Insight, decision: Decision, idempotency: Idempotency | None
+    ) -> Insight:
         band = decision.winner.band if decision.winner else None
         client = decision.client
         checkpoint = decision.winner.propensity.checkpoint if decision.winner else None
@@ -113,7 +117,7 @@ class InsightService:
         return self._insights.create(scope.space_id, insight, client.key, client.features, band, lineage, idempotency)
 
 
-def _content(decision: Decision, winner: Winner, words: Words) -> str:
+def _content(decision: Decision, winner: Winner, words: GeneratedText) -> str:
     """The message as it goes out: the channel's template filled in, or the argument itself without one."""
     action = winner.action
     if not action.channel_template:

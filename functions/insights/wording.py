@@ -47,7 +47,7 @@ _INSTRUCTIONS = (
 
 
 @dataclass(frozen=True)
-class Facts:
+class PromptFacts:
     """All that a language model is told; ``other_names`` are offers that it must not bring up."""
 
     client: Mapping[str, Any]
@@ -59,7 +59,7 @@ class Facts:
 
 
 @dataclass(frozen=True)
-class Words:
+class GeneratedText:
     """What an insight says; ``error`` tells why a language model did not word it."""
 
     insight: str = ""
@@ -77,7 +77,7 @@ class Words:
 
 
 @dataclass(frozen=True)
-class Pen:
+class WriterModel:
     """A language model to write with, or why there is none."""
 
     models: LanguageModels | None = None
@@ -93,18 +93,18 @@ class Writer:
     def __init__(self, access: LanguageModelAccess) -> None:
         self._access = access
 
-    async def open(self, caller: Caller, model: str | None) -> Pen:
+    async def open(self, caller: Caller, model: str | None) -> WriterModel:
         """Raises UnknownModelError, listing the models, for one that the cluster does not serve."""
         try:
             models = await self._access.open(caller)
-            return Pen(models, await models.model(model))
+            return WriterModel(models, await models.model(model))
         except UnknownModelError:
             raise
         except ApiError as error:
             await self._access.record_failure(caller, CallType.INSIGHT, model or UNNAMED_MODEL, error)
-            return Pen(failure=error)
+            return WriterModel(failure=error)
 
-    async def write(self, pen: Pen, facts: Facts, request: InsightCreate) -> Words:
+    async def write(self, pen: WriterModel, facts: PromptFacts, request: InsightCreate) -> GeneratedText:
         """A language model's words, or plain ones from the same facts where it has none."""
         if pen.models is None or pen.model is None:
             return plain_words(facts, pen.failure)
@@ -124,17 +124,17 @@ class Writer:
             return plain_words(facts, error, model=pen.model.id, prompt=prompt, usage=usage)
         if len(facts.channels) < 2:
             answer["best_channel"] = next(iter(facts.channels), "")
-        return Words(**answer, model=record.model, prompt=prompt, usage=usage)
+        return GeneratedText(**answer, model=record.model, prompt=prompt, usage=usage)
 
 
-def plain_words(facts: Facts, error: ApiError | None, **details: Any) -> Words:
+def plain_words(facts: PromptFacts, error: ApiError | None, **details: Any) -> GeneratedText:
     """Words without a language model: the facts, put plainly."""
     action = facts.action
     reasons = [f"{code.feature} ({code.value}) {code.direction} it" for code in facts.reason_codes]
     why = f" {_sentence('What drives that: ' + ', '.join(reasons))}" if reasons else ""
     told = (action.name, action.description, action.custom_insights or "")
     end = action.end_date.date() if action.end_date else None
-    return Words(
+    return GeneratedText(
         insight=f"'{action.name}' has the best score of all offers for this client.{why}",
         argument=" ".join(_sentence(text) for text in told if text.strip()),
         best_channel=next(iter(facts.channels), ""),
@@ -161,7 +161,7 @@ def _sentence(text: str) -> str:
     return text if text.endswith((".", "!", "?")) else f"{text}."
 
 
-def _schema(facts: Facts) -> dict[str, Any]:
+def _schema(facts: PromptFacts) -> dict[str, Any]:
     """What the model has to answer; strings are bounded, for without bounds small models never end."""
     channel = {"best_channel": {"enum": facts.channels}} if len(facts.channels) > 1 else {}
     properties: dict[str, Any] = {
@@ -195,7 +195,7 @@ def _body(prompt: str, schema: dict[str, Any], request: InsightCreate) -> dict[s
     }
 
 
-def _prompt(facts: Facts, model: LanguageModel, answer_tokens: int) -> str:
+def _prompt(facts: PromptFacts, model: LanguageModel, answer_tokens: int) -> str:
     """The facts as JSON, as much as the model can read: what drives the score first."""
     action = facts.action
     offer = {"name": action.name, "description": action.description, "facts": action.custom_insights}
@@ -213,7 +213,7 @@ def _prompt(facts: Facts, model: LanguageModel, answer_tokens: int) -> str:
     return json.dumps({**told, "client": dict(_fitting(facts, room))}, ensure_ascii=False)
 
 
-def _fitting(facts: Facts, room: int) -> Iterable[tuple[str, Any]]:
+def _fitting(facts: PromptFacts, room: int) -> Iterable[tuple[str, Any]]:
     reasons = dict.fromkeys(code.feature for code in facts.reason_codes)
     for name in list(dict.fromkeys((*reasons, *facts.client)))[:SHOWN_FIELDS]:
         value = _cut(facts.client.get(name), _VALUE_CHARACTERS if len(facts.client) > 1 else room - len(name) - 8)
@@ -257,7 +257,7 @@ def _read(completion: Completion, schema: dict[str, Any]) -> dict[str, Any]:
     return answer
 
 
-def _require_one_offer(answer: dict[str, Any], facts: Facts) -> None:
+def _require_one_offer(answer: dict[str, Any], facts: PromptFacts) -> None:
     """Raises BrokenAnswerError for words about another offer of the space, unless the facts themselves name it."""
     said = " ".join(answer[name] for name in ("insight", "argument")).casefold()
     action = facts.action

@@ -24,7 +24,7 @@ LINE_INTERVAL_SECONDS = 0.5
 Send = Callable[[bytes], None]
 
 
-class Progress:
+class ProgressReporter:
     """Collects the series of a job; used as a context, it also posts them, at most every two seconds."""
 
     def __init__(self, stop: threading.Event, send: Send | None = None, entity: tuple[str, str] = ("", "")) -> None:
@@ -59,7 +59,7 @@ class Progress:
         share = max(limit // max(len(series), 1), 1)
         return [point for points in series for point in thinned(points, share)]
 
-    def __enter__(self) -> "Progress":
+    def __enter__(self) -> "ProgressReporter":
         if self._send:
             self._thread.start()
         return self

@@ -17,8 +17,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from functions.jobs.modelling.splits import row_draws
 from shared.errors import JobFailedError
+from shared.files.errors import UnreadableFileError
 from shared.files.formats import FileFormat
-from shared.files.limits import UnreadableFileError
 from shared.files.readers import opened
 from shared.models.job import JobAccess, JobDataset, JobFile
 from shared.network.address_guard import AddressGuard
@@ -33,7 +33,7 @@ ClientFactory = Callable[..., Any]
 
 
 @dataclass(frozen=True)
-class Table:
+class DatasetTable:
     """All rows in the order of the data sets, their files and the rows in them."""
 
     frame: pl.DataFrame
@@ -45,12 +45,12 @@ class Table:
         """Which rows come from files of a kind."""
         return np.array([wanted(file) for file in self.files], dtype=bool)[self.file_of_row]
 
-    def filter(self, mask: Mask) -> "Table":
+    def filter(self, mask: Mask) -> "DatasetTable":
         """Some of the rows."""
-        return Table(self.frame.filter(mask), self.draws[mask], self.file_of_row[mask], self.files)
+        return DatasetTable(self.frame.filter(mask), self.draws[mask], self.file_of_row[mask], self.files)
 
 
-def read_datasets(datasets: Sequence[JobDataset], seed: int, target: str, client: ClientFactory) -> Table:
+def read_datasets(datasets: Sequence[JobDataset], seed: int, target: str, client: ClientFactory) -> DatasetTable:
     """Reads every file, pinned to the content the job was planned for.
 
     ``client`` makes an AWS client, as ``boto3.client`` does. ``seed`` decides the rows' draws.
@@ -73,7 +73,7 @@ def read_datasets(datasets: Sequence[JobDataset], seed: int, target: str, client
     if not frame.height:
         raise JobFailedError("The files hold no rows. Upload files with rows, or choose other files.")
     draws = np.concatenate([row_draws(seed, file, height) for file, height in zip(files, heights, strict=True)])
-    return Table(frame, draws, np.repeat(np.arange(len(files)), heights), files)
+    return DatasetTable(frame, draws, np.repeat(np.arange(len(files)), heights), files)
 
 
 def s3_client(access: JobAccess, client: ClientFactory) -> "S3Client":

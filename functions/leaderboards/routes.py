@@ -11,7 +11,7 @@ from shared.evaluations.benchmarks import Benchmarks
 from shared.evaluations.scores import Scores
 from shared.http.errors import errors
 from shared.http.parameters import After, Limit
-from shared.http.routers import CurrentScope, permission, space_router
+from shared.http.routers import CurrentContext, permission, space_router
 from shared.models.base import EndTimestamp, Page, Timestamp
 from shared.models.job import MetricName
 from shared.models.leaderboard import Direction, LeaderboardQuery, LeaderboardRow
@@ -80,12 +80,12 @@ async def _query(
     )
 
 
-Service = Annotated[LeaderboardService, Depends(_service)]
+CurrentLeaderboardService = Annotated[LeaderboardService, Depends(_service)]
 Asked = Annotated[LeaderboardQuery, Depends(_query)]
 
 
 @router.get("", dependencies=[permission("leaderboards:list")], responses=errors(403))
-def list_leaderboards(scope: CurrentScope, service: Service, query: Asked) -> Page[LeaderboardRow]:
+def list_leaderboards(scope: CurrentContext, service: CurrentLeaderboardService, query: Asked) -> Page[LeaderboardRow]:
     """Rank the checkpoints of the space by what they achieve on benchmarks.
 
     Without `order_by_metric` the order is by the average ROC AUC over the selected benchmarks. Only results on a

@@ -10,11 +10,11 @@ from typing import NamedTuple
 from shared.dynamodb.repository import cursor_id
 from shared.errors import Detail, InvalidCursorError, ValidationFailedError
 from shared.evaluations.benchmarks import Benchmarks, KnownBenchmark
-from shared.evaluations.scores import Entry, Ranking, Score, Scores
+from shared.evaluations.scores import Ranking, Score, ScoreEntry, Scores
 from shared.models.base import Page, format_timestamp
 from shared.models.job import MetricName
 from shared.models.leaderboard import Direction, LeaderboardQuery, LeaderboardRow
-from shared.spaces.members import Scope
+from shared.spaces.members import SpaceContext
 
 DEFAULT_METRIC = MetricName.ROC_AUC
 LOWER_IS_BETTER = frozenset({MetricName.LOG_LOSS})
@@ -29,13 +29,13 @@ class Board:
     """One benchmark: the entries of the checkpoints measured at its current revision, by checkpoint."""
 
     benchmark: KnownBenchmark
-    entries: Mapping[str, Entry]
+    entries: Mapping[str, ScoreEntry]
 
 
-class Candidate(NamedTuple):
+class OrderedEntry(NamedTuple):
     """A checkpoint and the value it is ordered by."""
 
-    entry: Entry
+    entry: ScoreEntry
     value: float | None
 
     def position(self, direction: Direction) -> Position:
@@ -51,7 +51,7 @@ class LeaderboardService:
         self._scores = scores
         self._benchmarks = benchmarks
 
-    def list_rows(self, scope: Scope, query: LeaderboardQuery) -> Page[LeaderboardRow]:
+    def list_rows(self, scope: SpaceContext, query: LeaderboardQuery) -> Page[LeaderboardRow]:
         """The checkpoints with results on the selected benchmarks, in the order asked for.
 
         Only results on a benchmark's current revision count (on its last one if it was deleted). Raises
@@ -91,7 +91,12 @@ class LeaderboardService:
         )
 
     def _ranked_rows(
-        self, scope: Scope, query: LeaderboardQuery, benchmark: KnownBenchmark, ranking: Ranking, after: str | None
+        self,
+        scope: SpaceContext,
+        query: LeaderboardQuery,
+        benchmark: KnownBenchmark,
+        ranking: Ranking,
+        after: str | None,
     ) -> Page[LeaderboardRow]:
         """The same of a single benchmark without filters: its index is in the order asked for, at any size."""
         last = after and self._former_candidate(scope, after, [benchmark], ranking.metric)
@@ -102,7 +107,7 @@ class LeaderboardService:
             descending=descending,
             after=(last.value, last.entry.checkpoint_id) if last else None,
         )
-        page = [Candidate(entry, entry.value) for entry in entries[: query.limit]]
+        page = [OrderedEntry(entry, entry.value) for entry in entries[: query.limit]]
         benchmarks = {candidate.entry.checkpoint_id: [benchmark] for candidate in page}
         return Page(
             count=self._scores.count(ranking),
@@ -110,7 +115,7 @@ class LeaderboardService:
             has_more=len(entries) > len(page),
         )
 
-    def _counted_ranks(self, ranking: Ranking, page: Sequence[Candidate], *, descending: bool) -> dict[float, int]:
+    def _counted_ranks(self, ranking: Ranking, page: Sequence[OrderedEntry], *, descending: bool) -> dict[float, int]:
         """The ranks of a page's values: counted for the first, and from there on by how many share each value."""
         values = list(dict.fromkeys(candidate.value for candidate in page if candidate.value is not None))
         if not values:
@@ -125,7 +130,7 @@ class LeaderboardService:
         return ranks
 
     def _benchmarks_of(
-        self, scope: Scope, query: LeaderboardQuery
+        self, scope: SpaceContext, query: LeaderboardQuery
     ) -> tuple[dict[str, KnownBenchmark], dict[str, KnownBenchmark]]:
         """Those that rows are made of, and together with them the one that the order is by."""
         chosen = query.benchmark_ids or self._scores.benchmark_ids(scope.space_id, LeaderboardQuery.MAX_BENCHMARKS)
@@ -137,7 +142,7 @@ class LeaderboardService:
 
     def _boards(
         self,
-        scope: Scope,
+        scope: SpaceContext,
         query: LeaderboardQuery,
         chosen: Mapping[str, KnownBenchmark],
         known: Mapping[str, KnownBenchmark],
@@ -157,20 +162,20 @@ class LeaderboardService:
         return selected, [boards[query.metric_benchmark_id]] if query.metric_benchmark_id else selected
 
     def _former_candidate(
-        self, scope: Scope, checkpoint_id: str, ordering: Sequence[KnownBenchmark], metric: MetricName
-    ) -> Candidate:
+        self, scope: SpaceContext, checkpoint_id: str, ordering: Sequence[KnownBenchmark], metric: MetricName
+    ) -> OrderedEntry:
         """Where a checkpoint stands, or stood before the boards lost it, by the newest results it had."""
         scores = self._scores.of_checkpoint(scope.space_id, checkpoint_id)
         if not scores:
             raise InvalidCursorError("after: no leaderboard has had this row; leave it out to start from the first")
         counted = {benchmark.id for benchmark in ordering}
         value = _mean(score.metrics.get(metric) for score in scores if score.benchmark_id in counted)
-        return Candidate(Entry(checkpoint_id, value), value)
+        return OrderedEntry(ScoreEntry(checkpoint_id, value), value)
 
     def _rows(
         self,
-        scope: Scope,
-        page: Sequence[Candidate],
+        scope: SpaceContext,
+        page: Sequence[OrderedEntry],
         benchmarks: Mapping[str, Sequence[KnownBenchmark]],
         ranks: Mapping[float, int],
         benchmark_count: int,
@@ -208,17 +213,17 @@ def _require(field: str, wanted: Iterable[str], known: Mapping[str, KnownBenchma
         )
 
 
-def _candidates(selected: Sequence[Board], ordering: Sequence[Board]) -> dict[str, Candidate]:
+def _candidates(selected: Sequence[Board], ordering: Sequence[Board]) -> dict[str, OrderedEntry]:
     entries = {checkpoint_id: entry for board in selected for checkpoint_id, entry in board.entries.items()}
     return {
-        checkpoint_id: Candidate(
+        checkpoint_id: OrderedEntry(
             entry, _mean(board.entries[checkpoint_id].value for board in ordering if checkpoint_id in board.entries)
         )
         for checkpoint_id, entry in entries.items()
     }
 
 
-def _matches(entry: Entry, query: LeaderboardQuery) -> bool:
+def _matches(entry: ScoreEntry, query: LeaderboardQuery) -> bool:
     return (
         (query.model_id is None or query.model_id in (entry.checkpoint_id, entry.architecture))
         and (not query.training_ids or entry.training_id in query.training_ids)
@@ -228,7 +233,7 @@ def _matches(entry: Entry, query: LeaderboardQuery) -> bool:
     )
 
 
-def _ranks(candidates: Iterable[Candidate], metric: MetricName) -> dict[float, int]:
+def _ranks(candidates: Iterable[OrderedEntry], metric: MetricName) -> dict[float, int]:
     """The rank of each value, 1 the best; equals share a rank and leave a gap behind them."""
     values = [candidate.value for candidate in candidates if candidate.value is not None]
     values.sort(reverse=metric not in LOWER_IS_BETTER)

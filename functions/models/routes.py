@@ -5,7 +5,7 @@ from fastapi import Response
 from functions.models.service import ModelService
 from shared.dependencies import CurrentResources
 from shared.http.errors import errors
-from shared.http.routers import CurrentScope, space_router
+from shared.http.routers import CurrentContext, space_router
 from shared.models.base import Page
 from shared.models.cluster import LanguageModel
 
@@ -13,7 +13,7 @@ router = space_router("models")
 
 
 @router.get("", responses=errors(502, 503, 504))
-async def list_models(scope: CurrentScope, resources: CurrentResources, response: Response) -> Page[LanguageModel]:
+async def list_models(scope: CurrentContext, resources: CurrentResources, response: Response) -> Page[LanguageModel]:
     """List the models that the cluster serves; an old list, with a `Warning`, while it does not answer."""
     models, is_stale = await ModelService(resources.language_model_targets, resources.model_lists).list(scope)
     if is_stale:

@@ -6,7 +6,7 @@ from shared.errors import ApiError, UnavailableError
 from shared.llm.model_lists import ModelLists
 from shared.llm.targets import Targets
 from shared.models.cluster import LanguageModel
-from shared.spaces.members import Scope
+from shared.spaces.members import SpaceContext
 
 
 class ModelService:
@@ -14,7 +14,7 @@ class ModelService:
         self._targets = targets
         self._lists = lists
 
-    async def list(self, scope: Scope) -> tuple[Sequence[LanguageModel], bool]:
+    async def list(self, scope: SpaceContext) -> tuple[Sequence[LanguageModel], bool]:
         """The models, and whether the list is an old one. Raises UnavailableError where none can be had."""
         target = await self._targets.target(scope.space_id)
         try:

@@ -11,7 +11,7 @@ from shared.models.chat import Message, Role
 from shared.models.inference_log import CallType
 from shared.models.persona import PersonaUpdate
 from shared.models.persona_completion import PersonaCompletion, PersonaCompletionCreate
-from shared.spaces.members import Scope
+from shared.spaces.members import SpaceContext
 
 FIELDS = ("name", "birthdate", "notes")
 DATA_CHANGES = 20
@@ -55,7 +55,9 @@ class PersonaCompletionService:
         self._access = access
         self._clock = clock
 
-    async def complete(self, scope: Scope, request: PersonaCompletionCreate, correlation_id: str) -> PersonaCompletion:
+    async def complete(
+        self, scope: SpaceContext, request: PersonaCompletionCreate, correlation_id: str
+    ) -> PersonaCompletion:
         """Raises what the space's language models fail with, ValidationFailedError for a draft too long to show, and
         ContextOverflowError for a prompt too long for the model."""
         current = json.dumps(request.current_persona, ensure_ascii=False)

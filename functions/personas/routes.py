@@ -11,7 +11,7 @@ from functions.personas.uploads import PersonaUploadService
 from shared.dependencies import CurrentResources
 from shared.http.errors import errors
 from shared.http.parameters import After, ExpectedVersion, IdempotencyKey, Limit, tagged
-from shared.http.routers import CurrentScope, space_router
+from shared.http.routers import CurrentContext, space_router
 from shared.models.base import Page
 from shared.models.persona import Persona, PersonaCreate, PersonaUpdate
 from shared.models.persona_completion import PersonaCompletion, PersonaCompletionCreate
@@ -38,32 +38,40 @@ async def _upload_service(resources: CurrentResources) -> PersonaUploadService:
     return PersonaUploadService(resources.table, uploads, resources.clock)
 
 
-Service = Annotated[PersonaService, Depends(_service)]
+CurrentPersonaService = Annotated[PersonaService, Depends(_service)]
 UploadService = Annotated[PersonaUploadService, Depends(_upload_service)]
 
 
 @router.get("")
-def list_personas(scope: CurrentScope, service: Service, limit: Limit = 10, after: After = "") -> Page[Persona]:
+def list_personas(
+    scope: CurrentContext, service: CurrentPersonaService, limit: Limit = 10, after: After = ""
+) -> Page[Persona]:
     """List the personas of the space, newest first."""
     return service.list_after(scope, after, limit)
 
 
 @router.post("", status_code=201, responses=errors(409))
 def create_persona(
-    body: PersonaCreate, scope: CurrentScope, service: Service, idempotency: IdempotencyKey, response: Response
+    body: PersonaCreate,
+    scope: CurrentContext,
+    service: CurrentPersonaService,
+    idempotency: IdempotencyKey,
+    response: Response,
 ) -> Persona:
     """Create a persona."""
     return tagged(response, service.create(scope, body, idempotency))
 
 
 @router.delete("/{id}", status_code=204, responses=errors(412))
-def delete_persona(id: str, scope: CurrentScope, service: Service, expected_version: ExpectedVersion) -> None:
+def delete_persona(
+    id: str, scope: CurrentContext, service: CurrentPersonaService, expected_version: ExpectedVersion
+) -> None:
     """Delete a persona."""
     service.delete(scope, id, expected_version)
 
 
 @router.get("/{id}")
-def get_persona(id: str, scope: CurrentScope, service: Service, response: Response) -> Persona:
+def get_persona(id: str, scope: CurrentContext, service: CurrentPersonaService, response: Response) -> Persona:
     """Get a persona."""
     return tagged(response, service.get(scope, id))
 
@@ -72,8 +80,8 @@ def get_persona(id: str, scope: CurrentScope, service: Service, response: Respon
 def update_persona(
     id: str,
     body: PersonaUpdate,
-    scope: CurrentScope,
-    service: Service,
+    scope: CurrentContext,
+    service: CurrentPersonaService,
     expected_version: ExpectedVersion,
     response: Response,
 ) -> Persona:
@@ -83,7 +91,7 @@ def update_persona(
 
 @router.post("/completions", responses=errors(429, 502, 503, 504))
 async def complete_persona(
-    body: PersonaCompletionCreate, request: Request, scope: CurrentScope, resources: CurrentResources
+    body: PersonaCompletionCreate, request: Request, scope: CurrentContext, resources: CurrentResources
 ) -> PersonaCompletion:
     """Change a persona's draft in words; nothing is saved."""
     service = PersonaCompletionService(resources.language_models, resources.clock)
@@ -91,14 +99,14 @@ async def complete_persona(
 
 
 @router.post("/upload")
-def upload_personas(files: list[UploadFile], scope: CurrentScope, service: UploadService) -> PersonaUpload:
+def upload_personas(files: list[UploadFile], scope: CurrentContext, service: UploadService) -> PersonaUpload:
     """Upload personas as CSV, JSON, JSON Lines or XLSX; saved at once unless some are known already."""
     return service.upload(scope, [(file.filename or "file", file.file) for file in files])
 
 
 @router.post("/upload/{upload_token}/confirm", responses=errors(409, 410))
 def confirm_persona_upload(
-    upload_token: str, scope: CurrentScope, service: UploadService, body: PersonaUploadConfirm = SKIP
+    upload_token: str, scope: CurrentContext, service: UploadService, body: PersonaUploadConfirm = SKIP
 ) -> PersonaUploadResult:
     """Decide what becomes of known personas and save the upload, or go on saving it."""
     return service.confirm(scope, upload_token, body.conflict_resolution)
@@ -106,13 +114,13 @@ def confirm_persona_upload(
 
 @beyond.post("/uploads", status_code=201)
 def create_persona_uploads(
-    body: PersonaUploadRequest, scope: CurrentScope, service: UploadService
+    body: PersonaUploadRequest, scope: CurrentContext, service: UploadService
 ) -> PersonaUploadForms:
     """Get the forms to upload big files with, up to 128 MB, straight to storage."""
     return service.prepare(scope, body)
 
 
 @beyond.post("/uploads/{upload_token}/process", responses=errors(409, 410))
-def process_persona_uploads(upload_token: str, scope: CurrentScope, service: UploadService) -> PersonaUpload:
+def process_persona_uploads(upload_token: str, scope: CurrentContext, service: UploadService) -> PersonaUpload:
     """Read the files that were sent to storage, as `POST /personas/upload` does; again to go on saving them."""
     return service.process(scope, upload_token)

@@ -9,7 +9,7 @@ from typing import Any
 
 from functions.personas.store import KeyChangedError, Known, Personas, person_key
 from functions.personas.upload_store import PersonaUploads, RowsGoneError, UploadRow, row_id
-from shared.dynamodb.table import Action, Table, TransactionFailedError, back_off
+from shared.dynamodb.table import Table, TransactionFailedError, Write, back_off
 from shared.errors import GoneError, UnavailableError
 from shared.models.persona import SAME_PERSON_LIMIT, ConflictResolution, Persona, PersonaCreate
 from shared.models.persona_upload import StoredUpload, UploadStatus
@@ -137,7 +137,7 @@ class _Plan:
         status = UploadStatus.COMPLETED if is_last else UploadStatus.IN_PROGRESS
         return self._upload.model_copy(update={**values, "position": end, "status": status})
 
-    def actions(self, space_id: str, personas: Personas) -> Iterator[Action]:
+    def actions(self, space_id: str, personas: Personas) -> Iterator[Write]:
         yield from personas.create_actions(space_id, list(self._created.values()))
         user_id = self._confirmation[1]
         for persona_id, values in self._changed.items():

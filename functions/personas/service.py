@@ -9,7 +9,7 @@ from shared.dynamodb.table import Table
 from shared.errors import ValidationFailedError
 from shared.models.base import Deleted, Page
 from shared.models.persona import Persona, PersonaCreate, PersonaUpdate
-from shared.spaces.members import Scope
+from shared.spaces.members import SpaceContext
 
 
 class PersonaService:
@@ -17,7 +17,7 @@ class PersonaService:
         self._personas = Personas(table, clock)
         self._clock = clock
 
-    def create(self, scope: Scope, request: PersonaCreate, idempotency: Idempotency | None) -> Persona:
+    def create(self, scope: SpaceContext, request: PersonaCreate, idempotency: Idempotency | None) -> Persona:
         self._check_past(request.birthdate)
         now = self._clock()
         persona = Persona(
@@ -30,13 +30,15 @@ class PersonaService:
         )
         return self._personas.create(scope.space_id, persona, idempotency)
 
-    def list_after(self, scope: Scope, after: str, limit: int) -> Page[Persona]:
+    def list_after(self, scope: SpaceContext, after: str, limit: int) -> Page[Persona]:
         return self._personas.repository.list_after(scope.space_id, after, limit)
 
-    def get(self, scope: Scope, persona_id: str) -> Persona:
+    def get(self, scope: SpaceContext, persona_id: str) -> Persona:
         return self._personas.repository.get(scope.space_id, persona_id)
 
-    def update(self, scope: Scope, persona_id: str, request: PersonaUpdate, expected_version: int | None) -> Persona:
+    def update(
+        self, scope: SpaceContext, persona_id: str, request: PersonaUpdate, expected_version: int | None
+    ) -> Persona:
         changes = request.changes()
         if not changes:
             return self._personas.repository.update(scope.space_id, persona_id, {}, expected_version=expected_version)
@@ -46,7 +48,7 @@ class PersonaService:
             scope.space_id, persona_id, {**changes, "updated_by": scope.user_id}, expected_version
         )
 
-    def delete(self, scope: Scope, persona_id: str, expected_version: int | None) -> Deleted:
+    def delete(self, scope: SpaceContext, persona_id: str, expected_version: int | None) -> Deleted:
         return self._personas.delete(scope.space_id, persona_id, expected_version)
 
     def _check_past(self, birthdate: str) -> None:

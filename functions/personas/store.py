@@ -14,7 +14,7 @@ from boto3.dynamodb.conditions import Attr, ConditionBase
 
 from shared.clock import Clock, utc_now
 from shared.dynamodb.repository import ConditionNotMetError, Idempotency, Repository
-from shared.dynamodb.table import Action, Key, Table, TransactionFailedError, back_off, check, delete, put
+from shared.dynamodb.table import Key, Table, TransactionFailedError, Write, back_off, check, delete, put
 from shared.errors import ConflictError, UnavailableError
 from shared.models.base import Deleted
 from shared.models.persona import SAME_PERSON_LIMIT, Persona
@@ -47,13 +47,13 @@ class Known:
     key: Key
     ids: tuple[str, ...] = ()
 
-    def write(self, ids: Sequence[str]) -> Action:
+    def write(self, ids: Sequence[str]) -> Write:
         """Replace the ids. Fails with KeyChangedError unless they are still those that were read."""
         if not ids:
             return delete(self.key, self._is_current, _key_changed())
         return put(self.key, {"ids": sorted(ids)}, self._is_current, _key_changed())
 
-    def unchanged(self) -> Action:
+    def unchanged(self) -> Write:
         """Let a transaction fail with KeyChangedError unless the ids are still those that were read."""
         return check(self.key, self._is_current, _key_changed())
 
@@ -61,10 +61,10 @@ class Known:
     def _is_current(self) -> ConditionBase:
         return Attr("ids").eq(list(self.ids)) if self.ids else Attr("PK").not_exists()
 
-    def added(self, persona_id: str) -> Action:
+    def added(self, persona_id: str) -> Write:
         return self.write([*self.ids, persona_id])
 
-    def removed(self, persona_id: str) -> Action:
+    def removed(self, persona_id: str) -> Write:
         return self.write([each for each in self.ids if each != persona_id])
 
 
@@ -97,7 +97,7 @@ class Personas:
                 back_off(attempt)
         raise _too_busy()
 
-    def create_actions(self, space_id: str, personas: Sequence[Persona]) -> list[Action]:
+    def create_actions(self, space_id: str, personas: Sequence[Persona]) -> list[Write]:
         """The writes that store and count new personas; their index items are for the caller to write."""
         if not personas:
             return []
@@ -119,7 +119,7 @@ class Personas:
                 return changed
         raise _too_busy()
 
-    def _moves(self, space_id: str, current: Persona, changed: Persona) -> list[Action]:
+    def _moves(self, space_id: str, current: Persona, changed: Persona) -> list[Write]:
         before, after = self._known_of(space_id, current), self._known_of(space_id, changed)
         if before.key == after.key:
             return []

@@ -16,8 +16,8 @@ from uuid import UUID
 from boto3.dynamodb.conditions import Attr
 
 from shared.clock import new_id
-from shared.dynamodb.table import Action, ConditionFailedError, Key, Table, put, update
-from shared.dynamodb.write_markers import STAMP, stamp
+from shared.dynamodb.table import ConditionFailedError, Key, Table, Write, put, update
+from shared.dynamodb.write_markers import WRITE_MARKER, write_marker
 from shared.errors import NotFoundError
 from shared.models.base import Timestamp
 from shared.models.connector import Upload
@@ -59,10 +59,12 @@ class PersonaUploads:
     def add(self, space_id: str, token: str, upload: StoredUpload) -> None:
         self._table.write(self._put(space_id, token, upload))
 
-    def _put(self, space_id: str, token: str, upload: StoredUpload, condition: Any = None) -> Action:
+    def _put(self, space_id: str, token: str, upload: StoredUpload, condition: Any = None) -> Write:
         expires_at = int((upload.valid_until + REMEMBERED).timestamp())
         values = {name: getattr(upload, name) for name in type(upload).model_fields}
-        return put(self._key(space_id, token), {**values, "expires_at": expires_at, STAMP: stamp()}, condition)
+        return put(
+            self._key(space_id, token), {**values, "expires_at": expires_at, WRITE_MARKER: write_marker()}, condition
+        )
 
     def get(self, space_id: str, token: str) -> StoredUpload:
         """Raises NotFoundError."""
@@ -88,14 +90,14 @@ class PersonaUploads:
             "resolution": resolution,
             "confirmed_at": now,
             "confirmed_by": user_id,
-            STAMP: stamp(),
+            WRITE_MARKER: write_marker(),
         }
         is_pending = Attr("status").eq(UploadStatus.PENDING.value)
         with suppress(ConditionFailedError):
             self._table.write(update(self._key(space_id, token), values, condition=is_pending))
         return self.get(space_id, token)
 
-    def advance(self, space_id: str, token: str, before: StoredUpload, after: StoredUpload) -> Action:
+    def advance(self, space_id: str, token: str, before: StoredUpload, after: StoredUpload) -> Write:
         """The write that moves the mark of what is saved, for the transaction that saves it."""
         names = (
             "status",

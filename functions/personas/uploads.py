@@ -15,7 +15,7 @@ from tempfile import TemporaryFile
 from typing import IO, BinaryIO, cast
 
 from functions.personas.files.columns import PersonaRow, RefusedRow
-from functions.personas.files.limits import DEFAULT_LIMITS, Limits, UnreadableFileError
+from functions.personas.files.limits import DEFAULT_LIMITS, UploadLimits
 from functions.personas.files.reader import open_persona_file
 from functions.personas.saving import Saver
 from functions.personas.store import Personas, person_key
@@ -23,6 +23,7 @@ from functions.personas.upload_store import FORM_LIFETIME, PersonaUploads, row_l
 from shared.clock import Clock
 from shared.dynamodb.table import Table
 from shared.errors import ConflictError, Detail, GoneError, ValidationFailedError
+from shared.files.errors import UnreadableFileError
 from shared.models.persona import ConflictResolution
 from shared.models.persona_upload import (
     LISTED_ROWS,
@@ -37,7 +38,7 @@ from shared.models.persona_upload import (
     UploadRefusedRow,
     UploadStatus,
 )
-from shared.spaces.members import Scope
+from shared.spaces.members import SpaceContext
 
 CONFIRMABLE = timedelta(hours=24)
 # Of the 29 seconds that a request may take. Reading can not be resumed: it leaves time to store what it read.
@@ -70,7 +71,7 @@ class PersonaUploadService:
         uploads: PersonaUploads,
         clock: Clock,
         *,
-        limits: Limits = DEFAULT_LIMITS,
+        limits: UploadLimits = DEFAULT_LIMITS,
         timer: Callable[[], float] = time.monotonic,
     ) -> None:
         self._personas = Personas(table, clock)
@@ -81,7 +82,7 @@ class PersonaUploadService:
         self._timer = timer
         self._started = timer()
 
-    def upload(self, scope: Scope, files: list[NamedFile]) -> PersonaUpload:
+    def upload(self, scope: SpaceContext, files: list[NamedFile]) -> PersonaUpload:
         """Read files that came with the request; save their personas unless some are known already.
 
         Raises ValidationFailedError that names the file which can't be read; then nothing is stored.
@@ -93,7 +94,7 @@ class PersonaUploadService:
         self._uploads.add(scope.space_id, token, upload)
         return self._go_on(scope, token, upload)
 
-    def prepare(self, scope: Scope, request: PersonaUploadRequest) -> PersonaUploadForms:
+    def prepare(self, scope: SpaceContext, request: PersonaUploadRequest) -> PersonaUploadForms:
         """Forms by which a client sends files straight to S3, to be processed afterwards."""
         token = secrets.token_urlsafe(32)
         files = list(dict.fromkeys(request.files))
@@ -111,7 +112,7 @@ class PersonaUploadService:
         ]
         return PersonaUploadForms(uploads=forms, upload_token=token)
 
-    def process(self, scope: Scope, token: str) -> PersonaUpload:
+    def process(self, scope: SpaceContext, token: str) -> PersonaUpload:
         """Read the files that were sent to S3 as ``upload`` does; once they are read, go on saving.
 
         Raises NotFoundError, GoneError, ConflictError while a file has not arrived, and as ``upload`` does.
@@ -121,7 +122,7 @@ class PersonaUploadService:
             upload = self._receive(scope, token, upload)
         return self._go_on(scope, token, upload)
 
-    def confirm(self, scope: Scope, token: str, resolution: ConflictResolution) -> PersonaUploadResult:
+    def confirm(self, scope: SpaceContext, token: str, resolution: ConflictResolution) -> PersonaUploadResult:
         """Save a pending upload, or go on saving one; the first decision stays.
 
         Raises NotFoundError, GoneError, and ConflictError before the files have been processed.
@@ -133,13 +134,13 @@ class PersonaUploadService:
             upload = self._uploads.confirm(scope.space_id, token, resolution, scope.user_id, self._clock())
         return _result(self._saver.save(scope.space_id, token, upload, self._has_time))
 
-    def _current(self, scope: Scope, token: str) -> StoredUpload:
+    def _current(self, scope: SpaceContext, token: str) -> StoredUpload:
         upload = self._uploads.get(scope.space_id, token)
         if upload.is_expired(self._clock()):
             raise GoneError("This upload was not confirmed in time, and nothing was saved. Upload the files again.")
         return upload
 
-    def _go_on(self, scope: Scope, token: str, upload: StoredUpload) -> PersonaUpload:
+    def _go_on(self, scope: SpaceContext, token: str, upload: StoredUpload) -> PersonaUpload:
         return _answer(self._saver.save(scope.space_id, token, upload, self._has_time), token)
 
     def _has_time(self) -> bool:
@@ -149,7 +150,7 @@ class PersonaUploadService:
         if self._timer() - self._started > READING_SECONDS:
             raise UnreadableFileError(f"takes more than {READING_SECONDS:.0f} seconds to read: split it")
 
-    def _receive(self, scope: Scope, token: str, waiting: StoredUpload) -> StoredUpload:
+    def _receive(self, scope: SpaceContext, token: str, waiting: StoredUpload) -> StoredUpload:
         sizes = self._uploads.source_sizes(scope.space_id, token)
         missing = [file for file in waiting.source_files if file not in sizes]
         if missing:
@@ -166,13 +167,13 @@ class PersonaUploadService:
         self._uploads.delete_sources(scope.space_id, token, waiting.source_files)
         return upload
 
-    def _downloaded(self, scope: Scope, token: str, names: Iterable[str]) -> Iterator[NamedFile]:
+    def _downloaded(self, scope: SpaceContext, token: str, names: Iterable[str]) -> Iterator[NamedFile]:
         for name in names:
             with TemporaryFile() as file:
                 self._uploads.download(scope.space_id, token, name, cast("IO[bytes]", file))
                 yield name, cast("BinaryIO", file)
 
-    def _read(self, scope: Scope, files: Iterable[NamedFile]) -> StoredUpload:
+    def _read(self, scope: SpaceContext, files: Iterable[NamedFile]) -> StoredUpload:
         """Read all files to their end, and store their rows. Raises ValidationFailedError."""
         reading = _Reading()
         with TemporaryFile() as rows, ThreadPoolExecutor(LOOKUP_THREADS) as pool:
@@ -216,7 +217,7 @@ class PersonaUploadService:
         reading.files.append(UploadedFile(file=name, format=opened.format, encoding=opened.encoding, rows=count))
 
     def _look_up(
-        self, scope: Scope, reading: _Reading, batch: list[tuple[str, PersonaRow]], pool: ThreadPoolExecutor
+        self, scope: SpaceContext, reading: _Reading, batch: list[tuple[str, PersonaRow]], pool: ThreadPoolExecutor
     ) -> None:
         """Note which of the rows are in conflict."""
         keys = [person_key(row.persona.name, row.persona.birthdate) for _, row in batch]
@@ -232,7 +233,7 @@ class PersonaUploadService:
                     reading.conflicts.append(UploadConflict(file=name, row=row.number, **person))
             reading.seen.add(key)
 
-    def _stored(self, scope: Scope, reading: _Reading, rows_key: str, rows_bytes: int) -> StoredUpload:
+    def _stored(self, scope: SpaceContext, reading: _Reading, rows_key: str, rows_bytes: int) -> StoredUpload:
         now = self._clock()
         upload = StoredUpload(
             status=UploadStatus.PENDING,

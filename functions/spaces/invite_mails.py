@@ -10,7 +10,7 @@ from shared.models.invite import Invite, InviteMail
 NAME_CHARACTERS = 100
 SUBJECT = "You are invited to a space of the Inference API"
 
-Outcome = tuple[InviteMail, str | None]
+MailOutcome = tuple[InviteMail, str | None]
 
 
 class MailClient(Protocol):
@@ -27,12 +27,12 @@ class InviteMails:
         self._sender = sender
         self._sign_in_url = sign_in_url
 
-    def send(self, space_name: str, inviter: str, invites: Sequence[Invite]) -> dict[str, Outcome]:
+    def send(self, space_name: str, inviter: str, invites: Sequence[Invite]) -> dict[str, MailOutcome]:
         """Write to each of the invited; what became of the mail, and why not, by address.
 
         When SES can't be reached, those that are left are not tried: the request waits for this.
         """
-        outcomes: dict[str, Outcome] = {}
+        outcomes: dict[str, MailOutcome] = {}
         unreachable: str | None = None
         for invite in invites:
             if self._client is None:

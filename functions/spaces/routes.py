@@ -25,31 +25,39 @@ async def _service(resources: CurrentResources) -> SpaceService:
     return SpaceService(resources.table, resources.job_launcher, mails, resources.clock)
 
 
-Service = Annotated[SpaceService, Depends(_service)]
+CurrentSpaceService = Annotated[SpaceService, Depends(_service)]
 
 
 @router.get("")
-def list_spaces(principal: CurrentPrincipal, service: Service, limit: Limit = 10, after: After = "") -> Page[Space]:
+def list_spaces(
+    principal: CurrentPrincipal, service: CurrentSpaceService, limit: Limit = 10, after: After = ""
+) -> Page[Space]:
     """List the spaces you belong to, newest first."""
     return service.list_after(principal.user_id, after, limit)
 
 
 @router.post("", status_code=201, responses=errors(409))
 def create_space(
-    body: SpaceCreate, principal: CurrentPrincipal, service: Service, idempotency: IdempotencyKey, response: Response
+    body: SpaceCreate,
+    principal: CurrentPrincipal,
+    service: CurrentSpaceService,
+    idempotency: IdempotencyKey,
+    response: Response,
 ) -> Space:
     """Create a space; you become its owner."""
     return tagged(response, service.create(principal, body, idempotency))
 
 
 @router.delete("/{id}", responses=errors(403, 404, 412))
-def delete_space(id: str, principal: CurrentPrincipal, service: Service, expected_version: ExpectedVersion) -> Deleted:
+def delete_space(
+    id: str, principal: CurrentPrincipal, service: CurrentSpaceService, expected_version: ExpectedVersion
+) -> Deleted:
     """Delete a space and all that belongs to it; for the owner, who can restore it for 30 days."""
     return service.delete(principal.user_id, id, expected_version)
 
 
 @router.get("/{id}", responses=errors(404))
-def get_space(id: str, principal: CurrentPrincipal, service: Service, response: Response) -> Space:
+def get_space(id: str, principal: CurrentPrincipal, service: CurrentSpaceService, response: Response) -> Space:
     """Get a space you belong to."""
     return tagged(response, service.get(principal.user_id, id))
 
@@ -59,7 +67,7 @@ def update_space(
     id: str,
     body: SpaceUpdate,
     principal: CurrentPrincipal,
-    service: Service,
+    service: CurrentSpaceService,
     expected_version: ExpectedVersion,
     response: Response,
 ) -> Space:
@@ -68,33 +76,35 @@ def update_space(
 
 
 @router.post("/{id}/invite", responses=errors(403, 404))
-def invite_to_space(id: str, body: InviteRequest, principal: CurrentPrincipal, service: Service) -> Invited:
+def invite_to_space(id: str, body: InviteRequest, principal: CurrentPrincipal, service: CurrentSpaceService) -> Invited:
     """Invite people by e-mail, for a week; inviting somebody again renews the invite. For the owner."""
     return service.invite(principal, id, body)
 
 
 @router.post("/{id}/restore", responses=errors(403, 404))
-def restore_space(id: str, principal: CurrentPrincipal, service: Service) -> Deleted:
+def restore_space(id: str, principal: CurrentPrincipal, service: CurrentSpaceService) -> Deleted:
     """Restore a space that was deleted within the last 30 days, with all that belonged to it; for the owner."""
     return service.restore(principal.user_id, id)
 
 
 @beyond.get("/{id}/invites", responses=errors(403, 404))
 def list_invites(
-    id: str, principal: CurrentPrincipal, service: Service, limit: Limit = 10, after: After = ""
+    id: str, principal: CurrentPrincipal, service: CurrentSpaceService, limit: Limit = 10, after: After = ""
 ) -> Page[Invite]:
     """List the invites to a space, newest first; for the owner."""
     return service.list_invites(principal.user_id, id, after, limit)
 
 
 @beyond.delete("/{id}/invites/{invite_id}", responses=errors(403, 404, 409))
-def revoke_invite(id: str, invite_id: str, principal: CurrentPrincipal, service: Service) -> Deleted:
+def revoke_invite(id: str, invite_id: str, principal: CurrentPrincipal, service: CurrentSpaceService) -> Deleted:
     """Revoke an invite that was not accepted; for the owner."""
     return service.revoke_invite(principal.user_id, id, invite_id)
 
 
 @beyond.get("/{id}/limits", responses=errors(404))
-def get_space_limits(id: str, principal: CurrentPrincipal, service: Service, response: Response) -> SpaceLimitsAnswer:
+def get_space_limits(
+    id: str, principal: CurrentPrincipal, service: CurrentSpaceService, response: Response
+) -> SpaceLimitsAnswer:
     """Get what may be used of the language models, and what is used of it."""
     return tagged(response, service.limits(principal.user_id, id))
 
@@ -104,7 +114,7 @@ def set_space_limits(
     id: str,
     body: SpaceLimits,
     principal: CurrentPrincipal,
-    service: Service,
+    service: CurrentSpaceService,
     expected_version: ExpectedVersion,
     response: Response,
 ) -> SpaceLimitsAnswer:
@@ -114,13 +124,13 @@ def set_space_limits(
 
 @beyond.get("/{id}/members", responses=errors(404))
 def list_members(
-    id: str, principal: CurrentPrincipal, service: Service, limit: Limit = 10, after: After = ""
+    id: str, principal: CurrentPrincipal, service: CurrentSpaceService, limit: Limit = 10, after: After = ""
 ) -> Page[SpaceMember]:
     """List who belongs to a space."""
     return service.list_members(principal.user_id, id, after, limit)
 
 
 @beyond.delete("/{id}/members/{user_id}", responses=errors(403, 404, 409))
-def remove_member(id: str, user_id: str, principal: CurrentPrincipal, service: Service) -> Deleted:
+def remove_member(id: str, user_id: str, principal: CurrentPrincipal, service: CurrentSpaceService) -> Deleted:
     """Remove somebody from a space, for the owner; or leave it, for everybody else."""
     return service.remove_member(principal.user_id, id, user_id)

@@ -8,7 +8,7 @@ from functions.trainings.service import TrainingService
 from shared.dependencies import CurrentResources
 from shared.http.errors import errors
 from shared.http.parameters import ExpectedVersion, IdempotencyKey, PageNumber, page_number, tagged
-from shared.http.routers import CurrentScope, permission, space_router
+from shared.http.routers import CurrentContext, permission, space_router
 from shared.models.base import Deleted, Page
 from shared.models.training import Training, TrainingCreate, TrainingUpdate
 
@@ -27,25 +27,33 @@ async def _service(resources: CurrentResources) -> TrainingService:
     )
 
 
-Service = Annotated[TrainingService, Depends(_service)]
+CurrentTrainingService = Annotated[TrainingService, Depends(_service)]
 
 
 @router.get("", dependencies=[permission("trainings:list")], responses=errors(403))
-def list_trainings(scope: CurrentScope, service: Service, page: PageNumber = page_number("pageSize")) -> Page[Training]:
+def list_trainings(
+    scope: CurrentContext, service: CurrentTrainingService, page: PageNumber = page_number("pageSize")
+) -> Page[Training]:
     """List the trainings of the space, newest first."""
     return service.list_page(scope, page.number, page.size)
 
 
 @router.post("", status_code=201, dependencies=[permission("trainings:create")], responses=errors(403, 409, 503))
 def create_training(
-    body: TrainingCreate, scope: CurrentScope, service: Service, idempotency: IdempotencyKey, response: Response
+    body: TrainingCreate,
+    scope: CurrentContext,
+    service: CurrentTrainingService,
+    idempotency: IdempotencyKey,
+    response: Response,
 ) -> Training:
     """Create a training and start it: it answers at once, and its status tells how far it has come."""
     return tagged(response, service.create(scope, body, idempotency))
 
 
 @router.delete("/{id}", dependencies=[permission("trainings:delete")], responses=errors(403, 412))
-def delete_training(id: str, scope: CurrentScope, service: Service, expected_version: ExpectedVersion) -> Deleted:
+def delete_training(
+    id: str, scope: CurrentContext, service: CurrentTrainingService, expected_version: ExpectedVersion
+) -> Deleted:
     """Delete a training, stopping its job if it runs; its checkpoints stay.
 
     GET with `include_deleted` shows for 30 days how it ended.
@@ -55,7 +63,11 @@ def delete_training(id: str, scope: CurrentScope, service: Service, expected_ver
 
 @router.get("/{id}", dependencies=[permission("trainings:get")], responses=errors(403))
 def get_training(
-    id: str, scope: CurrentScope, service: Service, response: Response, include_deleted: IncludeDeleted = False
+    id: str,
+    scope: CurrentContext,
+    service: CurrentTrainingService,
+    response: Response,
+    include_deleted: IncludeDeleted = False,
 ) -> Training:
     """Get a training with its checkpoints and metrics."""
     return tagged(response, service.get(scope, id, include_deleted=include_deleted))
@@ -65,8 +77,8 @@ def get_training(
 def update_training(
     id: str,
     body: TrainingUpdate,
-    scope: CurrentScope,
-    service: Service,
+    scope: CurrentContext,
+    service: CurrentTrainingService,
     expected_version: ExpectedVersion,
     response: Response,
 ) -> Training:

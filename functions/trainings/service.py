@@ -19,8 +19,8 @@ from shared.models.job_status import JobStatus
 from shared.models.training import Training, TrainingCreate, TrainingUpdate
 from shared.observability import logger
 from shared.propensity.architectures.registry import validate_configuration
-from shared.spaces.members import Scope
-from shared.trainings.store import Change, Trainings
+from shared.spaces.members import SpaceContext
+from shared.trainings.store import TrainingChange, Trainings
 
 DEFINITION = ("architecture", "configuration", "connector")
 
@@ -42,7 +42,7 @@ class TrainingService:
         self._max_gpu_count = max_gpu_count
         self._clock = clock
 
-    def create(self, scope: Scope, request: TrainingCreate, idempotency: Idempotency | None) -> Training:
+    def create(self, scope: SpaceContext, request: TrainingCreate, idempotency: Idempotency | None) -> Training:
         """Store a ``pending`` training and start its workflow.
 
         When the workflow can't be started the training stays ``pending``; the reconciler starts it within five
@@ -58,18 +58,20 @@ class TrainingService:
         self._start(_job(scope, stored))
         return stored
 
-    def list_page(self, scope: Scope, page: int, page_size: int) -> Page[Training]:
+    def list_page(self, scope: SpaceContext, page: int, page_size: int) -> Page[Training]:
         found = self._trainings.repository.list_page(scope.space_id, page, page_size)
         return Page(count=found.count, data=self._with_checkpoints(scope, found.data), has_more=found.has_more)
 
-    def get(self, scope: Scope, training_id: str, *, include_deleted: bool = False) -> Training:
+    def get(self, scope: SpaceContext, training_id: str, *, include_deleted: bool = False) -> Training:
         """The training with its checkpoints and the series its job has reported so far.
 
         With ``include_deleted`` also one deleted within the last month.
         """
         return self._complete(scope, self._find(scope, training_id, include_deleted=include_deleted))
 
-    def update(self, scope: Scope, training_id: str, request: TrainingUpdate, expected_version: int | None) -> Training:
+    def update(
+        self, scope: SpaceContext, training_id: str, request: TrainingUpdate, expected_version: int | None
+    ) -> Training:
         """Change the name and benchmarks at any time, and the definition until the training starts.
 
         Benchmarks that join a training that has succeeded are evaluated at once, like those before them at its end.
@@ -77,7 +79,7 @@ class TrainingService:
         changes = request.changes()
         joined: list[str] = []
 
-        def decide(training: Training) -> Change | None:
+        def decide(training: Training) -> TrainingChange | None:
             joined[:] = [each for each in changes.get("benchmark_ids") or [] if each not in training.benchmark_ids]
             return self._decide(scope, training, changes, joined) if changes else None
 
@@ -86,7 +88,7 @@ class TrainingService:
             self._evaluate(scope, updated, joined)
         return self._complete(scope, updated)
 
-    def delete(self, scope: Scope, training_id: str, expected_version: int | None) -> Deleted:
+    def delete(self, scope: SpaceContext, training_id: str, expected_version: int | None) -> Deleted:
         """Remove a training; its checkpoints stay, for they may stand on leaderboards and score rows.
 
         One that has not ended is gone for its users at once, and its job is asked to stop. Its record, which
@@ -110,21 +112,23 @@ class TrainingService:
         except (ClientError, BotoCoreError):
             logger.exception("the job was not stopped: the reconciler will try again", extra=job.execution_input)
 
-    def _find(self, scope: Scope, training_id: str, *, include_deleted: bool) -> Training:
+    def _find(self, scope: SpaceContext, training_id: str, *, include_deleted: bool) -> Training:
         if include_deleted:
             deleted = self._trainings.find_deleted(scope.space_id, training_id)
             if deleted is not None:
                 return deleted
         return self._trainings.get(scope.space_id, training_id)
 
-    def _evaluate(self, scope: Scope, training: Training, benchmark_ids: Sequence[str]) -> None:
+    def _evaluate(self, scope: SpaceContext, training: Training, benchmark_ids: Sequence[str]) -> None:
         try:
             self._due_evaluations.settle(scope.space_id, training, benchmark_ids)
         except (ClientError, BotoCoreError, UnavailableError):
             job = _job(scope, training)
             logger.exception("not all is evaluated: the reconciler will go on", extra=job.execution_input)
 
-    def _decide(self, scope: Scope, training: Training, changes: dict[str, Any], joined: Sequence[str]) -> Change:
+    def _decide(
+        self, scope: SpaceContext, training: Training, changes: dict[str, Any], joined: Sequence[str]
+    ) -> TrainingChange:
         values: dict[str, Any] = {
             name: changes[name] for name in ("name", "architecture", "configuration") if name in changes
         }
@@ -148,14 +152,14 @@ class TrainingService:
         if defined:
             architecture = values.get("architecture", training.architecture)
             validate_configuration(architecture, values.get("configuration", training.configuration))
-        return Change(values, also)
+        return TrainingChange(values, also)
 
-    def _complete(self, scope: Scope, training: Training) -> Training:
+    def _complete(self, scope: SpaceContext, training: Training) -> Training:
         series = self._trainings.series(scope.space_id, training.id)
         complete = training.model_copy(update={"metrics": [*series, *training.metrics]})
         return self._with_checkpoints(scope, [complete])[0]
 
-    def _with_checkpoints(self, scope: Scope, trainings: Sequence[Training]) -> list[Training]:
+    def _with_checkpoints(self, scope: SpaceContext, trainings: Sequence[Training]) -> list[Training]:
         wanted = [checkpoint_id for training in trainings for checkpoint_id in training.checkpoint_ids]
         found = self._checkpoints.get_many(scope.space_id, wanted)
         return [
@@ -166,7 +170,7 @@ class TrainingService:
         ]
 
 
-def _job(scope: Scope, training: Training) -> JobReference:
+def _job(scope: SpaceContext, training: Training) -> JobReference:
     return JobReference(JobKind.TRAINING, scope.space_id, training.id, training.created_at)
 
 

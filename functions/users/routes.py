@@ -8,7 +8,7 @@ from functions.users.service import UserService
 from shared.dependencies import CurrentResources
 from shared.http.errors import errors
 from shared.http.parameters import ExpectedVersion, tagged
-from shared.http.routers import CurrentPrincipal, CurrentScope, account_router, space_router
+from shared.http.routers import CurrentContext, CurrentPrincipal, account_router, space_router
 from shared.models.invite import AcceptedInvites
 from shared.models.user import GrantedPermissions, Me, PermissionsGrant, User, UserUpdate
 
@@ -21,12 +21,14 @@ async def _service(resources: CurrentResources) -> UserService:
     return UserService(resources.table, resources.clock)
 
 
-Service = Annotated[UserService, Depends(_service)]
+CurrentUserService = Annotated[UserService, Depends(_service)]
 SelectedSpace = Annotated[str | None, Header(alias="X-Space-Id", description="Whose permissions to show.")]
 
 
 @router.get("/me", responses=errors(404))
-def get_me(principal: CurrentPrincipal, service: Service, response: Response, space_id: SelectedSpace = None) -> Me:
+def get_me(
+    principal: CurrentPrincipal, service: CurrentUserService, response: Response, space_id: SelectedSpace = None
+) -> Me:
     """Who you are, which spaces you belong to, and what you may do in the selected one."""
     return tagged(response, service.me(principal, space_id or principal.space_id))
 
@@ -35,7 +37,7 @@ def get_me(principal: CurrentPrincipal, service: Service, response: Response, sp
 def update_me(
     body: UserUpdate,
     principal: CurrentPrincipal,
-    service: Service,
+    service: CurrentUserService,
     expected_version: ExpectedVersion,
     response: Response,
 ) -> User:
@@ -44,12 +46,14 @@ def update_me(
 
 
 @members.post("/{id}/permissions", responses=errors(403))
-def add_permissions(id: str, body: PermissionsGrant, scope: CurrentScope, service: Service) -> GrantedPermissions:
+def add_permissions(
+    id: str, body: PermissionsGrant, scope: CurrentContext, service: CurrentUserService
+) -> GrantedPermissions:
     """Add to what a member may do in the selected space; for its owner. Answers all that the member may do."""
     return service.add_permissions(scope, id, body.permissions)
 
 
 @invites.post("/invites/accept", responses=errors(403, 404, 409, 410))
-def accept_invites(principal: CurrentPrincipal, service: Service) -> AcceptedInvites:
+def accept_invites(principal: CurrentPrincipal, service: CurrentUserService) -> AcceptedInvites:
     """Accept every invite to your verified e-mail address."""
     return service.accept_invites(principal)

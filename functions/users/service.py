@@ -9,7 +9,7 @@ from shared.models.invite import AcceptedInvites, InviteState
 from shared.models.space import UserPermission
 from shared.models.user import GrantedPermissions, Me, SpaceMembership, User, UserUpdate
 from shared.spaces.invites import Invites
-from shared.spaces.members import Members, Scope
+from shared.spaces.members import Members, SpaceContext
 
 SPACES_LIMIT = 1000
 # How many invites one call accepts; the next call accepts further ones.
@@ -55,7 +55,9 @@ class UserService:
             principal.user_id, principal.user_id, request.changes(), expected_version=expected_version
         )
 
-    def add_permissions(self, scope: Scope, user_id: str, permissions: list[UserPermission]) -> GrantedPermissions:
+    def add_permissions(
+        self, scope: SpaceContext, user_id: str, permissions: list[UserPermission]
+    ) -> GrantedPermissions:
         """Add to what a member of the space may do; answers all that they may do.
 
         Raises PermissionDeniedError unless the owner asks, and NotFoundError for users who are no members.

@@ -8,7 +8,7 @@ from functions.webhook_endpoints.service import WebhookEndpointService
 from shared.dependencies import CurrentResources
 from shared.http.errors import errors
 from shared.http.parameters import After, ExpectedVersion, IdempotencyKey, Limit, tagged
-from shared.http.routers import CurrentScope, space_router
+from shared.http.routers import CurrentContext, space_router
 from shared.models.base import Page
 from shared.models.webhook_endpoint import (
     DeliveryPage,
@@ -26,77 +26,89 @@ from shared.models.webhook_endpoint import (
 router = space_router("webhook-endpoints")
 
 
-async def _service(resources: CurrentResources, scope: CurrentScope) -> WebhookEndpointService:
+async def _service(resources: CurrentResources, scope: CurrentContext) -> WebhookEndpointService:
     return WebhookEndpointService(
         resources.table, resources.webhook_queue, resources.address_guard, resources.clock, scope=scope
     )
 
 
-Service = Annotated[WebhookEndpointService, Depends(_service)]
-Status = Annotated[DeliveryStatus | None, Query(description="Only messages of this status.")]
+CurrentWebhookEndpointService = Annotated[WebhookEndpointService, Depends(_service)]
+DeliveryStatusFilter = Annotated[DeliveryStatus | None, Query(description="Only messages of this status.")]
 
 
 @router.get("", responses=errors(403))
-def list_webhook_endpoints(service: Service, limit: Limit = 10, after: After = "") -> Page[WebhookEndpoint]:
+def list_webhook_endpoints(
+    service: CurrentWebhookEndpointService, limit: Limit = 10, after: After = ""
+) -> Page[WebhookEndpoint]:
     """List where the space's events are sent, newest first; like all of these for the space's owner."""
     return service.list_after(after, limit)
 
 
 @router.post("", status_code=201, responses=errors(403, 409))
 def create_webhook_endpoint(
-    body: WebhookEndpointCreate, service: Service, idempotency: IdempotencyKey, response: Response
+    body: WebhookEndpointCreate, service: CurrentWebhookEndpointService, idempotency: IdempotencyKey, response: Response
 ) -> WebhookEndpointCreated:
     """Have the space's events sent to an address, signed with the secret that is answered here and never again."""
     return tagged(response, service.create(body, idempotency))
 
 
 @router.get("/{id}", responses=errors(403))
-def get_webhook_endpoint(id: str, service: Service, response: Response) -> WebhookEndpoint:
+def get_webhook_endpoint(id: str, service: CurrentWebhookEndpointService, response: Response) -> WebhookEndpoint:
     """Get a webhook endpoint."""
     return tagged(response, service.get(id))
 
 
 @router.update("/{id}", responses=errors(403, 409, 412))
 def update_webhook_endpoint(
-    id: str, body: WebhookEndpointUpdate, service: Service, expected_version: ExpectedVersion, response: Response
+    id: str,
+    body: WebhookEndpointUpdate,
+    service: CurrentWebhookEndpointService,
+    expected_version: ExpectedVersion,
+    response: Response,
 ) -> WebhookEndpoint:
     """Update the fields that are sent; `status` disables an endpoint, and enables it again."""
     return tagged(response, service.update(id, body, expected_version))
 
 
 @router.delete("/{id}", status_code=204, responses=errors(403, 412))
-def delete_webhook_endpoint(id: str, service: Service, expected_version: ExpectedVersion) -> None:
+def delete_webhook_endpoint(id: str, service: CurrentWebhookEndpointService, expected_version: ExpectedVersion) -> None:
     """Delete a webhook endpoint: nothing more is sent to it."""
     service.delete(id, expected_version)
 
 
 @router.post("/{id}/rotate-secret", responses=errors(403, 409))
-def rotate_webhook_secret(id: str, service: Service) -> WebhookSecret:
+def rotate_webhook_secret(id: str, service: CurrentWebhookEndpointService) -> WebhookSecret:
     """Make a new signing secret; for 24 hours messages are signed with the one before as well."""
     return service.rotate_secret(id)
 
 
 @router.post("/{id}/test", status_code=202, responses=errors(403, 409, 503))
-def test_webhook_endpoint(id: str, service: Service) -> WebhookDelivery:
+def test_webhook_endpoint(id: str, service: CurrentWebhookEndpointService) -> WebhookDelivery:
     """Send a `webhook_endpoint.test` message."""
     return service.test(id)
 
 
 @router.get("/{id}/deliveries", responses=errors(403))
 def list_webhook_deliveries(
-    id: str, service: Service, status: Status = None, limit: Limit = 10, after: After = ""
+    id: str,
+    service: CurrentWebhookEndpointService,
+    status: DeliveryStatusFilter = None,
+    limit: Limit = 10,
+    after: After = "",
 ) -> DeliveryPage:
     """List the messages of the last 30 days with each attempt to deliver them, newest first."""
     return service.deliveries(id, status, after, limit)
 
 
 @router.post("/{id}/deliveries/replay", status_code=202, responses=errors(403, 409, 503))
-def replay_failed_webhook_deliveries(id: str, body: ReplayRequest, service: Service) -> ReplayAnswer:
+def replay_failed_webhook_deliveries(
+    id: str, body: ReplayRequest, service: CurrentWebhookEndpointService
+) -> ReplayAnswer:
     """Send all messages again that failed for good since a time, the oldest first."""
     return service.replay_failed(id, body.since)
 
 
 @router.post("/{id}/deliveries/{delivery_id}/replay", status_code=202, responses=errors(403, 409, 503))
-def replay_webhook_delivery(id: str, delivery_id: str, service: Service) -> WebhookDelivery:
+def replay_webhook_delivery(id: str, delivery_id: str, service: CurrentWebhookEndpointService) -> WebhookDelivery:
     """Send a message again, whatever became of it, under the same `webhook-id`."""
     return service.replay(id, delivery_id)

@@ -22,7 +22,7 @@ from shared.models.webhook_endpoint import (
     WebhookSecret,
 )
 from shared.network.address_guard import AddressGuard
-from shared.spaces.members import Scope
+from shared.spaces.members import SpaceContext
 from shared.webhooks.deliveries import REPLAYED_AT_ONCE, WebhookDeliveries
 from shared.webhooks.endpoints import WebhookEndpoints
 from shared.webhooks.events import event
@@ -32,7 +32,9 @@ from shared.webhooks.queue import WebhookQueue
 class WebhookEndpointService:
     """Raises PermissionDeniedError when it is made for somebody who does not own the space."""
 
-    def __init__(self, table: Table, queue: WebhookQueue, guard: AddressGuard, clock: Clock, *, scope: Scope) -> None:
+    def __init__(
+        self, table: Table, queue: WebhookQueue, guard: AddressGuard, clock: Clock, *, scope: SpaceContext
+    ) -> None:
         if not scope.is_owner:
             raise PermissionDeniedError("Only the owner of the space may use its webhook endpoints. Ask them.")
         self._queue = queue

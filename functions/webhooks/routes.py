@@ -68,11 +68,11 @@ async def _document_signature(
     """Only documents the headers: the route has read them already."""
 
 
-Service = Annotated[WebhookService, Depends(_service)]
+CurrentWebhookService = Annotated[WebhookService, Depends(_service)]
 CurrentSender = Annotated[Sender, Depends(_sender)]
 
 
 @router.post("", dependencies=[Depends(_document_signature)], responses=errors(400, 401, 404, 503))
-def receive_webhook(body: WebhookMessage, sender: CurrentSender, service: Service) -> WebhookReceipt:
+def receive_webhook(body: WebhookMessage, sender: CurrentSender, service: CurrentWebhookService) -> WebhookReceipt:
     """Receive a status update about a training, an evaluation or a connector."""
     return service.receive(body, sender)

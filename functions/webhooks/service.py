@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from functions.webhooks.secrets import WebhookSecrets
 from shared.clock import Clock, utc_now
 from shared.dynamodb.repository import is_identifier
-from shared.dynamodb.table import Action, Key, Table, put
+from shared.dynamodb.table import Key, Table, Write, put
 from shared.errors import ConflictError, Detail, NotFoundError, UnauthenticatedError, ValidationFailedError
 from shared.evaluations.store import Evaluations
 from shared.jobs.store import Jobs
@@ -111,7 +111,7 @@ class WebhookService:
         if job.kind is JobKind.EVALUATION and tells_it_runs:
             self._evaluations.advance(job.space_id, job.id, JobStatus.RUNNING)
 
-    def _remember(self, sender: Sender) -> Action:
+    def _remember(self, sender: Sender) -> Write:
         digest = hashlib.sha256(sender.message_id.encode()).hexdigest()
         expires_at = int((self._clock() + REMEMBERED).timestamp())
         repeated = AlreadyReceivedError("This message was received before.")

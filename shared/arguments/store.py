@@ -11,9 +11,9 @@ from typing import Any
 from boto3.dynamodb.conditions import Attr
 
 from shared.clock import Clock, new_id, utc_now
-from shared.dynamodb.cleanup_list import Purges
+from shared.dynamodb.cleanup_list import CleanupList
 from shared.dynamodb.repository import ConditionNotMetError, Idempotency, Repository, is_identifier
-from shared.dynamodb.table import Action, Table, TransactionFailedError, back_off, check, delete, put
+from shared.dynamodb.table import Table, TransactionFailedError, Write, back_off, check, delete, put
 from shared.errors import PreconditionFailedError, UnavailableError
 from shared.models.argument import Argument, ArgumentChange, ArgumentComment, FieldChange, ReviewStatus
 from shared.models.base import Deleted, Entity, Page
@@ -23,7 +23,7 @@ ATTEMPTS = 10
 ANYONE = "anyone"
 
 # What is to become of an argument, by field.
-Decision = Callable[[Argument], dict[str, Any]]
+ReviewDecision = Callable[[Argument], dict[str, Any]]
 
 
 class Place(Entity):
@@ -38,7 +38,7 @@ class Arguments:
         self._places = Repository(table, Place, kind="argument_index", paged=True, clock=clock)
         self._changes = Repository(table, ArgumentChange, kind="argument_change", clock=clock)
         self._comments = Repository(table, ArgumentComment, kind="argument_comment", clock=clock)
-        self.purges = Purges(table, "argument", clock)
+        self.purges = CleanupList(table, "argument", clock)
 
     def create(self, space_id: str, argument: Argument, idempotency: Idempotency | None) -> Argument:
         also = self._moves(space_id, None, argument)
@@ -71,7 +71,12 @@ class Arguments:
         return [item["SK"] for item in self._table.query(queue, newest_first=False, attributes=("SK",), limit=limit)]
 
     def change(
-        self, space_id: str, argument_id: str, decide: Decision, changed_by: str, expected_version: int | None = None
+        self,
+        space_id: str,
+        argument_id: str,
+        decide: ReviewDecision,
+        changed_by: str,
+        expected_version: int | None = None,
     ) -> Argument:
         """Write what ``decide`` makes of the argument as it is, with the note of who changed what.
 
@@ -155,7 +160,7 @@ class Arguments:
             )
         return current
 
-    def _moves(self, space_id: str, before: Argument | None, after: Argument | None) -> list[Action]:
+    def _moves(self, space_id: str, before: Argument | None, after: Argument | None) -> list[Write]:
         """The writes that put an argument where it belongs and take it from where it does no longer."""
         argument = after or before
         assert argument is not None  # noqa: S101 - tells the type checker

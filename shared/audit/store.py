@@ -20,19 +20,30 @@ from shared.clock import Clock
 from shared.dynamodb.repository import cursor_id
 from shared.dynamodb.table import Item, Key, Table
 from shared.dynamodb.time_ordered_ids import ids_within, made_at
-from shared.dynamodb.write_markers import REMOVAL, STAMP, read_stamp, removal_key
+from shared.dynamodb.write_markers import REMOVAL, WRITE_MARKER, read_write_marker, removal_key
 from shared.models.audit_log import AuditAction, AuditLog, AuditPage
 from shared.models.base import Timestamp
 
 # An item before and after a write; None where it is not there.
-Change = tuple[Item | None, Item | None]
-Row = tuple[Key, Item]
+ItemImages = tuple[Item | None, Item | None]
+AuditRow = tuple[Key, Item]
 
 # Values are kept up to so many characters of JSON.
 VALUE_CHARACTERS = 1000
 COUNTED_ROWS = 1000
 # What every write changes, or what says nothing to a user: the place of an item, its stamp, its counter of versions.
-_LEFT_OUT = {"PK", "SK", STAMP, "id", "version", "updated_at", "updated_by", "expires_at", "active_uses", "secret_hash"}
+_LEFT_OUT = {
+    "PK",
+    "SK",
+    WRITE_MARKER,
+    "id",
+    "version",
+    "updated_at",
+    "updated_by",
+    "expires_at",
+    "active_uses",
+    "secret_hash",
+}
 _ASKED_FOR = ("entity_id", "actor", "entity")
 
 
@@ -58,20 +69,20 @@ class AuditLogs:
         self._clock = clock
         self._retention = retention
 
-    def record(self, changes: Sequence[Change]) -> None:
+    def record(self, changes: Sequence[ItemImages]) -> None:
         """Note changes of items, in their order, as far as they are writes of entities."""
         removals = self._table.get_many([_removal_key(before) for before, after in changes if before and not after])
         rows = {key: row for change in changes for key, row in self._rows_of(*change, removals)}
         self._table.put_all([{**key.values, **row} for key, row in rows.items()])
 
-    def _rows_of(self, before: Item | None, after: Item | None, removals: Mapping[Key, Item]) -> Iterator[Row]:
+    def _rows_of(self, before: Item | None, after: Item | None, removals: Mapping[Key, Item]) -> Iterator[AuditRow]:
         """The row of a change, and its copies. One of the images is needed."""
         item = after or before or {}
         kind, _, owner = item["PK"].partition("#")
         stamp = _stamp(before, after, removals)
         if stamp is None or owner.endswith("#hidden"):  # a membership of a deleted space, moved as it is
             return
-        actor, write_id = read_stamp(stamp)
+        actor, write_id = read_write_marker(stamp)
         # A membership is filed under its user, and some things under what they belong to in the space.
         space_id, entity_id = (item["SK"], owner) if kind == "membership" else (owner.partition("#")[0], item["SK"])
         changed = _changed(before or {}, after or {})
@@ -124,8 +135,8 @@ def _stamp(before: Item | None, after: Item | None, removals: Mapping[Key, Item]
     if after is None:
         found = removals.get(_removal_key(before or {}))
         return found[REMOVAL] if found else None
-    stamp: str | None = after.get(STAMP)
-    return None if before and before.get(STAMP) == stamp else stamp
+    stamp: str | None = after.get(WRITE_MARKER)
+    return None if before and before.get(WRITE_MARKER) == stamp else stamp
 
 
 def _partition(space_id: str, name: str, value: str) -> str:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 MAX_ATTEMPTS = 40
 
 
-class TrainingJobStatus(StrEnum):
+class SageMakerJobStatus(StrEnum):
     IN_PROGRESS = "InProgress"
     STOPPING = "Stopping"
     COMPLETED = "Completed"
@@ -23,26 +23,26 @@ class TrainingJobStatus(StrEnum):
 
     @property
     def is_over(self) -> bool:
-        return self not in (TrainingJobStatus.IN_PROGRESS, TrainingJobStatus.STOPPING)
+        return self not in (SageMakerJobStatus.IN_PROGRESS, SageMakerJobStatus.STOPPING)
 
 
 @dataclass(frozen=True)
-class TrainingJob:
+class SageMakerJob:
     """How a job stands. ``has_started``: the container runs or ran; ``failure_reason`` is AWS's own text."""
 
     name: str
-    status: TrainingJobStatus
+    status: SageMakerJobStatus
     has_started: bool = False
     failure_reason: str = ""
 
 
-class TrainingJobs:
+class SageMakerJobs:
     """The jobs that were made for an entity: ``<kind>-<id>-<attempt>``, the attempts counted from 1."""
 
     def __init__(self, client: "SageMakerClient") -> None:
         self._client = client
 
-    def latest(self, prefix: str) -> TrainingJob | None:
+    def latest(self, prefix: str) -> SageMakerJob | None:
         """The newest attempt, or ``None`` before the first."""
         latest = None
         for attempt in range(1, MAX_ATTEMPTS + 1):
@@ -57,7 +57,7 @@ class TrainingJobs:
         job = self.latest(prefix)
         if job is None or job.status.is_over:
             return False
-        if job.status is TrainingJobStatus.IN_PROGRESS:
+        if job.status is SageMakerJobStatus.IN_PROGRESS:
             try:
                 self._client.stop_training_job(TrainingJobName=job.name)
             except ClientError as error:
@@ -66,16 +66,16 @@ class TrainingJobs:
                     raise
         return True
 
-    def _describe(self, name: str) -> TrainingJob | None:
+    def _describe(self, name: str) -> SageMakerJob | None:
         try:
             found = self._client.describe_training_job(TrainingJobName=name)
         except ClientError as error:
             if error.response["Error"]["Code"] in ("ValidationException", "ResourceNotFound"):
                 return None
             raise
-        return TrainingJob(
+        return SageMakerJob(
             name=name,
-            status=TrainingJobStatus(found["TrainingJobStatus"]),
+            status=SageMakerJobStatus(found["TrainingJobStatus"]),
             has_started="TrainingStartTime" in found,
             failure_reason=found.get("FailureReason", ""),
         )

@@ -10,10 +10,10 @@ from boto3.dynamodb.conditions import Attr, ConditionBase
 from boto3.dynamodb.conditions import Key as KeyCondition
 
 from shared.clock import Clock, new_id, utc_now
-from shared.dynamodb.cleanup_list import Purges
+from shared.dynamodb.cleanup_list import CleanupList
 from shared.dynamodb.large_values import LargeValues
 from shared.dynamodb.repository import Idempotency, Repository, cursor_id
-from shared.dynamodb.table import Action, Item, Key, Table, TransactionFailedError, delete, put
+from shared.dynamodb.table import Item, Key, Table, TransactionFailedError, Write, delete, put
 from shared.errors import ConflictError
 from shared.models.base import Deleted, Page
 from shared.models.chat import Chat, ChatCompletion, Message
@@ -44,7 +44,7 @@ class Turn:
     answer: ChatCompletion
     idempotency: Idempotency | None = None
     # What else is written with it.
-    also: Sequence[Action] = ()
+    also: Sequence[Write] = ()
 
 
 class Chats:
@@ -53,7 +53,7 @@ class Chats:
         self._values = values
         self._clock = clock
         self._chats = Repository(table, StoredChat, kind="chat", clock=clock)
-        self.purges = Purges(table, "chat", clock)
+        self.purges = CleanupList(table, "chat", clock)
 
     def get(self, space_id: str, chat_id: str) -> StoredChat:
         """The chat without its messages. Raises NotFoundError."""
@@ -104,7 +104,7 @@ class Chats:
     def append(self, space_id: str, turn: Turn) -> ChatCompletion:
         """Store a turn, and its chat if that is new, all or nothing; a repeated request gets the first one's answer."""
         now = self._clock()
-        actions: list[Action] = []
+        actions: list[Write] = []
         if turn.idempotency is not None:
             actions.append(self._remember(space_id, turn, turn.idempotency, now))
         if turn.messages:
@@ -161,7 +161,7 @@ class Chats:
         self._remove_turns(space_id, chat_id)
         self.purges.write(self.purges.done(chat_id))
 
-    def _turn(self, space_id: str, chat: StoredChat, messages: Sequence[Message]) -> Action:
+    def _turn(self, space_id: str, chat: StoredChat, messages: Sequence[Message]) -> Write:
         turn_id = new_id()
         kept = self._values.keep(
             [message.model_dump(mode="json", exclude_none=True) for message in messages],
@@ -170,7 +170,7 @@ class Chats:
         key = Key(_turns(space_id, chat.id), f"{_generation(chat.generation)}{turn_id}")
         return put(key, {"messages": kept})
 
-    def _remember(self, space_id: str, turn: Turn, idempotency: Idempotency, now: datetime) -> Action:
+    def _remember(self, space_id: str, turn: Turn, idempotency: Idempotency, now: datetime) -> Write:
         kept = self._values.keep(
             turn.answer.model_dump(mode="json"), f"spaces/{space_id}/chats/{turn.chat.id}/answer-{new_id()}.json"
         )

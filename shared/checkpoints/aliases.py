@@ -5,15 +5,15 @@ from boto3.dynamodb.conditions import Attr, ConditionBase
 from shared.clock import Clock, utc_now
 from shared.dynamodb.repository import Repository, is_identifier
 from shared.dynamodb.table import (
-    Action,
     Key,
     Table,
     TransactionFailedError,
+    Write,
     check,
     delete,
     put,
 )
-from shared.dynamodb.write_markers import STAMP, removal, stamp
+from shared.dynamodb.write_markers import WRITE_MARKER, removal, write_marker
 from shared.errors import ConflictError, NotFoundError, PreconditionFailedError, ValidationFailedError
 from shared.evaluations.benchmarks import Benchmarks
 from shared.evaluations.scores import Scores
@@ -95,7 +95,9 @@ class CheckpointAliases:
         try:
             self._table.transact(
                 [
-                    put(_key(space_id, alias), {**values, STAMP: stamp()}, unchanged, _changed_meanwhile()),
+                    put(
+                        _key(space_id, alias), {**values, WRITE_MARKER: write_marker()}, unchanged, _changed_meanwhile()
+                    ),
                     *self._gates(space_id, request.checkpoint_id, required),
                 ]
             )
@@ -119,7 +121,7 @@ class CheckpointAliases:
             raise (_unknown() if failed.item is None else _changed_meanwhile()) from None
         return Deleted(id=alias)
 
-    def _gates(self, space_id: str, checkpoint_id: str, required: list[str]) -> list[Action]:
+    def _gates(self, space_id: str, checkpoint_id: str, required: list[str]) -> list[Write]:
         """That checkpoint, benchmarks and results are as they are now."""
         if checkpoint_id not in self._checkpoints.get_many(space_id, [checkpoint_id]):
             raise ValidationFailedError.of(

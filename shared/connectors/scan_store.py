@@ -9,7 +9,7 @@ from boto3.dynamodb.conditions import Attr
 
 from shared.clock import Clock, new_id, utc_now
 from shared.dynamodb.repository import ConditionNotMetError, Repository
-from shared.dynamodb.table import Action, ConditionFailedError, Table, TransactionFailedError, back_off, update
+from shared.dynamodb.table import ConditionFailedError, Table, TransactionFailedError, Write, back_off, update
 from shared.errors import ConflictError, NotFoundError, UnavailableError
 from shared.jobs.store import Jobs
 from shared.models.connector import Connector, Scan, ScanScope
@@ -131,7 +131,7 @@ class Scans:
         is_last = Attr("scan_id").eq(connector.scan_id) if connector.scan_id else Attr("scan_id").not_exists()
         unchanged = Attr("PK").exists() & is_last
         begun = {"scan_id": scan.id, "rescan_requested": False}
-        also: Iterable[Action] = [
+        also: Iterable[Write] = [
             self._mark(space_id, connector.id, unchanged, **begun)
             if changes is None
             else self.connectors.update_action(
@@ -160,6 +160,6 @@ class Scans:
         except ConditionNotMetError:
             return self.repository.get(space_id, scan_id)
 
-    def _mark(self, space_id: str, connector_id: str, condition: Any, **values: Any) -> Action:
+    def _mark(self, space_id: str, connector_id: str, condition: Any, **values: Any) -> Write:
         # No part of the connector as its users see it: neither its version nor the time of its change moves.
         return update(self.connectors.key(space_id, connector_id), values, condition=condition)

@@ -9,7 +9,7 @@ from shared.connectors.catalog import Catalog, Seen
 from shared.connectors.scan_store import Scans
 from shared.connectors.schema_drifts import SchemaDrifts
 from shared.connectors.storage import ConnectorStorages
-from shared.dynamodb.cleanup_list import Purges
+from shared.dynamodb.cleanup_list import CleanupList
 from shared.errors import ApiError, NotFoundError
 from shared.jobs.launcher import JobLauncher
 from shared.models.catalog import CatalogEntry, CatalogStatus
@@ -102,7 +102,9 @@ class ConnectorScans:
 class ConnectorCleaner:
     """Removes what deleted connectors leave behind."""
 
-    def __init__(self, purges: Purges, storages: ConnectorStorages, catalog: Catalog, drifts: SchemaDrifts) -> None:
+    def __init__(
+        self, purges: CleanupList, storages: ConnectorStorages, catalog: Catalog, drifts: SchemaDrifts
+    ) -> None:
         self.purges = purges
         self._storages = storages
         self._catalog = catalog

@@ -13,11 +13,11 @@ from shared.clock import Clock, new_id, utc_now
 from shared.connectors.catalog import Catalog
 from shared.dynamodb.repository import Repository
 from shared.dynamodb.table import (
-    Action,
     ConditionFailedError,
     Key,
     Table,
     TransactionFailedError,
+    Write,
     check,
     delete,
     put,
@@ -106,7 +106,7 @@ class SchemaDrifts:
             more_changes=max(0, len(changes) - CHANGES_LIMIT),
         )
 
-    def _record(self, space_id: str, drift: SchemaDrift) -> list[Action]:
+    def _record(self, space_id: str, drift: SchemaDrift) -> list[Write]:
         owner = _owner(space_id, drift.connector_id)
         actions = [self._drifts.put_action(owner, drift), *self._drifts.count_actions(owner, drift.id, +1)]
         if drift.is_breaking:

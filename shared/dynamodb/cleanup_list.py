@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from shared.clock import Clock, utc_now
-from shared.dynamodb.table import Action, Key, Table, delete, put
+from shared.dynamodb.table import Key, Table, Write, delete, put
 from shared.models.base import parse_timestamp
 
 # A request that is under way is left alone for so long.
@@ -18,14 +18,14 @@ GRACE = timedelta(minutes=15)
 
 
 @dataclass(frozen=True)
-class Purge:
+class CleanupEntry:
     """One entity to clean up after."""
 
     space_id: str
     entity_id: str
 
 
-class Purges:
+class CleanupList:
     """The list of them, ``<kind>#purges``."""
 
     def __init__(self, table: Table, kind: str, clock: Clock = utc_now) -> None:
@@ -33,24 +33,24 @@ class Purges:
         self._kind = kind
         self._clock = clock
 
-    def note(self, space_id: str, entity_id: str) -> Action:
+    def note(self, space_id: str, entity_id: str) -> Write:
         """The write that puts an entity on the list."""
         return put(self._key(entity_id), {"space_id": space_id, "noted_at": self._clock()})
 
-    def done(self, entity_id: str) -> Action:
+    def done(self, entity_id: str) -> Write:
         """The write that takes it off."""
         return delete(self._key(entity_id))
 
-    def write(self, action: Action) -> None:
+    def write(self, action: Write) -> None:
         """Carry out one of these writes by itself."""
         self._table.write(action)
 
-    def due(self) -> Iterator[Purge]:
+    def due(self) -> Iterator[CleanupEntry]:
         """Those that no request is busy with any more, the oldest first."""
         latest = self._clock() - GRACE
         for item in self._table.query(self._key("").pk, newest_first=False):
             if parse_timestamp(item["noted_at"]) <= latest:
-                yield Purge(item["space_id"], item["SK"])
+                yield CleanupEntry(item["space_id"], item["SK"])
 
     def is_gone(self, space_id: str, entity_id: str) -> bool:
         """Whether the entity does not exist (any more)."""

@@ -6,17 +6,17 @@ neither a late delete nor a crash leaves one without the other.
 
 from boto3.dynamodb.conditions import Attr, ConditionBase
 
-from shared.dynamodb.table import Action, Key, update
+from shared.dynamodb.table import Key, Write, update
 from shared.errors import ApiError
 
-UNUSED: ConditionBase = Attr("active_uses").not_exists() | Attr("active_uses").lte(0)
+UNREFERENCED: ConditionBase = Attr("active_uses").not_exists() | Attr("active_uses").lte(0)
 
 
-def hold(key: Key, missing: ApiError) -> Action:
+def add_reference(key: Key, missing: ApiError) -> Write:
     """One more use of an item; ``missing`` is raised when it does not exist."""
     return update(key, {}, add={"active_uses": 1}, condition=Attr("PK").exists(), error=missing)
 
 
-def release(key: Key) -> Action:
+def remove_reference(key: Key) -> Write:
     """One use less."""
     return update(key, {}, add={"active_uses": -1})

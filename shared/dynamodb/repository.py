@@ -17,17 +17,17 @@ from boto3.dynamodb.conditions import Key as KeyCondition
 
 from shared.clock import Clock, utc_now
 from shared.dynamodb.table import (
-    Action,
     ConditionFailedError,
     Item,
     Key,
     Table,
     TransactionFailedError,
+    Write,
     delete,
     put,
     update,
 )
-from shared.dynamodb.write_markers import STAMP, is_stamped, removal, stamp
+from shared.dynamodb.write_markers import WRITE_MARKER, has_write_marker, removal, write_marker
 from shared.errors import ApiError, ConflictError, InvalidCursorError, NotFoundError, PreconditionFailedError
 from shared.models.base import Deleted, Entity, Page
 
@@ -98,7 +98,7 @@ class Repository(Generic[E]):
         return NotFoundError(f"There is no {self.kind.replace('_', ' ')} with this id in the space.")
 
     def create(
-        self, space_id: str, entity: E, *, idempotency: Idempotency | None = None, also: Sequence[Action] = ()
+        self, space_id: str, entity: E, *, idempotency: Idempotency | None = None, also: Sequence[Write] = ()
     ) -> E:
         """Store a new entity, count it, and carry out ``also``, all or nothing.
 
@@ -116,10 +116,12 @@ class Repository(Generic[E]):
             return self._replay(space_id, idempotency)
         return entity
 
-    def put_action(self, space_id: str, entity: E, error: ApiError | None = None) -> Action:
+    def put_action(self, space_id: str, entity: E, error: ApiError | None = None) -> Write:
         """The write that stores a new entity without counting it, for use within a transaction."""
         values = {name: getattr(entity, name) for name in type(entity).model_fields}
-        return put(self.key(space_id, entity.id), {**values, STAMP: stamp()}, Attr("PK").not_exists(), error)
+        return put(
+            self.key(space_id, entity.id), {**values, WRITE_MARKER: write_marker()}, Attr("PK").not_exists(), error
+        )
 
     def remember(self, space_id: str, entity: E, idempotency: Idempotency) -> E:
         """Let repeats of a request that made nothing new answer ``entity``, as ``create`` does for what it made."""
@@ -129,7 +131,7 @@ class Repository(Generic[E]):
             return self._replay(space_id, idempotency)
         return entity
 
-    def _idempotency_action(self, space_id: str, entity: E, idempotency: Idempotency) -> Action:
+    def _idempotency_action(self, space_id: str, entity: E, idempotency: Idempotency) -> Write:
         now = self._clock()
         return put(
             self._idempotency_key(space_id, idempotency),
@@ -182,11 +184,11 @@ class Repository(Generic[E]):
         *,
         expected_version: int | None = None,
         only_if: ConditionBase | None = None,
-    ) -> Action:
+    ) -> Write:
         """The write behind ``update``, for use within a transaction."""
         return update(
             self.key(space_id, entity_id),
-            {"updated_at": self._clock(), STAMP: stamp(), **changes},
+            {"updated_at": self._clock(), WRITE_MARKER: write_marker(), **changes},
             add={"version": 1},
             condition=_existing(expected_version, only_if),
         )
@@ -212,12 +214,12 @@ class Repository(Generic[E]):
             if expected_version not in (None, entity.version):
                 raise _changed_meanwhile()
             return entity
-        changes = {**changes, STAMP: stamp()}
+        changes = {**changes, WRITE_MARKER: write_marker()}
         action = self.update_action(space_id, entity_id, changes, expected_version=expected_version, only_if=only_if)
         try:
             item = self.table.write(action)
         except ConditionFailedError as failed:
-            if not is_stamped(failed.item, changes[STAMP]):
+            if not has_write_marker(failed.item, changes[WRITE_MARKER]):
                 raise self.explain(failed.item, expected_version) from None
             item = failed.item
         return self.load(item or {})
@@ -229,7 +231,7 @@ class Repository(Generic[E]):
         *,
         expected_version: int | None = None,
         only_if: ConditionBase | None = None,
-        also: Sequence[Action] = (),
+        also: Sequence[Write] = (),
     ) -> Deleted:
         """Remove an entity and uncount it, all or nothing. Raises as ``update`` does."""
         if not is_identifier(entity_id):
@@ -306,7 +308,7 @@ class Repository(Generic[E]):
                 return KeyCondition("SK").lt(" "), 0  # beyond the end: nothing sorts before a blank
         return KeyCondition("SK").lt(f"{bucket}~"), skip
 
-    def count_actions(self, space_id: str, entity_id: str, amount: int) -> list[Action]:
+    def count_actions(self, space_id: str, entity_id: str, amount: int) -> list[Write]:
         """The writes that add to the counters, for use within a transaction; of ``paged`` kinds, for this entity."""
         names = [total_counter(entity_id)]
         if self._paged:

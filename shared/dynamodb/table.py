@@ -41,7 +41,7 @@ class ConditionFailedError(Exception):
 
 
 @dataclass(frozen=True)
-class Action:
+class Write:
     """One write of a transaction; ``error`` is raised when its condition does not hold.
 
     A ``TableName`` in the request puts it into another table than the rest.
@@ -76,17 +76,17 @@ def _expression(condition: ConditionBase | None) -> dict[str, Any]:
     return parts
 
 
-def put(key: Key, values: Item, condition: ConditionBase | None = None, error: ApiError | None = None) -> Action:
+def put(key: Key, values: Item, condition: ConditionBase | None = None, error: ApiError | None = None) -> Write:
     request = {"Item": encode_item({**key.values, **values}), **_expression(condition)}
-    return Action("Put", request, error)
+    return Write("Put", request, error)
 
 
-def delete(key: Key, condition: ConditionBase | None = None, error: ApiError | None = None) -> Action:
-    return Action("Delete", {"Key": encode_item(key.values), **_expression(condition)}, error)
+def delete(key: Key, condition: ConditionBase | None = None, error: ApiError | None = None) -> Write:
+    return Write("Delete", {"Key": encode_item(key.values), **_expression(condition)}, error)
 
 
-def check(key: Key, condition: ConditionBase, error: ApiError | None = None) -> Action:
-    return Action("ConditionCheck", {"Key": encode_item(key.values), **_expression(condition)}, error)
+def check(key: Key, condition: ConditionBase, error: ApiError | None = None) -> Write:
+    return Write("ConditionCheck", {"Key": encode_item(key.values), **_expression(condition)}, error)
 
 
 def update(
@@ -96,7 +96,7 @@ def update(
     add: dict[str, int] | None = None,
     condition: ConditionBase | None = None,
     error: ApiError | None = None,
-) -> Action:
+) -> Write:
     """Set ``changes`` (``None`` removes the attribute) and add to the counters in ``add``."""
     request: dict[str, Any] = {"Key": encode_item(key.values), **_expression(condition)}
     names = request.setdefault("ExpressionAttributeNames", {})
@@ -116,7 +116,7 @@ def update(
     request["UpdateExpression"] = " ".join(f"{word} {', '.join(parts)}" for word, parts in clauses.items() if parts)
     if not values:
         del request["ExpressionAttributeValues"]
-    return Action("Update", request, error)
+    return Write("Update", request, error)
 
 
 class Table:
@@ -266,7 +266,7 @@ class Table:
                 back_off(attempt)
                 requests = [*unprocessed, *requests]
 
-    def write(self, action: Action) -> Item | None:
+    def write(self, action: Write) -> Item | None:
         """One conditional write; an update answers the new item. Raises ConditionFailedError."""
         call = {"Put": "put_item", "Update": "update_item", "Delete": "delete_item"}[action.operation]
         request = {"TableName": self.name, **action.request}
@@ -283,7 +283,7 @@ class Table:
             raise ConditionFailedError(decode_item(item) if item else None) from None
         return decode_item(answer["Attributes"]) if answer.get("Attributes") else None
 
-    def transact(self, actions: Sequence[Action]) -> None:
+    def transact(self, actions: Sequence[Write]) -> None:
         """All of the writes or none.
 
         Raises the ``error`` of the first action whose condition does not hold, or TransactionFailedError where it has

@@ -9,32 +9,32 @@ from contextvars import ContextVar
 from datetime import timedelta
 
 from shared.clock import Clock, new_id
-from shared.dynamodb.table import Action, Item, Key, put
+from shared.dynamodb.table import Item, Key, Write, put
 
 # The user whose request is being answered; workflows and events have none.
 SYSTEM = "system"
 actor: ContextVar[str] = ContextVar("actor", default=SYSTEM)
 
-STAMP = "written_by"
+WRITE_MARKER = "written_by"
 REMOVAL = "removed_by"
 # A stream keeps its records for a day.
 REMOVAL_KEPT = timedelta(days=3)
 
 
-def stamp() -> str:
+def write_marker() -> str:
     """The actor, and an id of this very write that tells its time."""
     return f"{actor.get()}#{new_id()}"
 
 
-def is_stamped(item: Item | None, text: str) -> bool:
+def has_write_marker(item: Item | None, text: str) -> bool:
     """Whether it is this write that made the item as it is.
 
     The SDK repeats a write whose answer is lost; the condition of one that was carried out then meets its own work.
     """
-    return item is not None and item.get(STAMP) == text
+    return item is not None and item.get(WRITE_MARKER) == text
 
 
-def read_stamp(text: str) -> tuple[str, str]:
+def read_write_marker(text: str) -> tuple[str, str]:
     """The actor and the id of the write."""
     who, _, write_id = text.rpartition("#")
     return who, write_id
@@ -44,7 +44,7 @@ def removal_key(kind: str, owner: str, entity_id: str) -> Key:
     return Key(f"removal#{owner}", f"{kind}#{entity_id}")
 
 
-def removal(kind: str, owner: str, entity_id: str, clock: Clock) -> Action:
+def removal(kind: str, owner: str, entity_id: str, clock: Clock) -> Write:
     """The write that says who deletes an entity."""
-    values = {REMOVAL: stamp(), "expires_at": int((clock() + REMOVAL_KEPT).timestamp())}
+    values = {REMOVAL: write_marker(), "expires_at": int((clock() + REMOVAL_KEPT).timestamp())}
     return put(removal_key(kind, owner, entity_id), values)

@@ -20,11 +20,11 @@ from boto3.dynamodb.conditions import Attr, ConditionBase
 from boto3.dynamodb.conditions import Key as KeyCondition
 
 from shared.dynamodb.repository import is_identifier
-from shared.dynamodb.table import Action, Item, Key, Table, delete, put, update
+from shared.dynamodb.table import Item, Key, Table, Write, delete, put, update
 from shared.models.checkpoint import Checkpoint
 from shared.models.job import MetricName
 
-Metrics = Mapping[MetricName, float | None]
+MetricValues = Mapping[MetricName, float | None]
 
 # Sorts behind every hexadecimal digit, and so does the first thing that is none.
 WITHOUT_VALUE = "~"
@@ -54,12 +54,12 @@ def decode_value(text: str) -> float | None:
     return value
 
 
-def finite(metrics: Metrics) -> dict[MetricName, float | None]:
+def finite(metrics: MetricValues) -> dict[MetricName, float | None]:
     """The metrics, those that are NaN or infinite without a value."""
     return {metric: value if value is not None and math.isfinite(value) else None for metric, value in metrics.items()}
 
 
-class Entry(NamedTuple):
+class ScoreEntry(NamedTuple):
     """A checkpoint's value of one metric on one benchmark; the rest is empty unless it was asked for."""
 
     checkpoint_id: str
@@ -78,7 +78,7 @@ class Score:
     benchmark_id: str
     revision: int
     evaluation_id: str
-    metrics: Metrics
+    metrics: MetricValues
     name: str
     training_id: str
     architecture: str
@@ -131,8 +131,8 @@ class Scores:
         benchmark_id: str,
         revision: int,
         evaluation_id: str,
-        metrics: Metrics,
-    ) -> list[Action]:
+        metrics: MetricValues,
+    ) -> list[Write]:
         """The writes that make this the checkpoint's score on the benchmark, in place of the one before.
 
         They go into the transaction that ends the evaluation, which fails with TransactionFailedError when the score
@@ -175,7 +175,7 @@ class Scores:
 
     def entries(
         self, space_id: str, benchmark_id: str, revision: int, metric: MetricName, *, describe: bool = False
-    ) -> list[Entry]:
+    ) -> list[ScoreEntry]:
         """Every checkpoint measured at this revision of the benchmark, by falling value.
 
         ``describe`` also reads what checkpoints are filtered by.
@@ -190,7 +190,7 @@ class Scores:
 
     def page(
         self, ranking: Ranking, limit: int, *, descending: bool, after: tuple[float | None, str] | None = None
-    ) -> list[Entry]:
+    ) -> list[ScoreEntry]:
         """The first entries, or those behind a value and checkpoint: in the order of values, then of ids.
 
         Entries without a value come last either way.
@@ -198,7 +198,7 @@ class Scores:
         start = ranking.sort_key("") if after is None else f"{ranking.entry_key(after[1], after[0]).sk} "
         if not descending:
             return self._between(ranking, start, ranking.sort_key("~~"), limit)
-        found: list[Entry] = []
+        found: list[ScoreEntry] = []
         top = ranking.sort_key(_BEHIND_VALUES)
         if after is not None:
             top = ranking.sort_key(encode_value(after[0]))
@@ -220,7 +220,7 @@ class Scores:
 
     def _between(
         self, ranking: Ranking, first: str, last: str, limit: int, *, newest_first: bool = False
-    ) -> list[Entry]:
+    ) -> list[ScoreEntry]:
         condition = KeyCondition("SK").between(first, last)
         items = self._table.query(
             ranking.partition, condition=condition, limit=limit, newest_first=newest_first, attributes=("SK",)
@@ -271,7 +271,7 @@ class Scores:
 
 
 def _entries(
-    space_id: str, checkpoint_id: str, benchmark_id: str, revision: int, metrics: Metrics
+    space_id: str, checkpoint_id: str, benchmark_id: str, revision: int, metrics: MetricValues
 ) -> dict[Key, list[Key]]:
     """The entries of a result, each with the counters that it counts in."""
     rankings = [Ranking(space_id, benchmark_id, revision, metric) for metric in MetricName]
@@ -281,10 +281,10 @@ def _entries(
     }
 
 
-def _entry(item: Item) -> Entry:
+def _entry(item: Item) -> ScoreEntry:
     _, value, checkpoint_id = item["SK"].split("#")
     described = {name: item[name] for name in _CHECKPOINT_FIELDS if name in item}
-    return Entry(checkpoint_id, decode_value(value), **described)
+    return ScoreEntry(checkpoint_id, decode_value(value), **described)
 
 
 def _score(item: Item) -> Score:

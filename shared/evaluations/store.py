@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 
 from shared.clock import Clock, new_id, utc_now
 from shared.dynamodb.repository import Idempotency, Repository
-from shared.dynamodb.table import Action, Key, Table, TransactionFailedError, back_off, check, delete, put
+from shared.dynamodb.table import Key, Table, TransactionFailedError, Write, back_off, check, delete, put
 from shared.errors import ConflictError, NotFoundError, UnavailableError, ValidationFailedError
 from shared.evaluations.benchmarks import Benchmarks
 from shared.evaluations.scores import Scores, finite
@@ -28,7 +28,7 @@ WRITE_ATTEMPTS = 12
 
 _curve = TypeAdapter(list[CurvePoint])
 
-Also = Callable[[Evaluation], Sequence[Action]]
+Also = Callable[[Evaluation], Sequence[Write]]
 
 
 class Evaluations:
@@ -142,7 +142,7 @@ class Evaluations:
             "error": None,
         }
 
-        def also(evaluation: Evaluation) -> Sequence[Action]:
+        def also(evaluation: Evaluation) -> Sequence[Write]:
             return [
                 put(_curve_key(space_id, evaluation_id), {"points": _curve.dump_json(measured.curve).decode()}),
                 *self.scores.record(
@@ -189,10 +189,10 @@ class Evaluations:
             return self.repository.get(space_id, evaluation_id)
         raise UnavailableError("The evaluation is being changed by others. Try again in a moment.")
 
-    def _close(self, space_id: str, evaluation: Evaluation) -> list[Action]:
+    def _close(self, space_id: str, evaluation: Evaluation) -> list[Write]:
         return [delete(_running_key(space_id, evaluation)), self.jobs.close(evaluation.id)]
 
-    def _note_creator(self, space_id: str, evaluation: Evaluation) -> list[Action]:
+    def _note_creator(self, space_id: str, evaluation: Evaluation) -> list[Write]:
         partition = _own_partition(space_id, evaluation.created_by)
         values = {name: getattr(evaluation, name) for name in Entity.model_fields}
         return [

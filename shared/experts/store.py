@@ -8,7 +8,7 @@ from boto3.dynamodb.conditions import Key as KeyCondition
 from shared.clock import Clock, new_id, utc_now
 from shared.dynamodb.large_values import LargeValues
 from shared.dynamodb.repository import Idempotency, Repository
-from shared.dynamodb.table import Action, Item, Key, Table, TransactionFailedError, put
+from shared.dynamodb.table import Item, Key, Table, TransactionFailedError, Write, put
 from shared.models.base import Deleted, Entity, Page
 from shared.models.expert import Expert, ExpertVersion
 
@@ -87,7 +87,7 @@ class Experts:
         fields = expert.model_dump(exclude={*_CONTENT, "version"})
         return StoredExpert.model_validate({**fields, "content": kept})
 
-    def _version(self, space_id: str, stored: StoredExpert) -> Action:
+    def _version(self, space_id: str, stored: StoredExpert) -> Write:
         values: Item = {
             "created_at": self._clock(),
             "description": stored.description,

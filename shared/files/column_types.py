@@ -39,7 +39,7 @@ class ColumnType(StrEnum):
 
 
 @dataclass(frozen=True)
-class Reading:
+class TypeReading:
     """One way to read text: a type and, for dates, the format. `parse` gives null where a value does not fit."""
 
     type: ColumnType
@@ -73,16 +73,16 @@ class Reading:
         return self.format is not None and self.format.endswith("%#z")
 
 
-STRING = Reading(ColumnType.STRING)
-NUMBERS = (Reading(ColumnType.INTEGER), Reading(ColumnType.FLOAT))
-BOOLEAN = Reading(ColumnType.BOOLEAN)
+STRING = TypeReading(ColumnType.STRING)
+NUMBERS = (TypeReading(ColumnType.INTEGER), TypeReading(ColumnType.FLOAT))
+BOOLEAN = TypeReading(ColumnType.BOOLEAN)
 # 01/02/2024 alone could be January or February: a file in which both readings fit stays text rather than guessed.
-AMBIGUOUS_DATES = (Reading(ColumnType.DATE, "%d/%m/%Y"), Reading(ColumnType.DATE, "%m/%d/%Y"))
+AMBIGUOUS_DATES = (TypeReading(ColumnType.DATE, "%d/%m/%Y"), TypeReading(ColumnType.DATE, "%m/%d/%Y"))
 DATES = (
-    *(Reading(ColumnType.DATE, form) for form in ("%Y-%m-%d", "%Y/%m/%d", "%d.%m.%Y")),
+    *(TypeReading(ColumnType.DATE, form) for form in ("%Y-%m-%d", "%Y/%m/%d", "%d.%m.%Y")),
     *AMBIGUOUS_DATES,
     *(
-        Reading(ColumnType.DATETIME, form)
+        TypeReading(ColumnType.DATETIME, form)
         for form in (
             "%Y-%m-%d %H:%M:%S%.f",
             "%Y-%m-%dT%H:%M:%S%.f",
@@ -107,19 +107,19 @@ def without_nulls(column: pl.Expr) -> pl.Expr:
     return pl.when(~column.is_in(NULL_SPELLINGS)).then(column)
 
 
-def choose(readings: tuple[Reading, ...] | None) -> Reading:
+def choose(readings: tuple[TypeReading, ...] | None) -> TypeReading:
     """The narrowest of the readings that every value satisfies; text where there is none, or no value."""
     return STRING if not readings or is_ambiguous(readings) else readings[0]
 
 
-def is_ambiguous(readings: tuple[Reading, ...] | None) -> bool:
+def is_ambiguous(readings: tuple[TypeReading, ...] | None) -> bool:
     """Whether the values are dates that could have the day or the month first."""
     return readings is not None and set(AMBIGUOUS_DATES) <= set(readings)
 
 
 def guess_readings(
-    sample: pl.DataFrame, among: tuple[Reading, ...] = ALL_READINGS, *, decimal_comma: bool = False
-) -> dict[str, tuple[Reading, ...] | None]:
+    sample: pl.DataFrame, among: tuple[TypeReading, ...] = ALL_READINGS, *, decimal_comma: bool = False
+) -> dict[str, tuple[TypeReading, ...] | None]:
     """For each column of a sample of text, the readings of `among` that all its values satisfy; see `fitting`."""
     if not sample.width:
         return {}
@@ -131,7 +131,7 @@ def guess_readings(
     return fitting(sample.lazy(), possible, decimal_comma=decimal_comma, is_sample=True)
 
 
-def _readings_of(value: str | None, *, decimal_comma: bool) -> tuple[Reading, ...]:
+def _readings_of(value: str | None, *, decimal_comma: bool) -> tuple[TypeReading, ...]:
     """The readings that one value may allow, told cheaply: no reading that it does allow is left out."""
     if value is None:
         return ()
@@ -147,11 +147,11 @@ def _readings_of(value: str | None, *, decimal_comma: bool) -> tuple[Reading, ..
 
 def fitting(
     text: pl.LazyFrame,
-    possible: Mapping[str, tuple[Reading, ...]],
+    possible: Mapping[str, tuple[TypeReading, ...]],
     *,
     decimal_comma: bool = False,
     is_sample: bool = False,
-) -> dict[str, tuple[Reading, ...] | None]:
+) -> dict[str, tuple[TypeReading, ...] | None]:
     """For each column, those of its possible readings that every value satisfies; None where there is no value.
 
     One pass over the text, by the streaming engine unless it is a sample in memory.

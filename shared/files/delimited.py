@@ -11,8 +11,9 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile
 
 from shared.files.column_types import NULL_SPELLINGS
+from shared.files.errors import UnreadableFileError
 from shared.files.formats import PlainFile
-from shared.files.limits import DEFAULT_LIMITS, Limits, UnreadableFileError
+from shared.files.limits import DEFAULT_LIMITS, ReadLimits
 
 DELIMITERS = (",", ";", "\t", "|")
 SAMPLE_RECORDS = 200
@@ -36,7 +37,7 @@ class Dialect:
     needs_rewrite: bool
 
 
-def detect_dialect(plain: PlainFile, limits: Limits = DEFAULT_LIMITS) -> Dialect:
+def detect_dialect(plain: PlainFile, limits: ReadLimits = DEFAULT_LIMITS) -> Dialect:
     """Read the dialect from the file's beginning.
 
     The first record is the header, unless it is data: the file has number columns and the first record has a
@@ -66,7 +67,7 @@ def detect_dialect(plain: PlainFile, limits: Limits = DEFAULT_LIMITS) -> Dialect
     )
 
 
-def unique_names(names: list[str], limits: Limits = DEFAULT_LIMITS) -> tuple[str, ...]:
+def unique_names(names: list[str], limits: ReadLimits = DEFAULT_LIMITS) -> tuple[str, ...]:
     """Printable, bounded, distinct column names in the order given."""
     taken: set[str] = set()
     unique = []
@@ -81,7 +82,7 @@ def unique_names(names: list[str], limits: Limits = DEFAULT_LIMITS) -> tuple[str
     return tuple(unique)
 
 
-def rewrite(plain: PlainFile, dialect: Dialect, scratch: Path, limits: Limits = DEFAULT_LIMITS) -> PlainFile:
+def rewrite(plain: PlainFile, dialect: Dialect, scratch: Path, limits: ReadLimits = DEFAULT_LIMITS) -> PlainFile:
     """Copy the records with Python's tolerant csv module: short rows filled up, line ends and quotes made regular.
 
     Raises UnreadableFileError that names the line when a row has more fields than the header or a field is too long.
@@ -118,7 +119,7 @@ def rewrite(plain: PlainFile, dialect: Dialect, scratch: Path, limits: Limits = 
     return PlainFile(path=copy, format=plain.format, name=plain.name, is_copy=True)
 
 
-def has_regular_records(path: Path, limits: Limits = DEFAULT_LIMITS) -> bool:
+def has_regular_records(path: Path, limits: ReadLimits = DEFAULT_LIMITS) -> bool:
     """Whether lines and quoted fields stay within bounds, told by a look at the raw bytes (about 2 GB/s).
 
     Without it, one quote that is never closed makes polars take the rest of the file for one field.
@@ -148,7 +149,7 @@ def has_regular_records(path: Path, limits: Limits = DEFAULT_LIMITS) -> bool:
     return True
 
 
-def _sample_text(path: Path, limits: Limits) -> tuple[str, bool]:
+def _sample_text(path: Path, limits: ReadLimits) -> tuple[str, bool]:
     with path.open("rb") as file:
         sample = file.read(limits.sample_bytes + 1)
     is_whole = len(sample) <= limits.sample_bytes

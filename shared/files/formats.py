@@ -10,7 +10,8 @@ from enum import StrEnum
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
-from shared.files.limits import DEFAULT_LIMITS, Limits, UnreadableFileError
+from shared.files.errors import UnreadableFileError
+from shared.files.limits import DEFAULT_LIMITS, ReadLimits
 
 CHUNK_BYTES = 1 << 20
 GZIP_MAGIC = b"\x1f\x8b"
@@ -104,7 +105,7 @@ def to_plain_file(
     *,
     name: str | None = None,
     format: FileFormat | None = None,
-    limits: Limits = DEFAULT_LIMITS,
+    limits: ReadLimits = DEFAULT_LIMITS,
 ) -> PlainFile:
     """Undo gzip and UTF-16, in streaming, into a copy under `scratch`; a file that needs neither is used in place.
 
@@ -168,7 +169,7 @@ def _write_copy(scratch: Path, chunks: Iterator[bytes]) -> Path:
     return copy
 
 
-def _decompressed(path: Path, limits: Limits) -> Iterator[bytes]:
+def _decompressed(path: Path, limits: ReadLimits) -> Iterator[bytes]:
     written = 0
     try:
         with gzip.open(path, "rb") as source:

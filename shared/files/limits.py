@@ -3,12 +3,8 @@
 from dataclasses import dataclass
 
 
-class UnreadableFileError(Exception):
-    """The file itself is at fault; the message tells its owner what is wrong and what to do next."""
-
-
 @dataclass(frozen=True)
-class Limits:
+class ReadLimits:
     """Bounds that keep a hostile file from taking the machine with it. Sizes are in bytes."""
 
     decoded_bytes: int = 6 << 30
@@ -20,4 +16,4 @@ class Limits:
     batch_bytes: int = 512 << 20
 
 
-DEFAULT_LIMITS = Limits()
+DEFAULT_LIMITS = ReadLimits()

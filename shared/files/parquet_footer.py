@@ -7,7 +7,7 @@ unpack to more than the memory. Layout: https://github.com/apache/parquet-format
 from dataclasses import dataclass
 from pathlib import Path
 
-from shared.files.limits import UnreadableFileError
+from shared.files.errors import UnreadableFileError
 
 FOOTER_BYTES_LIMIT = 16 << 20
 NESTING_LIMIT = 16

@@ -18,7 +18,7 @@ from shared.files.column_types import (
     DATES,
     STRING,
     ColumnType,
-    Reading,
+    TypeReading,
     choose,
     cleaned,
     fitting,
@@ -27,8 +27,9 @@ from shared.files.column_types import (
     without_nulls,
 )
 from shared.files.delimited import Dialect, detect_dialect, has_regular_records, rewrite, unique_names
+from shared.files.errors import UnreadableFileError
 from shared.files.formats import FileFormat, PlainFile, to_plain_file, transcode_from_western
-from shared.files.limits import DEFAULT_LIMITS, Limits, UnreadableFileError
+from shared.files.limits import DEFAULT_LIMITS, ReadLimits
 from shared.files.parquet_footer import row_groups
 
 SAMPLE_ROWS = 10_000
@@ -54,7 +55,7 @@ def scan_frame(
     *,
     name: str | None = None,
     scratch: str | Path | None = None,
-    limits: Limits = DEFAULT_LIMITS,
+    limits: ReadLimits = DEFAULT_LIMITS,
 ) -> pl.LazyFrame:
     """One file as a lazy frame of Int64, Float64, Boolean, Date, Datetime (UTC, microseconds) and String columns.
 
@@ -75,7 +76,7 @@ def opened(
     format: FileFormat | None = None,
     *,
     name: str | None = None,
-    limits: Limits = DEFAULT_LIMITS,
+    limits: ReadLimits = DEFAULT_LIMITS,
 ) -> Iterator["Source"]:
     """A source whose decoded copies are removed at the end."""
     with TemporaryDirectory(prefix="scan-", dir=path.parent) as scratch:
@@ -88,7 +89,7 @@ def open_source(
     *,
     name: str | None,
     scratch: Path,
-    limits: Limits,
+    limits: ReadLimits,
 ) -> "Source":
     """The reader of the file's format, its beginning looked at."""
     plain = to_plain_file(path, scratch, name=name, format=format, limits=limits)
@@ -128,7 +129,7 @@ class TextSource(Source):
     # The columns whose types are still guesses.
     _unsettled: set[str]
 
-    def __init__(self, plain: PlainFile, scratch: Path, limits: Limits) -> None:
+    def __init__(self, plain: PlainFile, scratch: Path, limits: ReadLimits) -> None:
         self.plain = plain
         self._scratch = scratch
         self._limits = limits
@@ -193,10 +194,10 @@ class CsvSource(TextSource):
     """Delimited text. Plain numbers and booleans are parsed by polars' CSV reader, everything else from text."""
 
     _dialect: Dialect
-    _readings: dict[str, Reading]
+    _readings: dict[str, TypeReading]
     # Whose numbers, booleans or dates stand in the sample without blanks and spelt-out nulls.
     _plain_columns: set[str]
-    _possible: dict[str, tuple[Reading, ...]]
+    _possible: dict[str, tuple[TypeReading, ...]]
 
     def _examine(self) -> None:
         self._dialect = detect_dialect(self.plain, self._limits)
@@ -280,7 +281,7 @@ class CsvSource(TextSource):
         ]
         return self._scan(schema).with_columns(values)
 
-    def _value(self, column: str, reading: Reading) -> pl.Expr:
+    def _value(self, column: str, reading: TypeReading) -> pl.Expr:
         """The values of a column that polars' CSV reader leaves to us; a wrong guess makes the query fail."""
         text = pl.col(column)
         if reading is STRING:
@@ -321,8 +322,8 @@ class JsonLinesSource(TextSource):
 
     _names: dict[str, str]
     _schema: dict[str, pl.DataType]
-    _readings: dict[str, Reading]
-    _possible: dict[str, tuple[Reading, ...]]
+    _readings: dict[str, TypeReading]
+    _possible: dict[str, tuple[TypeReading, ...]]
 
     def _examine(self) -> None:
         if not has_regular_records(self.plain.path, self._limits):
@@ -416,7 +417,7 @@ class JsonLinesSource(TextSource):
 class ParquetSource(Source):
     """A Parquet file, its declared types mapped to the basic ones."""
 
-    def __init__(self, plain: PlainFile, limits: Limits) -> None:
+    def __init__(self, plain: PlainFile, limits: ReadLimits) -> None:
         self.plain = plain
         self._limits = limits
         groups = row_groups(plain.path)

@@ -9,7 +9,7 @@ from shared.http.authentication_cache import AuthenticationCache
 from shared.http.tokens import Principal, TokenVerifier, bearer_token
 from shared.models.api_key import PREFIX, KeyToken
 from shared.spaces.api_keys import ApiKeys
-from shared.spaces.members import Members, Scope, unknown_space
+from shared.spaces.members import Members, SpaceContext, unknown_space
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Identity:
     """The caller of a request. ``scope`` is ``None`` until a space is selected."""
 
     principal: Principal
-    scope: Scope | None = None
+    scope: SpaceContext | None = None
 
 
 class Authentication:
@@ -72,7 +72,7 @@ class Authentication:
         return self._cache.find(credentials)
 
 
-def _key_holder(scope: Scope) -> Principal:
+def _key_holder(scope: SpaceContext) -> Principal:
     """Returns the user that an API key acts for. A key knows no name and no email address."""
     ends_at = scope.key.valid_until.timestamp() if scope.key and scope.key.valid_until else float("inf")
     return Principal(scope.user_id, "", "", False, "", "", scope.space_id, ends_at)

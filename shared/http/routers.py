@@ -24,7 +24,7 @@ from shared.http.errors import errors
 from shared.http.tokens import Principal
 from shared.models.api_key import BroadScope, KeyScope
 from shared.models.space import UserPermission
-from shared.spaces.members import Scope
+from shared.spaces.members import SpaceContext
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -100,7 +100,7 @@ class _CheckedRoute(APIRoute):
         """What an API key must have one of; none for what no key may do."""
         return ()
 
-    def require_key_scope(self, scope: Scope | None) -> None:
+    def require_key_scope(self, scope: SpaceContext | None) -> None:
         """Raises PermissionDeniedError, naming what the key lacks."""
         if scope is None or scope.key is None:
             return
@@ -183,20 +183,20 @@ async def _principal(request: Request) -> Principal:
     return principal
 
 
-async def _scope(request: Request) -> Scope:
-    scope: Scope = request.state.scope
+async def _scope(request: Request) -> SpaceContext:
+    scope: SpaceContext = request.state.scope
     return scope
 
 
 CurrentPrincipal = Annotated[Principal, Depends(_principal)]
-CurrentScope = Annotated[Scope, Depends(_scope)]
+CurrentContext = Annotated[SpaceContext, Depends(_scope)]
 
 
 class _Permission:
     def __init__(self, wanted: UserPermission) -> None:
         self.wanted = wanted
 
-    async def __call__(self, scope: CurrentScope) -> None:
+    async def __call__(self, scope: CurrentContext) -> None:
         if not scope.allows(self.wanted):
             raise PermissionDeniedError(
                 f"You need the permission {self.wanted.value} in this space. Ask its owner for it."

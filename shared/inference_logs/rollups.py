@@ -15,7 +15,7 @@ from itertools import product
 from boto3.dynamodb.conditions import Attr, ConditionBase
 from boto3.dynamodb.conditions import Key as KeyCondition
 
-from shared.dynamodb.table import Action, Item, Key, Table, TransactionFailedError, put, update
+from shared.dynamodb.table import Item, Key, Table, TransactionFailedError, Write, put, update
 from shared.dynamodb.time_ordered_ids import MILLISECOND, time_of
 
 TRANSACTION_LIMIT = 100
@@ -170,7 +170,7 @@ def _mark_key(space_id: str, row: Item) -> Key:
     return Key(f"log_counted#{space_id}#{row['SK']}", row["SK"])
 
 
-def _mark(space_id: str, row: Item) -> Action:
+def _mark(space_id: str, row: Item) -> Write:
     """Beside the row, whose partition and indexes have enough to take as it is."""
     expires_at = (time_of(row["SK"]) + MARKED // MILLISECOND) // 1000
     return put(_mark_key(space_id, row), {"expires_at": expires_at}, Attr("PK").not_exists())

@@ -23,7 +23,7 @@ from boto3.dynamodb.conditions import Key as KeyCondition
 
 from shared.clock import Clock
 from shared.dynamodb.codec import encode_item
-from shared.dynamodb.table import Action, Item, Key, Table
+from shared.dynamodb.table import Item, Key, Table, Write
 from shared.dynamodb.time_ordered_ids import MILLISECOND, id_prefix, made_at, milliseconds, time_of
 from shared.inference_logs.rollups import (
     LEVELS,
@@ -153,10 +153,10 @@ class InferenceLogs:
         """
         self._table.put_all(self.items(space_id, log))
 
-    def actions(self, space_id: str, log: InferenceLog) -> list[Action]:
+    def actions(self, space_id: str, log: InferenceLog) -> list[Write]:
         """What ``record`` writes, for a transaction with what the call led to, be it in another table."""
         return [
-            Action("Put", {"TableName": self._table.name, "Item": encode_item(item)})
+            Write("Put", {"TableName": self._table.name, "Item": encode_item(item)})
             for item in self.items(space_id, log)
         ]
 

@@ -20,17 +20,17 @@ from shared.clock import Clock, new_id, utc_now
 from shared.dynamodb.large_values import LargeValues
 from shared.dynamodb.repository import Idempotency, Repository, cursor_id
 from shared.dynamodb.table import (
-    Action,
     ConditionFailedError,
     Item,
     Key,
     Table,
     TransactionFailedError,
+    Write,
     back_off,
     put,
     update,
 )
-from shared.dynamodb.write_markers import STAMP, is_stamped, stamp
+from shared.dynamodb.write_markers import WRITE_MARKER, has_write_marker, write_marker
 from shared.errors import ConflictError, PreconditionFailedError, UnavailableError
 from shared.models.base import Entity, parse_timestamp
 from shared.models.insight import (
@@ -192,7 +192,7 @@ class Insights:
             reaction=request.reaction,
         )
 
-    def _write(self, space_id: str, insight: StoredInsight, reaction: InsightReaction) -> list[Action]:
+    def _write(self, space_id: str, insight: StoredInsight, reaction: InsightReaction) -> list[Write]:
         # None of its own models' fields are left out, as they are when a model is dumped.
         values: Item = {name: getattr(reaction, name) for name in InsightReaction.model_fields}
         changed = self._insights.update_action(
@@ -261,11 +261,11 @@ class InsightPolicies:
         current = None
         if expected_version is not None:
             current = Attr("version").eq(expected_version) if expected_version else Attr("PK").not_exists()
-        values = {**changes, "updated_at": self._clock(), "updated_by": user_id, STAMP: stamp()}
+        values = {**changes, "updated_at": self._clock(), "updated_by": user_id, WRITE_MARKER: write_marker()}
         try:
             item = self._table.write(update(_policy_key(space_id), values, add={"version": 1}, condition=current))
         except ConditionFailedError as failed:
-            if not is_stamped(failed.item, values[STAMP]):
+            if not has_write_marker(failed.item, values[WRITE_MARKER]):
                 raise PreconditionFailedError(
                     "The policy was changed since you read it. Get it again and use its new ETag."
                 ) from None

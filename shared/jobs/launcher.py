@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from shared.aws.executions import Execution, Executions
-from shared.aws.training_jobs import TrainingJob, TrainingJobs, job_name_prefix
+from shared.aws.training_jobs import SageMakerJob, SageMakerJobs, job_name_prefix
 from shared.errors import UnavailableError
 from shared.models.job_reference import JobKind, JobReference
 
@@ -23,7 +23,7 @@ class JobLauncher:
         state_machine_arns: Mapping[JobKind, str | None],
     ) -> None:
         self._step_functions = step_functions
-        self._training_jobs = TrainingJobs(sagemaker)
+        self._training_jobs = SageMakerJobs(sagemaker)
         self._state_machine_arns = state_machine_arns
 
     def start(self, job: JobReference) -> None:
@@ -47,7 +47,7 @@ class JobLauncher:
         """The job's execution, or ``None`` when there is none."""
         return self._executions(job.kind).describe(job.id)
 
-    def training_job(self, job: JobReference) -> TrainingJob | None:
+    def training_job(self, job: JobReference) -> SageMakerJob | None:
         """The newest SageMaker job made for it, or ``None`` before the first."""
         return self._training_jobs.latest(job_name_prefix(job.kind, job.id)) if job.kind.runs_on_sagemaker else None
 

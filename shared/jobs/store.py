@@ -13,7 +13,7 @@ from boto3.dynamodb.conditions import Attr
 
 from shared.clock import Clock, utc_now
 from shared.dynamodb.repository import is_identifier
-from shared.dynamodb.table import Action, ConditionFailedError, Item, Key, Table, delete, put, update
+from shared.dynamodb.table import ConditionFailedError, Item, Key, Table, Write, delete, put, update
 from shared.models.base import parse_timestamp
 from shared.models.evaluation import DueEvaluation
 from shared.models.job_reference import JobKind, JobReference
@@ -28,16 +28,16 @@ class Jobs:
         self._table = table
         self._clock = clock
 
-    def open(self, kind: JobKind, space_id: str, job_id: str, *, parent_id: str | None = None) -> list[Action]:
+    def open(self, kind: JobKind, space_id: str, job_id: str, *, parent_id: str | None = None) -> list[Write]:
         """The two writes that make a job known and open."""
         values = {"kind": kind, "space_id": space_id, "parent_id": parent_id, "opened_at": self._clock()}
         return [put(_pointer(job_id), values), put(Key(OPEN, job_id), values)]
 
-    def close(self, job_id: str) -> Action:
+    def close(self, job_id: str) -> Write:
         """The write that takes an ended job off the list of open ones; it stays known."""
         return delete(Key(OPEN, job_id))
 
-    def leave_due(self, space_id: str, training_id: str, due: Sequence[DueEvaluation]) -> Action:
+    def leave_due(self, space_id: str, training_id: str, due: Sequence[DueEvaluation]) -> Write:
         """The write that leaves an ended training's job open, or opens it again, until ``settle``."""
         values = {"kind": JobKind.TRAINING, "space_id": space_id, "opened_at": self._clock(), "due": due}
         return put(Key(OPEN, training_id), values)
@@ -53,7 +53,7 @@ class Jobs:
         with suppress(ConditionFailedError):
             self._table.write(delete(Key(OPEN, training_id), nothing_else))
 
-    def retire(self, job_id: str, until: datetime) -> list[Action]:
+    def retire(self, job_id: str, until: datetime) -> list[Write]:
         """The writes that close the job of a deleted entity, and let it be known for a while only."""
         return [update(_pointer(job_id), {"expires_at": int(until.timestamp())}), self.close(job_id)]
 

@@ -7,13 +7,13 @@ from typing import Any
 from shared.llm.limit_usage import Amount, LimitUsages, Reservation, Subject
 from shared.llm.tokens import estimate_tokens
 from shared.models.limits import SpaceLimits
-from shared.spaces.members import Scope
+from shared.spaces.members import SpaceContext
 
 # What an answer is taken to need at most where a call does not bound it.
 ANSWER_TOKENS = 4096
 
 
-def limit_subjects(scope: Scope) -> tuple[Subject, ...]:
+def limit_subjects(scope: SpaceContext) -> tuple[Subject, ...]:
     """Whose limits hold for what the caller does, as far as there are any; the most shared one comes last."""
     subjects: list[Subject] = []
     if scope.key is not None and scope.key.limits is not None:

@@ -12,7 +12,7 @@ from boto3.dynamodb.conditions import Attr
 
 from shared.clock import Clock, utc_now
 from shared.dynamodb.repository import Repository
-from shared.dynamodb.table import Action, ConditionFailedError, Item, Key, Table, delete, put, update
+from shared.dynamodb.table import ConditionFailedError, Item, Key, Table, Write, delete, put, update
 from shared.models.base import parse_timestamp
 from shared.models.cluster import Cluster, LanguageModel
 
@@ -151,7 +151,7 @@ class Clusters:
             return False
         return True
 
-    def _write(self, owner: str, action: Action) -> None:
+    def _write(self, owner: str, action: Write) -> None:
         try:
             self._table.write(action)
         finally:

@@ -13,7 +13,7 @@ import anyio
 from anyio.to_thread import run_sync as in_thread
 
 from shared.clock import Clock, new_id, utc_now
-from shared.dynamodb.table import Action
+from shared.dynamodb.table import Write
 from shared.errors import ApiError, NotFoundError, UnavailableError
 from shared.inference_logs.store import InferenceLogs
 from shared.llm.answers import BrokenAnswerError, BusyError, Completion, RejectedError, UpstreamTimeoutError
@@ -25,7 +25,7 @@ from shared.llm.targets import Target, Targets
 from shared.models.cluster import ClusterSettings, LanguageModel
 from shared.models.inference_log import CallStatus, CallType, GuardCoverage, InferenceLog
 from shared.models.limits import SpaceLimits
-from shared.spaces.members import Scope
+from shared.spaces.members import SpaceContext
 
 T = TypeVar("T")
 
@@ -50,7 +50,7 @@ class Caller:
     prices: SpaceLimits = field(default_factory=SpaceLimits)
 
     @classmethod
-    def of(cls, scope: Scope, correlation_id: str, **more: Any) -> Self:
+    def of(cls, scope: SpaceContext, correlation_id: str, **more: Any) -> Self:
         given = {"user": scope.user_id, "subjects": limit_subjects(scope), **more}
         return cls(scope.space_id, correlation_id=correlation_id, prices=scope.limits or SpaceLimits(), **given)
 
@@ -250,7 +250,7 @@ class LanguageModels:
             record.holds_limits = True
             await in_thread(self._limits.reserve, record.model, body)
 
-    def log_actions(self, record: CallRecord) -> Sequence[Action]:
+    def log_actions(self, record: CallRecord) -> Sequence[Write]:
         """The row of a call that has ended, to be written in one transaction with what it led to: one request less."""
         return self._logs.actions(self.caller.space_id, self._row(record))
 

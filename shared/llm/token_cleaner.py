@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from botocore.exceptions import BotoCoreError, ClientError
 
 from shared.clock import Clock, utc_now
-from shared.dynamodb.cleanup_list import Purges
+from shared.dynamodb.cleanup_list import CleanupList
 from shared.dynamodb.repository import Repository
 from shared.dynamodb.table import Table
 from shared.errors import ApiError
@@ -19,7 +19,7 @@ class TokenCleaner:
     """The list that it goes by, ``cluster#purges``, names parameters, for they outlive the cluster."""
 
     def __init__(self, table: Table, tokens: ClusterTokens, clock: Clock = utc_now) -> None:
-        self.purges = Purges(table, "cluster", clock)
+        self.purges = CleanupList(table, "cluster", clock)
         self._clusters = Repository(table, Cluster, kind="cluster")
         self._tokens = tokens
 

@@ -6,10 +6,20 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, ConfigDict, Field, StringConstraints, computed_field
 
-from shared.models.base import KEEP, Description, Entity, Identifier, Model, Name, NotBlank, PartialUpdate, Timestamp
+from shared.models.base import (
+    KEEP,
+    Description,
+    Entity,
+    Identifier,
+    Model,
+    ModelName,
+    Name,
+    NotBlank,
+    PartialUpdate,
+    Timestamp,
+)
 from shared.models.chat import Fraction, MaxTokens, Temperature, Usage
 from shared.models.claim import Claim
-from shared.models.cluster import ModelName
 from shared.models.free_objects import check_object
 from shared.models.lineage import DecisionLineage
 

@@ -60,6 +60,9 @@ NotBlank = Annotated[
 ]
 Name = Annotated[NotBlank, StringConstraints(max_length=200)]
 Description = Annotated[str, StringConstraints(max_length=10_000)]
+ColumnName = Annotated[str, StringConstraints(min_length=1, max_length=500)]
+# The name of a language model.
+ModelName = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=300)]
 Identifier = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 
 

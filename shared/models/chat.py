@@ -6,8 +6,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, ConfigDict, Field, StringConstraints, field_validator, model_validator
 from pydantic_core import PydanticSerializationError
 
-from shared.models.base import KEEP, Entity, Identifier, Model, Name, NotBlank, PartialUpdate, Timestamp
-from shared.models.cluster import ModelName
+from shared.models.base import KEEP, Entity, Identifier, Model, ModelName, Name, NotBlank, PartialUpdate, Timestamp
 from shared.models.free_objects import check_object
 from shared.models.inference_log import MAX_TAGS
 

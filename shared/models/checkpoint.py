@@ -23,11 +23,11 @@ class Checkpoint(Entity):
     training_id: str
 
 
-Row = Annotated[dict[str, Any], Field(max_length=MAX_COLUMNS, description="column: value")]
+ScoringRow = Annotated[dict[str, Any], Field(max_length=MAX_COLUMNS, description="column: value")]
 
 
 class PredictionRequest(Model):
-    rows: list[Row] = Field(min_length=1, max_length=MAX_ROWS)
+    rows: list[ScoringRow] = Field(min_length=1, max_length=MAX_ROWS)
 
 
 class Prediction(Model):

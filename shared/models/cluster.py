@@ -7,13 +7,13 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, SecretStr, StringConstraints
 
-from shared.models.base import KEEP, Entity, Model, Name, PartialUpdate
+from shared.models.base import KEEP, Entity, Model, ModelName, Name, PartialUpdate
 
 MASK = "****"
 BLOCKED_WORDS_LIMIT = 1000
 FALLBACKS_LIMIT = 10
 
-Url = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=2048)]
+ClusterUrl = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=2048)]
 _TOKEN = re.compile(r"[\x21-\x7e]{1,4000}")
 
 
@@ -33,7 +33,6 @@ def _as_authority(pem: str) -> str:
 
 CertificateAuthority = Annotated[str, StringConstraints(min_length=1, max_length=20_000), AfterValidator(_as_authority)]
 Token = Annotated[SecretStr, AfterValidator(_as_header)]
-ModelName = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=300)]
 BlockedWord = Annotated[str, StringConstraints(strip_whitespace=True, min_length=2, max_length=100)]
 
 
@@ -70,8 +69,8 @@ class ClusterSettings(Model):
 
 
 class ClusterCreate(ClusterSettings):
-    ingress_url: Url = Field(description="the OpenAI-compatible server, with or without its final /v1")
-    manager_url: Url = Field(description="the Kubernetes API server that runs it")
+    ingress_url: ClusterUrl = Field(description="the OpenAI-compatible server, with or without its final /v1")
+    manager_url: ClusterUrl = Field(description="the Kubernetes API server that runs it")
     name: Name | None = None
     token: Token | None = Field(default=None, description="the server's bearer token; answered in full only now")
     manager_token: Token | None = Field(default=None, description="Kubernetes' bearer token; `token` when left out")
@@ -86,10 +85,10 @@ class ClusterUpdate(PartialUpdate):
     fallback_models: list[ModelName] = Field(default_factory=list, max_length=FALLBACKS_LIMIT)
     guard_blocked_words: list[BlockedWord] = Field(default_factory=list, max_length=BLOCKED_WORDS_LIMIT)
     guard_model: ModelName | None = None
-    ingress_url: Url = KEEP
+    ingress_url: ClusterUrl = KEEP
     manager_ca: CertificateAuthority | None = None
     manager_token: Token | None = None
-    manager_url: Url = KEEP
+    manager_url: ClusterUrl = KEEP
     name: Name | None = None
     router_model: ModelName | None = None
     store_content: bool = KEEP

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, SecretStr, StringConstraints, field_validator, model_validator
 
-from shared.models.base import KEEP, Entity, Model, Name, PartialUpdate, Timestamp
+from shared.models.base import KEEP, ColumnName, Entity, Model, Name, PartialUpdate, Timestamp
 from shared.models.connector_training import OpenModel
 from shared.models.job import JobAccess
 from shared.models.job_status import JobStatus
@@ -245,7 +245,6 @@ class PostgresUpdate(PartialUpdate):
         return PostgresConfig.model_validate({**current.model_dump(), **kept, **self.changes()})
 
 
-ColumnName = Annotated[str, StringConstraints(min_length=1, max_length=500)]
 PersonalDataStatements = Annotated[
     dict[ColumnName, bool],
     Field(

@@ -5,14 +5,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, AliasChoices, ConfigDict, Field, StringConstraints, model_validator
 
-from shared.models.base import Identifier, Model
+from shared.models.base import ColumnName, Identifier, Model
 
 MAX_CONNECTORS = 20
 EXTRA_SIZE_LIMIT = 10_000
 TOTAL_SIZE_LIMIT = 200_000
 
-FileName = Annotated[str, StringConstraints(min_length=1, max_length=1024)]
-ColumnName = Annotated[str, StringConstraints(min_length=1, max_length=500)]
+SelectedFile = Annotated[str, StringConstraints(min_length=1, max_length=1024)]
 # A label such as 1 is the same as "1": files hold text.
 Label = Annotated[str, StringConstraints(min_length=1, max_length=500), Field(coerce_numbers_to_str=True)]
 
@@ -53,7 +52,7 @@ class ConnectorTraining(OpenModel):
     """One connector's part: all of its files or some, the target column, and how rows are held out."""
 
     connector_id: Identifier = Field(validation_alias=AliasChoices("connector_id", "id"))
-    files: list[FileName] | None = Field(
+    files: list[SelectedFile] | None = Field(
         default=None, min_length=1, max_length=1000, description="names relative to the connector; all when left out"
     )
     target: ColumnName | None = None
@@ -72,7 +71,7 @@ class ConnectorTrainingUpdate(OpenModel):
     """Changes to one connector's part: absent keeps, ``null`` clears."""
 
     connector_id: Identifier = Field(validation_alias=AliasChoices("connector_id", "id"))
-    files: list[FileName] | None = Field(default=None, min_length=1, max_length=1000)
+    files: list[SelectedFile] | None = Field(default=None, min_length=1, max_length=1000)
     target: ColumnName | None = None
     positive_label: Label | None = None
     split: Split | None = None

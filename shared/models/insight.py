@@ -9,9 +9,8 @@ from typing import Annotated, Any
 from pydantic import Field, StringConstraints, field_validator
 
 from shared.models.action import ActionPriority, Channel
-from shared.models.base import KEEP, Entity, Identifier, Model, PartialUpdate, Timestamp
+from shared.models.base import KEEP, Entity, Identifier, Model, ModelName, PartialUpdate, Timestamp
 from shared.models.chat import Fraction, MaxTokens, Temperature
-from shared.models.cluster import ModelName
 from shared.models.free_objects import OBJECT_BYTES, check_object
 
 CANDIDATES_LIMIT = 1000

@@ -3,9 +3,9 @@
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import Field, StringConstraints
+from pydantic import Field
 
-from shared.models.base import Identifier, Model, Timestamp
+from shared.models.base import Identifier, Model, ModelName, Timestamp
 
 USERS_LIMIT = 100
 PRICES_LIMIT = 100
@@ -15,7 +15,6 @@ MILLION = 10**6
 
 Count = Annotated[int, Field(ge=0, le=10**12)]
 Cost = Annotated[float, Field(ge=0, le=10**9)]
-ModelName = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=300)]
 Price = Annotated[float, Field(ge=0, le=10**6)]
 
 

@@ -8,7 +8,7 @@ from pydantic import Field, StringConstraints
 from shared.models.base import KEEP, Entity, Model, PartialUpdate
 from shared.models.space import UserPermission
 
-PersonName = Annotated[str, StringConstraints(strip_whitespace=True, max_length=200)]
+UserNamePart = Annotated[str, StringConstraints(strip_whitespace=True, max_length=200)]
 
 
 class UserRole(StrEnum):
@@ -19,8 +19,8 @@ class UserRole(StrEnum):
 
 
 class UserUpdate(PartialUpdate):
-    first_name: PersonName = KEEP
-    last_name: PersonName = KEEP
+    first_name: UserNamePart = KEEP
+    last_name: UserNamePart = KEEP
     role: UserRole = KEEP
 
 

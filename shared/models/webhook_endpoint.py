@@ -48,7 +48,7 @@ class DisabledReason(StrEnum):
     GONE = "gone"
 
 
-Url = Annotated[
+WebhookUrl = Annotated[
     str,
     StringConstraints(strip_whitespace=True, max_length=2048, pattern=r"^https?://[\x21-\x7e]+$"),
     Field(description="a public https address, without user and fragment"),
@@ -61,14 +61,14 @@ EventTypes = Annotated[
 class WebhookEndpointCreate(Model):
     description: Description = ""
     event_types: EventTypes = Field(default_factory=list)
-    url: Url
+    url: WebhookUrl
 
 
 class WebhookEndpointUpdate(PartialUpdate):
     description: Description = KEEP
     event_types: EventTypes = KEEP
     status: EndpointStatus = KEEP
-    url: Url = KEEP
+    url: WebhookUrl = KEEP
 
 
 class WebhookEndpoint(Entity):

@@ -23,7 +23,7 @@ from shared.propensity.training import Ensemble
 FORMAT_VERSION = 1
 
 
-class Checkpoint(CheckpointMetadata):
+class StoredCheckpoint(CheckpointMetadata):
     """``checkpoint.json``: all that scoring needs beside the model files, and where they came from."""
 
     model_config = ConfigDict(extra="forbid", protected_namespaces=(), ser_json_inf_nan="null")
@@ -41,7 +41,7 @@ class Checkpoint(CheckpointMetadata):
     calibration: None = Field(default=None, description="the probabilities are the model's own")
 
 
-class Prediction(BaseModel):
+class RowPrediction(BaseModel):
     """One scored row."""
 
     probability: float
@@ -71,7 +71,7 @@ class Scorer:
         self.size_bytes = sum(path.stat().st_size for path in folder.iterdir())
         self._ensemble = Ensemble([architecture.load(folder / name) for name in self.checkpoint.model_files])
 
-    def score(self, rows: Sequence[Mapping[str, Any]]) -> list[Prediction]:
+    def score(self, rows: Sequence[Mapping[str, Any]]) -> list[RowPrediction]:
         """The probability of the positive label, and the label it leads to, of each row.
 
         Raises:
@@ -82,7 +82,7 @@ class Scorer:
         probabilities = self.probabilities(self.checkpoint.features.encode_rows(rows))
         positive, negative = self.checkpoint.positive_label, self.checkpoint.negative_label
         return [
-            Prediction(probability=value, label=positive if value >= self.checkpoint.threshold else negative)
+            RowPrediction(probability=value, label=positive if value >= self.checkpoint.threshold else negative)
             for value in probabilities.tolist()
         ]
 
@@ -105,14 +105,14 @@ class Scorer:
         ]
 
 
-def write_checkpoint(folder: Path, checkpoint: Checkpoint, ensemble: Ensemble) -> None:
+def write_checkpoint(folder: Path, checkpoint: StoredCheckpoint, ensemble: Ensemble) -> None:
     """Writes the model files, then ``checkpoint.json``, into an existing folder."""
     for name, member in zip(checkpoint.model_files, ensemble.members, strict=True):
         member.save(folder / name)
     (folder / CHECKPOINT_FILE).write_text(checkpoint.model_dump_json(), encoding="utf-8")
 
 
-def read_checkpoint(folder: Path) -> Checkpoint:
+def read_checkpoint(folder: Path) -> StoredCheckpoint:
     """``checkpoint.json`` of a folder.
 
     Raises:
@@ -131,7 +131,7 @@ def read_checkpoint(folder: Path) -> Checkpoint:
             raise CheckpointError(
                 f"the checkpoint has format {metadata.format_version}; this version reads {FORMAT_VERSION}"
             )
-        checkpoint = Checkpoint.model_validate_json(text)
+        checkpoint = StoredCheckpoint.model_validate_json(text)
     except ValidationError as error:
         raise CheckpointError(f"{CHECKPOINT_FILE} is damaged: {error}") from error
     if checkpoint.architecture not in ARCHITECTURES:

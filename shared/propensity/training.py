@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from shared.propensity.architectures.base import (
     Architecture,
-    Contributions,
+    ContributionMatrix,
     Examples,
     Hardware,
     Predictor,
@@ -51,7 +51,7 @@ class Ensemble:
         """The probability of the positive class of each row."""
         return np.asarray(np.mean([member.predict(matrix) for member in self.members], axis=0))
 
-    def contributions(self, matrix: Matrix) -> Contributions:
+    def contributions(self, matrix: Matrix) -> ContributionMatrix:
         """What each column adds to the log-odds of ``predict``'s probability; the last column is what they start from.
 
         The sum over a row is those log-odds. One model's own are exact. The mean of probabilities is not the mean of

@@ -7,7 +7,7 @@ from shared.errors import NotFoundError, UnauthenticatedError
 from shared.models.api_key import ApiKey, KeyToken
 from shared.models.base import Deleted, Page
 from shared.models.space import UserPermission
-from shared.spaces.members import Members, Scope
+from shared.spaces.members import Members, SpaceContext
 
 
 class ApiKeys:
@@ -16,22 +16,24 @@ class ApiKeys:
         self._members = Members(table, clock)
         self._clock = clock
 
-    def create(self, scope: Scope, key: ApiKey) -> ApiKey:
+    def create(self, scope: SpaceContext, key: ApiKey) -> ApiKey:
         return self._keys.create(_owner(scope), key)
 
-    def list_after(self, scope: Scope, after: str, limit: int) -> Page[ApiKey]:
+    def list_after(self, scope: SpaceContext, after: str, limit: int) -> Page[ApiKey]:
         return self._keys.list_after(_owner(scope), after, limit)
 
-    def get(self, scope: Scope, key_id: str) -> ApiKey:
+    def get(self, scope: SpaceContext, key_id: str) -> ApiKey:
         return self._keys.get(_owner(scope), key_id)
 
-    def update(self, scope: Scope, key_id: str, changes: dict[str, object], expected_version: int | None) -> ApiKey:
+    def update(
+        self, scope: SpaceContext, key_id: str, changes: dict[str, object], expected_version: int | None
+    ) -> ApiKey:
         return self._keys.update(_owner(scope), key_id, changes, expected_version=expected_version)
 
-    def delete(self, scope: Scope, key_id: str, expected_version: int | None) -> Deleted:
+    def delete(self, scope: SpaceContext, key_id: str, expected_version: int | None) -> Deleted:
         return self._keys.delete(_owner(scope), key_id, expected_version=expected_version)
 
-    def admit(self, token: KeyToken) -> Scope:
+    def admit(self, token: KeyToken) -> SpaceContext:
         """What may be done with the key: no more than its user may now, and nothing that only owners may.
 
         Raises UnauthenticatedError for a key that is unknown, revoked or expired, or whose user has left the space.
@@ -47,8 +49,8 @@ class ApiKeys:
         if key.valid_until is not None and key.valid_until <= self._clock():
             raise UnauthenticatedError("The API key has expired. Make a new one.")
         permissions = frozenset(each for each in UserPermission if scope.allows(each) and key.covers(each))
-        return Scope(scope.space_id, scope.user_id, False, permissions, scope.limits, key)
+        return SpaceContext(scope.space_id, scope.user_id, False, permissions, scope.limits, key)
 
 
-def _owner(scope: Scope) -> str:
+def _owner(scope: SpaceContext) -> str:
     return f"{scope.space_id}#{scope.user_id}"

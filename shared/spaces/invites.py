@@ -8,11 +8,11 @@ from boto3.dynamodb.conditions import Attr
 from shared.clock import Clock, new_id, utc_now
 from shared.dynamodb.repository import ConditionNotMetError, Repository
 from shared.dynamodb.table import (
-    Action,
     ConditionFailedError,
     Key,
     Table,
     TransactionFailedError,
+    Write,
     back_off,
     put,
     update,
@@ -54,7 +54,7 @@ class Invites:
                 "valid_until": now + LIFETIME,
             }
             invites: list[Invite] = []
-            actions: list[Action] = [self._members.is_in_use(space_id, unknown_space())]
+            actions: list[Write] = [self._members.is_in_use(space_id, unknown_space())]
             for email in emails:
                 current = known.get(email)
                 if current is None:

@@ -11,7 +11,7 @@ from boto3.dynamodb.conditions import Attr
 
 from shared.clock import Clock, utc_now
 from shared.dynamodb.repository import ConditionNotMetError, Repository, is_identifier
-from shared.dynamodb.table import Action, Item, Key, Table, back_off, check, delete, put
+from shared.dynamodb.table import Item, Key, Table, Write, back_off, check, delete, put
 from shared.errors import ApiError, ConflictError, NotFoundError, SpaceRequiredError, UnavailableError
 from shared.models.api_key import ApiKey
 from shared.models.base import Deleted, Entity, Page
@@ -22,7 +22,7 @@ ATTEMPTS = 8
 
 
 @dataclass(frozen=True)
-class Scope:
+class SpaceContext:
     """The space a request works in and what its caller may do there: every service call starts with one."""
 
     space_id: str
@@ -49,7 +49,7 @@ class Members:
         self.memberships = Repository(table, Membership, kind="membership", clock=clock)
         self.spaces = Repository(table, Space, kind="space", clock=clock)
 
-    def select(self, user_id: str, space_id: str | None) -> Scope:
+    def select(self, user_id: str, space_id: str | None) -> SpaceContext:
         """The scope of the user in the space, or in the only space there is.
 
         Raises NotFoundError for a space the user does not belong to, exactly as for one that does not exist, and
@@ -64,11 +64,11 @@ class Members:
             space_id = page.data[0].id
         return self.scope(user_id, space_id)
 
-    def scope(self, user_id: str, space_id: str) -> Scope:
+    def scope(self, user_id: str, space_id: str) -> SpaceContext:
         """Raises NotFoundError unless the space exists, is not deleted, and the user belongs to it."""
         return self.scope_and(user_id, space_id)[0]
 
-    def scope_and(self, user_id: str, space_id: str, also: Key | None = None) -> tuple[Scope, Item | None]:
+    def scope_and(self, user_id: str, space_id: str, also: Key | None = None) -> tuple[SpaceContext, Item | None]:
         """The scope, and a further item read along with it. Raises as ``scope`` does."""
         membership_key = self.memberships.key(user_id, space_id)
         space_key = self.spaces.key(space_id, space_id)
@@ -77,7 +77,7 @@ class Members:
         if membership_key not in found or space_key not in found or "deleted_at" in found[space_key]:
             raise unknown_space()
         membership, limits = self.memberships.load(found[membership_key]), found[space_key].get("limits")
-        scope = Scope(
+        scope = SpaceContext(
             space_id,
             user_id,
             membership.is_owner,
@@ -92,11 +92,11 @@ class Members:
         found = self._table.get_many(keys)
         return [self.spaces.load(found[key]) for key in keys if key in found and "deleted_at" not in found[key]]
 
-    def is_in_use(self, space_id: str, error: ApiError | None = None) -> Action:
+    def is_in_use(self, space_id: str, error: ApiError | None = None) -> Write:
         """Let a transaction fail unless the space exists and is not deleted."""
         return check(self.spaces.key(space_id, space_id), Attr("PK").exists() & Attr("deleted_at").not_exists(), error)
 
-    def index_actions(self, user_id: str, email: str, membership: Membership) -> list[Action]:
+    def index_actions(self, user_id: str, email: str, membership: Membership) -> list[Write]:
         """The writes beside a new membership's own that list its user among the members of the space."""
         entry = _MemberEntry(
             id=user_id, created_at=membership.created_at, updated_at=membership.created_at, email=email
@@ -107,7 +107,7 @@ class Members:
 
     def join_actions(
         self, user_id: str, email: str, space_id: str, permissions: Iterable[UserPermission]
-    ) -> list[Action]:
+    ) -> list[Write]:
         """The writes by which the user comes to have these permissions in the space, a member already or not.
 
         Their transaction fails with TransactionFailedError when the membership changes meanwhile.

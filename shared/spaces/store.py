@@ -20,12 +20,12 @@ from boto3.dynamodb.conditions import Key as KeyCondition
 from shared.clock import Clock, new_id, utc_now
 from shared.dynamodb.repository import ConditionNotMetError, is_identifier
 from shared.dynamodb.table import (
-    Action,
     ConditionFailedError,
     Item,
     Key,
     Table,
     TransactionFailedError,
+    Write,
     back_off,
     check,
     delete,
@@ -192,7 +192,7 @@ class Spaces:
         raise UnavailableError("A membership changes too often just now. Try again in a moment.")
 
     @staticmethod
-    def _note(space_id: str) -> Action:
+    def _note(space_id: str) -> Write:
         return put(Key(UNSETTLED, space_id), {"change": new_id()})
 
     def _key(self, space_id: str) -> Key:

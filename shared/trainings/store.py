@@ -20,9 +20,9 @@ from typing import Any
 from boto3.dynamodb.conditions import Attr
 
 from shared.clock import Clock, new_id, utc_now
-from shared.dynamodb.reference_counts import hold, release
+from shared.dynamodb.reference_counts import add_reference, remove_reference
 from shared.dynamodb.repository import ConditionNotMetError, Idempotency, Repository
-from shared.dynamodb.table import Action, Key, Table, TransactionFailedError, back_off, check, delete, put, update
+from shared.dynamodb.table import Key, Table, TransactionFailedError, Write, back_off, check, delete, put, update
 from shared.errors import ApiError, PreconditionFailedError, UnavailableError, ValidationFailedError
 from shared.jobs.store import Jobs
 from shared.models.evaluation import DueEvaluation
@@ -36,15 +36,15 @@ WRITE_ATTEMPTS = 8
 
 
 @dataclass(frozen=True)
-class Change:
+class TrainingChange:
     """New values of a training and what is written together with them."""
 
     values: dict[str, Any]
-    also: Sequence[Action] = field(default_factory=tuple)
+    also: Sequence[Write] = field(default_factory=tuple)
 
 
-Decision = Callable[[Training], Change | None]
-Commit = Callable[[list[Action]], Any]
+TrainingDecision = Callable[[Training], TrainingChange | None]
+Commit = Callable[[list[Write]], Any]
 
 
 class Trainings:
@@ -76,7 +76,7 @@ class Trainings:
         self,
         space_id: str,
         training_id: str,
-        decide: Decision,
+        decide: TrainingDecision,
         *,
         expected_version: int | None = None,
         commit: Commit | None = None,
@@ -106,11 +106,11 @@ class Trainings:
     def advance(self, space_id: str, training_id: str, status: JobStatus) -> Training:
         """Move to ``status``, unless the training is there or beyond already."""
 
-        def decide(training: Training) -> Change | None:
+        def decide(training: Training) -> TrainingChange | None:
             if not training.status.may_become(status):
                 return None
             started = {"started_at": self._clock()} if status is JobStatus.RUNNING else {}
-            return Change({"status": status, **started})
+            return TrainingChange({"status": status, **started})
 
         return self.change(space_id, training_id, decide)
 
@@ -129,17 +129,17 @@ class Trainings:
         whatever ``status`` says. Raises NotFoundError.
         """
 
-        def decide(training: Training) -> Change | None:
+        def decide(training: Training) -> TrainingChange | None:
             if training.status.is_final:
                 return None
             ended = training.model_copy(update={**values, "status": status})
             due = self.fall_due(space_id, ended, training.benchmark_ids, training.created_by)
             also = [*self._releases(space_id, training), *(due or [self.jobs.close(training_id)])]
-            return Change({"status": status, "ended_at": self._clock(), **values}, also)
+            return TrainingChange({"status": status, "ended_at": self._clock(), **values}, also)
 
         return self.change(space_id, training_id, decide, commit=commit)
 
-    def fall_due(self, space_id: str, training: Training, benchmark_ids: Sequence[str], user_id: str) -> list[Action]:
+    def fall_due(self, space_id: str, training: Training, benchmark_ids: Sequence[str], user_id: str) -> list[Write]:
         """The write by which evaluations on these benchmarks are to follow a training, if it has succeeded.
 
         Whoever carries it out sees to ``DueEvaluations.settle`` then.
@@ -206,7 +206,7 @@ class Trainings:
         training_id: str,
         at: datetime,
         series: list[SeriesPoint] | None,
-        also: Sequence[Action] = (),
+        also: Sequence[Write] = (),
     ) -> bool:
         """Take in what a job reported of itself at a time: that it runs, and its series so far.
 
@@ -242,15 +242,15 @@ class Trainings:
         item = self._table.get(_series_key(space_id, training_id))
         return [SeriesPoint.model_validate(point) for point in item["points"]] if item else []
 
-    def keep_series(self, space_id: str, training_id: str, series: Sequence[SeriesPoint]) -> Action:
+    def keep_series(self, space_id: str, training_id: str, series: Sequence[SeriesPoint]) -> Write:
         """The write that sets the final series."""
         return put(_series_key(space_id, training_id), {"reported_at": self._clock(), "points": list(series)})
 
-    def hold_connector(self, space_id: str, connector_id: str, path: str = "body.connectors") -> Action:
+    def hold_connector(self, space_id: str, connector_id: str, path: str = "body.connectors") -> Write:
         missing = f"there is no connector '{connector_id}' in the space"
-        return hold(_connector_key(space_id, connector_id), ValidationFailedError.of(path, missing))
+        return add_reference(_connector_key(space_id, connector_id), ValidationFailedError.of(path, missing))
 
-    def check_benchmarks(self, space_id: str, benchmark_ids: Sequence[str]) -> list[Action]:
+    def check_benchmarks(self, space_id: str, benchmark_ids: Sequence[str]) -> list[Write]:
         """That these benchmarks exist, or else a ValidationFailedError."""
         return [
             check(
@@ -261,13 +261,15 @@ class Trainings:
             for benchmark_id in benchmark_ids
         ]
 
-    def _hold_data_model(self, space_id: str, data_model_id: str) -> Action:
+    def _hold_data_model(self, space_id: str, data_model_id: str) -> Write:
         missing = f"there is no data model '{data_model_id}' in the space"
-        return hold(_data_model_key(space_id, data_model_id), ValidationFailedError.of("body.data_model_id", missing))
+        return add_reference(
+            _data_model_key(space_id, data_model_id), ValidationFailedError.of("body.data_model_id", missing)
+        )
 
-    def _releases(self, space_id: str, training: Training) -> list[Action]:
+    def _releases(self, space_id: str, training: Training) -> list[Write]:
         keys = [_connector_key(space_id, each.connector_id) for each in training.connectors]
-        return [release(key) for key in (_data_model_key(space_id, training.data_model_id), *keys)]
+        return [remove_reference(key) for key in (_data_model_key(space_id, training.data_model_id), *keys)]
 
 
 def _connector_key(space_id: str, connector_id: str) -> Key:

@@ -16,7 +16,7 @@ from boto3.dynamodb.conditions import Attr
 
 from shared.clock import Clock, utc_now
 from shared.dynamodb.repository import ConditionNotMetError, Idempotency, Repository
-from shared.dynamodb.table import Action, ConditionFailedError, Item, Key, Table, delete, put, update
+from shared.dynamodb.table import ConditionFailedError, Item, Key, Table, Write, delete, put, update
 from shared.errors import ConflictError, NotFoundError
 from shared.models.base import Deleted, format_timestamp
 from shared.models.webhook_endpoint import (
@@ -128,7 +128,7 @@ class WebhookEndpoints:
         return item
 
     @staticmethod
-    def _put_secrets(space_id: str, endpoint_id: str, kept: list[dict[str, Any]], *, version: int) -> Action:
+    def _put_secrets(space_id: str, endpoint_id: str, kept: list[dict[str, Any]], *, version: int) -> Write:
         unchanged = Attr("version").eq(version - 1) if version > 1 else Attr("PK").not_exists()
         return put(_secret_key(space_id, endpoint_id), {"secrets": kept, "version": version}, unchanged)
 

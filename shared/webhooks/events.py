@@ -10,7 +10,7 @@ from typing import Any
 
 from shared.dynamodb.table import Item
 from shared.dynamodb.time_ordered_ids import made_at
-from shared.dynamodb.write_markers import STAMP, read_stamp
+from shared.dynamodb.write_markers import WRITE_MARKER, read_write_marker
 from shared.models.argument import ReviewStatus
 from shared.models.base import format_timestamp
 from shared.models.job_status import JobStatus
@@ -20,7 +20,7 @@ _Type = WebhookEventType
 
 
 @dataclass(frozen=True)
-class Rule:
+class EventRule:
     """The event happens when ``field`` of an entity changes to ``value``; to whatever, where there is none."""
 
     kind: str
@@ -32,26 +32,28 @@ class Rule:
 
 # Of several that fit, the first holds: each write is one event at most.
 RULES = (
-    Rule("training", "status", JobStatus.RUNNING, _Type.TRAINING_STARTED, "/trainings/{id}"),
-    Rule("training", "status", JobStatus.SUCCEEDED, _Type.TRAINING_COMPLETED, "/trainings/{id}"),
-    Rule("training", "status", JobStatus.FAILED, _Type.TRAINING_FAILED, "/trainings/{id}"),
-    Rule("training", "status", JobStatus.STOPPED, _Type.TRAINING_STOPPED, "/trainings/{id}"),
-    Rule("evaluation", "result.status", JobStatus.SUCCEEDED, _Type.EVALUATION_COMPLETED, "/evaluations/{id}"),
-    Rule("evaluation", "result.status", JobStatus.FAILED, _Type.EVALUATION_FAILED, "/evaluations/{id}"),
-    Rule("evaluation", "result.status", JobStatus.STOPPED, _Type.EVALUATION_STOPPED, "/evaluations/{id}"),
-    Rule("scan", "status", JobStatus.SUCCEEDED, _Type.SCAN_COMPLETED, "/connectors/{connector_id}"),
-    Rule("scan", "status", JobStatus.FAILED, _Type.SCAN_FAILED, "/connectors/{connector_id}"),
-    Rule("schema_drift", "id", None, _Type.CONNECTOR_SCHEMA_DRIFT, "/connectors/{connector_id}/drifts"),
-    Rule("checkpoint", "id", None, _Type.CHECKPOINT_CREATED, "/trainings/{training_id}"),
-    Rule("checkpoint_alias", "checkpoint_id", None, _Type.CHECKPOINT_ALIAS_MOVED, "/checkpoints/aliases/{id}"),
-    Rule("insight", "id", None, _Type.INSIGHT_CREATED, "/insights/{id}"),
-    Rule("insight", "reaction.id", None, _Type.REACTION_CREATED, "/insights/{id}"),
-    Rule("insight", "reaction.reaction", None, _Type.REACTION_CHANGED, "/insights/{id}"),
-    Rule("argument", "review.status", ReviewStatus.WAITING_REVIEW, _Type.ARGUMENT_REVIEW_REQUESTED, "/arguments/{id}"),
-    Rule("argument", "review.status", ReviewStatus.SUCCESS, _Type.ARGUMENT_APPROVED, "/arguments/{id}"),
-    Rule("argument", "review.status", ReviewStatus.FAILED, _Type.ARGUMENT_REJECTED, "/arguments/{id}"),
-    Rule("space", "deleted_at", None, _Type.SPACE_DELETED, "/spaces/{id}"),
-    Rule(
+    EventRule("training", "status", JobStatus.RUNNING, _Type.TRAINING_STARTED, "/trainings/{id}"),
+    EventRule("training", "status", JobStatus.SUCCEEDED, _Type.TRAINING_COMPLETED, "/trainings/{id}"),
+    EventRule("training", "status", JobStatus.FAILED, _Type.TRAINING_FAILED, "/trainings/{id}"),
+    EventRule("training", "status", JobStatus.STOPPED, _Type.TRAINING_STOPPED, "/trainings/{id}"),
+    EventRule("evaluation", "result.status", JobStatus.SUCCEEDED, _Type.EVALUATION_COMPLETED, "/evaluations/{id}"),
+    EventRule("evaluation", "result.status", JobStatus.FAILED, _Type.EVALUATION_FAILED, "/evaluations/{id}"),
+    EventRule("evaluation", "result.status", JobStatus.STOPPED, _Type.EVALUATION_STOPPED, "/evaluations/{id}"),
+    EventRule("scan", "status", JobStatus.SUCCEEDED, _Type.SCAN_COMPLETED, "/connectors/{connector_id}"),
+    EventRule("scan", "status", JobStatus.FAILED, _Type.SCAN_FAILED, "/connectors/{connector_id}"),
+    EventRule("schema_drift", "id", None, _Type.CONNECTOR_SCHEMA_DRIFT, "/connectors/{connector_id}/drifts"),
+    EventRule("checkpoint", "id", None, _Type.CHECKPOINT_CREATED, "/trainings/{training_id}"),
+    EventRule("checkpoint_alias", "checkpoint_id", None, _Type.CHECKPOINT_ALIAS_MOVED, "/checkpoints/aliases/{id}"),
+    EventRule("insight", "id", None, _Type.INSIGHT_CREATED, "/insights/{id}"),
+    EventRule("insight", "reaction.id", None, _Type.REACTION_CREATED, "/insights/{id}"),
+    EventRule("insight", "reaction.reaction", None, _Type.REACTION_CHANGED, "/insights/{id}"),
+    EventRule(
+        "argument", "review.status", ReviewStatus.WAITING_REVIEW, _Type.ARGUMENT_REVIEW_REQUESTED, "/arguments/{id}"
+    ),
+    EventRule("argument", "review.status", ReviewStatus.SUCCESS, _Type.ARGUMENT_APPROVED, "/arguments/{id}"),
+    EventRule("argument", "review.status", ReviewStatus.FAILED, _Type.ARGUMENT_REJECTED, "/arguments/{id}"),
+    EventRule("space", "deleted_at", None, _Type.SPACE_DELETED, "/spaces/{id}"),
+    EventRule(
         "webhook_endpoint",
         "status",
         EndpointStatus.DISABLED,
@@ -73,13 +75,13 @@ class WebhookEvent:
 
 def event_of(before: Item | None, after: Item | None) -> WebhookEvent | None:
     """What a change of an item tells, if it is a write of an entity that anybody is told of."""
-    if after is None or STAMP not in after or (before and before.get(STAMP) == after[STAMP]):
+    if after is None or WRITE_MARKER not in after or (before and before.get(WRITE_MARKER) == after[WRITE_MARKER]):
         return None
     kind, _, owner = after["PK"].partition("#")
     rule = next((rule for rule in RULES if rule.kind == kind and _applies(rule, before or {}, after)), None)
     if rule is None:
         return None
-    _, write_id = read_stamp(after[STAMP])
+    _, write_id = read_write_marker(after[WRITE_MARKER])
     space_id = owner.partition("#")[0]
     data = {"id": after["id"], "kind": kind, "link": rule.link.format_map(after), "space_id": space_id}
     return event(write_id, space_id, rule.type, {**data, "status": rule.value} if rule.value else data)
@@ -91,7 +93,7 @@ def event(event_id: str, space_id: str, event_type: WebhookEventType, data: dict
     return WebhookEvent(event_id, space_id, event_type, payload)
 
 
-def _applies(rule: Rule, before: Item, after: Item) -> bool:
+def _applies(rule: EventRule, before: Item, after: Item) -> bool:
     was, is_ = _value(before, rule.field), _value(after, rule.field)
     return is_ is not None and is_ != was and rule.value in (None, is_)
 

@@ -30,13 +30,13 @@ from botocore.exceptions import ClientError
 from rich.console import Console
 from rich.table import Table as RichTable
 from shared.aws.clock import new_id, utc_now
+from shared.store import inference_logs, repository
 from shared.store.inference_logs import InferenceLogs
 from shared.store.repository import Repository
 from shared.store.table import Table
 
 from shared.errors import UnavailableError
 from shared.models.base import Entity
-from shared.store import inference_logs, repository
 from tests.fixtures.aws import LOG_INDEXES
 from tests.fixtures.inference_logs import call
 from tests.load.capacity import item_bytes, write_units

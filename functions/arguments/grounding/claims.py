@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from functions.arguments.grounding.dates import Date, Time, find_dates, find_times
 from functions.arguments.grounding.figures import Figure, FigureIndex, find_figures, number
 from functions.arguments.grounding.words import (
-    Name,
+    ProperName,
     content_words,
     find_names,
     folded_words,
@@ -144,7 +144,7 @@ class _Facts:
             likely = set.intersection(*(self.by_word.get(word, set()) for word in words))
             yield quotation, {path for path in likely if f" {' '.join(words)} " in self.texts_in_words.get(path, "")}
 
-    def name_holders(self, name: Name) -> set[str]:
+    def name_holders(self, name: ProperName) -> set[str]:
         """Those of fields that hold all of its words, or else those that hold some; empty when a word is nowhere."""
         held = [
             set().union(*(self.by_word.get(form, ()) for form in (word, word.removesuffix("s"), f"{word}s")))

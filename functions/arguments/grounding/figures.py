@@ -119,7 +119,7 @@ _KEY_UNITS = {
 
 
 @dataclass(frozen=True)
-class Reading:
+class FigureValue:
     """A value; ``step`` is what one more in its last digit would add."""
 
     value: Decimal
@@ -133,7 +133,7 @@ class Figure:
     text: str
     start: int
     end: int
-    readings: tuple[Reading, ...]
+    readings: tuple[FigureValue, ...]
     unit: Unit
     hedge: int | None = None
     is_scaled: bool = False
@@ -164,7 +164,7 @@ def find_figures(text: str) -> Iterator[Figure]:
 def number(value: int | float, key_words: Iterable[str]) -> Figure:
     """The figure of a field that is a number; the words of its key may say the unit."""
     unit = next((_KEY_UNITS[word] for word in key_words if word in _KEY_UNITS), PLAIN)
-    return Figure(str(value), 0, 0, (Reading(Decimal(str(value)), Decimal(0)),), unit)
+    return Figure(str(value), 0, 0, (FigureValue(Decimal(str(value)), Decimal(0)),), unit)
 
 
 def _figure(text: str, match: re.Match[str]) -> Figure | None:
@@ -187,18 +187,18 @@ def _figure(text: str, match: re.Match[str]) -> Figure | None:
         return None  # "the one that suits you"
     values = _read_words(words) if words else _read_digits(digits)
     sign = -1 if before["sign"] in ("-", "\u2212") else 1
-    scaled = tuple(Reading(sign * each.value.scaleb(power), each.step.scaleb(power)) for each in values)
+    scaled = tuple(FigureValue(sign * each.value.scaleb(power), each.step.scaleb(power)) for each in values)
     start = match.start() - (len(before[0]) - (before.start("currency") - before.start()) if before["currency"] else 0)
     hedge = _HEDGES[before["hedge"].lower()] if before["hedge"] else None
     return Figure(text[start:end].strip(), start, end, scaled, kind, hedge, is_scaled=power > 0)
 
 
-def _read_digits(digits: str) -> Iterator[Reading]:
+def _read_digits(digits: str) -> Iterator[FigureValue]:
     """The values that digits may stand for: 1,234 and 1.234 are read both ways."""
     plain = re.sub(r"['\u2019 \u00a0\u2009\u202f_]", "", digits)
     separators = [each for each in plain if each in ",."]
     whole, _, decimals = plain.rpartition(separators[-1]) if separators else (plain, "", "")
-    as_integer = Reading(Decimal(re.sub("[,.]", "", plain)), Decimal(1))
+    as_integer = FigureValue(Decimal(re.sub("[,.]", "", plain)), Decimal(1))
     if not separators or (len(separators) > 1 and len(set(separators)) == 1):
         yield as_integer
         return
@@ -207,10 +207,10 @@ def _read_digits(digits: str) -> Iterator[Reading]:
         yield as_integer
     if not is_group or decimals != "000":
         whole = re.sub("[,.]", "", whole)
-        yield Reading(Decimal(f"{whole}.{decimals}"), Decimal(1).scaleb(-len(decimals)))
+        yield FigureValue(Decimal(f"{whole}.{decimals}"), Decimal(1).scaleb(-len(decimals)))
 
 
-def _read_words(words: str) -> Iterator[Reading]:
+def _read_words(words: str) -> Iterator[FigureValue]:
     total = current = 0
     for word in re.split(r"[ -]+", words.lower()):
         if word in _WORDS:
@@ -219,7 +219,7 @@ def _read_words(words: str) -> Iterator[Reading]:
             current = max(current, 1) * _MULTIPLES[word]
         elif word in _MULTIPLES:
             total, current = total + max(current, 1) * _MULTIPLES[word], 0
-    yield Reading(Decimal(total + current), Decimal(1))
+    yield FigureValue(Decimal(total + current), Decimal(1))
 
 
 class FigureIndex:

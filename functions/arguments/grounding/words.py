@@ -85,14 +85,14 @@ def is_negated(text: str) -> bool:
 
 
 @dataclass(frozen=True)
-class Name:
+class ProperName:
     """Capitalised words in a row, or one that mixes letters and digits."""
 
     text: str
     words: tuple[str, ...]
 
 
-def find_names(sentence: str, known: Set[str]) -> Iterator[Name]:
+def find_names(sentence: str, known: Set[str]) -> Iterator[ProperName]:
     """The names in a sentence, from which figures and dates were blanked out.
 
     Its first word is one unless it is an ordinary beginning of a sentence or among the ``known`` words. Meant for
@@ -114,7 +114,7 @@ def find_names(sentence: str, known: Set[str]) -> Iterator[Name]:
     yield from _name(sentence, run)
 
 
-def _name(sentence: str, run: list[re.Match[str]]) -> Iterator[Name]:
+def _name(sentence: str, run: list[re.Match[str]]) -> Iterator[ProperName]:
     words = tuple(
         word
         for token in run
@@ -122,7 +122,7 @@ def _name(sentence: str, run: list[re.Match[str]]) -> Iterator[Name]:
         if len(word) > 1 and word not in _TITLES and word not in STOP_WORDS
     )
     if words:
-        yield Name(sentence[run[0].start() : run[-1].end()], words)
+        yield ProperName(sentence[run[0].start() : run[-1].end()], words)
 
 
 def _looks_like_name(token: str) -> bool:

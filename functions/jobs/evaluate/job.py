@@ -12,12 +12,12 @@ from functions.jobs.modelling.frames import encode_frame
 from functions.jobs.modelling.metrics import measure
 from functions.jobs.modelling.splits import held_out_rows, same_content
 from functions.jobs.modelling.targets import answers, to_labels
-from functions.jobs.progress import Progress, webhook_sender
-from functions.jobs.sources import ClientFactory, Table, read_datasets
+from functions.jobs.progress import ProgressReporter, webhook_sender
+from functions.jobs.sources import ClientFactory, DatasetTable, read_datasets
 from shared.errors import JobFailedError
 from shared.models.job import EvaluationJob, EvaluationResult, Measurement
 from shared.propensity.artifacts import RESULT_FILE, extract_artifact
-from shared.propensity.checkpoints import Checkpoint, Scorer
+from shared.propensity.checkpoints import Scorer, StoredCheckpoint
 from shared.propensity.holdouts import Mask
 
 ARTIFACT_FILE = "model.tar.gz"
@@ -35,7 +35,10 @@ def evaluate(job: EvaluationJob, container: Container, stop: threading.Event, cl
     """
     started = time.monotonic()
     sender = webhook_sender(job.progress, client)
-    with Progress(stop, sender, ("evaluation", job.evaluation_id)), TemporaryDirectory(prefix="model-") as folder:
+    with (
+        ProgressReporter(stop, sender, ("evaluation", job.evaluation_id)),
+        TemporaryDirectory(prefix="model-") as folder,
+    ):
         with (container.model_channel / ARTIFACT_FILE).open("rb") as artifact:
             extract_artifact(artifact, Path(folder))
         scorer = Scorer(Path(folder))
@@ -56,7 +59,7 @@ def evaluate(job: EvaluationJob, container: Container, stop: threading.Event, cl
             print(f"metric {name}={value:.6f} step=0", flush=True)  # noqa: T201 - SageMaker reads stdout
 
 
-def _measure(scorer: Scorer, table: Table) -> tuple[Measurement, int, int]:
+def _measure(scorer: Scorer, table: DatasetTable) -> tuple[Measurement, int, int]:
     """The measurement, how many rows had been fitted on, and how many had no usable answer."""
     checkpoint = scorer.checkpoint
     texts = answers(table.frame[checkpoint.target])
@@ -77,7 +80,7 @@ def _measure(scorer: Scorer, table: Table) -> tuple[Measurement, int, int]:
     return measurement, int(fitted.sum()), len(known) - int(known.sum())
 
 
-def _fitted_rows(checkpoint: Checkpoint, table: Table, labels: np.typing.NDArray[np.float32]) -> Mask:
+def _fitted_rows(checkpoint: StoredCheckpoint, table: DatasetTable, labels: np.typing.NDArray[np.float32]) -> Mask:
     trained_on = same_content(checkpoint.trained_files)
     seen = table.of_files(lambda file: (file.etag, file.size_bytes) in trained_on)
     if not seen.any():

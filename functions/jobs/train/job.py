@@ -14,14 +14,14 @@ from functions.jobs.modelling.leakage import suspicious_columns
 from functions.jobs.modelling.metrics import measure
 from functions.jobs.modelling.splits import choose_holdout, group_draws, held_out_rows, validation_folds
 from functions.jobs.modelling.targets import answers, to_labels, two_labels
-from functions.jobs.progress import Progress, webhook_sender
-from functions.jobs.sources import ClientFactory, Table, read_datasets
+from functions.jobs.progress import ProgressReporter, webhook_sender
+from functions.jobs.sources import ClientFactory, DatasetTable, read_datasets
 from shared.errors import JobFailedError
 from shared.models.job import TrainingJob
 from shared.propensity.architectures.base import Examples, Labels
 from shared.propensity.architectures.configuration import BoostingConfiguration
 from shared.propensity.architectures.registry import ARCHITECTURES, validate_configuration
-from shared.propensity.checkpoints import FORMAT_VERSION, Checkpoint, library_versions, write_checkpoint
+from shared.propensity.checkpoints import FORMAT_VERSION, StoredCheckpoint, library_versions, write_checkpoint
 from shared.propensity.features import FeatureSchema
 from shared.propensity.holdouts import GroupHoldout, Holdout, Mask
 from shared.propensity.training import Ensemble, Observer, Workspace, fit_ensemble
@@ -39,7 +39,7 @@ def train(job: TrainingJob, container: Container, stop: threading.Event, client:
         TrainingStoppedError: ``stop`` was set.
     """
     sender = webhook_sender(job.progress, client)
-    with Progress(stop, sender, ("training", job.training_id)) as progress:
+    with ProgressReporter(stop, sender, ("training", job.training_id)) as progress:
         configuration = validate_configuration(job.architecture, job.configuration, "configuration")
         seed = job.seed if configuration.seed is None else configuration.seed
         table = read_datasets(job.datasets, seed, job.target, client)
@@ -54,10 +54,10 @@ def fit(
     job: TrainingJob,
     configuration: BoostingConfiguration,
     seed: int,
-    table: Table,
+    table: DatasetTable,
     container: Container,
-    progress: Progress,
-) -> tuple[Checkpoint, Ensemble]:
+    progress: ProgressReporter,
+) -> tuple[StoredCheckpoint, Ensemble]:
     """The checkpoint's paper and its models."""
     texts = answers(table.frame[job.target])
     known = texts.is_not_null().to_numpy()
@@ -92,7 +92,7 @@ def fit(
         *([reason] if reason else []),
         *_notes(schema, len(known) - int(known.sum()), job.target, positive, explicit=job.positive_label is not None),
     ]
-    checkpoint = Checkpoint(
+    checkpoint = StoredCheckpoint(
         format_version=FORMAT_VERSION,
         training_id=job.training_id,
         created_at=datetime.now(UTC),

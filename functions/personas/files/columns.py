@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from functions.personas.files.limits import UnreadableFileError
+from shared.files.errors import UnreadableFileError
 from shared.models.persona import PersonaCreate
 
 # The field's own name first; columns of other names go to `data`.
@@ -41,7 +41,7 @@ class RefusedRow:
     reason: str
 
 
-Row = PersonaRow | RefusedRow
+FileRow = PersonaRow | RefusedRow
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def field_positions(headings: tuple[str, ...]) -> dict[str, int]:
     return positions
 
 
-class Table:
+class HeadedTable:
     """The columns of a file that has a heading row."""
 
     def __init__(self, headings: Sequence[str], limit: int) -> None:
@@ -104,7 +104,7 @@ class Table:
         self._others = [(name, place) for place, name in enumerate(names) if place not in self._fields.values()]
         self._width = len(names)
 
-    def row(self, number: int, cells: Sequence[Any]) -> Row:
+    def row(self, number: int, cells: Sequence[Any]) -> FileRow:
         """Cells are text, numbers, truth values or unusable; those left out or empty are no part of ``data``."""
         for position, cell in enumerate(cells):
             if isinstance(cell, UnusableCell):
@@ -117,7 +117,7 @@ class Table:
         return persona_row(number, {**values, "data": data or None})
 
 
-def object_row(number: int, value: Any) -> Row:
+def object_row(number: int, value: Any) -> FileRow:
     """The row of a JSON object: keys beyond the fields go to ``data``, with those of an object ``data``."""
     if not isinstance(value, dict):
         return RefusedRow(number, "is not a JSON object")
@@ -139,7 +139,7 @@ def object_row(number: int, value: Any) -> Row:
     return persona_row(number, {**fields, "data": data or None})
 
 
-def persona_row(number: int, values: dict[str, Any]) -> Row:
+def persona_row(number: int, values: dict[str, Any]) -> FileRow:
     """The row of a persona's fields, if they are all right."""
     if isinstance(birthdate := values.get("birthdate"), str) and (midnight := _MIDNIGHT.fullmatch(birthdate)):
         values["birthdate"] = midnight[1]

@@ -5,7 +5,8 @@ import io
 from collections.abc import Iterator
 
 from functions.personas.files.columns import HEADINGS, AmbiguousHeadingsError, field_positions
-from functions.personas.files.limits import Limits, UnreadableFileError
+from functions.personas.files.limits import UploadLimits
+from shared.files.errors import UnreadableFileError
 
 DELIMITERS = (",", ";", "\t", "|")
 SAMPLE_CHARACTERS = 1 << 16
@@ -34,7 +35,7 @@ class _Lines:
         return line
 
 
-def read_records(stream: io.TextIOWrapper, limits: Limits) -> Iterator[tuple[int, list[str]]]:
+def read_records(stream: io.TextIOWrapper, limits: UploadLimits) -> Iterator[tuple[int, list[str]]]:
     """The records, blank lines too, by number. Raises UnreadableFileError that names the line."""
     delimiter = _detect_delimiter(stream.read(SAMPLE_CHARACTERS))
     stream.seek(0)

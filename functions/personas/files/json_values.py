@@ -5,7 +5,8 @@ import re
 from collections.abc import Iterator
 from typing import Any, TextIO
 
-from functions.personas.files.limits import Limits, UnreadableFileError
+from functions.personas.files.limits import UploadLimits
+from shared.files.errors import UnreadableFileError
 
 _BLANKS = re.compile(r"[ \t\r\n]*")
 _WRAPPED = re.compile(r'\{[ \t\r\n]*"personas"[ \t\r\n]*:[ \t\r\n]*\[')
@@ -78,7 +79,7 @@ class _Window:
         return text
 
 
-def read_values(stream: TextIO, limits: Limits) -> Iterator[Any]:
+def read_values(stream: TextIO, limits: UploadLimits) -> Iterator[Any]:
     """The values that should be personas. Raises UnreadableFileError for what is not JSON."""
     window = _Window(stream, limits.row_characters)
     first = window.next_character()

@@ -3,12 +3,8 @@
 from dataclasses import dataclass
 
 
-class UnreadableFileError(Exception):
-    """The file can't be read; the text says why and what to do, and goes on after the file's name."""
-
-
 @dataclass(frozen=True)
-class Limits:
+class UploadLimits:
     """``rows`` and ``file_bytes`` are those of a whole upload."""
 
     rows: int = 100_000
@@ -23,4 +19,4 @@ class Limits:
     parts: int = 2_000
 
 
-DEFAULT_LIMITS = Limits()
+DEFAULT_LIMITS = UploadLimits()

@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, BinaryIO, TypeVar
 
-from functions.personas.files.columns import Row, Table, object_row
+from functions.personas.files.columns import FileRow, HeadedTable, object_row
 from functions.personas.files.delimited import read_records
 from functions.personas.files.json_values import read_values
-from functions.personas.files.limits import Limits, UnreadableFileError
+from functions.personas.files.limits import UploadLimits
 from functions.personas.files.text import open_text
+from shared.files.errors import UnreadableFileError
 
 T = TypeVar("T")
 
@@ -22,7 +23,7 @@ FOREIGN = {
 }
 
 
-class FileFormat(StrEnum):
+class UploadFormat(StrEnum):
     CSV = "csv"
     JSON = "json"
     XLSX = "xlsx"
@@ -32,16 +33,16 @@ class FileFormat(StrEnum):
 class PersonaFile:
     """A file that is being read; going through ``rows`` raises UnreadableFileError."""
 
-    format: FileFormat
+    format: UploadFormat
     encoding: str | None
-    rows: Iterator[Row]
+    rows: Iterator[FileRow]
 
 
 def _no_check() -> None:
     pass
 
 
-def open_persona_file(file: BinaryIO, limits: Limits, check_time: Callable[[], None] = _no_check) -> PersonaFile:
+def open_persona_file(file: BinaryIO, limits: UploadLimits, check_time: Callable[[], None] = _no_check) -> PersonaFile:
     """The rows of a file that can be read and sought; ``check_time`` is called now and then and may raise.
 
     Raises UnreadableFileError for what is not CSV, JSON, JSON Lines or XLSX.
@@ -58,26 +59,26 @@ def open_persona_file(file: BinaryIO, limits: Limits, check_time: Callable[[], N
         from functions.personas.files.workbook import read_cells
 
         cells = _watched(read_cells(file, limits), check_time)
-        return PersonaFile(FileFormat.XLSX, None, _bounded(_table_rows(cells, limits), limits))
+        return PersonaFile(UploadFormat.XLSX, None, _bounded(_table_rows(cells, limits), limits))
     stream, encoding = open_text(file)
     first = stream.read(1 << 16).lstrip()[:1]
     stream.seek(0)
     if first in ("[", "{"):
         values = _watched(read_values(stream, limits), check_time)
         rows = (object_row(number, value) for number, value in enumerate(values, start=1))
-        return PersonaFile(FileFormat.JSON, encoding, _bounded(rows, limits))
+        return PersonaFile(UploadFormat.JSON, encoding, _bounded(rows, limits))
     records = _watched(read_records(stream, limits), check_time)
-    return PersonaFile(FileFormat.CSV, encoding, _bounded(_table_rows(records, limits), limits))
+    return PersonaFile(UploadFormat.CSV, encoding, _bounded(_table_rows(records, limits), limits))
 
 
-def _table_rows(records: Iterator[tuple[int, list[Any]]], limits: Limits) -> Iterator[Row]:
+def _table_rows(records: Iterator[tuple[int, list[Any]]], limits: UploadLimits) -> Iterator[FileRow]:
     """The rows below the first that is not blank, which names the columns."""
-    table: Table | None = None
+    table: HeadedTable | None = None
     for number, cells in records:
         if all(cell is None or (isinstance(cell, str) and not cell.strip()) for cell in cells):
             continue
         if table is None:
-            table = Table(["" if cell is None else str(cell) for cell in cells], limits.columns)
+            table = HeadedTable(["" if cell is None else str(cell) for cell in cells], limits.columns)
         else:
             yield table.row(number, cells)
     if table is None:
@@ -90,7 +91,7 @@ def _watched(records: Iterator[T], check_time: Callable[[], None]) -> Iterator[T
         yield record
 
 
-def _bounded(rows: Iterator[Row], limits: Limits) -> Iterator[Row]:
+def _bounded(rows: Iterator[FileRow], limits: UploadLimits) -> Iterator[FileRow]:
     for number, row in enumerate(rows, start=1):
         if number > limits.rows:
             raise UnreadableFileError(f"has more than the {limits.rows:,} rows that are left: split the upload")

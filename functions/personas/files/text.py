@@ -4,7 +4,7 @@ import codecs
 import io
 from typing import BinaryIO
 
-from functions.personas.files.limits import UnreadableFileError
+from shared.files.errors import UnreadableFileError
 
 BLOCK_BYTES = 1 << 20
 BYTE_ORDER_MARKS = (

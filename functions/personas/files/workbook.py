@@ -14,7 +14,8 @@ from openpyxl.utils.exceptions import InvalidFileException
 from openpyxl.worksheet._reader import FORMULA_TAG, WorkSheetParser
 
 from functions.personas.files.columns import UnusableCell
-from functions.personas.files.limits import Limits, UnreadableFileError
+from functions.personas.files.limits import UploadLimits
+from shared.files.errors import UnreadableFileError
 
 BLOCK_BYTES = 1 << 20
 MARK_BYTES = 64
@@ -45,7 +46,7 @@ BROKEN = (
 class _BoundedArchive(ZipFile):
     """A zip of which no part unpacks to more than its limit: zipfile gives out no more than the directory declares."""
 
-    def __init__(self, file: BinaryIO, limits: Limits) -> None:
+    def __init__(self, file: BinaryIO, limits: UploadLimits) -> None:
         super().__init__(file)
         self._limits = limits
         if len(self.filelist) > limits.parts:
@@ -80,7 +81,7 @@ class _CellParser(WorkSheetParser):
         return cell
 
 
-def read_cells(file: BinaryIO, limits: Limits) -> Iterator[tuple[int, list[Any]]]:
+def read_cells(file: BinaryIO, limits: UploadLimits) -> Iterator[tuple[int, list[Any]]]:
     """The sheet's rows that are not left out, by number: text, numbers, truth values, ``None`` or UnusableCell.
 
     A formula is the value that it had when the file was saved. Raises UnreadableFileError.
@@ -94,7 +95,7 @@ def read_cells(file: BinaryIO, limits: Limits) -> Iterator[tuple[int, list[Any]]
         ) from error
 
 
-def _read_cells(file: BinaryIO, limits: Limits) -> Iterator[tuple[int, list[Any]]]:
+def _read_cells(file: BinaryIO, limits: UploadLimits) -> Iterator[tuple[int, list[Any]]]:
     reader = _load(file, limits)
     book = reader.wb
     sheets = [(sheet, part) for sheet, part in reader.parser.find_sheets() if "chartsheet" not in part.Type]
@@ -115,7 +116,7 @@ def _read_cells(file: BinaryIO, limits: Limits) -> Iterator[tuple[int, list[Any]
             yield number, _in_place(cells, limits.columns)
 
 
-def _load(file: BinaryIO, limits: Limits) -> Any:
+def _load(file: BinaryIO, limits: UploadLimits) -> Any:
     """What the cells refer to: texts, date formats, sheets. openpyxl's own ``read`` goes through all sheets first."""
     reader: Any = ExcelReader(file, read_only=True, data_only=True, keep_links=False)
     reader.archive = _BoundedArchive(file, limits)

@@ -30,7 +30,7 @@ _ADDRESS = re.compile(r"(?=.*[^\W\d_]{3}).*[0-9].*")
 
 
 @dataclass(frozen=True)
-class Rule:
+class DetectionRule:
     """How one kind is told; ``direct`` kinds identify a person by themselves."""
 
     kind: PersonalDataKind
@@ -69,15 +69,15 @@ def is_card_number(value: str) -> bool:
 
 
 RULES = (
-    Rule(
+    DetectionRule(
         PersonalDataKind.EMAIL,
         "e-mail addresses",
         _named("e?_?mail", "email_address"),
         _matches(_EMAIL),
         _matches(_EMAIL),
     ),
-    Rule(PersonalDataKind.IBAN, "IBANs", _named("iban"), is_iban, is_iban),
-    Rule(
+    DetectionRule(PersonalDataKind.IBAN, "IBANs", _named("iban"), is_iban, is_iban),
+    DetectionRule(
         PersonalDataKind.CARD,
         "card numbers",
         _named("card", "pan", "credit_card", "card_?n(?:umber|o)"),
@@ -85,7 +85,7 @@ RULES = (
         is_card_number,
         types=("string", "int"),
     ),
-    Rule(
+    DetectionRule(
         PersonalDataKind.NATIONAL_ID,
         "national identity numbers",
         _named("ssn", "social_security", "national_id", "passport", "tax_id", "nino", "personnummer", "codice_fiscale"),
@@ -93,7 +93,7 @@ RULES = (
         _matches(_IDENTIFIER),
         types=("string", "int"),
     ),
-    Rule(
+    DetectionRule(
         PersonalDataKind.PHONE,
         "telephone numbers",
         _named("phone", "telephone", "mobile", "cell", "fax", "telefon", "phone_?n(?:umber|o)"),
@@ -101,28 +101,28 @@ RULES = (
         _matches(_NATIONAL_PHONE),
         types=("string", "int"),
     ),
-    Rule(
+    DetectionRule(
         PersonalDataKind.PERSON_NAME,
         "names of persons",
         _named("(?:first|last|given|family|full|middle|maiden|sur)_?name", "surname", "vorname", "nachname"),
         None,
         lambda value: _WORDS.search(value) is not None,
     ),
-    Rule(
+    DetectionRule(
         PersonalDataKind.PERSON_NAME,
         "names of persons",
         re.compile(r"^(?:(?:customer|client|contact|user|person|holder|owner)_?)?name$"),
         None,
         _matches(_FULL_NAME),
     ),
-    Rule(
+    DetectionRule(
         PersonalDataKind.ADDRESS,
         "postal addresses",
         _named("address", "street", "strasse", "address_?line_?[0-9]?", "home_address"),
         None,
         _matches(_ADDRESS),
     ),
-    Rule(
+    DetectionRule(
         PersonalDataKind.DATE_OF_BIRTH,
         "dates of birth",
         _named("dob", "birth", "birthday", "birth_?date", "date_of_birth", "born", "geburtsdatum"),
@@ -156,5 +156,5 @@ def _share(matches: Callable[[str], bool], values: Sequence[str]) -> float:
     return sum(map(matches, values)) / len(values)
 
 
-def _found(rule: Rule, reason: str) -> PersonalData:
+def _found(rule: DetectionRule, reason: str) -> PersonalData:
     return PersonalData(kind=rule.kind, is_direct=rule.direct, reason=reason)

@@ -13,7 +13,7 @@ import polars as pl
 from functions.workflows.connector_scan.column_details import DESCRIBED_COLUMNS, ColumnDetails, describe, sample_of
 from shared.files.column_types import ColumnType
 from shared.files.formats import FileFormat
-from shared.files.limits import DEFAULT_LIMITS, Limits
+from shared.files.limits import DEFAULT_LIMITS, ReadLimits
 from shared.files.readers import Source, count_blank_rows, opened
 
 EXACT_DISTINCT_BYTES = 32 << 20
@@ -45,7 +45,7 @@ class FileProfile:
     sampled_rows: int = field(default=0, compare=False)
 
 
-def profile_file(path: Path, name: str | None = None, *, limits: Limits = DEFAULT_LIMITS) -> FileProfile:
+def profile_file(path: Path, name: str | None = None, *, limits: ReadLimits = DEFAULT_LIMITS) -> FileProfile:
     """Profile a local file in one streaming pass where the guess about its types holds, else in up to three.
 
     Nulls do not count as a distinct value. `distinct` is exact up to 32 MiB of decoded file, 500 columns and

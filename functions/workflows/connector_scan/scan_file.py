@@ -19,7 +19,8 @@ from shared.connectors.storage import (
     StorageError,
 )
 from shared.errors import NotFoundError, ValidationFailedError
-from shared.files.limits import Limits, UnreadableFileError
+from shared.files.errors import UnreadableFileError
+from shared.files.limits import ReadLimits
 from shared.models.catalog import CatalogColumn, CatalogEntry, CatalogStatus
 from shared.models.connector import Connector
 from shared.observability import workflow_step
@@ -96,7 +97,7 @@ def read_file(storage: ConnectorStorage, name: str) -> CatalogEntry:
                 storage.download(version, path)
             except FileChangedError:
                 continue
-            return _profile(path, version, Limits(decoded_bytes=limit))
+            return _profile(path, version, ReadLimits(decoded_bytes=limit))
     return failed(name, "The file kept changing while it was read; scan it again when it is complete.")
 
 
@@ -108,7 +109,7 @@ def read_table(
     Raises MissingFileError and StorageError.
     """
     with TemporaryDirectory(prefix="scan-") as folder:
-        limits = Limits(decoded_bytes=shutil.disk_usage(folder).free // DISK_SHARE)
+        limits = ReadLimits(decoded_bytes=shutil.disk_usage(folder).free // DISK_SHARE)
         try:
             with databases.open(connector, TABLE_SECONDS) as database:
                 path, version = take_snapshot(database, name, storage, Path(folder))
@@ -126,7 +127,7 @@ def failed(name: str, error: str, version: FileVersion | None = None) -> Catalog
     return CatalogEntry.model_validate({"file": name, "status": CatalogStatus.ERROR, "error": error, **known})
 
 
-def _profile(path: Path, version: FileVersion, limits: Limits) -> CatalogEntry:
+def _profile(path: Path, version: FileVersion, limits: ReadLimits) -> CatalogEntry:
     try:
         profile = profile_file(path, version.file.rpartition("/")[2], limits=limits)
     except UnreadableFileError as error:

@@ -8,7 +8,7 @@ from typing import BinaryIO
 from functions.workflows.connector_scan.tables import write_parquet
 from shared.connectors.postgres import PostgresDatabase
 from shared.connectors.storage import ConnectorStorage, FileVersion
-from shared.files.limits import UnreadableFileError
+from shared.files.errors import UnreadableFileError
 
 # Of the disk: for the rows as text, for the Parquet file, and for what comes while it is read.
 DISK_SHARE = 3

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import polars as pl
 
-from shared.files.limits import UnreadableFileError
+from shared.files.errors import UnreadableFileError
 from shared.files.readers import POLARS_ERRORS, first_line
 
 NULL = "\\N"

@@ -11,7 +11,7 @@ from botocore.exceptions import ClientError
 
 from shared.clock import new_id
 from shared.dynamodb.repository import Repository
-from shared.dynamodb.table import Action
+from shared.dynamodb.table import Write
 from shared.errors import JobFailedError, NotFoundError
 from shared.evaluations.scores import finite
 from shared.models.checkpoint import Checkpoint
@@ -93,7 +93,7 @@ def _succeed(
     }
     series = trainings.keep_series(space_id, training.id, metadata.series)
 
-    def commit(actions: list[Action]) -> None:
+    def commit(actions: list[Write]) -> None:
         checkpoints.create(space_id, checkpoint, also=[*actions, series])
 
     return trainings.end(space_id, training.id, JobStatus.SUCCEEDED, values, commit=commit)

@@ -13,11 +13,11 @@ import numpy.typing as npt
 from shared.propensity.architectures.configuration import BoostingConfiguration
 from shared.propensity.features import Matrix
 
-Configuration = TypeVar("Configuration", bound=BoostingConfiguration, contravariant=True)
+ConfigurationT = TypeVar("ConfigurationT", bound=BoostingConfiguration, contravariant=True)
 Labels = npt.NDArray[np.float32]
 Probabilities = npt.NDArray[np.float64]
 # One row for each of a matrix; a column for each of its columns, and one more for the base that they add to.
-Contributions = npt.NDArray[np.float64]
+ContributionMatrix = npt.NDArray[np.float64]
 # Below it, threads wait for each other more than they work.
 CELLS_FOR_A_THREAD = 500_000
 
@@ -68,14 +68,14 @@ class Predictor(Protocol):
     def predict(self, matrix: Matrix) -> Probabilities:
         """The probability of the positive class of each row."""
 
-    def contributions(self, matrix: Matrix) -> Contributions:
+    def contributions(self, matrix: Matrix) -> ContributionMatrix:
         """What each column adds to each row's log-odds, exactly (TreeSHAP); with the base they sum to them."""
 
     def save(self, path: Path) -> None:
         """Writes the library's own, code-free format."""
 
 
-class Architecture(ABC, Generic[Configuration]):
+class Architecture(ABC, Generic[ConfigurationT]):
     """Fits and reads models of one family. Implementations import their library."""
 
     name: ClassVar[str]
@@ -84,7 +84,7 @@ class Architecture(ABC, Generic[Configuration]):
     @abstractmethod
     def fit(
         self,
-        configuration: Configuration,
+        configuration: ConfigurationT,
         fitted: Examples,
         validation: Examples,
         categorical: Sequence[int],

@@ -4,16 +4,16 @@ A field left out, or null, is chosen by the number of rows (``resolved``); what 
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Self
+from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field
+
+from shared.models.base import ColumnName
 
 # Up to here five models, each stopped early on the fifth of the rows it hasn't seen, are averaged: on a few thousand
 # rows that is worth more than any other setting. Beyond, one model is enough, and five would cost five times as much.
 MAX_ROWS_FOR_ENSEMBLE = 20_000
 ENSEMBLE_SIZE = 5
-
-ColumnName = Annotated[str, StringConstraints(min_length=1, max_length=500)]
 
 
 class BoostingConfiguration(BaseModel):

@@ -16,7 +16,7 @@ import numpy as np
 from shared.errors import JobFailedError
 from shared.propensity.architectures.base import (
     Architecture,
-    Contributions,
+    ContributionMatrix,
     Examples,
     Hardware,
     Predictor,
@@ -42,7 +42,7 @@ class LightGBMPredictor(Predictor):
         """See ``Predictor``."""
         return self._predict(matrix)
 
-    def contributions(self, matrix: Matrix) -> Contributions:
+    def contributions(self, matrix: Matrix) -> ContributionMatrix:
         """See ``Predictor``."""
         return self._predict(matrix, pred_contrib=True)
 

@@ -12,7 +12,7 @@ import xgboost
 from shared.errors import JobFailedError
 from shared.propensity.architectures.base import (
     Architecture,
-    Contributions,
+    ContributionMatrix,
     Examples,
     Hardware,
     Predictor,
@@ -37,7 +37,7 @@ class XGBoostPredictor(Predictor):
         self._use_threads(threads_for(matrix))
         return np.asarray(self.booster.inplace_predict(matrix), dtype=np.float64)
 
-    def contributions(self, matrix: Matrix) -> Contributions:
+    def contributions(self, matrix: Matrix) -> ContributionMatrix:
         """See ``Predictor``."""
         self._use_threads(threads_for(matrix))
         rows = xgboost.DMatrix(

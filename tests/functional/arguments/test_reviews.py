@@ -12,7 +12,7 @@ from shared.dynamodb.table import Table
 from shared.errors import ConflictError
 from shared.models.argument import ArgumentUpdate, ReviewStatus
 from shared.resources import Resources
-from shared.spaces.members import Scope
+from shared.spaces.members import SpaceContext
 from tests.fixtures.arguments import add_argument
 from tests.fixtures.clocks import Meanwhile
 from tests.fixtures.evaluations import add_member
@@ -194,7 +194,7 @@ def test_of_two_reviewers_who_saw_an_argument_waiting_one_gets_it(
 ) -> None:
     """The other one has read it, and its write comes too late."""
     argument_id, space_id = add(client, table), client.headers["X-Space-Id"]
-    winner, loser = Scope(space_id, "winner"), Scope(space_id, "loser")
+    winner, loser = SpaceContext(space_id, "winner"), SpaceContext(space_id, "loser")
     faster = argument_service(resources)
     slower = argument_service(
         Resources(resources.settings, Meanwhile(lambda: faster.update(winner, argument_id, TAKE, None)))
@@ -212,7 +212,7 @@ def test_two_who_ask_for_the_next_argument_at_once_never_get_the_same(
 ) -> None:
     oldest, next_one = (add(client, table) for _ in range(2))
     space_id = client.headers["X-Space-Id"]
-    winner, loser = Scope(space_id, "winner"), Scope(space_id, "loser")
+    winner, loser = SpaceContext(space_id, "winner"), SpaceContext(space_id, "loser")
     faster = argument_service(resources)
     slower = argument_service(Resources(resources.settings, Meanwhile(lambda: faster.take_next(winner))))
     assert slower.take_next(loser).id == next_one

@@ -17,7 +17,7 @@ from functions.workflows.connector_scan.finish_scan import finish_scan
 from functions.workflows.connector_scan.scan_file import scan_file
 from functions.workflows.job_inputs import JobInputs
 from shared.connectors.storage import ConnectorStorage, FileVersion, StorageError
-from shared.dynamodb.reference_counts import hold, release
+from shared.dynamodb.reference_counts import add_reference, remove_reference
 from shared.dynamodb.table import Key, Table
 from shared.errors import NotFoundError
 from shared.models.connector_training import ConnectorTraining
@@ -328,11 +328,11 @@ def test_a_connector_that_a_training_reads_is_not_deleted(lab: Lab, table: Table
     connector_id = lab.connector()
     lab.put(connector_id, "a.csv")
     key = Key(f"connector#{lab.space_id}", connector_id)
-    table.write(hold(key, NotFoundError("gone")))
+    table.write(add_reference(key, NotFoundError("gone")))
     refused = lab.client.delete(f"/connectors/{connector_id}")
     assert (refused.status_code, refused.json()["code"]) == (409, "conflict")
     assert lab.files(connector_id) == [["a.csv"]], "nothing is half deleted"
-    table.write(release(key))
+    table.write(remove_reference(key))
     assert lab.client.delete(f"/connectors/{connector_id}").status_code == 200
 
 

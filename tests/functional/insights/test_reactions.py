@@ -15,7 +15,7 @@ from shared.dynamodb.table import Table
 from shared.insights.store import first_id
 from shared.models.insight import Reaction, ReactionCreate
 from shared.resources import Resources
-from shared.spaces.members import Scope
+from shared.spaces.members import SpaceContext
 from tests.fixtures.aws import BUCKET
 from tests.fixtures.clocks import Meanwhile, MovableClock
 from tests.fixtures.evaluations import add_connector, add_member, add_model
@@ -94,7 +94,7 @@ def test_a_reaction_that_comes_between_is_not_counted_twice(
     client: TestClient, resources: Resources, action: MakeAction
 ) -> None:
     offer, insight = action("Gold card"), decide(client)
-    scope = Scope(client.headers["X-Space-Id"], "somebody")
+    scope = SpaceContext(client.headers["X-Space-Id"], "somebody")
     accepted, rejected = (ReactionCreate(reaction=reaction) for reaction in (Reaction.ACCEPTED, Reaction.REJECTED))
     faster = reaction_service(resources)
     meanwhile = Meanwhile(lambda: faster.react(scope, insight["id"], accepted))

@@ -22,7 +22,7 @@ from standardwebhooks.webhooks import Webhook
 
 from shared.models.job import MetricName
 from shared.propensity.artifacts import extract_artifact
-from shared.propensity.checkpoints import Checkpoint, Scorer, read_checkpoint
+from shared.propensity.checkpoints import Scorer, StoredCheckpoint, read_checkpoint
 from shared.propensity.errors import CheckpointError
 from shared.webhooks.signature import verify
 from tests.functional.jobs.conftest import ROOT, SECRET, SECRET_PARAMETER, Box, Cloud, training
@@ -173,7 +173,7 @@ def probabilities(box: Box, rows: list[dict[str, Any]]) -> "np.typing.NDArray[np
     return np.array([prediction.probability for prediction in scorer.score(rows)])
 
 
-def auc(checkpoint: Checkpoint) -> float:
+def auc(checkpoint: StoredCheckpoint) -> float:
     return checkpoint.measurement.metrics[MetricName.ROC_AUC] or 0.0
 
 

@@ -19,7 +19,7 @@ from shared.errors import JobFailedError, ValidationFailedError
 from shared.models.job import JobDataset, JobSplit, MetricName, TrainingJob
 from shared.network.address_guard import ForbiddenAddressError
 from shared.propensity.artifacts import read_checkpoint_metadata
-from shared.propensity.checkpoints import Checkpoint, Scorer, read_checkpoint
+from shared.propensity.checkpoints import Scorer, StoredCheckpoint, read_checkpoint
 from shared.propensity.holdouts import GroupHoldout
 from tests.fixtures.datasets import DEFAULT, GERMAN_CREDIT
 from tests.functional.jobs.conftest import GPU_COUNT, Box, Cloud, training
@@ -50,7 +50,7 @@ def customers(rows: int = 400, seed: int = 5) -> pl.DataFrame:
     ).with_columns(pl.col("age").fill_nan(None), pl.when(pl.col("city") != "Rome").then(pl.col("city")).alias("city"))
 
 
-def run(job: TrainingJob, box: Box) -> Checkpoint:
+def run(job: TrainingJob, box: Box) -> StoredCheckpoint:
     train(job, box.container, threading.Event(), box.cloud.client)
     return read_checkpoint(box.container.model_folder)
 

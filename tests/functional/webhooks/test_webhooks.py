@@ -7,7 +7,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from functions.webhooks import secrets as webhook_secrets
-from shared.dynamodb.cleanup_list import Purges
+from shared.dynamodb.cleanup_list import CleanupList
 from shared.dynamodb.table import Table
 from shared.models.base import format_timestamp
 from shared.models.job_status import JobStatus
@@ -224,7 +224,7 @@ def test_news_of_a_connector_of_the_space_is_taken_in_and_changes_nothing(
     connector_id = add_connector(table, space_of(client))
     message = {"id": connector_id, "type": "aws-s3", "event": "updated", "payload": {"space_id": space_of(client)}}
     assert reporter.send(message).json() == {"id": connector_id}
-    purges = Purges(table, "connector")
+    purges = CleanupList(table, "connector")
     purges.write(purges.note(space_of(client), connector_id))
     for other in (UNKNOWN, 5, "", "purges", "x" * 3000):
         assert reporter.send({**message, "payload": {"space_id": other}}).status_code == 404

@@ -23,7 +23,7 @@ from shared.dynamodb.large_values import LargeValues
 from shared.dynamodb.repository import Repository
 from shared.dynamodb.table import Table
 from shared.dynamodb.time_ordered_ids import made_at
-from shared.dynamodb.write_markers import STAMP
+from shared.dynamodb.write_markers import WRITE_MARKER
 from shared.models.argument import Argument, ReviewStatus
 from shared.models.base import Page
 from shared.models.webhook_endpoint import DeliveryStatus, WebhookEventType
@@ -105,7 +105,14 @@ def test_the_audit_log_of_any_filter(
     ids = [id_at(each["at"], number) for number, each in enumerate(writes)]
     logs.record(
         [
-            (None, {"PK": f"{each['entity']}#{space}", "SK": each["entity_id"], STAMP: f"{each['actor']}#{write_id}"})
+            (
+                None,
+                {
+                    "PK": f"{each['entity']}#{space}",
+                    "SK": each["entity_id"],
+                    WRITE_MARKER: f"{each['actor']}#{write_id}",
+                },
+            )
             for write_id, each in zip(ids, writes, strict=True)
         ]
     )
@@ -158,7 +165,7 @@ def test_a_count_that_ends_early_says_so_and_the_list_goes_on(table: Table, monk
     for total in (1, 2, 3):
         made = new_id()
         deliveries.add(space, endpoint, event(made, space, WebhookEventType.TRAINING_STARTED, {}))
-        logs.record([(None, {"PK": f"action#{space}", "SK": made, STAMP: f"ann#{made}"})])
+        logs.record([(None, {"PK": f"action#{space}", "SK": made, WRITE_MARKER: f"ann#{made}"})])
         for page in (
             deliveries.list_after(space, endpoint, None, "", 10),
             logs.list_after(space, AuditFilters(actor="ann", entity="action"), "", 10),

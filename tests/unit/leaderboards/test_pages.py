@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 
 from functions.leaderboards.service import LeaderboardService
 from shared.evaluations.benchmarks import KnownBenchmark
-from shared.evaluations.scores import Entry, Ranking, Score
+from shared.evaluations.scores import Ranking, Score, ScoreEntry
 from shared.models.base import format_timestamp
 from shared.models.job import MetricName
 from shared.models.leaderboard import Direction, LeaderboardQuery, LeaderboardRow
-from shared.spaces.members import Scope
+from shared.spaces.members import SpaceContext
 
-SCOPE = Scope(space_id="space", user_id="user", is_owner=True)
+SCOPE = SpaceContext(space_id="space", user_id="user", is_owner=True)
 
 # Few values, so that ties are common.
 values = st.one_of(st.none(), st.sampled_from([0.0, 0.25, 0.5, 1.0]), st.floats(0, 1))
@@ -64,16 +64,16 @@ class FakeScores:
 
     def entries(
         self, space_id: str, benchmark_id: str, revision: int, metric: MetricName, *, describe: bool
-    ) -> list[Entry]:
+    ) -> list[ScoreEntry]:
         return [
-            Entry(checkpoint, value, **(DESCRIBED[checkpoint] if describe else {}))
+            ScoreEntry(checkpoint, value, **(DESCRIBED[checkpoint] if describe else {}))
             for (checkpoint, board), value in self._values.items()
             if board == benchmark_id
         ]
 
     def page(
         self, ranking: Ranking, limit: int, *, descending: bool, after: tuple[float | None, str] | None
-    ) -> list[Entry]:
+    ) -> list[ScoreEntry]:
         def position(value: float | None, checkpoint: str) -> tuple[bool, float, str]:
             return value is None, (value or 0.0) * (-1 if descending else 1), checkpoint
 
@@ -90,7 +90,7 @@ class FakeScores:
     def count_equal(self, ranking: Ranking, values: list[float]) -> dict[float, int]:
         return Counter(entry.value for entry in self._of(ranking) if entry.value in values)
 
-    def _of(self, ranking: Ranking) -> list[Entry]:
+    def _of(self, ranking: Ranking) -> list[ScoreEntry]:
         return self.entries(ranking.space_id, ranking.benchmark_id, ranking.revision, ranking.metric, describe=False)
 
     def of_checkpoint(self, space_id: str, checkpoint: str) -> list[Score]:

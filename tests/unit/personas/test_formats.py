@@ -14,16 +14,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from functions.personas.files.columns import PersonaRow, RefusedRow, Row
-from functions.personas.files.limits import DEFAULT_LIMITS, Limits, UnreadableFileError
+from functions.personas.files.columns import PersonaRow, RefusedRow, FileRow
+from functions.personas.files.limits import DEFAULT_LIMITS, UploadLimits
 from functions.personas.files.reader import open_persona_file
+from shared.files.errors import UnreadableFileError
 from shared.models.persona import PersonaCreate
 
 HEADINGS = "name,birthdate,notes,city"
 ADA = "Ada Lovelace,1815-12-10,Likes engines.,London"
 
 
-def read(content: bytes, limits: Limits = DEFAULT_LIMITS) -> list[Row]:
+def read(content: bytes, limits: UploadLimits = DEFAULT_LIMITS) -> list[FileRow]:
     return list(open_persona_file(io.BytesIO(content), limits).rows)
 
 
@@ -193,7 +194,7 @@ def test_broken_json_is_refused(text: str) -> None:
 
 @pytest.mark.parametrize("size", [10, 1_000, 70_000, 200_000])
 def test_json_values_may_lie_across_blocks(size: int) -> None:
-    limits = Limits(row_characters=210_000)
+    limits = UploadLimits(row_characters=210_000)
     people = [{**JSON_PERSON, "name": f"Person {number}", "city": "x" * size} for number in range(8)]
     for text in (json.dumps(people), "\n".join(map(json.dumps, people)), json.dumps({"personas": people})):
         assert len(read(text.encode(), limits)) == 8

@@ -14,10 +14,11 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from functions.personas.files.columns import PersonaRow, RefusedRow, Row
-from functions.personas.files.limits import DEFAULT_LIMITS, Limits, UnreadableFileError
+from functions.personas.files.columns import PersonaRow, RefusedRow, FileRow
+from functions.personas.files.limits import DEFAULT_LIMITS, UploadLimits
 from functions.personas.files.reader import open_persona_file
 from functions.personas.upload_store import row_line
+from shared.files.errors import UnreadableFileError
 
 HEADINGS = "name,birthdate,notes"
 SHEET = "xl/worksheets/sheet1.xml"
@@ -29,11 +30,11 @@ SHARED_TEXTS = (
 )
 
 
-def rows(content: bytes, limits: Limits = DEFAULT_LIMITS) -> Iterator[Row]:
+def rows(content: bytes, limits: UploadLimits = DEFAULT_LIMITS) -> Iterator[FileRow]:
     return open_persona_file(io.BytesIO(content), limits).rows
 
 
-def complaint(content: bytes, limits: Limits = DEFAULT_LIMITS) -> str:
+def complaint(content: bytes, limits: UploadLimits = DEFAULT_LIMITS) -> str:
     with pytest.raises(UnreadableFileError) as refused:
         for _ in rows(content, limits):
             pass
@@ -64,10 +65,14 @@ def sheet(inner: str) -> bytes:
 
 @pytest.mark.parametrize(
     ("part", "limit"),
-    [(SHEET, Limits(sheet_bytes=50 << 20)), (STRINGS, Limits(texts_bytes=50 << 20)), ("xl/styles.xml", Limits())],
+    [
+        (SHEET, UploadLimits(sheet_bytes=50 << 20)),
+        (STRINGS, UploadLimits(texts_bytes=50 << 20)),
+        ("xl/styles.xml", UploadLimits()),
+    ],
     ids=["sheet", "texts", "styles"],
 )
-def test_a_zip_bomb_is_refused_before_it_unpacks(part: str, limit: Limits) -> None:
+def test_a_zip_bomb_is_refused_before_it_unpacks(part: str, limit: UploadLimits) -> None:
     bomb = workbook(**{part: b"<a>" + b" " * (60 << 20) + b"</a>"})
     assert len(bomb) < 200_000
     tracemalloc.start()
@@ -83,7 +88,7 @@ def test_a_zip_bomb_that_lies_about_its_size_unpacks_no_further_than_it_says() -
     real, told = struct.pack("<I", len(sheet("")) + (60 << 20)), struct.pack("<I", 300)
     assert content.count(real) == 2
     content = content.replace(real, told)
-    assert "not a workbook that can be read" in complaint(bytes(content), Limits(sheet_bytes=1 << 20))
+    assert "not a workbook that can be read" in complaint(bytes(content), UploadLimits(sheet_bytes=1 << 20))
 
 
 def test_a_row_that_fills_the_memory_is_refused() -> None:
@@ -134,7 +139,9 @@ def test_two_hundred_columns_are_refused() -> None:
     target = io.BytesIO()
     book.save(target)
     assert complaint(target.getvalue()).startswith("has more than 100 columns")
-    assert complaint(",".join(headings[:100]).encode() + b"\nAda\n", Limits(rows=0)).startswith("has more than the 0")
+    assert complaint(",".join(headings[:100]).encode() + b"\nAda\n", UploadLimits(rows=0)).startswith(
+        "has more than the 0"
+    )
 
 
 def test_a_million_rows_are_refused_at_the_first_too_many() -> None:
@@ -227,7 +234,7 @@ def test_many_different_keys_stay_out_of_memory() -> None:
 def check_any(content: bytes) -> None:
     """Whatever it is: rows, or one clear complaint."""
     with suppress(UnreadableFileError):
-        for row in rows(content, Limits(row_characters=5_000, rows=500)):
+        for row in rows(content, UploadLimits(row_characters=5_000, rows=500)):
             if isinstance(row, PersonaRow):
                 row_line(row.persona)
             else:

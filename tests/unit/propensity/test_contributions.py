@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.propensity.architectures.base import Contributions, Probabilities
+from shared.propensity.architectures.base import ContributionMatrix, Probabilities
 from shared.propensity.architectures.registry import ARCHITECTURES
 from shared.propensity.checkpoints import Scorer
 from shared.propensity.features import Matrix
@@ -54,12 +54,12 @@ def test_contributions_are_of_the_source_columns_and_say_which_way_they_push(sco
 class Additive:
     """A model of known contributions."""
 
-    found: Contributions
+    found: ContributionMatrix
 
     def predict(self, matrix: Matrix) -> Probabilities:
         return np.asarray(1 / (1 + np.exp(-self.found.sum(axis=1))))
 
-    def contributions(self, matrix: Matrix) -> Contributions:
+    def contributions(self, matrix: Matrix) -> ContributionMatrix:
         return self.found
 
     def save(self, path: Path) -> None:

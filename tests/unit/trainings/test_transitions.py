@@ -9,7 +9,7 @@ import pytest
 
 from shared.clock import new_id
 from shared.dynamodb.repository import Repository
-from shared.dynamodb.table import Action, Key, Table, put
+from shared.dynamodb.table import Key, Table, Write, put
 from shared.errors import NotFoundError
 from shared.models.checkpoint import Checkpoint
 from shared.models.connector_training import ConnectorTraining
@@ -75,7 +75,7 @@ def succeed(trainings: Trainings, training: Training) -> None:
     )
     checkpoints = Repository(trainings.repository.table, Checkpoint, kind="checkpoint")
 
-    def commit(actions: list[Action]) -> Any:
+    def commit(actions: list[Write]) -> Any:
         return checkpoints.create(SPACE, checkpoint, also=actions)
 
     trainings.end(SPACE, training.id, JobStatus.SUCCEEDED, {"checkpoint_ids": [checkpoint.id]}, commit=commit)
@@ -89,15 +89,15 @@ def remove(trainings: Trainings, training: Training) -> None:
     trainings.delete(SPACE, training.id, None)
 
 
-Write = Callable[[Trainings, Training], None]
-WRITES: list[Write] = [succeed, fail, remove]
+End = Callable[[Trainings, Training], None]
+WRITES: list[End] = [succeed, fail, remove]
 
 
-def name(write: Write) -> str:
+def name(write: End) -> str:
     return str(getattr(write, "__name__", write))
 
 
-def attempt(write: Write, trainings: Trainings, training: Training) -> None:
+def attempt(write: End, trainings: Trainings, training: Training) -> None:
     try:
         write(trainings, training)
     except NotFoundError:
@@ -109,7 +109,7 @@ def attempt(write: Write, trainings: Trainings, training: Training) -> None:
     "order", list(permutations(WRITES)), ids=lambda order: "-".join(each.__name__ for each in order)
 )
 def test_of_several_ends_the_first_counts(
-    trainings: Trainings, training: Training, table: Table, order: tuple[Write, ...]
+    trainings: Trainings, training: Training, table: Table, order: tuple[End, ...]
 ) -> None:
     assert uses(table, training) == [1, 1]
     for write in order:
@@ -136,13 +136,13 @@ def test_a_write_that_comes_between_anothers_reading_and_writing_wins_whole(
     training: Training,
     table: Table,
     monkeypatch: pytest.MonkeyPatch,
-    outer: Write,
-    inner: Write,
+    outer: End,
+    inner: End,
 ) -> None:
     real = table.transact
-    came: list[Write] = []
+    came: list[End] = []
 
-    def transact(actions: list[Action]) -> None:
+    def transact(actions: list[Write]) -> None:
         if not came:
             came.append(inner)
             inner(trainings, training)

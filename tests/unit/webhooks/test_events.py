@@ -5,16 +5,22 @@ from typing import Any
 import pytest
 
 from shared.clock import new_id
-from shared.dynamodb.write_markers import STAMP, stamp
+from shared.dynamodb.write_markers import WRITE_MARKER, write_marker
 from shared.models.webhook_endpoint import WebhookEventType
-from shared.webhooks.events import RULES, Rule, event_of
+from shared.webhooks.events import RULES, EventRule, event_of
 
 SPACE, ENTITY = new_id(), new_id()
 
 
-def item(rule: Rule, value: Any) -> dict[str, Any]:
+def item(rule: EventRule, value: Any) -> dict[str, Any]:
     """An entity whose field has that value."""
-    values: dict[str, Any] = {"id": ENTITY, "connector_id": "c", "training_id": "t", "name": "Ada", STAMP: stamp()}
+    values: dict[str, Any] = {
+        "id": ENTITY,
+        "connector_id": "c",
+        "training_id": "t",
+        "name": "Ada",
+        WRITE_MARKER: write_marker(),
+    }
     *parents, name = rule.field.split(".")
     holder = values
     for parent in parents:
@@ -25,19 +31,19 @@ def item(rule: Rule, value: Any) -> dict[str, Any]:
 
 @pytest.mark.row("X-13")
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.type)
-def test_a_change_is_told_when_it_happens_and_not_when_anything_else_does(rule: Rule) -> None:
+def test_a_change_is_told_when_it_happens_and_not_when_anything_else_does(rule: EventRule) -> None:
     before, after = item(rule, "another"), item(rule, rule.value or "new")
     happened = event_of(before, after)
     assert happened is not None
     assert (happened.type, happened.space_id) == (rule.type, SPACE)
-    assert happened.id == after[STAMP].partition("#")[2]
+    assert happened.id == after[WRITE_MARKER].partition("#")[2]
     assert happened.payload["data"]["kind"] == rule.kind
     assert "{" not in happened.payload["data"]["link"]
     assert "Ada" not in str(happened.payload)
     for unchanged in (
-        event_of(after, after | {"name": "Mary", STAMP: stamp()}),
-        event_of(before, after | {STAMP: before[STAMP]}),
-        event_of(before, {name: value for name, value in after.items() if name != STAMP}),
+        event_of(after, after | {"name": "Mary", WRITE_MARKER: write_marker()}),
+        event_of(before, after | {WRITE_MARKER: before[WRITE_MARKER]}),
+        event_of(before, {name: value for name, value in after.items() if name != WRITE_MARKER}),
         event_of(after, None),
     ):
         assert unchanged is None or unchanged.type is not rule.type

@@ -8,10 +8,13 @@ import polars as pl
 import pytest
 
 from functions.workflows.connector_scan.profile import FileProfile, profile_file
-from shared.files.limits import Limits, UnreadableFileError
+from shared.files.errors import UnreadableFileError
+from shared.files.limits import ReadLimits
 from shared.files.readers import scan_frame
 
-SMALL = Limits(decoded_bytes=1 << 20, line_bytes=64 << 10, sample_bytes=32 << 10, columns=3_000, batch_bytes=8 << 20)
+SMALL = ReadLimits(
+    decoded_bytes=1 << 20, line_bytes=64 << 10, sample_bytes=32 << 10, columns=3_000, batch_bytes=8 << 20
+)
 
 
 def parquet_bytes(folder: Path) -> bytes:
