@@ -24,48 +24,48 @@ CurrentActionGroupService = Annotated[ActionGroupService, Depends(_service)]
 
 @router.get("")
 def list_action_groups(
-    scope: CurrentContext, service: CurrentActionGroupService, limit: Limit = 10, after: After = ""
+    context: CurrentContext, service: CurrentActionGroupService, limit: Limit = 10, after: After = ""
 ) -> Page[ActionGroup]:
     """List the action groups of the space, newest first."""
-    return service.list_after(scope, after, limit)
+    return service.list_after(context, after, limit)
 
 
 @router.post("", status_code=201, responses=errors(409))
 def create_action_group(
     body: ActionGroupCreate,
-    scope: CurrentContext,
+    context: CurrentContext,
     service: CurrentActionGroupService,
     idempotency: IdempotencyKey,
     response: Response,
 ) -> ActionGroup:
     """Create an action group."""
-    return tagged(response, service.create(scope, body, idempotency))
+    return tagged(response, service.create(context, body, idempotency))
 
 
 @router.delete("/{id}", responses=errors(412))
 def delete_action_group(
-    id: str, scope: CurrentContext, service: CurrentActionGroupService, expected_version: ExpectedVersion
+    id: str, context: CurrentContext, service: CurrentActionGroupService, expected_version: ExpectedVersion
 ) -> Deleted:
     """Delete an action group; its actions stay, without a group."""
-    return service.delete(scope, id, expected_version)
+    return service.delete(context, id, expected_version)
 
 
 @router.get("/{id}")
 def get_action_group(
-    id: str, scope: CurrentContext, service: CurrentActionGroupService, response: Response
+    id: str, context: CurrentContext, service: CurrentActionGroupService, response: Response
 ) -> ActionGroup:
     """Get an action group."""
-    return tagged(response, service.get(scope, id))
+    return tagged(response, service.get(context, id))
 
 
 @router.update("/{id}", responses=errors(412))
 def update_action_group(
     id: str,
     body: ActionGroupUpdate,
-    scope: CurrentContext,
+    context: CurrentContext,
     service: CurrentActionGroupService,
     expected_version: ExpectedVersion,
     response: Response,
 ) -> ActionGroup:
     """Update the fields that are sent."""
-    return tagged(response, service.update(scope, id, body, expected_version))
+    return tagged(response, service.update(context, id, body, expected_version))

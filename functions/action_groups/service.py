@@ -13,22 +13,22 @@ class ActionGroupService:
         self._groups = Repository(table, ActionGroup, kind="action_group", clock=clock)
         self._clock = clock
 
-    def create(self, scope: SpaceContext, request: ActionGroupCreate, idempotency: Idempotency | None) -> ActionGroup:
+    def create(self, context: SpaceContext, request: ActionGroupCreate, idempotency: Idempotency | None) -> ActionGroup:
         now = self._clock()
         group = ActionGroup(id=new_id(), created_at=now, updated_at=now, **request.model_dump())
-        return self._groups.create(scope.space_id, group, idempotency=idempotency)
+        return self._groups.create(context.space_id, group, idempotency=idempotency)
 
-    def list_after(self, scope: SpaceContext, after: str, limit: int) -> Page[ActionGroup]:
-        return self._groups.list_after(scope.space_id, after, limit)
+    def list_after(self, context: SpaceContext, after: str, limit: int) -> Page[ActionGroup]:
+        return self._groups.list_after(context.space_id, after, limit)
 
-    def get(self, scope: SpaceContext, group_id: str) -> ActionGroup:
-        return self._groups.get(scope.space_id, group_id)
+    def get(self, context: SpaceContext, group_id: str) -> ActionGroup:
+        return self._groups.get(context.space_id, group_id)
 
     def update(
-        self, scope: SpaceContext, group_id: str, request: ActionGroupUpdate, expected_version: int | None
+        self, context: SpaceContext, group_id: str, request: ActionGroupUpdate, expected_version: int | None
     ) -> ActionGroup:
-        return self._groups.update(scope.space_id, group_id, request.changes(), expected_version=expected_version)
+        return self._groups.update(context.space_id, group_id, request.changes(), expected_version=expected_version)
 
-    def delete(self, scope: SpaceContext, group_id: str, expected_version: int | None) -> Deleted:
+    def delete(self, context: SpaceContext, group_id: str, expected_version: int | None) -> Deleted:
         """The group's actions stay, and belong to none from then on: they look their group up when they are read."""
-        return self._groups.delete(scope.space_id, group_id, expected_version=expected_version)
+        return self._groups.delete(context.space_id, group_id, expected_version=expected_version)

@@ -24,46 +24,46 @@ CurrentActionService = Annotated[ActionService, Depends(_service)]
 
 @router.get("")
 def list_actions(
-    scope: CurrentContext, service: CurrentActionService, limit: Limit = 10, after: After = ""
+    context: CurrentContext, service: CurrentActionService, limit: Limit = 10, after: After = ""
 ) -> Page[Action]:
     """List the actions of the space, newest first."""
-    return service.list_after(scope, after, limit)
+    return service.list_after(context, after, limit)
 
 
 @router.post("", status_code=201, responses=errors(409))
 def create_action(
     body: ActionCreate,
-    scope: CurrentContext,
+    context: CurrentContext,
     service: CurrentActionService,
     idempotency: IdempotencyKey,
     response: Response,
 ) -> Action:
     """Create an action: what can be offered, on which channel, and the model that says to whom."""
-    return tagged(response, service.create(scope, body, idempotency))
+    return tagged(response, service.create(context, body, idempotency))
 
 
 @router.delete("/{id}", responses=errors(412))
 def delete_action(
-    id: str, scope: CurrentContext, service: CurrentActionService, expected_version: ExpectedVersion
+    id: str, context: CurrentContext, service: CurrentActionService, expected_version: ExpectedVersion
 ) -> Deleted:
     """Delete an action: no insight chooses it from then on."""
-    return service.delete(scope, id, expected_version)
+    return service.delete(context, id, expected_version)
 
 
 @router.get("/{id}")
-def get_action(id: str, scope: CurrentContext, service: CurrentActionService, response: Response) -> Action:
+def get_action(id: str, context: CurrentContext, service: CurrentActionService, response: Response) -> Action:
     """Get an action."""
-    return tagged(response, service.get(scope, id))
+    return tagged(response, service.get(context, id))
 
 
 @router.update("/{id}", responses=errors(412))
 def update_action(
     id: str,
     body: ActionUpdate,
-    scope: CurrentContext,
+    context: CurrentContext,
     service: CurrentActionService,
     expected_version: ExpectedVersion,
     response: Response,
 ) -> Action:
     """Update the fields that are sent; any status may follow any other."""
-    return tagged(response, service.update(scope, id, body, expected_version))
+    return tagged(response, service.update(context, id, body, expected_version))

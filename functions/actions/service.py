@@ -22,32 +22,32 @@ class ActionService:
         self._checkpoints = CheckpointAliases(table, clock)
         self._clock = clock
 
-    def create(self, scope: SpaceContext, request: ActionCreate, idempotency: Idempotency | None) -> Action:
+    def create(self, context: SpaceContext, request: ActionCreate, idempotency: Idempotency | None) -> Action:
         """Raises ValidationFailedError for a group or a model that the space does not have."""
         values = {name: getattr(request, name) for name in type(request).model_fields}
-        self._require_references(scope, values)
+        self._require_references(context, values)
         now = self._clock()
         action = Action(id=new_id(), created_at=now, updated_at=now, **{**values, "group": request.group or ""})
-        return self._actions.create(scope.space_id, action, idempotency=idempotency)
+        return self._actions.create(context.space_id, action, idempotency=idempotency)
 
-    def list_after(self, scope: SpaceContext, after: str, limit: int) -> Page[Action]:
-        page = self._actions.list_after(scope.space_id, after, limit)
-        return page.model_copy(update={"data": self._grouped(scope, page.data)})
+    def list_after(self, context: SpaceContext, after: str, limit: int) -> Page[Action]:
+        page = self._actions.list_after(context.space_id, after, limit)
+        return page.model_copy(update={"data": self._grouped(context, page.data)})
 
-    def get(self, scope: SpaceContext, action_id: str) -> Action:
-        return self._grouped(scope, [self._actions.get(scope.space_id, action_id)])[0]
+    def get(self, context: SpaceContext, action_id: str) -> Action:
+        return self._grouped(context, [self._actions.get(context.space_id, action_id)])[0]
 
     def update(
-        self, scope: SpaceContext, action_id: str, request: ActionUpdate, expected_version: int | None
+        self, context: SpaceContext, action_id: str, request: ActionUpdate, expected_version: int | None
     ) -> Action:
         """Raises as ``create`` does, and for dates that contradict the stored ones."""
         changes = request.changes()
-        self._require_references(scope, changes)
+        self._require_references(context, changes)
         if "group" in changes:
             changes["group"] = changes["group"] or ""
         try:
             action = self._actions.update(
-                scope.space_id,
+                context.space_id,
                 action_id,
                 changes,
                 expected_version=expected_version,
@@ -58,22 +58,22 @@ class ActionService:
             raise ValidationFailedError.of(
                 f"body.{field}", "end_date would lie before start_date: send both, or null for one"
             ) from None
-        return self._grouped(scope, [action])[0]
+        return self._grouped(context, [action])[0]
 
-    def delete(self, scope: SpaceContext, action_id: str, expected_version: int | None) -> Deleted:
-        return self._actions.delete(scope.space_id, action_id, expected_version=expected_version)
+    def delete(self, context: SpaceContext, action_id: str, expected_version: int | None) -> Deleted:
+        return self._actions.delete(context.space_id, action_id, expected_version=expected_version)
 
-    def _require_references(self, scope: SpaceContext, values: dict[str, Any]) -> None:
-        if (group := values.get("group")) and group not in self._groups.get_many(scope.space_id, [group]):
+    def _require_references(self, context: SpaceContext, values: dict[str, Any]) -> None:
+        if (group := values.get("group")) and group not in self._groups.get_many(context.space_id, [group]):
             raise ValidationFailedError.of("body.group", "there is no such action group; GET /action-groups lists them")
-        if (model := values.get("model_id")) and not self._checkpoints.checkpoint(scope.space_id, model):
+        if (model := values.get("model_id")) and not self._checkpoints.checkpoint(context.space_id, model):
             raise ValidationFailedError.of(
                 "body.model_id", "there is no such checkpoint or alias; GET /checkpoints lists them"
             )
 
-    def _grouped(self, scope: SpaceContext, actions: list[Action]) -> list[Action]:
+    def _grouped(self, context: SpaceContext, actions: list[Action]) -> list[Action]:
         """The actions as their groups are now: without one that was deleted."""
-        groups = self._groups.get_many(scope.space_id, {action.group for action in actions if action.group})
+        groups = self._groups.get_many(context.space_id, {action.group for action in actions if action.group})
         return [
             action if not action.group or action.group in groups else action.model_copy(update={"group": ""})
             for action in actions

@@ -24,42 +24,42 @@ CurrentApiKeyService = Annotated[ApiKeyService, Depends(_service)]
 
 @router.get("", responses=errors(403))
 def list_api_keys(
-    scope: CurrentContext, service: CurrentApiKeyService, limit: Limit = 10, after: After = ""
+    context: CurrentContext, service: CurrentApiKeyService, limit: Limit = 10, after: After = ""
 ) -> Page[ApiKey]:
     """List your keys for the space, newest first."""
-    return service.list_after(scope, after, limit)
+    return service.list_after(context, after, limit)
 
 
 @router.post("", status_code=201, responses=errors(403))
 def create_api_key(
-    body: ApiKeyCreate, scope: CurrentContext, service: CurrentApiKeyService, response: Response
+    body: ApiKeyCreate, context: CurrentContext, service: CurrentApiKeyService, response: Response
 ) -> NewApiKey:
     """Create a key for the space; `key` is answered only now."""
-    return tagged(response, service.create(scope, body))
+    return tagged(response, service.create(context, body))
 
 
 @router.delete("/{id}", responses=errors(403, 412))
 def delete_api_key(
-    id: str, scope: CurrentContext, service: CurrentApiKeyService, expected_version: ExpectedVersion
+    id: str, context: CurrentContext, service: CurrentApiKeyService, expected_version: ExpectedVersion
 ) -> Deleted:
     """Revoke a key: within 10 seconds nothing takes it any more."""
-    return service.delete(scope, id, expected_version)
+    return service.delete(context, id, expected_version)
 
 
 @router.get("/{id}", responses=errors(403))
-def get_api_key(id: str, scope: CurrentContext, service: CurrentApiKeyService, response: Response) -> ApiKey:
+def get_api_key(id: str, context: CurrentContext, service: CurrentApiKeyService, response: Response) -> ApiKey:
     """Get one of your keys, without its secret."""
-    return tagged(response, service.get(scope, id))
+    return tagged(response, service.get(context, id))
 
 
 @router.update("/{id}", responses=errors(403, 412))
 def update_api_key(
     id: str,
     body: ApiKeyUpdate,
-    scope: CurrentContext,
+    context: CurrentContext,
     service: CurrentApiKeyService,
     expected_version: ExpectedVersion,
     response: Response,
 ) -> ApiKey:
     """Update the fields that are sent."""
-    return tagged(response, service.update(scope, id, body, expected_version))
+    return tagged(response, service.update(context, id, body, expected_version))

@@ -16,10 +16,10 @@ class ApiKeyService:
         self._keys = ApiKeys(table, clock)
         self._clock = clock
 
-    def create(self, scope: SpaceContext, request: ApiKeyCreate) -> NewApiKey:
+    def create(self, context: SpaceContext, request: ApiKeyCreate) -> NewApiKey:
         """Raises ValidationFailedError for an end that is past."""
         self._require_future(request.valid_until)
-        now, token = self._clock(), KeyToken.new(scope.space_id, scope.user_id, new_id())
+        now, token = self._clock(), KeyToken.new(context.space_id, context.user_id, new_id())
         key = ApiKey(
             id=token.key_id,
             created_at=now,
@@ -31,25 +31,25 @@ class ApiKeyService:
             limits=request.limits,
             secret_hash=token.hash,
         )
-        stored = self._keys.create(scope, key)
+        stored = self._keys.create(context, key)
         return NewApiKey(**{name: getattr(stored, name) for name in ApiKey.model_fields}, key=str(token))
 
-    def list_after(self, scope: SpaceContext, after: str, limit: int) -> Page[ApiKey]:
-        return self._keys.list_after(scope, after, limit)
+    def list_after(self, context: SpaceContext, after: str, limit: int) -> Page[ApiKey]:
+        return self._keys.list_after(context, after, limit)
 
-    def get(self, scope: SpaceContext, key_id: str) -> ApiKey:
-        return self._keys.get(scope, key_id)
+    def get(self, context: SpaceContext, key_id: str) -> ApiKey:
+        return self._keys.get(context, key_id)
 
-    def update(self, scope: SpaceContext, key_id: str, request: ApiKeyUpdate, expected_version: int | None) -> ApiKey:
+    def update(self, context: SpaceContext, key_id: str, request: ApiKeyUpdate, expected_version: int | None) -> ApiKey:
         """Raises as ``create`` does."""
         self._require_future(request.valid_until)
         changes = request.changes()
         if "scopes" in changes:
             changes["scopes"] = list(dict.fromkeys(changes["scopes"]))
-        return self._keys.update(scope, key_id, changes, expected_version)
+        return self._keys.update(context, key_id, changes, expected_version)
 
-    def delete(self, scope: SpaceContext, key_id: str, expected_version: int | None) -> Deleted:
-        return self._keys.delete(scope, key_id, expected_version)
+    def delete(self, context: SpaceContext, key_id: str, expected_version: int | None) -> Deleted:
+        return self._keys.delete(context, key_id, expected_version)
 
     def _require_future(self, valid_until: datetime | None) -> None:
         if valid_until is not None and valid_until <= self._clock():

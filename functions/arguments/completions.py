@@ -47,7 +47,7 @@ class ArgumentCompletionService:
         self._clock = clock
 
     async def complete(
-        self, scope: SpaceContext, request: ArgumentCreate, idempotency: Idempotency | None, correlation_id: str
+        self, context: SpaceContext, request: ArgumentCreate, idempotency: Idempotency | None, correlation_id: str
     ) -> Argument:
         """Write, check and store an argument; one that the model did not give is stored as failed.
 
@@ -56,19 +56,19 @@ class ArgumentCompletionService:
         """
         argument = None
         if idempotency is not None:
-            argument = await in_thread(self._arguments.answered, scope.space_id, idempotency)
+            argument = await in_thread(self._arguments.answered, context.space_id, idempotency)
         if argument is None:
-            argument = await self._create(scope, request, idempotency, correlation_id)
+            argument = await self._create(context, request, idempotency, correlation_id)
         if request.echo:
             return argument.model_copy(update={"argument": f"{_prompt(request.facts())}\n\n{argument.argument}"})
         return argument
 
     async def _create(
-        self, scope: SpaceContext, request: ArgumentCreate, idempotency: Idempotency | None, correlation_id: str
+        self, context: SpaceContext, request: ArgumentCreate, idempotency: Idempotency | None, correlation_id: str
     ) -> Argument:
         facts = request.facts()
-        lineage = await in_thread(self._references.lineage, scope, request.action_id, request.insight_id)
-        record, answer = await self._answer(scope, request, correlation_id)
+        lineage = await in_thread(self._references.lineage, context, request.action_id, request.insight_id)
+        record, answer = await self._answer(context, request, correlation_id)
         text = answer.get("argument", "")
         claims = ground(text, facts)
         now = self._clock()
@@ -76,8 +76,8 @@ class ArgumentCompletionService:
             id=new_id(),
             created_at=now,
             updated_at=now,
-            space=scope.space_id,
-            created_by=scope.user_id,
+            space=context.space_id,
+            created_by=context.user_id,
             action_id=lineage.action_id,
             insight_id=request.insight_id,
             lineage=lineage,
@@ -93,13 +93,13 @@ class ArgumentCompletionService:
             usage=_usage(record),
             **facts,
         )
-        return await in_thread(self._arguments.create, scope.space_id, argument, idempotency)
+        return await in_thread(self._arguments.create, context.space_id, argument, idempotency)
 
     async def _answer(
-        self, scope: SpaceContext, request: ArgumentCreate, correlation_id: str
+        self, context: SpaceContext, request: ArgumentCreate, correlation_id: str
     ) -> tuple[CallRecord, dict[str, str]]:
         """The call, and its answer; none where the model's is of no use, the call's ``error`` says why."""
-        caller = Caller.of(scope, correlation_id)
+        caller = Caller.of(context, correlation_id)
         try:
             models = await self._access.open(caller)
         except UnavailableError as error:

@@ -18,25 +18,25 @@ class References:
         self._checkpoints = CheckpointAliases(table)
         self._lineages = lineages
 
-    def lineage(self, scope: SpaceContext, action_id: str | None, insight_id: str | None) -> DecisionLineage:
+    def lineage(self, context: SpaceContext, action_id: str | None, insight_id: str | None) -> DecisionLineage:
         """What an argument of the insight rests on, or one for the action as its model stands now.
 
         Raises ValidationFailedError for an action or an insight that the space does not have, and for an insight that
         chose another action.
         """
         if insight_id is not None:
-            return self._of_insight(scope, action_id, insight_id)
+            return self._of_insight(context, action_id, insight_id)
         if action_id is None:
             return DecisionLineage()
-        action = self._actions.get_many(scope.space_id, [action_id]).get(action_id)
+        action = self._actions.get_many(context.space_id, [action_id]).get(action_id)
         if action is None:
             raise ValidationFailedError.of("body.action_id", "there is no such action; GET /actions lists them")
-        checkpoint = self._checkpoints.checkpoint(scope.space_id, action.model_id) if action.model_id else None
-        return self._lineages.of_decision(scope.space_id, action_id, checkpoint)
+        checkpoint = self._checkpoints.checkpoint(context.space_id, action.model_id) if action.model_id else None
+        return self._lineages.of_decision(context.space_id, action_id, checkpoint)
 
-    def _of_insight(self, scope: SpaceContext, action_id: str | None, insight_id: str) -> DecisionLineage:
+    def _of_insight(self, context: SpaceContext, action_id: str | None, insight_id: str) -> DecisionLineage:
         try:
-            lineage = self._insights.get(scope.space_id, insight_id).lineage
+            lineage = self._insights.get(context.space_id, insight_id).lineage
         except NotFoundError:
             raise ValidationFailedError.of("body.insight_id", "there is no such insight in the space") from None
         if action_id not in (None, lineage.action_id):

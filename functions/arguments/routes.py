@@ -56,7 +56,7 @@ _FAILED: dict[int | str, dict[str, Any]] = {
 
 @router.get("")
 def list_arguments(
-    scope: CurrentContext,
+    context: CurrentContext,
     service: CurrentArgumentService,
     response: Response,
     status: ReviewStatusFilter = None,
@@ -64,7 +64,7 @@ def list_arguments(
     page: PageNumber = page_number("page_size", 100),
 ) -> list[Argument]:
     """List the arguments of the space, newest first; `X-Total-Count` and `X-Has-More` tell of the other pages."""
-    found = service.list_page(scope, page.number, page.size, status, action_id)
+    found = service.list_page(context, page.number, page.size, status, action_id)
     response.headers["X-Total-Count"] = str(found.count)
     response.headers["X-Has-More"] = str(found.has_more).lower()
     return found.data
@@ -74,105 +74,105 @@ def list_arguments(
 async def create_argument(
     body: ArgumentCreate,
     request: Request,
-    scope: CurrentContext,
+    context: CurrentContext,
     completions: Completions,
     idempotency: IdempotencyKey,
     response: Response,
 ) -> Argument:
     """Have a language model write an argument from the facts given; it waits for its review then."""
-    argument = await completions.complete(scope, body, idempotency, request.state.request_id)
+    argument = await completions.complete(context, body, idempotency, request.state.request_id)
     response.status_code = 200 if argument.status is ArgumentStatus.FAILED else 201
     return tagged(response, argument)
 
 
 @router.delete("/{id}", responses=errors(412))
 def delete_argument(
-    id: str, scope: CurrentContext, service: CurrentArgumentService, expected_version: ExpectedVersion
+    id: str, context: CurrentContext, service: CurrentArgumentService, expected_version: ExpectedVersion
 ) -> Deleted:
     """Delete an argument, its comments and its history."""
-    return service.delete(scope, id, expected_version)
+    return service.delete(context, id, expected_version)
 
 
 @router.get("/{id}")
-def get_argument(id: str, scope: CurrentContext, service: CurrentArgumentService, response: Response) -> Argument:
+def get_argument(id: str, context: CurrentContext, service: CurrentArgumentService, response: Response) -> Argument:
     """Get an argument."""
-    return tagged(response, service.get(scope, id))
+    return tagged(response, service.get(context, id))
 
 
 @router.update("/{id}", responses=errors(403, 409, 412))
 def update_argument(
     id: str,
     body: ArgumentUpdate,
-    scope: CurrentContext,
+    context: CurrentContext,
     service: CurrentArgumentService,
     expected_version: ExpectedVersion,
     response: Response,
 ) -> Argument:
     """Update the fields that are sent, the review's status among them; the text before stays in the history."""
-    return tagged(response, service.update(scope, id, body, expected_version))
+    return tagged(response, service.update(context, id, body, expected_version))
 
 
 @beyond.post("/queue/next")
-def take_next_argument(scope: CurrentContext, service: CurrentArgumentService, response: Response) -> Argument:
+def take_next_argument(context: CurrentContext, service: CurrentArgumentService, response: Response) -> Argument:
     """Begin to review the argument that has waited longest for you or for anyone; 404 when none waits."""
-    return tagged(response, service.take_next(scope))
+    return tagged(response, service.take_next(context))
 
 
 @beyond.post("/{id}/release", responses=errors(403, 409, 412))
 def release_argument(
     id: str,
-    scope: CurrentContext,
+    context: CurrentContext,
     service: CurrentArgumentService,
     expected_version: ExpectedVersion,
     response: Response,
 ) -> Argument:
     """Put an argument that you review back into the queue, for anyone."""
-    return tagged(response, service.release(scope, id, expected_version))
+    return tagged(response, service.release(context, id, expected_version))
 
 
 @beyond.post("/{id}/assign", responses=errors(403, 409, 412))
 def assign_argument(
     id: str,
     body: ArgumentAssignment,
-    scope: CurrentContext,
+    context: CurrentContext,
     service: CurrentArgumentService,
     expected_version: ExpectedVersion,
     response: Response,
 ) -> Argument:
     """Keep an argument for one member: it waits for their review alone."""
-    return tagged(response, service.assign(scope, id, body, expected_version))
+    return tagged(response, service.assign(context, id, body, expected_version))
 
 
 @beyond.get("/{id}/comments")
 def list_argument_comments(
-    id: str, scope: CurrentContext, service: CurrentArgumentService, limit: Limit = 10, after: After = ""
+    id: str, context: CurrentContext, service: CurrentArgumentService, limit: Limit = 10, after: After = ""
 ) -> Page[ArgumentComment]:
     """List the comments on an argument, newest first."""
-    return service.comments(scope, id, after, limit)
+    return service.comments(context, id, after, limit)
 
 
 @beyond.post("/{id}/comments", status_code=201, responses=errors(409))
 def create_argument_comment(
     id: str,
     body: CommentCreate,
-    scope: CurrentContext,
+    context: CurrentContext,
     service: CurrentArgumentService,
     idempotency: IdempotencyKey,
     response: Response,
 ) -> ArgumentComment:
     """Comment on an argument, in any state of its review."""
-    return tagged(response, service.comment(scope, id, body, idempotency))
+    return tagged(response, service.comment(context, id, body, idempotency))
 
 
 @beyond.get("/{id}/lineage")
-def get_argument_lineage(id: str, scope: CurrentContext, service: CurrentArgumentService) -> Lineage:
+def get_argument_lineage(id: str, context: CurrentContext, service: CurrentArgumentService) -> Lineage:
     """Get what an argument rests on: from its review back to the S3 versions that the model learned from."""
-    return service.lineage(scope, id)
+    return service.lineage(context, id)
 
 
 @beyond.get("/{id}/history")
 def list_argument_history(
-    id: str, scope: CurrentContext, service: CurrentArgumentService, limit: Limit = 10, after: After = ""
+    id: str, context: CurrentContext, service: CurrentArgumentService, limit: Limit = 10, after: After = ""
 ) -> Page[ArgumentChange]:
     """List who changed what of an argument, newest first."""
-    return service.history(scope, id, after, limit)
+    return service.history(context, id, after, limit)

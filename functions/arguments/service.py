@@ -45,29 +45,29 @@ class ArgumentService:
         self._clock = clock
 
     def list_page(
-        self, scope: SpaceContext, page: int, page_size: int, status: ReviewStatus | None, action_id: str
+        self, context: SpaceContext, page: int, page_size: int, status: ReviewStatus | None, action_id: str
     ) -> Page[Argument]:
-        return self._arguments.list_page(scope.space_id, page, page_size, status, action_id or None)
+        return self._arguments.list_page(context.space_id, page, page_size, status, action_id or None)
 
-    def get(self, scope: SpaceContext, argument_id: str) -> Argument:
-        return self._arguments.get(scope.space_id, argument_id)
+    def get(self, context: SpaceContext, argument_id: str) -> Argument:
+        return self._arguments.get(context.space_id, argument_id)
 
-    def lineage(self, scope: SpaceContext, argument_id: str) -> Lineage:
-        argument = self._arguments.get(scope.space_id, argument_id)
+    def lineage(self, context: SpaceContext, argument_id: str) -> Lineage:
+        argument = self._arguments.get(context.space_id, argument_id)
         review = LineageReview(status=argument.review.status, reviewer=argument.review.reviewer)
         return self._lineages.trace(
-            scope.space_id,
+            context.space_id,
             argument.lineage,
             argument_id=argument.id,
             insight_id=argument.insight_id,
             review=review,
         )
 
-    def delete(self, scope: SpaceContext, argument_id: str, expected_version: int | None) -> Deleted:
-        return self._arguments.delete(scope.space_id, argument_id, expected_version)
+    def delete(self, context: SpaceContext, argument_id: str, expected_version: int | None) -> Deleted:
+        return self._arguments.delete(context.space_id, argument_id, expected_version)
 
     def update(
-        self, scope: SpaceContext, argument_id: str, request: ArgumentUpdate, expected_version: int | None
+        self, context: SpaceContext, argument_id: str, request: ArgumentUpdate, expected_version: int | None
     ) -> Argument:
         """Raises ConflictError for a status that can't follow, PermissionDeniedError for what another one reviews."""
         sent = request.changes()
@@ -76,15 +76,15 @@ class ArgumentService:
             stored = current.model_dump(mode="json")
             changes = {name: value for name, value in sent.items() if name != "review" and value != stored[name]}
             if "action_id" in changes:
-                changes["lineage"] = self._references.lineage(scope, changes["action_id"], current.insight_id)
-            review = self._reviewed(scope, current.review, sent.get("review", {}))
+                changes["lineage"] = self._references.lineage(context, changes["action_id"], current.insight_id)
+            review = self._reviewed(context, current.review, sent.get("review", {}))
             if review.status is current.review.status:
-                _require_open(scope, current.review, changed=bool(changes) or review != current.review)
+                _require_open(context, current.review, changed=bool(changes) or review != current.review)
             return {**changes, "review": review, **_claims(current, changes)}
 
-        return self._arguments.change(scope.space_id, argument_id, decide, scope.user_id, expected_version)
+        return self._arguments.change(context.space_id, argument_id, decide, context.user_id, expected_version)
 
-    def take_next(self, scope: SpaceContext) -> Argument:
+    def take_next(self, context: SpaceContext) -> Argument:
         """Begin the review of what has waited longest: what is kept for the caller first, then what is for anyone.
 
         Raises QueueEmptyError.
@@ -92,26 +92,26 @@ class ArgumentService:
         for _ in range(QUEUE_ATTEMPTS):
             waiting = [
                 argument_id
-                for assignee in (scope.user_id, ANYONE)
-                for argument_id in self._arguments.waiting(scope.space_id, assignee, QUEUE_LOOKAHEAD)
+                for assignee in (context.user_id, ANYONE)
+                for argument_id in self._arguments.waiting(context.space_id, assignee, QUEUE_LOOKAHEAD)
             ]
             if not waiting:
                 raise QueueEmptyError("No argument waits for your review. Try again later.")
             for argument_id in waiting:
                 try:
-                    return self.update(scope, argument_id, _TAKE, None)
+                    return self.update(context, argument_id, _TAKE, None)
                 except (ConflictError, NotFoundError, PermissionDeniedError):
                     continue  # somebody else was faster
         raise UnavailableError(
             "Others take the waiting arguments at the same time. Try again in a moment.", headers={"Retry-After": "1"}
         )
 
-    def release(self, scope: SpaceContext, argument_id: str, expected_version: int | None) -> Argument:
+    def release(self, context: SpaceContext, argument_id: str, expected_version: int | None) -> Argument:
         """Put what is being reviewed back into the queue, for anyone. Raises as ``assign`` does."""
-        return self._requeue(scope, argument_id, None, (ReviewStatus.REVIEWING,), expected_version)
+        return self._requeue(context, argument_id, None, (ReviewStatus.REVIEWING,), expected_version)
 
     def assign(
-        self, scope: SpaceContext, argument_id: str, request: ArgumentAssignment, expected_version: int | None
+        self, context: SpaceContext, argument_id: str, request: ArgumentAssignment, expected_version: int | None
     ) -> Argument:
         """Keep a waiting argument, or one that is being reviewed, for a member: it waits for them alone.
 
@@ -119,26 +119,26 @@ class ArgumentService:
         PermissionDeniedError for one that another member has.
         """
         if request.user_id is not None:
-            self._require_member(scope, request.user_id)
+            self._require_member(context, request.user_id)
         allowed = (ReviewStatus.WAITING_REVIEW, ReviewStatus.REVIEWING)
-        return self._requeue(scope, argument_id, request.user_id, allowed, expected_version)
+        return self._requeue(context, argument_id, request.user_id, allowed, expected_version)
 
     def comment(
-        self, scope: SpaceContext, argument_id: str, request: CommentCreate, idempotency: Idempotency | None
+        self, context: SpaceContext, argument_id: str, request: CommentCreate, idempotency: Idempotency | None
     ) -> ArgumentComment:
         now = self._clock()
         comment = ArgumentComment(
-            id=new_id(), created_at=now, updated_at=now, created_by=scope.user_id, text=request.text
+            id=new_id(), created_at=now, updated_at=now, created_by=context.user_id, text=request.text
         )
-        return self._arguments.comment(scope.space_id, argument_id, comment, idempotency)
+        return self._arguments.comment(context.space_id, argument_id, comment, idempotency)
 
-    def comments(self, scope: SpaceContext, argument_id: str, after: str, limit: int) -> Page[ArgumentComment]:
-        return self._arguments.comments(scope.space_id, argument_id, after, limit)
+    def comments(self, context: SpaceContext, argument_id: str, after: str, limit: int) -> Page[ArgumentComment]:
+        return self._arguments.comments(context.space_id, argument_id, after, limit)
 
-    def history(self, scope: SpaceContext, argument_id: str, after: str, limit: int) -> Page[ArgumentChange]:
-        return self._arguments.changes(scope.space_id, argument_id, after, limit)
+    def history(self, context: SpaceContext, argument_id: str, after: str, limit: int) -> Page[ArgumentChange]:
+        return self._arguments.changes(context.space_id, argument_id, after, limit)
 
-    def _reviewed(self, scope: SpaceContext, current: ArgumentReview, sent: dict[str, Any]) -> ArgumentReview:
+    def _reviewed(self, context: SpaceContext, current: ArgumentReview, sent: dict[str, Any]) -> ArgumentReview:
         """The review with what was sent of it. Raises ConflictError and PermissionDeniedError."""
         if sent == current.model_dump(mode="json"):  # a client that sends back all that it got
             return current
@@ -150,16 +150,16 @@ class ArgumentService:
             raise _cannot_become(current, status)
         if status is ReviewStatus.REVIEWING:
             if current.status is ReviewStatus.WAITING_REVIEW:
-                _require_holder(scope, current)
-            values |= {"reviewer": scope.user_id, "reviewed_at": None, "assignee": None}
+                _require_holder(context, current)
+            values |= {"reviewer": context.user_id, "reviewed_at": None, "assignee": None}
         elif current.status is ReviewStatus.REVIEWING:
-            _require_holder(scope, current)
-            values |= {"reviewer": scope.user_id, "reviewed_at": self._clock()}
+            _require_holder(context, current)
+            values |= {"reviewer": context.user_id, "reviewed_at": self._clock()}
         return ArgumentReview.model_validate(values)
 
     def _requeue(
         self,
-        scope: SpaceContext,
+        context: SpaceContext,
         argument_id: str,
         assignee: str | None,
         allowed: tuple[ReviewStatus, ...],
@@ -169,15 +169,15 @@ class ArgumentService:
             review = current.review
             if review.status not in allowed:
                 raise _cannot_become(review, ReviewStatus.WAITING_REVIEW)
-            _require_holder(scope, review)
+            _require_holder(context, review)
             queued = {"status": ReviewStatus.WAITING_REVIEW, "reviewer": None, "assignee": assignee}
             return {"review": review.model_copy(update=queued)}
 
-        return self._arguments.change(scope.space_id, argument_id, decide, scope.user_id, expected_version)
+        return self._arguments.change(context.space_id, argument_id, decide, context.user_id, expected_version)
 
-    def _require_member(self, scope: SpaceContext, user_id: str) -> None:
+    def _require_member(self, context: SpaceContext, user_id: str) -> None:
         try:
-            self._members.scope(user_id, scope.space_id)
+            self._members.context(user_id, context.space_id)
         except NotFoundError:
             raise ValidationFailedError.of("body.user_id", "is no member of the space") from None
 
@@ -195,7 +195,7 @@ def _claims(current: Argument, changes: dict[str, Any]) -> dict[str, Any]:
     return {"claims": claims, "unsupported_claims": count_unsupported(claims)}
 
 
-def _require_open(scope: SpaceContext, review: ArgumentReview, *, changed: bool) -> None:
+def _require_open(context: SpaceContext, review: ArgumentReview, *, changed: bool) -> None:
     """Raises for a change of what is approved, or of what another member reviews or has turned down."""
     if changed and review.status is ReviewStatus.SUCCESS:
         raise ConflictError(
@@ -203,13 +203,13 @@ def _require_open(scope: SpaceContext, review: ArgumentReview, *, changed: bool)
             f"'{ReviewStatus.REVIEWING}', in the same request or before."
         )
     if changed and review.status in (ReviewStatus.REVIEWING, ReviewStatus.FAILED):
-        _require_holder(scope, review)
+        _require_holder(context, review)
 
 
-def _require_holder(scope: SpaceContext, review: ArgumentReview) -> None:
+def _require_holder(context: SpaceContext, review: ArgumentReview) -> None:
     """Raises PermissionDeniedError for all but the owner of the space when another member has the argument."""
     holder = review.assignee if review.status is ReviewStatus.WAITING_REVIEW else review.reviewer
-    if holder not in (None, scope.user_id) and not scope.is_owner:
+    if holder not in (None, context.user_id) and not context.is_owner:
         raise PermissionDeniedError(
             f"The argument is with the member {holder}. Only they and the owner of the space may do this."
         )

@@ -37,7 +37,7 @@ async def _filters(
 
 @router.get("", responses=errors(403))
 def list_audit_logs(
-    scope: CurrentContext,
+    context: CurrentContext,
     service: CurrentAuditLogService,
     filters: Annotated[AuditFilters, Depends(_filters)],
     limit: Limit = 10,
@@ -47,4 +47,4 @@ def list_audit_logs(
 
     A write shows within seconds. Rows are kept for 400 days unless the deployment says otherwise.
     """
-    return service.list_after(scope, filters, after, limit)
+    return service.list_after(context, filters, after, limit)

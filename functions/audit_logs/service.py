@@ -10,17 +10,17 @@ class AuditLogService:
     def __init__(self, logs: AuditLogs) -> None:
         self._logs = logs
 
-    def list_after(self, scope: SpaceContext, filters: AuditFilters, after: str, limit: int) -> AuditPage:
+    def list_after(self, context: SpaceContext, filters: AuditFilters, after: str, limit: int) -> AuditPage:
         """The writes that match, newest first.
 
         Raises PermissionDeniedError for members that do not own the space, and ValidationFailedError for a period that
         ends before it starts.
         """
-        if not scope.is_owner:
+        if not context.is_owner:
             raise PermissionDeniedError("Only the owner of the space may read its audit log. Ask them.")
         if filters.start_date and filters.end_date and filters.end_date < filters.start_date:
             raise ValidationFailedError(
                 "query.end_date: is before start_date; swap them",
                 [Detail("query.start_date", "is after end_date"), Detail("query.end_date", "is before start_date")],
             )
-        return self._logs.list_after(scope.space_id, filters, after, limit)
+        return self._logs.list_after(context.space_id, filters, after, limit)

@@ -24,46 +24,46 @@ CurrentBenchmarkService = Annotated[BenchmarkService, Depends(_service)]
 
 @router.get("", dependencies=[permission("benchmarks:list")], responses=errors(403))
 def list_benchmarks(
-    scope: CurrentContext, service: CurrentBenchmarkService, page: PageNumber = page_number("page_size")
+    context: CurrentContext, service: CurrentBenchmarkService, page: PageNumber = page_number("page_size")
 ) -> Page[Benchmark]:
     """List the benchmarks of the space, newest first."""
-    return service.list_page(scope, page.number, page.size)
+    return service.list_page(context, page.number, page.size)
 
 
 @router.post("", status_code=201, dependencies=[permission("benchmarks:create")], responses=errors(403, 409))
 def create_benchmark(
     body: BenchmarkCreate,
-    scope: CurrentContext,
+    context: CurrentContext,
     service: CurrentBenchmarkService,
     idempotency: IdempotencyKey,
     response: Response,
 ) -> Benchmark:
     """Create a benchmark: the files to measure on and the metrics to measure."""
-    return tagged(response, service.create(scope, body, idempotency))
+    return tagged(response, service.create(context, body, idempotency))
 
 
 @router.delete("/{id}", responses=errors(403, 412))
 def delete_benchmark(
-    id: str, scope: CurrentContext, service: CurrentBenchmarkService, expected_version: ExpectedVersion
+    id: str, context: CurrentContext, service: CurrentBenchmarkService, expected_version: ExpectedVersion
 ) -> Deleted:
     """Delete a benchmark; its past results stay on the leaderboards. For the owner of the space and its creator."""
-    return service.delete(scope, id, expected_version)
+    return service.delete(context, id, expected_version)
 
 
 @router.get("/{id}", dependencies=[permission("benchmarks:get")], responses=errors(403))
-def get_benchmark(id: str, scope: CurrentContext, service: CurrentBenchmarkService, response: Response) -> Benchmark:
+def get_benchmark(id: str, context: CurrentContext, service: CurrentBenchmarkService, response: Response) -> Benchmark:
     """Get a benchmark."""
-    return tagged(response, service.get(scope, id))
+    return tagged(response, service.get(context, id))
 
 
 @router.update("/{id}", responses=errors(403, 412))
 def update_benchmark(
     id: str,
     body: BenchmarkUpdate,
-    scope: CurrentContext,
+    context: CurrentContext,
     service: CurrentBenchmarkService,
     expected_version: ExpectedVersion,
     response: Response,
 ) -> Benchmark:
     """Update the fields that are sent; other connectors or metrics make a new revision. For owner and creator."""
-    return tagged(response, service.update(scope, id, body, expected_version))
+    return tagged(response, service.update(context, id, body, expected_version))

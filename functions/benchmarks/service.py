@@ -22,28 +22,28 @@ class BenchmarkService:
         self._table = table
         self._clock = clock
 
-    def create(self, scope: SpaceContext, request: BenchmarkCreate, idempotency: Idempotency | None) -> Benchmark:
+    def create(self, context: SpaceContext, request: BenchmarkCreate, idempotency: Idempotency | None) -> Benchmark:
         """Raises ValidationFailedError when a connector is not in the space."""
-        self._require_connectors(scope, request.connectors)
+        self._require_connectors(context, request.connectors)
         now = self._clock()
         benchmark = Benchmark(
             id=new_id(),
             created_at=now,
-            created_by=scope.user_id,
+            created_by=context.user_id,
             updated_at=now,
-            updated_by=scope.user_id,
+            updated_by=context.user_id,
             **{name: getattr(request, name) for name in type(request).model_fields},
         )
-        return self._benchmarks.create(scope.space_id, benchmark, idempotency=idempotency)
+        return self._benchmarks.create(context.space_id, benchmark, idempotency=idempotency)
 
-    def list_page(self, scope: SpaceContext, page: int, page_size: int) -> Page[Benchmark]:
-        return self._benchmarks.list_page(scope.space_id, page, page_size)
+    def list_page(self, context: SpaceContext, page: int, page_size: int) -> Page[Benchmark]:
+        return self._benchmarks.list_page(context.space_id, page, page_size)
 
-    def get(self, scope: SpaceContext, benchmark_id: str) -> Benchmark:
-        return self._benchmarks.get(scope.space_id, benchmark_id)
+    def get(self, context: SpaceContext, benchmark_id: str) -> Benchmark:
+        return self._benchmarks.get(context.space_id, benchmark_id)
 
     def update(
-        self, scope: SpaceContext, benchmark_id: str, request: BenchmarkUpdate, expected_version: int | None
+        self, context: SpaceContext, benchmark_id: str, request: BenchmarkUpdate, expected_version: int | None
     ) -> Benchmark:
         """Other connectors or metrics make a new revision.
 
@@ -51,11 +51,11 @@ class BenchmarkService:
         ValidationFailedError when a connector is not in the space.
         """
         while True:
-            current = self._editable(scope, benchmark_id)
-            changes = self._changes(scope, current, request)
+            current = self._editable(context, benchmark_id)
+            changes = self._changes(context, current, request)
             try:
                 return self._benchmarks.update(
-                    scope.space_id,
+                    context.space_id,
                     benchmark_id,
                     changes,
                     expected_version=expected_version,
@@ -64,34 +64,34 @@ class BenchmarkService:
             except ConditionNotMetError:  # another update made a revision meanwhile: count on from it
                 continue
 
-    def delete(self, scope: SpaceContext, benchmark_id: str, expected_version: int | None) -> Deleted:
+    def delete(self, context: SpaceContext, benchmark_id: str, expected_version: int | None) -> Deleted:
         """Past results stay on the leaderboards. Raises PermissionDeniedError as ``update`` does."""
-        return self._store.delete(scope.space_id, self._editable(scope, benchmark_id), expected_version)
+        return self._store.delete(context.space_id, self._editable(context, benchmark_id), expected_version)
 
-    def _editable(self, scope: SpaceContext, benchmark_id: str) -> Benchmark:
-        benchmark = self._benchmarks.get(scope.space_id, benchmark_id)
-        if not scope.is_owner and benchmark.created_by != scope.user_id:
+    def _editable(self, context: SpaceContext, benchmark_id: str) -> Benchmark:
+        benchmark = self._benchmarks.get(context.space_id, benchmark_id)
+        if not context.is_owner and benchmark.created_by != context.user_id:
             raise PermissionDeniedError(
                 "Only the owner of the space and whoever created the benchmark may change it. Ask one of them."
             )
         return benchmark
 
-    def _changes(self, scope: SpaceContext, current: Benchmark, request: BenchmarkUpdate) -> dict[str, Any]:
+    def _changes(self, context: SpaceContext, current: Benchmark, request: BenchmarkUpdate) -> dict[str, Any]:
         changes = request.changes()
         if "connector" in changes:
             if "connectors" in changes:
                 raise ValidationFailedError.of("body.connector", "says the same as connectors: send one of them")
             changes["connectors"] = [_replaced_by(changes.pop("connector"), current.connectors)]
         if "connectors" in changes:
-            self._require_connectors(scope, changes["connectors"])
+            self._require_connectors(context, changes["connectors"])
         connectors = changes.get("connectors", current.connectors)
         metrics = changes.get("metrics", current.metrics)
         if connectors != current.connectors or set(metrics) != set(current.metrics):
             changes["revision"] = current.revision + 1
-        return changes | {"updated_by": scope.user_id} if changes else {}
+        return changes | {"updated_by": context.user_id} if changes else {}
 
-    def _require_connectors(self, scope: SpaceContext, connectors: list[ConnectorTraining]) -> None:
-        keys = {each.connector_id: Key(f"connector#{scope.space_id}", each.connector_id) for each in connectors}
+    def _require_connectors(self, context: SpaceContext, connectors: list[ConnectorTraining]) -> None:
+        keys = {each.connector_id: Key(f"connector#{context.space_id}", each.connector_id) for each in connectors}
         found = self._table.get_many([key for connector_id, key in keys.items() if is_identifier(connector_id)])
         missing = [connector_id for connector_id, key in keys.items() if key not in found]
         if missing:

@@ -76,10 +76,10 @@ router.responses = {
 
 @router.post("/chat/completions", response_model=None, responses={200: {"description": "OpenAI's chat completion."}})
 async def create_openai_chat_completion(
-    body: OpenAICompletionCreate, request: Request, scope: CurrentContext, service: CurrentChatService
+    body: OpenAICompletionCreate, request: Request, context: CurrentContext, service: CurrentChatService
 ) -> dict[str, Any] | EventStream:
     """Answer messages, in OpenAI's shapes."""
-    turn = TurnRequest(body, scope, correlation_id(request, body.metadata), None, body.options(), bool(body.store))
+    turn = TurnRequest(body, context, correlation_id(request, body.metadata), None, body.options(), bool(body.store))
     if body.stream:
         with_usage = bool((body.stream_options or {}).get("include_usage"))
         return await EventStream.open(request, _in_their_shape(service.stream(turn), with_usage), openai_error_body)
@@ -87,18 +87,18 @@ async def create_openai_chat_completion(
 
 
 @router.get("/models", response_model=None, responses={200: {"description": "OpenAI's list of models."}})
-async def list_openai_models(request: Request, scope: CurrentContext, service: CurrentChatService) -> dict[str, Any]:
+async def list_openai_models(request: Request, context: CurrentContext, service: CurrentChatService) -> dict[str, Any]:
     """List the models of the space's cluster, in OpenAI's shape."""
-    models = await service.models(scope, correlation_id(request))
+    models = await service.models(context, correlation_id(request))
     return {"object": "list", "data": [_model(model) for model in models]}
 
 
 @router.get("/models/{model:path}", response_model=None, responses={200: {"description": "OpenAI's model."}})
 async def get_openai_model(
-    model: str, request: Request, scope: CurrentContext, service: CurrentChatService
+    model: str, request: Request, context: CurrentContext, service: CurrentChatService
 ) -> dict[str, Any]:
     """Get one of the models, in OpenAI's shape."""
-    return _model(await service.model(scope, correlation_id(request), model))
+    return _model(await service.model(context, correlation_id(request), model))
 
 
 async def _in_their_shape(chunks: Chunks, with_usage: bool) -> Chunks:

@@ -49,22 +49,22 @@ def correlation_id(request: Request, metadata: dict[str, Any] | None = None) -> 
 
 @router.get("")
 def list_chats(
-    scope: CurrentContext, service: CurrentChatService, limit: Limit = 10, after: After = "", name: NamePart = ""
+    context: CurrentContext, service: CurrentChatService, limit: Limit = 10, after: After = "", name: NamePart = ""
 ) -> ChatPage:
     """List the chats of the space without their messages, newest first."""
-    return service.list_after(scope, after, limit, name)
+    return service.list_after(context, after, limit, name)
 
 
 @router.post("", status_code=201, response_model=ChatCompletion, responses=STREAMED | errors(409, 429, 502, 503, 504))
 async def create_chat_completion(
     body: ChatCompletionCreate,
     request: Request,
-    scope: CurrentContext,
+    context: CurrentContext,
     service: CurrentChatService,
     idempotency: IdempotencyKey,
 ) -> ChatCompletion | EventStream:
     """Answer messages, in a new chat or one that is gone on with."""
-    turn = TurnRequest(body, scope, correlation_id(request, body.metadata), idempotency)
+    turn = TurnRequest(body, context, correlation_id(request, body.metadata), idempotency)
     if body.stream:
         chunks = service.stream(turn)
         return await EventStream.open(request, chunks, lambda error: error_body(error, request.state.request_id))
@@ -73,32 +73,32 @@ async def create_chat_completion(
 
 @router.delete("/{id}", responses=errors(412))
 def delete_chat(
-    id: str, scope: CurrentContext, service: CurrentChatService, expected_version: ExpectedVersion
+    id: str, context: CurrentContext, service: CurrentChatService, expected_version: ExpectedVersion
 ) -> Deleted:
     """Delete a chat and its messages."""
-    return service.delete(scope, id, expected_version)
+    return service.delete(context, id, expected_version)
 
 
 @router.get("/{id}")
-def get_chat(id: str, scope: CurrentContext, service: CurrentChatService, response: Response) -> Chat:
+def get_chat(id: str, context: CurrentContext, service: CurrentChatService, response: Response) -> Chat:
     """Get a chat with all its messages."""
-    return tagged(response, service.get(scope, id))
+    return tagged(response, service.get(context, id))
 
 
 @router.update("/{id}", responses=errors(409, 412))
 def update_chat(
     id: str,
     body: ChatUpdate,
-    scope: CurrentContext,
+    context: CurrentContext,
     service: CurrentChatService,
     expected_version: ExpectedVersion,
     response: Response,
 ) -> Chat:
     """Update the fields that are sent; they hold for the turns to come. `messages` replaces all of them."""
-    return tagged(response, service.update(scope, id, body, expected_version))
+    return tagged(response, service.update(context, id, body, expected_version))
 
 
 @router.get("/{id}/window", responses=errors(502, 503, 504))
-async def get_chat_window(id: str, request: Request, scope: CurrentContext, service: CurrentChatService) -> Chat:
+async def get_chat_window(id: str, request: Request, context: CurrentContext, service: CurrentChatService) -> Chat:
     """Get the newest part of the chat that fits its model, beginning with a user's turn."""
-    return await service.window(scope, id, correlation_id(request))
+    return await service.window(context, id, correlation_id(request))

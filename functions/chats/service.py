@@ -46,46 +46,46 @@ class ChatService:
         self._clock = clock
         self._preparer = TurnPreparer(access, chats, experts, clock)
 
-    def list_after(self, scope: SpaceContext, after: str, limit: int, name: str) -> ChatPage:
-        return self._chats.list_after(scope.space_id, after, limit, name)
+    def list_after(self, context: SpaceContext, after: str, limit: int, name: str) -> ChatPage:
+        return self._chats.list_after(context.space_id, after, limit, name)
 
-    def get(self, scope: SpaceContext, chat_id: str) -> Chat:
-        chat = self._chats.get(scope.space_id, chat_id)
-        return self._with_messages(scope, chat)
+    def get(self, context: SpaceContext, chat_id: str) -> Chat:
+        chat = self._chats.get(context.space_id, chat_id)
+        return self._with_messages(context, chat)
 
-    def update(self, scope: SpaceContext, chat_id: str, request: ChatUpdate, expected_version: int | None) -> Chat:
+    def update(self, context: SpaceContext, chat_id: str, request: ChatUpdate, expected_version: int | None) -> Chat:
         changes = request.changes()
         if "messages" not in changes:
-            chat = self._chats.update(scope.space_id, chat_id, changes, expected_version)
+            chat = self._chats.update(context.space_id, chat_id, changes, expected_version)
         else:
             now = self._clock()
             messages = [
                 message.model_copy(update={"created_at": message.created_at or now})
                 for message in changes.pop("messages")
             ]
-            current = self._chats.get(scope.space_id, chat_id)
-            chat = self._chats.replace(scope.space_id, current, messages, changes, expected_version)
-        return self._with_messages(scope, chat)
+            current = self._chats.get(context.space_id, chat_id)
+            chat = self._chats.replace(context.space_id, current, messages, changes, expected_version)
+        return self._with_messages(context, chat)
 
-    def delete(self, scope: SpaceContext, chat_id: str, expected_version: int | None) -> Deleted:
-        return self._chats.delete(scope.space_id, chat_id, expected_version)
+    def delete(self, context: SpaceContext, chat_id: str, expected_version: int | None) -> Deleted:
+        return self._chats.delete(context.space_id, chat_id, expected_version)
 
-    async def window(self, scope: SpaceContext, chat_id: str, correlation_id: str) -> Chat:
+    async def window(self, context: SpaceContext, chat_id: str, correlation_id: str) -> Chat:
         """The newest part of the chat that its model would be sent."""
-        chat = await in_thread(self.get, scope, chat_id)
-        models = await self._access.open(Caller.of(scope, correlation_id, chat_id=chat_id))
+        chat = await in_thread(self.get, context, chat_id)
+        models = await self._access.open(Caller.of(context, correlation_id, chat_id=chat_id))
         model = await models.model(chat.model)
         system = [message for message in chat.messages if message.role is Role.SYSTEM]
         talk = [message for message in chat.messages if message.role is not Role.SYSTEM]
         return chat.model_copy(update={"messages": await fit(models, model, system, talk, chat.max_tokens)})
 
-    async def models(self, scope: SpaceContext, correlation_id: str) -> Sequence[LanguageModel]:
-        models = await self._access.open(Caller.of(scope, correlation_id))
+    async def models(self, context: SpaceContext, correlation_id: str) -> Sequence[LanguageModel]:
+        models = await self._access.open(Caller.of(context, correlation_id))
         return await models.all()
 
-    async def model(self, scope: SpaceContext, correlation_id: str, name: str) -> LanguageModel:
+    async def model(self, context: SpaceContext, correlation_id: str, name: str) -> LanguageModel:
         """Raises UnknownModelError, and as ``models`` does."""
-        for each in await self.models(scope, correlation_id):
+        for each in await self.models(context, correlation_id):
             if each.id == name:
                 return each
         raise UnknownModelError(f"The cluster does not serve the model '{name}'. GET /models lists those that it does.")
@@ -151,7 +151,7 @@ class ChatService:
         """What a repeated request was answered with. Raises ConflictError for another with the same key."""
         if request.idempotency is None:
             return None
-        return await in_thread(self._chats.answered, request.scope.space_id, request.idempotency)
+        return await in_thread(self._chats.answered, request.context.space_id, request.idempotency)
 
     async def _spoken_chunks(
         self, turn: PreparedTurn, record: CallRecord, spoken: "_Spoken"
@@ -262,13 +262,13 @@ class ChatService:
             }
             messages = [*turn.added, Message.model_validate(said)]
         kept = Turn(turn.chat, turn.is_new, messages, answer, turn.request.idempotency, turn.models.log_actions(record))
-        stored = await in_thread(self._chats.append, turn.request.scope.space_id, kept)
+        stored = await in_thread(self._chats.append, turn.request.context.space_id, kept)
         # A request that came twice at once is stored once, but both have called the model.
         record.is_logged = stored is answer
         return stored
 
-    def _with_messages(self, scope: SpaceContext, chat: StoredChat) -> Chat:
-        return chat.model_copy(update={"messages": self._chats.messages(scope.space_id, chat)})
+    def _with_messages(self, context: SpaceContext, chat: StoredChat) -> Chat:
+        return chat.model_copy(update={"messages": self._chats.messages(context.space_id, chat)})
 
 
 class _Spoken:

@@ -30,7 +30,7 @@ class TurnRequest:
     """A request for a completion. ``options`` go to the server as they are (OpenAI's further parameters)."""
 
     body: ChatCompletionCreate
-    scope: SpaceContext
+    context: SpaceContext
     correlation_id: str
     idempotency: Idempotency | None = None
     options: dict[str, Any] = field(default_factory=dict)
@@ -71,14 +71,14 @@ class TurnPreparer:
     async def prepare(self, request: TurnRequest) -> PreparedTurn:
         """Raises NotFoundError for an unknown chat or model, ValidationFailedError for messages or experts that don't
         do, ContextOverflowError, and GuardUnavailableError."""
-        body, scope = request.body, request.scope
+        body, context = request.body, request.context
         chat, history = await self._chat(request)
         added = self._added(body.messages, history)
         models = await self._access.open(
             Caller.of(
-                scope,
+                context,
                 request.correlation_id,
-                user=body.user or scope.user_id,
+                user=body.user or context.user_id,
                 tags=tuple(body.tags),
                 chat_id=chat.id if request.store else None,
             )
@@ -93,10 +93,10 @@ class TurnPreparer:
         return turn
 
     async def _chat(self, request: TurnRequest) -> tuple[StoredChat, list[Message]]:
-        body, scope = request.body, request.scope
+        body, context = request.body, request.context
         if body.id is not None:
-            chat = await in_thread(self._chats.get, scope.space_id, body.id)
-            return chat, await in_thread(self._chats.messages, scope.space_id, chat)
+            chat = await in_thread(self._chats.get, context.space_id, body.id)
+            return chat, await in_thread(self._chats.messages, context.space_id, chat)
         if not body.messages:
             raise ValidationFailedError.of("body.messages", "give messages, or the id of a chat to go on with")
         now = self._clock()
@@ -107,7 +107,7 @@ class TurnPreparer:
             id=new_id(),
             created_at=now,
             updated_at=now,
-            created_by=scope.user_id,
+            created_by=context.user_id,
             name=name,
             type=body.type,
             tags=body.tags,
@@ -135,7 +135,7 @@ class TurnPreparer:
         guard.coverage.scanned_characters = 0
 
     async def _choose_experts(self, turn: PreparedTurn, conversation: Sequence[Message]) -> None:
-        body, space_id = turn.request.body, turn.request.scope.space_id
+        body, space_id = turn.request.body, turn.request.context.space_id
         ids = list(dict.fromkeys(body.expert_ids))
         routed = _chosen(body.router_enabled, turn.chat.router_enabled)
         experts = await in_thread(self._named_experts, space_id, ids) if ids else []

@@ -29,50 +29,50 @@ CurrentCheckpointService = Annotated[CheckpointService, Depends(_service)]
 
 @router.get("")
 def list_checkpoints(
-    scope: CurrentContext, service: CurrentCheckpointService, limit: Limit = 10, after: After = ""
+    context: CurrentContext, service: CurrentCheckpointService, limit: Limit = 10, after: After = ""
 ) -> Page[Checkpoint]:
     """List the checkpoints of the space, newest first."""
-    return service.list_after(scope, after, limit)
+    return service.list_after(context, after, limit)
 
 
 @beyond.post("/{id}/predictions", responses=errors(409, 413))
 def create_predictions(
-    id: str, body: PredictionRequest, scope: CurrentContext, service: CurrentCheckpointService
+    id: str, body: PredictionRequest, context: CurrentContext, service: CurrentCheckpointService
 ) -> Predictions:
     """Score up to 10,000 rows: the probability of the positive label of each, and the label it amounts to."""
-    return service.predict(scope, id, body.rows)
+    return service.predict(context, id, body.rows)
 
 
 @beyond.get("/aliases")
-def list_checkpoint_aliases(scope: CurrentContext, service: CurrentCheckpointService) -> Page[CheckpointAlias]:
+def list_checkpoint_aliases(context: CurrentContext, service: CurrentCheckpointService) -> Page[CheckpointAlias]:
     """List the aliases of checkpoints, by name: a space has a hundred at most."""
-    return service.aliases(scope)
+    return service.aliases(context)
 
 
 @beyond.get("/aliases/{alias}")
 def get_checkpoint_alias(
-    alias: str, scope: CurrentContext, service: CurrentCheckpointService, response: Response
+    alias: str, context: CurrentContext, service: CurrentCheckpointService, response: Response
 ) -> CheckpointAlias:
     """Get an alias, and with it the checkpoint that it names now."""
-    return tagged(response, service.alias(scope, alias))
+    return tagged(response, service.alias(context, alias))
 
 
 @beyond.put("/aliases/{alias}", responses=errors(409, 412))
 def promote_checkpoint(
     alias: AliasName,
     body: CheckpointAliasPut,
-    scope: CurrentContext,
+    context: CurrentContext,
     service: CurrentCheckpointService,
     expected_version: ExpectedVersion,
     response: Response,
 ) -> CheckpointAlias:
     """Let an alias such as `champion` name a checkpoint: refused while a benchmark that it requires has no result."""
-    return tagged(response, service.promote(scope, alias, body, expected_version))
+    return tagged(response, service.promote(context, alias, body, expected_version))
 
 
 @beyond.delete("/aliases/{alias}", responses=errors(412))
 def delete_checkpoint_alias(
-    alias: str, scope: CurrentContext, service: CurrentCheckpointService, expected_version: ExpectedVersion
+    alias: str, context: CurrentContext, service: CurrentCheckpointService, expected_version: ExpectedVersion
 ) -> Deleted:
     """Delete an alias; the checkpoint that it named stays."""
-    return service.delete_alias(scope, alias, expected_version)
+    return service.delete_alias(context, alias, expected_version)

@@ -30,30 +30,30 @@ class CheckpointService:
         self._s3 = s3
         self._scorers = scorers
 
-    def list_after(self, scope: SpaceContext, after: str, limit: int) -> Page[Checkpoint]:
-        return self._checkpoints.list_after(scope.space_id, after, limit)
+    def list_after(self, context: SpaceContext, after: str, limit: int) -> Page[Checkpoint]:
+        return self._checkpoints.list_after(context.space_id, after, limit)
 
-    def aliases(self, scope: SpaceContext) -> Page[CheckpointAlias]:
-        return self._aliases.all(scope.space_id)
+    def aliases(self, context: SpaceContext) -> Page[CheckpointAlias]:
+        return self._aliases.all(context.space_id)
 
-    def alias(self, scope: SpaceContext, alias: str) -> CheckpointAlias:
-        return self._aliases.get(scope.space_id, alias)
+    def alias(self, context: SpaceContext, alias: str) -> CheckpointAlias:
+        return self._aliases.get(context.space_id, alias)
 
     def promote(
-        self, scope: SpaceContext, alias: str, request: CheckpointAliasPut, expected_version: int | None
+        self, context: SpaceContext, alias: str, request: CheckpointAliasPut, expected_version: int | None
     ) -> CheckpointAlias:
-        return self._aliases.promote(scope.space_id, scope.user_id, alias, request, expected_version)
+        return self._aliases.promote(context.space_id, context.user_id, alias, request, expected_version)
 
-    def delete_alias(self, scope: SpaceContext, alias: str, expected_version: int | None) -> Deleted:
-        return self._aliases.delete(scope.space_id, alias, expected_version)
+    def delete_alias(self, context: SpaceContext, alias: str, expected_version: int | None) -> Deleted:
+        return self._aliases.delete(context.space_id, alias, expected_version)
 
-    def predict(self, scope: SpaceContext, checkpoint_id: str, rows: Sequence[Mapping[str, Any]]) -> Predictions:
+    def predict(self, context: SpaceContext, checkpoint_id: str, rows: Sequence[Mapping[str, Any]]) -> Predictions:
         """Score rows with a checkpoint, named by its id or an alias; columns that it does not know are ignored.
 
         Raises ValidationFailedError naming a missing column, or the row and column of a value of the wrong type, and
         ConflictError when the checkpoint's model is gone or can't be used.
         """
-        found = self._aliases.checkpoint(scope.space_id, checkpoint_id)
+        found = self._aliases.checkpoint(context.space_id, checkpoint_id)
         if found is None:
             raise self._checkpoints.not_found()
         scorer = self._scorers.get(self._s3, found.artifact)

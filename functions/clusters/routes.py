@@ -29,36 +29,38 @@ CurrentClusterService = Annotated[ClusterService, Depends(_service)]
 
 
 @router.delete("", responses=errors(412))
-def delete_cluster(scope: CurrentContext, service: CurrentClusterService, expected_version: ExpectedVersion) -> Deleted:
+def delete_cluster(
+    context: CurrentContext, service: CurrentClusterService, expected_version: ExpectedVersion
+) -> Deleted:
     """Delete the space's cluster with its tokens; its models are then the deployment's own, if it has any."""
-    return service.delete(scope, expected_version)
+    return service.delete(context, expected_version)
 
 
 @router.get("")
-async def get_cluster(scope: CurrentContext, service: CurrentClusterService) -> ClusterStatus:
+async def get_cluster(context: CurrentContext, service: CurrentClusterService) -> ClusterStatus:
     """See how the cluster is doing right now."""
-    return await service.status(scope)
+    return await service.status(context)
 
 
 @router.post("", status_code=201, responses=errors(409))
 def create_cluster(
     body: ClusterCreate,
-    scope: CurrentContext,
+    context: CurrentContext,
     service: CurrentClusterService,
     idempotency: IdempotencyKey,
     response: Response,
 ) -> ClusterAnswer:
     """Register the server of the space's language models: any that speaks OpenAI's API."""
-    return tagged(response, service.create(scope, body, idempotency))
+    return tagged(response, service.create(context, body, idempotency))
 
 
 @router.update("", responses=errors(409, 412))
 def update_cluster(
     body: ClusterUpdate,
-    scope: CurrentContext,
+    context: CurrentContext,
     service: CurrentClusterService,
     expected_version: ExpectedVersion,
     response: Response,
 ) -> ClusterAnswer:
     """Update the fields that are sent. Another address takes its token along: a kept one is not sent there."""
-    return tagged(response, service.update(scope, body, expected_version))
+    return tagged(response, service.update(context, body, expected_version))

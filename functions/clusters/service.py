@@ -37,32 +37,32 @@ class ClusterService:
         self._guard = guard
         self._clock = clock
 
-    def create(self, scope: SpaceContext, request: ClusterCreate, idempotency: Idempotency | None) -> ClusterAnswer:
+    def create(self, context: SpaceContext, request: ClusterCreate, idempotency: Idempotency | None) -> ClusterAnswer:
         """Raises ForbiddenAddressError for an address that may not be called, ConflictError for a second cluster."""
         self._check_addresses(request.model_dump(include={"ingress_url", "manager_url"}))
         now = self._clock()
-        with self._keeping(scope, {name: getattr(request, name) for name in _TOKENS}) as kept:
+        with self._keeping(context, {name: getattr(request, name) for name in _TOKENS}) as kept:
             cluster = Cluster(
-                id=scope.space_id,
+                id=context.space_id,
                 created_at=now,
                 updated_at=now,
                 **request.model_dump(exclude=set(_TOKENS)),
                 **kept,
             )
             try:
-                stored = self._clusters.clusters.create(scope.space_id, cluster, idempotency=idempotency)
+                stored = self._clusters.clusters.create(context.space_id, cluster, idempotency=idempotency)
             except ConflictError:
                 raise ConflictError(
                     "The space has a cluster already. Update it with PUT /clusters, or delete it first."
                 ) from None
-        self._clusters.changed(scope.space_id)
+        self._clusters.changed(context.space_id)
         return _answer(stored, request.token.get_secret_value() if request.token else None)
 
-    async def status(self, scope: SpaceContext) -> ClusterStatus:
+    async def status(self, context: SpaceContext) -> ClusterStatus:
         """Raises NotFoundError; parts that can't be reached are said to be so."""
         from functions.clusters.probes import ClusterProbes
 
-        state = await in_thread(self._clusters.state, scope.space_id)
+        state = await in_thread(self._clusters.state, context.space_id)
         if state.cluster is None:
             raise _no_cluster()
         cluster = state.cluster
@@ -71,10 +71,10 @@ class ClusterService:
         upstream = await in_thread(self._targets.upstream, cluster.ingress_url, cluster.token_parameter)
         probes = ClusterProbes(self._targets.sessions, state, cluster, upstream)
         status = await probes.status(token, manager_token)
-        await in_thread(self._clusters.record_seen, scope.space_id, probes.seen)
+        await in_thread(self._clusters.record_seen, context.space_id, probes.seen)
         return status
 
-    def update(self, scope: SpaceContext, request: ClusterUpdate, expected_version: int | None) -> ClusterAnswer:
+    def update(self, context: SpaceContext, request: ClusterUpdate, expected_version: int | None) -> ClusterAnswer:
         """Set the fields that are sent; a token that is ``null`` is removed. Calls go by it a second later.
 
         Raises ValidationFailedError where a token that is kept would be sent to another address than before: whoever
@@ -82,38 +82,40 @@ class ClusterService:
         """
         changes = request.changes()
         self._check_addresses({name: value for name, value in changes.items() if name.endswith("_url")})
-        current = self._get(scope)
+        current = self._get(context)
         given = {name: changes.pop(name) for name in _TOKENS if name in changes}
         _require_tokens_stay(current, changes, given)
         removed = {f"{name}_parameter": None for name, token in given.items() if token is None}
         if "token" in given and given["token"] is None:
             removed["token_hint"] = None
         replaced = [getattr(current, f"{name}_parameter") for name in given]
-        with self._keeping(scope, given, *replaced) as kept:
+        with self._keeping(context, given, *replaced) as kept:
             try:
                 stored = self._clusters.clusters.update(
-                    scope.space_id,
-                    scope.space_id,
+                    context.space_id,
+                    context.space_id,
                     {**changes, **removed, **kept},
                     expected_version=expected_version,
                     only_if=Attr("version").eq(current.version) if request.model_fields_set & _WHEREABOUTS else None,
                 )
             except ConditionNotMetError:
                 raise ConflictError("Others are changing the cluster at the same time. Try again.") from None
-        self._clusters.changed(scope.space_id)
+        self._clusters.changed(context.space_id)
         if request.model_fields_set & _WHEREABOUTS:
-            self._clusters.forget(scope.space_id)
+            self._clusters.forget(context.space_id)
         return _answer(stored, None)
 
-    def delete(self, scope: SpaceContext, expected_version: int | None) -> Deleted:
-        current = self._get(scope)
-        with self._keeping(scope, {}, current.token_parameter, current.manager_token_parameter):
-            deleted = self._clusters.clusters.delete(scope.space_id, scope.space_id, expected_version=expected_version)
-        self._clusters.forget(scope.space_id)
+    def delete(self, context: SpaceContext, expected_version: int | None) -> Deleted:
+        current = self._get(context)
+        with self._keeping(context, {}, current.token_parameter, current.manager_token_parameter):
+            deleted = self._clusters.clusters.delete(
+                context.space_id, context.space_id, expected_version=expected_version
+            )
+        self._clusters.forget(context.space_id)
         return deleted
 
-    def _get(self, scope: SpaceContext) -> Cluster:
-        cluster = self._clusters.state(scope.space_id).cluster
+    def _get(self, context: SpaceContext) -> Cluster:
+        cluster = self._clusters.state(context.space_id).cluster
         if cluster is None:
             raise _no_cluster()
         return cluster
@@ -125,15 +127,15 @@ class ClusterService:
 
     @contextmanager
     def _keeping(
-        self, scope: SpaceContext, tokens: dict[str, SecretStr | None], *replaced: str | None
+        self, context: SpaceContext, tokens: dict[str, SecretStr | None], *replaced: str | None
     ) -> Iterator[dict[str, Any]]:
         """Fields of the cluster that stand for its new tokens; those that it does not name in the end are removed."""
         secrets = {name: secret.get_secret_value() for name, secret in tokens.items() if secret is not None}
         if not secrets and not any(replaced):
             yield {}
             return
-        new = {name: self._targets.tokens.new_parameter(scope.space_id) for name in secrets}
-        with self._cleaner.watching(scope.space_id, *new.values(), *replaced):
+        new = {name: self._targets.tokens.new_parameter(context.space_id) for name in secrets}
+        with self._cleaner.watching(context.space_id, *new.values(), *replaced):
             for name, parameter in new.items():
                 self._targets.tokens.keep(parameter, secrets[name])
             hint = {"token_hint": masked(secrets["token"])} if "token" in secrets else {}

@@ -46,56 +46,56 @@ Flat = Annotated[bool, Query(description="One list of names instead of one for e
 
 @router.get("")
 def list_connectors(
-    scope: CurrentContext, service: CurrentConnectorService, limit: Limit = 10, after: After = ""
+    context: CurrentContext, service: CurrentConnectorService, limit: Limit = 10, after: After = ""
 ) -> Page[Connector]:
     """List the connectors of the space, newest first."""
-    return service.list_after(scope, after, limit)
+    return service.list_after(context, after, limit)
 
 
 @router.post("", status_code=201, responses=errors(409))
 def create_connector(
     body: ConnectorCreate,
-    scope: CurrentContext,
+    context: CurrentContext,
     service: CurrentConnectorService,
     idempotency: IdempotencyKey,
     response: Response,
     validate: Validate = False,
 ) -> Connector:
     """Create a connector to your own bucket, or without `s3` a managed one to which you upload."""
-    return tagged(response, service.create(scope, body, idempotency, validate=validate))
+    return tagged(response, service.create(context, body, idempotency, validate=validate))
 
 
 @router.delete("/{id}", responses=errors(409, 412))
 def delete_connector(
-    id: str, scope: CurrentContext, service: CurrentConnectorService, expected_version: ExpectedVersion
+    id: str, context: CurrentContext, service: CurrentConnectorService, expected_version: ExpectedVersion
 ) -> Deleted:
     """Delete a connector that no running training reads, with its catalog and uploaded files."""
-    return service.delete(scope, id, expected_version)
+    return service.delete(context, id, expected_version)
 
 
 @router.get("/{id}")
-def get_connector(id: str, scope: CurrentContext, service: CurrentConnectorService, response: Response) -> Connector:
+def get_connector(id: str, context: CurrentContext, service: CurrentConnectorService, response: Response) -> Connector:
     """Get a connector."""
-    return tagged(response, service.get(scope, id))
+    return tagged(response, service.get(context, id))
 
 
 @router.update("/{id}", responses=errors(409, 412))
 def update_connector(
     id: str,
     body: ConnectorUpdate,
-    scope: CurrentContext,
+    context: CurrentContext,
     service: CurrentConnectorService,
     expected_version: ExpectedVersion,
     response: Response,
 ) -> Connector:
     """Update the fields that are sent; new access is tried before it is used, and running scans and jobs go on."""
-    return tagged(response, service.update(scope, id, body, expected_version))
+    return tagged(response, service.update(context, id, body, expected_version))
 
 
 @router.get("/{id}/files", responses=errors(502))
 def list_connector_files(
     id: str,
-    scope: CurrentContext,
+    context: CurrentContext,
     service: CurrentConnectorService,
     response: Response,
     prefix: PrefixFilter = "",
@@ -103,47 +103,47 @@ def list_connector_files(
     flat: Flat = False,
 ) -> list[list[str]] | list[str]:
     """List the files, one list of names for each folder; the header `X-Has-More` tells whether there are more."""
-    names, has_more = service.list_files(scope, id, prefix, limit)
+    names, has_more = service.list_files(context, id, prefix, limit)
     response.headers["X-Has-More"] = str(has_more).lower()
     return names if flat else by_folder(names)
 
 
 @router.post("/{id}/scan", status_code=202)
-def scan_connector(id: str, body: ScanRequest, scope: CurrentContext, service: CurrentConnectorService) -> ScanAnswer:
+def scan_connector(id: str, body: ScanRequest, context: CurrentContext, service: CurrentConnectorService) -> ScanAnswer:
     """Scan the named files, or all; what was found is in the catalog."""
-    return service.scan(scope, id, body)
+    return service.scan(context, id, body)
 
 
 @beyond.get("/{id}/catalog")
 def list_connector_catalog(
-    id: str, scope: CurrentContext, service: CurrentConnectorService, page: PageNumber = page_number("page_size")
+    id: str, context: CurrentContext, service: CurrentConnectorService, page: PageNumber = page_number("page_size")
 ) -> Page[CatalogEntry]:
     """List what scans found in the files, by file name."""
-    return service.catalog(scope, id, page.number, page.size)
+    return service.catalog(context, id, page.number, page.size)
 
 
 @beyond.get("/{id}/drifts")
 def list_connector_drifts(
-    id: str, scope: CurrentContext, service: CurrentConnectorService, limit: Limit = 10, after: After = ""
+    id: str, context: CurrentContext, service: CurrentConnectorService, limit: Limit = 10, after: After = ""
 ) -> Page[SchemaDrift]:
     """List how the columns of files and tables changed from one version to the next, newest first."""
-    return service.drifts(scope, id, after, limit)
+    return service.drifts(context, id, after, limit)
 
 
 @beyond.post("/{id}/drifts/{drift_id}/acknowledge")
 def acknowledge_connector_drift(
-    id: str, drift_id: str, scope: CurrentContext, service: CurrentConnectorService
+    id: str, drift_id: str, context: CurrentContext, service: CurrentConnectorService
 ) -> SchemaDrift:
     """Say that a drift was seen: under the policy `block`, trainings have the file again."""
-    return service.acknowledge_drift(scope, id, drift_id)
+    return service.acknowledge_drift(context, id, drift_id)
 
 
 @beyond.post("/{id}/uploads", status_code=201, responses=errors(409))
 def create_connector_uploads(
-    id: str, body: UploadRequest, scope: CurrentContext, service: CurrentConnectorService
+    id: str, body: UploadRequest, context: CurrentContext, service: CurrentConnectorService
 ) -> Uploads:
     """Get the forms to upload files with, straight to the storage of a managed connector."""
-    return service.presign_uploads(scope, id, body)
+    return service.presign_uploads(context, id, body)
 
 
 def by_folder(names: list[str]) -> list[list[str]]:

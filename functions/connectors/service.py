@@ -60,7 +60,7 @@ class ConnectorService:
         self._clock = clock
 
     def create(
-        self, scope: SpaceContext, request: ConnectorCreate, idempotency: Idempotency | None, *, validate: bool
+        self, context: SpaceContext, request: ConnectorCreate, idempotency: Idempotency | None, *, validate: bool
     ) -> Connector:
         """Store a connector; without ``s3`` or ``postgres`` it is managed: a folder of the platform's own bucket.
 
@@ -69,7 +69,7 @@ class ConnectorService:
         reason.
         """
         access = request.s3 or request.postgres
-        reason = self._try(scope, access) if access else None
+        reason = self._try(context, access) if access else None
         if reason and validate:
             raise ValidationFailedError.of("body.s3" if request.s3 else "body.postgres", reason)
         now = self._clock()
@@ -77,7 +77,7 @@ class ConnectorService:
             id=new_id(),
             created_at=now,
             updated_at=now,
-            created_by=scope.user_id,
+            created_by=context.user_id,
             name=request.name,
             type=request.type,
             provider="postgres" if request.postgres else "aws",
@@ -88,28 +88,28 @@ class ConnectorService:
             is_managed=access is None,
             personal_data=request.personal_data,
             postgres=request.postgres.location() if request.postgres else None,
-            s3=request.s3.location(scope.space_id) if request.s3 else None,
+            s3=request.s3.location(context.space_id) if request.s3 else None,
         )
         purges = self._cleaner.purges
         if access is None or access.credentials is None:
-            return self._connectors.create(scope.space_id, connector, idempotency=idempotency)
-        purges.write(purges.note(scope.space_id, connector.id))
+            return self._connectors.create(context.space_id, connector, idempotency=idempotency)
+        purges.write(purges.note(context.space_id, connector.id))
         connector.credentials_version = self._storages.keep_credentials(connector.id, access.credentials)
         stored = self._connectors.create(
-            scope.space_id, connector, idempotency=idempotency, also=[purges.done(connector.id)]
+            context.space_id, connector, idempotency=idempotency, also=[purges.done(connector.id)]
         )
         if stored.id != connector.id:  # a repeated request: the first one's connector has credentials of its own
-            self._cleaner.try_to_clean(scope.space_id, connector.id)
+            self._cleaner.try_to_clean(context.space_id, connector.id)
         return stored
 
-    def list_after(self, scope: SpaceContext, after: str, limit: int) -> Page[Connector]:
-        return self._connectors.list_after(scope.space_id, after, limit)
+    def list_after(self, context: SpaceContext, after: str, limit: int) -> Page[Connector]:
+        return self._connectors.list_after(context.space_id, after, limit)
 
-    def get(self, scope: SpaceContext, connector_id: str) -> Connector:
-        return self._connectors.get(scope.space_id, connector_id)
+    def get(self, context: SpaceContext, connector_id: str) -> Connector:
+        return self._connectors.get(context.space_id, connector_id)
 
     def update(
-        self, scope: SpaceContext, connector_id: str, request: ConnectorUpdate, expected_version: int | None
+        self, context: SpaceContext, connector_id: str, request: ConnectorUpdate, expected_version: int | None
     ) -> Connector:
         """Set the fields that are sent; new access is tried first and takes the old one's place in a single write.
 
@@ -119,31 +119,31 @@ class ConnectorService:
         """
         changes = request.changes()
         if not changes.keys() & {"postgres", "s3"}:
-            return self._connectors.update(scope.space_id, connector_id, changes, expected_version=expected_version)
-        current = self.get(scope, connector_id)
+            return self._connectors.update(context.space_id, connector_id, changes, expected_version=expected_version)
+        current = self.get(context, connector_id)
         if expected_version not in (None, current.version):
             raise PreconditionFailedError(
                 "The entity was changed since you read it. Get it again and use its new ETag."
             )
         if "s3" in changes:
-            changes |= self._new_bucket(scope, current, request.s3)
+            changes |= self._new_bucket(context, current, request.s3)
         if "postgres" in changes:
-            changes |= self._new_database(scope, current, request.postgres)
+            changes |= self._new_database(context, current, request.postgres)
         changes |= {"status": ConnectorStatus.CONNECTED, "error": None}
         try:
             if current.model_copy(update=changes).place != current.place:
-                return self._scans.change(scope.space_id, current, changes)
+                return self._scans.change(context.space_id, current, changes)
             unchanged = Attr("version").eq(current.version)
             return self._connectors.update(
-                scope.space_id, connector_id, changes, expected_version=expected_version, only_if=unchanged
+                context.space_id, connector_id, changes, expected_version=expected_version, only_if=unchanged
             )
         except ConditionNotMetError:
             raise ConflictError("Others are changing the connector at the same time. Try again.") from None
         except NotFoundError:  # deleted meanwhile: the new keys are a leftover too
-            self._cleaner.try_to_clean(scope.space_id, connector_id)
+            self._cleaner.try_to_clean(context.space_id, connector_id)
             raise
 
-    def _new_bucket(self, scope: SpaceContext, current: Connector, update: S3Update) -> dict[str, Any]:
+    def _new_bucket(self, context: SpaceContext, current: Connector, update: S3Update) -> dict[str, Any]:
         """The fields of the connector that new access to a bucket changes, once it has been found to work."""
         if current.s3 is None:
             raise ConflictError("This connector is to no bucket of yours: there is no access to one to change.")
@@ -153,18 +153,18 @@ class ConnectorService:
             raise ValidationFailedError.of(
                 "body.s3.secret_access_key", "is not sent to another address than before: send both keys along"
             )
-        if reason := self._try(scope, config):
+        if reason := self._try(context, config):
             raise ValidationFailedError.of("body.s3", reason)
         version = current.credentials_version
         if config.credentials and not kept:
             version = self._storages.keep_credentials(current.id, config.credentials)
         return {
-            "s3": config.location(scope.space_id),
+            "s3": config.location(context.space_id),
             "region": config.region,
             "credentials_version": None if config.role_arn else version,
         }
 
-    def _new_database(self, scope: SpaceContext, current: Connector, update: PostgresUpdate) -> dict[str, Any]:
+    def _new_database(self, context: SpaceContext, current: Connector, update: PostgresUpdate) -> dict[str, Any]:
         """The fields of the connector that new access to a database changes, once it has been found to work."""
         if current.postgres is None:
             raise ConflictError("This connector is to no database: there is no access to one to change.")
@@ -174,14 +174,14 @@ class ConnectorService:
             raise ValidationFailedError.of(
                 "body.postgres.password", "is not sent to another server than before, or less safely: send it along"
             )
-        if reason := self._try(scope, config):
+        if reason := self._try(context, config):
             raise ValidationFailedError.of("body.postgres", reason)
         version = current.credentials_version
         if not kept:
             version = self._storages.keep_credentials(current.id, config.credentials)
         return {"postgres": config.location(), "credentials_version": version}
 
-    def delete(self, scope: SpaceContext, connector_id: str, expected_version: int | None) -> Deleted:
+    def delete(self, context: SpaceContext, connector_id: str, expected_version: int | None) -> Deleted:
         """Remove a connector with its access keys, its catalog and, if it is managed, its files.
 
         It is gone at once and as a whole; leftovers that can't be removed within this request are removed later.
@@ -189,76 +189,76 @@ class ConnectorService:
         """
         try:
             deleted = self._connectors.delete(
-                scope.space_id,
+                context.space_id,
                 connector_id,
                 expected_version=expected_version,
                 only_if=UNREFERENCED,
-                also=[self._cleaner.purges.note(scope.space_id, connector_id)],
+                also=[self._cleaner.purges.note(context.space_id, connector_id)],
             )
         except ConditionNotMetError:
             raise ConflictError(
                 "A training that has not ended reads this connector. Wait for it, or delete the training first."
             ) from None
-        self._cleaner.try_to_clean(scope.space_id, connector_id)
+        self._cleaner.try_to_clean(context.space_id, connector_id)
         return deleted
 
-    def list_files(self, scope: SpaceContext, connector_id: str, prefix: str, limit: int) -> tuple[list[str], bool]:
+    def list_files(self, context: SpaceContext, connector_id: str, prefix: str, limit: int) -> tuple[list[str], bool]:
         """At most ``limit`` names that begin with ``prefix``, and whether there are more. Raises StorageError."""
         names: list[str] = []
         size = 0
-        for name in self._names(scope, self.get(scope, connector_id), prefix):
+        for name in self._names(context, self.get(context, connector_id), prefix):
             size += len(name.encode("utf-8", "replace")) + 4
             if len(names) == limit or size > LISTING_BYTES:
                 return names, True
             names.append(name)
         return names, False
 
-    def _names(self, scope: SpaceContext, connector: Connector, prefix: str) -> Iterator[str]:
+    def _names(self, context: SpaceContext, connector: Connector, prefix: str) -> Iterator[str]:
         if connector.postgres:
             with self._databases.open(connector, DATABASE_SECONDS) as database:
                 yield from (table for table in database.tables() if table.startswith(prefix))
         else:
-            storage = self._storages.open(scope.space_id, connector)
+            storage = self._storages.open(context.space_id, connector)
             yield from (version.file for version in storage.files(prefix))
 
-    def presign_uploads(self, scope: SpaceContext, connector_id: str, request: UploadRequest) -> Uploads:
+    def presign_uploads(self, context: SpaceContext, connector_id: str, request: UploadRequest) -> Uploads:
         """Forms by which a client sends files straight to S3, each for one name, within an hour."""
-        connector = self.get(scope, connector_id)
+        connector = self.get(context, connector_id)
         if not connector.is_managed:
             raise ConflictError("What this connector reads is your own: upload files there, or to a managed connector.")
-        storage = self._storages.open(scope.space_id, connector)
+        storage = self._storages.open(context.space_id, connector)
         expires_at = self._clock() + UPLOAD_LIFETIME
         names = dict.fromkeys(request.files)
         return Uploads(uploads=[storage.presigned_upload(name, expires_at) for name in names])
 
-    def scan(self, scope: SpaceContext, connector_id: str, request: ScanRequest) -> ScanAnswer:
+    def scan(self, context: SpaceContext, connector_id: str, request: ScanRequest) -> ScanAnswer:
         """Start a scan of the named files, or of all; while one runs, another with what was asked will follow it."""
         if request.files:
-            scan = self._scans.request_files(scope.space_id, connector_id, request.files)
+            scan = self._scans.request_files(context.space_id, connector_id, request.files)
         else:
-            scan = self._scans.request(scope.space_id, connector_id, ScanScope.ALL)
+            scan = self._scans.request(context.space_id, connector_id, ScanScope.ALL)
         status = JobStatus.PENDING if scan.status is JobStatus.PENDING else JobStatus.RUNNING
         return ScanAnswer(scan_id=scan.id, status=status)
 
-    def catalog(self, scope: SpaceContext, connector_id: str, number: int, size: int) -> Page[CatalogEntry]:
+    def catalog(self, context: SpaceContext, connector_id: str, number: int, size: int) -> Page[CatalogEntry]:
         """What scans found, by file name, as the connector's statements on personal data have it."""
-        statements = self.get(scope, connector_id).personal_data
-        page = self._scans.catalog.page(scope.space_id, connector_id, number, size)
+        statements = self.get(context, connector_id).personal_data
+        page = self._scans.catalog.page(context.space_id, connector_id, number, size)
         for entry in page.data:
             entry.columns = [overridden(column, statements) for column in entry.columns]
         return page
 
-    def drifts(self, scope: SpaceContext, connector_id: str, after: str, limit: int) -> Page[SchemaDrift]:
+    def drifts(self, context: SpaceContext, connector_id: str, after: str, limit: int) -> Page[SchemaDrift]:
         """What changed in files and tables from one version to the next, newest first."""
-        self.get(scope, connector_id)
-        return self._scans.drifts.list_after(scope.space_id, connector_id, after, limit)
+        self.get(context, connector_id)
+        return self._scans.drifts.list_after(context.space_id, connector_id, after, limit)
 
-    def acknowledge_drift(self, scope: SpaceContext, connector_id: str, drift_id: str) -> SchemaDrift:
+    def acknowledge_drift(self, context: SpaceContext, connector_id: str, drift_id: str) -> SchemaDrift:
         """Raises NotFoundError."""
-        self.get(scope, connector_id)
-        return self._scans.drifts.acknowledge(scope.space_id, connector_id, drift_id, scope.user_id)
+        self.get(context, connector_id)
+        return self._scans.drifts.acknowledge(context.space_id, connector_id, drift_id, context.user_id)
 
-    def _try(self, scope: SpaceContext, config: S3Config | PostgresConfig) -> str | None:
+    def _try(self, context: SpaceContext, config: S3Config | PostgresConfig) -> str | None:
         """Why the bucket or database can't be read, if so."""
         try:
             if isinstance(config, PostgresConfig):
@@ -268,7 +268,7 @@ class ConnectorService:
             if config.bucket == self._storages.bucket:
                 raise ValidationFailedError.of("body.s3.bucket", "is not a bucket of yours")
             self._storages.check_address(config)
-            self._storages.open_config(scope.space_id, config).check()
+            self._storages.open_config(context.space_id, config).check()
         except StorageError as error:
             return error.message
         return None

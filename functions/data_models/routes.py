@@ -24,46 +24,46 @@ CurrentDataModelService = Annotated[DataModelService, Depends(_service)]
 
 @router.get("", dependencies=[permission("data-models:list")], responses=errors(403))
 def list_data_models(
-    scope: CurrentContext, service: CurrentDataModelService, limit: Limit = 10, after: After = ""
+    context: CurrentContext, service: CurrentDataModelService, limit: Limit = 10, after: After = ""
 ) -> Page[DataModel]:
     """List the data models of the space, newest first."""
-    return service.list_after(scope, after, limit)
+    return service.list_after(context, after, limit)
 
 
 @router.post("", status_code=201, dependencies=[permission("data-models:create")], responses=errors(403, 409))
 def create_data_model(
     body: DataModelCreate,
-    scope: CurrentContext,
+    context: CurrentContext,
     service: CurrentDataModelService,
     idempotency: IdempotencyKey,
     response: Response,
 ) -> DataModel:
     """Create a data model."""
-    return tagged(response, service.create(scope, body, idempotency))
+    return tagged(response, service.create(context, body, idempotency))
 
 
 @router.delete("/{id}", dependencies=[permission("data-models:delete")], responses=errors(403, 409, 412))
 def delete_data_model(
-    id: str, scope: CurrentContext, service: CurrentDataModelService, expected_version: ExpectedVersion
+    id: str, context: CurrentContext, service: CurrentDataModelService, expected_version: ExpectedVersion
 ) -> Deleted:
     """Delete a data model that no running training uses."""
-    return service.delete(scope, id, expected_version)
+    return service.delete(context, id, expected_version)
 
 
 @router.get("/{id}", dependencies=[permission("data-models:get")], responses=errors(403))
-def get_data_model(id: str, scope: CurrentContext, service: CurrentDataModelService, response: Response) -> DataModel:
+def get_data_model(id: str, context: CurrentContext, service: CurrentDataModelService, response: Response) -> DataModel:
     """Get a data model."""
-    return tagged(response, service.get(scope, id))
+    return tagged(response, service.get(context, id))
 
 
 @router.update("/{id}", dependencies=[permission("data-models:update")], responses=errors(403, 412))
 def update_data_model(
     id: str,
     body: DataModelUpdate,
-    scope: CurrentContext,
+    context: CurrentContext,
     service: CurrentDataModelService,
     expected_version: ExpectedVersion,
     response: Response,
 ) -> DataModel:
     """Update the fields that are sent."""
-    return tagged(response, service.update(scope, id, body, expected_version))
+    return tagged(response, service.update(context, id, body, expected_version))

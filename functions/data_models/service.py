@@ -15,29 +15,29 @@ class DataModelService:
         self._data_models = Repository(table, DataModel, kind="data_model", clock=clock)
         self._clock = clock
 
-    def create(self, scope: SpaceContext, request: DataModelCreate, idempotency: Idempotency | None) -> DataModel:
+    def create(self, context: SpaceContext, request: DataModelCreate, idempotency: Idempotency | None) -> DataModel:
         now = self._clock()
         data_model = DataModel(id=new_id(), created_at=now, updated_at=now, **request.model_dump())
-        return self._data_models.create(scope.space_id, data_model, idempotency=idempotency)
+        return self._data_models.create(context.space_id, data_model, idempotency=idempotency)
 
-    def list_after(self, scope: SpaceContext, after: str, limit: int) -> Page[DataModel]:
-        return self._data_models.list_after(scope.space_id, after, limit)
+    def list_after(self, context: SpaceContext, after: str, limit: int) -> Page[DataModel]:
+        return self._data_models.list_after(context.space_id, after, limit)
 
-    def get(self, scope: SpaceContext, data_model_id: str) -> DataModel:
-        return self._data_models.get(scope.space_id, data_model_id)
+    def get(self, context: SpaceContext, data_model_id: str) -> DataModel:
+        return self._data_models.get(context.space_id, data_model_id)
 
     def update(
-        self, scope: SpaceContext, data_model_id: str, request: DataModelUpdate, expected_version: int | None
+        self, context: SpaceContext, data_model_id: str, request: DataModelUpdate, expected_version: int | None
     ) -> DataModel:
         return self._data_models.update(
-            scope.space_id, data_model_id, request.changes(), expected_version=expected_version
+            context.space_id, data_model_id, request.changes(), expected_version=expected_version
         )
 
-    def delete(self, scope: SpaceContext, data_model_id: str, expected_version: int | None) -> Deleted:
+    def delete(self, context: SpaceContext, data_model_id: str, expected_version: int | None) -> Deleted:
         """Raises ConflictError while a training that has not ended uses it."""
         try:
             return self._data_models.delete(
-                scope.space_id, data_model_id, expected_version=expected_version, only_if=UNREFERENCED
+                context.space_id, data_model_id, expected_version=expected_version, only_if=UNREFERENCED
             )
         except ConditionNotMetError:
             raise ConflictError(

@@ -28,7 +28,7 @@ CurrentEvaluationService = Annotated[EvaluationService, Depends(_service)]
 @router.post("", status_code=201, dependencies=[permission("evaluations:create")], responses=errors(403, 409, 503))
 def create_evaluation(
     body: EvaluationCreate,
-    scope: CurrentContext,
+    context: CurrentContext,
     service: CurrentEvaluationService,
     idempotency: IdempotencyKey,
     response: Response,
@@ -37,18 +37,20 @@ def create_evaluation(
 
     While the same benchmark, checkpoint and number of GPUs is being evaluated, that evaluation is answered.
     """
-    return tagged(response, service.create(scope, body, idempotency))
+    return tagged(response, service.create(context, body, idempotency))
 
 
 @beyond.get("")
 def list_evaluations(
-    scope: CurrentContext, service: CurrentEvaluationService, limit: Limit = 10, after: After = ""
+    context: CurrentContext, service: CurrentEvaluationService, limit: Limit = 10, after: After = ""
 ) -> Page[Evaluation]:
     """List evaluations, newest first: the owner of the space sees all, other members their own."""
-    return service.list_after(scope, after, limit)
+    return service.list_after(context, after, limit)
 
 
 @beyond.get("/{id}", responses=errors(403))
-def get_evaluation(id: str, scope: CurrentContext, service: CurrentEvaluationService, response: Response) -> Evaluation:
+def get_evaluation(
+    id: str, context: CurrentContext, service: CurrentEvaluationService, response: Response
+) -> Evaluation:
     """Get an evaluation with its curve. For the owner of the space and its creator."""
-    return tagged(response, service.get(scope, id))
+    return tagged(response, service.get(context, id))

@@ -20,7 +20,7 @@ class EvaluationService:
         self._launcher = launcher
         self._max_gpu_count = max_gpu_count
 
-    def create(self, scope: SpaceContext, request: EvaluationCreate, idempotency: Idempotency | None) -> Evaluation:
+    def create(self, context: SpaceContext, request: EvaluationCreate, idempotency: Idempotency | None) -> Evaluation:
         """Store a ``pending`` evaluation and start its workflow, or answer the same one that still runs.
 
         When the workflow can't be started the evaluation stays ``pending`` until the reconciler starts it.
@@ -28,27 +28,27 @@ class EvaluationService:
         """
         if request.gpu_count > self._max_gpu_count:
             raise ValidationFailedError.of("body.gpu_count", f"at most {self._max_gpu_count} GPUs are allowed here")
-        evaluation = self._evaluations.create(scope.space_id, scope.user_id, request, idempotency)
+        evaluation = self._evaluations.create(context.space_id, context.user_id, request, idempotency)
         if evaluation.result.status is JobStatus.PENDING:
-            job = JobReference(JobKind.EVALUATION, scope.space_id, evaluation.id, evaluation.created_at)
+            job = JobReference(JobKind.EVALUATION, context.space_id, evaluation.id, evaluation.created_at)
             try:
                 self._launcher.start(job)
             except (ClientError, BotoCoreError):
                 logger.exception("the workflow did not start: the reconciler will try again", extra=job.execution_input)
         return evaluation
 
-    def get(self, scope: SpaceContext, evaluation_id: str) -> Evaluation:
+    def get(self, context: SpaceContext, evaluation_id: str) -> Evaluation:
         """Raises PermissionDeniedError for all but the owner of the space and the evaluation's creator."""
-        evaluation = self._evaluations.get(scope.space_id, evaluation_id)
-        if not scope.is_owner and evaluation.created_by != scope.user_id:
+        evaluation = self._evaluations.get(context.space_id, evaluation_id)
+        if not context.is_owner and evaluation.created_by != context.user_id:
             raise PermissionDeniedError(
                 "Only the owner of the space and whoever created the evaluation may read it. "
                 "Its scores are on the leaderboards."
             )
         return evaluation
 
-    def list_after(self, scope: SpaceContext, after: str, limit: int) -> Page[Evaluation]:
+    def list_after(self, context: SpaceContext, after: str, limit: int) -> Page[Evaluation]:
         """All evaluations for the owner of the space, one's own for other members."""
-        if scope.is_owner:
-            return self._evaluations.list_after(scope.space_id, after, limit)
-        return self._evaluations.list_own(scope.space_id, scope.user_id, after, limit)
+        if context.is_owner:
+            return self._evaluations.list_after(context.space_id, after, limit)
+        return self._evaluations.list_own(context.space_id, context.user_id, after, limit)

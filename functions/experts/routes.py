@@ -28,54 +28,54 @@ Before = Annotated[int | None, Query(ge=1, description="Versions before this num
 
 @router.get("")
 def list_experts(
-    scope: CurrentContext, service: CurrentExpertService, limit: Limit = 10, after: After = ""
+    context: CurrentContext, service: CurrentExpertService, limit: Limit = 10, after: After = ""
 ) -> Page[Expert]:
     """List the experts of the space, newest first."""
-    return service.list_after(scope, after, limit)
+    return service.list_after(context, after, limit)
 
 
 @router.post("", status_code=201, responses=errors(409))
 def create_expert(
     body: ExpertCreate,
-    scope: CurrentContext,
+    context: CurrentContext,
     service: CurrentExpertService,
     idempotency: IdempotencyKey,
     response: Response,
 ) -> Expert:
     """Create an expert: the router may pick it from now on."""
-    return tagged(response, service.create(scope, body, idempotency))
+    return tagged(response, service.create(context, body, idempotency))
 
 
 @router.delete("/{id}", status_code=204, responses=errors(412))
 def delete_expert(
-    id: str, scope: CurrentContext, service: CurrentExpertService, expected_version: ExpectedVersion
+    id: str, context: CurrentContext, service: CurrentExpertService, expected_version: ExpectedVersion
 ) -> None:
     """Delete an expert: it is never routed to again."""
-    service.delete(scope, id, expected_version)
+    service.delete(context, id, expected_version)
 
 
 @router.get("/{id}")
-def get_expert(id: str, scope: CurrentContext, service: CurrentExpertService, response: Response) -> Expert:
+def get_expert(id: str, context: CurrentContext, service: CurrentExpertService, response: Response) -> Expert:
     """Get an expert."""
-    return tagged(response, service.get(scope, id))
+    return tagged(response, service.get(context, id))
 
 
 @router.update("/{id}", responses=errors(409, 412))
 def update_expert(
     id: str,
     body: ExpertUpdate,
-    scope: CurrentContext,
+    context: CurrentContext,
     service: CurrentExpertService,
     expected_version: ExpectedVersion,
     response: Response,
 ) -> Expert:
     """Update the fields that are sent; the expert as it was stays as a version."""
-    return tagged(response, service.update(scope, id, body, expected_version))
+    return tagged(response, service.update(context, id, body, expected_version))
 
 
 @beyond.get("/{id}/versions")
 def list_expert_versions(
-    id: str, scope: CurrentContext, service: CurrentExpertService, limit: Limit = 10, before: Before = None
+    id: str, context: CurrentContext, service: CurrentExpertService, limit: Limit = 10, before: Before = None
 ) -> Page[ExpertVersion]:
     """List the versions of an expert, newest first."""
-    return service.versions(scope, id, before, limit)
+    return service.versions(context, id, before, limit)

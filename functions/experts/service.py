@@ -23,24 +23,24 @@ class ExpertService:
         self._window = window
         self._clock = clock
 
-    def create(self, scope: SpaceContext, request: ExpertCreate, idempotency: Idempotency | None) -> Expert:
+    def create(self, context: SpaceContext, request: ExpertCreate, idempotency: Idempotency | None) -> Expert:
         now = self._clock()
         expert = Expert(id=new_id(), created_at=now, updated_at=now, **request.model_dump())
-        self._check(scope, expert)
-        return self._experts.create(scope.space_id, expert, idempotency)
+        self._check(context, expert)
+        return self._experts.create(context.space_id, expert, idempotency)
 
-    def list_after(self, scope: SpaceContext, after: str, limit: int) -> Page[Expert]:
-        return self._experts.list_after(scope.space_id, after, limit)
+    def list_after(self, context: SpaceContext, after: str, limit: int) -> Page[Expert]:
+        return self._experts.list_after(context.space_id, after, limit)
 
-    def get(self, scope: SpaceContext, expert_id: str) -> Expert:
-        return self._experts.get(scope.space_id, expert_id)
+    def get(self, context: SpaceContext, expert_id: str) -> Expert:
+        return self._experts.get(context.space_id, expert_id)
 
     def update(
-        self, scope: SpaceContext, expert_id: str, request: ExpertUpdate, expected_version: int | None
+        self, context: SpaceContext, expert_id: str, request: ExpertUpdate, expected_version: int | None
     ) -> Expert:
         """Every change makes a version. Raises as a create does, and PreconditionFailedError."""
         for _ in range(UPDATE_ATTEMPTS):
-            current = self._experts.get(scope.space_id, expert_id)
+            current = self._experts.get(context.space_id, expert_id)
             if expected_version not in (None, current.version):
                 raise PreconditionFailedError(
                     "The entity was changed since you read it. Get it again and use its new ETag."
@@ -49,24 +49,24 @@ class ExpertService:
             if not changes:
                 return current
             changed = current.model_copy(update=changes)
-            self._check(scope, changed)
+            self._check(context, changed)
             try:
-                return self._experts.update(scope.space_id, changed, expected_version)
+                return self._experts.update(context.space_id, changed, expected_version)
             except ConflictError:
                 continue  # somebody else's change came between: make this one on top of it
         raise ConflictError("Others are changing the expert at the same time. Try again in a moment.")
 
-    def delete(self, scope: SpaceContext, expert_id: str, expected_version: int | None) -> Deleted:
-        return self._experts.delete(scope.space_id, expert_id, expected_version)
+    def delete(self, context: SpaceContext, expert_id: str, expected_version: int | None) -> Deleted:
+        return self._experts.delete(context.space_id, expert_id, expected_version)
 
-    def versions(self, scope: SpaceContext, expert_id: str, before: int | None, limit: int) -> Page[ExpertVersion]:
-        return self._experts.versions(scope.space_id, expert_id, before, limit)
+    def versions(self, context: SpaceContext, expert_id: str, before: int | None, limit: int) -> Page[ExpertVersion]:
+        return self._experts.versions(context.space_id, expert_id, before, limit)
 
-    def _check(self, scope: SpaceContext, expert: Expert) -> None:
+    def _check(self, context: SpaceContext, expert: Expert) -> None:
         for index, tool in enumerate(expert.tools):
             check_parameters(tool.function.parameters, f"body.tools.{index}.function.parameters")
         text = "\n".join([expert.context or "", *(file.content for file in expert.file_context)])
-        tokens, window = estimate_tokens(text), self._window(scope.space_id)
+        tokens, window = estimate_tokens(text), self._window(context.space_id)
         if window is not None and tokens > window:
             raise ValidationFailedError.of(
                 "body.context",

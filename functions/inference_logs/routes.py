@@ -67,7 +67,7 @@ async def _list_filters(
 
 @router.get("")
 def list_inference_logs(
-    scope: CurrentContext,
+    context: CurrentContext,
     service: CurrentInferenceLogService,
     filters: Annotated[LogFilters, Depends(_list_filters)],
     page: PageNumber = page_number("page_size", 20),
@@ -76,12 +76,12 @@ def list_inference_logs(
 
     Logs are kept for 90 days unless the deployment says otherwise.
     """
-    return service.list_logs(scope, filters, page.number, page.size)
+    return service.list_logs(context, filters, page.number, page.size)
 
 
 @router.get("/summary")
 def summarise_inference_logs(
-    scope: CurrentContext,
+    context: CurrentContext,
     service: CurrentInferenceLogService,
     filters: Annotated[LogFilters, Depends(_summary_filters)],
 ) -> InferenceSummary:
@@ -89,4 +89,4 @@ def summarise_inference_logs(
 
     The answer says which period was counted.
     """
-    return service.summarise(scope, filters)
+    return service.summarise(context, filters)

@@ -18,12 +18,12 @@ class InferenceLogService:
         self._logs = logs
         self._clock = clock
 
-    def list_logs(self, scope: SpaceContext, filters: LogFilters, page: int, page_size: int) -> Page[InferenceLog]:
+    def list_logs(self, context: SpaceContext, filters: LogFilters, page: int, page_size: int) -> Page[InferenceLog]:
         """The calls that match, newest first. Raises ValidationFailedError for a period that ends before it starts."""
         _check_period(filters)
-        return self._logs.page(scope.space_id, filters, page, page_size)
+        return self._logs.page(context.space_id, filters, page, page_size)
 
-    def summarise(self, scope: SpaceContext, filters: LogFilters) -> InferenceSummary:
+    def summarise(self, context: SpaceContext, filters: LogFilters) -> InferenceSummary:
         """The calls that match, added up: of the last 30 days, or of those up to ``end_date``, unless told otherwise.
 
         Raises ValidationFailedError for a period that ends before it starts.
@@ -31,7 +31,7 @@ class InferenceLogService:
         _check_period(filters)
         end = filters.end_date or max(self._clock(), filters.start_date or _EARLIEST)
         start = filters.start_date or max(end, _EARLIEST + DEFAULT_PERIOD) - DEFAULT_PERIOD
-        return self._logs.summary(scope.space_id, replace(filters, start_date=start, end_date=end))
+        return self._logs.summary(context.space_id, replace(filters, start_date=start, end_date=end))
 
 
 _EARLIEST = datetime.min.replace(tzinfo=UTC)

@@ -44,54 +44,54 @@ class ReactionService:
         self._connectors = Repository(table, Connector, kind="connector", clock=clock)
         self._storages = storages
 
-    def react(self, scope: SpaceContext, insight_id: str, request: ReactionCreate) -> InsightReaction:
-        return self._insights.react(scope.space_id, insight_id, scope.user_id, request)
+    def react(self, context: SpaceContext, insight_id: str, request: ReactionCreate) -> InsightReaction:
+        return self._insights.react(context.space_id, insight_id, context.user_id, request)
 
-    def policy(self, scope: SpaceContext) -> InsightPolicy:
-        return self._policies.get(scope.space_id)
+    def policy(self, context: SpaceContext) -> InsightPolicy:
+        return self._policies.get(context.space_id)
 
     def update_policy(
-        self, scope: SpaceContext, request: InsightPolicyUpdate, expected_version: int | None
+        self, context: SpaceContext, request: InsightPolicyUpdate, expected_version: int | None
     ) -> InsightPolicy:
         """Raises PermissionDeniedError for members that do not own the space."""
-        if not scope.is_owner:
+        if not context.is_owner:
             raise PermissionDeniedError("Only the owner of the space may change its policy. Ask them.")
-        return self._policies.update(scope.space_id, scope.user_id, request.changes(), expected_version)
+        return self._policies.update(context.space_id, context.user_id, request.changes(), expected_version)
 
-    def acceptance_rates(self, scope: SpaceContext, after: str, limit: int) -> Page[ActionAcceptance]:
+    def acceptance_rates(self, context: SpaceContext, after: str, limit: int) -> Page[ActionAcceptance]:
         """Of the actions of the space, newest first."""
-        page = self._actions.list_after(scope.space_id, after, limit)
-        counts = self._insights.counts(scope.space_id, [action.id for action in page.data])
+        page = self._actions.list_after(context.space_id, after, limit)
+        counts = self._insights.counts(context.space_id, [action.id for action in page.data])
         data = [_acceptance(action, counts[action.id]) for action in page.data]
         return Page(count=page.count, data=data, has_more=page.has_more)
 
-    def export(self, scope: SpaceContext, request: ExportCreate) -> Export:
+    def export(self, context: SpaceContext, request: ExportCreate) -> Export:
         """Write reactions, oldest first, to a file of a managed connector; the same request writes the same file.
 
         Raises ValidationFailedError for an unknown connector or action, ConflictError for a connector to a bucket of
         the customer's own, InvalidCursorError.
         """
-        connector = self._connectors.get_many(scope.space_id, [request.connector_id]).get(request.connector_id)
+        connector = self._connectors.get_many(context.space_id, [request.connector_id]).get(request.connector_id)
         if connector is None:
             raise ValidationFailedError.of(
                 "body.connector_id", "there is no such connector; GET /connectors lists them"
             )
         if not connector.is_managed:
             raise ConflictError("This connector is a bucket of your own, which is only read. Name a managed one.")
-        found = self._actions.get_many(scope.space_id, [request.action_id]) if request.action_id else True
+        found = self._actions.get_many(context.space_id, [request.action_id]) if request.action_id else True
         if not found:
             raise ValidationFailedError.of("body.action_id", "there is no such action; GET /actions lists them")
-        rows, export = self._rows(scope, request)
+        rows, export = self._rows(context, request)
         if rows:
             export.file = _file_name(request)
-            self._storages.open(scope.space_id, connector).write(export.file, b"".join(rows))
+            self._storages.open(context.space_id, connector).write(export.file, b"".join(rows))
         return export
 
-    def _rows(self, scope: SpaceContext, request: ExportCreate) -> tuple[list[bytes], Export]:
+    def _rows(self, context: SpaceContext, request: ExportCreate) -> tuple[list[bytes], Export]:
         export = Export(file=None, has_more=False, last=None, rows=0, skipped=0, target=TARGET)
         rows: list[bytes] = []
         size = 0
-        found = self._insights.reactions(scope.space_id, request.after, request.since, request.action_id)
+        found = self._insights.reactions(context.space_id, request.after, request.since, request.action_id)
         for reaction, features in found:
             if export.rows + export.skipped == EXPORT_ROWS or size > EXPORT_BYTES:
                 export.has_more = True

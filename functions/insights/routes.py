@@ -53,7 +53,7 @@ Reactions = Annotated[ReactionService, Depends(_reaction_service)]
 async def create_insight(
     body: InsightCreate,
     request: Request,
-    scope: CurrentContext,
+    context: CurrentContext,
     service: CurrentInsightService,
     idempotency: IdempotencyKey,
 ) -> Insight:
@@ -61,56 +61,56 @@ async def create_insight(
 
     Without a language model the decision is the same, in plain words, with the reason in `error`.
     """
-    return await service.create(scope, body, idempotency, request.state.request_id)
+    return await service.create(context, body, idempotency, request.state.request_id)
 
 
 @beyond.get("/acceptance-rates")
 def list_acceptance_rates(
-    scope: CurrentContext, service: Reactions, limit: Limit = 10, after: After = ""
+    context: CurrentContext, service: Reactions, limit: Limit = 10, after: After = ""
 ) -> Page[ActionAcceptance]:
     """List how often each action was accepted, also by what its model had said."""
-    return service.acceptance_rates(scope, after, limit)
+    return service.acceptance_rates(context, after, limit)
 
 
 @beyond.post("/exports", status_code=201, responses=errors(409))
-def create_insight_export(body: ExportCreate, scope: CurrentContext, service: Reactions) -> Export:
+def create_insight_export(body: ExportCreate, context: CurrentContext, service: Reactions) -> Export:
     """Write reactions with the clients' features to a managed connector, as the next training set."""
-    return service.export(scope, body)
+    return service.export(context, body)
 
 
 @beyond.get("/policy")
-def get_insight_policy(scope: CurrentContext, service: Reactions, response: Response) -> InsightPolicy:
+def get_insight_policy(context: CurrentContext, service: Reactions, response: Response) -> InsightPolicy:
     """Get how often and how soon clients are offered what."""
-    return tagged(response, service.policy(scope))
+    return tagged(response, service.policy(context))
 
 
 @beyond.update("/policy", responses=errors(403, 412))
 def update_insight_policy(
     body: InsightPolicyUpdate,
-    scope: CurrentContext,
+    context: CurrentContext,
     service: Reactions,
     expected_version: ExpectedVersion,
     response: Response,
 ) -> InsightPolicy:
     """Update the fields that are sent, each as a whole; for owners of the space."""
-    return tagged(response, service.update_policy(scope, body, expected_version))
+    return tagged(response, service.update_policy(context, body, expected_version))
 
 
 @beyond.get("/{id}")
-def get_insight(id: str, scope: CurrentContext, service: CurrentInsightService, response: Response) -> Insight:
+def get_insight(id: str, context: CurrentContext, service: CurrentInsightService, response: Response) -> Insight:
     """Get an insight as it was decided, with the reaction to it."""
-    return tagged(response, service.get(scope, id))
+    return tagged(response, service.get(context, id))
 
 
 @beyond.get("/{id}/lineage")
-def get_insight_lineage(id: str, scope: CurrentContext, service: CurrentInsightService) -> Lineage:
+def get_insight_lineage(id: str, context: CurrentContext, service: CurrentInsightService) -> Lineage:
     """Get what an insight rests on: action, leaderboard, checkpoint, training and the S3 versions it learned from."""
-    return service.lineage(scope, id)
+    return service.lineage(context, id)
 
 
 @beyond.post("/{id}/reactions", status_code=201, responses=errors(409))
 def create_insight_reaction(
-    id: str, body: ReactionCreate, scope: CurrentContext, service: Reactions
+    id: str, body: ReactionCreate, context: CurrentContext, service: Reactions
 ) -> InsightReaction:
     """Record what the client made of the offer; another one takes its place."""
-    return service.react(scope, id, body)
+    return service.react(context, id, body)

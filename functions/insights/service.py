@@ -33,15 +33,15 @@ class InsightService:
         self._lineages = lineages
         self._clock = clock
 
-    def get(self, scope: SpaceContext, insight_id: str) -> Insight:
-        return self._insights.get(scope.space_id, insight_id)
+    def get(self, context: SpaceContext, insight_id: str) -> Insight:
+        return self._insights.get(context.space_id, insight_id)
 
-    def lineage(self, scope: SpaceContext, insight_id: str) -> Lineage:
-        decision = self._insights.lineage(scope.space_id, insight_id)
-        return self._lineages.trace(scope.space_id, decision, insight_id=insight_id)
+    def lineage(self, context: SpaceContext, insight_id: str) -> Lineage:
+        decision = self._insights.lineage(context.space_id, insight_id)
+        return self._lineages.trace(context.space_id, decision, insight_id=insight_id)
 
     async def create(
-        self, scope: SpaceContext, request: InsightCreate, idempotency: Idempotency | None, correlation_id: str
+        self, context: SpaceContext, request: InsightCreate, idempotency: Idempotency | None, correlation_id: str
     ) -> Insight:
         """The best action for the client, worded; where no language model can, in plain words, and it says so.
 
@@ -49,19 +49,19 @@ class InsightService:
         """
         started = time.perf_counter()
         if idempotency is not None:
-            first = await in_thread(self._insights.answered, scope.space_id, idempotency)
+            first = await in_thread(self._insights.answered, context.space_id, idempotency)
             if first is not None:
                 return first
-        caller = Caller.of(scope, correlation_id)
+        caller = Caller.of(context, correlation_id)
         pen = await self._writer.open(caller, request.model) if request.model else None
-        decision = await in_thread(self._decider.decide, scope.space_id, request)
+        decision = await in_thread(self._decider.decide, context.space_id, request)
         words = GeneratedText(finish_reason=FinishReason.NO_ELIGIBLE_ACTION)
         if decision.winner is not None:
             pen = pen or await self._writer.open(caller, None)
             words = await self._writer.write(pen, self._facts(decision, decision.winner), request)
-        insight = self._insight(scope, request, decision, words)
+        insight = self._insight(context, request, decision, words)
         insight.elapsed_time_in_seconds = round(time.perf_counter() - started, 6)
-        stored = await in_thread(self._keep, scope, insight, decision, idempotency)
+        stored = await in_thread(self._keep, context, insight, decision, idempotency)
         if stored is insight:
             insight.elapsed_time_in_seconds = round(time.perf_counter() - started, 6)
         return stored
@@ -77,7 +77,7 @@ class InsightService:
         )
 
     def _insight(
-        self, scope: SpaceContext, request: InsightCreate, decision: Decision, words: GeneratedText
+        self, context: SpaceContext, request: InsightCreate, decision: Decision, words: GeneratedText
     ) -> Insight:
         now, winner = self._clock(), decision.winner
         return Insight(
@@ -95,7 +95,7 @@ class InsightService:
             candidates=decision.candidates,
             client_kind=decision.client.kind,
             contributions=winner.explained.contributions if winner and winner.explained else None,
-            created_by=scope.user_id,
+            created_by=context.user_id,
             error=words.error,
             finish_reason=words.finish_reason,
             insight=f"{words.prompt}\n\n{words.insight}" if request.echo and words.prompt else words.insight,
@@ -108,13 +108,13 @@ class InsightService:
         )
 
     def _keep(
-        self, scope: SpaceContext, insight: Insight, decision: Decision, idempotency: Idempotency | None
+        self, context: SpaceContext, insight: Insight, decision: Decision, idempotency: Idempotency | None
     ) -> Insight:
         band = decision.winner.band if decision.winner else None
         client = decision.client
         checkpoint = decision.winner.propensity.checkpoint if decision.winner else None
-        lineage = self._lineages.of_decision(scope.space_id, insight.action_id, checkpoint)
-        return self._insights.create(scope.space_id, insight, client.key, client.features, band, lineage, idempotency)
+        lineage = self._lineages.of_decision(context.space_id, insight.action_id, checkpoint)
+        return self._insights.create(context.space_id, insight, client.key, client.features, band, lineage, idempotency)
 
 
 def _content(decision: Decision, winner: Winner, words: GeneratedText) -> str:

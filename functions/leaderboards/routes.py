@@ -85,10 +85,12 @@ Asked = Annotated[LeaderboardQuery, Depends(_query)]
 
 
 @router.get("", dependencies=[permission("leaderboards:list")], responses=errors(403))
-def list_leaderboards(scope: CurrentContext, service: CurrentLeaderboardService, query: Asked) -> Page[LeaderboardRow]:
+def list_leaderboards(
+    context: CurrentContext, service: CurrentLeaderboardService, query: Asked
+) -> Page[LeaderboardRow]:
     """Rank the checkpoints of the space by what they achieve on benchmarks.
 
     Without `order_by_metric` the order is by the average ROC AUC over the selected benchmarks. Only results on a
     benchmark's current revision count. `count` is the number of all matching rows.
     """
-    return service.list_rows(scope, query)
+    return service.list_rows(context, query)

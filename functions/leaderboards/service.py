@@ -51,7 +51,7 @@ class LeaderboardService:
         self._scores = scores
         self._benchmarks = benchmarks
 
-    def list_rows(self, scope: SpaceContext, query: LeaderboardQuery) -> Page[LeaderboardRow]:
+    def list_rows(self, context: SpaceContext, query: LeaderboardQuery) -> Page[LeaderboardRow]:
         """The checkpoints with results on the selected benchmarks, in the order asked for.
 
         Only results on a benchmark's current revision count (on its last one if it was deleted). Raises
@@ -60,20 +60,20 @@ class LeaderboardService:
         """
         _check(query)
         after = cursor_id(query.after)
-        chosen, known = self._benchmarks_of(scope, query)
+        chosen, known = self._benchmarks_of(context, query)
         metric = query.metric or DEFAULT_METRIC
         if len(chosen) == 1 and query.metric_benchmark_id in (None, *chosen) and not query.is_filtered:
             [benchmark] = chosen.values()
-            ranking = Ranking(scope.space_id, benchmark.id, benchmark.revision, metric)
-            return self._ranked_rows(scope, query, benchmark, ranking, after)
-        selected, ordering = self._boards(scope, query, chosen, known)
+            ranking = Ranking(context.space_id, benchmark.id, benchmark.revision, metric)
+            return self._ranked_rows(context, query, benchmark, ranking, after)
+        selected, ordering = self._boards(context, query, chosen, known)
         candidates = _candidates(selected, ordering)
         matching = [candidate for candidate in candidates.values() if _matches(candidate.entry, query)]
         matching.sort(key=lambda candidate: candidate.position(query.direction))
         following = matching
         if after is not None:
             last = candidates.get(after) or self._former_candidate(
-                scope, after, [board.benchmark for board in ordering], metric
+                context, after, [board.benchmark for board in ordering], metric
             )
             position = last.position(query.direction)
             following = [candidate for candidate in matching if candidate.position(query.direction) > position]
@@ -86,20 +86,20 @@ class LeaderboardService:
         }
         return Page(
             count=len(matching),
-            data=self._rows(scope, page, benchmarks, _ranks(matching, metric), len(selected)),
+            data=self._rows(context, page, benchmarks, _ranks(matching, metric), len(selected)),
             has_more=len(following) > len(page),
         )
 
     def _ranked_rows(
         self,
-        scope: SpaceContext,
+        context: SpaceContext,
         query: LeaderboardQuery,
         benchmark: KnownBenchmark,
         ranking: Ranking,
         after: str | None,
     ) -> Page[LeaderboardRow]:
         """The same of a single benchmark without filters: its index is in the order asked for, at any size."""
-        last = after and self._former_candidate(scope, after, [benchmark], ranking.metric)
+        last = after and self._former_candidate(context, after, [benchmark], ranking.metric)
         descending = query.direction is Direction.DESCENDING
         entries = self._scores.page(
             ranking,
@@ -111,7 +111,7 @@ class LeaderboardService:
         benchmarks = {candidate.entry.checkpoint_id: [benchmark] for candidate in page}
         return Page(
             count=self._scores.count(ranking),
-            data=self._rows(scope, page, benchmarks, self._counted_ranks(ranking, page, descending=descending), 1),
+            data=self._rows(context, page, benchmarks, self._counted_ranks(ranking, page, descending=descending), 1),
             has_more=len(entries) > len(page),
         )
 
@@ -130,19 +130,19 @@ class LeaderboardService:
         return ranks
 
     def _benchmarks_of(
-        self, scope: SpaceContext, query: LeaderboardQuery
+        self, context: SpaceContext, query: LeaderboardQuery
     ) -> tuple[dict[str, KnownBenchmark], dict[str, KnownBenchmark]]:
         """Those that rows are made of, and together with them the one that the order is by."""
-        chosen = query.benchmark_ids or self._scores.benchmark_ids(scope.space_id, LeaderboardQuery.MAX_BENCHMARKS)
+        chosen = query.benchmark_ids or self._scores.benchmark_ids(context.space_id, LeaderboardQuery.MAX_BENCHMARKS)
         named = [query.metric_benchmark_id] if query.metric_benchmark_id else []
-        known = self._benchmarks.known(scope.space_id, [*chosen, *named])
+        known = self._benchmarks.known(context.space_id, [*chosen, *named])
         _require("query.benchmarks", query.benchmark_ids, known)
         _require("query.order_by_metric.benchmark_id", named, known)
         return {each: known[each] for each in dict.fromkeys(chosen) if each in known}, known
 
     def _boards(
         self,
-        scope: SpaceContext,
+        context: SpaceContext,
         query: LeaderboardQuery,
         chosen: Mapping[str, KnownBenchmark],
         known: Mapping[str, KnownBenchmark],
@@ -152,7 +152,7 @@ class LeaderboardService:
 
         def read(benchmark: KnownBenchmark) -> Board:
             entries = self._scores.entries(
-                scope.space_id, benchmark.id, benchmark.revision, metric, describe=query.is_filtered
+                context.space_id, benchmark.id, benchmark.revision, metric, describe=query.is_filtered
             )
             return Board(benchmark, {entry.checkpoint_id: entry for entry in entries})
 
@@ -162,10 +162,10 @@ class LeaderboardService:
         return selected, [boards[query.metric_benchmark_id]] if query.metric_benchmark_id else selected
 
     def _former_candidate(
-        self, scope: SpaceContext, checkpoint_id: str, ordering: Sequence[KnownBenchmark], metric: MetricName
+        self, context: SpaceContext, checkpoint_id: str, ordering: Sequence[KnownBenchmark], metric: MetricName
     ) -> OrderedEntry:
         """Where a checkpoint stands, or stood before the boards lost it, by the newest results it had."""
-        scores = self._scores.of_checkpoint(scope.space_id, checkpoint_id)
+        scores = self._scores.of_checkpoint(context.space_id, checkpoint_id)
         if not scores:
             raise InvalidCursorError("after: no leaderboard has had this row; leave it out to start from the first")
         counted = {benchmark.id for benchmark in ordering}
@@ -174,7 +174,7 @@ class LeaderboardService:
 
     def _rows(
         self,
-        scope: SpaceContext,
+        context: SpaceContext,
         page: Sequence[OrderedEntry],
         benchmarks: Mapping[str, Sequence[KnownBenchmark]],
         ranks: Mapping[float, int],
@@ -182,7 +182,8 @@ class LeaderboardService:
     ) -> list[LeaderboardRow]:
         """The rows of a page; ``benchmarks`` are those that each checkpoint was measured on."""
         found = self._scores.get_many(
-            scope.space_id, [(checkpoint_id, each.id) for checkpoint_id, those in benchmarks.items() for each in those]
+            context.space_id,
+            [(checkpoint_id, each.id) for checkpoint_id, those in benchmarks.items() for each in those],
         )
         rows = []
         for candidate in page:

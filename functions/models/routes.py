@@ -13,9 +13,9 @@ router = space_router("models")
 
 
 @router.get("", responses=errors(502, 503, 504))
-async def list_models(scope: CurrentContext, resources: CurrentResources, response: Response) -> Page[LanguageModel]:
+async def list_models(context: CurrentContext, resources: CurrentResources, response: Response) -> Page[LanguageModel]:
     """List the models that the cluster serves; an old list, with a `Warning`, while it does not answer."""
-    models, is_stale = await ModelService(resources.language_model_targets, resources.model_lists).list(scope)
+    models, is_stale = await ModelService(resources.language_model_targets, resources.model_lists).list(context)
     if is_stale:
         response.headers["Warning"] = '110 - "Response is Stale"'
     return Page(count=len(models), data=list(models), has_more=False)

@@ -56,7 +56,7 @@ class PersonaCompletionService:
         self._clock = clock
 
     async def complete(
-        self, scope: SpaceContext, request: PersonaCompletionCreate, correlation_id: str
+        self, context: SpaceContext, request: PersonaCompletionCreate, correlation_id: str
     ) -> PersonaCompletion:
         """Raises what the space's language models fail with, ValidationFailedError for a draft too long to show, and
         ContextOverflowError for a prompt too long for the model."""
@@ -65,7 +65,7 @@ class PersonaCompletionService:
             raise ValidationFailedError.of(
                 "body.current_persona", f"has more than {SHOWN_CHARACTERS:,} characters as JSON; shorten it"
             )
-        models = await self._access.open(Caller.of(scope, correlation_id))
+        models = await self._access.open(Caller.of(context, correlation_id))
         model = await models.model(None)
         system = Message(role=Role.SYSTEM, content=f"{_INSTRUCTIONS}\nThe persona so far: {current}")
         talk = [*request.history, Message(role=Role.USER, content=request.prompt)]

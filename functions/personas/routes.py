@@ -44,83 +44,83 @@ UploadService = Annotated[PersonaUploadService, Depends(_upload_service)]
 
 @router.get("")
 def list_personas(
-    scope: CurrentContext, service: CurrentPersonaService, limit: Limit = 10, after: After = ""
+    context: CurrentContext, service: CurrentPersonaService, limit: Limit = 10, after: After = ""
 ) -> Page[Persona]:
     """List the personas of the space, newest first."""
-    return service.list_after(scope, after, limit)
+    return service.list_after(context, after, limit)
 
 
 @router.post("", status_code=201, responses=errors(409))
 def create_persona(
     body: PersonaCreate,
-    scope: CurrentContext,
+    context: CurrentContext,
     service: CurrentPersonaService,
     idempotency: IdempotencyKey,
     response: Response,
 ) -> Persona:
     """Create a persona."""
-    return tagged(response, service.create(scope, body, idempotency))
+    return tagged(response, service.create(context, body, idempotency))
 
 
 @router.delete("/{id}", status_code=204, responses=errors(412))
 def delete_persona(
-    id: str, scope: CurrentContext, service: CurrentPersonaService, expected_version: ExpectedVersion
+    id: str, context: CurrentContext, service: CurrentPersonaService, expected_version: ExpectedVersion
 ) -> None:
     """Delete a persona."""
-    service.delete(scope, id, expected_version)
+    service.delete(context, id, expected_version)
 
 
 @router.get("/{id}")
-def get_persona(id: str, scope: CurrentContext, service: CurrentPersonaService, response: Response) -> Persona:
+def get_persona(id: str, context: CurrentContext, service: CurrentPersonaService, response: Response) -> Persona:
     """Get a persona."""
-    return tagged(response, service.get(scope, id))
+    return tagged(response, service.get(context, id))
 
 
 @router.update("/{id}", responses=errors(409, 412))
 def update_persona(
     id: str,
     body: PersonaUpdate,
-    scope: CurrentContext,
+    context: CurrentContext,
     service: CurrentPersonaService,
     expected_version: ExpectedVersion,
     response: Response,
 ) -> Persona:
     """Update the fields that are sent."""
-    return tagged(response, service.update(scope, id, body, expected_version))
+    return tagged(response, service.update(context, id, body, expected_version))
 
 
 @router.post("/completions", responses=errors(429, 502, 503, 504))
 async def complete_persona(
-    body: PersonaCompletionCreate, request: Request, scope: CurrentContext, resources: CurrentResources
+    body: PersonaCompletionCreate, request: Request, context: CurrentContext, resources: CurrentResources
 ) -> PersonaCompletion:
     """Change a persona's draft in words; nothing is saved."""
     service = PersonaCompletionService(resources.language_models, resources.clock)
-    return await service.complete(scope, body, request.state.request_id)
+    return await service.complete(context, body, request.state.request_id)
 
 
 @router.post("/upload")
-def upload_personas(files: list[UploadFile], scope: CurrentContext, service: UploadService) -> PersonaUpload:
+def upload_personas(files: list[UploadFile], context: CurrentContext, service: UploadService) -> PersonaUpload:
     """Upload personas as CSV, JSON, JSON Lines or XLSX; saved at once unless some are known already."""
-    return service.upload(scope, [(file.filename or "file", file.file) for file in files])
+    return service.upload(context, [(file.filename or "file", file.file) for file in files])
 
 
 @router.post("/upload/{upload_token}/confirm", responses=errors(409, 410))
 def confirm_persona_upload(
-    upload_token: str, scope: CurrentContext, service: UploadService, body: PersonaUploadConfirm = SKIP
+    upload_token: str, context: CurrentContext, service: UploadService, body: PersonaUploadConfirm = SKIP
 ) -> PersonaUploadResult:
     """Decide what becomes of known personas and save the upload, or go on saving it."""
-    return service.confirm(scope, upload_token, body.conflict_resolution)
+    return service.confirm(context, upload_token, body.conflict_resolution)
 
 
 @beyond.post("/uploads", status_code=201)
 def create_persona_uploads(
-    body: PersonaUploadRequest, scope: CurrentContext, service: UploadService
+    body: PersonaUploadRequest, context: CurrentContext, service: UploadService
 ) -> PersonaUploadForms:
     """Get the forms to upload big files with, up to 128 MB, straight to storage."""
-    return service.prepare(scope, body)
+    return service.prepare(context, body)
 
 
 @beyond.post("/uploads/{upload_token}/process", responses=errors(409, 410))
-def process_persona_uploads(upload_token: str, scope: CurrentContext, service: UploadService) -> PersonaUpload:
+def process_persona_uploads(upload_token: str, context: CurrentContext, service: UploadService) -> PersonaUpload:
     """Read the files that were sent to storage, as `POST /personas/upload` does; again to go on saving them."""
-    return service.process(scope, upload_token)
+    return service.process(context, upload_token)

@@ -17,39 +17,39 @@ class PersonaService:
         self._personas = Personas(table, clock)
         self._clock = clock
 
-    def create(self, scope: SpaceContext, request: PersonaCreate, idempotency: Idempotency | None) -> Persona:
+    def create(self, context: SpaceContext, request: PersonaCreate, idempotency: Idempotency | None) -> Persona:
         self._check_past(request.birthdate)
         now = self._clock()
         persona = Persona(
             id=new_id(),
             created_at=now,
             updated_at=now,
-            created_by=scope.user_id,
-            updated_by=scope.user_id,
+            created_by=context.user_id,
+            updated_by=context.user_id,
             **request.model_dump(),
         )
-        return self._personas.create(scope.space_id, persona, idempotency)
+        return self._personas.create(context.space_id, persona, idempotency)
 
-    def list_after(self, scope: SpaceContext, after: str, limit: int) -> Page[Persona]:
-        return self._personas.repository.list_after(scope.space_id, after, limit)
+    def list_after(self, context: SpaceContext, after: str, limit: int) -> Page[Persona]:
+        return self._personas.repository.list_after(context.space_id, after, limit)
 
-    def get(self, scope: SpaceContext, persona_id: str) -> Persona:
-        return self._personas.repository.get(scope.space_id, persona_id)
+    def get(self, context: SpaceContext, persona_id: str) -> Persona:
+        return self._personas.repository.get(context.space_id, persona_id)
 
     def update(
-        self, scope: SpaceContext, persona_id: str, request: PersonaUpdate, expected_version: int | None
+        self, context: SpaceContext, persona_id: str, request: PersonaUpdate, expected_version: int | None
     ) -> Persona:
         changes = request.changes()
         if not changes:
-            return self._personas.repository.update(scope.space_id, persona_id, {}, expected_version=expected_version)
+            return self._personas.repository.update(context.space_id, persona_id, {}, expected_version=expected_version)
         if "birthdate" in changes:
             self._check_past(changes["birthdate"])
         return self._personas.update(
-            scope.space_id, persona_id, {**changes, "updated_by": scope.user_id}, expected_version
+            context.space_id, persona_id, {**changes, "updated_by": context.user_id}, expected_version
         )
 
-    def delete(self, scope: SpaceContext, persona_id: str, expected_version: int | None) -> Deleted:
-        return self._personas.delete(scope.space_id, persona_id, expected_version)
+    def delete(self, context: SpaceContext, persona_id: str, expected_version: int | None) -> Deleted:
+        return self._personas.delete(context.space_id, persona_id, expected_version)
 
     def _check_past(self, birthdate: str) -> None:
         if birthdate > self._clock().astimezone(UTC).date().isoformat():

@@ -82,7 +82,7 @@ class PersonaUploadService:
         self._timer = timer
         self._started = timer()
 
-    def upload(self, scope: SpaceContext, files: list[NamedFile]) -> PersonaUpload:
+    def upload(self, context: SpaceContext, files: list[NamedFile]) -> PersonaUpload:
         """Read files that came with the request; save their personas unless some are known already.
 
         Raises ValidationFailedError that names the file which can't be read; then nothing is stored.
@@ -90,58 +90,58 @@ class PersonaUploadService:
         if len(files) > UPLOAD_FILES_LIMIT:
             raise ValidationFailedError.of("body.files", f"are more than {UPLOAD_FILES_LIMIT}: upload them in parts")
         token = secrets.token_urlsafe(32)
-        upload = self._read(scope, files)
-        self._uploads.add(scope.space_id, token, upload)
-        return self._go_on(scope, token, upload)
+        upload = self._read(context, files)
+        self._uploads.add(context.space_id, token, upload)
+        return self._go_on(context, token, upload)
 
-    def prepare(self, scope: SpaceContext, request: PersonaUploadRequest) -> PersonaUploadForms:
+    def prepare(self, context: SpaceContext, request: PersonaUploadRequest) -> PersonaUploadForms:
         """Forms by which a client sends files straight to S3, to be processed afterwards."""
         token = secrets.token_urlsafe(32)
         files = list(dict.fromkeys(request.files))
         now = self._clock()
         upload = StoredUpload(
             status=UploadStatus.WAITING,
-            created_by=scope.user_id,
+            created_by=context.user_id,
             valid_until=now + CONFIRMABLE,
             source_files=files,
         )
-        self._uploads.add(scope.space_id, token, upload)
+        self._uploads.add(context.space_id, token, upload)
         forms = [
-            self._uploads.form(scope.space_id, token, file, self._limits.file_bytes, now + FORM_LIFETIME)
+            self._uploads.form(context.space_id, token, file, self._limits.file_bytes, now + FORM_LIFETIME)
             for file in files
         ]
         return PersonaUploadForms(uploads=forms, upload_token=token)
 
-    def process(self, scope: SpaceContext, token: str) -> PersonaUpload:
+    def process(self, context: SpaceContext, token: str) -> PersonaUpload:
         """Read the files that were sent to S3 as ``upload`` does; once they are read, go on saving.
 
         Raises NotFoundError, GoneError, ConflictError while a file has not arrived, and as ``upload`` does.
         """
-        upload = self._current(scope, token)
+        upload = self._current(context, token)
         if upload.status is UploadStatus.WAITING:
-            upload = self._receive(scope, token, upload)
-        return self._go_on(scope, token, upload)
+            upload = self._receive(context, token, upload)
+        return self._go_on(context, token, upload)
 
-    def confirm(self, scope: SpaceContext, token: str, resolution: ConflictResolution) -> PersonaUploadResult:
+    def confirm(self, context: SpaceContext, token: str, resolution: ConflictResolution) -> PersonaUploadResult:
         """Save a pending upload, or go on saving one; the first decision stays.
 
         Raises NotFoundError, GoneError, and ConflictError before the files have been processed.
         """
-        upload = self._current(scope, token)
+        upload = self._current(context, token)
         if upload.status is UploadStatus.WAITING:
             raise ConflictError(f"The files have not been read yet: POST /personas/uploads/{token}/process first.")
         if upload.status is UploadStatus.PENDING:
-            upload = self._uploads.confirm(scope.space_id, token, resolution, scope.user_id, self._clock())
-        return _result(self._saver.save(scope.space_id, token, upload, self._has_time))
+            upload = self._uploads.confirm(context.space_id, token, resolution, context.user_id, self._clock())
+        return _result(self._saver.save(context.space_id, token, upload, self._has_time))
 
-    def _current(self, scope: SpaceContext, token: str) -> StoredUpload:
-        upload = self._uploads.get(scope.space_id, token)
+    def _current(self, context: SpaceContext, token: str) -> StoredUpload:
+        upload = self._uploads.get(context.space_id, token)
         if upload.is_expired(self._clock()):
             raise GoneError("This upload was not confirmed in time, and nothing was saved. Upload the files again.")
         return upload
 
-    def _go_on(self, scope: SpaceContext, token: str, upload: StoredUpload) -> PersonaUpload:
-        return _answer(self._saver.save(scope.space_id, token, upload, self._has_time), token)
+    def _go_on(self, context: SpaceContext, token: str, upload: StoredUpload) -> PersonaUpload:
+        return _answer(self._saver.save(context.space_id, token, upload, self._has_time), token)
 
     def _has_time(self) -> bool:
         return self._timer() - self._started < WORKING_SECONDS
@@ -150,8 +150,8 @@ class PersonaUploadService:
         if self._timer() - self._started > READING_SECONDS:
             raise UnreadableFileError(f"takes more than {READING_SECONDS:.0f} seconds to read: split it")
 
-    def _receive(self, scope: SpaceContext, token: str, waiting: StoredUpload) -> StoredUpload:
-        sizes = self._uploads.source_sizes(scope.space_id, token)
+    def _receive(self, context: SpaceContext, token: str, waiting: StoredUpload) -> StoredUpload:
+        sizes = self._uploads.source_sizes(context.space_id, token)
         missing = [file for file in waiting.source_files if file not in sizes]
         if missing:
             raise ConflictError(f"{missing[0]} has not arrived: send it with its form first.")
@@ -159,21 +159,21 @@ class PersonaUploadService:
             raise ValidationFailedError(
                 f"The files hold more than {self._limits.file_bytes >> 20} MB together: upload them in parts."
             )
-        upload = self._read(scope, self._downloaded(scope, token, waiting.source_files))
+        upload = self._read(context, self._downloaded(context, token, waiting.source_files))
         upload.source_files = waiting.source_files
-        if not self._uploads.receive(scope.space_id, token, upload):
+        if not self._uploads.receive(context.space_id, token, upload):
             self._uploads.delete_rows(upload)
-            return self._uploads.get(scope.space_id, token)
-        self._uploads.delete_sources(scope.space_id, token, waiting.source_files)
+            return self._uploads.get(context.space_id, token)
+        self._uploads.delete_sources(context.space_id, token, waiting.source_files)
         return upload
 
-    def _downloaded(self, scope: SpaceContext, token: str, names: Iterable[str]) -> Iterator[NamedFile]:
+    def _downloaded(self, context: SpaceContext, token: str, names: Iterable[str]) -> Iterator[NamedFile]:
         for name in names:
             with TemporaryFile() as file:
-                self._uploads.download(scope.space_id, token, name, cast("IO[bytes]", file))
+                self._uploads.download(context.space_id, token, name, cast("IO[bytes]", file))
                 yield name, cast("BinaryIO", file)
 
-    def _read(self, scope: SpaceContext, files: Iterable[NamedFile]) -> StoredUpload:
+    def _read(self, context: SpaceContext, files: Iterable[NamedFile]) -> StoredUpload:
         """Read all files to their end, and store their rows. Raises ValidationFailedError."""
         reading = _Reading()
         with TemporaryFile() as rows, ThreadPoolExecutor(LOOKUP_THREADS) as pool:
@@ -183,15 +183,15 @@ class PersonaUploadService:
                     rows.write(row_line(row.persona))
                     batch.append((name, row))
                     if len(batch) == LOOKUP_KEYS * LOOKUP_THREADS:
-                        self._look_up(scope, reading, batch, pool)
+                        self._look_up(context, reading, batch, pool)
                         batch = []
-            self._look_up(scope, reading, batch, pool)
+            self._look_up(context, reading, batch, pool)
             if not reading.total:
                 raise _nothing_to_save(reading)
             size = rows.tell()
             rows.seek(0)
-            key = self._uploads.write_rows(scope.space_id, rows)
-        return self._stored(scope, reading, key, size)
+            key = self._uploads.write_rows(context.space_id, rows)
+        return self._stored(context, reading, key, size)
 
     def _rows(self, name: str, file: BinaryIO, reading: _Reading) -> Iterator[PersonaRow]:
         """The rows of one file that can be saved; what is refused is noted."""
@@ -217,13 +217,13 @@ class PersonaUploadService:
         reading.files.append(UploadedFile(file=name, format=opened.format, encoding=opened.encoding, rows=count))
 
     def _look_up(
-        self, scope: SpaceContext, reading: _Reading, batch: list[tuple[str, PersonaRow]], pool: ThreadPoolExecutor
+        self, context: SpaceContext, reading: _Reading, batch: list[tuple[str, PersonaRow]], pool: ThreadPoolExecutor
     ) -> None:
         """Note which of the rows are in conflict."""
         keys = [person_key(row.persona.name, row.persona.birthdate) for _, row in batch]
         wanted = list(dict.fromkeys(keys))
         parts = [wanted[start : start + LOOKUP_KEYS] for start in range(0, len(wanted), LOOKUP_KEYS)]
-        for known in pool.map(lambda part: self._personas.known(scope.space_id, part), parts):
+        for known in pool.map(lambda part: self._personas.known(context.space_id, part), parts):
             reading.seen.update(key for key, each in known.items() if each.ids)
         for key, (name, row) in zip(keys, batch, strict=True):
             if key in reading.seen:
@@ -233,11 +233,11 @@ class PersonaUploadService:
                     reading.conflicts.append(UploadConflict(file=name, row=row.number, **person))
             reading.seen.add(key)
 
-    def _stored(self, scope: SpaceContext, reading: _Reading, rows_key: str, rows_bytes: int) -> StoredUpload:
+    def _stored(self, context: SpaceContext, reading: _Reading, rows_key: str, rows_bytes: int) -> StoredUpload:
         now = self._clock()
         upload = StoredUpload(
             status=UploadStatus.PENDING,
-            created_by=scope.user_id,
+            created_by=context.user_id,
             valid_until=now + CONFIRMABLE,
             rows_key=rows_key,
             rows_bytes=rows_bytes,
@@ -251,7 +251,7 @@ class PersonaUploadService:
         if not reading.conflict_personas:
             # Whoever is made known between our look and the save is not made twice.
             upload.status, upload.resolution = UploadStatus.IN_PROGRESS, ConflictResolution.SKIP
-            upload.confirmed_at, upload.confirmed_by = now, scope.user_id
+            upload.confirmed_at, upload.confirmed_by = now, context.user_id
         return upload
 
 

@@ -69,7 +69,7 @@ class SpaceService:
         return Page(count=page.count, data=spaces, has_more=page.has_more)
 
     def get(self, user_id: str, space_id: str) -> Space:
-        self._members.scope(user_id, space_id)
+        self._members.context(user_id, space_id)
         return self._members.spaces.get(space_id, space_id)
 
     def update(self, user_id: str, space_id: str, request: SpaceUpdate, expected_version: int | None) -> Space:
@@ -101,7 +101,7 @@ class SpaceService:
         return Deleted(id=space_id)
 
     def limits(self, user_id: str, space_id: str) -> SpaceLimitsAnswer:
-        limits = self._members.scope(user_id, space_id).limits or SpaceLimits()
+        limits = self._members.context(user_id, space_id).limits or SpaceLimits()
         return self._with_usage(user_id, self._members.spaces.get(space_id, space_id), limits)
 
     def set_limits(
@@ -123,12 +123,12 @@ class SpaceService:
         )
 
     def list_members(self, user_id: str, space_id: str, after: str, limit: int) -> Page[SpaceMember]:
-        self._members.scope(user_id, space_id)
+        self._members.context(user_id, space_id)
         return self._members.list_after(space_id, after, limit)
 
     def remove_member(self, user_id: str, space_id: str, member_id: str) -> Deleted:
         """Raises PermissionDeniedError unless the owner removes somebody or a member leaves."""
-        if not self._members.scope(user_id, space_id).is_owner and member_id != user_id:
+        if not self._members.context(user_id, space_id).is_owner and member_id != user_id:
             raise PermissionDeniedError("Only the owner of the space may remove others from it. Ask them.")
         return self._members.remove(space_id, member_id)
 
@@ -160,7 +160,7 @@ class SpaceService:
         return self._invites.revoke(space_id, invite_id)
 
     def _require_owner(self, user_id: str, space_id: str) -> None:
-        if not self._members.scope(user_id, space_id).is_owner:
+        if not self._members.context(user_id, space_id).is_owner:
             raise PermissionDeniedError("Only the owner of the space may change it. Ask them.")
 
     def _stop_jobs(self, space_id: str) -> None:

@@ -32,55 +32,55 @@ CurrentTrainingService = Annotated[TrainingService, Depends(_service)]
 
 @router.get("", dependencies=[permission("trainings:list")], responses=errors(403))
 def list_trainings(
-    scope: CurrentContext, service: CurrentTrainingService, page: PageNumber = page_number("pageSize")
+    context: CurrentContext, service: CurrentTrainingService, page: PageNumber = page_number("pageSize")
 ) -> Page[Training]:
     """List the trainings of the space, newest first."""
-    return service.list_page(scope, page.number, page.size)
+    return service.list_page(context, page.number, page.size)
 
 
 @router.post("", status_code=201, dependencies=[permission("trainings:create")], responses=errors(403, 409, 503))
 def create_training(
     body: TrainingCreate,
-    scope: CurrentContext,
+    context: CurrentContext,
     service: CurrentTrainingService,
     idempotency: IdempotencyKey,
     response: Response,
 ) -> Training:
     """Create a training and start it: it answers at once, and its status tells how far it has come."""
-    return tagged(response, service.create(scope, body, idempotency))
+    return tagged(response, service.create(context, body, idempotency))
 
 
 @router.delete("/{id}", dependencies=[permission("trainings:delete")], responses=errors(403, 412))
 def delete_training(
-    id: str, scope: CurrentContext, service: CurrentTrainingService, expected_version: ExpectedVersion
+    id: str, context: CurrentContext, service: CurrentTrainingService, expected_version: ExpectedVersion
 ) -> Deleted:
     """Delete a training, stopping its job if it runs; its checkpoints stay.
 
     GET with `include_deleted` shows for 30 days how it ended.
     """
-    return service.delete(scope, id, expected_version)
+    return service.delete(context, id, expected_version)
 
 
 @router.get("/{id}", dependencies=[permission("trainings:get")], responses=errors(403))
 def get_training(
     id: str,
-    scope: CurrentContext,
+    context: CurrentContext,
     service: CurrentTrainingService,
     response: Response,
     include_deleted: IncludeDeleted = False,
 ) -> Training:
     """Get a training with its checkpoints and metrics."""
-    return tagged(response, service.get(scope, id, include_deleted=include_deleted))
+    return tagged(response, service.get(context, id, include_deleted=include_deleted))
 
 
 @router.update("/{id}", dependencies=[permission("trainings:update")], responses=errors(403, 409, 412))
 def update_training(
     id: str,
     body: TrainingUpdate,
-    scope: CurrentContext,
+    context: CurrentContext,
     service: CurrentTrainingService,
     expected_version: ExpectedVersion,
     response: Response,
 ) -> Training:
     """Update the fields that are sent; only name and benchmarks once the training has started."""
-    return tagged(response, service.update(scope, id, body, expected_version))
+    return tagged(response, service.update(context, id, body, expected_version))

@@ -42,7 +42,7 @@ class TrainingService:
         self._max_gpu_count = max_gpu_count
         self._clock = clock
 
-    def create(self, scope: SpaceContext, request: TrainingCreate, idempotency: Idempotency | None) -> Training:
+    def create(self, context: SpaceContext, request: TrainingCreate, idempotency: Idempotency | None) -> Training:
         """Store a ``pending`` training and start its workflow.
 
         When the workflow can't be started the training stays ``pending``; the reconciler starts it within five
@@ -53,24 +53,24 @@ class TrainingService:
         if request.gpu_count > self._max_gpu_count:
             raise ValidationFailedError.of("body.gpu_count", f"at most {self._max_gpu_count} GPUs are allowed here")
         now = self._clock()
-        training = Training(id=new_id(), created_at=now, updated_at=now, created_by=scope.user_id, **dict(request))
-        stored = self._trainings.create(scope.space_id, training, idempotency)
-        self._start(_job(scope, stored))
+        training = Training(id=new_id(), created_at=now, updated_at=now, created_by=context.user_id, **dict(request))
+        stored = self._trainings.create(context.space_id, training, idempotency)
+        self._start(_job(context, stored))
         return stored
 
-    def list_page(self, scope: SpaceContext, page: int, page_size: int) -> Page[Training]:
-        found = self._trainings.repository.list_page(scope.space_id, page, page_size)
-        return Page(count=found.count, data=self._with_checkpoints(scope, found.data), has_more=found.has_more)
+    def list_page(self, context: SpaceContext, page: int, page_size: int) -> Page[Training]:
+        found = self._trainings.repository.list_page(context.space_id, page, page_size)
+        return Page(count=found.count, data=self._with_checkpoints(context, found.data), has_more=found.has_more)
 
-    def get(self, scope: SpaceContext, training_id: str, *, include_deleted: bool = False) -> Training:
+    def get(self, context: SpaceContext, training_id: str, *, include_deleted: bool = False) -> Training:
         """The training with its checkpoints and the series its job has reported so far.
 
         With ``include_deleted`` also one deleted within the last month.
         """
-        return self._complete(scope, self._find(scope, training_id, include_deleted=include_deleted))
+        return self._complete(context, self._find(context, training_id, include_deleted=include_deleted))
 
     def update(
-        self, scope: SpaceContext, training_id: str, request: TrainingUpdate, expected_version: int | None
+        self, context: SpaceContext, training_id: str, request: TrainingUpdate, expected_version: int | None
     ) -> Training:
         """Change the name and benchmarks at any time, and the definition until the training starts.
 
@@ -81,22 +81,22 @@ class TrainingService:
 
         def decide(training: Training) -> TrainingChange | None:
             joined[:] = [each for each in changes.get("benchmark_ids") or [] if each not in training.benchmark_ids]
-            return self._decide(scope, training, changes, joined) if changes else None
+            return self._decide(context, training, changes, joined) if changes else None
 
-        updated = self._trainings.change(scope.space_id, training_id, decide, expected_version=expected_version)
+        updated = self._trainings.change(context.space_id, training_id, decide, expected_version=expected_version)
         if joined and updated.status is JobStatus.SUCCEEDED:
-            self._evaluate(scope, updated, joined)
-        return self._complete(scope, updated)
+            self._evaluate(context, updated, joined)
+        return self._complete(context, updated)
 
-    def delete(self, scope: SpaceContext, training_id: str, expected_version: int | None) -> Deleted:
+    def delete(self, context: SpaceContext, training_id: str, expected_version: int | None) -> Deleted:
         """Remove a training; its checkpoints stay, for they may stand on leaderboards and score rows.
 
         One that has not ended is gone for its users at once, and its job is asked to stop. Its record, which
         ``get`` shows with ``include_deleted``, ends ``stopped`` when the job has.
         """
-        training = self._trainings.delete(scope.space_id, training_id, expected_version)
+        training = self._trainings.delete(context.space_id, training_id, expected_version)
         if not training.status.is_final:
-            self._stop(_job(scope, training))
+            self._stop(_job(context, training))
         return Deleted(id=training_id)
 
     def _start(self, job: JobReference) -> None:
@@ -112,22 +112,22 @@ class TrainingService:
         except (ClientError, BotoCoreError):
             logger.exception("the job was not stopped: the reconciler will try again", extra=job.execution_input)
 
-    def _find(self, scope: SpaceContext, training_id: str, *, include_deleted: bool) -> Training:
+    def _find(self, context: SpaceContext, training_id: str, *, include_deleted: bool) -> Training:
         if include_deleted:
-            deleted = self._trainings.find_deleted(scope.space_id, training_id)
+            deleted = self._trainings.find_deleted(context.space_id, training_id)
             if deleted is not None:
                 return deleted
-        return self._trainings.get(scope.space_id, training_id)
+        return self._trainings.get(context.space_id, training_id)
 
-    def _evaluate(self, scope: SpaceContext, training: Training, benchmark_ids: Sequence[str]) -> None:
+    def _evaluate(self, context: SpaceContext, training: Training, benchmark_ids: Sequence[str]) -> None:
         try:
-            self._due_evaluations.settle(scope.space_id, training, benchmark_ids)
+            self._due_evaluations.settle(context.space_id, training, benchmark_ids)
         except (ClientError, BotoCoreError, UnavailableError):
-            job = _job(scope, training)
+            job = _job(context, training)
             logger.exception("not all is evaluated: the reconciler will go on", extra=job.execution_input)
 
     def _decide(
-        self, scope: SpaceContext, training: Training, changes: dict[str, Any], joined: Sequence[str]
+        self, context: SpaceContext, training: Training, changes: dict[str, Any], joined: Sequence[str]
     ) -> TrainingChange:
         values: dict[str, Any] = {
             name: changes[name] for name in ("name", "architecture", "configuration") if name in changes
@@ -135,8 +135,8 @@ class TrainingService:
         also = []
         if "benchmark_ids" in changes:
             values["benchmark_ids"] = changes["benchmark_ids"] or []
-            also += self._trainings.check_benchmarks(scope.space_id, joined)
-            also += self._trainings.fall_due(scope.space_id, training, joined, scope.user_id)
+            also += self._trainings.check_benchmarks(context.space_id, joined)
+            also += self._trainings.fall_due(context.space_id, training, joined, context.user_id)
         defined = [name for name in DEFINITION if name in changes]
         if defined and training.status is not JobStatus.PENDING:
             raise ConflictError(
@@ -148,20 +148,20 @@ class TrainingService:
             _check_connectors(values["connectors"], "body.connector")
             if len(values["connectors"]) > len(training.connectors):
                 connector_id = changes["connector"].connector_id
-                also.append(self._trainings.hold_connector(scope.space_id, connector_id, "body.connector"))
+                also.append(self._trainings.hold_connector(context.space_id, connector_id, "body.connector"))
         if defined:
             architecture = values.get("architecture", training.architecture)
             validate_configuration(architecture, values.get("configuration", training.configuration))
         return TrainingChange(values, also)
 
-    def _complete(self, scope: SpaceContext, training: Training) -> Training:
-        series = self._trainings.series(scope.space_id, training.id)
+    def _complete(self, context: SpaceContext, training: Training) -> Training:
+        series = self._trainings.series(context.space_id, training.id)
         complete = training.model_copy(update={"metrics": [*series, *training.metrics]})
-        return self._with_checkpoints(scope, [complete])[0]
+        return self._with_checkpoints(context, [complete])[0]
 
-    def _with_checkpoints(self, scope: SpaceContext, trainings: Sequence[Training]) -> list[Training]:
+    def _with_checkpoints(self, context: SpaceContext, trainings: Sequence[Training]) -> list[Training]:
         wanted = [checkpoint_id for training in trainings for checkpoint_id in training.checkpoint_ids]
-        found = self._checkpoints.get_many(scope.space_id, wanted)
+        found = self._checkpoints.get_many(context.space_id, wanted)
         return [
             training.model_copy(
                 update={"checkpoints": [found[each] for each in training.checkpoint_ids if each in found]}
@@ -170,8 +170,8 @@ class TrainingService:
         ]
 
 
-def _job(scope: SpaceContext, training: Training) -> JobReference:
-    return JobReference(JobKind.TRAINING, scope.space_id, training.id, training.created_at)
+def _job(context: SpaceContext, training: Training) -> JobReference:
+    return JobReference(JobKind.TRAINING, context.space_id, training.id, training.created_at)
 
 
 def _check_connectors(connectors: Sequence[ConnectorTraining], path: str = "body.connectors") -> None:

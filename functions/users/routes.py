@@ -47,10 +47,10 @@ def update_me(
 
 @members.post("/{id}/permissions", responses=errors(403))
 def add_permissions(
-    id: str, body: PermissionsGrant, scope: CurrentContext, service: CurrentUserService
+    id: str, body: PermissionsGrant, context: CurrentContext, service: CurrentUserService
 ) -> GrantedPermissions:
     """Add to what a member may do in the selected space; for its owner. Answers all that the member may do."""
-    return service.add_permissions(scope, id, body.permissions)
+    return service.add_permissions(context, id, body.permissions)
 
 
 @invites.post("/invites/accept", responses=errors(403, 404, 409, 410))

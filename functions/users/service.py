@@ -43,8 +43,8 @@ class UserService:
             if membership.id in names
         ]
         if space_id:
-            scope = self._members.scope(principal.user_id, space_id)
-            permissions = _effective(scope.is_owner, list(scope.permissions))
+            context = self._members.context(principal.user_id, space_id)
+            permissions = _effective(context.is_owner, list(context.permissions))
         else:
             permissions = spaces[0].permissions if len(spaces) == 1 else []
         return Me(**dict(user), permissions=permissions, spaces=spaces)
@@ -56,15 +56,15 @@ class UserService:
         )
 
     def add_permissions(
-        self, scope: SpaceContext, user_id: str, permissions: list[UserPermission]
+        self, context: SpaceContext, user_id: str, permissions: list[UserPermission]
     ) -> GrantedPermissions:
         """Add to what a member of the space may do; answers all that they may do.
 
         Raises PermissionDeniedError unless the owner asks, and NotFoundError for users who are no members.
         """
-        if not scope.is_owner:
+        if not context.is_owner:
             raise PermissionDeniedError("Only the owner of the space may give permissions. Ask them.")
-        member = self._members.add_permissions(scope.space_id, user_id, permissions)
+        member = self._members.add_permissions(context.space_id, user_id, permissions)
         return GrantedPermissions(permissions=_effective(member.is_owner, member.permissions))
 
     def accept_invites(self, principal: Principal) -> AcceptedInvites:

@@ -26,9 +26,9 @@ from shared.models.webhook_endpoint import (
 router = space_router("webhook-endpoints")
 
 
-async def _service(resources: CurrentResources, scope: CurrentContext) -> WebhookEndpointService:
+async def _service(resources: CurrentResources, context: CurrentContext) -> WebhookEndpointService:
     return WebhookEndpointService(
-        resources.table, resources.webhook_queue, resources.address_guard, resources.clock, scope=scope
+        resources.table, resources.webhook_queue, resources.address_guard, resources.clock, context=context
     )
 
 

@@ -33,14 +33,14 @@ class WebhookEndpointService:
     """Raises PermissionDeniedError when it is made for somebody who does not own the space."""
 
     def __init__(
-        self, table: Table, queue: WebhookQueue, guard: AddressGuard, clock: Clock, *, scope: SpaceContext
+        self, table: Table, queue: WebhookQueue, guard: AddressGuard, clock: Clock, *, context: SpaceContext
     ) -> None:
-        if not scope.is_owner:
+        if not context.is_owner:
             raise PermissionDeniedError("Only the owner of the space may use its webhook endpoints. Ask them.")
         self._queue = queue
         self._clock = clock
-        self._scope = scope
-        self._space = scope.space_id
+        self._context = context
+        self._space = context.space_id
         self._endpoints = WebhookEndpoints(table, clock)
         self._deliveries = WebhookDeliveries(table, clock)
         self._guard = guard
@@ -49,7 +49,7 @@ class WebhookEndpointService:
         """Raises ForbiddenAddressError, and ConflictError when the space has as many as it may."""
         self._guard.check_url(request.url, "body.url", allow_query=True)
         now = self._clock()
-        fields = {**request.model_dump(), "created_by": self._scope.user_id}
+        fields = {**request.model_dump(), "created_by": self._context.user_id}
         new = WebhookEndpoint(id=new_id(), created_at=now, updated_at=now, **fields)
         created, secret = self._endpoints.create(self._space, new, idempotency)
         return WebhookEndpointCreated(**dict(created), secret=secret)

@@ -22,10 +22,10 @@ class Credentials:
 
 @dataclass(frozen=True)
 class Identity:
-    """The caller of a request. ``scope`` is ``None`` until a space is selected."""
+    """The caller of a request. ``context`` is ``None`` until a space is selected."""
 
     principal: Principal
-    scope: SpaceContext | None = None
+    context: SpaceContext | None = None
 
 
 class Authentication:
@@ -47,17 +47,17 @@ class Authentication:
         key = KeyToken.parse(token)
         if key is None:
             raise UnauthenticatedError("The API key is not one of ours: copy all of it, from its first character on.")
-        scope = self._api_keys.admit(key)
-        return Identity(_key_holder(scope), scope)
+        context = self._api_keys.admit(key)
+        return Identity(_key_holder(context), context)
 
     def enter_space(self, credentials: Credentials) -> Identity:
         """Returns the caller with the selected space. Raises NotFoundError for a space that is not the caller's."""
         identity = self.identify(credentials)
-        if identity.scope is None:
+        if identity.context is None:
             principal = identity.principal
             wanted = credentials.space_id or principal.space_id
             return Identity(principal, self._members.select(principal.user_id, wanted))
-        if credentials.space_id not in ("", identity.scope.space_id):
+        if credentials.space_id not in ("", identity.context.space_id):
             raise unknown_space()
         return identity
 
@@ -72,7 +72,7 @@ class Authentication:
         return self._cache.find(credentials)
 
 
-def _key_holder(scope: SpaceContext) -> Principal:
+def _key_holder(context: SpaceContext) -> Principal:
     """Returns the user that an API key acts for. A key knows no name and no email address."""
-    ends_at = scope.key.valid_until.timestamp() if scope.key and scope.key.valid_until else float("inf")
-    return Principal(scope.user_id, "", "", False, "", "", scope.space_id, ends_at)
+    ends_at = context.key.valid_until.timestamp() if context.key and context.key.valid_until else float("inf")
+    return Principal(context.user_id, "", "", False, "", "", context.space_id, ends_at)

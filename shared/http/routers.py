@@ -48,7 +48,7 @@ def _credentials(request: Request) -> Credentials:
 def _keep(request: Request, identity: Identity) -> None:
     state = request.state
     state.principal, state.user_id = identity.principal, identity.principal.user_id
-    state.scope, state.space_id = identity.scope, identity.scope.space_id if identity.scope else None
+    state.context, state.space_id = identity.context, identity.context.space_id if identity.context else None
 
 
 def _authenticate(request: Request) -> None:
@@ -100,13 +100,13 @@ class _CheckedRoute(APIRoute):
         """What an API key must have one of; none for what no key may do."""
         return ()
 
-    def require_key_scope(self, scope: SpaceContext | None) -> None:
+    def require_key_scope(self, context: SpaceContext | None) -> None:
         """Raises PermissionDeniedError, naming what the key lacks."""
-        if scope is None or scope.key is None:
+        if context is None or context.key is None:
             return
         if not self.key_scopes:
             raise PermissionDeniedError("No API key may do this. Sign in, and send the token.")
-        if not set(self.key_scopes) & set(scope.key.scopes):
+        if not set(self.key_scopes) & set(context.key.scopes):
             raise PermissionDeniedError(
                 f"The API key needs the scope {' or '.join(self.key_scopes)}. Add it to the key."
             )
@@ -129,7 +129,7 @@ class _CheckedRoute(APIRoute):
         async def checked(request: Request) -> Response:
             if not is_checked(request):
                 await _wait_for(check, request)
-            require_key_scope(getattr(request.state, "scope", None))
+            require_key_scope(getattr(request.state, "context", None))
             # Every request has a context of its own, which lasts until its answer has been sent.
             actor.set(request.state.user_id)
             return await handle(request)
@@ -183,21 +183,21 @@ async def _principal(request: Request) -> Principal:
     return principal
 
 
-async def _scope(request: Request) -> SpaceContext:
-    scope: SpaceContext = request.state.scope
-    return scope
+async def _context(request: Request) -> SpaceContext:
+    context: SpaceContext = request.state.context
+    return context
 
 
 CurrentPrincipal = Annotated[Principal, Depends(_principal)]
-CurrentContext = Annotated[SpaceContext, Depends(_scope)]
+CurrentContext = Annotated[SpaceContext, Depends(_context)]
 
 
 class _Permission:
     def __init__(self, wanted: UserPermission) -> None:
         self.wanted = wanted
 
-    async def __call__(self, scope: CurrentContext) -> None:
-        if not scope.allows(self.wanted):
+    async def __call__(self, context: CurrentContext) -> None:
+        if not context.allows(self.wanted):
             raise PermissionDeniedError(
                 f"You need the permission {self.wanted.value} in this space. Ask its owner for it."
             )

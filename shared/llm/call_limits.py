@@ -13,14 +13,14 @@ from shared.spaces.members import SpaceContext
 ANSWER_TOKENS = 4096
 
 
-def limit_subjects(scope: SpaceContext) -> tuple[Subject, ...]:
+def limit_subjects(context: SpaceContext) -> tuple[Subject, ...]:
     """Whose limits hold for what the caller does, as far as there are any; the most shared one comes last."""
     subjects: list[Subject] = []
-    if scope.key is not None and scope.key.limits is not None:
-        subjects.append(Subject.key(scope.space_id, scope.key.id, scope.key.limits))
-    if scope.limits is not None:
-        subjects.append(Subject.user(scope.space_id, scope.user_id, scope.limits))
-        subjects.append(Subject.space(scope.space_id, scope.limits))
+    if context.key is not None and context.key.limits is not None:
+        subjects.append(Subject.key(context.space_id, context.key.id, context.key.limits))
+    if context.limits is not None:
+        subjects.append(Subject.user(context.space_id, context.user_id, context.limits))
+        subjects.append(Subject.space(context.space_id, context.limits))
     return tuple(each for each in subjects if each.limits.ceilings)
 
 

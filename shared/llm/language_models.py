@@ -50,9 +50,9 @@ class Caller:
     prices: SpaceLimits = field(default_factory=SpaceLimits)
 
     @classmethod
-    def of(cls, scope: SpaceContext, correlation_id: str, **more: Any) -> Self:
-        given = {"user": scope.user_id, "subjects": limit_subjects(scope), **more}
-        return cls(scope.space_id, correlation_id=correlation_id, prices=scope.limits or SpaceLimits(), **given)
+    def of(cls, context: SpaceContext, correlation_id: str, **more: Any) -> Self:
+        given = {"user": context.user_id, "subjects": limit_subjects(context), **more}
+        return cls(context.space_id, correlation_id=correlation_id, prices=context.limits or SpaceLimits(), **given)
 
 
 @dataclass

@@ -16,22 +16,22 @@ class ApiKeys:
         self._members = Members(table, clock)
         self._clock = clock
 
-    def create(self, scope: SpaceContext, key: ApiKey) -> ApiKey:
-        return self._keys.create(_owner(scope), key)
+    def create(self, context: SpaceContext, key: ApiKey) -> ApiKey:
+        return self._keys.create(_owner(context), key)
 
-    def list_after(self, scope: SpaceContext, after: str, limit: int) -> Page[ApiKey]:
-        return self._keys.list_after(_owner(scope), after, limit)
+    def list_after(self, context: SpaceContext, after: str, limit: int) -> Page[ApiKey]:
+        return self._keys.list_after(_owner(context), after, limit)
 
-    def get(self, scope: SpaceContext, key_id: str) -> ApiKey:
-        return self._keys.get(_owner(scope), key_id)
+    def get(self, context: SpaceContext, key_id: str) -> ApiKey:
+        return self._keys.get(_owner(context), key_id)
 
     def update(
-        self, scope: SpaceContext, key_id: str, changes: dict[str, object], expected_version: int | None
+        self, context: SpaceContext, key_id: str, changes: dict[str, object], expected_version: int | None
     ) -> ApiKey:
-        return self._keys.update(_owner(scope), key_id, changes, expected_version=expected_version)
+        return self._keys.update(_owner(context), key_id, changes, expected_version=expected_version)
 
-    def delete(self, scope: SpaceContext, key_id: str, expected_version: int | None) -> Deleted:
-        return self._keys.delete(_owner(scope), key_id, expected_version=expected_version)
+    def delete(self, context: SpaceContext, key_id: str, expected_version: int | None) -> Deleted:
+        return self._keys.delete(_owner(context), key_id, expected_version=expected_version)
 
     def admit(self, token: KeyToken) -> SpaceContext:
         """What may be done with the key: no more than its user may now, and nothing that only owners may.
@@ -40,7 +40,7 @@ class ApiKeys:
         """
         place = self._keys.key(f"{token.space_id}#{token.user_id}", token.key_id)
         try:
-            scope, also = self._members.scope_and(token.user_id, token.space_id, place)
+            context, also = self._members.context_and(token.user_id, token.space_id, place)
         except NotFoundError:
             raise UnauthenticatedError("The API key's user does not belong to its space any more.") from None
         key = self._keys.load(also) if also else None
@@ -48,9 +48,9 @@ class ApiKeys:
             raise UnauthenticatedError("There is no such API key; perhaps it was revoked. Make a new one.")
         if key.valid_until is not None and key.valid_until <= self._clock():
             raise UnauthenticatedError("The API key has expired. Make a new one.")
-        permissions = frozenset(each for each in UserPermission if scope.allows(each) and key.covers(each))
-        return SpaceContext(scope.space_id, scope.user_id, False, permissions, scope.limits, key)
+        permissions = frozenset(each for each in UserPermission if context.allows(each) and key.covers(each))
+        return SpaceContext(context.space_id, context.user_id, False, permissions, context.limits, key)
 
 
-def _owner(scope: SpaceContext) -> str:
-    return f"{scope.space_id}#{scope.user_id}"
+def _owner(context: SpaceContext) -> str:
+    return f"{context.space_id}#{context.user_id}"

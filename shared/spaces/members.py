@@ -62,14 +62,14 @@ class Members:
             if not page.data:
                 raise SpaceRequiredError("You belong to no space yet. Create one with POST /spaces.")
             space_id = page.data[0].id
-        return self.scope(user_id, space_id)
+        return self.context(user_id, space_id)
 
-    def scope(self, user_id: str, space_id: str) -> SpaceContext:
+    def context(self, user_id: str, space_id: str) -> SpaceContext:
         """Raises NotFoundError unless the space exists, is not deleted, and the user belongs to it."""
-        return self.scope_and(user_id, space_id)[0]
+        return self.context_and(user_id, space_id)[0]
 
-    def scope_and(self, user_id: str, space_id: str, also: Key | None = None) -> tuple[SpaceContext, Item | None]:
-        """The scope, and a further item read along with it. Raises as ``scope`` does."""
+    def context_and(self, user_id: str, space_id: str, also: Key | None = None) -> tuple[SpaceContext, Item | None]:
+        """The scope, and a further item read along with it. Raises as ``context`` does."""
         membership_key = self.memberships.key(user_id, space_id)
         space_key = self.spaces.key(space_id, space_id)
         keys = [membership_key, space_key, *([also] if also else [])]
@@ -77,14 +77,14 @@ class Members:
         if membership_key not in found or space_key not in found or "deleted_at" in found[space_key]:
             raise unknown_space()
         membership, limits = self.memberships.load(found[membership_key]), found[space_key].get("limits")
-        scope = SpaceContext(
+        context = SpaceContext(
             space_id,
             user_id,
             membership.is_owner,
             frozenset(membership.permissions),
             SpaceLimits.model_validate(limits) if limits else None,
         )
-        return scope, found.get(also) if also else None
+        return context, found.get(also) if also else None
 
     def get_spaces(self, space_ids: Iterable[str]) -> list[Space]:
         """Those of the spaces that exist and are not deleted, in the order of their ids in ``space_ids``."""

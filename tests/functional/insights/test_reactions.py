@@ -94,11 +94,11 @@ def test_a_reaction_that_comes_between_is_not_counted_twice(
     client: TestClient, resources: Resources, action: MakeAction
 ) -> None:
     offer, insight = action("Gold card"), decide(client)
-    scope = SpaceContext(client.headers["X-Space-Id"], "somebody")
+    context = SpaceContext(client.headers["X-Space-Id"], "somebody")
     accepted, rejected = (ReactionCreate(reaction=reaction) for reaction in (Reaction.ACCEPTED, Reaction.REJECTED))
     faster = reaction_service(resources)
-    meanwhile = Meanwhile(lambda: faster.react(scope, insight["id"], accepted))
-    reaction_service(Resources(resources.settings, meanwhile)).react(scope, insight["id"], rejected)
+    meanwhile = Meanwhile(lambda: faster.react(context, insight["id"], accepted))
+    reaction_service(Resources(resources.settings, meanwhile)).react(context, insight["id"], rejected)
     assert counted(client, offer) == (0, 1, 0)
     assert client.get(f"/insights/{insight['id']}").json()["reaction"]["reaction"] == "rejected"
 

@@ -20,7 +20,7 @@ from shared.models.job import MetricName
 from shared.models.leaderboard import Direction, LeaderboardQuery, LeaderboardRow
 from shared.spaces.members import SpaceContext
 
-SCOPE = SpaceContext(space_id="space", user_id="user", is_owner=True)
+CONTEXT = SpaceContext(space_id="space", user_id="user", is_owner=True)
 
 # Few values, so that ties are common.
 values = st.one_of(st.none(), st.sampled_from([0.0, 0.25, 0.5, 1.0]), st.floats(0, 1))
@@ -116,7 +116,7 @@ def walk(service: LeaderboardService, query: LeaderboardQuery) -> tuple[list[Lea
     counts = set()
     after = ""
     while True:
-        page = service.list_rows(SCOPE, replace(query, after=after))
+        page = service.list_rows(CONTEXT, replace(query, after=after))
         assert len(page.data) <= query.limit
         rows += page.data
         counts.add(page.count)

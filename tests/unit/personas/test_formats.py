@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from functions.personas.files.columns import PersonaRow, RefusedRow, FileRow
+from functions.personas.files.columns import FileRow, PersonaRow, RefusedRow
 from functions.personas.files.limits import DEFAULT_LIMITS, UploadLimits
 from functions.personas.files.reader import open_persona_file
 from shared.files.errors import UnreadableFileError
