@@ -10,31 +10,23 @@ from fastapi import FastAPI
 from functions.action_groups.routes import router as action_groups
 from functions.actions.routes import router as actions
 from functions.api_keys.routes import router as api_keys
-from functions.arguments.routes import beyond as arguments_beyond
 from functions.arguments.routes import router as arguments
 from functions.audit_logs.routes import router as audit_logs
 from functions.benchmarks.routes import router as benchmarks
 from functions.chats.openai_routes import router as openai
 from functions.chats.routes import router as chats
-from functions.checkpoints.routes import beyond as checkpoints_beyond
 from functions.checkpoints.routes import router as checkpoints
 from functions.clusters.routes import router as clusters
-from functions.connectors.routes import beyond as connectors_beyond
 from functions.connectors.routes import router as connectors
 from functions.data_models.routes import router as data_models
 from functions.documentation.routes import router as documentation
-from functions.evaluations.routes import beyond as evaluations_beyond
 from functions.evaluations.routes import router as evaluations
-from functions.experts.routes import beyond as experts_beyond
 from functions.experts.routes import router as experts
 from functions.inference_logs.routes import router as inference_logs
-from functions.insights.routes import beyond as insights_beyond
 from functions.insights.routes import router as insights
 from functions.leaderboards.routes import router as leaderboards
 from functions.models.routes import router as models
-from functions.personas.routes import beyond as personas_beyond
 from functions.personas.routes import router as personas
-from functions.spaces.routes import beyond as spaces_beyond
 from functions.spaces.routes import router as spaces
 from functions.trainings.routes import router as trainings
 from functions.users.routes import invites as users_invites
@@ -46,11 +38,13 @@ from shared.http.app import create_app
 from shared.propensity.architectures.registry import configuration_schemas
 from shared.resources import Resources
 
-# In the order of the published page, then what goes beyond it.
-PUBLISHED = (
+# The order of the published page, for the routes that it has; extensions follow in the same order.
+ROUTERS = (
     action_groups,
     actions,
+    api_keys,
     arguments,
+    audit_logs,
     benchmarks,
     chats,
     checkpoints,
@@ -68,24 +62,12 @@ PUBLISHED = (
     models,
     personas,
     spaces,
+    webhook_endpoints,
     trainings,
     webhooks,
-)
-BEYOND = (
-    api_keys,
-    arguments_beyond,
-    audit_logs,
-    checkpoints_beyond,
-    connectors_beyond,
-    evaluations_beyond,
-    experts_beyond,
-    insights_beyond,
-    personas_beyond,
-    spaces_beyond,
-    webhook_endpoints,
     openai,
+    documentation,
 )
-ROUTERS = (*PUBLISHED, *BEYOND, documentation)
 
 
 def build_api(resources: Resources | None = None) -> FastAPI:

@@ -22,7 +22,7 @@ async def _service(resources: CurrentResources) -> ApiKeyService:
 CurrentApiKeyService = Annotated[ApiKeyService, Depends(_service)]
 
 
-@router.get("", responses=errors(403))
+@router.get("", extension=True, responses=errors(403))
 def list_api_keys(
     context: CurrentContext, service: CurrentApiKeyService, limit: Limit = 10, after: After = ""
 ) -> Page[ApiKey]:
@@ -30,7 +30,7 @@ def list_api_keys(
     return service.list_after(context, after, limit)
 
 
-@router.post("", status_code=201, responses=errors(403))
+@router.post("", extension=True, status_code=201, responses=errors(403))
 def create_api_key(
     body: ApiKeyCreate, context: CurrentContext, service: CurrentApiKeyService, response: Response
 ) -> NewApiKey:
@@ -38,7 +38,7 @@ def create_api_key(
     return tagged(response, service.create(context, body))
 
 
-@router.delete("/{id}", responses=errors(403, 412))
+@router.delete("/{id}", extension=True, responses=errors(403, 412))
 def delete_api_key(
     id: str, context: CurrentContext, service: CurrentApiKeyService, expected_version: ExpectedVersion
 ) -> Deleted:
@@ -46,13 +46,13 @@ def delete_api_key(
     return service.delete(context, id, expected_version)
 
 
-@router.get("/{id}", responses=errors(403))
+@router.get("/{id}", extension=True, responses=errors(403))
 def get_api_key(id: str, context: CurrentContext, service: CurrentApiKeyService, response: Response) -> ApiKey:
     """Get one of your keys, without its secret."""
     return tagged(response, service.get(context, id))
 
 
-@router.update("/{id}", responses=errors(403, 412))
+@router.update("/{id}", extension=True, responses=errors(403, 412))
 def update_api_key(
     id: str,
     body: ApiKeyUpdate,

@@ -33,7 +33,6 @@ from shared.models.base import Deleted, Page
 from shared.models.lineage import Lineage
 
 router = space_router("arguments")
-beyond = space_router("arguments")
 
 
 async def _service(resources: CurrentResources) -> ArgumentService:
@@ -112,13 +111,13 @@ def update_argument(
     return tagged(response, service.update(context, id, body, expected_version))
 
 
-@beyond.post("/queue/next")
+@router.post("/queue/next", extension=True)
 def take_next_argument(context: CurrentContext, service: CurrentArgumentService, response: Response) -> Argument:
     """Begin to review the argument that has waited longest for you or for anyone; 404 when none waits."""
     return tagged(response, service.take_next(context))
 
 
-@beyond.post("/{id}/release", responses=errors(403, 409, 412))
+@router.post("/{id}/release", extension=True, responses=errors(403, 409, 412))
 def release_argument(
     id: str,
     context: CurrentContext,
@@ -130,7 +129,7 @@ def release_argument(
     return tagged(response, service.release(context, id, expected_version))
 
 
-@beyond.post("/{id}/assign", responses=errors(403, 409, 412))
+@router.post("/{id}/assign", extension=True, responses=errors(403, 409, 412))
 def assign_argument(
     id: str,
     body: ArgumentAssignment,
@@ -143,7 +142,7 @@ def assign_argument(
     return tagged(response, service.assign(context, id, body, expected_version))
 
 
-@beyond.get("/{id}/comments")
+@router.get("/{id}/comments", extension=True)
 def list_argument_comments(
     id: str, context: CurrentContext, service: CurrentArgumentService, limit: Limit = 10, after: After = ""
 ) -> Page[ArgumentComment]:
@@ -151,7 +150,7 @@ def list_argument_comments(
     return service.comments(context, id, after, limit)
 
 
-@beyond.post("/{id}/comments", status_code=201, responses=errors(409))
+@router.post("/{id}/comments", extension=True, status_code=201, responses=errors(409))
 def create_argument_comment(
     id: str,
     body: CommentCreate,
@@ -164,13 +163,13 @@ def create_argument_comment(
     return tagged(response, service.comment(context, id, body, idempotency))
 
 
-@beyond.get("/{id}/lineage")
+@router.get("/{id}/lineage", extension=True)
 def get_argument_lineage(id: str, context: CurrentContext, service: CurrentArgumentService) -> Lineage:
     """Get what an argument rests on: from its review back to the S3 versions that the model learned from."""
     return service.lineage(context, id)
 
 
-@beyond.get("/{id}/history")
+@router.get("/{id}/history", extension=True)
 def list_argument_history(
     id: str, context: CurrentContext, service: CurrentArgumentService, limit: Limit = 10, after: After = ""
 ) -> Page[ArgumentChange]:

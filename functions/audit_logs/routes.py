@@ -35,7 +35,7 @@ async def _filters(
     return AuditFilters(entity or None, entity_id or None, actor or None, start_date, end_date)
 
 
-@router.get("", responses=errors(403))
+@router.get("", extension=True, responses=errors(403))
 def list_audit_logs(
     context: CurrentContext,
     service: CurrentAuditLogService,

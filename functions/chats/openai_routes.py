@@ -74,7 +74,12 @@ router.responses = {
 }
 
 
-@router.post("/chat/completions", response_model=None, responses={200: {"description": "OpenAI's chat completion."}})
+@router.post(
+    "/chat/completions",
+    extension=True,
+    response_model=None,
+    responses={200: {"description": "OpenAI's chat completion."}},
+)
 async def create_openai_chat_completion(
     body: OpenAICompletionCreate, request: Request, context: CurrentContext, service: CurrentChatService
 ) -> dict[str, Any] | EventStream:
@@ -86,14 +91,18 @@ async def create_openai_chat_completion(
     return _completion(await while_connected(request, service.complete(turn)))
 
 
-@router.get("/models", response_model=None, responses={200: {"description": "OpenAI's list of models."}})
+@router.get(
+    "/models", extension=True, response_model=None, responses={200: {"description": "OpenAI's list of models."}}
+)
 async def list_openai_models(request: Request, context: CurrentContext, service: CurrentChatService) -> dict[str, Any]:
     """List the models of the space's cluster, in OpenAI's shape."""
     models = await service.models(context, correlation_id(request))
     return {"object": "list", "data": [_model(model) for model in models]}
 
 
-@router.get("/models/{model:path}", response_model=None, responses={200: {"description": "OpenAI's model."}})
+@router.get(
+    "/models/{model:path}", extension=True, response_model=None, responses={200: {"description": "OpenAI's model."}}
+)
 async def get_openai_model(
     model: str, request: Request, context: CurrentContext, service: CurrentChatService
 ) -> dict[str, Any]:

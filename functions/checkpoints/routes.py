@@ -15,7 +15,6 @@ from shared.models.checkpoint_alias import AliasName, CheckpointAlias, Checkpoin
 from shared.propensity.scorers import Scorers
 
 router = space_router("checkpoints")
-beyond = space_router("checkpoints")
 # Empty until the first prediction; warm requests find the models they used last.
 _scorers = Scorers()
 
@@ -35,7 +34,7 @@ def list_checkpoints(
     return service.list_after(context, after, limit)
 
 
-@beyond.post("/{id}/predictions", responses=errors(409, 413))
+@router.post("/{id}/predictions", extension=True, responses=errors(409, 413))
 def create_predictions(
     id: str, body: PredictionRequest, context: CurrentContext, service: CurrentCheckpointService
 ) -> Predictions:
@@ -43,13 +42,13 @@ def create_predictions(
     return service.predict(context, id, body.rows)
 
 
-@beyond.get("/aliases")
+@router.get("/aliases", extension=True)
 def list_checkpoint_aliases(context: CurrentContext, service: CurrentCheckpointService) -> Page[CheckpointAlias]:
     """List the aliases of checkpoints, by name: a space has a hundred at most."""
     return service.aliases(context)
 
 
-@beyond.get("/aliases/{alias}")
+@router.get("/aliases/{alias}", extension=True)
 def get_checkpoint_alias(
     alias: str, context: CurrentContext, service: CurrentCheckpointService, response: Response
 ) -> CheckpointAlias:
@@ -57,7 +56,7 @@ def get_checkpoint_alias(
     return tagged(response, service.alias(context, alias))
 
 
-@beyond.put("/aliases/{alias}", responses=errors(409, 412))
+@router.put("/aliases/{alias}", extension=True, responses=errors(409, 412))
 def promote_checkpoint(
     alias: AliasName,
     body: CheckpointAliasPut,
@@ -70,7 +69,7 @@ def promote_checkpoint(
     return tagged(response, service.promote(context, alias, body, expected_version))
 
 
-@beyond.delete("/aliases/{alias}", responses=errors(412))
+@router.delete("/aliases/{alias}", extension=True, responses=errors(412))
 def delete_checkpoint_alias(
     alias: str, context: CurrentContext, service: CurrentCheckpointService, expected_version: ExpectedVersion
 ) -> Deleted:

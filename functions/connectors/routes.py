@@ -23,7 +23,6 @@ from shared.models.connector import (
 from shared.models.schema_drift import SchemaDrift
 
 router = space_router("connectors")
-beyond = space_router("connectors")
 
 
 async def _service(resources: CurrentResources) -> ConnectorService:
@@ -114,7 +113,7 @@ def scan_connector(id: str, body: ScanRequest, context: CurrentContext, service:
     return service.scan(context, id, body)
 
 
-@beyond.get("/{id}/catalog")
+@router.get("/{id}/catalog", extension=True)
 def list_connector_catalog(
     id: str, context: CurrentContext, service: CurrentConnectorService, page: PageNumber = page_number("page_size")
 ) -> Page[CatalogEntry]:
@@ -122,7 +121,7 @@ def list_connector_catalog(
     return service.catalog(context, id, page.number, page.size)
 
 
-@beyond.get("/{id}/drifts")
+@router.get("/{id}/drifts", extension=True)
 def list_connector_drifts(
     id: str, context: CurrentContext, service: CurrentConnectorService, limit: Limit = 10, after: After = ""
 ) -> Page[SchemaDrift]:
@@ -130,7 +129,7 @@ def list_connector_drifts(
     return service.drifts(context, id, after, limit)
 
 
-@beyond.post("/{id}/drifts/{drift_id}/acknowledge")
+@router.post("/{id}/drifts/{drift_id}/acknowledge", extension=True)
 def acknowledge_connector_drift(
     id: str, drift_id: str, context: CurrentContext, service: CurrentConnectorService
 ) -> SchemaDrift:
@@ -138,7 +137,7 @@ def acknowledge_connector_drift(
     return service.acknowledge_drift(context, id, drift_id)
 
 
-@beyond.post("/{id}/uploads", status_code=201, responses=errors(409))
+@router.post("/{id}/uploads", extension=True, status_code=201, responses=errors(409))
 def create_connector_uploads(
     id: str, body: UploadRequest, context: CurrentContext, service: CurrentConnectorService
 ) -> Uploads:

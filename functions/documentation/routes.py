@@ -76,25 +76,25 @@ def _script() -> str:
     return script.read_text().replace(LOGO, "data:,")
 
 
-@router.get("/health")
+@router.get("/health", extension=True)
 def get_health() -> Health:
     """Whether the API answers."""
     return Health(status="ok")
 
 
-@router.get("/openapi.json")
+@router.get("/openapi.json", extension=True)
 def get_openapi(request: Request) -> dict[str, Any]:
     """This document."""
     return _packaged_document() if DOCUMENT.exists() else describe(request.app)
 
 
-@router.get("/docs", response_class=HTMLResponse)
+@router.get("/docs", extension=True, response_class=HTMLResponse)
 def get_docs() -> HTMLResponse:
     """The document as a page, with a link to download it."""
     return HTMLResponse(PAGE, headers={"Content-Security-Policy": PAGE_POLICY})
 
 
-@router.get("/docs/redoc.standalone.js", include_in_schema=False, responses=errors(404))
+@router.get("/docs/redoc.standalone.js", extension=True, include_in_schema=False, responses=errors(404))
 def get_redoc() -> Response:
     """The page's script, served from here so that the page needs nobody else."""
     return Response(_script(), media_type="text/javascript", headers={"Cache-Control": "public, max-age=86400"})

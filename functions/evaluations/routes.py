@@ -13,7 +13,6 @@ from shared.models.base import Page
 from shared.models.evaluation import Evaluation, EvaluationCreate
 
 router = space_router("evaluations")
-beyond = space_router("evaluations")
 
 
 async def _service(resources: CurrentResources) -> EvaluationService:
@@ -40,7 +39,7 @@ def create_evaluation(
     return tagged(response, service.create(context, body, idempotency))
 
 
-@beyond.get("")
+@router.get("", extension=True)
 def list_evaluations(
     context: CurrentContext, service: CurrentEvaluationService, limit: Limit = 10, after: After = ""
 ) -> Page[Evaluation]:
@@ -48,7 +47,7 @@ def list_evaluations(
     return service.list_after(context, after, limit)
 
 
-@beyond.get("/{id}", responses=errors(403))
+@router.get("/{id}", extension=True, responses=errors(403))
 def get_evaluation(
     id: str, context: CurrentContext, service: CurrentEvaluationService, response: Response
 ) -> Evaluation:

@@ -14,7 +14,6 @@ from shared.models.base import Page
 from shared.models.expert import Expert, ExpertCreate, ExpertUpdate, ExpertVersion
 
 router = space_router("experts")
-beyond = space_router("experts")
 
 
 async def _service(resources: CurrentResources) -> ExpertService:
@@ -73,7 +72,7 @@ def update_expert(
     return tagged(response, service.update(context, id, body, expected_version))
 
 
-@beyond.get("/{id}/versions")
+@router.get("/{id}/versions", extension=True)
 def list_expert_versions(
     id: str, context: CurrentContext, service: CurrentExpertService, limit: Limit = 10, before: Before = None
 ) -> Page[ExpertVersion]:

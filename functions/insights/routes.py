@@ -29,7 +29,6 @@ from shared.models.lineage import Lineage
 from shared.propensity.scorers import Scorers
 
 router = space_router("insights")
-beyond = space_router("insights")
 # Empty until the first insight; warm requests find the models they used last.
 _scorers = Scorers()
 
@@ -64,7 +63,7 @@ async def create_insight(
     return await service.create(context, body, idempotency, request.state.request_id)
 
 
-@beyond.get("/acceptance-rates")
+@router.get("/acceptance-rates", extension=True)
 def list_acceptance_rates(
     context: CurrentContext, service: Reactions, limit: Limit = 10, after: After = ""
 ) -> Page[ActionAcceptance]:
@@ -72,19 +71,19 @@ def list_acceptance_rates(
     return service.acceptance_rates(context, after, limit)
 
 
-@beyond.post("/exports", status_code=201, responses=errors(409))
+@router.post("/exports", extension=True, status_code=201, responses=errors(409))
 def create_insight_export(body: ExportCreate, context: CurrentContext, service: Reactions) -> Export:
     """Write reactions with the clients' features to a managed connector, as the next training set."""
     return service.export(context, body)
 
 
-@beyond.get("/policy")
+@router.get("/policy", extension=True)
 def get_insight_policy(context: CurrentContext, service: Reactions, response: Response) -> InsightPolicy:
     """Get how often and how soon clients are offered what."""
     return tagged(response, service.policy(context))
 
 
-@beyond.update("/policy", responses=errors(403, 412))
+@router.update("/policy", extension=True, responses=errors(403, 412))
 def update_insight_policy(
     body: InsightPolicyUpdate,
     context: CurrentContext,
@@ -96,19 +95,19 @@ def update_insight_policy(
     return tagged(response, service.update_policy(context, body, expected_version))
 
 
-@beyond.get("/{id}")
+@router.get("/{id}", extension=True)
 def get_insight(id: str, context: CurrentContext, service: CurrentInsightService, response: Response) -> Insight:
     """Get an insight as it was decided, with the reaction to it."""
     return tagged(response, service.get(context, id))
 
 
-@beyond.get("/{id}/lineage")
+@router.get("/{id}/lineage", extension=True)
 def get_insight_lineage(id: str, context: CurrentContext, service: CurrentInsightService) -> Lineage:
     """Get what an insight rests on: action, leaderboard, checkpoint, training and the S3 versions it learned from."""
     return service.lineage(context, id)
 
 
-@beyond.post("/{id}/reactions", status_code=201, responses=errors(409))
+@router.post("/{id}/reactions", extension=True, status_code=201, responses=errors(409))
 def create_insight_reaction(
     id: str, body: ReactionCreate, context: CurrentContext, service: Reactions
 ) -> InsightReaction:

@@ -24,7 +24,6 @@ from shared.models.persona_upload import (
 )
 
 router = space_router("personas")
-beyond = space_router("personas")
 
 SKIP = PersonaUploadConfirm()
 
@@ -112,7 +111,7 @@ def confirm_persona_upload(
     return service.confirm(context, upload_token, body.conflict_resolution)
 
 
-@beyond.post("/uploads", status_code=201)
+@router.post("/uploads", extension=True, status_code=201)
 def create_persona_uploads(
     body: PersonaUploadRequest, context: CurrentContext, service: UploadService
 ) -> PersonaUploadForms:
@@ -120,7 +119,7 @@ def create_persona_uploads(
     return service.prepare(context, body)
 
 
-@beyond.post("/uploads/{upload_token}/process", responses=errors(409, 410))
+@router.post("/uploads/{upload_token}/process", extension=True, responses=errors(409, 410))
 def process_persona_uploads(upload_token: str, context: CurrentContext, service: UploadService) -> PersonaUpload:
     """Read the files that were sent to storage, as `POST /personas/upload` does; again to go on saving them."""
     return service.process(context, upload_token)

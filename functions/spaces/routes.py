@@ -16,7 +16,6 @@ from shared.models.limits import SpaceLimits, SpaceLimitsAnswer
 from shared.models.space import Space, SpaceCreate, SpaceMember, SpaceUpdate
 
 router = account_router("spaces")
-beyond = account_router("spaces")
 
 
 async def _service(resources: CurrentResources) -> SpaceService:
@@ -87,7 +86,7 @@ def restore_space(id: str, principal: CurrentPrincipal, service: CurrentSpaceSer
     return service.restore(principal.user_id, id)
 
 
-@beyond.get("/{id}/invites", responses=errors(403, 404))
+@router.get("/{id}/invites", extension=True, responses=errors(403, 404))
 def list_invites(
     id: str, principal: CurrentPrincipal, service: CurrentSpaceService, limit: Limit = 10, after: After = ""
 ) -> Page[Invite]:
@@ -95,13 +94,13 @@ def list_invites(
     return service.list_invites(principal.user_id, id, after, limit)
 
 
-@beyond.delete("/{id}/invites/{invite_id}", responses=errors(403, 404, 409))
+@router.delete("/{id}/invites/{invite_id}", extension=True, responses=errors(403, 404, 409))
 def revoke_invite(id: str, invite_id: str, principal: CurrentPrincipal, service: CurrentSpaceService) -> Deleted:
     """Revoke an invite that was not accepted; for the owner."""
     return service.revoke_invite(principal.user_id, id, invite_id)
 
 
-@beyond.get("/{id}/limits", responses=errors(404))
+@router.get("/{id}/limits", extension=True, responses=errors(404))
 def get_space_limits(
     id: str, principal: CurrentPrincipal, service: CurrentSpaceService, response: Response
 ) -> SpaceLimitsAnswer:
@@ -109,7 +108,7 @@ def get_space_limits(
     return tagged(response, service.limits(principal.user_id, id))
 
 
-@beyond.put("/{id}/limits", responses=errors(403, 404, 412))
+@router.put("/{id}/limits", extension=True, responses=errors(403, 404, 412))
 def set_space_limits(
     id: str,
     body: SpaceLimits,
@@ -122,7 +121,7 @@ def set_space_limits(
     return tagged(response, service.set_limits(principal.user_id, id, body, expected_version))
 
 
-@beyond.get("/{id}/members", responses=errors(404))
+@router.get("/{id}/members", extension=True, responses=errors(404))
 def list_members(
     id: str, principal: CurrentPrincipal, service: CurrentSpaceService, limit: Limit = 10, after: After = ""
 ) -> Page[SpaceMember]:
@@ -130,7 +129,7 @@ def list_members(
     return service.list_members(principal.user_id, id, after, limit)
 
 
-@beyond.delete("/{id}/members/{user_id}", responses=errors(403, 404, 409))
+@router.delete("/{id}/members/{user_id}", extension=True, responses=errors(403, 404, 409))
 def remove_member(id: str, user_id: str, principal: CurrentPrincipal, service: CurrentSpaceService) -> Deleted:
     """Remove somebody from a space, for the owner; or leave it, for everybody else."""
     return service.remove_member(principal.user_id, id, user_id)

@@ -36,7 +36,7 @@ CurrentWebhookEndpointService = Annotated[WebhookEndpointService, Depends(_servi
 DeliveryStatusFilter = Annotated[DeliveryStatus | None, Query(description="Only messages of this status.")]
 
 
-@router.get("", responses=errors(403))
+@router.get("", extension=True, responses=errors(403))
 def list_webhook_endpoints(
     service: CurrentWebhookEndpointService, limit: Limit = 10, after: After = ""
 ) -> Page[WebhookEndpoint]:
@@ -44,7 +44,7 @@ def list_webhook_endpoints(
     return service.list_after(after, limit)
 
 
-@router.post("", status_code=201, responses=errors(403, 409))
+@router.post("", extension=True, status_code=201, responses=errors(403, 409))
 def create_webhook_endpoint(
     body: WebhookEndpointCreate, service: CurrentWebhookEndpointService, idempotency: IdempotencyKey, response: Response
 ) -> WebhookEndpointCreated:
@@ -52,13 +52,13 @@ def create_webhook_endpoint(
     return tagged(response, service.create(body, idempotency))
 
 
-@router.get("/{id}", responses=errors(403))
+@router.get("/{id}", extension=True, responses=errors(403))
 def get_webhook_endpoint(id: str, service: CurrentWebhookEndpointService, response: Response) -> WebhookEndpoint:
     """Get a webhook endpoint."""
     return tagged(response, service.get(id))
 
 
-@router.update("/{id}", responses=errors(403, 409, 412))
+@router.update("/{id}", extension=True, responses=errors(403, 409, 412))
 def update_webhook_endpoint(
     id: str,
     body: WebhookEndpointUpdate,
@@ -70,25 +70,25 @@ def update_webhook_endpoint(
     return tagged(response, service.update(id, body, expected_version))
 
 
-@router.delete("/{id}", status_code=204, responses=errors(403, 412))
+@router.delete("/{id}", extension=True, status_code=204, responses=errors(403, 412))
 def delete_webhook_endpoint(id: str, service: CurrentWebhookEndpointService, expected_version: ExpectedVersion) -> None:
     """Delete a webhook endpoint: nothing more is sent to it."""
     service.delete(id, expected_version)
 
 
-@router.post("/{id}/rotate-secret", responses=errors(403, 409))
+@router.post("/{id}/rotate-secret", extension=True, responses=errors(403, 409))
 def rotate_webhook_secret(id: str, service: CurrentWebhookEndpointService) -> WebhookSecret:
     """Make a new signing secret; for 24 hours messages are signed with the one before as well."""
     return service.rotate_secret(id)
 
 
-@router.post("/{id}/test", status_code=202, responses=errors(403, 409, 503))
+@router.post("/{id}/test", extension=True, status_code=202, responses=errors(403, 409, 503))
 def test_webhook_endpoint(id: str, service: CurrentWebhookEndpointService) -> WebhookDelivery:
     """Send a `webhook_endpoint.test` message."""
     return service.test(id)
 
 
-@router.get("/{id}/deliveries", responses=errors(403))
+@router.get("/{id}/deliveries", extension=True, responses=errors(403))
 def list_webhook_deliveries(
     id: str,
     service: CurrentWebhookEndpointService,
@@ -100,7 +100,7 @@ def list_webhook_deliveries(
     return service.deliveries(id, status, after, limit)
 
 
-@router.post("/{id}/deliveries/replay", status_code=202, responses=errors(403, 409, 503))
+@router.post("/{id}/deliveries/replay", extension=True, status_code=202, responses=errors(403, 409, 503))
 def replay_failed_webhook_deliveries(
     id: str, body: ReplayRequest, service: CurrentWebhookEndpointService
 ) -> ReplayAnswer:
@@ -108,7 +108,7 @@ def replay_failed_webhook_deliveries(
     return service.replay_failed(id, body.since)
 
 
-@router.post("/{id}/deliveries/{delivery_id}/replay", status_code=202, responses=errors(403, 409, 503))
+@router.post("/{id}/deliveries/{delivery_id}/replay", extension=True, status_code=202, responses=errors(403, 409, 503))
 def replay_webhook_delivery(id: str, delivery_id: str, service: CurrentWebhookEndpointService) -> WebhookDelivery:
     """Send a message again, whatever became of it, under the same `webhook-id`."""
     return service.replay(id, delivery_id)

@@ -3,12 +3,13 @@
 import warnings
 from typing import Any, Protocol
 
-from fastapi import APIRouter, FastAPI
+from fastapi import FastAPI
 from pydantic.warnings import UnsupportedFieldAttributeWarning
 
 from shared.http.authentication import Authentication
 from shared.http.errors import install_error_handlers
 from shared.http.middleware import RequestMiddleware
+from shared.http.routers import GroupRouter
 
 
 class AppResources(Protocol):
@@ -19,7 +20,7 @@ class AppResources(Protocol):
         """The authentication of callers."""
 
 
-def create_app(resources: AppResources, *routers: APIRouter) -> FastAPI:
+def create_app(resources: AppResources, *routers: GroupRouter) -> FastAPI:
     """Returns the app that serves ``routers``. It reads and connects nothing before the first request."""
     # FastAPI silences it where it makes its fields, but those of our models are only built when they are first used.
     warnings.filterwarnings("ignore", category=UnsupportedFieldAttributeWarning)
@@ -35,9 +36,10 @@ def create_app(resources: AppResources, *routers: APIRouter) -> FastAPI:
     app.state.resources = resources
     install_error_handlers(app)
     app.add_middleware(RequestMiddleware)
-    for router in routers:
-        # Our routers carry their own prefix, tags and checks; including them would build every route a second time.
-        app.router.routes.extend(router.routes)
+    # Our routers carry their own prefix, tags and checks; including them would build every route a second time.
+    extensions = [route for router in routers for route in router.extensions]
+    app.router.routes.extend(route for router in routers for route in router.routes if route not in extensions)
+    app.router.routes.extend(extensions)
     return app
 
 

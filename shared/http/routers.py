@@ -16,6 +16,7 @@ from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 from fastapi.security import HTTPBearer
 from starlette.concurrency import run_in_threadpool
+from starlette.routing import BaseRoute
 
 from shared.dynamodb.write_markers import actor
 from shared.errors import PermissionDeniedError
@@ -29,6 +30,7 @@ from shared.spaces.members import SpaceContext
 P = ParamSpec("P")
 R = TypeVar("R")
 Endpoint = Callable[..., Any]
+E = TypeVar("E", bound=Endpoint)
 RouteHandler = Callable[[Request], Coroutine[Any, Any, Response]]
 
 
@@ -232,15 +234,37 @@ def _without_documentation(dependant: Dependant) -> Dependant:
 
 
 class GroupRouter(APIRouter):
+    """Router of one group. ``extension=True`` marks a route that the original contract does not have.
+
+    The app serves and documents extensions after the original routes.
+    """
+
     def __init__(self, **options: Any) -> None:
         super().__init__(generate_unique_id_function=_operation_id, **options)
+        self.extensions: list[BaseRoute] = []
 
-    def update(self, path: str, **options: Any) -> Callable[[Endpoint], Endpoint]:
-        """PUT and PATCH: the same partial update under both names."""
+    def get(self, path: str, **options: Any) -> Callable[[E], E]:
+        return self._register("GET", path=path, **options)
 
-        def register(endpoint: Endpoint) -> Endpoint:
-            self.put(path, **options)(endpoint)
-            self.patch(path, **options)(endpoint)
+    def post(self, path: str, **options: Any) -> Callable[[E], E]:
+        return self._register("POST", path=path, **options)
+
+    def put(self, path: str, **options: Any) -> Callable[[E], E]:
+        return self._register("PUT", path=path, **options)
+
+    def delete(self, path: str, **options: Any) -> Callable[[E], E]:
+        return self._register("DELETE", path=path, **options)
+
+    def update(self, path: str, **options: Any) -> Callable[[E], E]:
+        """Registers the same partial update as PUT and as PATCH."""
+        return self._register("PUT", "PATCH", path=path, **options)
+
+    def _register(self, *methods: str, path: str, extension: bool = False, **options: Any) -> Callable[[E], E]:
+        def register(endpoint: E) -> E:
+            for method in methods:
+                self.add_api_route(path, endpoint, methods=[method], **options)
+                if extension:
+                    self.extensions.append(self.routes[-1])
             return endpoint
 
         return register

@@ -107,7 +107,7 @@ def world(client: TestClient, resources: Resources, table: Table) -> World:
     steps, sagemaker, clock = FakeStepFunctions(), FakeSageMaker(), MovableClock(START)
     resources = Resources(resources.settings, clock, step_functions=steps, sagemaker=sagemaker)
     world = World(same_caller(client, resources), resources, table, steps, sagemaker, {}, clock)
-    world.training = client.post("/trainings", json=training_request(client, table)).json()
+    world.training = world.client.post("/trainings", json=training_request(client, table)).json()
     return world
 
 
