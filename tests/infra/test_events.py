@@ -133,14 +133,14 @@ def test_every_dead_letter_queue_has_an_alarm(prod: Synthesised) -> None:
         for alarm in prod.properties("AWS::CloudWatch::Alarm")
         if alarm.get("MetricName") == "ApproximateNumberOfMessagesVisible"
     ]
-    kept = dead_letter_queues(prod)
-    assert kept
-    assert len(watched) == len(kept)
-    assert all(any(queue in one for one in watched) for queue in kept)
+    dead_letters = dead_letter_queues(prod)
+    assert dead_letters
+    assert len(watched) == len(dead_letters)
+    assert all(any(queue in one for one in watched) for queue in dead_letters)
 
 
 def test_every_source_of_events_keeps_failed_events(prod: Synthesised) -> None:
-    kept = dead_letter_queues(prod)
+    dead_letters = dead_letter_queues(prod)
 
     def queue(arn: dict[str, Any]) -> str:
         return str(arn["Fn::GetAtt"][0])
@@ -148,14 +148,14 @@ def test_every_source_of_events_keeps_failed_events(prod: Synthesised) -> None:
     called = set()
     for rule in prod.properties("AWS::Events::Rule"):
         for target in rule["Targets"]:
-            assert queue(target["DeadLetterConfig"]["Arn"]) in kept
+            assert queue(target["DeadLetterConfig"]["Arn"]) in dead_letters
             called.add(queue(target["Arn"]))
     for name, one in prod.resources("AWS::SQS::Queue").items():
-        if name not in kept:
-            assert queue(one["Properties"]["RedrivePolicy"]["deadLetterTargetArn"]) in kept
+        if name not in dead_letters:
+            assert queue(one["Properties"]["RedrivePolicy"]["deadLetterTargetArn"]) in dead_letters
     for mapping in prod.properties("AWS::Lambda::EventSourceMapping"):
         if "StartingPosition" in mapping:
-            assert queue(mapping["DestinationConfig"]["OnFailure"]["Destination"]) in kept
+            assert queue(mapping["DestinationConfig"]["OnFailure"]["Destination"]) in dead_letters
         else:
             assert queue(mapping["EventSourceArn"]) in prod.resources("AWS::SQS::Queue")
     # EventBridge's dead-letter queue does not receive events that the function fails on.
@@ -164,12 +164,13 @@ def test_every_source_of_events_keeps_failed_events(prod: Synthesised) -> None:
         for one in prod.properties("AWS::Lambda::EventInvokeConfig")
     }
     functions = prod.resources("AWS::Lambda::Function")
-    assert {name: kept_in for name, kept_in in asynchronous.items() if kept_in in kept}.keys() == called & {*functions}
-    for function, kept_in in asynchronous.items():
+    assert {*asynchronous.values()} <= dead_letters
+    assert asynchronous.keys() == called & {*functions}
+    for function, failed in asynchronous.items():
         role = functions[function]["Properties"]["Role"]["Fn::GetAtt"][0]
         own = [one for one in prod.properties("AWS::IAM::Policy") if {"Ref": role} in one["Roles"]]
         assert any(
-            one["Action"] == "sqs:SendMessage" and queue(one["Resource"]) == kept_in
+            one["Action"] == "sqs:SendMessage" and queue(one["Resource"]) == failed
             for policy in own
             for one in policy["PolicyDocument"]["Statement"]
         )
