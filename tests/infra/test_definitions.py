@@ -191,11 +191,12 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> Engine:
 
 
 TRAIN = {"space_id": SPACE, "training_id": TRAINING}
+TRAINED = {"CheckTraining": PREPARED, "RegisterCheckpoints": {**TRAIN, "benchmark_ids": []}}
 MACHINE = definitions.training(capacity_wait=60)
 
 
 def test_a_training_runs_its_job_and_registers_its_checkpoints(engine: Engine) -> None:
-    engine.results = {"CheckTraining": PREPARED, "RegisterCheckpoints": {**TRAIN, "benchmark_ids": []}}
+    engine.results = TRAINED
     assert engine.run(MACHINE, TRAIN)["status"] == "SUCCEEDED"
     [job] = engine.jobs
     assert job["TrainingJobName"] == f"training-{TRAINING}-1"
@@ -218,10 +219,7 @@ def test_a_training_runs_its_job_and_registers_its_checkpoints(engine: Engine) -
 
 
 def test_a_spot_job_has_a_maximum_waiting_time(engine: Engine) -> None:
-    engine.results = {
-        "CheckTraining": {**PREPARED, "spot": True},
-        "RegisterCheckpoints": {**TRAIN, "benchmark_ids": []},
-    }
+    engine.results = {**TRAINED, "CheckTraining": {**PREPARED, "spot": True}}
     engine.run(MACHINE, TRAIN)
     assert engine.jobs[0]["EnableManagedSpotTraining"] is True
     assert engine.jobs[0]["StoppingCondition"] == {"MaxRuntimeInSeconds": 3600, "MaxWaitTimeInSeconds": 7200}
@@ -234,11 +232,7 @@ def test_the_job_request_fits_botocores_model_of_sagemaker(engine: Engine, machi
     from botocore.validate import ParamValidator
 
     prepared = {**PREPARED, "spot": spot}
-    engine.results = {
-        "CheckTraining": prepared,
-        "PrepareEvaluation": prepared,
-        "RegisterCheckpoints": {**TRAIN, "benchmark_ids": []},
-    }
+    engine.results = {**TRAINED, "CheckTraining": prepared, "PrepareEvaluation": prepared}
     assert engine.run(MACHINES[machine], TRAIN)["status"] == "SUCCEEDED"
     service = botocore.session.get_session().get_service_model("sagemaker")
     shape = service.operation_model("CreateTrainingJob").input_shape
@@ -273,7 +267,7 @@ def test_a_training_continues_once_capacity_is_available(engine: Engine, error: 
         if attempt <= 2:
             raise TaskFailed(error, cause)
 
-    engine.results = {"CheckTraining": PREPARED, "RegisterCheckpoints": {**TRAIN, "benchmark_ids": []}}
+    engine.results = TRAINED
     engine.job = refuse_twice
     assert engine.run(MACHINE, TRAIN)["status"] == "SUCCEEDED"
     assert engine.jobs[-1]["ResourceConfig"]["InstanceType"] == "ml.m5.4xlarge"
@@ -297,7 +291,7 @@ def test_a_throttled_request_is_retried_with_the_same_job_name(engine: Engine) -
         if attempt <= 2:
             raise TaskFailed("SageMaker.AmazonSageMakerException", "ThrottlingException")
 
-    engine.results = {"CheckTraining": PREPARED, "RegisterCheckpoints": {**TRAIN, "benchmark_ids": []}}
+    engine.results = TRAINED
     engine.job = throttle_twice
     assert engine.run(MACHINE, TRAIN)["status"] == "SUCCEEDED"
     assert {job["TrainingJobName"] for job in engine.jobs} == {f"training-{TRAINING}-1"}
