@@ -1,4 +1,4 @@
-"""The CDK app: ``cdk synth -c stage=local|dev|staging|prod``, after ``python -m infra.package --stage <stage>``."""
+"""Synthesises one stage: ``cdk synth -c stage=local|dev|staging|prod``. Run ``infra.package`` for the stage first."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ BUILD = Path(__file__).resolve().parent.parent / "build"
 
 
 def add_stacks(app: cdk.App, settings: StageSettings, build: Path) -> dict[str, cdk.Stack]:
-    """The stacks of one stage, in the order they are deployed; ``build`` is infra.package's output."""
+    """Adds the stacks of one stage in deployment order. ``build`` is the folder that infra.package writes."""
     data = DataStack(app, settings=settings)
     api = ApiStack(app, settings=settings, data=data, build=build, groups=GROUPS)
     workflows = WorkflowsStack(app, settings=settings, data=data, build=build, api_url=api.url)
@@ -29,7 +29,7 @@ def add_stacks(app: cdk.App, settings: StageSettings, build: Path) -> dict[str, 
 
 
 def synthesise(app: cdk.App, settings: StageSettings, build: Path) -> None:
-    """Write the stage's cloud assembly; what leaves this machine is held against cdk-nag's rules first."""
+    """Writes the stage's cloud assembly. cdk-nag checks every stage that is deployed to AWS."""
     add_stacks(app, settings, build)
     if settings.stage != "local":
         nag.check(app)
@@ -37,7 +37,6 @@ def synthesise(app: cdk.App, settings: StageSettings, build: Path) -> None:
 
 
 def main() -> None:
-    """Synthesise the stage that the command line names."""
     app = cdk.App()
     overrides = {name: app.node.try_get_context(name) for name in OVERRIDABLE}
     try:

@@ -1,32 +1,32 @@
-"""What each function is and what it may touch, as data: one line block per resource group, workflow step and event.
+"""Lists every Lambda function of the service and its permissions, as data.
 
-Stacks turn this into functions, roles and routes. Table kinds become ``dynamodb:LeadingKeys`` conditions, key patterns
-become S3 resources; nothing else is granted.
+The stacks make functions, roles and routes of this list. Kinds of table items become ``dynamodb:LeadingKeys``
+conditions, and key patterns become S3 resources. Functions get no other permissions.
 """
 
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 CONNECTOR_FILES = "spaces/*/connectors/*"
-# Tables of customers' databases, as scans read them.
+# Copies of tables in customers' databases, which scans make.
 SNAPSHOT_FILES = "spaces/*/snapshots/*"
 TRAINING_FILES = "spaces/*/trainings/*"
 EVALUATION_FILES = "spaces/*/evaluations/*"
 SCAN_FILES = "spaces/*/scans/*"
-# What is too large for the table.
+# Content that is too large for the table.
 CHAT_FILES = "spaces/*/chats/*"
 EXPERT_FILES = "spaces/*/experts/*"
 INSIGHT_FILES = "spaces/*/insights/*"
-# Files that clients send, and the rows read from them, until these are saved.
+# Files that clients upload and the rows read from them. Both are deleted once the personas are saved.
 PERSONA_FILES = "temporary/spaces/*/persona_files/*"
 PERSONA_UPLOADS = "temporary/spaces/*/persona_uploads/*"
-# Parameters, below the stage's own prefix.
+# Parameter names below the stage's prefix.
 CONNECTOR_CREDENTIALS = "connectors/*"
 CLUSTER_TOKENS = "clusters/*"
 
 
 class Workflow(StrEnum):
-    """The state machines, by the part of their name that follows the stage."""
+    """State machine, by the part of its name after the stage."""
 
     TRAINING = "training"
     EVALUATION = "evaluation"
@@ -34,7 +34,7 @@ class Workflow(StrEnum):
 
 
 class Layer(StrEnum):
-    """Third-party packages beyond the base layer that every function has."""
+    """Lambda layer with third-party packages. Every function has the base layer too."""
 
     SCAN = "scan"
     SCORE = "score"
@@ -44,71 +44,70 @@ class Layer(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grants:
-    """Everything a function may do beyond logging and tracing."""
+    """Permissions of a function beyond logging and tracing. Write permissions include reading."""
 
-    # Kinds of the entity table; writing includes reading.
+    # Kinds of items in the entity table.
     reads: tuple[str, ...] = ()
     writes: tuple[str, ...] = ()
-    # Kinds of the table of inference logs; writing includes reading.
+    # Kinds of items in the table of inference logs.
     reads_logs: tuple[str, ...] = ()
     writes_logs: tuple[str, ...] = ()
-    # Keys of the data bucket.
+    # Key patterns of the data bucket.
     gets: tuple[str, ...] = ()
     puts: tuple[str, ...] = ()
     deletes: tuple[str, ...] = ()
     lists: tuple[str, ...] = ()
     starts: tuple[Workflow, ...] = ()
-    # Describing executions and training jobs; stopping includes describing.
+    # Describes executions and training jobs. Stopping includes describing.
     watches_jobs: bool = False
     stops_jobs: bool = False
-    # Names in the parameter store; writing includes reading.
+    # Name patterns in the parameter store.
     reads_parameters: tuple[str, ...] = ()
     writes_parameters: tuple[str, ...] = ()
-    # The key that progress messages are signed with.
+    # Reads the key that signs progress messages.
     webhook_secret: bool = False
-    # Putting messages to the spaces' webhook endpoints into their queue.
+    # Queues messages for the spaces' webhook endpoints.
     queues_webhooks: bool = False
-    # Writing to the invited, as the stage's sender.
+    # Sends invitations from the stage's sender address.
     sends_mail: bool = False
-    # Going through the whole entity table and removing, of whatever kind, what belonged to a deleted space.
+    # Scans the entity table and removes items of any kind that belong to a deleted space.
     purges_spaces: bool = False
-    # Taking on the roles that customers let us into their buckets with.
+    # Assumes the roles that give access to customers' buckets.
     assumes_customer_roles: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FunctionSpec:
-    """One Lambda function."""
+    """Name, code, size and permissions of a Lambda function."""
 
     name: str
     handler: str
     grants: Grants = field(default_factory=Grants)
     memory_mb: int = 512
-    # Of /tmp; SnapStart allows no more than 512.
+    # Size of /tmp. SnapStart allows at most 512.
     disk_mb: int = 512
     timeout_seconds: int = 29
     layers: tuple[Layer, ...] = ()
-    # A script that starts a web server, whose answers are streamed; where nothing streams, the handler answers.
+    # Script that starts a web server, which streams responses. Stages without streaming use the handler.
     web_server: str | None = None
 
 
-# As long as Lambda and a streaming API Gateway allow.
+# The longest time that Lambda and a streaming API Gateway allow.
 STREAMING_SECONDS = 900
 
-# Who belongs to which space, in both directions, and who is invited to.
 MEMBERSHIP = ("space", "membership", "member")
 INVITES = ("invite", "invite_email")
 
-# Who deletes an entity leaves word of it for the audit log.
+# A deletion writes this item, from which the audit log reads who deleted the entity.
 REMOVAL = ("removal",)
 
-# Telling who calls: the membership, the space and the API key of every authenticated request, fetched together.
+# Every authenticated request fetches its membership, space and API key in one batch.
 IDENTITY = ("membership", "space", "api_key")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroupSpec(FunctionSpec):
-    """A resource group: the function behind its routes."""
+    """Function of a resource group, with its routes."""
 
     paths: tuple[str, ...]
     public: bool = False
@@ -124,9 +123,9 @@ def group(
     layers: tuple[Layer, ...] = (),
     streams: bool = False,
 ) -> GroupSpec:
-    """A group whose code is ``functions/<name>/handler.py`` and whose routes are ``/<name>`` and all below it.
+    """Returns the group with the code ``functions/<name>/handler.py`` and the routes ``/<name>`` and below.
 
-    One that streams has a ``run.sh`` beside it.
+    A group that streams also needs ``functions/<name>/run.sh``.
     """
     grants = grants or Grants()
     folder = name.replace("-", "_")
@@ -145,11 +144,11 @@ def group(
     )
 
 
-# Where every call to a language model is logged: the row, and its texts where a space keeps them. Chats have tags too,
-# and a copy of the row for each.
+# Items that log a call to a language model: the row, and its texts if the space keeps them. A chat also writes a copy
+# of the row for each of its tags.
 LOGGED_CALLS = ("log", "log_text")
 LOGGED_CHATS = (*LOGGED_CALLS, "log_tag")
-# What such calls take of the limits of spaces, users and API keys.
+# Usage that counts towards the limits of spaces, users and API keys.
 CALL_LIMITS = ("limit_usage",)
 
 GROUPS = (
@@ -159,7 +158,7 @@ GROUPS = (
     group(
         "arguments",
         Grants(
-            # What an argument rests on is noted with it; what the model learned from is told in its job's papers.
+            # An argument stores its sources. The job specification states what data the model learned from.
             reads=("action", "insight", "checkpoint", "checkpoint_alias", "score"),
             gets=(TRAINING_FILES,),
             lists=(TRAINING_FILES,),
@@ -180,7 +179,7 @@ GROUPS = (
     ),
     group(
         "spaces",
-        # A deleted space's jobs are stopped.
+        # Deleting a space stops its jobs.
         Grants(
             reads=("job", "limit_usage"), writes=(*MEMBERSHIP, *INVITES, *REMOVAL), stops_jobs=True, sends_mail=True
         ),
@@ -194,7 +193,7 @@ GROUPS = (
         "chats",
         Grants(
             reads=("expert",),
-            # What failed and what is served is noted with the cluster.
+            # The cluster stores its failures and the models that it serves.
             writes=("chat", "chat_turn", *REMOVAL, "cluster", *CALL_LIMITS),
             gets=(CHAT_FILES, EXPERT_FILES),
             puts=(CHAT_FILES,),
@@ -240,7 +239,7 @@ GROUPS = (
         "trainings",
         Grants(
             reads=("benchmark", "checkpoint"),
-            # A benchmark that joins a training that has succeeded is evaluated at once.
+            # A benchmark that is added to a finished training is evaluated immediately.
             writes=("training", "connector", "data_model", "job", "evaluation", *REMOVAL),
             starts=(Workflow.TRAINING, Workflow.EVALUATION),
             stops_jobs=True,
@@ -306,7 +305,7 @@ GROUPS = (
             reads_parameters=(CLUSTER_TOKENS,),
             writes_logs=LOGGED_CALLS,
         ),
-        # One whole processor: files of 100 MB are read within a request.
+        # 1769 MB give one full processor, which reads files of 100 MB within one request.
         memory_mb=1769,
         layers=(Layer.LANGUAGE,),
     ),
@@ -336,7 +335,7 @@ def step(
     timeout_seconds: int = 120,
     layers: tuple[Layer, ...] = (),
 ) -> FunctionSpec:
-    """A task of a workflow: ``functions/workflows/<workflow>/<verb>.py``."""
+    """Returns the workflow step with the code ``functions/workflows/<workflow>/<verb>.py``."""
     return FunctionSpec(
         name=verb.replace("_", "-"),
         handler=f"functions.workflows.{workflow.replace('-', '_')}.{verb}.handler",
@@ -348,7 +347,7 @@ def step(
     )
 
 
-# What ends a training lets go of the connectors and the data model it held.
+# The end of a training releases its connectors and its data model.
 _TRAINING_END = ("training", "connector", "data_model", "job")
 
 STEPS = {
@@ -423,7 +422,7 @@ STEPS = {
             Grants(
                 writes=("connector", "catalog", "scan"),
                 puts=(SCAN_FILES,),
-                # Copies of tables that are no more.
+                # Deletes copies of tables that no longer exist.
                 deletes=(SNAPSHOT_FILES,),
                 lists=(CONNECTOR_FILES,),
                 reads_parameters=(CONNECTOR_CREDENTIALS,),
@@ -438,18 +437,18 @@ STEPS = {
             Grants(
                 reads=("connector",),
                 writes=("catalog", "schema_drift"),
-                # With the columns of the version before, where they are long.
+                # Long column lists of earlier versions are files, too.
                 gets=(CONNECTOR_FILES, SCAN_FILES, SNAPSHOT_FILES),
-                # Column lists too long for the table, and tables of databases.
+                # Column lists that are too long for the table, and copies of database tables.
                 puts=(SCAN_FILES, SNAPSHOT_FILES),
                 deletes=(SNAPSHOT_FILES,),
-                # Without it S3 answers 403 for a file that is gone.
+                # Without this permission S3 returns 403 for a missing file.
                 lists=(CONNECTOR_FILES, SNAPSHOT_FILES),
                 reads_parameters=(CONNECTOR_CREDENTIALS,),
                 assumes_customer_roles=True,
             ),
             memory_mb=3008,
-            # A file and its decoded copy: files of about 3 GB.
+            # Holds a file of about 3 GB and its decoded copy.
             disk_mb=10_240,
             timeout_seconds=900,
             layers=(Layer.SCAN, Layer.DATABASE),
@@ -473,7 +472,7 @@ STEPS = {
 
 
 def event(name: str, grants: Grants, *, memory_mb: int = 512, timeout_seconds: int = 60) -> FunctionSpec:
-    """A function that something other than a request or a workflow calls: ``functions/events/<name>.py``."""
+    """Returns the event function with the code ``functions/events/<name>.py``."""
     return FunctionSpec(
         name=name.replace("_", "-"),
         handler=f"functions.events.{name}.handler",
@@ -483,8 +482,8 @@ def event(name: str, grants: Grants, *, memory_mb: int = 512, timeout_seconds: i
     )
 
 
-# Whoever finds a job to be other than its record says sets the record right, starts what never started, and stops what
-# nobody wants any more.
+# A function that reconciles a job corrects its record, starts a job that never started and stops a job that was
+# cancelled.
 _CONVERGENCE = Grants(
     reads=("benchmark", "checkpoint", "space"),
     writes=(*_TRAINING_END, "evaluation", "scan", "catalog"),
@@ -500,15 +499,15 @@ CONNECTOR_SCAN = event(
     ),
 )
 JOB_STATE_CHANGED = event("job_state_changed", _CONVERGENCE)
-# What deleted chats, arguments and clusters leave behind.
-_LEFTOVERS = ("chat", "chat_turn", "argument", "argument_change", "argument_comment", "cluster")
-# It also removes what deleted entities leave behind, and sees to the members of deleted and restored spaces.
+# Deleting a chat, an argument or a cluster does not remove all of these items immediately.
+_REMAINING_DATA = ("chat", "chat_turn", "argument", "argument_change", "argument_comment", "cluster")
+# This function also removes remaining data of deleted entities and updates members of deleted or restored spaces.
 RECONCILE_JOBS = event(
     "reconcile_jobs",
     replace(
         _CONVERGENCE,
         reads=(*_CONVERGENCE.reads, "member"),
-        writes=(*_CONVERGENCE.writes, "space", "membership", *_LEFTOVERS, "schema_drift"),
+        writes=(*_CONVERGENCE.writes, "space", "membership", *_REMAINING_DATA, "schema_drift"),
         deletes=(CHAT_FILES, CONNECTOR_FILES, SCAN_FILES, SNAPSHOT_FILES),
         lists=(CONNECTOR_FILES, SCAN_FILES, SNAPSHOT_FILES),
         writes_parameters=(CONNECTOR_CREDENTIALS, CLUSTER_TOKENS),
@@ -518,7 +517,7 @@ RECONCILE_JOBS = event(
 ROLL_UP_INFERENCE_LOGS = event(
     "roll_up_inference_logs", Grants(writes_logs=("log_counted", "log_rollup")), timeout_seconds=120
 )
-# It also forgets the credentials and tokens, and the files with all their versions.
+# This function also deletes credentials, tokens and all versions of files.
 PURGE_SPACES = event(
     "purge_spaces",
     Grants(
@@ -531,14 +530,14 @@ PURGE_SPACES = event(
     ),
     timeout_seconds=900,
 )
-# What the table's stream tells of holds the writes themselves; only who deleted something is looked up.
+# The stream holds the writes, so this function reads only who deleted an entity.
 WRITE_AUDIT_LOG = event("write_audit_log", Grants(reads=("removal",), writes=("audit",)), timeout_seconds=120)
 PUBLISH_WEBHOOK_EVENTS = event(
     "publish_webhook_events",
     Grants(reads=("webhook_endpoint",), writes=("webhook_delivery",), queues_webhooks=True),
     timeout_seconds=120,
 )
-# It also notes since when an endpoint fails, and disables it.
+# This function also stores since when an endpoint fails, and disables it.
 DELIVER_WEBHOOKS = event(
     "deliver_webhooks",
     Grants(
@@ -547,7 +546,7 @@ DELIVER_WEBHOOKS = event(
         queues_webhooks=True,
     ),
 )
-# Cognito's own authorizer would refuse API keys.
+# Cognito's authorizer would refuse API keys.
 AUTHORIZE = event("authorize", Grants(), timeout_seconds=10)
 
 EVENTS = (
@@ -560,3 +559,4 @@ EVENTS = (
     PUBLISH_WEBHOOK_EVENTS,
     DELIVER_WEBHOOKS,
 )
+FUNCTIONS = (*GROUPS, *(spec for specs in STEPS.values() for spec in specs), *EVENTS, AUTHORIZE)

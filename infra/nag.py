@@ -1,4 +1,4 @@
-"""Reasons for what cdk-nag would otherwise refuse: each finding is acknowledged on the resource it is about."""
+"""Runs cdk-nag and acknowledges its findings on their resources, each with a reason."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -8,52 +8,50 @@ from aws_cdk import aws_iam as iam
 from cdk_nag import AwsSolutionsChecks
 from constructs import IConstruct
 
-# Why a pattern stands where a name would be safer, by a part of the resource that tells which one it is.
+# The reason for each wildcard, by a part of the resource.
 WILDCARDS = {
-    "/spaces/*": "Objects are keyed by the ids of spaces and of what is in them, which are made at run time.",
-    "/stream/*": "DynamoDB names a stream by the moment it was made.",
-    ":parameter/": "Parameters are named by the ids of connectors, which are made at run time.",
-    ":execution:": "Executions are named by the ids of trainings, evaluations and scans, which are made at run time.",
-    ":training-job/": "Jobs are named by the ids of trainings and evaluations, which are made at run time.",
-    ":iam::*:role/*": "Customers choose their roles' names and accounts; a condition leaves our own account out.",
-    ":function:inference-": "New versions of all functions of the stage are released the same way.",
-    ":log-group:/aws/sagemaker/TrainingJobs": "SageMaker chooses the rest of its log groups' name.",
+    "/spaces/*": "Object keys contain the ids of spaces and their entities, which are made at run time.",
+    "/stream/*": "DynamoDB names a stream by its time of creation.",
+    ":parameter/": "Parameter names contain the ids of connectors and clusters, which are made at run time.",
+    ":execution:": "Execution names are the ids of trainings, evaluations and scans, which are made at run time.",
+    ":training-job/": "Job names contain the ids of trainings and evaluations, which are made at run time.",
+    ":iam::*:role/*": "Customers choose the names and accounts of their roles. A condition excludes this account.",
+    ":function:inference-": "One role releases the new versions of all functions of the stage.",
+    ":log-group:/aws/sagemaker/TrainingJobs": "SageMaker chooses the rest of the log groups' names.",
 }
-UNNARROWABLE = (
-    "X-Ray, ECR's login, and CloudWatch's metrics, alarms and log delivery know no resources to narrow this to."
-)
+NO_RESOURCES = "These actions of X-Ray, ECR and CloudWatch support no narrower resource."
 
 
 def check(app: cdk.App) -> None:
-    """Hold every stack against AWS Solutions' rules: a finding without a reason fails the synthesis."""
-    # The reasons go into the templates as well, where an auditor finds them.
+    """Checks every stack against the AWS Solutions rules. A finding without a reason fails the synthesis."""
+    # The templates keep the reasons for auditors.
     cdk.Validations.of(app).add_plugins(AwsSolutionsChecks(app, write_suppressions_to_cloud_formation=True))
 
 
-def because(construct: IConstruct, reason: str, *rules: str) -> None:
-    """Acknowledge ``rules`` (such as ``AwsSolutions-COG8``) on ``construct`` and what is below it."""
+def acknowledge(construct: IConstruct, reason: str, *rules: str) -> None:
+    """Acknowledges ``rules`` (such as ``AwsSolutions-COG8``) on ``construct`` and its children."""
     cdk.Validations.of(construct).acknowledge(*(cdk.Acknowledgment(id=rule, reason=reason) for rule in rules))
 
 
 def justify_wildcards(
     role: IConstruct, statements: Iterable[iam.PolicyStatement], imports: Mapping[str, str] | None = None
 ) -> None:
-    """Acknowledge the patterns among the resources of ``statements`` that WILDCARDS has a reason for, and no others.
+    """Acknowledges the wildcard resources of ``statements`` that have a reason in WILDCARDS.
 
-    ``imports`` maps an attribute of another stack (``Files.Arn``) to the name it is exported under.
+    ``imports`` maps an attribute of another stack (``Files.Arn``) to its export name.
     """
     stack = cdk.Stack.of(role)
     for resource in {_text(stack.resolve(resource), imports or {}) for one in statements for resource in one.resources}:
         if "*" not in resource:
             continue
         matching = (why for part, why in WILDCARDS.items() if part in resource)
-        reason = UNNARROWABLE if resource == "*" else next(matching, None)
+        reason = NO_RESOURCES if resource == "*" else next(matching, None)
         if reason:
-            because(role, reason, f"AwsSolutions-IAM5[Resource::{resource}]")
+            acknowledge(role, reason, f"AwsSolutions-IAM5[Resource::{resource}]")
 
 
 def _text(resolved: Any, imports: Mapping[str, str]) -> str:
-    """A resolved value as cdk-nag writes it: ``arn:<AWS::Partition>:s3:::<Files.Arn>``."""
+    """Returns a resolved value in cdk-nag's notation: ``arn:<AWS::Partition>:s3:::<Files.Arn>``."""
     match resolved:
         case str(text) | {"Fn::Sub": str(text)}:
             return text

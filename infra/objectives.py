@@ -1,7 +1,7 @@
-"""What the service promises, as data: each objective with what measures it and the alarms that tell it is at risk.
+"""Defines the service level objectives, their metrics and their alarms, as data.
 
-The observability stack makes a row of the dashboard of each objective and an alarm of each Alarm; docs/objectives.md
-says the same to people, and every alarm's page is in docs/runbooks.
+The observability stack makes a dashboard row of each objective and CloudWatch alarms of each Alarm. docs/objectives.md
+describes the objectives, and docs/runbooks has a page for each alarm.
 """
 
 from collections.abc import Mapping
@@ -18,22 +18,21 @@ from infra.groups import (
 )
 from infra.settings import API_STAGE, StageSettings
 
-# Of requests, over 30 days.
 AVAILABILITY_PERCENT = 99.9
 READ_MILLISECONDS = 1_000
 FIRST_TOKEN_MILLISECONDS = 5_000
 SCAN_START_SECONDS = 300
 LAG_MILLISECONDS = 300_000
 
-# From API Gateway's access log (infra/stacks/api.py): our failures, not the ones of systems that spaces point at.
+# Metrics made from API Gateway's access log (infra/stacks/api.py). Failures of systems that spaces use do not count.
 FAILURES, READ_LATENCY = "Failures", "ReadLatency"
-# From the functions' own output (shared/observability.py).
+# Metrics that functions publish (shared/observability.py).
 FIRST_TOKEN, OVERDUE_JOBS, SERVER_ERRORS = "FirstToken", "OverdueJobs", "ServerErrors"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Metric:
-    """One metric of CloudWatch and how its values within a period become one."""
+    """CloudWatch metric and the statistic over its values in a period."""
 
     namespace: str
     name: str
@@ -43,9 +42,9 @@ class Metric:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Condition:
-    """True once ``formula`` over the metrics reaches ``threshold`` in each of the last ``periods``.
+    """Condition that is true when ``formula`` reaches ``threshold`` in each of the last ``periods``.
 
-    Without a formula there is one metric, taken as it is. A period without values is none of concern.
+    Without a formula, the only metric is compared. A period without values does not reach the threshold.
     """
 
     metrics: Mapping[str, Metric]
@@ -57,21 +56,21 @@ class Condition:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Alarm:
-    """Goes off while all conditions are true; ``runbook`` is its page, ``docs/runbooks/<runbook>.md``."""
+    """Alarm that is on while all conditions are true. ``docs/runbooks/<runbook>.md`` is its page."""
 
     id: str
     runbook: str
-    says: str
+    summary: str
     conditions: Mapping[str, Condition]
 
     @property
     def description(self) -> str:
-        return describe(self.says, self.runbook)
+        return describe(self.summary, self.runbook)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Objective:
-    """One promise: what it is measured by, and the alarms that follow from it."""
+    """Promise to the users, with the graphs that show it and the alarms that watch it."""
 
     name: str
     promise: str
@@ -80,17 +79,17 @@ class Objective:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Names:
-    """What metrics are found by, as far as only the deployment knows it."""
+class ResourceNames:
+    """Names in metrics that only the deployment knows."""
 
     machines: Mapping[Workflow, str]
     object_events: str
-    # Dead-letter queues by their id; every one is watched.
+    # Names of the dead-letter queues by their ids.
     dead_letters: Mapping[str, str]
 
 
-# Which promise suffers while a queue's messages wait; the ones of queues that are not named here follow the last.
-_QUEUES = {
+# The objective that a dead-letter queue belongs to. All other queues belong to "jobs".
+_OBJECTIVE_OF_QUEUE = {
     "ObjectEventsFailed": "scans",
     "RollUpsFailed": "summaries",
     "AuditFailed": "audit",
@@ -99,13 +98,12 @@ _QUEUES = {
 }
 
 
-def describe(says: str, runbook: str) -> str:
-    """The text of an alarm: what is wrong, and where it says what to do."""
-    return f"{says}. What to do: docs/runbooks/{runbook}.md"
+def describe(summary: str, runbook: str) -> str:
+    """Returns the description of an alarm, which names its runbook page."""
+    return f"{summary}. What to do: docs/runbooks/{runbook}.md"
 
 
-def objectives(settings: StageSettings, names: Names) -> tuple[Objective, ...]:
-    """All promises of a stage."""
+def objectives(settings: StageSettings, names: ResourceNames) -> tuple[Objective, ...]:
     return (
         _availability(settings),
         _reads(settings),
@@ -137,27 +135,30 @@ def _queue(queue: str, name: str) -> Metric:
     return Metric(namespace="AWS/SQS", name=name, dimensions={"QueueName": queue}, statistic="Maximum")
 
 
-def _alarm(id: str, runbook: str, says: str, condition: Condition) -> Alarm:
-    return Alarm(id=id, runbook=runbook, says=says, conditions={"": condition})
+def _alarm(id: str, runbook: str, summary: str, condition: Condition) -> Alarm:
+    return Alarm(id=id, runbook=runbook, summary=summary, conditions={"": condition})
 
 
 def _availability(settings: StageSettings) -> Objective:
-    """Burn rates and windows as in Google's Site Reliability Workbook, chapter 5 (multiwindow, multi-burn-rate)."""
+    """Returns the availability objective.
+
+    Burn rates and windows are from Google's Site Reliability Workbook, chapter 5 (multiwindow, multi-burn-rate).
+    """
     metrics = {"failures": _own(settings, FAILURES), "requests": _api(settings, "Count")}
 
-    def burns(id: str, says: str, rate: float, long_minutes: int, short_minutes: int) -> Alarm:
+    def burn_rate_alarm(id: str, summary: str, rate: float, long_minutes: int, short_minutes: int) -> Alarm:
         allowed = rate * (100 - AVAILABILITY_PERCENT)
 
         def share(minutes: int, at_least: int) -> Condition:
-            # A single failed request in a quiet night is no outage.
+            # A single failed request among few requests must not set off the alarm.
             formula = f"IF(FILL(failures, 0) >= {at_least}, 100 * FILL(failures, 0) / requests, 0)"
             return Condition(metrics=metrics, formula=formula, threshold=round(allowed, 3), minutes=minutes)
 
-        # The long window tells that it matters, the short one that it still goes on.
+        # The long window shows that the failures matter, the short one that they still occur.
         return Alarm(
             id=id,
             runbook="availability",
-            says=says,
+            summary=summary,
             conditions={"Long": share(long_minutes, 5), "Short": share(short_minutes, 1)},
         )
 
@@ -175,12 +176,16 @@ def _availability(settings: StageSettings) -> Objective:
             "Lambda refused": (throttles,),
         },
         alarms=(
-            burns("AvailabilityBurnsFast", "Two days' worth of failures within an hour, and it goes on", 14.4, 60, 5),
-            burns("AvailabilityBurnsSlowly", "Failures at six times the rate that is allowed, for hours", 6, 360, 30),
+            burn_rate_alarm(
+                "AvailabilityBurnsFast", "Requests fail at 14.4 times the allowed rate, for an hour", 14.4, 60, 5
+            ),
+            burn_rate_alarm(
+                "AvailabilityBurnsSlowly", "Requests fail at six times the allowed rate, for six hours", 6, 360, 30
+            ),
             _alarm(
                 "Throttles",
                 "throttles",
-                "Lambda refused calls: this account's concurrency is used up",
+                "Lambda refuses calls because the account's concurrency is used up",
                 Condition(metrics={"refused": throttles}, threshold=10, periods=2),
             ),
         ),
@@ -202,10 +207,10 @@ def _reads(settings: StageSettings) -> Objective:
             _alarm(
                 "SlowReads",
                 "slow-reads",
-                f"p99 of reads over {READ_MILLISECONDS / 1000:g} s for 15 minutes",
+                f"The p99 of read times has been over {READ_MILLISECONDS / 1000:g} s for 15 minutes",
                 Condition(
                     metrics={"latency": latency("p99"), "reads": latency("SampleCount")},
-                    # Of fewer, the 99th of a hundred is the slowest, a cold start maybe.
+                    # With fewer reads, p99 is the slowest read, which may be a cold start.
                     formula="IF(reads >= 100, latency, 0)",
                     threshold=READ_MILLISECONDS,
                     periods=3,
@@ -230,7 +235,7 @@ def _chats(settings: StageSettings) -> Objective:
             _alarm(
                 "SlowFirstTokens",
                 "slow-first-tokens",
-                f"p95 of chats' first tokens over {FIRST_TOKEN_MILLISECONDS / 1000:g} s for 15 minutes",
+                f"The p95 of first-token times has been over {FIRST_TOKEN_MILLISECONDS / 1000:g} s for 15 minutes",
                 Condition(
                     metrics={"latency": first_token("p95"), "chats": first_token("SampleCount")},
                     formula="IF(chats >= 20, latency, 0)",
@@ -242,7 +247,7 @@ def _chats(settings: StageSettings) -> Objective:
     )
 
 
-def _jobs(settings: StageSettings, names: Names) -> Objective:
+def _jobs(settings: StageSettings, names: ResourceNames) -> Objective:
     def executions(workflow: Workflow, name: str) -> Metric:
         return Metric(namespace="AWS/States", name=name, dimensions={"StateMachineArn": names.machines[workflow]})
 
@@ -251,19 +256,19 @@ def _jobs(settings: StageSettings, names: Names) -> Objective:
         _alarm(
             "JobsOverdue",
             "jobs-overdue",
-            "A training, an evaluation or a scan is open an hour past its time limit",
+            "A training, an evaluation or a scan is still open an hour after its time limit",
             Condition(metrics={"overdue": overdue}, threshold=1, periods=3),
         ),
         _alarm(
             "ReconcilerFails",
             "reconciler-fails",
-            "Jobs' statuses are not checked against AWS any more: three runs in a row failed",
+            "The function that reconciles jobs with AWS failed three times in a row",
             Condition(metrics={"errors": _function(settings, RECONCILE_JOBS, "Errors")}, threshold=1, periods=3),
         ),
         _alarm(
             "PurgeFails",
             "purge-fails",
-            "What belonged to deleted spaces is not removed: the purge failed",
+            "The function that removes the data of deleted spaces fails",
             Condition(metrics={"errors": _function(settings, PURGE_SPACES, "Errors")}, threshold=3, minutes=60),
         ),
     ]
@@ -273,14 +278,14 @@ def _jobs(settings: StageSettings, names: Names) -> Objective:
             _alarm(
                 f"{name}Fails",
                 "workflow-fails",
-                # Customers' data fails jobs as well, and is theirs to mend; many in an hour are ours.
-                f"Ten executions of {workflow} failed within an hour",
+                # Wrong customer data also fails jobs. Only many failures in an hour point to the service.
+                f"At least ten {workflow} executions failed within an hour",
                 Condition(metrics={"failed": executions(workflow, "ExecutionsFailed")}, threshold=10, minutes=60),
             ),
             _alarm(
                 f"{name}TimesOut",
                 "workflow-times-out",
-                f"An execution of {workflow} ran into its time limit",
+                f"A {workflow} execution reached its time limit",
                 Condition(metrics={"late": executions(workflow, "ExecutionsTimedOut")}, threshold=1, minutes=60),
             ),
         ]
@@ -292,11 +297,11 @@ def _jobs(settings: StageSettings, names: Names) -> Objective:
             "Executions failed": tuple(executions(one, "ExecutionsFailed") for one in names.machines),
             "Overdue jobs": (overdue,),
         },
-        alarms=(*alarms, *_left_over("jobs", names)),
+        alarms=(*alarms, *_dead_letter_alarms("jobs", names)),
     )
 
 
-def _scans(names: Names) -> Objective:
+def _scans(names: ResourceNames) -> Objective:
     waiting = _queue(names.object_events, "ApproximateAgeOfOldestMessage")
     return Objective(
         name="scans",
@@ -306,16 +311,16 @@ def _scans(names: Names) -> Objective:
             _alarm(
                 "ScansWait",
                 "scans-wait",
-                f"Events about connectors' files wait over {SCAN_START_SECONDS // 60} minutes",
+                f"Events about connectors' files have waited for over {SCAN_START_SECONDS // 60} minutes",
                 Condition(metrics={"age": waiting}, threshold=SCAN_START_SECONDS, periods=3),
             ),
-            *_left_over("scans", names),
+            *_dead_letter_alarms("scans", names),
         ),
     )
 
 
-def _stream(name: str, alarm: str, function: FunctionSpec, settings: StageSettings, names: Names) -> Objective:
-    """What follows a table's stream: how old a change is when the function is handed it."""
+def _stream(name: str, alarm: str, function: FunctionSpec, settings: StageSettings, names: ResourceNames) -> Objective:
+    """Returns the objective of a function that reads a table's stream. The lag is the age of a change at that time."""
     age = _function(settings, function, "IteratorAge", "Maximum")
     minutes = LAG_MILLISECONDS // 60_000
     what = {
@@ -334,19 +339,19 @@ def _stream(name: str, alarm: str, function: FunctionSpec, settings: StageSettin
                 f"{function.name} is over {minutes} minutes behind its table",
                 Condition(metrics={"lag": age}, threshold=LAG_MILLISECONDS, periods=3),
             ),
-            *_left_over(name, names),
+            *_dead_letter_alarms(name, names),
         ),
     )
 
 
-def _left_over(objective: str, names: Names) -> list[Alarm]:
+def _dead_letter_alarms(objective: str, names: ResourceNames) -> list[Alarm]:
     return [
         _alarm(
             f"{queue}Waiting",
             "events-left-over",
-            f"What could not be handled waits in the dead-letter queue {queue}",
+            f"The dead-letter queue {queue} holds messages that could not be handled",
             Condition(metrics={"waiting": _queue(name, "ApproximateNumberOfMessagesVisible")}, threshold=1),
         )
         for queue, name in names.dead_letters.items()
-        if _QUEUES.get(queue, "jobs") == objective
+        if _OBJECTIVE_OF_QUEUE.get(queue, "jobs") == objective
     ]

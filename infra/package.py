@@ -1,10 +1,10 @@
-"""Builds what the CDK app uploads: ``python -m infra.package --stage dev``. No Docker.
+"""Builds the files that the CDK app uploads: ``python -m infra.package --stage dev``. Docker is not needed.
 
 Writes below ``build/``:
 
 - ``code/``: every function's code, the OpenAPI document and Redoc's script
-- ``sourcedir.tar.gz``: what a SageMaker container runs (script mode), with its ``requirements.txt``
-- ``layers/<name>/python/``: locked third-party packages for Lambda (Python 3.13, arm64); not for the local stage
+- ``sourcedir.tar.gz``: code of SageMaker jobs (script mode), with its ``requirements.txt``
+- ``layers/<name>/python/``: locked third-party packages for Lambda (Python 3.13, arm64), except for the local stage
 """
 
 import argparse
@@ -21,18 +21,18 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from infra.groups import GROUPS, STEPS, Layer
+from infra.groups import FUNCTIONS, Layer
 
 ROOT = Path(__file__).resolve().parent.parent
 PYTHON_VERSION = "3.13"
 # Lambda's Amazon Linux 2023 has glibc 2.34.
 PLATFORM = "aarch64-manylinux_2_28"
-# AWS's limit for a function and its layers, unpacked.
+# AWS's limit for the unpacked code and layers of a function.
 LIMIT_BYTES = 250 * 1024 * 1024
 BASE = "base"
-# Ours for what every function has: what is unpacked at each cold start.
+# The service's own limit, because each cold start unpacks the base layer.
 BASE_LIMIT_BYTES = 60 * 1024 * 1024
-# uv's selection of each layer's packages from the lock file.
+# uv's options that select the packages of each layer.
 SELECTIONS = {
     BASE: ("--no-dev",),
     Layer.SCAN: ("--only-group", "scan"),
@@ -40,15 +40,15 @@ SELECTIONS = {
     Layer.LANGUAGE: ("--only-group", "language"),
     Layer.DATABASE: ("--only-group", "database"),
 }
-# The same module without its CUDA code, which alone is nearly the size limit; functions have no GPU.
+# Builds without CUDA code. CUDA code alone is nearly as large as the size limit, and functions have no GPU.
 CPU_BUILDS = {"xgboost": "xgboost-cpu"}
-# Where Lambda unpacks the code and the layers.
+# The folders to which Lambda unpacks the code and the layers.
 CODE_ROOT, LAYER_ROOT = "/var/task", "/opt"
-# The AWS services that functions call, by botocore's names.
+# AWS services that functions call, by botocore's names.
 SERVICES = frozenset({"dynamodb", "s3", "sagemaker", "secretsmanager", "sesv2", "sqs", "ssm", "stepfunctions", "sts"})
 _WASTE = ("__pycache__", "tests", "include", "bin")
-# LightGBM and XGBoost need SciPy's sparse matrices only; with the rest the scoring function would not fit the limit.
-# Pydantic's old version is there for code written for it; FastAPI would import it just to refuse its models.
+# LightGBM and XGBoost need only SciPy's sparse matrices. All of SciPy would exceed the size limit of the score layer.
+# FastAPI would import Pydantic's version 1 only to refuse its models.
 _UNUSED = {
     "pydantic": ("v1",),
     "scipy": (
@@ -60,11 +60,11 @@ _IGNORED = shutil.ignore_patterns("__pycache__", "*.pyc", ".*")
 
 
 class PackagingError(Exception):
-    """Something is missing or too large; the text says what to do."""
+    """Error raised when something is missing or too large. The message states the remedy."""
 
 
 def _run(*command: str, stdin: str | None = None) -> str:
-    """Run a tool and answer its output; its own complaint becomes the error."""
+    """Runs a tool and returns its output. Raises PackagingError with the tool's error output."""
     try:
         done = subprocess.run(command, cwd=ROOT, input=stdin, capture_output=True, text=True, timeout=900)  # noqa: S603
     except FileNotFoundError:
@@ -75,21 +75,21 @@ def _run(*command: str, stdin: str | None = None) -> str:
 
 
 def export(*selection: str) -> list[str]:
-    """Requirement lines of the lock file, such as ``numpy==2.4.6``, markers kept."""
+    """Returns the requirement lines of the lock file with their markers, such as ``numpy==2.4.6``."""
     text = _run("uv", "export", "--frozen", "--quiet", "--no-hashes", "--no-header", "--no-annotate",
                 "--no-emit-project", *selection)  # fmt: skip
     return [line for line in text.splitlines() if line.strip()]
 
 
 def cpu_only(requirements: Iterable[str]) -> Iterator[str]:
-    """The same requirements with builds that hold no GPU code."""
+    """Replaces packages with GPU code by their CPU builds."""
     for requirement in requirements:
         name = re.split(r"[=\s;\[]", requirement, maxsplit=1)[0]
         yield requirement.replace(name, CPU_BUILDS.get(name, name), 1)
 
 
 def build_code(build: Path) -> Path:
-    """Stage the functions' code; what runs in containers only is left out."""
+    """Copies the code of the functions, without the code of SageMaker jobs."""
     code = build / "code"
     shutil.rmtree(code, ignore_errors=True)
     shutil.copytree(ROOT / "shared", code / "shared", ignore=_IGNORED)
@@ -100,18 +100,18 @@ def build_code(build: Path) -> Path:
 
 
 def _add_documents(code: Path) -> None:
-    """What the documentation group serves beside its code."""
+    """Adds the files that the documentation group serves."""
     folder = code / "functions" / "documentation"
     script = ROOT / "node_modules" / "redoc" / "bundles" / "redoc.standalone.js"
     if not script.is_file():
         raise PackagingError("Redoc's script is missing: run `npm ci --ignore-scripts` first")
     shutil.copy(script, folder / "redoc.standalone.js")
-    # In a process of its own: infra imports no runtime code.
+    # A separate process runs this, because infra imports no runtime code.
     _run(sys.executable, "-m", "functions.openapi", str(folder / "openapi.json"))
 
 
 def build_job_source(build: Path) -> Path:
-    """Pack what a training container runs; equal content gives equal bytes, so that a deploy changes nothing."""
+    """Packs the code of SageMaker jobs. Equal content gives equal bytes, so a deployment changes nothing."""
     requirements = "\n".join([*export("--no-dev", "--group", "scan", "--group", "score"), ""])
     archive = build / "sourcedir.tar.gz"
     build.mkdir(parents=True, exist_ok=True)
@@ -142,41 +142,41 @@ def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
 
 
 def build_layer(build: Path, name: str, *, interpreter: str | None) -> Path:
-    """Install one layer's packages for Lambda and strip them; nothing is done when they are there already."""
+    """Installs and strips the packages of a layer for Lambda. Does nothing if the layer is up to date."""
     requirements = "\n".join(cpu_only(export(*SELECTIONS[name])))
-    made_by = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
-    recipe = f"{PLATFORM} {PYTHON_VERSION} compiled={bool(interpreter)} by {made_by}\n{requirements}\n"
-    layer, stamp = build / "layers" / name, build / "layers" / f"{name}.txt"
-    if layer.is_dir() and stamp.is_file() and stamp.read_text() == recipe:
+    builder_hash = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
+    recipe = f"{PLATFORM} {PYTHON_VERSION} compiled={bool(interpreter)} by {builder_hash}\n{requirements}\n"
+    layer, recipe_file = build / "layers" / name, build / "layers" / f"{name}.txt"
+    if layer.is_dir() and recipe_file.is_file() and recipe_file.read_text() == recipe:
         return layer
     shutil.rmtree(layer, ignore_errors=True)
-    stamp.unlink(missing_ok=True)
+    recipe_file.unlink(missing_ok=True)
     target = layer / "python"
     install(target, requirements, "--no-deps", "--python-platform", PLATFORM, "--python-version", PYTHON_VERSION)
     strip(target)
     if interpreter:
         compile_bytecode(layer, interpreter, LAYER_ROOT)
-    stamp.write_text(recipe)
+    recipe_file.write_text(recipe)
     return layer
 
 
 def install(target: Path, requirements: str, *options: str) -> None:
-    """Unpack the wheels of ``requirements`` into ``target``; for this machine's Python unless options say otherwise."""
+    """Installs wheels of ``requirements`` into ``target``, for the current Python unless options name another."""
     _run("uv", "pip", "install", "--quiet", "--target", str(target), "--only-binary", ":all:",
          "--link-mode", "copy", *options, "-r", "-", stdin=requirements)  # fmt: skip
 
 
 def compile_bytecode(folder: Path, interpreter: str, root: str) -> None:
-    """Write bytecode beside all modules below ``folder``, which is unpacked to ``root``.
+    """Writes bytecode for all modules below ``folder``, which Lambda unpacks to ``root``.
 
-    Lambda's disk is read-only: without bytecode every cold start would compile every import again.
+    Lambda's disk is read-only, so every cold start would compile the modules again without this.
     """
     _run(interpreter, "-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash",
          "-s", str(folder), "-p", root, str(folder))  # fmt: skip
 
 
 def strip(target: Path) -> None:
-    """Remove what no function imports: the packages' own tests, C headers, scripts, type stubs, unused parts."""
+    """Removes files that no function imports: tests, C headers, scripts, type stubs and unused subpackages."""
     for package, parts in _UNUSED.items():
         for part in parts:
             shutil.rmtree(target / package / part, ignore_errors=True)
@@ -191,9 +191,9 @@ def strip(target: Path) -> None:
 
 
 def strip_aws(data: Path) -> None:
-    """Leave of botocore's descriptions of AWS the services in use, without texts.
+    """Removes the services that functions do not call, and all documentation, from botocore's data.
 
-    Looking through those of 400 services would be most of the time of making a first client.
+    Searching the data of 400 services would take most of the time of making the first client.
     """
     names = set()
     for service in data.iterdir():
@@ -203,7 +203,7 @@ def strip_aws(data: Path) -> None:
         if path.name.startswith("examples-"):
             path.unlink()
         elif path.name == "service-2.json.gz":
-            model = _untold(json.loads(gzip.decompress(path.read_bytes())))
+            model = _without_documentation(json.loads(gzip.decompress(path.read_bytes())))
             names.add(model["metadata"]["endpointPrefix"])
             path.with_suffix("").write_text(json.dumps(model, separators=(",", ":")))
             path.unlink()
@@ -214,13 +214,13 @@ def strip_aws(data: Path) -> None:
     endpoints.write_text(json.dumps(document, separators=(",", ":")))
 
 
-def _untold(described: Any) -> Any:
-    """The same without its documentation; a member that happens to have that name is no text, and stays."""
+def _without_documentation(described: Any) -> Any:
+    # A member named "documentation" is a dictionary and must stay.
     if isinstance(described, list):
-        return [_untold(each) for each in described]
+        return [_without_documentation(each) for each in described]
     if isinstance(described, dict):
         return {
-            name: _untold(each)
+            name: _without_documentation(each)
             for name, each in described.items()
             if not (name == "documentation" and isinstance(each, str))
         }
@@ -228,7 +228,7 @@ def _untold(described: Any) -> Any:
 
 
 def find_interpreter() -> str | None:
-    """A Python of Lambda's version, whose bytecode Lambda can load."""
+    """Returns a Python of Lambda's version, or None if there is none. Lambda can load only its bytecode."""
     own = sys.executable if sys.version_info[:2] == tuple(map(int, PYTHON_VERSION.split("."))) else None
     if own:
         return own
@@ -242,38 +242,36 @@ def find_interpreter() -> str | None:
 
 
 def size(folder: Path) -> int:
-    """Bytes of all files below ``folder``."""
+    """Returns the total size of all files below ``folder``, in bytes."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def check_sizes(build: Path) -> dict[str, int]:
-    """Bytes of each combination of layers that a function has, unpacked with the code.
+    """Returns the unpacked bytes of the code with each combination of layers that a function has.
 
-    Raises PackagingError when one is over AWS's limit, or the base layer over ours.
+    Raises PackagingError if a combination exceeds AWS's limit or the base layer exceeds BASE_LIMIT_BYTES.
     """
     base = size(build / "layers" / BASE)
     if base > BASE_LIMIT_BYTES:
         raise PackagingError(
-            f"the {BASE} layer is {base:,} bytes unpacked, and {BASE_LIMIT_BYTES:,} at most keep cold starts short: "
-            "move packages that few functions need to a layer of their own"
+            f"the {BASE} layer is {base:,} bytes unpacked; the limit for short cold starts is {BASE_LIMIT_BYTES:,}: "
+            "move packages that few functions need to a separate layer"
         )
-    steps = [spec for specs in STEPS.values() for spec in specs]
-    combinations = {spec.layers for spec in (*GROUPS, *steps)}
     sizes = {}
-    for layers in sorted(combinations):
+    for layers in sorted({spec.layers for spec in FUNCTIONS}):
         parts = [build / "code", *(build / "layers" / name for name in (BASE, *layers))]
         total = sum(size(part) for part in parts)
         sizes["+".join(("code", BASE, *layers))] = total
         if total > LIMIT_BYTES:
             raise PackagingError(
                 f"code, {BASE} and {', '.join(layers)} are {total:,} bytes unpacked; AWS allows {LIMIT_BYTES:,}: "
-                "take packages out of the dependency groups that make the layers"
+                "remove packages from the dependency groups of these layers"
             )
     return sizes
 
 
 def main() -> None:
-    """Build everything that the stage needs."""
+    """Builds the files of the stage that the command line names."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--stage", required=True, choices=("local", "dev", "staging", "prod"))
     stage = parser.parse_args().stage
@@ -286,7 +284,7 @@ def main() -> None:
             if not interpreter:
                 print(  # noqa: T201
                     f"no Python {PYTHON_VERSION} found: code and layers get no bytecode, so cold starts take about "
-                    f"twice as long; `uv python install {PYTHON_VERSION}` gets one",
+                    f"twice as long; install one with `uv python install {PYTHON_VERSION}`",
                     file=sys.stderr,
                 )
             else:

@@ -1,8 +1,8 @@
-"""The state machines in Amazon States Language, as plain data.
+"""Defines the state machines in Amazon States Language, as plain data.
 
-``${Name}`` stands for what the stack substitutes (function ARNs, roles). The two machines that run SageMaker jobs are
-JSONata, which can leave a field out (``MaxWaitTimeInSeconds`` is refused without spot) and count attempts; the scan is
-JSONPath, the only language whose Distributed Map also runs outside AWS.
+The stack replaces each ``${Name}`` with an ARN or a name. The two machines that run SageMaker jobs use JSONata, because
+JSONata can leave out a field (SageMaker refuses ``MaxWaitTimeInSeconds`` without spot) and count attempts. The scan
+uses JSONPath, because the emulator runs a Distributed Map only in JSONPath.
 """
 
 from collections.abc import Mapping
@@ -12,13 +12,13 @@ State = dict[str, Any]
 Definition = dict[str, Any]
 
 ATTEMPTS_PER_INSTANCE_TYPE = 2
-# A job that AWS had no machine for, or no quota left.
+# AWS has no free instance for the job, or the account has no quota left.
 _NO_CAPACITY = ("CapacityError", "InsufficientInstanceCapacity", "InsufficientCapacity", "ResourceLimitExceeded")
 SECONDS_PER_WEEK = 7 * 24 * 3600
 
 _BACKOFF = {"BackoffRate": 2, "JitterStrategy": "FULL"}
 STEP_RETRY = [
-    # The user's data is at fault: trying again answers the same.
+    # The user's data causes this error, so a retry would fail in the same way.
     {"ErrorEquals": ["JobFailedError"], "MaxAttempts": 0},
     {
         "ErrorEquals": [
@@ -35,7 +35,7 @@ STEP_RETRY = [
     {"ErrorEquals": ["States.TaskFailed", "States.Timeout"], "IntervalSeconds": 2, "MaxAttempts": 2, **_BACKOFF},
 ]
 JOB_RETRY = [
-    # The request itself failed (throttling above all): no job was made, so its name is free.
+    # The request failed (usually by throttling). No job was created, so the job name is still free.
     {
         "ErrorEquals": ["SageMaker.AmazonSageMakerException", "SageMaker.SdkClientException"],
         "IntervalSeconds": 5,
@@ -45,7 +45,7 @@ JOB_RETRY = [
     }
 ]
 _INPUT = "{% $states.input %}"
-# What a failing machine tells its last step: who it ran for, and why it ended.
+# The input of the step that records a failure: the execution's input, the error and its cause.
 _FAILURE = (
     "{% $merge([$states.context.Execution.Input,"
     " {'error': $states.errorOutput.Error,"
@@ -58,7 +58,7 @@ def _catch(fail: str) -> list[State]:
 
 
 def _lambda(function: str, payload: Any = _INPUT, **fields: Any) -> State:
-    """Invoke a function; its answer is the state's output."""
+    """Returns a state that invokes a function and outputs its return value."""
     return {
         "Type": "Task",
         "Resource": "arn:aws:states:::lambda:invoke",
@@ -78,9 +78,9 @@ def _training_job(
     output_key: bool,
     record: str,
 ) -> State:
-    """A SageMaker training job of the prepared ``$job``, on the instance type whose turn it is.
+    """Returns a state that runs ``$job`` as a SageMaker training job, on the instance type of the current attempt.
 
-    ``channels`` maps an input channel to the field of ``$job`` holding its S3 URI.
+    ``channels`` maps an input channel to the field of ``$job`` that holds its S3 URI.
     """
     arguments: dict[str, Any] = {
         "TrainingJobName": "{% $job.job_name_prefix & '-' & $string($attempt) %}",
@@ -119,7 +119,7 @@ def _training_job(
             "{% $merge([{'MaxRuntimeInSeconds': $job.max_runtime_seconds},"
             " $job.spot ? {'MaxWaitTimeInSeconds': $job.max_wait_seconds} : {}]) %}"
         ),
-        # SageMaker's own faults; a job lost to them starts again from its last checkpoint.
+        # SageMaker retries after its internal errors. The job then continues from its last checkpoint.
         "RetryStrategy": {"MaximumRetryAttempts": 2},
         "Tags": [{"Key": "inference:space", "Value": "{% $job.space_id %}"}],
     }
@@ -146,8 +146,8 @@ def _training_job(
     }
 
 
-def _capacity(fail: str, wait_seconds: int) -> dict[str, State]:
-    """What follows a failed job: another attempt if only machines were missing and a choice is left, else ``fail``."""
+def _capacity_states(fail: str, wait_seconds: int) -> dict[str, State]:
+    """Returns the states after a failed job. A capacity error leads to a new attempt while attempts are left."""
     reasons = " or ".join(f"$contains($reason, '{reason}')" for reason in _NO_CAPACITY)
     return {
         "AnotherMachine": {
@@ -165,7 +165,7 @@ def _capacity(fail: str, wait_seconds: int) -> dict[str, State]:
         },
         "WaitForCapacity": {
             "Type": "Wait",
-            # Jittered, so that trainings refused together do not come back together.
+            # Jitter keeps jobs that were refused at the same time from retrying at the same time.
             "Seconds": f"{{% $floor({wait_seconds} * (0.5 + $random())) %}}",
             "Assign": {"attempt": "{% $attempt + 1 %}"},
             "Next": "RunJob",
@@ -173,7 +173,7 @@ def _capacity(fail: str, wait_seconds: int) -> dict[str, State]:
     }
 
 
-def _failed(fail: str, function: str) -> dict[str, State]:
+def _failure_states(fail: str, function: str) -> dict[str, State]:
     return {
         fail: _lambda(function, Output=_INPUT, Next="Failed"),
         "Failed": {"Type": "Fail", "Error": "{% $states.input.error %}", "Cause": "{% $states.input.cause %}"},
@@ -190,17 +190,15 @@ def _job_machine(comment: str, states: dict[str, State]) -> Definition:
     }
 
 
-_REMEMBER_JOB = {"job": "{% $states.result.Payload %}", "attempt": 1}
+_ASSIGN_JOB = {"job": "{% $states.result.Payload %}", "attempt": 1}
 
 
 def training(*, capacity_wait: int, warm_pool_seconds: int = 0, output_key: bool = False) -> Definition:
-    """Check the data, train, register the checkpoints, then evaluate them on each benchmark asked for."""
+    """Returns the machine that checks the data, trains, registers the checkpoints and evaluates each benchmark."""
     return _job_machine(
         "Trains a model and evaluates it on the benchmarks asked for.",
         {
-            "CheckTraining": _lambda(
-                "CheckTraining", Assign=_REMEMBER_JOB, Catch=_catch("FailTraining"), Next="RunJob"
-            ),
+            "CheckTraining": _lambda("CheckTraining", Assign=_ASSIGN_JOB, Catch=_catch("FailTraining"), Next="RunJob"),
             "RunJob": _training_job(
                 "functions/jobs/train/__main__.py",
                 {"job": "job_uri"},
@@ -209,7 +207,7 @@ def training(*, capacity_wait: int, warm_pool_seconds: int = 0, output_key: bool
                 output_key=output_key,
                 record="RegisterCheckpoints",
             ),
-            **_capacity("FailTraining", capacity_wait),
+            **_capacity_states("FailTraining", capacity_wait),
             "RegisterCheckpoints": _lambda(
                 "RegisterCheckpoints", Catch=_catch("FailTraining"), Next="EvaluateBenchmarks"
             ),
@@ -243,7 +241,7 @@ def training(*, capacity_wait: int, warm_pool_seconds: int = 0, output_key: bool
                                     "AWS_STEP_FUNCTIONS_STARTED_BY_EXECUTION_ID": "{% $states.context.Execution.Id %}",
                                 },
                             },
-                            # An evaluation records its own failure; the training has succeeded all the same.
+                            # An evaluation records its own failure, and the training still succeeds.
                             "Catch": [{"ErrorEquals": ["States.ALL"], "Next": "EvaluationEnded"}],
                             "Next": "EvaluationEnded",
                         },
@@ -253,18 +251,18 @@ def training(*, capacity_wait: int, warm_pool_seconds: int = 0, output_key: bool
                 "Output": {},
                 "End": True,
             },
-            **_failed("FailTraining", "FailTraining"),
+            **_failure_states("FailTraining", "FailTraining"),
         },
     )
 
 
 def evaluation(*, capacity_wait: int, warm_pool_seconds: int = 0, output_key: bool = False) -> Definition:
-    """Measure one checkpoint on one benchmark."""
+    """Returns the machine that measures one checkpoint on one benchmark."""
     return _job_machine(
         "Measures a checkpoint on a benchmark.",
         {
             "PrepareEvaluation": _lambda(
-                "PrepareEvaluation", Assign=_REMEMBER_JOB, Catch=_catch("FailEvaluation"), Next="RunJob"
+                "PrepareEvaluation", Assign=_ASSIGN_JOB, Catch=_catch("FailEvaluation"), Next="RunJob"
             ),
             "RunJob": _training_job(
                 "functions/jobs/evaluate/__main__.py",
@@ -274,15 +272,15 @@ def evaluation(*, capacity_wait: int, warm_pool_seconds: int = 0, output_key: bo
                 output_key=output_key,
                 record="RecordEvaluation",
             ),
-            **_capacity("FailEvaluation", capacity_wait),
+            **_capacity_states("FailEvaluation", capacity_wait),
             "RecordEvaluation": _lambda("RecordEvaluation", Catch=_catch("FailEvaluation"), End=True),
-            **_failed("FailEvaluation", "FailEvaluation"),
+            **_failure_states("FailEvaluation", "FailEvaluation"),
         },
     )
 
 
 def connector_scan(*, concurrency: int) -> Definition:
-    """List the files to scan, scan each on its own, then fold the results."""
+    """Returns the machine that lists a connector's files, scans each in its own execution and combines the results."""
 
     def invoke(function: str, payload: dict[str, Any], **fields: Any) -> State:
         return {
@@ -316,13 +314,13 @@ def connector_scan(*, concurrency: int) -> Definition:
                     "file.$": "$$.Map.Item.Value",
                 },
                 "MaxConcurrency": concurrency,
-                # A broken file is that file's error, which finish_scan records.
+                # finish_scan records the error of a broken file, so the map itself must not fail.
                 "ToleratedFailurePercentage": 100,
                 "ItemProcessor": {
                     "ProcessorConfig": {"Mode": "DISTRIBUTED", "ExecutionType": "STANDARD"},
                     "StartAt": "ScanFile",
                     "States": {
-                        # No output: the map's own would outgrow 256 KB with many files.
+                        # Without this, the map's output would exceed 256 KB for many files.
                         "ScanFile": invoke("ScanFile", everything, OutputPath=None, End=True)
                     },
                 },

@@ -1,4 +1,4 @@
-"""API Gateway's own answers, in the same shape as the application's."""
+"""Gives API Gateway's own error responses the JSON shape of the application's errors."""
 
 import json
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ Type = apigateway.ResponseType
 
 @dataclass(frozen=True, slots=True)
 class ErrorResponse:
-    """One kind of answer: its status (None keeps API Gateway's), stable code and text."""
+    """Error response of API Gateway. ``status`` None keeps API Gateway's status."""
 
     type: apigateway.ResponseType
     status: int | None
@@ -49,7 +49,7 @@ RESPONSES = (
     ErrorResponse(Type.ACCESS_DENIED, 403, "permission_denied", "This token may not do that."),
     ErrorResponse(Type.INVALID_API_KEY, 403, "permission_denied", "This API key may not do that."),
     ErrorResponse(Type.WAF_FILTERED, 403, "permission_denied", "The request was blocked by the firewall."),
-    # Its own name for a path or method that does not exist.
+    # API Gateway uses this type for a path or method that does not exist.
     ErrorResponse(Type.MISSING_AUTHENTICATION_TOKEN, 404, "not_found", _UNKNOWN),
     ErrorResponse(Type.RESOURCE_NOT_FOUND, 404, "not_found", _UNKNOWN),
     ErrorResponse(
@@ -69,7 +69,7 @@ RESPONSES = (
 
 
 def add_error_responses(api: apigateway.RestApi, allowed_origin: str | None = None) -> None:
-    """Give ``api`` every answer of ours; with ``allowed_origin`` browsers of that origin may read them."""
+    """Adds RESPONSES to ``api``. Browsers of ``allowed_origin`` may read them."""
     cors = {"Access-Control-Allow-Origin": f"'{allowed_origin}'"} if allowed_origin else {}
     for response in RESPONSES:
         api.add_gateway_response(

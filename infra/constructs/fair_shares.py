@@ -1,7 +1,7 @@
-"""Fair shares: callers are spread over a fixed number of API Gateway's keys, each throttled by itself.
+"""Throttles callers in fair shares: a fixed number of API Gateway keys, each with its own limit.
 
-Our authorizer answers which key a request counts for. Whoever floods is slowed together with the few of the same share,
-before a group's function is paid, and leaves the rest of what the stage takes to the others.
+The authorizer returns the key of each request. A caller that sends too many requests slows down only the callers of
+the same share, before a function runs.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ Plan = apigateway.CfnUsagePlan
 
 
 class FairShares(Construct):
-    """Keys of these names and values in a usage plan of ``stage``; ``rate`` is what each may send in a second."""
+    """Usage plan of ``stage`` with one API key for each value in ``keys``. ``rate`` is requests per second and key."""
 
     def __init__(
         self, scope: Construct, id: str, *, stage: apigateway.Stage, name: str, keys: Sequence[str], rate: int

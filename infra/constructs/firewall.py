@@ -1,4 +1,4 @@
-"""The web ACL in front of the API: floods, known attackers and bodies that nothing behind it would take."""
+"""Puts a web ACL in front of the API. It blocks floods, known attackers and bodies that are too large for Lambda."""
 
 import json
 
@@ -9,9 +9,8 @@ from constructs import Construct
 from infra.constructs.error_responses import RESPONSES, Type
 
 Acl = wafv2.CfnWebACL
-# AWS's groups of rules, in the order in which they are asked, with those of their rules that only count: bodies here
-# are prompts, documents and rows, which may be long and speak of anything; nothing behind interprets them as markup,
-# paths or addresses.
+# AWS's rule groups in evaluation order, each with the rules that only count. Bodies are prompts, documents and rows.
+# They may be long and hold any text, and no function interprets them as markup, paths or addresses.
 MANAGED_RULES: dict[str, tuple[str, ...]] = {
     "AWSManagedRulesAmazonIpReputationList": (),
     "AWSManagedRulesCommonRuleSet": (
@@ -24,12 +23,12 @@ MANAGED_RULES: dict[str, tuple[str, ...]] = {
     ),
     "AWSManagedRulesKnownBadInputsRuleSet": (),
 }
-# 6,300,000 bytes and more: functions take 6 MiB.
+# Matches 6,300,000 bytes and more, because Lambda takes at most 6 MiB.
 TOO_LARGE = r"^(6[3-9][0-9]{5}|[7-9][0-9]{6}|[0-9]{8,})$"
 
 
 class Firewall(Construct):
-    """Guards ``stage``; ``requests_per_minute`` is what one address may send."""
+    """Web ACL of ``stage``. ``requests_per_minute`` limits each IP address."""
 
     def __init__(self, scope: Construct, id: str, *, stage: apigateway.Stage, requests_per_minute: int) -> None:
         super().__init__(scope, id)
@@ -42,11 +41,11 @@ class Firewall(Construct):
             default_action=Acl.DefaultActionProperty(allow={}),
             visibility_config=_visibility("Requests"),
             custom_response_bodies={
-                answer.code: Acl.CustomResponseBodyProperty(
-                    content=json.dumps({"error": answer.error, "code": answer.code, "details": [], "request_id": ""}),
+                one.code: Acl.CustomResponseBodyProperty(
+                    content=json.dumps({"error": one.error, "code": one.code, "details": [], "request_id": ""}),
                     content_type="APPLICATION_JSON",
                 )
-                for answer in (too_many, too_large)
+                for one in (too_many, too_large)
             },
             rules=[
                 Acl.RuleProperty(
@@ -106,7 +105,7 @@ def _managed(priority: int, name: str, counting: tuple[str, ...]) -> Acl.RulePro
 
 
 def _visibility(name: str) -> Acl.VisibilityConfigProperty:
-    # A sampled request shows its headers, and so the caller's token.
+    # Sampled requests would store their headers, which include the caller's token.
     return Acl.VisibilityConfigProperty(
         cloud_watch_metrics_enabled=True, metric_name=name, sampled_requests_enabled=False
     )

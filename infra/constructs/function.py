@@ -1,4 +1,4 @@
-"""A Lambda function with its own role, log group and nothing it does not need."""
+"""Creates Lambda functions, each with its own role and log group."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,19 +12,19 @@ from constructs import Construct
 
 from infra.constructs.releases import Releases
 from infra.groups import FunctionSpec, Grants, Layer, Workflow
-from infra.nag import because, justify_wildcards
+from infra.nag import acknowledge, justify_wildcards
 from infra.settings import WEB_ADAPTER_ACCOUNT, WEB_ADAPTER_LAYER, StageSettings
 from infra.stacks.data import DataStack
 
 RUNTIME = lambda_.Runtime.PYTHON_3_13
 
-# The adapter starts the script that is the function's handler, and hands it requests as soon as it listens.
+# The adapter starts the handler script and forwards requests once the script listens on PORT.
 _WEB_ADAPTER_VARIABLES = {
     "AWS_LAMBDA_EXEC_WRAPPER": "/opt/bootstrap",
     "AWS_LWA_INVOKE_MODE": "response_stream",
     "AWS_LWA_READINESS_CHECK_PROTOCOL": "tcp",
     "PORT": "8080",
-    # API Gateway breaks off a stream after five minutes of silence: this leaves room for a second server's try.
+    # API Gateway closes a stream after five minutes without data. Two upstream servers fit into that time.
     "UPSTREAM_TIMEOUT_SECONDS": "120",
 }
 
@@ -35,7 +35,7 @@ _PARAMETER_WRITES = ("ssm:DeleteParameter", "ssm:PutParameter")
 
 
 def state_machine_arn(scope: Construct, settings: StageSettings, workflow: Workflow) -> str:
-    """By name, since the workflows are deployed after the API that starts them."""
+    """Returns the ARN made from the name, because the workflows are deployed after the API that starts them."""
     return cdk.Stack.of(scope).format_arn(
         service="states",
         resource="stateMachine",
@@ -50,7 +50,7 @@ def webhook_queue_name(settings: StageSettings) -> str:
 
 @dataclass(frozen=True)
 class Code:
-    """The code asset and the layers of one stack: a layer shared across stacks could not be updated."""
+    """Code asset and layers of one stack. CloudFormation could not update a layer that several stacks share."""
 
     asset: lambda_.Code
     base: lambda_.LayerVersion | None
@@ -59,7 +59,7 @@ class Code:
 
     @classmethod
     def of(cls, scope: Construct, settings: StageSettings, build: Path, specs: Iterable[FunctionSpec]) -> "Code":
-        """Code for ``specs`` from the packages that infra.package left in ``build``."""
+        """Returns the code and layers of ``specs`` from infra.package's output in ``build``."""
         asset = lambda_.Code.from_asset(str(build / "code"))
         if not settings.layers:
             return cls(asset, None)
@@ -84,7 +84,7 @@ class Code:
 
 
 class ServiceFunction(Construct):
-    """The function of ``spec``, allowed what its grants say."""
+    """Lambda function of ``spec`` with the permissions of its grants."""
 
     def __init__(
         self,
@@ -109,7 +109,7 @@ class ServiceFunction(Construct):
         self.role = self._role(spec.grants)
         web_server = spec.web_server if settings.streaming else None
         self.streams = web_server is not None
-        # What SnapStart makes of a wrapper that replaces the runtime is not documented.
+        # AWS does not document SnapStart for a wrapper that replaces the runtime.
         snap_start = snap_start and not self.streams
         layers = [code.base, *(code.extra.get(name) for name in spec.layers), code.web_adapter if web_server else None]
         self.function = lambda_.Function(
@@ -143,9 +143,9 @@ class ServiceFunction(Construct):
                     id="Annotation::@aws-cdk/aws-lambda:snapStartRequirePublish", reason="The alias publishes versions."
                 )
             )
-        because(
+        acknowledge(
             self.function,
-            "The pinned wheels and SnapStart are held to Python 3.13; a newer runtime is a change of its own.",
+            "The pinned wheels and SnapStart need Python 3.13. A newer runtime is a separate change.",
             "AwsSolutions-L1",
         )
 
@@ -180,7 +180,7 @@ class ServiceFunction(Construct):
             "EMAIL_SENDER": settings.email_sender,
             "SIGN_IN_URL": settings.sign_in_url,
             "LOG_LEVEL": settings.log_level,
-            # It looks for plugins in every package otherwise, at each start; we have none.
+            # Otherwise Pydantic searches every package for plugins at each start.
             "PYDANTIC_DISABLE_PLUGINS": "__all__",
             "POWERTOOLS_SERVICE_NAME": self.spec.name,
             "POWERTOOLS_METRICS_NAMESPACE": settings.metrics_namespace,
@@ -194,7 +194,7 @@ class ServiceFunction(Construct):
             self,
             "Role",
             assumed_by=iam.ServicePrincipal("lambda.amazonaws.com"),
-            description=f"What {self.spec.name} may do",
+            description=f"Permissions of {self.spec.name}",
             inline_policies={"Grants": iam.PolicyDocument(statements=statements)},
         )
         justify_wildcards(role, statements, self._data.imports)
@@ -229,7 +229,7 @@ class ServiceFunction(Construct):
             if resources := [self._parameter(f"{self._settings.parameter_prefix}/{name}") for name in names]:
                 statements.append(iam.PolicyStatement(actions=list(actions), resources=resources))
 
-        # One statement for all reads: each must cover a batch of several kinds by itself.
+        # One statement holds all kinds that may be read, because one statement must allow a whole batch.
         entities, logs_and_indexes = [data.table.table_arn], data.logs_table_arns
         on_table(entities, _TABLE_READS, (*grants.reads, *grants.writes))
         on_table(entities, _TABLE_WRITES, grants.writes)
@@ -243,8 +243,8 @@ class ServiceFunction(Construct):
                 iam.PolicyStatement(
                     actions=["s3:ListBucket"],
                     resources=[data.bucket.bucket_arn],
-                    # A missing object is told apart from a forbidden one only to those who may list, and that
-                    # check knows no prefix.
+                    # S3 reports a missing object as missing only to roles that may list the bucket, and that check
+                    # has no prefix.
                     conditions={"StringLikeIfExists": {"s3:prefix": list(grants.lists)}},
                 )
             )
@@ -271,7 +271,7 @@ class ServiceFunction(Construct):
         return statements
 
     def _purge_statements(self, grants: Grants) -> list[iam.PolicyStatement]:
-        """What belonged to a space is of every kind: no leading key narrows it down."""
+        """Returns statements without leading keys, because a deleted space has items of every kind."""
         bucket = self._data.bucket
         return [
             iam.PolicyStatement(
@@ -289,7 +289,7 @@ class ServiceFunction(Construct):
         ]
 
     def _send_mail(self, sender: str) -> iam.PolicyStatement:
-        """As this very address, whether SES knows it by itself or by its domain."""
+        """Allows mail from exactly this address. SES may have verified the address or its domain."""
         domain = sender.rpartition("@")[2]
         identities = [
             cdk.Stack.of(self).format_arn(service="ses", resource="identity", resource_name=name)
@@ -302,7 +302,7 @@ class ServiceFunction(Construct):
         )
 
     def _webhook_queue_url(self) -> str:
-        """By name, as the state machines."""
+        """Returns the URL made from the name, because the queue is deployed after the API."""
         stack = cdk.Stack.of(self)
         return f"https://sqs.{stack.region}.{stack.url_suffix}/{stack.account}/{webhook_queue_name(self._settings)}"
 
@@ -352,7 +352,7 @@ class ServiceFunction(Construct):
 
 
 def assume_customer_roles(stack: cdk.Stack) -> iam.PolicyStatement:
-    """Customers' roles have any name; never one of our own account, or a connector could name the deployment's."""
+    """Allows roles of other accounts only. Otherwise a connector could use the deployment's own roles."""
     return iam.PolicyStatement(
         actions=["sts:AssumeRole"],
         resources=[f"arn:{stack.partition}:iam::*:role/*"],

@@ -1,4 +1,4 @@
-"""New versions of functions, taken into use step by step and taken back when they fail."""
+"""Releases new versions of functions gradually and rolls them back when they fail."""
 
 import aws_cdk as cdk
 from aws_cdk import aws_cloudwatch as cloudwatch
@@ -12,12 +12,12 @@ from infra.objectives import SERVER_ERRORS, describe
 from infra.settings import StageSettings
 
 MINUTE = cdk.Duration.minutes(1)
-# Of the tenth of its requests that a new version gets, within a minute.
+# Failures within a minute, of the tenth of the requests that a new version receives.
 FAILURES = 3
 
 
 class Releases(Construct):
-    """What CodeDeploy needs to shift the requests of a stage's functions from one version to the next."""
+    """CodeDeploy application and role that shift a stage's requests from one version to the next."""
 
     def __init__(self, scope: Construct, settings: StageSettings) -> None:
         super().__init__(scope, "Releases")
@@ -36,7 +36,7 @@ class Releases(Construct):
             ),
             iam.PolicyStatement(actions=["cloudwatch:DescribeAlarms"], resources=["*"]),
         ]
-        # Not AWS's own policy, which reaches the functions of every stage in the account.
+        # AWS's managed policy would reach the functions of every stage in the account.
         role = iam.Role(
             self,
             "Role",
@@ -48,9 +48,9 @@ class Releases(Construct):
         self._role = role.without_policy_updates()
 
     def release(self, name: str, function: lambda_.Function, alias: lambda_.Alias) -> None:
-        """A tenth of the requests go to a new version for five minutes, unless it fails; then all of them do."""
+        """Sends a tenth of the requests to a new version for five minutes, then all of them unless it fails."""
         failures = cloudwatch.MathExpression(
-            # What the runtime gave up on, and what the code answered 500 for.
+            # Invocations that the runtime ended, and responses with status 500.
             expression="FILL(broke, 0) + FILL(answered, 0)",
             using_metrics={
                 "broke": self._metric(
@@ -74,7 +74,7 @@ class Releases(Construct):
         alarm = cloudwatch.Alarm(
             alias,
             "Failures",
-            alarm_description=describe(f"The newest version of {name} fails", "new-version-fails"),
+            alarm_description=describe(f"The new version of {name} fails", "new-version-fails"),
             metric=failures,
             threshold=FAILURES,
             evaluation_periods=1,

@@ -1,4 +1,4 @@
-"""One resource group: its function and the routes that lead to it."""
+"""Creates a resource group: its function and its routes."""
 
 import aws_cdk as cdk
 from aws_cdk import aws_apigateway as apigateway
@@ -7,13 +7,13 @@ from constructs import Construct
 from infra.constructs.function import Code, ServiceFunction
 from infra.constructs.releases import Releases
 from infra.groups import GroupSpec
-from infra.nag import because
+from infra.nag import acknowledge
 from infra.settings import StageSettings
 from infra.stacks.data import DataStack
 
 
 class ResourceGroup(Construct):
-    """The function of ``spec`` behind its paths, every method: the application answers 405 for the ones it lacks."""
+    """Function of ``spec`` behind its paths. The application returns 405 for methods that a path does not have."""
 
     def __init__(
         self,
@@ -41,7 +41,7 @@ class ResourceGroup(Construct):
         streams = self.backend.streams
         integration = apigateway.LambdaIntegration(
             self.backend.target,
-            # One permission for the API rather than one a method: methods are many, and the policy's size is limited.
+            # One permission for the whole API, because one for each method would exceed the policy's size limit.
             scope_permission_to_method=False,
             response_transfer_mode=apigateway.ResponseTransferMode.STREAM if streams else None,
             timeout=cdk.Duration.seconds(spec.timeout_seconds) if streams else None,
@@ -52,15 +52,17 @@ class ResourceGroup(Construct):
                 integration,
                 authorizer=None if spec.public else authorizer,
                 authorization_type=apigateway.AuthorizationType.NONE if spec.public else None,
-                # API Gateway's own key, the caller's share: the authorizer answers it.
+                # The authorizer returns this key, which is the caller's fair share.
                 api_key_required=bool(settings.fair_shares) and not spec.public,
             )
             if spec.public:
-                because(
+                acknowledge(
                     method,
-                    "Open on purpose: the document and health need no account; webhooks prove themselves by signature.",
+                    "Documentation and health need no account, and webhooks are authenticated by their signature.",
                     "AwsSolutions-APIG4",
                     "AwsSolutions-COG4",
                 )
             else:
-                because(method, "Our authorizer takes API keys as well, which Cognito's refuses.", "AwsSolutions-COG4")
+                acknowledge(
+                    method, "The custom authorizer also accepts API keys, which Cognito's refuses.", "AwsSolutions-COG4"
+                )

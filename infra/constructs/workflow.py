@@ -1,4 +1,4 @@
-"""A state machine with its own role and logs."""
+"""Creates state machines, each with its own role and log group."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -12,12 +12,12 @@ from constructs import Construct
 from infra.constructs.definitions import Definition
 from infra.constructs.function import ServiceFunction
 from infra.groups import Workflow
-from infra.nag import UNNARROWABLE, because, justify_wildcards
+from infra.nag import NO_RESOURCES, acknowledge, justify_wildcards
 from infra.settings import StageSettings
 
 
 class StateMachine(Construct):
-    """The state machine of ``definition``: it may invoke ``functions`` and do what ``statements`` say, no more."""
+    """State machine of ``definition`` that may invoke ``functions`` and has the permissions in ``statements``."""
 
     def __init__(
         self,
@@ -44,7 +44,7 @@ class StateMachine(Construct):
             self,
             "Role",
             assumed_by=iam.ServicePrincipal("states.amazonaws.com"),
-            description=f"What the workflow {workflow} may do",
+            description=f"Permissions of the workflow {workflow}",
             inline_policies={"Tasks": iam.PolicyDocument(statements=allowed)},
         )
         justify_wildcards(self.role, allowed, imports)
@@ -52,7 +52,7 @@ class StateMachine(Construct):
             self,
             "Machine",
             state_machine_name=settings.name(workflow),
-            # The CDK's own to_json_string leaves nulls out, and "ResultPath": null means something.
+            # The CDK's to_json_string drops nulls, but "ResultPath": null discards a result.
             definition_body=sfn.DefinitionBody.from_string(json.dumps(definition)),
             definition_substitutions={
                 **{_name(function): function.function.function_arn for function in functions},
@@ -73,9 +73,9 @@ class StateMachine(Construct):
                 include_execution_data=True,
             ),
         )
-        because(self.role, UNNARROWABLE, "AwsSolutions-IAM5[Resource::*]")
+        acknowledge(self.role, NO_RESOURCES, "AwsSolutions-IAM5[Resource::*]")
 
 
 def _name(function: ServiceFunction) -> str:
-    """The placeholder a definition uses: ``check-training`` is ``CheckTraining``."""
+    """Returns the placeholder in a definition: ``CheckTraining`` for ``check-training``."""
     return function.spec.name.title().replace("-", "")

@@ -1,1 +1,1 @@
-"""What an operator runs against a deployed stage: ``python -m infra.operations --help``."""
+"""Commands of an operator for a deployed stage: ``python -m infra.operations --help``."""

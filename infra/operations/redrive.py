@@ -1,8 +1,8 @@
-"""Does again what waits in a stage's dead-letter queues: each message goes back to where it came from.
+"""Handles the messages of a stage's dead-letter queues again.
 
-What a message tells decides: a record of a stream that failed is read from the stream once more and handed to its
-function; an event that a function was called with is handed to it again; all else is sent back to the queue it fell
-out of. A message is deleted only once that worked, and everything that is called may be called twice.
+A message about a failed stream batch makes the function read the batch from the stream again. A message with a failed
+event invokes the function with the event again. Other messages return to their source queue. A message is deleted only
+after success, so a function may receive the same event twice.
 """
 
 import base64
@@ -16,22 +16,22 @@ import boto3
 from botocore.exceptions import ClientError
 
 STACKS = ("api", "workflows")
-# How the stacks name the queues that only failures go to.
+# The suffix of a dead-letter queue's construct id.
 DEAD_LETTERS = "Failed"
-# CloudFormation's own end of a logical id.
+# The CDK appends a hash of this length to each logical id.
 HASH_LENGTH = 8
-# For how long nobody else gets a message that is being handled: longer than any function takes.
+# Hides a message from other receivers for longer than any function runs.
 HANDLING_SECONDS = 960
 STREAM_HOURS = 24
 
 
 class RedriveError(Exception):
-    """A message could not be done again; it stays where it is."""
+    """Error raised when a message could not be handled again. The message stays in its queue."""
 
 
 @dataclass(frozen=True)
 class DeadLetterQueue:
-    """A queue of failures, and the queue they fell out of, if it was one."""
+    """Dead-letter queue, and the source queue of its messages if there is one."""
 
     id: str
     url: str
@@ -40,7 +40,7 @@ class DeadLetterQueue:
 
 @dataclass
 class Outcome:
-    """What came of a queue's messages: what was done again, by what was done, and why others could not be."""
+    """Result for the messages of a queue: counts by the description of the action, and the reasons of failures."""
 
     done: dict[str, int] = field(default_factory=dict)
     failed: list[str] = field(default_factory=list)
@@ -48,14 +48,14 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Action:
-    """What doing a message again means."""
+    """How to handle a message again."""
 
-    says: str
+    description: str
     run: Callable[[], None]
 
 
 def dead_letter_queues(session: boto3.Session, stage: str) -> list[DeadLetterQueue]:
-    """The stage's queues of failures, whether or not something is in them. Raises ClientError for an unknown stage."""
+    """Returns the dead-letter queues of a stage. Raises ClientError for an unknown stage."""
     cloudformation, sqs = session.client("cloudformation"), session.client("sqs")
     urls: dict[str, str] = {}
     for stack in STACKS:
@@ -82,15 +82,15 @@ def dead_letter_queues(session: boto3.Session, stage: str) -> list[DeadLetterQue
 
 
 class Redrive:
-    """Does the messages of dead-letter queues again."""
+    """Handles messages of dead-letter queues again."""
 
     def __init__(self, session: boto3.Session) -> None:
         self._sqs = session.client("sqs")
         self._lambda = session.client("lambda")
         self._streams = session.client("dynamodbstreams")
 
-    def run(self, queue: DeadLetterQueue, *, dry_run: bool = False, say: Callable[[str], None] = print) -> Outcome:
-        """Every message that is there now, once; with ``dry_run`` it is only said what would be done."""
+    def run(self, queue: DeadLetterQueue, *, dry_run: bool = False, report: Callable[[str], None] = print) -> Outcome:
+        """Handles each message of the queue once. ``dry_run`` only counts the actions that would run."""
         outcome = Outcome()
         expected = self._waiting(queue)
         staying: list[str] = []
@@ -102,12 +102,12 @@ class Redrive:
                     if not dry_run:
                         action.run()
                         self._sqs.delete_message(QueueUrl=queue.url, ReceiptHandle=staying.pop())
-                    outcome.done[action.says] = outcome.done.get(action.says, 0) + 1
+                    outcome.done[action.description] = outcome.done.get(action.description, 0) + 1
                 except (RedriveError, ClientError) as error:
                     outcome.failed.append(f"{message['MessageId']}: {error}")
                 handled = sum(outcome.done.values()) + len(outcome.failed)
                 if handled % 10 == 0:
-                    say(f"{queue.id}: {handled} of about {max(expected, handled)}, {len(outcome.failed)} failed")
+                    report(f"{queue.id}: {handled} of about {max(expected, handled)}, {len(outcome.failed)} failed")
         finally:
             for receipt in staying:
                 self._sqs.change_message_visibility(QueueUrl=queue.url, ReceiptHandle=receipt, VisibilityTimeout=0)
@@ -119,7 +119,7 @@ class Redrive:
         return int(found["Attributes"]["ApproximateNumberOfMessages"])
 
     def _messages(self, queue: DeadLetterQueue) -> Iterator[Any]:
-        """Each message once: what came while others were handled as well, but nothing a second time."""
+        """Yields each message once, including messages that arrive while others are handled."""
         seen: set[str] = set()
         while batch := self._sqs.receive_message(
             QueueUrl=queue.url,
@@ -155,20 +155,22 @@ class Redrive:
             return Action("send it to its queue", lambda: self._send(url, body))
         if source := queue.source_url:
             return Action("send it back to its queue", lambda: self._send(source, body))
-        raise RedriveError("it does not say where it came from; look at it, then delete it")
+        raise RedriveError("the message has no source; inspect it, then delete it")
 
     def _send(self, url: str, body: str) -> None:
         self._sqs.send_message(QueueUrl=url, MessageBody=body)
 
     def _call(self, function: str, event: object) -> None:
-        """Call a function and wait for it. Raises RedriveError with what it failed of."""
-        payload = json.dumps(event, default=_as_in_events)
-        answer = self._lambda.invoke(FunctionName=function, InvocationType="RequestResponse", Payload=payload.encode())
-        if answer.get("FunctionError"):
-            raise RedriveError(f"{_name(function)} failed again: {answer['Payload'].read().decode()[:500]}")
+        """Invokes a function and waits for it. Raises RedriveError with the error of the function."""
+        payload = json.dumps(event, default=_event_value)
+        response = self._lambda.invoke(
+            FunctionName=function, InvocationType="RequestResponse", Payload=payload.encode()
+        )
+        if response.get("FunctionError"):
+            raise RedriveError(f"{_name(function)} failed again: {response['Payload'].read().decode()[:500]}")
 
     def _records(self, function: str, batch: dict[str, Any]) -> dict[str, list[Any]]:
-        """The records of a batch that the function's filters let through. Raises RedriveError if they are gone."""
+        """Returns the records of a batch that pass the function's filters. Raises RedriveError if they expired."""
         stream, last = batch["streamArn"], int(batch["endSequenceNumber"])
         patterns = self._patterns(function, stream)
         found: list[Any] = []
@@ -191,7 +193,7 @@ class Redrive:
                 raise
             raise RedriveError(
                 f"its records are older than the {STREAM_HOURS} hours that a stream keeps; "
-                "docs/runbooks/events-left-over.md says what is left to do"
+                "see docs/runbooks/events-left-over.md"
             ) from None
         return {"Records": [one for one in found if not patterns or any(accepts(each, one) for each in patterns)]}
 
@@ -205,7 +207,10 @@ class Redrive:
 
 
 def accepts(pattern: Any, value: Any) -> bool:
-    """Whether an event passes a filter. Of EventBridge's rules: equal, ``prefix`` and ``exists``; others ValueError."""
+    """Returns whether an event passes a filter of EventBridge.
+
+    Supports the rules equal, ``prefix`` and ``exists``. Raises ValueError for other rules.
+    """
     if isinstance(pattern, dict):
         held = value if isinstance(value, dict) else {}
         return all(accepts(rule, held.get(name)) for name, rule in pattern.items())
@@ -219,7 +224,7 @@ def _passes(rule: Any, value: Any) -> bool:
         case {"prefix": str(start)}:
             return isinstance(value, str) and value.startswith(start)
         case dict():
-            raise ValueError(f"the filter {rule} is not understood")
+            raise ValueError(f"the filter {rule} is not supported")
     return bool(value == rule)
 
 
@@ -231,13 +236,13 @@ def _object(body: str) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def _as_in_events(value: object) -> object:
-    """Lambda's events hold times as seconds and bytes as base64."""
+def _event_value(value: object) -> object:
+    # Lambda's events hold times as seconds and bytes as base64.
     if isinstance(value, datetime):
         return value.timestamp()
     if isinstance(value, bytes):
         return base64.b64encode(value).decode()
-    raise TypeError(f"no JSON for {value!r}")
+    raise TypeError(f"{value!r} has no JSON form")
 
 
 def _name(function_arn: str) -> str:

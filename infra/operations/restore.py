@@ -1,7 +1,7 @@
-"""Brings a table back as it was at a moment of the last 35 days: into a new table, beside the one in use.
+"""Restores a table of any time in the last 35 days into a new table.
 
-DynamoDB restores items, keys and indexes. The stream, the expiry of items, further backups and the protection against
-deletion are switched on again here. The stage goes on with the old table until it is deployed with the new one.
+DynamoDB restores items, keys and indexes. This module enables the stream, the expiry of items, backups and deletion
+protection of the new table. The stage uses the old table until it is deployed with the new one.
 """
 
 import time
@@ -14,7 +14,7 @@ from typing import Any
 
 import boto3
 
-# The output of the data stack that names each table, and what the deployment is told of its successor.
+# For each table: the output of the data stack with its name, and the setting that replaces it.
 TABLES = {"entities": ("TableName", "restored_entities"), "logs": ("LogsTableName", "restored_logs")}
 EXPIRY = "expires_at"
 SEGMENTS = 8
@@ -23,7 +23,7 @@ POLL_SECONDS = 10
 
 @dataclass(frozen=True)
 class Restored:
-    """The new table: its stream is what the stage is deployed with."""
+    """Restored table. The stage is deployed with its stream."""
 
     source: str
     name: str
@@ -31,7 +31,7 @@ class Restored:
 
 
 def table_of(session: boto3.Session, stage: str, table: str) -> str:
-    """The name of the table that the stage was made with: ``entities`` or ``logs``."""
+    """Returns the name of the stage's own table ``entities`` or ``logs``."""
     output, _ = TABLES[table]
     [stack] = session.client("cloudformation").describe_stacks(StackName=f"inference-{stage}-data")["Stacks"]
     return next(one["OutputValue"] for one in stack["Outputs"] if one["OutputKey"] == output)
@@ -43,10 +43,10 @@ def restore(
     target: str,
     at: datetime | None,
     *,
-    say: Callable[[str], None] = print,
+    report: Callable[[str], None] = print,
     poll_seconds: float = POLL_SECONDS,
 ) -> Restored:
-    """Restore ``source`` as it was ``at`` (or as late as DynamoDB can) into the new table ``target``; waits for it."""
+    """Restores ``source`` of the time ``at`` (default: the latest possible) into the new table ``target`` and waits."""
     dynamodb = session.client("dynamodb")
     moment: dict[str, Any] = {"RestoreDateTime": at} if at else {"UseLatestRestorableTime": True}
     dynamodb.restore_table_to_point_in_time(SourceTableName=source, TargetTableName=target, **moment)
@@ -54,7 +54,7 @@ def restore(
 
     def wait() -> Any:
         while (table := dynamodb.describe_table(TableName=target)["Table"])["TableStatus"] != "ACTIVE":
-            say(f"{target}: {table['TableStatus'].lower()} for {time.monotonic() - started:.0f} s")
+            report(f"{target}: {table['TableStatus'].lower()} for {time.monotonic() - started:.0f} s")
             time.sleep(poll_seconds)
         return table
 
@@ -72,7 +72,7 @@ def restore(
 
 
 def recount(session: boto3.Session, table: str) -> Counter[str]:
-    """How many items of each kind a table really holds: every item is read."""
+    """Reads every item of a table and returns how many there are of each kind."""
     dynamodb = session.client("dynamodb")
 
     def kinds(segment: int) -> Iterator[str]:
@@ -90,7 +90,7 @@ def recount(session: boto3.Session, table: str) -> Counter[str]:
 
 
 def compared(now: Mapping[str, int], then: Mapping[str, int]) -> Iterator[str]:
-    """A line a kind: how many there are in the table in use, in the restored one, and the difference."""
+    """Yields a line for each kind with the counts of the table in use and of the restored table."""
     yield f"{'kind':24} {'in use':>10} {'restored':>10} {'difference':>10}"
     for kind in (*sorted({*now, *then}), None):
         held, found = (sum(each.values()) if kind is None else each.get(kind, 0) for each in (now, then))

@@ -1,7 +1,7 @@
-"""What must never be replaced: resources that hold data, or that clients know by name, in all stacks of a stage.
+"""Finds changes that would replace resources that hold data or that clients know by name.
 
-CloudFormation replaces a resource when its logical id or one of certain properties changes, and what it held is left
-behind or lost. Both are written down in stateful_resources.json, which a change must be seen to touch.
+CloudFormation replaces a resource when its logical id or one of certain properties changes, and its data is then
+orphaned or lost. The baseline stateful_resources.json records both, so that a review shows each change of them.
 """
 
 import json
@@ -12,7 +12,7 @@ from typing import Any
 BASELINE = Path(__file__).parent.parent / "stateful_resources.json"
 STACKS = ("data", "api", "workflows", "observability")
 
-# The properties whose change means replacement, or is refused, from CloudFormation's reference of each type.
+# Properties that cannot change without replacement, from CloudFormation's reference of each type.
 REPLACING = {
     "AWS::ApiGateway::RestApi": (),
     "AWS::Cognito::UserPool": ("AliasAttributes", "Schema", "UsernameAttributes", "UsernameConfiguration"),
@@ -27,7 +27,7 @@ Resources = dict[str, dict[str, Any]]
 
 
 def stateful(templates: Mapping[str, Mapping[str, Any]]) -> Resources:
-    """The stateful resources of a stage's templates, by ``stack/LogicalId``, with all that must stay as it is."""
+    """Returns the stateful resources of templates by ``stack/LogicalId``, with the values that must not change."""
     return {
         f"{stack}/{name}": {
             "type": resource["Type"],
@@ -45,10 +45,12 @@ def stateful(templates: Mapping[str, Mapping[str, Any]]) -> Resources:
 
 
 def templates_in(folder: Path, stage: str) -> dict[str, dict[str, Any]]:
-    """The stage's templates in a folder that ``cdk synth`` wrote. Raises FileNotFoundError naming the command."""
+    """Reads the stage's templates from the folder of ``cdk synth``. Raises FileNotFoundError if there are none."""
     found = {stack: folder / f"inference-{stage}-{stack}.template.json" for stack in STACKS}
     if not found["data"].is_file():
-        raise FileNotFoundError(f"{folder} holds no {found['data'].name}: run `npx cdk synth -q -c stage={stage}`")
+        raise FileNotFoundError(
+            f"{folder} does not contain {found['data'].name}: run `npx cdk synth -q -c stage={stage}`"
+        )
     return {stack: json.loads(path.read_text()) for stack, path in found.items() if path.is_file()}
 
 
@@ -58,11 +60,11 @@ def baseline() -> Resources:
 
 
 def replacements(before: Resources, after: Resources) -> Iterator[str]:
-    """What a deployment would replace or stop protecting, one sentence each."""
+    """Yields a sentence for each resource that a deployment would replace or stop protecting."""
     for name, was in before.items():
         now = after.get(name)
         if now is None or now["type"] != was["type"]:
-            yield f"{name} ({was['type']}) would be removed, and another made in its place if its id changed"
+            yield f"{name} ({was['type']}) would be removed (a changed id makes a new resource)"
             continue
         for changed in sorted({*was["properties"], *now["properties"]}):
             old, new = was["properties"].get(changed), now["properties"].get(changed)
@@ -72,11 +74,11 @@ def replacements(before: Resources, after: Resources) -> Iterator[str]:
             if old == "Retain" != new:
                 yield f"{name} would no longer outlive its stack: {policy} changes from {old} to {new}"
     for name in after.keys() - before.keys():
-        yield f"{name} ({after[name]['type']}) is new and nothing protects it yet: run the command below"
+        yield f"{name} ({after[name]['type']}) is new and not protected yet: run the command below"
 
 
 def lines(resources: Resources) -> str:
-    """The baseline as it is kept: one that shows in a diff what changed."""
+    """Returns the text of the baseline file, which shows each change in a diff."""
     return json.dumps(resources, indent=2, sort_keys=True) + "\n"
 
 
@@ -88,10 +90,10 @@ def _short(value: object) -> str:
 def explain(found: Iterable[str]) -> str:
     return "\n".join(
         [
-            "This change would replace or expose what must stay:",
+            "This change would replace resources or stop protecting them:",
             *(f"- {one}" for one in found),
-            "Give the construct its old id and property back.",
-            "If it is meant, move the data first (docs/runbooks/restore.md), then write the new state down with",
+            "Restore the old id or property of the construct.",
+            "If the change is intended, move the data first (docs/runbooks/restore.md), then update the baseline with",
             "`python -m infra.operations protect --write` and have it reviewed.",
         ]
     )

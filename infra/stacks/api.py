@@ -1,4 +1,4 @@
-"""The REST API: one function a resource group behind API Gateway."""
+"""Creates the REST API: API Gateway with one function for each resource group."""
 
 import json
 from collections.abc import Sequence
@@ -17,15 +17,15 @@ from infra.constructs.function import Code, ServiceFunction
 from infra.constructs.releases import Releases
 from infra.constructs.resource_group import ResourceGroup
 from infra.groups import AUTHORIZE, GroupSpec
-from infra.nag import because
+from infra.nag import acknowledge
 from infra.objectives import FAILURES, READ_LATENCY
 from infra.settings import API_STAGE, StageSettings
 from infra.stacks.data import DataStack
 
-# A failure of ours: an error that the functions answer when they can't help it, or one that API Gateway had to make up.
-# The 502 and 504 that functions answer are about systems that spaces point at.
+# Failures of the service: 500 and 503 responses of functions, and 5xx responses that API Gateway makes. Functions
+# return 502 and 504 for failures of systems that a space uses.
 FAILED = '{ ($.status = "500") || ($.status = "503") || (($.status = "5*") && ($.error != "-")) }'
-# Chats take as long as a model talks, and models are asked for at a cluster; what is open is the document.
+# These reads take as long as a language model or a cluster takes.
 _SLOW = " && ".join(f'($.route != "{route}")' for route in ("/chats*", "/v1*", "/models*"))
 READ = f'{{ ($.method = "GET") && ($.status = "2*") && {_SLOW} }}'
 
@@ -45,12 +45,12 @@ _ACCESS_LOG = json.dumps(
         "error": "$context.error.responseType",
     },
     separators=(",", ":"),
-    # A number, which metrics are made of.
+    # The metric filters need the latency as a JSON number.
 ).replace('"$context.responseLatency"', "$context.responseLatency")
 
 
 class ApiStack(cdk.Stack):
-    """The API of one stage; ``url`` ends in a slash."""
+    """API of one stage. ``url`` ends in a slash."""
 
     def __init__(
         self, scope: Construct, *, settings: StageSettings, data: DataStack, build: Path, groups: Sequence[GroupSpec]
@@ -83,7 +83,7 @@ class ApiStack(cdk.Stack):
             self, "AccessLogs", retention=settings.log_retention, removal_policy=settings.removal_policy
         )
         if settings.observability:
-            self._measure(access_logs)
+            self._add_metrics(access_logs)
         origins = list(settings.cors_origins)
         api = apigateway.RestApi(
             self,
@@ -92,7 +92,7 @@ class ApiStack(cdk.Stack):
             description="Customer data in, the next best action out",
             endpoint_configuration=apigateway.EndpointConfiguration(types=[apigateway.EndpointType.REGIONAL]),
             api_key_source_type=apigateway.ApiKeySourceType.AUTHORIZER if settings.fair_shares else None,
-            # Account-wide, and needed before any stage can log: a fresh account has none.
+            # Account-wide setting that a new account lacks. API Gateway cannot log without it.
             cloud_watch_role=True,
             cloud_watch_role_removal_policy=cdk.RemovalPolicy.RETAIN,
             min_compression_size=cdk.Size.kibibytes(1),
@@ -111,7 +111,7 @@ class ApiStack(cdk.Stack):
                 throttling_burst_limit=settings.throttling_burst,
                 tracing_enabled=True,
                 metrics_enabled=True,
-                # Only errors, and never bodies: requests hold customers' data.
+                # Bodies are never logged, because they hold customers' data.
                 logging_level=apigateway.MethodLoggingLevel.ERROR,
                 data_trace_enabled=False,
                 access_log_destination=apigateway.LogGroupLogDestination(access_logs),
@@ -119,12 +119,12 @@ class ApiStack(cdk.Stack):
             ),
         )
         add_error_responses(api, origins[0] if len(origins) == 1 else None)
-        because(
+        acknowledge(
             api,
             "The application validates requests and names the field; a coarser check in front adds nothing.",
             "AwsSolutions-APIG2",
         )
-        because(
+        acknowledge(
             api,
             "AWS's own policy for this role: to write API Gateway's logs.",
             "AwsSolutions-IAM4[Policy::arn:<AWS::Partition>:iam::aws:policy/service-role/AmazonAPIGatewayPushToCloudWatchLogs]",
@@ -141,15 +141,15 @@ class ApiStack(cdk.Stack):
         if settings.firewall_rate:
             Firewall(self, "Firewall", stage=api.deployment_stage, requests_per_minute=settings.firewall_rate)
         else:
-            because(
+            acknowledge(
                 api.deployment_stage,
-                "Every route is throttled and authenticated; a web ACL has a price that only production is worth.",
+                "Routes are throttled and authenticated. Only production is worth the price of a web ACL.",
                 "AwsSolutions-APIG3",
             )
         return api
 
-    def _measure(self, access_logs: logs.LogGroup) -> None:
-        """What API Gateway's own metrics can't tell: whose failure it was, and how long reads took."""
+    def _add_metrics(self, access_logs: logs.LogGroup) -> None:
+        """Adds metrics that API Gateway lacks: failures of the service, and the latency of reads."""
         for name, pattern, value in ((FAILURES, FAILED, "1"), (READ_LATENCY, READ, "$.latency_ms")):
             logs.MetricFilter(
                 self,
@@ -190,8 +190,8 @@ class ApiStack(cdk.Stack):
             "Authorizer",
             handler=backend.target,
             assume_role=invoke.without_policy_updates(),
-            # A token's three parts or an API key: nothing else costs an invocation.
+            # A token has three parts, and an API key has a prefix. Nothing else invokes the authorizer.
             validation_regex=r"^[Bb]earer ([-0-9A-Za-z_]+\.[-0-9A-Za-z_]+\.[-0-9A-Za-z_]+|ik_[-0-9A-Za-z_]{112})$",
-            # Kept by the whole header; whether a key was revoked since, the functions look up themselves.
+            # Functions check for themselves whether a key was revoked.
             results_cache_ttl=cdk.Duration.minutes(5),
         )

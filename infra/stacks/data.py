@@ -1,4 +1,4 @@
-"""What must outlive everything else: the tables, the bucket, the user pool and the webhook secret."""
+"""Creates the resources that hold data: the tables, the bucket, the user pool and the webhook secret."""
 
 import aws_cdk as cdk
 from aws_cdk import aws_cognito as cognito
@@ -8,15 +8,15 @@ from aws_cdk import aws_s3 as s3
 from aws_cdk import aws_secretsmanager as secretsmanager
 from constructs import Construct
 
-from infra.nag import because
+from infra.nag import acknowledge
 from infra.settings import StageSettings
 
-# What inference logs are found by, beside time and tag: an index is named like the attribute it is keyed by.
+# Indexes of the inference logs. The name of an index is also the name of its key attribute.
 LOG_INDEXES = ("by_user", "by_model", "by_correlation")
 
 
 class DataStack(cdk.Stack):
-    """Tables, bucket, identity and secret of one stage."""
+    """Data of one stage."""
 
     def __init__(self, scope: Construct, *, settings: StageSettings) -> None:
         super().__init__(
@@ -26,10 +26,10 @@ class DataStack(cdk.Stack):
             termination_protection=settings.retain_data,
         )
         self._settings = settings
-        # How cdk-nag writes attributes of this stack that others use.
+        # Maps attributes of this stack to their export names, for cdk-nag.
         self.imports: dict[str, str] = {}
         self.key = self._key() if settings.customer_managed_key else None
-        # The audit log is made from it.
+        # The audit log needs both images of a change.
         entities = self._table("Entities", stream=dynamodb.StreamViewType.NEW_AND_OLD_IMAGES)
         inference_logs = self._inference_logs_table()
         self.table = self._restored("Entities", settings.restored_entities) or entities
@@ -37,7 +37,7 @@ class DataStack(cdk.Stack):
         indexes = [f"{self.logs_table.table_arn}/index/{index}" for index in LOG_INDEXES]
         self.logs_table_arns = [self.logs_table.table_arn, *indexes]
         self.bucket = self._bucket()
-        # Exported even while a restored table stands in: what an export is used for can't be taken away first.
+        # A restored table does not remove these exports, because CloudFormation refuses to remove an export in use.
         for arn in (self.bucket.bucket_arn, entities.table_arn, inference_logs.table_arn):
             exported = self.resolve(self.export_value(arn))["Fn::ImportValue"]
             self.imports[".".join(self.resolve(arn)["Fn::GetAtt"])] = exported
@@ -91,11 +91,11 @@ class DataStack(cdk.Stack):
             removal_policy=settings.removal_policy,
         )
         if not settings.point_in_time_recovery:
-            because(table, "Only production's data is worth a continuous backup's price.", "AwsSolutions-DDB3")
+            acknowledge(table, "Only production's data is worth the price of continuous backups.", "AwsSolutions-DDB3")
         return table
 
     def _restored(self, id: str, stream_arn: str | None) -> dynamodb.ITable | None:
-        """A table that was restored beside the stage's own, and is used instead; the own one stays as it is."""
+        """Returns the restored table that the stage uses instead of its own table, or None."""
         if not stream_arn:
             return None
         return dynamodb.Table.from_table_attributes(
@@ -132,7 +132,7 @@ class DataStack(cdk.Stack):
             server_access_logs_bucket=self._access_logs() if settings.access_log_bucket else None,
             server_access_logs_prefix="files/" if settings.access_log_bucket else None,
             cors=[
-                # Browsers send files straight here with presigned POSTs; those carry their own authorisation.
+                # Browsers upload files directly with presigned POSTs, which carry their own authorisation.
                 s3.CorsRule(allowed_methods=[s3.HttpMethods.POST], allowed_origins=list(settings.cors_origins))
             ]
             if settings.cors_origins
@@ -141,12 +141,12 @@ class DataStack(cdk.Stack):
                 s3.LifecycleRule(
                     id="tidy",
                     abort_incomplete_multipart_upload_after=cdk.Duration.days(3),
-                    # Old versions stay as long as a deleted space can be restored, and a while for lineage.
+                    # Longer than a deleted space can be restored. Lineage also needs old versions for some time.
                     noncurrent_version_expiration=cdk.Duration.days(90),
                     expired_object_delete_marker=True,
                 ),
                 s3.LifecycleRule(
-                    # Uploads that nobody brought to an end; they hold what customers know of persons.
+                    # Removes unfinished uploads, because they hold personal data.
                     id="forget",
                     prefix="temporary/",
                     expiration=cdk.Duration.days(31),
@@ -162,7 +162,7 @@ class DataStack(cdk.Stack):
                 ),
             ],
         )
-        # The CDK's own property would deploy a function to switch this on.
+        # The CDK's own property would deploy a function to enable this.
         resource = bucket.node.default_child
         assert isinstance(resource, s3.CfnBucket)  # noqa: S101 - tells the type checker
         resource.notification_configuration = s3.CfnBucket.NotificationConfigurationProperty(
@@ -181,11 +181,11 @@ class DataStack(cdk.Stack):
             removal_policy=self._settings.removal_policy,
             lifecycle_rules=[s3.LifecycleRule(expiration=cdk.Duration.days(90))],
         )
-        because(bucket, "This is the bucket that access logs go to.", "AwsSolutions-S1")
+        acknowledge(bucket, "Access logs go to this bucket.", "AwsSolutions-S1")
         return bucket
 
     def _webhook_secret(self) -> secretsmanager.Secret:
-        """The Standard Webhooks key: 64 letters and digits are the base64 of 48 bytes."""
+        """Creates the Standard Webhooks key. Its 64 letters and digits are base64 of 48 bytes."""
         secret = secretsmanager.Secret(
             self,
             "WebhookSecret",
@@ -194,9 +194,9 @@ class DataStack(cdk.Stack):
             generate_secret_string=secretsmanager.SecretStringGenerator(password_length=64, exclude_punctuation=True),
             removal_policy=self._settings.removal_policy,
         )
-        because(
+        acknowledge(
             secret,
-            "Running jobs hold the key: it is rotated by hand, when none runs (docs/operating.md).",
+            "Running jobs use the key, so an operator rotates it while no job runs (docs/operating.md).",
             "AwsSolutions-SMG4",
         )
         return secret
@@ -225,10 +225,10 @@ class DataStack(cdk.Stack):
             deletion_protection=settings.retain_data,
             removal_policy=settings.removal_policy,
         )
-        because(pool, "A second factor (TOTP) is each user's choice.", "AwsSolutions-COG2")
-        because(
+        acknowledge(pool, "Each user chooses whether to use a second factor (TOTP).", "AwsSolutions-COG2")
+        acknowledge(
             pool,
-            "Threat protection is priced by user: the operator's choice (docs/operating.md).",
+            "Threat protection costs a fee for each user, so the operator decides (docs/operating.md).",
             "AwsSolutions-COG3",
             "AwsSolutions-COG8",
         )

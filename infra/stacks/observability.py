@@ -1,4 +1,4 @@
-"""What operators look at, and what wakes them: both follow from the objectives."""
+"""Creates the dashboard and the alarms from the objectives."""
 
 from collections.abc import Mapping, Sequence
 
@@ -10,19 +10,19 @@ from aws_cdk import aws_sns as sns
 from aws_cdk import aws_sns_subscriptions as subscriptions
 from constructs import Construct
 
-from infra.objectives import Alarm, Condition, Metric, Names, Objective, objectives
+from infra.objectives import Alarm, Condition, Metric, Objective, ResourceNames, objectives
 from infra.settings import StageSettings
 from infra.stacks.api import ApiStack
 from infra.stacks.data import DataStack
 from infra.stacks.workflows import WorkflowsStack
 
 PERIOD = cdk.Duration.minutes(5)
-# The width of a dashboard.
+# Width of a dashboard.
 COLUMNS = 24
 
 
 class ObservabilityStack(cdk.Stack):
-    """Dashboard, alarms and the topic the alarms go to."""
+    """Dashboard, alarms and alarm topic of one stage."""
 
     def __init__(
         self,
@@ -36,20 +36,20 @@ class ObservabilityStack(cdk.Stack):
         super().__init__(scope, settings.name("observability"), description="Inference API: dashboard and alarms")
         self._settings, self._data = settings, data
         self.topic = self._topic()
-        names = Names(
+        names = ResourceNames(
             machines={one.workflow: one.machine.state_machine_arn for one in workflows.machines},
             object_events=workflows.object_events.queue_name,
             dead_letters={queue.node.id: queue.queue_name for queue in workflows.dead_letters},
         )
-        promises = objectives(settings, names)
-        alarms = {objective.name: [self._alarm(one) for one in objective.alarms] for objective in promises}
-        dashboard = self._dashboard(promises, alarms, api)
+        all_objectives = objectives(settings, names)
+        alarms = {objective.name: [self._alarm(one) for one in objective.alarms] for objective in all_objectives}
+        dashboard = self._dashboard(all_objectives, alarms, api)
         cdk.CfnOutput(self, "AlarmTopicArn", value=self.topic.topic_arn)
         cdk.CfnOutput(self, "DashboardName", value=dashboard.dashboard_name)
 
     def _topic(self) -> sns.Topic:
         topic = sns.Topic(self, "Alarms", enforce_ssl=True, master_key=self._data.key)
-        # enforce_ssl gives the topic a policy, which is then the whole truth: alarms have to be let in.
+        # enforce_ssl adds a policy that replaces the default, so alarms need explicit permission.
         topic.add_to_resource_policy(
             iam.PolicyStatement(
                 principals=[iam.ServicePrincipal("cloudwatch.amazonaws.com")],
@@ -63,13 +63,13 @@ class ObservabilityStack(cdk.Stack):
         return topic
 
     def _alarm(self, alarm: Alarm) -> cloudwatch.AlarmBase:
-        """One alarm a condition; where there are several, it takes all of them to wake somebody."""
-        made: list[cloudwatch.AlarmBase] = [
+        """Creates an alarm for each condition, and a composite alarm of several. Only the composite one notifies."""
+        alarms: list[cloudwatch.AlarmBase] = [
             cloudwatch.Alarm(
                 self,
                 f"{alarm.id}{part}",
                 alarm_description=alarm.description,
-                metric=_measured(condition),
+                metric=_alarm_metric(condition),
                 threshold=condition.threshold,
                 evaluation_periods=condition.periods,
                 comparison_operator=cloudwatch.ComparisonOperator.GREATER_THAN_OR_EQUAL_TO_THRESHOLD,
@@ -77,19 +77,18 @@ class ObservabilityStack(cdk.Stack):
             )
             for part, condition in alarm.conditions.items()
         ]
-        [told, *others] = made
+        [notifying, *others] = alarms
         if others:
-            told = cloudwatch.CompositeAlarm(
-                self, alarm.id, alarm_description=alarm.description, alarm_rule=cloudwatch.AlarmRule.all_of(*made)
+            notifying = cloudwatch.CompositeAlarm(
+                self, alarm.id, alarm_description=alarm.description, alarm_rule=cloudwatch.AlarmRule.all_of(*alarms)
             )
-        told.add_alarm_action(actions.SnsAction(self.topic))
-        told.add_ok_action(actions.SnsAction(self.topic))
-        return told
+        notifying.add_alarm_action(actions.SnsAction(self.topic))
+        notifying.add_ok_action(actions.SnsAction(self.topic))
+        return notifying
 
     def _dashboard(
-        self, promises: Sequence[Objective], alarms: Mapping[str, list[cloudwatch.AlarmBase]], api: ApiStack
+        self, all_objectives: Sequence[Objective], alarms: Mapping[str, list[cloudwatch.AlarmBase]], api: ApiStack
     ) -> cloudwatch.Dashboard:
-        """A row an objective, and one of what explains them."""
 
         def row(title: str, graphs: Mapping[str, list[cloudwatch.IMetric]]) -> list[cloudwatch.IWidget]:
             heading = cloudwatch.TextWidget(markdown=f"## {title}", width=COLUMNS, height=1)
@@ -103,7 +102,7 @@ class ObservabilityStack(cdk.Stack):
             ]
 
         backends = [group.backend.function for group in api.groups]
-        every = [alarm for objective in promises for alarm in alarms[objective.name]]
+        every = [alarm for objective in all_objectives for alarm in alarms[objective.name]]
         table = self._data.table
         return cloudwatch.Dashboard(
             self,
@@ -116,7 +115,7 @@ class ObservabilityStack(cdk.Stack):
                         objective.promise,
                         {name: [_metric(one) for one in graph] for name, graph in objective.graphs.items()},
                     )
-                    for objective in promises
+                    for objective in all_objectives
                 ),
                 row(
                     "Functions and the table",
@@ -143,7 +142,7 @@ def _metric(metric: Metric, minutes: int = 5) -> cloudwatch.Metric:
     )
 
 
-def _measured(condition: Condition) -> cloudwatch.IMetric:
+def _alarm_metric(condition: Condition) -> cloudwatch.IMetric:
     metrics = {name: _metric(one, condition.minutes) for name, one in condition.metrics.items()}
     if condition.formula is None:
         [metric] = metrics.values()

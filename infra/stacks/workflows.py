@@ -1,4 +1,4 @@
-"""Long work: the state machines, what runs in their steps, and the events that start or finish it."""
+"""Creates the state machines, the functions of their steps, and the event functions with their sources."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -35,16 +35,16 @@ from infra.groups import (
     FunctionSpec,
     Workflow,
 )
-from infra.nag import because, justify_wildcards
+from infra.nag import acknowledge, justify_wildcards
 from infra.settings import IMAGE_REGISTRY_ACCOUNT, IMAGE_REPOSITORY, StageSettings
 from infra.stacks.data import DataStack
 
-# A file is ready to be scanned this long after its last change: uploads come in bursts.
+# Uploads come in bursts, so events are collected for this long.
 BATCHING_WINDOW = cdk.Duration.seconds(5)
 
 
 class WorkflowsStack(cdk.Stack):
-    """Training, evaluation and scanning of one stage."""
+    """Workflows and event functions of one stage."""
 
     def __init__(
         self, scope: Construct, *, settings: StageSettings, data: DataStack, build: Path, api_url: str
@@ -63,7 +63,7 @@ class WorkflowsStack(cdk.Stack):
         self.machines = (self.training, self.evaluation, self.scan)
         self.dead_letters: list[sqs.Queue] = []
         self._scan_on_upload()
-        self._follow_jobs()
+        self._reconcile_jobs()
         self._roll_up_inference_logs()
         self._write_audit_log()
         self._publish_webhook_events()
@@ -92,7 +92,7 @@ class WorkflowsStack(cdk.Stack):
         return [self._function(spec) for spec in groups.STEPS[workflow]]
 
     def _job_role(self) -> iam.Role:
-        """What a training container may do: read the platform's files, write its own results, read customers' data."""
+        """Creates the role of SageMaker jobs: it reads platform files and customers' data and writes job results."""
         data, settings = self._data, self._settings
         secrets = [
             iam.PolicyStatement(actions=["secretsmanager:GetSecretValue"], resources=[data.webhook_secret.secret_arn]),
@@ -172,14 +172,14 @@ class WorkflowsStack(cdk.Stack):
             assumed_by=iam.ServicePrincipal(
                 "sagemaker.amazonaws.com", conditions={"StringEquals": {"aws:SourceAccount": self.account}}
             ),
-            description="What a training or evaluation job may do",
+            description="Permissions of training and evaluation jobs",
             inline_policies={"Job": iam.PolicyDocument(statements=statements)},
         )
         justify_wildcards(role, statements, data.imports)
         return role
 
     def _job_statements(self, kind: str) -> list[iam.PolicyStatement]:
-        """What a state machine needs to run a SageMaker job and wait for it."""
+        """Allows a state machine to run a SageMaker job and wait for it."""
         return [
             iam.PolicyStatement(
                 actions=[
@@ -199,7 +199,7 @@ class WorkflowsStack(cdk.Stack):
         ]
 
     def _managed_rule(self, name: str) -> iam.PolicyStatement:
-        """Step Functions hears of a job's end through a rule of this fixed name."""
+        """Allows Step Functions to create the rule that reports the end of a job. AWS fixes the rule's name."""
         return iam.PolicyStatement(
             actions=["events:DescribeRule", "events:PutRule", "events:PutTargets"],
             resources=[self.format_arn(service="events", resource="rule", resource_name=name)],
@@ -274,7 +274,7 @@ class WorkflowsStack(cdk.Stack):
         data, settings = self._data, self._settings
         statements = [
             iam.PolicyStatement(actions=["s3:GetObject"], resources=[data.bucket.arn_for_objects(SCAN_FILES)]),
-            # A Distributed Map starts executions of its own machine.
+            # A Distributed Map starts executions of its own state machine.
             iam.PolicyStatement(
                 actions=["states:StartExecution"],
                 resources=[state_machine_arn(self, settings, Workflow.CONNECTOR_SCAN)],
@@ -309,12 +309,12 @@ class WorkflowsStack(cdk.Stack):
 
     def _dead_letter_queue(self, id: str) -> sqs.Queue:
         queue = self._queue(id, retention_period=cdk.Duration.days(14))
-        because(queue, "This is a dead-letter queue.", "AwsSolutions-SQS3")
+        acknowledge(queue, "This is a dead-letter queue.", "AwsSolutions-SQS3")
         self.dead_letters.append(queue)
         return queue
 
     def _scan_on_upload(self) -> None:
-        """Object events of the connectors' prefix go through a queue, which smooths bursts and keeps what fails."""
+        # The queue smooths bursts of events and keeps failed ones.
         function = self._function(groups.CONNECTOR_SCAN)
         timeout = cdk.Duration.seconds(groups.CONNECTOR_SCAN.timeout_seconds)
         failed = self._dead_letter_queue("ObjectEventsFailed")
@@ -327,7 +327,7 @@ class WorkflowsStack(cdk.Stack):
         events.Rule(
             self,
             "ObjectChanged",
-            description="Files of managed connectors came or went",
+            description="Files of managed connectors were created or deleted",
             event_pattern=events.EventPattern(
                 source=["aws.s3"],
                 detail_type=["Object Created", "Object Deleted"],
@@ -338,7 +338,7 @@ class WorkflowsStack(cdk.Stack):
             ),
             targets=[targets.SqsQueue(queue, dead_letter_queue=failed)],
         )
-        self._take_from(
+        self._read_queue(
             queue,
             "ObjectEventsToScan",
             function,
@@ -348,35 +348,34 @@ class WorkflowsStack(cdk.Stack):
         )
 
     def _roll_up_inference_logs(self) -> None:
-        """New rows of the logs table, and no other change of it, are added up."""
         new_rows = {
             "eventName": lambda_.FilterRule.is_equal("INSERT"),
             "dynamodb": {"Keys": {"PK": {"S": lambda_.FilterRule.begins_with("log#")}}},
         }
         function = self._function(groups.ROLL_UP_INFERENCE_LOGS)
-        self._follow_stream(
+        self._read_stream(
             "LoggedCallsToRollUp", self._data.logs_table, function, self._dead_letter_queue("RollUpsFailed"), new_rows
         )
 
     def _write_audit_log(self) -> None:
-        """Writes of entities carry a stamp; counters, notes and the like do not."""
-        stamped = {"written_by": {"S": lambda_.FilterRule.exists()}}
+        # Only writes of entities have this write marker.
+        marked = {"written_by": {"S": lambda_.FilterRule.exists()}}
         function = self._function(groups.WRITE_AUDIT_LOG)
-        self._follow_stream(
+        self._read_stream(
             "WritesToAudit",
             self._data.table,
             function,
             self._dead_letter_queue("AuditFailed"),
-            {"dynamodb": {"NewImage": stamped}},
-            {"eventName": lambda_.FilterRule.is_equal("REMOVE"), "dynamodb": {"OldImage": stamped}},
-            # Rows stand by themselves, but for what is deleted and made again; an item's own changes stay in order.
-            batches_at_once=4,
+            {"dynamodb": {"NewImage": marked}},
+            {"eventName": lambda_.FilterRule.is_equal("REMOVE"), "dynamodb": {"OldImage": marked}},
+            # Changes of an item stay in order, and other changes do not need it.
+            parallel_batches=4,
         )
 
     def _publish_webhook_events(self) -> None:
-        """The stream's second reader, and its last: DynamoDB serves two."""
+        # This is the second reader of the stream. DynamoDB supports no third one.
         function = self._function(groups.PUBLISH_WEBHOOK_EVENTS)
-        self._follow_stream(
+        self._read_stream(
             "WritesToPublish",
             self._data.table,
             function,
@@ -393,12 +392,12 @@ class WorkflowsStack(cdk.Stack):
             visibility_timeout=cdk.Duration.seconds(6 * timeout),
             dead_letter_queue=sqs.DeadLetterQueue(max_receive_count=5, queue=failed),
         )
-        # Ten messages a call, all sent at once: 500 at a time.
-        self._take_from(queue, "WebhookDeliveriesToSend", function, batch_size=10, max_concurrency=50)
+        # Each call sends its ten messages in parallel, so at most 500 are sent at the same time.
+        self._read_queue(queue, "WebhookDeliveriesToSend", function, batch_size=10, max_concurrency=50)
         return queue
 
-    def _take_from(self, queue: sqs.Queue, id: str, function: ServiceFunction, **options: Any) -> None:
-        """Hand a function the messages of a queue, and let it say which of them it could not handle."""
+    def _read_queue(self, queue: sqs.Queue, id: str, function: ServiceFunction, **options: Any) -> None:
+        """Invokes a function with messages of a queue. The function reports those that it could not handle."""
         lambda_.EventSourceMapping(
             self,
             id,
@@ -425,18 +424,18 @@ class WorkflowsStack(cdk.Stack):
             )
         )
 
-    def _follow_stream(
+    def _read_stream(
         self,
         id: str,
         table: dynamodb.ITable,
         function: ServiceFunction,
         failed: sqs.Queue,
         *filters: dict[str, object],
-        batches_at_once: int = 1,
+        parallel_batches: int = 1,
     ) -> None:
-        """Hand a function the changes of a table that pass one of the filters; what fails for good goes to a queue.
+        """Invokes a function with the changes of a table that pass one of the filters.
 
-        ``batches_at_once`` are of one shard.
+        Records that still fail after retries go to the queue ``failed``. ``parallel_batches`` is per shard.
         """
         stream = table.table_stream_arn or ""
         statements = [
@@ -458,9 +457,9 @@ class WorkflowsStack(cdk.Stack):
             starting_position=lambda_.StartingPosition.TRIM_HORIZON,
             batch_size=500,
             max_batching_window=cdk.Duration.seconds(1),
-            parallelization_factor=batches_at_once,
+            parallelization_factor=parallel_batches,
             bisect_batch_on_error=True,
-            # The stream keeps a day's records; one that can't be handled must not hold up the others for as long.
+            # The stream keeps records for a day. A record that always fails must not block the others for that long.
             max_record_age=cdk.Duration.hours(6),
             filters=[lambda_.FilterCriteria.filter(one) for one in filters],
         )
@@ -471,16 +470,13 @@ class WorkflowsStack(cdk.Stack):
         )
         mapping.node.add_dependency(policy)
 
-    def _follow_jobs(self) -> None:
-        """Statuses follow AWS's own events, and every five minutes are derived again from what AWS says.
-
-        Every hour, what is left of spaces deleted long ago is removed.
-        """
+    def _reconcile_jobs(self) -> None:
+        """Updates job statuses from AWS's events, reconciles them every five minutes and purges spaces every hour."""
         failed = self._dead_letter_queue("JobEventsFailed")
 
-        def called(spec: FunctionSpec) -> ServiceFunction:
+        def invoked_function(spec: FunctionSpec) -> ServiceFunction:
             function = self._function(spec)
-            # EventBridge keeps what it could not hand over; what then fails inside the function is for Lambda to keep.
+            # EventBridge keeps events that it could not deliver. Lambda keeps events that the function fails on.
             lambda_.EventInvokeConfig(
                 self,
                 f"{function.node.id}Retries",
@@ -498,7 +494,9 @@ class WorkflowsStack(cdk.Stack):
             )
             return function
 
-        changed, reconcile, purge = map(called, (groups.JOB_STATE_CHANGED, groups.RECONCILE_JOBS, groups.PURGE_SPACES))
+        changed, reconcile, purge = map(
+            invoked_function, (groups.JOB_STATE_CHANGED, groups.RECONCILE_JOBS, groups.PURGE_SPACES)
+        )
 
         def target(function: ServiceFunction) -> targets.LambdaFunction:
             return targets.LambdaFunction(

@@ -75,7 +75,7 @@ class SageMakerJobs:
             raise
         return SageMakerJob(
             name=name,
-            status=SageMakerJobStatus(found["TrainingJobStatus"]),
+            status=SageMakerJobStatus(found["SageMakerJobStatus"]),
             has_started="TrainingStartTime" in found,
             failure_reason=found.get("FailureReason", ""),
         )

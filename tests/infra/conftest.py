@@ -1,16 +1,18 @@
-"""The app is synthesised once a session and stage, on a stand-in for infra.package's output."""
+"""Fixtures that synthesise each stage once a session, and helpers that read the templates."""
 
 import json
 import os
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from infra.groups import FunctionSpec
 
 MAIL_DOMAIN = "mail.example.com"
 ROOT = Path(__file__).resolve().parents[2]
@@ -19,7 +21,7 @@ Resource = dict[str, Any]
 
 @dataclass(frozen=True)
 class Synthesised:
-    """The templates of one stage by stack (``data``, ``api``, …) and the folder they lie in."""
+    """Templates of one stage, by stack (``data``, ``api``, …)."""
 
     folder: Path
     stage: str
@@ -35,7 +37,7 @@ class Synthesised:
         return [stack for stack in ("data", "api", "workflows", "observability") if self.file(stack).is_file()]
 
     def resources(self, type: str, stack: str | None = None) -> dict[str, Resource]:
-        """All resources of a type, by logical id."""
+        """Returns all resources of a type by logical id."""
         return {
             name: resource
             for one in ([stack] if stack else self.stacks)
@@ -48,16 +50,44 @@ class Synthesised:
 
     @property
     def report(self) -> dict[str, Any]:
-        """What cdk-nag and the CDK's own checks found."""
+        """Findings of cdk-nag and of the CDK."""
         report: dict[str, Any] = json.loads((self.folder / "validation-report.json").read_text())
         return report
 
 
 @cache
 def _read(template: Path) -> dict[str, Any]:
-    """Thousands of times asked for, and never changed."""
     read: dict[str, Any] = json.loads(template.read_text())
     return read
+
+
+Statement = dict[str, Any]
+
+
+def listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def statements(role: dict[str, Any]) -> list[Statement]:
+    return [one for policy in role.get("Policies", []) for one in policy["PolicyDocument"]["Statement"]]
+
+
+def all_statements(stage: Synthesised) -> Iterator[Statement]:
+    for role in stage.properties("AWS::IAM::Role"):
+        yield from statements(role)
+    for policy in stage.properties("AWS::IAM::Policy"):
+        yield from policy["PolicyDocument"]["Statement"]
+
+
+def function_of(stage: Synthesised, spec: FunctionSpec) -> dict[str, Any]:
+    name = f"inference-{stage.stage}-{spec.name}"
+    return next(one for one in stage.properties("AWS::Lambda::Function") if one["FunctionName"] == name)
+
+
+def role_of(stage: Synthesised, spec: FunctionSpec) -> dict[str, Any]:
+    logical_id = function_of(stage, spec)["Role"]["Fn::GetAtt"][0]
+    properties: dict[str, Any] = stage.resources("AWS::IAM::Role")[logical_id]["Properties"]
+    return properties
 
 
 Synthesise = Callable[..., Synthesised]
@@ -65,15 +95,15 @@ NewApp = Callable[[], Any]
 
 
 def node(name: str) -> str:
-    """A Node program: from PATH, or the one that the environment carries."""
+    """Returns the path of a Node program, from PATH or from the virtual environment."""
     found = shutil.which(name) or shutil.which(name, path=str(Path(sys.executable).parent))
-    assert found, f"{name} is not installed: `make setup` gets it"
+    assert found, f"{name} is not installed: run `make setup`"
     return found
 
 
 @pytest.fixture(scope="session")
 def build(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Files where the app expects infra.package's output; their content plays no part in a template."""
+    """Folder that replaces infra.package's output. The content of its files does not affect the templates."""
     folder = tmp_path_factory.mktemp("build")
     for part in ("code", "layers/base", "layers/database", "layers/language", "layers/scan", "layers/score"):
         (folder / part).mkdir(parents=True)
@@ -84,7 +114,7 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def new_app(tmp_path_factory: pytest.TempPathFactory) -> NewApp:
-    """Makes an empty app with the context of cdk.json, as the CDK's command does; all share one Node process."""
+    """Function that makes an empty app with the context of cdk.json. All apps share one Node process."""
     node("node")
     os.environ.setdefault("JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION", "1")
     os.environ["PATH"] = os.pathsep.join([os.environ["PATH"], str(Path(sys.executable).parent)])
@@ -96,7 +126,7 @@ def new_app(tmp_path_factory: pytest.TempPathFactory) -> NewApp:
 
 @pytest.fixture(scope="session")
 def synthesise(build: Path, new_app: NewApp) -> Synthesise:
-    """``synthesise("dev", oidc_issuer=…)``: the templates of a stage, held against cdk-nag's rules where it says so."""
+    """Function that synthesises a stage: ``synthesise("dev", oidc_issuer=…)``."""
     from infra.app import synthesise as synthesise_app
     from infra.settings import stage_settings
 
@@ -120,11 +150,11 @@ def dev(synthesise: Synthesise) -> Synthesised:
 
 @pytest.fixture(scope="session")
 def prod(synthesise: Synthesise) -> Synthesised:
-    """Production, of those who let it write to the invited."""
+    """Production with a sender of invitations."""
     return synthesise("prod", email_sender=f"invites@{MAIL_DOMAIN}", sign_in_url="https://app.example.com")
 
 
 @pytest.fixture(scope="session")
 def foreign(synthesise: Synthesise) -> Synthesised:
-    """A stage whose tokens come from somebody else's issuer."""
+    """Development stage with an external issuer of tokens."""
     return synthesise("dev", oidc_issuer="https://login.example.com", oidc_audience="inference")

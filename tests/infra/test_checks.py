@@ -1,4 +1,4 @@
-"""The outside judges: cdk-nag, cfn-lint, and what each function may import."""
+"""Checks of cdk-nag, cfn-lint, stage settings and the imports of each function."""
 
 import contextlib
 import json
@@ -9,12 +9,10 @@ from typing import Any
 
 import pytest
 
-from infra.groups import AUTHORIZE, EVENTS, GROUPS, STEPS, FunctionSpec, Layer
+from infra.groups import FUNCTIONS, FunctionSpec, Layer
 from infra.package import BASE, SELECTIONS, export
 from infra.settings import stage_settings
 from tests.infra.conftest import ROOT, NewApp, Synthesised
-
-FUNCTIONS = (*GROUPS, *(spec for specs in STEPS.values() for spec in specs), *EVENTS, AUTHORIZE)
 
 
 def violations(report: dict[str, Any]) -> list[str]:
@@ -22,7 +20,7 @@ def violations(report: dict[str, Any]) -> list[str]:
 
 
 @pytest.mark.parametrize("stage", ["dev", "prod", "foreign"])
-def test_a_stage_is_clean_by_aws_solutions_rules(stage: str, request: pytest.FixtureRequest) -> None:
+def test_a_stage_passes_the_aws_solutions_rules(stage: str, request: pytest.FixtureRequest) -> None:
     synthesised: Synthesised = request.getfixturevalue(stage)
     assert violations(synthesised.report) == []
     reasons = [
@@ -35,7 +33,7 @@ def test_a_stage_is_clean_by_aws_solutions_rules(stage: str, request: pytest.Fix
     assert all(len(reason) > 20 for reason in reasons)
 
 
-def test_the_rules_would_catch_an_open_bucket_and_a_greedy_role(new_app: NewApp) -> None:
+def test_the_rules_refuse_an_open_bucket_and_a_role_with_wildcards(new_app: NewApp) -> None:
     import aws_cdk as cdk
     from aws_cdk import aws_iam as iam
     from aws_cdk import aws_s3 as s3
@@ -50,7 +48,7 @@ def test_the_rules_would_catch_an_open_bucket_and_a_greedy_role(new_app: NewApp)
     role.add_to_policy(greedy)
     nag.justify_wildcards(role, [greedy])
     nag.check(app)
-    # Whether a finding raises here or only in the CDK's command is the CDK's choice; the report is written first.
+    # Some versions of the CDK raise after writing the report.
     with contextlib.suppress(RuntimeError):
         app.synth()
     found = violations(json.loads((Path(app.outdir) / "validation-report.json").read_text()))
@@ -58,9 +56,9 @@ def test_the_rules_would_catch_an_open_bucket_and_a_greedy_role(new_app: NewApp)
     assert any("IAM5[Resource::arn:aws:s3:::somebody-elses/*]" in one for one in found)
 
 
-def test_templates_are_clean_by_cfn_lint(dev: Synthesised, prod: Synthesised) -> None:
+def test_templates_pass_cfn_lint(dev: Synthesised, prod: Synthesised) -> None:
     files = [str(stage.file(stack)) for stage in (dev, prod) for stack in stage.stacks]
-    # W3005: the CDK makes state machines depend on the role they name anyway.
+    # W3005: the CDK makes state machines depend on their roles explicitly.
     done = subprocess.run(
         [str(Path(sys.executable).parent / "cfn-lint"), "--ignore-checks", "W3005", "--", *files],
         capture_output=True,
@@ -70,7 +68,7 @@ def test_templates_are_clean_by_cfn_lint(dev: Synthesised, prod: Synthesised) ->
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
 
 
-def test_a_stage_must_be_named() -> None:
+def test_an_unknown_or_missing_stage_is_refused() -> None:
     with pytest.raises(ValueError, match=r"-c stage=local\|dev\|staging\|prod"):
         stage_settings(None, {})
     with pytest.raises(ValueError, match="production"):
@@ -91,8 +89,8 @@ def test_the_handler_of_a_function_exists(spec: FunctionSpec) -> None:
     assert "handler" in path.read_text()
 
 
-# Imports handlers while every package outside the function's layers is hidden, as it is in Lambda. The emulator would
-# not tell: its functions see the whole development environment.
+# Imports handlers while every package outside the function's layers is hidden, as in Lambda. The emulator cannot check
+# this, because its functions use the whole development environment.
 IMPORT_ALONE = """
 import importlib.metadata, json, re, sys
 allowed, modules = json.load(sys.stdin)
@@ -117,7 +115,7 @@ print(json.dumps(failed))
 @pytest.mark.parametrize(
     "layers", sorted({spec.layers for spec in FUNCTIONS}), ids=lambda layers: "+".join(layers) or BASE
 )
-def test_functions_import_nothing_that_their_layers_lack(layers: tuple[Layer, ...]) -> None:
+def test_functions_import_only_packages_of_their_layers(layers: tuple[Layer, ...]) -> None:
     requirements = [line for name in (BASE, *layers) for line in export(*SELECTIONS[name])]
     allowed = [line.split("==")[0].strip().lower().replace("_", "-") for line in requirements]
     modules = [spec.handler.rpartition(".")[0] for spec in FUNCTIONS if spec.layers == layers]
@@ -133,7 +131,7 @@ def test_functions_import_nothing_that_their_layers_lack(layers: tuple[Layer, ..
     assert json.loads(done.stdout.splitlines()[-1]) == {}
 
 
-def test_a_token_where_no_function_may_read_it_is_refused() -> None:
-    place = {"default_cluster_token_parameter": "/inference/prod/default_cluster"}
-    with pytest.raises(ValueError, match="may read only what is named /inference/prod/clusters/"):
-        stage_settings("prod", place)
+def test_a_token_parameter_that_no_function_may_read_is_refused() -> None:
+    overrides = {"default_cluster_token_parameter": "/inference/prod/default_cluster"}
+    with pytest.raises(ValueError, match="may read only parameters below /inference/prod/clusters/"):
+        stage_settings("prod", overrides)

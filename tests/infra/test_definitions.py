@@ -1,4 +1,4 @@
-"""The state machines: judged by validators, and run on an engine with the tasks' answers made up."""
+"""State machines pass a validator and run on the emulator's engine with results of tasks that the tests set."""
 
 import copy
 import json
@@ -43,7 +43,7 @@ def test_a_deployed_definition_is_valid(stage: str, request: pytest.FixtureReque
         assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_a_scan_is_deployed_with_the_nulls_that_throw_results_away(local: Synthesised) -> None:
+def test_a_deployed_scan_keeps_the_nulls_that_discard_results(local: Synthesised) -> None:
     texts = [machine["DefinitionString"] for machine in local.properties("AWS::StepFunctions::StateMachine")]
     states = next(json.loads(text)["States"] for text in texts if "ScanFiles" in text)
     assert states["ScanFiles"]["ResultPath"] is None
@@ -52,13 +52,12 @@ def test_a_scan_is_deployed_with_the_nulls_that_throw_results_away(local: Synthe
 
 
 def break_next(definition: Definition) -> None:
-    definition["States"]["FinishScan" if "FinishScan" in definition["States"] else "RunJob"]["Catch"][0]["Next"] = (
-        "Gone"
-    )
+    state = definition["States"]["FinishScan" if "FinishScan" in definition["States"] else "RunJob"]
+    state["Catch"][0]["Next"] = "Missing"
 
 
 def break_type(definition: Definition) -> None:
-    definition["States"][definition["StartAt"]]["Type"] = "Errand"
+    definition["States"][definition["StartAt"]]["Type"] = "Unknown"
 
 
 def break_language(definition: Definition) -> None:
@@ -69,7 +68,7 @@ def break_language(definition: Definition) -> None:
 
 @pytest.mark.parametrize("damage", [break_next, break_type, break_language])
 @pytest.mark.parametrize("workflow", Workflow)
-def test_the_validator_catches_a_broken_definition(
+def test_the_validator_refuses_a_broken_definition(
     workflow: Workflow, damage: Callable[[Definition], None], tmp_path: Path
 ) -> None:
     broken = copy.deepcopy(MACHINES[workflow])
@@ -78,7 +77,7 @@ def test_the_validator_catches_a_broken_definition(
 
 
 @pytest.mark.parametrize("workflow", Workflow)
-def test_a_machine_calls_exactly_the_steps_that_are_deployed_for_it(workflow: Workflow) -> None:
+def test_a_machine_calls_exactly_its_deployed_steps(workflow: Workflow) -> None:
     text = json.dumps(MACHINES[workflow])
     steps = {spec.name.title().replace("-", "") for spec in STEPS[workflow]}
     called = {part.split("}")[0] for part in text.split('"FunctionName": "${')[1:]}
@@ -86,8 +85,7 @@ def test_a_machine_calls_exactly_the_steps_that_are_deployed_for_it(workflow: Wo
 
 
 @pytest.mark.parametrize("workflow", Workflow)
-def test_every_task_that_can_fail_leads_to_a_terminal_status(workflow: Workflow) -> None:
-    """Each step but the failing one itself is caught, whatever the error."""
+def test_every_error_of_a_task_is_caught(workflow: Workflow) -> None:
     for name, state in MACHINES[workflow]["States"].items():
         if state["Type"] == "Task" and not name.startswith("Fail"):
             assert state["Catch"][-1]["ErrorEquals"] == ["States.ALL"]
@@ -114,15 +112,14 @@ PREPARED = {
 }
 NO_CAPACITY = json.dumps({"TrainingJobStatus": "Failed", "FailureReason": "CapacityError: Unable to provision"})
 
-
 SUBSTITUTED = {
     "JobRole": "arn:aws:iam::123456789012:role/job",
     "OutputKey": "arn:aws:kms:eu-west-1:123456789012:key/1",
 }
 
 
-class TaskFailed(Exception):  # noqa: N818 - it is what Step Functions calls it
-    """What a made-up task fails with."""
+class TaskFailed(Exception):  # noqa: N818 - Step Functions uses this name
+    """Error of a task."""
 
     def __init__(self, error: str, cause: str) -> None:
         super().__init__(error)
@@ -130,12 +127,12 @@ class TaskFailed(Exception):  # noqa: N818 - it is what Step Functions calls it
 
 
 class Engine:
-    """Runs a definition; ``calls`` and ``jobs`` list what the tasks were asked."""
+    """Runs definitions. ``calls`` and ``jobs`` list the requests of the tasks, and ``results`` sets their results."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.calls: list[tuple[str, Any]] = []
         self.jobs: list[dict[str, Any]] = []
-        self.answers: dict[str, Any] = {}
+        self.results: dict[str, Any] = {}
         self.job: Callable[[int], None] = lambda _attempt: None
         self.files: dict[str, str] = {}
         dispatch = {"arn:aws:states:::sagemaker:createTrainingJob": self._create_job}
@@ -148,11 +145,11 @@ class Engine:
 
     def _invoke(self, function: str, payload: Any) -> Any:
         self.calls.append((function, copy.deepcopy(payload)))
-        answer = self.answers.get(function, {})
-        answer = answer(payload) if callable(answer) else answer
-        if isinstance(answer, TaskFailed):
-            raise stepfunctions._ExecutionError(answer.error, answer.cause)
-        return copy.deepcopy(answer)
+        result = self.results.get(function, {})
+        result = result(payload) if callable(result) else result
+        if isinstance(result, TaskFailed):
+            raise stepfunctions._ExecutionError(result.error, result.cause)
+        return copy.deepcopy(result)
 
     def _create_job(self, resource: str, request: dict[str, Any]) -> dict[str, Any]:
         assert resource.endswith(".sync")
@@ -170,7 +167,7 @@ class Engine:
             "TrainingTimeInSeconds": 61,
         }
 
-    def asked(self, function: str) -> list[Any]:
+    def payloads(self, function: str) -> list[Any]:
         return [payload for name, payload in self.calls if name == function]
 
     def add(self, name: str, definition: Definition) -> str:
@@ -184,8 +181,8 @@ class Engine:
     def run(self, definition: Definition, event: dict[str, Any]) -> dict[str, Any]:
         arn = self.add("machine", definition)
         _, _, body = stepfunctions._start_sync_execution({"stateMachineArn": arn, "input": json.dumps(event)})
-        answer: dict[str, Any] = json.loads(body)
-        return answer
+        execution: dict[str, Any] = json.loads(body)
+        return execution
 
 
 @pytest.fixture
@@ -194,11 +191,12 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> Engine:
 
 
 TRAIN = {"space_id": SPACE, "training_id": TRAINING}
+TRAINED = {"CheckTraining": PREPARED, "RegisterCheckpoints": {**TRAIN, "benchmark_ids": []}}
 MACHINE = definitions.training(capacity_wait=60)
 
 
-def test_a_training_runs_its_job_and_registers_what_it_made(engine: Engine) -> None:
-    engine.answers = {"CheckTraining": PREPARED, "RegisterCheckpoints": {**TRAIN, "benchmark_ids": []}}
+def test_a_training_runs_its_job_and_registers_its_checkpoints(engine: Engine) -> None:
+    engine.results = TRAINED
     assert engine.run(MACHINE, TRAIN)["status"] == "SUCCEEDED"
     [job] = engine.jobs
     assert job["TrainingJobName"] == f"training-{TRAINING}-1"
@@ -206,7 +204,7 @@ def test_a_training_runs_its_job_and_registers_what_it_made(engine: Engine) -> N
     assert job["EnableManagedSpotTraining"] is False
     assert job["ResourceConfig"] == {"InstanceType": "ml.m5.2xlarge", "InstanceCount": 1, "VolumeSizeInGB": 30}
     assert job["CheckpointConfig"]["S3Uri"] == PREPARED["checkpoint_uri"]
-    assert engine.asked("RegisterCheckpoints") == [
+    assert engine.payloads("RegisterCheckpoints") == [
         {
             **TRAIN,
             "job_name": f"training-{TRAINING}-1",
@@ -217,14 +215,11 @@ def test_a_training_runs_its_job_and_registers_what_it_made(engine: Engine) -> N
             "billable_seconds": None,
         }
     ]
-    assert engine.asked("FailTraining") == []
+    assert engine.payloads("FailTraining") == []
 
 
-def test_a_spot_job_is_told_how_long_to_wait(engine: Engine) -> None:
-    engine.answers = {
-        "CheckTraining": {**PREPARED, "spot": True},
-        "RegisterCheckpoints": {**TRAIN, "benchmark_ids": []},
-    }
+def test_a_spot_job_has_a_maximum_waiting_time(engine: Engine) -> None:
+    engine.results = {**TRAINED, "CheckTraining": {**PREPARED, "spot": True}}
     engine.run(MACHINE, TRAIN)
     assert engine.jobs[0]["EnableManagedSpotTraining"] is True
     assert engine.jobs[0]["StoppingCondition"] == {"MaxRuntimeInSeconds": 3600, "MaxWaitTimeInSeconds": 7200}
@@ -232,17 +227,12 @@ def test_a_spot_job_is_told_how_long_to_wait(engine: Engine) -> None:
 
 @pytest.mark.parametrize("spot", [False, True])
 @pytest.mark.parametrize("machine", [Workflow.TRAINING, Workflow.EVALUATION])
-def test_the_request_is_one_that_sagemaker_accepts(engine: Engine, machine: Workflow, spot: bool) -> None:
-    """Held against AWS's own description of the call."""
+def test_the_job_request_fits_botocores_model_of_sagemaker(engine: Engine, machine: Workflow, spot: bool) -> None:
     import botocore.session
     from botocore.validate import ParamValidator
 
     prepared = {**PREPARED, "spot": spot}
-    engine.answers = {
-        "CheckTraining": prepared,
-        "PrepareEvaluation": prepared,
-        "RegisterCheckpoints": {**TRAIN, "benchmark_ids": []},
-    }
+    engine.results = {**TRAINED, "CheckTraining": prepared, "PrepareEvaluation": prepared}
     assert engine.run(MACHINES[machine], TRAIN)["status"] == "SUCCEEDED"
     service = botocore.session.get_session().get_service_model("sagemaker")
     shape = service.operation_model("CreateTrainingJob").input_shape
@@ -252,16 +242,16 @@ def test_the_request_is_one_that_sagemaker_accepts(engine: Engine, machine: Work
 
 
 @pytest.mark.row("TR-2")
-def test_without_capacity_each_instance_type_is_tried_twice_and_then_awss_reason_kept(engine: Engine) -> None:
+def test_without_capacity_each_instance_type_is_tried_twice_and_then_the_training_fails(engine: Engine) -> None:
     def refuse(_attempt: int) -> None:
         raise TaskFailed("States.TaskFailed", NO_CAPACITY)
 
-    engine.answers, engine.job = {"CheckTraining": PREPARED}, refuse
-    answer = engine.run(MACHINE, TRAIN)
-    assert answer["status"] == "FAILED"
-    tried = [(job["TrainingJobName"][-1], job["ResourceConfig"]["InstanceType"]) for job in engine.jobs]
-    assert tried == [("1", "ml.m5.2xlarge"), ("2", "ml.m5.2xlarge"), ("3", "ml.m5.4xlarge"), ("4", "ml.m5.4xlarge")]
-    assert engine.asked("FailTraining") == [{**TRAIN, "error": "States.TaskFailed", "cause": NO_CAPACITY}]
+    engine.results, engine.job = {"CheckTraining": PREPARED}, refuse
+    execution = engine.run(MACHINE, TRAIN)
+    assert execution["status"] == "FAILED"
+    attempts = [(job["TrainingJobName"][-1], job["ResourceConfig"]["InstanceType"]) for job in engine.jobs]
+    assert attempts == [("1", "ml.m5.2xlarge"), ("2", "ml.m5.2xlarge"), ("3", "ml.m5.4xlarge"), ("4", "ml.m5.4xlarge")]
+    assert engine.payloads("FailTraining") == [{**TRAIN, "error": "States.TaskFailed", "cause": NO_CAPACITY}]
 
 
 @pytest.mark.row("TR-2")
@@ -272,54 +262,54 @@ def test_without_capacity_each_instance_type_is_tried_twice_and_then_awss_reason
         ("SageMaker.ResourceLimitExceededException", "The account-level service limit is 0 Instances"),
     ],
 )
-def test_capacity_that_comes_back_lets_the_training_go_on(engine: Engine, error: str, cause: str) -> None:
+def test_a_training_continues_once_capacity_is_available(engine: Engine, error: str, cause: str) -> None:
     def refuse_twice(attempt: int) -> None:
         if attempt <= 2:
             raise TaskFailed(error, cause)
 
-    engine.answers = {"CheckTraining": PREPARED, "RegisterCheckpoints": {**TRAIN, "benchmark_ids": []}}
+    engine.results = TRAINED
     engine.job = refuse_twice
     assert engine.run(MACHINE, TRAIN)["status"] == "SUCCEEDED"
     assert engine.jobs[-1]["ResourceConfig"]["InstanceType"] == "ml.m5.4xlarge"
 
 
-def test_a_job_that_fails_for_its_own_reasons_is_not_tried_again(engine: Engine) -> None:
+def test_a_job_that_fails_without_a_capacity_error_is_not_retried(engine: Engine) -> None:
     cause = json.dumps({"TrainingJobStatus": "Failed", "FailureReason": "AlgorithmError: one class only"})
 
     def fail(_attempt: int) -> None:
         raise TaskFailed("States.TaskFailed", cause)
 
-    engine.answers, engine.job = {"CheckTraining": PREPARED}, fail
-    answer = engine.run(MACHINE, TRAIN)
-    assert answer["status"] == "FAILED"
+    engine.results, engine.job = {"CheckTraining": PREPARED}, fail
+    execution = engine.run(MACHINE, TRAIN)
+    assert execution["status"] == "FAILED"
     assert len(engine.jobs) == 1
-    assert engine.asked("FailTraining") == [{**TRAIN, "error": "States.TaskFailed", "cause": cause}]
+    assert engine.payloads("FailTraining") == [{**TRAIN, "error": "States.TaskFailed", "cause": cause}]
 
 
-def test_a_throttled_request_is_repeated_under_the_same_name(engine: Engine) -> None:
+def test_a_throttled_request_is_retried_with_the_same_job_name(engine: Engine) -> None:
     def throttle_twice(attempt: int) -> None:
         if attempt <= 2:
             raise TaskFailed("SageMaker.AmazonSageMakerException", "ThrottlingException")
 
-    engine.answers = {"CheckTraining": PREPARED, "RegisterCheckpoints": {**TRAIN, "benchmark_ids": []}}
+    engine.results = TRAINED
     engine.job = throttle_twice
     assert engine.run(MACHINE, TRAIN)["status"] == "SUCCEEDED"
     assert {job["TrainingJobName"] for job in engine.jobs} == {f"training-{TRAINING}-1"}
 
 
-def test_data_at_fault_is_not_checked_twice_but_a_broken_step_is_tried_again(engine: Engine) -> None:
-    engine.answers = {"CheckTraining": TaskFailed("JobFailedError", '{"errorMessage": "no such column"}')}
+def test_a_data_error_is_not_retried_but_a_failing_step_is(engine: Engine) -> None:
+    engine.results = {"CheckTraining": TaskFailed("JobFailedError", '{"errorMessage": "no such column"}')}
     engine.run(MACHINE, TRAIN)
-    assert len(engine.asked("CheckTraining")) == 1
-    assert engine.asked("FailTraining")[0]["cause"] == '{"errorMessage": "no such column"}'
+    assert len(engine.payloads("CheckTraining")) == 1
+    assert engine.payloads("FailTraining")[0]["cause"] == '{"errorMessage": "no such column"}'
     engine.calls.clear()
-    engine.answers = {"CheckTraining": TaskFailed("ClientError", "{}")}
+    engine.results = {"CheckTraining": TaskFailed("ClientError", "{}")}
     engine.run(MACHINE, TRAIN)
-    assert len(engine.asked("CheckTraining")) == 3
+    assert len(engine.payloads("CheckTraining")) == 3
 
 
 @pytest.mark.row("TR-2")
-def test_each_listed_benchmark_gets_an_evaluation_and_a_failing_one_does_not_fail_the_training(engine: Engine) -> None:
+def test_each_benchmark_gets_an_evaluation_and_a_failing_evaluation_does_not_fail_the_training(engine: Engine) -> None:
     engine.add("evaluation", definitions.evaluation(capacity_wait=60))
     arn = "arn:aws:states:us-east-1:000000000000:stateMachine:evaluation"
     machine = json.loads(json.dumps(MACHINE).replace("${EvaluationStateMachine}", arn))
@@ -328,7 +318,7 @@ def test_each_listed_benchmark_gets_an_evaluation_and_a_failing_one_does_not_fai
         broken = event["evaluation_id"] == "evaluation-of-b2"
         return TaskFailed("JobFailedError", "{}") if broken else {**PREPARED, **event, "job_name_prefix": "evaluation"}
 
-    engine.answers = {
+    engine.results = {
         "CheckTraining": PREPARED,
         "RegisterCheckpoints": {**TRAIN, "checkpoint_id": "c1", "benchmark_ids": ["b1", "b2", "b3"]},
         "CreateEvaluation": lambda event: {
@@ -338,25 +328,25 @@ def test_each_listed_benchmark_gets_an_evaluation_and_a_failing_one_does_not_fai
         "PrepareEvaluation": prepare,
     }
     assert engine.run(machine, TRAIN)["status"] == "SUCCEEDED"
-    created = sorted(engine.asked("CreateEvaluation"), key=lambda event: str(event["benchmark_id"]))
+    created = sorted(engine.payloads("CreateEvaluation"), key=lambda event: str(event["benchmark_id"]))
     assert [event["benchmark_id"] for event in created] == ["b1", "b2", "b3"]
     assert all(event["checkpoint_id"] == "c1" for event in created)
-    assert {event["evaluation_id"] for event in engine.asked("RecordEvaluation")} == {
+    assert {event["evaluation_id"] for event in engine.payloads("RecordEvaluation")} == {
         "evaluation-of-b1",
         "evaluation-of-b3",
     }
-    assert [event["evaluation_id"] for event in engine.asked("FailEvaluation")] == ["evaluation-of-b2"]
+    assert [event["evaluation_id"] for event in engine.payloads("FailEvaluation")] == ["evaluation-of-b2"]
 
 
-def test_one_benchmark_alone_is_evaluated_too(engine: Engine) -> None:
-    """JSONata likes to unpack arrays of one."""
-    engine.answers = {
+def test_a_single_benchmark_is_evaluated(engine: Engine) -> None:
+    # JSONata unpacks arrays with one element.
+    engine.results = {
         "CheckTraining": {**PREPARED, "instance_types": ["ml.m5.large"]},
         "RegisterCheckpoints": {**TRAIN, "benchmark_ids": ["b1"]},
         "CreateEvaluation": TaskFailed("JobFailedError", "{}"),
     }
     assert engine.run(MACHINE, TRAIN)["status"] == "SUCCEEDED"
-    assert [event["benchmark_id"] for event in engine.asked("CreateEvaluation")] == ["b1"]
+    assert [event["benchmark_id"] for event in engine.payloads("CreateEvaluation")] == ["b1"]
     assert engine.jobs[0]["ResourceConfig"]["InstanceType"] == "ml.m5.large"
 
 
@@ -364,31 +354,31 @@ SCAN = {"space_id": SPACE, "connector_id": "connector-1", "scan_id": "scan-1"}
 SCANNER = definitions.connector_scan(concurrency=2)
 
 
-def test_each_file_is_scanned_on_its_own_and_a_crash_of_one_stops_no_other(engine: Engine) -> None:
+def test_files_are_scanned_separately_and_a_crash_does_not_stop_other_files(engine: Engine) -> None:
     listing = {**SCAN, "list_key": "spaces/space-1/scans/scan-1/files.json"}
     engine.files = {listing["list_key"]: json.dumps([{"key": "a.csv"}, {"key": "b.csv"}])}
-    engine.answers = {
+    engine.results = {
         "ListScanFiles": listing,
         "ScanFile": lambda event: (
             TaskFailed("Runtime.ExitError", "out of memory") if event["file"]["key"] == "a.csv" else {"rows": 3}
         ),
     }
     assert engine.run(SCANNER, SCAN)["status"] == "SUCCEEDED"
-    assert {**SCAN, "file": {"key": "b.csv"}} in engine.asked("ScanFile")
-    assert engine.asked("FinishScan") == [listing]
+    assert {**SCAN, "file": {"key": "b.csv"}} in engine.payloads("ScanFile")
+    assert engine.payloads("FinishScan") == [listing]
 
 
-def test_a_scan_of_nothing_ends_at_once(engine: Engine) -> None:
+def test_a_scan_without_files_succeeds(engine: Engine) -> None:
     engine.files = {"files.json": "[]"}
-    engine.answers = {"ListScanFiles": {**SCAN, "list_key": "files.json"}}
+    engine.results = {"ListScanFiles": {**SCAN, "list_key": "files.json"}}
     assert engine.run(SCANNER, SCAN)["status"] == "SUCCEEDED"
-    assert engine.asked("ScanFile") == []
+    assert engine.payloads("ScanFile") == []
 
 
-def test_a_scan_that_cannot_list_its_files_says_why(engine: Engine) -> None:
-    engine.answers = {"ListScanFiles": TaskFailed("JobFailedError", '{"errorMessage": "AccessDenied"}')}
-    answer = engine.run(SCANNER, SCAN)
-    assert answer["status"] == "FAILED"
-    assert engine.asked("FailScan") == [
+def test_a_scan_that_cannot_list_its_files_records_the_reason(engine: Engine) -> None:
+    engine.results = {"ListScanFiles": TaskFailed("JobFailedError", '{"errorMessage": "AccessDenied"}')}
+    execution = engine.run(SCANNER, SCAN)
+    assert execution["status"] == "FAILED"
+    assert engine.payloads("FailScan") == [
         {**SCAN, "error": "JobFailedError", "cause": '{"errorMessage": "AccessDenied"}'}
     ]

@@ -1,4 +1,4 @@
-"""The guard that holds functions' code to their grants in functional tests does refuse, and tells what is too much."""
+"""The guard of functional tests refuses calls without a grant and reports grants that no test needs."""
 
 from collections.abc import Callable
 from typing import Any
@@ -22,16 +22,15 @@ from tests.fixtures.grants import (
     watched,
 )
 
-# Before the first session of boto3 is made.
+# This must run before the first boto3 session exists.
 refuse_what_is_not_granted()
-
 
 Act = Callable[..., Any]
 
 
 @pytest.fixture
 def act_as(aws: None) -> Act:
-    """``act_as(module, client.put_item, …)`` makes a call as if the code of the named module had made it."""
+    """``act_as(module, client.put_item, …)`` makes a call from the code of the named module."""
 
     def call(module: str, operation: Callable[..., Any], **parameters: Any) -> Any:
         scope: dict[str, Any] = {"__name__": module, "operation": operation, "parameters": parameters}
@@ -45,7 +44,7 @@ def item(partition: str) -> Any:
     return {"PK": {"S": partition}, "SK": {"S": "1"}}
 
 
-def test_a_group_may_write_its_own_kind_and_no_other(act_as: Act) -> None:
+def test_a_group_writes_only_kinds_that_it_is_granted(act_as: Act) -> None:
     client = boto3.client("dynamodb")
     own = {"TableName": TABLE, "Item": item("benchmark#space-1")}
     act_as("functions.benchmarks.service", client.put_item, **own)
@@ -54,7 +53,7 @@ def test_a_group_may_write_its_own_kind_and_no_other(act_as: Act) -> None:
     act_as("functions.leaderboards.service", client.get_item, TableName=TABLE, Key=item("benchmark#space-1"))
 
 
-def test_each_part_of_a_transaction_and_of_a_batch_needs_its_own_grant(act_as: Act) -> None:
+def test_each_part_of_a_transaction_or_batch_needs_a_grant(act_as: Act) -> None:
     client = boto3.client("dynamodb")
     put: Any = {"Put": {"TableName": TABLE, "Item": item("benchmark#space-1")}}
     other: Any = {"Put": {"TableName": TABLE, "Item": item("connector#space-1")}}
@@ -66,7 +65,7 @@ def test_each_part_of_a_transaction_and_of_a_batch_needs_its_own_grant(act_as: A
         act_as("functions.benchmarks.service", client.batch_get_item, RequestItems=keys)
 
 
-def test_a_query_is_judged_by_its_partition(act_as: Act) -> None:
+def test_a_query_needs_a_grant_for_its_partition(act_as: Act) -> None:
     client = boto3.client("dynamodb")
 
     query = {
@@ -74,13 +73,13 @@ def test_a_query_is_judged_by_its_partition(act_as: Act) -> None:
         "KeyConditionExpression": "#n0 = :v0",
         "ExpressionAttributeNames": {"#n0": "PK"},
     }
-    ours, theirs = ({":v0": {"S": partition}} for partition in ("data_model#space-1", "user#somebody"))
-    act_as("functions.data_models.service", client.query, ExpressionAttributeValues=ours, **query)
+    granted, refused = ({":v0": {"S": partition}} for partition in ("data_model#space-1", "user#somebody"))
+    act_as("functions.data_models.service", client.query, ExpressionAttributeValues=granted, **query)
     with pytest.raises(NotGrantedError):
-        act_as("functions.data_models.service", client.query, ExpressionAttributeValues=theirs, **query)
+        act_as("functions.data_models.service", client.query, ExpressionAttributeValues=refused, **query)
 
 
-def test_a_step_reaches_only_the_keys_it_is_granted(act_as: Act) -> None:
+def test_a_step_reaches_only_object_keys_that_it_is_granted(act_as: Act) -> None:
     client = boto3.client("s3")
     step = "functions.workflows.evaluation.prepare_evaluation"
     act_as(step, client.put_object, Bucket=BUCKET, Key="spaces/1/evaluations/2/input/job.json", Body=b"{}")
@@ -88,14 +87,14 @@ def test_a_step_reaches_only_the_keys_it_is_granted(act_as: Act) -> None:
         act_as(step, client.put_object, Bucket=BUCKET, Key="spaces/1/trainings/2/input/job.json", Body=b"{}")
 
 
-def test_code_that_two_functions_share_needs_both_grants_and_shared_code_none(act_as: Act) -> None:
+def test_code_of_two_functions_needs_both_grants_and_shared_code_needs_none(act_as: Act) -> None:
     client = boto3.client("dynamodb")
     with pytest.raises(NotGrantedError):
         act_as("functions.events.convergence", client.get_item, TableName=TABLE, Key=item("user#somebody"))
-    act_as("shared.store.table", client.get_item, TableName=TABLE, Key=item("user#somebody"))
+    act_as("shared.dynamodb.table", client.get_item, TableName=TABLE, Key=item("user#somebody"))
 
 
-def test_a_form_is_signed_only_by_who_may_put_what_it_lets_others_put(act_as: Act) -> None:
+def test_signing_an_upload_form_needs_a_grant_for_the_upload(act_as: Act) -> None:
     client = boto3.client("s3")
     form: dict[str, Any] = {"Bucket": BUCKET, "Key": "spaces/1/connectors/2/a.csv"}
     act_as("functions.connectors.service", client.generate_presigned_post, **form)
@@ -103,7 +102,7 @@ def test_a_form_is_signed_only_by_who_may_put_what_it_lets_others_put(act_as: Ac
         act_as("functions.chats.service", client.generate_presigned_post, **form)
 
 
-def test_who_may_not_list_is_not_told_that_an_object_is_missing(act_as: Act) -> None:
+def test_reading_a_missing_object_needs_a_grant_for_listing(act_as: Act) -> None:
     client = boto3.client("s3")
     with pytest.raises(client.exceptions.NoSuchKey):
         act_as("functions.checkpoints.service", client.get_object, Bucket=BUCKET, Key="spaces/1/trainings/2/model")
@@ -111,13 +110,13 @@ def test_who_may_not_list_is_not_told_that_an_object_is_missing(act_as: Act) -> 
         act_as("functions.chats.service", client.get_object, Bucket=BUCKET, Key="spaces/1/chats/2/turn.json")
 
 
-def test_what_a_request_leaves_to_other_threads_is_its_groups_doing(act_as: Act) -> None:
+def test_calls_in_other_threads_need_a_grant_of_the_requests_group(act_as: Act) -> None:
     client, app = boto3.client("dynamodb"), watched(FastAPI())
 
     @app.get("/leaderboards")
     @app.get("/benchmarks/{id}")
     async def read() -> None:
-        scope: dict[str, Any] = {"__name__": "shared.store.table", "get": client.get_item, "key": item("expert#1")}
+        scope: dict[str, Any] = {"__name__": "shared.dynamodb.table", "get": client.get_item, "key": item("expert#1")}
         exec("def act(): get(TableName='entities', Key=key)", scope)  # noqa: S102
         await run_sync(scope["act"])
 
@@ -126,7 +125,7 @@ def test_what_a_request_leaves_to_other_threads_is_its_groups_doing(act_as: Act)
             TestClient(app).get(path)
 
 
-def test_a_fake_holds_its_callers_to_their_grants(act_as: Act) -> None:
+def test_callers_of_a_fake_need_a_grant(act_as: Act) -> None:
     def send() -> None:
         hold_to_grants("sqs", "SendMessageBatch", {"QueueUrl": "queue"})
 
@@ -135,7 +134,7 @@ def test_a_fake_holds_its_callers_to_their_grants(act_as: Act) -> None:
         act_as("functions.leaderboards.service", send)
 
 
-def test_what_calls_need_is_noted(act_as: Act, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_needed_grants_are_recorded(act_as: Act, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(grants, "NEEDED", set())
     read = boto3.client("dynamodb").get_item
     act_as("functions.benchmarks.service", read, TableName=TABLE, Key=item("benchmark#1"))
@@ -144,7 +143,7 @@ def test_what_calls_need_is_noted(act_as: Act, monkeypatch: pytest.MonkeyPatch) 
     assert {Part("leaderboards", "reads", "benchmark")} == grants.NEEDED
 
 
-def test_what_no_call_needed_is_told_and_reading_is_no_reason_to_write() -> None:
+def test_unneeded_grants_are_reported_and_reads_do_not_need_write_grants() -> None:
     held = Grants(
         reads=("chat", "expert", "score"),
         writes=("score", "scan"),
@@ -161,15 +160,15 @@ def test_what_no_call_needed_is_told_and_reading_is_no_reason_to_write() -> None
     }
     some = [FunctionSpec(name="some", handler="", grants=held)]
     assert unneeded(some, needed, {}) == [
-        f"some holds {grant}, and never needs to: drop it in infra/groups.py"
+        f"some has the grant {grant}, which no test needs: remove it from infra/groups.py"
         for grant in ("deletes spaces/*", "reads expert", "stops_jobs", "writes score")
     ]
 
 
-def test_what_is_excused_is_held_and_not_seen() -> None:
+def test_an_excused_grant_must_exist_and_must_not_be_seen() -> None:
     some = [FunctionSpec(name="some", handler="", grants=Grants(reads=("chat", "score")))]
     excused = {Part("some", "reads", kind): "for a reason" for kind in ("chat", "score", "expert")}
     assert unneeded(some, {Part("some", "reads", "score")}, excused) == [
-        "some holds reads expert no more: drop it in UNSEEN",
-        "some holds reads score: a test shows it, so drop it in UNSEEN",
+        "some does not have the grant reads expert: remove it from UNSEEN",
+        "some has the grant reads score, which a test needs: remove it from UNSEEN",
     ]

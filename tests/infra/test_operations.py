@@ -1,4 +1,4 @@
-"""What operators run, rehearsed against an emulated AWS that really calls functions and keeps streams."""
+"""Commands of operators, against an emulated AWS that invokes functions and keeps streams."""
 
 import io
 import json
@@ -10,12 +10,12 @@ from typing import Any
 import boto3
 import pytest
 from fastapi.testclient import TestClient
-from shared.aws.resources import Resources
 
 from functions.api import build_api
 from infra.operations.__main__ import main
 from infra.operations.redrive import Redrive, accepts, dead_letter_queues
 from infra.operations.restore import compared, recount, restore
+from shared.resources import Resources
 from shared.settings import Settings
 from tests.fixtures.aws import create_table
 from tests.fixtures.emulator import emulated_aws
@@ -23,7 +23,7 @@ from tests.fixtures.identity import AUDIENCE, ISSUER, Issuer
 
 WAIT_SECONDS = 60
 FUNCTION = "inference-test-write-audit-log"
-# Notes what it is called with, unless it is told to fail.
+# Stores its events, or fails while the table has the item "broken".
 CODE = """
 import json, boto3
 table = boto3.resource("dynamodb").Table("notes")
@@ -47,13 +47,13 @@ QUEUES: dict[str, dict[str, dict[str, Any]]] = {
 }
 
 
-def eventually(found: Callable[[], Any]) -> Any:
-    """What ``found`` comes to answer."""
+def eventually(find: Callable[[], Any]) -> Any:
+    """Waits until ``find`` returns a true value, and returns it."""
     deadline = time.monotonic() + WAIT_SECONDS
-    while not (answer := found()):
-        assert time.monotonic() < deadline, "it did not happen"
+    while not (found := find()):
+        assert time.monotonic() < deadline, "timed out"
         time.sleep(0.2)
-    return answer
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +66,7 @@ def emulator() -> Iterator[pytest.MonkeyPatch]:
 
 @pytest.fixture(scope="module")
 def session(emulator: pytest.MonkeyPatch) -> boto3.Session:
-    """A stage's queues, and a function that follows the stream of a table."""
+    """Session with the queues of a stage and a function that reads the stream of a table."""
     session = boto3.Session()
     cloudformation = session.client("cloudformation")
     for stack, queues in QUEUES.items():
@@ -99,7 +99,7 @@ def session(emulator: pytest.MonkeyPatch) -> boto3.Session:
         FunctionName=FUNCTION,
         EventSourceArn=stream,
         StartingPosition="TRIM_HORIZON",
-        # The emulator gives up on a batch by its age only; AWS takes no less than a minute.
+        # The emulator drops a batch only by its age. AWS would require at least a minute.
         MaximumRecordAgeInSeconds=1,
         FilterCriteria={
             "Filters": [{"Pattern": '{"dynamodb": {"NewImage": {"written_by": {"S": [{"exists": true}]}}}}'}]
@@ -126,7 +126,7 @@ def waiting(session: boto3.Session, url: str) -> int:
 
 
 class Notes:
-    """What the function was called with, and whether it works."""
+    """Reads and deletes the events that the function stored, and makes the function fail."""
 
     def __init__(self, session: boto3.Session) -> None:
         self._table = session.resource("dynamodb").Table("notes")
@@ -134,7 +134,7 @@ class Notes:
     def break_function(self) -> None:
         self._table.put_item(Item={"PK": "broken", "SK": "broken"})
 
-    def mend_function(self) -> None:
+    def repair_function(self) -> None:
         self._table.delete_item(Key={"PK": "broken", "SK": "broken"})
 
     def take(self) -> list[Any]:
@@ -149,35 +149,33 @@ class Notes:
 @pytest.fixture
 def notes(session: boto3.Session) -> Notes:
     notes = Notes(session)
-    notes.mend_function()
+    notes.repair_function()
     notes.take()
     return notes
 
 
 @pytest.mark.row("X-15")
-def test_a_stages_queues_of_failures_are_found_with_what_they_fell_out_of(session: boto3.Session) -> None:
+def test_dead_letter_queues_of_a_stage_are_found_with_their_sources(session: boto3.Session) -> None:
     found = {queue.id: queue.source_url for queue in dead_letter_queues(session, "test")}
     assert sorted(found) == ["AuditFailed", "JobEventsFailed", "ObjectEventsFailed"]
     assert [name for name, source in found.items() if source] == ["ObjectEventsFailed"]
 
 
 @pytest.mark.row("X-15")
-def test_messages_go_back_to_the_queue_they_fell_out_of(
-    session: boto3.Session, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_messages_return_to_their_source_queue(session: boto3.Session, capsys: pytest.CaptureFixture[str]) -> None:
     queue, sqs = queue_of(session, "ObjectEventsFailed"), session.client("sqs")
     for number in range(12):
         sqs.send_message(QueueUrl=queue.url, MessageBody=json.dumps({"detail": number}))
     assert main(["redrive", "--stage", "test", "--queue", "ObjectEventsFailed"]) == 0
-    told = capsys.readouterr().out
-    assert "ObjectEventsFailed: 10 of about 12, 0 failed" in told
-    assert "ObjectEventsFailed: send it back to its queue: 12" in told
+    output = capsys.readouterr().out
+    assert "ObjectEventsFailed: 10 of about 12, 0 failed" in output
+    assert "ObjectEventsFailed: send it back to its queue: 12" in output
     assert (waiting(session, queue.url), waiting(session, queue.source_url)) == (0, 12)
     sqs.purge_queue(QueueUrl=queue.source_url)
 
 
 @pytest.mark.row("X-15")
-def test_a_dry_run_says_what_would_be_done_and_does_nothing(
+def test_a_dry_run_only_prints_the_actions(
     session: boto3.Session, notes: Notes, capsys: pytest.CaptureFixture[str]
 ) -> None:
     queue, sqs = queue_of(session, "JobEventsFailed"), session.client("sqs")
@@ -193,7 +191,7 @@ def test_a_dry_run_says_what_would_be_done_and_does_nothing(
 
 
 @pytest.mark.row("X-15")
-def test_what_a_function_failed_on_stays_until_it_works(session: boto3.Session, notes: Notes) -> None:
+def test_a_message_stays_until_its_function_succeeds(session: boto3.Session, notes: Notes) -> None:
     queue, function = queue_of(session, "JobEventsFailed"), session.client("lambda")
     function.put_function_event_invoke_config(
         FunctionName=FUNCTION,
@@ -209,7 +207,7 @@ def test_what_a_function_failed_on_stays_until_it_works(session: boto3.Session, 
     assert "broken on purpose" in first.failed[0]
     assert waiting(session, queue.url) == 1
 
-    notes.mend_function()
+    notes.repair_function()
     second = Redrive(session).run(queue)
     assert (second.done, second.failed) == ({f"call {FUNCTION} again": 1}, [])
     assert notes.take() == [event]
@@ -217,15 +215,13 @@ def test_what_a_function_failed_on_stays_until_it_works(session: boto3.Session, 
 
 
 @pytest.mark.row("X-15")
-def test_records_of_a_stream_are_read_again_and_only_those_that_concern_the_function(
-    session: boto3.Session, notes: Notes
-) -> None:
+def test_stream_records_are_read_again_and_filtered_for_the_function(session: boto3.Session, notes: Notes) -> None:
     queue, table = queue_of(session, "AuditFailed"), session.resource("dynamodb").Table("entities")
     notes.break_function()
     table.put_item(Item={"PK": "action#1", "SK": "a", "written_by": "alice"})
     eventually(lambda: waiting(session, queue.url))
-    notes.mend_function()
-    table.put_item(Item={"PK": "counter#1", "SK": "not stamped"})
+    notes.repair_function()
+    table.put_item(Item={"PK": "counter#1", "SK": "without write marker"})
 
     outcome = Redrive(session).run(queue)
     assert (outcome.done, outcome.failed) == ({f"read the stream again for {FUNCTION}": 1}, [])
@@ -235,7 +231,7 @@ def test_records_of_a_stream_are_read_again_and_only_those_that_concern_the_func
     assert waiting(session, queue.url) == 0
 
 
-def test_filters_are_understood_as_lambda_does_and_others_are_refused() -> None:
+def test_filters_work_as_in_lambda_and_unsupported_rules_are_refused() -> None:
     record = {"eventName": "INSERT", "dynamodb": {"Keys": {"PK": {"S": "log#1"}}}}
     assert accepts({"eventName": ["INSERT"], "dynamodb": {"Keys": {"PK": {"S": [{"prefix": "log#"}]}}}}, record)
     assert not accepts({"eventName": ["REMOVE", "MODIFY"]}, record)
@@ -245,15 +241,15 @@ def test_filters_are_understood_as_lambda_does_and_others_are_refused() -> None:
         accepts({"eventName": [{"anything-but": "REMOVE"}]}, record)
 
 
-def test_an_unknown_queue_is_refused_with_the_ones_there_are(
+def test_an_unknown_queue_is_refused_and_the_message_lists_the_queues(
     session: boto3.Session, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["redrive", "--stage", "test", "--queue", "Nothing"]) == 2
-    assert "there are AuditFailed, JobEventsFailed, ObjectEventsFailed" in capsys.readouterr().out
+    assert "the queues are AuditFailed, JobEventsFailed, ObjectEventsFailed" in capsys.readouterr().out
 
 
 @pytest.mark.row("X-15")
-def test_a_table_comes_back_and_the_stage_goes_on_with_it(session: boto3.Session, issuer: Issuer) -> None:
+def test_a_restored_table_has_the_old_items_and_works_with_the_api(session: boto3.Session, issuer: Issuer) -> None:
     dynamodb = session.client("dynamodb")
     create_table(dynamodb, "in-use")
     dynamodb.update_table(
@@ -283,8 +279,8 @@ def test_a_table_comes_back_and_the_stage_goes_on_with_it(session: boto3.Session
     before = alice.get("/action-groups?limit=50").json()
     assert len(before["data"]) == 30
 
-    restored = restore(session, "in-use", "restored", None, say=lambda _: None, poll_seconds=0.1)
-    # What goes wrong after that moment.
+    restored = restore(session, "in-use", "restored", None, report=lambda _: None, poll_seconds=0.1)
+    # An item is lost after the restored time.
     session.resource("dynamodb").Table("in-use").delete_item(
         Key={"PK": f"action_group#{space}", "SK": before["data"][0]["id"]}
     )

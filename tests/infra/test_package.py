@@ -1,4 +1,4 @@
-"""What is uploaded: code for functions, source for training containers, packages as layers."""
+"""Packages that are uploaded: code of functions, source of SageMaker jobs, and layers."""
 
 import importlib.util
 import json
@@ -24,7 +24,7 @@ def code(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return package.build_code(tmp_path_factory.mktemp("build"))
 
 
-def test_functions_carry_their_code_and_the_documents_but_not_what_runs_in_containers(code: Path) -> None:
+def test_the_package_has_functions_and_documents_but_no_code_of_jobs(code: Path) -> None:
     documentation = code / "functions" / "documentation"
     assert json.loads((documentation / "openapi.json").read_text())["paths"]["/health"]
     assert (documentation / "redoc.standalone.js").stat().st_size > 100_000
@@ -33,7 +33,7 @@ def test_functions_carry_their_code_and_the_documents_but_not_what_runs_in_conta
     assert not list(code.rglob("*.pyc"))
 
 
-def test_packaged_functions_import_without_the_checkout(code: Path, tmp_path: Path) -> None:
+def test_packaged_functions_can_be_imported_outside_the_repository(code: Path, tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", "import functions.documentation.handler as h; print(h.__file__)"],
         cwd=tmp_path,
@@ -46,7 +46,7 @@ def test_packaged_functions_import_without_the_checkout(code: Path, tmp_path: Pa
     assert done.stdout.startswith(str(code))
 
 
-def test_equal_source_makes_an_equal_archive_with_all_that_a_container_needs(tmp_path: Path) -> None:
+def test_equal_source_makes_an_equal_archive_with_everything_that_jobs_need(tmp_path: Path) -> None:
     first = package.build_job_source(tmp_path / "one")
     second = package.build_job_source(tmp_path / "two")
     assert first.read_bytes() == second.read_bytes()
@@ -62,24 +62,29 @@ def test_equal_source_makes_an_equal_archive_with_all_that_a_container_needs(tmp
         assert library in requirements
 
 
-def test_layers_take_builds_without_gpu_code(tmp_path: Path) -> None:
+def test_layers_use_builds_without_gpu_code(tmp_path: Path) -> None:
     locked = list(package.cpu_only(["numpy==2.4.6", "xgboost==3.2.0 ; python_version > '3'"]))
     assert locked == ["numpy==2.4.6", "xgboost-cpu==3.2.0 ; python_version > '3'"]
 
 
-def test_layers_lose_tests_headers_and_bytecode_but_no_code(tmp_path: Path) -> None:
-    kept = ["numpy/__init__.py", "numpy/testing/__init__.py", "scipy/sparse/__init__.py", "numpy-2.dist-info/METADATA"]
-    lost = ["numpy/tests/test_a.py", "numpy/__init__.pyi", "scipy/stats/__init__.py", "numpy/__pycache__/a.pyc",
+def test_stripping_removes_tests_headers_and_bytecode_but_no_code(tmp_path: Path) -> None:
+    needed = [
+        "numpy/__init__.py",
+        "numpy/testing/__init__.py",
+        "scipy/sparse/__init__.py",
+        "numpy-2.dist-info/METADATA",
+    ]
+    waste = ["numpy/tests/test_a.py", "numpy/__init__.pyi", "scipy/stats/__init__.py", "numpy/__pycache__/a.pyc",
             "bin/f2py", "numpy/include/a.h"]  # fmt: skip
-    for name in (*kept, *lost):
+    for name in (*needed, *waste):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("")
     package.strip(tmp_path)
     left = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
-    assert left == set(kept)
+    assert left == set(needed)
 
 
-def test_models_still_load_and_score_without_the_parts_of_scipy_that_layers_lose() -> None:
+def test_models_load_and_score_without_the_removed_parts_of_scipy() -> None:
     hide = f"""
 import sys
 for part in {package._UNUSED["scipy"]!r}:
@@ -99,9 +104,7 @@ print(len(tree.predict(x)), len(forest.inplace_predict(x)))
     assert done.stdout.split() == ["200", "200"]
 
 
-def test_a_package_over_awss_limit_is_refused_before_it_is_uploaded(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_package_over_the_limit_of_aws_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for part in ("code", "layers/base", "layers/scan", "layers/score"):
         (tmp_path / part).mkdir(parents=True)
         (tmp_path / part / "content").write_bytes(b"x" * 100)
@@ -111,9 +114,7 @@ def test_a_package_over_awss_limit_is_refused_before_it_is_uploaded(
         package.check_sizes(tmp_path)
 
 
-def test_a_base_layer_that_would_slow_every_cold_start_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_base_layer_over_its_limit_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "layers" / "base").mkdir(parents=True)
     (tmp_path / "layers" / "base" / "content").write_bytes(b"x" * 100)
     monkeypatch.setattr(package, "BASE_LIMIT_BYTES", 99)
@@ -123,19 +124,19 @@ def test_a_base_layer_that_would_slow_every_cold_start_is_refused(
 
 @pytest.fixture(scope="module")
 def aws_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """botocore's descriptions of AWS, stripped as a layer's are, with one service that nobody uses."""
+    """Folder with botocore's data, stripped as in a layer."""
     data = tmp_path_factory.mktemp("botocore") / "data"
     data.mkdir()
     for path in (Path(botocore.__file__).parent / "data").iterdir():
         if path.is_file():
             shutil.copy(path, data)
-        elif path.name in {*package.SERVICES, "sqs"}:
+        elif path.name in {*package.SERVICES, "sns"}:
             shutil.copytree(path, data / path.name)
     package.strip_aws(data)
     return data
 
 
-def test_layers_keep_the_aws_services_that_functions_call_and_no_others(aws_data: Path) -> None:
+def test_layers_keep_only_aws_services_that_functions_call(aws_data: Path) -> None:
     called = {
         name
         for folder in ("shared", "functions")
@@ -147,7 +148,7 @@ def test_layers_keep_the_aws_services_that_functions_call_and_no_others(aws_data
 
 @pytest.fixture
 def clients(aws_data: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], tuple[Any, Any]]:
-    """A client made from the stripped descriptions, and one made from botocore's own."""
+    """Function that makes a client from the stripped data and one from botocore's own data."""
     monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
 
     def client(loader: Loader, service: str, region: str) -> Any:
@@ -164,40 +165,42 @@ def clients(aws_data: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, s
 
 @pytest.mark.parametrize("region", ["us-east-1", "us-gov-west-1", "cn-north-1"])
 @pytest.mark.parametrize("service", sorted(package.SERVICES))
-def test_clients_of_a_layer_call_the_same_addresses_in_every_partition(
+def test_stripped_clients_have_the_same_endpoints_in_every_partition(
     service: str, region: str, clients: Callable[[str, str], tuple[Any, Any]]
 ) -> None:
-    ours, whole = clients(service, region)
-    assert ours.meta.endpoint_url == whole.meta.endpoint_url
-    assert ours.meta.config.signature_version == whole.meta.config.signature_version
+    stripped, whole = clients(service, region)
+    assert stripped.meta.endpoint_url == whole.meta.endpoint_url
+    assert stripped.meta.config.signature_version == whole.meta.config.signature_version
 
 
 @pytest.mark.parametrize("service", sorted(package.SERVICES))
-def test_clients_of_a_layer_know_every_operation_with_all_its_members(
+def test_stripped_clients_have_every_operation_with_all_members(
     service: str, clients: Callable[[str, str], tuple[Any, Any]]
 ) -> None:
-    ours, whole = (client.meta.service_model for client in clients(service, "eu-central-1"))
-    assert ours.operation_names == whole.operation_names
-    assert ours.shape_names == whole.shape_names
+    stripped, whole = (client.meta.service_model for client in clients(service, "eu-central-1"))
+    assert stripped.operation_names == whole.operation_names
+    assert stripped.shape_names == whole.shape_names
     for name in whole.shape_names:
-        assert ours.shape_for(name).metadata == whole.shape_for(name).metadata
-        assert list(getattr(ours.shape_for(name), "members", ())) == list(getattr(whole.shape_for(name), "members", ()))
-    assert not any(ours.shape_for(name).documentation for name in ours.shape_names)
+        assert stripped.shape_for(name).metadata == whole.shape_for(name).metadata
+        assert list(getattr(stripped.shape_for(name), "members", ())) == list(
+            getattr(whole.shape_for(name), "members", ())
+        )
+    assert not any(stripped.shape_for(name).documentation for name in stripped.shape_names)
 
 
-def test_bytecode_is_loaded_as_it_is_and_names_the_files_where_lambda_has_them(tmp_path: Path) -> None:
+def test_bytecode_is_not_checked_at_import_and_has_lambdas_file_names(tmp_path: Path) -> None:
     (tmp_path / "functions").mkdir()
     module = tmp_path / "functions" / "one.py"
     module.write_text("def f(): pass\n")
     package.compile_bytecode(tmp_path, sys.executable, package.CODE_ROOT)
     bytecode = Path(importlib.util.cache_from_source(str(module))).read_bytes()
-    assert int.from_bytes(bytecode[4:8], "little") == 1, "told by the source's hash, which is not looked at again"
+    assert int.from_bytes(bytecode[4:8], "little") == 1, "the flags of an unchecked hash"
     assert b"/var/task/functions/one.py" in bytecode
     assert str(tmp_path).encode() not in bytecode
 
 
 @pytest.mark.parametrize("layer", [package.BASE, *Layer])
-def test_the_lock_file_names_an_exact_version_of_each_package_of_a_layer(layer: str) -> None:
+def test_layers_have_exact_versions_of_all_packages(layer: str) -> None:
     requirements = package.export(*package.SELECTIONS[layer])
     assert requirements
     assert all("==" in requirement for requirement in requirements)

@@ -1,6 +1,6 @@
-"""Each function's role, as synthesised, lets through what infra/groups.py grants and refuses the keys of all others.
+"""Each synthesised role allows what infra/groups.py grants to its function, and refuses everything else.
 
-The emulator's own judge of policies says so, as it does for the deployed roles in tests/e2e.
+The emulator evaluates the policies, as in tests/e2e for the deployed roles.
 """
 
 import re
@@ -11,10 +11,9 @@ from typing import Any
 import pytest
 from ministack.core.iam_evaluator import EvalContext, evaluate, parse_policy_document
 
-from infra.groups import FunctionSpec, Workflow
+from infra.groups import FUNCTIONS, FunctionSpec, Workflow
 from infra.local.leading_keys import table_accesses
-from tests.infra.conftest import MAIL_DOMAIN, Resource, Synthesised
-from tests.infra.test_templates import FUNCTIONS, all_statements, listed
+from tests.infra.conftest import MAIL_DOMAIN, Resource, Synthesised, all_statements, listed
 
 ACCOUNT, REGION = "000000000000", "us-east-1"
 DEPLOYED_TO = {"AWS::Partition": "aws", "AWS::AccountId": ACCOUNT, "AWS::Region": REGION}
@@ -23,12 +22,12 @@ Call = tuple[str, dict[str, Any]]
 
 
 def granted(*names: str) -> list[str]:
-    """What any function is granted under the names."""
+    """Returns everything that any function is granted under these names."""
     return sorted({each for spec in FUNCTIONS for name in names for each in getattr(spec.grants, name)})
 
 
 class Role:
-    """Judges calls by a function's policies: those of its grants, and those that hand it its events."""
+    """Evaluates a function's policies: the granted ones, and the ones that deliver events to it."""
 
     def __init__(self, granted: Iterable[Resource], delivery: Iterable[Resource]) -> None:
         parts = [
@@ -51,7 +50,7 @@ class Role:
         return bool(evaluate(call, [self._statements]).decision == "Allow")
 
     def allows_call(self, operation: str, request: dict[str, Any]) -> bool:
-        """Of DynamoDB. Each part of a transaction is judged by itself, the items of a batch together."""
+        """Returns whether DynamoDB allows a call. Parts of a transaction are evaluated separately, a batch together."""
         keys: dict[tuple[str, str], list[str]] = {}
         for access in table_accesses(operation, request):
             keys.setdefault((f"dynamodb:{access.action}", access.table), []).append(access.partition)
@@ -59,7 +58,7 @@ class Role:
 
 
 def _resolved(value: Any) -> Any:
-    """The value with a name in angle brackets for what only the deployment knows."""
+    """Returns the value, with a name in angle brackets for each part that only the deployment knows."""
     match value:
         case {"Fn::Join": [separator, parts]}:
             return separator.join(_resolved(parts))
@@ -78,7 +77,7 @@ def _resolved(value: Any) -> Any:
 
 @pytest.fixture(scope="module")
 def roles(prod: Synthesised) -> dict[str, Role]:
-    """By the name of the function."""
+    """Roles by the names of their functions."""
     all_roles = prod.resources("AWS::IAM::Role")
     attached = prod.properties("AWS::IAM::Policy")
     named = {one["FunctionName"]: one["Role"]["Fn::GetAtt"][0] for one in prod.properties("AWS::Lambda::Function")}
@@ -92,7 +91,7 @@ def roles(prod: Synthesised) -> dict[str, Role]:
 
 
 def reads(table: str, *partitions: str) -> Iterator[Call]:
-    """The ways to read what lies under the last partition, hidden among the others where a call takes several."""
+    """Yields all calls that read the last partition. Calls with several keys also read the other partitions."""
     *_, key = keys = [{"PK": {"S": partition}, "SK": {"S": "1"}} for partition in partitions]
     query = {"KeyConditionExpression": "PK = :pk", "ExpressionAttributeValues": {":pk": key["PK"]}}
     checks = [{"ConditionCheck": {"TableName": table, "Key": each}} for each in keys]
@@ -104,7 +103,7 @@ def reads(table: str, *partitions: str) -> Iterator[Call]:
 
 
 def writes(table: str, *partitions: str) -> Iterator[Call]:
-    """The ways to change it, but for a batch."""
+    """Yields all calls that write the last partition, except batches."""
     *_, key = keys = [{"PK": {"S": partition}, "SK": {"S": "1"}} for partition in partitions]
     yield "PutItem", {"TableName": table, "Item": key}
     yield "UpdateItem", {"TableName": table, "Key": key}
@@ -119,14 +118,14 @@ def batch_writes(table: str, *partitions: str) -> Iterator[Call]:
 
 @pytest.mark.parametrize("spec", FUNCTIONS, ids=lambda spec: spec.name)
 @pytest.mark.parametrize(("table", "logs"), [(ENTITIES, ""), (LOGS, "_logs")], ids=["entities", "logs"])
-def test_a_role_lets_its_function_at_its_own_keys_of_a_table_and_at_no_others(
+def test_a_role_allows_only_granted_kinds_of_a_table(
     roles: dict[str, Role], spec: FunctionSpec, table: str, logs: str
 ) -> None:
     role = roles[spec.name]
     writable = set(getattr(spec.grants, f"writes{logs}"))
     readable = {*getattr(spec.grants, f"reads{logs}"), *writable}
     wrong = []
-    for kind in (*granted("reads", "writes", "reads_logs", "writes_logs"), "unheard_of"):
+    for kind in (*granted("reads", "writes", "reads_logs", "writes_logs"), "unknown"):
         expected = [
             (reads, kind in readable),
             (writes, kind in writable),
@@ -143,7 +142,7 @@ def test_a_role_lets_its_function_at_its_own_keys_of_a_table_and_at_no_others(
 
 
 @pytest.mark.parametrize("spec", FUNCTIONS, ids=lambda spec: spec.name)
-def test_a_role_lets_its_function_at_its_own_files_and_at_no_others(roles: dict[str, Role], spec: FunctionSpec) -> None:
+def test_a_role_allows_only_granted_files(roles: dict[str, Role], spec: FunctionSpec) -> None:
     role = roles[spec.name]
 
     def allowed(action: str, key: str) -> bool:
@@ -157,7 +156,7 @@ def test_a_role_lets_its_function_at_its_own_files_and_at_no_others(roles: dict[
         "deletes": ("s3:DeleteObject", "s3:DeleteObjectVersion")[: 1 + spec.grants.purges_spaces],
         "lists": ("s3:ListBucket", "s3:ListBucketVersions")[: 1 + spec.grants.purges_spaces],
     }
-    keys = [pattern.replace("*", "1") for pattern in (*granted("gets", "puts", "deletes", "lists"), "unheard_of/*")]
+    keys = [pattern.replace("*", "1") for pattern in (*granted("gets", "puts", "deletes", "lists"), "unknown/*")]
     wrong = [
         f"{action} of {key}"
         for grant, names in actions.items()
@@ -168,7 +167,7 @@ def test_a_role_lets_its_function_at_its_own_files_and_at_no_others(roles: dict[
     assert wrong == []
 
 
-# What each function's logs and traces take, and what hands events to a function and keeps those that fail.
+# Actions for logs and traces, and actions that deliver events and keep failed ones.
 ALWAYS = {"logs:CreateLogStream", "logs:PutLogEvents", "xray:PutTelemetryRecords", "xray:PutTraceSegments"}
 DELIVERY = {
     "dynamodb:DescribeStream",
@@ -181,7 +180,7 @@ DELIVERY = {
     "sqs:ReceiveMessage",
     "sqs:SendMessage",
 }
-# Beyond tables, files and their key: which grant an action needs, one of several.
+# The grants that allow an action, except for tables, files and their key. One grant is enough.
 NEEDS = {
     "sagemaker:DescribeTrainingJob": ("watches_jobs", "stops_jobs"),
     "sagemaker:StopTrainingJob": ("stops_jobs",),
@@ -199,21 +198,21 @@ NEEDS = {
 
 
 @pytest.mark.parametrize("spec", FUNCTIONS, ids=lambda spec: spec.name)
-def test_a_role_holds_no_action_that_nothing_granted_needs(roles: dict[str, Role], spec: FunctionSpec) -> None:
+def test_a_role_allows_no_action_without_a_grant(roles: dict[str, Role], spec: FunctionSpec) -> None:
     role = roles[spec.name]
-    elsewhere = {name for name in role.granted if name.startswith(("dynamodb:", "s3:", "kms:"))}
+    tested_above = {name for name in role.granted if name.startswith(("dynamodb:", "s3:", "kms:"))}
     needed = {action for action, names in NEEDS.items() if any(getattr(spec.grants, name) for name in names)}
-    assert role.granted - elsewhere == ALWAYS | needed
+    assert role.granted - tested_above == ALWAYS | needed
     assert role.delivery <= DELIVERY
 
 
 def here(service: str, resource: str) -> str:
-    """In the account and region that is deployed to."""
+    """Returns an ARN in the account and region of the deployment."""
     return f"arn:aws:{service}:{REGION}:{ACCOUNT}:{resource}"
 
 
 @pytest.mark.parametrize("spec", FUNCTIONS, ids=lambda spec: spec.name)
-def test_a_role_starts_no_workflow_but_its_own(roles: dict[str, Role], spec: FunctionSpec) -> None:
+def test_a_role_starts_only_granted_workflows(roles: dict[str, Role], spec: FunctionSpec) -> None:
     machine = here("states", "stateMachine:inference-prod-")
     started = {one for one in Workflow if roles[spec.name].allows("states:StartExecution", f"{machine}{one}")}
     assert started == set(spec.grants.starts)
@@ -222,42 +221,42 @@ def test_a_role_starts_no_workflow_but_its_own(roles: dict[str, Role], spec: Fun
 
 
 @pytest.mark.parametrize("spec", FUNCTIONS, ids=lambda spec: spec.name)
-def test_a_role_reaches_no_parameter_but_its_own(roles: dict[str, Role], spec: FunctionSpec) -> None:
+def test_a_role_allows_only_granted_parameters(roles: dict[str, Role], spec: FunctionSpec) -> None:
     def named(*patterns: str, stage: str = "prod") -> set[str]:
         return {here("ssm", f"parameter/inference/{stage}/{one.replace('*', '1')}") for one in patterns}
 
     grants = spec.grants
     known = granted("reads_parameters", "writes_parameters")
-    asked = named(*known, "unheard_of/*") | named(*known, stage="dev")
+    parameters = named(*known, "unknown/*") | named(*known, stage="dev")
     expected = {
         "ssm:GetParameter": named(*grants.reads_parameters, *grants.writes_parameters),
         "ssm:PutParameter": named(*grants.writes_parameters),
         "ssm:DeleteParameter": named(*grants.writes_parameters),
     }
     for action, own in expected.items():
-        assert {one for one in asked if roles[spec.name].allows(action, one)} == own, action
+        assert {one for one in parameters if roles[spec.name].allows(action, one)} == own, action
 
 
-SENDER, ELSEWHERE = f"invites@{MAIL_DOMAIN}", "arn:aws:{}:us-east-1:111122223333:{}"
+SENDER, OTHER_ACCOUNT = f"invites@{MAIL_DOMAIN}", "arn:aws:{}:us-east-1:111122223333:{}"
 JOBS = tuple(here("sagemaker", f"training-job/{kind}-1-1") for kind in ("training", "evaluation"))
-OTHERS_JOBS = (here("sagemaker", "training-job/churn-1"), ELSEWHERE.format("sagemaker", "training-job/training-1-1"))
+OTHER_JOBS = (here("sagemaker", "training-job/churn-1"), OTHER_ACCOUNT.format("sagemaker", "training-job/training-1-1"))
 EXECUTIONS = tuple(here("states", f"execution:inference-prod-{workflow}:1") for workflow in Workflow)
-OTHERS_EXECUTIONS = (here("states", "execution:inference-dev-training:1"), here("states", "execution:other:1"))
-# Of the actions of NEEDS that are about something: what they are for, and what of the same sort is others'.
+OTHER_EXECUTIONS = (here("states", "execution:inference-dev-training:1"), here("states", "execution:other:1"))
+# For actions of NEEDS: the resources that they may use, and similar resources that they may not.
 REACHED = {
-    "sagemaker:DescribeTrainingJob": (JOBS, OTHERS_JOBS),
-    "sagemaker:StopTrainingJob": (JOBS, OTHERS_JOBS),
+    "sagemaker:DescribeTrainingJob": (JOBS, OTHER_JOBS),
+    "sagemaker:StopTrainingJob": (JOBS, OTHER_JOBS),
     "secretsmanager:GetSecretValue": (("<WebhookSecret>",), ("<OtherSecret>", here("secretsmanager", "secret:other"))),
     "ses:SendEmail": (
         (here("ses", f"identity/{SENDER}"), here("ses", f"identity/{MAIL_DOMAIN}")),
-        (here("ses", "identity/example.com"), ELSEWHERE.format("ses", f"identity/{MAIL_DOMAIN}")),
+        (here("ses", "identity/example.com"), OTHER_ACCOUNT.format("ses", f"identity/{MAIL_DOMAIN}")),
     ),
     "sqs:SendMessage": (
         (here("sqs", "inference-prod-webhook-deliveries"),),
         (here("sqs", "inference-dev-webhook-deliveries"), here("sqs", "other")),
     ),
-    "states:DescribeExecution": (EXECUTIONS, OTHERS_EXECUTIONS),
-    "states:StopExecution": (EXECUTIONS, OTHERS_EXECUTIONS),
+    "states:DescribeExecution": (EXECUTIONS, OTHER_EXECUTIONS),
+    "states:StopExecution": (EXECUTIONS, OTHER_EXECUTIONS),
     "sts:AssumeRole": (
         ("arn:aws:iam::111122223333:role/reader",),
         (f"arn:aws:iam::{ACCOUNT}:role/reader", "arn:aws:iam::111122223333:user/reader"),
@@ -266,9 +265,7 @@ REACHED = {
 
 
 @pytest.mark.parametrize("spec", FUNCTIONS, ids=lambda spec: spec.name)
-def test_a_role_reaches_what_its_actions_are_for_and_nothing_else_of_the_sort(
-    roles: dict[str, Role], spec: FunctionSpec
-) -> None:
+def test_a_role_allows_its_actions_only_on_their_own_resources(roles: dict[str, Role], spec: FunctionSpec) -> None:
     wrong = []
     for action, (own, others) in REACHED.items():
         may = any(getattr(spec.grants, name) for name in NEEDS[action])
@@ -278,34 +275,34 @@ def test_a_role_reaches_what_its_actions_are_for_and_nothing_else_of_the_sort(
     assert wrong == []
 
 
-def test_mail_is_sent_as_the_stages_sender_only(roles: dict[str, Role]) -> None:
+def test_mail_is_sent_only_from_the_stages_sender(roles: dict[str, Role]) -> None:
     [spec] = (spec for spec in FUNCTIONS if spec.grants.sends_mail)
     identity = here("ses", f"identity/{MAIL_DOMAIN}")
     assert not roles[spec.name].allows("ses:SendEmail", identity, {"ses:fromaddress": f"boss@{MAIL_DOMAIN}"})
 
 
-def test_every_action_is_held_to_what_it_is_about() -> None:
-    elsewhere = {"ssm:DeleteParameter", "ssm:GetParameter", "ssm:PutParameter", "states:StartExecution"}
-    assert REACHED.keys() | elsewhere == NEEDS.keys()
+def test_every_action_is_tested_with_its_resources() -> None:
+    tested_above = {"ssm:DeleteParameter", "ssm:GetParameter", "ssm:PutParameter", "states:StartExecution"}
+    assert REACHED.keys() | tested_above == NEEDS.keys()
 
 
-# Whose names are not the deployment's, and why no policy can say whose they are.
-NOBODYS = {
-    ":training-job/training-*": "SageMaker's jobs are named by the ids of trainings: each stage has an account.",
-    ":training-job/evaluation-*": "The same of evaluations.",
-    ":iam::*:role/*": "Customers choose their roles' names and accounts; a condition leaves our own account out.",
-    ":repository/pytorch-training": "AWS's own containers, in AWS's account.",
-    ":rule/StepFunctionsGetEventsFor": "Step Functions hears of what it waits for by a rule of its own name.",
-    ":log-group:/aws/sagemaker/TrainingJobs*": "SageMaker chooses its log groups' names.",
+# Resources without the stage in their names, and the reason.
+WITHOUT_STAGE = {
+    ":training-job/training-*": "Job names contain the ids of trainings, and each stage has an account.",
+    ":training-job/evaluation-*": "Job names contain the ids of evaluations, and each stage has an account.",
+    ":iam::*:role/*": "Customers choose the names and accounts of their roles. A condition excludes this account.",
+    ":repository/pytorch-training": "The containers belong to AWS's account.",
+    ":rule/StepFunctionsGetEventsFor": "AWS fixes the names of the rules that Step Functions uses.",
+    ":log-group:/aws/sagemaker/TrainingJobs*": "SageMaker chooses the names of its log groups.",
     f":identity/{SENDER}": "The sender belongs to the operator.",
-    f":identity/{MAIL_DOMAIN}": "So does its domain.",
+    f":identity/{MAIL_DOMAIN}": "The sender's domain belongs to the operator.",
 }
-# The parts of the stacks, and what is named after the stage.
-OURS = re.compile(r"<(?!AWS::)[^>]+>|:inference-prod-|:parameter/inference/prod/|:function:inference-prod-")
+# Resources of the stacks, and names with the stage.
+WITH_STAGE = re.compile(r"<(?!AWS::)[^>]+>|:inference-prod-|:parameter/inference/prod/|:function:inference-prod-")
 
 
-def test_policies_name_only_what_is_of_this_deployment(prod: Synthesised) -> None:
+def test_policies_name_only_resources_of_this_deployment(prod: Synthesised) -> None:
     named = {str(_resolved(one)) for each in all_statements(prod) for one in listed(each["Resource"])} - {"*"}
-    others = {one for one in named if not OURS.search(one)}
-    assert [one for one in others if not any(part in one for part in NOBODYS)] == []
-    assert [part for part in NOBODYS if not any(part in one for one in others)] == []
+    others = {one for one in named if not WITH_STAGE.search(one)}
+    assert [one for one in others if not any(part in one for part in WITHOUT_STAGE)] == []
+    assert [part for part in WITHOUT_STAGE if not any(part in one for one in others)] == []

@@ -1,4 +1,4 @@
-"""A change that would replace what holds data, or leave it unprotected, is refused with an explanation."""
+"""Changes that would replace resources with data, or stop protecting them, are refused with an explanation."""
 
 import copy
 import json
@@ -20,7 +20,7 @@ def templates(prod: Synthesised) -> Templates:
 
 
 def one_of(templates: Templates, type: str, start: str = "") -> dict[str, Any]:
-    """The properties of the resource of a type whose id starts like this."""
+    """Returns the resource of a type with a logical id that starts with ``start``."""
     [found] = [
         resource
         for name, resource in templates["data"]["Resources"].items()
@@ -35,7 +35,7 @@ def refused(templates: Templates) -> list[str]:
 
 
 @pytest.mark.row("X-15")
-def test_production_replaces_nothing_that_holds_data(templates: Templates) -> None:
+def test_production_replaces_no_resource_with_data(templates: Templates) -> None:
     assert refused(templates) == []
     kinds = {one["type"].split("::")[1] for one in baseline().values()}
     assert kinds >= {"Cognito", "DynamoDB", "KMS", "S3", "SecretsManager"}
@@ -52,7 +52,7 @@ def test_production_replaces_nothing_that_holds_data(templates: Templates) -> No
         ("AWS::KMS::Key", "", {"MultiRegion": True}, "MultiRegion changes"),
     ],
 )
-def test_a_property_that_means_replacement_is_refused(
+def test_a_property_change_that_replaces_a_resource_is_refused(
     templates: Templates, type: str, start: str, change: dict[str, Any], why: str
 ) -> None:
     one_of(templates, type, start)["Properties"].update(change)
@@ -61,7 +61,7 @@ def test_a_property_that_means_replacement_is_refused(
 
 
 @pytest.mark.row("X-15")
-def test_another_logical_id_is_a_removal_and_a_new_one(templates: Templates) -> None:
+def test_a_changed_logical_id_is_refused_as_a_removal_and_a_new_resource(templates: Templates) -> None:
     resources = templates["data"]["Resources"]
     name = next(name for name in resources if name.startswith("Entities"))
     resources["Things00000000"] = resources.pop(name)
@@ -71,13 +71,13 @@ def test_another_logical_id_is_a_removal_and_a_new_one(templates: Templates) -> 
 
 
 @pytest.mark.row("X-15")
-def test_data_that_would_go_with_its_stack_is_refused(templates: Templates) -> None:
+def test_data_that_would_be_deleted_with_its_stack_is_refused(templates: Templates) -> None:
     one_of(templates, "AWS::S3::Bucket", "Files")["DeletionPolicy"] = "Delete"
     [found] = refused(templates)
     assert "would no longer outlive its stack: DeletionPolicy changes from Retain to Delete" in found
 
 
-def test_what_may_change_without_harm_may_change(templates: Templates) -> None:
+def test_harmless_changes_are_accepted(templates: Templates) -> None:
     table = one_of(templates, "AWS::DynamoDB::Table", "Entities")["Properties"]
     table["BillingMode"] = "PROVISIONED"
     table["TimeToLiveSpecification"] = {"AttributeName": "gone_at", "Enabled": True}
@@ -85,7 +85,7 @@ def test_what_may_change_without_harm_may_change(templates: Templates) -> None:
 
 
 @pytest.mark.row("X-15")
-def test_the_pipelines_command_refuses_and_explains(
+def test_the_protect_command_refuses_and_explains(
     prod: Synthesised, templates: Templates, tmp_path: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["protect", "--templates", str(prod.folder)]) == 0
@@ -93,15 +93,15 @@ def test_the_pipelines_command_refuses_and_explains(
     for stack, template in templates.items():
         (tmp_path / f"inference-prod-{stack}.template.json").write_text(json.dumps(template))
     assert main(["protect", "--templates", str(tmp_path)]) == 1
-    told = capsys.readouterr().out
-    assert "would be replaced by an empty one: BucketName" in told
-    assert "docs/runbooks/restore.md" in told
+    output = capsys.readouterr().out
+    assert "would be replaced by an empty one: BucketName" in output
+    assert "docs/runbooks/restore.md" in output
     assert main(["protect", "--stage", "dev", "--templates", str(tmp_path)]) == 2
 
 
 @pytest.mark.row("X-15")
-def test_all_that_holds_data_outlives_production_and_its_stack_refuses_to_go(prod: Synthesised) -> None:
-    # An API's address is no data, and a client of the user pool goes with what it is a client of.
+def test_resources_with_data_outlive_the_protected_production_stack(prod: Synthesised) -> None:
+    # The address of an API is not data, and a client of the user pool needs its pool.
     others = {"AWS::ApiGateway::RestApi", "AWS::Cognito::UserPoolClient"}
     holding = {name: one for name, one in baseline().items() if one["type"] not in others}
     assert len(holding) >= 7
@@ -111,14 +111,14 @@ def test_all_that_holds_data_outlives_production_and_its_stack_refuses_to_go(pro
 
 
 @pytest.mark.row("X-15")
-def test_a_stage_goes_on_with_a_restored_table_and_keeps_its_own(synthesise: Synthesise) -> None:
+def test_a_stage_uses_a_restored_table_and_keeps_its_own_table(synthesise: Synthesise) -> None:
     stage = synthesise("staging", restored_entities=ENTITIES)
     for function in stage.properties("AWS::Lambda::Function"):
         assert json.dumps(function["Environment"]["Variables"]["TABLE_NAME"]) == '"restored"'
     policies = json.dumps([*stage.properties("AWS::IAM::Role"), *stage.properties("AWS::IAM::Policy")])
     assert ENTITIES.partition("/stream/")[0] in policies
     assert "Entities" not in policies
-    followed = [one["EventSourceArn"] for one in stage.properties("AWS::Lambda::EventSourceMapping")]
-    assert ENTITIES in followed
+    streams = [one["EventSourceArn"] for one in stage.properties("AWS::Lambda::EventSourceMapping")]
+    assert ENTITIES in streams
     kept = stateful({stack: stage.template(stack) for stack in stage.stacks})
     assert list(replacements(baseline(), kept)) == []

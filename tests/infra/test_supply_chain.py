@@ -1,4 +1,4 @@
-"""Bills of materials come from the lock files; a database out of reach is said and fails nothing."""
+"""Bills of materials list the locked packages, and audits report vulnerabilities."""
 
 import subprocess
 
@@ -17,7 +17,7 @@ def folder() -> None:
     OUTPUT.mkdir(parents=True, exist_ok=True)
 
 
-def test_the_bill_names_everything_that_is_deployed_in_its_locked_version(folder: None) -> None:
+def test_the_bill_lists_every_deployed_package_in_its_locked_version(folder: None) -> None:
     assert python_bill().passed
     listed = components(OUTPUT / "python.cdx.json")
     for selection in SELECTIONS.values():
@@ -29,13 +29,13 @@ def test_the_bill_names_everything_that_is_deployed_in_its_locked_version(folder
     assert {"boto3", "fastapi"} <= {line.partition("==")[0] for line in export(*SELECTIONS[BASE])}
 
 
-def test_the_bill_of_the_tools_names_the_cdk(folder: None) -> None:
+def test_the_bill_of_the_tools_lists_the_cdk(folder: None) -> None:
     assert npm_bill().passed
     assert {"aws-cdk", "redoc"} <= set(dict(components(OUTPUT / "npm.cdx.json")))
 
 
 @pytest.mark.parametrize(
-    "trouble",
+    "error",
     [
         "cause: dns error\ncause: failed to lookup address information",
         "error: error sending request for url (https://api.osv.dev/v1/querybatch)",
@@ -43,20 +43,20 @@ def test_the_bill_of_the_tools_names_the_cdk(folder: None) -> None:
         "timed out",
     ],
 )
-def test_a_database_out_of_reach_is_said_loudly_and_fails_nothing(trouble: str) -> None:
-    finding = audit("packages", done(2, error=trouble))
+def test_an_unreachable_database_is_reported_and_does_not_fail(error: str) -> None:
+    finding = audit("packages", done(2, error=error))
     assert finding.passed
-    assert "NOT AUDITED" in finding.says
+    assert "NOT AUDITED" in finding.message
 
 
-def test_a_known_vulnerability_fails_and_is_shown() -> None:
+def test_a_known_vulnerability_fails_and_is_reported() -> None:
     finding = audit("packages", done(1, out="jinja2 3.1.2 has 1 known vulnerability: GHSA-h5c8-rqwp-cp95"))
     assert not finding.passed
-    assert "GHSA-h5c8-rqwp-cp95" in finding.says
+    assert "GHSA-h5c8-rqwp-cp95" in finding.message
 
 
-def test_a_missing_program_fails_and_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_program_fails_and_the_message_names_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("infra.supply_chain.shutil.which", lambda *_, **__: None)
     finding = python_bill()
     assert not finding.passed
-    assert "make setup" in finding.says
+    assert "make setup" in finding.message

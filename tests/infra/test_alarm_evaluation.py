@@ -1,7 +1,7 @@
-"""Each alarm goes off in the fault it is for, and is over once the fault is.
+"""Each alarm starts during the fault that it detects and ends after the fault.
 
-What is ours is made by the real code: functions are run in the fault, and the metrics are read from what they print
-and from the access log that API Gateway would write of their answers. What AWS measures itself is given as it would.
+Metrics of the service come from its real code: functions run during the fault, and the tests read the metrics from
+their output and from the access log that API Gateway would write. Metrics of AWS are constants.
 """
 
 import json
@@ -12,14 +12,14 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
-from shared.aws.resources import Resources
-from shared.store.jobs import Jobs
 
 from functions.api import build_api
 from functions.events.reconcile_jobs import reconcile_jobs
 from functions.events.roll_up_inference_logs import roll_up_inference_logs
 from infra.groups import GROUPS, RECONCILE_JOBS, ROLL_UP_INFERENCE_LOGS
+from shared.jobs.store import Jobs
 from shared.models.job_reference import JobKind
+from shared.resources import Resources
 from shared.settings import Settings
 from tests.fixtures.cloudwatch import CloudWatch, Point, embedded_points, filtered_points, window
 from tests.fixtures.inference_logs import call, stream_event
@@ -28,12 +28,10 @@ from tests.infra.conftest import Synthesised
 MINUTE = 60
 SPACE = "0197a3c0-0000-7000-8000-00000000000a"
 Properties = dict[str, Any]
-# What happens within a minute.
-Drill = Callable[[], list[Point]]
 
 
 def alarms(stage: Synthesised, kind: str = "Alarm") -> dict[str, Properties]:
-    """By the id that the code gives them."""
+    """Returns the alarms by their construct ids."""
     found = stage.resources(f"AWS::CloudWatch::{kind}")
     return {name[:-8]: {**resource["Properties"], "_id": name} for name, resource in found.items()}
 
@@ -44,7 +42,7 @@ def runbook(alarm: Properties) -> str:
 
 
 class Stage:
-    """The stage's functions, run here, and what AWS would measure of them."""
+    """Runs functions of a stage and returns the metrics that AWS would record."""
 
     def __init__(
         self,
@@ -57,7 +55,7 @@ class Stage:
         self._capsys, self._monkeypatch = capsys, monkeypatch
 
     def physical(self, value: Any) -> str:
-        """Names as they are; what only AWS will name, by its logical id."""
+        """Resolves a reference to a name, or to a logical id if only AWS knows the name."""
         match value:
             case str(name):
                 return name
@@ -75,7 +73,7 @@ class Stage:
         return list(self.template.template(stack).get("Outputs", {}).values())
 
     def printed(self, function: str, run: Callable[[], Any], **environment: str) -> list[Point]:
-        """The metrics in what ``run`` prints as the code of a deployed function."""
+        """Returns the metrics that ``run`` prints with the environment of a deployed function."""
         [deployed] = [
             one
             for one in self.template.properties("AWS::Lambda::Function")
@@ -89,7 +87,7 @@ class Stage:
         return list(embedded_points(self._capsys.readouterr().out))
 
     def request(self, client: TestClient, path: str, milliseconds: int) -> list[Point]:
-        """What API Gateway measures of a GET, and what its access log tells."""
+        """Returns the metrics of a GET from API Gateway and from its access log."""
         status = client.get(path).status_code
         [deployed] = self.template.properties("AWS::ApiGateway::Stage")
         context = {
@@ -125,28 +123,27 @@ def stage(
 
 @pytest.fixture
 def broken(settings: Settings, stage: Stage, issuer: Any) -> TestClient:
-    """The API with its table gone."""
-    gone = Resources(settings.model_copy(update={"table_name": "gone"}))
-    client = stage.client(gone)
+    """Client of an API whose table does not exist."""
+    client = stage.client(Resources(settings.model_copy(update={"table_name": "missing"})))
     client.headers["Authorization"] = f"Bearer {issuer.token('alice')}"
     client.headers["X-Space-Id"] = SPACE
     return client
 
 
-def rehearse(stage: Stage, alarm: list[Properties], fault: list[Point], health: list[Point]) -> list[bool]:
-    """Whether all of the alarms are on: before the fault, at its end, and once it is over."""
-    minutes = max(map(window, alarm)) // MINUTE
+def states(stage: Stage, parts: list[Properties], fault: list[Point], health: list[Point]) -> list[bool]:
+    """Returns whether all parts of an alarm are on before a fault, at its end and after it."""
+    minutes = max(map(window, parts)) // MINUTE
     cloudwatch = CloudWatch(stage.physical)
-    states = []
-    for part, points in enumerate((health, fault, health)):
+    found = []
+    for phase, points in enumerate((health, fault, health)):
         for minute in range(minutes):
-            cloudwatch.record((part * minutes + minute + 1) * MINUTE, points)
-        states.append(all(cloudwatch.is_alarm(one, (part + 1) * minutes * MINUTE) for one in alarm))
-    return states
+            cloudwatch.record((phase * minutes + minute + 1) * MINUTE, points)
+        found.append(all(cloudwatch.is_alarm(one, (phase + 1) * minutes * MINUTE) for one in parts))
+    return found
 
 
 def composed(stage: Stage, name: str) -> list[Properties]:
-    """The parts of a composite alarm, as far as its rule needs them all."""
+    """Returns the parts of a composite alarm that needs all of them."""
     rule = alarms(stage.template, "CompositeAlarm")[name]["AlarmRule"]
     parts = rule["Fn::Join"][1]
     named = [part["Fn::GetAtt"][0] for part in parts if isinstance(part, dict)]
@@ -156,33 +153,33 @@ def composed(stage: Stage, name: str) -> list[Properties]:
     return [children[name] for name in named]
 
 
-# --- what the functions tell
+# --- metrics of the service
 
 
 @pytest.mark.row("X-15")
 @pytest.mark.parametrize("name", ["AvailabilityBurnsFast", "AvailabilityBurnsSlowly"])
-def test_answers_that_fail_burn_the_budget(stage: Stage, broken: TestClient, name: str) -> None:
-    well = stage.request(stage.client(stage.resources), "/health", 20)
+def test_failing_requests_set_off_the_availability_alarms(stage: Stage, broken: TestClient, name: str) -> None:
+    healthy = stage.request(stage.client(stage.resources), "/health", 20)
     failed = stage.request(broken, "/actions", 20)
     assert failed[1].value == 1
-    # Four of a hundred: enough for either rate.
-    assert rehearse(stage, composed(stage, name), well * 96 + failed * 4, well * 100) == [False, True, False]
+    # 4% of failures exceed the threshold of both alarms.
+    assert states(stage, composed(stage, name), healthy * 96 + failed * 4, healthy * 100) == [False, True, False]
 
 
 @pytest.mark.row("X-15")
-def test_a_fault_that_is_over_wakes_nobody_though_the_hour_looks_bad(stage: Stage, broken: TestClient) -> None:
+def test_a_fault_that_has_ended_does_not_set_off_the_fast_alarm(stage: Stage, broken: TestClient) -> None:
     [long, short] = sorted(composed(stage, "AvailabilityBurnsFast"), key=window, reverse=True)
-    well = stage.request(stage.client(stage.resources), "/health", 20)
+    healthy = stage.request(stage.client(stage.resources), "/health", 20)
     failed = stage.request(broken, "/actions", 20)
     cloudwatch = CloudWatch(stage.physical)
     for minute in range(1, 61):
-        cloudwatch.record(minute * MINUTE, failed * 50 if 40 < minute <= 45 else well * 50)
+        cloudwatch.record(minute * MINUTE, failed * 50 if 40 < minute <= 45 else healthy * 50)
     assert cloudwatch.is_alarm(long, 3600)
     assert not cloudwatch.is_alarm(short, 3600)
 
 
 @pytest.mark.row("X-15")
-def test_errors_of_systems_that_spaces_point_at_are_not_our_failures(stage: Stage) -> None:
+def test_errors_of_systems_that_spaces_use_do_not_count_as_failures(stage: Stage) -> None:
     filters = stage.template.properties("AWS::Logs::MetricFilter")
     line = {"method": "POST", "route": "/insights", "latency_ms": 5}
     found = {
@@ -193,15 +190,15 @@ def test_errors_of_systems_that_spaces_point_at_are_not_our_failures(stage: Stag
 
 
 @pytest.mark.row("X-15")
-def test_reads_that_take_long(stage: Stage) -> None:
+def test_slow_reads_set_off_an_alarm(stage: Stage) -> None:
     client = stage.client(stage.resources)
     quick, slow = stage.request(client, "/health", 20), stage.request(client, "/health", 1_500)
     alarm = alarms(stage.template)["SlowReads"]
-    assert rehearse(stage, [alarm], quick * 95 + slow * 5, quick * 100) == [False, True, False]
+    assert states(stage, [alarm], quick * 95 + slow * 5, quick * 100) == [False, True, False]
 
 
 @pytest.mark.row("X-15")
-def test_chats_are_no_slow_reads(stage: Stage) -> None:
+def test_chats_do_not_count_as_reads(stage: Stage) -> None:
     line = {"method": "GET", "status": "200", "error": "-", "latency_ms": 60_000}
     filters = stage.template.properties("AWS::Logs::MetricFilter")
     measured = [
@@ -211,7 +208,7 @@ def test_chats_are_no_slow_reads(stage: Stage) -> None:
 
 
 @pytest.mark.row("X-15")
-def test_chats_whose_first_token_is_late(stage: Stage) -> None:
+def test_late_first_tokens_set_off_an_alarm(stage: Stage) -> None:
     def chats(milliseconds: float) -> list[Point]:
         now = stage.resources.clock()
         rows = [
@@ -224,29 +221,29 @@ def test_chats_whose_first_token_is_late(stage: Stage) -> None:
 
     late, quick = chats(8_000), chats(400)
     assert len(late) == len(quick) == 10
-    assert rehearse(stage, [alarms(stage.template)["SlowFirstTokens"]], late, quick) == [False, True, False]
+    assert states(stage, [alarms(stage.template)["SlowFirstTokens"]], late, quick) == [False, True, False]
 
 
 @pytest.mark.row("X-15")
-def test_a_job_that_never_ends(stage: Stage) -> None:
+def test_a_job_that_never_ends_sets_off_an_alarm(stage: Stage) -> None:
     resources = stage.resources
     opened = resources.clock() - JobKind.SCAN.longest - timedelta(hours=2)
 
-    def round_with(kind: JobKind) -> list[Point]:
+    def reconciled_with(kind: JobKind) -> list[Point]:
         table = resources.table
         job_id = "0197a3c0-0000-7000-8000-000000000001"
         table.transact(Jobs(table, lambda: opened).open(kind, SPACE, job_id, parent_id=job_id))
         return stage.printed(RECONCILE_JOBS.name, lambda: reconcile_jobs(resources, 60))
 
-    overdue, young = round_with(JobKind.SCAN), round_with(JobKind.TRAINING)
+    overdue, young = reconciled_with(JobKind.SCAN), reconciled_with(JobKind.TRAINING)
     assert ([one.value for one in overdue], [one.value for one in young]) == ([1], [0])
-    assert rehearse(stage, [alarms(stage.template)["JobsOverdue"]], overdue, young) == [False, True, False]
+    assert states(stage, [alarms(stage.template)["JobsOverdue"]], overdue, young) == [False, True, False]
 
 
 @pytest.mark.row("X-15")
-def test_a_new_version_that_fails_is_taken_back(stage: Stage, broken: TestClient) -> None:
+def test_a_failing_new_version_sets_off_its_alarm(stage: Stage, broken: TestClient) -> None:
     for group in GROUPS:
-        start = f"The newest version of {group.name} fails"
+        start = f"The new version of {group.name} fails"
         [alarm] = [one for one in alarms(stage.template).values() if one["AlarmDescription"].startswith(start)]
         [version] = {
             stage.physical(dimension["Value"])
@@ -259,12 +256,12 @@ def test_a_new_version_that_fails_is_taken_back(stage: Stage, broken: TestClient
             run = partial(broken.get, "/actions")
             return stage.printed(function, run, AWS_LAMBDA_FUNCTION_VERSION=version) * 3
 
-        assert rehearse(stage, [alarm], failing(version), []) == [False, True, False], group.name
-        # The version before it, which fails as it always did, takes nothing back.
-        assert rehearse(stage, [alarm], failing("before"), []) == [False, False, False], group.name
+        assert states(stage, [alarm], failing(version), []) == [False, True, False], group.name
+        # Failures of the previous version do not set off the alarm.
+        assert states(stage, [alarm], failing("previous"), []) == [False, False, False], group.name
 
 
-# --- what AWS measures
+# --- metrics of AWS
 
 DEPLOYED = "inference-prod-"
 
@@ -283,12 +280,11 @@ def queue_metric(stage: Stage, name: str, metric: str, value: float) -> list[Poi
     return [Point("AWS/SQS", metric, value, {"QueueName": queue})]
 
 
-def measured_by_aws(stage: Stage, name: str) -> tuple[list[Point], list[Point]]:
-    """What AWS publishes of the fault that an alarm is for, and of its absence."""
+def aws_metrics(stage: Stage, name: str) -> tuple[list[Point], list[Point]]:
+    """Returns the metrics that AWS publishes with and without the fault that an alarm detects."""
     for ending, metric, many in (("Fails", "ExecutionsFailed", 10), ("TimesOut", "ExecutionsTimedOut", 1)):
         workflow = name.removesuffix(ending)
         if ending in name and workflow in ("Training", "Evaluation", "ConnectorScan"):
-            # Once an hour is enough: the rest of it says nothing.
             return machine_metric(stage, workflow, metric, many), []
     if queue := name.removesuffix("Waiting") if name.endswith("Waiting") else "":
         metric = "ApproximateNumberOfMessagesVisible"
@@ -314,16 +310,16 @@ def measured_by_aws(stage: Stage, name: str) -> tuple[list[Point], list[Point]]:
     }[name]
 
 
-OWN = {"SlowReads", "SlowFirstTokens", "JobsOverdue"}
+SERVICE_METRICS = {"SlowReads", "SlowFirstTokens", "JobsOverdue"}
 
 
 @pytest.mark.row("X-15")
-def test_each_other_alarm_goes_off_in_its_fault_and_is_over_after_it(stage: Stage) -> None:
-    drilled = set()
+def test_each_alarm_on_aws_metrics_starts_and_ends_with_its_fault(stage: Stage) -> None:
+    evaluated = set()
     for name, alarm in alarms(stage.template).items():
-        if name in OWN or name.startswith("AvailabilityBurns") or runbook(alarm) == "new-version-fails":
+        if name in SERVICE_METRICS or name.startswith("AvailabilityBurns") or runbook(alarm) == "new-version-fails":
             continue
-        fault, health = measured_by_aws(stage, name)
-        assert rehearse(stage, [alarm], fault, health) == [False, True, False], name
-        drilled.add(name)
-    assert len(drilled) >= 16
+        fault, health = aws_metrics(stage, name)
+        assert states(stage, [alarm], fault, health) == [False, True, False], name
+        evaluated.add(name)
+    assert len(evaluated) >= 16
