@@ -75,7 +75,7 @@ class SageMakerJobs:
             raise
         return SageMakerJob(
             name=name,
-            status=SageMakerJobStatus(found["SageMakerJobStatus"]),
+            status=SageMakerJobStatus(found["TrainingJobStatus"]),
             has_started="TrainingStartTime" in found,
             failure_reason=found.get("FailureReason", ""),
         )
