@@ -88,4 +88,4 @@ fuzz: setup ## Send each operation valid and invalid requests (about eight minut
 
 clean: setup ## Stop the local stack and delete its data and all build results
 	@$(BIN)/python -m infra.local down
-	rm -rf .local .nox build cdk.out openapi.json .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .local build cdk.out openapi.json .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -97,7 +97,7 @@ def changed_files() -> list[str]:
     """Returns the files that differ from the commit where the branch left main, and the new files."""
 
     def git(*arguments: str) -> list[str]:
-        return subprocess.run(["git", *arguments], cwd=ROOT, stdout=subprocess.PIPE, text=True).stdout.splitlines()
+        return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True).stdout.splitlines()
 
     [base] = git("merge-base", "HEAD", "main") or ["HEAD"]
     return [*git("diff", "--name-only", base), *git("ls-files", "--others", "--exclude-standard")]

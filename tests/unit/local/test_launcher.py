@@ -23,10 +23,12 @@ def settings(tmp_path: Path) -> LocalSettings:
 @pytest.fixture
 def remaining_service() -> Iterator["subprocess.Popen[bytes]"]:
     # The command line of a service contains the text infra.local.
-    process = subprocess.Popen(
-        [sys.executable, "-c", "import time; time.sleep(60)  # infra.local"], start_new_session=True
-    )
+    program = "import time; print(flush=True); time.sleep(60)  # infra.local"
+    process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, start_new_session=True)
+    assert process.stdout is not None
     try:
+        # The command line is empty until the program has started.
+        process.stdout.readline()
         yield process
     finally:
         process.kill()
