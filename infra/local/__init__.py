@@ -1,1 +1,1 @@
-"""Everything that knows the local AWS: the emulator, what it lacks, the dev server and the demo."""
+"""The local stack: the AWS emulator and its additions, the development server and the demo."""

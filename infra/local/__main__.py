@@ -1,4 +1,4 @@
-"""The commands behind the Makefile: ``python -m infra.local up|down|deploy|url|token|demo``."""
+"""Runs the commands of the Makefile: ``python -m infra.local up|down|deploy|url|token|demo``."""
 
 import argparse
 import os
@@ -11,7 +11,7 @@ from infra.local.settings import LocalError, LocalSettings
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs one command; errors that the user can put right become one message and exit code 1."""
+    """Runs one command. A LocalError becomes one message and exit code 1."""
     parser = argparse.ArgumentParser(prog="infra.local", description="The local stack of the Inference API.")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("up", help="start everything and serve until Ctrl-C")
@@ -19,9 +19,9 @@ def main(arguments: list[str] | None = None) -> int:
     commands.add_parser("deploy", help="deploy what changed onto the running stack")
     commands.add_parser("url", help="print the addresses")
     commands.add_parser("token", help="print a bearer token").add_argument("email")
-    demo_parser = commands.add_parser("demo", help="run the main job on real data")
+    demo_parser = commands.add_parser("demo", help="train models on public data and use them")
     demo_parser.add_argument(
-        "--once", action="store_true", help="end when the job is done instead of serving on; so does DEMO_ONCE=1"
+        "--once", action="store_true", help="end after the demo instead of serving; DEMO_ONCE=1 does the same"
     )
     options = parser.parse_args(arguments)
     try:
@@ -30,57 +30,57 @@ def main(arguments: list[str] | None = None) -> int:
             case "up":
                 up(settings)
             case "down":
-                say(launcher.shut_down(settings))
+                print_line(launcher.shut_down(settings))
             case "deploy":
                 running_outputs(settings)
-                deploy(settings, say)
+                deploy(settings, print_line)
             case "url":
-                say(launcher.addresses(settings, running_outputs(settings), user=demo.USER))
+                print_line(launcher.addresses(settings, running_outputs(settings), user=demo.USER))
             case "token":
-                say(user_token(settings, running_outputs(settings), options.email))
+                print_line(user_token(settings, running_outputs(settings), options.email))
             case "demo":
                 demo.run(settings, once=options.once or bool(os.environ.get("DEMO_ONCE")))
     except LocalError as error:
         sys.stderr.write(f"\n{error}\n")
         return 1
     except (KeyboardInterrupt, launcher.StopRequest):
-        say("Stopped; the data is kept.")
+        print_line("Stopped. The data is kept.")
     return 0
 
 
 def up(settings: LocalSettings) -> None:
-    """Starts, prints the addresses, and serves."""
+    """Starts the stack, prints its addresses and serves until a signal."""
     started = time.monotonic()
-    stack = launcher.LocalStack(settings, say)
+    stack = launcher.LocalStack(settings, print_line)
     with launcher.stopping_on_signals():
         running = stack.start()
         try:
-            say(f"Ready after {time.monotonic() - started:.0f} s. Ctrl-C stops it; the data stays.\n")
-            say(launcher.addresses(settings, running.outputs, user=demo.USER))
+            print_line(f"Ready after {time.monotonic() - started:.0f} s. Ctrl-C stops it. The data stays.\n")
+            print_line(launcher.addresses(settings, running.outputs, user=demo.USER))
             stack.watch()
         finally:
-            say("Stopping …")
+            print_line("Stopping …")
             stack.stop()
 
 
 def running_outputs(settings: LocalSettings) -> Outputs:
-    """What the running stack's deployment answered; LocalError when none runs."""
+    """Returns the outputs of the running stack. Raises LocalError if none runs."""
     if not launcher.running(settings):
         raise LocalError("The local stack is not running. Start it in another terminal with: make up")
     return deployed_outputs(settings)
 
 
 def user_token(settings: LocalSettings, outputs: Outputs, email: str) -> str:
-    """A bearer token of a local user."""
+    """Returns a bearer token of a local user."""
     return tokens.token(settings, email, pool_id=outputs["UserPoolId"], client_id=outputs["UserPoolClientId"])
 
 
-def say(text: str) -> None:
-    """A line for the user, at once even into a pipe; nothing more once its reader (``head``) has seen enough."""
+def print_line(text: str) -> None:
+    """Prints a line immediately, also into a pipe. Ignores a closed pipe, such as that of ``make url | head``."""
     try:
         print(text, flush=True)
     except BrokenPipeError:
-        # Also for what Python writes out at its end, which would fail again.
+        # Python flushes stdout again at its end, which would fail as well.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

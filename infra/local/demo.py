@@ -1,4 +1,4 @@
-"""The product's main job on real data, from an empty machine to a ranked model, through the public API only."""
+"""The demo: trains, evaluates and ranks models on public data, then chats and decides, all through the public API."""
 
 import time
 from collections.abc import Iterator
@@ -32,8 +32,8 @@ TERMINAL = ("succeeded", "failed", "stopped")
 
 
 @dataclass(frozen=True)
-class Entry:
-    """One model of the demo: a training of one architecture on one data set."""
+class DemoModel:
+    """A model of the demo: a training of one architecture on one data set."""
 
     data_set: DataSet
     architecture: str
@@ -42,12 +42,11 @@ class Entry:
 
     @property
     def name(self) -> str:
-        """As it is named in the API."""
         return training_name(self.data_set, self.architecture)
 
 
 def run(settings: LocalSettings, *, once: bool, console: Console | None = None) -> None:
-    """Starts what does not run yet, does the job, and serves on until Ctrl-C unless ``once``."""
+    """Starts the stack unless it runs, runs the demo, and serves until Ctrl-C unless ``once`` is set."""
     console = console or Console()
     started = time.monotonic()
     with launcher.stopping_on_signals(), _stack(settings, console) as (stack, outputs):
@@ -58,12 +57,12 @@ def run(settings: LocalSettings, *, once: bool, console: Console | None = None) 
             return
         console.print(launcher.addresses(settings, outputs, user=USER), highlight=False, markup=False, soft_wrap=True)
         if stack:
-            console.print("\nServing. Ctrl-C stops it; the data stays, and a second make demo reuses it.")
+            console.print("\nServing. Ctrl-C stops it. The data stays, and the next make demo reuses it.")
             stack.watch()
 
 
 class Demo:
-    """The steps, each reusing what an earlier run left."""
+    """The steps of the demo. Each step reuses the data of an earlier run."""
 
     def __init__(self, settings: LocalSettings, outputs: Outputs, console: Console) -> None:
         self._settings = settings
@@ -73,20 +72,19 @@ class Demo:
         self._api = ApiClient(settings.api_url, token)
 
     def run(self) -> None:
-        """All steps in order."""
         api = self._api
         self._step(f"Signed in as {api.get('/me')['email']}")
         api.space_id = self._space()
         connector_id = self._connector()
         self._catalog(connector_id)
         data_model_id = self._data_model()
-        entries = [entry for data_set in DATA_SETS for entry in self._trainings(data_set, connector_id, data_model_id)]
-        self._train(entries)
-        evaluations = self._evaluations(entries)
-        self._leaderboards(entries)
-        self._plot(entries, evaluations)
+        models = [model for data_set in DATA_SETS for model in self._trainings(data_set, connector_id, data_model_id)]
+        self._train(models)
+        evaluations = self._evaluations(models)
+        self._leaderboards(models)
+        self._plot(models, evaluations)
         ChatDemo(self._settings, api, self._console).run()
-        DecisionDemo(api, self._console).run({entry.data_set: entry.benchmark_id for entry in entries})
+        DecisionDemo(api, self._console).run({model.data_set: model.benchmark_id for model in models})
 
     def _space(self) -> str:
         found = next((space for space in self._api.rows("/spaces") if space["name"] == SPACE), None)
@@ -95,7 +93,7 @@ class Demo:
         return str(space["id"])
 
     def _connector(self) -> str:
-        """The managed connector with all files in it."""
+        """Returns the id of the managed connector, which then holds all files."""
         found = next((each for each in self._api.rows("/connectors") if each["name"] == CONNECTOR), None)
         connector = found or self._api.post("/connectors", {"name": CONNECTOR, "type": "aws-s3"})
         connector_id = str(connector["id"])
@@ -114,7 +112,7 @@ class Demo:
         return connector_id
 
     def _catalog(self, connector_id: str) -> None:
-        """Waits until the scan that the uploads' events started has described every file."""
+        """Waits until the scan, which the uploads start, has described every file."""
         wanted = {name for data_set in DATA_SETS for name in (data_set.training_file, data_set.benchmark_file)}
 
         def scanned(page: Any) -> dict[str, Json]:
@@ -125,7 +123,7 @@ class Demo:
         page = self._api.wait(path, lambda page: wanted <= scanned(page).keys(), seconds=SCAN_SECONDS, every=1.0)
         rows = scanned(page)
         if broken := {name: row["scanned_at"] for name, row in rows.items() if row["status"] == "error"}:
-            # An earlier run may have been ended in the middle of its scan.
+            # An earlier run may have stopped during its scan.
             self._api.post(f"/connectors/{connector_id}/scan", {"files": list(broken)})
             page = self._api.wait(
                 path,
@@ -136,7 +134,7 @@ class Demo:
                 every=1.0,
             )
             rows = scanned(page)
-        table = Table(title="What the scan found", title_justify="left")
+        table = Table(title="Results of the scan", title_justify="left")
         for heading in ("File", "Format", "Rows", "Columns"):
             table.add_column(heading, justify="right" if heading in ("Rows", "Columns") else "left")
         for name, row in sorted(rows.items()):
@@ -158,7 +156,7 @@ class Demo:
             "/benchmarks",
             {
                 "name": data_set.title,
-                "description": "Rows that no model of the demo learns from",
+                "description": "Rows that no model of the demo is trained on",
                 "task": "binary_classification",
                 "metrics": list(METRICS),
                 "connectors": [
@@ -173,7 +171,7 @@ class Demo:
         self._step(f"Benchmark '{data_set.title}'", reused=found)
         return str(benchmark["id"])
 
-    def _trainings(self, data_set: DataSet, connector_id: str, data_model_id: str) -> Iterator[Entry]:
+    def _trainings(self, data_set: DataSet, connector_id: str, data_model_id: str) -> Iterator[DemoModel]:
         benchmark_id = self._benchmark(data_set, connector_id)
         page = self._api.get("/trainings", pageSize=1000)
         for architecture in ARCHITECTURES:
@@ -199,62 +197,62 @@ class Demo:
                 },
             )
             self._step(f"Training '{name}'", reused=found)
-            yield Entry(data_set, architecture, benchmark_id, str(training["id"]))
+            yield DemoModel(data_set, architecture, benchmark_id, str(training["id"]))
 
-    def _train(self, entries: list[Entry]) -> None:
-        """Follows the trainings to their end: a live table on a terminal, a line a change elsewhere."""
+    def _train(self, models: list[DemoModel]) -> None:
+        """Waits for the trainings. Shows a live table on a terminal, or else one line for each change of a status."""
         deadline = time.monotonic() + TRAINING_SECONDS
         seen: dict[str, str] = {}
         with Live(console=self._console, refresh_per_second=4, transient=True) as live:
             while True:
-                trainings = {entry: self._api.get(f"/trainings/{entry.training_id}") for entry in entries}
-                for entry, training in trainings.items():
-                    if training["status"] != seen.get(entry.training_id) and not self._console.is_terminal:
-                        self._console.print(f"  {entry.name}: {training['status']}")
-                    seen[entry.training_id] = training["status"]
+                trainings = {model: self._api.get(f"/trainings/{model.training_id}") for model in models}
+                for model, training in trainings.items():
+                    if training["status"] != seen.get(model.training_id) and not self._console.is_terminal:
+                        self._console.print(f"  {model.name}: {training['status']}")
+                    seen[model.training_id] = training["status"]
                 live.update(progress_table(trainings))
                 if set(seen.values()) <= set(TERMINAL):
                     break
                 if time.monotonic() > deadline:
                     raise LocalError(f"The trainings took longer than {TRAINING_SECONDS} s: {seen}")
                 time.sleep(1.0)
-        failed = {entry.name: each for entry, each in trainings.items() if each["status"] != "succeeded"}
+        failed = {model.name: each for model, each in trainings.items() if each["status"] != "succeeded"}
         for name, training in failed.items():
-            raise LocalError(f"Training '{name}' ended {training['status']}: {training.get('error')}")
-        self._step(f"{len(entries)} models trained")
+            raise LocalError(f"Training '{name}' has status {training['status']}: {training.get('error')}")
+        self._step(f"{len(models)} models trained")
 
-    def _evaluations(self, entries: list[Entry]) -> dict[Entry, Json]:
-        """The evaluation of each model on its benchmark, once all have ended."""
+    def _evaluations(self, models: list[DemoModel]) -> dict[DemoModel, Json]:
+        """Waits for the evaluation of each model on its benchmark, and returns them all."""
         deadline = time.monotonic() + TRAINING_SECONDS
         while True:
             rows = list(self._api.rows("/evaluations"))
-            found: dict[Entry, Json] = {}
-            for entry in entries:
-                training = self._api.get(f"/trainings/{entry.training_id}")
+            found: dict[DemoModel, Json] = {}
+            for model in models:
+                training = self._api.get(f"/trainings/{model.training_id}")
                 checkpoints = {checkpoint["id"] for checkpoint in training["checkpoints"]}
-                mine = (
+                candidates = (
                     row
                     for row in rows
-                    if row["benchmark_id"] == entry.benchmark_id and row["checkpoint_id"] in checkpoints
+                    if row["benchmark_id"] == model.benchmark_id and row["checkpoint_id"] in checkpoints
                 )
-                evaluation = next(mine, None)
+                evaluation = next(candidates, None)
                 if evaluation and evaluation["result"]["status"] in TERMINAL:
-                    found[entry] = evaluation
-            if len(found) == len(entries):
+                    found[model] = evaluation
+            if len(found) == len(models):
                 break
             if time.monotonic() > deadline:
                 raise LocalError(f"The evaluations took longer than {TRAINING_SECONDS} s: {rows}")
             time.sleep(1.0)
-        for entry, evaluation in found.items():
+        for model, evaluation in found.items():
             if evaluation["result"]["status"] != "succeeded":
-                raise LocalError(f"The evaluation of '{entry.name}' failed: {evaluation['result'].get('error')}")
-        self._step("Each measured on rows that it has not seen")
-        # Lists leave the curves out.
-        return {entry: self._api.get(f"/evaluations/{evaluation['id']}") for entry, evaluation in found.items()}
+                raise LocalError(f"The evaluation of '{model.name}' failed: {evaluation['result'].get('error')}")
+        self._step("Each model evaluated on rows that it was not trained on")
+        # Lists omit the curves.
+        return {model: self._api.get(f"/evaluations/{evaluation['id']}") for model, evaluation in found.items()}
 
-    def _leaderboards(self, entries: list[Entry]) -> None:
+    def _leaderboards(self, models: list[DemoModel]) -> None:
         for data_set in DATA_SETS:
-            benchmark_id = next(entry.benchmark_id for entry in entries if entry.data_set is data_set)
+            benchmark_id = next(model.benchmark_id for model in models if model.data_set is data_set)
             page = self._api.get(
                 "/leaderboards",
                 **{
@@ -278,37 +276,36 @@ class Demo:
                 )
             self._console.print(table)
 
-    def _plot(self, entries: list[Entry], evaluations: dict[Entry, Json]) -> None:
+    def _plot(self, models: list[DemoModel], evaluations: dict[DemoModel, Json]) -> None:
         from infra.local.demo_plot import plot
 
         curves = {
             data_set.title: {
-                entry.architecture: evaluations[entry]["result"] for entry in entries if entry.data_set is data_set
+                model.architecture: evaluations[model]["result"] for model in models if model.data_set is data_set
             }
             for data_set in DATA_SETS
         }
         path = plot(curves, self._folder / "curves.png")
-        self._step(f"ROC and KS curves of the leaders: {_relative(path)}")
+        self._step(f"ROC and KS curves of the models: {_relative(path)}")
 
     def _step(self, text: str, *, reused: Any = None) -> None:
-        self._console.print(f"✓ {text}{' (there already)' if reused else ''}", highlight=False, markup=False)
+        self._console.print(f"✓ {text}{' (exists already)' if reused else ''}", highlight=False, markup=False)
 
 
 def training_name(data_set: DataSet, architecture: str) -> str:
-    """What the demo calls a training."""
     return f"{data_set.title}, {architecture}"
 
 
-def progress_table(trainings: dict[Entry, Json]) -> Table:
-    """The state of the trainings, with the newest value of what each reports."""
+def progress_table(trainings: dict[DemoModel, Json]) -> Table:
+    """Returns a table of the trainings with the newest metric of each."""
     table = Table(title="Trainings", title_justify="left")
     for heading in ("Training", "Status", "Step", "Reported"):
         table.add_column(heading)
-    for entry, training in trainings.items():
+    for model, training in trainings.items():
         points = training.get("metrics") or []
         last = max(points, key=lambda point: point["step"], default=None)
         table.add_row(
-            entry.name,
+            model.name,
             training["status"],
             str(last["step"]) if last else "",
             f"{last['name']} {last['value']:.4f}" if last else "",
@@ -322,7 +319,7 @@ def _relative(path: Path) -> str:
 
 @contextmanager
 def _stack(settings: LocalSettings, console: Console) -> Iterator[tuple[launcher.LocalStack | None, Outputs]]:
-    """The stack that runs already, or one of our own that ends with us."""
+    """Yields the stack that runs already, or starts one and stops it at the end."""
 
     def report(text: str) -> None:
         console.print(f"· {text}", highlight=False, markup=False)

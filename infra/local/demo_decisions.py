@@ -1,4 +1,4 @@
-"""The demo's third act: the next best action for one customer, from the models just trained to a reviewed argument."""
+"""The third part of the demo: the next best action for one customer, and a reviewed argument for it."""
 
 import csv
 import io
@@ -14,12 +14,12 @@ from infra.local.demo_data import DATA_SETS, DataSet
 
 GROUP = "Offers"
 SHOWN_REASONS = 3
-ANSWER_TOKENS = 400
+COMPLETION_TOKENS = 400
 
 
 @dataclass(frozen=True)
 class Offer:
-    """An action that the model of one data set speaks for."""
+    """An action that uses the model of one data set."""
 
     name: str
     description: str
@@ -37,21 +37,21 @@ TEMPLATE = "Dear {{client.name}},\n{{argument}}\nAsk us about: {{action.name}}."
 
 
 class DecisionDemo:
-    """The steps, each reusing what an earlier run left; every run decides for a customer of its own."""
+    """The steps of this part. Each run makes a new customer and reuses the other data of an earlier run."""
 
     def __init__(self, api: ApiClient, console: Console) -> None:
         self._api = api
         self._console = console
 
     def run(self, benchmarks: dict[DataSet, str]) -> None:
-        """All steps in order, on the models that lead the data sets' benchmarks."""
+        """Runs all steps with the leading models of the benchmarks."""
         for data_set, benchmark_id in benchmarks.items():
             self._promote(data_set, benchmark_id)
         self._offers()
         persona = self._customer()
         insight = self._decide(persona)
         self._api.post(f"/insights/{insight['id']}/reactions", {"reaction": "rejected"})
-        self._step("The customer rejects it, so it is not offered again for a while:")
+        self._step("The customer rejects the offer, so the next decision excludes it:")
         self._show_candidates(self._insight(persona))
         offer = next(each for each in insight["candidates"] if each["rank"] == 1)
         argument = self._argue(persona, insight, offer)
@@ -59,14 +59,14 @@ class DecisionDemo:
         self._lineage(argument)
 
     def _promote(self, data_set: DataSet, benchmark_id: str) -> None:
-        """Names the leader, so that offers follow when another model takes its place."""
+        """Points an alias at the leading model, so that offers use the new leader after a change."""
         leader = self._api.get("/leaderboards", benchmarks=benchmark_id, limit=1)["data"][0]
         alias = self._api.call(
             "PUT",
             f"/checkpoints/aliases/{data_set.name}",
             {"checkpoint_id": leader["id"], "required_benchmark_ids": [benchmark_id]},
         )
-        self._step(f"Alias '{alias['id']}' names the leading {leader['architecture']} model")
+        self._step(f"Alias '{alias['id']}' points at the leading {leader['architecture']} model")
 
     def _offers(self) -> None:
         groups = self._api.rows("/action-groups")
@@ -89,10 +89,10 @@ class DecisionDemo:
                         "status": "active",
                     },
                 )
-            self._step(f"Offer '{offer.name}', tied to the model '{offer.data_set}'", reused=offer.name in present)
+            self._step(f"Offer '{offer.name}', which uses the model '{offer.data_set}'", reused=offer.name in present)
 
     def _customer(self) -> Json:
-        """A customer who has a row in each data set that no model has seen."""
+        """Creates a customer with one benchmark row of each data set."""
         number = self._api.get("/personas", limit=1)["count"]
         data: Json = {}
         for data_set in DATA_SETS:
@@ -102,11 +102,11 @@ class DecisionDemo:
             "/personas",
             {"name": f"Customer {number + 1}", "birthdate": "1988-05-17", "notes": "Made by make demo", "data": data},
         )
-        self._step(f"Persona '{persona['name']}' with {len(data)} known facts")
+        self._step(f"Persona '{persona['name']}' with {len(data)} attributes")
         return persona
 
     def _insight(self, persona: Json) -> Json:
-        insight: Json = self._api.post("/insights", {"client": persona["id"], "max_tokens": ANSWER_TOKENS})
+        insight: Json = self._api.post("/insights", {"client": persona["id"], "max_tokens": COMPLETION_TOKENS})
         return insight
 
     def _decide(self, persona: Json) -> Json:
@@ -114,12 +114,14 @@ class DecisionDemo:
         self._show_candidates(insight)
         for reason in insight["reason_codes"][:SHOWN_REASONS]:
             amount = abs(reason["contribution"])
-            self._say("Because", f"{reason['feature']} = {reason['value']} {reason['direction']} it by {amount:.3f}")
-        self._say("Argument", insight["argument"])
+            self._print_line(
+                "Because", f"{reason['feature']} = {reason['value']} {reason['direction']} it by {amount:.3f}"
+            )
+        self._print_line("Argument", insight["argument"])
         if insight["error"]:
-            self._say("Note", f"these are our own words: {insight['error']}")
+            self._print_line("Note", f"the argument is a fixed text: {insight['error']}")
         when = insight["best_time"] or "any time"
-        self._say("When", f"{when}, on {insight['best_channel'] or 'any channel'} ({insight['timeliness']})")
+        self._print_line("When", f"{when}, on {insight['best_channel'] or 'any channel'} ({insight['timeliness']})")
         return insight
 
     def _show_candidates(self, insight: Json) -> None:
@@ -149,30 +151,30 @@ class DecisionDemo:
                 "insight_spec": {"insight": insight["insight"], "score": offer["score"]},
                 "product": {"name": offer["name"]},
                 "model": self._api.get("/models")["data"][0]["id"],
-                "max_tokens": ANSWER_TOKENS,
+                "max_tokens": COMPLETION_TOKENS,
                 "temperature": 0,
             },
             timeout=180,
         )
         response.raise_for_status()
         argument: Json = response.json()
-        self._say("Draft", argument["argument"] or argument["error"])
+        self._print_line("Draft", argument["argument"] or argument["error"])
         return argument
 
     def _review(self, persona: Json, offer: Json, argument: Json) -> None:
-        """A reviewer takes the draft and rewrites it: at first with a figure that nothing supports, then without."""
+        """Rewrites the draft as a reviewer: first with a figure that no source supports, then without it."""
         path = f"/arguments/{argument['id']}"
         self._api.call("PUT", path, {"review": {"status": "reviewing"}})
         text = f"The {offer['name']} is a good fit for {persona['name']}."
         for version in (f"{text} It saves 4,200 EUR a year.", text):
             edited = self._api.call("PUT", path, {"argument": version})
-            self._say("Reviewer", version)
+            self._print_line("Reviewer", version)
             for claim in edited["claims"]:
-                lacking = f" (nothing says {', '.join(claim['missing'])})" if claim["missing"] else ""
-                self._say("Claim", f"{claim['support']}: {claim['text']}{lacking}")
+                unsupported = f" (no source for {', '.join(claim['missing'])})" if claim["missing"] else ""
+                self._print_line("Claim", f"{claim['support']}: {claim['text']}{unsupported}")
         self._api.call("PUT", path, {"review": {"status": "success", "comment": "Reviewed by make demo"}})
         changes = self._api.get(f"{path}/history")["count"]
-        self._step(f"Reviewed and approved; its history keeps {changes} changes")
+        self._step(f"Reviewed and approved, with {changes} changes in its history")
 
     def _lineage(self, argument: Json) -> None:
         chain = self._api.get(f"/arguments/{argument['id']}/lineage")
@@ -189,8 +191,8 @@ class DecisionDemo:
             training.add(f"{file['file']}, S3 version {file['version_id']}, read by scan {file['scan_id']}")
         self._console.print(tree)
 
-    def _say(self, who: str, text: str) -> None:
-        self._console.print(f"  {who:9} {' '.join(text.split())}", highlight=False, markup=False)
+    def _print_line(self, speaker: str, text: str) -> None:
+        self._console.print(f"  {speaker:9} {' '.join(text.split())}", highlight=False, markup=False)
 
     def _step(self, text: str, *, reused: Any = None) -> None:
-        self._console.print(f"✓ {text}{' (there already)' if reused else ''}", highlight=False, markup=False)
+        self._console.print(f"✓ {text}{' (exists already)' if reused else ''}", highlight=False, markup=False)

@@ -1,4 +1,4 @@
-"""The demo's picture: ROC and KS curves of each data set's models."""
+"""Plots the ROC and KS curves of the demo's models."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,9 +8,9 @@ COLOURS = ("#1f5fa8", "#d1661c", "#3a8f4d", "#8b4fa3")
 
 
 def plot(results: Mapping[str, Mapping[str, Mapping[str, Any]]], path: Path) -> Path:
-    """Writes a PNG with a row for each data set: ROC at the left, KS at the right.
+    """Writes a PNG with a row for each data set: ROC on the left, KS on the right.
 
-    ``results``: data set -> model -> the evaluation's result, whose ``curve`` holds the points of the ROC.
+    ``results`` maps data set -> model -> result of the evaluation, with the points of the ROC in ``curve``.
     """
     import matplotlib as mpl
 

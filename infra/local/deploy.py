@@ -1,4 +1,4 @@
-"""Deploys the CDK app, stage ``local``, onto the emulator with the real CDK CLI."""
+"""Deploys the stage ``local`` of the CDK app to the emulator with the CDK CLI."""
 
 import hashlib
 import json
@@ -23,7 +23,7 @@ Outputs = Mapping[str, str]
 ACCOUNT = "000000000000"
 BOOTSTRAP_STACK = "CDKToolkit"
 STACK_PREFIX = "inference-local-"
-# What the deployed app is made of; the local stack's own modules are not part of it.
+# The deployed app consists of these files, without the modules of the local stack.
 SOURCES = ("functions", "shared", "infra", "cdk.json", "package-lock.json", "uv.lock")
 NOT_SOURCES = ("infra/local", "__pycache__")
 PACKAGE_SECONDS = 600
@@ -33,20 +33,20 @@ LINES_SHOWN = 25
 
 
 def deploy(settings: LocalSettings, report: Report) -> Outputs:
-    """Deploys what changed since the last time, and answers the stacks' outputs by name."""
+    """Deploys the app if its sources have changed, and returns the outputs of its stacks by name."""
     cloud_formation = settings.client("cloudformation")
     record = settings.directory / "deployed.json"
     digest = sources_digest(ROOT, settings)
     deployed = _stack_outputs(cloud_formation)
     if deployed and record.is_file() and json.loads(record.read_text()).get("sources") == digest:
-        report("Deployed already: nothing changed since the last time")
+        report("Deployed already: nothing has changed")
         return deployed
     environment = cdk_environment(settings)
     cdk = cdk_command(environment["PATH"])
     assembly = settings.directory / "cdk.out"
     with ThreadPoolExecutor(max_workers=1) as pool:
-        # Neither needs the other, and both wait more than they work.
-        prepared = pool.submit(_bootstrap, settings, cdk, environment, report)
+        # Bootstrapping and packaging are independent, and both mostly wait.
+        bootstrapped = pool.submit(_bootstrap, settings, cdk, environment, report)
         report("Packaging the functions")
         package = [sys.executable, "-m", "infra.package", "--stage", "local"]
         run_step(package, environment, settings, what="packaging", seconds=PACKAGE_SECONDS)
@@ -54,8 +54,8 @@ def deploy(settings: LocalSettings, report: Report) -> Outputs:
         shutil.rmtree(assembly, ignore_errors=True)
         synth = [*cdk, "synth", "--quiet", "--output", str(assembly), *_context(settings)]
         run_step(synth, environment, settings, what="cdk synth", seconds=SYNTH_SECONDS)
-        prepared.result()
-    report("Deploying it onto the local AWS")
+        bootstrapped.result()
+    report("Deploying the app to the local AWS")
     started = time.monotonic()
     run_step(
         [
@@ -77,18 +77,18 @@ def deploy(settings: LocalSettings, report: Report) -> Outputs:
     )
     outputs = _stack_outputs(cloud_formation)
     if not outputs:
-        raise LocalError(f"The deployment left no outputs; see {_log(settings, 'cdk deploy')}.")
+        raise LocalError(f"The deployment has no outputs. Its log is {_log(settings, 'cdk deploy')}.")
     record.write_text(json.dumps({"sources": digest, "seconds": round(time.monotonic() - started, 1)}))
     return outputs
 
 
 def is_deployed(settings: LocalSettings) -> bool:
-    """Whether the emulator holds an earlier deployment."""
+    """Returns whether the emulator holds an earlier deployment."""
     return bool(_stack_outputs(settings.client("cloudformation")))
 
 
 def _bootstrap(settings: LocalSettings, cdk: list[str], environment: dict[str, str], report: Report) -> None:
-    """What the CDK wants of an account before it deploys anything; once."""
+    """Creates the CDK's bootstrap stack if it does not exist."""
     if _stack_exists(settings.client("cloudformation"), BOOTSTRAP_STACK):
         return
     report("Preparing the local account for the CDK")
@@ -97,15 +97,15 @@ def _bootstrap(settings: LocalSettings, cdk: list[str], environment: dict[str, s
 
 
 def deployed_outputs(settings: LocalSettings) -> Outputs:
-    """The outputs of what is deployed; LocalError when nothing is."""
+    """Returns the outputs of the deployed app. Raises LocalError if it is not deployed."""
     outputs = _stack_outputs(settings.client("cloudformation"))
     if not outputs:
-        raise LocalError("The app is not deployed yet. Wait for make up to say that it is ready.")
+        raise LocalError("The app is not deployed yet. Wait until make up reports that it is ready.")
     return outputs
 
 
 def sources_digest(root: Path, settings: LocalSettings) -> str:
-    """One hash of all that the deployment is made from."""
+    """Returns a hash of the sources and settings of a deployment."""
     digest = hashlib.sha256(f"{_context(settings)} {sys.version}".encode())
     for name in SOURCES:
         path = root / name
@@ -119,7 +119,7 @@ def sources_digest(root: Path, settings: LocalSettings) -> str:
 
 
 def cdk_environment(settings: LocalSettings) -> dict[str, str]:
-    """The environment of the CDK CLI and of the app that it runs."""
+    """Returns the environment variables of the CDK CLI and of the app that it runs."""
     environment = settings.aws_environment()
     return {
         **environment,
@@ -144,7 +144,7 @@ def _context(settings: LocalSettings) -> list[str]:
 
 
 def cdk_command(search_path: str, root: Path = ROOT) -> list[str]:
-    """The CDK CLI under the Node of that search path; LocalError saying what to run when either is missing."""
+    """Returns the command of the CDK CLI with the Node of a search path. Raises LocalError if one is missing."""
     node = shutil.which("node", path=search_path)
     script = root / "node_modules/aws-cdk/bin/cdk"
     if node is None:
@@ -157,7 +157,7 @@ def cdk_command(search_path: str, root: Path = ROOT) -> list[str]:
 def run_step(
     command: list[str], environment: dict[str, str], settings: LocalSettings, *, what: str, seconds: int
 ) -> None:
-    """Runs a step to its end; LocalError with the end of its output when it fails or takes too long."""
+    """Runs a command. Raises LocalError with the end of its output if it fails or takes too long."""
     log = _log(settings, what)
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as output:
@@ -194,7 +194,7 @@ def _stack_exists(cloud_formation: Any, name: str) -> bool:
 
 
 def _stack_outputs(cloud_formation: Any) -> Outputs:
-    """The outputs of all our stacks together; empty unless each is complete."""
+    """Returns the outputs of all stacks of the app, or none unless every stack is complete."""
     outputs: dict[str, str] = {}
     for page in cloud_formation.get_paginator("describe_stacks").paginate():
         for stack in page["Stacks"]:

@@ -1,4 +1,4 @@
-"""The whole API in one process on this machine: ``functions.api:app`` under uvicorn, against the emulator."""
+"""The development server: uvicorn serves the whole API (``functions.api:app``) in one process."""
 
 import re
 import sys
@@ -10,7 +10,7 @@ from infra.local.settings import HOST, LocalSettings
 
 
 def service(settings: LocalSettings, outputs: Mapping[str, str]) -> Service:
-    """How to start it."""
+    """Returns the definition of the server."""
     return Service(
         name="API",
         command=[
@@ -34,19 +34,19 @@ def service(settings: LocalSettings, outputs: Mapping[str, str]) -> Service:
 
 
 def variables(settings: LocalSettings, outputs: Mapping[str, str]) -> dict[str, str]:
-    """The application's settings (shared/settings.py) from what the deployment answered."""
-    named = {
+    """Returns the application's settings (shared/settings.py) from the outputs of the deployment."""
+    settings_of_outputs = {
         re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).upper(): value
         for name, value in outputs.items()
-        # What one stack tells another is not meant for us.
+        # These outputs only connect one stack to another.
         if not name.startswith("ExportsOutput")
     }
     return {
-        **named,
+        **settings_of_outputs,
         **inference_server.cluster_variables(settings),
         "STAGE": "local",
         "ALLOW_LOOPBACK": "true",
-        # The stand-in thinks with this machine's processor, and no gateway waits in front of it.
+        # The local model is slow, and no gateway limits the time of a request.
         "UPSTREAM_TIMEOUT_SECONDS": "240",
         "WEBHOOK_URL": f"{settings.api_url}/webhooks",
         "POWERTOOLS_TRACE_DISABLED": "true",

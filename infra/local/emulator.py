@@ -1,16 +1,16 @@
-"""Runs ministack with what it lacks: ``python -m infra.local.emulator``, configured by ministack's own variables.
+"""Runs ministack with additions: ``python -m infra.local.emulator``. Ministack's environment variables configure it.
 
-The hooks reach into private names of ministack, whose version is pinned; tests/unit/local holds them.
+The additions replace private names of ministack, so its version is pinned, and tests/unit/local checks these names.
 
-- Step Functions' ``sagemaker:createTrainingJob[.sync]`` calls the endpoint of ``AWS_ENDPOINT_URL_SAGEMAKER``.
-- EventBridge takes events whose source is ``aws.sagemaker``.
-- CloudFormation knows the attribute ``ProviderURL`` of a user pool.
-- A Python function's error has the name of its class, by which workflows tell errors apart.
-- IAM knows ``dynamodb:LeadingKeys``: without any, each condition on them holds. It takes the loopback for TLS, and logs
-  what it refuses. Functions' own calls are held to their roles; what AWS itself does for them, state machines and
-  SageMaker's jobs act as the account's owner.
-- State is saved every ``SAVE_SECONDS``, not only at a clean end: a crash loses no more than that, and leaves no
-  transaction by half.
+- Step Functions: ``sagemaker:createTrainingJob[.sync]`` calls the endpoint of ``AWS_ENDPOINT_URL_SAGEMAKER``.
+- EventBridge accepts events with the source ``aws.sagemaker``.
+- CloudFormation returns the attribute ``ProviderURL`` of a user pool.
+- Lambda: the error of a Python function has the name of its class, because workflows match errors by name.
+- IAM evaluates ``dynamodb:LeadingKeys``. A call without keys meets every condition on them. IAM treats the loopback
+  connection as TLS and logs the calls that it refuses. Functions act with their roles; AWS services, state machines and
+  SageMaker jobs act as the account's owner.
+- The emulator saves its state every ``SAVE_SECONDS``, not only at a clean end. A crash therefore loses at most the
+  writes of that time, and no part of a transaction.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ from infra.local.leading_keys import table_accesses
 CREATE_TRAINING_JOB = "arn:aws:states:::sagemaker:createTrainingJob"
 POLL_SECONDS = 0.5
 SAVE_SECONDS = 20.0
-# The errors that Step Functions names itself; the others share one name.
+# Step Functions has a name for each of these errors, and one name for all others.
 _NAMED_ERRORS = {
     "ResourceLimitExceeded": "SageMaker.ResourceLimitExceededException",
     "ResourceInUse": "SageMaker.ResourceInUseException",
@@ -44,7 +44,7 @@ logger = logging.getLogger("iam")
 LEADING_KEYS = "dynamodb:LeadingKeys"
 
 TaskHandler = Callable[[str, dict[str, Any]], dict[str, Any]]
-# What each service of the emulator has to save.
+# The functions that read the state of each service.
 States = dict[str, Callable[[], Any]]
 
 
@@ -54,10 +54,10 @@ def training_job_task(
     *,
     poll_seconds: float = POLL_SECONDS,
 ) -> TaskHandler:
-    """The handler of a ``createTrainingJob`` task: creates the job and, with ``.sync``, waits for its end.
+    """Returns a handler of ``createTrainingJob`` tasks, which creates the job and, with ``.sync``, waits for its end.
 
-    ``failure(error, cause)`` makes the exception that fails the task: a refused call under the error's name in Step
-    Functions, a job that did not complete as ``States.TaskFailed`` with the job's description as the cause.
+    ``failure(error, cause)`` makes the exception that fails the task. A refused call has the error's name in Step
+    Functions. A failed or stopped job has ``States.TaskFailed``, with the description of the job as the cause.
     """
 
     def run(resource: str, parameters: dict[str, Any]) -> dict[str, Any]:
@@ -80,27 +80,27 @@ def training_job_task(
         except BotoCoreError as error:
             raise failure("SageMaker.SdkClientException", str(error)) from error
         description.pop("ResponseMetadata", None)
-        # Step Functions hands times over as epoch milliseconds.
-        answer: dict[str, Any] = json.loads(json.dumps(description, default=lambda at: round(at.timestamp() * 1000)))
-        if answer["TrainingJobStatus"] != "Completed":
-            raise failure("States.TaskFailed", json.dumps(answer))
-        return answer
+        # Step Functions returns times as epoch milliseconds.
+        result: dict[str, Any] = json.loads(json.dumps(description, default=lambda at: round(at.timestamp() * 1000)))
+        if result["TrainingJobStatus"] != "Completed":
+            raise failure("States.TaskFailed", json.dumps(result))
+        return result
 
     return run
 
 
 def with_aws_source(put_events: Callable[..., Any], source: str) -> Callable[..., Any]:
-    """``put_events`` of the emulator, letting one of AWS's own sources through."""
+    """Wraps ``put_events`` of the emulator, which then also accepts one source of AWS."""
 
     def put(data: dict[str, Any], *, allow_aws_source: bool = False) -> Any:
-        ours = {str(entry.get("Source", "")) for entry in data.get("Entries", [])} == {source}
-        return put_events(data, allow_aws_source=allow_aws_source or ours)
+        is_allowed = {str(entry.get("Source", "")) for entry in data.get("Entries", [])} == {source}
+        return put_events(data, allow_aws_source=allow_aws_source or is_allowed)
 
     return put
 
 
 def with_provider_url(attributes: Callable[[str], dict[str, Any]]) -> Callable[[str], dict[str, Any]]:
-    """The attributes of a user pool, with the address of its issuer, which is its name with a scheme."""
+    """Wraps ``attributes`` of a user pool, which then also contain the URL of the issuer."""
 
     def complete(pool_id: str) -> dict[str, Any]:
         found = attributes(pool_id)
@@ -110,7 +110,7 @@ def with_provider_url(attributes: Callable[[str], dict[str, Any]]) -> Callable[[
 
 
 def with_error_class(execute: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
-    """``execute`` of a Python function, the errors named by their class as AWS does: it stands in the traceback."""
+    """Wraps ``execute`` of a Python function. Errors then have the name of their class, as in AWS."""
 
     def run(*arguments: Any) -> dict[str, Any]:
         result = execute(*arguments)
@@ -127,7 +127,7 @@ def with_error_class(execute: Callable[..., dict[str, Any]]) -> Callable[..., di
 
 
 def with_request(context: Callable[[bytes], dict[str, Any]]) -> Callable[[bytes], dict[str, Any]]:
-    """What conditions on a call to DynamoDB may name, and the whole call, for ``judging_as_aws``."""
+    """Wraps the condition context of a call to DynamoDB and adds the whole call, for ``with_aws_rules``."""
 
     def complete(body: bytes) -> dict[str, Any]:
         return {**context(body), LEADING_KEYS: json.loads(body or b"{}")}
@@ -135,14 +135,14 @@ def with_request(context: Callable[[bytes], dict[str, Any]]) -> Callable[[bytes]
     return complete
 
 
-def judging_as_aws(enforce: Callable[..., Any]) -> Callable[..., Any]:
-    """``enforce`` of the emulator, with the leading keys of calls to DynamoDB, and what it refuses logged.
+def with_aws_rules(enforce: Callable[..., Any]) -> Callable[..., Any]:
+    """Wraps ``enforce`` of the emulator: adds the leading keys of calls to DynamoDB and logs refused calls.
 
-    DynamoDB is judged table by table and transactions action by action: the leading keys are the partitions that this
-    action touches in this table. SQS knows no action for batches.
+    The emulator checks a call for each table, and a transaction for each action. The leading keys are therefore the
+    partition keys that one action accesses in one table. SQS has no separate actions for batches.
     """
 
-    def judge(
+    def enforce_as_aws(
         access_key_id: str,
         action: str,
         service: str,
@@ -166,52 +166,52 @@ def judging_as_aws(enforce: Callable[..., Any]) -> Callable[..., Any]:
             logger.warning("refused %s on %s: %s", action, resource_arn, refusal)
         return refusal
 
-    return judge
+    return enforce_as_aws
 
 
 class StateSaver:
-    """Saves are made one at a time, for they write the same files; none comes after the one at the end."""
+    """Saves one state at a time, because saves write the same files. Nothing is saved after the final save."""
 
     def __init__(self, save_all: Callable[[States], None]) -> None:
         self._save_all = save_all
         self._lock = threading.Lock()
-        self._is_over = False
+        self._has_ended = False
 
-    def at_end(self, states: States) -> None:
+    def save_finally(self, states: States) -> None:
         with self._lock:
-            self._is_over = True
+            self._has_ended = True
             self._save_all(states)
 
-    def meanwhile(self, states: States) -> None:
+    def save(self, states: States) -> None:
         with self._lock:
-            if not self._is_over:
+            if not self._has_ended:
                 self._save_all(states)
 
 
-def as_of_now(states: States) -> States:
-    """What these answer at this moment, or raise: the emulator then says so, and saves it the next time."""
-    answers: dict[str, Future[Any]] = {name: Future() for name in states}
+def read_states(states: States) -> States:
+    """Reads all states now. The result returns the same values, or raises the same errors, when it is called."""
+    values: dict[str, Future[Any]] = {name: Future() for name in states}
     for name, read in states.items():
         try:
-            answers[name].set_result(read())
-        except Exception as error:  # noqa: BLE001 - its own thread may change it meanwhile
-            answers[name].set_exception(error)
-    return {name: answer.result for name, answer in answers.items()}
+            values[name].set_result(read())
+        except Exception as error:  # noqa: BLE001 - the emulator logs the error and saves the state the next time
+            values[name].set_exception(error)
+    return {name: value.result for name, value in values.items()}
 
 
-def then_regularly(
+def with_regular_saves(
     load: Callable[[], None], states: Callable[[], States], save: Callable[[States], None], seconds: float
 ) -> Callable[[], None]:
-    """``load``, after whose end ``save`` runs again and again: never before, when there is nothing yet to save.
+    """Wraps ``load``, after which ``save`` runs regularly. A save before it would overwrite the stored state.
 
-    What it saves is read by the thread that answers requests, between two of them.
+    The thread that serves requests reads the state between two requests.
     """
     tasks = set()
 
     async def forever() -> None:
         while True:
             await asyncio.sleep(seconds)
-            await asyncio.to_thread(save, as_of_now(states()))
+            await asyncio.to_thread(save, read_states(states()))
 
     def load_then_save() -> None:
         load()
@@ -220,10 +220,10 @@ def then_regularly(
     return load_then_save
 
 
-def with_streams_from_their_start(load: Callable[[], None], positions: dict[Any, Any]) -> Callable[[], None]:
-    """``load``, after which functions read tables' streams from the first record: what came before is not kept.
+def with_streams_from_start(load: Callable[[], None], positions: dict[Any, Any]) -> Callable[[], None]:
+    """Wraps ``load``, after which functions read the tables' streams from the first record.
 
-    Their old places are, and lie far beyond what a stream holds after a restart.
+    The stored positions are wrong after a restart, because the emulator does not store the streams.
     """
 
     def load_then_forget() -> None:
@@ -234,7 +234,7 @@ def with_streams_from_their_start(load: Callable[[], None], positions: dict[Any,
 
 
 def install() -> None:
-    """Puts the hooks into ministack; call before it starts."""
+    """Installs the additions. Call this function before ministack starts."""
     from ministack import app
     from ministack.core import iam_actions, iam_evaluator
     from ministack.services import eventbridge, lambda_svc, stepfunctions
@@ -248,14 +248,14 @@ def install() -> None:
     eventbridge._put_events = with_aws_source(eventbridge._put_events, "aws.sagemaker")
     lambda_svc._execute_function_warm = with_error_class(lambda_svc._execute_function_warm)
     iam_actions.dynamodb_service_context = with_request(iam_actions.dynamodb_service_context)
-    iam_evaluator.enforce = judging_as_aws(iam_evaluator.enforce)
+    iam_evaluator.enforce = with_aws_rules(iam_evaluator.enforce)
     app.pin_request_origin = lambda address, _: iam_evaluator.pin_request_origin(address, True)
-    # Each save would tell of some twenty files.
+    # Each save would log about twenty files.
     logging.getLogger("persistence").setLevel(logging.WARNING)
-    load = with_streams_from_their_start(app._load_persisted_state, lambda_svc._dynamodb_stream_positions._data)
+    load = with_streams_from_start(app._load_persisted_state, lambda_svc._dynamodb_stream_positions._data)
     saver = StateSaver(app.save_all)
-    app.save_all = saver.at_end
-    app._load_persisted_state = then_regularly(load, app._build_persistence_save_dict, saver.meanwhile, SAVE_SECONDS)
+    app.save_all = saver.save_finally
+    app._load_persisted_state = with_regular_saves(load, app._build_persistence_save_dict, saver.save, SAVE_SECONDS)
     provisioners._cognito_user_pool_attributes = with_provider_url(provisioners._cognito_user_pool_attributes)
 
 

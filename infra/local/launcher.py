@@ -1,4 +1,4 @@
-"""Starts and stops the local stack: the emulator, the SageMaker endpoint, our deployed app, the dev server."""
+"""Starts and stops the local stack: the emulator, the SageMaker endpoint, the inference server and the API."""
 
 import contextlib
 import json
@@ -26,19 +26,19 @@ RECONCILER = "inference-local-reconcile-jobs"
 
 
 class StopRequest(Exception):  # noqa: N818 - not an error
-    """SIGTERM or Ctrl-C asked for a clean end."""
+    """Raised in the main thread by SIGTERM, SIGHUP and Ctrl-C."""
 
 
 @dataclass(frozen=True)
 class RunningStack:
-    """A stack that serves: its settings and what the deployment answered."""
+    """The settings of a running stack and the outputs of its deployment."""
 
     settings: LocalSettings
     outputs: Outputs
 
 
 class LocalStack:
-    """The stack of one state directory. ``start`` and ``stop`` may be called again and again; data stays."""
+    """The stack of one state directory. It can be started and stopped repeatedly; the data stays."""
 
     def __init__(self, settings: LocalSettings, report: Report = print) -> None:
         self._settings = settings
@@ -46,10 +46,10 @@ class LocalStack:
         self._running: list[RunningService] = []
 
     def start(self, *, api: bool = True) -> RunningStack:
-        """Starts everything and deploys what changed; on failure nothing is left running."""
+        """Starts all services and deploys the app. Stops all services after a failure."""
         settings = self._settings
         _require_not_running(settings)
-        stop_leftovers(settings)
+        stop_remaining_services(settings)
         embedded = settings.inference_url is None
         for service, port in (
             ("emulator", settings.aws_port),
@@ -64,7 +64,7 @@ class LocalStack:
             self._start(sagemaker_endpoint(settings))
             if embedded:
                 self._start(inference_server.service(settings))
-            inference_server.keep_token(settings)
+            inference_server.store_token(settings)
             deployed_before = is_deployed(settings)
             outputs = deploy(settings, self._report)
             if deployed_before:
@@ -77,18 +77,17 @@ class LocalStack:
         return RunningStack(settings, outputs)
 
     def stop(self) -> None:
-        """Stops in reverse order; the emulator saves its state while it ends."""
+        """Stops the services in reverse order. The emulator saves its state before it ends."""
         with _signals_ignored():
             while self._running:
                 self._running.pop().stop()
             _run_file(self._settings).unlink(missing_ok=True)
 
     def service(self, name: str) -> RunningService:
-        """One of the running services."""
         return next(each for each in self._running if each.service.name == name)
 
     def watch(self) -> None:
-        """Returns never: raises LocalError when a process ends by itself."""
+        """Watches the services, and raises LocalError when one of them ends."""
         while True:
             for running in self._running:
                 if running.process.poll() is not None:
@@ -103,7 +102,7 @@ class LocalStack:
 
 
 def _reconcile(settings: LocalSettings) -> None:
-    """Workflows that the last end cut off can't say so: the reconciler looks now, not at its next round."""
+    """Runs the reconciler immediately: workflows that the last stop interrupted send no event."""
     settings.client("lambda").invoke(FunctionName=RECONCILER, InvocationType="Event")
 
 
@@ -125,10 +124,10 @@ def stopping_on_signals() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _signals_ignored() -> Iterator[None]:
-    """A second Ctrl-C must not cut the saving of state short."""
+    """Ignores signals, so that a second Ctrl-C does not interrupt the saving of state."""
     try:
         before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGTERM, signal.SIGINT)}
-    except ValueError:  # not the main thread: no signal arrives here
+    except ValueError:  # Only the main thread receives signals.
         before = {}
     try:
         yield
@@ -138,10 +137,10 @@ def _signals_ignored() -> Iterator[None]:
 
 
 def emulator(settings: LocalSettings) -> Service:
-    """The AWS emulator, its state below the state directory."""
+    """Returns the definition of the AWS emulator. Its state is in the state directory."""
     directory = settings.directory
     temporary = directory / "tmp"
-    # What an unclean end left: unpacked functions mostly.
+    # An emulator that was killed leaves unpacked functions here.
     shutil.rmtree(temporary, ignore_errors=True)
     for folder in (directory / "state", directory / "s3", temporary):
         folder.mkdir(parents=True, exist_ok=True)
@@ -153,7 +152,7 @@ def emulator(settings: LocalSettings) -> Service:
             "GATEWAY_PORT": str(settings.aws_port),
             "BIND_HOST": "127.0.0.1",
             "MINISTACK_HOST": "127.0.0.1",
-            # Functions act as their roles, and are refused what these don't grant.
+            # IAM checks each call of a function against the role of the function.
             "AUTH": "true",
             "IOT_MTLS_ENABLED": "0",
             "SFTP_ENABLED": "0",
@@ -163,7 +162,7 @@ def emulator(settings: LocalSettings) -> Service:
             "S3_DATA_DIR": str(directory / "s3"),
             "TMPDIR": str(temporary),
             "LOG_LEVEL": os.environ.get("LOCAL_LOG_LEVEL", "INFO"),
-            # The functions inherit these: there is no X-Ray daemon here.
+            # The functions inherit this variable. The emulator has no X-Ray daemon.
             "POWERTOOLS_TRACE_DISABLED": "true",
         },
         port=settings.aws_port,
@@ -174,7 +173,7 @@ def emulator(settings: LocalSettings) -> Service:
 
 
 def sagemaker_endpoint(settings: LocalSettings) -> Service:
-    """The SageMaker endpoint; its jobs reach the emulator and, on this machine, our own webhooks."""
+    """Returns the definition of the SageMaker endpoint. Its jobs call the emulator and the API's webhooks."""
     job_environment = {name: value for name, value in settings.aws_environment().items() if name.startswith("AWS_")} | {
         "ALLOW_LOOPBACK": "true",
         **settings.job_environment,
@@ -196,14 +195,14 @@ def sagemaker_endpoint(settings: LocalSettings) -> Service:
 
 
 def gateway_url(settings: LocalSettings, outputs: Outputs) -> str:
-    """The emulated API Gateway: the same app as deployed functions."""
+    """Returns the URL of the emulated API Gateway, which serves the app as deployed functions."""
     api_id = outputs["ApiUrl"].split("//", 1)[1].split(".", 1)[0]
     stage = outputs["ApiUrl"].rstrip("/").rsplit("/", 1)[1]
     return f"{settings.aws_url}/_aws/execute-api/{api_id}/{stage}"
 
 
 def addresses(settings: LocalSettings, outputs: Outputs, *, user: str) -> str:
-    """Where everything is, and a line to try it with."""
+    """Returns a text with the addresses of the stack and example requests."""
     curl = 'curl -H "Authorization: Bearer $token"'
     space = """-H "Content-Type: application/json" -d '{"name": "Mine", "description": ""}'"""
     return "\n".join(
@@ -215,10 +214,10 @@ def addresses(settings: LocalSettings, outputs: Outputs, *, user: str) -> str:
             f"Language model {inference_server.url(settings)}",
             f"OpenAI clients {settings.api_url}/v1, with a user's token as the API key",
             "",
-            "Try it, with the token of a user, who is made if need be:",
+            "Try the API with the token of a user. The command creates a missing user:",
             f"  token=$(make -s token USER={user})",
             f"  {curl} {settings.api_url}/me",
-            "A new user's first step is a space of their own; then there are models to chat with:",
+            "Create a space first, then list the language models:",
             f"  {curl} {settings.api_url}/spaces {space}",
             f"  {curl} {settings.api_url}/v1/models",
         ]
@@ -226,19 +225,19 @@ def addresses(settings: LocalSettings, outputs: Outputs, *, user: str) -> str:
 
 
 def running(settings: LocalSettings) -> bool:
-    """Whether a launcher serves from this state directory just now."""
+    """Returns whether a stack runs on this state directory."""
     record = _read_run_file(settings)
-    return record is not None and is_alive(record["launcher"]) and _answers(settings.aws_url + "/_ministack/health")
+    return record is not None and is_alive(record["launcher"]) and _is_healthy(settings.aws_url + "/_ministack/health")
 
 
-def stop_leftovers(settings: LocalSettings) -> int:
-    """Ends what a launcher that is gone left running; how many processes there were."""
+def stop_remaining_services(settings: LocalSettings) -> int:
+    """Stops services of a launcher that was killed, and returns their number."""
     record = _read_run_file(settings)
     if record is None:
         return 0
     ended = 0
     for pid in reversed(record["services"]):
-        if is_alive(pid) and _is_ours(pid):
+        if is_alive(pid) and _belongs_to_stack(pid):
             stop_group(pid, 120.0)
             ended += 1
     _run_file(settings).unlink(missing_ok=True)
@@ -246,20 +245,20 @@ def stop_leftovers(settings: LocalSettings) -> int:
 
 
 def shut_down(settings: LocalSettings) -> str:
-    """What ``make down`` does: asks a running launcher to end, or ends what a dead one left."""
+    """Stops a running launcher, or the services of a killed one, and returns a message about it."""
     record = _read_run_file(settings)
     if record is None:
         return "Nothing is running."
     launcher = record["launcher"]
-    if is_alive(launcher) and _is_ours(launcher):
+    if is_alive(launcher) and _belongs_to_stack(launcher):
         os.kill(launcher, signal.SIGTERM)
         deadline = time.monotonic() + 180
         while is_alive(launcher):
             if time.monotonic() > deadline:
-                raise LocalError(f"Process {launcher} does not end. Look at {settings.directory / 'logs'}.")
+                raise LocalError(f"Process {launcher} does not end. Its logs are in {settings.directory / 'logs'}.")
             time.sleep(0.1)
-    ended = stop_leftovers(settings)
-    return "Stopped; the data is kept." if not ended else f"Stopped {ended} leftover processes; the data is kept."
+    ended = stop_remaining_services(settings)
+    return "Stopped. The data is kept." if not ended else f"Stopped {ended} remaining processes. The data is kept."
 
 
 def _require_not_running(settings: LocalSettings) -> None:
@@ -288,15 +287,15 @@ def _read_run_file(settings: LocalSettings) -> dict[str, Any] | None:
     return None
 
 
-def _is_ours(pid: int) -> bool:
-    """Whether the process is one of the stack's, not a stranger that got an old process id."""
+def _belongs_to_stack(pid: int) -> bool:
+    """Returns whether the process belongs to the stack: another process may have got an old process id."""
     with contextlib.suppress(OSError):
         command = Path(f"/proc/{pid}/cmdline").read_bytes()
         return b"infra.local" in command or b"functions.api" in command
     return not Path("/proc/self").exists()
 
 
-def _answers(url: str) -> bool:
+def _is_healthy(url: str) -> bool:
     with contextlib.suppress(httpx.HTTPError):
         return httpx.get(url, timeout=2.0, trust_env=False).status_code == 200
     return False

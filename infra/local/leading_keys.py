@@ -1,23 +1,23 @@
-"""The keys of the table that a call is about, as IAM sees them: ``dynamodb:LeadingKeys`` of its conditions."""
+"""Reads the partition keys from calls to DynamoDB, for IAM's condition ``dynamodb:LeadingKeys``."""
 
 import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-# What a part of a transaction is judged as.
-_PARTS = {
+# IAM checks each part of a transaction as one of these actions.
+_ACTIONS_OF_PARTS = {
     "ConditionCheck": "ConditionCheckItem",
     "Delete": "DeleteItem",
     "Get": "GetItem",
     "Put": "PutItem",
     "Update": "UpdateItem",
 }
-# The store compares the partition first.
+# The store always writes the condition on the partition key first.
 _COMPARED = re.compile(r"#?\w+\s*=\s*(:\w+)")
 
 
 class TableAccess(NamedTuple):
-    """What is done to one partition of a table; ``action`` as policies name it, without the service."""
+    """An action on one partition of a table. ``action`` is its name in policies without the service."""
 
     action: str
     table: str
@@ -25,7 +25,7 @@ class TableAccess(NamedTuple):
 
 
 def table_accesses(operation: str, request: dict[str, Any]) -> Iterator[TableAccess]:
-    """All that a call to DynamoDB touches, each part of a transaction and each item of a batch by itself."""
+    """Yields an access for each key of a call, with each part of a transaction and each item of a batch."""
     if operation == "Query":
         [value, *_] = _COMPARED.findall(request["KeyConditionExpression"])
         yield TableAccess(operation, request["TableName"], _text(request["ExpressionAttributeValues"][value]))
@@ -40,7 +40,7 @@ def table_accesses(operation: str, request: dict[str, Any]) -> Iterator[TableAcc
     elif operation in ("TransactWriteItems", "TransactGetItems"):
         for item in request["TransactItems"]:
             for part, one in item.items():
-                yield TableAccess(_PARTS[part], one["TableName"], _partition(one.get("Key") or one["Item"]))
+                yield TableAccess(_ACTIONS_OF_PARTS[part], one["TableName"], _partition(one.get("Key") or one["Item"]))
     elif "Key" in request or "Item" in request:
         yield TableAccess(operation, request["TableName"], _partition(request.get("Key") or request["Item"]))
 
@@ -50,5 +50,5 @@ def _partition(key: dict[str, Any]) -> str:
 
 
 def _text(value: Any) -> str:
-    """Of a value as sent, or as a caller of boto3's resources gives it."""
+    """Returns the text of a serialised value, or of a value of boto3's resource interface."""
     return str(value["S"] if isinstance(value, dict) else value)

@@ -1,4 +1,4 @@
-"""Starting, watching and stopping the processes of the local stack."""
+"""Starts, checks and stops the processes of the local stack."""
 
 import contextlib
 import os
@@ -20,7 +20,7 @@ LOG_LINES_SHOWN = 15
 
 @dataclass(frozen=True)
 class Service:
-    """A server of the stack: how to start it, where it listens, how it says that it is ready."""
+    """The definition of a server of the stack: its command, its port and its health check."""
 
     name: str
     command: list[str]
@@ -33,7 +33,7 @@ class Service:
 
 
 class RunningService:
-    """A started service."""
+    """A service with a running process."""
 
     def __init__(self, service: Service) -> None:
         self.service = service
@@ -47,12 +47,12 @@ class RunningService:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                # Ctrl-C reaches the launcher only, which then stops its services in order.
+                # Ctrl-C only reaches the launcher, which then stops its services in order.
                 start_new_session=True,
             )
 
     def wait_until_healthy(self) -> None:
-        """Returns when the health path answers 200; LocalError with the log's end if it ends or takes too long."""
+        """Waits for a response with status 200. Raises LocalError with the end of the log on failure."""
         service = self.service
         url = f"http://{HOST}:{service.port}{service.health_path}"
         deadline = time.monotonic() + service.start_seconds
@@ -63,19 +63,19 @@ class RunningService:
                 if httpx.get(url, timeout=2.0, trust_env=False).status_code == 200:
                     return
             time.sleep(0.1)
-        raise LocalError(self.describe_end(f"did not answer {url} within {service.start_seconds:.0f} s"))
+        raise LocalError(self.describe_end(f"did not respond at {url} within {service.start_seconds:.0f} s"))
 
     def describe_end(self, what: str) -> str:
-        """What happened, with the last lines of the log."""
+        """Returns a message with the last lines of the log."""
         return f"The {self.service.name} {what}. From {self.service.log}:\n{last_lines(self.service.log)}"
 
     def stop(self) -> None:
-        """SIGTERM and, if that takes too long, SIGKILL to the whole group."""
+        """Sends SIGTERM to the process, then SIGKILL to its group."""
         stop_group(self.process.pid, self.service.stop_seconds, self.process)
 
 
 def stop_group(pid: int, seconds: float, process: subprocess.Popen[bytes] | None = None) -> None:
-    """Ends a process that leads its own group, then whatever it left in that group."""
+    """Stops a process that leads a process group, then kills the rest of the group."""
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGTERM)
     deadline = time.monotonic() + seconds
@@ -90,7 +90,7 @@ def stop_group(pid: int, seconds: float, process: subprocess.Popen[bytes] | None
 
 
 def is_alive(pid: int) -> bool:
-    """Whether the process exists and has not ended."""
+    """Returns whether the process exists and is no zombie."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -104,14 +104,13 @@ def is_alive(pid: int) -> bool:
 
 
 def last_lines(log: Path, count: int = LOG_LINES_SHOWN) -> str:
-    """The end of a log file."""
     with contextlib.suppress(OSError):
         return "\n".join(log.read_text(errors="replace").splitlines()[-count:])
     return "(no log)"
 
 
 def require_free_port(port: int, name: str) -> None:
-    """LocalError naming the port, and its owner where that can be told, if something listens there."""
+    """Raises LocalError if the port is in use. The message names the process that listens, if it is known."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -124,12 +123,12 @@ def require_free_port(port: int, name: str) -> None:
             )
             raise LocalError(
                 f"Port {port}, which the {name} needs, is in use{by}. "
-                f"Stop that process (a leftover of ours: make down), or choose another port with {variable}=…"
+                f"Stop that process (make down stops an earlier stack), or choose another port with {variable}=…"
             ) from None
 
 
 def port_owner(port: int) -> str | None:
-    """The command and id of the process that listens on the port, if this machine tells."""
+    """Returns the command and id of the process that listens on the port, or None if they are unknown."""
     if lsof := shutil.which("lsof"):
         with contextlib.suppress(subprocess.SubprocessError, OSError):
             fields = subprocess.run(
@@ -166,7 +165,7 @@ def _port_owner_from_proc(port: int) -> str | None:
 
 
 def free_port() -> int:
-    """A port that nothing listens on just now."""
+    """Returns a port that no process uses now."""
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         return int(probe.getsockname()[1])

@@ -1,4 +1,4 @@
-"""Where the local stack lives and listens. Everything is on 127.0.0.1."""
+"""Settings of the local stack: its state directory and its ports on 127.0.0.1."""
 
 import os
 from collections.abc import Mapping
@@ -14,19 +14,19 @@ REGION = "us-east-1"
 
 
 class LocalError(Exception):
-    """Something about this machine that its user can put right; the message says what and how."""
+    """Error that the user of this machine can correct. The message explains how."""
 
 
 @dataclass(frozen=True)
 class LocalSettings:
-    """Ports and the state directory; ``from_environment`` reads ``LOCAL_*`` variables."""
+    """The ports and the state directory. ``from_environment`` reads ``LOCAL_*`` variables."""
 
     directory: Path = ROOT / ".local"
     api_port: int = 8000
     aws_port: int = 4566
     sagemaker_port: int = 4567
     inference_port: int = 4568
-    # Another server of language models than the embedded one, and its token.
+    # These name a server of language models that replaces the embedded one.
     inference_url: str | None = None
     inference_token: str | None = field(default=None, repr=False)
     stop_grace_seconds: float = 120.0
@@ -34,13 +34,13 @@ class LocalSettings:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> "LocalSettings":
-        """``LOCAL_DIRECTORY``, ``LOCAL_{API,AWS,SAGEMAKER,INFERENCE}_PORT``, ``LOCAL_INFERENCE_{URL,TOKEN}``."""
+        """Reads ``LOCAL_DIRECTORY``, ``LOCAL_{API,AWS,SAGEMAKER,INFERENCE}_PORT``, ``LOCAL_INFERENCE_{URL,TOKEN}``."""
         source = os.environ if environment is None else environment
 
         def port(name: str, default: int) -> int:
             text = source.get(name) or str(default)
             if not (text.isdigit() and 0 < int(text) < 65_536):
-                raise LocalError(f"{name}={text} is not a port; give a number from 1 to 65535.")
+                raise LocalError(f"{name}={text} is not a port. Use a number from 1 to 65535.")
             return int(text)
 
         return cls(
@@ -55,23 +55,20 @@ class LocalSettings:
 
     @property
     def api_url(self) -> str:
-        """The dev server."""
         return f"http://{HOST}:{self.api_port}"
 
     @property
     def aws_url(self) -> str:
-        """The emulator."""
         return f"http://{HOST}:{self.aws_port}"
 
     @property
     def sagemaker_url(self) -> str:
-        """The SageMaker endpoint."""
         return f"http://{HOST}:{self.sagemaker_port}"
 
     def aws_environment(self) -> dict[str, str]:
-        """This process's environment, turned to the emulator: no profile or credential of a real account is left."""
+        """Returns this process's environment for the emulator, without profiles or credentials of a real account."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
-        # Imports cost 2.4 times without bytecode.
+        # Imports take 2.4 times as long without bytecode.
         kept.pop("PYTHONDONTWRITEBYTECODE", None)
         return {
             **kept,
@@ -87,11 +84,11 @@ class LocalSettings:
         }
 
     def client(self, service: str) -> Any:
-        """A boto3 client that reaches the emulator, whatever the environment says."""
+        """Returns a boto3 client of the emulator. It ignores the environment variables."""
         return boto3.session.Session().client(
-            service,  # type: ignore[call-overload]  # the stubs know literal names only
+            service,  # type: ignore[call-overload]  # the stubs only accept literal names
             endpoint_url=self.sagemaker_url if service == "sagemaker" else self.aws_url,
             region_name=REGION,
             aws_access_key_id="test",
-            aws_secret_access_key="test",  # noqa: S106 - the emulator takes any
+            aws_secret_access_key="test",  # noqa: S106 - the emulator accepts any key
         )

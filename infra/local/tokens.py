@@ -1,4 +1,4 @@
-"""Users of the emulated Cognito: signs one up, confirms, signs in, and gives the ID token."""
+"""Signs users up and in at the emulated Cognito."""
 
 import re
 import secrets
@@ -9,9 +9,9 @@ _EMAIL = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+")
 
 
 def token(settings: LocalSettings, email: str, *, pool_id: str, client_id: str) -> str:
-    """A fresh ID token for the user with this e-mail address, who is made when there is none.
+    """Returns a new ID token of the user with this e-mail address, and creates a missing user.
 
-    The password changes at each call: nobody needs to remember it on this machine.
+    Each call sets a new password.
     """
     if not _EMAIL.fullmatch(email):
         raise LocalError(f"'{email}' is not an e-mail address. Write: make token USER=alice@example.com")
@@ -27,9 +27,9 @@ def token(settings: LocalSettings, email: str, *, pool_id: str, client_id: str) 
         )
     except cognito.exceptions.UsernameExistsException:
         cognito.admin_set_user_password(UserPoolId=pool_id, Username=email, Password=password, Permanent=True)
-    answer = cognito.initiate_auth(
+    response = cognito.initiate_auth(
         ClientId=client_id,
         AuthFlow="USER_PASSWORD_AUTH",
         AuthParameters={"USERNAME": email, "PASSWORD": password},
     )
-    return str(answer["AuthenticationResult"]["IdToken"])
+    return str(response["AuthenticationResult"]["IdToken"])

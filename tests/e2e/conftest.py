@@ -1,12 +1,13 @@
-"""The whole product as deployed: our CDK app on the emulator, reached through the emulated API Gateway.
+"""Fixtures of the deployed app: one local stack for the session, behind the emulated API Gateway.
 
-One stack for the session, on ports and in a directory of its own: a developer's running stack is never touched.
+The stack has its own ports and state directory, so the tests do not change a developer's running stack.
 """
 
 import csv
 import io
 import itertools
 import json
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,19 +22,19 @@ from infra.local.processes import free_port
 from infra.local.settings import LocalSettings
 
 TERMINAL = ("succeeded", "failed", "stopped")
-# Generous: a machine with two busy cores runs them one after the other.
+# A machine with two busy cores runs the jobs one after the other.
 JOB_SECONDS = 240.0
 
-# The session of a role in which a test does what the role must be refused.
-TRESPASSER = "trespasser"
-# Further reasons for which IAM refuses a call on purpose: a policy that a test puts there to deny it.
-_ON_PURPOSE = (f"/{TRESPASSER}'", "decision='Deny'")
+# A test makes the calls that IAM must refuse in a role session with this name.
+REFUSED_SESSION = "refused"
+# IAM's log messages about expected refusals contain one of these texts. The second is a denial by a test's own policy.
+_EXPECTED_REFUSALS = (f"/{REFUSED_SESSION}'", "decision='Deny'")
 
 _numbers = itertools.count(1)
 
 
 class Stack:
-    """A running stack, and users of it."""
+    """A running stack and its users."""
 
     def __init__(self, directory: Path) -> None:
         ports: dict[str, Any] = {
@@ -43,64 +44,62 @@ class Stack:
             directory=directory, stop_grace_seconds=10.0, job_environment={"OMP_NUM_THREADS": "1"}, **ports
         )
         self.launcher = launcher.LocalStack(self.settings)
-        # Calls of functions that their roles don't grant.
-        self.refused: list[str] = []
+        # The log lines of unexpectedly refused calls.
+        self.refusals: list[str] = []
         self.outputs = self.launcher.start().outputs
 
     @property
     def url(self) -> str:
-        """The emulated API Gateway."""
         return launcher.gateway_url(self.settings, self.outputs)
 
     def user(self, email: str | None = None) -> ApiClient:
-        """A signed-in user; a new one unless named."""
+        """Returns a client of a signed-in user, by default of a new one."""
         pool, client = self.outputs["UserPoolId"], self.outputs["UserPoolClientId"]
         email = email or f"user-{next(_numbers)}@example.com"
         return ApiClient(self.url, tokens.token(self.settings, email, pool_id=pool, client_id=client))
 
     def member(self) -> ApiClient:
-        """A new user in a new space."""
+        """Returns a client of a new user in a new space."""
         user = self.user()
         user.space_id = user.post("/spaces", {"name": f"Space {next(_numbers)}", "description": "of a test"})["id"]
         return user
 
     def aws(self, service: str) -> Any:
-        """A client of the emulator."""
         return self.settings.client(service)
 
     def invoke(self, function: str, event: Json) -> Json:
-        """Calls a deployed function directly."""
-        answer = self.aws("lambda").invoke(
+        response = self.aws("lambda").invoke(
             FunctionName=f"inference-local-{function}", Payload=json.dumps(event).encode()
         )
-        payload = json.loads(answer["Payload"].read() or b"null")
-        assert "FunctionError" not in answer, payload
+        payload = json.loads(response["Payload"].read() or b"null")
+        assert "FunctionError" not in response, payload
         return payload  # type: ignore[no-any-return]
 
     def plan_fault(self, **fault: Any) -> None:
-        """Makes something go wrong in SageMaker (infra/local/sagemaker.py)."""
+        """Plans a fault of the SageMaker endpoint (infra/local/sagemaker/faults.py)."""
         httpx.post(f"{self.settings.sagemaker_url}/_local/faults", json=fault, trust_env=False).raise_for_status()
 
     def clear_faults(self) -> None:
-        """Lets all go well again."""
         httpx.delete(f"{self.settings.sagemaker_url}/_local/faults", trust_env=False).raise_for_status()
 
     def stop(self) -> None:
-        """Stops everything, and notes what IAM has refused meanwhile."""
+        """Stops the services and keeps the unexpected refusals of IAM."""
         self.launcher.stop()
         log = (self.settings.directory / "logs/emulator.log").read_text()
-        self.refused += [
-            line for line in log.splitlines() if "[iam] refused" in line and not any(why in line for why in _ON_PURPOSE)
+        self.refusals += [
+            line
+            for line in log.splitlines()
+            if "[iam] refused" in line and not any(text in line for text in _EXPECTED_REFUSALS)
         ]
 
     def restart(self) -> None:
-        """Stops everything and starts it from what is on disk."""
+        """Stops the services and starts them again with their stored state."""
         self.stop()
         self.outputs = self.launcher.start().outputs
 
 
-class Lab:
-    """A space with uploaded data, ready to train."""
+class TrainingSpace:
+    """A space with uploaded data and a data model."""
 
     def __init__(self, stack: Stack, api: ApiClient, data_set: DataSet) -> None:
         self.stack = stack
@@ -111,7 +110,7 @@ class Lab:
         self.data_model_id: str = api.post("/data-models", {"name": "Customers"})["id"]
 
     def connector(self, file: str | None = None, **changes: Any) -> Json:
-        """A training's or a benchmark's reference to the data."""
+        """Returns the reference to the data for a training or a benchmark."""
         return {
             "connector_id": self.connector_id,
             "files": [file or self.data_set.training_file],
@@ -120,17 +119,17 @@ class Lab:
         }
 
     def rows(self, count: int) -> list[dict[str, str]]:
-        """Held-out rows, as a client would send them."""
+        """Returns benchmark rows as a client sends them."""
         content = self.data_set.files()[self.data_set.benchmark_file].decode()
         return list(itertools.islice(csv.DictReader(io.StringIO(content)), count))
 
     def benchmark(self) -> Json:
-        """A benchmark on the held-out rows."""
+        """Creates a benchmark."""
         created: Json = self.api.post(
             "/benchmarks",
             {
                 "name": f"Benchmark {next(_numbers)}",
-                "description": "held-out rows",
+                "description": "benchmark rows",
                 "task": "binary_classification",
                 "metrics": ["roc_auc", "ks", "log_loss"],
                 "connectors": [self.connector(self.data_set.benchmark_file)],
@@ -166,12 +165,12 @@ class Lab:
         return self.train(configuration=slow, **changes)
 
     def training(self, training_id: str) -> Json:
-        """The training as it is now."""
+        """Reads a training."""
         found: Json = self.api.get(f"/trainings/{training_id}")
         return found
 
     def wait_for(self, training_id: str, *statuses: str) -> Json:
-        """The training once it has one of the statuses, or any terminal one."""
+        """Waits until a training has one of the statuses or a terminal one, and returns it."""
         wanted = {*statuses, *TERMINAL}
         found: Json = self.api.wait(
             f"/trainings/{training_id}", lambda training: training["status"] in wanted, seconds=JOB_SECONDS
@@ -181,23 +180,25 @@ class Lab:
 
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    # nox sends SIGTERM after an interrupt. The fixture then still stops the stack.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     opened = Stack(tmp_path_factory.mktemp("stack"))
     try:
         yield opened
     finally:
         opened.stop()
-    assert opened.refused == []
+    assert opened.refusals == []
 
 
 @pytest.fixture(scope="session")
-def lab(stack: Stack) -> Lab:
+def space(stack: Stack) -> TrainingSpace:
     german_credit = next(each for each in DATA_SETS if each.name == "german-credit")
-    return Lab(stack, stack.member(), german_credit)
+    return TrainingSpace(stack, stack.member(), german_credit)
 
 
 @pytest.fixture
 def faults(stack: Stack) -> Iterator[Stack]:
-    """The stack, for tests that let things go wrong."""
+    """Yields the stack, and removes the planned faults afterwards."""
     try:
         yield stack
     finally:

@@ -1,4 +1,4 @@
-"""Chats as users have them: OpenAI's own client, the embedded model, and a server whose end of the line is watched."""
+"""Tests of chats with OpenAI's client, with the embedded model and with a fake language model server."""
 
 import threading
 import time
@@ -33,16 +33,16 @@ def openai_client(stack: Stack, token: str, space_id: str) -> openai.OpenAI:
 
 @pytest.mark.e2e
 @pytest.mark.row("X-4", "CH-3")
-def test_the_openai_client_lists_models_chats_and_streams_unchanged(stack: Stack) -> None:
+def test_the_unchanged_openai_client_lists_models_chats_and_streams(stack: Stack) -> None:
     member = stack.member()
     client = openai_client(stack, member.token, member.space_id or "")
     assert [model.id for model in client.models.list()] == [MODEL]
 
-    answer = client.chat.completions.create(model=MODEL, messages=QUESTION, max_tokens=16)
-    assert answer.object == "chat.completion"
-    assert answer.choices[0].message.content
-    assert answer.usage is not None
-    assert answer.usage.total_tokens == answer.usage.prompt_tokens + answer.usage.completion_tokens
+    completion = client.chat.completions.create(model=MODEL, messages=QUESTION, max_tokens=16)
+    assert completion.object == "chat.completion"
+    assert completion.choices[0].message.content
+    assert completion.usage is not None
+    assert completion.usage.total_tokens == completion.usage.prompt_tokens + completion.usage.completion_tokens
 
     options: openai.types.chat.ChatCompletionStreamOptionsParam = {"include_usage": True}
     chunks = list(
@@ -62,14 +62,14 @@ def test_the_openai_client_lists_models_chats_and_streams_unchanged(stack: Stack
     with pytest.raises(openai.AuthenticationError):
         openai_client(stack, "no-token", member.space_id or "").models.list()
 
-    # The roll-up lags behind the rows; the summary does not.
+    # The summary includes calls that the roll-up has not added yet.
     summary = member.get("/inference-logs/summary")
     assert summary["total_calls"] == 2 == member.get("/inference-logs")["count"]
 
 
 @pytest.mark.e2e
 @pytest.mark.row("CH-3")
-def test_a_client_that_leaves_stops_the_server_and_is_logged(stack: Stack, upstream: FakeUpstream) -> None:
+def test_a_client_that_disconnects_stops_the_completion_and_is_logged(stack: Stack, upstream: FakeUpstream) -> None:
     upstream.script = lambda _: "word " * 2000
     upstream.pause_seconds = 0.02
     member = stack.member()
@@ -81,13 +81,13 @@ def test_a_client_that_leaves_stops_the_server_and_is_logged(stack: Stack, upstr
         lines = (line for line in response.iter_lines() if line)
         for _ in range(5):
             next(lines)
-    left = time.monotonic()
-    while not upstream.hung_up and time.monotonic() - left < 10:
+    disconnected = time.monotonic()
+    while not upstream.hung_up and time.monotonic() - disconnected < 10:
         time.sleep(0.02)
     assert upstream.hung_up == 1
-    assert time.monotonic() - left < 2
+    assert time.monotonic() - disconnected < 2
     rows: list[dict[str, object]] = []
-    while not rows and time.monotonic() - left < 10:
+    while not rows and time.monotonic() - disconnected < 10:
         rows = member.get("/inference-logs")["data"]
     assert rows[0]["status"] == "cancelled"
     assert 0 < int(str(rows[0]["output_tokens"])) < 2000
@@ -95,23 +95,23 @@ def test_a_client_that_leaves_stops_the_server_and_is_logged(stack: Stack, upstr
 
 @pytest.mark.e2e
 @pytest.mark.row("X-6")
-def test_of_many_calls_during_an_outage_few_are_slow(stack: Stack, upstream: FakeUpstream) -> None:
+def test_only_the_first_call_during_an_outage_reaches_the_cluster(stack: Stack, upstream: FakeUpstream) -> None:
     member = stack.member()
-    with served(FakeUpstream()) as gone:
-        member.post("/clusters", {"ingress_url": gone.url, "manager_url": gone.url, "default_model": "small"})
+    with served(FakeUpstream()) as stopped:
+        member.post("/clusters", {"ingress_url": stopped.url, "manager_url": stopped.url, "default_model": "small"})
     headers = {"Authorization": f"Bearer {member.token}", "X-Space-Id": member.space_id or ""}
-    reached: list[str] = []
+    codes: list[str] = []
 
     def ask() -> None:
-        answer = httpx.post(
+        response = httpx.post(
             f"{stack.settings.api_url}/chats",
             json={"messages": QUESTION},
             headers=headers,
             trust_env=False,
             timeout=30,
         )
-        assert answer.status_code == 503, answer.text
-        reached.append(answer.json()["code"])
+        assert response.status_code == 503, response.text
+        codes.append(response.json()["code"])
 
     ask()
     threads = [threading.Thread(target=ask) for _ in range(20)]
@@ -119,11 +119,11 @@ def test_of_many_calls_during_an_outage_few_are_slow(stack: Stack, upstream: Fak
         thread.start()
     for thread in threads:
         thread.join()
-    # The first was tried; within the cool-down nobody else is.
-    assert reached == ["cluster_unreachable", *["circuit_open"] * 20]
+    # The first call was sent to the cluster. The circuit breaker refuses the others.
+    assert codes == ["cluster_unreachable", *["circuit_open"] * 20]
 
     member.call("PUT", "/clusters", {"ingress_url": upstream.url})
-    answer = httpx.post(
+    response = httpx.post(
         f"{stack.settings.api_url}/chats", json={"messages": QUESTION}, headers=headers, trust_env=False, timeout=30
     )
-    assert answer.status_code == 201
+    assert response.status_code == 201

@@ -1,4 +1,4 @@
-"""Many writers at once, against the deployed functions."""
+"""Tests of simultaneous writes by the deployed functions."""
 
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -11,10 +11,10 @@ WRITERS = 4
 
 
 @pytest.mark.row("C-13")
-def test_of_many_puts_with_one_etag_exactly_one_wins(stack: Stack) -> None:
+def test_exactly_one_of_several_puts_with_the_same_etag_succeeds(stack: Stack) -> None:
     api = stack.member()
-    made = api.send("POST", "/data-models", {"name": "Before"})
-    path, tag = f"/data-models/{made.json()['id']}", made.headers["ETag"]
+    created = api.send("POST", "/data-models", {"name": "Before"})
+    path, tag = f"/data-models/{created.json()['id']}", created.headers["ETag"]
 
     def put(name: str) -> int:
         return api.send("PUT", path, {"name": name}, headers={"If-Match": tag}).status_code
@@ -26,26 +26,26 @@ def test_of_many_puts_with_one_etag_exactly_one_wins(stack: Stack) -> None:
 
 
 @pytest.mark.row("C-12", "C-9")
-def test_a_create_sent_many_times_at_once_makes_one_item_and_one_count(stack: Stack) -> None:
+def test_simultaneous_creates_with_one_idempotency_key_make_one_item(stack: Stack) -> None:
     api = stack.member()
 
     def post(_: int) -> dict[str, Any]:
-        answer = api.send("POST", "/data-models", {"name": "Once"}, headers={"Idempotency-Key": "the-same"})
-        assert answer.status_code == 201, answer.text
-        made: dict[str, Any] = answer.json()
-        return made
+        response = api.send("POST", "/data-models", {"name": "Once"}, headers={"Idempotency-Key": "the-same"})
+        assert response.status_code == 201, response.text
+        created: dict[str, Any] = response.json()
+        return created
 
     with ThreadPoolExecutor(WRITERS) as pool:
-        answers = list(pool.map(post, range(WRITERS)))
-    assert all(answer == answers[0] for answer in answers)
+        items = list(pool.map(post, range(WRITERS)))
+    assert all(item == items[0] for item in items)
     page = api.get("/data-models")
-    assert (page["count"], [each["id"] for each in page["data"]]) == (1, [answers[0]["id"]])
+    assert (page["count"], [each["id"] for each in page["data"]]) == (1, [items[0]["id"]])
 
 
 @pytest.mark.row("C-9")
-def test_the_count_is_exact_after_many_creates_at_once(stack: Stack) -> None:
+def test_the_count_is_exact_after_simultaneous_creates(stack: Stack) -> None:
     api = stack.member()
     with ThreadPoolExecutor(WRITERS) as pool:
-        made = list(pool.map(lambda number: api.post("/data-models", {"name": str(number)})["id"], range(12)))
+        ids = list(pool.map(lambda number: api.post("/data-models", {"name": str(number)})["id"], range(12)))
     page = api.get("/data-models", limit=100)
-    assert page["count"] == len(page["data"]) == len(set(made)) == 12
+    assert page["count"] == len(page["data"]) == len(set(ids)) == 12

@@ -1,4 +1,4 @@
-"""The documentation's page in a real browser, from the one process and from behind the gateway's stage."""
+"""Tests of the documentation page in a browser, from the development server and through the gateway."""
 
 import json
 from collections.abc import Iterator
@@ -13,9 +13,9 @@ from infra.local.client import Json
 from tests.e2e.conftest import Stack
 from tests.fixtures.browser import ROOT, Visit, open_browser
 
-# An artefact to look at: what the page looked like in the last run.
+# People can look at these screenshots of the last run.
 SCREENSHOTS = ROOT / "build" / "screenshots"
-# A machine with two busy cores draws a page of a hundred operations slowly.
+# A machine with two busy cores needs long to draw a page with a hundred operations.
 WAIT_MILLISECONDS = 60_000
 DESKTOP = (1280, 800)
 PHONE = (390, 844)
@@ -29,13 +29,13 @@ def browser() -> Iterator[Browser]:
 
 
 def published(address: str) -> Json:
-    """The document that the page is made of."""
+    """Reads the OpenAPI document."""
     found: Json = httpx.get(f"{address}/openapi.json", trust_env=False, timeout=60).json()
     return found
 
 
 def visit(browser: Browser, address: str, size: tuple[int, int]) -> Visit:
-    """The page, drawn to its end."""
+    """Opens the page and waits until it is drawn."""
     page = browser.new_page(viewport={"width": size[0], "height": size[1]})
     page.set_default_timeout(WAIT_MILLISECONDS)
     scheme, host = urlsplit(address)[:2]
@@ -48,13 +48,13 @@ def visit(browser: Browser, address: str, size: tuple[int, int]) -> Visit:
 @pytest.mark.e2e
 @pytest.mark.row("C-17")
 @pytest.mark.parametrize(
-    ("place", "device", "size"),
+    ("server", "device", "size"),
     [("gateway", "desktop", DESKTOP), ("gateway", "phone", PHONE), ("one-process", "desktop", DESKTOP)],
 )
-def test_the_page_shows_every_operation_and_asks_nobody_else(
-    browser: Browser, stack: Stack, place: str, device: str, size: tuple[int, int]
+def test_the_page_shows_every_operation_and_sends_no_request_to_other_hosts(
+    browser: Browser, stack: Stack, server: str, device: str, size: tuple[int, int]
 ) -> None:
-    address = stack.url if place == "gateway" else stack.settings.api_url
+    address = stack.url if server == "gateway" else stack.settings.api_url
     document = published(address)
     opened = visit(browser, address, size)
     page = opened.page
@@ -68,15 +68,15 @@ def test_the_page_shows_every_operation_and_asks_nobody_else(
     menu = page.locator(".menu-content")
     for group in {name.split("/")[1] for name in wanted}:
         expect(menu.locator(f"[data-item-id='tag/{group}']")).to_have_count(1)
-    assert page.evaluate("document.documentElement.scrollWidth") == size[0], "it must not scroll sideways"
+    assert page.evaluate("document.documentElement.scrollWidth") == size[0], "the page must not scroll sideways"
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
-    page.screenshot(path=SCREENSHOTS / f"docs-{place}-{device}.png")
+    page.screenshot(path=SCREENSHOTS / f"docs-{server}-{device}.png")
     assert opened.complaints == []
     page.close()
 
 
 @pytest.mark.e2e
-def test_its_link_downloads_the_document(browser: Browser, stack: Stack, tmp_path: Path) -> None:
+def test_the_download_link_returns_the_document(browser: Browser, stack: Stack, tmp_path: Path) -> None:
     opened = visit(browser, stack.url, DESKTOP)
     with opened.page.expect_download() as download:
         opened.page.get_by_role("link", name="Download").click()
@@ -88,7 +88,7 @@ def test_its_link_downloads_the_document(browser: Browser, stack: Stack, tmp_pat
 
 
 @pytest.mark.e2e
-def test_its_search_leads_to_an_operation(browser: Browser, stack: Stack) -> None:
+def test_the_search_finds_an_operation(browser: Browser, stack: Stack) -> None:
     opened = visit(browser, stack.url, DESKTOP)
     page = opened.page
     page.get_by_placeholder("Search").fill("lineage")
@@ -100,7 +100,7 @@ def test_its_search_leads_to_an_operation(browser: Browser, stack: Stack) -> Non
 
 
 @pytest.mark.e2e
-def test_on_a_phone_its_menu_opens_at_a_touch(browser: Browser, stack: Stack) -> None:
+def test_the_menu_opens_on_a_phone(browser: Browser, stack: Stack) -> None:
     opened = visit(browser, stack.url, PHONE)
     page = opened.page
     menu = page.locator(".menu-content")

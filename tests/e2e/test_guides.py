@@ -1,7 +1,7 @@
-"""What the README and the guides tell people to type, typed: their ``sh`` and ``python`` blocks run from top to bottom.
+"""Runs the ``sh`` and ``python`` blocks of the README and the guides, and compares what they print.
 
-An ``output`` block is what the block before it prints; ``…`` stands for what differs from run to run. A block that
-can't run here has a comment above it that says why: ``<!-- not run: … -->``.
+An ``output`` block contains the output of the block before it. ``…`` matches any text. A comment above a block explains
+why it cannot run here: ``<!-- not run: … -->``.
 """
 
 import os
@@ -20,18 +20,18 @@ BLOCK = re.compile(
     r"^(?P<not_run><!-- not run: .+ -->\n)?```(?P<language>\w+)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL
 )
 TOOLS = ("bash", "curl", "jq", "make")
-# Written between the outputs of two blocks.
+# This character separates the outputs of two blocks.
 MARK = "\x1e"
 
 
 def blocks(page: str) -> list[tuple[str, str]]:
-    """The languages and texts of a page's blocks that run, and of what they print."""
+    """Returns the language and text of each block that runs, and of each output block."""
     found = [match for match in BLOCK.finditer((ROOT / page).read_text()) if not match["not_run"]]
     return [(match["language"], match["text"]) for match in found if match["language"] in ("sh", "python", "output")]
 
 
 def script(commands: list[tuple[str, str]]) -> str:
-    """One shell runs all blocks, so that variables live on."""
+    """Returns one shell script of all blocks, so that they share their variables."""
     parts = ["set -euo pipefail"]
     for language, text in commands:
         parts += [f"printf '{MARK}'", text if language == "sh" else f"python - <<'PYTHON'\n{text}PYTHON"]
@@ -39,7 +39,7 @@ def script(commands: list[tuple[str, str]]) -> str:
 
 
 def matches(wanted: str, printed: str) -> bool:
-    """Whether that was printed, line breaks and blanks at the ends of lines aside."""
+    """Compares an output, without blanks at the ends of lines and blank lines at its ends."""
     pattern = ".*?".join(re.escape(part) for part in _tidy(wanted).split("…"))
     return re.fullmatch(pattern, _tidy(printed), re.DOTALL) is not None
 
@@ -49,7 +49,7 @@ def _tidy(text: str) -> str:
 
 
 def environment(settings: LocalSettings, temporary: Path) -> dict[str, str]:
-    """That of somebody in the checkout, beside a stack that serves."""
+    """Returns the environment variables of a developer with a running stack."""
     own = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "MAKE"))}
     return {
         **own,
@@ -67,14 +67,13 @@ def environment(settings: LocalSettings, temporary: Path) -> dict[str, str]:
 @pytest.mark.e2e
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("page", PAGES)
-def test_the_commands_of_a_page_do_what_it_says(stack: Stack, page: str, tmp_path: Path) -> None:
+def test_the_commands_of_a_page_print_the_output_on_the_page(stack: Stack, page: str, tmp_path: Path) -> None:
     if missing := [tool for tool in TOOLS if shutil.which(tool) is None]:
         pytest.skip(f"NOT TESTED: install {', '.join(missing)}, which the pages use")
     run_page(page, stack.settings, tmp_path)
 
 
 def run_page(page: str, settings: LocalSettings, temporary: Path) -> None:
-    """Run a page's blocks in the checkout and compare what they print."""
     found = blocks(page)
     commands = [each for each in found if each[0] != "output"]
     text = script(commands).replace(LocalSettings().api_url, settings.api_url)
@@ -94,4 +93,4 @@ def run_page(page: str, settings: LocalSettings, temporary: Path) -> None:
         if language != "output":
             number += 1
         elif not matches(wanted, printed[number]):
-            pytest.fail(f"{page}: after\n{commands[number][1]}\nit says\n{wanted}\nbut this came\n{printed[number]}")
+            pytest.fail(f"{page}: after\n{commands[number][1]}\nexpected\n{wanted}\nbut got\n{printed[number]}")

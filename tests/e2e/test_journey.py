@@ -1,11 +1,11 @@
-"""From a signed-in user to a ranked model, through the deployed functions."""
+"""Tests of the deployed functions, from a new user to a ranked model."""
 
 from typing import Any
 
 import httpx
 import pytest
 
-from tests.e2e.conftest import JOB_SECONDS, Lab, Stack
+from tests.e2e.conftest import JOB_SECONDS, Stack, TrainingSpace
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
@@ -13,19 +13,19 @@ SCAN_SECONDS = 120.0
 
 
 @pytest.fixture(scope="module")
-def trained(lab: Lab) -> dict[str, Any]:
-    """A succeeded training with one benchmark, and its evaluation."""
-    benchmark = lab.benchmark()
-    created = lab.train(benchmark_ids=[benchmark["id"]])
-    training = lab.wait_for(created["id"])
+def trained(space: TrainingSpace) -> dict[str, Any]:
+    """Returns a succeeded training and its benchmark."""
+    benchmark = space.benchmark()
+    created = space.train(benchmark_ids=[benchmark["id"]])
+    training = space.wait_for(created["id"])
     assert training["status"] == "succeeded", training
     return {"benchmark": benchmark, "created": created, "training": training}
 
 
 @pytest.fixture(scope="module")
-def evaluation(lab: Lab, trained: dict[str, Any]) -> dict[str, Any]:
-    """The evaluation that the training started, once it has ended."""
-    page = lab.api.wait(
+def evaluation(space: TrainingSpace, trained: dict[str, Any]) -> dict[str, Any]:
+    """Waits for the evaluation that the training started, and returns it."""
+    page = space.api.wait(
         "/evaluations?limit=100",
         lambda page: any(
             row["benchmark_id"] == trained["benchmark"]["id"] and row["result"]["status"] in ("succeeded", "failed")
@@ -37,25 +37,25 @@ def evaluation(lab: Lab, trained: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def test_without_a_token_the_gateway_answers_401_in_our_error_shape(stack: Stack) -> None:
+def test_a_request_without_a_token_gets_401_with_an_error_body(stack: Stack) -> None:
     for token in (None, "Bearer none", "Basic none"):
-        answer = httpx.get(
+        response = httpx.get(
             f"{stack.url}/spaces", headers={"Authorization": token} if token else {}, timeout=30, trust_env=False
         )
 
-        assert answer.status_code == 401, answer.text
-        assert set(answer.json()) >= {"error", "code", "details", "request_id"}
-        assert answer.json()["code"] == "unauthenticated"
+        assert response.status_code == 401, response.text
+        assert set(response.json()) >= {"error", "code", "details", "request_id"}
+        assert response.json()["code"] == "unauthenticated"
 
 
-def test_an_unknown_address_answers_404_in_our_error_shape(stack: Stack) -> None:
-    answer = stack.user().send("GET", "/no-such-thing")
+def test_an_unknown_path_gets_404_with_an_error_body(stack: Stack) -> None:
+    response = stack.user().send("GET", "/no-such-thing")
 
-    assert answer.status_code == 404
-    assert answer.json()["code"] == "not_found"
+    assert response.status_code == 404
+    assert response.json()["code"] == "not_found"
 
 
-def test_a_new_user_is_known_and_sees_only_own_spaces(stack: Stack) -> None:
+def test_a_new_user_only_sees_their_own_spaces(stack: Stack) -> None:
     first, second = stack.member(), stack.member()
 
     me = first.get("/me")
@@ -70,33 +70,35 @@ def test_a_new_user_is_known_and_sees_only_own_spaces(stack: Stack) -> None:
 
 
 @pytest.mark.row("CN-5")
-def test_an_upload_appears_in_the_catalog_by_itself(lab: Lab) -> None:
-    wanted = {lab.data_set.training_file, lab.data_set.benchmark_file}
+def test_an_upload_appears_in_the_catalog_automatically(space: TrainingSpace) -> None:
+    wanted = {space.data_set.training_file, space.data_set.benchmark_file}
 
     def scanned(page: dict[str, Any]) -> dict[str, Any]:
         return {row["file"]: row for row in page["data"] if row["status"] == "scanned"}
 
-    page = lab.api.wait(
-        f"/connectors/{lab.connector_id}/catalog",
+    page = space.api.wait(
+        f"/connectors/{space.connector_id}/catalog",
         lambda page: wanted <= scanned(page).keys(),
         seconds=SCAN_SECONDS,
     )
 
-    row = scanned(page)[lab.data_set.training_file]
+    row = scanned(page)[space.data_set.training_file]
     assert (row["format"], row["rows"]) == ("csv", 700)
     columns = {column["name"]: column for column in row["columns"]}
     assert columns["creditability"]["distinct"] == 2
     assert columns["duration_in_month"]["type"] == "int"
 
 
-def test_a_training_succeeds_with_a_checkpoint_that_is_in_s3(stack: Stack, lab: Lab, trained: dict[str, Any]) -> None:
+def test_a_succeeded_training_has_a_checkpoint_in_s3(
+    stack: Stack, space: TrainingSpace, trained: dict[str, Any]
+) -> None:
     training = trained["training"]
 
     assert trained["created"]["status"] == "pending"
     assert training["checkpoints"]
     assert {point["name"] for point in training["metrics"]}
     bucket = stack.outputs["BucketName"]
-    prefix = f"spaces/{lab.api.space_id}/trainings/{training['id']}/"
+    prefix = f"spaces/{space.api.space_id}/trainings/{training['id']}/"
     keys = [entry["Key"] for entry in stack.aws("s3").list_objects_v2(Bucket=bucket, Prefix=prefix)["Contents"]]
     assert any(key.endswith("/model.tar.gz") for key in keys)
 
@@ -106,14 +108,16 @@ def test_each_benchmark_of_a_training_gets_an_evaluation(evaluation: dict[str, A
 
     assert result["status"] == "succeeded", result
     assert set(result["metrics"]) >= {"roc_auc", "ks", "log_loss"}
-    # German credit is learnable: far from chance, and from perfection.
+    # Models of this data set are better than chance, but not perfect.
     assert 0.65 < result["metrics"]["roc_auc"] < 0.9
 
 
-def test_the_leaderboard_ranks_the_checkpoint(lab: Lab, trained: dict[str, Any], evaluation: dict[str, Any]) -> None:
+def test_the_leaderboard_ranks_the_checkpoint(
+    space: TrainingSpace, trained: dict[str, Any], evaluation: dict[str, Any]
+) -> None:
     benchmark_id = trained["benchmark"]["id"]
 
-    page = lab.api.get(
+    page = space.api.get(
         "/leaderboards",
         **{
             "benchmarks": benchmark_id,
@@ -128,13 +132,13 @@ def test_the_leaderboard_ranks_the_checkpoint(lab: Lab, trained: dict[str, Any],
     assert row["benchmarks"][benchmark_id]["roc_auc"] == pytest.approx(evaluation["result"]["metrics"]["roc_auc"])
 
 
-def test_a_checkpoint_scores_rows(lab: Lab, trained: dict[str, Any]) -> None:
-    rows = lab.rows(50)
+def test_a_checkpoint_scores_rows(space: TrainingSpace, trained: dict[str, Any]) -> None:
+    rows = space.rows(50)
     checkpoint_id = trained["training"]["checkpoints"][0]["id"]
 
-    answer = lab.api.post(f"/checkpoints/{checkpoint_id}/predictions", {"rows": rows})
+    response = space.api.post(f"/checkpoints/{checkpoint_id}/predictions", {"rows": rows})
 
-    predictions = answer["predictions"]
+    predictions = response["predictions"]
     assert len(predictions) == len(rows)
     assert all(0.0 <= each["probability"] <= 1.0 for each in predictions)
     bad = [each["probability"] for each, row in zip(predictions, rows, strict=True) if row["creditability"] == "bad"]
@@ -142,34 +146,36 @@ def test_a_checkpoint_scores_rows(lab: Lab, trained: dict[str, Any]) -> None:
     assert sum(bad) / len(bad) > sum(good) / len(good)
 
 
-def test_another_space_sees_nothing_of_it(stack: Stack, lab: Lab, trained: dict[str, Any]) -> None:
-    stranger = stack.member()
+def test_users_of_another_space_cannot_see_a_training(
+    stack: Stack, space: TrainingSpace, trained: dict[str, Any]
+) -> None:
+    other = stack.member()
     checkpoint_id = trained["training"]["checkpoints"][0]["id"]
 
     for method, path in (
         ("GET", f"/trainings/{trained['training']['id']}"),
         ("DELETE", f"/trainings/{trained['training']['id']}"),
-        ("GET", f"/connectors/{lab.connector_id}"),
-        ("GET", f"/connectors/{lab.connector_id}/catalog"),
+        ("GET", f"/connectors/{space.connector_id}"),
+        ("GET", f"/connectors/{space.connector_id}/catalog"),
         ("GET", f"/benchmarks/{trained['benchmark']['id']}"),
         ("POST", f"/checkpoints/{checkpoint_id}/predictions"),
     ):
-        answer = stranger.send(method, path, {"rows": [{}]} if method == "POST" else None)
-        assert answer.status_code == 404, (method, path, answer.text)
-    assert lab.training(trained["training"]["id"])["status"] == "succeeded"
+        response = other.send(method, path, {"rows": [{}]} if method == "POST" else None)
+        assert response.status_code == 404, (method, path, response.text)
+    assert space.training(trained["training"]["id"])["status"] == "succeeded"
 
 
 @pytest.mark.row("TR-5")
-def test_deleting_a_training_keeps_its_checkpoint_on_the_leaderboard(lab: Lab) -> None:
-    benchmark_id = lab.benchmark()["id"]
-    training = lab.wait_for(lab.train(benchmark_ids=[benchmark_id])["id"])
+def test_deleting_a_training_keeps_its_checkpoint_on_the_leaderboard(space: TrainingSpace) -> None:
+    benchmark_id = space.benchmark()["id"]
+    training = space.wait_for(space.train(benchmark_ids=[benchmark_id])["id"])
     checkpoint_id = training["checkpoints"][0]["id"]
     ranked = f"/leaderboards?benchmarks={benchmark_id}"
-    lab.api.wait(ranked, lambda page: page["count"] == 1, seconds=JOB_SECONDS)
+    space.api.wait(ranked, lambda page: page["count"] == 1, seconds=JOB_SECONDS)
 
-    lab.api.delete(f"/trainings/{training['id']}")
+    space.api.delete(f"/trainings/{training['id']}")
 
-    assert lab.api.send("GET", f"/trainings/{training['id']}").status_code == 404
-    assert [row["id"] for row in lab.api.get(ranked)["data"]] == [checkpoint_id]
-    answer = lab.api.post(f"/checkpoints/{checkpoint_id}/predictions", {"rows": lab.rows(1)})
-    assert 0.0 <= answer["predictions"][0]["probability"] <= 1.0
+    assert space.api.send("GET", f"/trainings/{training['id']}").status_code == 404
+    assert [row["id"] for row in space.api.get(ranked)["data"]] == [checkpoint_id]
+    response = space.api.post(f"/checkpoints/{checkpoint_id}/predictions", {"rows": space.rows(1)})
+    assert 0.0 <= response["predictions"][0]["probability"] <= 1.0

@@ -1,8 +1,7 @@
-"""The roles of functions, as deployed: the emulator's IAM holds their calls to them.
+"""Tests of the functions' roles, which the emulator's IAM enforces.
 
-That every other test of this folder passes shows that the roles suffice for what these do; the fixture of the stack
-fails when any call of a function was refused, be it one whose failure nobody noticed. Groups that no other test calls
-as deployed are called here.
+The fixture of the stack fails if IAM refused any call of a function unexpectedly, so every test in this folder also
+tests the roles. The tests below call the groups of functions that no other test calls.
 """
 
 import json
@@ -14,10 +13,10 @@ import pytest
 from botocore.exceptions import ClientError
 
 from infra.local.settings import REGION
-from tests.e2e.conftest import TRESPASSER, Stack
+from tests.e2e.conftest import REFUSED_SESSION, Stack
 
 FUNCTION = "inference-local-leaderboards"
-MADE = {
+RESOURCES = {
     "/action-groups": {"name": "Offers", "description": "what a client may be offered"},
     "/experts": {"name": "Cards", "description": "knows all about cards"},
     "/personas": {"name": "Ann", "birthdate": "1990-01-31", "notes": "likes to travel"},
@@ -30,8 +29,8 @@ def role_arn(stack: Stack) -> str:
     return arn
 
 
-def test_a_role_is_refused_another_groups_keys_and_let_at_its_own(stack: Stack, role_arn: str) -> None:
-    credentials = stack.aws("sts").assume_role(RoleArn=role_arn, RoleSessionName=TRESPASSER)["Credentials"]
+def test_a_role_only_has_access_to_the_keys_of_its_group(stack: Stack, role_arn: str) -> None:
+    credentials = stack.aws("sts").assume_role(RoleArn=role_arn, RoleSessionName=REFUSED_SESSION)["Credentials"]
     table: Any = boto3.client(
         "dynamodb",
         region_name=REGION,
@@ -46,7 +45,7 @@ def test_a_role_is_refused_another_groups_keys_and_let_at_its_own(stack: Stack, 
     assert "Item" not in table.get_item(TableName=name, Key=own)
     table.batch_get_item(RequestItems={name: {"Keys": [own]}})
     table.transact_get_items(TransactItems=[{"Get": {"TableName": name, "Key": own}}])
-    trespasses: list[Callable[[], Any]] = [
+    refused_calls: list[Callable[[], Any]] = [
         lambda: table.get_item(TableName=name, Key=foreign),
         lambda: table.batch_get_item(RequestItems={name: {"Keys": [own, foreign]}}),
         lambda: table.transact_get_items(
@@ -59,12 +58,12 @@ def test_a_role_is_refused_another_groups_keys_and_let_at_its_own(stack: Stack, 
         lambda: table.transact_write_items(TransactItems=[{"Put": {"TableName": name, "Item": own}}]),
         lambda: table.scan(TableName=name),
     ]
-    for trespass in trespasses:
+    for call in refused_calls:
         with pytest.raises(ClientError, match="is not authorized to perform"):
-            trespass()
+            call()
 
 
-def test_a_function_acts_as_its_role(stack: Stack, role_arn: str) -> None:
+def test_a_function_uses_its_role(stack: Stack, role_arn: str) -> None:
     member = stack.member()
     assert member.send("GET", "/leaderboards").status_code == 200
     iam, role = stack.aws("iam"), role_arn.rpartition("/")[2]
@@ -78,17 +77,17 @@ def test_a_function_acts_as_its_role(stack: Stack, role_arn: str) -> None:
     assert member.send("GET", "/leaderboards").status_code == 200
 
 
-@pytest.mark.parametrize(("address", "body"), MADE.items())
-def test_a_role_suffices_to_make_read_change_list_and_delete(stack: Stack, address: str, body: dict[str, str]) -> None:
+@pytest.mark.parametrize(("path", "body"), RESOURCES.items())
+def test_a_role_allows_create_read_update_list_and_delete(stack: Stack, path: str, body: dict[str, str]) -> None:
     member = stack.member()
-    place = f"{address}/{member.post(address, body)['id']}"
-    assert member.call("PUT", place, {"name": "Other"})["name"] == member.get(place)["name"] == "Other"
-    assert [row["name"] for row in member.rows(address)] == ["Other"]
-    member.delete(place)
-    assert member.send("GET", place).status_code == 404
+    item = f"{path}/{member.post(path, body)['id']}"
+    assert member.call("PUT", item, {"name": "Other"})["name"] == member.get(item)["name"] == "Other"
+    assert [row["name"] for row in member.rows(path)] == ["Other"]
+    member.delete(item)
+    assert member.send("GET", item).status_code == 404
 
 
-def test_roles_suffice_to_see_oneself_and_arguments(stack: Stack) -> None:
+def test_roles_allow_reading_the_user_and_arguments(stack: Stack) -> None:
     member = stack.member()
     assert member.get("/me")["spaces"][0]["id"] == member.space_id
     assert member.get("/arguments") == []

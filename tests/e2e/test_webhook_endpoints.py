@@ -1,4 +1,4 @@
-"""From a write to a receiver that fails first: the table's stream, the queue, the functions and their grants."""
+"""Tests of webhook deliveries, from a write to the receiver."""
 
 import pytest
 from standardwebhooks.webhooks import Webhook
@@ -12,7 +12,7 @@ DELIVERY_SECONDS = 120.0
 
 
 @pytest.mark.row("X-13")
-def test_a_receiver_that_fails_first_gets_a_signed_message_once_it_is_up(stack: Stack) -> None:
+def test_a_failed_delivery_is_repeated_with_the_same_signed_message(stack: Stack) -> None:
     owner = stack.member()
     with received(Receiver(script=lambda number: 503 if number == 1 else 200)) as receiver:
         endpoint = owner.post("/webhook-endpoints", {"url": receiver.url, "event_types": ["insight.created"]})

@@ -1,4 +1,4 @@
-"""A SageMaker endpoint around an S3 that lives in this process."""
+"""Fixtures of a SageMaker endpoint with an emulated S3."""
 
 import io
 import json
@@ -14,15 +14,16 @@ import pytest
 from botocore.config import Config
 from moto import mock_aws
 
-from infra.local.sagemaker import SageMakerServer
-from infra.local.training_jobs import TERMINAL, TrainingJobs
+from infra.local.sagemaker.job import TERMINAL
+from infra.local.sagemaker.server import SageMakerServer
+from infra.local.sagemaker.training_jobs import EmulatedTrainingJobs
 
 BUCKET = "data-of-tests"
 WAIT_SECONDS = 30.0
 
 
 class Endpoint:
-    """The jobs, the bucket, and the events that were published."""
+    """The jobs, the bucket and the published events."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -31,9 +32,9 @@ class Endpoint:
         self.events: list[dict[str, Any]] = []
         self.jobs = self.open()
 
-    def open(self, **options: Any) -> TrainingJobs:
-        """The jobs of the same directory, as a new process would find them."""
-        self.jobs = TrainingJobs(
+    def open(self, **options: Any) -> EmulatedTrainingJobs:
+        """Loads the jobs of the directory, like a new process."""
+        self.jobs = EmulatedTrainingJobs(
             self.directory,
             s3=self.s3,
             publish=self.events.append,
@@ -62,7 +63,7 @@ class Endpoint:
         self.put("source.tar.gz", packed.getvalue())
 
     def request(self, name: str = "training-1", **changes: Any) -> dict[str, Any]:
-        """A CreateTrainingJob request for the stored program."""
+        """Returns a CreateTrainingJob request for the stored program."""
         return {
             "TrainingJobName": name,
             "RoleArn": "arn:aws:iam::000000000000:role/training",
@@ -83,7 +84,7 @@ class Endpoint:
         return self.wait(name)
 
     def wait(self, name: str, reached: Callable[[dict[str, Any]], bool] | None = None) -> dict[str, Any]:
-        """The job's description once it has ended, or fits ``reached``."""
+        """Waits until the job has ended, or until ``reached`` accepts its description, and returns the description."""
         deadline = time.monotonic() + WAIT_SECONDS
         while time.monotonic() < deadline:
             description = self.jobs.describe({"TrainingJobName": name})
@@ -94,7 +95,7 @@ class Endpoint:
         raise AssertionError(f"waited {WAIT_SECONDS} s for {name}: {description}")
 
     def statuses(self, name: str = "training-1") -> list[str]:
-        """The secondary statuses that EventBridge was told, in order."""
+        """Returns the published secondary statuses in order."""
         details = [json.loads(event["Detail"]) for event in self.events]
         return [detail["SecondaryStatus"] for detail in details if detail["TrainingJobName"] == name]
 
@@ -114,7 +115,7 @@ def endpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Endpoi
 
 @pytest.fixture
 def client(endpoint: Endpoint) -> Iterator[Any]:
-    """boto3's own SageMaker client, over HTTP."""
+    """Yields a SageMaker client of boto3 for an HTTP server with the jobs."""
     server = SageMakerServer(0, endpoint.jobs)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()

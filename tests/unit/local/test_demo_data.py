@@ -1,4 +1,4 @@
-"""The demo measures models on rows that they have not learned from."""
+"""Tests that the demo evaluates models on rows that they were not trained on."""
 
 import csv
 import io
@@ -14,7 +14,7 @@ def rows(content: bytes) -> list[tuple[str, ...]]:
 
 
 @pytest.mark.parametrize("data_set", DATA_SETS, ids=lambda data_set: data_set.name)
-def test_each_data_set_is_split_once_into_all_of_its_rows(data_set: DataSet) -> None:
+def test_each_row_of_a_data_set_is_in_exactly_one_of_its_two_files(data_set: DataSet) -> None:
     files = data_set.files()
 
     (header, *training), (same, *benchmark) = rows(files[data_set.training_file]), rows(files[data_set.benchmark_file])

@@ -1,4 +1,4 @@
-"""What makes a deployment necessary, and what its answer becomes."""
+"""Tests of the deployment to the emulator."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ def checkout(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_changed_source_or_port_means_a_deployment_and_nothing_else_does(checkout: Path) -> None:
+def test_only_a_changed_source_or_port_changes_the_digest_of_a_deployment(checkout: Path) -> None:
     settings = LocalSettings(directory=checkout / ".local")
     before = deploy.sources_digest(checkout, settings)
 
@@ -37,7 +37,7 @@ def test_a_changed_source_or_port_means_a_deployment_and_nothing_else_does(check
     assert deploy.sources_digest(checkout, settings) not in (before, changed)
 
 
-def test_a_failed_step_shows_the_end_of_its_output(tmp_path: Path) -> None:
+def test_the_error_of_a_failed_step_contains_the_end_of_its_output(tmp_path: Path) -> None:
     settings = LocalSettings(directory=tmp_path)
     command = ["sh", "-c", "for i in $(seq 100); do echo line $i; done; echo the reason >&2; exit 3"]
 
@@ -49,14 +49,14 @@ def test_a_failed_step_shows_the_end_of_its_output(tmp_path: Path) -> None:
     assert "line 1\n" not in str(caught.value)
 
 
-def test_a_step_that_hangs_is_ended(tmp_path: Path) -> None:
+def test_a_step_that_takes_too_long_is_stopped(tmp_path: Path) -> None:
     settings = LocalSettings(directory=tmp_path)
 
     with pytest.raises(LocalError, match="longer than 1 s"):
         deploy.run_step(["sleep", "60"], settings.aws_environment(), settings, what="cdk synth", seconds=1)
 
 
-def test_a_missing_node_or_cdk_says_what_to_run(tmp_path: Path) -> None:
+def test_the_error_of_a_missing_node_or_cdk_names_the_command_that_installs_it(tmp_path: Path) -> None:
     with pytest.raises(LocalError, match=r"Node is missing.*make setup"):
         deploy.cdk_command(str(tmp_path))
 
@@ -67,7 +67,7 @@ def test_a_missing_node_or_cdk_says_what_to_run(tmp_path: Path) -> None:
         deploy.cdk_command(str(tmp_path), root=tmp_path)
 
 
-def test_the_outputs_become_the_dev_servers_settings() -> None:
+def test_the_outputs_become_settings_of_the_development_server() -> None:
     outputs = {"TableName": "t", "OidcJwksUrl": "http://keys", "ExportsOutputRefX": "x"}
 
     variables = dev_server.variables(LocalSettings(api_port=9000), outputs)

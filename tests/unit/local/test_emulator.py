@@ -1,4 +1,4 @@
-"""What is added to the emulator, and the private names of it that this rests on."""
+"""Tests of the additions to the emulator, and of the private names that they replace."""
 
 import asyncio
 import inspect
@@ -25,7 +25,7 @@ class TaskFailedError(Exception):
 
 
 class FakeSageMaker:
-    """Answers the statuses in turn."""
+    """Fake of SageMaker that returns the statuses one after the other."""
 
     def __init__(self, *statuses: str, refusal: str | None = None) -> None:
         self.statuses = list(statuses)
@@ -49,12 +49,12 @@ def task(sagemaker: FakeSageMaker) -> emulator.TaskHandler:
     return emulator.training_job_task(lambda: sagemaker, TaskFailedError, poll_seconds=0)
 
 
-def test_a_synchronous_task_waits_for_the_job_and_answers_its_description() -> None:
-    answer = task(FakeSageMaker("InProgress", "InProgress", "Completed"))(
+def test_a_synchronous_task_waits_for_the_job_and_returns_its_description() -> None:
+    result = task(FakeSageMaker("InProgress", "InProgress", "Completed"))(
         f"{emulator.CREATE_TRAINING_JOB}.sync", {"TrainingJobName": "a"}
     )
 
-    assert answer == {"TrainingJobName": "a", "TrainingJobStatus": "Completed", "CreationTime": 1767225600000}
+    assert result == {"TrainingJobName": "a", "TrainingJobStatus": "Completed", "CreationTime": 1767225600000}
 
 
 def test_a_plain_task_does_not_wait() -> None:
@@ -77,7 +77,7 @@ def test_a_job_that_does_not_complete_fails_the_task_with_its_description(status
         ("ThrottlingException", "SageMaker.AmazonSageMakerException"),
     ],
 )
-def test_a_refused_job_fails_the_task_under_step_functions_name_of_the_error(code: str, error: str) -> None:
+def test_a_refused_job_fails_the_task_with_the_error_name_of_step_functions(code: str, error: str) -> None:
     with pytest.raises(TaskFailedError) as caught:
         task(FakeSageMaker(refusal=code))(f"{emulator.CREATE_TRAINING_JOB}.sync", {"TrainingJobName": "a"})
 
@@ -85,7 +85,7 @@ def test_a_refused_job_fails_the_task_under_step_functions_name_of_the_error(cod
     assert code in caught.value.cause
 
 
-def test_only_sagemakers_events_pass_as_awss_own() -> None:
+def test_only_sagemaker_events_are_accepted_as_events_of_aws() -> None:
     def put_events(data: dict[str, Any], allow_aws_source: bool = False) -> bool:
         return allow_aws_source
 
@@ -106,7 +106,7 @@ def test_only_sagemakers_events_pass_as_awss_own() -> None:
         (RuntimeError(), "RuntimeError"),
     ],
 )
-def test_a_functions_error_is_named_by_its_class(error: Exception, name: str) -> None:
+def test_the_error_of_a_function_has_the_name_of_its_class(error: Exception, name: str) -> None:
     def execute() -> dict[str, Any]:
         try:
             raise error
@@ -121,14 +121,14 @@ def test_a_functions_error_is_named_by_its_class(error: Exception, name: str) ->
     assert emulator.with_error_class(execute)()["body"] == {"errorMessage": str(error), "errorType": name}
 
 
-def test_other_answers_of_functions_stay_as_they_are() -> None:
-    for answer in (
+def test_other_results_of_functions_do_not_change() -> None:
+    for result in (
         {"body": {"errorType": "Runtime.HandlerError"}},
         {"body": None, "log": "x"},
         {"error": True, "body": {"errorMessage": "m", "errorType": "Sandbox.Timedout"}, "log": "E: m"},
         {"error": True, "body": {"errorMessage": "m", "errorType": "Runtime.HandlerError"}, "log": ""},
     ):
-        assert emulator.with_error_class(lambda answer=answer: answer)() == answer
+        assert emulator.with_error_class(lambda result=result: result)() == result
 
 
 TABLE = "arn:aws:dynamodb:us-east-1:000000000000:table/entities"
@@ -137,22 +137,23 @@ TABLE = "arn:aws:dynamodb:us-east-1:000000000000:table/entities"
 def leading_keys(
     action: str, request: dict[str, Any], table: str = TABLE, context: dict[str, Any] | None = None
 ) -> list[str] | None:
-    """What conditions are judged by, of what the emulator asks about a call."""
+    """Returns the leading keys with which IAM evaluates the conditions on a call."""
 
-    def enforce(*asked: Any) -> list[str] | None:
-        keys: list[str] | None = asked[-1][emulator.LEADING_KEYS]
+    def enforce(*arguments: Any) -> list[str] | None:
+        keys: list[str] | None = arguments[-1][emulator.LEADING_KEYS]
         return keys
 
-    found = emulator.with_request(lambda _: context or {})(json.dumps(request).encode())
-    answer: list[str] | None = emulator.judging_as_aws(enforce)("key", action, "dynamodb", "us-east-1", table, found)
-    return answer
+    service_context = emulator.with_request(lambda _: context or {})(json.dumps(request).encode())
+    call = ("key", action, "dynamodb", "us-east-1", table, service_context)
+    keys: list[str] | None = emulator.with_aws_rules(enforce)(*call)
+    return keys
 
 
 def item(partition: str) -> dict[str, Any]:
     return {"PK": {"S": partition}, "SK": {"S": "1"}}
 
 
-def test_iam_knows_the_partitions_that_a_call_touches_in_a_table() -> None:
+def test_iam_knows_the_partition_keys_that_a_call_accesses_in_a_table() -> None:
     assert leading_keys("dynamodb:GetItem", {"TableName": "entities", "Key": item("a#1")}) == ["a#1"]
     assert leading_keys("dynamodb:PutItem", {"TableName": "entities", "Item": item("a#1")}) == ["a#1"]
     query = {"KeyConditionExpression": "#n0 = :v0 AND #n1 > :v1", "ExpressionAttributeValues": {":v0": {"S": "a#1"}}}
@@ -164,7 +165,7 @@ def test_iam_knows_the_partitions_that_a_call_touches_in_a_table() -> None:
     assert leading_keys("dynamodb:Scan", {"TableName": "entities"}) is None
 
 
-def test_iam_judges_each_action_of_a_transaction_by_its_own_partitions() -> None:
+def test_iam_checks_each_action_of_a_transaction_with_its_own_partition_keys() -> None:
     def part(action: str, **what: Any) -> dict[str, Any]:
         return {action: {"TableName": "entities", **what}}
 
@@ -175,12 +176,12 @@ def test_iam_judges_each_action_of_a_transaction_by_its_own_partitions() -> None
     assert leading_keys("dynamodb:ConditionCheckItem", request, context=enclosing) == ["b#1"]
 
 
-def test_iam_judges_a_batch_of_messages_as_single_ones() -> None:
-    judge = emulator.judging_as_aws(lambda *asked: asked[1])
-    assert judge("key", "sqs:SendMessageBatch", "sqs", "us-east-1") == "sqs:SendMessage"
+def test_iam_checks_a_batch_of_messages_like_a_single_message() -> None:
+    enforce = emulator.with_aws_rules(lambda *arguments: arguments[1])
+    assert enforce("key", "sqs:SendMessageBatch", "sqs", "us-east-1") == "sqs:SendMessage"
 
 
-def test_the_pinned_emulator_still_has_the_names_that_the_hooks_reach_for() -> None:
+def test_the_pinned_emulator_has_the_names_that_the_additions_replace() -> None:
     from ministack import app
     from ministack.core import iam_actions, iam_evaluator
     from ministack.services import eventbridge, lambda_svc, stepfunctions
@@ -204,7 +205,7 @@ def test_the_pinned_emulator_still_has_the_names_that_the_hooks_reach_for() -> N
     assert refused["Entries"][0]["ErrorCode"] == "NotAuthorizedForSourceException"
 
 
-def test_state_is_saved_again_and_again_but_never_before_it_was_loaded() -> None:
+def test_state_is_saved_regularly_but_not_before_it_is_loaded() -> None:
     events: list[Any] = []
 
     def broken() -> None:
@@ -214,7 +215,7 @@ def test_state_is_saved_again_and_again_but_never_before_it_was_loaded() -> None
         return {"counter": lambda: len(events), "broken": broken}
 
     async def serve() -> None:
-        emulator.then_regularly(lambda: events.append("load"), states, save, 0.001)()
+        emulator.with_regular_saves(lambda: events.append("load"), states, save, 0.001)()
         while len(events) < 3:
             await asyncio.sleep(0.01)
 
@@ -227,28 +228,28 @@ def test_state_is_saved_again_and_again_but_never_before_it_was_loaded() -> None
     assert events[:3] == ["load", 1, 2]
 
 
-def test_the_save_at_the_end_waits_for_one_that_goes_on_and_is_the_last() -> None:
-    begun, may_end, saved = threading.Event(), threading.Event(), []
+def test_the_final_save_waits_for_a_running_save_and_is_the_last() -> None:
+    started, may_end, saved = threading.Event(), threading.Event(), []
 
     def save_all(states: emulator.States) -> None:
-        begun.set()
+        started.set()
         assert may_end.wait(10)
         saved.append(states["name"]())
 
     saver = emulator.StateSaver(save_all)
-    early = threading.Thread(target=saver.meanwhile, args=({"name": lambda: "early"},))
-    last = threading.Thread(target=saver.at_end, args=({"name": lambda: "last"},))
+    early = threading.Thread(target=saver.save, args=({"name": lambda: "early"},))
+    last = threading.Thread(target=saver.save_finally, args=({"name": lambda: "last"},))
     early.start()
-    assert begun.wait(10)
+    assert started.wait(10)
     last.start()
     may_end.set()
     for thread in (early, last):
         thread.join(10)
-    saver.meanwhile({"name": lambda: "late"})
+    saver.save({"name": lambda: "late"})
     assert saved == ["early", "last"]
 
 
-def test_streams_are_read_from_their_start_once_the_state_was_loaded() -> None:
+def test_streams_are_read_from_the_start_after_the_state_is_loaded() -> None:
     positions: dict[str, int] = {}
-    emulator.with_streams_from_their_start(lambda: positions.update(mapping=400), positions)()
+    emulator.with_streams_from_start(lambda: positions.update(mapping=400), positions)()
     assert positions == {}

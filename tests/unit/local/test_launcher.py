@@ -1,4 +1,4 @@
-"""A launcher that is killed leaves nothing that its successor does not clear away."""
+"""Tests of the launcher and of the services that a killed launcher leaves."""
 
 import json
 import os
@@ -21,12 +21,14 @@ def settings(tmp_path: Path) -> LocalSettings:
 
 
 @pytest.fixture
-def leftover() -> Iterator["subprocess.Popen[bytes]"]:
-    # A process that looks like one of the stack's.
-    process = subprocess.Popen(
-        [sys.executable, "-c", "import time; time.sleep(60)  # infra.local"], start_new_session=True
-    )
+def remaining_service() -> Iterator["subprocess.Popen[bytes]"]:
+    # The command line of a service contains the text infra.local.
+    program = "import time; print(flush=True); time.sleep(60)  # infra.local"
+    process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, start_new_session=True)
+    assert process.stdout is not None
     try:
+        # The command line is empty until the program has started.
+        process.stdout.readline()
         yield process
     finally:
         process.kill()
@@ -43,37 +45,39 @@ def dead_process() -> int:
     return process.pid
 
 
-def test_leftovers_of_a_dead_launcher_are_ended(settings: LocalSettings, leftover: "subprocess.Popen[bytes]") -> None:
-    record(settings, dead_process(), leftover.pid)
+def test_services_of_a_killed_launcher_are_stopped(
+    settings: LocalSettings, remaining_service: "subprocess.Popen[bytes]"
+) -> None:
+    record(settings, dead_process(), remaining_service.pid)
 
-    said = launcher.shut_down(settings)
+    message = launcher.shut_down(settings)
 
-    assert "1 leftover" in said
+    assert "1 remaining" in message
     deadline = time.monotonic() + 10
-    while is_alive(leftover.pid):
+    while is_alive(remaining_service.pid):
         assert time.monotonic() < deadline
     assert launcher.shut_down(settings) == "Nothing is running."
 
 
-def test_a_strangers_process_with_a_recorded_id_is_left_alone(settings: LocalSettings) -> None:
-    stranger = subprocess.Popen(["sleep", "60"])
+def test_another_process_with_a_recorded_id_is_not_stopped(settings: LocalSettings) -> None:
+    other = subprocess.Popen(["sleep", "60"])
     try:
-        record(settings, dead_process(), stranger.pid)
+        record(settings, dead_process(), other.pid)
 
-        assert launcher.stop_leftovers(settings) == 0
-        assert is_alive(stranger.pid)
+        assert launcher.stop_remaining_services(settings) == 0
+        assert is_alive(other.pid)
     finally:
-        stranger.kill()
-        stranger.wait()
+        other.kill()
+        other.wait()
 
 
-def test_a_record_of_a_live_process_that_serves_nothing_is_not_a_running_stack(settings: LocalSettings) -> None:
+def test_a_launcher_without_an_emulator_is_not_a_running_stack(settings: LocalSettings) -> None:
     record(LocalSettings(directory=settings.directory), os.getpid())
 
     assert not launcher.running(LocalSettings(directory=settings.directory, aws_port=1))
 
 
-def test_the_emulated_gateways_address_comes_from_the_deployed_one(settings: LocalSettings) -> None:
+def test_the_url_of_the_emulated_gateway_contains_the_id_of_the_deployed_gateway(settings: LocalSettings) -> None:
     outputs = {"ApiUrl": "https://1a2b3c4d.execute-api.us-east-1.amazonaws.com/api/"}
 
     assert launcher.gateway_url(settings, outputs) == "http://127.0.0.1:4566/_aws/execute-api/1a2b3c4d/api"

@@ -1,4 +1,4 @@
-"""A port in use, a process that dies or never answers: each gives a message, none a hang."""
+"""Tests of ports in use and of services that fail to start."""
 
 import os
 import socket
@@ -33,7 +33,7 @@ def service(tmp_path: Path, script: str, seconds: float = 10.0) -> Service:
     )
 
 
-def test_a_port_in_use_is_named_with_its_owner_and_the_way_out(taken_port: int) -> None:
+def test_the_error_of_a_port_in_use_names_its_process_and_a_solution(taken_port: int) -> None:
     with pytest.raises(LocalError) as caught:
         require_free_port(taken_port, "API")
 
@@ -43,7 +43,7 @@ def test_a_port_in_use_is_named_with_its_owner_and_the_way_out(taken_port: int) 
     assert "LOCAL_API_PORT" in message
 
 
-def test_a_service_that_dies_while_starting_shows_the_end_of_its_log(tmp_path: Path) -> None:
+def test_the_error_of_a_service_that_ends_while_starting_contains_the_end_of_its_log(tmp_path: Path) -> None:
     started = RunningService(service(tmp_path, "raise SystemExit('no such table')"))
 
     with pytest.raises(LocalError, match="no such table"):
@@ -51,18 +51,18 @@ def test_a_service_that_dies_while_starting_shows_the_end_of_its_log(tmp_path: P
     started.stop()
 
 
-def test_a_service_that_never_answers_is_given_up_and_ended(tmp_path: Path) -> None:
+def test_a_service_that_never_responds_is_stopped(tmp_path: Path) -> None:
     script = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(60)"
     started = RunningService(service(tmp_path, script, seconds=0.5))
 
-    with pytest.raises(LocalError, match="did not answer"):
+    with pytest.raises(LocalError, match="did not respond"):
         started.wait_until_healthy()
     started.stop()
 
     assert not is_alive(started.process.pid)
 
 
-def test_ports_come_from_the_environment_and_wrong_ones_are_refused(tmp_path: Path) -> None:
+def test_ports_are_read_from_the_environment_and_wrong_ports_are_refused(tmp_path: Path) -> None:
     settings = LocalSettings.from_environment({"LOCAL_API_PORT": "9000", "LOCAL_DIRECTORY": str(tmp_path)})
 
     assert (settings.api_url, settings.directory) == ("http://127.0.0.1:9000", tmp_path)
@@ -70,7 +70,7 @@ def test_ports_come_from_the_environment_and_wrong_ones_are_refused(tmp_path: Pa
         LocalSettings.from_environment({"LOCAL_AWS_PORT": "http"})
 
 
-def test_no_credential_of_a_real_account_reaches_the_stack(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_stack_gets_no_credentials_of_a_real_account(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("AWS_PROFILE", "production")
     monkeypatch.setenv("AWS_SESSION_TOKEN", "real")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "real")

@@ -1,4 +1,4 @@
-"""The local SageMaker endpoint keeps SageMaker's container contract and its API."""
+"""Tests that the local SageMaker endpoint works like SageMaker's API and containers."""
 
 import io
 import json
@@ -10,7 +10,9 @@ import httpx
 import pytest
 from botocore.exceptions import ClientError
 
-from infra.local.training_jobs import CAPACITY_ERROR, Fault, FaultKind, SageMakerError
+from infra.local.sagemaker.faults import Fault, FaultKind
+from infra.local.sagemaker.job import SageMakerError
+from infra.local.sagemaker.training_jobs import CAPACITY_ERROR
 from tests.unit.local.conftest import BUCKET, Endpoint
 
 REPORT_ENVIRONMENT = """
@@ -58,7 +60,7 @@ def files_of(archive: bytes) -> dict[str, bytes]:
         return {entry.name: tar.extractfile(entry).read() for entry in tar.getmembers() if entry.isfile()}  # type: ignore[union-attr]
 
 
-def test_a_job_sees_what_it_would_see_in_sagemakers_container(endpoint: Endpoint) -> None:
+def test_a_job_finds_the_files_and_variables_of_a_sagemaker_container(endpoint: Endpoint) -> None:
     endpoint.script(REPORT_ENVIRONMENT)
     endpoint.put("in/job.json", '{"id": 1}')
     endpoint.put("in/parts/one.txt", "one")
@@ -89,7 +91,7 @@ def test_a_job_sees_what_it_would_see_in_sagemakers_container(endpoint: Endpoint
     assert endpoint.statuses() == ["Starting", "Downloading", "Training", "Uploading", "Completed"]
 
 
-def test_a_program_that_fails_leaves_its_reason_and_no_model(endpoint: Endpoint) -> None:
+def test_a_failed_job_has_the_reason_of_its_program_and_no_model(endpoint: Endpoint) -> None:
     endpoint.script(
         "import os, pathlib, sys\n"
         "path = pathlib.Path(os.environ['SAGEMAKER_BASE_DIR'], 'output/failure')\n"
@@ -127,7 +129,7 @@ def test_a_job_without_its_input_fails_with_the_reason(
     assert reason in ended["FailureReason"]
 
 
-def test_stopping_asks_the_program_first_and_keeps_what_it_made(endpoint: Endpoint) -> None:
+def test_a_stopped_program_can_save_its_model(endpoint: Endpoint) -> None:
     endpoint.script(WAIT_FOR_TERM)
     endpoint.jobs.create(endpoint.request())
     log = endpoint.directory / "training-1/log.txt"
@@ -142,7 +144,7 @@ def test_stopping_asks_the_program_first_and_keeps_what_it_made(endpoint: Endpoi
         endpoint.jobs.stop({"TrainingJobName": "training-1"})
 
 
-def test_a_program_that_ignores_the_request_is_killed_after_the_grace_period(endpoint: Endpoint) -> None:
+def test_a_program_that_ignores_sigterm_is_killed_after_the_grace_period(endpoint: Endpoint) -> None:
     endpoint.script(IGNORE_TERM)
     endpoint.jobs.create(endpoint.request())
     endpoint.wait("training-1", lambda description: description["SecondaryStatus"] == "Training")
@@ -152,7 +154,7 @@ def test_a_program_that_ignores_the_request_is_killed_after_the_grace_period(end
     assert endpoint.wait("training-1")["TrainingJobStatus"] == "Stopped"
 
 
-def test_a_job_that_outlives_its_limit_is_stopped(endpoint: Endpoint) -> None:
+def test_a_job_that_exceeds_its_time_limit_is_stopped(endpoint: Endpoint) -> None:
     endpoint.script(IGNORE_TERM)
 
     ended = endpoint.run(StoppingCondition={"MaxRuntimeInSeconds": 1})
@@ -160,9 +162,9 @@ def test_a_job_that_outlives_its_limit_is_stopped(endpoint: Endpoint) -> None:
     assert (ended["TrainingJobStatus"], ended["SecondaryStatus"]) == ("Stopped", "MaxRuntimeExceeded")
 
 
-def test_a_spot_interruption_starts_the_job_again_from_its_checkpoint(endpoint: Endpoint) -> None:
+def test_an_interrupted_spot_job_starts_again_from_its_checkpoint(endpoint: Endpoint) -> None:
     endpoint.script(COUNT_RUNS)
-    endpoint.jobs.plan(Fault(FaultKind.INTERRUPT))
+    endpoint.jobs.plan_fault(Fault(FaultKind.INTERRUPT))
 
     ended = endpoint.run(
         EnableManagedSpotTraining=True,
@@ -176,21 +178,21 @@ def test_a_spot_interruption_starts_the_job_again_from_its_checkpoint(endpoint: 
     assert endpoint.statuses().count("Interrupted") == 1
 
 
-def test_a_killed_process_fails_the_job_as_memory_running_out_would(endpoint: Endpoint) -> None:
+def test_a_job_fails_when_its_process_is_killed(endpoint: Endpoint) -> None:
     endpoint.script(IGNORE_TERM)
     endpoint.jobs.create(endpoint.request())
     endpoint.wait("training-1", lambda description: description["SecondaryStatus"] == "Training")
 
-    endpoint.jobs.plan(Fault(FaultKind.KILL, job_name_prefix="training-"))
+    endpoint.jobs.plan_fault(Fault(FaultKind.KILL, job_name_prefix="training-"))
     ended = endpoint.wait("training-1")
 
     assert ended["TrainingJobStatus"] == "Failed"
     assert ended["FailureReason"] == "AlgorithmError: , exit code: 137"
 
 
-def test_missing_capacity_fails_only_the_instance_type_that_it_is_planned_for(endpoint: Endpoint) -> None:
+def test_a_capacity_fault_only_affects_its_instance_type(endpoint: Endpoint) -> None:
     endpoint.script("")
-    endpoint.jobs.plan(Fault(FaultKind.CAPACITY, instance_type="ml.m5.large", count=2))
+    endpoint.jobs.plan_fault(Fault(FaultKind.CAPACITY, instance_type="ml.m5.large", count=2))
     other = {**endpoint.request()["ResourceConfig"], "InstanceType": "ml.m5.xlarge"}
 
     first, second = endpoint.run("training-1"), endpoint.run("training-2", ResourceConfig=other)
@@ -214,14 +216,14 @@ def test_jobs_wait_for_a_slot_and_a_waiting_job_can_be_stopped(endpoint: Endpoin
     assert "Training" not in endpoint.statuses("training-2")
 
 
-def test_a_restart_keeps_finished_jobs_and_fails_those_that_ran(endpoint: Endpoint) -> None:
+def test_a_restart_keeps_finished_jobs_and_fails_running_jobs(endpoint: Endpoint) -> None:
     endpoint.script("")
     endpoint.run("training-1")
     endpoint.script(IGNORE_TERM)
     endpoint.jobs.create(endpoint.request("training-2"))
-    noted = endpoint.directory / "training-2/pid"
-    endpoint.wait("training-2", lambda _: noted.is_file() and noted.read_text() != "")
-    pid = int(noted.read_text())
+    pid_file = endpoint.directory / "training-2/pid"
+    endpoint.wait("training-2", lambda _: pid_file.is_file() and pid_file.read_text() != "")
+    pid = int(pid_file.read_text())
 
     endpoint.jobs.close()
     reopened = endpoint.open()
@@ -253,7 +255,7 @@ def test_boto3_creates_describes_stops_and_lists_jobs(endpoint: Endpoint, client
     assert client.list_training_jobs(NameContains="other")["TrainingJobSummaries"] == []
 
 
-def test_boto3_gets_awss_errors(endpoint: Endpoint, client: Any) -> None:
+def test_boto3_receives_the_errors_of_aws(endpoint: Endpoint, client: Any) -> None:
     endpoint.script("")
     client.create_training_job(**endpoint.request())
 
@@ -274,9 +276,7 @@ def test_boto3_gets_awss_errors(endpoint: Endpoint, client: Any) -> None:
 
 
 @pytest.mark.parametrize(("kind", "code"), [("limit", "ResourceLimitExceeded"), ("throttle", "ThrottlingException")])
-def test_faults_are_planned_over_http_and_refuse_the_call(
-    endpoint: Endpoint, client: Any, kind: str, code: str
-) -> None:
+def test_faults_that_are_planned_over_http_refuse_a_job(endpoint: Endpoint, client: Any, kind: str, code: str) -> None:
     endpoint.script("")
     faults = f"{client.meta.endpoint_url}/_local/faults"
     plan = {"kind": kind, "job_name_prefix": "training-", "count": 20}
