@@ -107,7 +107,7 @@ def tests_of(files: list[str]) -> list[str]:
     """Returns the changed test files, and the tests that have the name of a changed source file or of its folder.
 
     For example, ``functions/insights/scoring.py`` selects ``tests/unit/insights`` and
-    ``tests/functional/test_insights.py``.
+    ``tests/functional/insights/test_insights.py``.
     """
     selected: set[Path] = set()
     for path in (ROOT / file for file in files if file.endswith(".py")):

@@ -1,8 +1,3 @@
-import shared.http.cold_start  # noqa: F401 - goes first
-from functions.evaluations.routes import router
-from shared.http.adapter import lambda_handler
-from shared.http.app import create_app
-from shared.resources import Resources
+from shared.http.adapter import load
 
-app = create_app(Resources(), router)
-handler = lambda_handler(app)
+app, handler = load("functions.evaluations.routes")
