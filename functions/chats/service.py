@@ -261,7 +261,7 @@ class ChatService:
                 "expert_versions": experts or None,
             }
             messages = [*turn.added, Message.model_validate(said)]
-        kept = Turn(turn.chat, turn.is_new, messages, answer, turn.request.idempotency, turn.models.log_actions(record))
+        kept = Turn(turn.chat, turn.is_new, messages, answer, turn.request.idempotency, turn.models.log_writes(record))
         stored = await in_thread(self._chats.append, turn.request.context.space_id, kept)
         # A request that came twice at once is stored once, but both have called the model.
         record.is_logged = stored is answer

@@ -138,10 +138,10 @@ class _Plan:
         return self._upload.model_copy(update={**values, "position": end, "status": status})
 
     def actions(self, space_id: str, personas: Personas) -> Iterator[Write]:
-        yield from personas.create_actions(space_id, list(self._created.values()))
+        yield from personas.create_writes(space_id, list(self._created.values()))
         user_id = self._confirmation[1]
         for persona_id, values in self._changed.items():
-            yield personas.repository.update_action(space_id, persona_id, {**values, "updated_by": user_id})
+            yield personas.repository.update_write(space_id, persona_id, {**values, "updated_by": user_id})
         for key, known in self._known.items():
             ids = self._ids[key]
             if len(ids) > len(known.ids):

@@ -97,12 +97,12 @@ class Personas:
                 back_off(attempt)
         raise _too_busy()
 
-    def create_actions(self, space_id: str, personas: Sequence[Persona]) -> list[Write]:
+    def create_writes(self, space_id: str, personas: Sequence[Persona]) -> list[Write]:
         """The writes that store and count new personas; their index items are for the caller to write."""
         if not personas:
             return []
-        puts = [self.repository.put_action(space_id, persona) for persona in personas]
-        return [*self.repository.count_actions(space_id, personas[0].id, len(personas)), *puts]
+        puts = [self.repository.put_write(space_id, persona) for persona in personas]
+        return [*self.repository.count_writes(space_id, personas[0].id, len(personas)), *puts]
 
     def update(self, space_id: str, persona_id: str, changes: dict[str, Any], expected_version: int | None) -> Persona:
         """Raises NotFoundError, PreconditionFailedError, and ConflictError as ``create`` does."""
@@ -110,7 +110,7 @@ class Personas:
             current = self.repository.update(space_id, persona_id, {}, expected_version=expected_version)
             values = {**changes, "updated_at": self._clock()}
             changed = current.model_copy(update={**values, "version": current.version + 1})
-            action = self.repository.update_action(space_id, persona_id, values, expected_version=current.version)
+            action = self.repository.update_write(space_id, persona_id, values, expected_version=current.version)
             try:
                 self._table.transact([action, *self._moves(space_id, current, changed)])
             except (TransactionFailedError, KeyChangedError):

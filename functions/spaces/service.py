@@ -56,8 +56,8 @@ class SpaceService:
             membership,
             idempotency=idempotency,
             also=[
-                self._members.spaces.put_action(space.id, space),
-                *self._members.index_actions(user_id, principal.email, membership),
+                self._members.spaces.put_write(space.id, space),
+                *self._members.index_writes(user_id, principal.email, membership),
             ],
         )
         return space if stored.id == space.id else self._members.spaces.get(stored.id, stored.id)

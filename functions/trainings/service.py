@@ -6,7 +6,7 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from shared.clock import Clock, new_id
-from shared.dynamodb.repository import Idempotency, Repository
+from shared.dynamodb.repository import Idempotency, Modification, Repository
 from shared.dynamodb.table import Table
 from shared.errors import ConflictError, UnavailableError, ValidationFailedError
 from shared.evaluations.due import DueEvaluations
@@ -20,7 +20,7 @@ from shared.models.training import Training, TrainingCreate, TrainingUpdate
 from shared.observability import logger
 from shared.propensity.architectures.registry import validate_configuration
 from shared.spaces.members import SpaceContext
-from shared.trainings.store import TrainingChange, Trainings
+from shared.trainings.store import Trainings
 
 DEFINITION = ("architecture", "configuration", "connector")
 
@@ -79,7 +79,7 @@ class TrainingService:
         changes = request.changes()
         joined: list[str] = []
 
-        def decide(training: Training) -> TrainingChange | None:
+        def decide(training: Training) -> Modification | None:
             joined[:] = [each for each in changes.get("benchmark_ids") or [] if each not in training.benchmark_ids]
             return self._decide(context, training, changes, joined) if changes else None
 
@@ -128,7 +128,7 @@ class TrainingService:
 
     def _decide(
         self, context: SpaceContext, training: Training, changes: dict[str, Any], joined: Sequence[str]
-    ) -> TrainingChange:
+    ) -> Modification:
         values: dict[str, Any] = {
             name: changes[name] for name in ("name", "architecture", "configuration") if name in changes
         }
@@ -152,7 +152,7 @@ class TrainingService:
         if defined:
             architecture = values.get("architecture", training.architecture)
             validate_configuration(architecture, values.get("configuration", training.configuration))
-        return TrainingChange(values, also)
+        return Modification(values, also)
 
     def _complete(self, context: SpaceContext, training: Training) -> Training:
         series = self._trainings.series(context.space_id, training.id)

@@ -103,7 +103,7 @@ class UserService:
         found = self._table.get(self._users.key(user.id, user.id))
         if found is None:
             try:
-                self._table.write(self._users.put_action(user.id, user))
+                self._table.write(self._users.put_write(user.id, user))
                 return user
             except ConditionFailedError as failed:  # the user's first two calls came at once
                 found = failed.item or {}

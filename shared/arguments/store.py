@@ -96,14 +96,14 @@ class Arguments:
                 changed_by=changed_by,
                 changes=differences,
             )
-            write = self._arguments.update_action(space_id, argument_id, values, expected_version=current.version)
+            write = self._arguments.update_write(space_id, argument_id, values, expected_version=current.version)
             notes = f"{space_id}#{argument_id}"
             try:
                 self._table.transact(
                     [
                         write,
                         put(self._changes.key(notes, note.id), _fields(note)),
-                        *self._changes.count_actions(notes, note.id, +1),
+                        *self._changes.count_writes(notes, note.id, +1),
                         *self._moves(space_id, current, changed),
                     ]
                 )
@@ -170,7 +170,7 @@ class Arguments:
             place = Place(id=argument.id, created_at=argument.created_at, updated_at=argument.updated_at)
             key = self._places.key(f"{space_id}#{name}", argument.id)
             actions.append(put(key, _fields(place)) if name in new else delete(key))
-            actions += self._places.count_actions(f"{space_id}#{name}", argument.id, +1 if name in new else -1)
+            actions += self._places.count_writes(f"{space_id}#{name}", argument.id, +1 if name in new else -1)
         return actions
 
 

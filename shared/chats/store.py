@@ -114,7 +114,7 @@ class Chats:
             if turn.is_new:
                 self._chats.create(space_id, turn.chat, also=actions)
             else:
-                grown = self._chats.update_action(space_id, turn.chat.id, {}, only_if=_is_current(turn.chat))
+                grown = self._chats.update_write(space_id, turn.chat.id, {}, only_if=_is_current(turn.chat))
                 self._table.transact([*actions, grown])
         except TransactionFailedError as failed:
             first = self.answered(space_id, turn.idempotency) if turn.idempotency else None
@@ -133,7 +133,7 @@ class Chats:
     ) -> StoredChat:
         """Put other messages in place of all there are, with other changes, at once. Raises as ``update`` does."""
         following = chat.model_copy(update={"generation": chat.generation + 1})
-        change = self._chats.update_action(
+        change = self._chats.update_write(
             space_id,
             chat.id,
             {**changes, "generation": following.generation},

@@ -134,7 +134,7 @@ class Scans:
         also: Iterable[Write] = [
             self._mark(space_id, connector.id, unchanged, **begun)
             if changes is None
-            else self.connectors.update_action(
+            else self.connectors.update_write(
                 space_id, connector.id, {**changes, **begun}, expected_version=connector.version, only_if=is_last
             ),
             *self._jobs.open(JobKind.SCAN, space_id, scan.id, parent_id=connector.id),

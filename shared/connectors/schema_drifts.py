@@ -108,7 +108,7 @@ class SchemaDrifts:
 
     def _record(self, space_id: str, drift: SchemaDrift) -> list[Write]:
         owner = _owner(space_id, drift.connector_id)
-        actions = [self._drifts.put_action(owner, drift), *self._drifts.count_actions(owner, drift.id, +1)]
+        actions = [self._drifts.put_write(owner, drift), *self._drifts.count_writes(owner, drift.id, +1)]
         if drift.is_breaking:
             mark = {"drift_id": drift.id, "summary": summary(drift)}
             actions.append(put(_drifted_key(space_id, drift.connector_id, drift.file), mark))

@@ -25,6 +25,7 @@ from shared.dynamodb.table import (
     Write,
     delete,
     put,
+    repeat_on_conflict,
     update,
 )
 from shared.dynamodb.write_markers import WRITE_MARKER, has_write_marker, removal, write_marker
@@ -53,6 +54,14 @@ class Idempotency:
     @property
     def sort_key(self) -> str:
         return hashlib.sha256(f"{self.user_id}\n{self.key}".encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Modification:
+    """New values of an entity, and other writes of the same transaction."""
+
+    values: dict[str, Any]
+    also: Sequence[Write] = ()
 
 
 class ConditionNotMetError(ConflictError):
@@ -105,9 +114,9 @@ class Repository(Generic[E]):
         With ``idempotency`` a repeated request answers the first one's entity. Raises ConflictError when the key was
         used for another request, or the error of an action in ``also``.
         """
-        actions = [] if idempotency is None else [self._idempotency_action(space_id, entity, idempotency)]
+        actions = [] if idempotency is None else [self._idempotency_write(space_id, entity, idempotency)]
         exists = ConflictError(f"This {self.kind} exists already.")
-        actions += [self.put_action(space_id, entity, exists), *self.count_actions(space_id, entity.id, +1), *also]
+        actions += [self.put_write(space_id, entity, exists), *self.count_writes(space_id, entity.id, +1), *also]
         try:
             self.table.transact(actions)
         except TransactionFailedError as failed:
@@ -116,7 +125,7 @@ class Repository(Generic[E]):
             return self._replay(space_id, idempotency)
         return entity
 
-    def put_action(self, space_id: str, entity: E, error: ApiError | None = None) -> Write:
+    def put_write(self, space_id: str, entity: E, error: ApiError | None = None) -> Write:
         """The write that stores a new entity without counting it, for use within a transaction."""
         values = {name: getattr(entity, name) for name in type(entity).model_fields}
         return put(
@@ -126,12 +135,12 @@ class Repository(Generic[E]):
     def remember(self, space_id: str, entity: E, idempotency: Idempotency) -> E:
         """Let repeats of a request that made nothing new answer ``entity``, as ``create`` does for what it made."""
         try:
-            self.table.write(self._idempotency_action(space_id, entity, idempotency))
+            self.table.write(self._idempotency_write(space_id, entity, idempotency))
         except ConditionFailedError:
             return self._replay(space_id, idempotency)
         return entity
 
-    def _idempotency_action(self, space_id: str, entity: E, idempotency: Idempotency) -> Write:
+    def _idempotency_write(self, space_id: str, entity: E, idempotency: Idempotency) -> Write:
         now = self._clock()
         return put(
             self._idempotency_key(space_id, idempotency),
@@ -176,7 +185,7 @@ class Repository(Generic[E]):
     def load(self, item: Item) -> E:
         return self._model.model_validate(item)
 
-    def update_action(
+    def update_write(
         self,
         space_id: str,
         entity_id: str,
@@ -215,7 +224,7 @@ class Repository(Generic[E]):
                 raise _changed_meanwhile()
             return entity
         changes = {**changes, WRITE_MARKER: write_marker()}
-        action = self.update_action(space_id, entity_id, changes, expected_version=expected_version, only_if=only_if)
+        action = self.update_write(space_id, entity_id, changes, expected_version=expected_version, only_if=only_if)
         try:
             item = self.table.write(action)
         except ConditionFailedError as failed:
@@ -223,6 +232,36 @@ class Repository(Generic[E]):
                 raise self.explain(failed.item, expected_version) from None
             item = failed.item
         return self.load(item or {})
+
+    def modify(
+        self,
+        space_id: str,
+        entity_id: str,
+        decide: Callable[[E], Modification | None],
+        *,
+        expected_version: int | None = None,
+        commit: Callable[[list[Write]], Any] | None = None,
+    ) -> E:
+        """Reads an entity, writes what ``decide`` makes of it, and returns it; ``None`` leaves it unchanged.
+
+        Starts again when another writer was faster, so ``decide`` may run several times. ``commit`` carries out the
+        writes; by default one transaction does. Raises NotFoundError, PreconditionFailedError when
+        ``expected_version`` is not the current one, UnavailableError, and what ``decide`` raises.
+        """
+
+        def step() -> E:
+            current = self.get(space_id, entity_id)
+            if expected_version not in (None, current.version):
+                raise _changed_meanwhile()
+            modification = decide(current)
+            if modification is None:
+                return current
+            values = {"updated_at": self._clock(), **modification.values}
+            write = self.update_write(space_id, entity_id, values, expected_version=current.version)
+            (commit or self.table.transact)([write, *modification.also])
+            return current.model_copy(update={**values, "version": current.version + 1})
+
+        return repeat_on_conflict(step, f"Too many changes to the same {self.kind.replace('_', ' ')} at once.")
 
     def delete(
         self,
@@ -239,7 +278,7 @@ class Repository(Generic[E]):
         actions = [
             delete(self.key(space_id, entity_id), _existing(expected_version, only_if)),
             removal(self.kind, space_id, entity_id, self._clock),
-            *self.count_actions(space_id, entity_id, -1),
+            *self.count_writes(space_id, entity_id, -1),
         ]
         try:
             self.table.transact([*actions, *also])
@@ -254,7 +293,7 @@ class Repository(Generic[E]):
                 self.table.write(delete(Key(pk, item["SK"])))
 
     def explain(self, item: Item | None, expected_version: int | None) -> Exception:
-        """Why the condition of ``update_action`` does not hold for ``item``, the entity as it is."""
+        """Why the condition of ``update_write`` does not hold for ``item``, the entity as it is."""
         if item is None:
             return self.not_found()
         if expected_version not in (None, item["version"]):
@@ -308,7 +347,7 @@ class Repository(Generic[E]):
                 return KeyCondition("SK").lt(" "), 0  # beyond the end: nothing sorts before a blank
         return KeyCondition("SK").lt(f"{bucket}~"), skip
 
-    def count_actions(self, space_id: str, entity_id: str, amount: int) -> list[Write]:
+    def count_writes(self, space_id: str, entity_id: str, amount: int) -> list[Write]:
         """The writes that add to the counters, for use within a transaction; of ``paged`` kinds, for this entity."""
         names = [total_counter(entity_id)]
         if self._paged:

@@ -2,9 +2,9 @@
 
 import random
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from boto3.dynamodb.conditions import ConditionBase, ConditionExpressionBuilder
 from boto3.dynamodb.conditions import Key as KeyCondition
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 Item = dict[str, Any]
 
 TRANSACTION_ATTEMPTS = 12
+CONFLICT_ATTEMPTS = 8
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -335,6 +338,20 @@ class Table:
 _TRANSIENT = {"TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"}
 
 
+def repeat_on_conflict(step: Callable[[], T], busy: str, *conflicts: type[Exception]) -> T:
+    """Returns what ``step`` returns: it reads, decides and writes, and starts again when another writer was faster.
+
+    ``conflicts`` are the errors by which ``step`` reports that, by default those of this module. Raises
+    UnavailableError with the sentence ``busy`` when other writers are faster again and again.
+    """
+    for attempt in range(CONFLICT_ATTEMPTS):
+        try:
+            return step()
+        except conflicts or (ConditionFailedError, TransactionFailedError):
+            back_off(attempt)
+    raise UnavailableError(f"{busy} Try again in a moment.", headers={"Retry-After": "1"})
+
+
 def back_off(attempt: int) -> None:
-    """Full jitter, from 20 ms doubling up to 1 s."""
+    """Sleeps a random time. Its upper bound starts at 20 ms and doubles up to 1 s."""
     time.sleep(random.uniform(0, min(1.0, 0.02 * 2**attempt)))  # noqa: S311 - spreads retries, guards nothing

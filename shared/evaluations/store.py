@@ -177,7 +177,7 @@ class Evaluations:
                 result.finished_at = now
             same = Attr("result.status").eq(current.result.status)
             actions = [
-                self.repository.update_action(space_id, evaluation_id, {"result": result}, only_if=same),
+                self.repository.update_write(space_id, evaluation_id, {"result": result}, only_if=same),
                 *(self._close(space_id, current) if status.is_final else ()),
                 *also(current),
             ]
@@ -197,7 +197,7 @@ class Evaluations:
         values = {name: getattr(evaluation, name) for name in Entity.model_fields}
         return [
             put(self._own.key(partition, evaluation.id), values),
-            *self._own.count_actions(partition, evaluation.id, +1),
+            *self._own.count_writes(partition, evaluation.id, +1),
         ]
 
 

@@ -62,7 +62,7 @@ class Experts:
         """
         stored = self._stored(space_id, expert.model_copy(update={"version_number": expert.version_number + 1}))
         changes = {name: getattr(stored, name) for name in ("description", "name", "content", "version_number")}
-        update = self._experts.update_action(space_id, expert.id, changes, expected_version=expert.version)
+        update = self._experts.update_write(space_id, expert.id, changes, expected_version=expert.version)
         try:
             self._table.transact([update, self._version(space_id, stored)])
         except TransactionFailedError as failed:

@@ -195,7 +195,7 @@ class Insights:
     def _write(self, space_id: str, insight: StoredInsight, reaction: InsightReaction) -> list[Write]:
         # None of its own models' fields are left out, as they are when a model is dumped.
         values: Item = {name: getattr(reaction, name) for name in InsightReaction.model_fields}
-        changed = self._insights.update_action(
+        changed = self._insights.update_write(
             space_id, insight.id, {"reaction": values}, expected_version=insight.version
         )
         contact = {name: values[name] for name in ("action_id", "channel", "reaction", "created_at")}

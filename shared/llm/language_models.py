@@ -71,7 +71,7 @@ class CallRecord:
     guard: GuardCoverage | None = None
     prompt: str | None = None
     answer: str | None = None
-    # Set by who has written ``LanguageModels.log_actions`` along with what the call led to.
+    # Set by who has written ``LanguageModels.log_writes`` along with what the call led to.
     is_logged: bool = False
     # Whether the call's end settles what is held of the caller's limits.
     holds_limits: bool = False
@@ -250,7 +250,7 @@ class LanguageModels:
             record.holds_limits = True
             await in_thread(self._limits.reserve, record.model, body)
 
-    def log_actions(self, record: CallRecord) -> Sequence[Write]:
+    def log_writes(self, record: CallRecord) -> Sequence[Write]:
         """The row of a call that has ended, to be written in one transaction with what it led to: one request less."""
         return self._logs.actions(self.caller.space_id, self._row(record))
 

@@ -60,14 +60,14 @@ class Invites:
                 if current is None:
                     invite = Invite.model_validate({**fresh, "id": new_id(), "created_at": now, "email": email})
                     pointer = put(_email_key(email, space_id), {"invite_id": invite.id}, Attr("PK").not_exists())
-                    actions += [self._invites.put_action(space_id, invite), pointer]
+                    actions += [self._invites.put_write(space_id, invite), pointer]
                 else:
                     invite = current.model_copy(update={**fresh, "version": current.version + 1})
                     actions.append(
-                        self._invites.update_action(space_id, invite.id, fresh, expected_version=current.version)
+                        self._invites.update_write(space_id, invite.id, fresh, expected_version=current.version)
                     )
                 invites.append(invite)
-            actions += self._invites.count_actions(space_id, invites[0].id, len(emails) - len(known))
+            actions += self._invites.count_writes(space_id, invites[0].id, len(emails) - len(known))
             try:
                 self._table.transact(actions)
             except TransactionFailedError:
@@ -117,14 +117,14 @@ class Invites:
         A member gets the roles in addition to what they may do.
         """
         for attempt in range(ATTEMPTS):
-            used = self._invites.update_action(
+            used = self._invites.update_write(
                 space_id,
                 invite.id,
                 {"state": InviteState.ACCEPTED},
                 expected_version=invite.version,
                 only_if=Attr("state").eq(InviteState.PENDING.value),
             )
-            joins = self._members.join_actions(user_id, invite.email, space_id, invite.roles)
+            joins = self._members.join_writes(user_id, invite.email, space_id, invite.roles)
             try:
                 self._table.transact([used, self._members.is_in_use(space_id, unknown_space()), *joins])
             except NotFoundError:

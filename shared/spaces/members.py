@@ -96,16 +96,16 @@ class Members:
         """Let a transaction fail unless the space exists and is not deleted."""
         return check(self.spaces.key(space_id, space_id), Attr("PK").exists() & Attr("deleted_at").not_exists(), error)
 
-    def index_actions(self, user_id: str, email: str, membership: Membership) -> list[Write]:
+    def index_writes(self, user_id: str, email: str, membership: Membership) -> list[Write]:
         """The writes beside a new membership's own that list its user among the members of the space."""
         entry = _MemberEntry(
             id=user_id, created_at=membership.created_at, updated_at=membership.created_at, email=email
         )
         key = self._index.key(membership.id, user_id)
         values = {name: getattr(entry, name) for name in _MemberEntry.model_fields}
-        return [put(key, values, Attr("PK").not_exists()), *self._index.count_actions(membership.id, user_id, +1)]
+        return [put(key, values, Attr("PK").not_exists()), *self._index.count_writes(membership.id, user_id, +1)]
 
-    def join_actions(
+    def join_writes(
         self, user_id: str, email: str, space_id: str, permissions: Iterable[UserPermission]
     ) -> list[Write]:
         """The writes by which the user comes to have these permissions in the space, a member already or not.
@@ -116,13 +116,13 @@ class Members:
         if found is not None:
             current = self.memberships.load(found)
             changes = {"permissions": _united(current.permissions, permissions)}
-            return [self.memberships.update_action(user_id, space_id, changes, expected_version=current.version)]
+            return [self.memberships.update_write(user_id, space_id, changes, expected_version=current.version)]
         now = self._clock()
         membership = Membership(id=space_id, created_at=now, updated_at=now, permissions=_united(permissions))
         return [
-            self.memberships.put_action(user_id, membership),
-            *self.memberships.count_actions(user_id, space_id, +1),
-            *self.index_actions(user_id, email, membership),
+            self.memberships.put_write(user_id, membership),
+            *self.memberships.count_writes(user_id, space_id, +1),
+            *self.index_writes(user_id, email, membership),
         ]
 
     def add_permissions(self, space_id: str, user_id: str, permissions: Iterable[UserPermission]) -> Membership:
@@ -158,7 +158,7 @@ class Members:
     def remove(self, space_id: str, user_id: str) -> Deleted:
         """Raises NotFoundError for users who are no members, ConflictError for the owner."""
         self._membership(space_id, user_id)
-        also = [delete(self._index.key(space_id, user_id)), *self._index.count_actions(space_id, user_id, -1)]
+        also = [delete(self._index.key(space_id, user_id)), *self._index.count_writes(space_id, user_id, -1)]
         try:
             self.memberships.delete(user_id, space_id, only_if=Attr("is_owner").eq(False), also=also)
         except ConditionNotMetError:

@@ -75,7 +75,7 @@ class Spaces:
         Raises NotFoundError when it is deleted already, and PreconditionFailedError.
         """
         now = self._clock()
-        mark = self._spaces.update_action(
+        mark = self._spaces.update_write(
             space_id,
             space_id,
             {"deleted_at": now, "updated_by": user_id},
@@ -101,7 +101,7 @@ class Spaces:
             if space.deleted_at + RESTORABLE <= self._clock():
                 raise unknown_space()
             deleted_at = format_timestamp(space.deleted_at)
-            mark = self._spaces.update_action(
+            mark = self._spaces.update_write(
                 space_id,
                 space_id,
                 {"deleted_at": None, "updated_by": user_id},
@@ -177,7 +177,7 @@ class Spaces:
         state = check(
             self._key(space_id), _IS_DELETED if hides else _IS_IN_USE, _DecidedOtherwiseError("decided otherwise")
         )
-        count = self.members.memberships.count_actions(user_id, space_id, -1 if hides else +1)
+        count = self.members.memberships.count_writes(user_id, space_id, -1 if hides else +1)
         for attempt in range(ATTEMPTS):
             membership = self._table.get(source)
             if membership is None:

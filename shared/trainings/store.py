@@ -13,7 +13,6 @@ lists stay light, and a training's ETag does not change with every report.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -21,7 +20,7 @@ from boto3.dynamodb.conditions import Attr
 
 from shared.clock import Clock, new_id, utc_now
 from shared.dynamodb.reference_counts import add_reference, remove_reference
-from shared.dynamodb.repository import ConditionNotMetError, Idempotency, Repository
+from shared.dynamodb.repository import ConditionNotMetError, Idempotency, Modification, Repository
 from shared.dynamodb.table import Key, Table, TransactionFailedError, Write, back_off, check, delete, put, update
 from shared.errors import ApiError, PreconditionFailedError, UnavailableError, ValidationFailedError
 from shared.jobs.store import Jobs
@@ -35,15 +34,7 @@ KEPT_AFTER_DELETION = timedelta(days=30)
 WRITE_ATTEMPTS = 8
 
 
-@dataclass(frozen=True)
-class TrainingChange:
-    """New values of a training and what is written together with them."""
-
-    values: dict[str, Any]
-    also: Sequence[Write] = field(default_factory=tuple)
-
-
-TrainingDecision = Callable[[Training], TrainingChange | None]
+TrainingDecision = Callable[[Training], Modification | None]
 Commit = Callable[[list[Write]], Any]
 
 
@@ -86,31 +77,16 @@ class Trainings:
         ``commit`` carries the actions out, by default as a transaction. Raises NotFoundError,
         PreconditionFailedError when ``expected_version`` is not the current one, and what ``decide`` raises.
         """
-        for attempt in range(WRITE_ATTEMPTS):
-            training = self.repository.get(space_id, training_id)
-            if expected_version not in (None, training.version):
-                raise _changed_meanwhile()
-            change = decide(training)
-            if change is None:
-                return training
-            values = {"updated_at": self._clock(), **change.values}
-            write = self.repository.update_action(space_id, training_id, values, expected_version=training.version)
-            try:
-                (commit or self._table.transact)([write, *change.also])
-            except TransactionFailedError:
-                back_off(attempt)
-                continue
-            return training.model_copy(update={**values, "version": training.version + 1})
-        raise _busy()
+        return self.repository.modify(space_id, training_id, decide, expected_version=expected_version, commit=commit)
 
     def advance(self, space_id: str, training_id: str, status: JobStatus) -> Training:
         """Move to ``status``, unless the training is there or beyond already."""
 
-        def decide(training: Training) -> TrainingChange | None:
+        def decide(training: Training) -> Modification | None:
             if not training.status.may_become(status):
                 return None
             started = {"started_at": self._clock()} if status is JobStatus.RUNNING else {}
-            return TrainingChange({"status": status, **started})
+            return Modification({"status": status, **started})
 
         return self.change(space_id, training_id, decide)
 
@@ -129,13 +105,13 @@ class Trainings:
         whatever ``status`` says. Raises NotFoundError.
         """
 
-        def decide(training: Training) -> TrainingChange | None:
+        def decide(training: Training) -> Modification | None:
             if training.status.is_final:
                 return None
             ended = training.model_copy(update={**values, "status": status})
             due = self.fall_due(space_id, ended, training.benchmark_ids, training.created_by)
             also = [*self._releases(space_id, training), *(due or [self.jobs.close(training_id)])]
-            return TrainingChange({"status": status, "ended_at": self._clock(), **values}, also)
+            return Modification({"status": status, "ended_at": self._clock(), **values}, also)
 
         return self.change(space_id, training_id, decide, commit=commit)
 

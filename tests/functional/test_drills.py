@@ -77,7 +77,7 @@ def test_a_recount_finds_what_does_not_agree() -> None:
         made = models.create(space_id, data_model())
         assert Recount(read(resources.dynamodb, TABLE)).problems() == []
 
-        resources.table.write(models.put_action(space_id, data_model()))
+        resources.table.write(models.put_write(space_id, data_model()))
         resources.table.write(put(Key(f"persona_key#{space_id}", "nobody"), {"ids": [new_id()]}))
         resources.table.write(put(models.key(space_id, made.id), {"id": made.id, "active_uses": 1}))
         for kind in (f"chat_turn#{space_id}#{new_id()}", f"webhook_endpoint_secret#{space_id}"):
