@@ -11,8 +11,8 @@ import pytest
 
 from infra.local.client import ApiClient, ApiError
 from infra.local.emulator import SAVE_SECONDS
-from tests.drills.recount import Recount, read
 from tests.e2e.conftest import JOB_SECONDS, TERMINAL, Lab, Stack
+from tests.faults.recount import Recount, read
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 

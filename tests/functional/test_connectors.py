@@ -23,7 +23,7 @@ from shared.job_inputs import JobInputs
 from shared.models.connector_training import ConnectorTraining
 from shared.store.table import Key, Table
 from shared.store.uses import hold, release
-from tests.drills.boundary import Boundary, Fault, KilledError
+from tests.faults.boundary import Boundary, Fault, KilledError
 from tests.fixtures.aws import BUCKET
 from tests.fixtures.connectors import CSV, Lab
 

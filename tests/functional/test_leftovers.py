@@ -10,7 +10,7 @@ from shared.aws.resources import Resources
 from shared.settings import Settings
 from shared.store.purges import GRACE
 from shared.store.table import Table
-from tests.drills.boundary import Boundary, Fault, KilledError
+from tests.faults.boundary import Boundary, Fault, KilledError
 from tests.fixtures.arguments import add_argument
 from tests.fixtures.aws import BUCKET
 from tests.fixtures.connectors import Lab, add_drift

@@ -1,4 +1,4 @@
-"""``make drill``: faults of every kind, again and again, and afterwards a full recount. See docs/drills.md."""
+"""``make drill``: faults of every kind, again and again, and afterwards a full recount. See docs/fault_injection.md."""
 
 import argparse
 import io
@@ -12,13 +12,13 @@ from rich.console import Console
 from rich.table import Table
 
 from shared.observability import logger
-from tests.drills.scenarios import SCENARIOS
-from tests.drills.world import emulated
+from tests.faults.scenarios import SCENARIOS
+from tests.faults.world import emulated
 
 
 def main() -> int:
     """0 only if every promise was kept."""
-    parser = argparse.ArgumentParser(prog="python -m tests.drills", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
     parser.add_argument("scenarios", nargs="*", help=f"which ones: {', '.join(SCENARIOS)}; by default all")
     parser.add_argument("--seed", type=int, help="repeat an earlier drill; its threads race anew")
     parser.add_argument("--minutes", type=float, default=0, help="go on with further seeds for so long")

@@ -7,10 +7,10 @@ from shared.aws.clock import new_id, utc_now
 from shared.models.data_model import DataModel
 from shared.store.repository import Repository
 from shared.store.table import Key, put, update
-from tests.drills.boundary import Fault
-from tests.drills.recount import Recount, read
-from tests.drills.scenarios import SCENARIOS
-from tests.drills.world import emulated
+from tests.faults.boundary import Fault
+from tests.faults.recount import Recount, read
+from tests.faults.scenarios import SCENARIOS
+from tests.faults.world import emulated
 from tests.fixtures.arguments import add_argument
 from tests.fixtures.aws import TABLE
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from fastapi.testclient import TestClient
 
-from tests.drills.boundary import DEATHS
+from tests.faults.boundary import DEATHS
 
 ATTEMPTS = 8
 # A worker that was killed answers as API Gateway then does.

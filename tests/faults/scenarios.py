@@ -28,11 +28,11 @@ from shared.connector_scans import OWN_FAILURES, ConnectorScans
 from shared.models.connector import ScanScope, credentials_parameter
 from shared.store.codec import encode_item
 from shared.store.purges import GRACE
-from tests.drills.boundary import ANSWERED, DEATHS, KILLS, Fault
-from tests.drills.outside import Hooks, Mails, said
-from tests.drills.recount import Recount, read
-from tests.drills.storm import Client
-from tests.drills.world import World
+from tests.faults.boundary import ANSWERED, DEATHS, KILLS, Fault
+from tests.faults.outside import Hooks, Mails, said
+from tests.faults.recount import Recount, read
+from tests.faults.storm import Client
+from tests.faults.world import World
 from tests.fixtures.arguments import add_argument
 from tests.fixtures.audit import Stream, deliver, watch_table
 from tests.fixtures.aws import BUCKET, LOGS_TABLE, TABLE, state_machine_arn

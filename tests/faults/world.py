@@ -18,7 +18,7 @@ from functions.api import build_api
 from shared.aws.clock import utc_now
 from shared.aws.resources import Resources
 from shared.settings import Settings
-from tests.drills.boundary import Boundary
+from tests.faults.boundary import Boundary
 from tests.fixtures.aws import REGION, create_all, settings_for
 from tests.fixtures.grants import watched
 from tests.fixtures.identity import Issuer

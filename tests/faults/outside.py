@@ -15,9 +15,9 @@ from shared.aws.resources import Resources
 from shared.aws.webhook_queue import WebhookQueue
 from shared.store.codec import decode_images
 from shared.store.webhook_events import event_of
-from tests.drills.boundary import KILLS, KilledError
-from tests.drills.recount import Recount
-from tests.drills.world import World
+from tests.faults.boundary import KILLS, KilledError
+from tests.faults.recount import Recount
+from tests.faults.world import World
 from tests.fixtures.audit import AUDITED, passes
 from tests.fixtures.upstream import schema_name
 from tests.fixtures.webhooks import VISIBILITY, FakeSqs, Receiver
