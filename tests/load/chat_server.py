@@ -1,4 +1,4 @@
-"""The API for the chat benchmark: says in ``X-Store-Milliseconds`` how long a request waited for the emulated store."""
+"""The API for the chat benchmark. ``X-Store-Milliseconds`` reports how long a request waited for the emulated store."""
 
 import time
 from contextvars import ContextVar
@@ -14,7 +14,7 @@ _waited: ContextVar[list[float]] = ContextVar("waited")
 
 
 class TimedSession:
-    """botocore's session, timed."""
+    """A session of botocore that adds up the time of a request's calls."""
 
     def __init__(self, session: Any) -> None:
         self._session = session
@@ -24,8 +24,7 @@ class TimedSession:
         try:
             return self._session.send(request)
         finally:
-            times = _waited.get(None)
-            if times is not None:
+            if (times := _waited.get(None)) is not None:
                 times[0] += time.perf_counter() - began
 
 
