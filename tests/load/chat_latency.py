@@ -97,7 +97,7 @@ async def call_concurrently(endpoint: Endpoint, calls: int) -> tuple[list[ChatTi
 
             async def work() -> None:
                 for _ in remaining:
-                    times.append(await call(session, endpoint))  # noqa: PERF401 - workers share the list
+                    times.append(await call(session, endpoint))
 
             began = time.perf_counter()
             await asyncio.gather(*(work() for _ in range(CONNECTIONS)))
