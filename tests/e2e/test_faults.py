@@ -12,7 +12,8 @@ import pytest
 from infra.local.client import ApiClient, ApiError
 from infra.local.emulator import SAVE_SECONDS
 from tests.e2e.conftest import JOB_SECONDS, TERMINAL, Lab, Stack
-from tests.faults.recount import Recount, read
+from tests.faults.consistency import find_problems
+from tests.faults.stored_items import StoredItems, read_items
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
@@ -205,7 +206,7 @@ def problems(stack: Stack) -> set[str]:
 
     Not in the audit log: the emulator forgets the streams at its end, and a row may have been on its way from there.
     """
-    found = Recount(read(stack.aws("dynamodb"), stack.outputs["TableName"])).problems()
+    found = find_problems(StoredItems(read_items(stack.aws("dynamodb"), stack.outputs["TableName"])))
     return {each for each in found if not each.startswith("audit row")}
 
 
