@@ -106,12 +106,12 @@ class Boundary:
     def without_pauses(self) -> Iterator[None]:
         """Adds up the pauses of the SDK and the store instead of waiting."""
 
-        class Time:
+        class CountedPauses:
             @staticmethod
             def sleep(seconds: float) -> None:
                 self.seconds += seconds
 
-        with patch("botocore.endpoint.time", Time), patch("shared.store.table.time", Time):
+        with patch("botocore.endpoint.time", CountedPauses), patch("shared.store.table.time", CountedPauses):
             yield
 
     def _send(self, event_name: str, request: Any, connect_seconds: float, read_seconds: float) -> AWSResponse:

@@ -38,7 +38,7 @@ with served(FakeUpstream(script=lambda _: "word " * 20, pause_seconds=0.002)) as
 
 
 @dataclass(frozen=True)
-class Endpoint:
+class ChatEndpoint:
     """An address that completes chats."""
 
     url: str
@@ -53,7 +53,7 @@ class ChatTime:
     store: float
 
 
-async def call(session: aiohttp.ClientSession, endpoint: Endpoint, *, stream: bool = False) -> ChatTime:
+async def call(session: aiohttp.ClientSession, endpoint: ChatEndpoint, *, stream: bool = False) -> ChatTime:
     """Measures a whole response, or the time to a stream's first word."""
     began = time.perf_counter()
     body = {"model": "small", "messages": MESSAGES, "stream": stream}
@@ -71,7 +71,7 @@ async def call(session: aiohttp.ClientSession, endpoint: Endpoint, *, stream: bo
         return ChatTime(taken * 1000, float(response.headers.get("X-Store-Milliseconds", 0)))
 
 
-def call_in_turns(endpoints: dict[str, Endpoint], rounds: int, *, stream: bool) -> dict[str, list[ChatTime]]:
+def call_in_turns(endpoints: dict[str, ChatEndpoint], rounds: int, *, stream: bool) -> dict[str, list[ChatTime]]:
     with asyncio.Runner() as runner:
 
         async def connect() -> aiohttp.ClientSession:
@@ -87,7 +87,7 @@ def call_in_turns(endpoints: dict[str, Endpoint], rounds: int, *, stream: bool) 
         return times
 
 
-async def call_concurrently(endpoint: Endpoint, calls: int) -> tuple[list[ChatTime], float]:
+async def call_concurrently(endpoint: ChatEndpoint, calls: int) -> tuple[list[ChatTime], float]:
     """Calls over 32 connections, after a warm-up. Returns the times and the responses per second."""
     connector = aiohttp.TCPConnector(limit=CONNECTIONS)
     async with aiohttp.ClientSession(connector=connector) as session:
@@ -122,7 +122,7 @@ def upstream_server() -> Iterator[str]:
 
 
 @contextmanager
-def our_server(upstream: str, issuer: Issuer, folder: Path) -> Iterator[tuple[Endpoint, int]]:
+def our_server(upstream: str, issuer: Issuer, folder: Path) -> Iterator[tuple[ChatEndpoint, int]]:
     url = f"http://127.0.0.1:{(port := free_port())}"
     command = [sys.executable, "-m", "uvicorn", "tests.load.chat_server:app", "--port", str(port)]
     command += ["--log-level", "warning", "--no-access-log"]
@@ -130,11 +130,11 @@ def our_server(upstream: str, issuer: Issuer, folder: Path) -> Iterator[tuple[En
         headers = {"Authorization": f"Bearer {issuer.token('bench', expires_in=7200)}"}
         headers["X-Space-Id"] = post(f"{url}/spaces", {"name": "bench", "description": ""}, headers)["id"]
         post(f"{url}/clusters", {"ingress_url": upstream, "manager_url": upstream}, headers)
-        yield Endpoint(f"{url}/chats", headers), pid
+        yield ChatEndpoint(f"{url}/chats", headers), pid
 
 
 @contextmanager
-def litellm_server(upstream: str, folder: Path) -> Iterator[Endpoint]:
+def litellm_server(upstream: str, folder: Path) -> Iterator[ChatEndpoint]:
     parameters = {"model": "openai/small", "api_base": upstream, "api_key": "none"}
     configuration = folder / "litellm.yaml"
     configuration.write_text(json.dumps({"model_list": [{"model_name": "small", "litellm_params": parameters}]}))
@@ -142,10 +142,10 @@ def litellm_server(upstream: str, folder: Path) -> Iterator[Endpoint]:
     command = uv_tool(LITELLM, "litellm", "--config", str(configuration), "--port", str(port), "--host", "127.0.0.1")
     variables = {"LITELLM_LOG": "ERROR", "LITELLM_MASTER_KEY": key}
     with server(command, f"{url}/health/liveliness", folder / "litellm.log", **variables):
-        yield Endpoint(f"{url}/v1/chat/completions", {"Authorization": f"Bearer {key}"})
+        yield ChatEndpoint(f"{url}/v1/chat/completions", {"Authorization": f"Bearer {key}"})
 
 
-def run(endpoints: dict[str, Endpoint], our_pid: int, rounds: int, calls: int) -> None:
+def run(endpoints: dict[str, ChatEndpoint], our_pid: int, rounds: int, calls: int) -> None:
     alone = call_in_turns(endpoints, rounds, stream=False)
     streamed = call_in_turns(endpoints, rounds // 2, stream=True)
     crowded: dict[str, list[ChatTime]] = {}
@@ -184,7 +184,7 @@ def main() -> None:
         issuer = stack.enter_context(emulated_store())
         upstream = stack.enter_context(upstream_server())
         ours, our_pid = stack.enter_context(our_server(upstream, issuer, folder))
-        endpoints = {"upstream": Endpoint(f"{upstream}/chat/completions", {}), "ours": ours}
+        endpoints = {"upstream": ChatEndpoint(f"{upstream}/chat/completions", {}), "ours": ours}
         if not chosen.without_peer:
             endpoints["LiteLLM"] = stack.enter_context(litellm_server(upstream, folder))
         run(endpoints, our_pid, chosen.rounds, chosen.calls)
