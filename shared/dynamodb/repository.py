@@ -6,7 +6,7 @@ of creation and the newest-first list is one query from ``after`` on, at any dep
 
 import hashlib
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Generic, TypeVar

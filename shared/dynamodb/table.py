@@ -338,16 +338,20 @@ class Table:
 _TRANSIENT = {"TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"}
 
 
-def repeat_on_conflict(step: Callable[[], T], busy: str, *conflicts: type[Exception]) -> T:
+def repeat_on_conflict(
+    step: Callable[[], T],
+    busy: str,
+    conflicts: tuple[type[Exception], ...] = (ConditionFailedError, TransactionFailedError),
+) -> T:
     """Returns what ``step`` returns: it reads, decides and writes, and starts again when another writer was faster.
 
-    ``conflicts`` are the errors by which ``step`` reports that, by default those of this module. Raises
+    ``conflicts`` are the errors by which ``step`` reports that. Raises
     UnavailableError with the sentence ``busy`` when other writers are faster again and again.
     """
     for attempt in range(CONFLICT_ATTEMPTS):
         try:
             return step()
-        except conflicts or (ConditionFailedError, TransactionFailedError):
+        except conflicts:
             back_off(attempt)
     raise UnavailableError(f"{busy} Try again in a moment.", headers={"Retry-After": "1"})
 

@@ -62,7 +62,7 @@ def lambda_handler(app: "FastAPI") -> LambdaHandler:
         from aws_lambda_powertools import Tracer
 
         # Powertools wraps functions only, and Mangum's object is none.
-        capture: LambdaHandler = Tracer().capturelambda_handler(
+        capture: LambdaHandler = Tracer().capture_lambda_handler(
             lambda event, context: serve(event, context), capture_response=False
         )
         return capture

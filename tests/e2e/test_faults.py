@@ -11,8 +11,9 @@ import pytest
 
 from infra.local.client import ApiClient, ApiResponseError
 from infra.local.emulator import SAVE_SECONDS
-from tests.drills.recount import Recount, read
 from tests.e2e.conftest import JOB_SECONDS, TERMINAL, Stack, TrainingSpace
+from tests.faults.consistency import find_problems
+from tests.faults.stored_items import StoredItems, read_items
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
@@ -208,7 +209,7 @@ def problems(stack: Stack) -> set[str]:
 
     The audit log is excluded: the emulator does not store the streams, so rows can be missing after a restart.
     """
-    found = Recount(read(stack.aws("dynamodb"), stack.outputs["TableName"])).problems()
+    found = find_problems(StoredItems(read_items(stack.aws("dynamodb"), stack.outputs["TableName"])))
     return {each for each in found if not each.startswith("audit row")}
 
 

@@ -1,4 +1,4 @@
-"""All benchmarks, one after the other: ``python -m tests.load [NAME ...]``. Each prints ratios taken in one run."""
+"""Runs all benchmarks, one after the other: ``python -m tests.load [NAME ...]``. See docs/speed.md."""
 
 import argparse
 import subprocess
@@ -7,28 +7,25 @@ from pathlib import Path
 
 from rich.console import Console
 
-NAMES = sorted(
-    path.stem for path in Path(__file__).parent.glob("*.py") if "def main(" in path.read_text() and path.stem[0] != "_"
-)
+NAMES = sorted(path.stem for path in Path(__file__).parent.glob("[!_]*.py") if "def main(" in path.read_text())
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.load", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of {', '.join(NAMES)}; all when left out")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"some of {', '.join(NAMES)}; all by default")
     names = parser.parse_args().names or NAMES
     if unknown := set(names) - set(NAMES):
         parser.error(f"no benchmark {', '.join(sorted(unknown))}: choose from {', '.join(NAMES)}")
-    console = Console()
-    # Import times double without bytecode, for us and for what we compare with.
+    # Import times double without bytecode, ours as well as the peers'.
     subprocess.run([sys.executable, "-m", "compileall", "-q", "shared", "functions"], check=False)
     failed = []
     for name in names:
-        console.rule(name.replace("_", " "))
-        # In a process of its own: none finds the other's settings, threads or caches.
+        Console().rule(name.replace("_", " "))
+        # Benchmarks must not share settings, threads or caches, so each has its own process.
         if subprocess.run([sys.executable, "-m", f"tests.load.{name}"], check=False).returncode:
             failed.append(name)
     if failed:
-        raise SystemExit(f"Failed: {', '.join(failed)}. Each can be run by itself: python -m tests.load NAME")
+        raise SystemExit(f"Failed: {', '.join(failed)}. Run one alone with: python -m tests.load NAME")
 
 
 if __name__ == "__main__":

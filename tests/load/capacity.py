@@ -1,4 +1,4 @@
-"""What DynamoDB charges for requests, worked out from the sizes of items: emulators leave it out or get it wrong.
+"""Computes what DynamoDB charges for requests from the sizes of items: emulators omit it or get it wrong.
 
 Sources: "DynamoDB item sizes and formats", "DynamoDB read and write operations" and "Amazon DynamoDB Transactions: How
 it works" in the Amazon DynamoDB Developer Guide.
@@ -16,7 +16,7 @@ from tests.fixtures.aws import LOG_INDEXES
 
 
 def item_bytes(item: Mapping[str, Any]) -> int:
-    """The size of an item in DynamoDB's JSON."""
+    """Returns the billed size of an item in DynamoDB's JSON."""
     return sum(len(name.encode()) + _value_bytes(value) for name, value in item.items())
 
 
@@ -38,18 +38,18 @@ def _value_bytes(value: Mapping[str, Any]) -> int:
 
 
 def write_units(size: int, *, transaction: bool = False) -> int:
-    """One for each kilobyte begun; two within a transaction."""
+    """Returns one unit for each started kilobyte, two within a transaction."""
     return -(-max(size, 1) // 1024) * (2 if transaction else 1)
 
 
 def read_units(size: int) -> int:
-    """One for each 4 KB begun, of a strongly consistent read."""
+    """Returns the units of a strongly consistent read: one for each started 4 KB."""
     return -(-max(size, 1) // 4096)
 
 
 @dataclass(frozen=True)
 class Usage:
-    """What some requests cost; ``written`` by the partition key that takes the write, an index's own included."""
+    """The units of some requests. ``written`` has them by partition key, of the table or of an index."""
 
     read: int = 0
     written: Counter[str] = field(default_factory=Counter)
@@ -60,18 +60,18 @@ class Usage:
 
 
 class Meter:
-    """Watches a client's requests."""
+    """A meter of a client's requests."""
 
     def __init__(self, client: Any) -> None:
-        # One of its own, to look items up without being watched.
+        # Looks items up without being metered.
         self._store = boto3.client("dynamodb")
         self._requests: list[tuple[str, dict[str, Any]]] = []
         self._read = 0
-        client.meta.events.register("provide-client-params.dynamodb", self._asked)
-        client.meta.events.register("after-call.dynamodb", self._answered)
+        client.meta.events.register("provide-client-params.dynamodb", self._on_request)
+        client.meta.events.register("after-call.dynamodb", self._on_response)
 
     def measure(self, call: Callable[[], object]) -> Usage:
-        """What the requests cost that the call makes."""
+        """Returns the units of the requests that the call makes."""
         self._requests.clear()
         self._read = 0
         call()
@@ -81,10 +81,10 @@ class Meter:
                 self._charge(written, table, operation, parameters, transaction=name == "TransactWriteItems")
         return Usage(self._read, written)
 
-    def _asked(self, params: dict[str, Any], model: Any, **_: Any) -> None:
+    def _on_request(self, params: dict[str, Any], model: Any, **_: Any) -> None:
         self._requests.append((model.name, params))
 
-    def _answered(self, parsed: dict[str, Any], model: Any, **_: Any) -> None:
+    def _on_response(self, parsed: dict[str, Any], model: Any, **_: Any) -> None:
         if model.name == "GetItem":
             self._read += read_units(item_bytes(parsed.get("Item", {})))
         elif model.name == "Query":
@@ -112,19 +112,19 @@ class Meter:
 
 
 def _writes(name: str, request: dict[str, Any]) -> list[tuple[str, str, dict[str, Any]]]:
-    """The writes of a request: table, operation and parameters of each."""
+    """Returns table, operation and parameters of each write in a request."""
     if name == "TransactWriteItems":
         return [
             (parameters["TableName"], operation, parameters)
-            for action in request["TransactItems"]
-            for operation, parameters in action.items()
+            for write in request["TransactItems"]
+            for operation, parameters in write.items()
         ]
     if name == "BatchWriteItem":
         return [
             (table, operation.removesuffix("Request"), parameters)
-            for table, actions in request["RequestItems"].items()
-            for action in actions
-            for operation, parameters in action.items()
+            for table, writes in request["RequestItems"].items()
+            for write in writes
+            for operation, parameters in write.items()
         ]
     if name in ("PutItem", "UpdateItem", "DeleteItem"):
         return [(request["TableName"], name.removesuffix("Item"), request)]

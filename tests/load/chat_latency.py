@@ -1,173 +1,110 @@
-"""What a chat completion costs beyond the model: ours and LiteLLM's proxy in front of the same upstream, in turns.
+"""Time that a chat completion takes beyond the model's: ours, and LiteLLM's proxy in front of the same upstream.
 
-``python -m tests.load.chat_latency``. The upstream is a server on this machine that answers at once; LiteLLM runs with
-its smallest configuration and no database. Ours keeps the chat and logs the call; the time it waits for the emulated
-store is shown apart and taken off the latencies, not off the throughput.
+The upstream is a server on this machine without delay. LiteLLM runs with its smallest configuration and no database.
+Ours stores the chat and logs the call. The time it waits for the emulated store is shown apart and subtracted from the
+latencies, but not from the throughput.
 """
 
-import argparse
 import asyncio
 import json
 import os
 import secrets
-import shutil
-import socket
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import aiohttp
-import httpx
-from rich.console import Console
-from rich.progress import track
-from rich.table import Table as RichTable
 
 from tests.fixtures.identity import Issuer
 from tests.load.emulated_store import emulated_store
+from tests.load.harness import ROOT, free_port, options, percentile, post, server, show, take_turns, uv_tool
 
 LITELLM = "litellm[proxy]==1.108.7"
-ROOT = Path(__file__).parents[2]
 CONNECTIONS = 32
 MESSAGES = [{"role": "user", "content": "Which offer suits Ada, who rents in Rome and saves for a house?"}]
-WORDS = 20
 
-UPSTREAM = f"""
-import asyncio, json, sys
-from aiohttp import web
-ANSWER = {{"id": "1", "object": "chat.completion", "created": 1, "model": "small", "usage":
-    {{"prompt_tokens": 12, "completion_tokens": {WORDS}, "total_tokens": {12 + WORDS}}}, "choices": [{{"index": 0,
-    "finish_reason": "stop", "message": {{"role": "assistant", "content": "word " * {WORDS}}}}}]}}
-def chunk(delta, reason=None, **more):
-    choices = [{{"index": 0, "delta": delta, "finish_reason": reason}}]
-    return b"data: " + json.dumps({{"id": "1", "object": "chat.completion.chunk", "created": 1, "model": "small",
-        "choices": choices, **more}}).encode() + b"\\n\\n"
-async def complete(request):
-    body = await request.json()
-    if not body.get("stream"):
-        return web.json_response(ANSWER)
-    response = web.StreamResponse(headers={{"Content-Type": "text/event-stream"}})
-    await response.prepare(request)
-    for _ in range({WORDS}):
-        await response.write(chunk({{"content": "word "}}))
-        await asyncio.sleep(0.002)
-    await response.write(chunk({{}}, "stop", usage=ANSWER["usage"]) + b"data: [DONE]\\n\\n")
-    return response
-async def models(request):
-    return web.json_response({{"object": "list", "data": [{{"id": "small", "object": "model"}}]}})
-app = web.Application()
-app.router.add_post("/v1/chat/completions", complete)
-app.router.add_get("/v1/models", models)
-web.run_app(app, host="127.0.0.1", port=int(sys.argv[1]), print=None, access_log=None)
+UPSTREAM = """
+import sys
+from tests.fixtures.upstream import FakeUpstream, served
+with served(FakeUpstream(script=lambda _: "word " * 20, pause_seconds=0.002)) as upstream:
+    print(upstream.url, flush=True)
+    sys.stdin.read()
 """
 
 
 @dataclass(frozen=True)
-class Side:
-    """One way to the model."""
+class ChatEndpoint:
+    """An address that completes chats."""
 
-    name: str
     url: str
     headers: dict[str, str]
 
-    def body(self, *, stream: bool) -> dict[str, Any]:
-        return {"model": "small", "messages": MESSAGES, "stream": stream}
-
 
 @dataclass(frozen=True)
-class Timing:
-    """Milliseconds of one call; ``store`` is what of it was the emulated store's."""
+class ChatTime:
+    """The milliseconds of one call, and the part of them that the emulated store took."""
 
     total: float
-    store: float = 0.0
-
-    @property
-    def own(self) -> float:
-        return self.total - self.store
+    store: float
 
 
-async def call(session: aiohttp.ClientSession, side: Side, *, stream: bool = False) -> Timing:
-    """A whole answer, or the first words of a stream."""
+async def call(session: aiohttp.ClientSession, endpoint: ChatEndpoint, *, stream: bool = False) -> ChatTime:
+    """Measures a whole response, or the time to a stream's first word."""
     began = time.perf_counter()
-    async with session.post(side.url, json=side.body(stream=stream), headers=side.headers) as response:
+    body = {"model": "small", "messages": MESSAGES, "stream": stream}
+    async with session.post(endpoint.url, json=body, headers=endpoint.headers) as response:
         if response.status not in (200, 201):
-            raise SystemExit(f"{side.name}: {response.status} {await response.text()}")
+            raise SystemExit(f"{endpoint.url}: {response.status} {await response.text()}")
         if stream:
             async for line in response.content:
                 if b'"content"' in line and b"word" in line:
                     break
-            taken = time.perf_counter() - began
-            await response.read()
         else:
             await response.read()
-            taken = time.perf_counter() - began
-        return Timing(taken * 1000, float(response.headers.get("X-Store-Milliseconds", 0)))
+        taken = time.perf_counter() - began
+        await response.read()
+        return ChatTime(taken * 1000, float(response.headers.get("X-Store-Milliseconds", 0)))
 
 
-async def sequential(sides: Sequence[Side], rounds: int, *, stream: bool) -> dict[str, list[Timing]]:
-    times: dict[str, list[Timing]] = {side.name: [] for side in sides}
-    async with aiohttp.ClientSession() as session:
-        for turn in track(range(-10, rounds), "one after the other", transient=True):
-            for side in sides:
-                timing = await call(session, side, stream=stream)
-                if turn >= 0:
-                    times[side.name].append(timing)
-    return times
+def call_in_turns(endpoints: dict[str, ChatEndpoint], rounds: int, *, stream: bool) -> dict[str, list[ChatTime]]:
+    with asyncio.Runner() as runner:
+
+        async def connect() -> aiohttp.ClientSession:
+            return aiohttp.ClientSession()
+
+        session = runner.run(connect())
+        sides = {
+            name: lambda endpoint=endpoint: runner.run(call(session, endpoint, stream=stream))
+            for name, endpoint in endpoints.items()
+        }
+        times = take_turns(sides, rounds, warm_up=10)
+        runner.run(session.close())
+        return times
 
 
-async def together(side: Side, calls: int) -> tuple[list[Timing], float]:
-    """The calls over 32 connections, and how many a second were answered."""
-    waiting = iter(range(calls))
-    times: list[Timing] = []
+async def call_concurrently(endpoint: ChatEndpoint, calls: int) -> tuple[list[ChatTime], float]:
+    """Calls over 32 connections, after a warm-up. Returns the times and the responses per second."""
     connector = aiohttp.TCPConnector(limit=CONNECTIONS)
     async with aiohttp.ClientSession(connector=connector) as session:
 
-        async def work() -> None:
-            for _ in waiting:
-                times.append(await call(session, side))
+        async def measure() -> tuple[list[ChatTime], float]:
+            remaining, times = iter(range(calls)), list[ChatTime]()
 
-        await asyncio.gather(*(work() for _ in range(CONNECTIONS)))  # connections and caches warm up
-        waiting, times = iter(range(calls)), []
-        began = time.perf_counter()
-        await asyncio.gather(*(work() for _ in range(CONNECTIONS)))
-        return times, calls / (time.perf_counter() - began)
+            async def work() -> None:
+                for _ in remaining:
+                    times.append(await call(session, endpoint))
 
+            began = time.perf_counter()
+            await asyncio.gather(*(work() for _ in range(CONNECTIONS)))
+            return times, calls / (time.perf_counter() - began)
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-@contextmanager
-def served(command: list[str], url: str, log: Path, **environment: str) -> Iterator[int]:
-    """A server in a process of its own; answers its process id."""
-    with log.open("wb") as output:
-        variables = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-        server = subprocess.Popen(
-            command, cwd=ROOT, env=variables | environment, stdout=output, stderr=subprocess.STDOUT
-        )
-        try:
-            deadline = time.monotonic() + 300
-            while True:
-                try:
-                    httpx.get(url, timeout=2, trust_env=False).raise_for_status()
-                    break
-                except httpx.HTTPError:
-                    if server.poll() is not None or time.monotonic() > deadline:
-                        raise SystemExit(f"{command} did not start:\n{log.read_text()[-3000:]}") from None
-                    time.sleep(0.2)
-            yield server.pid
-        finally:
-            server.terminate()
-            server.wait(30)
+        await measure()
+        return await measure()
 
 
 def megabytes(pid: int) -> float:
@@ -175,117 +112,82 @@ def megabytes(pid: int) -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
-def post(url: str, body: Any, headers: dict[str, str]) -> Any:
-    return httpx.post(url, json=body, headers=headers, timeout=30, trust_env=False).raise_for_status().json()
-
-
-def our_side(port: int, upstream: str, issuer: Issuer) -> Side:
-    url, headers = f"http://127.0.0.1:{port}", {"Authorization": f"Bearer {issuer.token('bench', expires_in=7200)}"}
-    headers["X-Space-Id"] = post(f"{url}/spaces", {"name": "bench", "description": ""}, headers)["id"]
-    post(f"{url}/clusters", {"ingress_url": upstream, "manager_url": upstream}, headers)
-    return Side("ours", f"{url}/chats", headers)
+@contextmanager
+def upstream_server() -> Iterator[str]:
+    """Runs the upstream in its own process and yields its address."""
+    command = [sys.executable, "-c", UPSTREAM]
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        yield process.stdout.readline().strip()
 
 
 @contextmanager
-def sides(issuer: Issuer, folder: Path, *, with_peer: bool) -> Iterator[tuple[list[Side], int]]:
-    """The upstream itself, ours and LiteLLM's, all running; and our process id."""
-    ports = [free_port() for _ in range(3)]
-    upstream = f"http://127.0.0.1:{ports[0]}/v1"
-    with ExitStack() as stack:
-
-        def start(command: list[str], url: str, name: str, **environment: str) -> int:
-            return stack.enter_context(served(command, url, folder / f"{name}.log", **environment))
-
-        start([sys.executable, "-c", UPSTREAM, str(ports[0])], f"{upstream}/models", "upstream")
-        ours = start(
-            [
-                sys.executable, "-m", "uvicorn", "tests.load.chat_server:app", "--port", str(ports[1]),
-                "--log-level", "warning", "--no-access-log",
-            ],
-            f"http://127.0.0.1:{ports[1]}/health",
-            "ours",
-            ALLOW_LOOPBACK="true",
-        )  # fmt: skip
-        found = [Side("upstream", f"{upstream}/chat/completions", {}), our_side(ports[1], upstream, issuer)]
-        if with_peer:
-            configuration = folder / "litellm.yaml"
-            parameters = {"model": "openai/small", "api_base": upstream, "api_key": "none"}
-            configuration.write_text(
-                json.dumps({"model_list": [{"model_name": "small", "litellm_params": parameters}]})
-            )
-            peer, key = f"http://127.0.0.1:{ports[2]}", f"sk-{secrets.token_hex(32)}"
-            uv = shutil.which("uv", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
-            if uv is None:
-                raise SystemExit("uv is missing: run `make bench`, which finds it.")
-            start(
-                [
-                    uv, "tool", "run", "--compile-bytecode", "--from", LITELLM, "litellm",
-                    "--config", str(configuration), "--port", str(ports[2]), "--host", "127.0.0.1",
-                ],
-                f"{peer}/health/liveliness",
-                "litellm",
-                LITELLM_LOG="ERROR",
-                LITELLM_MASTER_KEY=key,
-            )  # fmt: skip
-            found.append(Side("LiteLLM", f"{peer}/v1/chat/completions", {"Authorization": f"Bearer {key}"}))
-        yield found, ours
+def our_server(upstream: str, issuer: Issuer, folder: Path) -> Iterator[tuple[ChatEndpoint, int]]:
+    url = f"http://127.0.0.1:{(port := free_port())}"
+    command = [sys.executable, "-m", "uvicorn", "tests.load.chat_server:app", "--port", str(port)]
+    command += ["--log-level", "warning", "--no-access-log"]
+    with server(command, f"{url}/health", folder / "ours.log", ALLOW_LOOPBACK="true") as pid:
+        headers = {"Authorization": f"Bearer {issuer.token('bench', expires_in=7200)}"}
+        headers["X-Space-Id"] = post(f"{url}/spaces", {"name": "bench", "description": ""}, headers)["id"]
+        post(f"{url}/clusters", {"ingress_url": upstream, "manager_url": upstream}, headers)
+        yield ChatEndpoint(f"{url}/chats", headers), pid
 
 
-def quantile(times: Sequence[float], share: float) -> float:
-    return statistics.quantiles(times, n=100, method="inclusive")[round(share * 100) - 1]
+@contextmanager
+def litellm_server(upstream: str, folder: Path) -> Iterator[ChatEndpoint]:
+    parameters = {"model": "openai/small", "api_base": upstream, "api_key": "none"}
+    configuration = folder / "litellm.yaml"
+    configuration.write_text(json.dumps({"model_list": [{"model_name": "small", "litellm_params": parameters}]}))
+    url, key = f"http://127.0.0.1:{(port := free_port())}", f"sk-{secrets.token_hex(32)}"
+    command = uv_tool(LITELLM, "litellm", "--config", str(configuration), "--port", str(port), "--host", "127.0.0.1")
+    variables = {"LITELLM_LOG": "ERROR", "LITELLM_MASTER_KEY": key}
+    with server(command, f"{url}/health/liveliness", folder / "litellm.log", **variables):
+        yield ChatEndpoint(f"{url}/v1/chat/completions", {"Authorization": f"Bearer {key}"})
 
 
-def added(times: dict[str, list[Timing]], name: str, share: float) -> float:
-    """Milliseconds beyond the upstream's own, the emulated store's left out."""
-    direct = quantile([each.total for each in times["upstream"]], share)
-    return quantile([each.own for each in times[name]], share) - direct
+def run(endpoints: dict[str, ChatEndpoint], our_pid: int, rounds: int, calls: int) -> None:
+    alone = call_in_turns(endpoints, rounds, stream=False)
+    streamed = call_in_turns(endpoints, rounds // 2, stream=True)
+    crowded: dict[str, list[ChatTime]] = {}
+    rates: dict[str, float] = {}
+    for name, endpoint in endpoints.items():
+        crowded[name], rates[name] = asyncio.run(call_concurrently(endpoint, calls))
+    before = megabytes(our_pid)
+    asyncio.run(call_concurrently(endpoints["ours"], 1000))
+    after = megabytes(our_pid)
 
-
-def run(issuer: Issuer, folder: Path, options: argparse.Namespace) -> list[RichTable]:
-    with sides(issuer, folder, with_peer=not options.without_peer) as (found, ours):
-        names = [side.name for side in found[1:]]
-        alone = asyncio.run(sequential(found, options.rounds, stream=False))
-        streamed = asyncio.run(sequential(found, options.rounds // 2, stream=True))
-        crowded: dict[str, list[Timing]] = {}
-        rates: dict[str, float] = {}
-        for side in found:
-            crowded[side.name], rates[side.name] = asyncio.run(together(side, options.calls))
-        before = megabytes(ours)
-        asyncio.run(together(found[1], 1000))
-        after = megabytes(ours)
-    shown = RichTable(title="Milliseconds added to the upstream's own (at most 0.3x of LiteLLM's)")
-    for column in ("", *names, "ratio", "store apart (ours)"):
-        shown.add_column(column, justify="left" if not column else "right")
+    names = [name for name in endpoints if name != "upstream"]
+    rows = []
     for title, times in (
         ("one after the other", alone),
         (f"{CONNECTIONS} connections", crowded),
         ("first token", streamed),
     ):
-        for share in (0.5, 0.99):
-            values = [added(times, name, share) for name in names]
-            ratio = f"{values[0] / values[1]:.2f}" if len(values) > 1 else ""
-            store = quantile([each.store for each in times["ours"]], share)
-            shown.add_row(f"{title}, p{share * 100:.0f}", *(f"{value:.2f}" for value in values), ratio, f"{store:.2f}")
-    rate = RichTable(title="Requests a second over 32 connections, store included (at least 3x LiteLLM's)")
-    for column in rates:
-        rate.add_column(column, justify="right")
-    rate.add_row(*(f"{value:.0f}" for value in rates.values()))
-    memory = RichTable(title="Our server's memory (flat)")
-    memory.add_column(f"after {options.rounds * 2 + options.calls * 2:,} chats")
-    memory.add_column("after 2,000 more")
-    memory.add_row(f"{before:.0f} MB", f"{after:.0f} MB")
-    return [shown, rate, memory]
+        for percent in (50, 99):
+            direct = percentile([each.total for each in times["upstream"]], percent)
+            added = [percentile([each.total - each.store for each in times[name]], percent) - direct for name in names]
+            ratio = f"{added[0] / added[1]:.2f}" if len(added) > 1 else ""
+            store = percentile([each.store for each in times["ours"]], percent)
+            rows.append((f"{title}, p{percent}", *(f"{value:.2f}" for value in added), ratio, f"{store:.2f}"))
+    columns = ("", *names, "ratio", "store apart (ours)")
+    show("Milliseconds added to the upstream's (at most 0.3x of LiteLLM's)", columns, rows)
+    title = f"Requests a second over {CONNECTIONS} connections, store included (at least 3x LiteLLM's)"
+    show(title, ("", *rates), [("requests a second", *(f"{value:.0f}" for value in rates.values()))])
+    memory = (f"after {rounds * 2 + calls * 2:,} chats", "after 2,000 more")
+    show("Our server's memory (flat)", ("", *memory), [("MB", f"{before:.0f}", f"{after:.0f}")])
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="What a chat completion costs beyond the model.")
-    parser.add_argument("--rounds", type=int, default=200)
-    parser.add_argument("--calls", type=int, default=1000)
-    parser.add_argument("--without-peer", action="store_true", help="leave LiteLLM out")
-    options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder, emulated_store() as issuer:
-        for table in run(issuer, Path(folder), options):
-            Console().print(table)
+    chosen = options(__doc__, rounds=200, calls=1000, without_peer=False)
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        issuer = stack.enter_context(emulated_store())
+        upstream = stack.enter_context(upstream_server())
+        ours, our_pid = stack.enter_context(our_server(upstream, issuer, folder))
+        endpoints = {"upstream": ChatEndpoint(f"{upstream}/chat/completions", {}), "ours": ours}
+        if not chosen.without_peer:
+            endpoints["LiteLLM"] = stack.enter_context(litellm_server(upstream, folder))
+        run(endpoints, our_pid, chosen.rounds, chosen.calls)
 
 
 if __name__ == "__main__":

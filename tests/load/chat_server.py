@@ -1,20 +1,20 @@
-"""The API for the chat benchmark: says in ``X-Store-Milliseconds`` how long a request waited for the emulated store."""
+"""The API for the chat benchmark. ``X-Store-Milliseconds`` reports how long a request waited for the emulated store."""
 
 import time
 from contextvars import ContextVar
 from typing import Any
 
-from shared.aws.resources import Resources
 from starlette.datastructures import MutableHeaders
 from starlette.types import Message, Receive, Scope, Send
 
 from functions.api import build_api
+from shared.resources import Resources
 
 _waited: ContextVar[list[float]] = ContextVar("waited")
 
 
 class TimedSession:
-    """botocore's session, timed."""
+    """A session of botocore that adds up the time of a request's calls."""
 
     def __init__(self, session: Any) -> None:
         self._session = session
@@ -24,8 +24,7 @@ class TimedSession:
         try:
             return self._session.send(request)
         finally:
-            times = _waited.get(None)
-            if times is not None:
+            if (times := _waited.get(None)) is not None:
                 times[0] += time.perf_counter() - began
 
 

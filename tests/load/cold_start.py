@@ -1,13 +1,10 @@
-"""Import and first request of each function as deployed, against an empty function started right before it.
+"""Import and first request of each function as deployed, against a peer that starts right before it.
 
-The empty one is FastAPI + Mangum with what any function of an API on AWS has: boto3 and Powertools; a bare one is shown
-for comparison. Machines drift by more than functions differ, so a ratio is the median over pairs of neighbours. Seven
-pairs tell what is a fifth slower, thirty what is a twentieth: ``python -m tests.load.cold_start clusters --rounds 30``.
-
-Ours run on the code and the layers as ``infra.package`` makes them, made here for this machine's Python; the empty ones
-on what pip installs of the same versions. All have bytecode. The first request is a real one: the token is verified,
-the membership and the list are read from the (emulated) store, models are asked of their server. The equipped function
-reads one item of the same store. SnapStart, which takes the imports out of a cold start, is not part of it.
+The peer is FastAPI + Mangum with Powertools that reads one item of the same store. Ratios are medians over such pairs:
+seven pairs show a difference of a fifth, thirty show a twentieth (``python -m tests.load.cold_start clusters --rounds
+30``). Ours run on the code and layers of ``infra.package``, built for this machine's Python; the peer runs on the same
+versions of its packages. All have bytecode. The first request verifies a token and reads the store; models ask their
+server. SnapStart, which removes imports from a cold start, is not measured.
 """
 
 import argparse
@@ -18,51 +15,41 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import boto3
-from rich.console import Console
-from rich.progress import track
-from rich.table import Table as RichTable
-from shared.aws.resources import Resources
-from shared.store.members import Members
 
 from functions.clusters.service import ClusterService
-from functions.spaces.service import SpaceService
 from infra import package
 from infra.groups import GROUPS, Layer
 from shared.models.cluster import ClusterCreate
-from shared.models.space import SpaceCreate
+from shared.resources import Resources
+from shared.spaces.members import Members
 from tests.fixtures.aws import TABLE
 from tests.fixtures.identity import Issuer
 from tests.fixtures.upstream import FakeUpstream, served
-from tests.load.emulated_store import emulated_store, gateway_event
+from tests.load.emulated_store import FunctionUser, emulated_store, gateway_event
+from tests.load.harness import show, take_turns
 
 LIMIT = 1.15
-# What scores is imported at the first prediction, so the layer that has it is left out.
+# The layer with the libraries for scores is imported by the first prediction, so it is left out.
 LAYERS = {name: package.SELECTIONS[name] for name in (package.BASE, Layer.LANGUAGE)}
-# As in AWS, where functions are told so by their environment.
+# As in the deployed functions' environment.
 VARIABLES = {"PYDANTIC_DISABLE_PLUGINS": "__all__"}
 
-EMPTY = """
+PEER = "peer"
+PEER_PACKAGES = ("fastapi", "mangum", "boto3", "aws-lambda-powertools")
+PEER_CODE = f"""
+import boto3
+from aws_lambda_powertools import Logger
 from fastapi import FastAPI
 from mangum import Mangum
 
 app = FastAPI()
-
-@app.get("/health")
-def health() -> dict[str, str]:
-    return {"status": "ok"}
-
-handler = Mangum(app, lifespan="off")
-"""
-# The same, with a log, and one read of a table.
-EQUIPPED = f"""
-import boto3
-from aws_lambda_powertools import Logger
-{EMPTY}
 logger = Logger()
-serve = handler
+serve = Mangum(app, lifespan="off")
 
 @app.get("/item")
 def item() -> dict[str, str]:
@@ -73,11 +60,6 @@ def item() -> dict[str, str]:
 def handler(event, context):
     return serve(event, context)
 """
-PEER = "equipped"
-PEERS = {
-    "empty": (EMPTY, "/health", ("fastapi", "mangum")),
-    PEER: (EQUIPPED, "/item", ("fastapi", "mangum", "boto3", "aws-lambda-powertools")),
-}
 
 PROGRAM = """
 import json, sys, time
@@ -88,13 +70,13 @@ class Context:
 began, worked = time.perf_counter(), time.process_time()
 module = __import__(sys.argv[1], fromlist=["handler"])
 imported = time.perf_counter()
-answer = module.handler(event, Context())
+response = module.handler(event, Context())
 ended = time.perf_counter()
-assert answer["statusCode"] in (200, 401, 404), answer
+assert response["statusCode"] in (200, 401, 404), response
 print(json.dumps([imported - began, ended - imported, time.process_time() - worked]))
 """
 
-# Groups without a list are asked for what they have, or have not; webhooks answer 401 to an unsigned call.
+# First requests of groups without a list. Webhooks return 401 to a call without a signature.
 PATHS = {
     "insights": ("GET", "/insights/none"),
     "users": ("GET", "/me"),
@@ -104,16 +86,14 @@ PATHS = {
 
 
 def build(folder: Path) -> dict[str, list[Path]]:
-    """Code and packages for this machine: what each module that is measured has on its path."""
+    """Builds code and packages for this machine. Returns the import path of each measured module."""
     constraints = folder / "constraints.txt"
     constraints.write_text("\n".join(package.export("--no-dev")))
     here = ("--python", sys.executable)
-    paths = {}
-    for name, (code, _, packages) in PEERS.items():
-        (folder / name).mkdir()
-        (folder / name / f"{name}.py").write_text(code)
-        package.install(folder / name, "\n".join(packages), *here, "--constraints", str(constraints))
-        paths[name] = [folder / name]
+    (folder / PEER).mkdir()
+    (folder / PEER / f"{PEER}.py").write_text(PEER_CODE)
+    package.install(folder / PEER, "\n".join(PEER_PACKAGES), *here, "--constraints", str(constraints))
+    paths = {PEER: [folder / PEER]}
     for layer, selection in LAYERS.items():
         package.install(folder / layer, "\n".join(package.export(*selection)), *here, "--no-deps")
         package.strip(folder / layer)
@@ -126,11 +106,11 @@ def build(folder: Path) -> dict[str, list[Path]]:
     return paths
 
 
-def start(module: str, path: Sequence[Path], event: dict[str, object]) -> list[float]:
-    """Seconds to import a function in a fresh process, to answer its first request, and of processor time in all."""
-    variables = {} if module in PEERS else VARIABLES
-    # Without this environment's own packages (-S): theirs are the only ones in AWS.
-    found = subprocess.run(
+def start(module: str, path: Sequence[Path], event: dict[str, Any]) -> list[float]:
+    """Starts a function in a new process. Returns the seconds of its import, first request and processor."""
+    variables = {} if module == PEER else VARIABLES
+    # -S hides this environment's packages, so that only those of the function are imported.
+    done = subprocess.run(
         [sys.executable, "-S", "-c", PROGRAM, module, json.dumps(event)],
         env=os.environ | variables | {"PYTHONPATH": os.pathsep.join(map(str, path))},
         capture_output=True,
@@ -138,54 +118,61 @@ def start(module: str, path: Sequence[Path], event: dict[str, object]) -> list[f
         check=False,
         timeout=60,
     )
-    if found.returncode:
-        raise SystemExit(f"{module} failed:\n{found.stderr}")
-    times: list[float] = json.loads(found.stdout.splitlines()[-1])
+    if done.returncode:
+        raise SystemExit(f"{module} failed:\n{done.stderr}")
+    times: list[float] = json.loads(done.stdout.splitlines()[-1])
     return times
 
 
-def run(issuer: Issuer, folder: Path, models_url: str, options: argparse.Namespace) -> RichTable:
-    secret = boto3.client("secretsmanager").create_secret(Name="bench", SecretString="a signing key of the bench's own")
+def prepare_requests(issuer: Issuer, models_url: str, groups: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Creates a space with a cluster. Returns the first request of each measured module."""
+    secret = boto3.client("secretsmanager").create_secret(Name="bench", SecretString="the benchmark's signing key")
     os.environ.update(WEBHOOK_SECRET_ARN=secret["ARN"], ALLOW_LOOPBACK="true")
     resources = Resources()
-    token = issuer.token("bench", expires_in=3600)
-    principal = resources.token_verifier.verify(token)
-    space_id = SpaceService(resources).create(principal, SpaceCreate(name="bench", description=""), None).id
-    scope = Members(resources.table).select(principal.user_id, space_id)
-    cluster = ClusterCreate(ingress_url=models_url, manager_url=models_url)
-    ClusterService(resources).create(scope, cluster, None)
-    paths = build(folder)
-    events = {peer: gateway_event("GET", path, token, space_id) for peer, (_, path, _) in PEERS.items()}
+    user = FunctionUser(issuer, resources)
+    scope = Members(resources.table).select(user.principal.user_id, user.space_id)
+    service = ClusterService(
+        resources.clusters,
+        resources.language_model_targets,
+        resources.token_cleaner,
+        resources.address_guard,
+        resources.clock,
+    )
+    service.create(scope, ClusterCreate(ingress_url=models_url, manager_url=models_url), None)
+    event = partial(gateway_event, token=user.token, space_id=user.space_id)
+    events = {PEER: event("GET", "/item")}
     for spec in GROUPS:
-        if not options.groups or spec.name in options.groups:
-            method, address = PATHS.get(spec.name, ("GET", f"/{spec.name}"))
-            events[spec.handler.rpartition(".")[0]] = gateway_event(method, address, token, space_id)
-    turns: dict[str, list[list[float]]] = {module: [] for module in events}
-    for turn in track(range(options.rounds + 1), "starting functions", transient=True):
-        for module in events:
-            peer, taken = (start(each, paths[each], events[each]) for each in (PEER, module))
-            if turn:  # the first round fills the disk's cache
-                turns[module].append([*taken, taken[-1] / peer[-1]])
-    shown = RichTable(title=f"Import and first request, in processor time of the {PEER} function (at most {LIMIT}x)")
-    for column in ("function", "import ms", "first request ms", "processor ms", "ratio"):
-        shown.add_column(column, justify="left" if column == "function" else "right")
-    for module, each in turns.items():
-        *seconds, ratio = (statistics.median(column) for column in zip(*each, strict=True))
+        if not groups or spec.name in groups:
+            events[spec.handler.rpartition(".")[0]] = event(*PATHS.get(spec.name, ("GET", f"/{spec.name}")))
+    return events
+
+
+def run(events: dict[str, dict[str, Any]], paths: dict[str, list[Path]], rounds: int) -> None:
+    def start_pair(module: str) -> list[float]:
+        peer, taken = (start(each, paths[each], events[each]) for each in (PEER, module))
+        return [*taken, taken[-1] / peer[-1]]
+
+    pairs = take_turns({module: partial(start_pair, module) for module in events}, rounds)
+    rows = []
+    for module, results in pairs.items():
+        *seconds, ratio = (statistics.median(column) for column in zip(*results, strict=True))
         name = module.removeprefix("functions.").removesuffix(".handler")
-        shown.add_row(name, *(f"{taken * 1000:.0f}" for taken in seconds), f"{ratio:.2f}")
-    return shown
+        rows.append((name, *(f"{taken * 1000:.0f}" for taken in seconds), f"{ratio:.2f}"))
+    columns = ("function", "import ms", "first request ms", "processor ms", "ratio")
+    show(f"Import and first request, in processor time of the peer (at most {LIMIT}x)", columns, rows)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="What a function takes to start and to answer its first request.")
     names = [spec.name for spec in GROUPS]
-    parser.add_argument("groups", nargs="*", metavar="GROUP", help=f"some of {', '.join(names)}; all when left out")
+    parser = argparse.ArgumentParser(prog="python -m tests.load.cold_start", description=__doc__)
+    parser.add_argument("groups", nargs="*", metavar="GROUP", help=f"some of {', '.join(names)}; all by default")
     parser.add_argument("--rounds", type=int, default=7)
-    options = parser.parse_args()
-    if unknown := set(options.groups) - set(names):
+    chosen = parser.parse_args()
+    if unknown := set(chosen.groups) - set(names):
         parser.error(f"no group {', '.join(sorted(unknown))}: choose from {', '.join(names)}")
     with tempfile.TemporaryDirectory() as folder, emulated_store() as issuer, served(FakeUpstream()) as models:
-        Console().print(run(issuer, Path(folder), models.url, options))
+        events = prepare_requests(issuer, models.url, chosen.groups)
+        run(events, build(Path(folder)), chosen.rounds)
 
 
 if __name__ == "__main__":

@@ -1,65 +1,60 @@
-"""Writes in one space at once, where all meet and spread over several keys: the store layer, DynamoDB simulated.
+"""Concurrent writes in one space, with their items or keys spread and not spread, on a simulated DynamoDB.
 
-Creates meet at the count of their kind, logged calls in the partition of the newest.
+All creates of a kind write to its count, and all logged calls to the partition of the newest. Simulated are only these
+limits:
 
-``python -m tests.load contention``. Simulated is what DynamoDB does to writers who meet, and nothing else of it:
+- A transaction takes ``TRANSACTION`` and locks its items. Another one that needs one of them is cancelled with
+  TransactionConflict. DynamoDB's latency differs, which affects both results alike.
+- A partition key, of the table or of an index, takes 1,000 write units a second. A transaction pays two for each
+  kilobyte of each item, rounded up, also when it is cancelled, and one in each index. It is cancelled with
+  ThrottlingError when the units are used up.
 
-- a transaction takes ``TRANSACTION`` and holds its items meanwhile; another that wants one of them is cancelled with
-  TransactionConflict, as DynamoDB does (its latency differs, which moves both results alike);
-- a partition key, of the table or of an index, takes 1,000 write units a second; a transaction pays two for each
-  kilobyte of each item, rounded up, also when it is cancelled, and one in each index, and is cancelled with
-  ThrottlingError when they are used up.
-
-Conditions always hold here: ids are new. The clients are ours, with their retries and pauses. One process can't log as
-many calls as a space may: they are offered at a tenth, and a key takes a tenth.
+Conditions always hold, because ids are new. The clients, their retries and their pauses are ours. One process can't log
+as many calls as a space may: a tenth of them is sent, and a key takes a tenth.
 """
 
 import statistics
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from types import ModuleType
 from typing import Any, cast
+from unittest.mock import patch
 
 from botocore.exceptions import ClientError
-from rich.console import Console
-from rich.table import Table as RichTable
-from shared.aws.clock import new_id, utc_now
-from shared.store import inference_logs, repository
-from shared.store.inference_logs import InferenceLogs
-from shared.store.repository import Repository
-from shared.store.table import Table
 
+from shared.clock import new_id, utc_now
+from shared.dynamodb import repository
+from shared.dynamodb.repository import Repository
+from shared.dynamodb.table import Table
 from shared.errors import UnavailableError
+from shared.inference_logs import store as inference_logs
+from shared.inference_logs.store import InferenceLogs
 from shared.models.base import Entity
 from tests.fixtures.aws import LOG_INDEXES
 from tests.fixtures.inference_logs import call
 from tests.load.capacity import item_bytes, write_units
+from tests.load.harness import options, percentile, show
 
 TRANSACTION = 0.010
 PARTITION_WRITE_UNITS = 1000
-# Unused units are kept up to so many only, so that what is measured lasts.
+# Units that a partition saves for later, few so that they do not hide the limit.
 BURST = 100
 WRITERS = 96
-SECONDS = 4.0
-RATES = (50, 200, 400)
-CALL_RATES = (40, 100, 160)
 CALL_SCALE = 10
-BEFORE = 1
 SPACE = "01a20000-0000-7000-8000-000000000000"
 
 
-class Note(Entity):
+class Text(Entity):
     text: str
 
 
 class Partition:
-    """The write units of one partition key, so many a second."""
+    """The write units of one partition key, refilled every second."""
 
     def __init__(self, units: float) -> None:
         self._rate = units
@@ -77,14 +72,14 @@ class Partition:
 
 
 class SimulatedDynamoDB:
-    """As much of the client as these writes need."""
+    """The part of DynamoDB's client that these writes need."""
 
     def __init__(self, units: float = PARTITION_WRITE_UNITS) -> None:
         self.counted = self.done = 0
         self.cancelled: Counter[str] = Counter()
         self._units = units
         self._partitions: dict[str, Partition] = {}
-        self._held: set[tuple[str, str]] = set()
+        self._locked: set[tuple[str, str]] = set()
         self._lock = threading.Lock()
 
     def transact_write_items(
@@ -92,7 +87,7 @@ class SimulatedDynamoDB:
         TransactItems: list[dict[str, Any]],  # noqa: N803 - as boto3 spells it
         ClientRequestToken: str,  # noqa: N803
     ) -> None:
-        writes = [next(iter(action.items())) for action in TransactItems]
+        writes = [next(iter(write.items())) for write in TransactItems]
         keys = [_key(request) for _, request in writes]
         with self._lock:
             units: Counter[str] = Counter()
@@ -102,16 +97,16 @@ class SimulatedDynamoDB:
                 for index in LOG_INDEXES:
                     if index in item:
                         units[item[index]["S"]] += write_units(item_bytes(item))
-            # All are asked, so that a cancelled transaction has paid too.
+            # Every partition is charged first, because a cancelled transaction pays too.
             paid = [self._partitions.setdefault(pk, Partition(self._units)).take(n) for pk, n in units.items()]
-            if self._held.intersection(keys):
+            if self._locked.intersection(keys):
                 self._cancel("TransactionConflict")
             if not all(paid):
                 self._cancel("ThrottlingError")
-            self._held.update(keys)
+            self._locked.update(keys)
         time.sleep(TRANSACTION)
         with self._lock:
-            self._held.difference_update(keys)
+            self._locked.difference_update(keys)
             self.done += 1
             updates = [request for operation, request in writes if operation == "Update"]
             self.counted += sum(int(each["ExpressionAttributeValues"][":a0"]["N"]) for each in updates)
@@ -128,61 +123,49 @@ def _key(request: dict[str, Any]) -> tuple[str, str]:
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What became of writes that were asked for at a rate."""
+class WriteTimes:
+    """The result of writes that were sent at a rate."""
 
-    done: float
+    done_per_second: float
     refused: int
-    cancelled: float
-    median_ms: float
-    slowest_ms: float
+    cancelled_each: float
+    milliseconds: list[float]
 
 
-@contextmanager
-def spread(module: ModuleType, name: str, number: int) -> Iterator[None]:
-    """So many keys, by the setting of a module."""
-    usual = getattr(module, name)
-    setattr(module, name, number)
-    try:
-        yield
-    finally:
-        setattr(module, name, usual)
-
-
-def creates() -> tuple[SimulatedDynamoDB, Callable[[], object]]:
-    """Entities of one kind."""
+def entity_writer() -> tuple[SimulatedDynamoDB, Callable[[], object]]:
+    """Returns a store and a function that creates an entity of one kind in it."""
     store = SimulatedDynamoDB()
-    notes = Repository(Table(cast("Any", store), "entities"), Note, kind="note")
+    entities = Repository(Table(cast("Any", store), "entities"), Text, kind="note")
 
     def create() -> None:
         now = utc_now()
-        notes.create(SPACE, Note(id=new_id(), created_at=now, updated_at=now, text="A" * 500))
+        entities.create(SPACE, Text(id=new_id(), created_at=now, updated_at=now, text="A" * 500))
 
     return store, create
 
 
-def calls() -> tuple[SimulatedDynamoDB, Callable[[], object]]:
-    """Calls of one model with their texts, each of a user of its own, written as chats write them."""
+def call_writer() -> tuple[SimulatedDynamoDB, Callable[[], object]]:
+    """Returns a store and a function that logs a call of one model by a new user, with its texts, as chats do."""
     store = SimulatedDynamoDB(PARTITION_WRITE_UNITS / CALL_SCALE)
     table = Table(cast("Any", store), "logs")
     logs = InferenceLogs(table, utc_now, timedelta(days=90))
 
     def log() -> None:
-        asked, said, user, request = "Q" * 400, "A" * 1600, new_id(), new_id()
-        made = call(utc_now(), id=new_id(), user=user, correlation_id=request, prompt=asked, answer=said)
+        prompt, completion, user, request = "Q" * 400, "A" * 1600, new_id(), new_id()
+        made = call(utc_now(), id=new_id(), user=user, correlation_id=request, prompt=prompt, answer=completion)
         table.transact(logs.actions(SPACE, made))
 
     return store, log
 
 
-def offer(rate: float, seconds: float, store: SimulatedDynamoDB, write: Callable[[], object]) -> Outcome:
-    """Ask for ``rate`` writes a second, whether or not those before are done."""
+def send(rate: float, seconds: float, store: SimulatedDynamoDB, write: Callable[[], object]) -> WriteTimes:
+    """Sends ``rate`` writes a second, whether or not earlier ones have ended."""
     total = round(rate * seconds)
     times: list[float] = []
     refused: list[str] = []
     began = time.monotonic()
 
-    def one(number: int) -> None:
+    def send_one(number: int) -> None:
         due = began + number / rate
         time.sleep(max(0.0, due - time.monotonic()))
         try:
@@ -193,19 +176,16 @@ def offer(rate: float, seconds: float, store: SimulatedDynamoDB, write: Callable
             times.append((time.monotonic() - due) * 1000)
 
     with ThreadPoolExecutor(WRITERS) as pool:
-        list(pool.map(one, range(total)))
+        list(pool.map(send_one, range(total)))
     taken = time.monotonic() - began
     if not store.done == len(times) == total - len(refused) or store.counted not in (0, store.done):
         raise SystemExit(f"{store.done} stored, {store.counted} counted, {len(times)} acknowledged")
-    quantiles = statistics.quantiles(times, n=100, method="inclusive")
-    return Outcome(
-        len(times) / taken, len(refused), sum(store.cancelled.values()) / total, quantiles[49], quantiles[98]
-    )
+    return WriteTimes(len(times) / taken, len(refused), sum(store.cancelled.values()) / total, times)
 
 
 @dataclass(frozen=True)
 class Case:
-    """Writes that meet, and the setting that spreads them."""
+    """Writes to one item or key, and the setting of a module that spreads them."""
 
     title: str
     prepare: Callable[[], tuple[SimulatedDynamoDB, Callable[[], object]]]
@@ -215,39 +195,41 @@ class Case:
     scale: int = 1
 
 
+CREATE_RATES, CALL_RATES = (50, 200, 400), (40, 100, 160)
 CASES = (
-    Case("Creates in one space, by the items of their count", creates, RATES, repository, "COUNTER_SHARDS"),
-    Case("Logged calls of one space, by the shards", calls, CALL_RATES, inference_logs, "SHARDS", CALL_SCALE),
+    Case("Creates in one space, by items of the count", entity_writer, CREATE_RATES, repository, "COUNTER_SHARDS"),
+    Case("Logged calls of one space, by shards", call_writer, CALL_RATES, inference_logs, "SHARDS", CALL_SCALE),
 )
 
 
-def run(case: Case, seconds: float = SECONDS) -> RichTable:
-    shown = RichTable(title=f"{case.title} (DynamoDB simulated)")
-    for column in ("offered", "spread over", "done a second", "refused", "cancelled each", "p50 ms", "p99 ms"):
-        shown.add_column(column, justify="right")
-    after = getattr(case.module, case.setting)
+def run(case: Case, seconds: float) -> None:
+    rows = []
     for rate in case.rates:
-        rates = []
-        for number in (BEFORE, after):
-            with spread(case.module, case.setting, number):
-                each = offer(rate, seconds, *case.prepare())
-            rates.append(each.done)
-            shown.add_row(
-                f"{rate * case.scale:,} a second",
-                str(number),
-                f"{each.done * case.scale:,.0f}",
-                str(each.refused * case.scale),
-                f"{each.cancelled:.2f}",
-                f"{each.median_ms:.0f}",
-                f"{each.slowest_ms:.0f}",
+        done = []
+        for number in (1, getattr(case.module, case.setting)):
+            with patch.object(case.module, case.setting, number):
+                result = send(rate, seconds, *case.prepare())
+            done.append(result.done_per_second)
+            rows.append(
+                (
+                    f"{rate * case.scale:,} a second",
+                    str(number),
+                    f"{result.done_per_second * case.scale:,.0f}",
+                    f"{done[-1] / done[0]:.1f}x",
+                    str(result.refused * case.scale),
+                    f"{result.cancelled_each:.2f}",
+                    f"{statistics.median(result.milliseconds):.0f}",
+                    f"{percentile(result.milliseconds, 99):.0f}",
+                )
             )
-        shown.add_row("", "ratio", f"{rates[1] / rates[0]:.1f}x", end_section=True)
-    return shown
+    columns = ("sent", "spread over", "done a second", "ratio", "refused", "cancelled each", "p50 ms", "p99 ms")
+    show(f"{case.title} (DynamoDB simulated)", columns, rows)
 
 
 def main() -> None:
+    seconds = options(__doc__, seconds=4).seconds
     for case in CASES:
-        Console().print(run(case))
+        run(case, seconds)
 
 
 if __name__ == "__main__":

@@ -1,102 +1,49 @@
-"""Warm handler time of GET by id and of lists of 10, in a space of 100 and in one of 100,000 items.
+"""Warm handler time and read units of pages in small and in large spaces: neither may grow with the space.
 
-The store answers each request once; the timed repeats are given that answer again, so that what is timed is ours: the
-emulated store sorts a whole partition at each query, which DynamoDB does not. What DynamoDB would charge (read units)
-is shown beside the time.
+Trainings are compared at 100 and 100,000 items, inference logs of 30 days at 10,000 and 100,000 calls. The largest
+sizes are options. A million logged calls take half an hour and several GB of memory, mostly to write them.
 """
 
-import socket
-import statistics
-import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from datetime import timedelta
 from functools import partial
-from io import BytesIO
-from typing import Any
 from uuid import UUID
 
-import boto3
-from botocore.awsrequest import AWSResponse
-from botocore.httpsession import URLLib3Session
-from rich.console import Console
-from rich.progress import track
-from rich.table import Table as RichTable
-from shared.aws.clock import utc_now
-from shared.aws.resources import Resources
-from shared.store.codec import encode_item
-from shared.store.repository import BUCKET_DIGITS
-
-from functions.spaces.service import SpaceService
-from functions.trainings.handler import app, handler
-from shared.models.space import SpaceCreate
+from functions.inference_logs import handler as logs
+from functions.trainings import handler as trainings
+from shared.dynamodb.repository import BUCKET_DIGITS
+from shared.dynamodb.table import Item
 from shared.observability import logger
-from tests.fixtures.aws import TABLE
 from tests.fixtures.identity import Issuer
-from tests.load.emulated_store import LambdaContext, emulated_store, gateway_event
+from tests.fixtures.inference_logs import call
+from tests.load.emulated_store import FunctionUser, RecordedStore, emulated_store, write_items
+from tests.load.harness import median_milliseconds, options, show
 
-SIZES = (100, 100_000)
-ROUNDS = 200
-# The first is answered by the store, and none of them is timed.
-WARM_UP = 5
+TRAININGS, CALLS = 100, 10_000
+PERIOD = timedelta(days=30)
 LIMIT = 1.2
 
-
-class RecordedStore:
-    """Stands between the store's client and the store: each request is sent once, then answered from the record."""
-
-    def __init__(self, client: Any) -> None:
-        self.units = 0.0
-        # The emulated store sorts a whole partition at each query, which may take longer than we wait for DynamoDB.
-        without_delay: Any = [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)]
-        self._session = URLLib3Session(timeout=120, socket_options=without_delay)
-        self._answers: dict[tuple[str, bytes], tuple[int, Any, bytes]] = {}
-        client._endpoint.http_session = self
-        client.meta.events.register("provide-client-params.dynamodb", self._ask_for_units)
-        client.meta.events.register("after-call.dynamodb", self._count)
-
-    def send(self, request: Any) -> AWSResponse:
-        """As botocore's session does."""
-        key = (str(request.headers["X-Amz-Target"]), bytes(request.body))
-        if key not in self._answers:
-            answer = self._session.send(request)
-            self._answers[key] = (answer.status_code, answer.headers, answer.content)
-        status, headers, content = self._answers[key]
-        return AWSResponse(request.url, status, headers, _Body(content))
-
-    def _ask_for_units(self, params: dict[str, Any], **_: Any) -> dict[str, Any]:
-        return {**params, "ReturnConsumedCapacity": "TOTAL"}
-
-    def _count(self, parsed: dict[str, Any], **_: Any) -> None:
-        capacity = parsed.get("ConsumedCapacity") or []
-        for each in capacity if isinstance(capacity, list) else [capacity]:
-            self.units += each["CapacityUnits"]
+Requests = Mapping[str, Callable[[], object]]
 
 
-class _Body(BytesIO):
-    """An answer's body, as urllib3 hands it over."""
-
-    def stream(self) -> Iterator[bytes]:
-        yield self.read()
-
-
-def fill(space_id: str, size: int) -> list[str]:
-    """Trainings written as the store writes them, with their counters, but in batches."""
-    client = boto3.client("dynamodb")
-    now = utc_now()
-    # One every ten minutes: a page finds its place by counters of minutes and days.
-    milliseconds = [int(now.timestamp() - 600 * age) * 1000 for age in range(size)]
-    ids = [str(UUID(int=each << 80 | 7 << 76 | 2 << 62)) for each in milliseconds]
+def add_trainings(user: FunctionUser, space_id: str, size: int) -> list[str]:
+    """Stores trainings with their counters, one every ten minutes, and returns their ids."""
+    now = user.resources.clock()
+    # Pages find their place by counters of minutes and days.
+    times = [int(now.timestamp() - 600 * age) * 1000 for age in range(size)]
+    ids = [str(UUID(int=time << 80 | 7 << 76 | 2 << 62)) for time in times]
     counters: dict[str, int] = {"total": size}
-    requests = []
-    for each in ids:
+    items: list[Item] = []
+    for training_id in ids:
         for digits in BUCKET_DIGITS:
-            bucket = f"{digits}#{each.replace('-', '')[:digits]}"
+            bucket = f"{digits}#{training_id.replace('-', '')[:digits]}"
             counters[bucket] = counters.get(bucket, 0) + 1
-        requests.append(
+        items.append(
             {
                 "PK": f"training#{space_id}",
-                "SK": each,
-                "id": each,
+                "SK": training_id,
+                "id": training_id,
                 "created_at": now,
                 "created_by": "bench",
                 "updated_at": now,
@@ -104,85 +51,87 @@ def fill(space_id: str, size: int) -> list[str]:
                 "name": "Training",
                 "architecture": "lightgbm",
                 "configuration": {"learning_rate": 0.05},
-                "connectors": [{"connector_id": each, "target": "default"}],
-                "data_model_id": each,
+                "connectors": [{"connector_id": training_id, "target": "default"}],
+                "data_model_id": training_id,
                 "gpu_count": 0,
                 "status": "succeeded",
             }
         )
-    requests += [{"PK": f"training#{space_id}#count", "SK": name, "items": n} for name, n in counters.items()]
-    batches = [requests[start : start + 25] for start in range(0, len(requests), 25)]
-
-    def write(batch: list[dict[str, Any]]) -> None:
-        items: list[Any] = [{"PutRequest": {"Item": encode_item(item)}} for item in batch]
-        client.batch_write_item(RequestItems={TABLE: items})
-
-    with ThreadPoolExecutor(4) as pool:
-        for _ in track(pool.map(write, batches), f"writing {size:,} items", total=len(batches), transient=True):
-            pass
+    items += [{"PK": f"training#{space_id}#count", "SK": name, "items": number} for name, number in counters.items()]
+    write_items(user.resources.table, items)
     return ids
 
 
-def measure(calls: dict[str, Callable[[], dict[str, object]]], store: RecordedStore) -> dict[str, tuple[float, float]]:
-    """Median handler milliseconds and read units of interleaved calls."""
-    times: dict[str, list[float]] = {name: [] for name in calls}
-    units: dict[str, float] = {}
-    for turn in track(range(-WARM_UP, ROUNDS), "calling", transient=True):
-        for name, make in calls.items():
-            event = make()
-            store.units = 0.0
-            began = time.perf_counter()
-            answer = handler(event, LambdaContext())
-            spent = time.perf_counter() - began
-            if answer["statusCode"] != 200:
-                raise SystemExit(f"{name}: {answer['body']}")
-            if turn >= 0:
-                times[name].append(spent * 1000)
-                units[name] = store.units
-    return {name: (statistics.median(times[name]), units[name]) for name in calls}
+def training_requests(user: FunctionUser, size: int) -> Requests:
+    space_id = user.new_space()
+    ids = add_trainings(user, space_id, size)
+    get = partial(user.request, trainings.handler, "GET", space_id=space_id)
+    return {
+        "GET by id": get(f"/trainings/{ids[size // 3]}"),
+        "page 1 of 10": get("/trainings", page="1", pageSize="10"),
+        "last page of 10": get("/trainings", page=str(size // 10), pageSize="10"),
+    }
 
 
-OPERATIONS = ("GET by id", "list of 10, page 1", "list of 10, last page")
-
-
-def requests(space_id: str, ids: list[str], token: str) -> dict[str, Callable[[], dict[str, object]]]:
-    """The calls to time in one space, by operation and size."""
-
-    def get() -> dict[str, object]:
-        return gateway_event("GET", f"/trainings/{ids[len(ids) // 3]}", token, space_id)
-
-    def page(number: int) -> dict[str, object]:
-        return gateway_event("GET", "/trainings", token, space_id, {"page": str(number), "pageSize": "10"})
-
-    calls: tuple[Callable[[], dict[str, object]], ...] = (get, partial(page, 1), partial(page, len(ids) // 10))
-    return {f"{name}|{len(ids)}": call for name, call in zip(OPERATIONS, calls, strict=True)}
-
-
-def run(issuer: Issuer) -> RichTable:
-    resources: Resources = app.state.resources
-    store = RecordedStore(resources.table._client)
-    token = issuer.token("bench", expires_in=3600)
-    principal = resources.token_verifier.verify(token)
-    calls: dict[str, Callable[[], dict[str, object]]] = {}
-    for size in SIZES:
-        space_id = SpaceService(resources).create(principal, SpaceCreate(name="b", description=""), None).id
-        calls |= requests(space_id, fill(space_id, size), token)
-    found = measure(calls, store)
-    shown = RichTable(title=f"Warm handler, {SIZES[0]:,} against {SIZES[1]:,} items (at most {LIMIT}x)")
-    for column in ("operation", *(f"ms, {size:,}" for size in SIZES), "ratio", *(f"read units, {s:,}" for s in SIZES)):
-        shown.add_column(column, justify="left" if column == "operation" else "right")
-    for name in OPERATIONS:
-        (small, small_units), (large, large_units) = (found[f"{name}|{size}"] for size in SIZES)
-        shown.add_row(
-            name, f"{small:.2f}", f"{large:.2f}", f"{large / small:.2f}", f"{small_units:.1f}", f"{large_units:.1f}"
+def log_requests(user: FunctionUser, size: int) -> Requests:
+    """Stores calls over 30 days with the rollups that the stream makes, and returns the requests to measure."""
+    space_id, now = user.new_space(), user.resources.clock()
+    stored = user.resources.inference_logs
+    rows: list[Item] = []
+    for number in range(size):
+        made = call(
+            now - PERIOD * number / size,
+            user=f"user-{number % 10}",
+            model=f"model-{number % 3}",
+            type=("chat", "guard")[number % 2],
+            status="error" if number % 997 == 0 else "success",
         )
-    return shown
+        rows += stored.items(space_id, made)
+    sums = stored.rollups.sums(space_id, rows)
+    rollups = [{**key.values, **labels, **asdict(totals)} for key, labels, totals in sums]
+    write_items(stored._table, [*rows, *rollups])
+    get = partial(user.request, logs.handler, "GET", space_id=space_id)
+    page = partial(get, "/inference-logs", page_size="20")
+    return {
+        "page 1": page(page="1"),
+        "middle page": page(page=str(size // 40)),
+        "last page": page(page=str(size // 20)),
+        "a user's page 10": page(page="10", user="user-3"),
+        "a model's page 10, of one type": page(page="10", model="model-1", type="guard"),
+        "failed calls, 1 in 1,000": page(page="1", page_size="10", status="error"),
+        "summary of 30 days": get("/inference-logs/summary"),
+    }
+
+
+def compare(
+    title: str, user: FunctionUser, make: Callable[[FunctionUser, int], Requests], sizes: Sequence[int], rounds: int
+) -> None:
+    """Measures the requests in a space of each size and prints a table."""
+    by_size = {size: make(user, size) for size in sizes}
+    store = RecordedStore(user.resources.dynamodb)
+    sides = {(name, size): send for size, requests in by_size.items() for name, send in requests.items()}
+    times = median_milliseconds(sides, rounds)
+    rows = []
+    for name in by_size[sizes[0]]:
+        small, large = (times[name, size] for size in sizes)
+        usages = ("{} | {}".format(*store.usage(sides[name, size])) for size in sizes)
+        rows.append((name, f"{small:.2f}", f"{large:.2f}", f"{large / small:.2f}", *usages))
+    columns = ("", *(f"ms, {size:,}" for size in sizes), "ratio", *(f"units | requests, {size:,}" for size in sizes))
+    show(f"{title} (at most {LIMIT}x the time, except for deep pages)", columns, rows)
+
+
+def run(issuer: Issuer, largest_trainings: int, largest_logs: int, rounds: int) -> None:
+    user = FunctionUser(issuer, trainings.app.state.resources)
+    compare("Trainings", user, training_requests, (TRAININGS, largest_trainings), rounds)
+    user = FunctionUser(issuer, logs.app.state.resources)
+    compare("Inference logs", user, log_requests, (CALLS, largest_logs), rounds // 5)
 
 
 def main() -> None:
+    chosen = options(__doc__, trainings=100_000, logs=100_000, rounds=200)
     logger.setLevel("ERROR")
     with emulated_store() as issuer:
-        Console().print(run(issuer))
+        run(issuer, chosen.trainings, chosen.logs, chosen.rounds)
 
 
 if __name__ == "__main__":

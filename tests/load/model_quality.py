@@ -1,15 +1,15 @@
-"""What our defaults are worth beside LightGBM's, XGBoost's and CatBoost's own, on the same splits of public data.
+"""ROC AUC of our default models, against LightGBM's, XGBoost's and CatBoost's defaults on public data.
 
 ``uv run --group bench python -m tests.load.model_quality`` prints the mean ROC AUC on held-out rows of each data set.
-Ours is what a training does with an empty configuration. The libraries get the same rows, texts as their native
-categories, and nothing but their defaults: LightGBM's and XGBoost's 100 rounds, CatBoost's 1000.
+Ours is a training with an empty configuration. The libraries get the same splits, texts as their native categories, and
+only their defaults: 100 rounds of LightGBM and XGBoost, 1000 of CatBoost.
 """
 
-import argparse
 import importlib.util
 import statistics
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,53 +18,51 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 import xgboost
-from shared.propensity.frames import encode_frame, infer_schema
-from shared.propensity.splits import validation_folds
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedShuffleSplit
 
+from functions.jobs.modelling.frames import encode_frame, infer_schema
+from functions.jobs.modelling.splits import validation_folds
 from shared.propensity.architectures.base import Examples
 from shared.propensity.architectures.registry import ARCHITECTURES, validate_configuration
 from shared.propensity.architectures.xgboost import feature_types
 from shared.propensity.training import Workspace, fit_ensemble
 from tests.fixtures.datasets import DATASETS, Dataset
+from tests.load.harness import options, show
 
 Labels = npt.NDArray[np.float32]
 TEST_SHARE = 0.25
+# Predicts the test rows after a fit to the features and labels.
 Fit = Callable[[pl.DataFrame, Labels, pl.DataFrame], Any]
 
 
-class Unobserved:
-    """An observer that asks for nothing."""
+class SilentObserver:
+    """An observer of a training that ignores its progress."""
 
     stop_requested = False
 
     def record(self, name: str, value: float, step: int) -> None:
-        """Forgets it."""
+        pass
 
 
-def ours(architecture: str) -> Fit:
-    """A training with an empty configuration."""
-
-    def fit(features: pl.DataFrame, labels: Labels, test: pl.DataFrame) -> Any:
-        schema = infer_schema(features)
-        examples = Examples(encode_frame(schema, features), labels)
-        configuration = validate_configuration(architecture, {}).resolved(len(labels))
-        size = configuration.ensemble_size or 1
-        folds = validation_folds(size, configuration.validation_fraction, labels, None, 0)
-        family = ARCHITECTURES[architecture].load()
-        with tempfile.TemporaryDirectory() as folder:
-            workspace = Workspace.open(Path(folder), family.suffix, "bench")
-            ensemble = fit_ensemble(
-                family, configuration, examples, folds, schema.categorical, 0, 0, Unobserved(), workspace, 1.0
-            )
-            return ensemble.predict(encode_frame(schema, test))
-
-    return fit
+def ours(architecture: str, features: pl.DataFrame, labels: Labels, test: pl.DataFrame) -> Any:
+    """Predicts with a training that has an empty configuration."""
+    schema = infer_schema(features)
+    examples = Examples(encode_frame(schema, features), labels)
+    configuration = validate_configuration(architecture, {}).resolved(len(labels))
+    size = configuration.ensemble_size or 1
+    folds = validation_folds(size, configuration.validation_fraction, labels, None, 0)
+    family = ARCHITECTURES[architecture].load()
+    with tempfile.TemporaryDirectory() as folder:
+        workspace = Workspace.open(Path(folder), family.suffix, "bench")
+        ensemble = fit_ensemble(
+            family, configuration, examples, folds, schema.categorical, 0, 0, SilentObserver(), workspace, 1.0
+        )
+        return ensemble.predict(encode_frame(schema, test))
 
 
-def coded(features: pl.DataFrame, test: pl.DataFrame) -> tuple[Any, Any, list[int]]:
-    """Numbers, with texts as codes in the order of their names; which columns are codes."""
+def encode_texts(features: pl.DataFrame, test: pl.DataFrame) -> tuple[Any, Any, list[int]]:
+    """Returns both frames as numbers, texts as codes in alphabetical order, and the columns of codes."""
     texts = [name for name, dtype in features.schema.items() if dtype == pl.String]
     codes = [
         pl.col(name).replace_strict(
@@ -79,25 +77,20 @@ def coded(features: pl.DataFrame, test: pl.DataFrame) -> tuple[Any, Any, list[in
 
 
 def lightgbm_defaults(features: pl.DataFrame, labels: Labels, test: pl.DataFrame) -> Any:
-    """LightGBM as it comes."""
-    fitted, held_out, categorical = coded(features, test)
+    fitted, held_out, categorical = encode_texts(features, test)
     training_set = lightgbm.Dataset(fitted, labels, categorical_feature=categorical)
     return lightgbm.train({"objective": "binary", "verbosity": -1}, training_set).predict(held_out)
 
 
 def xgboost_defaults(features: pl.DataFrame, labels: Labels, test: pl.DataFrame) -> Any:
-    """XGBoost as it comes, with the 100 rounds of its scikit-learn class."""
-    fitted, held_out, categorical = coded(features, test)
-    options: dict[str, Any] = {
-        "feature_types": feature_types(fitted.shape[1], categorical),
-        "enable_categorical": True,
-    }
-    model = xgboost.train({"objective": "binary:logistic"}, xgboost.DMatrix(fitted, labels, **options), 100)
-    return model.predict(xgboost.DMatrix(held_out, **options))
+    """Predicts with the 100 rounds of XGBoost's scikit-learn class."""
+    fitted, held_out, categorical = encode_texts(features, test)
+    types = feature_types(fitted.shape[1], categorical)
+    matrix = partial(xgboost.DMatrix, feature_types=types, enable_categorical=True)
+    return xgboost.train({"objective": "binary:logistic"}, matrix(fitted, labels), 100).predict(matrix(held_out))
 
 
 def catboost_defaults(features: pl.DataFrame, labels: Labels, test: pl.DataFrame) -> Any:
-    """CatBoost as it comes, told which columns are texts."""
     import catboost
 
     texts = [index for index, dtype in enumerate(features.dtypes) if dtype == pl.String]
@@ -107,7 +100,7 @@ def catboost_defaults(features: pl.DataFrame, labels: Labels, test: pl.DataFrame
 
 
 def mean_auc(dataset: Dataset, fit: Fit, splits: int) -> float:
-    """Over stratified splits, the same for everyone."""
+    """Returns the mean over stratified splits, which are the same for all sides."""
     frame = dataset.frame()
     labels = (frame[dataset.target] == dataset.positive_label).to_numpy().astype(np.float32)
     features = frame.drop(dataset.target)
@@ -119,34 +112,22 @@ def mean_auc(dataset: Dataset, fit: Fit, splits: int) -> float:
 
 
 def main() -> None:
-    """Prints the table."""
-    parser = argparse.ArgumentParser(description="Our defaults beside the libraries' own.")
-    parser.add_argument("--splits", type=int, default=5)
-    arguments, _ = parser.parse_known_args()
-    contestants: dict[str, Fit] = {
-        "our lightgbm": ours("lightgbm"),
-        "lightgbm": lightgbm_defaults,
-        "our xgboost": ours("xgboost"),
-        "xgboost": xgboost_defaults,
+    splits = options(__doc__, splits=5).splits
+    sides: dict[str, Fit] = {
+        "our LightGBM": partial(ours, "lightgbm"),
+        "LightGBM": lightgbm_defaults,
+        "our XGBoost": partial(ours, "xgboost"),
+        "XGBoost": xgboost_defaults,
     }
     if importlib.util.find_spec("catboost"):
-        contestants["catboost"] = catboost_defaults
+        sides["CatBoost"] = catboost_defaults
     else:
         print("CatBoost is not installed: run with `uv run --group bench`")
-    print(f"mean ROC AUC over {arguments.splits} stratified splits, {TEST_SHARE:.0%} held out")
-    print(f"{'':18}" + "".join(f"{name:>14}" for name in contestants))
-    table = []
-    for dataset in DATASETS:
-        row = [mean_auc(dataset, fit, arguments.splits) for fit in contestants.values()]
-        print(f"{dataset.name:18}" + "".join(f"{value:14.4f}" for value in row), flush=True)
-        table.append(row)
-    means = dict(zip(contestants, (statistics.fmean(column) for column in zip(*table, strict=True)), strict=True))
-    print(f"{'mean':18}" + "".join(f"{value:14.4f}" for value in means.values()))
-    for name in ARCHITECTURES:
-        print(f"our {name} minus {name}'s own: {means[f'our {name}'] - means[name]:+.4f} (at least 0 wanted)")
-    if "catboost" in means:
-        best = max(means[f"our {name}"] for name in ARCHITECTURES)
-        print(f"our better one minus CatBoost's own: {best - means['catboost']:+.4f} (at least -0.003 wanted)")
+    values = {data.name: [mean_auc(data, fit, splits) for fit in sides.values()] for data in DATASETS}
+    values["mean"] = [statistics.fmean(column) for column in zip(*values.values(), strict=True)]
+    rows = [(name, *(f"{value:.4f}" for value in row)) for name, row in values.items()]
+    title = f"ROC AUC, mean of {splits} splits (ours at least the library's, our best at most 0.003 below CatBoost's)"
+    show(title, ("data set", *sides), rows)
 
 
 if __name__ == "__main__":

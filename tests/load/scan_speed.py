@@ -1,14 +1,12 @@
-"""How fast one gigabyte of CSV is scanned, beside polars' own streaming engine over the same columns.
+"""Speed of the scan of one gigabyte of CSV, against polars' own streaming engine over the same columns.
 
-``python -m tests.load.scan_speed`` prints a table. Ours does everything a scan does: format, encoding, dialect, types
-that hold over the whole file, missing values in their common spellings, the profile. Polars' is ``scan_csv`` with its
-own schema from 1,000 rows (dates parsed), counting rows and nulls, and taking the least, the greatest and the
-approximate number of distinct values of every column; ``without distinct`` leaves the last out. Each run is a process
-of its own, whose time to import polars is not counted; the runs take turns. The second file needs our slow path: on its
-last row a column of whole numbers turns out to have a fraction.
+Ours does all of a scan: format, encoding, dialect, types that hold over the whole file, missing values in their common
+spellings, the profile. Polars' is ``scan_csv`` with its own schema from 1,000 rows (dates parsed): it counts rows and
+nulls, and computes the minimum, the maximum and the approximate number of distinct values of each column. Each run has
+its own process; the import of polars is not counted. The second file needs our slow path: its last row gives a column
+of whole numbers a fraction.
 """
 
-import argparse
 import json
 import resource
 import statistics
@@ -16,23 +14,24 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import polars as pl
-from rich.console import Console
-from rich.table import Table
-from shared.scanning.profile import profile_file
 
-SEED = 7
+from functions.workflows.connector_scan.profile import profile_file
+from tests.load.harness import ROOT, options, paired_ratio, show, take_turns
+
 BLOCK_ROWS = 500_000
-READERS = ("ours", "polars", "polars without distinct")
+SPEED_LIMIT = 0.7
 PEAK_LIMIT_MB = 1_000
+PROGRAM = "import sys; from tests.load.scan_speed import read; read(*sys.argv[1:])"
 
 
 def write_csv(path: Path, size_bytes: int, last_row: str = "") -> int:
-    """Customers with ids, numbers, dates, words and gaps, about so many bytes; how many rows they are."""
-    random = np.random.default_rng(SEED)
+    """Writes customers with ids, numbers, dates, words and gaps, and returns the number of rows."""
+    random = np.random.default_rng(7)
     rows = BLOCK_ROWS
     days = np.datetime64("1990-01-01") + random.integers(0, 12_000, rows)
     block = pl.DataFrame(
@@ -59,11 +58,7 @@ def write_csv(path: Path, size_bytes: int, last_row: str = "") -> int:
     return written + bool(last_row)
 
 
-def read_ours(path: Path) -> int:
-    return profile_file(path).rows
-
-
-def read_polars(path: Path, *, distinct: bool) -> int:
+def read_with_polars(path: Path) -> int:
     frame = pl.scan_csv(path, infer_schema_length=1_000, try_parse_dates=True, ignore_errors=True)
     schema = frame.collect_schema()
     ranged = [column for column, dtype in schema.items() if dtype.is_numeric() or dtype.is_temporal()]
@@ -72,73 +67,54 @@ def read_polars(path: Path, *, distinct: bool) -> int:
         pl.all().null_count().name.suffix(" nulls"),
         pl.col(ranged).min().name.suffix(" least"),
         pl.col(ranged).max().name.suffix(" greatest"),
-        *([pl.all().approx_n_unique().name.suffix(" distinct")] if distinct else []),
+        pl.all().approx_n_unique().name.suffix(" distinct"),
     ).collect(engine="streaming")
     return int(facts.item(0, 0))
 
 
-def run(reader: str, path: Path) -> tuple[float, float, int]:
-    """Seconds, peak memory in MB and rows of one reader in a process of its own."""
-    done = subprocess.run(
-        [sys.executable, "-m", __spec__.name, "--reader", reader, "--path", str(path)],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    seconds, peak, rows = json.loads(done.stdout.splitlines()[-1])
-    return seconds, peak, rows
-
-
-def read(reader: str, path: Path) -> None:
-    """One run, in the process that is measured: prints what ``run`` answers."""
+def read(side: str, path: str) -> None:
+    """Runs in the measured process: prints the seconds, the peak memory in MB and the rows of one read."""
     pl.DataFrame({"warm": [1]}).lazy().select(pl.all().sum()).collect(engine="streaming")
     start = time.perf_counter()
-    rows = read_ours(path) if reader == "ours" else read_polars(path, distinct=reader == "polars")
+    rows = profile_file(Path(path)).rows if side == "ours" else read_with_polars(Path(path))
     seconds = time.perf_counter() - start
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    sys.stdout.write(json.dumps([seconds, peak, rows]) + "\n")
+    print(json.dumps([seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, rows]))
 
 
-def measure(console: Console, title: str, path: Path, rows: int, rounds: int) -> None:
-    results: dict[str, list[tuple[float, float]]] = {reader: [] for reader in READERS}
-    for _ in range(rounds):
-        for reader in READERS:
-            seconds, peak, found = run(reader, path)
-            if found != rows:
-                raise RuntimeError(f"{reader} counted {found:,} rows where {rows:,} were written")
-            results[reader].append((seconds, peak))
-    ours = statistics.median(seconds for seconds, _ in results["ours"])
-    size = path.stat().st_size
-    table = Table(title=f"{title}: {size / 1e6:,.0f} MB, {rows:,} rows, {rounds} rounds", title_justify="left")
-    for heading in ("Reader", "Seconds (median)", "MB/s", "Speed of ours to it", "Peak MB"):
-        table.add_column(heading, justify="left" if heading == "Reader" else "right")
-    for reader, runs in results.items():
-        median = statistics.median(seconds for seconds, _ in runs)
-        peak = max(peak for _, peak in runs)
-        table.add_row(reader, f"{median:.2f}", f"{size / 1e6 / median:.0f}", f"{median / ours:.2f}x", f"{peak:.0f}")
-    console.print(table)
+def run_read(side: str, path: Path, rows: int) -> tuple[float, float]:
+    """Starts a process that reads the file. Returns its seconds and its peak memory in MB."""
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, side, str(path)], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True
+    )
+    seconds, peak, found = json.loads(done.stdout.splitlines()[-1])
+    if found != rows:
+        raise RuntimeError(f"{side} counted {found:,} rows where {rows:,} were written")
+    return seconds, peak
 
 
-def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--size-mb", type=int, default=1_000)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--reader", choices=READERS)
-    parser.add_argument("--path", type=Path)
-    options = parser.parse_args(arguments or [])
-    if options.reader:
-        read(options.reader, options.path)
-        return
-    console = Console()
+def compare(title: str, path: Path, rows: int, rounds: int) -> None:
+    results = take_turns({side: partial(run_read, side, path, rows) for side in ("ours", "polars")}, rounds, warm_up=0)
+    megabytes = path.stat().st_size / 1e6
+    seconds = {side: [taken for taken, _ in runs] for side, runs in results.items()}
+    shown = []
+    for side, runs in results.items():
+        median, peak = statistics.median(seconds[side]), max(peak for _, peak in runs)
+        speed = f"{paired_ratio(seconds['polars'], seconds[side]):.2f}"
+        shown.append((side, f"{median:.2f}", f"{megabytes / median:.0f}", speed, f"{peak:.0f}"))
+    columns = ("", "seconds", "MB/s", "speed to polars", "peak MB")
+    show(f"{title}: {megabytes:,.0f} MB, {rows:,} rows, {rounds} rounds", columns, shown)
+
+
+def main() -> None:
+    chosen = options(__doc__, size_mb=1_000, rounds=3)
     with tempfile.TemporaryDirectory(prefix="scan-speed-") as folder:
         path = Path(folder) / "customers.csv"
-        rows = write_csv(path, options.size_mb * 1_000_000)
-        measure(console, "CSV as its beginning promises", path, rows, options.rounds)
-        last_row = "0,1.5,,,,,,,,\n"
-        rows = write_csv(path, options.size_mb * 1_000_000, last_row)
-        measure(console, "CSV whose last row changes a type", path, rows, max(1, options.rounds // 3))
-    console.print(f"Wanted: at least 0.7x of polars, and a peak under {PEAK_LIMIT_MB:,} MB.")
+        rows = write_csv(path, chosen.size_mb * 1_000_000)
+        limits = f"at least {SPEED_LIMIT} of polars' speed, peak below {PEAK_LIMIT_MB:,} MB"
+        compare(f"CSV of constant types ({limits})", path, rows, chosen.rounds)
+        rows = write_csv(path, chosen.size_mb * 1_000_000, "0,1.5,,,,,,,,\n")
+        compare("CSV with another type in its last row", path, rows, max(1, chosen.rounds // 3))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

@@ -22,7 +22,7 @@ from shared.dynamodb.table import Key, Table
 from shared.errors import NotFoundError
 from shared.models.connector_training import ConnectorTraining
 from shared.resources import Resources
-from tests.drills.boundary import Boundary, Fault, KilledError
+from tests.faults.boundary import Boundary, Fault, KilledError
 from tests.fixtures.aws import BUCKET
 from tests.fixtures.connectors import CSV, Lab
 

@@ -10,7 +10,7 @@ from shared.dynamodb.cleanup_list import GRACE
 from shared.dynamodb.table import Table
 from shared.resources import Resources
 from shared.settings import Settings
-from tests.drills.boundary import Boundary, Fault, KilledError
+from tests.faults.boundary import Boundary, Fault, KilledError
 from tests.fixtures.arguments import add_argument
 from tests.fixtures.aws import BUCKET
 from tests.fixtures.clocks import MovableClock

@@ -1,4 +1,4 @@
-"""What lies outside of AWS: mails that get lost or come twice, a language model, and receivers of webhooks."""
+"""Unreliable services around the app: mails, a language model, and the path of webhooks to their receiver."""
 
 import random
 import threading
@@ -8,29 +8,27 @@ from contextlib import suppress
 from typing import Any
 
 from botocore.exceptions import ConnectTimeoutError, ReadTimeoutError
-from shared.aws.resources import Resources
-from shared.aws.webhook_queue import WebhookQueue
-from shared.store.codec import decode_images
-from shared.store.webhook_events import event_of
 
 from functions.events.deliver_webhooks import WebhookDeliverer, deliver_webhooks
 from functions.events.publish_webhook_events import publish_webhook_events
-from tests.drills.boundary import KILLS, KilledError
-from tests.drills.recount import Recount
-from tests.drills.world import World
+from shared.dynamodb.codec import decode_images
+from shared.webhooks.events import event_of
+from tests.faults.boundary import KILLS, KilledError
+from tests.faults.emulated_platform import EmulatedPlatform
+from tests.faults.stored_items import StoredItems
 from tests.fixtures.audit import AUDITED, passes
 from tests.fixtures.upstream import schema_name
 from tests.fixtures.webhooks import VISIBILITY, FakeSqs, Receiver
 
 
-def said(body: dict[str, Any]) -> str:
-    """What a language model answers: an argument where one is asked for."""
+def complete(body: dict[str, Any]) -> str:
+    """Returns a language model's completion: an argument if the schema requires one."""
     is_argument = schema_name(body) == "argument"
     return '{"thinking": "It fits.", "argument": "It suits you."}' if is_argument else "Hello there."
 
 
-class Mails:
-    """A mail service that loses some mails, and of others only the word that it has sent them."""
+class UnreliableMails:
+    """A mail service that loses some mails, and the confirmations of others."""
 
     def __init__(self, dice: random.Random, rate: float) -> None:
         self.sent: Counter[str] = Counter()
@@ -46,52 +44,51 @@ class Mails:
             if self._dice.random() < self._rate:
                 raise ReadTimeoutError(endpoint_url="mails")
 
-    def untruths(self, invites: Iterable[dict[str, Any]]) -> list[str]:
-        """Of which mails it is said that they were sent, and they were not."""
-        told = [invite["email"] for invite in invites if invite["mail"] == "sent"]
-        return [f"no mail was sent to {email}" for email in told if not self.sent[email]]
+    def problems(self, invites: Iterable[dict[str, Any]]) -> list[str]:
+        """Finds invites that claim a mail which was not sent."""
+        claimed = [invite["email"] for invite in invites if invite["mail"] == "sent"]
+        return [f"no mail was sent to {email}" for email in claimed if not self.sent[email]]
 
 
-class Hooks:
-    """The way of webhooks from the table's stream to a receiver, with workers that die on it."""
+class WebhookPath:
+    """The path of webhooks from the table's stream to a receiver, with workers that are killed on the way."""
 
-    def __init__(self, world: World, resources: Resources, receiver: Receiver) -> None:
-        self._world = world
-        self._resources = resources
+    def __init__(self, platform: EmulatedPlatform, receiver: Receiver) -> None:
+        self._platform = platform
+        self._queue = FakeSqs(platform.now)
+        self._resources = platform.worker(sqs=self._queue)
         self._receiver = receiver
-        self._queue = FakeSqs(resources.clock)
-        self._told: set[str] = set()
-        resources.__dict__["webhook_queue"] = WebhookQueue(self._queue, "https://sqs.test/queue", resources.clock)
+        self._published: set[str] = set()
 
     def publish(self, records: list[dict[str, Any]]) -> None:
-        """Records of the stream come again when the worker died."""
+        """Sends the stream's records to a worker that is killed at random, and then again to another one."""
         ours = [record for record in records if passes(record, AUDITED[0])]
         events = (event_of(*decode_images(record)) for record in ours)
-        self._told |= {event.id for event in events if event is not None}
-        dies = self._world.boundary.failing(*KILLS, rate=0.1, services=frozenset({"dynamodb"}))
-        with dies, suppress(KilledError):
+        self._published |= {event.id for event in events if event is not None}
+        killed = self._platform.boundary.failing(*KILLS, rate=0.1, services=frozenset({"dynamodb"}))
+        with killed, suppress(KilledError):
             publish_webhook_events({"Records": ours}, self._resources)
         publish_webhook_events({"Records": ours}, self._resources)
 
     def deliver(self, dice: random.Random) -> None:
-        """Some messages come twice; those whose worker died, or that are too early, come again."""
+        """Delivers messages, some of them twice. Those of killed workers and those that are not due come again."""
         deliverer = WebhookDeliverer(self._resources)
         while self._queue.waiting:
             for record in self._queue.take():
                 for _ in range(1 + (dice.random() < 0.2)):
                     if self._fails(deliverer, record):
                         self._queue.show_again(record)
-            self._world.later += VISIBILITY
+            self._platform.elapsed += VISIBILITY
 
-    def untruths(self, found: Recount) -> list[str]:
-        """Events that were not delivered to the endpoint, or not received."""
+    def problems(self, found: StoredItems) -> list[str]:
+        """Finds events that were not delivered to the endpoint, or not received."""
         states = {sk: item["status"] for _, sk, item in found.of("webhook_delivery")}
         wrong = [f"the message {sk} is {status}" for sk, status in states.items() if status != "delivered"]
-        wrong += [f"of the event {each} nobody was told" for each in self._told - states.keys()]
-        return wrong + [f"the message {each} never came" for each in states.keys() - set(self._receiver.ids)]
+        wrong += [f"the event {each} was sent to nobody" for each in self._published - states.keys()]
+        return wrong + [f"the message {each} was not received" for each in states.keys() - set(self._receiver.ids)]
 
     def _fails(self, deliverer: WebhookDeliverer, record: dict[str, Any]) -> bool:
-        with self._world.boundary.failing(*KILLS, rate=0.05, services=frozenset({"dynamodb"})):
+        with self._platform.boundary.failing(*KILLS, rate=0.05, services=frozenset({"dynamodb"})):
             try:
                 return bool(deliver_webhooks({"Records": [record]}, deliverer))
             except KilledError:

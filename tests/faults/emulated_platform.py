@@ -1,4 +1,4 @@
-"""An AWS in this process with everything between us and it in the drill's hands, and workers of our app in it."""
+"""An emulated AWS in this process, behind a boundary that injects faults, and workers of our app in it."""
 
 import os
 import tempfile
@@ -6,19 +6,20 @@ import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import boto3
 from fastapi.testclient import TestClient
 from moto import mock_aws
-from shared.aws.clock import utc_now
-from shared.aws.resources import Resources
 
 from functions.api import build_api
+from shared.clock import utc_now
+from shared.resources import Resources
 from shared.settings import Settings
-from tests.drills.boundary import Boundary
+from tests.faults.boundary import Boundary
 from tests.fixtures.aws import REGION, create_all, settings_for
 from tests.fixtures.grants import watched
 from tests.fixtures.identity import Issuer
@@ -34,26 +35,29 @@ ENVIRONMENT = {
 
 
 @dataclass
-class World:
-    """``later`` has been let pass; each worker's clock is off by its own ``skew``."""
+class EmulatedPlatform:
+    """An emulated AWS with workers. All clocks are ahead by ``elapsed``, each worker's also by its ``skew``."""
 
     boundary: Boundary
     settings: Settings
     issuer: Issuer
     upstream: FakeUpstream
-    later: timedelta = timedelta()
-    _making: threading.Lock = field(default_factory=threading.Lock)
+    elapsed: timedelta = timedelta()
+    _creation_lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def worker(self, skew: timedelta = timedelta()) -> Resources:
-        """What one warm function holds: AWS clients of its own, and its clock."""
-        resources = Resources(self.settings, lambda: utc_now() + self.later + skew)
-        with self._making:
+    def now(self) -> datetime:
+        return utc_now() + self.elapsed
+
+    def worker(self, skew: timedelta = timedelta(), **replaced: Any) -> Resources:
+        """Returns the clients, stores and clock of one warm function; ``replaced`` are clients by their name."""
+        resources = Resources(self.settings, lambda: self.now() + skew, **replaced)
+        with self._creation_lock:
             for name in CLIENTS:
                 self.boundary.watch(getattr(resources, name))
         return resources
 
     def client(self, resources: Resources, subject: str, space_id: str | None = None) -> TestClient:
-        """A user's requests to one worker."""
+        """Returns a user's HTTP client of one worker."""
         client = TestClient(watched(build_api(resources)))
         client.headers["Authorization"] = f"Bearer {self.issuer.token(subject, expires_in=7200)}"
         if space_id is not None:
@@ -61,9 +65,9 @@ class World:
         return client
 
     def owner(self, resources: Resources, subject: str = "alice") -> TestClient:
-        """The owner of a space of their own, with a cluster."""
+        """Returns the HTTP client of a user with a new space and a cluster."""
         client = self.client(resources, subject)
-        client.headers["X-Space-Id"] = client.post("/spaces", json={"name": "Drill", "description": ""}).json()["id"]
+        client.headers["X-Space-Id"] = client.post("/spaces", json={"name": "Faults", "description": ""}).json()["id"]
         body = {"ingress_url": self.upstream.url, "manager_url": self.upstream.url}
         created = client.post("/clusters", json=body)
         if created.status_code != 201:
@@ -72,8 +76,8 @@ class World:
 
 
 @contextmanager
-def emulated(seed: int) -> Iterator[World]:
-    """A new, empty world."""
+def emulated_platform(seed: int) -> Iterator[EmulatedPlatform]:
+    """Starts an empty platform and stops it after the block."""
     look_attribute_values_up_directly()
     copy_items_when_they_change()
     refuse_reversed_ranges()
@@ -88,5 +92,7 @@ def emulated(seed: int) -> Iterator[World]:
         upstream = stack.enter_context(served(FakeUpstream()))
         boundary = Boundary(seed)
         stack.enter_context(boundary.without_pauses())
-        settings = settings_for(issuer).model_copy(update={"allow_loopback": True})
-        yield World(boundary, settings, issuer, upstream)
+        settings = settings_for(issuer).model_copy(
+            update={"allow_loopback": True, "email_sender": "invites@example.com"}
+        )
+        yield EmulatedPlatform(boundary, settings, issuer, upstream)

@@ -1,8 +1,8 @@
-"""What lies between botocore and AWS: calls get lost, refused and cut off here, and nothing of our code is replaced.
+"""Injects faults between botocore and AWS: calls get lost, refused or interrupted, and none of our code is replaced.
 
-As the client's ``before-send`` handler it takes the place of the network. An emulated DynamoDB forgets the token of a
-transaction, so that is kept here: one that comes again under its token is answered and not carried out again, as
-DynamoDB does for ten minutes. One call is carried out at a time: emulators are no judge of races within one call.
+The boundary is the client's ``before-send`` handler, in place of the network. The emulated DynamoDB forgets the tokens
+of transactions, so they are kept here: a transaction with a known token gets its first response and is not executed
+again, as DynamoDB does for ten minutes. Calls are executed one at a time: races within one call need a real AWS.
 """
 
 import json
@@ -24,7 +24,7 @@ from moto.core.models import botocore_stubber
 
 
 class Fault(StrEnum):
-    """What becomes of a call; ``LATE`` ones have been carried out."""
+    """A fault of a call. The ``LATE`` ones come after the call was executed."""
 
     THROTTLED = "throttled"
     BROKEN = "5xx before it took effect"
@@ -38,46 +38,50 @@ class Fault(StrEnum):
 
 LATE = {Fault.LATE_BROKEN, Fault.LATE_LOST, Fault.LATE_KILLED}
 KILLS = (Fault.KILLED, Fault.LATE_KILLED)
-ANSWERED = tuple(fault for fault in Fault if fault not in KILLS)
+WITHOUT_KILLS = tuple(fault for fault in Fault if fault not in KILLS)
 READING = ("Get", "BatchGet", "Query", "Scan", "Describe", "List", "Head")
 THROTTLING = {"dynamodb": "ThrottlingException", "s3": "SlowDown"}
 
 
 class KilledError(BaseException):
-    """The process ended here: as with SIGKILL, no handler of the code above may go on from it."""
+    """Error raised when the process is killed. As with SIGKILL, no handler of our code may catch it."""
 
 
-# What a client in the same process sees of that: its own wait for the answer may be cancelled first.
+# A client in the same process sees one of these: its own wait for the response may be cancelled first.
 DEATHS = (KilledError, CancelledError)
 
 
-class _Raw(BytesIO):
+def seeded(seed: object) -> random.Random:
+    return random.Random(str(seed))  # noqa: S311 - test data
+
+
+class _RawBody(BytesIO):
     def stream(self, **_: Any) -> Iterator[bytes]:
         while chunk := self.read():
             yield chunk
 
 
 class Boundary:
-    """``rate`` is how often a call meets with one of ``faults``; ``seconds`` is how long the callers would have waited.
+    """The injector of faults. ``seconds`` adds up how long the callers would have waited.
 
-    With ``fault_at`` it is the call of that number, counted from 1 among those that change something, and no other: but
-    for the dead, of whom nothing is heard again.
+    A call gets one of ``faults`` with the probability ``rate``. With ``fault_at`` only the write with that number gets
+    it, counted from 1. After a kill the process sends nothing more.
     """
 
     def __init__(self, seed: int) -> None:
         self.rate = 0.0
-        self.faults: tuple[Fault, ...] = ANSWERED
+        self.faults: tuple[Fault, ...] = WITHOUT_KILLS
         self.fault_at: int | None = None
         self.services: frozenset[str] | None = None
         self.writes = 0
         self.seconds = 0.0
         self.injected: Counter[tuple[str, Fault]] = Counter()
-        self._dice = random.Random(seed)  # noqa: S311 - a drill's
+        self._dice = seeded(seed)
         self._lock = threading.Lock()
-        self._carried_out: dict[str, bytes] = {}
+        self._executed: dict[str, bytes] = {}
 
     def watch(self, client: Any) -> None:
-        """Stand between this client and the emulated AWS."""
+        """Takes the place of the network between the client and the emulated AWS."""
         events = client.meta.events
         events.unregister("before-send", botocore_stubber)
         timeouts = client.meta.config.connect_timeout, client.meta.config.read_timeout
@@ -91,7 +95,7 @@ class Boundary:
     def failing(
         self, *faults: Fault, rate: float = 1.0, at: int | None = None, services: frozenset[str] | None = None
     ) -> Iterator[None]:
-        """Let calls fail meanwhile; their numbers start anew."""
+        """Lets calls fail within the block, and counts writes from 1."""
         self.faults, self.rate, self.fault_at, self.services, self.writes = faults, rate, at, services, 0
         try:
             yield
@@ -100,14 +104,14 @@ class Boundary:
 
     @contextmanager
     def without_pauses(self) -> Iterator[None]:
-        """Add up how long the SDK and the store would pause, and don't."""
+        """Adds up the pauses of the SDK and the store instead of waiting."""
 
-        class Time:
+        class CountedPauses:
             @staticmethod
             def sleep(seconds: float) -> None:
                 self.seconds += seconds
 
-        with patch("botocore.endpoint.time", Time), patch("shared.store.table.time", Time):
+        with patch("botocore.endpoint.time", CountedPauses), patch("shared.dynamodb.table.time", CountedPauses):
             yield
 
     def _send(self, event_name: str, request: Any, connect_seconds: float, read_seconds: float) -> AWSResponse:
@@ -142,20 +146,20 @@ class Boundary:
         self.writes += is_writing
         if self.writes == self.fault_at and is_writing:
             return fault
-        # Nothing more comes from a process that is gone.
+        # A killed process sends nothing more.
         return Fault.KILLED if self.writes >= self.fault_at and fault in KILLS else None
 
     def _deliver(self, event_name: str, request: Any) -> AWSResponse:
         token = None
         if event_name.endswith(".TransactWriteItems"):
             token = json.loads(request.body)["ClientRequestToken"]
-            if token in self._carried_out:
-                return AWSResponse(request.url, 200, HTTPHeaders(), _Raw(self._carried_out[token]))
+            if token in self._executed:
+                return AWSResponse(request.url, 200, HTTPHeaders(), _RawBody(self._executed[token]))
         response = botocore_stubber(event_name, request)
         if response is None:
             raise RuntimeError(f"the emulated AWS does not know {event_name}")
         if token is not None and response.status_code == 200:
-            self._carried_out[token] = response.content
+            self._executed[token] = response.content
             response.raw.seek(0)
         return response
 
@@ -169,4 +173,4 @@ def _refusal(service: str, request: Any, status: int, code: str) -> AWSResponse:
         body = f"<Error><Code>{code}</Code><Message>injected</Message></Error>".encode()
     else:
         body = json.dumps({"__type": code, "message": "injected"}).encode()
-    return AWSResponse(request.url, status, HTTPHeaders(), _Raw(body))
+    return AWSResponse(request.url, status, HTTPHeaders(), _RawBody(body))

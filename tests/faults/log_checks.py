@@ -1,0 +1,46 @@
+"""Checks of the audit log and of the inference logs' rollups."""
+
+import json
+from collections import Counter, defaultdict
+from itertools import product
+
+from tests.faults.stored_items import Problems, StoredItems
+
+LEVELS = {"day": 86_400_000, "hour": 3_600_000, "minute": 60_000}
+TOTALS = ("calls", "input_tokens", "output_tokens", "total_tokens", "latency_us")
+
+
+def audit_log(items: StoredItems) -> Problems:
+    """Finds rows that are not stored once with three copies."""
+    rows: Counter[tuple[str, str]] = Counter()
+    copies: Counter[tuple[str, str]] = Counter()
+    for rest, sk, _ in items.under("audit"):
+        (copies if "#" in rest else rows)[rest.partition("#")[0], sk] += 1
+    for row in {*rows, *copies}:
+        if (rows[row], copies[row]) != (1, 3):
+            yield f"audit row {row}: {rows[row]} and {copies[row]} copies, not 1 and 3"
+
+
+def rollups(items: StoredItems) -> Problems:
+    """Compares each rollup with the sum of its calls."""
+    wanted: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
+    found: dict[tuple[str, str], Counter[str]] = {}
+    counted = {item["SK"] for item in items.logs if item["PK"].startswith("log_counted#")}
+    for item in items.logs:
+        kind, space_id, *_ = item["PK"].split("#")
+        if kind == "log_rollup":
+            found[item["PK"], item["SK"]] = Counter({name: item[name] for name in TOTALS})
+        elif kind == "log":
+            if item["SK"] not in counted:
+                yield f"the call {item['SK']} is in no rollup"
+            time = int(item["SK"].replace("-", "")[:12], 16)
+            tokens = {name: item[name] for name in TOTALS[1:4]}
+            totals = Counter({"calls": 1, **tokens, "latency_us": round(item["latency_ms"] * 1000)})
+            slices = product((None, item["user"]), (None, *item["tags"]), LEVELS.items())
+            for user, tag, (level, width) in slices:
+                pk = f"log_rollup#{space_id}#{json.dumps([user, tag], ensure_ascii=False)}"
+                sk = f"{level}#{time - time % width:013d}#{item['type']}#{item['status']}#{item['model']}"
+                wanted[pk, sk] += totals
+    for place in {*wanted, *found}:
+        if +wanted.get(place, Counter()) != +found.get(place, Counter()):
+            yield f"{place}: the rollup is {found.get(place)}, the calls' sum is {wanted.get(place)}"

@@ -1,0 +1,89 @@
+"""The fault-injection test in its short form, with a fixed seed, and tests of its own parts."""
+
+import pytest
+from botocore.exceptions import ReadTimeoutError
+
+from shared.clock import new_id, utc_now
+from shared.dynamodb.repository import Repository
+from shared.dynamodb.table import Key, put, update
+from shared.models.data_model import DataModel
+from tests.faults.boundary import Fault
+from tests.faults.consistency import find_problems
+from tests.faults.emulated_platform import emulated_platform
+from tests.faults.scenarios import SCENARIOS
+from tests.faults.stored_items import StoredItems, read_items
+from tests.fixtures.arguments import add_argument
+from tests.fixtures.aws import TABLE
+
+SEED = 1
+EXPECTED_PROBLEMS = (
+    "the counter is 1, there are 2",
+    "persona_key",
+    "is no data_model",
+    "the reference count is 1, 0 trainings",
+    "remains of a deleted chat",
+    "has no secret",
+    "is missing in the list, or only there",
+    "version 7 after 0 changes",
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def what_calls_need_is_noted() -> None:
+    """Turns off the record of used permissions, because they depend on chance here."""
+
+
+@pytest.mark.row("Y-9")
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_faults_break_no_promise(name: str) -> None:
+    with emulated_platform(SEED) as platform:
+        _, problems = SCENARIOS[name](platform, SEED)
+        assert sum(platform.boundary.injected.values()) > 5 or name == "skewed clocks"
+    assert not problems
+
+
+def data_model() -> DataModel:
+    now = utc_now()
+    return DataModel(id=new_id(), created_at=now, updated_at=now, name="Churn")
+
+
+def test_a_write_with_a_lost_response_recognises_its_own_result() -> None:
+    """The SDK repeats the write, and its condition then finds the item that the write stored itself."""
+    with emulated_platform(SEED) as platform:
+        models = Repository(platform.worker().table, DataModel, kind="data_model")
+        with platform.boundary.failing(Fault.LATE_LOST, at=1):
+            made = models.create("s1", data_model())
+        with platform.boundary.failing(Fault.LATE_LOST, at=1):
+            changed = models.update("s1", made.id, {"name": "Changed"}, expected_version=made.version)
+        assert (changed.name, changed.version, models.count("s1")) == ("Changed", 2, 1)
+        assert sum(platform.boundary.injected.values()) == 2
+
+
+def test_a_call_without_a_response_times_out_before_the_gateway() -> None:
+    with emulated_platform(SEED) as platform:
+        table = platform.worker().table
+        with platform.boundary.failing(Fault.LOST), pytest.raises(ReadTimeoutError):
+            table.get(Key("data_model#s1", new_id()))
+        assert 20 <= platform.boundary.seconds < 29
+
+
+def test_the_checks_find_inconsistent_items() -> None:
+    with emulated_platform(SEED) as platform:
+        resources = platform.worker()
+        owner = platform.owner(resources)
+        space_id = str(owner.headers["X-Space-Id"])
+        models = Repository(resources.table, DataModel, kind="data_model")
+        made = models.create(space_id, data_model())
+        assert find_problems(StoredItems(read_items(resources.dynamodb, TABLE))) == []
+
+        resources.table.write(models.put_write(space_id, data_model()))
+        resources.table.write(put(Key(f"persona_key#{space_id}", "nobody"), {"ids": [new_id()]}))
+        resources.table.write(put(models.key(space_id, made.id), {"id": made.id, "active_uses": 1}))
+        for kind in (f"chat_turn#{space_id}#{new_id()}", f"webhook_endpoint_secret#{space_id}"):
+            resources.table.write(put(Key(kind, new_id()), {}))
+        argument = Key(f"argument#{space_id}", add_argument(resources.table, space_id))
+        resources.table.write(update(argument, {"review": {"status": "success"}, "version": 7}))
+        found = "\n".join(find_problems(StoredItems(read_items(resources.dynamodb, TABLE))))
+        for problem in EXPECTED_PROBLEMS:
+            assert problem in found
