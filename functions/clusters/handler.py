@@ -1,3 +1,3 @@
-from shared.http.adapter import load
+from shared.handlers import load
 
 app, handler = load("functions.clusters.routes")

@@ -17,7 +17,7 @@ from botocore.exceptions import ClientError
 from infra.local import inference_server
 from infra.local.settings import REGION, ROOT, LocalError, LocalSettings
 
-Report = Callable[[str], None]
+ReportStep = Callable[[str], None]
 Outputs = Mapping[str, str]
 
 ACCOUNT = "000000000000"
@@ -32,7 +32,7 @@ DEPLOY_SECONDS = 600
 LINES_SHOWN = 25
 
 
-def deploy(settings: LocalSettings, report: Report) -> Outputs:
+def deploy(settings: LocalSettings, report: ReportStep) -> Outputs:
     """Deploys the app if its sources have changed, and returns the outputs of its stacks by name."""
     cloud_formation = settings.client("cloudformation")
     record = settings.directory / "deployed.json"
@@ -87,7 +87,7 @@ def is_deployed(settings: LocalSettings) -> bool:
     return bool(_stack_outputs(settings.client("cloudformation")))
 
 
-def _bootstrap(settings: LocalSettings, cdk: list[str], environment: dict[str, str], report: Report) -> None:
+def _bootstrap(settings: LocalSettings, cdk: list[str], environment: dict[str, str], report: ReportStep) -> None:
     """Creates the CDK's bootstrap stack if it does not exist."""
     if _stack_exists(settings.client("cloudformation"), BOOTSTRAP_STACK):
         return

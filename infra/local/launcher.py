@@ -20,7 +20,7 @@ from infra.local.deploy import Outputs, deploy, is_deployed
 from infra.local.processes import RunningService, Service, is_alive, require_free_port, stop_group
 from infra.local.settings import LocalError, LocalSettings
 
-Report = Callable[[str], None]
+ReportProgress = Callable[[str], None]
 
 RECONCILER = "inference-local-reconcile-jobs"
 
@@ -40,7 +40,7 @@ class RunningStack:
 class LocalStack:
     """The stack of one state directory. It can be started and stopped repeatedly; the data stays."""
 
-    def __init__(self, settings: LocalSettings, report: Report = print) -> None:
+    def __init__(self, settings: LocalSettings, report: ReportProgress = print) -> None:
         self._settings = settings
         self._report = report
         self._running: list[RunningService] = []

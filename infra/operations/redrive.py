@@ -39,7 +39,7 @@ class DeadLetterQueue:
 
 
 @dataclass
-class Outcome:
+class RedriveOutcome:
     """Result for the messages of a queue: counts by the description of the action, and the reasons of failures."""
 
     done: dict[str, int] = field(default_factory=dict)
@@ -47,7 +47,7 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Action:
+class RedriveAction:
     """How to handle a message again."""
 
     description: str
@@ -89,9 +89,11 @@ class Redrive:
         self._lambda = session.client("lambda")
         self._streams = session.client("dynamodbstreams")
 
-    def run(self, queue: DeadLetterQueue, *, dry_run: bool = False, report: Callable[[str], None] = print) -> Outcome:
+    def run(
+        self, queue: DeadLetterQueue, *, dry_run: bool = False, report: Callable[[str], None] = print
+    ) -> RedriveOutcome:
         """Handles each message of the queue once. ``dry_run`` only counts the actions that would run."""
-        outcome = Outcome()
+        outcome = RedriveOutcome()
         expected = self._waiting(queue)
         staying: list[str] = []
         try:
@@ -134,27 +136,29 @@ class Redrive:
             seen.update(message["MessageId"] for message in new)
             yield from new
 
-    def _action(self, message: Any, queue: DeadLetterQueue) -> Action:
+    def _action(self, message: Any, queue: DeadLetterQueue) -> RedriveAction:
         body = message["Body"]
         attributes = {name: one.get("StringValue", "") for name, one in message.get("MessageAttributes", {}).items()}
         content = _object(body)
         if "DDBStreamBatchInfo" in content:
             function, batch = content["requestContext"]["functionArn"], content["DDBStreamBatchInfo"]
-            return Action(
+            return RedriveAction(
                 f"read the stream again for {_name(function)}",
                 lambda: self._call(function, self._records(function, batch)),
             )
         if "requestPayload" in content:
             function = content["requestContext"]["functionArn"]
-            return Action(f"call {_name(function)} again", lambda: self._call(function, content["requestPayload"]))
+            return RedriveAction(
+                f"call {_name(function)} again", lambda: self._call(function, content["requestPayload"])
+            )
         target = attributes.get("TARGET_ARN", "")
         if ":lambda:" in target:
-            return Action(f"call {_name(target)}", lambda: self._call(target, content))
+            return RedriveAction(f"call {_name(target)}", lambda: self._call(target, content))
         if ":sqs:" in target:
             url = self._sqs.get_queue_url(QueueName=target.rpartition(":")[2])["QueueUrl"]
-            return Action("send it to its queue", lambda: self._send(url, body))
+            return RedriveAction("send it to its queue", lambda: self._send(url, body))
         if source := queue.source_url:
-            return Action("send it back to its queue", lambda: self._send(source, body))
+            return RedriveAction("send it back to its queue", lambda: self._send(source, body))
         raise RedriveError("the message has no source; inspect it, then delete it")
 
     def _send(self, url: str, body: str) -> None:

@@ -23,10 +23,10 @@ REPLACING = {
     "AWS::SecretsManager::Secret": ("Name",),
 }
 POLICIES = ("DeletionPolicy", "UpdateReplacePolicy")
-Resources = dict[str, dict[str, Any]]
+TemplateResources = dict[str, dict[str, Any]]
 
 
-def stateful(templates: Mapping[str, Mapping[str, Any]]) -> Resources:
+def stateful(templates: Mapping[str, Mapping[str, Any]]) -> TemplateResources:
     """Returns the stateful resources of templates by ``stack/LogicalId``, with the values that must not change."""
     return {
         f"{stack}/{name}": {
@@ -39,7 +39,7 @@ def stateful(templates: Mapping[str, Mapping[str, Any]]) -> Resources:
             "policies": [resource.get(policy, "Delete") for policy in POLICIES],
         }
         for stack, template in templates.items()
-        for name, resource in sorted(template["Resources"].items())
+        for name, resource in sorted(template["TemplateResources"].items())
         if resource["Type"] in REPLACING
     }
 
@@ -54,12 +54,12 @@ def templates_in(folder: Path, stage: str) -> dict[str, dict[str, Any]]:
     return {stack: json.loads(path.read_text()) for stack, path in found.items() if path.is_file()}
 
 
-def baseline() -> Resources:
-    found: Resources = json.loads(BASELINE.read_text())
+def baseline() -> TemplateResources:
+    found: TemplateResources = json.loads(BASELINE.read_text())
     return found
 
 
-def replacements(before: Resources, after: Resources) -> Iterator[str]:
+def replacements(before: TemplateResources, after: TemplateResources) -> Iterator[str]:
     """Yields a sentence for each resource that a deployment would replace or stop protecting."""
     for name, was in before.items():
         now = after.get(name)
@@ -77,7 +77,7 @@ def replacements(before: Resources, after: Resources) -> Iterator[str]:
         yield f"{name} ({after[name]['type']}) is new and not protected yet: run the command below"
 
 
-def lines(resources: Resources) -> str:
+def lines(resources: TemplateResources) -> str:
     """Returns the text of the baseline file, which shows each change in a diff."""
     return json.dumps(resources, indent=2, sort_keys=True) + "\n"
 

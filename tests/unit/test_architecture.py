@@ -1,113 +1,83 @@
-"""Dependencies point one way: routes -> service -> store, aws, llm, propensity, scanning -> models."""
+"""Code lies with its only user, and imports point one way."""
 
 import ast
-from collections.abc import Iterator
-from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+from tests.structure import ROOT, imports, longest_test_file, modules, names_defined_twice, single_user_modules
 
-# What the modules of a folder may import from this project; the longest matching prefix decides.
-ALLOWED = {
-    "shared.errors": (),
-    "shared.settings": (),
-    "shared.webhooks.signature": ("shared.errors",),
-    "shared.observability": ("shared.errors",),
-    "shared.models": ("shared.models", "shared.errors"),
-    "shared.store": ("shared.store", "shared.models", "shared.errors", "shared.clock"),
-    "shared.files": ("shared.files", "shared.models", "shared.errors"),
-    "functions.personas.files": ("functions.personas.files", "shared.models", "shared.errors"),
-    "shared.propensity": ("shared.propensity", "shared.models", "shared.errors", "shared.files"),
-    "shared.propensity.scorers": ("shared.propensity", "shared.models", "shared.errors", "shared.observability"),
-    "shared.llm": (
-        "shared.llm",
-        "shared.store",
-        "shared.aws",
-        "shared.models",
-        "shared.errors",
-        "shared.observability",
-    ),
-    "shared.aws": ("shared.aws", "shared.models", "shared.errors", "shared.settings"),
-    "shared.resources": ("shared", "shared.dynamodb.table", "shared.http.tokens"),
-    "shared.http": ("shared",),
-    "shared.connectors.scans": ("shared.aws", "shared.store", "shared.models", "shared.errors", "shared.observability"),
-    "shared.evaluations.due": ("shared.aws", "shared.store", "shared.models", "shared.errors", "shared.observability"),
-    "functions.arguments.grounding": ("functions.arguments.grounding", "shared.models"),
-    "shared.llm.token_cleaner": (
-        "shared.aws",
-        "shared.store",
-        "shared.models",
-        "shared.errors",
-        "shared.observability",
-    ),
-    "shared.jobs.failures": ("shared.models",),
-    "shared.checkpoints.lineages": ("shared.aws", "shared.store", "shared.models"),
-    "functions.workflows.job_inputs": (
-        "shared.aws",
-        "shared.store",
-        "shared.models",
-        "shared.errors",
-        "shared.settings",
-    ),
-    "functions.api": ("functions", "shared"),
-    "functions.openapi": ("functions.api", "shared"),
-}
+# The floors of shared, from the top down: a package imports itself and what lies below its floor.
+FLOORS = (
+    ("dependencies", "handlers"),
+    ("resources",),
+    ("http",),
+    ("llm", "checkpoints"),
+    ("trainings", "evaluations", "connectors"),
+    ("arguments", "audit", "chats", "experts", "inference_logs", "insights", "jobs", "spaces", "webhooks"),
+    ("aws", "dynamodb", "files", "network", "propensity"),
+    ("models",),
+    ("clock", "observability", "settings"),
+    ("errors",),
+)
+FLOOR_OF = {package: floor for floor, packages in enumerate(FLOORS) for package in packages}
 SERVICE_MUST_NOT_IMPORT = ("fastapi", "starlette", "boto3.client", "os", "shared.http.routers", "shared.http.app")
+# Folders of tests without a folder of the same name in shared or functions.
+OTHER_TEST_FOLDERS = {"faults", "load", "local"}
 
 
-def modules() -> Iterator[tuple[str, ast.Module]]:
-    for path in sorted([*(ROOT / "shared").rglob("*.py"), *(ROOT / "functions").rglob("*.py")]):
-        name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
-        yield name, ast.parse(path.read_text())
-
-
-def imports(tree: ast.Module) -> set[str]:
-    """Every imported module, also inside functions; those for type checkers only are left out."""
-    checked_only = {
-        id(node)
-        for block in ast.walk(tree)
-        if isinstance(block, ast.If) and ast.unparse(block.test) == "TYPE_CHECKING"
-        for node in ast.walk(block)
-    }
-    found: set[str] = set()
-    for node in ast.walk(tree):
-        if id(node) in checked_only:
-            continue
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, "imports are absolute"
-            found.add(node.module or "")
-    return found
-
-
-def within(module: str, folders: tuple[str, ...]) -> bool:
+def within(module: str, *folders: str) -> bool:
     return any(module == folder or module.startswith(f"{folder}.") for folder in folders)
 
 
-def allowed_for(module: str) -> tuple[str, ...]:
-    if module.startswith("functions.") and module not in ALLOWED:
-        return (".".join(module.split(".")[:2]), "shared")
-    rule = max((name for name in ALLOWED if within(module, (name,))), key=len, default="")
-    return ALLOWED.get(rule, ())
+def may_import(module: str, imported: str) -> bool:
+    if module in ("functions.api", "functions.openapi"):
+        return within(imported, "functions", "shared")
+    package, other = module.split(".")[:2], imported.split(".")[:2]
+    if package == other:
+        return True
+    if package[0] == "functions":
+        return within(imported, "shared")
+    return other[0] == "shared" and FLOOR_OF[package[1]] < FLOOR_OF[other[1]]
+
+
+def test_every_package_of_shared_has_a_floor() -> None:
+    packages = {name.split(".")[1] for name in modules() if name.startswith("shared.")}
+    assert packages == FLOOR_OF.keys()
 
 
 def test_every_module_imports_only_what_lies_below_it() -> None:
     wrong = [
         f"{module} imports {imported}"
-        for module, tree in modules()
+        for module, tree in modules().items()
         for imported in imports(tree)
-        if within(imported, ("shared", "functions", "infra", "tests")) and not within(imported, allowed_for(module))
+        if within(imported, "shared.", "shared", "functions", "infra", "tests")
+        and imported not in ("shared", "functions")
+        and module.count(".")
+        and not may_import(module, imported)
     ]
     assert not wrong
+
+
+def test_what_only_one_function_folder_uses_lies_in_that_folder() -> None:
+    assert not single_user_modules()
+
+
+def test_no_class_and_no_alias_is_defined_twice() -> None:
+    assert not names_defined_twice()
 
 
 def test_services_know_no_http_and_no_environment() -> None:
     wrong = [
         f"{module} imports {imported}"
-        for module, tree in modules()
+        for module, tree in modules().items()
         if module.endswith(".service")
         for imported in imports(tree)
-        if within(imported, SERVICE_MUST_NOT_IMPORT)
+        if within(imported, *SERVICE_MUST_NOT_IMPORT)
+    ]
+    assert not wrong
+
+
+def test_services_take_what_they_need_and_not_the_resources() -> None:
+    wrong = [
+        name for name, tree in modules().items() if name.endswith(".service") and "shared.resources" in imports(tree)
     ]
     assert not wrong
 
@@ -118,7 +88,7 @@ def test_the_infrastructure_imports_no_runtime_code() -> None:
         for path in (ROOT / "infra").rglob("*.py")
         if "local" not in path.parts
         for imported in imports(ast.parse(path.read_text()))
-        if within(imported, ("shared", "functions"))
+        if within(imported, "shared", "functions")
     ]
     assert not wrong
 
@@ -126,7 +96,20 @@ def test_the_infrastructure_imports_no_runtime_code() -> None:
 def test_no_module_unpickles() -> None:
     wrong = [
         module
-        for module, tree in modules()
+        for module, tree in modules().items()
         if imports(tree) & {"pickle", "cloudpickle", "joblib", "dill", "shelve", "marshal"}
     ]
     assert not wrong
+
+
+def test_tests_mirror_the_source() -> None:
+    subjects = {path.name for top in ("shared", "functions") for path in (ROOT / top).iterdir() if path.is_dir()}
+    folders = {
+        path.name for kind in ("unit", "functional") for path in (ROOT / "tests" / kind).iterdir() if path.is_dir()
+    }
+    assert folders - subjects - {"__pycache__"} <= OTHER_TEST_FOLDERS
+
+
+def test_no_file_of_tests_is_longer_than_400_lines() -> None:
+    lines, path = longest_test_file()
+    assert lines <= 400, path

@@ -12,7 +12,7 @@ import tarfile
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from infra.local.sagemaker.job import Description, EmulatedTrainingJob
+from infra.local.sagemaker.job import EmulatedTrainingJob, JobDescription
 from infra.local.sagemaker.s3_files import download, split_uri
 
 MAX_FAILURE_REASON = 1024
@@ -138,12 +138,12 @@ def upload_results(job: EmulatedTrainingJob, s3: Any) -> None:
             job.description["ModelArtifacts"] = {"S3ModelArtifacts": f"s3://{bucket}/{key}"}
 
 
-def _hyperparameter(description: Description, name: str) -> str | None:
+def _hyperparameter(description: JobDescription, name: str) -> str | None:
     value = description.get("HyperParameters", {}).get(name)
     return None if value is None else _text(_decoded(value))
 
 
-def _user_hyperparameters(description: Description) -> dict[str, Any]:
+def _user_hyperparameters(description: JobDescription) -> dict[str, Any]:
     return {
         name: _decoded(value)
         for name, value in description.get("HyperParameters", {}).items()
@@ -151,7 +151,7 @@ def _user_hyperparameters(description: Description) -> dict[str, Any]:
     }
 
 
-def _user_arguments(description: Description) -> list[str]:
+def _user_arguments(description: JobDescription) -> list[str]:
     arguments: list[str] = []
     for name, value in sorted(_user_hyperparameters(description).items()):
         arguments += [f"--{name}" if len(name) > 1 else f"-{name}", _text(value)]

@@ -35,7 +35,7 @@ _COPIED = (
     "RetryStrategy",
 )
 
-Description = dict[str, Any]
+JobDescription = dict[str, Any]
 
 
 class SageMakerError(Exception):
@@ -51,7 +51,7 @@ class SageMakerError(Exception):
 class EmulatedTrainingJob:
     """A job: its description, its folder, and the events that stop or kill its process."""
 
-    description: Description
+    description: JobDescription
     directory: Path
     stop: threading.Event = field(default_factory=threading.Event)
     kill: threading.Event = field(default_factory=threading.Event)
@@ -109,7 +109,7 @@ class EmulatedTrainingJob:
         }
 
 
-def new_description(request: dict[str, Any], region: str) -> Description:
+def new_description(request: dict[str, Any], region: str) -> JobDescription:
     """Checks a CreateTrainingJob request and returns the description of its job. Raises SageMakerError."""
     report = botocore.validate.ParamValidator().validate(request, _create_shape())
     if report.has_errors():

@@ -19,7 +19,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from infra.local.sagemaker import container
 from infra.local.sagemaker.faults import Fault, FaultKind, PlannedFaults
-from infra.local.sagemaker.job import TERMINAL, Description, EmulatedTrainingJob, SageMakerError, new_description
+from infra.local.sagemaker.job import TERMINAL, EmulatedTrainingJob, JobDescription, SageMakerError, new_description
 from infra.local.sagemaker.s3_files import snapshot, upload_changed
 
 logger = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ CAPACITY_ERROR = (
 RESTARTED = "InternalServerError: the local SageMaker endpoint was restarted while the job ran. Start the job again."
 SYNC_SECONDS = 1.0
 
-Outcome = Literal["finished", "stopped", "out_of_time", "interrupted"]
+JobOutcome = Literal["finished", "stopped", "out_of_time", "interrupted"]
 
 
 class EmulatedTrainingJobs:
@@ -90,10 +90,10 @@ class EmulatedTrainingJobs:
         self._pool.submit(self._run, job)
         return {"TrainingJobArn": description["TrainingJobArn"]}
 
-    def describe(self, request: dict[str, Any]) -> Description:
+    def describe(self, request: dict[str, Any]) -> JobDescription:
         """DescribeTrainingJob."""
         with self._lock:
-            description: Description = json.loads(json.dumps(self._find(request).description))
+            description: JobDescription = json.loads(json.dumps(self._find(request).description))
         return description
 
     def stop(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -163,7 +163,7 @@ class EmulatedTrainingJobs:
         finally:
             shutil.rmtree(job.base, ignore_errors=True)
 
-    def _attempt(self, job: EmulatedTrainingJob) -> Outcome:
+    def _attempt(self, job: EmulatedTrainingJob) -> JobOutcome:
         if self._closing.is_set():
             return "stopped"
         if job.stop.is_set():
@@ -192,7 +192,7 @@ class EmulatedTrainingJobs:
             self._end(job, *ends.get(outcome, ("Stopped", "MaxRuntimeExceeded")))
         return outcome
 
-    def _train(self, job: EmulatedTrainingJob) -> tuple[Outcome, int]:
+    def _train(self, job: EmulatedTrainingJob) -> tuple[JobOutcome, int]:
         """Runs the process of a job. Returns why it ended, and its exit code."""
         limit = job.description["StoppingCondition"].get("MaxRuntimeInSeconds", 86_400)
         used = job.description.get("TrainingTimeInSeconds", 0)
@@ -207,7 +207,7 @@ class EmulatedTrainingJobs:
             uri = job.description.get("CheckpointConfig", {}).get("S3Uri", "")
             return upload_changed(self._s3, job.checkpoint_folder, uri, uploaded)
 
-        outcome: Outcome = "finished"
+        outcome: JobOutcome = "finished"
         with (job.directory / "log.txt").open("ab") as log:
             process = subprocess.Popen(
                 container.command(job),

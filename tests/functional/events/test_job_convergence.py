@@ -260,7 +260,7 @@ def checkpoint_of(world: World) -> str:
 @pytest.mark.row("TR-2")
 def test_a_training_that_was_not_started_is_started_by_the_reconciler(client: TestClient, world: World) -> None:
     world.steps.down = True
-    lost = client.post("/trainings", json=training_request(client, world.table)).json()
+    lost = world.client.post("/trainings", json=training_request(client, world.table)).json()
     world.reconcile()
     with pytest.raises(ReconciliationError):
         world.reconcile(after=timedelta(minutes=2))
