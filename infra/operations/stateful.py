@@ -39,7 +39,7 @@ def stateful(templates: Mapping[str, Mapping[str, Any]]) -> TemplateResources:
             "policies": [resource.get(policy, "Delete") for policy in POLICIES],
         }
         for stack, template in templates.items()
-        for name, resource in sorted(template["TemplateResources"].items())
+        for name, resource in sorted(template["Resources"].items())
         if resource["Type"] in REPLACING
     }
 
