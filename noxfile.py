@@ -106,8 +106,8 @@ def changed_files() -> list[str]:
 def tests_of(files: list[str]) -> list[str]:
     """Returns the changed test files, and the tests that have the name of a changed source file or of its folder.
 
-    For example, ``functions/insights/scoring.py`` selects ``tests/unit/insights`` and
-    ``tests/functional/insights/test_insights.py``.
+    For example, ``functions/insights/scoring.py`` selects ``tests/unit/insights``, ``tests/functional/insights`` and
+    every ``test_scoring.py``.
     """
     selected: set[Path] = set()
     for path in (ROOT / file for file in files if file.endswith(".py")):
