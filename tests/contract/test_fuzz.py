@@ -36,7 +36,8 @@ from tests.conftest import empty_aws
 from tests.fixtures.aws import WEBHOOK_SECRET, settings_for
 from tests.fixtures.grants import refuse_what_is_not_granted
 from tests.fixtures.identity import Issuer
-from tests.fixtures.operations import Given, Id, Ids, Operation, leaves, operations, replaced, two_tenants
+from tests.fixtures.operations import Given, Id, Ids, Operation, leaves, operations, replaced
+from tests.fixtures.tenants import two_tenants
 from tests.fixtures.upstream import FakeUpstream
 
 # No emulator asks a function's role; these tests do.

@@ -1,6 +1,6 @@
+"""Decisions of insights, and their words."""
+
 import json
-import time
-from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -11,66 +11,14 @@ from fastapi.testclient import TestClient
 
 from shared.clock import new_id
 from shared.dynamodb.repository import Repository
-from shared.dynamodb.table import Key, Table
+from shared.dynamodb.table import Table
 from shared.models.checkpoint import Checkpoint
 from shared.propensity.checkpoints import Scorer
 from shared.resources import Resources
-from shared.settings import Settings
 from tests.fixtures.aws import BUCKET
 from tests.fixtures.evaluations import add_model
-from tests.fixtures.trained_models import packed, train_model
-from tests.fixtures.upstream import Body, FakeUpstream, Refusal, connected
-
-CLIENT = {"age": 40, "city": "Lyon", "active": True, "joined": "2021-05-01"}
-WORDS = {
-    "thinking": "Lyon is near the branch.",
-    "insight": "She lives in Lyon.",
-    "argument_thinking": "Keep it short.",
-    "argument": "No fee for a year.",
-    "best_time": "Tuesday morning",
-    "timeliness": "this_week",
-}
-MakeAction = Callable[..., str]
-
-
-@pytest.fixture(scope="module")
-def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return train_model(tmp_path_factory.mktemp("ml"), "lightgbm")
-
-
-@pytest.fixture
-def settings(settings: Settings) -> Settings:
-    return settings.model_copy(update={"allow_loopback": True})
-
-
-@pytest.fixture
-def upstream(client: TestClient) -> Iterator[FakeUpstream]:
-    with connected(client, FakeUpstream(script=lambda _: json.dumps(WORDS))) as upstream:
-        yield upstream
-
-
-@pytest.fixture
-def model(client: TestClient, table: Table, model_folder: Path) -> Checkpoint:
-    return add_model(table, client.headers["X-Space-Id"], packed(model_folder), name="Cards")
-
-
-@pytest.fixture
-def action(client: TestClient) -> MakeAction:
-    """``action("Gold card", priority="high")`` is the id of an active action."""
-
-    def make(name: str, **fields: Any) -> str:
-        offer = {"name": name, "description": "", "priority": "medium", "type": "offer", "status": "active", **fields}
-        created = client.post("/actions", json=offer)
-        assert created.status_code == 201, created.text
-        return str(created.json()["id"])
-
-    return make
-
-
-def decide(client: TestClient, given: Any = CLIENT, **fields: Any) -> Any:
-    answer = client.post("/insights", json={"client": given, **fields})
-    assert answer.status_code == 200, answer.text
-    return answer.json()
+from tests.fixtures.upstream import FakeUpstream
+from tests.functional.insights.helpers import CLIENT, WORDS, MakeAction, decide
 
 
 def candidate(insight: Any, action_id: str) -> Any:
@@ -286,118 +234,3 @@ def test_no_text_of_a_client_moves_the_decision(
     assert "Insurance" not in insight["argument"] + insight["insight"] + insight["argument_content"]
     (told, *_) = (call["messages"] for call in upstream.calls()[1:])
     assert hostile.replace("Insurance", "it") not in told[0]["content"]
-
-
-@pytest.mark.row("IN-1")
-@pytest.mark.parametrize(
-    ("script", "reason", "words"),
-    [
-        (lambda _: "Sure!", "error", "did not answer in the form"),
-        (lambda _: Refusal(500), "error", "failed with status 500"),
-        (lambda _: json.dumps({**WORDS, "best_channel": "pigeon post"}), "error", "did not answer in the form"),
-        (lambda _: json.dumps({**WORDS, "insight": "\ud800"}), "error", "not valid Unicode"),
-        (lambda body: cut_off(body), "length", "max_tokens"),
-    ],
-    ids=["no object", "failure", "another channel", "broken Unicode", "cut off"],
-)
-def test_without_a_language_model_s_words_the_decision_stands_in_plain_ones(
-    client: TestClient,
-    upstream: FakeUpstream,
-    model: Checkpoint,
-    action: MakeAction,
-    script: Any,
-    reason: str,
-    words: str,
-) -> None:
-    offer = action("Gold card", model_id=model.id, description="No fee for a year", channel="email")
-    upstream.script = script
-    insight = decide(client)
-    assert (insight["action_id"], insight["finish_reason"]) == (offer, reason)
-    assert words in insight["error"]
-    assert insight["argument"] == insight["argument_content"] == "Gold card. No fee for a year."
-    assert "age (40)" in insight["insight"]
-    assert (insight["best_channel"], insight["thinking"]) == ("email", "")
-    (row,) = client.get("/inference-logs").json()["data"]
-    assert (row["type"], row["status"]) == ("insight", "error")
-
-
-def cut_off(body: Body) -> bytes:
-    choice = {"index": 0, "message": {"role": "assistant", "content": '{"thinking": "We'}, "finish_reason": "length"}
-    return json.dumps({"id": "1", "model": body["model"], "choices": [choice]}).encode()
-
-
-@pytest.mark.row("IN-1")
-def test_without_any_cluster_it_decides_says_so_and_leaves_a_row(
-    client: TestClient, model: Checkpoint, action: MakeAction
-) -> None:
-    offer = action("Gold card", model_id=model.id)
-    insight = decide(client)
-    assert (insight["action_id"], insight["finish_reason"]) == (offer, "error")
-    assert "POST /clusters" in insight["error"]
-    (row,) = client.get("/inference-logs").json()["data"]
-    assert (row["type"], row["status"], row["error"]) == ("insight", "error", insight["error"])
-
-
-def test_a_channel_is_chosen_among_those_in_use_when_the_action_has_none(
-    client: TestClient, upstream: FakeUpstream, action: MakeAction
-) -> None:
-    winner = action("Gold card", priority="very_high")
-    action("Loan", channel="email")
-    action("Savings", channel="phone")
-    upstream.script = lambda _: json.dumps({**WORDS, "best_channel": "phone"})
-    insight = decide(client)
-    assert (insight["action_id"], insight["best_channel"]) == (winner, "phone")
-    (call,) = upstream.calls(schema="insight")
-    schema = call["response_format"]["json_schema"]["schema"]
-    assert schema["properties"]["best_channel"] == {"enum": ["email", "phone"]}
-
-
-@pytest.mark.row("IN-1")
-def test_the_elapsed_time_is_the_wall_time(
-    client: TestClient, upstream: FakeUpstream, model: Checkpoint, action: MakeAction
-) -> None:
-    action("Gold card", model_id=model.id)
-    decide(client)
-    upstream.delay_seconds = 1.5
-    began = time.perf_counter()
-    insight = decide(client)
-    assert insight["elapsed_time_in_seconds"] == pytest.approx(time.perf_counter() - began, rel=0.05)
-
-
-@pytest.mark.row("C-12")
-def test_a_repeated_request_gets_the_first_answer(
-    client: TestClient, upstream: FakeUpstream, model: Checkpoint, action: MakeAction
-) -> None:
-    action("Gold card", model_id=model.id)
-    headers = {"Idempotency-Key": "once"}
-    first = client.post("/insights", json={"client": CLIENT}, headers=headers)
-    again = client.post("/insights", json={"client": CLIENT}, headers=headers)
-    assert again.json()["id"] == first.json()["id"]
-    assert len(upstream.calls()) == 1
-    assert client.post("/insights", json={"client": "other"}, headers=headers).status_code == 409
-
-
-def test_a_thousand_candidates_are_all_listed_and_more_are_refused(
-    client: TestClient, table: Table, resources: Resources
-) -> None:
-    space = client.headers["X-Space-Id"]
-    now = resources.clock()
-    common = {"created_at": now, "updated_at": now, "version": 1, "description": "d" * 200, "type": "offer"}
-    ids = [new_id() for _ in range(1001)]
-    fields = {**common, "priority": "low", "status": "active"}
-    table.put_all([{**Key(f"action#{space}", each).values, **fields, "id": each, "name": each} for each in ids])
-    refused = client.post("/insights", json={"client": CLIENT})
-    assert refused.status_code == 400
-    assert "name those to choose from" in refused.json()["error"]
-    insight = decide(client, actions=ids[:1000])
-    assert len(insight["candidates"]) == 1000
-    assert insight["actions"].split(",") == ids[:1000]
-    assert client.get(f"/insights/{insight['id']}").json()["candidates"] == insight["candidates"]
-
-
-@pytest.mark.row("C-2")
-def test_an_insight_of_another_space_is_unknown(client: TestClient, other_client: TestClient) -> None:
-    insight = decide(client, "Likes to travel")
-    assert other_client.get(f"/insights/{insight['id']}").status_code == 404
-    answer = other_client.post(f"/insights/{insight['id']}/reactions", json={"reaction": "accepted"})
-    assert answer.status_code == 404

@@ -27,7 +27,8 @@ from tests.fixtures.aws import settings_for
 from tests.fixtures.evaluations import add_member
 from tests.fixtures.grants import CALLS
 from tests.fixtures.identity import Issuer
-from tests.fixtures.operations import UNKNOWN, Operation, World, operations, two_tenants
+from tests.fixtures.operations import UNKNOWN, Operation, operations
+from tests.fixtures.tenants import World, two_tenants
 from tests.fixtures.upstream import FakeUpstream
 from tests.functional.http.test_common_contract import assert_error_shape
 

@@ -17,7 +17,8 @@ from shared.observability import logger
 from tests.conftest import empty_aws
 from tests.fixtures.aws import WEBHOOK_SECRET, settings_for
 from tests.fixtures.identity import Issuer
-from tests.fixtures.operations import PRIVATE, Operation, leaves, operations, two_tenants
+from tests.fixtures.operations import PRIVATE, Operation, leaves, operations
+from tests.fixtures.tenants import two_tenants
 from tests.fixtures.upstream import FakeUpstream, Refusal
 
 ORDER = {"GET": 0, "POST": 1, "PUT": 2, "PATCH": 3, "DELETE": 4}

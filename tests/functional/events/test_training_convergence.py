@@ -1,122 +1,21 @@
-"""Statuses follow AWS, whatever message, event or step got lost."""
+"""Trainings follow their executions and SageMaker jobs."""
 
-import json
 from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
-import boto3
 import pytest
-from botocore.exceptions import ClientError
 from fastapi.testclient import TestClient
 
 from functions.events.job_state_changed import job_state_changed
-from functions.events.reconcile_jobs import ReconciliationError, reconcile_jobs
+from functions.events.reconcile_jobs import ReconciliationError
 from functions.workflows.training.create_evaluation import create_evaluation
-from shared.connectors.scan_store import Scans
-from shared.dynamodb.table import Table
 from shared.errors import JobFailedError
-from shared.jobs.store import Jobs
-from shared.models.connector import Scan, ScanScope
 from shared.models.job_status import JobStatus
-from shared.resources import Resources
 from shared.trainings.store import Trainings
-from tests.fixtures.clocks import MovableClock
-from tests.fixtures.evaluations import add_checkpoint, add_connector
-from tests.fixtures.grants import hold_to_grants
-from tests.fixtures.sagemaker import FakeSageMaker
-from tests.fixtures.trainings import active_uses, add_benchmark, space_of, training_request
-from tests.functional.conftest import same_caller
-
-START = datetime(2026, 1, 1, tzinfo=UTC)
-
-
-class FakeStepFunctions:
-    """Executions by name: what the test says of them, or what was started."""
-
-    def __init__(self) -> None:
-        self.executions: dict[str, dict[str, Any]] = {}
-        self.down = False
-
-    def start_execution(self, *, stateMachineArn: str, name: str, input: str) -> None:  # noqa: N803
-        hold_to_grants("stepfunctions", "StartExecution", {"stateMachineArn": stateMachineArn})
-        if self.down:
-            raise refused("StartExecution", "ServiceUnavailable")
-        if name in self.executions and self.executions[name]["status"] != "RUNNING":
-            raise refused("StartExecution", "ExecutionAlreadyExists")
-        self.executions[name] = {"status": "RUNNING", "input": json.loads(input)}
-
-    def describe_execution(self, *, executionArn: str) -> dict[str, Any]:  # noqa: N803
-        hold_to_grants("stepfunctions", "DescribeExecution", {"executionArn": executionArn})
-        name = executionArn.rpartition(":")[2]
-        if name not in self.executions:
-            raise refused("DescribeExecution", "ExecutionDoesNotExist")
-        return self.executions[name]
-
-    def stop_execution(self, *, executionArn: str, error: str, cause: str) -> None:  # noqa: N803
-        hold_to_grants("stepfunctions", "StopExecution", {"executionArn": executionArn})
-        self.describe_execution(executionArn=executionArn).update(status="ABORTED", error=error, cause=cause)
-
-    def end(self, name: str, status: str, error: str = "", cause: Any = "") -> None:
-        text = cause if isinstance(cause, str) else json.dumps(cause)
-        self.executions[name] = {"status": status, "error": error, "cause": text}
-
-
-def refused(operation: str, code: str) -> ClientError:
-    return ClientError({"Error": {"Code": code, "Message": code}}, operation)
-
-
-@dataclass
-class World:
-    """One training of Alice's, and the AWS around it."""
-
-    client: TestClient
-    resources: Resources
-    table: Table
-    steps: FakeStepFunctions
-    sagemaker: FakeSageMaker
-    training: dict[str, Any]
-    clock: MovableClock
-
-    @property
-    def id(self) -> str:
-        return str(self.training["id"])
-
-    @property
-    def job(self) -> str:
-        return f"training-{self.id}-1"
-
-    def reconcile(self, after: timedelta = timedelta(0)) -> None:
-        self.clock.now += after
-        reconcile_jobs(self.resources, 30)
-
-    def shown(self, **params: Any) -> dict[str, Any]:
-        answer: dict[str, Any] = self.client.get(f"/trainings/{self.id}", params=params).json()
-        return answer
-
-    def uses(self) -> int:
-        return active_uses(self.table, "data_model", space_of(self.client), self.training["data_model_id"])
-
-    def open_jobs(self) -> list[str]:
-        return [job.id for job in Jobs(self.table).open_jobs()]
-
-
-@pytest.fixture
-def world(client: TestClient, resources: Resources, table: Table) -> World:
-    steps, sagemaker, clock = FakeStepFunctions(), FakeSageMaker(), MovableClock(START)
-    resources = Resources(resources.settings, clock, step_functions=steps, sagemaker=sagemaker)
-    world = World(same_caller(client, resources), resources, table, steps, sagemaker, {}, clock)
-    world.training = world.client.post("/trainings", json=training_request(client, table)).json()
-    return world
-
-
-def sagemaker_event(name: str) -> dict[str, Any]:
-    return {"source": "aws.sagemaker", "detail": {"TrainingJobName": name, "TrainingJobStatus": "InProgress"}}
-
-
-def execution_event(name: str) -> dict[str, Any]:
-    return {"source": "aws.states", "detail": {"name": name, "status": "FAILED"}}
+from tests.fixtures.evaluations import add_checkpoint
+from tests.fixtures.trainings import add_benchmark, space_of, training_request
+from tests.functional.events.helpers import START, World, execution_event, sagemaker_event
 
 
 @pytest.mark.row("Y-9")
@@ -359,94 +258,3 @@ def test_one_job_that_can_not_be_looked_at_does_not_keep_the_others_from_converg
         world.reconcile()
     assert world.client.get(f"/trainings/{second['id']}").json()["status"] == "stopped"
     assert world.shown()["status"] == "pending"
-
-
-def test_execution_gateway_reads_what_step_functions_really_answers(
-    client: TestClient, resources: Resources, table: Table
-) -> None:
-    training = client.post("/trainings", json=training_request(client, table)).json()
-    assert resources.settings.training_state_machine_arn
-    arn = f"{resources.settings.training_state_machine_arn.replace('stateMachine', 'execution')}:{training['id']}"
-    boto3.client("stepfunctions").stop_execution(executionArn=arn, cause="An operator did it.")
-    reconcile_jobs(resources, 30)
-    shown = client.get(f"/trainings/{training['id']}").json()
-    assert shown["status"] == "stopped"
-
-
-@dataclass
-class ScanWorld:
-    world: World
-    connector_id: str
-    scan_id: str
-
-    def scan(self) -> Scan:
-        return Scans(self.world.table).get(space_of(self.world.client), self.scan_id)
-
-    def connector_scan_id(self) -> str | None:
-        connector = Scans(self.world.table).connectors.get(space_of(self.world.client), self.connector_id)
-        return connector.scan_id
-
-
-@pytest.fixture
-def scanned(world: World) -> ScanWorld:
-    Trainings(world.table).end(space_of(world.client), world.id, JobStatus.FAILED, {})
-    connector_id = add_connector(world.table, space_of(world.client))
-    scan = world.resources.connector_scans.request(space_of(world.client), connector_id, ScanScope.ALL)
-    return ScanWorld(world, connector_id, scan.id)
-
-
-@pytest.mark.row("Y-9")
-def test_a_scan_whose_workflow_was_cut_off_fails_and_sets_its_connector_free(scanned: ScanWorld) -> None:
-    world = scanned.world
-    world.reconcile()
-    assert (scanned.scan().status, scanned.connector_scan_id()) == ("pending", scanned.scan_id)
-    world.steps.end(scanned.scan_id, "TIMED_OUT", "States.Timeout")
-    for _ in range(2):
-        job_state_changed(execution_event(scanned.scan_id), world.resources)
-        scan = scanned.scan()
-        assert (scan.status, scanned.connector_scan_id(), world.open_jobs()) == ("failed", None, [])
-        assert scan.error
-        assert "took longer than it may" in scan.error
-
-
-@pytest.mark.row("Y-9", "CN-4")
-def test_the_scan_that_was_asked_for_meanwhile_follows_one_that_was_cut_off(scanned: ScanWorld) -> None:
-    world = scanned.world
-    space_id, scans = space_of(world.client), world.resources.connector_scans
-    scans.request_files(space_id, scanned.connector_id, ["a.csv"])
-    scans.request(space_id, scanned.connector_id, ScanScope.ALL)
-    world.steps.end(scanned.scan_id, "FAILED", "Lost")
-    world.reconcile()
-    assert scans.catalog.states(space_id, scanned.connector_id)["a.csv"].status == "error"
-    [following] = world.open_jobs()
-    assert following not in (scanned.scan_id, None)
-    assert world.steps.executions[following]["input"]["connector_id"] == scanned.connector_id
-
-
-@pytest.mark.row("EV-1", "Y-9")
-@pytest.mark.parametrize(("ended", "wanted"), [("FAILED", "failed"), ("ABORTED", "stopped"), ("SUCCEEDED", "failed")])
-def test_an_evaluation_follows_aws_like_a_training(world: World, ended: str, wanted: str) -> None:
-    space_id = space_of(world.client)
-    Trainings(world.table).end(space_id, world.id, JobStatus.SUCCEEDED, {})
-    benchmark_id = add_benchmark(world.client, world.training["connectors"][0]["connector_id"])
-    checkpoint_id = add_checkpoint(world.table, space_id).id
-    body = {"benchmark_id": benchmark_id, "checkpoint_id": checkpoint_id, "gpu_count": 0}
-    created = world.client.post("/evaluations", json=body)
-    assert created.status_code == 201, created.text
-    evaluation_id = created.json()["id"]
-    job = f"evaluation-{evaluation_id}-1"
-    world.sagemaker.run(job, TrainingStartTime=START)
-    job_state_changed(sagemaker_event(job), world.resources)
-
-    def result() -> dict[str, Any]:
-        found: dict[str, Any] = world.client.get(f"/evaluations/{evaluation_id}").json()["result"]
-        return found
-
-    assert result()["status"] == "running"
-    world.steps.end(evaluation_id, ended, "Lost", "")
-    for _ in range(2):
-        world.reconcile()
-        assert result()["status"] == wanted
-        assert result()["error"]
-    assert world.open_jobs() == []
-    assert world.sagemaker.jobs[job]["TrainingJobStatus"] == "Stopping"

@@ -1,0 +1,43 @@
+"""Fixtures of the tests of audit logs."""
+
+import urllib.request
+from collections.abc import Iterator
+
+import boto3
+import pytest
+
+from shared.settings import Settings
+from tests.fixtures.audit import Stream, watch_table
+from tests.fixtures.aws import BUCKET, create_logs_table, create_table
+from tests.fixtures.emulator import emulated_aws
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    return settings.model_copy(update={"allow_loopback": True})
+
+
+@pytest.fixture(scope="module")
+def emulator() -> Iterator[str]:
+    """The address of an AWS with streams, which does not copy its tables at each transaction."""
+    with emulated_aws() as environment, pytest.MonkeyPatch.context() as patches:
+        for variable, value in environment.items():
+            patches.setenv(variable, value)
+        patches.setattr(boto3, "DEFAULT_SESSION", boto3.Session())
+        yield environment["AWS_ENDPOINT_URL"]
+
+
+@pytest.fixture
+def aws(emulator: str) -> Iterator[None]:
+    create_table(boto3.client("dynamodb"))
+    watch_table()
+    create_logs_table(boto3.client("dynamodb"))
+    boto3.client("s3").create_bucket(Bucket=BUCKET)
+    yield
+    reset = urllib.request.Request(f"{emulator}/_ministack/reset", method="POST")  # noqa: S310 - our own emulator
+    urllib.request.urlopen(reset).close()  # noqa: S310
+
+
+@pytest.fixture
+def stream(aws: None) -> Stream:
+    return Stream()

@@ -1,0 +1,270 @@
+"""Every route that writes leaves a row in the audit log."""
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from shared.models.api_key import KeyToken
+from shared.resources import Resources
+from tests.fixtures.audit import Stream, deliver
+from tests.fixtures.connectors import add_drift
+from tests.fixtures.evaluations import add_checkpoint
+from tests.fixtures.operations import operations
+from tests.fixtures.spaces import ACCESS_KEYS, held_by_aws
+from tests.fixtures.trainings import space_of, training_request
+from tests.fixtures.upstream import Body, FakeUpstream, schema_name, served
+from tests.functional.conftest import ClientMaker
+
+TOKEN = "a-token-of-the-cluster"
+
+
+def said(body: Body) -> str:
+    argument = '{"thinking": "It fits.", "argument": "The product fits the client."}'
+    return argument if schema_name(body) == "argument" else "Hello there."
+
+
+@pytest.fixture
+def upstream() -> Iterator[FakeUpstream]:
+    with served(FakeUpstream(script=said)) as upstream:
+        yield upstream
+
+
+@dataclass
+class Walk:
+    """Carries requests out one after the other, and looks at the rows that each leaves."""
+
+    client: TestClient
+    resources: Resources
+    stream: Stream
+    done: set[str] = field(default_factory=set)
+
+    def write(
+        self,
+        route: str,
+        entity: str,
+        action: str,
+        *,
+        by: TestClient | None = None,
+        also: tuple[str, ...] = (),
+        path: dict[str, str] | None = None,
+        **request: Any,
+    ) -> Any:
+        """The answer to a request that writes this entity, and nothing but those kinds ``also``, as its caller."""
+        verb, template = route.split(" ", 1)
+        address = template
+        for placeholder, value in (path or {}).items():
+            address = address.replace(f"{{{placeholder}}}", value)
+        client = by or self.client
+        actor = client.get("/me", headers={"X-Space-Id": ""}).json()["id"]
+        self.catch_up()
+        answer = client.request(verb, address, **request)
+        assert answer.status_code < 300, (route, answer.text)
+        rows = self.catch_up()
+        assert {row["actor"] for row in rows} <= {actor}, route
+        assert (entity, action) in {(row["entity"], row["action"]) for row in rows}, (route, rows)
+        assert {row["entity"] for row in rows} <= {entity, *also}, (route, rows)
+        for row in rows:
+            self._check(row)
+        self.done.add(route)
+        return answer.json() if answer.content else None
+
+    def catch_up(self) -> list[dict[str, Any]]:
+        """The rows that were added."""
+        deliver(self.resources, self.stream.read())
+        return [_plain(each) for each in self.stream.read() if _is_row(each)]
+
+    @staticmethod
+    def _check(row: dict[str, Any]) -> None:
+        before, after = json.loads(row["before"]), json.loads(row["after"])
+        if row["action"] == "created":
+            assert before == {}, row
+            assert after, row
+        elif row["action"] == "deleted":
+            assert before or after.get("deleted_at"), row
+        else:
+            assert before.keys() | after.keys(), row
+            assert before != after, row
+
+
+def _is_row(record: dict[str, Any]) -> bool:
+    """Whether it tells of a row of the log itself; each has copies."""
+    partition = record["dynamodb"]["Keys"]["PK"]["S"]
+    return str(partition).startswith("audit#") and partition.count("#") == 1
+
+
+def _plain(record: dict[str, Any]) -> dict[str, Any]:
+    return {name: next(iter(value.values())) for name, value in record["dynamodb"]["NewImage"].items()}
+
+
+# Requests that write no entity: they only ask, write a file, hand out a form for one, send messages again, or make a
+# secret, of which no log may tell.
+UNWRITTEN = {
+    "POST /checkpoints/{id}/predictions",
+    "POST /connectors/{id}/uploads",
+    "POST /insights/exports",
+    "POST /personas/completions",
+    "POST /v1/chat/completions",
+    "POST /webhook-endpoints/{id}/deliveries/replay",
+    "POST /webhook-endpoints/{id}/deliveries/{delivery_id}/replay",
+    "POST /webhook-endpoints/{id}/rotate-secret",
+    "POST /webhook-endpoints/{id}/test",
+}
+
+
+@pytest.mark.row("X-14")
+def test_each_route_that_writes_leaves_a_row_with_actor_before_and_after(
+    client: TestClient, resources: Resources, sign_in: ClientMaker, upstream: FakeUpstream, stream: Stream
+) -> None:
+    walk, table, space = Walk(client, resources, stream), resources.table, space_of(client)
+    write = walk.write
+
+    def both(route: str, entity: str, also: tuple[str, ...] = (), **changes: tuple[Any, Any]) -> Callable[..., None]:
+        """The same update under both verbs, with a value for each."""
+
+        def run(path: dict[str, str] | None = None, json: dict[str, Any] | None = None) -> None:
+            for verb, position in (("PUT", 0), ("PATCH", 1)):
+                body = {**(json or {}), **{key: values[position] for key, values in changes.items()}}
+                write(f"{verb} {route}", entity, "updated", also=also, path=path, json=body)
+
+        return run
+
+    named = {"name": "First", "description": ""}
+    group = write("POST /action-groups", "action_group", "created", json=named)["id"]
+    both("/action-groups/{id}", "action_group", name=("a", "b"))({"id": group})
+    offer = {**named, "priority": "high", "type": "offer", "status": "active"}
+    action = write("POST /actions", "action", "created", json=offer)["id"]
+    both("/actions/{id}", "action", name=("a", "b"))({"id": action})
+
+    cluster = {"ingress_url": upstream.url, "manager_url": upstream.url, "token": TOKEN}
+    write("POST /clusters", "cluster", "created", json=cluster)
+    both("/clusters", "cluster", token=(f"{TOKEN}-2", f"{TOKEN}-3"))()
+
+    facts = {"client": {"name": "Ada"}, "insight_spec": {"insight": "x"}, "product": {"name": "y"}, "model": "small"}
+    insight = {"id": write("POST /insights", "insight", "created", json={"client": "Likes to travel"})["id"]}
+    liked = {"reaction": "accepted"}
+    write("POST /insights/{id}/reactions", "insight", "updated", path=insight, json=liked)
+    for verb, action_of_it, days in (("PUT", "created", 3), ("PATCH", "updated", 4)):
+        policy = {"suppression_days": {"rejected": days}}
+        write(f"{verb} /insights/policy", "insight_policy", action_of_it, json=policy)
+    argument = {"id": write("POST /arguments", "argument", "created", json=facts)["id"]}
+    me = {"user_id": client.get("/me").json()["id"]}
+    write("POST /arguments/{id}/assign", "argument", "updated", path=argument, json=me)
+    write("POST /arguments/queue/next", "argument", "updated")
+    write("POST /arguments/{id}/release", "argument", "updated", path=argument)
+    write("POST /arguments/{id}/comments", "argument_comment", "created", path=argument, json={"text": "Good."})
+    both("/arguments/{id}", "argument", argument=("One.", "Two."))(argument)
+    write("DELETE /arguments/{id}", "argument", "deleted", path=argument)
+
+    connector = {"id": write("POST /connectors", "connector", "created", json={"name": "a", "type": "aws-s3"})["id"]}
+    theirs = {"name": "b", "type": "aws-s3", "s3": ACCESS_KEYS}
+    write("POST /connectors", "connector", "created", json=theirs)
+    write("POST /connectors/{id}/scan", "scan", "created", path=connector, json={})
+    both("/connectors/{id}", "connector", name=("b", "c"))(connector)
+    drift = {**connector, "drift_id": add_drift(resources, space, connector["id"])}
+    write("POST /connectors/{id}/drifts/{drift_id}/acknowledge", "schema_drift", "updated", path=drift)
+    data_model = {"id": write("POST /data-models", "data_model", "created", json=named)["id"]}
+    both("/data-models/{id}", "data_model", name=("a", "b"))(data_model)
+
+    body = training_request(client, table)
+    training = {"id": write("POST /trainings", "training", "created", json=body)["id"]}
+    both("/trainings/{id}", "training", name=("a", "b"))(training)
+    reads = body["connectors"]
+    benchmark_body = {**named, "task": "binary_classification", "metrics": ["f1"], "connectors": reads}
+    benchmark = {"id": write("POST /benchmarks", "benchmark", "created", json=benchmark_body)["id"]}
+    both("/benchmarks/{id}", "benchmark", name=("a", "b"))(benchmark)
+    checkpoint = add_checkpoint(table, space).id
+    measured = {"benchmark_id": benchmark["id"], "checkpoint_id": checkpoint, "gpu_count": 0}
+    write("POST /evaluations", "evaluation", "created", json=measured)
+    alias = {"alias": "champion"}
+    promote = {"checkpoint_id": checkpoint}
+    write("PUT /checkpoints/aliases/{alias}", "checkpoint_alias", "created", path=alias, json=promote)
+    write("DELETE /checkpoints/aliases/{alias}", "checkpoint_alias", "deleted", path=alias)
+
+    expert = {"id": write("POST /experts", "expert", "created", json=named)["id"]}
+    both("/experts/{id}", "expert", name=("a", "b"))(expert)
+    hello = {"messages": [{"role": "user", "content": "Hello"}]}
+    chat = {"id": write("POST /chats", "chat", "created", json=hello)["id"]}
+    both("/chats/{id}", "chat", name=("a", "b"))(chat)
+
+    ada = {"name": "Ada", "birthdate": "1815-12-10", "notes": ""}
+    persona = {"id": write("POST /personas", "persona", "created", json=ada)["id"]}
+    both("/personas/{id}", "persona", notes=("a", "b"))(persona)
+    rows = b"name,birthdate,notes\nAda,1815-12-10,again\nMary,1780-12-26,new\n"
+    files = [("files", ("people.csv", rows))]
+    upload = write("POST /personas/upload", "persona_upload", "created", files=files)
+    write(
+        "POST /personas/upload/{upload_token}/confirm",
+        "persona",
+        "created",
+        also=("persona_upload",),
+        path={"upload_token": upload["upload_token"]},
+        json={"conflict_resolution": "overwrite"},
+    )
+    asked = write("POST /personas/uploads", "persona_upload", "created", json={"files": ["more.csv"]})
+    resources.s3.put_object(
+        Bucket=resources.settings.bucket_name,
+        Key=asked["uploads"][0]["fields"]["key"],
+        Body=rows.replace(b"Mary", b"May"),
+    )
+    write(
+        "POST /personas/uploads/{upload_token}/process",
+        "persona_upload",
+        "updated",
+        path={"upload_token": asked["upload_token"]},
+    )
+
+    key = write("POST /api-keys", "api_key", "created", json={"name": "Batch", "scopes": ["read"]})
+    both("/api-keys/{id}", "api_key", name=("a", "b"))({"id": key["id"]})
+    write("DELETE /api-keys/{id}", "api_key", "deleted", path={"id": key["id"]})
+
+    both("/me", "user", first_name=("a", "b"))()
+    bob = sign_in("bob", space=space)
+    bob.get("/me", headers={"X-Space-Id": ""})
+    here = {"id": space}
+    both("/spaces/{id}", "space", name=("a", "b"))(here)
+    write("PUT /spaces/{id}/limits", "space", "updated", path=here, json={"space": {"tokens_per_day": 10**6}})
+    invited = {"emails": ["bob@example.com", "carol@example.com"], "roles": ["trainings:get"]}
+    invites = write("POST /spaces/{id}/invite", "invite", "created", path=here, json=invited)["invites"]
+    revoked = {**here, "invite_id": invites[1]["id"]}
+    write("DELETE /spaces/{id}/invites/{invite_id}", "invite", "updated", path=revoked)
+    write("POST /users/invites/accept", "membership", "created", by=bob, also=("invite",))
+    bob_id = bob.get("/me").json()["id"]
+    granted = {"permissions": ["trainings:list"]}
+    write("POST /users/{id}/permissions", "membership", "updated", path={"id": bob_id}, json=granted)
+    removed = {**here, "user_id": bob_id}
+    write("DELETE /spaces/{id}/members/{user_id}", "membership", "deleted", path=removed)
+
+    told = {"url": f"{upstream.url}/hooks"}
+    endpoint = {"id": write("POST /webhook-endpoints", "webhook_endpoint", "created", json=told)["id"]}
+    both("/webhook-endpoints/{id}", "webhook_endpoint", description=("a", "b"))(endpoint)
+
+    for route, entity, path in (
+        ("/webhook-endpoints/{id}", "webhook_endpoint", endpoint),
+        ("/actions/{id}", "action", {"id": action}),
+        ("/action-groups/{id}", "action_group", {"id": group}),
+        ("/benchmarks/{id}", "benchmark", benchmark),
+        ("/chats/{id}", "chat", chat),
+        ("/clusters", "cluster", {}),
+        ("/experts/{id}", "expert", expert),
+        ("/personas/{id}", "persona", persona),
+        ("/trainings/{id}", "training", training),
+        ("/data-models/{id}", "data_model", data_model),
+        ("/connectors/{id}", "connector", connector),
+    ):
+        write(f"DELETE {route}", entity, "deleted", path=path)
+    write("DELETE /spaces/{id}", "space", "deleted", path=here)
+    write("POST /spaces/{id}/restore", "space", "restored", path=here)
+    write("POST /spaces", "space", "created", also=("membership",), json=named)
+
+    writing = {str(each) for each in operations() if each.method != "GET"}
+    assert writing - UNWRITTEN == walk.done, "a new route has to be walked here, or told why it writes nothing"
+    token = KeyToken.parse(key["key"])
+    assert token is not None
+    secrets = (TOKEN, ACCESS_KEYS["secret_access_key"], key["key"], token.hash)
+    written = json.dumps(held_by_aws(about="audit#"))
+    assert len(written) > 100_000
+    assert not [secret for secret in secrets if secret in written]

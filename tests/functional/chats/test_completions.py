@@ -1,0 +1,133 @@
+"""Completions of chats: history, idempotency and limits of size."""
+
+import boto3
+import pytest
+from fastapi.testclient import TestClient
+
+import shared.chats.store as chat_store
+from tests.fixtures.aws import BUCKET
+from tests.fixtures.upstream import FakeUpstream
+from tests.functional.chats.helpers import QUESTION, ask
+
+
+@pytest.mark.row("CH-2", "CH-6")
+def test_a_question_is_answered_and_both_turns_are_in_the_history(chatting: TestClient) -> None:
+    first = ask(chatting, name="Ada", tags=["vip"])
+    assert first["object"] == "chat.completion"
+    assert first["choices"][0]["message"]["content"] == "Hello there."
+    assert first["usage"]["prompt_tokens"] == 4
+    assert first["usage"]["total_tokens"] == 6
+
+    second = ask(chatting, "And why?", id=first["id"])
+    assert second["id"] == first["id"]
+
+    chat = chatting.get(f"/chats/{first['id']}").json()
+    assert chat["name"] == "Ada"
+    assert [(each["role"], each["content"]) for each in chat["messages"]] == [
+        ("user", "Which offer suits Ada?"),
+        ("assistant", "Hello there."),
+        ("user", "And why?"),
+        ("assistant", "Hello there."),
+    ]
+    assert chatting.delete(f"/chats/{first['id']}").json() == {"id": first["id"]}
+    assert chatting.get(f"/chats/{first['id']}").status_code == 404
+    assert chatting.delete(f"/chats/{first['id']}").status_code == 404
+
+
+@pytest.mark.row("CH-2")
+def test_a_request_without_messages_or_with_an_unknown_chat_or_model_is_refused(
+    chatting: TestClient, upstream: FakeUpstream
+) -> None:
+    assert chatting.post("/chats", json={}).status_code == 400
+    missing = "0190163d-8694-739b-aea5-966c26f8ad90"
+    assert chatting.post("/chats", json={"id": missing, "messages": [QUESTION]}).status_code == 404
+    unknown = chatting.post("/chats", json={"model": "large", "messages": [QUESTION]})
+    assert unknown.status_code == 404
+    assert "small" in unknown.json()["error"]
+    for field, value in (("temperature", 2.1), ("temperature", -1), ("top_p", 1.5), ("max_tokens", 0)):
+        refused = chatting.post("/chats", json={"messages": [QUESTION], field: value})
+        assert refused.status_code == 400
+        assert refused.json()["details"][0]["field"] == f"body.{field}"
+    assert upstream.calls() == []
+    assert chatting.get("/chats").json()["count"] == 0
+
+
+@pytest.mark.row("CH-2")
+def test_a_history_sent_again_is_not_stored_twice(chatting: TestClient) -> None:
+    first = ask(chatting)
+    history = chatting.get(f"/chats/{first['id']}").json()["messages"]
+    again = [*history, {"role": "user", "content": "And why?"}]
+    answer = chatting.post("/chats", json={"id": first["id"], "messages": again})
+    assert answer.status_code == 201
+    assert len(chatting.get(f"/chats/{first['id']}").json()["messages"]) == 4
+
+
+def test_a_repeated_request_with_the_same_key_asks_the_model_once(chatting: TestClient, upstream: FakeUpstream) -> None:
+    body = {"messages": [QUESTION]}
+    answers = [chatting.post("/chats", json=body, headers={"Idempotency-Key": "k"}).json() for _ in range(2)]
+    assert answers[0] == answers[1]
+    assert len(upstream.calls()) == 1
+    assert chatting.get("/chats").json()["count"] == 1
+    other = {"messages": [{"role": "user", "content": "Else?"}]}
+    assert chatting.post("/chats", json=other, headers={"Idempotency-Key": "k"}).status_code == 409
+
+
+def test_a_turn_larger_than_an_item_of_the_store_is_kept_whole(chatting: TestClient, upstream: FakeUpstream) -> None:
+    upstream.models = [{"id": "small"}]
+    text = "word " * 200_000
+    chat = ask(chatting, text)
+    assert chatting.get(f"/chats/{chat['id']}").json()["messages"][0]["content"] == text
+    chatting.delete(f"/chats/{chat['id']}")
+    assert "Contents" not in boto3.client("s3").list_objects_v2(Bucket=BUCKET)
+
+
+@pytest.mark.row("CH-1")
+def test_chats_are_found_by_any_part_of_their_name_over_all_pages(chatting: TestClient) -> None:
+    names = ["Ada one", "Bob", "ada two", "Carl", "ADA three"]
+    for name in names:
+        ask(chatting, name=name)
+    found, after = [], ""
+    while True:
+        page = chatting.get("/chats", params={"name": "aDa", "limit": 1, "after": after}).json()
+        assert page["count"] == 3
+        found += [chat["name"] for chat in page["data"]]
+        if not page["has_more"]:
+            break
+        after = page["data"][-1]["id"]
+    assert found == ["ADA three", "ada two", "Ada one"]
+    assert [chat["name"] for chat in chatting.get("/chats").json()["data"]] == names[::-1]
+
+
+@pytest.mark.row("CH-1")
+def test_chats_beyond_those_that_are_counted_are_found_all_the_same(
+    chatting: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chat_store, "SEARCHED_CHATS", 2)
+    for name in ("Ada one", "Bob", "Ada two", "Carl"):
+        ask(chatting, name=name)
+    first = chatting.get("/chats", params={"name": "ada", "limit": 1}).json()
+    assert (first["count"], first["count_capped"], first["has_more"]) == (1, True, True)
+    second = chatting.get("/chats", params={"name": "ada", "limit": 1, "after": first["data"][0]["id"]}).json()
+    assert [chat["name"] for chat in second["data"]] == ["Ada one"]
+    assert second["has_more"] is False
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        '{"messages": [{"role": "user", "content": "\\ud800"}]}',
+        '{"messages": [{"role": "user", "content": [{"type": "text", "text": "\\ud800"}]}]}',
+        '{"messages": [{"role": "user", "content": "Hi", "more": {"a": "\\ud800"}}]}',
+        '{"messages": [{"role": "user", "content": "Hi"}], "metadata": {"a": "\\ud800"}}',
+        '{"messages": [{"role": "user", "content": "Hi"}], "metadata": {"a": Infinity}}',
+        '{"messages": [{"role": "user", "content": "Hi"}], "metadata": {"": 1}}',
+        '{"messages": [{"role": "user", "content": "Hi"}], "metadata": {"a": ' + "[" * 30 + "]" * 30 + "}}",
+    ],
+)
+def test_what_can_not_be_kept_is_refused_before_a_model_is_asked(
+    chatting: TestClient, upstream: FakeUpstream, body: str
+) -> None:
+    refused = chatting.post("/chats", content=body, headers={"Content-Type": "application/json"})
+    assert refused.status_code == 400
+    assert refused.json()["details"][0]["field"].startswith(("body.messages.0", "body.metadata"))
+    assert upstream.requests == []

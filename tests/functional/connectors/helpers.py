@@ -1,0 +1,31 @@
+"""Helpers of the tests of connectors."""
+
+from typing import Any
+
+from functions.workflows.job_inputs import JobInputs
+from shared.models.connector_training import ConnectorTraining
+from tests.fixtures.connectors import Lab
+
+SECRET = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
+
+
+KEYS: dict[str, Any] = {
+    "bucket": "customer",
+    "region": "us-east-1",
+    "prefix": "in",
+    "access_key_id": "AKIAIOSFODNN7EXAMPLE",
+    "secret_access_key": SECRET,
+}
+
+
+def files_of_a_job(lab: Lab, connector_id: str) -> list[str | None]:
+    """What a training on the connector would read."""
+    part = ConnectorTraining(connector_id=connector_id)
+    [dataset] = JobInputs(lab.resources).datasets(lab.space_id, [part], None)
+    return [file.name for file in dataset.files]
+
+
+def column(name: str, kind: str, minimum: float, maximum: float, quantiles: dict[str, float]) -> dict[str, Any]:
+    """What the catalog says of one without nulls and personal data, and with two values."""
+    counts = {"nulls": 0, "distinct": 2, "min": minimum, "max": maximum, "quantiles": quantiles}
+    return {"name": name, "type": kind, **counts, "top_values": [], "personal_data": None}

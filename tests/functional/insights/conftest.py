@@ -1,0 +1,51 @@
+"""Fixtures of the tests of insights."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from shared.dynamodb.table import Table
+from shared.models.checkpoint import Checkpoint
+from shared.settings import Settings
+from tests.fixtures.evaluations import add_model
+from tests.fixtures.trained_models import packed, train_model
+from tests.fixtures.upstream import FakeUpstream, connected
+from tests.functional.insights.helpers import WORDS, MakeAction
+
+
+@pytest.fixture(scope="module")
+def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return train_model(tmp_path_factory.mktemp("ml"), "lightgbm")
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    return settings.model_copy(update={"allow_loopback": True})
+
+
+@pytest.fixture
+def upstream(client: TestClient) -> Iterator[FakeUpstream]:
+    with connected(client, FakeUpstream(script=lambda _: json.dumps(WORDS))) as upstream:
+        yield upstream
+
+
+@pytest.fixture
+def model(client: TestClient, table: Table, model_folder: Path) -> Checkpoint:
+    return add_model(table, client.headers["X-Space-Id"], packed(model_folder), name="Cards")
+
+
+@pytest.fixture
+def action(client: TestClient) -> MakeAction:
+    """``action("Gold card", priority="high")`` is the id of an active action."""
+
+    def make(name: str, **fields: Any) -> str:
+        offer = {"name": name, "description": "", "priority": "medium", "type": "offer", "status": "active", **fields}
+        created = client.post("/actions", json=offer)
+        assert created.status_code == 201, created.text
+        return str(created.json()["id"])
+
+    return make

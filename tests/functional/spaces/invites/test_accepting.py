@@ -1,0 +1,125 @@
+"""Accepting of invites."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from shared.dynamodb.table import Table
+from shared.models.space import UserPermission
+from shared.spaces.invites import Invites
+from shared.spaces.members import Members
+from tests.fixtures.clocks import MovableClock
+from tests.fixtures.evaluations import add_member
+from tests.fixtures.trainings import space_of
+from tests.functional.conftest import ClientMaker
+from tests.functional.spaces.invites.helpers import ROLES, accept, invite, spaces_of
+
+
+@pytest.mark.row("US-4")
+def test_accepting_lets_the_invited_into_the_space_with_the_roles(client: TestClient, sign_in: ClientMaker) -> None:
+    invite(client, "bob@example.com")
+    bob = sign_in("bob", email="BOB@example.com")
+    answer = accept(bob)
+    assert answer.status_code == 200
+    assert answer.json()["error"] == ""
+    assert spaces_of(bob) == {space_of(client): ROLES}
+    assert bob.get("/trainings").status_code == 200
+    assert bob.get("/spaces").json()["count"] == 1
+    again = accept(bob)
+    assert (again.status_code, again.json()["code"]) == (409, "conflict")
+    assert again.json()["error"]
+
+
+@pytest.mark.row("US-4")
+def test_an_invite_is_for_a_verified_address_its_own_and_a_week(
+    client: TestClient, sign_in: ClientMaker, clock: MovableClock
+) -> None:
+    invite(client, "bob@example.com")
+    for claims in ({"email_verified": False}, {"email_verified": None}, {"email": None}, {"email_verified": "no"}):
+        unverified = accept(sign_in("bob", **claims))
+        assert (unverified.status_code, unverified.json()["code"]) == (403, "permission_denied")
+    nobody = accept(sign_in("mallory"))
+    assert (nobody.status_code, nobody.json()["code"]) == (404, "not_found")
+    clock.now += timedelta(days=7)
+    late = accept(sign_in("bob"))
+    assert (late.status_code, late.json()["code"]) == (410, "gone")
+    for answer in (unverified, nobody, late):
+        assert answer.json()["error"]
+    assert spaces_of(sign_in("bob")) == {}
+
+
+@pytest.mark.row("US-4")
+def test_all_invites_to_the_address_are_accepted_at_once_but_those_to_deleted_spaces(
+    client: TestClient, other_client: TestClient, sign_in: ClientMaker
+) -> None:
+    gone = sign_in("erin")
+    gone.headers["X-Space-Id"] = gone.post("/spaces", json={"name": "Gone", "description": ""}).json()["id"]
+    for owner in (client, other_client, gone):
+        assert invite(owner, "carol@example.com").status_code == 200
+    place = f"/spaces/{space_of(gone)}"
+    gone.delete(place)
+    carol = sign_in("carol")
+    assert set(accept(carol).json()["spaces"]) == {space_of(client), space_of(other_client)}
+    assert set(spaces_of(carol)) == {space_of(client), space_of(other_client)}
+    gone.post(f"{place}/restore")
+    assert accept(carol).json()["spaces"] == [space_of(gone)]
+
+
+@pytest.mark.row("US-4")
+def test_an_invite_of_a_member_adds_permissions_and_takes_none(
+    client: TestClient, sign_in: ClientMaker, table: Table
+) -> None:
+    bob = sign_in("bob")
+    add_member(table, bob, space_of(client), ["data-models:get"])
+    invite(client, "bob@example.com", "alice@example.com", roles=["trainings:get"])
+    accept(bob)
+    accept(client)
+    assert spaces_of(bob) == {space_of(client): ["trainings:get", "data-models:get"]}
+    assert len(spaces_of(client)[space_of(client)]) == len(UserPermission)
+    assert client.get(f"/spaces/{space_of(client)}/members").json()["count"] == 2
+
+
+class InterruptedTable(Table):
+    """Lets something else happen before the first transaction."""
+
+    def __init__(self, table: Table, meanwhile: Any) -> None:
+        super().__init__(table._client, table.name)
+        self._meanwhile = iter([meanwhile])
+
+    def transact(self, actions: Any) -> None:
+        for meanwhile in self._meanwhile:
+            meanwhile()
+        super().transact(actions)
+
+
+@pytest.mark.row("US-4")
+def test_accepting_twice_at_once_gives_one_membership(client: TestClient, sign_in: ClientMaker, table: Table) -> None:
+    invite(client, "bob@example.com")
+    bob = sign_in("bob")
+    user_id = bob.get("/me").json()["id"]
+    [(space_id, found)] = Invites(table).of("bob@example.com")
+    slow = Invites(InterruptedTable(table, lambda: accept(bob)))
+    assert slow.accept(space_id, found, user_id) is False
+    assert Members(table).memberships.count(user_id) == 1
+    assert client.get(f"/spaces/{space_id}/members").json()["count"] == 2
+    assert spaces_of(bob) == {space_id: ROLES}
+
+
+@pytest.mark.row("US-4", "SP-2")
+def test_a_space_deleted_or_a_member_made_meanwhile_is_noticed(
+    client: TestClient, sign_in: ClientMaker, table: Table
+) -> None:
+    invite(client, "bob@example.com", "carol@example.com")
+    bob, carol = sign_in("bob"), sign_in("carol")
+    [(space_id, found)] = Invites(table).of("bob@example.com")
+    bob_id, carol_id = (each.get("/me").json()["id"] for each in (bob, carol))
+    joins = InterruptedTable(table, lambda: add_member(table, bob, space_id, ["data-models:get"]))
+    assert Invites(joins).accept(space_id, found, bob_id)
+    assert spaces_of(bob) == {space_id: [*ROLES, "data-models:get"]}
+
+    [(_, found)] = Invites(table).of("carol@example.com")
+    ends = InterruptedTable(table, lambda: client.delete(f"/spaces/{space_id}"))
+    assert Invites(ends).accept(space_id, found, carol_id) is False
+    assert Members(table).memberships.count(carol_id) == 0

@@ -1,0 +1,100 @@
+"""Addresses that a webhook may call, and slow or missing receivers."""
+
+import time
+
+import pytest
+from fastapi.testclient import TestClient
+
+from functions.events.deliver_webhooks import WebhookDeliverer
+from functions.events.webhook_sender import WebhookSender
+from shared.network.address_guard import AddressGuard
+from shared.resources import Resources
+from tests.fixtures.webhooks import Post, Receiver, received
+from tests.functional.conftest import same_caller
+from tests.functional.webhook_endpoints.helpers import add_endpoint, deliveries, happen
+
+pytestmark = pytest.mark.row("X-13")
+
+
+# --- addresses
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://10.0.0.1/hook",
+        "https://169.254.169.254/latest/meta-data",
+        "https://[::1]:1/",
+        "http://93.184.216.34/",
+        "https://user:password@93.184.216.34/",
+        "https://93.184.216.34/#part",
+        "ftp://93.184.216.34/",
+        "https://93.184.216.34/a b",
+        "https://" + "a" * 3000,
+        "",
+    ],
+)
+def test_an_address_that_may_not_be_called_is_refused(client: TestClient, resources: Resources, url: str) -> None:
+    settings = resources.settings.model_copy(update={"allow_loopback": False})
+    refused = same_caller(client, Resources(settings, sqs=resources.sqs)).post("/webhook-endpoints", json={"url": url})
+    assert refused.status_code == 400, refused.text
+    assert refused.json()["details"][0]["field"] == "body.url"
+    assert client.get("/webhook-endpoints").json()["count"] == 0
+
+
+def test_a_name_that_leads_to_a_private_address_later_is_not_called(
+    client: TestClient, resources: Resources, post: Post, receiver: Receiver
+) -> None:
+    endpoint = add_endpoint(client, receiver.url)
+    post.deliverer = WebhookDeliverer(resources, WebhookSender(AddressGuard()))
+    happen(client, resources)
+    post.run()
+    [row] = deliveries(client, endpoint)
+    assert "not public" in row["attempts"][0]["error"]
+    assert receiver.requests == []
+
+
+def test_the_peer_is_checked_again_once_the_connection_stands(receiver: Receiver) -> None:
+    class Rebound(AddressGuard):
+        def check_url(self, url: str, field: str, *, allow_query: bool = False) -> None:
+            """The name still meant something else."""
+
+    answer = WebhookSender(Rebound()).post(receiver.url, {}, b"{}")
+    assert answer.status_code is None
+    assert "can't be reached" in str(answer.error)
+    assert receiver.requests == []
+
+
+def test_a_redirect_is_not_followed(client: TestClient, resources: Resources, post: Post, receiver: Receiver) -> None:
+    endpoint = add_endpoint(client, receiver.url)
+    receiver.script = lambda _: (302, {"Location": receiver.url})
+    happen(client, resources)
+    post.run()
+    assert len(receiver.requests) == 1
+    [row] = deliveries(client, endpoint)
+    assert (row["status"], row["attempts"][0]["status_code"]) == ("pending", 302)
+    assert "redirects are not followed" in row["attempts"][0]["error"]
+
+
+def test_an_answer_that_drips_is_cut_off_when_the_time_is_up(receiver: Receiver) -> None:
+    def late(_: int) -> int:
+        time.sleep(3)
+        return 200
+
+    receiver.script = late
+    sender = WebhookSender(AddressGuard(allow_loopback=True), limit_seconds=0.3)
+    started = time.monotonic()
+    answer = sender.post(receiver.url, {}, b"{}")
+    assert answer.error == "did not answer within 0.3 s"
+    assert time.monotonic() - started < 2.5
+
+
+def test_an_address_where_nobody_listens_is_an_error_and_no_exception(receiver: Receiver) -> None:
+    with received(Receiver()) as gone:
+        pass
+    answer = WebhookSender(AddressGuard(allow_loopback=True)).post(gone.url, {}, b"{}")
+    assert answer.error == "can't be reached: ConnectionRefusedError"
+    secure = receiver.url.replace("http://", "https://")
+    assert (
+        WebhookSender(AddressGuard(allow_loopback=True)).post(secure, {}, b"{}").error == "can't be reached: SSLError"
+    )

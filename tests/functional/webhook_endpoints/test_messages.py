@@ -1,0 +1,171 @@
+"""Webhook messages: signatures, types and events."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from fastapi.testclient import TestClient
+from standardwebhooks.webhooks import Webhook
+
+from shared.models.job_status import JobStatus
+from shared.resources import Resources
+from shared.trainings.store import Trainings
+from shared.webhooks.signature import SignatureError, sign, verify
+from tests.fixtures.clocks import MovableClock
+from tests.fixtures.evaluations import add_checkpoint
+from tests.fixtures.trainings import space_of, training_request
+from tests.fixtures.webhooks import Post, Receiver
+from tests.functional.webhook_endpoints.helpers import add_endpoint, deliveries, happen
+
+pytestmark = pytest.mark.row("X-13")
+
+
+# --- signatures
+
+
+def test_the_signature_is_that_of_the_published_vector() -> None:
+    # https://github.com/standard-webhooks/standard-webhooks, in the tests of its libraries
+    headers = sign(
+        "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+        "msg_p5jXN8AQM9LWM0D4loKWxJek",
+        datetime.fromtimestamp(1614265330, UTC),
+        b'{"test": 2432232314}',
+    )
+    assert headers["webhook-signature"] == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
+
+
+def test_a_message_is_thin_and_verified_by_the_public_library(
+    client: TestClient, resources: Resources, post: Post, receiver: Receiver
+) -> None:
+    endpoint = add_endpoint(client, f"{receiver.url}?key=1")
+    checkpoint = add_checkpoint(resources.table, space_of(client), name="A name that somebody gave")
+    post.run()
+    [(headers, body)] = receiver.requests
+    assert receiver.paths == ["/hooks?key=1"]
+    message = Webhook(endpoint["secret"]).verify(body.decode(), headers)
+    assert datetime.fromisoformat(message.pop("timestamp")) <= datetime.now(UTC)
+    assert message == {
+        "type": "checkpoint.created",
+        "data": {
+            "id": checkpoint.id,
+            "kind": "checkpoint",
+            "link": f"/trainings/{checkpoint.training_id}",
+            "space_id": space_of(client),
+        },
+    }
+    [delivery] = deliveries(client, endpoint)
+    assert (delivery["id"], delivery["status"]) == (headers["webhook-id"], "delivered")
+    assert delivery["payload"]["type"] == delivery["event_type"] == "checkpoint.created"
+    [attempt] = delivery["attempts"]
+    assert (attempt["status_code"], attempt["error"]) == (200, None)
+    assert attempt["duration_ms"] >= 0
+
+
+def test_a_rotated_secret_signs_along_for_a_day_and_no_list_tells_any(
+    client: TestClient, resources: Resources, post: Post, receiver: Receiver, clock: MovableClock
+) -> None:
+    first = add_endpoint(client, receiver.url)
+    rotated = client.post(f"/webhook-endpoints/{first['id']}/rotate-secret")
+    assert rotated.status_code == 200
+    old, new = first["secret"], rotated.json()["secret"]
+    assert old != new
+
+    def verified(secret: str) -> bool:
+        headers, body = receiver.requests[-1]
+        try:
+            verify(secret, headers, body, clock.now)
+        except SignatureError:
+            return False
+        return True
+
+    happen(client, resources)
+    post.run()
+    assert (verified(old), verified(new)) == (True, True)
+    clock.now += timedelta(hours=23)
+    happen(client, resources)
+    post.run()
+    assert (verified(old), verified(new)) == (True, True)
+    clock.now += timedelta(hours=2)
+    happen(client, resources)
+    post.run()
+    assert len(receiver.requests) == 3
+    assert (verified(old), verified(new)) == (False, True)
+
+    for path in ("", f"/{first['id']}", f"/{first['id']}/deliveries"):
+        assert "whsec_" not in client.get(f"/webhook-endpoints{path}").text
+    for _ in range(6):
+        client.post(f"/webhook-endpoints/{first['id']}/rotate-secret")
+    happen(client, resources)
+    post.run()
+    assert receiver.requests[-1][0]["webhook-signature"].count("v1,") == 4
+
+
+# --- what is told
+
+
+def test_each_kind_of_event_comes_from_the_change_that_it_is_named_after(
+    client: TestClient, resources: Resources, post: Post, receiver: Receiver
+) -> None:
+    add_endpoint(client, receiver.url)
+    trainings, space, table = Trainings(resources.table), space_of(client), resources.table
+    ids = [client.post("/trainings", json=training_request(client, table)).json()["id"] for _ in range(3)]
+    trainings.advance(space, ids[0], JobStatus.QUEUED)
+    trainings.advance(space, ids[0], JobStatus.RUNNING)
+    trainings.report(space, ids[0], datetime.now(UTC), [])
+    for training_id, status in zip(ids, (JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.STOPPED), strict=True):
+        trainings.end(space, training_id, status, {})
+    client.put(f"/trainings/{ids[0]}", json={"name": "Another"})
+    checkpoint = add_checkpoint(table, space)
+    for _ in range(2):
+        client.put("/checkpoints/aliases/champion", json={"checkpoint_id": checkpoint.id})
+    client.post("/data-models", json={"name": "Not told of"})
+    offer = {"name": "Card", "description": "", "priority": "high", "type": "offer", "status": "active"}
+    client.post("/actions", json=offer)
+    insight = client.post("/insights", json={"client": "Likes to travel"}).json()["id"]
+    for reaction in ("accepted", "accepted", "rejected"):
+        client.post(f"/insights/{insight}/reactions", json={"reaction": reaction})
+    post.run()
+    assert sorted(receiver.types) == sorted(
+        [
+            "training.started", "training.completed", "training.failed", "training.stopped", "checkpoint.created",
+            "checkpoint_alias.moved", "insight.created", "reaction.created", "reaction.changed",
+        ]
+    )  # fmt: skip
+    by_type = {message["type"]: message["data"] for message in receiver.messages}
+    assert by_type["training.completed"] == {
+        "id": ids[0], "kind": "training", "link": f"/trainings/{ids[0]}", "space_id": space, "status": "succeeded",
+    }  # fmt: skip
+    assert by_type["checkpoint_alias.moved"]["link"] == "/checkpoints/aliases/champion"
+    assert client.get(by_type["insight.created"]["link"]).status_code == 200
+
+
+def test_an_endpoint_is_told_of_the_types_that_it_wants(
+    client: TestClient, resources: Resources, post: Post, receiver: Receiver
+) -> None:
+    endpoint = add_endpoint(client, receiver.url, event_types=["insight.created"])
+    happen(client, resources)
+    post.run()
+    assert receiver.types == []
+    place = f"/webhook-endpoints/{endpoint['id']}"
+    assert client.put(place, json={"event_types": []}).json()["event_types"] == []
+    happen(client, resources)
+    post.run()
+    assert receiver.types == ["checkpoint.created"]
+    refused = client.put(place, json={"event_types": ["rain.tomorrow"]})
+    assert refused.status_code == 400
+
+
+def test_a_change_told_of_twice_is_one_message(
+    client: TestClient, resources: Resources, post: Post, receiver: Receiver
+) -> None:
+    endpoint = add_endpoint(client, receiver.url)
+    happen(client, resources)
+    records = post.publish()
+    # Again before anything was sent, as after a crash between noting and queueing: two messages in the queue.
+    post.tell(records)
+    assert len(post.sqs.waiting) == 2
+    post.run(timedelta(minutes=10))
+    post.tell(records)
+    post.run(timedelta(minutes=10))
+    assert post.sqs.waiting == []
+    assert len(receiver.requests) == 1
+    assert len(deliveries(client, endpoint)) == 1

@@ -1,0 +1,90 @@
+"""Replays of failed messages, and test messages."""
+
+import pytest
+from fastapi.testclient import TestClient
+
+from shared.resources import Resources
+from tests.fixtures.clocks import MovableClock
+from tests.fixtures.webhooks import Post, Receiver
+from tests.functional.webhook_endpoints.helpers import HOUR, add_endpoint, deliveries, down, happen
+
+pytestmark = pytest.mark.row("X-13")
+
+
+# --- replay
+
+
+def test_failed_messages_are_replayed_one_by_one_and_all_since_a_time(
+    client: TestClient, resources: Resources, post: Post, receiver: Receiver, clock: MovableClock
+) -> None:
+    endpoint, started = add_endpoint(client, receiver.url), clock.now.isoformat()
+    place = f"/webhook-endpoints/{endpoint['id']}/deliveries"
+    receiver.script = down
+    happen(client, resources)
+    post.run(HOUR)
+    later = clock.now.isoformat()
+    for _ in range(3):
+        happen(client, resources)
+    post.run(80 * HOUR)
+    oldest = deliveries(client, endpoint)[-1]["id"]
+    assert len(deliveries(client, endpoint, status="failed")) == 4
+
+    receiver.script = lambda _: 200
+    replayed = client.post(f"{place}/{oldest}/replay")
+    assert replayed.status_code == 202
+    assert (replayed.json()["id"], replayed.json()["status"]) == (oldest, "pending")
+    post.run()
+    assert receiver.ids[-1] == oldest
+    assert [row["id"] for row in deliveries(client, endpoint, status="delivered")] == [oldest]
+    assert client.post(f"{place}/replay", json={"since": later}).json() == {"count": 0, "has_more": False}
+    assert client.post(f"{place}/replay", json={"since": started}).json() == {"count": 3, "has_more": False}
+    post.run()
+    rows = deliveries(client, endpoint)
+    assert [row["status"] for row in rows] == ["delivered"] * 4
+    assert [row["attempt_count"] for row in rows] == [11] * 4
+    # What was delivered can be sent again as well, under its old id.
+    client.post(f"{place}/{oldest}/replay")
+    post.run()
+    assert receiver.ids[-1] == oldest
+
+
+def test_what_could_not_be_queued_is_replayed_when_that_is_asked_for_again(
+    client: TestClient, resources: Resources, post: Post, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    endpoint = add_endpoint(client, receiver.url)
+    started, receiver.script = post.clock.now.isoformat(), down
+    happen(client, resources)
+    post.run(80 * HOUR)
+    receiver.script = lambda _: 200
+    replay = f"/webhook-endpoints/{endpoint['id']}/deliveries/replay"
+    with monkeypatch.context() as broken:
+        broken.setattr(post.sqs, "send_message_batch", lambda **_: {"Failed": [{"Id": "0"}]})
+        assert client.post(replay, json={"since": started}).status_code == 503
+    happen(client, resources)  # and waits in the queue
+    post.publish()
+    assert client.post(replay, json={"since": started}).json() == {"count": 1, "has_more": False}
+    post.run()
+    assert [row["status"] for row in deliveries(client, endpoint)] == ["delivered"] * 2
+
+
+def test_a_replayed_message_has_all_its_attempts_again(
+    client: TestClient, resources: Resources, post: Post, receiver: Receiver
+) -> None:
+    endpoint = add_endpoint(client, receiver.url)
+    receiver.script = down
+    happen(client, resources)
+    post.run(80 * HOUR)
+    [row] = deliveries(client, endpoint)
+    client.post(f"/webhook-endpoints/{endpoint['id']}/deliveries/{row['id']}/replay")
+    post.run(80 * HOUR)
+    [again] = deliveries(client, endpoint)
+    assert (again["status"], again["attempt_count"]) == ("failed", 20)
+
+
+def test_a_test_message_is_sent_and_listed(client: TestClient, post: Post, receiver: Receiver) -> None:
+    endpoint = add_endpoint(client, receiver.url, event_types=["insight.created"])
+    asked = client.post(f"/webhook-endpoints/{endpoint['id']}/test")
+    assert asked.status_code == 202
+    post.run()
+    assert receiver.types == ["webhook_endpoint.test"]
+    assert [row["id"] for row in deliveries(client, endpoint)] == [asked.json()["id"]] == receiver.ids
