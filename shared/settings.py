@@ -24,10 +24,10 @@ class Settings(BaseModel):
     stage: str = "local"
     table_name: str
     bucket_name: str
-    # Inference logs have a table of their own, and are kept so long.
+    # The table of inference logs, and how long it keeps them.
     logs_table_name: str | None = None
     log_retention_days: int = Field(default=90, ge=1)
-    # For so long it is told who wrote what.
+    # How long the audit log keeps its entries.
     audit_retention_days: int = Field(default=400, ge=1)
     # Any OpenID Connect issuer; its keys come from jwks_url, or else from its discovery document.
     oidc_issuer: str
@@ -55,15 +55,15 @@ class Settings(BaseModel):
     default_cluster_tool_calls: Literal["native", "emulated"] = "native"
     # Who invites come from: an address that Amazon SES may send as; without it no mail is sent.
     email_sender: str | None = None
-    # Where the invited sign in, as the mail tells them.
+    # Address of the sign-in page in the mails to invited users.
     sign_in_url: str | None = None
-    # Comma list of the API Gateway keys that callers are spread over, each throttled by itself; for the authorizer.
+    # Comma list of API Gateway keys. The authorizer spreads callers over them, and each is throttled separately.
     fair_shares: str | None = None
     # How long a language model may be silent.
     upstream_timeout_seconds: float = 25
     # Lets connectors and clusters live on this machine; only ever true in the local stage.
     allow_loopback: bool = False
-    # How old may be what a conversation's next call goes by: memberships, and the state of clusters; 0 reads each time.
+    # Greatest age of the membership and of the cluster state that a call may use; 0 reads them for each call.
     admission_seconds: float = Field(default=10, ge=0, le=30)
     cluster_state_seconds: float = Field(default=1, ge=0, le=5)
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"

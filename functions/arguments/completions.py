@@ -133,7 +133,7 @@ class ArgumentCompletionService:
 
 
 def _prompt(facts: dict[str, dict[str, Any]]) -> str:
-    """The facts as data: a text in them can't end the marks that they stand between."""
+    """Returns the facts as data. No text in them can end the marks around them."""
     data = json.dumps(facts, ensure_ascii=False).replace("<", "\\u003c")
     return f"<facts>\n{data}\n</facts>"
 

@@ -19,7 +19,7 @@ class References:
         self._lineages = lineages
 
     def lineage(self, context: SpaceContext, action_id: str | None, insight_id: str | None) -> DecisionLineage:
-        """What an argument of the insight rests on, or one for the action as its model stands now.
+        """Returns the lineage of an argument: of the insight, or of the action with its present model.
 
         Raises ValidationFailedError for an action or an insight that the space does not have, and for an insight that
         chose another action.

@@ -62,7 +62,7 @@ def list_arguments(
     action_id: ActionId = "",
     page: PageNumber = page_number("page_size", 100),
 ) -> list[Argument]:
-    """List the arguments of the space, newest first; `X-Total-Count` and `X-Has-More` tell of the other pages."""
+    """List the arguments of the space, newest first; `X-Total-Count` and `X-Has-More` describe the other pages."""
     found = service.list_page(context, page.number, page.size, status, action_id)
     response.headers["X-Total-Count"] = str(found.count)
     response.headers["X-Has-More"] = str(found.has_more).lower()

@@ -61,7 +61,7 @@ class BenchmarkService:
                     expected_version=expected_version,
                     only_if=Attr("revision").eq(current.revision),
                 )
-            except ConditionNotMetError:  # another update made a revision meanwhile: count on from it
+            except ConditionNotMetError:  # another update made a revision: continue from it
                 continue
 
     def delete(self, context: SpaceContext, benchmark_id: str, expected_version: int | None) -> Deleted:
@@ -72,7 +72,7 @@ class BenchmarkService:
         benchmark = self._benchmarks.get(context.space_id, benchmark_id)
         if not context.is_owner and benchmark.created_by != context.user_id:
             raise PermissionDeniedError(
-                "Only the owner of the space and whoever created the benchmark may change it. Ask one of them."
+                "Only the owner of the space and the creator of the benchmark may change it. Ask one of them."
             )
         return benchmark
 

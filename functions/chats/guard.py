@@ -146,5 +146,5 @@ def _pattern(words: Sequence[str]) -> re.Pattern[str] | None:
 
 
 def _harmless(text: str) -> str:
-    """A text that can't end the marks it stands between."""
+    """Returns a text that can't end the marks around it."""
     return text.replace("<text>", "< text>").replace("</text>", "< /text>")

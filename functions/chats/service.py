@@ -91,7 +91,7 @@ class ChatService:
         raise UnknownModelError(f"The cluster does not serve the model '{name}'. GET /models lists those that it does.")
 
     async def complete(self, request: TurnRequest) -> ChatCompletion:
-        """Answer at once. Raises as ``TurnPreparer.prepare`` does, and what the model's server fails with."""
+        """Returns the whole completion. Raises as ``TurnPreparer.prepare`` does, and the errors of the model's server."""
         if first := await self._first_answer(request):
             return first
         turn = await self._preparer.prepare(request)
@@ -159,7 +159,7 @@ class ChatService:
         """Chunks to send on; ``spoken`` gathers what they say."""
         head = self._answer(turn, record, [])
         buffer = SentenceBuffer()
-        # Closed at once when this is left early: the server is to stop, too.
+        # Closes the stream immediately when the client leaves, so that the server stops too.
         async with aclosing(self._deltas(turn, record)) as deltas:
             async for delta, choice in deltas:
                 reason = choice.get("finish_reason")
@@ -197,7 +197,7 @@ class ChatService:
     async def _passes(
         self, turn: PreparedTurn, record: CallRecord, spoken: "_Spoken", text: str, calls: str = ""
     ) -> bool:
-        assert turn.guard is not None  # noqa: S101 - tells the type checker
+        assert turn.guard is not None  # noqa: S101 - for the type checker
         spoken.verdict = await turn.guard.check(text + calls, GuardStage.OUTPUT, before=spoken.text)
         record.guard = turn.guard.coverage
         if spoken.verdict.flagged:
@@ -263,7 +263,7 @@ class ChatService:
             messages = [*turn.added, Message.model_validate(said)]
         kept = Turn(turn.chat, turn.is_new, messages, answer, turn.request.idempotency, turn.models.log_writes(record))
         stored = await in_thread(self._chats.append, turn.request.context.space_id, kept)
-        # A request that came twice at once is stored once, but both have called the model.
+        # Two equal requests at the same time are stored once, but both have called the model.
         record.is_logged = stored is answer
         return stored
 

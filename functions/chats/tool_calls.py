@@ -42,7 +42,7 @@ def check_tools(tools: Sequence[dict[str, Any]], tool_choice: Any) -> None:
 
 
 def emulated_request(body: dict[str, Any]) -> dict[str, Any]:
-    """The same request without ``tools``: they are told in words, and the answer is bound to a schema."""
+    """Returns the same request without ``tools``. The prompt describes them, and a schema binds the completion."""
     tools: Sequence[dict[str, Any]] = body["tools"]
     described = "\n".join(json.dumps(tool["function"], ensure_ascii=False) for tool in tools)
     instructions = {"role": "system", "content": _INSTRUCTIONS.format(tools=described)}

@@ -1,4 +1,4 @@
-"""How a cluster is doing right now: every part asked at once, none waited for longer than a few seconds."""
+"""Reads the live state of a cluster. It asks all parts at the same time and waits a few seconds at most."""
 
 import asyncio
 import re

@@ -129,7 +129,7 @@ class ClusterService:
     def _keeping(
         self, context: SpaceContext, tokens: dict[str, SecretStr | None], *replaced: str | None
     ) -> Iterator[dict[str, Any]]:
-        """Fields of the cluster that stand for its new tokens; those that it does not name in the end are removed."""
+        """Stores new tokens and yields the cluster's fields for them. Removes tokens that the cluster does not name then."""
         secrets = {name: secret.get_secret_value() for name, secret in tokens.items() if secret is not None}
         if not secrets and not any(replaced):
             yield {}

@@ -101,7 +101,7 @@ def list_connector_files(
     limit: FilesLimit = 1000,
     flat: Flat = False,
 ) -> list[list[str]] | list[str]:
-    """List the files, one list of names for each folder; the header `X-Has-More` tells whether there are more."""
+    """List the files, one list of names for each folder; the header `X-Has-More` says whether there are more."""
     names, has_more = service.list_files(context, id, prefix, limit)
     response.headers["X-Has-More"] = str(has_more).lower()
     return names if flat else by_folder(names)

@@ -139,7 +139,7 @@ class ConnectorService:
             )
         except ConditionNotMetError:
             raise ConflictError("Others are changing the connector at the same time. Try again.") from None
-        except NotFoundError:  # deleted meanwhile: the new keys are a leftover too
+        except NotFoundError:  # deleted by another request: the new keys must be removed too
             self._cleaner.try_to_clean(context.space_id, connector_id)
             raise
 
@@ -184,7 +184,7 @@ class ConnectorService:
     def delete(self, context: SpaceContext, connector_id: str, expected_version: int | None) -> Deleted:
         """Remove a connector with its access keys, its catalog and, if it is managed, its files.
 
-        It is gone at once and as a whole; leftovers that can't be removed within this request are removed later.
+        The connector disappears as a whole. Files that this request can't remove are removed later.
         Raises ConflictError while a training that has not ended reads it.
         """
         try:

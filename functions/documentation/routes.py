@@ -42,7 +42,7 @@ PAGE = """<!doctype html>
 """
 
 
-# Whatever the document says, the page runs our script only and tells nobody that it is read.
+# The page runs only our own script, and sends nothing to other hosts.
 PAGE_POLICY = "; ".join(
     (
         "default-src 'none'",

@@ -32,7 +32,7 @@ def create_evaluation(
     idempotency: IdempotencyKey,
     response: Response,
 ) -> Evaluation:
-    """Evaluate a checkpoint on a benchmark: it answers at once, and `result.status` tells how far it has come.
+    """Evaluate a checkpoint on a benchmark. The response comes immediately; `result.status` shows the progress.
 
     While the same benchmark, checkpoint and number of GPUs is being evaluated, that evaluation is answered.
     """

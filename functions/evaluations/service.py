@@ -42,7 +42,7 @@ class EvaluationService:
         evaluation = self._evaluations.get(context.space_id, evaluation_id)
         if not context.is_owner and evaluation.created_by != context.user_id:
             raise PermissionDeniedError(
-                "Only the owner of the space and whoever created the evaluation may read it. "
+                "Only the owner of the space and the creator of the evaluation may read it. "
                 "Its scores are on the leaderboards."
             )
         return evaluation

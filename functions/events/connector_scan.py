@@ -1,4 +1,4 @@
-"""S3 tells that files of managed connectors came or went: the catalog takes note, and a scan reads what is new.
+"""Handles S3 events about files of managed connectors: marks them in the catalog and starts a scan.
 
 The events come through a queue, at least once and in no order. A message that fails is delivered again by itself;
 the others of its batch are done.
@@ -53,7 +53,7 @@ def connector_scan(event: dict[str, Any], resources: Resources) -> dict[str, lis
         try:
             scans.request(space_id, connector_id, ScanScope.NAMED)
         except NotFoundError:
-            logger.info("the connector was deleted meanwhile", extra={"connector_id": connector_id})
+            logger.info("the connector was deleted in between", extra={"connector_id": connector_id})
         except (ClientError, BotoCoreError, ApiError):
             logger.exception("a scan could not be asked for", extra={"connector_id": connector_id})
             failed.update(message_ids)
@@ -80,7 +80,7 @@ def record_event(resources: Resources, scans: ConnectorScans, event: ObjectEvent
         version = ObjectVersion(event.file, content["etag"].strip('"'), int(content["size"]), sequencer, version_id)
         outcome = catalog.record_created(*where, version)
     elif event.detail.get("deletion-type") == "Permanently Deleted" and version_id not in (None, "null"):
-        # One version of several: which one is current now, only a look at the bucket tells.
+        # Only the bucket knows which of several versions is current.
         outcome = catalog.record_unclear(*where, event.file, sequencer)
     else:
         outcome = catalog.record_deleted(*where, event.file, sequencer)

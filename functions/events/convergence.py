@@ -25,7 +25,7 @@ START_LIMIT = timedelta(hours=1)
 _NEVER_STARTED = "AWS could not start it for an hour. Start it again."
 _GONE = "The workflow behind it is gone without a result. Start it again."
 _SPACE_DELETED = "Its space was deleted."
-_NO_RESULT = "Its workflow ended without a result. Start it again; if it stays, tell support its id."
+_NO_RESULT = "Its workflow ended without a result. Start it again. If that fails too, send its id to support."
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Running:
 
 @dataclass(frozen=True)
 class Waiting:
-    """Nothing to tell yet."""
+    """State of a job without news."""
 
 
 JobFinding = Running | Waiting | Failure

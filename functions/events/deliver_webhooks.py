@@ -108,7 +108,7 @@ class WebhookDeliverer:
 
 
 def deliver_webhooks(event: dict[str, Any], deliverer: WebhookDeliverer) -> list[str]:
-    """Handle a batch, all at once, so that a slow address holds up no other; the ids of what is to come again."""
+    """Delivers a batch in parallel, so that a slow address delays no other. Returns the ids of messages to repeat."""
 
     def handle(record: dict[str, Any]) -> str | None:
         try:

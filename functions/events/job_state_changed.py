@@ -1,4 +1,4 @@
-"""AWS tells that an execution or a SageMaker training job changed: the entity behind it is compared with it."""
+"""Handles AWS events about executions and SageMaker jobs: updates the entity behind each."""
 
 import re
 from typing import Any

@@ -1,4 +1,4 @@
-"""The entity table's stream tells of writes: those that webhook endpoints want to know of are noted and queued.
+"""Reads writes from the entity table's stream, and queues a message for each endpoint that wants the event.
 
 When something fails the whole batch comes again, halved; a message that was noted by then is queued once more unless
 it was tried since.

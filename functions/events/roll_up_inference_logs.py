@@ -1,4 +1,4 @@
-"""The logs table's stream tells of new calls: each is added to its rollups, once however often it is told.
+"""Reads new calls from the logs table's stream and adds each to its rollups exactly once.
 
 When something fails the whole batch comes again, halved; what was counted by then is left out.
 """

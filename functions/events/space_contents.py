@@ -1,4 +1,4 @@
-"""What the entity table holds of spaces that nobody can restore any more, of whatever kind, to be removed.
+"""Removes the items of all kinds that belong to spaces which nobody can restore any more.
 
 The kinds are many, and some leave things behind that nothing points at any more. So that none can be forgotten, the
 whole table is gone through, once for all spaces whose time is over: what a space's id is a part of the key of belongs

@@ -1,4 +1,4 @@
-"""One POST to an address that a user gave: guarded, without redirects, and over in fifteen seconds whatever happens."""
+"""Sends one POST to a user's address: guarded, without redirects, and for fifteen seconds at most."""
 
 import ssl
 import time
@@ -18,7 +18,7 @@ LIMIT_SECONDS = 15.0
 
 @dataclass(frozen=True)
 class Answer:
-    """``error`` says what went wrong when the address did not answer, and is none when it did."""
+    """Response of a receiver. ``error`` says why there was no response, and is ``None`` otherwise."""
 
     duration_ms: int
     status_code: int | None = None

@@ -1,4 +1,4 @@
-"""The entity table's stream tells of writes: each of an entity becomes a row of the audit log, once.
+"""Reads writes from the entity table's stream, and stores each as one row of the audit log.
 
 When something fails the whole batch comes again, halved; what was noted by then is left as it is.
 """

@@ -24,7 +24,7 @@ class InferenceLogService:
         return self._logs.page(context.space_id, filters, page, page_size)
 
     def summarise(self, context: SpaceContext, filters: LogFilters) -> InferenceSummary:
-        """The calls that match, added up: of the last 30 days, or of those up to ``end_date``, unless told otherwise.
+        """Returns the sums of the matching calls. Without a ``start_date`` it covers the last 30 days before the end.
 
         Raises ValidationFailedError for a period that ends before it starts.
         """

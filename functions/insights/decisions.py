@@ -25,7 +25,7 @@ from shared.models.insight import (
 )
 from shared.models.persona import Persona
 
-# So many are looked at to find those that are active.
+# How many actions are read to find the active ones.
 ACTIONS_LIMIT = 5000
 
 
@@ -107,7 +107,7 @@ class Decider:
         return list(found.values())
 
     def _active(self, space_id: str) -> list[Action]:
-        # One more than may be, to tell.
+        # One more than allowed shows that there are too many.
         items = list(self._actions.table.query(f"action#{space_id}", limit=ACTIONS_LIMIT + 1))
         active = [self._actions.load(item) for item in items if item["status"] == ActionStatus.ACTIVE]
         for found, limit, kind in ((active, CANDIDATES_LIMIT, "active actions"), (items, ACTIONS_LIMIT, "actions")):

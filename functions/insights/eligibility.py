@@ -42,7 +42,7 @@ class Engagement:
         return [channel for channel in channels if channel not in self._full]
 
     def removal(self, action: Action, channels: Collection[str]) -> Removal | None:
-        """The first rule that stands against offering the action; ``channels`` are those in use."""
+        """Returns the first rule that forbids to offer the action; ``channels`` are those in use."""
         return (
             _ineligible(action, self.now)
             or self._suppressed(action)

@@ -107,7 +107,7 @@ class ReactionService:
 
 
 def _file_name(request: ExportCreate) -> str:
-    """Told by what was asked for, so that asking again writes the file anew and no row stands in two."""
+    """Returns a name that depends on the request, so a repeated request replaces the file."""
     since = [f"{request.since:%Y%m%dT%H%M%S.%f}"] if request.since else []
     after = [cursor_id(request.after) or "start"]
     return f"reactions/{'-'.join([request.action_id or 'all', *since, *after])}.jsonl"

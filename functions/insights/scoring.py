@@ -117,7 +117,7 @@ def acceptance_rate(counts: Counts) -> float:
 
 
 def _row(scorer: "Scorer", features: Mapping[str, Any]) -> "Matrix | str":
-    """The client as the model sees it, or which columns stand in the way."""
+    """Returns the client as a row of the model, or the reason why it can't be one."""
     from shared.propensity.features import EXPECTED
 
     schema = scorer.checkpoint.features

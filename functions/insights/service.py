@@ -45,7 +45,7 @@ class InsightService:
     ) -> Insight:
         """The best action for the client, worded; where no language model can, in plain words, and it says so.
 
-        Raises ValidationFailedError for an unknown action, UnknownModelError for a language model that is none.
+        Raises ValidationFailedError for an unknown action, UnknownModelError for an unknown language model.
         """
         started = time.perf_counter()
         if idempotency is not None:

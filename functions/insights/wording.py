@@ -1,4 +1,4 @@
-"""Has a language model word what was decided; it is told facts only, and nothing it says changes the decision."""
+"""Lets a language model word a decision. The model gets facts only, and its text never changes the decision."""
 
 import json
 import re
@@ -48,7 +48,7 @@ _INSTRUCTIONS = (
 
 @dataclass(frozen=True)
 class PromptFacts:
-    """All that a language model is told; ``other_names`` are offers that it must not bring up."""
+    """Facts of a prompt. ``other_names`` are offers that the text must not mention."""
 
     client: Mapping[str, Any]
     action: Action
@@ -60,7 +60,7 @@ class PromptFacts:
 
 @dataclass(frozen=True)
 class GeneratedText:
-    """What an insight says; ``error`` tells why a language model did not word it."""
+    """Text of an insight. ``error`` is the reason why no language model wrote it."""
 
     insight: str = ""
     argument: str = ""
@@ -78,7 +78,7 @@ class GeneratedText:
 
 @dataclass(frozen=True)
 class WriterModel:
-    """A language model to write with, or why there is none."""
+    """Language model that writes the text, or the reason why there is none."""
 
     models: LanguageModels | None = None
     model: LanguageModel | None = None

@@ -79,7 +79,7 @@ def run(work: Callable[[Container, threading.Event], None]) -> int:
     except MemoryError:
         container.report_failure("The data do not fit into the instance's memory. Use a larger instance or fewer rows.")
         return EXIT_FAILED
-    except Exception as error:  # noqa: BLE001 - the process ends here: whatever happened must leave its reason
+    except Exception as error:  # noqa: BLE001 - the process ends here and must report the reason
         traceback.print_exc()
         container.report_failure(f"The job broke on an unforeseen error ({type(error).__name__}: {error}).")
         return EXIT_FAILED

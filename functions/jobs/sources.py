@@ -176,7 +176,7 @@ def _download(s3: "S3Client", file: JobFile, path: Path) -> None:
 
 
 def _read(file: JobFile, path: Path, column: str, target: str) -> pl.DataFrame:
-    """One file's rows; its answers, wherever they stand in it, under the name ``target``."""
+    """Returns the rows of one file, with its label column renamed to ``target``."""
     try:
         with opened(path, FileFormat(file.format) if file.format else None, name=Path(file.key).name) as source:
             frame = source.collect(lambda rows: rows)

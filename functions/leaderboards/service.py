@@ -164,7 +164,7 @@ class LeaderboardService:
     def _former_candidate(
         self, context: SpaceContext, checkpoint_id: str, ordering: Sequence[KnownBenchmark], metric: MetricName
     ) -> OrderedEntry:
-        """Where a checkpoint stands, or stood before the boards lost it, by the newest results it had."""
+        """Returns the rank of a checkpoint by its newest results, also after the boards lost it."""
         scores = self._scores.of_checkpoint(context.space_id, checkpoint_id)
         if not scores:
             raise InvalidCursorError("after: no leaderboard has had this row; leave it out to start from the first")

@@ -99,7 +99,7 @@ async def complete_persona(
 
 @router.post("/upload")
 def upload_personas(files: list[UploadFile], context: CurrentContext, service: UploadService) -> PersonaUpload:
-    """Upload personas as CSV, JSON, JSON Lines or XLSX; saved at once unless some are known already."""
+    """Upload personas as CSV, JSON, JSON Lines or XLSX; saved immediately unless some are known already."""
     return service.upload(context, [(file.filename or "file", file.file) for file in files])
 
 

@@ -21,7 +21,7 @@ ATTEMPTS = 8
 
 
 class OvertakenError(Exception):
-    """Another request has saved these rows meanwhile."""
+    """Error raised when another request has saved the same rows."""
 
 
 class Saver:

@@ -1,6 +1,6 @@
 """Personas, and an index of who they are, by which uploads find those that are known already.
 
-Beside each persona stands an index item under ``persona_key#<space>``: its sort key is a digest of the normalised name
+Each persona has an index item under ``persona_key#<space>``: its sort key is a digest of the normalised name
 and birthdate, its ``ids`` are the personas that share them. Both are written in one transaction.
 """
 

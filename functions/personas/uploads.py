@@ -1,7 +1,7 @@
 """Rules of uploading personas from files.
 
 All files of an upload are read and checked before anything is saved. Who is known already, from the space or from an
-earlier row, is in conflict: without conflicts all rows are saved at once, with them the upload waits for a decision.
+earlier row, is in conflict: without conflicts all rows are saved, with them the upload waits for a decision.
 Whatever does not fit into one request's time goes on with the next.
 """
 

@@ -1,4 +1,4 @@
-"""Rules of spaces: whoever creates one owns it, only members see it, and only the owner changes it."""
+"""Rules of spaces: the creator owns a space, only members see it, and only the owner changes it."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -181,7 +181,7 @@ def _told(invites: Sequence[Invite]) -> str:
     if unsent:
         return (
             f"The mail to {', '.join(unsent)} could not be sent. The invites hold: invite again to send it again, "
-            "or tell them to sign in and accept."
+            "or ask them to sign in and accept."
         )
     if any(invite.mail is InviteMail.OFF for invite in invites):
         return "This deployment sends no mail. Tell them to sign in with these addresses and accept."

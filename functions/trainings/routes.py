@@ -46,7 +46,7 @@ def create_training(
     idempotency: IdempotencyKey,
     response: Response,
 ) -> Training:
-    """Create a training and start it: it answers at once, and its status tells how far it has come."""
+    """Create a training and start it. The response comes immediately; the status shows the progress."""
     return tagged(response, service.create(context, body, idempotency))
 
 

@@ -74,7 +74,7 @@ class TrainingService:
     ) -> Training:
         """Change the name and benchmarks at any time, and the definition until the training starts.
 
-        Benchmarks that join a training that has succeeded are evaluated at once, like those before them at its end.
+        Benchmarks that join a successful training are evaluated immediately.
         """
         changes = request.changes()
         joined: list[str] = []
@@ -89,9 +89,9 @@ class TrainingService:
         return self._complete(context, updated)
 
     def delete(self, context: SpaceContext, training_id: str, expected_version: int | None) -> Deleted:
-        """Remove a training; its checkpoints stay, for they may stand on leaderboards and score rows.
+        """Removes a training. Its checkpoints stay, because leaderboards may list them and insights may use them.
 
-        One that has not ended is gone for its users at once, and its job is asked to stop. Its record, which
+        A running training disappears for its users immediately, and its job is stopped. Its record, which
         ``get`` shows with ``include_deleted``, ends ``stopped`` when the job has.
         """
         training = self._trainings.delete(context.space_id, training_id, expected_version)

@@ -105,7 +105,7 @@ class UserService:
             try:
                 self._table.write(self._users.put_write(user.id, user))
                 return user
-            except ConditionFailedError as failed:  # the user's first two calls came at once
+            except ConditionFailedError as failed:  # the user's first two calls came at the same time
                 found = failed.item or {}
         known = self._users.load(found)
         if principal.email and known.email != principal.email:

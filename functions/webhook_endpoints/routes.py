@@ -110,5 +110,5 @@ def replay_failed_webhook_deliveries(
 
 @router.post("/{id}/deliveries/{delivery_id}/replay", extension=True, status_code=202, responses=errors(403, 409, 503))
 def replay_webhook_delivery(id: str, delivery_id: str, service: CurrentWebhookEndpointService) -> WebhookDelivery:
-    """Send a message again, whatever became of it, under the same `webhook-id`."""
+    """Send a message again under the same `webhook-id`, whether it was delivered or not."""
     return service.replay(id, delivery_id)

@@ -132,7 +132,7 @@ def guess_readings(
 
 
 def _readings_of(value: str | None, *, decimal_comma: bool) -> tuple[TypeReading, ...]:
-    """The readings that one value may allow, told cheaply: no reading that it does allow is left out."""
+    """Returns the readings that one value may allow. It is quick, and leaves out no reading that is possible."""
     if value is None:
         return ()
     if value.lower() in ("true", "false"):

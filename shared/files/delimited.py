@@ -120,7 +120,7 @@ def rewrite(plain: PlainFile, dialect: Dialect, scratch: Path, limits: ReadLimit
 
 
 def has_regular_records(path: Path, limits: ReadLimits = DEFAULT_LIMITS) -> bool:
-    """Whether lines and quoted fields stay within bounds, told by a look at the raw bytes (about 2 GB/s).
+    """Checks the bounds of lines and quoted fields on the raw bytes (about 2 GB/s).
 
     Without it, one quote that is never closed makes polars take the rest of the file for one field.
     Raises UnreadableFileError for a line longer than the limit.

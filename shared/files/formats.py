@@ -42,7 +42,7 @@ class FileFormat(StrEnum):
 
 @dataclass(frozen=True)
 class PlainFile:
-    """A local file free of compression: parquet, or text in UTF-8 (as far as its beginning tells)."""
+    """A local file without compression: parquet, or text whose beginning is UTF-8."""
 
     path: Path
     format: FileFormat
@@ -53,7 +53,7 @@ class PlainFile:
 def detect_format(sample: bytes, name: str) -> FileFormat:
     """Tell the format of uncompressed content from its first bytes, and from its name where they leave it open.
 
-    Raises UnreadableFileError for content that is none of the formats.
+    Raises UnreadableFileError for content of another format.
     """
     if sample.startswith(PARQUET_MAGIC):
         return FileFormat.PARQUET

@@ -12,7 +12,7 @@ class ReadLimits:
     sample_bytes: int = 4 << 20
     columns: int = 20_000
     column_name_characters: int = 256
-    # Decoded bytes that one parquet column or one pass over the columns may hold at once.
+    # Decoded bytes that one parquet column or one pass over the columns may hold.
     batch_bytes: int = 512 << 20
 
 

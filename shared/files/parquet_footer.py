@@ -1,6 +1,6 @@
 """The sizes of a Parquet file's row groups, from its footer (Thrift's compact protocol).
 
-polars decodes a whole row group of a column at once and does not tell its size beforehand, so that a small file could
+polars decodes a whole row group of a column in one step and does not report its size before, so a small file could
 unpack to more than the memory. Layout: https://github.com/apache/parquet-format/blob/master/src/main/thrift/parquet.thrift
 """
 

@@ -43,7 +43,7 @@ NATIVE_TYPES: dict[ColumnType, pl.DataType] = {
     ColumnType.BOOLEAN: pl.Boolean(),
 }
 
-# Only a hint: where polars words it differently, all columns are looked at.
+# Only a hint: if polars uses other words, all columns are checked.
 NAMED_COLUMN = re.compile(r"(?:at|in) column '(.+?)'")
 
 Query = Callable[[pl.LazyFrame], pl.LazyFrame]
@@ -91,7 +91,7 @@ def open_source(
     scratch: Path,
     limits: ReadLimits,
 ) -> "Source":
-    """The reader of the file's format, its beginning looked at."""
+    """Returns the reader for the file's format, which its beginning shows."""
     plain = to_plain_file(path, scratch, name=name, format=format, limits=limits)
     match plain.format:
         case FileFormat.CSV:
@@ -124,7 +124,7 @@ class Source(ABC):
 
 
 class TextSource(Source):
-    """Text whose types are guessed from a sample, used at once, and settled over the whole file where that fails."""
+    """Text with types guessed from a sample. Where the guess fails, the whole file decides the types."""
 
     # The columns whose types are still guesses.
     _unsettled: set[str]
@@ -181,7 +181,7 @@ class TextSource(Source):
 
 
 def is_blank_row() -> pl.Expr:
-    """Whether nothing but nulls stands in a row."""
+    """Returns an expression that is true for rows of nulls only."""
     return pl.all_horizontal(pl.all().is_null())
 
 
@@ -195,7 +195,7 @@ class CsvSource(TextSource):
 
     _dialect: Dialect
     _readings: dict[str, TypeReading]
-    # Whose numbers, booleans or dates stand in the sample without blanks and spelt-out nulls.
+    # Columns whose numbers, booleans or dates have no blanks and no spelt-out nulls in the sample.
     _plain_columns: set[str]
     _possible: dict[str, tuple[TypeReading, ...]]
 
@@ -219,7 +219,7 @@ class CsvSource(TextSource):
     def _guess_types(self) -> None:
         columns = self._dialect.columns
         count = max(100, min(SAMPLE_ROWS, SAMPLE_CELLS // len(columns)))
-        # One row more than asked for tells whether the sample is the whole file.
+        # One row more than requested shows whether the sample is the whole file.
         sample = self._text(count + 1).collect()
         self._unsettled = set(columns) if sample.height > count else set()
         found = guess_readings(sample, decimal_comma=self._dialect.decimal_comma)

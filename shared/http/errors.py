@@ -132,7 +132,7 @@ def unexpected(error: Exception) -> ApiError:
     """A defect of ours: the log has the stack trace, the client the request id."""
     logger.error("unhandled error", exc_info=(type(error), error, error.__traceback__))
     count_failure()
-    return ApiError("Something failed on our side. Try again; if it stays, tell support the request_id.")
+    return ApiError("Something failed on our side. Try again. If that fails too, send the request_id to support.")
 
 
 def _unreachable(error: Exception) -> ApiError:
@@ -153,12 +153,12 @@ TRANSLATIONS: dict[type[Exception], Callable[[Any], ApiError]] = {
 
 
 def translated(error: Exception) -> ApiError:
-    """The error as clients are told it; ``error`` is of one of the kinds in TRANSLATIONS."""
+    """Returns the error that clients get; ``error`` is of one of the kinds in TRANSLATIONS."""
     return next(translate for kind, translate in TRANSLATIONS.items() if isinstance(error, kind))(error)
 
 
 def _methods(request: Request) -> str:
-    """All that the address takes: Starlette tells only those of the first route that it belongs to."""
+    """Returns all methods of an address. Starlette names only those of the first matching route."""
     routes = [route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE]
     # Where /a/{id} and /a/b both match, /a/b is meant.
     path = min((route.path for route in routes), key=lambda path: path.count("{"))

@@ -14,7 +14,9 @@ from shared.observability import logger
 
 # Lambda takes events of 6 MB, in which a body may be base64.
 BODY_LIMIT = 6 * 1024 * 1024
-TOO_LARGE = f"The request is larger than {BODY_LIMIT // 1024**2} MB. Send less at once, or upload files to a connector."
+TOO_LARGE = (
+    f"The request is larger than {BODY_LIMIT // 1024**2} MB. Send less in one request, or upload files to a connector."
+)
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 
 

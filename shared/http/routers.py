@@ -73,7 +73,7 @@ def _is_remembered(request: Request) -> bool:
 
 
 async def _wait_for(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-    """Call what may block: in a thread, where other requests go on meanwhile."""
+    """Calls a function that may block in a thread, so that other requests continue."""
     if alone.get():
         return function(*args, **kwargs)
     return await run_in_threadpool(function, *args, **kwargs)
@@ -119,7 +119,7 @@ class _CheckedRoute(APIRoute):
 
     @staticmethod
     def is_checked(request: Request) -> bool:  # noqa: ARG004 - for those who look
-        """Whether the check may be left out; this is told without waiting for anything."""
+        """Returns whether the check may be left out. It never blocks."""
         return False
 
     def get_route_handler(self) -> RouteHandler:
@@ -144,7 +144,7 @@ class AccountRoute(_CheckedRoute):
 
 
 class SpaceRoute(_CheckedRoute):
-    """Reads go by what reads were told a moment ago (``admission_seconds``); whatever writes is checked anew."""
+    """Route of a space. Reads may use an authentication of up to ``admission_seconds`` ago; writes are checked anew."""
 
     @staticmethod
     def check(request: Request) -> None:
@@ -282,7 +282,7 @@ def space_router(group: str, *, prefix: str | None = None, route_class: type[Spa
 
 
 def account_router(group: str, *, prefix: str | None = None) -> GroupRouter:
-    """Routes for anyone signed in, whatever the space."""
+    """Returns a router for routes of any signed-in user, independent of spaces."""
     return GroupRouter(
         prefix=f"/{group}" if prefix is None else prefix,
         tags=[group],

@@ -19,7 +19,7 @@ from shared.dynamodb.table import Item, Key, Table, TransactionFailedError, Writ
 from shared.dynamodb.time_ordered_ids import MILLISECOND, time_of
 
 TRANSACTION_LIMIT = 100
-# A stream tells of a row again for a day at most.
+# A stream repeats a row for a day at most.
 MARKED = timedelta(days=3)
 
 
@@ -125,7 +125,7 @@ class Rollups:
             yield Cell(int(item["SK"].split("#", 2)[1]), item["model"], item["type"], item["status"], totals)
 
     def add(self, space_id: str, rows: Sequence[Item]) -> None:
-        """Count rows, each exactly once however often and in whatever company it is handed in.
+        """Counts rows, each exactly once, even if it arrives several times in different batches.
 
         A transaction marks rows as counted along with adding them up, so that a row counts in one of them only.
         """

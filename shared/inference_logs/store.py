@@ -53,7 +53,7 @@ SHARDS = 4
 TEXT_LIMIT = 2_000
 # Rollups are at most this late.
 LAG = timedelta(minutes=2)
-# Reading so many rows costs no more than looking up a finer level of rollups.
+# Reading this many rows costs no more than reading a finer level of rollups.
 ROWS_AT_ONCE = 300
 # One wanted row in so many is few enough to look for each, rather than to read the ones around it.
 SPARSE = 20
@@ -354,7 +354,7 @@ class InferenceLogs:
         return parts
 
     def _part_of_rows(self, question: _Question, stretch: Stretch, newest: _Newest) -> _Part:
-        """Rows that no rollup tells of: in hand if they are few, else only counted."""
+        """Rows without a rollup: read if they are few, else only counted."""
         most = None if question.filters.correlation_id else ROWS_AT_ONCE
         read = newest.within(stretch)
         if read is None and not newest.rows:
@@ -419,7 +419,7 @@ class InferenceLogs:
 
 
 def _joined(parts: Sequence[_Part]) -> list[_Part]:
-    """Neighbours of few rows become one, to be read at once."""
+    """Joins neighbours with few rows, so that one request reads them."""
     joined: list[_Part] = []
     for part in parts:
         last = joined[-1] if joined else None

@@ -279,7 +279,7 @@ def first_id(moment: datetime) -> str:
 
 
 def _moves(before: Reaction | None, after: Reaction, band: int | None) -> dict[str, int]:
-    """What to add to an action's counters when a reaction takes the place of another, or of none."""
+    """Returns what to add to an action's counters when a reaction replaces another one or is the first."""
     moves = dict.fromkeys(Reaction, 0)
     moves[after] += 1
     if before is not None:

@@ -1,4 +1,4 @@
-"""Why a job failed, in words for the people who started it, from what Step Functions and SageMaker leave behind."""
+"""Explains to users why a job failed, from the errors of Step Functions and SageMaker."""
 
 import json
 import re
@@ -10,7 +10,7 @@ from shared.models.job_status import JobStatus
 MAX_ERROR_LENGTH = 2000
 CAPACITY_ERRORS = ("CapacityError", "InsufficientInstanceCapacity", "InsufficientCapacity", "ResourceLimitExceeded")
 
-_DEFECT = "Something failed on our side. Start it again; if it stays, tell support its id."
+_DEFECT = "Something failed on our side. Start it again. If that fails too, send its id to support."
 _TIMED_OUT = "It took longer than it may. Start it again with less data, or with fewer rounds."
 _STOPPED = "The job was stopped from outside."
 # SageMaker wraps what the job wrote: "AlgorithmError: <text>, exit code: 1".
@@ -65,7 +65,7 @@ def explain_reason(reason: str) -> str:
     text = _EXIT_CODE.sub("", _ALGORITHM_ERROR.sub("", reason)).strip()
     if wrapped := _SCRIPT_ERROR.search(text):
         text = wrapped["message"].strip()
-    # What the job says last on stderr, after whatever else it said there.
+    # The last line that the job writes to stderr.
     text = text.rpartition("JobFailedError: ")[2].strip()
     if text:
         return text

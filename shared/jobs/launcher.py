@@ -44,7 +44,7 @@ class JobLauncher:
         return job.kind.runs_on_sagemaker and self._training_jobs.stop_latest(job_name_prefix(job.kind, job.id))
 
     def execution(self, job: JobReference) -> Execution | None:
-        """The job's execution, or ``None`` when there is none."""
+        """Returns the job's execution, or ``None`` if it has none."""
         return self._executions(job.kind).describe(job.id)
 
     def training_job(self, job: JobReference) -> SageMakerJob | None:

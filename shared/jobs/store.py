@@ -48,7 +48,7 @@ class Jobs:
         return [DueEvaluation.model_validate(each) for each in item.get("due", ())]
 
     def settle(self, training_id: str, due: Sequence[DueEvaluation]) -> None:
-        """These have been created: the training's job closes, unless others are due meanwhile."""
+        """Closes the training's job after these evaluations were created, unless others have become due."""
         nothing_else = Attr("due").eq(due) if due else Attr("due").not_exists()
         with suppress(ConditionFailedError):
             self._table.write(delete(Key(OPEN, training_id), nothing_else))

@@ -40,7 +40,7 @@ class RejectedError(ApiError):
 
 
 class BusyError(ApiError):
-    """The server takes no more calls for a while."""
+    """Error raised when the server refuses calls for a while."""
 
     status = 429
     code = "cluster_busy"

@@ -1,4 +1,4 @@
-"""Circuit breakers: what fails is left alone for a while, by all functions at once, for their state is in the table."""
+"""Circuit breakers. A failing server or model gets no calls for a while. All functions share the state in the table."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -44,7 +44,7 @@ class Circuits:
         try:
             yield
         except UnreachableError as error:
-            # A connection that stood and broke may only have been an old one.
+            # A connection that breaks may only have been an old one.
             await self._failed(SERVER, 1 if error.was_connected else BROKEN_ANSWERS)
             raise
         except UpstreamTimeoutError:

@@ -22,9 +22,9 @@ MODELS = "models"
 SEEN = "seen"
 MODELS_LIFETIME = timedelta(seconds=60)
 MODELS_LIMIT = 500
-# A failing server or model is left alone for so long; then one call tries it.
+# A failing server or model gets no calls for this time; then one call tries it.
 COOL_DOWN = timedelta(seconds=15)
-# What nobody has tried again for so long is forgotten.
+# A failure that nobody has tried again for this time is forgotten.
 REMEMBERED = timedelta(hours=1)
 REMEMBERED_STATES = 1000
 _CIRCUIT = "circuit#"
@@ -67,7 +67,7 @@ class ClusterState:
 
 
 class Clusters:
-    """``recent`` is how old a state may be that a call goes by."""
+    """Stores the clusters of spaces. ``recent`` is the greatest age of a state that a call may use."""
 
     def __init__(self, table: Table, clock: Clock = utc_now, recent: timedelta = timedelta(0)) -> None:
         self._table = table

@@ -57,7 +57,7 @@ class Caller:
 
 @dataclass
 class CallRecord:
-    """What becomes the log's row of one call; whoever makes the call fills it in."""
+    """Record of one call, from which its log row is made. The caller fills it in."""
 
     type: CallType
     model: str
@@ -121,7 +121,7 @@ class LanguageModels:
         """The model of this name, or the one for calls that name none.
 
         Raises UnknownModelError, listing the models, for a name that the cluster does not serve. While it can't list
-        them, a name is taken as it is: the call itself will tell.
+        them, any name is accepted: the call itself fails for a wrong one.
         """
         wanted = name or self.settings.default_model
         try:
@@ -159,7 +159,7 @@ class LanguageModels:
             async def call(model: str) -> AsyncIterator[dict[str, Any]]:
                 async with AsyncExitStack() as attempt:
                     chunks = await attempt.enter_async_context(self._target.upstream.stream({**body, "model": model}))
-                    # Headers are no answer: a server may send them at once, and then nothing.
+                    # Headers are no completion: a server may send them immediately, and then nothing.
                     first = await anext(chunks, None)
                     if first is None:
                         raise BrokenAnswerError("The language model's server answered nothing.")
@@ -246,7 +246,7 @@ class LanguageModels:
     async def _reserve(self, record: CallRecord, body: dict[str, Any]) -> None:
         """Raises BudgetExceededError or RateLimitedError for a call that the caller's limits don't let through."""
         if self._limits is not None and not self._limits.is_holding:
-            # Before it is so: a call that is cancelled meanwhile gives back what it may hold by then.
+            # Set before the reservation, so that a cancelled call gives back what it may have reserved.
             record.holds_limits = True
             await in_thread(self._limits.reserve, record.model, body)
 
@@ -290,7 +290,7 @@ class LanguageModelAccess:
         self._clock = clock
 
     async def open(self, caller: Caller) -> LanguageModels:
-        """Raises NoClusterError where there is none to call."""
+        """Raises NoClusterError if the space has no cluster to call."""
         target = await self.targets.target(caller.space_id)
         limits = CallLimits(self._usages, caller.subjects, caller.prices) if caller.subjects else None
         return LanguageModels(target, caller, self._logs, self.lists, self._clock, limits)

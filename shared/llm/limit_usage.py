@@ -50,7 +50,7 @@ class BudgetExceededError(ApiError):
 
 
 class RateLimitedError(ApiError):
-    """Too much at once: in a minute, or at the same time."""
+    """Error raised for too many calls or tokens in a minute, or too many calls at the same time."""
 
     status = 429
     code = "rate_limited"
@@ -58,7 +58,7 @@ class RateLimitedError(ApiError):
 
 @dataclass(frozen=True)
 class Subject:
-    """Whose limits they are: ``name`` as users are told of it."""
+    """Owner of limits; ``name`` is used in messages to users."""
 
     name: str
     limits: Limits
@@ -132,7 +132,7 @@ class LimitUsages:
             back = {f"{slot}_{unit}": -getattr(held, unit) for unit in ("calls", "tokens", "cost")}
             if self._add(reservation.key, {**changes, **back}, condition):
                 return
-        # The reservation has expired: it is held no more.
+        # The reservation has expired and counts no more.
         late = {name.value: getattr(used, unit) for name, unit in _UNITS.items()}
         self._add(reservation.key, late, Attr("PK").exists())
 
@@ -167,7 +167,7 @@ class LimitUsages:
         return True
 
     def _move_on(self, key: Key, item: Item, minute: int) -> None:
-        """Let the windows and epochs that are over end, unless another call changes the item meanwhile."""
+        """Ends the windows and epochs that are over, unless another call has changed the item."""
         unchanged = Attr("revision").eq(item["revision"]) if item else Attr("PK").not_exists()
         expires_at = int((_time(minute) + KEPT).timestamp())
         values = {**_moved_on(item, minute), "revision": item.get("revision", 0) + 1, "expires_at": expires_at}

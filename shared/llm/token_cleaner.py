@@ -16,7 +16,7 @@ from shared.observability import logger
 
 
 class TokenCleaner:
-    """The list that it goes by, ``cluster#purges``, names parameters, for they outlive the cluster."""
+    """Removes tokens by the list ``cluster#purges``. The list names parameters, because they outlive the cluster."""
 
     def __init__(self, table: Table, tokens: ClusterTokens, clock: Clock = utc_now) -> None:
         self.purges = CleanupList(table, "cluster", clock)

@@ -114,7 +114,7 @@ class Upstream:
             response.close()
 
     async def _connect(self, method: str, path: str, body: dict[str, Any] | None) -> aiohttp.ClientResponse:
-        """Only a connection that never stood is tried again: a call that was heard may have been carried out."""
+        """Repeats only a connection that was never established: the server may have carried out any other call."""
         url = self._server / path
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=3, sock_read=self._timeout)
         for attempt in range(1, CONNECT_ATTEMPTS + 1):
@@ -211,7 +211,7 @@ def _message(choice: Any) -> Any:
 
 
 def _language_model(found: dict[str, Any]) -> LanguageModel:
-    """The context's length goes by several names: vLLM's, llama.cpp's and hosted providers'."""
+    """Returns the context's length, which vLLM, llama.cpp and hosted providers name differently."""
     meta: Any = found.get("meta")
     meta = meta if isinstance(meta, dict) else {}
     lengths = (

@@ -94,7 +94,7 @@ class ActionUpdate(PartialUpdate):
 
 
 class Action(Entity):
-    """``group`` is empty for an action of none, also once its group was deleted."""
+    """An action. ``group`` is empty if it has no group, or if its group was deleted."""
 
     channel: str | None = None
     channel_template: str | None = None

@@ -20,7 +20,7 @@ class AuditLog(Model):
 
     id: str
     created_at: Timestamp
-    actor: str = Field(description="the user's id; `system` for workflows and what AWS tells us")
+    actor: str = Field(description="the user's id; `system` for workflows and AWS events")
     action: AuditAction
     entity: str = Field(description="the kind of entity, such as `data_model`")
     entity_id: str

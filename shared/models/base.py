@@ -54,7 +54,7 @@ Timestamp = Annotated[
     WithJsonSchema({"type": "string", "format": "date-time"}),
 ]
 EndTimestamp = Annotated[Timestamp, BeforeValidator(end_of_day)]
-# Measured without the blanks around it; the pattern tells readers of the document so, and checks nothing.
+# Lengths count without blanks at the ends. The pattern only documents that.
 NotBlank = Annotated[
     str, StringConstraints(strip_whitespace=True, min_length=1), Field(json_schema_extra={"pattern": r"\S"})
 ]

@@ -21,7 +21,7 @@ class CatalogStatus(StrEnum):
 
 
 class PersonalDataKind(StrEnum):
-    """``stated``: whoever set the connector up says so."""
+    """How personal data was found. ``stated``: the connector's owner says so."""
 
     EMAIL = "email"
     PHONE = "phone"
@@ -38,7 +38,7 @@ class PersonalData(Model):
     """Trainings leave direct identifiers out; ``personal_data`` of the connector overrides what was found."""
 
     kind: PersonalDataKind
-    is_direct: bool = Field(description="whether it identifies a person by itself, as an address or a number does")
+    is_direct: bool = Field(description="whether it identifies a person alone, as an address or a number does")
     reason: str
 
 
@@ -75,7 +75,9 @@ class CatalogEntry(Model):
     rows: int | None = None
     columns: list[CatalogColumn] = Field(default_factory=list)
     status: CatalogStatus
-    sampled_rows: int | None = Field(default=None, description="how many of the first rows told the columns' details")
+    sampled_rows: int | None = Field(
+        default=None, description="how many of the first rows the columns' details come from"
+    )
     error: str | None = None
     scanned_at: Timestamp | None = None
     version_id: str | None = Field(default=None, exclude=True)

@@ -37,7 +37,7 @@ class _Values(dict[str, Any]):
 
 
 def check_channel_template(text: str) -> str:
-    """Raises ValueError for a placeholder that nothing would ever stand for."""
+    """Raises ValueError for an unknown placeholder."""
     for found in _Template.pattern.finditer(text):  # type: ignore[attr-defined]
         if found["invalid"] is not None:
             shown = text[found.start() : found.start() + 40].splitlines()[0]

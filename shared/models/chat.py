@@ -100,7 +100,7 @@ class Said(Model):
 
 
 class ChatSettings(Model):
-    """What a chat goes by unless a turn says otherwise."""
+    """Default settings of a chat's turns."""
 
     guard_enabled: bool | None = None
     max_tokens: MaxTokens | None = None
@@ -122,7 +122,7 @@ class ChatCompletionCreate(ChatSettings):
     messages: list[Message] = Field(
         default_factory=list,
         max_length=MESSAGES_LIMIT,
-        description="what is new; the chat's history may stand in front of it and is not stored again",
+        description="the new messages; the chat's history may come before them and is not stored again",
     )
     metadata: FreeObject = Field(
         default_factory=dict, description="kept with a new chat; `correlation_id` in it names the calls in the log"

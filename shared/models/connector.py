@@ -249,7 +249,7 @@ PersonalDataStatements = Annotated[
     dict[ColumnName, bool],
     Field(
         max_length=STATEMENTS_LIMIT,
-        description="by column, whether it identifies persons, whatever scans found; such columns are no features",
+        description="by column, whether it identifies persons; overrides what scans find, such columns are no features",
     ),
 ]
 
@@ -296,13 +296,13 @@ class Connector(Entity):
     s3: S3Location | None = None
     # Which version of the parameter holds the keys or the password: those of running jobs stay readable.
     credentials_version: int | None = Field(default=None, exclude=True)
-    # The scan that runs, and whether another was asked for meanwhile.
+    # The running scan, and whether another one must follow.
     scan_id: str | None = Field(default=None, exclude=True)
     rescan_requested: bool = Field(default=False, exclude=True)
 
     @property
     def place(self) -> tuple[Any, ...]:
-        """Where the files or tables are, whoever reads them."""
+        """Place of a connector's files or tables."""
         if self.postgres:
             found = self.postgres
             return (found.host, found.port, found.database, found.schema_name, found.tables)
@@ -340,7 +340,7 @@ def managed_prefix(space_id: str, connector_id: str) -> str:
 
 
 def snapshots_prefix(space_id: str, connector_id: str) -> str:
-    """Where the tables of a connector's database are kept in the data bucket; no events tell of what comes there."""
+    """Returns the prefix of a database's tables in the data bucket. No events are sent for it."""
     return f"spaces/{space_id}/snapshots/{connector_id}/"
 
 

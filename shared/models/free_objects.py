@@ -1,4 +1,4 @@
-"""Objects of whatever clients like, as far as they can be stored."""
+"""Objects with any content that can be stored."""
 
 import json
 import math

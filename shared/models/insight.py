@@ -58,7 +58,7 @@ def _digest(kind: str, text: str) -> str:
 
 
 def _as_object(given: str | dict[str, Any]) -> str | dict[str, Any]:
-    """The object that a text is in JSON, or the text itself where it is none."""
+    """Returns the object that a text holds as JSON, or else the text itself."""
     if isinstance(given, str) and given.lstrip().startswith("{"):
         try:
             found = json.loads(given)

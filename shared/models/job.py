@@ -1,4 +1,4 @@
-"""What a training or evaluation job is told (``job.json``) and what it hands back."""
+"""Models of the files that a job exchanges with the platform: ``job.json`` (its input) and its result."""
 
 from enum import StrEnum
 from typing import Annotated, Any, Literal
@@ -51,7 +51,7 @@ class JobAccess(JobModel):
     """How the job reads a connector's bucket; with no role and no credentials its own role does.
 
     ``credentials_parameter`` (SSM) or ``credentials_secret_arn`` (Secrets Manager) names a JSON object
-    ``{"access_key_id", "secret_access_key"}``: the secret itself never stands in ``job.json``.
+    ``{"access_key_id", "secret_access_key"}``: the secret itself is never in ``job.json``.
     """
 
     region: str | None = None

@@ -20,8 +20,8 @@ class LeaderboardRow(Model):
     """One checkpoint. ``id`` is the checkpoint's."""
 
     rank: int | None = Field(
-        description="place among the matching rows by the metric ordered by, 1 the best whatever the direction; "
-        "equals share a rank, and without a value there is none"
+        description="rank among the matching rows by the metric ordered by; 1 is the best in both directions; "
+        "equal values share a rank, and a row without a value has no rank"
     )
     id: str
     name: str

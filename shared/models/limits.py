@@ -41,7 +41,7 @@ class Limits(Model):
 
 
 class LimitName(StrEnum):
-    """In the order in which a refused call is told of them."""
+    """Names of limits, in the order in which a refused call reports them."""
 
     COST_PER_MONTH = "cost_per_month"
     COST_PER_DAY = "cost_per_day"

@@ -7,7 +7,7 @@ from shared.models.job import MetricName
 
 
 class LineageScore(Model):
-    """What stood on the leaderboards for the checkpoint at the time of the decision."""
+    """Score of the checkpoint on a leaderboard at the time of the decision."""
 
     evaluation_id: str
     benchmark_id: str

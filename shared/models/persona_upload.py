@@ -10,7 +10,7 @@ from shared.models.connector import FileName, Uploads
 from shared.models.persona import ConflictResolution
 
 UPLOAD_FILES_LIMIT = 20
-# Rows that an answer lists; their number is told in full.
+# How many rows a response lists; their number counts all.
 LISTED_ROWS = 100
 
 

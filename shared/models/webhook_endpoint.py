@@ -1,4 +1,4 @@
-"""Webhook endpoints: where a space wants to be told what happens in it, and what became of each message."""
+"""Webhook endpoints of a space, and the deliveries to them."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -42,7 +42,7 @@ class EndpointStatus(StrEnum):
 
 
 class DisabledReason(StrEnum):
-    """Why an endpoint was disabled by itself."""
+    """Why an endpoint was disabled automatically."""
 
     FAILING = "failing"
     GONE = "gone"

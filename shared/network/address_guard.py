@@ -1,4 +1,4 @@
-"""Which addresses a user may have us call: public ones only, told again when the connection stands.
+"""Guards calls to addresses that users give: only public ones, checked again when the connection is made.
 
 A name is looked up when it is checked and once more when it is connected to, and may mean something else by then; so
 the guarded connections look at the peer's address before they send a byte.

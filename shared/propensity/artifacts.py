@@ -43,7 +43,7 @@ def read_checkpoint_metadata(artifact: IO[bytes]) -> CheckpointMetadata:
     """What ``checkpoint.json`` inside a training's ``model.tar.gz`` says.
 
     Raises:
-        CheckpointError: there is none, or it isn't one.
+        CheckpointError: the archive is missing or invalid.
     """
     try:
         return CheckpointMetadata.model_validate_json(_read_paper(artifact, CHECKPOINT_FILE))
@@ -55,7 +55,7 @@ def read_evaluation_result(artifact: IO[bytes]) -> EvaluationResult:
     """What ``result.json`` inside an evaluation's ``model.tar.gz`` says.
 
     Raises:
-        CheckpointError: there is none, or it isn't one.
+        CheckpointError: the archive is missing or invalid.
     """
     try:
         return EvaluationResult.model_validate_json(_read_paper(artifact, RESULT_FILE))

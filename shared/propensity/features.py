@@ -42,7 +42,7 @@ _LARGEST_EXACT = 2.0**53
 
 
 class DateOrder(StrEnum):
-    """In which order a date's three numbers stand; ISO dates are read under every order."""
+    """Order of a date's three numbers. ISO dates are read under every order."""
 
     ISO = "iso"
     DAY_FIRST = "day_first"
@@ -206,7 +206,7 @@ def encode_cells(feature: Feature, cells: Cells) -> list[Column]:
 
 
 def cell_key(cell: Any) -> Any:
-    """What tells cells apart: True, 1 and 1.0 are equal to Python but not the same text."""
+    """Returns a key that distinguishes cells: True, 1 and 1.0 are equal to Python, but not the same text."""
     return cell if isinstance(cell, str) else (type(cell), cell)
 
 
@@ -223,7 +223,7 @@ def category_codes(feature: Feature, cells: Iterable[Any]) -> dict[Any, float]:
 
 
 def finite(numbers: npt.NDArray[np.float64]) -> Column:
-    """Single precision, as both libraries read it; whatever isn't finite there is missing."""
+    """Returns values in single precision, as both libraries read them. Values that are not finite become missing."""
     with np.errstate(over="ignore"):
         column = numbers.astype(np.float32)
     column[~np.isfinite(column)] = np.nan

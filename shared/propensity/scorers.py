@@ -25,7 +25,7 @@ EXTRACTED_SIZE_LIMIT = 300 * 2**20
 # Of model files: read, they take up to three times as much memory, of which scoring functions have 3 GB.
 KEPT_BYTES = 512 * 2**20
 _CHUNK = 2**20
-# S3 answers 403 for a missing object to whoever may not list the bucket, and 412 when it was replaced.
+# S3 responds 403 for a missing object if the caller may not list the bucket, and 412 if it was replaced.
 _GONE = {"NoSuchKey", "NoSuchVersion", "404", "AccessDenied", "403", "PreconditionFailed", "412", "MethodNotAllowed"}
 
 

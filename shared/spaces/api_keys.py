@@ -34,7 +34,7 @@ class ApiKeys:
         return self._keys.delete(_owner(context), key_id, expected_version=expected_version)
 
     def admit(self, token: KeyToken) -> SpaceContext:
-        """What may be done with the key: no more than its user may now, and nothing that only owners may.
+        """Returns the context of a key: the present rights of its user, without those of an owner.
 
         Raises UnauthenticatedError for a key that is unknown, revoked or expired, or whose user has left the space.
         """

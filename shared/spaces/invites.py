@@ -24,7 +24,7 @@ from shared.models.space import UserPermission
 from shared.spaces.members import Members, unknown_space
 
 LIFETIME = timedelta(days=7)
-# Of an address that more spaces invite, those of the newest spaces are looked at.
+# How many invites to one address are read, the newest first.
 SPACES_LIMIT = 1000
 ATTEMPTS = 8
 

@@ -110,7 +110,7 @@ class Members:
     ) -> list[Write]:
         """The writes by which the user comes to have these permissions in the space, a member already or not.
 
-        Their transaction fails with TransactionFailedError when the membership changes meanwhile.
+        Their transaction fails with TransactionFailedError when another writer changes the membership first.
         """
         found = self._table.get(self.memberships.key(user_id, space_id))
         if found is not None:

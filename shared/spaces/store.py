@@ -47,7 +47,7 @@ _IS_IN_USE: ConditionBase = Attr("PK").exists() & Attr("deleted_at").not_exists(
 
 
 class _DecidedOtherwiseError(ConflictError):
-    """The space was deleted or restored since: whoever did that sees to the memberships."""
+    """Error raised when the space was deleted or restored since; that request moves the memberships."""
 
 
 @dataclass(frozen=True)

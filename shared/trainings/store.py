@@ -1,4 +1,4 @@
-"""Every change of a training, in one place: statuses move forward only, and uses are let go of exactly once.
+"""Stores trainings. Statuses only move forward, and each reference is removed exactly once.
 
 A training is written by its own service, by the steps of its workflow, by webhooks and by the reconciler, all at once.
 Each write is a transaction on condition that the training is as it was read; when another writer came between, it is
@@ -99,7 +99,7 @@ class Trainings:
         *,
         commit: Commit | None = None,
     ) -> Training:
-        """Move to the final ``status`` and let go of what the training held, unless it has ended already.
+        """Moves to the final ``status`` and removes the training's references, unless it has ended already.
 
         With success its evaluations on its benchmarks fall due. A deleted training's record ends ``stopped``,
         whatever ``status`` says. Raises NotFoundError.
@@ -133,7 +133,7 @@ class Trainings:
         return [self.jobs.leave_due(space_id, training.id, [*others, *due])]
 
     def delete(self, space_id: str, training_id: str, expected_version: int | None) -> Training:
-        """Take the training off its place, let go of what it held, and answer it as it was.
+        """Deletes the training, removes its references, and returns it as it was.
 
         One that had not ended leaves its job open: ``finish_deleted`` is to be called when the job has stopped.
         """

@@ -1,4 +1,4 @@
-"""Which change of which entity is told to webhook endpoints, and in which words: one table.
+"""Table of the changes of entities that webhook endpoints get, and their messages.
 
 The message is thin, as Standard Webhooks recommends: what happened to what, and where to read the rest. It holds no
 value that a customer entered.
@@ -21,7 +21,7 @@ _Type = WebhookEventType
 
 @dataclass(frozen=True)
 class EventRule:
-    """The event happens when ``field`` of an entity changes to ``value``; to whatever, where there is none."""
+    """Rule of an event: ``field`` of an entity changes to ``value``, or to any value if ``value`` is missing."""
 
     kind: str
     field: str
@@ -65,7 +65,7 @@ RULES = (
 
 @dataclass(frozen=True)
 class WebhookEvent:
-    """``id`` is that of the write: a change told of twice is one event."""
+    """Event of a change. ``id`` is the id of the write, so a repeated change is one event."""
 
     id: str
     space_id: str
@@ -74,7 +74,7 @@ class WebhookEvent:
 
 
 def event_of(before: Item | None, after: Item | None) -> WebhookEvent | None:
-    """What a change of an item tells, if it is a write of an entity that anybody is told of."""
+    """Returns the event of a changed item, if endpoints can get one for it."""
     if after is None or WRITE_MARKER not in after or (before and before.get(WRITE_MARKER) == after[WRITE_MARKER]):
         return None
     kind, _, owner = after["PK"].partition("#")
@@ -88,7 +88,7 @@ def event_of(before: Item | None, after: Item | None) -> WebhookEvent | None:
 
 
 def event(event_id: str, space_id: str, event_type: WebhookEventType, data: dict[str, Any]) -> WebhookEvent:
-    """An event of the time that its id tells."""
+    """Returns an event with the time of its id."""
     payload = {"type": event_type, "timestamp": format_timestamp(made_at(event_id)), "data": data}
     return WebhookEvent(event_id, space_id, event_type, payload)
 

@@ -1,7 +1,7 @@
 """Generated requests against our own OpenAPI document: no answer is a defect, and each is one the document promises.
 
 Every operation is sent what schemathesis derives from its schema, in a space that holds one item of everything:
-systematic requests (each bound and just beyond it, each wrong type, whatever may be missing, methods and content types
+systematic requests (each bound and just beyond it, each wrong type, all that may be missing, methods and content types
 that are not documented) and random ones, valid and invalid. All of schemathesis' checks look at every answer.
 
 Usually one request of each kind is sent. ``make fuzz`` sends all of the systematic ones, and random ones that differ

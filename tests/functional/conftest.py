@@ -74,7 +74,7 @@ def upstreams() -> Iterator[list[FakeUpstream]]:
 
 @pytest.fixture
 def clock(movable_clock: MovableClock) -> MovableClock:
-    """A clock that stands still."""
+    """Returns a stopped clock."""
     movable_clock.now = utc_now()
     return movable_clock
 

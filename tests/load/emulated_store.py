@@ -76,7 +76,7 @@ class LambdaContext:
 
 
 class FunctionUser:
-    """A user who calls the functions of one process. The clock stands still, so repeated requests are equal."""
+    """A user who calls the functions of one process. The clock is stopped, so repeated requests are equal."""
 
     def __init__(self, issuer: Issuer, resources: Resources) -> None:
         self.resources = resources

@@ -172,7 +172,7 @@ def _claim(sentence: str, facts: _Facts) -> Claim | None:
     found = list(facts.holders(mentions))
     names = [(name.text, facts.name_holders(name)) for name in find_names(mentions.rest, facts.by_word.keys())]
     stems = {stem(word): word for word in content_words(mentions.rest)}
-    # Of the fields that hold the same, those that the sentence also speaks of; all where it speaks of none.
+    # Of fields with equal values, the sentence's own field wins; all count if the sentence names none of them.
     spoken_of = {path for each in stems for path in facts.by_stem.get(each, ())}
     fields = Counter(path for _, holders in (*found, *names) for path in holders & spoken_of or holders)
     missing = [text for text, holders in (*found, *names) if not holders]

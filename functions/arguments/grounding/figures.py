@@ -108,7 +108,7 @@ _ORDINAL = re.compile(r"(?:st|nd|rd|th|s)(?!\w)", re.I)
 _UNIT = re.compile(
     rf"(?:{_GAP}|-)?(?P<unit>{'|'.join(re.escape(w) for w in sorted(UNITS, key=len, reverse=True))})(?!\w)", re.I
 )
-# Letters that patterns take for these whatever their case, and that no lower case turns into them.
+# Letters that a case-insensitive pattern matches, though lower-casing does not change them.
 _LIKE_ASCII = str.maketrans("\u0130\u0131\u017f\u212a", "IisK")
 # What the last part of a field's path says of the unit.
 _KEY_UNITS = {
@@ -194,7 +194,7 @@ def _figure(text: str, match: re.Match[str]) -> Figure | None:
 
 
 def _read_digits(digits: str) -> Iterator[FigureValue]:
-    """The values that digits may stand for: 1,234 and 1.234 are read both ways."""
+    """Returns the values that digits may mean: 1,234 and 1.234 are read both ways."""
     plain = re.sub(r"['\u2019 \u00a0\u2009\u202f_]", "", digits)
     separators = [each for each in plain if each in ",."]
     whole, _, decimals = plain.rpartition(separators[-1]) if separators else (plain, "", "")

@@ -9,7 +9,7 @@ from functools import lru_cache
 STEM_CHARACTERS = 5
 
 _WORD = re.compile(r"[^\W_]+")
-# Words as they are written, with what may stand within one: O'Brien, AT&T, Smith-Jones, e-mail.
+# Words, with the characters that may be inside one: O'Brien, AT&T, Smith-Jones, e-mail.
 _TOKEN = re.compile(r"[^\W_]+(?:[&'\u2019.\-/][^\W_]+)*")
 _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
@@ -49,7 +49,7 @@ _BEGINNINGS = frozenset(
     )
 )
 _ENDINGS = ("ly", "ing", "ings", "ed", "tion", "tions", "ment", "ments", "ness", "ity", "ance", "ence", "ship")
-# What stands before or around names and is none itself.
+# Words that are written before or around names, but are no names.
 _TITLES = frozenset(words_of("mr mrs ms miss dr prof sir madam herr frau am pm ps team"))
 
 

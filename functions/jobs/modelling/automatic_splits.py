@@ -1,4 +1,4 @@
-"""Which rows are held out of a training that does not say: those most like its model's use, as far as columns tell."""
+"""Chooses the holdout rows of a training that names no split: the rows most like those that the model will score."""
 
 import re
 
@@ -66,12 +66,12 @@ def _holds_times(column: pl.Series) -> bool:
 
 
 def _entity_columns(frame: pl.DataFrame) -> list[str]:
-    """Those of which some values stand in several rows."""
+    """Returns the columns with values that several rows share."""
     named = [column for column in frame if _ENTITY.fullmatch(snake_case(column.name))]
     return [column.name for column in named if _LEAST_GROUPS <= column.n_unique() < len(column) - column.null_count()]
 
 
 def _has_both(labels: Labels, held_out: Mask) -> bool:
-    """Whether enough of both classes stand on either side."""
+    """Returns whether both sides have enough rows of both classes."""
     sides = (labels[held_out], labels[~held_out])
     return all(min(side.sum(), len(side) - side.sum()) >= _LEAST_OF_A_CLASS for side in sides)

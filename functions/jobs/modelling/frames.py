@@ -86,13 +86,13 @@ def encode_frame(schema: FeatureSchema, frame: pl.DataFrame) -> Matrix:
 
 
 def clean_text(series: pl.Series) -> pl.Series:
-    """Trimmed texts, null where one of the usual spellings of a missing value stands."""
+    """Returns trimmed texts. The usual spellings of a missing value become null."""
     trimmed = series.str.strip_chars(WHITESPACE)
     return trimmed.set(trimmed.is_in(sorted(NULL_SPELLINGS)), None)
 
 
 def times_of(series: pl.Series, order: DateOrder = DateOrder.ISO) -> Seconds:
-    """Seconds since 1970 in UTC of dates, times or texts of them; NaN where there is none."""
+    """Returns dates, times or their texts as seconds since 1970 in UTC; NaN where a value is missing."""
     if series.dtype == pl.Date:
         days = series.to_physical().cast(pl.Float64).to_numpy()
         return np.asarray(days * 86_400.0)

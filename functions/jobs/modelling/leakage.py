@@ -36,7 +36,7 @@ def suspicious_columns(schema: FeatureSchema, examples: Examples, seed: int) -> 
 
 
 def _area(column: Column, labels: Array) -> float:
-    """In whichever direction ranks better; what is missing stands at the end where it tells more."""
+    """Returns the ROC AUC of a column in its better direction. Missing values go to the better end."""
     known = column[~np.isnan(column)].astype(np.float64)
     ends = (known.min() - 1, known.max() + 1) if len(known) else (0.0,)
     areas = [roc_curve(labels, np.where(np.isnan(column), end, column)).area for end in ends]
@@ -44,7 +44,7 @@ def _area(column: Column, labels: Array) -> float:
 
 
 def _category_area(column: Column, labels: Array) -> float:
-    """A category counts as the rate of its answers on the other half of the rows, so that rare ones tell nothing."""
+    """Replaces a category by its rate of positives in the other half of the rows, so rare ones carry no signal."""
     codes = np.unique(np.nan_to_num(column, nan=-1.0), return_inverse=True)[1]
     halves = np.arange(len(labels)) % 2 == 0
     rates = np.empty(len(labels))

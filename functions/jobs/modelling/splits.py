@@ -123,5 +123,5 @@ def _moments(column: pl.Series, order: DateOrder) -> npt.NDArray[np.float64]:
 
 
 def same_content(files: Sequence[JobFile]) -> set[tuple[str, int]]:
-    """What tells contents apart, wherever they lie."""
+    """Returns a key that identifies the content of a file, independent of its place."""
     return {(file.etag, file.size_bytes) for file in files}

@@ -5,7 +5,7 @@ import threading
 from pathlib import Path
 
 if __package__ in (None, ""):
-    # Run as a file: the source archive's root stands two folders above this one's.
+    # The container runs this as a file. The root of the source archive is two folders above.
     sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
 import boto3

@@ -63,7 +63,7 @@ def normalised_heading(heading: str) -> str:
 
 @lru_cache(maxsize=256)
 def field_positions(headings: tuple[str, ...]) -> dict[str, int]:
-    """Where name, birthdate and notes stand, as far as they do. Raises AmbiguousHeadingsError."""
+    """Returns the columns of name, birthdate and notes that exist. Raises AmbiguousHeadingsError."""
     normalised = [normalised_heading(heading) for heading in headings]
     positions = {}
     for field, names in HEADINGS.items():

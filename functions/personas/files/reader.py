@@ -1,4 +1,4 @@
-"""One file, whatever its format: which that is, the content tells."""
+"""Reads one file of personas. Its content decides which format it has."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""From bytes to text: which encoding a file is in, told from all of it."""
+"""Decodes a file of text. The whole content decides which encoding it has."""
 
 import codecs
 import io
@@ -14,7 +14,7 @@ BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
-# What is not UTF-8 was most likely written by Excel on Windows; Latin-1 takes whatever that does not know.
+# Text that is not UTF-8 mostly comes from Excel on Windows; Latin-1 decodes all bytes that cp1252 lacks.
 WITHOUT_MARK = ("utf-8", "cp1252", "latin-1")
 
 

@@ -19,7 +19,7 @@ from shared.files.errors import UnreadableFileError
 
 BLOCK_BYTES = 1 << 20
 MARK_BYTES = 64
-# A row, or what stands before or after all rows, is held in memory as a whole.
+# A row is in memory as a whole, and so is the part before or after all rows.
 ROW_BYTES = 4 << 20
 SHARED_STRINGS = "sharedstrings"
 _ROW = re.compile(rb"</?(?:[A-Za-z0-9_]{1,30}:)?row[\s>/]")
@@ -44,7 +44,7 @@ BROKEN = (
 
 
 class _BoundedArchive(ZipFile):
-    """A zip of which no part unpacks to more than its limit: zipfile gives out no more than the directory declares."""
+    """Zip archive that refuses parts which declare more than their limit. zipfile unpacks no more than declared."""
 
     def __init__(self, file: BinaryIO, limits: UploadLimits) -> None:
         super().__init__(file)
@@ -143,7 +143,7 @@ def _check_rows(archive: ZipFile, path: str) -> None:
 
 
 def _in_place(cells: list[dict[str, Any]], columns: int) -> list[Any]:
-    """The values at their columns; whatever lies beyond the limit stands just behind it."""
+    """Returns the values by column. A value beyond the limit is placed directly behind it."""
     values: list[Any] = []
     for cell in cells:
         if cell["value"] is not None:

@@ -1,4 +1,4 @@
-"""What some rows tell of columns beyond counts: quantiles, the most frequent values, personal data."""
+"""Describes columns from a sample of rows: quantiles, the most frequent values, personal data."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ SAMPLE_CELLS = 2_000_000
 FEWEST_ROWS = 100
 DESCRIBED_COLUMNS = 2_000
 TOP_VALUES = 10
-# What nearly every row has another of is no category, and would only tell rows.
+# A column with a different value in nearly every row is no category; its values would only identify rows.
 TOP_VALUES_SHARE = 0.5
 EXAMINED_VALUES = 500
 TEXT_CHARACTERS = 100
@@ -22,7 +22,7 @@ TEXT_CHARACTERS = 100
 
 @dataclass(frozen=True)
 class ColumnDetails:
-    """Of a column with personal data, that it has them is all that is told."""
+    """Details of one column. A column with personal data has no other details."""
 
     quantiles: dict[str, float] | None = None
     top_values: tuple[TopValue, ...] = ()

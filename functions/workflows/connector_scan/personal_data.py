@@ -1,4 +1,4 @@
-"""Which columns hold personal data, told by their names and by some of their values, with the reason.
+"""Finds columns with personal data by their names and some of their values, and says why.
 
 A table of rules that can be read rather than a model: a value rule holds by itself, where its form can hardly be an
 accident; a name only counts where the values do not speak against it.
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from shared.files.column_names import snake_case
 from shared.models.catalog import ColumnTypeName, PersonalData, PersonalDataKind
 
-# Of the values that are looked at, so many must match: files have typing errors.
+# The share of sampled values that must match; files have typing errors.
 VALUE_SHARE = 0.8
 # A name is believed where at least so many values could be of its kind, and they differ as those of persons do.
 NAMED_SHARE = 0.5

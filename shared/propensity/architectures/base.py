@@ -1,4 +1,4 @@
-"""The interface every model family stands behind."""
+"""The interface of all model families."""
 
 import os
 from abc import ABC, abstractmethod
@@ -52,7 +52,7 @@ def threads_for(matrix: Matrix) -> int:
 
 
 class RoundWatcher(Protocol):
-    """Is told of every round and decides when to stop."""
+    """Gets every round and decides when to stop."""
 
     @property
     def best_round(self) -> int:

@@ -77,7 +77,7 @@ class LightGBM(Architecture[LightGBMConfiguration]):
         """See ``Architecture``."""
         model_file, done = resume or (None, 0)
         if hardware.gpu_count:
-            # Containers get NVIDIA's driver mounted, but not the file that tells OpenCL of it.
+            # Containers get NVIDIA's driver, but not the file by which OpenCL finds it.
             os.environ.setdefault("OCL_ICD_FILENAMES", "libnvidia-opencl.so.1")
         # A continued fit draws its rows and columns anew: with the same seed it would repeat the first draws.
         parameters = library_parameters(configuration, hardware, seed + done)

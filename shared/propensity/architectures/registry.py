@@ -68,7 +68,7 @@ def describe_architecture(name: str, field: str = "body.architecture") -> Archit
     """The architecture of that name.
 
     Raises:
-        ValidationFailedError: there is none; the message lists the choices.
+        ValidationFailedError: no architecture has the name; the message lists the choices.
     """
     if description := ARCHITECTURES.get(name):
         return description

@@ -127,7 +127,7 @@ class XGBoost(Architecture[XGBoostConfiguration]):
 
 
 def _finds_gpu() -> bool:
-    """Without one, or built without CUDA, XGBoost warns and trains on the CPU; its configuration tells which it is."""
+    """Without a GPU or CUDA, XGBoost warns and trains on the CPU; its configuration shows which one it used."""
     row = xgboost.DMatrix(np.zeros((1, 1)), [0])
     booster = xgboost.Booster({"device": "cuda"}, [row])
     return bool(json.loads(booster.save_config())["learner"]["generic_param"]["device"] != "cpu")

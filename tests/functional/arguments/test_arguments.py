@@ -1,4 +1,4 @@
-"""Arguments over HTTP, written by a language model server that does what each test tells it to."""
+"""Arguments over HTTP. Each test scripts the language model server that writes them."""
 
 import json
 from collections.abc import Iterator

@@ -34,8 +34,8 @@ def test_a_row_tells_what_changed_and_a_change_told_of_twice_makes_one(
     client.put(f"/data-models/{model['id']}", json={"description": "new"})
     client.delete(f"/data-models/{model['id']}")
     records = stream.read()
-    for told in (records, records[:1], records):
-        deliver(resources, told)
+    for batch in (records, records[:1], records):
+        deliver(resources, batch)
     rows = logs(client, entity="data_model")
     assert [(row["action"], row["before"], row["after"]) for row in rows] == [
         ("deleted", {"name": "Churn", "description": "new", "created_at": model["created_at"]}, {}),

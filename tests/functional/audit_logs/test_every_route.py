@@ -91,7 +91,7 @@ class Walk:
 
 
 def _is_row(record: dict[str, Any]) -> bool:
-    """Whether it tells of a row of the log itself; each has copies."""
+    """Returns whether the record is about a row of the log itself; each row has copies."""
     partition = record["dynamodb"]["Keys"]["PK"]["S"]
     return str(partition).startswith("audit#") and partition.count("#") == 1
 
@@ -101,7 +101,7 @@ def _plain(record: dict[str, Any]) -> dict[str, Any]:
 
 
 # Requests that write no entity: they only ask, write a file, hand out a form for one, send messages again, or make a
-# secret, of which no log may tell.
+# secret, which no log may contain.
 UNWRITTEN = {
     "POST /checkpoints/{id}/predictions",
     "POST /connectors/{id}/uploads",
@@ -238,8 +238,8 @@ def test_each_route_that_writes_leaves_a_row_with_actor_before_and_after(
     removed = {**here, "user_id": bob_id}
     write("DELETE /spaces/{id}/members/{user_id}", "membership", "deleted", path=removed)
 
-    told = {"url": f"{upstream.url}/hooks"}
-    endpoint = {"id": write("POST /webhook-endpoints", "webhook_endpoint", "created", json=told)["id"]}
+    body = {"url": f"{upstream.url}/hooks"}
+    endpoint = {"id": write("POST /webhook-endpoints", "webhook_endpoint", "created", json=body)["id"]}
     both("/webhook-endpoints/{id}", "webhook_endpoint", description=("a", "b"))(endpoint)
 
     for route, entity, path in (
@@ -261,7 +261,7 @@ def test_each_route_that_writes_leaves_a_row_with_actor_before_and_after(
     write("POST /spaces", "space", "created", also=("membership",), json=named)
 
     writing = {str(each) for each in operations() if each.method != "GET"}
-    assert writing - UNWRITTEN == walk.done, "a new route has to be walked here, or told why it writes nothing"
+    assert writing - UNWRITTEN == walk.done, "call the new route here, or add it to UNWRITTEN with the reason"
     token = KeyToken.parse(key["key"])
     assert token is not None
     secrets = (TOKEN, ACCESS_KEYS["secret_access_key"], key["key"], token.hash)

@@ -121,9 +121,9 @@ def test_the_tool_calls_of_a_guarded_stream_are_judged_and_counted(
     received = events(chatting, guard_enabled=True)
     deltas = [choice["delta"] for chunk in received[:-1] for choice in chunk["choices"]]
     assert any(delta.get("tool_calls") for delta in deltas) is not is_flagged
-    told = len('Let me see.rate {"of": "bombs"}')
-    sent = 0 if is_flagged else told
-    assert logs(chatting, type="chat")[0]["guard"] == {"scanned_characters": told, "sent_characters": sent}
+    scanned = len('Let me see.rate {"of": "bombs"}')
+    sent = 0 if is_flagged else scanned
+    assert logs(chatting, type="chat")[0]["guard"] == {"scanned_characters": scanned, "sent_characters": sent}
 
 
 @pytest.mark.row("CH-4")

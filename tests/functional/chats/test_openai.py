@@ -1,4 +1,4 @@
-"""OpenAI's addresses, in its exact shapes, against a server that does what each test tells it to."""
+"""OpenAI's addresses in its exact shapes. Each test scripts the language model server."""
 
 import json
 from collections.abc import Iterator

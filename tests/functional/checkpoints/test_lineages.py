@@ -1,4 +1,4 @@
-"""From an argument back to the content that its model learned from, whatever was deleted on the way."""
+"""Lineages lead from an argument to the content that its model learned from, also after deletions."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -128,7 +128,9 @@ def test_one_call_leads_from_an_argument_back_to_the_s3_version_though_all_on_th
     assert of_insight == {**lineage, "argument_id": None, "review": None}
     papers = f"spaces/{world.event['space_id']}/trainings/{world.training['id']}/input/job.json"
     boto3.client("s3").delete_object(Bucket=BUCKET, Key=papers)
-    assert client.get(path).json() == {**lineage, "data_model_id": None, "files": []}, "what else is known is told"
+    assert client.get(path).json() == {**lineage, "data_model_id": None, "files": []}, (
+        "the rest of the lineage is still returned"
+    )
 
 
 def written_for(client: TestClient, **fields: Any) -> Any:

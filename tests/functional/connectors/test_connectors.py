@@ -121,8 +121,8 @@ def test_a_wrong_or_dangerous_configuration_is_refused(lab: Lab, changes: dict[s
 
 def test_a_role_is_asked_for_with_the_id_of_the_space_unless_another_is_given(lab: Lab, customer_bucket: Any) -> None:
     asked: list[str] = []
-    told = "provide-client-params.sts.AssumeRole"
-    lab.resources.sts.meta.events.register(told, lambda params, **_: asked.append(params["ExternalId"]))
+    event = "provide-client-params.sts.AssumeRole"
+    lab.resources.sts.meta.events.register(event, lambda params, **_: asked.append(params["ExternalId"]))
     role = "arn:aws:iam::210987654321:role/reader"
     config = {"bucket": "customer", "region": "us-east-1", "role_arn": role}
     connector_id = lab.connector(s3=config)

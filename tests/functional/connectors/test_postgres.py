@@ -257,7 +257,7 @@ def test_a_table_that_is_dropped_while_the_scan_runs_is_gone(lab: Lab, database:
     assert finish_scan(lab.resources, listed)["failed"] == 0
     assert lab.catalog(connector_id).keys() == {"customers"}
     (dataset,) = JobInputs(lab.resources).datasets(lab.space_id, [ConnectorTraining(connector_id=connector_id)], None)
-    assert [file.name for file in dataset.files] == ["customers"], "no training learns from what is no more"
+    assert [file.name for file in dataset.files] == ["customers"], "no training reads a dropped table"
     database.run("drop table customers")
     assert scan(lab, connector_id) == {}
     assert "Contents" not in lab.s3.list_objects_v2(Bucket=BUCKET, Prefix=f"spaces/{lab.space_id}/snapshots/")

@@ -69,7 +69,7 @@ def test_a_second_scan_during_a_run_joins_it_and_another_follows(lab: Lab) -> No
     assert following not in (None, first["scan_id"])
     assert lab.work(connector_id)["total"] == 1, "what is known already is not read again"
     assert lab.running(connector_id) not in (None, following)
-    assert lab.work(connector_id)["total"] == 2, "what was named meanwhile is read in any case"
+    assert lab.work(connector_id)["total"] == 2, "files named during the scan are read in any case"
     catalog = lab.catalog(connector_id)
     assert {name: row["status"] for name, row in catalog.items()} == {
         "a.csv": "scanned",

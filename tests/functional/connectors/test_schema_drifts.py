@@ -1,4 +1,4 @@
-"""Schema drift and personal data: what scans tell of columns, version by version, and what follows from it."""
+"""Schema drifts and personal data: what scans find in columns, version by version, and the consequences."""
 
 from typing import Any
 

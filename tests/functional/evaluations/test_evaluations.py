@@ -19,7 +19,7 @@ from tests.functional.conftest import ClientMaker
 
 @pytest.fixture
 def resources(aws: None, settings: Settings) -> Resources:
-    """With a state machine whose executions can be looked at."""
+    """Returns resources with a state machine whose executions the test can read."""
     machine = boto3.client("stepfunctions").create_state_machine(
         name="evaluation", definition="{}", roleArn="arn:aws:iam::123456789012:role/states"
     )

@@ -69,9 +69,9 @@ def test_the_words_are_the_language_model_s_and_the_thinking_stays_apart(
     assert insight["best_channel"] == "email"
     assert insight["argument_content"] == "Dear Ada, Gold card: No fee for a year. (Tuesday morning)"
     (call,) = upstream.calls(schema="insight")
-    told = json.loads(call["messages"][1]["content"])
-    assert told["offer"] == {"name": "Gold card", "facts": "0 EUR"}
-    assert told["client"]["city"] == "Lyon"
+    facts = json.loads(call["messages"][1]["content"])
+    assert facts["offer"] == {"name": "Gold card", "facts": "0 EUR"}
+    assert facts["client"]["city"] == "Lyon"
     assert (call["temperature"], call["model"]) == (0, "small")
     assert insight["usage"]["total_tokens"] > 0
     (row,) = client.get("/inference-logs").json()["data"]
@@ -232,5 +232,5 @@ def test_no_text_of_a_client_moves_the_decision(
     assert insight["finish_reason"] == "error"
     assert "another offer, 'Insurance'" in insight["error"]
     assert "Insurance" not in insight["argument"] + insight["insight"] + insight["argument_content"]
-    (told, *_) = (call["messages"] for call in upstream.calls()[1:])
-    assert hostile.replace("Insurance", "it") not in told[0]["content"]
+    (messages, *_) = (call["messages"] for call in upstream.calls()[1:])
+    assert hostile.replace("Insurance", "it") not in messages[0]["content"]

@@ -1,4 +1,4 @@
-"""A container's folders, and one small HTTP server that stands for S3, Parameter Store and the webhook."""
+"""The folders of a container, and one small HTTP server in place of S3, Parameter Store and the webhook."""
 
 import base64
 import hashlib

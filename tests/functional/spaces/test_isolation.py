@@ -44,7 +44,7 @@ NAMED_BY_CLIENTS = {"PUT /checkpoints/aliases/{alias}"}
 NAMES = {"actions", "actor", "benchmarks", "connector", "group", "trainings"}
 # Ids, but not of anything in a space.
 NO_ENTITIES = {"tool_call_id", "external_id", "access_key_id"}
-# For the owner of the space, whatever else a member may do.
+# Only the owner of the space may call them, independent of a member's permissions.
 OWNER_ONLY = {
     "GET /audit-logs",
     "PUT /insights/policy",
@@ -107,7 +107,7 @@ def test_every_operation_has_an_example_that_names_each_entity_it_takes(world: W
 
 
 def fields(schema: Any, schemas: dict[str, Any], seen: frozenset[str] = frozenset()) -> set[str]:
-    """The names of all properties that a schema has, at whatever depth."""
+    """Returns the names of all properties of a schema, at any depth."""
     if isinstance(schema, list):
         return set().union(*(fields(inner, schemas, seen) for inner in schema))
     if not isinstance(schema, dict):
@@ -141,7 +141,7 @@ def test_another_tenants_id_in_the_path_answers_like_a_random_one_and_changes_no
     world: World, operation: Operation, address: str
 ) -> None:
     if str(operation) in NAMED_BY_CLIENTS:
-        pytest.skip("whoever calls it gives the name")
+        pytest.skip("the caller chooses the name")
     world.note()
     theirs, random = world.alices[address], UNKNOWN
     found, unknown = (operation.send(world.bob, world.bobs, {address: item}) for item in (theirs, random))

@@ -1,4 +1,4 @@
-"""A walk over every operation by the owner of a space: each works, and none leaves what is private in the log."""
+"""The owner of a space calls every operation: each works, and none writes private data to the log."""
 
 import io
 import json
@@ -46,7 +46,7 @@ def walk() -> list[Operation]:
 
 @contextmanager
 def logged() -> Iterator[io.StringIO]:
-    """All that is logged meanwhile: by us at whatever level, by libraries at the levels that functions let through."""
+    """Collects all that is logged: ours at any level, that of libraries at the levels of the functions."""
     written = io.StringIO()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(logger.registered_handler, "stream", written)

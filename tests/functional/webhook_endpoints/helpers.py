@@ -27,7 +27,7 @@ def deliveries(client: TestClient, endpoint: dict[str, Any], **query: Any) -> li
 
 
 def happen(client: TestClient, resources: Resources) -> str:
-    """Something that endpoints are told of; what it is about."""
+    """Causes an event that endpoints get, and returns the id of its entity."""
     return add_checkpoint(resources.table, space_of(client)).id
 
 

@@ -92,14 +92,14 @@ def test_a_slow_receiver_holds_up_no_other_of_the_same_batch(
 
     def slow_answer(_: int) -> int:
         # Until the other one has got his message, or for ever if it waits behind these.
-        waited.append(told.wait(20))
+        waited.append(all_received.wait(20))
         return 200
 
     def answer(_: int) -> int:
-        told.set()
+        all_received.set()
         return 200
 
-    told = Event()
+    all_received = Event()
     receiver.script = answer
     with received(Receiver(script=slow_answer)) as slow:
         add_endpoint(client, receiver.url)

@@ -99,7 +99,7 @@ def test_a_rotated_secret_signs_along_for_a_day_and_no_list_tells_any(
     assert receiver.requests[-1][0]["webhook-signature"].count("v1,") == 4
 
 
-# --- what is told
+# --- which events are sent
 
 
 def test_each_kind_of_event_comes_from_the_change_that_it_is_named_after(
@@ -117,7 +117,7 @@ def test_each_kind_of_event_comes_from_the_change_that_it_is_named_after(
     checkpoint = add_checkpoint(table, space)
     for _ in range(2):
         client.put("/checkpoints/aliases/champion", json={"checkpoint_id": checkpoint.id})
-    client.post("/data-models", json={"name": "Not told of"})
+    client.post("/data-models", json={"name": "Unwanted event"})
     offer = {"name": "Card", "description": "", "priority": "high", "type": "offer", "status": "active"}
     client.post("/actions", json=offer)
     insight = client.post("/insights", json={"client": "Likes to travel"}).json()["id"]
@@ -161,10 +161,10 @@ def test_a_change_told_of_twice_is_one_message(
     happen(client, resources)
     records = post.publish()
     # Again before anything was sent, as after a crash between noting and queueing: two messages in the queue.
-    post.tell(records)
+    post.send(records)
     assert len(post.sqs.waiting) == 2
     post.run(timedelta(minutes=10))
-    post.tell(records)
+    post.send(records)
     post.run(timedelta(minutes=10))
     assert post.sqs.waiting == []
     assert len(receiver.requests) == 1

@@ -1,4 +1,4 @@
-"""Claims against facts: whatever is false is marked, in whatever spelling, and what is true is not."""
+"""Claims are compared with facts: false ones are marked in any spelling, true ones are not."""
 
 import time
 from collections.abc import Callable
@@ -196,7 +196,7 @@ MIXED = st.lists(
 
 @given(st.text(max_size=200) | MIXED)
 def test_a_text_is_supported_by_itself_as_a_fact(text: str) -> None:
-    """Nothing that it mentions is missing, whatever it is."""
+    """All that the argument mentions is found."""
     for found in ground(text, {"client": {"notes": text}}):
         if found.support is Support.UNSUPPORTED:
             assert found.missing == [], found

@@ -137,10 +137,10 @@ def test_the_audit_log_of_any_filter(
     chances,
 )
 def test_the_deliveries_of_any_status_and_those_that_failed_since_any_time(
-    table: Table, told: list[tuple[datetime, DeliveryStatus]], times: list[datetime], chance: random.Random
+    table: Table, sent: list[tuple[datetime, DeliveryStatus]], times: list[datetime], chance: random.Random
 ) -> None:
     space, endpoint, deliveries = new_id(), new_id(), WebhookDeliveries(table, lambda: NOW)
-    messages = {id_at(moment, number): status for number, (moment, status) in enumerate(told)}
+    messages = {id_at(moment, number): status for number, (moment, status) in enumerate(sent)}
     for message_id, status in messages.items():
         message = event(message_id, space, WebhookEventType.TRAINING_STARTED, {})
         _, task = deliveries.add(space, endpoint, message)

@@ -47,8 +47,8 @@ def test_calls_that_all_happen_to_lie_in_one_shard_are_found_nevertheless(space:
 
 
 def test_texts_lie_apart_and_come_with_the_rows_that_are_shown(space: Space) -> None:
-    told = call(JUST_NOW, prompt="p" * 2_000, answer="a" * 2_000, tags=["a", "b"])
-    space.record(told, call(JUST_NOW - MILLISECOND, prompt=""), call(JUST_NOW - 2 * MILLISECOND))
+    long = call(JUST_NOW, prompt="p" * 2_000, answer="a" * 2_000, tags=["a", "b"])
+    space.record(long, call(JUST_NOW - MILLISECOND, prompt=""), call(JUST_NOW - 2 * MILLISECOND))
     items = boto3.client("dynamodb").scan(TableName=LOGS_TABLE)["Items"]
     largest, second, *_ = sorted(map(item_bytes, items), reverse=True)
     assert largest > 4_000 > 1_024 > second

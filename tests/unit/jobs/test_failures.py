@@ -30,7 +30,7 @@ def sagemaker(reason: str, status: str = "Failed", **more: Any) -> str:
         ),
         (
             "AlgorithmError: , exit code: 1",
-            "Something failed on our side. Start it again; if it stays, tell support its id.",
+            "Something failed on our side. Start it again. If that fails too, send its id to support.",
         ),
         ("ClientError: Data download failed", "ClientError: Data download failed"),
         (

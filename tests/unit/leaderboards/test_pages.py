@@ -1,4 +1,4 @@
-"""Walking a leaderboard page by page: nothing is lost or repeated, whatever the scores."""
+"""Reading a leaderboard page by page loses and repeats nothing, for any scores."""
 
 import math
 from collections import Counter

@@ -1,4 +1,4 @@
-"""Limits are exact: what is used and reserved adds up, whoever calls at the same time, dies or comes late."""
+"""Limits are exact: usage and reservations add up with parallel, killed and late callers."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -157,7 +157,7 @@ def test_what_a_dead_process_held_expires(usages: LimitUsages, clock: Clock) -> 
     usages.reserve(subject, Amount(1, 1, 3, 0))
     usages.settle(late, Amount(tokens=4))
     usage = usages.usage(subject)[LimitName.TOKENS_PER_DAY]
-    assert (usage.used, usage.reserved) == (4, 3), "used is used, however late it is told"
+    assert (usage.used, usage.reserved) == (4, 3), "late usage counts too"
 
 
 def test_a_clock_that_is_behind_does_not_bring_a_window_back(usages: LimitUsages, clock: Clock) -> None:

@@ -54,7 +54,7 @@ def test_csv_is_read_with_any_delimiter_and_line_end(delimiter: str, line_end: s
 
 
 @pytest.mark.parametrize(
-    ("encoding", "told"),
+    ("encoding", "detected"),
     [
         ("utf-8", "utf-8"),
         ("utf-8-sig", "utf-8-sig"),
@@ -63,12 +63,12 @@ def test_csv_is_read_with_any_delimiter_and_line_end(delimiter: str, line_end: s
         ("cp1252", "cp1252"),
     ],
 )
-def test_the_encoding_is_told_from_the_content(encoding: str, told: str) -> None:
+def test_the_encoding_is_detected_from_the_content(encoding: str, detected: str) -> None:
     content = f"{HEADINGS}\nRenée “Zoë” Müller,1990-01-31,Süß,Köln\n".encode(encoding)
     opened = open_persona_file(io.BytesIO(content), DEFAULT_LIMITS)
     (row,) = opened.rows
     assert isinstance(row, PersonaRow)
-    assert (row.persona.name, row.persona.data, opened.encoding) == ("Renée “Zoë” Müller", {"city": "Köln"}, told)
+    assert (row.persona.name, row.persona.data, opened.encoding) == ("Renée “Zoë” Müller", {"city": "Köln"}, detected)
 
 
 def test_what_windows_does_not_know_is_latin_1() -> None:

@@ -85,9 +85,9 @@ def test_a_zip_bomb_is_refused_before_it_unpacks(part: str, limit: UploadLimits)
 
 def test_a_zip_bomb_that_lies_about_its_size_unpacks_no_further_than_it_says() -> None:
     content = bytearray(workbook(**{SHEET: sheet("") + b" " * (60 << 20)}))
-    real, told = struct.pack("<I", len(sheet("")) + (60 << 20)), struct.pack("<I", 300)
+    real, declared = struct.pack("<I", len(sheet("")) + (60 << 20)), struct.pack("<I", 300)
     assert content.count(real) == 2
-    content = content.replace(real, told)
+    content = content.replace(real, declared)
     assert "not a workbook that can be read" in complaint(bytes(content), UploadLimits(sheet_bytes=1 << 20))
 
 
@@ -216,8 +216,8 @@ def test_a_number_of_ten_thousand_digits_is_refused() -> None:
     ids=["line", "quote", "JSON text", "open JSON text"],
 )
 def test_a_row_without_end_is_refused(content: bytes) -> None:
-    told = complaint(content)
-    assert "more than 1,048,576 characters" in told or "look for a quote that is not closed" in told
+    message = complaint(content)
+    assert "more than 1,048,576 characters" in message or "look for a quote that is not closed" in message
 
 
 def test_many_different_keys_stay_out_of_memory() -> None:

@@ -101,7 +101,7 @@ def test_what_is_left_open_is_chosen_by_the_number_of_rows_and_what_is_given_sta
 
 
 class Recorder:
-    """Remembers what it is told, and asks to stop after some records."""
+    """Collects the records, and asks to stop after some of them."""
 
     def __init__(self, stop_after: int | None = None) -> None:
         self.records: list[tuple[str, float, int]] = []

@@ -1,4 +1,4 @@
-"""Every interleaving of what writes a training ends in one final status and lets go of its uses once."""
+"""Every interleaving of a training's writers ends in one final status and removes its references once."""
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -173,9 +173,9 @@ def test_statuses_move_forward_only(trainings: Trainings, training: Training) ->
 @pytest.mark.row("WH-1")
 def test_the_newest_report_wins_in_whatever_order_reports_come(trainings: Trainings, training: Training) -> None:
     times = [START + timedelta(seconds=second) for second in (5, 1, 9, 3)]
-    told = [
+    accepted = [
         trainings.report(SPACE, training.id, at, [SeriesPoint(name="loss", value=at.second, step=1, at=at)])
         for at in times
     ]
-    assert told == [True, False, True, False]
+    assert accepted == [True, False, True, False]
     assert [point.value for point in trainings.series(SPACE, training.id)] == [9]

@@ -1,4 +1,4 @@
-"""Which changes of an item are told to webhook endpoints."""
+"""Changes of items become events for webhook endpoints."""
 
 from typing import Any
 

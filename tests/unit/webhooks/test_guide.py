@@ -1,4 +1,4 @@
-"""What docs/webhooks.md tells receivers to do works."""
+"""The receiver of docs/webhooks.md works."""
 
 import re
 from datetime import UTC, datetime, timedelta

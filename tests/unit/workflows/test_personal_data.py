@@ -1,4 +1,4 @@
-"""Personal data is told by names and values, each kind with its reason, and not where the values speak against it."""
+"""Personal data is found by names and values, with a reason, and not where the values contradict the name."""
 
 import pytest
 from hypothesis import given

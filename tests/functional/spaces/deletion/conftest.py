@@ -16,7 +16,7 @@ from tests.functional.spaces.deletion.helpers import NAMES
 
 @pytest.fixture(autouse=True)
 def one_job_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Unlike AWS, moto can't be written to by several threads at once."""
+    """Unlike AWS, moto can't be written to by several threads at the same time."""
     monkeypatch.setattr("functions.events.reconcile_jobs.CONCURRENCY", 1)
 
 

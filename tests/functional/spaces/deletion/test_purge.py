@@ -107,15 +107,15 @@ def test_a_space_is_deleted_even_when_its_jobs_can_not_be_stopped_yet(
 
 
 def left_of(space_id: str) -> list[str]:
-    """Whatever AWS holds that tells of the space, in its key or in itself."""
-    told = [key for key, item in held_by_aws().items() if space_id in key or space_id in str(item)]
+    """Returns the keys in AWS that contain the space's id, in the key or in the value."""
+    found = [key for key, item in held_by_aws().items() if space_id in key or space_id in str(item)]
     versions = boto3.client("s3").list_object_versions(Bucket=BUCKET)
     old = [each["Key"] for each in [*versions.get("Versions", []), *versions.get("DeleteMarkers", [])]]
-    return told + [key for key in old if space_id in key]
+    return found + [key for key in old if space_id in key]
 
 
 def audit(resources: Resources, client: TestClient) -> None:
-    """As if the stream had told of a data model's making."""
+    """Writes the audit row of a data model's creation, as the stream's function does."""
     made = client.post("/data-models", json={"name": "Told"}).json()
     resources.audit_logs.record([(None, resources.table.get(Key(f"data_model#{space_of(client)}", made["id"])))])
 
