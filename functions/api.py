@@ -38,7 +38,7 @@ from shared.http.app import create_app
 from shared.propensity.architectures.registry import configuration_schemas
 from shared.resources import Resources
 
-# The order of the published page, for the routes that it has; extensions follow in the same order.
+# The order of the published page. Extensions follow in the same order.
 ROUTERS = (
     action_groups,
     actions,

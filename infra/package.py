@@ -228,7 +228,7 @@ def _without_documentation(described: Any) -> Any:
 
 
 def find_interpreter() -> str | None:
-    """Returns a Python of Lambda's version, or None if there is none. Lambda can load only its bytecode."""
+    """Returns a Python of Lambda's version, whose bytecode Lambda can load, or None if it is not installed."""
     own = sys.executable if sys.version_info[:2] == tuple(map(int, PYTHON_VERSION.split("."))) else None
     if own:
         return own

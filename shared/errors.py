@@ -13,7 +13,7 @@ class Detail:
 
 @dataclass
 class ApiError(Exception):
-    """A failure the client is told about, in words that say what to do next."""
+    """Error that the client gets. Its message says what to do next."""
 
     message: str
     details: list[Detail] = field(default_factory=list)

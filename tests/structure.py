@@ -11,8 +11,8 @@ ROOT = Path(__file__).parents[1]
 SOURCES = ("shared", "functions")
 # Words of sentences that are hard to read for somebody who learnt English at school.
 ODD_WORDS = re.compile(
-    r"\b(told|tells?|stands?|stood|lets? go|hands? back|so long|of none|is none|no more|lest|hence|thereof|whoever|"
-    r"whatever|that it has|come to nothing|at once|by itself|meanwhile|looked at|goes? by|leaves? behind)\b"
+    r"\b(told|tells|stands?|stood|lets go|let go of|hands? back|so long|of none|is none|is no more|lest|thereof|"
+    r"whoever|whatever|that it has|come to nothing|at once|by itself|meanwhile|is looked at|goes by|leaves? behind)\b"
 )
 
 

@@ -91,7 +91,7 @@ class ChatService:
         raise UnknownModelError(f"The cluster does not serve the model '{name}'. GET /models lists those that it does.")
 
     async def complete(self, request: TurnRequest) -> ChatCompletion:
-        """Returns the whole completion. Raises as ``TurnPreparer.prepare`` does, and the errors of the model's server."""
+        """Returns the completion. Raises as ``TurnPreparer.prepare`` does, and the errors of the model's server."""
         if first := await self._first_answer(request):
             return first
         turn = await self._preparer.prepare(request)
@@ -118,7 +118,7 @@ class ChatService:
     async def stream(self, request: TurnRequest) -> AsyncGenerator[Chunk, None]:
         """Answer in OpenAI's chunks; the last holds the usage. Raises before the first chunk as ``complete`` does.
 
-        Under the guard only sentences that it has passed are sent on.
+        With a guard, only sentences that it has accepted are sent.
         """
         if first := await self._first_answer(request):
             choice = first.choices[0]
@@ -373,10 +373,10 @@ def _chunk(
 
 def _closing(answer: ChatCompletion) -> Chunk:
     """The last chunk, with all but what was said; ``messages`` only if they were asked for."""
-    told = answer.model_dump(mode="json", include={"usage", "guard", "router", "messages"})
+    parts = answer.model_dump(mode="json", include={"usage", "guard", "router", "messages"})
     if answer.messages is None:
-        del told["messages"]
-    return {**_chunk(answer, None, None), **told}
+        del parts["messages"]
+    return {**_chunk(answer, None, None), **parts}
 
 
 def _as_delta(message: dict[str, Any]) -> dict[str, Any]:

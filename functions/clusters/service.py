@@ -78,7 +78,7 @@ class ClusterService:
         """Set the fields that are sent; a token that is ``null`` is removed. Calls go by it a second later.
 
         Raises ValidationFailedError where a token that is kept would be sent to another address than before: whoever
-        changes the address has to know it. Raises ConflictError when others change the same at once.
+        changes the address has to know it. Raises ConflictError when another request changes it at the same time.
         """
         changes = request.changes()
         self._check_addresses({name: value for name, value in changes.items() if name.endswith("_url")})
@@ -129,7 +129,7 @@ class ClusterService:
     def _keeping(
         self, context: SpaceContext, tokens: dict[str, SecretStr | None], *replaced: str | None
     ) -> Iterator[dict[str, Any]]:
-        """Stores new tokens and yields the cluster's fields for them. Removes tokens that the cluster does not name then."""
+        """Stores new tokens and yields the cluster's fields for them. Removes tokens that it does not name then."""
         secrets = {name: secret.get_secret_value() for name, secret in tokens.items() if secret is not None}
         if not secrets and not any(replaced):
             yield {}

@@ -64,7 +64,7 @@ class ConnectorService:
     ) -> Connector:
         """Store a connector; without ``s3`` or ``postgres`` it is managed: a folder of the platform's own bucket.
 
-        A customer's bucket or database is tried at once. When it can't be read, ``validate`` makes that a
+        A customer's bucket or database is read once to check it. If that fails, ``validate`` makes it a
         ValidationFailedError and stores nothing; otherwise the connector is stored with the status ``error`` and the
         reason.
         """

@@ -1,6 +1,6 @@
 """Handles S3 events about files of managed connectors: marks them in the catalog and starts a scan.
 
-The events come through a queue, at least once and in no order. A message that fails is delivered again by itself;
+The events come through a queue, at least once and in no order. Only a message that fails is delivered again;
 the others of its batch are done.
 """
 

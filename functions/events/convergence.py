@@ -172,7 +172,7 @@ class Convergence:
         return Waiting()
 
     def _put_away(self, job: JobReference) -> None:
-        """An ended job needs no machine and no more attention."""
+        """Closes an ended job and stops its machine."""
         self._launcher.stop_training_job(job)
         self._table.write(self._trainings.jobs.close(job.id))
 

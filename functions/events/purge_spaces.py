@@ -71,7 +71,7 @@ class SpacePurge:
 
 
 def _batches(versions: list[Any]) -> Iterator[list[Any]]:
-    """What S3 takes at once."""
+    """Yields batches of the size that S3 accepts."""
     for start in range(0, len(versions), 1000):
         yield [{"Key": each["Key"], "VersionId": each["VersionId"]} for each in versions[start : start + 1000]]
 

@@ -132,11 +132,11 @@ def plain_words(facts: PromptFacts, error: ApiError | None, **details: Any) -> G
     action = facts.action
     reasons = [f"{code.feature} ({code.value}) {code.direction} it" for code in facts.reason_codes]
     why = f" {_sentence('What drives that: ' + ', '.join(reasons))}" if reasons else ""
-    told = (action.name, action.description, action.custom_insights or "")
+    facts_text = (action.name, action.description, action.custom_insights or "")
     end = action.end_date.date() if action.end_date else None
     return GeneratedText(
         insight=f"'{action.name}' has the best score of all offers for this client.{why}",
-        argument=" ".join(_sentence(text) for text in told if text.strip()),
+        argument=" ".join(_sentence(text) for text in facts_text if text.strip()),
         best_channel=next(iter(facts.channels), ""),
         best_time=f"by {end}" if end else "any time",
         timeliness=_timeliness(end, facts.today),
@@ -199,7 +199,7 @@ def _prompt(facts: PromptFacts, model: LanguageModel, answer_tokens: int) -> str
     """The facts as JSON, as much as the model can read: what drives the score first."""
     action = facts.action
     offer = {"name": action.name, "description": action.description, "facts": action.custom_insights}
-    told = {
+    facts_text = {
         "offer": {name: _cut(value, _TEXT_CHARACTERS) for name, value in offer.items() if value},
         "reasons": [code.model_dump(include={"feature", "value", "direction"}) for code in facts.reason_codes],
         "today": facts.today.isoformat(),
@@ -209,8 +209,8 @@ def _prompt(facts: PromptFacts, model: LanguageModel, answer_tokens: int) -> str
     room = SHOWN_CHARACTERS
     if model.context_length is not None:
         tokens = model.context_length - min(answer_tokens, model.context_length // 2)
-        room = min(room, BYTES_PER_TOKEN * tokens - len(_INSTRUCTIONS) - len(json.dumps(told)))
-    return json.dumps({**told, "client": dict(_fitting(facts, room))}, ensure_ascii=False)
+        room = min(room, BYTES_PER_TOKEN * tokens - len(_INSTRUCTIONS) - len(json.dumps(facts_text)))
+    return json.dumps({**facts_text, "client": dict(_fitting(facts, room))}, ensure_ascii=False)
 
 
 def _fitting(facts: PromptFacts, room: int) -> Iterable[tuple[str, Any]]:
@@ -261,11 +261,11 @@ def _require_one_offer(answer: dict[str, Any], facts: PromptFacts) -> None:
     """Raises BrokenAnswerError for words about another offer of the space, unless the facts themselves name it."""
     said = " ".join(answer[name] for name in ("insight", "argument")).casefold()
     action = facts.action
-    told = json.dumps([action.name, action.description, action.custom_insights, dict(facts.client)], default=str)
-    told = told.casefold()
+    facts_text = json.dumps([action.name, action.description, action.custom_insights, dict(facts.client)], default=str)
+    facts_text = facts_text.casefold()
     for name in facts.other_names:
         other = name.casefold()
-        if len(other) >= _NAME_CHARACTERS and other in said and other not in told and _is_named(other, said):
+        if len(other) >= _NAME_CHARACTERS and other in said and other not in facts_text and _is_named(other, said):
             raise BrokenAnswerError(f"The language model wrote about another offer, '{name}': its words were left out.")
 
 

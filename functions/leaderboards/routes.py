@@ -27,7 +27,7 @@ def _split(values: list[str]) -> list[str]:
     parts = [part.strip() for value in values for part in value.split(",")]
     distinct = list(dict.fromkeys(part for part in parts if part))
     if len(distinct) > LeaderboardQuery.MAX_BENCHMARKS:
-        raise ValueError(f"names {len(distinct)}: at most {LeaderboardQuery.MAX_BENCHMARKS} at once")
+        raise ValueError(f"names {len(distinct)}: at most {LeaderboardQuery.MAX_BENCHMARKS} in one request")
     return distinct
 
 

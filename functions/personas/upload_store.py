@@ -1,7 +1,8 @@
-"""Uploads of personas: an item for each, and the rows that were read as JSON Lines in S3.
+"""Stores uploads of personas: an item for each, and its rows as JSON Lines in S3.
 
-The item's sort key is a digest of the upload's token, so that the table does not tell tokens. What is never confirmed
-or processed disappears by itself: the item by its ``expires_at``, its objects by the bucket's rule for ``temporary/``.
+The item's sort key is a digest of the upload's token, so that the table holds no tokens. An upload that is never
+confirmed or processed disappears automatically: the item by its ``expires_at``, its objects by the bucket's rule for
+``temporary/``.
 """
 
 import hashlib

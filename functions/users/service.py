@@ -71,7 +71,7 @@ class UserService:
         """Join every space that the caller's address is invited to.
 
         Raises PermissionDeniedError for an address that is not verified, and when no invite can be accepted
-        GoneError for expired ones, ConflictError for accepted ones, NotFoundError when there is none.
+        GoneError for expired ones, ConflictError for accepted ones, NotFoundError if nobody has invited the user.
         """
         if not principal.email or not principal.email_verified:
             raise PermissionDeniedError(

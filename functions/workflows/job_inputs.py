@@ -23,7 +23,7 @@ from shared.resources import Resources
 from shared.settings import Settings
 
 MAX_FILES = 10_000
-# The catalog of so many files is looked at before the job starts; the job itself looks at all of them.
+# How many files are checked in the catalog before the job starts. The job itself checks all of them.
 CHECKED_FILES = 100
 SHOWN_COLUMNS = 30
 SHOWN_FILES = 5
@@ -50,7 +50,7 @@ class JobInputs:
     def datasets(self, space_id: str, parts: Sequence[ConnectorTraining], target: str | None) -> list[JobDataset]:
         """The data set of each connector's part; ``target`` is the column that all of their files must have.
 
-        Raises JobFailedError for a connector that is gone or lets us in no more, a file that is missing, empty or
+        Raises JobFailedError for a connector that is deleted or refuses access, a file that is missing, empty or
         can't be read according to the catalog, and a target column that is not there.
         """
         return [self._dataset(space_id, part, part.target or target) for part in parts]
@@ -121,7 +121,7 @@ class JobInputs:
                 bucket=storage.bucket,
                 key=storage.key(version.file),
                 etag=version.etag,
-                # A listing tells of no versions; the scan that read this content has seen one.
+                # A listing has no versions; the scan that read this content has recorded one.
                 version_id=version.version_id or states[version.file].version_id,
                 size_bytes=version.size_bytes,
                 name=version.file,
@@ -155,7 +155,7 @@ class JobInputs:
             )
 
     def _states(self, space_id: str, connector: Connector, versions: Sequence[FileVersion]) -> dict[str, FileState]:
-        """How the files stand in the catalog; one whose content of now was not scanned is pending."""
+        """Returns the states of files in the catalog. A file whose present content was not scanned is pending."""
         states = self._catalog.states(space_id, connector.id)
         pending = FileState(CatalogStatus.PENDING)
         found = {each.file: states.get(each.file, pending) for each in versions}
@@ -217,9 +217,7 @@ def _check_catalog(connector: Connector, known: dict[str, CatalogEntry], target:
 
 def _check_split(connector: Connector, known: dict[str, CatalogEntry], column: str) -> None:
     if all(column not in {each.name for each in entry.columns} for entry in known.values()):
-        raise JobFailedError(
-            f"The column '{column}' that the split goes by is in no file of the connector '{connector.name}'."
-        )
+        raise JobFailedError(f"The column '{column}' of the split is in no file of the connector '{connector.name}'.")
 
 
 def _identifying_columns(connector: Connector, entries: Iterable[CatalogEntry]) -> list[str]:

@@ -164,7 +164,7 @@ class DataStack(cdk.Stack):
         )
         # The CDK's own property would deploy a function to enable this.
         resource = bucket.node.default_child
-        assert isinstance(resource, s3.CfnBucket)  # noqa: S101 - tells the type checker
+        assert isinstance(resource, s3.CfnBucket)  # noqa: S101 - for the type checker
         resource.notification_configuration = s3.CfnBucket.NotificationConfigurationProperty(
             event_bridge_configuration=s3.CfnBucket.EventBridgeConfigurationProperty(event_bridge_enabled=True)
         )

@@ -464,7 +464,7 @@ class WorkflowsStack(cdk.Stack):
             filters=[lambda_.FilterCriteria.filter(one) for one in filters],
         )
         resource = mapping.node.default_child
-        assert isinstance(resource, lambda_.CfnEventSourceMapping)  # noqa: S101 - tells the type checker
+        assert isinstance(resource, lambda_.CfnEventSourceMapping)  # noqa: S101 - for the type checker
         resource.destination_config = lambda_.CfnEventSourceMapping.DestinationConfigProperty(
             on_failure=lambda_.CfnEventSourceMapping.OnFailureProperty(destination=failed.queue_arn)
         )

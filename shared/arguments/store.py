@@ -1,6 +1,6 @@
-"""Arguments, the lists that they stand in, and what people did to them.
+"""Stores arguments, their places in lists, their changes and their comments.
 
-Beside each argument stand its places in lists: of its review's status, of its action, of both, and in the queue of
+Each argument has places in lists: of its review's status, of its action, of both, and in the queue of
 those who wait for a reviewer. A list is a partition ``argument_index#<space>#<list>`` with page counters of its own;
 an argument changes in one transaction with its places, so that pages and counts are exact for every filter.
 """
@@ -163,7 +163,7 @@ class Arguments:
     def _moves(self, space_id: str, before: Argument | None, after: Argument | None) -> list[Write]:
         """The writes that put an argument where it belongs and take it from where it does no longer."""
         argument = after or before
-        assert argument is not None  # noqa: S101 - tells the type checker
+        assert argument is not None  # noqa: S101 - for the type checker
         old, new = _lists(before), _lists(after)
         actions = []
         for name in sorted(old ^ new):

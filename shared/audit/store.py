@@ -1,7 +1,7 @@
-"""The audit log: a row for each write of an entity, made from what the table's stream tells.
+"""Stores the audit log: one row for each write of an entity, from the records of the table's stream.
 
 Rows live under ``audit#<space>``, with a copy for each thing that they are asked for by; the sort key is the id of the
-write, so that a change told of twice makes the same row again. They disappear after the retention by their
+write, so that a repeated record makes the same row again. They disappear after the retention by their
 ``expires_at``.
 """
 
@@ -101,7 +101,7 @@ class AuditLogs:
     def list_after(self, space_id: str, filters: AuditFilters, after: str, limit: int) -> AuditPage:
         """The rows that match, newest first. Raises InvalidCursorError."""
         wanted, last = filters.wanted, cursor_id(after)
-        # The narrowest partition that there is; what it does not tell is looked at row by row.
+        # The narrowest partition; the other filters are checked row by row.
         narrowest = next(iter(wanted), None)
         pk = f"audit#{space_id}" if narrowest is None else _partition(space_id, narrowest, wanted[narrowest])
         others = {name: value for name, value in wanted.items() if name != narrowest}

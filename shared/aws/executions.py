@@ -26,7 +26,7 @@ class ExecutionStatus(StrEnum):
 
 @dataclass(frozen=True)
 class Execution:
-    """How an execution stands; ``error`` and ``cause`` are Step Functions' own words."""
+    """State of an execution; ``error`` and ``cause`` are texts of Step Functions."""
 
     status: ExecutionStatus
     error: str = ""
@@ -57,7 +57,7 @@ class Executions:
                 raise
 
     def describe(self, name: str) -> Execution | None:
-        """The execution, or ``None`` when there is none of that name (AWS forgets them after 90 days)."""
+        """Returns the execution, or ``None`` if the name is unknown. AWS forgets executions after 90 days."""
         try:
             found = self._client.describe_execution(executionArn=self._arn(name))
         except ClientError as error:

@@ -9,7 +9,7 @@ from botocore.exceptions import ClientError
 if TYPE_CHECKING:
     from mypy_boto3_sagemaker import SageMakerClient
 
-# A state machine tries every instance type twice; beyond this many attempts there is none.
+# A state machine tries every instance type twice, which is fewer attempts than this.
 MAX_ATTEMPTS = 40
 
 
@@ -28,7 +28,7 @@ class SageMakerJobStatus(StrEnum):
 
 @dataclass(frozen=True)
 class SageMakerJob:
-    """How a job stands. ``has_started``: the container runs or ran; ``failure_reason`` is AWS's own text."""
+    """State of a job. ``has_started``: the container runs or ran; ``failure_reason`` is a text of AWS."""
 
     name: str
     status: SageMakerJobStatus
@@ -61,7 +61,7 @@ class SageMakerJobs:
             try:
                 self._client.stop_training_job(TrainingJobName=job.name)
             except ClientError as error:
-                # It ended by itself in between.
+                # It has ended in between.
                 if error.response["Error"]["Code"] not in ("ValidationException", "ResourceNotFound"):
                     raise
         return True

@@ -131,7 +131,7 @@ class Chats:
         changes: dict[str, Any],
         expected: int | None,
     ) -> StoredChat:
-        """Put other messages in place of all there are, with other changes, at once. Raises as ``update`` does."""
+        """Replaces all messages and makes other changes in one transaction. Raises as ``update`` does."""
         following = chat.model_copy(update={"generation": chat.generation + 1})
         change = self._chats.update_write(
             space_id,

@@ -20,7 +20,7 @@ class Lineages:
         self._bucket = bucket
 
     def of_decision(self, space_id: str, action_id: str | None, checkpoint: Checkpoint | None) -> DecisionLineage:
-        """What to keep with a decision for the action, as the checkpoint stands on the leaderboards now."""
+        """Returns the lineage to store with a decision for the action, with the present scores of the checkpoint."""
         if checkpoint is None:
             return DecisionLineage(action_id=action_id)
         scores = [
@@ -37,9 +37,10 @@ class Lineages:
         )
 
     def trace(self, space_id: str, decision: DecisionLineage, **links: Any) -> Lineage:
-        """The chain from the files, whose record is what the training's job was told, to ``links`` at its end.
+        """Returns the chain from the files to ``links`` at its end.
 
-        The record outlives the training, the connector and the files' being replaced.
+        The files are those of the training's job specification, which outlives the training, the connector and the
+        files themselves.
         """
         lineage = Lineage(**dict(decision), **links)
         job = self._job(space_id, decision.training_id) if decision.training_id else None

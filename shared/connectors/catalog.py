@@ -2,8 +2,8 @@
 
 One item for each file under ``catalog#<space>#<connector>``. An event counts only if its S3 sequencer is later than
 the item's; a scan's result counts only if the item still has the sequencer that the scan began with. A deleted file
-leaves its sequencer behind for a month, so that a late event can't bring it back. Files that events told about or
-requests named, and that no scan has read since, stand under ``catalog#<space>#<connector>#pending``.
+leaves its sequencer behind for a month, so that a late event can't bring it back. Files that events or
+requests named, and that no scan has read since, are under ``catalog#<space>#<connector>#pending``.
 
 A connector may be deleted at any moment: every writer looks again after its write, and takes it back when the
 connector is gone.
@@ -38,7 +38,7 @@ _COLUMNS = TypeAdapter(list[CatalogColumn])
 
 
 class EventOutcome(Enum):
-    """What became of an event: it asks for a scan, tells nothing new, or concerns a connector that is gone."""
+    """Outcome of an event: it needs a scan, has nothing new, or its connector is deleted."""
 
     TO_SCAN = auto()
     SETTLED = auto()
@@ -47,7 +47,7 @@ class EventOutcome(Enum):
 
 @dataclass(frozen=True)
 class ObjectVersion:
-    """The content of a file that an event tells of; ``sequencer`` is S3's own order of the key's events."""
+    """Content of a file in an event; ``sequencer`` is S3's order of the key's events."""
 
     file: str
     etag: str
@@ -58,7 +58,7 @@ class ObjectVersion:
 
 @dataclass(frozen=True)
 class FileState:
-    """How a file stands: ``status`` is a CatalogStatus or ``deleted``, ``scan_id`` the scan that said so."""
+    """State of a file: ``status`` is a CatalogStatus or ``deleted``, ``scan_id`` the scan that found it."""
 
     status: str
     etag: str | None = None
@@ -137,7 +137,7 @@ class Catalog:
         return next(iter(self._table.query(_pending_key(space_id, connector_id, "").pk, limit=1)), None) is not None
 
     def record_created(self, space_id: str, connector_id: str, version: ObjectVersion) -> EventOutcome:
-        """Take note of an event that tells of new content."""
+        """Records an event about new content."""
         key, later = _key(space_id, connector_id, version.file), _later_than(version.sequencer)
         known = {"sequencer": version.sequencer, "version_id": version.version_id}
         try:
@@ -160,17 +160,17 @@ class Catalog:
         return self._record(space_id, connector_id, version.file, entry, version.sequencer, is_pending=True)
 
     def record_deleted(self, space_id: str, connector_id: str, file: str, sequencer: str) -> EventOutcome:
-        """Take note of an event that tells of a file's end, unless a later one is known."""
+        """Records an event about a deleted file, unless a later event is known."""
         tombstone = {"status": DELETED, "sequencer": sequencer, "expires_at": self._expiry()}
         return self._record(space_id, connector_id, file, tombstone, sequencer, is_pending=False)
 
     def record_unclear(self, space_id: str, connector_id: str, file: str, sequencer: str) -> EventOutcome:
-        """Take note of an event after which only a look at the bucket tells what the file is now."""
+        """Records an event after which only the bucket shows the present content."""
         entry = {"file": file, "status": CatalogStatus.PENDING, "sequencer": sequencer}
         return self._record(space_id, connector_id, file, entry, sequencer, is_pending=True)
 
     def record_result(self, space_id: str, connector_id: str, entry: CatalogEntry, seen: Seen) -> bool:
-        """Write what a scan found; false when an event came between, whose own scan will tell."""
+        """Stores the result of a scan; false if an event came between, because another scan follows it."""
         values = {name: getattr(entry, name) for name in type(entry).model_fields}
         values |= {"sequencer": seen.sequencer, **self.stored_columns(space_id, connector_id, entry)}
         return self._settle(space_id, connector_id, entry.file, values, seen)

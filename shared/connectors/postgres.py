@@ -137,7 +137,7 @@ class PostgresDatabase:
     def copy(self, table: str, target: ByteSink) -> list[TableColumn]:
         """Write all rows as CSV without a header, every value quoted and null as ``\\N``; answers the columns.
 
-        Raises MissingFileError for a table that is not there, and whatever ``target`` raises.
+        Raises MissingFileError for an unknown table, and the errors of ``target``.
         """
         schema_name = self._config.schema_name
         found = self._connection.run(_COLUMNS, schema_name=schema_name, table_name=table)

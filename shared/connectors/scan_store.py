@@ -1,4 +1,4 @@
-"""Scans of connectors: one at a time for each, and what is asked for meanwhile follows when it ends."""
+"""Stores scans. A connector has one scan at a time; requests during a scan lead to another one after it."""
 
 from collections.abc import Iterable
 from contextlib import suppress
@@ -33,7 +33,7 @@ class Scans:
     def request(self, space_id: str, connector_id: str, scope: ScanScope) -> tuple[Scan, JobReference | None]:
         """A new scan with the job to start, or the running one, after which another will follow.
 
-        What events tell and requests name is marked in the catalog already, and looked at when a scan ends.
+        Files of events and requests are marked in the catalog before, and checked when a scan ends.
         Raises NotFoundError.
         """
         for attempt in range(WRITE_ATTEMPTS):
@@ -85,10 +85,10 @@ class Scans:
     def end(
         self, space_id: str, connector_id: str, scan_id: str, status: JobStatus, values: dict[str, Any]
     ) -> JobReference | None:
-        """Bring a scan to its end and set the connector free, or hand it on to the scan asked for meanwhile.
+        """Ends a scan and frees the connector, or starts the scan that was requested during it.
 
         Answers the job of that scan, to be started. Safe to repeat; ``close`` is to be called when all that follows
-        has been seen to, so that whatever is cut off before is taken up again.
+        is done, so that the reconciler continues an interrupted end.
         """
         ended = {"status": status, "expires_at": int((self._clock() + SCANS_KEPT).timestamp()), **values}
         with suppress(NotFoundError):  # forgotten since

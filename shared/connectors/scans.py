@@ -60,7 +60,7 @@ class ConnectorScans:
         return changed
 
     def succeed(self, space_id: str, connector_id: str, scan_id: str, counts: dict[str, int]) -> None:
-        """End a scan that looked at all its files, and go on with what was asked for or changed meanwhile."""
+        """Ends a successful scan, and starts another one for files that were requested or changed during it."""
         following = self.scans.end(space_id, connector_id, scan_id, JobStatus.SUCCEEDED, counts)
         if following is not None:
             self._start(following)
@@ -100,7 +100,7 @@ class ConnectorScans:
 
 
 class ConnectorCleaner:
-    """Removes what deleted connectors leave behind."""
+    """Removes the remaining data of deleted connectors."""
 
     def __init__(
         self, purges: CleanupList, storages: ConnectorStorages, catalog: Catalog, drifts: SchemaDrifts

@@ -1,8 +1,8 @@
-"""Schema drifts of connectors, ``schema_drift#<space>#<connector>``, and what they are told by.
+"""Stores schema drifts of connectors, ``schema_drift#<space>#<connector>``, and the schemas that they compare.
 
-The columns of each file's last scanned version stand under ``catalog#<space>#<connector>#schema``. A drift is recorded
+The columns of each file's last scanned version are under ``catalog#<space>#<connector>#schema``. A drift is recorded
 in the transaction that replaces them, so that a scan that is repeated finds them replaced and records nothing. Files
-that a drift broke, and nobody has acknowledged since, stand under ``catalog#<space>#<connector>#drifted``.
+that a drift broke, and nobody has acknowledged since, are under ``catalog#<space>#<connector>#drifted``.
 """
 
 from contextlib import suppress

@@ -61,7 +61,7 @@ class Keys:
 
 
 class ConnectorStorage:
-    """Raises StorageError for whatever a customer's bucket refuses; errors of our own bucket stay what they are."""
+    """Files of a connector. Raises StorageError if a customer's bucket refuses, and AWS's errors for our own."""
 
     def __init__(self, client: "S3Client", bucket: str, prefix: str, *, is_managed: bool) -> None:
         self._client = client
@@ -121,7 +121,7 @@ class ConnectorStorage:
                     file.write(chunk)
 
     def write(self, file: str, content: bytes) -> None:
-        """Put a file in place of whatever has its name; only managed connectors are written to."""
+        """Writes a file over one of the same name. Only managed connectors are written to."""
         self._client.put_object(Bucket=self.bucket, Key=self.key(file), Body=content)
 
     def presigned_upload(self, file: str, expires_at: Any) -> Upload:
@@ -135,7 +135,7 @@ class ConnectorStorage:
         return Upload(file=file, url=form["url"], fields=form["fields"], expires_at=expires_at)
 
     def replace(self, file: str, content: Path, digest: str) -> FileVersion:
-        """Put a file in place of one with other content; ``digest`` tells contents apart."""
+        """Writes a file over one with other content; ``digest`` identifies the content."""
         with suppress(MissingFileError):
             found = self.head(file)
             if found.digest == digest:

@@ -1,7 +1,7 @@
 """Deleted entities of a kind whose leftovers are still to be removed: files, catalogs, turns, comments, secrets.
 
-An entity is deleted in one transaction that also notes it here, so that it is gone for its users at once and as a
-whole; what it leaves behind is removed afterwards, by whoever gets to it, as often as it takes. What keeps a secret is
+An entity is deleted in one transaction that also notes it here, so that it disappears for its users as a
+whole. Its remaining data is removed afterwards, repeatedly until it succeeds. An item with a secret is
 noted before it is stored: a crash in between leaves none behind.
 """
 
@@ -13,7 +13,7 @@ from shared.clock import Clock, utc_now
 from shared.dynamodb.table import Key, Table, Write, delete, put
 from shared.models.base import parse_timestamp
 
-# A request that is under way is left alone for so long.
+# How long a request may still be at work on an entry.
 GRACE = timedelta(minutes=15)
 
 
@@ -42,7 +42,7 @@ class CleanupList:
         return delete(self._key(entity_id))
 
     def write(self, action: Write) -> None:
-        """Carry out one of these writes by itself."""
+        """Carries out one of these writes alone."""
         self._table.write(action)
 
     def due(self) -> Iterator[CleanupEntry]:

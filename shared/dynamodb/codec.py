@@ -90,7 +90,7 @@ def decode_item(item: dict[str, AttributeValue]) -> dict[str, Any]:
 
 
 def decode_images(record: dict[str, Any]) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
-    """The item before and after a write, as a record of its table's stream tells it."""
+    """Returns the item before and after a write, from a record of the table's stream."""
     before, after = (record["dynamodb"].get(name) for name in ("OldImage", "NewImage"))
     return before and decode_item(before), after and decode_item(after)
 

@@ -1,6 +1,6 @@
-"""Uses: while a running training needs an item, the item can't be deleted.
+"""Reference counts: while a running training needs an item, the item can't be deleted.
 
-The number of uses stands on the item itself and moves in the same transaction as the training's start and end, so that
+The count is on the item itself and changes in the same transaction as the training's start and end, so that
 neither a late delete nor a crash leaves one without the other.
 """
 
@@ -13,10 +13,10 @@ UNREFERENCED: ConditionBase = Attr("active_uses").not_exists() | Attr("active_us
 
 
 def add_reference(key: Key, missing: ApiError) -> Write:
-    """One more use of an item; ``missing`` is raised when it does not exist."""
+    """Returns the write that adds a reference to an item; ``missing`` is raised if the item does not exist."""
     return update(key, {}, add={"active_uses": 1}, condition=Attr("PK").exists(), error=missing)
 
 
 def remove_reference(key: Key) -> Write:
-    """One use less."""
+    """Returns the write that removes a reference."""
     return update(key, {}, add={"active_uses": -1})

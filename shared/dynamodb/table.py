@@ -247,7 +247,7 @@ class Table:
         return list(map(decode_item, answer["Items"])), decode_item(last) if last else None
 
     def put_all(self, items: Sequence[Item]) -> None:
-        """Store items as they are, whatever was there before: not all or nothing, but safe to repeat."""
+        """Stores items unconditionally: not in one transaction, but safe to repeat."""
         requests = [encode_item(item) for item in items]
         if len(requests) == 1:
             self._client.put_item(TableName=self.name, Item=requests[0])

@@ -1,4 +1,4 @@
-"""Ids that tell when they were made, and sort by it: UUIDv7. Times are whole milliseconds since 1970."""
+"""Ids that contain the time of their making and sort by it: UUIDv7. Times are whole milliseconds since 1970."""
 
 from datetime import UTC, datetime, timedelta
 

@@ -1,4 +1,4 @@
-"""Who makes a write: what the audit log goes by.
+"""Write markers: who made a write. The audit log is based on them.
 
 Each entity that is created or updated carries a stamp, unique to the write: two images of an item with the same stamp
 differ by something else than a write of the entity, such as a mark of its use. What is deleted says nothing of its
@@ -22,7 +22,7 @@ REMOVAL_KEPT = timedelta(days=3)
 
 
 def write_marker() -> str:
-    """The actor, and an id of this very write that tells its time."""
+    """Returns the actor and the id of a new write; the id contains the time."""
     return f"{actor.get()}#{new_id()}"
 
 

@@ -1,4 +1,4 @@
-"""The evaluations that follow a training: each is created once, by whoever comes first.
+"""Creates the evaluations that follow a training, each exactly once.
 
 They fall due in the transaction that ends the training, or lets a benchmark join one that has succeeded, under ids of
 their own. The workflow creates those of its end one after the other, a request those of the benchmarks that join;

@@ -5,7 +5,7 @@
 the order of the values. Entries without a value are kept too, behind the others, so that each metric's entries are all
 the checkpoints measured at that revision of the benchmark.
 ``score#<space>#<benchmark>#<metric>#count``, ``<revision>#<digits>#<value>``: how many of these entries' values begin
-with so many digits, so that a rank or the number of rows is read from a few counters, whatever the size of the board.
+with so many digits, so that a rank or the number of rows is read from a few counters, for boards of any size.
 ``score#<space>#benchmarks``, ``<benchmark>``: the benchmarks there are results of.
 """
 
@@ -26,7 +26,7 @@ from shared.models.job import MetricName
 
 MetricValues = Mapping[MetricName, float | None]
 
-# Sorts behind every hexadecimal digit, and so does the first thing that is none.
+# The first sorts behind every hexadecimal digit; the second is the first character behind them.
 WITHOUT_VALUE = "~"
 _BEHIND_VALUES = "g"
 # Four digits are a power of two and a sixteenth of it; each step is 256 times as fine, the last one a single value.
@@ -121,7 +121,7 @@ class Scores:
 
     @staticmethod
     def key(space_id: str, checkpoint_id: str, benchmark_id: str) -> Key:
-        """Where the newest result of a checkpoint on a benchmark stands."""
+        """Returns the key of the newest result of a checkpoint on a benchmark."""
         return Key(f"score#{space_id}#result", f"{checkpoint_id}#{benchmark_id}")
 
     def record(
@@ -136,7 +136,7 @@ class Scores:
         """The writes that make this the checkpoint's score on the benchmark, in place of the one before.
 
         They go into the transaction that ends the evaluation, which fails with TransactionFailedError when the score
-        was replaced meanwhile. There are none when the score stands for a newer revision already.
+        was replaced in between. The list is empty if the score has a newer revision already.
         """
         key = self.key(space_id, checkpoint.id, benchmark_id)
         found = self._table.get(key)
@@ -261,7 +261,7 @@ class Scores:
         return {(score.checkpoint_id, score.benchmark_id): score for score in found}
 
     def of_checkpoint(self, space_id: str, checkpoint_id: str, limit: int | None = None) -> list[Score]:
-        """A checkpoint's scores on all benchmarks, whatever their revision."""
+        """Returns a checkpoint's scores on all benchmarks and revisions."""
         if not is_identifier(checkpoint_id):
             return []
         condition = KeyCondition("SK").begins_with(f"{checkpoint_id}#")

@@ -108,7 +108,7 @@ def without_nulls(column: pl.Expr) -> pl.Expr:
 
 
 def choose(readings: tuple[TypeReading, ...] | None) -> TypeReading:
-    """The narrowest of the readings that every value satisfies; text where there is none, or no value."""
+    """Returns the narrowest reading that every value satisfies; text if no reading or no value exists."""
     return STRING if not readings or is_ambiguous(readings) else readings[0]
 
 

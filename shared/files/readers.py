@@ -61,7 +61,7 @@ def scan_frame(
 
     Types hold over the whole file, never only a sample: `1` and `1.5` make a float column, values that share no type
     make a string column. Spellings such as NA, null and NaN are nulls, and rows of a text file in which nothing
-    but nulls stands are left out. `format` is told from the content when it is not given, with the help of `name`.
+    but nulls are left out. Without `format`, the content and `name` decide.
     A file that is compressed or not UTF-8 is decoded into `scratch` (by default beside it), which must outlive the
     frame and is the caller's to remove. Raises UnreadableFileError, whose message is meant for the file's owner.
     """

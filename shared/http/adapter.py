@@ -23,7 +23,7 @@ def lambda_handler(app: FastAPI) -> LambdaHandler:
         # Importing the tracer takes as long as many requests, and X-Ray samples few.
         from aws_lambda_powertools import Tracer
 
-        # Powertools wraps functions only, and Mangum's object is none.
+        # Powertools wraps functions only, and Mangum's object is not a function.
         capture: LambdaHandler = Tracer().capture_lambda_handler(
             lambda event, context: serve(event, context), capture_response=False
         )

@@ -167,11 +167,11 @@ def _methods(request: Request) -> str:
 
 def install_error_handlers(app: FastAPI) -> None:
     async def handler(request: Request, error: Exception) -> JSONResponse:
-        told = translated(error)
-        if isinstance(told, MethodNotAllowedError):
-            told.headers = {"Allow": _methods(request)}
-            told.message = f"This address does not take this method; it takes {told.headers['Allow']}."
-        return answer(told, request.state.request_id, request.url.path)
+        shown = translated(error)
+        if isinstance(shown, MethodNotAllowedError):
+            shown.headers = {"Allow": _methods(request)}
+            shown.message = f"This address does not take this method; it takes {shown.headers['Allow']}."
+        return answer(shown, request.state.request_id, request.url.path)
 
     for kind in TRANSLATIONS:
         app.add_exception_handler(kind, handler)

@@ -93,7 +93,7 @@ class _Question:
 
     @property
     def condition(self) -> ConditionBase | None:
-        """What rows and rollups must say of themselves, where the partition does not tell."""
+        """Conditions on rows and rollups that the partition does not ensure."""
         wanted = {"type": self.filters.type, "status": self.filters.status, "model": self.filters.model}
         conditions: list[ConditionBase] = [Attr(name).eq(value) for name, value in wanted.items() if value is not None]
         return reduce(and_, conditions) if conditions else None

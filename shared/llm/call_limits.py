@@ -65,8 +65,8 @@ class CallLimits:
             self._usages.settle(self._reservations.pop(), used)
 
     def _most(self, model: str, body: dict[str, Any]) -> Amount:
-        told = {name: body[name] for name in ("messages", "tools", "input", "response_format") if name in body}
-        asked = estimate_tokens(json.dumps(told, ensure_ascii=False))
+        prompt = {name: body[name] for name in ("messages", "tools", "input", "response_format") if name in body}
+        asked = estimate_tokens(json.dumps(prompt, ensure_ascii=False))
         bound = body.get("max_completion_tokens") or body.get("max_tokens")
         answered = 0 if "input" in body else bound if isinstance(bound, int) else ANSWER_TOKENS
         return Amount(

@@ -186,12 +186,12 @@ class LimitUsages:
         used, ceiling = item[name] - reserved, subject.limits.ceilings[name]
         end = _window_end(name, item["minute"])
         wait = 1 if end is None or used < ceiling else max(1, round((end - self._clock()).total_seconds()))
-        told = f"{_told(name, used)} used, and {_told(name, reserved)} reserved for calls that have not ended"
+        amounts = [_amount_text(name, amount) for amount in (ceiling, used, reserved)]
         until = f" It resets at {format_timestamp(end)}." if end else ""
         error = RateLimitedError if name in _RATES else BudgetExceededError
         return error(
-            f"The limit {name.value} of {subject.name} lets no further call through: of {_told(name, ceiling)} there "
-            f"are {told}.{until} Try again in {wait} s, or ask the space's owner for more.",
+            f"The limit {name.value} of {subject.name} lets no further call through: of {amounts[0]} there are "
+            f"{amounts[1]} used, and {amounts[2]} reserved for calls that have not ended.{until} Try again in {wait} s, or ask the space's owner for more.",
             headers={"Retry-After": str(wait)},
         )
 
@@ -255,5 +255,5 @@ def _shown(name: LimitName, value: int) -> float:
     return value / NANO if name in COSTS else value
 
 
-def _told(name: LimitName, value: int) -> str:
+def _amount_text(name: LimitName, value: int) -> str:
     return f"{_shown(name, value):,.6g}" if name in COSTS else f"{value:,}"

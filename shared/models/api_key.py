@@ -1,7 +1,7 @@
 """API keys: a user's, for one space, with some of what the user may do there.
 
 A key names the space, the user and itself, so that it is checked with the one read that a token takes, too; a checksum
-tells a mistyped or invented one without any.
+finds a mistyped or invented one without a read.
 """
 
 import hashlib

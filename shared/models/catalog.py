@@ -48,10 +48,10 @@ class TopValue(Model):
 
 
 class CatalogColumn(Model):
-    """One column. ``minimum`` and ``maximum`` stand for numbers and dates only.
+    """One column. Only numbers and dates have ``minimum`` and ``maximum``.
 
-    Quantiles, the most frequent values and personal data are told from the entry's ``sampled_rows``. Of a direct
-    identifier neither values nor a range are told.
+    Quantiles, the most frequent values and personal data come from the entry's ``sampled_rows``. A direct
+    identifier shows neither values nor a range.
     """
 
     name: str

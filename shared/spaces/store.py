@@ -1,10 +1,10 @@
-"""Deleting spaces and bringing them back: the space's own item decides, everything else follows.
+"""Deletes and restores spaces. The space's own item decides, and the memberships follow.
 
-``deleted_at`` on the space makes it, and with it all that belongs to it, unknown to everybody at once. What is left to
-do is to take it off the members' lists: each membership moves to ``membership#<user>#hidden`` and, when the space is
-restored, back again as it was. Every move is a transaction that looks at the space's state as well, so that a late
-worker can't undo what was decided since. A space whose memberships may not all have followed yet is noted under
-``space#unsettled``, in the transaction that deletes or restores it; whoever comes across the note goes on.
+``deleted_at`` on the space hides it and all its data from everybody immediately. Then each membership moves to
+``membership#<user>#hidden`` and, when the space is restored, back again unchanged. Every move is a transaction that
+checks the space's state as well, so that a late worker can't undo a newer decision. A space with memberships that may
+not have moved yet is noted under
+``space#unsettled``, in the transaction that deletes or restores it; the next one who finds the note continues.
 
 Deleted spaces are listed by the time of their deletion under ``space#deleted``, until they are purged.
 """

@@ -1,14 +1,13 @@
 """Stores trainings. Statuses only move forward, and each reference is removed exactly once.
 
-A training is written by its own service, by the steps of its workflow, by webhooks and by the reconciler, all at once.
-Each write is a transaction on condition that the training is as it was read; when another writer came between, it is
-read and decided upon again.
+The service, the steps of the workflow, webhooks and the reconciler may write a training at the same time. Each write is
+a transaction on condition that the training is unchanged since it was read; otherwise it is read and decided again.
 
-A deleted training leaves its place at once and is kept for a month under ``training#<space>#deleted``. While its job
-still runs, that record carries the unfinished status until the job is seen to have stopped; no step of the workflow
-finds the training any more, so none can revive it.
+A deleted training disappears immediately and is kept for a month under ``training#<space>#deleted``. While its job
+still runs, that record has the unfinished status, until the job has stopped. No step of the workflow finds the training
+any more, so none can revive it.
 
-The series of metrics that a job reports while it runs stands beside the training, under ``training#<space>#series``:
+The series of metrics that a job reports while it runs is stored under ``training#<space>#series``:
 lists stay light, and a training's ETag does not change with every report.
 """
 
@@ -102,7 +101,7 @@ class Trainings:
         """Moves to the final ``status`` and removes the training's references, unless it has ended already.
 
         With success its evaluations on its benchmarks fall due. A deleted training's record ends ``stopped``,
-        whatever ``status`` says. Raises NotFoundError.
+        for any ``status``. Raises NotFoundError.
         """
 
         def decide(training: Training) -> Modification | None:

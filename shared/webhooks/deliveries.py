@@ -1,6 +1,6 @@
 """Messages to webhook endpoints, ``webhook_delivery#<space>#<endpoint>``: what is to be sent, and what became of it.
 
-The queue tells when to try, this table whether: an attempt is made by whoever claims its number first, so that a
+The queue decides when to try, this table whether: the first to claim the number of an attempt makes it, so that a
 message of the queue that comes twice sends nothing twice. Deliveries are kept for 30 days.
 """
 

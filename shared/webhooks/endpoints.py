@@ -1,7 +1,7 @@
 """Webhook endpoints, and their signing secrets.
 
 A secret lies beside its endpoint under ``webhook_endpoint_secret#<space>``, encrypted at rest as all of the table is:
-what is read of endpoints, and what the audit log tells of them, holds none. One that is replaced signs along for a day.
+reads of endpoints and the audit log contain no secret. A replaced secret also signs for one more day.
 """
 
 import base64

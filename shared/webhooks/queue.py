@@ -1,6 +1,6 @@
 """The queue of messages to webhook endpoints.
 
-SQS waits for 15 minutes at most. What is to wait longer is put back by whoever takes it out too early: that is exact to
+SQS waits for 15 minutes at most. The receiver puts a message back that it gets too early: that is exact to
 the second, needs no schedule that somebody has to clean up, and costs some four calls an hour. Messages are grouped by
 endpoint: a standard queue then hands out those of quiet endpoints first ("fair queues"), and a slow one waits for
 itself.

@@ -188,7 +188,7 @@ def _require_both_classes(labels: Labels, held_out: Mask, holdout: Holdout) -> N
 
 def _warnings(suspicious: dict[str, float], target: str) -> list[str]:
     return [
-        f"The column '{name}' alone tells '{target}' nearly always (ROC AUC {area:.3f}). If it is known only "
+        f"The column '{name}' alone predicts '{target}' nearly always (ROC AUC {area:.3f}). If it is known only "
         "afterwards, the model is worth nothing: train again with it among the configuration's excluded_columns."
         for name, area in list(suspicious.items())[:20]
     ]

@@ -44,7 +44,7 @@ BROKEN = (
 
 
 class _BoundedArchive(ZipFile):
-    """Zip archive that refuses parts which declare more than their limit. zipfile unpacks no more than declared."""
+    """Zip archive that refuses parts which declare more than their limit. zipfile stops at the declared size."""
 
     def __init__(self, file: BinaryIO, limits: UploadLimits) -> None:
         super().__init__(file)

@@ -1,6 +1,6 @@
 """Finds columns with personal data by their names and some of their values, and says why.
 
-A table of rules that can be read rather than a model: a value rule holds by itself, where its form can hardly be an
+The rules are a readable table, not a model. A value rule alone is enough, where its form can hardly be an
 accident; a name only counts where the values do not speak against it.
 """
 
@@ -31,12 +31,12 @@ _ADDRESS = re.compile(r"(?=.*[^\W\d_]{3}).*[0-9].*")
 
 @dataclass(frozen=True)
 class DetectionRule:
-    """How one kind is told; ``direct`` kinds identify a person by themselves."""
+    """Rule for one kind of personal data; ``direct`` kinds identify a person alone."""
 
     kind: PersonalDataKind
     words: str
     name: re.Pattern[str]
-    # Values that are of the kind whatever the column is called, and those that a name makes likely.
+    # Values that prove the kind under any column name, and values that prove it under a matching name.
     by_value: Callable[[str], bool] | None
     by_name: Callable[[str], bool]
     direct: bool = True
@@ -135,7 +135,7 @@ RULES = (
 
 
 def find_personal_data(name: str, kind: ColumnTypeName, values: Sequence[str], rows: int) -> PersonalData | None:
-    """What a column holds of persons, told by some distinct values of the first ``rows`` that have one."""
+    """Returns the personal data of a column, by some distinct values of its first ``rows`` rows with a value."""
     if not values:
         return None
     plain = snake_case(name)

@@ -40,7 +40,7 @@ class FileProfile:
     format: FileFormat
     rows: int
     columns: tuple[ColumnProfile, ...]
-    # By the columns' names, told from some of the first rows; of very wide files, of the first columns.
+    # Details by column name, from a sample of the first rows; in very wide files only of the first columns.
     details: Mapping[str, ColumnDetails] = field(default_factory=dict, compare=False)
     sampled_rows: int = field(default=0, compare=False)
 

@@ -1,4 +1,4 @@
-"""One file is read and its profile put into the catalog; whatever is wrong with it becomes that file's error."""
+"""Reads one file and stores its profile in the catalog. A problem with the file becomes the file's error."""
 
 import shutil
 from pathlib import Path
@@ -35,7 +35,7 @@ _resources = Resources()
 
 
 def scan_file(resources: Resources, event: dict[str, Any]) -> dict[str, Any]:
-    """Takes ``{space_id, connector_id, scan_id, file: {name, request}}``; a later event's word stands over ours."""
+    """Takes ``{space_id, connector_id, scan_id, file: {name, request}}``. The result of a later event wins."""
     space_id, connector_id, scan_id = event["space_id"], event["connector_id"], event["scan_id"]
     name, request = event["file"]["name"], event["file"]["request"]
     scans = resources.connector_scans
@@ -62,7 +62,7 @@ def scan_file(resources: Resources, event: dict[str, Any]) -> dict[str, Any]:
 def _read_with_access(
     resources: Resources, scans: ConnectorScans, space_id: str, connector: Connector, name: str
 ) -> CatalogEntry | None:
-    """The file as the connector's access lets us read it; when that fails, as it was changed to meanwhile.
+    """Reads the file with the connector's access, or with its new access if that was changed during the scan.
 
     Raises MissingFileError and NotFoundError.
     """

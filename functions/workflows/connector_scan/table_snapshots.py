@@ -15,7 +15,7 @@ DISK_SHARE = 3
 
 
 class BoundedFile:
-    """Takes so many bytes, and no more."""
+    """File that refuses more than a number of bytes."""
 
     def __init__(self, target: BinaryIO, limit: int) -> None:
         self._target = target

@@ -14,7 +14,7 @@ _resources = Resources()
 
 
 def check_training(resources: Resources, event: dict[str, Any]) -> dict[str, Any]:
-    """Move the training to ``queued``, so that it changes no more, and write ``job.json`` with its files pinned.
+    """Moves the training to ``queued``, which ends changes of it, and writes ``job.json`` with its files pinned.
 
     Takes ``{space_id, training_id}``; answers what the state machine starts the SageMaker job with.
     Raises JobFailedError when the data can't be what was meant: see ``JobInputs.datasets``.

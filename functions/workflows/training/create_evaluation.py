@@ -14,7 +14,7 @@ def create_evaluation(resources: Resources, event: dict[str, Any]) -> dict[str, 
     """A pending evaluation, or the one that an earlier try of this step made.
 
     Takes ``{space_id, training_id, checkpoint_id, benchmark_id}``, answers ``{space_id, evaluation_id}``.
-    Raises JobFailedError when the training or the benchmark was deleted meanwhile.
+    Raises JobFailedError if the training or the benchmark was deleted.
     """
     space_id, wanted = event["space_id"], (event["checkpoint_id"], event["benchmark_id"])
     due = Jobs(resources.table, resources.clock).due(event["training_id"])

@@ -12,7 +12,7 @@ _resources = Resources()
 
 
 def fail_training(resources: Resources, event: dict[str, Any]) -> dict[str, Any]:
-    """End the training ``failed`` (or ``stopped``, if its job was) and let go of what it held.
+    """Ends the training as ``failed``, or ``stopped`` if its job was, and removes its references.
 
     Takes ``{space_id, training_id, error, cause}`` with Step Functions' own ``Error`` and ``Cause``. A training that
     has ended stays as it is; one that was deleted is finished when its job is seen to have stopped.
@@ -22,7 +22,7 @@ def fail_training(resources: Resources, event: dict[str, Any]) -> dict[str, Any]
     try:
         ended = trainings.end(event["space_id"], event["training_id"], failure.status, {"error": failure.error})
     except NotFoundError:
-        logger.info("the training was deleted meanwhile")
+        logger.info("the training was deleted")
         return {**event, "status": None}
     return {**event, "status": ended.status}
 

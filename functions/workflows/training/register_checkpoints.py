@@ -150,7 +150,7 @@ def _spooled(blocks: Iterator[bytes]) -> Iterator[IO[bytes]]:
 
 
 def _check_whole(content: IO[bytes]) -> None:
-    """Reads the whole archive, whose checksum stands at its end, and goes back to its start."""
+    """Reads the whole archive to its checksum at the end, and returns to its start."""
     total = 0
     try:
         with gzip.open(content) as unpacked:

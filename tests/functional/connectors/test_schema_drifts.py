@@ -129,7 +129,7 @@ def test_a_column_that_the_split_goes_by_and_that_vanished_fails_early(lab: Lab)
     upload(lab, connector_id, BEFORE)
     assert inputs.datasets(lab.space_id, [part], "bought")
     upload(lab, connector_id, WITHOUT_INCOME)
-    with pytest.raises(JobFailedError, match="The column 'income' that the split goes by is in no file"):
+    with pytest.raises(JobFailedError, match="The column 'income' of the split is in no file"):
         inputs.datasets(lab.space_id, [part], "bought")
 
 

@@ -10,7 +10,7 @@ FIRST, SECOND, THIRD = (Key("note#s1", name) for name in ("first", "second", "th
 
 
 def test_of_a_transaction_that_fails_nothing_is_written(table: Table) -> None:
-    """The stream has no record either, also with the tests' tables, which copy less than moto's (tests/fixtures/moto.py)."""
+    """The stream has no record either, also with the tests' tables, which copy less (tests/fixtures/moto.py)."""
     watch_table()
     written = {"seen": 1, "nested": {"text": "a"}}
     table.write(put(FIRST, written))
