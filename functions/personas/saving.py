@@ -9,15 +9,14 @@ from typing import Any
 
 from functions.personas.store import KeyChangedError, Known, Personas, person_key
 from functions.personas.upload_store import PersonaUploads, RowsGoneError, UploadRow, row_id
-from shared.dynamodb.table import Table, TransactionFailedError, Write, back_off
-from shared.errors import GoneError, UnavailableError
+from shared.dynamodb.table import Table, TransactionFailedError, Write, repeat_on_conflict
+from shared.errors import GoneError
 from shared.models.persona import SAME_PERSON_LIMIT, ConflictResolution, Persona, PersonaCreate
 from shared.models.persona_upload import StoredUpload, UploadStatus
 
 # DynamoDB takes 100 writes and 4 MB a transaction; a row needs two writes, the upload and the count one each.
 BATCH_ROWS = 48
 BATCH_BYTES = 1_500_000
-ATTEMPTS = 8
 
 
 class OvertakenError(Exception):
@@ -52,7 +51,8 @@ class Saver:
 
     def _save_batch(self, space_id: str, token: str, upload: StoredUpload, batch: list[UploadRow]) -> StoredUpload:
         keys = {row.number: person_key(row.persona.name, row.persona.birthdate) for row in batch}
-        for attempt in range(ATTEMPTS):
+
+        def step() -> StoredUpload:
             plan = _Plan(upload, self._personas.known(space_id, keys.values()))
             for row in batch:
                 plan.take(row, keys[row.number])
@@ -63,14 +63,16 @@ class Saver:
             except TransactionFailedError as failed:
                 if failed.index == 0:
                     raise OvertakenError from None
-                back_off(attempt)
-            except KeyChangedError:
-                back_off(attempt)
-            else:
-                return after
-        raise UnavailableError(
+                raise
+            return after
+
+        return repeat_on_conflict(
+            step,
             "Others change the same personas just now. Confirm the upload again to go on.",
-            headers={"Retry-After": "2"},
+            (
+                TransactionFailedError,
+                KeyChangedError,
+            ),
         )
 
 

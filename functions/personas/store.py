@@ -14,12 +14,11 @@ from boto3.dynamodb.conditions import Attr, ConditionBase
 
 from shared.clock import Clock, utc_now
 from shared.dynamodb.repository import ConditionNotMetError, Idempotency, Repository
-from shared.dynamodb.table import Key, Table, TransactionFailedError, Write, back_off, check, delete, put
+from shared.dynamodb.table import Key, Table, TransactionFailedError, Write, check, delete, put, repeat_on_conflict
 from shared.errors import ConflictError, UnavailableError
 from shared.models.base import Deleted
 from shared.models.persona import SAME_PERSON_LIMIT, Persona
 
-ATTEMPTS = 8
 # A second pass settles the few letters whose folded form folds once more when it is composed.
 _FOLDS = 2
 
@@ -86,16 +85,13 @@ class Personas:
 
     def create(self, space_id: str, persona: Persona, idempotency: Idempotency | None) -> Persona:
         """Raises ConflictError when too many personas share the name and birthdate."""
-        for attempt in range(ATTEMPTS):
+
+        def step() -> Persona:
             known = self._known_of(space_id, persona)
             check_room(known)
-            try:
-                return self.repository.create(
-                    space_id, persona, idempotency=idempotency, also=[known.added(persona.id)]
-                )
-            except KeyChangedError:
-                back_off(attempt)
-        raise _too_busy()
+            return self.repository.create(space_id, persona, idempotency=idempotency, also=[known.added(persona.id)])
+
+        return repeat_on_conflict(step, "Too many changes to the same persona in a moment.", (KeyChangedError,))
 
     def create_writes(self, space_id: str, personas: Sequence[Persona]) -> list[Write]:
         """The writes that store and count new personas; their index items are for the caller to write."""
@@ -106,18 +102,23 @@ class Personas:
 
     def update(self, space_id: str, persona_id: str, changes: dict[str, Any], expected_version: int | None) -> Persona:
         """Raises NotFoundError, PreconditionFailedError, and ConflictError as ``create`` does."""
-        for attempt in range(ATTEMPTS):
+
+        def step() -> Persona:
             current = self.repository.update(space_id, persona_id, {}, expected_version=expected_version)
             values = {**changes, "updated_at": self._clock()}
             changed = current.model_copy(update={**values, "version": current.version + 1})
             action = self.repository.update_write(space_id, persona_id, values, expected_version=current.version)
-            try:
-                self._table.transact([action, *self._moves(space_id, current, changed)])
-            except (TransactionFailedError, KeyChangedError):
-                back_off(attempt)
-            else:
-                return changed
-        raise _too_busy()
+            self._table.transact([action, *self._moves(space_id, current, changed)])
+            return changed
+
+        return repeat_on_conflict(
+            step,
+            "Too many changes to the same persona in a moment.",
+            (
+                TransactionFailedError,
+                KeyChangedError,
+            ),
+        )
 
     def _moves(self, space_id: str, current: Persona, changed: Persona) -> list[Write]:
         before, after = self._known_of(space_id, current), self._known_of(space_id, changed)
@@ -128,19 +129,25 @@ class Personas:
 
     def delete(self, space_id: str, persona_id: str, expected_version: int | None) -> Deleted:
         """Raises as ``Repository.delete`` does."""
-        for attempt in range(ATTEMPTS):
+
+        def step() -> Deleted:
             current = self.repository.update(space_id, persona_id, {}, expected_version=expected_version)
-            try:
-                return self.repository.delete(
-                    space_id,
-                    persona_id,
-                    expected_version=expected_version,
-                    only_if=Attr("version").eq(current.version),
-                    also=[self._known_of(space_id, current).removed(persona_id)],
-                )
-            except (ConditionNotMetError, KeyChangedError):
-                back_off(attempt)
-        raise _too_busy()
+            return self.repository.delete(
+                space_id,
+                persona_id,
+                expected_version=expected_version,
+                only_if=Attr("version").eq(current.version),
+                also=[self._known_of(space_id, current).removed(persona_id)],
+            )
+
+        return repeat_on_conflict(
+            step,
+            "Too many changes to the same persona in a moment.",
+            (
+                ConditionNotMetError,
+                KeyChangedError,
+            ),
+        )
 
 
 def check_room(known: Known) -> None:
@@ -153,9 +160,3 @@ def check_room(known: Known) -> None:
 
 def _key_changed() -> KeyChangedError:
     return KeyChangedError("Others change the same person just now. Try again.", headers={"Retry-After": "1"})
-
-
-def _too_busy() -> UnavailableError:
-    return UnavailableError(
-        "Too many changes to the same persona at once. Try again in a moment.", headers={"Retry-After": "1"}
-    )

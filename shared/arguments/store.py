@@ -13,12 +13,11 @@ from boto3.dynamodb.conditions import Attr
 from shared.clock import Clock, new_id, utc_now
 from shared.dynamodb.cleanup_list import CleanupList
 from shared.dynamodb.repository import ConditionNotMetError, Idempotency, Repository, is_identifier
-from shared.dynamodb.table import Table, TransactionFailedError, Write, back_off, check, delete, put
-from shared.errors import PreconditionFailedError, UnavailableError
+from shared.dynamodb.table import Table, TransactionFailedError, Write, check, delete, put, repeat_on_conflict
+from shared.errors import PreconditionFailedError
 from shared.models.argument import Argument, ArgumentChange, ArgumentComment, FieldChange, ReviewStatus
 from shared.models.base import Deleted, Entity, Page
 
-ATTEMPTS = 10
 # The queue of those that are kept for nobody.
 ANYONE = "anyone"
 
@@ -82,7 +81,8 @@ class Arguments:
 
         Raises NotFoundError, PreconditionFailedError, and what ``decide`` raises.
         """
-        for attempt in range(ATTEMPTS):
+
+        def step() -> Argument:
             current = self._current(space_id, argument_id, expected_version)
             values = {"updated_at": self._clock(), **decide(current)}
             changed = Argument.model_validate({**_fields(current), **values, "version": current.version + 1})
@@ -98,35 +98,30 @@ class Arguments:
             )
             write = self._arguments.update_write(space_id, argument_id, values, expected_version=current.version)
             notes = f"{space_id}#{argument_id}"
-            try:
-                self._table.transact(
-                    [
-                        write,
-                        put(self._changes.key(notes, note.id), _fields(note)),
-                        *self._changes.count_writes(notes, note.id, +1),
-                        *self._moves(space_id, current, changed),
-                    ]
-                )
-            except TransactionFailedError:
-                back_off(attempt)
-                continue
+            self._table.transact(
+                [
+                    write,
+                    put(self._changes.key(notes, note.id), _fields(note)),
+                    *self._changes.count_writes(notes, note.id, +1),
+                    *self._moves(space_id, current, changed),
+                ]
+            )
             return changed
-        raise _busy()
+
+        return repeat_on_conflict(step, "The argument changes too often just now.", (TransactionFailedError,))
 
     def delete(self, space_id: str, argument_id: str, expected_version: int | None) -> Deleted:
         """With its comments and the notes of its changes. Raises NotFoundError and PreconditionFailedError."""
-        for attempt in range(ATTEMPTS):
+
+        def step() -> Deleted:
             current = self._current(space_id, argument_id, expected_version)
             also = [*self._moves(space_id, current, None), self.purges.note(space_id, argument_id)]
             unchanged = Attr("version").eq(current.version)
-            try:
-                deleted = self._arguments.delete(space_id, argument_id, only_if=unchanged, also=also)
-            except ConditionNotMetError:
-                back_off(attempt)
-                continue
+            deleted = self._arguments.delete(space_id, argument_id, only_if=unchanged, also=also)
             self.clean(space_id, argument_id)
             return deleted
-        raise _busy()
+
+        return repeat_on_conflict(step, "The argument changes too often just now.", (ConditionNotMetError,))
 
     def clean(self, space_id: str, argument_id: str) -> None:
         """Remove what a deleted argument has left behind. Safe to repeat."""
@@ -210,9 +205,3 @@ def _differences(before: Argument, after: Argument) -> dict[str, FieldChange]:
         for name in Argument.model_fields
         if name not in _DERIVED and old[name] != new[name]
     }
-
-
-def _busy() -> UnavailableError:
-    return UnavailableError(
-        "The argument changes too often just now. Try again in a moment.", headers={"Retry-After": "1"}
-    )

@@ -9,14 +9,14 @@ from boto3.dynamodb.conditions import Attr
 
 from shared.clock import Clock, new_id, utc_now
 from shared.dynamodb.repository import ConditionNotMetError, Repository
-from shared.dynamodb.table import ConditionFailedError, Table, TransactionFailedError, Write, back_off, update
-from shared.errors import ConflictError, NotFoundError, UnavailableError
+from shared.dynamodb.table import ConditionFailedError, Table, TransactionFailedError, Write, repeat_on_conflict, update
+from shared.errors import ConflictError, NotFoundError
 from shared.jobs.store import Jobs
 from shared.models.connector import Connector, Scan, ScanScope
 from shared.models.job_reference import JobKind, JobReference
 from shared.models.job_status import JobStatus
 
-WRITE_ATTEMPTS = 8
+BUSY = "The connector is busy."
 SCANS_KEPT = timedelta(days=30)
 
 
@@ -36,19 +36,19 @@ class Scans:
         Files of events and requests are marked in the catalog before, and checked when a scan ends.
         Raises NotFoundError.
         """
-        for attempt in range(WRITE_ATTEMPTS):
+
+        def step() -> tuple[Scan, JobReference | None]:
             connector = self.connectors.get(space_id, connector_id)
             if connector.scan_id is None:
-                started = self._begin(space_id, connector, scope)
-                if started is not None:
-                    return started
-            elif scope is ScanScope.NAMED or self._ask_for_another(space_id, connector):
-                try:
-                    return self.repository.get(space_id, connector.scan_id), None
-                except NotFoundError:
-                    pass  # ended and gone since
-            back_off(attempt)
-        raise UnavailableError("The connector is busy. Try again in a moment.", headers={"Retry-After": "1"})
+                return self._begin(space_id, connector, scope)
+            if scope is not ScanScope.NAMED:
+                self._request_another(space_id, connector)
+            try:
+                return self.repository.get(space_id, connector.scan_id), None
+            except NotFoundError:  # the scan has ended and is deleted
+                raise ConditionFailedError(None) from None
+
+        return repeat_on_conflict(step, BUSY)
 
     def change(
         self, space_id: str, connector: Connector, changes: dict[str, Any]
@@ -58,21 +58,19 @@ class Scans:
         Answers the job to start, unless the scan follows one that runs. Raises NotFoundError, and ConflictError when
         the connector is not as it was read.
         """
-        for attempt in range(WRITE_ATTEMPTS):
+
+        def step() -> tuple[Connector, JobReference | None]:
             current = self.connectors.get(space_id, connector.id)
             if current.version != connector.version:
-                break
+                raise ConflictError("Others are changing the connector at the same time. Try again.")
             if current.scan_id is None:
-                started = self._begin(space_id, current, ScanScope.ALL, changes)
-                if started is not None:
-                    return self.connectors.get(space_id, connector.id), started[1]
-            else:
-                unchanged = Attr("version").eq(current.version) & Attr("scan_id").eq(current.scan_id)
-                with suppress(ConditionNotMetError):
-                    wished = {**changes, "rescan_requested": True}
-                    return self.connectors.update(space_id, connector.id, wished, only_if=unchanged), None
-            back_off(attempt)
-        raise ConflictError("Others are changing the connector at the same time. Try again.")
+                _, job = self._begin(space_id, current, ScanScope.ALL, changes)
+                return self.connectors.get(space_id, connector.id), job
+            unchanged = Attr("version").eq(current.version) & Attr("scan_id").eq(current.scan_id)
+            values = {**changes, "rescan_requested": True}
+            return self.connectors.update(space_id, connector.id, values, only_if=unchanged), None
+
+        return repeat_on_conflict(step, BUSY, (ConditionNotMetError, TransactionFailedError))
 
     def run(self, space_id: str, scan_id: str) -> Scan:
         """Mark a scan as running and answer it; one that has ended is answered as it is. Raises NotFoundError."""
@@ -93,7 +91,8 @@ class Scans:
         ended = {"status": status, "expires_at": int((self._clock() + SCANS_KEPT).timestamp()), **values}
         with suppress(NotFoundError):  # forgotten since
             self._advance(space_id, scan_id, ended)
-        for attempt in range(WRITE_ATTEMPTS):
+
+        def step() -> JobReference | None:
             try:
                 connector = self.connectors.get(space_id, connector_id)
             except NotFoundError:
@@ -101,19 +100,12 @@ class Scans:
             if connector.scan_id != scan_id:
                 return None
             if connector.rescan_requested:
-                started = self._begin(space_id, connector, ScanScope.ALL)
-                if started is not None:
-                    return started[1]
-            else:
-                unchanged = Attr("scan_id").eq(scan_id) & ~Attr("rescan_requested").eq(True)
-                try:
-                    self._table.write(self._mark(space_id, connector_id, unchanged, scan_id=None))
-                except ConditionFailedError:
-                    pass
-                else:
-                    return None
-            back_off(attempt)
-        raise UnavailableError("The connector is busy. Try again in a moment.", headers={"Retry-After": "1"})
+                return self._begin(space_id, connector, ScanScope.ALL)[1]
+            unchanged = Attr("scan_id").eq(scan_id) & ~Attr("rescan_requested").eq(True)
+            self._table.write(self._mark(space_id, connector_id, unchanged, scan_id=None))
+            return None
+
+        return repeat_on_conflict(step, BUSY)
 
     def close(self, scan_id: str) -> None:
         """Nothing is left to do for an ended scan."""
@@ -121,10 +113,10 @@ class Scans:
 
     def _begin(
         self, space_id: str, connector: Connector, scope: ScanScope, changes: dict[str, Any] | None = None
-    ) -> tuple[Scan, JobReference] | None:
-        """A scan in the place of the connector's last one, or nothing when another writer came between.
+    ) -> tuple[Scan, JobReference]:
+        """Starts a scan after the connector's last one, and makes ``changes`` of the connector in the same transaction.
 
-        With ``changes`` of the connector itself, if it is as it was read.
+        Raises TransactionFailedError when another writer was faster.
         """
         now = self._clock()
         scan = Scan(id=new_id(), created_at=now, updated_at=now, connector_id=connector.id, scope=scope)
@@ -139,19 +131,12 @@ class Scans:
             ),
             *self._jobs.open(JobKind.SCAN, space_id, scan.id, parent_id=connector.id),
         ]
-        try:
-            self.repository.create(space_id, scan, also=list(also))
-        except TransactionFailedError:
-            return None
+        self.repository.create(space_id, scan, also=list(also))
         return scan, JobReference(JobKind.SCAN, space_id, scan.id, now, connector.id)
 
-    def _ask_for_another(self, space_id: str, connector: Connector) -> bool:
+    def _request_another(self, space_id: str, connector: Connector) -> None:
         running = Attr("scan_id").eq(connector.scan_id)
-        try:
-            self._table.write(self._mark(space_id, connector.id, running, rescan_requested=True))
-        except ConditionFailedError:
-            return False
-        return True
+        self._table.write(self._mark(space_id, connector.id, running, rescan_requested=True))
 
     def _advance(self, space_id: str, scan_id: str, values: dict[str, Any]) -> Scan:
         final = [status.value for status in JobStatus if status.is_final]

@@ -12,8 +12,8 @@ from pydantic import TypeAdapter
 
 from shared.clock import Clock, new_id, utc_now
 from shared.dynamodb.repository import Idempotency, Repository
-from shared.dynamodb.table import Key, Table, TransactionFailedError, Write, back_off, check, delete, put
-from shared.errors import ConflictError, NotFoundError, UnavailableError, ValidationFailedError
+from shared.dynamodb.table import Key, Table, TransactionFailedError, Write, check, delete, put, repeat_on_conflict
+from shared.errors import ConflictError, NotFoundError, ValidationFailedError
 from shared.evaluations.benchmarks import Benchmarks
 from shared.evaluations.scores import Scores, finite
 from shared.jobs.store import Jobs
@@ -23,8 +23,6 @@ from shared.models.evaluation import Evaluation, EvaluationCreate, EvaluationOut
 from shared.models.job import CurvePoint, EvaluationResult
 from shared.models.job_reference import JobKind
 from shared.models.job_status import JobStatus
-
-WRITE_ATTEMPTS = 12
 
 _curve = TypeAdapter(list[CurvePoint])
 
@@ -165,7 +163,7 @@ class Evaluations:
         outcome: dict[str, Any],
         also: Also = lambda _: (),
     ) -> Evaluation:
-        for attempt in range(WRITE_ATTEMPTS):
+        def step() -> Evaluation:
             current = self.repository.get(space_id, evaluation_id)
             if not current.result.status.may_become(status):
                 return current
@@ -181,13 +179,10 @@ class Evaluations:
                 *(self._close(space_id, current) if status.is_final else ()),
                 *also(current),
             ]
-            try:
-                self._table.transact(actions)
-            except TransactionFailedError:
-                back_off(attempt)
-                continue
+            self._table.transact(actions)
             return self.repository.get(space_id, evaluation_id)
-        raise UnavailableError("The evaluation is being changed by others. Try again in a moment.")
+
+        return repeat_on_conflict(step, "The evaluation is being changed by others.", (TransactionFailedError,))
 
     def _close(self, space_id: str, evaluation: Evaluation) -> list[Write]:
         return [delete(_running_key(space_id, evaluation)), self.jobs.close(evaluation.id)]

@@ -26,12 +26,12 @@ from shared.dynamodb.table import (
     Table,
     TransactionFailedError,
     Write,
-    back_off,
     put,
+    repeat_on_conflict,
     update,
 )
 from shared.dynamodb.write_markers import WRITE_MARKER, has_write_marker, write_marker
-from shared.errors import ConflictError, PreconditionFailedError, UnavailableError
+from shared.errors import ConflictError, PreconditionFailedError
 from shared.models.base import Entity, parse_timestamp
 from shared.models.insight import (
     SCORE_BANDS,
@@ -43,7 +43,6 @@ from shared.models.insight import (
 )
 from shared.models.lineage import DecisionLineage
 
-WRITE_ATTEMPTS = 8
 # More contacts than any limit or window can need.
 CONTACTS_LIMIT = 2000
 
@@ -161,20 +160,16 @@ class Insights:
 
         Raises NotFoundError, and ConflictError for an insight that offered nothing.
         """
-        for attempt in range(WRITE_ATTEMPTS):
+
+        def step() -> InsightReaction:
             insight = self._insights.get(space_id, insight_id)
             if insight.action_id is None:
                 raise ConflictError("This insight found nothing to offer: there is nothing to react to.")
             reaction = self._reaction(insight, insight.action_id, user_id, request)
-            try:
-                self._table.transact(self._write(space_id, insight, reaction))
-            except TransactionFailedError:
-                back_off(attempt)
-            else:
-                return reaction
-        raise UnavailableError(
-            "Too many changes to the same insight at once. Try again in a moment.", headers={"Retry-After": "1"}
-        )
+            self._table.transact(self._write(space_id, insight, reaction))
+            return reaction
+
+        return repeat_on_conflict(step, "Too many changes to the same insight in a moment.", (TransactionFailedError,))
 
     def _reaction(
         self, insight: StoredInsight, action_id: str, user_id: str, request: ReactionCreate

@@ -191,7 +191,8 @@ class LimitUsages:
         error = RateLimitedError if name in _RATES else BudgetExceededError
         return error(
             f"The limit {name.value} of {subject.name} lets no further call through: of {amounts[0]} there are "
-            f"{amounts[1]} used, and {amounts[2]} reserved for calls that have not ended.{until} Try again in {wait} s, or ask the space's owner for more.",
+            f"{amounts[1]} used, and {amounts[2]} reserved for calls that have not ended.{until} "
+            f"Try again in {wait} s, or ask the space's owner for more.",
             headers={"Retry-After": str(wait)},
         )
 

@@ -13,11 +13,11 @@ from shared.dynamodb.table import (
     Table,
     TransactionFailedError,
     Write,
-    back_off,
     put,
+    repeat_on_conflict,
     update,
 )
-from shared.errors import ConflictError, NotFoundError, UnavailableError
+from shared.errors import ConflictError, NotFoundError
 from shared.models.base import Deleted, Page
 from shared.models.invite import Invite, InviteMail, InviteState
 from shared.models.space import UserPermission
@@ -26,7 +26,6 @@ from shared.spaces.members import Members, unknown_space
 LIFETIME = timedelta(days=7)
 # How many invites to one address are read, the newest first.
 SPACES_LIMIT = 1000
-ATTEMPTS = 8
 
 
 class Invites:
@@ -41,7 +40,8 @@ class Invites:
 
         Raises NotFoundError when the space is deleted.
         """
-        for attempt in range(ATTEMPTS):
+
+        def step() -> list[Invite]:
             known = self._known(space_id, emails)
             now = self._clock()
             fresh = {
@@ -68,13 +68,10 @@ class Invites:
                     )
                 invites.append(invite)
             actions += self._invites.count_writes(space_id, invites[0].id, len(emails) - len(known))
-            try:
-                self._table.transact(actions)
-            except TransactionFailedError:
-                back_off(attempt)
-            else:
-                return invites
-        raise _too_busy()
+            self._table.transact(actions)
+            return invites
+
+        return repeat_on_conflict(step, "The invites are being changed by others just now.", (TransactionFailedError,))
 
     def record_mail(self, space_id: str, invite: Invite, mail: InviteMail, mail_error: str | None) -> Invite:
         """Note what became of the mail, unless the invite was changed since it was sent."""
@@ -116,7 +113,8 @@ class Invites:
 
         A member gets the roles in addition to what they may do.
         """
-        for attempt in range(ATTEMPTS):
+
+        def step() -> bool:
             used = self._invites.update_write(
                 space_id,
                 invite.id,
@@ -132,10 +130,10 @@ class Invites:
             except TransactionFailedError as failed:
                 if failed.index == 0:
                     return False
-                back_off(attempt)
-            else:
-                return True
-        raise _too_busy()
+                raise
+            return True
+
+        return repeat_on_conflict(step, "The invites are being changed by others just now.", (TransactionFailedError,))
 
     def _known(self, space_id: str, emails: Sequence[str]) -> dict[str, Invite]:
         pointers = self._table.get_many([_email_key(email, space_id) for email in emails])
@@ -151,9 +149,3 @@ class Invites:
 
 def _email_key(email: str, space_id: str) -> Key:
     return Key(f"invite_email#{email}", space_id)
-
-
-def _too_busy() -> UnavailableError:
-    return UnavailableError(
-        "The invites are being changed by others just now. Try again in a moment.", headers={"Retry-After": "1"}
-    )

@@ -11,14 +11,12 @@ from boto3.dynamodb.conditions import Attr
 
 from shared.clock import Clock, utc_now
 from shared.dynamodb.repository import ConditionNotMetError, Repository, is_identifier
-from shared.dynamodb.table import Item, Key, Table, Write, back_off, check, delete, put
-from shared.errors import ApiError, ConflictError, NotFoundError, SpaceRequiredError, UnavailableError
+from shared.dynamodb.table import Item, Key, Table, Write, check, delete, put, repeat_on_conflict
+from shared.errors import ApiError, ConflictError, NotFoundError, SpaceRequiredError
 from shared.models.api_key import ApiKey
 from shared.models.base import Deleted, Entity, Page
 from shared.models.limits import SpaceLimits
 from shared.models.space import Membership, Space, SpaceMember, UserPermission
-
-ATTEMPTS = 8
 
 
 @dataclass(frozen=True)
@@ -127,16 +125,15 @@ class Members:
 
     def add_permissions(self, space_id: str, user_id: str, permissions: Iterable[UserPermission]) -> Membership:
         """Add to what a member may do, and answer the whole. Raises NotFoundError for users who are no members."""
-        for attempt in range(ATTEMPTS):
+
+        def step() -> Membership:
             membership = self._membership(space_id, user_id)
             together = _united(membership.permissions, permissions)
             changes = {"permissions": together} if together != membership.permissions else {}
             unchanged = Attr("version").eq(membership.version)
-            try:
-                return self.memberships.update(user_id, space_id, changes, only_if=unchanged)
-            except ConditionNotMetError:
-                back_off(attempt)
-        raise UnavailableError("The member's rights change too often just now. Try again in a moment.")
+            return self.memberships.update(user_id, space_id, changes, only_if=unchanged)
+
+        return repeat_on_conflict(step, "The member's rights change too often just now.", (ConditionNotMetError,))
 
     def list_after(self, space_id: str, after: str, limit: int) -> Page[SpaceMember]:
         """The members of the space, in the falling order of their ids."""

@@ -26,13 +26,13 @@ from shared.dynamodb.table import (
     Table,
     TransactionFailedError,
     Write,
-    back_off,
     check,
     delete,
     put,
+    repeat_on_conflict,
     update,
 )
-from shared.errors import ConflictError, PermissionDeniedError, UnavailableError
+from shared.errors import ConflictError, PermissionDeniedError
 from shared.models.base import format_timestamp
 from shared.models.space import Space
 from shared.spaces.members import Members, unknown_space
@@ -40,7 +40,6 @@ from shared.spaces.members import Members, unknown_space
 RESTORABLE = timedelta(days=30)
 UNSETTLED = "space#unsettled"
 DELETED = "space#deleted"
-ATTEMPTS = 8
 
 _IS_DELETED: ConditionBase = Attr("deleted_at").exists()
 _IS_IN_USE: ConditionBase = Attr("PK").exists() & Attr("deleted_at").not_exists()
@@ -94,7 +93,8 @@ class Spaces:
         One that is not deleted stays as it is. Raises NotFoundError for users who do not belong to it and when its
         time is over, PermissionDeniedError for members who do not own it.
         """
-        for attempt in range(ATTEMPTS):
+
+        def step() -> None:
             space = self._owned(space_id, user_id)
             if space.deleted_at is None:
                 return
@@ -107,13 +107,10 @@ class Spaces:
                 {"deleted_at": None, "updated_by": user_id},
                 only_if=Attr("deleted_at").eq(deleted_at) & Attr("purged_at").not_exists(),
             )
-            try:
-                self._table.transact([mark, self._note(space_id), delete(_deleted_key(deleted_at, space_id))])
-            except TransactionFailedError:
-                back_off(attempt)
-            else:
-                return
-        raise UnavailableError("The space is deleted and restored by others just now. Try again in a moment.")
+            self._table.transact([mark, self._note(space_id), delete(_deleted_key(deleted_at, space_id))])
+            return
+
+        repeat_on_conflict(step, "The space is deleted and restored by others just now.", (TransactionFailedError,))
 
     def settle(self, space_id: str, at_most: int | None = None) -> None:
         """Let all memberships follow the space's state, as far as they have not: safe to repeat, to break off, late.
@@ -178,18 +175,16 @@ class Spaces:
             self._key(space_id), _IS_DELETED if hides else _IS_IN_USE, _DecidedOtherwiseError("decided otherwise")
         )
         count = self.members.memberships.count_writes(user_id, space_id, -1 if hides else +1)
-        for attempt in range(ATTEMPTS):
+
+        def step() -> None:
             membership = self._table.get(source)
             if membership is None:
                 return
             unchanged = Attr("version").eq(membership["version"])
-            try:
-                self._table.transact([state, delete(source, unchanged), put(target, _values(membership)), *count])
-            except TransactionFailedError:
-                back_off(attempt)
-            else:
-                return
-        raise UnavailableError("A membership changes too often just now. Try again in a moment.")
+            self._table.transact([state, delete(source, unchanged), put(target, _values(membership)), *count])
+            return
+
+        repeat_on_conflict(step, "A membership changes too often just now.", (TransactionFailedError,))
 
     @staticmethod
     def _note(space_id: str) -> Write:

@@ -20,8 +20,18 @@ from boto3.dynamodb.conditions import Attr
 from shared.clock import Clock, new_id, utc_now
 from shared.dynamodb.reference_counts import add_reference, remove_reference
 from shared.dynamodb.repository import ConditionNotMetError, Idempotency, Modification, Repository
-from shared.dynamodb.table import Key, Table, TransactionFailedError, Write, back_off, check, delete, put, update
-from shared.errors import ApiError, PreconditionFailedError, UnavailableError, ValidationFailedError
+from shared.dynamodb.table import (
+    Key,
+    Table,
+    TransactionFailedError,
+    Write,
+    check,
+    delete,
+    put,
+    repeat_on_conflict,
+    update,
+)
+from shared.errors import ApiError, PreconditionFailedError, ValidationFailedError
 from shared.jobs.store import Jobs
 from shared.models.evaluation import DueEvaluation
 from shared.models.job import SeriesPoint
@@ -30,7 +40,6 @@ from shared.models.job_status import JobStatus
 from shared.models.training import Training
 
 KEPT_AFTER_DELETION = timedelta(days=30)
-WRITE_ATTEMPTS = 8
 
 
 TrainingDecision = Callable[[Training], Modification | None]
@@ -136,7 +145,8 @@ class Trainings:
 
         One that had not ended leaves its job open: ``finish_deleted`` is to be called when the job has stopped.
         """
-        for attempt in range(WRITE_ATTEMPTS):
+
+        def step() -> Training:
             training = self.repository.get(space_id, training_id)
             if expected_version not in (None, training.version):
                 raise _changed_meanwhile()
@@ -151,13 +161,10 @@ class Trainings:
             else:
                 also += self._releases(space_id, training)
             only_if = Attr("version").eq(training.version)
-            try:
-                self.repository.delete(space_id, training_id, only_if=only_if, also=also)
-            except ConditionNotMetError:
-                back_off(attempt)
-                continue
+            self.repository.delete(space_id, training_id, only_if=only_if, also=also)
             return training
-        raise _busy()
+
+        return repeat_on_conflict(step, "The training changes too often just now.", (ConditionNotMetError,))
 
     def find_deleted(self, space_id: str, training_id: str) -> Training | None:
         """The record of a training deleted within the last month."""
@@ -261,12 +268,6 @@ def _deleted_key(space_id: str, training_id: str) -> Key:
 
 def _changed_meanwhile() -> ApiError:
     return PreconditionFailedError("The training was changed since you read it. Get it again and use its new ETag.")
-
-
-def _busy() -> ApiError:
-    return UnavailableError(
-        "The training changes too often just now. Try again in a moment.", headers={"Retry-After": "1"}
-    )
 
 
 def _series_key(space_id: str, training_id: str) -> Key:
