@@ -1,4 +1,4 @@
-"""The review of arguments: who may move them where, the queue, comments, and what is remembered."""
+"""Tests of the review of arguments: status changes, queue, assignments, comments and history."""
 
 from collections.abc import Callable
 from itertools import product
@@ -18,7 +18,7 @@ from tests.fixtures.clocks import Meanwhile
 from tests.fixtures.evaluations import add_member
 from tests.functional.conftest import ClientMaker
 
-ALLOWED = {
+ALLOWED_CHANGES = {
     ("pending", "waiting_review"),
     ("waiting_review", "reviewing"),
     ("reviewing", "success"),
@@ -32,14 +32,14 @@ def argument_service(resources: Resources) -> ArgumentService:
     return ArgumentService(resources.table, resources.lineages, resources.clock)
 
 
-def add(client: TestClient, table: Table, *, status: str = "waiting_review") -> str:
-    """The id of an argument in Alice's space."""
+def create_argument(client: TestClient, table: Table, *, status: str = "waiting_review") -> str:
+    """Stores an argument in Alice's space and returns its id."""
     return add_argument(table, client.headers["X-Space-Id"], status=status)
 
 
 @pytest.fixture
 def colleague(client: TestClient, sign_in: ClientMaker, table: Table) -> Callable[[str], TestClient]:
-    """``colleague("erin")`` is a plain member of Alice's space."""
+    """Returns a function that adds a member without permissions to Alice's space and returns the member's client."""
 
     def make(name: str) -> TestClient:
         member = sign_in(name)
@@ -54,8 +54,8 @@ def user_id(client: TestClient) -> str:
     return me
 
 
-def review(client: TestClient, argument_id: str, **review: Any) -> Any:
-    return client.put(f"/arguments/{argument_id}", json={"review": review})
+def update_review(client: TestClient, argument_id: str, **fields: Any) -> Any:
+    return client.put(f"/arguments/{argument_id}", json={"review": fields})
 
 
 def status_of(client: TestClient, argument_id: str) -> str:
@@ -64,39 +64,40 @@ def status_of(client: TestClient, argument_id: str) -> str:
 
 
 @pytest.mark.row("AR-4")
-def test_a_review_moves_only_where_it_may(client: TestClient, table: Table) -> None:
+def test_a_review_changes_only_to_the_allowed_statuses(client: TestClient, table: Table) -> None:
     for before, after in product(ReviewStatus, repeat=2):
-        argument_id = add(client, table, status=before)
-        answer = review(client, argument_id, status=after)
-        if (before, after) in ALLOWED:
-            assert answer.status_code == 200, answer.text
+        argument_id = create_argument(client, table, status=before)
+        response = update_review(client, argument_id, status=after)
+        if (before, after) in ALLOWED_CHANGES:
+            assert response.status_code == 200, response.text
             assert status_of(client, argument_id) == after
         else:
-            assert answer.status_code == 409
-            assert f"'{before}'" in answer.json()["error"]
-            assert f"'{after}'" in answer.json()["error"]
+            assert response.status_code == 409
+            assert f"'{before}'" in response.json()["error"]
+            assert f"'{after}'" in response.json()["error"]
             assert status_of(client, argument_id) == before
 
 
 @pytest.mark.row("AR-4")
-def test_who_decides_is_the_reviewer_and_what_was_said_is_kept(client: TestClient, table: Table) -> None:
-    argument_id, me = add(client, table), user_id(client)
-    taken = review(client, argument_id, status="reviewing", reviewer="somebody else", colour="red").json()["review"]
+def test_the_caller_becomes_the_reviewer_and_the_comment_is_kept(client: TestClient, table: Table) -> None:
+    argument_id, me = create_argument(client, table), user_id(client)
+    fields = {"status": "reviewing", "reviewer": "somebody else", "colour": "red"}
+    taken = update_review(client, argument_id, **fields).json()["review"]
     assert taken == {
         "status": "reviewing", "comment": None, "reviewer": me, "reviewed_at": None, "assignee": None, "colour": "red",
     }  # fmt: skip
-    decided = review(client, argument_id, status="failed", comment="Too long.").json()["review"]
+    decided = update_review(client, argument_id, status="failed", comment="Too long.").json()["review"]
     assert (decided["status"], decided["reviewer"], decided["comment"]) == ("failed", me, "Too long.")
     assert decided["reviewed_at"].endswith("Z")
     assert decided["colour"] == "red"
-    again = review(client, argument_id, status="reviewing", comment=None).json()["review"]
+    again = update_review(client, argument_id, status="reviewing", comment=None).json()["review"]
     assert (again["reviewed_at"], again["comment"]) == (None, None)
 
 
 @pytest.mark.row("AR-4", "C-11")
 @pytest.mark.parametrize("verb", ["PUT", "PATCH"])
-def test_each_of_the_seven_fields_changes_and_the_others_stay(client: TestClient, table: Table, verb: str) -> None:
-    path = f"/arguments/{add(client, table)}"
+def test_an_update_of_one_field_keeps_the_other_fields(client: TestClient, table: Table, verb: str) -> None:
+    path = f"/arguments/{create_argument(client, table)}"
     offer = {"name": "Card", "description": "", "priority": "high", "type": "offer"}
     expected = client.get(path).json()
     assert client.request(verb, path, json={}).json() == expected
@@ -125,19 +126,19 @@ def test_each_of_the_seven_fields_changes_and_the_others_stay(client: TestClient
 
 
 @pytest.mark.row("AR-4")
-def test_what_a_client_got_may_be_sent_back_as_it_is(client: TestClient, table: Table) -> None:
-    argument_id = add(client, table)
+def test_an_argument_may_be_sent_back_unchanged(client: TestClient, table: Table) -> None:
+    argument_id = create_argument(client, table)
     for status in ("reviewing", "success"):
-        review(client, argument_id, status=status)
+        update_review(client, argument_id, status=status)
         argument = client.get(f"/arguments/{argument_id}").json()
         assert client.put(f"/arguments/{argument_id}", json=argument).json() == argument
 
 
 @pytest.mark.row("AR-4")
-def test_a_text_that_a_reviewer_changes_stays_in_the_history(client: TestClient, table: Table) -> None:
-    argument_id = add(client, table)
+def test_the_history_keeps_the_text_that_a_reviewer_replaced(client: TestClient, table: Table) -> None:
+    argument_id = create_argument(client, table)
     path, me = f"/arguments/{argument_id}", user_id(client)
-    review(client, argument_id, status="reviewing")
+    update_review(client, argument_id, status="reviewing")
     client.put(path, json={"argument": "Anna earns well.", "review": {"status": "success", "comment": "Shorter."}})
     page = client.get(f"{path}/history").json()
     assert (page["count"], page["has_more"]) == (2, False)
@@ -153,8 +154,8 @@ def test_a_text_that_a_reviewer_changes_stays_in_the_history(client: TestClient,
 
 
 @pytest.mark.row("AR-4")
-def test_what_is_approved_changes_only_when_its_review_begins_again(client: TestClient, table: Table) -> None:
-    argument_id = add(client, table, status="success")
+def test_an_approved_argument_changes_only_when_its_review_restarts(client: TestClient, table: Table) -> None:
+    argument_id = create_argument(client, table, status="success")
     path = f"/arguments/{argument_id}"
     changes: list[dict[str, Any]] = [{"argument": "x"}, {"client": {}}, {"review": {"comment": "x"}}]
     for change in changes:
@@ -167,50 +168,49 @@ def test_what_is_approved_changes_only_when_its_review_begins_again(client: Test
 
 
 @pytest.mark.row("AR-4")
-def test_only_its_reviewer_and_the_owner_may_go_on_with_a_review(
+def test_only_the_reviewer_and_the_owner_may_continue_a_review(
     client: TestClient, colleague: Callable[[str], TestClient], table: Table
 ) -> None:
-    argument_id = add(client, table)
+    argument_id = create_argument(client, table)
     erin, frank = colleague("erin"), colleague("frank")
-    assert review(erin, argument_id, status="reviewing").status_code == 200
+    assert update_review(erin, argument_id, status="reviewing").status_code == 200
     for change in ({"review": {"status": "success"}}, {"review": {"comment": "x"}}, {"argument": "x"}):
         refused = frank.put(f"/arguments/{argument_id}", json=change)
         assert refused.status_code == 403
         assert user_id(erin) in refused.json()["error"]
     assert frank.post(f"/arguments/{argument_id}/release").status_code == 403
     assert erin.put(f"/arguments/{argument_id}", json={"argument": "x"}).status_code == 200
-    finished = review(client, argument_id, status="failed").json()["review"]
+    finished = update_review(client, argument_id, status="failed").json()["review"]
     assert finished["reviewer"] == user_id(client)
     assert erin.put(f"/arguments/{argument_id}", json={"argument": "y"}).status_code == 403
-    assert review(erin, argument_id, status="reviewing").json()["review"]["reviewer"] == user_id(erin)
+    assert update_review(erin, argument_id, status="reviewing").json()["review"]["reviewer"] == user_id(erin)
 
 
-TAKE = ArgumentUpdate.model_validate({"review": {"status": "reviewing"}})
+START_REVIEW = ArgumentUpdate.model_validate({"review": {"status": "reviewing"}})
 
 
 @pytest.mark.row("AR-4", "X-9")
-def test_of_two_reviewers_who_saw_an_argument_waiting_one_gets_it(
+def test_only_one_of_two_concurrent_reviewers_gets_an_argument(
     client: TestClient, table: Table, resources: Resources
 ) -> None:
-    """The other one has read it, and its write comes too late."""
-    argument_id, space_id = add(client, table), client.headers["X-Space-Id"]
+    argument_id, space_id = create_argument(client, table), client.headers["X-Space-Id"]
     winner, loser = SpaceContext(space_id, "winner"), SpaceContext(space_id, "loser")
     faster = argument_service(resources)
     slower = argument_service(
-        Resources(resources.settings, Meanwhile(lambda: faster.update(winner, argument_id, TAKE, None)))
+        Resources(resources.settings, Meanwhile(lambda: faster.update(winner, argument_id, START_REVIEW, None)))
     )
     with pytest.raises(ConflictError, match=r"'reviewing' by winner can't become 'reviewing'"):
-        slower.update(loser, argument_id, TAKE, None)
+        slower.update(loser, argument_id, START_REVIEW, None)
     argument = client.get(f"/arguments/{argument_id}").json()
     assert (argument["review"]["reviewer"], argument["review"]["status"]) == ("winner", "reviewing")
     assert client.get(f"/arguments/{argument_id}/history").json()["count"] == 1
 
 
 @pytest.mark.row("X-9")
-def test_two_who_ask_for_the_next_argument_at_once_never_get_the_same(
+def test_two_concurrent_requests_for_the_next_argument_get_different_arguments(
     client: TestClient, table: Table, resources: Resources
 ) -> None:
-    oldest, next_one = (add(client, table) for _ in range(2))
+    oldest, next_one = (create_argument(client, table) for _ in range(2))
     space_id = client.headers["X-Space-Id"]
     winner, loser = SpaceContext(space_id, "winner"), SpaceContext(space_id, "loser")
     faster = argument_service(resources)
@@ -222,69 +222,72 @@ def test_two_who_ask_for_the_next_argument_at_once_never_get_the_same(
 
 
 @pytest.mark.row("X-9")
-def test_the_queue_gives_the_oldest_first_and_says_when_it_is_empty(client: TestClient, table: Table) -> None:
-    made = [add(client, table) for _ in range(2)]
-    add(client, table, status="pending")
-    assert client.post("/arguments/queue/next").json()["id"] == made[0]
+def test_the_queue_returns_the_oldest_argument_first_and_an_error_when_it_is_empty(
+    client: TestClient, table: Table
+) -> None:
+    created = [create_argument(client, table) for _ in range(2)]
+    create_argument(client, table, status="pending")
+    assert client.post("/arguments/queue/next").json()["id"] == created[0]
     taken = client.post("/arguments/queue/next").json()
-    assert taken["id"] == made[1]
+    assert taken["id"] == created[1]
     assert taken["review"]["status"] == "reviewing"
     empty = client.post("/arguments/queue/next")
     assert (empty.status_code, empty.json()["code"]) == (404, "queue_empty")
 
 
 @pytest.mark.row("X-9")
-def test_what_is_released_waits_again_in_its_old_place(client: TestClient, table: Table) -> None:
-    made = [add(client, table) for _ in range(2)]
+def test_a_released_argument_returns_to_its_place_in_the_queue(client: TestClient, table: Table) -> None:
+    created = [create_argument(client, table) for _ in range(2)]
     taken = client.post("/arguments/queue/next").json()
     released = client.post(f"/arguments/{taken['id']}/release").json()
     assert (released["review"]["status"], released["review"]["reviewer"]) == ("waiting_review", None)
     refused = client.post(f"/arguments/{taken['id']}/release")
     assert refused.status_code == 409
     assert "'waiting_review'" in refused.json()["error"]
-    assert client.post("/arguments/queue/next").json()["id"] == made[0]
+    assert client.post("/arguments/queue/next").json()["id"] == created[0]
 
 
 @pytest.mark.row("X-9")
-def test_what_is_assigned_waits_for_that_member_alone(
+def test_only_the_assignee_gets_an_assigned_argument(
     client: TestClient, colleague: Callable[[str], TestClient], table: Table
 ) -> None:
-    first, second = (add(client, table) for _ in range(2))
+    first, second = (create_argument(client, table) for _ in range(2))
     erin, frank = colleague("erin"), colleague("frank")
     assigned = client.post(f"/arguments/{second}/assign", json={"user_id": user_id(erin)}).json()
     assert (assigned["review"]["status"], assigned["review"]["assignee"]) == ("waiting_review", user_id(erin))
-    assert review(frank, second, status="reviewing").status_code == 403
+    assert update_review(frank, second, status="reviewing").status_code == 403
     assert frank.post(f"/arguments/{second}/assign", json={"user_id": user_id(frank)}).status_code == 403
 
-    assert erin.post("/arguments/queue/next").json()["id"] == second  # before the older one, which is for anyone
+    # Assigned arguments come before older arguments without an assignee.
+    assert erin.post("/arguments/queue/next").json()["id"] == second
     assert frank.post("/arguments/queue/next").json()["id"] == first
     assert frank.post("/arguments/queue/next").status_code == 404
 
-    handed_over = erin.post(f"/arguments/{second}/assign", json={"user_id": user_id(frank)}).json()["review"]
-    assert (handed_over["status"], handed_over["reviewer"]) == ("waiting_review", None)
+    reassigned = erin.post(f"/arguments/{second}/assign", json={"user_id": user_id(frank)}).json()["review"]
+    assert (reassigned["status"], reassigned["reviewer"]) == ("waiting_review", None)
     assert erin.post("/arguments/queue/next").status_code == 404
     assert client.post(f"/arguments/{second}/assign", json={"user_id": None}).json()["review"]["assignee"] is None
     assert erin.post("/arguments/queue/next").json()["id"] == second
 
 
 @pytest.mark.row("X-9")
-def test_only_members_and_only_open_reviews_can_be_assigned(
+def test_only_open_reviews_can_be_assigned_and_only_to_members(
     client: TestClient, other_client: TestClient, table: Table
 ) -> None:
-    argument_id = add(client, table)
+    argument_id = create_argument(client, table)
     for stranger in (user_id(other_client), "nobody", ""):
         refused = client.post(f"/arguments/{argument_id}/assign", json={"user_id": stranger})
         assert (refused.status_code, refused.json()["details"][0]["field"]) == (400, "body.user_id")
     assert client.post(f"/arguments/{argument_id}/assign", json={}).status_code == 400
-    done = add(client, table, status="success")
+    done = create_argument(client, table, status="success")
     assert client.post(f"/arguments/{done}/assign", json={"user_id": user_id(client)}).status_code == 409
 
 
 @pytest.mark.row("X-9")
-def test_comments_are_kept_in_any_state_and_belong_to_their_argument(
+def test_an_argument_takes_comments_after_its_review_has_ended(
     client: TestClient, other_client: TestClient, colleague: Callable[[str], TestClient], table: Table
 ) -> None:
-    path = f"/arguments/{add(client, table, status='success')}/comments"
+    path = f"/arguments/{create_argument(client, table, status='success')}/comments"
     erin = colleague("erin")
     written = [member.post(path, json={"text": text}).json() for member, text in ((client, "Good."), (erin, "Yes."))]
     assert [each["created_by"] for each in written] == [user_id(client), user_id(erin)]
@@ -292,16 +295,16 @@ def test_comments_are_kept_in_any_state_and_belong_to_their_argument(
     page = client.get(path, params={"limit": 1, "after": written[1]["id"]}).json()
     assert page["data"] == [written[0]]
     assert client.post(path, json={"text": " "}).status_code == 400
-    once = {"Idempotency-Key": "k"}
-    twice = [client.post(path, json={"text": "Once."}, headers=once).json() for _ in range(2)]
-    assert twice[0] == twice[1]
+    headers = {"Idempotency-Key": "k"}
+    repeated = [client.post(path, json={"text": "Once."}, headers=headers).json() for _ in range(2)]
+    assert repeated[0] == repeated[1]
     assert client.get(path).json()["count"] == 3
     assert other_client.post(path, json={"text": "x"}).status_code == 404
 
 
 @pytest.mark.row("C-13")
-def test_a_review_of_what_was_changed_since_it_was_read_is_refused(client: TestClient, table: Table) -> None:
-    path = f"/arguments/{add(client, table)}"
+def test_a_review_of_an_outdated_version_is_refused(client: TestClient, table: Table) -> None:
+    path = f"/arguments/{create_argument(client, table)}"
     tag = {"If-Match": client.get(path).headers["ETag"]}
     assert client.put(path, json={"argument": "Better."}, headers=tag).status_code == 200
     for late in (
@@ -314,9 +317,9 @@ def test_a_review_of_what_was_changed_since_it_was_read_is_refused(client: TestC
     assert client.get(path).json()["review"]["status"] == "waiting_review"
 
 
-def test_a_deleted_argument_leaves_nothing_behind(client: TestClient, table: Table) -> None:
-    argument_id, space_id = add(client, table), client.headers["X-Space-Id"]
-    review(client, argument_id, status="reviewing")
+def test_the_deletion_of_an_argument_removes_its_history_and_comments(client: TestClient, table: Table) -> None:
+    argument_id, space_id = create_argument(client, table), client.headers["X-Space-Id"]
+    update_review(client, argument_id, status="reviewing")
     client.post(f"/arguments/{argument_id}/comments", json={"text": "Anna's."})
     assert client.delete(f"/arguments/{argument_id}").status_code == 200
     for kind in ("argument_change", "argument_comment"):

@@ -1,4 +1,4 @@
-"""Fixtures of the tests of audit logs."""
+"""Fixtures of an emulated AWS with DynamoDB streams."""
 
 import urllib.request
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ def settings(settings: Settings) -> Settings:
 
 @pytest.fixture(scope="module")
 def emulator() -> Iterator[str]:
-    """The address of an AWS with streams, which does not copy its tables at each transaction."""
+    """Yields the address of an emulator with streams; unlike moto, it does not copy its tables in each transaction."""
     with emulated_aws() as environment, pytest.MonkeyPatch.context() as patches:
         for variable, value in environment.items():
             patches.setenv(variable, value)

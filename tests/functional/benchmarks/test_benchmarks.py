@@ -24,14 +24,14 @@ def connector_id(client: TestClient, table: Table) -> str:
 
 @pytest.fixture
 def benchmark(client: TestClient, connector_id: str) -> dict[str, Any]:
-    answer = client.post("/benchmarks", json={**DRAFT, "connectors": [{"id": connector_id, "target": "left"}]})
-    assert answer.status_code == 201, answer.text
-    created: dict[str, Any] = answer.json()
+    response = client.post("/benchmarks", json={**DRAFT, "connectors": [{"id": connector_id, "target": "left"}]})
+    assert response.status_code == 201, response.text
+    created: dict[str, Any] = response.json()
     return created
 
 
 @pytest.mark.row("BM-2")
-def test_a_benchmark_collapses_repeated_metrics_and_connectors(client: TestClient, connector_id: str) -> None:
+def test_a_benchmark_merges_repeated_metrics_and_connectors(client: TestClient, connector_id: str) -> None:
     created = client.post(
         "/benchmarks",
         json={
@@ -62,7 +62,7 @@ def test_a_benchmark_collapses_repeated_metrics_and_connectors(client: TestClien
 
 @pytest.mark.row("BM-2", "C-6")
 @pytest.mark.parametrize(
-    ("wrong", "field"),
+    ("invalid", "field"),
     [
         ({"metrics": []}, "body.metrics"),
         ({"metrics": ["auc"]}, "body.metrics.0"),
@@ -76,24 +76,24 @@ def test_a_benchmark_collapses_repeated_metrics_and_connectors(client: TestClien
         ({"name": " "}, "body.name"),
     ],
 )
-def test_a_wrong_benchmark_is_refused_and_nothing_is_stored(
-    client: TestClient, connector_id: str, wrong: dict[str, Any], field: str
+def test_an_invalid_benchmark_is_refused_and_not_stored(
+    client: TestClient, connector_id: str, invalid: dict[str, Any], field: str
 ) -> None:
-    answer = client.post("/benchmarks", json={**DRAFT, "connectors": [{"id": connector_id}], **wrong})
-    assert answer.status_code == 400, answer.text
-    assert field in [detail["field"] for detail in answer.json()["details"]]
+    response = client.post("/benchmarks", json={**DRAFT, "connectors": [{"id": connector_id}], **invalid})
+    assert response.status_code == 400, response.text
+    assert field in [detail["field"] for detail in response.json()["details"]]
     assert client.get("/benchmarks").json()["count"] == 0
 
 
 @pytest.mark.row("BM-2", "C-2")
-def test_a_connector_of_nobody_or_of_another_space_is_refused(
+def test_a_connector_that_does_not_exist_or_is_in_another_space_is_refused(
     client: TestClient, other_client: TestClient, table: Table
 ) -> None:
     foreign = add_connector(table, other_client.headers["X-Space-Id"])
     for unknown in (foreign, new_id(), "no-id"):
-        answer = client.post("/benchmarks", json={**DRAFT, "connectors": [{"id": unknown}]})
-        assert answer.status_code == 400
-        assert unknown in answer.json()["error"]
+        response = client.post("/benchmarks", json={**DRAFT, "connectors": [{"id": unknown}]})
+        assert response.status_code == 400
+        assert unknown in response.json()["error"]
     assert client.get("/benchmarks").json()["count"] == 0
 
 
@@ -108,12 +108,12 @@ def test_benchmarks_are_listed_by_page_number(client: TestClient, connector_id: 
     assert [page["has_more"] for page in pages] == [True, True, False, False]
     assert {page["count"] for page in pages} == {5}
     assert client.get("/benchmarks", params={"pageSize": 2}).json() == pages[0]
-    for wrong in ({"page": 0}, {"page": -1}, {"page_size": 2, "pageSize": 3}, {"page_size": 0}):
-        assert client.get("/benchmarks", params=wrong).status_code == 400
+    for invalid in ({"page": 0}, {"page": -1}, {"page_size": 2, "pageSize": 3}, {"page_size": 0}):
+        assert client.get("/benchmarks", params=invalid).status_code == 400
 
 
 @pytest.mark.row("BM-3", "C-14")
-def test_a_deleted_benchmark_is_gone_and_its_last_revision_remembered(
+def test_a_deleted_benchmark_is_not_found_but_its_last_revision_is_kept(
     client: TestClient, table: Table, benchmark: dict[str, Any]
 ) -> None:
     address = f"/benchmarks/{benchmark['id']}"
@@ -129,16 +129,16 @@ def test_a_deleted_benchmark_is_gone_and_its_last_revision_remembered(
 
 
 @pytest.mark.row("BM-4")
-def test_only_a_change_of_what_is_measured_makes_a_new_revision(
+def test_only_a_change_of_the_metrics_or_connectors_makes_a_new_revision(
     client: TestClient, table: Table, connector_id: str, benchmark: dict[str, Any]
 ) -> None:
     address = f"/benchmarks/{benchmark['id']}"
     other_connector = add_connector(table, client.headers["X-Space-Id"])
 
     def revision_after(changes: dict[str, Any]) -> int:
-        answer = client.put(address, json=changes)
-        assert answer.status_code == 200, answer.text
-        return int(answer.json()["revision"])
+        response = client.put(address, json=changes)
+        assert response.status_code == 200, response.text
+        return int(response.json()["revision"])
 
     assert revision_after({"name": "Renamed", "description": "other words"}) == 1
     assert revision_after({"metrics": ["ks", "roc_auc"]}) == 1
@@ -158,7 +158,7 @@ def test_only_a_change_of_what_is_measured_makes_a_new_revision(
 
 
 @pytest.mark.row("BM-4", "C-11", "C-13")
-def test_an_update_keeps_what_is_absent_and_honours_the_etag(client: TestClient, benchmark: dict[str, Any]) -> None:
+def test_an_update_keeps_absent_fields_and_checks_the_etag(client: TestClient, benchmark: dict[str, Any]) -> None:
     address = f"/benchmarks/{benchmark['id']}"
     assert client.put(address, json={}).json() == benchmark
     assert client.put(address, json={"name": None}).status_code == 400
@@ -172,7 +172,7 @@ def test_an_update_keeps_what_is_absent_and_honours_the_etag(client: TestClient,
 
 
 @pytest.mark.row("C-12")
-def test_a_repeated_create_makes_one_benchmark(client: TestClient, connector_id: str) -> None:
+def test_a_repeated_request_creates_one_benchmark(client: TestClient, connector_id: str) -> None:
     draft = {**DRAFT, "connectors": [{"id": connector_id}]}
     key = {"Idempotency-Key": "once"}
     first = client.post("/benchmarks", json=draft, headers=key)
@@ -182,7 +182,7 @@ def test_a_repeated_create_makes_one_benchmark(client: TestClient, connector_id:
 
 
 @pytest.mark.row("C-4")
-def test_members_need_the_permission_and_change_only_what_they_created(
+def test_members_need_the_permission_and_change_only_their_own_benchmarks(
     client: TestClient, sign_in: ClientMaker, table: Table, connector_id: str, benchmark: dict[str, Any]
 ) -> None:
     member = sign_in("carol")
@@ -200,7 +200,7 @@ def test_members_need_the_permission_and_change_only_what_they_created(
 
 
 @pytest.mark.row("C-2")
-def test_another_space_can_not_tell_the_benchmark_from_an_unknown_one(
+def test_another_space_gets_the_same_error_as_for_an_unknown_benchmark(
     client: TestClient, other_client: TestClient, benchmark: dict[str, Any]
 ) -> None:
     for method, body in (("GET", None), ("PUT", {"name": "Taken"}), ("PATCH", {"name": "Taken"}), ("DELETE", None)):

@@ -23,6 +23,6 @@ def upstream() -> Iterator[FakeUpstream]:
 
 @pytest.fixture
 def chatting(client: TestClient, upstream: FakeUpstream) -> TestClient:
-    """A client whose space has a cluster."""
+    """Returns a client of a space with a cluster."""
     register(client, upstream)
     return client

@@ -1,4 +1,4 @@
-"""Helpers of the tests of chats."""
+"""Helpers that send chat requests, and scripts of the fake language model server."""
 
 import json
 from typing import Any
@@ -17,13 +17,13 @@ def register(client: TestClient, upstream: FakeUpstream, **settings: Any) -> Non
 
 
 def ask(client: TestClient, text: str = "Which offer suits Ada?", **body: Any) -> Any:
-    answer = client.post("/chats", json={"messages": [{"role": "user", "content": text}], **body})
-    assert answer.status_code == 201, answer.text
-    return answer.json()
+    response = client.post("/chats", json={"messages": [{"role": "user", "content": text}], **body})
+    assert response.status_code == 201, response.text
+    return response.json()
 
 
 def events(client: TestClient, path: str = "/chats", **body: Any) -> list[Any]:
-    """A stream's events; ``[DONE]`` as it is."""
+    """Returns the events of a stream, decoded except for ``[DONE]``."""
     request = {"messages": [QUESTION], "stream": True, **body}
     with client.stream("POST", path, json=request) as response:
         assert response.headers["content-type"].startswith("text/event-stream"), response.read()
@@ -31,7 +31,7 @@ def events(client: TestClient, path: str = "/chats", **body: Any) -> list[Any]:
     return [line if line == "[DONE]" else json.loads(line) for line in lines]
 
 
-def said(chunks: list[Any]) -> str:
+def streamed_text(chunks: list[Any]) -> str:
     deltas = [choice["delta"] for chunk in chunks if chunk != "[DONE]" for choice in chunk.get("choices", [])]
     return "".join(delta.get("content") or "" for delta in deltas)
 
@@ -41,8 +41,8 @@ def logs(client: TestClient, **filters: Any) -> list[Any]:
     return data
 
 
-def judging(flagged: Any, answer: str = "Hello there.") -> Any:
-    """A script whose guard flags texts for which ``flagged`` holds."""
+def guard_script(flagged: Any, completion: str = "Hello there.") -> Any:
+    """Returns a script that flags the texts for which ``flagged`` is true, and completes other requests."""
 
     def script(body: Body) -> Any:
         if schema_name(body) == "guard":
@@ -51,19 +51,19 @@ def judging(flagged: Any, answer: str = "Hello there.") -> Any:
             if "reasoning" in body["response_format"]["json_schema"]["schema"]["properties"]:
                 verdict["reasoning"] = "because"
             return json.dumps(verdict)
-        return answer
+        return completion
 
     return script
 
 
-def make_expert(client: TestClient, name: str, **fields: Any) -> str:
+def create_expert(client: TestClient, name: str, **fields: Any) -> str:
     created = client.post("/experts", json={"name": name, "description": f"answers about {name}", **fields})
     assert created.status_code == 201, created.text
     expert_id: str = created.json()["id"]
     return expert_id
 
 
-def routing(expert_id: str) -> Any:
+def router_script(expert_id: str) -> Any:
     def script(body: Body) -> Any:
         if schema_name(body) == "router":
             properties = body["response_format"]["json_schema"]["schema"]["properties"]

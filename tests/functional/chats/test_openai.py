@@ -1,4 +1,4 @@
-"""OpenAI's addresses in its exact shapes. Each test scripts the language model server."""
+"""Tests of the OpenAI routes and their exact formats against a fake language model server."""
 
 import json
 from collections.abc import Iterator
@@ -27,31 +27,31 @@ def upstream(client: TestClient) -> Iterator[FakeUpstream]:
         yield upstream
 
 
-def ask(client: TestClient, **body: Any) -> Any:
+def complete(client: TestClient, **body: Any) -> Any:
     return client.post(PATH, json={"model": "small", "messages": [QUESTION], **body})
 
 
 @pytest.mark.row("X-4")
-def test_a_completion_has_openai_s_fields(client: TestClient, upstream: FakeUpstream) -> None:
-    answer = ask(client).json()
-    assert set(answer) == {"id", "object", "created", "model", "choices", "usage"}
-    assert answer["id"].startswith("chatcmpl-")
-    assert answer["object"] == "chat.completion"
-    assert answer["usage"] == {"prompt_tokens": 4, "completion_tokens": 2, "total_tokens": 6}
+def test_a_completion_has_the_fields_of_openai(client: TestClient, upstream: FakeUpstream) -> None:
+    completion = complete(client).json()
+    assert set(completion) == {"id", "object", "created", "model", "choices", "usage"}
+    assert completion["id"].startswith("chatcmpl-")
+    assert completion["object"] == "chat.completion"
+    assert completion["usage"] == {"prompt_tokens": 4, "completion_tokens": 2, "total_tokens": 6}
     assert client.get("/chats").json()["count"] == 0
     assert client.get("/inference-logs").json()["count"] == 1
 
 
 @pytest.mark.row("X-4")
-def test_a_stored_completion_is_a_chat(client: TestClient, upstream: FakeUpstream) -> None:
-    answer = ask(client, store=True).json()
-    chat = client.get(f"/chats/{answer['id'].removeprefix('chatcmpl-')}").json()
+def test_a_stored_completion_creates_a_chat(client: TestClient, upstream: FakeUpstream) -> None:
+    completion = complete(client, store=True).json()
+    chat = client.get(f"/chats/{completion['id'].removeprefix('chatcmpl-')}").json()
     assert [each["role"] for each in chat["messages"]] == ["user", "assistant"]
 
 
 @pytest.mark.row("X-4")
 @pytest.mark.parametrize("stream", [False, True])
-def test_what_we_do_not_read_goes_to_the_server_as_it_is(
+def test_unknown_options_are_passed_unchanged_to_the_server(
     client: TestClient, upstream: FakeUpstream, stream: bool
 ) -> None:
     passed_on = {
@@ -71,7 +71,7 @@ def test_what_we_do_not_read_goes_to_the_server_as_it_is(
         "chat_template_kwargs": {"enable_thinking": False},
     }
     ours = {"store": False, "user": "ann", "tags": ["a"], "metadata": {"b": "c"}, "n": 1, "audio": None}
-    assert ask(client, stream=stream, **passed_on, **ours).status_code == 200
+    assert complete(client, stream=stream, **passed_on, **ours).status_code == 200
     (sent,) = upstream.calls()
     options = {"stream": True, "stream_options": {"include_usage": True}} if stream else {}
     assert sent == {"model": "small", "messages": [QUESTION], **passed_on, **options}
@@ -80,23 +80,23 @@ def test_what_we_do_not_read_goes_to_the_server_as_it_is(
 
 
 @pytest.mark.row("X-4", "CH-4")
-def test_the_guard_reads_what_is_passed_on(client: TestClient, upstream: FakeUpstream) -> None:
+def test_the_guard_reads_the_passed_options(client: TestClient, upstream: FakeUpstream) -> None:
     client.put("/clusters", json={"guard_blocked_words": ["bomb"]})
     tool = {"type": "function", "function": {"name": "a", "description": "builds a bomb"}}
-    answer = ask(client, tools=[tool], guard_enabled=True).json()
-    assert answer["choices"][0]["finish_reason"] == "content_filter"
-    assert answer["guard"]["flagged"] is True
+    completion = complete(client, tools=[tool], guard_enabled=True).json()
+    assert completion["choices"][0]["finish_reason"] == "content_filter"
+    assert completion["guard"]["flagged"] is True
     assert upstream.calls() == []
 
 
 @pytest.mark.row("X-4")
-def test_a_developer_s_message_is_the_system_s(client: TestClient, upstream: FakeUpstream) -> None:
-    ask(client, messages=[{"role": "developer", "content": "Be brief."}, QUESTION])
+def test_a_developer_message_is_sent_as_a_system_message(client: TestClient, upstream: FakeUpstream) -> None:
+    complete(client, messages=[{"role": "developer", "content": "Be brief."}, QUESTION])
     assert [each["role"] for each in upstream.calls()[0]["messages"]] == ["system", "user"]
 
 
 @pytest.mark.row("X-4")
-def test_models_are_listed_and_got_one_by_one(client: TestClient, upstream: FakeUpstream) -> None:
+def test_models_are_listed_and_read_individually(client: TestClient, upstream: FakeUpstream) -> None:
     small = {"id": "small", "object": "model", "created": 7, "owned_by": "us"}
     large = {"id": "org/large", "object": "model", "created": 0, "owned_by": ""}
     assert client.get("/v1/models").json() == {"object": "list", "data": [small, large]}
@@ -118,26 +118,26 @@ def test_models_are_listed_and_got_one_by_one(client: TestClient, upstream: Fake
         ({"model": "huge"}, 404, None, "model_not_found"),
     ],
 )
-def test_errors_are_openai_s(
+def test_errors_have_the_format_of_openai(
     client: TestClient, upstream: FakeUpstream, changes: dict[str, Any], status: int, param: str | None, code: str
 ) -> None:
-    answer = ask(client, **changes)
-    assert answer.status_code == status
-    error = answer.json()["error"]
+    response = complete(client, **changes)
+    assert response.status_code == status
+    error = response.json()["error"]
     assert set(error) == {"message", "type", "param", "code"}
     assert (error["type"], error["param"], error["code"]) == ("invalid_request_error", param, code)
 
 
 @pytest.mark.row("X-4")
-def test_errors_outside_of_its_routes_are_openai_s_too(client: TestClient, upstream: FakeUpstream) -> None:
+def test_errors_outside_the_routes_have_the_format_of_openai(client: TestClient, upstream: FakeUpstream) -> None:
     too_large = client.post(PATH, content=b"x" * (7 << 20))
-    for answer, status in ((client.get("/v1/nothing"), 404), (client.get(PATH), 405), (too_large, 413)):
-        assert answer.status_code == status
-        assert isinstance(answer.json()["error"]["message"], str)
+    for response, status in ((client.get("/v1/nothing"), 404), (client.get(PATH), 405), (too_large, 413)):
+        assert response.status_code == status
+        assert isinstance(response.json()["error"]["message"], str)
 
 
 @pytest.mark.row("X-4")
-def test_of_a_stream_the_usage_comes_only_if_asked_for_and_token_probabilities_do(
+def test_a_stream_contains_log_probabilities_always_and_the_usage_only_on_request(
     client: TestClient, upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     probabilities = {"content": [{"token": "Hello", "logprob": -0.1}]}
@@ -149,7 +149,7 @@ def test_of_a_stream_the_usage_comes_only_if_asked_for_and_token_probabilities_d
 
     monkeypatch.setattr("tests.fixtures.upstream.event", with_probabilities)
     for options, wants_usage in ({}, False), ({"stream_options": {"include_usage": True}}, True):
-        lines = [line for line in ask(client, stream=True, logprobs=True, **options).text.splitlines() if line]
+        lines = [line for line in complete(client, stream=True, logprobs=True, **options).text.splitlines() if line]
         assert lines[-1] == "data: [DONE]"
         chunks = [json.loads(line[6:]) for line in lines[:-1]]
         assert chunks[0]["choices"][0]["logprobs"] == probabilities
@@ -175,11 +175,11 @@ def test_of_a_stream_the_usage_comes_only_if_asked_for_and_token_probabilities_d
         ({"tools": [{"type": "function", "function": {"name": "a"}}], "tool_choice": "b"}, "tool_choice"),
     ],
 )
-def test_tools_that_can_not_be_emulated_are_refused(
+def test_tools_that_cannot_be_emulated_are_refused(
     client: TestClient, upstream: FakeUpstream, changes: dict[str, Any], param: str
 ) -> None:
     client.put("/clusters", json={"tool_calls": "emulated"})
-    refused = ask(client, **changes)
+    refused = complete(client, **changes)
     assert refused.status_code == 400
     assert refused.json()["error"]["param"] == param
     assert upstream.calls() == []

@@ -21,14 +21,14 @@ def promote(client: TestClient, checkpoint_id: str, **fields: Any) -> Any:
 
 
 @pytest.mark.row("X-7")
-def test_an_alias_names_one_checkpoint_after_another(client: TestClient, table: Table, space_id: str) -> None:
+def test_an_alias_moves_from_one_checkpoint_to_another(client: TestClient, table: Table, space_id: str) -> None:
     first, second = (add_checkpoint(table, space_id).id for _ in range(2))
-    made = promote(client, first)
-    assert made.status_code == 200, made.text
-    assert (made.json()["id"], made.json()["checkpoint_id"]) == ("champion", first)
+    created = promote(client, first)
+    assert created.status_code == 200, created.text
+    assert (created.json()["id"], created.json()["checkpoint_id"]) == ("champion", first)
 
     moved = promote(client, second)
-    assert moved.json()["created_at"] == made.json()["created_at"]
+    assert moved.json()["created_at"] == created.json()["created_at"]
     assert client.get(CHAMPION).json() == moved.json()
     assert moved.json()["checkpoint_id"] == second
     assert client.get("/checkpoints/aliases").json() == {"count": 1, "data": [moved.json()], "has_more": False}
@@ -57,7 +57,7 @@ def test_a_checkpoint_without_a_required_result_is_not_promoted(
 
 
 @pytest.mark.row("X-7")
-def test_a_result_on_an_older_revision_of_the_benchmark_is_none(
+def test_a_result_on_an_older_revision_of_the_benchmark_does_not_count(
     client: TestClient, table: Table, space_id: str
 ) -> None:
     checkpoint = add_checkpoint(table, space_id)
@@ -68,12 +68,14 @@ def test_a_result_on_an_older_revision_of_the_benchmark_is_none(
 
 
 @pytest.mark.row("X-7")
-def test_of_two_promotions_from_the_same_state_one_is_refused(client: TestClient, table: Table, space_id: str) -> None:
+def test_the_second_of_two_promotions_with_the_same_etag_is_refused(
+    client: TestClient, table: Table, space_id: str
+) -> None:
     first, second = (add_checkpoint(table, space_id).id for _ in range(2))
     tag = promote(client, first).headers["ETag"]
     body = {"checkpoint_id": second}
-    answers = [client.put(CHAMPION, json=body, headers={"If-Match": tag}).status_code for _ in range(2)]
-    assert answers == [200, 412]
+    statuses = [client.put(CHAMPION, json=body, headers={"If-Match": tag}).status_code for _ in range(2)]
+    assert statuses == [200, 412]
     assert client.delete(CHAMPION, headers={"If-Match": tag}).status_code == 412
 
 
@@ -86,7 +88,7 @@ def test_of_two_promotions_from_the_same_state_one_is_refused(client: TestClient
         (f"/checkpoints/aliases/{UNKNOWN}", {"checkpoint_id": UNKNOWN}, "path.alias"),
     ],
 )
-def test_what_can_not_be_promoted_is_refused_by_name(
+def test_an_invalid_promotion_is_refused_with_the_name_of_the_field(
     client: TestClient, path: str, body: dict[str, Any], field: str
 ) -> None:
     refused = client.put(path, json=body)
@@ -94,7 +96,7 @@ def test_what_can_not_be_promoted_is_refused_by_name(
     assert client.get("/checkpoints/aliases").json()["count"] == 0
 
 
-def test_another_space_s_checkpoint_and_benchmark_can_not_be_named(
+def test_a_checkpoint_or_benchmark_of_another_space_is_refused(
     client: TestClient, other_client: TestClient, table: Table, space_id: str
 ) -> None:
     checkpoint = add_checkpoint(table, space_id)
@@ -106,7 +108,7 @@ def test_another_space_s_checkpoint_and_benchmark_can_not_be_named(
     assert other_client.get(CHAMPION).status_code == 404
 
 
-def test_an_offer_may_be_tied_to_an_alias(client: TestClient, table: Table, space_id: str) -> None:
+def test_an_action_may_refer_to_an_alias(client: TestClient, table: Table, space_id: str) -> None:
     offer = {"name": "Card", "description": "", "priority": "high", "type": "offer", "model_id": "champion"}
     assert client.post("/actions", json=offer).status_code == 400
     promote(client, add_checkpoint(table, space_id).id)

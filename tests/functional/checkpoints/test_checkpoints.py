@@ -18,18 +18,18 @@ from tests.fixtures.aws import BUCKET
 from tests.fixtures.evaluations import add_checkpoint, add_model
 from tests.fixtures.trained_models import customers, packed, train_model
 
-Publish = Callable[..., Checkpoint]
+CheckpointMaker = Callable[..., Checkpoint]
 
 
 @pytest.fixture(scope="module", params=["lightgbm", "xgboost"])
 def model_folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What a real training of a small file leaves."""
+    """Trains a small model and returns its folder."""
     return train_model(tmp_path_factory.mktemp("ml"), request.param)
 
 
 @pytest.fixture
-def publish(client: TestClient, table: Table) -> Publish:
-    """``publish(content)`` is a checkpoint whose artifact has that content."""
+def add_trained_checkpoint(client: TestClient, table: Table) -> CheckpointMaker:
+    """Returns a function that stores a checkpoint with this artifact."""
 
     def make(content: bytes) -> Checkpoint:
         return add_model(table, client.headers["X-Space-Id"], content)
@@ -43,29 +43,29 @@ def predict(client: TestClient, checkpoint: Checkpoint, rows: list[dict[str, Any
 
 @pytest.mark.row("CK-1", "C-7")
 def test_checkpoints_are_listed_with_their_training_metrics_and_size(client: TestClient, table: Table) -> None:
-    made = [add_checkpoint(table, client.headers["X-Space-Id"], size_bytes=size) for size in (10, 20, 30)]
+    created = [add_checkpoint(table, client.headers["X-Space-Id"], size_bytes=size) for size in (10, 20, 30)]
 
     page = client.get("/checkpoints").json()
 
-    assert [row["id"] for row in page["data"]] == [checkpoint.id for checkpoint in reversed(made)]
+    assert [row["id"] for row in page["data"]] == [checkpoint.id for checkpoint in reversed(created)]
     assert (page["count"], page["has_more"]) == (3, False)
-    assert page["data"][0]["training_id"] == made[2].training_id
+    assert page["data"][0]["training_id"] == created[2].training_id
     assert page["data"][0]["metrics"] == {"roc_auc": 0.8}
     assert page["data"][0]["size_bytes"] == 30
     assert page["data"][0]["created_at"].endswith("Z")
     assert "artifact" not in page["data"][0]
     for start in ("", '""'):
         assert client.get("/checkpoints", params={"after": start}).json() == page
-    second = client.get("/checkpoints", params={"limit": 2, "after": made[2].id}).json()
-    assert [row["id"] for row in second["data"]] == [made[1].id, made[0].id]
+    second = client.get("/checkpoints", params={"limit": 2, "after": created[2].id}).json()
+    assert [row["id"] for row in second["data"]] == [created[1].id, created[0].id]
     assert client.get("/checkpoints", params={"after": "garbage"}).json()["code"] == "invalid_cursor"
 
 
 @pytest.mark.row("X-1")
-def test_one_row_and_ten_thousand_score_as_the_training_does(
-    client: TestClient, publish: Publish, model_folder: Path
+def test_predictions_for_one_row_and_for_ten_thousand_rows_equal_those_of_the_training(
+    client: TestClient, add_trained_checkpoint: CheckpointMaker, model_folder: Path
 ) -> None:
-    checkpoint = publish(packed(model_folder))
+    checkpoint = add_trained_checkpoint(packed(model_folder))
     scorer = Scorer(model_folder)
     frame = customers(10_000, seed=8)
     expected = scorer.probabilities(encode_frame(scorer.checkpoint.features, frame))
@@ -74,10 +74,10 @@ def test_one_row_and_ten_thousand_score_as_the_training_does(
     many = predict(client, checkpoint, rows)
 
     assert many.status_code == 200, many.text
-    found = many.json()["predictions"]
-    assert np.allclose([each["probability"] for each in found], expected, rtol=0, atol=1e-6)
-    assert {each["label"] for each in found} == {"yes", "no"}
-    assert all((each["label"] == "yes") == (each["probability"] >= 0.5) for each in found)
+    predictions = many.json()["predictions"]
+    assert np.allclose([each["probability"] for each in predictions], expected, rtol=0, atol=1e-6)
+    assert {each["label"] for each in predictions} == {"yes", "no"}
+    assert all((each["label"] == "yes") == (each["probability"] >= 0.5) for each in predictions)
     one = predict(client, checkpoint, rows[:1]).json()["predictions"]
     assert one[0]["probability"] == pytest.approx(expected[0], abs=1e-6)
     assert predict(client, checkpoint, [*rows, rows[0]]).status_code == 400
@@ -88,10 +88,10 @@ ROW = {"age": 40, "city": "Lyon", "active": True, "joined": "2021-05-01"}
 
 
 @pytest.mark.row("X-1")
-def test_unknown_columns_are_ignored_and_nulls_and_new_categories_taken(
-    client: TestClient, publish: Publish, model_folder: Path
+def test_a_prediction_ignores_unknown_columns_and_accepts_nulls_and_new_categories(
+    client: TestClient, add_trained_checkpoint: CheckpointMaker, model_folder: Path
 ) -> None:
-    checkpoint = publish(packed(model_folder))
+    checkpoint = add_trained_checkpoint(packed(model_folder))
     plain = predict(client, checkpoint, [ROW]).json()
     assert predict(client, checkpoint, [{**ROW, "shoe_size": 43, "nested": {"a": 1}}]).json() == plain
     assert predict(client, checkpoint, [{**ROW, "age": "40", "active": "true"}]).json() == plain
@@ -111,29 +111,31 @@ def test_unknown_columns_are_ignored_and_nulls_and_new_categories_taken(
         ({**ROW, "city": {"name": "Lyon"}}, "rows[1].city"),
     ],
 )
-def test_a_missing_column_or_a_wrong_type_is_refused_by_name(
-    client: TestClient, publish: Publish, model_folder: Path, row: dict[str, Any], field: str
+def test_a_missing_column_or_a_wrong_type_is_refused_with_the_name_of_the_column(
+    client: TestClient, add_trained_checkpoint: CheckpointMaker, model_folder: Path, row: dict[str, Any], field: str
 ) -> None:
-    answer = predict(client, publish(packed(model_folder)), [ROW, row])
-    assert answer.status_code == 400, answer.text
-    assert field in answer.json()["details"][0]["field"]
-    assert field.rpartition(".")[2] in answer.json()["error"]
+    response = predict(client, add_trained_checkpoint(packed(model_folder)), [ROW, row])
+    assert response.status_code == 400, response.text
+    assert field in response.json()["details"][0]["field"]
+    assert field.rpartition(".")[2] in response.json()["error"]
 
 
 @pytest.mark.row("X-1")
-def test_a_checkpoint_whose_model_is_gone_or_damaged_says_so(
-    client: TestClient, publish: Publish, resources: Resources
+def test_a_prediction_with_a_missing_or_damaged_model_is_refused(
+    client: TestClient, add_trained_checkpoint: CheckpointMaker, resources: Resources
 ) -> None:
-    gone = publish(b"model")
+    gone = add_trained_checkpoint(b"model")
     resources.s3.delete_object(Bucket=BUCKET, Key=gone.artifact.key, VersionId=gone.artifact.version_id or "")
-    for broken in (gone, publish(b"not an archive")):
-        answer = predict(client, broken, [ROW])
-        assert (answer.status_code, answer.json()["code"]) == (409, "conflict")
-        assert "Train again" in answer.json()["error"]
+    for broken in (gone, add_trained_checkpoint(b"not an archive")):
+        response = predict(client, broken, [ROW])
+        assert (response.status_code, response.json()["code"]) == (409, "conflict")
+        assert "Train again" in response.json()["error"]
 
 
 @pytest.mark.row("C-2")
-def test_another_space_can_not_score_with_it(client: TestClient, other_client: TestClient, table: Table) -> None:
+def test_another_space_cannot_score_with_a_checkpoint(
+    client: TestClient, other_client: TestClient, table: Table
+) -> None:
     checkpoint = add_checkpoint(table, client.headers["X-Space-Id"])
     foreign = predict(other_client, checkpoint, [ROW])
     unknown = other_client.post(f"/checkpoints/{new_id()}/predictions", json={"rows": [ROW]})
@@ -141,11 +143,11 @@ def test_another_space_can_not_score_with_it(client: TestClient, other_client: T
     assert foreign.json()["error"] == unknown.json()["error"]
 
 
-def test_scorers_are_loaded_once_and_the_least_used_is_dropped_when_they_grow_too_large(
-    publish: Publish, resources: Resources, model_folder: Path
+def test_scorers_are_loaded_once_and_the_least_recently_used_is_dropped_at_the_size_limit(
+    add_trained_checkpoint: CheckpointMaker, resources: Resources, model_folder: Path
 ) -> None:
     scorers = Scorers(kept_bytes=2 * Scorer(model_folder).size_bytes)
-    first, second, third = (publish(packed(model_folder)).artifact for _ in range(3))
+    first, second, third = (add_trained_checkpoint(packed(model_folder)).artifact for _ in range(3))
     kept = scorers.get(resources.s3, first)
     scorers.get(resources.s3, second)
     assert scorers.get(resources.s3, first) is kept

@@ -1,4 +1,4 @@
-"""Lineages lead from an argument to the content that its model learned from, also after deletions."""
+"""Tests of lineages, which lead from an argument back to the files that its model was trained on."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,7 +28,7 @@ OFFER = {"name": "Card", "description": "", "type": "offer", "priority": "high",
 FACTS = {"client": {"name": "Anna"}, "insight_spec": {"insight": "Is 61."}, "product": {"name": "Card"}}
 
 
-def answer(body: Body) -> str:
+def write_completion(body: Body) -> str:
     if schema_name(body) == "argument":
         return '{"thinking": "", "argument": "The Card is for Anna."}'
     return "unexpected"
@@ -36,7 +36,7 @@ def answer(body: Body) -> str:
 
 @pytest.fixture
 def upstream() -> Iterator[FakeUpstream]:
-    with served(FakeUpstream(script=answer)) as upstream:
+    with served(FakeUpstream(script=write_completion)) as upstream:
         yield upstream
 
 
@@ -52,7 +52,7 @@ def settings(settings: Settings, upstream: FakeUpstream) -> Settings:
 
 @pytest.fixture
 def world(client: TestClient, resources: Resources, table: Table, model: bytes) -> World:
-    """A training that has succeeded on one scanned file."""
+    """Returns a training that has succeeded on one scanned file."""
     body = training_request(client, table)
     world = World(client, resources, table, client.post("/trainings", json=body).json())
     world.upload("customers.csv")
@@ -67,9 +67,7 @@ def checkpoint_of(world: World) -> Checkpoint:
 
 
 @pytest.mark.row("Y-1", "AC-5")
-def test_one_call_leads_from_an_argument_back_to_the_s3_version_though_all_on_the_way_is_deleted(
-    world: World, client: TestClient
-) -> None:
+def test_the_lineage_of_an_argument_names_the_s3_version_even_after_deletions(world: World, client: TestClient) -> None:
     checkpoint = checkpoint_of(world)
     benchmark_id = add_benchmark(client, world.connector_id)
     evaluation_id = add_score(world.table, world.event["space_id"], checkpoint, benchmark_id, roc_auc=0.8)
@@ -114,56 +112,54 @@ def test_one_call_leads_from_an_argument_back_to_the_s3_version_though_all_on_th
             }
         ],
     }
-    for deleted in (
+    for address in (
         f"/actions/{action_id}",
         f"/trainings/{world.training['id']}",
         f"/benchmarks/{benchmark_id}",
         f"/connectors/{world.connector_id}",
         f"/data-models/{world.training['data_model_id']}",
     ):
-        assert client.delete(deleted).status_code == 200, deleted
+        assert client.delete(address).status_code == 200, address
     assert client.get(path).json() == lineage
     assert client.get(f"/arguments/{argument['id']}").json()["action_id"] == action_id
-    of_insight = client.get(f"/insights/{insight['id']}/lineage").json()
-    assert of_insight == {**lineage, "argument_id": None, "review": None}
-    papers = f"spaces/{world.event['space_id']}/trainings/{world.training['id']}/input/job.json"
-    boto3.client("s3").delete_object(Bucket=BUCKET, Key=papers)
-    assert client.get(path).json() == {**lineage, "data_model_id": None, "files": []}, (
-        "the rest of the lineage is still returned"
-    )
+    insight_lineage = client.get(f"/insights/{insight['id']}/lineage").json()
+    assert insight_lineage == {**lineage, "argument_id": None, "review": None}
+    specification = f"spaces/{world.event['space_id']}/trainings/{world.training['id']}/input/job.json"
+    boto3.client("s3").delete_object(Bucket=BUCKET, Key=specification)
+    assert client.get(path).json() == {**lineage, "data_model_id": None, "files": []}, "the other fields stay"
 
 
-def written_for(client: TestClient, **fields: Any) -> Any:
+def post_argument(client: TestClient, **fields: Any) -> Any:
     return client.post("/arguments", json={**FACTS, "model": "small", **fields})
 
 
 @pytest.mark.row("Y-1")
-def test_an_argument_for_an_action_rests_on_the_model_that_the_action_has_then(
-    world: World, client: TestClient
-) -> None:
+def test_the_lineage_of_an_argument_keeps_the_model_that_its_action_had(world: World, client: TestClient) -> None:
     checkpoint = checkpoint_of(world)
     client.put("/checkpoints/aliases/champion", json={"checkpoint_id": checkpoint.id})
-    with_model, without = (
+    with_model, without_model = (
         client.post("/actions", json=OFFER | fields).json()["id"] for fields in ({"model_id": "champion"}, {})
     )
-    argument_id = written_for(client, action_id=with_model).json()["id"]
+    argument_id = post_argument(client, action_id=with_model).json()["id"]
     client.delete("/checkpoints/aliases/champion")
     lineage = client.get(f"/arguments/{argument_id}/lineage").json()
     assert (lineage["checkpoint_id"], lineage["insight_id"]) == (checkpoint.id, None)
 
-    client.put(f"/arguments/{argument_id}", json={"action_id": without})
+    client.put(f"/arguments/{argument_id}", json={"action_id": without_model})
     lineage = client.get(f"/arguments/{argument_id}/lineage").json()
-    assert (lineage["action_id"], lineage["checkpoint_id"], lineage["files"]) == (without, None, [])
+    assert (lineage["action_id"], lineage["checkpoint_id"], lineage["files"]) == (without_model, None, [])
 
 
 @pytest.mark.row("Y-1")
 @pytest.mark.parametrize("name", ["insight_id", "action_id"])
-def test_what_an_argument_refers_to_has_to_be_there_and_to_agree(world: World, client: TestClient, name: str) -> None:
-    unknown = written_for(client, **{name: new_id()})
+def test_an_argument_with_an_unknown_or_contradictory_reference_is_refused(
+    world: World, client: TestClient, name: str
+) -> None:
+    unknown = post_argument(client, **{name: new_id()})
     assert (unknown.status_code, unknown.json()["details"][0]["field"]) == (400, f"body.{name}")
     chosen, other = (client.post("/actions", json=OFFER).json()["id"] for _ in range(2))
     insight_id = client.post("/insights", json={"client": CUSTOMER, "actions": [chosen]}).json()["id"]
-    refused = written_for(client, insight_id=insight_id, action_id=other)
+    refused = post_argument(client, insight_id=insight_id, action_id=other)
     assert (refused.status_code, refused.json()["details"][0]["field"]) == (400, "body.action_id")
     assert chosen in refused.json()["error"]
     assert client.get("/arguments").json() == []

@@ -3,7 +3,7 @@ from fastapi.testclient import TestClient
 
 
 @pytest.mark.row("C-17")
-def test_the_pages_of_the_api_need_no_token_and_nobody_else(anonymous: TestClient) -> None:
+def test_the_documentation_needs_no_token_and_loads_nothing_from_other_servers(anonymous: TestClient) -> None:
     assert anonymous.get("/health").json() == {"status": "ok"}
     assert anonymous.get("/openapi.json").json()["openapi"].startswith("3.")
     page = anonymous.get("/docs")

@@ -19,7 +19,7 @@ from tests.functional.conftest import ClientMaker
 
 @pytest.fixture
 def resources(aws: None, settings: Settings) -> Resources:
-    """Returns resources with a state machine whose executions the test can read."""
+    """Returns resources with a state machine that lists its executions."""
     machine = boto3.client("stepfunctions").create_state_machine(
         name="evaluation", definition="{}", roleArn="arn:aws:iam::123456789012:role/states"
     )
@@ -71,7 +71,7 @@ def result(value: float = 0.75, **fields: Any) -> EvaluationResult:
 
 
 @pytest.mark.row("EV-1", "X-2")
-def test_an_evaluation_starts_pending_with_an_execution_of_its_name(
+def test_a_new_evaluation_is_pending_and_starts_an_execution_of_its_name(
     client: TestClient, table: Table, request_body: dict[str, Any], checkpoint: Checkpoint
 ) -> None:
     created = client.post("/evaluations", json=request_body)
@@ -92,7 +92,7 @@ def test_an_evaluation_starts_pending_with_an_execution_of_its_name(
 
 @pytest.mark.row("EV-1", "C-6")
 @pytest.mark.parametrize(
-    ("wrong", "field"),
+    ("invalid", "field"),
     [
         ({"benchmark_id": new_id()}, "body.benchmark_id"),
         ({"benchmark_id": "none"}, "body.benchmark_id"),
@@ -104,19 +104,19 @@ def test_an_evaluation_starts_pending_with_an_execution_of_its_name(
         ({"gpu_count": None}, "body.gpu_count"),
     ],
 )
-def test_unknown_ids_and_impossible_gpus_are_refused_and_nothing_starts(
-    client: TestClient, table: Table, request_body: dict[str, Any], wrong: dict[str, Any], field: str
+def test_unknown_ids_and_invalid_gpu_counts_are_refused_and_start_nothing(
+    client: TestClient, table: Table, request_body: dict[str, Any], invalid: dict[str, Any], field: str
 ) -> None:
-    answer = client.post("/evaluations", json={**request_body, **wrong})
-    assert answer.status_code == 400, answer.text
-    assert [detail["field"] for detail in answer.json()["details"]] == [field]
+    response = client.post("/evaluations", json={**request_body, **invalid})
+    assert response.status_code == 400, response.text
+    assert [detail["field"] for detail in response.json()["details"]] == [field]
     assert client.get("/evaluations").json()["count"] == 0
     assert list(Jobs(table).open_jobs()) == []
     assert executions() == []
 
 
 @pytest.mark.row("EV-1", "C-2")
-def test_the_benchmark_and_checkpoint_of_another_space_are_as_unknown_as_any(
+def test_the_benchmark_and_checkpoint_of_another_space_are_unknown(
     client: TestClient, other_client: TestClient, request_body: dict[str, Any]
 ) -> None:
     foreign = other_client.post("/evaluations", json=request_body)
@@ -129,15 +129,15 @@ def test_the_benchmark_and_checkpoint_of_another_space_are_as_unknown_as_any(
 
 
 @pytest.mark.row("BM-3")
-def test_a_deleted_benchmark_takes_no_new_evaluation(client: TestClient, request_body: dict[str, Any]) -> None:
+def test_an_evaluation_on_a_deleted_benchmark_is_refused(client: TestClient, request_body: dict[str, Any]) -> None:
     client.delete(f"/benchmarks/{request_body['benchmark_id']}")
-    answer = client.post("/evaluations", json=request_body)
-    assert answer.status_code == 404
-    assert "deleted" in answer.json()["error"]
+    response = client.post("/evaluations", json=request_body)
+    assert response.status_code == 404
+    assert "deleted" in response.json()["error"]
 
 
 @pytest.mark.row("EV-1")
-def test_the_same_triple_is_one_evaluation_until_it_ends(
+def test_equal_requests_share_one_evaluation_until_it_ends(
     client: TestClient, table: Table, request_body: dict[str, Any]
 ) -> None:
     space_id = client.headers["X-Space-Id"]
@@ -157,7 +157,7 @@ def test_the_same_triple_is_one_evaluation_until_it_ends(
 
 
 @pytest.mark.row("C-12")
-def test_a_repeated_request_answers_the_same_evaluation_even_after_it_ended(
+def test_a_repeated_request_returns_the_same_evaluation_even_after_its_end(
     client: TestClient, table: Table, request_body: dict[str, Any]
 ) -> None:
     key = {"Idempotency-Key": "once"}
@@ -169,7 +169,7 @@ def test_a_repeated_request_answers_the_same_evaluation_even_after_it_ended(
 
 
 @pytest.mark.row("EV-1", "X-2")
-def test_a_result_is_read_by_id_with_its_curve_and_never_changes_again(
+def test_a_finished_evaluation_has_a_curve_and_never_changes_again(
     client: TestClient, table: Table, request_body: dict[str, Any]
 ) -> None:
     space_id = client.headers["X-Space-Id"]
@@ -194,7 +194,7 @@ def test_a_result_is_read_by_id_with_its_curve_and_never_changes_again(
 
 
 @pytest.mark.row("EV-1")
-def test_a_failed_evaluation_says_why(client: TestClient, table: Table, request_body: dict[str, Any]) -> None:
+def test_a_failed_evaluation_states_the_reason(client: TestClient, table: Table, request_body: dict[str, Any]) -> None:
     space_id = client.headers["X-Space-Id"]
     evaluation = client.post("/evaluations", json=request_body).json()
     Evaluations(table).end(space_id, evaluation["id"], JobStatus.FAILED, "The file data.csv is empty.")
@@ -204,7 +204,7 @@ def test_a_failed_evaluation_says_why(client: TestClient, table: Table, request_
 
 
 @pytest.mark.row("C-4", "X-2")
-def test_members_read_their_own_evaluations_and_the_owner_all(
+def test_members_read_their_own_evaluations_and_the_owner_reads_all(
     client: TestClient, sign_in: ClientMaker, table: Table, request_body: dict[str, Any]
 ) -> None:
     member = sign_in("carol")
@@ -213,15 +213,17 @@ def test_members_read_their_own_evaluations_and_the_owner_all(
     creator = sign_in("dave")
     add_member(table, creator, client.headers["X-Space-Id"], ["evaluations:create"])
 
-    owners = client.post("/evaluations", json=request_body).json()
-    daves = [creator.post("/evaluations", json={**request_body, "gpu_count": count}).json() for count in (1, 2)]
+    owner_evaluation = client.post("/evaluations", json=request_body).json()
+    creator_evaluations = [
+        creator.post("/evaluations", json={**request_body, "gpu_count": count}).json() for count in (1, 2)
+    ]
 
     assert client.get("/evaluations").json()["count"] == 3
     assert member.get("/evaluations").json() == {"count": 0, "data": [], "has_more": False}
     first = creator.get("/evaluations", params={"limit": 1}).json()
     second = creator.get("/evaluations", params={"limit": 1, "after": first["data"][0]["id"]}).json()
-    assert [first["data"], second["data"]] == [[daves[1]], [daves[0]]]
+    assert [first["data"], second["data"]] == [[creator_evaluations[1]], [creator_evaluations[0]]]
     assert (first["count"], first["has_more"], second["has_more"]) == (2, True, False)
-    assert creator.get(f"/evaluations/{daves[0]['id']}").status_code == 200
-    assert creator.get(f"/evaluations/{owners['id']}").status_code == 403
-    assert client.get(f"/evaluations/{daves[0]['id']}").status_code == 200
+    assert creator.get(f"/evaluations/{creator_evaluations[0]['id']}").status_code == 200
+    assert creator.get(f"/evaluations/{owner_evaluation['id']}").status_code == 403
+    assert client.get(f"/evaluations/{creator_evaluations[0]['id']}").status_code == 200

@@ -14,7 +14,7 @@ from shared.settings import Settings
 from tests.fixtures.clocks import MovableClock
 from tests.fixtures.evaluations import add_member
 from tests.fixtures.upstream import Body, FakeUpstream, Refusal, connected, schema_name
-from tests.functional.api_keys.test_api_keys import bearing, make
+from tests.functional.api_keys.test_api_keys import client_with_key, create_key
 from tests.functional.arguments.test_arguments import FACTS
 from tests.functional.conftest import ClientMaker
 
@@ -138,10 +138,10 @@ def test_users_and_keys_have_limits_of_their_own(
     erin = sign_in("erin", space=space)
     add_member(table, erin, space, [])
     erin_id = erin.get("/me").json()["id"]
-    key = make(client, "chat", limits={"requests_per_minute": 1})
+    key = create_key(client, "chat", limits={"requests_per_minute": 1})
     body = {"each_user": {"requests_per_minute": 2}, "users": {erin_id: {"requests_per_minute": 0}}}
     client.put(place(client), json=body)
-    holder = bearing(client, key["key"])
+    holder = client_with_key(client, key["key"])
     assert [holder.post("/chats", json=TALK).status_code for _ in range(2)] == [201, 429]
     refused = erin.post("/chats", json=TALK)
     assert (refused.status_code, "this user" in refused.json()["error"]) == (429, True)

@@ -1,4 +1,4 @@
-"""Every route that writes leaves a row in the audit log."""
+"""Tests that every route that writes an entity leaves a row in the audit log."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -22,25 +22,25 @@ from tests.functional.conftest import ClientMaker
 TOKEN = "a-token-of-the-cluster"
 
 
-def said(body: Body) -> str:
+def write_completion(body: Body) -> str:
     argument = '{"thinking": "It fits.", "argument": "The product fits the client."}'
     return argument if schema_name(body) == "argument" else "Hello there."
 
 
 @pytest.fixture
 def upstream() -> Iterator[FakeUpstream]:
-    with served(FakeUpstream(script=said)) as upstream:
+    with served(FakeUpstream(script=write_completion)) as upstream:
         yield upstream
 
 
 @dataclass
-class Walk:
-    """Carries requests out one after the other, and looks at the rows that each leaves."""
+class RouteAudit:
+    """Sends requests one after another and checks the rows that each request adds to the audit log."""
 
     client: TestClient
     resources: Resources
     stream: Stream
-    done: set[str] = field(default_factory=set)
+    audited: set[str] = field(default_factory=set)
 
     def write(
         self,
@@ -53,27 +53,30 @@ class Walk:
         path: dict[str, str] | None = None,
         **request: Any,
     ) -> Any:
-        """The answer to a request that writes this entity, and nothing but those kinds ``also``, as its caller."""
+        """Sends a request, checks the rows that it adds and returns its response.
+
+        The rows name the caller, and only this entity and those in ``also``.
+        """
         verb, template = route.split(" ", 1)
         address = template
         for placeholder, value in (path or {}).items():
             address = address.replace(f"{{{placeholder}}}", value)
         client = by or self.client
         actor = client.get("/me", headers={"X-Space-Id": ""}).json()["id"]
-        self.catch_up()
-        answer = client.request(verb, address, **request)
-        assert answer.status_code < 300, (route, answer.text)
-        rows = self.catch_up()
+        self.new_rows()
+        response = client.request(verb, address, **request)
+        assert response.status_code < 300, (route, response.text)
+        rows = self.new_rows()
         assert {row["actor"] for row in rows} <= {actor}, route
         assert (entity, action) in {(row["entity"], row["action"]) for row in rows}, (route, rows)
         assert {row["entity"] for row in rows} <= {entity, *also}, (route, rows)
         for row in rows:
             self._check(row)
-        self.done.add(route)
-        return answer.json() if answer.content else None
+        self.audited.add(route)
+        return response.json() if response.content else None
 
-    def catch_up(self) -> list[dict[str, Any]]:
-        """The rows that were added."""
+    def new_rows(self) -> list[dict[str, Any]]:
+        """Delivers the pending stream records and returns the rows that were added."""
         deliver(self.resources, self.stream.read())
         return [_plain(each) for each in self.stream.read() if _is_row(each)]
 
@@ -91,7 +94,7 @@ class Walk:
 
 
 def _is_row(record: dict[str, Any]) -> bool:
-    """Returns whether the record is about a row of the log itself; each row has copies."""
+    """Returns whether the record is about the main item of a row. Each row also has copies for the filters."""
     partition = record["dynamodb"]["Keys"]["PK"]["S"]
     return str(partition).startswith("audit#") and partition.count("#") == 1
 
@@ -100,9 +103,9 @@ def _plain(record: dict[str, Any]) -> dict[str, Any]:
     return {name: next(iter(value.values())) for name, value in record["dynamodb"]["NewImage"].items()}
 
 
-# Requests that write no entity: they only ask, write a file, hand out a form for one, send messages again, or make a
-# secret, which no log may contain.
-UNWRITTEN = {
+# These requests write no entity: they read, write a file, return an upload form, or send messages again. Rotating a
+# secret leaves no row because the log must not contain secrets.
+ROUTES_WITHOUT_ROWS = {
     "POST /checkpoints/{id}/predictions",
     "POST /connectors/{id}/uploads",
     "POST /insights/exports",
@@ -116,14 +119,14 @@ UNWRITTEN = {
 
 
 @pytest.mark.row("X-14")
-def test_each_route_that_writes_leaves_a_row_with_actor_before_and_after(
+def test_every_route_that_writes_leaves_a_row_with_its_actor_and_the_values_before_and_after(
     client: TestClient, resources: Resources, sign_in: ClientMaker, upstream: FakeUpstream, stream: Stream
 ) -> None:
-    walk, table, space = Walk(client, resources, stream), resources.table, space_of(client)
-    write = walk.write
+    audit, table, space = RouteAudit(client, resources, stream), resources.table, space_of(client)
+    write = audit.write
 
-    def both(route: str, entity: str, also: tuple[str, ...] = (), **changes: tuple[Any, Any]) -> Callable[..., None]:
-        """The same update under both verbs, with a value for each."""
+    def update(route: str, entity: str, also: tuple[str, ...] = (), **changes: tuple[Any, Any]) -> Callable[..., None]:
+        """Returns a function that sends the update with both PUT and PATCH, each with its own value."""
 
         def run(path: dict[str, str] | None = None, json: dict[str, Any] | None = None) -> None:
             for verb, position in (("PUT", 0), ("PATCH", 1)):
@@ -134,48 +137,48 @@ def test_each_route_that_writes_leaves_a_row_with_actor_before_and_after(
 
     named = {"name": "First", "description": ""}
     group = write("POST /action-groups", "action_group", "created", json=named)["id"]
-    both("/action-groups/{id}", "action_group", name=("a", "b"))({"id": group})
+    update("/action-groups/{id}", "action_group", name=("a", "b"))({"id": group})
     offer = {**named, "priority": "high", "type": "offer", "status": "active"}
     action = write("POST /actions", "action", "created", json=offer)["id"]
-    both("/actions/{id}", "action", name=("a", "b"))({"id": action})
+    update("/actions/{id}", "action", name=("a", "b"))({"id": action})
 
     cluster = {"ingress_url": upstream.url, "manager_url": upstream.url, "token": TOKEN}
     write("POST /clusters", "cluster", "created", json=cluster)
-    both("/clusters", "cluster", token=(f"{TOKEN}-2", f"{TOKEN}-3"))()
+    update("/clusters", "cluster", token=(f"{TOKEN}-2", f"{TOKEN}-3"))()
 
     facts = {"client": {"name": "Ada"}, "insight_spec": {"insight": "x"}, "product": {"name": "y"}, "model": "small"}
     insight = {"id": write("POST /insights", "insight", "created", json={"client": "Likes to travel"})["id"]}
-    liked = {"reaction": "accepted"}
-    write("POST /insights/{id}/reactions", "insight", "updated", path=insight, json=liked)
-    for verb, action_of_it, days in (("PUT", "created", 3), ("PATCH", "updated", 4)):
+    reaction = {"reaction": "accepted"}
+    write("POST /insights/{id}/reactions", "insight", "updated", path=insight, json=reaction)
+    for verb, action_name, days in (("PUT", "created", 3), ("PATCH", "updated", 4)):
         policy = {"suppression_days": {"rejected": days}}
-        write(f"{verb} /insights/policy", "insight_policy", action_of_it, json=policy)
+        write(f"{verb} /insights/policy", "insight_policy", action_name, json=policy)
     argument = {"id": write("POST /arguments", "argument", "created", json=facts)["id"]}
     me = {"user_id": client.get("/me").json()["id"]}
     write("POST /arguments/{id}/assign", "argument", "updated", path=argument, json=me)
     write("POST /arguments/queue/next", "argument", "updated")
     write("POST /arguments/{id}/release", "argument", "updated", path=argument)
     write("POST /arguments/{id}/comments", "argument_comment", "created", path=argument, json={"text": "Good."})
-    both("/arguments/{id}", "argument", argument=("One.", "Two."))(argument)
+    update("/arguments/{id}", "argument", argument=("One.", "Two."))(argument)
     write("DELETE /arguments/{id}", "argument", "deleted", path=argument)
 
     connector = {"id": write("POST /connectors", "connector", "created", json={"name": "a", "type": "aws-s3"})["id"]}
-    theirs = {"name": "b", "type": "aws-s3", "s3": ACCESS_KEYS}
-    write("POST /connectors", "connector", "created", json=theirs)
+    keyed = {"name": "b", "type": "aws-s3", "s3": ACCESS_KEYS}
+    write("POST /connectors", "connector", "created", json=keyed)
     write("POST /connectors/{id}/scan", "scan", "created", path=connector, json={})
-    both("/connectors/{id}", "connector", name=("b", "c"))(connector)
+    update("/connectors/{id}", "connector", name=("b", "c"))(connector)
     drift = {**connector, "drift_id": add_drift(resources, space, connector["id"])}
     write("POST /connectors/{id}/drifts/{drift_id}/acknowledge", "schema_drift", "updated", path=drift)
     data_model = {"id": write("POST /data-models", "data_model", "created", json=named)["id"]}
-    both("/data-models/{id}", "data_model", name=("a", "b"))(data_model)
+    update("/data-models/{id}", "data_model", name=("a", "b"))(data_model)
 
     body = training_request(client, table)
     training = {"id": write("POST /trainings", "training", "created", json=body)["id"]}
-    both("/trainings/{id}", "training", name=("a", "b"))(training)
-    reads = body["connectors"]
-    benchmark_body = {**named, "task": "binary_classification", "metrics": ["f1"], "connectors": reads}
+    update("/trainings/{id}", "training", name=("a", "b"))(training)
+    connectors = body["connectors"]
+    benchmark_body = {**named, "task": "binary_classification", "metrics": ["f1"], "connectors": connectors}
     benchmark = {"id": write("POST /benchmarks", "benchmark", "created", json=benchmark_body)["id"]}
-    both("/benchmarks/{id}", "benchmark", name=("a", "b"))(benchmark)
+    update("/benchmarks/{id}", "benchmark", name=("a", "b"))(benchmark)
     checkpoint = add_checkpoint(table, space).id
     measured = {"benchmark_id": benchmark["id"], "checkpoint_id": checkpoint, "gpu_count": 0}
     write("POST /evaluations", "evaluation", "created", json=measured)
@@ -185,14 +188,14 @@ def test_each_route_that_writes_leaves_a_row_with_actor_before_and_after(
     write("DELETE /checkpoints/aliases/{alias}", "checkpoint_alias", "deleted", path=alias)
 
     expert = {"id": write("POST /experts", "expert", "created", json=named)["id"]}
-    both("/experts/{id}", "expert", name=("a", "b"))(expert)
+    update("/experts/{id}", "expert", name=("a", "b"))(expert)
     hello = {"messages": [{"role": "user", "content": "Hello"}]}
     chat = {"id": write("POST /chats", "chat", "created", json=hello)["id"]}
-    both("/chats/{id}", "chat", name=("a", "b"))(chat)
+    update("/chats/{id}", "chat", name=("a", "b"))(chat)
 
     ada = {"name": "Ada", "birthdate": "1815-12-10", "notes": ""}
     persona = {"id": write("POST /personas", "persona", "created", json=ada)["id"]}
-    both("/personas/{id}", "persona", notes=("a", "b"))(persona)
+    update("/personas/{id}", "persona", notes=("a", "b"))(persona)
     rows = b"name,birthdate,notes\nAda,1815-12-10,again\nMary,1780-12-26,new\n"
     files = [("files", ("people.csv", rows))]
     upload = write("POST /personas/upload", "persona_upload", "created", files=files)
@@ -204,43 +207,43 @@ def test_each_route_that_writes_leaves_a_row_with_actor_before_and_after(
         path={"upload_token": upload["upload_token"]},
         json={"conflict_resolution": "overwrite"},
     )
-    asked = write("POST /personas/uploads", "persona_upload", "created", json={"files": ["more.csv"]})
+    requested = write("POST /personas/uploads", "persona_upload", "created", json={"files": ["more.csv"]})
     resources.s3.put_object(
         Bucket=resources.settings.bucket_name,
-        Key=asked["uploads"][0]["fields"]["key"],
+        Key=requested["uploads"][0]["fields"]["key"],
         Body=rows.replace(b"Mary", b"May"),
     )
     write(
         "POST /personas/uploads/{upload_token}/process",
         "persona_upload",
         "updated",
-        path={"upload_token": asked["upload_token"]},
+        path={"upload_token": requested["upload_token"]},
     )
 
     key = write("POST /api-keys", "api_key", "created", json={"name": "Batch", "scopes": ["read"]})
-    both("/api-keys/{id}", "api_key", name=("a", "b"))({"id": key["id"]})
+    update("/api-keys/{id}", "api_key", name=("a", "b"))({"id": key["id"]})
     write("DELETE /api-keys/{id}", "api_key", "deleted", path={"id": key["id"]})
 
-    both("/me", "user", first_name=("a", "b"))()
+    update("/me", "user", first_name=("a", "b"))()
     bob = sign_in("bob", space=space)
     bob.get("/me", headers={"X-Space-Id": ""})
-    here = {"id": space}
-    both("/spaces/{id}", "space", name=("a", "b"))(here)
-    write("PUT /spaces/{id}/limits", "space", "updated", path=here, json={"space": {"tokens_per_day": 10**6}})
+    space_path = {"id": space}
+    update("/spaces/{id}", "space", name=("a", "b"))(space_path)
+    write("PUT /spaces/{id}/limits", "space", "updated", path=space_path, json={"space": {"tokens_per_day": 10**6}})
     invited = {"emails": ["bob@example.com", "carol@example.com"], "roles": ["trainings:get"]}
-    invites = write("POST /spaces/{id}/invite", "invite", "created", path=here, json=invited)["invites"]
-    revoked = {**here, "invite_id": invites[1]["id"]}
+    invites = write("POST /spaces/{id}/invite", "invite", "created", path=space_path, json=invited)["invites"]
+    revoked = {**space_path, "invite_id": invites[1]["id"]}
     write("DELETE /spaces/{id}/invites/{invite_id}", "invite", "updated", path=revoked)
     write("POST /users/invites/accept", "membership", "created", by=bob, also=("invite",))
     bob_id = bob.get("/me").json()["id"]
     granted = {"permissions": ["trainings:list"]}
     write("POST /users/{id}/permissions", "membership", "updated", path={"id": bob_id}, json=granted)
-    removed = {**here, "user_id": bob_id}
+    removed = {**space_path, "user_id": bob_id}
     write("DELETE /spaces/{id}/members/{user_id}", "membership", "deleted", path=removed)
 
-    body = {"url": f"{upstream.url}/hooks"}
-    endpoint = {"id": write("POST /webhook-endpoints", "webhook_endpoint", "created", json=body)["id"]}
-    both("/webhook-endpoints/{id}", "webhook_endpoint", description=("a", "b"))(endpoint)
+    endpoint_body = {"url": f"{upstream.url}/hooks"}
+    endpoint = {"id": write("POST /webhook-endpoints", "webhook_endpoint", "created", json=endpoint_body)["id"]}
+    update("/webhook-endpoints/{id}", "webhook_endpoint", description=("a", "b"))(endpoint)
 
     for route, entity, path in (
         ("/webhook-endpoints/{id}", "webhook_endpoint", endpoint),
@@ -256,12 +259,12 @@ def test_each_route_that_writes_leaves_a_row_with_actor_before_and_after(
         ("/connectors/{id}", "connector", connector),
     ):
         write(f"DELETE {route}", entity, "deleted", path=path)
-    write("DELETE /spaces/{id}", "space", "deleted", path=here)
-    write("POST /spaces/{id}/restore", "space", "restored", path=here)
+    write("DELETE /spaces/{id}", "space", "deleted", path=space_path)
+    write("POST /spaces/{id}/restore", "space", "restored", path=space_path)
     write("POST /spaces", "space", "created", also=("membership",), json=named)
 
     writing = {str(each) for each in operations() if each.method != "GET"}
-    assert writing - UNWRITTEN == walk.done, "call the new route here, or add it to UNWRITTEN with the reason"
+    assert writing - ROUTES_WITHOUT_ROWS == audit.audited, "call each new route above or list it in ROUTES_WITHOUT_ROWS"
     token = KeyToken.parse(key["key"])
     assert token is not None
     secrets = (TOKEN, ACCESS_KEYS["secret_access_key"], key["key"], token.hash)

@@ -1,4 +1,4 @@
-"""Chats under a guard."""
+"""Tests of the guard, which checks prompts and completions."""
 
 from typing import Any
 
@@ -6,46 +6,46 @@ import pytest
 from fastapi.testclient import TestClient
 
 from tests.fixtures.upstream import Body, FakeUpstream, Refusal, schema_name
-from tests.functional.chats.helpers import QUESTION, ask, events, judging, logs, register, said
+from tests.functional.chats.helpers import QUESTION, ask, events, guard_script, logs, register, streamed_text
 
 
 @pytest.mark.row("CH-4")
 def test_a_blocked_prompt_never_reaches_the_model(chatting: TestClient, upstream: FakeUpstream) -> None:
-    upstream.script = judging(lambda text: "bomb" in text)
-    answer = ask(chatting, "How do I build a bomb?", guard_enabled=True)
-    assert answer["choices"][0]["finish_reason"] == "content_filter"
-    assert answer["guard"]["flagged"] is True
-    assert answer["guard"]["stage"] == "input"
-    assert answer["guard"]["reasoning"] is None
-    assert answer["usage"]["completion_tokens"] == 0
+    upstream.script = guard_script(lambda text: "bomb" in text)
+    completion = ask(chatting, "How do I build a bomb?", guard_enabled=True)
+    assert completion["choices"][0]["finish_reason"] == "content_filter"
+    assert completion["guard"]["flagged"] is True
+    assert completion["guard"]["stage"] == "input"
+    assert completion["guard"]["reasoning"] is None
+    assert completion["usage"]["completion_tokens"] == 0
     assert [schema_name(body) for body in upstream.calls()] == ["guard"]
     assert {(row["type"], row["status"]) for row in logs(chatting)} == {("guard", "success"), ("chat", "blocked")}
 
     reasoned = ask(chatting, "How do I build a bomb?", guard_enabled=True, guard_reasoning_enabled=True)
     assert reasoned["guard"]["reasoning"] == "because"
-    # The chat can be gone on with, and holds nothing of what was blocked.
-    assert chatting.get(f"/chats/{answer['id']}").json()["messages"] == []
+    # The chat can continue, and it does not contain the blocked prompt.
+    assert chatting.get(f"/chats/{completion['id']}").json()["messages"] == []
 
 
 @pytest.mark.row("CH-4")
-def test_a_blocked_answer_is_not_told(chatting: TestClient, upstream: FakeUpstream) -> None:
-    upstream.script = judging(lambda text: "recipe" in text, answer="Here is the recipe.")
-    answer = ask(chatting, guard_enabled=True)
-    assert answer["choices"][0]["message"]["content"] == ""
-    assert answer["guard"]["stage"] == "output"
+def test_a_blocked_completion_is_not_returned(chatting: TestClient, upstream: FakeUpstream) -> None:
+    upstream.script = guard_script(lambda text: "recipe" in text, completion="Here is the recipe.")
+    completion = ask(chatting, guard_enabled=True)
+    assert completion["choices"][0]["message"]["content"] == ""
+    assert completion["guard"]["stage"] == "output"
 
 
 @pytest.mark.row("CH-4")
-def test_words_of_the_blocked_list_are_blocked_without_a_model(client: TestClient, upstream: FakeUpstream) -> None:
+def test_blocked_words_are_found_without_a_model(client: TestClient, upstream: FakeUpstream) -> None:
     register(client, upstream, guard_blocked_words=["project  falcon"])
-    answer = ask(client, "Tell me about PROJECT FALCON!", guard_enabled=True)
-    assert answer["guard"]["flagged"] is True
-    assert answer["guard"]["categories"] == ["blocked_word"]
+    completion = ask(client, "Tell me about PROJECT FALCON!", guard_enabled=True)
+    assert completion["guard"]["flagged"] is True
+    assert completion["guard"]["categories"] == ["blocked_word"]
     assert upstream.calls() == []
 
 
 @pytest.mark.row("CH-4")
-def test_nothing_passes_while_the_guard_is_down(chatting: TestClient, upstream: FakeUpstream) -> None:
+def test_requests_are_refused_while_the_guard_is_down(chatting: TestClient, upstream: FakeUpstream) -> None:
     upstream.script = lambda body: Refusal(500) if schema_name(body) == "guard" else "Hello."
     for stream in (False, True):
         refused = chatting.post("/chats", json={"messages": [QUESTION], "guard_enabled": True, "stream": stream})
@@ -54,10 +54,10 @@ def test_nothing_passes_while_the_guard_is_down(chatting: TestClient, upstream: 
     assert [schema_name(body) for body in upstream.calls() if schema_name(body) is None] == []
 
 
-def test_texts_of_a_server_that_the_guard_does_not_read_are_not_told(
+def test_fields_that_the_guard_does_not_read_are_removed_from_a_guarded_completion(
     chatting: TestClient, upstream: FakeUpstream
 ) -> None:
-    harmless = judging(lambda _: False)
+    harmless = guard_script(lambda _: False)
 
     def script(body: Body) -> Any:
         thinking = {"role": "assistant", "content": "Hello.", "reasoning_content": "unread"}
@@ -70,37 +70,37 @@ def test_texts_of_a_server_that_the_guard_does_not_read_are_not_told(
 
 
 @pytest.mark.row("CH-4", "Y-6")
-def test_of_a_guarded_stream_only_judged_sentences_are_sent_and_all_are_counted(
+def test_a_guarded_stream_sends_only_checked_sentences_and_counts_all_characters(
     chatting: TestClient, upstream: FakeUpstream
 ) -> None:
     text = "It is fine. So is this! And this? But here is the secret. Never seen."
-    upstream.script = judging(lambda text: "secret" in text.partition("<text>")[2], answer=text)
+    upstream.script = guard_script(lambda text: "secret" in text.partition("<text>")[2], completion=text)
     received = events(chatting, guard_enabled=True)
-    assert said(received) == "It is fine. So is this! And this?"
+    assert streamed_text(received) == "It is fine. So is this! And this?"
     assert received[-2]["guard"]["flagged"] is True
     assert received[-1] == "[DONE]"
     row = logs(chatting, type="chat")[0]
     assert row["status"] == "blocked"
-    assert row["guard"]["sent_characters"] == len(said(received))
+    assert row["guard"]["sent_characters"] == len(streamed_text(received))
 
-    upstream.script = judging(lambda _: False, answer=text)
+    upstream.script = guard_script(lambda _: False, completion=text)
     received = events(chatting, guard_enabled=True)
-    assert said(received) == text
+    assert streamed_text(received) == text
     row = logs(chatting, type="chat")[0]
     assert row["guard"] == {"scanned_characters": len(text), "sent_characters": len(text)}
 
 
 @pytest.mark.row("CH-4")
-def test_a_guard_that_fails_in_the_midst_of_a_stream_ends_it(chatting: TestClient, upstream: FakeUpstream) -> None:
-    harmless = judging(lambda _: False, answer="It is fine. This is not judged. Never seen.")
+def test_a_guard_that_fails_during_a_stream_ends_the_stream(chatting: TestClient, upstream: FakeUpstream) -> None:
+    harmless = guard_script(lambda _: False, completion="It is fine. This is not checked. Never seen.")
 
     def script(body: Body) -> Any:
-        is_down = schema_name(body) == "guard" and "not judged" in body["messages"][-1]["content"]
+        is_down = schema_name(body) == "guard" and "not checked" in body["messages"][-1]["content"]
         return Refusal(500) if is_down else harmless(body)
 
     upstream.script = script
     received = events(chatting, guard_enabled=True)
-    assert said(received) == "It is fine."
+    assert streamed_text(received) == "It is fine."
     assert received[-1]["code"] == "guard_unavailable"
     assert logs(chatting, type="chat")[0]["status"] == "error"
     assert chatting.get("/chats").json()["count"] == 0
@@ -108,34 +108,34 @@ def test_a_guard_that_fails_in_the_midst_of_a_stream_ends_it(chatting: TestClien
 
 @pytest.mark.row("CH-4", "Y-6")
 @pytest.mark.parametrize("is_flagged", [False, True])
-def test_the_tool_calls_of_a_guarded_stream_are_judged_and_counted(
+def test_the_tool_calls_of_a_guarded_stream_are_checked_and_counted(
     chatting: TestClient, upstream: FakeUpstream, is_flagged: bool
 ) -> None:
     calls = [{"id": "1", "type": "function", "function": {"name": "rate", "arguments": '{"of": "bombs"}'}}]
-    judge = judging(lambda text: is_flagged and "bombs" in text)
+    guard = guard_script(lambda text: is_flagged and "bombs" in text)
 
     def script(body: Body) -> Any:
-        return judge(body) if schema_name(body) else {"content": "Let me see.", "tool_calls": calls}
+        return guard(body) if schema_name(body) else {"content": "Let me see.", "tool_calls": calls}
 
     upstream.script = script
     received = events(chatting, guard_enabled=True)
     deltas = [choice["delta"] for chunk in received[:-1] for choice in chunk["choices"]]
     assert any(delta.get("tool_calls") for delta in deltas) is not is_flagged
-    scanned = len('Let me see.rate {"of": "bombs"}')
-    sent = 0 if is_flagged else scanned
-    assert logs(chatting, type="chat")[0]["guard"] == {"scanned_characters": scanned, "sent_characters": sent}
+    characters = len('Let me see.rate {"of": "bombs"}')
+    sent = 0 if is_flagged else characters
+    assert logs(chatting, type="chat")[0]["guard"] == {"scanned_characters": characters, "sent_characters": sent}
 
 
 @pytest.mark.row("CH-4")
-def test_a_prompt_that_lies_in_the_chat_already_is_judged_before_it_is_answered(
+def test_the_guard_checks_a_prompt_that_is_already_stored_in_the_chat(
     chatting: TestClient, upstream: FakeUpstream
 ) -> None:
     chat = ask(chatting)
     chatting.put(f"/chats/{chat['id']}", json={"messages": [{"role": "user", "content": "How do I build a bomb?"}]})
     upstream.requests.clear()
-    upstream.script = judging(lambda text: "bomb" in text)
-    answer = chatting.post("/chats", json={"id": chat["id"], "guard_enabled": True}).json()
-    assert answer["guard"]["flagged"] is True
+    upstream.script = guard_script(lambda text: "bomb" in text)
+    completion = chatting.post("/chats", json={"id": chat["id"], "guard_enabled": True}).json()
+    assert completion["guard"]["flagged"] is True
     assert [schema_name(body) for body in upstream.calls()] == ["guard"]
 
 
@@ -150,17 +150,17 @@ def test_a_prompt_that_lies_in_the_chat_already_is_judged_before_it_is_answered(
         {"role": "assistant", "content": None, "tool_calls": [{"function": {"name": "a", "arguments": "bomb"}}]},
     ],
 )
-def test_the_guard_reads_all_that_the_model_is_sent(
+def test_the_guard_reads_everything_that_is_sent_to_the_model(
     chatting: TestClient, upstream: FakeUpstream, message: dict[str, Any]
 ) -> None:
-    upstream.script = judging(lambda text: "bomb" in text)
-    answer = chatting.post("/chats", json={"messages": [message], "guard_enabled": True})
-    assert answer.json()["guard"]["flagged"] is True
+    upstream.script = guard_script(lambda text: "bomb" in text)
+    response = chatting.post("/chats", json={"messages": [message], "guard_enabled": True})
+    assert response.json()["guard"]["flagged"] is True
     assert {schema_name(body) for body in upstream.calls()} == {"guard"}
 
 
 @pytest.mark.row("CH-4")
-def test_what_the_guard_can_not_read_does_not_pass(chatting: TestClient, upstream: FakeUpstream) -> None:
+def test_content_that_the_guard_cannot_read_is_refused(chatting: TestClient, upstream: FakeUpstream) -> None:
     picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
     body = {"messages": [{"role": "user", "content": [picture]}]}
     refused = chatting.post("/chats", json=body | {"guard_enabled": True})
@@ -172,10 +172,8 @@ def test_what_the_guard_can_not_read_does_not_pass(chatting: TestClient, upstrea
 
 
 @pytest.mark.row("Y-6")
-def test_of_a_long_text_only_the_pieces_that_were_judged_are_counted(
-    chatting: TestClient, upstream: FakeUpstream
-) -> None:
+def test_only_the_checked_parts_of_a_long_text_are_counted(chatting: TestClient, upstream: FakeUpstream) -> None:
     text = "bad " + "x" * 9_996
-    upstream.script = judging(lambda shown: "bad" in shown.partition("<text>")[2], answer=text)
+    upstream.script = guard_script(lambda shown: "bad" in shown.partition("<text>")[2], completion=text)
     ask(chatting, guard_enabled=True)
     assert logs(chatting, type="chat")[0]["guard"] == {"scanned_characters": 4000, "sent_characters": 0}
