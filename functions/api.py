@@ -82,7 +82,7 @@ def build_api(resources: Resources | None = None) -> FastAPI:
 
 
 def _publish_configurations(document: dict[str, Any]) -> dict[str, Any]:
-    """Say what a training's ``configuration`` may hold, by architecture."""
+    """Says what a training's ``configuration`` may hold, by architecture."""
     schemas = document["components"]["schemas"]
     references = []
     for architecture, schema in configuration_schemas().items():

@@ -13,5 +13,5 @@ def utc_now() -> datetime:
 
 
 def new_id() -> str:
-    """A UUIDv7: later ids sort after earlier ones, also within one millisecond of one process."""
+    """Returns a UUIDv7: later ids sort after earlier ones, also within one millisecond of one process."""
     return str(uuid7())

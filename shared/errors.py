@@ -32,7 +32,7 @@ class ValidationFailedError(ApiError):
 
     @classmethod
     def of(cls, field_path: str, message: str) -> "ValidationFailedError":
-        """One field is wrong."""
+        """Returns one field is wrong."""
         return cls(f"{field_path}: {message}", [Detail(field_path, message)])
 
 

@@ -16,7 +16,7 @@ Step = Callable[[dict[str, Any]], dict[str, Any]]
 
 
 def workflow_step(function: Step) -> Callable[[dict[str, Any], Any], dict[str, Any]]:
-    """Make a Step Functions task's handler of a function from its input to its output.
+    """Makes a Step Functions task's handler of a function from its input to its output.
 
     A JobFailedError is the user's to read: it leaves as it is, logged without a stack trace.
     """
@@ -38,7 +38,7 @@ def workflow_step(function: Step) -> Callable[[dict[str, Any], Any], dict[str, A
 
 
 def count(event: str, **dimensions: str) -> None:
-    """Count one event in CloudWatch (embedded metric format)."""
+    """Counts one event in CloudWatch (embedded metric format)."""
     with single_metric(
         name=event, unit=MetricUnit.Count, value=1, namespace=_namespace(), default_dimensions=dimensions
     ):
@@ -55,7 +55,7 @@ def measure(name: str, values: Iterable[float], unit: MetricUnit = MetricUnit.Co
 
 
 def count_failure() -> None:
-    """Count an answer that is a defect of ours, by the version of the function: one that is new is taken back."""
+    """Counts an answer that is a defect of ours, by the version of the function: one that is new is taken back."""
     version = os.environ.get("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST")
     count("ServerErrors", service=os.environ.get("POWERTOOLS_SERVICE_NAME", "api"), version=version)
 

@@ -14,7 +14,7 @@ class Settings(BaseModel):
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Self:
-        """Read and check the environment; an empty variable counts as absent.
+        """Reads and checks the environment; an empty variable counts as absent.
 
         Raises pydantic's ValidationError naming each missing or wrong variable.
         """

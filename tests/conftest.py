@@ -35,7 +35,7 @@ def issuer(tmp_path_factory: pytest.TempPathFactory) -> Issuer:
 
 @pytest.fixture(scope="session")
 def aws_session() -> boto3.Session:
-    """One for all tests: to read the descriptions of AWS's services again takes longer than most of them."""
+    """Returns one for all tests: to read the descriptions of AWS's services again takes longer than most of them."""
     return boto3.Session()
 
 
@@ -54,7 +54,7 @@ def setup_client(aws_session: boto3.Session) -> Callable[[str], Any]:
 
 @contextmanager
 def empty_aws(session: boto3.Session, setup_client: Callable[[str], Any]) -> Iterator[None]:
-    """An empty AWS in this process."""
+    """Yields an empty AWS in this process."""
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
         monkeypatch.setenv("AWS_DEFAULT_REGION", REGION)
@@ -68,7 +68,7 @@ def empty_aws(session: boto3.Session, setup_client: Callable[[str], Any]) -> Ite
 
 @pytest.fixture
 def aws(aws_session: boto3.Session, setup_client: Callable[[str], Any]) -> Iterator[None]:
-    """An AWS for one test."""
+    """Returns an AWS for one test."""
     with empty_aws(aws_session, setup_client):
         yield
 

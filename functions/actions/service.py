@@ -72,7 +72,7 @@ class ActionService:
             )
 
     def _grouped(self, context: SpaceContext, actions: list[Action]) -> list[Action]:
-        """The actions as their groups are now: without one that was deleted."""
+        """Returns the actions as their groups are now: without one that was deleted."""
         groups = self._groups.get_many(context.space_id, {action.group for action in actions if action.group})
         return [
             action if not action.group or action.group in groups else action.model_copy(update={"group": ""})

@@ -85,7 +85,7 @@ class ArgumentService:
         return self._arguments.change(context.space_id, argument_id, decide, context.user_id, expected_version)
 
     def take_next(self, context: SpaceContext) -> Argument:
-        """Begin the review of what has waited longest: what is kept for the caller first, then what is for anyone.
+        """Begins the review of what has waited longest: what is kept for the caller first, then what is for anyone.
 
         Raises QueueEmptyError.
         """
@@ -107,13 +107,13 @@ class ArgumentService:
         )
 
     def release(self, context: SpaceContext, argument_id: str, expected_version: int | None) -> Argument:
-        """Put what is being reviewed back into the queue, for anyone. Raises as ``assign`` does."""
+        """Puts what is being reviewed back into the queue, for anyone. Raises as ``assign`` does."""
         return self._requeue(context, argument_id, None, (ReviewStatus.REVIEWING,), expected_version)
 
     def assign(
         self, context: SpaceContext, argument_id: str, request: ArgumentAssignment, expected_version: int | None
     ) -> Argument:
-        """Keep a waiting argument, or one that is being reviewed, for a member: it waits for them alone.
+        """Keeps a waiting argument, or one that is being reviewed, for a member: it waits for them alone.
 
         Raises ValidationFailedError for a stranger, ConflictError for an argument in another state, and
         PermissionDeniedError for one that another member has.
@@ -139,7 +139,7 @@ class ArgumentService:
         return self._arguments.changes(context.space_id, argument_id, after, limit)
 
     def _reviewed(self, context: SpaceContext, current: ArgumentReview, sent: dict[str, Any]) -> ArgumentReview:
-        """The review with what was sent of it. Raises ConflictError and PermissionDeniedError."""
+        """Returns the review with what was sent of it. Raises ConflictError and PermissionDeniedError."""
         if sent == current.model_dump(mode="json"):  # a client that sends back all that it got
             return current
         values = {**current.model_dump(), **{name: value for name, value in sent.items() if name not in _OURS}}
@@ -186,7 +186,7 @@ _TAKE = ArgumentUpdate.model_validate({"review": {"status": ReviewStatus.REVIEWI
 
 
 def _claims(current: Argument, changes: dict[str, Any]) -> dict[str, Any]:
-    """The claims of the text as it will be, where the text or a fact changes."""
+    """Returns the claims of the text as it will be, where the text or a fact changes."""
     facts = {name: changes.get(name, fact) for name, fact in current.facts().items()}
     text = changes.get("argument", current.argument)
     if text == current.argument and facts == current.facts():

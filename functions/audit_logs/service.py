@@ -11,7 +11,7 @@ class AuditLogService:
         self._logs = logs
 
     def list_after(self, context: SpaceContext, filters: AuditFilters, after: str, limit: int) -> AuditPage:
-        """The writes that match, newest first.
+        """Returns the writes that match, newest first.
 
         Raises PermissionDeniedError for members that do not own the space, and ValidationFailedError for a period that
         ends before it starts.

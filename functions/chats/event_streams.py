@@ -20,7 +20,7 @@ DONE = b"data: [DONE]\n\n"
 
 
 async def while_connected(request: Request, work: Awaitable[T]) -> T:
-    """What ``work`` comes to; it is cancelled when the client leaves. Raises ClientGoneError then."""
+    """Returns the result of ``work``, which is cancelled when the client leaves. Raises ClientGoneError then."""
     outcome: list[T] = []
     failure: Exception | None = None
     async with anyio.create_task_group() as group:
@@ -56,7 +56,7 @@ class EventStream(StreamingResponse):
 
     @classmethod
     async def open(cls, request: Request, chunks: Chunks, error_body: ErrorBody) -> "EventStream":
-        """What fails before the first chunk is raised, and so gets a status of its own."""
+        """Opens the stream. An error before the first chunk is raised, and so has its own status."""
         return cls(await while_connected(request, anext(chunks)), chunks, error_body)
 
     async def stream_response(self, send: Send) -> None:

@@ -52,7 +52,7 @@ class Guard:
         self.coverage = GuardCoverage()
 
     async def check(self, text: str, stage: GuardStage, before: str = "") -> Verdict:
-        """Judge ``text``; ``before`` is what was said just before it and has passed.
+        """Judges ``text``; ``before`` is what was said just before it and has passed.
 
         Raises GuardUnavailableError where no judgement can be had, and what the caller's limits refuse.
         """
@@ -108,7 +108,7 @@ class SentenceBuffer:
     _waiting: str = field(default="")
 
     def add(self, text: str) -> str:
-        """What is ready to be judged now; possibly nothing."""
+        """Returns the text that is ready to be judged; it may be empty."""
         self._waiting += text
         end = max((match.end() for match in _SENTENCE_END.finditer(self._waiting)), default=0)
         if not end and len(self._waiting) > SENTENCE_CHARACTERS:
@@ -117,7 +117,7 @@ class SentenceBuffer:
         return ready
 
     def rest(self) -> str:
-        """What is left at the end of the stream."""
+        """Returns the rest of the text at the end of the stream."""
         rest, self._waiting = self._waiting, ""
         return rest
 

@@ -37,7 +37,7 @@ class Route:
 async def pick_expert(
     models: LanguageModels, model: str, experts: Sequence[Expert], question: str, *, with_reasoning: bool
 ) -> Route:
-    """One of ``experts``, or the plain model where the router fails."""
+    """Returns one of ``experts``, or the plain model where the router fails."""
     if not experts:
         return Route(None, RouterReport(enabled=True, fallback="there are no experts to pick from"))
     question = question[:QUESTION_CHARACTERS]
@@ -79,7 +79,10 @@ async def _choose(
 
 
 async def _nearest(models: LanguageModels, experts: Sequence[Expert], question: str) -> Sequence[Expert]:
-    """The likeliest first; of many the nearest, by embeddings where the cluster has a model for them, else by words."""
+    """Returns the experts, the likeliest first.
+
+    Of many the nearest, by embeddings where the cluster has a model for them, else by words.
+    """
     texts = [f"{expert.name}. {expert.description[:_DESCRIPTION_CHARACTERS]}" for expert in experts]
     if len(experts) > SHOWN_EXPERTS and models.settings.embedding_model:
         vectors = await models.embeddings(models.settings.embedding_model, [question, *texts])

@@ -41,7 +41,7 @@ NamePart = Annotated[str, Query(max_length=200, description="Any part of the nam
 
 
 def correlation_id(request: Request, metadata: dict[str, Any] | None = None) -> str:
-    """What the inference log names a call by: the client's own id of it, or else the request's."""
+    """Returns what the inference log names a call by: the client's own id of it, or else the request's."""
     given = (metadata or {}).get("correlation_id")
     own: str = request.state.request_id
     return given[:200] if isinstance(given, str) and given else own

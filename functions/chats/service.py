@@ -71,7 +71,7 @@ class ChatService:
         return self._chats.delete(context.space_id, chat_id, expected_version)
 
     async def window(self, context: SpaceContext, chat_id: str, correlation_id: str) -> Chat:
-        """The newest part of the chat that its model would be sent."""
+        """Returns the newest part of the chat that its model would be sent."""
         chat = await in_thread(self.get, context, chat_id)
         models = await self._access.open(Caller.of(context, correlation_id, chat_id=chat_id))
         model = await models.model(chat.model)
@@ -116,7 +116,8 @@ class ChatService:
             return await self._keep(turn, record, answer, answered=True)
 
     async def stream(self, request: TurnRequest) -> AsyncGenerator[Chunk, None]:
-        """Answer in OpenAI's chunks; the last holds the usage. Raises before the first chunk as ``complete`` does.
+        """Streams the completion in OpenAI's chunks; the last one has the usage. Raises before the first chunk as
+        ``complete`` does.
 
         With a guard, only sentences that it has accepted are sent.
         """
@@ -148,7 +149,7 @@ class ChatService:
             yield _closing(answer)
 
     async def _first_answer(self, request: TurnRequest) -> ChatCompletion | None:
-        """What a repeated request was answered with. Raises ConflictError for another with the same key."""
+        """Returns what a repeated request was answered with. Raises ConflictError for another with the same key."""
         if request.idempotency is None:
             return None
         return await in_thread(self._chats.answered, request.context.space_id, request.idempotency)
@@ -209,7 +210,7 @@ class ChatService:
     async def _deltas(
         self, turn: PreparedTurn, record: CallRecord
     ) -> AsyncGenerator[tuple[dict[str, Any], dict[str, Any]], None]:
-        """What each chunk adds to the message, and the choice that it is part of."""
+        """Yields what each chunk adds to the message, and the choice that it is part of."""
         if turn.tools_emulated:  # whether it is words or a call shows only at its end
             completion = await self._completion(turn, record)
             yield _as_delta(completion.message), {}
@@ -246,7 +247,7 @@ class ChatService:
     async def _keep(
         self, turn: PreparedTurn, record: CallRecord, answer: ChatCompletion, *, answered: bool
     ) -> ChatCompletion:
-        """Store the turn and its log row; of a blocked one only the chat itself, so that it can be gone on with."""
+        """Stores the turn and its log row; of a blocked one only the chat itself, so that it can be gone on with."""
         if not turn.request.store:
             return answer
         messages: list[Message] = []
@@ -282,7 +283,7 @@ class _Spoken:
         self._calls: dict[int, dict[str, Any]] = {}
 
     def hear(self, said: Said) -> None:
-        """Take note of a piece, and gather those of tool calls: their arguments come in parts."""
+        """Records a piece. The arguments of tool calls come in parts, which are joined."""
         self.heard_characters += len(said.content or "")
         for part in said.tool_calls or ():
             call = self._calls.setdefault(part.index, {"type": "function", "function": {"arguments": ""}})
@@ -324,7 +325,9 @@ def _estimate_uncounted(record: CallRecord, turn: PreparedTurn, text: str) -> No
 
 
 def _judged_part(choice: dict[str, Any]) -> dict[str, Any]:
-    """What the guard has read of a choice: a server's further texts (reasoning, token probabilities) are left out."""
+    """Returns what the guard has read of a choice: a server's further texts (reasoning, token probabilities) are left
+    out.
+    """
     message = {name: choice["message"].get(name) for name in ("role", "content", "tool_calls")}
     shown = {name: value for name, value in message.items() if value is not None or name == "content"}
     return {"index": 0, "message": shown, "finish_reason": choice.get("finish_reason")}
@@ -372,7 +375,7 @@ def _chunk(
 
 
 def _closing(answer: ChatCompletion) -> Chunk:
-    """The last chunk, with all but what was said; ``messages`` only if they were asked for."""
+    """Returns the last chunk, with all but what was said; ``messages`` only if they were asked for."""
     parts = answer.model_dump(mode="json", include={"usage", "guard", "router", "messages"})
     if answer.messages is None:
         del parts["messages"]
@@ -380,7 +383,7 @@ def _closing(answer: ChatCompletion) -> Chunk:
 
 
 def _as_delta(message: dict[str, Any]) -> dict[str, Any]:
-    """A whole message as a single delta of a stream."""
+    """Returns a whole message as a single delta of a stream."""
     calls = [{"index": index, **call} for index, call in enumerate(message.get("tool_calls") or ())]
     listed = {"tool_calls": calls} if calls else {}
     return {"role": "assistant", "content": message.get("content") or "", **listed}

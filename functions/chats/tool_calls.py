@@ -85,7 +85,10 @@ def schema(tools: Sequence[dict[str, Any]], tool_choice: Any = None) -> dict[str
 
 
 def emulated_answer(completion: Completion, tools: Sequence[dict[str, Any]], tool_choice: Any = None) -> Completion:
-    """The answer in the shape of a server that has tools. Raises BrokenAnswerError where it is not of the schema."""
+    """Returns the answer in the shape of a server that has tools.
+
+    Raises BrokenAnswerError where it is not of the schema.
+    """
     answer = read_structured(completion, schema(tools, tool_choice))
     if "content" in answer:
         message, reason = {"role": "assistant", "content": answer["content"]}, "stop"

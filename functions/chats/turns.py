@@ -117,7 +117,7 @@ class TurnPreparer:
         return chat, []
 
     def _added(self, given: Sequence[Message], history: Sequence[Message]) -> list[Message]:
-        """The messages that are new: clients may send the history again in front of them."""
+        """Returns the messages that are new: clients may send the history again in front of them."""
         repeated = len(history) if _same(given[: len(history)], history) else 0
         now = self._clock()
         added = [message.model_copy(update={"created_at": message.created_at or now}) for message in given[repeated:]]
@@ -195,7 +195,7 @@ class TurnPreparer:
 
 
 def for_server(turn: PreparedTurn) -> dict[str, Any]:
-    """The request as the server can read it."""
+    """Returns the request as the server can read it."""
     return emulated_request(turn.upstream_body) if turn.tools_emulated else turn.upstream_body
 
 
@@ -216,13 +216,13 @@ def _same(given: Sequence[Message], history: Sequence[Message]) -> bool:
 
 
 def _unanswered(history: Sequence[Message]) -> Sequence[Message]:
-    """What was said after the last answer."""
+    """Returns the messages after the last completion."""
     answers = [index for index, message in enumerate(history) if message.role is Role.ASSISTANT]
     return history[answers[-1] + 1 :] if answers else history
 
 
 def _judged(message: Message) -> str:
-    """All that the model will read of a message. Raises ValidationFailedError for what the guard can't read."""
+    """Returns all that the model will read of a message. Raises ValidationFailedError for what the guard can't read."""
     parts = message.content if isinstance(message.content, list) else []
     if any(part.get("type") != "text" for part in parts):
         raise ValidationFailedError.of(

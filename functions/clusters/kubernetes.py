@@ -33,7 +33,8 @@ class KubernetesError(Exception):
 
 
 async def list_nodes(sessions: Sessions, url: str, token: str | None, authority: str | None) -> list[dict[str, Any]]:
-    """The nodes, as Kubernetes describes them; ``authority`` signs its certificate (PEM), if none of the public ones.
+    """Returns the nodes, as Kubernetes describes them; ``authority`` signs its certificate (PEM), if none of the public
+    ones.
 
     Raises KubernetesError, aiohttp.ClientError, OSError, TimeoutError.
     """
@@ -85,7 +86,7 @@ def describe_node(node: dict[str, Any]) -> dict[str, Any]:
 
 
 def total_resources(nodes: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The sums over described nodes; what can be used counts only on those that are ready."""
+    """Returns the sums over described nodes; what can be used counts only on those that are ready."""
     usable = [node for node in nodes if node["ready"] and node["schedulable"]]
     return {
         "nodes": len(nodes),

@@ -123,7 +123,7 @@ class ClusterProbes:
 
 
 def read_metrics(text: str) -> dict[str, float]:
-    """The known ones among Prometheus samples, summed over their labels."""
+    """Returns the known ones among Prometheus samples, summed over their labels."""
     found: dict[str, float] = {}
     for line in text.splitlines():
         match = _SAMPLE.match(line)

@@ -75,7 +75,7 @@ class ClusterService:
         return status
 
     def update(self, context: SpaceContext, request: ClusterUpdate, expected_version: int | None) -> ClusterAnswer:
-        """Set the fields that are sent; a token that is ``null`` is removed. Calls go by it a second later.
+        """Sets the fields that are sent; a token that is ``null`` is removed. Calls go by it a second later.
 
         Raises ValidationFailedError where a token that is kept would be sent to another address than before: whoever
         changes the address has to know it. Raises ConflictError when another request changes it at the same time.
@@ -158,7 +158,7 @@ def _require_tokens_stay(current: Cluster, changes: dict[str, Any], given: dict[
 
 
 def _sent_to(cluster: Cluster) -> set[tuple[str, str, str]]:
-    """Which token is sent where."""
+    """Returns the tokens and the addresses that they are sent to."""
     from yarl import URL
 
     pairs = (

@@ -146,7 +146,7 @@ def create_connector_uploads(
 
 
 def by_folder(names: list[str]) -> list[list[str]]:
-    """One list for each folder, in the order of the folders' first files."""
+    """Returns one list for each folder, in the order of the folders' first files."""
     folders: dict[str, list[str]] = {}
     for name in names:
         folders.setdefault(name.rpartition("/")[0], []).append(name)

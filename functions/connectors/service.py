@@ -62,7 +62,7 @@ class ConnectorService:
     def create(
         self, context: SpaceContext, request: ConnectorCreate, idempotency: Idempotency | None, *, validate: bool
     ) -> Connector:
-        """Store a connector; without ``s3`` or ``postgres`` it is managed: a folder of the platform's own bucket.
+        """Stores a connector; without ``s3`` or ``postgres`` it is managed: a folder of the platform's own bucket.
 
         A customer's bucket or database is read once to check it. If that fails, ``validate`` makes it a
         ValidationFailedError and stores nothing; otherwise the connector is stored with the status ``error`` and the
@@ -111,7 +111,7 @@ class ConnectorService:
     def update(
         self, context: SpaceContext, connector_id: str, request: ConnectorUpdate, expected_version: int | None
     ) -> Connector:
-        """Set the fields that are sent; new access is tried first and takes the old one's place in a single write.
+        """Sets the fields that are sent; new access is tried first and takes the old one's place in a single write.
 
         What reads the connector at that moment goes on with what it began with, or picks the new access up. Raises
         ValidationFailedError where the new access does not work, ConflictError when others change the connector at
@@ -144,7 +144,7 @@ class ConnectorService:
             raise
 
     def _new_bucket(self, context: SpaceContext, current: Connector, update: S3Update) -> dict[str, Any]:
-        """The fields of the connector that new access to a bucket changes, once it has been found to work."""
+        """Returns the fields of the connector that new access to a bucket changes, once it has been found to work."""
         if current.s3 is None:
             raise ConflictError("This connector is to no bucket of yours: there is no access to one to change.")
         kept = self._storages.kept_credentials(current) if update.keeps_access else {}
@@ -165,7 +165,7 @@ class ConnectorService:
         }
 
     def _new_database(self, context: SpaceContext, current: Connector, update: PostgresUpdate) -> dict[str, Any]:
-        """The fields of the connector that new access to a database changes, once it has been found to work."""
+        """Returns the fields of the connector that new access to a database changes, once it has been found to work."""
         if current.postgres is None:
             raise ConflictError("This connector is to no database: there is no access to one to change.")
         kept = {} if update.has_password else self._storages.kept_credentials(current)
@@ -182,7 +182,7 @@ class ConnectorService:
         return {"postgres": config.location(), "credentials_version": version}
 
     def delete(self, context: SpaceContext, connector_id: str, expected_version: int | None) -> Deleted:
-        """Remove a connector with its access keys, its catalog and, if it is managed, its files.
+        """Removes a connector with its access keys, its catalog and, if it is managed, its files.
 
         The connector disappears as a whole. Files that this request can't remove are removed later.
         Raises ConflictError while a training that has not ended reads it.
@@ -232,7 +232,7 @@ class ConnectorService:
         return Uploads(uploads=[storage.presigned_upload(name, expires_at) for name in names])
 
     def scan(self, context: SpaceContext, connector_id: str, request: ScanRequest) -> ScanAnswer:
-        """Start a scan of the named files, or of all; while one runs, another with what was asked will follow it."""
+        """Starts a scan of the named files, or of all; while one runs, another with what was asked will follow it."""
         if request.files:
             scan = self._scans.request_files(context.space_id, connector_id, request.files)
         else:
@@ -241,7 +241,7 @@ class ConnectorService:
         return ScanAnswer(scan_id=scan.id, status=status)
 
     def catalog(self, context: SpaceContext, connector_id: str, number: int, size: int) -> Page[CatalogEntry]:
-        """What scans found, by file name, as the connector's statements on personal data have it."""
+        """Returns what scans found, by file name, as the connector's statements on personal data have it."""
         statements = self.get(context, connector_id).personal_data
         page = self._scans.catalog.page(context.space_id, connector_id, number, size)
         for entry in page.data:
@@ -249,7 +249,7 @@ class ConnectorService:
         return page
 
     def drifts(self, context: SpaceContext, connector_id: str, after: str, limit: int) -> Page[SchemaDrift]:
-        """What changed in files and tables from one version to the next, newest first."""
+        """Returns what changed in files and tables from one version to the next, newest first."""
         self.get(context, connector_id)
         return self._scans.drifts.list_after(context.space_id, connector_id, after, limit)
 
@@ -259,7 +259,7 @@ class ConnectorService:
         return self._scans.drifts.acknowledge(context.space_id, connector_id, drift_id, context.user_id)
 
     def _try(self, context: SpaceContext, config: S3Config | PostgresConfig) -> str | None:
-        """Why the bucket or database can't be read, if so."""
+        """Returns the reason why the bucket or database can't be read, or ``None``."""
         try:
             if isinstance(config, PostgresConfig):
                 with self._databases.open_config(config, DATABASE_SECONDS) as database:

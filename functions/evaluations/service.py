@@ -21,7 +21,7 @@ class EvaluationService:
         self._max_gpu_count = max_gpu_count
 
     def create(self, context: SpaceContext, request: EvaluationCreate, idempotency: Idempotency | None) -> Evaluation:
-        """Store a ``pending`` evaluation and start its workflow, or answer the same one that still runs.
+        """Stores a ``pending`` evaluation and starts its workflow, or returns the same one that still runs.
 
         When the workflow can't be started the evaluation stays ``pending`` until the reconciler starts it.
         Raises ValidationFailedError for unknown ids and too many GPUs, NotFoundError for a deleted benchmark.
@@ -48,7 +48,7 @@ class EvaluationService:
         return evaluation
 
     def list_after(self, context: SpaceContext, after: str, limit: int) -> Page[Evaluation]:
-        """All evaluations for the owner of the space, one's own for other members."""
+        """Returns all evaluations for the owner of the space, one's own for other members."""
         if context.is_owner:
             return self._evaluations.list_after(context.space_id, after, limit)
         return self._evaluations.list_own(context.space_id, context.user_id, after, limit)

@@ -36,7 +36,7 @@ class ObjectEvent:
 
 
 def connector_scan(event: dict[str, Any], resources: Resources) -> dict[str, list[dict[str, str]]]:
-    """Handle a batch; answers the messages to be delivered again."""
+    """Handles a batch; answers the messages to be delivered again."""
     scans = resources.connector_scans
     failed: set[str] = set()
     to_scan: dict[tuple[str, str], list[str]] = {}
@@ -61,7 +61,10 @@ def connector_scan(event: dict[str, Any], resources: Resources) -> dict[str, lis
 
 
 def read_event(message_id: str, body: str) -> ObjectEvent | None:
-    """The event of a message, if it is about a file of a connector. Raises ValueError, KeyError and TypeError."""
+    """Returns the event of a message, if it is about a file of a connector.
+
+    Raises ValueError, KeyError and TypeError.
+    """
     event = json.loads(body)
     detail = event["detail"]
     key = _KEY.fullmatch(detail["object"]["key"])
@@ -71,7 +74,7 @@ def read_event(message_id: str, body: str) -> ObjectEvent | None:
 
 
 def record_event(resources: Resources, scans: ConnectorScans, event: ObjectEvent) -> EventOutcome:
-    """Let the catalog take note of an event."""
+    """Lets the catalog take note of an event."""
     content, catalog = event.detail["object"], scans.catalog
     sequencer = comparable_sequencer(content["sequencer"])
     where = event.space_id, event.connector_id

@@ -54,7 +54,7 @@ class WebhookDeliverer:
         self._sender = sender or WebhookSender(AddressGuard(allow_loopback=resources.settings.allow_loopback))
 
     def deliver(self, task: DeliveryTask) -> None:
-        """Make an attempt that is due. Raises TooEarlyError: the message of the queue is to come again."""
+        """Makes an attempt that is due. Raises TooEarlyError: the message of the queue is to come again."""
         if task.due_at > self._clock():
             self._queue.send([task])
             return
@@ -125,7 +125,7 @@ def deliver_webhooks(event: dict[str, Any], deliverer: WebhookDeliverer) -> list
 
 
 def _refusal(recipient: Recipient, delivery: WebhookDelivery) -> str | None:
-    """Why nothing is sent."""
+    """Returns the reason why nothing is sent."""
     if recipient.endpoint is None or not recipient.secrets:
         return "the endpoint was deleted"
     if recipient.endpoint.status is EndpointStatus.DISABLED:
@@ -144,7 +144,7 @@ def _error(status: int) -> str | None:
 
 
 def _asked_for(retry_after: str | None, now: datetime) -> timedelta:
-    """What ``Retry-After`` asks for: seconds, or a time (RFC 9110)."""
+    """Returns what ``Retry-After`` asks for: seconds, or a time (RFC 9110)."""
     text = (retry_after or "").strip()
     if text.isascii() and text.isdigit():
         return timedelta(seconds=min(int(text[:9]), LONGEST_WAIT.total_seconds()))

@@ -29,7 +29,7 @@ class SpacePurge:
         self._contents = SpaceContents(resources.table, self._forget_secrets)
 
     def run(self, seconds: float) -> int:
-        """Go on for at most ``seconds``; how many spaces were brought to their end."""
+        """Goes on for at most ``seconds``; how many spaces were brought to their end."""
         ends_at = time.monotonic() + seconds
         done = 0
         while current := self._contents.current() or self._begin():

@@ -30,7 +30,7 @@ class ReconciliationError(Exception):
 
 
 def reconcile_jobs(resources: Resources, seconds: float) -> int:
-    """Compare all open jobs, the oldest first, for at most ``seconds``; how many there were.
+    """Compares all open jobs, the oldest first, for at most ``seconds``; how many there were.
 
     Raises ReconciliationError when any could not be compared, after all others have been.
     """
@@ -55,7 +55,7 @@ def reconcile_jobs(resources: Resources, seconds: float) -> int:
 
 
 def clean_up(resources: Resources) -> None:
-    """Remove what deleted entities have left behind, as far as the requests that deleted them have not."""
+    """Removes what deleted entities have left behind, as far as the requests that deleted them have not."""
     cleaners = (
         resources.connector_cleaner,
         Chats(resources.table, resources.large_values, resources.clock),
@@ -71,7 +71,7 @@ def clean_up(resources: Resources) -> None:
 
 
 def settle_spaces(resources: Resources) -> None:
-    """Let the memberships of deleted and restored spaces follow, as far as they have not."""
+    """Lets the memberships of deleted and restored spaces follow, as far as they have not."""
     spaces = Spaces(resources.table, resources.clock)
     for space_id in spaces.unsettled():
         spaces.settle(space_id)

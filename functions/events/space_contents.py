@@ -38,7 +38,7 @@ class SpaceContents:
     before_removal: Callable[[Item], None] = field(repr=False)
 
     def current(self) -> Pass | None:
-        """The pass that was begun and not brought to its end."""
+        """Returns the pass that was begun and not brought to its end."""
         item = self.table.get(PASS)
         if item is None:
             return None
@@ -54,7 +54,7 @@ class SpaceContents:
         self.table.write(delete(PASS))
 
     def remove_some(self, current: Pass) -> Pass:
-        """Remove what belongs to the spaces among the next items of the table, and say how far that was."""
+        """Removes what belongs to the spaces among the next items of the table, and say how far that was."""
         ids = [space.id for space in current.spaces]
         named = (Attr(name).contains(space_id) for space_id in ids for name in ("PK", "SK"))
         only = reduce(or_, [*named, Attr("space_id").is_in(ids)])
@@ -67,7 +67,7 @@ class SpaceContents:
 
 
 def belongs_to_any(item: Item, space_ids: Iterable[str]) -> bool:
-    """Whether an item is one of the spaces'; their own ones are not, for they go last."""
+    """Returns whether an item is one of the spaces'; their own ones are not, for they go last."""
     kind, *rest = item["PK"].split("#")
     if kind == "space":
         return False

@@ -19,7 +19,10 @@ class InferenceLogService:
         self._clock = clock
 
     def list_logs(self, context: SpaceContext, filters: LogFilters, page: int, page_size: int) -> Page[InferenceLog]:
-        """The calls that match, newest first. Raises ValidationFailedError for a period that ends before it starts."""
+        """Returns the calls that match, newest first.
+
+        Raises ValidationFailedError for a period that ends before it starts.
+        """
         _check_period(filters)
         return self._logs.page(context.space_id, filters, page, page_size)
 

@@ -38,7 +38,7 @@ class Engagement:
                 self._full.setdefault(limit.channel, limit)
 
     def open_channels(self, channels: Iterable[str]) -> list[str]:
-        """Those of the channels on which the client may still be contacted."""
+        """Returns the channels on which the client may still be contacted."""
         return [channel for channel in channels if channel not in self._full]
 
     def removal(self, action: Action, channels: Collection[str]) -> Removal | None:

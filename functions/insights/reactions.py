@@ -66,7 +66,7 @@ class ReactionService:
         return Page(count=page.count, data=data, has_more=page.has_more)
 
     def export(self, context: SpaceContext, request: ExportCreate) -> Export:
-        """Write reactions, oldest first, to a file of a managed connector; the same request writes the same file.
+        """Writes reactions, oldest first, to a file of a managed connector; the same request writes the same file.
 
         Raises ValidationFailedError for an unknown connector or action, ConflictError for a connector to a bucket of
         the customer's own, InvalidCursorError.
@@ -114,7 +114,10 @@ def _file_name(request: ExportCreate) -> str:
 
 
 def _line(reaction: InsightReaction, features: dict[str, Any], *, names_action: bool) -> bytes:
-    """One row: what a model could have known when it was asked, and the answer. Nothing that the answer led to."""
+    """Returns one row: what a model could have known when it was asked, and the answer.
+
+    Nothing that the answer led to.
+    """
     action = {ACTION_COLUMN: reaction.action_id} if names_action else {}
     row = {**features, **action, TARGET: int(reaction.reaction is Reaction.ACCEPTED)}
     return json.dumps(row, ensure_ascii=False).encode() + b"\n"
@@ -135,7 +138,7 @@ def _acceptance(action: Action, counts: Counts) -> ActionAcceptance:
 
 
 def _rate(accepted: int, offers: int) -> dict[str, Any]:
-    """The rate with Wilson's interval (1927), which holds for few offers and for rates near 0 and 1, too."""
+    """Returns the rate with Wilson's interval (1927), which holds for few offers and for rates near 0 and 1, too."""
     if not offers:
         return AcceptanceRate(accepted=0, offers=0, rate=None, low=None, high=None).model_dump()
     rate, square = accepted / offers, _Z**2

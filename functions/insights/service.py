@@ -43,7 +43,7 @@ class InsightService:
     async def create(
         self, context: SpaceContext, request: InsightCreate, idempotency: Idempotency | None, correlation_id: str
     ) -> Insight:
-        """The best action for the client, worded; where no language model can, in plain words, and it says so.
+        """Returns the best action for the client, worded; where no language model can, in plain words, and it says so.
 
         Raises ValidationFailedError for an unknown action, UnknownModelError for an unknown language model.
         """
@@ -118,7 +118,7 @@ class InsightService:
 
 
 def _content(decision: Decision, winner: Winner, words: GeneratedText) -> str:
-    """The message as it goes out: the channel's template filled in, or the argument itself without one."""
+    """Returns the message as it goes out: the channel's template filled in, or the argument itself without one."""
     action = winner.action
     if not action.channel_template:
         return words.argument

@@ -105,7 +105,7 @@ class Writer:
             return WriterModel(failure=error)
 
     async def write(self, pen: WriterModel, facts: PromptFacts, request: InsightCreate) -> GeneratedText:
-        """A language model's words, or plain ones from the same facts where it has none."""
+        """Returns a language model's words, or plain ones from the same facts where it has none."""
         if pen.models is None or pen.model is None:
             return plain_words(facts, pen.failure)
         schema = _schema(facts)
@@ -162,7 +162,7 @@ def _sentence(text: str) -> str:
 
 
 def _schema(facts: PromptFacts) -> dict[str, Any]:
-    """What the model has to answer; strings are bounded, for without bounds small models never end."""
+    """Returns the schema of the completion. Strings are bounded, because small models never end without bounds."""
     channel = {"best_channel": {"enum": facts.channels}} if len(facts.channels) > 1 else {}
     properties: dict[str, Any] = {
         "thinking": {"type": "string", "maxLength": 600},
@@ -196,7 +196,7 @@ def _body(prompt: str, schema: dict[str, Any], request: InsightCreate) -> dict[s
 
 
 def _prompt(facts: PromptFacts, model: LanguageModel, answer_tokens: int) -> str:
-    """The facts as JSON, as much as the model can read: what drives the score first."""
+    """Returns the facts as JSON, as much as the model can read: what drives the score first."""
     action = facts.action
     offer = {"name": action.name, "description": action.description, "facts": action.custom_insights}
     facts_text = {

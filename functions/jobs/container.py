@@ -34,7 +34,7 @@ class Container:
 
     @classmethod
     def of(cls, environment: Mapping[str, str]) -> "Container":
-        """The folders under ``SAGEMAKER_BASE_DIR`` (``/opt/ml``), each overridden by SageMaker's own variable."""
+        """Returns the folders under ``SAGEMAKER_BASE_DIR`` (``/opt/ml``), each overridden by SageMaker's own variable."""
         base = Path(environment.get("SAGEMAKER_BASE_DIR", "/opt/ml"))
 
         def folder(variable: str, default: str) -> Path:
@@ -50,7 +50,7 @@ class Container:
 
     @property
     def checkpoints(self) -> Path:
-        """The folder SageMaker keeps in step with S3, and fills again after a spot interruption."""
+        """Returns the folder SageMaker keeps in step with S3, and fills again after a spot interruption."""
         return self.base / "checkpoints"
 
     def report_failure(self, reason: str) -> None:

@@ -42,11 +42,11 @@ class DatasetTable:
     files: list[JobFile]
 
     def of_files(self, wanted: Callable[[JobFile], bool]) -> Mask:
-        """Which rows come from files of a kind."""
+        """Returns the mask of the rows from files of a kind."""
         return np.array([wanted(file) for file in self.files], dtype=bool)[self.file_of_row]
 
     def filter(self, mask: Mask) -> "DatasetTable":
-        """Some of the rows."""
+        """Returns some of the rows."""
         return DatasetTable(self.frame.filter(mask), self.draws[mask], self.file_of_row[mask], self.files)
 
 
@@ -77,7 +77,7 @@ def read_datasets(datasets: Sequence[JobDataset], seed: int, target: str, client
 
 
 def s3_client(access: JobAccess, client: ClientFactory) -> "S3Client":
-    """An S3 client with the connector's own rights, or the job's where it has none.
+    """Returns an S3 client with the connector's own rights, or the job's where it has none.
 
     Raises:
         JobFailedError: the role or the stored keys can't be used.
@@ -116,7 +116,7 @@ def s3_client(access: JobAccess, client: ClientFactory) -> "S3Client":
 
 
 def read_secret(parameter: str | None, secret_arn: str | None, client: ClientFactory) -> str | None:
-    """A secret's text from where it is kept; ``None`` when neither place is named."""
+    """Returns a secret's text from where it is kept; ``None`` when neither place is named."""
     if parameter:
         return str(client("ssm").get_parameter(Name=parameter, WithDecryption=True)["Parameter"]["Value"])
     if secret_arn:
@@ -125,7 +125,10 @@ def read_secret(parameter: str | None, secret_arn: str | None, client: ClientFac
 
 
 def concatenate(frames: Sequence[pl.DataFrame]) -> pl.DataFrame:
-    """One table under another; columns are matched by name, and types that have nothing in common become text."""
+    """Returns one table under another.
+
+    Columns are matched by name, and types that have nothing in common become text.
+    """
     try:
         return pl.concat(frames, how="diagonal_relaxed")
     except pl.exceptions.SchemaError:
@@ -147,7 +150,7 @@ def reason_of(error: ClientError | BotoCoreError) -> str:
 
 
 def _downloads(s3: "S3Client", files: Sequence[JobFile], scratch: Path) -> Iterator[tuple[JobFile, Path]]:
-    """The files in their order, several fetched ahead."""
+    """Yields the files in their order, several fetched ahead."""
     paths = [scratch / f"{index}-{Path(file.key).name[-100:]}" for index, file in enumerate(files)]
     with ThreadPoolExecutor(DOWNLOADS_AT_ONCE) as pool:
         for start in range(0, len(files), DOWNLOADS_AT_ONCE):

@@ -52,7 +52,7 @@ class LeaderboardService:
         self._benchmarks = benchmarks
 
     def list_rows(self, context: SpaceContext, query: LeaderboardQuery) -> Page[LeaderboardRow]:
-        """The checkpoints with results on the selected benchmarks, in the order asked for.
+        """Returns the checkpoints with results on the selected benchmarks, in the order asked for.
 
         Only results on a benchmark's current revision count (on its last one if it was deleted). Raises
         ValidationFailedError for benchmarks that are not of the space and InvalidCursorError for an ``after`` that
@@ -98,7 +98,7 @@ class LeaderboardService:
         ranking: Ranking,
         after: str | None,
     ) -> Page[LeaderboardRow]:
-        """The same of a single benchmark without filters: its index is in the order asked for, at any size."""
+        """Returns the same of a single benchmark without filters: its index is in the order asked for, at any size."""
         last = after and self._former_candidate(context, after, [benchmark], ranking.metric)
         descending = query.direction is Direction.DESCENDING
         entries = self._scores.page(
@@ -116,7 +116,7 @@ class LeaderboardService:
         )
 
     def _counted_ranks(self, ranking: Ranking, page: Sequence[OrderedEntry], *, descending: bool) -> dict[float, int]:
-        """The ranks of a page's values: counted for the first, and from there on by how many share each value."""
+        """Returns the ranks of a page's values: counted for the first, and from there on by how many share each value."""
         values = list(dict.fromkeys(candidate.value for candidate in page if candidate.value is not None))
         if not values:
             return {}
@@ -132,7 +132,7 @@ class LeaderboardService:
     def _benchmarks_of(
         self, context: SpaceContext, query: LeaderboardQuery
     ) -> tuple[dict[str, KnownBenchmark], dict[str, KnownBenchmark]]:
-        """Those that rows are made of, and together with them the one that the order is by."""
+        """Returns those that rows are made of, and together with them the one that the order is by."""
         chosen = query.benchmark_ids or self._scores.benchmark_ids(context.space_id, LeaderboardQuery.MAX_BENCHMARKS)
         named = [query.metric_benchmark_id] if query.metric_benchmark_id else []
         known = self._benchmarks.known(context.space_id, [*chosen, *named])
@@ -147,7 +147,7 @@ class LeaderboardService:
         chosen: Mapping[str, KnownBenchmark],
         known: Mapping[str, KnownBenchmark],
     ) -> tuple[list[Board], list[Board]]:
-        """The boards that rows are made of, and those that their order is made of."""
+        """Returns the boards that rows are made of, and those that their order is made of."""
         metric = query.metric or DEFAULT_METRIC
 
         def read(benchmark: KnownBenchmark) -> Board:
@@ -180,7 +180,7 @@ class LeaderboardService:
         ranks: Mapping[float, int],
         benchmark_count: int,
     ) -> list[LeaderboardRow]:
-        """The rows of a page; ``benchmarks`` are those that each checkpoint was measured on."""
+        """Returns the rows of a page; ``benchmarks`` are those that each checkpoint was measured on."""
         found = self._scores.get_many(
             context.space_id,
             [(checkpoint_id, each.id) for checkpoint_id, those in benchmarks.items() for each in those],
@@ -235,7 +235,7 @@ def _matches(entry: ScoreEntry, query: LeaderboardQuery) -> bool:
 
 
 def _ranks(candidates: Iterable[OrderedEntry], metric: MetricName) -> dict[float, int]:
-    """The rank of each value, 1 the best; equals share a rank and leave a gap behind them."""
+    """Returns the rank of each value, 1 the best; equals share a rank and leave a gap behind them."""
     values = [candidate.value for candidate in candidates if candidate.value is not None]
     values.sort(reverse=metric not in LOWER_IS_BETTER)
     ranks: dict[float, int] = {}
@@ -245,7 +245,7 @@ def _ranks(candidates: Iterable[OrderedEntry], metric: MetricName) -> dict[float
 
 
 def _row(checkpoint: Score, scores: Sequence[Score], rank: int | None, benchmark_count: int) -> LeaderboardRow:
-    """One row; ``checkpoint`` is any of the checkpoint's scores, ``scores`` are those that count."""
+    """Returns one row; ``checkpoint`` is any of the checkpoint's scores, ``scores`` are those that count."""
     measured = [metric for metric in MetricName if any(metric in score.metrics for score in scores)]
     return LeaderboardRow.model_validate(
         {

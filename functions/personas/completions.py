@@ -88,7 +88,7 @@ class PersonaCompletionService:
 
 
 def _merged(current: dict[str, Any], answer: dict[str, Any], today: str) -> tuple[dict[str, Any], list[str], list[str]]:
-    """The draft with the changes that a persona can have, their names, and the names of those that it can't."""
+    """Returns the draft with the changes that a persona can have, their names, and the names of those that it can't."""
     persona, changed, refused = dict(current), [], []
     data = {**_object(current.get("data")), **{each["field"]: each["value"] for each in answer.get("data", ())}}
     values = {name: answer[name] for name in FIELDS if name in answer} | ({"data": data} if answer.get("data") else {})

@@ -30,7 +30,7 @@ class Saver:
         self._uploads = uploads
 
     def save(self, space_id: str, token: str, upload: StoredUpload, has_time: Callable[[], bool]) -> StoredUpload:
-        """Go on with an upload until all is saved or there is no time left; what is left can be saved later."""
+        """Goes on with an upload until all is saved or there is no time left; what is left can be saved later."""
         while upload.status is UploadStatus.IN_PROGRESS and has_time():
             try:
                 for batch in batches(self._uploads.rows(upload), upload.position):
@@ -133,7 +133,7 @@ class _Plan:
         return self._upload.confirmed_at, self._upload.confirmed_by
 
     def outcome(self, end: int) -> StoredUpload:
-        """The upload once the plan is carried out."""
+        """Returns the upload once the plan is carried out."""
         values: dict[str, Any] = {name: getattr(self._upload, name) + amount for name, amount in self._counts.items()}
         is_last = end >= self._upload.rows_bytes
         status = UploadStatus.COMPLETED if is_last else UploadStatus.IN_PROGRESS
@@ -153,7 +153,7 @@ class _Plan:
 
 
 def batches(rows: Iterable[UploadRow], position: int) -> Iterator[list[UploadRow]]:
-    """The rows in transactions' worth."""
+    """Yields the rows in transactions' worth."""
     batch: list[UploadRow] = []
     start = end = position
     for row in rows:

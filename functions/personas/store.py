@@ -24,14 +24,14 @@ _FOLDS = 2
 
 
 def normalised_name(name: str) -> str:
-    """The name without what people write differently: case, width of blanks, composed or combining accents."""
+    """Returns the name without what people write differently: case, width of blanks, composed or combining accents."""
     for _ in range(_FOLDS):
         name = unicodedata.normalize("NFC", unicodedata.normalize("NFD", name).casefold())
     return " ".join(name.split())
 
 
 def person_key(name: str, birthdate: str) -> str:
-    """What two personas of the same person share."""
+    """Returns the key that all personas of one person share."""
     return hashlib.sha256(f"{normalised_name(name)}\n{birthdate}".encode()).hexdigest()
 
 
@@ -47,13 +47,13 @@ class Known:
     ids: tuple[str, ...] = ()
 
     def write(self, ids: Sequence[str]) -> Write:
-        """Replace the ids. Fails with KeyChangedError unless they are still those that were read."""
+        """Replaces the ids. Fails with KeyChangedError unless they are still those that were read."""
         if not ids:
             return delete(self.key, self._is_current, _key_changed())
         return put(self.key, {"ids": sorted(ids)}, self._is_current, _key_changed())
 
     def unchanged(self) -> Write:
-        """Let a transaction fail with KeyChangedError unless the ids are still those that were read."""
+        """Lets a transaction fail with KeyChangedError unless the ids are still those that were read."""
         return check(self.key, self._is_current, _key_changed())
 
     @property
@@ -94,7 +94,7 @@ class Personas:
         return repeat_on_conflict(step, "Too many changes to the same persona in a moment.", (KeyChangedError,))
 
     def create_writes(self, space_id: str, personas: Sequence[Persona]) -> list[Write]:
-        """The writes that store and count new personas; their index items are for the caller to write."""
+        """Returns the writes that store and count new personas; their index items are for the caller to write."""
         if not personas:
             return []
         puts = [self.repository.put_write(space_id, persona) for persona in personas]

@@ -75,7 +75,7 @@ class PersonaUploads:
         return StoredUpload.model_validate(item)
 
     def receive(self, space_id: str, token: str, upload: StoredUpload) -> bool:
-        """Replace an upload that waited for its files; false when another request was quicker."""
+        """Replaces an upload that waited for its files; false when another request was quicker."""
         try:
             self._table.write(self._put(space_id, token, upload, Attr("status").eq(UploadStatus.WAITING.value)))
         except ConditionFailedError:
@@ -85,7 +85,7 @@ class PersonaUploads:
     def confirm(
         self, space_id: str, token: str, resolution: ConflictResolution, user_id: str, now: datetime
     ) -> StoredUpload:
-        """Decide about the conflicts, unless that is done: the first decision stays."""
+        """Decides about the conflicts, unless that is done: the first decision stays."""
         values = {
             "status": UploadStatus.IN_PROGRESS,
             "resolution": resolution,
@@ -99,7 +99,7 @@ class PersonaUploads:
         return self.get(space_id, token)
 
     def advance(self, space_id: str, token: str, before: StoredUpload, after: StoredUpload) -> Write:
-        """The write that moves the mark of what is saved, for the transaction that saves it."""
+        """Returns the write that moves the mark of what is saved, for the transaction that saves it."""
         names = (
             "status",
             "position",
@@ -117,13 +117,13 @@ class PersonaUploads:
         )
 
     def write_rows(self, space_id: str, rows: IO[bytes]) -> str:
-        """Store a file of rows and answer its key."""
+        """Stores a file of rows and returns its key."""
         key = f"temporary/spaces/{space_id}/persona_uploads/{new_id()}.jsonl"
         self._s3.upload_fileobj(rows, self._bucket, key)
         return key
 
     def rows(self, upload: StoredUpload) -> Iterator[UploadRow]:
-        """The rows that are not saved yet. Raises RowsGoneError."""
+        """Yields the rows that are not saved yet. Raises RowsGoneError."""
         try:
             found = self._s3.get_object(Bucket=self._bucket, Key=upload.rows_key, Range=f"bytes={upload.position}-")
         except self._s3.exceptions.NoSuchKey:
@@ -138,7 +138,7 @@ class PersonaUploads:
         self._s3.delete_object(Bucket=self._bucket, Key=upload.rows_key)
 
     def form(self, space_id: str, token: str, file: str, bytes_limit: int, expires_at: Timestamp) -> Upload:
-        """A form that sends one of the files straight to S3."""
+        """Returns a form that sends one of the files straight to S3."""
         form = self._s3.generate_presigned_post(
             Bucket=self._bucket,
             Key=_source_key(space_id, token, file),
@@ -148,7 +148,7 @@ class PersonaUploads:
         return Upload(file=file, url=form["url"], fields=form["fields"], expires_at=expires_at)
 
     def source_sizes(self, space_id: str, token: str) -> dict[str, int]:
-        """The files that have arrived, and their bytes."""
+        """Returns the files that have arrived, and their bytes."""
         prefix = _source_key(space_id, token, "")
         pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=prefix)
         return {each["Key"].removeprefix(prefix): each["Size"] for page in pages for each in page.get("Contents", [])}
@@ -162,12 +162,12 @@ class PersonaUploads:
 
 
 def row_line(persona: PersonaCreate) -> bytes:
-    """A persona as a line of the file of rows."""
+    """Returns a persona as a line of the file of rows."""
     return json.dumps(persona.model_dump(exclude_none=True), ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
 
 
 def row_id(upload: StoredUpload, number: int) -> str:
-    """The id of the persona that a row makes: the same at each attempt, and later rows sort after earlier ones.
+    """Returns the id of the persona that a row makes: the same at each attempt, and later rows sort after earlier ones.
 
     A UUIDv7 of the time of the confirmation, then the row's number, then a digest of both and the file of rows.
     """

@@ -83,7 +83,7 @@ class PersonaUploadService:
         self._started = timer()
 
     def upload(self, context: SpaceContext, files: list[NamedFile]) -> PersonaUpload:
-        """Read files that came with the request; save their personas unless some are known already.
+        """Reads files that came with the request; save their personas unless some are known already.
 
         Raises ValidationFailedError that names the file which can't be read; then nothing is stored.
         """
@@ -113,7 +113,7 @@ class PersonaUploadService:
         return PersonaUploadForms(uploads=forms, upload_token=token)
 
     def process(self, context: SpaceContext, token: str) -> PersonaUpload:
-        """Read the files that were sent to S3 as ``upload`` does; once they are read, go on saving.
+        """Reads the files that were sent to S3 as ``upload`` does; once they are read, goes on saving.
 
         Raises NotFoundError, GoneError, ConflictError while a file has not arrived, and as ``upload`` does.
         """
@@ -123,7 +123,7 @@ class PersonaUploadService:
         return self._go_on(context, token, upload)
 
     def confirm(self, context: SpaceContext, token: str, resolution: ConflictResolution) -> PersonaUploadResult:
-        """Save a pending upload, or go on saving one; the first decision stays.
+        """Saves a pending upload, or goes on saving one; the first decision stays.
 
         Raises NotFoundError, GoneError, and ConflictError before the files have been processed.
         """
@@ -174,7 +174,7 @@ class PersonaUploadService:
                 yield name, cast("BinaryIO", file)
 
     def _read(self, context: SpaceContext, files: Iterable[NamedFile]) -> StoredUpload:
-        """Read all files to their end, and store their rows. Raises ValidationFailedError."""
+        """Reads all files to their end, and store their rows. Raises ValidationFailedError."""
         reading = _Reading()
         with TemporaryFile() as rows, ThreadPoolExecutor(LOOKUP_THREADS) as pool:
             batch: list[tuple[str, PersonaRow]] = []
@@ -194,7 +194,7 @@ class PersonaUploadService:
         return self._stored(context, reading, key, size)
 
     def _rows(self, name: str, file: BinaryIO, reading: _Reading) -> Iterator[PersonaRow]:
-        """The rows of one file that can be saved; what is refused is noted."""
+        """Yields the rows of one file that can be saved; what is refused is noted."""
         name = name[:FILE_NAME_CHARACTERS]
         today = self._clock().date().isoformat()
         count = 0
@@ -219,7 +219,7 @@ class PersonaUploadService:
     def _look_up(
         self, context: SpaceContext, reading: _Reading, batch: list[tuple[str, PersonaRow]], pool: ThreadPoolExecutor
     ) -> None:
-        """Note which of the rows are in conflict."""
+        """Notes which of the rows are in conflict."""
         keys = [person_key(row.persona.name, row.persona.birthdate) for _, row in batch]
         wanted = list(dict.fromkeys(keys))
         parts = [wanted[start : start + LOOKUP_KEYS] for start in range(0, len(wanted), LOOKUP_KEYS)]
@@ -293,7 +293,7 @@ def _result(upload: StoredUpload) -> PersonaUploadResult:
 
 
 def _message(upload: StoredUpload) -> str:
-    """What has happened, and what to do next."""
+    """Returns a message: what has happened, and what to do next."""
     refused = f" {upload.refused_rows:,} rows were refused; `refused` says why." if upload.refused_rows else ""
     match upload.status:
         case UploadStatus.PENDING:

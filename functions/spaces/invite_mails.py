@@ -28,7 +28,7 @@ class InviteMails:
         self._sign_in_url = sign_in_url
 
     def send(self, space_name: str, inviter: str, invites: Sequence[Invite]) -> dict[str, MailOutcome]:
-        """Write to each of the invited; what became of the mail, and why not, by address.
+        """Writes to each of the invited; what became of the mail, and why not, by address.
 
         When SES can't be reached, those that are left are not tried: the request waits for this.
         """
@@ -66,7 +66,7 @@ class InviteMails:
 
 
 def _one_line(text: str) -> str:
-    """What users chose, so that it can't pose as a part of the mail."""
+    """Returns a user's text on one line, so that it can't pose as a part of the mail."""
     return " ".join(text.split())[:NAME_CHARACTERS]
 
 

@@ -63,7 +63,7 @@ class SpaceService:
         return space if stored.id == space.id else self._members.spaces.get(stored.id, stored.id)
 
     def list_after(self, user_id: str, after: str, limit: int) -> Page[Space]:
-        """The user's own spaces, newest first."""
+        """Returns the user's own spaces, newest first."""
         page = self._members.memberships.list_after(user_id, after, limit)
         spaces = self._members.get_spaces(membership.id for membership in page.data)
         return Page(count=page.count, data=spaces, has_more=page.has_more)
@@ -81,7 +81,7 @@ class SpaceService:
         return self._members.spaces.update(space_id, space_id, changes, expected_version=expected_version)
 
     def delete(self, user_id: str, space_id: str, expected_version: int | None) -> Deleted:
-        """Make the space and all that belongs to it unknown to everybody, and stop what runs in it.
+        """Makes the space and all that belongs to it unknown to everybody, and stops what runs in it.
 
         Raises PermissionDeniedError for members that do not own the space.
         """
@@ -92,7 +92,7 @@ class SpaceService:
         return Deleted(id=space_id)
 
     def restore(self, user_id: str, space_id: str) -> Deleted:
-        """Bring a space back that was deleted within the last 30 days; one that was not stays as it is.
+        """Brings a space back that was deleted within the last 30 days; one that was not stays as it is.
 
         Raises as ``Spaces.restore`` does.
         """
@@ -133,7 +133,7 @@ class SpaceService:
         return self._members.remove(space_id, member_id)
 
     def invite(self, principal: Principal, space_id: str, request: InviteRequest) -> Invited:
-        """Store the invites, all or none, and then write to the invited.
+        """Stores the invites, all or none, and then write to the invited.
 
         An invite holds whether or not its mail could be sent; its ``mail`` says so, and inviting again sends it again.
         Raises PermissionDeniedError for members that do not own the space.

@@ -43,7 +43,7 @@ class TrainingService:
         self._clock = clock
 
     def create(self, context: SpaceContext, request: TrainingCreate, idempotency: Idempotency | None) -> Training:
-        """Store a ``pending`` training and start its workflow.
+        """Stores a ``pending`` training and starts its workflow.
 
         When the workflow can't be started the training stays ``pending``; the reconciler starts it within five
         minutes, or fails it after an hour of trying.
@@ -63,7 +63,7 @@ class TrainingService:
         return Page(count=found.count, data=self._with_checkpoints(context, found.data), has_more=found.has_more)
 
     def get(self, context: SpaceContext, training_id: str, *, include_deleted: bool = False) -> Training:
-        """The training with its checkpoints and the series its job has reported so far.
+        """Returns the training with its checkpoints and the series its job has reported so far.
 
         With ``include_deleted`` also one deleted within the last month.
         """
@@ -72,7 +72,7 @@ class TrainingService:
     def update(
         self, context: SpaceContext, training_id: str, request: TrainingUpdate, expected_version: int | None
     ) -> Training:
-        """Change the name and benchmarks at any time, and the definition until the training starts.
+        """Changes the name and benchmarks at any time, and the definition until the training starts.
 
         Benchmarks that join a successful training are evaluated immediately.
         """
@@ -193,7 +193,7 @@ def _distinct(values: Iterable[str | None]) -> list[str]:
 def _with_connector(
     connectors: Sequence[ConnectorTraining], update: ConnectorTrainingUpdate
 ) -> list[ConnectorTraining]:
-    """The connectors after an upsert: what is sent of a known one changes it, an unknown one joins."""
+    """Returns the connectors after an upsert: what is sent of a known one changes it, an unknown one joins."""
     sent = update.model_dump(exclude_unset=True)
     by_id = {connector.connector_id: connector for connector in connectors}
     known = by_id.get(update.connector_id)

@@ -49,11 +49,11 @@ def update_me(
 def add_permissions(
     id: str, body: PermissionsGrant, context: CurrentContext, service: CurrentUserService
 ) -> GrantedPermissions:
-    """Add to what a member may do in the selected space; for its owner. Answers all that the member may do."""
+    """Adds to what a member may do in the selected space; for its owner. Answers all that the member may do."""
     return service.add_permissions(context, id, body.permissions)
 
 
 @invites.post("/invites/accept", responses=errors(403, 404, 409, 410))
 def accept_invites(principal: CurrentPrincipal, service: CurrentUserService) -> AcceptedInvites:
-    """Accept every invite to your verified e-mail address."""
+    """Accepts every invite to your verified e-mail address."""
     return service.accept_invites(principal)

@@ -25,7 +25,7 @@ class UserService:
         self._clock = clock
 
     def me(self, principal: Principal, space_id: str | None) -> Me:
-        """The caller, with the spaces they belong to and what they may do in the selected one.
+        """Returns the caller, with the spaces they belong to and what they may do in the selected one.
 
         Raises NotFoundError when ``space_id`` is not one of theirs.
         """
@@ -58,7 +58,7 @@ class UserService:
     def add_permissions(
         self, context: SpaceContext, user_id: str, permissions: list[UserPermission]
     ) -> GrantedPermissions:
-        """Add to what a member of the space may do; answers all that they may do.
+        """Adds to what a member of the space may do; answers all that they may do.
 
         Raises PermissionDeniedError unless the owner asks, and NotFoundError for users who are no members.
         """
@@ -68,7 +68,7 @@ class UserService:
         return GrantedPermissions(permissions=_effective(member.is_owner, member.permissions))
 
     def accept_invites(self, principal: Principal) -> AcceptedInvites:
-        """Join every space that the caller's address is invited to.
+        """Joins every space that the caller's address is invited to.
 
         Raises PermissionDeniedError for an address that is not verified, and when no invite can be accepted
         GoneError for expired ones, ConflictError for accepted ones, NotFoundError if nobody has invited the user.

@@ -22,13 +22,13 @@ class WebhookSecrets:
         self._read_at = float("-inf")
 
     def known(self) -> list[str]:
-        """The keys, newest first."""
+        """Returns the keys, newest first."""
         if not self._secrets:
             self._read()
         return self._secrets
 
     def refreshed(self) -> list[str]:
-        """The keys that were not known before, if it is time to look."""
+        """Returns the keys that were not known before, if it is time to look."""
         if time.monotonic() - self._read_at < REFRESH_PAUSE_SECONDS:
             return []
         before = set(self._secrets)

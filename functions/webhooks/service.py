@@ -40,7 +40,7 @@ class Sender:
 
 
 def authenticate(secrets: WebhookSecrets, headers: Mapping[str, str], body: bytes, now: datetime) -> Sender:
-    """The sender of a message with a Standard Webhooks signature, or with the secret itself as bearer token.
+    """Returns the sender of a message with a Standard Webhooks signature, or with the secret itself as bearer token.
 
     Raises UnauthenticatedError saying what is wrong.
     """
@@ -60,7 +60,7 @@ def authenticate(secrets: WebhookSecrets, headers: Mapping[str, str], body: byte
 
 
 def _from_bearer(secrets: WebhookSecrets, token: str, headers: Mapping[str, str], body: bytes, now: datetime) -> Sender:
-    """A service that can't sign; without an id of the message, its body is its id."""
+    """Returns a service that can't sign; without an id of the message, its body is its id."""
     for candidates in (secrets.known, secrets.refreshed):
         if any(hmac.compare_digest(token.encode(), secret.strip().encode()) for secret in candidates()):
             break
@@ -85,7 +85,7 @@ class WebhookService:
         self._evaluations = Evaluations(table, clock)
 
     def receive(self, message: WebhookMessage, sender: Sender) -> WebhookReceipt:
-        """Take a message in, once.
+        """Takes a message in, once.
 
         A job may report that it runs, and its series so far. How it ended is for its workflow to find out, so a
         message about that changes nothing. Raises NotFoundError for an id that is neither a job's nor, with

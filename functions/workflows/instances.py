@@ -17,7 +17,8 @@ GPU_COUNTS: dict[str, dict[str, int]] = {
 
 
 def instance_types(settings: Settings, gpu_count: int) -> list[str]:
-    """The instance types to try in turn: those of the settings, or the next size of their family with enough GPUs.
+    """Returns the instance types to try in turn: those of the settings, or the next size of their family with enough
+    GPUs.
 
     Raises:
         JobFailedError: no family of the settings has instances with so many GPUs.

@@ -48,7 +48,7 @@ class JobInputs:
         self._drifts = resources.schema_drifts
 
     def datasets(self, space_id: str, parts: Sequence[ConnectorTraining], target: str | None) -> list[JobDataset]:
-        """The data set of each connector's part; ``target`` is the column that all of their files must have.
+        """Returns the data set of each connector's part; ``target`` is the column that all of their files must have.
 
         Raises JobFailedError for a connector that is deleted or refuses access, a file that is missing, empty or
         can't be read according to the catalog, and a target column that is not there.
@@ -56,14 +56,14 @@ class JobInputs:
         return [self._dataset(space_id, part, part.target or target) for part in parts]
 
     def progress(self) -> JobProgress | None:
-        """Where a job reports to, if this deployment takes reports."""
+        """Returns the address for a job's reports, if this deployment takes reports."""
         settings = self._settings
         if settings.webhook_url is None or settings.webhook_secret_arn is None:
             return None
         return JobProgress(webhook_url=settings.webhook_url, secret_arn=settings.webhook_secret_arn)
 
     def lay_out(self, job: TrainingJob | EvaluationJob) -> dict[str, Any]:
-        """Write ``job.json`` and answer what the state machine needs to start the SageMaker job.
+        """Writes ``job.json`` and returns what the state machine needs to start the SageMaker job.
 
         Raises JobFailedError when this deployment has no machine or container for it.
         """
@@ -221,7 +221,7 @@ def _check_split(connector: Connector, known: dict[str, CatalogEntry], column: s
 
 
 def _identifying_columns(connector: Connector, entries: Iterable[CatalogEntry]) -> list[str]:
-    """The columns that identify persons in any of the files."""
+    """Returns the columns that identify persons in any of the files."""
     columns = (overridden(column, connector.personal_data) for entry in entries for column in entry.columns)
     return sorted({column.name for column in columns if column.personal_data and column.personal_data.is_direct})
 

@@ -44,7 +44,7 @@ class Arguments:
         return self._arguments.create(space_id, argument, idempotency=idempotency, also=also)
 
     def answered(self, space_id: str, idempotency: Idempotency) -> Argument | None:
-        """What the first request with this key made. Raises ConflictError for another request."""
+        """Returns what the first request with this key made. Raises ConflictError for another request."""
         return self._arguments.answered(space_id, idempotency)
 
     def get(self, space_id: str, argument_id: str) -> Argument:
@@ -54,7 +54,7 @@ class Arguments:
     def list_page(
         self, space_id: str, page: int, page_size: int, status: ReviewStatus | None, action_id: str | None
     ) -> Page[Argument]:
-        """Those of a status and of an action, newest first."""
+        """Returns the arguments with a status and an action, newest first."""
         if action_id is not None and not is_identifier(action_id):
             return Page(count=0, data=[], has_more=False)
         if status is None and action_id is None:
@@ -65,7 +65,7 @@ class Arguments:
         return Page(count=places.count, data=data, has_more=places.has_more)
 
     def waiting(self, space_id: str, assignee: str, limit: int) -> list[str]:
-        """The ids of those that wait for this member, or for ANYONE, oldest first."""
+        """Returns the ids of those that wait for this member, or for ANYONE, oldest first."""
         queue = self._places.key(f"{space_id}#{_queue_name(assignee)}", "").pk
         return [item["SK"] for item in self._table.query(queue, newest_first=False, attributes=("SK",), limit=limit)]
 
@@ -77,7 +77,7 @@ class Arguments:
         changed_by: str,
         expected_version: int | None = None,
     ) -> Argument:
-        """Write what ``decide`` makes of the argument as it is, with the note of who changed what.
+        """Writes what ``decide`` makes of the argument as it is, with the note of who changed what.
 
         Raises NotFoundError, PreconditionFailedError, and what ``decide`` raises.
         """
@@ -124,13 +124,13 @@ class Arguments:
         return repeat_on_conflict(step, "The argument changes too often just now.", (ConditionNotMetError,))
 
     def clean(self, space_id: str, argument_id: str) -> None:
-        """Remove what a deleted argument has left behind. Safe to repeat."""
+        """Removes what a deleted argument has left behind. Safe to repeat."""
         for kept in (self._changes, self._comments):
             kept.remove_all(f"{space_id}#{argument_id}")
         self.purges.write(self.purges.done(argument_id))
 
     def changes(self, space_id: str, argument_id: str, after: str, limit: int) -> Page[ArgumentChange]:
-        """Newest first. Raises NotFoundError and InvalidCursorError."""
+        """Returns newest first. Raises NotFoundError and InvalidCursorError."""
         self.get(space_id, argument_id)
         return self._changes.list_after(f"{space_id}#{argument_id}", after, limit)
 
@@ -143,7 +143,7 @@ class Arguments:
         return self._comments.create(f"{space_id}#{argument_id}", comment, idempotency=idempotency, also=[exists])
 
     def comments(self, space_id: str, argument_id: str, after: str, limit: int) -> Page[ArgumentComment]:
-        """Newest first. Raises NotFoundError and InvalidCursorError."""
+        """Returns newest first. Raises NotFoundError and InvalidCursorError."""
         self.get(space_id, argument_id)
         return self._comments.list_after(f"{space_id}#{argument_id}", after, limit)
 
@@ -156,7 +156,7 @@ class Arguments:
         return current
 
     def _moves(self, space_id: str, before: Argument | None, after: Argument | None) -> list[Write]:
-        """The writes that put an argument where it belongs and take it from where it does no longer."""
+        """Returns the writes that put an argument where it belongs and take it from where it does no longer."""
         argument = after or before
         assert argument is not None  # noqa: S101 - for the type checker
         old, new = _lists(before), _lists(after)
@@ -170,7 +170,7 @@ class Arguments:
 
 
 def _lists(argument: Argument | None) -> set[str]:
-    """The names of the lists that an argument belongs to."""
+    """Returns the names of the lists that an argument belongs to."""
     if argument is None:
         return set()
     review = argument.review

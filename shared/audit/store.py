@@ -70,13 +70,13 @@ class AuditLogs:
         self._retention = retention
 
     def record(self, changes: Sequence[ItemImages]) -> None:
-        """Note changes of items, in their order, as far as they are writes of entities."""
+        """Notes changes of items, in their order, as far as they are writes of entities."""
         removals = self._table.get_many([_removal_key(before) for before, after in changes if before and not after])
         rows = {key: row for change in changes for key, row in self._rows_of(*change, removals)}
         self._table.put_all([{**key.values, **row} for key, row in rows.items()])
 
     def _rows_of(self, before: Item | None, after: Item | None, removals: Mapping[Key, Item]) -> Iterator[AuditRow]:
-        """The row of a change, and its copies. One of the images is needed."""
+        """Yields the row of a change, and its copies. One of the images is needed."""
         item = after or before or {}
         kind, _, owner = item["PK"].partition("#")
         stamp = _stamp(before, after, removals)
@@ -99,7 +99,7 @@ class AuditLogs:
             yield Key(partition, write_id), row
 
     def list_after(self, space_id: str, filters: AuditFilters, after: str, limit: int) -> AuditPage:
-        """The rows that match, newest first. Raises InvalidCursorError."""
+        """Returns the rows that match, newest first. Raises InvalidCursorError."""
         wanted, last = filters.wanted, cursor_id(after)
         # The narrowest partition; the other filters are checked row by row.
         narrowest = next(iter(wanted), None)
@@ -131,7 +131,7 @@ def _removal_key(item: Item) -> Key:
 
 
 def _stamp(before: Item | None, after: Item | None, removals: Mapping[Key, Item]) -> str | None:
-    """The stamp of the write that made the change; none when it was no write of an entity."""
+    """Returns the stamp of the write that made the change; none when it was no write of an entity."""
     if after is None:
         found = removals.get(_removal_key(before or {}))
         return found[REMOVAL] if found else None
@@ -149,7 +149,7 @@ def _changed(before: Item, after: Item) -> list[str]:
 
 
 def _action(before: Item | None, after: Item | None) -> AuditAction:
-    """Some entities are deleted by a mark on them."""
+    """Returns some entities are deleted by a mark on them."""
     if before is None:
         return AuditAction.CREATED
     if after is None:

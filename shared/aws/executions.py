@@ -41,7 +41,7 @@ class Executions:
         self._state_machine_arn = state_machine_arn
 
     def start(self, name: str, values: dict[str, str]) -> None:
-        """Start the execution of that name, unless there has been one."""
+        """Starts the execution of that name, unless there has been one."""
         try:
             self._client.start_execution(stateMachineArn=self._state_machine_arn, name=name, input=json.dumps(values))
         except ClientError as error:
@@ -49,7 +49,7 @@ class Executions:
                 raise
 
     def stop(self, name: str, reason: str) -> None:
-        """Abort the execution; one that is over, or never was, is left as it is."""
+        """Aborts the execution; one that is over, or never was, is left as it is."""
         try:
             self._client.stop_execution(executionArn=self._arn(name), error="Stopped", cause=reason)
         except ClientError as error:

@@ -43,7 +43,7 @@ class SageMakerJobs:
         self._client = client
 
     def latest(self, prefix: str) -> SageMakerJob | None:
-        """The newest attempt, or ``None`` before the first."""
+        """Returns the newest attempt, or ``None`` before the first."""
         latest = None
         for attempt in range(1, MAX_ATTEMPTS + 1):
             job = self._describe(f"{prefix}-{attempt}")
@@ -53,7 +53,7 @@ class SageMakerJobs:
         return latest
 
     def stop_latest(self, prefix: str) -> bool:
-        """Stop the newest attempt if it runs; whether it still did."""
+        """Stops the newest attempt if it runs; whether it still did."""
         job = self.latest(prefix)
         if job is None or job.status.is_over:
             return False
@@ -82,5 +82,5 @@ class SageMakerJobs:
 
 
 def job_name_prefix(kind: str, entity_id: str) -> str:
-    """What the names of all attempts start with."""
+    """Returns the prefix of the names of all attempts."""
     return f"{kind}-{entity_id}"

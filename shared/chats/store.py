@@ -56,11 +56,11 @@ class Chats:
         self.purges = CleanupList(table, "chat", clock)
 
     def get(self, space_id: str, chat_id: str) -> StoredChat:
-        """The chat without its messages. Raises NotFoundError."""
+        """Returns the chat without its messages. Raises NotFoundError."""
         return self._chats.get(space_id, chat_id)
 
     def messages(self, space_id: str, chat: StoredChat) -> list[Message]:
-        """All messages of the chat, in order."""
+        """Returns all messages of the chat, in order."""
         turns = self._table.query(
             _turns(space_id, chat.id),
             condition=KeyCondition("SK").begins_with(_generation(chat.generation)),
@@ -86,12 +86,15 @@ class Chats:
         )
 
     def _named(self, space_id: str, name: str, condition: ConditionBase | None) -> Iterator[Item]:
-        """The chats with this in their name, newest first, looked for one page of the table after the other."""
+        """Returns the chats with this in their name, newest first, looked for one page of the table after the other."""
         items = self._table.query(f"chat#{space_id}", attributes=_LISTED, condition=condition)
         return (item for item in items if name.casefold() in item["name"].casefold())
 
     def answered(self, space_id: str, idempotency: Idempotency) -> ChatCompletion | None:
-        """The answer to the first request with this key, if there was one. Raises ConflictError for another body."""
+        """Returns the answer to the first request with this key, if there was one.
+
+        Raises ConflictError for another body.
+        """
         record = self._table.get(_idempotency_key(space_id, idempotency))
         if record is None or int(record["expires_at"]) < self._clock().timestamp():
             return None
@@ -102,7 +105,10 @@ class Chats:
         return ChatCompletion.model_validate(self._values.load(record["answer"]))
 
     def append(self, space_id: str, turn: Turn) -> ChatCompletion:
-        """Store a turn, and its chat if that is new, all or nothing; a repeated request gets the first one's answer."""
+        """Stores a turn, and its chat if that is new, all or nothing.
+
+        A repeated request gets the first one's answer.
+        """
         now = self._clock()
         actions: list[Write] = []
         if turn.idempotency is not None:
@@ -157,7 +163,7 @@ class Chats:
         return deleted
 
     def clean(self, space_id: str, chat_id: str) -> None:
-        """Remove what a deleted chat has left behind. Safe to repeat."""
+        """Removes what a deleted chat has left behind. Safe to repeat."""
         self._remove_turns(space_id, chat_id)
         self.purges.write(self.purges.done(chat_id))
 

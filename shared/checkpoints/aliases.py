@@ -39,7 +39,7 @@ class CheckpointAliases:
         self._clock = clock
 
     def all(self, space_id: str) -> Page[CheckpointAlias]:
-        """Every alias, by name."""
+        """Returns every alias, by name."""
         items = self._table.query(f"checkpoint_alias#{space_id}", newest_first=False, limit=MAX_ALIASES)
         data = [CheckpointAlias.model_validate(item) for item in items]
         return Page(count=len(data), data=data, has_more=False)
@@ -52,11 +52,11 @@ class CheckpointAliases:
         return CheckpointAlias.model_validate(item)
 
     def checkpoint(self, space_id: str, reference: str) -> Checkpoint | None:
-        """The checkpoint of an id or an alias, if there is one."""
+        """Returns the checkpoint of an id or an alias, if there is one."""
         return self.checkpoints(space_id, [reference]).get(reference)
 
     def checkpoints(self, space_id: str, references: list[str]) -> dict[str, Checkpoint]:
-        """Those of the checkpoints that exist, by the id or the alias that was asked for."""
+        """Returns the existing checkpoints, by the requested id or alias."""
         names = [each for each in dict.fromkeys(references) if not is_identifier(each)]
         aliases = self._table.get_many([_key(space_id, name) for name in names])
         named = {key.sk: item["checkpoint_id"] for key, item in aliases.items()}
@@ -67,7 +67,7 @@ class CheckpointAliases:
     def promote(
         self, space_id: str, user_id: str, alias: str, request: CheckpointAliasPut, expected_version: int | None
     ) -> CheckpointAlias:
-        """Let ``alias`` name the checkpoint, all gates checked in the same transaction.
+        """Lets ``alias`` name the checkpoint, all gates checked in the same transaction.
 
         Raises ValidationFailedError for a checkpoint or benchmark that is not of the space, PromotionRefusedError when
         the checkpoint lacks a result that the alias requires, and PreconditionFailedError.
@@ -106,7 +106,7 @@ class CheckpointAliases:
         return promoted
 
     def delete(self, space_id: str, alias: str, expected_version: int | None) -> Deleted:
-        """Forget the name; the checkpoint stays. Raises NotFoundError and PreconditionFailedError."""
+        """Forgets the name; the checkpoint stays. Raises NotFoundError and PreconditionFailedError."""
         condition: ConditionBase = Attr("PK").exists()
         if expected_version is not None:
             condition &= Attr("version").eq(expected_version)

@@ -90,7 +90,7 @@ class Catalog:
         self._clock = clock
 
     def page(self, space_id: str, connector_id: str, number: int, size: int) -> Page[CatalogEntry]:
-        """The ``number``-th ``size`` entries, by file name."""
+        """Returns the ``number``-th ``size`` entries, by file name."""
         files = [item["SK"] for item in self._items(space_id, connector_id, ("SK", "status"))]
         start = (number - 1) * size
         wanted = files[start : start + size]
@@ -111,29 +111,29 @@ class Catalog:
         return {item["SK"]: self._load(item) for item in items}
 
     def states(self, space_id: str, connector_id: str) -> dict[str, FileState]:
-        """What is known of every file, deleted ones too, without the columns."""
+        """Returns the states of all files, deleted ones too, without their columns."""
         names = ("status", "etag", "sequencer", "scan_id", "version_id")
         items = self._table.query(_key(space_id, connector_id, "").pk, newest_first=False, attributes=("SK", *names))
         return {item["SK"]: FileState(**{name: item[name] for name in names if name in item}) for item in items}
 
     def sequencer(self, space_id: str, connector_id: str, file: str) -> str | None:
-        """The file's last event that is known, also of a deleted file."""
+        """Returns the file's last event that is known, also of a deleted file."""
         item = self._table.get(_key(space_id, connector_id, file))
         return item.get("sequencer") if item else None
 
     def ask_for(self, space_id: str, connector_id: str, files: Sequence[str], request: str) -> None:
-        """Mark files to be scanned because a request names them; the mark stays until a scan has begun since."""
+        """Marks files to be scanned because a request names them; the mark stays until a scan has begun since."""
         marks = [update(_pending_key(space_id, connector_id, file), {"request": request}) for file in files]
         for start in range(0, len(marks), TRANSACTION_SIZE):
             self._table.transact(marks[start : start + TRANSACTION_SIZE])
 
     def pending(self, space_id: str, connector_id: str) -> dict[str, str | None]:
-        """The files that wait for a scan, with the request that named them if one did."""
+        """Returns the files that wait for a scan, with the request that named them if one did."""
         marks = self._table.query(_pending_key(space_id, connector_id, "").pk, newest_first=False)
         return {mark["SK"]: mark.get("request") for mark in marks}
 
     def has_pending(self, space_id: str, connector_id: str) -> bool:
-        """Whether there is one."""
+        """Returns whether there is one."""
         return next(iter(self._table.query(_pending_key(space_id, connector_id, "").pk, limit=1)), None) is not None
 
     def record_created(self, space_id: str, connector_id: str, version: ObjectVersion) -> EventOutcome:
@@ -176,7 +176,7 @@ class Catalog:
         return self._settle(space_id, connector_id, entry.file, values, seen)
 
     def record_missing(self, space_id: str, connector_id: str, file: str, seen: Seen, scan_id: str) -> bool:
-        """Take out a file that a scan no longer found, unless an event came between."""
+        """Takes out a file that a scan no longer found, unless an event came between."""
         values = {
             "status": DELETED,
             "sequencer": seen.sequencer,
@@ -186,7 +186,7 @@ class Catalog:
         return self._settle(space_id, connector_id, file, values, seen)
 
     def stored_columns(self, space_id: str, connector_id: str, entry: CatalogEntry) -> Item:
-        """The columns as JSON text, for DynamoDB's numbers are narrower than a file's; long ones lie in S3."""
+        """Returns the columns as JSON text, for DynamoDB's numbers are narrower than a file's; long ones lie in S3."""
         text = _COLUMNS.dump_json(entry.columns).decode()
         if len(text.encode()) <= INLINE_COLUMNS_BYTES:
             return {"columns": text}
@@ -196,14 +196,14 @@ class Catalog:
         return {"columns": None, "columns_key": location}
 
     def load_columns(self, item: Item) -> list[CatalogColumn]:
-        """What ``stored_columns`` keeps."""
+        """Returns the columns that ``stored_columns`` has stored."""
         text: str | bytes = item.get("columns", "[]")
         if location := item.get("columns_key"):
             text = self._s3.get_object(Bucket=self._bucket, Key=location)["Body"].read()
         return _COLUMNS.validate_json(text)
 
     def forget(self, space_id: str, connector_id: str) -> None:
-        """Remove everything of a connector that is gone."""
+        """Removes everything of a connector that is gone."""
         for pk in (_key(space_id, connector_id, "").pk, _pending_key(space_id, connector_id, "").pk):
             for item in self._table.query(pk, attributes=("SK",)):
                 self._table.write(delete(Key(pk, item["SK"])))
@@ -240,7 +240,7 @@ class Catalog:
         return self._is_still_there(space_id, connector_id, file)
 
     def _is_still_there(self, space_id: str, connector_id: str, file: str) -> bool:
-        """Whether the connector exists; what was written for one that does not is taken back."""
+        """Returns whether the connector exists; what was written for one that does not is taken back."""
         if self._table.get(Key(f"connector#{space_id}", connector_id)) is not None:
             return True
         self._table.write(delete(_key(space_id, connector_id, file)))
@@ -259,7 +259,7 @@ class Catalog:
 
 
 def columns_prefix(space_id: str, connector_id: str) -> str:
-    """Where the long column lists of a connector's files lie in the data bucket."""
+    """Returns where the long column lists of a connector's files lie in the data bucket."""
     return f"spaces/{space_id}/scans/columns/{connector_id}/"
 
 

@@ -88,7 +88,7 @@ class PostgresDatabases:
 
     @contextmanager
     def open_config(self, config: PostgresConfig, seconds: int) -> Iterator["PostgresDatabase"]:
-        """The database that a request describes. Raises as ``open`` does."""
+        """Yields the database that a request describes. Raises as ``open`` does."""
         from pg8000.exceptions import Error
         from pg8000.native import Connection
 
@@ -129,7 +129,9 @@ class PostgresDatabase:
         self._config = config
 
     def tables(self) -> list[str]:
-        """The tables and views that the user may read and the connector names, in the order of their UTF-8 bytes."""
+        """Returns the tables and views that the user may read and the connector names, in the order of their UTF-8
+        bytes.
+        """
         rows = self._connection.run(_TABLES, schema_name=self._config.schema_name)
         wanted = self._config.tables
         return [name for (name,) in rows if (wanted is None or name in wanted) and _is_file_name(name)]
@@ -151,7 +153,7 @@ class PostgresDatabase:
 
 
 def quoted(name: str) -> str:
-    """An identifier as SQL takes it."""
+    """Returns an identifier as SQL takes it."""
     return '"' + name.replace('"', '""') + '"'
 
 
@@ -164,7 +166,7 @@ def _is_file_name(name: str) -> bool:
 
 
 def _tls(config: PostgresConfig) -> Any:
-    """A context, or False for none."""
+    """Returns a context, or False for none."""
     if config.tls is TlsMode.DISABLE:
         return False
     context = ssl.create_default_context(cadata=config.ca_certificate)
@@ -176,7 +178,7 @@ def _tls(config: PostgresConfig) -> Any:
 
 @contextmanager
 def _translated(config: PostgresConfig) -> Iterator[None]:
-    """Whatever the server or the way to it refuses is a StorageError in its own words."""
+    """Yields whatever the server or the way to it refuses is a StorageError in its own words."""
     from pg8000.exceptions import DatabaseError, Error
 
     try:

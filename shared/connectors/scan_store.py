@@ -31,7 +31,7 @@ class Scans:
         self._clock = clock
 
     def request(self, space_id: str, connector_id: str, scope: ScanScope) -> tuple[Scan, JobReference | None]:
-        """A new scan with the job to start, or the running one, after which another will follow.
+        """Returns a new scan with the job to start, or the running one, after which another will follow.
 
         Files of events and requests are marked in the catalog before, and checked when a scan ends.
         Raises NotFoundError.
@@ -53,7 +53,7 @@ class Scans:
     def change(
         self, space_id: str, connector: Connector, changes: dict[str, Any]
     ) -> tuple[Connector, JobReference | None]:
-        """Write changes after which everything is to be scanned, and in the same write the wish for that.
+        """Writes changes after which everything is to be scanned, and in the same write the wish for that.
 
         Answers the job to start, unless the scan follows one that runs. Raises NotFoundError, and ConflictError when
         the connector is not as it was read.
@@ -73,7 +73,7 @@ class Scans:
         return repeat_on_conflict(step, BUSY, (ConditionNotMetError, TransactionFailedError))
 
     def run(self, space_id: str, scan_id: str) -> Scan:
-        """Mark a scan as running and answer it; one that has ended is answered as it is. Raises NotFoundError."""
+        """Marks a scan as running and returns it; one that has ended is answered as it is. Raises NotFoundError."""
         return self._advance(space_id, scan_id, {"status": JobStatus.RUNNING})
 
     def get(self, space_id: str, scan_id: str) -> Scan:

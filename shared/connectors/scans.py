@@ -50,7 +50,7 @@ class ConnectorScans:
         return scan
 
     def change(self, space_id: str, connector: Connector, changes: dict[str, Any]) -> Connector:
-        """Change a connector so that all of it has to be scanned, now or right after the scan that runs.
+        """Changes a connector so that all of it has to be scanned, now or right after the scan that runs.
 
         Raises as ``Scans.change`` does.
         """
@@ -72,7 +72,7 @@ class ConnectorScans:
         self.scans.close(scan_id)
 
     def fail(self, space_id: str, connector_id: str, scan_id: str, error: str) -> None:
-        """End a scan that came to nothing: the files that wait for one are marked with the reason.
+        """Ends a scan that came to nothing: the files that wait for one are marked with the reason.
 
         Another scan follows only where somebody asked for it, so that what fails always does not go on for ever.
         """
@@ -111,7 +111,7 @@ class ConnectorCleaner:
         self._drifts = drifts
 
     def clean(self, space_id: str, connector_id: str) -> None:
-        """Remove what is left of a connector that does not exist: credentials, files, copies of tables, catalog.
+        """Removes what is left of a connector that does not exist: credentials, files, copies of tables, catalog.
 
         A customer's own bucket or database is not touched. S3 keeps old versions of files for as long as the data
         bucket's lifecycle says (90 days). Raises what AWS raises; the connector then stays on the list. Safe to repeat.

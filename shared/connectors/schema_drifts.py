@@ -40,7 +40,10 @@ class SchemaDrifts:
         self._clock = clock
 
     def observe(self, space_id: str, connector: Connector, entry: CatalogEntry) -> SchemaDrift | None:
-        """Compare a scanned file with its version before, and keep it for the next; the drift, if one was recorded."""
+        """Compares a scanned file with its version before, and keeps it for the next.
+
+        The drift, if one was recorded.
+        """
         key = Key(f"catalog#{space_id}#{connector.id}#schema", entry.file)
         known = self._table.get(key)
         if known is not None and known["etag"] == entry.etag:
@@ -64,11 +67,11 @@ class SchemaDrifts:
         return drift if changes else None
 
     def list_after(self, space_id: str, connector_id: str, after: str, limit: int) -> Page[SchemaDrift]:
-        """Those of a connector, newest first. Raises InvalidCursorError."""
+        """Returns the drifts of a connector, newest first. Raises InvalidCursorError."""
         return self._drifts.list_after(_owner(space_id, connector_id), after, limit)
 
     def acknowledge(self, space_id: str, connector_id: str, drift_id: str, user_id: str) -> SchemaDrift:
-        """Note that somebody has seen a drift, and let trainings have the file again. Raises NotFoundError."""
+        """Notes that somebody has seen a drift, and let trainings have the file again. Raises NotFoundError."""
         owner = _owner(space_id, connector_id)
         drift = self._drifts.get(owner, drift_id)
         if drift.acknowledged_at is None:
@@ -79,12 +82,12 @@ class SchemaDrifts:
         return drift
 
     def broken_files(self, space_id: str, connector_id: str) -> dict[str, str]:
-        """The files that a drift broke and nobody has acknowledged since, each with what happened to it."""
+        """Returns the files that a drift broke and nobody has acknowledged since, each with what happened to it."""
         items = self._table.query(_drifted_key(space_id, connector_id, "").pk, newest_first=False)
         return {item["SK"]: item["summary"] for item in items}
 
     def forget(self, space_id: str, connector_id: str) -> None:
-        """Remove everything of a connector that is gone."""
+        """Removes everything of a connector that is gone."""
         self._drifts.remove_all(_owner(space_id, connector_id))
         for name in ("schema", "drifted"):
             pk = f"catalog#{space_id}#{connector_id}#{name}"
@@ -116,7 +119,7 @@ class SchemaDrifts:
 
 
 def summary(drift: SchemaDrift) -> str:
-    """The changes that break something, in a sentence's part."""
+    """Returns the changes that break something, in a sentence's part."""
     broken = [change for change in drift.changes if change.is_breaking]
     parts = [
         f"'{change.column}' {'vanished' if change.after is None else f'went from {change.before} to {change.after}'}"

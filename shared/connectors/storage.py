@@ -70,11 +70,13 @@ class ConnectorStorage:
         self._is_managed = is_managed
 
     def key(self, file: str) -> str:
-        """The object's key in the bucket."""
+        """Returns the object's key in the bucket."""
         return f"{self._prefix}{file}"
 
     def files(self, prefix: str = "") -> Iterator[FileVersion]:
-        """The files whose names begin with ``prefix``, in the order of their UTF-8 bytes; folder markers left out."""
+        """Yields the files whose names begin with ``prefix``, in the order of their UTF-8 bytes; folder markers left
+        out.
+        """
         with self._translated():
             pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=self.key(prefix))
             for page in pages:
@@ -84,12 +86,12 @@ class ConnectorStorage:
                         yield FileVersion(name, found["ETag"].strip('"'), found["Size"])
 
     def check(self) -> None:
-        """Look whether files can be listed."""
+        """Looks whether files can be listed."""
         with self._translated():
             self._client.list_objects_v2(Bucket=self.bucket, Prefix=self._prefix, MaxKeys=1)
 
     def head(self, file: str) -> FileVersion:
-        """The file as it is now. Raises MissingFileError."""
+        """Returns the file as it is now. Raises MissingFileError."""
         with self._translated(file):
             try:
                 found = self._client.head_object(Bucket=self.bucket, Key=self.key(file))
@@ -111,7 +113,7 @@ class ConnectorStorage:
         return any(found["Key"] == self.key(file) for found in listing.get("Contents", []))
 
     def download(self, version: FileVersion, target: Path) -> None:
-        """Stream exactly this content. Raises FileChangedError when the file has other content, MissingFileError."""
+        """Streams exactly this content. Raises FileChangedError when the file has other content, MissingFileError."""
         with self._translated(version.file):
             body = self._client.get_object(Bucket=self.bucket, Key=self.key(version.file), IfMatch=f'"{version.etag}"')[
                 "Body"
@@ -125,7 +127,7 @@ class ConnectorStorage:
         self._client.put_object(Bucket=self.bucket, Key=self.key(file), Body=content)
 
     def presigned_upload(self, file: str, expires_at: Any) -> Upload:
-        """A POST form for this very key and at most 5 GiB."""
+        """Returns a POST form for this very key and at most 5 GiB."""
         form = self._client.generate_presigned_post(
             Bucket=self.bucket,
             Key=self.key(file),
@@ -148,11 +150,11 @@ class ConnectorStorage:
         return FileVersion(file, written["ETag"].strip('"'), size, written.get("VersionId"), digest)
 
     def delete(self, file: str) -> None:
-        """Delete a file; only what is ours is deleted."""
+        """Deletes a file; only what is ours is deleted."""
         self._client.delete_object(Bucket=self.bucket, Key=self.key(file))
 
     def delete_all(self) -> None:
-        """Delete every file; S3 keeps deleted versions for as long as the bucket's lifecycle says."""
+        """Deletes every file; S3 keeps deleted versions for as long as the bucket's lifecycle says."""
         pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=self._prefix)
         for page in pages:
             if keys := [{"Key": found["Key"]} for found in page.get("Contents", [])]:
@@ -216,7 +218,7 @@ class ConnectorStorages:
 
     @property
     def region(self) -> str:
-        """The region of the data bucket."""
+        """Returns the region of the data bucket."""
         return self._s3.meta.region_name
 
     def managed(self, prefix: str) -> ConnectorStorage:
@@ -224,7 +226,7 @@ class ConnectorStorages:
         return ConnectorStorage(self._s3, self.bucket, prefix, is_managed=True)
 
     def open_config(self, space_id: str, config: S3Config) -> ConnectorStorage:
-        """The storage that a request describes, before anything of it is stored."""
+        """Returns the storage that a request describes, before anything of it is stored."""
         location = config.location(space_id)
         if config.role_arn:
             try:
@@ -237,7 +239,7 @@ class ConnectorStorages:
         return self._foreign(location.bucket, location.prefix, location.region, location.endpoint_url, keys)
 
     def kept_credentials(self, connector: Connector) -> dict[str, str]:
-        """What was stored of a connector that has credentials."""
+        """Returns the stored credentials of a connector."""
         name = connector.credentials_parameter(self._parameter_prefix)
         if name is None:
             return {}
@@ -246,7 +248,7 @@ class ConnectorStorages:
         return kept
 
     def keep_credentials(self, connector_id: str, credentials: dict[str, str]) -> int:
-        """Store access keys or a password, encrypted, apart from the connector; answers the parameter's version.
+        """Stores access keys or a password, encrypted, apart from the connector; answers the parameter's version.
 
         Earlier versions stay readable for scans and jobs that began with them (SSM keeps a hundred), until the
         connector is deleted.
@@ -256,7 +258,7 @@ class ConnectorStorages:
         return stored["Version"]
 
     def drop_credentials(self, connector_id: str) -> None:
-        """Forget the access keys or the password, if there are any."""
+        """Forgets the access keys or the password, if there are any."""
         name = credentials_parameter(self._parameter_prefix, connector_id)
         try:
             self._ssm.delete_parameter(Name=name)
@@ -305,7 +307,7 @@ class ConnectorStorages:
 
 
 def storage_error(error: ClientError | BotoCoreError, bucket: str) -> StorageError:
-    """The failure in AWS's own code and words."""
+    """Returns the failure in AWS's own code and words."""
     if isinstance(error, ClientError):
         problem = error.response.get("Error", {})
         code, words = problem.get("Code", "Unknown"), problem.get("Message", "")

@@ -34,11 +34,11 @@ class CleanupList:
         self._clock = clock
 
     def note(self, space_id: str, entity_id: str) -> Write:
-        """The write that puts an entity on the list."""
+        """Returns the write that puts an entity on the list."""
         return put(self._key(entity_id), {"space_id": space_id, "noted_at": self._clock()})
 
     def done(self, entity_id: str) -> Write:
-        """The write that takes it off."""
+        """Returns the write that takes it off."""
         return delete(self._key(entity_id))
 
     def write(self, action: Write) -> None:
@@ -46,14 +46,14 @@ class CleanupList:
         self._table.write(action)
 
     def due(self) -> Iterator[CleanupEntry]:
-        """Those that no request is busy with any more, the oldest first."""
+        """Yields those that no request is busy with any more, the oldest first."""
         latest = self._clock() - GRACE
         for item in self._table.query(self._key("").pk, newest_first=False):
             if parse_timestamp(item["noted_at"]) <= latest:
                 yield CleanupEntry(item["space_id"], item["SK"])
 
     def is_gone(self, space_id: str, entity_id: str) -> bool:
-        """Whether the entity does not exist (any more)."""
+        """Returns whether the entity does not exist (any more)."""
         return self._table.get(Key(f"{self._kind}#{space_id}", entity_id)) is None
 
     def _key(self, entity_id: str) -> Key:

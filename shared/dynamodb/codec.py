@@ -40,7 +40,7 @@ def _text(value: str) -> str:
 
 
 def encode(value: Any, depth: int = 0) -> AttributeValue:
-    """One value as a DynamoDB attribute value, with models, enums and times in it.
+    """Returns one value as a DynamoDB attribute value, with models, enums and times in it.
 
     Raises ValidationFailedError for what DynamoDB can't hold: numbers out of range, broken Unicode, deep nesting.
     """
@@ -74,7 +74,7 @@ def encode(value: Any, depth: int = 0) -> AttributeValue:
 
 
 def encode_item(values: dict[str, Any]) -> dict[str, AttributeValue]:
-    """A whole item; attributes that are ``None`` are left out.
+    """Returns a whole item; attributes that are ``None`` are left out.
 
     Raises PayloadTooLargeError well below DynamoDB's 400 KB an item.
     """
@@ -85,7 +85,7 @@ def encode_item(values: dict[str, Any]) -> dict[str, AttributeValue]:
 
 
 def decode_item(item: dict[str, AttributeValue]) -> dict[str, Any]:
-    """An item as plain Python values; whole numbers come back as ``int``."""
+    """Returns an item as plain Python values; whole numbers come back as ``int``."""
     return {name: _decode(value) for name, value in item.items()}
 
 

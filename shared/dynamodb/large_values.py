@@ -17,7 +17,9 @@ class LargeValues:
         self._bucket = bucket
 
     def keep(self, value: Any, key: str) -> dict[str, Any]:
-        """What an item is to hold of ``value``: itself as JSON, or the key of the object that it was written to."""
+        """Returns what an item is to hold of ``value``: itself as JSON, or the key of the object that it was written
+        to.
+        """
         text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
         content = text.encode()
         if len(content) <= INLINE_BYTES:

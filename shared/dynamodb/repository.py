@@ -71,7 +71,7 @@ class ConditionNotMetError(ConflictError):
 
 
 def is_identifier(text: str) -> bool:
-    """Whether this is an id as we make them: a UUID in its canonical spelling."""
+    """Returns whether this is an id as we make them: a UUID in its canonical spelling."""
     try:
         return str(UUID(text)) == text
     except ValueError:
@@ -79,7 +79,7 @@ def is_identifier(text: str) -> bool:
 
 
 def cursor_id(after: str | None) -> str | None:
-    """The id that a list goes on after; absent, empty and the literal ``""`` mean the start.
+    """Returns the id that a list goes on after; absent, empty and the literal ``""`` mean the start.
 
     Raises InvalidCursorError for anything that is no id.
     """
@@ -109,7 +109,7 @@ class Repository(Generic[E]):
     def create(
         self, space_id: str, entity: E, *, idempotency: Idempotency | None = None, also: Sequence[Write] = ()
     ) -> E:
-        """Store a new entity, count it, and carry out ``also``, all or nothing.
+        """Stores a new entity, counts it, and carry out ``also``, all or nothing.
 
         With ``idempotency`` a repeated request answers the first one's entity. Raises ConflictError when the key was
         used for another request, or the error of an action in ``also``.
@@ -126,14 +126,14 @@ class Repository(Generic[E]):
         return entity
 
     def put_write(self, space_id: str, entity: E, error: ApiError | None = None) -> Write:
-        """The write that stores a new entity without counting it, for use within a transaction."""
+        """Returns the write that stores a new entity without counting it, for use within a transaction."""
         values = {name: getattr(entity, name) for name in type(entity).model_fields}
         return put(
             self.key(space_id, entity.id), {**values, WRITE_MARKER: write_marker()}, Attr("PK").not_exists(), error
         )
 
     def remember(self, space_id: str, entity: E, idempotency: Idempotency) -> E:
-        """Let repeats of a request that made nothing new answer ``entity``, as ``create`` does for what it made."""
+        """Lets repeats of a request that made nothing new answer ``entity``, as ``create`` does for what it made."""
         try:
             self.table.write(self._idempotency_write(space_id, entity, idempotency))
         except ConditionFailedError:
@@ -156,7 +156,10 @@ class Repository(Generic[E]):
         return Key(f"{self.kind}#{space_id}#idempotency", idempotency.sort_key)
 
     def answered(self, space_id: str, idempotency: Idempotency) -> E | None:
-        """What the first request with this key made, if there was one. Raises ConflictError for another request."""
+        """Returns what the first request with this key made, if there was one.
+
+        Raises ConflictError for another request.
+        """
         record = self.table.get(self._idempotency_key(space_id, idempotency))
         if record is None or int(record["expires_at"]) < self._clock().timestamp():
             return None
@@ -178,7 +181,7 @@ class Repository(Generic[E]):
         return self.load(item)
 
     def get_many(self, space_id: str, entity_ids: Iterable[str]) -> dict[str, E]:
-        """Those of the entities that exist, by id."""
+        """Returns the existing entities, by id."""
         keys = [self.key(space_id, entity_id) for entity_id in entity_ids if is_identifier(entity_id)]
         return {key.sk: self.load(item) for key, item in self.table.get_many(keys).items()}
 
@@ -194,7 +197,7 @@ class Repository(Generic[E]):
         expected_version: int | None = None,
         only_if: ConditionBase | None = None,
     ) -> Write:
-        """The write behind ``update``, for use within a transaction."""
+        """Returns the write behind ``update``, for use within a transaction."""
         return update(
             self.key(space_id, entity_id),
             {"updated_at": self._clock(), WRITE_MARKER: write_marker(), **changes},
@@ -211,7 +214,7 @@ class Repository(Generic[E]):
         expected_version: int | None = None,
         only_if: ConditionBase | None = None,
     ) -> E:
-        """Set ``changes`` (``None`` clears a field) in one conditional write; nothing to change answers the entity.
+        """Sets ``changes`` (``None`` clears a field) in one conditional write; nothing to change answers the entity.
 
         Raises NotFoundError, PreconditionFailedError when ``expected_version`` is not the current one, and
         ConditionNotMetError when ``only_if`` does not hold.
@@ -272,7 +275,7 @@ class Repository(Generic[E]):
         only_if: ConditionBase | None = None,
         also: Sequence[Write] = (),
     ) -> Deleted:
-        """Remove an entity and uncount it, all or nothing. Raises as ``update`` does."""
+        """Removes an entity and uncount it, all or nothing. Raises as ``update`` does."""
         if not is_identifier(entity_id):
             raise self.not_found()
         actions = [
@@ -287,13 +290,13 @@ class Repository(Generic[E]):
         return Deleted(id=entity_id)
 
     def remove_all(self, space_id: str) -> None:
-        """Remove the entities of a partition that nobody can reach any more."""
+        """Removes the entities of a partition that nobody can reach any more."""
         for pk in (f"{self.kind}#{space_id}", f"{self.kind}#{space_id}#count"):
             for item in list(self.table.query(pk, attributes=("SK",))):
                 self.table.write(delete(Key(pk, item["SK"])))
 
     def explain(self, item: Item | None, expected_version: int | None) -> Exception:
-        """Why the condition of ``update_write`` does not hold for ``item``, the entity as it is."""
+        """Returns why the condition of ``update_write`` does not hold for ``item``, the entity as it is."""
         if item is None:
             return self.not_found()
         if expected_version not in (None, item["version"]):
@@ -307,14 +310,14 @@ class Repository(Generic[E]):
         return sum(shard["items"] for shard in shards)
 
     def list_after(self, space_id: str, after: str | None, limit: int) -> Page[E]:
-        """The ``limit`` entities that follow ``after``, newest first. Raises InvalidCursorError."""
+        """Returns the ``limit`` entities that follow ``after``, newest first. Raises InvalidCursorError."""
         last = cursor_id(after)
         condition = KeyCondition("SK").lt(last) if last is not None else None
         items = list(self.table.query(f"{self.kind}#{space_id}", condition=condition, limit=limit + 1))
         return self._page(space_id, items, limit)
 
     def list_page(self, space_id: str, page: int, page_size: int) -> Page[E]:
-        """The ``page``-th ``page_size`` entities, newest first; an empty page beyond the end."""
+        """Returns the ``page``-th ``page_size`` entities, newest first; an empty page beyond the end."""
         condition, skip = self._seek(space_id, (page - 1) * page_size)
         items = list(self.table.query(f"{self.kind}#{space_id}", condition=condition, limit=skip + page_size + 1))
         return self._page(space_id, items[skip:], page_size)
@@ -327,7 +330,7 @@ class Repository(Generic[E]):
         )
 
     def _seek(self, space_id: str, skip: int) -> tuple[ConditionBase | None, int]:
-        """Where to start so that few items are left to skip: a sort key condition and that number."""
+        """Returns where to start so that few items are left to skip: a sort key condition and that number."""
         if not self._paged:
             raise TypeError(f"{self.kind} keeps no page counters: make its repository with paged=True")
         if skip == 0:
@@ -348,7 +351,9 @@ class Repository(Generic[E]):
         return KeyCondition("SK").lt(f"{bucket}~"), skip
 
     def count_writes(self, space_id: str, entity_id: str, amount: int) -> list[Write]:
-        """The writes that add to the counters, for use within a transaction; of ``paged`` kinds, for this entity."""
+        """Returns the writes that add to the counters, for use within a transaction; of ``paged`` kinds, for this
+        entity.
+        """
         names = [total_counter(entity_id)]
         if self._paged:
             digits = entity_id.replace("-", "")
@@ -357,7 +362,7 @@ class Repository(Generic[E]):
 
 
 def total_counter(entity_id: str) -> str:
-    """The sort key of the counter that counts this entity; all that begin with ``total`` add up to the count.
+    """Returns the sort key of the counter that counts this entity; all that begin with ``total`` add up to the count.
 
     The digest spreads ids of any kind, and is the same for the write that adds as for the one that takes away.
     """
@@ -365,7 +370,7 @@ def total_counter(entity_id: str) -> str:
 
 
 def _existing(expected_version: int | None, only_if: ConditionBase | None) -> ConditionBase:
-    """The condition of a write to an entity that must exist, be of a version, and be in a state."""
+    """Returns the condition of a write to an entity that must exist, be of a version, and be in a state."""
     condition: ConditionBase = Attr("PK").exists()
     if expected_version is not None:
         condition &= Attr("version").eq(expected_version)

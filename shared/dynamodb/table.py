@@ -100,7 +100,7 @@ def update(
     condition: ConditionBase | None = None,
     error: ApiError | None = None,
 ) -> Write:
-    """Set ``changes`` (``None`` removes the attribute) and add to the counters in ``add``."""
+    """Sets ``changes`` (``None`` removes the attribute) and adds to the counters in ``add``."""
     request: dict[str, Any] = {"Key": encode_item(key.values), **_expression(condition)}
     names = request.setdefault("ExpressionAttributeNames", {})
     values = request.setdefault("ExpressionAttributeValues", {})
@@ -134,7 +134,7 @@ class Table:
         return decode_item(found["Item"]) if "Item" in found else None
 
     def get_many(self, keys: Sequence[Key]) -> dict[Key, Item]:
-        """Those of the items that exist."""
+        """Returns the existing items."""
         found: dict[Key, Item] = {}
         waiting = [encode_item(key.values) for key in dict.fromkeys(keys)]
         attempt = 0
@@ -162,7 +162,7 @@ class Table:
         only: ConditionBase | None = None,
         at_once: int | None = None,
     ) -> Iterator[Item]:
-        """The items of one partition in the order of their sort keys.
+        """Yields the items of one partition in the order of their sort keys.
 
         ``condition`` narrows the sort key (``Key("SK").lt(…)``); ``limit`` bounds the number of items. An index's
         partition key is an attribute of the index's own name, and what it answers may be a moment old. ``only`` leaves
@@ -190,7 +190,7 @@ class Table:
     def count(
         self, pk: str, *, condition: ConditionBase | None, index: str | None, only: ConditionBase | None
     ) -> tuple[int, int]:
-        """How many items ``query`` would find, and how many it would read; they are paid for, but not sent."""
+        """Returns how many items ``query`` would find, and how many it would read; they are paid for, but not sent."""
         request = self._question(pk, condition, index, only) | {"Select": "COUNT"}
         found = read = 0
         while True:
@@ -226,7 +226,8 @@ class Table:
     def scan(
         self, only: ConditionBase, attributes: Sequence[str], start: dict[str, Any] | None
     ) -> tuple[list[Item], dict[str, Any] | None]:
-        """The items for which ``only`` holds among the next megabyte of the table, and where to go on from, if at all.
+        """Returns the items for which ``only`` holds among the next megabyte of the table, and where to go on from, if
+        at all.
 
         What was written a moment ago may be missing.
         """
@@ -255,7 +256,7 @@ class Table:
         self._write_batches([{"PutRequest": {"Item": item}} for item in requests])
 
     def delete_all(self, keys: Sequence[Key]) -> None:
-        """Delete items, those that are there: not all or nothing, but safe to repeat."""
+        """Deletes items, those that are there: not all or nothing, but safe to repeat."""
         self._write_batches([{"DeleteRequest": {"Key": encode_item(key.values)}} for key in keys])
 
     def _write_batches(self, requests: list[dict[str, Any]]) -> None:
@@ -270,7 +271,7 @@ class Table:
                 requests = [*unprocessed, *requests]
 
     def write(self, action: Write) -> Item | None:
-        """One conditional write; an update answers the new item. Raises ConditionFailedError."""
+        """Returns one conditional write; an update answers the new item. Raises ConditionFailedError."""
         call = {"Put": "put_item", "Update": "update_item", "Delete": "delete_item"}[action.operation]
         request = {"TableName": self.name, **action.request}
         if "ConditionExpression" in request:

@@ -15,23 +15,23 @@ def time_of(log_id: str) -> int:
 
 
 def made_at(log_id: str) -> datetime:
-    """The same as a moment."""
+    """Returns the same as a moment."""
     return EPOCH + time_of(log_id) * MILLISECOND
 
 
 def milliseconds(moment: datetime, *, up: bool = False) -> int:
-    """The last whole one that has begun by then, or the first that begins no earlier."""
+    """Returns the last whole one that has begun by then, or the first that begins no earlier."""
     return -((EPOCH - moment) // MILLISECOND) if up else (moment - EPOCH) // MILLISECOND
 
 
 def id_prefix(time: int) -> str:
-    """What the ids made at that time begin with."""
+    """Returns the prefix of the ids of that time."""
     digits = f"{max(0, min(time, 2**48 - 1)):012x}"
     return f"{digits[:8]}-{digits[8:]}"
 
 
 def ids_within(start: datetime, end: datetime | None = None, *, before: str | None = None) -> ConditionBase:
-    """The sort keys that are ids of a period, both its ends inclusive, and sort before the id ``before``."""
+    """Returns the sort keys that are ids of a period, both its ends inclusive, and sort before the id ``before``."""
     first = id_prefix(milliseconds(start, up=True))
     last = "~" if end is None else id_prefix(milliseconds(end) + 1)
     if before is not None:

@@ -27,7 +27,7 @@ def write_marker() -> str:
 
 
 def has_write_marker(item: Item | None, text: str) -> bool:
-    """Whether it is this write that made the item as it is.
+    """Returns whether it is this write that made the item as it is.
 
     The SDK repeats a write whose answer is lost; the condition of one that was carried out then meets its own work.
     """
@@ -35,7 +35,7 @@ def has_write_marker(item: Item | None, text: str) -> bool:
 
 
 def read_write_marker(text: str) -> tuple[str, str]:
-    """The actor and the id of the write."""
+    """Returns the actor and the id of the write."""
     who, _, write_id = text.rpartition("#")
     return who, write_id
 
@@ -45,6 +45,6 @@ def removal_key(kind: str, owner: str, entity_id: str) -> Key:
 
 
 def removal(kind: str, owner: str, entity_id: str, clock: Clock) -> Write:
-    """The write that says who deletes an entity."""
+    """Returns the write that says who deletes an entity."""
     values = {REMOVAL: write_marker(), "expires_at": int((clock() + REMOVAL_KEPT).timestamp())}
     return put(removal_key(kind, owner, entity_id), values)

@@ -32,7 +32,7 @@ class Benchmarks:
         return Key(f"benchmark#{space_id}#deleted", benchmark_id)
 
     def delete(self, space_id: str, benchmark: Benchmark, expected_version: int | None) -> Deleted:
-        """Remove the benchmark, keeping its last revision in mind. Raises as ``Repository.delete`` does."""
+        """Removes the benchmark, keeping its last revision in mind. Raises as ``Repository.delete`` does."""
         while True:
             remembered = {"revision": benchmark.revision, "deleted_at": self._clock()}
             try:
@@ -47,7 +47,7 @@ class Benchmarks:
                 benchmark = self.repository.get(space_id, benchmark.id)
 
     def known(self, space_id: str, benchmark_ids: Iterable[str]) -> dict[str, KnownBenchmark]:
-        """Those of the benchmarks that exist or existed in the space."""
+        """Returns the benchmarks that exist or existed in the space."""
         wanted = [benchmark_id for benchmark_id in dict.fromkeys(benchmark_ids) if is_identifier(benchmark_id)]
         living = {self.repository.key(space_id, benchmark_id): False for benchmark_id in wanted}
         buried = {self._deleted_key(space_id, benchmark_id): True for benchmark_id in wanted}

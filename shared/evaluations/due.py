@@ -23,7 +23,7 @@ class DueEvaluations:
         self._launcher = launcher
 
     def settle(self, space_id: str, training: Training, benchmark_ids: Collection[str]) -> None:
-        """Create and start what is due on these benchmarks; when that was all, the training's job closes."""
+        """Creates and starts what is due on these benchmarks; when that was all, the training's job closes."""
         jobs = self._evaluations.jobs
         due = jobs.due(training.id)
         wanted = [each for each in due if each.benchmark_id in training.benchmark_ids]
@@ -35,7 +35,7 @@ class DueEvaluations:
             jobs.settle(training.id, due)
 
     def create(self, space_id: str, due: DueEvaluation) -> Evaluation:
-        """The evaluation, whether it was created before or not. Raises as ``Evaluations.create`` does."""
+        """Returns the evaluation, whether it was created before or not. Raises as ``Evaluations.create`` does."""
         request = EvaluationCreate(benchmark_id=due.benchmark_id, checkpoint_id=due.checkpoint_id, gpu_count=0)
         return self._evaluations.create(space_id, due.created_by, request, evaluation_id=due.id)
 

@@ -46,7 +46,7 @@ def encode_value(value: float | None) -> str:
 
 
 def decode_value(text: str) -> float | None:
-    """The number that ``encode_value`` made the text of."""
+    """Returns the number that ``encode_value`` made the text of."""
     if text == WITHOUT_VALUE:
         return None
     bits = int(text, 16)
@@ -55,7 +55,7 @@ def decode_value(text: str) -> float | None:
 
 
 def finite(metrics: MetricValues) -> dict[MetricName, float | None]:
-    """The metrics, those that are NaN or infinite without a value."""
+    """Returns the metrics, those that are NaN or infinite without a value."""
     return {metric: value if value is not None and math.isfinite(value) else None for metric, value in metrics.items()}
 
 
@@ -103,7 +103,7 @@ class Ranking:
         return Key(self.partition, self.sort_key(encode_value(value), checkpoint_id))
 
     def counter_keys(self, value: float | None) -> list[Key]:
-        """The counters that an entry of this value counts in."""
+        """Returns the counters that an entry of this value counts in."""
         text = encode_value(value)
         levels = COUNTED_DIGITS[:1] if text == WITHOUT_VALUE else COUNTED_DIGITS
         return [self.counter_key(digits, text[:digits]) for digits in levels]
@@ -133,7 +133,7 @@ class Scores:
         evaluation_id: str,
         metrics: MetricValues,
     ) -> list[Write]:
-        """The writes that make this the checkpoint's score on the benchmark, in place of the one before.
+        """Returns the writes that make this the checkpoint's score on the benchmark, in place of the one before.
 
         They go into the transaction that ends the evaluation, which fails with TransactionFailedError when the score
         was replaced in between. The list is empty if the score has a newer revision already.
@@ -169,14 +169,14 @@ class Scores:
         ]
 
     def benchmark_ids(self, space_id: str, limit: int) -> list[str]:
-        """The newest benchmarks that there are results of."""
+        """Returns the newest benchmarks that there are results of."""
         items = self._table.query(f"score#{space_id}#benchmarks", limit=limit, attributes=["SK"])
         return [item["SK"] for item in items]
 
     def entries(
         self, space_id: str, benchmark_id: str, revision: int, metric: MetricName, *, describe: bool = False
     ) -> list[ScoreEntry]:
-        """Every checkpoint measured at this revision of the benchmark, by falling value.
+        """Returns every checkpoint measured at this revision of the benchmark, by falling value.
 
         ``describe`` also reads what checkpoints are filtered by.
         """
@@ -191,7 +191,7 @@ class Scores:
     def page(
         self, ranking: Ranking, limit: int, *, descending: bool, after: tuple[float | None, str] | None = None
     ) -> list[ScoreEntry]:
-        """The first entries, or those behind a value and checkpoint: in the order of values, then of ids.
+        """Returns the first entries, or those behind a value and checkpoint: in the order of values, then of ids.
 
         Entries without a value come last either way.
         """
@@ -228,12 +228,12 @@ class Scores:
         return [_entry(item) for item in items]
 
     def count(self, ranking: Ranking) -> int:
-        """How many checkpoints were measured, with a value or without."""
+        """Returns how many checkpoints were measured, with a value or without."""
         first = ranking.counter_key(COUNTED_DIGITS[0], "")
         return self._sum(first.pk, KeyCondition("SK").begins_with(first.sk))
 
     def count_beyond(self, ranking: Ranking, value: float, *, higher: bool) -> int:
-        """How many values are higher, or lower, than this one."""
+        """Returns how many values are higher, or lower, than this one."""
         text, count, parent = encode_value(value), 0, ""
         for digits in COUNTED_DIGITS:
             first, own, last = (
@@ -245,7 +245,7 @@ class Scores:
         return count
 
     def count_equal(self, ranking: Ranking, values: Iterable[float]) -> dict[float, int]:
-        """How many entries have each of the values."""
+        """Returns how many entries have each of the values."""
         keys = {value: ranking.counter_keys(value)[-1] for value in values}
         found = self._table.get_many(list(keys.values()))
         return {value: found[key]["items"] if key in found else 0 for value, key in keys.items()}
@@ -273,7 +273,7 @@ class Scores:
 def _entries(
     space_id: str, checkpoint_id: str, benchmark_id: str, revision: int, metrics: MetricValues
 ) -> dict[Key, list[Key]]:
-    """The entries of a result, each with the counters that it counts in."""
+    """Returns the entries of a result, each with the counters that it counts in."""
     rankings = [Ranking(space_id, benchmark_id, revision, metric) for metric in MetricName]
     return {
         each.entry_key(checkpoint_id, metrics.get(each.metric)): each.counter_keys(metrics.get(each.metric))

@@ -52,7 +52,8 @@ class Evaluations:
         *,
         evaluation_id: str | None = None,
     ) -> Evaluation:
-        """A new evaluation and its open job, or the one of the same benchmark, checkpoint and GPUs that still runs.
+        """Returns a new evaluation and its open job, or the one of the same benchmark, checkpoint and GPUs that still
+        runs.
 
         Where its id is given, the evaluation of that id if it was created before.
         Raises ValidationFailedError when there is no such benchmark or checkpoint, and NotFoundError when the
@@ -100,7 +101,7 @@ class Evaluations:
             return self.repository.remember(space_id, running, idempotency) if idempotency else running
 
     def get(self, space_id: str, evaluation_id: str) -> Evaluation:
-        """The evaluation with its curve."""
+        """Returns the evaluation with its curve."""
         evaluation = self.repository.get(space_id, evaluation_id)
         if evaluation.result.status is JobStatus.SUCCEEDED:
             found = self._table.get(_curve_key(space_id, evaluation_id))
@@ -111,22 +112,22 @@ class Evaluations:
         return self.repository.list_after(space_id, after, limit)
 
     def list_own(self, space_id: str, user_id: str, after: str, limit: int) -> Page[Evaluation]:
-        """Those that the user created."""
+        """Returns the evaluations that the user created."""
         page = self._own.list_after(_own_partition(space_id, user_id), after, limit)
         found = self.repository.get_many(space_id, [entry.id for entry in page.data])
         data = [found[entry.id] for entry in page.data if entry.id in found]
         return Page(count=page.count, data=data, has_more=page.has_more)
 
     def advance(self, space_id: str, evaluation_id: str, status: JobStatus, **outcome: Any) -> Evaluation:
-        """Move to ``status``, noting ``outcome``, unless the evaluation is there or beyond already."""
+        """Moves to ``status``, noting ``outcome``, unless the evaluation is there or beyond already."""
         return self._move(space_id, evaluation_id, status, outcome)
 
     def end(self, space_id: str, evaluation_id: str, status: JobStatus, error: str) -> Evaluation:
-        """Move to ``failed`` or ``stopped``, for the reason ``error``, unless the evaluation has ended already."""
+        """Moves to ``failed`` or ``stopped``, for the reason ``error``, unless the evaluation has ended already."""
         return self._move(space_id, evaluation_id, status, {"error": error})
 
     def succeed(self, space_id: str, evaluation_id: str, result: EvaluationResult) -> Evaluation:
-        """Keep the result and put it on the leaderboards, all or nothing, unless the evaluation has ended already."""
+        """Keeps the result and puts it on the leaderboards, all or nothing, unless the evaluation has ended already."""
         measured = result.measurement
 
         metrics = finite(measured.metrics)

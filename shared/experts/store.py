@@ -42,12 +42,12 @@ class Experts:
         return self._load(self._experts.get(space_id, expert_id))
 
     def get_many(self, space_id: str, expert_ids: Iterable[str]) -> dict[str, Expert]:
-        """Those of the experts that exist, by id."""
+        """Returns the existing experts, by id."""
         found = self._experts.get_many(space_id, expert_ids)
         return {expert_id: self._load(stored) for expert_id, stored in found.items()}
 
     def list_all(self, space_id: str) -> list[Expert]:
-        """The newest 500, without what they bring: ``get`` loads that."""
+        """Returns the newest 500, without what they bring: ``get`` loads that."""
         items = self._table.query(f"expert#{space_id}", limit=EXPERTS_LIMIT)
         return [_without_content(self._experts.load(item)) for item in items]
 
@@ -56,7 +56,7 @@ class Experts:
         return Page(count=page.count, data=[self._load(each) for each in page.data], has_more=page.has_more)
 
     def update(self, space_id: str, expert: Expert, expected_version: int | None) -> Expert:
-        """Store a changed expert as its next version; ``expert.version`` is the one that it was made from.
+        """Stores a changed expert as its next version; ``expert.version`` is the one that it was made from.
 
         Raises NotFoundError, PreconditionFailedError, and ConditionNotMetError when somebody else was faster.
         """
@@ -70,11 +70,11 @@ class Experts:
         return self.get(space_id, expert.id)
 
     def delete(self, space_id: str, expert_id: str, expected_version: int | None) -> Deleted:
-        """The versions stay: chats name those that they used."""
+        """Returns the versions stay: chats name those that they used."""
         return self._experts.delete(space_id, expert_id, expected_version=expected_version)
 
     def versions(self, space_id: str, expert_id: str, before: int | None, limit: int) -> Page[ExpertVersion]:
-        """Newest first, those before the number given. Raises NotFoundError."""
+        """Returns newest first, those before the number given. Raises NotFoundError."""
         current = self.get(space_id, expert_id)
         condition = KeyCondition("SK").lt(_number(before)) if before is not None else None
         items = list(self._table.query(_versions(space_id, expert_id), condition=condition, limit=limit + 1))

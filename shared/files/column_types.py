@@ -69,7 +69,7 @@ class TypeReading:
 
     @property
     def has_zone(self) -> bool:
-        """Whether values carry an offset; they are turned into UTC."""
+        """Returns whether values carry an offset; they are turned into UTC."""
         return self.format is not None and self.format.endswith("%#z")
 
 
@@ -113,7 +113,7 @@ def choose(readings: tuple[TypeReading, ...] | None) -> TypeReading:
 
 
 def is_ambiguous(readings: tuple[TypeReading, ...] | None) -> bool:
-    """Whether the values are dates that could have the day or the month first."""
+    """Returns whether the values are dates that could have the day or the month first."""
     return readings is not None and set(AMBIGUOUS_DATES) <= set(readings)
 
 

@@ -38,7 +38,7 @@ class Dialect:
 
 
 def detect_dialect(plain: PlainFile, limits: ReadLimits = DEFAULT_LIMITS) -> Dialect:
-    """Read the dialect from the file's beginning.
+    """Reads the dialect from the file's beginning.
 
     The first record is the header, unless it is data: the file has number columns and the first record has a
     number in each of them. Columns without a name are called `column_<position>`; a repeated name gets `_2`, `_3`…
@@ -83,7 +83,7 @@ def unique_names(names: list[str], limits: ReadLimits = DEFAULT_LIMITS) -> tuple
 
 
 def rewrite(plain: PlainFile, dialect: Dialect, scratch: Path, limits: ReadLimits = DEFAULT_LIMITS) -> PlainFile:
-    """Copy the records with Python's tolerant csv module: short rows filled up, line ends and quotes made regular.
+    """Copys the records with Python's tolerant csv module: short rows filled up, line ends and quotes made regular.
 
     Raises UnreadableFileError that names the line when a row has more fields than the header or a field is too long.
     """
@@ -162,7 +162,7 @@ def _sample_text(path: Path, limits: ReadLimits) -> tuple[str, bool]:
 
 
 def _records(text: str, delimiter: str, is_whole: bool) -> list[list[str]]:
-    """The first records, without blank lines; the last of a cut sample may be half a record and is left out."""
+    """Returns the first records, without blank lines; the last of a cut sample may be half a record and is left out."""
     csv.field_size_limit(DEFAULT_LIMITS.line_bytes)
     reader: Iterator[list[str]] = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
     try:
@@ -175,7 +175,7 @@ def _records(text: str, delimiter: str, is_whole: bool) -> list[list[str]]:
 
 
 def _detect_delimiter(text: str, is_whole: bool, name: str) -> str:
-    """The delimiter that splits the first records into the most fields, alike in at least nine of ten."""
+    """Returns the delimiter that splits the first records into the most fields, alike in at least nine of ten."""
     best, best_fields = ",", 1
     is_tabbed = name.lower().removesuffix(".gz").endswith((".tsv", ".tab"))
     for delimiter in ("\t",) if is_tabbed and "\t" in text else DELIMITERS:
@@ -189,7 +189,7 @@ def _detect_delimiter(text: str, is_whole: bool, name: str) -> str:
 
 
 def _is_data(first: list[str], rest: list[list[str]]) -> bool:
-    """Whether the first record is a row: it has a number in every column that otherwise holds numbers."""
+    """Returns whether the first record is a row: it has a number in every column that otherwise holds numbers."""
 
     def is_number(cell: str) -> bool:
         return NUMBER.fullmatch(cell.strip()) is not None

@@ -51,7 +51,7 @@ class PlainFile:
 
 
 def detect_format(sample: bytes, name: str) -> FileFormat:
-    """Tell the format of uncompressed content from its first bytes, and from its name where they leave it open.
+    """Reports the format of uncompressed content from its first bytes, and from its name where they leave it open.
 
     Raises UnreadableFileError for content of another format.
     """
@@ -107,7 +107,7 @@ def to_plain_file(
     format: FileFormat | None = None,
     limits: ReadLimits = DEFAULT_LIMITS,
 ) -> PlainFile:
-    """Undo gzip and UTF-16, in streaming, into a copy under `scratch`; a file that needs neither is used in place.
+    """Undos gzip and UTF-16, in streaming, into a copy under `scratch`; a file that needs neither is used in place.
 
     Raises UnreadableFileError when it is empty, truncated, binary, or would decode to more than the limit.
     """
@@ -141,7 +141,7 @@ def to_plain_file(
 
 
 def transcode_from_western(plain: PlainFile, scratch: Path) -> PlainFile:
-    """Rewrite a text that turned out not to be UTF-8 as if it were Windows-1252, Latin-1 where that has none."""
+    """Rewrites a text that turned out not to be UTF-8 as if it were Windows-1252, Latin-1 where that has none."""
     copy = _write_copy(scratch, _transcoded(plain.path, ["cp1252", "latin-1"]))
     if plain.is_copy:
         plain.path.unlink()

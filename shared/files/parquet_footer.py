@@ -29,7 +29,7 @@ class RowGroup:
 
 
 def row_groups(path: Path) -> list[RowGroup]:
-    """The row groups of a file. Raises UnreadableFileError for a footer that is damaged or huge."""
+    """Returns the row groups of a file. Raises UnreadableFileError for a footer that is damaged or huge."""
     damaged = UnreadableFileError("The Parquet file is damaged or cut off; write it again and upload it.")
     size = path.stat().st_size
     with path.open("rb") as file:

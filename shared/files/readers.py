@@ -57,7 +57,8 @@ def scan_frame(
     scratch: str | Path | None = None,
     limits: ReadLimits = DEFAULT_LIMITS,
 ) -> pl.LazyFrame:
-    """One file as a lazy frame of Int64, Float64, Boolean, Date, Datetime (UTC, microseconds) and String columns.
+    """Returns one file as a lazy frame of Int64, Float64, Boolean, Date, Datetime (UTC, microseconds) and String
+    columns.
 
     Types hold over the whole file, never only a sample: `1` and `1.5` make a float column, values that share no type
     make a string column. Spellings such as NA, null and NaN are nulls, and rows of a text file in which nothing
@@ -78,7 +79,7 @@ def opened(
     name: str | None = None,
     limits: ReadLimits = DEFAULT_LIMITS,
 ) -> Iterator["Source"]:
-    """A source whose decoded copies are removed at the end."""
+    """Yields a source whose decoded copies are removed at the end."""
     with TemporaryDirectory(prefix="scan-", dir=path.parent) as scratch:
         yield open_source(path, format, name=name, scratch=Path(scratch), limits=limits)
 
@@ -109,18 +110,21 @@ class Source(ABC):
 
     @abstractmethod
     def collect(self, query: Query) -> pl.DataFrame:
-        """Run a query over all rows, blank ones too, with polars' streaming engine.
+        """Runs a query over all rows, blank ones too, with polars' streaming engine.
 
         It may be run again when a guess about the file proves wrong.
         """
 
     def batches(self) -> list[list[str] | None]:
-        """The columns that can be read in one query within bounded memory, batch after batch; None means all."""
+        """Returns the columns that can be read in one query within bounded memory, batch after batch.
+
+        None means all.
+        """
         return [None]
 
     @abstractmethod
     def frame(self) -> pl.LazyFrame:
-        """The lazy frame, after every guess about the file has been checked."""
+        """Returns the lazy frame, after every guess about the file has been checked."""
 
 
 class TextSource(Source):
@@ -154,7 +158,7 @@ class TextSource(Source):
         return frame.filter(~is_blank_row()) if blank_rows else frame
 
     def _remedy(self, error: BaseException) -> None:
-        """Take back the guess that made a query fail, or raise UnreadableFileError when none is left."""
+        """Takes back the guess that made a query fail, or raise UnreadableFileError when none is left."""
         if not is_utf8(self.plain.path):
             self.plain = transcode_from_western(self.plain, self._scratch)
             self._examine()
@@ -169,15 +173,15 @@ class TextSource(Source):
 
     @abstractmethod
     def _settle_types(self, error: BaseException | None) -> None:
-        """Fix the type of the column that an error names, or else of all, by a pass over the whole file."""
+        """Fixes the type of the column that an error names, or else of all, by a pass over the whole file."""
 
     @abstractmethod
     def _repair(self, error: BaseException) -> None:
-        """Mend the structure or raise UnreadableFileError."""
+        """Mends the structure or raise UnreadableFileError."""
 
     @abstractmethod
     def _typed(self) -> pl.LazyFrame:
-        """The frame under the present guesses."""
+        """Returns the frame under the present guesses."""
 
 
 def is_blank_row() -> pl.Expr:
@@ -186,7 +190,10 @@ def is_blank_row() -> pl.Expr:
 
 
 def count_blank_rows() -> pl.Expr:
-    """How many rows hold nothing but nulls. Counting them is cheap; filtering them away makes wide plans slow."""
+    """Returns how many rows hold nothing but nulls.
+
+    Counting them is cheap; filtering them away makes wide plans slow.
+    """
     return is_blank_row().sum().alias("\nblank rows")
 
 
@@ -282,7 +289,7 @@ class CsvSource(TextSource):
         return self._scan(schema).with_columns(values)
 
     def _value(self, column: str, reading: TypeReading) -> pl.Expr:
-        """The values of a column that polars' CSV reader leaves to us; a wrong guess makes the query fail."""
+        """Returns the values of a column that polars' CSV reader leaves to us; a wrong guess makes the query fail."""
         text = pl.col(column)
         if reading is STRING:
             return without_nulls(text)
@@ -373,7 +380,7 @@ class JsonLinesSource(TextSource):
         self._report(error)
 
     def _report(self, error: BaseException | None) -> NoReturn:
-        """Raise the error that names the first bad line, or the one that polars gave."""
+        """Raises the error that names the first bad line, or the one that polars gave."""
         self._types_line_by_line()
         reason = first_line(error) if error else "its quotes are not balanced"
         raise UnreadableFileError(f"The file cannot be read as JSON Lines: {reason}") from error
@@ -468,7 +475,7 @@ class ParquetSource(Source):
 
 
 def as_basic(column: pl.Expr, dtype: pl.DataType) -> pl.Expr:
-    """A column of any polars type as one of the basic types."""
+    """Returns a column of any polars type as one of the basic types."""
     target = basic_type(dtype)
     if dtype.is_nested():
         return pl.when(column.is_not_null()).then(pl.struct(column).struct.json_encode())
@@ -482,7 +489,7 @@ def as_basic(column: pl.Expr, dtype: pl.DataType) -> pl.Expr:
 
 
 def basic_type(dtype: pl.DataType) -> pl.DataType:
-    """The basic type that holds a polars type's values."""
+    """Returns the basic type that holds a polars type's values."""
     if (dtype.is_integer() and dtype not in (pl.UInt64, pl.Int128, pl.UInt128)) or isinstance(dtype, pl.Duration):
         return pl.Int64()
     if dtype.is_numeric():
@@ -495,7 +502,7 @@ def basic_type(dtype: pl.DataType) -> pl.DataType:
 
 
 def is_utf8(path: Path) -> bool:
-    """Whether the whole file decodes as UTF-8."""
+    """Returns whether the whole file decodes as UTF-8."""
     decoder = codecs.getincrementaldecoder("utf-8")()
     with path.open("rb") as file:
         try:
@@ -508,16 +515,16 @@ def is_utf8(path: Path) -> bool:
 
 
 def first_line(error: BaseException) -> str:
-    """The beginning of an error's text; polars may quote whole fields of the file in it."""
+    """Returns the beginning of an error's text; polars may quote whole fields of the file in it."""
     return str(error)[:1000].strip().split("\n", 1)[0][:200]
 
 
 def named_column(error: BaseException) -> str | None:
-    """The column that polars' error about a value is about, if it says so."""
+    """Returns the column that polars' error about a value is about, if it says so."""
     found = NAMED_COLUMN.search(str(error)[:10_000])
     return found[1] if found else None
 
 
 def is_plain(text: pl.Expr) -> pl.Expr:
-    """Whether polars' CSV reader can parse the values itself: no spelt-out nulls, no blanks after a value."""
+    """Returns whether polars' CSV reader can parse the values itself: no spelt-out nulls, no blanks after a value."""
     return ((text == "") | (cleaned(text).is_not_null() & (text.str.strip_chars_end(" \t") == text))).all()

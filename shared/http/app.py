@@ -17,7 +17,7 @@ class AppResources(Protocol):
 
     @property
     def authentication(self) -> Authentication:
-        """The authentication of callers."""
+        """Returns the authentication of callers."""
 
 
 def create_app(resources: AppResources, *routers: GroupRouter) -> FastAPI:
@@ -44,7 +44,7 @@ def create_app(resources: AppResources, *routers: GroupRouter) -> FastAPI:
 
 
 def describe(app: FastAPI) -> dict[str, Any]:
-    """The OpenAPI document; validation errors are our 400, so FastAPI's own 422 is left out."""
+    """Returns the OpenAPI document; validation errors are our 400, so FastAPI's own 422 is left out."""
     document = app.openapi()
     for path in document["paths"].values():
         for operation in path.values():

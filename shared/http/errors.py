@@ -54,7 +54,7 @@ class ErrorAnswer(Model):
 
 
 def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The ``responses=`` of a route that can fail with these statuses."""
+    """Returns the ``responses=`` of a route that can fail with these statuses."""
     return {status: {"model": ErrorAnswer, "description": _DESCRIPTIONS[status]} for status in sorted(statuses)}
 
 
@@ -85,7 +85,7 @@ def error_body(error: ApiError, request_id: str) -> dict[str, Any]:
 
 
 def openai_error_body(error: ApiError) -> dict[str, Any]:
-    """The error in the shape of OpenAI's API."""
+    """Returns the error in the shape of OpenAI's API."""
     kind = OPENAI_TYPES.get(error.status, "invalid_request_error" if error.status < 500 else "server_error")
     where = error.details[0].field.removeprefix("body.") if error.details else None
     return {"error": {"message": error.message, "type": kind, "param": where, "code": error.code}}
@@ -129,7 +129,7 @@ def _from_aws(error: ClientError) -> ApiError:
 
 
 def unexpected(error: Exception) -> ApiError:
-    """A defect of ours: the log has the stack trace, the client the request id."""
+    """Returns a defect of ours: the log has the stack trace, the client the request id."""
     logger.error("unhandled error", exc_info=(type(error), error, error.__traceback__))
     count_failure()
     return ApiError("Something failed on our side. Try again. If that fails too, send the request_id to support.")

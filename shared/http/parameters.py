@@ -45,7 +45,7 @@ class PageNumber:
 
 
 def page_number(documented: str, default: int = 10) -> Any:
-    """A dependency that reads ``page`` and the page size, under the documented spelling or the other one."""
+    """Returns a dependency that reads ``page`` and the page size, under the documented spelling or the other one."""
     other = next(spelling for spelling in _SPELLINGS if spelling != documented)
 
     async def read(
@@ -102,6 +102,6 @@ ExpectedVersion = Annotated[int | None, Depends(_expected_version)]
 
 
 def tagged(response: Response, answer: V) -> V:
-    """The answer, with its version in the ETag."""
+    """Returns the answer, with its version in the ETag."""
     response.headers["ETag"] = f'"{answer.version}"'
     return answer

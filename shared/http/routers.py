@@ -80,7 +80,10 @@ async def _wait_for(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs)
 
 
 def _awaited(endpoint: Endpoint) -> Endpoint:
-    """The endpoint as a coroutine function. FastAPI takes a thread for plain ones, and another to check the answer."""
+    """Returns the endpoint as a coroutine function.
+
+    FastAPI takes a thread for plain ones, and another to check the answer.
+    """
     if iscoroutinefunction(endpoint):
         return endpoint
 
@@ -99,7 +102,7 @@ class _CheckedRoute(APIRoute):
 
     @property
     def key_scopes(self) -> Sequence[KeyScope]:
-        """What an API key must have one of; none for what no key may do."""
+        """Returns the scopes of which an API key needs one; empty for routes that no key may call."""
         return ()
 
     def require_key_scope(self, context: SpaceContext | None) -> None:
@@ -206,7 +209,7 @@ class _Permission:
 
 
 def permission(needed: str) -> Any:
-    """A route dependency: only members with the permission, and owners, get through."""
+    """Returns a route dependency: only members with the permission, and owners, get through."""
     return Depends(_Permission(UserPermission(needed)))
 
 

@@ -35,7 +35,7 @@ class Principal:
 
 
 def bearer_token(header: str) -> str:
-    """The token of an Authorization header. Raises UnauthenticatedError when it holds none."""
+    """Returns the token of an Authorization header. Raises UnauthenticatedError when it holds none."""
     scheme, _, token = header.partition(" ")
     if scheme.lower() != "bearer" or not token.strip():
         raise UnauthenticatedError(

@@ -51,7 +51,7 @@ class Stretch:
 
 
 def cover(start: int, end: int, levels: Sequence[Level] = LEVELS) -> list[Stretch]:
-    """A period, newest first, in buckets as wide as fit and, at its ragged edges, ever narrower ones."""
+    """Returns a period, newest first, in buckets as wide as fit and, at its ragged edges, ever narrower ones."""
     if start >= end:
         return []
     if not levels:
@@ -101,7 +101,7 @@ class Cell:
 
 
 def cell_of(row: Item) -> Cell:
-    """What one call adds."""
+    """Returns the amounts that one call adds."""
     tokens = row["input_tokens"], row["output_tokens"], row["total_tokens"]
     totals = Totals(1, *tokens, latency_us=round(row["latency_ms"] * 1000))
     return Cell(time_of(row["SK"]), row["model"], row["type"], row["status"], totals)
@@ -115,7 +115,7 @@ class Rollups:
         self._retention = retention
 
     def cells(self, selected: Slice, stretch: Stretch, only: ConditionBase | None = None) -> Iterator[Cell]:
-        """The totals of a stretch, newest bucket first; ``only`` is about their model, type and status."""
+        """Yields the totals of a stretch, newest bucket first; ``only`` is about their model, type and status."""
         level = stretch.level
         if level is None:
             raise ValueError("only buckets are rolled up")
@@ -140,7 +140,7 @@ class Rollups:
                     break
 
     def sums(self, space_id: str, rows: Iterable[Item]) -> Iterator[tuple[Key, Item, Totals]]:
-        """What rows add to which items, and what those items say beside their totals."""
+        """Yields what rows add to which items, and what those items say beside their totals."""
         totals: dict[Key, Totals] = defaultdict(Totals)
         described: dict[Key, Item] = {}
         for row in rows:
@@ -177,7 +177,7 @@ def _mark(space_id: str, row: Item) -> Write:
 
 
 def _places(space_id: str, row: Item) -> Iterator[tuple[Key, Level]]:
-    """The rollup items that a row counts in."""
+    """Yields the rollup items that a row counts in."""
     cell = cell_of(row)
     kind = f"{cell.type}#{cell.status}#{cell.model}"
     for user, tag, level in product((None, row["user"]), (None, *row["tags"]), LEVELS):

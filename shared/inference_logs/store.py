@@ -99,12 +99,12 @@ class _Question:
         return reduce(and_, conditions) if conditions else None
 
     def reads(self, model: str) -> bool:
-        """Whether rows of the model lie in the partitions, wanted or not."""
+        """Returns whether rows of the model lie in the partitions, wanted or not."""
         return self.index != "by_model" or model == self.filters.model
 
     @property
     def wants_all(self) -> bool:
-        """Whether all rows of the partitions are wanted, as far as their time is right."""
+        """Returns whether all rows of the partitions are wanted, as far as their time is right."""
         wanted = self.filters
         found_by_model = wanted.model is None or self.index == "by_model"
         return wanted.correlation_id is None and wanted.type is None and wanted.status is None and found_by_model
@@ -130,7 +130,7 @@ class _Newest:
     since: int = END_OF_TIME
 
     def within(self, stretch: Stretch) -> list[Item] | None:
-        """The rows of a stretch, or None where some may be missing."""
+        """Returns the rows of a stretch, or None where some may be missing."""
         if stretch.start < self.since:
             return None
         return [row for row in self.rows if stretch.start <= time_of(row["SK"]) < stretch.end]
@@ -147,21 +147,23 @@ class InferenceLogs:
         self._readers = ThreadPoolExecutor(PARALLEL_READS)
 
     def record(self, space_id: str, log: InferenceLog) -> None:
-        """Store a call. Its id, a UUIDv7, says when it was made; ``created_at`` follows from it.
+        """Stores a call. Its id, a UUIDv7, says when it was made; ``created_at`` follows from it.
 
         Long texts and names are cut, and so are tags beyond ``MAX_TAGS``. Repeating it changes nothing.
         """
         self._table.put_all(self.items(space_id, log))
 
     def actions(self, space_id: str, log: InferenceLog) -> list[Write]:
-        """What ``record`` writes, for a transaction with what the call led to, be it in another table."""
+        """Returns what ``record`` writes, for a transaction with what the call led to, be it in another table."""
         return [
             Write("Put", {"TableName": self._table.name, "Item": encode_item(item)})
             for item in self.items(space_id, log)
         ]
 
     def items(self, space_id: str, log: InferenceLog) -> list[Item]:
-        """What a call is stored as: its row, which is counted, a copy for each tag, and its texts if there are any."""
+        """Returns what a call is stored as: its row, which is counted, a copy for each tag, and its texts if there are
+        any.
+        """
         user, model, correlation_id = (text[:MAX_NAME_LENGTH] for text in (log.user, log.model, log.correlation_id))
         tags = list(dict.fromkeys(tag[:MAX_NAME_LENGTH] for tag in log.tags))[:MAX_TAGS]
         expires_at = (time_of(log.id) + self._retention // MILLISECOND) // 1000 + 1
@@ -193,7 +195,7 @@ class InferenceLogs:
         return [row, *copies, *beside]
 
     def remove_all(self, space_id: str) -> None:
-        """Remove all calls of a space that is gone; safe to repeat.
+        """Removes all calls of a space that is gone; safe to repeat.
 
         Rollups of users and tags whose calls have all expired already do so themselves within a day.
         """
@@ -210,7 +212,7 @@ class InferenceLogs:
         self._table.delete_all([Key(overall, item["SK"]) for item in self._table.query(overall, attributes=("SK",))])
 
     def page(self, space_id: str, filters: LogFilters, page: int, page_size: int) -> Page[InferenceLog]:
-        """The ``page``-th ``page_size`` calls, newest first, and how many there are."""
+        """Returns the ``page``-th ``page_size`` calls, newest first, and how many there are."""
         question = self._question(space_id, filters)
         skip = (page - 1) * page_size
         if question.wants_all and skip <= ROWS_AT_ONCE:
@@ -229,7 +231,7 @@ class InferenceLogs:
         )
 
     def summary(self, space_id: str, filters: LogFilters) -> InferenceSummary:
-        """The calls of a period added up; without dates the period is all that is kept, up to now."""
+        """Returns the calls of a period added up; without dates the period is all that is kept, up to now."""
         now = self._clock()
         end_date = filters.end_date or now
         question = self._question(space_id, replace(filters, end_date=end_date))
@@ -275,7 +277,7 @@ class InferenceLogs:
         return _Question(filters, start, max(start, end), Slice(space_id, user, tag), partitions, index)
 
     def _stretches(self, question: _Question) -> list[Stretch]:
-        """The period, newest first: rows where rollups may be late yet or don't know the filter, else rollups."""
+        """Returns the period, newest first: rows where rollups may be late yet or don't know the filter, else rollups."""
         start, end = question.start, question.end
         if question.filters.correlation_id is not None:
             return [Stretch(start, end, None)]
@@ -300,7 +302,7 @@ class InferenceLogs:
         only: ConditionBase | None = None,
         attributes: Sequence[str] = (),
     ) -> Iterator[Item]:
-        """The rows of a period in the partitions, newest first, wanted or not unless ``only`` says so."""
+        """Returns the rows of a period in the partitions, newest first, wanted or not unless ``only`` says so."""
         if start >= end:
             return iter(())
         first, *others = question.partitions
@@ -333,7 +335,10 @@ class InferenceLogs:
         sparse: bool = False,
         newest: _Newest = _Newest(),
     ) -> list[_Part]:
-        """The buckets of a period; of a ``sparse`` one only those with wanted rows, to be searched one by one."""
+        """Returns the buckets of a period.
+
+        Of a ``sparse`` one only those with wanted rows, to be searched one by one.
+        """
         parts: list[_Part] = []
         for stretch in stretches:
             level = stretch.level
@@ -382,7 +387,10 @@ class InferenceLogs:
         need: int,
         each: Callable[..., Any] = map,
     ) -> list[Item]:
-        """The ``need`` wanted rows that follow the first ``skip``; parts that hold none of them are not read."""
+        """Returns the ``need`` wanted rows that follow the first ``skip``.
+
+        Parts that hold none of them are not read.
+        """
         picked: list[tuple[_Part, int, int]] = []
         for part in _joined(parts):
             if part.wanted <= skip:

@@ -121,7 +121,7 @@ class Insights:
         lineage: DecisionLineage,
         idempotency: Idempotency | None,
     ) -> Insight:
-        """Store a decision; a repeated request gets the first one's answer. Raises ConflictError as creates do."""
+        """Stores a decision; a repeated request gets the first one's answer. Raises ConflictError as creates do."""
         folder = f"spaces/{space_id}/insights/{insight.id}"
         stored = StoredInsight(
             id=insight.id,
@@ -139,7 +139,10 @@ class Insights:
         return insight if first.id == insight.id else self._load(first)
 
     def answered(self, space_id: str, idempotency: Idempotency) -> Insight | None:
-        """The answer to the first request with this key, if there was one. Raises ConflictError for another body."""
+        """Returns the answer to the first request with this key, if there was one.
+
+        Raises ConflictError for another body.
+        """
         first = self._insights.answered(space_id, idempotency)
         return self._load(first) if first else None
 
@@ -148,7 +151,7 @@ class Insights:
         return self._load(self._insights.get(space_id, insight_id))
 
     def lineage(self, space_id: str, insight_id: str) -> DecisionLineage:
-        """What the decision rested on when it was made. Raises NotFoundError."""
+        """Returns what the decision rested on when it was made. Raises NotFoundError."""
         return self._insights.get(space_id, insight_id).lineage
 
     def _load(self, stored: StoredInsight) -> Insight:
@@ -156,7 +159,7 @@ class Insights:
         return Insight.model_validate({**answer, "reaction": stored.reaction, "version": stored.version})
 
     def react(self, space_id: str, insight_id: str, user_id: str, request: ReactionCreate) -> InsightReaction:
-        """Record the reaction to an insight, or change it; all that is counted of it moves with it, all or nothing.
+        """Records the reaction to an insight, or changes it; all that is counted of it moves with it, all or nothing.
 
         Raises NotFoundError, and ConflictError for an insight that offered nothing.
         """
@@ -205,7 +208,7 @@ class Insights:
         return actions
 
     def contacts(self, space_id: str, client_key: str, since: datetime) -> list[Contact]:
-        """The client's newest contacts from then on."""
+        """Returns the client's newest contacts from then on."""
         items = self._table.query(
             _contacts(space_id, client_key),
             condition=KeyCondition("SK").gte(first_id(since)),
@@ -222,7 +225,7 @@ class Insights:
         ]
 
     def counts(self, space_id: str, action_ids: Iterable[str]) -> dict[str, Counts]:
-        """What is counted of each of the actions."""
+        """Returns the counters of each action."""
         keys = {action_id: Key(_rates(space_id), action_id) for action_id in action_ids}
         found = self._table.get_many(list(keys.values()))
         return {action_id: Counts.of(found[key]) if key in found else NO_COUNTS for action_id, key in keys.items()}
@@ -246,7 +249,7 @@ class InsightPolicies:
         self._clock = clock
 
     def get(self, space_id: str) -> InsightPolicy:
-        """The space's own, or the one that holds until there is one."""
+        """Returns the space's own, or the one that holds until there is one."""
         return InsightPolicy.model_validate(self._table.get(_policy_key(space_id)) or {})
 
     def update(
@@ -269,7 +272,7 @@ class InsightPolicies:
 
 
 def first_id(moment: datetime) -> str:
-    """An id that no id made then or later sorts before: a UUIDv7 begins with its milliseconds."""
+    """Returns an id that no id made then or later sorts before: a UUIDv7 begins with its milliseconds."""
     return str(UUID(int=max(0, int(moment.timestamp() * 1000)) << 80))
 
 

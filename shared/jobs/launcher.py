@@ -27,11 +27,11 @@ class JobLauncher:
         self._state_machine_arns = state_machine_arns
 
     def start(self, job: JobReference) -> None:
-        """Start the job's execution, unless it has been started before."""
+        """Starts the job's execution, unless it has been started before."""
         self._executions(job.kind).start(job.id, job.execution_input)
 
     def stop(self, job: JobReference, reason: str) -> bool:
-        """Ask the execution and the SageMaker job to stop; whether either was still at work."""
+        """Asks the execution and the SageMaker job to stop; whether either was still at work."""
         executions = self._executions(job.kind)
         execution = executions.describe(job.id)
         is_executing = execution is not None and not execution.status.is_over
@@ -40,7 +40,7 @@ class JobLauncher:
         return self.stop_training_job(job) or is_executing
 
     def stop_training_job(self, job: JobReference) -> bool:
-        """Stop the SageMaker job alone; whether it was still at work."""
+        """Stops the SageMaker job alone; whether it was still at work."""
         return job.kind.runs_on_sagemaker and self._training_jobs.stop_latest(job_name_prefix(job.kind, job.id))
 
     def execution(self, job: JobReference) -> Execution | None:
@@ -48,7 +48,7 @@ class JobLauncher:
         return self._executions(job.kind).describe(job.id)
 
     def training_job(self, job: JobReference) -> SageMakerJob | None:
-        """The newest SageMaker job made for it, or ``None`` before the first."""
+        """Returns the newest SageMaker job made for it, or ``None`` before the first."""
         return self._training_jobs.latest(job_name_prefix(job.kind, job.id)) if job.kind.runs_on_sagemaker else None
 
     def _executions(self, kind: JobKind) -> Executions:

@@ -29,21 +29,21 @@ class Jobs:
         self._clock = clock
 
     def open(self, kind: JobKind, space_id: str, job_id: str, *, parent_id: str | None = None) -> list[Write]:
-        """The two writes that make a job known and open."""
+        """Returns the two writes that make a job known and open."""
         values = {"kind": kind, "space_id": space_id, "parent_id": parent_id, "opened_at": self._clock()}
         return [put(_pointer(job_id), values), put(Key(OPEN, job_id), values)]
 
     def close(self, job_id: str) -> Write:
-        """The write that takes an ended job off the list of open ones; it stays known."""
+        """Returns the write that takes an ended job off the list of open ones; it stays known."""
         return delete(Key(OPEN, job_id))
 
     def leave_due(self, space_id: str, training_id: str, due: Sequence[DueEvaluation]) -> Write:
-        """The write that leaves an ended training's job open, or opens it again, until ``settle``."""
+        """Returns the write that leaves an ended training's job open, or opens it again, until ``settle``."""
         values = {"kind": JobKind.TRAINING, "space_id": space_id, "opened_at": self._clock(), "due": due}
         return put(Key(OPEN, training_id), values)
 
     def due(self, training_id: str) -> list[DueEvaluation]:
-        """The evaluations that are to follow a training: some may have been created already."""
+        """Returns the evaluations that are to follow a training: some may have been created already."""
         item = self._table.get(Key(OPEN, training_id)) or {}
         return [DueEvaluation.model_validate(each) for each in item.get("due", ())]
 
@@ -54,16 +54,16 @@ class Jobs:
             self._table.write(delete(Key(OPEN, training_id), nothing_else))
 
     def retire(self, job_id: str, until: datetime) -> list[Write]:
-        """The writes that close the job of a deleted entity, and let it be known for a while only."""
+        """Returns the writes that close the job of a deleted entity, and let it be known for a while only."""
         return [update(_pointer(job_id), {"expires_at": int(until.timestamp())}), self.close(job_id)]
 
     def find(self, job_id: str) -> JobReference | None:
-        """The job, whether it has ended or not."""
+        """Returns the job, whether it has ended or not."""
         item = self._table.get(_pointer(job_id)) if is_identifier(job_id) else None
         return _reference(item, job_id) if item else None
 
     def open_jobs(self, space_id: str | None = None) -> Iterator[JobReference]:
-        """All jobs that have not ended, or those of one space; the oldest first."""
+        """Yields all jobs that have not ended, or those of one space; the oldest first."""
         only = Attr("space_id").eq(space_id) if space_id is not None else None
         for item in self._table.query(OPEN, newest_first=False, only=only):
             yield _reference(item, item["SK"])

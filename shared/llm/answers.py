@@ -76,6 +76,6 @@ class Completion:
 
 
 def usage_of(answer: dict[str, Any]) -> dict[str, Any]:
-    """The tokens that the server counted, if it did."""
+    """Returns the tokens that the server counted, if it did."""
     usage = answer.get("usage")
     return usage if isinstance(usage, dict) else {}

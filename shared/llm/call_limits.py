@@ -40,7 +40,7 @@ class CallLimits:
         return bool(self._reservations)
 
     def reserve(self, model: str, body: dict[str, Any]) -> None:
-        """Hold what the call may use at most.
+        """Holds what the call may use at most.
 
         Raises BudgetExceededError or RateLimitedError; then nothing is held.
         """
@@ -54,12 +54,12 @@ class CallLimits:
         self._is_counted = True
 
     def use(self, model: str, input_tokens: int, output_tokens: int) -> None:
-        """Add what a call has used."""
+        """Adds what a call has used."""
         cost = self._prices.price(model).cost(input_tokens, output_tokens)
         self._used = Amount(tokens=self._used.tokens + input_tokens + output_tokens, cost=self._used.cost + cost)
 
     def settle(self) -> None:
-        """Let go of what is held, in exchange for what was used."""
+        """Lets go of what is held, in exchange for what was used."""
         used, self._used = self._used, Amount()
         while self._reservations:
             self._usages.settle(self._reservations.pop(), used)

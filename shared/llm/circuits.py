@@ -35,7 +35,7 @@ class Circuits:
 
     @asynccontextmanager
     async def around(self, part: str) -> AsyncIterator[None]:
-        """Let a call of a part of the server through, and note how it ends.
+        """Lets a call of a part of the server through, and note how it ends.
 
         Raises CircuitOpenError while the part or the server is left alone; then one call is let through, to try it.
         """

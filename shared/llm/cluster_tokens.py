@@ -22,14 +22,14 @@ class ClusterTokens:
         self._read: dict[str, str] = {}
 
     def new_parameter(self, space_id: str) -> str:
-        """The name of a parameter for a token that is to be kept."""
+        """Returns the name of a parameter for a token that is to be kept."""
         return f"{self._prefix}/clusters/{space_id}/{new_id()}"
 
     def keep(self, parameter: str, token: str) -> None:
         self._ssm.put_parameter(Name=parameter, Value=token, Type="SecureString", Overwrite=False)
 
     def has_read(self, parameter: str) -> bool:
-        """Whether reading it once more takes no time."""
+        """Returns whether reading it once more takes no time."""
         return parameter in self._read
 
     def read(self, parameter: str) -> str:
@@ -49,7 +49,7 @@ class ClusterTokens:
         return self._read[parameter]
 
     def forget(self, *parameters: str | None) -> None:
-        """Remove tokens; those that are gone already are no matter."""
+        """Removes tokens; those that are gone already are no matter."""
         for parameter in parameters:
             if parameter is None:
                 continue

@@ -96,7 +96,9 @@ class Clusters:
         return state
 
     def recent_state(self, owner: str) -> ClusterState | None:
-        """The state as it was read a moment ago, unless this process has changed it since, or something had failed."""
+        """Returns the state as it was read a moment ago, unless this process has changed it since, or something had
+        failed.
+        """
         state = self._read.get(owner)
         if state is None or state.circuits or self._clock() - state.read_at >= self._recent:
             return None
@@ -107,14 +109,16 @@ class Clusters:
         self._read.pop(owner, None)
 
     def longest_window(self, space_id: str) -> int | None:
-        """The most tokens that a model of the space's cluster takes, if it was listed and all of them say how many."""
+        """Returns the most tokens that a model of the space's cluster takes, if it was listed and all of them say how
+        many.
+        """
         own = self.state(space_id)
         listed = (own if own.cluster is not None else self.state(DEFAULT)).models
         lengths = [model.context_length for model in listed.models] if listed else []
         return max((each for each in lengths if each), default=None) if all(lengths) else None
 
     def record_seen(self, owner: str, parts: Sequence[str]) -> None:
-        """Note that these parts of the cluster answered just now."""
+        """Notes that these parts of the cluster answered just now."""
         if parts:
             now = self._clock()
             self._write(owner, update(Key(f"cluster#{owner}", SEEN), dict.fromkeys(parts, now)))
@@ -133,7 +137,7 @@ class Clusters:
         self.changed(owner)
 
     def record_failure(self, owner: str, name: str, weight: int = 1) -> None:
-        """Note that something failed; from when it may be tried again if that was once too often."""
+        """Notes that something failed; from when it may be tried again if that was once too often."""
         retry_at = self._clock() + COOL_DOWN
         changes = {"retry_at": retry_at, "expires_at": int((retry_at + REMEMBERED).timestamp())}
         self._write(owner, update(self._key(owner, name), changes, add={"failures": weight}))
@@ -142,7 +146,7 @@ class Clusters:
         self._write(owner, delete(self._key(owner, name)))
 
     def may_try(self, owner: str, circuit: Circuit) -> bool:
-        """Whether this call is the one that tries again, of all those that find the time come."""
+        """Returns whether this call is the one that tries again, of all those that find the time come."""
         retry_at = self._clock() + COOL_DOWN
         is_first = Attr("retry_at").eq(circuit.retry_at)
         try:

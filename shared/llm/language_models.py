@@ -78,7 +78,7 @@ class CallRecord:
     started: float = field(default_factory=time.perf_counter)
 
     def count(self, usage: dict[str, Any]) -> None:
-        """Take down what the server says it used, all in all: some say it with every chunk of a stream."""
+        """Takes down what the server says it used, all in all: some say it with every chunk of a stream."""
         self.input_tokens = _tokens(usage, "prompt_tokens")
         self.output_tokens = _tokens(usage, "completion_tokens")
 
@@ -113,12 +113,12 @@ class LanguageModels:
         return self._target.settings
 
     async def all(self) -> Sequence[LanguageModel]:
-        """Every model of the cluster, as last listed. Raises UnavailableError where no list can be had."""
+        """Returns every model of the cluster, as last listed. Raises UnavailableError where no list can be had."""
         found, _ = await self._lists.current(self._target)
         return found.models
 
     async def model(self, name: str | None) -> LanguageModel:
-        """The model of this name, or the one for calls that name none.
+        """Returns the model of this name, or the one for calls that name none.
 
         Raises UnknownModelError, listing the models, for a name that the cluster does not serve. While it can't list
         them, any name is accepted: the call itself fails for a wrong one.
@@ -141,7 +141,7 @@ class LanguageModels:
         return listed
 
     async def complete(self, record: CallRecord, body: dict[str, Any]) -> Completion:
-        """The answer of the record's model, or else of the first fallback that gives one."""
+        """Returns the answer of the record's model, or else of the first fallback that gives one."""
 
         async def call(model: str) -> Completion:
             return await self._target.upstream.complete({**body, "model": model})
@@ -178,7 +178,10 @@ class LanguageModels:
         schema: dict[str, Any],
         max_tokens: int = STRUCTURED_TOKENS,
     ) -> tuple[dict[str, Any], CallRecord]:
-        """An answer that is an object of the schema, and its log row. Raises UnusableAnswerError for anything else."""
+        """Returns an answer that is an object of the schema, and its log row.
+
+        Raises UnusableAnswerError for anything else.
+        """
         async with self.recorded(type, model) as record:
             record.prompt = messages[-1]["content"]
             body = {
@@ -217,7 +220,7 @@ class LanguageModels:
 
     @asynccontextmanager
     async def recorded(self, type: CallType, model: str) -> AsyncIterator[CallRecord]:
-        """Write one row when the block ends, however it ends, also when the client leaves in its midst."""
+        """Writes one row when the block ends, however it ends, also when the client leaves in its midst."""
         record = CallRecord(type, model)
         try:
             yield record
@@ -251,7 +254,9 @@ class LanguageModels:
             await in_thread(self._limits.reserve, record.model, body)
 
     def log_writes(self, record: CallRecord) -> Sequence[Write]:
-        """The row of a call that has ended, to be written in one transaction with what it led to: one request less."""
+        """Returns the row of a call that has ended, to be written in one transaction with what it led to: one request
+        less.
+        """
         return self._logs.actions(self.caller.space_id, self._row(record))
 
     def _row(self, record: CallRecord) -> InferenceLog:
@@ -296,7 +301,7 @@ class LanguageModelAccess:
         return LanguageModels(target, caller, self._logs, self.lists, self._clock, limits)
 
     async def record_failure(self, caller: Caller, type: CallType, model: str, error: ApiError) -> None:
-        """Log a call that there was no cluster for, as ``recorded`` does for those that fail."""
+        """Logs a call that there was no cluster for, as ``recorded`` does for those that fail."""
         record = CallRecord(type, model, status=CallStatus.ERROR, error=error.message)
         row = _row(caller, record, self._clock(), keeps=False)
         await in_thread(self._logs.record, caller.space_id, row)
@@ -333,7 +338,7 @@ class UnusableAnswerError(BrokenAnswerError):
 
 
 def read_structured(completion: Completion, schema: dict[str, Any]) -> dict[str, Any]:
-    """The object in an answer. Raises UnusableAnswerError unless it is one of the schema."""
+    """Returns the object in an answer. Raises UnusableAnswerError unless it is one of the schema."""
     import jsonschema_rs
 
     try:

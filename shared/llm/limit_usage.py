@@ -125,7 +125,7 @@ class LimitUsages:
         )
 
     def settle(self, reservation: Reservation, used: Amount) -> None:
-        """Put what was used in place of what was reserved."""
+        """Puts what was used in place of what was reserved."""
         held, epoch = reservation.amount, reservation.epoch
         changes = {name.value: getattr(used, unit) - getattr(held, unit) for name, unit in _UNITS.items()}
         for condition, slot in ((Attr("epoch").eq(epoch), "new"), (Attr("epoch").eq(epoch + 1), "old")):
@@ -154,7 +154,7 @@ class LimitUsages:
         return int(self._clock().timestamp()) // 60
 
     def _shared_minute(self, item: Item) -> int:
-        """The minute that it is; another process's clock may be a little ahead of ours."""
+        """Returns the minute that it is; another process's clock may be a little ahead of ours."""
         ours = self._minute()
         return max(ours, item["minute"]) if item and item["minute"] - ours <= SKEW_MINUTES else ours
 
@@ -213,7 +213,7 @@ def _has_room(ceilings: Mapping[LimitName, int], minute: int) -> ConditionBase:
 
 
 def _moved_on(item: Item, minute: int) -> dict[str, int]:
-    """The counters as they are in this minute: of windows that are over only what is reserved is left."""
+    """Returns the counters as they are in this minute: of windows that are over only what is reserved is left."""
     was = item.get("minute", 0)
     counters = {name.value: item.get(name.value, 0) for name in LimitName}
     held = {f"{slot}_{unit}": item.get(f"{slot}_{unit}", 0) for slot in ("new", "old") for unit in set(_UNITS.values())}

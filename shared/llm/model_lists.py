@@ -15,7 +15,7 @@ class ModelLists:
         self._clock = clock
 
     async def current(self, target: Target) -> tuple[ModelList, bool]:
-        """The list, and whether it is stale: an old one is better than none while the cluster does not answer.
+        """Returns the list, and whether it is stale: an old one is better than none while the cluster does not answer.
 
         Raises what the cluster fails with when there is no list at all.
         """

@@ -47,7 +47,7 @@ class TokenCleaner:
             logger.exception("a token may remain: the reconciler looks again", extra={"space_id": space_id})
 
     def clean(self, space_id: str, parameter: str) -> None:
-        """Remove a token that is not in use. Safe to repeat."""
+        """Removes a token that is not in use. Safe to repeat."""
         cluster = self._clusters.get_many(space_id, [space_id]).get(space_id)
         named = {cluster.token_parameter, cluster.manager_token_parameter} if cluster else set()
         if parameter not in named:

@@ -8,5 +8,5 @@ BYTES_PER_TOKEN = 3
 
 
 def estimate_tokens(text: str) -> int:
-    """An estimate that is rather too high than too low: a token for three bytes of UTF-8."""
+    """Returns an estimate that is rather too high than too low: a token for three bytes of UTF-8."""
     return math.ceil(len(text.encode(errors="replace")) / BYTES_PER_TOKEN)

@@ -55,7 +55,7 @@ class Upstream:
 
     @asynccontextmanager
     async def stream(self, body: dict[str, Any]) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
-        """The chunks of an answer as they come; leaving the block hangs up. Raises as ``complete`` does."""
+        """Yields the chunks of an answer as they come; leaving the block hangs up. Raises as ``complete`` does."""
         async with self._request("POST", "v1/chat/completions", body) as response:
             yield self._events(response)
 
@@ -69,7 +69,7 @@ class Upstream:
         return [_language_model(each) for each in data if isinstance(each, dict) and isinstance(each.get("id"), str)]
 
     async def embeddings(self, model: str, texts: list[str]) -> tuple[list[list[float]], dict[str, Any]]:
-        """One vector for each text, and the usage."""
+        """Returns one vector for each text, and the usage."""
         answer = await self._json("POST", "v1/embeddings", {"model": model, "input": texts})
         try:
             ordered = sorted(answer["data"], key=lambda each: each["index"])
@@ -170,7 +170,7 @@ class Upstream:
             raise _translated(error) from None
 
     async def _events(self, response: aiohttp.ClientResponse) -> AsyncIterator[dict[str, Any]]:
-        """The JSON of each server-sent event until ``[DONE]``; an end without it is a broken answer."""
+        """Yields the JSON of each server-sent event until ``[DONE]``; an end without it is a broken answer."""
         waiting = bytearray()
         received, deadline = 0, time.monotonic() + STREAM_SECONDS
         try:
@@ -227,7 +227,7 @@ def _language_model(found: dict[str, Any]) -> LanguageModel:
 
 
 def _reason(content: bytes) -> str:
-    """The server's words: OpenAI's error shape or plain text, cut short."""
+    """Returns the server's words: OpenAI's error shape or plain text, cut short."""
     text = content[:10_000].decode(errors="replace").strip()
     try:
         error = json.loads(text)["error"]

@@ -71,7 +71,7 @@ async def fit(
 
 
 def _text(messages: Sequence[Message], tools: Sequence[dict[str, Any]]) -> str:
-    """All that is sent, as far as it is words."""
+    """Returns all that is sent, as far as it is words."""
     parts = [message.text for message in messages]
     parts += [json.dumps(beyond, ensure_ascii=False) for message in messages if (beyond := message.beyond_text())]
     parts += [json.dumps(tool, ensure_ascii=False) for tool in tools]

@@ -73,7 +73,7 @@ def _bounded(characters: int) -> AfterValidator:
 
 
 def _levels(value: Any) -> int:
-    """How deep a value is nested, or one more than is allowed."""
+    """Returns the depth of a value, at most one more than allowed."""
     levels, layer = 0, [value]
     while layer and levels <= FACT_LEVELS:
         nested = [each for each in layer if isinstance(each, dict | list)]
@@ -143,7 +143,7 @@ class ArgumentCreate(Model):
     top_p: Fraction | None = None
 
     def facts(self) -> dict[str, dict[str, Any]]:
-        """All that the argument may use, as it was sent."""
+        """Returns all that the argument may use, as it was sent."""
         return {
             "client": self.client,
             "insight_spec": self.insight_spec.model_dump(exclude_unset=True),
@@ -192,7 +192,7 @@ class Argument(Entity):
         return self.id
 
     def facts(self) -> dict[str, dict[str, Any]]:
-        """All that the text may use."""
+        """Returns all that the text may use."""
         return {"client": self.client, "insight_spec": self.insight_spec, "product": self.product}
 
 

@@ -91,7 +91,7 @@ class PartialUpdate(Model):
     """
 
     def changes(self) -> dict[str, Any]:
-        """The fields the client sent, with their new values."""
+        """Returns the fields the client sent, with their new values."""
         return {name: getattr(self, name) for name in self.model_fields_set}
 
 

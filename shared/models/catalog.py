@@ -87,7 +87,7 @@ class CatalogEntry(Model):
 
 
 def overridden(column: CatalogColumn, statements: Mapping[str, bool]) -> CatalogColumn:
-    """The column as the connector's owner says it is: with personal data, or without any."""
+    """Returns the column as the connector's owner says it is: with personal data, or without any."""
     stated = statements.get(column.name)
     if stated is None or stated is (column.personal_data is not None and column.personal_data.is_direct):
         return column

@@ -46,7 +46,9 @@ def check_channel_template(text: str) -> str:
 
 
 def render(template: str, values: Mapping[str, Any]) -> str:
-    """The template with its placeholders filled in by name (``client.name``, ``argument``); unknown ones are empty."""
+    """Returns the template with its placeholders filled in by name (``client.name``, ``argument``); unknown ones are
+    empty.
+    """
     return _Template(template).substitute(_Values(values))
 
 

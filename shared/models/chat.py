@@ -63,7 +63,7 @@ class Message(Model):
 
     @property
     def text(self) -> str:
-        """The words of the content; parts that are no text (pictures) have none."""
+        """Returns the words of the content; parts that are no text (pictures) have none."""
         if isinstance(self.content, list):
             return "\n".join(str(part.get("text", "")) for part in self.content if part.get("type") == "text")
         return self.content or ""
@@ -73,7 +73,7 @@ class Message(Model):
         return self.model_dump(exclude={"created_at", "expert_versions"}, exclude_none=True)
 
     def beyond_text(self) -> dict[str, Any]:
-        """What else the server is sent: names, tool calls, keys of the client's own."""
+        """Returns the other parts of a message: names, tool calls and the client's own keys."""
         kept = {"role", "content", "tool_call_id"}
         return {name: value for name, value in self.for_model().items() if name not in kept}
 

@@ -138,5 +138,5 @@ class ClusterStatus(Model):
 
 
 def masked(token: str) -> str:
-    """The last four characters of a token long enough to spare them."""
+    """Returns the last four characters of a token long enough to spare them."""
     return MASK + (token[-4:] if len(token) >= 12 else "")

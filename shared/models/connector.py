@@ -53,7 +53,7 @@ class ConnectorStatus(StrEnum):
 
 
 def check_file_name(name: str) -> str:
-    """A file's name relative to its connector, as it may be uploaded and scanned."""
+    """Returns a file's name relative to its connector, as it may be uploaded and scanned."""
     if CONTROL_CHARACTER.search(name):
         raise ValueError("holds a control character")
     if "${filename}" in name:
@@ -129,13 +129,13 @@ class S3Config(S3Location):
 
     @property
     def credentials(self) -> dict[str, str] | None:
-        """What is kept apart from the connector, where there is something."""
+        """Returns the secrets, which are stored apart from the connector."""
         if self.access_key_id is None or self.secret_access_key is None:
             return None
         return {"access_key_id": self.access_key_id, "secret_access_key": self.secret_access_key.get_secret_value()}
 
     def location(self, space_id: str) -> S3Location:
-        """What is stored and answered of it."""
+        """Returns the part without secrets, which is stored and returned."""
         values = self.model_dump(exclude={"access_key_id", "secret_access_key"})
         if self.role_arn and not self.external_id:
             values["external_id"] = space_id
@@ -165,16 +165,16 @@ class S3Update(PartialUpdate):
 
     @property
     def has_keys(self) -> bool:
-        """Whether access keys are sent."""
+        """Returns whether access keys are sent."""
         return "access_key_id" in self.model_fields_set
 
     @property
     def keeps_access(self) -> bool:
-        """Whether neither keys nor a role are sent."""
+        """Returns whether neither keys nor a role are sent."""
         return not self.has_keys and "role_arn" not in self.model_fields_set
 
     def applied(self, current: S3Location, kept_keys: dict[str, str]) -> S3Config:
-        """The configuration after the changes; ``kept_keys`` are those that the connector has and keeps."""
+        """Returns the configuration after the changes; ``kept_keys`` are those that the connector has and keeps."""
         stays = current.model_dump() | kept_keys
         if self.has_keys:
             stays |= {"role_arn": None, "external_id": None}
@@ -214,11 +214,11 @@ class PostgresConfig(PostgresLocation):
 
     @property
     def credentials(self) -> dict[str, str]:
-        """What is kept apart from the connector."""
+        """Returns the secrets, which are stored apart from the connector."""
         return {"password": self.password.get_secret_value()}
 
     def location(self) -> PostgresLocation:
-        """What is stored and answered of it."""
+        """Returns the part without secrets, which is stored and returned."""
         return PostgresLocation.model_validate(self.model_dump(exclude={"password"}))
 
 
@@ -237,11 +237,11 @@ class PostgresUpdate(PartialUpdate):
 
     @property
     def has_password(self) -> bool:
-        """Whether one is sent."""
+        """Returns whether one is sent."""
         return "password" in self.model_fields_set
 
     def applied(self, current: PostgresLocation, kept: dict[str, str]) -> PostgresConfig:
-        """The configuration after the changes."""
+        """Returns the configuration after the changes."""
         return PostgresConfig.model_validate({**current.model_dump(), **kept, **self.changes()})
 
 
@@ -302,27 +302,27 @@ class Connector(Entity):
 
     @property
     def place(self) -> tuple[Any, ...]:
-        """Place of a connector's files or tables."""
+        """Places of a connector's files or tables."""
         if self.postgres:
             found = self.postgres
             return (found.host, found.port, found.database, found.schema_name, found.tables)
         return (self.s3.bucket, self.s3.prefix, self.s3.endpoint_url) if self.s3 else ()
 
     def prefix(self, space_id: str) -> str:
-        """Where the connector's files begin within their bucket; a database's tables are kept in ours."""
+        """Returns where the connector's files begin within their bucket; a database's tables are kept in ours."""
         if self.postgres:
             return snapshots_prefix(space_id, self.id)
         return self.s3.prefix if self.s3 else managed_prefix(space_id, self.id)
 
     def credentials_parameter(self, parameter_prefix: str) -> str | None:
-        """The SSM parameter that holds the access keys or the password, where there are any."""
+        """Returns the SSM parameter that holds the access keys or the password, where there are any."""
         if self.postgres is None and (self.s3 is None or self.s3.role_arn):
             return None
         name = credentials_parameter(parameter_prefix, self.id)
         return name if self.credentials_version is None else f"{name}:{self.credentials_version}"
 
     def job_access(self, parameter_prefix: str) -> JobAccess:
-        """How a job reads the files."""
+        """Returns the access by which a job reads the files."""
         if self.s3 is None:
             return JobAccess()
         return JobAccess(
@@ -335,7 +335,7 @@ class Connector(Entity):
 
 
 def managed_prefix(space_id: str, connector_id: str) -> str:
-    """Where a managed connector's files begin in the data bucket."""
+    """Returns where a managed connector's files begin in the data bucket."""
     return f"spaces/{space_id}/connectors/{connector_id}/"
 
 
@@ -345,7 +345,7 @@ def snapshots_prefix(space_id: str, connector_id: str) -> str:
 
 
 def credentials_parameter(parameter_prefix: str, connector_id: str) -> str:
-    """The name of the SSM parameter that holds a connector's access keys or password."""
+    """Returns the name of the SSM parameter that holds a connector's access keys or password."""
     return f"{parameter_prefix}/connectors/{connector_id}"
 
 

@@ -60,7 +60,7 @@ class ConnectorTraining(OpenModel):
     split: Split | None = None
 
     def job_settings(self) -> dict[str, Any]:
-        """What a job's data set takes over besides the files: target, positive label and split."""
+        """Returns what a job's data set takes over besides the files: target, positive label and split."""
         known = (
             None if self.split is None else {name: getattr(self.split, name) for name in type(self.split).model_fields}
         )
@@ -78,7 +78,7 @@ class ConnectorTrainingUpdate(OpenModel):
 
 
 def _each_once(connectors: list[ConnectorTraining]) -> list[ConnectorTraining]:
-    """The last entry of a connector counts, at the place of its first."""
+    """Returns the last entry of a connector counts, at the place of its first."""
     if sum(len(connector.model_dump_json()) for connector in connectors) > TOTAL_SIZE_LIMIT:
         raise ValueError(f"hold too much: at most {TOTAL_SIZE_LIMIT} characters; leave `files` out to take all files")
     return list({connector.connector_id: connector for connector in connectors}.values())

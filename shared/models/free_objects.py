@@ -12,7 +12,7 @@ OBJECT_KEY_CHARACTERS = 500
 
 
 def check_object(data: dict[str, Any]) -> dict[str, Any]:
-    """A free object that can be stored: bounded in size and depth, its numbers finite, its keys named."""
+    """Returns a free object that can be stored: bounded in size and depth, its numbers finite, its keys named."""
     values = 0
     waiting: list[tuple[Any, int]] = [(data, 1)]
     while waiting:

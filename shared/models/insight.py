@@ -40,7 +40,7 @@ class Client:
 
     @classmethod
     def of(cls, given: str | dict[str, Any]) -> "Client":
-        """A client given by an object, by its JSON text, or by free text."""
+        """Returns a client given by an object, by its JSON text, or by free text."""
         content = _as_object(given)
         if isinstance(content, str):
             return cls(ClientKind.TEXT, _digest("text", content), facts={"description": content})

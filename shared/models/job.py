@@ -43,7 +43,7 @@ class JobFile(JobModel):
 
     @property
     def label(self) -> str:
-        """What to call it to its owner."""
+        """Returns the name for messages to its owner."""
         return self.name or self.key
 
 
@@ -128,17 +128,17 @@ class TrainingJob(JobModel):
 
     @property
     def positive_label(self) -> str | None:
-        """The target's value whose probability is predicted, where a data set says so."""
+        """Returns the target's value whose probability is predicted, where a data set says so."""
         return next((dataset.positive_label for dataset in self.datasets if dataset.positive_label), None)
 
     @property
     def split(self) -> JobSplit:
-        """How rows are held out: the first data set's split that is given, else as columns suggest."""
+        """Returns how rows are held out: the first data set's split that is given, else as columns suggest."""
         return next((dataset.split for dataset in self.datasets if dataset.split), JobSplit())
 
     @property
     def target(self) -> str:
-        """The column that is learned, the same in every data set."""
+        """Returns the column that is learned, the same in every data set."""
         return next(dataset.target for dataset in self.datasets if dataset.target)
 
 

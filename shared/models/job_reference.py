@@ -14,7 +14,7 @@ class JobKind(StrEnum):
 
     @property
     def runs_on_sagemaker(self) -> bool:
-        """Whether its workflow starts a SageMaker job, and not only functions."""
+        """Returns whether its workflow starts a SageMaker job, and not only functions."""
         return self is not JobKind.SCAN
 
     @property
@@ -35,6 +35,6 @@ class JobReference:
 
     @property
     def execution_input(self) -> dict[str, str]:
-        """What its state machine is started with."""
+        """Returns the input of its state machine."""
         parent = {"connector_id": self.parent_id} if self.parent_id else {}
         return {"space_id": self.space_id, **parent, f"{self.kind}_id": self.id}

@@ -18,7 +18,7 @@ class JobStatus(StrEnum):
         return not _NEXT[self]
 
     def may_become(self, status: "JobStatus") -> bool:
-        """Whether ``status`` lies ahead of this one."""
+        """Returns whether ``status`` lies ahead of this one."""
         return status in _NEXT[self]
 
 

@@ -31,7 +31,7 @@ class Limits(Model):
 
     @property
     def ceilings(self) -> dict["LimitName", int]:
-        """Those that are set, in what is counted: costs in billionths."""
+        """Returns the limits that are set, in counted units: costs in billionths."""
         given = {name: getattr(self, name) for name in LimitName}
         return {
             name: round(value * NANO) if name in COSTS else int(value)

@@ -16,7 +16,9 @@ _CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f]")
 
 
 def check_birthdate(text: str) -> str:
-    """The date as it was sent, if it is one of the calendar; whether it is in the past is for the service to say."""
+    """Returns the date as it was sent, if it is one of the calendar; whether it is in the past is for the service to
+    say.
+    """
     try:
         return date.fromisoformat(text if _DATE.fullmatch(text) else "").isoformat()
     except ValueError:
@@ -24,7 +26,7 @@ def check_birthdate(text: str) -> str:
 
 
 def check_person_name(name: str) -> str:
-    """A name of one line."""
+    """Returns a name of one line."""
     if _CONTROL_CHARACTER.search(name):
         raise ValueError("holds a control character")
     return name

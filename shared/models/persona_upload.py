@@ -120,5 +120,5 @@ class StoredUpload(Model):
     conflicts_resolved: int = 0
 
     def is_expired(self, now: datetime) -> bool:
-        """Whether nobody may go on with it: once saving has begun, it may always be brought to its end."""
+        """Returns whether nobody may go on with it: once saving has begun, it may always be brought to its end."""
         return self.status in (UploadStatus.WAITING, UploadStatus.PENDING) and now >= self.valid_until

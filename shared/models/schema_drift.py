@@ -46,7 +46,7 @@ class ColumnChange(Model):
 
     @property
     def is_breaking(self) -> bool:
-        """Whether what used the column can't use it any more."""
+        """Returns whether what used the column can't use it any more."""
         return self.kind in (ColumnChangeKind.REMOVED, ColumnChangeKind.RETYPED)
 
 
@@ -67,7 +67,9 @@ class SchemaDrift(Entity):
 def column_changes(
     before: Sequence[CatalogColumn], rows_before: int, after: Sequence[CatalogColumn], rows_after: int
 ) -> list[ColumnChange]:
-    """What changed between two versions, what breaks something first; without values, nothing is said of a type."""
+    """Returns what changed between two versions, what breaks something first; without values, nothing is said of a
+    type.
+    """
     old, new = ({column.name: column for column in columns} for columns in (before, after))
     changes = [
         *(ColumnChange(column=name, kind=ColumnChangeKind.REMOVED, before=old[name].type) for name in old.keys() - new),

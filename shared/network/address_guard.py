@@ -39,7 +39,7 @@ class AddressGuard:
             raise self._forbidden(field, "must begin with https://")
 
     def check_host(self, host: str, port: int, field: str) -> bool:
-        """Whether the host is this machine. Raises as ``check_url`` does."""
+        """Returns whether the host is this machine. Raises as ``check_url`` does."""
         try:
             found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         except (OSError, UnicodeError):
@@ -51,14 +51,14 @@ class AddressGuard:
         return self._allow_loopback and all(address.is_loopback for address in addresses)
 
     def allows(self, address: IPv4Address | IPv6Address) -> bool:
-        """Whether the address may be called: not private, link-local (metadata), shared, reserved or multicast."""
+        """Returns whether the address may be called: not private, link-local (metadata), shared, reserved or multicast."""
         address = _embedded(address)
         if address.is_loopback:
             return self._allow_loopback
         return address.is_global and not address.is_multicast
 
     def check_socket(self, connection: socket.socket) -> socket.socket:
-        """The connection, or OSError after closing one whose peer may not be called."""
+        """Returns the connection, or OSError after closing one whose peer may not be called."""
         peer = ip_address(str(connection.getpeername()[0]).partition("%")[0])
         if not self.allows(peer):
             connection.close()
@@ -66,7 +66,7 @@ class AddressGuard:
         return connection
 
     def guard_client(self, client: Any) -> None:
-        """Make a boto3 client check the peer of each connection that it opens."""
+        """Makes a boto3 client check the peer of each connection that it opens."""
         from botocore.awsrequest import AWSHTTPConnection, AWSHTTPSConnection
         from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
@@ -96,7 +96,7 @@ class AddressGuard:
 
 
 def _embedded(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
-    """The IPv4 address inside one of IPv6's wrappings, if it is one."""
+    """Returns the IPv4 address inside one of IPv6's wrappings, if it is one."""
     if isinstance(address, IPv6Address):
         if address in _NAT64:
             return IPv4Address(int(address) & 0xFFFFFFFF)

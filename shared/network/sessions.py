@@ -46,7 +46,7 @@ class GuardedResolver(AbstractResolver):
 
 
 async def read_at_most(response: aiohttp.ClientResponse, limit: int) -> bytes:
-    """The body, or its first ``limit`` bytes where it is longer."""
+    """Returns the body, or its first ``limit`` bytes where it is longer."""
     content = bytearray()
     async for chunk in response.content.iter_any():
         content += chunk

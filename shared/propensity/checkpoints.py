@@ -72,7 +72,7 @@ class Scorer:
         self._ensemble = Ensemble([architecture.load(folder / name) for name in self.checkpoint.model_files])
 
     def score(self, rows: Sequence[Mapping[str, Any]]) -> list[RowPrediction]:
-        """The probability of the positive label, and the label it leads to, of each row.
+        """Returns the probability of the positive label, and the label it leads to, of each row.
 
         Raises:
             ValidationFailedError: a row lacks a column of the model, or holds a list or an object.
@@ -87,11 +87,11 @@ class Scorer:
         ]
 
     def probabilities(self, matrix: Matrix) -> Probabilities:
-        """The probability of the positive label of each row of an encoded matrix."""
+        """Returns the probability of the positive label of each row of an encoded matrix."""
         return self._ensemble.predict(matrix)
 
     def explain(self, matrix: Matrix) -> list[Explanation]:
-        """Why each row of an encoded matrix has its probability, in terms of the columns that customers know."""
+        """Returns why each row of an encoded matrix has its probability, in terms of the columns that customers know."""
         found = self._ensemble.contributions(matrix)
         columns = np.zeros((len(matrix), len(self.checkpoint.features.features)))
         start = 0
@@ -143,7 +143,7 @@ def read_checkpoint(folder: Path) -> StoredCheckpoint:
 
 
 def library_versions() -> dict[str, str]:
-    """The versions of what fits and encodes."""
+    """Returns the versions of what fits and encodes."""
     versions = {"python": platform.python_version()}
     for package in ("lightgbm", "numpy", "polars", "xgboost"):
         try:

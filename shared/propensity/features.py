@@ -50,7 +50,7 @@ class DateOrder(StrEnum):
 
     @property
     def pattern(self) -> str:
-        """A regular expression with the groups first, second, third number, hour, minute, second, offset."""
+        """Returns a regular expression with the groups first, second, third number, hour, minute, second, offset."""
         numbers = (
             r"^([0-9]{4})[-/.]([0-9]{1,2})[-/.]([0-9]{1,2})"
             if self is DateOrder.ISO
@@ -60,7 +60,7 @@ class DateOrder(StrEnum):
 
     @property
     def positions(self) -> tuple[int, int, int]:
-        """Which of the three numbers are the year, the month and the day."""
+        """Returns the positions of year, month and day in the three numbers."""
         return {"iso": (0, 1, 2), "day_first": (2, 1, 0), "month_first": (2, 0, 1)}[self.value]
 
 
@@ -85,7 +85,7 @@ class Feature(BaseModel):
 
     @property
     def columns(self) -> list[str]:
-        """The names of the matrix columns it becomes."""
+        """Returns the names of the matrix columns it becomes."""
         if self.kind != "datetime":
             return [self.name]
         parts = ["days", "month", "weekday", "day", *(["hour"] if self.has_time else [])]
@@ -93,7 +93,7 @@ class Feature(BaseModel):
 
     @property
     def unseen_code(self) -> float:
-        """What a category not listed becomes: the shared code where there is one, else missing."""
+        """Returns the code of an unlisted category: the shared code if it exists, else missing."""
         return float(len(self.categories)) if self.others else np.nan
 
 
@@ -114,17 +114,17 @@ class FeatureSchema(BaseModel):
 
     @property
     def columns(self) -> list[str]:
-        """The matrix's columns, in order."""
+        """Returns the matrix's columns, in order."""
         return [column for feature in self.features for column in feature.columns]
 
     @property
     def categorical(self) -> list[int]:
-        """Which of the matrix's columns hold codes of categories."""
+        """Returns the columns of the matrix that hold codes of categories."""
         kinds = [feature.kind for feature in self.features for _ in feature.columns]
         return [index for index, kind in enumerate(kinds) if kind == "categorical"]
 
     def encode_rows(self, rows: Sequence[Mapping[str, Any]]) -> Matrix:
-        """One matrix row for each of ``rows``; columns the model doesn't know are ignored, ``None`` is missing.
+        """Returns one matrix row for each of ``rows``; columns the model doesn't know are ignored, ``None`` is missing.
 
         Raises:
             ValidationFailedError: a row lacks a column of the model, or a value is a list or an object.
@@ -160,7 +160,7 @@ class FeatureSchema(BaseModel):
 
 
 def text_of(value: Any) -> str | None:
-    """The canonical text of a cell, ``None`` when it is missing: the same for 3, 3.0 and " 3 "."""
+    """Returns the canonical text of a cell, ``None`` when it is missing: the same for 3, 3.0 and " 3 "."""
     if value is None:
         return None
     if isinstance(value, str):
@@ -179,7 +179,7 @@ def text_of(value: Any) -> str | None:
 
 
 def number_of(value: Any) -> float:
-    """A cell as a number, NaN when it is missing or no number."""
+    """Returns a cell as a number, NaN when it is missing or no number."""
     if isinstance(value, str):
         text = value.strip(WHITESPACE)
         return float(text) if _NUMBER.match(text) else np.nan
@@ -192,7 +192,7 @@ def number_of(value: Any) -> float:
 
 
 def encode_cells(feature: Feature, cells: Cells) -> list[Column]:
-    """The matrix columns of one feature, each as long as ``cells``."""
+    """Returns the matrix columns of one feature, each as long as ``cells``."""
     match feature.kind:
         case "numeric":
             return [finite(_numbers(cells))]
@@ -211,7 +211,7 @@ def cell_key(cell: Any) -> Any:
 
 
 def category_codes(feature: Feature, cells: Iterable[Any]) -> dict[Any, float]:
-    """The code of every distinct cell, under its key."""
+    """Returns the code of every distinct cell, under its key."""
     known = {category: float(code) for code, category in enumerate(feature.categories)}
     unseen = feature.unseen_code
     codes: dict[Any, float] = {}
@@ -271,7 +271,7 @@ def expand_time(seconds: Seconds, *, has_time: bool) -> list[Column]:
 
 
 def offset_seconds(text: str | None) -> float:
-    """The offset of ``Z``, ``+02:00`` or ``-0330``; no offset is UTC."""
+    """Returns the offset of ``Z``, ``+02:00`` or ``-0330``; no offset is UTC."""
     if text is None or text == "Z":
         return 0.0
     digits = text[1:].replace(":", "")

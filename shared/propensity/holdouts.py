@@ -25,7 +25,7 @@ class RandomHoldout(_Rule):
     limits: tuple[float, float] = Field(description="of the negative and of the positive rows: the same share of both")
 
     def held_out(self, draws: Draws, labels: Labels) -> Mask:
-        """Which rows are held out."""
+        """Returns the mask of the rows that are held out."""
         return draws < np.where(labels == 1, self.limits[1], self.limits[0])
 
 
@@ -38,7 +38,7 @@ class TimeHoldout(_Rule):
     after: float
 
     def held_out(self, moments: Seconds) -> Mask:
-        """Which rows are held out."""
+        """Returns the mask of the rows that are held out."""
         with np.errstate(invalid="ignore"):
             return np.asarray(moments > self.after)
 
@@ -52,7 +52,7 @@ class GroupHoldout(_Rule):
     limit: float
 
     def held_out(self, draws: Draws) -> Mask:
-        """Which rows are held out."""
+        """Returns the mask of the rows that are held out."""
         return draws < self.limit
 
 

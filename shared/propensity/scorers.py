@@ -38,7 +38,7 @@ class Scorers:
         self._lock = threading.Lock()
 
     def get(self, s3: "S3Client", artifact: JobFile) -> "Scorer":
-        """The scorer of an artifact. Raises ConflictError when the artifact is gone, too large or damaged."""
+        """Returns the scorer of an artifact. Raises ConflictError when the artifact is gone, too large or damaged."""
         name = (artifact.bucket, artifact.key, artifact.version_id or artifact.etag)
         with self._lock:
             if name not in self._scorers:

@@ -38,7 +38,7 @@ class Observer(Protocol):
 
     @property
     def stop_requested(self) -> bool:
-        """Whether to stop at the next round."""
+        """Returns whether to stop at the next round."""
 
 
 @dataclass(frozen=True)
@@ -48,11 +48,12 @@ class Ensemble:
     members: Sequence[Predictor]
 
     def predict(self, matrix: Matrix) -> Probabilities:
-        """The probability of the positive class of each row."""
+        """Returns the probability of the positive class of each row."""
         return np.asarray(np.mean([member.predict(matrix) for member in self.members], axis=0))
 
     def contributions(self, matrix: Matrix) -> ContributionMatrix:
-        """What each column adds to the log-odds of ``predict``'s probability; the last column is what they start from.
+        """Returns what each column adds to the log-odds of ``predict``'s probability; the last column is what they
+        start from.
 
         The sum over a row is those log-odds. One model's own are exact. The mean of probabilities is not the mean of
         log-odds: there, a member counts by how steeply its log-odds move the mean's, from its base to its answer.
@@ -72,13 +73,13 @@ def _probability(log_odds: Probabilities) -> Probabilities:
 
 
 def _log_odds_of_mean(log_odds: Probabilities) -> Probabilities:
-    """Those of the mean of the members' probabilities; of what is nearly certain, too, whose 1 - p has few digits."""
+    """Returns the log odds of the members' mean probability. It stays accurate close to 0 and 1."""
     positive, negative = (np.logaddexp.reduce(-np.logaddexp(0, sign * log_odds)) for sign in (-1, 1))
     return np.asarray(positive - negative)
 
 
 def _steepness(start: Probabilities, end: Probabilities) -> Probabilities:
-    """How much the probability rises for each unit of log-odds, on the way from ``start`` to ``end``."""
+    """Returns the mean rise of the probability for each unit of log odds between ``start`` and ``end``."""
     low, high = np.minimum(start, end), np.maximum(start, end)
     way = np.maximum(high - low, np.finfo(np.float64).tiny)
     # p(high) - p(low) without a difference of what is nearly the same.
@@ -116,7 +117,7 @@ class MemberWatcher:
 
     @property
     def best_round(self) -> int:
-        """The round with the lowest loss so far, counted from 1."""
+        """Returns the round with the lowest loss so far, counted from 1."""
         return self.state.best_round
 
     def after_round(self, finished_rounds: int, loss: float, save: Callable[[Path], None]) -> bool:
@@ -147,7 +148,7 @@ class Workspace:
 
     @classmethod
     def open(cls, folder: Path, suffix: str, fingerprint: str) -> "Workspace":
-        """The folder, emptied of our files if it holds the work of other data or another configuration."""
+        """Returns the folder, emptied of our files if it holds the work of other data or another configuration."""
         folder.mkdir(parents=True, exist_ok=True)
         mark = folder / "fingerprint.txt"
         if not mark.exists() or mark.read_text() != fingerprint:
@@ -157,7 +158,7 @@ class Workspace:
         return cls(folder, suffix)
 
     def state(self, member: int) -> MemberState:
-        """How far a model had come; a fresh state if its file is missing or unreadable."""
+        """Returns the saved state of a model; a new state if its file is missing or unreadable."""
         path = self.folder / f"member-{member}.json"
         if not path.exists():
             return MemberState()
@@ -168,7 +169,7 @@ class Workspace:
         return state if state.file and (self.folder / state.file).exists() else MemberState()
 
     def path(self, state: MemberState) -> Path:
-        """Where the model of a state lies."""
+        """Returns the path of a state's model."""
         return self.folder / str(state.file)
 
     def save(self, member: int, state: MemberState, save: Callable[[Path], Any]) -> None:
@@ -193,7 +194,7 @@ def fit_ensemble(
     workspace: Workspace,
     save_interval_seconds: float,
 ) -> Ensemble:
-    """One model a fold, fitted on the rows outside it and stopped early on those in it.
+    """Returns one model a fold, fitted on the rows outside it and stopped early on those in it.
 
     What ``workspace`` already holds isn't fitted again; a model that was cut off goes on from its last saved round.
 
@@ -228,7 +229,7 @@ def fit_ensemble(
 
 
 def loss_name(member: int) -> str:
-    """The series of a model's validation loss."""
+    """Returns the series of a model's validation loss."""
     return "validation_log_loss" if member == 0 else f"validation_log_loss_{member + 1}"
 
 

@@ -36,7 +36,7 @@ class Invites:
         self._invites = Repository(table, Invite, kind="invite", clock=clock)
 
     def invite(self, space_id: str, emails: Sequence[str], roles: list[UserPermission], user_id: str) -> list[Invite]:
-        """Invite these addresses, all or none; an invite that there is already gets these roles and a new week.
+        """Invites these addresses, all or none; an invite that there is already gets these roles and a new week.
 
         Raises NotFoundError when the space is deleted.
         """
@@ -74,7 +74,7 @@ class Invites:
         return repeat_on_conflict(step, "The invites are being changed by others just now.", (TransactionFailedError,))
 
     def record_mail(self, space_id: str, invite: Invite, mail: InviteMail, mail_error: str | None) -> Invite:
-        """Note what became of the mail, unless the invite was changed since it was sent."""
+        """Notes what became of the mail, unless the invite was changed since it was sent."""
         outcome = {"mail": mail, "mail_error": mail_error}
         unchanged = Attr("version").eq(invite.version)
         try:
@@ -99,7 +99,7 @@ class Invites:
         return Deleted(id=invite_id)
 
     def of(self, email: str) -> list[tuple[str, Invite]]:
-        """The invites to an address with their spaces, in spaces that are in use; the newest spaces first."""
+        """Returns the invites to an address with their spaces, in spaces that are in use; the newest spaces first."""
         pointers = list(self._table.query(f"invite_email#{email}", limit=SPACES_LIMIT))
         spaces = {space.id for space in self._members.get_spaces(each["SK"] for each in pointers)}
         keys = {
@@ -109,7 +109,7 @@ class Invites:
         return [(keys[key], self._as_of_now(self._invites.load(found[key]))) for key in keys if key in found]
 
     def accept(self, space_id: str, invite: Invite, user_id: str) -> bool:
-        """Let the user into the space with the invite's roles, once; whether this call did.
+        """Lets the user into the space with the invite's roles, once; whether this call did.
 
         A member gets the roles in addition to what they may do.
         """

@@ -48,7 +48,7 @@ class Members:
         self.spaces = Repository(table, Space, kind="space", clock=clock)
 
     def select(self, user_id: str, space_id: str | None) -> SpaceContext:
-        """The scope of the user in the space, or in the only space there is.
+        """Returns the scope of the user in the space, or in the only space there is.
 
         Raises NotFoundError for a space the user does not belong to, exactly as for one that does not exist, and
         SpaceRequiredError when no space is named and the choice is not obvious.
@@ -67,7 +67,7 @@ class Members:
         return self.context_and(user_id, space_id)[0]
 
     def context_and(self, user_id: str, space_id: str, also: Key | None = None) -> tuple[SpaceContext, Item | None]:
-        """The scope, and a further item read along with it. Raises as ``context`` does."""
+        """Returns the scope, and a further item read along with it. Raises as ``context`` does."""
         membership_key = self.memberships.key(user_id, space_id)
         space_key = self.spaces.key(space_id, space_id)
         keys = [membership_key, space_key, *([also] if also else [])]
@@ -85,17 +85,17 @@ class Members:
         return context, found.get(also) if also else None
 
     def get_spaces(self, space_ids: Iterable[str]) -> list[Space]:
-        """Those of the spaces that exist and are not deleted, in the order of their ids in ``space_ids``."""
+        """Returns the spaces that exist and are not deleted, in the order of ``space_ids``."""
         keys = [self.spaces.key(space_id, space_id) for space_id in space_ids]
         found = self._table.get_many(keys)
         return [self.spaces.load(found[key]) for key in keys if key in found and "deleted_at" not in found[key]]
 
     def is_in_use(self, space_id: str, error: ApiError | None = None) -> Write:
-        """Let a transaction fail unless the space exists and is not deleted."""
+        """Lets a transaction fail unless the space exists and is not deleted."""
         return check(self.spaces.key(space_id, space_id), Attr("PK").exists() & Attr("deleted_at").not_exists(), error)
 
     def index_writes(self, user_id: str, email: str, membership: Membership) -> list[Write]:
-        """The writes beside a new membership's own that list its user among the members of the space."""
+        """Returns the writes beside a new membership's own that list its user among the members of the space."""
         entry = _MemberEntry(
             id=user_id, created_at=membership.created_at, updated_at=membership.created_at, email=email
         )
@@ -106,7 +106,7 @@ class Members:
     def join_writes(
         self, user_id: str, email: str, space_id: str, permissions: Iterable[UserPermission]
     ) -> list[Write]:
-        """The writes by which the user comes to have these permissions in the space, a member already or not.
+        """Returns the writes by which the user comes to have these permissions in the space, a member already or not.
 
         Their transaction fails with TransactionFailedError when another writer changes the membership first.
         """
@@ -124,7 +124,7 @@ class Members:
         ]
 
     def add_permissions(self, space_id: str, user_id: str, permissions: Iterable[UserPermission]) -> Membership:
-        """Add to what a member may do, and answer the whole. Raises NotFoundError for users who are no members."""
+        """Adds to what a member may do, and returns the whole. Raises NotFoundError for users who are no members."""
 
         def step() -> Membership:
             membership = self._membership(space_id, user_id)
@@ -136,7 +136,7 @@ class Members:
         return repeat_on_conflict(step, "The member's rights change too often just now.", (ConditionNotMetError,))
 
     def list_after(self, space_id: str, after: str, limit: int) -> Page[SpaceMember]:
-        """The members of the space, in the falling order of their ids."""
+        """Returns the members of the space, in the falling order of their ids."""
         page = self._index.list_after(space_id, after, limit)
         keys = {self.memberships.key(entry.id, space_id): entry for entry in page.data}
         found = self._table.get_many(list(keys))
@@ -148,7 +148,7 @@ class Members:
         return Page(count=page.count, data=members, has_more=page.has_more)
 
     def user_ids(self, space_id: str) -> Iterator[str]:
-        """All members of the space, deleted or not."""
+        """Yields all members of the space, deleted or not."""
         for item in self._table.query(f"member#{space_id}", attributes=["SK"]):
             yield item["SK"]
 
@@ -172,7 +172,7 @@ class Members:
 
 
 def _united(*groups: Iterable[UserPermission]) -> list[UserPermission]:
-    """All of them, in the order in which permissions are listed everywhere."""
+    """Returns all of them, in the order in which permissions are listed everywhere."""
     granted = {permission for group in groups for permission in group}
     return [permission for permission in UserPermission if permission in granted]
 

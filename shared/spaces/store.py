@@ -65,11 +65,11 @@ class Spaces:
         self._clock = clock
 
     def is_deleted(self, space_id: str) -> bool:
-        """Whether the space is deleted, and not purged yet."""
+        """Returns whether the space is deleted, and not purged yet."""
         return "deleted_at" in (self._table.get(self._key(space_id)) or {})
 
     def delete(self, space_id: str, user_id: str, expected_version: int | None) -> None:
-        """Make the space unknown to everybody; ``settle`` is to be called then.
+        """Makes the space unknown to everybody; ``settle`` is to be called then.
 
         Raises NotFoundError when it is deleted already, and PreconditionFailedError.
         """
@@ -88,7 +88,7 @@ class Spaces:
             raise unknown_space() if isinstance(error, ConditionNotMetError) else error from None
 
     def restore(self, space_id: str, user_id: str) -> None:
-        """Bring a deleted space back, for its owner; ``settle`` is to be called then.
+        """Brings a deleted space back, for its owner; ``settle`` is to be called then.
 
         One that is not deleted stays as it is. Raises NotFoundError for users who do not belong to it and when its
         time is over, PermissionDeniedError for members who do not own it.
@@ -113,7 +113,7 @@ class Spaces:
         repeat_on_conflict(step, "The space is deleted and restored by others just now.", (TransactionFailedError,))
 
     def settle(self, space_id: str, at_most: int | None = None) -> None:
-        """Let all memberships follow the space's state, as far as they have not: safe to repeat, to break off, late.
+        """Lets all memberships follow the space's state, as far as they have not: safe to repeat, to break off, late.
 
         Beyond ``at_most`` members the rest is left to the next one who calls.
         """
@@ -133,18 +133,18 @@ class Spaces:
             self._table.write(delete(Key(UNSETTLED, space_id), Attr("change").eq(note["change"])))
 
     def unsettled(self) -> Iterator[str]:
-        """The spaces that someone has to go on with."""
+        """Yields the spaces that someone has to go on with."""
         for item in self._table.query(UNSETTLED, newest_first=False, attributes=["SK"]):
             yield item["SK"]
 
     def due(self) -> Iterator[DeletedSpace]:
-        """The spaces that can't be restored any more, those deleted first before others."""
+        """Yields the spaces that can't be restored any more, those deleted first before others."""
         latest = format_timestamp(self._clock() - RESTORABLE)
         for item in self._table.query(DELETED, condition=KeyCondition("SK").lte(latest), newest_first=False):
             yield DeletedSpace(item["SK"].partition("#")[2], Key(DELETED, item["SK"]))
 
     def close(self, space: DeletedSpace) -> bool:
-        """Let nobody restore the space from now on; whether all that belongs to it may be removed."""
+        """Lets nobody restore the space from now on; whether all that belongs to it may be removed."""
         deleted_at = space.entry.sk.partition("#")[0]
         unchanged = Attr("deleted_at").eq(deleted_at)
         try:
@@ -168,7 +168,7 @@ class Spaces:
         return self._spaces.load(found[self._key(space_id)])
 
     def _move(self, space_id: str, user_id: str, *, hides: bool) -> None:
-        """Put a membership where it belongs, unless it is there. Raises _DecidedOtherwiseError."""
+        """Puts a membership where it belongs, unless it is there. Raises _DecidedOtherwiseError."""
         listed, hidden = self._membership_keys(space_id, user_id)
         source, target = (listed, hidden) if hides else (hidden, listed)
         state = check(
@@ -194,7 +194,7 @@ class Spaces:
         return self._spaces.key(space_id, space_id)
 
     def _membership_keys(self, space_id: str, user_id: str) -> tuple[Key, Key]:
-        """Where the membership lies while the space is in use, and while it is deleted."""
+        """Returns the keys of the membership while the space is in use, and while it is deleted."""
         return self.members.memberships.key(user_id, space_id), Key(f"membership#{user_id}#hidden", space_id)
 
 

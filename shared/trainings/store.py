@@ -56,7 +56,7 @@ class Trainings:
         self._clock = clock
 
     def create(self, space_id: str, training: Training, idempotency: Idempotency | None) -> Training:
-        """Store a training with its uses, open its job.
+        """Stores a training with its uses, open its job.
 
         Raises ValidationFailedError naming a connector, data model or benchmark that is not in the space.
         """
@@ -80,7 +80,7 @@ class Trainings:
         expected_version: int | None = None,
         commit: Commit | None = None,
     ) -> Training:
-        """Write what ``decide`` makes of the training; ``None`` leaves it as it is.
+        """Writes what ``decide`` makes of the training; ``None`` leaves it as it is.
 
         ``commit`` carries the actions out, by default as a transaction. Raises NotFoundError,
         PreconditionFailedError when ``expected_version`` is not the current one, and what ``decide`` raises.
@@ -88,7 +88,7 @@ class Trainings:
         return self.repository.modify(space_id, training_id, decide, expected_version=expected_version, commit=commit)
 
     def advance(self, space_id: str, training_id: str, status: JobStatus) -> Training:
-        """Move to ``status``, unless the training is there or beyond already."""
+        """Moves to ``status``, unless the training is there or beyond already."""
 
         def decide(training: Training) -> Modification | None:
             if not training.status.may_become(status):
@@ -124,7 +124,7 @@ class Trainings:
         return self.change(space_id, training_id, decide, commit=commit)
 
     def fall_due(self, space_id: str, training: Training, benchmark_ids: Sequence[str], user_id: str) -> list[Write]:
-        """The write by which evaluations on these benchmarks are to follow a training, if it has succeeded.
+        """Returns the write by which evaluations on these benchmarks are to follow a training, if it has succeeded.
 
         Whoever carries it out sees to ``DueEvaluations.settle`` then.
         """
@@ -167,7 +167,7 @@ class Trainings:
         return repeat_on_conflict(step, "The training changes too often just now.", (ConditionNotMetError,))
 
     def find_deleted(self, space_id: str, training_id: str) -> Training | None:
-        """The record of a training deleted within the last month."""
+        """Returns the record of a training deleted within the last month."""
         item = self._table.get(_deleted_key(space_id, training_id))
         return self.repository.load(item) if item else None
 
@@ -190,7 +190,7 @@ class Trainings:
         series: list[SeriesPoint] | None,
         also: Sequence[Write] = (),
     ) -> bool:
-        """Take in what a job reported of itself at a time: that it runs, and its series so far.
+        """Takes in what a job reported of itself at a time: that it runs, and its series so far.
 
         Whether it was news: a report that is older than the last one, or about a training that has ended, changes
         nothing but what is in ``also``. Raises NotFoundError, and the errors of ``also``.
@@ -220,12 +220,12 @@ class Trainings:
         return False
 
     def series(self, space_id: str, training_id: str) -> list[SeriesPoint]:
-        """What the job has reported last."""
+        """Returns the last report of the job."""
         item = self._table.get(_series_key(space_id, training_id))
         return [SeriesPoint.model_validate(point) for point in item["points"]] if item else []
 
     def keep_series(self, space_id: str, training_id: str, series: Sequence[SeriesPoint]) -> Write:
-        """The write that sets the final series."""
+        """Returns the write that sets the final series."""
         return put(_series_key(space_id, training_id), {"reported_at": self._clock(), "points": list(series)})
 
     def hold_connector(self, space_id: str, connector_id: str, path: str = "body.connectors") -> Write:

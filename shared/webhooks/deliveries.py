@@ -41,7 +41,7 @@ class WebhookDeliveries:
         self._clock = clock
 
     def add(self, space_id: str, endpoint_id: str, event: WebhookEvent) -> tuple[WebhookDelivery, DeliveryTask | None]:
-        """Note a message once, and what to put into the queue for it: nothing when it was tried already."""
+        """Notes a message once, and what to put into the queue for it: nothing when it was tried already."""
         now = self._clock()
         delivery = WebhookDelivery(
             id=event.id,
@@ -63,7 +63,7 @@ class WebhookDeliveries:
         return delivery, DeliveryTask(space_id, endpoint_id, delivery.id, 0, now)
 
     def claim(self, task: DeliveryTask) -> WebhookDelivery | None:
-        """The delivery, for the one who makes this attempt; none when it was made, or is not wanted any more.
+        """Returns the delivery, for the one who makes this attempt; none when it was made, or is not wanted any more.
 
         Raises TooEarlyError.
         """
@@ -90,7 +90,7 @@ class WebhookDeliveries:
         error: str | None = None,
         next_attempt_at: datetime | None = None,
     ) -> None:
-        """Note what became of a claimed attempt, unless its time was over and somebody else has made it since."""
+        """Notes what became of a claimed attempt, unless its time was over and somebody else has made it since."""
         changes = {
             "status": status,
             "attempts": [*delivery.attempts, *([attempt] if attempt else [])][-ATTEMPTS_KEPT:],
@@ -105,7 +105,7 @@ class WebhookDeliveries:
             return
 
     def replay(self, space_id: str, endpoint_id: str, delivery_id: str) -> tuple[WebhookDelivery, DeliveryTask]:
-        """Let the message be sent again, as often as a new one would be. Raises NotFoundError and ConflictError."""
+        """Lets the message be sent again, as often as a new one would be. Raises NotFoundError and ConflictError."""
         now = self._clock()
         current = self._deliveries.get(_owner(space_id, endpoint_id), delivery_id)
         task = DeliveryTask(space_id, endpoint_id, delivery_id, current.attempt_count, now)
@@ -124,7 +124,7 @@ class WebhookDeliveries:
     def list_after(
         self, space_id: str, endpoint_id: str, status: DeliveryStatus | None, after: str, limit: int
     ) -> DeliveryPage:
-        """Newest first. Raises InvalidCursorError."""
+        """Returns newest first. Raises InvalidCursorError."""
         kept = partial(ids_within, self._clock() - KEPT)
         rest = kept(before=cursor_id(after))
         pk, only = self._partition(space_id, endpoint_id), Attr("status").eq(status.value) if status else None
@@ -139,7 +139,7 @@ class WebhookDeliveries:
         )
 
     def failed_since(self, space_id: str, endpoint_id: str, since: datetime) -> Iterator[str]:
-        """The ids of those that failed for good, oldest first.
+        """Yields the ids of those that failed for good, oldest first.
 
         Some of them may have been let be sent again by somebody who then failed to queue them.
         """

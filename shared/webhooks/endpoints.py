@@ -50,7 +50,7 @@ class WebhookEndpoints:
     def create(
         self, space_id: str, endpoint: WebhookEndpoint, idempotency: Idempotency | None
     ) -> tuple[WebhookEndpoint, str]:
-        """The endpoint and its secret. Raises ConflictError for more than a space may have."""
+        """Returns the endpoint and its secret. Raises ConflictError for more than a space may have."""
         new = self._put_secrets(space_id, endpoint.id, [{"secret": _new_secret()}], version=1)
         full = ConflictError(f"A space has at most {MAX_ENDPOINTS} webhook endpoints. Delete one first.")
         has_room = Attr("taken").not_exists() | Attr("taken").lt(MAX_ENDPOINTS)
@@ -69,7 +69,7 @@ class WebhookEndpoints:
         return self.repository.delete(space_id, endpoint_id, expected_version=expected_version, also=also)
 
     def rotate_secret(self, space_id: str, endpoint_id: str) -> str:
-        """A new secret; the one before signs along for a day. Raises NotFoundError and ConflictError."""
+        """Returns a new secret; the one before signs along for a day. Raises NotFoundError and ConflictError."""
         self.repository.get(space_id, endpoint_id)
         item, secret, now = self._secrets(space_id, endpoint_id), _new_secret(), self._clock()
         current, *older = item["secrets"]
@@ -138,7 +138,7 @@ def _secret_key(space_id: str, endpoint_id: str) -> Key:
 
 
 def _places(space_id: str) -> Key:
-    """How many endpoints there are, in one item that a condition can look at."""
+    """Returns the key of the number of endpoints, which conditions check."""
     return Key(f"webhook_endpoint#{space_id}#places", "total")
 
 

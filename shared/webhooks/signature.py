@@ -19,7 +19,7 @@ class SignatureError(Exception):
 
 
 def decode_secret(secret: str) -> bytes:
-    """The key's bytes.
+    """Returns the key's bytes.
 
     Raises:
         ValueError: the secret isn't base64, with or without the prefix.
@@ -34,7 +34,9 @@ def decode_secret(secret: str) -> bytes:
 
 
 def sign(secret: str, message_id: str, timestamp: datetime, body: bytes, *older: str) -> dict[str, str]:
-    """The three headers that prove ``body`` was sent by a holder of the secret, or of one of the ``older`` ones."""
+    """Returns the three headers that prove ``body`` was sent by a holder of the secret, or of one of the ``older``
+    ones.
+    """
     seconds = str(int(timestamp.timestamp()))
     signatures = [f"v1,{_digest(decode_secret(key), message_id, seconds, body)}" for key in (secret, *older)]
     return {
@@ -45,7 +47,8 @@ def sign(secret: str, message_id: str, timestamp: datetime, body: bytes, *older:
 
 
 def verify(secret: str, headers: Mapping[str, str], body: bytes, now: datetime) -> str:
-    """The message's id, once one of the header's signatures is found right and its time within five minutes of ``now``.
+    """Returns the message's id, once one of the header's signatures is found right and its time within five minutes of
+    ``now``.
 
     Raises:
         SignatureError: a header is missing or malformed, the time is off, or no signature matches.

@@ -104,7 +104,7 @@ OPERATIONS = {f"{each.method} {each.route.path_format}": each for each in operat
 
 
 def documented() -> list[str]:
-    """The operations in the order that they are called; in PATCH only the method differs from PUT."""
+    """Returns the operations in the order that they are called; in PATCH only the method differs from PUT."""
     names = [
         f"{method} {route.path_format}"
         for route in build_api().routes
@@ -148,7 +148,7 @@ class World:
             case.body = case.body | {key: filled["json"][key] for key in fields}
 
     def systematic_requests(self, operation: Any) -> Iterator[Any]:
-        """All of them, or one of each kind."""
+        """Yields all of them, or one of each kind."""
         config = GenerationConfig(with_security_parameters=False)
         seen: set[Any] = set()
         modes = list(GenerationMode)

@@ -57,13 +57,13 @@ ClientMaker = Callable[..., TestClient]
 
 @pytest.fixture(scope="session")
 def scoring_model(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """The archive of a small model that can score."""
+    """Returns the archive of a small model that can score."""
     return packed(train_model(tmp_path_factory.mktemp("model"), "lightgbm"))
 
 
 @pytest.fixture(scope="module")
 def upstreams() -> Iterator[list[FakeUpstream]]:
-    """Two servers of language models, each with a model that the other does not serve."""
+    """Returns two servers of language models, each with a model that the other does not serve."""
     first, second = (
         FakeUpstream(script=well_behaved, models=[{"id": name, "object": "model", "context_length": 100_000}])
         for name in ("first-model", "second-model")

@@ -74,7 +74,7 @@ class Ceiling:
 
     @property
     def most(self) -> float:
-        """The most writes a second, if they use all write units of the partition keys."""
+        """Returns the most writes a second, if they use all write units of the partition keys."""
         return PARTITION_WRITES * self.keys / self.units
 
 

@@ -46,7 +46,7 @@ _INVITATION = re.compile(
 
 
 def ground(text: str, facts: Mapping[str, Any]) -> list[Claim]:
-    """What ``text`` claims, held against ``facts``; a field's path begins with its name in ``facts``."""
+    """Returns what ``text`` claims, held against ``facts``; a field's path begins with its name in ``facts``."""
     known = _Facts(facts)
     claims = (_claim(sentence, known) for sentence in split_sentences(text))
     return [claim for claim in claims if claim is not None]
@@ -57,7 +57,7 @@ def count_unsupported(claims: Iterable[Claim]) -> int:
 
 
 def split_sentences(text: str) -> list[str]:
-    """The sentences of a text; abbreviations and numbers such as *1.* end none."""
+    """Returns the sentences of a text; abbreviations and numbers such as *1.* end none."""
     sentences, start = [], 0
     for end in _SENTENCE_END.finditer(text):
         if "\n" not in end[0] and _NO_END.search(text[max(start, end.start() - 8) : end.start()]):
@@ -80,7 +80,7 @@ class _Mentions:
         self.rest = _QUOTATION.sub("|", self.rest)
 
     def _taken(self, found: Iterable[_Span]) -> Iterator[_Span]:
-        """The spans, each blanked out of the rest: nothing is read twice."""
+        """Yields the spans, each blanked out of the rest: nothing is read twice."""
         spans = list(found)
         pieces: list[str] = []
         end = 0
@@ -129,7 +129,7 @@ class _Facts:
         self.figures = FigureIndex(figures, self.by_word.keys())
 
     def holders(self, mentions: _Mentions) -> Iterator[tuple[str, set[str]]]:
-        """What is mentioned, and the fields that hold it."""
+        """Yields what is mentioned, and the fields that hold it."""
         for figure in mentions.figures:
             yield figure.text, self.figures.holders(figure)
         for date in mentions.dates:
@@ -145,7 +145,9 @@ class _Facts:
             yield quotation, {path for path in likely if f" {' '.join(words)} " in self.texts_in_words.get(path, "")}
 
     def name_holders(self, name: ProperName) -> set[str]:
-        """Those of fields that hold all of its words, or else those that hold some; empty when a word is nowhere."""
+        """Returns those of fields that hold all of its words, or else those that hold some; empty when a word is
+        nowhere.
+        """
         held = [
             set().union(*(self.by_word.get(form, ()) for form in (word, word.removesuffix("s"), f"{word}s")))
             for word in name.words
@@ -153,12 +155,12 @@ class _Facts:
         return (set.intersection(*held) or set.union(*held)) if all(held) else set()
 
     def stem_holders(self, beginning: str, *, negated: bool) -> set[str]:
-        """The fields with such a word; of those that are true or false, where the sentence says the same."""
+        """Returns the fields with such a word; of those that are true or false, where the sentence says the same."""
         return {path for path in self.by_stem.get(beginning, ()) if self.truths.get(path, not negated) is not negated}
 
 
 def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Every value with its dotted path, but the empty ones."""
+    """Yields every value with its dotted path, but the empty ones."""
     if isinstance(value, Mapping | list):
         items = value.items() if isinstance(value, Mapping) else enumerate(value)
         for key, item in items:

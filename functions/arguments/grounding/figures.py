@@ -77,7 +77,7 @@ _HEDGES = dict.fromkeys(_ABOUT, 0) | dict.fromkeys(_OVER, 1) | dict.fromkeys(_UN
 
 
 def _any(words: Iterable[str]) -> str:
-    """A pattern of any of the words, whole; the longest first."""
+    """Returns a pattern of any of the words, whole; the longest first."""
     whole_left, whole_right = r"(?<![^\W_])", r"(?![^\W_])"
     return "|".join(
         f"{whole_left * word[0].isalpha()}{re.escape(word)}{whole_right * word[-1].isalnum()}"
@@ -152,7 +152,7 @@ class Figure:
 
 
 def find_figures(text: str) -> Iterator[Figure]:
-    """Every figure of a text; digits that are part of a name, such as A380, are none."""
+    """Yields every figure of a text; digits that are part of a name, such as A380, are none."""
     text, end = text.translate(_LIKE_ASCII), 0
     for match in _NUMBER.finditer(text):
         figure = _figure(text, match) if match.start() >= end else None
@@ -162,7 +162,7 @@ def find_figures(text: str) -> Iterator[Figure]:
 
 
 def number(value: int | float, key_words: Iterable[str]) -> Figure:
-    """The figure of a field that is a number; the words of its key may say the unit."""
+    """Returns the figure of a field that is a number; the words of its key may say the unit."""
     unit = next((_KEY_UNITS[word] for word in key_words if word in _KEY_UNITS), PLAIN)
     return Figure(str(value), 0, 0, (FigureValue(Decimal(str(value)), Decimal(0)),), unit)
 
@@ -236,7 +236,7 @@ class FigureIndex:
         self._currencies = named | {CURRENCIES[word] for word in words if word in CURRENCIES}
 
     def holders(self, stated: Figure) -> set[str]:
-        """The paths of the fields that hold the figure."""
+        """Returns the paths of the fields that hold the figure."""
         return {
             path
             for low, high in stated.bounds()
@@ -265,12 +265,14 @@ _HUNDRED = Decimal(100)
 
 
 def _is_said_in_percent(value: Decimal, factor: Decimal) -> bool:
-    """A number without a unit is a share of one up to 1, and in percent from there on."""
+    """Returns a number without a unit is a share of one up to 1, and in percent from there on."""
     return abs(value) <= 1 if factor == _HUNDRED else abs(value) >= 1
 
 
 def _scaled(low: Decimal, high: Decimal, factor: Decimal) -> tuple[Decimal, Decimal]:
-    """The bounds in a fact's own unit; a figure that had to be converted, as of months to years, is to be exact."""
+    """Returns the bounds in a fact's own unit; a figure that had to be converted, as of months to years, is to be
+    exact.
+    """
     middle = (low + high) / 2
     bounds = (low, high) if factor in (_ONE, _HUNDRED, 1 / _HUNDRED) else (middle, middle)
     return bounds[0] / factor, bounds[1] / factor

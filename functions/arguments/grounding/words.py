@@ -55,7 +55,7 @@ _TITLES = frozenset(words_of("mr mrs ms miss dr prof sir madam herr frau am pm p
 
 @lru_cache(maxsize=4096)
 def fold(word: str) -> str:
-    """The word without case, accents and width."""
+    """Returns the word without case, accents and width."""
     decomposed = unicodedata.normalize("NFKD", word.casefold())
     return "".join(each for each in decomposed if not unicodedata.combining(each))
 
@@ -65,18 +65,20 @@ def folded_words(text: str) -> list[str]:
 
 
 def key_words(path: str) -> list[str]:
-    """The words of a field's path below its root: ``client.creditCards.0.fee_eur`` has credit, cards, fee and eur."""
+    """Returns the words of a field's path below its root: ``client.creditCards.0.fee_eur`` has credit, cards, fee and
+    eur.
+    """
     parts = path.split(".")[1:]
     return [word for part in parts if not part.isdecimal() for word in folded_words(_CAMEL.sub(" ", part))]
 
 
 def content_words(text: str) -> list[str]:
-    """The words that say something."""
+    """Returns the words that say something."""
     return [word for word in folded_words(text) if len(word) > 2 and word not in STOP_WORDS and not word.isdecimal()]
 
 
 def stem(word: str) -> str:
-    """The beginning of a word, so that owns and own, mortgage and mortgages meet."""
+    """Returns the beginning of a word, so that owns and own, mortgage and mortgages meet."""
     return (word.removesuffix("s") if len(word) > 3 else word)[:STEM_CHARACTERS]
 
 
@@ -93,7 +95,7 @@ class ProperName:
 
 
 def find_names(sentence: str, known: Set[str]) -> Iterator[ProperName]:
-    """The names in a sentence, from which figures and dates were blanked out.
+    """Yields the names in a sentence, from which figures and dates were blanked out.
 
     Its first word is one unless it is an ordinary beginning of a sentence or among the ``known`` words. Meant for
     languages that capitalise names only.

@@ -49,7 +49,7 @@ class Curve:
 
 
 def roc_curve(labels: Array, probabilities: Array) -> Curve:
-    """One point a distinct probability, highest first. Both classes must occur."""
+    """Returns one point a distinct probability, highest first. Both classes must occur."""
     order = np.argsort(-probabilities, kind="stable")
     ranked, scores = labels[order], probabilities[order]
     last_of_each_score = np.append(np.nonzero(np.diff(scores))[0], len(scores) - 1)
@@ -69,7 +69,7 @@ def log_loss(labels: Array, probabilities: Array) -> float:
 
 
 def measure(labels: npt.ArrayLike, probabilities: npt.ArrayLike, threshold: float = 0.5) -> Measurement:
-    """All eight metrics; a probability of ``threshold`` or more is called positive.
+    """Returns all eight metrics; a probability of ``threshold`` or more is called positive.
 
     Precision, recall and F1 with nothing called positive or nothing positive are 0, as in scikit-learn.
     With one class only, ROC AUC, KS and Gini have no value: they are null, with the reason.

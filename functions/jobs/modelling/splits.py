@@ -19,13 +19,13 @@ from shared.propensity.holdouts import Draws, GroupHoldout, Holdout, Mask, Rando
 
 
 def row_draws(seed: int, file: JobFile, rows: int) -> Draws:
-    """One number in [0, 1) for each row of a file, the same whenever the same content is read."""
+    """Returns one number in [0, 1) for each row of a file, the same whenever the same content is read."""
     digest = hashlib.sha256(f"{seed}:{file.etag}:{file.size_bytes}".encode()).digest()
     return np.random.default_rng(np.frombuffer(digest, dtype=np.uint32)).random(rows)
 
 
 def group_draws(column: pl.Series, seed: int) -> Draws:
-    """One number in [0, 1) for each row, equal within a group; rows without a group are one group."""
+    """Returns one number in [0, 1) for each row, equal within a group; rows without a group are one group."""
     distinct = column.unique()
     draws = []
     for value in distinct.to_list():
@@ -35,7 +35,7 @@ def group_draws(column: pl.Series, seed: int) -> Draws:
 
 
 def choose_holdout(split: JobSplit, seed: int, frame: pl.DataFrame, draws: Draws, labels: Labels) -> Holdout:
-    """The rule that holds out about ``test_fraction`` of these rows.
+    """Returns the rule that holds out about ``test_fraction`` of these rows.
 
     Raises:
         JobFailedError: the split's column is missing, holds no times, or leaves one side without rows.
@@ -50,7 +50,7 @@ def choose_holdout(split: JobSplit, seed: int, frame: pl.DataFrame, draws: Draws
 
 
 def held_out_rows(rule: Holdout, frame: pl.DataFrame, draws: Draws, labels: Labels) -> Mask:
-    """Which of these rows the rule holds out."""
+    """Returns the mask of the rows that the rule holds out."""
     if isinstance(rule, RandomHoldout):
         return rule.held_out(draws, labels)
     if rule.column not in frame.columns:

@@ -25,7 +25,7 @@ KNOWN_PAIRS = (
 
 
 def answer_of(value: object) -> str | None:
-    """The canonical text of one cell of the target, ``None`` where there is no answer."""
+    """Returns the canonical text of one cell of the target, ``None`` where there is no answer."""
     if isinstance(value, str):
         text = value.strip(WHITESPACE)
         return None if text in MISSING_ANSWERS else text
@@ -33,7 +33,7 @@ def answer_of(value: object) -> str | None:
 
 
 def answers(column: pl.Series) -> pl.Series:
-    """The canonical text of every cell of the target.
+    """Returns the canonical text of every cell of the target.
 
     Raises:
         JobFailedError: the cells are lists or structures.
@@ -49,7 +49,7 @@ def answers(column: pl.Series) -> pl.Series:
 
 
 def two_labels(name: str, counts: dict[str, int], positive: str | None) -> tuple[str, str]:
-    """The positive and the negative answer, from how often each occurs.
+    """Returns the positive and the negative answer, from how often each occurs.
 
     Given, it is the one asked for; else the positive one of a known pair (yes/no, 1/0, …, in any case); else the rarer
     one, and of two equally frequent ones the later in the alphabet.

@@ -118,7 +118,7 @@ class HeadedTable:
 
 
 def object_row(number: int, value: Any) -> FileRow:
-    """The row of a JSON object: keys beyond the fields go to ``data``, with those of an object ``data``."""
+    """Returns the row of a JSON object: keys beyond the fields go to ``data``, with those of an object ``data``."""
     if not isinstance(value, dict):
         return RefusedRow(number, "is not a JSON object")
     keys = list(value)
@@ -140,7 +140,7 @@ def object_row(number: int, value: Any) -> FileRow:
 
 
 def persona_row(number: int, values: dict[str, Any]) -> FileRow:
-    """The row of a persona's fields, if they are all right."""
+    """Returns the row of a persona's fields, if they are all right."""
     if isinstance(birthdate := values.get("birthdate"), str) and (midnight := _MIDNIGHT.fullmatch(birthdate)):
         values["birthdate"] = midnight[1]
     try:
@@ -152,7 +152,7 @@ def persona_row(number: int, values: dict[str, Any]) -> FileRow:
 
 
 def _text(cell: Any) -> str:
-    """What a person reads in the cell."""
+    """Returns the text that a person reads in the cell."""
     if cell is None:
         return ""
     return str(int(cell)) if isinstance(cell, float) and cell.is_integer() else str(cell)

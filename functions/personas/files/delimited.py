@@ -36,7 +36,7 @@ class _Lines:
 
 
 def read_records(stream: io.TextIOWrapper, limits: UploadLimits) -> Iterator[tuple[int, list[str]]]:
-    """The records, blank lines too, by number. Raises UnreadableFileError that names the line."""
+    """Yields the records, blank lines too, by number. Raises UnreadableFileError that names the line."""
     delimiter = _detect_delimiter(stream.read(SAMPLE_CHARACTERS))
     stream.seek(0)
     lines = _Lines(stream, limits.row_characters)
@@ -52,7 +52,7 @@ def read_records(stream: io.TextIOWrapper, limits: UploadLimits) -> Iterator[tup
 
 
 def _detect_delimiter(sample: str) -> str:
-    """The one under which the heading row has most of a persona's fields, or else most columns."""
+    """Returns the one under which the heading row has most of a persona's fields, or else most columns."""
 
     def worth(delimiter: str) -> tuple[int, int]:
         reader = csv.reader(io.StringIO(sample, newline=""), delimiter=delimiter)

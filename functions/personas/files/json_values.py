@@ -32,7 +32,7 @@ class _Window:
             self._position = 0
 
     def next_character(self) -> str:
-        """The next that is not blank, "" at the end."""
+        """Returns the next that is not blank, "" at the end."""
         while True:
             self._fill()
             blanks = _BLANKS.match(self._text, self._position)
@@ -71,7 +71,7 @@ class _Window:
         return value
 
     def rest(self) -> str:
-        """What is left of the text. Raises UnreadableFileError when it is longer than a row."""
+        """Returns the rest of the text. Raises UnreadableFileError when it is longer than a row."""
         self._fill()
         text = self._text[self._position :]
         if len(text) > self._row_characters:
@@ -80,7 +80,7 @@ class _Window:
 
 
 def read_values(stream: TextIO, limits: UploadLimits) -> Iterator[Any]:
-    """The values that should be personas. Raises UnreadableFileError for what is not JSON."""
+    """Yields the values that should be personas. Raises UnreadableFileError for what is not JSON."""
     window = _Window(stream, limits.row_characters)
     first = window.next_character()
     if window.skip(_WRAPPED):

@@ -43,7 +43,7 @@ def _no_check() -> None:
 
 
 def open_persona_file(file: BinaryIO, limits: UploadLimits, check_time: Callable[[], None] = _no_check) -> PersonaFile:
-    """The rows of a file that can be read and sought; ``check_time`` is called now and then and may raise.
+    """Returns the rows of a file that can be read and sought; ``check_time`` is called now and then and may raise.
 
     Raises UnreadableFileError for what is not CSV, JSON, JSON Lines or XLSX.
     """
@@ -72,7 +72,7 @@ def open_persona_file(file: BinaryIO, limits: UploadLimits, check_time: Callable
 
 
 def _table_rows(records: Iterator[tuple[int, list[Any]]], limits: UploadLimits) -> Iterator[FileRow]:
-    """The rows below the first that is not blank, which names the columns."""
+    """Yields the rows below the first that is not blank, which names the columns."""
     table: HeadedTable | None = None
     for number, cells in records:
         if all(cell is None or (isinstance(cell, str) and not cell.strip()) for cell in cells):

@@ -19,7 +19,7 @@ WITHOUT_MARK = ("utf-8", "cp1252", "latin-1")
 
 
 def open_text(file: BinaryIO) -> tuple[io.TextIOWrapper, str]:
-    """The file as text, line ends as they are, and the name of its encoding.
+    """Returns the file as text, line ends as they are, and the name of its encoding.
 
     With a byte order mark it is UTF-8, UTF-16 or UTF-32. Without one it is UTF-8 if all of it is valid UTF-8, else
     Windows-1252, else Latin-1. Raises UnreadableFileError for what is no text.
@@ -35,7 +35,7 @@ def open_text(file: BinaryIO) -> tuple[io.TextIOWrapper, str]:
 
 
 def _is_in(file: BinaryIO, encoding: str) -> bool:
-    """Whether all of the file decodes. Raises UnreadableFileError for NUL, which no text holds."""
+    """Returns whether all of the file decodes. Raises UnreadableFileError for NUL, which no text holds."""
     decoder = codecs.getincrementaldecoder(encoding)()
     file.seek(0)
     try:

@@ -82,7 +82,7 @@ class _CellParser(WorkSheetParser):
 
 
 def read_cells(file: BinaryIO, limits: UploadLimits) -> Iterator[tuple[int, list[Any]]]:
-    """The sheet's rows that are not left out, by number: text, numbers, truth values, ``None`` or UnusableCell.
+    """Yields the sheet's rows that are not left out, by number: text, numbers, truth values, ``None`` or UnusableCell.
 
     A formula is the value that it had when the file was saved. Raises UnreadableFileError.
     """
@@ -117,7 +117,9 @@ def _read_cells(file: BinaryIO, limits: UploadLimits) -> Iterator[tuple[int, lis
 
 
 def _load(file: BinaryIO, limits: UploadLimits) -> Any:
-    """What the cells refer to: texts, date formats, sheets. openpyxl's own ``read`` goes through all sheets first."""
+    """Returns what the cells refer to: texts, date formats, sheets. openpyxl's own ``read`` goes through all sheets
+    first.
+    """
     reader: Any = ExcelReader(file, read_only=True, data_only=True, keep_links=False)
     reader.archive = _BoundedArchive(file, limits)
     with warnings.catch_warnings():

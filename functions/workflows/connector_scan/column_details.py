@@ -30,7 +30,7 @@ class ColumnDetails:
 
 
 def sample_of(frame: pl.LazyFrame, columns: Iterable[str]) -> pl.LazyFrame:
-    """The first rows, 10,000 or fewer of wide files, with long texts cut off."""
+    """Returns the first rows, 10,000 or fewer of wide files, with long texts cut off."""
     names = list(columns)[:DESCRIBED_COLUMNS]
     rows = min(SAMPLE_ROWS, max(FEWEST_ROWS, SAMPLE_CELLS // max(1, len(names))))
     schema = frame.collect_schema()
@@ -40,7 +40,7 @@ def sample_of(frame: pl.LazyFrame, columns: Iterable[str]) -> pl.LazyFrame:
 
 
 def describe(sample: pl.DataFrame, types: Mapping[str, ColumnTypeName]) -> dict[str, ColumnDetails]:
-    """The details of each column of a sample."""
+    """Returns the details of each column of a sample."""
     return {series.name: _describe(series.drop_nulls(), types[series.name]) for series in sample}
 
 

@@ -98,7 +98,7 @@ def _changed_files(
 
 
 def _present(resources: Resources, space_id: str, connector: Connector) -> Iterator[tuple[str, str | None]]:
-    """The names there are, each with the tag of its content: a table's is known only once it has been read."""
+    """Yields the names there are, each with the tag of its content: a table's is known only once it has been read."""
     if connector.postgres:
         with resources.postgres_databases.open(connector, LISTING_SECONDS) as database:
             yield from ((table, None) for table in database.tables())

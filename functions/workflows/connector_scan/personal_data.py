@@ -52,7 +52,7 @@ def _named(*names: str) -> re.Pattern[str]:
 
 
 def is_iban(value: str) -> bool:
-    """Whether the check digits are right: ISO 13616, modulo 97."""
+    """Returns whether the check digits are right: ISO 13616, modulo 97."""
     if not _IBAN.fullmatch(value):
         return False
     text = value.replace(" ", "")
@@ -60,7 +60,7 @@ def is_iban(value: str) -> bool:
 
 
 def is_card_number(value: str) -> bool:
-    """Whether the check digit is right: ISO/IEC 7812, Luhn's sum."""
+    """Returns whether the check digit is right: ISO/IEC 7812, Luhn's sum."""
     if not _CARD.fullmatch(value):
         return False
     digits = [int(digit) for digit in value if digit.isdigit()][::-1]

@@ -81,7 +81,7 @@ def profile_file(path: Path, name: str | None = None, *, limits: ReadLimits = DE
 def _summarise(
     source: Source, batch: list[str] | None, *, counts_exactly: bool, is_text: bool
 ) -> tuple[dict[str, Any], pl.Schema]:
-    """The facts of some columns, by the columns' names and a letter each, and the columns' types."""
+    """Returns the facts of some columns, by the columns' names and a letter each, and the columns' types."""
     schema = pl.Schema()
 
     def summary(frame: pl.LazyFrame) -> pl.LazyFrame:
@@ -105,7 +105,7 @@ def _summarise(
 
 
 def _is_small(source: Source) -> bool:
-    """Whether distinct values can be counted exactly at a bounded cost."""
+    """Returns whether distinct values can be counted exactly at a bounded cost."""
     if source.plain.path.stat().st_size > EXACT_DISTINCT_BYTES:
         return False
     if source.plain.format is not FileFormat.PARQUET:

@@ -122,7 +122,7 @@ def read_table(
 
 
 def failed(name: str, error: str, version: FileVersion | None = None) -> CatalogEntry:
-    """The entry of a file that can't be read."""
+    """Returns the entry of a file that can't be read."""
     known = {"etag": version.etag, "size_bytes": version.size_bytes} if version else {}
     return CatalogEntry.model_validate({"file": name, "status": CatalogStatus.ERROR, "error": error, **known})
 

@@ -36,7 +36,7 @@ class BoundedFile:
 def take_snapshot(
     database: PostgresDatabase, table: str, storage: ConnectorStorage, folder: Path
 ) -> tuple[Path, FileVersion]:
-    """The table as it is at one moment, here and in the bucket; one that has not changed makes no new version.
+    """Returns the table as it is at one moment, here and in the bucket; one that has not changed makes no new version.
 
     Raises MissingFileError, StorageError, and UnreadableFileError.
     """

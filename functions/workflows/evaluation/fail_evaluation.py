@@ -11,7 +11,7 @@ _resources = Resources()
 
 
 def fail_evaluation(resources: Resources, event: dict[str, Any]) -> dict[str, Any]:
-    """End the evaluation ``failed`` or ``stopped``, unless it has ended already.
+    """Ends the evaluation ``failed`` or ``stopped``, unless it has ended already.
 
     Takes ``{space_id, evaluation_id, error, cause}``, the last two in Step Functions' own words; answers
     ``{space_id, evaluation_id, status}``.

@@ -15,7 +15,7 @@ _resources = Resources()
 
 
 def prepare_evaluation(resources: Resources, event: dict[str, Any]) -> dict[str, Any]:
-    """Write ``job.json``, then move the evaluation to ``running`` at the benchmark's revision of that moment.
+    """Writes ``job.json``, then move the evaluation to ``running`` at the benchmark's revision of that moment.
 
     Takes ``{space_id, evaluation_id}``; answers what the state machine starts the SageMaker job with, the same when
     it is done again. Raises JobFailedError when the benchmark or the checkpoint is gone, and when the files can't be
@@ -63,7 +63,7 @@ def _new_job(
 
 
 def _written_job(resources: Resources, space_id: str, evaluation_id: str) -> EvaluationJob:
-    """What an earlier try wrote: the job may run by it already."""
+    """Returns what an earlier try wrote: the job may run by it already."""
     key = f"spaces/{space_id}/evaluations/{evaluation_id}/input/job.json"
     found = resources.s3.get_object(Bucket=resources.settings.bucket_name, Key=key)
     return EvaluationJob.model_validate_json(found["Body"].read())

@@ -21,7 +21,7 @@ _resources = Resources()
 
 
 def record_evaluation(resources: Resources, event: dict[str, Any]) -> dict[str, Any]:
-    """Read the result out of the job's ``model.tar.gz`` and end the evaluation ``succeeded``.
+    """Reads the result out of the job's ``model.tar.gz`` and ends the evaluation ``succeeded``.
 
     Takes ``{space_id, evaluation_id, model_uri}``, answers ``{space_id, evaluation_id, status}``. An evaluation that
     has ended stays as it is. Raises JobFailedError when there is no whole result.

@@ -11,7 +11,7 @@ _resources = Resources()
 
 
 def create_evaluation(resources: Resources, event: dict[str, Any]) -> dict[str, str]:
-    """A pending evaluation, or the one that an earlier try of this step made.
+    """Returns a pending evaluation, or the one that an earlier try of this step made.
 
     Takes ``{space_id, training_id, checkpoint_id, benchmark_id}``, answers ``{space_id, evaluation_id}``.
     Raises JobFailedError if the training or the benchmark was deleted.

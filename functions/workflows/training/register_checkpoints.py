@@ -30,7 +30,8 @@ _resources = Resources()
 
 
 def register_checkpoints(resources: Resources, event: dict[str, Any]) -> dict[str, Any]:
-    """Read the job's model artifact and make it a checkpoint, in the transaction that ends the training ``succeeded``.
+    """Reads the job's model artifact and makes it a checkpoint, in the transaction that ends the training
+    ``succeeded``.
 
     Takes ``{space_id, training_id, model_uri, instance_type?, training_seconds?, billable_seconds?}``; answers
     ``{space_id, training_id, checkpoint_id, benchmark_ids}``, the same when it is done again.
@@ -100,7 +101,9 @@ def _succeed(
 
 
 def _read(event: dict[str, Any], training: Training, resources: Resources) -> tuple[JobFile, CheckpointMetadata]:
-    """Where the model is, pinned, and what it says of itself, once it is known to be whole and of this training."""
+    """Returns where the model is, pinned, and what it says of itself, once it is known to be whole and of this
+    training.
+    """
     bucket, key = _location(event, resources)
     try:
         found = resources.s3.get_object(Bucket=bucket, Key=key)

@@ -33,7 +33,7 @@ class Examples:
         return len(self.labels)
 
     def take(self, rows: npt.NDArray[np.intp]) -> "Examples":
-        """Some of the rows."""
+        """Returns some of the rows."""
         return Examples(self.matrix[rows], self.labels[rows])
 
 
@@ -56,7 +56,7 @@ class RoundWatcher(Protocol):
 
     @property
     def best_round(self) -> int:
-        """The round with the lowest loss so far, counted from 1."""
+        """Returns the round with the lowest loss so far, counted from 1."""
 
     def after_round(self, finished_rounds: int, loss: float, save: Callable[[Path], None]) -> bool:
         """True ends the fitting; ``save`` writes what there is so far, all rounds of it, to continue from."""
@@ -66,10 +66,10 @@ class Predictor(Protocol):
     """A fitted model."""
 
     def predict(self, matrix: Matrix) -> Probabilities:
-        """The probability of the positive class of each row."""
+        """Returns the probability of the positive class of each row."""
 
     def contributions(self, matrix: Matrix) -> ContributionMatrix:
-        """What each column adds to each row's log-odds, exactly (TreeSHAP); with the base they sum to them."""
+        """Returns what each column adds to each row's log-odds, exactly (TreeSHAP); with the base they sum to them."""
 
     def save(self, path: Path) -> None:
         """Writes the library's own, code-free format."""

@@ -120,7 +120,7 @@ class LightGBM(Architecture[LightGBMConfiguration]):
 
 
 def library_parameters(configuration: LightGBMConfiguration, hardware: Hardware, seed: int) -> dict[str, Any]:
-    """A resolved configuration as LightGBM's own parameters."""
+    """Returns a resolved configuration as LightGBM's own parameters."""
     return {
         "objective": "binary",
         "metric": "binary_logloss",

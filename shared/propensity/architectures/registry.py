@@ -31,7 +31,7 @@ class ArchitectureDescription:
     implementation: str
 
     def load(self) -> "Architecture[Any]":
-        """The implementation; imports the library.
+        """Returns the implementation; imports the library.
 
         Raises:
             ImportError: the library isn't installed here.
@@ -65,7 +65,7 @@ ARCHITECTURES = {
 
 
 def describe_architecture(name: str, field: str = "body.architecture") -> ArchitectureDescription:
-    """The architecture of that name.
+    """Returns the architecture of that name.
 
     Raises:
         ValidationFailedError: no architecture has the name; the message lists the choices.
@@ -80,7 +80,7 @@ def describe_architecture(name: str, field: str = "body.architecture") -> Archit
 def validate_configuration(
     architecture: str, configuration: Mapping[str, Any], field: str = "body.configuration"
 ) -> BoostingConfiguration:
-    """The configuration as its architecture reads it.
+    """Returns the configuration as its architecture reads it.
 
     Raises:
         ValidationFailedError: unknown architecture, an unknown key (the nearest known one is named), or a value out of
@@ -98,7 +98,7 @@ def validate_configuration(
 
 
 def configuration_schemas() -> dict[str, dict[str, Any]]:
-    """The JSON schema of each architecture's configuration."""
+    """Returns the JSON schema of each architecture's configuration."""
     return {name: description.configuration.model_json_schema() for name, description in ARCHITECTURES.items()}
 
 

@@ -140,7 +140,7 @@ def feature_types(width: int, categorical: Sequence[int]) -> list[str]:
 
 
 def library_parameters(configuration: XGBoostConfiguration, hardware: Hardware, seed: int) -> dict[str, Any]:
-    """A resolved configuration as XGBoost's own parameters."""
+    """Returns a resolved configuration as XGBoost's own parameters."""
     return {
         "objective": "binary:logistic",
         "eval_metric": "logloss",

@@ -19,13 +19,13 @@ KEYS: dict[str, Any] = {
 
 
 def files_of_a_job(lab: Lab, connector_id: str) -> list[str | None]:
-    """What a training on the connector would read."""
+    """Returns what a training on the connector would read."""
     part = ConnectorTraining(connector_id=connector_id)
     [dataset] = JobInputs(lab.resources).datasets(lab.space_id, [part], None)
     return [file.name for file in dataset.files]
 
 
 def column(name: str, kind: str, minimum: float, maximum: float, quantiles: dict[str, float]) -> dict[str, Any]:
-    """What the catalog says of one without nulls and personal data, and with two values."""
+    """Returns what the catalog says of one without nulls and personal data, and with two values."""
     counts = {"nulls": 0, "distinct": 2, "min": minimum, "max": maximum, "quantiles": quantiles}
     return {"name": name, "type": kind, **counts, "top_values": [], "personal_data": None}

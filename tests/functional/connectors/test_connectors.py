@@ -284,7 +284,7 @@ def rotate(lab: Lab, connector_id: str) -> None:
 
 
 def keys_of(lab: Lab, connector_id: str) -> str:
-    """The secret that the connector is read with now."""
+    """Returns the secret that the connector is read with now."""
     connector = lab.resources.connector_scans.scans.connectors.get(lab.space_id, connector_id)
     return lab.resources.connector_storages.kept_credentials(connector)["secret_access_key"]
 

@@ -84,7 +84,7 @@ def test_uploads_are_forms_for_one_name_each_within_an_hour(lab: Lab) -> None:
 
 
 def boto3_post(form: dict[str, Any], content: bytes) -> Any:
-    """Post a form the way a browser does; moto answers requests of its patched libraries only."""
+    """Posts a form the way a browser does; moto answers requests of its patched libraries only."""
     import requests
 
     return requests.post(form["url"], data=form["fields"], files={"file": content}, timeout=10)

@@ -45,7 +45,7 @@ def server() -> Iterator[PostgresServer]:
 
 @pytest.fixture
 def database(server: PostgresServer) -> Iterator[PostgresServer]:
-    """The server with one table, and a user who may read what is in the schema."""
+    """Returns the server with one table, and a user who may read what is in the schema."""
     server.run(
         "grant usage on schema public to public",
         f"create role reader login password '{SECRET}'",

@@ -31,7 +31,7 @@ def upstream() -> Iterator[FakeUpstream]:
 
 
 def connector(lab: Lab) -> str:
-    """One with a file, a copy of a table, a long list of columns and a drift."""
+    """Returns one with a file, a copy of a table, a long list of columns and a drift."""
     connector_id = lab.connector()
     names = "|".join(f"{number} is the number of a column with a rather long name" for number in range(1_000))
     lab.deliver(lab.put(connector_id, "wide.csv", f"{names}\n{'|'.join('1' * 1_000)}\n".encode()))
@@ -42,13 +42,13 @@ def connector(lab: Lab) -> str:
 
 
 def chat(client: TestClient) -> str:
-    """One with a turn that is too long for the table."""
+    """Returns one with a turn that is too long for the table."""
     said = {"messages": [{"role": "user", "content": "word " * 30_000}]}
     return str(client.post("/chats", json=said).json()["id"])
 
 
 def argument(client: TestClient, table: Table) -> str:
-    """One with a change and a comment."""
+    """Returns one with a change and a comment."""
     argument_id = add_argument(table, client.headers["X-Space-Id"])
     client.put(f"/arguments/{argument_id}", json={"argument": "Better."})
     client.post(f"/arguments/{argument_id}/comments", json={"text": "Good."})

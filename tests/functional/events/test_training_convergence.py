@@ -108,7 +108,7 @@ def trained(world: World, *benchmark_ids: str) -> None:
 
 
 def evaluated(world: World) -> list[str]:
-    """The benchmarks, and that each one's evaluation has been started."""
+    """Returns the benchmarks, and that each one's evaluation has been started."""
     found = world.client.get("/evaluations").json()["data"]
     assert {each["id"] for each in found} <= world.steps.executions.keys()
     return sorted(each["benchmark_id"] for each in found)

@@ -46,7 +46,7 @@ def resources(aws: None, settings: Settings, watch: Watch) -> Resources:
 
 @pytest.fixture
 def chatting(client: TestClient) -> Iterator[TestClient]:
-    """A client whose space has a cluster, and who has just chatted: the first call lists the models."""
+    """Returns a client whose space has a cluster, and who has just chatted: the first call lists the models."""
     with served(FakeUpstream()) as upstream:
         created = client.post("/clusters", json={"ingress_url": upstream.url, "manager_url": upstream.url})
         assert created.status_code == 201, created.text

@@ -16,7 +16,7 @@ HOUR = timedelta(hours=1)
 
 
 def record(client: TestClient, resources: Resources, **changes: Any) -> str:
-    """A call of just now, in the client's space; answers its id."""
+    """Returns a call of just now, in the client's space; answers its id."""
     now = datetime.now(UTC)
     changes = {"id": new_id(), **changes}
     resources.inference_logs.record(str(client.headers["X-Space-Id"]), call(now, **changes))

@@ -47,7 +47,7 @@ class Cloud:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What makes AWS's library talk to this."""
+        """Returns the environment that sends AWS's library to this server."""
         return {
             "AWS_ENDPOINT_URL": self.address,
             "AWS_ACCESS_KEY_ID": "test",
@@ -126,7 +126,7 @@ class Box:
 
     @property
     def container(self) -> Container:
-        """The same folders, for a job run in this process."""
+        """Returns the same folders, for a job run in this process."""
         container = Container.of({"SAGEMAKER_BASE_DIR": str(self.base)})
         container.model_folder.mkdir(parents=True, exist_ok=True)
         return container
@@ -147,7 +147,7 @@ class Box:
 
     @property
     def failure(self) -> str:
-        """The reason the job left."""
+        """Returns the reason the job left."""
         return (self.base / "output" / "failure").read_text()
 
 
@@ -157,7 +157,7 @@ def box(tmp_path: Path, cloud: Cloud) -> Box:
 
 
 def training(files: list[JobFile], target: str = "bought", **changes: Any) -> TrainingJob:
-    """A small, quick training."""
+    """Returns a small, quick training."""
     job: dict[str, Any] = {
         "training_id": "training-1",
         "space_id": "space-1",

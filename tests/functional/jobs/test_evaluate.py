@@ -34,7 +34,7 @@ def evaluation(files: list[JobFile], metrics: list[str] | None = None) -> Evalua
 
 @pytest.fixture
 def trained(tmp_path: Path, cloud: Cloud, box: Box) -> JobFile:
-    """The file a checkpoint was trained on; the checkpoint lies in the box's model channel."""
+    """Returns the file a checkpoint was trained on; the checkpoint lies in the box's model channel."""
     file = cloud.put_frame("a.csv", customers())
     other = Box(tmp_path / "training", cloud)
     train(training([file]), other.container, threading.Event(), cloud.client)

@@ -159,7 +159,7 @@ def test_a_killed_job_goes_on_where_it_was_and_ends_with_nearly_the_same_model(
 
 
 def first_rounds(box: Box, rounds: int) -> Any:
-    """What the model's first rounds alone predict."""
+    """Returns what the model's first rounds alone predict."""
     matrix = long_frame().drop("bought").to_numpy().astype(np.float32)
     text = box.container.model_folder / "model-0.txt"
     if text.exists():

@@ -24,7 +24,7 @@ OFFER = {"name": "Card", "description": "", "priority": "high", "type": "offer",
 
 
 def said(body: Body) -> str:
-    """What each of the callers can make use of."""
+    """Returns what each of the callers can make use of."""
     return {
         "argument": '{"thinking": "It fits.", "argument": "It suits you."}',
         "persona": '{"message": "Done."}',

@@ -90,7 +90,7 @@ def limited_call(resources: Resources, space_id: str) -> None:
 
 
 def written_to(partition: str, usage: Usage) -> int:
-    """The units of the partition key, or the index's, that has this form."""
+    """Returns the units of the partition key, or the index's, that has this form."""
     form = re.compile(r"(\w+: )?" + re.sub(r"<\w+>", "[^#]+", partition))
     [units] = [units for key, units in usage.written.items() if form.fullmatch(key)]
     return units

@@ -16,7 +16,7 @@ def ada(client: TestClient) -> dict[str, Any]:
 
 @pytest.fixture
 def pending(client: TestClient, ada: dict[str, Any]) -> dict[str, Any]:
-    """An upload of three, one of whom is known."""
+    """Returns an upload of three, one of whom is known."""
     answer = upload(client, csv_file(GRACE, ADA, MARY))
     assert answer.status_code == 200, answer.text
     found: dict[str, Any] = answer.json()

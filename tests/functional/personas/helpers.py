@@ -32,7 +32,7 @@ def confirm(client: TestClient, token: str, resolution: str | None = None) -> An
 
 
 def everyone(client: TestClient) -> list[dict[str, Any]]:
-    """All personas, newest first, walked page by page; their count is right on each page."""
+    """Returns all personas, newest first, walked page by page; their count is right on each page."""
     personas: list[dict[str, Any]] = []
     has_more = True
     while has_more:

@@ -121,7 +121,7 @@ def fields(schema: Any, schemas: dict[str, Any], seen: frozenset[str] = frozense
 
 
 def without_traces(text: str, *ids: str) -> Any:
-    """An answer, blind for the ids that it was asked with and for the request's own."""
+    """Returns an answer, blind for the ids that it was asked with and for the request's own."""
     for each in sorted(ids, key=len, reverse=True):
         text = text.replace(each, "…")
     body = json.loads(text)
@@ -180,7 +180,7 @@ def test_another_tenants_space_is_as_unknown_as_a_random_one(world: World) -> No
 
 
 def permission_of(operation: Operation) -> UserPermission | None:
-    """The permission that the contract's list of 15 has for an operation, by its group and verb."""
+    """Returns the permission that the contract's list of 15 has for an operation, by its group and verb."""
     verb = {"POST": "create", "DELETE": "delete", "PUT": "update", "PATCH": "update"}.get(operation.method)
     verb = verb or ("get" if "{id}" in operation.path else "list")
     wanted = f"{operation.path.split('/')[1]}:{verb}"
@@ -231,7 +231,7 @@ def test_groups_without_a_listed_permission_need_membership_only(world: World) -
 
 
 def unsigned(header: dict[str, Any], claims: dict[str, Any]) -> str:
-    """The part of a token that a signature is for."""
+    """Returns the part of a token that a signature is for."""
     parts = (urlsafe_b64encode(json.dumps(part).encode()).decode().rstrip("=") for part in (header, claims))
     return ".".join(parts)
 

@@ -126,5 +126,5 @@ def test_every_time_is_answered_in_utc_and_marked_so(walked: Walked) -> None:
 
 
 def tokens_of(walked: Walked) -> set[str]:
-    """The signatures of the bearer tokens that were sent."""
+    """Returns the signatures of the bearer tokens that were sent."""
     return {answer.request.headers["Authorization"].rpartition(".")[2] for answer in walked.answers.values()}

@@ -42,7 +42,7 @@ def settings(settings: Settings) -> Settings:
 
 @pytest.fixture
 def connector_id(table: Table, space_id: str, resources: Resources) -> str:
-    """A managed connector with a file of customers, and a folder marker."""
+    """Returns a managed connector with a file of customers, and a folder marker."""
     connector_id = add_connector(table, space_id)
     folder = f"spaces/{space_id}/connectors/{connector_id}"
     resources.s3.put_object(Bucket=BUCKET, Key=f"{folder}/customers.csv", Body=customers(300, seed=9).write_csv())
@@ -96,7 +96,7 @@ def result_file(roc_auc: float) -> bytes:
 
 
 def finished_job(resources: Resources, space_id: str, evaluation: Evaluation, content: bytes | None) -> dict[str, Any]:
-    """What the machine hands to its last step."""
+    """Returns what the machine hands to its last step."""
     key = f"spaces/{space_id}/evaluations/{evaluation.id}/output/evaluation-1/output/model.tar.gz"
     if content is not None:
         resources.s3.put_object(Bucket=BUCKET, Key=key, Body=content)

@@ -27,7 +27,7 @@ def note(text: str = "", *, note_id: str | None = None) -> Note:
 
 
 def id_at(milliseconds: int, tail: int) -> str:
-    """A UUIDv7 of a chosen moment."""
+    """Returns a UUIDv7 of a chosen moment."""
     return str(UUID(int=(milliseconds << 80) | (7 << 76) | (2 << 62) | tail))
 
 

@@ -49,7 +49,7 @@ class Space:
             roll_up_inference_logs(stream_event(batch), self.resources)
 
     def expected(self, filters: LogFilters) -> list[InferenceLog]:
-        """What a filter should find: newest first."""
+        """Returns what a filter should find: newest first."""
         start = max(filters.start_date or NOW - RETENTION, NOW - RETENTION)
         return sorted(
             (
@@ -68,7 +68,7 @@ class Space:
         )
 
     def walk(self, filters: LogFilters, page_size: int) -> list[InferenceLog]:
-        """All pages, one after the other, each telling the same count and whether there are more."""
+        """Returns all pages, one after the other, each telling the same count and whether there are more."""
         found: list[InferenceLog] = []
         number, more = 1, True
         while more:

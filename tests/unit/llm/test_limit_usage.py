@@ -57,7 +57,7 @@ def space(**limits: Any) -> Subject:
 
 @pytest.fixture(scope="module")
 def emulated() -> Iterator[Table]:
-    """A table in a process of its own, which does one write after the other."""
+    """Returns a table in a process of its own, which does one write after the other."""
     with emulated_aws() as environment:
         client = boto3.client(
             "dynamodb",

@@ -77,7 +77,7 @@ def test_only_where_loopback_is_allowed_this_machine_is_called_also_without_tls(
 
 @pytest.fixture
 def listener() -> Iterator[tuple[int, list[bytes]]]:
-    """A server on this machine that notes what it is sent."""
+    """Returns a server on this machine that notes what it is sent."""
     server = socket.create_server(("127.0.0.1", 0))
     received: list[bytes] = []
 

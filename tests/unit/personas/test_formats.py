@@ -29,14 +29,14 @@ def read(content: bytes, limits: UploadLimits = DEFAULT_LIMITS) -> list[FileRow]
 
 
 def only(content: bytes) -> dict[str, Any]:
-    """The one persona of a file, without its row number."""
+    """Returns the one persona of a file, without its row number."""
     (row,) = read(content)
     assert isinstance(row, PersonaRow), row
     return row.persona.model_dump()
 
 
 def reason(content: bytes) -> str:
-    """Why the one row of a file is refused."""
+    """Returns why the one row of a file is refused."""
     (row,) = read(content)
     assert isinstance(row, RefusedRow), row
     return row.reason
@@ -301,7 +301,7 @@ def test_an_error_value_refuses_its_row() -> None:
 
 
 def replace_part(content: bytes, part: str, old: bytes, new: bytes) -> bytes:
-    """The zip with one part changed."""
+    """Returns the zip with one part changed."""
     target = io.BytesIO()
     with ZipFile(io.BytesIO(content)) as source, ZipFile(target, "w", ZIP_DEFLATED) as copy:
         for name in source.namelist():

@@ -42,7 +42,7 @@ def complaint(content: bytes, limits: UploadLimits = DEFAULT_LIMITS) -> str:
 
 
 def workbook(**parts: bytes) -> bytes:
-    """A workbook of two rows, with parts replaced."""
+    """Returns a workbook of two rows, with parts replaced."""
     book = openpyxl.Workbook()
     for row in (["name", "birthdate", "notes"], ["Ada", "1815-12-10", "x"]):
         book.worksheets[0].append(row)

@@ -13,7 +13,7 @@ SPACE, ENTITY = new_id(), new_id()
 
 
 def item(rule: EventRule, value: Any) -> dict[str, Any]:
-    """An entity whose field has that value."""
+    """Returns an entity whose field has that value."""
     values: dict[str, Any] = {
         "id": ENTITY,
         "connector_id": "c",

@@ -229,7 +229,7 @@ def tables(draw: st.DrawFn) -> list[list[str]]:
 
 
 def oracle(cells: list[str]) -> ColumnProfile:
-    """The same column by plain Python, cell after cell."""
+    """Returns the same column by plain Python, cell after cell."""
 
     def number(text: str) -> float | None:
         try:

@@ -33,7 +33,7 @@ def upstream() -> Iterator[FakeUpstream]:
 
 @pytest.fixture
 def members(client: TestClient, sign_in: ClientMaker, table: Table) -> list[TestClient]:
-    """Three members of Alice's space, each with one space more."""
+    """Returns three members of Alice's space, each with one space more."""
     found = [sign_in(name) for name in NAMES]
     for member in found:
         member.post("/spaces", json={"name": "Mine", "description": ""})

@@ -16,7 +16,7 @@ def place(client: TestClient) -> str:
 
 
 def spaces_of(client: TestClient) -> list[str]:
-    """The ids of the user's spaces, which the count and ``/me`` agree with."""
+    """Returns the ids of the user's spaces, which the count and ``/me`` agree with."""
     page = client.get("/spaces").json()
     listed = [space["id"] for space in page["data"]]
     assert page["count"] == len(listed)
@@ -25,7 +25,7 @@ def spaces_of(client: TestClient) -> list[str]:
 
 
 def contents(client: TestClient) -> dict[str, Any]:
-    """All that AWS holds of the space but for the space's own item."""
+    """Returns all that AWS holds of the space but for the space's own item."""
     space_id = space_of(client)
     return {key: item for key, item in held_by_aws(about=space_id).items() if f" space#{space_id} " not in key}
 

@@ -31,7 +31,7 @@ from tests.functional.spaces.deletion.helpers import InterruptedTable, contents,
 
 
 def start_jobs(client: TestClient, table: Table) -> tuple[dict[str, Any], dict[str, Any]]:
-    """A training that runs and an evaluation that waits."""
+    """Returns a training that runs and an evaluation that waits."""
     training = client.post("/trainings", json=training_request(client, table)).json()
     Trainings(table).advance(space_of(client), training["id"], JobStatus.RUNNING)
     benchmark = add_benchmark(client, training["connectors"][0]["connector_id"])
