@@ -34,7 +34,7 @@ class Container:
 
     @classmethod
     def of(cls, environment: Mapping[str, str]) -> "Container":
-        """Returns the folders under ``SAGEMAKER_BASE_DIR`` (``/opt/ml``), each overridden by SageMaker's own variable."""
+        """Returns the folders under ``SAGEMAKER_BASE_DIR`` (``/opt/ml``). SageMaker's own variables override each."""
         base = Path(environment.get("SAGEMAKER_BASE_DIR", "/opt/ml"))
 
         def folder(variable: str, default: str) -> Path:

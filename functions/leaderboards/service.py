@@ -116,7 +116,7 @@ class LeaderboardService:
         )
 
     def _counted_ranks(self, ranking: Ranking, page: Sequence[OrderedEntry], *, descending: bool) -> dict[float, int]:
-        """Returns the ranks of a page's values: counted for the first, and from there on by how many share each value."""
+        """Returns the ranks of a page's values: counted for the first, then by how many share each value."""
         values = list(dict.fromkeys(candidate.value for candidate in page if candidate.value is not None))
         if not values:
             return {}

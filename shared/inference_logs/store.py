@@ -277,7 +277,7 @@ class InferenceLogs:
         return _Question(filters, start, max(start, end), Slice(space_id, user, tag), partitions, index)
 
     def _stretches(self, question: _Question) -> list[Stretch]:
-        """Returns the period, newest first: rows where rollups may be late yet or don't know the filter, else rollups."""
+        """Returns the period, newest first: rows where rollups may be late or lack the filter, else rollups."""
         start, end = question.start, question.end
         if question.filters.correlation_id is not None:
             return [Stretch(start, end, None)]

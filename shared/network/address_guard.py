@@ -51,7 +51,7 @@ class AddressGuard:
         return self._allow_loopback and all(address.is_loopback for address in addresses)
 
     def allows(self, address: IPv4Address | IPv6Address) -> bool:
-        """Returns whether the address may be called: not private, link-local (metadata), shared, reserved or multicast."""
+        """Returns whether the address may be called: no private, link-local, shared, reserved or multicast one."""
         address = _embedded(address)
         if address.is_loopback:
             return self._allow_loopback

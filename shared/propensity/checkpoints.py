@@ -91,7 +91,7 @@ class Scorer:
         return self._ensemble.predict(matrix)
 
     def explain(self, matrix: Matrix) -> list[Explanation]:
-        """Returns why each row of an encoded matrix has its probability, in terms of the columns that customers know."""
+        """Returns the reasons for the probability of each row of an encoded matrix, by the customer's columns."""
         found = self._ensemble.contributions(matrix)
         columns = np.zeros((len(matrix), len(self.checkpoint.features.features)))
         start = 0
