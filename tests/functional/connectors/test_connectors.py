@@ -52,7 +52,7 @@ def test_a_managed_connector_is_created_read_listed_and_deleted(lab: Lab) -> Non
 
 
 @pytest.mark.row("CN-1")
-def test_the_keys_of_a_customers_bucket_are_kept_apart_and_never_told(
+def test_the_keys_of_a_customers_bucket_are_stored_apart_and_never_shown(
     lab: Lab, customer_bucket: Any, table: Table, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)

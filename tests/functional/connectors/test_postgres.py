@@ -97,7 +97,7 @@ def versions(lab: Lab, connector_id: str) -> list[str]:
 
 
 @pytest.mark.row("X-11")
-def test_tables_are_scanned_into_the_catalog_and_the_password_is_never_told(
+def test_tables_are_scanned_into_the_catalog_and_the_password_is_never_shown(
     lab: Lab, database: PostgresServer, table: Table, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -188,7 +188,7 @@ def test_this_machine_is_no_address_except_for_the_local_stage(server: PostgresS
 
 
 @pytest.mark.row("X-11", "Y-1")
-def test_a_job_reads_the_rows_of_the_scan_whatever_became_of_the_table(lab: Lab, database: PostgresServer) -> None:
+def test_a_job_reads_the_rows_of_the_scan_after_changes_of_the_table(lab: Lab, database: PostgresServer) -> None:
     connector_id = connect(lab, database)
     inputs, part = JobInputs(lab.resources), [ConnectorTraining(connector_id=connector_id, target="bought")]
     with pytest.raises(JobFailedError, match="Scan it"):

@@ -124,7 +124,7 @@ def test_a_scan_without_access_fails_with_the_reason_and_a_later_one_recovers(la
 
 
 @pytest.mark.row("CN-4")
-def test_when_a_scan_fails_the_files_that_waited_say_so_and_what_was_asked_for_meanwhile_follows(lab: Lab) -> None:
+def test_when_a_scan_fails_the_waiting_files_show_it_and_the_requested_scan_follows(lab: Lab) -> None:
     connector_id = lab.connector()
     lab.deliver(lab.put(connector_id, "a.csv"))
     scan_id = lab.running(connector_id)

@@ -76,7 +76,7 @@ def test_a_file_that_comes_again_with_other_columns_is_a_drift_once(lab: Lab) ->
 
 
 @pytest.mark.row("X-12")
-def test_added_columns_and_widened_types_are_told_and_train(lab: Lab) -> None:
+def test_added_columns_and_widened_types_are_reported_and_train(lab: Lab) -> None:
     connector_id = lab.connector(drift_policy="block")
     upload(lab, connector_id, BEFORE, HARMLESS)
     (drift,) = drifts(lab, connector_id)
@@ -111,7 +111,7 @@ def test_a_column_that_vanished_blocks_trainings_until_somebody_has_seen_it(lab:
 
 
 @pytest.mark.row("X-12")
-def test_a_target_that_vanished_fails_early_whatever_the_policy(lab: Lab) -> None:
+def test_a_missing_target_fails_early_under_every_policy(lab: Lab) -> None:
     connector_id = lab.connector()
     upload(lab, connector_id, BEFORE, WITHOUT_INCOME)
     assert datasets(lab, connector_id), "a drift is an event, not a broken training"
@@ -153,7 +153,7 @@ def test_a_drift_of_very_many_columns_shows_some_of_them(lab: Lab) -> None:
     assert {change["kind"] for change in drift["changes"]} == {"removed"}
 
 
-def test_a_drift_is_an_entity_whose_creation_the_stream_tells(lab: Lab, table: Table) -> None:
+def test_a_drift_is_an_entity_with_a_stream_record(lab: Lab, table: Table) -> None:
     connector_id = lab.connector()
     upload(lab, connector_id, BEFORE, WITHOUT_INCOME)
     (drift,) = drifts(lab, connector_id)
@@ -169,7 +169,7 @@ def test_a_drift_is_an_entity_whose_creation_the_stream_tells(lab: Lab, table: T
     assert list(table.query(f"{partition}#count")) == []
 
 
-def test_a_scan_of_a_connector_that_is_deleted_meanwhile_leaves_no_drift(lab: Lab, table: Table) -> None:
+def test_a_scan_of_a_connector_deleted_during_it_leaves_no_drift(lab: Lab, table: Table) -> None:
     connector_id = lab.connector()
     upload(lab, connector_id, BEFORE)
     scans = lab.resources.connector_scans

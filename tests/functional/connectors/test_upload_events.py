@@ -15,7 +15,7 @@ from tests.functional.connectors.helpers import files_of_a_job
 
 
 @pytest.mark.row("CN-5")
-def test_an_upload_is_scanned_once_however_often_it_is_told(lab: Lab) -> None:
+def test_an_upload_with_repeated_events_is_scanned_once(lab: Lab) -> None:
     connector_id = lab.connector()
     event = lab.put(connector_id, "a.csv")
     assert lab.deliver(event, event) == []
@@ -169,7 +169,7 @@ def test_another_spaces_connector_is_unknown(lab: Lab, other_client: TestClient)
     assert lab.running(connector_id) is None
 
 
-def test_a_connector_deleted_during_its_scan_comes_to_rest(lab: Lab, table: Table) -> None:
+def test_a_connector_deleted_during_its_scan_leaves_no_running_scan(lab: Lab, table: Table) -> None:
     connector_id = lab.connector()
     lab.deliver(lab.put(connector_id, "a.csv"))
     listed, items = lab.begin(connector_id)

@@ -64,7 +64,7 @@ def parameters() -> list[str]:
     return [key for key in held_by_aws() if key.startswith("parameter")]
 
 
-def test_what_a_worker_that_died_has_left_behind_is_removed(
+def test_the_remaining_data_of_a_killed_worker_is_removed(
     client: TestClient, resources: Resources, table: Table, clock: MovableClock, upstream: FakeUpstream
 ) -> None:
     client.post("/clusters", json={"ingress_url": upstream.url, "manager_url": upstream.url, "token": "first"})

@@ -69,7 +69,7 @@ def test_a_scan_whose_workflow_was_cut_off_fails_and_sets_its_connector_free(sca
 
 
 @pytest.mark.row("Y-9", "CN-4")
-def test_the_scan_that_was_asked_for_meanwhile_follows_one_that_was_cut_off(scanned: ScanWorld) -> None:
+def test_the_scan_requested_during_an_interrupted_scan_follows_it(scanned: ScanWorld) -> None:
     world = scanned.world
     space_id, scans = space_of(world.client), world.resources.connector_scans
     scans.request_files(space_id, scanned.connector_id, ["a.csv"])

@@ -95,7 +95,7 @@ def test_every_change_is_a_version_and_all_of_them_are_kept(client: TestClient) 
     assert [each["context"] for each in rest["data"]] == ["first"]
 
 
-def test_an_update_of_an_expert_that_was_changed_meanwhile_is_refused(client: TestClient) -> None:
+def test_an_update_of_an_expert_that_has_changed_is_refused(client: TestClient) -> None:
     created = client.post("/experts", json={"name": "L", "description": ""})
     path, tag = f"/experts/{created.json()['id']}", created.headers["etag"]
     assert client.put(path, json={"name": "M"}, headers={"If-Match": tag}).status_code == 200

@@ -58,9 +58,7 @@ def test_each_filter_finds_the_one_call_that_differs(client: TestClient, resourc
 
 
 @pytest.mark.row("IL-2")
-def test_calls_are_added_up_once_however_often_the_stream_tells_of_them(
-    client: TestClient, resources: Resources
-) -> None:
+def test_calls_with_repeated_stream_records_are_summed_up_once(client: TestClient, resources: Resources) -> None:
     for _ in range(3):
         record(client, resources)
     table = Table(resources.dynamodb, LOGS_TABLE)

@@ -27,7 +27,7 @@ from tests.functional.insights.helpers import CLIENT, WORDS, MakeAction, decide
     ],
     ids=["no object", "failure", "another channel", "broken Unicode", "cut off"],
 )
-def test_without_a_language_model_s_words_the_decision_stands_in_plain_ones(
+def test_without_a_language_model_the_decision_has_a_plain_text(
     client: TestClient,
     upstream: FakeUpstream,
     model: Checkpoint,
@@ -54,7 +54,7 @@ def cut_off(body: Body) -> bytes:
 
 
 @pytest.mark.row("IN-1")
-def test_without_any_cluster_it_decides_says_so_and_leaves_a_row(
+def test_without_a_cluster_an_insight_still_decides_and_is_logged(
     client: TestClient, model: Checkpoint, action: MakeAction
 ) -> None:
     offer = action("Gold card", model_id=model.id)

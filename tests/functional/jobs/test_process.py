@@ -71,7 +71,7 @@ def wait_for_saved_rounds(box: Box, member: int) -> int:
 
 
 @pytest.mark.row("TR-2")
-def test_a_job_runs_as_a_module_and_tells_its_metrics(box: Box, cloud: Cloud) -> None:
+def test_a_job_runs_as_a_module_and_reports_its_metrics(box: Box, cloud: Cloud) -> None:
     process = box.start(training([cloud.put_frame("a.csv", customers())]), "-m", "functions.jobs.train")
     code, output, errors = finish(process)
 

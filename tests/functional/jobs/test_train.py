@@ -373,7 +373,7 @@ def test_the_paper_says_what_was_chosen_and_with_which_libraries(box: Box, cloud
 
 @pytest.mark.skipif(GPU_COUNT > 0, reason="there is a GPU")
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_a_gpu_that_is_not_there_is_said_so(box: Box, cloud: Cloud, architecture: str) -> None:
+def test_a_missing_gpu_is_reported(box: Box, cloud: Cloud, architecture: str) -> None:
     file = cloud.put_frame("a.csv", customers())
 
     with pytest.raises(JobFailedError, match=r"found no GPU that it can train on.*Set gpu_count to 0"):

@@ -92,7 +92,7 @@ def test_an_answer_of_another_form_is_an_error_of_the_cluster(client: TestClient
     assert client.get("/inference-logs").json()["data"][0]["status"] == "error"
 
 
-def test_without_any_cluster_the_way_out_is_told(client: TestClient) -> None:
+def test_without_a_cluster_the_error_says_what_to_do(client: TestClient) -> None:
     answer = client.post("/personas/completions", json={"prompt": "Ada likes ships."})
     assert answer.status_code == 503
     assert answer.json()["code"] == "no_cluster"

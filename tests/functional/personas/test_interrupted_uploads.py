@@ -49,7 +49,7 @@ def crowd(number: int) -> list[dict[str, Any]]:
 @pytest.mark.row("PE-4")
 @pytest.mark.parametrize("resolution", ["skip", "overwrite", "create"])
 @pytest.mark.parametrize("is_written", [False, True], ids=["lost", "written but not answered"])
-def test_a_confirm_that_was_cut_off_goes_on_without_double_rows(
+def test_an_interrupted_confirm_continues_without_double_rows(
     client: TestClient, cut: Callable[..., None], monkeypatch: pytest.MonkeyPatch, resolution: str, is_written: bool
 ) -> None:
     monkeypatch.setattr(saving, "BATCH_ROWS", 5)
@@ -87,7 +87,7 @@ def test_an_upload_that_was_cut_off_meets_itself_and_is_not_doubled(
 
 
 @pytest.mark.row("PE-4")
-def test_a_confirm_that_runs_out_of_time_says_so_and_the_next_goes_on(
+def test_a_confirm_that_runs_out_of_time_reports_it_and_the_next_continues(
     client: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(saving, "BATCH_ROWS", 5)

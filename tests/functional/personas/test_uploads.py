@@ -246,7 +246,7 @@ def test_an_expired_token_is_gone(clock: MovableClock, client: TestClient, pendi
 
 
 @pytest.mark.row("PE-4")
-def test_a_second_confirm_returns_the_first_result_whatever_it_asks(
+def test_a_second_confirm_returns_the_first_result(
     clock: MovableClock, client: TestClient, pending: dict[str, Any]
 ) -> None:
     first = confirm(client, pending["upload_token"], "skip").json()

@@ -33,7 +33,7 @@ def test_only_ones_own_spaces_are_seen_and_the_creator_owns_them(sign_in: Client
 
 
 @pytest.mark.row("SP-1", "C-7")
-def test_spaces_are_walked_newest_first(sign_in: ClientMaker) -> None:
+def test_spaces_are_listed_newest_first(sign_in: ClientMaker) -> None:
     alice = sign_in("alice")
     made = [alice.post("/spaces", json={"name": str(i), "description": ""}).json()["id"] for i in range(5)]
     seen, after = [], ""

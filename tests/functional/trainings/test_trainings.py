@@ -231,7 +231,7 @@ def move(trainings: Trainings, space_id: str, training_id: str, status: JobStatu
 
 
 @pytest.mark.row("C-13")
-def test_of_two_changes_of_the_same_version_one_wins_and_the_other_is_told(client: TestClient, table: Table) -> None:
+def test_of_two_changes_of_the_same_version_one_wins_and_the_other_is_refused(client: TestClient, table: Table) -> None:
     training = create(client, table)
     address = f"/trainings/{training['id']}"
     tag = client.get(address).headers["ETag"]
@@ -313,7 +313,7 @@ def test_deleting_a_training_that_has_not_begun_to_run_ends_it_stopped(
 
 
 @pytest.mark.row("C-14")
-def test_deleting_a_training_that_has_ended_lets_go_of_nothing_twice(
+def test_deleting_an_ended_training_removes_no_reference_twice(
     client: TestClient, table: Table, trainings: Trainings
 ) -> None:
     training = create(client, table)

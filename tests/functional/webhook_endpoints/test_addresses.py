@@ -54,7 +54,7 @@ def test_a_name_that_leads_to_a_private_address_later_is_not_called(
     assert receiver.requests == []
 
 
-def test_the_peer_is_checked_again_once_the_connection_stands(receiver: Receiver) -> None:
+def test_the_peer_is_checked_again_after_the_connection_is_made(receiver: Receiver) -> None:
     class Rebound(AddressGuard):
         def check_url(self, url: str, field: str, *, allow_query: bool = False) -> None:
             """The name still meant something else."""

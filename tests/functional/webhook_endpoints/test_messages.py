@@ -60,7 +60,7 @@ def test_a_message_is_thin_and_verified_by_the_public_library(
     assert attempt["duration_ms"] >= 0
 
 
-def test_a_rotated_secret_signs_along_for_a_day_and_no_list_tells_any(
+def test_a_rotated_secret_also_signs_for_a_day_and_no_list_shows_secrets(
     client: TestClient, resources: Resources, post: Post, receiver: Receiver, clock: MovableClock
 ) -> None:
     first = add_endpoint(client, receiver.url)
@@ -138,7 +138,7 @@ def test_each_kind_of_event_comes_from_the_change_that_it_is_named_after(
     assert client.get(by_type["insight.created"]["link"]).status_code == 200
 
 
-def test_an_endpoint_is_told_of_the_types_that_it_wants(
+def test_an_endpoint_gets_the_event_types_that_it_wants(
     client: TestClient, resources: Resources, post: Post, receiver: Receiver
 ) -> None:
     endpoint = add_endpoint(client, receiver.url, event_types=["insight.created"])
@@ -154,7 +154,7 @@ def test_an_endpoint_is_told_of_the_types_that_it_wants(
     assert refused.status_code == 400
 
 
-def test_a_change_told_of_twice_is_one_message(
+def test_a_repeated_stream_record_is_one_message(
     client: TestClient, resources: Resources, post: Post, receiver: Receiver
 ) -> None:
     endpoint = add_endpoint(client, receiver.url)

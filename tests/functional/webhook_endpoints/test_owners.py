@@ -21,7 +21,7 @@ pytestmark = pytest.mark.row("X-13")
 # --- spaces
 
 
-def test_another_space_is_told_nothing(
+def test_another_space_gets_no_messages(
     client: TestClient, other_client: TestClient, resources: Resources, post: Post, receiver: Receiver
 ) -> None:
     theirs = add_endpoint(other_client, receiver.url)
@@ -32,7 +32,7 @@ def test_another_space_is_told_nothing(
         assert client.get(f"/webhook-endpoints/{theirs['id']}{path}").status_code == 404
 
 
-def test_of_a_deleted_space_its_end_is_told_and_nothing_more(
+def test_a_deleted_space_sends_its_end_and_nothing_else(
     client: TestClient, resources: Resources, post: Post, receiver: Receiver
 ) -> None:
     add_endpoint(client, receiver.url)
@@ -67,7 +67,7 @@ def test_members_that_do_not_own_the_space_have_nothing_to_do_with_its_endpoints
         assert (answer.status_code, answer.json()["code"]) == (403, "permission_denied")
 
 
-def test_a_space_has_so_many_endpoints_and_no_more(client: TestClient, receiver: Receiver) -> None:
+def test_the_number_of_endpoints_of_a_space_is_limited(client: TestClient, receiver: Receiver) -> None:
     def create(_: int) -> int:
         return client.post("/webhook-endpoints", json={"url": receiver.url}).status_code
 
@@ -85,7 +85,7 @@ def test_a_retried_create_answers_the_same_endpoint_and_secret(client: TestClien
     assert client.get("/webhook-endpoints").json()["count"] == 1
 
 
-def test_deliveries_are_walked_newest_first_and_forgotten_after_thirty_days(
+def test_deliveries_are_listed_newest_first_and_deleted_after_thirty_days(
     client: TestClient, resources: Resources, post: Post, receiver: Receiver
 ) -> None:
     endpoint = add_endpoint(client, receiver.url)

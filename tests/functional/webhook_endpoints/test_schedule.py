@@ -102,7 +102,7 @@ def test_retry_after_may_be_a_time(
     assert datetime.fromisoformat(row["attempts"][1]["started_at"]) - until < timedelta(seconds=2)
 
 
-def test_gone_disables_at_once_and_says_so(
+def test_gone_disables_an_endpoint_immediately_with_a_reason(
     client: TestClient, resources: Resources, post: Post, receiver: Receiver
 ) -> None:
     endpoint = add_endpoint(client, receiver.url)

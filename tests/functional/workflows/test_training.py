@@ -158,7 +158,7 @@ def test_gpus_come_from_the_next_larger_machine_of_the_preferred_families(
     assert (plan["instance_types"], plan["image_uri"]) == (wanted, "images.test/gpu:1")
 
 
-def test_a_deployment_without_machines_large_enough_says_so(world_with: Maker, settings: Settings) -> None:
+def test_a_deployment_without_large_machines_reports_it(world_with: Maker, settings: Settings) -> None:
     world = world_with(gpu_count=8)
     world.upload("a.csv")
     small = Resources(settings.model_copy(update={"gpu_instance_types": "ml.g4dn.xlarge"}))
@@ -273,7 +273,7 @@ def test_a_deleted_training_leaves_its_checkpoint(world: World) -> None:
 
 
 @pytest.mark.row("TR-2")
-def test_a_failed_training_says_why_and_lets_go_once(world: World) -> None:
+def test_a_failed_training_has_a_reason_and_removes_its_references_once(world: World) -> None:
     reason = "AlgorithmError: The target column 'churned' has one value only, exit code: 1"
     cause = json.dumps({"TrainingJobStatus": "Failed", "FailureReason": reason})
     for _ in range(2):
@@ -321,9 +321,7 @@ def test_a_benchmark_that_joins_after_the_end_is_evaluated_at_once(world: World)
     assert [row["benchmark_id"] for row in page["data"]] == [benchmark_id]
 
 
-def test_the_handler_tells_a_failure_that_is_the_users_from_a_defect(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_handler_distinguishes_a_users_failure_from_a_defect(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(check_module, "_resources", world.resources)
     with pytest.raises(JobFailedError):
         check_module.handler(world.event, None)

@@ -18,7 +18,7 @@ def completion(answer: Any) -> Completion:
     return Completion({"model": "m", "choices": [{"index": 0, "message": {"content": json.dumps(answer)}}]})
 
 
-def test_the_tools_are_told_in_words_and_the_answer_is_bound_to_them() -> None:
+def test_the_tools_are_described_in_words_and_a_schema_binds_the_completion() -> None:
     body = {"messages": [{"role": "user", "content": "Rain?"}], "tools": TOOLS, "temperature": 0}
     request = emulated_request(body)
     assert "tools" not in request
@@ -59,7 +59,7 @@ def test_an_answer_becomes_a_tool_call_or_words() -> None:
         emulated_answer(completion({"name": "weather", "arguments": {}}), TOOLS)
 
 
-def test_what_was_said_about_tools_before_is_told_in_words_too() -> None:
+def test_earlier_tool_calls_are_described_in_words_too() -> None:
     messages = [
         {"role": "assistant", "content": None, "tool_calls": [{"function": {"name": "time", "arguments": "{}"}}]},
         {"role": "tool", "tool_call_id": "1", "content": "noon"},

@@ -16,7 +16,7 @@ def test_quantities_are_read_as_kubernetes_writes_them(text: str, value: float) 
 
 
 @given(st.one_of(st.none(), st.text(), st.integers(), st.dictionaries(st.text(), st.text())))
-def test_whatever_stands_for_a_quantity_is_a_number(value: Any) -> None:
+def test_everything_that_means_a_quantity_is_a_number(value: Any) -> None:
     assert isinstance(quantity(value), float)
 
 

@@ -40,5 +40,5 @@ def test_every_key_has_a_secret_of_its_own_that_its_representation_leaves_out() 
 
 
 @pytest.mark.parametrize("text", [str(TOKEN)[:-1], f"{TOKEN}A", str(TOKEN).upper(), str(TOKEN).replace("ik_", "sk_")])
-def test_a_key_that_was_cut_or_changed_is_none(text: str) -> None:
+def test_a_key_that_was_cut_or_changed_is_invalid(text: str) -> None:
     assert KeyToken.parse(text) is None

@@ -77,7 +77,7 @@ def test_summary_and_pages_equal_the_full_list_for_any_filter(
 
 
 @pytest.mark.row("IL-1")
-def test_a_call_counts_at_once_before_the_stream_has_told_of_it_and_only_once_after(space: Space) -> None:
+def test_a_call_counts_before_and_after_its_stream_record_and_only_once(space: Space) -> None:
     space.record(call(NOW - timedelta(milliseconds=123)), call(NOW - timedelta(seconds=119)))
     assert space.total_calls() == space.page(LogFilters(), 1, 10).count == 2
     space.roll_up()
@@ -85,7 +85,7 @@ def test_a_call_counts_at_once_before_the_stream_has_told_of_it_and_only_once_af
 
 
 @pytest.mark.row("IL-2")
-def test_rows_told_of_twice_in_other_company_and_out_of_order_count_once(space: Space) -> None:
+def test_repeated_rows_in_other_batches_and_orders_count_once(space: Space) -> None:
     space.record(*(call(MIDNIGHT + timedelta(seconds=20 * number), tags=["a", "b"]) for number in range(40)))
     rows = space.rows()
     space.roll_up(rows[:15], rows[:15], rows[5:30], list(reversed(rows)), [*rows, *rows])
@@ -93,7 +93,7 @@ def test_rows_told_of_twice_in_other_company_and_out_of_order_count_once(space: 
     assert space.page(LogFilters(user="ann", tag="b"), 1, 1).count == 40
 
 
-def test_rows_of_several_spaces_that_are_told_of_together_count_in_their_own(space: Space, stores: Resources) -> None:
+def test_rows_of_several_spaces_in_one_batch_count_in_their_own_space(space: Space, stores: Resources) -> None:
     other = Space(stores)
     other.record(call(MIDNIGHT))
     space.record(call(MIDNIGHT), call(MIDNIGHT))

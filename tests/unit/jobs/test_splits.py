@@ -58,7 +58,7 @@ def test_a_group_split_keeps_groups_whole_and_both_sides_filled(groups: list[str
 
 
 @given(st.lists(st.integers(0, 30), min_size=2, max_size=60).filter(lambda days: len(set(days)) > 1))
-def test_a_time_split_holds_out_the_latest_whatever_times_are_written_as(days: list[int]) -> None:
+def test_a_time_split_holds_out_the_latest_rows_for_all_formats_of_times(days: list[int]) -> None:
     dates = [date(2024, 1, 1) + timedelta(days=day) for day in days]
     labels = np.zeros(len(days), dtype=np.float32)
     masks = []
@@ -113,7 +113,7 @@ def test_the_positive_answer_follows_a_stated_rule(counts: dict[str, int], asked
     assert {chosen, other} == set(counts)
 
 
-def test_answers_are_told_apart_by_their_canonical_text() -> None:
+def test_labels_differ_by_their_canonical_text() -> None:
     assert answers(pl.Series([1.0, 0.0, None, float("nan")])).to_list() == ["1", "0", None, None]
     assert answers(pl.Series([" none ", "fraud", "", "NA"])).to_list() == ["none", "fraud", None, None]
     assert answers(pl.Series([True, False])).to_list() == ["true", "false"]

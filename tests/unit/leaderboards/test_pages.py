@@ -129,7 +129,7 @@ def walk(service: LeaderboardService, query: LeaderboardQuery) -> tuple[list[Lea
 @pytest.mark.row("LB-1", "C-7", "C-9")
 @settings(deadline=None, max_examples=60)
 @given(results=boards, limit=st.integers(1, 40), direction=st.sampled_from(Direction))
-def test_every_page_walk_yields_each_row_once_in_order(
+def test_reading_every_page_yields_each_row_once_in_order(
     results: dict[str, dict[int, float | None]], limit: int, direction: Direction
 ) -> None:
     service = LeaderboardService(FakeScores(results), FakeBenchmarks())  # type: ignore[arg-type]

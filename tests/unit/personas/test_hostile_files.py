@@ -126,7 +126,7 @@ def test_every_cut_of_a_workbook_is_refused() -> None:
         assert complaint(whole[:end])
 
 
-def test_a_locked_or_old_workbook_is_told_apart() -> None:
+def test_a_locked_and_an_old_workbook_have_their_own_errors() -> None:
     assert "without a password" in complaint(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(500))
 
 

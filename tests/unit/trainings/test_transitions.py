@@ -171,7 +171,7 @@ def test_statuses_move_forward_only(trainings: Trainings, training: Training) ->
 
 
 @pytest.mark.row("WH-1")
-def test_the_newest_report_wins_in_whatever_order_reports_come(trainings: Trainings, training: Training) -> None:
+def test_the_newest_report_wins_in_any_order_of_reports(trainings: Trainings, training: Training) -> None:
     times = [START + timedelta(seconds=second) for second in (5, 1, 9, 3)]
     accepted = [
         trainings.report(SPACE, training.id, at, [SeriesPoint(name="loss", value=at.second, step=1, at=at)])

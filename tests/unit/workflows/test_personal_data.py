@@ -27,7 +27,7 @@ NAMES = ["Ada", "Grace", "Mary Ann", "Jean-Luc", "Zoë"]
         ("date_of_birth", ["1815-12-10", "1906-12-09", "1819-11-22"], "date_of_birth"),
     ],
 )
-def test_each_kind_is_told(name: str, values: list[str], kind: str) -> None:
+def test_each_kind_of_personal_data_is_found(name: str, values: list[str], kind: str) -> None:
     found = find_personal_data(name, "string", values, len(values))
     assert found is not None
     assert (found.kind, found.is_direct) == (kind, kind != "date_of_birth")

@@ -106,7 +106,7 @@ def test_the_name_is_free_at_once(client: TestClient) -> None:
 
 
 @pytest.mark.row("C-13")
-def test_a_space_that_changed_meanwhile_is_not_deleted(client: TestClient) -> None:
+def test_a_space_that_has_changed_is_not_deleted(client: TestClient) -> None:
     tag = client.get(place(client)).headers["ETag"]
     client.put(place(client), json={"name": "Changed"})
     assert client.delete(place(client), headers={"If-Match": tag}).status_code == 412

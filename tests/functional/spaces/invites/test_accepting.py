@@ -108,7 +108,7 @@ def test_accepting_twice_at_once_gives_one_membership(client: TestClient, sign_i
 
 
 @pytest.mark.row("US-4", "SP-2")
-def test_a_space_deleted_or_a_member_made_meanwhile_is_noticed(
+def test_a_space_deleted_or_a_member_made_during_an_acceptance_is_noticed(
     client: TestClient, sign_in: ClientMaker, table: Table
 ) -> None:
     invite(client, "bob@example.com", "carol@example.com")

@@ -69,9 +69,7 @@ def test_each_address_is_normalised_invited_once_and_written_to(client: TestClie
         {"roles": ROLES},
     ],
 )
-def test_one_bad_address_or_role_is_400_and_nobody_is_invited_or_written_to(
-    client: TestClient, body: dict[str, Any]
-) -> None:
+def test_one_bad_address_or_role_is_400_and_no_invite_or_mail_is_sent(client: TestClient, body: dict[str, Any]) -> None:
     answer = client.post(f"/spaces/{space_of(client)}/invite", json=body)
     assert answer.status_code == 400, answer.text
     assert answer.json()["details"][0]["field"].startswith("body.")
@@ -184,7 +182,7 @@ UNREACHABLE = EndpointConnectionError(endpoint_url="https://email.test")
     [(REFUSED, ["sent", "failed", "sent"]), (UNREACHABLE, ["sent", "failed", "failed"])],
     ids=["refused", "unreachable"],
 )
-def test_a_mail_that_can_not_be_sent_loses_no_invite_and_is_told_of(
+def test_a_failed_mail_loses_no_invite_and_is_reported(
     client: TestClient, sign_in: ClientMaker, resources: Resources, error: Exception, outcomes: list[str]
 ) -> None:
     ses = BrokenMails(error, "carol@example.com")
@@ -208,7 +206,7 @@ def test_a_mail_that_can_not_be_sent_loses_no_invite_and_is_told_of(
 
 
 @pytest.mark.row("SP-3")
-def test_without_a_sender_the_invite_holds_and_the_answer_says_so(
+def test_without_a_sender_the_invite_is_valid_and_the_response_says_that_no_mail_was_sent(
     client: TestClient, sign_in: ClientMaker, resources: Resources
 ) -> None:
     silent = Resources(resources.settings.model_copy(update={"email_sender": None}))
