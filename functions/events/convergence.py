@@ -103,7 +103,7 @@ class Convergence:
         self._launcher.stop_training_job(job)
         execution = self._launcher.execution(job)
         if execution is None or execution.status.is_over:
-            self._due_evaluations.settle(job.space_id, training, training.benchmark_ids)
+            self._due_evaluations.create_due(job.space_id, training, training.benchmark_ids)
 
     def _converge_deleted(self, job: JobReference) -> None:
         """A deleted training's job is stopped, as often as it takes; then its record ends ``stopped``."""

@@ -64,7 +64,7 @@ class WebhookDeliverer:
         recipient = self._endpoints.recipient(task.space_id, task.endpoint_id)
         endpoint, refusal = recipient.endpoint, _refusal(recipient, delivery)
         if endpoint is None or refusal:
-            self._deliveries.settle(task, delivery, DeliveryStatus.FAILED, error=refusal)
+            self._deliveries.record_attempt(task, delivery, DeliveryStatus.FAILED, error=refusal)
             return
         started_at = self._clock()
         answer = self._send(endpoint, recipient.secrets, delivery, started_at)
@@ -75,10 +75,10 @@ class WebhookDeliverer:
         # What it says of the endpoint is noted first: should we stop in between, this attempt is made again.
         if error is None:
             self._endpoints.note_success(task.space_id, endpoint)
-            self._deliveries.settle(task, delivery, DeliveryStatus.DELIVERED, attempt=attempt)
+            self._deliveries.record_attempt(task, delivery, DeliveryStatus.DELIVERED, attempt=attempt)
         elif answer.status_code == GONE:
             self._endpoints.disable(task.space_id, endpoint.id, DisabledReason.GONE)
-            self._deliveries.settle(task, delivery, DeliveryStatus.FAILED, attempt=attempt, error=error)
+            self._deliveries.record_attempt(task, delivery, DeliveryStatus.FAILED, attempt=attempt, error=error)
         else:
             self._endpoints.note_failure(task.space_id, endpoint, started_at)
             self._try_again(task, delivery, attempt, answer)
@@ -96,13 +96,13 @@ class WebhookDeliverer:
         number, now = task.attempt - delivery.replayed_at_attempt, self._clock()
         if number >= len(RETRIES):
             error = f"the last of {len(RETRIES) + 1} attempts failed: {attempt.error}"
-            self._deliveries.settle(task, delivery, DeliveryStatus.FAILED, attempt=attempt, error=error)
+            self._deliveries.record_attempt(task, delivery, DeliveryStatus.FAILED, attempt=attempt, error=error)
             return
         wait = max(RETRIES[number], min(_asked_for(answer.retry_after, now), LONGEST_WAIT))
         # Queued first: should we stop in between, this attempt is made again, and the next one not lost.
         following = DeliveryTask(task.space_id, task.endpoint_id, task.delivery_id, task.attempt + 1, now + wait)
         self._queue.send([following])
-        self._deliveries.settle(
+        self._deliveries.record_attempt(
             task, delivery, DeliveryStatus.PENDING, attempt=attempt, next_attempt_at=following.due_at
         )
 

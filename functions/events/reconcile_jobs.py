@@ -70,11 +70,11 @@ def clean_up(resources: Resources) -> None:
                 logger.exception("leftovers remain: the next round takes them up", extra={"id": purge.entity_id})
 
 
-def settle_spaces(resources: Resources) -> None:
+def move_memberships(resources: Resources) -> None:
     """Lets the memberships of deleted and restored spaces follow, as far as they have not."""
     spaces = Spaces(resources.table, resources.clock)
-    for space_id in spaces.unsettled():
-        spaces.settle(space_id)
+    for space_id in spaces.with_pending_moves():
+        spaces.move_memberships(space_id)
 
 
 @logger.inject_lambda_context
@@ -83,4 +83,4 @@ def handler(_event: dict[str, Any], context: Any) -> None:
         reconcile_jobs(_resources, context.get_remaining_time_in_millis() / 1000 - MARGIN_SECONDS)
     finally:
         clean_up(_resources)
-        settle_spaces(_resources)
+        move_memberships(_resources)

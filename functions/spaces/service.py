@@ -87,7 +87,7 @@ class SpaceService:
         """
         self._require_owner(user_id, space_id)
         self._spaces.delete(space_id, user_id, expected_version)
-        self._spaces.settle(space_id, MEMBERS_AT_ONCE)
+        self._spaces.move_memberships(space_id, MEMBERS_AT_ONCE)
         self._stop_jobs(space_id)
         return Deleted(id=space_id)
 
@@ -97,7 +97,7 @@ class SpaceService:
         Raises as ``Spaces.restore`` does.
         """
         self._spaces.restore(space_id, user_id)
-        self._spaces.settle(space_id, MEMBERS_AT_ONCE)
+        self._spaces.move_memberships(space_id, MEMBERS_AT_ONCE)
         return Deleted(id=space_id)
 
     def limits(self, user_id: str, space_id: str) -> SpaceLimitsAnswer:

@@ -121,7 +121,7 @@ class TrainingService:
 
     def _evaluate(self, context: SpaceContext, training: Training, benchmark_ids: Sequence[str]) -> None:
         try:
-            self._due_evaluations.settle(context.space_id, training, benchmark_ids)
+            self._due_evaluations.create_due(context.space_id, training, benchmark_ids)
         except (ClientError, BotoCoreError, UnavailableError):
             job = _job(context, training)
             logger.exception("not all is evaluated: the reconciler will go on", extra=job.execution_input)

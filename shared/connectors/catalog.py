@@ -41,7 +41,7 @@ class EventOutcome(Enum):
     """Outcome of an event: it needs a scan, has nothing new, or its connector is deleted."""
 
     TO_SCAN = auto()
-    SETTLED = auto()
+    UP_TO_DATE = auto()
     NO_CONNECTOR = auto()
 
 
@@ -144,12 +144,12 @@ class Catalog:
             # A scan was quicker than the event: the profile it wrote is of this very content.
             is_scanned = Attr("status").eq(CatalogStatus.SCANNED.value) & Attr("etag").eq(version.etag)
             self._table.write(update(key, known, condition=is_scanned & later))
-            return EventOutcome.SETTLED
+            return EventOutcome.UP_TO_DATE
         except ConditionFailedError as failed:
             if failed.item and failed.item.get("sequencer", "") >= version.sequencer:
                 is_repeated = failed.item["sequencer"] == version.sequencer
                 is_pending = is_repeated and failed.item["status"] == CatalogStatus.PENDING
-                return EventOutcome.TO_SCAN if is_pending else EventOutcome.SETTLED
+                return EventOutcome.TO_SCAN if is_pending else EventOutcome.UP_TO_DATE
         entry = {
             "file": version.file,
             "status": CatalogStatus.PENDING,
@@ -173,7 +173,7 @@ class Catalog:
         """Stores the result of a scan; false if an event came between, because another scan follows it."""
         values = {name: getattr(entry, name) for name in type(entry).model_fields}
         values |= {"sequencer": seen.sequencer, **self.stored_columns(space_id, connector_id, entry)}
-        return self._settle(space_id, connector_id, entry.file, values, seen)
+        return self._write_result(space_id, connector_id, entry.file, values, seen)
 
     def record_missing(self, space_id: str, connector_id: str, file: str, seen: Seen, scan_id: str) -> bool:
         """Takes out a file that a scan no longer found, unless an event came between."""
@@ -183,7 +183,7 @@ class Catalog:
             "scan_id": scan_id,
             "expires_at": self._expiry(),
         }
-        return self._settle(space_id, connector_id, file, values, seen)
+        return self._write_result(space_id, connector_id, file, values, seen)
 
     def stored_columns(self, space_id: str, connector_id: str, entry: CatalogEntry) -> Item:
         """Returns the columns as JSON text, for DynamoDB's numbers are narrower than a file's; long ones lie in S3."""
@@ -222,12 +222,12 @@ class Catalog:
         except TransactionFailedError as failed:
             is_repeated = failed.item is not None and failed.item.get("sequencer") == sequencer
             is_waiting = is_repeated and failed.item is not None and failed.item["status"] == CatalogStatus.PENDING
-            return EventOutcome.TO_SCAN if is_waiting else EventOutcome.SETTLED
+            return EventOutcome.TO_SCAN if is_waiting else EventOutcome.UP_TO_DATE
         if not self._is_still_there(space_id, connector_id, file):
             return EventOutcome.NO_CONNECTOR
-        return EventOutcome.TO_SCAN if is_pending else EventOutcome.SETTLED
+        return EventOutcome.TO_SCAN if is_pending else EventOutcome.UP_TO_DATE
 
-    def _settle(self, space_id: str, connector_id: str, file: str, values: Item, seen: Seen) -> bool:
+    def _write_result(self, space_id: str, connector_id: str, file: str, values: Item, seen: Seen) -> bool:
         try:
             self._table.write(put(_key(space_id, connector_id, file), values, _is("sequencer", seen.sequencer)))
         except ConditionFailedError:

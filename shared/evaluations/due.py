@@ -22,7 +22,7 @@ class DueEvaluations:
         self._evaluations = evaluations
         self._launcher = launcher
 
-    def settle(self, space_id: str, training: Training, benchmark_ids: Collection[str]) -> None:
+    def create_due(self, space_id: str, training: Training, benchmark_ids: Collection[str]) -> None:
         """Creates and starts what is due on these benchmarks; when that was all, the training's job closes."""
         jobs = self._evaluations.jobs
         due = jobs.due(training.id)
@@ -32,7 +32,7 @@ class DueEvaluations:
             if each not in left:
                 self._start(space_id, each)
         if not left:
-            jobs.settle(training.id, due)
+            jobs.close_when_created(training.id, due)
 
     def create(self, space_id: str, due: DueEvaluation) -> Evaluation:
         """Returns the evaluation, whether it was created before or not. Raises as ``Evaluations.create`` does."""

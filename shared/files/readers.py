@@ -131,7 +131,7 @@ class TextSource(Source):
     """Text with types guessed from a sample. Where the guess fails, the whole file decides the types."""
 
     # The columns whose types are still guesses.
-    _unsettled: set[str]
+    _guessed: set[str]
 
     def __init__(self, plain: PlainFile, scratch: Path, limits: ReadLimits) -> None:
         self.plain = plain
@@ -162,8 +162,8 @@ class TextSource(Source):
         if not is_utf8(self.plain.path):
             self.plain = transcode_from_western(self.plain, self._scratch)
             self._examine()
-        elif self._unsettled:
-            self._settle_types(error)
+        elif self._guessed:
+            self._fix_types(error)
         else:
             self._repair(error)
 
@@ -172,7 +172,7 @@ class TextSource(Source):
         """Guess structure and types from the beginning."""
 
     @abstractmethod
-    def _settle_types(self, error: BaseException | None) -> None:
+    def _fix_types(self, error: BaseException | None) -> None:
         """Fixes the type of the column that an error names, or else of all, by a pass over the whole file."""
 
     @abstractmethod
@@ -228,29 +228,29 @@ class CsvSource(TextSource):
         count = max(100, min(SAMPLE_ROWS, SAMPLE_CELLS // len(columns)))
         # One row more than requested shows whether the sample is the whole file.
         sample = self._text(count + 1).collect()
-        self._unsettled = set(columns) if sample.height > count else set()
+        self._guessed = set(columns) if sample.height > count else set()
         found = guess_readings(sample, decimal_comma=self._dialect.decimal_comma)
         self._possible = {column: ALL_READINGS if readings is None else readings for column, readings in found.items()}
         # No value yet: as boolean, the pass over the file fails at the first value that is not one.
         self._readings = {
-            column: BOOLEAN if readings is None and self._unsettled else choose(readings)
+            column: BOOLEAN if readings is None and self._guessed else choose(readings)
             for column, readings in found.items()
         }
         plain = sample.select(is_plain(pl.all())).row(0, named=True)
         self._plain_columns = {
             column for column, reading in self._readings.items() if plain[column] and reading is not STRING
         }
-        self._unsettled -= {column for column, readings in found.items() if readings == ()}
-        for column in list(self._unsettled):
+        self._guessed -= {column for column, readings in found.items() if readings == ()}
+        for column in list(self._guessed):
             is_boolean = self._readings[column].type is ColumnType.BOOLEAN
             if is_ambiguous(found[column]) or (is_boolean and column not in self._plain_columns):
-                self._settle([column])
+                self._fix_columns([column])
 
-    def _settle_types(self, error: BaseException | None) -> None:
+    def _fix_types(self, error: BaseException | None) -> None:
         named = named_column(error) if error else None
-        self._settle([named] if named in self._unsettled else list(self._unsettled))
+        self._fix_columns([named] if named in self._guessed else list(self._guessed))
 
-    def _settle(self, columns: list[str]) -> None:
+    def _fix_columns(self, columns: list[str]) -> None:
         possible = {column: self._possible[column] for column in columns}
         try:
             found = fitting(self._text(), possible, decimal_comma=self._dialect.decimal_comma)
@@ -259,7 +259,7 @@ class CsvSource(TextSource):
             return
         self._readings |= {column: choose(readings) for column, readings in found.items()}
         self._plain_columns -= set(columns)
-        self._unsettled -= set(columns)
+        self._guessed -= set(columns)
 
     def _repair(self, error: BaseException) -> None:
         if self._is_rewritten:
@@ -295,7 +295,7 @@ class CsvSource(TextSource):
             return without_nulls(text)
         return reading.parse(
             text if column in self._plain_columns else cleaned(text),
-            strict=column in self._unsettled,
+            strict=column in self._guessed,
             decimal_comma=self._dialect.decimal_comma,
         )
 
@@ -359,22 +359,22 @@ class JsonLinesSource(TextSource):
             sample = self._scan(count + 1).select(texts).collect()
         except POLARS_ERRORS as error:
             self._report(error)
-        self._unsettled = set(texts) if sample.height > count else set()
+        self._guessed = set(texts) if sample.height > count else set()
         found = guess_readings(sample, DATES)
         self._possible = {column: DATES if readings is None else readings for column, readings in found.items()}
         self._readings = {column: choose(readings) for column, readings in found.items()}
-        self._unsettled -= {column for column, readings in found.items() if readings == ()}
-        if any(found[column] is None or is_ambiguous(found[column]) for column in self._unsettled):
-            self._settle_types(None)
+        self._guessed -= {column for column, readings in found.items() if readings == ()}
+        if any(found[column] is None or is_ambiguous(found[column]) for column in self._guessed):
+            self._fix_types(None)
 
-    def _settle_types(self, error: BaseException | None) -> None:  # noqa: ARG002 - one pass settles them all
+    def _fix_types(self, error: BaseException | None) -> None:  # noqa: ARG002 - one pass fixes them all
         try:
-            found = fitting(self._scan(), {column: self._possible[column] for column in self._unsettled})
+            found = fitting(self._scan(), {column: self._possible[column] for column in self._guessed})
         except POLARS_ERRORS as failure:
             self._repair(failure)
             return
         self._readings |= {column: choose(readings) for column, readings in found.items()}
-        self._unsettled = set()
+        self._guessed = set()
 
     def _repair(self, error: BaseException) -> None:
         self._report(error)
@@ -415,7 +415,7 @@ class JsonLinesSource(TextSource):
         reading = self._readings[column]
         if reading is STRING:
             return without_nulls(pl.col(column))
-        return reading.parse(cleaned(pl.col(column)), strict=column in self._unsettled)
+        return reading.parse(cleaned(pl.col(column)), strict=column in self._guessed)
 
     def _scan(self, rows: int | None = None) -> pl.LazyFrame:
         return pl.scan_ndjson(self.plain.path, schema=self._schema, n_rows=rows)

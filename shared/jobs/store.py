@@ -38,7 +38,7 @@ class Jobs:
         return delete(Key(OPEN, job_id))
 
     def leave_due(self, space_id: str, training_id: str, due: Sequence[DueEvaluation]) -> Write:
-        """Returns the write that leaves an ended training's job open, or opens it again, until ``settle``."""
+        """Returns the write that keeps an ended training's job open, or reopens it, until ``close_when_created``."""
         values = {"kind": JobKind.TRAINING, "space_id": space_id, "opened_at": self._clock(), "due": due}
         return put(Key(OPEN, training_id), values)
 
@@ -47,7 +47,7 @@ class Jobs:
         item = self._table.get(Key(OPEN, training_id)) or {}
         return [DueEvaluation.model_validate(each) for each in item.get("due", ())]
 
-    def settle(self, training_id: str, due: Sequence[DueEvaluation]) -> None:
+    def close_when_created(self, training_id: str, due: Sequence[DueEvaluation]) -> None:
         """Closes the training's job after these evaluations were created, unless others have become due."""
         nothing_else = Attr("due").eq(due) if due else Attr("due").not_exists()
         with suppress(ConditionFailedError):

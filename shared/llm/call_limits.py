@@ -49,7 +49,7 @@ class CallLimits:
             for subject in self._subjects:
                 self._reservations.append(self._usages.reserve(subject, amount))
         except BaseException:
-            self.settle()
+            self.replace_reservations()
             raise
         self._is_counted = True
 
@@ -58,11 +58,11 @@ class CallLimits:
         cost = self._prices.price(model).cost(input_tokens, output_tokens)
         self._used = Amount(tokens=self._used.tokens + input_tokens + output_tokens, cost=self._used.cost + cost)
 
-    def settle(self) -> None:
+    def replace_reservations(self) -> None:
         """Lets go of what is held, in exchange for what was used."""
         used, self._used = self._used, Amount()
         while self._reservations:
-            self._usages.settle(self._reservations.pop(), used)
+            self._usages.replace(self._reservations.pop(), used)
 
     def _most(self, model: str, body: dict[str, Any]) -> Amount:
         prompt = {name: body[name] for name in ("messages", "tools", "input", "response_format") if name in body}

@@ -73,7 +73,7 @@ class CallRecord:
     answer: str | None = None
     # Set by who has written ``LanguageModels.log_writes`` along with what the call led to.
     is_logged: bool = False
-    # Whether the call's end settles what is held of the caller's limits.
+    # Whether the end of this call replaces the caller's reservations.
     holds_limits: bool = False
     started: float = field(default_factory=time.perf_counter)
 
@@ -244,7 +244,7 @@ class LanguageModels:
                     if self._limits is not None and self._limits.is_holding:
                         self._limits.use(record.model, record.input_tokens, record.output_tokens)
                         if record.holds_limits:
-                            await in_thread(self._limits.settle)
+                            await in_thread(self._limits.replace_reservations)
 
     async def _reserve(self, record: CallRecord, body: dict[str, Any]) -> None:
         """Raises BudgetExceededError or RateLimitedError for a call that the caller's limits don't let through."""

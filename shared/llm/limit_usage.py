@@ -1,10 +1,10 @@
 """What calls of language models have taken of a limit: one item for a space, for a user in it, or for an API key.
 
-A call reserves what it may use at most before it is made, in one conditional write, and settles what it has used when
-it ends. A counter holds what was used in its window and what is reserved just now, and lets a call begin while it is
-below its limit: so only the last one may go over, by no more than itself. Windows are the minutes, days and months of
-UTC. Reservations of calls that never settled (their process died) expire: those of the last two epochs count, an epoch
-being longer than any call. Windows and epochs move on when a call meets an item that is behind.
+A call reserves what it may use at most before it is made, in one conditional write, and replaces this by its real use
+when it ends. A counter holds what was used in its window and what is reserved just now, and lets a call begin while it
+is below its limit: so only the last one may go over, by no more than itself. Windows are the minutes, days and months
+of UTC. Reservations of calls that nobody replaced (their process died) expire: those of the last two epochs count, an
+epoch being longer than any call. Windows and epochs move on when a call meets an item that is behind.
 """
 
 from collections.abc import Mapping
@@ -124,7 +124,7 @@ class LimitUsages:
             "Too many calls meet at the same limit just now. Try again in a moment.", headers={"Retry-After": "1"}
         )
 
-    def settle(self, reservation: Reservation, used: Amount) -> None:
+    def replace(self, reservation: Reservation, used: Amount) -> None:
         """Puts what was used in place of what was reserved."""
         held, epoch = reservation.amount, reservation.epoch
         changes = {name.value: getattr(used, unit) - getattr(held, unit) for name, unit in _UNITS.items()}

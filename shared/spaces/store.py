@@ -38,7 +38,7 @@ from shared.models.space import Space
 from shared.spaces.members import Members, unknown_space
 
 RESTORABLE = timedelta(days=30)
-UNSETTLED = "space#unsettled"
+PENDING_MOVES = "space#unsettled"
 DELETED = "space#deleted"
 
 _IS_DELETED: ConditionBase = Attr("deleted_at").exists()
@@ -69,7 +69,7 @@ class Spaces:
         return "deleted_at" in (self._table.get(self._key(space_id)) or {})
 
     def delete(self, space_id: str, user_id: str, expected_version: int | None) -> None:
-        """Makes the space unknown to everybody; ``settle`` is to be called then.
+        """Makes the space unknown to everybody; ``move_memberships`` is to be called then.
 
         Raises NotFoundError when it is deleted already, and PreconditionFailedError.
         """
@@ -88,7 +88,7 @@ class Spaces:
             raise unknown_space() if isinstance(error, ConditionNotMetError) else error from None
 
     def restore(self, space_id: str, user_id: str) -> None:
-        """Brings a deleted space back, for its owner; ``settle`` is to be called then.
+        """Brings a deleted space back, for its owner; ``move_memberships`` is to be called then.
 
         One that is not deleted stays as it is. Raises NotFoundError for users who do not belong to it and when its
         time is over, PermissionDeniedError for members who do not own it.
@@ -112,12 +112,12 @@ class Spaces:
 
         repeat_on_conflict(step, "The space is deleted and restored by others just now.", (TransactionFailedError,))
 
-    def settle(self, space_id: str, at_most: int | None = None) -> None:
+    def move_memberships(self, space_id: str, at_most: int | None = None) -> None:
         """Lets all memberships follow the space's state, as far as they have not: safe to repeat, to break off, late.
 
         Beyond ``at_most`` members the rest is left to the next one who calls.
         """
-        note = self._table.get(Key(UNSETTLED, space_id))
+        note = self._table.get(Key(PENDING_MOVES, space_id))
         space = self._table.get(self._key(space_id)) if note else None
         if note is None or space is None:
             return
@@ -130,11 +130,11 @@ class Spaces:
             except _DecidedOtherwiseError:
                 return
         with suppress(ConditionFailedError):
-            self._table.write(delete(Key(UNSETTLED, space_id), Attr("change").eq(note["change"])))
+            self._table.write(delete(Key(PENDING_MOVES, space_id), Attr("change").eq(note["change"])))
 
-    def unsettled(self) -> Iterator[str]:
+    def with_pending_moves(self) -> Iterator[str]:
         """Yields the spaces that someone has to go on with."""
-        for item in self._table.query(UNSETTLED, newest_first=False, attributes=["SK"]):
+        for item in self._table.query(PENDING_MOVES, newest_first=False, attributes=["SK"]):
             yield item["SK"]
 
     def due(self) -> Iterator[DeletedSpace]:
@@ -155,7 +155,7 @@ class Spaces:
 
     def forget(self, space: DeletedSpace) -> None:
         """The last step of a purge: all that belonged to the space is gone, and now the space itself."""
-        self._table.transact([delete(self._key(space.id)), delete(space.entry), delete(Key(UNSETTLED, space.id))])
+        self._table.transact([delete(self._key(space.id)), delete(space.entry), delete(Key(PENDING_MOVES, space.id))])
 
     def _owned(self, space_id: str, user_id: str) -> Space:
         memberships = self._membership_keys(space_id, user_id)
@@ -188,7 +188,7 @@ class Spaces:
 
     @staticmethod
     def _note(space_id: str) -> Write:
-        return put(Key(UNSETTLED, space_id), {"change": new_id()})
+        return put(Key(PENDING_MOVES, space_id), {"change": new_id()})
 
     def _key(self, space_id: str) -> Key:
         return self._spaces.key(space_id, space_id)

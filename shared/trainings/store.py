@@ -126,7 +126,7 @@ class Trainings:
     def fall_due(self, space_id: str, training: Training, benchmark_ids: Sequence[str], user_id: str) -> list[Write]:
         """Returns the write by which evaluations on these benchmarks are to follow a training, if it has succeeded.
 
-        Whoever carries it out sees to ``DueEvaluations.settle`` then.
+        Whoever carries it out sees to ``DueEvaluations.create_due`` then.
         """
         if training.status is not JobStatus.SUCCEEDED:
             return []

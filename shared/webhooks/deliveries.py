@@ -80,7 +80,7 @@ class WebhookDeliveries:
                 return None
             raise TooEarlyError from None
 
-    def settle(
+    def record_attempt(
         self,
         task: DeliveryTask,
         delivery: WebhookDelivery,

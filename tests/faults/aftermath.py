@@ -9,7 +9,7 @@ from typing import Any
 
 import boto3
 
-from functions.events.reconcile_jobs import ReconciliationError, clean_up, reconcile_jobs, settle_spaces
+from functions.events.reconcile_jobs import ReconciliationError, clean_up, move_memberships, reconcile_jobs
 from functions.events.roll_up_inference_logs import roll_up_inference_logs
 from shared.dynamodb.codec import encode_item
 from shared.resources import Resources
@@ -55,7 +55,7 @@ def reconcile(platform: EmulatedPlatform, resources: Resources, *, ends: bool = 
         with suppress(ReconciliationError):
             reconcile_jobs(resources, 60)
         clean_up(resources)
-        settle_spaces(resources)
+        move_memberships(resources)
 
 
 def end_executions() -> None:

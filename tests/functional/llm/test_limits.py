@@ -101,14 +101,14 @@ def test_a_stream_counts_what_it_said_and_a_failed_call_nothing(client: TestClie
     assert used(client, "concurrent_calls")["reserved"] == 0
 
 
-def test_a_call_whose_limits_cannot_be_settled_is_logged_all_the_same(
+def test_a_call_whose_reservation_can_not_be_replaced_is_still_logged(
     client: TestClient, upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def lost(*_: Any) -> None:
         raise ReadTimeoutError(endpoint_url="dynamodb")
 
     limit(client, tokens_per_day=100)
-    monkeypatch.setattr(LimitUsages, "settle", lost)
+    monkeypatch.setattr(LimitUsages, "replace", lost)
     assert client.post(OPENAI, json={"model": "small", **TALK}).status_code == 503
     [row] = client.get("/inference-logs").json()["data"]
     assert row["total_tokens"] == 6

@@ -86,7 +86,7 @@ def limited_call(resources: Resources, space_id: str) -> None:
     """What a call asks of a limit before it begins, and when it has ended."""
     usages = LimitUsages(resources.table, lambda: datetime(2026, 3, 15, tzinfo=UTC))
     subject = Subject.space(space_id, SpaceLimits(space=Limits(tokens_per_day=1_000_000)))
-    usages.settle(usages.reserve(subject, Amount(requests=1, calls=1, tokens=90)), Amount(tokens=70))
+    usages.replace(usages.reserve(subject, Amount(requests=1, calls=1, tokens=90)), Amount(tokens=70))
 
 
 def written_to(partition: str, usage: Usage) -> int:

@@ -79,7 +79,7 @@ def test_a_function_that_dies_after_a_success_does_not_let_the_endpoint_count_as
     receiver.script = lambda _: 200
     post.clock.now += RETRIES[0]
     [record] = post.sqs.take()
-    monkeypatch.setattr(WebhookDeliveries, "settle", die)
+    monkeypatch.setattr(WebhookDeliveries, "record_attempt", die)
     with pytest.raises(SystemExit):
         post.deliverer.deliver(read_task(record["body"]))
     assert client.get(f"/webhook-endpoints/{endpoint['id']}").json()["failing_since"] is None

@@ -145,7 +145,7 @@ def test_the_deliveries_of_any_status_and_those_that_failed_since_any_time(
         message = event(message_id, space, WebhookEventType.TRAINING_STARTED, {})
         _, task = deliveries.add(space, endpoint, message)
         if task and status is not DeliveryStatus.PENDING and (claimed := deliveries.claim(task)):
-            deliveries.settle(task, claimed, status)
+            deliveries.record_attempt(task, claimed, status)
     kept = {message_id: status for message_id, status in messages.items() if made_at(message_id) >= NOW - KEPT}
     for asked in (None, *DeliveryStatus):
         expected = newest_first([message_id for message_id, status in kept.items() if asked in (None, status)])

@@ -99,7 +99,7 @@ def test_of_fifty_calls_at_once_as_many_pass_as_there_is_room_for(
     with ThreadPoolExecutor(50) as pool:
         held = [each for each in pool.map(call, range(50)) if each]
         assert len(held) == passing
-        list(pool.map(lambda each: usages.settle(each, Amount(tokens=9, cost=1)), held))
+        list(pool.map(lambda each: usages.replace(each, Amount(tokens=9, cost=1)), held))
     measured = usages.usage(Subject.space(subject.place.pk.split("#")[1], ALL))
     assert measured[LimitName.TOKENS_PER_DAY].used == 9 * passing
     assert measured[LimitName.COST_PER_MONTH].used == passing / NANO
@@ -112,7 +112,7 @@ ALL = SpaceLimits(space=Limits(**dict.fromkeys(map(str, LimitName), 10**9)))
 @pytest.mark.row("X-5")
 def test_a_refusal_says_which_limit_how_much_is_used_and_when_it_ends(usages: LimitUsages) -> None:
     subject = space(tokens_per_month=100, cost_per_day=1)
-    usages.settle(usages.reserve(subject, Amount(1, 1, 40, 0)), Amount(tokens=120))
+    usages.replace(usages.reserve(subject, Amount(1, 1, 40, 0)), Amount(tokens=120))
     with pytest.raises(BudgetExceededError) as refused:
         usages.reserve(subject, Amount(1, 1, 1, 0))
     assert refused.value.headers == {"Retry-After": str(12 * 3600)}
@@ -135,7 +135,7 @@ def test_what_only_waits_for_calls_under_way_is_tried_again_soon(usages: LimitUs
 )
 def test_a_window_that_is_over_counts_from_nothing(usages: LimitUsages, clock: Clock, limit: str, minutes: int) -> None:
     subject, amount = space(**{limit: 1}), Amount(1, 1, 1, NANO)
-    usages.settle(usages.reserve(subject, amount), amount)
+    usages.replace(usages.reserve(subject, amount), amount)
     clock.pass_minutes(minutes - 1)
     if minutes > 1:
         with pytest.raises(BudgetExceededError):
@@ -155,7 +155,7 @@ def test_what_a_dead_process_held_expires(usages: LimitUsages, clock: Clock) -> 
     late = usages.reserve(subject, Amount(1, 1, 10, 0))
     clock.pass_minutes(2 * EPOCH_MINUTES)
     usages.reserve(subject, Amount(1, 1, 3, 0))
-    usages.settle(late, Amount(tokens=4))
+    usages.replace(late, Amount(tokens=4))
     usage = usages.usage(subject)[LimitName.TOKENS_PER_DAY]
     assert (usage.used, usage.reserved) == (4, 3), "late usage counts too"
 
@@ -174,12 +174,12 @@ def test_a_clock_that_is_a_day_ahead_holds_up_the_others_no_longer_than_it_is_at
     table: Table, usages: LimitUsages, clock: Clock
 ) -> None:
     one = space(requests_per_minute=3, tokens_per_day=100)
-    usages.settle(usages.reserve(one, Amount(requests=1, calls=1, tokens=10)), Amount(tokens=10))
+    usages.replace(usages.reserve(one, Amount(requests=1, calls=1, tokens=10)), Amount(tokens=10))
     ahead = LimitUsages(table, lambda: clock.now + timedelta(days=1))
-    ahead.settle(ahead.reserve(one, Amount(requests=1, calls=1, tokens=10)), Amount(tokens=10))
+    ahead.replace(ahead.reserve(one, Amount(requests=1, calls=1, tokens=10)), Amount(tokens=10))
     for _ in range(4):
         for _ in range(2):
-            usages.settle(usages.reserve(one, Amount(requests=1, calls=1, tokens=10)), Amount(tokens=10))
+            usages.replace(usages.reserve(one, Amount(requests=1, calls=1, tokens=10)), Amount(tokens=10))
         clock.pass_minutes(1)
     found = usages.usage(one)
     assert (found[LimitName.REQUESTS_PER_MINUTE].used, found[LimitName.TOKENS_PER_DAY].reserved) == (0, 0)
@@ -239,9 +239,9 @@ def test_used_and_reserved_are_what_a_recount_of_all_calls_gives(emulated: Table
             recount.open.append((minute, usages.reserve(subject, Amount(1, 1, tokens, 0))))
         elif recount.open:
             _, reservation = recount.open.pop(other % len(recount.open))
-            usages.settle(reservation, Amount(tokens=tokens))
+            usages.replace(reservation, Amount(tokens=tokens))
             recount.used.append((recount.minute, tokens))
-    usages.settle(usages.reserve(subject, Amount(1, 1, 0, 0)), Amount())
+    usages.replace(usages.reserve(subject, Amount(1, 1, 0, 0)), Amount())
     recount.minute = int(clock().timestamp()) // 60
     for name, usage in usages.usage(subject).items():
         assert usage.reserved == recount.live()

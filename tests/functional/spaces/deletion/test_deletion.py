@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 from fastapi.testclient import TestClient
 
-from functions.events.reconcile_jobs import settle_spaces
+from functions.events.reconcile_jobs import move_memberships
 from shared.dynamodb.table import Table
 from shared.resources import Resources
 from shared.spaces.store import RESTORABLE, Spaces
@@ -122,12 +122,12 @@ def test_a_restore_in_the_middle_of_a_delete_leaves_no_half_state(
     owner_id = client.get("/me").json()["id"]
     Spaces(table).delete(space_of(client), owner_id, None)
     late = InterruptedTable(table, moved, lambda: client.post(f"{place(client)}/restore"))
-    Spaces(late).settle(space_of(client))
+    Spaces(late).move_memberships(space_of(client))
     client.post(f"{place(client)}/restore")  # of four memberships, the fifth interruption never comes
 
     assert contents(client) == before
     assert all(space_of(client) in spaces_of(each) for each in (client, *members))
-    assert list(Spaces(table).unsettled()) == []
+    assert list(Spaces(table).with_pending_moves()) == []
 
 
 @pytest.mark.row("SP-2")
@@ -139,15 +139,15 @@ def test_a_delete_in_the_middle_of_a_restore_leaves_no_half_state(
 
     def delete() -> None:
         Spaces(table).delete(space_of(client), owner_id, None)
-        Spaces(table).settle(space_of(client))
+        Spaces(table).move_memberships(space_of(client))
 
     delete()
     Spaces(table).restore(space_of(client), owner_id)
-    Spaces(InterruptedTable(table, moved, delete)).settle(space_of(client))
+    Spaces(InterruptedTable(table, moved, delete)).move_memberships(space_of(client))
 
     assert not any(space_of(client) in spaces_of(each) for each in (client, *members))
     assert client.get(place(client)).status_code == 404
-    assert list(Spaces(table).unsettled()) == []
+    assert list(Spaces(table).with_pending_moves()) == []
 
 
 @pytest.mark.row("SP-2")
@@ -157,17 +157,17 @@ def test_what_a_request_left_undone_the_reconciler_does(
     owner_id = client.get("/me").json()["id"]
     spaces = Spaces(table)
     spaces.delete(space_of(client), owner_id, None)
-    spaces.settle(space_of(client), at_most=2)
+    spaces.move_memberships(space_of(client), at_most=2)
     # Cut off: the space is gone all the same, if still counted for some.
     assert all(each.get("/personas").status_code == 404 for each in (client, *members))
-    settle_spaces(resources)
+    move_memberships(resources)
     assert not any(space_of(client) in spaces_of(each) for each in (client, *members))
 
     spaces.restore(space_of(client), owner_id)
-    spaces.settle(space_of(client), at_most=1)
-    settle_spaces(resources)
+    spaces.move_memberships(space_of(client), at_most=1)
+    move_memberships(resources)
     assert all(space_of(client) in spaces_of(each) for each in (client, *members))
-    assert list(spaces.unsettled()) == []
+    assert list(spaces.with_pending_moves()) == []
 
 
 def test_a_member_whose_rights_change_while_the_space_is_deleted_is_moved_as_changed(
@@ -180,6 +180,6 @@ def test_a_member_whose_rights_change_while_the_space_is_deleted_is_moved_as_cha
         Spaces(table).members.memberships.update(member_id, space_of(client), {"permissions": ["trainings:get"]})
 
     Spaces(table).delete(space_of(client), client.get("/me").json()["id"], None)
-    Spaces(InterruptedTable(table, 0, grant)).settle(space_of(client))
+    Spaces(InterruptedTable(table, 0, grant)).move_memberships(space_of(client))
     client.post(f"{place(client)}/restore")
     assert members[0].get("/me").json()["permissions"] == ["trainings:get"]

@@ -195,7 +195,7 @@ def test_a_space_restored_in_the_last_moment_is_not_purged(
     clock.now += RESTORABLE - timedelta(seconds=1)
     late = Spaces(InterruptedTable(table, 0, lambda: clock_on(clock)), clock)
     late.restore(space_of(client), owner_id)
-    spaces.settle(space_of(client))
+    spaces.move_memberships(space_of(client))
     assert SpacePurge(resources).run(60) == 0
     assert client.get(place(client)).status_code == 200
 
