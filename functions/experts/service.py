@@ -38,7 +38,7 @@ class ExpertService:
     def update(
         self, context: SpaceContext, expert_id: str, request: ExpertUpdate, expected_version: int | None
     ) -> Expert:
-        """Returns every change makes a version. Raises as a create does, and PreconditionFailedError."""
+        """Updates an expert; every change makes a version. Raises as a create does, and PreconditionFailedError."""
         for _ in range(UPDATE_ATTEMPTS):
             current = self._experts.get(context.space_id, expert_id)
             if expected_version not in (None, current.version):

@@ -60,7 +60,7 @@ def authenticate(secrets: WebhookSecrets, headers: Mapping[str, str], body: byte
 
 
 def _from_bearer(secrets: WebhookSecrets, token: str, headers: Mapping[str, str], body: bytes, now: datetime) -> Sender:
-    """Returns a service that can't sign; without an id of the message, its body is its id."""
+    """Authenticates a service that can't sign. Without an id of the message, its body is its id."""
     for candidates in (secrets.known, secrets.refreshed):
         if any(hmac.compare_digest(token.encode(), secret.strip().encode()) for secret in candidates()):
             break

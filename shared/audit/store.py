@@ -149,7 +149,7 @@ def _changed(before: Item, after: Item) -> list[str]:
 
 
 def _action(before: Item | None, after: Item | None) -> AuditAction:
-    """Returns some entities are deleted by a mark on them."""
+    """Returns the action of a change. Some entities are deleted by a mark on them."""
     if before is None:
         return AuditAction.CREATED
     if after is None:
