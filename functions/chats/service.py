@@ -26,8 +26,8 @@ from shared.models.chat import (
     GuardReport,
     GuardStage,
     Message,
+    MessagePart,
     Role,
-    Said,
     Usage,
 )
 from shared.models.cluster import LanguageModel
@@ -282,7 +282,7 @@ class _Spoken:
         self.verdict = Verdict(False)
         self._calls: dict[int, dict[str, Any]] = {}
 
-    def hear(self, said: Said) -> None:
+    def hear(self, said: MessagePart) -> None:
         """Records a piece. The arguments of tool calls come in parts, which are joined."""
         self.heard_characters += len(said.content or "")
         for part in said.tool_calls or ():
@@ -302,10 +302,10 @@ class _Spoken:
         return {"role": "assistant", "content": self.text, **listed}
 
 
-def _read(message: Any) -> Said:
+def _read(message: Any) -> MessagePart:
     """Raises BrokenAnswerError for what has not the form of a message."""
     try:
-        return Said.model_validate(message)
+        return MessagePart.model_validate(message)
     except ValidationError:
         raise BrokenAnswerError("The language model's server answered in another form than OpenAI's.") from None
 
