@@ -35,7 +35,7 @@ class PersonalDataKind(StrEnum):
 
 
 class PersonalData(Model):
-    """Personal data in a column. Trainings leave direct identifiers out. The connector's ``personal_data`` overrides it."""
+    """Trainings leave direct identifiers out. The connector's ``personal_data`` overrides what a scan finds."""
 
     kind: PersonalDataKind
     is_direct: bool = Field(description="whether it identifies a person alone, as an address or a number does")
