@@ -192,8 +192,8 @@ class LimitUsages:
         until = f" It resets at {format_timestamp(end)}." if end else ""
         error = RateLimitedError if name in _RATES else BudgetExceededError
         return error(
-            f"The limit {name.value} of {subject.name} allows no further call: of {amounts[0]}, "
-            f"{amounts[1]} are used and {amounts[2]} reserved for calls that have not ended.{until} "
+            f"The limit {name.value} of {subject.name} allows no further call: of {amounts[0]} there are "
+            f"{amounts[1]} used, and {amounts[2]} reserved for calls that have not ended.{until} "
             f"Try again in {wait} s, or ask the space's owner for more.",
             headers={"Retry-After": str(wait)},
         )

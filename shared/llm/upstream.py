@@ -162,7 +162,7 @@ class Upstream:
         async with self._limited(self._timeout):
             content = await read_at_most(response, RESPONSE_BYTES + 1)
         if len(content) > RESPONSE_BYTES:
-            raise BrokenAnswerError("The language model's server returned a response that is too large.")
+            raise BrokenAnswerError("The language model's server returned too much.")
         return content
 
     @staticmethod
@@ -186,9 +186,7 @@ class Upstream:
                 if len(waiting) > EVENT_BYTES:
                     raise BrokenAnswerError("The language model's server sent an event that is too large.")
                 if received > STREAM_BYTES or time.monotonic() > deadline:
-                    raise BrokenAnswerError(
-                        "The language model's server sent a stream that is too long, so it was stopped."
-                    )
+                    raise BrokenAnswerError("The language model's server sent a stream without end, so it was stopped.")
                 *lines, rest = waiting.split(b"\n")
                 waiting = bytearray(rest)
                 for line in lines:
@@ -251,7 +249,7 @@ def _translated(error: Exception) -> ApiError:
     forbidden = error if isinstance(error, ForbiddenPeerError) else getattr(error, "os_error", None)
     if isinstance(forbidden, ForbiddenPeerError):
         return UnreachableError(
-            "The cluster's address leads to a private network, which is not called. Give it a public address."
+            "The cluster's address leads to a private network, which may not be called. Give it a public address."
         )
     if isinstance(error, TimeoutError) and not isinstance(error, aiohttp.ConnectionTimeoutError):
         return UpstreamTimeoutError("The language model's server did not answer in time. Try again.")
