@@ -54,15 +54,11 @@ def require_order(start: datetime | None, end: datetime | None) -> None:
 
 
 class ActionCreate(Model):
-    channel: Channel | None = Field(
-        default=None, description="where the offer is made; when left out, the insight chooses"
-    )
+    channel: Channel | None = Field(default=None, description="where the offer is made; else the insight chooses")
     channel_template: ChannelTemplate | None = None
     custom_insights: Description | None = Field(default=None, description="facts that the argument may use")
     description: Description
-    end_date: EndTimestamp | None = Field(
-        default=None, description="inclusive; a date without a time includes all of that day"
-    )
+    end_date: EndTimestamp | None = Field(default=None, description="inclusive; a bare date includes all of that day")
     group: Identifier | None = Field(default=None, description="id of an action group")
     model_id: ModelReference | None = None
     name: Name

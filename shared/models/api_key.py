@@ -40,13 +40,9 @@ Scopes = Annotated[list[KeyScope], Field(min_length=1, max_length=len(BroadScope
 
 class ApiKeyCreate(Model):
     name: Name
-    scopes: Scopes = Field(
-        description="what the key may do; never more than you, and nothing that only the space's owner may do"
-    )
+    scopes: Scopes = Field(description="what the key may do; never more than you, and never the owner's own rights")
     valid_until: Timestamp | None = Field(default=None, description="the key does not expire when this is left out")
-    limits: Limits | None = Field(
-        default=None, description="limits of the key, besides the limits of its user and of the space"
-    )
+    limits: Limits | None = Field(default=None, description="limits of the key, besides its user's and the space's")
 
 
 class ApiKeyUpdate(PartialUpdate):

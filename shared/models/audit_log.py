@@ -29,6 +29,4 @@ class AuditLog(Model):
 
 
 class AuditPage(Page[AuditLog]):
-    count_capped: bool = Field(
-        default=False, description="whether `count` covers only the newest 1000 rows of the period"
-    )
+    count_capped: bool = Field(default=False, description="whether `count` covers only the period's newest 1000 rows")

@@ -75,9 +75,7 @@ class CatalogEntry(Model):
     rows: int | None = None
     columns: list[CatalogColumn] = Field(default_factory=list)
     status: CatalogStatus
-    sampled_rows: int | None = Field(
-        default=None, description="the number of first rows that the columns' details come from"
-    )
+    sampled_rows: int | None = Field(default=None, description="number of first rows that give the columns' details")
     error: str | None = None
     scanned_at: Timestamp | None = None
     version_id: str | None = Field(default=None, exclude=True)

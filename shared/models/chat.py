@@ -127,9 +127,7 @@ class ChatCompletionCreate(ChatSettings):
     metadata: FreeObject = Field(
         default_factory=dict, description="stored with a new chat; its `correlation_id` identifies the calls in the log"
     )
-    name: Name | None = Field(
-        default=None, description="name of a new chat; the beginning of the first question when left out"
-    )
+    name: Name | None = Field(default=None, description="name of a new chat; else the beginning of the first question")
     router_reasoning_enabled: bool = Field(default=False, description="return the router's reason")
     stream: bool = Field(default=False, description="return the completion as server-sent events")
     tags: list[Tag] = Field(

@@ -47,20 +47,18 @@ class ClusterSettings(Model):
     """Optional settings of a space's calls."""
 
     default_model: ModelName | None = Field(
-        default=None, description="used by calls without a model; the first listed model when left out"
+        default=None, description="for calls without a model; else the first listed"
     )
     fallback_models: list[ModelName] = Field(
         default_factory=list, max_length=FALLBACKS_LIMIT, description="tried in this order when the model fails"
     )
-    guard_model: ModelName | None = Field(default=None, description="judges texts; the model of the call when left out")
+    guard_model: ModelName | None = Field(default=None, description="judges texts; else the model of the call")
     guard_blocked_words: list[BlockedWord] = Field(
         default_factory=list,
         max_length=BLOCKED_WORDS_LIMIT,
         description="words and phrases that the guard blocks without asking a model",
     )
-    router_model: ModelName | None = Field(
-        default=None, description="chooses the expert; the model of the call when left out"
-    )
+    router_model: ModelName | None = Field(default=None, description="chooses the expert; else the model of the call")
     embedding_model: ModelName | None = Field(
         default=None, description="selects the nearest of many experts before the router chooses one"
     )
@@ -73,14 +71,10 @@ class ClusterSettings(Model):
 
 
 class ClusterCreate(ClusterSettings):
-    ingress_url: ClusterUrl = Field(
-        description="address of the OpenAI-compatible server, with or without the final /v1"
-    )
+    ingress_url: ClusterUrl = Field(description="address of the OpenAI-compatible server, with or without final /v1")
     manager_url: ClusterUrl = Field(description="address of the Kubernetes API server that runs it")
     name: Name | None = None
-    token: Token | None = Field(
-        default=None, description="the server's bearer token; only this response returns it in full"
-    )
+    token: Token | None = Field(default=None, description="the server's bearer token; returned in full only now")
     manager_token: Token | None = Field(default=None, description="Kubernetes' bearer token; `token` when left out")
     manager_ca: CertificateAuthority | None = Field(
         default=None,
@@ -134,9 +128,7 @@ class LanguageModel(Model):
     object: str = "model"
     created: int = 0
     owned_by: str = ""
-    context_length: int | None = Field(
-        default=None, description="most tokens of prompt and completion together, if known"
-    )
+    context_length: int | None = Field(default=None, description="most tokens of prompt and completion, if known")
 
 
 class ClusterStatus(Model):

@@ -269,9 +269,7 @@ class ConnectorCreate(Model):
     name: Name
     personal_data: PersonalDataStatements = Field(default_factory=dict)
     postgres: PostgresConfig | None = Field(default=None, description="only for the type postgres")
-    s3: S3Config | None = Field(
-        default=None, description="when left out, the connector is managed, and files are uploaded to it"
-    )
+    s3: S3Config | None = Field(default=None, description="without it the connector is managed: files are uploaded")
     type: ConnectorType
 
     @model_validator(mode="after")

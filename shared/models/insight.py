@@ -194,9 +194,7 @@ class Reaction(StrEnum):
 
 
 class ReactionCreate(Model):
-    channel: Channel | None = Field(
-        default=None, description="where the offer was made; the insight's channel when left out"
-    )
+    channel: Channel | None = Field(default=None, description="where the offer was made; else the insight's channel")
     comment: Annotated[str, StringConstraints(max_length=_COMMENT_CHARACTERS)] | None = None
     reaction: Reaction
 
@@ -299,9 +297,7 @@ class ActionAcceptance(AcceptanceRate):
 
 
 class ExportCreate(Model):
-    action_id: Identifier | None = Field(
-        default=None, description="only reactions to this action; all reactions when left out"
-    )
+    action_id: Identifier | None = Field(default=None, description="only reactions to this action; else all")
     after: Annotated[str, StringConstraints(max_length=200)] = Field(
         default="", description="continues an earlier export: its `last`"
     )

@@ -83,13 +83,9 @@ class JobDataset(JobModel):
     files: list[JobFile] = Field(min_length=1, max_length=10_000)
     access: JobAccess = Field(default_factory=JobAccess)
     target: str | None = None
-    positive_label: str | None = Field(
-        default=None, description="when null, the usual one of a known pair, else the rarer"
-    )
+    positive_label: str | None = Field(default=None, description="null: the usual one of a known pair, else the rarer")
     split: JobSplit | None = None
-    identifying_columns: list[str] = Field(
-        default_factory=list, description="columns that identify persons, and so are no features"
-    )
+    identifying_columns: list[str] = Field(default_factory=list, description="they identify persons: no features")
 
 
 class JobProgress(JobModel):

@@ -70,9 +70,7 @@ class SpaceLimits(Model):
     """All limits of a space, except the limits of its API keys."""
 
     space: Limits = Field(default_factory=Limits, description="for all calls in the space together")
-    each_user: Limits = Field(
-        default_factory=Limits, description="for the calls of each user, including the user's API keys"
-    )
+    each_user: Limits = Field(default_factory=Limits, description="for the calls of each user, including API keys")
     users: dict[Identifier, Limits] = Field(
         default_factory=dict,
         max_length=USERS_LIMIT,

@@ -78,6 +78,4 @@ class Training(Entity):
     instance_type: str | None = None
     training_seconds: int | None = None
     billable_seconds: int | None = None
-    deleted_at: Timestamp | None = Field(
-        default=None, description="only on a deleted training, which a request has to ask for"
-    )
+    deleted_at: Timestamp | None = Field(default=None, description="only on a deleted training, returned on request")

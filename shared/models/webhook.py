@@ -19,9 +19,7 @@ class WebhookMessage(Model):
     name: Word | None = None
     payload: Annotated[dict[str, Any], Field(max_length=1000)] = Field(default_factory=dict)
     status: Word | None = None
-    timestamp: Timestamp | None = Field(
-        default=None, description="time of the status; the time of sending when left out"
-    )
+    timestamp: Timestamp | None = Field(default=None, description="time of the status; else the time of sending")
     type: Word | None = Field(default=None, description="such as training, evaluation or aws-s3")
 
 

@@ -79,7 +79,7 @@ class WebhookEndpoint(Entity):
     created_by: str
     failing_since: Timestamp | None = Field(default=None, description="no message has been accepted since this time")
     disabled_reason: DisabledReason | None = Field(
-        default=None, description="set when it failed for five days or returned 410"
+        default=None, description="set after failing for five days, or a 410"
     )
 
     def wants(self, event_type: WebhookEventType) -> bool:
