@@ -1,6 +1,6 @@
 """The whole API in one app, for the dev server, the OpenAPI document and the tests.
 
-In AWS each group is a function of its own; both are built by the same factory from the same routers.
+In AWS each group is its own function, built by the same factory from the same routers.
 """
 
 from typing import Any
@@ -82,7 +82,7 @@ def build_api(resources: Resources | None = None) -> FastAPI:
 
 
 def _publish_configurations(document: dict[str, Any]) -> dict[str, Any]:
-    """Says what a training's ``configuration`` may hold, by architecture."""
+    """Documents the contents of a training's ``configuration``, by architecture."""
     schemas = document["components"]["schemas"]
     references = []
     for architecture, schema in configuration_schemas().items():

@@ -1,4 +1,4 @@
-"""Write the OpenAPI document of the whole API: ``python -m functions.openapi openapi.json``."""
+"""Writes the OpenAPI document of the whole API: ``python -m functions.openapi openapi.json``."""
 
 import json
 import sys

@@ -1,4 +1,4 @@
-"""Time and identifiers, in one place so that tests can hold the clock."""
+"""Time and identifiers, in one place so that tests can replace the clock."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime

@@ -1,11 +1,11 @@
-"""One hierarchy: every error carries the HTTP status and the stable code it is answered with."""
+"""Errors with the HTTP status and the stable code of their response."""
 
 from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
 class Detail:
-    """One thing that is wrong: where (a dotted path such as ``body.name``) and what."""
+    """One problem: its field (a dotted path such as ``body.name``) and a message."""
 
     field: str
     message: str
@@ -13,7 +13,7 @@ class Detail:
 
 @dataclass
 class ApiError(Exception):
-    """Error that the client gets. Its message says what to do next."""
+    """Error that the client gets. Its message says how to continue."""
 
     message: str
     details: list[Detail] = field(default_factory=list)
@@ -32,7 +32,7 @@ class ValidationFailedError(ApiError):
 
     @classmethod
     def of(cls, field_path: str, message: str) -> "ValidationFailedError":
-        """Returns one field is wrong."""
+        """Returns the error of one field."""
         return cls(f"{field_path}: {message}", [Detail(field_path, message)])
 
 
@@ -72,7 +72,7 @@ class ConflictError(ApiError):
 
 
 class GoneError(ApiError):
-    """It was there, and its time is over."""
+    """Error raised for something that has expired."""
 
     status = 410
     code = "gone"
@@ -89,14 +89,14 @@ class PayloadTooLargeError(ApiError):
 
 
 class ClientGoneError(ApiError):
-    """Nobody is there to be answered (the status is nginx's); what was being done for the client was stopped."""
+    """Error raised when the client has left and its work was cancelled. The status is nginx's."""
 
     status = 499
     code = "client_gone"
 
 
 class UpstreamError(ApiError):
-    """A system the user pointed us at (a bucket, a cluster) refused or broke."""
+    """Error raised when a user's system (a bucket, a cluster) refuses a call or fails."""
 
     status = 502
     code = "upstream_error"
@@ -108,4 +108,4 @@ class UnavailableError(ApiError):
 
 
 class JobFailedError(Exception):
-    """A job can't go on; its text becomes the entity's ``error`` and is read by users."""
+    """Error that ends a job. Users read its text as the entity's ``error``."""

@@ -16,9 +16,9 @@ Step = Callable[[dict[str, Any]], dict[str, Any]]
 
 
 def workflow_step(function: Step) -> Callable[[dict[str, Any], Any], dict[str, Any]]:
-    """Makes a Step Functions task's handler of a function from its input to its output.
+    """Returns a Step Functions task's handler for a function from its input to its output.
 
-    A JobFailedError is the user's to read: it leaves as it is, logged without a stack trace.
+    A JobFailedError is meant for the user, so it is logged without a stack trace and raised unchanged.
     """
 
     @functools.wraps(function)
@@ -46,7 +46,7 @@ def count(event: str, **dimensions: str) -> None:
 
 
 def measure(name: str, values: Iterable[float], unit: MetricUnit = MetricUnit.Count) -> None:
-    """Hand CloudWatch what this function measured (embedded metric format), found by the function's name."""
+    """Sends measurements to CloudWatch (embedded metric format), under the function's name."""
     metrics = EphemeralMetrics(namespace=_namespace())
     for value in values:
         metrics.add_metric(name=name, unit=unit, value=value)
@@ -55,7 +55,7 @@ def measure(name: str, values: Iterable[float], unit: MetricUnit = MetricUnit.Co
 
 
 def count_failure() -> None:
-    """Counts an answer that is a defect of ours, by the version of the function: one that is new is taken back."""
+    """Counts a response with a defect of the API, by version: a new version with defects is rolled back."""
     version = os.environ.get("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST")
     count("ServerErrors", service=os.environ.get("POWERTOOLS_SERVICE_NAME", "api"), version=version)
 

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class Settings(BaseModel):
-    """What a function learns from its environment: each field is the variable of the same name in upper case."""
+    """Settings of a function. Each field is the environment variable of the same name in upper case."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -29,7 +29,7 @@ class Settings(BaseModel):
     log_retention_days: int = Field(default=90, ge=1)
     # How long the audit log keeps its entries.
     audit_retention_days: int = Field(default=400, ge=1)
-    # Any OpenID Connect issuer; its keys come from jwks_url, or else from its discovery document.
+    # Any OpenID Connect issuer. Its keys come from jwks_url, or else from its discovery document.
     oidc_issuer: str
     oidc_audience: str
     oidc_jwks_url: str | None = None
@@ -44,7 +44,7 @@ class Settings(BaseModel):
     job_source_uri: str | None = None
     training_image_cpu: str | None = None
     training_image_gpu: str | None = None
-    # Comma lists, in the order of preference: the next one is tried when AWS has no capacity.
+    # Comma-separated, in the order of preference: the next one is tried when AWS has no capacity.
     cpu_instance_types: str = "ml.m5.2xlarge,ml.m5.4xlarge"
     gpu_instance_types: str = "ml.g5.2xlarge,ml.g4dn.2xlarge"
     max_gpu_count: int = 8
@@ -53,15 +53,15 @@ class Settings(BaseModel):
     default_cluster_url: str | None = None
     default_cluster_token_parameter: str | None = None
     default_cluster_tool_calls: Literal["native", "emulated"] = "native"
-    # Who invites come from: an address that Amazon SES may send as; without it no mail is sent.
+    # Sender of invites: an address that Amazon SES may send as. Without it no mail is sent.
     email_sender: str | None = None
     # Address of the sign-in page in the mails to invited users.
     sign_in_url: str | None = None
-    # Comma list of API Gateway keys. The authorizer spreads callers over them, and each is throttled separately.
+    # Comma-separated API Gateway keys. The authorizer spreads callers over them, and each is throttled separately.
     fair_shares: str | None = None
     # How long a language model may be silent.
     upstream_timeout_seconds: float = 25
-    # Lets connectors and clusters live on this machine; only ever true in the local stage.
+    # Allows connectors and clusters on this machine. It is true only in the local stage.
     allow_loopback: bool = False
     # Greatest age of the membership and of the cluster state that a call may use; 0 reads them for each call.
     admission_seconds: float = Field(default=10, ge=0, le=30)

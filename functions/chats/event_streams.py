@@ -1,4 +1,4 @@
-"""Answers to clients that may leave at any time: as a whole, or as server-sent events."""
+"""Responses to clients that may leave at any time: a whole body, or server-sent events."""
 
 import json
 from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -20,7 +20,7 @@ DONE = b"data: [DONE]\n\n"
 
 
 async def while_connected(request: Request, work: Awaitable[T]) -> T:
-    """Returns the result of ``work``, which is cancelled when the client leaves. Raises ClientGoneError then."""
+    """Returns the result of ``work``. When the client leaves, cancels it and raises ClientGoneError."""
     outcome: list[T] = []
     failure: Exception | None = None
     async with anyio.create_task_group() as group:
@@ -39,12 +39,12 @@ async def while_connected(request: Request, work: Awaitable[T]) -> T:
     if failure is not None:
         raise failure
     if not outcome:
-        raise ClientGoneError("The client left before the answer.")
+        raise ClientGoneError("The client left before the response.")
     return outcome[0]
 
 
 class EventStream(StreamingResponse):
-    """Sends each chunk as soon as it is there; when the client leaves, ``chunks`` is closed before anything else."""
+    """Sends each chunk immediately. When the client leaves, ``chunks`` is closed first."""
 
     def __init__(self, first: dict[str, Any], chunks: Chunks, error_body: ErrorBody) -> None:
         super().__init__(
@@ -56,7 +56,7 @@ class EventStream(StreamingResponse):
 
     @classmethod
     async def open(cls, request: Request, chunks: Chunks, error_body: ErrorBody) -> "EventStream":
-        """Opens the stream. An error before the first chunk is raised, and so has its own status."""
+        """Opens the stream. An error before the first chunk is raised, so that the response has its status."""
         return cls(await while_connected(request, anext(chunks)), chunks, error_body)
 
     async def stream_response(self, send: Send) -> None:

@@ -1,4 +1,4 @@
-"""The guard: judges what goes to a model and what comes from it, and lets nothing pass when it can't judge."""
+"""The guard judges prompts and completions. A text that it can't judge is blocked."""
 
 import re
 from collections.abc import Sequence
@@ -11,9 +11,9 @@ from shared.llm.limit_usage import BudgetExceededError, RateLimitedError
 from shared.models.chat import GuardReport, GuardStage
 from shared.models.inference_log import CallType, GuardCoverage
 
-# How much of what was said before is shown with a sentence, so that nothing is hidden by splitting it.
+# Length of the earlier text that is shown with a sentence, so that splitting a text hides nothing.
 CONTEXT_CHARACTERS = 600
-# A text is judged in pieces of this size; each overlaps the one before by the context.
+# A text is judged in pieces of this size. Each piece is shown with the context before it.
 PIECE_CHARACTERS = 4000
 SENTENCE_CHARACTERS = 400
 BLOCKED_WORD = "blocked_word"
@@ -29,7 +29,7 @@ _INSTRUCTIONS = (
 
 
 class GuardUnavailableError(UnavailableError):
-    """The guard could not judge; nothing passes unjudged."""
+    """Error raised when the guard could not judge a text."""
 
     code = "guard_unavailable"
 
@@ -42,7 +42,7 @@ class Verdict:
 
 
 class Guard:
-    """One request's guard. ``coverage`` counts the characters judged and, as the caller says, those sent on."""
+    """Guard of one request. ``coverage`` counts the judged characters; the caller adds the sent characters."""
 
     def __init__(self, models: LanguageModels, model: str, *, with_reasoning: bool) -> None:
         self._models = models
@@ -52,9 +52,9 @@ class Guard:
         self.coverage = GuardCoverage()
 
     async def check(self, text: str, stage: GuardStage, before: str = "") -> Verdict:
-        """Judges ``text``; ``before`` is what was said just before it and has passed.
+        """Judges ``text``; ``before`` is the accepted text in front of it.
 
-        Raises GuardUnavailableError where no judgement can be had, and what the caller's limits refuse.
+        Raises GuardUnavailableError without a judgement, and BudgetExceededError or RateLimitedError.
         """
         found = self._blocked.search(f"{before[-CONTEXT_CHARACTERS:]}{text}") if self._blocked else None
         if found:
@@ -87,28 +87,28 @@ class Guard:
             {"role": "user", "content": f"{shown}This is {source}:\n<text>\n{_harmless(piece)}\n</text>"},
         ]
         try:
-            answer, _ = await self._models.structured(
+            result, _ = await self._models.structured(
                 CallType.GUARD, self._model, messages, "guard", _schema(with_reasoning=self._with_reasoning)
             )
         except (BudgetExceededError, RateLimitedError):
             raise
         except ApiError as error:
             raise GuardUnavailableError(
-                "The guard could not judge the text, and nothing passes unjudged. Try again, or turn the guard off. "
+                "The guard could not judge the text, and every text must be judged. Try again, or turn the guard off. "
                 f"({error.message})",
                 headers=error.headers,
             ) from error
-        return Verdict(answer["flagged"], tuple(answer.get("categories", ())), answer.get("reasoning"))
+        return Verdict(result["flagged"], tuple(result.get("categories", ())), result.get("reasoning"))
 
 
 @dataclass
 class SentenceBuffer:
-    """Holds a stream back until a sentence is whole, or too long to wait for."""
+    """Collects a stream until a sentence is complete, or too long to wait for."""
 
     _waiting: str = field(default="")
 
     def add(self, text: str) -> str:
-        """Returns the text that is ready to be judged; it may be empty."""
+        """Adds text. Returns the text that is ready to be judged; it may be empty."""
         self._waiting += text
         end = max((match.end() for match in _SENTENCE_END.finditer(self._waiting)), default=0)
         if not end and len(self._waiting) > SENTENCE_CHARACTERS:
@@ -138,7 +138,7 @@ def _schema(*, with_reasoning: bool) -> dict[str, Any]:
 
 
 def _pattern(words: Sequence[str]) -> re.Pattern[str] | None:
-    """Whole words only, in upper or lower case, with any space between the words of a phrase."""
+    """Returns a pattern of whole words, in upper or lower case, with any space between the words of a phrase."""
     if not words:
         return None
     phrases = (r"\s+".join(map(re.escape, word.split())) for word in words)
@@ -146,5 +146,5 @@ def _pattern(words: Sequence[str]) -> re.Pattern[str] | None:
 
 
 def _harmless(text: str) -> str:
-    """Returns a text that can't end the marks around it."""
+    """Returns a text that can't close the marks around it."""
     return text.replace("<text>", "< text>").replace("</text>", "< /text>")

@@ -1,4 +1,4 @@
-"""The same completions under OpenAI's own addresses, in its exact shapes: its client libraries work unchanged."""
+"""Completions under OpenAI's paths, in its exact shapes, so that its client libraries work unchanged."""
 
 from contextlib import aclosing
 from typing import Annotated, Any
@@ -17,9 +17,9 @@ from shared.models.cluster import LanguageModel
 
 
 class OpenAICompletionCreate(ChatCompletionCreate):
-    """OpenAI's parameters; ours may be sent too (the client's ``extra_body``).
+    """OpenAI's parameters. This API's own parameters may be sent too (the client's ``extra_body``).
 
-    Whatever is not listed here (`stop`, `seed`, `response_format`, a server's own) goes to the server as it is.
+    Other parameters (such as `stop`, `seed`, `response_format`) are sent to the server unchanged.
     """
 
     model_config = ConfigDict(extra="allow")
@@ -29,13 +29,13 @@ class OpenAICompletionCreate(ChatCompletionCreate):
     max_completion_tokens: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
     n: Annotated[int, Field(ge=1, le=1)] | None = None
     stream_options: dict[str, Any] | None = None
-    store: bool | None = Field(default=None, description="keep the turn as a chat of the space")
+    store: bool | None = Field(default=None, description="store the turn as a chat of the space")
     tools: Annotated[list[dict[str, Any]], Field(max_length=128)] | None = None
 
     @model_validator(mode="before")
     @classmethod
-    def _in_our_words(cls, given: Any) -> Any:
-        """OpenAI calls the system's role ``developer`` now, and takes ``null`` for anything left out."""
+    def _normalised(cls, given: Any) -> Any:
+        """Accepts OpenAI's newer role ``developer`` for ``system``, and ``null`` for a missing field."""
         if not isinstance(given, dict):
             return given
         given = {name: value for name, value in given.items() if value is not None}
@@ -62,7 +62,7 @@ class OpenAIError(Model):
 
 
 class OpenAIErrorAnswer(Model):
-    """What every 4xx and 5xx answers here."""
+    """Body of every 4xx and 5xx response under these paths."""
 
     error: OpenAIError
 
@@ -83,11 +83,11 @@ router.responses = {
 async def create_openai_chat_completion(
     body: OpenAICompletionCreate, request: Request, context: CurrentContext, service: CurrentChatService
 ) -> dict[str, Any] | EventStream:
-    """Answer messages, in OpenAI's shapes."""
+    """Create a completion, in OpenAI's shapes."""
     turn = TurnRequest(body, context, correlation_id(request, body.metadata), None, body.options(), bool(body.store))
     if body.stream:
         with_usage = bool((body.stream_options or {}).get("include_usage"))
-        return await EventStream.open(request, _in_their_shape(service.stream(turn), with_usage), openai_error_body)
+        return await EventStream.open(request, _openai_chunks(service.stream(turn), with_usage), openai_error_body)
     return _completion(await while_connected(request, service.complete(turn)))
 
 
@@ -110,8 +110,8 @@ async def get_openai_model(
     return _model(await service.model(context, correlation_id(request), model))
 
 
-async def _in_their_shape(chunks: Chunks, with_usage: bool) -> Chunks:
-    """Only those who ask get the chunk with the usage; reports of the guard and the router come if they are on."""
+async def _openai_chunks(chunks: Chunks, with_usage: bool) -> Chunks:
+    """Yields the chunks. The chunk with the usage is only for clients that ask for it."""
     async with aclosing(chunks):
         async for chunk in chunks:
             theirs = {**chunk, "id": f"chatcmpl-{chunk['id']}"}
@@ -123,20 +123,20 @@ async def _in_their_shape(chunks: Chunks, with_usage: bool) -> Chunks:
 
 
 def _completion(completion: ChatCompletion) -> dict[str, Any]:
-    answer = completion.model_dump(mode="json")
+    values = completion.model_dump(mode="json")
     return {
         "id": f"chatcmpl-{completion.id}",
         "object": completion.object,
         "created": int(completion.created_at.timestamp()),
         "model": completion.model,
         "choices": completion.choices,
-        "usage": _usage(answer["usage"]),
-        **_reports(answer),
+        "usage": _usage(values["usage"]),
+        **_reports(values),
     }
 
 
-def _reports(answer: dict[str, Any]) -> dict[str, Any]:
-    return {name: answer[name] for name in ("guard", "router") if answer[name]["enabled"]}
+def _reports(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: values[name] for name in ("guard", "router") if values[name]["enabled"]}
 
 
 def _usage(usage: dict[str, Any]) -> dict[str, Any]:

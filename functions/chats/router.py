@@ -1,4 +1,4 @@
-"""The router: picks the expert that a question is for."""
+"""The router chooses the expert for a question."""
 
 import math
 import re
@@ -12,7 +12,7 @@ from shared.models.chat import RouterReport
 from shared.models.expert import Expert
 from shared.models.inference_log import CallType
 
-# As many experts are shown to the router's model; of more, the nearest to the question.
+# The router's model chooses among the experts that are nearest to the question, up to this number.
 SHOWN_EXPERTS = 12
 QUESTION_CHARACTERS = 4000
 _DESCRIPTION_CHARACTERS = 400
@@ -28,7 +28,7 @@ _INSTRUCTIONS = (
 
 @dataclass(frozen=True)
 class Route:
-    """``expert`` is None when the plain model is to answer; the report says why."""
+    """Result of the router. Without an ``expert`` the report says why."""
 
     expert: Expert | None
     report: RouterReport
@@ -37,7 +37,7 @@ class Route:
 async def pick_expert(
     models: LanguageModels, model: str, experts: Sequence[Expert], question: str, *, with_reasoning: bool
 ) -> Route:
-    """Returns one of ``experts``, or the plain model where the router fails."""
+    """Returns one of ``experts``, or none if the router fails."""
     if not experts:
         return Route(None, RouterReport(enabled=True, fallback="there are no experts to pick from"))
     question = question[:QUESTION_CHARACTERS]
@@ -79,9 +79,9 @@ async def _choose(
 
 
 async def _nearest(models: LanguageModels, experts: Sequence[Expert], question: str) -> Sequence[Expert]:
-    """Returns the experts, the likeliest first.
+    """Returns the nearest experts, the best first.
 
-    Of many the nearest, by embeddings where the cluster has a model for them, else by words.
+    Many experts are compared by embeddings if the cluster has a model for them, else by common words.
     """
     texts = [f"{expert.name}. {expert.description[:_DESCRIPTION_CHARACTERS]}" for expert in experts]
     if len(experts) > SHOWN_EXPERTS and models.settings.embedding_model:
@@ -95,7 +95,7 @@ async def _nearest(models: LanguageModels, experts: Sequence[Expert], question: 
 
 
 def _stems(text: str) -> set[str]:
-    """Beginnings of words, so that mortgage and mortgages meet."""
+    """Returns the beginnings of words, so that mortgage and mortgages match."""
     return {word[:STEM_CHARACTERS] for word in _WORD.findall(text.casefold())}
 
 

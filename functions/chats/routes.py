@@ -41,7 +41,7 @@ NamePart = Annotated[str, Query(max_length=200, description="Any part of the nam
 
 
 def correlation_id(request: Request, metadata: dict[str, Any] | None = None) -> str:
-    """Returns what the inference log names a call by: the client's own id of it, or else the request's."""
+    """Returns the id for the inference log: the client's ``correlation_id``, or else the request's id."""
     given = (metadata or {}).get("correlation_id")
     own: str = request.state.request_id
     return given[:200] if isinstance(given, str) and given else own
@@ -63,7 +63,7 @@ async def create_chat_completion(
     service: CurrentChatService,
     idempotency: IdempotencyKey,
 ) -> ChatCompletion | EventStream:
-    """Answer messages, in a new chat or one that is gone on with."""
+    """Create a completion in a new or an existing chat."""
     turn = TurnRequest(body, context, correlation_id(request, body.metadata), idempotency)
     if body.stream:
         chunks = service.stream(turn)
@@ -94,11 +94,11 @@ def update_chat(
     expected_version: ExpectedVersion,
     response: Response,
 ) -> Chat:
-    """Update the fields that are sent; they hold for the turns to come. `messages` replaces all of them."""
+    """Update the fields that are sent, for the next turns. `messages` replaces all messages."""
     return tagged(response, service.update(context, id, body, expected_version))
 
 
 @router.get("/{id}/window", responses=errors(502, 503, 504))
 async def get_chat_window(id: str, request: Request, context: CurrentContext, service: CurrentChatService) -> Chat:
-    """Get the newest part of the chat that fits its model, beginning with a user's turn."""
+    """Get the newest part of the chat that fits its model. It begins with a user's message."""
     return await service.window(context, id, correlation_id(request))

@@ -26,8 +26,8 @@ from shared.models.chat import (
     GuardReport,
     GuardStage,
     Message,
+    MessagePart,
     Role,
-    Said,
     Usage,
 )
 from shared.models.cluster import LanguageModel
@@ -71,7 +71,7 @@ class ChatService:
         return self._chats.delete(context.space_id, chat_id, expected_version)
 
     async def window(self, context: SpaceContext, chat_id: str, correlation_id: str) -> Chat:
-        """Returns the newest part of the chat that its model would be sent."""
+        """Returns the newest part of the chat that fits its model."""
         chat = await in_thread(self.get, context, chat_id)
         models = await self._access.open(Caller.of(context, correlation_id, chat_id=chat_id))
         model = await models.model(chat.model)
@@ -84,44 +84,43 @@ class ChatService:
         return await models.all()
 
     async def model(self, context: SpaceContext, correlation_id: str, name: str) -> LanguageModel:
-        """Raises UnknownModelError, and as ``models`` does."""
+        """Returns the model. Raises UnknownModelError, and the errors of ``models``."""
         for each in await self.models(context, correlation_id):
             if each.id == name:
                 return each
-        raise UnknownModelError(f"The cluster does not serve the model '{name}'. GET /models lists those that it does.")
+        raise UnknownModelError(f"The cluster does not serve the model '{name}'. GET /models lists its models.")
 
     async def complete(self, request: TurnRequest) -> ChatCompletion:
         """Returns the completion. Raises as ``TurnPreparer.prepare`` does, and the errors of the model's server."""
-        if first := await self._first_answer(request):
+        if first := await self._earlier_result(request):
             return first
         turn = await self._preparer.prepare(request)
         async with turn.models.recorded(CallType.CHAT, turn.model.id) as record:
             _describe(record, turn)
             if turn.verdict.flagged:
-                return await self._keep(turn, record, _blocked(turn, record, turn.guard_report), answered=False)
+                return await self._keep(turn, record, _blocked(turn, record, turn.guard_report), is_accepted=False)
             completion = await self._completion(turn, record)
             record.answer = completion.text
             _estimate_uncounted(record, turn, completion.text)
             choices = completion.body["choices"]
             if turn.guard is not None:
-                spoken = _spoken(completion.message)
-                verdict = await turn.guard.check(spoken, GuardStage.OUTPUT)
+                text = _all_text(completion.message)
+                verdict = await turn.guard.check(text, GuardStage.OUTPUT)
                 record.guard = turn.guard.coverage
                 if verdict.flagged:
-                    answer = _blocked(turn, record, turn.guard.report(verdict, GuardStage.OUTPUT))
-                    return await self._keep(turn, record, answer, answered=False)
-                turn.guard.coverage.sent_characters = len(spoken)
+                    result = _blocked(turn, record, turn.guard.report(verdict, GuardStage.OUTPUT))
+                    return await self._keep(turn, record, result, is_accepted=False)
+                turn.guard.coverage.sent_characters = len(text)
                 choices = [_judged_part(choices[0])]
-            answer = self._answer(turn, record, choices)
-            return await self._keep(turn, record, answer, answered=True)
+            result = self._result(turn, record, choices)
+            return await self._keep(turn, record, result, is_accepted=True)
 
     async def stream(self, request: TurnRequest) -> AsyncGenerator[Chunk, None]:
-        """Streams the completion in OpenAI's chunks; the last one has the usage. Raises before the first chunk as
-        ``complete`` does.
+        """Yields the completion in OpenAI's chunks; the last one has the usage.
 
-        With a guard, only sentences that it has accepted are sent.
+        Before the first chunk it raises the errors of ``complete``. With a guard, only accepted sentences are sent.
         """
-        if first := await self._first_answer(request):
+        if first := await self._earlier_result(request):
             choice = first.choices[0]
             yield _chunk(first, _as_delta(choice["message"]), choice["finish_reason"])
             yield _closing(first)
@@ -130,35 +129,35 @@ class ChatService:
         async with turn.models.recorded(CallType.CHAT, turn.model.id) as record:
             _describe(record, turn)
             if turn.verdict.flagged:
-                answer = _blocked(turn, record, turn.guard_report)
-                await self._keep(turn, record, answer, answered=False)
-                yield _chunk(answer, {"role": "assistant", "content": ""}, BLOCKED)
+                result = _blocked(turn, record, turn.guard_report)
+                await self._keep(turn, record, result, is_accepted=False)
+                yield _chunk(result, {"role": "assistant", "content": ""}, BLOCKED)
             else:
-                spoken = _Spoken()
+                streamed = _StreamedMessage()
                 try:
-                    async with aclosing(self._spoken_chunks(turn, record, spoken)) as chunks:
+                    async with aclosing(self._streamed_chunks(turn, record, streamed)) as chunks:
                         async for chunk in chunks:
                             yield chunk
                 finally:
-                    record.answer = spoken.text
-                    _estimate_uncounted(record, turn, spoken.text)
-                report = turn.guard.report(spoken.verdict, GuardStage.OUTPUT) if turn.guard else GuardReport()
-                choice = {"index": 0, "message": spoken.message(), "finish_reason": spoken.finish_reason}
-                answer = self._answer(turn, record, [choice]).model_copy(update={"guard": report})
-                await self._keep(turn, record, answer, answered=not spoken.verdict.flagged)
-            yield _closing(answer)
+                    record.answer = streamed.text
+                    _estimate_uncounted(record, turn, streamed.text)
+                report = turn.guard.report(streamed.verdict, GuardStage.OUTPUT) if turn.guard else GuardReport()
+                choice = {"index": 0, "message": streamed.message(), "finish_reason": streamed.finish_reason}
+                result = self._result(turn, record, [choice]).model_copy(update={"guard": report})
+                await self._keep(turn, record, result, is_accepted=not streamed.verdict.flagged)
+            yield _closing(result)
 
-    async def _first_answer(self, request: TurnRequest) -> ChatCompletion | None:
-        """Returns what a repeated request was answered with. Raises ConflictError for another with the same key."""
+    async def _earlier_result(self, request: TurnRequest) -> ChatCompletion | None:
+        """Returns the result of an earlier request with the same key. Raises ConflictError if that request differs."""
         if request.idempotency is None:
             return None
         return await in_thread(self._chats.answered, request.context.space_id, request.idempotency)
 
-    async def _spoken_chunks(
-        self, turn: PreparedTurn, record: CallRecord, spoken: "_Spoken"
+    async def _streamed_chunks(
+        self, turn: PreparedTurn, record: CallRecord, streamed: "_StreamedMessage"
     ) -> AsyncGenerator[Chunk, None]:
-        """Chunks to send on; ``spoken`` gathers what they say."""
-        head = self._answer(turn, record, [])
+        """Yields the chunks for the client; ``streamed`` collects their content."""
+        head = self._result(turn, record, [])
         buffer = SentenceBuffer()
         # Closes the stream immediately when the client leaves, so that the server stops too.
         async with aclosing(self._deltas(turn, record)) as deltas:
@@ -166,52 +165,54 @@ class ChatService:
                 reason = choice.get("finish_reason")
                 if record.first_token_ms is None:
                     record.first_token_ms = round(record.elapsed_ms, 3)
-                spoken.finish_reason = reason or spoken.finish_reason
-                spoken.hear(_read(delta))
-                if spoken.heard_characters > STREAM_CHARACTERS:
-                    raise BrokenAnswerError(f"The answer went on beyond {STREAM_CHARACTERS:,} characters: cut off.")
+                streamed.finish_reason = reason or streamed.finish_reason
+                streamed.add(_read(delta))
+                if streamed.received_characters > STREAM_CHARACTERS:
+                    raise BrokenAnswerError(
+                        f"The completion went on beyond {STREAM_CHARACTERS:,} characters and was stopped."
+                    )
                 if turn.guard is None:
-                    spoken.text += str(delta.get("content") or "")
+                    streamed.text += str(delta.get("content") or "")
                     more = {"logprobs": choice["logprobs"]} if choice.get("logprobs") else {}
                     yield _chunk(head, delta, reason, model=record.model, **more)
                     continue
                 ready = buffer.add(str(delta.get("content") or ""))
-                if ready and not await self._passes(turn, record, spoken, ready):
+                if ready and not await self._passes(turn, record, streamed, ready):
                     break
                 if ready:
                     yield _chunk(head, {"role": "assistant", "content": ready}, None, model=record.model)
         if turn.guard is None:
             return
         rest = buffer.rest()
-        calls = spoken.held_calls()
+        calls = streamed.indexed_calls()
         if (
-            not spoken.verdict.flagged
+            not streamed.verdict.flagged
             and (rest or calls)
-            and await self._passes(turn, record, spoken, rest, "".join(map(_call_text, calls)))
+            and await self._passes(turn, record, streamed, rest, "".join(map(_call_text, calls)))
         ):
             listed = {"tool_calls": calls} if calls else {}
             yield _chunk(head, {"role": "assistant", "content": rest, **listed}, None, model=record.model)
-        if spoken.verdict.flagged:
-            record.status, spoken.finish_reason = CallStatus.BLOCKED, BLOCKED
-        yield _chunk(head, {}, spoken.finish_reason, model=record.model)
+        if streamed.verdict.flagged:
+            record.status, streamed.finish_reason = CallStatus.BLOCKED, BLOCKED
+        yield _chunk(head, {}, streamed.finish_reason, model=record.model)
 
     async def _passes(
-        self, turn: PreparedTurn, record: CallRecord, spoken: "_Spoken", text: str, calls: str = ""
+        self, turn: PreparedTurn, record: CallRecord, streamed: "_StreamedMessage", text: str, calls: str = ""
     ) -> bool:
         assert turn.guard is not None  # noqa: S101 - for the type checker
-        spoken.verdict = await turn.guard.check(text + calls, GuardStage.OUTPUT, before=spoken.text)
+        streamed.verdict = await turn.guard.check(text + calls, GuardStage.OUTPUT, before=streamed.text)
         record.guard = turn.guard.coverage
-        if spoken.verdict.flagged:
+        if streamed.verdict.flagged:
             return False
         turn.guard.coverage.sent_characters += len(text + calls)
-        spoken.text += text
+        streamed.text += text
         return True
 
     async def _deltas(
         self, turn: PreparedTurn, record: CallRecord
     ) -> AsyncGenerator[tuple[dict[str, Any], dict[str, Any]], None]:
-        """Yields what each chunk adds to the message, and the choice that it is part of."""
-        if turn.tools_emulated:  # whether it is words or a call shows only at its end
+        """Yields the delta of each chunk, and the choice that contains it."""
+        if turn.tools_emulated:  # only its end shows whether it is text or a call
             completion = await self._completion(turn, record)
             yield _as_delta(completion.message), {}
             yield {}, completion.body["choices"][0]
@@ -232,7 +233,7 @@ class ChatService:
             return completion
         return emulated_answer(completion, turn.upstream_body["tools"], turn.upstream_body.get("tool_choice"))
 
-    def _answer(self, turn: PreparedTurn, record: CallRecord, choices: list[dict[str, Any]]) -> ChatCompletion:
+    def _result(self, turn: PreparedTurn, record: CallRecord, choices: list[dict[str, Any]]) -> ChatCompletion:
         return ChatCompletion(
             id=turn.chat.id,
             created_at=self._clock(),
@@ -245,55 +246,55 @@ class ChatService:
         )
 
     async def _keep(
-        self, turn: PreparedTurn, record: CallRecord, answer: ChatCompletion, *, answered: bool
+        self, turn: PreparedTurn, record: CallRecord, result: ChatCompletion, *, is_accepted: bool
     ) -> ChatCompletion:
-        """Stores the turn and its log row; of a blocked one only the chat itself, so that it can be gone on with."""
+        """Stores the turn and its log row. Of a blocked turn only the chat is stored, so that it can continue."""
         if not turn.request.store:
-            return answer
+            return result
         messages: list[Message] = []
-        if answered:
+        if is_accepted:
             experts = [ExpertUse(**each.model_dump(include=set(ExpertUse.model_fields))) for each in turn.experts]
-            message = answer.choices[0]["message"]
-            said = {
+            message = result.choices[0]["message"]
+            values = {
                 **message,
                 "content": message.get("content") or "",
                 "role": Role.ASSISTANT,
-                "created_at": answer.created_at,
+                "created_at": result.created_at,
                 "expert_versions": experts or None,
             }
-            messages = [*turn.added, Message.model_validate(said)]
-        kept = Turn(turn.chat, turn.is_new, messages, answer, turn.request.idempotency, turn.models.log_writes(record))
+            messages = [*turn.added, Message.model_validate(values)]
+        kept = Turn(turn.chat, turn.is_new, messages, result, turn.request.idempotency, turn.models.log_writes(record))
         stored = await in_thread(self._chats.append, turn.request.context.space_id, kept)
         # Two equal requests at the same time are stored once, but both have called the model.
-        record.is_logged = stored is answer
+        record.is_logged = stored is result
         return stored
 
     def _with_messages(self, context: SpaceContext, chat: StoredChat) -> Chat:
         return chat.model_copy(update={"messages": self._chats.messages(context.space_id, chat)})
 
 
-class _Spoken:
-    """What a stream has said so far; ``text`` is the part that was sent on."""
+class _StreamedMessage:
+    """Content of a stream so far; ``text`` is the part that was sent to the client."""
 
     def __init__(self) -> None:
         self.text = ""
-        self.heard_characters = 0
+        self.received_characters = 0
         self.finish_reason: str | None = None
         self.verdict = Verdict(False)
         self._calls: dict[int, dict[str, Any]] = {}
 
-    def hear(self, said: Said) -> None:
-        """Records a piece. The arguments of tool calls come in parts, which are joined."""
-        self.heard_characters += len(said.content or "")
-        for part in said.tool_calls or ():
+    def add(self, delta: MessagePart) -> None:
+        """Adds a part. The arguments of tool calls arrive in parts, which are joined."""
+        self.received_characters += len(delta.content or "")
+        for part in delta.tool_calls or ():
             call = self._calls.setdefault(part.index, {"type": "function", "function": {"arguments": ""}})
             call.update(part.model_dump(include={"id", "type"}, exclude_none=True))
             if part.function.name:
                 call["function"]["name"] = part.function.name
             call["function"]["arguments"] += part.function.arguments or ""
-            self.heard_characters += len(part.function.arguments or "")
+            self.received_characters += len(part.function.arguments or "")
 
-    def held_calls(self) -> list[dict[str, Any]]:
+    def indexed_calls(self) -> list[dict[str, Any]]:
         return [{"index": index, **call} for index, call in sorted(self._calls.items())]
 
     def message(self) -> dict[str, Any]:
@@ -302,32 +303,30 @@ class _Spoken:
         return {"role": "assistant", "content": self.text, **listed}
 
 
-def _read(message: Any) -> Said:
-    """Raises BrokenAnswerError for what has not the form of a message."""
+def _read(message: Any) -> MessagePart:
+    """Returns the message's fields that we read. Raises BrokenAnswerError if they have another form."""
     try:
-        return Said.model_validate(message)
+        return MessagePart.model_validate(message)
     except ValidationError:
-        raise BrokenAnswerError("The language model's server answered in another form than OpenAI's.") from None
+        raise BrokenAnswerError("The language model's server returned another form than OpenAI's.") from None
 
 
 def _describe(record: CallRecord, turn: PreparedTurn) -> None:
-    """What the log's row says of the turn besides its outcome."""
+    """Fills in the turn's prompt and expert for the log row."""
     record.prompt = "\n".join(f"{message.role}: {message.text}" for message in turn.added)
     if turn.experts:
         record.expert_id, record.expert_version = turn.experts[0].id, turn.experts[0].version_number
 
 
 def _estimate_uncounted(record: CallRecord, turn: PreparedTurn, text: str) -> None:
-    """Tokens of an answer that the server did not count, or that nobody heard to its end."""
+    """Estimates the tokens of a completion that the server did not count, or that was stopped early."""
     if not record.input_tokens + record.output_tokens:
         record.output_tokens = estimate_tokens(text)
         record.input_tokens = sum(estimate_tokens(each.text) for each in turn.sent)
 
 
 def _judged_part(choice: dict[str, Any]) -> dict[str, Any]:
-    """Returns what the guard has read of a choice: a server's further texts (reasoning, token probabilities) are left
-    out.
-    """
+    """Returns the parts of a choice that the guard has judged, without reasoning and token probabilities."""
     message = {name: choice["message"].get(name) for name in ("role", "content", "tool_calls")}
     shown = {name: value for name, value in message.items() if value is not None or name == "content"}
     return {"index": 0, "message": shown, "finish_reason": choice.get("finish_reason")}
@@ -362,24 +361,24 @@ def _blocked(turn: PreparedTurn, record: CallRecord, report: GuardReport) -> Cha
 
 
 def _chunk(
-    answer: ChatCompletion, delta: dict[str, Any] | None, reason: str | None, model: str = "", **more: Any
+    result: ChatCompletion, delta: dict[str, Any] | None, reason: str | None, model: str = "", **more: Any
 ) -> Chunk:
     choices = [] if delta is None else [{"index": 0, "delta": delta, "finish_reason": reason, **more}]
     return {
-        "id": answer.id,
+        "id": result.id,
         "object": "chat.completion.chunk",
-        "created": int(answer.created_at.timestamp()),
-        "model": model or answer.model,
+        "created": int(result.created_at.timestamp()),
+        "model": model or result.model,
         "choices": choices,
     }
 
 
-def _closing(answer: ChatCompletion) -> Chunk:
-    """Returns the last chunk, with all but what was said; ``messages`` only if they were asked for."""
-    parts = answer.model_dump(mode="json", include={"usage", "guard", "router", "messages"})
-    if answer.messages is None:
+def _closing(result: ChatCompletion) -> Chunk:
+    """Returns the last chunk, without content. It has ``messages`` only if the request asked for them."""
+    parts = result.model_dump(mode="json", include={"usage", "guard", "router", "messages"})
+    if result.messages is None:
         del parts["messages"]
-    return {**_chunk(answer, None, None), **parts}
+    return {**_chunk(result, None, None), **parts}
 
 
 def _as_delta(message: dict[str, Any]) -> dict[str, Any]:
@@ -389,7 +388,7 @@ def _as_delta(message: dict[str, Any]) -> dict[str, Any]:
     return {"role": "assistant", "content": message.get("content") or "", **listed}
 
 
-def _spoken(message: dict[str, Any]) -> str:
+def _all_text(message: dict[str, Any]) -> str:
     return str(message.get("content") or "") + "".join(map(_call_text, message.get("tool_calls") or ()))
 
 

@@ -1,4 +1,4 @@
-"""Tool calls for servers that lack them: the model answers by a schema, which becomes a tool call."""
+"""Tool calls for servers without them: the model writes JSON of a schema, which becomes a tool call."""
 
 import json
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ _INSTRUCTIONS = (
 
 
 def check_tools(tools: Sequence[dict[str, Any]], tool_choice: Any) -> None:
-    """Raises ValidationFailedError for tools, or a choice among them, that can't be emulated."""
+    """Raises ValidationFailedError for tools or a choice that can't be emulated."""
     names = []
     for index, given in enumerate(tools):
         try:
@@ -49,7 +49,7 @@ def emulated_request(body: dict[str, Any]) -> dict[str, Any]:
     rest = {name: value for name, value in body.items() if name not in ("tools", "tool_choice", "parallel_tool_calls")}
     return {
         **rest,
-        "messages": [instructions, *map(_told_in_words, body["messages"])],
+        "messages": [instructions, *map(_without_tools, body["messages"])],
         "response_format": {
             "type": "json_schema",
             "json_schema": {"name": "tool_call", "schema": schema(tools, body.get("tool_choice")), "strict": True},
@@ -58,7 +58,7 @@ def emulated_request(body: dict[str, Any]) -> dict[str, Any]:
 
 
 def schema(tools: Sequence[dict[str, Any]], tool_choice: Any = None) -> dict[str, Any]:
-    """Either words or a call of one of the tools; ``tool_choice`` as in OpenAI's API."""
+    """Returns the schema of a text or a call of one of the tools; ``tool_choice`` is OpenAI's."""
     forced = tool_choice["function"]["name"] if isinstance(tool_choice, dict) else None
     calls = [
         {
@@ -85,26 +85,26 @@ def schema(tools: Sequence[dict[str, Any]], tool_choice: Any = None) -> dict[str
 
 
 def emulated_answer(completion: Completion, tools: Sequence[dict[str, Any]], tool_choice: Any = None) -> Completion:
-    """Returns the answer in the shape of a server that has tools.
+    """Returns the completion in the shape of a server with tools.
 
-    Raises BrokenAnswerError where it is not of the schema.
+    Raises BrokenAnswerError if it does not fit the schema.
     """
-    answer = read_structured(completion, schema(tools, tool_choice))
-    if "content" in answer:
-        message, reason = {"role": "assistant", "content": answer["content"]}, "stop"
+    result = read_structured(completion, schema(tools, tool_choice))
+    if "content" in result:
+        message, reason = {"role": "assistant", "content": result["content"]}, "stop"
     else:
         call = {
             "id": f"call_{new_id().replace('-', '')[-24:]}",
             "type": "function",
-            "function": {"name": answer["name"], "arguments": json.dumps(answer["arguments"], ensure_ascii=False)},
+            "function": {"name": result["name"], "arguments": json.dumps(result["arguments"], ensure_ascii=False)},
         }
         message, reason = {"role": "assistant", "content": None, "tool_calls": [call]}, "tool_calls"
     choice = {**completion.body["choices"][0], "message": message, "finish_reason": reason}
     return Completion({**completion.body, "choices": [choice]})
 
 
-def _told_in_words(message: dict[str, Any]) -> dict[str, Any]:
-    """Messages about tool calls, as a server without tools can read them."""
+def _without_tools(message: dict[str, Any]) -> dict[str, Any]:
+    """Returns a message about tool calls in a form for servers without tools."""
     if message["role"] == "tool":
         return {"role": "user", "content": f"The tool answered: {message.get('content')}"}
     if message.get("tool_calls"):

@@ -1,4 +1,4 @@
-"""Before a model answers: the chat, its settings, the guard's leave, the experts, and what the model is sent."""
+"""Prepares a turn: the chat, its settings, the guard's judgement, the experts, and the request to the model."""
 
 import json
 from collections.abc import Sequence
@@ -27,20 +27,20 @@ NAME_CHARACTERS = 60
 
 @dataclass(frozen=True)
 class TurnRequest:
-    """A request for a completion. ``options`` go to the server as they are (OpenAI's further parameters)."""
+    """A request for a completion. ``options`` are OpenAI's other parameters, sent to the server unchanged."""
 
     body: ChatCompletionCreate
     context: SpaceContext
     correlation_id: str
     idempotency: Idempotency | None = None
     options: dict[str, Any] = field(default_factory=dict)
-    # Whether the turn is kept as a chat's.
+    # Whether the turn is stored in a chat.
     store: bool = True
 
 
 @dataclass
 class PreparedTurn:
-    """Everything the answer needs. ``verdict`` is the guard's on the new messages; flagged, no model is called."""
+    """Everything for a completion. ``verdict`` is about the new messages; if it flags them, no model is called."""
 
     request: TurnRequest
     chat: StoredChat
@@ -69,8 +69,11 @@ class TurnPreparer:
         self._clock = clock
 
     async def prepare(self, request: TurnRequest) -> PreparedTurn:
-        """Raises NotFoundError for an unknown chat or model, ValidationFailedError for messages or experts that don't
-        do, ContextOverflowError, and GuardUnavailableError."""
+        """Returns the turn, ready for the model.
+
+        Raises NotFoundError for an unknown chat or model, ValidationFailedError for wrong messages or experts,
+        ContextOverflowError, and GuardUnavailableError.
+        """
         body, context = request.body, request.context
         chat, history = await self._chat(request)
         added = self._added(body.messages, history)
@@ -98,7 +101,7 @@ class TurnPreparer:
             chat = await in_thread(self._chats.get, context.space_id, body.id)
             return chat, await in_thread(self._chats.messages, context.space_id, chat)
         if not body.messages:
-            raise ValidationFailedError.of("body.messages", "give messages, or the id of a chat to go on with")
+            raise ValidationFailedError.of("body.messages", "give messages, or the id of a chat to continue")
         now = self._clock()
         first = next((message.text for message in body.messages if message.role is Role.USER), "")
         name = body.name or " ".join(first.split())[:NAME_CHARACTERS].strip() or "New chat"
@@ -117,13 +120,13 @@ class TurnPreparer:
         return chat, []
 
     def _added(self, given: Sequence[Message], history: Sequence[Message]) -> list[Message]:
-        """Returns the messages that are new: clients may send the history again in front of them."""
+        """Returns the new messages. Clients may send the history again in front of them."""
         repeated = len(history) if _same(given[: len(history)], history) else 0
         now = self._clock()
         added = [message.model_copy(update={"created_at": message.created_at or now}) for message in given[repeated:]]
         last = added[-1] if added else history[-1] if history else None
         if last is None or (not added and last.role in (Role.ASSISTANT, Role.SYSTEM)):
-            raise ValidationFailedError.of("body.messages", "give a message to answer: the chat's last one is answered")
+            raise ValidationFailedError.of("body.messages", "give a message: the chat has none that needs a completion")
         return added
 
     async def _guard(self, turn: PreparedTurn, asked: Sequence[Message]) -> None:
@@ -131,7 +134,7 @@ class TurnPreparer:
         turn.guard = guard
         text = "\n".join([*map(_judged, asked), *_as_json(turn.request.options)])
         turn.verdict = await guard.check(text, GuardStage.INPUT)
-        # From here on the coverage is the answer's: what was judged of it, and what was sent.
+        # From here on the coverage counts the completion only.
         guard.coverage.scanned_characters = 0
 
     async def _choose_experts(self, turn: PreparedTurn, conversation: Sequence[Message]) -> None:
@@ -167,7 +170,7 @@ class TurnPreparer:
         body, chat, options = turn.request.body, turn.chat, turn.request.options
         contexts = [_context(expert) for expert in turn.experts]
         opening = [message for message in conversation if message.role is Role.SYSTEM]
-        # One system message: many models' templates take no second one.
+        # One system message, because many models' templates accept no second one.
         texts = [text for text in (*contexts, *(message.text for message in opening)) if text]
         system = [Message(role=Role.SYSTEM, content="\n\n".join(texts))] if texts else []
         talk = [message for message in conversation if message.role is not Role.SYSTEM]
@@ -181,7 +184,7 @@ class TurnPreparer:
             check_tools(tools, options.get("tool_choice"))
         turn.sent = await fit(turn.models, turn.model, system, talk, max_tokens, tools)
         parameters = {
-            # OpenAI's newer models take it under its newer name only: as the client has sent it.
+            # OpenAI's newer models accept only the newer name, so the client's choice is kept.
             "max_completion_tokens" if "max_completion_tokens" in options else "max_tokens": max_tokens,
             "temperature": chat.temperature if body.temperature is None else body.temperature,
             "top_p": body.top_p,
@@ -195,7 +198,7 @@ class TurnPreparer:
 
 
 def for_server(turn: PreparedTurn) -> dict[str, Any]:
-    """Returns the request as the server can read it."""
+    """Returns the request in the form that the server supports."""
     return emulated_request(turn.upstream_body) if turn.tools_emulated else turn.upstream_body
 
 
@@ -209,25 +212,25 @@ def _chosen(asked: bool | None, usual: bool | None) -> bool:
 
 
 def _same(given: Sequence[Message], history: Sequence[Message]) -> bool:
-    def said(message: Message) -> Any:
+    def content(message: Message) -> Any:
         return message.role, message.content or "", message.tool_calls
 
-    return bool(history) and list(map(said, given)) == list(map(said, history))
+    return bool(history) and list(map(content, given)) == list(map(content, history))
 
 
 def _unanswered(history: Sequence[Message]) -> Sequence[Message]:
     """Returns the messages after the last completion."""
-    answers = [index for index, message in enumerate(history) if message.role is Role.ASSISTANT]
-    return history[answers[-1] + 1 :] if answers else history
+    completions = [index for index, message in enumerate(history) if message.role is Role.ASSISTANT]
+    return history[completions[-1] + 1 :] if completions else history
 
 
 def _judged(message: Message) -> str:
-    """Returns all that the model will read of a message. Raises ValidationFailedError for what the guard can't read."""
+    """Returns all of a message that the model reads. Raises ValidationFailedError for parts that are not text."""
     parts = message.content if isinstance(message.content, list) else []
     if any(part.get("type") != "text" for part in parts):
         raise ValidationFailedError.of(
             "body.messages",
-            "the guard reads text only, and nothing passes unread: leave out what is no text, or turn the guard off",
+            "the guard reads text only: send only text, or turn the guard off",
         )
     beside = [{name: value for name, value in part.items() if name not in ("type", "text")} for part in parts]
     return "\n".join([message.text, *(text for each in (*beside, message.beyond_text()) for text in _as_json(each))])

@@ -1,4 +1,4 @@
-"""What a Kubernetes API server says of a cluster's nodes.
+"""Reads the nodes of a cluster from its Kubernetes API server.
 
 Shapes and the notation of quantities: https://kubernetes.io/docs/reference/kubernetes-api/ (Node v1 core and
 Quantity).
@@ -18,7 +18,7 @@ from shared.network.sessions import Sessions, read_at_most
 
 PAGE_NODES = 250
 NODES_LIMIT = 1000
-ANSWER_BYTES = 32 * 1024 * 1024
+RESPONSE_BYTES = 32 * 1024 * 1024
 GPU = re.compile(r"^(?:nvidia\.com|amd\.com|gpu\.intel\.com|habana\.ai|aws\.amazon\.com)/(?:gpu|gaudi|i915|neuron)$")
 _PRODUCTS = ("nvidia.com/gpu.product", "amd.com/gpu.product-name", "node.kubernetes.io/instance-type")
 _QUANTITY = re.compile(r"^([+-]?[0-9.]+(?:[eE][+-]?[0-9]{1,3})?)([numkMGTPE]|[KMGTPE]i)?$")
@@ -29,12 +29,11 @@ _SUFFIXES = {
 
 
 class KubernetesError(Exception):
-    """The server did not answer with nodes; the text says what it did instead."""
+    """Error raised when the server does not return nodes. Its text says why."""
 
 
 async def list_nodes(sessions: Sessions, url: str, token: str | None, authority: str | None) -> list[dict[str, Any]]:
-    """Returns the nodes, as Kubernetes describes them; ``authority`` signs its certificate (PEM), if none of the public
-    ones.
+    """Returns the nodes in Kubernetes' form. ``authority`` (PEM) signs the server's certificate if no public one does.
 
     Raises KubernetesError, aiohttp.ClientError, OSError, TimeoutError.
     """
@@ -50,11 +49,11 @@ async def list_nodes(sessions: Sessions, url: str, token: str | None, authority:
         ) as response:
             if response.status != 200:
                 raise KubernetesError(f"it answered with status {response.status}")
-            content = await read_at_most(response, ANSWER_BYTES)
+            content = await read_at_most(response, RESPONSE_BYTES)
         try:
-            answer = json.loads(content)
-            nodes += [each for each in answer["items"] if isinstance(each, dict)]
-            following = (answer.get("metadata") or {}).get("continue")
+            page = json.loads(content)
+            nodes += [each for each in page["items"] if isinstance(each, dict)]
+            following = (page.get("metadata") or {}).get("continue")
         except (ValueError, KeyError, TypeError, AttributeError):
             raise KubernetesError("it answered no list of nodes") from None
         if not following:
@@ -64,7 +63,7 @@ async def list_nodes(sessions: Sessions, url: str, token: str | None, authority:
 
 
 def describe_node(node: dict[str, Any]) -> dict[str, Any]:
-    """Name, readiness and what the node has, in cores, bytes and GPUs."""
+    """Returns a node's name, readiness and resources, in cores, bytes and GPUs."""
     metadata, status = _object(node, "metadata"), _object(node, "status")
     capacity, allocatable = _object(status, "capacity"), _object(status, "allocatable")
     labels = _object(metadata, "labels")
@@ -86,7 +85,7 @@ def describe_node(node: dict[str, Any]) -> dict[str, Any]:
 
 
 def total_resources(nodes: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Returns the sums over described nodes; what can be used counts only on those that are ready."""
+    """Returns the sums over described nodes. Allocatable resources count only on ready, schedulable nodes."""
     usable = [node for node in nodes if node["ready"] and node["schedulable"]]
     return {
         "nodes": len(nodes),
@@ -107,7 +106,7 @@ def total_resources(nodes: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def quantity(text: Any) -> float:
-    """``3920m`` is 3.92, ``16Gi`` 17179869184; what is no quantity is 0."""
+    """Returns the number: ``3920m`` is 3.92, ``16Gi`` is 17179869184. Other texts are 0."""
     match = _QUANTITY.match(str(text))
     if not match:
         return 0.0

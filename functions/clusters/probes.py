@@ -16,14 +16,14 @@ from shared.models.base import format_timestamp
 from shared.models.cluster import Cluster, ClusterStatus
 from shared.network.sessions import Sessions, read_at_most
 
-# Of the five seconds that the whole answer may take.
+# The whole response may take five seconds.
 PROBE_SECONDS = 4.0
-# What a server need not have does not make it unreachable when it hangs.
+# Optional parts of a server get less time, so that one that hangs does not make the server unreachable.
 OPTIONAL_SECONDS = 3.0
 METRICS_BYTES = 2 * 1024 * 1024
 REACHABLE, UNREACHABLE = "reachable", "unreachable"
 INFERENCE, INGRESS, MANAGER = "inference", "ingress", "manager"
-# vLLM's and llama.cpp's names (their documentation of /metrics) under one name each.
+# One name for each metric of vLLM and llama.cpp, from their documentation of /metrics.
 METRICS = {
     "vllm:num_requests_running": "requests_running",
     "llamacpp:requests_processing": "requests_running",
@@ -42,7 +42,7 @@ _SAMPLE = re.compile(r"^([a-zA-Z_:][a-zA-Z0-9_:]*)(?:\{[^}]*\})?\s+([0-9.eE+-]+|
 
 
 class ClusterProbes:
-    """``seen`` lists the parts that answered, after ``status``."""
+    """Reads the status of a cluster. After ``status``, ``seen`` lists the parts that responded."""
 
     def __init__(self, sessions: Sessions, state: ClusterState, cluster: Cluster, upstream: Upstream) -> None:
         self._sessions = sessions
@@ -83,7 +83,7 @@ class ClusterProbes:
                 async with self._sessions.current().get(self._server, allow_redirects=False) as response:
                     status = response.status
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            return {**self._unreachable(INGRESS, _words(error)), "url": str(self._server)}
+            return {**self._unreachable(INGRESS, _error_text(error)), "url": str(self._server)}
         self.seen.append(INGRESS)
         latency = round((time.perf_counter() - started) * 1000, 1)
         return {"status": REACHABLE, "url": str(self._server), "latency_ms": latency, "http_status": status}
@@ -93,13 +93,13 @@ class ClusterProbes:
             async with asyncio.timeout(PROBE_SECONDS):
                 found = await list_nodes(self._sessions, self._cluster.manager_url, token, self._cluster.manager_ca)
         except NODE_ERRORS as error:
-            return [], self._unreachable(MANAGER, _words(error))
+            return [], self._unreachable(MANAGER, _error_text(error))
         self.seen.append(MANAGER)
         nodes = [describe_node(node) for node in found]
         return nodes, {"status": REACHABLE, **total_resources(nodes)}
 
     async def _text(self, path: str, token: str | None) -> tuple[int, str] | None:
-        """Status and text of an address that a server may or may not have; None where it does not answer."""
+        """Returns the status and text of an optional path, or ``None`` if the server does not respond."""
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         address = self._server / path
         try:
@@ -123,7 +123,7 @@ class ClusterProbes:
 
 
 def read_metrics(text: str) -> dict[str, float]:
-    """Returns the known ones among Prometheus samples, summed over their labels."""
+    """Returns the known metrics of Prometheus samples, summed over their labels."""
     found: dict[str, float] = {}
     for line in text.splitlines():
         match = _SAMPLE.match(line)
@@ -136,5 +136,5 @@ def read_metrics(text: str) -> dict[str, float]:
     return found
 
 
-def _words(error: BaseException) -> str:
+def _error_text(error: BaseException) -> str:
     return "it did not answer in time" if isinstance(error, TimeoutError) else str(error) or type(error).__name__

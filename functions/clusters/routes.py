@@ -32,13 +32,13 @@ CurrentClusterService = Annotated[ClusterService, Depends(_service)]
 def delete_cluster(
     context: CurrentContext, service: CurrentClusterService, expected_version: ExpectedVersion
 ) -> Deleted:
-    """Delete the space's cluster with its tokens; its models are then the deployment's own, if it has any."""
+    """Delete the space's cluster and its tokens. The space then uses the deployment's models, if there are any."""
     return service.delete(context, expected_version)
 
 
 @router.get("")
 async def get_cluster(context: CurrentContext, service: CurrentClusterService) -> ClusterStatus:
-    """See how the cluster is doing right now."""
+    """Get the current status of the cluster."""
     return await service.status(context)
 
 
@@ -50,7 +50,7 @@ def create_cluster(
     idempotency: IdempotencyKey,
     response: Response,
 ) -> ClusterAnswer:
-    """Register the server of the space's language models: any that speaks OpenAI's API."""
+    """Register the server of the space's language models. It can be any server that speaks OpenAI's API."""
     return tagged(response, service.create(context, body, idempotency))
 
 
@@ -62,5 +62,5 @@ def update_cluster(
     expected_version: ExpectedVersion,
     response: Response,
 ) -> ClusterAnswer:
-    """Update the fields that are sent. Another address takes its token along: a kept one is not sent there."""
+    """Update the fields that are sent. A new address needs its token too: a stored token is not sent to it."""
     return tagged(response, service.update(context, body, expected_version))

@@ -20,13 +20,13 @@ from shared.network.address_guard import AddressGuard
 from shared.spaces.members import SpaceContext
 
 _TOKENS = ("token", "manager_token")
-# With any of these changed, what was learned of the cluster is no longer true.
+# A change of any of these makes the stored lists and failures of the cluster wrong.
 _WHEREABOUTS = {"ingress_url", "manager_url", *_TOKENS}
 _NEW = "new"
 
 
 class ClusterService:
-    """A space has one cluster, so the cluster's id is the space's."""
+    """Rules of clusters. A space has one cluster, and the cluster's id is the space's."""
 
     def __init__(
         self, clusters: Clusters, targets: Targets, cleaner: TokenCleaner, guard: AddressGuard, clock: Clock
@@ -38,7 +38,7 @@ class ClusterService:
         self._clock = clock
 
     def create(self, context: SpaceContext, request: ClusterCreate, idempotency: Idempotency | None) -> ClusterAnswer:
-        """Raises ForbiddenAddressError for an address that may not be called, ConflictError for a second cluster."""
+        """Stores a cluster. Raises ForbiddenAddressError for a private address, ConflictError for a second cluster."""
         self._check_addresses(request.model_dump(include={"ingress_url", "manager_url"}))
         now = self._clock()
         with self._keeping(context, {name: getattr(request, name) for name in _TOKENS}) as kept:
@@ -59,7 +59,7 @@ class ClusterService:
         return _answer(stored, request.token.get_secret_value() if request.token else None)
 
     async def status(self, context: SpaceContext) -> ClusterStatus:
-        """Raises NotFoundError; parts that can't be reached are said to be so."""
+        """Returns the status of all parts, also of unreachable ones. Raises NotFoundError."""
         from functions.clusters.probes import ClusterProbes
 
         state = await in_thread(self._clusters.state, context.space_id)
@@ -75,10 +75,10 @@ class ClusterService:
         return status
 
     def update(self, context: SpaceContext, request: ClusterUpdate, expected_version: int | None) -> ClusterAnswer:
-        """Sets the fields that are sent; a token that is ``null`` is removed. Calls go by it a second later.
+        """Sets the fields that are sent, and removes a token that is ``null``. Calls use the changes a second later.
 
-        Raises ValidationFailedError where a token that is kept would be sent to another address than before: whoever
-        changes the address has to know it. Raises ConflictError when another request changes it at the same time.
+        Raises ValidationFailedError if a stored token would be sent to a new address: a user who changes the address
+        has to know the token. Raises ConflictError when another request changes the cluster at the same time.
         """
         changes = request.changes()
         self._check_addresses({name: value for name, value in changes.items() if name.endswith("_url")})
@@ -129,7 +129,7 @@ class ClusterService:
     def _keeping(
         self, context: SpaceContext, tokens: dict[str, SecretStr | None], *replaced: str | None
     ) -> Iterator[dict[str, Any]]:
-        """Stores new tokens and yields the cluster's fields for them. Removes tokens that it does not name then."""
+        """Stores new tokens and yields the cluster's fields for them. Then removes tokens that no cluster names."""
         secrets = {name: secret.get_secret_value() for name, secret in tokens.items() if secret is not None}
         if not secrets and not any(replaced):
             yield {}

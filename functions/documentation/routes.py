@@ -16,13 +16,13 @@ from shared.models.base import Model
 
 router = public_router("documentation", prefix="")
 
-# Written next to this file when the functions are packaged; on a checkout the app describes itself.
+# Packaging writes the file here. In a checkout, the app builds the document.
 DOCUMENT = Path(__file__).parent / "openapi.json"
 REDOC_SCRIPTS = (
     Path(__file__).parent / "redoc.standalone.js",
     Path(__file__).parents[2] / "node_modules" / "redoc" / "bundles" / "redoc.standalone.js",
 )
-# Redoc shows its maker's logo from there, and hides it where it is no image.
+# Redoc loads its maker's logo from here, and hides a logo that is not an image.
 LOGO = "https://cdn.redoc.ly/redoc/logo-mini.svg"
 
 PAGE = """<!doctype html>
@@ -78,23 +78,23 @@ def _script() -> str:
 
 @router.get("/health", extension=True)
 def get_health() -> Health:
-    """Whether the API answers."""
+    """Get whether the API works."""
     return Health(status="ok")
 
 
 @router.get("/openapi.json", extension=True)
 def get_openapi(request: Request) -> dict[str, Any]:
-    """This document."""
+    """Get this document."""
     return _packaged_document() if DOCUMENT.exists() else describe(request.app)
 
 
 @router.get("/docs", extension=True, response_class=HTMLResponse)
 def get_docs() -> HTMLResponse:
-    """The document as a page, with a link to download it."""
+    """Get this document as a page, with a link to download it."""
     return HTMLResponse(PAGE, headers={"Content-Security-Policy": PAGE_POLICY})
 
 
 @router.get("/docs/redoc.standalone.js", extension=True, include_in_schema=False, responses=errors(404))
 def get_redoc() -> Response:
-    """The page's script, served from here so that the page needs nobody else."""
+    """Get the page's script. It is served from here so that the page needs no other host."""
     return Response(_script(), media_type="text/javascript", headers={"Cache-Control": "public, max-age=86400"})

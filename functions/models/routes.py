@@ -14,7 +14,7 @@ router = space_router("models")
 
 @router.get("", responses=errors(502, 503, 504))
 async def list_models(context: CurrentContext, resources: CurrentResources, response: Response) -> Page[LanguageModel]:
-    """List the models that the cluster serves; an old list, with a `Warning`, while it does not answer."""
+    """List the models that the cluster serves. While it does not respond, this is an old list, with a `Warning`."""
     models, is_stale = await ModelService(resources.language_model_targets, resources.model_lists).list(context)
     if is_stale:
         response.headers["Warning"] = '110 - "Response is Stale"'

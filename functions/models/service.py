@@ -15,7 +15,7 @@ class ModelService:
         self._lists = lists
 
     async def list(self, context: SpaceContext) -> tuple[Sequence[LanguageModel], bool]:
-        """Returns the models, and whether the list is an old one. Raises UnavailableError where none can be had."""
+        """Returns the models, and whether the list is stale. Raises UnavailableError if there is no list."""
         target = await self._targets.target(context.space_id)
         try:
             found, is_stale = await self._lists.current(target)

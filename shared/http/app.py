@@ -1,4 +1,4 @@
-"""One factory for the Lambda app of a group and for the whole API."""
+"""Builds the Lambda app of a group, and the app of the whole API."""
 
 import warnings
 from typing import Any, Protocol
@@ -13,7 +13,7 @@ from shared.http.routers import GroupRouter
 
 
 class AppResources(Protocol):
-    """The resources of a process, as far as the HTTP layer uses them itself."""
+    """Resources of a process that the HTTP layer uses."""
 
     @property
     def authentication(self) -> Authentication:
@@ -22,7 +22,7 @@ class AppResources(Protocol):
 
 def create_app(resources: AppResources, *routers: GroupRouter) -> FastAPI:
     """Returns the app that serves ``routers``. It reads and connects nothing before the first request."""
-    # FastAPI silences it where it makes its fields, but those of our models are only built when they are first used.
+    # FastAPI silences this warning for its own fields, but our models are built later, at their first use.
     warnings.filterwarnings("ignore", category=UnsupportedFieldAttributeWarning)
     app = FastAPI(
         title="Inference API",
@@ -36,7 +36,7 @@ def create_app(resources: AppResources, *routers: GroupRouter) -> FastAPI:
     app.state.resources = resources
     install_error_handlers(app)
     app.add_middleware(RequestMiddleware)
-    # Our routers carry their own prefix, tags and checks; including them would build every route a second time.
+    # The routers have their own prefixes, tags and checks. Including them would build every route a second time.
     extensions = [route for router in routers for route in router.extensions]
     app.router.routes.extend(route for router in routers for route in router.routes if route not in extensions)
     app.router.routes.extend(extensions)
@@ -44,7 +44,7 @@ def create_app(resources: AppResources, *routers: GroupRouter) -> FastAPI:
 
 
 def describe(app: FastAPI) -> dict[str, Any]:
-    """Returns the OpenAPI document; validation errors are our 400, so FastAPI's own 422 is left out."""
+    """Returns the OpenAPI document, without FastAPI's 422: this API returns 400 for validation errors."""
     document = app.openapi()
     for path in document["paths"].values():
         for operation in path.values():

@@ -1,4 +1,4 @@
-"""Finds out who sends a request, and in which space."""
+"""Identifies the caller and the space of a request."""
 
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ from shared.spaces.members import Members, SpaceContext, unknown_space
 
 @dataclass(frozen=True)
 class Credentials:
-    """The two headers that decide who a caller is; a header that is missing is empty."""
+    """The two headers that identify a caller. A missing header is empty."""
 
     authorization: str
     space_id: str
@@ -46,7 +46,7 @@ class Authentication:
             return Identity(self._verifier.verify(token))
         key = KeyToken.parse(token)
         if key is None:
-            raise UnauthenticatedError("The API key is not one of ours: copy all of it, from its first character on.")
+            raise UnauthenticatedError("This is not a valid API key. Copy the whole key, from its first character on.")
         context = self._api_keys.admit(key)
         return Identity(_key_holder(context), context)
 
@@ -62,13 +62,13 @@ class Authentication:
         return identity
 
     def enter_space_and_remember(self, credentials: Credentials) -> Identity:
-        """Returns what ``enter_space`` does, and keeps it for ``remembered``."""
+        """Returns the result of ``enter_space``, and stores it for ``remembered``."""
         identity = self.enter_space(credentials)
         self._cache.keep(credentials, identity, identity.principal.expires_at)
         return identity
 
     def remembered(self, credentials: Credentials) -> Identity | None:
-        """Returns what the same credentials gave a few seconds ago, without reading anything."""
+        """Returns the caller if the same credentials were checked a few seconds ago. It reads nothing."""
         return self._cache.find(credentials)
 
 

@@ -1,4 +1,4 @@
-"""Keeps authentications for a few seconds, so that not every call of a conversation reads them again."""
+"""Cache of authentications for a few seconds, so that not every call of a conversation reads them again."""
 
 from collections.abc import Hashable
 from typing import Generic, TypeVar

@@ -1,4 +1,4 @@
-"""Every error becomes the same JSON: ``error``, ``code``, ``details`` and ``request_id``."""
+"""Turns every error into the same JSON: ``error``, ``code``, ``details`` and ``request_id``."""
 
 from collections.abc import Callable
 from typing import Any
@@ -23,7 +23,7 @@ from shared.errors import (
 from shared.models.base import Model
 from shared.observability import count_failure, logger
 
-# Under these addresses everything has the shapes of OpenAI's API.
+# Responses under these paths have the shapes of OpenAI's API.
 OPENAI_PATHS = "/v1/"
 OPENAI_TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 THROTTLED = {
@@ -45,7 +45,7 @@ class ErrorDetail(Model):
 
 
 class ErrorAnswer(Model):
-    """What every 4xx and 5xx answers."""
+    """Body of every 4xx and 5xx response."""
 
     error: str
     code: str
@@ -62,15 +62,15 @@ _DESCRIPTIONS = {
     400: "The request is wrong; `details` says where.",
     401: "The bearer token is missing, expired or not valid.",
     403: "The caller, or the API key, lacks the permission or scope named in `error`.",
-    404: "There is no such thing in the space.",
-    409: "The state of things does not allow this.",
-    410: "It was there, and its time is over.",
+    404: "The space does not have it.",
+    409: "The current state does not allow this.",
+    410: "It has expired.",
     412: "`If-Match` is not the current ETag.",
     413: "The request is too large.",
     429: "Too many requests; `Retry-After` says when to try again.",
-    502: "A system that the space points at refused or broke.",
-    503: "A system that is needed can't be reached just now.",
-    504: "A system that is needed did not answer in time.",
+    502: "A system that the space uses refused the call or failed.",
+    503: "A system that is needed can't be reached now.",
+    504: "A system that is needed did not respond in time.",
 }
 
 
@@ -91,7 +91,7 @@ def openai_error_body(error: ApiError) -> dict[str, Any]:
     return {"error": {"message": error.message, "type": kind, "param": where, "code": error.code}}
 
 
-def answer(error: ApiError, request_id: str, path: str) -> JSONResponse:
+def error_response(error: ApiError, request_id: str, path: str) -> JSONResponse:
     body = openai_error_body(error) if path.startswith(OPENAI_PATHS) else error_body(error, request_id)
     return JSONResponse(body, status_code=error.status, headers=error.headers)
 
@@ -129,7 +129,7 @@ def _from_aws(error: ClientError) -> ApiError:
 
 
 def unexpected(error: Exception) -> ApiError:
-    """Returns a defect of ours: the log has the stack trace, the client the request id."""
+    """Logs a defect with its stack trace, counts it, and returns the error for the client."""
     logger.error("unhandled error", exc_info=(type(error), error, error.__traceback__))
     count_failure()
     return ApiError("Something failed on our side. Try again. If that fails too, send the request_id to support.")
@@ -160,7 +160,7 @@ def translated(error: Exception) -> ApiError:
 def _methods(request: Request) -> str:
     """Returns all methods of an address. Starlette names only those of the first matching route."""
     routes = [route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE]
-    # Where /a/{id} and /a/b both match, /a/b is meant.
+    # /a/b takes precedence over /a/{id}.
     path = min((route.path for route in routes), key=lambda path: path.count("{"))
     return ", ".join(sorted(method for route in routes if route.path == path for method in route.methods))
 
@@ -171,7 +171,7 @@ def install_error_handlers(app: FastAPI) -> None:
         if isinstance(shown, MethodNotAllowedError):
             shown.headers = {"Allow": _methods(request)}
             shown.message = f"This address does not take this method; it takes {shown.headers['Allow']}."
-        return answer(shown, request.state.request_id, request.url.path)
+        return error_response(shown, request.state.request_id, request.url.path)
 
     for kind in TRANSLATIONS:
         app.add_exception_handler(kind, handler)

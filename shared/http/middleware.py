@@ -1,4 +1,4 @@
-"""What happens to every request: an id, a size limit, one log line, and no error without our shape."""
+"""Middleware of every request: an id, a size limit, one log line, and the JSON shape of errors."""
 
 import re
 import time
@@ -9,10 +9,10 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from shared.errors import PayloadTooLargeError
-from shared.http.errors import answer, unexpected
+from shared.http.errors import error_response, unexpected
 from shared.observability import logger
 
-# Lambda takes events of 6 MB, in which a body may be base64.
+# Lambda accepts events of 6 MB, and the body in them may be base64.
 BODY_LIMIT = 6 * 1024 * 1024
 TOO_LARGE = (
     f"The request is larger than {BODY_LIMIT // 1024**2} MB. Send less in one request, or upload files to a connector."
@@ -21,7 +21,7 @@ _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 
 
 class RequestMiddleware:
-    """Innermost of Starlette's own error handling, outermost of ours."""
+    """Runs inside Starlette's error handling and around the app's own."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -58,13 +58,13 @@ class RequestMiddleware:
         with logger.append_context_keys(request_id=request_id):
             try:
                 if headers.get("content-length", "").isdigit() and int(headers["content-length"]) > BODY_LIMIT:
-                    await answer(PayloadTooLargeError(TOO_LARGE), request_id, path)(scope, receive, send_tagged)
+                    await error_response(PayloadTooLargeError(TOO_LARGE), request_id, path)(scope, receive, send_tagged)
                 else:
                     await self._app(scope, receive_bounded, send_tagged)
             except Exception as error:
-                if status:  # the answer is on its way: all that is left is to break it off
+                if status:  # the response has begun, so it can only be broken off
                     raise
-                await answer(unexpected(error), request_id, path)(scope, receive, send_tagged)
+                await error_response(unexpected(error), request_id, path)(scope, receive, send_tagged)
             finally:
                 logger.info(
                     "request",

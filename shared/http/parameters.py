@@ -1,4 +1,4 @@
-"""What many routes take: pages, retry keys, entity tags."""
+"""Parameters of many routes: pages, idempotency keys, entity tags."""
 
 import hashlib
 import re
@@ -13,7 +13,7 @@ from shared.http.routers import CurrentPrincipal
 
 
 class Versioned(Protocol):
-    """An answer whose version goes into its ETag."""
+    """A response with a version for its ETag."""
 
     version: int
 
@@ -25,8 +25,8 @@ _ID = "[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 After = Annotated[
     str,
     Query(
-        description="The id of the last row of the page before; empty for the first page.",
-        # For the document alone: what doesn't match is answered with a code of its own.
+        description="The id of the last row of the previous page; empty for the first page.",
+        # Only for the document: a value that doesn't match gets its own error code.
         json_schema_extra={"pattern": f'^({_ID}|"")?$'},
     ),
 ]
@@ -74,7 +74,7 @@ async def _idempotency(
             alias="Idempotency-Key",
             min_length=1,
             max_length=255,
-            description="Makes a retry safe: the same key and body answer the same.",
+            description="Makes a retry safe: the same key and body return the same response.",
         ),
     ] = None,
 ) -> Idempotency | None:
@@ -86,14 +86,14 @@ async def _idempotency(
 
 async def _expected_version(
     if_match: Annotated[
-        str | None, Header(alias="If-Match", description="The ETag you read: 412 when it is no longer current.")
+        str | None, Header(alias="If-Match", description="The ETag that you read; 412 when it is no longer current.")
     ] = None,
 ) -> int | None:
     if if_match is None or if_match.strip() == "*":
         return None
     tag = _ENTITY_TAG.fullmatch(if_match.strip())
     if tag is None:
-        raise PreconditionFailedError('If-Match must be an ETag as we answer it, such as "3".')
+        raise PreconditionFailedError('If-Match must be an ETag of a response, such as "3".')
     return int(tag[1])
 
 
@@ -101,7 +101,7 @@ IdempotencyKey = Annotated[Idempotency | None, Depends(_idempotency)]
 ExpectedVersion = Annotated[int | None, Depends(_expected_version)]
 
 
-def tagged(response: Response, answer: V) -> V:
-    """Returns the answer, with its version in the ETag."""
-    response.headers["ETag"] = f'"{answer.version}"'
-    return answer
+def tagged(response: Response, body: V) -> V:
+    """Returns the body, and sets its version as the ETag."""
+    response.headers["ETag"] = f'"{body.version}"'
+    return body

@@ -1,7 +1,6 @@
-"""Routers by who may call them: a route can't forget the check, because its router makes it.
+"""Routers that check who may call their routes, so that no route can forget the check.
 
-``space_router``: a signed-in member of the selected space. ``account_router``: anyone signed in.
-``public_router``: anyone.
+``space_router``: members of the selected space. ``account_router``: signed-in users. ``public_router``: everyone.
 """
 
 from collections.abc import Callable, Coroutine, Sequence
@@ -34,7 +33,7 @@ E = TypeVar("E", bound=Endpoint)
 RouteHandler = Callable[[Request], Coroutine[Any, Any, Response]]
 
 
-# Whether this request is the only one in its process, as in a Lambda function: then nobody waits for what blocks.
+# Whether this request is the only one in its process, as in a Lambda function. Then it may block.
 alone: ContextVar[bool] = ContextVar("alone", default=False)
 
 
@@ -82,7 +81,7 @@ async def _wait_for(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs)
 def _awaited(endpoint: Endpoint) -> Endpoint:
     """Returns the endpoint as a coroutine function.
 
-    FastAPI takes a thread for plain ones, and another to check the answer.
+    FastAPI uses a thread for a plain function, and another one to check its return value.
     """
     if iscoroutinefunction(endpoint):
         return endpoint
@@ -95,18 +94,18 @@ def _awaited(endpoint: Endpoint) -> Endpoint:
 
 
 class _CheckedRoute(APIRoute):
-    """Runs its check before the body is even read; of an API key, also whether it may be used here."""
+    """Route that checks the caller, and the scopes of an API key, before it reads the body."""
 
     def __init__(self, path: str, endpoint: Endpoint, **options: Any) -> None:
         super().__init__(path, _awaited(endpoint), **options)
 
     @property
     def key_scopes(self) -> Sequence[KeyScope]:
-        """Returns the scopes of which an API key needs one; empty for routes that no key may call."""
+        """Returns the scopes that allow an API key to call the route; empty if no key may call it."""
         return ()
 
     def require_key_scope(self, context: SpaceContext | None) -> None:
-        """Raises PermissionDeniedError, naming what the key lacks."""
+        """Raises PermissionDeniedError, naming the missing scope."""
         if context is None or context.key is None:
             return
         if not self.key_scopes:
@@ -121,8 +120,8 @@ class _CheckedRoute(APIRoute):
         raise NotImplementedError
 
     @staticmethod
-    def is_checked(request: Request) -> bool:  # noqa: ARG004 - for those who look
-        """Returns whether the check may be left out. It never blocks."""
+    def is_checked(request: Request) -> bool:  # noqa: ARG004 - subclasses use it
+        """Returns whether the check is not needed. It never blocks."""
         return False
 
     def get_route_handler(self) -> RouteHandler:
@@ -135,7 +134,7 @@ class _CheckedRoute(APIRoute):
             if not is_checked(request):
                 await _wait_for(check, request)
             require_key_scope(getattr(request.state, "context", None))
-            # Every request has a context of its own, which lasts until its answer has been sent.
+            # Every request has its own context, which lasts until the response has been sent.
             actor.set(request.state.user_id)
             return await handle(request)
 
@@ -168,7 +167,7 @@ class SpaceRoute(_CheckedRoute):
 
 
 class SignedInSpaceRoute(SpaceRoute):
-    """For what a key could use to do more than it may."""
+    """Route that no API key may call, because a key could extend its own rights with it."""
 
     @property
     def key_scopes(self) -> Sequence[KeyScope]:
@@ -176,13 +175,13 @@ class SignedInSpaceRoute(SpaceRoute):
 
 
 class ConversationRoute(SpaceRoute):
-    """For calls in quick succession: all of them go by what was checked a moment ago."""
+    """Route for quick successions of calls. All methods may use a recent authentication."""
 
     check = staticmethod(_select_space_and_remember)
     is_checked = staticmethod(_is_remembered)
 
 
-# FastAPI runs plain functions in threads, which these are far too short for.
+# Coroutines, because FastAPI runs plain functions in threads.
 async def _principal(request: Request) -> Principal:
     principal: Principal = request.state.principal
     return principal
@@ -209,16 +208,16 @@ class _Permission:
 
 
 def permission(needed: str) -> Any:
-    """Returns a route dependency: only members with the permission, and owners, get through."""
+    """Returns a route dependency that accepts only owners and members with the permission."""
     return Depends(_Permission(UserPermission(needed)))
 
 
 async def _document_space(
     space_id: Annotated[
-        str | None, Header(alias="X-Space-Id", description="The space to work in; implied when you have just one.")
+        str | None, Header(alias="X-Space-Id", description="The space to use; not needed when you have only one.")
     ] = None,
 ) -> None:
-    """Only documents the header: the check has read it already."""
+    """Documents the header only. The check reads it."""
 
 
 def _operation_id(route: APIRoute) -> str:
@@ -226,7 +225,7 @@ def _operation_id(route: APIRoute) -> str:
 
 
 def _without_documentation(dependant: Dependant) -> Dependant:
-    """Without what only documents a route, and would be worked out anew for each request."""
+    """Returns the dependant without dependencies that only document a route, so that no request resolves them."""
     worked_out = copy(dependant)
     worked_out.dependencies = [
         each
@@ -274,7 +273,7 @@ class GroupRouter(APIRouter):
 
 
 def space_router(group: str, *, prefix: str | None = None, route_class: type[SpaceRoute] = SpaceRoute) -> GroupRouter:
-    """Routes of a group whose entities belong to a space."""
+    """Returns a router for routes of a space."""
     return GroupRouter(
         prefix=f"/{group}" if prefix is None else prefix,
         tags=[group],
@@ -296,5 +295,5 @@ def account_router(group: str, *, prefix: str | None = None) -> GroupRouter:
 
 
 def public_router(group: str, *, prefix: str | None = None) -> GroupRouter:
-    """Routes without a token; each of them says why it needs none."""
+    """Returns a router for routes without a token."""
     return GroupRouter(prefix=f"/{group}" if prefix is None else prefix, tags=[group])

@@ -1,4 +1,4 @@
-"""Bearer tokens: who is calling, according to the OpenID Connect issuer."""
+"""Verifies bearer tokens of the OpenID Connect issuer."""
 
 import json
 import threading
@@ -14,7 +14,7 @@ from shared.errors import UnauthenticatedError, UnavailableError
 
 ALGORITHMS = ["RS256", "RS384", "RS512", "PS256", "ES256", "ES384", "EdDSA"]
 KEYS_LIFETIME_SECONDS = 3600
-# A token signed with an unknown key fetches the keys again, but not more often than this.
+# A token with an unknown key causes a new fetch of the keys, but not more often than this.
 REFRESH_PAUSE_SECONDS = 30
 FETCH_TIMEOUT_SECONDS = 5
 KEYS_SIZE_LIMIT = 1_000_000
@@ -22,7 +22,7 @@ KEYS_SIZE_LIMIT = 1_000_000
 
 @dataclass(frozen=True)
 class Principal:
-    """The caller, as the token says; ``user_id`` is the same for the same issuer and subject for ever."""
+    """The caller that a token names. The same issuer and subject always give the same ``user_id``."""
 
     user_id: str
     external_id: str
@@ -35,7 +35,7 @@ class Principal:
 
 
 def bearer_token(header: str) -> str:
-    """Returns the token of an Authorization header. Raises UnauthenticatedError when it holds none."""
+    """Returns the token of an Authorization header. Raises UnauthenticatedError if it has none."""
     scheme, _, token = header.partition(" ")
     if scheme.lower() != "bearer" or not token.strip():
         raise UnauthenticatedError(
@@ -56,7 +56,7 @@ class TokenVerifier:
         self._lock = threading.Lock()
 
     def verify(self, token: str) -> Principal:
-        """Raises UnauthenticatedError saying why, UnavailableError when the issuer's keys can't be had."""
+        """Returns the caller. Raises UnauthenticatedError, or UnavailableError if the issuer's keys can't be read."""
         try:
             key = self._key(jwt.get_unverified_header(token).get("kid", ""))
             if key is None:
@@ -110,7 +110,7 @@ class TokenVerifier:
             address = self._jwks_url or self._fetch(f"{self._issuer}/.well-known/openid-configuration")["jwks_uri"]
             keys = jwt.PyJWKSet.from_dict(self._fetch(address)).keys
         except (OSError, ValueError, KeyError, jwt.PyJWTError) as error:
-            if self._keys:  # yesterday's keys are better than none, for as long as the pause lasts
+            if self._keys:  # old keys are used until the next try
                 self._fetched_at = time.monotonic() - KEYS_LIFETIME_SECONDS + REFRESH_PAUSE_SECONDS
                 return
             raise UnavailableError(
@@ -122,8 +122,8 @@ class TokenVerifier:
 
     @staticmethod
     def _fetch(address: str) -> dict[str, Any]:
-        with urllib.request.urlopen(address, timeout=FETCH_TIMEOUT_SECONDS) as answer:  # noqa: S310 - the operator's setting
-            found = json.loads(answer.read(KEYS_SIZE_LIMIT))
+        with urllib.request.urlopen(address, timeout=FETCH_TIMEOUT_SECONDS) as response:  # noqa: S310 - the operator's setting
+            found = json.loads(response.read(KEYS_SIZE_LIMIT))
         if not isinstance(found, dict):
             raise ValueError("not a JSON object")
         return found

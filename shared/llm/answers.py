@@ -1,4 +1,4 @@
-"""What a language model's server answers, and what its failures mean; calling it is ``upstream``'s."""
+"""Completions of a language model's server, and the errors of calls to it. ``upstream`` makes the calls."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -7,33 +7,33 @@ from shared.errors import ApiError, UnavailableError, UpstreamError
 
 
 class UnreachableError(UnavailableError):
-    """Nobody answered: no connection, or one that broke before a word was said (``was_connected``)."""
+    """Error raised when there is no connection, or one that broke before the response (``was_connected``)."""
 
     code = "cluster_unreachable"
     was_connected = False
 
 
 class UpstreamTimeoutError(ApiError):
-    """The server took the call and did not answer in time."""
+    """Error raised when the server accepted the call and did not respond in time."""
 
     status = 504
     code = "cluster_timeout"
 
 
 class BrokenAnswerError(UpstreamError):
-    """The server answered something that is no answer: an internal error, or no JSON of the agreed shape."""
+    """Error raised for a response without a completion: an internal error, or JSON of another shape."""
 
     code = "cluster_error"
 
 
 class RefusedError(UpstreamError):
-    """The server does not take the cluster's token, or lacks what it was asked for."""
+    """Error raised when the server refuses the cluster's token, or lacks the requested model or path."""
 
     code = "cluster_refused"
 
 
 class RejectedError(ApiError):
-    """The server finds the request itself wrong: its caller can put it right."""
+    """Error raised when the server rejects the request, which its caller can correct."""
 
     status = 400
     code = "cluster_rejected"
@@ -48,7 +48,7 @@ class BusyError(ApiError):
 
 @dataclass(frozen=True)
 class Completion:
-    """A finished answer, as the server gave it."""
+    """A whole completion, as the server sent it."""
 
     body: dict[str, Any]
 
@@ -75,7 +75,7 @@ class Completion:
         return str(self.message.get("content") or "")
 
 
-def usage_of(answer: dict[str, Any]) -> dict[str, Any]:
+def usage_of(body: dict[str, Any]) -> dict[str, Any]:
     """Returns the tokens that the server counted, if it did."""
-    usage = answer.get("usage")
+    usage = body.get("usage")
     return usage if isinstance(usage, dict) else {}

@@ -1,4 +1,4 @@
-"""Holds the calls of one request to the limits of its space, its user and its API key."""
+"""Applies the limits of a space, a user and an API key to the calls of one request."""
 
 import json
 from collections.abc import Sequence
@@ -9,12 +9,12 @@ from shared.llm.tokens import estimate_tokens
 from shared.models.limits import SpaceLimits
 from shared.spaces.members import SpaceContext
 
-# What an answer is taken to need at most where a call does not bound it.
+# Tokens that are reserved for a completion if the call does not bound it.
 ANSWER_TOKENS = 4096
 
 
 def limit_subjects(context: SpaceContext) -> tuple[Subject, ...]:
-    """Whose limits hold for what the caller does, as far as there are any; the most shared one comes last."""
+    """Returns the owners of the limits that apply to the caller; the most shared one comes last."""
     subjects: list[Subject] = []
     if context.key is not None and context.key.limits is not None:
         subjects.append(Subject.key(context.space_id, context.key.id, context.key.limits))
@@ -25,7 +25,7 @@ def limit_subjects(context: SpaceContext) -> tuple[Subject, ...]:
 
 
 class CallLimits:
-    """The first of a request's calls counts as the request; calls within another one are part of it."""
+    """Limits of one request's calls. Only the first call counts as a request."""
 
     def __init__(self, usages: LimitUsages, subjects: Sequence[Subject], prices: SpaceLimits) -> None:
         self._usages = usages
@@ -40,9 +40,9 @@ class CallLimits:
         return bool(self._reservations)
 
     def reserve(self, model: str, body: dict[str, Any]) -> None:
-        """Holds what the call may use at most.
+        """Reserves the most that the call may use.
 
-        Raises BudgetExceededError or RateLimitedError; then nothing is held.
+        Raises BudgetExceededError or RateLimitedError; then nothing is reserved.
         """
         amount = self._most(model, body)
         try:
@@ -54,24 +54,24 @@ class CallLimits:
         self._is_counted = True
 
     def use(self, model: str, input_tokens: int, output_tokens: int) -> None:
-        """Adds what a call has used."""
+        """Adds the use of a call."""
         cost = self._prices.price(model).cost(input_tokens, output_tokens)
         self._used = Amount(tokens=self._used.tokens + input_tokens + output_tokens, cost=self._used.cost + cost)
 
     def replace_reservations(self) -> None:
-        """Lets go of what is held, in exchange for what was used."""
+        """Replaces all reservations by the real use."""
         used, self._used = self._used, Amount()
         while self._reservations:
             self._usages.replace(self._reservations.pop(), used)
 
     def _most(self, model: str, body: dict[str, Any]) -> Amount:
         prompt = {name: body[name] for name in ("messages", "tools", "input", "response_format") if name in body}
-        asked = estimate_tokens(json.dumps(prompt, ensure_ascii=False))
+        prompt_tokens = estimate_tokens(json.dumps(prompt, ensure_ascii=False))
         bound = body.get("max_completion_tokens") or body.get("max_tokens")
-        answered = 0 if "input" in body else bound if isinstance(bound, int) else ANSWER_TOKENS
+        output = 0 if "input" in body else bound if isinstance(bound, int) else ANSWER_TOKENS
         return Amount(
             requests=0 if self._is_counted else 1,
             calls=1,
-            tokens=asked + answered,
-            cost=self._prices.price(model).cost(asked, answered),
+            tokens=prompt_tokens + output,
+            cost=self._prices.price(model).cost(prompt_tokens, output),
         )

@@ -11,14 +11,14 @@ from shared.llm.answers import BrokenAnswerError, UnreachableError, UpstreamTime
 from shared.llm.clusters import Clusters, ClusterState
 
 SERVER = "server"
-# The server's list of models has a circuit of its own: without a list, its models may answer all the same.
+# The server's list of models has its own circuit: the models may work even if the list fails.
 MODEL_LIST = "models"
-# What breaks its answers so often in a row is left alone; silence alone is enough.
+# A circuit opens after so many broken responses in a row, or after one call without a response.
 BROKEN_ANSWERS = 3
 
 
 class CircuitOpenError(UnavailableError):
-    """What the call needs failed a moment ago; ``name`` is the circuit's."""
+    """Error raised when a part that the call needs failed a moment ago; ``name`` is the circuit's name."""
 
     code = "circuit_open"
     name: str = ""
@@ -35,16 +35,16 @@ class Circuits:
 
     @asynccontextmanager
     async def around(self, part: str) -> AsyncIterator[None]:
-        """Lets a call of a part of the server through, and note how it ends.
+        """Allows a call of a part of the server, and records how the call ends.
 
-        Raises CircuitOpenError while the part or the server is left alone; then one call is let through, to try it.
+        Raises CircuitOpenError while the circuit of the part or of the server is open. Later, one call tries it again.
         """
         await self._require_closed(part)
         await self._require_closed(SERVER)
         try:
             yield
         except UnreachableError as error:
-            # A connection that breaks may only have been an old one.
+            # A connection may break only because it is old.
             await self._failed(SERVER, 1 if error.was_connected else BROKEN_ANSWERS)
             raise
         except UpstreamTimeoutError:
@@ -54,7 +54,7 @@ class Circuits:
             await self._closed(SERVER)
             await self._failed(part, 1)
             raise
-        except ApiError:  # an answer, if only to refuse: perhaps because of a token that was replaced elsewhere
+        except ApiError:  # the server works, but refuses, perhaps because another process replaced the token
             self._clusters.changed(self._owner)
             await self._closed(SERVER, part)
             raise

@@ -1,4 +1,4 @@
-"""Bearer tokens of clusters, each in an encrypted parameter of its own: a new token has a new name."""
+"""Bearer tokens of clusters. Each token has its own encrypted parameter, and a new token has a new name."""
 
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ CACHED_TOKENS = 1000
 
 
 class ClusterTokens:
-    """Reads are cached by the parameter's name, which never means another token."""
+    """Stores tokens. Reads are cached by the parameter's name, which always means the same token."""
 
     def __init__(self, ssm: "SSMClient", parameter_prefix: str) -> None:
         self._ssm = ssm
@@ -22,18 +22,18 @@ class ClusterTokens:
         self._read: dict[str, str] = {}
 
     def new_parameter(self, space_id: str) -> str:
-        """Returns the name of a parameter for a token that is to be kept."""
+        """Returns the name of a new parameter for a token."""
         return f"{self._prefix}/clusters/{space_id}/{new_id()}"
 
     def keep(self, parameter: str, token: str) -> None:
         self._ssm.put_parameter(Name=parameter, Value=token, Type="SecureString", Overwrite=False)
 
     def has_read(self, parameter: str) -> bool:
-        """Returns whether reading it once more takes no time."""
+        """Returns whether the token is cached."""
         return parameter in self._read
 
     def read(self, parameter: str) -> str:
-        """Raises UnavailableError for a token that has been removed since its name was read."""
+        """Returns the token. Raises UnavailableError if it has been removed since its name was read."""
         if parameter not in self._read:
             if len(self._read) >= CACHED_TOKENS:
                 self._read.clear()
@@ -49,7 +49,7 @@ class ClusterTokens:
         return self._read[parameter]
 
     def forget(self, *parameters: str | None) -> None:
-        """Removes tokens; those that are gone already are no matter."""
+        """Removes the tokens that still exist."""
         for parameter in parameters:
             if parameter is None:
                 continue

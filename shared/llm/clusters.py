@@ -1,6 +1,6 @@
-"""What is known of a space's cluster: its settings, its models as last listed, and what recently failed.
+"""Stores of clusters: their settings, their last lists of models, and their recent failures.
 
-All of it lies in one partition and is read with one query, a moment before any call of a language model.
+A space's cluster is one partition. One query reads it before a call of a language model.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,7 +24,7 @@ MODELS_LIFETIME = timedelta(seconds=60)
 MODELS_LIMIT = 500
 # A failing server or model gets no calls for this time; then one call tries it.
 COOL_DOWN = timedelta(seconds=15)
-# A failure that nobody has tried again for this time is forgotten.
+# A failure is forgotten if no call has tried it again for this time.
 REMEMBERED = timedelta(hours=1)
 REMEMBERED_STATES = 1000
 _CIRCUIT = "circuit#"
@@ -32,7 +32,7 @@ _CIRCUIT = "circuit#"
 
 @dataclass(frozen=True)
 class ModelList:
-    """The models of a cluster as they were at ``fetched_at``."""
+    """The models of a cluster at the time ``fetched_at``."""
 
     models: Sequence[LanguageModel]
     fetched_at: datetime
@@ -46,7 +46,7 @@ class ModelList:
 
 @dataclass(frozen=True)
 class Circuit:
-    """Something that failed (the whole server, or one model of it) and is not called before ``closed_until``."""
+    """A part that failed (the whole server, or one model of it) and is not called before ``retry_at``."""
 
     name: str
     failures: int
@@ -55,14 +55,14 @@ class Circuit:
 
 @dataclass(frozen=True)
 class ClusterState:
-    """``owner`` is the partition: a space's id, or DEFAULT."""
+    """State of a cluster. ``owner`` is its partition: a space's id, or DEFAULT."""
 
     owner: str
     read_at: datetime
     cluster: Cluster | None = None
     models: ModelList | None = None
     circuits: Mapping[str, Circuit] = field(default_factory=dict)
-    # When a part of the cluster last answered.
+    # Time of the last response of each part.
     seen: Mapping[str, datetime] = field(default_factory=dict)
 
 
@@ -96,29 +96,25 @@ class Clusters:
         return state
 
     def recent_state(self, owner: str) -> ClusterState | None:
-        """Returns the state as it was read a moment ago, unless this process has changed it since, or something had
-        failed.
-        """
+        """Returns the last state, unless it is too old, has failures, or was changed by this process."""
         state = self._read.get(owner)
         if state is None or state.circuits or self._clock() - state.read_at >= self._recent:
             return None
         return state
 
     def changed(self, owner: str) -> None:
-        """What was read of it is no longer true."""
+        """Forgets the state that was read."""
         self._read.pop(owner, None)
 
     def longest_window(self, space_id: str) -> int | None:
-        """Returns the most tokens that a model of the space's cluster takes, if it was listed and all of them say how
-        many.
-        """
+        """Returns the longest context of the cluster's models, in tokens, if all of them state one."""
         own = self.state(space_id)
         listed = (own if own.cluster is not None else self.state(DEFAULT)).models
         lengths = [model.context_length for model in listed.models] if listed else []
         return max((each for each in lengths if each), default=None) if all(lengths) else None
 
     def record_seen(self, owner: str, parts: Sequence[str]) -> None:
-        """Notes that these parts of the cluster answered just now."""
+        """Records that these parts of the cluster have just responded."""
         if parts:
             now = self._clock()
             self._write(owner, update(Key(f"cluster#{owner}", SEEN), dict.fromkeys(parts, now)))
@@ -130,14 +126,14 @@ class Clusters:
         return found
 
     def forget(self, owner: str) -> None:
-        """What was learned of a cluster that has other addresses now, or is gone."""
+        """Deletes everything but the settings, when a cluster was deleted or has other addresses."""
         for item in list(self._table.query(f"cluster#{owner}", attributes=("SK",))):
             if item["SK"] in (MODELS, SEEN) or item["SK"].startswith(_CIRCUIT):
                 self._write(owner, delete(Key(f"cluster#{owner}", item["SK"])))
         self.changed(owner)
 
     def record_failure(self, owner: str, name: str, weight: int = 1) -> None:
-        """Notes that something failed; from when it may be tried again if that was once too often."""
+        """Records a failure, and the time of the next try if the circuit opens."""
         retry_at = self._clock() + COOL_DOWN
         changes = {"retry_at": retry_at, "expires_at": int((retry_at + REMEMBERED).timestamp())}
         self._write(owner, update(self._key(owner, name), changes, add={"failures": weight}))
@@ -146,7 +142,7 @@ class Clusters:
         self._write(owner, delete(self._key(owner, name)))
 
     def may_try(self, owner: str, circuit: Circuit) -> bool:
-        """Returns whether this call is the one that tries again, of all those that find the time come."""
+        """Returns whether this call may try again: only one of several concurrent calls may."""
         retry_at = self._clock() + COOL_DOWN
         is_first = Attr("retry_at").eq(circuit.retry_at)
         try:
@@ -155,9 +151,9 @@ class Clusters:
             return False
         return True
 
-    def _write(self, owner: str, action: Write) -> None:
+    def _write(self, owner: str, write: Write) -> None:
         try:
-            self._table.write(action)
+            self._table.write(write)
         finally:
             self.changed(owner)
 

@@ -1,4 +1,4 @@
-"""JSON schemas that clients give us."""
+"""Checks of JSON schemas that clients send."""
 
 from typing import Any
 
@@ -6,12 +6,12 @@ from shared.errors import ValidationFailedError
 
 
 def check_parameters(parameters: dict[str, Any], field: str) -> None:
-    """Raises ValidationFailedError, naming ``field``, for what is no JSON schema of an object, or asks for another."""
+    """Raises ValidationFailedError, naming ``field``, unless ``parameters`` is a JSON schema of an object."""
     import jsonschema_rs
 
     try:
         jsonschema_rs.meta.validate(parameters)
-        # A reference to an address would have us call it.
+        # Offline, because a reference to an address would be fetched.
         jsonschema_rs.validator_for(parameters, offline=True)
     except jsonschema_rs.ValidationError as error:
         where = "/".join(str(part) for part in error.instance_path)

@@ -1,4 +1,4 @@
-"""Calls of a space's language models: by any group, with fallbacks, behind circuit breakers, each one logged."""
+"""Calls of a space's language models, with fallbacks, circuit breakers, limits and logs."""
 
 import json
 import time
@@ -39,7 +39,7 @@ class UnknownModelError(NotFoundError):
 
 @dataclass(frozen=True)
 class Caller:
-    """For whom models are called, as the log names it, and what limits that."""
+    """User of a call, as the inference log names it, and the limits that apply."""
 
     space_id: str
     user: str
@@ -57,7 +57,7 @@ class Caller:
 
 @dataclass
 class CallRecord:
-    """Record of one call, from which its log row is made. The caller fills it in."""
+    """Data of one call for its log row. The caller fills it in."""
 
     type: CallType
     model: str
@@ -71,14 +71,14 @@ class CallRecord:
     guard: GuardCoverage | None = None
     prompt: str | None = None
     answer: str | None = None
-    # Set by who has written ``LanguageModels.log_writes`` along with what the call led to.
+    # Set by callers that have written ``LanguageModels.log_writes`` in their own transaction.
     is_logged: bool = False
     # Whether the end of this call replaces the caller's reservations.
     holds_limits: bool = False
     started: float = field(default_factory=time.perf_counter)
 
     def count(self, usage: dict[str, Any]) -> None:
-        """Takes down what the server says it used, all in all: some say it with every chunk of a stream."""
+        """Records the total tokens that the server reports; some servers report them with every chunk of a stream."""
         self.input_tokens = _tokens(usage, "prompt_tokens")
         self.output_tokens = _tokens(usage, "completion_tokens")
 
@@ -88,7 +88,7 @@ class CallRecord:
 
 
 class LanguageModels:
-    """The models of one space, for one caller. Made by ``open``."""
+    """Models of one space for one caller. ``LanguageModelAccess.open`` returns it."""
 
     def __init__(
         self,
@@ -113,15 +113,15 @@ class LanguageModels:
         return self._target.settings
 
     async def all(self) -> Sequence[LanguageModel]:
-        """Returns every model of the cluster, as last listed. Raises UnavailableError where no list can be had."""
+        """Returns every model of the cluster, as last listed. Raises UnavailableError without any list."""
         found, _ = await self._lists.current(self._target)
         return found.models
 
     async def model(self, name: str | None) -> LanguageModel:
-        """Returns the model of this name, or the one for calls that name none.
+        """Returns the model of this name, or the default model.
 
-        Raises UnknownModelError, listing the models, for a name that the cluster does not serve. While it can't list
-        them, any name is accepted: the call itself fails for a wrong one.
+        Raises UnknownModelError, listing the models, for a name that the cluster does not serve. While the list
+        can't be read, any name is accepted, and the call itself fails for a wrong one.
         """
         wanted = name or self.settings.default_model
         try:
@@ -141,20 +141,20 @@ class LanguageModels:
         return listed
 
     async def complete(self, record: CallRecord, body: dict[str, Any]) -> Completion:
-        """Returns the answer of the record's model, or else of the first fallback that gives one."""
+        """Returns the completion of the record's model, or else of the first fallback that succeeds."""
 
         async def call(model: str) -> Completion:
             return await self._target.upstream.complete({**body, "model": model})
 
         await self._reserve(record, body)
-        completion = await self._first_answer(record, call)
+        completion = await self._first_success(record, call)
         record.count(completion.usage)
         return completion
 
     @asynccontextmanager
     async def stream(self, record: CallRecord, body: dict[str, Any]) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
-        """As ``complete``, in chunks; what breaks after the first of them is not begun again."""
-        async with AsyncExitStack() as answered:
+        """Yields a completion in chunks. An error after the first chunk is raised, without a fallback."""
+        async with AsyncExitStack() as opened:
 
             async def call(model: str) -> AsyncIterator[dict[str, Any]]:
                 async with AsyncExitStack() as attempt:
@@ -162,12 +162,12 @@ class LanguageModels:
                     # Headers are no completion: a server may send them immediately, and then nothing.
                     first = await anext(chunks, None)
                     if first is None:
-                        raise BrokenAnswerError("The language model's server answered nothing.")
-                    answered.push_async_exit(attempt.pop_all())
+                        raise BrokenAnswerError("The language model's server returned an empty stream.")
+                    opened.push_async_exit(attempt.pop_all())
                     return _resumed(first, chunks)
 
             await self._reserve(record, body)
-            yield await self._first_answer(record, call)
+            yield await self._first_success(record, call)
 
     async def structured(
         self,
@@ -178,9 +178,9 @@ class LanguageModels:
         schema: dict[str, Any],
         max_tokens: int = STRUCTURED_TOKENS,
     ) -> tuple[dict[str, Any], CallRecord]:
-        """Returns an answer that is an object of the schema, and its log row.
+        """Returns an object of the schema, and the record of its call.
 
-        Raises UnusableAnswerError for anything else.
+        Raises UnusableAnswerError for any other completion.
         """
         async with self.recorded(type, model) as record:
             record.prompt = messages[-1]["content"]
@@ -195,7 +195,7 @@ class LanguageModels:
             }
             try:
                 completion = await self.complete(record, body)
-            except RejectedError as error:  # these words are ours, not the caller's
+            except RejectedError as error:  # the API wrote this request, not the caller
                 raise BrokenAnswerError(error.message) from error
             record.answer = completion.text
             return read_structured(completion, schema), record
@@ -209,10 +209,10 @@ class LanguageModels:
                 return vectors
 
             await self._reserve(record, {"input": texts})
-            return await self._first_answer(record, call, fallbacks=())
+            return await self._first_success(record, call, fallbacks=())
 
     async def count_tokens(self, model: str, text: str) -> int | None:
-        """By the server's own tokenizer; None where it has none or can't be asked."""
+        """Returns the count of the server's tokenizer, or ``None`` if there is none or the call fails."""
         try:
             return await self._target.upstream.count_tokens(model, text)
         except ApiError:
@@ -220,7 +220,7 @@ class LanguageModels:
 
     @asynccontextmanager
     async def recorded(self, type: CallType, model: str) -> AsyncIterator[CallRecord]:
-        """Writes one row when the block ends, however it ends, also when the client leaves in its midst."""
+        """Writes one log row when the block ends, also after an error or when the client has left."""
         record = CallRecord(type, model)
         try:
             yield record
@@ -247,22 +247,20 @@ class LanguageModels:
                             await in_thread(self._limits.replace_reservations)
 
     async def _reserve(self, record: CallRecord, body: dict[str, Any]) -> None:
-        """Raises BudgetExceededError or RateLimitedError for a call that the caller's limits don't let through."""
+        """Raises BudgetExceededError or RateLimitedError for a call that the caller's limits refuse."""
         if self._limits is not None and not self._limits.is_holding:
-            # Set before the reservation, so that a cancelled call gives back what it may have reserved.
+            # Set before the reservation, so that a cancelled call ends its reservation too.
             record.holds_limits = True
             await in_thread(self._limits.reserve, record.model, body)
 
     def log_writes(self, record: CallRecord) -> Sequence[Write]:
-        """Returns the row of a call that has ended, to be written in one transaction with what it led to: one request
-        less.
-        """
+        """Returns the writes of an ended call's log row, for the transaction that stores the call's result."""
         return self._logs.actions(self.caller.space_id, self._row(record))
 
     def _row(self, record: CallRecord) -> InferenceLog:
         return _row(self.caller, record, self._clock(), keeps=self.settings.store_content)
 
-    async def _first_answer(
+    async def _first_success(
         self, record: CallRecord, call: Callable[[str], Awaitable[T]], fallbacks: Sequence[str] | None = None
     ) -> T:
         models = dict.fromkeys((record.model, *(self.settings.fallback_models if fallbacks is None else fallbacks)))
@@ -283,7 +281,7 @@ class LanguageModels:
 
 
 class LanguageModelAccess:
-    """Opens a space's models; one for a process."""
+    """Opens a space's models. A process has one."""
 
     def __init__(
         self, targets: Targets, lists: ModelLists, logs: InferenceLogs, usages: LimitUsages, clock: Clock
@@ -295,13 +293,13 @@ class LanguageModelAccess:
         self._clock = clock
 
     async def open(self, caller: Caller) -> LanguageModels:
-        """Raises NoClusterError if the space has no cluster to call."""
+        """Returns the models for a caller. Raises NoClusterError if the space has no cluster."""
         target = await self.targets.target(caller.space_id)
         limits = CallLimits(self._usages, caller.subjects, caller.prices) if caller.subjects else None
         return LanguageModels(target, caller, self._logs, self.lists, self._clock, limits)
 
     async def record_failure(self, caller: Caller, type: CallType, model: str, error: ApiError) -> None:
-        """Logs a call that there was no cluster for, as ``recorded`` does for those that fail."""
+        """Logs a call that failed because there was no cluster."""
         record = CallRecord(type, model, status=CallStatus.ERROR, error=error.message)
         row = _row(caller, record, self._clock(), keeps=False)
         await in_thread(self._logs.record, caller.space_id, row)
@@ -334,20 +332,20 @@ def _row(caller: Caller, record: CallRecord, now: datetime, *, keeps: bool) -> I
 
 
 class UnusableAnswerError(BrokenAnswerError):
-    """The model answered in its server's proper form, but not what it was asked for."""
+    """Error raised for a completion that is not an object of the requested schema."""
 
 
 def read_structured(completion: Completion, schema: dict[str, Any]) -> dict[str, Any]:
-    """Returns the object in an answer. Raises UnusableAnswerError unless it is one of the schema."""
+    """Returns the object in a completion. Raises UnusableAnswerError unless it fits the schema."""
     import jsonschema_rs
 
     try:
-        answer = json.loads(completion.text)
+        found = json.loads(completion.text)
     except ValueError:
-        answer = None
-    if not isinstance(answer, dict) or not jsonschema_rs.is_valid(schema, answer, offline=True):
+        found = None
+    if not isinstance(found, dict) or not jsonschema_rs.is_valid(schema, found, offline=True):
         raise UnusableAnswerError(_why_unusable(completion))
-    return answer
+    return found
 
 
 def _why_unusable(completion: Completion) -> str:
@@ -355,9 +353,9 @@ def _why_unusable(completion: Completion) -> str:
     if refusal:
         return f"The language model refused: {str(refusal)[:REASON_CHARACTERS]}"
     if completion.finish_reason == "content_filter":
-        return "The language model's server withheld the answer: its content filter."
+        return "The language model's server withheld the completion: its content filter."
     if completion.finish_reason == "length":
-        return "The language model's answer was cut off before its end: allow it more max_tokens."
+        return "The language model's completion was cut off before its end: allow more max_tokens."
     return "The language model did not answer in the form that it was asked for."
 
 

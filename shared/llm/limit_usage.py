@@ -1,10 +1,12 @@
-"""What calls of language models have taken of a limit: one item for a space, for a user in it, or for an API key.
+"""Use of the limits of language models: one item for a space, for a user in it, or for an API key.
 
-A call reserves what it may use at most before it is made, in one conditional write, and replaces this by its real use
-when it ends. A counter holds what was used in its window and what is reserved just now, and lets a call begin while it
-is below its limit: so only the last one may go over, by no more than itself. Windows are the minutes, days and months
-of UTC. Reservations of calls that nobody replaced (their process died) expire: those of the last two epochs count, an
-epoch being longer than any call. Windows and epochs move on when a call meets an item that is behind.
+Before a call, one conditional write reserves the most that the call may use. At its end the call replaces the
+reservation by its real use. A counter is the sum of the use in its window and the current reservations. A call may
+begin while the counter is below its limit, so only the last call may exceed the limit, by at most its own use.
+
+Windows are minutes, days and months in UTC. A reservation that no call replaced (its process died) expires: only
+reservations of the last two epochs count, and an epoch is longer than any call. A call that reads an item with an
+earlier minute starts the new windows and epochs.
 """
 
 from collections.abc import Mapping
@@ -17,21 +19,20 @@ from typing import Self
 from boto3.dynamodb.conditions import Attr, ConditionBase
 
 from shared.clock import Clock, utc_now
-from shared.dynamodb.table import ConditionFailedError, Item, Key, Table, back_off, put, update
-from shared.errors import ApiError, UnavailableError
+from shared.dynamodb.table import ConditionFailedError, Item, Key, Table, put, repeat_on_conflict, update
+from shared.errors import ApiError
 from shared.models.base import format_timestamp
 from shared.models.limits import COSTS, NANO, LimitName, Limits, LimitUsage, SpaceLimits
 
 MINUTE = timedelta(minutes=1)
-# Clocks differ by less. A window that began later than that was begun by a clock that is wrong: it is left again.
+# Right clocks differ by less. An item that is further in the future was written with a wrong clock, and is reset.
 SKEW_MINUTES = 10
-# The longest answers are streamed for 15 minutes.
+# The longest completions are streamed for 15 minutes.
 EPOCH_MINUTES = 16
 # Longer than a month, which is the longest window.
 KEPT = timedelta(days=62)
-ATTEMPTS = 12
 _SORT_KEY = "usage"
-# What a counter counts, and so which reservations it holds.
+# Unit of each counter, and so of the reservations in it.
 _UNITS = {
     LimitName.COST_PER_MONTH: "cost",
     LimitName.COST_PER_DAY: "cost",
@@ -43,7 +44,7 @@ _UNITS = {
 
 
 class BudgetExceededError(ApiError):
-    """What may be used in a day or a month is used up."""
+    """Error raised when a budget of a day or a month is used up."""
 
     status = 429
     code = "budget_exceeded"
@@ -89,7 +90,7 @@ class Amount:
 
 @dataclass(frozen=True)
 class Reservation:
-    """What a call holds of a subject's limits; ``epoch`` is when it was made."""
+    """Part of a subject's limits that is reserved for a call; ``epoch`` is the time of the reservation."""
 
     key: Key
     epoch: int
@@ -97,16 +98,20 @@ class Reservation:
 
 
 class LimitUsages:
+    """Stores the use of limits."""
+
     def __init__(self, table: Table, clock: Clock = utc_now) -> None:
         self._table = table
         self._clock = clock
 
     def reserve(self, subject: Subject, amount: Amount) -> Reservation:
-        """Raises BudgetExceededError or RateLimitedError, saying which limit and until when."""
+        """Reserves the amount. Raises BudgetExceededError or RateLimitedError, naming the limit and its reset."""
         ceilings, minute = subject.limits.ceilings, self._minute()
-        if not amount.requests:  # a further call of a request that was let through
+        if not amount.requests:  # a further call of an accepted request
             ceilings.pop(LimitName.REQUESTS_PER_MINUTE, None)
-        for attempt in range(ATTEMPTS):
+
+        def reserve() -> Reservation:
+            nonlocal minute
             try:
                 self._table.write(update(subject.place, {}, add=_taken(amount), condition=_has_room(ceilings, minute)))
             except ConditionFailedError as failed:
@@ -116,20 +121,17 @@ class LimitUsages:
                     self._move_on(subject.place, item, minute)
                 else:
                     self._refuse_if_full(subject, ceilings, item)
-                if attempt:
-                    back_off(attempt)
-            else:
-                return Reservation(subject.place, minute // EPOCH_MINUTES, amount)
-        raise UnavailableError(
-            "Too many calls meet at the same limit just now. Try again in a moment.", headers={"Retry-After": "1"}
-        )
+                raise
+            return Reservation(subject.place, minute // EPOCH_MINUTES, amount)
+
+        return repeat_on_conflict(reserve, "Too many calls use the same limit at the same time.")
 
     def replace(self, reservation: Reservation, used: Amount) -> None:
-        """Puts what was used in place of what was reserved."""
-        held, epoch = reservation.amount, reservation.epoch
-        changes = {name.value: getattr(used, unit) - getattr(held, unit) for name, unit in _UNITS.items()}
+        """Replaces a reservation by the real use."""
+        reserved, epoch = reservation.amount, reservation.epoch
+        changes = {name.value: getattr(used, unit) - getattr(reserved, unit) for name, unit in _UNITS.items()}
         for condition, slot in ((Attr("epoch").eq(epoch), "new"), (Attr("epoch").eq(epoch + 1), "old")):
-            back = {f"{slot}_{unit}": -getattr(held, unit) for unit in ("calls", "tokens", "cost")}
+            back = {f"{slot}_{unit}": -getattr(reserved, unit) for unit in ("calls", "tokens", "cost")}
             if self._add(reservation.key, {**changes, **back}, condition):
                 return
         # The reservation has expired and counts no more.
@@ -137,7 +139,7 @@ class LimitUsages:
         self._add(reservation.key, late, Attr("PK").exists())
 
     def usage(self, subject: Subject) -> dict[LimitName, LimitUsage]:
-        """Of the limits that are set."""
+        """Returns the current use of each limit that is set."""
         item = self._table.get(subject.place) or {}
         item = _moved_on(item, self._shared_minute(item))
         return {
@@ -154,7 +156,7 @@ class LimitUsages:
         return int(self._clock().timestamp()) // 60
 
     def _shared_minute(self, item: Item) -> int:
-        """Returns the minute that it is; another process's clock may be a little ahead of ours."""
+        """Returns the current minute. Another process's clock may be a little ahead."""
         ours = self._minute()
         return max(ours, item["minute"]) if item and item["minute"] - ours <= SKEW_MINUTES else ours
 
@@ -190,7 +192,7 @@ class LimitUsages:
         until = f" It resets at {format_timestamp(end)}." if end else ""
         error = RateLimitedError if name in _RATES else BudgetExceededError
         return error(
-            f"The limit {name.value} of {subject.name} lets no further call through: of {amounts[0]} there are "
+            f"The limit {name.value} of {subject.name} allows no further call: of {amounts[0]} there are "
             f"{amounts[1]} used, and {amounts[2]} reserved for calls that have not ended.{until} "
             f"Try again in {wait} s, or ask the space's owner for more.",
             headers={"Retry-After": str(wait)},
@@ -202,8 +204,8 @@ _RATES = {LimitName.TOKENS_PER_MINUTE, LimitName.REQUESTS_PER_MINUTE, LimitName.
 
 def _taken(amount: Amount) -> dict[str, int]:
     counted = {name.value: getattr(amount, unit) for name, unit in _UNITS.items()}
-    held = {f"new_{unit}": getattr(amount, unit) for unit in ("calls", "tokens", "cost")}
-    counted |= {LimitName.REQUESTS_PER_MINUTE.value: amount.requests, **held}
+    reserved = {f"new_{unit}": getattr(amount, unit) for unit in ("calls", "tokens", "cost")}
+    counted |= {LimitName.REQUESTS_PER_MINUTE.value: amount.requests, **reserved}
     return {name: value for name, value in counted.items() if value} | {"revision": 1}
 
 
@@ -213,22 +215,24 @@ def _has_room(ceilings: Mapping[LimitName, int], minute: int) -> ConditionBase:
 
 
 def _moved_on(item: Item, minute: int) -> dict[str, int]:
-    """Returns the counters as they are in this minute: of windows that are over only what is reserved is left."""
+    """Returns the counters in this minute. A window that has ended keeps only its reservations."""
     was = item.get("minute", 0)
     counters = {name.value: item.get(name.value, 0) for name in LimitName}
-    held = {f"{slot}_{unit}": item.get(f"{slot}_{unit}", 0) for slot in ("new", "old") for unit in set(_UNITS.values())}
+    slots = {
+        f"{slot}_{unit}": item.get(f"{slot}_{unit}", 0) for slot in ("new", "old") for unit in set(_UNITS.values())
+    }
     epochs = minute // EPOCH_MINUTES - was // EPOCH_MINUTES
     for unit in ("calls", "tokens", "cost"):
-        new, old = held[f"new_{unit}"], held[f"old_{unit}"]
+        new, old = slots[f"new_{unit}"], slots[f"old_{unit}"]
         if epochs:
-            expired, held[f"old_{unit}"], held[f"new_{unit}"] = (old, new, 0) if epochs == 1 else (old + new, 0, 0)
-            for name in (each for each, its_unit in _UNITS.items() if its_unit == unit):
+            expired, slots[f"old_{unit}"], slots[f"new_{unit}"] = (old, new, 0) if epochs == 1 else (old + new, 0, 0)
+            for name in (each for each, counted in _UNITS.items() if counted == unit):
                 counters[name] -= expired
     for name in LimitName:
         end = _window_end(name, was)
         if end is not None and end <= _time(minute):
-            counters[name] = _reserved(held, name)
-    return {**counters, **held, "minute": minute, "epoch": minute // EPOCH_MINUTES}
+            counters[name] = _reserved(slots, name)
+    return {**counters, **slots, "minute": minute, "epoch": minute // EPOCH_MINUTES}
 
 
 def _reserved(item: Mapping[str, int], name: LimitName) -> int:

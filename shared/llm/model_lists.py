@@ -1,4 +1,4 @@
-"""The models that a cluster serves, asked for once a minute at most."""
+"""Lists of the models that a cluster serves, read once a minute at most."""
 
 from anyio.to_thread import run_sync as in_thread
 
@@ -15,9 +15,9 @@ class ModelLists:
         self._clock = clock
 
     async def current(self, target: Target) -> tuple[ModelList, bool]:
-        """Returns the list, and whether it is stale: an old one is better than none while the cluster does not answer.
+        """Returns the list, and whether it is stale. A stale list is used while the cluster does not respond.
 
-        Raises what the cluster fails with when there is no list at all.
+        Raises the cluster's error if there is no list.
         """
         known = target.state.models
         if known is not None and known.is_fresh(self._clock()):

@@ -1,4 +1,4 @@
-"""Which server a space's language models are called at."""
+"""Servers of the spaces' language models."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
 
 class NoClusterError(UnavailableError):
-    """The space has no cluster, and the deployment has none for everybody."""
+    """Error raised when neither the space nor the deployment has a cluster."""
 
     code = "no_cluster"
 
 
 @dataclass(frozen=True)
 class Target:
-    """``owner`` names the partition that the state lies in: the space's, or the default cluster's."""
+    """A server that is called. ``owner`` is the partition of its state: the space's, or the default cluster's."""
 
     owner: str
     state: ClusterState
@@ -38,7 +38,7 @@ class Target:
 
 
 class Targets:
-    """Keeps connections and tokens for as long as the process lives."""
+    """Finds the server of a space. Connections and tokens are kept for the life of the process."""
 
     def __init__(self, settings: Settings, clusters: Clusters, tokens: ClusterTokens, clock: Clock) -> None:
         self._settings = settings
@@ -48,13 +48,13 @@ class Targets:
 
     @cached_property
     def sessions(self) -> "Sessions":
-        # The HTTP client takes long to import, and many requests of the groups that have it make no call.
+        # The HTTP client takes long to import, and many requests do not use it.
         from shared.network.sessions import Sessions
 
         return Sessions(AddressGuard(allow_loopback=self._settings.allow_loopback))
 
     async def target(self, space_id: str) -> Target:
-        """Raises NoClusterError."""
+        """Returns the server of the space, or else the default one. Raises NoClusterError."""
         state, settings = await self._state(space_id), self._settings
         if state.cluster is not None:
             cluster = state.cluster

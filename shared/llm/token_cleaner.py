@@ -1,4 +1,4 @@
-"""Removes tokens of clusters that no cluster names: replaced ones, and those of a request that came to nothing."""
+"""Removes tokens that no cluster names: replaced tokens, and the tokens of failed requests."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -25,9 +25,9 @@ class TokenCleaner:
 
     @contextmanager
     def watching(self, space_id: str, *parameters: str | None) -> Iterator[None]:
-        """Of these parameters only those stay that the space's cluster names in the end.
+        """Removes, at the end of the block, those of the parameters that the space's cluster does not name.
 
-        What fails otherwise than by our own refusal may still take effect: the reconciler looks again later.
+        A write that fails with another error than an ApiError may still take effect, so the reconciler checks later.
         """
         watched = [each for each in parameters if each is not None]
         for parameter in watched:

@@ -1,4 +1,4 @@
-"""Tokens of a text where no tokenizer can be asked."""
+"""Estimates of token counts, for servers without a tokenizer."""
 
 import math
 
@@ -8,5 +8,5 @@ BYTES_PER_TOKEN = 3
 
 
 def estimate_tokens(text: str) -> int:
-    """Returns an estimate that is rather too high than too low: a token for three bytes of UTF-8."""
+    """Returns an estimate that is usually too high: one token for three bytes of UTF-8."""
     return math.ceil(len(text.encode(errors="replace")) / BYTES_PER_TOKEN)

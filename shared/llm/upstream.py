@@ -1,4 +1,4 @@
-"""One server that speaks OpenAI's API: its calls, and what their failures mean."""
+"""Calls of one server that speaks OpenAI's API, and their errors."""
 
 import asyncio
 import json
@@ -25,9 +25,9 @@ from shared.llm.answers import (
 from shared.models.cluster import LanguageModel
 from shared.network.sessions import ForbiddenPeerError, Sessions, read_at_most
 
-ANSWER_BYTES = 16 * 1024 * 1024
+RESPONSE_BYTES = 16 * 1024 * 1024
 EVENT_BYTES = 1024 * 1024
-# Of a whole stream: as long as API Gateway streams at most, and far more than any model says in that time.
+# Limits of a whole stream: API Gateway's longest time, and far more text than a model writes in that time.
 STREAM_SECONDS = 900
 STREAM_BYTES = 256 * 1024 * 1024
 LIST_SECONDS = 5
@@ -36,7 +36,7 @@ _ERROR_CHARACTERS = 500
 
 
 class Upstream:
-    """``url`` is the server's base address, with or without a final ``/v1``; ``token`` its bearer token."""
+    """One server. ``url`` is its base address, with or without a final ``/v1``; ``token`` is its bearer token."""
 
     def __init__(self, sessions: Sessions, url: str, token: str | None, timeout_seconds: float) -> None:
         base = URL(url.rstrip("/"))
@@ -46,58 +46,64 @@ class Upstream:
         self._timeout = timeout_seconds
 
     async def complete(self, body: dict[str, Any]) -> Completion:
-        """Raises UnreachableError, UpstreamTimeoutError, BrokenAnswerError or RefusedError."""
-        answer = await self._json("POST", "v1/chat/completions", body)
-        choices = answer.get("choices")
+        """Returns a completion.
+
+        Raises UnreachableError, UpstreamTimeoutError, BrokenAnswerError, RefusedError, RejectedError or BusyError.
+        """
+        result = await self._json("POST", "v1/chat/completions", body)
+        choices = result.get("choices")
         if not isinstance(choices, list) or not choices or not isinstance(_message(choices[0]), dict):
-            raise BrokenAnswerError("The language model's server answered without a message.")
-        return Completion(answer)
+            raise BrokenAnswerError("The language model's server returned no message.")
+        return Completion(result)
 
     @asynccontextmanager
     async def stream(self, body: dict[str, Any]) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
-        """Yields the chunks of an answer as they come; leaving the block hangs up. Raises as ``complete`` does."""
+        """Yields the chunks of a completion as they arrive. Leaving the block closes the connection.
+
+        Raises the errors of ``complete``.
+        """
         async with self._request("POST", "v1/chat/completions", body) as response:
             yield self._events(response)
 
     async def models(self) -> list[LanguageModel]:
-        """As ``complete`` raises; a list takes no thinking, so it is not waited for as an answer is."""
+        """Returns the server's models. Its time limit is short. Raises as ``complete`` does."""
         async with self._limited(LIST_SECONDS):
-            answer = await self._json("GET", "v1/models")
-        data = answer.get("data")
+            result = await self._json("GET", "v1/models")
+        data = result.get("data")
         if not isinstance(data, list):
-            raise BrokenAnswerError("The language model's server answered no list of models.")
+            raise BrokenAnswerError("The language model's server returned no list of models.")
         return [_language_model(each) for each in data if isinstance(each, dict) and isinstance(each.get("id"), str)]
 
     async def embeddings(self, model: str, texts: list[str]) -> tuple[list[list[float]], dict[str, Any]]:
         """Returns one vector for each text, and the usage."""
-        answer = await self._json("POST", "v1/embeddings", {"model": model, "input": texts})
+        result = await self._json("POST", "v1/embeddings", {"model": model, "input": texts})
         try:
-            ordered = sorted(answer["data"], key=lambda each: each["index"])
+            ordered = sorted(result["data"], key=lambda each: each["index"])
             vectors = [[float(number) for number in each["embedding"]] for each in ordered]
         except (KeyError, TypeError, ValueError):
-            raise BrokenAnswerError("The language model's server answered no embeddings.") from None
+            raise BrokenAnswerError("The language model's server returned no embeddings.") from None
         if len(vectors) != len(texts) or len({len(vector) for vector in vectors}) > 1:
-            raise BrokenAnswerError("The language model's server answered embeddings of other numbers or lengths.")
-        return vectors, usage_of(answer)
+            raise BrokenAnswerError("The language model's server returned embeddings of the wrong number or length.")
+        return vectors, usage_of(result)
 
     async def count_tokens(self, model: str, text: str) -> int | None:
-        """As the model's own tokenizer counts; None where the server offers none (llama.cpp and vLLM do)."""
-        answer = await self._json("POST", "tokenize", {"model": model, "content": text, "prompt": text})
-        if isinstance(answer.get("count"), int):
-            return int(answer["count"])
-        tokens = answer.get("tokens")
+        """Returns the count of the model's tokenizer. ``None``: the server has none (llama.cpp and vLLM have one)."""
+        result = await self._json("POST", "tokenize", {"model": model, "content": text, "prompt": text})
+        if isinstance(result.get("count"), int):
+            return int(result["count"])
+        tokens = result.get("tokens")
         return len(tokens) if isinstance(tokens, list) else None
 
     async def _json(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         async with self._request(method, path, body) as response:
             content = await self._read(response)
         try:
-            answer = json.loads(content)
+            result = json.loads(content)
         except ValueError:
-            answer = None
-        if not isinstance(answer, dict):
-            raise BrokenAnswerError("The language model's server answered no JSON object.")
-        return answer
+            result = None
+        if not isinstance(result, dict):
+            raise BrokenAnswerError("The language model's server returned no JSON object.")
+        return result
 
     @asynccontextmanager
     async def _request(
@@ -114,7 +120,7 @@ class Upstream:
             response.close()
 
     async def _connect(self, method: str, path: str, body: dict[str, Any] | None) -> aiohttp.ClientResponse:
-        """Repeats only a connection that was never established: the server may have carried out any other call."""
+        """Sends a request. Only a failed connection is repeated: the server may have executed any other call."""
         url = self._server / path
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=3, sock_read=self._timeout)
         for attempt in range(1, CONNECT_ATTEMPTS + 1):
@@ -152,11 +158,11 @@ class Upstream:
         return RefusedError(f"The language model's server refused with status {status}: {reason}")
 
     async def _read(self, response: aiohttp.ClientResponse) -> bytes:
-        """Raises BrokenAnswerError for an answer that is too large, UpstreamTimeoutError for one that drags on."""
+        """Returns the body. Raises BrokenAnswerError if it is too large, UpstreamTimeoutError if it takes too long."""
         async with self._limited(self._timeout):
-            content = await read_at_most(response, ANSWER_BYTES + 1)
-        if len(content) > ANSWER_BYTES:
-            raise BrokenAnswerError("The language model's server answered too much.")
+            content = await read_at_most(response, RESPONSE_BYTES + 1)
+        if len(content) > RESPONSE_BYTES:
+            raise BrokenAnswerError("The language model's server returned too much.")
         return content
 
     @staticmethod
@@ -170,7 +176,7 @@ class Upstream:
             raise _translated(error) from None
 
     async def _events(self, response: aiohttp.ClientResponse) -> AsyncIterator[dict[str, Any]]:
-        """Yields the JSON of each server-sent event until ``[DONE]``; an end without it is a broken answer."""
+        """Yields the JSON of each server-sent event until ``[DONE]``; an end without it raises BrokenAnswerError."""
         waiting = bytearray()
         received, deadline = 0, time.monotonic() + STREAM_SECONDS
         try:
@@ -180,7 +186,7 @@ class Upstream:
                 if len(waiting) > EVENT_BYTES:
                     raise BrokenAnswerError("The language model's server sent an event that is too large.")
                 if received > STREAM_BYTES or time.monotonic() > deadline:
-                    raise BrokenAnswerError("The language model's server went on without end: cut off.")
+                    raise BrokenAnswerError("The language model's server sent a stream without end, so it was stopped.")
                 *lines, rest = waiting.split(b"\n")
                 waiting = bytearray(rest)
                 for line in lines:
@@ -191,7 +197,7 @@ class Upstream:
                         yield _event(data)
         except (aiohttp.ClientError, TimeoutError) as error:
             raise _translated(error) from None
-        raise BrokenAnswerError("The language model's server broke off in the middle of its answer.")
+        raise BrokenAnswerError("The language model's server ended its response too early.")
 
 
 def _event(data: bytes) -> dict[str, Any]:
@@ -202,7 +208,7 @@ def _event(data: bytes) -> dict[str, Any]:
     if not isinstance(event, dict):
         raise BrokenAnswerError("The language model's server sent an event that is no JSON object.")
     if "error" in event:
-        raise BrokenAnswerError(f"The language model's server broke off: {_reason(data)}")
+        raise BrokenAnswerError(f"The language model's server stopped with an error: {_reason(data)}")
     return event
 
 
@@ -211,7 +217,7 @@ def _message(choice: Any) -> Any:
 
 
 def _language_model(found: dict[str, Any]) -> LanguageModel:
-    """Returns the context's length, which vLLM, llama.cpp and hosted providers name differently."""
+    """Returns a listed model. vLLM, llama.cpp and hosted providers name the context's length differently."""
     meta: Any = found.get("meta")
     meta = meta if isinstance(meta, dict) else {}
     lengths = (
@@ -227,7 +233,7 @@ def _language_model(found: dict[str, Any]) -> LanguageModel:
 
 
 def _reason(content: bytes) -> str:
-    """Returns the server's words: OpenAI's error shape or plain text, cut short."""
+    """Returns the server's error message, from OpenAI's shape or plain text, cut to a maximum length."""
     text = content[:10_000].decode(errors="replace").strip()
     try:
         error = json.loads(text)["error"]
@@ -243,7 +249,7 @@ def _translated(error: Exception) -> ApiError:
     forbidden = error if isinstance(error, ForbiddenPeerError) else getattr(error, "os_error", None)
     if isinstance(forbidden, ForbiddenPeerError):
         return UnreachableError(
-            "The cluster's address leads to a network that may not be called. Give it a public address."
+            "The cluster's address leads to a private network, which may not be called. Give it a public address."
         )
     if isinstance(error, TimeoutError) and not isinstance(error, aiohttp.ConnectionTimeoutError):
         return UpstreamTimeoutError("The language model's server did not answer in time. Try again.")

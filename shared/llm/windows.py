@@ -1,4 +1,4 @@
-"""How much of a conversation a model is sent: its newest part that fits, beginning with a user's turn."""
+"""Selects the part of a conversation that is sent to a model: the newest part that fits."""
 
 import json
 from collections.abc import Sequence
@@ -10,13 +10,13 @@ from shared.llm.tokens import estimate_tokens
 from shared.models.chat import Message, Role
 from shared.models.cluster import LanguageModel
 
-# What a server's template may put around a message.
+# Tokens that a server's template may add to a message.
 MESSAGE_TOKENS = 8
-DEFAULT_ANSWER_TOKENS = 512
+DEFAULT_COMPLETION_TOKENS = 512
 
 
 class ContextOverflowError(ApiError):
-    """Even the newest turn is longer than the model can read."""
+    """Error raised when even the newest turn does not fit the model."""
 
     status = 400
     code = "context_length_exceeded"
@@ -27,18 +27,19 @@ async def fit(
     model: LanguageModel,
     system: Sequence[Message],
     conversation: Sequence[Message],
-    answer_tokens: int | None,
+    max_tokens: int | None,
     tools: Sequence[dict[str, Any]] = (),
 ) -> list[Message]:
-    """``system`` and the longest end of ``conversation`` that leave room for the tools and the answer.
+    """Returns ``system`` and the longest end of ``conversation`` that leave room for the tools and the completion.
 
-    Tokens are counted by the server's tokenizer where it has one, else estimated. Raises ContextOverflowError.
+    The end begins with a user's message. The server's tokenizer counts the tokens; without one they are estimated.
+    Raises ContextOverflowError.
     """
     everything = [*system, *conversation]
     if model.context_length is None:
         return everything
-    answer = min(answer_tokens or DEFAULT_ANSWER_TOKENS, model.context_length // 2)
-    budget = model.context_length - answer
+    completion_tokens = min(max_tokens or DEFAULT_COMPLETION_TOKENS, model.context_length // 2)
+    budget = model.context_length - completion_tokens
     # No tokenizer makes more tokens than there are bytes.
     if len(_text(everything, tools).encode()) + MESSAGE_TOKENS * len(everything) <= budget:
         return everything
@@ -53,7 +54,7 @@ async def fit(
         return (estimate_tokens(text) if exact is None else exact) + MESSAGE_TOKENS * len(messages)
 
     starts = [index for index, message in enumerate(conversation) if message.role is Role.USER] or [0]
-    # The token count falls as the start moves on, so the first start that fits is found by halving.
+    # A later start means fewer tokens, so a binary search finds the first start that fits.
     low, high = 0, len(starts)
     while low < high:
         middle = (low + high) // 2
@@ -63,15 +64,15 @@ async def fit(
             low = middle + 1
     if low == len(starts):
         raise ContextOverflowError(
-            f"The request has about {await count(starts[-1])} tokens with all that belongs to it, and {answer} are "
-            f"kept for the answer; the model '{model.id}' reads {model.context_length}. Shorten it, or choose one that "
-            "reads more."
+            f"The request has about {await count(starts[-1])} tokens in all, and {completion_tokens} are "
+            f"reserved for the completion; the model '{model.id}' reads {model.context_length}. Shorten it, or choose "
+            "a model that reads more."
         )
     return [*system, *conversation[starts[low] :]]
 
 
 def _text(messages: Sequence[Message], tools: Sequence[dict[str, Any]]) -> str:
-    """Returns all that is sent, as far as it is words."""
+    """Returns the text of everything that is sent."""
     parts = [message.text for message in messages]
     parts += [json.dumps(beyond, ensure_ascii=False) for message in messages if (beyond := message.beyond_text())]
     parts += [json.dumps(tool, ensure_ascii=False) for tool in tools]

@@ -1,4 +1,4 @@
-"""Actions: what can be offered to a client, when, and how much it matters."""
+"""Actions: offers to clients, with their dates, channel and priority."""
 
 from datetime import datetime
 from enum import StrEnum
@@ -24,12 +24,12 @@ Channel = Annotated[NotBlank, StringConstraints(max_length=64)]
 ActionType = Annotated[NotBlank, StringConstraints(max_length=64)]
 ModelReference = Annotated[
     Identifier,
-    Field(description="a checkpoint, or an alias of one, whose probability is how likely a client takes the offer"),
+    Field(description="id or alias of a checkpoint that predicts the probability that a client accepts the offer"),
 ]
 
 
 class ActionPriority(StrEnum):
-    """The team's lever: how much the offer weighs beside what its model says."""
+    """Weight that the team gives to the offer, besides its model's probability."""
 
     VERY_LOW = "very_low"
     LOW = "low"
@@ -39,7 +39,7 @@ class ActionPriority(StrEnum):
 
 
 class ActionStatus(StrEnum):
-    """Only ``active`` actions are ever chosen; any status may follow any other."""
+    """Only ``active`` actions are offered. Any status may follow any other."""
 
     ARCHIVED = "archived"
     DRAFT = "draft"
@@ -54,12 +54,12 @@ def require_order(start: datetime | None, end: datetime | None) -> None:
 
 
 class ActionCreate(Model):
-    channel: Channel | None = Field(default=None, description="where the offer is made; the insight picks one without")
+    channel: Channel | None = Field(default=None, description="where the offer is made; else the insight chooses")
     channel_template: ChannelTemplate | None = None
-    custom_insights: Description | None = Field(default=None, description="facts the argument may use")
+    custom_insights: Description | None = Field(default=None, description="facts that the argument may use")
     description: Description
-    end_date: EndTimestamp | None = Field(default=None, description="inclusive; a bare date means all of that day")
-    group: Identifier | None = Field(default=None, description="an action group")
+    end_date: EndTimestamp | None = Field(default=None, description="inclusive; a bare date includes all of that day")
+    group: Identifier | None = Field(default=None, description="id of an action group")
     model_id: ModelReference | None = None
     name: Name
     priority: ActionPriority
@@ -79,7 +79,7 @@ class ActionUpdate(PartialUpdate):
     custom_insights: Description | None = None
     description: Description = KEEP
     end_date: EndTimestamp | None = None
-    group: str | None = Field(default=None, max_length=200, description="an action group; empty for none")
+    group: str | None = Field(default=None, max_length=200, description="id of an action group; empty for none")
     model_id: ModelReference | None = None
     name: Name = KEEP
     priority: ActionPriority = KEEP

@@ -1,4 +1,4 @@
-"""Action groups: how a team files its offers."""
+"""Action groups: folders of actions."""
 
 from shared.models.base import KEEP, Description, Entity, Model, Name, PartialUpdate
 

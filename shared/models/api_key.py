@@ -1,7 +1,7 @@
-"""API keys: a user's, for one space, with some of what the user may do there.
+"""API keys. A key acts for one user in one space, with some of the user's permissions.
 
-A key names the space, the user and itself, so that it is checked with the one read that a token takes, too; a checksum
-finds a mistyped or invented one without a read.
+A key contains the ids of the space, the user and the key, so that one read checks it, as it checks a token. A checksum
+rejects a mistyped or invented key without a read.
 """
 
 import hashlib
@@ -27,7 +27,7 @@ CHARACTERS = len(PREFIX) + _BYTES // 3 * 4
 
 
 class BroadScope(StrEnum):
-    """What goes beyond single permissions: all that is read, all that is written, or chats and OpenAI's addresses."""
+    """Scopes wider than one permission: all reads, all writes, or chats and OpenAI's addresses."""
 
     READ = "read"
     WRITE = "write"
@@ -40,9 +40,9 @@ Scopes = Annotated[list[KeyScope], Field(min_length=1, max_length=len(BroadScope
 
 class ApiKeyCreate(Model):
     name: Name
-    scopes: Scopes = Field(description="what the key may do of what you may; never what only the space's owner may")
-    valid_until: Timestamp | None = Field(default=None, description="for good when left out")
-    limits: Limits | None = Field(default=None, description="of the key, beside those of its user and of the space")
+    scopes: Scopes = Field(description="what the key may do; never more than you, and never the owner's own rights")
+    valid_until: Timestamp | None = Field(default=None, description="the key does not expire when this is left out")
+    limits: Limits | None = Field(default=None, description="limits of the key, besides its user's and the space's")
 
 
 class ApiKeyUpdate(PartialUpdate):
@@ -53,7 +53,7 @@ class ApiKeyUpdate(PartialUpdate):
 
 
 class ApiKey(Entity):
-    """As it is stored and answered. The hash is a plain SHA-256: 256 random bits can't be guessed at any speed."""
+    """An API key without its secret. The hash is a plain SHA-256: 256 random bits can't be guessed at any speed."""
 
     name: str
     hint: str = Field(description="the key's last four characters")
@@ -68,14 +68,14 @@ class ApiKey(Entity):
 
 
 class NewApiKey(ApiKey):
-    """A key as it is answered once; what is stored of it can't be turned back into it."""
+    """A new key with its text, which can't be read again later: only a hash of its secret is stored."""
 
     key: str = Field(repr=False)
 
 
 @dataclass(frozen=True)
 class KeyToken:
-    """What a key's text says: whose it claims to be, and the secret that proves it."""
+    """Content of a key's text: the ids that it claims, and the secret that proves them."""
 
     space_id: str
     user_id: str
@@ -88,7 +88,7 @@ class KeyToken:
 
     @classmethod
     def parse(cls, text: str) -> Self | None:
-        """None for a text that is no key of ours."""
+        """Returns the content of a key, or ``None`` for a text that is not a key of this API."""
         if len(text) != CHARACTERS or not text.startswith(PREFIX):
             return None
         try:

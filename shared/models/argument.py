@@ -31,7 +31,7 @@ FACT_LEVELS = 16
 
 
 class ReviewStatus(StrEnum):
-    """How far people have come with an argument."""
+    """Status of the review of an argument by people."""
 
     PENDING = "pending"
     WAITING_REVIEW = "waiting_review"
@@ -53,7 +53,7 @@ _NEXT = {
 
 
 class ArgumentStatus(StrEnum):
-    """Whether the language model gave an argument; what people think of it is the review's status."""
+    """Whether the language model wrote an argument. The status of the review is separate."""
 
     SUCCESS = "success"
     FAILED = "failed"
@@ -83,11 +83,11 @@ def _levels(value: Any) -> int:
 
 
 class InsightSpec(Model):
-    """Further keys are facts, too; they are kept and given back."""
+    """Facts about the insight. Further keys are facts too: they are stored and returned."""
 
     model_config = ConfigDict(extra="allow")
 
-    insight: Description = Field(description="what is known of the client that speaks for the offer")
+    insight: Description = Field(description="the fact about the client that is a reason for the offer")
     score: float | None = None
     best_channel: str | None = None
     best_time: str | None = None
@@ -95,7 +95,7 @@ class InsightSpec(Model):
 
 
 class ProductSpec(Model):
-    """Further keys are facts, too; they are kept and given back."""
+    """Facts about the product. Further keys are facts too: they are stored and returned."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -104,7 +104,7 @@ class ProductSpec(Model):
 
 
 class ArgumentReview(Model):
-    """``assignee`` is whom a waiting argument is kept for, ``reviewer`` who has taken it or has decided."""
+    """``assignee`` is the member that a waiting argument is reserved for; ``reviewer`` took it or decided about it."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -116,7 +116,7 @@ class ArgumentReview(Model):
 
 
 class ReviewUpdate(Model):
-    """Further keys are kept and given back; ``reviewer``, ``reviewed_at`` and ``assignee`` are ours to set."""
+    """Further keys are stored and returned. Only the API sets ``reviewer``, ``reviewed_at`` and ``assignee``."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -132,9 +132,9 @@ ArgumentText = Annotated[NotBlank, StringConstraints(max_length=TEXT_CHARACTERS)
 
 class ArgumentCreate(Model):
     action_id: Identifier | None = None
-    client: Facts = Field(description="what is known of the client")
-    echo: bool = Field(default=False, description="answer with the prompt in front of the argument")
-    insight_id: Identifier | None = Field(default=None, description="the insight that this argues")
+    client: Facts = Field(description="facts about the client")
+    echo: bool = Field(default=False, description="put the prompt before the argument in the response")
+    insight_id: Identifier | None = Field(default=None, description="the insight that the argument explains")
     insight_spec: BoundedInsightSpec
     max_tokens: MaxTokens | None = None
     model: ModelName
@@ -143,7 +143,7 @@ class ArgumentCreate(Model):
     top_p: Fraction | None = None
 
     def facts(self) -> dict[str, dict[str, Any]]:
-        """Returns all that the argument may use, as it was sent."""
+        """Returns all facts that the argument may use, as they were sent."""
         return {
             "client": self.client,
             "insight_spec": self.insight_spec.model_dump(exclude_unset=True),
@@ -165,7 +165,7 @@ class ArgumentUpdate(PartialUpdate):
 
 
 class Argument(Entity):
-    """``error`` says why there is no text; ``claims`` hold the text against the facts, again after each change."""
+    """``error`` says why there is no text. ``claims`` compares the text with the facts and follows each change."""
 
     space: str
     action_id: str | None = None
@@ -192,12 +192,12 @@ class Argument(Entity):
         return self.id
 
     def facts(self) -> dict[str, dict[str, Any]]:
-        """Returns all that the text may use."""
+        """Returns all facts that the text may use."""
         return {"client": self.client, "insight_spec": self.insight_spec, "product": self.product}
 
 
 class ArgumentAssignment(Model):
-    user_id: Identifier | None = Field(description="a member of the space; null to keep it for nobody")
+    user_id: Identifier | None = Field(description="a member of the space; null removes the assignment")
 
 
 class CommentCreate(Model):
@@ -215,7 +215,7 @@ class FieldChange(Model):
 
 
 class ArgumentChange(Entity):
-    """What one request changed."""
+    """Fields that one request changed."""
 
     changed_by: str
     changes: dict[str, FieldChange]

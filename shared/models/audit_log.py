@@ -1,4 +1,4 @@
-"""What was written, by whom: one row for each entity that was created, changed, deleted or restored."""
+"""Audit logs: one row for each entity that a user created, changed, deleted or restored."""
 
 from enum import StrEnum
 from typing import Any
@@ -16,7 +16,7 @@ class AuditAction(StrEnum):
 
 
 class AuditLog(Model):
-    """One write; long values are cut, and then text."""
+    """One write. A long value is cut, and then returned as text."""
 
     id: str
     created_at: Timestamp
@@ -24,9 +24,9 @@ class AuditLog(Model):
     action: AuditAction
     entity: str = Field(description="the kind of entity, such as `data_model`")
     entity_id: str
-    before: dict[str, Any] = Field(description="the changed fields as they were; of a deleted entity all")
-    after: dict[str, Any] = Field(description="the changed fields as they are; of a new entity all")
+    before: dict[str, Any] = Field(description="the changed fields before the write; all fields of a deleted entity")
+    after: dict[str, Any] = Field(description="the changed fields after the write; all fields of a new entity")
 
 
 class AuditPage(Page[AuditLog]):
-    count_capped: bool = Field(default=False, description="`count` is of the newest 1000 rows of the period only")
+    count_capped: bool = Field(default=False, description="whether `count` covers only the period's newest 1000 rows")

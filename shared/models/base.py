@@ -1,4 +1,4 @@
-"""What every entity, request and answer is made of."""
+"""Base classes and field types of all entities, requests and responses."""
 
 from datetime import UTC, datetime
 from typing import Annotated, Any, Generic, TypeVar
@@ -17,9 +17,9 @@ T = TypeVar("T")
 
 
 def parse_timestamp(value: Any) -> Any:
-    """RFC 3339 text to an aware UTC datetime; a bare date is midnight UTC.
+    """Returns an aware UTC datetime for RFC 3339 text. A date without a time is midnight UTC.
 
-    A ``+`` that arrived as a space (an unescaped query value) is read as the offset's sign.
+    A ``+`` that arrived as a space (an unescaped query value) is read as the offset's sign. Raises ValueError.
     """
     if isinstance(value, str):
         text = value.strip().upper()  # RFC 3339 allows t and z, too
@@ -38,12 +38,12 @@ def parse_timestamp(value: Any) -> Any:
 
 
 def end_of_day(value: Any) -> Any:
-    """For an inclusive last time: a bare date means all of that day. Goes before ``parse_timestamp``."""
+    """Returns the end of the day for a date without a time, else the value. It runs before ``parse_timestamp``."""
     return f"{value.strip()}T23:59:59.999999Z" if isinstance(value, str) and len(value.strip()) == 10 else value
 
 
 def format_timestamp(value: datetime) -> str:
-    """RFC 3339 in UTC with microseconds and a ``Z``: as text it sorts as in time."""
+    """Returns RFC 3339 in UTC with microseconds and a ``Z``. The texts sort as their times do."""
     return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ").rjust(27, "0")
 
 
@@ -67,10 +67,10 @@ Identifier = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 
 
 class Model(BaseModel):
-    """Anything that crosses the API; unknown request fields are ignored."""
+    """Base class of requests, responses and stored entities. Unknown request fields are ignored."""
 
-    # What customers sent stays out of the text of errors, and so out of the logs. Each function uses few of its models
-    # in a request: they are built when they are first used.
+    # The texts of errors go to the logs, so they leave out what customers sent. A request uses few models, so each one
+    # is built at its first use.
     model_config = ConfigDict(
         extra="ignore",
         ser_json_inf_nan="null",
@@ -96,7 +96,7 @@ class PartialUpdate(Model):
 
 
 class Entity(Model):
-    """A stored thing of a space."""
+    """Base class of what a space stores."""
 
     id: str
     created_at: Timestamp
@@ -109,7 +109,7 @@ class Deleted(Model):
 
 
 class Page(Model, Generic[T]):
-    """One page of a list: ``count`` is the number of all matching items, not of this page's."""
+    """One page of a list. ``count`` is the number of all matching items, on all pages."""
 
     count: int
     data: list[T]

@@ -1,4 +1,4 @@
-"""Benchmarks: the data and the metrics that checkpoints are compared by."""
+"""Benchmarks: data and metrics that compare checkpoints."""
 
 from enum import StrEnum
 from typing import Annotated
@@ -20,7 +20,7 @@ def _without_repeats(metrics: list[MetricName]) -> list[MetricName]:
 
 Metrics = Annotated[
     list[MetricName],
-    Field(min_length=1, max_length=100, description="repeats collapse"),
+    Field(min_length=1, max_length=100, description="a repeated metric counts once"),
     AfterValidator(_without_repeats),
 ]
 
@@ -43,7 +43,7 @@ class BenchmarkUpdate(PartialUpdate):
 
 
 class Benchmark(Entity):
-    """``revision`` counts the changes to what is measured: results of different revisions are never compared."""
+    """``revision`` grows when connectors or metrics change. Results of different revisions are never compared."""
 
     connectors: list[ConnectorTraining]
     created_by: str

@@ -1,4 +1,4 @@
-"""The catalog: what scans found in the files of a connector."""
+"""The catalog: results of the scans of a connector's files."""
 
 from collections.abc import Mapping
 from enum import StrEnum
@@ -13,7 +13,7 @@ ColumnTypeName = Literal["int", "float", "boolean", "date", "datetime", "string"
 
 
 class CatalogStatus(StrEnum):
-    """``pending``: the file came or changed and is not scanned yet."""
+    """``pending`` means that the file is new or has changed, and is not scanned yet."""
 
     PENDING = "pending"
     SCANNED = "scanned"
@@ -35,7 +35,7 @@ class PersonalDataKind(StrEnum):
 
 
 class PersonalData(Model):
-    """Trainings leave direct identifiers out; ``personal_data`` of the connector overrides what was found."""
+    """Trainings leave direct identifiers out. The connector's ``personal_data`` overrides what a scan finds."""
 
     kind: PersonalDataKind
     is_direct: bool = Field(description="whether it identifies a person alone, as an address or a number does")
@@ -75,9 +75,7 @@ class CatalogEntry(Model):
     rows: int | None = None
     columns: list[CatalogColumn] = Field(default_factory=list)
     status: CatalogStatus
-    sampled_rows: int | None = Field(
-        default=None, description="how many of the first rows the columns' details come from"
-    )
+    sampled_rows: int | None = Field(default=None, description="number of first rows that give the columns' details")
     error: str | None = None
     scanned_at: Timestamp | None = None
     version_id: str | None = Field(default=None, exclude=True)

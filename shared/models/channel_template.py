@@ -1,4 +1,4 @@
-"""Channel templates: what an offer's message is on its channel, with placeholders such as ``{{client.name}}``."""
+"""Channel templates: messages of offers, with placeholders such as ``{{client.name}}``."""
 
 from collections.abc import Mapping
 from string import Template
@@ -18,7 +18,7 @@ PLACEHOLDERS = (
 
 
 class _Template(Template):
-    """``{{…}}`` in place of ``$…``. Filled in once: what a value holds is never a placeholder."""
+    """Template with ``{{…}}`` in place of ``$…``. It is filled in once: values are never read as placeholders."""
 
     flags = 0  # type: ignore[assignment]
     pattern = r"""
@@ -46,9 +46,7 @@ def check_channel_template(text: str) -> str:
 
 
 def render(template: str, values: Mapping[str, Any]) -> str:
-    """Returns the template with its placeholders filled in by name (``client.name``, ``argument``); unknown ones are
-    empty.
-    """
+    """Returns the template filled with values by name (``client.name``, ``argument``); a missing value is empty."""
     return _Template(template).substitute(_Values(values))
 
 

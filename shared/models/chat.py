@@ -1,4 +1,4 @@
-"""Chats: a conversation with a language model, its answers in OpenAI's shapes."""
+"""Chats: conversations with a language model, with completions in OpenAI's shapes."""
 
 from enum import StrEnum
 from typing import Annotated, Any
@@ -30,7 +30,7 @@ class Role(StrEnum):
 
 
 class ExpertUse(Model):
-    """The version of an expert that an answer was given with."""
+    """The version of an expert that a completion used."""
 
     id: str
     name: str
@@ -38,7 +38,7 @@ class ExpertUse(Model):
 
 
 class Message(Model):
-    """One message; keys that are not listed are kept and given back."""
+    """One message. Further keys are stored and returned."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -48,7 +48,7 @@ class Message(Model):
     tool_calls: list[dict[str, Any]] | None = None
     created_at: Timestamp | None = None
     expert_versions: list[ExpertUse] | None = Field(
-        default=None, description="of an answer: the experts that the model was given"
+        default=None, description="of a completion: the experts that the model received"
     )
 
     @model_validator(mode="after")
@@ -63,13 +63,13 @@ class Message(Model):
 
     @property
     def text(self) -> str:
-        """Returns the words of the content; parts that are no text (pictures) have none."""
+        """Returns the text of the content, without other parts such as pictures."""
         if isinstance(self.content, list):
             return "\n".join(str(part.get("text", "")) for part in self.content if part.get("type") == "text")
         return self.content or ""
 
     def for_model(self) -> dict[str, Any]:
-        """As the server is sent it."""
+        """Returns the message as it is sent to the server."""
         return self.model_dump(exclude={"created_at", "expert_versions"}, exclude_none=True)
 
     def beyond_text(self) -> dict[str, Any]:
@@ -84,7 +84,7 @@ class FunctionPart(Model):
 
 
 class ToolCallPart(Model):
-    """A tool call, or what a chunk adds to the one at ``index``."""
+    """A tool call, or the part that a chunk adds to the call at ``index``."""
 
     index: int = 0
     id: str | None = None
@@ -92,8 +92,8 @@ class ToolCallPart(Model):
     function: FunctionPart = Field(default_factory=FunctionPart)
 
 
-class Said(Model):
-    """What we read of a server's message, or of a stream's next piece of one."""
+class MessagePart(Model):
+    """The fields that we read from a server's message, or from the next piece of a streamed message."""
 
     content: str | None = None
     tool_calls: list[ToolCallPart] | None = None
@@ -110,33 +110,35 @@ class ChatSettings(Model):
 
 
 class ChatCompletionCreate(ChatSettings):
-    echo: bool = Field(default=False, description="answer with the messages sent to the model")
+    echo: bool = Field(default=False, description="return the messages that were sent to the model")
     expert_ids: list[Identifier] = Field(
         default_factory=list,
         max_length=EXPERTS_LIMIT,
-        description="with the router: the experts to pick from (when empty the space's newest 500); "
-        "without: all of them are applied",
+        description="with the router: the experts to choose from (when empty, the space's newest 500); "
+        "without the router: all of these experts are used",
     )
-    guard_reasoning_enabled: bool = Field(default=False, description="answer with the guard's reason")
-    id: Identifier | None = Field(default=None, description="goes on with this chat; a new one is made without")
+    guard_reasoning_enabled: bool = Field(default=False, description="return the guard's reason")
+    id: Identifier | None = Field(default=None, description="the chat to continue; a new one is created when left out")
     messages: list[Message] = Field(
         default_factory=list,
         max_length=MESSAGES_LIMIT,
-        description="the new messages; the chat's history may come before them and is not stored again",
+        description="the new messages; the chat's history may precede them, and is not stored again",
     )
     metadata: FreeObject = Field(
-        default_factory=dict, description="kept with a new chat; `correlation_id` in it names the calls in the log"
+        default_factory=dict, description="stored with a new chat; its `correlation_id` identifies the calls in the log"
     )
-    name: Name | None = Field(default=None, description="of a new chat; the beginning of the first question without")
-    router_reasoning_enabled: bool = Field(default=False, description="answer with the router's reason")
-    stream: bool = Field(default=False, description="answer by server-sent events")
+    name: Name | None = Field(default=None, description="name of a new chat; else the beginning of the first question")
+    router_reasoning_enabled: bool = Field(default=False, description="return the router's reason")
+    stream: bool = Field(default=False, description="return the completion as server-sent events")
     tags: list[Tag] = Field(
-        default_factory=list, max_length=MAX_TAGS, description="kept with a new chat; the log has those of each call"
+        default_factory=list,
+        max_length=MAX_TAGS,
+        description="stored with a new chat; the log has the tags of each call",
     )
     top_p: Fraction | None = None
-    type: Name | None = Field(default=None, description="of a new chat, in the client's own words")
+    type: Name | None = Field(default=None, description="type of a new chat; any text")
     user: Annotated[str, StringConstraints(min_length=1, max_length=200)] | None = Field(
-        default=None, description="whom the inference log names; the caller when left out"
+        default=None, description="the user in the inference log; the caller when left out"
     )
 
     @field_validator("metadata")
@@ -166,7 +168,7 @@ class ChatUpdate(PartialUpdate):
 
 
 class Chat(Entity, ChatSettings):
-    """Its messages lie beside it; a list of chats leaves them out."""
+    """A chat. Lists of chats leave the messages out."""
 
     name: str
     messages: list[Message] = Field(default_factory=list)
@@ -178,7 +180,7 @@ class Chat(Entity, ChatSettings):
 
 
 class Usage(Model):
-    """Tokens of the answer; ``router_tokens`` and ``guard_tokens`` were used on top, on the way to it."""
+    """Tokens of the completion, and of the router and the guard. ``total_tokens`` is the sum of all of them."""
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
@@ -188,7 +190,7 @@ class Usage(Model):
 
 
 class GuardStage(StrEnum):
-    """Whether the prompt or the answer was blocked."""
+    """Whether the guard blocked the prompt (``input``) or the completion (``output``)."""
 
     INPUT = "input"
     OUTPUT = "output"
@@ -203,7 +205,7 @@ class GuardReport(Model):
 
 
 class RouterReport(Model):
-    """``fallback`` says why the plain model answered."""
+    """``fallback`` says why no expert was used."""
 
     enabled: bool = False
     expert_id: str | None = None

@@ -1,4 +1,4 @@
-"""Checkpoints: trained models, ready to score."""
+"""Checkpoints: trained models."""
 
 from typing import Annotated, Any
 
@@ -12,7 +12,7 @@ MAX_COLUMNS = 5_000
 
 
 class Checkpoint(Entity):
-    """``metrics`` are those on the training's held-out rows; ``artifact`` is where the model itself is kept."""
+    """``metrics`` are measured on the rows that the training held out."""
 
     architecture: str
     artifact: JobFile = Field(exclude=True, repr=False)
@@ -23,7 +23,7 @@ class Checkpoint(Entity):
     training_id: str
 
 
-ScoringRow = Annotated[dict[str, Any], Field(max_length=MAX_COLUMNS, description="column: value")]
+ScoringRow = Annotated[dict[str, Any], Field(max_length=MAX_COLUMNS, description="values by column name")]
 
 
 class PredictionRequest(Model):
@@ -31,7 +31,7 @@ class PredictionRequest(Model):
 
 
 class Prediction(Model):
-    """The probability of the positive label, and the label it amounts to at the checkpoint's threshold."""
+    """Probability of the positive label, and the label that follows from the checkpoint's threshold."""
 
     probability: float
     label: str

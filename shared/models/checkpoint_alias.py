@@ -20,19 +20,19 @@ def _without_repeats(identifiers: list[str]) -> list[str]:
 
 
 class CheckpointAliasPut(Model):
-    """What the alias is to name; the gate stays as it was when it is left out."""
+    """New checkpoint of an alias. The gate does not change when ``required_benchmark_ids`` is left out."""
 
     checkpoint_id: Identifier
     required_benchmark_ids: (
         Annotated[list[Identifier], Field(max_length=MAX_REQUIRED_BENCHMARKS), AfterValidator(_without_repeats)] | None
     ) = Field(
         default=None,
-        description="the gate: only a checkpoint with a result on each of them, at its current revision, is promoted",
+        description="the gate: a checkpoint needs a result on each of these benchmarks, at its current revision",
     )
 
 
 class CheckpointAlias(Entity):
-    """Its id is the name itself."""
+    """An alias. Its id is its name."""
 
     checkpoint_id: str
     required_benchmark_ids: list[str]

@@ -1,4 +1,4 @@
-"""What a text claims, and the facts that support it."""
+"""Claims of a text, and the facts that support them."""
 
 from enum import StrEnum
 
@@ -11,7 +11,7 @@ class Support(StrEnum):
 
 
 class Claim(Model):
-    """A sentence; ``fields`` are the paths of the facts that support it, ``missing`` is what no fact holds."""
+    """A sentence. ``fields`` are the paths of the facts that support it; ``missing`` lists what no fact supports."""
 
     text: str
     support: Support

@@ -1,4 +1,4 @@
-"""Clusters: the server behind a space's language models, any that speaks OpenAI's API; at most one for each space."""
+"""Clusters: servers of language models that speak OpenAI's API. Each space has at most one."""
 
 import re
 import ssl
@@ -26,7 +26,7 @@ def _as_header(token: SecretStr) -> SecretStr:
 def _as_authority(pem: str) -> str:
     try:
         ssl.create_default_context(cadata=pem)
-    except (ssl.SSLError, TypeError, ValueError):  # it takes nothing but ASCII
+    except (ssl.SSLError, TypeError, ValueError):  # TypeError: not ASCII
         raise ValueError("must be certificates in PEM form: -----BEGIN CERTIFICATE----- …") from None
     return pem
 
@@ -37,45 +37,48 @@ BlockedWord = Annotated[str, StringConstraints(strip_whitespace=True, min_length
 
 
 class ToolCalls(StrEnum):
-    """Whether the server understands ``tools`` itself, or we have it answer by a schema instead."""
+    """``native``: the server supports ``tools``. ``emulated``: the API asks the model for JSON of a schema instead."""
 
     NATIVE = "native"
     EMULATED = "emulated"
 
 
 class ClusterSettings(Model):
-    """How the space's calls are made; everything here may be left out."""
+    """Optional settings of a space's calls."""
 
-    default_model: ModelName | None = Field(default=None, description="for calls that name none; else the first listed")
+    default_model: ModelName | None = Field(
+        default=None, description="for calls without a model; else the first listed"
+    )
     fallback_models: list[ModelName] = Field(
         default_factory=list, max_length=FALLBACKS_LIMIT, description="tried in this order when the model fails"
     )
-    guard_model: ModelName | None = Field(default=None, description="judges texts; the call's own model when left out")
+    guard_model: ModelName | None = Field(default=None, description="judges texts; else the model of the call")
     guard_blocked_words: list[BlockedWord] = Field(
         default_factory=list,
         max_length=BLOCKED_WORDS_LIMIT,
         description="words and phrases that the guard blocks without asking a model",
     )
-    router_model: ModelName | None = Field(default=None, description="picks the expert; else the call's own model")
+    router_model: ModelName | None = Field(default=None, description="chooses the expert; else the model of the call")
     embedding_model: ModelName | None = Field(
-        default=None, description="narrows down many experts before the router picks one"
+        default=None, description="selects the nearest of many experts before the router chooses one"
     )
     tool_calls: ToolCalls = ToolCalls.NATIVE
     store_content: bool = Field(
         default=False,
-        description="keep the first 2,000 characters of prompts and answers in the inference logs, too; "
-        "without it only counts and times",
+        description="also keep the first 2,000 characters of prompts and completions in the inference logs; "
+        "otherwise only counts and times",
     )
 
 
 class ClusterCreate(ClusterSettings):
-    ingress_url: ClusterUrl = Field(description="the OpenAI-compatible server, with or without its final /v1")
-    manager_url: ClusterUrl = Field(description="the Kubernetes API server that runs it")
+    ingress_url: ClusterUrl = Field(description="address of the OpenAI-compatible server, with or without final /v1")
+    manager_url: ClusterUrl = Field(description="address of the Kubernetes API server that runs it")
     name: Name | None = None
-    token: Token | None = Field(default=None, description="the server's bearer token; answered in full only now")
+    token: Token | None = Field(default=None, description="the server's bearer token; returned in full only now")
     manager_token: Token | None = Field(default=None, description="Kubernetes' bearer token; `token` when left out")
     manager_ca: CertificateAuthority | None = Field(
-        default=None, description="who signs Kubernetes' certificate, in PEM form; the public authorities when left out"
+        default=None,
+        description="the authority that signs Kubernetes' certificate, in PEM form; public ones when left out",
     )
 
 
@@ -97,7 +100,7 @@ class ClusterUpdate(PartialUpdate):
 
 
 class Cluster(Entity, ClusterSettings):
-    """As it is stored: its id is the space's, its tokens are the names of the parameters that hold them."""
+    """A stored cluster. Its id is the id of its space. ``…_parameter`` names the parameter with the token."""
 
     name: str | None = None
     ingress_url: str
@@ -109,7 +112,7 @@ class Cluster(Entity, ClusterSettings):
 
 
 class ClusterAnswer(Entity, ClusterSettings):
-    """As it is answered: the token in full when the cluster is created, then masked."""
+    """A cluster in a response. The token is complete when the cluster is created, and masked later."""
 
     name: str | None
     ingress_url: str
@@ -125,11 +128,11 @@ class LanguageModel(Model):
     object: str = "model"
     created: int = 0
     owned_by: str = ""
-    context_length: int | None = Field(default=None, description="tokens of prompt and answer together, where known")
+    context_length: int | None = Field(default=None, description="most tokens of prompt and completion, if known")
 
 
 class ClusterStatus(Model):
-    """What was found just now; parts that can't be reached say so."""
+    """Current status of a cluster's parts. A part that can't be reached says so."""
 
     inference: dict[str, Any]
     ingress: dict[str, Any]
@@ -138,5 +141,5 @@ class ClusterStatus(Model):
 
 
 def masked(token: str) -> str:
-    """Returns the last four characters of a token long enough to spare them."""
+    """Returns a mask, with the last four characters of a token that has 12 or more."""
     return MASK + (token[-4:] if len(token) >= 12 else "")

@@ -1,4 +1,4 @@
-"""Connectors: where a space's files are, and how we may read them."""
+"""Connectors: places of a space's files, and the access to them."""
 
 import re
 import ssl
@@ -29,7 +29,7 @@ class ConnectorType(StrEnum):
 
 
 class TlsMode(StrEnum):
-    """``require`` encrypts without asking who answers; ``disable`` is refused except for this machine's own servers."""
+    """``require`` encrypts without checking the certificate; ``disable`` works only for servers on this machine."""
 
     VERIFY_FULL = "verify-full"
     REQUIRE = "require"
@@ -37,10 +37,10 @@ class TlsMode(StrEnum):
 
 
 def check_certificate(text: str) -> str:
-    """Certificates in PEM."""
+    """Returns certificates in PEM. Raises ValueError for any other text."""
     try:
         ssl.create_default_context(cadata=text)
-    except (ssl.SSLError, ValueError, TypeError):  # the last for letters beyond ASCII
+    except (ssl.SSLError, ValueError, TypeError):  # TypeError: not ASCII
         raise ValueError("must be certificates in PEM, each between BEGIN CERTIFICATE and END CERTIFICATE") from None
     return text
 
@@ -83,17 +83,18 @@ RoleArn = Annotated[str, StringConstraints(pattern=r"^arn:aws[a-z-]*:iam::[0-9]{
 
 
 class S3Location(OpenModel):
-    """A bucket of the customer's own, as it is stored and answered: without secrets.
+    """A customer's bucket, without secrets.
 
-    Unknown keys are given back, but not those that sound like a secret: they are dropped before anything is stored.
+    Unknown keys are stored and returned, except keys with a name that suggests a secret.
     """
 
     bucket: BucketName
     region: Region
-    prefix: Prefix = Field(default="", description="the folder that the connector sees; a slash at its end is added")
+    prefix: Prefix = Field(default="", description="the folder that the connector reads; a final slash is added")
     role_arn: RoleArn | None = None
     external_id: ExternalId | None = Field(
-        default=None, description="what the role's trust policy asks for; the id of the space when left out"
+        default=None,
+        description="the external id that the role's trust policy requires; the id of the space when left out",
     )
     endpoint_url: EndpointUrl | None = None
 
@@ -114,7 +115,7 @@ class S3Location(OpenModel):
 
 
 class S3Config(S3Location):
-    """Where a customer's bucket is and who reads it: a role that trusts us, or a pair of access keys."""
+    """A customer's bucket and the access to it: a role that trusts the platform, or a pair of access keys."""
 
     access_key_id: AccessKeyId | None = None
     secret_access_key: SecretAccessKey | None = None
@@ -129,7 +130,7 @@ class S3Config(S3Location):
 
     @property
     def credentials(self) -> dict[str, str] | None:
-        """Returns the secrets, which are stored apart from the connector."""
+        """Returns the secrets, which are stored separately from the connector."""
         if self.access_key_id is None or self.secret_access_key is None:
             return None
         return {"access_key_id": self.access_key_id, "secret_access_key": self.secret_access_key.get_secret_value()}
@@ -143,7 +144,7 @@ class S3Config(S3Location):
 
 
 class S3Update(PartialUpdate):
-    """Changes to where a bucket is and who reads it; a role or a pair of access keys takes the place of what was."""
+    """Changes to a bucket and the access to it. A new role or pair of access keys replaces the previous access."""
 
     bucket: BucketName = KEEP
     region: Region = KEEP
@@ -174,7 +175,7 @@ class S3Update(PartialUpdate):
         return not self.has_keys and "role_arn" not in self.model_fields_set
 
     def applied(self, current: S3Location, kept_keys: dict[str, str]) -> S3Config:
-        """Returns the configuration after the changes; ``kept_keys`` are those that the connector has and keeps."""
+        """Returns the configuration after the changes; ``kept_keys`` are the stored access keys that stay."""
         stays = current.model_dump() | kept_keys
         if self.has_keys:
             stays |= {"role_arn": None, "external_id": None}
@@ -191,10 +192,10 @@ Password = Annotated[SecretStr, Field(min_length=1, max_length=1024)]
 
 
 class PostgresLocation(Model):
-    """A schema of a customer's PostgreSQL, as it is stored and answered: without the password.
+    """A schema of a customer's PostgreSQL database, without the password.
 
-    Its tables and views are what files are elsewhere; a scan writes each as Parquet to the platform's bucket, which is
-    what trainings read.
+    Its tables and views take the place of files. A scan writes each of them as Parquet to the platform's bucket, where
+    trainings read it.
     """
 
     host: HostName
@@ -202,10 +203,12 @@ class PostgresLocation(Model):
     database: SqlName
     user: SqlName
     schema_name: SqlName = "public"
-    tables: TableNames | None = Field(default=None, description="all that the user may read when left out")
+    tables: TableNames | None = Field(
+        default=None, description="the tables and views to read; all that the user may read when left out"
+    )
     tls: TlsMode = TlsMode.VERIFY_FULL
     ca_certificate: Certificate | None = Field(
-        default=None, description="PEM of the authority that signed the server's certificate; public ones if left out"
+        default=None, description="PEM of the authority that signs the server's certificate; public ones when left out"
     )
 
 
@@ -214,7 +217,7 @@ class PostgresConfig(PostgresLocation):
 
     @property
     def credentials(self) -> dict[str, str]:
-        """Returns the secrets, which are stored apart from the connector."""
+        """Returns the secrets, which are stored separately from the connector."""
         return {"password": self.password.get_secret_value()}
 
     def location(self) -> PostgresLocation:
@@ -223,7 +226,7 @@ class PostgresConfig(PostgresLocation):
 
 
 class PostgresUpdate(PartialUpdate):
-    """Changes to where a database is and who reads it."""
+    """Changes to a database and the access to it."""
 
     host: HostName = KEEP
     port: Port = KEEP
@@ -237,7 +240,6 @@ class PostgresUpdate(PartialUpdate):
 
     @property
     def has_password(self) -> bool:
-        """Returns whether one is sent."""
         return "password" in self.model_fields_set
 
     def applied(self, current: PostgresLocation, kept: dict[str, str]) -> PostgresConfig:
@@ -249,7 +251,7 @@ PersonalDataStatements = Annotated[
     dict[ColumnName, bool],
     Field(
         max_length=STATEMENTS_LIMIT,
-        description="by column, whether it identifies persons; overrides what scans find, such columns are no features",
+        description="by column, whether it identifies persons, which overrides the scans; such columns are no features",
     ),
 ]
 
@@ -266,8 +268,8 @@ class ConnectorCreate(Model):
     drift_policy: DriftPolicy = DriftPolicy.RECORD
     name: Name
     personal_data: PersonalDataStatements = Field(default_factory=dict)
-    postgres: PostgresConfig | None = Field(default=None, description="for the type postgres")
-    s3: S3Config | None = Field(default=None, description="left out: a managed connector, to which files are uploaded")
+    postgres: PostgresConfig | None = Field(default=None, description="only for the type postgres")
+    s3: S3Config | None = Field(default=None, description="without it the connector is managed: files are uploaded")
     type: ConnectorType
 
     @model_validator(mode="after")
@@ -294,7 +296,7 @@ class Connector(Entity):
     personal_data: dict[str, bool] = Field(default_factory=dict)
     postgres: PostgresLocation | None = None
     s3: S3Location | None = None
-    # Which version of the parameter holds the keys or the password: those of running jobs stay readable.
+    # Version of the parameter with the keys or the password. Running jobs can still read their earlier version.
     credentials_version: int | None = Field(default=None, exclude=True)
     # The running scan, and whether another one must follow.
     scan_id: str | None = Field(default=None, exclude=True)
@@ -302,14 +304,14 @@ class Connector(Entity):
 
     @property
     def place(self) -> tuple[Any, ...]:
-        """Places of a connector's files or tables."""
+        """Returns values that change when the files or tables are in another place."""
         if self.postgres:
             found = self.postgres
             return (found.host, found.port, found.database, found.schema_name, found.tables)
         return (self.s3.bucket, self.s3.prefix, self.s3.endpoint_url) if self.s3 else ()
 
     def prefix(self, space_id: str) -> str:
-        """Returns where the connector's files begin within their bucket; a database's tables are kept in ours."""
+        """Returns the prefix of the connector's files in their bucket; a database's tables are in the data bucket."""
         if self.postgres:
             return snapshots_prefix(space_id, self.id)
         return self.s3.prefix if self.s3 else managed_prefix(space_id, self.id)
@@ -335,7 +337,7 @@ class Connector(Entity):
 
 
 def managed_prefix(space_id: str, connector_id: str) -> str:
-    """Returns where a managed connector's files begin in the data bucket."""
+    """Returns the prefix of a managed connector's files in the data bucket."""
     return f"spaces/{space_id}/connectors/{connector_id}/"
 
 
@@ -368,7 +370,7 @@ class Uploads(Model):
 
 class ScanRequest(Model):
     files: list[FileName] | None = Field(
-        default=None, max_length=SCAN_FILES_LIMIT, description="names as the list of files gives them; all if left out"
+        default=None, max_length=SCAN_FILES_LIMIT, description="names as in the list of files; all files when left out"
     )
 
     @field_validator("files")
@@ -382,14 +384,14 @@ class ScanRequest(Model):
 
 
 class ScanScope(StrEnum):
-    """Which files a scan looks at: all that changed since the last, or those that requests or events named."""
+    """Files that a scan reads: all that changed since the last scan, or those that requests or events named."""
 
     ALL = "all"
     NAMED = "named"
 
 
 class Scan(Entity):
-    """One scan; the counts are known when it has ended."""
+    """One scan. Its counts are set at its end."""
 
     connector_id: str
     status: JobStatus = JobStatus.PENDING
@@ -401,7 +403,7 @@ class Scan(Entity):
 
 
 class ScanAnswer(Model):
-    """The scan that will see to the request: a new one, or the running one, after which another follows."""
+    """The scan that carries out the request: a new one, or the running one, which another scan will follow."""
 
     scan_id: str
     status: Literal[JobStatus.PENDING, JobStatus.RUNNING]

@@ -1,4 +1,4 @@
-"""Which files of a connector a training learns from, or a benchmark measures on."""
+"""Files of a connector that a training learns from or a benchmark measures on."""
 
 import json
 from typing import Annotated, Any, Literal
@@ -17,7 +17,7 @@ Label = Annotated[str, StringConstraints(min_length=1, max_length=500), Field(co
 
 
 class OpenModel(Model):
-    """Keeps keys that we do not know and gives them back, up to a size."""
+    """Base class of objects that store and return unknown keys, up to a size."""
 
     model_config = ConfigDict(extra="allow", protected_namespaces=())
 
@@ -29,10 +29,10 @@ class OpenModel(Model):
 
 
 class Split(OpenModel):
-    """Which rows are held out from fitting: at random (stratified), the latest by a column, or whole groups.
+    """Rule for the rows that are held out from fitting: random (stratified), the latest by a column, or whole groups.
 
-    ``automatic`` takes the latest where a column says when each row was observed, whole groups where one names a
-    client that has several rows, and rows at random otherwise; the training's ``notes`` say which.
+    ``automatic`` takes the latest rows if a column says when each row was observed, whole groups if a column names
+    clients with several rows, and random rows otherwise. The training's ``notes`` name the rule that was used.
     """
 
     kind: Literal["automatic", "random", "time", "group"] = "automatic"
@@ -49,18 +49,21 @@ class Split(OpenModel):
 
 
 class ConnectorTraining(OpenModel):
-    """One connector's part: all of its files or some, the target column, and how rows are held out."""
+    """One connector's part of the data: its files, the target column, and the rule for held-out rows."""
 
     connector_id: Identifier = Field(validation_alias=AliasChoices("connector_id", "id"))
     files: list[SelectedFile] | None = Field(
-        default=None, min_length=1, max_length=1000, description="names relative to the connector; all when left out"
+        default=None,
+        min_length=1,
+        max_length=1000,
+        description="names relative to the connector; all files when left out",
     )
     target: ColumnName | None = None
     positive_label: Label | None = None
     split: Split | None = None
 
     def job_settings(self) -> dict[str, Any]:
-        """Returns what a job's data set takes over besides the files: target, positive label and split."""
+        """Returns a data set's settings for the job: target, positive label and split."""
         known = (
             None if self.split is None else {name: getattr(self.split, name) for name in type(self.split).model_fields}
         )
@@ -68,7 +71,7 @@ class ConnectorTraining(OpenModel):
 
 
 class ConnectorTrainingUpdate(OpenModel):
-    """Changes to one connector's part: absent keeps, ``null`` clears."""
+    """Changes to one connector's part. An absent field keeps its value; ``null`` clears it."""
 
     connector_id: Identifier = Field(validation_alias=AliasChoices("connector_id", "id"))
     files: list[SelectedFile] | None = Field(default=None, min_length=1, max_length=1000)
@@ -78,7 +81,7 @@ class ConnectorTrainingUpdate(OpenModel):
 
 
 def _each_once(connectors: list[ConnectorTraining]) -> list[ConnectorTraining]:
-    """Returns the last entry of a connector counts, at the place of its first."""
+    """Returns one entry for each connector: its last entry, at the position of its first."""
     if sum(len(connector.model_dump_json()) for connector in connectors) > TOTAL_SIZE_LIMIT:
         raise ValueError(f"hold too much: at most {TOTAL_SIZE_LIMIT} characters; leave `files` out to take all files")
     return list({connector.connector_id: connector for connector in connectors}.values())

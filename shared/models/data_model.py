@@ -1,4 +1,4 @@
-"""Data models: the named subject that trainings learn."""
+"""Data models: named subjects of trainings."""
 
 from shared.models.base import KEEP, Description, Entity, Model, Name, PartialUpdate
 

@@ -14,7 +14,7 @@ class EvaluationCreate(Model):
 
 
 class DueEvaluation(Model):
-    """One that is to follow a training which has succeeded, under the id that it will have."""
+    """An evaluation that follows a successful training, with the id that it will have."""
 
     id: str
     benchmark_id: str
@@ -23,7 +23,7 @@ class DueEvaluation(Model):
 
 
 class EvaluationOutcome(Model):
-    """How far the evaluation has come and, at the end, what was measured."""
+    """Status of an evaluation and, at its end, its measurements."""
 
     status: JobStatus = JobStatus.PENDING
     metrics: dict[MetricName, float | None] = Field(default_factory=dict)
@@ -36,7 +36,7 @@ class EvaluationOutcome(Model):
     )
     dropped_rows: int | None = Field(default=None, description="rows without a usable target")
     curve: list[CurvePoint] | None = Field(
-        default=None, description="ROC points, KS is the largest gap on it; left out of lists"
+        default=None, description="ROC points; KS is the largest difference between their rates; left out of lists"
     )
     error: str | None = None
     started_at: Timestamp | None = None
@@ -49,5 +49,5 @@ class Evaluation(Entity):
     created_by: str
     gpu_count: int
     result: EvaluationOutcome
-    training_id: str | None = Field(default=None, description="the training that the checkpoint is of")
+    training_id: str | None = Field(default=None, description="the training that created the checkpoint")
     updated_by: str

@@ -1,4 +1,4 @@
-"""Experts: context, files and tools that a chat's model is given for one kind of question."""
+"""Experts: context, files and tools that a chat's model receives for one kind of question."""
 
 from typing import Annotated, Any, Literal
 
@@ -15,7 +15,7 @@ Context = Annotated[str, StringConstraints(max_length=CONTEXT_CHARACTERS)]
 
 
 class ExpertFile(Model):
-    """A file's text; keys that are not listed are kept and given back."""
+    """A file's text. Further keys are stored and returned."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -34,7 +34,7 @@ class ToolFunction(Model):
 
 
 class ExpertTool(Model):
-    """A function that the model may ask to be called, as in OpenAI's API."""
+    """A function that the model may ask the client to call, as in OpenAI's API."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -88,7 +88,7 @@ class ExpertUpdate(_Checked, PartialUpdate):
 
 
 class Expert(Entity):
-    """``version_number`` counts its changes; each version is kept."""
+    """An expert. ``version_number`` grows with each change, and every version is stored."""
 
     context: str | None = None
     description: str
@@ -98,12 +98,12 @@ class Expert(Entity):
     version_number: int = 1
 
     def tools_for_model(self) -> list[dict[str, Any]]:
-        """As a chat completion takes them."""
+        """Returns the tools in the shape of OpenAI's API."""
         return [tool.model_dump(mode="json") for tool in self.tools]
 
 
 class ExpertVersion(Model):
-    """An expert as it once was."""
+    """One version of an expert."""
 
     context: str | None = None
     created_at: Timestamp

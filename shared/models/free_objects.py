@@ -1,4 +1,4 @@
-"""Objects with any content that can be stored."""
+"""Checks of objects with free content."""
 
 import json
 import math
@@ -12,7 +12,7 @@ OBJECT_KEY_CHARACTERS = 500
 
 
 def check_object(data: dict[str, Any]) -> dict[str, Any]:
-    """Returns a free object that can be stored: bounded in size and depth, its numbers finite, its keys named."""
+    """Returns the object if it can be stored. Raises ValueError for its size, depth, numbers or keys."""
     values = 0
     waiting: list[tuple[Any, int]] = [(data, 1)]
     while waiting:

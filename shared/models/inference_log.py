@@ -8,14 +8,14 @@ from pydantic import Field
 
 from shared.models.base import Model, Timestamp
 
-# Of one call: each tag is added up apart, within one transaction.
+# Most tags of one call: one transaction updates the sums of each tag.
 MAX_TAGS = 15
-# Of what calls are found by: the user, the model, a tag, the correlation id.
+# Longest value of a filter: the user, the model, a tag, the correlation id.
 MAX_NAME_LENGTH = 200
 
 
 class CallType(StrEnum):
-    """What a language model was called for."""
+    """Purpose of a call of a language model."""
 
     CHAT = "chat"
     GUARD = "guard"
@@ -36,19 +36,19 @@ class CallStatus(StrEnum):
 
 
 class GuardCoverage(Model):
-    """How much text the guard has read, and how much of the answer was sent; both in characters."""
+    """Numbers of characters that the guard read, and of the completion that were sent."""
 
     scanned_characters: int = 0
     sent_characters: int = 0
 
 
 class InferenceLog(Model):
-    """One call. ``prompt`` and ``answer`` are kept only for spaces that opted in."""
+    """One call. ``prompt`` and ``answer`` are stored only for spaces that opted in."""
 
     id: str
     type: CallType
     model: str
-    user: str = Field(description="the `user` of the request, or the id of who made it")
+    user: str = Field(description="the `user` of the request, or the caller's id")
     status: CallStatus
     tags: list[str] = Field(default_factory=list)
     correlation_id: str
@@ -69,7 +69,7 @@ class InferenceLog(Model):
 
 @dataclass(frozen=True, kw_only=True)
 class LogFilters:
-    """Which calls; what is None does not restrict. Both dates are inclusive."""
+    """Filters of calls. ``None`` does not filter. Both dates are inclusive."""
 
     start_date: datetime | None = None
     end_date: datetime | None = None
@@ -82,7 +82,7 @@ class LogFilters:
 
 
 class InferenceSummary(Model):
-    """The calls of a period, added up."""
+    """Totals of the calls of a period."""
 
     total_calls: int
     success_rate: float = Field(description="share of the calls with status `success`, 0 to 1; 0 without calls")

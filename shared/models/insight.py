@@ -1,4 +1,4 @@
-"""Insights: the best action for one client, why it beat the others, and what clients made of it."""
+"""Insights: the best action for one client, the reasons for it, and reactions to it."""
 
 import hashlib
 import json
@@ -16,13 +16,13 @@ from shared.models.free_objects import OBJECT_BYTES, check_object
 CANDIDATES_LIMIT = 1000
 CONTACT_LIMITS = 50
 SCORE_BANDS = 10
-# What a JSON object may call its client by.
+# Keys of a JSON object that may name the client.
 CLIENT_KEYS = ("id", "client_id", "customer_id")
 _COMMENT_CHARACTERS = 2000
 
 
 class ClientKind(StrEnum):
-    """What the client of an insight was given as; ``text`` has facts, but no features for a model."""
+    """Form in which an insight's client was sent. ``text`` has facts, but no features for a model."""
 
     PERSONA = "persona"
     OBJECT = "object"
@@ -31,7 +31,7 @@ class ClientKind(StrEnum):
 
 @dataclass(frozen=True)
 class Client:
-    """``features`` are what models score, ``facts`` what else is known; ``key`` names the client in reactions."""
+    """``features`` are scored by models; ``facts`` are other data; ``key`` identifies the client in reactions."""
 
     kind: ClientKind
     key: str
@@ -79,18 +79,18 @@ class InsightCreate(Model):
     actions: list[Identifier] = Field(
         default_factory=list,
         max_length=CANDIDATES_LIMIT,
-        description="the actions to choose from; all active ones of the space when empty",
+        description="the actions to choose from; all active actions of the space when empty",
     )
-    # Documented as optional, and useless without: a missing one is refused as an empty one is.
+    # The contract documents it as optional. A missing client is refused as an empty one is.
     client: str | dict[str, Any] = Field(
         default="",
         validate_default=True,
-        description="a persona's id; a JSON object, as such or as text, whose keys are the models' columns; "
+        description="a persona's id; a JSON object, as such or as text, with the models' columns as keys; "
         "or free text, which no model can score",
     )
-    echo: bool = Field(default=False, description="put the prompt before the answer's `insight`")
+    echo: bool = Field(default=False, description="put the prompt before the text of `insight` in the response")
     max_tokens: MaxTokens | None = None
-    model: ModelName | None = Field(default=None, description="the language model that words the insight")
+    model: ModelName | None = Field(default=None, description="the language model that writes the insight")
     temperature: Temperature | None = Field(default=None, description="0 when left out")
     top_p: Fraction | None = None
 
@@ -108,7 +108,7 @@ class InsightCreate(Model):
 
 
 class FinishReason(StrEnum):
-    """Why the insight ends where it does; with ``length`` and ``error`` the words are not a language model's."""
+    """Why the insight's text ended. With ``length`` and ``error`` no language model wrote the text."""
 
     STOP = "stop"
     LENGTH = "length"
@@ -126,7 +126,7 @@ class Timeliness(StrEnum):
 
 
 class Rule(StrEnum):
-    """What removed a candidate before it was scored."""
+    """Rule that removed a candidate before it was scored."""
 
     INELIGIBLE = "ineligible"
     SUPPRESSED = "suppressed"
@@ -134,30 +134,30 @@ class Rule(StrEnum):
 
 
 class ScoreSource(StrEnum):
-    """Where a propensity comes from: the action's model, or the share of its offers that were accepted."""
+    """Source of a propensity: the action's model, or the share of its offers that were accepted."""
 
     MODEL = "model"
     ACCEPTANCE_RATE = "acceptance_rate"
 
 
 class Candidate(Model):
-    """One action that was considered: with its score and rank, or with the rule that removed it."""
+    """One considered action, with its score and rank, or with the rule that removed it."""
 
     action_id: str
     name: str
     priority: ActionPriority
     rank: int | None = None
     score: float | None = None
-    propensity: float | None = Field(default=None, description="how likely the client accepts, 0 to 1")
+    propensity: float | None = Field(default=None, description="probability that the client accepts, 0 to 1")
     score_source: ScoreSource | None = None
     checkpoint_id: str | None = Field(default=None, description="the model that gave the propensity")
     note: str | None = Field(default=None, description="why the action's own model could not be used")
     removed_by: Rule | None = None
-    reason: str = Field(description="why it was chosen, beaten or removed, in a sentence")
+    reason: str = Field(description="one sentence on why it was chosen, beaten or removed")
 
 
 class Arbitration(Model):
-    """How scores come about; another ``version`` may rank differently."""
+    """Method that computes the scores. Another ``version`` may rank differently."""
 
     version: str
     formula: str
@@ -165,7 +165,7 @@ class Arbitration(Model):
 
 
 class ReasonCode(Model):
-    """One column of the client that drives the winner's score, and which way."""
+    """One column of the client that influences the winner's score, and its direction."""
 
     feature: str
     value: str | int | float | bool | None
@@ -174,7 +174,7 @@ class ReasonCode(Model):
 
 
 class Contributions(Model):
-    """What each column adds to the winner's propensity: with ``base_value`` they sum to it, in ``unit``."""
+    """Contribution of each column to the winner's propensity. With ``base_value`` they add up to it, in ``unit``."""
 
     unit: str = "log_odds"
     base_value: float
@@ -194,13 +194,13 @@ class Reaction(StrEnum):
 
 
 class ReactionCreate(Model):
-    channel: Channel | None = Field(default=None, description="where the offer was made; the insight's when left out")
+    channel: Channel | None = Field(default=None, description="where the offer was made; else the insight's channel")
     comment: Annotated[str, StringConstraints(max_length=_COMMENT_CHARACTERS)] | None = None
     reaction: Reaction
 
 
 class InsightReaction(Entity):
-    """What became of an insight's offer. ``created_at`` is when the client was contacted, for limits and windows."""
+    """Reaction to an insight's offer. ``created_at`` is the time of the contact, which limits and suppression use."""
 
     action_id: str
     channel: str | None = None
@@ -211,7 +211,7 @@ class InsightReaction(Entity):
 
 
 class Insight(Entity):
-    """``actions`` are the ids of the candidates that were scored, best first. The words are empty without a winner."""
+    """``actions`` are the ids of the scored candidates, best first. The texts are empty without a winner."""
 
     action_id: str | None = None
     actions: str = ""
@@ -239,7 +239,7 @@ class Insight(Entity):
 
 
 class SuppressionDays(Model):
-    """For how many days after a reaction an action is not offered to the same client again."""
+    """Number of days after a reaction in which the same client does not get the offer again."""
 
     accepted: int = Field(default=90, ge=0, le=3650)
     ignored: int = Field(default=7, ge=0, le=3650)
@@ -247,7 +247,7 @@ class SuppressionDays(Model):
 
 
 class ContactLimit(Model):
-    """A client is contacted on a channel at most so often within so many days."""
+    """Most contacts with one client on a channel within a number of days."""
 
     channel: Channel
     contacts: int = Field(ge=0, le=1000)
@@ -260,7 +260,7 @@ class InsightPolicyUpdate(PartialUpdate):
 
 
 class InsightPolicy(Model):
-    """How often and how soon clients of the space are offered what; without limits until somebody sets some."""
+    """Rules on how often and how soon clients get offers. A new space has no contact limits."""
 
     contact_limits: list[ContactLimit] = Field(default_factory=list)
     suppression_days: SuppressionDays = Field(default_factory=SuppressionDays)
@@ -270,24 +270,24 @@ class InsightPolicy(Model):
 
 
 class AcceptanceRate(Model):
-    """How often an offer was accepted; the interval is Wilson's, at 95%."""
+    """Share of offers that were accepted, with Wilson's interval at 95%."""
 
     accepted: int
     offers: int
-    rate: float | None = Field(description="accepted of all offers with a known reaction; null without any")
+    rate: float | None = Field(description="accepted offers divided by offers with a known reaction; null without any")
     low: float | None
     high: float | None
 
 
 class ScoreBand(AcceptanceRate):
-    """Offers that a model gave a propensity of ``from_score`` up to ``to_score``."""
+    """Offers with a model's propensity from ``from_score`` up to ``to_score``."""
 
     from_score: float
     to_score: float
 
 
 class ActionAcceptance(AcceptanceRate):
-    """One action's reactions; the bands show whether its model's propensities hold."""
+    """Reactions to one action. The bands compare the model's propensities with the reactions."""
 
     action_id: str
     ignored: int
@@ -297,20 +297,20 @@ class ActionAcceptance(AcceptanceRate):
 
 
 class ExportCreate(Model):
-    action_id: Identifier | None = Field(default=None, description="only reactions to this action; to all if left out")
+    action_id: Identifier | None = Field(default=None, description="only reactions to this action; else all")
     after: Annotated[str, StringConstraints(max_length=200)] = Field(
-        default="", description="goes on where an export ended: its `last`"
+        default="", description="continues an earlier export: its `last`"
     )
-    connector_id: Identifier = Field(description="a managed connector, which the file is written to and scanned in")
-    since: Timestamp | None = Field(default=None, description="only reactions then or later")
+    connector_id: Identifier = Field(description="a managed connector; the file is written to it and scanned")
+    since: Timestamp | None = Field(default=None, description="only reactions at or after this time")
 
 
 class Export(Model):
     """A file for the next training: the clients' features, and 0 or 1 in ``target``."""
 
-    file: str | None = Field(description="its name in the connector; null when there was nothing to write")
+    file: str | None = Field(description="the file's name in the connector; null when there were no rows")
     has_more: bool
-    last: str | None = Field(description="the last reaction that was read: `after` of the next export")
+    last: str | None = Field(description="the last reaction that was read; send it as `after` of the next export")
     rows: int
     skipped: int = Field(description="reactions of clients without features")
     target: str = "reaction_accepted"

@@ -1,4 +1,4 @@
-"""Invites to a space: to an e-mail address, with permissions, for a week."""
+"""Invites of e-mail addresses to a space, with permissions. They are valid for a week."""
 
 import re
 from enum import StrEnum
@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field, StringConstraints
 from shared.models.base import Entity, Model, Timestamp
 from shared.models.space import UserPermission
 
-# An invite and its index entry for each address, and the counter, are written in one transaction of 100 actions.
+# An invite and its index entry for each address, and the counter, are written in one transaction of 100 writes.
 EMAILS_LIMIT = 40
 _LOCAL_PART = re.compile(r"[a-z0-9!#$%&'*+/=?^_`{|}~-]+(?:\.[a-z0-9!#$%&'*+/=?^_`{|}~-]+)*")
 _DOMAIN = re.compile(r"(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z](?:[a-z0-9-]{0,61}[a-z0-9])")
@@ -38,7 +38,7 @@ class InviteState(StrEnum):
 
 
 class InviteMail(StrEnum):
-    """Whether the address was written to: ``off`` where the deployment sends no mail."""
+    """Whether the mail was sent. ``off`` means that the deployment sends no mail."""
 
     NOT_SENT = "not_sent"
     SENT = "sent"
@@ -48,7 +48,7 @@ class InviteMail(StrEnum):
 
 class InviteRequest(Model):
     emails: list[Email] = Field(min_length=1, max_length=EMAILS_LIMIT)
-    roles: list[UserPermission] = Field(max_length=100, description="what the invited may do")
+    roles: list[UserPermission] = Field(max_length=100, description="permissions of the invited users")
 
 
 class Invite(Entity):
@@ -64,7 +64,7 @@ class Invite(Entity):
 
 
 class Invited(Model):
-    """The addresses as they are kept, and their invites: valid at sign-in, whether or not the mail could be sent."""
+    """The stored addresses and their invites. An invite is valid at sign-in even if the mail could not be sent."""
 
     emails: list[str]
     invites: list[Invite]
@@ -73,4 +73,4 @@ class Invited(Model):
 
 class AcceptedInvites(Model):
     error: str = ""
-    spaces: list[str] = Field(default_factory=list, description="the spaces that you belong to now")
+    spaces: list[str] = Field(default_factory=list, description="the spaces that you now belong to")

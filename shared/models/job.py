@@ -11,7 +11,7 @@ MAX_SERIES_POINTS = 200
 
 
 class JobModel(BaseModel):
-    """A part of a job's papers: both sides are ours, so an unknown key is a mistake."""
+    """Part of a job specification. An unknown key is an error, because the platform writes and reads both sides."""
 
     model_config = ConfigDict(extra="forbid", protected_namespaces=(), ser_json_inf_nan="null", defer_build=True)
 
@@ -30,7 +30,7 @@ class MetricName(StrEnum):
 
 
 class JobFile(JobModel):
-    """One object, pinned: the job refuses to read any other content under the key."""
+    """One version of an object. The job refuses any other content under the key."""
 
     bucket: str
     key: str
@@ -38,7 +38,7 @@ class JobFile(JobModel):
     version_id: str | None = None
     size_bytes: int = Field(ge=0)
     format: Literal["csv", "parquet", "jsonl"] | None = None
-    name: str | None = Field(default=None, description="what its connector calls it")
+    name: str | None = Field(default=None, description="its name in the connector")
     scan_id: str | None = Field(default=None, description="the scan that read this content")
 
     @property
@@ -48,7 +48,7 @@ class JobFile(JobModel):
 
 
 class JobAccess(JobModel):
-    """How the job reads a connector's bucket; with no role and no credentials its own role does.
+    """Access of a job to a connector's bucket. Without a role and credentials, the job uses its own role.
 
     ``credentials_parameter`` (SSM) or ``credentials_secret_arn`` (Secrets Manager) names a JSON object
     ``{"access_key_id", "secret_access_key"}``: the secret itself is never in ``job.json``.
@@ -63,7 +63,7 @@ class JobAccess(JobModel):
 
 
 class JobSplit(JobModel):
-    """Which rows are held out from fitting: at random (stratified), the latest, whole groups, or as columns suggest."""
+    """Rows that are held out from fitting: random (stratified), the latest, whole groups, or as columns suggest."""
 
     kind: Literal["automatic", "random", "time", "group"] = "automatic"
     column: str | None = None
@@ -77,7 +77,7 @@ class JobSplit(JobModel):
 
 
 class JobDataset(JobModel):
-    """The files of one connector. An evaluation may leave ``target`` out: the checkpoint knows it."""
+    """The files of one connector. An evaluation may leave ``target`` out, because the checkpoint has it."""
 
     connector_id: str
     files: list[JobFile] = Field(min_length=1, max_length=10_000)
@@ -89,7 +89,7 @@ class JobDataset(JobModel):
 
 
 class JobProgress(JobModel):
-    """Where the job reports to, and which SSM parameter or secret holds the ``whsec_…`` signing key."""
+    """Address for a job's reports, and the SSM parameter or secret with the ``whsec_…`` signing key."""
 
     webhook_url: str
     secret_parameter: str | None = None
@@ -117,7 +117,7 @@ class TrainingJob(JobModel):
     metrics: list[MetricName] = Field(default_factory=lambda: list(MetricName))
     progress: JobProgress | None = None
     save_interval_seconds: float = Field(
-        default=1.0, ge=0, description="least time between two saves of a model being fitted; large ones are rarer"
+        default=1.0, ge=0, description="least time between two saves during fitting; large models are saved less often"
     )
 
     @model_validator(mode="after")
@@ -128,22 +128,22 @@ class TrainingJob(JobModel):
 
     @property
     def positive_label(self) -> str | None:
-        """Returns the target's value whose probability is predicted, where a data set says so."""
+        """Returns the label with the predicted probability, if a data set names it."""
         return next((dataset.positive_label for dataset in self.datasets if dataset.positive_label), None)
 
     @property
     def split(self) -> JobSplit:
-        """Returns how rows are held out: the first data set's split that is given, else as columns suggest."""
+        """Returns the first split that a data set gives, or else the automatic one."""
         return next((dataset.split for dataset in self.datasets if dataset.split), JobSplit())
 
     @property
     def target(self) -> str:
-        """Returns the column that is learned, the same in every data set."""
+        """Returns the target column, which is the same in every data set."""
         return next(dataset.target for dataset in self.datasets if dataset.target)
 
 
 class EvaluationJob(JobModel):
-    """``job.json`` of an evaluation; the checkpoint itself comes in the ``model`` channel."""
+    """``job.json`` of an evaluation. SageMaker's ``model`` channel has the checkpoint."""
 
     kind: Literal["evaluation"] = "evaluation"
     evaluation_id: str
@@ -174,14 +174,16 @@ class CurvePoint(JobModel):
 
 
 class Measurement(JobModel):
-    """What a model was found to be worth on some rows."""
+    """Quality of a model on some rows."""
 
     metrics: dict[MetricName, float | None]
     reasons: dict[MetricName, str] = Field(default_factory=dict, description="why a metric is null")
     rows: int
     positives: int
     curve: list[CurvePoint] = Field(
-        default_factory=list, max_length=MAX_SERIES_POINTS, description="ROC points; KS is the largest gap on it"
+        default_factory=list,
+        max_length=MAX_SERIES_POINTS,
+        description="ROC points; KS is the largest difference between their rates",
     )
 
 
@@ -197,7 +199,7 @@ class EvaluationResult(JobModel):
 
 
 class CheckpointMetadata(JobModel):
-    """The parts of ``checkpoint.json`` that concern the outside; the rest is the scorer's own."""
+    """Fields of ``checkpoint.json`` that are read outside the scorer."""
 
     model_config = ConfigDict(extra="ignore", protected_namespaces=())
 
@@ -209,4 +211,4 @@ class CheckpointMetadata(JobModel):
     threshold: float
     measurement: Measurement
     series: Annotated[list[SeriesPoint], Field(max_length=MAX_SERIES_POINTS * 4)]
-    notes: list[str] = Field(default_factory=list, description="what the user should know about the data and the fit")
+    notes: list[str] = Field(default_factory=list, description="remarks for the user about the data and the fit")

@@ -1,4 +1,4 @@
-"""Which job: what it works for, and where its entity is."""
+"""References to jobs."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class JobKind(StrEnum):
-    """What a job works for: also the kind of its entity in the table."""
+    """Kind of a job, and of its entity in the table."""
 
     TRAINING = "training"
     EVALUATION = "evaluation"
@@ -19,13 +19,13 @@ class JobKind(StrEnum):
 
     @property
     def longest(self) -> timedelta:
-        """After this its state machine gives up."""
+        """Returns the time after which the state machine gives up."""
         return timedelta(days=7) if self.runs_on_sagemaker else timedelta(days=1)
 
 
 @dataclass(frozen=True)
 class JobReference:
-    """A job, named by the id of its entity; ``parent_id`` is the connector of a scan."""
+    """Reference to a job by the id of its entity; ``parent_id`` is the connector of a scan."""
 
     kind: JobKind
     space_id: str

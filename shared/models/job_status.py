@@ -1,4 +1,4 @@
-"""How far a training or an evaluation has come."""
+"""Status of a training, an evaluation or a scan."""
 
 from enum import StrEnum
 
@@ -18,7 +18,7 @@ class JobStatus(StrEnum):
         return not _NEXT[self]
 
     def may_become(self, status: "JobStatus") -> bool:
-        """Returns whether ``status`` lies ahead of this one."""
+        """Returns whether ``status`` may follow this one."""
         return status in _NEXT[self]
 
 

@@ -1,4 +1,4 @@
-"""Leaderboards: checkpoints ordered by what they achieve on benchmarks."""
+"""Leaderboards: checkpoints ordered by their results on benchmarks."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -38,12 +38,12 @@ class LeaderboardRow(Model):
 
 @dataclass(frozen=True)
 class LeaderboardQuery:
-    """Which checkpoints, over which benchmarks, in which order; what is empty or None does not restrict.
+    """Filters and order of a leaderboard. An empty value or None does not filter.
 
     Without ``metric_benchmark_id`` the order is by the average over the benchmarks.
     """
 
-    # Without a selection, the newest this many that have results.
+    # Without a selection, the newest benchmarks with results are taken, up to this number.
     MAX_BENCHMARKS: ClassVar[int] = 100
 
     benchmark_ids: tuple[str, ...] = ()

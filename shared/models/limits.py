@@ -1,4 +1,4 @@
-"""What callers may use of the language models: rates by the minute, budgets by the day and the month (UTC)."""
+"""Limits on the use of language models: rates by the minute, budgets by the day and the month (UTC)."""
 
 from enum import StrEnum
 from typing import Annotated
@@ -9,7 +9,7 @@ from shared.models.base import Identifier, Model, ModelName, Timestamp
 
 USERS_LIMIT = 100
 PRICES_LIMIT = 100
-# Prices and budgets of cost are of any one currency; counted is in its billionth parts, so that adding up is exact.
+# Costs are counted in billionths of the space's currency, so that sums are exact.
 NANO = 10**9
 MILLION = 10**6
 
@@ -19,7 +19,7 @@ Price = Annotated[float, Field(ge=0, le=10**6)]
 
 
 class Limits(Model):
-    """What is left out has no limit; 0 lets nothing through. Budgets let a call begin while anything is left."""
+    """A field that is left out sets no limit; 0 allows no call. A call may begin while any budget is left."""
 
     requests_per_minute: Count | None = None
     tokens_per_minute: Count | None = None
@@ -56,30 +56,30 @@ COSTS = frozenset({LimitName.COST_PER_DAY, LimitName.COST_PER_MONTH})
 
 
 class ModelPrice(Model):
-    """What a million tokens cost."""
+    """Price of a million tokens."""
 
     input: Price = 0
     output: Price = 0
 
     def cost(self, input_tokens: int, output_tokens: int) -> int:
-        """In billionths of the currency."""
+        """Returns the cost in billionths of the currency."""
         return round((input_tokens * self.input + output_tokens * self.output) * (NANO // MILLION))
 
 
 class SpaceLimits(Model):
-    """All limits of a space, but those of its API keys, which the keys have themselves."""
+    """All limits of a space, except the limits of its API keys."""
 
     space: Limits = Field(default_factory=Limits, description="for all calls in the space together")
-    each_user: Limits = Field(default_factory=Limits, description="for the calls of each user, keys included")
+    each_user: Limits = Field(default_factory=Limits, description="for the calls of each user, including API keys")
     users: dict[Identifier, Limits] = Field(
         default_factory=dict,
         max_length=USERS_LIMIT,
-        description="for single users, by id, in place of `each_user`",
+        description="for single users, by id, instead of `each_user`",
     )
     prices: dict[ModelName, ModelPrice] = Field(
         default_factory=dict,
         max_length=PRICES_LIMIT,
-        description="of models, for a million tokens; one that is not listed costs as much as the dearest that is",
+        description="price of a million tokens, by model; an unlisted model costs as much as the dearest listed one",
     )
 
     def of_user(self, user_id: str) -> Limits:
@@ -94,16 +94,16 @@ class SpaceLimits(Model):
 
 
 class LimitUsage(Model):
-    """How much of a limit is taken just now; ``reserved`` is held for calls that have not ended yet."""
+    """Current use of a limit. ``reserved`` is for calls that have not ended."""
 
     limit: float
     used: float
     reserved: float
-    resets_at: Timestamp | None = Field(default=None, description="none for concurrent calls, which end one by one")
+    resets_at: Timestamp | None = Field(default=None, description="end of the period; null for concurrent calls")
 
 
 class SpaceLimitsAnswer(SpaceLimits):
-    """The limits, and how much is taken of those of the whole space and of the caller's own."""
+    """The limits, and their current use by the whole space and by the caller."""
 
     space_usage: dict[LimitName, LimitUsage]
     own_usage: dict[LimitName, LimitUsage]

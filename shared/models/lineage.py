@@ -1,4 +1,4 @@
-"""Lineage: from an argument or an insight back to the very content that its model learned from."""
+"""Lineage: the chain from an argument or an insight back to the files that its model learned from."""
 
 from pydantic import Field
 
@@ -16,9 +16,9 @@ class LineageScore(Model):
 
 
 class DecisionLineage(Model):
-    """What a decision rested on, kept with it: nothing that is deleted later takes it away.
+    """Sources of a decision. They are stored with it, so that later deletions do not remove them.
 
-    The checkpoint and all before it are None where no model had a say.
+    The checkpoint and everything before it are None if no model was used.
     """
 
     action_id: str | None = None
@@ -28,7 +28,7 @@ class DecisionLineage(Model):
 
 
 class LineageFile(Model):
-    """One object version that the model learned from, and the scan that had read that content."""
+    """One object version that the model learned from, and the scan that read it."""
 
     connector_id: str
     file: str
@@ -45,7 +45,7 @@ class LineageReview(Model):
 
 
 class Lineage(DecisionLineage):
-    """The whole chain, from the files to the review; ``None`` where a link never was."""
+    """The whole chain, from the files to the review. A missing link is ``None``."""
 
     files: list[LineageFile] = Field(default_factory=list)
     data_model_id: str | None = None

@@ -1,4 +1,4 @@
-"""Personas: the customers that arguments are tried on, and the files they are uploaded from."""
+"""Personas: example customers that arguments are tried on."""
 
 import re
 from datetime import date
@@ -16,9 +16,7 @@ _CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f]")
 
 
 def check_birthdate(text: str) -> str:
-    """Returns the date as it was sent, if it is one of the calendar; whether it is in the past is for the service to
-    say.
-    """
+    """Returns the date. Raises ValueError if the calendar does not have it; the service checks that it is past."""
     try:
         return date.fromisoformat(text if _DATE.fullmatch(text) else "").isoformat()
     except ValueError:
@@ -26,7 +24,6 @@ def check_birthdate(text: str) -> str:
 
 
 def check_person_name(name: str) -> str:
-    """Returns a name of one line."""
     if _CONTROL_CHARACTER.search(name):
         raise ValueError("holds a control character")
     return name
@@ -49,7 +46,7 @@ PersonaData = Annotated[dict[str, Any], AfterValidator(check_object)]
 
 class PersonaCreate(Model):
     birthdate: Birthdate
-    data: PersonaData | None = Field(default=None, description="anything else that is known, up to 100 KB")
+    data: PersonaData | None = Field(default=None, description="any other data, up to 100 KB")
     name: PersonName
     notes: Notes
 
@@ -71,9 +68,9 @@ class Persona(Entity):
 
 
 class ConflictResolution(StrEnum):
-    """What becomes of an uploaded row whose person is known already.
+    """What happens to an uploaded row of a person who is known already.
 
-    ``overwrite`` changes the known persona and keeps its id, ``create`` adds another, ``skip`` leaves the row out.
+    ``overwrite`` changes the known persona and keeps its id, ``create`` adds another one, ``skip`` leaves the row out.
     """
 
     OVERWRITE = "overwrite"

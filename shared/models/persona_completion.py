@@ -1,4 +1,4 @@
-"""Drafting a persona in words: what is asked, and the draft that comes back; nothing is saved."""
+"""Drafts of personas that a language model writes. Nothing is saved."""
 
 from typing import Annotated, Any
 
@@ -15,13 +15,13 @@ Prompt = Annotated[NotBlank, StringConstraints(max_length=PROMPT_CHARACTERS)]
 
 class PersonaCompletionCreate(Model):
     current_persona: dict[str, Any] = Field(default_factory=dict, description="the draft so far; empty for a new one")
-    history: list[Message] = Field(default_factory=list, max_length=HISTORY_LIMIT, description="what was said before")
-    # Documented as optional, and useless without: a missing one is refused as an empty one is.
+    history: list[Message] = Field(default_factory=list, max_length=HISTORY_LIMIT, description="the earlier messages")
+    # The contract documents it as optional. A missing prompt is refused as an empty one is.
     prompt: Prompt = Field(default="", validate_default=True)
 
 
 class PersonaCompletion(Model):
-    """``persona`` is the draft with the fields named in ``changed``; those that no persona can have are ``refused``."""
+    """The new draft. ``changed`` names its changed fields, ``refused`` the fields that no persona can have."""
 
     persona: dict[str, Any]
     changed: list[str]

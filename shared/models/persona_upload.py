@@ -1,4 +1,4 @@
-"""Uploads of personas: what was read, what is in conflict with known personas, and what became of it."""
+"""Uploads of personas: their files, conflicts with known personas, and results."""
 
 from datetime import datetime
 from enum import StrEnum
@@ -10,12 +10,12 @@ from shared.models.connector import FileName, Uploads
 from shared.models.persona import ConflictResolution
 
 UPLOAD_FILES_LIMIT = 20
-# How many rows a response lists; their number counts all.
+# Most rows that a response lists; its counts include all rows.
 LISTED_ROWS = 100
 
 
 class UploadStatus(StrEnum):
-    """``waiting`` for its files, ``pending`` for a decision about conflicts, being saved, or all saved."""
+    """``waiting`` for files, ``pending`` for a decision about conflicts, ``in_progress`` while personas are saved."""
 
     WAITING = "waiting"
     PENDING = "pending"
@@ -24,7 +24,7 @@ class UploadStatus(StrEnum):
 
 
 class UploadedFile(Model):
-    """How a file was read; ``rows`` counts the refused ones too."""
+    """A file that was read. ``rows`` includes the refused rows."""
 
     file: str
     format: str
@@ -48,16 +48,16 @@ class UploadConflict(Model):
 
 
 class PersonaUpload(Model):
-    """``total`` counts the personas read, ``conflict_personas`` those of them that are known already.
+    """``total`` counts the personas that were read, ``conflict_personas`` the known ones among them.
 
-    ``refused`` and ``conflicts`` list the first rows of each sort.
+    ``refused`` and ``conflicts`` list only the first rows.
     """
 
     conflict_personas: int
     message: str
     status: UploadStatus
     total: int
-    upload_token: str | None = Field(default=None, description="what to confirm with; absent when all is saved")
+    upload_token: str | None = Field(default=None, description="confirms the upload; absent when all is saved")
     total_uploaded: int = 0
     conflicts: list[UploadConflict] = Field(default_factory=list)
     refused_rows: int = 0
@@ -88,13 +88,13 @@ class PersonaUploadRequest(Model):
 
 
 class PersonaUploadForms(Uploads):
-    """The forms to send the files with, and the token to process them by."""
+    """Forms to send the files with, and the token to process them."""
 
     upload_token: str
 
 
 class StoredUpload(Model):
-    """An upload as it is kept; ``position`` and ``done`` say how far its rows have been saved."""
+    """A stored upload; ``position`` and ``done`` say how far its rows have been saved."""
 
     status: UploadStatus
     created_by: str
@@ -120,5 +120,5 @@ class StoredUpload(Model):
     conflicts_resolved: int = 0
 
     def is_expired(self, now: datetime) -> bool:
-        """Returns whether nobody may go on with it: once saving has begun, it may always be brought to its end."""
+        """Returns whether the upload can't be continued. It does not expire after its saving has begun."""
         return self.status in (UploadStatus.WAITING, UploadStatus.PENDING) and now >= self.valid_until

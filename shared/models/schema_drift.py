@@ -1,4 +1,4 @@
-"""Schema drift: a file or table that came again with other columns than before."""
+"""Schema drift: changes of a file's or table's columns between two versions."""
 
 from collections.abc import Iterator, Sequence
 from enum import StrEnum
@@ -9,18 +9,18 @@ from shared.models.base import Entity, Model, Timestamp
 from shared.models.catalog import CatalogColumn, ColumnTypeName
 
 CHANGES_LIMIT = 100
-# A share of missing values that rose by so much says that something upstream broke; with few rows chance does it.
+# A rise of the share of missing values by this much suggests a fault upstream; with few rows it may be chance.
 NULL_SHARE_JUMP = 0.25
 FEWEST_ROWS = 20
-# What reads the left reads the right as well.
+# Code that reads the first type can also read the second.
 _WIDER: set[tuple[ColumnTypeName, ColumnTypeName]] = {("int", "float"), ("date", "datetime")}
 
 
 class DriftPolicy(StrEnum):
-    """``ignore`` keeps no record; ``record`` records each drift, which raises an event.
+    """``ignore`` keeps no record; ``record`` records each drift and raises an event.
 
-    ``block`` also has trainings fail early on files of which a column vanished or changed its type to one that can't
-    take its place, until somebody has acknowledged that. Columns that were added or widened never block.
+    ``block`` also makes trainings fail early if a column of a file vanished or changed to an incompatible type, until
+    a user acknowledges the drift. Added or widened columns never block.
     """
 
     IGNORE = "ignore"
@@ -37,7 +37,7 @@ class ColumnChangeKind(StrEnum):
 
 
 class ColumnChange(Model):
-    """``before`` and ``after`` are types; of the kind ``nulls``, shares of missing values."""
+    """``before`` and ``after`` are types; for the kind ``nulls``, they are shares of missing values."""
 
     column: str
     kind: ColumnChangeKind
@@ -46,20 +46,20 @@ class ColumnChange(Model):
 
     @property
     def is_breaking(self) -> bool:
-        """Returns whether what used the column can't use it any more."""
+        """Returns whether users of the column can't use it any more."""
         return self.kind in (ColumnChangeKind.REMOVED, ColumnChangeKind.RETYPED)
 
 
 class SchemaDrift(Entity):
-    """What a scan found changed in one file or table since the version before."""
+    """Changes that a scan found in one file or table since the previous version."""
 
     connector_id: str
     file: str
     scan_id: str | None = None
     policy: DriftPolicy
-    is_breaking: bool = Field(description="whether a column vanished or changed to a type that can't take its place")
-    changes: list[ColumnChange] = Field(description=f"those that break something first, at most {CHANGES_LIMIT}")
-    more_changes: int = Field(default=0, description="how many beyond those")
+    is_breaking: bool = Field(description="whether a column vanished or changed to an incompatible type")
+    changes: list[ColumnChange] = Field(description=f"breaking changes first, at most {CHANGES_LIMIT}")
+    more_changes: int = Field(default=0, description="number of further changes")
     acknowledged_at: Timestamp | None = None
     acknowledged_by: str | None = None
 
@@ -67,9 +67,7 @@ class SchemaDrift(Entity):
 def column_changes(
     before: Sequence[CatalogColumn], rows_before: int, after: Sequence[CatalogColumn], rows_after: int
 ) -> list[ColumnChange]:
-    """Returns what changed between two versions, what breaks something first; without values, nothing is said of a
-    type.
-    """
+    """Returns the changes between two versions, breaking ones first. A column without values has no change of type."""
     old, new = ({column.name: column for column in columns} for columns in (before, after))
     changes = [
         *(ColumnChange(column=name, kind=ColumnChangeKind.REMOVED, before=old[name].type) for name in old.keys() - new),

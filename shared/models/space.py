@@ -1,4 +1,4 @@
-"""Spaces (tenants) and who belongs to them."""
+"""Spaces (tenants) and their members."""
 
 from enum import StrEnum
 
@@ -40,19 +40,19 @@ class Space(Entity):
     description: str
     name: str
     updated_by: str
-    # A deleted space can be restored for a while; until then it is nobody's.
+    # A deleted space can be restored for a while; until then nobody can use it.
     deleted_at: Timestamp | None = Field(default=None, exclude=True, repr=False)
 
 
 class Membership(Entity):
-    """What one user may do in one space; its id is the space's."""
+    """Rights of one user in one space. Its id is the space's id."""
 
     is_owner: bool = False
     permissions: list[UserPermission] = Field(default_factory=list)
 
 
 class SpaceMember(Entity):
-    """Someone who belongs to the space; the id is the user's."""
+    """A member of the space. The id is the user's id."""
 
     email: str = Field(description="the user's address when they joined")
     is_owner: bool

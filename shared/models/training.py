@@ -1,4 +1,4 @@
-"""Trainings: a model learned from the files of connectors."""
+"""Trainings: models that learn from the files of connectors."""
 
 from typing import Annotated, Any
 
@@ -28,7 +28,7 @@ BenchmarkIds = Annotated[
     AfterValidator(_without_repeats),
 ]
 Configuration = Annotated[
-    dict[str, Any], Field(max_length=200, description="settings of the architecture; {} takes its defaults")
+    dict[str, Any], Field(max_length=200, description="settings of the architecture; {} uses its defaults")
 ]
 
 
@@ -43,12 +43,14 @@ class TrainingCreate(Model):
 
 
 class TrainingUpdate(PartialUpdate):
-    """All but ``name`` and ``benchmark_ids`` can change only before the training starts."""
+    """Only ``name`` and ``benchmark_ids`` can still change after the training has started."""
 
     architecture: ArchitectureName = KEEP
     benchmark_ids: BenchmarkIds | None = None
     configuration: Configuration = KEEP
-    connector: Annotated[ConnectorTrainingUpdate, Field(description="changes that connector's part, or adds it")] = KEEP
+    connector: Annotated[
+        ConnectorTrainingUpdate, Field(description="changes the part of this connector, or adds it")
+    ] = KEEP
     name: Name = KEEP
 
 
@@ -64,16 +66,16 @@ class Training(Entity):
     gpu_count: int
     metrics: list[SeriesPoint] = Field(
         default_factory=list,
-        description="the metrics on the held-out rows, once there are; for a single training after the series that "
-        "its job reports while it runs",
+        description="metrics on the held-out rows, at the end of the training; a single training also has the "
+        "series that its job reports while it runs, before these metrics",
     )
     name: str
     status: JobStatus = JobStatus.PENDING
     error: str | None = Field(default=None, description="why the training failed, and what to do about it")
-    notes: list[str] = Field(default_factory=list, description="what is worth knowing about the data and the fit")
+    notes: list[str] = Field(default_factory=list, description="remarks about the data and the fit")
     started_at: Timestamp | None = None
     ended_at: Timestamp | None = None
     instance_type: str | None = None
     training_seconds: int | None = None
     billable_seconds: int | None = None
-    deleted_at: Timestamp | None = Field(default=None, description="only on a deleted training, asked for expressly")
+    deleted_at: Timestamp | None = Field(default=None, description="only on a deleted training, returned on request")

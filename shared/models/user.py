@@ -1,4 +1,4 @@
-"""The people who call the API."""
+"""Users of the API."""
 
 from enum import StrEnum
 from typing import Annotated
@@ -37,13 +37,13 @@ class PermissionsGrant(Model):
 
 
 class GrantedPermissions(Model):
-    """All that the member may do in the space."""
+    """All permissions of the member in the space."""
 
     permissions: list[str]
 
 
 class SpaceMembership(Model):
-    """A space of the user, and what the user may do in it."""
+    """A space of the user, and the user's permissions in it."""
 
     id: str
     name: str
@@ -52,7 +52,7 @@ class SpaceMembership(Model):
 
 
 class Me(User):
-    """The user, with the permissions in the selected space (in the only one, when there is one)."""
+    """The user, with the permissions in the selected space (or in the user's only space)."""
 
     permissions: list[str]
     spaces: list[SpaceMembership]

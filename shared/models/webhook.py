@@ -1,4 +1,4 @@
-"""What running jobs, and services beside us, report."""
+"""Reports of running jobs and of other services."""
 
 from typing import Annotated, Any
 
@@ -19,7 +19,7 @@ class WebhookMessage(Model):
     name: Word | None = None
     payload: Annotated[dict[str, Any], Field(max_length=1000)] = Field(default_factory=dict)
     status: Word | None = None
-    timestamp: Timestamp | None = Field(default=None, description="when it was so; when left out, when it was sent")
+    timestamp: Timestamp | None = Field(default=None, description="time of the status; else the time of sending")
     type: Word | None = Field(default=None, description="such as training, evaluation or aws-s3")
 
 

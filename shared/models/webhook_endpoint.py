@@ -54,7 +54,7 @@ WebhookUrl = Annotated[
     Field(description="a public https address, without user and fragment"),
 ]
 EventTypes = Annotated[
-    list[WebhookEventType], Field(max_length=len(WebhookEventType), description="all that there are when empty")
+    list[WebhookEventType], Field(max_length=len(WebhookEventType), description="all event types when empty")
 ]
 
 
@@ -77,9 +77,9 @@ class WebhookEndpoint(Entity):
     status: EndpointStatus = EndpointStatus.ENABLED
     url: str
     created_by: str
-    failing_since: Timestamp | None = Field(default=None, description="no message was accepted since then")
+    failing_since: Timestamp | None = Field(default=None, description="no message has been accepted since this time")
     disabled_reason: DisabledReason | None = Field(
-        default=None, description="set when it was disabled for failing five days, or for answering 410"
+        default=None, description="set after failing for five days, or a 410"
     )
 
     def wants(self, event_type: WebhookEventType) -> bool:
@@ -87,7 +87,7 @@ class WebhookEndpoint(Entity):
 
 
 class WebhookSecret(Model):
-    secret: str = Field(description="signs the messages; answered here and never again")
+    secret: str = Field(description="signs the messages; only this response returns it")
 
 
 class WebhookEndpointCreated(WebhookEndpoint, WebhookSecret):
@@ -115,7 +115,7 @@ class WebhookDelivery(Entity):
     attempt_count: int = 0
     replayed_at_attempt: int = Field(default=0, exclude=True, repr=False)
     claimed_until: Timestamp | None = Field(default=None, exclude=True, repr=False)
-    error: str | None = Field(default=None, description="why it failed for good")
+    error: str | None = Field(default=None, description="why the delivery failed for good")
     event_type: WebhookEventType
     next_attempt_at: Timestamp | None = None
     payload: dict[str, Any]
@@ -123,21 +123,21 @@ class WebhookDelivery(Entity):
 
 
 class DeliveryPage(Page[WebhookDelivery]):
-    count_capped: bool = Field(default=False, description="`count` is of the newest 1000 only")
+    count_capped: bool = Field(default=False, description="whether `count` covers only the newest 1000 deliveries")
 
 
 class ReplayRequest(Model):
-    since: Timestamp = Field(description="messages made then or later")
+    since: Timestamp = Field(description="messages created at or after this time")
 
 
 class ReplayAnswer(Model):
-    count: int = Field(description="messages that are sent again")
-    has_more: bool = Field(description="whether to ask once more: 500 are sent again at a time")
+    count: int = Field(description="number of messages that are sent again")
+    has_more: bool = Field(description="whether to repeat the request: each request sends 500 messages again")
 
 
 @dataclass(frozen=True)
 class DeliveryTask:
-    """What waits in the queue: attempt number ``attempt`` (from 0) at a delivery, not before ``due_at``."""
+    """Message of the queue: attempt number ``attempt`` (from 0) of a delivery, not before ``due_at``."""
 
     space_id: str
     endpoint_id: str
