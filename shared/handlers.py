@@ -27,19 +27,19 @@ def load(*routes: str) -> "tuple[FastAPI, LambdaHandler]":
 def _quick_imports() -> Iterator[None]:
     """Shortens what imports add to a cold start where there is no SnapStart.
 
-    All that is imported stays, so searching it for garbage only costs time. FastAPI builds OpenAPI's models when it is
-    imported, though only the document needs them: the default of pydantic lets them wait.
+    All imports stay, so a search for garbage among them only costs time. FastAPI would build OpenAPI's models at its
+    import, but only the document needs them: pydantic's default lets them wait.
     """
-    from pydantic import BaseModel, ConfigDict
-
-    default = BaseModel.model_config
     gc.disable()
-    BaseModel.model_config = ConfigDict(defer_build=True)
     try:
-        import fastapi  # noqa: F401
-    finally:
-        BaseModel.model_config = default
-    try:
+        from pydantic import BaseModel, ConfigDict
+
+        default = BaseModel.model_config
+        BaseModel.model_config = ConfigDict(defer_build=True)
+        try:
+            import fastapi  # noqa: F401
+        finally:
+            BaseModel.model_config = default
         yield
     finally:
         gc.freeze()

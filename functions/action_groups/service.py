@@ -30,7 +30,5 @@ class ActionGroupService:
         return self._groups.update(context.space_id, group_id, request.changes(), expected_version=expected_version)
 
     def delete(self, context: SpaceContext, group_id: str, expected_version: int | None) -> Deleted:
-        """Returns the group's actions stay, and belong to none from then on: they look their group up when they are
-        read.
-        """
+        """Deletes a group. Its actions stay without a group, because they look their group up when they are read."""
         return self._groups.delete(context.space_id, group_id, expected_version=expected_version)

@@ -51,7 +51,7 @@ class ActionService:
                 action_id,
                 changes,
                 expected_version=expected_version,
-                only_if=_fits_the_other_date(changes),
+                condition=_fits_the_other_date(changes),
             )
         except ConditionNotMetError:
             field = "end_date" if "end_date" in changes else "start_date"
@@ -72,7 +72,7 @@ class ActionService:
             )
 
     def _grouped(self, context: SpaceContext, actions: list[Action]) -> list[Action]:
-        """Returns the actions as their groups are now: without one that was deleted."""
+        """Returns the actions without groups that were deleted."""
         groups = self._groups.get_many(context.space_id, {action.group for action in actions if action.group})
         return [
             action if not action.group or action.group in groups else action.model_copy(update={"group": ""})

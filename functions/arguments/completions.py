@@ -98,7 +98,10 @@ class ArgumentCompletionService:
     async def _answer(
         self, context: SpaceContext, request: ArgumentCreate, correlation_id: str
     ) -> tuple[CallRecord, dict[str, str]]:
-        """Returns the call, and its answer; none where the model's is of no use, the call's ``error`` says why."""
+        """Returns the call and its texts.
+
+        They are empty if the completion is unusable; the call's ``error`` says why.
+        """
         caller = Caller.of(context, correlation_id)
         try:
             models = await self._access.open(caller)

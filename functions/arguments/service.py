@@ -85,7 +85,8 @@ class ArgumentService:
         return self._arguments.change(context.space_id, argument_id, decide, context.user_id, expected_version)
 
     def take_next(self, context: SpaceContext) -> Argument:
-        """Begins the review of what has waited longest: what is kept for the caller first, then what is for anyone.
+        """Begins the review of the argument that has waited longest: first those assigned to the caller, then all
+        others.
 
         Raises QueueEmptyError.
         """
@@ -107,7 +108,7 @@ class ArgumentService:
         )
 
     def release(self, context: SpaceContext, argument_id: str, expected_version: int | None) -> Argument:
-        """Puts what is being reviewed back into the queue, for anyone. Raises as ``assign`` does."""
+        """Puts an argument under review back into the queue, for anyone. Raises as ``assign`` does."""
         return self._requeue(context, argument_id, None, (ReviewStatus.REVIEWING,), expected_version)
 
     def assign(
@@ -139,7 +140,7 @@ class ArgumentService:
         return self._arguments.changes(context.space_id, argument_id, after, limit)
 
     def _reviewed(self, context: SpaceContext, current: ArgumentReview, sent: dict[str, Any]) -> ArgumentReview:
-        """Returns the review with what was sent of it. Raises ConflictError and PermissionDeniedError."""
+        """Returns the review with the changes of the request. Raises ConflictError and PermissionDeniedError."""
         if sent == current.model_dump(mode="json"):  # a client that sends back all that it got
             return current
         values = {**current.model_dump(), **{name: value for name, value in sent.items() if name not in _OURS}}
@@ -186,7 +187,7 @@ _TAKE = ArgumentUpdate.model_validate({"review": {"status": ReviewStatus.REVIEWI
 
 
 def _claims(current: Argument, changes: dict[str, Any]) -> dict[str, Any]:
-    """Returns the claims of the text as it will be, where the text or a fact changes."""
+    """Returns the claims of the new text, if the text or a fact changes."""
     facts = {name: changes.get(name, fact) for name, fact in current.facts().items()}
     text = changes.get("argument", current.argument)
     if text == current.argument and facts == current.facts():

@@ -59,7 +59,7 @@ class BenchmarkService:
                     benchmark_id,
                     changes,
                     expected_version=expected_version,
-                    only_if=Attr("revision").eq(current.revision),
+                    condition=Attr("revision").eq(current.revision),
                 )
             except ConditionNotMetError:  # another update made a revision: continue from it
                 continue

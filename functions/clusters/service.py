@@ -96,7 +96,7 @@ class ClusterService:
                     context.space_id,
                     {**changes, **removed, **kept},
                     expected_version=expected_version,
-                    only_if=Attr("version").eq(current.version) if request.model_fields_set & _WHEREABOUTS else None,
+                    condition=Attr("version").eq(current.version) if request.model_fields_set & _WHEREABOUTS else None,
                 )
             except ConditionNotMetError:
                 raise ConflictError("Others are changing the cluster at the same time. Try again.") from None

@@ -111,7 +111,7 @@ class ConnectorService:
     def update(
         self, context: SpaceContext, connector_id: str, request: ConnectorUpdate, expected_version: int | None
     ) -> Connector:
-        """Sets the fields that are sent; new access is tried first and takes the old one's place in a single write.
+        """Sets the fields that are sent. New access is tried first, and replaces the old one in a single write.
 
         What reads the connector at that moment goes on with what it began with, or picks the new access up. Raises
         ValidationFailedError where the new access does not work, ConflictError when others change the connector at
@@ -135,7 +135,7 @@ class ConnectorService:
                 return self._scans.change(context.space_id, current, changes)
             unchanged = Attr("version").eq(current.version)
             return self._connectors.update(
-                context.space_id, connector_id, changes, expected_version=expected_version, only_if=unchanged
+                context.space_id, connector_id, changes, expected_version=expected_version, condition=unchanged
             )
         except ConditionNotMetError:
             raise ConflictError("Others are changing the connector at the same time. Try again.") from None
@@ -192,7 +192,7 @@ class ConnectorService:
                 context.space_id,
                 connector_id,
                 expected_version=expected_version,
-                only_if=UNREFERENCED,
+                condition=UNREFERENCED,
                 also=[self._cleaner.purges.note(context.space_id, connector_id)],
             )
         except ConditionNotMetError:
@@ -232,7 +232,7 @@ class ConnectorService:
         return Uploads(uploads=[storage.presigned_upload(name, expires_at) for name in names])
 
     def scan(self, context: SpaceContext, connector_id: str, request: ScanRequest) -> ScanAnswer:
-        """Starts a scan of the named files, or of all; while one runs, another with what was asked will follow it."""
+        """Starts a scan of the named files, or of all files. During a scan, another one will follow it."""
         if request.files:
             scan = self._scans.request_files(context.space_id, connector_id, request.files)
         else:
@@ -241,7 +241,7 @@ class ConnectorService:
         return ScanAnswer(scan_id=scan.id, status=status)
 
     def catalog(self, context: SpaceContext, connector_id: str, number: int, size: int) -> Page[CatalogEntry]:
-        """Returns what scans found, by file name, as the connector's statements on personal data have it."""
+        """Returns the results of scans by file name, with the connector's statements on personal data."""
         statements = self.get(context, connector_id).personal_data
         page = self._scans.catalog.page(context.space_id, connector_id, number, size)
         for entry in page.data:
@@ -249,7 +249,7 @@ class ConnectorService:
         return page
 
     def drifts(self, context: SpaceContext, connector_id: str, after: str, limit: int) -> Page[SchemaDrift]:
-        """Returns what changed in files and tables from one version to the next, newest first."""
+        """Returns the changes between versions of files and tables, newest first."""
         self.get(context, connector_id)
         return self._scans.drifts.list_after(context.space_id, connector_id, after, limit)
 

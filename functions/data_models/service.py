@@ -37,7 +37,7 @@ class DataModelService:
         """Raises ConflictError while a training that has not ended uses it."""
         try:
             return self._data_models.delete(
-                context.space_id, data_model_id, expected_version=expected_version, only_if=UNREFERENCED
+                context.space_id, data_model_id, expected_version=expected_version, condition=UNREFERENCED
             )
         except ConditionNotMetError:
             raise ConflictError(

@@ -48,7 +48,7 @@ class EvaluationService:
         return evaluation
 
     def list_after(self, context: SpaceContext, after: str, limit: int) -> Page[Evaluation]:
-        """Returns all evaluations for the owner of the space, one's own for other members."""
+        """Returns all evaluations for the owner of the space, and their own ones for other members."""
         if context.is_owner:
             return self._evaluations.list_after(context.space_id, after, limit)
         return self._evaluations.list_own(context.space_id, context.user_id, after, limit)

@@ -20,7 +20,7 @@ def _resources() -> Resources:
 
 
 def _caller(token: str) -> tuple[str, str | None]:
-    """Returns what the access log calls the caller, and the caller's share. Raises UnauthenticatedError."""
+    """Returns the name of the caller in the access log, and the caller's share. Raises UnauthenticatedError."""
     if not token.startswith(PREFIX):
         user_id = _resources().token_verifier.verify(token).user_id
         return user_id, _fair_share(user_id, signed_in=True)
@@ -43,7 +43,7 @@ def _fair_share(owner_id: str, *, signed_in: bool) -> str | None:
 
 
 def handler(event: dict[str, Any], _context: Any) -> dict[str, Any]:
-    """Allows the whole API to whom the issuer vouches for; the functions decide about spaces and permissions."""
+    """Allows the whole API to callers with a valid token. The functions decide about spaces and permissions."""
     try:
         caller, share = _caller(bearer_token(event.get("authorizationToken", "")))
     except UnauthenticatedError:

@@ -36,7 +36,7 @@ class ObjectEvent:
 
 
 def connector_scan(event: dict[str, Any], resources: Resources) -> dict[str, list[dict[str, str]]]:
-    """Handles a batch; answers the messages to be delivered again."""
+    """Handles a batch and returns the messages to be delivered again."""
     scans = resources.connector_scans
     failed: set[str] = set()
     to_scan: dict[tuple[str, str], list[str]] = {}
@@ -74,7 +74,7 @@ def read_event(message_id: str, body: str) -> ObjectEvent | None:
 
 
 def record_event(resources: Resources, scans: ConnectorScans, event: ObjectEvent) -> EventOutcome:
-    """Lets the catalog take note of an event."""
+    """Records an event in the catalog."""
     content, catalog = event.detail["object"], scans.catalog
     sequencer = comparable_sequencer(content["sequencer"])
     where = event.space_id, event.connector_id

@@ -55,7 +55,7 @@ class Convergence:
         self._clock = resources.clock
 
     def converge(self, job: JobReference) -> None:
-        """Brings one job's status in line; doing so again changes nothing."""
+        """Updates the status of one job from AWS. It is safe to repeat."""
         if job.kind.runs_on_sagemaker and self._spaces.is_deleted(job.space_id):
             self._stop_in_deleted_space(job)
         elif job.kind is JobKind.TRAINING:
@@ -144,7 +144,7 @@ class Convergence:
             self._report(job, finding)
 
     def _find(self, job: JobReference, status: JobStatus) -> JobFinding:
-        """Returns what the execution and the SageMaker job amount to, for a job that has not ended by our account."""
+        """Returns the state of a job that has not ended in our table, by its execution and its SageMaker job."""
         execution = self._launcher.execution(job)
         if execution is None:
             return self._never_started(job, status)

@@ -54,7 +54,7 @@ class WebhookDeliverer:
         self._sender = sender or WebhookSender(AddressGuard(allow_loopback=resources.settings.allow_loopback))
 
     def deliver(self, task: DeliveryTask) -> None:
-        """Makes an attempt that is due. Raises TooEarlyError: the message of the queue is to come again."""
+        """Makes an attempt that is due. Raises TooEarlyError if the queue must deliver the message again."""
         if task.due_at > self._clock():
             self._queue.send([task])
             return
@@ -144,7 +144,7 @@ def _error(status: int) -> str | None:
 
 
 def _asked_for(retry_after: str | None, now: datetime) -> timedelta:
-    """Returns what ``Retry-After`` asks for: seconds, or a time (RFC 9110)."""
+    """Returns the pause that ``Retry-After`` requests in seconds or as a time (RFC 9110)."""
     text = (retry_after or "").strip()
     if text.isascii() and text.isdigit():
         return timedelta(seconds=min(int(text[:9]), LONGEST_WAIT.total_seconds()))

@@ -13,7 +13,7 @@ _resources = Resources()
 
 
 def job_state_changed(event: dict[str, Any], resources: Resources) -> None:
-    """Brings the job that an EventBridge event is about in line; events about others' jobs are left alone."""
+    """Updates the job of an EventBridge event. Events about other jobs are ignored."""
     detail = event["detail"]
     job_name = _JOB_NAME.fullmatch(str(detail.get("TrainingJobName", "")))
     job_id = job_name["id"] if job_name else str(detail.get("name", ""))

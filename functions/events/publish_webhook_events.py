@@ -19,7 +19,7 @@ _resources = Resources()
 
 
 def publish_webhook_events(event: dict[str, Any], resources: Resources) -> int:
-    """Queues the messages of a batch; how many there were."""
+    """Queues the messages of a batch and returns their number."""
     deliveries = WebhookDeliveries(resources.table, resources.clock)
     endpoints = WebhookEndpoints(resources.table, resources.clock)
     tasks: list[DeliveryTask] = []

@@ -29,7 +29,7 @@ class SpacePurge:
         self._contents = SpaceContents(resources.table, self._forget_secrets)
 
     def run(self, seconds: float) -> int:
-        """Goes on for at most ``seconds``; how many spaces were brought to their end."""
+        """Purges spaces for at most ``seconds``, and returns how many it has finished."""
         ends_at = time.monotonic() + seconds
         done = 0
         while current := self._contents.current() or self._begin():

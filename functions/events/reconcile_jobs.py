@@ -30,7 +30,7 @@ class ReconciliationError(Exception):
 
 
 def reconcile_jobs(resources: Resources, seconds: float) -> int:
-    """Compares all open jobs, the oldest first, for at most ``seconds``; how many there were.
+    """Compares all open jobs with AWS, the oldest first, for at most ``seconds``. Returns their number.
 
     Raises ReconciliationError when any could not be compared, after all others have been.
     """
@@ -55,7 +55,7 @@ def reconcile_jobs(resources: Resources, seconds: float) -> int:
 
 
 def clean_up(resources: Resources) -> None:
-    """Removes what deleted entities have left behind, as far as the requests that deleted them have not."""
+    """Removes the remaining data of deleted entities."""
     cleaners = (
         resources.connector_cleaner,
         Chats(resources.table, resources.large_values, resources.clock),

@@ -17,7 +17,7 @@ _resources = Resources()
 
 
 def roll_up_inference_logs(event: dict[str, Any], resources: Resources) -> int:
-    """Adds the rows of a batch up, space by space; how many rows there were."""
+    """Adds up the rows of a batch, space by space, and returns their number."""
     rows = sorted((decode_item(record["dynamodb"]["NewImage"]) for record in event["Records"]), key=_space_id)
     for space_id, of_space in groupby(rows, key=_space_id):
         resources.inference_logs.rollups.add(space_id, list(of_space))

@@ -38,7 +38,7 @@ class SpaceContents:
     before_removal: Callable[[Item], None] = field(repr=False)
 
     def current(self) -> Pass | None:
-        """Returns the pass that was begun and not brought to its end."""
+        """Returns the pass that has not ended."""
         item = self.table.get(PASS)
         if item is None:
             return None
@@ -54,11 +54,11 @@ class SpaceContents:
         self.table.write(delete(PASS))
 
     def remove_some(self, current: Pass) -> Pass:
-        """Removes what belongs to the spaces among the next items of the table, and say how far that was."""
+        """Removes the spaces' items among the next items of the table, and returns the position."""
         ids = [space.id for space in current.spaces]
         named = (Attr(name).contains(space_id) for space_id in ids for name in ("PK", "SK"))
-        only = reduce(or_, [*named, Attr("space_id").is_in(ids)])
-        items, start = self.table.scan(only, _READ, current.start)
+        wanted = reduce(or_, [*named, Attr("space_id").is_in(ids)])
+        items, start = self.table.scan(wanted, _READ, current.start)
         found = [item for item in items if belongs_to_any(item, ids)]
         for item in found:
             self.before_removal(item)
@@ -67,7 +67,10 @@ class SpaceContents:
 
 
 def belongs_to_any(item: Item, space_ids: Iterable[str]) -> bool:
-    """Returns whether an item is one of the spaces'; their own ones are not, for they go last."""
+    """Returns whether an item belongs to one of the spaces.
+
+    The space's own items are excluded, because they are removed last.
+    """
     kind, *rest = item["PK"].split("#")
     if kind == "space":
         return False

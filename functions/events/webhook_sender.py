@@ -52,7 +52,7 @@ class WebhookSender:
 
     @contextmanager
     def _connection(self, url: str, is_late: Event) -> Iterator[HTTPConnection]:
-        """Yields a connection to a peer that may be called, which is cut when the time is up."""
+        """Yields a connection to a peer that may be called. It is cut when the time is up."""
         parts = urlsplit(url)
         host, is_secure = parts.hostname or "", parts.scheme == "https"
         port = parts.port or (443 if is_secure else 80)

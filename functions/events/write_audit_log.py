@@ -13,7 +13,7 @@ _resources = Resources()
 
 
 def write_audit_log(event: dict[str, Any], resources: Resources) -> int:
-    """Notes the writes of a batch; how many records there were."""
+    """Stores the writes of a batch and returns the number of records."""
     resources.audit_logs.record([decode_images(record) for record in event["Records"]])
     return len(event["Records"])
 

@@ -39,7 +39,7 @@ class Winner:
 
     @property
     def band(self) -> int | None:
-        """Returns the tenth that the model's propensity lies in; none where no model gave it."""
+        """Returns the tenth of the model's propensity, or ``None`` without a model."""
         if self.propensity.checkpoint is None:
             return None
         return min(int(self.propensity.value * SCORE_BANDS), SCORE_BANDS - 1)
@@ -129,7 +129,7 @@ class Decider:
 
 
 def _memory(policy: InsightPolicy) -> timedelta:
-    """Returns how far back the policy looks at most."""
+    """Returns the longest time that the policy looks back."""
     windows = policy.suppression_days
     days = [windows.accepted, windows.ignored, windows.rejected, *(limit.days for limit in policy.contact_limits)]
     return timedelta(days=max(days))

@@ -114,10 +114,7 @@ def _file_name(request: ExportCreate) -> str:
 
 
 def _line(reaction: InsightReaction, features: dict[str, Any], *, names_action: bool) -> bytes:
-    """Returns one row: what a model could have known when it was asked, and the answer.
-
-    Nothing that the answer led to.
-    """
+    """Returns one row: the features at the time of the decision, and the reaction, without its consequences."""
     action = {ACTION_COLUMN: reaction.action_id} if names_action else {}
     row = {**features, **action, TARGET: int(reaction.reaction is Reaction.ACCEPTED)}
     return json.dumps(row, ensure_ascii=False).encode() + b"\n"

@@ -55,9 +55,7 @@ class PropensityScorer:
         self._insights = insights
 
     def score(self, space_id: str, client: Client, actions: Sequence[Action]) -> dict[str, Propensity]:
-        """Returns the propensity of each action, by its id: one look at the client for each model, however many share
-        it.
-        """
+        """Returns the propensity of each action by its id. Actions with the same model share one score."""
         references = {action.model_id for action in actions if action.model_id}
         by_model = self._by_model(space_id, client, references)
         found: dict[str, Propensity] = {}
@@ -73,7 +71,7 @@ class PropensityScorer:
         return found
 
     def explain(self, client: Client, checkpoint: Checkpoint) -> Explained:
-        """Returns what each of the client's columns adds to the propensity, and the columns that matter most."""
+        """Returns the contribution of each column of the client to the propensity, and the most important columns."""
         scorer = self._scorers.get(self._s3, checkpoint.artifact)
         (found,) = scorer.explain(scorer.checkpoint.features.encode_rows([client.features]))
         ordered = dict(sorted(found.contributions.items(), key=lambda each: (-abs(each[1]), each[0])))
@@ -90,7 +88,7 @@ class PropensityScorer:
         return Explained(Contributions(base_value=found.base_value, values=ordered), reason_codes)
 
     def _by_model(self, space_id: str, client: Client, references: Iterable[str]) -> dict[str, Propensity | str]:
-        """Returns the propensity that each model gives, or why it can give none."""
+        """Returns the propensity of each model, or the reason why it has none."""
         references = sorted(references)
         if client.kind is ClientKind.TEXT:
             return dict.fromkeys(references, "the client is free text, which no model can score")

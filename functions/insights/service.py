@@ -43,7 +43,8 @@ class InsightService:
     async def create(
         self, context: SpaceContext, request: InsightCreate, idempotency: Idempotency | None, correlation_id: str
     ) -> Insight:
-        """Returns the best action for the client, worded; where no language model can, in plain words, and it says so.
+        """Returns the best action for the client with a text. Without a language model the text is plain, and the
+        insight says so.
 
         Raises ValidationFailedError for an unknown action, UnknownModelError for an unknown language model.
         """
@@ -118,7 +119,7 @@ class InsightService:
 
 
 def _content(decision: Decision, winner: Winner, words: GeneratedText) -> str:
-    """Returns the message as it goes out: the channel's template filled in, or the argument itself without one."""
+    """Returns the message: the channel's template with its values, or the argument if there is no template."""
     action = winner.action
     if not action.channel_template:
         return words.argument

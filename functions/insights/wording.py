@@ -105,7 +105,7 @@ class Writer:
             return WriterModel(failure=error)
 
     async def write(self, pen: WriterModel, facts: PromptFacts, request: InsightCreate) -> GeneratedText:
-        """Returns a language model's words, or plain ones from the same facts where it has none."""
+        """Returns a language model's text, or a plain text of the same facts if there is none."""
         if pen.models is None or pen.model is None:
             return plain_words(facts, pen.failure)
         schema = _schema(facts)
@@ -196,7 +196,7 @@ def _body(prompt: str, schema: dict[str, Any], request: InsightCreate) -> dict[s
 
 
 def _prompt(facts: PromptFacts, model: LanguageModel, answer_tokens: int) -> str:
-    """Returns the facts as JSON, as much as the model can read: what drives the score first."""
+    """Returns the facts as JSON, as much as the model can read, the most important columns first."""
     action = facts.action
     offer = {"name": action.name, "description": action.description, "facts": action.custom_insights}
     facts_text = {

@@ -50,7 +50,7 @@ class Container:
 
     @property
     def checkpoints(self) -> Path:
-        """Returns the folder SageMaker keeps in step with S3, and fills again after a spot interruption."""
+        """Returns the folder that SageMaker copies to S3, and restores after a spot interruption."""
         return self.base / "checkpoints"
 
     def report_failure(self, reason: str) -> None:

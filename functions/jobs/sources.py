@@ -116,7 +116,7 @@ def s3_client(access: JobAccess, client: ClientFactory) -> "S3Client":
 
 
 def read_secret(parameter: str | None, secret_arn: str | None, client: ClientFactory) -> str | None:
-    """Returns a secret's text from where it is kept; ``None`` when neither place is named."""
+    """Returns the text of a secret, or ``None`` if no place is named."""
     if parameter:
         return str(client("ssm").get_parameter(Name=parameter, WithDecryption=True)["Parameter"]["Value"])
     if secret_arn:
@@ -150,7 +150,7 @@ def reason_of(error: ClientError | BotoCoreError) -> str:
 
 
 def _downloads(s3: "S3Client", files: Sequence[JobFile], scratch: Path) -> Iterator[tuple[JobFile, Path]]:
-    """Yields the files in their order, several fetched ahead."""
+    """Yields the files in their order, and downloads several in advance."""
     paths = [scratch / f"{index}-{Path(file.key).name[-100:]}" for index, file in enumerate(files)]
     with ThreadPoolExecutor(DOWNLOADS_AT_ONCE) as pool:
         for start in range(0, len(files), DOWNLOADS_AT_ONCE):

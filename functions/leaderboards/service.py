@@ -39,7 +39,7 @@ class OrderedEntry(NamedTuple):
     value: float | None
 
     def position(self, direction: Direction) -> Position:
-        """Values first, in the order asked for; equal ones, and those without, by id."""
+        """Returns the sort key: values in the requested order, then equal and missing values by id."""
         if self.value is None:
             return True, 0.0, self.entry.checkpoint_id
         ordered = self.value if direction is Direction.ASCENDING else -self.value
@@ -52,7 +52,7 @@ class LeaderboardService:
         self._benchmarks = benchmarks
 
     def list_rows(self, context: SpaceContext, query: LeaderboardQuery) -> Page[LeaderboardRow]:
-        """Returns the checkpoints with results on the selected benchmarks, in the order asked for.
+        """Returns the checkpoints with results on the selected benchmarks, in the requested order.
 
         Only results on a benchmark's current revision count (on its last one if it was deleted). Raises
         ValidationFailedError for benchmarks that are not of the space and InvalidCursorError for an ``after`` that
@@ -98,7 +98,7 @@ class LeaderboardService:
         ranking: Ranking,
         after: str | None,
     ) -> Page[LeaderboardRow]:
-        """Returns the same of a single benchmark without filters: its index is in the order asked for, at any size."""
+        """Returns the rows of a single benchmark without filters. Its index has the requested order at any size."""
         last = after and self._former_candidate(context, after, [benchmark], ranking.metric)
         descending = query.direction is Direction.DESCENDING
         entries = self._scores.page(
@@ -132,7 +132,7 @@ class LeaderboardService:
     def _benchmarks_of(
         self, context: SpaceContext, query: LeaderboardQuery
     ) -> tuple[dict[str, KnownBenchmark], dict[str, KnownBenchmark]]:
-        """Returns those that rows are made of, and together with them the one that the order is by."""
+        """Returns the benchmarks of the rows, and these with the benchmark of the order."""
         chosen = query.benchmark_ids or self._scores.benchmark_ids(context.space_id, LeaderboardQuery.MAX_BENCHMARKS)
         named = [query.metric_benchmark_id] if query.metric_benchmark_id else []
         known = self._benchmarks.known(context.space_id, [*chosen, *named])
@@ -235,7 +235,7 @@ def _matches(entry: ScoreEntry, query: LeaderboardQuery) -> bool:
 
 
 def _ranks(candidates: Iterable[OrderedEntry], metric: MetricName) -> dict[float, int]:
-    """Returns the rank of each value, 1 the best; equals share a rank and leave a gap behind them."""
+    """Returns the rank of each value, 1 for the best. Equal values share a rank and leave a gap."""
     values = [candidate.value for candidate in candidates if candidate.value is not None]
     values.sort(reverse=metric not in LOWER_IS_BETTER)
     ranks: dict[float, int] = {}
@@ -264,6 +264,6 @@ def _row(checkpoint: Score, scores: Sequence[Score], rank: int | None, benchmark
 
 
 def _mean(values: Iterable[float | None]) -> float | None:
-    """Of those that are there. The exact sum does not depend on the order, so equal sets stay equal."""
+    """Returns the mean of the existing values. The sum is exact and so independent of the order."""
     present = [value for value in values if value is not None]
     return math.fsum(present) / len(present) if present else None

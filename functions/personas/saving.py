@@ -30,7 +30,7 @@ class Saver:
         self._uploads = uploads
 
     def save(self, space_id: str, token: str, upload: StoredUpload, has_time: Callable[[], bool]) -> StoredUpload:
-        """Goes on with an upload until all is saved or there is no time left; what is left can be saved later."""
+        """Saves an upload until all rows are saved or the time is up. The rest can be saved later."""
         while upload.status is UploadStatus.IN_PROGRESS and has_time():
             try:
                 for batch in batches(self._uploads.rows(upload), upload.position):
@@ -89,7 +89,7 @@ class _Plan:
         self._counts = dict.fromkeys(("done", "created", "overwritten", "skipped", "crowded", "conflicts_resolved"), 0)
 
     def take(self, row: UploadRow, key: str) -> None:
-        """A person is known from the space, from an earlier batch, or from an earlier row of this one."""
+        """Plans one row. A person may be known from the space, an earlier batch, or an earlier row of this batch."""
         ids = self._ids[key]
         self._counts["done"] += 1
         self._counts["conflicts_resolved"] += bool(ids)
@@ -153,7 +153,7 @@ class _Plan:
 
 
 def batches(rows: Iterable[UploadRow], position: int) -> Iterator[list[UploadRow]]:
-    """Yields the rows in transactions' worth."""
+    """Yields the rows in batches of one transaction."""
     batch: list[UploadRow] = []
     start = end = position
     for row in rows:

@@ -24,7 +24,7 @@ _FOLDS = 2
 
 
 def normalised_name(name: str) -> str:
-    """Returns the name without what people write differently: case, width of blanks, composed or combining accents."""
+    """Returns the name without differences of case, blanks and composed or combining accents."""
     for _ in range(_FOLDS):
         name = unicodedata.normalize("NFC", unicodedata.normalize("NFD", name).casefold())
     return " ".join(name.split())
@@ -74,7 +74,7 @@ class Personas:
         self._clock = clock
 
     def known(self, space_id: str, keys: Iterable[str]) -> dict[str, Known]:
-        """Who shares each of the keys."""
+        """Returns the personas of each key."""
         wanted = {key: Key(f"persona_key#{space_id}", key) for key in keys}
         found = self._table.get_many(list(wanted.values()))
         return {key: Known(item_key, tuple(found.get(item_key, {}).get("ids", ()))) for key, item_key in wanted.items()}
@@ -136,7 +136,7 @@ class Personas:
                 space_id,
                 persona_id,
                 expected_version=expected_version,
-                only_if=Attr("version").eq(current.version),
+                condition=Attr("version").eq(current.version),
                 also=[self._known_of(space_id, current).removed(persona_id)],
             )
 

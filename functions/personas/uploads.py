@@ -83,7 +83,7 @@ class PersonaUploadService:
         self._started = timer()
 
     def upload(self, context: SpaceContext, files: list[NamedFile]) -> PersonaUpload:
-        """Reads files that came with the request; save their personas unless some are known already.
+        """Reads the files of the request, and saves their personas unless some are known already.
 
         Raises ValidationFailedError that names the file which can't be read; then nothing is stored.
         """
@@ -95,7 +95,7 @@ class PersonaUploadService:
         return self._go_on(context, token, upload)
 
     def prepare(self, context: SpaceContext, request: PersonaUploadRequest) -> PersonaUploadForms:
-        """Forms by which a client sends files straight to S3, to be processed afterwards."""
+        """Returns the forms by which a client sends files straight to S3. They are processed afterwards."""
         token = secrets.token_urlsafe(32)
         files = list(dict.fromkeys(request.files))
         now = self._clock()
@@ -174,7 +174,7 @@ class PersonaUploadService:
                 yield name, cast("BinaryIO", file)
 
     def _read(self, context: SpaceContext, files: Iterable[NamedFile]) -> StoredUpload:
-        """Reads all files to their end, and store their rows. Raises ValidationFailedError."""
+        """Reads all files and stores their rows. Raises ValidationFailedError."""
         reading = _Reading()
         with TemporaryFile() as rows, ThreadPoolExecutor(LOOKUP_THREADS) as pool:
             batch: list[tuple[str, PersonaRow]] = []
@@ -194,7 +194,7 @@ class PersonaUploadService:
         return self._stored(context, reading, key, size)
 
     def _rows(self, name: str, file: BinaryIO, reading: _Reading) -> Iterator[PersonaRow]:
-        """Yields the rows of one file that can be saved; what is refused is noted."""
+        """Yields the rows of one file that can be saved, and records the refused ones."""
         name = name[:FILE_NAME_CHARACTERS]
         today = self._clock().date().isoformat()
         count = 0

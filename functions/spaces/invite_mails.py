@@ -28,7 +28,7 @@ class InviteMails:
         self._sign_in_url = sign_in_url
 
     def send(self, space_name: str, inviter: str, invites: Sequence[Invite]) -> dict[str, MailOutcome]:
-        """Writes to each of the invited; what became of the mail, and why not, by address.
+        """Sends a mail to each invited person. Returns the outcome by address.
 
         When SES can't be reached, those that are left are not tried: the request waits for this.
         """

@@ -133,7 +133,7 @@ class SpaceService:
         return self._members.remove(space_id, member_id)
 
     def invite(self, principal: Principal, space_id: str, request: InviteRequest) -> Invited:
-        """Stores the invites, all or none, and then write to the invited.
+        """Stores the invites, all or none, and then sends the mails.
 
         An invite holds whether or not its mail could be sent; its ``mail`` says so, and inviting again sends it again.
         Raises PermissionDeniedError for members that do not own the space.

@@ -175,7 +175,7 @@ def _job(context: SpaceContext, training: Training) -> JobReference:
 
 
 def _check_connectors(connectors: Sequence[ConnectorTraining], path: str = "body.connectors") -> None:
-    """Together they name one target column and at most one positive label."""
+    """Checks that the connectors name one target column and at most one positive label."""
     targets = _distinct(connector.target for connector in connectors)
     if not targets:
         raise ValidationFailedError.of(path, "name the column to learn as target of at least one connector")
@@ -193,7 +193,7 @@ def _distinct(values: Iterable[str | None]) -> list[str]:
 def _with_connector(
     connectors: Sequence[ConnectorTraining], update: ConnectorTrainingUpdate
 ) -> list[ConnectorTraining]:
-    """Returns the connectors after an upsert: what is sent of a known one changes it, an unknown one joins."""
+    """Returns the connectors after an upsert: a known one is changed, an unknown one is added."""
     sent = update.model_dump(exclude_unset=True)
     by_id = {connector.connector_id: connector for connector in connectors}
     known = by_id.get(update.connector_id)

@@ -49,11 +49,14 @@ def update_me(
 def add_permissions(
     id: str, body: PermissionsGrant, context: CurrentContext, service: CurrentUserService
 ) -> GrantedPermissions:
-    """Adds to what a member may do in the selected space; for its owner. Answers all that the member may do."""
+    """Add permissions of a member in the selected space.
+
+    For its owner. The response has all permissions of the member.
+    """
     return service.add_permissions(context, id, body.permissions)
 
 
 @invites.post("/invites/accept", responses=errors(403, 404, 409, 410))
 def accept_invites(principal: CurrentPrincipal, service: CurrentUserService) -> AcceptedInvites:
-    """Accepts every invite to your verified e-mail address."""
+    """Accept every invite to your verified e-mail address."""
     return service.accept_invites(principal)

@@ -58,7 +58,7 @@ class UserService:
     def add_permissions(
         self, context: SpaceContext, user_id: str, permissions: list[UserPermission]
     ) -> GrantedPermissions:
-        """Adds to what a member of the space may do; answers all that they may do.
+        """Adds permissions of a member and returns all of them.
 
         Raises PermissionDeniedError unless the owner asks, and NotFoundError for users who are no members.
         """

@@ -104,7 +104,10 @@ class WebhookEndpointService:
         return delivery
 
     def replay_failed(self, endpoint_id: str, since: datetime) -> ReplayAnswer:
-        """Returns the oldest first. Raises NotFoundError, and ConflictError for a disabled endpoint."""
+        """Replays the failed messages, the oldest first.
+
+        Raises NotFoundError, and ConflictError for a disabled endpoint.
+        """
         self._require_enabled(endpoint_id)
         failed = self._deliveries.failed_since(self._space, endpoint_id, since)
         found = list(islice(failed, REPLAYED_AT_ONCE + 1))

@@ -85,7 +85,7 @@ class WebhookService:
         self._evaluations = Evaluations(table, clock)
 
     def receive(self, message: WebhookMessage, sender: Sender) -> WebhookReceipt:
-        """Takes a message in, once.
+        """Handles a message once.
 
         A job may report that it runs, and its series so far. How it ended is for its workflow to find out, so a
         message about that changes nothing. Raises NotFoundError for an id that is neither a job's nor, with

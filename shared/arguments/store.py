@@ -117,7 +117,7 @@ class Arguments:
             current = self._current(space_id, argument_id, expected_version)
             also = [*self._moves(space_id, current, None), self.purges.note(space_id, argument_id)]
             unchanged = Attr("version").eq(current.version)
-            deleted = self._arguments.delete(space_id, argument_id, only_if=unchanged, also=also)
+            deleted = self._arguments.delete(space_id, argument_id, condition=unchanged, also=also)
             self.clean(space_id, argument_id)
             return deleted
 

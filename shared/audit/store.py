@@ -70,7 +70,7 @@ class AuditLogs:
         self._retention = retention
 
     def record(self, changes: Sequence[ItemImages]) -> None:
-        """Notes changes of items, in their order, as far as they are writes of entities."""
+        """Stores the changes of items that are writes of entities, in their order."""
         removals = self._table.get_many([_removal_key(before) for before, after in changes if before and not after])
         rows = {key: row for change in changes for key, row in self._rows_of(*change, removals)}
         self._table.put_all([{**key.values, **row} for key, row in rows.items()])
@@ -122,7 +122,7 @@ class AuditLogs:
         if not others:
             return self._table.query(pk, condition=period, limit=limit)
         conditions: list[ConditionBase] = [Attr(name).eq(value) for name, value in others.items()]
-        return islice(self._table.query(pk, condition=period, only=reduce(and_, conditions)), limit)
+        return islice(self._table.query(pk, condition=period, filter=reduce(and_, conditions)), limit)
 
 
 def _removal_key(item: Item) -> Key:
@@ -131,7 +131,7 @@ def _removal_key(item: Item) -> Key:
 
 
 def _stamp(before: Item | None, after: Item | None, removals: Mapping[Key, Item]) -> str | None:
-    """Returns the stamp of the write that made the change; none when it was no write of an entity."""
+    """Returns the write marker of a change, or ``None`` if the change is no write of an entity."""
     if after is None:
         found = removals.get(_removal_key(before or {}))
         return found[REMOVAL] if found else None
@@ -161,7 +161,7 @@ def _action(before: Item | None, after: Item | None) -> AuditAction:
 
 
 def _as_text(item: Item, names: list[str]) -> str:
-    """As JSON text: numbers and nesting need not fit an item of their own."""
+    """Returns the value as JSON text, because numbers and nesting may exceed DynamoDB's limits."""
     return json.dumps({name: _bounded(item[name]) for name in names if name in item}, ensure_ascii=False)
 
 

@@ -53,7 +53,7 @@ class SageMakerJobs:
         return latest
 
     def stop_latest(self, prefix: str) -> bool:
-        """Stops the newest attempt if it runs; whether it still did."""
+        """Stops the newest attempt if it runs, and returns whether it did."""
         job = self.latest(prefix)
         if job is None or job.status.is_over:
             return False

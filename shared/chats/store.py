@@ -69,7 +69,7 @@ class Chats:
         return [Message.model_validate(each) for turn in turns for each in self._values.load(turn["messages"])]
 
     def list_after(self, space_id: str, after: str, limit: int, name: str) -> ChatPage:
-        """Chats without messages, newest first; ``name`` is any part of the name, in upper or lower case."""
+        """Returns chats without messages, newest first. ``name`` is any part of the name, in upper or lower case."""
         if not name:
             page = self._chats.list_after(space_id, after, limit)
             return ChatPage(count=page.count, data=[_listed(chat) for chat in page.data], has_more=page.has_more)
@@ -86,7 +86,7 @@ class Chats:
         )
 
     def _named(self, space_id: str, name: str, condition: ConditionBase | None) -> Iterator[Item]:
-        """Returns the chats with this in their name, newest first, looked for one page of the table after the other."""
+        """Returns the chats with this text in their name, newest first, by reading the table page by page."""
         items = self._table.query(f"chat#{space_id}", attributes=_LISTED, condition=condition)
         return (item for item in items if name.casefold() in item["name"].casefold())
 
@@ -120,7 +120,7 @@ class Chats:
             if turn.is_new:
                 self._chats.create(space_id, turn.chat, also=actions)
             else:
-                grown = self._chats.update_write(space_id, turn.chat.id, {}, only_if=_is_current(turn.chat))
+                grown = self._chats.update_write(space_id, turn.chat.id, {}, condition=_is_current(turn.chat))
                 self._table.transact([*actions, grown])
         except TransactionFailedError as failed:
             first = self.answered(space_id, turn.idempotency) if turn.idempotency else None
@@ -144,7 +144,7 @@ class Chats:
             chat.id,
             {**changes, "generation": following.generation},
             expected_version=expected,
-            only_if=_is_current(chat),
+            condition=_is_current(chat),
         )
         try:
             self._table.transact([change, self._turn(space_id, following, messages)])
@@ -163,7 +163,7 @@ class Chats:
         return deleted
 
     def clean(self, space_id: str, chat_id: str) -> None:
-        """Removes what a deleted chat has left behind. Safe to repeat."""
+        """Removes the remaining data of a deleted chat. Safe to repeat."""
         self._remove_turns(space_id, chat_id)
         self.purges.write(self.purges.done(chat_id))
 
@@ -189,7 +189,7 @@ class Chats:
         return put(_idempotency_key(space_id, idempotency), values, unused)
 
     def _remove_turns(self, space_id: str, chat_id: str, before: int | None = None) -> None:
-        """Turns that nobody can read any more."""
+        """Removes the turns that nobody can read any more."""
         pk = _turns(space_id, chat_id)
         condition = KeyCondition("SK").lt(_generation(before)) if before is not None else None
         for turn in list(self._table.query(pk, condition=condition)):
@@ -202,7 +202,7 @@ def _listed(chat: StoredChat) -> Chat:
 
 
 def _is_current(chat: StoredChat) -> ConditionBase:
-    """Holds as long as nobody else has replaced the messages."""
+    """Returns the condition that nobody else has replaced the messages."""
     return Attr("generation").eq(chat.generation)
 
 

@@ -67,7 +67,7 @@ class CheckpointAliases:
     def promote(
         self, space_id: str, user_id: str, alias: str, request: CheckpointAliasPut, expected_version: int | None
     ) -> CheckpointAlias:
-        """Lets ``alias`` name the checkpoint, all gates checked in the same transaction.
+        """Points ``alias`` to the checkpoint, and checks all gates in the same transaction.
 
         Raises ValidationFailedError for a checkpoint or benchmark that is not of the space, PromotionRefusedError when
         the checkpoint lacks a result that the alias requires, and PreconditionFailedError.
@@ -122,7 +122,7 @@ class CheckpointAliases:
         return Deleted(id=alias)
 
     def _gates(self, space_id: str, checkpoint_id: str, required: list[str]) -> list[Write]:
-        """That checkpoint, benchmarks and results are as they are now."""
+        """Returns the checks that checkpoint, benchmarks and results are unchanged."""
         if checkpoint_id not in self._checkpoints.get_many(space_id, [checkpoint_id]):
             raise ValidationFailedError.of(
                 "body.checkpoint_id", "there is no such checkpoint; GET /checkpoints lists them"

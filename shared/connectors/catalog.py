@@ -76,7 +76,7 @@ class Seen:
 
 
 def comparable_sequencer(sequencer: str) -> str:
-    """S3's hexadecimal sequencers compare as text once the shorter is filled up with zeros on the right."""
+    """Returns a sequencer that sorts as text: S3's hexadecimal one, filled with zeros on the right."""
     return sequencer.upper().ljust(SEQUENCER_DIGITS, "0")
 
 
@@ -102,7 +102,7 @@ class Catalog:
         )
 
     def entries(self, space_id: str, connector_id: str, files: Sequence[str] | None = None) -> dict[str, CatalogEntry]:
-        """Entries by file, those of ``files`` that exist or all, with their columns."""
+        """Returns the entries by file with their columns: the existing ones of ``files``, or all."""
         if files is None:
             items = list(self._items(space_id, connector_id))
         else:
@@ -117,12 +117,12 @@ class Catalog:
         return {item["SK"]: FileState(**{name: item[name] for name in names if name in item}) for item in items}
 
     def sequencer(self, space_id: str, connector_id: str, file: str) -> str | None:
-        """Returns the file's last event that is known, also of a deleted file."""
+        """Returns the sequencer of the file's last known event, also for a deleted file."""
         item = self._table.get(_key(space_id, connector_id, file))
         return item.get("sequencer") if item else None
 
     def ask_for(self, space_id: str, connector_id: str, files: Sequence[str], request: str) -> None:
-        """Marks files to be scanned because a request names them; the mark stays until a scan has begun since."""
+        """Marks the files of a request as pending. The mark stays until a later scan begins."""
         marks = [update(_pending_key(space_id, connector_id, file), {"request": request}) for file in files]
         for start in range(0, len(marks), TRANSACTION_SIZE):
             self._table.transact(marks[start : start + TRANSACTION_SIZE])
@@ -133,7 +133,7 @@ class Catalog:
         return {mark["SK"]: mark.get("request") for mark in marks}
 
     def has_pending(self, space_id: str, connector_id: str) -> bool:
-        """Returns whether there is one."""
+        """Returns whether a file is pending."""
         return next(iter(self._table.query(_pending_key(space_id, connector_id, "").pk, limit=1)), None) is not None
 
     def record_created(self, space_id: str, connector_id: str, version: ObjectVersion) -> EventOutcome:
@@ -176,7 +176,7 @@ class Catalog:
         return self._write_result(space_id, connector_id, entry.file, values, seen)
 
     def record_missing(self, space_id: str, connector_id: str, file: str, seen: Seen, scan_id: str) -> bool:
-        """Takes out a file that a scan no longer found, unless an event came between."""
+        """Removes a file that a scan did not find, unless an event came between."""
         values = {
             "status": DELETED,
             "sequencer": seen.sequencer,
@@ -186,7 +186,10 @@ class Catalog:
         return self._write_result(space_id, connector_id, file, values, seen)
 
     def stored_columns(self, space_id: str, connector_id: str, entry: CatalogEntry) -> Item:
-        """Returns the columns as JSON text, for DynamoDB's numbers are narrower than a file's; long ones lie in S3."""
+        """Returns the columns as JSON text, because DynamoDB's numbers are narrower than a file's.
+
+        Long ones are in S3.
+        """
         text = _COLUMNS.dump_json(entry.columns).decode()
         if len(text.encode()) <= INLINE_COLUMNS_BYTES:
             return {"columns": text}
@@ -203,7 +206,7 @@ class Catalog:
         return _COLUMNS.validate_json(text)
 
     def forget(self, space_id: str, connector_id: str) -> None:
-        """Removes everything of a connector that is gone."""
+        """Removes all data of a deleted connector."""
         for pk in (_key(space_id, connector_id, "").pk, _pending_key(space_id, connector_id, "").pk):
             for item in self._table.query(pk, attributes=("SK",)):
                 self._table.write(delete(Key(pk, item["SK"])))
@@ -240,7 +243,7 @@ class Catalog:
         return self._is_still_there(space_id, connector_id, file)
 
     def _is_still_there(self, space_id: str, connector_id: str, file: str) -> bool:
-        """Returns whether the connector exists; what was written for one that does not is taken back."""
+        """Returns whether the connector exists, and removes the writes for one that does not."""
         if self._table.get(Key(f"connector#{space_id}", connector_id)) is not None:
             return True
         self._table.write(delete(_key(space_id, connector_id, file)))
@@ -259,7 +262,7 @@ class Catalog:
 
 
 def columns_prefix(space_id: str, connector_id: str) -> str:
-    """Returns where the long column lists of a connector's files lie in the data bucket."""
+    """Returns the prefix of long column lists of a connector's files in the data bucket."""
     return f"spaces/{space_id}/scans/columns/{connector_id}/"
 
 

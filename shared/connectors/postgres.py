@@ -137,7 +137,7 @@ class PostgresDatabase:
         return [name for (name,) in rows if (wanted is None or name in wanted) and _is_file_name(name)]
 
     def copy(self, table: str, target: ByteSink) -> list[TableColumn]:
-        """Write all rows as CSV without a header, every value quoted and null as ``\\N``; answers the columns.
+        """Writes all rows as CSV without a header, every value quoted and null as ``\\N``. Returns the columns.
 
         Raises MissingFileError for an unknown table, and the errors of ``target``.
         """
@@ -166,7 +166,7 @@ def _is_file_name(name: str) -> bool:
 
 
 def _tls(config: PostgresConfig) -> Any:
-    """Returns a context, or False for none."""
+    """Returns a TLS context, or False for a connection without TLS."""
     if config.tls is TlsMode.DISABLE:
         return False
     context = ssl.create_default_context(cadata=config.ca_certificate)
@@ -178,7 +178,7 @@ def _tls(config: PostgresConfig) -> Any:
 
 @contextmanager
 def _translated(config: PostgresConfig) -> Iterator[None]:
-    """Yields whatever the server or the way to it refuses is a StorageError in its own words."""
+    """Turns errors of the server and of the connection into a StorageError with their text."""
     from pg8000.exceptions import DatabaseError, Error
 
     try:

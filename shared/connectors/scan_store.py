@@ -53,10 +53,10 @@ class Scans:
     def change(
         self, space_id: str, connector: Connector, changes: dict[str, Any]
     ) -> tuple[Connector, JobReference | None]:
-        """Writes changes after which everything is to be scanned, and in the same write the wish for that.
+        """Writes changes that need a scan of everything, and requests the scan in the same write.
 
-        Answers the job to start, unless the scan follows one that runs. Raises NotFoundError, and ConflictError when
-        the connector is not as it was read.
+        Returns the job to start, unless the scan follows a running one. Raises NotFoundError, and ConflictError when
+        the connector has changed since it was read.
         """
 
         def step() -> tuple[Connector, JobReference | None]:
@@ -68,12 +68,12 @@ class Scans:
                 return self.connectors.get(space_id, connector.id), job
             unchanged = Attr("version").eq(current.version) & Attr("scan_id").eq(current.scan_id)
             values = {**changes, "rescan_requested": True}
-            return self.connectors.update(space_id, connector.id, values, only_if=unchanged), None
+            return self.connectors.update(space_id, connector.id, values, condition=unchanged), None
 
         return repeat_on_conflict(step, BUSY, (ConditionNotMetError, TransactionFailedError))
 
     def run(self, space_id: str, scan_id: str) -> Scan:
-        """Marks a scan as running and returns it; one that has ended is answered as it is. Raises NotFoundError."""
+        """Marks a scan as running and returns it; one that has ended is returned unchanged. Raises NotFoundError."""
         return self._advance(space_id, scan_id, {"status": JobStatus.RUNNING})
 
     def get(self, space_id: str, scan_id: str) -> Scan:
@@ -85,8 +85,8 @@ class Scans:
     ) -> JobReference | None:
         """Ends a scan and frees the connector, or starts the scan that was requested during it.
 
-        Answers the job of that scan, to be started. Safe to repeat; ``close`` is to be called when all that follows
-        is done, so that the reconciler continues an interrupted end.
+        Returns the job of that scan, which must be started. Safe to repeat. The caller calls ``close`` afterwards, so
+        that the reconciler continues an interrupted end.
         """
         ended = {"status": status, "expires_at": int((self._clock() + SCANS_KEPT).timestamp()), **values}
         with suppress(NotFoundError):  # forgotten since
@@ -108,7 +108,7 @@ class Scans:
         return repeat_on_conflict(step, BUSY)
 
     def close(self, scan_id: str) -> None:
-        """Nothing is left to do for an ended scan."""
+        """Closes the job of an ended scan."""
         self._table.transact(self._jobs.retire(scan_id, self._clock() + SCANS_KEPT))
 
     def _begin(
@@ -127,7 +127,7 @@ class Scans:
             self._mark(space_id, connector.id, unchanged, **begun)
             if changes is None
             else self.connectors.update_write(
-                space_id, connector.id, {**changes, **begun}, expected_version=connector.version, only_if=is_last
+                space_id, connector.id, {**changes, **begun}, expected_version=connector.version, condition=is_last
             ),
             *self._jobs.open(JobKind.SCAN, space_id, scan.id, parent_id=connector.id),
         ]
@@ -141,7 +141,7 @@ class Scans:
     def _advance(self, space_id: str, scan_id: str, values: dict[str, Any]) -> Scan:
         final = [status.value for status in JobStatus if status.is_final]
         try:
-            return self.repository.update(space_id, scan_id, values, only_if=~Attr("status").is_in(final))
+            return self.repository.update(space_id, scan_id, values, condition=~Attr("status").is_in(final))
         except ConditionNotMetError:
             return self.repository.get(space_id, scan_id)
 

@@ -34,13 +34,13 @@ class ConnectorScans:
         self._clock = clock
 
     def request_files(self, space_id: str, connector_id: str, files: list[str]) -> Scan:
-        """Have these files scanned, also those that have not changed. Raises NotFoundError."""
+        """Requests a scan of these files, also of unchanged ones. Raises NotFoundError."""
         self.scans.connectors.get(space_id, connector_id)
         self.catalog.ask_for(space_id, connector_id, files, new_id())
         return self.request(space_id, connector_id, ScanScope.NAMED)
 
     def request(self, space_id: str, connector_id: str, scope: ScanScope) -> Scan:
-        """Have the connector scanned, now or right after the scan that runs. Raises NotFoundError.
+        """Requests a scan of the connector, now or after the running scan. Raises NotFoundError.
 
         When the workflow can't be started the scan stays ``pending``; the reconciler starts it.
         """
@@ -50,7 +50,7 @@ class ConnectorScans:
         return scan
 
     def change(self, space_id: str, connector: Connector, changes: dict[str, Any]) -> Connector:
-        """Changes a connector so that all of it has to be scanned, now or right after the scan that runs.
+        """Changes a connector in a way that needs a scan of all of it, now or after the running scan.
 
         Raises as ``Scans.change`` does.
         """
@@ -72,7 +72,7 @@ class ConnectorScans:
         self.scans.close(scan_id)
 
     def fail(self, space_id: str, connector_id: str, scan_id: str, error: str) -> None:
-        """Ends a scan that came to nothing: the files that wait for one are marked with the reason.
+        """Ends a failed scan, and marks the pending files with the reason.
 
         Another scan follows only where somebody asked for it, so that what fails always does not go on for ever.
         """
@@ -125,7 +125,7 @@ class ConnectorCleaner:
         self.purges.write(self.purges.done(connector_id))
 
     def try_to_clean(self, space_id: str, connector_id: str) -> None:
-        """``clean``, or a line in the log when AWS refuses: the next round takes it up again."""
+        """Calls ``clean`` and logs a refusal of AWS. The next round tries again."""
         try:
             self.clean(space_id, connector_id)
         except OWN_FAILURES:

@@ -40,9 +40,9 @@ class SchemaDrifts:
         self._clock = clock
 
     def observe(self, space_id: str, connector: Connector, entry: CatalogEntry) -> SchemaDrift | None:
-        """Compares a scanned file with its version before, and keeps it for the next.
+        """Compares a scanned file with its last version, and stores the new schema.
 
-        The drift, if one was recorded.
+        Returns the drift, if there is one.
         """
         key = Key(f"catalog#{space_id}#{connector.id}#schema", entry.file)
         known = self._table.get(key)
@@ -71,7 +71,7 @@ class SchemaDrifts:
         return self._drifts.list_after(_owner(space_id, connector_id), after, limit)
 
     def acknowledge(self, space_id: str, connector_id: str, drift_id: str, user_id: str) -> SchemaDrift:
-        """Notes that somebody has seen a drift, and let trainings have the file again. Raises NotFoundError."""
+        """Acknowledges a drift, so that trainings can use the file again. Raises NotFoundError."""
         owner = _owner(space_id, connector_id)
         drift = self._drifts.get(owner, drift_id)
         if drift.acknowledged_at is None:
@@ -87,7 +87,7 @@ class SchemaDrifts:
         return {item["SK"]: item["summary"] for item in items}
 
     def forget(self, space_id: str, connector_id: str) -> None:
-        """Removes everything of a connector that is gone."""
+        """Removes all data of a deleted connector."""
         self._drifts.remove_all(_owner(space_id, connector_id))
         for name in ("schema", "drifted"):
             pk = f"catalog#{space_id}#{connector_id}#{name}"

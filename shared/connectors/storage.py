@@ -86,7 +86,7 @@ class ConnectorStorage:
                         yield FileVersion(name, found["ETag"].strip('"'), found["Size"])
 
     def check(self) -> None:
-        """Looks whether files can be listed."""
+        """Checks whether files can be listed."""
         with self._translated():
             self._client.list_objects_v2(Bucket=self.bucket, Prefix=self._prefix, MaxKeys=1)
 
@@ -150,7 +150,7 @@ class ConnectorStorage:
         return FileVersion(file, written["ETag"].strip('"'), size, written.get("VersionId"), digest)
 
     def delete(self, file: str) -> None:
-        """Deletes a file; only what is ours is deleted."""
+        """Deletes a file of a managed connector."""
         self._client.delete_object(Bucket=self.bucket, Key=self.key(file))
 
     def delete_all(self) -> None:
@@ -248,7 +248,7 @@ class ConnectorStorages:
         return kept
 
     def keep_credentials(self, connector_id: str, credentials: dict[str, str]) -> int:
-        """Stores access keys or a password, encrypted, apart from the connector; answers the parameter's version.
+        """Stores access keys or a password, encrypted and apart from the connector. Returns the parameter's version.
 
         Earlier versions stay readable for scans and jobs that began with them (SSM keeps a hundred), until the
         connector is deleted.

@@ -17,7 +17,7 @@ class LargeValues:
         self._bucket = bucket
 
     def keep(self, value: Any, key: str) -> dict[str, Any]:
-        """Returns what an item is to hold of ``value``: itself as JSON, or the key of the object that it was written
+        """Returns the item's part for ``value``: the value as JSON, or the key of the object that it was written
         to.
         """
         text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))

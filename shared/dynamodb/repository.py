@@ -109,9 +109,9 @@ class Repository(Generic[E]):
     def create(
         self, space_id: str, entity: E, *, idempotency: Idempotency | None = None, also: Sequence[Write] = ()
     ) -> E:
-        """Stores a new entity, counts it, and carry out ``also``, all or nothing.
+        """Stores a new entity, counts it and carries out ``also`` in one transaction.
 
-        With ``idempotency`` a repeated request answers the first one's entity. Raises ConflictError when the key was
+        With ``idempotency`` a repeated request returns the first one's entity. Raises ConflictError when the key was
         used for another request, or the error of an action in ``also``.
         """
         actions = [] if idempotency is None else [self._idempotency_write(space_id, entity, idempotency)]
@@ -133,7 +133,7 @@ class Repository(Generic[E]):
         )
 
     def remember(self, space_id: str, entity: E, idempotency: Idempotency) -> E:
-        """Lets repeats of a request that made nothing new answer ``entity``, as ``create`` does for what it made."""
+        """Makes repeats of a request that created nothing return ``entity``, as ``create`` does for a new one."""
         try:
             self.table.write(self._idempotency_write(space_id, entity, idempotency))
         except ConditionFailedError:
@@ -156,7 +156,7 @@ class Repository(Generic[E]):
         return Key(f"{self.kind}#{space_id}#idempotency", idempotency.sort_key)
 
     def answered(self, space_id: str, idempotency: Idempotency) -> E | None:
-        """Returns what the first request with this key made, if there was one.
+        """Returns the entity of the first request with this key, or ``None``.
 
         Raises ConflictError for another request.
         """
@@ -195,14 +195,14 @@ class Repository(Generic[E]):
         changes: dict[str, Any],
         *,
         expected_version: int | None = None,
-        only_if: ConditionBase | None = None,
+        condition: ConditionBase | None = None,
     ) -> Write:
         """Returns the write behind ``update``, for use within a transaction."""
         return update(
             self.key(space_id, entity_id),
             {"updated_at": self._clock(), WRITE_MARKER: write_marker(), **changes},
             add={"version": 1},
-            condition=_existing(expected_version, only_if),
+            condition=_existing(expected_version, condition),
         )
 
     def update(
@@ -212,12 +212,12 @@ class Repository(Generic[E]):
         changes: dict[str, Any],
         *,
         expected_version: int | None = None,
-        only_if: ConditionBase | None = None,
+        condition: ConditionBase | None = None,
     ) -> E:
-        """Sets ``changes`` (``None`` clears a field) in one conditional write; nothing to change answers the entity.
+        """Sets ``changes`` (``None`` clears a field) in one conditional write; without changes it returns the entity.
 
         Raises NotFoundError, PreconditionFailedError when ``expected_version`` is not the current one, and
-        ConditionNotMetError when ``only_if`` does not hold.
+        ConditionNotMetError when ``condition`` does not hold.
         """
         if not is_identifier(entity_id):
             raise self.not_found()
@@ -227,7 +227,7 @@ class Repository(Generic[E]):
                 raise _changed_meanwhile()
             return entity
         changes = {**changes, WRITE_MARKER: write_marker()}
-        action = self.update_write(space_id, entity_id, changes, expected_version=expected_version, only_if=only_if)
+        action = self.update_write(space_id, entity_id, changes, expected_version=expected_version, condition=condition)
         try:
             item = self.table.write(action)
         except ConditionFailedError as failed:
@@ -272,14 +272,14 @@ class Repository(Generic[E]):
         entity_id: str,
         *,
         expected_version: int | None = None,
-        only_if: ConditionBase | None = None,
+        condition: ConditionBase | None = None,
         also: Sequence[Write] = (),
     ) -> Deleted:
-        """Removes an entity and uncount it, all or nothing. Raises as ``update`` does."""
+        """Removes an entity and reduces the count in one transaction. Raises as ``update`` does."""
         if not is_identifier(entity_id):
             raise self.not_found()
         actions = [
-            delete(self.key(space_id, entity_id), _existing(expected_version, only_if)),
+            delete(self.key(space_id, entity_id), _existing(expected_version, condition)),
             removal(self.kind, space_id, entity_id, self._clock),
             *self.count_writes(space_id, entity_id, -1),
         ]
@@ -296,7 +296,7 @@ class Repository(Generic[E]):
                 self.table.write(delete(Key(pk, item["SK"])))
 
     def explain(self, item: Item | None, expected_version: int | None) -> Exception:
-        """Returns why the condition of ``update_write`` does not hold for ``item``, the entity as it is."""
+        """Returns the error for ``item``, for which the condition of ``update_write`` does not hold."""
         if item is None:
             return self.not_found()
         if expected_version not in (None, item["version"]):
@@ -330,7 +330,7 @@ class Repository(Generic[E]):
         )
 
     def _seek(self, space_id: str, skip: int) -> tuple[ConditionBase | None, int]:
-        """Returns where to start so that few items are left to skip: a sort key condition and that number."""
+        """Returns the start of a page: a sort key condition and the number of items to skip."""
         if not self._paged:
             raise TypeError(f"{self.kind} keeps no page counters: make its repository with paged=True")
         if skip == 0:
@@ -369,12 +369,12 @@ def total_counter(entity_id: str) -> str:
     return f"total#{zlib.crc32(entity_id.encode()) % COUNTER_SHARDS:02d}"
 
 
-def _existing(expected_version: int | None, only_if: ConditionBase | None) -> ConditionBase:
+def _existing(expected_version: int | None, state: ConditionBase | None) -> ConditionBase:
     """Returns the condition of a write to an entity that must exist, be of a version, and be in a state."""
     condition: ConditionBase = Attr("PK").exists()
     if expected_version is not None:
         condition &= Attr("version").eq(expected_version)
-    return condition if only_if is None else condition & only_if
+    return condition if state is None else condition & state
 
 
 def _other_request() -> ConflictError:

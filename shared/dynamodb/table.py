@@ -159,24 +159,23 @@ class Table:
         newest_first: bool = True,
         attributes: Iterable[str] = (),
         index: str | None = None,
-        only: ConditionBase | None = None,
-        at_once: int | None = None,
+        filter: ConditionBase | None = None,
+        page_size: int | None = None,
     ) -> Iterator[Item]:
         """Yields the items of one partition in the order of their sort keys.
 
-        ``condition`` narrows the sort key (``Key("SK").lt(…)``); ``limit`` bounds the number of items. An index's
-        partition key is an attribute of the index's own name, and what it answers may be a moment old. ``only`` leaves
-        out items that are read and paid for, but not sent; ``limit`` bounds what is left. ``at_once`` bounds what one
-        request reads, for those who may not take all.
+        ``condition`` narrows the sort key (``Key("SK").lt(…)``). An index's partition key is an attribute with the
+        index's name, and its items may be a moment old. ``filter`` leaves out items that are read and paid for, but
+        not sent. ``limit`` bounds the number of items that are left, ``page_size`` the number that one request reads.
         """
-        request = self._question(pk, condition, index, only) | {"ScanIndexForward": not newest_first}
+        request = self._question(pk, condition, index, filter) | {"ScanIndexForward": not newest_first}
         if attributes:
             projected = {f"#p{position}": name for position, name in enumerate(attributes)}
             request["ProjectionExpression"] = ", ".join(projected)
             request["ExpressionAttributeNames"] |= projected
         remaining = limit
         while remaining is None or remaining > 0:
-            bounds = [bound for bound in (remaining, at_once) if bound is not None]
+            bounds = [bound for bound in (remaining, page_size) if bound is not None]
             if bounds:
                 request["Limit"] = min(bounds)
             answer = self._client.query(**request)
@@ -188,10 +187,10 @@ class Table:
                 remaining -= len(answer["Items"])
 
     def count(
-        self, pk: str, *, condition: ConditionBase | None, index: str | None, only: ConditionBase | None
+        self, pk: str, *, condition: ConditionBase | None, index: str | None, filter: ConditionBase | None
     ) -> tuple[int, int]:
         """Returns how many items ``query`` would find, and how many it would read; they are paid for, but not sent."""
-        request = self._question(pk, condition, index, only) | {"Select": "COUNT"}
+        request = self._question(pk, condition, index, filter) | {"Select": "COUNT"}
         found = read = 0
         while True:
             answer = self._client.query(**request)
@@ -201,7 +200,7 @@ class Table:
             request["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
 
     def _question(
-        self, pk: str, condition: ConditionBase | None, index: str | None, only: ConditionBase | None
+        self, pk: str, condition: ConditionBase | None, index: str | None, filter: ConditionBase | None
     ) -> dict[str, Any]:
         keys: ConditionBase = KeyCondition(index or "PK").eq(pk)
         if condition is not None:
@@ -215,8 +214,8 @@ class Table:
             "ExpressionAttributeNames": dict(built.attribute_name_placeholders),
             "ExpressionAttributeValues": {k: encode(v) for k, v in built.attribute_value_placeholders.items()},
         }
-        if only is not None:
-            kept = builder.build_expression(only)
+        if filter is not None:
+            kept = builder.build_expression(filter)
             request["FilterExpression"] = kept.condition_expression
             request["ExpressionAttributeNames"] |= kept.attribute_name_placeholders
             values = {name: encode(value) for name, value in kept.attribute_value_placeholders.items()}
@@ -224,15 +223,14 @@ class Table:
         return request
 
     def scan(
-        self, only: ConditionBase, attributes: Sequence[str], start: dict[str, Any] | None
+        self, filter: ConditionBase, attributes: Sequence[str], start: dict[str, Any] | None
     ) -> tuple[list[Item], dict[str, Any] | None]:
-        """Returns the items for which ``only`` holds among the next megabyte of the table, and where to go on from, if
-        at all.
+        """Returns the items that match ``filter`` in the next megabyte of the table, and the start of the rest, if any.
 
-        What was written a moment ago may be missing.
+        Writes of the last moment may be missing.
         """
         builder = ConditionExpressionBuilder()
-        kept = builder.build_expression(only)
+        kept = builder.build_expression(filter)
         projected = {f"#p{position}": name for position, name in enumerate(attributes)}
         answer = self._client.scan(
             TableName=self.name,
@@ -256,7 +254,7 @@ class Table:
         self._write_batches([{"PutRequest": {"Item": item}} for item in requests])
 
     def delete_all(self, keys: Sequence[Key]) -> None:
-        """Deletes items, those that are there: not all or nothing, but safe to repeat."""
+        """Deletes the existing items: not in one transaction, but safe to repeat."""
         self._write_batches([{"DeleteRequest": {"Key": encode_item(key.values)}} for key in keys])
 
     def _write_batches(self, requests: list[dict[str, Any]]) -> None:
@@ -271,7 +269,7 @@ class Table:
                 requests = [*unprocessed, *requests]
 
     def write(self, action: Write) -> Item | None:
-        """Returns one conditional write; an update answers the new item. Raises ConditionFailedError."""
+        """Makes one conditional write and returns the new item of an update. Raises ConditionFailedError."""
         call = {"Put": "put_item", "Update": "update_item", "Delete": "delete_item"}[action.operation]
         request = {"TableName": self.name, **action.request}
         if "ConditionExpression" in request:
@@ -288,7 +286,7 @@ class Table:
         return decode_item(answer["Attributes"]) if answer.get("Attributes") else None
 
     def transact(self, actions: Sequence[Write]) -> None:
-        """All of the writes or none.
+        """Makes all of the writes or none.
 
         Raises the ``error`` of the first action whose condition does not hold, or TransactionFailedError where it has
         none; UnavailableError when other writers kept the items busy.

@@ -10,17 +10,17 @@ MILLISECOND = timedelta(milliseconds=1)
 
 
 def time_of(log_id: str) -> int:
-    """When a UUIDv7 was made."""
+    """Returns the time of a UUIDv7 in milliseconds."""
     return int(log_id.replace("-", "")[:12], 16)
 
 
 def made_at(log_id: str) -> datetime:
-    """Returns the same as a moment."""
+    """Returns the time of a UUIDv7."""
     return EPOCH + time_of(log_id) * MILLISECOND
 
 
 def milliseconds(moment: datetime, *, up: bool = False) -> int:
-    """Returns the last whole one that has begun by then, or the first that begins no earlier."""
+    """Returns the last whole millisecond that has begun by then, or the first that begins no earlier."""
     return -((EPOCH - moment) // MILLISECOND) if up else (moment - EPOCH) // MILLISECOND
 
 

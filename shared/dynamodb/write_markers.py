@@ -27,9 +27,9 @@ def write_marker() -> str:
 
 
 def has_write_marker(item: Item | None, text: str) -> bool:
-    """Returns whether it is this write that made the item as it is.
+    """Returns whether this write made the item.
 
-    The SDK repeats a write whose answer is lost; the condition of one that was carried out then meets its own work.
+    The SDK repeats a write without a response. If the first one succeeded, its condition meets its own item.
     """
     return item is not None and item.get(WRITE_MARKER) == text
 

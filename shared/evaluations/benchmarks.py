@@ -32,7 +32,7 @@ class Benchmarks:
         return Key(f"benchmark#{space_id}#deleted", benchmark_id)
 
     def delete(self, space_id: str, benchmark: Benchmark, expected_version: int | None) -> Deleted:
-        """Removes the benchmark, keeping its last revision in mind. Raises as ``Repository.delete`` does."""
+        """Removes the benchmark and stores its last revision. Raises as ``Repository.delete`` does."""
         while True:
             remembered = {"revision": benchmark.revision, "deleted_at": self._clock()}
             try:
@@ -40,7 +40,7 @@ class Benchmarks:
                     space_id,
                     benchmark.id,
                     expected_version=expected_version,
-                    only_if=Attr("revision").eq(benchmark.revision),
+                    condition=Attr("revision").eq(benchmark.revision),
                     also=[put(self._deleted_key(space_id, benchmark.id), remembered)],
                 )
             except ConditionNotMetError:

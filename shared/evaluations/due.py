@@ -23,7 +23,10 @@ class DueEvaluations:
         self._launcher = launcher
 
     def create_due(self, space_id: str, training: Training, benchmark_ids: Collection[str]) -> None:
-        """Creates and starts what is due on these benchmarks; when that was all, the training's job closes."""
+        """Creates and starts the evaluations that are due on these benchmarks.
+
+        Closes the training's job after the last one.
+        """
         jobs = self._evaluations.jobs
         due = jobs.due(training.id)
         wanted = [each for each in due if each.benchmark_id in training.benchmark_ids]

@@ -37,7 +37,7 @@ _CHECKPOINT_FIELDS = ("name", "training_id", "architecture", "created_at")
 
 
 def encode_value(value: float | None) -> str:
-    """Text that sorts as the number does: 16 hexadecimal digits, or ``WITHOUT_VALUE`` for None and NaN."""
+    """Returns a text that sorts as the number does: 16 hexadecimal digits, or ``WITHOUT_VALUE`` for None and NaN."""
     if value is None or math.isnan(value):
         return WITHOUT_VALUE
     bits: int = struct.unpack(">Q", struct.pack(">d", value + 0.0))[0]
@@ -55,7 +55,7 @@ def decode_value(text: str) -> float | None:
 
 
 def finite(metrics: MetricValues) -> dict[MetricName, float | None]:
-    """Returns the metrics, those that are NaN or infinite without a value."""
+    """Returns the metrics; NaN and infinity become ``None``."""
     return {metric: value if value is not None and math.isfinite(value) else None for metric, value in metrics.items()}
 
 
@@ -169,7 +169,7 @@ class Scores:
         ]
 
     def benchmark_ids(self, space_id: str, limit: int) -> list[str]:
-        """Returns the newest benchmarks that there are results of."""
+        """Returns the newest benchmarks with results."""
         items = self._table.query(f"score#{space_id}#benchmarks", limit=limit, attributes=["SK"])
         return [item["SK"] for item in items]
 
@@ -255,7 +255,7 @@ class Scores:
         return sum(counter["items"] for counter in counters if counter["SK"] != leave_out)
 
     def get_many(self, space_id: str, pairs: Iterable[tuple[str, str]]) -> dict[tuple[str, str], Score]:
-        """Scores by checkpoint and benchmark, those that exist."""
+        """Returns the existing scores by checkpoint and benchmark."""
         keys = [self.key(space_id, checkpoint_id, benchmark_id) for checkpoint_id, benchmark_id in pairs]
         found = map(_score, self._table.get_many(keys).values())
         return {(score.checkpoint_id, score.benchmark_id): score for score in found}

@@ -127,7 +127,7 @@ class Evaluations:
         return self._move(space_id, evaluation_id, status, {"error": error})
 
     def succeed(self, space_id: str, evaluation_id: str, result: EvaluationResult) -> Evaluation:
-        """Keeps the result and puts it on the leaderboards, all or nothing, unless the evaluation has ended already."""
+        """Stores the result and its score in one transaction, unless the evaluation has ended already."""
         measured = result.measurement
 
         metrics = finite(measured.metrics)
@@ -176,7 +176,7 @@ class Evaluations:
                 result.finished_at = now
             same = Attr("result.status").eq(current.result.status)
             actions = [
-                self.repository.update_write(space_id, evaluation_id, {"result": result}, only_if=same),
+                self.repository.update_write(space_id, evaluation_id, {"result": result}, condition=same),
                 *(self._close(space_id, current) if status.is_final else ()),
                 *also(current),
             ]

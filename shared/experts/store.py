@@ -47,7 +47,7 @@ class Experts:
         return {expert_id: self._load(stored) for expert_id, stored in found.items()}
 
     def list_all(self, space_id: str) -> list[Expert]:
-        """Returns the newest 500, without what they bring: ``get`` loads that."""
+        """Returns the newest 500 experts without their large values, which ``get`` loads."""
         items = self._table.query(f"expert#{space_id}", limit=EXPERTS_LIMIT)
         return [_without_content(self._experts.load(item)) for item in items]
 
@@ -70,11 +70,11 @@ class Experts:
         return self.get(space_id, expert.id)
 
     def delete(self, space_id: str, expert_id: str, expected_version: int | None) -> Deleted:
-        """Returns the versions stay: chats name those that they used."""
+        """Deletes an expert. Its versions stay, because chats name those that they used."""
         return self._experts.delete(space_id, expert_id, expected_version=expected_version)
 
     def versions(self, space_id: str, expert_id: str, before: int | None, limit: int) -> Page[ExpertVersion]:
-        """Returns newest first, those before the number given. Raises NotFoundError."""
+        """Returns the versions before a number, newest first. Raises NotFoundError."""
         current = self.get(space_id, expert_id)
         condition = KeyCondition("SK").lt(_number(before)) if before is not None else None
         items = list(self._table.query(_versions(space_id, expert_id), condition=condition, limit=limit + 1))

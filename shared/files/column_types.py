@@ -46,7 +46,7 @@ class TypeReading:
     format: str | None = None
 
     def parse(self, text: pl.Expr, *, strict: bool = False, decimal_comma: bool = False) -> pl.Expr:
-        """Text, already cleaned, to values.
+        """Parses cleaned text.
 
         `strict` makes a number or date that does not fit an error instead of a null; booleans have no strict form.
         """
@@ -98,12 +98,15 @@ DATE_PATTERN = re.compile(r"\d{1,4}[-/.]\d")
 
 
 def cleaned(column: pl.Expr) -> pl.Expr:
-    """Text without surrounding blanks, and null where it spells a missing value: what numbers and dates are made of."""
+    """Returns text without surrounding blanks, and null for spellings of a missing value.
+
+    Numbers and dates are parsed from it.
+    """
     return without_nulls(column.str.strip_chars(" \t"))
 
 
 def without_nulls(column: pl.Expr) -> pl.Expr:
-    """Text as it is, but null where it spells a missing value."""
+    """Returns text unchanged, but null for spellings of a missing value."""
     return pl.when(~column.is_in(NULL_SPELLINGS)).then(column)
 
 
@@ -120,7 +123,7 @@ def is_ambiguous(readings: tuple[TypeReading, ...] | None) -> bool:
 def guess_readings(
     sample: pl.DataFrame, among: tuple[TypeReading, ...] = ALL_READINGS, *, decimal_comma: bool = False
 ) -> dict[str, tuple[TypeReading, ...] | None]:
-    """For each column of a sample of text, the readings of `among` that all its values satisfy; see `fitting`."""
+    """Returns for each column of a sample the readings of `among` that all its values satisfy; see `fitting`."""
     if not sample.width:
         return {}
     firsts = sample.select(cleaned(pl.all()).drop_nulls().first()).row(0, named=True)
@@ -152,7 +155,7 @@ def fitting(
     decimal_comma: bool = False,
     is_sample: bool = False,
 ) -> dict[str, tuple[TypeReading, ...] | None]:
-    """For each column, those of its possible readings that every value satisfies; None where there is no value.
+    """Returns for each column its possible readings that every value satisfies; None for a column without values.
 
     One pass over the text, by the streaming engine unless it is a sample in memory.
     """

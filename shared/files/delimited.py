@@ -68,7 +68,7 @@ def detect_dialect(plain: PlainFile, limits: ReadLimits = DEFAULT_LIMITS) -> Dia
 
 
 def unique_names(names: list[str], limits: ReadLimits = DEFAULT_LIMITS) -> tuple[str, ...]:
-    """Printable, bounded, distinct column names in the order given."""
+    """Returns printable, bounded and distinct column names in the same order."""
     taken: set[str] = set()
     unique = []
     reserved = Counter(names)
@@ -83,7 +83,7 @@ def unique_names(names: list[str], limits: ReadLimits = DEFAULT_LIMITS) -> tuple
 
 
 def rewrite(plain: PlainFile, dialect: Dialect, scratch: Path, limits: ReadLimits = DEFAULT_LIMITS) -> PlainFile:
-    """Copys the records with Python's tolerant csv module: short rows filled up, line ends and quotes made regular.
+    """Copies the records with Python's tolerant csv module: short rows filled up, line ends and quotes made regular.
 
     Raises UnreadableFileError that names the line when a row has more fields than the header or a field is too long.
     """

@@ -51,7 +51,7 @@ class PlainFile:
 
 
 def detect_format(sample: bytes, name: str) -> FileFormat:
-    """Reports the format of uncompressed content from its first bytes, and from its name where they leave it open.
+    """Returns the format of uncompressed content from its first bytes, or else from its name.
 
     Raises UnreadableFileError for content of another format.
     """
@@ -87,7 +87,7 @@ def _is_json_object(line: bytes) -> bool:
 
 
 def detect_encoding(sample: bytes) -> str:
-    """Name the codec of text from its beginning: a byte order mark, UTF-16's pattern of zero bytes, else UTF-8."""
+    """Returns the codec of text from its beginning: a byte order mark, UTF-16's pattern of zero bytes, else UTF-8."""
     for mark, encoding in BYTE_ORDER_MARKS:
         if sample.startswith(mark):
             return encoding
@@ -107,7 +107,7 @@ def to_plain_file(
     format: FileFormat | None = None,
     limits: ReadLimits = DEFAULT_LIMITS,
 ) -> PlainFile:
-    """Undos gzip and UTF-16, in streaming, into a copy under `scratch`; a file that needs neither is used in place.
+    """Decodes gzip and UTF-16, in streaming, into a copy under `scratch`; a file that needs neither is used in place.
 
     Raises UnreadableFileError when it is empty, truncated, binary, or would decode to more than the limit.
     """
@@ -188,7 +188,7 @@ def _decompressed(path: Path, limits: ReadLimits) -> Iterator[bytes]:
 
 
 def _transcoded(path: Path, encodings: list[str]) -> Iterator[bytes]:
-    """Text of `path` as UTF-8; a byte that an encoding lacks is read with the next one."""
+    """Returns the text of `path` as UTF-8. The next encoding decodes bytes that an encoding lacks."""
     first, *others = encodings
 
     def with_next(error: UnicodeError) -> tuple[str, int]:

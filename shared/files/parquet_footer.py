@@ -117,7 +117,7 @@ class _Reader:
             raise ValueError(f"the footer has a field of the unknown type {kind}")
 
     def _skip_element(self, kind: int, depth: int) -> None:
-        """As in a field, but that a boolean takes a byte here."""
+        """Skips an element, like a field, except that a boolean takes a byte."""
         self._skip(BYTE if kind in (TRUE, FALSE) else kind, depth)
 
     def _byte(self) -> int:

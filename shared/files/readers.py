@@ -79,7 +79,7 @@ def opened(
     name: str | None = None,
     limits: ReadLimits = DEFAULT_LIMITS,
 ) -> Iterator["Source"]:
-    """Yields a source whose decoded copies are removed at the end."""
+    """Yields a source, and removes its decoded copies at the end."""
     with TemporaryDirectory(prefix="scan-", dir=path.parent) as scratch:
         yield open_source(path, format, name=name, scratch=Path(scratch), limits=limits)
 
@@ -158,7 +158,7 @@ class TextSource(Source):
         return frame.filter(~is_blank_row()) if blank_rows else frame
 
     def _remedy(self, error: BaseException) -> None:
-        """Takes back the guess that made a query fail, or raise UnreadableFileError when none is left."""
+        """Corrects the guess that made a query fail. Raises UnreadableFileError if no guess is left."""
         if not is_utf8(self.plain.path):
             self.plain = transcode_from_western(self.plain, self._scratch)
             self._examine()
@@ -169,7 +169,7 @@ class TextSource(Source):
 
     @abstractmethod
     def _examine(self) -> None:
-        """Guess structure and types from the beginning."""
+        """Guesses structure and types from the beginning."""
 
     @abstractmethod
     def _fix_types(self, error: BaseException | None) -> None:
@@ -177,7 +177,7 @@ class TextSource(Source):
 
     @abstractmethod
     def _repair(self, error: BaseException) -> None:
-        """Mends the structure or raise UnreadableFileError."""
+        """Repairs the structure. Raises UnreadableFileError if it can't."""
 
     @abstractmethod
     def _typed(self) -> pl.LazyFrame:
@@ -386,7 +386,8 @@ class JsonLinesSource(TextSource):
         raise UnreadableFileError(f"The file cannot be read as JSON Lines: {reason}") from error
 
     def _types_line_by_line(self) -> dict[str, pl.DataType]:
-        """Columns and types by Python's parser, for what polars cannot infer: keys whose values share no type.
+        """Returns columns and types by Python's parser, for values that polars cannot infer: keys whose values share no
+        type.
 
         Raises UnreadableFileError naming the first line that is not a JSON object.
         """

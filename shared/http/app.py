@@ -37,9 +37,8 @@ def create_app(resources: AppResources, *routers: GroupRouter) -> FastAPI:
     install_error_handlers(app)
     app.add_middleware(RequestMiddleware)
     # The routers have their own prefixes, tags and checks. Including them would build every route a second time.
-    extensions = [route for router in routers for route in router.extensions]
-    app.router.routes.extend(route for router in routers for route in router.routes if route not in extensions)
-    app.router.routes.extend(extensions)
+    app.router.routes.extend(route for router in routers for route in router.originals)
+    app.router.routes.extend(route for router in routers for route in router.extensions)
     return app
 
 

@@ -243,6 +243,7 @@ class GroupRouter(APIRouter):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(generate_unique_id_function=_operation_id, **options)
+        self.originals: list[BaseRoute] = []
         self.extensions: list[BaseRoute] = []
 
     def get(self, path: str, **options: Any) -> Callable[[E], E]:
@@ -265,8 +266,7 @@ class GroupRouter(APIRouter):
         def register(endpoint: E) -> E:
             for method in methods:
                 self.add_api_route(path, endpoint, methods=[method], **options)
-                if extension:
-                    self.extensions.append(self.routes[-1])
+                (self.extensions if extension else self.originals).append(self.routes[-1])
             return endpoint
 
         return register

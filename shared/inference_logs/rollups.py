@@ -114,13 +114,13 @@ class Rollups:
         self._table = table
         self._retention = retention
 
-    def cells(self, selected: Slice, stretch: Stretch, only: ConditionBase | None = None) -> Iterator[Cell]:
-        """Yields the totals of a stretch, newest bucket first; ``only`` is about their model, type and status."""
+    def cells(self, selected: Slice, stretch: Stretch, filter: ConditionBase | None = None) -> Iterator[Cell]:
+        """Yields the totals of a stretch, newest bucket first; ``filter`` is about their model, type and status."""
         level = stretch.level
         if level is None:
             raise ValueError("only buckets are rolled up")
         within = KeyCondition("SK").between(_bucket(level, stretch.start), _bucket(level, stretch.end))
-        for item in self._table.query(selected.partition("log_rollup"), condition=within, only=only):
+        for item in self._table.query(selected.partition("log_rollup"), condition=within, filter=filter):
             totals = Totals(*(item[each.name] for each in fields(Totals)))
             yield Cell(int(item["SK"].split("#", 2)[1]), item["model"], item["type"], item["status"], totals)
 
@@ -140,7 +140,7 @@ class Rollups:
                     break
 
     def sums(self, space_id: str, rows: Iterable[Item]) -> Iterator[tuple[Key, Item, Totals]]:
-        """Yields what rows add to which items, and what those items say beside their totals."""
+        """Yields the items with the sums that rows add, and their other attributes."""
         totals: dict[Key, Totals] = defaultdict(Totals)
         described: dict[Key, Item] = {}
         for row in rows:
@@ -171,13 +171,13 @@ def _mark_key(space_id: str, row: Item) -> Key:
 
 
 def _mark(space_id: str, row: Item) -> Write:
-    """Beside the row, whose partition and indexes have enough to take as it is."""
+    """Returns the key of a row's mark, in another partition than the row, which has enough writes."""
     expires_at = (time_of(row["SK"]) + MARKED // MILLISECOND) // 1000
     return put(_mark_key(space_id, row), {"expires_at": expires_at}, Attr("PK").not_exists())
 
 
 def _places(space_id: str, row: Item) -> Iterator[tuple[Key, Level]]:
-    """Yields the rollup items that a row counts in."""
+    """Yields the rollup items of a row."""
     cell = cell_of(row)
     kind = f"{cell.type}#{cell.status}#{cell.model}"
     for user, tag, level in product((None, row["user"]), (None, *row["tags"]), LEVELS):
@@ -186,7 +186,7 @@ def _places(space_id: str, row: Item) -> Iterator[tuple[Key, Level]]:
 
 
 def _chunks(space_id: str, rows: Iterable[Item]) -> Iterator[list[Item]]:
-    """Rows that fit into one transaction together; alike ones share rollups, so they are kept together."""
+    """Yields rows that fit into one transaction. Similar rows share rollups, so they stay together."""
     chunk: list[Item] = []
     touched: set[Key] = set()
     for row in sorted(rows, key=lambda row: (row["user"], row["tags"], row["model"], row["SK"])):

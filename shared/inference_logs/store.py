@@ -93,7 +93,7 @@ class _Question:
 
     @property
     def condition(self) -> ConditionBase | None:
-        """Conditions on rows and rollups that the partition does not ensure."""
+        """Returns conditions on rows and rollups that the partition does not ensure."""
         wanted = {"type": self.filters.type, "status": self.filters.status, "model": self.filters.model}
         conditions: list[ConditionBase] = [Attr(name).eq(value) for name, value in wanted.items() if value is not None]
         return reduce(and_, conditions) if conditions else None
@@ -104,7 +104,7 @@ class _Question:
 
     @property
     def wants_all(self) -> bool:
-        """Returns whether all rows of the partitions are wanted, as far as their time is right."""
+        """Returns whether all rows of the partitions in the period are wanted."""
         wanted = self.filters
         found_by_model = wanted.model is None or self.index == "by_model"
         return wanted.correlation_id is None and wanted.type is None and wanted.status is None and found_by_model
@@ -154,16 +154,14 @@ class InferenceLogs:
         self._table.put_all(self.items(space_id, log))
 
     def actions(self, space_id: str, log: InferenceLog) -> list[Write]:
-        """Returns what ``record`` writes, for a transaction with what the call led to, be it in another table."""
+        """Returns the writes of ``record``, for a transaction with other writes, also in another table."""
         return [
             Write("Put", {"TableName": self._table.name, "Item": encode_item(item)})
             for item in self.items(space_id, log)
         ]
 
     def items(self, space_id: str, log: InferenceLog) -> list[Item]:
-        """Returns what a call is stored as: its row, which is counted, a copy for each tag, and its texts if there are
-        any.
-        """
+        """Returns the items of a call: its row, which is counted, a copy for each tag, and its texts."""
         user, model, correlation_id = (text[:MAX_NAME_LENGTH] for text in (log.user, log.model, log.correlation_id))
         tags = list(dict.fromkeys(tag[:MAX_NAME_LENGTH] for tag in log.tags))[:MAX_TAGS]
         expires_at = (time_of(log.id) + self._retention // MILLISECOND) // 1000 + 1
@@ -231,7 +229,7 @@ class InferenceLogs:
         )
 
     def summary(self, space_id: str, filters: LogFilters) -> InferenceSummary:
-        """Returns the calls of a period added up; without dates the period is all that is kept, up to now."""
+        """Returns the sums of a period's calls. Without dates the period is the whole retention."""
         now = self._clock()
         end_date = filters.end_date or now
         question = self._question(space_id, replace(filters, end_date=end_date))
@@ -299,10 +297,10 @@ class InferenceLogs:
         end: int,
         *,
         limit: int | None = None,
-        only: ConditionBase | None = None,
+        filter: ConditionBase | None = None,
         attributes: Sequence[str] = (),
     ) -> Iterator[Item]:
-        """Returns the rows of a period in the partitions, newest first, wanted or not unless ``only`` says so."""
+        """Returns the rows of a period in the partitions, newest first, wanted or not unless ``filter`` says so."""
         if start >= end:
             return iter(())
         first, *others = question.partitions
@@ -313,8 +311,8 @@ class InferenceLogs:
                 partition,
                 condition=_within(start, end),
                 index=question.index,
-                only=only,
-                at_once=at_once,
+                filter=filter,
+                page_size=at_once,
                 attributes=attributes,
             )
             return chain(list(islice(rows, 1)), rows)
@@ -374,7 +372,7 @@ class InferenceLogs:
             self._table.count,
             condition=_within(stretch.start, stretch.end),
             index=question.index,
-            only=question.condition,
+            filter=question.condition,
         )
         counts = list(self._readers.map(count, question.partitions))
         return _Part(stretch.start, stretch.end, sum(found for found, _ in counts), sum(read for _, read in counts))
@@ -411,7 +409,7 @@ class InferenceLogs:
             finer = self._parts(question, cover(part.start, part.end, part.finer), sparse=sparse)
             return self._pick(question, finer, skip, need)
         rows = self._rows(
-            question, part.start, part.end, limit=skip + need if all_wanted else None, only=question.condition
+            question, part.start, part.end, limit=skip + need if all_wanted else None, filter=question.condition
         )
         return list(islice(filter(question.accepts_row, rows), skip, skip + need))
 
@@ -444,7 +442,7 @@ def _within(start: int, end: int) -> ConditionBase:
 
 
 def _share(limit: int) -> int:
-    """So many rows of each shard nearly always hold the newest ``limit`` of all: their mean and 2.3 deviations."""
+    """Returns how many rows of each shard nearly always contain the newest ``limit``: the mean and 2.3 deviations."""
     return limit // SHARDS + isqrt(limit) + 1
 
 

@@ -151,7 +151,7 @@ class Insights:
         return self._load(self._insights.get(space_id, insight_id))
 
     def lineage(self, space_id: str, insight_id: str) -> DecisionLineage:
-        """Returns what the decision rested on when it was made. Raises NotFoundError."""
+        """Returns the lineage of the decision at its time. Raises NotFoundError."""
         return self._insights.get(space_id, insight_id).lineage
 
     def _load(self, stored: StoredInsight) -> Insight:
@@ -159,7 +159,7 @@ class Insights:
         return Insight.model_validate({**answer, "reaction": stored.reaction, "version": stored.version})
 
     def react(self, space_id: str, insight_id: str, user_id: str, request: ReactionCreate) -> InsightReaction:
-        """Records the reaction to an insight, or changes it; all that is counted of it moves with it, all or nothing.
+        """Records the reaction to an insight, or changes it; the counters change in the same transaction.
 
         Raises NotFoundError, and ConflictError for an insight that offered nothing.
         """
@@ -233,12 +233,14 @@ class Insights:
     def reactions(
         self, space_id: str, after: str, since: datetime | None, action_id: str | None
     ) -> Iterator[tuple[InsightReaction, dict[str, Any]]]:
-        """Reactions with the features that the client had, oldest first. Raises InvalidCursorError."""
+        """Returns reactions with the client's features, oldest first. Raises InvalidCursorError."""
         last = cursor_id(after)
         start = max(last or "", first_id(since) if since else "")
         condition = KeyCondition("SK").gt(start) if start else None
-        only = Attr("action_id").eq(action_id) if action_id else None
-        found = self._table.query(f"insight_reaction#{space_id}", condition=condition, newest_first=False, only=only)
+        wanted = Attr("action_id").eq(action_id) if action_id else None
+        found = self._table.query(
+            f"insight_reaction#{space_id}", condition=condition, newest_first=False, filter=wanted
+        )
         for item in found:
             yield InsightReaction.model_validate(item), self._values.load(item["features"])
 
@@ -249,7 +251,7 @@ class InsightPolicies:
         self._clock = clock
 
     def get(self, space_id: str) -> InsightPolicy:
-        """Returns the space's own, or the one that holds until there is one."""
+        """Returns the space's policy, or the default policy."""
         return InsightPolicy.model_validate(self._table.get(_policy_key(space_id)) or {})
 
     def update(
@@ -272,7 +274,7 @@ class InsightPolicies:
 
 
 def first_id(moment: datetime) -> str:
-    """Returns an id that no id made then or later sorts before: a UUIDv7 begins with its milliseconds."""
+    """Returns the lowest id of a time. Later ids sort after it, because a UUIDv7 begins with its milliseconds."""
     return str(UUID(int=max(0, int(moment.timestamp() * 1000)) << 80))
 
 

@@ -30,7 +30,7 @@ class Failure:
 
 
 def explain(error: str, cause: str) -> Failure:
-    """Returns what Step Functions' ``Error`` and ``Cause`` of a failed execution amount to.
+    """Returns the failure that ``Error`` and ``Cause`` of a failed execution describe.
 
     The cause is a Lambda error (``{"errorMessage", "errorType"}``), SageMaker's description of the job
     (``{"TrainingJobStatus", "FailureReason"}``), or AWS's plain text, which is kept.

@@ -31,7 +31,7 @@ class JobLauncher:
         self._executions(job.kind).start(job.id, job.execution_input)
 
     def stop(self, job: JobReference, reason: str) -> bool:
-        """Asks the execution and the SageMaker job to stop; whether either was still at work."""
+        """Stops the execution and the SageMaker job, and returns whether one of them was running."""
         executions = self._executions(job.kind)
         execution = executions.describe(job.id)
         is_executing = execution is not None and not execution.status.is_over
@@ -40,7 +40,7 @@ class JobLauncher:
         return self.stop_training_job(job) or is_executing
 
     def stop_training_job(self, job: JobReference) -> bool:
-        """Stops the SageMaker job alone; whether it was still at work."""
+        """Stops the SageMaker job alone, and returns whether it was running."""
         return job.kind.runs_on_sagemaker and self._training_jobs.stop_latest(job_name_prefix(job.kind, job.id))
 
     def execution(self, job: JobReference) -> Execution | None:

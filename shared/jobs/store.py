@@ -54,7 +54,7 @@ class Jobs:
             self._table.write(delete(Key(OPEN, training_id), nothing_else))
 
     def retire(self, job_id: str, until: datetime) -> list[Write]:
-        """Returns the writes that close the job of a deleted entity, and let it be known for a while only."""
+        """Returns the writes that close the job of a deleted entity and delete its index entry later."""
         return [update(_pointer(job_id), {"expires_at": int(until.timestamp())}), self.close(job_id)]
 
     def find(self, job_id: str) -> JobReference | None:
@@ -64,8 +64,8 @@ class Jobs:
 
     def open_jobs(self, space_id: str | None = None) -> Iterator[JobReference]:
         """Yields all jobs that have not ended, or those of one space; the oldest first."""
-        only = Attr("space_id").eq(space_id) if space_id is not None else None
-        for item in self._table.query(OPEN, newest_first=False, only=only):
+        wanted = Attr("space_id").eq(space_id) if space_id is not None else None
+        for item in self._table.query(OPEN, newest_first=False, filter=wanted):
             yield _reference(item, item["SK"])
 
 

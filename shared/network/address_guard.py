@@ -58,7 +58,7 @@ class AddressGuard:
         return address.is_global and not address.is_multicast
 
     def check_socket(self, connection: socket.socket) -> socket.socket:
-        """Returns the connection, or OSError after closing one whose peer may not be called."""
+        """Returns the connection. Closes it and raises OSError if its peer may not be called."""
         peer = ip_address(str(connection.getpeername()[0]).partition("%")[0])
         if not self.allows(peer):
             connection.close()

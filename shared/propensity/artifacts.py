@@ -40,7 +40,7 @@ def extract_artifact(artifact: IO[bytes], folder: Path, max_bytes: int = MAX_EXT
 
 
 def read_checkpoint_metadata(artifact: IO[bytes]) -> CheckpointMetadata:
-    """Returns what ``checkpoint.json`` inside a training's ``model.tar.gz`` says.
+    """Returns the content of ``checkpoint.json`` in a training's ``model.tar.gz``.
 
     Raises:
         CheckpointError: the archive is missing or invalid.
@@ -52,7 +52,7 @@ def read_checkpoint_metadata(artifact: IO[bytes]) -> CheckpointMetadata:
 
 
 def read_evaluation_result(artifact: IO[bytes]) -> EvaluationResult:
-    """Returns what ``result.json`` inside an evaluation's ``model.tar.gz`` says.
+    """Returns the content of ``result.json`` in an evaluation's ``model.tar.gz``.
 
     Raises:
         CheckpointError: the archive is missing or invalid.

@@ -143,7 +143,7 @@ def read_checkpoint(folder: Path) -> StoredCheckpoint:
 
 
 def library_versions() -> dict[str, str]:
-    """Returns the versions of what fits and encodes."""
+    """Returns the versions of the libraries that fit and encode."""
     versions = {"python": platform.python_version()}
     for package in ("lightgbm", "numpy", "polars", "xgboost"):
         try:

@@ -194,7 +194,7 @@ def fit_ensemble(
     workspace: Workspace,
     save_interval_seconds: float,
 ) -> Ensemble:
-    """Returns one model a fold, fitted on the rows outside it and stopped early on those in it.
+    """Returns one model for each fold, fitted on the rows outside it and stopped early on the rows in it.
 
     What ``workspace`` already holds isn't fitted again; a model that was cut off goes on from its last saved round.
 

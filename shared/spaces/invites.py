@@ -74,7 +74,7 @@ class Invites:
         return repeat_on_conflict(step, "The invites are being changed by others just now.", (TransactionFailedError,))
 
     def record_mail(self, space_id: str, invite: Invite, mail: InviteMail, mail_error: str | None) -> Invite:
-        """Notes what became of the mail, unless the invite was changed since it was sent."""
+        """Records the outcome of the mail, unless the invite has changed since."""
         outcome = {"mail": mail, "mail_error": mail_error}
         unchanged = Attr("version").eq(invite.version)
         try:
@@ -91,7 +91,7 @@ class Invites:
         """Raises NotFoundError, also for one that is revoked already, and ConflictError for an accepted one."""
         open_ = Attr("state").eq(InviteState.PENDING.value)
         try:
-            self._invites.update(space_id, invite_id, {"state": InviteState.REVOKED}, only_if=open_)
+            self._invites.update(space_id, invite_id, {"state": InviteState.REVOKED}, condition=open_)
         except ConditionNotMetError as failed:
             if isinstance(failed.current, Invite) and failed.current.state is InviteState.ACCEPTED:
                 raise ConflictError("The invite was accepted. Remove the member from the space instead.") from None
@@ -109,7 +109,7 @@ class Invites:
         return [(keys[key], self._as_of_now(self._invites.load(found[key]))) for key in keys if key in found]
 
     def accept(self, space_id: str, invite: Invite, user_id: str) -> bool:
-        """Lets the user into the space with the invite's roles, once; whether this call did.
+        """Makes the user a member with the invite's roles, once. Returns whether this call did.
 
         A member gets the roles in addition to what they may do.
         """
@@ -120,7 +120,7 @@ class Invites:
                 invite.id,
                 {"state": InviteState.ACCEPTED},
                 expected_version=invite.version,
-                only_if=Attr("state").eq(InviteState.PENDING.value),
+                condition=Attr("state").eq(InviteState.PENDING.value),
             )
             joins = self._members.join_writes(user_id, invite.email, space_id, invite.roles)
             try:

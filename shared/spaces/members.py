@@ -48,7 +48,7 @@ class Members:
         self.spaces = Repository(table, Space, kind="space", clock=clock)
 
     def select(self, user_id: str, space_id: str | None) -> SpaceContext:
-        """Returns the scope of the user in the space, or in the only space there is.
+        """Returns the user's context in the space, or in the user's only space.
 
         Raises NotFoundError for a space the user does not belong to, exactly as for one that does not exist, and
         SpaceRequiredError when no space is named and the choice is not obvious.
@@ -67,7 +67,7 @@ class Members:
         return self.context_and(user_id, space_id)[0]
 
     def context_and(self, user_id: str, space_id: str, also: Key | None = None) -> tuple[SpaceContext, Item | None]:
-        """Returns the scope, and a further item read along with it. Raises as ``context`` does."""
+        """Returns the context, and another item of the same read. Raises as ``context`` does."""
         membership_key = self.memberships.key(user_id, space_id)
         space_key = self.spaces.key(space_id, space_id)
         keys = [membership_key, space_key, *([also] if also else [])]
@@ -91,7 +91,7 @@ class Members:
         return [self.spaces.load(found[key]) for key in keys if key in found and "deleted_at" not in found[key]]
 
     def is_in_use(self, space_id: str, error: ApiError | None = None) -> Write:
-        """Lets a transaction fail unless the space exists and is not deleted."""
+        """Returns the check that the space exists and is not deleted."""
         return check(self.spaces.key(space_id, space_id), Attr("PK").exists() & Attr("deleted_at").not_exists(), error)
 
     def index_writes(self, user_id: str, email: str, membership: Membership) -> list[Write]:
@@ -106,7 +106,7 @@ class Members:
     def join_writes(
         self, user_id: str, email: str, space_id: str, permissions: Iterable[UserPermission]
     ) -> list[Write]:
-        """Returns the writes by which the user comes to have these permissions in the space, a member already or not.
+        """Returns the writes that give the user these permissions in the space, also if the user is no member yet.
 
         Their transaction fails with TransactionFailedError when another writer changes the membership first.
         """
@@ -124,19 +124,22 @@ class Members:
         ]
 
     def add_permissions(self, space_id: str, user_id: str, permissions: Iterable[UserPermission]) -> Membership:
-        """Adds to what a member may do, and returns the whole. Raises NotFoundError for users who are no members."""
+        """Adds permissions of a member, and returns the membership.
+
+        Raises NotFoundError for users who are no members.
+        """
 
         def step() -> Membership:
             membership = self._membership(space_id, user_id)
             together = _united(membership.permissions, permissions)
             changes = {"permissions": together} if together != membership.permissions else {}
             unchanged = Attr("version").eq(membership.version)
-            return self.memberships.update(user_id, space_id, changes, only_if=unchanged)
+            return self.memberships.update(user_id, space_id, changes, condition=unchanged)
 
         return repeat_on_conflict(step, "The member's rights change too often just now.", (ConditionNotMetError,))
 
     def list_after(self, space_id: str, after: str, limit: int) -> Page[SpaceMember]:
-        """Returns the members of the space, in the falling order of their ids."""
+        """Returns the members of the space, by descending id."""
         page = self._index.list_after(space_id, after, limit)
         keys = {self.memberships.key(entry.id, space_id): entry for entry in page.data}
         found = self._table.get_many(list(keys))
@@ -157,7 +160,7 @@ class Members:
         self._membership(space_id, user_id)
         also = [delete(self._index.key(space_id, user_id)), *self._index.count_writes(space_id, user_id, -1)]
         try:
-            self.memberships.delete(user_id, space_id, only_if=Attr("is_owner").eq(False), also=also)
+            self.memberships.delete(user_id, space_id, condition=Attr("is_owner").eq(False), also=also)
         except ConditionNotMetError:
             raise ConflictError("A space can't be without its owner. Delete the space instead.") from None
         except NotFoundError:  # gone just now
@@ -172,7 +175,7 @@ class Members:
 
 
 def _united(*groups: Iterable[UserPermission]) -> list[UserPermission]:
-    """Returns all of them, in the order in which permissions are listed everywhere."""
+    """Returns all permissions in their common order."""
     granted = {permission for group in groups for permission in group}
     return [permission for permission in UserPermission if permission in granted]
 

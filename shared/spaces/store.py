@@ -69,7 +69,7 @@ class Spaces:
         return "deleted_at" in (self._table.get(self._key(space_id)) or {})
 
     def delete(self, space_id: str, user_id: str, expected_version: int | None) -> None:
-        """Makes the space unknown to everybody; ``move_memberships`` is to be called then.
+        """Hides the space from everybody. The caller then calls ``move_memberships``.
 
         Raises NotFoundError when it is deleted already, and PreconditionFailedError.
         """
@@ -79,7 +79,7 @@ class Spaces:
             space_id,
             {"deleted_at": now, "updated_by": user_id},
             expected_version=expected_version,
-            only_if=Attr("deleted_at").not_exists(),
+            condition=Attr("deleted_at").not_exists(),
         )
         try:
             self._table.transact([mark, self._note(space_id), put(_deleted_key(format_timestamp(now), space_id), {})])
@@ -88,7 +88,7 @@ class Spaces:
             raise unknown_space() if isinstance(error, ConditionNotMetError) else error from None
 
     def restore(self, space_id: str, user_id: str) -> None:
-        """Brings a deleted space back, for its owner; ``move_memberships`` is to be called then.
+        """Restores a deleted space for its owner. The caller then calls ``move_memberships``.
 
         One that is not deleted stays as it is. Raises NotFoundError for users who do not belong to it and when its
         time is over, PermissionDeniedError for members who do not own it.
@@ -105,7 +105,7 @@ class Spaces:
                 space_id,
                 space_id,
                 {"deleted_at": None, "updated_by": user_id},
-                only_if=Attr("deleted_at").eq(deleted_at) & Attr("purged_at").not_exists(),
+                condition=Attr("deleted_at").eq(deleted_at) & Attr("purged_at").not_exists(),
             )
             self._table.transact([mark, self._note(space_id), delete(_deleted_key(deleted_at, space_id))])
             return
@@ -138,13 +138,13 @@ class Spaces:
             yield item["SK"]
 
     def due(self) -> Iterator[DeletedSpace]:
-        """Yields the spaces that can't be restored any more, those deleted first before others."""
+        """Yields the spaces that can't be restored any more, in the order of their deletion."""
         latest = format_timestamp(self._clock() - RESTORABLE)
         for item in self._table.query(DELETED, condition=KeyCondition("SK").lte(latest), newest_first=False):
             yield DeletedSpace(item["SK"].partition("#")[2], Key(DELETED, item["SK"]))
 
     def close(self, space: DeletedSpace) -> bool:
-        """Lets nobody restore the space from now on; whether all that belongs to it may be removed."""
+        """Ends the time for a restore, and returns whether the space's data may be removed."""
         deleted_at = space.entry.sk.partition("#")[0]
         unchanged = Attr("deleted_at").eq(deleted_at)
         try:
@@ -168,7 +168,7 @@ class Spaces:
         return self._spaces.load(found[self._key(space_id)])
 
     def _move(self, space_id: str, user_id: str, *, hides: bool) -> None:
-        """Puts a membership where it belongs, unless it is there. Raises _DecidedOtherwiseError."""
+        """Moves a membership to its place, unless it is there. Raises _DecidedOtherwiseError."""
         listed, hidden = self._membership_keys(space_id, user_id)
         source, target = (listed, hidden) if hides else (hidden, listed)
         state = check(

@@ -56,7 +56,7 @@ class Trainings:
         self._clock = clock
 
     def create(self, space_id: str, training: Training, idempotency: Idempotency | None) -> Training:
-        """Stores a training with its uses, open its job.
+        """Stores a training with its references and opens its job.
 
         Raises ValidationFailedError naming a connector, data model or benchmark that is not in the space.
         """
@@ -126,7 +126,7 @@ class Trainings:
     def fall_due(self, space_id: str, training: Training, benchmark_ids: Sequence[str], user_id: str) -> list[Write]:
         """Returns the write by which evaluations on these benchmarks are to follow a training, if it has succeeded.
 
-        Whoever carries it out sees to ``DueEvaluations.create_due`` then.
+        The caller then calls ``DueEvaluations.create_due``.
         """
         if training.status is not JobStatus.SUCCEEDED:
             return []
@@ -160,8 +160,8 @@ class Trainings:
                 also += self.jobs.retire(training_id, now + KEPT_AFTER_DELETION)
             else:
                 also += self._releases(space_id, training)
-            only_if = Attr("version").eq(training.version)
-            self.repository.delete(space_id, training_id, only_if=only_if, also=also)
+            condition = Attr("version").eq(training.version)
+            self.repository.delete(space_id, training_id, condition=condition, also=also)
             return training
 
         return repeat_on_conflict(step, "The training changes too often just now.", (ConditionNotMetError,))
@@ -190,7 +190,7 @@ class Trainings:
         series: list[SeriesPoint] | None,
         also: Sequence[Write] = (),
     ) -> bool:
-        """Takes in what a job reported of itself at a time: that it runs, and its series so far.
+        """Stores a job's report of a time: that it runs, and its series.
 
         Whether it was news: a report that is older than the last one, or about a training that has ended, changes
         nothing but what is in ``also``. Raises NotFoundError, and the errors of ``also``.

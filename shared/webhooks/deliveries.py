@@ -41,7 +41,7 @@ class WebhookDeliveries:
         self._clock = clock
 
     def add(self, space_id: str, endpoint_id: str, event: WebhookEvent) -> tuple[WebhookDelivery, DeliveryTask | None]:
-        """Notes a message once, and what to put into the queue for it: nothing when it was tried already."""
+        """Stores a message once, and returns its task for the queue; ``None`` if it was tried already."""
         now = self._clock()
         delivery = WebhookDelivery(
             id=event.id,
@@ -63,7 +63,7 @@ class WebhookDeliveries:
         return delivery, DeliveryTask(space_id, endpoint_id, delivery.id, 0, now)
 
     def claim(self, task: DeliveryTask) -> WebhookDelivery | None:
-        """Returns the delivery, for the one who makes this attempt; none when it was made, or is not wanted any more.
+        """Returns the delivery for this attempt, or ``None`` if another worker makes it or it is not wanted any more.
 
         Raises TooEarlyError.
         """
@@ -105,7 +105,7 @@ class WebhookDeliveries:
             return
 
     def replay(self, space_id: str, endpoint_id: str, delivery_id: str) -> tuple[WebhookDelivery, DeliveryTask]:
-        """Lets the message be sent again, as often as a new one would be. Raises NotFoundError and ConflictError."""
+        """Allows a message to be sent again, with all attempts of a new one. Raises NotFoundError and ConflictError."""
         now = self._clock()
         current = self._deliveries.get(_owner(space_id, endpoint_id), delivery_id)
         task = DeliveryTask(space_id, endpoint_id, delivery_id, current.attempt_count, now)
@@ -124,12 +124,14 @@ class WebhookDeliveries:
     def list_after(
         self, space_id: str, endpoint_id: str, status: DeliveryStatus | None, after: str, limit: int
     ) -> DeliveryPage:
-        """Returns newest first. Raises InvalidCursorError."""
+        """Returns the deliveries, newest first. Raises InvalidCursorError."""
         kept = partial(ids_within, self._clock() - KEPT)
         rest = kept(before=cursor_id(after))
-        pk, only = self._partition(space_id, endpoint_id), Attr("status").eq(status.value) if status else None
-        counted = list(islice(self._table.query(pk, condition=kept(), only=only, attributes=("SK",)), COUNTED_ROWS + 1))
-        found = self._table.query(pk, condition=rest, only=only, limit=None if only else limit + 1)
+        pk, wanted = self._partition(space_id, endpoint_id), Attr("status").eq(status.value) if status else None
+        counted = list(
+            islice(self._table.query(pk, condition=kept(), filter=wanted, attributes=("SK",)), COUNTED_ROWS + 1)
+        )
+        found = self._table.query(pk, condition=rest, filter=wanted, limit=None if wanted else limit + 1)
         items = list(islice(found, limit + 1))
         return DeliveryPage(
             count=min(len(counted), COUNTED_ROWS),
@@ -139,15 +141,15 @@ class WebhookDeliveries:
         )
 
     def failed_since(self, space_id: str, endpoint_id: str, since: datetime) -> Iterator[str]:
-        """Yields the ids of those that failed for good, oldest first.
+        """Yields the ids of deliveries that failed finally, oldest first.
 
         Some of them may have been let be sent again by somebody who then failed to queue them.
         """
         is_marked = Attr("attempt_count").eq(Attr("replayed_at_attempt")) & Attr("attempt_count").gt(0)
-        only = Attr("status").eq(DeliveryStatus.FAILED.value) | (_IS_PENDING & is_marked)
+        wanted = Attr("status").eq(DeliveryStatus.FAILED.value) | (_IS_PENDING & is_marked)
         pk = self._partition(space_id, endpoint_id)
         period = ids_within(max(since, self._clock() - KEPT))
-        for item in self._table.query(pk, condition=period, newest_first=False, attributes=("SK",), only=only):
+        for item in self._table.query(pk, condition=period, newest_first=False, attributes=("SK",), filter=wanted):
             yield item["SK"]
 
     def _update(self, task: DeliveryTask, changes: dict[str, Any], condition: ConditionBase) -> WebhookDelivery:

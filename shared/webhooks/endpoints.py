@@ -69,7 +69,7 @@ class WebhookEndpoints:
         return self.repository.delete(space_id, endpoint_id, expected_version=expected_version, also=also)
 
     def rotate_secret(self, space_id: str, endpoint_id: str) -> str:
-        """Returns a new secret; the one before signs along for a day. Raises NotFoundError and ConflictError."""
+        """Returns a new secret. The old one also signs for one more day. Raises NotFoundError and ConflictError."""
         self.repository.get(space_id, endpoint_id)
         item, secret, now = self._secrets(space_id, endpoint_id), _new_secret(), self._clock()
         current, *older = item["secrets"]
@@ -113,7 +113,7 @@ class WebhookEndpoints:
         changes = {"status": EndpointStatus.DISABLED, "disabled_reason": reason}
         is_enabled = Attr("status").eq(EndpointStatus.ENABLED.value)
         with suppress(NotFoundError, ConditionNotMetError):
-            self.repository.update(space_id, endpoint_id, changes, only_if=is_enabled)
+            self.repository.update(space_id, endpoint_id, changes, condition=is_enabled)
 
     def _mark(self, space_id: str, endpoint: WebhookEndpoint, **values: datetime | None) -> None:
         # No change of the endpoint by anybody: neither its version nor the time of its change moves.

@@ -46,7 +46,10 @@ _INVITATION = re.compile(
 
 
 def ground(text: str, facts: Mapping[str, Any]) -> list[Claim]:
-    """Returns what ``text`` claims, held against ``facts``; a field's path begins with its name in ``facts``."""
+    """Returns the claims of ``text``, compared with ``facts``.
+
+    The path of a field begins with its name in ``facts``.
+    """
     known = _Facts(facts)
     claims = (_claim(sentence, known) for sentence in split_sentences(text))
     return [claim for claim in claims if claim is not None]
@@ -57,7 +60,7 @@ def count_unsupported(claims: Iterable[Claim]) -> int:
 
 
 def split_sentences(text: str) -> list[str]:
-    """Returns the sentences of a text; abbreviations and numbers such as *1.* end none."""
+    """Returns the sentences of a text. Abbreviations and numbers such as *1.* do not end a sentence."""
     sentences, start = [], 0
     for end in _SENTENCE_END.finditer(text):
         if "\n" not in end[0] and _NO_END.search(text[max(start, end.start() - 8) : end.start()]):
@@ -80,7 +83,7 @@ class _Mentions:
         self.rest = _QUOTATION.sub("|", self.rest)
 
     def _taken(self, found: Iterable[_Span]) -> Iterator[_Span]:
-        """Yields the spans, each blanked out of the rest: nothing is read twice."""
+        """Yields the spans and blanks each out of the text, so that nothing is read twice."""
         spans = list(found)
         pieces: list[str] = []
         end = 0
@@ -129,7 +132,7 @@ class _Facts:
         self.figures = FigureIndex(figures, self.by_word.keys())
 
     def holders(self, mentions: _Mentions) -> Iterator[tuple[str, set[str]]]:
-        """Yields what is mentioned, and the fields that hold it."""
+        """Yields each mentioned value with the fields that hold it."""
         for figure in mentions.figures:
             yield figure.text, self.figures.holders(figure)
         for date in mentions.dates:
@@ -145,8 +148,9 @@ class _Facts:
             yield quotation, {path for path in likely if f" {' '.join(words)} " in self.texts_in_words.get(path, "")}
 
     def name_holders(self, name: ProperName) -> set[str]:
-        """Returns those of fields that hold all of its words, or else those that hold some; empty when a word is
-        nowhere.
+        """Returns the fields that hold all of its words, or else some of them.
+
+        Empty if no field holds one of the words.
         """
         held = [
             set().union(*(self.by_word.get(form, ()) for form in (word, word.removesuffix("s"), f"{word}s")))
@@ -155,12 +159,12 @@ class _Facts:
         return (set.intersection(*held) or set.union(*held)) if all(held) else set()
 
     def stem_holders(self, beginning: str, *, negated: bool) -> set[str]:
-        """Returns the fields with such a word; of those that are true or false, where the sentence says the same."""
+        """Returns the fields with such a word. A field that is true or false must agree with the sentence."""
         return {path for path in self.by_stem.get(beginning, ()) if self.truths.get(path, not negated) is not negated}
 
 
 def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Yields every value with its dotted path, but the empty ones."""
+    """Yields every value that is not empty, with its dotted path."""
     if isinstance(value, Mapping | list):
         items = value.items() if isinstance(value, Mapping) else enumerate(value)
         for key, item in items:

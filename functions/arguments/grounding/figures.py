@@ -152,7 +152,7 @@ class Figure:
 
 
 def find_figures(text: str) -> Iterator[Figure]:
-    """Yields every figure of a text; digits that are part of a name, such as A380, are none."""
+    """Yields every figure of a text. Digits in a name, such as A380, are no figure."""
     text, end = text.translate(_LIKE_ASCII), 0
     for match in _NUMBER.finditer(text):
         figure = _figure(text, match) if match.start() >= end else None
@@ -265,14 +265,12 @@ _HUNDRED = Decimal(100)
 
 
 def _is_said_in_percent(value: Decimal, factor: Decimal) -> bool:
-    """Returns a number without a unit is a share of one up to 1, and in percent from there on."""
+    """Returns whether a number without a unit is a percentage: it is a share up to 1, and a percentage above."""
     return abs(value) <= 1 if factor == _HUNDRED else abs(value) >= 1
 
 
 def _scaled(low: Decimal, high: Decimal, factor: Decimal) -> tuple[Decimal, Decimal]:
-    """Returns the bounds in a fact's own unit; a figure that had to be converted, as of months to years, is to be
-    exact.
-    """
+    """Returns the bounds in the unit of a fact. A converted figure, such as months in years, must be exact."""
     middle = (low + high) / 2
     bounds = (low, high) if factor in (_ONE, _HUNDRED, 1 / _HUNDRED) else (middle, middle)
     return bounds[0] / factor, bounds[1] / factor

@@ -73,7 +73,7 @@ def key_words(path: str) -> list[str]:
 
 
 def content_words(text: str) -> list[str]:
-    """Returns the words that say something."""
+    """Returns the words that carry the content."""
     return [word for word in folded_words(text) if len(word) > 2 and word not in STOP_WORDS and not word.isdecimal()]
 
 

@@ -60,7 +60,7 @@ def evaluate(job: EvaluationJob, container: Container, stop: threading.Event, cl
 
 
 def _measure(scorer: Scorer, table: DatasetTable) -> tuple[Measurement, int, int]:
-    """Returns the measurement, how many rows had been fitted on, and how many had no usable answer."""
+    """Returns the measurement, the number of rows from the training, and the number of rows without a usable label."""
     checkpoint = scorer.checkpoint
     texts = answers(table.frame[checkpoint.target])
     known = texts.is_in([checkpoint.positive_label, checkpoint.negative_label]).fill_null(value=False).to_numpy()

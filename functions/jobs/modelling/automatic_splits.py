@@ -30,8 +30,7 @@ _LEAST_OF_A_CLASS = 2
 def automatic_holdout(
     test_fraction: float, seed: int, frame: pl.DataFrame, draws: Draws, labels: Labels
 ) -> tuple[Holdout, str]:
-    """Returns the rule and why: by time, else by entity (rows of one client on one side), else at random without a
-    word.
+    """Returns the rule and its reason: by time, else by entity (rows of one client on one side), else at random.
 
     A random split of rows that belong together, or of the past and the future, promises more than a model holds.
     """

@@ -68,7 +68,7 @@ def infer_schema(frame: pl.DataFrame, excluded: Iterable[str] = (), identifying:
 
 
 def encode_frame(schema: FeatureSchema, frame: pl.DataFrame) -> Matrix:
-    """Returns one matrix row a row of the table; columns the model doesn't know are ignored.
+    """Returns one matrix row for each row of the table. Columns that the model doesn't know are ignored.
 
     Raises:
         JobFailedError: columns of the model are missing.
@@ -129,7 +129,7 @@ def date_order_of(texts: pl.Series) -> DateOrder | None:
 
 
 def _infer(series: pl.Series) -> Feature | str:
-    """Returns the feature a column becomes, or why it can't be one."""
+    """Returns the feature of a column, or the reason why it can't be one."""
     dtype, name = series.dtype, series.name
     if isinstance(dtype, (pl.Categorical, pl.Enum)):
         series, dtype = series.cast(pl.String), pl.String()
@@ -172,12 +172,12 @@ def _infer_text(texts: pl.Series) -> Feature | str:
 
 
 def _sample(values: pl.Series, count: int = 1000) -> pl.Series:
-    """Returns some values from all over the column."""
+    """Returns a sample of values from the whole column."""
     return values.gather_every(max(len(values) // count, 1))
 
 
 def _share(values: pl.Series, pattern: str) -> float:
-    """Returns how many of the texts, of 1, match."""
+    """Returns the share of the texts that match."""
     return float(np.mean(values.str.contains(pattern).to_numpy()))
 
 
@@ -190,7 +190,7 @@ def _nothing_to_learn(values: pl.Series) -> str | None:
 
 
 def _identifies_rows(values: pl.Series) -> str | None:
-    """Returns the reason to drop a whole number that only counts the rows, or names them."""
+    """Returns the reason to drop a column of whole numbers that only count or identify the rows."""
     if not (_IDENTIFIER_NAME.search(values.name) or values.name.endswith(("Id", "ID"))):
         return None
     if not values.dtype.is_integer() or values.null_count() or len(values) < MIN_ROWS_TO_CALL_IDENTIFIER:

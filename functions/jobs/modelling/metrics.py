@@ -49,7 +49,7 @@ class Curve:
 
 
 def roc_curve(labels: Array, probabilities: Array) -> Curve:
-    """Returns one point a distinct probability, highest first. Both classes must occur."""
+    """Returns one point for each distinct probability, highest first. Both classes must occur."""
     order = np.argsort(-probabilities, kind="stable")
     ranked, scores = labels[order], probabilities[order]
     last_of_each_score = np.append(np.nonzero(np.diff(scores))[0], len(scores) - 1)

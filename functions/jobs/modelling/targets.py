@@ -1,4 +1,4 @@
-"""The column that is learned: which two answers it has, and which of them is the positive one."""
+"""Reads the target column: its two labels, and which of them is the positive one."""
 
 from collections.abc import Iterable
 
@@ -25,7 +25,7 @@ KNOWN_PAIRS = (
 
 
 def answer_of(value: object) -> str | None:
-    """Returns the canonical text of one cell of the target, ``None`` where there is no answer."""
+    """Returns the canonical text of one cell of the target, ``None`` if the cell has no label."""
     if isinstance(value, str):
         text = value.strip(WHITESPACE)
         return None if text in MISSING_ANSWERS else text
@@ -49,7 +49,7 @@ def answers(column: pl.Series) -> pl.Series:
 
 
 def two_labels(name: str, counts: dict[str, int], positive: str | None) -> tuple[str, str]:
-    """Returns the positive and the negative answer, from how often each occurs.
+    """Returns the positive and the negative label, from their numbers of rows.
 
     Given, it is the one asked for; else the positive one of a known pair (yes/no, 1/0, …, in any case); else the rarer
     one, and of two equally frequent ones the later in the alphabet.

@@ -58,7 +58,7 @@ def fit(
     container: Container,
     progress: ProgressReporter,
 ) -> tuple[StoredCheckpoint, Ensemble]:
-    """Returns the checkpoint's paper and its models."""
+    """Returns the checkpoint and its models."""
     texts = answers(table.frame[job.target])
     known = texts.is_not_null().to_numpy()
     table, texts = table.filter(known), texts.filter(known)
@@ -152,7 +152,10 @@ def _fit_models(
 def _folds(
     configuration: BoostingConfiguration, labels: Labels, holdout: Holdout, features: pl.DataFrame, seed: int
 ) -> list[Mask]:
-    """Returns where whole groups are held out, whole groups also validate, if each side then has both answers."""
+    """Returns the folds.
+
+    If whole groups are held out, whole groups validate too, if both sides then have both labels.
+    """
     positives = int(labels.sum())
     count = min(configuration.ensemble_size or 1, positives, len(labels) - positives)
     groups = group_draws(features[holdout.column], seed) if isinstance(holdout, GroupHoldout) else None

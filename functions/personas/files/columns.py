@@ -56,7 +56,7 @@ class AmbiguousHeadingsError(ValueError):
 
 
 def normalised_heading(heading: str) -> str:
-    """Letters and digits only, in small letters: ``Date of Birth`` and ``date_of_birth`` are the same."""
+    """Returns only the letters and digits, in lower case: ``Date of Birth`` and ``date_of_birth`` are equal."""
     folded = unicodedata.normalize("NFKC", heading[: HEADING_CHARACTERS + 1]).casefold()
     return "".join(character for character in folded if character.isalnum())
 
@@ -105,7 +105,10 @@ class HeadedTable:
         self._width = len(names)
 
     def row(self, number: int, cells: Sequence[Any]) -> FileRow:
-        """Cells are text, numbers, truth values or unusable; those left out or empty are no part of ``data``."""
+        """Returns the row of cells: text, numbers, truth values or unusable ones.
+
+        Empty cells are left out of ``data``.
+        """
         for position, cell in enumerate(cells):
             if isinstance(cell, UnusableCell):
                 return RefusedRow(number, f"the cell in column {position + 1} {cell.reason}")
@@ -140,7 +143,7 @@ def object_row(number: int, value: Any) -> FileRow:
 
 
 def persona_row(number: int, values: dict[str, Any]) -> FileRow:
-    """Returns the row of a persona's fields, if they are all right."""
+    """Returns the row of a persona's fields, or a refused row."""
     if isinstance(birthdate := values.get("birthdate"), str) and (midnight := _MIDNIGHT.fullmatch(birthdate)):
         values["birthdate"] = midnight[1]
     try:

@@ -52,7 +52,7 @@ def read_records(stream: io.TextIOWrapper, limits: UploadLimits) -> Iterator[tup
 
 
 def _detect_delimiter(sample: str) -> str:
-    """Returns the one under which the heading row has most of a persona's fields, or else most columns."""
+    """Returns the delimiter that gives the heading row most of a persona's fields, or else most columns."""
 
     def worth(delimiter: str) -> tuple[int, int]:
         reader = csv.reader(io.StringIO(sample, newline=""), delimiter=delimiter)

@@ -32,7 +32,7 @@ class _Window:
             self._position = 0
 
     def next_character(self) -> str:
-        """Returns the next that is not blank, "" at the end."""
+        """Returns the next character that is not blank, "" at the end."""
         while True:
             self._fill()
             blanks = _BLANKS.match(self._text, self._position)
@@ -48,7 +48,7 @@ class _Window:
         return bool(block)
 
     def skip(self, pattern: re.Pattern[str]) -> bool:
-        """Step over what the pattern matches here, if it does."""
+        """Skips the text that the pattern matches here."""
         found = pattern.match(self._text, self._position)
         if found:
             self._position = found.end()

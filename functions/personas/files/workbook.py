@@ -117,8 +117,9 @@ def _read_cells(file: BinaryIO, limits: UploadLimits) -> Iterator[tuple[int, lis
 
 
 def _load(file: BinaryIO, limits: UploadLimits) -> Any:
-    """Returns what the cells refer to: texts, date formats, sheets. openpyxl's own ``read`` goes through all sheets
-    first.
+    """Returns the parts that cells refer to: texts, date formats, sheets.
+
+    Openpyxl's own ``read`` goes through all sheets first.
     """
     reader: Any = ExcelReader(file, read_only=True, data_only=True, keep_links=False)
     reader.archive = _BoundedArchive(file, limits)

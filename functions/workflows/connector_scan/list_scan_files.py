@@ -79,7 +79,7 @@ def _changed_files(
     except (StorageError, ValidationFailedError) as error:
         problem = {"status": ConnectorStatus.ERROR, "error": error.message}
         try:
-            connectors.update(space_id, connector.id, problem, only_if=Attr("version").eq(connector.version))
+            connectors.update(space_id, connector.id, problem, condition=Attr("version").eq(connector.version))
         except ConditionNotMetError:  # it may have got new access in between
             return _changed_files(resources, scans, space_id, connectors.get(space_id, connector.id), scan, states)
         raise JobFailedError(error.message) from error

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from shared.evaluations.store import Evaluations
 from shared.jobs.failures import explain
 from shared.observability import workflow_step
 from shared.resources import Resources
@@ -18,7 +17,7 @@ def fail_evaluation(resources: Resources, event: dict[str, Any]) -> dict[str, An
     """
     space_id, evaluation_id = event["space_id"], event["evaluation_id"]
     failure = explain(event["error"], event["cause"])
-    ended = Evaluations(resources.table, resources.clock).end(space_id, evaluation_id, failure.status, failure.error)
+    ended = resources.evaluations.end(space_id, evaluation_id, failure.status, failure.error)
     return {"space_id": space_id, "evaluation_id": evaluation_id, "status": ended.result.status}
 
 

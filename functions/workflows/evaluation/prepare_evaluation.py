@@ -15,14 +15,14 @@ _resources = Resources()
 
 
 def prepare_evaluation(resources: Resources, event: dict[str, Any]) -> dict[str, Any]:
-    """Writes ``job.json``, then move the evaluation to ``running`` at the benchmark's revision of that moment.
+    """Writes ``job.json``, then moves the evaluation to ``running`` at the benchmark's revision of that moment.
 
-    Takes ``{space_id, evaluation_id}``; answers what the state machine starts the SageMaker job with, the same when
+    Takes ``{space_id, evaluation_id}``; returns the input of the SageMaker job, the same when
     it is done again. Raises JobFailedError when the benchmark or the checkpoint is gone, and when the files can't be
     used: see ``JobInputs.datasets``.
     """
     space_id, evaluation_id = event["space_id"], event["evaluation_id"]
-    evaluations, inputs = Evaluations(resources.table, resources.clock), JobInputs(resources)
+    evaluations, inputs = resources.evaluations, JobInputs(resources)
     evaluation = _unfinished(evaluations.repository.get(space_id, evaluation_id))
     checkpoint = evaluations.checkpoints.get_many(space_id, [evaluation.checkpoint_id]).get(evaluation.checkpoint_id)
     if checkpoint is None:

@@ -7,7 +7,6 @@ from urllib.parse import urlsplit
 from botocore.exceptions import ClientError
 
 from shared.errors import JobFailedError, NotFoundError
-from shared.evaluations.store import Evaluations
 from shared.models.job import EvaluationResult
 from shared.observability import workflow_step
 from shared.propensity.artifacts import read_evaluation_result
@@ -27,7 +26,7 @@ def record_evaluation(resources: Resources, event: dict[str, Any]) -> dict[str, 
     has ended stays as it is. Raises JobFailedError when there is no whole result.
     """
     space_id, evaluation_id = event["space_id"], event["evaluation_id"]
-    evaluations = Evaluations(resources.table, resources.clock)
+    evaluations = resources.evaluations
     if not evaluations.repository.get(space_id, evaluation_id).result.status.is_final:
         result = _read_result(resources, event["model_uri"])
         try:

@@ -16,7 +16,7 @@ _resources = Resources()
 def check_training(resources: Resources, event: dict[str, Any]) -> dict[str, Any]:
     """Moves the training to ``queued``, which ends changes of it, and writes ``job.json`` with its files pinned.
 
-    Takes ``{space_id, training_id}``; answers what the state machine starts the SageMaker job with.
+    Takes ``{space_id, training_id}``; returns the input of the SageMaker job.
     Raises JobFailedError when the data can't be what was meant: see ``JobInputs.datasets``.
     """
     space_id, training_id = event["space_id"], event["training_id"]

@@ -69,7 +69,10 @@ class Predictor(Protocol):
         """Returns the probability of the positive class of each row."""
 
     def contributions(self, matrix: Matrix) -> ContributionMatrix:
-        """Returns what each column adds to each row's log-odds, exactly (TreeSHAP); with the base they sum to them."""
+        """Returns the exact contribution of each column to each row's log odds (TreeSHAP).
+
+        With the base they sum to them.
+        """
 
     def save(self, path: Path) -> None:
         """Writes the library's own, code-free format."""

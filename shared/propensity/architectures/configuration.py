@@ -54,7 +54,7 @@ class BoostingConfiguration(BaseModel):
     )
 
     def resolved(self, rows: int) -> Self:
-        """Returns the same with every choice that depends on the number of rows made; explicit ones stay."""
+        """Returns the configuration with defaults for the number of rows; explicit values stay."""
         many, very_many = rows >= MAX_ROWS_FOR_ENSEMBLE, rows >= 10 * MAX_ROWS_FOR_ENSEMBLE
         choices = {
             "learning_rate": 0.1 if very_many else 0.05,

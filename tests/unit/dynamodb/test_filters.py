@@ -55,7 +55,7 @@ def bounds() -> st.SearchStrategy[datetime | None]:
 def check_pages(
     read: Callable[[str, int], Page[Any]], expected: Sequence[str], others: Sequence[str], chance: random.Random
 ) -> None:
-    """Walks through pages of any size, then go on from anywhere: one of ``others``, and what never was."""
+    """Reads pages of any size, then continues after any id: one of ``others``, or an unknown one."""
     seen: list[str] = []
     has_more = True
     while has_more:
