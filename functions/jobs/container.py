@@ -12,9 +12,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from functions.jobs.modelling.training import TrainingStoppedError
 from shared.errors import ApiError, JobFailedError
 from shared.propensity.errors import CheckpointError
-from shared.propensity.training import TrainingStoppedError
 
 # AWS keeps this much of a failure's reason.
 MAX_FAILURE_CHARACTERS = 1024

@@ -304,7 +304,7 @@ class InferenceLogs:
         if start >= end:
             return iter(())
         first, *others = question.partitions
-        at_once = limit if limit is None or not others else _share(limit)
+        page_size = limit if limit is None or not others else _share(limit)
 
         def read(partition: str) -> Iterator[Item]:
             rows = self._table.query(
@@ -312,7 +312,7 @@ class InferenceLogs:
                 condition=_within(start, end),
                 index=question.index,
                 filter=filter,
-                page_size=at_once,
+                page_size=page_size,
                 attributes=attributes,
             )
             return chain(list(islice(rows, 1)), rows)

@@ -15,10 +15,10 @@ from shared.models.job import CheckpointMetadata, JobFile
 from shared.propensity.architectures.base import Probabilities
 from shared.propensity.architectures.registry import ARCHITECTURES
 from shared.propensity.artifacts import CHECKPOINT_FILE, MAX_PAPER_BYTES
+from shared.propensity.ensemble import Ensemble
 from shared.propensity.errors import CheckpointError
 from shared.propensity.features import FeatureSchema, Matrix
 from shared.propensity.holdouts import Holdout
-from shared.propensity.training import Ensemble
 
 FORMAT_VERSION = 1
 

@@ -23,10 +23,10 @@ from sklearn.model_selection import StratifiedShuffleSplit
 
 from functions.jobs.modelling.frames import encode_frame, infer_schema
 from functions.jobs.modelling.splits import validation_folds
+from functions.jobs.modelling.training import Workspace, fit_ensemble
 from shared.propensity.architectures.base import Examples
 from shared.propensity.architectures.registry import ARCHITECTURES, validate_configuration
 from shared.propensity.architectures.xgboost import feature_types
-from shared.propensity.training import Workspace, fit_ensemble
 from tests.fixtures.datasets import DATASETS, Dataset
 from tests.load.harness import options, show
 

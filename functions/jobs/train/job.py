@@ -14,6 +14,7 @@ from functions.jobs.modelling.leakage import suspicious_columns
 from functions.jobs.modelling.metrics import measure
 from functions.jobs.modelling.splits import choose_holdout, group_draws, held_out_rows, validation_folds
 from functions.jobs.modelling.targets import answers, to_labels, two_labels
+from functions.jobs.modelling.training import Observer, Workspace, fit_ensemble
 from functions.jobs.progress import ProgressReporter, webhook_sender
 from functions.jobs.sources import ClientFactory, DatasetTable, read_datasets
 from shared.errors import JobFailedError
@@ -22,9 +23,9 @@ from shared.propensity.architectures.base import Examples, Labels
 from shared.propensity.architectures.configuration import BoostingConfiguration
 from shared.propensity.architectures.registry import ARCHITECTURES, validate_configuration
 from shared.propensity.checkpoints import FORMAT_VERSION, StoredCheckpoint, library_versions, write_checkpoint
+from shared.propensity.ensemble import Ensemble
 from shared.propensity.features import FeatureSchema
 from shared.propensity.holdouts import GroupHoldout, Holdout, Mask
-from shared.propensity.training import Ensemble, Observer, Workspace, fit_ensemble
 
 FEWEST_ROWS = 20
 FEWEST_OF_A_CLASS = 4

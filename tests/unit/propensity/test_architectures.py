@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from functions.jobs.modelling.training import MemberState, MemberWatcher, TrainingStoppedError, Workspace, fit_ensemble
 from shared.errors import ValidationFailedError
 from shared.propensity.architectures.base import Examples, Hardware
 from shared.propensity.architectures.configuration import LightGBMConfiguration, XGBoostConfiguration
@@ -15,15 +16,8 @@ from shared.propensity.architectures.registry import (
     describe_architecture,
     validate_configuration,
 )
+from shared.propensity.ensemble import Ensemble
 from shared.propensity.errors import CheckpointError
-from shared.propensity.training import (
-    Ensemble,
-    MemberState,
-    MemberWatcher,
-    TrainingStoppedError,
-    Workspace,
-    fit_ensemble,
-)
 
 ROOT = Path(__file__).resolve().parents[3]
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from shared.propensity.architectures.base import ContributionMatrix, Probabilities
 from shared.propensity.architectures.registry import ARCHITECTURES
 from shared.propensity.checkpoints import Scorer
+from shared.propensity.ensemble import Ensemble
 from shared.propensity.features import Matrix
-from shared.propensity.training import Ensemble
 from tests.fixtures.trained_models import customers, train_model
 
 
