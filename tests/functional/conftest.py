@@ -73,6 +73,12 @@ def upstreams() -> Iterator[list[FakeUpstream]]:
 
 
 @pytest.fixture
+def upstream() -> Iterator[FakeUpstream]:
+    with served(FakeUpstream()) as upstream:
+        yield upstream
+
+
+@pytest.fixture
 def clock(movable_clock: MovableClock) -> MovableClock:
     """Returns a stopped clock."""
     movable_clock.now = utc_now()

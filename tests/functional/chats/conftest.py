@@ -1,24 +1,16 @@
 """Fixtures of the tests of chats."""
 
-from collections.abc import Iterator
-
 import pytest
 from fastapi.testclient import TestClient
 
 from shared.settings import Settings
-from tests.fixtures.upstream import FakeUpstream, served
+from tests.fixtures.upstream import FakeUpstream
 from tests.functional.chats.helpers import register
 
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
     return settings.model_copy(update={"allow_loopback": True})
-
-
-@pytest.fixture
-def upstream() -> Iterator[FakeUpstream]:
-    with served(FakeUpstream()) as upstream:
-        yield upstream
 
 
 @pytest.fixture

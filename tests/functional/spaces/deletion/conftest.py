@@ -1,7 +1,5 @@
 """Fixtures of the tests of deletion."""
 
-from collections.abc import Iterator
-
 import pytest
 from fastapi.testclient import TestClient
 
@@ -9,7 +7,6 @@ from shared.dynamodb.table import Table
 from shared.settings import Settings
 from tests.fixtures.evaluations import add_member
 from tests.fixtures.trainings import space_of
-from tests.fixtures.upstream import FakeUpstream, served
 from tests.functional.conftest import ClientMaker
 from tests.functional.spaces.deletion.helpers import NAMES
 
@@ -23,12 +20,6 @@ def one_job_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
     return settings.model_copy(update={"allow_loopback": True})
-
-
-@pytest.fixture
-def upstream() -> Iterator[FakeUpstream]:
-    with served(FakeUpstream()) as upstream:
-        yield upstream
 
 
 @pytest.fixture
