@@ -14,8 +14,8 @@ from shared.files.column_types import NULL_SPELLINGS
 from shared.files.errors import UnreadableFileError
 from shared.files.formats import PlainFile
 from shared.files.limits import DEFAULT_LIMITS, ReadLimits
+from shared.files.text import DELIMITERS
 
-DELIMITERS = (",", ";", "\t", "|")
 SAMPLE_RECORDS = 200
 NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)([eE][+-]?\d+)?")
 DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")

@@ -1,4 +1,4 @@
-"""From the bytes that were uploaded to a plain local file: which format, and gzip and encodings undone."""
+"""Detects the format of an uploaded file, and decodes gzip and UTF-16 into a plain local file."""
 
 import codecs
 import gzip
@@ -12,11 +12,11 @@ from tempfile import NamedTemporaryFile
 
 from shared.files.errors import UnreadableFileError
 from shared.files.limits import DEFAULT_LIMITS, ReadLimits
+from shared.files.text import BYTE_ORDER_MARKS, WESTERN
 
 CHUNK_BYTES = 1 << 20
 GZIP_MAGIC = b"\x1f\x8b"
 PARQUET_MAGIC = b"PAR1"
-BYTE_ORDER_MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 FOREIGN_MAGIC = {
     b"PK\x03\x04": "a ZIP archive or Excel workbook",
     b"%PDF": "a PDF document",
@@ -128,7 +128,7 @@ def to_plain_file(
         if found is not FileFormat.PARQUET:
             if encoding.startswith("utf-16"):
                 original, was_copy = path, is_copy
-                path, is_copy = _write_copy(scratch, _transcoded(original, [encoding])), True
+                path, is_copy = _write_copy(scratch, _transcoded(original, (encoding,))), True
                 if was_copy:
                     original.unlink()
             elif sample.count(0) > max(8, len(sample) // 100):
@@ -142,7 +142,7 @@ def to_plain_file(
 
 def transcode_from_western(plain: PlainFile, scratch: Path) -> PlainFile:
     """Rewrites a text that turned out not to be UTF-8 as if it were Windows-1252, Latin-1 where that has none."""
-    copy = _write_copy(scratch, _transcoded(plain.path, ["cp1252", "latin-1"]))
+    copy = _write_copy(scratch, _transcoded(plain.path, WESTERN))
     if plain.is_copy:
         plain.path.unlink()
     return PlainFile(path=copy, format=plain.format, name=plain.name, is_copy=True)
@@ -187,7 +187,7 @@ def _decompressed(path: Path, limits: ReadLimits) -> Iterator[bytes]:
         ) from error
 
 
-def _transcoded(path: Path, encodings: list[str]) -> Iterator[bytes]:
+def _transcoded(path: Path, encodings: tuple[str, ...]) -> Iterator[bytes]:
     """Returns the text of `path` as UTF-8. The next encoding decodes bytes that an encoding lacks."""
     first, *others = encodings
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from functions.personas.files.columns import HEADINGS, AmbiguousHeadingsError, field_positions
 from functions.personas.files.limits import UploadLimits
 from shared.files.errors import UnreadableFileError
+from shared.files.text import DELIMITERS
 
-DELIMITERS = (",", ";", "\t", "|")
 SAMPLE_CHARACTERS = 1 << 16
 
 

@@ -5,17 +5,12 @@ import io
 from typing import BinaryIO
 
 from shared.files.errors import UnreadableFileError
+from shared.files.text import BYTE_ORDER_MARKS, WESTERN
 
 BLOCK_BYTES = 1 << 20
-BYTE_ORDER_MARKS = (
-    (codecs.BOM_UTF32_LE, "utf-32"),
-    (codecs.BOM_UTF32_BE, "utf-32"),
-    (codecs.BOM_UTF8, "utf-8-sig"),
-    (codecs.BOM_UTF16_LE, "utf-16"),
-    (codecs.BOM_UTF16_BE, "utf-16"),
-)
-# Text that is not UTF-8 mostly comes from Excel on Windows; Latin-1 decodes all bytes that cp1252 lacks.
-WITHOUT_MARK = ("utf-8", "cp1252", "latin-1")
+# UTF-32's mark begins with that of UTF-16.
+MARKS = ((codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"), *BYTE_ORDER_MARKS)
+WITHOUT_MARK = ("utf-8", *WESTERN)
 
 
 def open_text(file: BinaryIO) -> tuple[io.TextIOWrapper, str]:
@@ -26,7 +21,7 @@ def open_text(file: BinaryIO) -> tuple[io.TextIOWrapper, str]:
     """
     file.seek(0)
     beginning = file.read(4)
-    marked = next((encoding for mark, encoding in BYTE_ORDER_MARKS if beginning.startswith(mark)), None)
+    marked = next((encoding for mark, encoding in MARKS if beginning.startswith(mark)), None)
     encoding = next((each for each in ([marked] if marked else WITHOUT_MARK) if _is_in(file, each)), None)
     if encoding is None:
         raise UnreadableFileError(f"is not valid {marked or 'text'}; save it as UTF-8 and upload it again")
