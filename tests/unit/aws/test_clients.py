@@ -1,0 +1,48 @@
+"""AWS clients are made at their first use, once, and tests can replace them."""
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import boto3
+import pytest
+
+from shared.aws.clients import Clients
+
+THREADS = 8
+
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch, aws: None) -> list[str]:
+    """The services whose clients have been made."""
+    services: list[str] = []
+    make = boto3.client
+
+    def recording(service: Any, **options: Any) -> Any:
+        services.append(service)
+        return make(service, **options)
+
+    monkeypatch.setattr(boto3, "client", recording)
+    return services
+
+
+def test_a_client_is_made_at_its_first_use(made: list[str]) -> None:
+    clients = Clients()
+    secrets = clients.secrets_manager
+    assert made == []
+    assert secrets.list_secrets()["SecretList"]
+    assert made == ["secretsmanager"]
+
+
+def test_threads_that_use_a_client_at_the_same_time_share_one(made: list[str]) -> None:
+    dynamodb = Clients().dynamodb
+    with ThreadPoolExecutor(THREADS) as pool:
+        tables = list(pool.map(lambda _: dynamodb.list_tables()["TableNames"], range(THREADS)))
+    assert tables == [tables[0]] * THREADS
+    assert made == ["dynamodb"]
+
+
+def test_a_client_can_be_replaced_by_its_name_and_no_unknown_name_is_accepted() -> None:
+    fake = object()
+    assert Clients(sagemaker=fake).sagemaker is fake
+    with pytest.raises(TypeError, match="sage_maker"):
+        Clients(sage_maker=fake)
