@@ -32,7 +32,7 @@ def format_(session: nox.Session) -> None:
 
 @nox.session
 def unit(session: nox.Session) -> None:
-    """Runs the unit and functional tests."""
+    """Runs the unit and functional tests, and stores which grants they needed for ``infra``."""
     # These tests wait, too: three processes keep two processors busy.
     run_pytest(session, 20, "-n", "3", "tests/unit", "tests/functional")
 

@@ -1,3 +1,3 @@
 from shared.handlers import load
 
-app, handler = load("functions.arguments.routes")
+app, handler = load("functions.arguments.routes", before_snapshot=["shared.llm.upstream"])

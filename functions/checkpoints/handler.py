@@ -1,3 +1,10 @@
 from shared.handlers import load
 
-app, handler = load("functions.checkpoints.routes")
+app, handler = load(
+    "functions.checkpoints.routes",
+    before_snapshot=[
+        "shared.propensity.architectures.lightgbm",
+        "shared.propensity.architectures.xgboost",
+        "shared.propensity.checkpoints",
+    ],
+)

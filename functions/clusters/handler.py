@@ -1,3 +1,3 @@
 from shared.handlers import load
 
-app, handler = load("functions.clusters.routes")
+app, handler = load("functions.clusters.routes", before_snapshot=["functions.clusters.probes"])

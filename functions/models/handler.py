@@ -1,3 +1,3 @@
 from shared.handlers import load
 
-app, handler = load("functions.models.routes")
+app, handler = load("functions.models.routes", before_snapshot=["shared.llm.upstream"])

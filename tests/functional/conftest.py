@@ -1,5 +1,6 @@
 """Clients of the composed app: one per user, each in a space of its own."""
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,9 @@ from fastapi.testclient import TestClient
 from functions.api import build_api
 from shared.clock import utc_now
 from shared.resources import Resources
+from shared.settings import Settings
 from tests.fixtures.clocks import MovableClock
-from tests.fixtures.grants import NEEDED, Part, noted, refuse_what_is_not_granted, unneeded, watched
+from tests.fixtures.grants import NEEDED, NEEDED_FILE, Part, noted, refuse_what_is_not_granted, watched
 from tests.fixtures.identity import Issuer
 from tests.fixtures.trained_models import packed, train_model
 from tests.fixtures.upstream import FakeUpstream, served, well_behaved
@@ -20,31 +22,30 @@ from tests.fixtures.upstream import FakeUpstream, served, well_behaved
 refuse_what_is_not_granted()
 
 FOLDER = Path(__file__).parent
-# What leaves some of the tests out.
+# Options of pytest that leave tests out.
 NARROWING = ("collectonly", "deselect", "ignore", "ignore_glob", "keyword", "lf", "markexpr", "stepwise")
 
 
 @pytest.fixture(scope="module", autouse=True)
-def what_calls_need_is_noted() -> Iterator[None]:
+def recorded_needs() -> Iterator[None]:
     with noted():
         yield
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
-    """A worker of pytest-xdist has ended."""
+    """Collects the needs of a worker of pytest-xdist that has ended."""
     NEEDED.update(Part(*each) for each in getattr(node, "workeroutput", {}).get("needed", ()))
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """A run of all these tests fails when it never needed something that a function is granted."""
+    """Stores the grants that a whole run needed. ``tests/infra/test_needed_grants.py`` compares them with the roles."""
     config = session.config
     if hasattr(config, "workeroutput"):
         config.workeroutput["needed"] = [tuple(each) for each in NEEDED]
-    elif session.exitstatus == pytest.ExitCode.OK and _is_whole(config) and (found := unneeded()):
-        reporter: Any = config.pluginmanager.get_plugin("terminalreporter")
-        reporter.write_line("\n".join(["", *found]), red=True)
-        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+    elif session.exitstatus == pytest.ExitCode.OK and _is_whole(config):
+        NEEDED_FILE.parent.mkdir(exist_ok=True)
+        NEEDED_FILE.write_text(json.dumps(sorted(NEEDED)))
 
 
 def _is_whole(config: pytest.Config) -> bool:
@@ -70,6 +71,12 @@ def upstreams() -> Iterator[list[FakeUpstream]]:
     )
     with served(first), served(second):
         yield [first, second]
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    """Returns settings that let functions call the servers of tests, which listen on loopback."""
+    return settings.model_copy(update={"allow_loopback": True})
 
 
 @pytest.fixture

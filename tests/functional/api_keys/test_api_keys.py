@@ -183,11 +183,6 @@ def test_only_routes_of_accounts_and_keys_refuse_every_key() -> None:
 
 
 @pytest.fixture
-def settings(settings: Settings) -> Settings:
-    return settings.model_copy(update={"allow_loopback": True})
-
-
-@pytest.fixture
 def upstream(client: TestClient) -> Iterator[FakeUpstream]:
     with connected(client, FakeUpstream()) as upstream:
         yield upstream

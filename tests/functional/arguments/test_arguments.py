@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from shared.settings import Settings
 from tests.fixtures.upstream import FakeUpstream, Refusal, connected
 
 FACTS: dict[str, Any] = {
@@ -17,11 +16,6 @@ FACTS: dict[str, Any] = {
     "product": {"name": "Gold Card", "description": "No annual fee for 12 months"},
 }
 TEXT = "Dear Anna, with the Gold Card you pay no annual fee for 12 months. Your score is 81%."
-
-
-@pytest.fixture
-def settings(settings: Settings) -> Settings:
-    return settings.model_copy(update={"allow_loopback": True})
 
 
 def argument_script(text: str = TEXT, thinking: str = "She travels.") -> Any:

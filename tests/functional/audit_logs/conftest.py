@@ -6,15 +6,9 @@ from collections.abc import Iterator
 import boto3
 import pytest
 
-from shared.settings import Settings
 from tests.fixtures.audit import Stream, watch_table
 from tests.fixtures.aws import BUCKET, create_logs_table, create_table
 from tests.fixtures.emulator import emulated_aws
-
-
-@pytest.fixture
-def settings(settings: Settings) -> Settings:
-    return settings.model_copy(update={"allow_loopback": True})
 
 
 @pytest.fixture(scope="module")

@@ -3,14 +3,8 @@
 import pytest
 from fastapi.testclient import TestClient
 
-from shared.settings import Settings
 from tests.fixtures.upstream import FakeUpstream
 from tests.functional.chats.helpers import register
-
-
-@pytest.fixture
-def settings(settings: Settings) -> Settings:
-    return settings.model_copy(update={"allow_loopback": True})
 
 
 @pytest.fixture

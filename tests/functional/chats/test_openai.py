@@ -7,16 +7,10 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from shared.settings import Settings
 from tests.fixtures.upstream import FakeUpstream, connected, event
 
 QUESTION = {"role": "user", "content": "Which offer suits Ada?"}
 PATH = "/v1/chat/completions"
-
-
-@pytest.fixture
-def settings(settings: Settings) -> Settings:
-    return settings.model_copy(update={"allow_loopback": True})
 
 
 @pytest.fixture

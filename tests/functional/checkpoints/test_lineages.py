@@ -47,7 +47,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 @pytest.fixture
 def settings(settings: Settings, upstream: FakeUpstream) -> Settings:
-    return settings.model_copy(update={"default_cluster_url": upstream.url, "allow_loopback": True})
+    return settings.model_copy(update={"default_cluster_url": upstream.url})
 
 
 @pytest.fixture

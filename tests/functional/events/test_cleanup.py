@@ -9,7 +9,6 @@ from functions.events.reconcile_jobs import clean_up
 from shared.dynamodb.cleanup_list import GRACE
 from shared.dynamodb.table import Table
 from shared.resources import Resources
-from shared.settings import Settings
 from tests.faults.boundary import Boundary, Fault, KilledError
 from tests.fixtures.arguments import add_argument
 from tests.fixtures.aws import BUCKET
@@ -17,11 +16,6 @@ from tests.fixtures.clocks import MovableClock
 from tests.fixtures.connectors import Lab, add_drift
 from tests.fixtures.spaces import held_by_aws
 from tests.fixtures.upstream import FakeUpstream, served
-
-
-@pytest.fixture
-def settings(settings: Settings) -> Settings:
-    return settings.model_copy(update={"allow_loopback": True})
 
 
 @pytest.fixture

@@ -36,7 +36,7 @@ def watch() -> Watch:
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
-    return settings.model_copy(update={"allow_loopback": True, "admission_seconds": 10, "cluster_state_seconds": 1})
+    return settings.model_copy(update={"admission_seconds": 10, "cluster_state_seconds": 1})
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ BODY: dict[str, Any] = {"messages": [{"role": "user", "content": "Which offer su
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
-    return settings.model_copy(update={"allow_loopback": True, "upstream_timeout_seconds": 0.2})
+    return settings.model_copy(update={"upstream_timeout_seconds": 0.2})
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ from fastapi.testclient import TestClient
 
 from shared.dynamodb.table import Table
 from shared.models.checkpoint import Checkpoint
-from shared.settings import Settings
 from tests.fixtures.evaluations import add_model
 from tests.fixtures.trained_models import packed, train_model
 from tests.fixtures.upstream import FakeUpstream, connected
@@ -20,11 +19,6 @@ from tests.functional.insights.helpers import WORDS, MakeAction
 @pytest.fixture(scope="module")
 def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return train_model(tmp_path_factory.mktemp("ml"), "lightgbm")
-
-
-@pytest.fixture
-def settings(settings: Settings) -> Settings:
-    return settings.model_copy(update={"allow_loopback": True})
 
 
 @pytest.fixture

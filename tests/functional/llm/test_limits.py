@@ -10,7 +10,6 @@ from fastapi.testclient import TestClient
 
 from shared.dynamodb.table import Table
 from shared.llm.limit_usage import LimitUsages
-from shared.settings import Settings
 from tests.fixtures.clocks import MovableClock
 from tests.fixtures.evaluations import add_member
 from tests.fixtures.upstream import Body, FakeUpstream, Refusal, connected, schema_name
@@ -30,11 +29,6 @@ def said(body: Body) -> str:
         "persona": '{"message": "Done."}',
         "guard": '{"categories": [], "flagged": false}',
     }.get(schema_name(body) or "", "Hello there.")
-
-
-@pytest.fixture
-def settings(settings: Settings) -> Settings:
-    return settings.model_copy(update={"allow_loopback": True})
 
 
 @pytest.fixture

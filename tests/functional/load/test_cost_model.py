@@ -24,7 +24,7 @@ QUESTION = {"messages": [{"role": "user", "content": "Which offer suits Ada, who
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
     """As deployed: callers and clusters are remembered for a moment."""
-    return settings.model_copy(update={"allow_loopback": True, "admission_seconds": 10, "cluster_state_seconds": 1})
+    return settings.model_copy(update={"admission_seconds": 10, "cluster_state_seconds": 1})
 
 
 @pytest.fixture

@@ -5,15 +5,9 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from shared.settings import Settings
 from tests.fixtures.upstream import FakeUpstream, connected
 
 ADA = {"name": "Ada", "birthdate": "1990-01-02", "notes": "likes maps", "data": {"city": "Rome"}, "own": [1]}
-
-
-@pytest.fixture
-def settings(settings: Settings) -> Settings:
-    return settings.model_copy(update={"allow_loopback": True})
 
 
 @pytest.fixture

@@ -12,11 +12,6 @@ from tests.fixtures.webhooks import FakeSqs, Post, Receiver, received
 
 
 @pytest.fixture
-def settings(settings: Settings) -> Settings:
-    return settings.model_copy(update={"allow_loopback": True})
-
-
-@pytest.fixture
 def sqs(movable_clock: MovableClock) -> FakeSqs:
     return FakeSqs(movable_clock)
 

@@ -42,6 +42,19 @@ for module in sys.argv[1:]:
     os.wait()
 """
 
+# Runs the hooks that Lambda's runtime runs before it takes a snapshot.
+SNAPSHOT = """
+import json, sys
+import snapshot_restore_py
+__import__(sys.argv[1])
+for hook, positional, named in snapshot_restore_py.get_before_snapshot():
+    hook(*positional, **named)
+print(json.dumps(list(sys.modules)))
+"""
+SNAPSHOT_LIBRARIES = {Layer.LANGUAGE: {"aiohttp", "yarl"}, Layer.SCORE: {"lightgbm", "numpy", "xgboost"}}
+# SnapStart does not support streams, which chats need. Experts never call a model.
+CALLERS = [spec for spec in GROUPS if SNAPSHOT_LIBRARIES.keys() & spec.layers and spec.name not in ("chats", "experts")]
+
 
 def run(program: str, *arguments: str) -> list[str]:
     environment = os.environ | {"PYTHONPATH": str(ROOT), "PYDANTIC_DISABLE_PLUGINS": "__all__"}
@@ -89,3 +102,10 @@ print(json.dumps(describe(app)))
 """
     (document,) = run(program)
     assert json.loads(document) == json.loads(json.dumps(describe(app)))
+
+
+@pytest.mark.parametrize("spec", CALLERS, ids=lambda spec: spec.name)
+def test_snapstart_imports_the_libraries_of_later_requests_before_its_snapshot(spec: GroupSpec) -> None:
+    (names,) = run(SNAPSHOT, module_of(spec))
+    libraries = set().union(*(SNAPSHOT_LIBRARIES.get(layer, set()) for layer in spec.layers))
+    assert set(json.loads(names)) >= libraries

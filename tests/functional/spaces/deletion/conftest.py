@@ -4,7 +4,6 @@ import pytest
 from fastapi.testclient import TestClient
 
 from shared.dynamodb.table import Table
-from shared.settings import Settings
 from tests.fixtures.evaluations import add_member
 from tests.fixtures.trainings import space_of
 from tests.functional.conftest import ClientMaker
@@ -15,11 +14,6 @@ from tests.functional.spaces.deletion.helpers import NAMES
 def one_job_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Unlike AWS, moto can't be written to by several threads at the same time."""
     monkeypatch.setattr("functions.events.reconcile_jobs.CONCURRENCY", 1)
-
-
-@pytest.fixture
-def settings(settings: Settings) -> Settings:
-    return settings.model_copy(update={"allow_loopback": True})
 
 
 @pytest.fixture
