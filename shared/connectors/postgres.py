@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from shared.connectors.storage import ConnectorStorages, MissingFileError, StorageError
 from shared.errors import ValidationFailedError
-from shared.models.catalog import ColumnTypeName
 from shared.models.connector import Connector, PostgresConfig, TlsMode, check_file_name
+from shared.models.reading import ColumnTypeName
 from shared.network.address_guard import AddressGuard
 
 if TYPE_CHECKING:

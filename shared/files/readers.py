@@ -30,8 +30,11 @@ from shared.files.delimited import Dialect, detect_dialect, has_regular_records,
 from shared.files.errors import UnreadableFileError
 from shared.files.formats import FileFormat, PlainFile, to_plain_file, transcode_from_western
 from shared.files.limits import DEFAULT_LIMITS, ReadLimits
+from shared.files.notes import ReadNotes
 from shared.files.parquet_footer import row_groups
+from shared.models.reading import ReadOptions
 
+NO_OPTIONS = ReadOptions()
 SAMPLE_ROWS = 10_000
 SAMPLE_CELLS = 2_000_000
 # Of a decoded value in memory: a number takes 8 bytes, a text's view 16.
@@ -56,6 +59,7 @@ def scan_frame(
     name: str | None = None,
     scratch: str | Path | None = None,
     limits: ReadLimits = DEFAULT_LIMITS,
+    options: ReadOptions = NO_OPTIONS,
 ) -> pl.LazyFrame:
     """Returns one file as a lazy frame of Int64, Float64, Boolean, Date, Datetime (UTC, microseconds) and String
     columns.
@@ -67,7 +71,9 @@ def scan_frame(
     frame and is the caller's to remove. Raises UnreadableFileError, whose message is meant for the file's owner.
     """
     path = Path(path)
-    source = open_source(path, format, name=name, scratch=Path(scratch) if scratch else path.parent, limits=limits)
+    source = open_source(
+        path, format, name=name, scratch=Path(scratch) if scratch else path.parent, limits=limits, options=options
+    )
     return source.frame()
 
 
@@ -78,10 +84,11 @@ def opened(
     *,
     name: str | None = None,
     limits: ReadLimits = DEFAULT_LIMITS,
+    options: ReadOptions = NO_OPTIONS,
 ) -> Iterator["Source"]:
     """Yields a source, and removes its decoded copies at the end."""
     with TemporaryDirectory(prefix="scan-", dir=path.parent) as scratch:
-        yield open_source(path, format, name=name, scratch=Path(scratch), limits=limits)
+        yield open_source(path, format, name=name, scratch=Path(scratch), limits=limits, options=options)
 
 
 def open_source(
@@ -91,22 +98,24 @@ def open_source(
     name: str | None,
     scratch: Path,
     limits: ReadLimits,
+    options: ReadOptions = NO_OPTIONS,
 ) -> "Source":
     """Returns the reader for the file's format, which its beginning shows."""
     plain = to_plain_file(path, scratch, name=name, format=format, limits=limits)
     match plain.format:
         case FileFormat.CSV:
-            return CsvSource(plain, scratch, limits)
+            return CsvSource(plain, scratch, limits, options)
         case FileFormat.JSON_LINES:
-            return JsonLinesSource(plain, scratch, limits)
+            return JsonLinesSource(plain, scratch, limits, options)
         case FileFormat.PARQUET:
-            return ParquetSource(plain, limits)
+            return ParquetSource(plain, limits, options)
 
 
 class Source(ABC):
     """A file that answers queries over its typed columns."""
 
     plain: PlainFile
+    notes: ReadNotes
 
     @abstractmethod
     def collect(self, query: Query) -> pl.DataFrame:
@@ -133,8 +142,10 @@ class TextSource(Source):
     # The columns whose types are still guesses.
     _guessed: set[str]
 
-    def __init__(self, plain: PlainFile, scratch: Path, limits: ReadLimits) -> None:
+    def __init__(self, plain: PlainFile, scratch: Path, limits: ReadLimits, options: ReadOptions) -> None:
         self.plain = plain
+        self.notes = ReadNotes()
+        self._options = options
         self._scratch = scratch
         self._limits = limits
         self._is_rewritten = False
@@ -425,8 +436,10 @@ class JsonLinesSource(TextSource):
 class ParquetSource(Source):
     """A Parquet file, its declared types mapped to the basic ones."""
 
-    def __init__(self, plain: PlainFile, limits: ReadLimits) -> None:
+    def __init__(self, plain: PlainFile, limits: ReadLimits, options: ReadOptions) -> None:
         self.plain = plain
+        self.notes = ReadNotes()
+        self._options = options
         self._limits = limits
         groups = row_groups(plain.path)
         rows = max((group.rows for group in groups), default=0)

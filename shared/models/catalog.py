@@ -7,9 +7,9 @@ from typing import Literal
 from pydantic import Field
 
 from shared.models.base import Model, Timestamp
+from shared.models.reading import ColumnTypeName, FileDialect, ReadOptions, ReadWarning
 
 Bound = int | float | str
-ColumnTypeName = Literal["int", "float", "boolean", "date", "datetime", "string"]
 
 
 class CatalogStatus(StrEnum):
@@ -58,11 +58,16 @@ class CatalogColumn(Model):
     type: ColumnTypeName
     nulls: int
     distinct: int
+    distinct_is_estimate: bool = False
     min: Bound | None = None
     max: Bound | None = None
     quantiles: dict[str, float] | None = None
     top_values: list[TopValue] = Field(default_factory=list)
     personal_data: PersonalData | None = None
+    formats: list[str] = Field(
+        default_factory=list,
+        description="formats of dates or numbers under which all values can be read; several: the file leaves it open",
+    )
 
 
 class CatalogEntry(Model):
@@ -77,6 +82,12 @@ class CatalogEntry(Model):
     status: CatalogStatus
     sampled_rows: int | None = Field(default=None, description="number of first rows that give the columns' details")
     error: str | None = None
+    encoding: str | None = Field(default=None, description="encoding of a text file")
+    dialect: FileDialect | None = None
+    read_options: ReadOptions | None = Field(default=None, description="what is stated for this file alone")
+    warnings: list[ReadWarning] = Field(default_factory=list, description="the first warnings of the reader")
+    warning_count: int = Field(default=0, description="number of all warnings")
+    affected_rows: int = Field(default=0, description="rows that were left out or repaired")
     scanned_at: Timestamp | None = None
     version_id: str | None = Field(default=None, exclude=True)
     # S3's order of events for the key; comparable as text once padded to the same length.

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from shared.models.base import Timestamp
+from shared.models.reading import ReadOptions
 
 MAX_SERIES_POINTS = 200
 
@@ -40,6 +41,7 @@ class JobFile(JobModel):
     format: Literal["csv", "parquet", "jsonl"] | None = None
     name: str | None = Field(default=None, description="its name in the connector")
     scan_id: str | None = Field(default=None, description="the scan that read this content")
+    read_options: ReadOptions | None = Field(default=None, description="the connector's and the file's own, in one")
 
     @property
     def label(self) -> str:

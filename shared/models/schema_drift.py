@@ -6,7 +6,8 @@ from enum import StrEnum
 from pydantic import Field
 
 from shared.models.base import Entity, Model, Timestamp
-from shared.models.catalog import CatalogColumn, ColumnTypeName
+from shared.models.catalog import CatalogColumn
+from shared.models.reading import ColumnTypeName
 
 CHANGES_LIMIT = 100
 # A rise of the share of missing values by this much suggests a fault upstream; with few rows it may be chance.

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import polars as pl
 
 from functions.workflows.connector_scan.personal_data import find_personal_data
-from shared.models.catalog import ColumnTypeName, PersonalData, TopValue
+from shared.models.catalog import PersonalData, TopValue
+from shared.models.reading import ColumnTypeName
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 SAMPLE_ROWS = 10_000

@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from shared.files.column_names import snake_case
-from shared.models.catalog import ColumnTypeName, PersonalData, PersonalDataKind
+from shared.models.catalog import PersonalData, PersonalDataKind
+from shared.models.reading import ColumnTypeName
 
 # The share of sampled values that must match; files have typing errors.
 VALUE_SHARE = 0.8

@@ -14,7 +14,9 @@ from functions.workflows.connector_scan.column_details import DESCRIBED_COLUMNS,
 from shared.files.column_types import ColumnType
 from shared.files.formats import FileFormat
 from shared.files.limits import DEFAULT_LIMITS, ReadLimits
-from shared.files.readers import Source, count_blank_rows, opened
+from shared.files.notes import ReadNotes
+from shared.files.readers import NO_OPTIONS, Source, count_blank_rows, opened
+from shared.models.reading import ReadOptions
 
 EXACT_DISTINCT_BYTES = 32 << 20
 EXACT_DISTINCT_CELLS = 20_000_000
@@ -43,9 +45,16 @@ class FileProfile:
     # Details by column name, from a sample of the first rows; in very wide files only of the first columns.
     details: Mapping[str, ColumnDetails] = field(default_factory=dict, compare=False)
     sampled_rows: int = field(default=0, compare=False)
+    notes: ReadNotes = field(default_factory=ReadNotes, compare=False)
 
 
-def profile_file(path: Path, name: str | None = None, *, limits: ReadLimits = DEFAULT_LIMITS) -> FileProfile:
+def profile_file(
+    path: Path,
+    name: str | None = None,
+    *,
+    limits: ReadLimits = DEFAULT_LIMITS,
+    options: ReadOptions = NO_OPTIONS,
+) -> FileProfile:
     """Profile a local file in one streaming pass where the guess about its types holds, else in up to three.
 
     Nulls do not count as a distinct value. `distinct` is exact up to 32 MiB of decoded file, 500 columns and
@@ -54,7 +63,7 @@ def profile_file(path: Path, name: str | None = None, *, limits: ReadLimits = DE
     once more for the columns' details.
     Raises UnreadableFileError, whose message is meant for the file's owner.
     """
-    with opened(path, name=name, limits=limits) as source:
+    with opened(path, name=name, limits=limits, options=options) as source:
         counts_exactly = _is_small(source)
         is_text = source.plain.format is not FileFormat.PARQUET
 
@@ -75,6 +84,7 @@ def profile_file(path: Path, name: str | None = None, *, limits: ReadLimits = DE
             columns=tuple(columns),
             details=details,
             sampled_rows=min(sampled, rows),
+            notes=source.notes,
         )
 
 

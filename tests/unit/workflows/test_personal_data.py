@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from functions.workflows.connector_scan.personal_data import find_personal_data, is_card_number, is_iban
-from shared.models.catalog import ColumnTypeName
+from shared.models.reading import ColumnTypeName
 
 NAMES = ["Ada", "Grace", "Mary Ann", "Jean-Luc", "Zoë"]
 

@@ -1,0 +1,127 @@
+"""How a customer's file is read: what its owner states, what the reader found, and the reader's warnings."""
+
+import codecs
+import re
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, StringConstraints, field_validator, model_validator
+
+from shared.models.base import ColumnName, Model
+
+ColumnTypeName = Literal["int", "float", "boolean", "date", "datetime", "string"]
+# A catalog entry and a training's notes show so many warnings; counts are of all.
+SHOWN_WARNINGS = 100
+NULL_SPELLINGS_LIMIT = 50
+TYPED_COLUMNS_LIMIT = 1000
+_DATE_PARTS = re.compile(r"%(?:[Y]|[ymdHMSbBpIfjTFDz]|\.f|#z|\.[369]f)")
+_CHARACTER = r"^[\x01-\x09\x0b\x0c\x0e-\x7f]$"
+
+
+def check_encoding(name: str) -> str:
+    """Returns the usual name of a text encoding. Raises ValueError for an unknown one."""
+    try:
+        "a".encode(name)  # Codecs that are no encodings of text, such as zip, raise LookupError too.
+    except (LookupError, ValueError):
+        raise ValueError("is not an encoding of text; examples are utf-8, cp1252, utf-16 and shift_jis") from None
+    return codecs.lookup(name).name
+
+
+def check_date_format(text: str) -> str:
+    """Returns a format such as ``%d/%m/%Y``. Raises ValueError if it lacks a year, month or day."""
+    parts = {part[-1] for part in re.findall(r"%[.#]?[0-9]?[A-Za-z]", text)}
+    is_date = parts & {"Y", "y"} and parts & {"m", "b", "B"} and "d" in parts
+    if not is_date or _DATE_PARTS.sub("", text).count("%"):
+        raise ValueError("must have a year (%Y or %y), a month (%m, %b or %B) and a day (%d), such as %d/%m/%Y")
+    return text
+
+
+Character = Annotated[str, StringConstraints(pattern=_CHARACTER)]
+EncodingName = Annotated[str, StringConstraints(max_length=40), AfterValidator(check_encoding)]
+DateFormat = Annotated[str, StringConstraints(max_length=60), AfterValidator(check_date_format)]
+
+
+class ReadOptions(Model):
+    """What the owner states about the way files are written. The reader finds out what is not stated."""
+
+    delimiter: Character | None = Field(default=None, description="character between fields")
+    quote: Character | Literal[""] | None = Field(default=None, description="character around fields; empty: none")
+    escape: Character | None = Field(
+        default=None, description="character before a quote inside a quoted field; without it, quotes are doubled"
+    )
+    header: bool | None = Field(default=None, description="whether the first line names the columns")
+    skip_lines: int | None = Field(default=None, ge=0, le=1000, description="lines before the header or the first row")
+    encoding: EncodingName | None = Field(default=None, description="such as `utf-8`, `cp1252` or `shift_jis`")
+    decimal: Literal[".", ","] | None = Field(default=None, description="decimal mark of all numbers")
+    thousands: Literal[",", ".", "'", " ", ""] | None = Field(
+        default=None, description="mark between groups of digits; empty: none"
+    )
+    date_format: DateFormat | None = Field(default=None, description="format of ambiguous dates, such as `%d/%m/%Y`")
+    date_formats: dict[ColumnName, DateFormat] | None = Field(
+        default=None, max_length=TYPED_COLUMNS_LIMIT, description="format of the dates of single columns"
+    )
+    nulls: list[Annotated[str, StringConstraints(max_length=100)]] | None = Field(
+        default=None,
+        max_length=NULL_SPELLINGS_LIMIT,
+        description="texts that mean a missing value, instead of the usual",
+    )
+    types: dict[ColumnName, ColumnTypeName] | None = Field(
+        default=None, max_length=TYPED_COLUMNS_LIMIT, description="types of single columns"
+    )
+
+    @field_validator("delimiter", "escape")
+    @classmethod
+    def _not_a_quote(cls, value: str | None) -> str | None:
+        if value == '"':
+            raise ValueError("must not be a double quote")
+        return value
+
+    @model_validator(mode="after")
+    def _distinct_marks(self) -> "ReadOptions":
+        if self.decimal is not None and self.decimal == self.thousands:
+            raise ValueError("decimal and thousands must differ")
+        marks = [mark for mark in (self.delimiter, self.quote, self.escape) if mark]
+        if len(set(marks)) < len(marks):
+            raise ValueError("delimiter, quote and escape must differ")
+        return self
+
+    def merged(self, other: "ReadOptions | None") -> "ReadOptions":
+        """Returns these options, replaced by those that ``other`` states."""
+        return self.model_copy(update=other.model_dump(exclude_none=True)) if other else self
+
+
+class WarningCode(StrEnum):
+    """Kind of a reader's warning."""
+
+    ENCODING = "encoding"
+    DIALECT = "dialect"
+    HEADER = "header"
+    LINES_SKIPPED = "lines_skipped"
+    ROW_LEFT_OUT = "row_left_out"
+    ROW_REPAIRED = "row_repaired"
+    COLUMN_LEFT_OUT = "column_left_out"
+    COLUMN_NAME = "column_name"
+    IDENTIFIER = "identifier"
+    NUMBER_FORMAT = "number_format"
+    DATE_FORMAT = "date_format"
+    MIXED_TYPES = "mixed_types"
+    VALUE = "value"
+
+
+class ReadWarning(Model):
+    """Doubt about a file, or a change to it. ``message`` names what was done, and what to do."""
+
+    code: WarningCode
+    line: int | None = Field(default=None, description="line of the file, from 1")
+    column: str | None = None
+    message: str
+
+
+class FileDialect(Model):
+    """How a text file is written, as the reader found or was told."""
+
+    delimiter: str
+    quote: str | None = None
+    escape: str | None = None
+    header_line: int | None = Field(default=None, description="line with the columns' names; null: no header")
+    certainty: float = Field(description="share of the first lines that have the same number of fields")
