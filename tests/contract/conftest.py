@@ -1,4 +1,4 @@
-"""What the tenants of the functional tests are made of."""
+"""Makes the fixtures of the functional tests' tenants available here."""
 
 from tests.functional.conftest import scoring_model, upstreams
 

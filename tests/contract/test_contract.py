@@ -1,4 +1,4 @@
-"""The OpenAPI document against the published contract,"""
+"""The OpenAPI document follows the published contract."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from functions.api import build_api
 from shared.http.app import describe
 from shared.propensity.architectures.registry import ARCHITECTURES
 
-# Whoever keeps a newer contract elsewhere points this at it.
+# The variable selects another folder with a newer contract.
 CONTRACT = Path(os.environ.get("CONTRACT_FOLDER", Path(__file__).parent / "published"))
 
 
@@ -23,17 +23,17 @@ def document() -> dict[str, Any]:
     return describe(build_api())
 
 
-def promised_operations() -> list[tuple[str, str]]:
+def published_operations() -> list[tuple[str, str]]:
     contract = yaml.safe_load((CONTRACT / "contract.yaml").read_text())
     return [(group, entry["op"]) for group, entries in contract["operations"].items() for entry in entries]
 
 
-def built_operations(document: dict[str, Any]) -> list[str]:
+def documented_operations(document: dict[str, Any]) -> list[str]:
     return [f"{verb.upper()} {path}" for path, item in document["paths"].items() for verb in item]
 
 
 @pytest.mark.row("C-17")
-def test_every_operation_holds_against_the_contract(document: dict[str, Any], tmp_path: Path) -> None:
+def test_every_operation_follows_the_contract(document: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / "openapi.json").write_text(json.dumps(document))
     result = subprocess.run(
         [sys.executable, str(CONTRACT / "check.py"), str(tmp_path / "openapi.json")],
@@ -46,17 +46,17 @@ def test_every_operation_holds_against_the_contract(document: dict[str, Any], tm
 
 
 @pytest.mark.row("C-17")
-def test_the_operations_stand_in_the_published_order_and_ours_after_them(document: dict[str, Any]) -> None:
-    promised = [operation for _, operation in promised_operations()]
-    built = built_operations(document)
-    places = [promised.index(operation) for operation in built if operation in promised]
+def test_operations_have_the_order_of_the_contract_and_our_own_operations_follow(document: dict[str, Any]) -> None:
+    published = [operation for _, operation in published_operations()]
+    documented = documented_operations(document)
+    places = [published.index(operation) for operation in documented if operation in published]
     assert places == sorted(places)
-    published_paths = {operation.split()[1] for operation in promised}
-    beyond = [operation.split()[1] not in published_paths for operation in built]
+    published_paths = {operation.split()[1] for operation in published}
+    beyond = [operation.split()[1] not in published_paths for operation in documented]
     assert beyond == sorted(beyond)
 
 
-def test_every_operation_says_how_it_fails_and_what_it_does(document: dict[str, Any]) -> None:
+def test_every_operation_documents_its_purpose_and_its_errors(document: dict[str, Any]) -> None:
     for path, item in document["paths"].items():
         for verb, operation in item.items():
             where = f"{verb} {path}"

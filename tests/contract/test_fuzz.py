@@ -1,11 +1,11 @@
-"""Generated requests against our own OpenAPI document: no answer is a defect, and each is one the document promises.
+"""Sends generated requests to every operation. Each response must be documented, and must not be a server error.
 
-Every operation is sent what schemathesis derives from its schema, in a space that holds one item of everything:
-systematic requests (each bound and just beyond it, each wrong type, all that may be missing, methods and content types
-that are not documented) and random ones, valid and invalid. All of schemathesis' checks look at every answer.
+schemathesis generates the requests from our OpenAPI document, for a space with one item of each kind. Systematic
+requests test each bound and a value beyond it, each wrong type, each missing part, and methods and content types that
+are not documented. Random requests are valid or invalid. Every response passes all checks of schemathesis.
 
-Usually one request of each kind is sent. ``make fuzz`` sends all of the systematic ones, and random ones that differ
-from run to run: 14,000 in all. ``SEED`` repeats the random ones of a run that failed.
+By default the tests send one request of each kind. ``make fuzz`` sends all systematic requests and new random requests
+in each run: 14,000 requests in total. ``SEED`` repeats the random requests of a failed run.
 """
 
 import json
@@ -40,53 +40,53 @@ from tests.fixtures.operations import Given, Id, Ids, Operation, leaves, operati
 from tests.fixtures.tenants import two_tenants
 from tests.fixtures.upstream import FakeUpstream
 
-# No emulator asks a function's role; these tests do.
+# moto does not check the roles of functions, so these tests do.
 refuse_what_is_not_granted()
 
 IS_DEEP = "FUZZ_DEEPLY" in os.environ
 RANDOM_REQUESTS = 25 if IS_DEEP else 2
 
-# The operations that refuse some of what their schema allows, and the rule that no schema states.
+# Operations that refuse some values that their schema allows, and the rule that the schema cannot express.
 STRICTER_THAN_THEIR_SCHEMA = {
-    "POST /actions": "a start comes before its end",
-    "PUT /actions/{id}": "a start comes before its end",
-    "POST /arguments": "the size of objects of any shape",
-    "PUT /arguments/{id}": "keys of objects of any shape",
+    "POST /actions": "a start must be before its end",
+    "PUT /actions/{id}": "a start must be before its end",
+    "POST /arguments": "objects of any shape have a maximum size",
+    "PUT /arguments/{id}": "keys of objects of any shape have rules",
     "PUT /benchmarks/{id}": "connector and connectors exclude each other",
     "PUT /chats/{id}": "messages must have a content",
-    "POST /chats": "messages must end with one to answer",
-    "POST /v1/chat/completions": "messages must end with one to answer",
+    "POST /chats": "messages must end with one that needs a completion",
+    "POST /v1/chat/completions": "messages must end with one that needs a completion",
     "POST /checkpoints/{id}/predictions": "rows must have the columns of the model",
-    "POST /clusters": "certificates and tokens must be such",
-    "PUT /clusters": "certificates and tokens must be such",
-    "POST /connectors": "the type and its credentials belong together",
-    "PUT /connectors/{id}": "the type and its credentials belong together",
-    "POST /connectors/{id}/scan": "names of files have no control characters",
-    "POST /connectors/{id}/uploads": "names of files have no control characters",
-    "POST /evaluations": "as many GPUs as the deployment allows",
-    "POST /experts": "names of tools differ",
-    "PUT /experts/{id}": "names of tools differ",
-    "GET /audit-logs": "a start comes before its end",
-    "GET /inference-logs": "a start comes before its end",
-    "GET /inference-logs/summary": "a start comes before its end",
-    "POST /insights": "a client is named in one of three ways",
-    "GET /leaderboards": "parameters that need each other, rows that a list must have had",
-    "POST /insights/exports": "cursors are ids of rows",
-    "POST /personas": "keys of objects of any shape",
-    "PUT /personas/{id}": "names have no control characters",
-    "POST /personas/completions": "a prompt is documented as optional, and needed",
-    "POST /personas/upload": "forms without files",
-    "POST /personas/uploads": "names of files have no control characters",
-    "POST /trainings": "architectures that there are",
-    "PUT /trainings/{id}": "architectures that there are",
-    "POST /api-keys": "ends that are to come",
-    "PUT /api-keys/{id}": "ends that are to come",
-    "POST /webhook-endpoints": "public addresses",
-    "PUT /webhook-endpoints/{id}": "public addresses",
+    "POST /clusters": "certificates and tokens must be valid",
+    "PUT /clusters": "certificates and tokens must be valid",
+    "POST /connectors": "the credentials must fit the type",
+    "PUT /connectors/{id}": "the credentials must fit the type",
+    "POST /connectors/{id}/scan": "names of files must have no control characters",
+    "POST /connectors/{id}/uploads": "names of files must have no control characters",
+    "POST /evaluations": "the deployment limits the number of GPUs",
+    "POST /experts": "names of tools must differ",
+    "PUT /experts/{id}": "names of tools must differ",
+    "GET /audit-logs": "a start must be before its end",
+    "GET /inference-logs": "a start must be before its end",
+    "GET /inference-logs/summary": "a start must be before its end",
+    "POST /insights": "a client must be described in exactly one of three ways",
+    "GET /leaderboards": "some parameters need each other, and a cursor must be the id of a row",
+    "POST /insights/exports": "cursors must be ids of rows",
+    "POST /personas": "keys of objects of any shape have rules",
+    "PUT /personas/{id}": "names must have no control characters",
+    "POST /personas/completions": "a prompt is documented as optional but is required",
+    "POST /personas/upload": "a form must have files",
+    "POST /personas/uploads": "names of files must have no control characters",
+    "POST /trainings": "architectures must exist",
+    "PUT /trainings/{id}": "architectures must exist",
+    "POST /api-keys": "ends must be in the future",
+    "PUT /api-keys/{id}": "ends must be in the future",
+    "POST /webhook-endpoints": "addresses must be public",
+    "PUT /webhook-endpoints/{id}": "addresses must be public",
 }
 FEW = hypothesis_settings(max_examples=300 if IS_DEEP else 25, derandomize=not IS_DEEP, database=None)
 ORDER = {"GET": 0, "POST": 1, "PUT": 2, "PATCH": 3, "DELETE": 4}
-# What comes at the end, because less works after it.
+# These operations come last, because others fail after them.
 LAST = (
     "PUT /spaces/{id}/limits",
     "PATCH /spaces/{id}/limits",
@@ -99,12 +99,12 @@ LAST = (
     "DELETE /spaces/{id}",
     "POST /spaces/{id}/restore",
 )
-# By its name in the document, which says nothing of what a path parameter may hold.
+# Operations by their names in the document, which omit the converters of path parameters.
 OPERATIONS = {f"{each.method} {each.route.path_format}": each for each in operations()}
 
 
 def documented() -> list[str]:
-    """Returns the operations in the order that they are called; in PATCH only the method differs from PUT."""
+    """Returns the operations in the order of their calls. PATCH has the same code as PUT, so only deep runs call it."""
     names = [
         f"{method} {route.path_format}"
         for route in build_api().routes
@@ -117,13 +117,13 @@ def documented() -> list[str]:
 
 @dataclass
 class World:
-    """What is called, by whom, and what the caller's space and another one hold."""
+    """The API with its caller, and the ids of items in the caller's space and in another space."""
 
     schema: Any
     client: TestClient
     ids: Ids
     theirs: Ids
-    # How headers were already got wrong: what reads them is the same everywhere.
+    # The kinds of wrong headers that were already sent. All operations share the code that reads headers.
     seen: set[Any]
 
     def send(self, name: str, case: Any) -> None:
@@ -134,7 +134,7 @@ class World:
         case.call_and_validate(headers=headers, excluded_checks=excluded)
 
     def _aim(self, case: Any, operation: Operation) -> None:
-        """Name what the space holds wherever the request names something: made up ids would only be refused."""
+        """Puts the ids of the space's items into a request, because generated ids would only be refused."""
         if not case.meta.is_negative_at(ParameterLocation.PATH):
             for address in operation.parameters:
                 case.path_parameters[address[address.rindex("{") + 1 : -1].partition(":")[0]] = self.ids[address]
@@ -148,7 +148,7 @@ class World:
             case.body = case.body | {key: filled["json"][key] for key in fields}
 
     def systematic_requests(self, operation: Any) -> Iterator[Any]:
-        """Yields all of them, or one of each kind."""
+        """Yields all systematic requests in a deep run, and otherwise one of each kind."""
         config = GenerationConfig(with_security_parameters=False)
         seen: set[Any] = set()
         modes = list(GenerationMode)
@@ -176,7 +176,7 @@ def world(
     ):
         schema = schemathesis.openapi.from_asgi("/openapi.json", tenants.alice.app)
         schema.config.generation.update(with_security_parameters=False)
-        # What an If-Match asks for goes before what the body says.
+        # The API checks If-Match before the body, so 412 is correct for any body.
         for check in (schema.config.checks.positive_data_acceptance, schema.config.checks.negative_data_rejection):
             check.expected_statuses = [*check.expected_statuses, "412"]
         yield World(schema, tenants.alice, tenants.alices, tenants.bobs, set())
@@ -190,8 +190,8 @@ JSON_VALUES = st.recursive(
 
 
 @pytest.mark.row("C-7")
-def test_a_cursor_is_an_id_or_refused_and_shows_nothing_of_others(world: World) -> None:
-    """The id of a row that is gone goes on, and so does any id: it only says how far the list has been read."""
+def test_a_cursor_must_be_an_id_and_never_returns_rows_of_another_space(world: World) -> None:
+    """Any id is a valid cursor, even without a row, because it only marks how far a client has read the list."""
     lists = [
         f"GET {path}"
         for path, item in world.schema.raw_schema["paths"].items()
@@ -206,18 +206,18 @@ def test_a_cursor_is_an_id_or_refused_and_shows_nothing_of_others(world: World) 
     @FEW
     @given(st.sampled_from(lists), whole | whole.map(str.upper) | damaged | st.text(min_size=1, max_size=40))
     def follow(name: str, cursor: str) -> None:
-        answer = world.client.get(OPERATIONS[name].address(world.ids), params={"after": cursor})
+        response = world.client.get(OPERATIONS[name].address(world.ids), params={"after": cursor})
         if not is_identifier(cursor) and cursor != '""':
-            assert (answer.status_code, answer.json()["code"]) == (400, "invalid_cursor")
-        elif name != "GET /leaderboards":  # only what has been in a leaderboard has a place there
-            assert not any(each in answer.text for each in theirs)
-            assert answer.status_code == 200
+            assert (response.status_code, response.json()["code"]) == (400, "invalid_cursor")
+        elif name != "GET /leaderboards":  # a leaderboard accepts only ids of its own rows
+            assert not any(each in response.text for each in theirs)
+            assert response.status_code == 200
 
     follow()
 
 
 @pytest.mark.row("WH-1")
-def test_no_signed_message_breaks_what_takes_it_in_and_no_changed_one_is_taken_in(world: World) -> None:
+def test_a_signed_message_causes_no_server_error_and_a_changed_message_is_refused(world: World) -> None:
     named = st.sampled_from([world.ids[f"/{kind}/{{id}}"] for kind in ("trainings", "evaluations", "connectors")])
     space = st.just(world.ids["/spaces/{id}"]) | st.text("x", min_size=3000, max_size=3000) | st.just("\ud800")
     point = st.fixed_dictionaries(
@@ -252,7 +252,7 @@ def test_no_signed_message_breaks_what_takes_it_in_and_no_changed_one_is_taken_i
 
 @pytest.mark.parametrize("name", documented())
 @pytest.mark.timeout(600 if IS_DEEP else 60)
-def test_every_answer_to_a_generated_request_is_a_promised_one(name: str, world: World) -> None:
+def test_every_response_to_a_generated_request_is_documented(name: str, world: World) -> None:
     operation = world.schema.find_operation_by_label(name)
     for case in world.systematic_requests(operation):
         world.send(name, case)

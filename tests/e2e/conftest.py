@@ -34,7 +34,7 @@ _numbers = itertools.count(1)
 
 
 class Stack:
-    """A running stack and its users."""
+    """A running stack that makes its users."""
 
     def __init__(self, directory: Path) -> None:
         ports: dict[str, Any] = {
@@ -44,7 +44,7 @@ class Stack:
             directory=directory, stop_grace_seconds=10.0, job_environment={"OMP_NUM_THREADS": "1"}, **ports
         )
         self.launcher = launcher.LocalStack(self.settings)
-        # The log lines of unexpectedly refused calls.
+        # The log lines of calls that IAM refused unexpectedly.
         self.refusals: list[str] = []
         self.outputs = self.launcher.start().outputs
 
@@ -180,7 +180,7 @@ class TrainingSpace:
 
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    # nox sends SIGTERM after an interrupt. The fixture then still stops the stack.
+    # nox sends SIGTERM after an interrupt. With this handler the fixture still stops the stack.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     opened = Stack(tmp_path_factory.mktemp("stack"))
     try:

@@ -13,9 +13,9 @@ from infra.local.client import Json
 from tests.e2e.conftest import Stack
 from tests.fixtures.browser import ROOT, Visit, open_browser
 
-# People can look at these screenshots of the last run.
+# The tests store screenshots of the last run for people.
 SCREENSHOTS = ROOT / "build" / "screenshots"
-# A machine with two busy cores needs long to draw a page with a hundred operations.
+# A machine with two busy cores needs a long time to draw a page with a hundred operations.
 WAIT_MILLISECONDS = 60_000
 DESKTOP = (1280, 800)
 PHONE = (390, 844)
@@ -35,7 +35,7 @@ def published(address: str) -> Json:
 
 
 def visit(browser: Browser, address: str, size: tuple[int, int]) -> Visit:
-    """Opens the page and waits until it is drawn."""
+    """Opens the documentation page and waits until the page is drawn."""
     page = browser.new_page(viewport={"width": size[0], "height": size[1]})
     page.set_default_timeout(WAIT_MILLISECONDS)
     scheme, host = urlsplit(address)[:2]

@@ -1,4 +1,4 @@
-"""Tests that failures end in a terminal status with a reason, and that no data is inconsistent afterwards."""
+"""Tests that a job that fails gets a terminal status and a reason, and that all data is consistent afterwards."""
 
 import time
 from collections.abc import Callable
@@ -68,7 +68,7 @@ def test_deleting_a_running_training_stops_its_job_within_a_minute(stack: Stack,
     assert space.api.delete(f"/data-models/{model['id']}") == {"id": model["id"]}
 
 
-def test_missing_capacity_falls_back_to_the_next_instance_type(faults: Stack, space: TrainingSpace) -> None:
+def test_a_training_without_capacity_uses_the_next_instance_type(faults: Stack, space: TrainingSpace) -> None:
     faults.plan_fault(kind="capacity", instance_type="ml.m5.2xlarge", count=50)
 
     training = space.wait_for(space.train()["id"])
@@ -78,7 +78,7 @@ def test_missing_capacity_falls_back_to_the_next_instance_type(faults: Stack, sp
     assert {job["TrainingJobStatus"] for job in jobs} == {"Failed", "Completed"}
 
 
-def test_missing_capacity_of_every_instance_type_fails_with_the_reason_of_aws(
+def test_a_training_without_capacity_for_any_instance_type_fails_with_the_reason_of_aws(
     faults: Stack, space: TrainingSpace
 ) -> None:
     faults.plan_fault(kind="capacity", count=50)
@@ -131,7 +131,7 @@ def test_the_reconciler_corrects_statuses_without_webhooks_and_workflows(stack: 
     assert finished["status"] == "succeeded", finished
 
 
-def test_acknowledged_writes_survive_the_end_of_the_emulator(stack: Stack, space: TrainingSpace) -> None:
+def test_acknowledged_writes_survive_a_restart_of_the_emulator(stack: Stack, space: TrainingSpace) -> None:
     api = client_of_one_process(stack, space)
     before = api.get("/trainings", pageSize=100)
     files = api.get(f"/connectors/{space.connector_id}/files")
@@ -153,10 +153,8 @@ def test_acknowledged_writes_survive_the_end_of_the_emulator(stack: Stack, space
     assert api.wait(log, lambda page: page["count"] > 0, seconds=JOB_SECONDS)["data"][0]["action"] == "created"
 
 
-def test_a_killed_emulator_only_loses_the_last_writes_and_no_part_of_a_write(
-    stack: Stack, space: TrainingSpace
-) -> None:
-    # Unlike AWS, the emulator only keeps acknowledged writes that it has saved.
+def test_a_killed_emulator_loses_only_whole_writes_and_only_the_last_ones(stack: Stack, space: TrainingSpace) -> None:
+    # AWS keeps all acknowledged writes. A killed emulator keeps only the writes that it has saved.
     api = client_of_one_process(stack, space)
     saved = stack.settings.directory / "state/dynamodb.json"
     known = problems(stack)
@@ -196,7 +194,7 @@ def write_until_the_end(api: ApiClient, end: Callable[[list[str]], None]) -> lis
     writer.start()
     wait_until(lambda: len(made) >= 20, 60)
     end(made)
-    # The emulator only ends when it receives no more requests.
+    # The emulator ends only when it receives no more requests.
     writer.join(1)
     has_ended.set()
     writer.join(60)

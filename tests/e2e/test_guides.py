@@ -31,7 +31,7 @@ def blocks(page: str) -> list[tuple[str, str]]:
 
 
 def script(commands: list[tuple[str, str]]) -> str:
-    """Returns one shell script of all blocks, so that they share their variables."""
+    """Returns one shell script of all blocks, so that the blocks share their variables."""
     parts = ["set -euo pipefail"]
     for language, text in commands:
         parts += [f"printf '{MARK}'", text if language == "sh" else f"python - <<'PYTHON'\n{text}PYTHON"]
@@ -39,7 +39,7 @@ def script(commands: list[tuple[str, str]]) -> str:
 
 
 def matches(wanted: str, printed: str) -> bool:
-    """Compares an output, without blanks at the ends of lines and blank lines at its ends."""
+    """Returns whether an output matches, apart from blanks at the ends of lines and blank lines at both ends."""
     pattern = ".*?".join(re.escape(part) for part in _tidy(wanted).split("…"))
     return re.fullmatch(pattern, _tidy(printed), re.DOTALL) is not None
 

@@ -55,7 +55,7 @@ def test_an_unknown_path_gets_404_with_an_error_body(stack: Stack) -> None:
     assert response.json()["code"] == "not_found"
 
 
-def test_a_new_user_only_sees_their_own_spaces(stack: Stack) -> None:
+def test_a_new_user_sees_only_their_own_spaces(stack: Stack) -> None:
     first, second = stack.member(), stack.member()
 
     me = first.get("/me")
@@ -108,7 +108,7 @@ def test_each_benchmark_of_a_training_gets_an_evaluation(evaluation: dict[str, A
 
     assert result["status"] == "succeeded", result
     assert set(result["metrics"]) >= {"roc_auc", "ks", "log_loss"}
-    # Models of this data set are better than chance, but not perfect.
+    # A model of this data set is better than chance, but not perfect.
     assert 0.65 < result["metrics"]["roc_auc"] < 0.9
 
 

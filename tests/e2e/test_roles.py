@@ -1,7 +1,7 @@
 """Tests of the functions' roles, which the emulator's IAM enforces.
 
-The fixture of the stack fails if IAM refused any call of a function unexpectedly, so every test in this folder also
-tests the roles. The tests below call the groups of functions that no other test calls.
+The fixture of the stack fails if IAM unexpectedly refused a call of a function. So every test in this folder also tests
+the roles. The tests in this module call the groups of functions that no other test calls.
 """
 
 import json
@@ -29,7 +29,7 @@ def role_arn(stack: Stack) -> str:
     return arn
 
 
-def test_a_role_only_has_access_to_the_keys_of_its_group(stack: Stack, role_arn: str) -> None:
+def test_a_role_has_access_only_to_the_keys_of_its_group(stack: Stack, role_arn: str) -> None:
     credentials = stack.aws("sts").assume_role(RoleArn=role_arn, RoleSessionName=REFUSED_SESSION)["Credentials"]
     table: Any = boto3.client(
         "dynamodb",

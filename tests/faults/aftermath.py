@@ -30,7 +30,7 @@ def problems_afterwards(
     """Ends all executions, runs the reconciler, processes the tables' streams, and returns the problems.
 
     The records of streams come twice and in any order. Writes of entities are processed only with ``webhooks``. No job
-    may remain open, because the executions were ended from outside.
+    may remain open after the end of its execution.
     """
     reconcile(platform, resources, ends=True)
     if webhooks is not None:
@@ -45,8 +45,10 @@ def problems_afterwards(
 
 
 def reconcile(platform: EmulatedPlatform, resources: Resources, *, ends: bool = False) -> None:
-    """Runs the reconciler for five minutes. With ``ends`` it runs for ten, as clocks may be five minutes behind, and
-    all executions end before each round.
+    """Runs the reconciler for five minutes.
+
+    With ``ends`` all executions end before each round, and the reconciler runs for ten minutes, because clocks may be
+    five minutes behind.
     """
     for _ in range(4 if ends else 2):
         if ends:
@@ -67,8 +69,8 @@ def end_executions() -> None:
 
 
 def _process_writes(resources: Resources, dice: random.Random, webhooks: WebhookPath) -> None:
-    """Processes the table's stream, and then some records again in any order, as after a failed batch."""
-    # Read from the start: in moto an older reader does not see records after a failed transaction.
+    """Processes the table's stream, and then some of its records again in any order, as after a failed batch."""
+    # This reader starts at the first record, because in moto an older one misses records after a failed transaction.
     records = Stream().read()
     for batch in (records, dice.sample(records, min(len(records), REPEATED_RECORDS))):
         deliver(resources, batch)
@@ -76,7 +78,7 @@ def _process_writes(resources: Resources, dice: random.Random, webhooks: Webhook
 
 
 def _process_calls(platform: EmulatedPlatform, resources: Resources, dice: random.Random) -> None:
-    """Processes the logs table's stream by a worker that is killed, and then twice by others."""
+    """Processes the logs table's stream by a worker that may be killed, and then twice without faults."""
     rows = [item for item in read_items(boto3.client("dynamodb"), LOGS_TABLE) if item["PK"].startswith("log#")]
     records = [{"dynamodb": {"NewImage": encode_item(row)}} for row in rows]
     dice.shuffle(records)

@@ -1,8 +1,9 @@
-"""Injects faults between botocore and AWS: calls get lost, refused or interrupted, and none of our code is replaced.
+"""Injects faults between botocore and AWS: calls are lost, refused or interrupted, and all our code runs unchanged.
 
 The boundary is the client's ``before-send`` handler, in place of the network. The emulated DynamoDB forgets the tokens
-of transactions, so they are kept here: a transaction with a known token gets its first response and is not executed
-again, as DynamoDB does for ten minutes. Calls are executed one at a time: races within one call need a real AWS.
+of transactions, so the boundary keeps them. A transaction with a known token gets its first response and is not
+executed again, as in DynamoDB for ten minutes. Calls are executed one at a time, because races within a call need a
+real AWS.
 """
 
 import json
@@ -24,7 +25,7 @@ from moto.core.models import botocore_stubber
 
 
 class Fault(StrEnum):
-    """A fault of a call. The ``LATE`` ones come after the call was executed."""
+    """A fault of a call. A fault in ``LATE`` comes after the execution of the call."""
 
     THROTTLED = "throttled"
     BROKEN = "5xx before it took effect"
@@ -47,7 +48,7 @@ class KilledError(BaseException):
     """Error raised when the process is killed. As with SIGKILL, no handler of our code may catch it."""
 
 
-# A client in the same process sees one of these: its own wait for the response may be cancelled first.
+# A client in the same process gets one of these errors, because its wait for the response may be cancelled first.
 DEATHS = (KilledError, CancelledError)
 
 
@@ -62,10 +63,10 @@ class _RawBody(BytesIO):
 
 
 class Boundary:
-    """The injector of faults. ``seconds`` adds up how long the callers would have waited.
+    """The injector of faults. ``seconds`` is the total time that the callers would have waited.
 
     A call gets one of ``faults`` with the probability ``rate``. With ``fault_at`` only the write with that number gets
-    it, counted from 1. After a kill the process sends nothing more.
+    a fault. The first write has the number 1. After a kill the process sends no further call.
     """
 
     def __init__(self, seed: int) -> None:
@@ -81,7 +82,7 @@ class Boundary:
         self._executed: dict[str, bytes] = {}
 
     def watch(self, client: Any) -> None:
-        """Takes the place of the network between the client and the emulated AWS."""
+        """Replaces the network between the client and the emulated AWS."""
         events = client.meta.events
         events.unregister("before-send", botocore_stubber)
         timeouts = client.meta.config.connect_timeout, client.meta.config.read_timeout
@@ -95,7 +96,7 @@ class Boundary:
     def failing(
         self, *faults: Fault, rate: float = 1.0, at: int | None = None, services: frozenset[str] | None = None
     ) -> Iterator[None]:
-        """Lets calls fail within the block, and counts writes from 1."""
+        """Makes calls fail within the block, and numbers the writes from 1."""
         self.faults, self.rate, self.fault_at, self.services, self.writes = faults, rate, at, services, 0
         try:
             yield
@@ -146,7 +147,7 @@ class Boundary:
         self.writes += is_writing
         if self.writes == self.fault_at and is_writing:
             return fault
-        # A killed process sends nothing more.
+        # A killed process sends no further call.
         return Fault.KILLED if self.writes >= self.fault_at and fault in KILLS else None
 
     def _deliver(self, event_name: str, request: Any) -> AWSResponse:

@@ -33,5 +33,5 @@ CHECKS: tuple[Callable[[StoredItems], Problems], ...] = (
 
 
 def find_problems(items: StoredItems) -> list[str]:
-    """Returns a message with the item's name for everything that does not agree."""
+    """Returns a message with the item's name for every difference."""
     return [problem for check in CHECKS for problem in check(items)]

@@ -1,4 +1,4 @@
-"""An emulated AWS in this process, behind a boundary that injects faults, and workers of our app in it."""
+"""An emulated AWS in this process, with workers of our app and a boundary between them that injects faults."""
 
 import os
 import tempfile

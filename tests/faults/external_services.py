@@ -1,4 +1,4 @@
-"""Unreliable services around the app: mails, a language model, and the path of webhooks to their receiver."""
+"""Unreliable services around the app: mails, a language model, and the delivery of webhooks to their receiver."""
 
 import random
 import threading
@@ -45,7 +45,7 @@ class UnreliableMails:
                 raise ReadTimeoutError(endpoint_url="mails")
 
     def problems(self, invites: Iterable[dict[str, Any]]) -> list[str]:
-        """Finds invites that claim a mail which was not sent."""
+        """Returns a problem for each invite with the status ``sent`` and without a mail."""
         claimed = [invite["email"] for invite in invites if invite["mail"] == "sent"]
         return [f"no mail was sent to {email}" for email in claimed if not self.sent[email]]
 
@@ -71,7 +71,7 @@ class WebhookPath:
         publish_webhook_events({"Records": ours}, self._resources)
 
     def deliver(self, dice: random.Random) -> None:
-        """Delivers messages, some of them twice. Those of killed workers and those that are not due come again."""
+        """Delivers messages, some of them twice. Messages of killed workers and messages that are not due return."""
         deliverer = WebhookDeliverer(self._resources)
         while self._queue.waiting:
             for record in self._queue.take():
@@ -81,7 +81,7 @@ class WebhookPath:
             self._platform.elapsed += VISIBILITY
 
     def problems(self, found: StoredItems) -> list[str]:
-        """Finds events that were not delivered to the endpoint, or not received."""
+        """Returns a problem for each event that was not delivered to the endpoint or not received."""
         states = {sk: item["status"] for _, sk, item in found.of("webhook_delivery")}
         wrong = [f"the message {sk} is {status}" for sk, status in states.items() if status != "delivered"]
         wrong += [f"the event {each} was sent to nobody" for each in self._published - states.keys()]

@@ -70,7 +70,7 @@ def evaluations(items: StoredItems) -> Problems:
 
 
 def scans(items: StoredItems) -> Problems:
-    """Finds connectors and files that wait for a scan which will not come."""
+    """Finds connectors and files that wait for a scan that will never run."""
     known = {sk: item for _, sk, item in items.of("scan")}
     for space_id, sk, connector in items.of("connector"):
         scan_id = connector.get("scan_id")

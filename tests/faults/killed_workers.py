@@ -117,7 +117,7 @@ def killed_scan(platform: EmulatedPlatform, seed: int) -> Outcome:
 
 
 def killed_request(platform: EmulatedPlatform, seed: int) -> Outcome:
-    """Kills the worker after each write of requests that change several things. The client repeats them, or not."""
+    """Kills the worker after each write of requests with several writes. The client repeats about half of them."""
     worker = platform.worker()
     owner = platform.owner(worker)
     space_id = space_of(owner)

@@ -38,7 +38,7 @@ def storm(platform: EmulatedPlatform, seed: int) -> Outcome:
 
 
 def skewed_clocks(platform: EmulatedPlatform, seed: int) -> Outcome:
-    """Runs the same with clocks that are off by a day, and without faults."""
+    """Runs concurrent clients with clocks that are wrong by a day, and without faults."""
     return _storm(platform, seed, DAYS, rate=0.0)
 
 
@@ -73,7 +73,7 @@ def _storm(platform: EmulatedPlatform, seed: int, skews: Sequence[timedelta], ra
             StormClient(f"client {number}", http, own_dice, space_id, training, offered, evaluations, has_key)
         )
     if rate:
-        # Idempotency records expire after a day, so they do not protect clients with clocks off by a day.
+        # Idempotency records expire after a day, so they do not protect clients with clocks that are wrong by a day.
         for client in clients:
             client.others = [each.http for each in clients if each is not client]
     with platform.boundary.failing(*WITHOUT_KILLS, *KILLS, rate=rate), ThreadPoolExecutor(len(clients)) as pool:
@@ -93,9 +93,9 @@ def _storm(platform: EmulatedPlatform, seed: int, skews: Sequence[timedelta], ra
 
 
 def _wrong_limits(space_id: str, skews: Sequence[timedelta]) -> list[str]:
-    """Compares the tokens that the space's limits count with those of the logged calls.
+    """Compares the tokens in the space's limits with the tokens of the logged calls, if all clocks are in one month.
 
-    It checks nothing if a clock is in another month. Faults shift the limits, because each is counted by single writes.
+    Faults change the counts of limits, because separate writes count each limit.
     """
     if len({(utc_now() + skew).month for skew in skews}) > 1:
         return []
@@ -117,7 +117,7 @@ def _insights(owner: TestClient) -> list[str]:
 
 
 def silence(platform: EmulatedPlatform, _seed: int) -> Outcome:
-    """Lets each AWS service time out, throttle or break. Requests must return 503 with Retry-After in time."""
+    """Makes each AWS service time out, throttle or fail. Requests must return 503 with Retry-After in time."""
     worker = platform.worker()
     owner = platform.owner(worker)
     training = training_request(owner, worker.table)

@@ -1,7 +1,7 @@
 """Clients that send random requests while calls to AWS fail, and compare the final state with their responses.
 
-A client repeats a request that ended in 5xx with its Idempotency-Key, as the documentation requires. It must then find
-the state of its last response. If a request never got a response, the state before and the state after are both valid.
+A client repeats a request that failed with 5xx with the same Idempotency-Key, as the documentation requires. The final
+state must match its last response. If a request got no response, the state before and the state after are both valid.
 """
 
 import random
@@ -15,7 +15,7 @@ from fastapi.testclient import TestClient
 from tests.faults.boundary import DEATHS
 
 ATTEMPTS = 8
-# API Gateway's status for a killed worker.
+# API Gateway returns this status for a killed worker.
 KILLED = 502
 
 Body = dict[str, Any]

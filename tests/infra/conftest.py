@@ -21,7 +21,7 @@ Resource = dict[str, Any]
 
 @dataclass(frozen=True)
 class Synthesised:
-    """Templates of one stage, by stack (``data``, ``api``, …)."""
+    """The templates of one stage, by stack (``data``, ``api``, …)."""
 
     folder: Path
     stage: str
@@ -50,7 +50,7 @@ class Synthesised:
 
     @property
     def report(self) -> dict[str, Any]:
-        """Findings of cdk-nag and of the CDK."""
+        """Returns the findings of cdk-nag and the CDK."""
         report: dict[str, Any] = json.loads((self.folder / "validation-report.json").read_text())
         return report
 
@@ -103,7 +103,7 @@ def node(name: str) -> str:
 
 @pytest.fixture(scope="session")
 def build(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder that replaces infra.package's output. The content of its files does not affect the templates."""
+    """Returns a folder that replaces infra.package's output. The content of its files does not affect the templates."""
     folder = tmp_path_factory.mktemp("build")
     for part in ("code", "layers/base", "layers/database", "layers/language", "layers/scan", "layers/score"):
         (folder / part).mkdir(parents=True)
@@ -114,7 +114,7 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def new_app(tmp_path_factory: pytest.TempPathFactory) -> NewApp:
-    """Function that makes an empty app with the context of cdk.json. All apps share one Node process."""
+    """Returns a function that makes an empty app with the context of cdk.json. All apps share one Node process."""
     node("node")
     os.environ.setdefault("JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION", "1")
     os.environ["PATH"] = os.pathsep.join([os.environ["PATH"], str(Path(sys.executable).parent)])
@@ -126,7 +126,7 @@ def new_app(tmp_path_factory: pytest.TempPathFactory) -> NewApp:
 
 @pytest.fixture(scope="session")
 def synthesise(build: Path, new_app: NewApp) -> Synthesise:
-    """Function that synthesises a stage: ``synthesise("dev", oidc_issuer=…)``."""
+    """Returns a function that synthesises a stage: ``synthesise("dev", oidc_issuer=…)``."""
     from infra.app import synthesise as synthesise_app
     from infra.settings import stage_settings
 
@@ -150,11 +150,11 @@ def dev(synthesise: Synthesise) -> Synthesised:
 
 @pytest.fixture(scope="session")
 def prod(synthesise: Synthesise) -> Synthesised:
-    """Production with a sender of invitations."""
+    """Returns production with a sender of invites."""
     return synthesise("prod", email_sender=f"invites@{MAIL_DOMAIN}", sign_in_url="https://app.example.com")
 
 
 @pytest.fixture(scope="session")
 def foreign(synthesise: Synthesise) -> Synthesised:
-    """Development stage with an external issuer of tokens."""
+    """Returns the development stage with an external issuer of tokens."""
     return synthesise("dev", oidc_issuer="https://login.example.com", oidc_audience="inference")

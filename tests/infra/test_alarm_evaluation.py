@@ -1,6 +1,6 @@
 """Each alarm starts during the fault that it detects and ends after the fault.
 
-Metrics of the service come from its real code: functions run during the fault, and the tests read the metrics from
+The real code of the service makes its metrics: functions run during the fault, and the tests read the metrics from
 their output and from the access log that API Gateway would write. Metrics of AWS are constants.
 """
 
@@ -42,7 +42,7 @@ def runbook(alarm: Properties) -> str:
 
 
 class Stage:
-    """Runs functions of a stage and returns the metrics that AWS would record."""
+    """A stage that runs its functions and returns the metrics that AWS would record."""
 
     def __init__(
         self,
@@ -123,7 +123,7 @@ def stage(
 
 @pytest.fixture
 def broken(settings: Settings, stage: Stage, issuer: Any) -> TestClient:
-    """Client of an API whose table does not exist."""
+    """Returns a client of an API without a table."""
     client = stage.client(Resources(settings.model_copy(update={"table_name": "missing"})))
     client.headers["Authorization"] = f"Bearer {issuer.token('alice')}"
     client.headers["X-Space-Id"] = SPACE
@@ -158,7 +158,7 @@ def composed(stage: Stage, name: str) -> list[Properties]:
 
 @pytest.mark.row("X-15")
 @pytest.mark.parametrize("name", ["AvailabilityBurnsFast", "AvailabilityBurnsSlowly"])
-def test_failing_requests_set_off_the_availability_alarms(stage: Stage, broken: TestClient, name: str) -> None:
+def test_failing_requests_trigger_the_availability_alarms(stage: Stage, broken: TestClient, name: str) -> None:
     healthy = stage.request(stage.client(stage.resources), "/health", 20)
     failed = stage.request(broken, "/actions", 20)
     assert failed[1].value == 1
@@ -167,7 +167,7 @@ def test_failing_requests_set_off_the_availability_alarms(stage: Stage, broken: 
 
 
 @pytest.mark.row("X-15")
-def test_a_fault_that_has_ended_does_not_set_off_the_fast_alarm(stage: Stage, broken: TestClient) -> None:
+def test_a_fault_that_has_ended_does_not_trigger_the_fast_alarm(stage: Stage, broken: TestClient) -> None:
     [long, short] = sorted(composed(stage, "AvailabilityBurnsFast"), key=window, reverse=True)
     healthy = stage.request(stage.client(stage.resources), "/health", 20)
     failed = stage.request(broken, "/actions", 20)
@@ -190,7 +190,7 @@ def test_errors_of_systems_that_spaces_use_do_not_count_as_failures(stage: Stage
 
 
 @pytest.mark.row("X-15")
-def test_slow_reads_set_off_an_alarm(stage: Stage) -> None:
+def test_slow_reads_trigger_an_alarm(stage: Stage) -> None:
     client = stage.client(stage.resources)
     quick, slow = stage.request(client, "/health", 20), stage.request(client, "/health", 1_500)
     alarm = alarms(stage.template)["SlowReads"]
@@ -208,7 +208,7 @@ def test_chats_do_not_count_as_reads(stage: Stage) -> None:
 
 
 @pytest.mark.row("X-15")
-def test_late_first_tokens_set_off_an_alarm(stage: Stage) -> None:
+def test_late_first_tokens_trigger_an_alarm(stage: Stage) -> None:
     def chats(milliseconds: float) -> list[Point]:
         now = stage.resources.clock()
         rows = [
@@ -225,7 +225,7 @@ def test_late_first_tokens_set_off_an_alarm(stage: Stage) -> None:
 
 
 @pytest.mark.row("X-15")
-def test_a_job_that_never_ends_sets_off_an_alarm(stage: Stage) -> None:
+def test_a_job_that_never_ends_triggers_an_alarm(stage: Stage) -> None:
     resources = stage.resources
     opened = resources.clock() - JobKind.SCAN.longest - timedelta(hours=2)
 
@@ -241,7 +241,7 @@ def test_a_job_that_never_ends_sets_off_an_alarm(stage: Stage) -> None:
 
 
 @pytest.mark.row("X-15")
-def test_a_failing_new_version_sets_off_its_alarm(stage: Stage, broken: TestClient) -> None:
+def test_a_failing_new_version_triggers_its_alarm(stage: Stage, broken: TestClient) -> None:
     for group in GROUPS:
         start = f"The new version of {group.name} fails"
         [alarm] = [one for one in alarms(stage.template).values() if one["AlarmDescription"].startswith(start)]
@@ -257,7 +257,7 @@ def test_a_failing_new_version_sets_off_its_alarm(stage: Stage, broken: TestClie
             return stage.printed(function, run, AWS_LAMBDA_FUNCTION_VERSION=version) * 3
 
         assert states(stage, [alarm], failing(version), []) == [False, True, False], group.name
-        # Failures of the previous version do not set off the alarm.
+        # Failures of the previous version do not trigger the alarm.
         assert states(stage, [alarm], failing("previous"), []) == [False, False, False], group.name
 
 

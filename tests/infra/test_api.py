@@ -1,4 +1,4 @@
-"""Authorisation, error responses, firewall and fair shares of API Gateway."""
+"""Tests of the authorizer, the error responses, the firewall and the fair shares of API Gateway."""
 
 import json
 import re
@@ -63,7 +63,7 @@ def test_errors_of_api_gateway_have_the_shape_of_the_applications_errors(prod: S
 
 
 @pytest.mark.row("C-16")
-def test_an_unknown_path_returns_404_and_not_a_missing_token(prod: Synthesised) -> None:
+def test_an_unknown_path_returns_404(prod: Synthesised) -> None:
     response = gateway_responses(prod)["MISSING_AUTHENTICATION_TOKEN"]
     assert response["StatusCode"] == "404"
     assert json.loads(response["ResponseTemplates"]["application/json"])["code"] == "not_found"

@@ -1,4 +1,4 @@
-"""Checks of cdk-nag, cfn-lint, stage settings and the imports of each function."""
+"""Checks of cdk-nag and cfn-lint, of the settings of stages, and of the imports of each function."""
 
 import contextlib
 import json
@@ -100,7 +100,7 @@ hidden = {module for module, names in owners.items() if not {normal(name) for na
 class Hide:
     def find_spec(self, name, path=None, target=None):
         if name.partition(".")[0] in hidden:
-            raise ModuleNotFoundError(f"{name} is in none of the function's layers", name=name)
+            raise ModuleNotFoundError(f"{name} is not in the function's layers", name=name)
 sys.meta_path.insert(0, Hide())
 failed = {}
 for module in modules:

@@ -1,4 +1,4 @@
-"""Protection of the tables, the bucket and the user pool."""
+"""Tests of the protection of the tables, the bucket and the user pool."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""State machines pass a validator and run on the emulator's engine with results of tasks that the tests set."""
+"""State machines pass a validator, and run on the emulator's engine. The tests set the results of the tasks."""
 
 import copy
 import json
@@ -91,7 +91,7 @@ def test_every_error_of_a_task_is_caught(workflow: Workflow) -> None:
             assert state["Catch"][-1]["ErrorEquals"] == ["States.ALL"]
 
 
-# --- run on the emulator's engine
+# --- executions on the emulator's engine
 
 SPACE, TRAINING = "space-1", "training-1"
 PREPARED = {
@@ -119,7 +119,7 @@ SUBSTITUTED = {
 
 
 class TaskFailed(Exception):  # noqa: N818 - Step Functions uses this name
-    """Error of a task."""
+    """An error of a task."""
 
     def __init__(self, error: str, cause: str) -> None:
         super().__init__(error)
@@ -127,7 +127,7 @@ class TaskFailed(Exception):  # noqa: N818 - Step Functions uses this name
 
 
 class Engine:
-    """Runs definitions. ``calls`` and ``jobs`` list the requests of the tasks, and ``results`` sets their results."""
+    """An engine for definitions. ``calls`` and ``jobs`` list the requests of tasks. ``results`` sets their results."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.calls: list[tuple[str, Any]] = []
@@ -242,7 +242,7 @@ def test_the_job_request_fits_botocores_model_of_sagemaker(engine: Engine, machi
 
 
 @pytest.mark.row("TR-2")
-def test_without_capacity_each_instance_type_is_tried_twice_and_then_the_training_fails(engine: Engine) -> None:
+def test_a_training_without_capacity_tries_each_instance_type_twice_and_fails(engine: Engine) -> None:
     def refuse(_attempt: int) -> None:
         raise TaskFailed("States.TaskFailed", NO_CAPACITY)
 

@@ -1,4 +1,4 @@
-"""Settings, layers, snapshots, releases and streaming of the deployed functions."""
+"""Tests of the settings, layers, snapshots, releases and streaming of the deployed functions."""
 
 import json
 import os
@@ -39,7 +39,7 @@ def test_functions_run_on_arm_with_traces_json_logs_and_a_timeout(prod: Synthesi
     assert all(spec.timeout_seconds <= 29 for spec in GROUPS if not spec.web_server)
 
 
-def test_only_functions_that_need_further_layers_have_them(prod: Synthesised) -> None:
+def test_only_functions_that_need_more_layers_have_them(prod: Synthesised) -> None:
     layers = {spec.name: len(function_of(prod, spec)["Layers"]) for spec in FUNCTIONS}
     scan_or_score = {"checkpoints", "insights", "scan-file"}
     call_models = {"arguments", "chats", "clusters", "experts", "insights", "models", "personas"}

@@ -30,7 +30,7 @@ Act = Callable[..., Any]
 
 @pytest.fixture
 def act_as(aws: None) -> Act:
-    """``act_as(module, client.put_item, …)`` makes a call from the code of the named module."""
+    """Returns ``act_as(module, client.put_item, …)``, which makes a call from the code of the named module."""
 
     def call(module: str, operation: Callable[..., Any], **parameters: Any) -> Any:
         scope: dict[str, Any] = {"__name__": module, "operation": operation, "parameters": parameters}
@@ -165,7 +165,7 @@ def test_unneeded_grants_are_reported_and_reads_do_not_need_write_grants() -> No
     ]
 
 
-def test_an_excused_grant_must_exist_and_must_not_be_seen() -> None:
+def test_an_excused_grant_must_exist_and_no_test_may_need_it() -> None:
     some = [FunctionSpec(name="some", handler="", grants=Grants(reads=("chat", "score")))]
     excused = {Part("some", "reads", kind): "for a reason" for kind in ("chat", "score", "expert")}
     assert unneeded(some, {Part("some", "reads", "score")}, excused) == [

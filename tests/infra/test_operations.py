@@ -23,7 +23,7 @@ from tests.fixtures.identity import AUDIENCE, ISSUER, Issuer
 
 WAIT_SECONDS = 60
 FUNCTION = "inference-test-write-audit-log"
-# Stores its events, or fails while the table has the item "broken".
+# The function stores its events. It fails while the table has the item "broken".
 CODE = """
 import json, boto3
 table = boto3.resource("dynamodb").Table("notes")
@@ -66,7 +66,7 @@ def emulator() -> Iterator[pytest.MonkeyPatch]:
 
 @pytest.fixture(scope="module")
 def session(emulator: pytest.MonkeyPatch) -> boto3.Session:
-    """Session with the queues of a stage and a function that reads the stream of a table."""
+    """Returns a session with the queues of a stage and a function that reads the stream of a table."""
     session = boto3.Session()
     cloudformation = session.client("cloudformation")
     for stack, queues in QUEUES.items():
@@ -126,7 +126,7 @@ def waiting(session: boto3.Session, url: str) -> int:
 
 
 class Notes:
-    """Reads and deletes the events that the function stored, and makes the function fail."""
+    """A reader of the events that the function stored. It can also make the function fail."""
 
     def __init__(self, session: boto3.Session) -> None:
         self._table = session.resource("dynamodb").Table("notes")
@@ -280,7 +280,7 @@ def test_a_restored_table_has_the_old_items_and_works_with_the_api(session: boto
     assert len(before["data"]) == 30
 
     restored = restore(session, "in-use", "restored", None, report=lambda _: None, poll_seconds=0.1)
-    # An item is lost after the restored time.
+    # This item is deleted after the restored time.
     session.resource("dynamodb").Table("in-use").delete_item(
         Key={"PK": f"action_group#{space}", "SK": before["data"][0]["id"]}
     )

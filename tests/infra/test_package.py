@@ -1,4 +1,4 @@
-"""Packages that are uploaded: code of functions, source of SageMaker jobs, and layers."""
+"""Tests of the uploaded packages: code of functions, source of SageMaker jobs, and layers."""
 
 import importlib.util
 import json
@@ -124,7 +124,7 @@ def test_a_base_layer_over_its_limit_is_refused(tmp_path: Path, monkeypatch: pyt
 
 @pytest.fixture(scope="module")
 def aws_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder with botocore's data, stripped as in a layer."""
+    """Returns a folder with botocore's data, stripped as in a layer."""
     data = tmp_path_factory.mktemp("botocore") / "data"
     data.mkdir()
     for path in (Path(botocore.__file__).parent / "data").iterdir():
@@ -148,7 +148,7 @@ def test_layers_keep_only_aws_services_that_functions_call(aws_data: Path) -> No
 
 @pytest.fixture
 def clients(aws_data: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], tuple[Any, Any]]:
-    """Function that makes a client from the stripped data and one from botocore's own data."""
+    """Returns a function that makes a client from the stripped data and one from botocore's own data."""
     monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
 
     def client(loader: Loader, service: str, region: str) -> Any:

@@ -78,7 +78,7 @@ def test_all_resources_are_allowed_only_for_actions_without_narrower_resources(p
     assert used <= without_narrower_resources
 
 
-def test_a_connector_cannot_use_a_role_of_the_own_account(prod: Synthesised) -> None:
+def test_a_connector_cannot_use_a_role_of_our_account(prod: Synthesised) -> None:
     assuming = [one for one in all_statements(prod) if "sts:AssumeRole" in listed(one["Action"])]
     assert assuming
     for one in assuming:

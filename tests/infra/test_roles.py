@@ -27,7 +27,7 @@ def granted(*names: str) -> list[str]:
 
 
 class Role:
-    """Evaluates a function's policies: the granted ones, and the ones that deliver events to it."""
+    """The policies of a function's role: the granted ones, and the ones that deliver events to the function."""
 
     def __init__(self, granted: Iterable[Resource], delivery: Iterable[Resource]) -> None:
         parts = [
@@ -50,7 +50,7 @@ class Role:
         return bool(evaluate(call, [self._statements]).decision == "Allow")
 
     def allows_call(self, operation: str, request: dict[str, Any]) -> bool:
-        """Returns whether DynamoDB allows a call. Parts of a transaction are evaluated separately, a batch together."""
+        """Returns whether DynamoDB allows a call. It evaluates each part of a transaction, but a batch as a whole."""
         keys: dict[tuple[str, str], list[str]] = {}
         for access in table_accesses(operation, request):
             keys.setdefault((f"dynamodb:{access.action}", access.table), []).append(access.partition)
@@ -58,7 +58,7 @@ class Role:
 
 
 def _resolved(value: Any) -> Any:
-    """Returns the value, with a name in angle brackets for each part that only the deployment knows."""
+    """Returns the value. A name in angle brackets replaces each part that only the deployment knows."""
     match value:
         case {"Fn::Join": [separator, parts]}:
             return separator.join(_resolved(parts))
@@ -77,7 +77,7 @@ def _resolved(value: Any) -> Any:
 
 @pytest.fixture(scope="module")
 def roles(prod: Synthesised) -> dict[str, Role]:
-    """Roles by the names of their functions."""
+    """Returns the roles by the names of their functions."""
     all_roles = prod.resources("AWS::IAM::Role")
     attached = prod.properties("AWS::IAM::Policy")
     named = {one["FunctionName"]: one["Role"]["Fn::GetAtt"][0] for one in prod.properties("AWS::Lambda::Function")}
@@ -180,7 +180,7 @@ DELIVERY = {
     "sqs:ReceiveMessage",
     "sqs:SendMessage",
 }
-# The grants that allow an action, except for tables, files and their key. One grant is enough.
+# The grants that allow an action; one is enough. Other tests check the actions on tables, files and their key.
 NEEDS = {
     "sagemaker:DescribeTrainingJob": ("watches_jobs", "stops_jobs"),
     "sagemaker:StopTrainingJob": ("stops_jobs",),
@@ -206,24 +206,24 @@ def test_a_role_allows_no_action_without_a_grant(roles: dict[str, Role], spec: F
     assert role.delivery <= DELIVERY
 
 
-def here(service: str, resource: str) -> str:
+def own_arn(service: str, resource: str) -> str:
     """Returns an ARN in the account and region of the deployment."""
     return f"arn:aws:{service}:{REGION}:{ACCOUNT}:{resource}"
 
 
 @pytest.mark.parametrize("spec", FUNCTIONS, ids=lambda spec: spec.name)
 def test_a_role_starts_only_granted_workflows(roles: dict[str, Role], spec: FunctionSpec) -> None:
-    machine = here("states", "stateMachine:inference-prod-")
+    machine = own_arn("states", "stateMachine:inference-prod-")
     started = {one for one in Workflow if roles[spec.name].allows("states:StartExecution", f"{machine}{one}")}
     assert started == set(spec.grants.starts)
-    others = (here("states", "stateMachine:inference-dev-training"), here("states", "stateMachine:other"))
+    others = (own_arn("states", "stateMachine:inference-dev-training"), own_arn("states", "stateMachine:other"))
     assert not any(roles[spec.name].allows("states:StartExecution", one) for one in others)
 
 
 @pytest.mark.parametrize("spec", FUNCTIONS, ids=lambda spec: spec.name)
 def test_a_role_allows_only_granted_parameters(roles: dict[str, Role], spec: FunctionSpec) -> None:
     def named(*patterns: str, stage: str = "prod") -> set[str]:
-        return {here("ssm", f"parameter/inference/{stage}/{one.replace('*', '1')}") for one in patterns}
+        return {own_arn("ssm", f"parameter/inference/{stage}/{one.replace('*', '1')}") for one in patterns}
 
     grants = spec.grants
     known = granted("reads_parameters", "writes_parameters")
@@ -238,22 +238,28 @@ def test_a_role_allows_only_granted_parameters(roles: dict[str, Role], spec: Fun
 
 
 SENDER, OTHER_ACCOUNT = f"invites@{MAIL_DOMAIN}", "arn:aws:{}:us-east-1:111122223333:{}"
-JOBS = tuple(here("sagemaker", f"training-job/{kind}-1-1") for kind in ("training", "evaluation"))
-OTHER_JOBS = (here("sagemaker", "training-job/churn-1"), OTHER_ACCOUNT.format("sagemaker", "training-job/training-1-1"))
-EXECUTIONS = tuple(here("states", f"execution:inference-prod-{workflow}:1") for workflow in Workflow)
-OTHER_EXECUTIONS = (here("states", "execution:inference-dev-training:1"), here("states", "execution:other:1"))
-# For actions of NEEDS: the resources that they may use, and similar resources that they may not.
+JOBS = tuple(own_arn("sagemaker", f"training-job/{kind}-1-1") for kind in ("training", "evaluation"))
+OTHER_JOBS = (
+    own_arn("sagemaker", "training-job/churn-1"),
+    OTHER_ACCOUNT.format("sagemaker", "training-job/training-1-1"),
+)
+EXECUTIONS = tuple(own_arn("states", f"execution:inference-prod-{workflow}:1") for workflow in Workflow)
+OTHER_EXECUTIONS = (own_arn("states", "execution:inference-dev-training:1"), own_arn("states", "execution:other:1"))
+# The resources that each action of NEEDS may use, and similar resources that it may not use.
 REACHED = {
     "sagemaker:DescribeTrainingJob": (JOBS, OTHER_JOBS),
     "sagemaker:StopTrainingJob": (JOBS, OTHER_JOBS),
-    "secretsmanager:GetSecretValue": (("<WebhookSecret>",), ("<OtherSecret>", here("secretsmanager", "secret:other"))),
+    "secretsmanager:GetSecretValue": (
+        ("<WebhookSecret>",),
+        ("<OtherSecret>", own_arn("secretsmanager", "secret:other")),
+    ),
     "ses:SendEmail": (
-        (here("ses", f"identity/{SENDER}"), here("ses", f"identity/{MAIL_DOMAIN}")),
-        (here("ses", "identity/example.com"), OTHER_ACCOUNT.format("ses", f"identity/{MAIL_DOMAIN}")),
+        (own_arn("ses", f"identity/{SENDER}"), own_arn("ses", f"identity/{MAIL_DOMAIN}")),
+        (own_arn("ses", "identity/example.com"), OTHER_ACCOUNT.format("ses", f"identity/{MAIL_DOMAIN}")),
     ),
     "sqs:SendMessage": (
-        (here("sqs", "inference-prod-webhook-deliveries"),),
-        (here("sqs", "inference-dev-webhook-deliveries"), here("sqs", "other")),
+        (own_arn("sqs", "inference-prod-webhook-deliveries"),),
+        (own_arn("sqs", "inference-dev-webhook-deliveries"), own_arn("sqs", "other")),
     ),
     "states:DescribeExecution": (EXECUTIONS, OTHER_EXECUTIONS),
     "states:StopExecution": (EXECUTIONS, OTHER_EXECUTIONS),
@@ -277,7 +283,7 @@ def test_a_role_allows_its_actions_only_on_their_own_resources(roles: dict[str, 
 
 def test_mail_is_sent_only_from_the_stages_sender(roles: dict[str, Role]) -> None:
     [spec] = (spec for spec in FUNCTIONS if spec.grants.sends_mail)
-    identity = here("ses", f"identity/{MAIL_DOMAIN}")
+    identity = own_arn("ses", f"identity/{MAIL_DOMAIN}")
     assert not roles[spec.name].allows("ses:SendEmail", identity, {"ses:fromaddress": f"boss@{MAIL_DOMAIN}"})
 
 

@@ -12,7 +12,7 @@ from infra.settings import stage_settings
 from tests.infra.conftest import Synthesised
 
 DOCS = ROOT / "docs"
-# Pages without an alarm.
+# These pages belong to no alarm.
 PROCEDURES = {"restore"}
 SECTIONS = ["What it means", "Look at", "Do", "Afterwards"]
 

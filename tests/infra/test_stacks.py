@@ -1,4 +1,4 @@
-"""Properties of whole stacks: size, order of deployment, outputs and logs."""
+"""Tests of whole stacks: size, order of deployment, outputs and logs."""
 
 import json
 

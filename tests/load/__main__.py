@@ -16,7 +16,7 @@ def main() -> None:
     names = parser.parse_args().names or NAMES
     if unknown := set(names) - set(NAMES):
         parser.error(f"no benchmark {', '.join(sorted(unknown))}: choose from {', '.join(NAMES)}")
-    # Import times double without bytecode, ours as well as the peers'.
+    # Without bytecode all import times are twice as long.
     subprocess.run([sys.executable, "-m", "compileall", "-q", "shared", "functions"], check=False)
     failed = []
     for name in names:

@@ -1,4 +1,4 @@
-"""Computes what DynamoDB charges for requests from the sizes of items: emulators omit it or get it wrong.
+"""Computes the units that DynamoDB charges for requests, because emulators return no units or wrong ones.
 
 Sources: "DynamoDB item sizes and formats", "DynamoDB read and write operations" and "Amazon DynamoDB Transactions: How
 it works" in the Amazon DynamoDB Developer Guide.
@@ -38,7 +38,7 @@ def _value_bytes(value: Mapping[str, Any]) -> int:
 
 
 def write_units(size: int, *, transaction: bool = False) -> int:
-    """Returns one unit for each started kilobyte, two within a transaction."""
+    """Returns the units of a write: one for each started kilobyte, and two within a transaction."""
     return -(-max(size, 1) // 1024) * (2 if transaction else 1)
 
 
@@ -63,7 +63,7 @@ class Meter:
     """A meter of a client's requests."""
 
     def __init__(self, client: Any) -> None:
-        # Looks items up without being metered.
+        # The meter does not count the requests of this client.
         self._store = boto3.client("dynamodb")
         self._requests: list[tuple[str, dict[str, Any]]] = []
         self._read = 0

@@ -1,8 +1,8 @@
-"""Time that a chat completion takes beyond the model's: ours, and LiteLLM's proxy in front of the same upstream.
+"""Compares the time that our server and LiteLLM's proxy add to a chat completion of the same upstream.
 
 The upstream is a server on this machine without delay. LiteLLM runs with its smallest configuration and no database.
-Ours stores the chat and logs the call. The time it waits for the emulated store is shown apart and subtracted from the
-latencies, but not from the throughput.
+Our server stores the chat and logs the call. Its time in the emulated store has its own column, and is subtracted from
+the latencies but not from the throughput.
 """
 
 import asyncio

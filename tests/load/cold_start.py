@@ -1,10 +1,10 @@
-"""Import and first request of each function as deployed, against a peer that starts right before it.
+"""Compares the import and first request of each function with a peer that starts directly before the function.
 
-The peer is FastAPI + Mangum with Powertools that reads one item of the same store. Ratios are medians over such pairs:
+The peer uses FastAPI, Mangum and Powertools, and reads one item of the same store. Ratios are medians of such pairs:
 seven pairs show a difference of a fifth, thirty show a twentieth (``python -m tests.load.cold_start clusters --rounds
-30``). Ours run on the code and layers of ``infra.package``, built for this machine's Python; the peer runs on the same
-versions of its packages. All have bytecode. The first request verifies a token and reads the store; models ask their
-server. SnapStart, which removes imports from a cold start, is not measured.
+30``). Our functions use the code and layers of ``infra.package``, built for this machine's Python. The peer uses the
+same versions of its packages. All have bytecode. The first request verifies a token and reads the store; models also
+call their server. SnapStart, which removes imports from a cold start, is not measured.
 """
 
 import argparse
@@ -34,7 +34,7 @@ from tests.load.emulated_store import FunctionUser, emulated_store, gateway_even
 from tests.load.harness import show, take_turns
 
 LIMIT = 1.15
-# The layer with the libraries for scores is imported by the first prediction, so it is left out.
+# The first prediction imports the layer with the libraries for scores, so a cold start does not include that layer.
 LAYERS = {name: package.SELECTIONS[name] for name in (package.BASE, Layer.LANGUAGE)}
 # As in the deployed functions' environment.
 VARIABLES = {"PYDANTIC_DISABLE_PLUGINS": "__all__"}

@@ -1,16 +1,16 @@
-"""Concurrent writes in one space, with their items or keys spread and not spread, on a simulated DynamoDB.
+"""Sends concurrent writes in one space to a simulated DynamoDB, with and without spreading their items or keys.
 
-All creates of a kind write to its count, and all logged calls to the partition of the newest. Simulated are only these
-limits:
+All creates of a kind write to its count, and all logged calls write to the partition of the newest calls. Only these
+limits are simulated:
 
-- A transaction takes ``TRANSACTION`` and locks its items. Another one that needs one of them is cancelled with
+- A transaction takes ``TRANSACTION`` and locks its items. Another transaction with one of these items is cancelled with
   TransactionConflict. DynamoDB's latency differs, which affects both results alike.
 - A partition key, of the table or of an index, takes 1,000 write units a second. A transaction pays two for each
-  kilobyte of each item, rounded up, also when it is cancelled, and one in each index. It is cancelled with
-  ThrottlingError when the units are used up.
+  started kilobyte of each item, and one for each started kilobyte in each index. A cancelled transaction pays too. A
+  transaction is cancelled with ThrottlingError when all units are used.
 
-Conditions always hold, because ids are new. The clients, their retries and their pauses are ours. One process can't log
-as many calls as a space may: a tenth of them is sent, and a key takes a tenth.
+Conditions are always true, because ids are new. The clients, their retries and their pauses are the app's own. One
+process cannot log as many calls as a space may, so it sends a tenth of them, and a key accepts a tenth of the units.
 """
 
 import statistics
@@ -42,7 +42,7 @@ from tests.load.harness import options, percentile, show
 
 TRANSACTION = 0.010
 PARTITION_WRITE_UNITS = 1000
-# Units that a partition saves for later, few so that they do not hide the limit.
+# Unused units that a partition saves. A high number would hide the limit.
 BURST = 100
 WRITERS = 96
 CALL_SCALE = 10

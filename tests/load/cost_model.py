@@ -54,7 +54,7 @@ class RequestKind:
     response_kb: float = 1.0
 
 
-# Durations are assumptions: a few milliseconds of CPU and of DynamoDB each; a chat waits for its model.
+# Durations are assumptions: a few milliseconds of CPU and of DynamoDB. A chat also waits for its model.
 OPERATIONS: Mapping[str, RequestKind] = {
     "get by id": RequestKind(0.60, 15, reads=1, writes=0),
     "list of 10": RequestKind(0.24, 20, reads=3, writes=0, response_kb=6),
@@ -88,7 +88,7 @@ CEILINGS: Mapping[str, Ceiling] = {
     "calls of one model, or of one user": Ceiling("log_model#<space>#<model>#<shard>", 1, LOG_SHARDS),
     "calls under the space's limits": Ceiling("limit_usage#<space>", 2),
 }
-# The log lines of a request, of the gateway, and Lambda's START, END and REPORT.
+# The log lines of a request: of the function, of the gateway, and Lambda's START, END and REPORT.
 LOG_KB = 1.5
 
 

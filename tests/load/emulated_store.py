@@ -109,10 +109,10 @@ class FunctionUser:
 
 
 class RecordedStore:
-    """A layer between a client of DynamoDB and the emulator: a repeated read gets the recorded response.
+    """A layer between a client of DynamoDB and the emulator. A repeated read gets the recorded response.
 
-    Measured times are then our own: the emulator sorts a whole partition for each query, which DynamoDB does not.
-    With ``records_writes`` all writes of an operation get the response of the first one.
+    Measured times then exclude the emulator, which sorts a whole partition for each query. DynamoDB does not do this.
+    With ``records_writes`` all writes of an operation get the response of the first write.
     """
 
     def __init__(self, client: Any, *, records_writes: bool = False) -> None:
@@ -120,7 +120,7 @@ class RecordedStore:
         self.read_units = 0
         self._records_writes = records_writes
         without_delay: Any = [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)]
-        # Large partitions take the emulator longer than we wait for DynamoDB.
+        # The emulator needs more time for large partitions than our timeout for DynamoDB allows.
         self._session = URLLib3Session(timeout=120, socket_options=without_delay)
         self._responses: dict[tuple[str, bytes], tuple[int, Any, bytes]] = {}
         client._endpoint.http_session = self
@@ -141,7 +141,7 @@ class RecordedStore:
     def usage(self, run: Callable[[], object]) -> tuple[int, int]:
         """Returns the read units and the requests of a call.
 
-        The emulator's own units are wrong. These are 4 KB of the response's JSON, which is an upper bound of the items.
+        The emulator returns wrong units. These units are 4 KB of the response's JSON, which is larger than the items.
         """
         units, requests = self.read_units, self.requests
         run()

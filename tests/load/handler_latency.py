@@ -1,4 +1,4 @@
-"""Warm handler time and read units of pages in small and in large spaces: neither may grow with the space.
+"""Compares warm handler times and read units of pages in small and large spaces. Neither may grow with the space.
 
 Trainings are compared at 100 and 100,000 items, inference logs of 30 days at 10,000 and 100,000 calls. The largest
 sizes are options. A million logged calls take half an hour and several GB of memory, mostly to write them.
@@ -30,7 +30,7 @@ Requests = Mapping[str, Callable[[], object]]
 def add_trainings(user: FunctionUser, space_id: str, size: int) -> list[str]:
     """Stores trainings with their counters, one every ten minutes, and returns their ids."""
     now = user.resources.clock()
-    # Pages find their place by counters of minutes and days.
+    # Counters of minutes and days give the position of a page.
     times = [int(now.timestamp() - 600 * age) * 1000 for age in range(size)]
     ids = [str(UUID(int=time << 80 | 7 << 76 | 2 << 62)) for time in times]
     counters: dict[str, int] = {"total": size}

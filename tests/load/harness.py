@@ -24,7 +24,7 @@ Result = TypeVar("Result")
 
 
 def options(description: str | None, **defaults: int | bool) -> argparse.Namespace:
-    """Returns the command line's options: a flag for each default of False, a number for each number."""
+    """Returns the options of the command line: a flag for each default of False, and a number for each other one."""
     parser = argparse.ArgumentParser(prog="python -m tests.load", description=description)
     for name, default in defaults.items():
         option = f"--{name.replace('_', '-')}"
@@ -38,9 +38,9 @@ def options(description: str | None, **defaults: int | bool) -> argparse.Namespa
 def take_turns(
     sides: Mapping[Side, Callable[[], Result]], rounds: int, *, warm_up: int = 1
 ) -> dict[Side, list[Result]]:
-    """Runs all sides once in each round, so that a drift of the machine affects all of them alike.
+    """Runs all sides once in each round, and returns the results of each side without the warm-up.
 
-    Returns the results of each side. The rounds for the warm-up come first and are left out.
+    So a drift of the machine's speed affects all sides alike.
     """
     results: dict[Side, list[Result]] = {side: [] for side in sides}
     for turn in track(range(-warm_up, rounds), "measuring", transient=True):
@@ -74,7 +74,7 @@ def median_milliseconds(
 
 
 def paired_ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
-    """Returns the median ratio of neighbouring runs: machines drift by more than the sides differ."""
+    """Returns the median ratio of neighbouring runs, because a machine's speed varies more than the sides differ."""
     return statistics.median(our / their for our, their in zip(ours, theirs, strict=True))
 
 

@@ -1,8 +1,8 @@
-"""An insight over 50 actions on 20 models, against the libraries that score the same client directly.
+"""Compares an insight over 50 actions with 20 models with the libraries that score the same client directly.
 
-Measured is the whole warm response without a language model: it reads actions, policy, contacts and models' names,
-scores, arbitrates, explains and stores. Reads and writes get recorded responses. The libraries get encoded rows and one
-thread each, with which they are fastest.
+The measured time is the whole warm response without a language model. It reads actions, policy, contacts and the names
+of models, scores, arbitrates, explains and stores. Reads and writes get recorded responses. The libraries get encoded
+rows and one thread each, with which they are fastest.
 """
 
 import json
@@ -39,7 +39,7 @@ PRIORITIES = list(ActionPriority)
 
 
 def add_actions(user: FunctionUser, folders: list[Path]) -> None:
-    """Stores the models, copies of one for each architecture, and the actions, each with one of the models."""
+    """Stores copies of one model for each architecture, and actions, each with one of these copies."""
     table = user.resources.table
     archives = [packed(folder) for folder in folders]
     models = [add_model(table, user.space_id, archives[index % len(archives)]).id for index in range(MODELS)]

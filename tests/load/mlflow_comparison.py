@@ -1,9 +1,10 @@
-"""Create, get and search by metric: ours, and MLflow's server with SQLite on this machine.
+"""Compares create, get and search by metric of our API and of MLflow's server with SQLite on this machine.
 
-MLflow runs in its own environment. Each of its runs has a metric, and the ten best runs are searched. Ours are
-checkpoints with a result on a benchmark: the leaderboard returns the ten best with their ranks and the number of all.
-Create and get are measured with data models. Ours is called as Lambda calls it, with recorded reads; a create includes
-the emulator's time. MLflow's is a request over a kept connection, SQLite included; a run with its metric takes two.
+MLflow runs in its own environment. Each of its runs has a metric, and the search returns the ten best runs. Our side
+has checkpoints with a result on a benchmark. The leaderboard returns the ten best with their ranks and the total.
+Create and get are measured with data models. The benchmark calls our functions like Lambda, with recorded reads, and a
+create includes the emulator's time. A call of MLflow is a request over an open connection and includes SQLite. A new
+run with its metric takes two requests.
 """
 
 import json

@@ -1,8 +1,8 @@
-"""ROC AUC of our default models, against LightGBM's, XGBoost's and CatBoost's defaults on public data.
+"""Compares the ROC AUC of our default models with the defaults of LightGBM, XGBoost and CatBoost on public data.
 
 ``uv run --group bench python -m tests.load.model_quality`` prints the mean ROC AUC on held-out rows of each data set.
-Ours is a training with an empty configuration. The libraries get the same splits, texts as their native categories, and
-only their defaults: 100 rounds of LightGBM and XGBoost, 1000 of CatBoost.
+Our models come from a training with an empty configuration. The libraries get the same splits, their native categories
+for texts, and only their defaults: 100 rounds of LightGBM and XGBoost, 1000 of CatBoost.
 """
 
 import importlib.util
@@ -32,7 +32,7 @@ from tests.load.harness import options, show
 
 Labels = npt.NDArray[np.float32]
 TEST_SHARE = 0.25
-# Predicts the test rows after a fit to the features and labels.
+# A function that fits the features and labels, and then predicts the test rows.
 Fit = Callable[[pl.DataFrame, Labels, pl.DataFrame], Any]
 
 
@@ -46,7 +46,7 @@ class SilentObserver:
 
 
 def ours(architecture: str, features: pl.DataFrame, labels: Labels, test: pl.DataFrame) -> Any:
-    """Predicts with a training that has an empty configuration."""
+    """Predicts with a training with an empty configuration."""
     schema = infer_schema(features)
     examples = Examples(encode_frame(schema, features), labels)
     configuration = validate_configuration(architecture, {}).resolved(len(labels))
@@ -100,7 +100,7 @@ def catboost_defaults(features: pl.DataFrame, labels: Labels, test: pl.DataFrame
 
 
 def mean_auc(dataset: Dataset, fit: Fit, splits: int) -> float:
-    """Returns the mean over stratified splits, which are the same for all sides."""
+    """Returns the mean ROC AUC over stratified splits, which are the same for all sides."""
     frame = dataset.frame()
     labels = (frame[dataset.target] == dataset.positive_label).to_numpy().astype(np.float32)
     features = frame.drop(dataset.target)

@@ -1,9 +1,10 @@
-"""Time of our training job, against the library called directly with the same parameters on the same file.
+"""Compares the time of our training job with direct calls of the library with the same parameters and file.
 
-Ours is all that the job does after the start of its process: it reads the file, infers columns, holds out rows, encodes
-features, fits the model with progress and saves, measures and writes it. The library's is a careful script: polars
-reads the file, categories become codes, the model is fitted with early stopping, held-out rows are predicted. It fits
-the rounds of our previous run, because the round of an early stop depends on the held-out rows.
+Our time includes all work of the job after the start of its process: it reads the file, infers columns, holds out
+rows, encodes features, fits the model with progress and saves, measures it and writes it. The library's time is for a
+careful script: polars reads the file, categories become codes, the library fits the model with early stopping and
+predicts held-out rows. It fits the rounds of our previous run, because the round of an early stop depends on the
+held-out rows.
 
 ``--gpu`` compares our job on one GPU with our job on this machine's processors instead.
 """
@@ -91,7 +92,7 @@ def timed(fit: Callable[[], Quality]) -> Callable[[], TimedFit]:
 
 
 class MemoryS3:
-    """A client of S3 that returns the file from memory: the network is not part of the ratio."""
+    """A client of S3 that returns the file from memory, because the ratio excludes the network."""
 
     def __init__(self, content: bytes) -> None:
         self._content = content
@@ -179,7 +180,7 @@ def compare(architecture: str, path: Path, rounds: int, *, gpu: bool) -> list[st
     def fit_peer() -> Quality:
         return ours(architecture, path) if gpu else library(architecture, path, fitted[-1].rounds)
 
-    # The first fit on a GPU pays for the GPU's start.
+    # The first fit on a GPU includes the start of the GPU, so it is a warm-up.
     turns = take_turns({"ours": timed(fit_ours), "peer": timed(fit_peer)}, rounds, warm_up=int(gpu))
     seconds = [[turn.seconds for turn in runs] for runs in turns.values()]
     processor = [[turn.processor_seconds for turn in runs] for runs in turns.values()]

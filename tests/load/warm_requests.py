@@ -1,8 +1,8 @@
-"""CPU time of a warm GET by id, against a bare FastAPI + Mangum + boto3 function that reads one item.
+"""Compares the CPU time of a warm GET by id with a bare FastAPI + Mangum + boto3 function that reads one item.
 
-Ours reads two items, a training and the progress that its job reported, and writes its log. Repeated reads are
-recorded, so the time is the function's own work on all its threads. *Remembered*: the caller was authenticated a moment
-ago. *Looked up*: token, membership and space are checked for this request.
+Our function reads two items, a training and the progress that its job reported, and writes its log. Repeated reads are
+recorded, so the time is the function's own work on all its threads. *Remembered* uses a cached authentication. *Looked
+up* checks token, membership and space for this request.
 """
 
 import os

@@ -1,11 +1,11 @@
-"""Code lies with its only user, and imports point one way."""
+"""Code is in the folder of its only user, and imports go in one direction."""
 
 import ast
 
 from tests.structure import ROOT, imports, longest_test_file, modules, names_defined_twice, single_user_modules
 
-# The floors of shared, from the top down: a package imports itself and what lies below its floor.
-FLOORS = (
+# The levels of shared, from top to bottom. A package imports only itself and packages of lower levels.
+LEVELS = (
     ("dependencies", "handlers"),
     ("resources",),
     ("http",),
@@ -17,7 +17,7 @@ FLOORS = (
     ("clock", "observability", "settings"),
     ("errors",),
 )
-FLOOR_OF = {package: floor for floor, packages in enumerate(FLOORS) for package in packages}
+LEVEL_OF = {package: level for level, packages in enumerate(LEVELS) for package in packages}
 SERVICE_MUST_NOT_IMPORT = ("fastapi", "starlette", "boto3.client", "os", "shared.http.routers", "shared.http.app")
 # Folders of tests without a folder of the same name in shared or functions.
 OTHER_TEST_FOLDERS = {"faults", "load", "local"}
@@ -35,15 +35,15 @@ def may_import(module: str, imported: str) -> bool:
         return True
     if package[0] == "functions":
         return within(imported, "shared")
-    return other[0] == "shared" and FLOOR_OF[package[1]] < FLOOR_OF[other[1]]
+    return other[0] == "shared" and LEVEL_OF[package[1]] < LEVEL_OF[other[1]]
 
 
-def test_every_package_of_shared_has_a_floor() -> None:
+def test_every_package_of_shared_has_a_level() -> None:
     packages = {name.split(".")[1] for name in modules() if name.startswith("shared.")}
-    assert packages == FLOOR_OF.keys()
+    assert packages == LEVEL_OF.keys()
 
 
-def test_every_module_imports_only_what_lies_below_it() -> None:
+def test_every_module_imports_only_lower_levels() -> None:
     wrong = [
         f"{module} imports {imported}"
         for module, tree in modules().items()
@@ -56,7 +56,7 @@ def test_every_module_imports_only_what_lies_below_it() -> None:
     assert not wrong
 
 
-def test_what_only_one_function_folder_uses_lies_in_that_folder() -> None:
+def test_code_with_a_single_user_is_in_the_folder_of_that_user() -> None:
     assert not single_user_modules()
 
 
@@ -64,7 +64,7 @@ def test_no_class_and_no_alias_is_defined_twice() -> None:
     assert not names_defined_twice()
 
 
-def test_services_know_no_http_and_no_environment() -> None:
+def test_services_import_no_http_and_no_environment() -> None:
     wrong = [
         f"{module} imports {imported}"
         for module, tree in modules().items()
@@ -75,7 +75,7 @@ def test_services_know_no_http_and_no_environment() -> None:
     assert not wrong
 
 
-def test_services_take_what_they_need_and_not_the_resources() -> None:
+def test_services_do_not_import_the_resources() -> None:
     wrong = [
         name for name, tree in modules().items() if name.endswith(".service") and "shared.resources" in imports(tree)
     ]
@@ -102,7 +102,7 @@ def test_no_module_unpickles() -> None:
     assert not wrong
 
 
-def test_tests_mirror_the_source() -> None:
+def test_folders_of_tests_have_the_names_of_source_folders() -> None:
     subjects = {path.name for top in ("shared", "functions") for path in (ROOT / top).iterdir() if path.is_dir()}
     folders = {
         path.name for kind in ("unit", "functional") for path in (ROOT / "tests" / kind).iterdir() if path.is_dir()

@@ -1,4 +1,4 @@
-"""Claims are compared with facts: false ones are marked in any spelling, true ones are not."""
+"""Grounding marks false claims as unsupported and true claims as supported, in any spelling."""
 
 import time
 from collections.abc import Callable
@@ -84,7 +84,7 @@ def is_supported(text: str, facts: dict[str, Any] = FACTS) -> bool:
         ("Abroad you have travel insurance.", "product.description"),
     ],
 )
-def test_what_a_field_holds_is_supported_in_any_spelling(text: str, field: str) -> None:
+def test_a_claim_with_the_value_of_a_field_is_supported_in_any_spelling(text: str, field: str) -> None:
     found = claim(text)
     assert (found.support, found.missing) == (Support.SUPPORTED, [])
     assert field in found.fields
@@ -126,13 +126,13 @@ def test_what_a_field_holds_is_supported_in_any_spelling(text: str, field: str) 
         ("Skydiving and golf excite you.", "golf"),
     ],
 )
-def test_what_no_field_holds_is_marked_and_named(text: str, missing: str) -> None:
+def test_a_claim_without_a_matching_field_is_unsupported_and_names_the_missing_part(text: str, missing: str) -> None:
     found = claim(text)
     assert found.support is Support.UNSUPPORTED
     assert missing in found.missing
 
 
-def test_sentences_that_claim_nothing_are_left_out_unless_they_mention_something() -> None:
+def test_a_greeting_or_question_is_a_claim_only_with_a_name_or_figure() -> None:
     nothing = "Hello! Would you like to know more? Please let me know. We look forward to your reply. Best regards."
     assert ground(nothing, FACTS) == []
     assert is_supported("Dear Anna,")
@@ -142,23 +142,23 @@ def test_sentences_that_claim_nothing_are_left_out_unless_they_mention_something
 
 
 @pytest.mark.parametrize("letter", "\u0130\u0131\u017f\u212a")
-def test_letters_that_only_look_like_others_break_nothing(letter: str) -> None:
+def test_letters_with_unusual_upper_or_lower_case_cause_no_error(letter: str) -> None:
     for written in ("5 mill{}on", "5 thou{}and EURO{}", "5{}", "f{}ve", "5 {}EK", "at lea{}t 5"):
         assert ground(written.replace("{}", letter), FACTS) is not None
 
 
-def test_a_field_that_is_empty_supports_nothing() -> None:
+def test_an_empty_field_supports_no_claim() -> None:
     assert not is_supported("Your phone rings.")
 
 
-def test_of_several_fields_with_a_figure_those_that_the_sentence_speaks_of_are_named() -> None:
+def test_a_claim_names_the_fields_that_its_sentence_mentions() -> None:
     facts = {"client": {"age": 12, "children": 12, "tenure_months": 12}}
     assert claim("You have 12 children.", facts).fields == ["client.children"]
     assert claim("You are 12 years old.", facts).fields == ["client.age", "client.children"]
     assert claim("It is 12.", facts).fields == ["client.age", "client.children", "client.tenure_months"]
 
 
-def test_a_currency_is_free_where_the_facts_name_none_and_bound_where_they_do() -> None:
+def test_a_claim_may_use_any_currency_unless_the_facts_name_one() -> None:
     assert is_supported("You earn $500.", {"client": {"income": 500}})
     assert is_supported("You earn $500.", {"client": {"income": 500, "currency": "USD"}})
     assert not is_supported("You earn $500.", {"client": {"income": 500, "currency": "EUR"}})
@@ -176,12 +176,12 @@ def test_a_currency_is_free_where_the_facts_name_none_and_bound_where_they_do() 
         ("  ", []),
     ],
 )
-def test_texts_fall_into_sentences(text: str, sentences: list[str]) -> None:
+def test_a_text_is_split_into_sentences(text: str, sentences: list[str]) -> None:
     assert split_sentences(text) == sentences
 
 
 @given(st.text(max_size=300), st.dictionaries(st.text(max_size=10), st.text(max_size=30) | st.floats() | st.integers()))
-def test_any_text_and_any_facts_are_judged(text: str, client: dict[str, Any]) -> None:
+def test_grounding_accepts_any_text_and_facts(text: str, client: dict[str, Any]) -> None:
     for found in ground(text, {"client": client}):
         assert (found.support is Support.UNSUPPORTED) == bool(found.missing)
         assert found.text in text
@@ -195,8 +195,7 @@ MIXED = st.lists(
 
 
 @given(st.text(max_size=200) | MIXED)
-def test_a_text_is_supported_by_itself_as_a_fact(text: str) -> None:
-    """All that the argument mentions is found."""
+def test_a_fact_with_the_whole_text_supports_its_claims(text: str) -> None:
     for found in ground(text, {"client": {"notes": text}}):
         if found.support is Support.UNSUPPORTED:
             assert found.missing == [], found
@@ -248,7 +247,7 @@ DAYS: list[Callable[[Any], str]] = [
 
 @st.composite
 def stories(draw: st.DrawFn) -> tuple[dict[str, Any], list[str], list[str]]:
-    """Facts, true sentences on them, and the same sentences with each figure replaced by a false one."""
+    """Generates facts, true sentences about them, and the same sentences with false figures."""
     cents = st.integers(1_000_000, 9_999_999).map(lambda value: Decimal(value) / 100)
     amount, other_amount = draw(cents), draw(cents)
     shares = st.integers(1, 99).map(lambda value: Decimal(value) / 100)
@@ -256,7 +255,7 @@ def stories(draw: st.DrawFn) -> tuple[dict[str, Any], list[str], list[str]]:
     months, other_months = draw(st.integers(20, 59)), draw(st.integers(20, 59))
     day, other_day = (draw(st.dates(date(1990, 1, 1), date(2030, 12, 28))) for _ in range(2))
     assume(abs(amount - other_amount) > 1 and share != other_share and months != other_months and day != other_day)
-    # What the fraction really is: a bit more or less than what is said of it.
+    # The stored share differs slightly from the share in the text, because texts round.
     exact = float(share + draw(st.integers(-4, 4)) * Decimal("0.00001"))
     facts = {
         "client": {"income": float(amount), "response_rate": exact, "joined": day.isoformat()},
@@ -274,7 +273,7 @@ def stories(draw: st.DrawFn) -> tuple[dict[str, Any], list[str], list[str]]:
 
 @pytest.mark.row("Y-5")
 @given(stories(), st.integers(0, 3))
-def test_a_planted_false_figure_is_marked_and_all_true_ones_are_not(
+def test_only_the_sentence_with_a_false_figure_is_unsupported(
     story: tuple[dict[str, Any], list[str], list[str]], planted: int
 ) -> None:
     facts, truths, lies = story
@@ -285,7 +284,7 @@ def test_a_planted_false_figure_is_marked_and_all_true_ones_are_not(
 
 
 @given(st.decimals("-1e6", "1e6", places=6, allow_nan=False), st.sampled_from([0, 1, 2, 4]))
-def test_a_figure_is_held_as_far_as_it_is_stated(value: Decimal, places: int) -> None:
+def test_a_figure_is_compared_at_its_stated_precision(value: Decimal, places: int) -> None:
     step = Decimal(1).scaleb(-places)
     stated = value.quantize(step, ROUND_HALF_UP)
     facts = {"client": {"value": float(value)}}
@@ -295,8 +294,8 @@ def test_a_figure_is_held_as_far_as_it_is_stated(value: Decimal, places: int) ->
             assert not is_supported(f"It is {wrong}.", facts), wrong
 
 
-def test_the_time_that_it_takes_grows_with_the_length_of_text_and_facts() -> None:
-    """The largest of both that are taken, made of figures alone: well below what a request may last."""
+def test_grounding_of_the_largest_text_and_facts_takes_less_than_five_seconds() -> None:
+    """A request may take much longer than this. The text and the facts consist only of figures."""
     text = " ".join(map(str, range(1000, 3000)))
     facts = {"client": {str(number): number / 7 for number in range(1000)}}
     began = time.process_time()

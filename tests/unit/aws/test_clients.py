@@ -1,4 +1,4 @@
-"""AWS clients are made at their first use, once, and tests can replace them."""
+"""Each AWS client is made once, at its first use, and tests can replace it."""
 
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -13,7 +13,7 @@ THREADS = 8
 
 @pytest.fixture
 def made(monkeypatch: pytest.MonkeyPatch, aws: None) -> list[str]:
-    """The services whose clients have been made."""
+    """Returns the services for which clients were made."""
     services: list[str] = []
     make = boto3.client
 
@@ -33,7 +33,7 @@ def test_a_client_is_made_at_its_first_use(made: list[str]) -> None:
     assert made == ["secretsmanager"]
 
 
-def test_threads_that_use_a_client_at_the_same_time_share_one(made: list[str]) -> None:
+def test_threads_that_use_a_client_at_the_same_time_share_it(made: list[str]) -> None:
     dynamodb = Clients().dynamodb
     with ThreadPoolExecutor(THREADS) as pool:
         tables = list(pool.map(lambda _: dynamodb.list_tables()["TableNames"], range(THREADS)))
@@ -41,7 +41,7 @@ def test_threads_that_use_a_client_at_the_same_time_share_one(made: list[str]) -
     assert made == ["dynamodb"]
 
 
-def test_a_client_can_be_replaced_by_its_name_and_no_unknown_name_is_accepted() -> None:
+def test_a_client_is_replaced_by_its_name_and_an_unknown_name_is_refused() -> None:
     fake = object()
     assert Clients(sagemaker=fake).sagemaker is fake
     with pytest.raises(TypeError, match="sage_maker"):

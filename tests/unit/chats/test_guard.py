@@ -8,22 +8,22 @@ TEXTS = st.text(alphabet=st.sampled_from("ab .!?\n。é"), max_size=300)
 
 
 @given(st.lists(TEXTS, max_size=20))
-def test_what_the_buffer_gives_out_is_what_it_took_in_however_it_is_cut(pieces: list[str]) -> None:
+def test_the_buffer_returns_the_whole_text_for_any_pieces(pieces: list[str]) -> None:
     buffer = SentenceBuffer()
     assert "".join(map(buffer.add, pieces)) + buffer.rest() == "".join(pieces)
 
 
-def test_a_sentence_is_held_back_until_it_is_whole() -> None:
+def test_the_buffer_returns_a_sentence_when_it_is_complete() -> None:
     buffer = SentenceBuffer()
     assert buffer.add("It is") == ""
     assert buffer.add(" fine. And") == "It is fine."
     assert buffer.rest() == " And"
 
 
-def test_a_text_without_an_end_is_not_held_back_for_ever() -> None:
+def test_the_buffer_returns_a_long_text_without_an_end() -> None:
     buffer = SentenceBuffer()
-    given_out = buffer.add("word " * SENTENCE_CHARACTERS)
-    assert len(given_out) >= SENTENCE_CHARACTERS
+    returned = buffer.add("word " * SENTENCE_CHARACTERS)
+    assert len(returned) >= SENTENCE_CHARACTERS
 
 
 @pytest.mark.parametrize(
@@ -35,7 +35,7 @@ def test_a_text_without_an_end_is_not_held_back_for_ever() -> None:
         ("subproject falcon", False),
     ],
 )
-def test_blocked_phrases_are_whole_words_in_any_case(text: str, is_blocked: bool) -> None:
+def test_a_blocked_phrase_matches_whole_words_in_any_case(text: str, is_blocked: bool) -> None:
     pattern = _pattern(["project falcon"])
     assert pattern is not None
     assert bool(pattern.search(text)) is is_blocked

@@ -14,28 +14,28 @@ TOOLS: list[dict[str, Any]] = [
 ]
 
 
-def completion(answer: Any) -> Completion:
-    return Completion({"model": "m", "choices": [{"index": 0, "message": {"content": json.dumps(answer)}}]})
+def completion(content: Any) -> Completion:
+    return Completion({"model": "m", "choices": [{"index": 0, "message": {"content": json.dumps(content)}}]})
 
 
-def test_the_tools_are_described_in_words_and_a_schema_binds_the_completion() -> None:
+def test_an_emulated_request_describes_the_tools_and_restricts_the_completion_with_a_schema() -> None:
     body = {"messages": [{"role": "user", "content": "Rain?"}], "tools": TOOLS, "temperature": 0}
     request = emulated_request(body)
     assert "tools" not in request
     assert "weather" in request["messages"][0]["content"]
     assert request["messages"][1:] == body["messages"]
     bound = request["response_format"]["json_schema"]["schema"]
-    for answer, is_valid in (
+    for content, is_valid in (
         ({"content": "No."}, True),
         ({"name": "weather", "arguments": {"city": "Rome"}}, True),
         ({"name": "weather", "arguments": {}}, False),
         ({"name": "other", "arguments": {}}, False),
     ):
-        assert jsonschema_rs.is_valid(bound, answer) is is_valid
+        assert jsonschema_rs.is_valid(bound, content) is is_valid
 
 
 @pytest.mark.parametrize(
-    ("choice", "words", "weather", "time"),
+    ("choice", "text", "weather", "time"),
     [
         ("auto", True, True, True),
         ("none", True, False, False),
@@ -43,14 +43,16 @@ def test_the_tools_are_described_in_words_and_a_schema_binds_the_completion() ->
         ({"type": "function", "function": {"name": "time"}}, False, False, True),
     ],
 )
-def test_the_tool_choice_decides_what_may_be_answered(choice: Any, words: bool, weather: bool, time: bool) -> None:
+def test_the_tool_choice_decides_which_completions_are_valid(
+    choice: Any, text: bool, weather: bool, time: bool
+) -> None:
     bound = schema(TOOLS, choice)
-    assert jsonschema_rs.is_valid(bound, {"content": "No."}) is words
+    assert jsonschema_rs.is_valid(bound, {"content": "No."}) is text
     assert jsonschema_rs.is_valid(bound, {"name": "weather", "arguments": {"city": "Rome"}}) is weather
     assert jsonschema_rs.is_valid(bound, {"name": "time", "arguments": {}}) is time
 
 
-def test_an_answer_becomes_a_tool_call_or_words() -> None:
+def test_a_completion_becomes_a_tool_call_or_a_text() -> None:
     call = emulated_answer(completion({"name": "weather", "arguments": {"city": "Rome"}}), TOOLS)
     assert call.body["choices"][0]["finish_reason"] == "tool_calls"
     assert json.loads(call.message["tool_calls"][0]["function"]["arguments"]) == {"city": "Rome"}
@@ -59,7 +61,7 @@ def test_an_answer_becomes_a_tool_call_or_words() -> None:
         emulated_answer(completion({"name": "weather", "arguments": {}}), TOOLS)
 
 
-def test_earlier_tool_calls_are_described_in_words_too() -> None:
+def test_earlier_tool_calls_become_text_messages() -> None:
     messages = [
         {"role": "assistant", "content": None, "tool_calls": [{"function": {"name": "time", "arguments": "{}"}}]},
         {"role": "tool", "tool_call_id": "1", "content": "noon"},

@@ -11,17 +11,17 @@ from functions.clusters.kubernetes import describe_node, quantity, total_resourc
     ("text", "value"),
     [("3920m", 3.92), ("16Gi", 16 * 2**30), ("1k", 1000), ("2", 2), ("1e3", 1000), ("0.5", 0.5), ("500n", 5e-7)],
 )
-def test_quantities_are_read_as_kubernetes_writes_them(text: str, value: float) -> None:
+def test_a_quantity_of_kubernetes_becomes_a_number(text: str, value: float) -> None:
     assert quantity(text) == pytest.approx(value)
 
 
 @given(st.one_of(st.none(), st.text(), st.integers(), st.dictionaries(st.text(), st.text())))
-def test_everything_that_means_a_quantity_is_a_number(value: Any) -> None:
+def test_any_value_becomes_a_number(value: Any) -> None:
     assert isinstance(quantity(value), float)
 
 
 @given(st.integers(0, 10**12), st.sampled_from(["", "Ki", "Mi", "Gi", "Ti", "k", "M", "G"]))
-def test_suffixes_multiply(number: int, suffix: str) -> None:
+def test_a_suffix_multiplies_the_number(number: int, suffix: str) -> None:
     assert quantity(f"{number}{suffix}") == pytest.approx(number * quantity(f"1{suffix}"))
 
 

@@ -1,4 +1,4 @@
-"""Whatever JSON a client sends comes back from the table as it was, or is refused with a reason."""
+"""The table returns a client's JSON unchanged, or the codec refuses it with a reason."""
 
 from datetime import UTC, datetime, timedelta, timezone
 
@@ -21,7 +21,7 @@ json_values = st.recursive(
 
 
 @given(json_values)
-def test_json_survives_the_table(value: object) -> None:
+def test_decoding_returns_the_encoded_json(value: object) -> None:
     assert decode_item(encode_item({"value": {"inner": value}})) == {"value": {"inner": value}}
 
 
@@ -30,12 +30,12 @@ def test_json_survives_the_table(value: object) -> None:
     [float("nan"), float("inf"), 1e300, 1e-300, 10**60, "\ud800", {"": 1}, {"a\ud800": 1}],
     ids=["nan", "infinity", "large", "small", "long", "surrogate", "empty key", "surrogate key"],
 )
-def test_what_the_table_cannot_hold_is_refused_with_a_reason(value: object) -> None:
+def test_a_value_that_the_table_cannot_store_is_refused(value: object) -> None:
     with pytest.raises(ValidationFailedError):
         encode_item({"value": value})
 
 
-def test_deep_nesting_is_refused_before_dynamodb_does() -> None:
+def test_a_deeply_nested_value_is_refused() -> None:
     value: list[object] = []
     for _ in range(40):
         value = [value]
@@ -43,7 +43,7 @@ def test_deep_nesting_is_refused_before_dynamodb_does() -> None:
         encode_item({"value": value})
 
 
-def test_an_item_near_dynamodbs_limit_is_refused() -> None:
+def test_an_item_over_350_kb_is_refused() -> None:
     with pytest.raises(PayloadTooLargeError, match="350 KB"):
         encode_item({"value": "ä" * 200_000})
 
@@ -57,7 +57,7 @@ def test_a_time_with_any_offset_is_the_same_moment_in_utc(naive: datetime, hours
 
 
 @given(st.lists(st.datetimes(timezones=st.just(UTC)), min_size=2))
-def test_times_sort_as_text_as_they_do_in_time(moments: list[datetime]) -> None:
+def test_formatted_times_sort_like_their_moments(moments: list[datetime]) -> None:
     assert sorted(map(format_timestamp, moments)) == [format_timestamp(moment) for moment in sorted(moments)]
 
 
@@ -66,5 +66,6 @@ def test_times_sort_as_text_as_they_do_in_time(moments: list[datetime]) -> None:
     "text",
     ["2026-03-01T10:00:00+02:00", "2026-03-01T10:00:00 02:00", "2026-03-01T08:00:00Z", "2026-03-01T08:00:00.000Z"],
 )
-def test_offsets_are_accepted_also_when_the_plus_arrived_as_a_space(text: str) -> None:
+def test_an_offset_is_accepted_with_a_space_instead_of_a_plus(text: str) -> None:
+    """In a query string a plus means a space."""
     assert format_timestamp(parse_timestamp(text)) == "2026-03-01T08:00:00.000000Z"

@@ -1,6 +1,6 @@
-"""Lists with filters, page by page, against the same filter over a plain list of what was stored.
+"""Filtered lists return the same pages as a filter over a plain list of the stored items.
 
-Those of inference logs are in test_inference_logs.py, those of leaderboards in test_leaderboard_pages.py.
+The folders ``inference_logs`` and ``leaderboards`` test their own lists.
 """
 
 import random
@@ -41,7 +41,7 @@ chances = st.randoms(use_true_random=False)
 
 
 def moments() -> st.SearchStrategy[datetime]:
-    """Few, so that some things happen in the same millisecond, and on either side of the oldest that is kept."""
+    """Generates few moments: some in the same millisecond, some just before or after the end of the retention."""
     days = st.sampled_from([0, 1, KEPT.days])
     return st.builds(lambda back, beside: NOW - timedelta(days=back, milliseconds=beside), days, st.integers(-1, 1))
 
@@ -55,7 +55,7 @@ def bounds() -> st.SearchStrategy[datetime | None]:
 def check_pages(
     read: Callable[[str, int], Page[Any]], expected: Sequence[str], others: Sequence[str], chance: random.Random
 ) -> None:
-    """Reads pages of any size, then continues after any id: one of ``others``, or an unknown one."""
+    """Compares pages of random sizes with the expected ids, also after an unknown id and after one of ``others``."""
     seen: list[str] = []
     has_more = True
     while has_more:
@@ -98,7 +98,7 @@ AUDIT_FILTERS = st.builds(
 @pytest.mark.row("X-14", "C-7", "C-9")
 @hypothesis_settings(SOME, max_examples=10)
 @given(st.lists(WRITES, max_size=12), st.lists(AUDIT_FILTERS, min_size=3, max_size=3), chances)
-def test_the_audit_log_of_any_filter(
+def test_the_audit_log_returns_the_expected_pages_for_any_filter(
     table: Table, writes: list[dict[str, Any]], filters: list[AuditFilters], chance: random.Random
 ) -> None:
     space, logs = new_id(), AuditLogs(table, lambda: NOW, KEPT)
@@ -136,7 +136,7 @@ def test_the_audit_log_of_any_filter(
     st.lists(bounds().filter(bool), min_size=2, max_size=2),
     chances,
 )
-def test_the_deliveries_of_any_status_and_those_that_failed_since_any_time(
+def test_deliveries_are_listed_by_any_status_and_failed_ones_since_any_time(
     table: Table, sent: list[tuple[datetime, DeliveryStatus]], times: list[datetime], chance: random.Random
 ) -> None:
     space, endpoint, deliveries = new_id(), new_id(), WebhookDeliveries(table, lambda: NOW)
@@ -157,7 +157,7 @@ def test_the_deliveries_of_any_status_and_those_that_failed_since_any_time(
 
 
 @pytest.mark.row("C-9")
-def test_a_count_that_ends_early_says_so_and_the_list_goes_on(table: Table, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_capped_count_is_marked_and_the_list_continues(table: Table, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (audit_log, webhook_deliveries):
         monkeypatch.setattr(module, "COUNTED_ROWS", 2)
     space, endpoint = new_id(), new_id()
@@ -173,14 +173,14 @@ def test_a_count_that_ends_early_says_so_and_the_list_goes_on(table: Table, monk
             assert (page.count, page.count_capped, len(page.data)) == (min(total, 2), total > 2, total)
 
 
-# Upper and lower case, also where the one is longer than the other or of another alphabet.
+# Some letters change their length or their alphabet when their case changes.
 NAMES = st.text("aAsS\u00df\u0130\u017f", min_size=1, max_size=6) | st.text(min_size=1, max_size=4)
 
 
 @pytest.mark.row("CH-1", "C-7", "C-9")
 @SOME
 @given(st.lists(NAMES, min_size=3, max_size=8), st.data(), chances)
-def test_the_chats_of_any_part_of_their_name(
+def test_chats_are_found_by_any_part_of_their_name(
     resources: Resources, names: list[str], data: st.DataObject, chance: random.Random
 ) -> None:
     values = LargeValues(resources.s3, resources.settings.bucket_name)
@@ -214,7 +214,7 @@ def reviewed(status: ReviewStatus, argument: Argument) -> dict[str, Any]:
     st.integers(1, 4),
     chances,
 )
-def test_the_arguments_of_any_status_and_action(
+def test_arguments_are_listed_by_any_status_and_action(
     table: Table, made: list[tuple[ReviewStatus, str | None]], size: int, chance: random.Random
 ) -> None:
     space, arguments = new_id(), Arguments(table)

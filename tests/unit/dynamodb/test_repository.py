@@ -1,4 +1,4 @@
-"""Lists, counters and conditional writes, held against a plain list in memory."""
+"""Tests of a repository's lists, counters and conditional writes, compared with a plain list in memory."""
 
 import random
 from datetime import UTC, datetime
@@ -27,7 +27,7 @@ def note(text: str = "", *, note_id: str | None = None) -> Note:
 
 
 def id_at(milliseconds: int, tail: int) -> str:
-    """Returns a UUIDv7 of a chosen moment."""
+    """Returns a UUIDv7 of a given moment."""
     return str(UUID(int=(milliseconds << 80) | (7 << 76) | (2 << 62) | tail))
 
 
@@ -43,7 +43,7 @@ SECOND, DAY = 1000, 86_400_000
 @pytest.mark.row("C-7", "C-9")
 @pytest.mark.parametrize("limit", [1, 3, 100])
 @pytest.mark.parametrize("total", [0, 1, 6, 7])
-def test_walking_after_yields_each_item_once_newest_first(notes: Repository[Note], limit: int, total: int) -> None:
+def test_reading_every_page_yields_each_item_once_newest_first(notes: Repository[Note], limit: int, total: int) -> None:
     made = [notes.create("s1", note(str(i))).id for i in range(total)]
     notes.create("s2", note("another space"))
 
@@ -60,7 +60,7 @@ def test_walking_after_yields_each_item_once_newest_first(notes: Repository[Note
 
 
 @pytest.mark.row("C-7")
-def test_after_a_since_deleted_item_the_walk_goes_on(notes: Repository[Note]) -> None:
+def test_a_list_continues_after_a_deleted_item(notes: Repository[Note]) -> None:
     made = [notes.create("s1", note()).id for _ in range(4)]
     notes.delete("s1", made[2])
     assert [each.id for each in notes.list_after("s1", made[2], 10).data] == [made[1], made[0]]
@@ -68,7 +68,7 @@ def test_after_a_since_deleted_item_the_walk_goes_on(notes: Repository[Note]) ->
 
 @pytest.mark.row("C-7")
 @pytest.mark.parametrize("after", ["x", "123", "ABCDEF", "../..", "01a2081a-1610-752b-8cc0-d52dcf52e48"])
-def test_a_garbage_cursor_is_refused(notes: Repository[Note], after: str) -> None:
+def test_an_invalid_cursor_is_refused(notes: Repository[Note], after: str) -> None:
     with pytest.raises(InvalidCursorError):
         notes.list_after("s1", after, 10)
 
@@ -77,7 +77,7 @@ def test_a_garbage_cursor_is_refused(notes: Repository[Note], after: str) -> Non
     max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 @given(st.randoms(use_true_random=False), st.integers(0, 16), st.integers(1, 7))
-def test_pages_hold_the_same_items_as_a_list_in_memory(
+def test_numbered_pages_have_the_same_items_as_a_list_in_memory(
     table: Table, randomness: random.Random, total: int, page_size: int
 ) -> None:
     space = new_id()
@@ -99,7 +99,7 @@ def test_pages_hold_the_same_items_as_a_list_in_memory(
 
 
 @pytest.mark.row("C-9")
-def test_writers_share_out_the_count_among_items_that_add_up_to_it(notes: Repository[Note], table: Table) -> None:
+def test_writers_spread_the_count_over_several_items(notes: Repository[Note], table: Table) -> None:
     made = [notes.create("s1", note()).id for _ in range(40)]
     for each in made[::3]:
         notes.delete("s1", each)
@@ -109,14 +109,14 @@ def test_writers_share_out_the_count_among_items_that_add_up_to_it(notes: Reposi
     assert sum(shard["items"] for shard in shards) == notes.count("s1") == notes.list_after("s1", "", 1).count == 26
 
 
-def test_what_was_counted_in_a_single_item_before_still_counts(notes: Repository[Note], table: Table) -> None:
+def test_the_count_includes_an_older_counter_in_a_single_item(notes: Repository[Note], table: Table) -> None:
     table.write(put(Key("note#s1#count", "total"), {"items": 5}))
     notes.delete("s1", notes.create("s1", note()).id)
     assert notes.count("s1") == 5
 
 
 @pytest.mark.row("C-12")
-def test_a_repeated_create_answers_the_first_item_and_another_body_conflicts(notes: Repository[Note]) -> None:
+def test_a_repeated_create_returns_the_first_item_and_another_body_conflicts(notes: Repository[Note]) -> None:
     promise = Idempotency("key", "alice", "digest")
     first = notes.create("s1", note("a"), idempotency=promise)
     again = notes.create("s1", note("a"), idempotency=promise)
@@ -129,7 +129,7 @@ def test_a_repeated_create_answers_the_first_item_and_another_body_conflicts(not
 
 
 @pytest.mark.row("C-13")
-def test_of_two_updates_with_the_same_version_one_wins(notes: Repository[Note]) -> None:
+def test_only_one_of_two_updates_with_the_same_version_succeeds(notes: Repository[Note]) -> None:
     made = notes.create("s1", note("old"))
     assert notes.update("s1", made.id, {"text": "first"}, expected_version=1).version == 2
     with pytest.raises(PreconditionFailedError):
@@ -139,7 +139,7 @@ def test_of_two_updates_with_the_same_version_one_wins(notes: Repository[Note]) 
 
 
 @pytest.mark.row("C-14")
-def test_a_deleted_item_is_gone_everywhere(notes: Repository[Note]) -> None:
+def test_a_deleted_item_is_not_found_listed_or_counted(notes: Repository[Note]) -> None:
     made = notes.create("s1", note())
     kept = notes.create("s1", note())
     notes.delete("s1", made.id)
@@ -150,7 +150,7 @@ def test_a_deleted_item_is_gone_everywhere(notes: Repository[Note]) -> None:
     assert ([each.id for each in page.data], page.count) == ([kept.id], 1)
 
 
-def test_an_update_never_brings_a_deleted_item_back(notes: Repository[Note], table: Table) -> None:
+def test_an_update_does_not_restore_a_deleted_item(notes: Repository[Note], table: Table) -> None:
     made = notes.create("s1", note())
     notes.delete("s1", made.id)
     with pytest.raises(NotFoundError):
@@ -158,7 +158,7 @@ def test_an_update_never_brings_a_deleted_item_back(notes: Repository[Note], tab
     assert table.get(Key("note#s1", made.id)) is None
 
 
-def test_another_spaces_item_looks_like_an_unknown_one(notes: Repository[Note]) -> None:
+def test_an_item_of_another_space_gives_the_same_error_as_an_unknown_item(notes: Repository[Note]) -> None:
     made = notes.create("s1", note())
     messages = []
     for space, item in (("s2", made.id), ("s2", new_id()), ("s1", "nonsense")):

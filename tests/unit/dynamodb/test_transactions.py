@@ -1,4 +1,4 @@
-"""All writes of a transaction or none."""
+"""A transaction writes all its items or nothing."""
 
 import pytest
 from boto3.dynamodb.conditions import Attr
@@ -9,8 +9,8 @@ from tests.fixtures.audit import Stream, watch_table
 FIRST, SECOND, THIRD = (Key("note#s1", name) for name in ("first", "second", "third"))
 
 
-def test_of_a_transaction_that_fails_nothing_is_written(table: Table) -> None:
-    """The stream has no record either, also with the tests' tables, which copy less (tests/fixtures/moto.py)."""
+def test_a_failed_transaction_writes_nothing(table: Table) -> None:
+    """The stream has no record of it either. The tables of tests copy less than moto (tests/fixtures/moto.py)."""
     watch_table()
     written = {"seen": 1, "nested": {"text": "a"}}
     table.write(put(FIRST, written))

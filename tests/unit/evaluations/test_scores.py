@@ -1,4 +1,4 @@
-"""The index of scores sorts as its numbers do, and holds each checkpoint once a metric."""
+"""The index of scores sorts by value, and has one entry for each checkpoint and metric."""
 
 import math
 import random
@@ -34,18 +34,18 @@ def checkpoint() -> Checkpoint:
 
 
 @given(numbers, numbers)
-def test_texts_sort_as_their_numbers_do(left: float, right: float) -> None:
+def test_encoded_values_sort_like_their_numbers(left: float, right: float) -> None:
     assert (encode_value(left) < encode_value(right)) == (left < right)
     assert (encode_value(left) == encode_value(right)) == (left == right)
 
 
 @given(numbers)
-def test_a_number_comes_back_exactly(value: float) -> None:
+def test_decoding_returns_the_exact_number(value: float) -> None:
     assert decode_value(encode_value(value)) == value
 
 
 @given(numbers)
-def test_a_missing_value_sorts_behind_every_number(value: float) -> None:
+def test_a_missing_value_sorts_after_every_number(value: float) -> None:
     for missing in (None, math.nan):
         assert encode_value(missing) > encode_value(value)
         assert decode_value(encode_value(missing)) is None
@@ -71,7 +71,7 @@ def test_a_newer_result_replaces_every_entry_of_the_older_one(table: Table) -> N
     assert [score.revision for score in scores.of_checkpoint(space, scored.id)] == [2]
 
 
-def test_of_two_results_recorded_at_once_one_has_to_try_again(table: Table) -> None:
+def test_only_one_of_two_simultaneous_results_is_recorded(table: Table) -> None:
     scores, scored = Scores(table), checkpoint()
     space, benchmark = new_id(), new_id()
     first = scores.record(space, scored, benchmark, 1, new_id(), {MetricName.KS: 0.5})
@@ -83,7 +83,7 @@ def test_of_two_results_recorded_at_once_one_has_to_try_again(table: Table) -> N
 
 
 @pytest.mark.row("LB-1")
-def test_entries_come_by_falling_value_and_tell_the_checkpoint_when_asked(table: Table) -> None:
+def test_entries_have_descending_values_and_describe_their_checkpoints(table: Table) -> None:
     scores, space, benchmark = Scores(table), new_id(), new_id()
     for value in (0.25, None, -1.5, 0.75, 0.0):
         table.transact(scores.record(space, checkpoint(), benchmark, 1, new_id(), {MetricName.KS: value}))
@@ -94,7 +94,7 @@ def test_entries_come_by_falling_value_and_tell_the_checkpoint_when_asked(table:
     }
 
 
-# Few and close values, so that ties and counters of each width are met.
+# Few and close values cause ties, and use counters of each width.
 VALUES: list[float | None] = [None, None, 0.0, 0.25, 0.5, 0.5, 0.5000001, 0.50001, 0.51, 0.75, 0.75, -1.5, 3.0]
 
 
@@ -105,21 +105,23 @@ def in_order(entry: tuple[str, float | None], *, descending: bool) -> tuple[bool
 
 @pytest.mark.row("LB-1")
 @pytest.mark.parametrize("descending", [True, False])
-def test_pages_and_counts_of_a_ranking_are_those_of_a_list_in_memory(table: Table, descending: bool) -> None:
+def test_a_ranking_has_the_same_pages_and_counts_as_a_list_in_memory(table: Table, descending: bool) -> None:
     scores, ranking = Scores(table), Ranking(new_id(), new_id(), 3, MetricName.KS)
     randomness = random.Random(7)  # noqa: S311 - makes test data
-    held: dict[str, float | None] = {}
+    recorded: dict[str, float | None] = {}
     scored = [checkpoint() for _ in range(12)]
-    for each in [*scored, *scored[:4]]:  # some have a newer result, and one of another revision counts elsewhere
-        held[each.id] = randomness.choice(VALUES)
-        result = {MetricName.KS: held[each.id], MetricName.F1: 0.5}
+    for each in [*scored, *scored[:4]]:  # four checkpoints get a newer result
+        recorded[each.id] = randomness.choice(VALUES)
+        result = {MetricName.KS: recorded[each.id], MetricName.F1: 0.5}
         table.transact(scores.record(ranking.space_id, each, ranking.benchmark_id, 3, new_id(), result))
-    elsewhere = scores.record(ranking.space_id, checkpoint(), ranking.benchmark_id, 4, new_id(), {MetricName.KS: 0.5})
-    table.transact(elsewhere)
+    other_revision = scores.record(
+        ranking.space_id, checkpoint(), ranking.benchmark_id, 4, new_id(), {MetricName.KS: 0.5}
+    )
+    table.transact(other_revision)
 
-    expected = sorted(held.items(), key=lambda entry: in_order(entry, descending=descending))
-    values = [value for value in held.values() if value is not None]
-    assert scores.count(ranking) == len(held)
+    expected = sorted(recorded.items(), key=lambda entry: in_order(entry, descending=descending))
+    values = [value for value in recorded.values() if value is not None]
+    assert scores.count(ranking) == len(recorded)
     assert scores.count_equal(ranking, {*values, 9.0}) == Counter(values) | {9.0: 0}
     for value in {*values, 0.3}:
         assert scores.count_beyond(ranking, value, higher=True) == sum(other > value for other in values)

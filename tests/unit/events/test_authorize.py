@@ -1,4 +1,4 @@
-"""API Gateway's authorizer."""
+"""Tests of the authorizer that API Gateway calls."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -29,31 +29,33 @@ def authorized(token: str | KeyToken) -> dict[str, Any]:
     return authorize.handler({"authorizationToken": f"Bearer {token}", "methodArn": METHOD}, None)
 
 
-def test_a_valid_token_opens_the_stage_of_this_api_only(issuer: Issuer) -> None:
-    answer = authorized(issuer.token("alice"))
-    (statement,) = answer["policyDocument"]["Statement"]
+def test_a_valid_token_allows_only_the_stage_of_this_api(issuer: Issuer) -> None:
+    allowed = authorized(issuer.token("alice"))
+    (statement,) = allowed["policyDocument"]["Statement"]
     assert statement["Effect"] == "Allow"
     assert statement["Resource"] == "arn:aws:execute-api:us-east-1:000000000000:abc123/api/*"
 
 
 @pytest.mark.row("X-5")
-def test_a_well_formed_api_key_is_let_through_to_who_looks_it_up() -> None:
+def test_a_well_formed_api_key_is_allowed_and_does_not_appear_in_the_policy() -> None:
+    """The function behind the authorizer looks up the key."""
     key = KeyToken.new(SPACE, USER, KEY)
-    answer = authorized(key)
-    assert answer["principalId"] == f"api_key#{key.key_id}"
-    assert str(key) not in str(answer)
+    allowed = authorized(key)
+    assert allowed["principalId"] == f"api_key#{key.key_id}"
+    assert str(key) not in str(allowed)
 
 
 @pytest.mark.parametrize(
     "header", ["", "Bearer", "Bearer x.y.z", "Basic YTpi", "Bearer ik_x", f"Bearer ik_{'A' * 112}"]
 )
-def test_anything_else_is_unauthorized_in_api_gateways_own_word(header: str) -> None:
+def test_any_other_header_raises_unauthorized(header: str) -> None:
+    """API Gateway returns 401 only for an error with exactly this message."""
     with pytest.raises(Exception, match=r"^Unauthorized$"):
         authorize.handler({"authorizationToken": header, "methodArn": METHOD}, None)
 
 
 @pytest.mark.row("C-15")
-def test_a_user_has_one_share_and_all_keys_of_a_space_have_another(
+def test_all_tokens_of_a_user_have_one_share_and_all_keys_of_a_space_have_another(
     issuer: Issuer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FAIR_SHARES", ",".join(f"share{number:02}" for number in range(32)))
@@ -68,6 +70,6 @@ def test_a_user_has_one_share_and_all_keys_of_a_space_have_another(
     assert share(KeyToken.new(SPACE, USER, KEY)) != share(KeyToken.new(OTHER_SPACE, USER, KEY))
 
 
-def test_where_the_stage_has_no_shares_none_is_named(issuer: Issuer) -> None:
+def test_a_stage_without_shares_names_no_share(issuer: Issuer) -> None:
     for token in (issuer.token("alice"), KeyToken.new(SPACE, USER, KEY)):
         assert set(authorized(token)) == {"principalId", "policyDocument"}

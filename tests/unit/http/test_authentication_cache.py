@@ -1,4 +1,4 @@
-"""Authentications are kept for the same credentials, and only for a while."""
+"""The cache keeps an authentication for the same credentials, and for a limited time."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -9,13 +9,13 @@ NOW = datetime(2026, 3, 15, tzinfo=UTC)
 FOREVER = float("inf")
 
 
-def test_a_value_is_found_by_its_key_only() -> None:
+def test_a_value_is_found_only_by_its_key() -> None:
     cache: AuthenticationCache[str, str] = AuthenticationCache(10, MovableClock(NOW))
     cache.keep("alice", "value", FOREVER)
     assert (cache.find("alice"), cache.find("bob")) == ("value", None)
 
 
-def test_a_value_is_kept_for_the_set_time_and_not_beyond_its_own_end() -> None:
+def test_a_value_is_kept_for_the_configured_time_and_not_after_its_expiry() -> None:
     clock = MovableClock(NOW)
     cache: AuthenticationCache[str, str] = AuthenticationCache(10, clock)
     cache.keep("long", "value", FOREVER)

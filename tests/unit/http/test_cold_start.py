@@ -14,10 +14,10 @@ from infra.groups import GROUPS, GroupSpec, Layer
 from shared.http.app import describe
 
 ROOT = Path(__file__).parents[3]
-# Before the first request; with pydantic's plugins and its old version left out, as they are in AWS.
+# The modules before the first request. As in AWS, pydantic imports neither its plugins nor its old version.
 BASE_BUDGET = 790
 BUDGETS = {Layer.SCAN: 790, Layer.SCORE: 790, Layer.LANGUAGE: 820, Layer.DATABASE: 790}
-# Each takes long to import, and few requests need it: it is imported where it is used.
+# These modules take long to import and few requests need them, so they are imported where they are used.
 LATER = {
     "aiohttp", "aws_xray_sdk",
     "defusedxml", "jsonschema_rs", "lightgbm", "numpy", "openpyxl", "pg8000",
@@ -25,7 +25,7 @@ LATER = {
     "scipy", "uvicorn", "xgboost", "yarl",
 }  # fmt: skip
 
-# Every handler starts in a process of its own.
+# Each handler starts in its own process.
 PROGRAM = """
 import gc, json, os, sys
 sys.modules["pydantic.v1"] = None
@@ -79,15 +79,17 @@ def test_a_function_imports_no_more_than_its_budget(spec: GroupSpec, started: di
     names = set(started[module_of(spec)]["names"])
     assert not names & LATER
     budget = max(BASE_BUDGET, *(BUDGETS[layer] for layer in spec.layers), 0)
-    assert len(names) <= budget, "find what came in with `python -X importtime`, and import it where used"
+    assert len(names) <= budget, "find the new import with `python -X importtime`, and import it where it is used"
 
 
 @pytest.mark.parametrize("spec", GROUPS, ids=lambda spec: spec.name)
-def test_garbage_is_collected_again_after_the_imports(spec: GroupSpec, started: dict[str, dict[str, Any]]) -> None:
+def test_the_garbage_collector_runs_again_after_the_imports(
+    spec: GroupSpec, started: dict[str, dict[str, Any]]
+) -> None:
     assert started[module_of(spec)]["collects"] is True
 
 
-def test_models_that_only_describe_the_api_are_not_built_at_a_start(started: dict[str, dict[str, Any]]) -> None:
+def test_models_that_only_describe_the_api_are_not_built_at_the_start(started: dict[str, dict[str, Any]]) -> None:
     assert not any(one["built"] for one in started.values())
 
 

@@ -1,4 +1,4 @@
-"""Where what blocks is waited for: in a thread while others are served, right away where nobody else is."""
+"""A server runs blocking code in threads, so that it can serve other requests. A Lambda function needs no threads."""
 
 import threading
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ from tests.load.emulated_store import LambdaContext, gateway_event
 
 
 class OpenRoute(AccountRoute):
-    """Lets anyone in, and says who was."""
+    """A route that accepts every caller."""
 
     @staticmethod
     def check(request: Any) -> None:
@@ -32,29 +32,29 @@ def app(resources: Resources) -> Any:
     router.route_class = OpenRoute
 
     @router.get("")
-    def answering() -> int:
+    def blocking() -> int:
         return threading.get_ident()
 
     @router.get("/loop")
-    async def serving() -> int:
+    async def asynchronous() -> int:
         return threading.get_ident()
 
     return create_app(resources, router)
 
 
-def test_a_server_of_many_requests_waits_in_a_thread(app: Any) -> None:
+def test_a_server_runs_a_blocking_route_in_a_thread(app: Any) -> None:
     with TestClient(app) as client:
         assert client.get("/threads").json() != client.get("/threads/loop").json()
 
 
-def test_a_function_that_answers_one_request_at_a_time_needs_no_thread(app: Any) -> None:
-    answer = lambda_handler(app)(gateway_event("GET", "/threads", "", ""), LambdaContext())
-    assert answer["body"] == str(threading.get_ident())
-    with TestClient(app) as client:  # it holds for that call only
+def test_a_lambda_function_runs_a_blocking_route_without_a_thread(app: Any) -> None:
+    response = lambda_handler(app)(gateway_event("GET", "/threads", "", ""), LambdaContext())
+    assert response["body"] == str(threading.get_ident())
+    with TestClient(app) as client:  # the setting applies only to that call
         assert client.get("/threads").json() != client.get("/threads/loop").json()
 
 
-def test_no_route_takes_a_thread_for_what_it_depends_on() -> None:
+def test_no_dependency_of_a_route_needs_a_thread() -> None:
     def called(dependant: Dependant) -> Iterator[Any]:
         for each in dependant.dependencies:
             yield each.call

@@ -20,7 +20,7 @@ def emulator() -> Iterator[dict[str, str]]:
 
 @pytest.fixture
 def stores(emulator: dict[str, str], settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Resources]:
-    """Returns the emulator's table: moto copies and sorts a whole table at each transaction and query."""
+    """Yields stores on the emulator, because moto copies and sorts a whole table at each transaction and query."""
     for name, value in emulator.items():
         monkeypatch.setenv(name, value)
     client = boto3.client("dynamodb")

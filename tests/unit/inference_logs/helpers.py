@@ -27,7 +27,7 @@ RETENTION = timedelta(days=90)
 
 
 class Space:
-    """One space's logs, and the calls that were put into it."""
+    """The logs of one space, with a list of its recorded calls."""
 
     def __init__(self, resources: Resources) -> None:
         self.id = new_id()
@@ -49,7 +49,7 @@ class Space:
             roll_up_inference_logs(stream_event(batch), self.resources)
 
     def expected(self, filters: LogFilters) -> list[InferenceLog]:
-        """Returns what a filter should find: newest first."""
+        """Returns the calls that a filter should find, newest first."""
         start = max(filters.start_date or NOW - RETENTION, NOW - RETENTION)
         return sorted(
             (
@@ -67,8 +67,8 @@ class Space:
             reverse=True,
         )
 
-    def walk(self, filters: LogFilters, page_size: int) -> list[InferenceLog]:
-        """Returns all pages, one after the other, each telling the same count and whether there are more."""
+    def read_every_page(self, filters: LogFilters, page_size: int) -> list[InferenceLog]:
+        """Reads every page, checks its count, and returns the calls of all pages."""
         found: list[InferenceLog] = []
         number, more = 1, True
         while more:
@@ -90,7 +90,7 @@ USERS, MODELS, TAGS = ("ann", "bob", 'a"#1'), ("small", "large", "x#y/ü"), ("ba
 
 @st.composite
 def moments(draw: st.DrawFn) -> datetime:
-    """Any time of the period kept and a little before; often on, or one millisecond beside, an edge of a bucket."""
+    """Generates a time in the retention period or shortly before it, often within a millisecond of a bucket's edge."""
     whole = NOW.replace(microsecond=NOW.microsecond // 1000 * 1000)
     if draw(st.booleans()):
         unit = draw(st.sampled_from([MILLISECOND, timedelta(seconds=1), timedelta(hours=1), timedelta(days=1)]))

@@ -1,4 +1,4 @@
-"""Stored rows of inference logs, and how much a request reads."""
+"""Tests of the stored rows of inference logs, and of the number of items that a request reads."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -23,7 +23,7 @@ from tests.unit.inference_logs.helpers import MILLISECOND, MODELS, NOW, USERS, S
 JUST_NOW = NOW.replace(microsecond=123_000)
 
 
-def test_long_texts_names_and_many_tags_are_cut_and_still_found(space: Space) -> None:
+def test_a_call_with_long_texts_and_many_tags_is_shortened_and_found(space: Space) -> None:
     long = call(NOW, user="u" * 300, tags=[f"{n}" for n in range(40)], prompt="p" * 9_000, error="e" * 9_000)
     space.record(long)
     space.roll_up()
@@ -31,34 +31,34 @@ def test_long_texts_names_and_many_tags_are_cut_and_still_found(space: Space) ->
     assert (len(found.tags), len(found.prompt or ""), len(found.error or "")) == (MAX_TAGS, 2_000, 2_000)
 
 
-def test_calls_of_one_moment_are_spread_over_partitions_and_listed_in_their_order(space: Space) -> None:
+def test_calls_of_one_moment_are_spread_over_partitions_and_listed_in_order(space: Space) -> None:
     space.record(*(call(JUST_NOW) for _ in range(4 * SHARDS)))
     rows = space.rows()
     for name in ("PK", "by_user", "by_model"):
         assert sorted(Counter(row[name] for row in rows).values()) == [4] * SHARDS
     for each in (LogFilters(), LogFilters(user="ann"), LogFilters(type=CallType.CHAT)):
-        assert space.walk(each, 3) == space.expected(each)
+        assert space.read_every_page(each, 3) == space.expected(each)
 
 
-def test_calls_that_all_happen_to_lie_in_one_shard_are_found_nevertheless(space: Space) -> None:
+def test_calls_in_a_single_shard_are_found(space: Space) -> None:
     alike = [each for each in (call(JUST_NOW) for _ in range(16 * 30)) if each.id.endswith("0")]
     space.record(*alike)
-    assert space.walk(LogFilters(), 21) == space.expected(LogFilters())
+    assert space.read_every_page(LogFilters(), 21) == space.expected(LogFilters())
 
 
-def test_texts_lie_apart_and_come_with_the_rows_that_are_shown(space: Space) -> None:
+def test_texts_are_stored_in_other_items_and_returned_with_their_rows(space: Space) -> None:
     long = call(JUST_NOW, prompt="p" * 2_000, answer="a" * 2_000, tags=["a", "b"])
     space.record(long, call(JUST_NOW - MILLISECOND, prompt=""), call(JUST_NOW - 2 * MILLISECOND))
     items = boto3.client("dynamodb").scan(TableName=LOGS_TABLE)["Items"]
     largest, second, *_ = sorted(map(item_bytes, items), reverse=True)
     assert largest > 4_000 > 1_024 > second
     for each in (LogFilters(), LogFilters(tag="b"), LogFilters(correlation_id="request-1")):
-        assert space.walk(each, 2) == space.expected(each)
+        assert space.read_every_page(each, 2) == space.expected(each)
     space.logs.remove_all(space.id)
     assert boto3.client("dynamodb").scan(TableName=LOGS_TABLE)["Items"] == []
 
 
-def test_a_call_without_tags_is_one_write_and_recording_it_again_changes_nothing(space: Space) -> None:
+def test_a_call_without_tags_needs_one_write_and_counts_once(space: Space) -> None:
     requests: list[str] = []
     space.logs._table._client.meta.events.register(
         "before-call.dynamodb", lambda model, **_: requests.append(model.name)
@@ -71,7 +71,7 @@ def test_a_call_without_tags_is_one_write_and_recording_it_again_changes_nothing
 
 
 class Reads:
-    """Counts what is read of the table: requests and items."""
+    """A counter of the requests and items that are read from the table."""
 
     def __init__(self, client: Any) -> None:
         self.requests = self.items = 0
@@ -84,7 +84,7 @@ class Reads:
 
 
 def put_directly(space: Space, count: int) -> None:
-    """Calls spread evenly over 30 days with their rollups, without a stream's detours."""
+    """Stores calls of 30 days with their rollups directly, because the stream takes longer."""
     step = timedelta(days=30) / count
     rows: list[Item] = []
     for number in range(count):
@@ -97,20 +97,22 @@ def put_directly(space: Space, count: int) -> None:
         rows += space.logs.items(space.id, each)
     space.logs._table.put_all(rows)
     sums = space.logs.rollups.sums(space.id, rows)
-    space.logs._table.put_all([{**key.values, **says, **asdict(totals)} for key, says, totals in sums])
+    space.logs._table.put_all([{**key.values, **labels, **asdict(totals)} for key, labels, totals in sums])
 
 
 @pytest.mark.row("IL-1")
-def test_what_a_page_and_a_summary_read_does_not_grow_with_the_number_of_calls(stores: Resources) -> None:
+def test_pages_and_summaries_do_not_read_more_items_for_more_calls(stores: Resources) -> None:
     for size in (100, 800):
-        reads = what_is_read(Space(stores), size)
+        reads = count_reads(Space(stores), size)
         for name, (requests, items) in reads.items():
-            assert requests <= 5 + 3 * SHARDS, f"{name} of {size}: five of rollups, and three stretches of each shard"
+            assert requests <= 5 + 3 * SHARDS, (
+                f"{name} of {size} calls: more than five requests for rollups and three for each shard"
+            )
             assert items <= 400, (size, name)
 
 
 @pytest.mark.row("IL-1")
-def test_many_calls_of_the_last_minutes_are_counted_and_not_read(space: Space) -> None:
+def test_recent_calls_are_counted_without_reading_all_their_rows(space: Space) -> None:
     made = [call(JUST_NOW - number * MILLISECOND, status="error" if number % 3 else "success") for number in range(90)]
     space.calls = made
     space.logs._table.put_all([item for each in made for item in space.logs.items(space.id, each)])
@@ -122,10 +124,10 @@ def test_many_calls_of_the_last_minutes_are_counted_and_not_read(space: Space) -
             page = space.page(each, 1, 5)
             assert (page.count, page.data) == (90, space.expected(each)[:5])
             assert reads.items < 60
-        assert space.walk(failed, 30) == space.expected(failed)
+        assert space.read_every_page(failed, 30) == space.expected(failed)
 
 
-def what_is_read(space: Space, size: int) -> dict[str, tuple[int, int]]:
+def count_reads(space: Space, size: int) -> dict[str, tuple[int, int]]:
     put_directly(space, size)
     reads = Reads(space.logs._table._client)
 

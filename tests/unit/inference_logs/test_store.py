@@ -1,4 +1,4 @@
-"""Rows of inference logs: filters, summaries and repeated deliveries."""
+"""Tests of filters, summaries and repeated deliveries of inference logs."""
 
 import random
 from collections.abc import Iterator, Sequence
@@ -36,7 +36,7 @@ def fold(calls: Sequence[InferenceLog]) -> dict[str, Any]:
 
 
 def redelivered(rows: Sequence[Item], chance: random.Random) -> Iterator[list[Item]]:
-    """Batches of rows in any order, some rows twice within a batch and some batches twice."""
+    """Yields batches of rows in random order. Some rows and some batches come twice."""
     shuffled = [*rows, *chance.sample(rows, k=len(rows) // 2)]
     chance.shuffle(shuffled)
     while shuffled:
@@ -73,11 +73,11 @@ def test_summary_and_pages_equal_the_full_list_for_any_filter(
             in_summary = [call for call in expected if call.created_at <= (each.end_date or NOW)]
             summary = space.logs.summary(space.id, each)
             assert summary.model_dump(include=set(fold([]))) == fold(in_summary)
-            assert space.walk(each, page_size) == expected
+            assert space.read_every_page(each, page_size) == expected
 
 
 @pytest.mark.row("IL-1")
-def test_a_call_counts_before_and_after_its_stream_record_and_only_once(space: Space) -> None:
+def test_a_call_counts_once_before_and_after_its_stream_record(space: Space) -> None:
     space.record(call(NOW - timedelta(milliseconds=123)), call(NOW - timedelta(seconds=119)))
     assert space.total_calls() == space.page(LogFilters(), 1, 10).count == 2
     space.roll_up()
@@ -101,7 +101,7 @@ def test_rows_of_several_spaces_in_one_batch_count_in_their_own_space(space: Spa
     assert (space.total_calls(), other.total_calls()) == (2, 1)
 
 
-def test_rows_counted_by_another_delivery_just_before_count_once(space: Space) -> None:
+def test_rows_that_another_delivery_counts_first_count_once(space: Space) -> None:
     space.record(*(call(MIDNIGHT) for _ in range(10)))
     rows, rollups = space.rows(), space.logs.rollups
     transact = space.logs._table.transact
@@ -118,7 +118,7 @@ def test_rows_counted_by_another_delivery_just_before_count_once(space: Space) -
 
 
 @pytest.mark.row("IL-2")
-def test_both_bounds_are_inclusive_to_the_millisecond_and_finer_bounds_are_not_rounded_outwards(space: Space) -> None:
+def test_both_bounds_are_inclusive_and_finer_bounds_are_not_rounded_outwards(space: Space) -> None:
     first, last = MIDNIGHT + timedelta(hours=1, seconds=30), MIDNIGHT + timedelta(days=1, minutes=7, seconds=5)
     space.record(*(call(edge + MILLISECOND * offset) for edge in (first, last) for offset in (-1, 0, 1)))
     space.roll_up()
@@ -128,18 +128,18 @@ def test_both_bounds_are_inclusive_to_the_millisecond_and_finer_bounds_are_not_r
     assert space.total_calls(start_date=first, end_date=first) == 1
 
 
-def test_calls_past_their_retention_are_ignored_although_they_are_deleted_later(space: Space) -> None:
+def test_calls_older_than_the_retention_are_ignored_before_their_deletion(space: Space) -> None:
     oldest = NOW.replace(microsecond=124_000) - RETENTION
     space.record(call(oldest - MILLISECOND), call(oldest), call(oldest + MILLISECOND))
     space.roll_up()
     assert space.total_calls() == 2
-    assert len(space.walk(LogFilters(start_date=NOW - 2 * RETENTION), 1)) == 2
+    assert len(space.read_every_page(LogFilters(start_date=NOW - 2 * RETENTION), 1)) == 2
     assert space.total_calls(end_date=oldest - MILLISECOND) == 0
     [row, *_] = space.rows()
     assert row["expires_at"] == pytest.approx((oldest + RETENTION).timestamp(), abs=2)
 
 
-def test_rollups_outlive_the_last_row_they_count_and_then_go(space: Space) -> None:
+def test_rollups_expire_after_the_last_row_that_they_count(space: Space) -> None:
     space.record(call(MIDNIGHT + timedelta(hours=23)))
     space.roll_up()
     found = boto3.client("dynamodb").scan(TableName=LOGS_TABLE)["Items"]

@@ -1,4 +1,4 @@
-"""Arbitration: the same candidates give the same order, whichever way they come."""
+"""Arbitration ranks the same candidates in the same order, and their input order does not matter."""
 
 from itertools import pairwise
 from typing import Any
@@ -14,7 +14,7 @@ contenders = st.lists(
     st.builds(
         Contender,
         action_id=st.text("abc", min_size=1, max_size=6),
-        # Few values, so that ties come about.
+        # Few values cause ties.
         propensity=st.sampled_from([0.0, 0.05, 0.1, 0.2, 0.4, 1.0]),
         priority=st.sampled_from(ActionPriority),
     ),
@@ -30,7 +30,7 @@ def place(ranking: list[Contender], action_id: str) -> int:
 
 @pytest.mark.row("IN-1")
 @given(contenders, st.randoms())
-def test_the_order_of_the_candidates_does_not_matter(given_: list[Contender], random: Any) -> None:
+def test_the_ranking_does_not_depend_on_the_order_of_the_candidates(given_: list[Contender], random: Any) -> None:
     shuffled = list(given_)
     random.shuffle(shuffled)
     ranking = arbitrate(given_)
@@ -41,7 +41,9 @@ def test_the_order_of_the_candidates_does_not_matter(given_: list[Contender], ra
 
 
 @given(contenders, st.data())
-def test_a_higher_propensity_or_priority_never_lowers_an_action(given_: list[Contender], data: st.DataObject) -> None:
+def test_a_higher_propensity_or_priority_never_lowers_the_rank_of_an_action(
+    given_: list[Contender], data: st.DataObject
+) -> None:
     chosen = data.draw(st.sampled_from(given_))
     others = [each for each in given_ if each is not chosen]
     before = place(arbitrate(given_), chosen.action_id)
@@ -54,7 +56,7 @@ def test_a_higher_propensity_or_priority_never_lowers_an_action(given_: list[Con
 
 
 @pytest.mark.row("IN-1")
-def test_the_weights_rise_with_the_priority_and_are_stated_with_their_version() -> None:
+def test_the_weights_increase_with_the_priority_and_are_published_with_their_version() -> None:
     weights = [WEIGHTS[priority] for priority in ActionPriority]
     assert weights == sorted(set(weights))
     assert ARBITRATION.model_dump(mode="json") == {

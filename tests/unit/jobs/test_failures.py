@@ -39,7 +39,7 @@ def sagemaker(reason: str, status: str = "Failed", **more: Any) -> str:
         ),
     ],
 )
-def test_the_reason_of_a_job_loses_its_wrapping_and_awss_own_words_stay(reason: str, wanted: str) -> None:
+def test_a_failure_reason_becomes_the_message_of_the_job_or_of_aws(reason: str, wanted: str) -> None:
     assert explain_reason(reason) == wanted
     assert explain("States.TaskFailed", sagemaker(reason)) == Failure(JobStatus.FAILED, wanted)
 
@@ -61,7 +61,9 @@ def test_the_reason_of_a_job_loses_its_wrapping_and_awss_own_words_stay(reason: 
         ("", "[1]", "failed", "on our side"),
     ],
 )
-def test_what_step_functions_says_becomes_a_text_for_users(error: str, cause: str, status: str, wanted: str) -> None:
+def test_an_error_of_step_functions_becomes_a_message_for_users(
+    error: str, cause: str, status: str, wanted: str
+) -> None:
     failure = explain(error, cause)
     assert failure.status == status
     assert wanted in failure.error
@@ -69,7 +71,7 @@ def test_what_step_functions_says_becomes_a_text_for_users(error: str, cause: st
 
 
 @given(st.text(max_size=300), st.one_of(st.text(max_size=3000), st.text(max_size=3000).map(sagemaker)))
-def test_whatever_aws_says_there_is_a_bounded_text(error: str, cause: str) -> None:
+def test_any_error_of_aws_becomes_a_message_of_limited_length(error: str, cause: str) -> None:
     failure = explain(error, cause)
     assert failure.status in (JobStatus.FAILED, JobStatus.STOPPED)
     assert 0 < len(failure.error) <= MAX_ERROR_LENGTH

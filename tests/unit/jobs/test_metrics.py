@@ -9,7 +9,7 @@ from sklearn import metrics as reference
 from functions.jobs.modelling.metrics import measure, roc_curve
 from shared.models.job import MAX_SERIES_POINTS, MetricName
 
-GOLDEN = [
+KNOWN = [
     (
         [0, 0, 1, 1],
         [0.1, 0.4, 0.35, 0.8],
@@ -39,14 +39,14 @@ GOLDEN = [
         },
     ),
 ]
-# Few distinct values, so that ties are common, and both ends.
+# Few distinct values cause ties. They include both ends of the range.
 probability = st.one_of(st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0]), st.floats(0, 1))
 scored_rows = st.lists(st.tuples(st.integers(0, 1), probability), min_size=1, max_size=60)
 
 
 @pytest.mark.row("Y-8", "EV-1")
-@pytest.mark.parametrize(("labels", "probabilities", "expected"), GOLDEN)
-def test_the_golden_vectors_give_the_golden_metrics(
+@pytest.mark.parametrize(("labels", "probabilities", "expected"), KNOWN)
+def test_known_labels_and_probabilities_give_known_metrics(
     labels: list[int], probabilities: list[float], expected: dict[str, float]
 ) -> None:
     measured = measure(labels, probabilities)
@@ -57,7 +57,7 @@ def test_the_golden_vectors_give_the_golden_metrics(
 
 @pytest.mark.row("Y-8")
 @given(scored_rows)
-def test_any_scores_give_what_scikit_learn_gives(rows: list[tuple[int, float]]) -> None:
+def test_the_metrics_of_any_scores_equal_the_metrics_of_scikit_learn(rows: list[tuple[int, float]]) -> None:
     labels, probabilities = (np.array(column) for column in zip(*rows, strict=True))
     called = probabilities >= 0.5
 
@@ -89,7 +89,7 @@ def test_any_scores_give_what_scikit_learn_gives(rows: list[tuple[int, float]]) 
 
 @pytest.mark.row("Y-8")
 @pytest.mark.parametrize(("labels", "word"), [([0, 0, 0], "negative"), ([1, 1], "positive")])
-def test_one_class_only_has_no_ranking_metrics_and_says_why(labels: list[int], word: str) -> None:
+def test_labels_of_one_class_have_no_ranking_metrics_and_a_reason(labels: list[int], word: str) -> None:
     measured = measure(labels, [0.3] * len(labels))
 
     for name in (MetricName.ROC_AUC, MetricName.KS, MetricName.GINI):
@@ -111,14 +111,12 @@ def test_one_class_only_has_no_ranking_metrics_and_says_why(labels: list[int], w
         ([0, float("nan")], [0.5, 0.5]),
     ],
 )
-def test_values_that_are_no_labels_or_probabilities_are_refused(
-    labels: list[float], probabilities: list[float]
-) -> None:
+def test_invalid_labels_and_probabilities_are_refused(labels: list[float], probabilities: list[float]) -> None:
     with pytest.raises(ValueError, match="must be"):
         measure(labels, probabilities)
 
 
-def test_a_long_curve_is_thinned_but_keeps_its_ends_and_its_largest_gap() -> None:
+def test_a_long_curve_is_shortened_and_keeps_its_ends_and_its_largest_gap() -> None:
     random = np.random.default_rng(3)
     labels = random.integers(0, 2, 5000)
     probabilities = np.clip(random.normal(0.4 + 0.2 * labels, 0.2), 0, 1)

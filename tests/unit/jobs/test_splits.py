@@ -35,7 +35,7 @@ def test_a_random_split_holds_out_the_same_share_of_both_classes(rows: list[int]
         assert abs(held - fraction * count) <= 1
 
 
-def test_a_rows_draw_depends_on_the_seed_and_the_content_only() -> None:
+def test_the_draws_of_rows_depend_only_on_the_seed_and_the_content() -> None:
     moved = JobFile(bucket="other", key="elsewhere", etag="e", size_bytes=1)
     changed = FILE.model_copy(update={"etag": "f"})
 
@@ -45,7 +45,7 @@ def test_a_rows_draw_depends_on_the_seed_and_the_content_only() -> None:
 
 
 @given(st.lists(st.sampled_from("abcdefgh"), min_size=2, max_size=60).filter(lambda groups: len(set(groups)) > 1))
-def test_a_group_split_keeps_groups_whole_and_both_sides_filled(groups: list[str]) -> None:
+def test_a_group_split_keeps_groups_together_and_leaves_no_side_empty(groups: list[str]) -> None:
     frame = pl.DataFrame({"group": groups})
     labels = np.zeros(len(groups), dtype=np.float32)
     rule = choose_holdout(JobSplit(kind="group", column="group"), 3, frame, labels.astype(float), labels)
@@ -74,7 +74,7 @@ def test_a_time_split_holds_out_the_latest_rows_for_all_formats_of_times(days: l
 
 
 @given(labels_of_both, st.integers(2, 5))
-def test_folds_cover_every_row_once_and_share_out_both_classes(rows: list[int], count: int) -> None:
+def test_folds_contain_every_row_once_and_balance_both_classes(rows: list[int], count: int) -> None:
     labels = np.array(rows, dtype=np.float32)
 
     folds = validation_folds(count, 0.2, labels, None, 1)
@@ -85,7 +85,7 @@ def test_folds_cover_every_row_once_and_share_out_both_classes(rows: list[int], 
         assert max(sizes) - min(sizes) <= 1
 
 
-def test_folds_by_group_keep_groups_whole() -> None:
+def test_folds_by_group_keep_groups_together() -> None:
     groups = group_draws(pl.Series([index // 3 for index in range(60)]), 0)
 
     for fold in validation_folds(4, 0.2, np.zeros(60, dtype=np.float32), groups, 1):
@@ -106,7 +106,7 @@ def test_folds_by_group_keep_groups_whole() -> None:
         ({"1": 30, "2": 70}, " 2 ", "2"),
     ],
 )
-def test_the_positive_answer_follows_a_stated_rule(counts: dict[str, int], asked: str | None, positive: str) -> None:
+def test_the_positive_label_follows_a_documented_rule(counts: dict[str, int], asked: str | None, positive: str) -> None:
     chosen, other = two_labels("target", counts, asked)
 
     assert chosen == positive
@@ -130,7 +130,7 @@ def test_labels_differ_by_their_canonical_text() -> None:
         *((name, "random") for name in ("birth_date", "joined", "customer_since", "expiry_date", "update", "dates")),
     ],
 )
-def test_only_a_column_that_says_when_a_row_was_observed_splits_by_time(name: str, kind: str) -> None:
+def test_only_a_column_with_the_time_of_an_observation_causes_a_time_split(name: str, kind: str) -> None:
     days = [str(date(2024, 1, 1) + timedelta(days=day)) for day in range(60)]
     assert split_of(pl.DataFrame({name: days})) == (kind, name if kind == "time" else None)
 
@@ -141,8 +141,8 @@ def test_only_a_column_that_says_when_a_row_was_observed_splits_by_time(name: st
     [
         ("customer_id", [index // 3 for index in range(60)], "group"),
         ("CustomerID", [f"c{index // 2}" for index in range(60)], "group"),
-        ("customer_id", list(range(60)), "random"),  # every row is a client of its own
-        ("customer_id", [index // 20 for index in range(60)], "random"),  # three are no clients
+        ("customer_id", list(range(60)), "random"),  # each client has one row
+        ("customer_id", [index // 20 for index in range(60)], "random"),  # three groups are too few for clients
         ("product_id", [index // 3 for index in range(60)], "random"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Reading a leaderboard page by page loses and repeats nothing, for any scores."""
+"""The pages of a leaderboard contain each row once, for any scores."""
 
 import math
 from collections import Counter
@@ -22,7 +22,7 @@ from shared.spaces.members import SpaceContext
 
 CONTEXT = SpaceContext(space_id="space", user_id="user", is_owner=True)
 
-# Few values, so that ties are common.
+# Few values cause ties.
 values = st.one_of(st.none(), st.sampled_from([0.0, 0.25, 0.5, 1.0]), st.floats(0, 1))
 boards = st.dictionaries(
     st.uuids().map(str), st.dictionaries(st.integers(0, 30), values, max_size=25), min_size=1, max_size=3
@@ -37,7 +37,7 @@ def made_at(number: int) -> datetime:
     return datetime(2026, 1, 1, tzinfo=UTC) + timedelta(microseconds=number)
 
 
-# What checkpoints are filtered by.
+# The fields of checkpoints that filters use.
 DESCRIBED: dict[str, dict[str, Any]] = {
     checkpoint_id(number): {
         "name": ("Churn", "CHURN Ä", "Loans ä")[number % 3],
@@ -50,7 +50,7 @@ DESCRIBED: dict[str, dict[str, Any]] = {
 
 
 class FakeScores:
-    """The same answers as the store gives, from a dictionary."""
+    """A fake of the score store that reads from a dictionary."""
 
     def __init__(self, results: dict[str, dict[int, float | None]]) -> None:
         self._values = {
@@ -111,7 +111,7 @@ class FakeBenchmarks:
         return {benchmark_id: KnownBenchmark(benchmark_id, 1, False) for benchmark_id in benchmark_ids}
 
 
-def walk(service: LeaderboardService, query: LeaderboardQuery) -> tuple[list[LeaderboardRow], set[int]]:
+def read_every_page(service: LeaderboardService, query: LeaderboardQuery) -> tuple[list[LeaderboardRow], set[int]]:
     rows: list[LeaderboardRow] = []
     counts = set()
     after = ""
@@ -134,7 +134,7 @@ def test_reading_every_page_yields_each_row_once_in_order(
 ) -> None:
     service = LeaderboardService(FakeScores(results), FakeBenchmarks())  # type: ignore[arg-type]
 
-    rows, counts = walk(service, LeaderboardQuery(metric=MetricName.KS, direction=direction, limit=limit))
+    rows, counts = read_every_page(service, LeaderboardQuery(metric=MetricName.KS, direction=direction, limit=limit))
 
     expected = {checkpoint_id(number) for scores in results.values() for number in scores}
     assert Counter(row.id for row in rows) == Counter(expected)
@@ -177,7 +177,7 @@ def filtered(draw: st.DrawFn, boards: list[str]) -> LeaderboardQuery:
 @pytest.mark.row("LB-1", "C-7", "C-9")
 @settings(deadline=None, max_examples=60)
 @given(results=boards, data=st.data())
-def test_the_pages_of_any_filter_are_those_of_the_filtered_list(
+def test_the_pages_of_any_filter_equal_the_filtered_list(
     results: dict[str, dict[int, float | None]], data: st.DataObject
 ) -> None:
     query = data.draw(filtered(sorted(results)))
@@ -197,7 +197,7 @@ def test_the_pages_of_any_filter_are_those_of_the_filtered_list(
             signed = value if query.direction is Direction.ASCENDING else -value
             expected.append((not values, signed, checkpoint))
 
-    rows, counts = walk(LeaderboardService(FakeScores(results), FakeBenchmarks()), query)  # type: ignore[arg-type]
+    rows, counts = read_every_page(LeaderboardService(FakeScores(results), FakeBenchmarks()), query)  # type: ignore[arg-type]
 
     assert [row.id for row in rows] == [checkpoint for _, _, checkpoint in sorted(expected)]
     assert counts == {len(expected)}

@@ -1,4 +1,4 @@
-"""Limits are exact: usage and reservations add up with parallel, killed and late callers."""
+"""Usage and reservations of a limit are exact with parallel, killed and late callers."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -57,7 +57,7 @@ def space(**limits: Any) -> Subject:
 
 @pytest.fixture(scope="module")
 def emulated() -> Iterator[Table]:
-    """Returns a table in a process of its own, which does one write after the other."""
+    """Yields a table in another process, which executes one write after the other."""
     with emulated_aws() as environment:
         client = boto3.client(
             "dynamodb",
@@ -84,7 +84,7 @@ def emulated() -> Iterator[Table]:
     ],
     ids=str,
 )
-def test_of_fifty_calls_at_once_as_many_pass_as_there_is_room_for(
+def test_a_limit_accepts_the_allowed_number_of_fifty_parallel_calls(
     emulated: Table, limits: dict[str, Any], passing: int
 ) -> None:
     subject, usages = space(**limits), LimitUsages(emulated, Clock())
@@ -110,18 +110,18 @@ ALL = SpaceLimits(space=Limits(**dict.fromkeys(map(str, LimitName), 10**9)))
 
 
 @pytest.mark.row("X-5")
-def test_a_refusal_says_which_limit_how_much_is_used_and_when_it_ends(usages: LimitUsages) -> None:
+def test_a_refusal_names_the_limit_its_usage_and_its_reset(usages: LimitUsages) -> None:
     subject = space(tokens_per_month=100, cost_per_day=1)
     usages.replace(usages.reserve(subject, Amount(1, 1, 40, 0)), Amount(tokens=120))
     with pytest.raises(BudgetExceededError) as refused:
         usages.reserve(subject, Amount(1, 1, 1, 0))
     assert refused.value.headers == {"Retry-After": str(12 * 3600)}
-    for said in ("tokens_per_month", "the space", "of 100", "120 used", "0 reserved", "2026-04-01T00:00:00"):
-        assert said in refused.value.message
+    for part in ("tokens_per_month", "the space", "of 100", "120 used", "0 reserved", "2026-04-01T00:00:00"):
+        assert part in refused.value.message
 
 
 @pytest.mark.row("X-5")
-def test_what_only_waits_for_calls_under_way_is_tried_again_soon(usages: LimitUsages) -> None:
+def test_a_call_that_only_reservations_refuse_may_retry_after_one_second(usages: LimitUsages) -> None:
     subject = space(tokens_per_day=100)
     usages.reserve(subject, Amount(1, 1, 100, 0))
     with pytest.raises(BudgetExceededError, match="100 reserved for calls") as refused:
@@ -133,7 +133,7 @@ def test_what_only_waits_for_calls_under_way_is_tried_again_soon(usages: LimitUs
 @pytest.mark.parametrize(
     ("limit", "minutes"), [("requests_per_minute", 1), ("tokens_per_day", 12 * 60), ("cost_per_month", 12 * 60)]
 )
-def test_a_window_that_is_over_counts_from_nothing(usages: LimitUsages, clock: Clock, limit: str, minutes: int) -> None:
+def test_a_new_window_starts_at_zero(usages: LimitUsages, clock: Clock, limit: str, minutes: int) -> None:
     subject, amount = space(**{limit: 1}), Amount(1, 1, 1, NANO)
     usages.replace(usages.reserve(subject, amount), amount)
     clock.pass_minutes(minutes - 1)
@@ -145,7 +145,7 @@ def test_a_window_that_is_over_counts_from_nothing(usages: LimitUsages, clock: C
 
 
 @pytest.mark.row("X-5")
-def test_what_a_dead_process_held_expires(usages: LimitUsages, clock: Clock) -> None:
+def test_the_reservation_of_a_killed_process_expires(usages: LimitUsages, clock: Clock) -> None:
     subject = space(concurrent_calls=1, tokens_per_day=10)
     usages.reserve(subject, Amount(1, 1, 10, 0))
     clock.pass_minutes(EPOCH_MINUTES - 1)
@@ -160,7 +160,7 @@ def test_what_a_dead_process_held_expires(usages: LimitUsages, clock: Clock) -> 
     assert (usage.used, usage.reserved) == (4, 3), "late usage counts too"
 
 
-def test_a_clock_that_is_behind_does_not_bring_a_window_back(usages: LimitUsages, clock: Clock) -> None:
+def test_a_slow_clock_does_not_reopen_a_window(usages: LimitUsages, clock: Clock) -> None:
     subject = space(requests_per_minute=2)
     usages.reserve(subject, Amount(1))
     clock.pass_minutes(-1)
@@ -170,7 +170,7 @@ def test_a_clock_that_is_behind_does_not_bring_a_window_back(usages: LimitUsages
 
 
 @pytest.mark.row("X-5")
-def test_a_clock_that_is_a_day_ahead_holds_up_the_others_no_longer_than_it_is_at_work(
+def test_a_clock_that_is_a_day_ahead_does_not_block_later_calls(
     table: Table, usages: LimitUsages, clock: Clock
 ) -> None:
     one = space(requests_per_minute=3, tokens_per_day=100)
@@ -189,14 +189,14 @@ def test_a_clock_that_is_a_day_ahead_holds_up_the_others_no_longer_than_it_is_at
     assert resets_at - clock.now < timedelta(days=1)
 
 
-def test_0_lets_nothing_through(usages: LimitUsages) -> None:
+def test_a_limit_of_0_refuses_every_call(usages: LimitUsages) -> None:
     with pytest.raises(RateLimitedError):
         usages.reserve(space(requests_per_minute=0), Amount(1))
 
 
 @dataclass
 class Recount:
-    """What an item must hold, from a list of all calls."""
+    """The expected values of an item, from a list of all calls."""
 
     minute: int = 0
     open: list[tuple[int, Reservation]] = field(default_factory=list)
@@ -219,14 +219,14 @@ def _time(minute: int) -> datetime:
 
 
 STEPS = st.lists(
-    st.tuples(st.sampled_from(["reserve", "reserve", "settle", "wait"]), st.integers(0, 50), st.integers(0, 40)),
+    st.tuples(st.sampled_from(["reserve", "reserve", "replace", "wait"]), st.integers(0, 50), st.integers(0, 40)),
     max_size=25,
 )
 
 
 @given(STEPS)
 @hypothesis_settings(max_examples=25)
-def test_used_and_reserved_are_what_a_recount_of_all_calls_gives(emulated: Table, steps: list[Any]) -> None:
+def test_usage_and_reservations_equal_a_recount_of_all_calls(emulated: Table, steps: list[Any]) -> None:
     clock = Clock(NOON + timedelta(hours=11, minutes=20))
     subject, usages, recount = space(tokens_per_minute=10**9, tokens_per_day=10**9), LimitUsages(emulated, clock), None
     recount = Recount()

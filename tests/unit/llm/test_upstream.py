@@ -1,4 +1,4 @@
-"""The gateway to a language model server, against servers that misbehave in every way."""
+"""Tests of the client for language model servers, with servers that fail in many ways."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
@@ -48,57 +48,57 @@ async def collect(upstream: Upstream) -> list[dict[str, Any]]:
         return [chunk async for chunk in chunks]
 
 
-def test_the_address_may_end_in_v1_or_not(server: FakeUpstream) -> None:
+def test_an_address_is_accepted_with_and_without_v1(server: FakeUpstream) -> None:
     for url in (server.url, f"{server.url}/", server.url.removesuffix("/v1")):
         assert run(url, lambda upstream: upstream.complete(BODY)).text == "Hello there."
 
 
-def test_a_server_that_is_down_is_unreachable() -> None:
+def test_a_stopped_server_is_unreachable() -> None:
     with served(FakeUpstream()) as gone:
         url = gone.url
     with pytest.raises(UnreachableError):
         run(url, lambda upstream: upstream.complete(BODY))
 
 
-def test_a_server_that_comes_up_a_moment_later_is_reached_by_trying_again() -> None:
+def test_a_refused_connection_is_retried_until_the_server_starts() -> None:
     with served(FakeUpstream()) as late:
         port = late.port
 
     async def call(upstream: Upstream) -> Any:
-        answer = asyncio.create_task(upstream.complete(BODY))
-        await asyncio.sleep(0.02)  # the first attempt has failed by now
-        assert not answer.done()
+        completion = asyncio.create_task(upstream.complete(BODY))
+        await asyncio.sleep(0.02)  # the first attempt fails in this time
+        assert not completion.done()
         server = FakeUpstream(port=port)
         runner = web.AppRunner(server.app())
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", port).start()
         try:
-            return await answer, len(server.calls())
+            return await completion, len(server.calls())
         finally:
             await runner.cleanup()
 
-    answer, calls = run(f"http://127.0.0.1:{port}", call)
-    assert (answer.text, calls) == ("Hello there.", 1)
+    completion, calls = run(f"http://127.0.0.1:{port}", call)
+    assert (completion.text, calls) == ("Hello there.", 1)
 
 
-def test_a_call_that_was_heard_is_never_made_twice(server: FakeUpstream) -> None:
+def test_a_call_that_the_server_received_is_not_repeated(server: FakeUpstream) -> None:
     server.script = lambda _: Refusal(500)
     with pytest.raises(BrokenAnswerError):
         run(server.url, lambda upstream: upstream.complete(BODY))
     assert len(server.calls()) == 1
 
 
-def test_a_silent_server_is_given_up(server: FakeUpstream) -> None:
+def test_a_server_that_does_not_respond_causes_a_timeout(server: FakeUpstream) -> None:
     server.delay_seconds = 3
     with pytest.raises(UpstreamTimeoutError):
         run(server.url, lambda upstream: upstream.complete(BODY), timeout_seconds=0.2)
 
 
 @pytest.mark.parametrize(
-    "answer", [b"", b"no json", b"[]", b"{}", b'{"choices": []}', b'{"choices": [{"message": 1}]}']
+    "completion", [b"", b"no json", b"[]", b"{}", b'{"choices": []}', b'{"choices": [{"message": 1}]}']
 )
-def test_an_answer_without_a_message_is_broken(server: FakeUpstream, answer: bytes) -> None:
-    server.script = lambda _: answer
+def test_a_response_without_a_message_is_refused(server: FakeUpstream, completion: bytes) -> None:
+    server.script = lambda _: completion
     with pytest.raises(BrokenAnswerError):
         run(server.url, lambda upstream: upstream.complete(BODY))
 
@@ -114,13 +114,15 @@ def test_an_answer_without_a_message_is_broken(server: FakeUpstream, answer: byt
         (503, BrokenAnswerError, "503"),
     ],
 )
-def test_a_refusal_says_what_to_do(server: FakeUpstream, status: int, kind: type[ApiError], words: str) -> None:
+def test_each_error_status_of_the_server_raises_its_own_error(
+    server: FakeUpstream, status: int, kind: type[ApiError], words: str
+) -> None:
     server.script = lambda _: Refusal(status, {"error": {"message": "the prompt is too long"}})
     with pytest.raises(kind, match=words):
         run(server.url, lambda upstream: upstream.complete(BODY))
 
 
-def test_an_answer_without_end_is_cut_off() -> None:
+def test_an_endless_response_is_refused() -> None:
     async def endless(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse()
         await response.prepare(request)
@@ -140,7 +142,7 @@ def test_an_answer_without_end_is_cut_off() -> None:
             run(server.url, collect)
 
 
-def test_a_stream_of_events_without_end_is_cut_off(server: FakeUpstream, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_endless_stream_is_refused(server: FakeUpstream, monkeypatch: pytest.MonkeyPatch) -> None:
     server.script = lambda _: "word " * 1000
     monkeypatch.setattr(upstream_module, "STREAM_BYTES", 10_000)
     with pytest.raises(BrokenAnswerError, match="without end"):
@@ -153,7 +155,7 @@ def test_a_stream_of_events_without_end_is_cut_off(server: FakeUpstream, monkeyp
 
 
 @pytest.mark.parametrize(
-    "answer",
+    "completion",
     [
         {},
         {"data": [{"index": 0, "embedding": [1, 2]}]},
@@ -161,9 +163,9 @@ def test_a_stream_of_events_without_end_is_cut_off(server: FakeUpstream, monkeyp
     ],
     ids=["none", "too few", "of two lengths"],
 )
-def test_embeddings_that_can_not_be_compared_are_broken(answer: dict[str, Any]) -> None:
+def test_missing_embeddings_and_embeddings_of_two_lengths_are_refused(completion: dict[str, Any]) -> None:
     async def embeddings(_: web.Request) -> web.Response:
-        return web.json_response({**answer, "usage": "none"})
+        return web.json_response({**completion, "usage": "none"})
 
     class Garbling(FakeUpstream):
         def app(self) -> web.Application:
@@ -175,7 +177,7 @@ def test_embeddings_that_can_not_be_compared_are_broken(answer: dict[str, Any]) 
         run(server.url, lambda upstream: upstream.embeddings("small", ["a", "b"]))
 
 
-def test_a_stream_that_breaks_off_is_no_end(server: FakeUpstream) -> None:
+def test_an_interrupted_stream_raises_an_error(server: FakeUpstream) -> None:
     server.script = lambda _: "one two three"
     server.cut_after, server.pause_seconds = 1, 0.05
     with pytest.raises((BrokenAnswerError, UnreachableError)):
@@ -191,7 +193,7 @@ def test_a_stream_that_breaks_off_is_no_end(server: FakeUpstream) -> None:
         ({"created": "yesterday", "meta": None}, None),
     ],
 )
-def test_the_length_of_the_context_is_read_from_every_kind_of_server(
+def test_the_context_length_is_read_from_every_kind_of_server(
     server: FakeUpstream, listed: dict[str, Any], length: int | None
 ) -> None:
     server.models = [{"id": "a", **listed}, {"no": "id"}]
@@ -199,7 +201,7 @@ def test_the_length_of_the_context_is_read_from_every_kind_of_server(
     assert [(model.id, model.context_length) for model in models] == [("a", length)]
 
 
-def test_addresses_within_our_network_are_not_called(server: FakeUpstream) -> None:
+def test_an_address_in_our_network_is_not_called(server: FakeUpstream) -> None:
     async def call() -> None:
         upstream = Upstream(Sessions(AddressGuard()), server.url, None, 5)
         await upstream.complete(BODY)

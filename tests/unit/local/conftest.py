@@ -23,7 +23,7 @@ WAIT_SECONDS = 30.0
 
 
 class Endpoint:
-    """The jobs, the bucket and the published events."""
+    """A SageMaker endpoint with its jobs, its bucket and its published events."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory

@@ -50,7 +50,7 @@ def test_commands_that_need_a_stack_explain_how_to_start_one(tmp_path: Path) -> 
     assert "is not a port" in run("infra.local", "url", LOCAL_API_PORT="eighty").stderr
 
 
-def test_printing_to_a_closed_pipe_is_no_failure() -> None:
+def test_printing_to_a_closed_pipe_does_not_fail() -> None:
     reader, writer = os.pipe()
     os.close(reader)
     program = "from infra.local.__main__ import print_line; print_line('first'); print_line('second')"
@@ -61,7 +61,7 @@ def test_printing_to_a_closed_pipe_is_no_failure() -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_the_fast_tests_are_the_changed_ones_and_those_with_the_name_of_a_changed_source() -> None:
+def test_the_fast_tests_are_changed_tests_and_tests_of_changed_sources() -> None:
     changed = [
         "tests/unit/local/test_deploy.py",
         "tests/unit/local/deleted.py",

@@ -1,4 +1,4 @@
-"""Times as clients write them, held against the standard library's arithmetic."""
+"""Tests of the times that clients send, compared with the arithmetic of the standard library."""
 
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
@@ -15,7 +15,7 @@ OFFSETS = st.integers(-23 * 60 - 59, 23 * 60 + 59).map(lambda minutes: timezone(
 
 @pytest.mark.row("C-10")
 @given(MOMENTS, OFFSETS, st.integers(0, 6), st.sampled_from("T "), st.sampled_from(["", "000"]))
-def test_whatever_rfc_3339_allows_is_the_moment_that_it_says(
+def test_every_spelling_of_rfc_3339_gives_the_correct_moment(
     moment: datetime, offset: timezone, digits: int, separator: str, finer: str
 ) -> None:
     moment = moment.replace(microsecond=moment.microsecond // 10 ** (6 - digits) * 10 ** (6 - digits))
@@ -41,7 +41,7 @@ def test_whatever_rfc_3339_allows_is_the_moment_that_it_says(
 )
 @example("0001-01-01T00:00:00+23:59")
 @example("9999-12-31T23:59:59-23:59")
-def test_anything_else_is_a_moment_in_utc_or_refused_in_plain_words(value: Any) -> None:
+def test_any_other_value_is_a_moment_in_utc_or_is_refused_with_a_reason(value: Any) -> None:
     try:
         moment = parse_timestamp(value)
     except ValueError as refusal:

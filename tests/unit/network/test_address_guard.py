@@ -1,4 +1,4 @@
-"""The guard of addresses that users give: nothing of our own network can be called."""
+"""The guard refuses addresses of users that lead into our own network."""
 
 import socket
 from collections.abc import Iterator
@@ -35,7 +35,7 @@ PUBLIC = "93.184.216.34"
         "2002:7f00:1::",
     ],
 )
-def test_an_address_that_is_not_public_is_not_called(address: str) -> None:
+def test_an_address_that_is_not_public_is_refused(address: str) -> None:
     assert not AddressGuard().allows(ip_address(address))
     host = f"[{address}]" if ":" in address else address
     with pytest.raises(ForbiddenAddressError, match="not public"):
@@ -57,18 +57,18 @@ def test_an_address_that_is_not_public_is_not_called(address: str) -> None:
         "https://" + "a" * 300,
     ],
 )
-def test_a_url_that_is_no_plain_https_address_is_refused(url: str) -> None:
+def test_a_url_that_is_not_a_plain_https_address_is_refused(url: str) -> None:
     with pytest.raises(ForbiddenAddressError) as refused:
         AddressGuard().check_url(url, "endpoint_url")
     assert refused.value.details[0].field == "endpoint_url"
 
 
-def test_public_addresses_are_called() -> None:
+def test_public_addresses_are_allowed() -> None:
     AddressGuard().check_url(f"https://{PUBLIC}:8443", "endpoint_url")
     assert AddressGuard().allows(ip_address("2606:2800:220:1::1"))
 
 
-def test_only_where_loopback_is_allowed_this_machine_is_called_also_without_tls() -> None:
+def test_a_guard_with_loopback_allows_this_machine_without_tls_and_no_other_private_address() -> None:
     guard = AddressGuard(allow_loopback=True)
     guard.check_url("http://127.0.0.1:9000", "endpoint_url")
     with pytest.raises(ForbiddenAddressError):
@@ -77,7 +77,7 @@ def test_only_where_loopback_is_allowed_this_machine_is_called_also_without_tls(
 
 @pytest.fixture
 def listener() -> Iterator[tuple[int, list[bytes]]]:
-    """Returns a server on this machine that notes what it is sent."""
+    """Yields the port of a server on this machine, and the data that the server received."""
     server = socket.create_server(("127.0.0.1", 0))
     received: list[bytes] = []
 
@@ -101,7 +101,7 @@ def listener() -> Iterator[tuple[int, list[bytes]]]:
 
 
 @pytest.mark.parametrize("is_allowed", [False, True])
-def test_a_name_that_leads_inside_when_it_is_connected_to_gets_no_byte(
+def test_a_name_that_resolves_to_this_machine_receives_data_only_if_loopback_is_allowed(
     listener: tuple[int, list[bytes]], is_allowed: bool
 ) -> None:
     port, received = listener

@@ -1,4 +1,4 @@
-"""What is read of files that people really have."""
+"""Tests of the file formats that users have."""
 
 import csv
 import io
@@ -71,18 +71,18 @@ def test_the_encoding_is_detected_from_the_content(encoding: str, detected: str)
     assert (row.persona.name, row.persona.data, opened.encoding) == ("Renée “Zoë” Müller", {"city": "Köln"}, detected)
 
 
-def test_what_windows_does_not_know_is_latin_1() -> None:
+def test_a_file_with_bytes_that_cp1252_lacks_is_read_as_latin_1() -> None:
     opened = open_persona_file(io.BytesIO(f"{HEADINGS}\n{ADA}\x81\xe9\n".encode("latin-1")), DEFAULT_LIMITS)
     assert opened.encoding == "latin-1"
 
 
 @pytest.mark.parametrize("mark", [b"\xff\xfe", b"\xfe\xff", b"\xef\xbb\xbf"], ids=["UTF-16 LE", "UTF-16 BE", "UTF-8"])
-def test_a_byte_order_mark_that_lies_is_refused(mark: bytes) -> None:
+def test_a_wrong_byte_order_mark_is_refused(mark: bytes) -> None:
     with pytest.raises(UnreadableFileError, match="is not valid"):
         read(mark + b"\xd8\x00\xd8\xff\xff")
 
 
-def test_quoted_cells_may_hold_delimiters_quotes_and_lines() -> None:
+def test_quoted_cells_may_contain_delimiters_quotes_and_line_breaks() -> None:
     content = f'{HEADINGS}\n"Lovelace, Ada",1815-12-10,"says ""hi""\nand goes",London\n'
     assert only(content.encode())["notes"] == 'says "hi"\nand goes'
     assert only(content.encode())["name"] == "Lovelace, Ada"
@@ -92,7 +92,7 @@ def test_quoted_cells_may_hold_delimiters_quotes_and_lines() -> None:
     "headings",
     ["Name,Birthdate,Notes", "Full Name,Date of birth,Comment", "FULL_NAME,date-of-birth,Note", " name , DOB , notes "],
 )
-def test_headings_are_known_by_what_they_mean(headings: str) -> None:
+def test_headings_are_recognised_by_their_meaning(headings: str) -> None:
     assert only(f"{headings}\nAda,1815-12-10,x\n".encode()) == {
         "name": "Ada",
         "birthdate": "1815-12-10",
@@ -117,7 +117,7 @@ def test_the_exact_heading_wins_over_a_similar_one() -> None:
         ('name,birthdate,notes\n"Ada,1815-12-10,\n', "not closed"),
     ],
 )
-def test_a_file_that_can_not_be_understood_says_why(content: str, complaint: str) -> None:
+def test_an_unreadable_file_is_refused_with_the_reason(content: str, complaint: str) -> None:
     with pytest.raises(UnreadableFileError, match=complaint):
         read(content.encode())
 
@@ -134,11 +134,11 @@ def test_a_file_that_can_not_be_understood_says_why(content: str, complaint: str
         ("Ada", "birthdate: "),
     ],
 )
-def test_a_row_that_can_not_be_used_says_why(row: str, complaint: str) -> None:
+def test_an_unusable_row_is_refused_with_the_reason(row: str, complaint: str) -> None:
     assert reason(f"{HEADINGS}\n{row}\n".encode()).startswith(complaint)
 
 
-def test_rows_are_numbered_as_a_spreadsheet_shows_them() -> None:
+def test_rows_have_the_numbers_of_a_spreadsheet() -> None:
     rows = read(f"\n{HEADINGS}\n{ADA}\n\n,,,\nsomebody\n".encode())
     assert [row.number for row in rows] == [3, 6]
 
@@ -168,7 +168,7 @@ JSON_PERSON = {"name": "Ada Lovelace", "birthdate": "1815-12-10", "notes": "Like
         json.dumps([{**JSON_PERSON, "data": None}]),
     ],
 )
-def test_json_is_a_list_an_object_with_a_list_or_one_object_a_line(text: str) -> None:
+def test_json_may_be_a_list_an_object_with_a_list_or_one_object_on_each_line(text: str) -> None:
     assert only(text.encode()) == PERSON
     assert only(text.encode("utf-16")) == PERSON
 
@@ -193,7 +193,7 @@ def test_broken_json_is_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize("size", [10, 1_000, 70_000, 200_000])
-def test_json_values_may_lie_across_blocks(size: int) -> None:
+def test_a_json_value_may_be_in_several_blocks(size: int) -> None:
     limits = UploadLimits(row_characters=210_000)
     people = [{**JSON_PERSON, "name": f"Person {number}", "city": "x" * size} for number in range(8)]
     for text in (json.dumps(people), "\n".join(map(json.dumps, people)), json.dumps({"personas": people})):
@@ -210,7 +210,7 @@ def workbook(*rows: list[Any]) -> bytes:
     return target.getvalue()
 
 
-# What starts with = or # is no text to what writes workbooks.
+# openpyxl does not write texts that start with = or # as texts.
 WORDS = st.text(
     st.characters(codec="utf-8", categories=["L", "N", "P", "S", "Zs"], exclude_characters="=#"), max_size=20
 )
@@ -227,7 +227,7 @@ PEOPLE = st.fixed_dictionaries(
 @pytest.mark.row("PE-3")
 @given(st.lists(PEOPLE, min_size=1, max_size=5))
 @settings(max_examples=50)
-def test_every_format_gives_back_the_people_that_were_written(people: list[dict[str, str]]) -> None:
+def test_every_format_returns_the_written_people(people: list[dict[str, str]]) -> None:
     headings = ["name", "birthdate", "notes", "city"]
     cells = [[person[heading] for heading in headings] for person in people]
     table = io.StringIO()
@@ -269,7 +269,7 @@ def test_the_rows_of_a_workbook_may_begin_anywhere() -> None:
     assert [(row.number, type(row)) for row in rows] == [(5, PersonaRow), (6, RefusedRow)]
 
 
-def test_the_first_sheet_that_is_shown_is_read() -> None:
+def test_the_first_visible_sheet_is_read() -> None:
     book = openpyxl.Workbook()
     for title in ("hidden", "shown", "other"):
         sheet = book.create_sheet(title)
@@ -282,8 +282,8 @@ def test_the_first_sheet_that_is_shown_is_read() -> None:
     assert only(target.getvalue())["name"] == "shown"
 
 
-def test_a_formula_needs_its_value() -> None:
-    """openpyxl writes formulas without values, as do many programs that never calculate."""
+def test_a_formula_without_a_value_is_refused() -> None:
+    """Programs that do not calculate, such as openpyxl, write formulas without values."""
     assert "formula without a value" in reason(workbook(NAMES, ["Ada", "1990-01-31", "x", "=1+1"]))
 
 
@@ -295,7 +295,7 @@ def test_the_value_of_a_formula_is_read() -> None:
     assert only(content)["data"] == {"value": 2}
 
 
-def test_an_error_value_refuses_its_row() -> None:
+def test_a_row_with_an_error_value_is_refused() -> None:
     rows = read(workbook(NAMES, ["Ada", "1990-01-31", "x", "#N/A"], ["Bob", "1990-01-31", "x", 1]))
     assert [type(row) for row in rows] == [RefusedRow, PersonaRow]
 

@@ -1,4 +1,4 @@
-"""Files that mean harm, or were damaged: each is refused in words, quickly and within bounds."""
+"""Malicious and damaged files are refused with a reason, in little time and memory."""
 
 import io
 import json
@@ -83,7 +83,7 @@ def test_a_zip_bomb_is_refused_before_it_unpacks(part: str, limit: UploadLimits)
         tracemalloc.stop()
 
 
-def test_a_zip_bomb_that_lies_about_its_size_unpacks_no_further_than_it_says() -> None:
+def test_a_zip_bomb_with_a_false_size_unpacks_only_the_declared_size() -> None:
     content = bytearray(workbook(**{SHEET: sheet("") + b" " * (60 << 20)}))
     real, declared = struct.pack("<I", len(sheet("")) + (60 << 20)), struct.pack("<I", 300)
     assert content.count(real) == 2
@@ -105,7 +105,7 @@ def test_entities_are_never_expanded(part: str) -> None:
     assert "EntitiesForbidden" in complaint(workbook(**{part: outside.encode()}))
 
 
-def test_rows_with_absurd_numbers_do_not_make_it_count_to_them() -> None:
+def test_a_huge_row_number_does_not_create_the_rows_before_it() -> None:
     cells = "".join(
         f'<c r="{column}{{row}}" t="inlineStr"><is><t>{text}</t></is></c>'
         for column, text in (("A", "name"), ("B", "birthdate"), ("C", "notes"))
@@ -115,18 +115,18 @@ def test_rows_with_absurd_numbers_do_not_make_it_count_to_them() -> None:
     assert row.number == 2_000_000_000
 
 
-def test_a_cell_in_an_absurd_column_is_one_column_too_many() -> None:
+def test_a_cell_in_a_column_over_the_limit_is_refused() -> None:
     inner = '<row r="1"><c r="ZZZ1" t="inlineStr"><is><t>name</t></is></c></row>'
     assert "more than 100 columns" in complaint(workbook(**{SHEET: sheet(inner)}))
 
 
-def test_every_cut_of_a_workbook_is_refused() -> None:
+def test_a_truncated_workbook_is_refused() -> None:
     whole = workbook()
     for end in range(4, len(whole) - 1, 97):
         assert complaint(whole[:end])
 
 
-def test_a_locked_and_an_old_workbook_have_their_own_errors() -> None:
+def test_a_locked_or_old_workbook_is_refused_with_its_own_error() -> None:
     assert "without a password" in complaint(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(500))
 
 
@@ -144,7 +144,7 @@ def test_two_hundred_columns_are_refused() -> None:
     )
 
 
-def test_a_million_rows_are_refused_at_the_first_too_many() -> None:
+def test_a_file_with_a_million_rows_is_refused_at_the_first_row_over_the_limit() -> None:
     content = io.BytesIO((HEADINGS + "\n" + "Ada,1815-12-10,x\n" * 1_000_000).encode())
     found = open_persona_file(content, DEFAULT_LIMITS).rows
     assert sum(1 for _ in islice(found, 100_000)) == 100_000
@@ -152,16 +152,16 @@ def test_a_million_rows_are_refused_at_the_first_too_many() -> None:
         next(found)
 
 
-def test_whoever_watches_the_time_is_asked_at_blank_lines_too() -> None:
+def test_the_time_limit_is_also_checked_at_blank_lines() -> None:
     class TooLateError(Exception):
         pass
 
-    asked = 0
+    checks = 0
 
     def check_time() -> None:
-        nonlocal asked
-        asked += 1
-        if asked == 1000:
+        nonlocal checks
+        checks += 1
+        if checks == 1000:
             raise TooLateError
 
     content = io.BytesIO(HEADINGS.encode() + b"\n" * 1_000_000)
@@ -170,7 +170,7 @@ def test_whoever_watches_the_time_is_asked_at_blank_lines_too() -> None:
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
-def test_nul_is_refused(encoding: str) -> None:
+def test_a_nul_character_is_refused(encoding: str) -> None:
     assert "NUL" in complaint(f"{HEADINGS}\nA\0da,1815-12-10,x\n".encode(encoding))
 
 
@@ -187,7 +187,7 @@ def test_deeply_nested_json_is_refused(text: str) -> None:
     assert complaint(text.encode())
 
 
-def test_json_nested_deeper_than_can_be_stored_refuses_its_row() -> None:
+def test_a_row_with_json_nested_too_deeply_is_refused() -> None:
     person = {"name": "Ada", "birthdate": "1815-12-10", "notes": "", "data": json.loads("[" * 50 + "]" * 50)}
     (row,) = rows(json.dumps([person]).encode())
     assert isinstance(row, RefusedRow)
@@ -195,7 +195,7 @@ def test_json_nested_deeper_than_can_be_stored_refuses_its_row() -> None:
 
 
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "1e999", "9" * 40, "1e200"])
-def test_numbers_that_can_not_be_stored_refuse_their_row(number: str) -> None:
+def test_a_row_with_a_number_that_cannot_be_stored_is_refused(number: str) -> None:
     (row,) = rows(f'[{{"name": "Ada", "birthdate": "1815-12-10", "notes": "", "x": {number}}}]'.encode())
     assert isinstance(row, RefusedRow)
     assert "number" in row.reason
@@ -215,12 +215,12 @@ def test_a_number_of_ten_thousand_digits_is_refused() -> None:
     ],
     ids=["line", "quote", "JSON text", "open JSON text"],
 )
-def test_a_row_without_end_is_refused(content: bytes) -> None:
+def test_an_endless_row_is_refused(content: bytes) -> None:
     message = complaint(content)
     assert "more than 1,048,576 characters" in message or "look for a quote that is not closed" in message
 
 
-def test_many_different_keys_stay_out_of_memory() -> None:
+def test_many_different_keys_need_little_memory() -> None:
     people = (json.dumps({f"{'k' * 1000}{number}": 1}) for number in range(5_000))
     content = "\n".join(people).encode()
     tracemalloc.start()
@@ -232,7 +232,7 @@ def test_many_different_keys_stay_out_of_memory() -> None:
 
 
 def check_any(content: bytes) -> None:
-    """Whatever it is: rows, or one clear complaint."""
+    """Checks that any content gives rows or an UnreadableFileError."""
     with suppress(UnreadableFileError):
         for row in rows(content, UploadLimits(row_characters=5_000, rows=500)):
             if isinstance(row, PersonaRow):
@@ -245,13 +245,13 @@ def check_any(content: bytes) -> None:
 @example(b"\xff\xfe\x00\x00")
 @example(b"\xff\xfe[")
 @settings(max_examples=300, deadline=None)
-def test_no_bytes_crash_it(content: bytes) -> None:
+def test_any_bytes_are_read_or_refused(content: bytes) -> None:
     check_any(content)
 
 
 @given(st.text(max_size=300), st.sampled_from(["utf-8", "utf-8-sig", "utf-16", "cp1252"]))
 @settings(max_examples=200, deadline=None)
-def test_no_table_crashes_it(text: str, encoding: str) -> None:
+def test_any_table_is_read_or_refused(text: str, encoding: str) -> None:
     check_any(f"{HEADINGS}\n{text}".encode(encoding, "replace"))
 
 
@@ -269,7 +269,7 @@ JSON_VALUES = st.recursive(
 
 @given(JSON_VALUES, st.integers(0, 40))
 @settings(max_examples=300, deadline=None)
-def test_no_json_crashes_it(value: object, cut: int) -> None:
+def test_any_json_is_read_or_refused(value: object, cut: int) -> None:
     text = json.dumps(value)
     for content in (text, f"[{text}]", f"{text}\n{text}", f'{{"personas": [{text}]}}', text[: len(text) - cut]):
         check_any(content.encode())
@@ -280,7 +280,7 @@ WORKBOOK = workbook()
 
 @given(st.data())
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-def test_no_damage_to_a_workbook_crashes_it(data: st.DataObject) -> None:
+def test_any_damaged_workbook_is_read_or_refused(data: st.DataObject) -> None:
     damaged = bytearray(WORKBOOK)
     for _ in range(data.draw(st.integers(1, 6))):
         damaged[data.draw(st.integers(4, len(damaged) - 1))] = data.draw(st.integers(0, 255))
@@ -295,7 +295,7 @@ ATTRIBUTES = st.sampled_from(
 
 @given(st.lists(st.tuples(ATTRIBUTES, st.text("0123456789.-eTZ:#", max_size=12)), max_size=6), XML)
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-def test_no_sheet_crashes_it(cells: list[tuple[str, str]], junk: str) -> None:
+def test_any_sheet_is_read_or_refused(cells: list[tuple[str, str]], junk: str) -> None:
     inner = "<row>" + "".join(f"<c {attributes}><v>{value}</v></c>" for attributes, value in cells) + "</row>"
     check_any(workbook(**{SHEET: sheet(inner + inner)}))
     check_any(workbook(**{SHEET: sheet(junk)}))

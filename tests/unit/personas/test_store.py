@@ -1,4 +1,4 @@
-"""Who counts as the same person, and the ids that uploaded rows are given."""
+"""Tests of the keys that identify a person, and of the ids of uploaded rows."""
 
 import unicodedata
 from datetime import UTC, datetime
@@ -16,12 +16,12 @@ NAMES = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 
 
 @given(NAMES)
-def test_normalising_twice_changes_nothing_more(name: str) -> None:
+def test_normalising_a_name_twice_gives_the_same_name(name: str) -> None:
     assert normalised_name(normalised_name(name)) == normalised_name(name)
 
 
 @given(NAMES)
-def test_composition_case_and_blanks_do_not_matter(name: str) -> None:
+def test_the_key_of_a_person_ignores_unicode_composition_case_and_blanks(name: str) -> None:
     key = person_key(name, "1990-01-31")
     assert person_key(unicodedata.normalize("NFC", name), "1990-01-31") == key
     assert person_key(unicodedata.normalize("NFD", name), "1990-01-31") == key
@@ -30,7 +30,7 @@ def test_composition_case_and_blanks_do_not_matter(name: str) -> None:
 
 
 @given(NAMES, st.dates(), st.dates())
-def test_the_birthdate_matters(name: str, first: object, second: object) -> None:
+def test_the_key_of_a_person_depends_on_the_birthdate(name: str, first: object, second: object) -> None:
     assert (person_key(name, str(first)) == person_key(name, str(second))) == (first == second)
 
 
@@ -41,7 +41,7 @@ def upload(rows_key: str) -> StoredUpload:
 
 
 @given(st.lists(st.integers(0, 99_999), unique=True, min_size=2))
-def test_the_ids_of_rows_sort_as_the_rows_do(numbers: list[int]) -> None:
+def test_the_ids_of_rows_sort_like_the_rows(numbers: list[int]) -> None:
     ids = {number: row_id(upload("a"), number) for number in numbers}
     assert sorted(numbers, key=ids.__getitem__) == sorted(numbers)
     assert all(is_identifier(each) for each in ids.values())

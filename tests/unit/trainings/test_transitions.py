@@ -1,4 +1,4 @@
-"""Every interleaving of a training's writers ends in one final status and removes its references once."""
+"""In any order of its writers a training gets one final status, and its references are removed once."""
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -52,7 +52,7 @@ def training(table: Table, trainings: Trainings) -> Training:
     return trainings.create(SPACE, made, None)
 
 
-def uses(table: Table, training: Training) -> list[int]:
+def reference_counts(table: Table, training: Training) -> list[int]:
     keys = [
         Key(f"connector#{SPACE}", training.connectors[0].connector_id),
         Key(f"data_model#{SPACE}", training.data_model_id),
@@ -108,13 +108,13 @@ def attempt(write: End, trainings: Trainings, training: Training) -> None:
 @pytest.mark.parametrize(
     "order", list(permutations(WRITES)), ids=lambda order: "-".join(each.__name__ for each in order)
 )
-def test_of_several_ends_the_first_counts(
+def test_the_first_of_several_ends_sets_the_final_status(
     trainings: Trainings, training: Training, table: Table, order: tuple[End, ...]
 ) -> None:
-    assert uses(table, training) == [1, 1]
+    assert reference_counts(table, training) == [1, 1]
     for write in order:
         attempt(write, trainings, training)
-        assert uses(table, training) == [0, 0]
+        assert reference_counts(table, training) == [0, 0]
     record = trainings.find_deleted(SPACE, training.id)
     assert record is not None
     ends = {"succeed": JobStatus.SUCCEEDED, "fail": JobStatus.FAILED, "remove": JobStatus.PENDING}
@@ -131,7 +131,7 @@ def test_of_several_ends_the_first_counts(
 @pytest.mark.row("TR-3", "TR-5")
 @pytest.mark.parametrize("outer", WRITES, ids=name)
 @pytest.mark.parametrize("inner", WRITES, ids=name)
-def test_a_write_that_comes_between_anothers_reading_and_writing_wins_whole(
+def test_a_write_between_the_read_and_the_write_of_another_one_takes_effect(
     trainings: Trainings,
     training: Training,
     table: Table,
@@ -150,7 +150,7 @@ def test_a_write_that_comes_between_anothers_reading_and_writing_wins_whole(
 
     monkeypatch.setattr(table, "transact", transact)
     attempt(outer, trainings, training)
-    assert uses(table, training) == [0, 0]
+    assert reference_counts(table, training) == [0, 0]
     count = Repository(table, Checkpoint, kind="checkpoint").count(SPACE)
     assert count == (1 if inner is succeed else 0)
     if inner is not remove and outer is not remove:
@@ -159,7 +159,7 @@ def test_a_write_that_comes_between_anothers_reading_and_writing_wins_whole(
 
 
 @pytest.mark.row("TR-3")
-def test_statuses_move_forward_only(trainings: Trainings, training: Training) -> None:
+def test_a_status_only_moves_forward(trainings: Trainings, training: Training) -> None:
     assert trainings.advance(SPACE, training.id, JobStatus.RUNNING).status is JobStatus.RUNNING
     assert trainings.advance(SPACE, training.id, JobStatus.QUEUED).status is JobStatus.RUNNING
     assert trainings.advance(SPACE, training.id, JobStatus.PENDING).status is JobStatus.RUNNING
@@ -171,7 +171,7 @@ def test_statuses_move_forward_only(trainings: Trainings, training: Training) ->
 
 
 @pytest.mark.row("WH-1")
-def test_the_newest_report_wins_in_any_order_of_reports(trainings: Trainings, training: Training) -> None:
+def test_the_newest_report_is_kept_in_any_order_of_reports(trainings: Trainings, training: Training) -> None:
     times = [START + timedelta(seconds=second) for second in (5, 1, 9, 3)]
     accepted = [
         trainings.report(SPACE, training.id, at, [SeriesPoint(name="loss", value=at.second, step=1, at=at)])

@@ -13,7 +13,7 @@ SPACE, ENTITY = new_id(), new_id()
 
 
 def item(rule: EventRule, value: Any) -> dict[str, Any]:
-    """Returns an entity whose field has that value."""
+    """Returns an entity with this value in the field of the rule."""
     values: dict[str, Any] = {
         "id": ENTITY,
         "connector_id": "c",
@@ -49,5 +49,5 @@ def test_an_event_is_sent_for_its_own_change_only(rule: EventRule) -> None:
         assert unchanged is None or unchanged.type is not rule.type
 
 
-def test_every_type_has_a_rule_or_is_asked_for() -> None:
+def test_every_event_type_except_the_test_has_a_rule() -> None:
     assert {rule.type for rule in RULES} | {WebhookEventType.WEBHOOK_ENDPOINT_TEST} == set(WebhookEventType)

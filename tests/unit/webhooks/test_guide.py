@@ -1,4 +1,4 @@
-"""The receiver of docs/webhooks.md works."""
+"""Tests the receiver in docs/webhooks.md."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -14,7 +14,7 @@ OLD, NEW = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "whsec_bmV3IHNlY3JldCBvZiB0
 
 
 @pytest.mark.row("X-13")
-def test_the_guides_code_distinguishes_genuine_messages_from_others() -> None:
+def test_the_code_of_the_guide_accepts_only_genuine_messages() -> None:
     [code] = re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL)
     scope: dict[str, Any] = {}
     exec(code, scope)  # noqa: S102 - our own guide
