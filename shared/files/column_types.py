@@ -1,29 +1,24 @@
 """What the cells of a text column are: one type that every value of the whole file satisfies."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 import polars as pl
+import polars.selectors as cs
 
-# Read as missing in every column. Two of them are words elsewhere (Namibia's code is NA): like pandas and R we
-# take the reading that is far more common in exported data.
-NULL_SPELLINGS = (
-    "",
-    "NA",
-    "N/A",
-    "n/a",
-    "na",
-    "#N/A",
-    "NULL",
-    "Null",
-    "null",
-    "NaN",
-    "nan",
-    "None",
-    "none",
-    "\\N",
+from shared.models.missing_values import MISSING, MISSING_WORDS
+
+# Whole numbers of more digits lose some of them in JSON and in models: they are identifiers.
+NUMBER_DIGITS = 15
+LARGEST_NUMBER = 10**NUMBER_DIGITS
+BLANKS = " \t\u00a0\u2009\u202f\u200b\ufeff"
+_IN_ANY_COLUMN = sorted(MISSING)
+_IN_TYPED_COLUMNS = sorted(MISSING | MISSING_WORDS)
+_CURRENCIES = (
+    "EUR|USD|GBP|CHF|JPY|CNY|INR|PLN|CZK|SEK|NOK|DKK|HUF|RON|BGN|RUB|UAH|TRY|ILS|AED|SAR|ZAR|BRL|MXN|CAD|AUD|NZD|KRW"
+    "|SGD|HKD|THB"
 )
 
 
@@ -39,143 +34,282 @@ class ColumnType(StrEnum):
 
 
 @dataclass(frozen=True)
+class NumberFormat:
+    """Decimal mark and mark between groups of digits; several groups' marks may be alternatives."""
+
+    name: str
+    decimal: str
+    groups: str
+
+    @property
+    def pattern(self) -> str:
+        """Returns a regular expression with the groups: opening parenthesis, sign, sign, digits, sign."""
+        group, decimal = f"[{self.groups}]", re.escape(self.decimal)
+        currency = rf"(?:[$€£¥₹₽]|{_CURRENCIES}|[Kk][rč]\.?|zł|Ft|R\$)"
+        # Groups of three, or of two above the last three as in India.
+        whole = rf"[1-9][0-9]{{0,2}}(?:{group}[0-9]{{3}})+|[1-9][0-9]?(?:{group}[0-9]{{2}})+{group}[0-9]{{3}}|[0-9]+"
+        digits = rf"(?:(?:{whole})(?:{decimal}[0-9]*)?|{decimal}[0-9]+)(?:[eE][-+]?[0-9]+)?"
+        blank = r"[ \u00a0\u2009\u202f]?"
+        return (
+            rf"^(\()?([-+\u2212])?{blank}(?:{currency}{blank})?([-+\u2212])?({digits})"
+            rf"{blank}(?:%|{currency})?{blank}([-+\u2212])?\)?$"
+        )
+
+    def parse(self, text: pl.Expr) -> pl.Expr:
+        """Returns numbers, and null for text of another form."""
+        parts = text.str.extract_groups(self.pattern)
+        signs = [parts.struct[name] for name in ("2", "3", "5")]
+        is_negative = parts.struct["1"].is_not_null()
+        for sign in signs:
+            is_negative = is_negative | sign.fill_null("").is_in(["-", "\u2212"])
+        plain = parts.struct["4"].str.replace_all(f"[{self.groups}]", "")
+        number = plain.str.replace(self.decimal, ".", literal=True).cast(pl.Float64, strict=False)
+        return pl.when(is_negative).then(-number).otherwise(number)
+
+
+_SPACES = r" \u00a0\u2009\u202f"
+POINT = NumberFormat("1,234.5", ".", ",")
+COMMA = NumberFormat("1.234,5", ",", r"\.")
+NUMBER_FORMATS = {
+    each.name: each
+    for each in (
+        POINT,
+        COMMA,
+        NumberFormat("1 234,5", ",", _SPACES),
+        NumberFormat("1 234.5", ".", _SPACES),
+        NumberFormat("1'234.5", ".", "'\u2019"),
+        NumberFormat("1'234,5", ",", "'\u2019"),
+    )
+}
+
+
+@dataclass(frozen=True)
 class TypeReading:
-    """One way to read text: a type and, for dates, the format. `parse` gives null where a value does not fit."""
+    """One way to read text: a type and, for dates and written numbers, the format."""
 
     type: ColumnType
     format: str | None = None
 
-    def parse(self, text: pl.Expr, *, strict: bool = False, decimal_comma: bool = False) -> pl.Expr:
-        """Parses cleaned text.
+    def parse(self, text: pl.Expr, *, strict: bool = False) -> pl.Expr:
+        """Parses cleaned text. A value that does not fit becomes null.
 
-        `strict` makes a number or date that does not fit an error instead of a null; booleans have no strict form.
+        If ``strict``, a plain number or a date that does not fit is an error; booleans and written numbers have no
+        strict form.
         """
         match self.type:
             case ColumnType.INTEGER:
                 return text.cast(pl.Int64, strict=strict)
             case ColumnType.FLOAT:
-                number = text.str.replace(",", ".", literal=True) if decimal_comma else text
-                return number.cast(pl.Float64, strict=strict).fill_nan(None)
+                if self.format is not None:
+                    return NUMBER_FORMATS[self.format].parse(text)
+                return text.cast(pl.Float64, strict=strict).fill_nan(None)
             case ColumnType.BOOLEAN:
                 lower = text.str.to_lowercase()
                 return pl.when((lower == "true") | (lower == "false")).then(lower == "true")
             case ColumnType.DATE:
-                return text.str.to_date(self.format, strict=strict)
+                return self._dated(text).str.to_date(self.format, strict=strict)
             case ColumnType.DATETIME:
-                moment = text.str.to_datetime(self.format, strict=strict, time_unit="us")
+                moment = self._dated(text).str.to_datetime(self.format, strict=strict, time_unit="us")
                 return moment.dt.convert_time_zone("UTC").dt.replace_time_zone(None) if self.has_zone else moment
             case ColumnType.STRING:
                 return text
+
+    def _dated(self, text: pl.Expr) -> pl.Expr:
+        """Returns the text if its year has as many digits as the format says: `17.05.90` is no year 90."""
+        form = self.format or ""
+        if "%Y" not in form or form.startswith("%Y"):
+            return text
+        return pl.when(text.str.contains(r"(?:^|[^0-9])[0-9]{4}(?:[^0-9]|$)")).then(text).otherwise(pl.lit("?"))
 
     @property
     def has_zone(self) -> bool:
         """Returns whether values carry an offset; they are turned into UTC."""
         return self.format is not None and self.format.endswith("%#z")
 
+    @property
+    def is_native(self) -> bool:
+        """Returns whether polars' CSV reader parses it, without a look at the text."""
+        return self.format is None and self.type in (ColumnType.FLOAT, ColumnType.BOOLEAN)
+
 
 STRING = TypeReading(ColumnType.STRING)
-NUMBERS = (TypeReading(ColumnType.INTEGER), TypeReading(ColumnType.FLOAT))
+INTEGER = TypeReading(ColumnType.INTEGER)
+FLOAT = TypeReading(ColumnType.FLOAT)
 BOOLEAN = TypeReading(ColumnType.BOOLEAN)
-# 01/02/2024 alone could be January or February: a file in which both readings fit stays text rather than guessed.
-AMBIGUOUS_DATES = (TypeReading(ColumnType.DATE, "%d/%m/%Y"), TypeReading(ColumnType.DATE, "%m/%d/%Y"))
-DATES = (
-    *(TypeReading(ColumnType.DATE, form) for form in ("%Y-%m-%d", "%Y/%m/%d", "%d.%m.%Y")),
-    *AMBIGUOUS_DATES,
-    *(
-        TypeReading(ColumnType.DATETIME, form)
-        for form in (
-            "%Y-%m-%d %H:%M:%S%.f",
-            "%Y-%m-%dT%H:%M:%S%.f",
-            "%Y-%m-%d %H:%M:%S%.f%#z",
-            "%Y-%m-%dT%H:%M:%S%.f%#z",
-            "%Y-%m-%d %H:%M",
-            "%Y-%m-%dT%H:%M",
-        )
-    ),
+WRITTEN_NUMBERS = tuple(TypeReading(ColumnType.FLOAT, name) for name in NUMBER_FORMATS)
+NUMBERS = (INTEGER, FLOAT, *WRITTEN_NUMBERS)
+_TIMES = ("", " %H:%M:%S%.f", " %H:%M", "T%H:%M:%S%.f", "T%H:%M", " %H:%M:%S%.f%#z", "T%H:%M:%S%.f%#z", " %I:%M:%S %p")
+_DAYS = (
+    "%Y-%m-%d",
+    "%Y/%m/%d",
+    "%Y.%m.%d",
+    *(form.replace("/", mark) for mark in "./-" for form in ("%d/%m/%Y", "%m/%d/%Y", "%d/%m/%y", "%m/%d/%y")),
+    "%d-%b-%Y",
+    "%d-%b-%y",
+    "%d %b %Y",
+    "%d %B %Y",
+    "%b %d, %Y",
+    "%B %d, %Y",
+)
+DATES = tuple(
+    TypeReading(ColumnType.DATETIME if time else ColumnType.DATE, day + time) for time in _TIMES for day in _DAYS
 )
 ALL_READINGS = (*NUMBERS, BOOLEAN, *DATES)
-DATE_PATTERN = re.compile(r"\d{1,4}[-/.]\d")
+DATE_PATTERN = re.compile(r"\d{1,4}[-/. ][\dA-Za-z]|[A-Za-z]{3,9} \d{1,2}, \d{4}")
+# In formats with a point, the day comes first everywhere.
+_MONTH_FIRST_WITH_POINTS = ("%m.%d.%Y", "%m.%d.%y")
 
 
-def cleaned(column: pl.Expr) -> pl.Expr:
+def col(name: str) -> pl.Expr:
+    """Returns the column of exactly this name. polars takes `*` and `^…$` for patterns."""
+    return cs.by_name(name).as_expr() if name == "*" or name.startswith("^") else pl.col(name)
+
+
+def cleaned(column: pl.Expr, nulls: Sequence[str] | None = None) -> pl.Expr:
     """Returns text without surrounding blanks, and null for spellings of a missing value.
 
     Numbers and dates are parsed from it.
     """
-    return without_nulls(column.str.strip_chars(" \t"))
+    text = column.str.strip_chars(BLANKS)
+    return pl.when(~text.is_in(_IN_TYPED_COLUMNS if nulls is None else [*nulls, ""])).then(text)
 
 
-def without_nulls(column: pl.Expr) -> pl.Expr:
+def without_nulls(column: pl.Expr, nulls: Sequence[str] | None = None) -> pl.Expr:
     """Returns text unchanged, but null for spellings of a missing value."""
-    return pl.when(~column.is_in(NULL_SPELLINGS)).then(column)
+    spellings = _IN_ANY_COLUMN if nulls is None else [*nulls, ""]
+    return pl.when(~column.str.strip_chars(BLANKS).is_in(spellings)).then(column)
 
 
-def choose(readings: tuple[TypeReading, ...] | None) -> TypeReading:
-    """Returns the narrowest reading that every value satisfies; text if no reading or no value exists."""
-    return STRING if not readings or is_ambiguous(readings) else readings[0]
+def is_identifier(text: pl.Expr) -> pl.Expr:
+    """Returns whether a number would lose what the text says: leading zeros, digits beyond the 15th, a phone's plus."""
+    return text.str.contains(r"^[-+]?0[0-9]|^[-+]?[0-9]{16}|^\+[0-9]{7}")
 
 
-def is_ambiguous(readings: tuple[TypeReading, ...] | None) -> bool:
-    """Returns whether the values are dates that could have the day or the month first."""
-    return readings is not None and set(AMBIGUOUS_DATES) <= set(readings)
+def is_bare(text: pl.Expr) -> pl.Expr:
+    """Returns whether text has digits only, or the form of ``12E5``: it may be a code and not a number."""
+    return text.str.contains(r"^[-+]?[0-9]+(?:[eE][0-9]+)?$")
 
 
-def guess_readings(
-    sample: pl.DataFrame, among: tuple[TypeReading, ...] = ALL_READINGS, *, decimal_comma: bool = False
-) -> dict[str, tuple[TypeReading, ...] | None]:
-    """Returns for each column of a sample the readings of `among` that all its values satisfy; see `fitting`."""
-    if not sample.width:
+@dataclass(frozen=True)
+class ColumnFacts:
+    """What is known of all values of a column. ``readings`` are those that every value satisfies."""
+
+    readings: tuple[TypeReading, ...] = ()
+    has_values: bool = False
+    has_identifiers: bool = False
+    is_bare: bool = False
+    has_marks: bool = False
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Chosen reading. ``open``: readings between which the values do not decide."""
+
+    reading: TypeReading
+    open: tuple[TypeReading, ...] = ()
+    is_identifier: bool = False
+
+
+def narrow(firsts: Mapping[str, str | None], among: tuple[TypeReading, ...]) -> dict[str, tuple[TypeReading, ...]]:
+    """Returns the readings that the first value of each column satisfies; all for a column without a value."""
+    names = [name for name, value in firsts.items() if value is not None]
+    frame = pl.DataFrame({"text": [firsts[name] for name in names]}, schema={"text": pl.String()})
+    fits = frame.select(
+        reading.parse(pl.col("text")).is_not_null().alias(str(position)) for position, reading in enumerate(among)
+    )
+    found: dict[str, tuple[TypeReading, ...]] = dict.fromkeys(firsts, among)
+    for name, row in zip(names, fits.iter_rows(), strict=True):
+        found[name] = tuple(reading for reading, does_fit in zip(among, row, strict=True) if does_fit)
+    return found
+
+
+def first_values(text: pl.LazyFrame, columns: Sequence[str], nulls: Sequence[str] | None) -> dict[str, str | None]:
+    """Returns the first value of each column that is not missing."""
+    if not columns:
         return {}
-    firsts = sample.select(cleaned(pl.all()).drop_nulls().first()).row(0, named=True)
-    possible = {
-        column: tuple(reading for reading in among if reading in _readings_of(first, decimal_comma=decimal_comma))
-        for column, first in firsts.items()
-    }
-    return fitting(sample.lazy(), possible, decimal_comma=decimal_comma, is_sample=True)
+    firsts = text.select(cleaned(col(name), nulls).drop_nulls().first().alias(name) for name in columns)
+    return firsts.collect(engine="streaming").row(0, named=True)
 
 
-def _readings_of(value: str | None, *, decimal_comma: bool) -> tuple[TypeReading, ...]:
-    """Returns the readings that one value may allow. It is quick, and leaves out no reading that is possible."""
-    if value is None:
-        return ()
-    if value.lower() in ("true", "false"):
-        return (BOOLEAN,)
-    dates = DATES if DATE_PATTERN.match(value) else ()
-    try:
-        float(value.replace(",", ".") if decimal_comma else value)
-    except ValueError:
-        return dates
-    return (*NUMBERS, *dates)
-
-
-def fitting(
+def examine(
     text: pl.LazyFrame,
     possible: Mapping[str, tuple[TypeReading, ...]],
+    nulls: Sequence[str] | None,
     *,
-    decimal_comma: bool = False,
     is_sample: bool = False,
-) -> dict[str, tuple[TypeReading, ...] | None]:
-    """Returns for each column its possible readings that every value satisfies; None for a column without values.
-
-    One pass over the text, by the streaming engine unless it is a sample in memory.
-    """
+) -> dict[str, ColumnFacts]:
+    """Returns the facts of each column, in one pass over the text: by the streaming engine unless it is a sample."""
     if not possible:
         return {}
     tests = []
-    for column, readings in possible.items():
-        value = pl.col(column)
-        tests.append(value.is_not_null().any().alias(f"{column}\n"))
+    for name, readings in possible.items():
+        value = col(name)
+        is_given = value.is_not_null()
+        tests.append(is_given.any().alias(f"{name}\n"))
+        if any(reading in NUMBERS for reading in readings):
+            tests.append(is_identifier(value).any().alias(f"{name}\ni"))
+            tests.append(is_bare(value).all().alias(f"{name}\nb"))
+            tests.append(value.str.contains("[.,]").any().alias(f"{name}\nm"))
         tests.extend(
-            (reading.parse(value, decimal_comma=decimal_comma).is_null() & value.is_not_null())
-            .any()
-            .alias(f"{column}\n{position}")
+            (reading.parse(value).is_null() & is_given).any().alias(f"{name}\n{position}")
             for position, reading in enumerate(readings)
         )
-    values = text.select(cleaned(pl.col(list(possible))))
+    values = text.select(cleaned(col(name), nulls).alias(name) for name in possible)
     facts = values.select(tests).collect(engine="in-memory" if is_sample else "streaming").row(0, named=True)
     return {
-        column: tuple(reading for position, reading in enumerate(readings) if not facts[f"{column}\n{position}"])
-        if facts[f"{column}\n"]
-        else None
-        for column, readings in possible.items()
+        name: ColumnFacts(
+            readings=tuple(reading for position, reading in enumerate(readings) if not facts[f"{name}\n{position}"]),
+            has_values=bool(facts[f"{name}\n"]),
+            has_identifiers=bool(facts.get(f"{name}\ni")),
+            is_bare=bool(facts.get(f"{name}\nb")),
+            has_marks=bool(facts.get(f"{name}\nm")),
+        )
+        for name, readings in possible.items()
     }
+
+
+def choose(facts: ColumnFacts, decimal: str | None = None, date_format: str | None = None) -> Choice:
+    """Returns the narrowest reading that every value satisfies; text if no reading or no value exists.
+
+    ``decimal`` and ``date_format`` decide where the values leave it open.
+    """
+    if not facts.has_values or not facts.readings:
+        return Choice(STRING)
+    if INTEGER in facts.readings or (FLOAT in facts.readings and facts.is_bare):
+        is_number = not facts.has_identifiers and INTEGER in facts.readings
+        return Choice(INTEGER) if is_number else Choice(STRING, is_identifier=True)
+    if numbers := [reading for reading in facts.readings if reading in NUMBERS]:
+        return _choose_number(numbers, facts, decimal)
+    if BOOLEAN in facts.readings:
+        return Choice(BOOLEAN)
+    return _choose_date(facts.readings, date_format)
+
+
+def _choose_number(numbers: Sequence[TypeReading], facts: ColumnFacts, decimal: str | None) -> Choice:
+    if facts.has_identifiers:
+        return Choice(STRING, is_identifier=True)
+    point = FLOAT if FLOAT in numbers else TypeReading(ColumnType.FLOAT, POINT.name)
+    comma = TypeReading(ColumnType.FLOAT, COMMA.name)
+    if point not in numbers or comma not in numbers or not facts.has_marks:
+        return Choice(numbers[0])
+    # Groups of three behind each mark: 1.234 may be a thousand, or one and a bit. A plain point is the decimal mark
+    # nearly everywhere, but a comma is not.
+    chosen = {".": point, ",": comma}.get(decimal or "")
+    if chosen is not None:
+        return Choice(chosen)
+    return Choice(FLOAT if FLOAT in numbers else STRING, open=(point, comma))
+
+
+def _choose_date(readings: Sequence[TypeReading], date_format: str | None) -> Choice:
+    usual = [reading for reading in readings if not (reading.format or "").startswith(_MONTH_FIRST_WITH_POINTS)]
+    first = (usual or readings)[0]
+    orders = [reading for reading in usual or readings if _shape(reading) == _shape(first)]
+    if len(orders) == 1:
+        return Choice(first)
+    stated = next((reading for reading in orders if reading.format == date_format), None)
+    return Choice(stated) if stated else Choice(STRING, open=tuple(orders))
+
+
+def _shape(reading: TypeReading) -> str:
+    """Returns the format without the order of day and month."""
+    return (reading.format or "").replace("%d", "%m")

@@ -11,11 +11,12 @@ from typing import Any
 import polars as pl
 
 from functions.workflows.connector_scan.column_details import DESCRIBED_COLUMNS, ColumnDetails, describe, sample_of
-from shared.files.column_types import ColumnType
+from shared.files.column_types import ColumnType, col
 from shared.files.formats import FileFormat
 from shared.files.limits import DEFAULT_LIMITS, ReadLimits
 from shared.files.notes import ReadNotes
-from shared.files.readers import NO_OPTIONS, Source, count_blank_rows, opened
+from shared.files.readers import NO_OPTIONS, opened
+from shared.files.sources import Source, count_blank_rows
 from shared.models.reading import ReadOptions
 
 EXACT_DISTINCT_BYTES = 32 << 20
@@ -92,26 +93,22 @@ def _summarise(
     source: Source, batch: list[str] | None, *, counts_exactly: bool, is_text: bool
 ) -> tuple[dict[str, Any], pl.Schema]:
     """Returns the facts of some columns, by the columns' names and a letter each, and the columns' types."""
-    schema = pl.Schema()
 
-    def summary(frame: pl.LazyFrame) -> pl.LazyFrame:
-        nonlocal schema
-        frame = frame if batch is None else frame.select(batch)
-        schema = frame.collect_schema()
-        ranged = [pl.col(column) for column, dtype in schema.items() if dtype.is_numeric() or dtype.is_temporal()]
-        every = [pl.col(column) for column in schema]
-        is_exact = counts_exactly and len(every) <= EXACT_DISTINCT_COLUMNS
-        return frame.select(
+    def summary(schema: pl.Schema) -> list[pl.Expr]:
+        is_exact = counts_exactly and len(schema) <= EXACT_DISTINCT_COLUMNS
+        facts = [
             pl.len().alias("\nrows"),
-            count_blank_rows() if is_text else pl.lit(0).alias("\nblank rows"),
-            *((column.n_unique() if is_exact else column.approx_n_unique()).name.suffix("\nd") for column in every),
-            *(column.null_count().name.suffix("\nn") for column in every),
-            *(column.min().name.suffix("\na") for column in ranged),
-            *(column.max().name.suffix("\nz") for column in ranged),
-        )
+            count_blank_rows(list(schema)) if is_text else pl.lit(0).alias("\nblank rows"),
+        ]
+        for name, dtype in schema.items():
+            column = col(name)
+            facts.append((column.n_unique() if is_exact else column.approx_n_unique()).alias(f"{name}\nd"))
+            facts.append(column.null_count().alias(f"{name}\nn"))
+            if dtype.is_numeric() or dtype.is_temporal():
+                facts += [column.min().alias(f"{name}\na"), column.max().alias(f"{name}\nz")]
+        return facts
 
-    # A summary may be asked for again when a guess about the types was wrong: the last one's types count.
-    return source.collect(summary).row(0, named=True), schema
+    return source.aggregate(summary, batch)
 
 
 def _is_small(source: Source) -> bool:

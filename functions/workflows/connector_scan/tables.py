@@ -6,7 +6,7 @@ from pathlib import Path
 import polars as pl
 
 from shared.files.errors import UnreadableFileError
-from shared.files.readers import POLARS_ERRORS, first_line
+from shared.files.sources import POLARS_ERRORS, first_line
 
 NULL = "\\N"
 ROW_GROUP_ROWS = 100_000

@@ -15,9 +15,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from functions.workflows.connector_scan.profile import ColumnProfile, FileProfile, profile_file
-from shared.files.column_types import NULL_SPELLINGS, ColumnType
+from shared.files.column_types import ColumnType
 from shared.files.formats import FileFormat
 from shared.files.readers import scan_frame
+from shared.models.missing_values import MISSING, MISSING_WORDS
 
 
 def profile_of(folder: Path, content: str | bytes, name: str = "data.csv") -> FileProfile:
@@ -100,7 +101,7 @@ def test_a_value_far_behind_the_sample_still_decides_the_type(
     content = "a,n\n" + "".join(f"{early},{row}\n" for row in range(20_000)) + f"{late},20000\n"
     profile = profile_of(tmp_path, content)
     assert types(profile) == {"a": expected, "n": "int"}
-    assert column(profile, "a").nulls == (20_000 if not early else 0) + (late in NULL_SPELLINGS)
+    assert column(profile, "a").nulls == (20_000 if not early else 0) + (late in MISSING)
 
 
 @pytest.mark.parametrize(
@@ -243,7 +244,7 @@ def oracle(cells: list[str]) -> ColumnProfile:
         except ValueError:
             return None
 
-    values = [text for cell in cells if (text := cell.strip(" \t")) not in NULL_SPELLINGS]
+    values = [text for cell in cells if (text := cell.strip(" \t")) not in MISSING | MISSING_WORDS]
     nulls = len(cells) - len(values)
     if values and all(text.lstrip("+-").isascii() and text.lstrip("+-").isdigit() for text in values):
         whole = [int(text) for text in values]
@@ -256,7 +257,7 @@ def oracle(cells: list[str]) -> ColumnProfile:
         return ColumnProfile("c", ColumnType.BOOLEAN, nulls, len({text.lower() for text in values}))
     if values and all(day(text) for text in values):
         return ColumnProfile("c", ColumnType.DATE, nulls, len(set(values)), min(values), max(values))
-    texts = [cell for cell in cells if cell not in NULL_SPELLINGS]
+    texts = [cell for cell in cells if cell not in MISSING]
     return ColumnProfile("c", ColumnType.STRING, len(cells) - len(texts), len(set(texts)))
 
 
@@ -279,10 +280,7 @@ def test_what_the_csv_module_writes_is_profiled_like_plain_python(
     kept = [
         row
         for row in table
-        if any(
-            (cell.strip(" \t") if strip else cell) not in NULL_SPELLINGS
-            for cell, strip in zip(row, strips, strict=True)
-        )
+        if any((cell.strip(" \t") if strip else cell) not in MISSING for cell, strip in zip(row, strips, strict=True))
     ]
     assert profile.rows == len(kept)
     for position, found in enumerate(profile.columns):

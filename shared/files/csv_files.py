@@ -1,0 +1,457 @@
+"""Reads delimited text as typed columns. Its lines are checked first, and its types hold over the whole file."""
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from shared.files.column_types import (
+    ALL_READINGS,
+    DATES,
+    INTEGER,
+    NUMBER_DIGITS,
+    NUMBERS,
+    STRING,
+    Choice,
+    ColumnFacts,
+    ColumnType,
+    TypeReading,
+    choose,
+    cleaned,
+    col,
+    examine,
+    first_values,
+    narrow,
+    without_nulls,
+)
+from shared.files.dialects import detect_dialect
+from shared.files.errors import UnreadableFileError
+from shared.files.formats import PlainFile
+from shared.files.limits import ReadLimits
+from shared.files.notes import ReadNotes
+from shared.files.sources import (
+    POLARS_ERRORS,
+    Expressions,
+    Query,
+    Source,
+    count_blank_rows,
+    first_line,
+    is_blank_row,
+    sample_rows,
+)
+from shared.files.structure import Structure, check_lengths, check_structure, has_stray_marks, with_line_feeds
+from shared.models.reading import ReadOptions, WarningCode
+
+# Only a hint: if polars uses other words, all columns are checked.
+NAMED_COLUMN = re.compile(r"(?:at|in) column '(.+?)'")
+# Share of a text column's values that are numbers or dates, from which on the others are told of.
+MOSTLY = 0.9
+EXPLAINED_COLUMNS = 50
+EARLIEST_YEAR = 1000
+_RAW = "\nraw "
+_PIVOT = "years 00 to 69 were read as 2000 to 2069, years 70 to 99 as 1970 to 1999"
+
+
+class CsvSource(Source):
+    """Delimited text. Plain numbers and booleans are parsed by polars' CSV reader, everything else from text."""
+
+    def __init__(self, plain: PlainFile, scratch: Path, limits: ReadLimits, options: ReadOptions) -> None:
+        """Raises UnreadableFileError."""
+        self.notes = ReadNotes()
+        self._scratch = scratch
+        self._limits = limits
+        self._options = options
+        self.plain = with_line_feeds(plain, scratch)
+        check_lengths(self.plain.path, limits)
+        self._dialect = detect_dialect(self.plain.path, plain.name, self.notes, options, limits)
+        self.notes.dialect = self._dialect.description
+        self._structure: Structure | None = None
+        self._is_verified = False
+        # Unnamed columns are left out as long as they have no value.
+        self._left_out = set(self._dialect.row_numbers)
+        self._readings: dict[str, TypeReading] = {}
+        self._choices: dict[str, Choice] = {}
+        # Columns whose types are still guesses, and those without blanks and spelt-out nulls in the sample.
+        self._guessed: set[str] = set()
+        self._plain_columns: set[str] = set()
+        # Columns of text in which most values are numbers or dates.
+        self._mixed: set[str] = set()
+        if has_stray_marks(self.plain.path, self._dialect):
+            self._check_structure()
+        try:
+            self._guess_types()
+        except POLARS_ERRORS as error:
+            self._repair(error)
+
+    def aggregate(
+        self, expressions: Expressions, columns: Sequence[str] | None = None
+    ) -> tuple[dict[str, Any], pl.Schema]:
+        """See Source."""
+        while True:
+            names = self._names if columns is None else [name for name in columns if name in self._names]
+            checks = [] if self._is_verified else self._checks()
+            typed = self._typed(names, with_raw=bool(checks))
+            schema = pl.Schema({name: dtype for name, dtype in typed.collect_schema().items() if name in set(names)})
+            try:
+                facts = typed.select(*expressions(schema), *checks).collect(engine="streaming").row(0, named=True)
+            except POLARS_ERRORS as error:
+                self._remedy(error)
+                continue
+            if checks and not self._passes(facts):
+                continue
+            if not self._is_verified:
+                self._is_verified = True
+                self._note_values()
+            return facts, schema
+
+    def collect(self, query: Query) -> pl.DataFrame:
+        """See Source."""
+        self._verify()
+        return query(self._typed(self._names)).collect(engine="streaming")
+
+    def frame(self) -> pl.LazyFrame:
+        """See Source."""
+        facts, schema = self.aggregate(
+            lambda schema: [pl.len(), count_blank_rows(list(schema)), *(col(name).null_count() for name in schema)]
+        )
+        rows, blank_rows = facts["len"], facts["\nblank rows"]
+        empty = [name for name in schema if facts[name] == rows]
+        frame = self._typed(self._names).with_columns(col(name).cast(pl.String) for name in empty)
+        return frame.filter(~is_blank_row(list(schema))) if blank_rows else frame
+
+    @property
+    def _names(self) -> list[str]:
+        return [name for name in self._dialect.columns if name not in self._left_out]
+
+    def _verify(self) -> None:
+        if not self._is_verified:
+            self.aggregate(lambda _: [pl.len()])
+
+    # Structure
+
+    def _check_structure(self) -> Structure:
+        self._structure = check_structure(self.plain.path, self._dialect, self.notes, self._scratch, self._limits)
+        return self._structure
+
+    def _repair(self, error: BaseException) -> None:
+        """Checks the structure, and guesses the types again. Raises UnreadableFileError if that was done before."""
+        if self._structure is not None:
+            raise UnreadableFileError(
+                f"The file cannot be read as CSV ({first_line(error)}); write it again, with quotes around fields that "
+                "hold the delimiter, quotes or line ends."
+            ) from error
+        self._check_structure()
+        try:
+            self._guess_types()
+        except POLARS_ERRORS as again:
+            self._repair(again)
+
+    def _remedy(self, error: BaseException) -> None:
+        """Corrects the guess that made a query fail. Raises UnreadableFileError if no guess is left."""
+        named = NAMED_COLUMN.search(str(error)[:10_000])
+        is_structural = not isinstance(error, pl.exceptions.InvalidOperationError)
+        if self._structure is None and is_structural:
+            self._repair(error)
+        elif self._guessed:
+            self._fix_columns([named[1]] if named and named[1] in self._guessed else list(self._guessed))
+        else:
+            self._repair(error)
+
+    # Types
+
+    def _guess_types(self) -> None:
+        names = self._dialect.columns
+        count = sample_rows(len(names))
+        # One row more than requested shows whether the sample is the whole file.
+        sample = self._text(count + 1).collect()
+        is_whole = sample.height <= count
+        unnamed = [name for name in self._dialect.unnamed if sample[name].null_count() == sample.height]
+        self._left_out = {*self._dialect.row_numbers, *unnamed}
+        possible = self._possible(sample.lazy(), self._names)
+        facts = examine(sample.lazy(), possible, self._options.nulls, is_sample=True)
+        self._guessed = set() if is_whole else set(self._names) - (self._options.types or {}).keys()
+        self._decide(facts)
+        plain = sample.select(is_plain(col(name)).alias(name) for name in self._names).row(0, named=True)
+        self._plain_columns = {
+            name for name, reading in self._readings.items() if plain[name] and reading is not STRING
+        }
+        if self._options.nulls is not None:
+            self._plain_columns = set()
+        self._mixed = _mixed(sample, [name for name in self._names if self._readings[name] is STRING])
+        # Text is right for any further value. Columns without a value and open ones need the whole file.
+        self._guessed -= {name for name in self._names if facts[name].has_values and not facts[name].readings}
+        if unclear := [name for name in self._guessed if self._is_unclear(name, facts[name])]:
+            self._fix_columns(unclear)
+
+    def _is_unclear(self, name: str, facts: ColumnFacts) -> bool:
+        reading = self._readings[name]
+        is_open = not facts.has_values or bool(self._choices[name].open) or reading is STRING
+        # These have no strict form.
+        is_lenient = reading.type is ColumnType.BOOLEAN or (
+            reading.format is not None and reading.type is ColumnType.FLOAT
+        )
+        return is_open or (is_lenient and not (reading.is_native and name in self._plain_columns))
+
+    def _possible(self, text: pl.LazyFrame, names: Iterable[str]) -> dict[str, tuple[TypeReading, ...]]:
+        stated = self._options.types or {}
+        firsts = first_values(text, [name for name in names if name not in stated], self._options.nulls)
+        possible = narrow(firsts, ALL_READINGS)
+        return {name: _readings_of(ColumnType(stated[name])) if name in stated else possible[name] for name in names}
+
+    def _decide(self, facts: dict[str, ColumnFacts]) -> None:
+        """Chooses the readings of columns. The decimal mark of clear columns decides about open ones."""
+        options = self._options
+        decimal = options.decimal or {",": ".", ".": ","}.get(options.thousands or "")
+        formats = options.date_formats or {}
+        choices = {
+            name: choose(found, decimal, formats.get(name, options.date_format)) for name, found in facts.items()
+        }
+        if decimal is None:
+            clear = [choice.reading for choice in {**self._choices, **choices}.values() if not choice.open]
+            marks = {_decimal_of(reading) for reading in clear} - {None}
+            if len(marks) == 1:
+                [decimal] = marks
+                for name, choice in choices.items():
+                    if choice.open and choice.open[0].type is ColumnType.FLOAT:
+                        choices[name] = choose(facts[name], decimal)
+        for name in (options.types or {}).keys() & choices.keys():
+            choices[name] = Choice(_stated(ColumnType((options.types or {})[name]), facts[name], choices[name]))
+        self._choices |= choices
+        self._readings |= {name: choice.reading for name, choice in choices.items()}
+
+    def _fix_columns(self, columns: list[str]) -> None:
+        """Decides about columns by a pass over the whole file."""
+        try:
+            possible = self._possible(self._text(), columns)
+            facts = examine(self._text(), possible, self._options.nulls)
+        except POLARS_ERRORS as error:
+            self._repair(error)
+            return
+        was_typed = {name for name in columns if self._readings[name] is not STRING}
+        self._decide(facts)
+        self._mixed |= {name for name in was_typed if self._choices[name] == Choice(STRING)}
+        self._plain_columns -= set(columns)
+        self._guessed -= set(columns)
+
+    def _checks(self) -> list[pl.Expr]:
+        """Returns aggregates of the text that show whether the guesses hold."""
+        checks = []
+        for name in self._names:
+            raw = pl.col(_RAW + name)
+            if name in self._guessed and self._readings[name] is INTEGER:
+                size = raw.str.len_bytes()
+                is_long = (size > NUMBER_DIGITS) | (raw.str.starts_with("0") & (size > 1)) | raw.str.starts_with("-0")
+                checks.append((is_long | raw.str.starts_with("+")).any().alias(f"{name}\ni"))
+        if self._structure is None:
+            checks.append(pl.col(_RAW + self._dialect.columns[-1]).null_count().alias("\nlast"))
+        unnamed = [name for name in self._dialect.unnamed if name in self._left_out]
+        checks.extend(pl.col(_RAW + name).is_not_null().any().alias(f"{name}\nu") for name in unnamed)
+        checks.extend(
+            (col(name).dt.year() < EARLIEST_YEAR).any().alias(f"{name}\ny")
+            for name in self._names
+            if self._readings[name] in DATES
+        )
+        return checks
+
+    def _passes(self, facts: dict[str, Any]) -> bool:
+        """Returns whether the guesses hold, and corrects those that do not."""
+        # A short row has nulls at its end. Only the lines distinguish it from a row with empty fields.
+        if facts.get("\nlast") and self._check_structure().path != self.plain.path:
+            self._guess_types()
+            return False
+        wrong = [name for name in self._names if facts.get(f"{name}\ni")]
+        if wrong:
+            self._fix_columns(wrong)
+        filled = {name for name in self._left_out if facts.get(f"{name}\nu")}
+        if filled:
+            self._left_out -= filled
+            self._readings |= dict.fromkeys(filled, STRING)
+            self._choices |= dict.fromkeys(filled, Choice(STRING))
+            self._fix_columns(list(filled))
+        self._early = [name for name in self._names if facts.get(f"{name}\ny")]
+        return not wrong and not filled
+
+    # Frames
+
+    def _text(self, rows: int | None = None) -> pl.LazyFrame:
+        return self._scan(dict.fromkeys(self._dialect.columns, pl.String()), rows)
+
+    def _typed(self, names: Sequence[str], *, with_raw: bool = False) -> pl.LazyFrame:
+        native: dict[str, pl.DataType] = {
+            name: pl.Boolean() if self._readings[name].type is ColumnType.BOOLEAN else pl.Float64()
+            for name in self._plain_columns
+            if self._readings[name].is_native
+        }
+        schema = {name: native.get(name, pl.String()) for name in self._dialect.columns}
+        values = [
+            (col(name).fill_nan(None) if native[name] == pl.Float64 else col(name))
+            if name in native
+            else self._value(name, self._readings[name])
+            for name in names
+        ]
+        values = [value.alias(name) for value, name in zip(values, names, strict=True)]
+        raw = [col(name).alias(_RAW + name) for name in self._dialect.columns] if with_raw else []
+        return self._scan(schema).select(*values, *raw)
+
+    def _value(self, name: str, reading: TypeReading) -> pl.Expr:
+        """Returns the values of a column that polars' CSV reader leaves to us; a wrong guess makes the query fail."""
+        text = col(name)
+        if reading is STRING:
+            text = text.str.strip_chars(" ") if self._dialect.marks.skips_spaces else text
+            return without_nulls(text, self._options.nulls)
+        return reading.parse(
+            text if name in self._plain_columns else cleaned(text, self._options.nulls), strict=name in self._guessed
+        )
+
+    def _scan(self, schema: dict[str, pl.DataType], rows: int | None = None) -> pl.LazyFrame:
+        structure = self._structure
+        marks = self._dialect.marks
+        return pl.scan_csv(
+            structure.path if structure else self.plain.path,
+            has_header=False,
+            skip_lines=structure.skip_lines if structure else self._dialect.data_line - 1,
+            schema=schema,
+            separator=marks.delimiter,
+            quote_char=marks.quote,
+            n_rows=rows,
+            glob=False,
+        )
+
+    # Notes
+
+    def _note_values(self) -> None:
+        """Notes which values decided about types, and what they leave open."""
+        for name in self._dialect.row_numbers:
+            self.notes.warn(
+                WarningCode.COLUMN_LEFT_OUT,
+                f"The column '{name}' only numbers the rows, so it was left out.",
+                column=name,
+            )
+        for name in self._dialect.unnamed:
+            if name in self._left_out:
+                message = f"The column '{name}' has neither a name nor a value, so it was left out."
+                self.notes.warn(WarningCode.COLUMN_LEFT_OUT, message, column=name)
+        for name in self._names:
+            self._note_format(name, self._choices[name])
+        for name in [name for name in self._names if name in self._mixed][:EXPLAINED_COLUMNS]:
+            self._note_mixture(name)
+        for name in self._options.types or {}:
+            if name in self._readings:
+                self._note_misfits(name)
+        for name in self._early:
+            self._note_first(
+                name,
+                self._readings[name].parse(cleaned(col(name))).dt.year() < EARLIEST_YEAR,
+                WarningCode.VALUE,
+                "{count} dates of the column '{name}' are before the year 1000, first in line {line}: {value}. "
+                "Correct them if the years are wrong.",
+            )
+
+    def _note_format(self, name: str, choice: Choice) -> None:
+        readings = choice.open or ((choice.reading,) if choice.reading.format else ())
+        formats = [reading.format or "1234.5" for reading in readings]
+        if formats:
+            self.notes.formats[name] = formats
+        if any("%y" in form for form in formats):
+            self.notes.warn(
+                WarningCode.DATE_FORMAT,
+                f"The dates of the column '{name}' have two-digit years: {_PIVOT}.",
+                column=name,
+            )
+        if not choice.open:
+            return
+        example = first_values(self._text(), [name], self._options.nulls)[name]
+        if choice.open[0] in DATES:
+            message = (
+                f"The dates of the column '{name}' (such as '{example}') can be read as {' or as '.join(formats)}, so "
+                "the column was read as text. State its format in `date_formats`."
+            )
+            self.notes.warn(WarningCode.DATE_FORMAT, message, column=name)
+        else:
+            done = "numbers with a decimal point" if choice.reading is not STRING else "text"
+            message = (
+                f"The numbers of the column '{name}' (such as '{example}') can have a decimal mark or one between "
+                f"thousands; the column was read as {done}. State `decimal` if that is wrong."
+            )
+            self.notes.warn(WarningCode.NUMBER_FORMAT, message, column=name)
+
+    def _note_mixture(self, name: str) -> None:
+        self._note_first(
+            name,
+            _is_neither_number_nor_date(cleaned(col(name), self._options.nulls)),
+            WarningCode.MIXED_TYPES,
+            "The column '{name}' was read as text, because {count} of its values are no numbers or dates like the "
+            "others, first in line {line}: {value}. Correct them, or name their spelling in `nulls`.",
+        )
+
+    def _note_misfits(self, name: str) -> None:
+        reading = self._readings[name]
+        text = cleaned(col(name), self._options.nulls)
+        if reading is not STRING:
+            self._note_first(
+                name,
+                text.is_not_null() & reading.parse(text).is_null(),
+                WarningCode.VALUE,
+                "{count} values of the column '{name}' are not of its stated type and were read as missing, first in "
+                "line {line}: {value}.",
+            )
+
+    def _note_first(self, name: str, is_odd: pl.Expr, code: WarningCode, message: str) -> None:
+        odd = self._text().select(col(name).alias("value"), is_odd.alias("odd")).with_row_index("row").filter("odd")
+        facts = odd.select(pl.len(), pl.col("row").first(), pl.col("value").first()).collect(engine="streaming").row(0)
+        count, row, value = facts
+        if count:
+            line = self._line_of(row)
+            shown = f"'{str(value)[:60]}'"
+            text = message.format(count=f"{count:,}", name=name, line=f"{line:,}", value=shown)
+            self.notes.warn(code, text, line=line, column=name)
+
+    def _line_of(self, row: int) -> int:
+        return self._structure.lines.line_of(row) if self._structure else self._dialect.data_line + row
+
+
+def _readings_of(kind: ColumnType) -> tuple[TypeReading, ...]:
+    return tuple(reading for reading in ALL_READINGS if reading.type is kind) or (STRING,)
+
+
+def _stated(kind: ColumnType, facts: ColumnFacts, choice: Choice) -> TypeReading:
+    """Returns the reading of the stated type that fits most."""
+    if kind is ColumnType.STRING:
+        return STRING
+    if choice.reading.type is kind:
+        return choice.reading
+    if choice.open and choice.open[0].type is kind:
+        return choice.open[0]
+    fitting = [reading for reading in facts.readings if reading.type is kind]
+    return (fitting or _readings_of(kind))[0]
+
+
+def _decimal_of(reading: TypeReading) -> str | None:
+    if reading.type is not ColumnType.FLOAT:
+        return None
+    return "," if reading.format and reading.format[-2] == "," else "."
+
+
+def is_plain(text: pl.Expr) -> pl.Expr:
+    """Returns whether polars' CSV reader can parse the values itself: no spelt-out nulls, no blanks after a value."""
+    return ((text == "") | (cleaned(text).is_not_null() & (text.str.strip_chars_end(" \t") == text))).all()
+
+
+def _is_neither_number_nor_date(text: pl.Expr) -> pl.Expr:
+    is_number = text.cast(pl.Float64, strict=False).is_not_null()
+    for reading in NUMBERS[2:4]:
+        is_number = is_number | reading.parse(text).is_not_null()
+    is_date = text.str.contains(r"^[0-9]{1,4}[-/.][0-9]{1,2}[-/.][0-9]{1,4}(?:[T ].*)?$")
+    return text.is_not_null() & ~is_number & ~is_date
+
+
+def _mixed(sample: pl.DataFrame, names: Sequence[str]) -> set[str]:
+    """Returns the columns of text in which most values, but not all, are numbers or dates."""
+    if not names:
+        return set()
+    odd = [_is_neither_number_nor_date(cleaned(col(name))).sum().alias(f"{name}\no") for name in names]
+    known = [cleaned(col(name)).is_not_null().sum().alias(f"{name}\nk") for name in names]
+    facts = sample.select(*odd, *known).row(0, named=True)
+    return {name for name in names if 0 < facts[f"{name}\no"] <= (1 - MOSTLY) * facts[f"{name}\nk"]}

@@ -1,0 +1,349 @@
+"""Checks that each line of delimited text is one record of the right width, and repairs or leaves out the others.
+
+polars reads a file that breaks the rules of RFC 4180 without a word: it fills short rows up, and one stray quote can
+join two rows. So the lines are checked first. Only irregular lines are looked at one by one.
+"""
+
+import mmap
+import re
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import BinaryIO
+
+import polars as pl
+
+from shared.files.dialects import Dialect
+from shared.files.errors import UnreadableFileError
+from shared.files.formats import CHUNK_BYTES, PlainFile
+from shared.files.limits import ReadLimits
+from shared.files.notes import ReadNotes
+from shared.files.records import Flaw, Lines, Marks, Split, join, split
+from shared.models.reading import WarningCode
+
+# So many rows of a small file may be left out, whatever their share.
+AFFECTED_ROWS = 3
+SHOWN_TEXT = 80
+TAIL_BYTES = 1 << 16
+_FIELD = "\x02"
+_TOTAL = re.compile(
+    r"(?:grand |sub ?)?totals?|sum(?:me)?|gesamt(?:summe)?|totale|total g[eé]n[eé]ral|somme|suma|totaal|итого|合計|总计"
+    r"|average|mean|count",
+    re.IGNORECASE,
+)
+
+
+@dataclass
+class LineMap:
+    """Tells the line of a row. ``breaks``: rows from which on the distance of row and line differs."""
+
+    rows: list[int] = field(default_factory=list)
+    lines: list[int] = field(default_factory=list)
+
+    def line_of(self, row: int) -> int:
+        """Returns the line, from 1, on which a row, from 0, begins."""
+        place = bisect_right(self.rows, row) - 1
+        return self.lines[place] + row - self.rows[place]
+
+    def start(self, row: int, line: int) -> None:
+        """Records that a row begins on a line, and that the next rows follow line by line."""
+        if self.rows and self.rows[-1] == row:
+            self.lines[-1] = line
+        elif not self.rows or self.line_of(row) != line:
+            self.rows.append(row)
+            self.lines.append(line)
+
+
+@dataclass(frozen=True)
+class Structure:
+    """``path`` is a copy if a line had to be changed. Its rows begin after ``skip_lines`` lines."""
+
+    path: Path
+    skip_lines: int
+    lines: LineMap
+
+
+def has_stray_marks(path: Path, dialect: Dialect) -> bool:
+    """Returns whether the file may break rules that polars does not check: it has quotes, or a line of totals.
+
+    It searches the bytes only, at several GB a second.
+    """
+    marks = dialect.marks
+    if marks.escape or marks.skips_spaces or marks.delimiter == " ":
+        return True
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        if marks.quote and content.find(marks.quote.encode()) >= 0:
+            return True
+    return last_total(path, marks) is not None
+
+
+def last_total(path: Path, marks: Marks) -> str | None:
+    """Returns the last line if it has totals of the columns and not the values of a row."""
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - TAIL_BYTES))
+        lines = file.read().decode("utf-8", "replace").splitlines()
+    last = next((line for line in reversed(lines) if line.strip()), "")
+    cells = [cell.strip() for cell in split(last, marks, is_lenient=True).fields]
+    first = next((cell for cell in cells if cell), "")
+    is_total = len(cells) > 1 and _TOTAL.fullmatch(first.rstrip(": ")) and not all(cells)
+    return last if is_total else None
+
+
+def check_lengths(path: Path, limits: ReadLimits) -> None:
+    """Raises UnreadableFileError for a line longer than the limit (about 5 GB/s)."""
+    with path.open("rb") as file:
+        start = 0
+        while chunk := file.read(limits.line_bytes):
+            end = chunk.rfind(b"\n")
+            if end < 0 and len(chunk) == limits.line_bytes:
+                raise UnreadableFileError(
+                    f"The file has a line of more than {limits.line_bytes >> 20} MiB; is it really CSV or JSON Lines?"
+                )
+            if end < 0:
+                return
+            start += end + 1
+            file.seek(start)
+
+
+def with_line_feeds(plain: PlainFile, scratch: Path) -> PlainFile:
+    """Returns a file in which no line ends with a carriage return alone. It is a copy if one did."""
+    if not _has_old_line_ends(plain.path):
+        return plain
+    with (
+        plain.path.open("rb") as source,
+        NamedTemporaryFile(dir=scratch, prefix="lines-", delete=False) as target,
+    ):
+        while chunk := source.read(CHUNK_BYTES):
+            if chunk.endswith(b"\r"):
+                chunk += source.read(1)
+            target.write(chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n"))
+    if plain.is_copy:
+        plain.path.unlink()
+    return replace(plain, path=Path(target.name), is_copy=True)
+
+
+def _has_old_line_ends(path: Path) -> bool:
+    with path.open("rb") as file:
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            if content.find(b"\r") < 0:
+                return False
+        returns = pairs = 0
+        while chunk := file.read(CHUNK_BYTES):
+            if chunk.endswith(b"\r"):
+                chunk += file.read(1)
+            returns += chunk.count(b"\r")
+            pairs += chunk.count(b"\r\n")
+    return returns > pairs
+
+
+def check_structure(path: Path, dialect: Dialect, notes: ReadNotes, scratch: Path, limits: ReadLimits) -> Structure:
+    """Returns a file of regular records, with notes of what was changed.
+
+    Raises UnreadableFileError when too many rows would be left out or repaired.
+    """
+    irregular, rows = _irregular_lines(path, dialect)
+    if irregular.is_empty():
+        return Structure(path, dialect.data_line - 1, _plain_map(dialect))
+    with (
+        path.open("rb") as source,
+        NamedTemporaryFile(dir=scratch, prefix="records-", delete=False) as target,
+    ):
+        copy = Path(target.name)
+        repair = _Repair(dialect, notes, limits, source, target.file)
+        try:
+            repair.run(irregular, rows)
+        except BaseException:
+            copy.unlink()
+            raise
+    if not repair.has_changed:
+        copy.unlink()
+        return Structure(path, dialect.data_line - 1, repair.lines)
+    return Structure(copy, 0, repair.lines)
+
+
+def _plain_map(dialect: Dialect) -> LineMap:
+    lines = LineMap()
+    lines.start(0, dialect.data_line)
+    return lines
+
+
+def _irregular_lines(path: Path, dialect: Dialect) -> tuple[pl.Series, int]:
+    """Returns the positions, from 0, of the lines that need a look, and the number of all lines."""
+    marks, width = dialect.marks, len(dialect.columns)
+    line = pl.col("line")
+    delimiters = line.str.count_matches(marks.delimiter, literal=True)
+    is_odd = delimiters != width - 1
+    if marks.quote is not None:
+        is_odd |= line.str.contains(marks.quote, literal=True)
+    for text in (dialect.header_text, last_total(path, marks)):
+        if text:
+            is_odd |= line == text
+    if marks.skips_spaces or marks.delimiter == " ":
+        is_odd |= line.str.contains("  ", literal=True)
+    numbered = pl.scan_lines(path, name="line", row_index_name="position", glob=False)
+    found = numbered.filter((pl.col("position") >= dialect.data_line - 1) & is_odd)
+    if marks.quote is not None and marks.escape is None and not marks.skips_spaces:
+        found = found.filter(~_is_regular_with_quotes(marks, width, dialect))
+    rows = numbered.select(pl.len())
+    positions, total = pl.collect_all([found.select("position"), rows], engine="streaming")
+    return positions["position"], total.item() - dialect.data_line + 1
+
+
+def _is_regular_with_quotes(marks: Marks, width: int, dialect: Dialect) -> pl.Expr:
+    """Returns whether a line is regular: each quoted field is between delimiters, and the width is right."""
+    quote, delimiter = re.escape(marks.quote or ""), re.escape(marks.delimiter)
+    bare = pl.col("line").str.replace_all(f"{quote}(?:[^{quote}]|{quote}{quote})*{quote}", _FIELD)
+    return (
+        ~bare.str.contains(marks.quote or "", literal=True)
+        & ~bare.str.contains(f"[^{delimiter}]{_FIELD}|{_FIELD}[^{delimiter}]")
+        & (bare.str.count_matches(marks.delimiter, literal=True) == width - 1)
+        & ~pl.col("line").is_in([text for text in (dialect.header_text,) if text])
+        & pl.col("line").str.contains(marks.quote or "", literal=True)
+    )
+
+
+class _Repair:
+    """Copies a file. Lines that are no record are repaired where that needs no guess, or else left out."""
+
+    def __init__(
+        self, dialect: Dialect, notes: ReadNotes, limits: ReadLimits, source: BinaryIO, target: BinaryIO
+    ) -> None:
+        self._dialect = dialect
+        self._marks = dialect.marks
+        self._width = len(dialect.columns)
+        self._notes = notes
+        self._limits = limits
+        self._raw = source
+        self._source = Lines(_texts(source))
+        self._target = target
+        self._total = last_total(Path(source.name), dialect.marks)
+        self.lines = LineMap()
+        self.has_changed = False
+        self._row = 0
+        self._affected = 0
+        self._first_affected: str | None = None
+        self._skipped: Counter[str] = Counter()
+
+    def run(self, irregular: pl.Series, rows: int) -> None:
+        """Goes over the irregular lines, and copies all others."""
+        for _ in islice(self._raw, self._dialect.data_line - 1):
+            pass
+        self._source.number = self._dialect.data_line - 1
+        for position in irregular:
+            if position + 1 > self._source.number:
+                self._copy(position - self._source.number)
+                self._examine()
+        self._copy(None)
+        allowed = max(AFFECTED_ROWS, self._limits.affected_share * rows)
+        if self._affected > allowed:
+            raise UnreadableFileError(
+                f"{self._affected:,} of {rows:,} rows do not fit the columns. {self._first_affected} "
+                "Correct the rows, or state how the file is written (delimiter, quote, header) in its read options."
+            )
+
+    def _copy(self, count: int | None) -> None:
+        """Copies lines that need no look, all if ``count`` is ``None``."""
+        self.lines.start(self._row, self._source.number + 1)
+        while count != 0 and self._source.has_returned and (line := self._source.next()) is not None:
+            self._write(line)
+            count = None if count is None else count - 1
+        if count == 0:
+            return
+        before = self._row
+        self._target.writelines(self._counted(count))
+        self._source.number += self._row - before
+
+    def _counted(self, count: int | None) -> Iterator[bytes]:
+        for line in islice(self._raw, count):
+            self._row += 1
+            yield line
+
+    def _write(self, line: str) -> None:
+        self._target.write(line.encode() + b"\n")
+        self._row += 1
+
+    def _examine(self) -> None:
+        """Decides about the next line."""
+        line = self._source.next()
+        if line is None:
+            return
+        number = self._source.number
+        if not line.strip():
+            self.has_changed = True
+        elif line == self._dialect.header_text:
+            self._leave_out(number, line, "repeats the header", is_row=False)
+        elif line == self._total and number > self._dialect.data_line:
+            self._leave_out(number, line, "has totals and not the values of a row", is_row=False)
+        else:
+            self._examine_record(number, line)
+
+    def _examine_record(self, number: int, line: str) -> None:
+        found, more = self._source.record(line, self._marks, self._limits.line_bytes)
+        is_whole = found.flaw is None and len(found.fields) == self._width
+        if more and not is_whole:
+            self._source.give_back(more)
+            found = Split([], flaw=Flaw.OPEN_QUOTE)
+        if is_whole:
+            self._keep(number, "\n".join([line, *more]), found)
+            return
+        if found.flaw is not None:
+            lenient = split(line, self._marks, is_lenient=True)
+            if lenient.flaw is None and len(lenient.fields) == self._width:
+                self._warn_repaired(number, line, "a quote inside a field was read as text")
+                self._keep(number, line, lenient)
+            else:
+                self._leave_out(number, line, f"{found.flaw.value}")
+            return
+        self._examine_width(number, line, found.fields)
+
+    def _keep(self, number: int, text: str, found: Split) -> None:
+        if found.is_plain:
+            self._row_starts(number)
+            self._write(text)
+        else:
+            self._write_fields(number, found.fields)
+
+    def _write_fields(self, number: int, fields: list[str]) -> None:
+        self.has_changed = True
+        self._row_starts(number)
+        self._write(join(fields, self._marks.delimiter, self._marks.quote or '"'))
+
+    def _row_starts(self, number: int) -> None:
+        self.lines.start(self._row, number)
+
+    def _examine_width(self, number: int, line: str, fields: list[str]) -> None:
+        count, width = len(fields), self._width
+        if not any(field.strip() for field in fields):
+            self.has_changed = True
+        elif count > width and not any(field.strip() for field in fields[width:]):
+            self._write_fields(number, fields[:width])
+        elif fields[0].lstrip().startswith("#") and count != width:
+            self._leave_out(number, line, "is a comment", is_row=False)
+        else:
+            self._leave_out(number, line, f"has {count:,} field{'s' * (count != 1)} where the header has {width:,}")
+
+    def _leave_out(self, number: int, line: str, reason: str, *, is_row: bool = True) -> None:
+        self.has_changed = True
+        verb = reason if reason.split(" ", 1)[0] in ("has", "is", "repeats") else f"is no record: {reason}"
+        message = f"Line {number:,} {verb}, so it was left out: {_shown(line)}"
+        self._notes.warn(WarningCode.ROW_LEFT_OUT, message, line=number, rows=int(is_row))
+        if is_row:
+            self._affected += 1
+            self._first_affected = self._first_affected or f"Line {number:,} {verb}: {_shown(line)}."
+
+    def _warn_repaired(self, number: int, line: str, done: str) -> None:
+        self._notes.warn(WarningCode.ROW_REPAIRED, f"In line {number:,} {done}: {_shown(line)}", line=number, rows=1)
+
+
+def _texts(source: BinaryIO) -> Iterator[str]:
+    for line in source:
+        yield line.decode("utf-8", "replace").removesuffix("\n").removesuffix("\r")
+
+
+def _shown(line: str) -> str:
+    printable = re.sub(r"[\x00-\x1f\x7f]", " ", line)
+    return f"'{printable[:SHOWN_TEXT]}{'…' * (len(printable) > SHOWN_TEXT)}'"
