@@ -78,6 +78,8 @@ class CsvSource(Source):
         self._plain_columns: set[str] = set()
         # Columns of text in which most values are numbers or dates.
         self._mixed: set[str] = set()
+        # Columns with a year before 1000.
+        self._early: list[str] = []
         if has_stray_marks(self.plain.path, self._dialect):
             self._check_structure()
         try:
