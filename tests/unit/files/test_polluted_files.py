@@ -1,0 +1,46 @@
+"""Our reader reads polluted files right, or reports the line or the reason, and never changes data in silence."""
+
+from collections.abc import Iterable
+
+import pytest
+
+from tests.fixtures.file_readers import judgements_of_ours
+from tests.fixtures.polluted_files import KINDS, Doubtful, Right, cases_of
+from tests.fixtures.reading_judge import Judgement, Outcome
+
+SHOWN = 6
+LEAST_FILES = 2_000
+LEAST_RIGHT = 0.95
+
+
+def is_wrong(judgement: Judgement) -> bool:
+    """Returns whether data were changed in silence, or a report names the wrong line."""
+    return judgement.outcome in (Outcome.SILENT, Outcome.REPORTED_WRONG)
+
+
+def check_none(judgements: Iterable[Judgement]) -> None:
+    """Fails with the first of the judgements, one a line."""
+    if lines := [str(judgement) for judgement in judgements]:
+        pytest.fail("\n".join([f"{len(lines)} files:", *lines[:SHOWN]]), pytrace=False)
+
+
+@pytest.mark.row("FL-1", "FL-2")
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_file_is_wrong_in_silence_and_each_doubt_names_its_line(kind: str) -> None:
+    check_none(filter(is_wrong, judgements_of_ours(kind)))
+
+
+@pytest.mark.row("FL-1")
+def test_most_files_that_a_person_can_read_are_read_right() -> None:
+    all_judgements = [judgement for kind in KINDS for judgement in judgements_of_ours(kind)]
+    readable = [judgement for judgement in all_judgements if isinstance(judgement.case.expected, Right)]
+    others = [judgement for judgement in readable if judgement.outcome is not Outcome.RIGHT]
+    if len(others) > (1 - LEAST_RIGHT) * len(readable):
+        check_none(others)
+
+
+def test_there_are_enough_files_of_each_expectation() -> None:
+    cases = [case for kind in KINDS for case in cases_of(kind)]
+    doubtful = [case for case in cases if isinstance(case.expected, Doubtful)]
+    assert len(cases) >= LEAST_FILES
+    assert LEAST_FILES / 4 <= len(doubtful) <= len(cases) / 2
