@@ -47,7 +47,7 @@ from shared.models.reading import ReadOptions, WarningCode
 # Only a hint: if polars uses other words, all columns are checked.
 NAMED_COLUMN = re.compile(r"(?:at|in) column '(.+?)'")
 # Share of a text column's values that are numbers or dates, from which on the others are told of.
-MOSTLY = 0.9
+MOSTLY = 0.8
 EXPLAINED_COLUMNS = 50
 EARLIEST_YEAR = 1000
 _RAW = "\nraw "
@@ -179,7 +179,7 @@ class CsvSource(Source):
         self._plain_columns = {
             name for name, reading in self._readings.items() if plain[name] and reading is not STRING
         }
-        if self._options.nulls is not None:
+        if self._options.nulls is not None or self._dialect.marks.skips_spaces:
             self._plain_columns = set()
         self._mixed = _mixed(sample, [name for name in self._names if self._readings[name] is STRING])
         # Text is right for any further value. Columns without a value and open ones need the whole file.

@@ -186,7 +186,7 @@ def _marks(delimiter: str, text: str, options: ReadOptions) -> Iterator[Marks]:
     else:
         quotes = ['"']
         edge = re.escape(delimiter)
-        if len(re.findall(rf"(?:^|{edge} ?)'[^'\n]*'(?= ?{edge}|$)", text, re.MULTILINE)) > 1 and text.count("'") > 3:
+        if re.search(rf"(?:^|{edge} ?)'(?:[^'\n]|'')*'(?= ?{edge}|$)", text, re.MULTILINE):
             quotes.append("'")
     for quote in quotes:
         escapes: list[str | None] = [options.escape]

@@ -291,12 +291,16 @@ class _Repair:
             self._keep(number, "\n".join([line, *more]), found)
             return
         if found.flaw is not None:
-            lenient = split(line, self._marks, is_lenient=True)
-            if lenient.flaw is None and len(lenient.fields) == self._width:
-                self._warn_repaired(number, line, "a quote inside a field was read as text")
-                self._keep(number, line, lenient)
-            else:
-                self._leave_out(number, line, f"{found.flaw.value}")
+            for marks, is_lenient, done in (
+                (replace(self._marks, escape="\\"), False, "a backslash was read as the escape of a quote"),
+                (self._marks, True, "a quote inside a field was read as text"),
+            ):
+                other = split(line, marks, is_lenient=is_lenient)
+                if other.flaw is None and len(other.fields) == self._width:
+                    self._warn_repaired(number, line, done)
+                    self._write_fields(number, other.fields)
+                    return
+            self._leave_out(number, line, found.flaw.value)
             return
         self._examine_width(number, line, found.fields)
 
