@@ -13,14 +13,14 @@ from shared.clock import Clock, new_id
 from shared.dynamodb.repository import Idempotency
 from shared.dynamodb.table import Table
 from shared.errors import UnavailableError
-from shared.llm.language_models import Caller, CallRecord, LanguageModelAccess, UnusableAnswerError, read_structured
+from shared.llm.language_models import Caller, CallRecord, LanguageModelAccess, UnusableCompletionError, read_structured
 from shared.llm.windows import fit
 from shared.models.argument import Argument, ArgumentCreate, ArgumentReview, ArgumentStatus, ReviewStatus
 from shared.models.chat import Message, Role, Usage
 from shared.models.inference_log import CallType
 from shared.spaces.members import SpaceContext
 
-ANSWER_TOKENS = 700
+COMPLETION_TOKENS = 700
 
 _INSTRUCTIONS = (
     "You write the argument with which an adviser offers a product to one client: two to five sentences that speak to "
@@ -111,7 +111,7 @@ class ArgumentCompletionService:
         model = await models.model(request.model)
         system = Message(role=Role.SYSTEM, content=_INSTRUCTIONS)
         user = Message(role=Role.USER, content=_prompt(request.facts()))
-        max_tokens = request.max_tokens or ANSWER_TOKENS
+        max_tokens = request.max_tokens or COMPLETION_TOKENS
         sent = await fit(models, model, [system], [user], max_tokens)
         body = {
             "messages": [message.for_model() for message in sent],
@@ -128,9 +128,9 @@ class ArgumentCompletionService:
             async with models.recorded(CallType.ARGUMENT, model.id) as record:
                 record.prompt = user.text
                 completion = await models.complete(record, body)
-                record.answer = completion.text
+                record.completion = completion.text
                 answer = _usable(read_structured(completion, _SCHEMA))
-        except UnusableAnswerError:
+        except UnusableCompletionError:
             pass
         return record, answer
 
@@ -144,7 +144,7 @@ def _prompt(facts: dict[str, dict[str, Any]]) -> str:
 def _usable(answer: dict[str, str]) -> dict[str, str]:
     text = answer["argument"].strip()
     if not text:
-        raise UnusableAnswerError("The language model gave an empty argument. Try again, or another model.")
+        raise UnusableCompletionError("The language model gave an empty argument. Try again, or another model.")
     return {**answer, "argument": text}
 
 

@@ -8,12 +8,12 @@ from anyio.to_thread import run_sync as in_thread
 from pydantic import ValidationError
 
 from functions.chats.guard import SentenceBuffer, Verdict
-from functions.chats.tool_calls import emulated_answer
+from functions.chats.tool_calls import emulated_completion
 from functions.chats.turns import PreparedTurn, TurnPreparer, TurnRequest, for_server
 from shared.chats.store import ChatPage, Chats, StoredChat, Turn
 from shared.clock import Clock
 from shared.experts.store import Experts
-from shared.llm.answers import BrokenAnswerError, Completion
+from shared.llm.completions import BrokenResponseError, Completion
 from shared.llm.language_models import Caller, CallRecord, LanguageModelAccess, UnknownModelError
 from shared.llm.tokens import estimate_tokens
 from shared.llm.windows import fit
@@ -100,7 +100,7 @@ class ChatService:
             if turn.verdict.flagged:
                 return await self._keep(turn, record, _blocked(turn, record, turn.guard_report), is_accepted=False)
             completion = await self._completion(turn, record)
-            record.answer = completion.text
+            record.completion = completion.text
             _estimate_uncounted(record, turn, completion.text)
             choices = completion.body["choices"]
             if turn.guard is not None:
@@ -139,7 +139,7 @@ class ChatService:
                         async for chunk in chunks:
                             yield chunk
                 finally:
-                    record.answer = streamed.text
+                    record.completion = streamed.text
                     _estimate_uncounted(record, turn, streamed.text)
                 report = turn.guard.report(streamed.verdict, GuardStage.OUTPUT) if turn.guard else GuardReport()
                 choice = {"index": 0, "message": streamed.message(), "finish_reason": streamed.finish_reason}
@@ -168,7 +168,7 @@ class ChatService:
                 streamed.finish_reason = reason or streamed.finish_reason
                 streamed.add(_read(delta))
                 if streamed.received_characters > STREAM_CHARACTERS:
-                    raise BrokenAnswerError(
+                    raise BrokenResponseError(
                         f"The completion went on beyond {STREAM_CHARACTERS:,} characters and was stopped."
                     )
                 if turn.guard is None:
@@ -231,7 +231,7 @@ class ChatService:
         _read(completion.message)
         if not turn.tools_emulated:
             return completion
-        return emulated_answer(completion, turn.upstream_body["tools"], turn.upstream_body.get("tool_choice"))
+        return emulated_completion(completion, turn.upstream_body["tools"], turn.upstream_body.get("tool_choice"))
 
     def _result(self, turn: PreparedTurn, record: CallRecord, choices: list[dict[str, Any]]) -> ChatCompletion:
         return ChatCompletion(
@@ -304,11 +304,11 @@ class _StreamedMessage:
 
 
 def _read(message: Any) -> MessagePart:
-    """Returns the message's fields that we read. Raises BrokenAnswerError if they have another form."""
+    """Returns the message's fields that we read. Raises BrokenResponseError if they have another form."""
     try:
         return MessagePart.model_validate(message)
     except ValidationError:
-        raise BrokenAnswerError("The language model's server returned another form than OpenAI's.") from None
+        raise BrokenResponseError("The language model's server returned another form than OpenAI's.") from None
 
 
 def _describe(record: CallRecord, turn: PreparedTurn) -> None:

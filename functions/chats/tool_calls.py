@@ -6,7 +6,7 @@ from typing import Any
 
 from shared.clock import new_id
 from shared.errors import ValidationFailedError
-from shared.llm.answers import Completion
+from shared.llm.completions import Completion
 from shared.llm.json_schemas import check_parameters
 from shared.llm.language_models import read_structured
 from shared.models.expert import ExpertTool
@@ -84,10 +84,10 @@ def schema(tools: Sequence[dict[str, Any]], tool_choice: Any = None) -> dict[str
     return {"anyOf": calls if forced or tool_choice == "required" else [words, *calls]}
 
 
-def emulated_answer(completion: Completion, tools: Sequence[dict[str, Any]], tool_choice: Any = None) -> Completion:
+def emulated_completion(completion: Completion, tools: Sequence[dict[str, Any]], tool_choice: Any = None) -> Completion:
     """Returns the completion in the shape of a server with tools.
 
-    Raises BrokenAnswerError if it does not fit the schema.
+    Raises BrokenResponseError if it does not fit the schema.
     """
     result = read_structured(completion, schema(tools, tool_choice))
     if "content" in result:

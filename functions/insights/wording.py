@@ -10,13 +10,13 @@ from typing import Any
 import anyio
 
 from shared.errors import ApiError
-from shared.llm.answers import BrokenAnswerError, Completion, UpstreamTimeoutError
+from shared.llm.completions import BrokenResponseError, Completion, UpstreamTimeoutError
 from shared.llm.language_models import (
     Caller,
     LanguageModelAccess,
     LanguageModels,
     UnknownModelError,
-    UnusableAnswerError,
+    UnusableCompletionError,
     read_structured,
 )
 from shared.llm.tokens import BYTES_PER_TOKEN
@@ -25,7 +25,7 @@ from shared.models.cluster import LanguageModel
 from shared.models.inference_log import CallType
 from shared.models.insight import FinishReason, InsightCreate, InsightUsage, ReasonCode, Timeliness
 
-ANSWER_TOKENS = 900
+COMPLETION_TOKENS = 900
 # What the log calls a model that a call did not name and no cluster chose.
 UNNAMED_MODEL = "default"
 # Of the 29 seconds that a request may take.
@@ -85,7 +85,7 @@ class WriterModel:
     failure: ApiError | None = None
 
 
-class CutOffError(BrokenAnswerError):
+class CutOffError(BrokenResponseError):
     """The answer reached its limit of tokens before its end."""
 
 
@@ -109,7 +109,7 @@ class Writer:
         if pen.models is None or pen.model is None:
             return plain_words(facts, pen.failure)
         schema = _schema(facts)
-        prompt = _prompt(facts, pen.model, request.max_tokens or ANSWER_TOKENS)
+        prompt = _prompt(facts, pen.model, request.max_tokens or COMPLETION_TOKENS)
         body = _body(prompt, schema, request)
         usage = InsightUsage()
         try:
@@ -117,7 +117,7 @@ class Writer:
                 record.prompt = prompt
                 completion = await _in_time(pen.models.complete(record, body))
                 usage = _usage(record.input_tokens, record.output_tokens)
-                record.answer = completion.text
+                record.completion = completion.text
                 answer = _read(completion, schema)
                 _require_one_offer(answer, facts)
         except ApiError as error:
@@ -186,7 +186,7 @@ def _body(prompt: str, schema: dict[str, Any], request: InsightCreate) -> dict[s
     return {
         "messages": [{"role": "system", "content": _INSTRUCTIONS}, {"role": "user", "content": prompt}],
         "temperature": request.temperature or 0,
-        "max_tokens": request.max_tokens or ANSWER_TOKENS,
+        "max_tokens": request.max_tokens or COMPLETION_TOKENS,
         **sampling,
         "response_format": {
             "type": "json_schema",
@@ -250,15 +250,15 @@ def _read(completion: Completion, schema: dict[str, Any]) -> dict[str, Any]:
     try:
         answer = read_structured(completion, schema)
         json.dumps(answer, ensure_ascii=False).encode()
-    except UnusableAnswerError as error:
+    except UnusableCompletionError as error:
         raise CutOffError(error.message) if completion.finish_reason == "length" else error from None
     except UnicodeEncodeError:
-        raise BrokenAnswerError("The language model's answer is not valid Unicode.") from None
+        raise BrokenResponseError("The language model's answer is not valid Unicode.") from None
     return answer
 
 
 def _require_one_offer(answer: dict[str, Any], facts: PromptFacts) -> None:
-    """Raises BrokenAnswerError for words about another offer of the space, unless the facts themselves name it."""
+    """Raises BrokenResponseError for words about another offer of the space, unless the facts themselves name it."""
     said = " ".join(answer[name] for name in ("insight", "argument")).casefold()
     action = facts.action
     facts_text = json.dumps([action.name, action.description, action.custom_insights, dict(facts.client)], default=str)
@@ -266,7 +266,9 @@ def _require_one_offer(answer: dict[str, Any], facts: PromptFacts) -> None:
     for name in facts.other_names:
         other = name.casefold()
         if len(other) >= _NAME_CHARACTERS and other in said and other not in facts_text and _is_named(other, said):
-            raise BrokenAnswerError(f"The language model wrote about another offer, '{name}': its words were left out.")
+            raise BrokenResponseError(
+                f"The language model wrote about another offer, '{name}': its words were left out."
+            )
 
 
 def _is_named(name: str, text: str) -> bool:

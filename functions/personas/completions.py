@@ -15,7 +15,7 @@ from shared.spaces.members import SpaceContext
 
 FIELDS = ("name", "birthdate", "notes")
 DATA_CHANGES = 20
-ANSWER_TOKENS = 800
+COMPLETION_TOKENS = 800
 SHOWN_CHARACTERS = 8000
 
 _INSTRUCTIONS = (
@@ -69,8 +69,10 @@ class PersonaCompletionService:
         model = await models.model(None)
         system = Message(role=Role.SYSTEM, content=f"{_INSTRUCTIONS}\nThe persona so far: {current}")
         talk = [*request.history, Message(role=Role.USER, content=request.prompt)]
-        shown = [message.for_model() for message in await fit(models, model, [system], talk, ANSWER_TOKENS)]
-        answer, record = await models.structured(CallType.PERSONA, model.id, shown, "persona", _SCHEMA, ANSWER_TOKENS)
+        shown = [message.for_model() for message in await fit(models, model, [system], talk, COMPLETION_TOKENS)]
+        answer, record = await models.structured(
+            CallType.PERSONA, model.id, shown, "persona", _SCHEMA, COMPLETION_TOKENS
+        )
         persona, changed, refused = _merged(request.current_persona, answer, self._clock().date().isoformat())
         usage = {
             "prompt_tokens": record.input_tokens,

@@ -19,9 +19,9 @@ from tests.functional.insights.helpers import CLIENT, WORDS, MakeAction, decide
 @pytest.mark.parametrize(
     ("script", "reason", "words"),
     [
-        (lambda _: "Sure!", "error", "did not answer in the form"),
+        (lambda _: "Sure!", "error", "does not fit the requested schema"),
         (lambda _: Refusal(500), "error", "failed with status 500"),
-        (lambda _: json.dumps({**WORDS, "best_channel": "pigeon post"}), "error", "did not answer in the form"),
+        (lambda _: json.dumps({**WORDS, "best_channel": "pigeon post"}), "error", "does not fit the requested schema"),
         (lambda _: json.dumps({**WORDS, "insight": "\ud800"}), "error", "not valid Unicode"),
         (lambda body: cut_off(body), "length", "max_tokens"),
     ],

@@ -116,7 +116,7 @@ def test_a_refusal_says_which_limit_how_much_is_used_and_when_it_ends(usages: Li
     with pytest.raises(BudgetExceededError) as refused:
         usages.reserve(subject, Amount(1, 1, 1, 0))
     assert refused.value.headers == {"Retry-After": str(12 * 3600)}
-    for said in ("tokens_per_month", "the space", "of 100", "120 used", "0 reserved", "2026-04-01T00:00:00"):
+    for said in ("tokens_per_month", "the space", "120 of 100 are used", "0 are reserved", "2026-04-01T00:00:00"):
         assert said in refused.value.message
 
 
@@ -124,7 +124,7 @@ def test_a_refusal_says_which_limit_how_much_is_used_and_when_it_ends(usages: Li
 def test_what_only_waits_for_calls_under_way_is_tried_again_soon(usages: LimitUsages) -> None:
     subject = space(tokens_per_day=100)
     usages.reserve(subject, Amount(1, 1, 100, 0))
-    with pytest.raises(BudgetExceededError, match="100 reserved for calls") as refused:
+    with pytest.raises(BudgetExceededError, match="100 are reserved for calls") as refused:
         usages.reserve(subject, Amount(1, 1, 1, 0))
     assert refused.value.headers == {"Retry-After": "1"}
 

@@ -9,8 +9,8 @@ from aiohttp import web
 
 import shared.llm.upstream as upstream_module
 from shared.errors import ApiError
-from shared.llm.answers import (
-    BrokenAnswerError,
+from shared.llm.completions import (
+    BrokenResponseError,
     BusyError,
     RefusedError,
     RejectedError,
@@ -83,7 +83,7 @@ def test_a_server_that_comes_up_a_moment_later_is_reached_by_trying_again() -> N
 
 def test_a_call_that_was_heard_is_never_made_twice(server: FakeUpstream) -> None:
     server.script = lambda _: Refusal(500)
-    with pytest.raises(BrokenAnswerError):
+    with pytest.raises(BrokenResponseError):
         run(server.url, lambda upstream: upstream.complete(BODY))
     assert len(server.calls()) == 1
 
@@ -99,7 +99,7 @@ def test_a_silent_server_is_given_up(server: FakeUpstream) -> None:
 )
 def test_an_answer_without_a_message_is_broken(server: FakeUpstream, answer: bytes) -> None:
     server.script = lambda _: answer
-    with pytest.raises(BrokenAnswerError):
+    with pytest.raises(BrokenResponseError):
         run(server.url, lambda upstream: upstream.complete(BODY))
 
 
@@ -111,7 +111,7 @@ def test_an_answer_without_a_message_is_broken(server: FakeUpstream, answer: byt
         (400, RejectedError, "too long"),
         (422, RejectedError, "too long"),
         (429, BusyError, "too long"),
-        (503, BrokenAnswerError, "503"),
+        (503, BrokenResponseError, "503"),
     ],
 )
 def test_a_refusal_says_what_to_do(server: FakeUpstream, status: int, kind: type[ApiError], words: str) -> None:
@@ -134,21 +134,21 @@ def test_an_answer_without_end_is_cut_off() -> None:
             return app
 
     with served(Endless()) as server:
-        with pytest.raises(BrokenAnswerError, match="too much"):
+        with pytest.raises(BrokenResponseError, match="too much"):
             run(server.url, lambda upstream: upstream.complete(BODY))
-        with pytest.raises(BrokenAnswerError, match="too large"):
+        with pytest.raises(BrokenResponseError, match="too large"):
             run(server.url, collect)
 
 
 def test_a_stream_of_events_without_end_is_cut_off(server: FakeUpstream, monkeypatch: pytest.MonkeyPatch) -> None:
     server.script = lambda _: "word " * 1000
     monkeypatch.setattr(upstream_module, "STREAM_BYTES", 10_000)
-    with pytest.raises(BrokenAnswerError, match="without end"):
+    with pytest.raises(BrokenResponseError, match="without end"):
         run(server.url, collect)
     monkeypatch.setattr(upstream_module, "STREAM_BYTES", 10_000_000)
     monkeypatch.setattr(upstream_module, "STREAM_SECONDS", 0.05)
     server.pause_seconds = 0.01
-    with pytest.raises(BrokenAnswerError, match="without end"):
+    with pytest.raises(BrokenResponseError, match="without end"):
         run(server.url, collect)
 
 
@@ -171,14 +171,14 @@ def test_embeddings_that_can_not_be_compared_are_broken(answer: dict[str, Any]) 
             app.router.add_post("/v1/embeddings", embeddings)
             return app
 
-    with served(Garbling()) as server, pytest.raises(BrokenAnswerError):
+    with served(Garbling()) as server, pytest.raises(BrokenResponseError):
         run(server.url, lambda upstream: upstream.embeddings("small", ["a", "b"]))
 
 
 def test_a_stream_that_breaks_off_is_no_end(server: FakeUpstream) -> None:
     server.script = lambda _: "one two three"
     server.cut_after, server.pause_seconds = 1, 0.05
-    with pytest.raises((BrokenAnswerError, UnreachableError)):
+    with pytest.raises((BrokenResponseError, UnreachableError)):
         run(server.url, collect)
 
 
@@ -204,6 +204,6 @@ def test_addresses_within_our_network_are_not_called(server: FakeUpstream) -> No
         upstream = Upstream(Sessions(AddressGuard()), server.url, None, 5)
         await upstream.complete(BODY)
 
-    with pytest.raises(UnreachableError, match="may not be called"):
+    with pytest.raises(UnreachableError, match="in a private network"):
         asyncio.run(call())
     assert server.requests == []
