@@ -115,7 +115,7 @@ def test_a_thousand_candidates_are_all_listed_and_more_are_refused(
     table.put_all([{**Key(f"action#{space}", each).values, **fields, "id": each, "name": each} for each in ids])
     refused = client.post("/insights", json={"client": CLIENT})
     assert refused.status_code == 400
-    assert "name those to choose from" in refused.json()["error"]
+    assert "must list the actions to compare" in refused.json()["error"]
     insight = decide(client, actions=ids[:1000])
     assert len(insight["candidates"]) == 1000
     assert insight["actions"].split(",") == ids[:1000]
