@@ -26,16 +26,16 @@ def sagemaker(reason: str, status: str = "Failed", **more: Any) -> str:
         ("AlgorithmError: JobFailedError: The file is empty.", "The file is empty."),
         (
             "AlgorithmError: , exit code: 137",
-            "The job was killed half-way: it ran out of memory, most likely. Start it again.",
+            "The job was killed before its end: it probably ran out of memory. Start it again.",
         ),
         (
             "AlgorithmError: , exit code: 1",
-            "Something failed on our side. Start it again. If that fails too, send its id to support.",
+            "An error on our side stopped the job. Start it again. If it fails again, send its id to support.",
         ),
         ("ClientError: Data download failed", "ClientError: Data download failed"),
         (
             "CapacityError: Unable to provision requested ML compute capacity.",
-            "AWS has no machine for it: CapacityError: Unable to provision requested ML compute capacity.",
+            "AWS has no machine for the job: CapacityError: Unable to provision requested ML compute capacity.",
         ),
     ],
 )
@@ -50,15 +50,20 @@ def test_the_reason_of_a_job_loses_its_wrapping_and_awss_own_words_stay(reason: 
         ("JobFailedError", '{"errorMessage": "No files.", "errorType": "JobFailedError"}', "failed", "No files."),
         ("Runtime.HandlerError", '{"errorMessage": "No files.", "errorType": "JobFailedError"}', "failed", "No files."),
         ("JobFailedError", "No files.", "failed", "No files."),
-        ("KeyError", '{"errorMessage": "\'password\'", "errorType": "KeyError"}', "failed", "on our side"),
-        ("Lambda.Unknown", "The runtime exited.", "failed", "on our side"),
-        ("States.Timeout", "", "failed", "longer than it may"),
-        ("States.TaskFailed", sagemaker("", "Stopped", SecondaryStatus="Stopped"), "stopped", "from outside"),
-        ("States.TaskFailed", sagemaker("", "Stopped", SecondaryStatus="MaxRuntimeExceeded"), "failed", "longer than"),
+        ("KeyError", '{"errorMessage": "\'password\'", "errorType": "KeyError"}', "failed", "error on our side"),
+        ("Lambda.Unknown", "The runtime exited.", "failed", "error on our side"),
+        ("States.Timeout", "", "failed", "exceeded its time limit"),
+        ("States.TaskFailed", sagemaker("", "Stopped", SecondaryStatus="Stopped"), "stopped", "outside this API"),
+        (
+            "States.TaskFailed",
+            sagemaker("", "Stopped", SecondaryStatus="MaxRuntimeExceeded"),
+            "failed",
+            "exceeded its time limit",
+        ),
         ("SageMaker.ResourceLimitExceededException", "The account-level service limit is 0.", "failed", "limit is 0."),
         ("SageMaker.AmazonSageMakerException", "No such role.", "failed", "AWS refused the job: No such role."),
-        ("", "", "failed", "on our side"),
-        ("", "[1]", "failed", "on our side"),
+        ("", "", "failed", "error on our side"),
+        ("", "[1]", "failed", "error on our side"),
     ],
 )
 def test_what_step_functions_says_becomes_a_text_for_users(error: str, cause: str, status: str, wanted: str) -> None:
