@@ -103,7 +103,7 @@ class Guard:
 
 @dataclass
 class SentenceBuffer:
-    """Collects the text of a stream until a sentence is complete or too long."""
+    """A buffer for the text of a stream until a sentence is complete or too long."""
 
     _waiting: str = field(default="")
 

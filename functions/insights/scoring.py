@@ -104,10 +104,10 @@ class PropensityScorer:
         try:
             scorer = self._scorers.get(self._s3, checkpoint.artifact)
         except ConflictError as error:
-            return f"its model '{checkpoint.name}' can't be used: {error.message}"
+            return f"its model '{checkpoint.name}' cannot be used: {error.message}"
         row = _row(scorer, client.features)
         if isinstance(row, str):
-            return f"its model '{checkpoint.name}' can't score this client: {row}"
+            return f"its model '{checkpoint.name}' cannot score this client: {row}"
         return Propensity(float(scorer.probabilities(row)[0]), checkpoint)
 
 

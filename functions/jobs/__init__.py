@@ -1,1 +1,1 @@
-"""The code that runs in SageMaker containers in script mode."""
+"""Runs trainings and evaluations in SageMaker containers in script mode."""

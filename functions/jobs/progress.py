@@ -25,7 +25,7 @@ Send = Callable[[bytes], None]
 
 
 class ProgressReporter:
-    """Collects the series of a job. As a context manager, it also posts them, at most every two seconds."""
+    """A collector of a job's series. As a context manager, it also posts them, at most every two seconds."""
 
     def __init__(self, stop: threading.Event, send: Send | None = None, entity: tuple[str, str] = ("", "")) -> None:
         self._stop = stop
@@ -39,11 +39,11 @@ class ProgressReporter:
 
     @property
     def stop_requested(self) -> bool:
-        """See ``Observer``."""
+        """Implements ``Observer``."""
         return self._stop.is_set()
 
     def record(self, name: str, value: float, step: int) -> None:
-        """See ``Observer``."""
+        """Implements ``Observer``."""
         point = SeriesPoint(name=name, value=value, step=step, at=datetime.now(UTC))
         with self._lock:
             self._points.setdefault(name, []).append(point)

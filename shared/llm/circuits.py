@@ -1,4 +1,4 @@
-"""Circuit breakers: they stop calls to a server or model that just failed. All functions share them in the table."""
+"""Stops calls to a server or model that just failed. All functions share these circuit breakers in the table."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager

@@ -14,7 +14,7 @@ CACHED_TOKENS = 1000
 
 
 class ClusterTokens:
-    """Stores tokens. It can cache them by the parameter's name, because a parameter never gets another token."""
+    """A store of tokens. It can cache them by the parameter's name, because a parameter never gets another token."""
 
     def __init__(self, ssm: "SSMClient", parameter_prefix: str) -> None:
         self._ssm = ssm

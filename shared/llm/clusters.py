@@ -67,7 +67,7 @@ class ClusterState:
 
 
 class Clusters:
-    """Stores the clusters of spaces. ``recent`` is the maximum age of a cached state that a call may use."""
+    """A store of clusters. ``recent`` is the maximum age of a cached state that a call may use."""
 
     def __init__(self, table: Table, clock: Clock = utc_now, recent: timedelta = timedelta(0)) -> None:
         self._table = table

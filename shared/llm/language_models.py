@@ -1,4 +1,4 @@
-"""Calls of a space's language models, with fallbacks, circuit breakers, limits and logs."""
+"""Calls the language models of spaces, with fallbacks, circuit breakers, limits and logs."""
 
 import json
 import time
@@ -280,7 +280,7 @@ class LanguageModels:
 
 
 class LanguageModelAccess:
-    """Opens the language models of spaces. A process has one object of this class."""
+    """The access to the language models of all spaces. A process has one object of this class."""
 
     def __init__(
         self, targets: Targets, lists: ModelLists, logs: InferenceLogs, usages: LimitUsages, clock: Clock

@@ -98,7 +98,7 @@ class Reservation:
 
 
 class LimitUsages:
-    """Stores the use of limits."""
+    """A store of the use of limits."""
 
     def __init__(self, table: Table, clock: Clock = utc_now) -> None:
         self._table = table

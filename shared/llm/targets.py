@@ -38,7 +38,7 @@ class Target:
 
 
 class Targets:
-    """Finds the server of a space. It keeps connections and tokens until the process ends."""
+    """A finder of the servers of spaces. It keeps connections and tokens until the process ends."""
 
     def __init__(self, settings: Settings, clusters: Clusters, tokens: ClusterTokens, clock: Clock) -> None:
         self._settings = settings

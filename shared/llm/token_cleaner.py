@@ -16,7 +16,7 @@ from shared.observability import logger
 
 
 class TokenCleaner:
-    """Removes the tokens on the cleanup list ``cluster#purges``. The list keeps their names after a cluster's end."""
+    """A remover of tokens. It uses the cleanup list ``cluster#purges``, which keeps the names after a cluster's end."""
 
     def __init__(self, table: Table, tokens: ClusterTokens, clock: Clock = utc_now) -> None:
         self.purges = CleanupList(table, "cluster", clock)

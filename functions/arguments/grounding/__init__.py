@@ -1,1 +1,1 @@
-"""Grounding: compares the claims of a text with facts, without a language model."""
+"""Compares the claims of a text with facts, without a language model."""

@@ -19,7 +19,7 @@ def words_of(text: str) -> list[str]:
 
 
 NEGATIONS = frozenset(words_of("no not never without none neither nor cannot kein keine nicht ohne nie"))
-# Words that claim nothing alone.
+# Words without content.
 STOP_WORDS = NEGATIONS | frozenset(
     words_of(
         """

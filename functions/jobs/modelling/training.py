@@ -73,7 +73,7 @@ class MemberWatcher:
         return self.state.best_round
 
     def after_round(self, finished_rounds: int, loss: float, save: Callable[[Path], None]) -> bool:
-        """See ``RoundWatcher``."""
+        """Implements ``RoundWatcher``."""
         losses = self.state.losses
         losses.append(loss)
         self.state.rounds = finished_rounds

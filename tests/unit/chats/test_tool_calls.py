@@ -14,8 +14,8 @@ TOOLS: list[dict[str, Any]] = [
 ]
 
 
-def completion(answer: Any) -> Completion:
-    return Completion({"model": "m", "choices": [{"index": 0, "message": {"content": json.dumps(answer)}}]})
+def completion(content: Any) -> Completion:
+    return Completion({"model": "m", "choices": [{"index": 0, "message": {"content": json.dumps(content)}}]})
 
 
 def test_the_tools_are_described_in_words_and_a_schema_binds_the_completion() -> None:
@@ -25,17 +25,17 @@ def test_the_tools_are_described_in_words_and_a_schema_binds_the_completion() ->
     assert "weather" in request["messages"][0]["content"]
     assert request["messages"][1:] == body["messages"]
     bound = request["response_format"]["json_schema"]["schema"]
-    for answer, is_valid in (
+    for content, is_valid in (
         ({"content": "No."}, True),
         ({"name": "weather", "arguments": {"city": "Rome"}}, True),
         ({"name": "weather", "arguments": {}}, False),
         ({"name": "other", "arguments": {}}, False),
     ):
-        assert jsonschema_rs.is_valid(bound, answer) is is_valid
+        assert jsonschema_rs.is_valid(bound, content) is is_valid
 
 
 @pytest.mark.parametrize(
-    ("choice", "words", "weather", "time"),
+    ("choice", "text", "weather", "time"),
     [
         ("auto", True, True, True),
         ("none", True, False, False),
@@ -43,14 +43,14 @@ def test_the_tools_are_described_in_words_and_a_schema_binds_the_completion() ->
         ({"type": "function", "function": {"name": "time"}}, False, False, True),
     ],
 )
-def test_the_tool_choice_decides_what_may_be_answered(choice: Any, words: bool, weather: bool, time: bool) -> None:
+def test_the_tool_choice_decides_the_possible_completions(choice: Any, text: bool, weather: bool, time: bool) -> None:
     bound = schema(TOOLS, choice)
-    assert jsonschema_rs.is_valid(bound, {"content": "No."}) is words
+    assert jsonschema_rs.is_valid(bound, {"content": "No."}) is text
     assert jsonschema_rs.is_valid(bound, {"name": "weather", "arguments": {"city": "Rome"}}) is weather
     assert jsonschema_rs.is_valid(bound, {"name": "time", "arguments": {}}) is time
 
 
-def test_an_answer_becomes_a_tool_call_or_words() -> None:
+def test_a_completion_becomes_a_tool_call_or_a_text() -> None:
     call = emulated_completion(completion({"name": "weather", "arguments": {"city": "Rome"}}), TOOLS)
     assert call.body["choices"][0]["finish_reason"] == "tool_calls"
     assert json.loads(call.message["tool_calls"][0]["function"]["arguments"]) == {"city": "Rome"}

@@ -65,20 +65,20 @@ def test_a_server_that_comes_up_a_moment_later_is_reached_by_trying_again() -> N
         port = late.port
 
     async def call(upstream: Upstream) -> Any:
-        answer = asyncio.create_task(upstream.complete(BODY))
+        completion = asyncio.create_task(upstream.complete(BODY))
         await asyncio.sleep(0.02)  # the first attempt has failed by now
-        assert not answer.done()
+        assert not completion.done()
         server = FakeUpstream(port=port)
         runner = web.AppRunner(server.app())
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", port).start()
         try:
-            return await answer, len(server.calls())
+            return await completion, len(server.calls())
         finally:
             await runner.cleanup()
 
-    answer, calls = run(f"http://127.0.0.1:{port}", call)
-    assert (answer.text, calls) == ("Hello there.", 1)
+    completion, calls = run(f"http://127.0.0.1:{port}", call)
+    assert (completion.text, calls) == ("Hello there.", 1)
 
 
 def test_a_call_that_was_heard_is_never_made_twice(server: FakeUpstream) -> None:
@@ -95,10 +95,10 @@ def test_a_silent_server_is_given_up(server: FakeUpstream) -> None:
 
 
 @pytest.mark.parametrize(
-    "answer", [b"", b"no json", b"[]", b"{}", b'{"choices": []}', b'{"choices": [{"message": 1}]}']
+    "response", [b"", b"no json", b"[]", b"{}", b'{"choices": []}', b'{"choices": [{"message": 1}]}']
 )
-def test_an_answer_without_a_message_is_broken(server: FakeUpstream, answer: bytes) -> None:
-    server.script = lambda _: answer
+def test_a_response_without_a_message_is_broken(server: FakeUpstream, response: bytes) -> None:
+    server.script = lambda _: response
     with pytest.raises(BrokenResponseError):
         run(server.url, lambda upstream: upstream.complete(BODY))
 
@@ -120,7 +120,7 @@ def test_a_refusal_says_what_to_do(server: FakeUpstream, status: int, kind: type
         run(server.url, lambda upstream: upstream.complete(BODY))
 
 
-def test_an_answer_without_end_is_cut_off() -> None:
+def test_a_response_without_end_is_cut_off() -> None:
     async def endless(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse()
         await response.prepare(request)
@@ -153,7 +153,7 @@ def test_a_stream_of_events_without_end_is_cut_off(server: FakeUpstream, monkeyp
 
 
 @pytest.mark.parametrize(
-    "answer",
+    "response",
     [
         {},
         {"data": [{"index": 0, "embedding": [1, 2]}]},
@@ -161,9 +161,9 @@ def test_a_stream_of_events_without_end_is_cut_off(server: FakeUpstream, monkeyp
     ],
     ids=["none", "too few", "of two lengths"],
 )
-def test_embeddings_that_can_not_be_compared_are_broken(answer: dict[str, Any]) -> None:
+def test_embeddings_that_can_not_be_compared_are_broken(response: dict[str, Any]) -> None:
     async def embeddings(_: web.Request) -> web.Response:
-        return web.json_response({**answer, "usage": "none"})
+        return web.json_response({**response, "usage": "none"})
 
     class Garbling(FakeUpstream):
         def app(self) -> web.Application:
