@@ -1,4 +1,4 @@
-"""Actions over HTTP."""
+"""Defines the routes of actions."""
 
 from typing import Annotated
 
@@ -38,7 +38,7 @@ def create_action(
     idempotency: IdempotencyKey,
     response: Response,
 ) -> Action:
-    """Create an action: what can be offered, on which channel, and the model that says to whom."""
+    """Create an action: an offer with its channel and, optionally, its propensity model."""
     return tagged(response, service.create(context, body, idempotency))
 
 
@@ -46,7 +46,7 @@ def create_action(
 def delete_action(
     id: str, context: CurrentContext, service: CurrentActionService, expected_version: ExpectedVersion
 ) -> Deleted:
-    """Delete an action: no insight chooses it from then on."""
+    """Delete an action. Later insights cannot choose it."""
     return service.delete(context, id, expected_version)
 
 
@@ -65,5 +65,5 @@ def update_action(
     expected_version: ExpectedVersion,
     response: Response,
 ) -> Action:
-    """Update the fields that are sent; any status may follow any other."""
+    """Update the fields of an action that are sent. Every status may follow every other status."""
     return tagged(response, service.update(context, id, body, expected_version))

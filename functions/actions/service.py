@@ -1,4 +1,4 @@
-"""Rules of actions: what they refer to exists, and they end after they begin."""
+"""Manages actions, and checks their references and dates."""
 
 from typing import Any
 
@@ -23,7 +23,7 @@ class ActionService:
         self._clock = clock
 
     def create(self, context: SpaceContext, request: ActionCreate, idempotency: Idempotency | None) -> Action:
-        """Raises ValidationFailedError for a group or a model that the space does not have."""
+        """Creates an action. Raises ValidationFailedError for an unknown group or model."""
         values = {name: getattr(request, name) for name in type(request).model_fields}
         self._require_references(context, values)
         now = self._clock()
@@ -40,7 +40,7 @@ class ActionService:
     def update(
         self, context: SpaceContext, action_id: str, request: ActionUpdate, expected_version: int | None
     ) -> Action:
-        """Raises as ``create`` does, and for dates that contradict the stored ones."""
+        """Updates an action. Raises ValidationFailedError as ``create`` does, and if it would end before its start."""
         changes = request.changes()
         self._require_references(context, changes)
         if "group" in changes:
@@ -56,7 +56,7 @@ class ActionService:
         except ConditionNotMetError:
             field = "end_date" if "end_date" in changes else "start_date"
             raise ValidationFailedError.of(
-                f"body.{field}", "end_date would lie before start_date: send both, or null for one"
+                f"body.{field}", "end_date would be before start_date: send both dates, or null for one of them"
             ) from None
         return self._grouped(context, [action])[0]
 
@@ -72,7 +72,7 @@ class ActionService:
             )
 
     def _grouped(self, context: SpaceContext, actions: list[Action]) -> list[Action]:
-        """Returns the actions without groups that were deleted."""
+        """Returns the actions, without references to deleted groups."""
         groups = self._groups.get_many(context.space_id, {action.group for action in actions if action.group})
         return [
             action if not action.group or action.group in groups else action.model_copy(update={"group": ""})
@@ -81,7 +81,7 @@ class ActionService:
 
 
 def _fits_the_other_date(changes: dict[str, Any]) -> ConditionBase | None:
-    """When just one of the dates changes, what the stored other one has to be."""
+    """Returns the condition on the stored date if only one of the dates changes."""
     start, end = changes.get("start_date"), changes.get("end_date")
     if start and "end_date" not in changes:
         return Attr("end_date").not_exists() | Attr("end_date").gte(format_timestamp(start))

@@ -1,4 +1,4 @@
-"""Has a language model write an argument from the facts given, and holds what it says against them."""
+"""Lets a language model write an argument from facts, and compares the argument with the facts."""
 
 import json
 from typing import Any
@@ -13,14 +13,14 @@ from shared.clock import Clock, new_id
 from shared.dynamodb.repository import Idempotency
 from shared.dynamodb.table import Table
 from shared.errors import UnavailableError
-from shared.llm.language_models import Caller, CallRecord, LanguageModelAccess, UnusableAnswerError, read_structured
+from shared.llm.language_models import Caller, CallRecord, LanguageModelAccess, UnusableCompletionError, read_structured
 from shared.llm.windows import fit
 from shared.models.argument import Argument, ArgumentCreate, ArgumentReview, ArgumentStatus, ReviewStatus
 from shared.models.chat import Message, Role, Usage
 from shared.models.inference_log import CallType
 from shared.spaces.members import SpaceContext
 
-ANSWER_TOKENS = 700
+COMPLETION_TOKENS = 700
 
 _INSTRUCTIONS = (
     "You write the argument with which an adviser offers a product to one client: two to five sentences that speak to "
@@ -49,10 +49,10 @@ class ArgumentCompletionService:
     async def complete(
         self, context: SpaceContext, request: ArgumentCreate, idempotency: Idempotency | None, correlation_id: str
     ) -> Argument:
-        """Write, check and store an argument; one that the model did not give is stored as failed.
+        """Creates an argument. If the completion is unusable, the argument has the status ``failed``.
 
         Raises ValidationFailedError for an unknown action or insight, NotFoundError for an unknown model,
-        ContextOverflowError for more facts than the model can read, and what its server fails with.
+        ContextOverflowError for more facts than the model can read, and the errors of the language model.
         """
         argument = None
         if idempotency is not None:
@@ -68,8 +68,8 @@ class ArgumentCompletionService:
     ) -> Argument:
         facts = request.facts()
         lineage = await in_thread(self._references.lineage, context, request.action_id, request.insight_id)
-        record, answer = await self._answer(context, request, correlation_id)
-        text = answer.get("argument", "")
+        record, texts = await self._generate(context, request, correlation_id)
+        text = texts.get("argument", "")
         claims = ground(text, facts)
         now = self._clock()
         argument = Argument(
@@ -82,25 +82,25 @@ class ArgumentCompletionService:
             insight_id=request.insight_id,
             lineage=lineage,
             argument=text,
-            argument_thinking=answer.get("thinking"),
+            argument_thinking=texts.get("thinking"),
             claims=claims,
             unsupported_claims=count_unsupported(claims),
             duration=round(record.elapsed_ms, 3),
             error=record.error,
             model=record.model,
-            review=ArgumentReview(status=ReviewStatus.WAITING_REVIEW if answer else ReviewStatus.FAILED),
-            status=ArgumentStatus.SUCCESS if answer else ArgumentStatus.FAILED,
+            review=ArgumentReview(status=ReviewStatus.WAITING_REVIEW if texts else ReviewStatus.FAILED),
+            status=ArgumentStatus.SUCCESS if texts else ArgumentStatus.FAILED,
             usage=_usage(record),
             **facts,
         )
         return await in_thread(self._arguments.create, context.space_id, argument, idempotency)
 
-    async def _answer(
+    async def _generate(
         self, context: SpaceContext, request: ArgumentCreate, correlation_id: str
     ) -> tuple[CallRecord, dict[str, str]]:
-        """Returns the call and its texts.
+        """Returns the record of the call, and the generated texts.
 
-        They are empty if the completion is unusable; the call's ``error`` says why.
+        If the completion is unusable, there are no texts, and the record's ``error`` has the reason.
         """
         caller = Caller.of(context, correlation_id)
         try:
@@ -111,7 +111,7 @@ class ArgumentCompletionService:
         model = await models.model(request.model)
         system = Message(role=Role.SYSTEM, content=_INSTRUCTIONS)
         user = Message(role=Role.USER, content=_prompt(request.facts()))
-        max_tokens = request.max_tokens or ANSWER_TOKENS
+        max_tokens = request.max_tokens or COMPLETION_TOKENS
         sent = await fit(models, model, [system], [user], max_tokens)
         body = {
             "messages": [message.for_model() for message in sent],
@@ -123,29 +123,29 @@ class ArgumentCompletionService:
                 "json_schema": {"name": "argument", "schema": _SCHEMA, "strict": True},
             },
         }
-        answer: dict[str, str] = {}
+        texts: dict[str, str] = {}
         try:
             async with models.recorded(CallType.ARGUMENT, model.id) as record:
                 record.prompt = user.text
                 completion = await models.complete(record, body)
-                record.answer = completion.text
-                answer = _usable(read_structured(completion, _SCHEMA))
-        except UnusableAnswerError:
+                record.completion = completion.text
+                texts = _usable(read_structured(completion, _SCHEMA))
+        except UnusableCompletionError:
             pass
-        return record, answer
+        return record, texts
 
 
 def _prompt(facts: dict[str, dict[str, Any]]) -> str:
-    """Returns the facts as data. No text in them can end the marks around them."""
+    """Returns the facts as JSON between tags. It escapes ``<``, so that no fact can end the tags."""
     data = json.dumps(facts, ensure_ascii=False).replace("<", "\\u003c")
     return f"<facts>\n{data}\n</facts>"
 
 
-def _usable(answer: dict[str, str]) -> dict[str, str]:
-    text = answer["argument"].strip()
+def _usable(texts: dict[str, str]) -> dict[str, str]:
+    text = texts["argument"].strip()
     if not text:
-        raise UnusableAnswerError("The language model gave an empty argument. Try again, or another model.")
-    return {**answer, "argument": text}
+        raise UnusableCompletionError("The language model wrote an empty argument. Try again, or try another model.")
+    return {**texts, "argument": text}
 
 
 def _usage(record: CallRecord) -> Usage:

@@ -1,4 +1,4 @@
-"""What an argument refers to, and with that what it rests on."""
+"""Finds the lineage of an argument from its action or insight."""
 
 from shared.checkpoints.aliases import CheckpointAliases
 from shared.checkpoints.lineages import Lineages
@@ -19,10 +19,9 @@ class References:
         self._lineages = lineages
 
     def lineage(self, context: SpaceContext, action_id: str | None, insight_id: str | None) -> DecisionLineage:
-        """Returns the lineage of an argument: of the insight, or of the action with its present model.
+        """Returns the lineage of the insight, or of the action with its current model.
 
-        Raises ValidationFailedError for an action or an insight that the space does not have, and for an insight that
-        chose another action.
+        Raises ValidationFailedError for an unknown action or insight, and for an insight with another action.
         """
         if insight_id is not None:
             return self._of_insight(context, action_id, insight_id)
@@ -41,6 +40,6 @@ class References:
             raise ValidationFailedError.of("body.insight_id", "there is no such insight in the space") from None
         if action_id not in (None, lineage.action_id):
             raise ValidationFailedError.of(
-                "body.action_id", f"is not what the insight chose, {lineage.action_id}: leave it out, or send that one"
+                "body.action_id", f"is not the insight's action: send {lineage.action_id} or no action_id"
             )
         return lineage

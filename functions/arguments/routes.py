@@ -1,4 +1,4 @@
-"""Arguments over HTTP."""
+"""Defines the routes of arguments."""
 
 from typing import Annotated, Any
 
@@ -45,11 +45,11 @@ async def _completions(resources: CurrentResources) -> ArgumentCompletionService
 
 CurrentArgumentService = Annotated[ArgumentService, Depends(_service)]
 Completions = Annotated[ArgumentCompletionService, Depends(_completions)]
-ReviewStatusFilter = Annotated[ReviewStatus | None, Query(description="Only those whose review is at this status.")]
-ActionId = Annotated[str, Query(max_length=200, description="Only those for this action.")]
+ReviewStatusFilter = Annotated[ReviewStatus | None, Query(description="Only arguments with this review status.")]
+ActionId = Annotated[str, Query(max_length=200, description="Only arguments for this action.")]
 
 _FAILED: dict[int | str, dict[str, Any]] = {
-    200: {"model": Argument, "description": "The language model gave no argument: `error` says why."}
+    200: {"model": Argument, "description": "The language model wrote no usable argument; `error` has the reason."}
 }
 
 
@@ -78,7 +78,7 @@ async def create_argument(
     idempotency: IdempotencyKey,
     response: Response,
 ) -> Argument:
-    """Have a language model write an argument from the facts given; it waits for its review then."""
+    """Let a language model write an argument from the facts of the request. It then waits for its review."""
     argument = await completions.complete(context, body, idempotency, request.state.request_id)
     response.status_code = 200 if argument.status is ArgumentStatus.FAILED else 201
     return tagged(response, argument)
@@ -107,13 +107,13 @@ def update_argument(
     expected_version: ExpectedVersion,
     response: Response,
 ) -> Argument:
-    """Update the fields that are sent, the review's status among them; the text before stays in the history."""
+    """Update the fields of an argument or its review that are sent. The history keeps the previous values."""
     return tagged(response, service.update(context, id, body, expected_version))
 
 
 @router.post("/queue/next", extension=True)
 def take_next_argument(context: CurrentContext, service: CurrentArgumentService, response: Response) -> Argument:
-    """Begin to review the argument that has waited longest for you or for anyone; 404 when none waits."""
+    """Begin to review the argument that has waited longest for you or for anyone. 404 if no argument waits."""
     return tagged(response, service.take_next(context))
 
 
@@ -125,7 +125,7 @@ def release_argument(
     expected_version: ExpectedVersion,
     response: Response,
 ) -> Argument:
-    """Put an argument that you review back into the queue, for anyone."""
+    """Put an argument that you review back into the queue for all reviewers."""
     return tagged(response, service.release(context, id, expected_version))
 
 
@@ -138,7 +138,7 @@ def assign_argument(
     expected_version: ExpectedVersion,
     response: Response,
 ) -> Argument:
-    """Keep an argument for one member: it waits for their review alone."""
+    """Assign an argument to one member. It then waits only for the review of this member."""
     return tagged(response, service.assign(context, id, body, expected_version))
 
 
@@ -159,13 +159,13 @@ def create_argument_comment(
     idempotency: IdempotencyKey,
     response: Response,
 ) -> ArgumentComment:
-    """Comment on an argument, in any state of its review."""
+    """Comment on an argument, with any review status."""
     return tagged(response, service.comment(context, id, body, idempotency))
 
 
 @router.get("/{id}/lineage", extension=True)
 def get_argument_lineage(id: str, context: CurrentContext, service: CurrentArgumentService) -> Lineage:
-    """Get what an argument rests on: from its review back to the S3 versions that the model learned from."""
+    """Get the lineage of an argument: from its review back to the versions of the model's training files."""
     return service.lineage(context, id)
 
 
@@ -173,5 +173,5 @@ def get_argument_lineage(id: str, context: CurrentContext, service: CurrentArgum
 def list_argument_history(
     id: str, context: CurrentContext, service: CurrentArgumentService, limit: Limit = 10, after: After = ""
 ) -> Page[ArgumentChange]:
-    """List who changed what of an argument, newest first."""
+    """List the changes of an argument with their authors, newest first."""
     return service.history(context, id, after, limit)

@@ -1,4 +1,4 @@
-"""Rules of arguments and their review: who may change what when, and who reviews."""
+"""Manages arguments, their review and the review queue."""
 
 from typing import Any
 
@@ -24,14 +24,14 @@ from shared.models.base import Deleted, Page
 from shared.models.lineage import Lineage, LineageReview
 from shared.spaces.members import Members, SpaceContext
 
-# As many of the longest waiting are tried, when other reviewers are faster, before looking again.
+# Tries this number of waiting arguments before it reads the queue again, because other reviewers may be faster.
 QUEUE_LOOKAHEAD = 10
 QUEUE_ATTEMPTS = 5
 _OURS = ("reviewer", "reviewed_at", "assignee")
 
 
 class QueueEmptyError(NotFoundError):
-    """Nothing waits for this reviewer."""
+    """Error raised when no argument waits for this reviewer."""
 
     code = "queue_empty"
 
@@ -69,7 +69,11 @@ class ArgumentService:
     def update(
         self, context: SpaceContext, argument_id: str, request: ArgumentUpdate, expected_version: int | None
     ) -> Argument:
-        """Raises ConflictError for a status that can't follow, PermissionDeniedError for what another one reviews."""
+        """Updates an argument or its review.
+
+        Raises ConflictError if the new review status may not follow the current one, and PermissionDeniedError if
+        another member reviews the argument.
+        """
         sent = request.changes()
 
         def decide(current: Argument) -> dict[str, Any]:
@@ -85,10 +89,9 @@ class ArgumentService:
         return self._arguments.change(context.space_id, argument_id, decide, context.user_id, expected_version)
 
     def take_next(self, context: SpaceContext) -> Argument:
-        """Begins the review of the argument that has waited longest: first those assigned to the caller, then all
-        others.
+        """Begins the review of the longest waiting argument, first of the arguments that are assigned to the caller.
 
-        Raises QueueEmptyError.
+        Raises QueueEmptyError if no argument waits.
         """
         for _ in range(QUEUE_ATTEMPTS):
             waiting = [
@@ -102,22 +105,22 @@ class ArgumentService:
                 try:
                     return self.update(context, argument_id, _TAKE, None)
                 except (ConflictError, NotFoundError, PermissionDeniedError):
-                    continue  # somebody else was faster
+                    continue  # another reviewer was faster
         raise UnavailableError(
-            "Others take the waiting arguments at the same time. Try again in a moment.", headers={"Retry-After": "1"}
+            "Other reviewers take the waiting arguments now. Try again in a moment.", headers={"Retry-After": "1"}
         )
 
     def release(self, context: SpaceContext, argument_id: str, expected_version: int | None) -> Argument:
-        """Puts an argument under review back into the queue, for anyone. Raises as ``assign`` does."""
+        """Puts an argument under review back into the queue for all. Raises the same errors as ``assign``."""
         return self._requeue(context, argument_id, None, (ReviewStatus.REVIEWING,), expected_version)
 
     def assign(
         self, context: SpaceContext, argument_id: str, request: ArgumentAssignment, expected_version: int | None
     ) -> Argument:
-        """Keeps a waiting argument, or one that is being reviewed, for a member: it waits for them alone.
+        """Assigns an argument that waits for a review, or is under review, to one member.
 
-        Raises ValidationFailedError for a stranger, ConflictError for an argument in another state, and
-        PermissionDeniedError for one that another member has.
+        Raises ValidationFailedError if the user is not a member, ConflictError for another review status, and
+        PermissionDeniedError if the argument is assigned to another member.
         """
         if request.user_id is not None:
             self._require_member(context, request.user_id)
@@ -141,7 +144,7 @@ class ArgumentService:
 
     def _reviewed(self, context: SpaceContext, current: ArgumentReview, sent: dict[str, Any]) -> ArgumentReview:
         """Returns the review with the changes of the request. Raises ConflictError and PermissionDeniedError."""
-        if sent == current.model_dump(mode="json"):  # a client that sends back all that it got
+        if sent == current.model_dump(mode="json"):  # a client may send the whole argument back
             return current
         values = {**current.model_dump(), **{name: value for name, value in sent.items() if name not in _OURS}}
         if "status" not in sent:
@@ -180,14 +183,14 @@ class ArgumentService:
         try:
             self._members.context(user_id, context.space_id)
         except NotFoundError:
-            raise ValidationFailedError.of("body.user_id", "is no member of the space") from None
+            raise ValidationFailedError.of("body.user_id", "is not a member of the space") from None
 
 
 _TAKE = ArgumentUpdate.model_validate({"review": {"status": ReviewStatus.REVIEWING}})
 
 
 def _claims(current: Argument, changes: dict[str, Any]) -> dict[str, Any]:
-    """Returns the claims of the new text, if the text or a fact changes."""
+    """Returns the new claims and their count, or nothing if neither the text nor a fact changes."""
     facts = {name: changes.get(name, fact) for name, fact in current.facts().items()}
     text = changes.get("argument", current.argument)
     if text == current.argument and facts == current.facts():
@@ -197,22 +200,22 @@ def _claims(current: Argument, changes: dict[str, Any]) -> dict[str, Any]:
 
 
 def _require_open(context: SpaceContext, review: ArgumentReview, *, changed: bool) -> None:
-    """Raises for a change of what is approved, or of what another member reviews or has turned down."""
+    """Raises ConflictError for a change of an approved argument, or PermissionDeniedError if another member has it."""
     if changed and review.status is ReviewStatus.SUCCESS:
         raise ConflictError(
-            f"The argument is approved: its review is '{review.status}'. To change it, set review.status to "
-            f"'{ReviewStatus.REVIEWING}', in the same request or before."
+            f"The argument is approved, because its review has the status '{review.status}'. To change it, set "
+            f"review.status to '{ReviewStatus.REVIEWING}' in the same request or in an earlier request."
         )
     if changed and review.status in (ReviewStatus.REVIEWING, ReviewStatus.FAILED):
         _require_holder(context, review)
 
 
 def _require_holder(context: SpaceContext, review: ArgumentReview) -> None:
-    """Raises PermissionDeniedError for all but the owner of the space when another member has the argument."""
+    """Raises PermissionDeniedError if another member has the argument, except for the owner of the space."""
     holder = review.assignee if review.status is ReviewStatus.WAITING_REVIEW else review.reviewer
     if holder not in (None, context.user_id) and not context.is_owner:
         raise PermissionDeniedError(
-            f"The argument is with the member {holder}. Only they and the owner of the space may do this."
+            f"The argument is with the member {holder}. Only this member and the owner of the space may do this."
         )
 
 
@@ -220,5 +223,5 @@ def _cannot_become(review: ArgumentReview, status: ReviewStatus) -> ConflictErro
     following = " or ".join(f"'{each}'" for each in ReviewStatus if review.status.may_become(each))
     holder = f" by {review.reviewer}" if review.status is ReviewStatus.REVIEWING and review.reviewer else ""
     return ConflictError(
-        f"A review that is '{review.status}'{holder} can't become '{status}'; it may become {following}."
+        f"A review with the status '{review.status}'{holder} cannot become '{status}'; it may become {following}."
     )

@@ -1,4 +1,4 @@
-"""Responses to clients that may leave at any time: a whole body, or server-sent events."""
+"""Sends responses to clients that may disconnect at any time: a whole body, or server-sent events."""
 
 import json
 from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -20,7 +20,7 @@ DONE = b"data: [DONE]\n\n"
 
 
 async def while_connected(request: Request, work: Awaitable[T]) -> T:
-    """Returns the result of ``work``. When the client leaves, cancels it and raises ClientGoneError."""
+    """Returns the result of ``work``. If the client disconnects, it cancels ``work`` and raises ClientGoneError."""
     outcome: list[T] = []
     failure: Exception | None = None
     async with anyio.create_task_group() as group:
@@ -33,18 +33,18 @@ async def while_connected(request: Request, work: Awaitable[T]) -> T:
         group.start_soon(watch)
         try:
             outcome.append(await work)
-        except Exception as error:  # noqa: BLE001 - raised below: the group would wrap it
+        except Exception as error:  # noqa: BLE001 - raised below, because the group would wrap the error
             failure = error
         group.cancel_scope.cancel()
     if failure is not None:
         raise failure
     if not outcome:
-        raise ClientGoneError("The client left before the response.")
+        raise ClientGoneError("The client disconnected before the response.")
     return outcome[0]
 
 
 class EventStream(StreamingResponse):
-    """Sends each chunk immediately. When the client leaves, ``chunks`` is closed first."""
+    """A response that sends each chunk immediately. If the client disconnects, it closes ``chunks``."""
 
     def __init__(self, first: dict[str, Any], chunks: Chunks, error_body: ErrorBody) -> None:
         super().__init__(
@@ -56,7 +56,7 @@ class EventStream(StreamingResponse):
 
     @classmethod
     async def open(cls, request: Request, chunks: Chunks, error_body: ErrorBody) -> "EventStream":
-        """Opens the stream. An error before the first chunk is raised, so that the response has its status."""
+        """Opens the stream. It raises an error before the first chunk, so that the response has the error's status."""
         return cls(await while_connected(request, anext(chunks)), chunks, error_body)
 
     async def stream_response(self, send: Send) -> None:
@@ -71,7 +71,7 @@ class EventStream(StreamingResponse):
                     await write(_event(chunk))
                 await write(DONE)
             except OSError:
-                raise  # the client is gone
+                raise  # the client has disconnected
             except ApiError as error:
                 await write(_event(self._error_body(error)))
             except Exception as error:

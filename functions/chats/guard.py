@@ -1,4 +1,4 @@
-"""The guard judges prompts and completions. A text that it can't judge is blocked."""
+"""Judges prompts and completions, and blocks every text that cannot be judged."""
 
 import re
 from collections.abc import Sequence
@@ -11,9 +11,9 @@ from shared.llm.limit_usage import BudgetExceededError, RateLimitedError
 from shared.models.chat import GuardReport, GuardStage
 from shared.models.inference_log import CallType, GuardCoverage
 
-# Length of the earlier text that is shown with a sentence, so that splitting a text hides nothing.
+# The length of the earlier text that the guard reads with a sentence, so that splitting a text hides nothing.
 CONTEXT_CHARACTERS = 600
-# A text is judged in pieces of this size. Each piece is shown with the context before it.
+# Long texts are judged in pieces of this length.
 PIECE_CHARACTERS = 4000
 SENTENCE_CHARACTERS = 400
 BLOCKED_WORD = "blocked_word"
@@ -29,7 +29,7 @@ _INSTRUCTIONS = (
 
 
 class GuardUnavailableError(UnavailableError):
-    """Error raised when the guard could not judge a text."""
+    """Error raised when the guard cannot judge a text."""
 
     code = "guard_unavailable"
 
@@ -42,7 +42,7 @@ class Verdict:
 
 
 class Guard:
-    """Guard of one request. ``coverage`` counts the judged characters; the caller adds the sent characters."""
+    """The guard of one request. ``coverage`` counts the judged characters; the caller adds the sent characters."""
 
     def __init__(self, models: LanguageModels, model: str, *, with_reasoning: bool) -> None:
         self._models = models
@@ -52,14 +52,14 @@ class Guard:
         self.coverage = GuardCoverage()
 
     async def check(self, text: str, stage: GuardStage, before: str = "") -> Verdict:
-        """Judges ``text``; ``before`` is the accepted text in front of it.
+        """Judges ``text``. ``before`` is the accepted text before it.
 
-        Raises GuardUnavailableError without a judgement, and BudgetExceededError or RateLimitedError.
+        Raises GuardUnavailableError if the text cannot be judged, and BudgetExceededError or RateLimitedError.
         """
         found = self._blocked.search(f"{before[-CONTEXT_CHARACTERS:]}{text}") if self._blocked else None
         if found:
             self.coverage.scanned_characters += len(text)
-            return Verdict(True, (BLOCKED_WORD,), f"holds the blocked words '{found[0]}'")
+            return Verdict(True, (BLOCKED_WORD,), f"contains the blocked words '{found[0]}'")
         for start in range(0, len(text), PIECE_CHARACTERS):
             piece = text[start : start + PIECE_CHARACTERS]
             verdict = await self._judge(piece, stage, (before + text[:start])[-CONTEXT_CHARACTERS:])
@@ -94,7 +94,7 @@ class Guard:
             raise
         except ApiError as error:
             raise GuardUnavailableError(
-                "The guard could not judge the text, and every text must be judged. Try again, or turn the guard off. "
+                "The guard could not judge the text, so the text is blocked. Try again, or turn the guard off. "
                 f"({error.message})",
                 headers=error.headers,
             ) from error
@@ -103,12 +103,12 @@ class Guard:
 
 @dataclass
 class SentenceBuffer:
-    """Collects a stream until a sentence is complete, or too long to wait for."""
+    """A buffer for the text of a stream until a sentence is complete or too long."""
 
     _waiting: str = field(default="")
 
     def add(self, text: str) -> str:
-        """Adds text. Returns the text that is ready to be judged; it may be empty."""
+        """Adds text, and returns the text that is ready to be judged, or an empty text."""
         self._waiting += text
         end = max((match.end() for match in _SENTENCE_END.finditer(self._waiting)), default=0)
         if not end and len(self._waiting) > SENTENCE_CHARACTERS:
@@ -146,5 +146,5 @@ def _pattern(words: Sequence[str]) -> re.Pattern[str] | None:
 
 
 def _harmless(text: str) -> str:
-    """Returns a text that can't close the marks around it."""
+    """Returns the text with changed tags, so that it cannot close the tags around it."""
     return text.replace("<text>", "< text>").replace("</text>", "< /text>")

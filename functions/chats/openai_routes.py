@@ -1,4 +1,4 @@
-"""Completions under OpenAI's paths, in its exact shapes, so that its client libraries work unchanged."""
+"""Defines the routes of completions with OpenAI's paths and formats, so that OpenAI's client libraries work."""
 
 from contextlib import aclosing
 from typing import Annotated, Any
@@ -17,9 +17,9 @@ from shared.models.cluster import LanguageModel
 
 
 class OpenAICompletionCreate(ChatCompletionCreate):
-    """OpenAI's parameters. This API's own parameters may be sent too (the client's ``extra_body``).
+    """OpenAI's parameters and this API's own parameters (``extra_body`` of OpenAI's client).
 
-    Other parameters (such as `stop`, `seed`, `response_format`) are sent to the server unchanged.
+    Other parameters (such as `stop`, `seed`, `response_format`) are sent to the language model's server unchanged.
     """
 
     model_config = ConfigDict(extra="allow")
@@ -35,7 +35,7 @@ class OpenAICompletionCreate(ChatCompletionCreate):
     @model_validator(mode="before")
     @classmethod
     def _normalised(cls, given: Any) -> Any:
-        """Accepts OpenAI's newer role ``developer`` for ``system``, and ``null`` for a missing field."""
+        """Replaces OpenAI's newer role ``developer`` with ``system``, and removes fields that are ``null``."""
         if not isinstance(given, dict):
             return given
         given = {name: value for name, value in given.items() if value is not None}
@@ -62,7 +62,7 @@ class OpenAIError(Model):
 
 
 class OpenAIErrorAnswer(Model):
-    """Body of every 4xx and 5xx response under these paths."""
+    """The body of every 4xx and 5xx response of these paths."""
 
     error: OpenAIError
 
@@ -83,7 +83,7 @@ router.responses = {
 async def create_openai_chat_completion(
     body: OpenAICompletionCreate, request: Request, context: CurrentContext, service: CurrentChatService
 ) -> dict[str, Any] | EventStream:
-    """Create a completion, in OpenAI's shapes."""
+    """Create a completion in OpenAI's format."""
     turn = TurnRequest(body, context, correlation_id(request, body.metadata), None, body.options(), bool(body.store))
     if body.stream:
         with_usage = bool((body.stream_options or {}).get("include_usage"))
@@ -95,7 +95,7 @@ async def create_openai_chat_completion(
     "/models", extension=True, response_model=None, responses={200: {"description": "OpenAI's list of models."}}
 )
 async def list_openai_models(request: Request, context: CurrentContext, service: CurrentChatService) -> dict[str, Any]:
-    """List the models of the space's cluster, in OpenAI's shape."""
+    """List the models of the space's cluster in OpenAI's format."""
     models = await service.models(context, correlation_id(request))
     return {"object": "list", "data": [_model(model) for model in models]}
 
@@ -106,12 +106,12 @@ async def list_openai_models(request: Request, context: CurrentContext, service:
 async def get_openai_model(
     model: str, request: Request, context: CurrentContext, service: CurrentChatService
 ) -> dict[str, Any]:
-    """Get one of the models, in OpenAI's shape."""
+    """Get a model of the space's cluster in OpenAI's format."""
     return _model(await service.model(context, correlation_id(request), model))
 
 
 async def _openai_chunks(chunks: Chunks, with_usage: bool) -> Chunks:
-    """Yields the chunks. The chunk with the usage is only for clients that ask for it."""
+    """Yields the chunks in OpenAI's format. The chunk with the usage is only sent on request."""
     async with aclosing(chunks):
         async for chunk in chunks:
             theirs = {**chunk, "id": f"chatcmpl-{chunk['id']}"}

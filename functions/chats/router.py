@@ -1,4 +1,4 @@
-"""The router chooses the expert for a question."""
+"""Chooses the expert for a question."""
 
 import math
 import re
@@ -12,7 +12,7 @@ from shared.models.chat import RouterReport
 from shared.models.expert import Expert
 from shared.models.inference_log import CallType
 
-# The router's model chooses among the experts that are nearest to the question, up to this number.
+# The router's model chooses among at most this number of experts.
 SHOWN_EXPERTS = 12
 QUESTION_CHARACTERS = 4000
 _DESCRIPTION_CHARACTERS = 400
@@ -28,7 +28,7 @@ _INSTRUCTIONS = (
 
 @dataclass(frozen=True)
 class Route:
-    """Result of the router. Without an ``expert`` the report says why."""
+    """The result of the router. Without an ``expert``, the report has the reason."""
 
     expert: Expert | None
     report: RouterReport
@@ -37,9 +37,9 @@ class Route:
 async def pick_expert(
     models: LanguageModels, model: str, experts: Sequence[Expert], question: str, *, with_reasoning: bool
 ) -> Route:
-    """Returns one of ``experts``, or none if the router fails."""
+    """Returns the best of ``experts`` for the question, or no expert if the router fails."""
     if not experts:
-        return Route(None, RouterReport(enabled=True, fallback="there are no experts to pick from"))
+        return Route(None, RouterReport(enabled=True, fallback="the space has no experts"))
     question = question[:QUESTION_CHARACTERS]
     try:
         shown = await _nearest(models, experts, question)
@@ -79,9 +79,9 @@ async def _choose(
 
 
 async def _nearest(models: LanguageModels, experts: Sequence[Expert], question: str) -> Sequence[Expert]:
-    """Returns the nearest experts, the best first.
+    """Returns the experts with the most similar descriptions, best first.
 
-    Many experts are compared by embeddings if the cluster has a model for them, else by common words.
+    It compares many experts by embeddings if the cluster has an embedding model, or else by common words.
     """
     texts = [f"{expert.name}. {expert.description[:_DESCRIPTION_CHARACTERS]}" for expert in experts]
     if len(experts) > SHOWN_EXPERTS and models.settings.embedding_model:
@@ -95,7 +95,7 @@ async def _nearest(models: LanguageModels, experts: Sequence[Expert], question: 
 
 
 def _stems(text: str) -> set[str]:
-    """Returns the beginnings of words, so that mortgage and mortgages match."""
+    """Returns the beginnings of words, so that "mortgage" and "mortgages" match."""
     return {word[:STEM_CHARACTERS] for word in _WORD.findall(text.casefold())}
 
 

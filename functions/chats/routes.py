@@ -1,4 +1,4 @@
-"""Chats over HTTP."""
+"""Defines the routes of chats."""
 
 from typing import Annotated, Any
 
@@ -20,7 +20,7 @@ router = space_router("chats", route_class=ConversationRoute)
 
 STREAMED: dict[int | str, dict[str, Any]] = {
     200: {
-        "description": "The completion; with `stream` its chunks as server-sent events, then `[DONE]`.",
+        "description": "The completion. With `stream`, its chunks as server-sent events, and then `[DONE]`.",
         "content": {"text/event-stream": {"schema": {"type": "string"}}},
     }
 }
@@ -41,7 +41,7 @@ NamePart = Annotated[str, Query(max_length=200, description="Any part of the nam
 
 
 def correlation_id(request: Request, metadata: dict[str, Any] | None = None) -> str:
-    """Returns the id for the inference log: the client's ``correlation_id``, or else the request's id."""
+    """Returns the id for the inference log: the client's ``correlation_id`` or the request id."""
     given = (metadata or {}).get("correlation_id")
     own: str = request.state.request_id
     return given[:200] if isinstance(given, str) and given else own
@@ -94,11 +94,11 @@ def update_chat(
     expected_version: ExpectedVersion,
     response: Response,
 ) -> Chat:
-    """Update the fields that are sent, for the next turns. `messages` replaces all messages."""
+    """Update the fields of a chat that are sent, for the next turns. `messages` replaces all messages."""
     return tagged(response, service.update(context, id, body, expected_version))
 
 
 @router.get("/{id}/window", responses=errors(502, 503, 504))
 async def get_chat_window(id: str, request: Request, context: CurrentContext, service: CurrentChatService) -> Chat:
-    """Get the newest part of the chat that fits its model. It begins with a user's message."""
+    """Get the newest part of the chat that fits into its model. It begins with a user's message."""
     return await service.window(context, id, correlation_id(request))

@@ -1,4 +1,4 @@
-"""Rules of chats."""
+"""Manages chats, and creates completions for their turns."""
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
@@ -8,12 +8,12 @@ from anyio.to_thread import run_sync as in_thread
 from pydantic import ValidationError
 
 from functions.chats.guard import SentenceBuffer, Verdict
-from functions.chats.tool_calls import emulated_answer
+from functions.chats.tool_calls import emulated_completion
 from functions.chats.turns import PreparedTurn, TurnPreparer, TurnRequest, for_server
 from shared.chats.store import ChatPage, Chats, StoredChat, Turn
 from shared.clock import Clock
 from shared.experts.store import Experts
-from shared.llm.answers import BrokenAnswerError, Completion
+from shared.llm.completions import BrokenResponseError, Completion
 from shared.llm.language_models import Caller, CallRecord, LanguageModelAccess, UnknownModelError
 from shared.llm.tokens import estimate_tokens
 from shared.llm.windows import fit
@@ -71,7 +71,7 @@ class ChatService:
         return self._chats.delete(context.space_id, chat_id, expected_version)
 
     async def window(self, context: SpaceContext, chat_id: str, correlation_id: str) -> Chat:
-        """Returns the newest part of the chat that fits its model."""
+        """Returns the newest part of the chat that fits into its model."""
         chat = await in_thread(self.get, context, chat_id)
         models = await self._access.open(Caller.of(context, correlation_id, chat_id=chat_id))
         model = await models.model(chat.model)
@@ -84,14 +84,14 @@ class ChatService:
         return await models.all()
 
     async def model(self, context: SpaceContext, correlation_id: str, name: str) -> LanguageModel:
-        """Returns the model. Raises UnknownModelError, and the errors of ``models``."""
+        """Returns a model of the cluster. Raises UnknownModelError, and the errors of ``models``."""
         for each in await self.models(context, correlation_id):
             if each.id == name:
                 return each
         raise UnknownModelError(f"The cluster does not serve the model '{name}'. GET /models lists its models.")
 
     async def complete(self, request: TurnRequest) -> ChatCompletion:
-        """Returns the completion. Raises as ``TurnPreparer.prepare`` does, and the errors of the model's server."""
+        """Creates a completion. Raises the errors of ``TurnPreparer.prepare`` and of the language model."""
         if first := await self._earlier_result(request):
             return first
         turn = await self._preparer.prepare(request)
@@ -100,7 +100,7 @@ class ChatService:
             if turn.verdict.flagged:
                 return await self._keep(turn, record, _blocked(turn, record, turn.guard_report), is_accepted=False)
             completion = await self._completion(turn, record)
-            record.answer = completion.text
+            record.completion = completion.text
             _estimate_uncounted(record, turn, completion.text)
             choices = completion.body["choices"]
             if turn.guard is not None:
@@ -116,9 +116,9 @@ class ChatService:
             return await self._keep(turn, record, result, is_accepted=True)
 
     async def stream(self, request: TurnRequest) -> AsyncGenerator[Chunk, None]:
-        """Yields the completion in OpenAI's chunks; the last one has the usage.
+        """Yields a completion in OpenAI's chunks. The last chunk has the usage.
 
-        Before the first chunk it raises the errors of ``complete``. With a guard, only accepted sentences are sent.
+        Raises the errors of ``complete`` before the first chunk. With a guard, only accepted sentences are sent.
         """
         if first := await self._earlier_result(request):
             choice = first.choices[0]
@@ -139,7 +139,7 @@ class ChatService:
                         async for chunk in chunks:
                             yield chunk
                 finally:
-                    record.answer = streamed.text
+                    record.completion = streamed.text
                     _estimate_uncounted(record, turn, streamed.text)
                 report = turn.guard.report(streamed.verdict, GuardStage.OUTPUT) if turn.guard else GuardReport()
                 choice = {"index": 0, "message": streamed.message(), "finish_reason": streamed.finish_reason}
@@ -148,7 +148,10 @@ class ChatService:
             yield _closing(result)
 
     async def _earlier_result(self, request: TurnRequest) -> ChatCompletion | None:
-        """Returns the result of an earlier request with the same key. Raises ConflictError if that request differs."""
+        """Returns the result of an earlier request with the same idempotency key.
+
+        Raises ConflictError if the earlier request had another body.
+        """
         if request.idempotency is None:
             return None
         return await in_thread(self._chats.answered, request.context.space_id, request.idempotency)
@@ -156,10 +159,10 @@ class ChatService:
     async def _streamed_chunks(
         self, turn: PreparedTurn, record: CallRecord, streamed: "_StreamedMessage"
     ) -> AsyncGenerator[Chunk, None]:
-        """Yields the chunks for the client; ``streamed`` collects their content."""
+        """Yields the chunks for the client, and collects their content in ``streamed``."""
         head = self._result(turn, record, [])
         buffer = SentenceBuffer()
-        # Closes the stream immediately when the client leaves, so that the server stops too.
+        # Closes the stream when the client disconnects, so that the server also stops.
         async with aclosing(self._deltas(turn, record)) as deltas:
             async for delta, choice in deltas:
                 reason = choice.get("finish_reason")
@@ -168,8 +171,8 @@ class ChatService:
                 streamed.finish_reason = reason or streamed.finish_reason
                 streamed.add(_read(delta))
                 if streamed.received_characters > STREAM_CHARACTERS:
-                    raise BrokenAnswerError(
-                        f"The completion went on beyond {STREAM_CHARACTERS:,} characters and was stopped."
+                    raise BrokenResponseError(
+                        f"The completion was stopped, because it has more than {STREAM_CHARACTERS:,} characters."
                     )
                 if turn.guard is None:
                     streamed.text += str(delta.get("content") or "")
@@ -212,7 +215,7 @@ class ChatService:
         self, turn: PreparedTurn, record: CallRecord
     ) -> AsyncGenerator[tuple[dict[str, Any], dict[str, Any]], None]:
         """Yields the delta of each chunk, and the choice that contains it."""
-        if turn.tools_emulated:  # only its end shows whether it is text or a call
+        if turn.tools_emulated:  # only a whole completion shows whether it is a text or a tool call
             completion = await self._completion(turn, record)
             yield _as_delta(completion.message), {}
             yield {}, completion.body["choices"][0]
@@ -231,7 +234,7 @@ class ChatService:
         _read(completion.message)
         if not turn.tools_emulated:
             return completion
-        return emulated_answer(completion, turn.upstream_body["tools"], turn.upstream_body.get("tool_choice"))
+        return emulated_completion(completion, turn.upstream_body["tools"], turn.upstream_body.get("tool_choice"))
 
     def _result(self, turn: PreparedTurn, record: CallRecord, choices: list[dict[str, Any]]) -> ChatCompletion:
         return ChatCompletion(
@@ -248,7 +251,7 @@ class ChatService:
     async def _keep(
         self, turn: PreparedTurn, record: CallRecord, result: ChatCompletion, *, is_accepted: bool
     ) -> ChatCompletion:
-        """Stores the turn and its log row. Of a blocked turn only the chat is stored, so that it can continue."""
+        """Stores the turn and its log row. Without the messages of a blocked turn, the chat can continue."""
         if not turn.request.store:
             return result
         messages: list[Message] = []
@@ -265,7 +268,7 @@ class ChatService:
             messages = [*turn.added, Message.model_validate(values)]
         kept = Turn(turn.chat, turn.is_new, messages, result, turn.request.idempotency, turn.models.log_writes(record))
         stored = await in_thread(self._chats.append, turn.request.context.space_id, kept)
-        # Two equal requests at the same time are stored once, but both have called the model.
+        # Of two equal concurrent requests, only one is stored, but both have called the model and must be logged.
         record.is_logged = stored is result
         return stored
 
@@ -274,7 +277,7 @@ class ChatService:
 
 
 class _StreamedMessage:
-    """Content of a stream so far; ``text`` is the part that was sent to the client."""
+    """The content of a stream so far. ``text`` is the text that was sent to the client."""
 
     def __init__(self) -> None:
         self.text = ""
@@ -284,7 +287,7 @@ class _StreamedMessage:
         self._calls: dict[int, dict[str, Any]] = {}
 
     def add(self, delta: MessagePart) -> None:
-        """Adds a part. The arguments of tool calls arrive in parts, which are joined."""
+        """Adds a part of the message, and joins the parts of tool call arguments."""
         self.received_characters += len(delta.content or "")
         for part in delta.tool_calls or ():
             call = self._calls.setdefault(part.index, {"type": "function", "function": {"arguments": ""}})
@@ -304,29 +307,31 @@ class _StreamedMessage:
 
 
 def _read(message: Any) -> MessagePart:
-    """Returns the message's fields that we read. Raises BrokenAnswerError if they have another form."""
+    """Returns the known fields of a message. Raises BrokenResponseError if the fields have another format."""
     try:
         return MessagePart.model_validate(message)
     except ValidationError:
-        raise BrokenAnswerError("The language model's server returned another form than OpenAI's.") from None
+        raise BrokenResponseError(
+            "The language model's server returned a message in another format than OpenAI's."
+        ) from None
 
 
 def _describe(record: CallRecord, turn: PreparedTurn) -> None:
-    """Fills in the turn's prompt and expert for the log row."""
+    """Adds the prompt and the expert of the turn to the record."""
     record.prompt = "\n".join(f"{message.role}: {message.text}" for message in turn.added)
     if turn.experts:
         record.expert_id, record.expert_version = turn.experts[0].id, turn.experts[0].version_number
 
 
 def _estimate_uncounted(record: CallRecord, turn: PreparedTurn, text: str) -> None:
-    """Estimates the tokens of a completion that the server did not count, or that was stopped early."""
+    """Estimates the tokens of a completion if the server did not count them."""
     if not record.input_tokens + record.output_tokens:
         record.output_tokens = estimate_tokens(text)
         record.input_tokens = sum(estimate_tokens(each.text) for each in turn.sent)
 
 
 def _judged_part(choice: dict[str, Any]) -> dict[str, Any]:
-    """Returns the parts of a choice that the guard has judged, without reasoning and token probabilities."""
+    """Returns the parts of a choice that the guard has judged: no reasoning and no token probabilities."""
     message = {name: choice["message"].get(name) for name in ("role", "content", "tool_calls")}
     shown = {name: value for name, value in message.items() if value is not None or name == "content"}
     return {"index": 0, "message": shown, "finish_reason": choice.get("finish_reason")}
@@ -374,7 +379,7 @@ def _chunk(
 
 
 def _closing(result: ChatCompletion) -> Chunk:
-    """Returns the last chunk, without content. It has ``messages`` only if the request asked for them."""
+    """Returns the last chunk, without content. It has ``messages`` only if the client requested them."""
     parts = result.model_dump(mode="json", include={"usage", "guard", "router", "messages"})
     if result.messages is None:
         del parts["messages"]
@@ -382,7 +387,7 @@ def _closing(result: ChatCompletion) -> Chunk:
 
 
 def _as_delta(message: dict[str, Any]) -> dict[str, Any]:
-    """Returns a whole message as a single delta of a stream."""
+    """Returns a whole message as one delta of a stream."""
     calls = [{"index": index, **call} for index, call in enumerate(message.get("tool_calls") or ())]
     listed = {"tool_calls": calls} if calls else {}
     return {"role": "assistant", "content": message.get("content") or "", **listed}

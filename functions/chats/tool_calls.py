@@ -1,4 +1,4 @@
-"""Tool calls for servers without them: the model writes JSON of a schema, which becomes a tool call."""
+"""Emulates tool calls for servers without tools: the model writes JSON, and the API converts it to a tool call."""
 
 import json
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from typing import Any
 
 from shared.clock import new_id
 from shared.errors import ValidationFailedError
-from shared.llm.answers import Completion
+from shared.llm.completions import Completion
 from shared.llm.json_schemas import check_parameters
 from shared.llm.language_models import read_structured
 from shared.models.expert import ExpertTool
@@ -19,20 +19,20 @@ _INSTRUCTIONS = (
 
 
 def check_tools(tools: Sequence[dict[str, Any]], tool_choice: Any) -> None:
-    """Raises ValidationFailedError for tools or a choice that can't be emulated."""
+    """Raises ValidationFailedError if the tools or the choice cannot be emulated."""
     names = []
     for index, given in enumerate(tools):
         try:
             tool = ExpertTool.model_validate(given)
         except ValueError:
             raise ValidationFailedError.of(
-                f"body.tools.{index}", "must be a function with a name: the cluster's tool calls are emulated"
+                f"body.tools.{index}", "must be a function with a name, because the cluster's tool calls are emulated"
             ) from None
         check_parameters(tool.function.parameters, f"body.tools.{index}.function.parameters")
         if '"$ref"' in json.dumps(tool.function.parameters):
             raise ValidationFailedError.of(
                 f"body.tools.{index}.function.parameters",
-                "has a $ref, and the cluster's tool calls are emulated: write what it refers to in its place",
+                "must not have a $ref, because the cluster's tool calls are emulated: write the schema in its place",
             )
         names.append(tool.function.name)
     function = tool_choice.get("function") if isinstance(tool_choice, dict) else None
@@ -42,7 +42,7 @@ def check_tools(tools: Sequence[dict[str, Any]], tool_choice: Any) -> None:
 
 
 def emulated_request(body: dict[str, Any]) -> dict[str, Any]:
-    """Returns the same request without ``tools``. The prompt describes them, and a schema binds the completion."""
+    """Returns the request without ``tools``. The prompt describes the tools, and a schema restricts the completion."""
     tools: Sequence[dict[str, Any]] = body["tools"]
     described = "\n".join(json.dumps(tool["function"], ensure_ascii=False) for tool in tools)
     instructions = {"role": "system", "content": _INSTRUCTIONS.format(tools=described)}
@@ -58,7 +58,7 @@ def emulated_request(body: dict[str, Any]) -> dict[str, Any]:
 
 
 def schema(tools: Sequence[dict[str, Any]], tool_choice: Any = None) -> dict[str, Any]:
-    """Returns the schema of a text or a call of one of the tools; ``tool_choice`` is OpenAI's."""
+    """Returns the schema of a text or a call of one of the tools. ``tool_choice`` has OpenAI's format."""
     forced = tool_choice["function"]["name"] if isinstance(tool_choice, dict) else None
     calls = [
         {
@@ -73,21 +73,21 @@ def schema(tools: Sequence[dict[str, Any]], tool_choice: Any = None) -> dict[str
         for tool in tools
         if forced in (None, tool["function"]["name"])
     ]
-    words = {
+    text = {
         "type": "object",
         "properties": {"content": {"type": "string", "maxLength": _TEXT_CHARACTERS}},
         "required": ["content"],
         "additionalProperties": False,
     }
     if tool_choice == "none":
-        return words
-    return {"anyOf": calls if forced or tool_choice == "required" else [words, *calls]}
+        return text
+    return {"anyOf": calls if forced or tool_choice == "required" else [text, *calls]}
 
 
-def emulated_answer(completion: Completion, tools: Sequence[dict[str, Any]], tool_choice: Any = None) -> Completion:
-    """Returns the completion in the shape of a server with tools.
+def emulated_completion(completion: Completion, tools: Sequence[dict[str, Any]], tool_choice: Any = None) -> Completion:
+    """Returns the completion in the format of a server with tools.
 
-    Raises BrokenAnswerError if it does not fit the schema.
+    Raises BrokenResponseError if the completion does not fit the schema.
     """
     result = read_structured(completion, schema(tools, tool_choice))
     if "content" in result:
@@ -104,7 +104,7 @@ def emulated_answer(completion: Completion, tools: Sequence[dict[str, Any]], too
 
 
 def _without_tools(message: dict[str, Any]) -> dict[str, Any]:
-    """Returns a message about tool calls in a form for servers without tools."""
+    """Returns a message in a format for servers without tools."""
     if message["role"] == "tool":
         return {"role": "user", "content": f"The tool answered: {message.get('content')}"}
     if message.get("tool_calls"):

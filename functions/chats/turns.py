@@ -1,4 +1,4 @@
-"""Prepares a turn: the chat, its settings, the guard's judgement, the experts, and the request to the model."""
+"""Prepares a turn: the chat, the judgement of the guard, the experts, and the request to the model."""
 
 import json
 from collections.abc import Sequence
@@ -27,20 +27,19 @@ NAME_CHARACTERS = 60
 
 @dataclass(frozen=True)
 class TurnRequest:
-    """A request for a completion. ``options`` are OpenAI's other parameters, sent to the server unchanged."""
+    """A request for a completion. ``options`` are parameters that are sent to the server unchanged."""
 
     body: ChatCompletionCreate
     context: SpaceContext
     correlation_id: str
     idempotency: Idempotency | None = None
     options: dict[str, Any] = field(default_factory=dict)
-    # Whether the turn is stored in a chat.
     store: bool = True
 
 
 @dataclass
 class PreparedTurn:
-    """Everything for a completion. ``verdict`` is about the new messages; if it flags them, no model is called."""
+    """A turn that is ready for the model. If ``verdict`` flags the new messages, the model must not be called."""
 
     request: TurnRequest
     chat: StoredChat
@@ -69,9 +68,9 @@ class TurnPreparer:
         self._clock = clock
 
     async def prepare(self, request: TurnRequest) -> PreparedTurn:
-        """Returns the turn, ready for the model.
+        """Prepares a turn for the model.
 
-        Raises NotFoundError for an unknown chat or model, ValidationFailedError for wrong messages or experts,
+        Raises NotFoundError for an unknown chat or model, ValidationFailedError for invalid messages or experts,
         ContextOverflowError, and GuardUnavailableError.
         """
         body, context = request.body, request.context
@@ -89,7 +88,7 @@ class TurnPreparer:
         model = await models.model(body.model or chat.model)
         turn = PreparedTurn(request, chat, body.id is None, models, model, added)
         if _chosen(body.guard_enabled, chat.guard_enabled):
-            await self._guard(turn, [*_unanswered(history), *added])
+            await self._guard(turn, [*_uncompleted(history), *added])
         if not turn.verdict.flagged:
             await self._choose_experts(turn, [*history, *added])
             await self._compose(turn, [*history, *added])
@@ -101,7 +100,7 @@ class TurnPreparer:
             chat = await in_thread(self._chats.get, context.space_id, body.id)
             return chat, await in_thread(self._chats.messages, context.space_id, chat)
         if not body.messages:
-            raise ValidationFailedError.of("body.messages", "give messages, or the id of a chat to continue")
+            raise ValidationFailedError.of("body.messages", "send messages, or the id of a chat to continue")
         now = self._clock()
         first = next((message.text for message in body.messages if message.role is Role.USER), "")
         name = body.name or " ".join(first.split())[:NAME_CHARACTERS].strip() or "New chat"
@@ -120,13 +119,15 @@ class TurnPreparer:
         return chat, []
 
     def _added(self, given: Sequence[Message], history: Sequence[Message]) -> list[Message]:
-        """Returns the new messages. Clients may send the history again in front of them."""
+        """Returns the new messages, without the history that clients may send again before them."""
         repeated = len(history) if _same(given[: len(history)], history) else 0
         now = self._clock()
         added = [message.model_copy(update={"created_at": message.created_at or now}) for message in given[repeated:]]
         last = added[-1] if added else history[-1] if history else None
         if last is None or (not added and last.role in (Role.ASSISTANT, Role.SYSTEM)):
-            raise ValidationFailedError.of("body.messages", "give a message: the chat has none that needs a completion")
+            raise ValidationFailedError.of(
+                "body.messages", "send a message, because the chat has no message that needs a completion"
+            )
         return added
 
     async def _guard(self, turn: PreparedTurn, asked: Sequence[Message]) -> None:
@@ -134,7 +135,7 @@ class TurnPreparer:
         turn.guard = guard
         text = "\n".join([*map(_judged, asked), *_as_json(turn.request.options)])
         turn.verdict = await guard.check(text, GuardStage.INPUT)
-        # From here on the coverage counts the completion only.
+        # The coverage must count only the completion.
         guard.coverage.scanned_characters = 0
 
     async def _choose_experts(self, turn: PreparedTurn, conversation: Sequence[Message]) -> None:
@@ -155,7 +156,7 @@ class TurnPreparer:
             found = await in_thread(self._experts.get_many, space_id, [route.expert.id])
             turn.experts = list(found.values())
             if not found:
-                turn.router = RouterReport(enabled=True, fallback="the expert was deleted just now")
+                turn.router = RouterReport(enabled=True, fallback="the expert has just been deleted")
 
     def _named_experts(self, space_id: str, ids: Sequence[str]) -> list[Expert]:
         found = self._experts.get_many(space_id, ids)
@@ -170,7 +171,7 @@ class TurnPreparer:
         body, chat, options = turn.request.body, turn.chat, turn.request.options
         contexts = [_context(expert) for expert in turn.experts]
         opening = [message for message in conversation if message.role is Role.SYSTEM]
-        # One system message, because many models' templates accept no second one.
+        # Only one system message, because the templates of many models do not accept two.
         texts = [text for text in (*contexts, *(message.text for message in opening)) if text]
         system = [Message(role=Role.SYSTEM, content="\n\n".join(texts))] if texts else []
         talk = [message for message in conversation if message.role is not Role.SYSTEM]
@@ -184,7 +185,7 @@ class TurnPreparer:
             check_tools(tools, options.get("tool_choice"))
         turn.sent = await fit(turn.models, turn.model, system, talk, max_tokens, tools)
         parameters = {
-            # OpenAI's newer models accept only the newer name, so the client's choice is kept.
+            # Uses the client's name, because OpenAI's newer models accept only the newer name.
             "max_completion_tokens" if "max_completion_tokens" in options else "max_tokens": max_tokens,
             "temperature": chat.temperature if body.temperature is None else body.temperature,
             "top_p": body.top_p,
@@ -218,19 +219,19 @@ def _same(given: Sequence[Message], history: Sequence[Message]) -> bool:
     return bool(history) and list(map(content, given)) == list(map(content, history))
 
 
-def _unanswered(history: Sequence[Message]) -> Sequence[Message]:
+def _uncompleted(history: Sequence[Message]) -> Sequence[Message]:
     """Returns the messages after the last completion."""
     completions = [index for index, message in enumerate(history) if message.role is Role.ASSISTANT]
     return history[completions[-1] + 1 :] if completions else history
 
 
 def _judged(message: Message) -> str:
-    """Returns all of a message that the model reads. Raises ValidationFailedError for parts that are not text."""
+    """Returns everything in a message that the model reads. Raises ValidationFailedError for parts without text."""
     parts = message.content if isinstance(message.content, list) else []
     if any(part.get("type") != "text" for part in parts):
         raise ValidationFailedError.of(
             "body.messages",
-            "the guard reads text only: send only text, or turn the guard off",
+            "the guard can only judge text: send only text, or turn the guard off",
         )
     beside = [{name: value for name, value in part.items() if name not in ("type", "text")} for part in parts]
     return "\n".join([message.text, *(text for each in (*beside, message.beyond_text()) for text in _as_json(each))])

@@ -1,4 +1,4 @@
-"""Which action is offered: propensity times the weight of its priority. Pure, and never shown to a language model."""
+"""Ranks actions by score: propensity times the weight of the priority. No language model takes part."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from shared.models.action import ActionPriority
 from shared.models.insight import Arbitration
 
-# Another version for every change of the weights or the formula: stored insights say which one they were made by.
+# Change the version with the weights or the formula, because every insight stores it.
 WEIGHTS = {
     ActionPriority.VERY_LOW: 0.5,
     ActionPriority.LOW: 0.75,
@@ -19,7 +19,7 @@ ARBITRATION = Arbitration(version="1", formula="score = propensity * weight of t
 
 @dataclass(frozen=True)
 class Contender:
-    """An action that may be offered; ``propensity`` is from 0 to 1."""
+    """An eligible action with its propensity, from 0 to 1."""
 
     action_id: str
     propensity: float
@@ -31,5 +31,5 @@ class Contender:
 
 
 def arbitrate(contenders: Iterable[Contender]) -> list[Contender]:
-    """Best first; equal scores in the order of their ids, so that equal inputs give equal answers."""
+    """Returns the actions, best score first. Ids decide between equal scores, so equal inputs give equal results."""
     return sorted(contenders, key=lambda each: (-each.score, each.action_id))

@@ -1,4 +1,4 @@
-"""Decides what to offer a client. No language model is behind any of it, so no text can move it."""
+"""Decides which action to offer a client. No language model takes part, so no text can change the decision."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -25,13 +25,13 @@ from shared.models.insight import (
 )
 from shared.models.persona import Persona
 
-# How many actions are read to find the active ones.
+# The most actions that are read to find the active actions.
 ACTIONS_LIMIT = 5000
 
 
 @dataclass(frozen=True)
 class Winner:
-    """The action to offer, and where its propensity comes from."""
+    """The action to offer, with its propensity and the explanation of the propensity."""
 
     action: Action
     propensity: Propensity
@@ -39,7 +39,7 @@ class Winner:
 
     @property
     def band(self) -> int | None:
-        """Returns the tenth of the model's propensity, or ``None`` without a model."""
+        """Returns the score band of the model's propensity, or ``None`` without a model."""
         if self.propensity.checkpoint is None:
             return None
         return min(int(self.propensity.value * SCORE_BANDS), SCORE_BANDS - 1)
@@ -47,7 +47,7 @@ class Winner:
 
 @dataclass(frozen=True)
 class Decision:
-    """Every candidate with its score or what removed it; ``channels`` are those left for the winner."""
+    """The candidates and the winner. ``channels`` are the channels on which the winner may be offered."""
 
     client: Client
     candidates: list[Candidate]
@@ -65,7 +65,7 @@ class Decider:
         self._clock = clock
 
     def decide(self, space_id: str, request: InsightCreate) -> Decision:
-        """Raises ValidationFailedError for an unknown action, or for more active actions than can be compared."""
+        """Decides which action to offer. Raises ValidationFailedError for an unknown action or too many actions."""
         client = self._client(space_id, request)
         actions = self._candidates(space_id, request.actions)
         engagement = self._engagement(space_id, client)
@@ -107,13 +107,14 @@ class Decider:
         return list(found.values())
 
     def _active(self, space_id: str) -> list[Action]:
-        # One more than allowed shows that there are too many.
+        # Reads one more than the limit, to see whether there are too many.
         items = list(self._actions.table.query(f"action#{space_id}", limit=ACTIONS_LIMIT + 1))
         active = [self._actions.load(item) for item in items if item["status"] == ActionStatus.ACTIVE]
         for found, limit, kind in ((active, CANDIDATES_LIMIT, "active actions"), (items, ACTIONS_LIMIT, "actions")):
             if len(found) > limit:
                 raise ValidationFailedError.of(
-                    "body.actions", f"the space has more than {limit:,} {kind}: name those to choose from"
+                    "body.actions",
+                    f"must list the actions to compare, because the space has more than {limit:,} {kind}",
                 )
         return active
 
@@ -129,7 +130,7 @@ class Decider:
 
 
 def _memory(policy: InsightPolicy) -> timedelta:
-    """Returns the longest time that the policy looks back."""
+    """Returns the longest period of the policy: contacts before it have no effect."""
     windows = policy.suppression_days
     days = [windows.accepted, windows.ignored, windows.rejected, *(limit.days for limit in policy.contact_limits)]
     return timedelta(days=max(days))
@@ -141,9 +142,9 @@ def _scored(action: Action, contender: Contender, propensity: Propensity, rank: 
     if rank == 1:
         reason = f"It has the highest score: {made_of}."
     elif contender.score < best.score:
-        reason = f"Its score is below the best, {best.score:.4f}: {made_of}."
+        reason = f"Its score is below the best score, {best.score:.4f}: {made_of}."
     else:
-        reason = f"Its score equals the best, and of equal ones the older action goes first: {made_of}."
+        reason = f"Its score equals the best score, and the older action comes first: {made_of}."
     by_model = propensity.source is ScoreSource.MODEL
     return Candidate(
         action_id=action.id,
@@ -154,7 +155,7 @@ def _scored(action: Action, contender: Contender, propensity: Propensity, rank: 
         propensity=contender.propensity,
         score_source=propensity.source,
         checkpoint_id=propensity.checkpoint.id if propensity.checkpoint else None,
-        note=None if by_model else f"Scored by how often it was accepted, because {propensity.note}.",
+        note=None if by_model else f"Its propensity is its acceptance rate, because {propensity.note}.",
         reason=reason,
     )
 

@@ -1,4 +1,4 @@
-"""Which actions may be offered to a client at all: each that may not is named the rule that removed it."""
+"""Finds the rules that forbid to offer actions to a client."""
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ from shared.models.insight import ContactLimit, InsightPolicy, Reaction, Rule
 
 @dataclass(frozen=True)
 class Removal:
-    """Why an action may not be offered, in a sentence."""
+    """The rule that forbids to offer an action, and the reason as a sentence."""
 
     rule: Rule
     reason: str
@@ -19,7 +19,7 @@ class Removal:
 
 @dataclass(frozen=True)
 class Engagement:
-    """What the policy of the space makes of a client's past contacts."""
+    """The past contacts of a client, compared with the policy of the space."""
 
     policy: InsightPolicy
     contacts: Collection[Contact]
@@ -38,11 +38,11 @@ class Engagement:
                 self._full.setdefault(limit.channel, limit)
 
     def open_channels(self, channels: Iterable[str]) -> list[str]:
-        """Returns the channels on which the client may still be contacted."""
+        """Returns the channels that have not reached the client's contact limit."""
         return [channel for channel in channels if channel not in self._full]
 
     def removal(self, action: Action, channels: Collection[str]) -> Removal | None:
-        """Returns the first rule that forbids to offer the action; ``channels`` are those in use."""
+        """Returns the first rule that forbids to offer the action. ``channels`` are the channels of all candidates."""
         return (
             _ineligible(action, self.now)
             or self._suppressed(action)
@@ -57,7 +57,8 @@ class Engagement:
                 until = (last + timedelta(days=days)).date()
                 return Removal(
                     Rule.SUPPRESSED,
-                    f"The client {reaction} it on {last.date()}: not offered again for {days} days, until {until}.",
+                    f"The client {reaction} it on {last.date()}. "
+                    f"The policy suppresses it for {days} days, until {until}.",
                 )
         return None
 
@@ -69,8 +70,8 @@ class Engagement:
         where = f"on {limit.channel}" if len(wanted) == 1 else "on every channel in use"
         return Removal(
             Rule.CONTACT_LIMIT,
-            f"The client was contacted {where} as often as the policy allows: "
-            f"{limit.contacts} times in {limit.days} days on {limit.channel}.",
+            f"The client has reached the contact limit {where}: "
+            f"{limit.contacts} contacts in {limit.days} days on {limit.channel}.",
         )
 
 

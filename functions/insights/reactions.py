@@ -1,4 +1,4 @@
-"""Rules of reactions: what clients made of offers, what is counted of it, and how it becomes the next training set."""
+"""Records reactions, counts them, and exports them for the next training."""
 
 import json
 import math
@@ -32,7 +32,7 @@ EXPORT_ROWS = 10_000
 EXPORT_BYTES = 32 * 2**20
 TARGET = "reaction_accepted"
 ACTION_COLUMN = "reaction_action_id"
-# The 97.5th percentile of the normal distribution.
+# The 97.5th percentile of the normal distribution, for an interval of 95 %.
 _Z = 1.959964
 
 
@@ -53,23 +53,23 @@ class ReactionService:
     def update_policy(
         self, context: SpaceContext, request: InsightPolicyUpdate, expected_version: int | None
     ) -> InsightPolicy:
-        """Raises PermissionDeniedError for members that do not own the space."""
+        """Updates the policy of the space. Raises PermissionDeniedError for a member who does not own the space."""
         if not context.is_owner:
-            raise PermissionDeniedError("Only the owner of the space may change its policy. Ask them.")
+            raise PermissionDeniedError("Only the owner of the space may change its policy. Ask the owner.")
         return self._policies.update(context.space_id, context.user_id, request.changes(), expected_version)
 
     def acceptance_rates(self, context: SpaceContext, after: str, limit: int) -> Page[ActionAcceptance]:
-        """Of the actions of the space, newest first."""
+        """Returns the acceptance rates of the space's actions, newest action first."""
         page = self._actions.list_after(context.space_id, after, limit)
         counts = self._insights.counts(context.space_id, [action.id for action in page.data])
         data = [_acceptance(action, counts[action.id]) for action in page.data]
         return Page(count=page.count, data=data, has_more=page.has_more)
 
     def export(self, context: SpaceContext, request: ExportCreate) -> Export:
-        """Writes reactions, oldest first, to a file of a managed connector; the same request writes the same file.
+        """Writes reactions, oldest first, to a file of a managed connector. A repeated request replaces the file.
 
-        Raises ValidationFailedError for an unknown connector or action, ConflictError for a connector to a bucket of
-        the customer's own, InvalidCursorError.
+        Raises ValidationFailedError for an unknown connector or action, ConflictError for a connector that is not
+        managed, and InvalidCursorError.
         """
         connector = self._connectors.get_many(context.space_id, [request.connector_id]).get(request.connector_id)
         if connector is None:
@@ -77,7 +77,7 @@ class ReactionService:
                 "body.connector_id", "there is no such connector; GET /connectors lists them"
             )
         if not connector.is_managed:
-            raise ConflictError("This connector is a bucket of your own, which is only read. Name a managed one.")
+            raise ConflictError("The API cannot write to this connector. Use a managed connector.")
         found = self._actions.get_many(context.space_id, [request.action_id]) if request.action_id else True
         if not found:
             raise ValidationFailedError.of("body.action_id", "there is no such action; GET /actions lists them")
@@ -107,14 +107,14 @@ class ReactionService:
 
 
 def _file_name(request: ExportCreate) -> str:
-    """Returns a name that depends on the request, so a repeated request replaces the file."""
+    """Returns a file name that depends on the request, so that a repeated request replaces the file."""
     since = [f"{request.since:%Y%m%dT%H%M%S.%f}"] if request.since else []
     after = [cursor_id(request.after) or "start"]
     return f"reactions/{'-'.join([request.action_id or 'all', *since, *after])}.jsonl"
 
 
 def _line(reaction: InsightReaction, features: dict[str, Any], *, names_action: bool) -> bytes:
-    """Returns one row: the features at the time of the decision, and the reaction, without its consequences."""
+    """Returns one row: the features at the time of the decision, and the target. Later values would be leakage."""
     action = {ACTION_COLUMN: reaction.action_id} if names_action else {}
     row = {**features, **action, TARGET: int(reaction.reaction is Reaction.ACCEPTED)}
     return json.dumps(row, ensure_ascii=False).encode() + b"\n"
@@ -135,7 +135,7 @@ def _acceptance(action: Action, counts: Counts) -> ActionAcceptance:
 
 
 def _rate(accepted: int, offers: int) -> dict[str, Any]:
-    """Returns the rate with Wilson's interval (1927), which holds for few offers and for rates near 0 and 1, too."""
+    """Returns the rate with Wilson's interval (1927), because it is valid for few offers and rates near 0 and 1."""
     if not offers:
         return AcceptanceRate(accepted=0, offers=0, rate=None, low=None, high=None).model_dump()
     rate, square = accepted / offers, _Z**2

@@ -1,4 +1,4 @@
-"""Insights over HTTP."""
+"""Defines the routes of insights."""
 
 from typing import Annotated
 
@@ -29,7 +29,7 @@ from shared.models.lineage import Lineage
 from shared.propensity.scorers import Scorers
 
 router = space_router("insights")
-# Empty until the first insight; warm requests find the models they used last.
+# Kept between requests, so that a model is loaded once.
 _scorers = Scorers()
 
 
@@ -56,9 +56,9 @@ async def create_insight(
     service: CurrentInsightService,
     idempotency: IdempotencyKey,
 ) -> Insight:
-    """Decide which action to offer a client, and have it argued; says why of each candidate.
+    """Decide which action to offer a client, explain the decision, and write a text for the client.
 
-    Without a language model the decision is the same, in plain words, with the reason in `error`.
+    Without a language model, the decision is the same, the text lists the facts, and `error` has the reason.
     """
     return await service.create(context, body, idempotency, request.state.request_id)
 
@@ -67,19 +67,19 @@ async def create_insight(
 def list_acceptance_rates(
     context: CurrentContext, service: Reactions, limit: Limit = 10, after: After = ""
 ) -> Page[ActionAcceptance]:
-    """List how often each action was accepted, also by what its model had said."""
+    """List the acceptance rate of each action, in total and by score band."""
     return service.acceptance_rates(context, after, limit)
 
 
 @router.post("/exports", extension=True, status_code=201, responses=errors(409))
 def create_insight_export(body: ExportCreate, context: CurrentContext, service: Reactions) -> Export:
-    """Write reactions with the clients' features to a managed connector, as the next training set."""
+    """Write reactions with the clients' features to a managed connector, for the next training."""
     return service.export(context, body)
 
 
 @router.get("/policy", extension=True)
 def get_insight_policy(context: CurrentContext, service: Reactions, response: Response) -> InsightPolicy:
-    """Get how often and how soon clients are offered what."""
+    """Get the policy of the space: suppression days and contact limits."""
     return tagged(response, service.policy(context))
 
 
@@ -91,19 +91,19 @@ def update_insight_policy(
     expected_version: ExpectedVersion,
     response: Response,
 ) -> InsightPolicy:
-    """Update the fields that are sent, each as a whole; for owners of the space."""
+    """Replace the fields of the policy that are sent. Only the owner of the space may do this."""
     return tagged(response, service.update_policy(context, body, expected_version))
 
 
 @router.get("/{id}", extension=True)
 def get_insight(id: str, context: CurrentContext, service: CurrentInsightService, response: Response) -> Insight:
-    """Get an insight as it was decided, with the reaction to it."""
+    """Get an insight with the client's reaction."""
     return tagged(response, service.get(context, id))
 
 
 @router.get("/{id}/lineage", extension=True)
 def get_insight_lineage(id: str, context: CurrentContext, service: CurrentInsightService) -> Lineage:
-    """Get what an insight rests on: action, leaderboard, checkpoint, training and the S3 versions it learned from."""
+    """Get the lineage of an insight: action, leaderboard, checkpoint, training and the versions of its files."""
     return service.lineage(context, id)
 
 
@@ -111,5 +111,5 @@ def get_insight_lineage(id: str, context: CurrentContext, service: CurrentInsigh
 def create_insight_reaction(
     id: str, body: ReactionCreate, context: CurrentContext, service: Reactions
 ) -> InsightReaction:
-    """Record what the client made of the offer; another one takes its place."""
+    """Record the client's reaction to the offer. A later reaction replaces an earlier one."""
     return service.react(context, id, body)

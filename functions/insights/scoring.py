@@ -1,4 +1,4 @@
-"""How likely a client accepts each action: by the action's model, or else by how often its offers were accepted."""
+"""Estimates the propensity of each action with its model, or with its acceptance rate if no model can score."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from shared.propensity.checkpoints import Scorer
     from shared.propensity.features import Matrix
 
-# A Beta(1, 19) prior: an offer that nobody has reacted to yet is taken to be accepted once in twenty times.
+# A Beta(1, 19) prior: without any reaction, the expected acceptance rate is 1 in 20.
 PRIOR_ACCEPTED, PRIOR_OFFERS = 1, 20
 REASON_CODES = 5
 _NAMED_COLUMNS = 5
@@ -28,7 +28,7 @@ _VALUE_CHARACTERS = 200
 
 @dataclass(frozen=True)
 class Propensity:
-    """``checkpoint`` is the model that gave it; ``note`` says why the action's own model did not."""
+    """The propensity of one action: from ``checkpoint``, or without a model for the reason in ``note``."""
 
     value: float
     checkpoint: Checkpoint | None = None
@@ -41,7 +41,7 @@ class Propensity:
 
 @dataclass(frozen=True)
 class Explained:
-    """What drives a propensity that a model gave."""
+    """The explanation of a propensity that a model predicted."""
 
     contributions: Contributions
     reason_codes: list[ReasonCode]
@@ -71,7 +71,7 @@ class PropensityScorer:
         return found
 
     def explain(self, client: Client, checkpoint: Checkpoint) -> Explained:
-        """Returns the contribution of each column of the client to the propensity, and the most important columns."""
+        """Returns the contribution of each column to the propensity, and the reason codes."""
         scorer = self._scorers.get(self._s3, checkpoint.artifact)
         (found,) = scorer.explain(scorer.checkpoint.features.encode_rows([client.features]))
         ordered = dict(sorted(found.contributions.items(), key=lambda each: (-abs(each[1]), each[0])))
@@ -88,15 +88,15 @@ class PropensityScorer:
         return Explained(Contributions(base_value=found.base_value, values=ordered), reason_codes)
 
     def _by_model(self, space_id: str, client: Client, references: Iterable[str]) -> dict[str, Propensity | str]:
-        """Returns the propensity of each model, or the reason why it has none."""
+        """Returns the propensity that each model predicts, or the reason why the model cannot score the client."""
         references = sorted(references)
         if client.kind is ClientKind.TEXT:
-            return dict.fromkeys(references, "the client is free text, which no model can score")
+            return dict.fromkeys(references, "no model can score a client that is free text")
         checkpoints = self._aliases.checkpoints(space_id, references)
         return {
             reference: self._ask(client, checkpoints[reference])
             if reference in checkpoints
-            else f"there is no model '{reference}' any more: set another model_id"
+            else f"the model '{reference}' no longer exists: set another model_id"
             for reference in references
         }
 
@@ -104,26 +104,26 @@ class PropensityScorer:
         try:
             scorer = self._scorers.get(self._s3, checkpoint.artifact)
         except ConflictError as error:
-            return f"its model '{checkpoint.name}' can't be used: {error.message}"
+            return f"its model '{checkpoint.name}' cannot be used: {error.message}"
         row = _row(scorer, client.features)
         if isinstance(row, str):
-            return f"its model '{checkpoint.name}' can't score this client: {row}"
+            return f"its model '{checkpoint.name}' cannot score this client: {row}"
         return Propensity(float(scorer.probabilities(row)[0]), checkpoint)
 
 
 def acceptance_rate(counts: Counts) -> float:
-    """Returns the share of offers that were accepted, drawn towards the prior's mean while there are few."""
+    """Returns the acceptance rate. With few offers, it is close to the mean of the prior."""
     return (counts.accepted + PRIOR_ACCEPTED) / (counts.offers + PRIOR_OFFERS)
 
 
 def _row(scorer: "Scorer", features: Mapping[str, Any]) -> "Matrix | str":
-    """Returns the client as a row of the model, or the reason why it can't be one."""
+    """Returns the client's features as a row of the model, or the reason why the model cannot score them."""
     from shared.propensity.features import EXPECTED
 
     schema = scorer.checkpoint.features
     missing = [feature.name for feature in schema.features if feature.name not in features]
     if missing:
-        return f"it needs {_listed(missing)} (null where a value is unknown)"
+        return f"it needs {_listed(missing)} (send null for an unknown value)"
     try:
         row = schema.encode_rows([features])
     except ValidationFailedError as error:

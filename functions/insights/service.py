@@ -1,4 +1,4 @@
-"""Rules of insights: decide what to offer, have it worded, keep both."""
+"""Creates insights: decides which action to offer, writes a text for the client, and stores both."""
 
 import time
 from typing import Any
@@ -18,7 +18,7 @@ from shared.models.insight import FinishReason, Insight, InsightCreate
 from shared.models.lineage import Lineage
 from shared.spaces.members import SpaceContext
 
-# Of one placeholder's value, and of a whole message.
+# The limits of one placeholder's value and of a whole message.
 VALUE_CHARACTERS = 10_000
 CONTENT_CHARACTERS = 200_000
 
@@ -43,10 +43,9 @@ class InsightService:
     async def create(
         self, context: SpaceContext, request: InsightCreate, idempotency: Idempotency | None, correlation_id: str
     ) -> Insight:
-        """Returns the best action for the client with a text. Without a language model the text is plain, and the
-        insight says so.
+        """Creates an insight. Without a language model, its text lists the facts, and its ``error`` has the reason.
 
-        Raises ValidationFailedError for an unknown action, UnknownModelError for an unknown language model.
+        Raises ValidationFailedError for an unknown action, and UnknownModelError for an unknown language model.
         """
         started = time.perf_counter()
         if idempotency is not None:
@@ -54,13 +53,13 @@ class InsightService:
             if first is not None:
                 return first
         caller = Caller.of(context, correlation_id)
-        pen = await self._writer.open(caller, request.model) if request.model else None
+        writer_model = await self._writer.open(caller, request.model) if request.model else None
         decision = await in_thread(self._decider.decide, context.space_id, request)
-        words = GeneratedText(finish_reason=FinishReason.NO_ELIGIBLE_ACTION)
+        text = GeneratedText(finish_reason=FinishReason.NO_ELIGIBLE_ACTION)
         if decision.winner is not None:
-            pen = pen or await self._writer.open(caller, None)
-            words = await self._writer.write(pen, self._facts(decision, decision.winner), request)
-        insight = self._insight(context, request, decision, words)
+            writer_model = writer_model or await self._writer.open(caller, None)
+            text = await self._writer.write(writer_model, self._facts(decision, decision.winner), request)
+        insight = self._insight(context, request, decision, text)
         insight.elapsed_time_in_seconds = round(time.perf_counter() - started, 6)
         stored = await in_thread(self._keep, context, insight, decision, idempotency)
         if stored is insight:
@@ -78,7 +77,7 @@ class InsightService:
         )
 
     def _insight(
-        self, context: SpaceContext, request: InsightCreate, decision: Decision, words: GeneratedText
+        self, context: SpaceContext, request: InsightCreate, decision: Decision, text: GeneratedText
     ) -> Insight:
         now, winner = self._clock(), decision.winner
         return Insight(
@@ -88,24 +87,24 @@ class InsightService:
             action_id=winner.action.id if winner else None,
             actions=",".join(each.action_id for each in decision.candidates if each.rank),
             arbitration=ARBITRATION,
-            argument=words.argument,
-            argument_content=_content(decision, winner, words) if winner else "",
-            argument_thinking=words.argument_thinking,
-            best_channel=words.best_channel,
-            best_time=words.best_time,
+            argument=text.argument,
+            argument_content=_content(decision, winner, text) if winner else "",
+            argument_thinking=text.argument_thinking,
+            best_channel=text.best_channel,
+            best_time=text.best_time,
             candidates=decision.candidates,
             client_kind=decision.client.kind,
             contributions=winner.explained.contributions if winner and winner.explained else None,
             created_by=context.user_id,
-            error=words.error,
-            finish_reason=words.finish_reason,
-            insight=f"{words.prompt}\n\n{words.insight}" if request.echo and words.prompt else words.insight,
-            model=words.model,
+            error=text.error,
+            finish_reason=text.finish_reason,
+            insight=f"{text.prompt}\n\n{text.insight}" if request.echo and text.prompt else text.insight,
+            model=text.model,
             reason_codes=winner.explained.reason_codes if winner and winner.explained else [],
-            thinking=words.thinking,
-            timeliness=words.timeliness,
+            thinking=text.thinking,
+            timeliness=text.timeliness,
             type=winner.action.type if winner else "",
-            usage=words.usage,
+            usage=text.usage,
         )
 
     def _keep(
@@ -118,17 +117,17 @@ class InsightService:
         return self._insights.create(context.space_id, insight, client.key, client.features, band, lineage, idempotency)
 
 
-def _content(decision: Decision, winner: Winner, words: GeneratedText) -> str:
-    """Returns the message: the channel's template with its values, or the argument if there is no template."""
+def _content(decision: Decision, winner: Winner, text: GeneratedText) -> str:
+    """Returns the message to the client: the filled channel template, or the argument if there is no template."""
     action = winner.action
     if not action.channel_template:
-        return words.argument
+        return text.argument
     values: dict[str, Any] = {
         **{f"client.{name}": value for name, value in decision.client.fields.items()},
         **{f"action.{name}": getattr(action, name) for name in ACTION_FIELDS},
-        "insight": words.insight,
-        "argument": words.argument,
-        "best_time": words.best_time,
+        "insight": text.insight,
+        "argument": text.argument,
+        "best_time": text.best_time,
     }
     shown = {name: "" if value is None else str(value)[:VALUE_CHARACTERS] for name, value in values.items()}
     return render(action.channel_template, shown)[:CONTENT_CHARACTERS]

@@ -1,4 +1,4 @@
-"""Lets a language model word a decision. The model gets facts only, and its text never changes the decision."""
+"""Lets a language model write the text of an insight. The model gets only facts and cannot change the decision."""
 
 import json
 import re
@@ -10,13 +10,13 @@ from typing import Any
 import anyio
 
 from shared.errors import ApiError
-from shared.llm.answers import BrokenAnswerError, Completion, UpstreamTimeoutError
+from shared.llm.completions import BrokenResponseError, Completion, UpstreamTimeoutError
 from shared.llm.language_models import (
     Caller,
     LanguageModelAccess,
     LanguageModels,
     UnknownModelError,
-    UnusableAnswerError,
+    UnusableCompletionError,
     read_structured,
 )
 from shared.llm.tokens import BYTES_PER_TOKEN
@@ -25,16 +25,16 @@ from shared.models.cluster import LanguageModel
 from shared.models.inference_log import CallType
 from shared.models.insight import FinishReason, InsightCreate, InsightUsage, ReasonCode, Timeliness
 
-ANSWER_TOKENS = 900
-# What the log calls a model that a call did not name and no cluster chose.
+COMPLETION_TOKENS = 900
+# The model in the inference log if the request names none and no cluster could choose one.
 UNNAMED_MODEL = "default"
-# Of the 29 seconds that a request may take.
+# Less than the 29 seconds of a request, because the decision and its storage need the rest.
 WRITING_SECONDS = 22.0
 SHOWN_FIELDS = 60
 SHOWN_CHARACTERS = 6000
 _VALUE_CHARACTERS = 400
 _TEXT_CHARACTERS = 2000
-# A shorter name is too likely a word like any other.
+# A shorter name is often a common word.
 _NAME_CHARACTERS = 4
 
 _INSTRUCTIONS = (
@@ -48,7 +48,7 @@ _INSTRUCTIONS = (
 
 @dataclass(frozen=True)
 class PromptFacts:
-    """Facts of a prompt. ``other_names`` are offers that the text must not mention."""
+    """The facts of a prompt. ``other_names`` are the names of offers that the text must not mention."""
 
     client: Mapping[str, Any]
     action: Action
@@ -60,7 +60,7 @@ class PromptFacts:
 
 @dataclass(frozen=True)
 class GeneratedText:
-    """Text of an insight. ``error`` is the reason why no language model wrote it."""
+    """The text of an insight. ``error`` is the reason why no language model wrote it."""
 
     insight: str = ""
     argument: str = ""
@@ -78,15 +78,15 @@ class GeneratedText:
 
 @dataclass(frozen=True)
 class WriterModel:
-    """Language model that writes the text, or the reason why there is none."""
+    """The language model that writes the text, or the reason why there is none."""
 
     models: LanguageModels | None = None
     model: LanguageModel | None = None
     failure: ApiError | None = None
 
 
-class CutOffError(BrokenAnswerError):
-    """The answer reached its limit of tokens before its end."""
+class CutOffError(BrokenResponseError):
+    """Error raised when the completion reaches its token limit before its end."""
 
 
 class Writer:
@@ -94,7 +94,7 @@ class Writer:
         self._access = access
 
     async def open(self, caller: Caller, model: str | None) -> WriterModel:
-        """Raises UnknownModelError, listing the models, for one that the cluster does not serve."""
+        """Returns the writer model. Raises UnknownModelError with a list of the models for an unknown name."""
         try:
             models = await self._access.open(caller)
             return WriterModel(models, await models.model(model))
@@ -104,34 +104,35 @@ class Writer:
             await self._access.record_failure(caller, CallType.INSIGHT, model or UNNAMED_MODEL, error)
             return WriterModel(failure=error)
 
-    async def write(self, pen: WriterModel, facts: PromptFacts, request: InsightCreate) -> GeneratedText:
-        """Returns a language model's text, or a plain text of the same facts if there is none."""
-        if pen.models is None or pen.model is None:
-            return plain_words(facts, pen.failure)
+    async def write(self, writer_model: WriterModel, facts: PromptFacts, request: InsightCreate) -> GeneratedText:
+        """Returns the text of the language model, or a plain text if the model is missing or fails."""
+        models, model = writer_model.models, writer_model.model
+        if models is None or model is None:
+            return plain_text(facts, writer_model.failure)
         schema = _schema(facts)
-        prompt = _prompt(facts, pen.model, request.max_tokens or ANSWER_TOKENS)
+        prompt = _prompt(facts, model, request.max_tokens or COMPLETION_TOKENS)
         body = _body(prompt, schema, request)
         usage = InsightUsage()
         try:
-            async with pen.models.recorded(CallType.INSIGHT, pen.model.id) as record:
+            async with models.recorded(CallType.INSIGHT, model.id) as record:
                 record.prompt = prompt
-                completion = await _in_time(pen.models.complete(record, body))
+                completion = await _in_time(models.complete(record, body))
                 usage = _usage(record.input_tokens, record.output_tokens)
-                record.answer = completion.text
-                answer = _read(completion, schema)
-                _require_one_offer(answer, facts)
+                record.completion = completion.text
+                texts = _read(completion, schema)
+                _require_one_offer(texts, facts)
         except ApiError as error:
-            return plain_words(facts, error, model=pen.model.id, prompt=prompt, usage=usage)
+            return plain_text(facts, error, model=model.id, prompt=prompt, usage=usage)
         if len(facts.channels) < 2:
-            answer["best_channel"] = next(iter(facts.channels), "")
-        return GeneratedText(**answer, model=record.model, prompt=prompt, usage=usage)
+            texts["best_channel"] = next(iter(facts.channels), "")
+        return GeneratedText(**texts, model=record.model, prompt=prompt, usage=usage)
 
 
-def plain_words(facts: PromptFacts, error: ApiError | None, **details: Any) -> GeneratedText:
-    """Words without a language model: the facts, put plainly."""
+def plain_text(facts: PromptFacts, error: ApiError | None, **details: Any) -> GeneratedText:
+    """Returns a text that lists the facts, without a language model."""
     action = facts.action
     reasons = [f"{code.feature} ({code.value}) {code.direction} it" for code in facts.reason_codes]
-    why = f" {_sentence('What drives that: ' + ', '.join(reasons))}" if reasons else ""
+    why = f" {_sentence('The reasons: ' + ', '.join(reasons))}" if reasons else ""
     facts_text = (action.name, action.description, action.custom_insights or "")
     end = action.end_date.date() if action.end_date else None
     return GeneratedText(
@@ -147,7 +148,7 @@ def plain_words(facts: PromptFacts, error: ApiError | None, **details: Any) -> G
 
 
 def _timeliness(end: date | None, today: date) -> Timeliness:
-    """As soon as the offer's end asks for."""
+    """Returns how soon the client must hear of the offer before its end."""
     left = end - today if end else None
     if left is None or left > timedelta(days=31):
         return Timeliness.LATER if left else Timeliness.THIS_MONTH
@@ -162,7 +163,7 @@ def _sentence(text: str) -> str:
 
 
 def _schema(facts: PromptFacts) -> dict[str, Any]:
-    """Returns the schema of the completion. Strings are bounded, because small models never end without bounds."""
+    """Returns the schema of the completion. It limits strings, because small models may otherwise never end."""
     channel = {"best_channel": {"enum": facts.channels}} if len(facts.channels) > 1 else {}
     properties: dict[str, Any] = {
         "thinking": {"type": "string", "maxLength": 600},
@@ -186,7 +187,7 @@ def _body(prompt: str, schema: dict[str, Any], request: InsightCreate) -> dict[s
     return {
         "messages": [{"role": "system", "content": _INSTRUCTIONS}, {"role": "user", "content": prompt}],
         "temperature": request.temperature or 0,
-        "max_tokens": request.max_tokens or ANSWER_TOKENS,
+        "max_tokens": request.max_tokens or COMPLETION_TOKENS,
         **sampling,
         "response_format": {
             "type": "json_schema",
@@ -195,8 +196,8 @@ def _body(prompt: str, schema: dict[str, Any], request: InsightCreate) -> dict[s
     }
 
 
-def _prompt(facts: PromptFacts, model: LanguageModel, answer_tokens: int) -> str:
-    """Returns the facts as JSON, as much as the model can read, the most important columns first."""
+def _prompt(facts: PromptFacts, model: LanguageModel, completion_tokens: int) -> str:
+    """Returns the facts that fit into the model as JSON, the most important columns first."""
     action = facts.action
     offer = {"name": action.name, "description": action.description, "facts": action.custom_insights}
     facts_text = {
@@ -208,7 +209,7 @@ def _prompt(facts: PromptFacts, model: LanguageModel, answer_tokens: int) -> str
     }
     room = SHOWN_CHARACTERS
     if model.context_length is not None:
-        tokens = model.context_length - min(answer_tokens, model.context_length // 2)
+        tokens = model.context_length - min(completion_tokens, model.context_length // 2)
         room = min(room, BYTES_PER_TOKEN * tokens - len(_INSTRUCTIONS) - len(json.dumps(facts_text)))
     return json.dumps({**facts_text, "client": dict(_fitting(facts, room))}, ensure_ascii=False)
 
@@ -248,25 +249,32 @@ def _usage(prompt_tokens: int, completion_tokens: int) -> InsightUsage:
 
 def _read(completion: Completion, schema: dict[str, Any]) -> dict[str, Any]:
     try:
-        answer = read_structured(completion, schema)
-        json.dumps(answer, ensure_ascii=False).encode()
-    except UnusableAnswerError as error:
+        texts = read_structured(completion, schema)
+        json.dumps(texts, ensure_ascii=False).encode()
+    except UnusableCompletionError as error:
         raise CutOffError(error.message) if completion.finish_reason == "length" else error from None
     except UnicodeEncodeError:
-        raise BrokenAnswerError("The language model's answer is not valid Unicode.") from None
-    return answer
+        raise BrokenResponseError("The completion of the language model is not valid Unicode.") from None
+    return texts
 
 
-def _require_one_offer(answer: dict[str, Any], facts: PromptFacts) -> None:
-    """Raises BrokenAnswerError for words about another offer of the space, unless the facts themselves name it."""
-    said = " ".join(answer[name] for name in ("insight", "argument")).casefold()
+def _require_one_offer(texts: dict[str, Any], facts: PromptFacts) -> None:
+    """Raises BrokenResponseError if the text mentions another offer of the space that the facts do not mention."""
+    written = " ".join(texts[name] for name in ("insight", "argument")).casefold()
     action = facts.action
     facts_text = json.dumps([action.name, action.description, action.custom_insights, dict(facts.client)], default=str)
     facts_text = facts_text.casefold()
     for name in facts.other_names:
         other = name.casefold()
-        if len(other) >= _NAME_CHARACTERS and other in said and other not in facts_text and _is_named(other, said):
-            raise BrokenAnswerError(f"The language model wrote about another offer, '{name}': its words were left out.")
+        if (
+            len(other) >= _NAME_CHARACTERS
+            and other in written
+            and other not in facts_text
+            and _is_named(other, written)
+        ):
+            raise BrokenResponseError(
+                f"The language model wrote about another offer, '{name}', so its text is not used."
+            )
 
 
 def _is_named(name: str, text: str) -> bool:

@@ -1,1 +1,1 @@
-"""What runs inside a SageMaker container in script mode: the whole package is its source archive."""
+"""Runs trainings and evaluations in SageMaker containers in script mode."""

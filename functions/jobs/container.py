@@ -1,4 +1,4 @@
-"""SageMaker's contract with a training container: folders, channels, failure text, exit codes, signals.
+"""Implements SageMaker's contract for training containers: folders, channels, failure text, exit codes, signals.
 
 https://docs.aws.amazon.com/sagemaker/latest/dg/your-algorithms-training-algo-running-container.html
 """
@@ -16,7 +16,7 @@ from functions.jobs.modelling.training import TrainingStoppedError
 from shared.errors import ApiError, JobFailedError
 from shared.propensity.errors import CheckpointError
 
-# AWS keeps this much of a failure's reason.
+# AWS keeps this number of characters of a failure's reason.
 MAX_FAILURE_CHARACTERS = 1024
 EXIT_FAILED = 1
 EXIT_STOPPED = 128 + signal.SIGTERM
@@ -24,7 +24,7 @@ EXIT_STOPPED = 128 + signal.SIGTERM
 
 @dataclass(frozen=True)
 class Container:
-    """Where a job finds its input and leaves its output."""
+    """The paths of a job's input and output."""
 
     base: Path
     job_file: Path
@@ -34,7 +34,7 @@ class Container:
 
     @classmethod
     def of(cls, environment: Mapping[str, str]) -> "Container":
-        """Returns the folders under ``SAGEMAKER_BASE_DIR`` (``/opt/ml``). SageMaker's own variables override each."""
+        """Returns the paths under ``SAGEMAKER_BASE_DIR`` (``/opt/ml``). SageMaker's variables override single paths."""
         base = Path(environment.get("SAGEMAKER_BASE_DIR", "/opt/ml"))
 
         def folder(variable: str, default: str) -> Path:
@@ -54,7 +54,7 @@ class Container:
         return self.base / "checkpoints"
 
     def report_failure(self, reason: str) -> None:
-        """Leaves the reason where SageMaker reads it, and as the last line on stderr, which it also quotes."""
+        """Writes the reason to SageMaker's failure file and to stderr, because SageMaker may report either."""
         text = reason[:MAX_FAILURE_CHARACTERS]
         failure = self.base / "output" / "failure"
         failure.parent.mkdir(parents=True, exist_ok=True)
@@ -63,7 +63,7 @@ class Container:
 
 
 def run(work: Callable[[Container, threading.Event], None]) -> int:
-    """Runs a job to its exit code; the event given to it is set when SageMaker wants it to stop."""
+    """Runs a job and returns its exit code. The event of ``work`` is set when SageMaker stops the job."""
     container = Container.of(os.environ)
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda _number, _frame: stop.set())
@@ -71,16 +71,18 @@ def run(work: Callable[[Container, threading.Event], None]) -> int:
         container.model_folder.mkdir(parents=True, exist_ok=True)
         work(container, stop)
     except TrainingStoppedError:
-        container.report_failure("The job was stopped before it was done.")
+        container.report_failure("The job was stopped before its end.")
         return EXIT_STOPPED
     except (JobFailedError, CheckpointError, ApiError) as error:
         container.report_failure(str(error))
         return EXIT_FAILED
     except MemoryError:
-        container.report_failure("The data do not fit into the instance's memory. Use a larger instance or fewer rows.")
+        container.report_failure(
+            "The data does not fit into the instance's memory. Use a larger instance or less data."
+        )
         return EXIT_FAILED
     except Exception as error:  # noqa: BLE001 - the process ends here and must report the reason
         traceback.print_exc()
-        container.report_failure(f"The job broke on an unforeseen error ({type(error).__name__}: {error}).")
+        container.report_failure(f"The job failed with an unexpected error ({type(error).__name__}: {error}).")
         return EXIT_FAILED
     return 0

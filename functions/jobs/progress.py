@@ -1,4 +1,4 @@
-"""Tells how a job goes: metric lines on stdout for SageMaker, signed messages to our own webhook."""
+"""Reports a job's metrics: as lines on stdout for SageMaker, and as progress messages to the webhook."""
 
 import json
 import sys
@@ -25,7 +25,7 @@ Send = Callable[[bytes], None]
 
 
 class ProgressReporter:
-    """Collects the series of a job; used as a context, it also posts them, at most every two seconds."""
+    """A collector of a job's series. As a context manager, it also posts them, at most every two seconds."""
 
     def __init__(self, stop: threading.Event, send: Send | None = None, entity: tuple[str, str] = ("", "")) -> None:
         self._stop = stop
@@ -39,11 +39,11 @@ class ProgressReporter:
 
     @property
     def stop_requested(self) -> bool:
-        """See ``Observer``."""
+        """Implements ``Observer``."""
         return self._stop.is_set()
 
     def record(self, name: str, value: float, step: int) -> None:
-        """See ``Observer``."""
+        """Implements ``Observer``."""
         point = SeriesPoint(name=name, value=value, step=step, at=datetime.now(UTC))
         with self._lock:
             self._points.setdefault(name, []).append(point)
@@ -53,7 +53,7 @@ class ProgressReporter:
             print(f"metric {name}={value:.6f} step={step}", flush=True)  # noqa: T201 - SageMaker reads stdout
 
     def series(self, limit: int = MAX_SERIES_POINTS) -> list[SeriesPoint]:
-        """At most ``limit`` points over all series, evenly thinned, the last of each among them."""
+        """Returns at most ``limit`` points of all series together, with the last point of each series."""
         with self._lock:
             series = [list(points) for points in self._points.values()]
         share = max(limit // max(len(series), 1), 1)
@@ -72,7 +72,7 @@ class ProgressReporter:
     def _post_until_done(self) -> None:
         posted = -1
         while True:
-            # Taken before the points: what comes in between is posted in one more round.
+            # Read before the points, so that the last points are always posted.
             finished = self._done.is_set()
             count = sum(len(points) for points in self._points.copy().values())
             if count != posted and self._send:
@@ -95,7 +95,10 @@ class ProgressReporter:
 
 
 def thinned(points: list[SeriesPoint], limit: int) -> list[SeriesPoint]:
-    """At most ``limit`` of the points, the first and the last among them (the last only, if one)."""
+    """Returns at most ``limit`` of the points, evenly spaced, with the first and the last point.
+
+    If ``limit`` is 1, it returns the last point.
+    """
     if len(points) <= limit:
         return points
     if limit == 1:
@@ -104,17 +107,17 @@ def thinned(points: list[SeriesPoint], limit: int) -> list[SeriesPoint]:
 
 
 def webhook_sender(progress: JobProgress | None, client: ClientFactory) -> Send | None:
-    """Posts signed messages; a job never fails because one can't be delivered."""
+    """Returns a function that posts signed messages. A failed delivery is only logged, so that the job continues."""
     if progress is None:
         return None
     if urlsplit(progress.webhook_url).scheme not in ("http", "https"):
-        _complain("the webhook's address is neither http nor https")
+        _warn("the webhook's address must begin with http or https")
         return None
     try:
         secret = read_secret(progress.secret_parameter, progress.secret_arn, client) or ""
         sign(secret, "check", datetime.now(UTC), b"")
     except (ClientError, BotoCoreError, ValueError) as error:
-        _complain(f"the webhook secret can't be used ({type(error).__name__})")
+        _warn(f"the webhook's secret cannot be used ({type(error).__name__})")
         return None
 
     def send(body: bytes) -> None:
@@ -126,10 +129,10 @@ def webhook_sender(progress: JobProgress | None, client: ClientFactory) -> Send 
             with urllib.request.urlopen(request, timeout=POST_TIMEOUT_SECONDS):  # noqa: S310
                 pass
         except OSError as error:
-            _complain(f"progress was not delivered ({error})")
+            _warn(f"a progress message was not delivered ({error})")
 
     return send
 
 
-def _complain(text: str) -> None:
+def _warn(text: str) -> None:
     print(f"warning: {text}", file=sys.stderr, flush=True)  # noqa: T201 - the container's log

@@ -1,4 +1,4 @@
-"""The job's data: each object read as it was when the job was planned, all of them as one table."""
+"""Reads the pinned files of a job as one table."""
 
 import difflib
 import json
@@ -34,7 +34,7 @@ ClientFactory = Callable[..., Any]
 
 @dataclass(frozen=True)
 class DatasetTable:
-    """All rows in the order of the data sets, their files and the rows in them."""
+    """The rows of all files, in the order of the data sets and their files."""
 
     frame: pl.DataFrame
     draws: Draws
@@ -42,21 +42,21 @@ class DatasetTable:
     files: list[JobFile]
 
     def of_files(self, wanted: Callable[[JobFile], bool]) -> Mask:
-        """Returns the mask of the rows from files of a kind."""
+        """Returns the mask of the rows from the files for which ``wanted`` is true."""
         return np.array([wanted(file) for file in self.files], dtype=bool)[self.file_of_row]
 
     def filter(self, mask: Mask) -> "DatasetTable":
-        """Returns some of the rows."""
+        """Returns the rows of the mask."""
         return DatasetTable(self.frame.filter(mask), self.draws[mask], self.file_of_row[mask], self.files)
 
 
 def read_datasets(datasets: Sequence[JobDataset], seed: int, target: str, client: ClientFactory) -> DatasetTable:
-    """Reads every file, pinned to the content the job was planned for.
+    """Reads the pinned version of every file.
 
-    ``client`` makes an AWS client, as ``boto3.client`` does. ``seed`` decides the rows' draws.
+    ``client`` makes an AWS client, as ``boto3.client`` does. ``seed`` decides the draws of the rows.
 
     Raises:
-        JobFailedError: a file is gone, changed, can't be reached or read, or has no column ``target``.
+        JobFailedError: a file has changed, cannot be read, or has no column ``target``.
     """
     files: list[JobFile] = []
     frames: list[pl.DataFrame] = []
@@ -71,17 +71,17 @@ def read_datasets(datasets: Sequence[JobDataset], seed: int, target: str, client
     heights = [frame.height for frame in frames]
     frame = concatenate(frames)
     if not frame.height:
-        raise JobFailedError("The files hold no rows. Upload files with rows, or choose other files.")
+        raise JobFailedError("The files have no rows. Upload files with rows, or choose other files.")
     draws = np.concatenate([row_draws(seed, file, height) for file, height in zip(files, heights, strict=True)])
     return DatasetTable(frame, draws, np.repeat(np.arange(len(files)), heights), files)
 
 
 def s3_client(access: JobAccess, client: ClientFactory) -> "S3Client":
-    """Returns an S3 client with the connector's own rights, or the job's where it has none.
+    """Returns an S3 client with the connector's credentials, or with the job's own if the connector has none.
 
     Raises:
-        JobFailedError: the role or the stored keys can't be used.
-        ForbiddenAddressError: the connector's endpoint may not be called.
+        JobFailedError: the role or the stored keys cannot be used.
+        ForbiddenAddressError: the endpoint of the connector is in a private network.
     """
     options: dict[str, Any] = {"region_name": access.region, "endpoint_url": access.endpoint_url}
     try:
@@ -102,10 +102,10 @@ def s3_client(access: JobAccess, client: ClientFactory) -> "S3Client":
                 "aws_secret_access_key": keys["secret_access_key"],
             }
     except (ClientError, BotoCoreError) as error:
-        raise JobFailedError(f"The connector's access can't be used: {reason_of(error)}.") from error
+        raise JobFailedError(f"The credentials of the connector cannot be used: {reason_of(error)}.") from error
     except (ValueError, KeyError) as error:
-        raise JobFailedError("The connector's stored credentials are damaged. Enter them again.") from error
-    # The customer chose that address: it must not lead into our own network, and be no other once connected to.
+        raise JobFailedError("The stored credentials of the connector are damaged. Enter them again.") from error
+    # A customer chose the address, so it may lead into our network, and its name may change between check and call.
     guard = AddressGuard(allow_loopback=os.environ.get("ALLOW_LOOPBACK") == "true")
     if access.endpoint_url:
         guard.check_url(access.endpoint_url, "endpoint_url")
@@ -116,7 +116,7 @@ def s3_client(access: JobAccess, client: ClientFactory) -> "S3Client":
 
 
 def read_secret(parameter: str | None, secret_arn: str | None, client: ClientFactory) -> str | None:
-    """Returns the text of a secret, or ``None`` if no place is named."""
+    """Returns the text of the secret in Parameter Store or Secrets Manager, or ``None`` without either name."""
     if parameter:
         return str(client("ssm").get_parameter(Name=parameter, WithDecryption=True)["Parameter"]["Value"])
     if secret_arn:
@@ -125,9 +125,9 @@ def read_secret(parameter: str | None, secret_arn: str | None, client: ClientFac
 
 
 def concatenate(frames: Sequence[pl.DataFrame]) -> pl.DataFrame:
-    """Returns one table under another.
+    """Returns the rows of all tables as one table.
 
-    Columns are matched by name, and types that have nothing in common become text.
+    Columns are matched by name. A column becomes text if its types in the tables have no common type.
     """
     try:
         return pl.concat(frames, how="diagonal_relaxed")
@@ -142,7 +142,7 @@ def concatenate(frames: Sequence[pl.DataFrame]) -> pl.DataFrame:
 
 
 def reason_of(error: ClientError | BotoCoreError) -> str:
-    """AWS's code and words, or botocore's."""
+    """Returns AWS's error code and message, or botocore's message."""
     if isinstance(error, ClientError):
         problem = error.response.get("Error", {})
         return f"{problem.get('Code', 'unknown')} ({problem.get('Message', '').rstrip('.')})"
@@ -150,7 +150,7 @@ def reason_of(error: ClientError | BotoCoreError) -> str:
 
 
 def _downloads(s3: "S3Client", files: Sequence[JobFile], scratch: Path) -> Iterator[tuple[JobFile, Path]]:
-    """Yields the files in their order, and downloads several in advance."""
+    """Yields the files in their order, and downloads several files at the same time."""
     paths = [scratch / f"{index}-{Path(file.key).name[-100:]}" for index, file in enumerate(files)]
     with ThreadPoolExecutor(DOWNLOADS_AT_ONCE) as pool:
         for start in range(0, len(files), DOWNLOADS_AT_ONCE):
@@ -171,20 +171,20 @@ def _download(s3: "S3Client", file: JobFile, path: Path) -> None:
     except ClientError as error:
         if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") == 412:
             raise JobFailedError(
-                f"The file '{file.label}' changed while being read. Start the training again to use its new content."
+                f"The file '{file.label}' has changed since the job started. Start it again to use the new content."
             ) from error
-        raise JobFailedError(f"The file '{file.label}' can't be read: {reason_of(error)}.") from error
+        raise JobFailedError(f"The file '{file.label}' cannot be read: {reason_of(error)}.") from error
     except BotoCoreError as error:
-        raise JobFailedError(f"The file '{file.label}' can't be read: {reason_of(error)}.") from error
+        raise JobFailedError(f"The file '{file.label}' cannot be read: {reason_of(error)}.") from error
 
 
 def _read(file: JobFile, path: Path, column: str, target: str) -> pl.DataFrame:
-    """Returns the rows of one file, with its label column renamed to ``target``."""
+    """Returns the rows of one file. Its label column is renamed to ``target``."""
     try:
         with opened(path, FileFormat(file.format) if file.format else None, name=Path(file.key).name) as source:
             frame = source.collect(lambda rows: rows)
     except UnreadableFileError as error:
-        raise JobFailedError(f"The file '{file.label}' can't be read: {error}") from error
+        raise JobFailedError(f"The file '{file.label}' cannot be read: {error}") from error
     if column not in frame.columns:
         near = difflib.get_close_matches(column, frame.columns, n=1)
         hint = f"did you mean '{near[0]}'?" if near else f"its columns are {', '.join(frame.columns[:20])}"

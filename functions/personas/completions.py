@@ -1,4 +1,4 @@
-"""Drafts a persona with a language model: it names the fields to change, all others stay as they are."""
+"""Drafts personas with a language model. The model returns only the fields to change."""
 
 import json
 from typing import Any
@@ -15,7 +15,7 @@ from shared.spaces.members import SpaceContext
 
 FIELDS = ("name", "birthdate", "notes")
 DATA_CHANGES = 20
-ANSWER_TOKENS = 800
+COMPLETION_TOKENS = 800
 SHOWN_CHARACTERS = 8000
 
 _INSTRUCTIONS = (
@@ -58,20 +58,25 @@ class PersonaCompletionService:
     async def complete(
         self, context: SpaceContext, request: PersonaCompletionCreate, correlation_id: str
     ) -> PersonaCompletion:
-        """Raises what the space's language models fail with, ValidationFailedError for a draft too long to show, and
-        ContextOverflowError for a prompt too long for the model."""
+        """Returns the changed draft of a persona.
+
+        Raises ValidationFailedError for a draft that is too long, ContextOverflowError for a prompt that is too long
+        for the model, and the errors of the language model.
+        """
         current = json.dumps(request.current_persona, ensure_ascii=False)
         if len(current) > SHOWN_CHARACTERS:
             raise ValidationFailedError.of(
-                "body.current_persona", f"has more than {SHOWN_CHARACTERS:,} characters as JSON; shorten it"
+                "body.current_persona", f"has more than {SHOWN_CHARACTERS:,} characters as JSON: shorten it"
             )
         models = await self._access.open(Caller.of(context, correlation_id))
         model = await models.model(None)
         system = Message(role=Role.SYSTEM, content=f"{_INSTRUCTIONS}\nThe persona so far: {current}")
         talk = [*request.history, Message(role=Role.USER, content=request.prompt)]
-        shown = [message.for_model() for message in await fit(models, model, [system], talk, ANSWER_TOKENS)]
-        answer, record = await models.structured(CallType.PERSONA, model.id, shown, "persona", _SCHEMA, ANSWER_TOKENS)
-        persona, changed, refused = _merged(request.current_persona, answer, self._clock().date().isoformat())
+        shown = [message.for_model() for message in await fit(models, model, [system], talk, COMPLETION_TOKENS)]
+        changes, record = await models.structured(
+            CallType.PERSONA, model.id, shown, "persona", _SCHEMA, COMPLETION_TOKENS
+        )
+        persona, changed, refused = _merged(request.current_persona, changes, self._clock().date().isoformat())
         usage = {
             "prompt_tokens": record.input_tokens,
             "completion_tokens": record.output_tokens,
@@ -81,17 +86,21 @@ class PersonaCompletionService:
             persona=persona,
             changed=changed,
             refused=refused,
-            message=answer["message"],
+            message=changes["message"],
             model=record.model,
             usage=usage,
         )
 
 
-def _merged(current: dict[str, Any], answer: dict[str, Any], today: str) -> tuple[dict[str, Any], list[str], list[str]]:
-    """Returns the draft with the changes that a persona can have, their names, and the names of those that it can't."""
+def _merged(
+    current: dict[str, Any], changes: dict[str, Any], today: str
+) -> tuple[dict[str, Any], list[str], list[str]]:
+    """Returns the draft with its valid changes, the names of the changed fields, and the names of invalid fields."""
     persona, changed, refused = dict(current), [], []
-    data = {**_object(current.get("data")), **{each["field"]: each["value"] for each in answer.get("data", ())}}
-    values = {name: answer[name] for name in FIELDS if name in answer} | ({"data": data} if answer.get("data") else {})
+    data = {**_object(current.get("data")), **{each["field"]: each["value"] for each in changes.get("data", ())}}
+    values = {name: changes[name] for name in FIELDS if name in changes} | (
+        {"data": data} if changes.get("data") else {}
+    )
     for name, value in values.items():
         try:
             checked = getattr(PersonaUpdate.model_validate({name: value}), name)

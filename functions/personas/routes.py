@@ -1,4 +1,4 @@
-"""Personas over HTTP."""
+"""Defines the routes of personas."""
 
 from typing import Annotated
 
@@ -84,7 +84,7 @@ def update_persona(
     expected_version: ExpectedVersion,
     response: Response,
 ) -> Persona:
-    """Update the fields that are sent."""
+    """Update the fields of a persona that are sent."""
     return tagged(response, service.update(context, id, body, expected_version))
 
 
@@ -92,14 +92,14 @@ def update_persona(
 async def complete_persona(
     body: PersonaCompletionCreate, request: Request, context: CurrentContext, resources: CurrentResources
 ) -> PersonaCompletion:
-    """Change a persona's draft in words; nothing is saved."""
+    """Let a language model change the draft of a persona. The API saves nothing."""
     service = PersonaCompletionService(resources.language_models, resources.clock)
     return await service.complete(context, body, request.state.request_id)
 
 
 @router.post("/upload")
 def upload_personas(files: list[UploadFile], context: CurrentContext, service: UploadService) -> PersonaUpload:
-    """Upload personas as CSV, JSON, JSON Lines or XLSX; saved immediately unless some are known already."""
+    """Upload personas as CSV, JSON, JSON Lines or XLSX. They are saved immediately if there are no conflicts."""
     return service.upload(context, [(file.filename or "file", file.file) for file in files])
 
 
@@ -107,7 +107,7 @@ def upload_personas(files: list[UploadFile], context: CurrentContext, service: U
 def confirm_persona_upload(
     upload_token: str, context: CurrentContext, service: UploadService, body: PersonaUploadConfirm = SKIP
 ) -> PersonaUploadResult:
-    """Decide what becomes of known personas and save the upload, or go on saving it."""
+    """Decide how to resolve conflicts and save the upload, or continue to save it."""
     return service.confirm(context, upload_token, body.conflict_resolution)
 
 
@@ -115,11 +115,11 @@ def confirm_persona_upload(
 def create_persona_uploads(
     body: PersonaUploadRequest, context: CurrentContext, service: UploadService
 ) -> PersonaUploadForms:
-    """Get the forms to upload big files with, up to 128 MB, straight to storage."""
+    """Create forms to upload large files, up to 128 MB, directly to the storage."""
     return service.prepare(context, body)
 
 
 @router.post("/uploads/{upload_token}/process", extension=True, responses=errors(409, 410))
 def process_persona_uploads(upload_token: str, context: CurrentContext, service: UploadService) -> PersonaUpload:
-    """Read the files that were sent to storage, as `POST /personas/upload` does; again to go on saving them."""
+    """Read and save the files in the storage as `POST /personas/upload` does. Repeat the call to continue to save."""
     return service.process(context, upload_token)

@@ -1,6 +1,6 @@
-"""Saves the rows of an upload in small transactions, each of which also moves the mark of what is saved.
+"""Saves the rows of an upload in small transactions. Each transaction also moves the upload's position.
 
-Whoever is cut off, or comes second, finds the mark where the last whole transaction left it: no row is saved twice.
+A later or concurrent request continues at the position of the last transaction, so no row is saved twice.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -14,7 +14,7 @@ from shared.errors import GoneError
 from shared.models.persona import SAME_PERSON_LIMIT, ConflictResolution, Persona, PersonaCreate
 from shared.models.persona_upload import StoredUpload, UploadStatus
 
-# DynamoDB takes 100 writes and 4 MB a transaction; a row needs two writes, the upload and the count one each.
+# DynamoDB allows 100 writes and 4 MB in a transaction. A row needs two writes, the upload and the counter one each.
 BATCH_ROWS = 48
 BATCH_BYTES = 1_500_000
 
@@ -30,7 +30,7 @@ class Saver:
         self._uploads = uploads
 
     def save(self, space_id: str, token: str, upload: StoredUpload, has_time: Callable[[], bool]) -> StoredUpload:
-        """Saves an upload until all rows are saved or the time is up. The rest can be saved later."""
+        """Saves rows until all rows are saved or the time is up. A later call can save the rest."""
         while upload.status is UploadStatus.IN_PROGRESS and has_time():
             try:
                 for batch in batches(self._uploads.rows(upload), upload.position):
@@ -68,7 +68,7 @@ class Saver:
 
         return repeat_on_conflict(
             step,
-            "Others change the same personas just now. Confirm the upload again to go on.",
+            "Other requests change the same personas now. Confirm the upload again to continue.",
             (
                 TransactionFailedError,
                 KeyChangedError,
@@ -77,7 +77,7 @@ class Saver:
 
 
 class _Plan:
-    """What becomes of the rows of one batch, given who is known."""
+    """The writes for the rows of one batch."""
 
     def __init__(self, upload: StoredUpload, known: dict[str, Known]) -> None:
         self._upload = upload
@@ -89,7 +89,7 @@ class _Plan:
         self._counts = dict.fromkeys(("done", "created", "overwritten", "skipped", "crowded", "conflicts_resolved"), 0)
 
     def take(self, row: UploadRow, key: str) -> None:
-        """Plans one row. A person may be known from the space, an earlier batch, or an earlier row of this batch."""
+        """Plans the writes of one row. Its persona may be known from the space or from an earlier row."""
         ids = self._ids[key]
         self._counts["done"] += 1
         self._counts["conflicts_resolved"] += bool(ids)
@@ -107,7 +107,7 @@ class _Plan:
             self._counts["created"] += 1
 
     def _overwrite(self, persona_id: str, given: PersonaCreate) -> None:
-        # A file without further columns says nothing about the data that is known.
+        # A file without other columns must not delete the known data.
         values = given.model_dump(exclude_none=True)
         self._counts["overwritten"] += 1
         if persona_id in self._created:
@@ -129,11 +129,11 @@ class _Plan:
     @property
     def _confirmation(self) -> tuple[datetime, str]:
         if self._upload.confirmed_at is None or self._upload.confirmed_by is None:
-            raise ValueError("an upload is saved once it is confirmed")
+            raise ValueError("an upload must be confirmed before it is saved")
         return self._upload.confirmed_at, self._upload.confirmed_by
 
     def outcome(self, end: int) -> StoredUpload:
-        """Returns the upload once the plan is carried out."""
+        """Returns the upload after the planned writes."""
         values: dict[str, Any] = {name: getattr(self._upload, name) + amount for name, amount in self._counts.items()}
         is_last = end >= self._upload.rows_bytes
         status = UploadStatus.COMPLETED if is_last else UploadStatus.IN_PROGRESS
@@ -153,7 +153,7 @@ class _Plan:
 
 
 def batches(rows: Iterable[UploadRow], position: int) -> Iterator[list[UploadRow]]:
-    """Yields the rows in batches of one transaction."""
+    """Yields batches of rows; each batch fits into one transaction."""
     batch: list[UploadRow] = []
     start = end = position
     for row in rows:

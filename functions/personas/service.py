@@ -1,4 +1,4 @@
-"""Rules of personas."""
+"""Creates, reads, updates and deletes personas."""
 
 from datetime import UTC
 

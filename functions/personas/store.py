@@ -1,7 +1,8 @@
-"""Personas, and an index of who they are, by which uploads find those that are known already.
+"""Stores personas, and an index by which uploads find known personas.
 
-Each persona has an index item under ``persona_key#<space>``: its sort key is a digest of the normalised name
-and birthdate, its ``ids`` are the personas that share them. Both are written in one transaction.
+The index has one item for each name and birthdate under ``persona_key#<space>``. Its sort key is a digest of the
+normalised name and the birthdate; its ``ids`` are the personas that share them. One transaction writes a persona and
+its index item.
 """
 
 import hashlib
@@ -19,12 +20,12 @@ from shared.errors import ConflictError, UnavailableError
 from shared.models.base import Deleted
 from shared.models.persona import SAME_PERSON_LIMIT, Persona
 
-# A second pass settles the few letters whose folded form folds once more when it is composed.
+# A few letters need a second pass, because their composed form can be folded again.
 _FOLDS = 2
 
 
 def normalised_name(name: str) -> str:
-    """Returns the name without differences of case, blanks and composed or combining accents."""
+    """Returns the name in a form that does not depend on case, blanks and the encoding of accents."""
     for _ in range(_FOLDS):
         name = unicodedata.normalize("NFC", unicodedata.normalize("NFD", name).casefold())
     return " ".join(name.split())
@@ -36,24 +37,24 @@ def person_key(name: str, birthdate: str) -> str:
 
 
 class KeyChangedError(UnavailableError):
-    """Another writer changed who shares a key between our look and our write: look again."""
+    """Error raised when another request has changed the index item since it was read."""
 
 
 @dataclass(frozen=True)
 class Known:
-    """The personas that share one key, oldest first."""
+    """The ids of the personas that share one key, oldest first."""
 
     key: Key
     ids: tuple[str, ...] = ()
 
     def write(self, ids: Sequence[str]) -> Write:
-        """Replaces the ids. Fails with KeyChangedError unless they are still those that were read."""
+        """Returns the write that replaces the ids. It fails with KeyChangedError if the ids have changed."""
         if not ids:
             return delete(self.key, self._is_current, _key_changed())
         return put(self.key, {"ids": sorted(ids)}, self._is_current, _key_changed())
 
     def unchanged(self) -> Write:
-        """Lets a transaction fail with KeyChangedError unless the ids are still those that were read."""
+        """Returns a check that fails with KeyChangedError if the ids have changed."""
         return check(self.key, self._is_current, _key_changed())
 
     @property
@@ -84,7 +85,7 @@ class Personas:
         return self.known(space_id, [key])[key]
 
     def create(self, space_id: str, persona: Persona, idempotency: Idempotency | None) -> Persona:
-        """Raises ConflictError when too many personas share the name and birthdate."""
+        """Stores a persona. Raises ConflictError if too many personas share its name and birthdate."""
 
         def step() -> Persona:
             known = self._known_of(space_id, persona)
@@ -94,14 +95,14 @@ class Personas:
         return repeat_on_conflict(step, "Too many changes to the same persona in a moment.", (KeyChangedError,))
 
     def create_writes(self, space_id: str, personas: Sequence[Persona]) -> list[Write]:
-        """Returns the writes that store and count new personas; their index items are for the caller to write."""
+        """Returns the writes that store and count new personas. The caller writes their index items."""
         if not personas:
             return []
         puts = [self.repository.put_write(space_id, persona) for persona in personas]
         return [*self.repository.count_writes(space_id, personas[0].id, len(personas)), *puts]
 
     def update(self, space_id: str, persona_id: str, changes: dict[str, Any], expected_version: int | None) -> Persona:
-        """Raises NotFoundError, PreconditionFailedError, and ConflictError as ``create`` does."""
+        """Updates a persona. Raises NotFoundError, PreconditionFailedError, and ConflictError as ``create`` does."""
 
         def step() -> Persona:
             current = self.repository.update(space_id, persona_id, {}, expected_version=expected_version)
@@ -128,7 +129,7 @@ class Personas:
         return [before.removed(current.id), after.added(current.id)]
 
     def delete(self, space_id: str, persona_id: str, expected_version: int | None) -> Deleted:
-        """Raises as ``Repository.delete`` does."""
+        """Deletes a persona. Raises the same errors as ``Repository.delete``."""
 
         def step() -> Deleted:
             current = self.repository.update(space_id, persona_id, {}, expected_version=expected_version)
@@ -151,12 +152,14 @@ class Personas:
 
 
 def check_room(known: Known) -> None:
-    """Raises ConflictError when no further persona may share the key: the index item has an end."""
+    """Raises ConflictError if no further persona may share the key, because the size of an index item is limited."""
     if len(known.ids) >= SAME_PERSON_LIMIT:
         raise ConflictError(
-            f"{SAME_PERSON_LIMIT} personas have this name and birthdate already. Change or delete one of them."
+            f"{SAME_PERSON_LIMIT} personas already have this name and birthdate. Change or delete one of them."
         )
 
 
 def _key_changed() -> KeyChangedError:
-    return KeyChangedError("Others change the same person just now. Try again.", headers={"Retry-After": "1"})
+    return KeyChangedError(
+        "Another request has just changed the same persona. Try again.", headers={"Retry-After": "1"}
+    )

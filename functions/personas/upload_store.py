@@ -1,8 +1,7 @@
-"""Stores uploads of personas: an item for each, and its rows as JSON Lines in S3.
+"""Stores persona uploads: an item for each upload in the table, and its rows as JSON Lines in S3.
 
-The item's sort key is a digest of the upload's token, so that the table holds no tokens. An upload that is never
-confirmed or processed disappears automatically: the item by its ``expires_at``, its objects by the bucket's rule for
-``temporary/``.
+The sort key is a digest of the upload's token, so that the table contains no tokens. Old uploads are deleted
+automatically: the item at its ``expires_at``, its objects by the bucket's rule for ``temporary/``.
 """
 
 import hashlib
@@ -28,19 +27,19 @@ from shared.models.persona_upload import StoredUpload, UploadStatus
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-# How long an upload's end is remembered, beyond the time in which it can be confirmed; its objects are kept as long.
+# The time for which an upload's item is kept after it can no longer be confirmed. Its objects are kept as long.
 REMEMBERED = timedelta(days=30)
 FORM_LIFETIME = timedelta(hours=1)
 CHUNK_BYTES = 1 << 20
 
 
 class RowsGoneError(Exception):
-    """The file of rows was deleted, because all are saved or too late."""
+    """Error raised when the file of rows no longer exists, because all rows are saved or the upload is too old."""
 
 
 @dataclass(frozen=True)
 class UploadRow:
-    """A row to save: its place in the upload, from 0, and where it ends in the file of rows."""
+    """A row to save. ``number`` is its position in the upload, from 0; ``end`` is its end in the file of rows."""
 
     number: int
     persona: PersonaCreate
@@ -68,14 +67,14 @@ class PersonaUploads:
         )
 
     def get(self, space_id: str, token: str) -> StoredUpload:
-        """Raises NotFoundError."""
+        """Returns an upload. Raises NotFoundError."""
         item = self._table.get(self._key(space_id, token))
         if item is None:
             raise NotFoundError("There is no upload with this token in the space. Upload the files again.")
         return StoredUpload.model_validate(item)
 
     def receive(self, space_id: str, token: str, upload: StoredUpload) -> bool:
-        """Replaces an upload that waited for its files; false when another request was quicker."""
+        """Replaces a waiting upload. Returns false if another request has already replaced it."""
         try:
             self._table.write(self._put(space_id, token, upload, Attr("status").eq(UploadStatus.WAITING.value)))
         except ConditionFailedError:
@@ -85,7 +84,7 @@ class PersonaUploads:
     def confirm(
         self, space_id: str, token: str, resolution: ConflictResolution, user_id: str, now: datetime
     ) -> StoredUpload:
-        """Decides about the conflicts, unless that is done: the first decision stays."""
+        """Records how to resolve the conflicts, unless an earlier request has recorded it. Returns the upload."""
         values = {
             "status": UploadStatus.IN_PROGRESS,
             "resolution": resolution,
@@ -99,7 +98,7 @@ class PersonaUploads:
         return self.get(space_id, token)
 
     def advance(self, space_id: str, token: str, before: StoredUpload, after: StoredUpload) -> Write:
-        """Returns the write that moves the mark of what is saved, for the transaction that saves it."""
+        """Returns the write that moves the upload's position, for the transaction that saves the rows."""
         names = (
             "status",
             "position",
@@ -123,7 +122,7 @@ class PersonaUploads:
         return key
 
     def rows(self, upload: StoredUpload) -> Iterator[UploadRow]:
-        """Yields the rows that are not saved yet. Raises RowsGoneError."""
+        """Yields the rows that are not saved yet. Raises RowsGoneError if the file no longer exists."""
         try:
             found = self._s3.get_object(Bucket=self._bucket, Key=upload.rows_key, Range=f"bytes={upload.position}-")
         except self._s3.exceptions.NoSuchKey:
@@ -138,7 +137,7 @@ class PersonaUploads:
         self._s3.delete_object(Bucket=self._bucket, Key=upload.rows_key)
 
     def form(self, space_id: str, token: str, file: str, bytes_limit: int, expires_at: Timestamp) -> Upload:
-        """Returns a form that sends one of the files straight to S3."""
+        """Returns a form to upload one file directly to S3."""
         form = self._s3.generate_presigned_post(
             Bucket=self._bucket,
             Key=_source_key(space_id, token, file),
@@ -148,7 +147,7 @@ class PersonaUploads:
         return Upload(file=file, url=form["url"], fields=form["fields"], expires_at=expires_at)
 
     def source_sizes(self, space_id: str, token: str) -> dict[str, int]:
-        """Returns the files that have arrived, and their bytes."""
+        """Returns the uploaded files with their sizes in bytes."""
         prefix = _source_key(space_id, token, "")
         pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=prefix)
         return {each["Key"].removeprefix(prefix): each["Size"] for page in pages for each in page.get("Contents", [])}
@@ -162,17 +161,17 @@ class PersonaUploads:
 
 
 def row_line(persona: PersonaCreate) -> bytes:
-    """Returns a persona as a line of the file of rows."""
+    """Returns the line of a persona for the file of rows."""
     return json.dumps(persona.model_dump(exclude_none=True), ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
 
 
 def row_id(upload: StoredUpload, number: int) -> str:
-    """Returns the id of the persona that a row makes: the same at each attempt, and later rows sort after earlier ones.
+    """Returns the id of a row's persona. It is the same in every attempt, and later rows have greater ids.
 
-    A UUIDv7 of the time of the confirmation, then the row's number, then a digest of both and the file of rows.
+    The id is a UUIDv7 of the time of the confirmation, the row's number, and a digest of the file and the number.
     """
     if upload.confirmed_at is None:
-        raise ValueError("an upload has ids once it is confirmed")
+        raise ValueError("an upload must be confirmed before its personas have ids")
     milliseconds = int(upload.confirmed_at.timestamp() * 1000)
     digest = int.from_bytes(hashlib.sha256(f"{upload.rows_key}\n{number}".encode()).digest()[:7])
     high, low = number >> 6 & 0xFFF, number & 0x3F

@@ -1,8 +1,8 @@
-"""Rules of uploading personas from files.
+"""Uploads personas from files.
 
-All files of an upload are read and checked before anything is saved. Who is known already, from the space or from an
-earlier row, is in conflict: without conflicts all rows are saved, with them the upload waits for a decision.
-Whatever does not fit into one request's time goes on with the next.
+All files of an upload are read and checked before anything is saved. A row is a conflict if its persona is known from
+the space or from an earlier row. Without conflicts, all rows are saved. With conflicts, the upload waits for a
+decision. If one request has not enough time to save all rows, the next request continues.
 """
 
 import secrets
@@ -41,7 +41,7 @@ from shared.models.persona_upload import (
 from shared.spaces.members import SpaceContext
 
 CONFIRMABLE = timedelta(hours=24)
-# Of the 29 seconds that a request may take. Reading can not be resumed: it leaves time to store what it read.
+# A request may take 29 seconds. Reading must end earlier, because it cannot be resumed and its rows must be stored.
 READING_SECONDS = 20.0
 WORKING_SECONDS = 25.0
 LOOKUP_KEYS = 100
@@ -53,7 +53,7 @@ NamedFile = tuple[str, BinaryIO]
 
 @dataclass
 class _Reading:
-    """What the files hold, as far as they are read."""
+    """The counts and problems of the rows that have been read so far."""
 
     total: int = 0
     conflict_personas: int = 0
@@ -83,19 +83,19 @@ class PersonaUploadService:
         self._started = timer()
 
     def upload(self, context: SpaceContext, files: list[NamedFile]) -> PersonaUpload:
-        """Reads the files of the request, and saves their personas unless some are known already.
+        """Reads the files of the request, and saves their personas if there are no conflicts.
 
-        Raises ValidationFailedError that names the file which can't be read; then nothing is stored.
+        Raises ValidationFailedError with the name of a file that cannot be read, and then stores nothing.
         """
         if len(files) > UPLOAD_FILES_LIMIT:
-            raise ValidationFailedError.of("body.files", f"are more than {UPLOAD_FILES_LIMIT}: upload them in parts")
+            raise ValidationFailedError.of("body.files", f"are more than {UPLOAD_FILES_LIMIT}: use several uploads")
         token = secrets.token_urlsafe(32)
         upload = self._read(context, files)
         self._uploads.add(context.space_id, token, upload)
         return self._go_on(context, token, upload)
 
     def prepare(self, context: SpaceContext, request: PersonaUploadRequest) -> PersonaUploadForms:
-        """Returns the forms by which a client sends files straight to S3. They are processed afterwards."""
+        """Returns forms with which a client uploads files directly to S3. ``process`` reads these files later."""
         token = secrets.token_urlsafe(32)
         files = list(dict.fromkeys(request.files))
         now = self._clock()
@@ -113,9 +113,9 @@ class PersonaUploadService:
         return PersonaUploadForms(uploads=forms, upload_token=token)
 
     def process(self, context: SpaceContext, token: str) -> PersonaUpload:
-        """Reads the files that were sent to S3 as ``upload`` does; once they are read, goes on saving.
+        """Reads the files in S3 as ``upload`` does, or continues to save their rows.
 
-        Raises NotFoundError, GoneError, ConflictError while a file has not arrived, and as ``upload`` does.
+        Raises NotFoundError, GoneError, ConflictError if a file is missing, and the errors of ``upload``.
         """
         upload = self._current(context, token)
         if upload.status is UploadStatus.WAITING:
@@ -123,13 +123,13 @@ class PersonaUploadService:
         return self._go_on(context, token, upload)
 
     def confirm(self, context: SpaceContext, token: str, resolution: ConflictResolution) -> PersonaUploadResult:
-        """Saves a pending upload, or goes on saving one; the first decision stays.
+        """Saves a pending upload, or continues to save it with the first resolution.
 
-        Raises NotFoundError, GoneError, and ConflictError before the files have been processed.
+        Raises NotFoundError, GoneError, and ConflictError if the files have not been read.
         """
         upload = self._current(context, token)
         if upload.status is UploadStatus.WAITING:
-            raise ConflictError(f"The files have not been read yet: POST /personas/uploads/{token}/process first.")
+            raise ConflictError(f"The files have not been read yet. Call POST /personas/uploads/{token}/process first.")
         if upload.status is UploadStatus.PENDING:
             upload = self._uploads.confirm(context.space_id, token, resolution, context.user_id, self._clock())
         return _result(self._saver.save(context.space_id, token, upload, self._has_time))
@@ -141,23 +141,23 @@ class PersonaUploadService:
         return upload
 
     def _go_on(self, context: SpaceContext, token: str, upload: StoredUpload) -> PersonaUpload:
-        return _answer(self._saver.save(context.space_id, token, upload, self._has_time), token)
+        return _response(self._saver.save(context.space_id, token, upload, self._has_time), token)
 
     def _has_time(self) -> bool:
         return self._timer() - self._started < WORKING_SECONDS
 
     def _check_time(self) -> None:
         if self._timer() - self._started > READING_SECONDS:
-            raise UnreadableFileError(f"takes more than {READING_SECONDS:.0f} seconds to read: split it")
+            raise UnreadableFileError(f"takes more than {READING_SECONDS:.0f} seconds to read: split the file")
 
     def _receive(self, context: SpaceContext, token: str, waiting: StoredUpload) -> StoredUpload:
         sizes = self._uploads.source_sizes(context.space_id, token)
         missing = [file for file in waiting.source_files if file not in sizes]
         if missing:
-            raise ConflictError(f"{missing[0]} has not arrived: send it with its form first.")
+            raise ConflictError(f"The file {missing[0]} is missing. Upload it with its form first.")
         if sum(sizes[file] for file in waiting.source_files) > self._limits.file_bytes:
             raise ValidationFailedError(
-                f"The files hold more than {self._limits.file_bytes >> 20} MB together: upload them in parts."
+                f"The files together have more than {self._limits.file_bytes >> 20} MB. Use several uploads."
             )
         upload = self._read(context, self._downloaded(context, token, waiting.source_files))
         upload.source_files = waiting.source_files
@@ -194,7 +194,7 @@ class PersonaUploadService:
         return self._stored(context, reading, key, size)
 
     def _rows(self, name: str, file: BinaryIO, reading: _Reading) -> Iterator[PersonaRow]:
-        """Yields the rows of one file that can be saved, and records the refused ones."""
+        """Yields the rows of one file that can be saved, and records the refused rows."""
         name = name[:FILE_NAME_CHARACTERS]
         today = self._clock().date().isoformat()
         count = 0
@@ -219,7 +219,7 @@ class PersonaUploadService:
     def _look_up(
         self, context: SpaceContext, reading: _Reading, batch: list[tuple[str, PersonaRow]], pool: ThreadPoolExecutor
     ) -> None:
-        """Notes which of the rows are in conflict."""
+        """Records the conflicts of the rows."""
         keys = [person_key(row.persona.name, row.persona.birthdate) for _, row in batch]
         wanted = list(dict.fromkeys(keys))
         parts = [wanted[start : start + LOOKUP_KEYS] for start in range(0, len(wanted), LOOKUP_KEYS)]
@@ -249,7 +249,7 @@ class PersonaUploadService:
             refused=reading.refused,
         )
         if not reading.conflict_personas:
-            # Whoever is made known between our look and the save is not made twice.
+            # SKIP, because another request may create the same persona before this upload is saved.
             upload.status, upload.resolution = UploadStatus.IN_PROGRESS, ConflictResolution.SKIP
             upload.confirmed_at, upload.confirmed_by = now, context.user_id
         return upload
@@ -257,13 +257,13 @@ class PersonaUploadService:
 
 def _nothing_to_save(reading: _Reading) -> ValidationFailedError:
     if not reading.refused:
-        return ValidationFailedError.of("body.files", "hold no rows below the names of the columns")
+        return ValidationFailedError.of("body.files", "have no rows below the names of the columns")
     details = [Detail(f"body.files.{row.file}.{row.row}", row.reason) for row in reading.refused]
     first = reading.refused[0]
     return ValidationFailedError(f"No row can be used; {first.file}, row {first.row}: {first.reason}", details)
 
 
-def _answer(upload: StoredUpload, token: str) -> PersonaUpload:
+def _response(upload: StoredUpload, token: str) -> PersonaUpload:
     return PersonaUpload(
         status=upload.status,
         message=_message(upload),
@@ -293,20 +293,22 @@ def _result(upload: StoredUpload) -> PersonaUploadResult:
 
 
 def _message(upload: StoredUpload) -> str:
-    """Returns a message: what has happened, and what to do next."""
-    refused = f" {upload.refused_rows:,} rows were refused; `refused` says why." if upload.refused_rows else ""
+    """Returns the message for the client: the result so far, and the next step."""
+    refused = f" {upload.refused_rows:,} rows were refused; `refused` has the reasons." if upload.refused_rows else ""
     match upload.status:
         case UploadStatus.PENDING:
             return (
-                f"Nothing is saved yet: {upload.conflict_personas:,} of {upload.total:,} personas are known already. "
+                f"Nothing is saved yet: {upload.conflict_personas:,} of {upload.total:,} personas are already known. "
                 f"Confirm the upload with overwrite, create or skip.{refused}"
             )
         case UploadStatus.IN_PROGRESS:
             return (
-                f"{upload.done:,} of {upload.total:,} personas are dealt with so far. "
-                f"Confirm the upload to go on where it stopped.{refused}"
+                f"{upload.done:,} of {upload.total:,} personas are processed so far. "
+                f"Confirm the upload to continue.{refused}"
             )
-    crowded = f" {upload.crowded:,} were left out: 100 share their name and birthdate." if upload.crowded else ""
+    crowded = (
+        f" {upload.crowded:,} were left out: 100 personas share the same name and birthdate." if upload.crowded else ""
+    )
     return (
         f"{upload.created:,} personas were created, {upload.overwritten:,} overwritten and "
         f"{upload.skipped:,} skipped.{crowded}{refused}"

@@ -1,4 +1,4 @@
-"""Benchmarks, and what is remembered of those that were deleted: their past results stay comparable."""
+"""Stores benchmarks, and the revisions of deleted benchmarks, so that their results stay comparable."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from shared.models.benchmark import Benchmark
 
 @dataclass(frozen=True)
 class KnownBenchmark:
-    """A benchmark that exists or existed; scores of other revisions than ``revision`` are history."""
+    """A benchmark that exists or existed. Scores of other revisions than ``revision`` are outdated."""
 
     id: str
     revision: int
@@ -32,7 +32,7 @@ class Benchmarks:
         return Key(f"benchmark#{space_id}#deleted", benchmark_id)
 
     def delete(self, space_id: str, benchmark: Benchmark, expected_version: int | None) -> Deleted:
-        """Removes the benchmark and stores its last revision. Raises as ``Repository.delete`` does."""
+        """Deletes a benchmark and stores its last revision. Raises the same errors as ``Repository.delete``."""
         while True:
             remembered = {"revision": benchmark.revision, "deleted_at": self._clock()}
             try:
@@ -49,8 +49,8 @@ class Benchmarks:
     def known(self, space_id: str, benchmark_ids: Iterable[str]) -> dict[str, KnownBenchmark]:
         """Returns the benchmarks that exist or existed in the space."""
         wanted = [benchmark_id for benchmark_id in dict.fromkeys(benchmark_ids) if is_identifier(benchmark_id)]
-        living = {self.repository.key(space_id, benchmark_id): False for benchmark_id in wanted}
-        buried = {self._deleted_key(space_id, benchmark_id): True for benchmark_id in wanted}
-        states = living | buried
+        existing = {self.repository.key(space_id, benchmark_id): False for benchmark_id in wanted}
+        deleted = {self._deleted_key(space_id, benchmark_id): True for benchmark_id in wanted}
+        states = existing | deleted
         found = self._table.get_many(list(states))
         return {key.sk: KnownBenchmark(key.sk, int(item["revision"]), states[key]) for key, item in found.items()}

@@ -1,8 +1,7 @@
-"""Creates the evaluations that follow a training, each exactly once.
+"""Creates the due evaluations of a training, each exactly once.
 
-They fall due in the transaction that ends the training, or lets a benchmark join one that has succeeded, under ids of
-their own. The workflow creates those of its end one after the other, a request those of the benchmarks that join;
-what either leaves undone the reconciler does.
+The transaction that ends a training, or adds a benchmark to a succeeded training, records the due evaluations with
+their ids. The workflow or the request then creates them. The reconciler creates due evaluations that remain.
 """
 
 from collections.abc import Collection
@@ -23,10 +22,7 @@ class DueEvaluations:
         self._launcher = launcher
 
     def create_due(self, space_id: str, training: Training, benchmark_ids: Collection[str]) -> None:
-        """Creates and starts the evaluations that are due on these benchmarks.
-
-        Closes the training's job after the last one.
-        """
+        """Creates and starts the due evaluations of these benchmarks. After the last one, it closes the training."""
         jobs = self._evaluations.jobs
         due = jobs.due(training.id)
         wanted = [each for each in due if each.benchmark_id in training.benchmark_ids]
@@ -38,7 +34,7 @@ class DueEvaluations:
             jobs.close_when_created(training.id, due)
 
     def create(self, space_id: str, due: DueEvaluation) -> Evaluation:
-        """Returns the evaluation, whether it was created before or not. Raises as ``Evaluations.create`` does."""
+        """Creates a due evaluation, or returns it if it exists. Raises the same errors as ``Evaluations.create``."""
         request = EvaluationCreate(benchmark_id=due.benchmark_id, checkpoint_id=due.checkpoint_id, gpu_count=0)
         return self._evaluations.create(space_id, due.created_by, request, evaluation_id=due.id)
 
@@ -46,7 +42,7 @@ class DueEvaluations:
         try:
             evaluation = self.create(space_id, due)
         except (NotFoundError, ValidationFailedError) as error:
-            logger.info("what was due can't be evaluated any more", extra={"why": error.message, **due.model_dump()})
+            logger.info("a due evaluation can no longer be created", extra={"why": error.message, **due.model_dump()})
             return
         if evaluation.result.status is JobStatus.PENDING:
             self._launcher.start(JobReference(JobKind.EVALUATION, space_id, evaluation.id, evaluation.created_at))

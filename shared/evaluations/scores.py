@@ -1,12 +1,11 @@
-"""What checkpoints achieved on benchmarks, indexed so that a leaderboard reads one metric and nothing else.
+"""Stores the scores of checkpoints on benchmarks, with an index for leaderboards of one metric.
 
 ``score#<space>#result``, ``<checkpoint>#<benchmark>``: all metrics of the newest result.
-``score#<space>#<benchmark>#<metric>``, ``<revision>#<value>#<checkpoint>``: one light entry for each of its metrics, in
-the order of the values. Entries without a value are kept too, behind the others, so that each metric's entries are all
-the checkpoints measured at that revision of the benchmark.
-``score#<space>#<benchmark>#<metric>#count``, ``<revision>#<digits>#<value>``: how many of these entries' values begin
-with so many digits, so that a rank or the number of rows is read from a few counters, for boards of any size.
-``score#<space>#benchmarks``, ``<benchmark>``: the benchmarks there are results of.
+``score#<space>#<benchmark>#<metric>``, ``<revision>#<value>#<checkpoint>``: one small entry for each metric, in the
+order of the values. Entries without a value come last, so that the index lists all measured checkpoints.
+``score#<space>#<benchmark>#<metric>#count``, ``<revision>#<digits>#<value>``: the number of entries with values that
+begin with these digits. A rank needs only a few of these counters, also on a large leaderboard.
+``score#<space>#benchmarks``, ``<benchmark>``: the benchmarks with results.
 """
 
 import math
@@ -26,10 +25,10 @@ from shared.models.job import MetricName
 
 MetricValues = Mapping[MetricName, float | None]
 
-# The first sorts behind every hexadecimal digit; the second is the first character behind them.
+# Both sort after all hexadecimal digits; "g" sorts directly after them.
 WITHOUT_VALUE = "~"
 _BEHIND_VALUES = "g"
-# Four digits are a power of two and a sixteenth of it; each step is 256 times as fine, the last one a single value.
+# The lengths of the counted beginnings. Sixteen digits are one value; fewer digits cover a range of values.
 COUNTED_DIGITS = (4, 6, 8, 16)
 _SIGN = 1 << 63
 _ALL = (1 << 64) - 1
@@ -37,16 +36,16 @@ _CHECKPOINT_FIELDS = ("name", "training_id", "architecture", "created_at")
 
 
 def encode_value(value: float | None) -> str:
-    """Returns a text that sorts as the number does: 16 hexadecimal digits, or ``WITHOUT_VALUE`` for None and NaN."""
+    """Returns a text that sorts like the number: 16 hexadecimal digits, or ``WITHOUT_VALUE`` for None and NaN."""
     if value is None or math.isnan(value):
         return WITHOUT_VALUE
     bits: int = struct.unpack(">Q", struct.pack(">d", value + 0.0))[0]
-    # Negative numbers grow downwards in their bits, positive ones upwards.
+    # The bits of negative numbers sort in the opposite order, so all of them are inverted.
     return f"{bits ^ (_ALL if bits & _SIGN else _SIGN):016x}"
 
 
 def decode_value(text: str) -> float | None:
-    """Returns the number that ``encode_value`` made the text of."""
+    """Returns the number of a text from ``encode_value``."""
     if text == WITHOUT_VALUE:
         return None
     bits = int(text, 16)
@@ -55,12 +54,12 @@ def decode_value(text: str) -> float | None:
 
 
 def finite(metrics: MetricValues) -> dict[MetricName, float | None]:
-    """Returns the metrics; NaN and infinity become ``None``."""
+    """Returns the metrics, with ``None`` for NaN and infinity."""
     return {metric: value if value is not None and math.isfinite(value) else None for metric, value in metrics.items()}
 
 
 class ScoreEntry(NamedTuple):
-    """A checkpoint's value of one metric on one benchmark; the rest is empty unless it was asked for."""
+    """A checkpoint's value of one metric on one benchmark. The other fields are filled only on request."""
 
     checkpoint_id: str
     value: float | None
@@ -103,7 +102,7 @@ class Ranking:
         return Key(self.partition, self.sort_key(encode_value(value), checkpoint_id))
 
     def counter_keys(self, value: float | None) -> list[Key]:
-        """Returns the counters that an entry of this value counts in."""
+        """Returns the keys of the counters that include this value."""
         text = encode_value(value)
         levels = COUNTED_DIGITS[:1] if text == WITHOUT_VALUE else COUNTED_DIGITS
         return [self.counter_key(digits, text[:digits]) for digits in levels]
@@ -133,10 +132,10 @@ class Scores:
         evaluation_id: str,
         metrics: MetricValues,
     ) -> list[Write]:
-        """Returns the writes that make this the checkpoint's score on the benchmark, in place of the one before.
+        """Returns the writes that replace the checkpoint's score on the benchmark.
 
-        They go into the transaction that ends the evaluation, which fails with TransactionFailedError when the score
-        was replaced in between. The list is empty if the score has a newer revision already.
+        Their transaction fails with TransactionFailedError if another request has replaced the score since it was
+        read. The list is empty if the current score has a newer revision.
         """
         key = self.key(space_id, checkpoint.id, benchmark_id)
         found = self._table.get(key)
@@ -176,9 +175,9 @@ class Scores:
     def entries(
         self, space_id: str, benchmark_id: str, revision: int, metric: MetricName, *, describe: bool = False
     ) -> list[ScoreEntry]:
-        """Returns every checkpoint measured at this revision of the benchmark, by falling value.
+        """Returns the entries of all checkpoints that were measured at this revision, highest value first.
 
-        ``describe`` also reads what checkpoints are filtered by.
+        ``describe`` also fills the fields by which checkpoints are filtered.
         """
         ranking = Ranking(space_id, benchmark_id, revision, metric)
         items = self._table.query(
@@ -191,9 +190,9 @@ class Scores:
     def page(
         self, ranking: Ranking, limit: int, *, descending: bool, after: tuple[float | None, str] | None = None
     ) -> list[ScoreEntry]:
-        """Returns the first entries, or those behind a value and checkpoint: in the order of values, then of ids.
+        """Returns the first entries, or the entries after a value and checkpoint, in the order of values and ids.
 
-        Entries without a value come last either way.
+        Entries without a value always come last.
         """
         start = ranking.sort_key("") if after is None else f"{ranking.entry_key(after[1], after[0]).sk} "
         if not descending:
@@ -208,7 +207,8 @@ class Scores:
         if wanted := limit - len(found):
             falling = self._between(ranking, ranking.sort_key(""), top, wanted, newest_first=True)
             if len(falling) == wanted:
-                # Equal values came by falling id, and the last of them may not all be here: they are read again.
+                # Equal values are read with descending ids, and the list may not have all of them. So the last group
+                # of equal values is read again with ascending ids.
                 last = falling[-1].value
                 falling = [entry for entry in falling if entry.value != last]
                 group = ranking.sort_key(encode_value(last), "")
@@ -228,12 +228,12 @@ class Scores:
         return [_entry(item) for item in items]
 
     def count(self, ranking: Ranking) -> int:
-        """Returns how many checkpoints were measured, with a value or without."""
+        """Returns the number of measured checkpoints, with or without a value."""
         first = ranking.counter_key(COUNTED_DIGITS[0], "")
         return self._sum(first.pk, KeyCondition("SK").begins_with(first.sk))
 
     def count_beyond(self, ranking: Ranking, value: float, *, higher: bool) -> int:
-        """Returns how many values are higher, or lower, than this one."""
+        """Returns the number of values that are higher, or lower, than this value."""
         text, count, parent = encode_value(value), 0, ""
         for digits in COUNTED_DIGITS:
             first, own, last = (
@@ -245,7 +245,7 @@ class Scores:
         return count
 
     def count_equal(self, ranking: Ranking, values: Iterable[float]) -> dict[float, int]:
-        """Returns how many entries have each of the values."""
+        """Returns the number of entries with each value."""
         keys = {value: ranking.counter_keys(value)[-1] for value in values}
         found = self._table.get_many(list(keys.values()))
         return {value: found[key]["items"] if key in found else 0 for value, key in keys.items()}
@@ -273,7 +273,7 @@ class Scores:
 def _entries(
     space_id: str, checkpoint_id: str, benchmark_id: str, revision: int, metrics: MetricValues
 ) -> dict[Key, list[Key]]:
-    """Returns the entries of a result, each with the counters that it counts in."""
+    """Returns the keys of the entries of a result, each with the keys of its counters."""
     rankings = [Ranking(space_id, benchmark_id, revision, metric) for metric in MetricName]
     return {
         each.entry_key(checkpoint_id, metrics.get(each.metric)): each.counter_keys(metrics.get(each.metric))

@@ -1,7 +1,8 @@
-"""Every change of an evaluation, in one place: statuses move forward only, and a result counts exactly once.
+"""Stores evaluations. A status only moves forward, and a result counts exactly once.
 
-The service, the steps of the workflow, webhooks and the reconciler all write evaluations. Each write is a transaction
-on condition that the status is as it was read; when another writer came between, it is read and decided upon again.
+The service, the workflow, webhooks and the reconciler write evaluations at the same time. So each write is a
+transaction with a condition on the current status. If another writer has changed the status, the write is repeated
+with the new status.
 """
 
 from collections.abc import Callable, Sequence
@@ -30,7 +31,7 @@ Also = Callable[[Evaluation], Sequence[Write]]
 
 
 class Evaluations:
-    """The evaluations of all spaces."""
+    """A store of the evaluations of all spaces."""
 
     def __init__(self, table: Table, clock: Clock = utc_now) -> None:
         self.repository = Repository(table, Evaluation, kind="evaluation", clock=clock)
@@ -38,7 +39,7 @@ class Evaluations:
         self.benchmarks = Benchmarks(table, clock)
         self.scores = Scores(table)
         self.jobs = Jobs(table, clock)
-        # What each user created: light entries, so that a user's own evaluations are a list with a count like any.
+        # Small entries for each user, so that a user's own evaluations can be listed and counted.
         self._own = Repository(table, Entity, kind="evaluation", clock=clock)
         self._table = table
         self._clock = clock
@@ -52,17 +53,16 @@ class Evaluations:
         *,
         evaluation_id: str | None = None,
     ) -> Evaluation:
-        """Returns a new evaluation and its open job, or the one of the same benchmark, checkpoint and GPUs that still
-        runs.
+        """Creates an evaluation and its open job.
 
-        Where its id is given, the evaluation of that id if it was created before.
-        Raises ValidationFailedError when there is no such benchmark or checkpoint, and NotFoundError when the
-        benchmark was deleted.
+        If an evaluation with the same benchmark, checkpoint and GPUs is running, it returns this evaluation. If an
+        evaluation with ``evaluation_id`` exists, it returns this evaluation. Raises ValidationFailedError for an
+        unknown benchmark or checkpoint, and NotFoundError for a deleted benchmark.
         """
         benchmark = self.benchmarks.known(space_id, [request.benchmark_id]).get(request.benchmark_id)
         if benchmark is None:
             raise ValidationFailedError.of("body.benchmark_id", "there is no benchmark with this id in the space")
-        deleted = NotFoundError("The benchmark was deleted: nothing new can be evaluated on it.")
+        deleted = NotFoundError("The benchmark was deleted, so it cannot have new evaluations.")
         if benchmark.is_deleted:
             raise deleted
         unknown = ValidationFailedError.of("body.checkpoint_id", "there is no checkpoint with this id in the space")
@@ -101,7 +101,7 @@ class Evaluations:
             return self.repository.remember(space_id, running, idempotency) if idempotency else running
 
     def get(self, space_id: str, evaluation_id: str) -> Evaluation:
-        """Returns the evaluation with its curve."""
+        """Returns an evaluation with its curve."""
         evaluation = self.repository.get(space_id, evaluation_id)
         if evaluation.result.status is JobStatus.SUCCEEDED:
             found = self._table.get(_curve_key(space_id, evaluation_id))
@@ -119,15 +119,15 @@ class Evaluations:
         return Page(count=page.count, data=data, has_more=page.has_more)
 
     def advance(self, space_id: str, evaluation_id: str, status: JobStatus, **outcome: Any) -> Evaluation:
-        """Moves to ``status``, noting ``outcome``, unless the evaluation is there or beyond already."""
+        """Sets the status and the outcome, unless the evaluation already has this status or a later one."""
         return self._move(space_id, evaluation_id, status, outcome)
 
     def end(self, space_id: str, evaluation_id: str, status: JobStatus, error: str) -> Evaluation:
-        """Moves to ``failed`` or ``stopped``, for the reason ``error``, unless the evaluation has ended already."""
+        """Sets the status to ``failed`` or ``stopped`` with the reason, unless the evaluation has already ended."""
         return self._move(space_id, evaluation_id, status, {"error": error})
 
     def succeed(self, space_id: str, evaluation_id: str, result: EvaluationResult) -> Evaluation:
-        """Stores the result and its score in one transaction, unless the evaluation has ended already."""
+        """Stores the result and its score in one transaction, unless the evaluation has already ended."""
         measured = result.measurement
 
         metrics = finite(measured.metrics)
@@ -183,7 +183,7 @@ class Evaluations:
             self._table.transact(actions)
             return self.repository.get(space_id, evaluation_id)
 
-        return repeat_on_conflict(step, "The evaluation is being changed by others.", (TransactionFailedError,))
+        return repeat_on_conflict(step, "Too many requests change the same evaluation now.", (TransactionFailedError,))
 
     def _close(self, space_id: str, evaluation: Evaluation) -> list[Write]:
         return [delete(_running_key(space_id, evaluation)), self.jobs.close(evaluation.id)]

@@ -154,6 +154,8 @@ _DAYS = (
 DATES = tuple(
     TypeReading(ColumnType.DATETIME if time else ColumnType.DATE, day + time) for time in _TIMES for day in _DAYS
 )
+_DATES = frozenset(DATES)
+_DIGIT = re.compile("[0-9]")
 ALL_READINGS = (*NUMBERS, BOOLEAN, *DATES)
 DATE_PATTERN = re.compile(r"\d{1,4}[-/. ][\dA-Za-z]|[A-Za-z]{3,9} \d{1,2}, \d{4}")
 # In formats with a point, the day comes first everywhere.
@@ -212,15 +214,27 @@ class Choice:
 
 def narrow(firsts: Mapping[str, str | None], among: tuple[TypeReading, ...]) -> dict[str, tuple[TypeReading, ...]]:
     """Returns the readings that the first value of each column satisfies; all for a column without a value."""
-    names = [name for name, value in firsts.items() if value is not None]
-    frame = pl.DataFrame({"text": [firsts[name] for name in names]}, schema={"text": pl.String()})
-    fits = frame.select(
-        reading.parse(pl.col("text")).is_not_null().alias(str(position)) for position, reading in enumerate(among)
-    )
     found: dict[str, tuple[TypeReading, ...]] = dict.fromkeys(firsts, among)
-    for name, row in zip(names, fits.iter_rows(), strict=True):
-        found[name] = tuple(reading for reading, does_fit in zip(among, row, strict=True) if does_fit)
+    groups: dict[tuple[TypeReading, ...], list[str]] = {}
+    for name, value in firsts.items():
+        if value is not None:
+            groups.setdefault(_likely(value, among), []).append(name)
+    for readings, names in groups.items():
+        frame = pl.DataFrame({"text": [firsts[name] for name in names]}, schema={"text": pl.String()})
+        fits = frame.select(
+            reading.parse(pl.col("text")).is_not_null().alias(str(place)) for place, reading in enumerate(readings)
+        )
+        rows = fits.iter_rows() if readings else [()] * len(names)
+        for name, row in zip(names, rows, strict=True):
+            found[name] = tuple(reading for reading, does_fit in zip(readings, row, strict=True) if does_fit)
     return found
+
+
+def _likely(value: str, among: tuple[TypeReading, ...]) -> tuple[TypeReading, ...]:
+    """Returns the readings that a quick look does not exclude, because there are more than a hundred of dates."""
+    if not _DIGIT.search(value):
+        return tuple(reading for reading in among if reading in (FLOAT, BOOLEAN))
+    return among if DATE_PATTERN.search(value) else tuple(reading for reading in among if reading not in _DATES)
 
 
 def first_values(text: pl.LazyFrame, columns: Sequence[str], nulls: Sequence[str] | None) -> dict[str, str | None]:

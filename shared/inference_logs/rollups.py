@@ -1,8 +1,8 @@
-"""Inference logs added up by day, hour and minute, so that summaries and page numbers need not read them.
+"""Adds up inference logs by day, hour and minute, so that summaries and page numbers do not need to read the logs.
 
-A rollup item holds the totals of one bucket of time for one model, type and status. There is a partition of them for
-all calls of a space, for each user's, for each tag's, and for each user's with a tag. Times are whole milliseconds
-since 1970, which is what a log's id holds.
+A rollup item has the totals of one bucket of time for one model, type and status. Rollups are in one partition for
+the whole space, one for each user, one for each tag, and one for each pair of user and tag. Times are milliseconds
+since 1970, as in the ids of logs.
 """
 
 import json
@@ -19,13 +19,13 @@ from shared.dynamodb.table import Item, Key, Table, TransactionFailedError, Writ
 from shared.dynamodb.time_ordered_ids import MILLISECOND, time_of
 
 TRANSACTION_LIMIT = 100
-# A stream repeats a row for a day at most.
+# A stream repeats a row for at most a day.
 MARKED = timedelta(days=3)
 
 
 @dataclass(frozen=True)
 class Level:
-    """A width of buckets."""
+    """A width of buckets, in milliseconds."""
 
     name: str
     width: int
@@ -43,7 +43,7 @@ LEVELS = (DAY, HOUR, MINUTE)
 
 @dataclass(frozen=True)
 class Stretch:
-    """The time from ``start`` to before ``end``, in whole buckets of ``level``; without one it is read from rows."""
+    """The time from ``start`` to before ``end``, in whole buckets of ``level`` or, without a level, in single rows."""
 
     start: int
     end: int
@@ -51,7 +51,7 @@ class Stretch:
 
 
 def cover(start: int, end: int, levels: Sequence[Level] = LEVELS) -> list[Stretch]:
-    """Returns a period, newest first, in buckets as wide as fit and, at its ragged edges, ever narrower ones."""
+    """Returns stretches that cover a period, newest first. Wide buckets come in the middle, narrow ones at the ends."""
     if start >= end:
         return []
     if not levels:
@@ -65,7 +65,7 @@ def cover(start: int, end: int, levels: Sequence[Level] = LEVELS) -> list[Stretc
 
 @dataclass(frozen=True)
 class Slice:
-    """Which calls of a space are added up together."""
+    """The calls of a space that share rollups: all calls, or the calls of a user, a tag, or both."""
 
     space_id: str
     user: str | None = None
@@ -77,7 +77,7 @@ class Slice:
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """What calls add up to; latency in whole microseconds, so that sums are exact in any order."""
+    """The sums of calls. The latency is in whole microseconds, so that sums are exact in any order."""
 
     calls: int = 0
     input_tokens: int = 0
@@ -101,33 +101,33 @@ class Cell:
 
 
 def cell_of(row: Item) -> Cell:
-    """Returns the amounts that one call adds."""
+    """Returns the cell of a single row."""
     tokens = row["input_tokens"], row["output_tokens"], row["total_tokens"]
     totals = Totals(1, *tokens, latency_us=round(row["latency_ms"] * 1000))
     return Cell(time_of(row["SK"]), row["model"], row["type"], row["status"], totals)
 
 
 class Rollups:
-    """The rollups of all spaces."""
+    """A store of the rollups of all spaces."""
 
     def __init__(self, table: Table, retention: timedelta) -> None:
         self._table = table
         self._retention = retention
 
     def cells(self, selected: Slice, stretch: Stretch, filter: ConditionBase | None = None) -> Iterator[Cell]:
-        """Yields the totals of a stretch, newest bucket first; ``filter`` is about their model, type and status."""
+        """Yields the totals of a stretch, newest bucket first. ``filter`` may use the model, type and status."""
         level = stretch.level
         if level is None:
-            raise ValueError("only buckets are rolled up")
+            raise ValueError("a stretch without a level has no rollups")
         within = KeyCondition("SK").between(_bucket(level, stretch.start), _bucket(level, stretch.end))
         for item in self._table.query(selected.partition("log_rollup"), condition=within, filter=filter):
             totals = Totals(*(item[each.name] for each in fields(Totals)))
             yield Cell(int(item["SK"].split("#", 2)[1]), item["model"], item["type"], item["status"], totals)
 
     def add(self, space_id: str, rows: Sequence[Item]) -> None:
-        """Counts rows, each exactly once, even if it arrives several times in different batches.
+        """Counts each row exactly once, even if it arrives several times in different batches.
 
-        A transaction marks rows as counted along with adding them up, so that a row counts in one of them only.
+        The transaction that adds rows to the rollups also marks them, so that no other transaction counts them.
         """
         for chunk in _chunks(space_id, {row["SK"]: row for row in rows}.values()):
             while chunk:
@@ -140,7 +140,7 @@ class Rollups:
                     break
 
     def sums(self, space_id: str, rows: Iterable[Item]) -> Iterator[tuple[Key, Item, Totals]]:
-        """Yields the items with the sums that rows add, and their other attributes."""
+        """Yields the key, the other attributes and the added sums of each rollup item of the rows."""
         totals: dict[Key, Totals] = defaultdict(Totals)
         described: dict[Key, Item] = {}
         for row in rows:
@@ -171,13 +171,13 @@ def _mark_key(space_id: str, row: Item) -> Key:
 
 
 def _mark(space_id: str, row: Item) -> Write:
-    """Returns the key of a row's mark, in another partition than the row, which has enough writes."""
+    """Returns the write of a row's mark. It is in its own partition, because the row's partition has many writes."""
     expires_at = (time_of(row["SK"]) + MARKED // MILLISECOND) // 1000
     return put(_mark_key(space_id, row), {"expires_at": expires_at}, Attr("PK").not_exists())
 
 
 def _places(space_id: str, row: Item) -> Iterator[tuple[Key, Level]]:
-    """Yields the rollup items of a row."""
+    """Yields the keys and levels of a row's rollup items."""
     cell = cell_of(row)
     kind = f"{cell.type}#{cell.status}#{cell.model}"
     for user, tag, level in product((None, row["user"]), (None, *row["tags"]), LEVELS):
@@ -186,7 +186,7 @@ def _places(space_id: str, row: Item) -> Iterator[tuple[Key, Level]]:
 
 
 def _chunks(space_id: str, rows: Iterable[Item]) -> Iterator[list[Item]]:
-    """Yields rows that fit into one transaction. Similar rows share rollups, so they stay together."""
+    """Yields chunks of rows that fit into one transaction. Similar rows stay together, because they share rollups."""
     chunk: list[Item] = []
     touched: set[Key] = set()
     for row in sorted(rows, key=lambda row: (row["user"], row["tags"], row["model"], row["SK"])):

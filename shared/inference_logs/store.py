@@ -1,10 +1,9 @@
-"""Inference logs in a table of their own: rows by time, found again by user, model, tag and correlation id.
+"""Stores inference logs in their own table, and finds them by time, user, model, tag and correlation id.
 
-Rows live under ``PK = "log#<space>#<shard>"`` and ``SK = <id>``; indexes hold them by user, model and correlation id,
-and a copy for each tag by tag. Calls of one time would all meet in one partition, so their ids spread them over
-``SHARDS`` of them, and lists merge what each shard holds. Prompts and answers lie apart, each call's under a key of its
-own. How many there are, and where a page begins, is read from rollups (``log_rollups``), which follow the rows by a
-moment: the last minutes are therefore always read from the rows.
+Rows have the keys ``PK = "log#<space>#<shard>"`` and ``SK = <id>``. Indexes list them by user, model and correlation
+id, and each tag has a copy. Rows are spread over ``SHARDS`` partitions, because one partition cannot take all writes
+of a space; lists merge the shards. Each prompt with its completion is an item of its own. Counts and the beginnings of
+pages come from ``rollups``. Rollups are updated later than rows, so the last minutes always come from the rows.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -47,20 +46,20 @@ from shared.models.inference_log import (
     LogFilters,
 )
 
-# One partition takes 1,000 write units a second; each page asks them all.
+# One partition takes only 1,000 write units a second, but every page must read all shards.
 SHARDS = 4
-# Prompts, answers and errors are kept up to this many characters.
+# The most characters of a prompt, completion or error that are stored.
 TEXT_LIMIT = 2_000
-# Rollups are at most this late.
+# The longest time after which a row is in the rollups.
 LAG = timedelta(minutes=2)
-# Reading this many rows costs no more than reading a finer level of rollups.
+# Reading this number of rows costs no more than reading a finer level of rollups.
 ROWS_AT_ONCE = 300
-# One wanted row in so many is few enough to look for each, rather than to read the ones around it.
+# If fewer than one row in this number is wanted, looking for each wanted row is faster than reading all rows.
 SPARSE = 20
 PARALLEL_READS = 8
 END_OF_TIME = 2**48 - 1
 _TEXTS = ("prompt", "answer")
-# What summaries look at: a busy space's last minutes are many rows.
+# The attributes that summaries need. They read only these, because the last minutes may have many rows.
 _ADDED_UP = (
     *("SK", "user", "tags", "model", "type", "status"),
     *("input_tokens", "output_tokens", "total_tokens", "latency_ms"),
@@ -69,8 +68,8 @@ _NOT_IN_ROWS = {"id", "created_at", *_TEXTS}
 
 
 @dataclass(frozen=True)
-class _Question:
-    """What is asked for: calls from ``start`` to before ``end``, and the partitions to read their rows from."""
+class _LogQuery:
+    """A query for calls from ``start`` to before ``end``, with the partitions of their rows."""
 
     filters: LogFilters
     start: int
@@ -93,18 +92,18 @@ class _Question:
 
     @property
     def condition(self) -> ConditionBase | None:
-        """Returns conditions on rows and rollups that the partition does not ensure."""
+        """Returns the condition on rows and rollups for filters that the partition does not apply."""
         wanted = {"type": self.filters.type, "status": self.filters.status, "model": self.filters.model}
         conditions: list[ConditionBase] = [Attr(name).eq(value) for name, value in wanted.items() if value is not None]
         return reduce(and_, conditions) if conditions else None
 
     def reads(self, model: str) -> bool:
-        """Returns whether rows of the model lie in the partitions, wanted or not."""
+        """Returns whether the partitions contain rows of the model."""
         return self.index != "by_model" or model == self.filters.model
 
     @property
     def wants_all(self) -> bool:
-        """Returns whether all rows of the partitions in the period are wanted."""
+        """Returns whether the query wants all rows of the partitions in the period."""
         wanted = self.filters
         found_by_model = wanted.model is None or self.index == "by_model"
         return wanted.correlation_id is None and wanted.type is None and wanted.status is None and found_by_model
@@ -112,7 +111,7 @@ class _Question:
 
 @dataclass(frozen=True)
 class _Part:
-    """A part of the period: how many rows of it are wanted, and how many must be read to get them."""
+    """A part of the period, with the number of wanted rows and the number of rows to read for them."""
 
     start: int
     end: int
@@ -124,20 +123,20 @@ class _Part:
 
 @dataclass(frozen=True)
 class _Newest:
-    """The newest rows of a period; all of those from ``since`` on."""
+    """The newest rows of a period. They are complete from ``since`` on."""
 
     rows: Sequence[Item] = ()
     since: int = END_OF_TIME
 
     def within(self, stretch: Stretch) -> list[Item] | None:
-        """Returns the rows of a stretch, or None where some may be missing."""
+        """Returns the rows of a stretch, or ``None`` if rows may be missing."""
         if stretch.start < self.since:
             return None
         return [row for row in self.rows if stretch.start <= time_of(row["SK"]) < stretch.end]
 
 
 class InferenceLogs:
-    """The calls of all spaces, each kept for ``retention``."""
+    """A store of the inference logs of all spaces. It keeps each log for ``retention``."""
 
     def __init__(self, table: Table, clock: Clock, retention: timedelta) -> None:
         self.rollups = Rollups(table, retention)
@@ -147,21 +146,21 @@ class InferenceLogs:
         self._readers = ThreadPoolExecutor(PARALLEL_READS)
 
     def record(self, space_id: str, log: InferenceLog) -> None:
-        """Stores a call. Its id, a UUIDv7, says when it was made; ``created_at`` follows from it.
+        """Stores a call. The time of the call comes from its id, which is a UUIDv7.
 
-        Long texts and names are cut, and so are tags beyond ``MAX_TAGS``. Repeating it changes nothing.
+        Long texts, long names and tags beyond ``MAX_TAGS`` are cut. The method can be repeated with the same log.
         """
         self._table.put_all(self.items(space_id, log))
 
     def actions(self, space_id: str, log: InferenceLog) -> list[Write]:
-        """Returns the writes of ``record``, for a transaction with other writes, also in another table."""
+        """Returns the writes of ``record``, for a transaction with other writes or another table."""
         return [
             Write("Put", {"TableName": self._table.name, "Item": encode_item(item)})
             for item in self.items(space_id, log)
         ]
 
     def items(self, space_id: str, log: InferenceLog) -> list[Item]:
-        """Returns the items of a call: its row, which is counted, a copy for each tag, and its texts."""
+        """Returns the items of a call: its row, a copy for each tag, and its texts."""
         user, model, correlation_id = (text[:MAX_NAME_LENGTH] for text in (log.user, log.model, log.correlation_id))
         tags = list(dict.fromkeys(tag[:MAX_NAME_LENGTH] for tag in log.tags))[:MAX_TAGS]
         expires_at = (time_of(log.id) + self._retention // MILLISECOND) // 1000 + 1
@@ -193,9 +192,9 @@ class InferenceLogs:
         return [row, *copies, *beside]
 
     def remove_all(self, space_id: str) -> None:
-        """Removes all calls of a space that is gone; safe to repeat.
+        """Removes all calls of a deleted space. The method can be repeated.
 
-        Rollups of users and tags whose calls have all expired already do so themselves within a day.
+        Rollups without remaining calls expire within a day, so they are not removed here.
         """
         for partition in _shards(_by_time(space_id)):
             while rows := list(self._table.query(partition, limit=ROWS_AT_ONCE)):
@@ -210,18 +209,18 @@ class InferenceLogs:
         self._table.delete_all([Key(overall, item["SK"]) for item in self._table.query(overall, attributes=("SK",))])
 
     def page(self, space_id: str, filters: LogFilters, page: int, page_size: int) -> Page[InferenceLog]:
-        """Returns the ``page``-th ``page_size`` calls, newest first, and how many there are."""
-        question = self._question(space_id, filters)
+        """Returns a page of calls, newest first, with the number of all calls."""
+        query = self._log_query(space_id, filters)
         skip = (page - 1) * page_size
-        if question.wants_all and skip <= ROWS_AT_ONCE:
-            newest = self._newest(question, skip + page_size + 1)
-            parts = self._parts(question, self._stretches(question), newest=newest)
+        if query.wants_all and skip <= ROWS_AT_ONCE:
+            newest = self._newest(query, skip + page_size + 1)
+            parts = self._parts(query, self._stretches(query), newest=newest)
             rows = list(newest.rows[skip:])
         else:
-            parts = self._parts(question, self._stretches(question))
-            # Not by the readers: each of these waits for some of them.
+            parts = self._parts(query, self._stretches(query))
+            # Not in ``_readers``, because each of these tasks waits for tasks in ``_readers``.
             with ThreadPoolExecutor(PARALLEL_READS) as pool:
-                rows = self._pick(question, parts, skip, page_size + 1, pool.map)
+                rows = self._pick(query, parts, skip, page_size + 1, pool.map)
         return Page(
             count=sum(part.wanted for part in parts),
             data=self._load(space_id, rows[:page_size]),
@@ -229,15 +228,15 @@ class InferenceLogs:
         )
 
     def summary(self, space_id: str, filters: LogFilters) -> InferenceSummary:
-        """Returns the sums of a period's calls. Without dates the period is the whole retention."""
+        """Returns the sums of a period's calls. Without dates, the period is the whole retention time."""
         now = self._clock()
         end_date = filters.end_date or now
-        question = self._question(space_id, replace(filters, end_date=end_date))
+        query = self._log_query(space_id, replace(filters, end_date=end_date))
         cells = [
             cell
-            for stretch in self._stretches(question)
-            for cell in self._cells(question, stretch)
-            if question.accepts(cell.type, cell.status, cell.model)
+            for stretch in self._stretches(query)
+            for cell in self._cells(query, stretch)
+            if query.accepts(cell.type, cell.status, cell.model)
         ]
         totals = sum((cell.totals for cell in cells), Totals())
         usage: dict[str, int] = {}
@@ -257,7 +256,7 @@ class InferenceLogs:
             period_end_date=end_date,
         )
 
-    def _question(self, space_id: str, filters: LogFilters) -> _Question:
+    def _log_query(self, space_id: str, filters: LogFilters) -> _LogQuery:
         start = milliseconds(self._clock() - self._retention, up=True)
         if filters.start_date is not None:
             start = max(start, milliseconds(filters.start_date, up=True))
@@ -272,27 +271,30 @@ class InferenceLogs:
             partitions, index = _shards(_by_name("log_model", space_id, model, tag)), "by_model"
         else:
             partitions = _shards(_by_time(space_id) if tag is None else _by_tag(space_id, tag))
-        return _Question(filters, start, max(start, end), Slice(space_id, user, tag), partitions, index)
+        return _LogQuery(filters, start, max(start, end), Slice(space_id, user, tag), partitions, index)
 
-    def _stretches(self, question: _Question) -> list[Stretch]:
-        """Returns the period, newest first: rows where rollups may be late or lack the filter, else rollups."""
-        start, end = question.start, question.end
-        if question.filters.correlation_id is not None:
+    def _stretches(self, query: _LogQuery) -> list[Stretch]:
+        """Returns the stretches of the period, newest first.
+
+        A stretch has no level if its rollups may be late or do not support the filter.
+        """
+        start, end = query.start, query.end
+        if query.filters.correlation_id is not None:
             return [Stretch(start, end, None)]
         horizon = max(start, MINUTE.floor(milliseconds(self._clock() - LAG)))
         if end <= horizon:
             return cover(start, end)
         return [Stretch(horizon, end, None), *cover(start, horizon)]
 
-    def _cells(self, question: _Question, stretch: Stretch) -> Iterator[Cell]:
+    def _cells(self, query: _LogQuery, stretch: Stretch) -> Iterator[Cell]:
         if stretch.level is not None:
-            return self.rollups.cells(question.selected, stretch)
-        rows = self._rows(question, stretch.start, stretch.end, attributes=_ADDED_UP)
-        return (cell_of(row) for row in rows if question.accepts_row(row))
+            return self.rollups.cells(query.selected, stretch)
+        rows = self._rows(query, stretch.start, stretch.end, attributes=_ADDED_UP)
+        return (cell_of(row) for row in rows if query.accepts_row(row))
 
     def _rows(
         self,
-        question: _Question,
+        query: _LogQuery,
         start: int,
         end: int,
         *,
@@ -300,17 +302,17 @@ class InferenceLogs:
         filter: ConditionBase | None = None,
         attributes: Sequence[str] = (),
     ) -> Iterator[Item]:
-        """Returns the rows of a period in the partitions, newest first, wanted or not unless ``filter`` says so."""
+        """Returns the rows of a period in the query's partitions, newest first. Only ``filter`` restricts them."""
         if start >= end:
             return iter(())
-        first, *others = question.partitions
+        first, *others = query.partitions
         page_size = limit if limit is None or not others else _share(limit)
 
         def read(partition: str) -> Iterator[Item]:
             rows = self._table.query(
                 partition,
                 condition=_within(start, end),
-                index=question.index,
+                index=query.index,
                 filter=filter,
                 page_size=page_size,
                 attributes=attributes,
@@ -321,74 +323,68 @@ class InferenceLogs:
         shards = [read(first), *(each.result() for each in begun)]
         return islice(merge(*shards, key=itemgetter("SK"), reverse=True), limit)
 
-    def _newest(self, question: _Question, limit: int) -> _Newest:
-        rows = list(self._rows(question, question.start, question.end, limit=limit))
-        return _Newest(rows, question.start if len(rows) < limit else time_of(rows[-1]["SK"]) + 1)
+    def _newest(self, query: _LogQuery, limit: int) -> _Newest:
+        rows = list(self._rows(query, query.start, query.end, limit=limit))
+        return _Newest(rows, query.start if len(rows) < limit else time_of(rows[-1]["SK"]) + 1)
 
     def _parts(
         self,
-        question: _Question,
+        query: _LogQuery,
         stretches: Sequence[Stretch],
         *,
         sparse: bool = False,
         newest: _Newest = _Newest(),
     ) -> list[_Part]:
-        """Returns the buckets of a period.
-
-        Of a ``sparse`` one only those with wanted rows, to be searched one by one.
-        """
+        """Returns the parts of the stretches. For a ``sparse`` query, it returns only buckets with wanted rows."""
         parts: list[_Part] = []
         for stretch in stretches:
             level = stretch.level
             if level is None:
-                parts.append(self._part_of_rows(question, stretch, newest))
+                parts.append(self._part_of_rows(query, stretch, newest))
                 continue
             finer = LEVELS[LEVELS.index(level) + 1 :]
-            found = self.rollups.cells(question.selected, stretch, question.condition if sparse else None)
-            cells = (cell for cell in found if question.reads(cell.model))
+            found = self.rollups.cells(query.selected, stretch, query.condition if sparse else None)
+            cells = (cell for cell in found if query.reads(cell.model))
             for start, group in groupby(cells, key=lambda cell: cell.start):
                 read_count = wanted = 0
                 for cell in group:
                     read_count += cell.totals.calls
-                    wanted += cell.totals.calls if question.accepts(cell.type, cell.status, cell.model) else 0
+                    wanted += cell.totals.calls if query.accepts(cell.type, cell.status, cell.model) else 0
                 if sparse:
                     read_count = max(SPARSE * wanted, ROWS_AT_ONCE) + 1
                 parts.append(_Part(start, start + level.width, wanted, read_count, finer))
         return parts
 
-    def _part_of_rows(self, question: _Question, stretch: Stretch, newest: _Newest) -> _Part:
-        """Rows without a rollup: read if they are few, else only counted."""
-        most = None if question.filters.correlation_id else ROWS_AT_ONCE
+    def _part_of_rows(self, query: _LogQuery, stretch: Stretch, newest: _Newest) -> _Part:
+        """Returns the part of a stretch without rollups: with its rows if they are few, or else only their number."""
+        most = None if query.filters.correlation_id else ROWS_AT_ONCE
         read = newest.within(stretch)
         if read is None and not newest.rows:
-            read = list(self._rows(question, stretch.start, stretch.end, limit=most))
+            read = list(self._rows(query, stretch.start, stretch.end, limit=most))
         if read is None or len(read) == most:
-            return self._counted(question, stretch)
-        rows = [row for row in read if question.accepts_row(row)]
+            return self._counted(query, stretch)
+        rows = [row for row in read if query.accepts_row(row)]
         return _Part(stretch.start, stretch.end, len(rows), len(read), rows=rows)
 
-    def _counted(self, question: _Question, stretch: Stretch) -> _Part:
+    def _counted(self, query: _LogQuery, stretch: Stretch) -> _Part:
         count = partial(
             self._table.count,
             condition=_within(stretch.start, stretch.end),
-            index=question.index,
-            filter=question.condition,
+            index=query.index,
+            filter=query.condition,
         )
-        counts = list(self._readers.map(count, question.partitions))
+        counts = list(self._readers.map(count, query.partitions))
         return _Part(stretch.start, stretch.end, sum(found for found, _ in counts), sum(read for _, read in counts))
 
     def _pick(
         self,
-        question: _Question,
+        query: _LogQuery,
         parts: Sequence[_Part],
         skip: int,
         need: int,
         each: Callable[..., Any] = map,
     ) -> list[Item]:
-        """Returns the ``need`` wanted rows that follow the first ``skip``.
-
-        Parts that hold none of them are not read.
-        """
+        """Returns ``need`` wanted rows after the first ``skip`` wanted rows. It reads only parts with such rows."""
         picked: list[tuple[_Part, int, int]] = []
         for part in _joined(parts):
             if part.wanted <= skip:
@@ -397,21 +393,21 @@ class InferenceLogs:
                 taken = min(part.wanted - skip, need)
                 picked.append((part, skip, taken))
                 skip, need = 0, need - taken
-        found = each(lambda one: self._pick_within(question, *one), picked)
+        found = each(lambda one: self._pick_within(query, *one), picked)
         return [row for rows in found for row in rows]
 
-    def _pick_within(self, question: _Question, part: _Part, skip: int, need: int) -> list[Item]:
+    def _pick_within(self, query: _LogQuery, part: _Part, skip: int, need: int) -> list[Item]:
         if part.rows is not None:
             return list(part.rows[skip : skip + need])
         all_wanted = part.wanted == part.read
         if part.finer and part.read > ROWS_AT_ONCE and (skip > ROWS_AT_ONCE or not all_wanted):
             sparse = SPARSE * part.wanted < part.read
-            finer = self._parts(question, cover(part.start, part.end, part.finer), sparse=sparse)
-            return self._pick(question, finer, skip, need)
+            finer = self._parts(query, cover(part.start, part.end, part.finer), sparse=sparse)
+            return self._pick(query, finer, skip, need)
         rows = self._rows(
-            question, part.start, part.end, limit=skip + need if all_wanted else None, filter=question.condition
+            query, part.start, part.end, limit=skip + need if all_wanted else None, filter=query.condition
         )
-        return list(islice(filter(question.accepts_row, rows), skip, skip + need))
+        return list(islice(filter(query.accepts_row, rows), skip, skip + need))
 
     def _load(self, space_id: str, rows: Sequence[Item]) -> list[InferenceLog]:
         found = self._table.get_many([_texts_key(space_id, row["SK"]) for row in rows if row.get("has_texts")])
@@ -425,7 +421,7 @@ class InferenceLogs:
 
 
 def _joined(parts: Sequence[_Part]) -> list[_Part]:
-    """Joins neighbours with few rows, so that one request reads them."""
+    """Joins adjacent parts with few rows, so that one request reads them."""
     joined: list[_Part] = []
     for part in parts:
         last = joined[-1] if joined else None
@@ -442,7 +438,10 @@ def _within(start: int, end: int) -> ConditionBase:
 
 
 def _share(limit: int) -> int:
-    """Returns how many rows of each shard nearly always contain the newest ``limit``: the mean and 2.3 deviations."""
+    """Returns the number of rows to read from each shard for the newest ``limit`` rows.
+
+    It is the mean plus 2.3 standard deviations, so one read per shard is almost always enough.
+    """
     return limit // SHARDS + isqrt(limit) + 1
 
 

@@ -1,10 +1,10 @@
-"""Insights, what clients made of them, and what is counted of that.
+"""Stores insights, the clients' reactions, and the counters of reactions.
 
-- ``insight``: one for each decision; its answer and the client's features lie beside it, in S3 where they are large.
-- ``insight_reaction``: one for each insight that has one, in the order of time, with the features: what is exported.
-- ``insight_contact#<space>#<client>``: the same by client, and light: what suppression and contact limits look at.
-- ``insight_rate``: counters for each action, moved in the transaction of the reaction.
-- ``insight_policy``: one for each space that has set one.
+- ``insight``: one item for each decision, with the response and the client's features. Large values are in S3.
+- ``insight_reaction``: one item for each reaction with the client's features, in the order of time, for exports.
+- ``insight_contact#<space>#<client>``: one small item for each reaction, for suppression and contact limits.
+- ``insight_rate``: the counters of each action. They change in the transaction of the reaction.
+- ``insight_policy``: one item for each space that has set its policy.
 """
 
 from collections.abc import Iterable, Iterator
@@ -43,12 +43,12 @@ from shared.models.insight import (
 )
 from shared.models.lineage import DecisionLineage
 
-# More contacts than any limit or window can need.
+# More contacts than any contact limit needs.
 CONTACTS_LIMIT = 2000
 
 
 class StoredInsight(Entity):
-    """``band`` is the tenth that the model's propensity lies in; none where no model gave it."""
+    """An insight in the table. ``band`` is the score band of its propensity, or ``None`` without a model."""
 
     action_id: str | None = None
     answer: dict[str, Any]
@@ -66,7 +66,7 @@ class StoredReaction(InsightReaction):
 
 @dataclass(frozen=True)
 class Contact:
-    """One offer that a client is known to have been made."""
+    """An offer to a client that has a reaction."""
 
     action_id: str
     channel: str | None
@@ -76,7 +76,7 @@ class Contact:
 
 @dataclass(frozen=True)
 class Counts:
-    """How many offers of one action had each reaction; by tenths of the model's propensity, offered and accepted."""
+    """The counts of one action: offers by reaction, and pairs of offered and accepted by score band."""
 
     reactions: dict[Reaction, int]
     bands: tuple[tuple[int, int], ...]
@@ -121,7 +121,10 @@ class Insights:
         lineage: DecisionLineage,
         idempotency: Idempotency | None,
     ) -> Insight:
-        """Stores a decision; a repeated request gets the first one's answer. Raises ConflictError as creates do."""
+        """Stores an insight. A repeated request returns the first insight.
+
+        Raises ConflictError if a request with the same idempotency key had another body.
+        """
         folder = f"spaces/{space_id}/insights/{insight.id}"
         stored = StoredInsight(
             id=insight.id,
@@ -139,15 +142,15 @@ class Insights:
         return insight if first.id == insight.id else self._load(first)
 
     def answered(self, space_id: str, idempotency: Idempotency) -> Insight | None:
-        """Returns the answer to the first request with this key, if there was one.
+        """Returns the insight of the first request with this idempotency key, if there is one.
 
-        Raises ConflictError for another body.
+        Raises ConflictError if the first request had another body.
         """
         first = self._insights.answered(space_id, idempotency)
         return self._load(first) if first else None
 
     def get(self, space_id: str, insight_id: str) -> Insight:
-        """Raises NotFoundError."""
+        """Returns an insight. Raises NotFoundError."""
         return self._load(self._insights.get(space_id, insight_id))
 
     def lineage(self, space_id: str, insight_id: str) -> DecisionLineage:
@@ -155,24 +158,24 @@ class Insights:
         return self._insights.get(space_id, insight_id).lineage
 
     def _load(self, stored: StoredInsight) -> Insight:
-        answer = self._values.load(stored.answer)
-        return Insight.model_validate({**answer, "reaction": stored.reaction, "version": stored.version})
+        values = self._values.load(stored.answer)
+        return Insight.model_validate({**values, "reaction": stored.reaction, "version": stored.version})
 
     def react(self, space_id: str, insight_id: str, user_id: str, request: ReactionCreate) -> InsightReaction:
-        """Records the reaction to an insight, or changes it; the counters change in the same transaction.
+        """Records the reaction to an insight, or replaces it, and changes the counters in the same transaction.
 
-        Raises NotFoundError, and ConflictError for an insight that offered nothing.
+        Raises NotFoundError, and ConflictError for an insight without an offer.
         """
 
         def step() -> InsightReaction:
             insight = self._insights.get(space_id, insight_id)
             if insight.action_id is None:
-                raise ConflictError("This insight found nothing to offer: there is nothing to react to.")
+                raise ConflictError("This insight has no offer, so it cannot have a reaction.")
             reaction = self._reaction(insight, insight.action_id, user_id, request)
             self._table.transact(self._write(space_id, insight, reaction))
             return reaction
 
-        return repeat_on_conflict(step, "Too many changes to the same insight in a moment.", (TransactionFailedError,))
+        return repeat_on_conflict(step, "Too many requests change the same insight now.", (TransactionFailedError,))
 
     def _reaction(
         self, insight: StoredInsight, action_id: str, user_id: str, request: ReactionCreate
@@ -191,7 +194,7 @@ class Insights:
         )
 
     def _write(self, space_id: str, insight: StoredInsight, reaction: InsightReaction) -> list[Write]:
-        # None of its own models' fields are left out, as they are when a model is dumped.
+        # ``model_dump`` leaves out the fields that responses do not show.
         values: Item = {name: getattr(reaction, name) for name in InsightReaction.model_fields}
         changed = self._insights.update_write(
             space_id, insight.id, {"reaction": values}, expected_version=insight.version
@@ -208,7 +211,7 @@ class Insights:
         return actions
 
     def contacts(self, space_id: str, client_key: str, since: datetime) -> list[Contact]:
-        """Returns the client's newest contacts from then on."""
+        """Returns the client's newest contacts since this time."""
         items = self._table.query(
             _contacts(space_id, client_key),
             condition=KeyCondition("SK").gte(first_id(since)),
@@ -257,7 +260,7 @@ class InsightPolicies:
     def update(
         self, space_id: str, user_id: str, changes: dict[str, Any], expected_version: int | None
     ) -> InsightPolicy:
-        """Raises PreconditionFailedError when ``expected_version`` is not the current one."""
+        """Updates the policy. Raises PreconditionFailedError if ``expected_version`` is not the current version."""
         current = None
         if expected_version is not None:
             current = Attr("version").eq(expected_version) if expected_version else Attr("PK").not_exists()
@@ -267,19 +270,19 @@ class InsightPolicies:
         except ConditionFailedError as failed:
             if not has_write_marker(failed.item, values[WRITE_MARKER]):
                 raise PreconditionFailedError(
-                    "The policy was changed since you read it. Get it again and use its new ETag."
+                    "The policy has changed since you read it. Get the policy again and use its new ETag."
                 ) from None
             item = failed.item
         return InsightPolicy.model_validate(item)
 
 
 def first_id(moment: datetime) -> str:
-    """Returns the lowest id of a time. Later ids sort after it, because a UUIDv7 begins with its milliseconds."""
+    """Returns the lowest id of a time. Ids of later times sort after it, because a UUIDv7 begins with its time."""
     return str(UUID(int=max(0, int(moment.timestamp() * 1000)) << 80))
 
 
 def _moves(before: Reaction | None, after: Reaction, band: int | None) -> dict[str, int]:
-    """Returns what to add to an action's counters when a reaction replaces another one or is the first."""
+    """Returns the changes of an action's counters when ``after`` replaces ``before``, or is the first reaction."""
     moves = dict.fromkeys(Reaction, 0)
     moves[after] += 1
     if before is not None:

@@ -10,30 +10,30 @@ from shared.models.job_status import JobStatus
 MAX_ERROR_LENGTH = 2000
 CAPACITY_ERRORS = ("CapacityError", "InsufficientInstanceCapacity", "InsufficientCapacity", "ResourceLimitExceeded")
 
-_DEFECT = "Something failed on our side. Start it again. If that fails too, send its id to support."
-_TIMED_OUT = "It took longer than it may. Start it again with less data, or with fewer rounds."
-_STOPPED = "The job was stopped from outside."
-# SageMaker wraps what the job wrote: "AlgorithmError: <text>, exit code: 1".
+_DEFECT = "An error on our side stopped the job. Start it again. If it fails again, send its id to support."
+_TIMED_OUT = "The job exceeded its time limit. Start it again with less data or fewer rounds."
+_STOPPED = "The job was stopped outside this API."
+# SageMaker wraps the job's text: "AlgorithmError: <text>, exit code: 1".
 _EXIT_CODE = re.compile(r",? *exit code: \d+\s*$", re.IGNORECASE)
 _ALGORITHM_ERROR = re.compile(r"^AlgorithmError:\s*")
-# The training toolkit wraps it once more: 'ExecuteUserScriptError:\nExitCode 1\nErrorMessage "…"\nCommand "…"'.
+# The training toolkit wraps the text again: 'ExecuteUserScriptError:\nExitCode 1\nErrorMessage "…"\nCommand "…"'.
 _SCRIPT_ERROR = re.compile(r'ErrorMessage "(?P<message>.*?)"\s*(?:Command ".*)?$', re.DOTALL)
-_KILLED_CODES = {"137": "it ran out of memory, most likely", "143": "its machine was taken away"}
+_KILLED_CODES = {"137": "it probably ran out of memory", "143": "AWS took its machine away"}
 
 
 @dataclass(frozen=True)
 class Failure:
-    """How a job ends, ``failed`` or ``stopped``, and the text for its ``error``."""
+    """The status of a failed or stopped job, and the text for its ``error``."""
 
     status: JobStatus
     error: str
 
 
 def explain(error: str, cause: str) -> Failure:
-    """Returns the failure that ``Error`` and ``Cause`` of a failed execution describe.
+    """Returns the failure for the ``Error`` and ``Cause`` of a failed execution.
 
     The cause is a Lambda error (``{"errorMessage", "errorType"}``), SageMaker's description of the job
-    (``{"TrainingJobStatus", "FailureReason"}``), or AWS's plain text, which is kept.
+    (``{"TrainingJobStatus", "FailureReason"}``), or plain text from AWS.
     """
     details = _object(cause)
     if "errorType" in details or "errorMessage" in details:
@@ -56,9 +56,9 @@ def explain(error: str, cause: str) -> Failure:
 
 
 def explain_reason(reason: str) -> str:
-    """SageMaker's ``FailureReason`` without its wrapping; AWS's own words stay as they are."""
+    """Returns the job's text from SageMaker's ``FailureReason``. Texts that AWS wrote stay unchanged."""
     if any(word in reason for word in CAPACITY_ERRORS):
-        return f"AWS has no machine for it: {reason}"
+        return f"AWS has no machine for the job: {reason}"
     if not _ALGORITHM_ERROR.match(reason):
         return reason or _DEFECT
     code = re.search(r"exit code: (\d+)", reason, re.IGNORECASE)
@@ -70,7 +70,7 @@ def explain_reason(reason: str) -> str:
     if text:
         return text
     killed = _KILLED_CODES.get(code[1]) if code else None
-    return f"The job was killed half-way: {killed}. Start it again." if killed else _DEFECT
+    return f"The job was killed before its end: {killed}. Start it again." if killed else _DEFECT
 
 
 def _failed(text: str) -> Failure:

@@ -1,4 +1,4 @@
-"""Starts, stops and describes the long work behind an entity: its execution and its SageMaker job."""
+"""Starts, stops and describes the execution and the SageMaker job of an entity."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class JobLauncher:
-    """Launcher of all kinds of jobs; ``state_machine_arns`` has ``None`` for kinds that the deployment does not run."""
+    """A launcher of all kinds of jobs. ``state_machine_arns`` has ``None`` for kinds without a state machine."""
 
     def __init__(
         self,
@@ -27,7 +27,7 @@ class JobLauncher:
         self._state_machine_arns = state_machine_arns
 
     def start(self, job: JobReference) -> None:
-        """Starts the job's execution, unless it has been started before."""
+        """Starts the job's execution, unless an earlier call has started it."""
         self._executions(job.kind).start(job.id, job.execution_input)
 
     def stop(self, job: JobReference, reason: str) -> bool:
@@ -48,13 +48,13 @@ class JobLauncher:
         return self._executions(job.kind).describe(job.id)
 
     def training_job(self, job: JobReference) -> SageMakerJob | None:
-        """Returns the newest SageMaker job made for it, or ``None`` before the first."""
+        """Returns the newest SageMaker job of the job, or ``None`` if there is none."""
         return self._training_jobs.latest(job_name_prefix(job.kind, job.id)) if job.kind.runs_on_sagemaker else None
 
     def _executions(self, kind: JobKind) -> Executions:
         arn = self._state_machine_arns[kind]
         if arn is None:
             raise UnavailableError(
-                f"This deployment has no state machine for {kind}s: set {kind.upper()}_STATE_MACHINE_ARN."
+                f"This deployment has no state machine for {kind}s. Set {kind.upper()}_STATE_MACHINE_ARN."
             )
         return Executions(self._step_functions, arn)

@@ -1,8 +1,8 @@
-"""Where a job's entity is, by its id alone, and which jobs have not ended.
+"""Stores an index of all jobs by id, and a list of open jobs.
 
-Webhooks and AWS's events name a job by its id, without its space; the reconciler goes through all that are open.
-Both entries are written in the transaction that creates the job, and it is closed in the one that ends it. The job of
-a training which has succeeded stays open until the evaluations that are to follow, which it names, have been created.
+Webhooks and events of AWS need the index, because they have a job's id but not its space. The reconciler needs the
+list. The transaction that creates a job writes both entries; the transaction that ends the job removes it from the
+list. A succeeded training stays on the list until its due evaluations have been created.
 """
 
 from collections.abc import Iterator, Sequence
@@ -22,48 +22,48 @@ OPEN = "job#open"
 
 
 class Jobs:
-    """The index of jobs."""
+    """The index of all jobs, with the list of open jobs."""
 
     def __init__(self, table: Table, clock: Clock = utc_now) -> None:
         self._table = table
         self._clock = clock
 
     def open(self, kind: JobKind, space_id: str, job_id: str, *, parent_id: str | None = None) -> list[Write]:
-        """Returns the two writes that make a job known and open."""
+        """Returns the writes that add a job to the index and to the list of open jobs."""
         values = {"kind": kind, "space_id": space_id, "parent_id": parent_id, "opened_at": self._clock()}
         return [put(_pointer(job_id), values), put(Key(OPEN, job_id), values)]
 
     def close(self, job_id: str) -> Write:
-        """Returns the write that takes an ended job off the list of open ones; it stays known."""
+        """Returns the write that removes an ended job from the list of open jobs. The index keeps the job."""
         return delete(Key(OPEN, job_id))
 
     def leave_due(self, space_id: str, training_id: str, due: Sequence[DueEvaluation]) -> Write:
-        """Returns the write that keeps an ended training's job open, or reopens it, until ``close_when_created``."""
+        """Returns the write that keeps an ended training open, or reopens it, with its due evaluations."""
         values = {"kind": JobKind.TRAINING, "space_id": space_id, "opened_at": self._clock(), "due": due}
         return put(Key(OPEN, training_id), values)
 
     def due(self, training_id: str) -> list[DueEvaluation]:
-        """Returns the evaluations that are to follow a training: some may have been created already."""
+        """Returns the due evaluations of a training. Some of them may already have been created."""
         item = self._table.get(Key(OPEN, training_id)) or {}
         return [DueEvaluation.model_validate(each) for each in item.get("due", ())]
 
     def close_when_created(self, training_id: str, due: Sequence[DueEvaluation]) -> None:
-        """Closes the training's job after these evaluations were created, unless others have become due."""
+        """Closes a training after these evaluations were created, unless other evaluations have become due."""
         nothing_else = Attr("due").eq(due) if due else Attr("due").not_exists()
         with suppress(ConditionFailedError):
             self._table.write(delete(Key(OPEN, training_id), nothing_else))
 
     def retire(self, job_id: str, until: datetime) -> list[Write]:
-        """Returns the writes that close the job of a deleted entity and delete its index entry later."""
+        """Returns the writes that close the job of a deleted entity and let its index entry expire."""
         return [update(_pointer(job_id), {"expires_at": int(until.timestamp())}), self.close(job_id)]
 
     def find(self, job_id: str) -> JobReference | None:
-        """Returns the job, whether it has ended or not."""
+        """Returns an open or ended job, or ``None`` if no job has this id."""
         item = self._table.get(_pointer(job_id)) if is_identifier(job_id) else None
         return _reference(item, job_id) if item else None
 
     def open_jobs(self, space_id: str | None = None) -> Iterator[JobReference]:
-        """Yields all jobs that have not ended, or those of one space; the oldest first."""
+        """Yields the open jobs, or the open jobs of one space, oldest first."""
         wanted = Attr("space_id").eq(space_id) if space_id is not None else None
         for item in self._table.query(OPEN, newest_first=False, filter=wanted):
             yield _reference(item, item["SK"])

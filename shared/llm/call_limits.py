@@ -9,12 +9,12 @@ from shared.llm.tokens import estimate_tokens
 from shared.models.limits import SpaceLimits
 from shared.spaces.members import SpaceContext
 
-# Tokens that are reserved for a completion if the call does not bound it.
-ANSWER_TOKENS = 4096
+# Tokens to reserve for a completion if the call does not limit it.
+COMPLETION_TOKENS = 4096
 
 
 def limit_subjects(context: SpaceContext) -> tuple[Subject, ...]:
-    """Returns the owners of the limits that apply to the caller; the most shared one comes last."""
+    """Returns the owners of the limits that apply to the caller: API key, user, space."""
     subjects: list[Subject] = []
     if context.key is not None and context.key.limits is not None:
         subjects.append(Subject.key(context.space_id, context.key.id, context.key.limits))
@@ -25,7 +25,7 @@ def limit_subjects(context: SpaceContext) -> tuple[Subject, ...]:
 
 
 class CallLimits:
-    """Limits of one request's calls. Only the first call counts as a request."""
+    """The limits for the calls of one request. Only the first call counts as a request."""
 
     def __init__(self, usages: LimitUsages, subjects: Sequence[Subject], prices: SpaceLimits) -> None:
         self._usages = usages
@@ -42,7 +42,7 @@ class CallLimits:
     def reserve(self, model: str, body: dict[str, Any]) -> None:
         """Reserves the most that the call may use.
 
-        Raises BudgetExceededError or RateLimitedError; then nothing is reserved.
+        Raises BudgetExceededError or RateLimitedError, and then reserves nothing.
         """
         amount = self._most(model, body)
         try:
@@ -54,12 +54,12 @@ class CallLimits:
         self._is_counted = True
 
     def use(self, model: str, input_tokens: int, output_tokens: int) -> None:
-        """Adds the use of a call."""
+        """Adds the tokens and the cost that a call used."""
         cost = self._prices.price(model).cost(input_tokens, output_tokens)
         self._used = Amount(tokens=self._used.tokens + input_tokens + output_tokens, cost=self._used.cost + cost)
 
     def replace_reservations(self) -> None:
-        """Replaces all reservations by the real use."""
+        """Replaces all reservations with the amounts that the calls used."""
         used, self._used = self._used, Amount()
         while self._reservations:
             self._usages.replace(self._reservations.pop(), used)
@@ -68,7 +68,7 @@ class CallLimits:
         prompt = {name: body[name] for name in ("messages", "tools", "input", "response_format") if name in body}
         prompt_tokens = estimate_tokens(json.dumps(prompt, ensure_ascii=False))
         bound = body.get("max_completion_tokens") or body.get("max_tokens")
-        output = 0 if "input" in body else bound if isinstance(bound, int) else ANSWER_TOKENS
+        output = 0 if "input" in body else bound if isinstance(bound, int) else COMPLETION_TOKENS
         return Amount(
             requests=0 if self._is_counted else 1,
             calls=1,

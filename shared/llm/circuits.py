@@ -1,4 +1,4 @@
-"""Circuit breakers. A failing server or model gets no calls for a while. All functions share the state in the table."""
+"""Stops calls to a server or model that just failed. All functions share these circuit breakers in the table."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -7,25 +7,25 @@ from anyio.to_thread import run_sync as in_thread
 
 from shared.clock import Clock
 from shared.errors import ApiError, UnavailableError
-from shared.llm.answers import BrokenAnswerError, UnreachableError, UpstreamTimeoutError
 from shared.llm.clusters import Clusters, ClusterState
+from shared.llm.completions import BrokenResponseError, UnreachableError, UpstreamTimeoutError
 
 SERVER = "server"
-# The server's list of models has its own circuit: the models may work even if the list fails.
+# The list of models has its own circuit, because the models may work even if the list fails.
 MODEL_LIST = "models"
-# A circuit opens after so many broken responses in a row, or after one call without a response.
-BROKEN_ANSWERS = 3
+# A circuit opens after this number of broken responses in a row, or after one call without a response.
+BROKEN_RESPONSES = 3
 
 
 class CircuitOpenError(UnavailableError):
-    """Error raised when a part that the call needs failed a moment ago; ``name`` is the circuit's name."""
+    """Error raised when the circuit of the server or the model is open. ``name`` is the name of the circuit."""
 
     code = "circuit_open"
     name: str = ""
 
 
 class Circuits:
-    """The circuit breakers of one cluster, as they were when the request began."""
+    """The circuit breakers of one cluster, in their state at the start of the request."""
 
     def __init__(self, clusters: Clusters, state: ClusterState, clock: Clock) -> None:
         self._clusters = clusters
@@ -35,26 +35,27 @@ class Circuits:
 
     @asynccontextmanager
     async def around(self, part: str) -> AsyncIterator[None]:
-        """Allows a call of a part of the server, and records how the call ends.
+        """Allows a call of one part of the server, and records whether the call fails.
 
-        Raises CircuitOpenError while the circuit of the part or of the server is open. Later, one call tries it again.
+        Raises CircuitOpenError while the circuit of the part or of the server is open. After the wait, one call may
+        try again.
         """
         await self._require_closed(part)
         await self._require_closed(SERVER)
         try:
             yield
         except UnreachableError as error:
-            # A connection may break only because it is old.
-            await self._failed(SERVER, 1 if error.was_connected else BROKEN_ANSWERS)
+            # One failure of an open connection does not open the circuit, because old connections may break.
+            await self._failed(SERVER, 1 if error.was_connected else BROKEN_RESPONSES)
             raise
         except UpstreamTimeoutError:
-            await self._failed(part, BROKEN_ANSWERS)
+            await self._failed(part, BROKEN_RESPONSES)
             raise
-        except BrokenAnswerError:
+        except BrokenResponseError:
             await self._closed(SERVER)
             await self._failed(part, 1)
             raise
-        except ApiError:  # the server works, but refuses, perhaps because another process replaced the token
+        except ApiError:  # the server works; it may refuse because another process replaced the token
             self._clusters.changed(self._owner)
             await self._closed(SERVER, part)
             raise
@@ -62,7 +63,7 @@ class Circuits:
 
     async def _require_closed(self, name: str) -> None:
         circuit = self._known.get(name)
-        if circuit is None or circuit.failures < BROKEN_ANSWERS:
+        if circuit is None or circuit.failures < BROKEN_RESPONSES:
             return
         wait = (circuit.retry_at - self._clock()).total_seconds()
         if wait > 0 or not await in_thread(self._clusters.may_try, self._owner, circuit):
@@ -84,7 +85,7 @@ def model_circuit(model: str) -> str:
 def _circuit_open(name: str, wait: float) -> CircuitOpenError:
     seconds = max(1, round(wait))
     error = CircuitOpenError(
-        f"The language model failed a moment ago and is left alone. Try again in {seconds} s.",
+        f"The language model failed a moment ago and gets no calls for now. Try again in {seconds} s.",
         headers={"Retry-After": str(seconds)},
     )
     error.name = name

@@ -1,4 +1,4 @@
-"""Bearer tokens of clusters. Each token has its own encrypted parameter, and a new token has a new name."""
+"""Stores the bearer tokens of clusters. Each token has its own encrypted parameter with its own name."""
 
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ CACHED_TOKENS = 1000
 
 
 class ClusterTokens:
-    """Stores tokens. Reads are cached by the parameter's name, which always means the same token."""
+    """A store of tokens. It can cache them by the parameter's name, because a parameter never gets another token."""
 
     def __init__(self, ssm: "SSMClient", parameter_prefix: str) -> None:
         self._ssm = ssm
@@ -33,7 +33,7 @@ class ClusterTokens:
         return parameter in self._read
 
     def read(self, parameter: str) -> str:
-        """Returns the token. Raises UnavailableError if it has been removed since its name was read."""
+        """Returns the token. Raises UnavailableError if another request has just removed it."""
         if parameter not in self._read:
             if len(self._read) >= CACHED_TOKENS:
                 self._read.clear()
@@ -43,13 +43,13 @@ class ClusterTokens:
                 if error.response["Error"]["Code"] != "ParameterNotFound":
                     raise
                 raise UnavailableError(
-                    "The cluster's token was replaced just now. Try again.", headers={"Retry-After": "1"}
+                    "The cluster's token has just been replaced. Try again.", headers={"Retry-After": "1"}
                 ) from None
             self._read[parameter] = found["Parameter"]["Value"]
         return self._read[parameter]
 
     def forget(self, *parameters: str | None) -> None:
-        """Removes the tokens that still exist."""
+        """Removes the tokens. It ignores tokens that no longer exist."""
         for parameter in parameters:
             if parameter is None:
                 continue

@@ -1,6 +1,6 @@
-"""Stores of clusters: their settings, their last lists of models, and their recent failures.
+"""Stores clusters: their settings, their latest lists of models, and their recent failures.
 
-A space's cluster is one partition. One query reads it before a call of a language model.
+A space's cluster is one partition, so that one query reads it before a call of a language model.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,15 +16,15 @@ from shared.dynamodb.table import ConditionFailedError, Item, Key, Table, Write,
 from shared.models.base import parse_timestamp
 from shared.models.cluster import Cluster, LanguageModel
 
-# The partition of the deployment's own cluster, for spaces that have none.
+# The partition of the default cluster.
 DEFAULT = "default"
 MODELS = "models"
 SEEN = "seen"
 MODELS_LIFETIME = timedelta(seconds=60)
 MODELS_LIMIT = 500
-# A failing server or model gets no calls for this time; then one call tries it.
+# A failing server or model gets no calls for this time; then one call may try again.
 COOL_DOWN = timedelta(seconds=15)
-# A failure is forgotten if no call has tried it again for this time.
+# A failure is deleted if no call has tried again for this time.
 REMEMBERED = timedelta(hours=1)
 REMEMBERED_STATES = 1000
 _CIRCUIT = "circuit#"
@@ -46,7 +46,7 @@ class ModelList:
 
 @dataclass(frozen=True)
 class Circuit:
-    """A part that failed (the whole server, or one model of it) and is not called before ``retry_at``."""
+    """The circuit breaker of a server or model that failed. It stops calls until ``retry_at``."""
 
     name: str
     failures: int
@@ -55,19 +55,19 @@ class Circuit:
 
 @dataclass(frozen=True)
 class ClusterState:
-    """State of a cluster. ``owner`` is its partition: a space's id, or DEFAULT."""
+    """The state of a cluster. ``owner`` is its partition: a space's id, or DEFAULT."""
 
     owner: str
     read_at: datetime
     cluster: Cluster | None = None
     models: ModelList | None = None
     circuits: Mapping[str, Circuit] = field(default_factory=dict)
-    # Time of the last response of each part.
+    # The time of the last response of each part.
     seen: Mapping[str, datetime] = field(default_factory=dict)
 
 
 class Clusters:
-    """Stores the clusters of spaces. ``recent`` is the greatest age of a state that a call may use."""
+    """A store of clusters. ``recent`` is the maximum age of a cached state that a call may use."""
 
     def __init__(self, table: Table, clock: Clock = utc_now, recent: timedelta = timedelta(0)) -> None:
         self._table = table
@@ -96,18 +96,18 @@ class Clusters:
         return state
 
     def recent_state(self, owner: str) -> ClusterState | None:
-        """Returns the last state, unless it is too old, has failures, or was changed by this process."""
+        """Returns the cached state, or ``None`` if it is too old, has failures, or this process changed it."""
         state = self._read.get(owner)
         if state is None or state.circuits or self._clock() - state.read_at >= self._recent:
             return None
         return state
 
     def changed(self, owner: str) -> None:
-        """Forgets the state that was read."""
+        """Removes the cached state, so that the next call reads it again."""
         self._read.pop(owner, None)
 
     def longest_window(self, space_id: str) -> int | None:
-        """Returns the longest context of the cluster's models, in tokens, if all of them state one."""
+        """Returns the longest context of the cluster's models in tokens, or ``None`` if a model does not state one."""
         own = self.state(space_id)
         listed = (own if own.cluster is not None else self.state(DEFAULT)).models
         lengths = [model.context_length for model in listed.models] if listed else []
@@ -126,14 +126,14 @@ class Clusters:
         return found
 
     def forget(self, owner: str) -> None:
-        """Deletes everything but the settings, when a cluster was deleted or has other addresses."""
+        """Deletes everything except the settings, after a cluster was deleted or its address changed."""
         for item in list(self._table.query(f"cluster#{owner}", attributes=("SK",))):
             if item["SK"] in (MODELS, SEEN) or item["SK"].startswith(_CIRCUIT):
                 self._write(owner, delete(Key(f"cluster#{owner}", item["SK"])))
         self.changed(owner)
 
     def record_failure(self, owner: str, name: str, weight: int = 1) -> None:
-        """Records a failure, and the time of the next try if the circuit opens."""
+        """Records a failure, and the time from which a call may try again if the circuit opens."""
         retry_at = self._clock() + COOL_DOWN
         changes = {"retry_at": retry_at, "expires_at": int((retry_at + REMEMBERED).timestamp())}
         self._write(owner, update(self._key(owner, name), changes, add={"failures": weight}))
@@ -142,7 +142,7 @@ class Clusters:
         self._write(owner, delete(self._key(owner, name)))
 
     def may_try(self, owner: str, circuit: Circuit) -> bool:
-        """Returns whether this call may try again: only one of several concurrent calls may."""
+        """Returns whether this call may try again. Only one of several concurrent calls may do so."""
         retry_at = self._clock() + COOL_DOWN
         is_first = Attr("retry_at").eq(circuit.retry_at)
         try:

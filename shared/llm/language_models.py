@@ -1,4 +1,4 @@
-"""Calls of a space's language models, with fallbacks, circuit breakers, limits and logs."""
+"""Calls the language models of spaces, with fallbacks, circuit breakers, limits and logs."""
 
 import json
 import time
@@ -16,9 +16,9 @@ from shared.clock import Clock, new_id, utc_now
 from shared.dynamodb.table import Write
 from shared.errors import ApiError, NotFoundError, UnavailableError
 from shared.inference_logs.store import InferenceLogs
-from shared.llm.answers import BrokenAnswerError, BusyError, Completion, RejectedError, UpstreamTimeoutError
 from shared.llm.call_limits import CallLimits, limit_subjects
 from shared.llm.circuits import SERVER, CircuitOpenError, model_circuit
+from shared.llm.completions import BrokenResponseError, BusyError, Completion, RejectedError, UpstreamTimeoutError
 from shared.llm.limit_usage import LimitUsages, Subject
 from shared.llm.model_lists import ModelLists
 from shared.llm.targets import Target, Targets
@@ -39,7 +39,7 @@ class UnknownModelError(NotFoundError):
 
 @dataclass(frozen=True)
 class Caller:
-    """User of a call, as the inference log names it, and the limits that apply."""
+    """The user of a call with the details for the inference log and the limits that apply."""
 
     space_id: str
     user: str
@@ -57,7 +57,7 @@ class Caller:
 
 @dataclass
 class CallRecord:
-    """Data of one call for its log row. The caller fills it in."""
+    """The data of one call for its row in the inference log. The caller fills it in."""
 
     type: CallType
     model: str
@@ -70,15 +70,15 @@ class CallRecord:
     expert_version: int | None = None
     guard: GuardCoverage | None = None
     prompt: str | None = None
-    answer: str | None = None
-    # Set by callers that have written ``LanguageModels.log_writes`` in their own transaction.
+    completion: str | None = None
+    # True if the caller has written ``LanguageModels.log_writes`` in its own transaction.
     is_logged: bool = False
-    # Whether the end of this call replaces the caller's reservations.
+    # True if the end of this call replaces the caller's reservations.
     holds_limits: bool = False
     started: float = field(default_factory=time.perf_counter)
 
     def count(self, usage: dict[str, Any]) -> None:
-        """Records the total tokens that the server reports; some servers report them with every chunk of a stream."""
+        """Records the total tokens so far. It does not add them up, because some servers send totals in every chunk."""
         self.input_tokens = _tokens(usage, "prompt_tokens")
         self.output_tokens = _tokens(usage, "completion_tokens")
 
@@ -88,7 +88,7 @@ class CallRecord:
 
 
 class LanguageModels:
-    """Models of one space for one caller. ``LanguageModelAccess.open`` returns it."""
+    """The language models of one space, for one caller. ``LanguageModelAccess.open`` returns it."""
 
     def __init__(
         self,
@@ -105,7 +105,6 @@ class LanguageModels:
         self._clock = clock
         self._limits = limits
         self.caller = caller
-        # Tokens used so far, by what they were used for.
         self.tokens: Counter[CallType] = Counter()
 
     @property
@@ -113,15 +112,15 @@ class LanguageModels:
         return self._target.settings
 
     async def all(self) -> Sequence[LanguageModel]:
-        """Returns every model of the cluster, as last listed. Raises UnavailableError without any list."""
+        """Returns every model in the latest list of the cluster. Raises UnavailableError if there is no list."""
         found, _ = await self._lists.current(self._target)
         return found.models
 
     async def model(self, name: str | None) -> LanguageModel:
         """Returns the model of this name, or the default model.
 
-        Raises UnknownModelError, listing the models, for a name that the cluster does not serve. While the list
-        can't be read, any name is accepted, and the call itself fails for a wrong one.
+        Raises UnknownModelError with a list of the models if the cluster does not serve the name. If the list cannot
+        be read, every name is accepted, because the call fails later for a wrong name.
         """
         wanted = name or self.settings.default_model
         try:
@@ -141,7 +140,7 @@ class LanguageModels:
         return listed
 
     async def complete(self, record: CallRecord, body: dict[str, Any]) -> Completion:
-        """Returns the completion of the record's model, or else of the first fallback that succeeds."""
+        """Returns the completion of the record's model, or of the first fallback model that succeeds."""
 
         async def call(model: str) -> Completion:
             return await self._target.upstream.complete({**body, "model": model})
@@ -153,16 +152,16 @@ class LanguageModels:
 
     @asynccontextmanager
     async def stream(self, record: CallRecord, body: dict[str, Any]) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
-        """Yields a completion in chunks. An error after the first chunk is raised, without a fallback."""
+        """Yields a completion in chunks. An error after the first chunk is raised without trying a fallback model."""
         async with AsyncExitStack() as opened:
 
             async def call(model: str) -> AsyncIterator[dict[str, Any]]:
                 async with AsyncExitStack() as attempt:
                     chunks = await attempt.enter_async_context(self._target.upstream.stream({**body, "model": model}))
-                    # Headers are no completion: a server may send them immediately, and then nothing.
+                    # Waits for a chunk, because a server may send headers and then fail.
                     first = await anext(chunks, None)
                     if first is None:
-                        raise BrokenAnswerError("The language model's server returned an empty stream.")
+                        raise BrokenResponseError("The language model's server returned an empty stream.")
                     opened.push_async_exit(attempt.pop_all())
                     return _resumed(first, chunks)
 
@@ -178,9 +177,9 @@ class LanguageModels:
         schema: dict[str, Any],
         max_tokens: int = STRUCTURED_TOKENS,
     ) -> tuple[dict[str, Any], CallRecord]:
-        """Returns an object of the schema, and the record of its call.
+        """Returns an object that fits the schema, and the record of the call.
 
-        Raises UnusableAnswerError for any other completion.
+        Raises UnusableCompletionError if the completion does not fit the schema.
         """
         async with self.recorded(type, model) as record:
             record.prompt = messages[-1]["content"]
@@ -195,9 +194,9 @@ class LanguageModels:
             }
             try:
                 completion = await self.complete(record, body)
-            except RejectedError as error:  # the API wrote this request, not the caller
-                raise BrokenAnswerError(error.message) from error
-            record.answer = completion.text
+            except RejectedError as error:  # the caller cannot correct a request that this API wrote
+                raise BrokenResponseError(error.message) from error
+            record.completion = completion.text
             return read_structured(completion, schema), record
 
     async def embeddings(self, model: str, texts: list[str]) -> list[list[float]]:
@@ -212,7 +211,7 @@ class LanguageModels:
             return await self._first_success(record, call, fallbacks=())
 
     async def count_tokens(self, model: str, text: str) -> int | None:
-        """Returns the count of the server's tokenizer, or ``None`` if there is none or the call fails."""
+        """Returns the token count of the server's tokenizer, or ``None`` without a tokenizer or if the call fails."""
         try:
             return await self._target.upstream.count_tokens(model, text)
         except ApiError:
@@ -220,7 +219,7 @@ class LanguageModels:
 
     @asynccontextmanager
     async def recorded(self, type: CallType, model: str) -> AsyncIterator[CallRecord]:
-        """Writes one log row when the block ends, also after an error or when the client has left."""
+        """Writes one log row when the block ends, also after an error or if the client has disconnected."""
         record = CallRecord(type, model)
         try:
             yield record
@@ -247,14 +246,14 @@ class LanguageModels:
                             await in_thread(self._limits.replace_reservations)
 
     async def _reserve(self, record: CallRecord, body: dict[str, Any]) -> None:
-        """Raises BudgetExceededError or RateLimitedError for a call that the caller's limits refuse."""
+        """Reserves the limits of the call. Raises BudgetExceededError or RateLimitedError if a limit is reached."""
         if self._limits is not None and not self._limits.is_holding:
-            # Set before the reservation, so that a cancelled call ends its reservation too.
+            # Set before the reservation, so that a cancelled call also ends its reservation.
             record.holds_limits = True
             await in_thread(self._limits.reserve, record.model, body)
 
     def log_writes(self, record: CallRecord) -> Sequence[Write]:
-        """Returns the writes of an ended call's log row, for the transaction that stores the call's result."""
+        """Returns the writes of an ended call's log row, for the transaction that stores the result of the call."""
         return self._logs.actions(self.caller.space_id, self._row(record))
 
     def _row(self, record: CallRecord) -> InferenceLog:
@@ -270,7 +269,7 @@ class LanguageModels:
             try:
                 async with self._target.circuits.around(model_circuit(model)):
                     return await call(model)
-            except (UpstreamTimeoutError, BrokenAnswerError, BusyError) as error:
+            except (UpstreamTimeoutError, BrokenResponseError, BusyError) as error:
                 failure = error
             except CircuitOpenError as error:
                 if error.name == SERVER:
@@ -281,7 +280,7 @@ class LanguageModels:
 
 
 class LanguageModelAccess:
-    """Opens a space's models. A process has one."""
+    """The access to the language models of all spaces. A process has one object of this class."""
 
     def __init__(
         self, targets: Targets, lists: ModelLists, logs: InferenceLogs, usages: LimitUsages, clock: Clock
@@ -299,7 +298,7 @@ class LanguageModelAccess:
         return LanguageModels(target, caller, self._logs, self.lists, self._clock, limits)
 
     async def record_failure(self, caller: Caller, type: CallType, model: str, error: ApiError) -> None:
-        """Logs a call that failed because there was no cluster."""
+        """Logs a call that failed before a cluster could be called."""
         record = CallRecord(type, model, status=CallStatus.ERROR, error=error.message)
         row = _row(caller, record, self._clock(), keeps=False)
         await in_thread(self._logs.record, caller.space_id, row)
@@ -326,17 +325,17 @@ def _row(caller: Caller, record: CallRecord, now: datetime, *, keeps: bool) -> I
         expert_version=record.expert_version,
         guard=record.guard,
         prompt=record.prompt if keeps else None,
-        answer=record.answer if keeps else None,
+        answer=record.completion if keeps else None,
         created_at=now,
     )
 
 
-class UnusableAnswerError(BrokenAnswerError):
-    """Error raised for a completion that is not an object of the requested schema."""
+class UnusableCompletionError(BrokenResponseError):
+    """Error raised for a completion that does not fit the requested schema."""
 
 
 def read_structured(completion: Completion, schema: dict[str, Any]) -> dict[str, Any]:
-    """Returns the object in a completion. Raises UnusableAnswerError unless it fits the schema."""
+    """Returns the JSON object of a completion. Raises UnusableCompletionError unless it fits the schema."""
     import jsonschema_rs
 
     try:
@@ -344,7 +343,7 @@ def read_structured(completion: Completion, schema: dict[str, Any]) -> dict[str,
     except ValueError:
         found = None
     if not isinstance(found, dict) or not jsonschema_rs.is_valid(schema, found, offline=True):
-        raise UnusableAnswerError(_why_unusable(completion))
+        raise UnusableCompletionError(_why_unusable(completion))
     return found
 
 
@@ -353,10 +352,10 @@ def _why_unusable(completion: Completion) -> str:
     if refusal:
         return f"The language model refused: {str(refusal)[:REASON_CHARACTERS]}"
     if completion.finish_reason == "content_filter":
-        return "The language model's server withheld the completion: its content filter."
+        return "The content filter of the language model's server blocked the completion."
     if completion.finish_reason == "length":
-        return "The language model's completion was cut off before its end: allow more max_tokens."
-    return "The language model did not answer in the form that it was asked for."
+        return "The completion reached its token limit before its end. Increase max_tokens."
+    return "The completion of the language model does not fit the requested schema."
 
 
 async def _resumed(first: dict[str, Any], rest: AsyncIterator[dict[str, Any]]) -> AsyncIterator[dict[str, Any]]:

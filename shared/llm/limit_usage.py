@@ -1,10 +1,10 @@
-"""Use of the limits of language models: one item for a space, for a user in it, or for an API key.
+"""Stores the use of language model limits: one item for each space, user and API key.
 
-Before a call, one conditional write reserves the most that the call may use. At its end the call replaces the
-reservation by its real use. A counter is the sum of the use in its window and the current reservations. A call may
-begin while the counter is below its limit, so only the last call may exceed the limit, by at most its own use.
+Before a call, one conditional write reserves the most that the call can use. At its end, the call replaces the
+reservation with its real use. A counter is the sum of the use in its window and the current reservations. A call may
+begin while the counter is below the limit, so only the last call can exceed the limit, by at most its own use.
 
-Windows are minutes, days and months in UTC. A reservation that no call replaced (its process died) expires: only
+Windows are minutes, days and months in UTC. A reservation expires if its process dies before the call ends: only
 reservations of the last two epochs count, and an epoch is longer than any call. A call that reads an item with an
 earlier minute starts the new windows and epochs.
 """
@@ -25,14 +25,14 @@ from shared.models.base import format_timestamp
 from shared.models.limits import COSTS, NANO, LimitName, Limits, LimitUsage, SpaceLimits
 
 MINUTE = timedelta(minutes=1)
-# Right clocks differ by less. An item that is further in the future was written with a wrong clock, and is reset.
+# Correct clocks differ by less. An item that is further in the future has the time of a wrong clock and is reset.
 SKEW_MINUTES = 10
 # The longest completions are streamed for 15 minutes.
 EPOCH_MINUTES = 16
-# Longer than a month, which is the longest window.
+# The longest window is a month.
 KEPT = timedelta(days=62)
 _SORT_KEY = "usage"
-# Unit of each counter, and so of the reservations in it.
+# The unit of each counter and of its reservations.
 _UNITS = {
     LimitName.COST_PER_MONTH: "cost",
     LimitName.COST_PER_DAY: "cost",
@@ -59,7 +59,7 @@ class RateLimitedError(ApiError):
 
 @dataclass(frozen=True)
 class Subject:
-    """Owner of limits; ``name`` is used in messages to users."""
+    """The owner of limits. ``name`` appears in messages to users."""
 
     name: str
     limits: Limits
@@ -80,7 +80,7 @@ class Subject:
 
 @dataclass(frozen=True)
 class Amount:
-    """``cost`` is in billionths of the currency."""
+    """An amount that calls use. ``cost`` is in billionths of the currency."""
 
     requests: int = 0
     calls: int = 0
@@ -90,7 +90,7 @@ class Amount:
 
 @dataclass(frozen=True)
 class Reservation:
-    """Part of a subject's limits that is reserved for a call; ``epoch`` is the time of the reservation."""
+    """The part of a subject's limits that is reserved for a call. ``epoch`` is the time of the reservation."""
 
     key: Key
     epoch: int
@@ -98,16 +98,16 @@ class Reservation:
 
 
 class LimitUsages:
-    """Stores the use of limits."""
+    """A store of the use of limits."""
 
     def __init__(self, table: Table, clock: Clock = utc_now) -> None:
         self._table = table
         self._clock = clock
 
     def reserve(self, subject: Subject, amount: Amount) -> Reservation:
-        """Reserves the amount. Raises BudgetExceededError or RateLimitedError, naming the limit and its reset."""
+        """Reserves the amount. Raises BudgetExceededError or RateLimitedError with the limit and its next reset."""
         ceilings, minute = subject.limits.ceilings, self._minute()
-        if not amount.requests:  # a further call of an accepted request
+        if not amount.requests:  # another call of an accepted request
             ceilings.pop(LimitName.REQUESTS_PER_MINUTE, None)
 
         def reserve() -> Reservation:
@@ -127,14 +127,14 @@ class LimitUsages:
         return repeat_on_conflict(reserve, "Too many calls use the same limit at the same time.")
 
     def replace(self, reservation: Reservation, used: Amount) -> None:
-        """Replaces a reservation by the real use."""
+        """Replaces a reservation with the real use."""
         reserved, epoch = reservation.amount, reservation.epoch
         changes = {name.value: getattr(used, unit) - getattr(reserved, unit) for name, unit in _UNITS.items()}
         for condition, slot in ((Attr("epoch").eq(epoch), "new"), (Attr("epoch").eq(epoch + 1), "old")):
             back = {f"{slot}_{unit}": -getattr(reserved, unit) for unit in ("calls", "tokens", "cost")}
             if self._add(reservation.key, {**changes, **back}, condition):
                 return
-        # The reservation has expired and counts no more.
+        # The reservation has expired, so the counters no longer include it.
         late = {name.value: getattr(used, unit) for name, unit in _UNITS.items()}
         self._add(reservation.key, late, Attr("PK").exists())
 
@@ -156,7 +156,7 @@ class LimitUsages:
         return int(self._clock().timestamp()) // 60
 
     def _shared_minute(self, item: Item) -> int:
-        """Returns the current minute. Another process's clock may be a little ahead."""
+        """Returns the current minute, or a later minute of the item if another process's clock is a little ahead."""
         ours = self._minute()
         return max(ours, item["minute"]) if item and item["minute"] - ours <= SKEW_MINUTES else ours
 
@@ -169,7 +169,7 @@ class LimitUsages:
         return True
 
     def _move_on(self, key: Key, item: Item, minute: int) -> None:
-        """Ends the windows and epochs that are over, unless another call has changed the item."""
+        """Starts the windows and epochs of the minute, unless another call has changed the item."""
         unchanged = Attr("revision").eq(item["revision"]) if item else Attr("PK").not_exists()
         expires_at = int((_time(minute) + KEPT).timestamp())
         values = {**_moved_on(item, minute), "revision": item.get("revision", 0) + 1, "expires_at": expires_at}
@@ -192,9 +192,9 @@ class LimitUsages:
         until = f" It resets at {format_timestamp(end)}." if end else ""
         error = RateLimitedError if name in _RATES else BudgetExceededError
         return error(
-            f"The limit {name.value} of {subject.name} allows no further call: of {amounts[0]} there are "
-            f"{amounts[1]} used, and {amounts[2]} reserved for calls that have not ended.{until} "
-            f"Try again in {wait} s, or ask the space's owner for more.",
+            f"The limit {name.value} of {subject.name} allows no further call: {amounts[1]} of {amounts[0]} are used, "
+            f"and {amounts[2]} are reserved for calls that have not ended.{until} "
+            f"Try again in {wait} s, or ask the owner of the space for a higher limit.",
             headers={"Retry-After": str(wait)},
         )
 
@@ -215,7 +215,7 @@ def _has_room(ceilings: Mapping[LimitName, int], minute: int) -> ConditionBase:
 
 
 def _moved_on(item: Item, minute: int) -> dict[str, int]:
-    """Returns the counters in this minute. A window that has ended keeps only its reservations."""
+    """Returns the counters of this minute. After the end of a window, its counter keeps only the reservations."""
     was = item.get("minute", 0)
     counters = {name.value: item.get(name.value, 0) for name in LimitName}
     slots = {

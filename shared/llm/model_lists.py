@@ -1,4 +1,4 @@
-"""Lists of the models that a cluster serves, read once a minute at most."""
+"""Lists the models of clusters, and reads each list at most once a minute."""
 
 from anyio.to_thread import run_sync as in_thread
 
@@ -15,9 +15,9 @@ class ModelLists:
         self._clock = clock
 
     async def current(self, target: Target) -> tuple[ModelList, bool]:
-        """Returns the list, and whether it is stale. A stale list is used while the cluster does not respond.
+        """Returns the list of the models, and whether it is stale. It is stale while the cluster does not respond.
 
-        Raises the cluster's error if there is no list.
+        Raises the error of the cluster if there is no earlier list.
         """
         known = target.state.models
         if known is not None and known.is_fresh(self._clock()):

@@ -1,4 +1,4 @@
-"""Servers of the spaces' language models."""
+"""Finds the language model server of a space."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -28,7 +28,7 @@ class NoClusterError(UnavailableError):
 
 @dataclass(frozen=True)
 class Target:
-    """A server that is called. ``owner`` is the partition of its state: the space's, or the default cluster's."""
+    """A language model server to call. ``owner`` is the partition of its state: a space's id, or DEFAULT."""
 
     owner: str
     state: ClusterState
@@ -38,7 +38,7 @@ class Target:
 
 
 class Targets:
-    """Finds the server of a space. Connections and tokens are kept for the life of the process."""
+    """A finder of the servers of spaces. It keeps connections and tokens until the process ends."""
 
     def __init__(self, settings: Settings, clusters: Clusters, tokens: ClusterTokens, clock: Clock) -> None:
         self._settings = settings
@@ -54,7 +54,7 @@ class Targets:
         return Sessions(AddressGuard(allow_loopback=self._settings.allow_loopback))
 
     async def target(self, space_id: str) -> Target:
-        """Returns the server of the space, or else the default one. Raises NoClusterError."""
+        """Returns the server of the space's cluster or of the default cluster. Raises NoClusterError without both."""
         state, settings = await self._state(space_id), self._settings
         if state.cluster is not None:
             cluster = state.cluster

@@ -1,4 +1,4 @@
-"""Removes tokens that no cluster names: replaced tokens, and the tokens of failed requests."""
+"""Removes tokens that no cluster uses: replaced tokens, and the tokens of failed requests."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,7 +16,7 @@ from shared.observability import logger
 
 
 class TokenCleaner:
-    """Removes tokens by the list ``cluster#purges``. The list names parameters, because they outlive the cluster."""
+    """A remover of tokens. It uses the cleanup list ``cluster#purges``, which keeps the names after a cluster's end."""
 
     def __init__(self, table: Table, tokens: ClusterTokens, clock: Clock = utc_now) -> None:
         self.purges = CleanupList(table, "cluster", clock)
@@ -25,9 +25,9 @@ class TokenCleaner:
 
     @contextmanager
     def watching(self, space_id: str, *parameters: str | None) -> Iterator[None]:
-        """Removes, at the end of the block, those of the parameters that the space's cluster does not name.
+        """Removes the parameters at the end of the block, except the parameters that the space's cluster uses.
 
-        A write that fails with another error than an ApiError may still take effect, so the reconciler checks later.
+        After any error except an ApiError, it is unknown whether the write took effect, so the reconciler checks later.
         """
         watched = [each for each in parameters if each is not None]
         for parameter in watched:
@@ -44,10 +44,10 @@ class TokenCleaner:
             for parameter in parameters:
                 self.clean(space_id, parameter)
         except (ClientError, BotoCoreError):
-            logger.exception("a token may remain: the reconciler looks again", extra={"space_id": space_id})
+            logger.exception("cannot remove a token: the reconciler will try again", extra={"space_id": space_id})
 
     def clean(self, space_id: str, parameter: str) -> None:
-        """Removes a token that is not in use. Safe to repeat."""
+        """Removes a token unless the cluster uses it. The call can be repeated."""
         cluster = self._clusters.get_many(space_id, [space_id]).get(space_id)
         named = {cluster.token_parameter, cluster.manager_token_parameter} if cluster else set()
         if parameter not in named:

@@ -1,12 +1,12 @@
-"""Estimates of token counts, for servers without a tokenizer."""
+"""Estimates token counts for servers without a tokenizer."""
 
 import math
 
-# English prose has about four characters a token with the tokenizers in use (OpenAI's own rule of thumb), other
-# languages and code fewer: three bytes a token errs on the side of too many.
+# English text has about four characters per token (OpenAI's rule of thumb); other languages and code have fewer.
+# Three bytes per token rarely give a count that is too low.
 BYTES_PER_TOKEN = 3
 
 
 def estimate_tokens(text: str) -> int:
-    """Returns an estimate that is usually too high: one token for three bytes of UTF-8."""
+    """Returns an estimate of the text's tokens that is usually too high."""
     return math.ceil(len(text.encode(errors="replace")) / BYTES_PER_TOKEN)

@@ -1,4 +1,4 @@
-"""Calls of one server that speaks OpenAI's API, and their errors."""
+"""Calls one server with OpenAI's API, and translates its errors."""
 
 import asyncio
 import json
@@ -12,8 +12,8 @@ import aiohttp
 from yarl import URL
 
 from shared.errors import ApiError
-from shared.llm.answers import (
-    BrokenAnswerError,
+from shared.llm.completions import (
+    BrokenResponseError,
     BusyError,
     Completion,
     RefusedError,
@@ -27,7 +27,7 @@ from shared.network.sessions import ForbiddenPeerError, Sessions, read_at_most
 
 RESPONSE_BYTES = 16 * 1024 * 1024
 EVENT_BYTES = 1024 * 1024
-# Limits of a whole stream: API Gateway's longest time, and far more text than a model writes in that time.
+# API Gateway ends a stream after this time. No model writes this amount of text in that time.
 STREAM_SECONDS = 900
 STREAM_BYTES = 256 * 1024 * 1024
 LIST_SECONDS = 5
@@ -36,7 +36,7 @@ _ERROR_CHARACTERS = 500
 
 
 class Upstream:
-    """One server. ``url`` is its base address, with or without a final ``/v1``; ``token`` is its bearer token."""
+    """A client of one server. ``url`` is its base address, with or without ``/v1``; ``token`` is its bearer token."""
 
     def __init__(self, sessions: Sessions, url: str, token: str | None, timeout_seconds: float) -> None:
         base = URL(url.rstrip("/"))
@@ -48,46 +48,49 @@ class Upstream:
     async def complete(self, body: dict[str, Any]) -> Completion:
         """Returns a completion.
 
-        Raises UnreachableError, UpstreamTimeoutError, BrokenAnswerError, RefusedError, RejectedError or BusyError.
+        Raises UnreachableError, UpstreamTimeoutError, BrokenResponseError, RefusedError, RejectedError or BusyError.
         """
         result = await self._json("POST", "v1/chat/completions", body)
         choices = result.get("choices")
         if not isinstance(choices, list) or not choices or not isinstance(_message(choices[0]), dict):
-            raise BrokenAnswerError("The language model's server returned no message.")
+            raise BrokenResponseError("The language model's server returned no message.")
         return Completion(result)
 
     @asynccontextmanager
     async def stream(self, body: dict[str, Any]) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
-        """Yields the chunks of a completion as they arrive. Leaving the block closes the connection.
+        """Yields the chunks of a completion when they arrive. The end of the block closes the connection.
 
-        Raises the errors of ``complete``.
+        Raises the same errors as ``complete``.
         """
         async with self._request("POST", "v1/chat/completions", body) as response:
             yield self._events(response)
 
     async def models(self) -> list[LanguageModel]:
-        """Returns the server's models. Its time limit is short. Raises as ``complete`` does."""
+        """Returns the models of the server, with a short time limit. Raises the same errors as ``complete``."""
         async with self._limited(LIST_SECONDS):
             result = await self._json("GET", "v1/models")
         data = result.get("data")
         if not isinstance(data, list):
-            raise BrokenAnswerError("The language model's server returned no list of models.")
+            raise BrokenResponseError("The language model's server returned no list of models.")
         return [_language_model(each) for each in data if isinstance(each, dict) and isinstance(each.get("id"), str)]
 
     async def embeddings(self, model: str, texts: list[str]) -> tuple[list[list[float]], dict[str, Any]]:
-        """Returns one vector for each text, and the usage."""
+        """Returns one vector for each text, and the token counts."""
         result = await self._json("POST", "v1/embeddings", {"model": model, "input": texts})
         try:
             ordered = sorted(result["data"], key=lambda each: each["index"])
             vectors = [[float(number) for number in each["embedding"]] for each in ordered]
         except (KeyError, TypeError, ValueError):
-            raise BrokenAnswerError("The language model's server returned no embeddings.") from None
+            raise BrokenResponseError("The language model's server returned no embeddings.") from None
         if len(vectors) != len(texts) or len({len(vector) for vector in vectors}) > 1:
-            raise BrokenAnswerError("The language model's server returned embeddings of the wrong number or length.")
+            raise BrokenResponseError("The language model's server returned embeddings of the wrong number or length.")
         return vectors, usage_of(result)
 
     async def count_tokens(self, model: str, text: str) -> int | None:
-        """Returns the count of the model's tokenizer. ``None``: the server has none (llama.cpp and vLLM have one)."""
+        """Returns the token count of the model's tokenizer, or ``None`` if the server has no tokenizer.
+
+        llama.cpp and vLLM have a tokenizer, but they read the text from different fields.
+        """
         result = await self._json("POST", "tokenize", {"model": model, "content": text, "prompt": text})
         if isinstance(result.get("count"), int):
             return int(result["count"])
@@ -102,7 +105,7 @@ class Upstream:
         except ValueError:
             result = None
         if not isinstance(result, dict):
-            raise BrokenAnswerError("The language model's server returned no JSON object.")
+            raise BrokenResponseError("The language model's server returned no JSON object.")
         return result
 
     @asynccontextmanager
@@ -120,7 +123,7 @@ class Upstream:
             response.close()
 
     async def _connect(self, method: str, path: str, body: dict[str, Any] | None) -> aiohttp.ClientResponse:
-        """Sends a request. Only a failed connection is repeated: the server may have executed any other call."""
+        """Sends a request. Repeats only a failed connection, because the server may have executed any other call."""
         url = self._server / path
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=3, sock_read=self._timeout)
         for attempt in range(1, CONNECT_ATTEMPTS + 1):
@@ -140,35 +143,35 @@ class Upstream:
     async def _refusal(self, response: aiohttp.ClientResponse) -> ApiError:
         status = response.status
         if 300 <= status < 400:
-            return BrokenAnswerError(
-                "The language model's server redirects elsewhere, and redirects are not followed. "
-                "Give the cluster the address that it redirects to."
+            return BrokenResponseError(
+                "The language model's server redirects to another address, and the API does not follow redirects. "
+                "Set the cluster's address to the other address."
             )
         reason = _reason(await self._read(response))
         if status >= 500:
-            return BrokenAnswerError(f"The language model's server failed with status {status}: {reason}")
+            return BrokenResponseError(f"The language model's server failed with status {status}: {reason}")
         if status in (401, 403):
-            return RefusedError("The language model's server does not accept the cluster's token. Update it.")
+            return RefusedError("The language model's server does not accept the cluster's token. Update the token.")
         if status in (400, 413, 422):
-            return RejectedError(f"The language model's server refused: {reason}")
+            return RejectedError(f"The language model's server rejected the request: {reason}")
         if status == 429:
             wait = response.headers.get("Retry-After", "")
             headers = {"Retry-After": wait if wait.isdigit() else "5"}
             return BusyError(f"The language model's server is busy: {reason}", headers=headers)
-        return RefusedError(f"The language model's server refused with status {status}: {reason}")
+        return RefusedError(f"The language model's server refused the call with status {status}: {reason}")
 
     async def _read(self, response: aiohttp.ClientResponse) -> bytes:
-        """Returns the body. Raises BrokenAnswerError if it is too large, UpstreamTimeoutError if it takes too long."""
+        """Returns the body. Raises BrokenResponseError if it is too large, UpstreamTimeoutError if it is too slow."""
         async with self._limited(self._timeout):
             content = await read_at_most(response, RESPONSE_BYTES + 1)
         if len(content) > RESPONSE_BYTES:
-            raise BrokenAnswerError("The language model's server returned too much.")
+            raise BrokenResponseError("The language model's server returned too much data.")
         return content
 
     @staticmethod
     @asynccontextmanager
     async def _limited(seconds: float) -> AsyncIterator[None]:
-        """Raises UpstreamTimeoutError when the block takes longer."""
+        """Raises UpstreamTimeoutError if the block takes longer than ``seconds``."""
         try:
             async with asyncio.timeout(seconds):
                 yield
@@ -176,7 +179,7 @@ class Upstream:
             raise _translated(error) from None
 
     async def _events(self, response: aiohttp.ClientResponse) -> AsyncIterator[dict[str, Any]]:
-        """Yields the JSON of each server-sent event until ``[DONE]``; an end without it raises BrokenAnswerError."""
+        """Yields the JSON of each server-sent event. Raises BrokenResponseError for a stream without ``[DONE]``."""
         waiting = bytearray()
         received, deadline = 0, time.monotonic() + STREAM_SECONDS
         try:
@@ -184,9 +187,11 @@ class Upstream:
                 waiting += chunk
                 received += len(chunk)
                 if len(waiting) > EVENT_BYTES:
-                    raise BrokenAnswerError("The language model's server sent an event that is too large.")
+                    raise BrokenResponseError("The language model's server sent an event that is too large.")
                 if received > STREAM_BYTES or time.monotonic() > deadline:
-                    raise BrokenAnswerError("The language model's server sent a stream without end, so it was stopped.")
+                    raise BrokenResponseError(
+                        "The language model's server sent a stream without end, so it was stopped."
+                    )
                 *lines, rest = waiting.split(b"\n")
                 waiting = bytearray(rest)
                 for line in lines:
@@ -197,7 +202,7 @@ class Upstream:
                         yield _event(data)
         except (aiohttp.ClientError, TimeoutError) as error:
             raise _translated(error) from None
-        raise BrokenAnswerError("The language model's server ended its response too early.")
+        raise BrokenResponseError("The language model's server ended its response too early.")
 
 
 def _event(data: bytes) -> dict[str, Any]:
@@ -206,9 +211,9 @@ def _event(data: bytes) -> dict[str, Any]:
     except ValueError:
         event = None
     if not isinstance(event, dict):
-        raise BrokenAnswerError("The language model's server sent an event that is no JSON object.")
+        raise BrokenResponseError("The language model's server sent an event that is not a JSON object.")
     if "error" in event:
-        raise BrokenAnswerError(f"The language model's server stopped with an error: {_reason(data)}")
+        raise BrokenResponseError(f"The language model's server stopped with an error: {_reason(data)}")
     return event
 
 
@@ -217,7 +222,7 @@ def _message(choice: Any) -> Any:
 
 
 def _language_model(found: dict[str, Any]) -> LanguageModel:
-    """Returns a listed model. vLLM, llama.cpp and hosted providers name the context's length differently."""
+    """Returns a model of the list. Servers have different names for the length of the context."""
     meta: Any = found.get("meta")
     meta = meta if isinstance(meta, dict) else {}
     lengths = (
@@ -233,7 +238,7 @@ def _language_model(found: dict[str, Any]) -> LanguageModel:
 
 
 def _reason(content: bytes) -> str:
-    """Returns the server's error message, from OpenAI's shape or plain text, cut to a maximum length."""
+    """Returns the start of the server's error message, from OpenAI's JSON format or from plain text."""
     text = content[:10_000].decode(errors="replace").strip()
     try:
         error = json.loads(text)["error"]
@@ -249,12 +254,12 @@ def _translated(error: Exception) -> ApiError:
     forbidden = error if isinstance(error, ForbiddenPeerError) else getattr(error, "os_error", None)
     if isinstance(forbidden, ForbiddenPeerError):
         return UnreachableError(
-            "The cluster's address leads to a private network, which may not be called. Give it a public address."
+            "The cluster's address is in a private network, and the API may not call it. Set a public address."
         )
     if isinstance(error, TimeoutError) and not isinstance(error, aiohttp.ConnectionTimeoutError):
-        return UpstreamTimeoutError("The language model's server did not answer in time. Try again.")
+        return UpstreamTimeoutError("The language model's server did not respond in time. Try again.")
     unreachable = UnreachableError(
-        "The language model's server can't be reached just now. Try again in a moment.", headers={"Retry-After": "5"}
+        "The language model's server cannot be reached. Try again in a moment.", headers={"Retry-After": "5"}
     )
     unreachable.was_connected = not isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError)
     return unreachable

@@ -1,4 +1,4 @@
-"""Selects the part of a conversation that is sent to a model: the newest part that fits."""
+"""Selects the context window: the newest part of a conversation that fits into the model."""
 
 import json
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ DEFAULT_COMPLETION_TOKENS = 512
 
 
 class ContextOverflowError(ApiError):
-    """Error raised when even the newest turn does not fit the model."""
+    """Error raised when not even the newest turn fits into the model."""
 
     status = 400
     code = "context_length_exceeded"
@@ -30,17 +30,16 @@ async def fit(
     max_tokens: int | None,
     tools: Sequence[dict[str, Any]] = (),
 ) -> list[Message]:
-    """Returns ``system`` and the longest end of ``conversation`` that leave room for the tools and the completion.
+    """Returns ``system`` and the newest messages that fit into the model with the tools and the completion.
 
-    The end begins with a user's message. The server's tokenizer counts the tokens; without one they are estimated.
-    Raises ContextOverflowError.
+    The newest messages begin with a user's message. Raises ContextOverflowError if not even the newest turn fits.
     """
     everything = [*system, *conversation]
     if model.context_length is None:
         return everything
     completion_tokens = min(max_tokens or DEFAULT_COMPLETION_TOKENS, model.context_length // 2)
     budget = model.context_length - completion_tokens
-    # No tokenizer makes more tokens than there are bytes.
+    # Saves the call of the tokenizer, because a text never has more tokens than bytes.
     if len(_text(everything, tools).encode()) + MESSAGE_TOKENS * len(everything) <= budget:
         return everything
     is_estimated = False
@@ -50,11 +49,11 @@ async def fit(
         messages = [*system, *conversation[start:]]
         text = _text(messages, tools)
         exact = None if is_estimated else await models.count_tokens(model.id, text)
-        is_estimated = exact is None  # a server without a tokenizer is not asked again
+        is_estimated = exact is None  # a server without a tokenizer is not called again
         return (estimate_tokens(text) if exact is None else exact) + MESSAGE_TOKENS * len(messages)
 
     starts = [index for index, message in enumerate(conversation) if message.role is Role.USER] or [0]
-    # A later start means fewer tokens, so a binary search finds the first start that fits.
+    # A binary search works, because a later start has fewer tokens.
     low, high = 0, len(starts)
     while low < high:
         middle = (low + high) // 2
@@ -64,15 +63,15 @@ async def fit(
             low = middle + 1
     if low == len(starts):
         raise ContextOverflowError(
-            f"The request has about {await count(starts[-1])} tokens in all, and {completion_tokens} are "
-            f"reserved for the completion; the model '{model.id}' reads {model.context_length}. Shorten it, or choose "
-            "a model that reads more."
+            f"The request has about {await count(starts[-1])} tokens, and {completion_tokens} tokens are reserved for "
+            f"the completion; the model '{model.id}' reads at most {model.context_length} tokens. "
+            "Shorten the request, or choose a model with a longer context."
         )
     return [*system, *conversation[starts[low] :]]
 
 
 def _text(messages: Sequence[Message], tools: Sequence[dict[str, Any]]) -> str:
-    """Returns the text of everything that is sent."""
+    """Returns the text of all messages and tools, to count its tokens."""
     parts = [message.text for message in messages]
     parts += [json.dumps(beyond, ensure_ascii=False) for message in messages if (beyond := message.beyond_text())]
     parts += [json.dumps(tool, ensure_ascii=False) for tool in tools]

@@ -1,1 +1,1 @@
-"""Holds a text against facts: which of its claims a field supports, and what no field holds. No model is asked."""
+"""Compares the claims of a text with facts, without a language model."""

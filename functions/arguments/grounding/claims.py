@@ -1,10 +1,10 @@
-"""The claims of a text, each tied to the fields that support it.
+"""Finds the claims of a text, and the fields that support them.
 
-A claim is a sentence. One with figures, dates, times, quotations, names or addresses is supported when fields hold each
-of them; figures by the tolerance of ``figures``. Where it has none but names, half of its words must be fields' words,
-too (of their keys or values; by their first five letters). Where it has nothing of the kind more than half must be, and
-a field that is true or false must be affirmed or denied by it. Sentences that claim nothing, such as greetings and
-questions, are left out.
+A claim is a sentence. It is supported if the fields contain all its figures, dates, times, quotations, names and
+addresses. ``figures`` allows a tolerance for figures. If the only such mentions are names, half of the sentence's words
+must also occur in keys or values of fields (compared by their first five letters). If there are no mentions, more than
+half of the words must occur, and a negated sentence does not match a field that is true. Sentences without a claim,
+such as greetings and questions, are ignored.
 """
 
 import math
@@ -46,10 +46,7 @@ _INVITATION = re.compile(
 
 
 def ground(text: str, facts: Mapping[str, Any]) -> list[Claim]:
-    """Returns the claims of ``text``, compared with ``facts``.
-
-    The path of a field begins with its name in ``facts``.
-    """
+    """Returns the claims of ``text``, compared with ``facts``. Paths of fields begin with a name in ``facts``."""
     known = _Facts(facts)
     claims = (_claim(sentence, known) for sentence in split_sentences(text))
     return [claim for claim in claims if claim is not None]
@@ -71,7 +68,7 @@ def split_sentences(text: str) -> list[str]:
 
 
 class _Mentions:
-    """What of a text can be looked up exactly; ``rest`` is the text without it."""
+    """The parts of a text that facts must contain exactly. ``rest`` is the text without these parts."""
 
     def __init__(self, text: str) -> None:
         self.rest = text
@@ -83,7 +80,7 @@ class _Mentions:
         self.rest = _QUOTATION.sub("|", self.rest)
 
     def _taken(self, found: Iterable[_Span]) -> Iterator[_Span]:
-        """Yields the spans and blanks each out of the text, so that nothing is read twice."""
+        """Yields the spans and removes them from the text, so that no character belongs to two mentions."""
         spans = list(found)
         pieces: list[str] = []
         end = 0
@@ -99,7 +96,7 @@ def _bounds(span: Any) -> tuple[int, int]:
 
 
 class _Facts:
-    """The fields, by all that can be looked up in them."""
+    """An index of the fields by their words, figures, dates and times."""
 
     def __init__(self, facts: Mapping[str, Any]) -> None:
         self.by_word: defaultdict[str, set[str]] = defaultdict(set)
@@ -132,7 +129,7 @@ class _Facts:
         self.figures = FigureIndex(figures, self.by_word.keys())
 
     def holders(self, mentions: _Mentions) -> Iterator[tuple[str, set[str]]]:
-        """Yields each mentioned value with the fields that hold it."""
+        """Yields each mentioned value with the fields that contain it."""
         for figure in mentions.figures:
             yield figure.text, self.figures.holders(figure)
         for date in mentions.dates:
@@ -148,9 +145,9 @@ class _Facts:
             yield quotation, {path for path in likely if f" {' '.join(words)} " in self.texts_in_words.get(path, "")}
 
     def name_holders(self, name: ProperName) -> set[str]:
-        """Returns the fields that hold all of its words, or else some of them.
+        """Returns the fields with all words of the name, or else the fields with some of its words.
 
-        Empty if no field holds one of the words.
+        If one of the words is in no field, it returns no fields.
         """
         held = [
             set().union(*(self.by_word.get(form, ()) for form in (word, word.removesuffix("s"), f"{word}s")))
@@ -159,7 +156,7 @@ class _Facts:
         return (set.intersection(*held) or set.union(*held)) if all(held) else set()
 
     def stem_holders(self, beginning: str, *, negated: bool) -> set[str]:
-        """Returns the fields with such a word. A field that is true or false must agree with the sentence."""
+        """Returns the fields with a word of this beginning. A Boolean field must agree with the sentence."""
         return {path for path in self.by_stem.get(beginning, ()) if self.truths.get(path, not negated) is not negated}
 
 
@@ -178,7 +175,7 @@ def _claim(sentence: str, facts: _Facts) -> Claim | None:
     found = list(facts.holders(mentions))
     names = [(name.text, facts.name_holders(name)) for name in find_names(mentions.rest, facts.by_word.keys())]
     stems = {stem(word): word for word in content_words(mentions.rest)}
-    # Of fields with equal values, the sentence's own field wins; all count if the sentence names none of them.
+    # Several fields may have the same value. The fields that the sentence mentions are the likely source.
     spoken_of = {path for each in stems for path in facts.by_stem.get(each, ())}
     fields = Counter(path for _, holders in (*found, *names) for path in holders & spoken_of or holders)
     missing = [text for text, holders in (*found, *names) if not holders]

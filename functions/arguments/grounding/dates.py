@@ -1,7 +1,7 @@
-"""Dates and times of day in a text, in their common spellings, and whether a fact holds them.
+"""Finds dates and times of day in a text, and compares them with facts.
 
-A date is held when every part of it that is stated is the fact's: *March 2024* by 2024-03-05. One that can be read both
-ways, such as 3/5/2024, is held when either way is.
+A date matches a fact if all its stated parts are equal: *March 2024* matches 2024-03-05. An ambiguous date, such as
+3/5/2024, matches if one of its readings matches.
 """
 
 import re
@@ -24,7 +24,7 @@ _MONTH = rf"(?P<name>{'|'.join(sorted(_MONTHS, key=len, reverse=True))})(?![^\W\
 _DAY = r"(?P<day>\d{1,2})(?:st|nd|rd|th|\.)?"
 _YEAR = r"(?P<year>\d{4})"
 _TIME_OF_DAY = r"(?:[T ]\d{2}:\d{2}(?::\d{2}(?:\.\d+)?)?(?: ?Z|[-+]\d{2}:?\d{2})?)?"
-# In the order of their claim to a stretch of text.
+# If two patterns overlap, the earlier pattern wins.
 _DATES = tuple(
     re.compile(rf"(?<!\w)(?<!\d[./-]){pattern}(?!\w|[./-]\d)")
     for pattern in (
@@ -46,7 +46,7 @@ _TIME = re.compile(
 
 @dataclass(frozen=True)
 class Date:
-    """Year, month and day as stated, for each way to read it; what is not stated is None."""
+    """A date in a text. Each reading has the year, month and day, with ``None`` for parts that are not stated."""
 
     text: str
     start: int

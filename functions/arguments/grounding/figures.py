@@ -1,9 +1,10 @@
-"""Figures in a text, in the many ways that people write them, and whether a fact holds them.
+"""Finds figures in a text, and compares them with facts.
 
-A figure is held when a fact, rounded to the figure's own last digit, is the figure: 81% for 0.8123, 1.2 million for
-1,230,000 (with such scale words at most 5% off). After *about* and the like a figure may also be rounded to its last
-digit that is not zero, at most 5% off; after *over* the fact must not be smaller, after *nearly* not larger. Units
-that both sides name must agree; years and months, days and hours are converted, and must be exact then.
+A figure matches a fact if the fact, rounded to the last digit of the figure, is equal: 81% matches 0.8123. After
+*about* and similar words, the figure may also be rounded to its last digit that is not zero. After *over* the fact must
+not be smaller; after *nearly* it must not be larger. With these words, or with a scale word such as *million*, the
+difference must be at most 5%. If both have units, the units must agree. Years and months, or days and hours, are
+converted and must then be exact.
 """
 
 import re
@@ -20,7 +21,7 @@ LEEWAY = Decimal("0.05")
 
 @dataclass(frozen=True)
 class Unit:
-    """``size`` is in months of calendar units, in minutes of units of time."""
+    """A unit of a figure. ``size`` is in months for calendar units and in minutes for time units."""
 
     kind: str
     name: str = ""
@@ -77,7 +78,7 @@ _HEDGES = dict.fromkeys(_ABOUT, 0) | dict.fromkeys(_OVER, 1) | dict.fromkeys(_UN
 
 
 def _any(words: Iterable[str]) -> str:
-    """Returns a pattern of any of the words, whole; the longest first."""
+    """Returns a pattern that matches any of the words as a whole word. Longer words come first."""
     whole_left, whole_right = r"(?<![^\W_])", r"(?![^\W_])"
     return "|".join(
         f"{whole_left * word[0].isalpha()}{re.escape(word)}{whole_right * word[-1].isalnum()}"
@@ -85,7 +86,7 @@ def _any(words: Iterable[str]) -> str:
     )
 
 
-# Figures do not go on in the next line.
+# No line break, because a figure does not continue in the next line.
 _GAP = r"[ \u00a0\u2009\u202f]"
 _NUMERAL = f"(?:{_any([*_WORDS, *_MULTIPLES])})"
 _NUMBER = re.compile(
@@ -108,9 +109,9 @@ _ORDINAL = re.compile(r"(?:st|nd|rd|th|s)(?!\w)", re.I)
 _UNIT = re.compile(
     rf"(?:{_GAP}|-)?(?P<unit>{'|'.join(re.escape(w) for w in sorted(UNITS, key=len, reverse=True))})(?!\w)", re.I
 )
-# Letters that a case-insensitive pattern matches, though lower-casing does not change them.
+# A case-insensitive pattern matches these letters as ASCII letters, but lower-casing does not convert them.
 _LIKE_ASCII = str.maketrans("\u0130\u0131\u017f\u212a", "IisK")
-# What the last part of a field's path says of the unit.
+# The units that a word in the key of a field can state.
 _KEY_UNITS = {
     word: unit
     for word, unit in UNITS.items()
@@ -120,7 +121,7 @@ _KEY_UNITS = {
 
 @dataclass(frozen=True)
 class FigureValue:
-    """A value; ``step`` is what one more in its last digit would add."""
+    """A value with the size of its last digit, ``step``."""
 
     value: Decimal
     step: Decimal
@@ -128,7 +129,7 @@ class FigureValue:
 
 @dataclass(frozen=True)
 class Figure:
-    """``hedge`` is None for an exact figure, 0 after *about*, 1 after *over*, -1 after *nearly*."""
+    """A figure. ``hedge`` is ``None`` for an exact figure, 0 after *about*, 1 after *over*, and -1 after *nearly*."""
 
     text: str
     start: int
@@ -139,7 +140,7 @@ class Figure:
     is_scaled: bool = False
 
     def bounds(self) -> Iterator[tuple[Decimal, Decimal]]:
-        """Between which values a fact holds the figure, for each way to read it."""
+        """Yields the lowest and highest fact that matches the figure, for each reading of the figure."""
         for value, step in ((reading.value, reading.step) for reading in self.readings):
             most = abs(value) * LEEWAY
             half = min(step / 2, most) if self.is_scaled else step / 2
@@ -152,7 +153,7 @@ class Figure:
 
 
 def find_figures(text: str) -> Iterator[Figure]:
-    """Yields every figure of a text. Digits in a name, such as A380, are no figure."""
+    """Yields every figure of a text. Digits in a name, such as A380, are not figures."""
     text, end = text.translate(_LIKE_ASCII), 0
     for match in _NUMBER.finditer(text):
         figure = _figure(text, match) if match.start() >= end else None
@@ -162,7 +163,7 @@ def find_figures(text: str) -> Iterator[Figure]:
 
 
 def number(value: int | float, key_words: Iterable[str]) -> Figure:
-    """Returns the figure of a field that is a number; the words of its key may say the unit."""
+    """Returns the figure of a numeric field. The words of its key may state the unit."""
     unit = next((_KEY_UNITS[word] for word in key_words if word in _KEY_UNITS), PLAIN)
     return Figure(str(value), 0, 0, (FigureValue(Decimal(str(value)), Decimal(0)),), unit)
 
@@ -194,7 +195,7 @@ def _figure(text: str, match: re.Match[str]) -> Figure | None:
 
 
 def _read_digits(digits: str) -> Iterator[FigureValue]:
-    """Returns the values that digits may mean: 1,234 and 1.234 are read both ways."""
+    """Yields the possible values of the digits. 1,234 and 1.234 are ambiguous and yield two values."""
     plain = re.sub(r"['\u2019 \u00a0\u2009\u202f_]", "", digits)
     separators = [each for each in plain if each in ",."]
     whole, _, decimals = plain.rpartition(separators[-1]) if separators else (plain, "", "")
@@ -223,7 +224,7 @@ def _read_words(words: str) -> Iterator[FigureValue]:
 
 
 class FigureIndex:
-    """The figures of all facts, each with the path of its field."""
+    """An index of the figures of all facts with the paths of their fields."""
 
     def __init__(self, figures: Iterable[tuple[str, Figure]], words: Set[str]) -> None:
         self._values: dict[Unit, list[tuple[Decimal, str]]] = defaultdict(list)
@@ -236,7 +237,7 @@ class FigureIndex:
         self._currencies = named | {CURRENCIES[word] for word in words if word in CURRENCIES}
 
     def holders(self, stated: Figure) -> set[str]:
-        """Returns the paths of the fields that hold the figure."""
+        """Returns the paths of the fields with a matching figure."""
         return {
             path
             for low, high in stated.bounds()
@@ -247,7 +248,7 @@ class FigureIndex:
         }
 
     def _factors(self, stated: Unit, unit: Unit) -> tuple[Decimal, ...]:
-        """By what a fact's value may be multiplied to give the figure's; none where the units contradict each other."""
+        """Returns the possible factors from a fact's value to the figure's value: none if the units do not agree."""
         if stated == PLAIN:
             return (_ONE, 1 / _HUNDRED) if unit == PERCENT else (_ONE,)
         if stated == PERCENT:
@@ -265,12 +266,12 @@ _HUNDRED = Decimal(100)
 
 
 def _is_said_in_percent(value: Decimal, factor: Decimal) -> bool:
-    """Returns whether a number without a unit is a percentage: it is a share up to 1, and a percentage above."""
+    """Returns whether the factor fits a number without a unit: up to 1 it is a share, above 1 a percentage."""
     return abs(value) <= 1 if factor == _HUNDRED else abs(value) >= 1
 
 
 def _scaled(low: Decimal, high: Decimal, factor: Decimal) -> tuple[Decimal, Decimal]:
-    """Returns the bounds in the unit of a fact. A converted figure, such as months in years, must be exact."""
+    """Returns the bounds in the unit of the fact. A converted figure, such as months in years, must be exact."""
     middle = (low + high) / 2
     bounds = (low, high) if factor in (_ONE, _HUNDRED, 1 / _HUNDRED) else (middle, middle)
     return bounds[0] / factor, bounds[1] / factor

@@ -1,4 +1,4 @@
-"""Words of a text: folded for comparing, the names among them, and those that carry its content."""
+"""Finds the names and content words of a text, and folds words so that they can be compared."""
 
 import re
 import unicodedata
@@ -9,7 +9,7 @@ from functools import lru_cache
 STEM_CHARACTERS = 5
 
 _WORD = re.compile(r"[^\W_]+")
-# Words, with the characters that may be inside one: O'Brien, AT&T, Smith-Jones, e-mail.
+# A word may contain some other characters: O'Brien, AT&T, Smith-Jones, e-mail.
 _TOKEN = re.compile(r"[^\W_]+(?:[&'\u2019.\-/][^\W_]+)*")
 _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
@@ -19,7 +19,7 @@ def words_of(text: str) -> list[str]:
 
 
 NEGATIONS = frozenset(words_of("no not never without none neither nor cannot kein keine nicht ohne nie"))
-# Words that claim nothing by themselves.
+# Words without content.
 STOP_WORDS = NEGATIONS | frozenset(
     words_of(
         """
@@ -35,7 +35,7 @@ STOP_WORDS = NEGATIONS | frozenset(
         """
     )
 )
-# How sentences begin, beside stop words and words with such endings: a capital there makes no name of them.
+# These words and endings also begin sentences, so a capital letter there does not make them names.
 _BEGINNINGS = frozenset(
     words_of(
         """
@@ -49,13 +49,13 @@ _BEGINNINGS = frozenset(
     )
 )
 _ENDINGS = ("ly", "ing", "ings", "ed", "tion", "tions", "ment", "ments", "ness", "ity", "ance", "ence", "ship")
-# Words that are written before or around names, but are no names.
+# Words that are written beside names but are not names.
 _TITLES = frozenset(words_of("mr mrs ms miss dr prof sir madam herr frau am pm ps team"))
 
 
 @lru_cache(maxsize=4096)
 def fold(word: str) -> str:
-    """Returns the word without case, accents and width."""
+    """Returns the word in a form that does not depend on case, accents and character width."""
     decomposed = unicodedata.normalize("NFKD", word.casefold())
     return "".join(each for each in decomposed if not unicodedata.combining(each))
 
@@ -65,20 +65,18 @@ def folded_words(text: str) -> list[str]:
 
 
 def key_words(path: str) -> list[str]:
-    """Returns the words of a field's path below its root: ``client.creditCards.0.fee_eur`` has credit, cards, fee and
-    eur.
-    """
+    """Returns the words of a field's path without its root: ``client.creditCards.0.fee_eur`` has four words."""
     parts = path.split(".")[1:]
     return [word for part in parts if not part.isdecimal() for word in folded_words(_CAMEL.sub(" ", part))]
 
 
 def content_words(text: str) -> list[str]:
-    """Returns the words that carry the content."""
+    """Returns the folded words without numbers, short words and stop words."""
     return [word for word in folded_words(text) if len(word) > 2 and word not in STOP_WORDS and not word.isdecimal()]
 
 
 def stem(word: str) -> str:
-    """Returns the beginning of a word, so that owns and own, mortgage and mortgages meet."""
+    """Returns the beginning of a word, so that "owns" and "own", or "mortgage" and "mortgages", are equal."""
     return (word.removesuffix("s") if len(word) > 3 else word)[:STEM_CHARACTERS]
 
 
@@ -88,17 +86,16 @@ def is_negated(text: str) -> bool:
 
 @dataclass(frozen=True)
 class ProperName:
-    """Capitalised words in a row, or one that mixes letters and digits."""
+    """A name: capitalised words in a row, or a word of letters and digits."""
 
     text: str
     words: tuple[str, ...]
 
 
 def find_names(sentence: str, known: Set[str]) -> Iterator[ProperName]:
-    """Yields the names in a sentence, from which figures and dates were blanked out.
+    """Yields the names of a sentence without figures and dates, in languages that only capitalise names.
 
-    Its first word is one unless it is an ordinary beginning of a sentence or among the ``known`` words. Meant for
-    languages that capitalise names only.
+    The first word is not a name if it is in ``known`` or commonly begins sentences.
     """
     run: list[re.Match[str]] = []
     is_beginning = True

@@ -1,11 +1,11 @@
-"""``python -m functions.jobs.evaluate``, and SageMaker's entry point in script mode."""
+"""Runs an evaluation job: with ``python -m functions.jobs.evaluate``, and in SageMaker's script mode."""
 
 import sys
 import threading
 from pathlib import Path
 
 if __package__ in (None, ""):
-    # The container runs this as a file. The root of the source archive is two folders above.
+    # The container runs this file as a script, so imports need the root of the source archive.
     sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
 import boto3
@@ -16,7 +16,7 @@ from shared.models.job import EvaluationJob
 
 
 def work(container: Container, stop: threading.Event) -> None:
-    """Reads ``job.json`` and evaluates."""
+    """Reads ``job.json`` and runs the evaluation."""
     job = EvaluationJob.model_validate_json(container.job_file.read_bytes())
     evaluate(job, container, stop, boto3.client)
 

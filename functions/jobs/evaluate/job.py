@@ -1,4 +1,4 @@
-"""One evaluation: what a checkpoint is worth on the rows of a benchmark."""
+"""Measures one checkpoint on the rows of a benchmark."""
 
 import threading
 import time
@@ -11,7 +11,7 @@ from functions.jobs.container import Container
 from functions.jobs.modelling.frames import encode_frame
 from functions.jobs.modelling.metrics import measure
 from functions.jobs.modelling.splits import held_out_rows, same_content
-from functions.jobs.modelling.targets import answers, to_labels
+from functions.jobs.modelling.targets import label_texts, to_labels
 from functions.jobs.progress import ProgressReporter, webhook_sender
 from functions.jobs.sources import ClientFactory, DatasetTable, read_datasets
 from shared.errors import JobFailedError
@@ -24,14 +24,13 @@ ARTIFACT_FILE = "model.tar.gz"
 
 
 def evaluate(job: EvaluationJob, container: Container, stop: threading.Event, client: ClientFactory) -> None:
-    """Measures as ``job`` says and leaves ``result.json`` in the container's model folder.
+    """Measures the checkpoint of ``job`` and writes ``result.json`` to the container's model folder.
 
-    Rows the model was fitted on are left out: of a file with the content of one it was trained on, only the rows held
-    out then are counted.
+    Rows that the model was fitted on do not count: if a file was also used in the training, only its holdout counts.
 
     Raises:
-        JobFailedError: the files can't be used with this checkpoint; the text says why.
-        CheckpointError: the checkpoint can't be used.
+        JobFailedError: the files cannot be used with this checkpoint; the message has the reason.
+        CheckpointError: the checkpoint cannot be used.
     """
     started = time.monotonic()
     sender = webhook_sender(job.progress, client)
@@ -60,20 +59,20 @@ def evaluate(job: EvaluationJob, container: Container, stop: threading.Event, cl
 
 
 def _measure(scorer: Scorer, table: DatasetTable) -> tuple[Measurement, int, int]:
-    """Returns the measurement, the number of rows from the training, and the number of rows without a usable label."""
+    """Returns the measurement, the number of fitted rows, and the number of rows without a usable label."""
     checkpoint = scorer.checkpoint
-    texts = answers(table.frame[checkpoint.target])
+    texts = label_texts(table.frame[checkpoint.target])
     known = texts.is_in([checkpoint.positive_label, checkpoint.negative_label]).fill_null(value=False).to_numpy()
     if not known.any():
         raise JobFailedError(
-            f"The target column '{checkpoint.target}' holds neither '{checkpoint.positive_label}' nor "
-            f"'{checkpoint.negative_label}', the two answers the checkpoint was trained on."
+            f"The target column '{checkpoint.target}' has neither '{checkpoint.positive_label}' nor "
+            f"'{checkpoint.negative_label}', the two labels of the checkpoint."
         )
     rows = table.filter(known)
     labels = to_labels(texts.filter(known), checkpoint.positive_label)
     fitted = _fitted_rows(checkpoint, rows, labels)
     if fitted.all():
-        raise JobFailedError("The checkpoint was fitted on every row of the benchmark. Add rows it has not seen.")
+        raise JobFailedError("The checkpoint was fitted on every row of the benchmark. Add other rows.")
     rows, labels = rows.filter(~fitted), labels[~fitted]
     matrix = encode_frame(checkpoint.features, rows.frame)
     measurement = measure(labels, scorer.probabilities(matrix), checkpoint.threshold)

@@ -1,4 +1,4 @@
-"""Chooses the holdout rows of a training that names no split: the rows most like those that the model will score."""
+"""Chooses the holdout of a training without a split: rows that are similar to the rows that the model will score."""
 
 import re
 
@@ -12,7 +12,7 @@ from shared.models.job import JobSplit
 from shared.propensity.architectures.base import Labels
 from shared.propensity.holdouts import Draws, Holdout, Mask
 
-# When a row was observed, not since when somebody is a customer, or was born.
+# Names of columns with the time of an observation. Start dates of customers and birth dates must not match.
 _OBSERVED = re.compile(
     r"(date|datetime|time|timestamp|ts|day|week|month|quarter|period|as_?of(_?date)?)|"
     r"(observed|observation|snapshot|event|recorded|record|reference|reporting|report|transaction|order|contact|campaign"
@@ -30,24 +30,24 @@ _LEAST_OF_A_CLASS = 2
 def automatic_holdout(
     test_fraction: float, seed: int, frame: pl.DataFrame, draws: Draws, labels: Labels
 ) -> tuple[Holdout, str]:
-    """Returns the rule and its reason: by time, else by entity (rows of one client on one side), else at random.
+    """Returns the rule and its reason: split by time, or else by entity, or else at random.
 
-    A random split of rows that belong together, or of the past and the future, promises more than a model holds.
+    A random split would give too good metrics if rows belong together or if the future differs from the past.
     """
     candidates = [JobSplit(kind="time", column=name, test_fraction=test_fraction) for name in _time_columns(frame)]
     candidates += [JobSplit(kind="group", column=name, test_fraction=test_fraction) for name in _entity_columns(frame)]
     for split in candidates:
         try:
             holdout = choose_holdout(split, seed, frame, draws, labels)
-        except JobFailedError:  # a single time
+        except JobFailedError:  # the column has only one time
             continue
         if _has_both(labels, held_out_rows(holdout, frame, draws, labels)):
             rows = "The latest rows" if split.kind == "time" else "Whole groups of rows"
-            return holdout, f"{rows} by '{split.column}' were held out. Give a split to choose otherwise."
+            return holdout, f"{rows} by '{split.column}' were held out. Set split to change this."
     reason = ""
     if candidates:
         names = ", ".join(f"'{split.column}'" for split in candidates[:5])
-        reason = f"Rows were held out at random: {names} would leave too few of a class on one side."
+        reason = f"Rows were held out at random, because a split by {names} leaves too few rows of a label on one side."
     at_random = JobSplit(kind="random", test_fraction=test_fraction)
     return choose_holdout(at_random, seed, frame, draws, labels), reason
 
@@ -66,12 +66,12 @@ def _holds_times(column: pl.Series) -> bool:
 
 
 def _entity_columns(frame: pl.DataFrame) -> list[str]:
-    """Returns the columns with values that several rows share."""
+    """Returns the entity columns in which several rows share a value."""
     named = [column for column in frame if _ENTITY.fullmatch(snake_case(column.name))]
     return [column.name for column in named if _LEAST_GROUPS <= column.n_unique() < len(column) - column.null_count()]
 
 
 def _has_both(labels: Labels, held_out: Mask) -> bool:
-    """Returns whether both sides have enough rows of both classes."""
+    """Returns whether both sides have enough rows of both labels."""
     sides = (labels[held_out], labels[~held_out])
     return all(min(side.sum(), len(side) - side.sum()) >= _LEAST_OF_A_CLASS for side in sides)

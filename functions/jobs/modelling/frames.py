@@ -1,4 +1,4 @@
-"""Whole tables: what a feature schema learns from one, and the matrix one becomes."""
+"""Infers feature schemas from tables, and encodes tables as matrices."""
 
 import re
 from collections.abc import Iterable
@@ -30,21 +30,21 @@ from shared.propensity.features import (
 )
 
 MAX_CATEGORIES = 254
-# Of the texts that aren't missing, how many must be numbers (or dates) for the column to be one of numbers.
+# A text column becomes numeric or datetime if this share of its texts are numbers or dates.
 TYPE_SHARE = 0.98
 IDENTIFIER_SHARE = 0.9
 MIN_ROWS_TO_CALL_IDENTIFIER = 20
 LONG_TEXT = 100
-IDENTIFYING = "it identifies persons, by what a scan found or the connector's personal_data says"
+IDENTIFYING = "a scan found, or the connector's personal_data states, that it identifies persons"
 _IDENTIFIER_NAME = re.compile(
     r"^$|^unnamed: 0$|(^|[_\s.-])(id|uuid|guid|key|index|row|rownames|number|no|nr)$", re.IGNORECASE
 )
 
 
 def infer_schema(frame: pl.DataFrame, excluded: Iterable[str] = (), identifying: Iterable[str] = ()) -> FeatureSchema:
-    """Learns from the rows a model will be fitted on, never from held-out ones; the target must be left out already.
+    """Returns the feature schema of the rows to fit. ``frame`` must not contain the target or rows of the holdout.
 
-    ``identifying`` columns are left out too, since a model that knows persons has learned nothing of others.
+    ``identifying`` columns are not used, because a model must not learn to recognise persons.
 
     Raises:
         JobFailedError: no column can be used.
@@ -63,19 +63,19 @@ def infer_schema(frame: pl.DataFrame, excluded: Iterable[str] = (), identifying:
             dropped.append(DroppedColumn(name=series.name, reason=found))
     if not features:
         reasons = "; ".join(f"'{column.name}': {column.reason}" for column in dropped[:20])
-        raise JobFailedError(f"No column can be used as a feature ({reasons or 'there is none beside the target'}).")
+        raise JobFailedError(f"No column can be used as a feature ({reasons or 'the target is the only column'}).")
     return FeatureSchema(features=features, dropped=dropped)
 
 
 def encode_frame(schema: FeatureSchema, frame: pl.DataFrame) -> Matrix:
-    """Returns one matrix row for each row of the table. Columns that the model doesn't know are ignored.
+    """Returns one matrix row for each row of the table. It ignores columns that the model does not use.
 
     Raises:
         JobFailedError: columns of the model are missing.
     """
     if missing := [feature.name for feature in schema.features if feature.name not in frame.columns]:
         names = ", ".join(f"'{name}'" for name in missing[:20])
-        raise JobFailedError(f"The files lack {len(missing)} of the columns the model was trained on: {names}.")
+        raise JobFailedError(f"The files lack {len(missing)} of the columns that the model uses: {names}.")
     matrix = np.empty((frame.height, len(schema.columns)), dtype=np.float32)
     start = 0
     for feature in schema.features:
@@ -86,18 +86,18 @@ def encode_frame(schema: FeatureSchema, frame: pl.DataFrame) -> Matrix:
 
 
 def clean_text(series: pl.Series) -> pl.Series:
-    """Returns trimmed texts. The usual spellings of a missing value become null."""
+    """Returns the trimmed texts, with null for the usual spellings of a missing value."""
     trimmed = series.str.strip_chars(WHITESPACE)
     return trimmed.set(trimmed.is_in(sorted(NULL_SPELLINGS)), None)
 
 
 def times_of(series: pl.Series, order: DateOrder = DateOrder.ISO) -> Seconds:
-    """Returns dates, times or their texts as seconds since 1970 in UTC; NaN where a value is missing."""
+    """Returns dates, times or their texts as seconds since 1970 in UTC, with NaN for missing values."""
     if series.dtype == pl.Date:
         days = series.to_physical().cast(pl.Float64).to_numpy()
         return np.asarray(days * 86_400.0)
     if isinstance(series.dtype, pl.Datetime):
-        # Values with a time zone are stored in UTC already; microseconds before 1970 round down, as later ones do.
+        # polars stores values with a time zone in UTC. Floor division rounds times before 1970 down like later times.
         per_second = {"ms": 1e3, "us": 1e6, "ns": 1e9}[series.dtype.time_unit]
         ticks = series.to_physical()
         return np.asarray((ticks // int(per_second)).cast(pl.Float64).to_numpy())
@@ -109,7 +109,7 @@ def times_of(series: pl.Series, order: DateOrder = DateOrder.ISO) -> Seconds:
 
 
 def date_order_of(texts: pl.Series) -> DateOrder | None:
-    """Returns the order under which nearly all (non-null) texts are dates, ``None`` when there is no such order."""
+    """Returns the date order in which almost all texts are dates, or ``None`` if they are not dates."""
     if not len(texts):
         return None
 
@@ -120,7 +120,7 @@ def date_order_of(texts: pl.Series) -> DateOrder | None:
         return None
     if share(DateOrder.ISO) >= TYPE_SHARE:
         return DateOrder.ISO
-    # Where both orders read everything, a point is European and a slash American usage.
+    # If both orders fit, a slash suggests American dates, and a point or hyphen suggests European dates.
     usual_first = [DateOrder.DAY_FIRST, DateOrder.MONTH_FIRST]
     if _sample(texts).str.contains("/", literal=True).any():
         usual_first.reverse()
@@ -129,7 +129,7 @@ def date_order_of(texts: pl.Series) -> DateOrder | None:
 
 
 def _infer(series: pl.Series) -> Feature | str:
-    """Returns the feature of a column, or the reason why it can't be one."""
+    """Returns the feature of a column, or the reason why the column cannot be a feature."""
     dtype, name = series.dtype, series.name
     if isinstance(dtype, (pl.Categorical, pl.Enum)):
         series, dtype = series.cast(pl.String), pl.String()
@@ -146,7 +146,7 @@ def _infer(series: pl.Series) -> Feature | str:
         return _nothing_to_learn(series) or Feature(name=name, kind="datetime", has_time=_has_times(times_of(series)))
     if dtype == pl.String:
         return _infer_text(clean_text(series))
-    return f"values of the type {dtype} can't be used"
+    return f"values of the type {dtype} cannot be used"
 
 
 def _infer_text(texts: pl.Series) -> Feature | str:
@@ -165,7 +165,7 @@ def _infer_text(texts: pl.Series) -> Feature | str:
         return Feature(name=name, kind="boolean")
     if len(values) >= MIN_ROWS_TO_CALL_IDENTIFIER and len(distinct) > IDENTIFIER_SHARE * len(values):
         long = float(values.str.len_chars().mean() or 0) > LONG_TEXT  # type: ignore[arg-type]
-        return "free text" if long else "an identifier: nearly every row has a value of its own"
+        return "it is free text" if long else "it is an identifier: almost every row has a different value"
     return Feature(
         name=name, kind="categorical", categories=distinct[:MAX_CATEGORIES], others=len(distinct) > MAX_CATEGORIES
     )
@@ -177,7 +177,7 @@ def _sample(values: pl.Series, count: int = 1000) -> pl.Series:
 
 
 def _share(values: pl.Series, pattern: str) -> float:
-    """Returns the share of the texts that match."""
+    """Returns the share of the texts that match the pattern."""
     return float(np.mean(values.str.contains(pattern).to_numpy()))
 
 
@@ -195,7 +195,7 @@ def _identifies_rows(values: pl.Series) -> str | None:
         return None
     if not values.dtype.is_integer() or values.null_count() or len(values) < MIN_ROWS_TO_CALL_IDENTIFIER:
         return None
-    return "an identifier: every row has a number of its own" if values.n_unique() == len(values) else None
+    return "it is an identifier: every row has a different number" if values.n_unique() == len(values) else None
 
 
 def _has_times(seconds: Seconds) -> bool:

@@ -1,4 +1,4 @@
-"""Finds columns that give the answer away, as what is only written down after the fact does."""
+"""Finds leakage: columns that give the label away, because their values are only known after the fact."""
 
 import numpy as np
 
@@ -6,16 +6,16 @@ from functions.jobs.modelling.metrics import Array, roc_curve
 from shared.propensity.architectures.base import Examples
 from shared.propensity.features import Column, FeatureSchema
 
-# What one column alone must reach to be suspected, and what it is measured on.
+# A column is suspicious if its ROC AUC alone reaches this value.
 SUSPICIOUS_AUC = 0.97
 _ROWS = 10_000
 _LEAST_OF_A_CLASS = 20
 
 
 def suspicious_columns(schema: FeatureSchema, examples: Examples, seed: int) -> dict[str, float]:
-    """Source columns that rank the answers nearly perfectly on their own, with their ROC AUC, the highest first.
+    """Returns the columns that alone predict the label almost perfectly, with their ROC AUC, highest first.
 
-    Measured on at most 10,000 of the rows; with fewer than 20 of a class nothing is said, for chance could do it.
+    With fewer than 20 rows of a label, it returns nothing, because a high ROC AUC may be chance.
     """
     rows = np.random.default_rng(seed).permutation(len(examples.labels))[:_ROWS]
     labels = examples.labels[rows].astype(np.float64)
@@ -36,7 +36,7 @@ def suspicious_columns(schema: FeatureSchema, examples: Examples, seed: int) -> 
 
 
 def _area(column: Column, labels: Array) -> float:
-    """Returns the ROC AUC of a column in its better direction. Missing values go to the better end."""
+    """Returns the ROC AUC of a column, with the better direction and the better end for missing values."""
     known = column[~np.isnan(column)].astype(np.float64)
     ends = (known.min() - 1, known.max() + 1) if len(known) else (0.0,)
     areas = [roc_curve(labels, np.where(np.isnan(column), end, column)).area for end in ends]
@@ -44,7 +44,11 @@ def _area(column: Column, labels: Array) -> float:
 
 
 def _category_area(column: Column, labels: Array) -> float:
-    """Replaces a category by its rate of positives in the other half of the rows, so rare ones carry no signal."""
+    """Returns the ROC AUC of a categorical column.
+
+    The score of a category is its rate of positive labels in the other half of the rows, so that rare categories do
+    not look predictive.
+    """
     codes = np.unique(np.nan_to_num(column, nan=-1.0), return_inverse=True)[1]
     halves = np.arange(len(labels)) % 2 == 0
     rates = np.empty(len(labels))

@@ -1,6 +1,6 @@
-"""The eight metrics of a binary classifier, with numpy alone.
+"""Calculates the eight metrics of a binary classifier.
 
-Labels and probabilities are 1-d and equally long: labels 0 or 1, probabilities in [0, 1].
+Labels are 0 or 1, and probabilities are in [0, 1]. Both are one-dimensional arrays of the same length.
 """
 
 from dataclasses import dataclass
@@ -11,13 +11,13 @@ import numpy.typing as npt
 from shared.models.job import MAX_SERIES_POINTS, CurvePoint, Measurement, MetricName
 
 Array = npt.NDArray[np.float64]
-# A probability of exactly 0 or 1 that is wrong would cost infinitely much.
+# The log loss of a wrong probability of exactly 0 or 1 would be infinite.
 SMALLEST_PROBABILITY = float(np.finfo(np.float64).eps)
 
 
 @dataclass(frozen=True)
 class Curve:
-    """The ROC curve: rates when every score of ``thresholds[i]`` and above is called positive; starts at (0, 0)."""
+    """The ROC curve from (0, 0): the rates if every score of at least ``thresholds[i]`` is predicted positive."""
 
     thresholds: Array
     true_positive_rates: Array
@@ -25,16 +25,16 @@ class Curve:
 
     @property
     def area(self) -> float:
-        """Trapezoids: a tie between a positive and a negative counts one half."""
+        """Returns the area under the curve. A tie between a positive and a negative row counts as one half."""
         return float(np.trapezoid(self.true_positive_rates, self.false_positive_rates))
 
     @property
     def largest_gap(self) -> float:
-        """Kolmogorov-Smirnov: max |TPR - FPR|."""
+        """Returns the Kolmogorov-Smirnov statistic: max |TPR - FPR|."""
         return float(np.max(np.abs(self.true_positive_rates - self.false_positive_rates)))
 
     def points(self, limit: int = MAX_SERIES_POINTS) -> list[CurvePoint]:
-        """At most ``limit`` points, evenly taken along the curve, its ends and its largest gap among them."""
+        """Returns at most ``limit`` evenly spaced points of the curve, with its ends and its largest gap."""
         count = len(self.thresholds)
         gap = int(np.argmax(np.abs(self.true_positive_rates - self.false_positive_rates)))
         kept = sorted({*np.linspace(0, count - 1, min(count, limit - 1)).astype(int).tolist(), gap})
@@ -49,7 +49,7 @@ class Curve:
 
 
 def roc_curve(labels: Array, probabilities: Array) -> Curve:
-    """Returns one point for each distinct probability, highest first. Both classes must occur."""
+    """Returns the ROC curve with one point for each distinct probability, highest first. Both labels must occur."""
     order = np.argsort(-probabilities, kind="stable")
     ranked, scores = labels[order], probabilities[order]
     last_of_each_score = np.append(np.nonzero(np.diff(scores))[0], len(scores) - 1)
@@ -63,19 +63,19 @@ def roc_curve(labels: Array, probabilities: Array) -> Curve:
 
 
 def log_loss(labels: Array, probabilities: Array) -> float:
-    """Mean negative log likelihood, natural logarithm, probabilities kept off 0 and 1 by machine epsilon."""
+    """Returns the mean negative log likelihood with the natural logarithm."""
     safe = np.clip(probabilities, SMALLEST_PROBABILITY, 1 - SMALLEST_PROBABILITY)
     return float(-np.mean(np.where(labels == 1, np.log(safe), np.log1p(-safe))))
 
 
 def measure(labels: npt.ArrayLike, probabilities: npt.ArrayLike, threshold: float = 0.5) -> Measurement:
-    """Returns all eight metrics; a probability of ``threshold`` or more is called positive.
+    """Returns all eight metrics. A probability of at least ``threshold`` is predicted positive.
 
-    Precision, recall and F1 with nothing called positive or nothing positive are 0, as in scikit-learn.
-    With one class only, ROC AUC, KS and Gini have no value: they are null, with the reason.
+    As in scikit-learn, precision, recall and F1 are 0 if no row is predicted positive or no row is positive.
+    ROC AUC, KS and Gini are null with a reason if all rows have the same label.
 
     Raises:
-        ValueError: the arrays are empty, differ in length, or hold anything but 0/1 and numbers in [0, 1].
+        ValueError: the arrays are empty, differ in length, or have invalid values.
     """
     truth, scores = np.asarray(labels, dtype=np.float64), np.asarray(probabilities, dtype=np.float64)
     if truth.ndim != 1 or truth.shape != scores.shape or not len(truth):
@@ -98,7 +98,7 @@ def measure(labels: npt.ArrayLike, probabilities: npt.ArrayLike, threshold: floa
     ranking = (MetricName.ROC_AUC, MetricName.KS, MetricName.GINI)
     if positives in (0, len(truth)):
         only = "positive" if positives else "negative"
-        reason = f"all {len(truth)} rows are {only}: ranking metrics need both classes"
+        reason = f"all {len(truth)} rows are {only}, but this metric needs both labels"
         measurement.metrics |= dict.fromkeys(ranking)
         measurement.reasons |= dict.fromkeys(ranking, reason)
     else:

@@ -1,7 +1,4 @@
-"""Chooses which rows are held out from fitting, and finds the same rows again.
-
-An evaluation on a file that the model was trained on counts the held-out rows of it only.
-"""
+"""Chooses the holdout of a training, and finds the same rows again in an evaluation."""
 
 import hashlib
 from collections.abc import Sequence
@@ -19,13 +16,13 @@ from shared.propensity.holdouts import Draws, GroupHoldout, Holdout, Mask, Rando
 
 
 def row_draws(seed: int, file: JobFile, rows: int) -> Draws:
-    """Returns one number in [0, 1) for each row of a file, the same whenever the same content is read."""
+    """Returns one number in [0, 1) for each row of a file. The same content always gets the same numbers."""
     digest = hashlib.sha256(f"{seed}:{file.etag}:{file.size_bytes}".encode()).digest()
     return np.random.default_rng(np.frombuffer(digest, dtype=np.uint32)).random(rows)
 
 
 def group_draws(column: pl.Series, seed: int) -> Draws:
-    """Returns one number in [0, 1) for each row, equal within a group; rows without a group are one group."""
+    """Returns one number in [0, 1) for each row, equal within a group. Rows without a group form one group."""
     distinct = column.unique()
     draws = []
     for value in distinct.to_list():
@@ -38,7 +35,7 @@ def choose_holdout(split: JobSplit, seed: int, frame: pl.DataFrame, draws: Draws
     """Returns the rule that holds out about ``test_fraction`` of these rows.
 
     Raises:
-        JobFailedError: the split's column is missing, holds no times, or leaves one side without rows.
+        JobFailedError: the split's column is missing, has no times, or leaves one side without rows.
     """
     if split.kind == "random":
         limits = tuple(_limit(draws[labels == label], split.test_fraction) for label in (0, 1))
@@ -62,9 +59,9 @@ def held_out_rows(rule: Holdout, frame: pl.DataFrame, draws: Draws, labels: Labe
 
 
 def validation_folds(count: int, fraction: float, labels: Labels, groups: Draws | None, seed: int) -> list[Mask]:
-    """For each of ``count`` models the rows it is validated on; never the same row twice unless ``count`` is 1.
+    """Returns the validation rows of each of ``count`` models. The folds do not overlap.
 
-    Stratified by answer, or by whole ``groups`` (equal numbers) where they are given.
+    The folds have similar shares of both labels, or consist of whole ``groups`` (rows with equal numbers).
     """
     random = np.random.default_rng([seed, count])
     if groups is not None:
@@ -81,7 +78,7 @@ def validation_folds(count: int, fraction: float, labels: Labels, groups: Draws 
 
 
 def _limit(draws: Draws, fraction: float) -> float:
-    """Below it lies the share of the draws, and always one of them and never all, if there are two."""
+    """Returns the number below which the share of the draws is: at least one draw, but not all of them."""
     if len(draws) < 2:
         return 0.0
     count = min(max(round(len(draws) * fraction), 1), len(draws) - 1)
@@ -95,10 +92,10 @@ def _by_time(column: pl.Series, split: JobSplit) -> TimeHoldout:
     known = np.sort(moments[np.isfinite(moments)])
     if len(known) < 2 or known[0] == known[-1]:
         raise JobFailedError(
-            f"The column '{column.name}' can't split by time: it holds fewer than two different times. "
+            f"The column '{column.name}' cannot split by time, because it has fewer than two different times. "
             "Choose a column of dates, times or whole numbers such as years."
         )
-    # The latest time not held out: at least the earliest and at most the last but one of the different times.
+    # Keeps rows on both sides: the limit is at least the earliest and at most the second latest time.
     place = known[max(round(len(known) * (1 - split.test_fraction)), 1) - 1]
     after = place if place < known[-1] else known[known < known[-1]][-1]
     return TimeHoldout(column=column.name, date_order=order, after=float(after))
@@ -108,20 +105,20 @@ def _by_group(column: pl.Series, split: JobSplit, seed: int) -> GroupHoldout:
     draws = group_draws(column, seed)
     distinct, sizes = np.unique(draws, return_counts=True)
     if len(distinct) < 2:
-        raise JobFailedError(f"The column '{column.name}' can't split by group: it holds one group only.")
+        raise JobFailedError(f"The column '{column.name}' cannot split by group, because it has only one group.")
     wanted = split.test_fraction * len(draws)
-    # As many groups as come nearest to the share, one at least and never all.
+    # The number of groups closest to the share: at least one group, but not all groups.
     count = int(np.argmin(np.abs(np.cumsum(sizes)[:-1] - wanted))) + 1
     return GroupHoldout(column=column.name, seed=seed, limit=float(distinct[count]))
 
 
 def _moments(column: pl.Series, order: DateOrder) -> npt.NDArray[np.float64]:
-    """Times as seconds; a column of numbers (years, epochs) counts as it is."""
+    """Returns times as seconds. The numbers of a numeric column (years, epochs) stay unchanged."""
     if column.dtype.is_numeric():
         return column.cast(pl.Float64).to_numpy()
     return times_of(column, order)
 
 
 def same_content(files: Sequence[JobFile]) -> set[tuple[str, int]]:
-    """Returns a key that identifies the content of a file, independent of its place."""
+    """Returns keys that identify the content of files independently of their names."""
     return {(file.etag, file.size_bytes) for file in files}

@@ -1,4 +1,4 @@
-"""Reads the target column: its two labels, and which of them is the positive one."""
+"""Reads the target column: its two labels, and the positive label."""
 
 from collections.abc import Iterable
 
@@ -9,9 +9,9 @@ from shared.errors import JobFailedError
 from shared.propensity.architectures.base import Labels
 from shared.propensity.features import WHITESPACE, text_of
 
-# Fewer spellings than in features: "none" or "?" may well be an answer.
-MISSING_ANSWERS = frozenset({"", "NA", "N/A", "n/a", "nan", "NaN", "null", "NULL"})
-# The positive answer first.
+# Fewer spellings than in features, because "none" or "?" can be a label.
+MISSING_LABELS = frozenset({"", "NA", "N/A", "n/a", "nan", "NaN", "null", "NULL"})
+# The positive label comes first.
 KNOWN_PAIRS = (
     ("1", "0"),
     ("1", "-1"),
@@ -24,15 +24,15 @@ KNOWN_PAIRS = (
 )
 
 
-def answer_of(value: object) -> str | None:
-    """Returns the canonical text of one cell of the target, ``None`` if the cell has no label."""
+def label_text(value: object) -> str | None:
+    """Returns the canonical text of one cell of the target, or ``None`` if the cell has no label."""
     if isinstance(value, str):
         text = value.strip(WHITESPACE)
-        return None if text in MISSING_ANSWERS else text
+        return None if text in MISSING_LABELS else text
     return text_of(value)
 
 
-def answers(column: pl.Series) -> pl.Series:
+def label_texts(column: pl.Series) -> pl.Series:
     """Returns the canonical text of every cell of the target.
 
     Raises:
@@ -42,38 +42,38 @@ def answers(column: pl.Series) -> pl.Series:
         column = column.cast(pl.String)
     dtype = column.dtype
     if not (dtype.is_numeric() or dtype.is_temporal() or dtype in (pl.String, pl.Boolean, pl.Null)):
-        raise JobFailedError(f"The target column '{column.name}' holds {dtype}: a target is text or a number.")
+        raise JobFailedError(f"The target column '{column.name}' has the type {dtype}, but must be text or a number.")
     distinct = column.unique()
-    texts = [answer_of(value) for value in distinct.to_list()]
+    texts = [label_text(value) for value in distinct.to_list()]
     return column.replace_strict(distinct, texts, default=None, return_dtype=pl.String)
 
 
 def two_labels(name: str, counts: dict[str, int], positive: str | None) -> tuple[str, str]:
-    """Returns the positive and the negative label, from their numbers of rows.
+    """Returns the positive and the negative label. ``counts`` has the number of rows of each label.
 
-    Given, it is the one asked for; else the positive one of a known pair (yes/no, 1/0, …, in any case); else the rarer
-    one, and of two equally frequent ones the later in the alphabet.
+    The positive label is ``positive`` if it is set, or else the positive label of a known pair (such as yes/no, in
+    upper or lower case), or else the rarer label, or else the later label in the alphabet.
 
     Raises:
-        JobFailedError: there aren't exactly two answers, or the one asked for isn't among them.
+        JobFailedError: there are not exactly two labels, or ``positive`` is not one of them.
     """
     labels = sorted(counts)
     if not labels:
-        raise JobFailedError(f"The target column '{name}' is empty: a propensity model needs rows with known answers.")
+        raise JobFailedError(f"The target column '{name}' is empty. A propensity model needs rows with labels.")
     if len(labels) == 1:
         raise JobFailedError(
-            f"The target column '{name}' has one class only ('{labels[0]}'): a propensity model needs two."
+            f"The target column '{name}' has only one label ('{labels[0]}'). A propensity model needs two labels."
         )
     if len(labels) > 2:
         some = ", ".join(f"'{label[:50]}'" for label in labels[:5]) + (", …" if len(labels) > 5 else "")
         raise JobFailedError(
-            f"The target column '{name}' has {len(labels)} classes ({some}): a propensity model needs exactly two. "
-            "Choose another target, or give one with two answers."
+            f"The target column '{name}' has {len(labels)} labels ({some}). A propensity model needs exactly two "
+            "labels. Choose another target."
         )
-    chosen = answer_of(positive) if positive is not None else _usual(labels)
+    chosen = label_text(positive) if positive is not None else _usual(labels)
     if chosen is not None and chosen not in labels:
         raise JobFailedError(
-            f"The positive label '{chosen}' does not occur in the target column '{name}': it holds "
+            f"The positive label '{chosen}' does not occur in the target column '{name}'. The column has the labels "
             f"'{labels[0]}' and '{labels[1]}'."
         )
     chosen = chosen or min(reversed(labels), key=lambda label: counts[label])
@@ -81,7 +81,7 @@ def two_labels(name: str, counts: dict[str, int], positive: str | None) -> tuple
 
 
 def to_labels(texts: pl.Series, positive: str) -> Labels:
-    """1 where the answer is the positive one, 0 elsewhere."""
+    """Returns 1 for each positive label and 0 for each other text."""
     return np.asarray((texts == positive).to_numpy(), dtype=np.float32)
 
 

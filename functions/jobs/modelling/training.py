@@ -1,4 +1,4 @@
-"""Fits the models of one training: each stopped early on rows of its own, the work saved as it goes."""
+"""Fits the models of one training with early stopping, and saves them regularly so that the work can be resumed."""
 
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -25,22 +25,22 @@ SAVING_SHARE = 0.02
 
 
 class TrainingStoppedError(Exception):
-    """Somebody asked the job to stop; what was fitted so far is saved."""
+    """Error raised when the job must stop. The models that were fitted so far are saved."""
 
 
 class Observer(Protocol):
-    """Who wants to know how it goes, and may want it to end."""
+    """A receiver of a training's series, which can also stop the training."""
 
     def record(self, name: str, value: float, step: int) -> None:
-        """Takes note of one value of a series."""
+        """Records one value of a series."""
 
     @property
     def stop_requested(self) -> bool:
-        """Returns whether to stop at the next round."""
+        """Returns whether the training must stop at the next round."""
 
 
 class MemberState(BaseModel):
-    """How far one model has come; kept beside its file."""
+    """The progress of one model, saved beside its file."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -53,7 +53,7 @@ class MemberState(BaseModel):
 
 @dataclass
 class MemberWatcher:
-    """Follows the rounds of one model: early stopping, progress, saving, requests to stop."""
+    """An observer of one model's rounds. It stops early, reports progress, saves, and checks requests to stop."""
 
     state: MemberState
     patience: int
@@ -73,7 +73,7 @@ class MemberWatcher:
         return self.state.best_round
 
     def after_round(self, finished_rounds: int, loss: float, save: Callable[[Path], None]) -> bool:
-        """See ``RoundWatcher``."""
+        """Implements ``RoundWatcher``."""
         losses = self.state.losses
         losses.append(loss)
         self.state.rounds = finished_rounds
@@ -93,14 +93,14 @@ class MemberWatcher:
 
 @dataclass(frozen=True)
 class Workspace:
-    """The folder that outlives an interruption: a state and a model file for each member, of one training only."""
+    """A folder that remains after an interruption, with a state and a model file for each model of one training."""
 
     folder: Path
     suffix: str
 
     @classmethod
     def open(cls, folder: Path, suffix: str, fingerprint: str) -> "Workspace":
-        """Returns the folder, emptied of our files if it holds the work of other data or another configuration."""
+        """Returns the folder. It deletes saved models with another fingerprint."""
         folder.mkdir(parents=True, exist_ok=True)
         mark = folder / "fingerprint.txt"
         if not mark.exists() or mark.read_text() != fingerprint:
@@ -110,7 +110,7 @@ class Workspace:
         return cls(folder, suffix)
 
     def state(self, member: int) -> MemberState:
-        """Returns the saved state of a model; a new state if its file is missing or unreadable."""
+        """Returns the saved state of a model, or a new state if a file is missing or unreadable."""
         path = self.folder / f"member-{member}.json"
         if not path.exists():
             return MemberState()
@@ -125,7 +125,7 @@ class Workspace:
         return self.folder / str(state.file)
 
     def save(self, member: int, state: MemberState, save: Callable[[Path], Any]) -> None:
-        """Writes the model, then the state that names it, then removes the model before: never half of either."""
+        """Saves a model and its state. The order of the writes keeps both consistent if the process is killed."""
         before = state.file
         state.file = f"member-{member}-{state.rounds}{'-final' if state.complete else ''}{self.suffix}"
         _replace(self.folder / state.file, save)
@@ -146,13 +146,13 @@ def fit_ensemble(
     workspace: Workspace,
     save_interval_seconds: float,
 ) -> Ensemble:
-    """Returns one model for each fold, fitted on the rows outside it and stopped early on the rows in it.
+    """Returns one model for each fold. The rows of the fold decide when the model stops early.
 
-    What ``workspace`` already holds isn't fitted again; a model that was cut off goes on from its last saved round.
+    Models in ``workspace`` are not fitted again. An incomplete model continues from its last saved round.
 
     Raises:
-        TrainingStoppedError: ``observer`` asked for it.
-        JobFailedError: the hardware asked for can't be used.
+        TrainingStoppedError: ``observer`` requested a stop.
+        JobFailedError: the requested hardware cannot be used.
     """
     hardware = Hardware(threads=threads_for(examples.matrix), gpu_count=gpu_count)
     members: list[Predictor] = []
@@ -175,19 +175,19 @@ def fit_ensemble(
             )
             state.complete = True
             workspace.save(index, state, model.save)
-        # Read back what will be scored with, so that training's own probabilities are the scorer's.
+        # Loaded from the file, so that the training measures the same model that scores later.
         members.append(architecture.load(workspace.path(state)))
     return Ensemble(members)
 
 
 def loss_name(member: int) -> str:
-    """Returns the series of a model's validation loss."""
+    """Returns the name of the series of a model's validation loss."""
     return "validation_log_loss" if member == 0 else f"validation_log_loss_{member + 1}"
 
 
 def _replace(path: Path, write: Callable[[Path], Any]) -> None:
-    """Writes beside the file and moves over it, so that a cut leaves the old one."""
-    # The suffix stays: XGBoost chooses its format by it.
+    """Replaces a file in one step, so that an interruption keeps the old file."""
+    # The suffix stays, because XGBoost chooses its format by the suffix.
     beside = path.with_name(f".unfinished-{path.name}")
     write(beside)
     beside.replace(path)

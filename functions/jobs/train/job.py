@@ -1,4 +1,4 @@
-"""One training: data in, held-out rows aside, models fitted, a checkpoint out."""
+"""Fits the models of one training, measures them on the holdout, and writes a checkpoint."""
 
 import hashlib
 import threading
@@ -13,7 +13,7 @@ from functions.jobs.modelling.frames import encode_frame, infer_schema
 from functions.jobs.modelling.leakage import suspicious_columns
 from functions.jobs.modelling.metrics import measure
 from functions.jobs.modelling.splits import choose_holdout, group_draws, held_out_rows, validation_folds
-from functions.jobs.modelling.targets import answers, to_labels, two_labels
+from functions.jobs.modelling.targets import label_texts, to_labels, two_labels
 from functions.jobs.modelling.training import Observer, Workspace, fit_ensemble
 from functions.jobs.progress import ProgressReporter, webhook_sender
 from functions.jobs.sources import ClientFactory, DatasetTable, read_datasets
@@ -33,10 +33,10 @@ THRESHOLD = 0.5
 
 
 def train(job: TrainingJob, container: Container, stop: threading.Event, client: ClientFactory) -> None:
-    """Trains as ``job`` says and leaves the checkpoint in the container's model folder.
+    """Runs the training of ``job`` and writes the checkpoint to the container's model folder.
 
     Raises:
-        JobFailedError: the data, the target or the hardware can't be used; the text says why.
+        JobFailedError: the data, the target or the hardware cannot be used; the message has the reason.
         TrainingStoppedError: ``stop`` was set.
     """
     sender = webhook_sender(job.progress, client)
@@ -60,7 +60,7 @@ def fit(
     progress: ProgressReporter,
 ) -> tuple[StoredCheckpoint, Ensemble]:
     """Returns the checkpoint and its models."""
-    texts = answers(table.frame[job.target])
+    texts = label_texts(table.frame[job.target])
     known = texts.is_not_null().to_numpy()
     table, texts = table.filter(known), texts.filter(known)
     counts = dict(texts.value_counts().iter_rows())
@@ -128,13 +128,13 @@ def _fit_models(
     progress: Observer,
 ) -> Ensemble:
     architecture = ARCHITECTURES[job.architecture].load()
-    # Whatever changes the models makes older work in the folder useless.
-    papers = (
+    # Saved models of other inputs must not be used.
+    inputs = (
         job.model_dump_json(exclude={"progress", "save_interval_seconds"}),
         configuration.model_dump_json(),
         str(library_versions()),
     )
-    fingerprint = hashlib.sha256("\n".join(papers).encode()).hexdigest()
+    fingerprint = hashlib.sha256("\n".join(inputs).encode()).hexdigest()
     workspace = Workspace.open(container.checkpoints, architecture.suffix, fingerprint)
     return fit_ensemble(
         architecture,
@@ -153,9 +153,9 @@ def _fit_models(
 def _folds(
     configuration: BoostingConfiguration, labels: Labels, holdout: Holdout, features: pl.DataFrame, seed: int
 ) -> list[Mask]:
-    """Returns the folds.
+    """Returns the folds of the validation rows.
 
-    If whole groups are held out, whole groups validate too, if both sides then have both labels.
+    If the holdout has whole groups, the folds also have whole groups, unless a fold would then lack a label.
     """
     positives = int(labels.sum())
     count = min(configuration.ensemble_size or 1, positives, len(labels) - positives)
@@ -175,8 +175,8 @@ def _require_enough(target: str, counts: dict[str, int]) -> None:
     if rows < FEWEST_ROWS or fewest < FEWEST_OF_A_CLASS:
         rare = min(counts, key=lambda label: counts[label])
         raise JobFailedError(
-            f"There are too few rows to learn from: {rows} with a known '{target}', {fewest} of them '{rare}'. "
-            f"At least {FEWEST_ROWS} rows and {FEWEST_OF_A_CLASS} of each class are needed."
+            f"There are too few rows to train: {rows} rows have a label in '{target}', {fewest} of them '{rare}'. "
+            f"At least {FEWEST_ROWS} rows and {FEWEST_OF_A_CLASS} rows of each label are needed."
         )
 
 
@@ -185,15 +185,15 @@ def _require_both_classes(labels: Labels, held_out: Mask, holdout: Holdout) -> N
     positives = int(fitted.sum())
     if min(positives, len(fitted) - positives) < 2:
         raise JobFailedError(
-            f"The {holdout.kind} split leaves {len(fitted)} rows to fit, {positives} of them positive: two of each "
-            "class are needed. Choose a smaller test_fraction or another column or kind of split."
+            f"The {holdout.kind} split leaves {len(fitted)} rows to fit, {positives} of them positive. At least two "
+            "rows of each label are needed. Choose a smaller test_fraction or another column or kind of split."
         )
 
 
 def _warnings(suspicious: dict[str, float], target: str) -> list[str]:
     return [
-        f"The column '{name}' alone predicts '{target}' nearly always (ROC AUC {area:.3f}). If it is known only "
-        "afterwards, the model is worth nothing: train again with it among the configuration's excluded_columns."
+        f"The column '{name}' alone predicts '{target}' almost perfectly (ROC AUC {area:.3f}). If its values are only "
+        "known after the fact, the model is useless: add the column to excluded_columns and train again."
         for name, area in list(suspicious.items())[:20]
     ]
 
@@ -201,7 +201,7 @@ def _warnings(suspicious: dict[str, float], target: str) -> list[str]:
 def _notes(schema: FeatureSchema, dropped_rows: int, target: str, positive: str, *, explicit: bool) -> list[str]:
     notes = [f"The column '{column.name}' is not used: {column.reason}." for column in schema.dropped[:100]]
     if dropped_rows:
-        notes.append(f"{dropped_rows} rows without a value of '{target}' were left out.")
+        notes.append(f"{dropped_rows} rows without a value of '{target}' were not used.")
     if not explicit:
-        notes.append(f"'{positive}' is taken for the positive answer; set positive_label to change it.")
+        notes.append(f"'{positive}' is the positive label; set positive_label to change it.")
     return notes

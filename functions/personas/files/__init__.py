@@ -1,5 +1,5 @@
-"""Reads the personas of CSV, JSON, JSON Lines and XLSX files row by row, and refuses hostile files.
+"""Reads personas from CSV, JSON, JSON Lines and XLSX files row by row, and refuses hostile files.
 
-A file that can't be read raises UnreadableFileError; a row that can't be used is a RefusedRow that says why. Nothing in
-a file is ever executed: a cell that begins with ``=``, ``+``, ``-`` or ``@`` is plain text, kept as it is.
+A file that cannot be read raises UnreadableFileError. A row that cannot be used becomes a RefusedRow with the reason.
+Formulas are never executed: a cell that begins with ``=``, ``+``, ``-`` or ``@`` is plain text.
 """

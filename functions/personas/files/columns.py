@@ -1,4 +1,4 @@
-"""From a file's columns to a persona's fields."""
+"""Converts the columns of a file to the fields of a persona."""
 
 import re
 import unicodedata
@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from shared.files.errors import UnreadableFileError
 from shared.models.persona import PersonaCreate
 
-# The field's own name first; columns of other names go to `data`.
+# The headings of each field, in normalised form. Other columns go to `data`.
 HEADINGS = {
     "name": ("name", "fullname"),
     "birthdate": ("birthdate", "dateofbirth", "birthday", "dob"),
@@ -27,7 +27,7 @@ _MIDNIGHT = re.compile(r"\s*([0-9]{4}-[0-9]{2}-[0-9]{2})[T ]00:00(:00(\.0+)?)?(Z
 
 @dataclass(frozen=True)
 class PersonaRow:
-    """One row's persona; ``number`` is the row as a spreadsheet counts it, or the place in a list, from 1."""
+    """The persona of one row. ``number`` is the row in a spreadsheet or the position in a list, from 1."""
 
     number: int
     persona: PersonaCreate
@@ -35,7 +35,7 @@ class PersonaRow:
 
 @dataclass(frozen=True)
 class RefusedRow:
-    """A row that can't be used, and why."""
+    """A row that cannot be used, with the reason."""
 
     number: int
     reason: str
@@ -46,24 +46,24 @@ FileRow = PersonaRow | RefusedRow
 
 @dataclass(frozen=True)
 class UnusableCell:
-    """A cell whose row is refused, and why."""
+    """A cell that causes its row to be refused, with the reason."""
 
     reason: str
 
 
 class AmbiguousHeadingsError(ValueError):
-    """Two headings of the same meaning."""
+    """Error raised when two headings have the same meaning."""
 
 
 def normalised_heading(heading: str) -> str:
-    """Returns only the letters and digits, in lower case: ``Date of Birth`` and ``date_of_birth`` are equal."""
+    """Returns the letters and digits in lower case, so that ``Date of Birth`` and ``date_of_birth`` are equal."""
     folded = unicodedata.normalize("NFKC", heading[: HEADING_CHARACTERS + 1]).casefold()
     return "".join(character for character in folded if character.isalnum())
 
 
 @lru_cache(maxsize=256)
 def field_positions(headings: tuple[str, ...]) -> dict[str, int]:
-    """Returns the columns of name, birthdate and notes that exist. Raises AmbiguousHeadingsError."""
+    """Returns the positions of the columns for name, birthdate and notes. Raises AmbiguousHeadingsError."""
     normalised = [normalised_heading(heading) for heading in headings]
     positions = {}
     for field, names in HEADINGS.items():
@@ -81,12 +81,12 @@ class HeadedTable:
     """The columns of a file that has a heading row."""
 
     def __init__(self, headings: Sequence[str], limit: int) -> None:
-        """Raises UnreadableFileError when there are too many columns, or not those that a persona needs."""
+        """Raises UnreadableFileError if there are too many columns, or if a persona's column is missing."""
         names = [heading.strip() for heading in headings]
         while names and not names[-1]:
             names.pop()
         if len(names) > limit:
-            raise UnreadableFileError(f"has more than {limit} columns, the most that can be read: leave some out")
+            raise UnreadableFileError(f"has more than {limit} columns, which is the limit: remove some columns")
         names = [name or f"column_{position}" for position, name in enumerate(names, start=1)]
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice is not None:
@@ -99,21 +99,18 @@ class HeadedTable:
             shown = ", ".join(_shown(name) for name in names[:SHOWN_HEADINGS]) or "none"
             more = f" and {len(names) - SHOWN_HEADINGS} more" if len(names) > SHOWN_HEADINGS else ""
             raise UnreadableFileError(
-                f"has no column for {' and '.join(missing)}; the first row must name the columns, it says {shown}{more}"
+                f"has no column for {' and '.join(missing)}; the first row must name the columns; it has {shown}{more}"
             )
         self._others = [(name, place) for place, name in enumerate(names) if place not in self._fields.values()]
         self._width = len(names)
 
     def row(self, number: int, cells: Sequence[Any]) -> FileRow:
-        """Returns the row of cells: text, numbers, truth values or unusable ones.
-
-        Empty cells are left out of ``data``.
-        """
+        """Returns the persona of the cells, or a refused row. Empty cells do not go to ``data``."""
         for position, cell in enumerate(cells):
             if isinstance(cell, UnusableCell):
                 return RefusedRow(number, f"the cell in column {position + 1} {cell.reason}")
         if any(cell not in (None, "") for cell in cells[self._width :]):
-            return RefusedRow(number, f"has {len(cells)} cells where the first row names {self._width} columns")
+            return RefusedRow(number, f"has {len(cells)} cells, but the first row names {self._width} columns")
         values = {field: _text(cells[place]) if place < len(cells) else "" for field, place in self._fields.items()}
         others = [(name, cells[place]) for name, place in self._others if place < len(cells)]
         data = {name: cell for name, cell in others if cell not in (None, "")}
@@ -121,7 +118,7 @@ class HeadedTable:
 
 
 def object_row(number: int, value: Any) -> FileRow:
-    """Returns the row of a JSON object: keys beyond the fields go to ``data``, with those of an object ``data``."""
+    """Returns the persona of a JSON object, or a refused row. Unknown keys go to ``data``."""
     if not isinstance(value, dict):
         return RefusedRow(number, "is not a JSON object")
     keys = list(value)
@@ -143,7 +140,7 @@ def object_row(number: int, value: Any) -> FileRow:
 
 
 def persona_row(number: int, values: dict[str, Any]) -> FileRow:
-    """Returns the row of a persona's fields, or a refused row."""
+    """Returns the persona with these fields, or a refused row."""
     if isinstance(birthdate := values.get("birthdate"), str) and (midnight := _MIDNIGHT.fullmatch(birthdate)):
         values["birthdate"] = midnight[1]
     try:
@@ -155,7 +152,7 @@ def persona_row(number: int, values: dict[str, Any]) -> FileRow:
 
 
 def _text(cell: Any) -> str:
-    """Returns the text that a person reads in the cell."""
+    """Returns the text of the cell as a spreadsheet shows it."""
     if cell is None:
         return ""
     return str(int(cell)) if isinstance(cell, float) and cell.is_integer() else str(cell)

@@ -1,4 +1,4 @@
-"""CSV in its usual variants: commas, semicolons, tabs or bars, quoted cells that may span lines."""
+"""Reads CSV files with commas, semicolons, tabs or bars. A quoted cell may have several lines."""
 
 import csv
 import io
@@ -13,7 +13,7 @@ SAMPLE_CHARACTERS = 1 << 16
 
 
 class _Lines:
-    """The lines of a file, none longer than a row may be, nor all those of one record together."""
+    """An iterator over the lines of a file. It limits the length of each record, which may have several lines."""
 
     def __init__(self, stream: io.TextIOWrapper, limit: int) -> None:
         self._stream = stream
@@ -28,7 +28,7 @@ class _Lines:
         self.taken += len(line)
         if self.taken > self._limit:
             raise UnreadableFileError(
-                f"has a row of more than {self._limit:,} characters; look for a quote that is not closed"
+                f"has a row of more than {self._limit:,} characters; look for a quote without an end"
             )
         if not line:
             raise StopIteration
@@ -36,7 +36,7 @@ class _Lines:
 
 
 def read_records(stream: io.TextIOWrapper, limits: UploadLimits) -> Iterator[tuple[int, list[str]]]:
-    """Yields the records, blank lines too, by number. Raises UnreadableFileError that names the line."""
+    """Yields the number and the cells of each record, also of blank lines. Raises UnreadableFileError with the line."""
     delimiter = _detect_delimiter(stream.read(SAMPLE_CHARACTERS))
     stream.seek(0)
     lines = _Lines(stream, limits.row_characters)
@@ -47,12 +47,12 @@ def read_records(stream: io.TextIOWrapper, limits: UploadLimits) -> Iterator[tup
             yield number, record
     except csv.Error as error:
         raise UnreadableFileError(
-            f"can't be read at line {reader.line_num:,} ({error}); look for a quote that is not closed or not doubled"
+            f"cannot be read at line {reader.line_num:,} ({error}); look for a quote that is not closed or not doubled"
         ) from error
 
 
 def _detect_delimiter(sample: str) -> str:
-    """Returns the delimiter that gives the heading row most of a persona's fields, or else most columns."""
+    """Returns the delimiter for which the heading row has the most persona fields, and then the most columns."""
 
     def worth(delimiter: str) -> tuple[int, int]:
         reader = csv.reader(io.StringIO(sample, newline=""), delimiter=delimiter)

@@ -1,4 +1,4 @@
-"""JSON, one value after the other: a list, an object with the list ``personas``, or JSON Lines."""
+"""Reads JSON files value by value: a list, an object with a list ``personas``, or JSON Lines."""
 
 import json
 import re
@@ -13,7 +13,7 @@ _WRAPPED = re.compile(r'\{[ \t\r\n]*"personas"[ \t\r\n]*:[ \t\r\n]*\[')
 
 
 class _Window:
-    """A part of the text that always reaches one row's length ahead of where we are."""
+    """The part of the text from the current position to at least the maximum length of a row."""
 
     def __init__(self, stream: TextIO, row_characters: int) -> None:
         self._stream = stream
@@ -32,7 +32,7 @@ class _Window:
             self._position = 0
 
     def next_character(self) -> str:
-        """Returns the next character that is not blank, "" at the end."""
+        """Returns the next character that is not blank, or "" at the end."""
         while True:
             self._fill()
             blanks = _BLANKS.match(self._text, self._position)
@@ -48,39 +48,39 @@ class _Window:
         return bool(block)
 
     def skip(self, pattern: re.Pattern[str]) -> bool:
-        """Skips the text that the pattern matches here."""
+        """Skips the text at the current position if the pattern matches it. Returns whether it matches."""
         found = pattern.match(self._text, self._position)
         if found:
             self._position = found.end()
         return bool(found)
 
     def value(self) -> Any:
-        """Raises UnreadableFileError that names the row."""
+        """Returns the next JSON value. Raises UnreadableFileError with the number of the row."""
         self._fill()
         self._values += 1
         try:
             value, self._position = self._decoder.raw_decode(self._text, self._position)
         except RecursionError:
-            raise UnreadableFileError(f"is nested too deeply at its row {self._values:,}") from None
+            raise UnreadableFileError(f"is nested too deeply at row {self._values:,}") from None
         except ValueError as error:
             reason = error.msg if isinstance(error, json.JSONDecodeError) else "a number has too many digits"
             raise UnreadableFileError(
                 f"is not valid JSON, or has a row of more than {self._row_characters:,} characters, "
-                f"at its row {self._values:,}: {reason}"
+                f"at row {self._values:,}: {reason}"
             ) from None
         return value
 
     def rest(self) -> str:
-        """Returns the rest of the text. Raises UnreadableFileError when it is longer than a row."""
+        """Returns the rest of the text. Raises UnreadableFileError if the rest is longer than a row."""
         self._fill()
         text = self._text[self._position :]
         if len(text) > self._row_characters:
-            raise UnreadableFileError("goes on for too long after the list of personas: put the list last")
+            raise UnreadableFileError("has too much text after the list of personas: put the list last")
         return text
 
 
 def read_values(stream: TextIO, limits: UploadLimits) -> Iterator[Any]:
-    """Yields the values that should be personas. Raises UnreadableFileError for what is not JSON."""
+    """Yields the values that should be personas. Raises UnreadableFileError if the text is not JSON."""
     window = _Window(stream, limits.row_characters)
     first = window.next_character()
     if window.skip(_WRAPPED):
@@ -90,7 +90,7 @@ def read_values(stream: TextIO, limits: UploadLimits) -> Iterator[Any]:
         window.skip(re.compile(r"\["))
         yield from _elements(window)
         if window.next_character():
-            raise UnreadableFileError("goes on after the list of personas; use one list, or one object a line")
+            raise UnreadableFileError("has text after the list of personas; use one list, or one object per line")
     else:
         while window.next_character():
             value = window.value()

@@ -1,18 +1,18 @@
-"""How much of a file is read before it is refused."""
+"""Defines the limits of uploaded files."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class UploadLimits:
-    """``rows`` and ``file_bytes`` are those of a whole upload."""
+    """The limits of uploaded files. ``rows`` and ``file_bytes`` are the limits of a whole upload."""
 
     rows: int = 100_000
     columns: int = 100
     file_bytes: int = 128 << 20
-    # Of one row: a line, a record that spans lines, a JSON value.
+    # The limit of one record or JSON value, which is in memory as a whole.
     row_characters: int = 1 << 20
-    # What a workbook's parts unpack to: the sheet and its texts, which are read row by row, and any other part.
+    # The limits of a workbook's unpacked parts. Sheets may be larger than other parts, because they are read by row.
     sheet_bytes: int = 512 << 20
     texts_bytes: int = 128 << 20
     part_bytes: int = 8 << 20

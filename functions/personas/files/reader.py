@@ -1,4 +1,4 @@
-"""Reads one file of personas. Its content decides which format it has."""
+"""Reads one file of personas, and detects its format from its content."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ class UploadFormat(StrEnum):
 
 @dataclass(frozen=True)
 class PersonaFile:
-    """A file that is being read; going through ``rows`` raises UnreadableFileError."""
+    """An open file of personas. Iterating over ``rows`` may raise UnreadableFileError."""
 
     format: UploadFormat
     encoding: str | None
@@ -43,9 +43,9 @@ def _no_check() -> None:
 
 
 def open_persona_file(file: BinaryIO, limits: UploadLimits, check_time: Callable[[], None] = _no_check) -> PersonaFile:
-    """Returns the rows of a file that can be read and sought; ``check_time`` is called now and then and may raise.
+    """Opens a seekable file of personas. ``check_time`` is called for each record and may raise.
 
-    Raises UnreadableFileError for what is not CSV, JSON, JSON Lines or XLSX.
+    Raises UnreadableFileError if the file is not CSV, JSON, JSON Lines or XLSX.
     """
     file.seek(0)
     beginning = file.read(4)
@@ -55,7 +55,7 @@ def open_persona_file(file: BinaryIO, limits: UploadLimits, check_time: Callable
         if beginning.startswith(mark):
             raise UnreadableFileError(reason)
     if beginning == ZIP:
-        # What reads workbooks takes as long to import as the rest of the function.
+        # The library for workbooks takes as long to import as the rest of the function.
         from functions.personas.files.workbook import read_cells
 
         cells = _watched(read_cells(file, limits), check_time)
@@ -72,7 +72,7 @@ def open_persona_file(file: BinaryIO, limits: UploadLimits, check_time: Callable
 
 
 def _table_rows(records: Iterator[tuple[int, list[Any]]], limits: UploadLimits) -> Iterator[FileRow]:
-    """Yields the rows below the first that is not blank, which names the columns."""
+    """Yields the rows below the heading row, which is the first row that is not blank."""
     table: HeadedTable | None = None
     for number, cells in records:
         if all(cell is None or (isinstance(cell, str) and not cell.strip()) for cell in cells):
@@ -94,5 +94,7 @@ def _watched(records: Iterator[T], check_time: Callable[[], None]) -> Iterator[T
 def _bounded(rows: Iterator[FileRow], limits: UploadLimits) -> Iterator[FileRow]:
     for number, row in enumerate(rows, start=1):
         if number > limits.rows:
-            raise UnreadableFileError(f"has more than the {limits.rows:,} rows that are left: split the upload")
+            raise UnreadableFileError(
+                f"has more than the {limits.rows:,} rows that the upload may still have: split the upload"
+            )
         yield row

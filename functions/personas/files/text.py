@@ -1,4 +1,4 @@
-"""Decodes a file of text. The whole content decides which encoding it has."""
+"""Decodes text files, and detects their encoding from their whole content."""
 
 import codecs
 import io
@@ -8,16 +8,16 @@ from shared.files.errors import UnreadableFileError
 from shared.files.text import BYTE_ORDER_MARKS, WESTERN
 
 BLOCK_BYTES = 1 << 20
-# UTF-32's mark begins with that of UTF-16.
+# The marks of UTF-32 come first, because they begin with the marks of UTF-16.
 MARKS = ((codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"), *BYTE_ORDER_MARKS)
 WITHOUT_MARK = ("utf-8", *WESTERN)
 
 
 def open_text(file: BinaryIO) -> tuple[io.TextIOWrapper, str]:
-    """Returns the file as text, line ends as they are, and the name of its encoding.
+    """Returns the file as text with unchanged line ends, and the name of its encoding.
 
-    With a byte order mark it is UTF-8, UTF-16 or UTF-32. Without one it is UTF-8 if all of it is valid UTF-8, else
-    Windows-1252, else Latin-1. Raises UnreadableFileError for what is no text.
+    A byte order mark decides the encoding. Without a mark, the encoding is the first of UTF-8, Windows-1252 and
+    Latin-1 that can decode the whole file. Raises UnreadableFileError if the file is not text.
     """
     file.seek(0)
     beginning = file.read(4)
@@ -30,13 +30,13 @@ def open_text(file: BinaryIO) -> tuple[io.TextIOWrapper, str]:
 
 
 def _is_in(file: BinaryIO, encoding: str) -> bool:
-    """Returns whether all of the file decodes. Raises UnreadableFileError for NUL, which no text holds."""
+    """Returns whether the encoding can decode the whole file. Raises UnreadableFileError if the file contains NUL."""
     decoder = codecs.getincrementaldecoder(encoding)()
     file.seek(0)
     try:
         while block := file.read(BLOCK_BYTES):
             if "\0" in decoder.decode(block):
-                raise UnreadableFileError("is not text: it holds NUL; upload CSV, JSON, JSON Lines or XLSX")
+                raise UnreadableFileError("is not text, because it contains NUL: upload CSV, JSON, JSON Lines or XLSX")
         decoder.decode(b"", final=True)
     except UnicodeDecodeError:
         return False

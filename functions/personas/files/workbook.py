@@ -1,4 +1,4 @@
-"""XLSX: the first visible sheet of a workbook, which is a zip of XML files that anybody may have forged."""
+"""Reads the first visible sheet of an XLSX workbook. A workbook is a zip of XML files, which may be hostile."""
 
 import re
 import warnings
@@ -19,12 +19,12 @@ from shared.files.errors import UnreadableFileError
 
 BLOCK_BYTES = 1 << 20
 MARK_BYTES = 64
-# A row is in memory as a whole, and so is the part before or after all rows.
+# The parser holds each row in memory as a whole, and also the parts before and after all rows.
 ROW_BYTES = 4 << 20
 SHARED_STRINGS = "sharedstrings"
 _ROW = re.compile(rb"</?(?:[A-Za-z0-9_]{1,30}:)?row[\s>/]")
 
-# What openpyxl, zipfile and the XML parser raise for a broken file: they take its structure for granted.
+# openpyxl, zipfile and the XML parser raise these errors for a broken file, because they do not check its structure.
 BROKEN = (
     ArithmeticError,
     AssertionError,
@@ -44,13 +44,13 @@ BROKEN = (
 
 
 class _BoundedArchive(ZipFile):
-    """Zip archive that refuses parts which declare more than their limit. zipfile stops at the declared size."""
+    """A zip archive that refuses parts with a declared size above the limit. ``zipfile`` stops at the declared size."""
 
     def __init__(self, file: BinaryIO, limits: UploadLimits) -> None:
         super().__init__(file)
         self._limits = limits
         if len(self.filelist) > limits.parts:
-            raise UnreadableFileError(f"has {len(self.filelist):,} parts, more than a workbook needs")
+            raise UnreadableFileError(f"has {len(self.filelist):,} parts; a workbook needs fewer parts")
 
     def read(self, name: str | ZipInfo, pwd: bytes | None = None) -> bytes:
         self._check(name, self._limits.part_bytes)
@@ -70,27 +70,27 @@ class _BoundedArchive(ZipFile):
 
 
 class _CellParser(WorkSheetParser):
-    """Tells a formula without a value from an empty cell, and says what is wrong with an error's cell."""
+    """A cell parser that returns an UnusableCell for a formula without a value and for a cell with an error."""
 
     def parse_cell(self, element: Any) -> dict[str, Any]:
         cell: dict[str, Any] = super().parse_cell(element)
         if cell["value"] is None and element.find(FORMULA_TAG) is not None:
-            cell["value"] = UnusableCell("holds a formula without a value: let your spreadsheet program calculate it")
+            cell["value"] = UnusableCell("has a formula without a value: let your spreadsheet program calculate it")
         elif cell["data_type"] == "e":
-            cell["value"] = UnusableCell(f"holds the error {str(cell['value'])[:20]}")
+            cell["value"] = UnusableCell(f"has the error {str(cell['value'])[:20]}")
         return cell
 
 
 def read_cells(file: BinaryIO, limits: UploadLimits) -> Iterator[tuple[int, list[Any]]]:
-    """Yields the sheet's rows that are not left out, by number: text, numbers, truth values, ``None`` or UnusableCell.
+    """Yields the number and the cells of each row: text, number, Boolean, ``None`` or UnusableCell.
 
-    A formula is the value that it had when the file was saved. Raises UnreadableFileError.
+    A formula has the value that the file stores for it. Raises UnreadableFileError.
     """
     try:
         yield from _read_cells(file, limits)
     except BROKEN as error:
         raise UnreadableFileError(
-            f"is not a workbook that can be read ({type(error).__name__}); open it in a spreadsheet program, "
+            f"is a broken workbook ({type(error).__name__}): open it in a spreadsheet program, "
             "save it as .xlsx and upload it again"
         ) from error
 
@@ -117,9 +117,9 @@ def _read_cells(file: BinaryIO, limits: UploadLimits) -> Iterator[tuple[int, lis
 
 
 def _load(file: BinaryIO, limits: UploadLimits) -> Any:
-    """Returns the parts that cells refer to: texts, date formats, sheets.
+    """Loads the parts that cells refer to: texts, date formats and the list of sheets.
 
-    Openpyxl's own ``read`` goes through all sheets first.
+    openpyxl's own ``read`` would parse all sheets.
     """
     reader: Any = ExcelReader(file, read_only=True, data_only=True, keep_links=False)
     reader.archive = _BoundedArchive(file, limits)
@@ -133,7 +133,7 @@ def _load(file: BinaryIO, limits: UploadLimits) -> Any:
 
 
 def _check_rows(archive: ZipFile, path: str) -> None:
-    """Raises UnreadableFileError where no row begins or ends for too long to be held in memory."""
+    """Raises UnreadableFileError if a row is too large for the memory."""
     unbroken = 0
     tail = b""
     with archive.open(path) as source:
@@ -146,7 +146,7 @@ def _check_rows(archive: ZipFile, path: str) -> None:
 
 
 def _in_place(cells: list[dict[str, Any]], columns: int) -> list[Any]:
-    """Returns the values by column. A value beyond the limit is placed directly behind it."""
+    """Returns the values at the positions of their columns. Values beyond the limit share the next position."""
     values: list[Any] = []
     for cell in cells:
         if cell["value"] is not None:
@@ -166,4 +166,4 @@ def _plain(value: Any) -> Any:
             return str(value)
         case str() | bool() | int() | float() | UnusableCell():
             return value
-    return UnusableCell("holds something other than text, numbers and dates")
+    return UnusableCell("has a value that is not text, a number or a date")

@@ -80,12 +80,12 @@ def test_an_argument_uses_the_cluster_token_and_is_logged_with_its_content_where
 @pytest.mark.parametrize(
     ("script", "message"),
     [
-        (lambda _: "Sure, here is your argument!", "in the form"),
-        (lambda _: '{"thinking": "It fits', "in the form"),
-        (lambda _: "", "in the form"),
+        (lambda _: "Sure, here is your argument!", "the requested schema"),
+        (lambda _: '{"thinking": "It fits', "the requested schema"),
+        (lambda _: "", "the requested schema"),
         (lambda _: {"role": "assistant", "content": None, "refusal": "I do not sell cards."}, "I do not sell cards."),
         (argument_script("   "), "empty"),
-        (lambda _: '{"argument": 5, "thinking": ""}', "in the form"),
+        (lambda _: '{"argument": 5, "thinking": ""}', "the requested schema"),
     ],
     ids=["prose", "cut", "nothing", "refusal", "blank", "another shape"],
 )
@@ -203,7 +203,7 @@ def test_facts_longer_than_the_context_of_the_model_are_refused_with_their_token
     response = client.post("/arguments", json={**FACTS, "model": "small", "client": {"notes": "word " * 2000}})
     assert (response.status_code, response.json()["code"]) == (400, "context_length_exceeded")
     assert "3" in response.json()["error"].split("tokens")[0]
-    assert "'small' reads 1000" in response.json()["error"]
+    assert "'small' reads at most 1000" in response.json()["error"]
     assert upstream.calls() == []
 
 

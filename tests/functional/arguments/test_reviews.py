@@ -199,7 +199,7 @@ def test_only_one_of_two_concurrent_reviewers_gets_an_argument(
     slower = argument_service(
         Resources(resources.settings, Meanwhile(lambda: faster.update(winner, argument_id, START_REVIEW, None)))
     )
-    with pytest.raises(ConflictError, match=r"'reviewing' by winner can't become 'reviewing'"):
+    with pytest.raises(ConflictError, match=r"'reviewing' by winner cannot become 'reviewing'"):
         slower.update(loser, argument_id, START_REVIEW, None)
     argument = client.get(f"/arguments/{argument_id}").json()
     assert (argument["review"]["reviewer"], argument["review"]["status"]) == ("winner", "reviewing")

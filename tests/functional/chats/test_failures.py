@@ -40,7 +40,7 @@ def test_a_completion_without_an_end_is_stopped_and_logged(
     monkeypatch.setattr(chat_service, "STREAM_CHARACTERS", 100)
     upstream.script = lambda _: "word " * 100
     received = events(chatting)
-    assert "went on beyond" in received[-1]["error"]
+    assert "was stopped, because it has more than" in received[-1]["error"]
     assert received[-1]["code"] == "cluster_error"
     assert logs(chatting)[0]["status"] == "error"
 

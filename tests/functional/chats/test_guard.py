@@ -165,7 +165,7 @@ def test_content_that_the_guard_cannot_read_is_refused(chatting: TestClient, ups
     body = {"messages": [{"role": "user", "content": [picture]}]}
     refused = chatting.post("/chats", json=body | {"guard_enabled": True})
     assert refused.status_code == 400
-    assert "text only" in refused.json()["error"]
+    assert "only judge text" in refused.json()["error"]
     assert upstream.calls() == []
     assert chatting.post("/chats", json=body).status_code == 201
     assert upstream.calls()[0]["messages"][0]["content"] == [picture]

@@ -65,7 +65,7 @@ def test_a_scan_whose_workflow_was_cut_off_fails_and_sets_its_connector_free(sca
         scan = scanned.scan()
         assert (scan.status, scanned.connector_scan_id(), world.open_jobs()) == ("failed", None, [])
         assert scan.error
-        assert "took longer than it may" in scan.error
+        assert "exceeded its time limit" in scan.error
 
 
 @pytest.mark.row("Y-9", "CN-4")

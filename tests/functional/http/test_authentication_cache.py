@@ -10,7 +10,7 @@ from fastapi.testclient import TestClient
 from functions.api import build_api
 from shared.clock import utc_now
 from shared.dynamodb.table import Key, delete
-from shared.llm.circuits import BROKEN_ANSWERS, SERVER
+from shared.llm.circuits import BROKEN_RESPONSES, SERVER
 from shared.resources import Resources
 from shared.settings import Settings
 from tests.fixtures.upstream import FakeUpstream, Refusal, served
@@ -115,7 +115,7 @@ def test_who_was_refused_is_let_in_at_once_when_that_is_allowed(
 def test_what_another_process_learns_of_a_server_counts_a_second_later(
     chatting: TestClient, resources: Resources, settings: Settings, watch: Watch
 ) -> None:
-    Resources(settings, clock=watch).clusters.record_failure(space_of(chatting), SERVER, BROKEN_ANSWERS)
+    Resources(settings, clock=watch).clusters.record_failure(space_of(chatting), SERVER, BROKEN_RESPONSES)
     assert ask(chatting).status_code == 201
     watch.pass_seconds(1)
     assert ask(chatting).json()["code"] == "circuit_open"
@@ -125,7 +125,7 @@ def test_what_another_process_makes_good_counts_at_once(
     chatting: TestClient, resources: Resources, settings: Settings, watch: Watch
 ) -> None:
     elsewhere = Resources(settings, clock=watch).clusters
-    elsewhere.record_failure(space_of(chatting), SERVER, BROKEN_ANSWERS)
+    elsewhere.record_failure(space_of(chatting), SERVER, BROKEN_RESPONSES)
     watch.pass_seconds(1)
     assert ask(chatting).json()["code"] == "circuit_open"
     elsewhere.record_success(space_of(chatting), SERVER)

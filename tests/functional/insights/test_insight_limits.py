@@ -19,9 +19,9 @@ from tests.functional.insights.helpers import CLIENT, WORDS, MakeAction, decide
 @pytest.mark.parametrize(
     ("script", "reason", "words"),
     [
-        (lambda _: "Sure!", "error", "did not answer in the form"),
+        (lambda _: "Sure!", "error", "does not fit the requested schema"),
         (lambda _: Refusal(500), "error", "failed with status 500"),
-        (lambda _: json.dumps({**WORDS, "best_channel": "pigeon post"}), "error", "did not answer in the form"),
+        (lambda _: json.dumps({**WORDS, "best_channel": "pigeon post"}), "error", "does not fit the requested schema"),
         (lambda _: json.dumps({**WORDS, "insight": "\ud800"}), "error", "not valid Unicode"),
         (lambda body: cut_off(body), "length", "max_tokens"),
     ],
@@ -115,7 +115,7 @@ def test_a_thousand_candidates_are_all_listed_and_more_are_refused(
     table.put_all([{**Key(f"action#{space}", each).values, **fields, "id": each, "name": each} for each in ids])
     refused = client.post("/insights", json={"client": CLIENT})
     assert refused.status_code == 400
-    assert "name those to choose from" in refused.json()["error"]
+    assert "must list the actions to compare" in refused.json()["error"]
     insight = decide(client, actions=ids[:1000])
     assert len(insight["candidates"]) == 1000
     assert insight["actions"].split(",") == ids[:1000]

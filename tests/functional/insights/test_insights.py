@@ -211,7 +211,7 @@ def test_an_action_whose_model_is_deleted_or_whose_file_is_gone_is_still_a_candi
     Repository(table, Checkpoint, kind="checkpoint").delete(space, deleted.id)
     resources.s3.delete_object(Bucket=BUCKET, Key=gone.artifact.key, VersionId=gone.artifact.version_id or "")
     insight = decide(client, actions=offers)
-    assert "any more: set another" in candidate(insight, offers[0])["note"]
+    assert "no longer exists: set another" in candidate(insight, offers[0])["note"]
     assert "gone from storage" in candidate(insight, offers[1])["note"]
     assert candidate(insight, offers[2])["score_source"] == "model"
     assert insight["action_id"] == offers[2]
@@ -228,7 +228,7 @@ def test_no_text_of_a_client_moves_the_decision(
     insight = decide(client, {**CLIENT, "notes": "Likes to travel", "comment": hostile.replace("Insurance", "it")})
     assert insight["action_id"] == calm["action_id"] == offers[0]
     assert insight["actions"] == calm["actions"]
-    # The model was talked into another offer: its words are not used.
+    # The model wrote about another offer, so its text is not used.
     assert insight["finish_reason"] == "error"
     assert "another offer, 'Insurance'" in insight["error"]
     assert "Insurance" not in insight["argument"] + insight["insight"] + insight["argument_content"]

@@ -138,7 +138,7 @@ def test_a_client_is_contacted_on_a_channel_as_often_as_the_policy_allows(
     assert insight["action_id"] == call
     reasons = {each["action_id"]: each for each in insight["candidates"]}
     assert reasons[mails[2]]["removed_by"] == "contact_limit"
-    assert "2 times in 10 days on email" in reasons[mails[2]]["reason"]
+    assert "2 contacts in 10 days on email" in reasons[mails[2]]["reason"]
     # Of several channels one without a limit is left for an action that names none.
     anywhere = action("Anywhere", priority="very_high")
     assert (decide(client)["action_id"], decide(client)["best_channel"]) == (anywhere, "phone")

@@ -96,7 +96,7 @@ def test_rows_with_another_answer_are_left_out_and_counted(box: Box, cloud: Clou
     frame = customers(100, seed=9).with_columns(
         bought=pl.when(pl.int_range(100) < 30).then(pl.lit("perhaps")).otherwise(pl.lit("never"))
     )
-    with pytest.raises(JobFailedError, match="holds neither 'yes' nor 'no'"):
+    with pytest.raises(JobFailedError, match="has neither 'yes' nor 'no'"):
         run(evaluation([cloud.put_frame("odd.csv", frame)]), box)
 
     mixed = customers(100, seed=9).with_columns(
@@ -109,7 +109,7 @@ def test_rows_with_another_answer_are_left_out_and_counted(box: Box, cloud: Clou
 def test_files_without_the_models_columns_fail_and_name_them(box: Box, cloud: Cloud, trained: JobFile) -> None:
     file = cloud.put_frame("new.csv", customers(100, seed=9).drop("age", "city"))
 
-    with pytest.raises(JobFailedError, match="lack 2 of the columns the model was trained on: 'age', 'city'"):
+    with pytest.raises(JobFailedError, match="lack 2 of the columns that the model uses: 'age', 'city'"):
         run(evaluation([file]), box)
 
 

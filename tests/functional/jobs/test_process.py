@@ -105,7 +105,7 @@ def test_a_failure_leaves_its_reason_and_a_bad_exit_code(box: Box, cloud: Cloud)
     code, _, errors = finish(box.start(training([file]), "-m", "functions.jobs.train"))
 
     assert code == 1
-    assert box.failure == "The target column 'bought' has one class only ('no'): a propensity model needs two."
+    assert box.failure == "The target column 'bought' has only one label ('no'). A propensity model needs two labels."
     assert errors.splitlines()[-1] == f"JobFailedError: {box.failure}"
     assert list(box.container.model_folder.iterdir()) == []
 

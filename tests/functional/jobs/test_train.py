@@ -118,9 +118,12 @@ def test_columns_are_read_as_what_they_are_and_useless_ones_are_noted(box: Box, 
 @pytest.mark.parametrize(
     ("answers", "message"),
     [
-        (["no"] * 400, r"The target column 'bought' has one class only \('no'\): a propensity model needs two\."),
+        (
+            ["no"] * 400,
+            r"The target column 'bought' has only one label \('no'\)\. A propensity model needs two labels\.",
+        ),
         ([None] * 400, "is empty"),
-        (["a", "b", "c", "d"] * 100, r"has 4 classes \('a', 'b', 'c', 'd'\)"),
+        (["a", "b", "c", "d"] * 100, r"has 4 labels \('a', 'b', 'c', 'd'\)"),
         (["yes"] * 2 + ["no"] * 398, "too few rows"),
     ],
 )
@@ -186,10 +189,10 @@ def test_a_file_that_changed_or_is_gone_fails_with_its_name(box: Box, cloud: Clo
     file = cloud.put_frame("a.csv", customers())
     cloud.put_frame("a.csv", customers(seed=6))
 
-    with pytest.raises(JobFailedError, match=r"'a\.csv' changed while being read\. Start the training again"):
+    with pytest.raises(JobFailedError, match=r"'a\.csv' has changed since the job started\. Start it again"):
         run(training([file]), box)
     cloud.objects.clear()
-    with pytest.raises(JobFailedError, match=r"'a\.csv' can't be read: NoSuchKey"):
+    with pytest.raises(JobFailedError, match=r"'a\.csv' cannot be read: NoSuchKey"):
         run(training([file]), box)
 
 
@@ -262,7 +265,7 @@ def test_a_time_that_can_not_split_leaves_it_to_chance_and_says_so(box: Box, clo
     checkpoint = run(split_training(cloud, frame, None), box)
 
     assert checkpoint.holdout.kind == "random"
-    assert any("at random: 'date' would leave too few of a class" in note for note in checkpoint.notes)
+    assert any("at random, because a split by 'date' leaves too few rows" in note for note in checkpoint.notes)
 
 
 @pytest.mark.row("Y-3")
@@ -285,7 +288,7 @@ def test_a_column_that_gives_the_answer_away_is_flagged_and_no_other(box: Box, c
     ("split", "message"),
     [
         (JobSplit(kind="time", column="country"), "fewer than two different times"),
-        (JobSplit(kind="group", column="country"), "one group only"),
+        (JobSplit(kind="group", column="country"), "only one group"),
         (JobSplit(kind="group", column="nowhere"), "is not in the files"),
     ],
 )

@@ -42,8 +42,8 @@ def place(client: TestClient) -> str:
 
 
 def limit(client: TestClient, **space: Any) -> None:
-    answer = client.put(place(client), json={"space": space, "prices": {"small": {"input": 1, "output": 10}}})
-    assert answer.status_code == 200, answer.text
+    response = client.put(place(client), json={"space": space, "prices": {"small": {"input": 1, "output": 10}}})
+    assert response.status_code == 200, response.text
 
 
 def used(client: TestClient, name: str) -> Any:
@@ -55,15 +55,15 @@ def test_a_budget_of_tokens_is_over_by_no_more_than_one_call(
     client: TestClient, upstream: FakeUpstream, clock: MovableClock
 ) -> None:
     limit(client, tokens_per_day=15)
-    answers = [client.post("/chats", json=TALK) for _ in range(4)]
-    assert [each.status_code for each in answers] == [201, 201, 201, 429]
+    responses = [client.post("/chats", json=TALK) for _ in range(4)]
+    assert [each.status_code for each in responses] == [201, 201, 201, 429]
     assert used(client, "tokens_per_day") | {"resets_at": ""} == {
         "limit": 15, "used": 18, "reserved": 0, "resets_at": ""
     }  # fmt: skip
-    refused = answers[-1].json()
+    refused = responses[-1].json()
     assert refused["code"] == "budget_exceeded"
     assert "tokens_per_day of the space" in refused["error"]
-    assert int(answers[-1].headers["Retry-After"]) <= 24 * 3600
+    assert int(responses[-1].headers["Retry-After"]) <= 24 * 3600
     assert len(upstream.calls()) == 3
     row = client.get("/inference-logs").json()["data"][0]
     assert (row["status"], row["error"], row["total_tokens"]) == ("error", refused["error"], 0)
@@ -76,7 +76,7 @@ def test_cost_follows_from_the_prices_and_openai_s_clients_are_told_in_their_sha
     limit(client, cost_per_month=0.00004)
     request = {"model": "small", **TALK}
     statuses = [client.post(OPENAI, json=request).status_code for _ in range(2)]
-    # 4 tokens asked at 1 a million, and 2 answered at 10.
+    # 4 prompt tokens at 1 per million, and 2 completion tokens at 10 per million.
     assert used(client, "cost_per_month")["used"] == pytest.approx(2 * 24 / 10**6)
     refused = client.post(OPENAI, json={**request, "stream": True})
     assert (statuses, refused.status_code) == ([200, 200], 429)
@@ -115,9 +115,9 @@ def test_over_the_rate_is_429_until_the_minute_is_over(
     clock.now = clock.now.replace(second=30, microsecond=0)
     limit(client, requests_per_minute=2)
     # The guard's calls are part of the request.
-    answers = [client.post("/chats", json={**TALK, "guard_enabled": True}) for _ in range(3)]
-    assert [each.status_code for each in answers] == [201, 201, 429]
-    assert (answers[-1].json()["code"], answers[-1].headers["Retry-After"]) == ("rate_limited", "30")
+    responses = [client.post("/chats", json={**TALK, "guard_enabled": True}) for _ in range(3)]
+    assert [each.status_code for each in responses] == [201, 201, 429]
+    assert (responses[-1].json()["code"], responses[-1].headers["Retry-After"]) == ("rate_limited", "30")
     clock.now = clock.now.replace(second=59)
     assert client.post("/chats", json=TALK).status_code == 429
     clock.now += timedelta(seconds=1)
@@ -153,8 +153,8 @@ def test_every_kind_of_call_is_held_and_an_insight_is_decided_without_words(
     argument = {**FACTS, "model": "small"}
     persona = {"current_persona": {"name": "Ada"}, "history": [], "prompt": "Call her Eve"}
     for address, body in (("/arguments", argument), ("/personas/completions", persona), ("/chats", TALK)):
-        answer = client.post(address, json=body)
-        assert (answer.status_code, answer.json()["code"]) == (429, "budget_exceeded"), (address, answer.text)
+        response = client.post(address, json=body)
+        assert (response.status_code, response.json()["code"]) == (429, "budget_exceeded"), (address, response.text)
     guarded = client.post("/chats", json={**TALK, "guard_enabled": True})
     assert guarded.json()["code"] == "budget_exceeded"
     insight = client.post("/insights", json={"client": "Likes to travel"}).json()

@@ -94,7 +94,7 @@ def test_a_confirm_that_runs_out_of_time_reports_it_and_the_next_continues(
     monkeypatch.setattr(uploads, "WORKING_SECONDS", 0.0)
     stopped = upload(client, csv_file(*crowd(12))).json()
     assert (stopped["status"], stopped["total_uploaded"]) == ("in_progress", 0)
-    assert "Confirm the upload to go on" in stopped["message"]
+    assert "Confirm the upload to continue" in stopped["message"]
 
     monkeypatch.setattr(uploads.PersonaUploadService, "_has_time", one_batch_each())
     seen = [confirm(client, stopped["upload_token"]).json() for _ in range(4)]

@@ -4,8 +4,8 @@ from typing import Any
 import jsonschema_rs
 import pytest
 
-from functions.chats.tool_calls import emulated_answer, emulated_request, schema
-from shared.llm.answers import BrokenAnswerError, Completion
+from functions.chats.tool_calls import emulated_completion, emulated_request, schema
+from shared.llm.completions import BrokenResponseError, Completion
 
 PARAMETERS = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 TOOLS: list[dict[str, Any]] = [
@@ -43,9 +43,7 @@ def test_an_emulated_request_describes_the_tools_and_restricts_the_completion_wi
         ({"type": "function", "function": {"name": "time"}}, False, False, True),
     ],
 )
-def test_the_tool_choice_decides_which_completions_are_valid(
-    choice: Any, text: bool, weather: bool, time: bool
-) -> None:
+def test_the_tool_choice_decides_the_possible_completions(choice: Any, text: bool, weather: bool, time: bool) -> None:
     bound = schema(TOOLS, choice)
     assert jsonschema_rs.is_valid(bound, {"content": "No."}) is text
     assert jsonschema_rs.is_valid(bound, {"name": "weather", "arguments": {"city": "Rome"}}) is weather
@@ -53,12 +51,12 @@ def test_the_tool_choice_decides_which_completions_are_valid(
 
 
 def test_a_completion_becomes_a_tool_call_or_a_text() -> None:
-    call = emulated_answer(completion({"name": "weather", "arguments": {"city": "Rome"}}), TOOLS)
+    call = emulated_completion(completion({"name": "weather", "arguments": {"city": "Rome"}}), TOOLS)
     assert call.body["choices"][0]["finish_reason"] == "tool_calls"
     assert json.loads(call.message["tool_calls"][0]["function"]["arguments"]) == {"city": "Rome"}
-    assert emulated_answer(completion({"content": "No."}), TOOLS).text == "No."
-    with pytest.raises(BrokenAnswerError):
-        emulated_answer(completion({"name": "weather", "arguments": {}}), TOOLS)
+    assert emulated_completion(completion({"content": "No."}), TOOLS).text == "No."
+    with pytest.raises(BrokenResponseError):
+        emulated_completion(completion({"name": "weather", "arguments": {}}), TOOLS)
 
 
 def test_earlier_tool_calls_become_text_messages() -> None:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from functions.jobs.modelling.automatic_splits import automatic_holdout
 from functions.jobs.modelling.splits import choose_holdout, group_draws, held_out_rows, row_draws, validation_folds
-from functions.jobs.modelling.targets import answers, to_labels, two_labels
+from functions.jobs.modelling.targets import label_texts, to_labels, two_labels
 from shared.errors import JobFailedError
 from shared.models.job import JobFile, JobSplit
 from shared.propensity.holdouts import RandomHoldout
@@ -114,12 +114,12 @@ def test_the_positive_label_follows_a_documented_rule(counts: dict[str, int], as
 
 
 def test_labels_differ_by_their_canonical_text() -> None:
-    assert answers(pl.Series([1.0, 0.0, None, float("nan")])).to_list() == ["1", "0", None, None]
-    assert answers(pl.Series([" none ", "fraud", "", "NA"])).to_list() == ["none", "fraud", None, None]
-    assert answers(pl.Series([True, False])).to_list() == ["true", "false"]
+    assert label_texts(pl.Series([1.0, 0.0, None, float("nan")])).to_list() == ["1", "0", None, None]
+    assert label_texts(pl.Series([" none ", "fraud", "", "NA"])).to_list() == ["none", "fraud", None, None]
+    assert label_texts(pl.Series([True, False])).to_list() == ["true", "false"]
     assert to_labels(pl.Series(["a", "b"]), "b").tolist() == [0, 1]
     with pytest.raises(JobFailedError, match="List"):
-        answers(pl.Series([[1], [2]]))
+        label_texts(pl.Series([[1], [2]]))
 
 
 @pytest.mark.row("Y-3")

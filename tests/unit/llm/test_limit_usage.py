@@ -116,15 +116,15 @@ def test_a_refusal_names_the_limit_its_usage_and_its_reset(usages: LimitUsages) 
     with pytest.raises(BudgetExceededError) as refused:
         usages.reserve(subject, Amount(1, 1, 1, 0))
     assert refused.value.headers == {"Retry-After": str(12 * 3600)}
-    for part in ("tokens_per_month", "the space", "of 100", "120 used", "0 reserved", "2026-04-01T00:00:00"):
-        assert part in refused.value.message
+    for said in ("tokens_per_month", "the space", "120 of 100 are used", "0 are reserved", "2026-04-01T00:00:00"):
+        assert said in refused.value.message
 
 
 @pytest.mark.row("X-5")
 def test_a_call_that_only_reservations_refuse_may_retry_after_one_second(usages: LimitUsages) -> None:
     subject = space(tokens_per_day=100)
     usages.reserve(subject, Amount(1, 1, 100, 0))
-    with pytest.raises(BudgetExceededError, match="100 reserved for calls") as refused:
+    with pytest.raises(BudgetExceededError, match="100 are reserved for calls") as refused:
         usages.reserve(subject, Amount(1, 1, 1, 0))
     assert refused.value.headers == {"Retry-After": "1"}
 

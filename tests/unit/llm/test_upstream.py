@@ -9,8 +9,8 @@ from aiohttp import web
 
 import shared.llm.upstream as upstream_module
 from shared.errors import ApiError
-from shared.llm.answers import (
-    BrokenAnswerError,
+from shared.llm.completions import (
+    BrokenResponseError,
     BusyError,
     RefusedError,
     RejectedError,
@@ -66,7 +66,7 @@ def test_a_refused_connection_is_retried_until_the_server_starts() -> None:
 
     async def call(upstream: Upstream) -> Any:
         completion = asyncio.create_task(upstream.complete(BODY))
-        await asyncio.sleep(0.02)  # the first attempt fails in this time
+        await asyncio.sleep(0.02)  # the first attempt has failed by now
         assert not completion.done()
         server = FakeUpstream(port=port)
         runner = web.AppRunner(server.app())
@@ -83,7 +83,7 @@ def test_a_refused_connection_is_retried_until_the_server_starts() -> None:
 
 def test_a_call_that_the_server_received_is_not_repeated(server: FakeUpstream) -> None:
     server.script = lambda _: Refusal(500)
-    with pytest.raises(BrokenAnswerError):
+    with pytest.raises(BrokenResponseError):
         run(server.url, lambda upstream: upstream.complete(BODY))
     assert len(server.calls()) == 1
 
@@ -95,11 +95,11 @@ def test_a_server_that_does_not_respond_causes_a_timeout(server: FakeUpstream) -
 
 
 @pytest.mark.parametrize(
-    "completion", [b"", b"no json", b"[]", b"{}", b'{"choices": []}', b'{"choices": [{"message": 1}]}']
+    "response", [b"", b"no json", b"[]", b"{}", b'{"choices": []}', b'{"choices": [{"message": 1}]}']
 )
-def test_a_response_without_a_message_is_refused(server: FakeUpstream, completion: bytes) -> None:
-    server.script = lambda _: completion
-    with pytest.raises(BrokenAnswerError):
+def test_a_response_without_a_message_is_broken(server: FakeUpstream, response: bytes) -> None:
+    server.script = lambda _: response
+    with pytest.raises(BrokenResponseError):
         run(server.url, lambda upstream: upstream.complete(BODY))
 
 
@@ -111,7 +111,7 @@ def test_a_response_without_a_message_is_refused(server: FakeUpstream, completio
         (400, RejectedError, "too long"),
         (422, RejectedError, "too long"),
         (429, BusyError, "too long"),
-        (503, BrokenAnswerError, "503"),
+        (503, BrokenResponseError, "503"),
     ],
 )
 def test_each_error_status_of_the_server_raises_its_own_error(
@@ -122,7 +122,7 @@ def test_each_error_status_of_the_server_raises_its_own_error(
         run(server.url, lambda upstream: upstream.complete(BODY))
 
 
-def test_an_endless_response_is_refused() -> None:
+def test_a_response_without_end_is_cut_off() -> None:
     async def endless(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse()
         await response.prepare(request)
@@ -136,26 +136,26 @@ def test_an_endless_response_is_refused() -> None:
             return app
 
     with served(Endless()) as server:
-        with pytest.raises(BrokenAnswerError, match="too much"):
+        with pytest.raises(BrokenResponseError, match="too much"):
             run(server.url, lambda upstream: upstream.complete(BODY))
-        with pytest.raises(BrokenAnswerError, match="too large"):
+        with pytest.raises(BrokenResponseError, match="too large"):
             run(server.url, collect)
 
 
 def test_an_endless_stream_is_refused(server: FakeUpstream, monkeypatch: pytest.MonkeyPatch) -> None:
     server.script = lambda _: "word " * 1000
     monkeypatch.setattr(upstream_module, "STREAM_BYTES", 10_000)
-    with pytest.raises(BrokenAnswerError, match="without end"):
+    with pytest.raises(BrokenResponseError, match="without end"):
         run(server.url, collect)
     monkeypatch.setattr(upstream_module, "STREAM_BYTES", 10_000_000)
     monkeypatch.setattr(upstream_module, "STREAM_SECONDS", 0.05)
     server.pause_seconds = 0.01
-    with pytest.raises(BrokenAnswerError, match="without end"):
+    with pytest.raises(BrokenResponseError, match="without end"):
         run(server.url, collect)
 
 
 @pytest.mark.parametrize(
-    "completion",
+    "response",
     [
         {},
         {"data": [{"index": 0, "embedding": [1, 2]}]},
@@ -163,9 +163,9 @@ def test_an_endless_stream_is_refused(server: FakeUpstream, monkeypatch: pytest.
     ],
     ids=["none", "too few", "of two lengths"],
 )
-def test_missing_embeddings_and_embeddings_of_two_lengths_are_refused(completion: dict[str, Any]) -> None:
+def test_embeddings_that_can_not_be_compared_are_broken(response: dict[str, Any]) -> None:
     async def embeddings(_: web.Request) -> web.Response:
-        return web.json_response({**completion, "usage": "none"})
+        return web.json_response({**response, "usage": "none"})
 
     class Garbling(FakeUpstream):
         def app(self) -> web.Application:
@@ -173,14 +173,14 @@ def test_missing_embeddings_and_embeddings_of_two_lengths_are_refused(completion
             app.router.add_post("/v1/embeddings", embeddings)
             return app
 
-    with served(Garbling()) as server, pytest.raises(BrokenAnswerError):
+    with served(Garbling()) as server, pytest.raises(BrokenResponseError):
         run(server.url, lambda upstream: upstream.embeddings("small", ["a", "b"]))
 
 
 def test_an_interrupted_stream_raises_an_error(server: FakeUpstream) -> None:
     server.script = lambda _: "one two three"
     server.cut_after, server.pause_seconds = 1, 0.05
-    with pytest.raises((BrokenAnswerError, UnreachableError)):
+    with pytest.raises((BrokenResponseError, UnreachableError)):
         run(server.url, collect)
 
 
@@ -206,6 +206,6 @@ def test_an_address_in_our_network_is_not_called(server: FakeUpstream) -> None:
         upstream = Upstream(Sessions(AddressGuard()), server.url, None, 5)
         await upstream.complete(BODY)
 
-    with pytest.raises(UnreachableError, match="may not be called"):
+    with pytest.raises(UnreachableError, match="in a private network"):
         asyncio.run(call())
     assert server.requests == []

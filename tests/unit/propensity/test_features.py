@@ -147,7 +147,7 @@ def test_columns_without_use_are_dropped_with_a_reason() -> None:
     assert reasons["empty"] == reasons["blank"] == "every value is missing"
     assert "identifier" in reasons["customer_id"]
     assert "identifier" in reasons["reference"]
-    assert reasons["comment"] == "free text"
+    assert reasons["comment"] == "it is free text"
     assert "List" in reasons["nested"]
 
 

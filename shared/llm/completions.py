@@ -1,4 +1,4 @@
-"""Completions of a language model's server, and the errors of calls to it. ``upstream`` makes the calls."""
+"""Completions of language models, and the errors of calls to their server. ``upstream`` makes the calls."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -7,40 +7,40 @@ from shared.errors import ApiError, UnavailableError, UpstreamError
 
 
 class UnreachableError(UnavailableError):
-    """Error raised when there is no connection, or one that broke before the response (``was_connected``)."""
+    """Error raised when the connection fails. ``was_connected`` is true if it failed before the response."""
 
     code = "cluster_unreachable"
     was_connected = False
 
 
 class UpstreamTimeoutError(ApiError):
-    """Error raised when the server accepted the call and did not respond in time."""
+    """Error raised when the server accepts the call but does not respond in time."""
 
     status = 504
     code = "cluster_timeout"
 
 
-class BrokenAnswerError(UpstreamError):
-    """Error raised for a response without a completion: an internal error, or JSON of another shape."""
+class BrokenResponseError(UpstreamError):
+    """Error raised for a response without a completion, such as an internal error or an unknown JSON format."""
 
     code = "cluster_error"
 
 
 class RefusedError(UpstreamError):
-    """Error raised when the server refuses the cluster's token, or lacks the requested model or path."""
+    """Error raised when the server refuses the cluster's token or does not have the requested model or path."""
 
     code = "cluster_refused"
 
 
 class RejectedError(ApiError):
-    """Error raised when the server rejects the request, which its caller can correct."""
+    """Error raised when the server rejects the request. The caller can correct it."""
 
     status = 400
     code = "cluster_rejected"
 
 
 class BusyError(ApiError):
-    """Error raised when the server refuses calls for a while."""
+    """Error raised when the server refuses the call because it is busy."""
 
     status = 429
     code = "cluster_busy"
@@ -48,7 +48,7 @@ class BusyError(ApiError):
 
 @dataclass(frozen=True)
 class Completion:
-    """A whole completion, as the server sent it."""
+    """A whole completion that the server sent."""
 
     body: dict[str, Any]
 
@@ -76,6 +76,6 @@ class Completion:
 
 
 def usage_of(body: dict[str, Any]) -> dict[str, Any]:
-    """Returns the tokens that the server counted, if it did."""
+    """Returns the token counts of the response, or an empty dictionary if the server did not count."""
     usage = body.get("usage")
     return usage if isinstance(usage, dict) else {}
