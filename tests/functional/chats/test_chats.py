@@ -137,7 +137,7 @@ def test_content_that_cannot_be_stored_is_refused_before_a_model_is_called(
 
 
 @pytest.mark.row("CH-7")
-def test_the_guard_router_and_model_settings_of_a_chat_are_defaults(
+def test_the_guard_router_and_model_settings_of_a_chat_are_the_defaults_of_its_turns(
     chatting: TestClient, upstream: FakeUpstream
 ) -> None:
     upstream.models = [{"id": "small"}, {"id": "large"}]
