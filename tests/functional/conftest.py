@@ -20,7 +20,7 @@ from tests.fixtures.upstream import FakeUpstream, served, well_behaved
 refuse_what_is_not_granted()
 
 FOLDER = Path(__file__).parent
-# Options of pytest that leave some tests out.
+# A run with one of these options of pytest leaves some tests out.
 SELECTING_OPTIONS = ("collectonly", "deselect", "ignore", "ignore_glob", "keyword", "lf", "markexpr", "stepwise")
 
 

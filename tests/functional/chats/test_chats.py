@@ -87,7 +87,7 @@ def test_a_turn_larger_than_a_table_item_is_stored_completely(chatting: TestClie
 
 
 @pytest.mark.row("CH-1")
-def test_chats_are_found_by_any_part_of_their_name_over_all_pages(chatting: TestClient) -> None:
+def test_chats_are_found_by_any_part_of_their_name_on_all_pages(chatting: TestClient) -> None:
     names = ["Ada one", "Bob", "ada two", "Carl", "ADA three"]
     for name in names:
         ask(chatting, name=name)

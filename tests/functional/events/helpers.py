@@ -79,7 +79,7 @@ class World:
         self.clock.now += after
         reconcile_jobs(self.resources, 30)
 
-    def shown(self, **params: Any) -> dict[str, Any]:
+    def get_training(self, **params: Any) -> dict[str, Any]:
         training: dict[str, Any] = self.client.get(f"/trainings/{self.id}", params=params).json()
         return training
 

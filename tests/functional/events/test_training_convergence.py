@@ -21,13 +21,13 @@ from tests.functional.events.helpers import START, World, execution_event, sagem
 @pytest.mark.row("Y-9")
 def test_a_training_is_shown_as_running_without_events_when_its_job_has_started(world: World) -> None:
     world.reconcile()
-    assert world.shown()["status"] == "pending"
+    assert world.get_training()["status"] == "pending"
     world.sagemaker.run(world.job)
     world.reconcile()
-    assert world.shown()["status"] == "pending", "SageMaker still prepares the machine"
+    assert world.get_training()["status"] == "pending", "SageMaker still prepares the machine"
     world.sagemaker.run(world.job, TrainingStartTime=START)
     world.reconcile()
-    assert world.shown()["status"] == "running"
+    assert world.get_training()["status"] == "running"
 
 
 @pytest.mark.row("Y-9", "TR-2")
@@ -88,7 +88,7 @@ def test_an_ended_execution_ends_its_training_and_the_error_states_the_reason(
     world.steps.end(world.id, status, error, cause)
     for _ in range(2):
         world.reconcile()
-        shown = world.shown()
+        shown = world.get_training()
         assert shown["status"] == wanted
         assert text in shown["error"]
         assert shown["ended_at"]
@@ -153,7 +153,7 @@ def test_benchmarks_that_were_added_during_an_outage_of_aws_are_evaluated_later(
 
 
 def checkpoint_of(world: World) -> str:
-    return str(world.shown()["checkpoints"][0]["id"])
+    return str(world.get_training()["checkpoints"][0]["id"])
 
 
 @pytest.mark.row("TR-2")
@@ -173,8 +173,8 @@ def test_the_reconciler_starts_a_training_that_could_not_be_started(client: Test
 def test_a_training_that_cannot_be_started_for_an_hour_fails(world: World) -> None:
     del world.steps.executions[world.id]
     world.reconcile(after=timedelta(minutes=61))
-    assert world.shown()["status"] == "failed"
-    assert "could not start it" in world.shown()["error"]
+    assert world.get_training()["status"] == "failed"
+    assert "could not start it" in world.get_training()["error"]
     assert world.reference_count() == 0
 
 
@@ -183,7 +183,7 @@ def test_a_training_fails_and_its_job_is_stopped_when_its_execution_is_missing(w
     world.reconcile()
     del world.steps.executions[world.id]
     world.reconcile()
-    assert world.shown()["status"] == "failed"
+    assert world.get_training()["status"] == "failed"
     assert world.sagemaker.jobs[world.job]["TrainingJobStatus"] == "Stopping"
 
 
@@ -193,12 +193,12 @@ def test_a_deleted_training_gets_the_status_stopped_when_its_job_has_stopped(wor
     world.reconcile()
     world.client.delete(f"/trainings/{world.id}")
     job_state_changed(sagemaker_event(world.job), world.resources)
-    record = world.shown(include_deleted=True)
+    record = world.get_training(include_deleted=True)
     assert (record["status"], world.open_jobs()) == ("running", [world.id])
     world.sagemaker.jobs[world.job]["TrainingJobStatus"] = "Stopped"
     for _ in range(2):
         job_state_changed(sagemaker_event(world.job), world.resources)
-    record = world.shown(include_deleted=True)
+    record = world.get_training(include_deleted=True)
     assert record["status"] == "stopped"
     assert (world.open_jobs(), world.reference_count()) == ([], 0)
 
@@ -207,11 +207,11 @@ def test_a_deleted_training_gets_the_status_stopped_when_its_job_has_stopped(wor
 def test_a_job_that_starts_after_its_training_was_deleted_is_stopped(world: World) -> None:
     world.client.delete(f"/trainings/{world.id}")
     world.reconcile()
-    assert world.shown(include_deleted=True)["status"] == "stopped"
+    assert world.get_training(include_deleted=True)["status"] == "stopped"
     world.sagemaker.run(world.job)
     job_state_changed(sagemaker_event(world.job), world.resources)
     assert world.sagemaker.jobs[world.job]["TrainingJobStatus"] == "Stopping"
-    assert world.shown(include_deleted=True)["status"] == "stopped"
+    assert world.get_training(include_deleted=True)["status"] == "stopped"
 
 
 @pytest.mark.row("TR-3")
@@ -222,33 +222,33 @@ def test_late_and_repeated_events_change_nothing_after_a_training_has_ended(
     Trainings(world.table, world.resources.clock).end(
         space_of(world.client), world.id, JobStatus.SUCCEEDED, {"notes": ["fine"]}
     )
-    before = world.shown()
+    before = world.get_training()
     world.sagemaker.run(world.job, "Failed", FailureReason="AlgorithmError: late, exit code: 1")
     world.steps.end(world.id, "FAILED", "late")
     name = world.job if event is sagemaker_event else world.id
     for _ in range(2):
         job_state_changed(event(name), world.resources)
-    assert world.shown() == before
+    assert world.get_training() == before
     assert world.reference_count() == 0
 
 
 def test_an_event_updates_the_status_of_its_training(world: World) -> None:
     world.sagemaker.run(world.job, TrainingStartTime=START)
     job_state_changed(sagemaker_event(world.job), world.resources)
-    assert world.shown()["status"] == "running"
+    assert world.get_training()["status"] == "running"
     world.steps.end(world.id, "ABORTED")
     job_state_changed(execution_event(world.id), world.resources)
-    assert world.shown()["status"] == "stopped"
+    assert world.get_training()["status"] == "stopped"
 
 
 @pytest.mark.parametrize(
     "name", ["somebody-elses-job", "training-x-1", "training-01a2081a-1610-752b-8cc0-d52dcf52e48d-1"]
 )
 def test_events_about_unknown_jobs_are_ignored(world: World, name: str) -> None:
-    before = world.shown()
+    before = world.get_training()
     job_state_changed(sagemaker_event(name), world.resources)
     job_state_changed(execution_event(name), world.resources)
-    assert world.shown() == before
+    assert world.get_training() == before
 
 
 @pytest.mark.row("Y-9")
@@ -259,4 +259,4 @@ def test_a_job_that_cannot_be_reconciled_does_not_stop_the_reconciliation_of_oth
     with pytest.raises(ReconciliationError, match="1 of 2"):
         world.reconcile()
     assert world.client.get(f"/trainings/{second['id']}").json()["status"] == "stopped"
-    assert world.shown()["status"] == "pending"
+    assert world.get_training()["status"] == "pending"

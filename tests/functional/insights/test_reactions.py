@@ -193,7 +193,7 @@ def test_an_action_without_a_model_is_scored_by_its_acceptance_rate_which_has_an
         react(client, insight, "accepted" if number < 6 else "rejected")
     found = acceptance_rate(client, loved)
     assert (found["accepted"], found["rejected"], found["offers"], found["rate"]) == (6, 4, 10, 0.6)
-    # The Wilson interval of 6 successes in 10 trials.
+    # These are the bounds of the Wilson interval for 6 successes in 10 trials.
     assert (found["low"], found["high"]) == (pytest.approx(0.3127, abs=1e-4), pytest.approx(0.8318, abs=1e-4))
     assert all(band["offers"] == 0 for band in found["score_bands"])
     insight = decide(client, {"id": 99})

@@ -19,9 +19,6 @@ from tests.functional.webhook_endpoints.helpers import add_endpoint, cause_event
 pytestmark = pytest.mark.row("X-13")
 
 
-# --- signatures
-
-
 def test_the_signature_equals_the_published_example() -> None:
     # The example comes from the tests of https://github.com/standard-webhooks/standard-webhooks.
     headers = sign(
@@ -60,7 +57,7 @@ def test_a_message_contains_only_ids_and_is_verified_by_the_public_library(
     assert attempt["duration_ms"] >= 0
 
 
-def test_a_rotated_secret_signs_for_another_day_and_no_list_contains_secrets(
+def test_an_old_secret_signs_for_a_day_after_its_rotation_and_no_list_contains_secrets(
     client: TestClient, resources: Resources, post: Post, receiver: Receiver, clock: MovableClock
 ) -> None:
     first = add_endpoint(client, receiver.url)
@@ -97,9 +94,6 @@ def test_a_rotated_secret_signs_for_another_day_and_no_list_contains_secrets(
     cause_event(client, resources)
     post.run()
     assert receiver.requests[-1][0]["webhook-signature"].count("v1,") == 4
-
-
-# --- events
 
 
 def test_each_change_sends_the_event_of_its_name(

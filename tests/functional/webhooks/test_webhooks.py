@@ -73,7 +73,7 @@ def progress(training: dict[str, Any], at: datetime, *values: float, status: str
     }
 
 
-def shown(client: TestClient, training: dict[str, Any]) -> tuple[str, list[float]]:
+def status_and_metrics(client: TestClient, training: dict[str, Any]) -> tuple[str, list[float]]:
     now = client.get(f"/trainings/{training['id']}").json()
     return now["status"], [point["value"] for point in now["metrics"]]
 
@@ -85,10 +85,10 @@ def test_a_progress_message_changes_the_training_but_not_its_etag(
     now = datetime.now(UTC)
     first = reporter.send(progress(training, now, 0.7))
     assert (first.status_code, first.json()) == (200, {"id": training["id"]})
-    assert shown(client, training) == ("running", [0.7])
+    assert status_and_metrics(client, training) == ("running", [0.7])
     tag = client.get(f"/trainings/{training['id']}").headers["ETag"]
     reporter.send(progress(training, now + timedelta(seconds=-1) + timedelta(seconds=1, milliseconds=1), 0.7, 0.6))
-    assert shown(client, training) == ("running", [0.7, 0.6])
+    assert status_and_metrics(client, training) == ("running", [0.7, 0.6])
     assert client.get(f"/trainings/{training['id']}").headers["ETag"] == tag
     assert client.get(f"/trainings/{training['id']}").json()["started_at"]
 
@@ -130,7 +130,7 @@ def test_a_message_with_a_wrong_signature_or_time_is_refused_and_not_read(
     ]
     assert [each.status_code for each in attempts] == [401] * len(attempts)
     assert attempts[0].json()["code"] == "unauthenticated"
-    assert shown(client, training) == ("pending", [])
+    assert status_and_metrics(client, training) == ("pending", [])
 
 
 @pytest.mark.row("WH-1")
@@ -142,7 +142,7 @@ def test_a_replayed_message_gets_the_same_response_and_changes_nothing(
     assert reporter.send(message, message_id="msg_once").status_code == 200
     again = reporter.send(progress(training, now + timedelta(milliseconds=1), 0.9), message_id="msg_once")
     assert (again.status_code, again.json()) == (200, {"id": training["id"]})
-    assert shown(client, training) == ("running", [0.7])
+    assert status_and_metrics(client, training) == ("running", [0.7])
 
 
 @pytest.mark.row("WH-1")
@@ -152,11 +152,13 @@ def test_an_older_progress_message_never_overwrites_a_newer_one(
     now = datetime.now(UTC)
     reporter.send(progress(training, now, 0.7, 0.6))
     assert reporter.send(progress(training, now - timedelta(seconds=2), 0.7)).status_code == 200
-    assert shown(client, training) == ("running", [0.7, 0.6])
+    assert status_and_metrics(client, training) == ("running", [0.7, 0.6])
     reporter.send(progress(training, now + timedelta(days=300), 0.7, 0.6, 0.5))
     later = progress(training, datetime.now(UTC), 0.7, 0.6, 0.5, 0.4)
     assert reporter.send(later).status_code == 200
-    assert shown(client, training)[1][-1] == 0.4, "a message from a clock that is ahead must not block later messages"
+    assert status_and_metrics(client, training)[1][-1] == 0.4, (
+        "a message from a clock that is ahead must not block later messages"
+    )
 
 
 @pytest.mark.row("WH-1")
@@ -175,7 +177,7 @@ def test_a_progress_message_does_not_change_an_ended_training(
 ) -> None:
     Trainings(table).end(space_of(client), training["id"], final, {})
     assert reporter.send(progress(training, datetime.now(UTC), 0.7)).status_code == 200
-    assert shown(client, training) == (final, [])
+    assert status_and_metrics(client, training) == (final, [])
 
 
 @pytest.mark.row("WH-1")
@@ -184,7 +186,7 @@ def test_a_progress_message_cannot_end_a_training(
     client: TestClient, reporter: Reporter, training: dict[str, Any], status: str
 ) -> None:
     assert reporter.send(progress(training, datetime.now(UTC), 0.7, status=status)).status_code == 200
-    assert shown(client, training) == ("pending", [])
+    assert status_and_metrics(client, training) == ("pending", [])
 
 
 @pytest.mark.parametrize(
@@ -205,7 +207,7 @@ def test_an_invalid_signed_message_is_refused_with_the_name_of_the_field(
     message = {"id": training["id"], **body} if isinstance(body, dict) else body
     response = reporter.send(message)
     assert (response.status_code, response.json()["details"][0]["field"]) == (400, field)
-    assert shown(client, training) == ("pending", [])
+    assert status_and_metrics(client, training) == ("pending", [])
 
 
 def test_a_service_may_send_the_secret_as_a_bearer_token(
@@ -215,7 +217,7 @@ def test_a_service_may_send_the_secret_as_a_bearer_token(
     message = progress(training, datetime.now(UTC), 0.7)
     for _ in range(2):
         assert anonymous.post("/webhooks", json=message, headers=headers).status_code == 200
-    assert shown(client, training) == ("running", [0.7])
+    assert status_and_metrics(client, training) == ("running", [0.7])
 
 
 def test_a_message_about_a_connector_of_the_space_is_accepted_and_changes_nothing(

@@ -14,8 +14,6 @@ from tests.fixtures.trainings import space_of
 from tests.functional.conftest import ClientMaker
 from tests.functional.spaces.invites.helpers import ROLES, accept, invite, spaces_of
 
-# --- members
-
 
 @pytest.mark.row("X-14")
 def test_the_owner_lists_and_removes_members_and_members_may_leave(client: TestClient, sign_in: ClientMaker) -> None:
@@ -55,9 +53,6 @@ def test_the_owner_lists_and_removes_members_and_members_may_leave(client: TestC
     invite(client, "carol@example.com")
     assert accept(people["carol"]).status_code == 200
     assert client.get(path).json()["count"] == 3
-
-
-# --- permissions
 
 
 @pytest.mark.row("US-3")
