@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from tempfile import NamedTemporaryFile
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 import polars as pl
 
@@ -210,7 +210,7 @@ class _Repair:
     """Copies a file. Lines that are no record are repaired where that needs no guess, or else left out."""
 
     def __init__(
-        self, dialect: Dialect, notes: ReadNotes, limits: ReadLimits, source: BinaryIO, target: BinaryIO
+        self, dialect: Dialect, notes: ReadNotes, limits: ReadLimits, source: BinaryIO, target: IO[bytes]
     ) -> None:
         self._dialect = dialect
         self._marks = dialect.marks

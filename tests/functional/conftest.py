@@ -1,4 +1,4 @@
-"""Clients of the composed app: one per user, each in a space of its own."""
+"""Fixtures of the functional tests: clients of the API, language model servers and the check of grants."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -18,23 +18,23 @@ from tests.fixtures.identity import Issuer
 from tests.fixtures.trained_models import packed, train_model
 from tests.fixtures.upstream import FakeUpstream, served, well_behaved
 
-# No emulator asks a function's role; these tests do.
+# The emulators do not check the roles of functions.
 refuse_what_is_not_granted()
 
 FOLDER = Path(__file__).parent
-# Options of pytest that leave tests out.
-NARROWING = ("collectonly", "deselect", "ignore", "ignore_glob", "keyword", "lf", "markexpr", "stepwise")
+# A run with one of these options of pytest leaves some tests out.
+SELECTING_OPTIONS = ("collectonly", "deselect", "ignore", "ignore_glob", "keyword", "lf", "markexpr", "stepwise")
 
 
 @pytest.fixture(scope="module", autouse=True)
-def recorded_needs() -> Iterator[None]:
+def record_needed_grants() -> Iterator[None]:
     with noted():
         yield
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
-    """Collects the needs of a worker of pytest-xdist that has ended."""
+    """Adds the grants that the tests of a finished pytest-xdist worker needed."""
     NEEDED.update(Part(*each) for each in getattr(node, "workeroutput", {}).get("needed", ()))
 
 
@@ -43,14 +43,14 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     config = session.config
     if hasattr(config, "workeroutput"):
         config.workeroutput["needed"] = [tuple(each) for each in NEEDED]
-    elif session.exitstatus == pytest.ExitCode.OK and _is_whole(config):
+    elif session.exitstatus == pytest.ExitCode.OK and _is_complete(config):
         NEEDED_FILE.parent.mkdir(exist_ok=True)
         NEEDED_FILE.write_text(json.dumps(sorted(NEEDED)))
 
 
-def _is_whole(config: pytest.Config) -> bool:
-    narrowed = any(config.getoption(name, None) for name in NARROWING)
-    return not narrowed and FOLDER in (Path(each).resolve() for each in config.args)
+def _is_complete(config: pytest.Config) -> bool:
+    is_selection = any(config.getoption(name, None) for name in SELECTING_OPTIONS)
+    return not is_selection and FOLDER in (Path(each).resolve() for each in config.args)
 
 
 ClientMaker = Callable[..., TestClient]
@@ -64,7 +64,7 @@ def scoring_model(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 @pytest.fixture(scope="module")
 def upstreams() -> Iterator[list[FakeUpstream]]:
-    """Returns two servers of language models, each with a model that the other does not serve."""
+    """Yields two language model servers with different models."""
     first, second = (
         FakeUpstream(script=well_behaved, models=[{"id": name, "object": "model", "context_length": 100_000}])
         for name in ("first-model", "second-model")
@@ -87,7 +87,7 @@ def upstream() -> Iterator[FakeUpstream]:
 
 @pytest.fixture
 def clock(movable_clock: MovableClock) -> MovableClock:
-    """Returns a stopped clock."""
+    """Returns a clock that only the test moves."""
     movable_clock.now = utc_now()
     return movable_clock
 
@@ -98,13 +98,13 @@ def anonymous(resources: Resources) -> TestClient:
 
 
 def same_caller(client: TestClient, resources: Resources) -> TestClient:
-    """Returns a client with the same headers, whose app has other resources."""
+    """Returns a client with the same headers for an API with the given resources."""
     return TestClient(watched(build_api(resources)), headers=dict(client.headers))
 
 
 @pytest.fixture
 def sign_in(anonymous: TestClient, issuer: Issuer) -> ClientMaker:
-    """``sign_in("alice")`` is a client with alice's token; with ``space=id`` it also names the space."""
+    """Returns a function that makes a client with the token of a user and, optionally, the id of a space."""
 
     def make(subject: str, *, space: str | None = None, **claims: Any) -> TestClient:
         client = TestClient(anonymous.app)
@@ -118,7 +118,7 @@ def sign_in(anonymous: TestClient, issuer: Issuer) -> ClientMaker:
 
 @pytest.fixture
 def client(sign_in: ClientMaker) -> TestClient:
-    """Alice, the owner of her only space."""
+    """Returns a client of Alice, who owns one space."""
     alice = sign_in("alice")
     space = alice.post("/spaces", json={"name": "Alice's", "description": ""}).json()
     alice.headers["X-Space-Id"] = space["id"]
@@ -127,7 +127,7 @@ def client(sign_in: ClientMaker) -> TestClient:
 
 @pytest.fixture
 def other_client(sign_in: ClientMaker) -> TestClient:
-    """Bob, the owner of another space: everything of Alice's is unknown to him."""
+    """Returns a client of Bob, who owns another space and does not belong to Alice's space."""
     bob = sign_in("bob")
     space = bob.post("/spaces", json={"name": "Bob's", "description": ""}).json()
     bob.headers["X-Space-Id"] = space["id"]

@@ -67,7 +67,7 @@ def test_the_secret_is_returned_once_and_never_stored(client: TestClient, monkey
 
 
 @pytest.mark.row("X-5")
-def test_a_change_of_a_key_takes_effect(client: TestClient) -> None:
+def test_a_changed_key_has_its_new_name_and_scopes(client: TestClient) -> None:
     key = create_key(client, "read")
     holder, path = client_with_key(client, key["key"]), f"/api-keys/{key['id']}"
     changed = client.patch(path, json={"name": "Nightly", "scopes": ["data-models:create", "data-models:create"]})

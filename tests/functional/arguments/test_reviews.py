@@ -126,7 +126,7 @@ def test_an_update_of_one_field_keeps_the_other_fields(client: TestClient, table
 
 
 @pytest.mark.row("AR-4")
-def test_an_argument_may_be_sent_back_unchanged(client: TestClient, table: Table) -> None:
+def test_an_update_with_the_unchanged_argument_changes_nothing(client: TestClient, table: Table) -> None:
     argument_id = create_argument(client, table)
     for status in ("reviewing", "success"):
         update_review(client, argument_id, status=status)
@@ -284,7 +284,7 @@ def test_only_open_reviews_can_be_assigned_and_only_to_members(
 
 
 @pytest.mark.row("X-9")
-def test_an_argument_takes_comments_after_its_review_has_ended(
+def test_an_argument_accepts_comments_after_its_review_has_ended(
     client: TestClient, other_client: TestClient, colleague: Callable[[str], TestClient], table: Table
 ) -> None:
     path = f"/arguments/{create_argument(client, table, status='success')}/comments"

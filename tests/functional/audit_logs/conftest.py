@@ -13,7 +13,7 @@ from tests.fixtures.emulator import emulated_aws
 
 @pytest.fixture(scope="module")
 def emulator() -> Iterator[str]:
-    """Yields the address of an emulator with streams; unlike moto, it does not copy its tables in each transaction."""
+    """Yields the address of an emulator with streams. Unlike moto, the emulator copies no tables in a transaction."""
     with emulated_aws() as environment, pytest.MonkeyPatch.context() as patches:
         for variable, value in environment.items():
             patches.setenv(variable, value)

@@ -35,7 +35,7 @@ def upstream() -> Iterator[FakeUpstream]:
 
 @dataclass
 class RouteAudit:
-    """Sends requests one after another and checks the rows that each request adds to the audit log."""
+    """Client that checks the rows which each of its requests adds to the audit log."""
 
     client: TestClient
     resources: Resources
@@ -55,7 +55,7 @@ class RouteAudit:
     ) -> Any:
         """Sends a request, checks the rows that it adds and returns its response.
 
-        The rows name the caller, and only this entity and those in ``also``.
+        Each row names the caller, and either this entity or an entity in ``also``.
         """
         verb, template = route.split(" ", 1)
         address = template
@@ -94,7 +94,7 @@ class RouteAudit:
 
 
 def _is_row(record: dict[str, Any]) -> bool:
-    """Returns whether the record is about the main item of a row. Each row also has copies for the filters."""
+    """Returns whether the record is about the main item of a row. The filters read copies of each row."""
     partition = record["dynamodb"]["Keys"]["PK"]["S"]
     return str(partition).startswith("audit#") and partition.count("#") == 1
 

@@ -87,7 +87,7 @@ def test_a_turn_larger_than_a_table_item_is_stored_completely(chatting: TestClie
 
 
 @pytest.mark.row("CH-1")
-def test_chats_are_found_by_any_part_of_their_name_over_all_pages(chatting: TestClient) -> None:
+def test_chats_are_found_by_any_part_of_their_name_on_all_pages(chatting: TestClient) -> None:
     names = ["Ada one", "Bob", "ada two", "Carl", "ADA three"]
     for name in names:
         ask(chatting, name=name)
@@ -137,7 +137,7 @@ def test_content_that_cannot_be_stored_is_refused_before_a_model_is_called(
 
 
 @pytest.mark.row("CH-7")
-def test_the_guard_router_and_model_settings_of_a_chat_are_defaults(
+def test_the_guard_router_and_model_settings_of_a_chat_are_the_defaults_of_its_turns(
     chatting: TestClient, upstream: FakeUpstream
 ) -> None:
     upstream.models = [{"id": "small"}, {"id": "large"}]

@@ -154,5 +154,5 @@ def test_a_tool_schema_with_an_external_reference_is_refused_and_the_reference_i
     assert refused.status_code == 400
     refused = client.post("/v1/chat/completions", json={"model": "small", "messages": [QUESTION], "tools": [tool]})
     assert refused.status_code == 400
-    # The only request is that for the list of models.
+    # The only request reads the list of models.
     assert len(upstream.requests) == 1

@@ -29,7 +29,7 @@ def model_folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
 
 @pytest.fixture
 def add_trained_checkpoint(client: TestClient, table: Table) -> CheckpointMaker:
-    """Returns a function that stores a checkpoint with this artifact."""
+    """Returns a function that stores a checkpoint with the given artifact."""
 
     def make(content: bytes) -> Checkpoint:
         return add_model(table, client.headers["X-Space-Id"], content)
@@ -62,7 +62,7 @@ def test_checkpoints_are_listed_with_their_training_metrics_and_size(client: Tes
 
 
 @pytest.mark.row("X-1")
-def test_predictions_for_one_row_and_for_ten_thousand_rows_equal_those_of_the_training(
+def test_predictions_for_one_and_for_ten_thousand_rows_equal_the_probabilities_of_the_model(
     client: TestClient, add_trained_checkpoint: CheckpointMaker, model_folder: Path
 ) -> None:
     checkpoint = add_trained_checkpoint(packed(model_folder))

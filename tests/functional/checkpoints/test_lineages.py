@@ -126,7 +126,7 @@ def test_the_lineage_of_an_argument_names_the_s3_version_even_after_deletions(wo
     assert insight_lineage == {**lineage, "argument_id": None, "review": None}
     specification = f"spaces/{world.event['space_id']}/trainings/{world.training['id']}/input/job.json"
     boto3.client("s3").delete_object(Bucket=BUCKET, Key=specification)
-    assert client.get(path).json() == {**lineage, "data_model_id": None, "files": []}, "the other fields stay"
+    assert client.get(path).json() == {**lineage, "data_model_id": None, "files": []}, "the other fields are kept"
 
 
 def post_argument(client: TestClient, **fields: Any) -> Any:

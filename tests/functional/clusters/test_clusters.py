@@ -76,7 +76,7 @@ def resolve_to(monkeypatch: pytest.MonkeyPatch, *addresses: str) -> None:
 
 
 @pytest.mark.row("CL-1")
-def test_a_name_of_the_metadata_service_is_refused_when_it_is_saved_and_when_it_is_called(
+def test_a_name_that_resolves_to_the_metadata_service_is_refused_when_it_is_saved_and_when_it_is_called(
     client: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     address = "https://models.example"

@@ -21,7 +21,7 @@ START = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 class FakeStepFunctions:
-    """Executions by name: what the test says of them, or what was started."""
+    """Fake Step Functions, where tests end executions by name."""
 
     def __init__(self) -> None:
         self.executions: dict[str, dict[str, Any]] = {}
@@ -57,7 +57,7 @@ def refused(operation: str, code: str) -> ClientError:
 
 @dataclass
 class World:
-    """One training of Alice's, and the AWS around it."""
+    """A training in Alice's space, with fakes of Step Functions and SageMaker."""
 
     client: TestClient
     resources: Resources
@@ -79,11 +79,11 @@ class World:
         self.clock.now += after
         reconcile_jobs(self.resources, 30)
 
-    def shown(self, **params: Any) -> dict[str, Any]:
-        answer: dict[str, Any] = self.client.get(f"/trainings/{self.id}", params=params).json()
-        return answer
+    def get_training(self, **params: Any) -> dict[str, Any]:
+        training: dict[str, Any] = self.client.get(f"/trainings/{self.id}", params=params).json()
+        return training
 
-    def uses(self) -> int:
+    def reference_count(self) -> int:
         return active_uses(self.table, "data_model", space_of(self.client), self.training["data_model_id"])
 
     def open_jobs(self) -> list[str]:

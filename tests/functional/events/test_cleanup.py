@@ -1,4 +1,4 @@
-"""What is left of something when the worker that deletes it dies, the reconciler removes."""
+"""Tests that the reconciler removes the remaining data of interrupted deletions."""
 
 from collections.abc import Iterator
 
@@ -24,8 +24,8 @@ def upstream() -> Iterator[FakeUpstream]:
         yield upstream
 
 
-def connector(lab: Lab) -> str:
-    """Returns one with a file, a copy of a table, a long list of columns and a drift."""
+def create_connector(lab: Lab) -> str:
+    """Creates a connector with a file, a snapshot, many columns and a schema drift, and returns its id."""
     connector_id = lab.connector()
     names = "|".join(f"{number} is the number of a column with a rather long name" for number in range(1_000))
     lab.deliver(lab.put(connector_id, "wide.csv", f"{names}\n{'|'.join('1' * 1_000)}\n".encode()))
@@ -35,26 +35,26 @@ def connector(lab: Lab) -> str:
     return connector_id
 
 
-def chat(client: TestClient) -> str:
-    """Returns one with a turn that is too long for the table."""
-    said = {"messages": [{"role": "user", "content": "word " * 30_000}]}
-    return str(client.post("/chats", json=said).json()["id"])
+def create_chat(client: TestClient) -> str:
+    """Creates a chat with a turn that is larger than a table item, and returns its id."""
+    body = {"messages": [{"role": "user", "content": "word " * 30_000}]}
+    return str(client.post("/chats", json=body).json()["id"])
 
 
-def argument(client: TestClient, table: Table) -> str:
-    """Returns one with a change and a comment."""
+def create_argument(client: TestClient, table: Table) -> str:
+    """Creates an argument with a change and a comment, and returns its id."""
     argument_id = add_argument(table, client.headers["X-Space-Id"])
     client.put(f"/arguments/{argument_id}", json={"argument": "Better."})
     client.post(f"/arguments/{argument_id}/comments", json={"text": "Good."})
     return argument_id
 
 
-def left_of(*ids: str) -> list[str]:
-    """But for the word that the deletion leaves to the audit log."""
+def remaining_keys(*ids: str) -> list[str]:
+    """Returns the keys of stored data with one of the ids, except the records for the audit log."""
     return [key for key in held_by_aws() if any(each in key for each in ids) and " removal#" not in key]
 
 
-def parameters() -> list[str]:
+def parameter_keys() -> list[str]:
     return [key for key in held_by_aws() if key.startswith("parameter")]
 
 
@@ -62,11 +62,11 @@ def test_the_remaining_data_of_a_killed_worker_is_removed(
     client: TestClient, resources: Resources, table: Table, clock: MovableClock, upstream: FakeUpstream
 ) -> None:
     client.post("/clusters", json={"ingress_url": upstream.url, "manager_url": upstream.url, "token": "first"})
-    tokens = parameters()
+    tokens = parameter_keys()
     addresses = {
-        "connectors": connector(Lab(client, resources)),
-        "chats": chat(client),
-        "arguments": argument(client, table),
+        "connectors": create_connector(Lab(client, resources)),
+        "chats": create_chat(client),
+        "arguments": create_argument(client, table),
     }
     boundary = Boundary(seed=1)
     boundary.watch(resources.dynamodb)
@@ -74,11 +74,11 @@ def test_the_remaining_data_of_a_killed_worker_is_removed(
         with boundary.failing(Fault.LATE_KILLED, at=1), pytest.raises(KilledError):
             client.delete(f"/{group}/{entity_id}")
         assert client.get(f"/{group}/{entity_id}").status_code == 404
-        assert len(left_of(entity_id)) > 2
+        assert len(remaining_keys(entity_id)) > 2
     with boundary.failing(Fault.KILLED, at=3), pytest.raises(KilledError):
         client.put("/clusters", json={"token": "second"})
-    assert len(parameters()) > len(tokens)
+    assert len(parameter_keys()) > len(tokens)
 
     clock.now += GRACE
     clean_up(resources)
-    assert (left_of(*addresses.values()), parameters()) == ([], tokens)
+    assert (remaining_keys(*addresses.values()), parameter_keys()) == ([], tokens)

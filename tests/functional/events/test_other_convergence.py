@@ -1,4 +1,4 @@
-"""Scans and evaluations follow their executions and SageMaker jobs."""
+"""Tests that scans and evaluations follow their executions and SageMaker jobs."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -20,9 +20,10 @@ from tests.fixtures.trainings import add_benchmark, space_of, training_request
 from tests.functional.events.helpers import START, World, execution_event, sagemaker_event
 
 
-def test_execution_gateway_reads_what_step_functions_really_answers(
+def test_a_training_is_stopped_when_its_execution_in_step_functions_is_stopped(
     client: TestClient, resources: Resources, table: Table
 ) -> None:
+    """A fake of Step Functions, as in the other tests, could differ from the real service."""
     training = client.post("/trainings", json=training_request(client, table)).json()
     assert resources.settings.training_state_machine_arn
     arn = f"{resources.settings.training_state_machine_arn.replace('stateMachine', 'execution')}:{training['id']}"
@@ -55,7 +56,7 @@ def scanned(world: World) -> ScanWorld:
 
 
 @pytest.mark.row("Y-9")
-def test_a_scan_whose_workflow_was_cut_off_fails_and_sets_its_connector_free(scanned: ScanWorld) -> None:
+def test_a_scan_fails_and_its_connector_becomes_free_when_the_workflow_times_out(scanned: ScanWorld) -> None:
     world = scanned.world
     world.reconcile()
     assert (scanned.scan().status, scanned.connector_scan_id()) == ("pending", scanned.scan_id)
@@ -69,7 +70,7 @@ def test_a_scan_whose_workflow_was_cut_off_fails_and_sets_its_connector_free(sca
 
 
 @pytest.mark.row("Y-9", "CN-4")
-def test_the_scan_requested_during_an_interrupted_scan_follows_it(scanned: ScanWorld) -> None:
+def test_a_requested_scan_starts_when_the_running_scan_has_failed(scanned: ScanWorld) -> None:
     world = scanned.world
     space_id, scans = space_of(world.client), world.resources.connector_scans
     scans.request_files(space_id, scanned.connector_id, ["a.csv"])
@@ -84,7 +85,7 @@ def test_the_scan_requested_during_an_interrupted_scan_follows_it(scanned: ScanW
 
 @pytest.mark.row("EV-1", "Y-9")
 @pytest.mark.parametrize(("ended", "wanted"), [("FAILED", "failed"), ("ABORTED", "stopped"), ("SUCCEEDED", "failed")])
-def test_an_evaluation_follows_aws_like_a_training(world: World, ended: str, wanted: str) -> None:
+def test_an_evaluation_follows_its_job_and_ends_with_its_execution(world: World, ended: str, wanted: str) -> None:
     space_id = space_of(world.client)
     Trainings(world.table).end(space_id, world.id, JobStatus.SUCCEEDED, {})
     benchmark_id = add_benchmark(world.client, world.training["connectors"][0]["connector_id"])

@@ -1,4 +1,4 @@
-"""Trainings follow their executions and SageMaker jobs."""
+"""Tests that trainings follow their executions and SageMaker jobs."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -19,15 +19,15 @@ from tests.functional.events.helpers import START, World, execution_event, sagem
 
 
 @pytest.mark.row("Y-9")
-def test_without_any_message_a_training_that_runs_is_shown_running(world: World) -> None:
+def test_a_training_is_shown_as_running_without_events_when_its_job_has_started(world: World) -> None:
     world.reconcile()
-    assert world.shown()["status"] == "pending"
+    assert world.get_training()["status"] == "pending"
     world.sagemaker.run(world.job)
     world.reconcile()
-    assert world.shown()["status"] == "pending", "its machine is only being prepared"
+    assert world.get_training()["status"] == "pending", "SageMaker still prepares the machine"
     world.sagemaker.run(world.job, TrainingStartTime=START)
     world.reconcile()
-    assert world.shown()["status"] == "running"
+    assert world.get_training()["status"] == "running"
 
 
 @pytest.mark.row("Y-9", "TR-2")
@@ -81,24 +81,24 @@ def test_without_any_message_a_training_that_runs_is_shown_running(world: World)
         ("SUCCEEDED", "", "", "failed", "ended without a result"),
     ],
 )
-def test_an_execution_that_ended_without_our_steps_ends_the_training_with_the_reason(
+def test_an_ended_execution_ends_its_training_and_the_error_states_the_reason(
     world: World, status: str, error: str, cause: Any, wanted: str, text: str
 ) -> None:
     world.sagemaker.run(world.job, TrainingStartTime=START)
     world.steps.end(world.id, status, error, cause)
     for _ in range(2):
         world.reconcile()
-        shown = world.shown()
+        shown = world.get_training()
         assert shown["status"] == wanted
         assert text in shown["error"]
         assert shown["ended_at"]
     assert "secret" not in shown["error"]
-    assert (world.uses(), world.open_jobs()) == (0, [])
+    assert (world.reference_count(), world.open_jobs()) == (0, [])
     assert world.sagemaker.jobs[world.job]["TrainingJobStatus"] == "Stopping"
 
 
-def trained(world: World, *benchmark_ids: str) -> None:
-    """The training has succeeded, and its workflow goes on with its benchmarks."""
+def succeed(world: World, *benchmark_ids: str) -> None:
+    """Records that the training has succeeded, while its workflow still evaluates the benchmarks."""
     space_id = space_of(world.client)
     world.client.put(f"/trainings/{world.id}", json={"benchmark_ids": benchmark_ids})
     checkpoint = add_checkpoint(world.table, space_id, training_id=world.id)
@@ -107,45 +107,45 @@ def trained(world: World, *benchmark_ids: str) -> None:
     )
 
 
-def evaluated(world: World) -> list[str]:
-    """Returns the benchmarks, and that each one's evaluation has been started."""
+def evaluated_benchmarks(world: World) -> list[str]:
+    """Returns the benchmarks with evaluations and checks that each evaluation has an execution."""
     found = world.client.get("/evaluations").json()["data"]
     assert {each["id"] for each in found} <= world.steps.executions.keys()
     return sorted(each["benchmark_id"] for each in found)
 
 
 @pytest.mark.row("Y-9", "TR-4")
-def test_what_its_workflow_left_undone_follows_a_training_once(world: World) -> None:
+def test_each_due_evaluation_is_started_once_when_the_workflow_was_aborted(world: World) -> None:
     benchmark_ids = [add_benchmark(world.client, world.training["connectors"][0]["connector_id"]) for _ in range(3)]
-    trained(world, *benchmark_ids)
+    succeed(world, *benchmark_ids)
     event = {"space_id": space_of(world.client), "training_id": world.id, "benchmark_id": benchmark_ids[0]}
     made = create_evaluation(world.resources, {**event, "checkpoint_id": checkpoint_of(world)})
     world.client.put(f"/trainings/{world.id}", json={"benchmark_ids": benchmark_ids[:2]})
     world.reconcile()
-    assert world.client.get("/evaluations").json()["count"] == 1, "its workflow goes on"
+    assert world.client.get("/evaluations").json()["count"] == 1, "the running workflow starts the others"
     world.steps.executions[made["evaluation_id"]] = {"status": "RUNNING"}
     world.steps.end(world.id, "ABORTED")
     for _ in range(2):
         job_state_changed(execution_event(world.id), world.resources)
-        assert evaluated(world) == sorted(benchmark_ids[:2]), "nothing of the benchmark that was taken off"
+        assert evaluated_benchmarks(world) == sorted(benchmark_ids[:2]), "the removed benchmark is not evaluated"
     assert world.id not in world.open_jobs()
     with pytest.raises(JobFailedError, match="does without"):
         create_evaluation(world.resources, {**event, "checkpoint_id": checkpoint_of(world)})
 
 
 @pytest.mark.row("Y-9", "TR-4")
-def test_benchmarks_that_joined_while_aws_failed_are_evaluated_all_the_same(world: World) -> None:
-    trained(world)
+def test_benchmarks_that_were_added_during_an_outage_of_aws_are_evaluated_later(world: World) -> None:
+    succeed(world)
     world.steps.end(world.id, "SUCCEEDED")
     benchmark_ids = [add_benchmark(world.client, world.training["connectors"][0]["connector_id"]) for _ in range(3)]
     world.steps.down = True
     for number in (2, 3):
-        answer = world.client.put(f"/trainings/{world.id}", json={"benchmark_ids": benchmark_ids[:number]})
-        assert answer.status_code == 200, answer.text
+        response = world.client.put(f"/trainings/{world.id}", json={"benchmark_ids": benchmark_ids[:number]})
+        assert response.status_code == 200, response.text
     world.client.delete(f"/benchmarks/{benchmark_ids[1]}")
     world.steps.down = False
     world.reconcile(after=timedelta(minutes=5))
-    assert evaluated(world) == sorted([benchmark_ids[0], benchmark_ids[2]])
+    assert evaluated_benchmarks(world) == sorted([benchmark_ids[0], benchmark_ids[2]])
     assert world.id not in world.open_jobs()
     assert {each["created_by"] for each in world.client.get("/evaluations").json()["data"]} == {
         world.training["created_by"]
@@ -153,11 +153,11 @@ def test_benchmarks_that_joined_while_aws_failed_are_evaluated_all_the_same(worl
 
 
 def checkpoint_of(world: World) -> str:
-    return str(world.shown()["checkpoints"][0]["id"])
+    return str(world.get_training()["checkpoints"][0]["id"])
 
 
 @pytest.mark.row("TR-2")
-def test_a_training_that_was_not_started_is_started_by_the_reconciler(client: TestClient, world: World) -> None:
+def test_the_reconciler_starts_a_training_that_could_not_be_started(client: TestClient, world: World) -> None:
     world.steps.down = True
     lost = world.client.post("/trainings", json=training_request(client, world.table)).json()
     world.reconcile()
@@ -170,91 +170,93 @@ def test_a_training_that_was_not_started_is_started_by_the_reconciler(client: Te
 
 
 @pytest.mark.row("TR-2")
-def test_a_training_that_can_not_be_started_for_an_hour_fails(world: World) -> None:
+def test_a_training_that_cannot_be_started_for_an_hour_fails(world: World) -> None:
     del world.steps.executions[world.id]
     world.reconcile(after=timedelta(minutes=61))
-    assert world.shown()["status"] == "failed"
-    assert "could not start it" in world.shown()["error"]
-    assert world.uses() == 0
+    assert world.get_training()["status"] == "failed"
+    assert "could not start it" in world.get_training()["error"]
+    assert world.reference_count() == 0
 
 
-def test_a_training_whose_execution_is_lost_half_way_fails_and_its_job_is_stopped(world: World) -> None:
+def test_a_training_fails_and_its_job_is_stopped_when_its_execution_is_missing(world: World) -> None:
     world.sagemaker.run(world.job, TrainingStartTime=START)
     world.reconcile()
     del world.steps.executions[world.id]
     world.reconcile()
-    assert world.shown()["status"] == "failed"
+    assert world.get_training()["status"] == "failed"
     assert world.sagemaker.jobs[world.job]["TrainingJobStatus"] == "Stopping"
 
 
 @pytest.mark.row("TR-5", "Y-9")
-def test_a_deleted_training_ends_stopped_when_its_job_has_stopped(world: World) -> None:
+def test_a_deleted_training_gets_the_status_stopped_when_its_job_has_stopped(world: World) -> None:
     world.sagemaker.run(world.job, TrainingStartTime=START)
     world.reconcile()
     world.client.delete(f"/trainings/{world.id}")
     job_state_changed(sagemaker_event(world.job), world.resources)
-    record = world.shown(include_deleted=True)
+    record = world.get_training(include_deleted=True)
     assert (record["status"], world.open_jobs()) == ("running", [world.id])
     world.sagemaker.jobs[world.job]["TrainingJobStatus"] = "Stopped"
     for _ in range(2):
         job_state_changed(sagemaker_event(world.job), world.resources)
-    record = world.shown(include_deleted=True)
+    record = world.get_training(include_deleted=True)
     assert record["status"] == "stopped"
-    assert (world.open_jobs(), world.uses()) == ([], 0)
+    assert (world.open_jobs(), world.reference_count()) == ([], 0)
 
 
 @pytest.mark.row("TR-5")
-def test_a_job_that_comes_to_life_after_its_training_was_deleted_is_stopped(world: World) -> None:
+def test_a_job_that_starts_after_its_training_was_deleted_is_stopped(world: World) -> None:
     world.client.delete(f"/trainings/{world.id}")
     world.reconcile()
-    assert world.shown(include_deleted=True)["status"] == "stopped"
+    assert world.get_training(include_deleted=True)["status"] == "stopped"
     world.sagemaker.run(world.job)
     job_state_changed(sagemaker_event(world.job), world.resources)
     assert world.sagemaker.jobs[world.job]["TrainingJobStatus"] == "Stopping"
-    assert world.shown(include_deleted=True)["status"] == "stopped"
+    assert world.get_training(include_deleted=True)["status"] == "stopped"
 
 
 @pytest.mark.row("TR-3")
 @pytest.mark.parametrize("event", [sagemaker_event, execution_event])
-def test_the_same_event_twice_or_late_changes_nothing(world: World, event: Callable[[str], dict[str, Any]]) -> None:
+def test_late_and_repeated_events_change_nothing_after_a_training_has_ended(
+    world: World, event: Callable[[str], dict[str, Any]]
+) -> None:
     Trainings(world.table, world.resources.clock).end(
         space_of(world.client), world.id, JobStatus.SUCCEEDED, {"notes": ["fine"]}
     )
-    before = world.shown()
+    before = world.get_training()
     world.sagemaker.run(world.job, "Failed", FailureReason="AlgorithmError: late, exit code: 1")
     world.steps.end(world.id, "FAILED", "late")
     name = world.job if event is sagemaker_event else world.id
     for _ in range(2):
         job_state_changed(event(name), world.resources)
-    assert world.shown() == before
-    assert world.uses() == 0
+    assert world.get_training() == before
+    assert world.reference_count() == 0
 
 
-def test_an_event_moves_a_training_on(world: World) -> None:
+def test_an_event_updates_the_status_of_its_training(world: World) -> None:
     world.sagemaker.run(world.job, TrainingStartTime=START)
     job_state_changed(sagemaker_event(world.job), world.resources)
-    assert world.shown()["status"] == "running"
+    assert world.get_training()["status"] == "running"
     world.steps.end(world.id, "ABORTED")
     job_state_changed(execution_event(world.id), world.resources)
-    assert world.shown()["status"] == "stopped"
+    assert world.get_training()["status"] == "stopped"
 
 
 @pytest.mark.parametrize(
     "name", ["somebody-elses-job", "training-x-1", "training-01a2081a-1610-752b-8cc0-d52dcf52e48d-1"]
 )
-def test_events_about_the_jobs_of_others_are_left_alone(world: World, name: str) -> None:
-    before = world.shown()
+def test_events_about_unknown_jobs_are_ignored(world: World, name: str) -> None:
+    before = world.get_training()
     job_state_changed(sagemaker_event(name), world.resources)
     job_state_changed(execution_event(name), world.resources)
-    assert world.shown() == before
+    assert world.get_training() == before
 
 
 @pytest.mark.row("Y-9")
-def test_one_job_that_can_not_be_looked_at_does_not_keep_the_others_from_converging(world: World) -> None:
+def test_a_job_that_cannot_be_reconciled_does_not_stop_the_reconciliation_of_other_jobs(world: World) -> None:
     second = world.client.post("/trainings", json=training_request(world.client, world.table)).json()
     world.steps.executions[world.id] = {"status": "A STATUS OF THE FUTURE"}
     world.steps.end(second["id"], "ABORTED")
     with pytest.raises(ReconciliationError, match="1 of 2"):
         world.reconcile()
     assert world.client.get(f"/trainings/{second['id']}").json()["status"] == "stopped"
-    assert world.shown()["status"] == "pending"
+    assert world.get_training()["status"] == "pending"

@@ -43,9 +43,7 @@ def test_an_expert_is_created_read_changed_listed_and_deleted(client: TestClient
 @pytest.mark.parametrize(
     "parameters", [{"type": "objekt"}, {"type": "object", "properties": {"a": {"minimum": "1"}}}, {"type": "string"}]
 )
-def test_a_tool_whose_parameters_are_no_schema_of_an_object_is_refused(
-    client: TestClient, parameters: dict[str, Any]
-) -> None:
+def test_a_tool_without_a_valid_object_schema_is_refused(client: TestClient, parameters: dict[str, Any]) -> None:
     wrong = {"type": "function", "function": {"name": "rate", "parameters": parameters}}
     refused = client.post("/experts", json={"name": "L", "description": "", "tools": [TOOL | {"extra": 1}, wrong]})
     assert refused.status_code == 400
@@ -54,14 +52,14 @@ def test_a_tool_whose_parameters_are_no_schema_of_an_object_is_refused(
     assert client.get("/experts").json()["count"] == 0
 
 
-def test_two_tools_of_one_name_are_refused(client: TestClient) -> None:
+def test_two_tools_with_the_same_name_are_refused(client: TestClient) -> None:
     refused = client.post("/experts", json={"name": "L", "description": "", "tools": [TOOL, TOOL]})
     assert refused.status_code == 400
     assert "rate" in refused.json()["error"]
 
 
 @pytest.mark.row("EX-1")
-def test_a_context_over_the_window_of_the_space_s_models_is_refused_with_its_tokens(
+def test_a_context_that_does_not_fit_into_the_models_of_the_space_is_refused_with_its_token_count(
     client: TestClient, table: Table
 ) -> None:
     clusters, space_id = Clusters(table), client.headers["X-Space-Id"]
@@ -75,14 +73,14 @@ def test_a_context_over_the_window_of_the_space_s_models_is_refused_with_its_tok
     assert "100" in refused.json()["error"]
 
 
-def test_files_too_large_for_an_item_come_back_whole(client: TestClient) -> None:
+def test_files_larger_than_a_table_item_are_returned_completely(client: TestClient) -> None:
     content = "a line of a price list\n" * 40_000
     expert = create(client, file_context=[{"name": "prices.txt", "content": content}])
     assert client.get(f"/experts/{expert['id']}").json()["file_context"][0]["content"] == content
 
 
 @pytest.mark.row("X-10")
-def test_every_change_is_a_version_and_all_of_them_are_kept(client: TestClient) -> None:
+def test_every_change_creates_a_version_that_is_kept(client: TestClient) -> None:
     expert = create(client, context="first")
     for context in ("second", "third"):
         client.put(f"/experts/{expert['id']}", json={"context": context})
@@ -95,7 +93,7 @@ def test_every_change_is_a_version_and_all_of_them_are_kept(client: TestClient) 
     assert [each["context"] for each in rest["data"]] == ["first"]
 
 
-def test_an_update_of_an_expert_that_has_changed_is_refused(client: TestClient) -> None:
+def test_an_update_with_an_outdated_etag_is_refused(client: TestClient) -> None:
     created = client.post("/experts", json={"name": "L", "description": ""})
     path, tag = f"/experts/{created.json()['id']}", created.headers["etag"]
     assert client.put(path, json={"name": "M"}, headers={"If-Match": tag}).status_code == 200
@@ -103,7 +101,7 @@ def test_an_update_of_an_expert_that_has_changed_is_refused(client: TestClient) 
     assert client.get(path).json()["name"] == "M"
 
 
-def test_another_space_sees_nothing_of_an_expert(client: TestClient, other_client: TestClient) -> None:
+def test_another_space_cannot_see_or_change_an_expert(client: TestClient, other_client: TestClient) -> None:
     path = f"/experts/{create(client)['id']}"
     for method in ("GET", "PUT", "DELETE"):
         assert other_client.request(method, path, json={}).status_code == 404

@@ -1,4 +1,4 @@
-"""The fault-injection test in its short form, with a fixed seed, and tests of its own parts."""
+"""Short fault-injection tests with a fixed seed, and tests of their tools."""
 
 import pytest
 from botocore.exceptions import ReadTimeoutError
@@ -29,14 +29,14 @@ EXPECTED_PROBLEMS = (
 
 
 @pytest.fixture(scope="module", autouse=True)
-def what_calls_need_is_noted() -> None:
-    """Turns off the record of used permissions, because they depend on chance here."""
+def record_needed_grants() -> None:
+    """Turns off the record of needed grants, because the needed grants depend on chance here."""
 
 
 @pytest.mark.row("Y-9")
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("name", SCENARIOS)
-def test_faults_break_no_promise(name: str) -> None:
+def test_the_stored_data_is_consistent_after_injected_faults(name: str) -> None:
     with emulated_platform(SEED) as platform:
         _, problems = SCENARIOS[name](platform, SEED)
         assert sum(platform.boundary.injected.values()) > 5 or name == "skewed clocks"

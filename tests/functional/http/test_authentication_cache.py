@@ -1,4 +1,4 @@
-"""Reads and a conversation's calls go by what was read a moment ago, and for no longer than that."""
+"""Tests of cached authentication and of the cached state of clusters: how long old values are used."""
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
@@ -16,8 +16,8 @@ from shared.settings import Settings
 from tests.fixtures.upstream import FakeUpstream, Refusal, served
 
 
-class Watch:
-    """A clock that is put forward by hand."""
+class SteppingClock:
+    """Clock that only the test moves."""
 
     def __init__(self) -> None:
         self.now = utc_now()
@@ -30,8 +30,8 @@ class Watch:
 
 
 @pytest.fixture
-def watch() -> Watch:
-    return Watch()
+def stepping_clock() -> SteppingClock:
+    return SteppingClock()
 
 
 @pytest.fixture
@@ -40,13 +40,13 @@ def settings(settings: Settings) -> Settings:
 
 
 @pytest.fixture
-def resources(aws: None, settings: Settings, watch: Watch) -> Resources:
-    return Resources(settings, clock=watch)
+def resources(aws: None, settings: Settings, stepping_clock: SteppingClock) -> Resources:
+    return Resources(settings, clock=stepping_clock)
 
 
 @pytest.fixture
 def chatting(client: TestClient) -> Iterator[TestClient]:
-    """Returns a client whose space has a cluster, and who has just chatted: the first call lists the models."""
+    """Yields a client of a space with a cluster. The models of the cluster are already cached."""
     with served(FakeUpstream()) as upstream:
         created = client.post("/clusters", json={"ingress_url": upstream.url, "manager_url": upstream.url})
         assert created.status_code == 201, created.text
@@ -63,33 +63,34 @@ def space_of(client: TestClient) -> str:
 
 
 @pytest.mark.row("IL-1")
-def test_the_next_call_is_one_request_to_the_store_that_keeps_and_logs_it(
+def test_a_chat_with_cached_authentication_is_stored_and_logged_in_one_request_to_dynamodb(
     chatting: TestClient, resources: Resources
 ) -> None:
     requests: list[str] = []
     resources.dynamodb.meta.events.register("before-call.dynamodb", lambda model, **_: requests.append(model.name))
-    asked = ask(chatting).json()
+    completion = ask(chatting).json()
     assert requests == ["TransactWriteItems"]
-    messages = chatting.get(f"/chats/{asked['id']}").json()["messages"]
+    messages = chatting.get(f"/chats/{completion['id']}").json()["messages"]
     assert [message["role"] for message in messages] == ["user", "assistant"]
     logged = chatting.get("/inference-logs", params={"tag": "bank"}).json()
-    assert logged["data"][0]["chat_id"] == asked["id"]
+    assert logged["data"][0]["chat_id"] == completion["id"]
     assert logged["count"] == 3
 
 
-def test_a_membership_that_was_taken_away_counts_for_ten_seconds_at_most(
-    chatting: TestClient, resources: Resources, watch: Watch
+def test_a_removed_membership_is_accepted_for_at_most_ten_seconds(
+    chatting: TestClient, resources: Resources, stepping_clock: SteppingClock
 ) -> None:
     user_id = chatting.get("/me").json()["id"]
     resources.table.write(delete(Key(f"membership#{user_id}", space_of(chatting))))
-    assert chatting.post("/connectors", json={"name": "New", "type": "aws-s3"}).status_code == 404  # writes never do
-    watch.pass_seconds(9.9)
+    # Writes do not use cached authentication.
+    assert chatting.post("/connectors", json={"name": "New", "type": "aws-s3"}).status_code == 404
+    stepping_clock.pass_seconds(9.9)
     assert (ask(chatting).status_code, chatting.get("/personas").status_code) == (201, 200)
-    watch.pass_seconds(0.2)
+    stepping_clock.pass_seconds(0.2)
     assert (ask(chatting).status_code, chatting.get("/personas").status_code) == (404, 404)
 
 
-def test_a_read_by_what_was_checked_a_moment_ago_asks_the_store_for_nothing_but_what_it_answers(
+def test_a_read_with_cached_authentication_requests_only_its_entity_from_dynamodb(
     client: TestClient, resources: Resources
 ) -> None:
     made = client.post("/data-models", json={"name": "Default"}).json()
@@ -100,48 +101,48 @@ def test_a_read_by_what_was_checked_a_moment_ago_asks_the_store_for_nothing_but_
     assert requests == ["GetItem"]
 
 
-def test_who_was_refused_is_let_in_at_once_when_that_is_allowed(
+def test_a_new_member_is_accepted_immediately_after_a_refusal(
     chatting: TestClient, other_client: TestClient, resources: Resources
 ) -> None:
-    theirs, space = other_client, space_of(chatting)
-    assert theirs.get("/chats", headers={"X-Space-Id": space}).status_code == 404
-    user_id = theirs.get("/me").json()["id"]
-    own = resources.table.get(Key(f"membership#{user_id}", space_of(theirs)))
+    bob, space = other_client, space_of(chatting)
+    assert bob.get("/chats", headers={"X-Space-Id": space}).status_code == 404
+    user_id = bob.get("/me").json()["id"]
+    own = resources.table.get(Key(f"membership#{user_id}", space_of(bob)))
     assert own is not None
     resources.table.put_all([{**own, "SK": space, "id": space}])
-    assert theirs.get("/chats", headers={"X-Space-Id": space}).status_code == 200
+    assert bob.get("/chats", headers={"X-Space-Id": space}).status_code == 200
 
 
-def test_what_another_process_learns_of_a_server_counts_a_second_later(
-    chatting: TestClient, resources: Resources, settings: Settings, watch: Watch
+def test_a_failure_that_another_process_records_takes_effect_after_a_second(
+    chatting: TestClient, resources: Resources, settings: Settings, stepping_clock: SteppingClock
 ) -> None:
-    Resources(settings, clock=watch).clusters.record_failure(space_of(chatting), SERVER, BROKEN_RESPONSES)
+    Resources(settings, clock=stepping_clock).clusters.record_failure(space_of(chatting), SERVER, BROKEN_RESPONSES)
     assert ask(chatting).status_code == 201
-    watch.pass_seconds(1)
+    stepping_clock.pass_seconds(1)
     assert ask(chatting).json()["code"] == "circuit_open"
 
 
-def test_what_another_process_makes_good_counts_at_once(
-    chatting: TestClient, resources: Resources, settings: Settings, watch: Watch
+def test_a_success_that_another_process_records_takes_effect_immediately(
+    chatting: TestClient, resources: Resources, settings: Settings, stepping_clock: SteppingClock
 ) -> None:
-    elsewhere = Resources(settings, clock=watch).clusters
-    elsewhere.record_failure(space_of(chatting), SERVER, BROKEN_RESPONSES)
-    watch.pass_seconds(1)
+    other_process = Resources(settings, clock=stepping_clock).clusters
+    other_process.record_failure(space_of(chatting), SERVER, BROKEN_RESPONSES)
+    stepping_clock.pass_seconds(1)
     assert ask(chatting).json()["code"] == "circuit_open"
-    elsewhere.record_success(space_of(chatting), SERVER)
+    other_process.record_success(space_of(chatting), SERVER)
     assert ask(chatting).status_code == 201
 
 
 @pytest.mark.row("CL-3")
-def test_after_one_refusal_a_token_that_was_replaced_elsewhere_is_used(
-    client: TestClient, resources: Resources, settings: Settings, watch: Watch
+def test_a_token_that_another_process_replaced_is_used_after_one_refusal(
+    client: TestClient, resources: Resources, settings: Settings, stepping_clock: SteppingClock
 ) -> None:
-    elsewhere = TestClient(build_api(Resources(settings, clock=watch)), headers=dict(client.headers))
+    other_process = TestClient(build_api(Resources(settings, clock=stepping_clock)), headers=dict(client.headers))
     with served(FakeUpstream()) as upstream:
         body = {"ingress_url": upstream.url, "manager_url": upstream.url, "token": "the-first-token-abcd"}
         client.post("/clusters", json=body)
         assert [ask(client).status_code for _ in range(2)] == [201, 201]
-        assert elsewhere.put("/clusters", json={"token": "the-next-token-abcd"}).status_code == 200
+        assert other_process.put("/clusters", json={"token": "the-next-token-abcd"}).status_code == 200
         upstream.script = lambda _: Refusal(401)
         assert ask(client).status_code == 502
         upstream.script = lambda _: "Hello."
@@ -149,6 +150,6 @@ def test_after_one_refusal_a_token_that_was_replaced_elsewhere_is_used(
         assert upstream.requests[-1][2]["Authorization"] == "Bearer the-next-token-abcd"
 
 
-def test_a_change_of_the_cluster_counts_at_once_where_it_was_made(chatting: TestClient) -> None:
+def test_a_change_of_the_cluster_takes_effect_immediately_in_the_same_process(chatting: TestClient) -> None:
     assert chatting.delete("/clusters").status_code == 200
     assert ask(chatting).json()["code"] == "no_cluster"

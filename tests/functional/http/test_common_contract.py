@@ -1,4 +1,4 @@
-"""What holds for every route: errors, spaces, lists, retries, entity tags, request ids."""
+"""Tests of the rules for all routes: errors, spaces, lists, repeated requests, ETags and request ids."""
 
 import io
 import json
@@ -26,7 +26,7 @@ def assert_error_shape(body: dict[str, Any], code: str) -> None:
 
 
 @pytest.mark.row("C-3")
-def test_the_space_is_implied_named_or_asked_for(sign_in: ClientMaker) -> None:
+def test_a_user_with_several_spaces_must_select_one(sign_in: ClientMaker) -> None:
     carol = sign_in("carol")
     none = carol.get("/data-models")
     assert (none.status_code, none.json()["code"]) == (400, "space_required")
@@ -41,9 +41,9 @@ def test_the_space_is_implied_named_or_asked_for(sign_in: ClientMaker) -> None:
     for client in (sign_in("carol", space=first), sign_in("carol", space_id=second)):
         assert client.get("/data-models").status_code == 200
     for stranger in (sign_in("dave", space=first), sign_in("carol", space=UNKNOWN), sign_in("carol", space="x")):
-        answer = stranger.get("/data-models")
-        assert answer.status_code == 404
-        assert_error_shape(answer.json(), "not_found")
+        response = stranger.get("/data-models")
+        assert response.status_code == 404
+        assert_error_shape(response.json(), "not_found")
 
 
 @pytest.mark.row("C-6")
@@ -63,13 +63,13 @@ def test_the_space_is_implied_named_or_asked_for(sign_in: ClientMaker) -> None:
         (b"[" * 100_000, "body"),
     ],
 )
-def test_bad_input_is_400_with_the_field_path_and_nothing_is_stored(
+def test_invalid_input_is_refused_with_the_name_of_the_field_and_not_stored(
     client: TestClient, body: bytes, where: str
 ) -> None:
-    answer = client.post("/data-models", content=body, headers={"Content-Type": "application/json"})
-    assert answer.status_code == 400, answer.text
-    assert_error_shape(answer.json(), "validation_error")
-    assert where in [detail["field"] for detail in answer.json()["details"]]
+    response = client.post("/data-models", content=body, headers={"Content-Type": "application/json"})
+    assert response.status_code == 400, response.text
+    assert_error_shape(response.json(), "validation_error")
+    assert where in [detail["field"] for detail in response.json()["details"]]
     assert client.get("/data-models").json()["count"] == 0
 
 
@@ -80,7 +80,7 @@ def test_limits_outside_1_to_100_are_refused(client: TestClient, query: str) -> 
 
 
 @pytest.mark.row("C-7")
-def test_a_garbage_cursor_is_400_and_empty_ones_are_the_start(client: TestClient) -> None:
+def test_an_invalid_cursor_is_refused_and_an_empty_cursor_starts_the_list(client: TestClient) -> None:
     garbage = client.get("/data-models?after=garbage")
     assert_error_shape(garbage.json(), "invalid_cursor")
     for start in ("", '""'):
@@ -89,20 +89,20 @@ def test_a_garbage_cursor_is_400_and_empty_ones_are_the_start(client: TestClient
 
 @pytest.mark.row("C-11")
 @pytest.mark.parametrize("verb", ["PUT", "PATCH"])
-def test_an_update_keeps_what_is_absent_and_clears_what_is_null(client: TestClient, verb: str) -> None:
-    made = client.post("/data-models", json={"name": "a", "description": "b"}).json()
-    place = f"/data-models/{made['id']}"
-    assert client.request(verb, place, json={}).json() == made
-    assert client.request(verb, place, json={"name": "c"}).json()["description"] == "b"
-    assert client.request(verb, place, json={"description": None}).json()["description"] is None
-    refused = client.request(verb, place, json={"name": None})
+def test_an_update_keeps_absent_fields_and_clears_null_fields(client: TestClient, verb: str) -> None:
+    created = client.post("/data-models", json={"name": "a", "description": "b"}).json()
+    path = f"/data-models/{created['id']}"
+    assert client.request(verb, path, json={}).json() == created
+    assert client.request(verb, path, json={"name": "c"}).json()["description"] == "b"
+    assert client.request(verb, path, json={"description": None}).json()["description"] is None
+    refused = client.request(verb, path, json={"name": None})
     assert refused.status_code == 400
     assert refused.json()["details"][0]["field"] == "body.name"
-    assert client.get(place).json()["name"] == "c"
+    assert client.get(path).json()["name"] == "c"
 
 
 @pytest.mark.row("C-12")
-def test_a_retried_create_makes_one_item_and_another_body_is_409(client: TestClient) -> None:
+def test_a_repeated_request_creates_one_entity_and_another_body_is_refused(client: TestClient) -> None:
     headers = {"Idempotency-Key": "abc"}
     first = client.post("/data-models", json={"name": "a"}, headers=headers)
     again = client.post("/data-models", json={"name": "a"}, headers=headers)
@@ -116,24 +116,24 @@ def test_a_retried_create_makes_one_item_and_another_body_is_409(client: TestCli
 
 
 @pytest.mark.row("C-13")
-def test_of_two_puts_with_one_etag_one_gets_412(client: TestClient) -> None:
-    made = client.post("/data-models", json={"name": "a"})
-    place, tag = f"/data-models/{made.json()['id']}", made.headers["ETag"]
-    assert client.put(place, json={"name": "b"}, headers={"If-Match": tag}).status_code == 200
-    late = client.put(place, json={"name": "c"}, headers={"If-Match": tag})
+def test_the_second_of_two_updates_with_the_same_etag_is_refused(client: TestClient) -> None:
+    created = client.post("/data-models", json={"name": "a"})
+    path, tag = f"/data-models/{created.json()['id']}", created.headers["ETag"]
+    assert client.put(path, json={"name": "b"}, headers={"If-Match": tag}).status_code == 200
+    late = client.put(path, json={"name": "c"}, headers={"If-Match": tag})
     assert late.status_code == 412
     assert_error_shape(late.json(), "precondition_failed")
-    assert client.put(place, json={}, headers={"If-Match": tag}).status_code == 412
-    assert client.put(place, json={"name": "d"}).status_code == 200
-    assert client.put(place, json={"name": "e"}, headers={"If-Match": "nonsense"}).status_code == 412
-    assert client.get(place).json()["name"] == "d"
+    assert client.put(path, json={}, headers={"If-Match": tag}).status_code == 412
+    assert client.put(path, json={"name": "d"}).status_code == 200
+    assert client.put(path, json={"name": "e"}, headers={"If-Match": "nonsense"}).status_code == 412
+    assert client.get(path).json()["name"] == "d"
 
 
 @pytest.mark.row("C-15")
-def test_a_body_over_the_limit_is_413(client: TestClient) -> None:
-    answer = client.post("/data-models", json={"name": "a", "description": "x" * 7_000_000})
-    assert answer.status_code == 413
-    assert_error_shape(answer.json(), "payload_too_large")
+def test_a_body_larger_than_the_limit_is_refused(client: TestClient) -> None:
+    response = client.post("/data-models", json={"name": "a", "description": "x" * 7_000_000})
+    assert response.status_code == 413
+    assert_error_shape(response.json(), "payload_too_large")
 
     def endless() -> Any:
         for _ in range(8):
@@ -144,7 +144,7 @@ def test_a_body_over_the_limit_is_413(client: TestClient) -> None:
 
 
 @pytest.mark.row("C-16")
-def test_an_unknown_address_is_404_and_an_unknown_method_405(client: TestClient) -> None:
+def test_an_unknown_path_returns_404_and_an_unknown_method_returns_405(client: TestClient) -> None:
     unknown = client.get("/nothing-here")
     assert unknown.status_code == 404
     assert_error_shape(unknown.json(), "not_found")
@@ -159,14 +159,14 @@ def test_an_unknown_address_is_404_and_an_unknown_method_405(client: TestClient)
 
 
 @pytest.mark.row("C-18")
-def test_the_request_id_is_the_log_lines_and_the_callers_when_given(
+def test_the_response_and_the_log_contain_the_request_id_of_the_caller_or_a_new_one(
     client: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for headers, expected in (({}, None), ({"X-Request-Id": "mine-1"}, "mine-1"), ({"X-Request-Id": "a b"}, None)):
         log = io.StringIO()
         monkeypatch.setattr(logger.registered_handler, "stream", log)
-        answer = client.get("/data-models", headers=headers)
-        request_id = answer.headers["X-Request-Id"]
+        response = client.get("/data-models", headers=headers)
+        request_id = response.headers["X-Request-Id"]
         assert expected in (None, request_id)
         assert request_id != "a b"
         lines = [json.loads(line) for line in log.getvalue().splitlines()]
@@ -174,16 +174,16 @@ def test_the_request_id_is_the_log_lines_and_the_callers_when_given(
 
 
 @pytest.mark.row("C-5")
-def test_a_defect_answers_500_in_the_error_shape_without_a_stack_trace(resources: Resources, issuer: Issuer) -> None:
+def test_an_internal_error_returns_500_without_a_stack_trace(resources: Resources, issuer: Issuer) -> None:
     client = TestClient(build_api(Resources(resources.settings, dynamodb=None)))
-    answer = client.get("/me", headers={"Authorization": f"Bearer {issuer.token('alice')}"})
-    assert answer.status_code == 500
-    assert_error_shape(answer.json(), "internal_error")
-    assert "NoneType" not in answer.text
-    assert answer.headers["X-Request-Id"] == answer.json()["request_id"]
+    response = client.get("/me", headers={"Authorization": f"Bearer {issuer.token('alice')}"})
+    assert response.status_code == 500
+    assert_error_shape(response.json(), "internal_error")
+    assert "NoneType" not in response.text
+    assert response.headers["X-Request-Id"] == response.json()["request_id"]
 
 
-def test_nothing_is_read_or_connected_when_the_app_is_built(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_app_is_built_without_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     for variable in ("TABLE_NAME", "BUCKET_NAME", "OIDC_ISSUER"):
         monkeypatch.delenv(variable, raising=False)
     app = build_api()

@@ -1,4 +1,4 @@
-"""A cluster that is down, silent or busy: who waits for it, and who does not."""
+"""Tests of clusters that are down, silent or busy."""
 
 from collections.abc import Iterator
 from datetime import timedelta
@@ -34,19 +34,20 @@ def register(client: TestClient, upstream: FakeUpstream, **settings: Any) -> Non
 
 @pytest.mark.row("X-6")
 @pytest.mark.parametrize("stream", [False, True])
-def test_in_an_outage_of_a_minute_one_call_a_cool_down_waits_for_the_silent_server(
+def test_only_one_call_in_each_cool_down_waits_for_a_silent_server(
     clock: MovableClock, client: TestClient, upstream: FakeUpstream, stream: bool
 ) -> None:
     register(client, upstream)
     client.get("/models")
-    clock.now += timedelta(minutes=2)  # the list is old, too
+    # The cached list of models expires.
+    clock.now += timedelta(minutes=2)
     upstream.requests.clear()
     upstream.models_delay_seconds = upstream.silence_seconds = upstream.delay_seconds = 1
     statuses, waiting = [], 0
     for _ in range(60):
-        asked = len(upstream.requests)
+        earlier = len(upstream.requests)
         statuses.append(client.post("/chats", json=BODY | {"stream": stream}).status_code)
-        waiting += len(upstream.requests) > asked
+        waiting += len(upstream.requests) > earlier
         clock.now += timedelta(seconds=1)
     assert set(statuses) == {503, 504}
     assert 2 <= waiting <= 60 / 15
@@ -58,19 +59,17 @@ def test_in_an_outage_of_a_minute_one_call_a_cool_down_waits_for_the_silent_serv
 
 
 @pytest.mark.row("X-6")
-def test_while_the_list_of_models_fails_a_named_model_is_called_all_the_same(
-    client: TestClient, upstream: FakeUpstream
-) -> None:
+def test_a_named_model_is_called_when_the_list_of_models_fails(client: TestClient, upstream: FakeUpstream) -> None:
     upstream.models_status = 500
     register(client, upstream)
     for _ in range(5):
         assert client.post("/chats", json=BODY).status_code == 201
-    # The list was left alone after it had failed three times.
+    # After three failures, the list is not read.
     assert len(upstream.requests) - len(upstream.calls()) == 3
 
 
 @pytest.mark.row("X-6")
-def test_a_stream_of_a_model_that_says_nothing_falls_back_to_the_next(
+def test_a_stream_uses_the_fallback_model_when_the_first_model_sends_nothing(
     client: TestClient, upstream: FakeUpstream
 ) -> None:
     register(client, upstream, fallback_models=["spare"])
@@ -81,13 +80,15 @@ def test_a_stream_of_a_model_that_says_nothing_falls_back_to_the_next(
         return "From the spare."
 
     upstream.script = script
-    with client.stream("POST", "/chats", json=BODY | {"stream": True}) as answer:
-        lines = [line for line in answer.iter_lines() if line]
+    with client.stream("POST", "/chats", json=BODY | {"stream": True}) as response:
+        lines = [line for line in response.iter_lines() if line]
     assert '"model":"spare"' in lines[0]
     assert lines[-1] == "data: [DONE]"
 
 
-def test_a_busy_model_falls_back_and_is_not_left_alone(client: TestClient, upstream: FakeUpstream) -> None:
+def test_a_busy_model_is_replaced_by_its_fallback_and_called_again_for_the_next_request(
+    client: TestClient, upstream: FakeUpstream
+) -> None:
     register(client, upstream, fallback_models=["spare"])
     upstream.script = lambda body: Refusal(429) if body["model"] == "small" else "From the spare."
     for _ in range(5):
@@ -99,7 +100,7 @@ def test_a_busy_model_falls_back_and_is_not_left_alone(client: TestClient, upstr
 
 
 @pytest.mark.parametrize("status", [400, 413, 422])
-def test_a_request_that_the_server_finds_wrong_is_the_caller_s_to_put_right(
+def test_a_request_that_the_server_rejects_is_an_error_of_the_caller(
     client: TestClient, upstream: FakeUpstream, status: int
 ) -> None:
     register(client, upstream, fallback_models=["spare"])

@@ -13,7 +13,7 @@ from shared.models.checkpoint import Checkpoint
 from tests.fixtures.evaluations import add_model
 from tests.fixtures.trained_models import packed, train_model
 from tests.fixtures.upstream import FakeUpstream, connected
-from tests.functional.insights.helpers import WORDS, MakeAction
+from tests.functional.insights.helpers import GENERATED_TEXT, ActionMaker
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +23,7 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def upstream(client: TestClient) -> Iterator[FakeUpstream]:
-    with connected(client, FakeUpstream(script=lambda _: json.dumps(WORDS))) as upstream:
+    with connected(client, FakeUpstream(script=lambda _: json.dumps(GENERATED_TEXT))) as upstream:
         yield upstream
 
 
@@ -33,8 +33,8 @@ def model(client: TestClient, table: Table, model_folder: Path) -> Checkpoint:
 
 
 @pytest.fixture
-def action(client: TestClient) -> MakeAction:
-    """``action("Gold card", priority="high")`` is the id of an active action."""
+def create_action(client: TestClient) -> ActionMaker:
+    """Returns a function that creates an active action and returns its id."""
 
     def make(name: str, **fields: Any) -> str:
         offer = {"name": name, "description": "", "priority": "medium", "type": "offer", "status": "active", **fields}

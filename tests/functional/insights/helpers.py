@@ -8,7 +8,7 @@ from fastapi.testclient import TestClient
 CLIENT = {"age": 40, "city": "Lyon", "active": True, "joined": "2021-05-01"}
 
 
-WORDS = {
+GENERATED_TEXT = {
     "thinking": "Lyon is near the branch.",
     "insight": "She lives in Lyon.",
     "argument_thinking": "Keep it short.",
@@ -18,10 +18,10 @@ WORDS = {
 }
 
 
-MakeAction = Callable[..., str]
+ActionMaker = Callable[..., str]
 
 
 def decide(client: TestClient, given: Any = CLIENT, **fields: Any) -> Any:
-    answer = client.post("/insights", json={"client": given, **fields})
-    assert answer.status_code == 200, answer.text
-    return answer.json()
+    response = client.post("/insights", json={"client": given, **fields})
+    assert response.status_code == 200, response.text
+    return response.json()

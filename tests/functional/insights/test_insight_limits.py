@@ -1,4 +1,4 @@
-"""Insights without a language model, repeated, or with very many candidates."""
+"""Tests of insights without a language model, of repeated requests and of many candidates."""
 
 import json
 import time
@@ -12,35 +12,39 @@ from shared.dynamodb.table import Key, Table
 from shared.models.checkpoint import Checkpoint
 from shared.resources import Resources
 from tests.fixtures.upstream import Body, FakeUpstream, Refusal
-from tests.functional.insights.helpers import CLIENT, WORDS, MakeAction, decide
+from tests.functional.insights.helpers import CLIENT, GENERATED_TEXT, ActionMaker, decide
 
 
 @pytest.mark.row("IN-1")
 @pytest.mark.parametrize(
-    ("script", "reason", "words"),
+    ("script", "reason", "message"),
     [
         (lambda _: "Sure!", "error", "does not fit the requested schema"),
         (lambda _: Refusal(500), "error", "failed with status 500"),
-        (lambda _: json.dumps({**WORDS, "best_channel": "pigeon post"}), "error", "does not fit the requested schema"),
-        (lambda _: json.dumps({**WORDS, "insight": "\ud800"}), "error", "not valid Unicode"),
+        (
+            lambda _: json.dumps({**GENERATED_TEXT, "best_channel": "pigeon post"}),
+            "error",
+            "does not fit the requested schema",
+        ),
+        (lambda _: json.dumps({**GENERATED_TEXT, "insight": "\ud800"}), "error", "not valid Unicode"),
         (lambda body: cut_off(body), "length", "max_tokens"),
     ],
     ids=["no object", "failure", "another channel", "broken Unicode", "cut off"],
 )
-def test_without_a_language_model_the_decision_has_a_plain_text(
+def test_a_decision_has_a_plain_text_when_the_language_model_fails(
     client: TestClient,
     upstream: FakeUpstream,
     model: Checkpoint,
-    action: MakeAction,
+    create_action: ActionMaker,
     script: Any,
     reason: str,
-    words: str,
+    message: str,
 ) -> None:
-    offer = action("Gold card", model_id=model.id, description="No fee for a year", channel="email")
+    offer = create_action("Gold card", model_id=model.id, description="No fee for a year", channel="email")
     upstream.script = script
     insight = decide(client)
     assert (insight["action_id"], insight["finish_reason"]) == (offer, reason)
-    assert words in insight["error"]
+    assert message in insight["error"]
     assert insight["argument"] == insight["argument_content"] == "Gold card. No fee for a year."
     assert "age (40)" in insight["insight"]
     assert (insight["best_channel"], insight["thinking"]) == ("email", "")
@@ -54,10 +58,10 @@ def cut_off(body: Body) -> bytes:
 
 
 @pytest.mark.row("IN-1")
-def test_without_a_cluster_an_insight_still_decides_and_is_logged(
-    client: TestClient, model: Checkpoint, action: MakeAction
+def test_an_insight_without_a_cluster_is_decided_and_logged(
+    client: TestClient, model: Checkpoint, create_action: ActionMaker
 ) -> None:
-    offer = action("Gold card", model_id=model.id)
+    offer = create_action("Gold card", model_id=model.id)
     insight = decide(client)
     assert (insight["action_id"], insight["finish_reason"]) == (offer, "error")
     assert "POST /clusters" in insight["error"]
@@ -65,13 +69,13 @@ def test_without_a_cluster_an_insight_still_decides_and_is_logged(
     assert (row["type"], row["status"], row["error"]) == ("insight", "error", insight["error"])
 
 
-def test_a_channel_is_chosen_among_those_in_use_when_the_action_has_none(
-    client: TestClient, upstream: FakeUpstream, action: MakeAction
+def test_the_language_model_chooses_among_the_used_channels_when_the_action_has_none(
+    client: TestClient, upstream: FakeUpstream, create_action: ActionMaker
 ) -> None:
-    winner = action("Gold card", priority="very_high")
-    action("Loan", channel="email")
-    action("Savings", channel="phone")
-    upstream.script = lambda _: json.dumps({**WORDS, "best_channel": "phone"})
+    winner = create_action("Gold card", priority="very_high")
+    create_action("Loan", channel="email")
+    create_action("Savings", channel="phone")
+    upstream.script = lambda _: json.dumps({**GENERATED_TEXT, "best_channel": "phone"})
     insight = decide(client)
     assert (insight["action_id"], insight["best_channel"]) == (winner, "phone")
     (call,) = upstream.calls(schema="insight")
@@ -80,22 +84,22 @@ def test_a_channel_is_chosen_among_those_in_use_when_the_action_has_none(
 
 
 @pytest.mark.row("IN-1")
-def test_the_elapsed_time_is_the_wall_time(
-    client: TestClient, upstream: FakeUpstream, model: Checkpoint, action: MakeAction
+def test_the_elapsed_time_includes_the_wait_for_the_language_model(
+    client: TestClient, upstream: FakeUpstream, model: Checkpoint, create_action: ActionMaker
 ) -> None:
-    action("Gold card", model_id=model.id)
+    create_action("Gold card", model_id=model.id)
     decide(client)
     upstream.delay_seconds = 1.5
-    began = time.perf_counter()
+    started = time.perf_counter()
     insight = decide(client)
-    assert insight["elapsed_time_in_seconds"] == pytest.approx(time.perf_counter() - began, rel=0.05)
+    assert insight["elapsed_time_in_seconds"] == pytest.approx(time.perf_counter() - started, rel=0.05)
 
 
 @pytest.mark.row("C-12")
-def test_a_repeated_request_gets_the_first_answer(
-    client: TestClient, upstream: FakeUpstream, model: Checkpoint, action: MakeAction
+def test_a_repeated_request_returns_the_first_insight(
+    client: TestClient, upstream: FakeUpstream, model: Checkpoint, create_action: ActionMaker
 ) -> None:
-    action("Gold card", model_id=model.id)
+    create_action("Gold card", model_id=model.id)
     headers = {"Idempotency-Key": "once"}
     first = client.post("/insights", json={"client": CLIENT}, headers=headers)
     again = client.post("/insights", json={"client": CLIENT}, headers=headers)
@@ -104,7 +108,7 @@ def test_a_repeated_request_gets_the_first_answer(
     assert client.post("/insights", json={"client": "other"}, headers=headers).status_code == 409
 
 
-def test_a_thousand_candidates_are_all_listed_and_more_are_refused(
+def test_a_thousand_candidates_are_listed_and_more_are_refused(
     client: TestClient, table: Table, resources: Resources
 ) -> None:
     space = client.headers["X-Space-Id"]
@@ -126,5 +130,5 @@ def test_a_thousand_candidates_are_all_listed_and_more_are_refused(
 def test_an_insight_of_another_space_is_unknown(client: TestClient, other_client: TestClient) -> None:
     insight = decide(client, "Likes to travel")
     assert other_client.get(f"/insights/{insight['id']}").status_code == 404
-    answer = other_client.post(f"/insights/{insight['id']}/reactions", json={"reaction": "accepted"})
-    assert answer.status_code == 404
+    response = other_client.post(f"/insights/{insight['id']}/reactions", json={"reaction": "accepted"})
+    assert response.status_code == 404

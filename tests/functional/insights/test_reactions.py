@@ -1,4 +1,4 @@
-"""What clients make of offers: it is counted, it decides what they are offered next, and models learn from it."""
+"""Tests of reactions: their counters, their effect on later offers and their export for trainings."""
 
 import json
 from collections.abc import Callable
@@ -23,7 +23,7 @@ from tests.fixtures.trained_models import packed, train_model
 from tests.functional.conftest import ClientMaker
 
 CLIENT = {"customer_id": 7, "age": 40, "city": "Lyon", "active": True, "joined": "2021-05-01"}
-MakeAction = Callable[..., str]
+ActionMaker = Callable[..., str]
 
 
 def reaction_service(resources: Resources) -> ReactionService:
@@ -31,8 +31,8 @@ def reaction_service(resources: Resources) -> ReactionService:
 
 
 @pytest.fixture
-def action(client: TestClient) -> MakeAction:
-    """``action("Gold card", priority="high")`` is the id of an active action."""
+def create_action(client: TestClient) -> ActionMaker:
+    """Returns a function that creates an active action and returns its id."""
 
     def make(name: str, **fields: Any) -> str:
         offer = {"name": name, "description": "", "priority": "medium", "type": "offer", "status": "active", **fields}
@@ -42,92 +42,92 @@ def action(client: TestClient) -> MakeAction:
 
 
 def decide(client: TestClient, given: Any = CLIENT, **fields: Any) -> Any:
-    answer = client.post("/insights", json={"client": given, **fields})
-    assert answer.status_code == 200, answer.text
-    return answer.json()
+    response = client.post("/insights", json={"client": given, **fields})
+    assert response.status_code == 200, response.text
+    return response.json()
 
 
 def react(client: TestClient, insight: Any, reaction: str, **fields: Any) -> Any:
-    answer = client.post(f"/insights/{insight['id']}/reactions", json={"reaction": reaction, **fields})
-    assert answer.status_code == 201, answer.text
-    return answer.json()
+    response = client.post(f"/insights/{insight['id']}/reactions", json={"reaction": reaction, **fields})
+    assert response.status_code == 201, response.text
+    return response.json()
 
 
-def rates(client: TestClient, action_id: str) -> Any:
+def acceptance_rate(client: TestClient, action_id: str) -> Any:
     (found,) = (
         each for each in client.get("/insights/acceptance-rates").json()["data"] if each["action_id"] == action_id
     )
     return found
 
 
-def counted(client: TestClient, action_id: str) -> tuple[int, int, int]:
-    found = rates(client, action_id)
+def reaction_counts(client: TestClient, action_id: str) -> tuple[int, int, int]:
+    found = acceptance_rate(client, action_id)
     assert found["offers"] == found["accepted"] + found["rejected"] + found["ignored"]
     return found["accepted"], found["rejected"], found["ignored"]
 
 
-def later(clock: MovableClock, **passed: float) -> None:
+def move_clock(clock: MovableClock, **passed: float) -> None:
     clock.now = utc_now() + timedelta(**passed)
 
 
 @pytest.mark.row("X-8")
-def test_a_reaction_is_one_of_an_insight_and_changing_it_moves_the_counters(
-    client: TestClient, action: MakeAction
+def test_an_insight_has_one_reaction_and_a_change_updates_the_counters(
+    client: TestClient, create_action: ActionMaker
 ) -> None:
-    offer = action("Gold card", channel="email")
+    offer = create_action("Gold card", channel="email")
     insight = decide(client)
     first = react(client, insight, "rejected", comment="Too dear")
     assert first["insight_id"] == insight["id"]
     assert (first["action_id"], first["channel"], first["comment"]) == (offer, "email", "Too dear")
-    assert counted(client, offer) == (0, 1, 0)
+    assert reaction_counts(client, offer) == (0, 1, 0)
     again = react(client, insight, "rejected", comment="Too dear")
     assert again == first | {"updated_at": again["updated_at"]}
-    assert counted(client, offer) == (0, 1, 0)
+    assert reaction_counts(client, offer) == (0, 1, 0)
     changed = react(client, insight, "accepted", channel="phone")
     assert (changed["id"], changed["created_at"], changed["channel"]) == (first["id"], first["created_at"], "phone")
-    assert counted(client, offer) == (1, 0, 0)
+    assert reaction_counts(client, offer) == (1, 0, 0)
     assert client.get(f"/insights/{insight['id']}").json()["reaction"] == changed
 
 
 @pytest.mark.row("X-8")
-def test_a_reaction_that_comes_between_is_not_counted_twice(
-    client: TestClient, resources: Resources, action: MakeAction
+def test_concurrent_reactions_to_an_insight_are_counted_once(
+    client: TestClient, resources: Resources, create_action: ActionMaker
 ) -> None:
-    offer, insight = action("Gold card"), decide(client)
+    offer, insight = create_action("Gold card"), decide(client)
     context = SpaceContext(client.headers["X-Space-Id"], "somebody")
     accepted, rejected = (ReactionCreate(reaction=reaction) for reaction in (Reaction.ACCEPTED, Reaction.REJECTED))
     faster = reaction_service(resources)
-    meanwhile = Meanwhile(lambda: faster.react(context, insight["id"], accepted))
-    reaction_service(Resources(resources.settings, meanwhile)).react(context, insight["id"], rejected)
-    assert counted(client, offer) == (0, 1, 0)
+    clock = Meanwhile(lambda: faster.react(context, insight["id"], accepted))
+    reaction_service(Resources(resources.settings, clock)).react(context, insight["id"], rejected)
+    assert reaction_counts(client, offer) == (0, 1, 0)
     assert client.get(f"/insights/{insight['id']}").json()["reaction"]["reaction"] == "rejected"
 
 
 @pytest.mark.row("X-8")
 @pytest.mark.parametrize(("reaction", "days"), [("rejected", 30), ("ignored", 7), ("accepted", 90)])
-def test_an_offer_is_not_made_again_for_some_days_after_a_reaction(
-    client: TestClient, movable_clock: MovableClock, action: MakeAction, reaction: str, days: int
+def test_an_offer_is_suppressed_for_some_days_after_a_reaction(
+    client: TestClient, movable_clock: MovableClock, create_action: ActionMaker, reaction: str, days: int
 ) -> None:
-    offer, other = action("Gold card", priority="high"), action("Loan")
+    offer, other = create_action("Gold card", priority="high"), create_action("Loan")
     react(client, decide(client), reaction)
     for time, expected in (({"seconds": 1}, other), ({"days": days, "seconds": -60}, other), ({"days": days}, offer)):
-        later(movable_clock, **time)
+        move_clock(movable_clock, **time)
         assert decide(client)["action_id"] == expected
-    later(movable_clock, seconds=1)
+    move_clock(movable_clock, seconds=1)
     (removed,) = (each for each in decide(client, actions=[offer])["candidates"])
     assert removed["removed_by"] == "suppressed"
     assert f"{reaction} it" in removed["reason"]
     assert f"{days} days" in removed["reason"]
-    # To another client it is still made.
+    # Other clients still get the offer.
     assert decide(client, CLIENT | {"customer_id": 8})["action_id"] == offer
 
 
 @pytest.mark.row("X-8")
-def test_a_client_is_contacted_on_a_channel_as_often_as_the_policy_allows(
-    client: TestClient, movable_clock: MovableClock, action: MakeAction
+def test_a_client_is_not_contacted_on_a_channel_more_often_than_the_policy_allows(
+    client: TestClient, movable_clock: MovableClock, create_action: ActionMaker
 ) -> None:
-    mails = [action(f"Offer {number}", channel="email") for number in range(3)]
-    call = action("Call", channel="phone", priority="low")
+    mails = [create_action(f"Offer {number}", channel="email") for number in range(3)]
+    call = create_action("Call", channel="phone", priority="low")
     limit = {"channel": "email", "contacts": 2, "days": 10}
     assert client.put("/insights/policy", json={"contact_limits": [limit]}).status_code == 200
     for expected in mails[:2]:
@@ -139,16 +139,16 @@ def test_a_client_is_contacted_on_a_channel_as_often_as_the_policy_allows(
     reasons = {each["action_id"]: each for each in insight["candidates"]}
     assert reasons[mails[2]]["removed_by"] == "contact_limit"
     assert "2 contacts in 10 days on email" in reasons[mails[2]]["reason"]
-    # Of several channels one without a limit is left for an action that names none.
-    anywhere = action("Anywhere", priority="very_high")
+    # An action without a channel gets a channel whose limit is not reached.
+    anywhere = create_action("Anywhere", priority="very_high")
     assert (decide(client)["action_id"], decide(client)["best_channel"]) == (anywhere, "phone")
     assert decide(client, actions=[anywhere, mails[2]])["finish_reason"] == "no_eligible_action"
-    later(movable_clock, days=10)
+    move_clock(movable_clock, days=10)
     assert decide(client, actions=[mails[2]])["action_id"] == mails[2]
 
 
 @pytest.mark.row("X-8")
-def test_the_policy_has_stated_defaults_and_only_the_owner_changes_it(
+def test_the_policy_has_defaults_and_only_the_owner_changes_it(
     client: TestClient, sign_in: ClientMaker, table: Table
 ) -> None:
     found = client.get("/insights/policy")
@@ -183,17 +183,17 @@ def test_the_policy_has_stated_defaults_and_only_the_owner_changes_it(
 
 
 @pytest.mark.row("X-8")
-def test_the_acceptance_rate_decides_where_there_is_no_model_and_has_an_interval(
-    client: TestClient, action: MakeAction
+def test_an_action_without_a_model_is_scored_by_its_acceptance_rate_which_has_an_interval(
+    client: TestClient, create_action: ActionMaker
 ) -> None:
-    loved, other = action("Loved"), action("Other", priority="high")
-    assert rates(client, loved)["rate"] is None
+    loved, other = create_action("Loved"), create_action("Other", priority="high")
+    assert acceptance_rate(client, loved)["rate"] is None
     for number in range(10):
         insight = decide(client, {"id": number}, actions=[loved])
         react(client, insight, "accepted" if number < 6 else "rejected")
-    found = rates(client, loved)
+    found = acceptance_rate(client, loved)
     assert (found["accepted"], found["rejected"], found["offers"], found["rate"]) == (6, 4, 10, 0.6)
-    # Wilson's interval of 6 in 10.
+    # These are the bounds of the Wilson interval for 6 successes in 10 trials.
     assert (found["low"], found["high"]) == (pytest.approx(0.3127, abs=1e-4), pytest.approx(0.8318, abs=1e-4))
     assert all(band["offers"] == 0 for band in found["score_bands"])
     insight = decide(client, {"id": 99})
@@ -209,16 +209,16 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.row("X-8")
-def test_reactions_are_counted_by_what_the_model_had_said(
-    client: TestClient, table: Table, model_folder: Path, action: MakeAction
+def test_reactions_are_counted_in_the_score_band_of_their_propensity(
+    client: TestClient, table: Table, model_folder: Path, create_action: ActionMaker
 ) -> None:
     model = add_model(table, client.headers["X-Space-Id"], packed(model_folder))
-    offer = action("Gold card", model_id=model.id)
+    offer = create_action("Gold card", model_id=model.id)
     insight = decide(client)
     propensity = insight["candidates"][0]["propensity"]
     react(client, insight, "rejected")
     react(client, insight, "accepted")
-    bands = rates(client, offer)["score_bands"]
+    bands = acceptance_rate(client, offer)["score_bands"]
     assert [(band["from_score"], band["to_score"]) for band in bands][-1] == (0.9, 1.0)
     (hit,) = (band for band in bands if band["offers"])
     assert hit["from_score"] <= propensity < hit["to_score"]
@@ -226,7 +226,7 @@ def test_reactions_are_counted_by_what_the_model_had_said(
 
 
 @pytest.mark.row("X-8")
-def test_a_reaction_that_can_not_be_is_refused(client: TestClient) -> None:
+def test_an_invalid_reaction_is_refused(client: TestClient) -> None:
     nothing = decide(client)
     assert nothing["finish_reason"] == "no_eligible_action"
     path = f"/insights/{nothing['id']}/reactions"
@@ -236,19 +236,19 @@ def test_a_reaction_that_can_not_be_is_refused(client: TestClient) -> None:
     assert client.post(f"/insights/{new_id()}/reactions", json={"reaction": "accepted"}).status_code == 404
 
 
-def exported(client: TestClient, connector: str, **fields: Any) -> Any:
-    answer = client.post("/insights/exports", json={"connector_id": connector, **fields})
-    assert answer.status_code == 201, answer.text
-    return answer.json()
+def create_export(client: TestClient, connector: str, **fields: Any) -> Any:
+    response = client.post("/insights/exports", json={"connector_id": connector, **fields})
+    assert response.status_code == 201, response.text
+    return response.json()
 
 
 @pytest.mark.row("X-8")
-def test_reactions_become_a_file_that_the_next_model_can_learn_from(
-    client: TestClient, resources: Resources, table: Table, action: MakeAction
+def test_reactions_are_exported_to_a_file_for_the_next_training(
+    client: TestClient, resources: Resources, table: Table, create_action: ActionMaker
 ) -> None:
     space = client.headers["X-Space-Id"]
     connector = add_connector(table, space)
-    offer, other = action("Gold card"), action("Loan")
+    offer, other = create_action("Gold card"), create_action("Loan")
     expected = []
     for number, reaction in enumerate(("accepted", "rejected", "ignored")):
         row = {**CLIENT, "customer_id": number}
@@ -256,9 +256,10 @@ def test_reactions_become_a_file_that_the_next_model_can_learn_from(
         expected.append({**row, "reaction_accepted": int(reaction == "accepted")})
     react(client, decide(client, "free text", actions=[offer]), "accepted")
     react(client, decide(client, {"age": 1}, actions=[other]), "accepted")
-    decide(client, actions=[offer])  # nobody has reacted to it yet
+    # This insight has no reaction.
+    decide(client, actions=[offer])
 
-    export = exported(client, connector, action_id=offer)
+    export = create_export(client, connector, action_id=offer)
     assert (export["rows"], export["skipped"], export["has_more"]) == (3, 1, False)
     assert export["target"] == "reaction_accepted"
 
@@ -268,35 +269,35 @@ def test_reactions_become_a_file_that_the_next_model_can_learn_from(
 
     assert content(export["file"]) == expected
     assert client.get(f"/connectors/{connector}/files", params={"flat": True}).json() == [export["file"]]
-    # Asked again it writes the same file; of all actions the rows say which one.
-    assert exported(client, connector, action_id=offer)["file"] == export["file"]
-    everything = content(exported(client, connector)["file"])
+    # A repeated export writes the same file. An export of all actions adds the id of the action to each row.
+    assert create_export(client, connector, action_id=offer)["file"] == export["file"]
+    everything = content(create_export(client, connector)["file"])
     assert len(everything) == 4
     assert everything[-1] == {"age": 1, "reaction_action_id": other, "reaction_accepted": 1}
-    # It goes on after the last one that was read.
+    # The next export starts after the last exported reaction.
     react(client, decide(client, {"age": 2}, actions=[offer]), "accepted")
-    rest = exported(client, connector, action_id=offer, after=export["last"])
+    rest = create_export(client, connector, action_id=offer, after=export["last"])
     assert content(rest["file"]) == [{"age": 2, "reaction_accepted": 1}]
-    yesterday, later = utc_now() - timedelta(days=1), utc_now() + timedelta(hours=1)
-    two = [exported(client, connector, since=str(yesterday + timedelta(milliseconds=each))) for each in (0, 1)]
+    yesterday, future = utc_now() - timedelta(days=1), utc_now() + timedelta(hours=1)
+    two = [create_export(client, connector, since=str(yesterday + timedelta(milliseconds=each))) for each in (0, 1)]
     assert [each["rows"] for each in two] == [5, 5]
     assert two[0]["file"] != two[1]["file"]
-    none = exported(client, connector, since=str(later))
+    none = create_export(client, connector, since=str(future))
     assert (none["file"], none["rows"], none["last"]) == (None, 0, None)
 
 
 @pytest.mark.row("X-8")
-def test_many_reactions_are_exported_page_by_page(
-    client: TestClient, table: Table, action: MakeAction, monkeypatch: pytest.MonkeyPatch
+def test_many_reactions_are_exported_to_several_files(
+    client: TestClient, table: Table, create_action: ActionMaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("functions.insights.reactions.EXPORT_ROWS", 2)
     connector = add_connector(table, client.headers["X-Space-Id"])
-    offer = action("Gold card")
+    offer = create_action("Gold card")
     for number in range(5):
         react(client, decide(client, {"id": number}, actions=[offer]), "accepted")
     sizes, after, files = [], "", set()
     while True:
-        export = exported(client, connector, action_id=offer, after=after)
+        export = create_export(client, connector, action_id=offer, after=after)
         sizes.append(export["rows"])
         files.add(export["file"])
         if not export["has_more"]:
@@ -307,7 +308,7 @@ def test_many_reactions_are_exported_page_by_page(
 
 
 @pytest.mark.row("X-8")
-def test_an_export_to_nowhere_is_refused(client: TestClient, other_client: TestClient, table: Table) -> None:
+def test_an_invalid_export_is_refused(client: TestClient, other_client: TestClient, table: Table) -> None:
     connector = add_connector(table, client.headers["X-Space-Id"])
     for who, fields in (
         (client, {"connector_id": new_id()}),
@@ -320,7 +321,7 @@ def test_an_export_to_nowhere_is_refused(client: TestClient, other_client: TestC
         assert who.post("/insights/exports", json=fields).status_code == 400
 
 
-def test_the_first_id_of_a_moment_sorts_before_all_ids_made_from_then_on() -> None:
+def test_the_first_id_of_a_time_sorts_before_all_later_ids() -> None:
     before = utc_now()
     made = new_id()
     after = utc_now() + timedelta(milliseconds=2)

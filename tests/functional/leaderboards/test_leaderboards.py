@@ -46,7 +46,7 @@ def make_benchmark(client: TestClient, table: Table, space_id: str) -> MakeBench
 
 @pytest.fixture
 def record(table: Table, space_id: str) -> Record:
-    """``record(checkpoint, benchmark_id, roc_auc=0.8)`` puts a result on the leaderboards."""
+    """Returns a function that adds a result of a checkpoint to the leaderboards and returns its evaluation."""
 
     def write(
         checkpoint: Checkpoint, benchmark_id: str, *, revision: int | None = None, **metrics: float | None
@@ -61,15 +61,15 @@ def ids(page: dict[str, Any]) -> list[str]:
 
 
 def board(client: TestClient, params: Any = None) -> dict[str, Any]:
-    answer = client.get("/leaderboards", params=params)
-    assert answer.status_code == 200, answer.text
-    found: dict[str, Any] = answer.json()
+    response = client.get("/leaderboards", params=params)
+    assert response.status_code == 200, response.text
+    found: dict[str, Any] = response.json()
     return found
 
 
 @pytest.fixture
 def checkpoints(table: Table, space_id: str) -> list[Checkpoint]:
-    """Four checkpoints, in the order of their ids, made a day apart."""
+    """Returns four checkpoints in the order of their ids, created on consecutive days."""
     return [
         add_checkpoint(
             table,
@@ -85,7 +85,7 @@ def checkpoints(table: Table, space_id: str) -> list[Checkpoint]:
 
 
 @pytest.mark.row("LB-1")
-def test_a_row_shows_metrics_average_coverage_and_where_they_come_from(
+def test_a_row_contains_the_metrics_averages_coverage_and_evaluations(
     client: TestClient, checkpoints: Sequence[Checkpoint], make_benchmark: MakeBenchmark, record: Record
 ) -> None:
     first, second = make_benchmark(), make_benchmark()
@@ -118,7 +118,7 @@ def test_a_row_shows_metrics_average_coverage_and_where_they_come_from(
 
 
 @pytest.mark.row("LB-1")
-def test_missing_values_come_last_in_both_directions_and_ties_by_id(
+def test_missing_values_come_last_in_both_directions_and_equal_values_are_ordered_by_id(
     client: TestClient, checkpoints: Sequence[Checkpoint], make_benchmark: MakeBenchmark, record: Record
 ) -> None:
     benchmark, other = make_benchmark(), make_benchmark()
@@ -136,13 +136,13 @@ def test_missing_values_come_last_in_both_directions_and_ties_by_id(
     assert [row["rank"] for row in rising["data"]] == [2, 2, 1, None]
     record(checkpoints[1], benchmark, roc_auc=math.nan)
     assert ids(board(client, order)) == [best, a, tied, missing]
-    # Measured elsewhere only: no value here, so last too.
+    # A checkpoint with a result on another benchmark only has no value here.
     record(checkpoints[1], other, roc_auc=1.0)
     assert ids(board(client, {**order, "benchmarks": [benchmark, other]})) == [best, a, tied, missing]
 
 
 @pytest.mark.row("LB-1")
-def test_the_rank_knows_that_a_lower_log_loss_is_better(
+def test_the_lowest_log_loss_has_the_first_rank(
     client: TestClient, checkpoints: Sequence[Checkpoint], make_benchmark: MakeBenchmark, record: Record
 ) -> None:
     benchmark = make_benchmark()
@@ -157,7 +157,7 @@ def test_the_rank_knows_that_a_lower_log_loss_is_better(
 
 
 @pytest.mark.row("LB-1")
-def test_a_metric_without_a_benchmark_orders_by_the_average_of_the_selected(
+def test_a_metric_without_a_benchmark_orders_by_the_average_of_the_selected_benchmarks(
     client: TestClient, checkpoints: Sequence[Checkpoint], make_benchmark: MakeBenchmark, record: Record
 ) -> None:
     first, second, third = make_benchmark(), make_benchmark(), make_benchmark()
@@ -172,7 +172,7 @@ def test_a_metric_without_a_benchmark_orders_by_the_average_of_the_selected(
 
 
 @pytest.mark.row("LB-1")
-def test_repeated_and_comma_joined_arrays_are_equal(
+def test_repeated_and_comma_separated_parameters_have_the_same_effect(
     client: TestClient, checkpoints: Sequence[Checkpoint], make_benchmark: MakeBenchmark, record: Record
 ) -> None:
     first, second, third = make_benchmark(), make_benchmark(), make_benchmark()
@@ -212,24 +212,24 @@ def test_repeated_and_comma_joined_arrays_are_equal(
         ({"limit": 101}, "query.limit"),
     ],
 )
-def test_what_can_not_be_ordered_or_selected_by_is_refused(
+def test_an_invalid_order_or_filter_is_refused_with_the_name_of_the_field(
     client: TestClient, params: dict[str, str], field: str
 ) -> None:
-    answer = client.get("/leaderboards", params=params)
-    assert answer.status_code == 400, answer.text
-    assert [detail["field"] for detail in answer.json()["details"]] == [field]
+    response = client.get("/leaderboards", params=params)
+    assert response.status_code == 400, response.text
+    assert [detail["field"] for detail in response.json()["details"]] == [field]
 
 
 @pytest.mark.row("LB-1", "C-7")
-def test_a_cursor_must_be_of_a_row_that_a_leaderboard_had(client: TestClient, other_client: TestClient) -> None:
+def test_a_cursor_that_was_never_a_row_is_refused(client: TestClient, other_client: TestClient) -> None:
     for after in ("garbage", new_id()):
-        answer = client.get("/leaderboards", params={"after": after})
-        assert (answer.status_code, answer.json()["code"]) == (400, "invalid_cursor")
+        response = client.get("/leaderboards", params={"after": after})
+        assert (response.status_code, response.json()["code"]) == (400, "invalid_cursor")
     assert board(client, {"after": '""'}) == {"count": 0, "data": [], "has_more": False}
 
 
 @pytest.mark.row("LB-1", "C-2")
-def test_another_space_sees_nothing_of_it(
+def test_another_space_cannot_see_the_leaderboard(
     client: TestClient,
     other_client: TestClient,
     checkpoints: Sequence[Checkpoint],
@@ -259,7 +259,7 @@ def test_another_space_sees_nothing_of_it(
         ({"trainings": new_id()}, []),
     ],
 )
-def test_filters_combine_and_dates_are_inclusive(
+def test_filters_are_combined_and_dates_are_inclusive(
     client: TestClient,
     checkpoints: Sequence[Checkpoint],
     make_benchmark: MakeBenchmark,
@@ -268,18 +268,18 @@ def test_filters_combine_and_dates_are_inclusive(
     expected: list[int],
 ) -> None:
     benchmark = make_benchmark()
-    for place, checkpoint in enumerate(checkpoints):
-        record(checkpoint, benchmark, roc_auc=1 - place / 10)
+    for position, checkpoint in enumerate(checkpoints):
+        record(checkpoint, benchmark, roc_auc=1 - position / 10)
     if params.get("model_id", "").isdigit():
         params = {**params, "model_id": checkpoints[int(params["model_id"])].id}
     page = board(client, params)
-    assert ids(page) == [checkpoints[place].id for place in expected]
+    assert ids(page) == [checkpoints[position].id for position in expected]
     assert page["count"] == len(expected)
     assert [row["rank"] for row in page["data"]] == list(range(1, len(expected) + 1))
 
 
 @pytest.mark.row("BM-4", "LB-1")
-def test_revisions_never_mix_and_a_new_result_replaces_the_old_one(
+def test_only_the_newest_result_on_the_current_revision_counts(
     client: TestClient, checkpoints: Sequence[Checkpoint], make_benchmark: MakeBenchmark, record: Record
 ) -> None:
     benchmark = make_benchmark()
@@ -292,28 +292,29 @@ def test_revisions_never_mix_and_a_new_result_replaces_the_old_one(
 
     assert board(client) == {"count": 0, "data": [], "has_more": False}
     record(checkpoints[0], benchmark, roc_auc=0.5)
-    record(checkpoints[0], benchmark, roc_auc=0.99, revision=1)  # an evaluation of the old revision, ending late
+    # This evaluation started before the change and ends after it.
+    record(checkpoints[0], benchmark, roc_auc=0.99, revision=1)
     page = board(client)
     assert ids(page) == [checkpoints[0].id]
     assert page["data"][0]["benchmarks"] == {benchmark: {"roc_auc": 0.5}}
-    # The last row of a page read before the change is still a place to go on from.
+    # A cursor from before the change is still valid.
     assert ids(board(client, {"after": checkpoints[1].id})) == [checkpoints[0].id]
     assert ids(board(client, {"after": checkpoints[1].id, "order_by_metric.direction": "asc"})) == []
 
 
 @pytest.mark.row("LB-1", "C-7")
-def test_a_page_goes_on_after_a_row_that_left_the_leaderboard(
+def test_the_next_page_is_correct_after_its_cursor_has_left_the_leaderboard(
     client: TestClient, checkpoints: Sequence[Checkpoint], make_benchmark: MakeBenchmark, record: Record
 ) -> None:
     benchmark = make_benchmark()
-    for place, checkpoint in enumerate(checkpoints):
-        record(checkpoint, benchmark, roc_auc=0.9 - place / 10)
+    for position, checkpoint in enumerate(checkpoints):
+        record(checkpoint, benchmark, roc_auc=0.9 - position / 10)
     first = board(client, {"limit": 2})
     assert ids(first) == [checkpoints[0].id, checkpoints[1].id]
 
     client.put(f"/benchmarks/{benchmark}", json={"metrics": ["roc_auc"]})
-    for place in (0, 2, 3):
-        record(checkpoints[place], benchmark, roc_auc=0.9 - place / 10)
+    for position in (0, 2, 3):
+        record(checkpoints[position], benchmark, roc_auc=0.9 - position / 10)
 
     second = board(client, {"limit": 2, "after": first["data"][-1]["id"]})
     assert ids(second) == [checkpoints[2].id, checkpoints[3].id]
@@ -321,7 +322,7 @@ def test_a_page_goes_on_after_a_row_that_left_the_leaderboard(
 
 
 @pytest.mark.row("BM-3")
-def test_past_results_outlive_their_benchmark(
+def test_results_are_kept_when_their_benchmark_is_deleted(
     client: TestClient, checkpoints: Sequence[Checkpoint], make_benchmark: MakeBenchmark, record: Record
 ) -> None:
     benchmark = make_benchmark()
@@ -333,7 +334,7 @@ def test_past_results_outlive_their_benchmark(
 
 
 @pytest.mark.row("TR-5", "LB-1")
-def test_deleting_a_training_keeps_the_rows_of_its_checkpoints(
+def test_the_rows_of_checkpoints_are_kept_when_their_training_is_deleted(
     client: TestClient, table: Table, space_id: str, make_benchmark: MakeBenchmark, record: Record
 ) -> None:
     request = training_request(client, table)
@@ -352,9 +353,9 @@ def test_deleting_a_training_keeps_the_rows_of_its_checkpoints(
 
 
 @pytest.mark.row("C-4")
-def test_the_leaderboard_needs_its_permission(client: TestClient, sign_in: ClientMaker, table: Table) -> None:
+def test_a_member_without_the_permission_is_refused(client: TestClient, sign_in: ClientMaker, table: Table) -> None:
     member = sign_in("carol")
     add_member(table, member, client.headers["X-Space-Id"], ["benchmarks:list"])
-    answer = member.get("/leaderboards")
-    assert answer.status_code == 403
-    assert "leaderboards:list" in answer.json()["error"]
+    response = member.get("/leaderboards")
+    assert response.status_code == 403
+    assert "leaderboards:list" in response.json()["error"]

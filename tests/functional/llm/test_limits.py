@@ -1,4 +1,4 @@
-"""Budgets and rates hold every call of a language model, and say why one is refused."""
+"""Tests of the rates and budgets for calls of language models."""
 
 from collections.abc import Iterator
 from datetime import timedelta
@@ -17,13 +17,13 @@ from tests.functional.api_keys.test_api_keys import client_with_key, create_key
 from tests.functional.arguments.test_arguments import FACTS
 from tests.functional.conftest import ClientMaker
 
-TALK = {"messages": [{"role": "user", "content": "Which offer suits Ada?"}], "max_tokens": 5}
+CHAT = {"messages": [{"role": "user", "content": "Which offer suits Ada?"}], "max_tokens": 5}
 OPENAI = "/v1/chat/completions"
 OFFER = {"name": "Card", "description": "", "priority": "high", "type": "offer", "status": "active"}
 
 
-def said(body: Body) -> str:
-    """Returns what each of the callers can make use of."""
+def complete(body: Body) -> str:
+    """Returns a valid completion for each kind of request."""
     return {
         "argument": '{"thinking": "It fits.", "argument": "It suits you."}',
         "persona": '{"message": "Done."}',
@@ -33,31 +33,31 @@ def said(body: Body) -> str:
 
 @pytest.fixture
 def upstream(client: TestClient) -> Iterator[FakeUpstream]:
-    with connected(client, FakeUpstream(script=said)) as upstream:
+    with connected(client, FakeUpstream(script=complete)) as upstream:
         yield upstream
 
 
-def place(client: TestClient) -> str:
+def limits_path(client: TestClient) -> str:
     return f"/spaces/{client.headers['X-Space-Id']}/limits"
 
 
-def limit(client: TestClient, **space: Any) -> None:
-    response = client.put(place(client), json={"space": space, "prices": {"small": {"input": 1, "output": 10}}})
+def set_limits(client: TestClient, **space: Any) -> None:
+    response = client.put(limits_path(client), json={"space": space, "prices": {"small": {"input": 1, "output": 10}}})
     assert response.status_code == 200, response.text
 
 
-def used(client: TestClient, name: str) -> Any:
-    return client.get(place(client)).json()["space_usage"][name]
+def usage(client: TestClient, name: str) -> Any:
+    return client.get(limits_path(client)).json()["space_usage"][name]
 
 
 @pytest.mark.row("X-5")
-def test_a_budget_of_tokens_is_over_by_no_more_than_one_call(
+def test_a_token_budget_is_exceeded_by_at_most_one_call(
     client: TestClient, upstream: FakeUpstream, clock: MovableClock
 ) -> None:
-    limit(client, tokens_per_day=15)
-    responses = [client.post("/chats", json=TALK) for _ in range(4)]
+    set_limits(client, tokens_per_day=15)
+    responses = [client.post("/chats", json=CHAT) for _ in range(4)]
     assert [each.status_code for each in responses] == [201, 201, 201, 429]
-    assert used(client, "tokens_per_day") | {"resets_at": ""} == {
+    assert usage(client, "tokens_per_day") | {"resets_at": ""} == {
         "limit": 15, "used": 18, "reserved": 0, "resets_at": ""
     }  # fmt: skip
     refused = responses[-1].json()
@@ -70,14 +70,14 @@ def test_a_budget_of_tokens_is_over_by_no_more_than_one_call(
 
 
 @pytest.mark.row("X-5")
-def test_cost_follows_from_the_prices_and_openai_s_clients_are_told_in_their_shape(
+def test_costs_follow_from_the_prices_and_the_openai_routes_return_errors_in_their_format(
     client: TestClient, upstream: FakeUpstream
 ) -> None:
-    limit(client, cost_per_month=0.00004)
-    request = {"model": "small", **TALK}
+    set_limits(client, cost_per_month=0.00004)
+    request = {"model": "small", **CHAT}
     statuses = [client.post(OPENAI, json=request).status_code for _ in range(2)]
-    # 4 prompt tokens at 1 per million, and 2 completion tokens at 10 per million.
-    assert used(client, "cost_per_month")["used"] == pytest.approx(2 * 24 / 10**6)
+    # Each call costs 4 input tokens at 1 per million and 2 output tokens at 10 per million.
+    assert usage(client, "cost_per_month")["used"] == pytest.approx(2 * 24 / 10**6)
     refused = client.post(OPENAI, json={**request, "stream": True})
     assert (statuses, refused.status_code) == ([200, 200], 429)
     assert refused.json()["error"]["code"] == "budget_exceeded"
@@ -85,47 +85,49 @@ def test_cost_follows_from_the_prices_and_openai_s_clients_are_told_in_their_sha
 
 
 @pytest.mark.row("X-5")
-def test_a_stream_counts_what_it_said_and_a_failed_call_nothing(client: TestClient, upstream: FakeUpstream) -> None:
-    limit(client, tokens_per_day=1000, concurrent_calls=1)
-    client.post("/chats", json={**TALK, "stream": True})
-    assert used(client, "tokens_per_day")["used"] == 6
+def test_a_stream_uses_tokens_of_the_budget_and_a_failed_call_uses_none(
+    client: TestClient, upstream: FakeUpstream
+) -> None:
+    set_limits(client, tokens_per_day=1000, concurrent_calls=1)
+    client.post("/chats", json={**CHAT, "stream": True})
+    assert usage(client, "tokens_per_day")["used"] == 6
     upstream.script = lambda _: Refusal(500)
-    assert client.post("/chats", json=TALK).status_code == 502
-    assert used(client, "tokens_per_day")["used"] == 6
-    assert used(client, "concurrent_calls")["reserved"] == 0
+    assert client.post("/chats", json=CHAT).status_code == 502
+    assert usage(client, "tokens_per_day")["used"] == 6
+    assert usage(client, "concurrent_calls")["reserved"] == 0
 
 
-def test_a_call_whose_reservation_can_not_be_replaced_is_still_logged(
+def test_a_call_is_logged_when_its_reservation_cannot_be_replaced(
     client: TestClient, upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def lost(*_: Any) -> None:
+    def fail(*_: Any) -> None:
         raise ReadTimeoutError(endpoint_url="dynamodb")
 
-    limit(client, tokens_per_day=100)
-    monkeypatch.setattr(LimitUsages, "replace", lost)
-    assert client.post(OPENAI, json={"model": "small", **TALK}).status_code == 503
+    set_limits(client, tokens_per_day=100)
+    monkeypatch.setattr(LimitUsages, "replace", fail)
+    assert client.post(OPENAI, json={"model": "small", **CHAT}).status_code == 503
     [row] = client.get("/inference-logs").json()["data"]
     assert row["total_tokens"] == 6
 
 
 @pytest.mark.row("X-5", "C-15")
-def test_over_the_rate_is_429_until_the_minute_is_over(
+def test_a_request_over_the_rate_is_refused_until_the_minute_ends(
     client: TestClient, upstream: FakeUpstream, clock: MovableClock
 ) -> None:
     clock.now = clock.now.replace(second=30, microsecond=0)
-    limit(client, requests_per_minute=2)
-    # The guard's calls are part of the request.
-    responses = [client.post("/chats", json={**TALK, "guard_enabled": True}) for _ in range(3)]
+    set_limits(client, requests_per_minute=2)
+    # The calls of the guard belong to the same request.
+    responses = [client.post("/chats", json={**CHAT, "guard_enabled": True}) for _ in range(3)]
     assert [each.status_code for each in responses] == [201, 201, 429]
     assert (responses[-1].json()["code"], responses[-1].headers["Retry-After"]) == ("rate_limited", "30")
     clock.now = clock.now.replace(second=59)
-    assert client.post("/chats", json=TALK).status_code == 429
+    assert client.post("/chats", json=CHAT).status_code == 429
     clock.now += timedelta(seconds=1)
-    assert client.post("/chats", json=TALK).status_code == 201
+    assert client.post("/chats", json=CHAT).status_code == 201
 
 
 @pytest.mark.row("X-5")
-def test_users_and_keys_have_limits_of_their_own(
+def test_users_and_keys_have_their_own_limits(
     client: TestClient, sign_in: ClientMaker, upstream: FakeUpstream, table: Table
 ) -> None:
     space = client.headers["X-Space-Id"]
@@ -134,28 +136,28 @@ def test_users_and_keys_have_limits_of_their_own(
     erin_id = erin.get("/me").json()["id"]
     key = create_key(client, "chat", limits={"requests_per_minute": 1})
     body = {"each_user": {"requests_per_minute": 2}, "users": {erin_id: {"requests_per_minute": 0}}}
-    client.put(place(client), json=body)
+    client.put(limits_path(client), json=body)
     holder = client_with_key(client, key["key"])
-    assert [holder.post("/chats", json=TALK).status_code for _ in range(2)] == [201, 429]
-    refused = erin.post("/chats", json=TALK)
+    assert [holder.post("/chats", json=CHAT).status_code for _ in range(2)] == [201, 429]
+    refused = erin.post("/chats", json=CHAT)
     assert (refused.status_code, "this user" in refused.json()["error"]) == (429, True)
-    # The key's call was its user's, too.
-    assert [client.post("/chats", json=TALK).status_code for _ in range(2)] == [201, 429]
-    assert client.get(place(client)).json()["own_usage"]["requests_per_minute"]["used"] == 2
+    # The call with the key also counts for the user of the key.
+    assert [client.post("/chats", json=CHAT).status_code for _ in range(2)] == [201, 429]
+    assert client.get(limits_path(client)).json()["own_usage"]["requests_per_minute"]["used"] == 2
 
 
 @pytest.mark.row("X-5")
-def test_every_kind_of_call_is_held_and_an_insight_is_decided_without_words(
+def test_every_call_of_a_model_over_the_budget_is_refused_and_an_insight_is_decided_without_a_model(
     client: TestClient, upstream: FakeUpstream
 ) -> None:
-    limit(client, tokens_per_month=0)
+    set_limits(client, tokens_per_month=0)
     client.post("/actions", json=OFFER)
     argument = {**FACTS, "model": "small"}
     persona = {"current_persona": {"name": "Ada"}, "history": [], "prompt": "Call her Eve"}
-    for address, body in (("/arguments", argument), ("/personas/completions", persona), ("/chats", TALK)):
+    for address, body in (("/arguments", argument), ("/personas/completions", persona), ("/chats", CHAT)):
         response = client.post(address, json=body)
         assert (response.status_code, response.json()["code"]) == (429, "budget_exceeded"), (address, response.text)
-    guarded = client.post("/chats", json={**TALK, "guard_enabled": True})
+    guarded = client.post("/chats", json={**CHAT, "guard_enabled": True})
     assert guarded.json()["code"] == "budget_exceeded"
     insight = client.post("/insights", json={"client": "Likes to travel"}).json()
     assert insight["action_id"]
@@ -171,13 +173,13 @@ def test_every_kind_of_call_is_held_and_an_insight_is_decided_without_words(
 def test_only_the_owner_sets_limits_and_members_see_them(
     client: TestClient, sign_in: ClientMaker, table: Table
 ) -> None:
-    limit(client, tokens_per_day=10)
+    set_limits(client, tokens_per_day=10)
     erin = sign_in("erin")
     add_member(table, erin, client.headers["X-Space-Id"], [])
-    assert erin.get(place(client)).json()["space"]["tokens_per_day"] == 10
-    assert erin.put(place(client), json={}).status_code == 403
-    shown = client.get(place(client))
-    stale = client.put(place(client), json={}, headers={"If-Match": '"1"'})
+    assert erin.get(limits_path(client)).json()["space"]["tokens_per_day"] == 10
+    assert erin.put(limits_path(client), json={}).status_code == 403
+    shown = client.get(limits_path(client))
+    stale = client.put(limits_path(client), json={}, headers={"If-Match": '"1"'})
     assert (shown.headers["ETag"], stale.status_code) == ('"2"', 412)
     refused: list[dict[str, Any]] = [
         {"space": {"tokens_per_day": -1}},
@@ -185,13 +187,13 @@ def test_only_the_owner_sets_limits_and_members_see_them(
         {"prices": {"a": {"input": -1}}},
     ]
     for wrong in refused:
-        assert client.put(place(client), json=wrong).status_code == 400
-    assert client.put(place(client), json={}).json()["space"]["tokens_per_day"] is None
+        assert client.put(limits_path(client), json=wrong).status_code == 400
+    assert client.put(limits_path(client), json={}).json()["space"]["tokens_per_day"] is None
 
 
 @pytest.mark.row("X-5")
-def test_without_limits_nothing_is_read_or_written_for_them(
+def test_a_call_in_a_space_without_limits_stores_no_usage(
     client: TestClient, upstream: FakeUpstream, table: Table
 ) -> None:
-    assert client.post("/chats", json=TALK).status_code == 201
+    assert client.post("/chats", json=CHAT).status_code == 201
     assert list(table.query(f"limit_usage#{client.headers['X-Space-Id']}")) == []

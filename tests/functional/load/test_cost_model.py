@@ -1,4 +1,4 @@
-"""The model of costs holds to the code, and the page to the model."""
+"""Tests that the model of costs agrees with the code, and the page with the model."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -23,7 +23,7 @@ QUESTION = {"messages": [{"role": "user", "content": "Which offer suits Ada, who
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
-    """As deployed: callers and clusters are remembered for a moment."""
+    """Turns on the caches of callers and clusters, as in a deployed stage."""
     return settings.model_copy(update={"admission_seconds": 10, "cluster_state_seconds": 1})
 
 
@@ -34,7 +34,7 @@ def chatting(client: TestClient) -> Iterator[TestClient]:
         yield client
 
 
-def test_each_operation_costs_what_the_model_says(chatting: TestClient, resources: Resources) -> None:
+def test_each_operation_uses_the_capacity_that_the_model_states(chatting: TestClient, resources: Resources) -> None:
     ids = [chatting.post("/actions", json=ACTION).json()["id"] for _ in range(12)]
     space_id = chatting.headers["X-Space-Id"]
     calls: dict[str, Callable[[], object]] = {
@@ -59,43 +59,43 @@ def test_each_operation_costs_what_the_model_says(chatting: TestClient, resource
     logs = resources.inference_logs
     call = next(row for shard in range(SHARDS) for row in logs._table.query(f"log#{space_id}#{shard}"))
     rolled_up = meter.measure(lambda: logs.rollups.add(space_id, [call]))
-    noted = {}
+    recorded = {}
     for kind in ("action", "chat"):
         newest = next(resources.table.query(f"{kind}#{space_id}", limit=1))
-        noted[kind] = meter.measure(partial(resources.audit_logs.record, [(None, newest)]))
-    assert noted["action"].write == OPERATIONS["create"].followed
-    assert rolled_up.write + noted["chat"].write == OPERATIONS["chat"].followed
+        recorded[kind] = meter.measure(partial(resources.audit_logs.record, [(None, newest)]))
+    assert recorded["action"].write == OPERATIONS["create"].followed
+    assert rolled_up.write + recorded["chat"].write == OPERATIONS["chat"].followed
 
-    limited_call(resources, space_id)
+    use_limit(resources, space_id)
     measured = {
         "entities of one kind made": used["create"],
         "entities of one kind changed": used["update"],
         "chats begun": used["chat"],
-        "rows of the audit log": noted["action"],
+        "rows of the audit log": recorded["action"],
         "calls of models within a chat": used["chat"],
         "other calls of models": used["completion"],
         "calls of one model, or of one user": used["completion"],
-        "calls under the space's limits": meter.measure(partial(limited_call, resources, space_id)),
+        "calls under the space's limits": meter.measure(partial(use_limit, resources, space_id)),
     }
     assert {name: written_to(each.partition, measured[name]) for name, each in CEILINGS.items()} == {
         name: each.units for name, each in CEILINGS.items()
     }
 
 
-def limited_call(resources: Resources, space_id: str) -> None:
-    """What a call asks of a limit before it begins, and when it has ended."""
+def use_limit(resources: Resources, space_id: str) -> None:
+    """Reserves an amount of a limit and replaces the reservation, like a call of a model."""
     usages = LimitUsages(resources.table, lambda: datetime(2026, 3, 15, tzinfo=UTC))
     subject = Subject.space(space_id, SpaceLimits(space=Limits(tokens_per_day=1_000_000)))
     usages.replace(usages.reserve(subject, Amount(requests=1, calls=1, tokens=90)), Amount(tokens=70))
 
 
 def written_to(partition: str, usage: Usage) -> int:
-    """Returns the units of the partition key, or the index's, that has this form."""
+    """Returns the units written to the only partition key of this form, in the table or an index."""
     form = re.compile(r"(\w+: )?" + re.sub(r"<\w+>", "[^#]+", partition))
     [units] = [units for key, units in usage.written.items() if form.fullmatch(key)]
     return units
 
 
-def test_the_page_says_what_the_model_does() -> None:
+def test_the_page_agrees_with_the_model() -> None:
     text = PAGE.read_text()
-    assert page(text) == text, "write it anew: python -m tests.load.cost_model"
+    assert page(text) == text, "update the page: python -m tests.load.cost_model"

@@ -16,8 +16,8 @@ def ada(client: TestClient) -> dict[str, Any]:
 
 @pytest.fixture
 def pending(client: TestClient, ada: dict[str, Any]) -> dict[str, Any]:
-    """Returns an upload of three, one of whom is known."""
-    answer = upload(client, csv_file(GRACE, ADA, MARY))
-    assert answer.status_code == 200, answer.text
-    found: dict[str, Any] = answer.json()
+    """Returns an upload of three personas that is pending, because one persona already exists."""
+    response = upload(client, csv_file(GRACE, ADA, MARY))
+    assert response.status_code == 200, response.text
+    found: dict[str, Any] = response.json()
     return found

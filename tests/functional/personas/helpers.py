@@ -31,8 +31,8 @@ def confirm(client: TestClient, token: str, resolution: str | None = None) -> An
     return client.post(f"/personas/upload/{token}/confirm", json=body)
 
 
-def everyone(client: TestClient) -> list[dict[str, Any]]:
-    """Returns all personas, newest first, walked page by page; their count is right on each page."""
+def all_personas(client: TestClient) -> list[dict[str, Any]]:
+    """Reads every page and returns all personas, the newest first."""
     personas: list[dict[str, Any]] = []
     has_more = True
     while has_more:
@@ -45,8 +45,8 @@ def everyone(client: TestClient) -> list[dict[str, Any]]:
 
 
 def names(client: TestClient) -> list[str]:
-    return [persona["name"] for persona in everyone(client)]
+    return [persona["name"] for persona in all_personas(client)]
 
 
-def left_in_storage() -> list[str]:
+def stored_files() -> list[str]:
     return [each["Key"] for each in boto3.client("s3").list_objects_v2(Bucket=BUCKET).get("Contents", [])]

@@ -1,4 +1,4 @@
-"""Personas, one at a time."""
+"""Tests of single personas."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -15,9 +15,9 @@ ADA = {"name": "Ada Lovelace", "birthdate": "1815-12-10", "notes": "Likes engine
 
 
 def create(client: TestClient, **changes: Any) -> dict[str, Any]:
-    answer = client.post("/personas", json=ADA | changes)
-    assert answer.status_code == 201, answer.text
-    persona: dict[str, Any] = answer.json()
+    response = client.post("/personas", json=ADA | changes)
+    assert response.status_code == 201, response.text
+    persona: dict[str, Any] = response.json()
     return persona
 
 
@@ -48,17 +48,17 @@ def test_a_persona_is_created_read_changed_listed_and_deleted(client: TestClient
 
 @pytest.mark.row("PE-1")
 @pytest.mark.parametrize("birthdate", ["", "yesterday", "1990-02-30", "31.12.1990", "19901231", "1990-W01-1", 1990])
-def test_a_birthdate_that_is_no_date_is_refused(client: TestClient, birthdate: Any) -> None:
-    answer = client.post("/personas", json=ADA | {"birthdate": birthdate})
-    assert answer.status_code == 400
-    assert answer.json()["details"][0]["field"] == "body.birthdate"
+def test_an_invalid_birthdate_is_refused(client: TestClient, birthdate: Any) -> None:
+    response = client.post("/personas", json=ADA | {"birthdate": birthdate})
+    assert response.status_code == 400
+    assert response.json()["details"][0]["field"] == "body.birthdate"
     persona = create(client)
     assert client.put(f"/personas/{persona['id']}", json={"birthdate": birthdate}).status_code == 400
     assert client.get("/personas").json()["data"] == [persona]
 
 
 @pytest.mark.row("PE-1")
-def test_nobody_is_born_tomorrow(client: TestClient) -> None:
+def test_a_birthdate_in_the_future_is_refused(client: TestClient) -> None:
     today = datetime.now(UTC).date()
     tomorrow = (today + timedelta(days=1)).isoformat()
     refused = client.post("/personas", json=ADA | {"birthdate": tomorrow})
@@ -71,9 +71,9 @@ def test_nobody_is_born_tomorrow(client: TestClient) -> None:
 @pytest.mark.row("PE-1")
 @pytest.mark.parametrize("missing", ["name", "birthdate", "notes"])
 def test_name_birthdate_and_notes_are_required(client: TestClient, missing: str) -> None:
-    answer = client.post("/personas", json={key: value for key, value in ADA.items() if key != missing})
-    assert answer.status_code == 400
-    assert answer.json()["details"][0]["field"] == f"body.{missing}"
+    response = client.post("/personas", json={key: value for key, value in ADA.items() if key != missing})
+    assert response.status_code == 400
+    assert response.json()["details"][0]["field"] == f"body.{missing}"
     persona = create(client)
     assert client.put(f"/personas/{persona['id']}", json={missing: None}).status_code == 400
 
@@ -108,15 +108,15 @@ def nested(levels: int) -> dict[str, Any]:
     ],
     ids=["bytes", "values", "depth", "digits", "exponent", "empty key", "half a character"],
 )
-def test_data_is_bounded(client: TestClient, data: dict[str, Any]) -> None:
+def test_invalid_or_too_large_data_is_refused(client: TestClient, data: dict[str, Any]) -> None:
     body = json.dumps(ADA | {"data": data})
-    answer = client.post("/personas", content=body, headers={"Content-Type": "application/json"})
-    assert answer.status_code == 400
-    assert answer.json()["details"][0]["field"].startswith("body.data")
+    response = client.post("/personas", content=body, headers={"Content-Type": "application/json"})
+    assert response.status_code == 400
+    assert response.json()["details"][0]["field"].startswith("body.data")
     assert client.get("/personas").json()["count"] == 0
 
 
-def test_the_largest_data_allowed_is_stored(client: TestClient) -> None:
+def test_data_of_the_largest_allowed_size_is_stored(client: TestClient) -> None:
     data = {"numbers": list(range(9_000)), "text": "ü" * 20_000, "deep": nested(15)}
     persona = create(client, data=data, notes="ß" * 10_000)
     assert client.get(f"/personas/{persona['id']}").json()["data"] == data
@@ -126,13 +126,13 @@ def test_personas_of_another_space_are_unknown(client: TestClient, other_client:
     persona = create(client)
     path = f"/personas/{persona['id']}"
     unknown = other_client.get("/personas/0190b5a4-0000-7000-8000-000000000000").json()["error"]
-    for answer in (other_client.get(path), other_client.put(path, json={"notes": "x"}), other_client.delete(path)):
-        assert answer.status_code == 404
-        assert answer.json()["error"] == unknown
+    for response in (other_client.get(path), other_client.put(path, json={"notes": "x"}), other_client.delete(path)):
+        assert response.status_code == 404
+        assert response.json()["error"] == unknown
     assert client.get(path).json() == persona
 
 
-def test_an_etag_that_is_no_longer_current_changes_nothing(client: TestClient) -> None:
+def test_a_request_with_an_outdated_etag_changes_nothing(client: TestClient) -> None:
     first = client.post("/personas", json=ADA)
     path, tag = f"/personas/{first.json()['id']}", first.headers["ETag"]
     second = client.put(path, json={"name": "Ada King"}, headers={"If-Match": tag})
@@ -144,7 +144,7 @@ def test_an_etag_that_is_no_longer_current_changes_nothing(client: TestClient) -
     assert client.delete(path, headers={"If-Match": second.headers["ETag"]}).status_code == 204
 
 
-def test_a_repeated_request_makes_one_persona(client: TestClient) -> None:
+def test_a_repeated_request_creates_one_persona(client: TestClient) -> None:
     first = client.post("/personas", json=ADA, headers={"Idempotency-Key": "one"})
     again = client.post("/personas", json=ADA, headers={"Idempotency-Key": "one"})
     assert again.json() == first.json()
@@ -171,7 +171,7 @@ def test_the_index_of_persons_follows_each_change(client: TestClient, resources:
     assert not list(resources.table.query(f"persona_key#{space}"))
 
 
-def test_only_so_many_personas_may_be_the_same_person(client: TestClient) -> None:
+def test_the_number_of_personas_of_the_same_person_is_limited(client: TestClient) -> None:
     for _ in range(SAME_PERSON_LIMIT):
         create(client)
     refused = client.post("/personas", json=ADA)

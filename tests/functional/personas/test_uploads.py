@@ -1,4 +1,4 @@
-"""Uploads of personas: conflicts, unreadable files and resolutions."""
+"""Tests of uploads of personas: conflicts, unreadable files and resolutions."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -13,20 +13,20 @@ from tests.functional.personas.helpers import (
     ADA,
     GRACE,
     MARY,
+    all_personas,
     confirm,
     csv_file,
-    everyone,
-    left_in_storage,
     names,
+    stored_files,
     upload,
 )
 
 
 @pytest.mark.row("PE-3")
-def test_without_conflicts_all_is_saved_at_once(client: TestClient) -> None:
-    answer = upload(client, csv_file(ADA, GRACE), ("more.json", json.dumps([MARY]).encode()))
-    assert answer.status_code == 200, answer.text
-    found = answer.json()
+def test_an_upload_without_conflicts_is_saved_immediately(client: TestClient) -> None:
+    response = upload(client, csv_file(ADA, GRACE), ("more.json", json.dumps([MARY]).encode()))
+    assert response.status_code == 200, response.text
+    found = response.json()
     assert found["status"] == "completed"
     assert (found["total"], found["conflict_personas"], found["total_uploaded"]) == (3, 0, 3)
     assert found["upload_token"] is None
@@ -35,20 +35,22 @@ def test_without_conflicts_all_is_saved_at_once(client: TestClient) -> None:
         ("more.json", "json", 1),
     ]
     assert names(client) == ["Mary Somerville", "Grace Hopper", "Ada Lovelace"]
-    saved = everyone(client)[2]
+    saved = all_personas(client)[2]
     assert saved["data"] == {"city": "Paris"}
     assert saved["created_by"] == client.get("/me").json()["id"]
     assert client.get(f"/personas/{saved['id']}").json() == saved
-    assert left_in_storage() == []
+    assert stored_files() == []
 
 
 @pytest.mark.row("PE-3")
-def test_with_a_conflict_nothing_is_saved(client: TestClient, ada: dict[str, Any], pending: dict[str, Any]) -> None:
+def test_an_upload_with_a_conflict_saves_nothing_before_its_confirmation(
+    client: TestClient, ada: dict[str, Any], pending: dict[str, Any]
+) -> None:
     assert pending["status"] == "pending"
     assert (pending["total"], pending["conflict_personas"]) == (3, 1)
     assert pending["upload_token"]
     assert pending["conflicts"] == [{"file": "people.csv", "row": 3, "name": "Ada Lovelace", "birthdate": "1815-12-10"}]
-    assert everyone(client) == [ada]
+    assert all_personas(client) == [ada]
 
 
 @pytest.mark.row("PE-3")
@@ -85,7 +87,7 @@ def test_another_birthdate_or_name_is_no_conflict(client: TestClient, ada: dict[
 def test_deleted_and_renamed_personas_are_no_conflict(client: TestClient, ada: dict[str, Any]) -> None:
     client.put(f"/personas/{ada['id']}", json={"name": "Ada King"})
     assert upload(client, csv_file(ADA)).json()["status"] == "completed"
-    for persona in everyone(client):
+    for persona in all_personas(client):
         client.delete(f"/personas/{persona['id']}")
     assert upload(client, csv_file(ADA)).json()["status"] == "completed"
 
@@ -113,15 +115,15 @@ def test_personas_of_another_space_are_no_conflict(
     ids=["empty", "picture", "no workbook", "cut JSON", "no birthdates", "open quote", "PDF"],
 )
 def test_an_unreadable_file_is_named_and_nothing_is_stored(client: TestClient, content: bytes) -> None:
-    answer = upload(client, csv_file(ADA), ("broken.dat", content))
-    assert answer.status_code == 400
-    assert "broken.dat" in answer.json()["error"]
-    assert answer.json()["details"][0]["field"] == "body.files"
+    response = upload(client, csv_file(ADA), ("broken.dat", content))
+    assert response.status_code == 400
+    assert "broken.dat" in response.json()["error"]
+    assert response.json()["details"][0]["field"] == "body.files"
     assert client.get("/personas").json()["count"] == 0
-    assert left_in_storage() == []
+    assert stored_files() == []
 
 
-def test_rows_that_can_not_be_used_are_listed_with_the_reason(client: TestClient) -> None:
+def test_refused_rows_are_listed_with_the_reason(client: TestClient) -> None:
     tomorrow = (datetime.now(UTC).date() + timedelta(days=1)).isoformat()
     found = upload(
         client,
@@ -136,17 +138,17 @@ def test_rows_that_can_not_be_used_are_listed_with_the_reason(client: TestClient
     assert names(client) == ["Ada Lovelace"]
 
 
-def test_a_file_of_unusable_rows_only_is_refused_with_the_reasons(client: TestClient) -> None:
-    answer = upload(client, csv_file(ADA | {"birthdate": "soon"}, GRACE | {"name": " "}))
-    assert answer.status_code == 400
-    assert [detail["field"] for detail in answer.json()["details"]] == [
+def test_a_file_with_only_refused_rows_is_refused_with_the_reasons(client: TestClient) -> None:
+    response = upload(client, csv_file(ADA | {"birthdate": "soon"}, GRACE | {"name": " "}))
+    assert response.status_code == 400
+    assert [detail["field"] for detail in response.json()["details"]] == [
         "body.files.people.csv.2",
         "body.files.people.csv.3",
     ]
     assert upload(client, b"name,birthdate,notes\n").status_code == 400
 
 
-def test_the_files_must_be_files(client: TestClient) -> None:
+def test_an_upload_without_files_or_with_too_many_or_too_large_files_is_refused(client: TestClient) -> None:
     assert client.post("/personas/upload").status_code == 400
     assert client.post("/personas/upload", data={"files": "Ada"}).status_code == 400
     assert client.post("/personas/upload", json={"files": []}).status_code == 400
@@ -158,18 +160,20 @@ def test_the_files_must_be_files(client: TestClient) -> None:
 
 
 @pytest.mark.row("PE-4")
-def test_skip_saves_only_the_rest(client: TestClient, ada: dict[str, Any], pending: dict[str, Any]) -> None:
+def test_skip_saves_only_the_rows_without_a_conflict(
+    client: TestClient, ada: dict[str, Any], pending: dict[str, Any]
+) -> None:
     result = confirm(client, pending["upload_token"], "skip").json()
     assert result["status"] == "completed"
     assert (result["total_uploaded"], result["conflicts_resolved"], result["skipped"]) == (2, 1, 1)
     assert names(client) == ["Mary Somerville", "Grace Hopper", "Ada Lovelace"]
-    assert everyone(client)[2] == ada
-    assert left_in_storage() == []
+    assert all_personas(client)[2] == ada
+    assert stored_files() == []
 
 
 @pytest.mark.row("PE-4")
 @pytest.mark.parametrize("body", [{}, None], ids=["empty body", "no body"])
-def test_without_a_resolution_conflicts_are_skipped(
+def test_conflicts_are_skipped_without_a_resolution(
     client: TestClient, pending: dict[str, Any], body: dict[str, Any] | None
 ) -> None:
     result = client.post(f"/personas/upload/{pending['upload_token']}/confirm", json=body).json()
@@ -191,11 +195,13 @@ def test_overwrite_keeps_the_ids_of_known_personas(
 
 
 @pytest.mark.row("PE-4")
-def test_create_adds_new_ids(client: TestClient, ada: dict[str, Any], pending: dict[str, Any]) -> None:
+def test_create_saves_conflicts_as_new_personas(
+    client: TestClient, ada: dict[str, Any], pending: dict[str, Any]
+) -> None:
     result = confirm(client, pending["upload_token"], "create").json()
     assert (result["total_uploaded"], result["conflicts_resolved"], result["created"]) == (3, 1, 3)
     assert names(client) == ["Mary Somerville", "Ada Lovelace", "Grace Hopper", "Ada Lovelace"]
-    assert everyone(client)[3] == ada
+    assert all_personas(client)[3] == ada
 
 
 @pytest.mark.row("PE-4")
@@ -203,7 +209,7 @@ def test_create_adds_new_ids(client: TestClient, ada: dict[str, Any], pending: d
     ("resolution", "notes"), [("skip", ["first"]), ("overwrite", ["third"]), ("create", ["third", "second", "first"])]
 )
 @pytest.mark.parametrize("rows_a_batch", [1, 48])
-def test_repeated_rows_of_one_upload_are_resolved_alike(
+def test_repeated_rows_of_one_upload_are_resolved_like_other_conflicts(
     client: TestClient, monkeypatch: pytest.MonkeyPatch, resolution: str, notes: list[str], rows_a_batch: int
 ) -> None:
     monkeypatch.setattr(saving, "BATCH_ROWS", rows_a_batch)
@@ -211,10 +217,10 @@ def test_repeated_rows_of_one_upload_are_resolved_alike(
     assert found["conflict_personas"] == 2
     result = confirm(client, found["upload_token"], resolution).json()
     assert result["conflicts_resolved"] == 2
-    assert [persona["notes"] for persona in everyone(client)] == notes
+    assert [persona["notes"] for persona in all_personas(client)] == notes
 
 
-def test_a_file_that_says_nothing_of_the_data_keeps_it(client: TestClient, ada: dict[str, Any]) -> None:
+def test_an_upload_without_other_columns_keeps_the_stored_data(client: TestClient, ada: dict[str, Any]) -> None:
     found = upload(client, b"Name;Date of birth;Comment\nada lovelace;1815-12-10;changed\n").json()
     confirm(client, found["upload_token"], "overwrite")
     changed = client.get(f"/personas/{ada['id']}").json()
@@ -223,11 +229,11 @@ def test_a_file_that_says_nothing_of_the_data_keeps_it(client: TestClient, ada: 
 
 @pytest.mark.row("PE-4")
 @pytest.mark.parametrize("value", ["merge", "", None, 1, "OVERWRITE"])
-def test_another_resolution_is_refused(client: TestClient, pending: dict[str, Any], value: Any) -> None:
+def test_an_unknown_resolution_is_refused(client: TestClient, pending: dict[str, Any], value: Any) -> None:
     path = f"/personas/upload/{pending['upload_token']}/confirm"
-    answer = client.post(path, json={"conflict_resolution": value})
-    assert answer.status_code == 400
-    assert answer.json()["details"][0]["field"] == "body.conflict_resolution"
+    response = client.post(path, json={"conflict_resolution": value})
+    assert response.status_code == 400
+    assert response.json()["details"][0]["field"] == "body.conflict_resolution"
     assert client.get("/personas").json()["count"] == 1
 
 
@@ -238,20 +244,20 @@ def test_an_unknown_token_is_not_found(client: TestClient, pending: dict[str, An
 
 
 @pytest.mark.row("PE-4")
-def test_an_expired_token_is_gone(clock: MovableClock, client: TestClient, pending: dict[str, Any]) -> None:
+def test_an_expired_token_is_refused(clock: MovableClock, client: TestClient, pending: dict[str, Any]) -> None:
     clock.now += timedelta(hours=24)
-    answer = confirm(client, pending["upload_token"])
-    assert (answer.status_code, answer.json()["code"]) == (410, "gone")
+    response = confirm(client, pending["upload_token"])
+    assert (response.status_code, response.json()["code"]) == (410, "gone")
     assert client.get("/personas").json()["count"] == 1
 
 
 @pytest.mark.row("PE-4")
-def test_a_second_confirm_returns_the_first_result(
+def test_a_second_confirmation_returns_the_first_result(
     clock: MovableClock, client: TestClient, pending: dict[str, Any]
 ) -> None:
     first = confirm(client, pending["upload_token"], "skip").json()
-    before = everyone(client)
+    before = all_personas(client)
     clock.now += timedelta(days=2)
     for resolution in ("skip", "create", "overwrite", None):
         assert confirm(client, pending["upload_token"], resolution).json() == first
-    assert everyone(client) == before
+    assert all_personas(client) == before

@@ -1,6 +1,6 @@
-"""A walk over every operation that the API serves: who is let in, and that nobody reaches into another's space.
+"""Tests that every operation of the API is accessible only to callers with the right to use it.
 
-It derives from the app: a new operation is in it, and fails until tests/fixtures/operations.py says how to call it.
+The list of operations comes from the app. A new operation needs an example in tests/fixtures/operations.py.
 """
 
 import hmac
@@ -33,18 +33,18 @@ from tests.fixtures.upstream import FakeUpstream
 from tests.functional.http.test_common_contract import assert_error_shape
 
 OPERATIONS = operations()
-# Everything of another space, by the operations that could be asked for it.
+# These lists contain every place where a request can name an entity of another space.
 FOREIGN_PATHS = [(operation, address) for operation in OPERATIONS for address in operation.parameters]
 FOREIGN_FIELDS = [
     (operation, place, address) for operation in OPERATIONS for place, address in operation.example.identifiers()
 ]
-# Only these name something that need not exist yet.
+# Callers choose the names in these paths, so an unknown name is valid.
 NAMED_BY_CLIENTS = {"PUT /checkpoints/aliases/{alias}"}
-# Fields that name an entity though their names do not end in "id".
+# These fields contain ids of entities, although their names do not end in "id".
 NAMES = {"actions", "actor", "benchmarks", "connector", "group", "trainings"}
-# Ids, but not of anything in a space.
+# These ids do not belong to entities of a space.
 NO_ENTITIES = {"tool_call_id", "external_id", "access_key_id"}
-# Only the owner of the space may call them, independent of a member's permissions.
+# Only the owner of the space may call these operations, independent of permissions.
 OWNER_ONLY = {
     "GET /audit-logs",
     "PUT /insights/policy",
@@ -80,30 +80,31 @@ def world(
 
 @pytest.fixture(scope="module")
 def refused(issuer: Issuer) -> dict[str, str]:
-    """Authorization headers that nobody is let in with, by what is wrong with them."""
+    """Returns invalid Authorization headers by their flaw."""
     return refused_headers(issuer)
 
 
-def test_every_operation_has_an_example_that_names_each_entity_it_takes(world: World) -> None:
+def test_every_operation_has_an_example_with_all_its_entities(world: World) -> None:
     described = build_api().openapi()
     schemas = described["components"]["schemas"]
     for operation in OPERATIONS:
         document = described["paths"][operation.route.path_format][operation.method.lower()]
-        assert set(operation.parameters) <= set(world.alices), f"{operation}: furnish() knows no id for its path"
+        assert set(operation.parameters) <= set(world.alices), f"{operation}: furnish() creates no entity for its path"
         example = operation.example
         taken = {found["name"] for found in document.get("parameters", []) if found["in"] == "query"}
         if "requestBody" in document:
             given = example.json is not None or example.files is not None
             optional = not document["requestBody"].get("required")
-            assert given or optional, f"{operation}: EXAMPLES has no body for it"
+            assert given or optional, f"{operation}: its example in EXAMPLES has no body"
             taken |= fields(document["requestBody"]["content"], schemas)
         entities = {name for name in taken if re.search(r"[_.]ids?$", name) or name in NAMES} - NO_ENTITIES
         named = {str(part) for place, _ in example.identifiers() for part in place}
-        if str(operation) == "PATCH /benchmarks/{id}":  # the example of PUT has the others
+        # The examples of PUT and PATCH contain different fields.
+        if str(operation) == "PATCH /benchmarks/{id}":
             entities -= {"connector_id"}
         if str(operation) == "PUT /benchmarks/{id}":
             entities -= {"connector"}
-        assert entities <= named, f"{operation}: its example names no {sorted(entities - named)}"
+        assert entities <= named, f"{operation}: its example in EXAMPLES lacks {sorted(entities - named)}"
 
 
 def fields(schema: Any, schemas: dict[str, Any], seen: frozenset[str] = frozenset()) -> set[str]:
@@ -121,7 +122,7 @@ def fields(schema: Any, schemas: dict[str, Any], seen: frozenset[str] = frozense
 
 
 def without_traces(text: str, *ids: str) -> Any:
-    """Returns an answer, blind for the ids that it was asked with and for the request's own."""
+    """Returns the body of a response without the sent ids and without the request id."""
     for each in sorted(ids, key=len, reverse=True):
         text = text.replace(each, "…")
     body = json.loads(text)
@@ -129,15 +130,15 @@ def without_traces(text: str, *ids: str) -> Any:
 
 
 @pytest.mark.row("C-1")
-def test_only_the_public_pages_and_webhooks_are_outside_the_checked_routers() -> None:
-    walked = [operation.route for operation in OPERATIONS]
-    public = {route.path for route in build_api().routes if isinstance(route, APIRoute) and route not in walked}
+def test_only_the_public_routes_and_the_webhooks_are_not_checked_here() -> None:
+    checked = [operation.route for operation in OPERATIONS]
+    public = {route.path for route in build_api().routes if isinstance(route, APIRoute) and route not in checked}
     assert public <= {"/webhooks", "/health", "/docs", "/docs/redoc.standalone.js", "/openapi.json"}
 
 
 @pytest.mark.row("C-2", "C-5")
 @pytest.mark.parametrize(("operation", "address"), FOREIGN_PATHS, ids=lambda value: str(value))
-def test_another_tenants_id_in_the_path_answers_like_a_random_one_and_changes_nothing(
+def test_an_id_of_another_space_in_the_path_is_as_unknown_as_a_random_id(
     world: World, operation: Operation, address: str
 ) -> None:
     if str(operation) in NAMED_BY_CLIENTS:
@@ -146,7 +147,8 @@ def test_another_tenants_id_in_the_path_answers_like_a_random_one_and_changes_no
     theirs, random = world.alices[address], UNKNOWN
     found, unknown = (operation.send(world.bob, world.bobs, {address: item}) for item in (theirs, random))
     assert found.status_code == unknown.status_code == 404, (found.text, unknown.text)
-    if not operation.path.startswith("/v1/"):  # OpenAI's shape
+    # The OpenAI routes have their own error format.
+    if not operation.path.startswith("/v1/"):
         assert_error_shape(found.json(), "not_found")
     assert without_traces(found.text, theirs) == without_traces(unknown.text, random)
     assert world.changes() == []
@@ -154,7 +156,7 @@ def test_another_tenants_id_in_the_path_answers_like_a_random_one_and_changes_no
 
 @pytest.mark.row("C-2", "C-6")
 @pytest.mark.parametrize(("operation", "place", "address"), FOREIGN_FIELDS, ids=lambda value: str(value))
-def test_another_tenants_id_in_the_body_or_the_query_is_as_unknown_as_a_random_one(
+def test_an_id_of_another_space_in_the_body_or_the_query_is_as_unknown_as_a_random_id(
     world: World, operation: Operation, place: tuple[str | int, ...], address: str
 ) -> None:
     world.note()
@@ -168,7 +170,7 @@ def test_another_tenants_id_in_the_body_or_the_query_is_as_unknown_as_a_random_o
 
 
 @pytest.mark.row("C-2", "C-3")
-def test_another_tenants_space_is_as_unknown_as_a_random_one(world: World) -> None:
+def test_another_space_is_as_unknown_as_a_random_space(world: World) -> None:
     world.note()
     theirs, random = world.sign_in("bob"), world.sign_in("bob")
     theirs.headers["X-Space-Id"], random.headers["X-Space-Id"] = world.alices["/spaces/{id}"], UNKNOWN
@@ -180,7 +182,7 @@ def test_another_tenants_space_is_as_unknown_as_a_random_one(world: World) -> No
 
 
 def permission_of(operation: Operation) -> UserPermission | None:
-    """Returns the permission that the contract's list of 15 has for an operation, by its group and verb."""
+    """Returns the permission that the contract requires for an operation, if the contract lists one."""
     verb = {"POST": "create", "DELETE": "delete", "PUT": "update", "PATCH": "update"}.get(operation.method)
     verb = verb or ("get" if "{id}" in operation.path else "list")
     wanted = f"{operation.path.split('/')[1]}:{verb}"
@@ -189,7 +191,7 @@ def permission_of(operation: Operation) -> UserPermission | None:
 
 @pytest.mark.row("C-4", "DM-1")
 @pytest.mark.parametrize("operation", [each for each in OPERATIONS if permission_of(each)], ids=str)
-def test_a_member_who_lacks_only_the_permission_gets_403_naming_it_and_with_it_alone_gets_on(
+def test_a_member_needs_the_permission_of_an_operation_and_no_other_permission(
     world: World, operation: Operation
 ) -> None:
     wanted = permission_of(operation)
@@ -209,7 +211,9 @@ def test_a_member_who_lacks_only_the_permission_gets_403_naming_it_and_with_it_a
 
 @pytest.mark.row("C-4")
 @pytest.mark.parametrize("operation", [each for each in OPERATIONS if str(each) in OWNER_ONLY], ids=str)
-def test_what_is_the_owners_is_refused_to_a_member_with_every_permission(world: World, operation: Operation) -> None:
+def test_an_operation_of_the_owner_is_refused_to_a_member_with_all_permissions(
+    world: World, operation: Operation
+) -> None:
     dora = world.sign_in("dora")
     add_member(world.resources.table, dora, world.alices["/spaces/{id}"], list(UserPermission))
     world.note()
@@ -220,7 +224,7 @@ def test_what_is_the_owners_is_refused_to_a_member_with_every_permission(world: 
 
 
 @pytest.mark.row("C-4")
-def test_groups_without_a_listed_permission_need_membership_only(world: World) -> None:
+def test_reads_without_a_permission_need_only_a_membership(world: World) -> None:
     erin = world.sign_in("erin")
     add_member(world.resources.table, erin, world.alices["/spaces/{id}"], [])
     for operation in OPERATIONS:
@@ -231,7 +235,7 @@ def test_groups_without_a_listed_permission_need_membership_only(world: World) -
 
 
 def unsigned(header: dict[str, Any], claims: dict[str, Any]) -> str:
-    """Returns the part of a token that a signature is for."""
+    """Returns the signed part of a token."""
     parts = (urlsafe_b64encode(json.dumps(part).encode()).decode().rstrip("=") for part in (header, claims))
     return ".".join(parts)
 
@@ -264,9 +268,9 @@ def refused_headers(issuer: Issuer) -> dict[str, str]:
         "no issuer": issuer.token("alice", iss=None),
         "wrong audience": issuer.token("alice", aud="someone-else"),
         "no audience": issuer.token("alice", aud=None),
-        "nobody": issuer.token("alice", sub=None),
+        "no subject": issuer.token("alice", sub=None),
         "access token": issuer.token("alice", aud=None, token_use="access", client_id="inference"),
-        "API key of nobody's shape": f"{PREFIX}nonsense",
+        "malformed API key": f"{PREFIX}nonsense",
         "mistyped API key": f"{str(KeyToken.new(UNKNOWN, UNKNOWN, UNKNOWN))[:-4]}AAAA",
         "access token for us": issuer.token("alice", token_use="access"),
     }
@@ -274,7 +278,7 @@ def refused_headers(issuer: Issuer) -> dict[str, str]:
 
 
 def hmac_of(text: str, issuer: Issuer) -> str:
-    """As if the issuer's public key were a shared secret."""
+    """Returns a signature that uses the public key of the issuer as a shared secret."""
     jwk = json.loads(Path(issuer.jwks_url.removeprefix("file://")).read_text())["keys"][0]
     pem = jwt.PyJWK(jwk).key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     return urlsafe_b64encode(hmac.digest(pem, text.encode(), "sha256")).decode().rstrip("=")
@@ -282,26 +286,28 @@ def hmac_of(text: str, issuer: Issuer) -> str:
 
 @pytest.mark.row("C-1", "C-5")
 @pytest.mark.parametrize("operation", OPERATIONS, ids=str)
-def test_without_a_valid_token_aws_is_asked_nothing_and_the_answer_is_401(
+def test_a_request_without_a_valid_token_is_refused_without_a_call_to_aws(
     world: World, refused: dict[str, str], operation: Operation
 ) -> None:
-    asked, address, space = CALLS.total(), operation.address(world.alices), {"X-Space-Id": world.alices["/spaces/{id}"]}
+    earlier, address = CALLS.total(), operation.address(world.alices)
+    space = {"X-Space-Id": world.alices["/spaces/{id}"]}
     for flaw, header in refused.items():
         headers = {**space, "Authorization": header} if header else space
-        answer = world.nobody.request(operation.method, address, headers=headers, content=b"{broken")
-        assert answer.status_code == 401, (flaw, answer.text)
-        body = answer.json()
-        if operation.path.startswith("/v1/"):  # OpenAI's shape
+        response = world.nobody.request(operation.method, address, headers=headers, content=b"{broken")
+        assert response.status_code == 401, (flaw, response.text)
+        body = response.json()
+        if operation.path.startswith("/v1/"):
             assert body["error"]["code"] == "unauthenticated"
         else:
             assert_error_shape(body, "unauthenticated")
             assert body["details"] == []
-            assert body["request_id"] == answer.headers["X-Request-Id"]
-    assert CALLS.total() == asked
+            assert body["request_id"] == response.headers["X-Request-Id"]
+    assert CALLS.total() == earlier
 
 
 @pytest.mark.row("C-1")
-def test_with_a_valid_token_aws_is_asked(world: World) -> None:
-    asked = CALLS.total()
+def test_a_request_with_a_valid_token_calls_aws(world: World) -> None:
+    """Shows that the test above would notice a call."""
+    earlier = CALLS.total()
     assert world.alice.get("/actions").status_code == 200
-    assert CALLS.total() > asked
+    assert CALLS.total() > earlier

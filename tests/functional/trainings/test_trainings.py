@@ -25,9 +25,9 @@ def execution_arn(training_id: str) -> str:
 
 
 def create(client: TestClient, table: Table, **changes: Any) -> dict[str, Any]:
-    answer = client.post("/trainings", json=training_request(client, table, **changes))
-    assert answer.status_code == 201, answer.text
-    created: dict[str, Any] = answer.json()
+    response = client.post("/trainings", json=training_request(client, table, **changes))
+    assert response.status_code == 201, response.text
+    created: dict[str, Any] = response.json()
     return created
 
 
@@ -37,7 +37,7 @@ def trainings(table: Table) -> Trainings:
 
 
 @pytest.mark.row("TR-2")
-def test_a_created_training_is_pending_and_its_workflow_runs_under_its_id(client: TestClient, table: Table) -> None:
+def test_a_new_training_is_pending_and_starts_an_execution_of_its_name(client: TestClient, table: Table) -> None:
     training = create(client, table)
     assert training["status"] == "pending"
     assert training["created_at"] == training["updated_at"]
@@ -51,7 +51,7 @@ def test_a_created_training_is_pending_and_its_workflow_runs_under_its_id(client
 
 @pytest.mark.row("TR-2")
 @pytest.mark.parametrize(
-    ("changes", "wanted"),
+    ("changes", "message"),
     [
         ({"architecture": "resnet"}, "choose one of lightgbm, xgboost"),
         ({"configuration": {"learning_rat": 0.1}}, "did you mean 'learning_rate'?"),
@@ -66,13 +66,13 @@ def test_a_created_training_is_pending_and_its_workflow_runs_under_its_id(client
         ({"name": None}, "body.name"),
     ],
 )
-def test_a_wrong_training_is_refused_with_the_reason_and_leaves_nothing(
-    client: TestClient, table: Table, changes: dict[str, Any], wanted: str
+def test_an_invalid_training_is_refused_with_the_reason_and_stores_nothing(
+    client: TestClient, table: Table, changes: dict[str, Any], message: str
 ) -> None:
     body = training_request(client, table)
     refused = client.post("/trainings", json={**body, **changes})
     assert refused.status_code == 400, refused.text
-    assert wanted in refused.json()["error"]
+    assert message in refused.json()["error"]
     assert client.get("/trainings").json()["count"] == 0
     assert list(Jobs(table).open_jobs()) == []
     assert active_uses(table, "connector", space_of(client), body["connectors"][0]["connector_id"]) == 0
@@ -80,23 +80,23 @@ def test_a_wrong_training_is_refused_with_the_reason_and_leaves_nothing(
 
 
 @pytest.mark.parametrize(
-    ("parts", "wanted"),
+    ("parts", "message"),
     [
         ([{}, {}], "name the column to learn"),
         ([{"target": "a"}, {"target": "b"}], "one target column, not a, b"),
         ([{"target": "a", "positive_label": "x"}, {"positive_label": "y"}], "one positive_label, not x, y"),
     ],
 )
-def test_the_connectors_of_a_training_agree_on_what_is_learned(
-    client: TestClient, table: Table, parts: list[dict[str, Any]], wanted: str
+def test_connectors_without_a_common_target_and_positive_label_are_refused(
+    client: TestClient, table: Table, parts: list[dict[str, Any]], message: str
 ) -> None:
     connectors = [{"id": add_connector(table, space_of(client)), **part} for part in parts]
     refused = client.post("/trainings", json=training_request(client, table, connectors=connectors))
     assert refused.status_code == 400
-    assert wanted in refused.json()["error"]
+    assert message in refused.json()["error"]
 
 
-def test_unknown_keys_of_a_connector_come_back(client: TestClient, table: Table) -> None:
+def test_unknown_fields_of_a_connector_are_kept(client: TestClient, table: Table) -> None:
     connector = {"id": add_connector(table, space_of(client)), "target": "y", "owner": {"team": "sales"}}
     training = create(client, table, connectors=[connector])
     assert training["connectors"][0]["owner"] == {"team": "sales"}
@@ -104,7 +104,9 @@ def test_unknown_keys_of_a_connector_come_back(client: TestClient, table: Table)
 
 
 @pytest.mark.row("C-12")
-def test_a_retried_create_answers_the_first_training_and_starts_one_workflow(client: TestClient, table: Table) -> None:
+def test_a_repeated_request_returns_the_first_training_and_starts_one_execution(
+    client: TestClient, table: Table
+) -> None:
     body = training_request(client, table)
     headers = {"Idempotency-Key": "once"}
     first, second = (client.post("/trainings", json=body, headers=headers) for _ in range(2))
@@ -117,7 +119,7 @@ def test_a_retried_create_answers_the_first_training_and_starts_one_workflow(cli
 
 
 @pytest.mark.row("TR-2")
-def test_a_training_whose_workflow_can_not_be_started_is_kept_for_the_reconciler(
+def test_a_training_is_kept_for_the_reconciler_when_its_workflow_cannot_be_started(
     client: TestClient, table: Table, resources: Resources
 ) -> None:
     class Down:
@@ -130,7 +132,7 @@ def test_a_training_whose_workflow_can_not_be_started_is_kept_for_the_reconciler
 
 
 @pytest.mark.row("TR-1", "C-8")
-def test_trainings_are_listed_by_pages(client: TestClient, table: Table) -> None:
+def test_trainings_are_listed_by_page_number(client: TestClient, table: Table) -> None:
     body = training_request(client, table)
     made = [client.post("/trainings", json={**body, "name": str(number)}).json()["id"] for number in range(5)]
     first = client.get("/trainings", params={"pageSize": 2}).json()
@@ -143,7 +145,7 @@ def test_trainings_are_listed_by_pages(client: TestClient, table: Table) -> None
 
 
 @pytest.mark.row("TR-4", "C-11")
-def test_before_the_start_everything_can_change(client: TestClient, table: Table) -> None:
+def test_every_field_of_a_training_can_change_before_its_start(client: TestClient, table: Table) -> None:
     training = create(client, table)
     address = f"/trainings/{training['id']}"
     known = training["connectors"][0]["connector_id"]
@@ -170,12 +172,12 @@ def test_before_the_start_everything_can_change(client: TestClient, table: Table
     for required in ("name", "architecture", "configuration", "connector"):
         assert client.put(address, json={required: None}).status_code == 400
     wrong = client.put(address, json={"architecture": "lightgbm"})
-    assert wrong.status_code == 400, "gamma is no setting of lightgbm"
+    assert wrong.status_code == 400, "lightgbm has no setting gamma"
     assert client.get(address).json()["architecture"] == "xgboost"
 
 
 @pytest.mark.row("TR-4")
-def test_a_connector_that_joins_is_held_and_one_that_changes_is_not_held_twice(
+def test_an_added_connector_gets_a_reference_and_a_changed_connector_no_second_one(
     client: TestClient, table: Table
 ) -> None:
     training = create(client, table)
@@ -201,7 +203,7 @@ def test_a_connector_that_joins_is_held_and_one_that_changes_is_not_held_twice(
 
 @pytest.mark.row("TR-4")
 @pytest.mark.parametrize("status", [status for status in JobStatus if status is not JobStatus.PENDING])
-def test_after_the_start_only_name_and_benchmarks_change(
+def test_only_the_name_and_the_benchmarks_can_change_after_the_start(
     client: TestClient, table: Table, trainings: Trainings, status: JobStatus
 ) -> None:
     training = create(client, table)
@@ -231,7 +233,7 @@ def move(trainings: Trainings, space_id: str, training_id: str, status: JobStatu
 
 
 @pytest.mark.row("C-13")
-def test_of_two_changes_of_the_same_version_one_wins_and_the_other_is_refused(client: TestClient, table: Table) -> None:
+def test_the_second_of_two_updates_with_the_same_etag_is_refused(client: TestClient, table: Table) -> None:
     training = create(client, table)
     address = f"/trainings/{training['id']}"
     tag = client.get(address).headers["ETag"]
@@ -260,7 +262,7 @@ def test_a_training_of_another_space_is_unknown(client: TestClient, other_client
 
 
 @pytest.mark.row("DM-1", "CN-2")
-def test_what_a_training_uses_is_held_until_it_ends_and_let_go_once(
+def test_a_training_keeps_references_until_its_end_and_removes_them_once(
     client: TestClient, table: Table, trainings: Trainings
 ) -> None:
     training = create(client, table)
@@ -276,7 +278,7 @@ def test_what_a_training_uses_is_held_until_it_ends_and_let_go_once(
 
 
 @pytest.mark.row("TR-5", "C-14")
-def test_deleting_a_running_training_hides_it_at_once_stops_its_job_and_ends_stopped(
+def test_a_deleted_running_training_is_not_found_and_its_job_is_stopped(
     client: TestClient, table: Table, trainings: Trainings, resources: Resources
 ) -> None:
     sagemaker = FakeSageMaker()
@@ -300,7 +302,7 @@ def test_deleting_a_running_training_hides_it_at_once_stops_its_job_and_ends_sto
 
 
 @pytest.mark.row("TR-5")
-def test_deleting_a_training_that_has_not_begun_to_run_ends_it_stopped(
+def test_a_training_that_is_deleted_before_its_start_gets_the_status_stopped(
     client: TestClient, table: Table, resources: Resources
 ) -> None:
     training = create(client, table)
@@ -313,7 +315,7 @@ def test_deleting_a_training_that_has_not_begun_to_run_ends_it_stopped(
 
 
 @pytest.mark.row("C-14")
-def test_deleting_an_ended_training_removes_no_reference_twice(
+def test_the_deletion_of_an_ended_training_removes_no_reference_twice(
     client: TestClient, table: Table, trainings: Trainings
 ) -> None:
     training = create(client, table)

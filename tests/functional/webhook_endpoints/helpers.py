@@ -13,23 +13,23 @@ HOUR = timedelta(hours=1)
 
 
 def add_endpoint(client: TestClient, url: str, **fields: Any) -> dict[str, Any]:
-    answer = client.post("/webhook-endpoints", json={"url": url, **fields})
-    assert answer.status_code == 201, answer.text
-    created: dict[str, Any] = answer.json()
+    response = client.post("/webhook-endpoints", json={"url": url, **fields})
+    assert response.status_code == 201, response.text
+    created: dict[str, Any] = response.json()
     return created
 
 
 def deliveries(client: TestClient, endpoint: dict[str, Any], **query: Any) -> list[dict[str, Any]]:
-    answer = client.get(f"/webhook-endpoints/{endpoint['id']}/deliveries", params={"limit": 100, **query})
-    assert answer.status_code == 200, answer.text
-    rows: list[dict[str, Any]] = answer.json()["data"]
+    response = client.get(f"/webhook-endpoints/{endpoint['id']}/deliveries", params={"limit": 100, **query})
+    assert response.status_code == 200, response.text
+    rows: list[dict[str, Any]] = response.json()["data"]
     return rows
 
 
-def happen(client: TestClient, resources: Resources) -> str:
-    """Causes an event that endpoints get, and returns the id of its entity."""
+def cause_event(client: TestClient, resources: Resources) -> str:
+    """Creates a checkpoint, which causes an event, and returns its id."""
     return add_checkpoint(resources.table, space_of(client)).id
 
 
-def down(_: int) -> int:
+def fail(_: int) -> int:
     return 503

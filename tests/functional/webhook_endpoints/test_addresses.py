@@ -1,4 +1,4 @@
-"""Addresses that a webhook may call, and slow or missing receivers."""
+"""Tests of the addresses that a webhook may call, and of slow or missing receivers."""
 
 import time
 
@@ -11,12 +11,9 @@ from shared.network.address_guard import AddressGuard
 from shared.resources import Resources
 from tests.fixtures.webhooks import Post, Receiver, received
 from tests.functional.conftest import same_caller
-from tests.functional.webhook_endpoints.helpers import add_endpoint, deliveries, happen
+from tests.functional.webhook_endpoints.helpers import add_endpoint, cause_event, deliveries
 
 pytestmark = pytest.mark.row("X-13")
-
-
-# --- addresses
 
 
 @pytest.mark.parametrize(
@@ -42,33 +39,33 @@ def test_an_address_that_may_not_be_called_is_refused(client: TestClient, resour
     assert client.get("/webhook-endpoints").json()["count"] == 0
 
 
-def test_a_name_that_leads_to_a_private_address_later_is_not_called(
+def test_a_name_that_later_resolves_to_a_private_address_is_not_called(
     client: TestClient, resources: Resources, post: Post, receiver: Receiver
 ) -> None:
     endpoint = add_endpoint(client, receiver.url)
     post.deliverer = WebhookDeliverer(resources, WebhookSender(AddressGuard()))
-    happen(client, resources)
+    cause_event(client, resources)
     post.run()
     [row] = deliveries(client, endpoint)
     assert "not public" in row["attempts"][0]["error"]
     assert receiver.requests == []
 
 
-def test_the_peer_is_checked_again_after_the_connection_is_made(receiver: Receiver) -> None:
-    class Rebound(AddressGuard):
+def test_the_address_is_checked_again_after_the_connection_is_made(receiver: Receiver) -> None:
+    class TrustingGuard(AddressGuard):
         def check_url(self, url: str, field: str, *, allow_query: bool = False) -> None:
-            """The name still meant something else."""
+            """Accepts the URL, as if its name resolved to a public address before the connection."""
 
-    answer = WebhookSender(Rebound()).post(receiver.url, {}, b"{}")
-    assert answer.status_code is None
-    assert "can't be reached" in str(answer.error)
+    response = WebhookSender(TrustingGuard()).post(receiver.url, {}, b"{}")
+    assert response.status_code is None
+    assert "can't be reached" in str(response.error)
     assert receiver.requests == []
 
 
 def test_a_redirect_is_not_followed(client: TestClient, resources: Resources, post: Post, receiver: Receiver) -> None:
     endpoint = add_endpoint(client, receiver.url)
     receiver.script = lambda _: (302, {"Location": receiver.url})
-    happen(client, resources)
+    cause_event(client, resources)
     post.run()
     assert len(receiver.requests) == 1
     [row] = deliveries(client, endpoint)
@@ -76,24 +73,24 @@ def test_a_redirect_is_not_followed(client: TestClient, resources: Resources, po
     assert "redirects are not followed" in row["attempts"][0]["error"]
 
 
-def test_an_answer_that_drips_is_cut_off_when_the_time_is_up(receiver: Receiver) -> None:
-    def late(_: int) -> int:
+def test_a_slow_request_is_stopped_at_its_time_limit(receiver: Receiver) -> None:
+    def respond_late(_: int) -> int:
         time.sleep(3)
         return 200
 
-    receiver.script = late
+    receiver.script = respond_late
     sender = WebhookSender(AddressGuard(allow_loopback=True), limit_seconds=0.3)
     started = time.monotonic()
-    answer = sender.post(receiver.url, {}, b"{}")
-    assert answer.error == "did not answer within 0.3 s"
+    response = sender.post(receiver.url, {}, b"{}")
+    assert response.error == "did not answer within 0.3 s"
     assert time.monotonic() - started < 2.5
 
 
-def test_an_address_where_nobody_listens_is_an_error_and_no_exception(receiver: Receiver) -> None:
+def test_an_unreachable_address_is_reported_as_an_error_without_an_exception(receiver: Receiver) -> None:
     with received(Receiver()) as gone:
         pass
-    answer = WebhookSender(AddressGuard(allow_loopback=True)).post(gone.url, {}, b"{}")
-    assert answer.error == "can't be reached: ConnectionRefusedError"
+    response = WebhookSender(AddressGuard(allow_loopback=True)).post(gone.url, {}, b"{}")
+    assert response.error == "can't be reached: ConnectionRefusedError"
     secure = receiver.url.replace("http://", "https://")
     assert (
         WebhookSender(AddressGuard(allow_loopback=True)).post(secure, {}, b"{}").error == "can't be reached: SSLError"

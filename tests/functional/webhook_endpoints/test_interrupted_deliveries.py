@@ -1,4 +1,4 @@
-"""Deliveries whose function dies or that arrive twice."""
+"""Tests of deliveries whose function stops suddenly or that SQS delivers twice."""
 
 from datetime import timedelta
 from threading import Event
@@ -15,97 +15,94 @@ from shared.webhooks.deliveries import CLAIM, TooEarlyError, WebhookDeliveries
 from shared.webhooks.queue import read_task
 from tests.fixtures.clocks import MovableClock
 from tests.fixtures.webhooks import Post, Receiver, received
-from tests.functional.webhook_endpoints.helpers import add_endpoint, deliveries, down, happen
+from tests.functional.webhook_endpoints.helpers import add_endpoint, cause_event, deliveries, fail
 
 pytestmark = pytest.mark.row("X-13")
 
 
-# --- concurrency
-
-
-def test_a_message_that_comes_again_while_it_is_sent_is_sent_once(
+def test_a_message_that_is_received_again_during_its_delivery_is_sent_once(
     client: TestClient, resources: Resources, post: Post, receiver: Receiver
 ) -> None:
     endpoint = add_endpoint(client, receiver.url)
-    happen(client, resources)
+    cause_event(client, resources)
     post.publish()
     [record] = post.sqs.take()
     task, refused = read_task(record["body"]), []
 
-    def meanwhile(_: int) -> int:
+    def deliver_again(_: int) -> int:
         with pytest.raises(TooEarlyError) as error:
             post.deliverer.deliver(task)
         refused.append(error)
         return 200
 
-    receiver.script = meanwhile
+    receiver.script = deliver_again
     post.deliverer.deliver(task)
     assert (len(refused), len(receiver.requests)) == (1, 1)
-    # It was left in the queue, comes again later, and is found to be done.
+    # SQS delivers the refused message again after the first delivery has ended.
     post.deliverer.deliver(task)
     assert len(receiver.requests) == 1
     assert [row["status"] for row in deliveries(client, endpoint)] == ["delivered"]
 
 
-def test_an_attempt_whose_function_died_is_made_again(
+def test_an_attempt_is_repeated_when_its_function_has_stopped(
     client: TestClient, resources: Resources, post: Post, receiver: Receiver, clock: MovableClock
 ) -> None:
-    class Dying(WebhookSender):
+    class StoppingSender(WebhookSender):
         def post(self, *_: Any) -> Answer:
             raise SystemExit
 
     add_endpoint(client, receiver.url)
-    happen(client, resources)
+    cause_event(client, resources)
     post.publish()
     [record] = post.sqs.take()
     task = read_task(record["body"])
     with pytest.raises(SystemExit):
-        WebhookDeliverer(resources, Dying(AddressGuard())).deliver(task)
+        WebhookDeliverer(resources, StoppingSender(AddressGuard())).deliver(task)
     clock.now += CLAIM + timedelta(seconds=1)
     post.deliverer.deliver(task)
     assert len(receiver.requests) == 1
 
 
-def test_a_function_that_dies_after_a_success_does_not_let_the_endpoint_count_as_failing(
+def test_an_endpoint_is_not_failing_when_the_function_stops_after_a_success(
     client: TestClient, resources: Resources, post: Post, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def die(*_: Any, **__: Any) -> None:
+    def stop_function(*_: Any, **__: Any) -> None:
         raise SystemExit
 
-    endpoint, receiver.script = add_endpoint(client, receiver.url), down
-    happen(client, resources)
+    endpoint, receiver.script = add_endpoint(client, receiver.url), fail
+    cause_event(client, resources)
     post.run()
     assert client.get(f"/webhook-endpoints/{endpoint['id']}").json()["failing_since"]
     receiver.script = lambda _: 200
     post.clock.now += RETRIES[0]
     [record] = post.sqs.take()
-    monkeypatch.setattr(WebhookDeliveries, "record_attempt", die)
+    monkeypatch.setattr(WebhookDeliveries, "record_attempt", stop_function)
     with pytest.raises(SystemExit):
         post.deliverer.deliver(read_task(record["body"]))
     assert client.get(f"/webhook-endpoints/{endpoint['id']}").json()["failing_since"] is None
 
 
-def test_a_slow_receiver_holds_up_no_other_of_the_same_batch(
+def test_a_slow_receiver_does_not_delay_the_other_receivers_of_a_batch(
     client: TestClient, resources: Resources, post: Post, receiver: Receiver
 ) -> None:
     waited = []
 
-    def slow_answer(_: int) -> int:
-        # Until the other one has got his message, or for ever if it waits behind these.
+    def respond_slowly(_: int) -> int:
+        # This wait fails when the fast receiver gets its message only after the slow receivers.
         waited.append(all_received.wait(20))
         return 200
 
-    def answer(_: int) -> int:
+    def respond(_: int) -> int:
         all_received.set()
         return 200
 
     all_received = Event()
-    receiver.script = answer
-    with received(Receiver(script=slow_answer)) as slow:
+    receiver.script = respond
+    with received(Receiver(script=respond_slowly)) as slow:
         add_endpoint(client, receiver.url)
         for _ in range(3):
             add_endpoint(client, slow.url)
-        happen(client, resources)
+        cause_event(client, resources)
         post.publish()
         assert deliver_webhooks({"Records": post.sqs.take()}, post.deliverer) == []
     assert waited == [True] * 3

@@ -1,4 +1,4 @@
-"""Webhook messages: signatures, types and events."""
+"""Tests of webhook messages: their signatures, types and events."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -14,16 +14,13 @@ from tests.fixtures.clocks import MovableClock
 from tests.fixtures.evaluations import add_checkpoint
 from tests.fixtures.trainings import space_of, training_request
 from tests.fixtures.webhooks import Post, Receiver
-from tests.functional.webhook_endpoints.helpers import add_endpoint, deliveries, happen
+from tests.functional.webhook_endpoints.helpers import add_endpoint, cause_event, deliveries
 
 pytestmark = pytest.mark.row("X-13")
 
 
-# --- signatures
-
-
-def test_the_signature_is_that_of_the_published_vector() -> None:
-    # https://github.com/standard-webhooks/standard-webhooks, in the tests of its libraries
+def test_the_signature_equals_the_published_example() -> None:
+    # The example comes from the tests of https://github.com/standard-webhooks/standard-webhooks.
     headers = sign(
         "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
         "msg_p5jXN8AQM9LWM0D4loKWxJek",
@@ -33,7 +30,7 @@ def test_the_signature_is_that_of_the_published_vector() -> None:
     assert headers["webhook-signature"] == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
 
 
-def test_a_message_is_thin_and_verified_by_the_public_library(
+def test_a_message_contains_only_ids_and_is_verified_by_the_public_library(
     client: TestClient, resources: Resources, post: Post, receiver: Receiver
 ) -> None:
     endpoint = add_endpoint(client, f"{receiver.url}?key=1")
@@ -60,7 +57,7 @@ def test_a_message_is_thin_and_verified_by_the_public_library(
     assert attempt["duration_ms"] >= 0
 
 
-def test_a_rotated_secret_also_signs_for_a_day_and_no_list_shows_secrets(
+def test_an_old_secret_signs_for_a_day_after_its_rotation_and_no_list_contains_secrets(
     client: TestClient, resources: Resources, post: Post, receiver: Receiver, clock: MovableClock
 ) -> None:
     first = add_endpoint(client, receiver.url)
@@ -77,15 +74,15 @@ def test_a_rotated_secret_also_signs_for_a_day_and_no_list_shows_secrets(
             return False
         return True
 
-    happen(client, resources)
+    cause_event(client, resources)
     post.run()
     assert (verified(old), verified(new)) == (True, True)
     clock.now += timedelta(hours=23)
-    happen(client, resources)
+    cause_event(client, resources)
     post.run()
     assert (verified(old), verified(new)) == (True, True)
     clock.now += timedelta(hours=2)
-    happen(client, resources)
+    cause_event(client, resources)
     post.run()
     assert len(receiver.requests) == 3
     assert (verified(old), verified(new)) == (False, True)
@@ -94,15 +91,12 @@ def test_a_rotated_secret_also_signs_for_a_day_and_no_list_shows_secrets(
         assert "whsec_" not in client.get(f"/webhook-endpoints{path}").text
     for _ in range(6):
         client.post(f"/webhook-endpoints/{first['id']}/rotate-secret")
-    happen(client, resources)
+    cause_event(client, resources)
     post.run()
     assert receiver.requests[-1][0]["webhook-signature"].count("v1,") == 4
 
 
-# --- which events are sent
-
-
-def test_each_kind_of_event_comes_from_the_change_that_it_is_named_after(
+def test_each_change_sends_the_event_of_its_name(
     client: TestClient, resources: Resources, post: Post, receiver: Receiver
 ) -> None:
     add_endpoint(client, receiver.url)
@@ -138,29 +132,29 @@ def test_each_kind_of_event_comes_from_the_change_that_it_is_named_after(
     assert client.get(by_type["insight.created"]["link"]).status_code == 200
 
 
-def test_an_endpoint_gets_the_event_types_that_it_wants(
+def test_an_endpoint_receives_only_its_event_types(
     client: TestClient, resources: Resources, post: Post, receiver: Receiver
 ) -> None:
     endpoint = add_endpoint(client, receiver.url, event_types=["insight.created"])
-    happen(client, resources)
+    cause_event(client, resources)
     post.run()
     assert receiver.types == []
-    place = f"/webhook-endpoints/{endpoint['id']}"
-    assert client.put(place, json={"event_types": []}).json()["event_types"] == []
-    happen(client, resources)
+    path = f"/webhook-endpoints/{endpoint['id']}"
+    assert client.put(path, json={"event_types": []}).json()["event_types"] == []
+    cause_event(client, resources)
     post.run()
     assert receiver.types == ["checkpoint.created"]
-    refused = client.put(place, json={"event_types": ["rain.tomorrow"]})
+    refused = client.put(path, json={"event_types": ["rain.tomorrow"]})
     assert refused.status_code == 400
 
 
-def test_a_repeated_stream_record_is_one_message(
+def test_a_repeated_stream_record_sends_one_message(
     client: TestClient, resources: Resources, post: Post, receiver: Receiver
 ) -> None:
     endpoint = add_endpoint(client, receiver.url)
-    happen(client, resources)
+    cause_event(client, resources)
     records = post.publish()
-    # Again before anything was sent, as after a crash between noting and queueing: two messages in the queue.
+    # After a crash, DynamoDB sends the records again, and the queue can contain a message twice.
     post.send(records)
     assert len(post.sqs.waiting) == 2
     post.run(timedelta(minutes=10))

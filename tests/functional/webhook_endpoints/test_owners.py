@@ -1,4 +1,4 @@
-"""Who may use webhook endpoints, and their limits."""
+"""Tests of the access to webhook endpoints and of their limits."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -13,31 +13,28 @@ from tests.fixtures.evaluations import add_checkpoint, add_member
 from tests.fixtures.trainings import space_of
 from tests.fixtures.webhooks import Post, Receiver
 from tests.functional.conftest import ClientMaker
-from tests.functional.webhook_endpoints.helpers import HOUR, add_endpoint, deliveries, down, happen
+from tests.functional.webhook_endpoints.helpers import HOUR, add_endpoint, cause_event, deliveries, fail
 
 pytestmark = pytest.mark.row("X-13")
 
 
-# --- spaces
-
-
-def test_another_space_gets_no_messages(
+def test_another_space_receives_no_messages(
     client: TestClient, other_client: TestClient, resources: Resources, post: Post, receiver: Receiver
 ) -> None:
     theirs = add_endpoint(other_client, receiver.url)
-    happen(client, resources)
+    cause_event(client, resources)
     post.run()
     assert receiver.requests == []
     for path in ("", "/deliveries"):
         assert client.get(f"/webhook-endpoints/{theirs['id']}{path}").status_code == 404
 
 
-def test_a_deleted_space_sends_its_end_and_nothing_else(
+def test_a_deleted_space_sends_only_the_event_of_its_deletion(
     client: TestClient, resources: Resources, post: Post, receiver: Receiver
 ) -> None:
     add_endpoint(client, receiver.url)
-    receiver.script = down
-    happen(client, resources)
+    receiver.script = fail
+    cause_event(client, resources)
     post.run()
     space = space_of(client)
     assert client.delete(f"/spaces/{space}").status_code < 300
@@ -47,24 +44,24 @@ def test_a_deleted_space_sends_its_end_and_nothing_else(
     assert receiver.types == ["checkpoint.created", "space.deleted"]
 
 
-def test_members_that_do_not_own_the_space_have_nothing_to_do_with_its_endpoints(
+def test_only_the_owner_of_a_space_may_use_its_endpoints(
     client: TestClient, resources: Resources, sign_in: ClientMaker, receiver: Receiver
 ) -> None:
     endpoint = add_endpoint(client, receiver.url)
     carol = sign_in("carol")
     add_member(resources.table, carol, space_of(client), [])
-    place = f"/webhook-endpoints/{endpoint['id']}"
-    for answer in (
+    path = f"/webhook-endpoints/{endpoint['id']}"
+    for response in (
         carol.get("/webhook-endpoints"),
         carol.post("/webhook-endpoints", json={"url": receiver.url}),
-        carol.get(place),
-        carol.put(place, json={}),
-        carol.delete(place),
-        carol.post(f"{place}/rotate-secret"),
-        carol.post(f"{place}/test"),
-        carol.get(f"{place}/deliveries"),
+        carol.get(path),
+        carol.put(path, json={}),
+        carol.delete(path),
+        carol.post(f"{path}/rotate-secret"),
+        carol.post(f"{path}/test"),
+        carol.get(f"{path}/deliveries"),
     ):
-        assert (answer.status_code, answer.json()["code"]) == (403, "permission_denied")
+        assert (response.status_code, response.json()["code"]) == (403, "permission_denied")
 
 
 def test_the_number_of_endpoints_of_a_space_is_limited(client: TestClient, receiver: Receiver) -> None:
@@ -78,7 +75,7 @@ def test_the_number_of_endpoints_of_a_space_is_limited(client: TestClient, recei
     assert create(0) == 201
 
 
-def test_a_retried_create_answers_the_same_endpoint_and_secret(client: TestClient, receiver: Receiver) -> None:
+def test_a_repeated_request_returns_the_same_endpoint_and_secret(client: TestClient, receiver: Receiver) -> None:
     headers, body = {"Idempotency-Key": "once"}, {"url": receiver.url}
     first, again = (client.post("/webhook-endpoints", json=body, headers=headers).json() for _ in range(2))
     assert first == again
@@ -90,18 +87,18 @@ def test_deliveries_are_listed_newest_first_and_deleted_after_thirty_days(
 ) -> None:
     endpoint = add_endpoint(client, receiver.url)
     for _ in range(5):
-        happen(client, resources)
+        cause_event(client, resources)
     post.run()
-    walked: list[str] = []
+    read_ids: list[str] = []
     while True:
-        params: dict[str, Any] = {"limit": 2, "after": walked[-1] if walked else ""}
+        params: dict[str, Any] = {"limit": 2, "after": read_ids[-1] if read_ids else ""}
         page = client.get(f"/webhook-endpoints/{endpoint['id']}/deliveries", params=params).json()
         assert page["count"] == 5
-        walked += [row["id"] for row in page["data"]]
+        read_ids += [row["id"] for row in page["data"]]
         if not page["has_more"]:
             break
-    assert walked == [row["id"] for row in deliveries(client, endpoint)]
-    assert len(walked) == 5
+    assert read_ids == [row["id"] for row in deliveries(client, endpoint)]
+    assert len(read_ids) == 5
     item = boto3.client("dynamodb").query(
         TableName=resources.table.name,
         KeyConditionExpression="PK = :pk",

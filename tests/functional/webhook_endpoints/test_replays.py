@@ -1,4 +1,4 @@
-"""Replays of failed messages, and test messages."""
+"""Tests of replayed messages and of test messages."""
 
 import pytest
 from fastapi.testclient import TestClient
@@ -6,73 +6,71 @@ from fastapi.testclient import TestClient
 from shared.resources import Resources
 from tests.fixtures.clocks import MovableClock
 from tests.fixtures.webhooks import Post, Receiver
-from tests.functional.webhook_endpoints.helpers import HOUR, add_endpoint, deliveries, down, happen
+from tests.functional.webhook_endpoints.helpers import HOUR, add_endpoint, cause_event, deliveries, fail
 
 pytestmark = pytest.mark.row("X-13")
 
 
-# --- replay
-
-
-def test_failed_messages_are_replayed_one_by_one_and_all_since_a_time(
+def test_failed_messages_are_replayed_one_by_one_or_from_a_given_time(
     client: TestClient, resources: Resources, post: Post, receiver: Receiver, clock: MovableClock
 ) -> None:
     endpoint, started = add_endpoint(client, receiver.url), clock.now.isoformat()
-    place = f"/webhook-endpoints/{endpoint['id']}/deliveries"
-    receiver.script = down
-    happen(client, resources)
+    path = f"/webhook-endpoints/{endpoint['id']}/deliveries"
+    receiver.script = fail
+    cause_event(client, resources)
     post.run(HOUR)
     later = clock.now.isoformat()
     for _ in range(3):
-        happen(client, resources)
+        cause_event(client, resources)
     post.run(80 * HOUR)
     oldest = deliveries(client, endpoint)[-1]["id"]
     assert len(deliveries(client, endpoint, status="failed")) == 4
 
     receiver.script = lambda _: 200
-    replayed = client.post(f"{place}/{oldest}/replay")
+    replayed = client.post(f"{path}/{oldest}/replay")
     assert replayed.status_code == 202
     assert (replayed.json()["id"], replayed.json()["status"]) == (oldest, "pending")
     post.run()
     assert receiver.ids[-1] == oldest
     assert [row["id"] for row in deliveries(client, endpoint, status="delivered")] == [oldest]
-    assert client.post(f"{place}/replay", json={"since": later}).json() == {"count": 0, "has_more": False}
-    assert client.post(f"{place}/replay", json={"since": started}).json() == {"count": 3, "has_more": False}
+    assert client.post(f"{path}/replay", json={"since": later}).json() == {"count": 0, "has_more": False}
+    assert client.post(f"{path}/replay", json={"since": started}).json() == {"count": 3, "has_more": False}
     post.run()
     rows = deliveries(client, endpoint)
     assert [row["status"] for row in rows] == ["delivered"] * 4
     assert [row["attempt_count"] for row in rows] == [11] * 4
-    # What was delivered can be sent again as well, under its old id.
-    client.post(f"{place}/{oldest}/replay")
+    # A delivered message can also be replayed and keeps its id.
+    client.post(f"{path}/{oldest}/replay")
     post.run()
     assert receiver.ids[-1] == oldest
 
 
-def test_what_could_not_be_queued_is_replayed_when_that_is_asked_for_again(
+def test_a_message_that_could_not_be_queued_is_replayed_by_the_next_request(
     client: TestClient, resources: Resources, post: Post, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     endpoint = add_endpoint(client, receiver.url)
-    started, receiver.script = post.clock.now.isoformat(), down
-    happen(client, resources)
+    started, receiver.script = post.clock.now.isoformat(), fail
+    cause_event(client, resources)
     post.run(80 * HOUR)
     receiver.script = lambda _: 200
     replay = f"/webhook-endpoints/{endpoint['id']}/deliveries/replay"
     with monkeypatch.context() as broken:
         broken.setattr(post.sqs, "send_message_batch", lambda **_: {"Failed": [{"Id": "0"}]})
         assert client.post(replay, json={"since": started}).status_code == 503
-    happen(client, resources)  # and waits in the queue
+    # This message is in the queue when the next request arrives, and must not be queued twice.
+    cause_event(client, resources)
     post.publish()
     assert client.post(replay, json={"since": started}).json() == {"count": 1, "has_more": False}
     post.run()
     assert [row["status"] for row in deliveries(client, endpoint)] == ["delivered"] * 2
 
 
-def test_a_replayed_message_has_all_its_attempts_again(
+def test_a_replayed_message_gets_all_attempts_again(
     client: TestClient, resources: Resources, post: Post, receiver: Receiver
 ) -> None:
     endpoint = add_endpoint(client, receiver.url)
-    receiver.script = down
-    happen(client, resources)
+    receiver.script = fail
+    cause_event(client, resources)
     post.run(80 * HOUR)
     [row] = deliveries(client, endpoint)
     client.post(f"/webhook-endpoints/{endpoint['id']}/deliveries/{row['id']}/replay")
@@ -83,8 +81,8 @@ def test_a_replayed_message_has_all_its_attempts_again(
 
 def test_a_test_message_is_sent_and_listed(client: TestClient, post: Post, receiver: Receiver) -> None:
     endpoint = add_endpoint(client, receiver.url, event_types=["insight.created"])
-    asked = client.post(f"/webhook-endpoints/{endpoint['id']}/test")
-    assert asked.status_code == 202
+    sent = client.post(f"/webhook-endpoints/{endpoint['id']}/test")
+    assert sent.status_code == 202
     post.run()
     assert receiver.types == ["webhook_endpoint.test"]
-    assert [row["id"] for row in deliveries(client, endpoint)] == [asked.json()["id"]] == receiver.ids
+    assert [row["id"] for row in deliveries(client, endpoint)] == [sent.json()["id"]] == receiver.ids

@@ -1,4 +1,4 @@
-"""The schedule of attempts to deliver a message."""
+"""Tests of the schedule of delivery attempts."""
 
 from datetime import datetime, timedelta
 from email.utils import format_datetime
@@ -11,28 +11,25 @@ from functions.events.deliver_webhooks import RETRIES
 from shared.resources import Resources
 from tests.fixtures.clocks import MovableClock
 from tests.fixtures.webhooks import Post, Receiver, received
-from tests.functional.webhook_endpoints.helpers import HOUR, add_endpoint, deliveries, down, happen
+from tests.functional.webhook_endpoints.helpers import HOUR, add_endpoint, cause_event, deliveries, fail
 
 pytestmark = pytest.mark.row("X-13")
 
 
-# --- retries
-
-
-def test_a_receiver_that_was_down_for_an_hour_gets_each_event_once_it_is_up_and_once(
+def test_a_receiver_gets_each_event_once_after_an_outage_of_an_hour(
     client: TestClient, resources: Resources, post: Post, receiver: Receiver, clock: MovableClock
 ) -> None:
     endpoint = add_endpoint(client, receiver.url)
     started = clock.now
     receiver.script = lambda _: 200 if clock.now - started >= HOUR else 503
-    happened = []
+    event_ids = []
     for _ in range(4):
-        happened.append(happen(client, resources))
+        event_ids.append(cause_event(client, resources))
         post.run(timedelta(minutes=15))
     assert client.get(f"/webhook-endpoints/{endpoint['id']}").json()["failing_since"]
     post.run(3 * HOUR)
     rows = deliveries(client, endpoint)
-    assert [row["payload"]["data"]["id"] for row in rows] == happened[::-1]
+    assert [row["payload"]["data"]["id"] for row in rows] == event_ids[::-1]
     assert {row["status"] for row in rows} == {"delivered"}
     for row in rows:
         assert [attempt["status_code"] for attempt in row["attempts"]].count(200) == 1
@@ -43,13 +40,13 @@ def test_a_receiver_that_was_down_for_an_hour_gets_each_event_once_it_is_up_and_
     assert len(receiver.requests) == before
 
 
-def test_attempts_follow_the_schedule_to_its_end_without_a_wait_that_sqs_does_not_know(
+def test_attempts_follow_the_schedule_and_no_wait_is_longer_than_sqs_allows(
     client: TestClient, resources: Resources, post: Post, receiver: Receiver
 ) -> None:
     post.sqs.is_exact = True
     endpoint = add_endpoint(client, receiver.url)
-    receiver.script = down
-    happen(client, resources)
+    receiver.script = fail
+    cause_event(client, resources)
     post.run(24 * HOUR)
     [waiting] = deliveries(client, endpoint, status="pending")
     assert waiting["next_attempt_at"] > waiting["attempts"][-1]["started_at"]
@@ -76,13 +73,13 @@ def test_attempts_follow_the_schedule_to_its_end_without_a_wait_that_sqs_does_no
         ("Fri, 01 Jan 2021 00:00:00 GMT", 5, 7),
     ],
 )
-def test_retry_after_is_honoured_within_bounds(
+def test_retry_after_is_respected_within_limits(
     client: TestClient, resources: Resources, post: Post, receiver: Receiver, retry_after: str, least: int, most: int
 ) -> None:
     endpoint = add_endpoint(client, receiver.url)
     header = retry_after.encode().decode("latin-1")
     receiver.script = lambda number: (429, {"Retry-After": header}) if number == 1 else 200
-    happen(client, resources)
+    cause_event(client, resources)
     post.run(timedelta(hours=25))
     [row] = deliveries(client, endpoint)
     first, second = (datetime.fromisoformat(attempt["started_at"]) for attempt in row["attempts"])
@@ -95,21 +92,21 @@ def test_retry_after_may_be_a_time(
     endpoint = add_endpoint(client, receiver.url)
     until = clock.now + timedelta(minutes=7)
     receiver.script = lambda _: 200 if clock.now >= until else (503, {"Retry-After": format_datetime(until, True)})
-    happen(client, resources)
+    cause_event(client, resources)
     post.run(HOUR)
     [row] = deliveries(client, endpoint)
     assert [attempt["status_code"] for attempt in row["attempts"]] == [503, 200]
     assert datetime.fromisoformat(row["attempts"][1]["started_at"]) - until < timedelta(seconds=2)
 
 
-def test_gone_disables_an_endpoint_immediately_with_a_reason(
+def test_the_status_gone_disables_an_endpoint_immediately_with_a_reason(
     client: TestClient, resources: Resources, post: Post, receiver: Receiver
 ) -> None:
     endpoint = add_endpoint(client, receiver.url)
     with received(Receiver()) as other:
         add_endpoint(client, other.url, event_types=["webhook_endpoint.disabled"])
         receiver.script = lambda _: 410
-        happen(client, resources)
+        cause_event(client, resources)
         post.run(100 * HOUR)
         assert len(receiver.requests) == 1
         found = client.get(f"/webhook-endpoints/{endpoint['id']}").json()
@@ -121,36 +118,36 @@ def test_an_endpoint_that_fails_for_five_days_is_disabled_and_can_be_enabled_aga
     client: TestClient, resources: Resources, post: Post, receiver: Receiver
 ) -> None:
     endpoint = add_endpoint(client, receiver.url)
-    place = f"/webhook-endpoints/{endpoint['id']}"
-    receiver.script = down
+    path = f"/webhook-endpoints/{endpoint['id']}"
+    receiver.script = fail
     for _ in range(5):
-        happen(client, resources)
+        cause_event(client, resources)
         post.run(24 * HOUR)
-        assert client.get(place).json()["status"] == "enabled"
-    happen(client, resources)
+        assert client.get(path).json()["status"] == "enabled"
+    cause_event(client, resources)
     post.run(24 * HOUR)
-    found = client.get(place).json()
+    found = client.get(path).json()
     assert (found["status"], found["disabled_reason"]) == ("disabled", "failing")
-    asked = len(receiver.requests)
-    happen(client, resources)
+    sent = len(receiver.requests)
+    cause_event(client, resources)
     post.run(24 * HOUR)
-    assert len(receiver.requests) == asked
-    assert client.post(f"{place}/test").status_code == 409
+    assert len(receiver.requests) == sent
+    assert client.post(f"{path}/test").status_code == 409
 
     receiver.script = lambda _: 200
-    enabled = client.patch(place, json={"status": "enabled"}).json()
+    enabled = client.patch(path, json={"status": "enabled"}).json()
     assert (enabled["status"], enabled["disabled_reason"], enabled["failing_since"]) == ("enabled", None, None)
-    happen(client, resources)
+    cause_event(client, resources)
     post.run()
-    assert len(receiver.requests) == asked + 1
+    assert len(receiver.requests) == sent + 1
 
 
-def test_what_still_waits_for_a_disabled_or_deleted_endpoint_is_not_sent(
+def test_waiting_messages_of_a_disabled_or_deleted_endpoint_are_not_sent(
     client: TestClient, resources: Resources, post: Post, receiver: Receiver
 ) -> None:
-    receiver.script = down
+    receiver.script = fail
     disabled, deleted = (add_endpoint(client, receiver.url) for _ in range(2))
-    happen(client, resources)
+    cause_event(client, resources)
     post.run()
     assert len(receiver.requests) == 2
     client.put(f"/webhook-endpoints/{disabled['id']}", json={"status": "disabled"})

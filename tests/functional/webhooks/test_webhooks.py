@@ -22,7 +22,7 @@ OTHER_SECRET = "whsec_b3RoZXI="
 
 
 class Reporter:
-    """Speaks to the webhook as a job does."""
+    """Client that sends signed progress messages like a job."""
 
     def __init__(self, client: TestClient) -> None:
         self._client = client
@@ -73,28 +73,28 @@ def progress(training: dict[str, Any], at: datetime, *values: float, status: str
     }
 
 
-def shown(client: TestClient, training: dict[str, Any]) -> tuple[str, list[float]]:
+def status_and_metrics(client: TestClient, training: dict[str, Any]) -> tuple[str, list[float]]:
     now = client.get(f"/trainings/{training['id']}").json()
     return now["status"], [point["value"] for point in now["metrics"]]
 
 
 @pytest.mark.row("WH-1")
-def test_progress_shows_in_the_training_and_its_version_stays(
+def test_a_progress_message_changes_the_training_but_not_its_etag(
     client: TestClient, reporter: Reporter, training: dict[str, Any]
 ) -> None:
     now = datetime.now(UTC)
     first = reporter.send(progress(training, now, 0.7))
     assert (first.status_code, first.json()) == (200, {"id": training["id"]})
-    assert shown(client, training) == ("running", [0.7])
+    assert status_and_metrics(client, training) == ("running", [0.7])
     tag = client.get(f"/trainings/{training['id']}").headers["ETag"]
     reporter.send(progress(training, now + timedelta(seconds=-1) + timedelta(seconds=1, milliseconds=1), 0.7, 0.6))
-    assert shown(client, training) == ("running", [0.7, 0.6])
+    assert status_and_metrics(client, training) == ("running", [0.7, 0.6])
     assert client.get(f"/trainings/{training['id']}").headers["ETag"] == tag
     assert client.get(f"/trainings/{training['id']}").json()["started_at"]
 
 
 @pytest.mark.row("WH-1", "EV-1")
-def test_progress_of_an_evaluation_shows_that_it_runs(
+def test_an_evaluation_is_running_after_its_first_progress_message(
     client: TestClient, reporter: Reporter, training: dict[str, Any], table: Table
 ) -> None:
     benchmark_id = add_benchmark(client, training["connectors"][0]["connector_id"])
@@ -107,7 +107,7 @@ def test_progress_of_an_evaluation_shows_that_it_runs(
 
 @pytest.mark.row("WH-1")
 @pytest.mark.parametrize("minutes", [-6, 6])
-def test_a_message_that_is_forged_or_off_in_time_is_refused_before_anything_reads_it(
+def test_a_message_with_a_wrong_signature_or_time_is_refused_and_not_read(
     client: TestClient, anonymous: TestClient, reporter: Reporter, training: dict[str, Any], minutes: int
 ) -> None:
     message = progress(training, datetime.now(UTC), 0.1)
@@ -130,11 +130,11 @@ def test_a_message_that_is_forged_or_off_in_time_is_refused_before_anything_read
     ]
     assert [each.status_code for each in attempts] == [401] * len(attempts)
     assert attempts[0].json()["code"] == "unauthenticated"
-    assert shown(client, training) == ("pending", [])
+    assert status_and_metrics(client, training) == ("pending", [])
 
 
 @pytest.mark.row("WH-1")
-def test_a_replayed_message_is_answered_alike_and_changes_nothing(
+def test_a_replayed_message_gets_the_same_response_and_changes_nothing(
     client: TestClient, reporter: Reporter, training: dict[str, Any]
 ) -> None:
     now = datetime.now(UTC)
@@ -142,49 +142,51 @@ def test_a_replayed_message_is_answered_alike_and_changes_nothing(
     assert reporter.send(message, message_id="msg_once").status_code == 200
     again = reporter.send(progress(training, now + timedelta(milliseconds=1), 0.9), message_id="msg_once")
     assert (again.status_code, again.json()) == (200, {"id": training["id"]})
-    assert shown(client, training) == ("running", [0.7])
+    assert status_and_metrics(client, training) == ("running", [0.7])
 
 
 @pytest.mark.row("WH-1")
-def test_an_older_report_never_overwrites_a_newer_one(
+def test_an_older_progress_message_never_overwrites_a_newer_one(
     client: TestClient, reporter: Reporter, training: dict[str, Any]
 ) -> None:
     now = datetime.now(UTC)
     reporter.send(progress(training, now, 0.7, 0.6))
     assert reporter.send(progress(training, now - timedelta(seconds=2), 0.7)).status_code == 200
-    assert shown(client, training) == ("running", [0.7, 0.6])
+    assert status_and_metrics(client, training) == ("running", [0.7, 0.6])
     reporter.send(progress(training, now + timedelta(days=300), 0.7, 0.6, 0.5))
     later = progress(training, datetime.now(UTC), 0.7, 0.6, 0.5, 0.4)
     assert reporter.send(later).status_code == 200
-    assert shown(client, training)[1][-1] == 0.4, "a clock that is ahead must not block what follows"
+    assert status_and_metrics(client, training)[1][-1] == 0.4, (
+        "a message from a clock that is ahead must not block later messages"
+    )
 
 
 @pytest.mark.row("WH-1")
 def test_an_unknown_id_is_not_found(client: TestClient, reporter: Reporter, training: dict[str, Any]) -> None:
     for identifier in (UNKNOWN, "x", training["data_model_id"]):
-        answer = reporter.send({"id": identifier, "status": "running"})
-        assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+        response = reporter.send({"id": identifier, "status": "running"})
+        assert (response.status_code, response.json()["code"]) == (404, "not_found")
     client.delete(f"/trainings/{training['id']}")
     assert reporter.send(progress(training, datetime.now(UTC), 0.7)).status_code == 404
 
 
 @pytest.mark.row("WH-1", "TR-3")
 @pytest.mark.parametrize("final", [JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.STOPPED])
-def test_a_report_never_brings_an_ended_training_back(
+def test_a_progress_message_does_not_change_an_ended_training(
     client: TestClient, reporter: Reporter, training: dict[str, Any], table: Table, final: JobStatus
 ) -> None:
     Trainings(table).end(space_of(client), training["id"], final, {})
     assert reporter.send(progress(training, datetime.now(UTC), 0.7)).status_code == 200
-    assert shown(client, training) == (final, [])
+    assert status_and_metrics(client, training) == (final, [])
 
 
 @pytest.mark.row("WH-1")
 @pytest.mark.parametrize("status", ["succeeded", "failed", "stopped", "pending", "banana"])
-def test_how_a_training_ends_is_not_for_a_message_to_say(
+def test_a_progress_message_cannot_end_a_training(
     client: TestClient, reporter: Reporter, training: dict[str, Any], status: str
 ) -> None:
     assert reporter.send(progress(training, datetime.now(UTC), 0.7, status=status)).status_code == 200
-    assert shown(client, training) == ("pending", [])
+    assert status_and_metrics(client, training) == ("pending", [])
 
 
 @pytest.mark.parametrize(
@@ -199,26 +201,26 @@ def test_how_a_training_ends_is_not_for_a_message_to_say(
         ({"payload": {"metrics": points(*range(1001))}}, "body.payload.metrics"),
     ],
 )
-def test_a_signed_message_that_makes_no_sense_is_refused_naming_the_field(
+def test_an_invalid_signed_message_is_refused_with_the_name_of_the_field(
     client: TestClient, reporter: Reporter, training: dict[str, Any], body: Any, field: str
 ) -> None:
     message = {"id": training["id"], **body} if isinstance(body, dict) else body
-    answer = reporter.send(message)
-    assert (answer.status_code, answer.json()["details"][0]["field"]) == (400, field)
-    assert shown(client, training) == ("pending", [])
+    response = reporter.send(message)
+    assert (response.status_code, response.json()["details"][0]["field"]) == (400, field)
+    assert status_and_metrics(client, training) == ("pending", [])
 
 
-def test_a_service_may_send_the_secret_as_bearer_token(
+def test_a_service_may_send_the_secret_as_a_bearer_token(
     client: TestClient, anonymous: TestClient, training: dict[str, Any]
 ) -> None:
     headers = {"Authorization": f"Bearer {WEBHOOK_SECRET}"}
     message = progress(training, datetime.now(UTC), 0.7)
     for _ in range(2):
         assert anonymous.post("/webhooks", json=message, headers=headers).status_code == 200
-    assert shown(client, training) == ("running", [0.7])
+    assert status_and_metrics(client, training) == ("running", [0.7])
 
 
-def test_news_of_a_connector_of_the_space_is_taken_in_and_changes_nothing(
+def test_a_message_about_a_connector_of_the_space_is_accepted_and_changes_nothing(
     client: TestClient, reporter: Reporter, table: Table
 ) -> None:
     connector_id = add_connector(table, space_of(client))
@@ -230,7 +232,7 @@ def test_news_of_a_connector_of_the_space_is_taken_in_and_changes_nothing(
         assert reporter.send({**message, "payload": {"space_id": other}}).status_code == 404
 
 
-def test_after_a_rotation_the_new_secret_holds_and_the_one_before_it_still_does(
+def test_the_new_and_the_previous_secret_are_accepted_after_a_rotation(
     reporter: Reporter, training: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert reporter.send(progress(training, datetime.now(UTC), 0.7)).status_code == 200

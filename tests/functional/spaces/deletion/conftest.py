@@ -12,13 +12,13 @@ from tests.functional.spaces.deletion.helpers import NAMES
 
 @pytest.fixture(autouse=True)
 def one_job_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Unlike AWS, moto can't be written to by several threads at the same time."""
+    """Limits the reconciler to one job at a time, because moto does not support concurrent writes."""
     monkeypatch.setattr("functions.events.reconcile_jobs.CONCURRENCY", 1)
 
 
 @pytest.fixture
 def members(client: TestClient, sign_in: ClientMaker, table: Table) -> list[TestClient]:
-    """Returns three members of Alice's space, each with one space more."""
+    """Returns three members of Alice's space, who also own one space each."""
     found = [sign_in(name) for name in NAMES]
     for member in found:
         member.post("/spaces", json={"name": "Mine", "description": ""})

@@ -11,12 +11,12 @@ from tests.fixtures.trainings import space_of
 NAMES = ("carol", "dave", "erin")
 
 
-def place(client: TestClient) -> str:
+def space_path(client: TestClient) -> str:
     return f"/spaces/{space_of(client)}"
 
 
 def spaces_of(client: TestClient) -> list[str]:
-    """Returns the ids of the user's spaces, which the count and ``/me`` agree with."""
+    """Returns the ids of the user's spaces and checks that ``/me`` lists the same spaces."""
     page = client.get("/spaces").json()
     listed = [space["id"] for space in page["data"]]
     assert page["count"] == len(listed)
@@ -25,22 +25,22 @@ def spaces_of(client: TestClient) -> list[str]:
 
 
 def contents(client: TestClient) -> dict[str, Any]:
-    """Returns all that AWS holds of the space but for the space's own item."""
+    """Returns all data of the space in AWS, except the item of the space."""
     space_id = space_of(client)
     return {key: item for key, item in held_by_aws(about=space_id).items() if f" space#{space_id} " not in key}
 
 
 class InterruptedTable(Table):
-    """Lets something else happen before the transaction of that number."""
+    """Table that calls a function before the transaction with a given number."""
 
-    def __init__(self, table: Table, number: int, meanwhile: Any) -> None:
+    def __init__(self, table: Table, number: int, interruption: Any) -> None:
         super().__init__(table._client, table.name)
         self._left = number
-        self._meanwhile = meanwhile
+        self._interruption = interruption
 
     def transact(self, actions: Any) -> None:
         self._left -= 1
-        if self._left < 0 and self._meanwhile:
-            meanwhile, self._meanwhile = self._meanwhile, None
-            meanwhile()
+        if self._left < 0 and self._interruption:
+            interruption, self._interruption = self._interruption, None
+            interruption()
         super().transact(actions)

@@ -1,4 +1,4 @@
-"""Jobs of deleted spaces are stopped, and their data is purged."""
+"""Tests that the jobs of deleted spaces are stopped and that the data of deleted spaces is purged."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -27,11 +27,11 @@ from tests.fixtures.spaces import ACCESS_KEYS, fill, held_by_aws
 from tests.fixtures.trainings import active_uses, add_benchmark, space_of, training_request
 from tests.fixtures.upstream import FakeUpstream
 from tests.functional.conftest import same_caller
-from tests.functional.spaces.deletion.helpers import InterruptedTable, contents, place, spaces_of
+from tests.functional.spaces.deletion.helpers import InterruptedTable, contents, space_path, spaces_of
 
 
 def start_jobs(client: TestClient, table: Table) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Returns a training that runs and an evaluation that waits."""
+    """Creates a running training and a pending evaluation and returns both."""
     training = client.post("/trainings", json=training_request(client, table)).json()
     Trainings(table).advance(space_of(client), training["id"], JobStatus.RUNNING)
     benchmark = add_benchmark(client, training["connectors"][0]["connector_id"])
@@ -50,7 +50,7 @@ def execution_statuses() -> list[str]:
 
 
 @pytest.mark.row("SP-2", "TR-5")
-def test_what_runs_in_a_deleted_space_is_stopped_and_ends_stopped(
+def test_the_jobs_of_a_deleted_space_are_stopped(
     client: TestClient, other_client: TestClient, resources: Resources, table: Table
 ) -> None:
     sagemaker = FakeSageMaker()
@@ -59,7 +59,7 @@ def test_what_runs_in_a_deleted_space_is_stopped_and_ends_stopped(
     others, _ = start_jobs(other_client, table)
     job = f"training-{training['id']}-1"
     sagemaker.run(job)
-    client.delete(place(client))
+    client.delete(space_path(client))
     assert sorted(execution_statuses()) == ["ABORTED", "ABORTED", "RUNNING", "RUNNING"]
     assert sagemaker.jobs[job]["TrainingJobStatus"] == "Stopping"
 
@@ -70,7 +70,7 @@ def test_what_runs_in_a_deleted_space_is_stopped_and_ends_stopped(
     reconcile_jobs(resources, 30)
     assert {found.space_id for found in Jobs(table).open_jobs()} == {space_of(other_client)}
 
-    client.post(f"{place(client)}/restore")
+    client.post(f"{space_path(client)}/restore")
     stopped = client.get(f"/trainings/{training['id']}").json()
     assert (stopped["status"], stopped["error"]) == ("stopped", "Its space was deleted.")
     result = client.get(f"/evaluations/{evaluation['id']}").json()["result"]
@@ -80,48 +80,45 @@ def test_what_runs_in_a_deleted_space_is_stopped_and_ends_stopped(
 
 
 class Unreachable:
-    """AWS can't be reached."""
+    """AWS client that cannot reach AWS."""
 
     def __getattr__(self, operation: str) -> Any:
         raise EndpointConnectionError(endpoint_url="https://states.test")
 
 
 @pytest.mark.row("SP-2")
-def test_a_space_is_deleted_even_when_its_jobs_can_not_be_stopped_yet(
+def test_a_space_is_deleted_when_its_jobs_cannot_be_stopped_yet(
     client: TestClient, resources: Resources, table: Table
 ) -> None:
     training, _ = start_jobs(client, table)
-    cut_off = same_caller(client, Resources(resources.settings, step_functions=Unreachable()))
-    assert cut_off.delete(place(client)).status_code == 200
-    assert client.get(place(client)).status_code == 404
+    offline_client = same_caller(client, Resources(resources.settings, step_functions=Unreachable()))
+    assert offline_client.delete(space_path(client)).status_code == 200
+    assert client.get(space_path(client)).status_code == 404
 
     reconcile_jobs(resources, 30)
     assert execution_statuses() == ["ABORTED", "ABORTED"]
     reconcile_jobs(resources, 30)
     assert list(Jobs(table).open_jobs()) == []
-    client.post(f"{place(client)}/restore")
+    client.post(f"{space_path(client)}/restore")
     assert client.get(f"/trainings/{training['id']}").json()["status"] == "stopped"
 
 
-# --- what nobody can restore any more
-
-
-def left_of(space_id: str) -> list[str]:
-    """Returns the keys in AWS that contain the space's id, in the key or in the value."""
+def remaining_keys(space_id: str) -> list[str]:
+    """Returns the keys of all data in AWS with the id of the space in the key or in the value."""
     found = [key for key, item in held_by_aws().items() if space_id in key or space_id in str(item)]
     versions = boto3.client("s3").list_object_versions(Bucket=BUCKET)
     old = [each["Key"] for each in [*versions.get("Versions", []), *versions.get("DeleteMarkers", [])]]
     return found + [key for key in old if space_id in key]
 
 
-def audit(resources: Resources, client: TestClient) -> None:
-    """Writes the audit row of a data model's creation, as the stream's function does."""
-    made = client.post("/data-models", json={"name": "Told"}).json()
+def add_audit_row(resources: Resources, client: TestClient) -> None:
+    """Creates a data model and adds the row to the audit log that the stream would cause."""
+    made = client.post("/data-models", json={"name": "Audited"}).json()
     resources.audit_logs.record([(None, resources.table.get(Key(f"data_model#{space_of(client)}", made["id"])))])
 
 
 @pytest.mark.row("SP-2")
-def test_a_purge_leaves_nothing_of_the_space_and_touches_no_other(
+def test_a_purge_removes_all_data_of_the_space_and_no_other_data(
     client: TestClient,
     other_client: TestClient,
     members: list[TestClient],
@@ -131,51 +128,51 @@ def test_a_purge_leaves_nothing_of_the_space_and_touches_no_other(
 ) -> None:
     for each in (client, other_client):
         fill(each, resources, upstream.url)
-        audit(resources, each)
+        add_audit_row(resources, each)
     theirs = held_by_aws(about=space_of(other_client))
     assert len(theirs) > 100
-    client.delete(place(client))
+    client.delete(space_path(client))
     clock.now += RESTORABLE - timedelta(minutes=1)
     assert SpacePurge(resources).run(60) == 0
     assert len(contents(client)) > 100
 
     clock.now += timedelta(minutes=2)
     assert SpacePurge(resources).run(60) == 1
-    assert left_of(space_of(client)) == []
+    assert remaining_keys(space_of(client)) == []
     assert held_by_aws(about=space_of(other_client)) == theirs
-    assert client.post(f"{place(client)}/restore").status_code == 404
+    assert client.post(f"{space_path(client)}/restore").status_code == 404
     assert all(len(spaces_of(member)) == 1 for member in members)
     assert SpacePurge(resources).run(60) == 0
 
 
-class CutOffError(Exception):
-    """The function's time is over."""
+class InterruptedPurgeError(Exception):
+    """Error that simulates the sudden end of the function."""
 
 
 @pytest.mark.row("SP-2")
 @pytest.mark.parametrize("calls", [1, 3, 5, 8, 11, 14])
-def test_a_purge_that_is_cut_off_goes_on(
+def test_the_next_run_completes_an_interrupted_purge(
     client: TestClient, resources: Resources, clock: MovableClock, monkeypatch: pytest.MonkeyPatch, calls: int
 ) -> None:
     _fill_a_little(client, resources)
-    client.delete(place(client))
+    client.delete(space_path(client))
     clock.now += RESTORABLE + timedelta(minutes=1)
     left = calls
 
-    def cut(*_: Any, **__: Any) -> None:
+    def interrupt(*_: Any, **__: Any) -> None:
         nonlocal left
         left -= 1
         if left == 0:
-            raise CutOffError
+            raise InterruptedPurgeError
 
     events = resources.dynamodb.meta.events
-    events.register("before-call", cut)
-    resources.s3.meta.events.register("before-call", cut)
-    with pytest.raises(CutOffError):
+    events.register("before-call", interrupt)
+    resources.s3.meta.events.register("before-call", interrupt)
+    with pytest.raises(InterruptedPurgeError):
         SpacePurge(resources).run(60)
     SpacePurge(resources).run(60)
     assert left < 0
-    assert left_of(space_of(client)) == []
+    assert remaining_keys(space_of(client)) == []
 
 
 def _fill_a_little(client: TestClient, resources: Resources) -> None:
@@ -186,29 +183,31 @@ def _fill_a_little(client: TestClient, resources: Resources) -> None:
 
 
 @pytest.mark.row("SP-2")
-def test_a_space_restored_in_the_last_moment_is_not_purged(
+def test_a_space_that_is_restored_just_before_the_deadline_is_not_purged(
     client: TestClient, resources: Resources, table: Table, clock: MovableClock
 ) -> None:
     owner_id = client.get("/me").json()["id"]
-    client.delete(place(client))
+    client.delete(space_path(client))
     spaces = Spaces(table, clock)
     clock.now += RESTORABLE - timedelta(seconds=1)
-    late = Spaces(InterruptedTable(table, 0, lambda: clock_on(clock)), clock)
+    late = Spaces(InterruptedTable(table, 0, lambda: pass_deadline(clock)), clock)
     late.restore(space_of(client), owner_id)
     spaces.move_memberships(space_of(client))
     assert SpacePurge(resources).run(60) == 0
-    assert client.get(place(client)).status_code == 200
+    assert client.get(space_path(client)).status_code == 200
 
 
-def clock_on(clock: MovableClock) -> None:
-    """The time to restore ends between a request's look and its write."""
+def pass_deadline(clock: MovableClock) -> None:
+    """Moves the clock past the time in which a space can be restored."""
     clock.now += timedelta(minutes=1)
 
 
 @pytest.mark.row("SP-2")
-def test_a_space_whose_purge_has_begun_is_not_restored(client: TestClient, table: Table, clock: MovableClock) -> None:
+def test_a_space_cannot_be_restored_after_its_purge_has_started(
+    client: TestClient, table: Table, clock: MovableClock
+) -> None:
     owner_id = client.get("/me").json()["id"]
-    client.delete(place(client))
+    client.delete(space_path(client))
     clock.now += RESTORABLE - timedelta(seconds=1)
     spaces = Spaces(table, clock)
 
@@ -218,4 +217,4 @@ def test_a_space_whose_purge_has_begun_is_not_restored(client: TestClient, table
 
     with pytest.raises(NotFoundError):
         Spaces(InterruptedTable(table, 0, close), clock).restore(space_of(client), owner_id)
-    assert client.get(place(client)).status_code == 404
+    assert client.get(space_path(client)).status_code == 404

@@ -1,4 +1,4 @@
-"""Accepting of invites."""
+"""Tests of the acceptance of invites."""
 
 from datetime import timedelta
 from typing import Any
@@ -18,12 +18,12 @@ from tests.functional.spaces.invites.helpers import ROLES, accept, invite, space
 
 
 @pytest.mark.row("US-4")
-def test_accepting_lets_the_invited_into_the_space_with_the_roles(client: TestClient, sign_in: ClientMaker) -> None:
+def test_an_accepted_invite_gives_a_membership_with_its_permissions(client: TestClient, sign_in: ClientMaker) -> None:
     invite(client, "bob@example.com")
     bob = sign_in("bob", email="BOB@example.com")
-    answer = accept(bob)
-    assert answer.status_code == 200
-    assert answer.json()["error"] == ""
+    response = accept(bob)
+    assert response.status_code == 200
+    assert response.json()["error"] == ""
     assert spaces_of(bob) == {space_of(client): ROLES}
     assert bob.get("/trainings").status_code == 200
     assert bob.get("/spaces").json()["count"] == 1
@@ -33,7 +33,7 @@ def test_accepting_lets_the_invited_into_the_space_with_the_roles(client: TestCl
 
 
 @pytest.mark.row("US-4")
-def test_an_invite_is_for_a_verified_address_its_own_and_a_week(
+def test_an_invite_is_valid_for_its_own_verified_address_and_for_a_week(
     client: TestClient, sign_in: ClientMaker, clock: MovableClock
 ) -> None:
     invite(client, "bob@example.com")
@@ -45,30 +45,30 @@ def test_an_invite_is_for_a_verified_address_its_own_and_a_week(
     clock.now += timedelta(days=7)
     late = accept(sign_in("bob"))
     assert (late.status_code, late.json()["code"]) == (410, "gone")
-    for answer in (unverified, nobody, late):
-        assert answer.json()["error"]
+    for response in (unverified, nobody, late):
+        assert response.json()["error"]
     assert spaces_of(sign_in("bob")) == {}
 
 
 @pytest.mark.row("US-4")
-def test_all_invites_to_the_address_are_accepted_at_once_but_those_to_deleted_spaces(
+def test_one_request_accepts_all_invites_of_an_address_except_invites_to_deleted_spaces(
     client: TestClient, other_client: TestClient, sign_in: ClientMaker
 ) -> None:
     gone = sign_in("erin")
     gone.headers["X-Space-Id"] = gone.post("/spaces", json={"name": "Gone", "description": ""}).json()["id"]
     for owner in (client, other_client, gone):
         assert invite(owner, "carol@example.com").status_code == 200
-    place = f"/spaces/{space_of(gone)}"
-    gone.delete(place)
+    path = f"/spaces/{space_of(gone)}"
+    gone.delete(path)
     carol = sign_in("carol")
     assert set(accept(carol).json()["spaces"]) == {space_of(client), space_of(other_client)}
     assert set(spaces_of(carol)) == {space_of(client), space_of(other_client)}
-    gone.post(f"{place}/restore")
+    gone.post(f"{path}/restore")
     assert accept(carol).json()["spaces"] == [space_of(gone)]
 
 
 @pytest.mark.row("US-4")
-def test_an_invite_of_a_member_adds_permissions_and_takes_none(
+def test_an_invite_of_a_member_adds_permissions_and_removes_none(
     client: TestClient, sign_in: ClientMaker, table: Table
 ) -> None:
     bob = sign_in("bob")
@@ -82,20 +82,22 @@ def test_an_invite_of_a_member_adds_permissions_and_takes_none(
 
 
 class InterruptedTable(Table):
-    """Lets something else happen before the first transaction."""
+    """Table that calls a function before its first transaction."""
 
-    def __init__(self, table: Table, meanwhile: Any) -> None:
+    def __init__(self, table: Table, interruption: Any) -> None:
         super().__init__(table._client, table.name)
-        self._meanwhile = iter([meanwhile])
+        self._interruptions = iter([interruption])
 
     def transact(self, actions: Any) -> None:
-        for meanwhile in self._meanwhile:
-            meanwhile()
+        for interruption in self._interruptions:
+            interruption()
         super().transact(actions)
 
 
 @pytest.mark.row("US-4")
-def test_accepting_twice_at_once_gives_one_membership(client: TestClient, sign_in: ClientMaker, table: Table) -> None:
+def test_two_concurrent_acceptances_create_one_membership(
+    client: TestClient, sign_in: ClientMaker, table: Table
+) -> None:
     invite(client, "bob@example.com")
     bob = sign_in("bob")
     user_id = bob.get("/me").json()["id"]
@@ -108,7 +110,7 @@ def test_accepting_twice_at_once_gives_one_membership(client: TestClient, sign_i
 
 
 @pytest.mark.row("US-4", "SP-2")
-def test_a_space_deleted_or_a_member_made_during_an_acceptance_is_noticed(
+def test_an_acceptance_respects_a_concurrent_membership_and_a_concurrent_deletion(
     client: TestClient, sign_in: ClientMaker, table: Table
 ) -> None:
     invite(client, "bob@example.com", "carol@example.com")

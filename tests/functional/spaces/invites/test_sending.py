@@ -1,4 +1,4 @@
-"""Sending and revoking of invites."""
+"""Tests of sending and revoking invites."""
 
 from datetime import timedelta
 from typing import Any
@@ -23,7 +23,7 @@ def mails() -> list[Any]:
     return list(ses_backends[ACCOUNT][REGION].sent_messages)
 
 
-def addressed() -> list[str]:
+def recipients() -> list[str]:
     return [mail.destinations["ToAddresses"][0] for mail in mails()]
 
 
@@ -34,15 +34,15 @@ def invites(client: TestClient) -> dict[str, dict[str, Any]]:
 
 
 @pytest.mark.row("SP-3")
-def test_each_address_is_normalised_invited_once_and_written_to(client: TestClient) -> None:
-    answer = invite(client, " Bob@Example.com", "carol@example.com ", "BOB@example.COM")
-    assert answer.status_code == 200, answer.text
-    assert answer.json()["emails"] == ["bob@example.com", "carol@example.com"]
-    assert addressed() == ["bob@example.com", "carol@example.com"]
+def test_each_address_is_normalised_and_gets_one_invite_and_one_mail(client: TestClient) -> None:
+    response = invite(client, " Bob@Example.com", "carol@example.com ", "BOB@example.COM")
+    assert response.status_code == 200, response.text
+    assert response.json()["emails"] == ["bob@example.com", "carol@example.com"]
+    assert recipients() == ["bob@example.com", "carol@example.com"]
     [first, _] = mails()
     assert first.source == SENDER
-    for words in ("alice@example.com", "'Alice's'", "https://app.test", "bob@example.com"):
-        assert words in first.body
+    for expected in ("alice@example.com", "'Alice's'", "https://app.test", "bob@example.com"):
+        assert expected in first.body
     found = invites(client)
     assert set(found) == {"bob@example.com", "carol@example.com"}
     for each in found.values():
@@ -69,15 +69,15 @@ def test_each_address_is_normalised_invited_once_and_written_to(client: TestClie
         {"roles": ROLES},
     ],
 )
-def test_one_bad_address_or_role_is_400_and_no_invite_or_mail_is_sent(client: TestClient, body: dict[str, Any]) -> None:
-    answer = client.post(f"/spaces/{space_of(client)}/invite", json=body)
-    assert answer.status_code == 400, answer.text
-    assert answer.json()["details"][0]["field"].startswith("body.")
+def test_no_invite_is_sent_when_one_address_or_role_is_invalid(client: TestClient, body: dict[str, Any]) -> None:
+    response = client.post(f"/spaces/{space_of(client)}/invite", json=body)
+    assert response.status_code == 400, response.text
+    assert response.json()["details"][0]["field"].startswith("body.")
     assert (invites(client), mails()) == ({}, [])
 
 
 @pytest.mark.row("SP-3")
-def test_as_many_as_one_request_takes_are_invited_in_one_go(client: TestClient) -> None:
+def test_one_request_invites_the_largest_allowed_number_of_addresses(client: TestClient) -> None:
     emails = [f"a{number}@example.com" for number in range(40)]
     for _ in range(2):
         assert invite(client, *emails).json()["emails"] == emails
@@ -85,25 +85,25 @@ def test_as_many_as_one_request_takes_are_invited_in_one_go(client: TestClient) 
 
 
 @pytest.mark.row("SP-3")
-def test_only_the_owner_invites_and_sees_invites(
+def test_only_the_owner_sends_and_sees_invites(
     client: TestClient, sign_in: ClientMaker, other_client: TestClient, table: Table
 ) -> None:
     carol = sign_in("carol")
     add_member(table, carol, space_of(client), [each.value for each in UserPermission])
     invite_id = invite(client, "dave@example.com").json()["invites"][0]["id"]
-    place = f"/spaces/{space_of(client)}"
+    path = f"/spaces/{space_of(client)}"
     for stranger, status in ((carol, 403), (other_client, 404)):
         attempts = (
-            stranger.post(f"{place}/invite", json={"emails": ["carol@example.com"], "roles": ROLES}),
-            stranger.get(f"{place}/invites"),
-            stranger.delete(f"{place}/invites/{invite_id}"),
+            stranger.post(f"{path}/invite", json={"emails": ["carol@example.com"], "roles": ROLES}),
+            stranger.get(f"{path}/invites"),
+            stranger.delete(f"{path}/invites/{invite_id}"),
         )
-        assert [answer.status_code for answer in attempts] == [status] * 3
-    assert addressed() == ["dave@example.com"]
+        assert [response.status_code for response in attempts] == [status] * 3
+    assert recipients() == ["dave@example.com"]
 
 
 @pytest.mark.row("SP-3")
-def test_inviting_again_renews_the_time_and_the_roles_and_writes_again(
+def test_a_second_invite_renews_the_time_and_the_permissions_and_sends_another_mail(
     client: TestClient, sign_in: ClientMaker, clock: MovableClock
 ) -> None:
     [first] = invite(client, "bob@example.com", roles=["trainings:get"]).json()["invites"]
@@ -111,7 +111,7 @@ def test_inviting_again_renews_the_time_and_the_roles_and_writes_again(
     [again] = invite(client, "bob@example.com", roles=["data-models:list"]).json()["invites"]
     assert (again["id"], again["roles"]) == (first["id"], ["data-models:list"])
     assert again["valid_until"] > first["valid_until"]
-    assert addressed() == ["bob@example.com"] * 2
+    assert recipients() == ["bob@example.com"] * 2
 
     clock.now += timedelta(days=6)
     assert accept(sign_in("bob")).json() == {"error": "", "spaces": [space_of(client)]}
@@ -119,17 +119,17 @@ def test_inviting_again_renews_the_time_and_the_roles_and_writes_again(
 
 
 @pytest.mark.row("X-14")
-def test_invites_tell_their_state_and_can_be_revoked(
+def test_invites_show_their_state_and_can_be_revoked(
     client: TestClient, sign_in: ClientMaker, clock: MovableClock
 ) -> None:
-    place = f"/spaces/{space_of(client)}/invites"
+    path = f"/spaces/{space_of(client)}/invites"
     invite(client, "old@example.com")
     clock.now += timedelta(days=7)
     emails = ("bob@example.com", "carol@example.com", "dave@example.com")
     invite(client, *emails)
     found = invites(client)
     assert accept(sign_in("bob")).status_code == 200
-    assert client.delete(f"{place}/{found['carol@example.com']['id']}").json() == {
+    assert client.delete(f"{path}/{found['carol@example.com']['id']}").json() == {
         "id": found["carol@example.com"]["id"]
     }
     assert {email: each["state"] for email, each in invites(client).items()} == {
@@ -139,24 +139,24 @@ def test_invites_tell_their_state_and_can_be_revoked(
         "dave@example.com": "pending",
     }
     assert accept(sign_in("carol")).status_code == 404
-    assert client.delete(f"{place}/{found['carol@example.com']['id']}").status_code == 404
-    assert client.delete(f"{place}/{found['bob@example.com']['id']}").status_code == 409
-    assert client.delete(f"{place}/unknown").status_code == 404
+    assert client.delete(f"{path}/{found['carol@example.com']['id']}").status_code == 404
+    assert client.delete(f"{path}/{found['bob@example.com']['id']}").status_code == 409
+    assert client.delete(f"{path}/unknown").status_code == 404
 
     invite(client, "carol@example.com")
     assert accept(sign_in("carol")).status_code == 200
-    walked, after = [], ""
+    listed, after = [], ""
     while True:
-        page = client.get(place, params={"limit": 1, "after": after}).json()
-        walked += [each["email"] for each in page["data"]]
+        page = client.get(path, params={"limit": 1, "after": after}).json()
+        listed += [each["email"] for each in page["data"]]
         after = page["data"][-1]["id"]
         if not page["has_more"]:
             break
-    assert walked == [*reversed(emails), "old@example.com"]
+    assert listed == [*reversed(emails), "old@example.com"]
 
 
-class BrokenMails:
-    """An SES that refuses some addresses, or can't be reached from then on."""
+class FailingSes:
+    """Fake SES that raises an error for one address."""
 
     def __init__(self, error: Exception, email: str) -> None:
         self.sent: list[str] = []
@@ -182,42 +182,42 @@ UNREACHABLE = EndpointConnectionError(endpoint_url="https://email.test")
     [(REFUSED, ["sent", "failed", "sent"]), (UNREACHABLE, ["sent", "failed", "failed"])],
     ids=["refused", "unreachable"],
 )
-def test_a_failed_mail_loses_no_invite_and_is_reported(
+def test_an_invite_is_valid_and_the_failure_is_reported_when_its_mail_fails(
     client: TestClient, sign_in: ClientMaker, resources: Resources, error: Exception, outcomes: list[str]
 ) -> None:
-    ses = BrokenMails(error, "carol@example.com")
-    answer = invite(
+    ses = FailingSes(error, "carol@example.com")
+    response = invite(
         same_caller(client, Resources(resources.settings, ses=ses)),
         "bob@example.com",
         "carol@example.com",
         "dave@example.com",
     )
-    assert answer.status_code == 200
-    assert [each["mail"] for each in answer.json()["invites"]] == outcomes
-    assert "carol@example.com could not be sent" in answer.json()["message"].replace(", dave@example.com", "")
+    assert response.status_code == 200
+    assert [each["mail"] for each in response.json()["invites"]] == outcomes
+    assert "carol@example.com could not be sent" in response.json()["message"].replace(", dave@example.com", "")
     assert [each["mail"] for each in reversed(invites(client).values())] == outcomes
     assert invites(client)["carol@example.com"]["mail_error"]
     assert accept(sign_in("carol")).status_code == 200
 
     invite(client, "dave@example.com")
-    assert addressed() == ["dave@example.com"]
+    assert recipients() == ["dave@example.com"]
     assert invites(client)["dave@example.com"]["mail"] == "sent"
     assert invites(client)["dave@example.com"]["mail_error"] is None
 
 
 @pytest.mark.row("SP-3")
-def test_without_a_sender_the_invite_is_valid_and_the_response_says_that_no_mail_was_sent(
+def test_an_invite_is_valid_without_a_sender_and_the_response_states_that_no_mail_was_sent(
     client: TestClient, sign_in: ClientMaker, resources: Resources
 ) -> None:
     silent = Resources(resources.settings.model_copy(update={"email_sender": None}))
-    answer = invite(same_caller(client, silent), "bob@example.com").json()
-    assert answer["invites"][0]["mail"] == "off"
-    assert "sends no mail" in answer["message"]
+    response = invite(same_caller(client, silent), "bob@example.com").json()
+    assert response["invites"][0]["mail"] == "off"
+    assert "sends no mail" in response["message"]
     assert mails() == []
     assert accept(sign_in("bob")).status_code == 200
 
 
-def test_what_users_chose_can_not_pose_as_a_part_of_the_mail(client: TestClient) -> None:
+def test_the_name_of_a_space_cannot_add_lines_to_the_mail(client: TestClient) -> None:
     name = "Free money'\n\nClick https://evil.test\n" + "x" * 150
     assert client.put(f"/spaces/{space_of(client)}", json={"name": name}).status_code == 200
     assert invite(client, "bob@example.com").status_code == 200
