@@ -27,7 +27,7 @@ class Flaw(Enum):
 
 
 @dataclass(frozen=True)
-class Split:
+class Fields:
     """Fields of a line. ``is_plain``: any reader of RFC 4180 splits the line equally."""
 
     fields: list[str]
@@ -35,7 +35,7 @@ class Split:
     flaw: Flaw | None = None
 
 
-def split(line: str, marks: Marks, *, is_lenient: bool = False) -> Split:
+def split(line: str, marks: Marks, *, is_lenient: bool = False) -> Fields:
     """Splits a line, or the joined lines of one record.
 
     A quote inside a field that does not begin with one is text. If ``is_lenient``, so is a quote inside a quoted field
@@ -45,8 +45,8 @@ def split(line: str, marks: Marks, *, is_lenient: bool = False) -> Split:
     if quote is None or quote not in line:
         fields = line.split(delimiter)
         if marks.skips_spaces:
-            return Split([field.strip(" ") for field in fields], is_plain=True)
-        return Split(fields)
+            return Fields([field.strip(" ") for field in fields], is_plain=True)
+        return Fields(fields)
     found: list[str] = []
     is_plain = not marks.skips_spaces and marks.escape is None
     start = 0
@@ -57,7 +57,7 @@ def split(line: str, marks: Marks, *, is_lenient: bool = False) -> Split:
         if line.startswith(quote, start):
             field, start, is_regular, flaw = _quoted(line, start + 1, marks, is_lenient=is_lenient)
             if flaw is not None:
-                return Split(found, flaw=flaw)
+                return Fields(found, flaw=flaw)
             is_plain = is_plain and is_regular
         else:
             end = line.find(delimiter, start)
@@ -67,7 +67,7 @@ def split(line: str, marks: Marks, *, is_lenient: bool = False) -> Split:
             field = field.rstrip(" ") if marks.skips_spaces else field
         found.append(field)
         if start >= len(line):
-            return Split(found, is_plain)
+            return Fields(found, is_plain)
         start += len(delimiter)
 
 
@@ -137,7 +137,7 @@ class Lines:
         self._returned.extend(reversed(lines))
         self.number -= len(lines)
 
-    def record(self, first: str, marks: Marks, limit: int) -> tuple[Split, list[str]]:
+    def record(self, first: str, marks: Marks, limit: int) -> tuple[Fields, list[str]]:
         """Returns the record that begins with a line, and its further lines.
 
         A record with a flaw has no further lines: they are given back. ``limit`` bounds the record's characters.
@@ -164,7 +164,7 @@ class Lines:
             return found, []
         return found, taken
 
-    def records(self, marks: Marks, limit: int) -> Iterator[tuple[int, Split]]:
+    def records(self, marks: Marks, limit: int) -> Iterator[tuple[int, Fields]]:
         """Yields each record with the number of its first line. Flawed lines are split leniently."""
         while (line := self.next()) is not None:
             number = self.number

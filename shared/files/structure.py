@@ -22,7 +22,7 @@ from shared.files.errors import UnreadableFileError
 from shared.files.formats import CHUNK_BYTES, PlainFile
 from shared.files.limits import ReadLimits
 from shared.files.notes import ReadNotes
-from shared.files.records import Flaw, Lines, Marks, Split, join, split
+from shared.files.records import Flaw, Lines, Marks, Fields, join, split
 from shared.models.reading import WarningCode
 
 # So many rows of a small file may be left out, whatever their share.
@@ -286,7 +286,7 @@ class _Repair:
         is_whole = found.flaw is None and len(found.fields) == self._width
         if more and not is_whole:
             self._source.give_back(more)
-            found = Split([], flaw=Flaw.OPEN_QUOTE)
+            found = Fields([], flaw=Flaw.OPEN_QUOTE)
         if is_whole:
             self._keep(number, "\n".join([line, *more]), found)
             return
@@ -304,7 +304,7 @@ class _Repair:
             return
         self._examine_width(number, line, found.fields)
 
-    def _keep(self, number: int, text: str, found: Split) -> None:
+    def _keep(self, number: int, text: str, found: Fields) -> None:
         if found.is_plain:
             self._row_starts(number)
             self._write(text)

@@ -350,7 +350,7 @@ def test_strange_names_and_values_arrive_as_they_are(lab: Lab, database: Postgre
     connector_id = connect(lab, database)
     row = scan(lab, connector_id)['odd "name" of:x']
     assert [(column["name"], column["type"], column["nulls"]) for column in row["columns"]] == [
-        ("b:c", "string", 2),
+        ("b:c", "string", 3),
         ('i"j', "string", 2),
         ("k", "float", 2),
         ("f", "date", 3),
