@@ -5,7 +5,7 @@ import io
 import re
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -90,7 +90,7 @@ def rewrite(plain: PlainFile, dialect: Dialect, scratch: Path, limits: ReadLimit
     csv.field_size_limit(limits.line_bytes)
     width = len(dialect.columns)
     with (
-        plain.path.open(encoding="utf-8-sig", newline="") as source,
+        plain.path.open(encoding="utf-8", newline="") as source,
         NamedTemporaryFile("w", dir=scratch, prefix="records-", delete=False, encoding="utf-8", newline="") as target,
     ):
         copy = Path(target.name)
@@ -116,7 +116,7 @@ def rewrite(plain: PlainFile, dialect: Dialect, scratch: Path, limits: ReadLimit
             raise
     if plain.is_copy:
         plain.path.unlink()
-    return PlainFile(path=copy, format=plain.format, name=plain.name, is_copy=True)
+    return replace(plain, path=copy, is_copy=True)
 
 
 def has_regular_records(path: Path, limits: ReadLimits = DEFAULT_LIMITS) -> bool:
@@ -153,7 +153,7 @@ def _sample_text(path: Path, limits: ReadLimits) -> tuple[str, bool]:
     with path.open("rb") as file:
         sample = file.read(limits.sample_bytes + 1)
     is_whole = len(sample) <= limits.sample_bytes
-    text = sample.decode("utf-8-sig", "replace")
+    text = sample.decode("utf-8", "replace")
     if not is_whole and "\n" not in text and "\r" not in text:
         raise UnreadableFileError(
             f"The first line is longer than {limits.sample_bytes >> 20} MiB; is the file really CSV?"

@@ -1,6 +1,5 @@
 """One data file as a typed, lazy polars frame: CSV, Parquet or JSON Lines, read in streaming."""
 
-import codecs
 import json
 import re
 from abc import ABC, abstractmethod
@@ -28,7 +27,7 @@ from shared.files.column_types import (
 )
 from shared.files.delimited import Dialect, detect_dialect, has_regular_records, rewrite, unique_names
 from shared.files.errors import UnreadableFileError
-from shared.files.formats import FileFormat, PlainFile, to_plain_file, transcode_from_western
+from shared.files.formats import FileFormat, PlainFile, to_plain_file
 from shared.files.limits import DEFAULT_LIMITS, ReadLimits
 from shared.files.notes import ReadNotes
 from shared.files.parquet_footer import row_groups
@@ -101,7 +100,7 @@ def open_source(
     options: ReadOptions = NO_OPTIONS,
 ) -> "Source":
     """Returns the reader for the file's format, which its beginning shows."""
-    plain = to_plain_file(path, scratch, name=name, format=format, limits=limits)
+    plain = to_plain_file(path, scratch, name=name, format=format, limits=limits, encoding=options.encoding)
     match plain.format:
         case FileFormat.CSV:
             return CsvSource(plain, scratch, limits, options)
@@ -152,7 +151,7 @@ class TextSource(Source):
         self._examine()
 
     def collect(self, query: Query) -> pl.DataFrame:
-        """See Source. Remedies are tried in the order encoding, types, structure, until none is left."""
+        """See Source. Remedies are tried in the order types, structure, until none is left."""
         while True:
             try:
                 return query(self._typed()).collect(engine="streaming")
@@ -170,10 +169,7 @@ class TextSource(Source):
 
     def _remedy(self, error: BaseException) -> None:
         """Corrects the guess that made a query fail. Raises UnreadableFileError if no guess is left."""
-        if not is_utf8(self.plain.path):
-            self.plain = transcode_from_western(self.plain, self._scratch)
-            self._examine()
-        elif self._guessed:
+        if self._guessed:
             self._fix_types(error)
         else:
             self._repair(error)
@@ -225,13 +221,6 @@ class CsvSource(TextSource):
         try:
             self._guess_types()
         except POLARS_ERRORS as error:
-            self._remedy_of_sample(error)
-
-    def _remedy_of_sample(self, error: BaseException) -> None:
-        if not is_utf8(self.plain.path):
-            self.plain = transcode_from_western(self.plain, self._scratch)
-            self._examine()
-        else:
             self._repair(error)
 
     def _guess_types(self) -> None:
@@ -350,8 +339,6 @@ class JsonLinesSource(TextSource):
         try:
             found = pl.scan_ndjson(self.plain.path, infer_schema_length=None).collect_schema()
         except POLARS_ERRORS:
-            if not is_utf8(self.plain.path):
-                self.plain = transcode_from_western(self.plain, self._scratch)
             found = self._types_line_by_line()
         if not found:
             raise UnreadableFileError("The file has no rows with fields; upload one JSON object on each line.")
@@ -406,7 +393,7 @@ class JsonLinesSource(TextSource):
         with self.plain.path.open("rb") as file:
             for number, line in enumerate(file, start=1):
                 try:
-                    row = json.loads(line.lstrip(codecs.BOM_UTF8)) if line.strip() else {}
+                    row = json.loads(line) if line.strip() else {}
                 except (ValueError, RecursionError):
                     row = None
                 if not isinstance(row, dict):
@@ -513,19 +500,6 @@ def basic_type(dtype: pl.DataType) -> pl.DataType:
     if isinstance(dtype, pl.Boolean | pl.Date):
         return dtype
     return pl.String()
-
-
-def is_utf8(path: Path) -> bool:
-    """Returns whether the whole file decodes as UTF-8."""
-    decoder = codecs.getincrementaldecoder("utf-8")()
-    with path.open("rb") as file:
-        try:
-            while chunk := file.read(1 << 20):
-                decoder.decode(chunk)
-            decoder.decode(b"", final=True)
-        except UnicodeDecodeError:
-            return False
-    return True
 
 
 def first_line(error: BaseException) -> str:
