@@ -34,7 +34,7 @@ KINDS = (
     _Kind(b"\xff\x06\x00\x00sNaPpY", "compressed with Snappy", UNPACK),
     _Kind(b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive", UNPACK),
     _Kind(b"Rar!\x1a\x07", "a RAR archive", UNPACK),
-    _Kind(b"ustar", "a tar archive", UNPACK, offset=257),
+    _Kind(b"ustar", "a tar archive", UNPACK, offset=257, may_be_text=True),
     _Kind(
         b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1",
         "an old Excel workbook (.xls) or another old Office file, or is protected by a password",
