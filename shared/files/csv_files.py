@@ -30,7 +30,7 @@ from shared.files.dialects import detect_dialect
 from shared.files.errors import UnreadableFileError
 from shared.files.formats import PlainFile
 from shared.files.limits import ReadLimits
-from shared.files.notes import ReadNotes
+from shared.files.notes import notes_of
 from shared.files.sources import (
     POLARS_ERRORS,
     Expressions,
@@ -59,7 +59,7 @@ class CsvSource(Source):
 
     def __init__(self, plain: PlainFile, scratch: Path, limits: ReadLimits, options: ReadOptions) -> None:
         """Raises UnreadableFileError."""
-        self.notes = ReadNotes()
+        self.notes = notes_of(plain)
         self._scratch = scratch
         self._limits = limits
         self._options = options

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
+from shared.files.column_names import clean_name
 from shared.files.errors import UnreadableFileError
 from shared.files.limits import DEFAULT_LIMITS, ReadLimits
 from shared.files.notes import ReadNotes
@@ -22,7 +23,6 @@ RARE_DELIMITERS = (" ", ":", "^", "~", "\x1f", "\x01")
 LEAST_CERTAINTY = 0.5
 MOST = 0.9
 CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f]+")
-ZERO_WIDTH = re.compile("[\u200b-\u200f\u2060\ufeff\u00ad]")
 _SEPARATOR_LINE = re.compile(r'"?sep=(.)"?', re.IGNORECASE)
 _NUMBER = re.compile(
     r"[(]?[-+]?\s?(?:[A-Z]{3}|[$€£¥₹])?\s?[-+]?(?:[0-9][0-9.,'\u2019 \u00a0\u2009\u202f]*|[.,][0-9]+)"
@@ -107,8 +107,10 @@ def unique_names(names: Sequence[str], limits: ReadLimits = DEFAULT_LIMITS) -> t
     unique = []
     reserved = Counter(names)
     for position, raw in enumerate(names, start=1):
-        printable = ZERO_WIDTH.sub("", CONTROL_CHARACTERS.sub(" ", raw)).strip()
-        base = printable[: limits.column_name_characters] or f"column_{position}"
+        base = (
+            clean_name(CONTROL_CHARACTERS.sub(" ", raw)).strip()[: limits.column_name_characters]
+            or f"column_{position}"
+        )
         name, suffix = base, 2
         while name in taken or (name != raw and name in reserved):
             name, suffix = f"{base}_{suffix}", suffix + 1

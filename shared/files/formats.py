@@ -1,35 +1,28 @@
-"""Detects the format of an uploaded file, and decodes gzip and UTF-16 into a plain local file."""
+"""Detects the format of an uploaded file, and turns gzip and other encodings than UTF-8 into a plain local file."""
 
-import codecs
 import gzip
 import json
+import re
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
+import polars as pl
+
+from shared.files.encodings import NotTextError, TextEncoding, decoded, find_encoding
 from shared.files.errors import UnreadableFileError
+from shared.files.foreign import looks_like_text, refuse_foreign, refuse_markup
 from shared.files.limits import DEFAULT_LIMITS, ReadLimits
-from shared.files.text import BYTE_ORDER_MARKS, WESTERN
 
 CHUNK_BYTES = 1 << 20
 GZIP_MAGIC = b"\x1f\x8b"
 PARQUET_MAGIC = b"PAR1"
-FOREIGN_MAGIC = {
-    b"PK\x03\x04": "a ZIP archive or Excel workbook",
-    b"%PDF": "a PDF document",
-    b"BZh": "a bzip2 archive",
-    b"7z\xbc\xaf": "a 7-Zip archive",
-    b"\xfd7zXZ": "an xz archive",
-    b"\x28\xb5\x2f\xfd": "a Zstandard archive",
-    b"\xd0\xcf\x11\xe0": "an old Excel workbook",
-    b"\x89PNG": "a PNG image",
-    b"\xff\xd8\xff": "a JPEG image",
-    b"Obj\x01": "an Avro file",
-    b"ORC": "an ORC file",
-}
+# How a JSON object or array begins that does not end on its first line.
+_OPEN_OBJECT = re.compile(r'\{\s*$|\{\s*"[^"\r\n]*"\s*:.*[\[{,:]\s*$')
+_OPEN_ARRAY = re.compile(r"\[\s*[\[{]|\[\s*$")
 
 
 class FileFormat(StrEnum):
@@ -42,61 +35,52 @@ class FileFormat(StrEnum):
 
 @dataclass(frozen=True)
 class PlainFile:
-    """A local file without compression: parquet, or text whose beginning is UTF-8."""
+    """A local file without compression: Parquet, or text in UTF-8 without a byte order mark."""
 
     path: Path
     format: FileFormat
     name: str
     is_copy: bool = False
+    # The encoding that the text had, and a sentence for the owner if that is not certain.
+    encoding: str | None = None
+    encoding_doubt: str | None = None
 
 
 def detect_format(sample: bytes, name: str) -> FileFormat:
-    """Returns the format of uncompressed content from its first bytes, or else from its name.
+    """Returns the format of text from its first bytes in UTF-8, or else from its name.
 
-    Raises UnreadableFileError for content of another format.
+    Raises UnreadableFileError for text of another format.
     """
-    if sample.startswith(PARQUET_MAGIC):
-        return FileFormat.PARQUET
-    for magic, kind in FOREIGN_MAGIC.items():
-        # Three letters may also begin a header; a binary file has NUL bytes soon after.
-        if sample.startswith(magic) and b"\x00" in sample[:4096]:
-            raise UnreadableFileError(f"The file is {kind}; upload it as CSV, Parquet or JSON Lines, gzip allowed.")
+    refuse_markup(sample)
     stem = name.lower().removesuffix(".gz")
-    if stem.endswith((".csv", ".tsv", ".tab", ".txt")):
-        return FileFormat.CSV
     if stem.endswith((".parquet", ".pq")):
         raise UnreadableFileError(
             "The file is named as Parquet but does not begin as one; write it again and upload it."
         )
-    text = sample.lstrip(codecs.BOM_UTF8).lstrip()
+    text = sample.decode("utf-8", "ignore").lstrip()
     is_named_json = stem.endswith((".json", ".jsonl", ".ndjson"))
-    if is_named_json and text.startswith(b"["):
-        raise UnreadableFileError("The file is one JSON array; write one JSON object on each line (JSON Lines).")
-    if is_named_json or _is_json_object(text.split(b"\n", 1)[0]):
-        return FileFormat.JSON_LINES
-    return FileFormat.CSV
+    first_line, _, rest = text.partition("\n")
+    if _is_json_array(text, first_line, is_named_json=is_named_json):
+        raise UnreadableFileError("The file is a JSON array; write one JSON object on each line (JSON Lines).")
+    if rest.strip() and _OPEN_OBJECT.match(first_line.rstrip()):
+        raise UnreadableFileError(
+            "The file is a JSON object over several lines; write each object on one line (JSON Lines)."
+        )
+    return FileFormat.JSON_LINES if is_named_json or _is_json(first_line, dict) else FileFormat.CSV
 
 
-def _is_json_object(line: bytes) -> bool:
-    if not line.startswith(b"{"):
+def _is_json_array(text: str, first_line: str, *, is_named_json: bool) -> bool:
+    # A CSV header may begin with [id].
+    return text.startswith("[") and (is_named_json or _OPEN_ARRAY.match(text) is not None or _is_json(first_line, list))
+
+
+def _is_json(line: str, kind: type) -> bool:
+    if not line.startswith(("{", "[")):
         return False
     try:
-        return isinstance(json.loads(line), dict)
+        return isinstance(json.loads(line), kind)
     except (ValueError, RecursionError):
         return False
-
-
-def detect_encoding(sample: bytes) -> str:
-    """Returns the codec of text from its beginning: a byte order mark, UTF-16's pattern of zero bytes, else UTF-8."""
-    for mark, encoding in BYTE_ORDER_MARKS:
-        if sample.startswith(mark):
-            return encoding
-    even, odd = sample[0:4096:2], sample[1:4096:2]
-    if len(odd) >= 2 and odd.count(0) > 0.4 * len(odd) and even.count(0) < 0.05 * len(even):
-        return "utf-16-le"
-    if len(odd) >= 2 and even.count(0) > 0.4 * len(even) and odd.count(0) < 0.05 * len(odd):
-        return "utf-16-be"
-    return "utf-8"
 
 
 def to_plain_file(
@@ -106,46 +90,70 @@ def to_plain_file(
     name: str | None = None,
     format: FileFormat | None = None,
     limits: ReadLimits = DEFAULT_LIMITS,
+    encoding: str | None = None,
 ) -> PlainFile:
-    """Decodes gzip and UTF-16, in streaming, into a copy under `scratch`; a file that needs neither is used in place.
+    """Unpacks gzip and turns text into UTF-8, in a copy under `scratch`; a file that needs neither is used in place.
 
-    Raises UnreadableFileError when it is empty, truncated, binary, or would decode to more than the limit.
+    Without `format`, the content and the name decide. `encoding` is what the owner states.
+    Raises UnreadableFileError when the file is empty, cut off, of another kind, or would take more than the limit.
     """
     name = name or path.name
-    is_copy = False
-    sample = _head(path)
-    if not sample:
+    head = _head(path)
+    if not head:
         raise UnreadableFileError("The file is empty; upload a file with a header and rows.")
-    if sample.startswith(GZIP_MAGIC):
-        path, is_copy = _write_copy(scratch, _decompressed(path, limits)), True
-        sample = _head(path)
-        if not sample:
-            path.unlink()
-            raise UnreadableFileError("The gzip file holds nothing; upload a file with a header and rows.")
+    if not head.startswith(GZIP_MAGIC):
+        return _plain(path, scratch, name, format, limits, encoding)
+    unpacked = _write_copy(scratch, _decompressed(path), limits, "The gzip file unpacks to")
     try:
-        encoding = detect_encoding(sample)
-        found = format or detect_format(_decoded_head(sample, encoding), name)
-        if found is not FileFormat.PARQUET:
-            if encoding.startswith("utf-16"):
-                original, was_copy = path, is_copy
-                path, is_copy = _write_copy(scratch, _transcoded(original, (encoding,))), True
-                if was_copy:
-                    original.unlink()
-            elif sample.count(0) > max(8, len(sample) // 100):
-                raise UnreadableFileError("The file is binary, not text; upload CSV, Parquet or JSON Lines.")
-    except UnreadableFileError:
-        if is_copy:
-            path.unlink()
+        plain = _plain(unpacked, scratch, name, format, limits, encoding)
+    except BaseException:
+        unpacked.unlink()
         raise
-    return PlainFile(path=path, format=found, name=name, is_copy=is_copy)
+    if plain.path != unpacked:
+        unpacked.unlink()
+    return replace(plain, is_copy=True)
 
 
-def transcode_from_western(plain: PlainFile, scratch: Path) -> PlainFile:
-    """Rewrites a text that turned out not to be UTF-8 as if it were Windows-1252, Latin-1 where that has none."""
-    copy = _write_copy(scratch, _transcoded(plain.path, WESTERN))
-    if plain.is_copy:
-        plain.path.unlink()
-    return PlainFile(path=copy, format=plain.format, name=plain.name, is_copy=True)
+def _plain(
+    path: Path, scratch: Path, name: str, format: FileFormat | None, limits: ReadLimits, stated: str | None
+) -> PlainFile:
+    head = _head(path)
+    if not head:
+        raise UnreadableFileError("The gzip file holds nothing; upload a file with a header and rows.")
+    # The first column of a CSV file may be called PAR1.
+    if format is FileFormat.PARQUET or (head.startswith(PARQUET_MAGIC) and not looks_like_text(head)):
+        return PlainFile(path=path, format=FileFormat.PARQUET, name=name)
+    refuse_foreign(path, head)
+    with path.open("rb") as file:
+        try:
+            encoding = find_encoding(file, stated, is_utf8)
+        except NotTextError as error:
+            raise UnreadableFileError(f"The file {error}.") from error
+        is_plain = encoding.is_utf8 and not encoding.mark_bytes
+        copy = path if is_plain else _write_copy(scratch, _utf8(path, encoding), limits, "As UTF-8, the file takes")
+    try:
+        found = format or detect_format(_head(copy), name)
+    except UnreadableFileError:
+        if not is_plain:
+            copy.unlink()
+        raise
+    return PlainFile(
+        path=copy,
+        format=found,
+        name=name,
+        is_copy=not is_plain,
+        encoding=encoding.name,
+        encoding_doubt=encoding.doubt,
+    )
+
+
+def is_utf8(block: bytes) -> bool:
+    """Returns whether whole characters are UTF-8; polars checks ten times as fast as Python decodes."""
+    try:
+        pl.Series([block]).cast(pl.String)
+    except pl.exceptions.PolarsError:
+        return False
+    return True
 
 
 def _head(path: Path) -> bytes:
@@ -153,15 +161,29 @@ def _head(path: Path) -> bytes:
         return file.read(CHUNK_BYTES)
 
 
-def _decoded_head(sample: bytes, encoding: str) -> bytes:
-    return sample if encoding.startswith("utf-8") else sample.decode(encoding, "replace").lstrip("\ufeff").encode()
+def _utf8(path: Path, encoding: TextEncoding) -> Iterator[bytes]:
+    """Yields text that find_encoding has checked, as UTF-8 without its byte order marks."""
+    with path.open("rb") as file:
+        if not encoding.is_utf8:
+            yield from (text.encode() for text in decoded(file, encoding))
+            return
+        file.seek(encoding.mark_bytes)
+        while chunk := file.read(CHUNK_BYTES):
+            yield chunk
 
 
-def _write_copy(scratch: Path, chunks: Iterator[bytes]) -> Path:
+def _write_copy(scratch: Path, chunks: Iterator[bytes], limits: ReadLimits, excess: str) -> Path:
+    """Raises UnreadableFileError that begins with `excess` for more than the limit."""
+    written = 0
     with NamedTemporaryFile(dir=scratch, prefix="decoded-", delete=False) as target:
         copy = Path(target.name)
         try:
             for chunk in chunks:
+                written += len(chunk)
+                if written > limits.decoded_bytes:
+                    raise UnreadableFileError(
+                        f"{excess} more than {limits.decoded_bytes >> 20:,} MiB; split it into smaller files."
+                    )
                 target.write(chunk)
         except BaseException:
             copy.unlink()
@@ -169,40 +191,12 @@ def _write_copy(scratch: Path, chunks: Iterator[bytes]) -> Path:
     return copy
 
 
-def _decompressed(path: Path, limits: ReadLimits) -> Iterator[bytes]:
-    written = 0
+def _decompressed(path: Path) -> Iterator[bytes]:
     try:
         with gzip.open(path, "rb") as source:
             while chunk := source.read(CHUNK_BYTES):
-                written += len(chunk)
-                if written > limits.decoded_bytes:
-                    raise UnreadableFileError(
-                        f"The gzip file unpacks to more than {limits.decoded_bytes >> 20:,} MiB; "
-                        "split it into smaller files."
-                    )
                 yield chunk
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise UnreadableFileError(
             f"The gzip file is damaged or cut off ({error}); compress and upload it again."
         ) from error
-
-
-def _transcoded(path: Path, encodings: tuple[str, ...]) -> Iterator[bytes]:
-    """Returns the text of `path` as UTF-8. The next encoding decodes bytes that an encoding lacks."""
-    first, *others = encodings
-
-    def with_next(error: UnicodeError) -> tuple[str, int]:
-        if not isinstance(error, UnicodeDecodeError) or not others:
-            raise error
-        return error.object[error.start : error.end].decode(others[0]), error.end
-
-    handler = f"shared.files.{'-'.join(encodings)}"
-    codecs.register_error(handler, with_next)
-    decoder = codecs.getincrementaldecoder(first)(handler)
-    try:
-        with path.open("rb") as file:
-            while chunk := file.read(CHUNK_BYTES):
-                yield decoder.decode(chunk).encode()
-            yield decoder.decode(b"", final=True).encode()
-    except UnicodeError as error:
-        raise UnreadableFileError(f"The file is not valid {first}; save it as UTF-8 and upload it again.") from error

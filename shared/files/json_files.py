@@ -27,7 +27,7 @@ from shared.files.dialects import unique_names
 from shared.files.errors import UnreadableFileError
 from shared.files.formats import PlainFile
 from shared.files.limits import ReadLimits
-from shared.files.notes import ReadNotes
+from shared.files.notes import notes_of
 from shared.files.sources import (
     POLARS_ERRORS,
     Expressions,
@@ -56,7 +56,7 @@ class JsonLinesSource(Source):
 
     def __init__(self, plain: PlainFile, scratch: Path, limits: ReadLimits, options: ReadOptions) -> None:
         """Raises UnreadableFileError."""
-        self.notes = ReadNotes()
+        self.notes = notes_of(plain)
         self.plain = plain
         self._scratch = scratch
         self._limits = limits

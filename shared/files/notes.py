@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from shared.files.formats import PlainFile
 from shared.models.reading import SHOWN_WARNINGS, FileDialect, ReadWarning, WarningCode
 
 
@@ -27,3 +28,11 @@ class ReadNotes:
         self.affected_rows += rows
         if len(self.warnings) < SHOWN_WARNINGS:
             self.warnings.append(ReadWarning(code=code, line=line, column=column, message=message))
+
+
+def notes_of(plain: PlainFile) -> ReadNotes:
+    """Returns the first notes about a text: its encoding, and the doubt about it."""
+    notes = ReadNotes(encoding=plain.encoding)
+    if plain.encoding_doubt:
+        notes.warn(WarningCode.ENCODING, plain.encoding_doubt)
+    return notes

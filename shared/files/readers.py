@@ -65,7 +65,7 @@ def open_source(
     options: ReadOptions = NO_OPTIONS,
 ) -> Source:
     """Returns the reader for the file's format, which its beginning shows."""
-    plain = to_plain_file(path, scratch, name=name, format=format, limits=limits)
+    plain = to_plain_file(path, scratch, name=name, format=format, limits=limits, encoding=options.encoding)
     match plain.format:
         case FileFormat.CSV:
             return CsvSource(plain, scratch, limits, options)

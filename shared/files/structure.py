@@ -22,7 +22,7 @@ from shared.files.errors import UnreadableFileError
 from shared.files.formats import CHUNK_BYTES, PlainFile
 from shared.files.limits import ReadLimits
 from shared.files.notes import ReadNotes
-from shared.files.records import Flaw, Lines, Marks, Fields, join, split
+from shared.files.records import Fields, Flaw, Lines, Marks, join, split
 from shared.models.reading import WarningCode
 
 # So many rows of a small file may be left out, whatever their share.

@@ -1,43 +1,36 @@
-"""Decodes text files, and detects their encoding from their whole content."""
+"""Decodes a file of text. The whole content decides which encoding it has."""
 
-import codecs
 import io
+import shutil
+from tempfile import TemporaryFile
 from typing import BinaryIO
 
+from shared.files.encodings import NotTextError, find_encoding
 from shared.files.errors import UnreadableFileError
-from shared.files.text import BYTE_ORDER_MARKS, WESTERN
 
-BLOCK_BYTES = 1 << 20
-# The marks of UTF-32 come first, because they begin with the marks of UTF-16.
-MARKS = ((codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"), *BYTE_ORDER_MARKS)
-WITHOUT_MARK = ("utf-8", *WESTERN)
+# Codecs that skip one mark.
+SKIPPED_BYTES = {"utf-8-sig": 3, "utf-16": 2, "utf-32": 4}
 
 
 def open_text(file: BinaryIO) -> tuple[io.TextIOWrapper, str]:
-    """Returns the file as text with unchanged line ends, and the name of its encoding.
+    """Returns the file as text without byte order marks, line ends as they are, and the name of its encoding.
 
-    A byte order mark decides the encoding. Without a mark, the encoding is the first of UTF-8, Windows-1252 and
-    Latin-1 that can decode the whole file. Raises UnreadableFileError if the file is not text.
+    Raises UnreadableFileError for what is no text.
     """
-    file.seek(0)
-    beginning = file.read(4)
-    marked = next((encoding for mark, encoding in MARKS if beginning.startswith(mark)), None)
-    encoding = next((each for each in ([marked] if marked else WITHOUT_MARK) if _is_in(file, each)), None)
-    if encoding is None:
-        raise UnreadableFileError(f"is not valid {marked or 'text'}; save it as UTF-8 and upload it again")
-    file.seek(0)
-    return io.TextIOWrapper(file, encoding=encoding, newline=""), encoding
-
-
-def _is_in(file: BinaryIO, encoding: str) -> bool:
-    """Returns whether the encoding can decode the whole file. Raises UnreadableFileError if the file contains NUL."""
-    decoder = codecs.getincrementaldecoder(encoding)()
-    file.seek(0)
     try:
-        while block := file.read(BLOCK_BYTES):
-            if "\0" in decoder.decode(block):
-                raise UnreadableFileError("is not text, because it contains NUL: upload CSV, JSON, JSON Lines or XLSX")
-        decoder.decode(b"", final=True)
-    except UnicodeDecodeError:
-        return False
-    return True
+        encoding = find_encoding(file)
+    except NotTextError as error:
+        raise UnreadableFileError(str(error)) from error
+    codec = encoding.name if encoding.mark_bytes else encoding.codec
+    if encoding.mark_bytes > SKIPPED_BYTES.get(codec, 0):
+        codec, file = encoding.codec, _without_marks(file, encoding.mark_bytes)
+    file.seek(0)
+    return io.TextIOWrapper(file, encoding=codec, errors=encoding.errors, newline=""), encoding.name
+
+
+def _without_marks(file: BinaryIO, mark_bytes: int) -> BinaryIO:
+    """Returns a copy of the text behind several marks; readers of the text go back to its beginning."""
+    copy = TemporaryFile()  # noqa: SIM115 - whoever reads the text closes it
+    file.seek(mark_bytes)
+    shutil.copyfileobj(file, copy, 1 << 20)
+    return copy

@@ -73,7 +73,29 @@ def test_the_encoding_is_detected_from_the_content(encoding: str, detected: str)
 
 def test_a_file_with_bytes_that_cp1252_lacks_is_read_as_latin_1() -> None:
     opened = open_persona_file(io.BytesIO(f"{HEADINGS}\n{ADA}\x81\xe9\n".encode("latin-1")), DEFAULT_LIMITS)
-    assert opened.encoding == "latin-1"
+    (row,) = opened.rows
+    assert isinstance(row, PersonaRow)
+    assert (opened.encoding, row.persona.data) == ("cp1252", {"city": "London\x81é"})
+
+
+@pytest.mark.row("FL-3")
+@pytest.mark.parametrize(
+    ("encoding", "detected", "mark"),
+    [
+        ("utf-8", "utf-8-sig", b"\xef\xbb\xbf" * 2),
+        ("utf-16-be", "utf-16-be", b""),
+        ("utf-32-le", "utf-32-le", b""),
+        ("utf-32-be", "utf-32", b"\x00\x00\xfe\xff"),
+        ("utf-16-le", "utf-16", b"\xff\xfe" * 2),
+        ("cp1250", "cp1250", b""),
+    ],
+)
+def test_encodings_are_those_of_the_scan(encoding: str, detected: str, mark: bytes) -> None:
+    content = mark + f"{HEADINGS}\nŁucja Świątek,1990-01-31,Źródło,Łódź\n".encode(encoding)
+    opened = open_persona_file(io.BytesIO(content), DEFAULT_LIMITS)
+    (row,) = opened.rows
+    assert isinstance(row, PersonaRow)
+    assert (row.persona.name, row.persona.data, opened.encoding) == ("Łucja Świątek", {"city": "Łódź"}, detected)
 
 
 @pytest.mark.parametrize("mark", [b"\xff\xfe", b"\xfe\xff", b"\xef\xbb\xbf"], ids=["UTF-16 LE", "UTF-16 BE", "UTF-8"])
