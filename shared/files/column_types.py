@@ -20,6 +20,7 @@ _CURRENCIES = (
     "EUR|USD|GBP|CHF|JPY|CNY|INR|PLN|CZK|SEK|NOK|DKK|HUF|RON|BGN|RUB|UAH|TRY|ILS|AED|SAR|ZAR|BRL|MXN|CAD|AUD|NZD|KRW"
     "|SGD|HKD|THB"
 )
+_CURRENCY_PATTERN = rf"(?:[$€£¥₹₽]|{_CURRENCIES}|[Kk][rč]\.?|zł|Ft|R\$)"
 
 
 class ColumnType(StrEnum):
@@ -45,7 +46,7 @@ class NumberFormat:
     def pattern(self) -> str:
         """Returns a regular expression with the groups: opening parenthesis, sign, sign, digits, sign."""
         group, decimal = f"[{self.groups}]", re.escape(self.decimal)
-        currency = rf"(?:[$€£¥₹₽]|{_CURRENCIES}|[Kk][rč]\.?|zł|Ft|R\$)"
+        currency = _CURRENCY_PATTERN
         # Groups of three, or of two above the last three as in India.
         whole = rf"[1-9][0-9]{{0,2}}(?:{group}[0-9]{{3}})+|[1-9][0-9]?(?:{group}[0-9]{{2}})+{group}[0-9]{{3}}|[0-9]+"
         digits = rf"(?:(?:{whole})(?:{decimal}[0-9]*)?|{decimal}[0-9]+)(?:[eE][-+]?[0-9]+)?"
@@ -156,6 +157,10 @@ DATES = tuple(
 )
 _DATES = frozenset(DATES)
 _DIGIT = re.compile("[0-9]")
+# Share of a text column's values that look like numbers or dates, from which on the others are reported.
+MOSTLY = 0.8
+_LIKE_A_NUMBER = r"^[-+(]?[^0-9A-Za-z]{0,3}[0-9][0-9.,'\u2019 \u00a0\u2009\u202f]*(?:[^0-9A-Za-z]{0,3}|[ ]?[A-Z]{3})$"
+_LIKE_A_DATE = r"^[0-9]{1,4}[-/. ](?:[0-9]{1,2}|[A-Za-z]{3,9})[-/. ,]{1,2}[0-9]{1,4}(?:[T ].*)?$"
 ALL_READINGS = (*NUMBERS, BOOLEAN, *DATES)
 DATE_PATTERN = re.compile(r"\d{1,4}[-/. ][\dA-Za-z]|[A-Za-z]{3,9} \d{1,2}, \d{4}")
 # In formats with a point, the day comes first everywhere.
@@ -237,6 +242,11 @@ def _likely(value: str, among: tuple[TypeReading, ...]) -> tuple[TypeReading, ..
     return among if DATE_PATTERN.search(value) else tuple(reading for reading in among if reading not in _DATES)
 
 
+def currencies(text: pl.Expr) -> pl.Expr:
+    """Returns the currency in each number that is written with one."""
+    return text.str.extract(_CURRENCY_PATTERN, 0).str.strip_chars()
+
+
 def first_values(text: pl.LazyFrame, columns: Sequence[str], nulls: Sequence[str] | None) -> dict[str, str | None]:
     """Returns the first value of each column that is not missing."""
     if not columns:
@@ -280,6 +290,22 @@ def examine(
         )
         for name, readings in possible.items()
     }
+
+
+def dominant(values: pl.Series) -> TypeReading | None:
+    """Returns the reading of numbers or dates that most of the values satisfy, if most of them look like either."""
+    if values.is_empty():
+        return None
+    frame = values.alias("text").to_frame()
+    text = pl.col("text")
+    looks = frame.select(
+        text.str.contains(_LIKE_A_NUMBER).mean().alias("number"), text.str.contains(_LIKE_A_DATE).mean().alias("date")
+    ).row(0, named=True)
+    among = DATES if looks["date"] >= MOSTLY else NUMBERS[1:] if looks["number"] >= MOSTLY else ()
+    if not among or (among is not DATES and frame.select(is_identifier(text).any()).item()):
+        return None
+    fits = frame.select(reading.parse(text).count().alias(str(place)) for place, reading in enumerate(among)).row(0)
+    return among[max(range(len(among)), key=fits.__getitem__)] if max(fits) else None
 
 
 def choose(facts: ColumnFacts, decimal: str | None = None, date_format: str | None = None) -> Choice:

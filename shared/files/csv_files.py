@@ -12,8 +12,8 @@ from shared.files.column_types import (
     DATES,
     INTEGER,
     NUMBER_DIGITS,
-    NUMBERS,
     STRING,
+    WRITTEN_NUMBERS,
     Choice,
     ColumnFacts,
     ColumnType,
@@ -21,6 +21,8 @@ from shared.files.column_types import (
     choose,
     cleaned,
     col,
+    currencies,
+    dominant,
     examine,
     first_values,
     narrow,
@@ -46,8 +48,6 @@ from shared.models.reading import ReadOptions, WarningCode
 
 # Only a hint: if polars uses other words, all columns are checked.
 NAMED_COLUMN = re.compile(r"(?:at|in) column '(.+?)'")
-# Share of a text column's values that are numbers or dates, from which on the others are told of.
-MOSTLY = 0.8
 EXPLAINED_COLUMNS = 50
 EARLIEST_YEAR = 1000
 _RAW = "\nraw "
@@ -76,8 +76,8 @@ class CsvSource(Source):
         # Columns whose types are still guesses, and those without blanks and spelt-out nulls in the sample.
         self._guessed: set[str] = set()
         self._plain_columns: set[str] = set()
-        # Columns of text in which most values are numbers or dates.
-        self._mixed: set[str] = set()
+        # Columns of text in which most values are numbers or dates, and the reading that most values satisfy.
+        self._mixed: dict[str, TypeReading] = {}
         # Columns with a year before 1000.
         self._early: list[str] = []
         if has_stray_marks(self.plain.path, self._dialect):
@@ -181,7 +181,8 @@ class CsvSource(Source):
         }
         if self._options.nulls is not None or self._dialect.marks.skips_spaces:
             self._plain_columns = set()
-        self._mixed = _mixed(sample, [name for name in self._names if self._readings[name] is STRING])
+        self._mixed = {}
+        self._note_mixed(sample, [name for name in self._names if self._is_text(name)])
         # Text is right for any further value. Columns without a value and open ones need the whole file.
         self._guessed -= {name for name in self._names if facts[name].has_values and not facts[name].readings}
         if unclear := [name for name in self._guessed if self._is_unclear(name, facts[name])]:
@@ -231,11 +232,23 @@ class CsvSource(Source):
         except POLARS_ERRORS as error:
             self._repair(error)
             return
-        was_typed = {name for name in columns if self._readings[name] is not STRING}
         self._decide(facts)
-        self._mixed |= {name for name in was_typed if self._choices[name] == Choice(STRING)}
+        texts = [name for name in columns if self._is_text(name)]
+        self._note_mixed(self._text(sample_rows(len(self._dialect.columns))).collect() if texts else None, texts)
         self._plain_columns -= set(columns)
         self._guessed -= set(columns)
+
+    def _is_text(self, name: str) -> bool:
+        return self._choices[name] == Choice(STRING)
+
+    def _note_mixed(self, sample: pl.DataFrame | None, names: Sequence[str]) -> None:
+        """Notes the columns of text in which most values of a sample are numbers or dates."""
+        if sample is None:
+            return
+        for name in names:
+            values = sample.select(cleaned(col(name), self._options.nulls).drop_nulls().alias("text"))["text"]
+            if reading := dominant(values):
+                self._mixed[name] = reading
 
     def _checks(self) -> list[pl.Expr]:
         """Returns aggregates of the text that show whether the guesses hold."""
@@ -337,8 +350,10 @@ class CsvSource(Source):
                 self.notes.warn(WarningCode.COLUMN_LEFT_OUT, message, column=name)
         for name in self._names:
             self._note_format(name, self._choices[name])
-        for name in [name for name in self._names if name in self._mixed][:EXPLAINED_COLUMNS]:
-            self._note_mixture(name)
+        for name in [name for name in self._mixed if self._is_text(name)][:EXPLAINED_COLUMNS]:
+            self._note_mixture(name, self._mixed[name])
+        for name in [name for name in self._names if self._readings[name] in WRITTEN_NUMBERS][:EXPLAINED_COLUMNS]:
+            self._note_currencies(name)
         for name in self._options.types or {}:
             if name in self._readings:
                 self._note_misfits(name)
@@ -379,14 +394,29 @@ class CsvSource(Source):
             )
             self.notes.warn(WarningCode.NUMBER_FORMAT, message, column=name)
 
-    def _note_mixture(self, name: str) -> None:
+    def _note_mixture(self, name: str, reading: TypeReading) -> None:
+        text = cleaned(col(name), self._options.nulls)
+        kind = "dates" if reading in DATES else "numbers"
         self._note_first(
             name,
-            _is_neither_number_nor_date(cleaned(col(name), self._options.nulls)),
+            text.is_not_null() & reading.parse(text).is_null(),
             WarningCode.MIXED_TYPES,
-            "The column '{name}' was read as text, because {count} of its values are no numbers or dates like the "
-            "others, first in line {line}: {value}. Correct them, or name their spelling in `nulls`.",
+            "The column '{name}' was read as text, because {count} of its values are no "
+            f"{kind} like the others, "
+            "first in line {line}: {value}. Correct them, or name their spelling in `nulls`.",
         )
+
+    def _note_currencies(self, name: str) -> None:
+        found = currencies(col(name))
+        usual = self._text().select(found.drop_nulls().first().alias("first")).collect(engine="streaming").item()
+        if usual:
+            self._note_first(
+                name,
+                found.is_not_null() & (found != usual),
+                WarningCode.NUMBER_FORMAT,
+                "{count} amounts of the column '{name}' are in another currency than the first ones, first in line "
+                "{line}: {value}. The column was read as numbers without a currency.",
+            )
 
     def _note_misfits(self, name: str) -> None:
         reading = self._readings[name]
@@ -439,21 +469,3 @@ def _decimal_of(reading: TypeReading) -> str | None:
 def is_plain(text: pl.Expr) -> pl.Expr:
     """Returns whether polars' CSV reader can parse the values itself: no spelt-out nulls, no blanks after a value."""
     return ((text == "") | (cleaned(text).is_not_null() & (text.str.strip_chars_end(" \t") == text))).all()
-
-
-def _is_neither_number_nor_date(text: pl.Expr) -> pl.Expr:
-    is_number = text.cast(pl.Float64, strict=False).is_not_null()
-    for reading in NUMBERS[2:4]:
-        is_number = is_number | reading.parse(text).is_not_null()
-    is_date = text.str.contains(r"^[0-9]{1,4}[-/.][0-9]{1,2}[-/.][0-9]{1,4}(?:[T ].*)?$")
-    return text.is_not_null() & ~is_number & ~is_date
-
-
-def _mixed(sample: pl.DataFrame, names: Sequence[str]) -> set[str]:
-    """Returns the columns of text in which most values, but not all, are numbers or dates."""
-    if not names:
-        return set()
-    odd = [_is_neither_number_nor_date(cleaned(col(name))).sum().alias(f"{name}\no") for name in names]
-    known = [cleaned(col(name)).is_not_null().sum().alias(f"{name}\nk") for name in names]
-    facts = sample.select(*odd, *known).row(0, named=True)
-    return {name for name in names if 0 < facts[f"{name}\no"] <= (1 - MOSTLY) * facts[f"{name}\nk"]}

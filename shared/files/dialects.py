@@ -22,7 +22,6 @@ RARE_DELIMITERS = (" ", ":", "^", "~", "\x1f", "\x01")
 # Share of the first records that must have one width.
 LEAST_CERTAINTY = 0.5
 MOST = 0.9
-CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f]+")
 _SEPARATOR_LINE = re.compile(r'"?sep=(.)"?', re.IGNORECASE)
 _NUMBER = re.compile(
     r"[(]?[-+]?\s?(?:[A-Z]{3}|[$€£¥₹])?\s?[-+]?(?:[0-9][0-9.,'\u2019 \u00a0\u2009\u202f]*|[.,][0-9]+)"
@@ -107,10 +106,7 @@ def unique_names(names: Sequence[str], limits: ReadLimits = DEFAULT_LIMITS) -> t
     unique = []
     reserved = Counter(names)
     for position, raw in enumerate(names, start=1):
-        base = (
-            clean_name(CONTROL_CHARACTERS.sub(" ", raw)).strip()[: limits.column_name_characters]
-            or f"column_{position}"
-        )
+        base = clean_name(raw)[: limits.column_name_characters] or f"column_{position}"
         name, suffix = base, 2
         while name in taken or (name != raw and name in reserved):
             name, suffix = f"{base}_{suffix}", suffix + 1
@@ -173,7 +169,7 @@ def _is_table(candidate: _Candidate, *, is_stated: bool) -> bool:
         return False
     first = records[0]
     if candidate.marks.delimiter in RARE_DELIMITERS:
-        return len(first.fields) == width and candidate.certainty >= MOST
+        return len(first.fields) in (width, width - 1) and candidate.certainty >= MOST
     # A column of text with a comma in each line: its header has none, and nothing but words is split.
     is_prose = (
         width == 2 and len(first.fields) == 1 and all(_is_text(cell) for row in records[1:] for cell in row.fields)
@@ -352,8 +348,15 @@ def _has_header(first: list[str], rest: list[_Record], width: int, notes: ReadNo
         return not all(_kind(cell) == "number" for cell in first)
     if len(first) == width - 1:
         return True
-    votes = Counter(_vote(first, [row.fields for row in rest], position) for position in range(min(width, len(first))))
+    cells = [row.fields for row in rest if row.fields != first]
+    votes = Counter(_vote(first, cells, position) for position in range(min(width, len(first))))
     if votes["data"] and _numbers_that_name(first, rest):
+        if votes["data"] == len(first):
+            notes.warn(
+                WarningCode.HEADER,
+                f"The numbers in line {record.line} were read as names. State `header: false` if they are a row.",
+                line=record.line,
+            )
         return True
     if votes["data"] > votes["header"]:
         notes.warn(
@@ -461,4 +464,7 @@ def _row_numbers(
 
 def _counts_up(cells: list[str]) -> bool:
     are_numbers = bool(cells) and all(cell.isascii() and cell.isdigit() for cell in cells)
-    return are_numbers and all(int(early) < int(late) for early, late in pairwise(cells))
+    # Numbers of customers often count up, too, but do not begin with the first row.
+    return (
+        are_numbers and int(cells[0]) <= len(cells) and all(int(early) < int(late) for early, late in pairwise(cells))
+    )

@@ -61,7 +61,7 @@ def detect_format(sample: bytes, name: str) -> FileFormat:
     is_named_json = stem.endswith((".json", ".jsonl", ".ndjson"))
     first_line, _, rest = text.partition("\n")
     if _is_json_array(text, first_line, is_named_json=is_named_json):
-        raise UnreadableFileError("The file is a JSON array; write one JSON object on each line (JSON Lines).")
+        raise UnreadableFileError("Line 1 begins a JSON array; write one JSON object on each line (JSON Lines).")
     if rest.strip() and _OPEN_OBJECT.match(first_line.rstrip()):
         raise UnreadableFileError(
             "The file is a JSON object over several lines; write each object on one line (JSON Lines)."

@@ -1,6 +1,9 @@
 """Reads JSON Lines as typed columns: one object on each line."""
 
 import json
+import mmap
+import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -43,6 +46,7 @@ from shared.models.reading import ReadOptions, WarningCode
 
 # Lines in which duplicate names are looked for; polars would keep the first of two values without a word.
 EXAMINED_LINES = 10_000
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 JSON_TYPES: dict[frozenset[type], pl.DataType] = {
     frozenset({int}): pl.Int64(),
     frozenset({float}): pl.Float64(),
@@ -63,6 +67,8 @@ class JsonLinesSource(Source):
         self._options = options
         self._path = plain.path
         self._is_verified = False
+        # Types of the values in the first lines.
+        self._sample_kinds: dict[str, set[type]] = {}
         check_lengths(plain.path, limits)
         schema = self._schema_of_file()
         if not schema:
@@ -100,6 +106,7 @@ class JsonLinesSource(Source):
         if not self._is_verified and columns is None:
             self._is_verified = True
             self._note_formats()
+            self._note_mixtures()
         return found, schema
 
     def collect(self, query: Query) -> pl.DataFrame:
@@ -129,14 +136,20 @@ class JsonLinesSource(Source):
         return {key: _kept_type(dtype) for key, dtype in found.items()}
 
     def _has_odd_lines(self) -> bool:
-        """Returns whether one of the first lines is no object, or has a name twice, NaN or Infinity."""
+        """Returns whether a line is beyond polars: no object, a name twice, NaN, half a letter.
+
+        Only escapes are looked for in the whole file.
+        """
         with self._path.open("rb") as file:
             for line in islice(file, EXAMINED_LINES):
                 try:
-                    json.loads(line if line.strip() else b"{}", object_pairs_hook=_unique, parse_constant=_refuse)
-                except (ValueError, RecursionError):
+                    row = json.loads(line if line.strip() else b"{}", object_pairs_hook=_unique, parse_constant=_refuse)
+                    for key, value in row.items():
+                        self._sample_kinds.setdefault(key, set()).add(_kind(value))
+                except (ValueError, AttributeError, RecursionError):
                     return True
-        return False
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+                return _SURROGATE.search(content) is not None
 
     def _rewrite(self) -> dict[str, pl.DataType]:
         """Copies the file by Python's parser, for values that polars cannot read. Returns the types of the columns.
@@ -144,24 +157,56 @@ class JsonLinesSource(Source):
         A name that is repeated in an object gets a number. Raises UnreadableFileError naming the first line that is
         not a JSON object.
         """
-        kinds: dict[str, set[type]] = {}
+        kinds: dict[str, dict[type, int]] = {}
         with (
             self._path.open("rb") as source,
             NamedTemporaryFile("w", dir=self._scratch, prefix="objects-", delete=False, encoding="utf-8") as target,
         ):
             copy = Path(target.name)
             try:
-                for row in self._objects(source):
+                for number, row in self._objects(source):
                     for key, value in row.items():
-                        kinds.setdefault(key, set()).add(type(value))
+                        kinds.setdefault(key, {}).setdefault(type(value), number)
                     target.write(json.dumps({key: _kept(value) for key, value in row.items()}) + "\n")
             except BaseException:
                 copy.unlink()
                 raise
         self._path = copy
-        texts = {key for key, found in kinds.items() if frozenset(found - {type(None)}) not in JSON_TYPES}
-        self._write_texts(copy, texts)
-        return {key: JSON_TYPES.get(frozenset(found - {type(None)}), pl.String()) for key, found in kinds.items()}
+        types = {
+            key: JSON_TYPES.get(frozenset(found.keys() - {type(None)}), pl.String()) for key, found in kinds.items()
+        }
+        self._write_texts(copy, {key for key, dtype in types.items() if dtype == pl.String})
+        return types
+
+    def _note_mixtures(self) -> None:
+        """Notes columns that are text only because their values have several types."""
+        texts = [
+            key
+            for key, dtype in self._schema.items()
+            if dtype == pl.String and self._sample_kinds.get(key, set()) - {type(None)} not in ({str}, {dict}, {list})
+        ]
+        if not texts:
+            return
+        kinds: dict[str, dict[type, int]] = {}
+        counts: Counter[tuple[str, type]] = Counter()
+        with self.plain.path.open("rb") as source:
+            for number, line in enumerate(source, start=1):
+                row = json.loads(line) if line.strip() else {}
+                for key in texts:
+                    value = row.get(key)
+                    if value is not None:
+                        kinds.setdefault(key, {}).setdefault(_kind(value), number)
+                        counts[key, _kind(value)] += 1
+        for key, found in kinds.items():
+            if len(found) > 1:
+                rarest = min(found, key=lambda kind: counts[key, kind])
+                self.notes.warn(
+                    WarningCode.MIXED_TYPES,
+                    f"The column '{key}' was read as text, because {counts[key, rarest]:,} of its values are of "
+                    f"another type than the others, first in line {found[rarest]:,}.",
+                    line=found[rarest],
+                    column=key,
+                )
 
     def _write_texts(self, copy: Path, texts: set[str]) -> None:
         """Writes all values of columns without a common type as text."""
@@ -180,7 +225,7 @@ class JsonLinesSource(Source):
         copy.unlink()
         self._path = Path(target.name)
 
-    def _objects(self, source: Iterator[bytes]) -> Iterator[dict[str, Any]]:
+    def _objects(self, source: Iterator[bytes]) -> Iterator[tuple[int, dict[str, Any]]]:
         for number, line in enumerate(source, start=1):
             if not line.strip():
                 continue
@@ -216,7 +261,23 @@ class JsonLinesSource(Source):
                     f"Line {number:,} has {infinite[0]}, which was read as missing.",
                     line=number,
                 )
-            yield row
+            if b"\\u" in line:
+                row = self._without_halves(number, row)
+            yield number, row
+
+    def _without_halves(self, number: int, row: dict[str, Any]) -> dict[str, Any]:
+        """Replaces escapes of half a letter, which no encoding has, by U+FFFD."""
+        text = json.dumps(row, ensure_ascii=False)
+        whole = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        if whole == text:
+            return row
+        self.notes.warn(
+            WarningCode.VALUE,
+            f"Line {number:,} has half a letter (an escape such as \\ud83d alone), which was read as U+FFFD.",
+            line=number,
+        )
+        replaced: dict[str, Any] = json.loads(whole)
+        return replaced
 
     # Types
 
@@ -312,6 +373,10 @@ def _kept_type(dtype: pl.DataType) -> pl.DataType:
     if dtype in (pl.Int64, pl.Int128, pl.Float64, pl.Boolean):
         return dtype
     return pl.Int128() if dtype == pl.UInt64 else pl.String()
+
+
+def _kind(value: Any) -> type:
+    return float if type(value) is int else type(value)
 
 
 def _kept(value: Any) -> Any:

@@ -138,7 +138,9 @@ def as_basic(column: pl.Expr, dtype: pl.DataType) -> pl.Expr:
     """Returns a column of any polars type as one of the basic types."""
     target = basic_type(dtype)
     if dtype.is_nested():
-        return pl.when(column.is_not_null()).then(pl.struct(column.alias("value")).struct.json_encode())
+        # Only structs can be encoded. So the value is one's only field, and its text is cut out.
+        text = pl.struct(column.alias("value")).struct.json_encode()
+        return pl.when(column.is_not_null()).then(text.str.strip_prefix('{"value":').str.strip_suffix("}"))
     if isinstance(dtype, pl.Binary):
         return column.bin.encode("hex")
     if isinstance(dtype, pl.Datetime):
