@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import polars as pl
@@ -157,6 +157,8 @@ DATES = tuple(
 )
 _DATES = frozenset(DATES)
 _DIGIT = re.compile("[0-9]")
+SAMPLE_ROWS = 10_000
+_GROUPED_BY_POINTS = r"^[-+]?(?:[1-9][0-9]{0,2}(?:\.[0-9]{3})+|[0-9]+)$"
 # Share of a text column's values that look like numbers or dates, from which on the others are reported.
 MOSTLY = 0.8
 _LIKE_A_NUMBER = r"^[-+(]?[^0-9A-Za-z]{0,3}[0-9][0-9.,'\u2019 \u00a0\u2009\u202f]*(?:[^0-9A-Za-z]{0,3}|[ ]?[A-Z]{3})$"
@@ -205,6 +207,8 @@ class ColumnFacts:
     has_values: bool = False
     has_identifiers: bool = False
     is_bare: bool = False
+    # Each point may be one between thousands.
+    is_grouped: bool = False
     has_marks: bool = False
 
 
@@ -262,7 +266,28 @@ def examine(
     *,
     is_sample: bool = False,
 ) -> dict[str, ColumnFacts]:
-    """Returns the facts of each column, in one pass over the text: by the streaming engine unless it is a sample."""
+    """Returns the facts of each column, by up to two passes over the text.
+
+    Written numbers take long to parse, so they are only tried where no plain reading fits.
+    """
+    plain = {name: tuple(each for each in found if each not in WRITTEN_NUMBERS) for name, found in possible.items()}
+    facts = _facts(text, plain, nulls, is_sample=is_sample)
+    written = {
+        name: tuple(each for each in found if each in WRITTEN_NUMBERS)
+        for name, found in possible.items()
+        if facts[name].has_values and not facts[name].readings
+    }
+    if not is_sample:
+        sample = text.head(SAMPLE_ROWS).collect().lazy()
+        fitting = _facts(sample, written, nulls, is_sample=True)
+        written |= {name: found.readings for name, found in fitting.items() if found.has_values}
+    more = _facts(text, {name: found for name, found in written.items() if found}, nulls, is_sample=is_sample)
+    return facts | {name: replace(found, has_identifiers=facts[name].has_identifiers) for name, found in more.items()}
+
+
+def _facts(
+    text: pl.LazyFrame, possible: Mapping[str, tuple[TypeReading, ...]], nulls: Sequence[str] | None, *, is_sample: bool
+) -> dict[str, ColumnFacts]:
     if not possible:
         return {}
     tests = []
@@ -270,9 +295,11 @@ def examine(
         value = col(name)
         is_given = value.is_not_null()
         tests.append(is_given.any().alias(f"{name}\n"))
-        if any(reading in NUMBERS for reading in readings):
+        if INTEGER in readings or FLOAT in readings:
             tests.append(is_identifier(value).any().alias(f"{name}\ni"))
             tests.append(is_bare(value).all().alias(f"{name}\nb"))
+            tests.append(value.str.contains(_GROUPED_BY_POINTS).all().alias(f"{name}\ng"))
+        if any(reading in NUMBERS for reading in readings):
             tests.append(value.str.contains("[.,]").any().alias(f"{name}\nm"))
         tests.extend(
             (reading.parse(value).is_null() & is_given).any().alias(f"{name}\n{position}")
@@ -286,6 +313,7 @@ def examine(
             has_values=bool(facts[f"{name}\n"]),
             has_identifiers=bool(facts.get(f"{name}\ni")),
             is_bare=bool(facts.get(f"{name}\nb")),
+            is_grouped=bool(facts.get(f"{name}\ng")),
             has_marks=bool(facts.get(f"{name}\nm")),
         )
         for name, readings in possible.items()
@@ -330,7 +358,8 @@ def _choose_number(numbers: Sequence[TypeReading], facts: ColumnFacts, decimal: 
         return Choice(STRING, is_identifier=True)
     point = FLOAT if FLOAT in numbers else TypeReading(ColumnType.FLOAT, POINT.name)
     comma = TypeReading(ColumnType.FLOAT, COMMA.name)
-    if point not in numbers or comma not in numbers or not facts.has_marks:
+    is_open = facts.is_grouped if FLOAT in numbers else point in numbers and comma in numbers
+    if not is_open or not facts.has_marks:
         return Choice(numbers[0])
     # Groups of three behind each mark: 1.234 may be a thousand, or one and a bit. A plain point is the decimal mark
     # nearly everywhere, but a comma is not.

@@ -19,8 +19,8 @@ MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16-be", "utf-16"),
 )
 PATTERN_BYTES = 4096
-# Text never has more of these control characters than this share; a binary file has.
-CONTROL_CHARACTERS = bytes({*range(0x20)} - {0x09, 0x0A, 0x0B, 0x0C, 0x0D, 0x1B})
+# Text never has more of these control characters than this share; a binary file has. Some are delimiters.
+CONTROL_CHARACTERS = bytes({*range(0x20)} - {0x01, 0x09, 0x0A, 0x0B, 0x0C, 0x0D, 0x1B, 0x1F})
 BINARY_SHARE = 0.02
 # The guess sees the beginning and lines from the whole file.
 SAMPLE_BYTES = 128 << 10

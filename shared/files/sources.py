@@ -6,13 +6,12 @@ from typing import Any
 
 import polars as pl
 
-from shared.files.column_types import col
+from shared.files.column_types import SAMPLE_ROWS, col
 from shared.files.formats import PlainFile
 from shared.files.notes import ReadNotes
 
 POLARS_ERRORS = (pl.exceptions.PolarsError, pl.exceptions.PanicException)
-# Rows and cells from which types are guessed.
-SAMPLE_ROWS = 10_000
+# Cells from which types are guessed.
 SAMPLE_CELLS = 2_000_000
 
 Query = Callable[[pl.LazyFrame], pl.LazyFrame]
