@@ -183,15 +183,16 @@ def cleaned(column: pl.Expr, nulls: Sequence[str] | None = None) -> pl.Expr:
     return pl.when(~text.is_in(_IN_TYPED_COLUMNS if nulls is None else [*nulls, ""])).then(text)
 
 
-def without_nulls(column: pl.Expr, nulls: Sequence[str] | None = None) -> pl.Expr:
-    """Returns text unchanged, but null for spellings of a missing value."""
+def without_nulls(column: pl.Expr, nulls: Sequence[str] | None = None, *, is_padded: bool = True) -> pl.Expr:
+    """Returns text unchanged, but null for spellings of a missing value, with blanks around them if ``is_padded``."""
     spellings = _IN_ANY_COLUMN if nulls is None else [*nulls, ""]
-    return pl.when(~column.str.strip_chars(BLANKS).is_in(spellings)).then(column)
+    bare = column.str.strip_chars(BLANKS) if is_padded else column
+    return pl.when(~bare.is_in(spellings)).then(column)
 
 
 def is_identifier(text: pl.Expr) -> pl.Expr:
     """Returns whether a number would lose what the text says: leading zeros, digits beyond the 15th, a phone's plus."""
-    return text.str.contains(r"^[-+]?0[0-9]|^[-+]?[0-9]{16}|^\+[0-9]{7}")
+    return text.str.contains(r"^[-+]?0[0-9]|^[-+]?[0-9]{16,}$|^\+[0-9]{7}")
 
 
 def is_bare(text: pl.Expr) -> pl.Expr:

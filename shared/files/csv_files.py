@@ -76,6 +76,8 @@ class CsvSource(Source):
         # Columns whose types are still guesses, and those without blanks and spelt-out nulls in the sample.
         self._guessed: set[str] = set()
         self._plain_columns: set[str] = set()
+        # Columns with blanks around values in the sample.
+        self._padded: set[str] = set()
         # Columns of text in which most values are numbers or dates, and the reading that most values satisfy.
         self._mixed: dict[str, TypeReading] = {}
         # Columns with a year before 1000.
@@ -176,6 +178,8 @@ class CsvSource(Source):
         self._guessed = set() if is_whole else set(self._names) - (self._options.types or {}).keys()
         self._decide(facts)
         plain = sample.select(is_plain(col(name)).alias(name) for name in self._names).row(0, named=True)
+        padded = sample.select(col(name).str.contains(r"^\s|\s$").any().alias(name) for name in self._names)
+        self._padded = {name for name, is_padded in padded.row(0, named=True).items() if is_padded}
         self._plain_columns = {
             name for name, reading in self._readings.items() if plain[name] and reading is not STRING
         }
@@ -315,7 +319,7 @@ class CsvSource(Source):
         text = col(name)
         if reading is STRING:
             text = text.str.strip_chars(" ") if self._dialect.marks.skips_spaces else text
-            return without_nulls(text, self._options.nulls)
+            return without_nulls(text, self._options.nulls, is_padded=name in self._padded)
         return reading.parse(
             text if name in self._plain_columns else cleaned(text, self._options.nulls), strict=name in self._guessed
         )

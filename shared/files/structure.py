@@ -25,8 +25,9 @@ from shared.files.notes import ReadNotes
 from shared.files.records import Fields, Flaw, Lines, Marks, join, split
 from shared.models.reading import WarningCode
 
-# So many rows of a small file may be left out, whatever their share.
+# So many rows of a small file may be left out, but not above the other share.
 AFFECTED_ROWS = 3
+AFFECTED_SHARE_OF_FEW = 0.25
 SHOWN_TEXT = 80
 TAIL_BYTES = 1 << 16
 _FIELD = "\x02"
@@ -238,7 +239,8 @@ class _Repair:
                 self._copy(position - self._source.number)
                 self._examine()
         self._copy(None)
-        allowed = max(AFFECTED_ROWS, self._limits.affected_share * rows)
+        few = min(AFFECTED_ROWS, AFFECTED_SHARE_OF_FEW * rows)
+        allowed = max(few, self._limits.affected_share * rows)
         if self._affected > allowed:
             raise UnreadableFileError(
                 f"{self._affected:,} of {rows:,} rows do not fit the columns. {self._first_affected} "

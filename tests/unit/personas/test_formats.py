@@ -100,7 +100,7 @@ def test_encodings_are_those_of_the_scan(encoding: str, detected: str, mark: byt
 
 @pytest.mark.parametrize("mark", [b"\xff\xfe", b"\xfe\xff", b"\xef\xbb\xbf"], ids=["UTF-16 LE", "UTF-16 BE", "UTF-8"])
 def test_a_wrong_byte_order_mark_is_refused(mark: bytes) -> None:
-    with pytest.raises(UnreadableFileError, match="is not valid"):
+    with pytest.raises(UnreadableFileError, match=r"is not valid|NUL"):
         read(mark + b"\xd8\x00\xd8\xff\xff")
 
 
