@@ -233,7 +233,7 @@ GROUPS = (
             writes_parameters=(CONNECTOR_CREDENTIALS,),
             assumes_customer_roles=True,
         ),
-        # 1769 MB give one full processor, which reads a preview's 8 MiB of text in about a second.
+        # 1769 MB give one full processor, which reads a preview's 8 MiB of text within seconds.
         memory_mb=1769,
         layers=(Layer.SCAN, Layer.DATABASE),
     ),

@@ -106,7 +106,7 @@ def whole_lines(content: bytes, quote: bytes) -> bytes:
         before = _end_of_line(content, newline, content.rfind(quote, 0, end))
         is_open = content.count(quote, before, end) % 2 == 0
         end = before
-    return content[: last if is_open else end]
+    return content[: last if is_open or end <= last // 2 else end]
 
 
 def _end_of_line(content: bytes, newline: bytes, end: int) -> int:
