@@ -31,6 +31,8 @@ CHUNK_BYTES = 1 << 16
 LIMITS = ReadLimits(decoded_bytes=PARQUET_BYTES)
 COLUMNS_LIMIT = 1000
 TEXT_CHARACTERS = 200
+# A text may have rows without values among its first ones. They are no rows of the data.
+BLANK_ROWS = 100
 # A Lambda function answers at most 6 MB.
 ROWS_BYTES = 3_000_000
 # The end of a line in each kind of encoding. No text of one kind holds the end of a kind before it.
@@ -119,8 +121,10 @@ def _end_of_line(content: bytes, newline: bytes, end: int) -> int:
 
 def _preview(source: Source, rows: int, *, is_partial: bool) -> Preview:
     empty = _empty_columns(source) if _is_text(source) else set()
-    frame = pl.concat([_first_rows(source, batch, rows) for batch in source.batches()], how="horizontal")
-    frame = frame[:, :COLUMNS_LIMIT]
+    parts = [_first_rows(source, columns, rows + BLANK_ROWS) for columns in source.batches()]
+    frame = pl.concat(parts, how="horizontal")[:, :COLUMNS_LIMIT]
+    if _is_text(source):
+        frame = frame.filter(~is_blank_row(frame.columns))
     notes = source.notes
     return Preview(
         format=source.plain.format.value,
@@ -134,7 +138,7 @@ def _preview(source: Source, rows: int, *, is_partial: bool) -> Preview:
             )
             for name, dtype in frame.schema.items()
         ],
-        rows=_shown_rows(frame),
+        rows=_shown_rows(frame.head(rows)),
         warnings=notes.warnings,
         warning_count=notes.warning_count,
         is_partial=is_partial,
@@ -151,11 +155,10 @@ def _empty_columns(source: Source) -> set[str]:
     return {name for name in schema if facts[name] == 0}
 
 
-def _first_rows(source: Source, batch: list[str] | None, rows: int) -> pl.DataFrame:
+def _first_rows(source: Source, columns: list[str] | None, rows: int) -> pl.DataFrame:
     def query(frame: pl.LazyFrame) -> pl.LazyFrame:
-        frame = frame if batch is None else frame.select(col(name) for name in batch)
-        # A text may have rows of nulls only, which are no rows of the data.
-        return (frame.filter(~is_blank_row(frame.collect_schema().names())) if _is_text(source) else frame).head(rows)
+        names = frame.collect_schema().names()[:COLUMNS_LIMIT] if columns is None else columns
+        return frame.select(col(name) for name in names).head(rows)
 
     return source.collect(query)
 
