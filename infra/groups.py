@@ -224,7 +224,8 @@ GROUPS = (
         "connectors",
         Grants(
             writes=("connector", "catalog", "scan", "schema_drift", "job", *REMOVAL),
-            gets=(SCAN_FILES,),
+            # Previews read uploaded files.
+            gets=(CONNECTOR_FILES, SCAN_FILES),
             puts=(CONNECTOR_FILES,),
             deletes=(CONNECTOR_FILES, SCAN_FILES, SNAPSHOT_FILES),
             lists=(CONNECTOR_FILES, SCAN_FILES, SNAPSHOT_FILES),
@@ -232,7 +233,9 @@ GROUPS = (
             writes_parameters=(CONNECTOR_CREDENTIALS,),
             assumes_customer_roles=True,
         ),
-        layers=(Layer.DATABASE,),
+        # 1769 MB give one full processor, which reads a preview's 8 MiB of text within seconds.
+        memory_mb=1769,
+        layers=(Layer.SCAN, Layer.DATABASE),
     ),
     group("data-models", Grants(writes=("data_model", *REMOVAL))),
     group(

@@ -10,16 +10,18 @@ from shared.http.errors import errors
 from shared.http.parameters import After, ExpectedVersion, IdempotencyKey, Limit, PageNumber, page_number, tagged
 from shared.http.routers import CurrentContext, space_router
 from shared.models.base import Deleted, Page
-from shared.models.catalog import CatalogEntry
+from shared.models.catalog import CatalogEntry, CatalogEntryUpdate
 from shared.models.connector import (
     Connector,
     ConnectorCreate,
     ConnectorUpdate,
+    FileName,
     ScanAnswer,
     ScanRequest,
     UploadRequest,
     Uploads,
 )
+from shared.models.preview import Preview, PreviewRequest
 from shared.models.schema_drift import SchemaDrift
 
 router = space_router("connectors")
@@ -87,7 +89,10 @@ def update_connector(
     expected_version: ExpectedVersion,
     response: Response,
 ) -> Connector:
-    """Update the fields that are sent; new access is tried before it is used, and running scans and jobs go on."""
+    """Update the fields that are sent; new access is tried before it is used, and running scans and jobs go on.
+
+    Other `read_options` are for later scans and jobs; a scan of all files follows.
+    """
     return tagged(response, service.update(context, id, body, expected_version))
 
 
@@ -121,6 +126,30 @@ def list_connector_catalog(
     return service.catalog(context, id, page.number, page.size)
 
 
+@router.update("/{id}/catalog/{file:path}", extension=True, responses=errors(413))
+def update_connector_catalog_entry(
+    id: str, file: FileName, body: CatalogEntryUpdate, context: CurrentContext, service: CurrentConnectorService
+) -> CatalogEntry:
+    """Say how a file is written, where the scan took it for something else; a new scan reads the file so."""
+    return service.correct(context, id, file, body)
+
+
+@router.delete("/{id}/files/{file:path}", extension=True, responses=errors(409))
+def delete_connector_file(
+    id: str, file: FileName, context: CurrentContext, service: CurrentConnectorService
+) -> Deleted:
+    """Delete an uploaded file of a managed connector that no running training reads, with its catalog entry."""
+    return service.delete_file(context, id, file)
+
+
+@router.post("/{id}/preview", extension=True, responses=errors(409, 502))
+def preview_connector_file(
+    id: str, body: PreviewRequest, context: CurrentContext, service: CurrentConnectorService
+) -> Preview:
+    """Read the first rows of a file with these options, which are not stored; of a long text only the beginning."""
+    return service.preview(context, id, body)
+
+
 @router.get("/{id}/drifts", extension=True)
 def list_connector_drifts(
     id: str, context: CurrentContext, service: CurrentConnectorService, limit: Limit = 10, after: After = ""
@@ -137,7 +166,7 @@ def acknowledge_connector_drift(
     return service.acknowledge_drift(context, id, drift_id)
 
 
-@router.post("/{id}/uploads", extension=True, status_code=201, responses=errors(409))
+@router.post("/{id}/uploads", extension=True, status_code=201, responses=errors(409, 413))
 def create_connector_uploads(
     id: str, body: UploadRequest, context: CurrentContext, service: CurrentConnectorService
 ) -> Uploads:

@@ -8,13 +8,20 @@ from boto3.dynamodb.conditions import Attr
 from shared.clock import Clock, new_id
 from shared.connectors.postgres import PostgresDatabases
 from shared.connectors.scans import ConnectorCleaner, ConnectorScans
-from shared.connectors.storage import UPLOAD_LIFETIME, ConnectorStorages, StorageError
+from shared.connectors.storage import (
+    UPLOAD_LIFETIME,
+    ConnectorStorages,
+    FileChangedError,
+    MissingFileError,
+    StorageError,
+)
 from shared.dynamodb.reference_counts import UNREFERENCED
 from shared.dynamodb.repository import ConditionNotMetError, Idempotency, Repository
 from shared.dynamodb.table import Table
-from shared.errors import ConflictError, NotFoundError, PreconditionFailedError, ValidationFailedError
+from shared.errors import ConflictError, Detail, NotFoundError, PreconditionFailedError, ValidationFailedError
+from shared.files.errors import UnreadableFileError
 from shared.models.base import Deleted, Page
-from shared.models.catalog import CatalogEntry, overridden
+from shared.models.catalog import CatalogEntry, CatalogEntryUpdate, overridden
 from shared.models.connector import (
     Connector,
     ConnectorCreate,
@@ -31,6 +38,7 @@ from shared.models.connector import (
     Uploads,
 )
 from shared.models.job_status import JobStatus
+from shared.models.preview import Preview, PreviewRequest
 from shared.models.schema_drift import SchemaDrift
 from shared.spaces.members import SpaceContext
 
@@ -87,6 +95,7 @@ class ConnectorService:
             drift_policy=request.drift_policy,
             is_managed=access is None,
             personal_data=request.personal_data,
+            read_options=request.read_options,
             postgres=request.postgres.location() if request.postgres else None,
             s3=request.s3.location(context.space_id) if request.s3 else None,
         )
@@ -113,12 +122,14 @@ class ConnectorService:
     ) -> Connector:
         """Sets the fields that are sent. New access is tried first, and replaces the old one in a single write.
 
-        What reads the connector at that moment goes on with what it began with, or picks the new access up. Raises
+        Files in another place and other read options need a scan of all files, which the same write requests. What
+        reads the connector at that moment goes on with what it began with, or picks the new access up. Raises
         ValidationFailedError where the new access does not work, ConflictError when others change the connector at
         the same time or it is managed.
         """
         changes = request.changes()
-        if not changes.keys() & {"postgres", "s3"}:
+        access = changes.keys() & {"postgres", "s3"}
+        if not access and "read_options" not in changes:
             return self._connectors.update(context.space_id, connector_id, changes, expected_version=expected_version)
         current = self.get(context, connector_id)
         if expected_version not in (None, current.version):
@@ -129,9 +140,10 @@ class ConnectorService:
             changes |= self._new_bucket(context, current, request.s3)
         if "postgres" in changes:
             changes |= self._new_database(context, current, request.postgres)
-        changes |= {"status": ConnectorStatus.CONNECTED, "error": None}
+        if access:
+            changes |= {"status": ConnectorStatus.CONNECTED, "error": None}
         try:
-            if current.model_copy(update=changes).place != current.place:
+            if self._needs_scan(context, current, current.model_copy(update=changes)):
                 return self._scans.change(context.space_id, current, changes)
             unchanged = Attr("version").eq(current.version)
             return self._connectors.update(
@@ -142,6 +154,13 @@ class ConnectorService:
         except NotFoundError:  # deleted by another request: the new keys must be removed too
             self._cleaner.try_to_clean(context.space_id, connector_id)
             raise
+
+    def _needs_scan(self, context: SpaceContext, current: Connector, changed: Connector) -> bool:
+        if changed.place != current.place:
+            return True
+        if changed.read_options == current.read_options:
+            return False
+        return current.is_managed or bool(self._scans.catalog.states(context.space_id, current.id))
 
     def _new_bucket(self, context: SpaceContext, current: Connector, update: S3Update) -> dict[str, Any]:
         """Returns the fields of the connector that new access to a bucket changes, once it has been found to work."""
@@ -222,14 +241,42 @@ class ConnectorService:
             yield from (version.file for version in storage.files(prefix))
 
     def presign_uploads(self, context: SpaceContext, connector_id: str, request: UploadRequest) -> Uploads:
-        """Forms by which a client sends files straight to S3, each for one name, within an hour."""
+        """Returns forms to send files straight to S3, each for one name, within an hour.
+
+        What is stated about the files is stored before, so that their scan uses it.
+        """
         connector = self.get(context, connector_id)
         if not connector.is_managed:
             raise ConflictError("What this connector reads is your own: upload files there, or to a managed connector.")
+        if request.read_options:
+            self._scans.catalog.state_options(context.space_id, connector_id, request.read_options)
         storage = self._storages.open(context.space_id, connector)
         expires_at = self._clock() + UPLOAD_LIFETIME
         names = dict.fromkeys(request.files)
         return Uploads(uploads=[storage.presigned_upload(name, expires_at) for name in names])
+
+    def delete_file(self, context: SpaceContext, connector_id: str, file: str) -> Deleted:
+        """Deletes one uploaded file with its catalog entry and its read options.
+
+        Raises NotFoundError, and ConflictError for a file that is the owner's or may be read by a training that has
+        not ended: such a training refers to its connectors, not to single files.
+        """
+        connector = self.get(context, connector_id)
+        if not connector.is_managed:
+            raise ConflictError("What this connector reads is your own: delete files there.")
+        storage = self._storages.open(context.space_id, connector)
+        catalog = self._scans.catalog
+        if not catalog.entries(context.space_id, connector_id, [file]):
+            try:
+                storage.head(file)
+            except MissingFileError:
+                raise _no_file(file) from None
+        in_use = ConflictError(
+            "A training that has not ended reads this connector. Wait for it, or delete the training first."
+        )
+        catalog.remove(context.space_id, connector_id, file, UNREFERENCED, in_use)
+        storage.delete(file)
+        return Deleted(id=file)
 
     def scan(self, context: SpaceContext, connector_id: str, request: ScanRequest) -> ScanAnswer:
         """Starts a scan of the named files, or of all files. During a scan, another one will follow it."""
@@ -247,6 +294,40 @@ class ConnectorService:
         for entry in page.data:
             entry.columns = [overridden(column, statements) for column in entry.columns]
         return page
+
+    def correct(self, context: SpaceContext, connector_id: str, file: str, request: CatalogEntryUpdate) -> CatalogEntry:
+        """Stores how a file is written, and starts a scan that reads it so. Raises NotFoundError."""
+        statements = self.get(context, connector_id).personal_data
+        if request.changes():
+            self._scans.correct(context.space_id, connector_id, file, request.read_options)
+        entry = self._scans.catalog.entries(context.space_id, connector_id, [file]).get(file)
+        if entry is None:
+            raise _no_file(file)
+        entry.columns = [overridden(column, statements) for column in entry.columns]
+        return entry
+
+    def preview(self, context: SpaceContext, connector_id: str, request: PreviewRequest) -> Preview:
+        """Returns the first rows of a file under the options of the connector, the file and the request.
+
+        Raises NotFoundError, ValidationFailedError for a file that can't be read, and ConflictError.
+        """
+        # Few requests need polars, which takes long to import.
+        from functions.connectors.preview import preview_file
+
+        connector = self.get(context, connector_id)
+        if connector.postgres:
+            raise ConflictError("This connector reads tables, which need no preview: their columns have types.")
+        stated = self._scans.catalog.read_options(context.space_id, connector_id, [request.file])
+        options = connector.options_of(stated.get(request.file)).merged(request.read_options)
+        storage = self._storages.open(context.space_id, connector)
+        try:
+            return preview_file(storage, request.file, options, request.rows)
+        except UnreadableFileError as error:
+            raise ValidationFailedError(str(error), [Detail("body.file", str(error))]) from error
+        except MissingFileError:
+            raise _no_file(request.file) from None
+        except FileChangedError:
+            raise ConflictError("The file was changed while it was read. Try again.") from None
 
     def drifts(self, context: SpaceContext, connector_id: str, after: str, limit: int) -> Page[SchemaDrift]:
         """Returns the changes between versions of files and tables, newest first."""
@@ -272,3 +353,7 @@ class ConnectorService:
         except StorageError as error:
             return error.message
         return None
+
+
+def _no_file(file: str) -> NotFoundError:
+    return NotFoundError(f"The connector has no file '{file}'.")

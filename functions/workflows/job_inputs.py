@@ -1,6 +1,7 @@
 """What a job is given: the files it reads, pinned to the content they have now, and the machine it runs on."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 from functions.workflows.instances import instance_types
@@ -18,6 +19,7 @@ from shared.models.catalog import CatalogEntry, CatalogStatus, overridden
 from shared.models.connector import Connector
 from shared.models.connector_training import ConnectorTraining
 from shared.models.job import EvaluationJob, JobDataset, JobFile, JobProgress, TrainingJob
+from shared.models.reading import TYPED_COLUMNS_LIMIT, ReadOptions
 from shared.models.schema_drift import DriftPolicy
 from shared.resources import Resources
 from shared.settings import Settings
@@ -110,12 +112,16 @@ class JobInputs:
             raise JobFailedError(f"The connector '{connector.name}' can't be read: {error.message}") from error
         checked = [version.file for version in versions[:CHECKED_FILES]]
         catalog = self._catalog.entries(space_id, connector.id, checked)
-        known = {each.file: catalog[each.file] for each in versions if _is_current(catalog.get(each.file), each)}
+        options = self._options(space_id, connector, versions)
+        read = {each.file: catalog[each.file] for each in versions if _is_of(catalog.get(each.file), each)}
+        known = {file: entry for file, entry in read.items() if _is_current(entry, options[file])}
         _check_catalog(connector, known, target)
         if part.split and part.split.column and len(known) == len(versions):
             _check_split(connector, known, part.split.column)
         self._check_drifts(space_id, connector, versions)
-        states = self._states(space_id, connector, versions)
+        all_states = self._catalog.states(space_id, connector.id)
+        states = _states_of(versions, all_states)
+        date_formats = agreed_date_formats(all_states.values())
         files = [
             JobFile(
                 bucket=storage.bucket,
@@ -127,6 +133,7 @@ class JobInputs:
                 name=version.file,
                 format=known[version.file].format if version.file in known else None,
                 scan_id=states[version.file].scan_id,
+                read_options=_with_date_formats(options[version.file], states[version.file], date_formats),
             )
             for version in versions
         ]
@@ -136,7 +143,7 @@ class JobInputs:
                 "connector_id": connector.id,
                 "files": files,
                 "access": access,
-                "identifying_columns": _identifying_columns(connector, known.values()),
+                "identifying_columns": _identifying_columns(connector, read.values()),
                 **part.job_settings(),
             }
         )
@@ -154,12 +161,13 @@ class JobInputs:
                 f"(GET /connectors/{connector.id}/drifts) to train with what is there now."
             )
 
-    def _states(self, space_id: str, connector: Connector, versions: Sequence[FileVersion]) -> dict[str, FileState]:
-        """Returns the states of files in the catalog. A file whose present content was not scanned is pending."""
-        states = self._catalog.states(space_id, connector.id)
-        pending = FileState(CatalogStatus.PENDING)
-        found = {each.file: states.get(each.file, pending) for each in versions}
-        return {each.file: found[each.file] if found[each.file].etag == each.etag else pending for each in versions}
+    def _options(self, space_id: str, connector: Connector, versions: Sequence[FileVersion]) -> dict[str, ReadOptions]:
+        """Returns the read options of each file: the connector's with its own."""
+        stated = self._catalog.read_options(space_id, connector.id)
+        usual = connector.options_of(None)
+        return {
+            each.file: connector.options_of(stated[each.file]) if each.file in stated else usual for each in versions
+        }
 
 
 def _named(storage: ConnectorStorage, connector: Connector, names: Sequence[str]) -> list[FileVersion]:
@@ -193,8 +201,47 @@ def _all(storage: ConnectorStorage, connector: Connector) -> list[FileVersion]:
     return versions
 
 
-def _is_current(entry: CatalogEntry | None, version: FileVersion) -> bool:
-    return entry is not None and entry.etag == version.etag and entry.status is not CatalogStatus.PENDING
+def _states_of(versions: Sequence[FileVersion], states: Mapping[str, FileState]) -> dict[str, FileState]:
+    """Returns the states of files. A file whose present content was not scanned is pending."""
+    pending = FileState(CatalogStatus.PENDING)
+    found = {each.file: states.get(each.file, pending) for each in versions}
+    return {each.file: found[each.file] if found[each.file].etag == each.etag else pending for each in versions}
+
+
+def agreed_date_formats(states: Iterable[FileState]) -> dict[str, str]:
+    """Returns the format of each column with dates under which all scanned files can be read, where there is only one.
+
+    A file that leaves the format open is then read like the others.
+    """
+    possible: dict[str, set[str]] = {}
+    for state in states:
+        if state.status == CatalogStatus.SCANNED:
+            for column, formats in state.date_formats.items():
+                possible[column] = possible.get(column, set(formats)) & set(formats)
+    return {column: min(formats) for column, formats in possible.items() if len(formats) == 1}
+
+
+def _with_date_formats(options: ReadOptions, state: FileState, agreed: Mapping[str, str]) -> ReadOptions | None:
+    """Returns the options with the agreed formats of the columns that the file leaves open; ``None`` for no options."""
+    own = options.date_formats or {}
+    is_current = state.status == CatalogStatus.SCANNED and state.options_digest == options.digest
+    found = {
+        column: agreed[column]
+        for column, formats in (state.date_formats if is_current and options.date_format is None else {}).items()
+        if len(formats) > 1 and column in agreed and column not in own
+    }
+    formats = dict(islice((own | found).items(), TYPED_COLUMNS_LIMIT))
+    options = options.merged(ReadOptions(date_formats=formats)) if formats else options
+    return None if options.digest is None else options
+
+
+def _is_of(entry: CatalogEntry | None, version: FileVersion) -> bool:
+    return entry is not None and entry.etag == version.etag
+
+
+def _is_current(entry: CatalogEntry, options: ReadOptions) -> bool:
+    """Returns whether a scan has read the file as the job will read it."""
+    return entry.status is not CatalogStatus.PENDING and entry.options_digest == options.digest
 
 
 def _check_catalog(connector: Connector, known: dict[str, CatalogEntry], target: str | None) -> None:

@@ -151,7 +151,7 @@ def _changed(before: Item, after: Item) -> list[str]:
 def _action(before: Item | None, after: Item | None) -> AuditAction:
     """Returns the action of a change. Some entities are deleted by a mark on them."""
     if before is None:
-        return AuditAction.CREATED
+        return AuditAction.DELETED if "deleted_at" in (after or {}) else AuditAction.CREATED
     if after is None:
         return AuditAction.DELETED
     was, is_ = "deleted_at" in before, "deleted_at" in after

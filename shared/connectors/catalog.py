@@ -3,16 +3,18 @@
 One item for each file under ``catalog#<space>#<connector>``. An event counts only if its S3 sequencer is later than
 the item's; a scan's result counts only if the item still has the sequencer that the scan began with. A deleted file
 leaves its sequencer behind for a month, so that a late event can't bring it back. Files that events or
-requests named, and that no scan has read since, are under ``catalog#<space>#<connector>#pending``.
+requests named, and that no scan has read since, are under ``catalog#<space>#<connector>#pending``. What users state
+about the way single files are written is under ``catalog#<space>#<connector>#options``, where no scan changes it.
 
 A connector may be deleted at any moment: every writer looks again after its write, and takes it back when the
 connector is gone.
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import Enum, auto
 from typing import TYPE_CHECKING
@@ -21,19 +23,39 @@ from boto3.dynamodb.conditions import Attr, ConditionBase
 from pydantic import TypeAdapter
 
 from shared.clock import Clock, utc_now
-from shared.dynamodb.table import ConditionFailedError, Item, Key, Table, TransactionFailedError, delete, put, update
+from shared.dynamodb.table import (
+    ConditionFailedError,
+    Item,
+    Key,
+    Table,
+    TransactionFailedError,
+    Write,
+    check,
+    delete,
+    put,
+    repeat_on_conflict,
+    update,
+)
+from shared.dynamodb.write_markers import WRITE_MARKER, write_marker
+from shared.errors import ApiError, NotFoundError
 from shared.models.base import Page
 from shared.models.catalog import CatalogColumn, CatalogEntry, CatalogStatus
+from shared.models.reading import ReadOptions, ReadWarning, is_date_format
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 # Beyond this many bytes of JSON the columns go to S3, far below DynamoDB's 400 KB an item.
 INLINE_COLUMNS_BYTES = 100_000
+# The first warnings and date formats of a file are kept, up to so many bytes of JSON each.
+WARNINGS_BYTES = 100_000
+DATE_FORMATS_BYTES = 50_000
 TOMBSTONE_KEPT = timedelta(days=30)
 SEQUENCER_DIGITS = 64
 DELETED = "deleted"
 TRANSACTION_SIZE = 100
+# DynamoDB takes 4 MB in one transaction, and an item may have 350 KB.
+OPTIONS_IN_TRANSACTION = 10
 _COLUMNS = TypeAdapter(list[CatalogColumn])
 
 
@@ -65,6 +87,9 @@ class FileState:
     sequencer: str | None = None
     scan_id: str | None = None
     version_id: str | None = None
+    options_digest: str | None = None
+    # Formats by column with dates, as in the catalog's columns.
+    date_formats: Mapping[str, list[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -108,13 +133,92 @@ class Catalog:
         else:
             keys = [_key(space_id, connector_id, file) for file in files if 0 < len(file.encode()) <= 1024]
             items = [item for item in self._table.get_many(keys).values() if item["status"] != DELETED]
-        return {item["SK"]: self._load(item) for item in items}
+        options = self.read_options(space_id, connector_id, None if files is None else [item["SK"] for item in items])
+        return {item["SK"]: self._load(item, options.get(item["SK"])) for item in items}
 
     def states(self, space_id: str, connector_id: str) -> dict[str, FileState]:
         """Returns the states of all files, deleted ones too, without their columns."""
-        names = ("status", "etag", "sequencer", "scan_id", "version_id")
-        items = self._table.query(_key(space_id, connector_id, "").pk, newest_first=False, attributes=("SK", *names))
-        return {item["SK"]: FileState(**{name: item[name] for name in names if name in item}) for item in items}
+        names = ("status", "etag", "sequencer", "scan_id", "version_id", "options_digest")
+        attributes = ("SK", "date_formats", *names)
+        return {
+            item["SK"]: FileState(
+                **{name: item[name] for name in names if name in item},
+                date_formats=json.loads(item.get("date_formats", "{}")),
+            )
+            for item in self._table.query(
+                _key(space_id, connector_id, "").pk, newest_first=False, attributes=attributes
+            )
+        }
+
+    def read_options(
+        self, space_id: str, connector_id: str, files: Sequence[str] | None = None
+    ) -> dict[str, ReadOptions]:
+        """Returns what is stated about single files: about these, or all."""
+        if files is None:
+            items = self._table.query(_options_key(space_id, connector_id, "").pk, newest_first=False)
+        else:
+            items = iter(self._table.get_many([_options_key(space_id, connector_id, file) for file in files]).values())
+        return {
+            item["SK"]: ReadOptions.model_validate(item["read_options"]) for item in items if "read_options" in item
+        }
+
+    def state_options(self, space_id: str, connector_id: str, options: Mapping[str, ReadOptions]) -> None:
+        """Stores how files are written, also files that are still to come.
+
+        Raises NotFoundError for a deleted connector, and PayloadTooLargeError.
+        """
+        names = list(options)
+        for start in range(0, len(names), OPTIONS_IN_TRANSACTION):
+            batch = names[start : start + OPTIONS_IN_TRANSACTION]
+            writes = [_options_write(space_id, connector_id, file, options[file]) for file in batch]
+            self._table.transact([_exists(space_id, connector_id), *writes])
+
+    def correct(self, space_id: str, connector_id: str, file: str, options: ReadOptions | None, request: str) -> None:
+        """Stores how a file of the catalog is written, and marks the file as pending; ``None`` removes the options.
+
+        Raises NotFoundError for an unknown file or connector, and PayloadTooLargeError.
+        """
+        is_known = Attr("status").exists() & Attr("status").ne(DELETED)
+        self._table.transact(
+            [
+                _exists(space_id, connector_id),
+                update(
+                    _key(space_id, connector_id, file),
+                    {"status": CatalogStatus.PENDING},
+                    condition=is_known,
+                    error=NotFoundError(f"The connector has no file '{file}' in its catalog."),
+                ),
+                update(_pending_key(space_id, connector_id, file), {"request": request}),
+                _options_write(space_id, connector_id, file, options),
+            ]
+        )
+
+    def remove(self, space_id: str, connector_id: str, file: str, condition: ConditionBase, error: ApiError) -> None:
+        """Removes a file that a user deletes, and what was stated about it.
+
+        Raises ``error`` if the connector does not meet the condition.
+        """
+        key = _key(space_id, connector_id, file)
+
+        def step() -> None:
+            known = self._table.get(key) or {}
+            tombstone = {
+                "status": DELETED,
+                "sequencer": known.get("sequencer"),
+                "deleted_at": self._clock(),
+                "expires_at": self._expiry(),
+                WRITE_MARKER: write_marker(),
+            }
+            self._table.transact(
+                [
+                    check(Key(f"connector#{space_id}", connector_id), Attr("PK").exists() & condition, error),
+                    put(key, tombstone, _is("sequencer", known.get("sequencer"))),
+                    delete(_pending_key(space_id, connector_id, file)),
+                    delete(_options_key(space_id, connector_id, file)),
+                ]
+            )
+
+        repeat_on_conflict(step, "The file is busy.")
 
     def sequencer(self, space_id: str, connector_id: str, file: str) -> str | None:
         """Returns the sequencer of the file's last known event, also for a deleted file."""
@@ -171,8 +275,13 @@ class Catalog:
 
     def record_result(self, space_id: str, connector_id: str, entry: CatalogEntry, seen: Seen) -> bool:
         """Stores the result of a scan; false if an event came between, because another scan follows it."""
-        values = {name: getattr(entry, name) for name in type(entry).model_fields}
-        values |= {"sequencer": seen.sequencer, **self.stored_columns(space_id, connector_id, entry)}
+        values = {name: getattr(entry, name) for name in type(entry).model_fields if name != "read_options"}
+        values |= {
+            "sequencer": seen.sequencer,
+            "warnings": _first_warnings(entry.warnings),
+            "date_formats": _first_date_formats(entry.columns),
+            **self.stored_columns(space_id, connector_id, entry),
+        }
         return self._write_result(space_id, connector_id, entry.file, values, seen)
 
     def record_missing(self, space_id: str, connector_id: str, file: str, seen: Seen, scan_id: str) -> bool:
@@ -207,7 +316,8 @@ class Catalog:
 
     def forget(self, space_id: str, connector_id: str) -> None:
         """Removes all data of a deleted connector."""
-        for pk in (_key(space_id, connector_id, "").pk, _pending_key(space_id, connector_id, "").pk):
+        for key in (_key, _pending_key, _options_key):
+            pk = key(space_id, connector_id, "").pk
             for item in self._table.query(pk, attributes=("SK",)):
                 self._table.write(delete(Key(pk, item["SK"])))
         prefix = columns_prefix(space_id, connector_id)
@@ -254,8 +364,9 @@ class Catalog:
         items = self._table.query(_key(space_id, connector_id, "").pk, newest_first=False, attributes=attributes)
         return (item for item in items if item["status"] != DELETED)
 
-    def _load(self, item: Item) -> CatalogEntry:
-        return CatalogEntry.model_validate({**item, "file": item["SK"], "columns": self.load_columns(item)})
+    def _load(self, item: Item, options: ReadOptions | None) -> CatalogEntry:
+        values = {**item, "file": item["SK"], "columns": self.load_columns(item), "read_options": options}
+        return CatalogEntry.model_validate(values)
 
     def _expiry(self) -> int:
         return int((self._clock() + TOMBSTONE_KEPT).timestamp())
@@ -272,6 +383,44 @@ def _key(space_id: str, connector_id: str, file: str) -> Key:
 
 def _pending_key(space_id: str, connector_id: str, file: str) -> Key:
     return Key(f"catalog#{space_id}#{connector_id}#pending", file)
+
+
+def _options_key(space_id: str, connector_id: str, file: str) -> Key:
+    return Key(f"catalog#{space_id}#{connector_id}#options", file)
+
+
+def _options_write(space_id: str, connector_id: str, file: str, options: ReadOptions | None) -> Write:
+    # An item without options stays, because the audit log reads who removed them.
+    return put(_options_key(space_id, connector_id, file), {"read_options": options, WRITE_MARKER: write_marker()})
+
+
+def _exists(space_id: str, connector_id: str) -> Write:
+    """Returns the check that a connector exists."""
+    missing = NotFoundError("There is no connector with this id in the space.")
+    return check(Key(f"connector#{space_id}", connector_id), Attr("PK").exists(), missing)
+
+
+def _first_warnings(warnings: Sequence[ReadWarning]) -> list[ReadWarning]:
+    size, shown = 0, []
+    for warning in warnings:
+        size += len(warning.model_dump_json().encode())
+        if size > WARNINGS_BYTES:
+            break
+        shown.append(warning)
+    return shown
+
+
+def _first_date_formats(columns: Sequence[CatalogColumn]) -> str | None:
+    """Returns the formats of columns with dates as JSON text, because names of columns may be any text."""
+    formats: dict[str, list[str]] = {}
+    size = 0
+    for column in columns:
+        if found := [each for each in column.formats if is_date_format(each)]:
+            size += len(json.dumps({column.name: found}))
+            if size > DATE_FORMATS_BYTES:
+                break
+            formats[column.name] = found
+    return json.dumps(formats) if formats else None
 
 
 def _later_than(sequencer: str) -> ConditionBase:

@@ -16,6 +16,7 @@ from shared.models.catalog import CatalogEntry, CatalogStatus
 from shared.models.connector import Connector, Scan, ScanScope, managed_prefix, snapshots_prefix
 from shared.models.job_reference import JobReference
 from shared.models.job_status import JobStatus
+from shared.models.reading import ReadOptions
 from shared.observability import logger
 
 OWN_FAILURES = (ClientError, BotoCoreError, ApiError)
@@ -38,6 +39,14 @@ class ConnectorScans:
         self.scans.connectors.get(space_id, connector_id)
         self.catalog.ask_for(space_id, connector_id, files, new_id())
         return self.request(space_id, connector_id, ScanScope.NAMED)
+
+    def correct(self, space_id: str, connector_id: str, file: str, options: ReadOptions | None) -> None:
+        """Stores how a file of the catalog is written, and requests its scan.
+
+        Raises NotFoundError for an unknown file or connector, and PayloadTooLargeError.
+        """
+        self.catalog.correct(space_id, connector_id, file, options, new_id())
+        self.request(space_id, connector_id, ScanScope.NAMED)
 
     def request(self, space_id: str, connector_id: str, scope: ScanScope) -> Scan:
         """Requests a scan of the connector, now or after the running scan. Raises NotFoundError.

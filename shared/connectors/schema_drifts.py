@@ -42,19 +42,21 @@ class SchemaDrifts:
     def observe(self, space_id: str, connector: Connector, entry: CatalogEntry) -> SchemaDrift | None:
         """Compares a scanned file with its last version, and stores the new schema.
 
-        Returns the drift, if there is one.
+        The same content under other read options has a new schema, but has not drifted. Returns the drift, if there is
+        one.
         """
         key = Key(f"catalog#{space_id}#{connector.id}#schema", entry.file)
         known = self._table.get(key)
-        if known is not None and known["etag"] == entry.etag:
+        is_same = known is not None and known["etag"] == entry.etag
+        if known is not None and is_same and known.get("options_digest") == entry.options_digest:
             return None
-        values = {"etag": entry.etag, "rows": entry.rows}
+        values = {"etag": entry.etag, "rows": entry.rows, "options_digest": entry.options_digest}
         values |= self._catalog.stored_columns(space_id, connector.id, entry)
         unchanged = Attr("PK").not_exists() if known is None else Attr("etag").eq(known["etag"])
         exists = Attr("PK").exists()
         actions = [put(key, values, unchanged), check(Key(f"connector#{space_id}", connector.id), exists)]
         changes = []
-        if known is not None and connector.drift_policy is not DriftPolicy.IGNORE:
+        if known is not None and not is_same and connector.drift_policy is not DriftPolicy.IGNORE:
             columns = self._catalog.load_columns(known)
             changes = column_changes(columns, int(known["rows"]), entry.columns, entry.rows or 0)
         drift = self._drift(connector, entry, changes)

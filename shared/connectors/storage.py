@@ -112,6 +112,17 @@ class ConnectorStorage:
         listing = self._client.list_objects_v2(Bucket=self.bucket, Prefix=self.key(file), MaxKeys=1)
         return any(found["Key"] == self.key(file) for found in listing.get("Contents", []))
 
+    def beginning(self, version: FileVersion, size: int) -> bytes:
+        """Returns at most ``size`` first bytes of this content. Raises FileChangedError and MissingFileError."""
+        with self._translated(version.file):
+            found = self._client.get_object(
+                Bucket=self.bucket,
+                Key=self.key(version.file),
+                IfMatch=f'"{version.etag}"',
+                Range=f"bytes=0-{size - 1}",
+            )
+            return found["Body"].read()
+
     def download(self, version: FileVersion, target: Path) -> None:
         """Streams exactly this content. Raises FileChangedError when the file has other content, MissingFileError."""
         with self._translated(version.file):

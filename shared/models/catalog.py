@@ -6,14 +6,14 @@ from typing import Literal
 
 from pydantic import Field
 
-from shared.models.base import Model, Timestamp
+from shared.models.base import Model, PartialUpdate, Timestamp
 from shared.models.reading import ColumnTypeName, FileDialect, ReadOptions, ReadWarning
 
 Bound = int | float | str
 
 
 class CatalogStatus(StrEnum):
-    """``pending`` means that the file is new or has changed, and is not scanned yet."""
+    """``pending``: the file is new, has changed or has other read options, and no scan has read it since."""
 
     PENDING = "pending"
     SCANNED = "scanned"
@@ -93,6 +93,15 @@ class CatalogEntry(Model):
     # S3's order of events for the key; comparable as text once padded to the same length.
     sequencer: str | None = Field(default=None, exclude=True)
     scan_id: str | None = Field(default=None, exclude=True)
+    # Of the read options that the scan used.
+    options_digest: str | None = Field(default=None, exclude=True)
+
+
+class CatalogEntryUpdate(PartialUpdate):
+    read_options: ReadOptions | None = Field(
+        default=None,
+        description="how this file is written; each of these options replaces the connector's, and null removes them",
+    )
 
 
 def overridden(column: CatalogColumn, statements: Mapping[str, bool]) -> CatalogColumn:
@@ -105,5 +114,11 @@ def overridden(column: CatalogColumn, statements: Mapping[str, bool]) -> Catalog
     reason = "the connector's personal_data says so"
     found = PersonalData(kind=PersonalDataKind.STATED, is_direct=True, reason=reason)
     return CatalogColumn(
-        name=column.name, type=column.type, nulls=column.nulls, distinct=column.distinct, personal_data=found
+        name=column.name,
+        type=column.type,
+        nulls=column.nulls,
+        distinct=column.distinct,
+        distinct_is_estimate=column.distinct_is_estimate,
+        personal_data=found,
+        formats=column.formats,
     )

@@ -5,12 +5,21 @@ import ssl
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, SecretStr, StringConstraints, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    SecretStr,
+    StringConstraints,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from shared.models.base import KEEP, ColumnName, Entity, Model, Name, PartialUpdate, Timestamp
 from shared.models.connector_training import OpenModel
 from shared.models.job import JobAccess
 from shared.models.job_status import JobStatus
+from shared.models.reading import ReadOptions
 from shared.models.schema_drift import DriftPolicy
 
 FILE_NAME_BYTES = 1024
@@ -256,11 +265,18 @@ PersonalDataStatements = Annotated[
 ]
 
 
+ConnectorReadOptions = Annotated[
+    ReadOptions | None,
+    Field(description="how the files are written; a change affects later scans and jobs, and all files are read again"),
+]
+
+
 class ConnectorUpdate(PartialUpdate):
     drift_policy: DriftPolicy = KEEP
     name: Name = KEEP
     personal_data: PersonalDataStatements = Field(default_factory=dict)
     postgres: PostgresUpdate = KEEP
+    read_options: ConnectorReadOptions = None
     s3: S3Update = KEEP
 
 
@@ -269,6 +285,7 @@ class ConnectorCreate(Model):
     name: Name
     personal_data: PersonalDataStatements = Field(default_factory=dict)
     postgres: PostgresConfig | None = Field(default=None, description="only for the type postgres")
+    read_options: ConnectorReadOptions = None
     s3: S3Config | None = Field(default=None, description="without it the connector is managed: files are uploaded")
     type: ConnectorType
 
@@ -295,6 +312,7 @@ class Connector(Entity):
     is_managed: bool = True
     personal_data: dict[str, bool] = Field(default_factory=dict)
     postgres: PostgresLocation | None = None
+    read_options: ConnectorReadOptions = None
     s3: S3Location | None = None
     # Version of the parameter with the keys or the password. Running jobs can still read their earlier version.
     credentials_version: int | None = Field(default=None, exclude=True)
@@ -309,6 +327,10 @@ class Connector(Entity):
             found = self.postgres
             return (found.host, found.port, found.database, found.schema_name, found.tables)
         return (self.s3.bucket, self.s3.prefix, self.s3.endpoint_url) if self.s3 else ()
+
+    def options_of(self, stated: ReadOptions | None) -> ReadOptions:
+        """Returns the options to read a file with; ``stated`` are the file's own."""
+        return (self.read_options or ReadOptions()).merged(stated)
 
     def prefix(self, space_id: str) -> str:
         """Returns the prefix of the connector's files in their bucket; a database's tables are in the data bucket."""
@@ -353,6 +375,19 @@ def credentials_parameter(parameter_prefix: str, connector_id: str) -> str:
 
 class UploadRequest(Model):
     files: list[FileName] = Field(min_length=1, max_length=UPLOAD_FILES_LIMIT)
+    read_options: dict[FileName, ReadOptions] = Field(
+        default_factory=dict,
+        max_length=UPLOAD_FILES_LIMIT,
+        description="by file, how it is written; later uploads under the name are read like that, too",
+    )
+
+    @field_validator("read_options")
+    @classmethod
+    def _of_the_files(cls, options: dict[str, ReadOptions], info: ValidationInfo) -> dict[str, ReadOptions]:
+        unknown = sorted(options.keys() - set(info.data.get("files", options)))
+        if unknown:
+            raise ValueError(f"names the file '{unknown[0]}', which is not in files")
+        return options
 
 
 class Upload(Model):

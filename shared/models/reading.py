@@ -1,6 +1,8 @@
 """How a customer's file is read: what its owner states, what the reader found, and the reader's warnings."""
 
 import codecs
+import hashlib
+import json
 import re
 from enum import StrEnum
 from typing import Annotated, Literal
@@ -15,6 +17,9 @@ SHOWN_WARNINGS = 100
 NULL_SPELLINGS_LIMIT = 50
 TYPED_COLUMNS_LIMIT = 1000
 _DATE_PARTS = re.compile(r"%(?:[Y]|[ymdHMSbBpIfjTFDz]|\.f|#z|\.[369]f)")
+# Options of which no two may name the same character.
+_MARKS = ("delimiter", "quote", "escape")
+_NUMBER_MARKS = ("decimal", "thousands")
 _CHARACTER = r"^[\x01-\x09\x0b\x0c\x0e-\x7f]$"
 
 
@@ -34,6 +39,15 @@ def check_date_format(text: str) -> str:
     if not is_date or _DATE_PARTS.sub("", text).count("%"):
         raise ValueError("must have a year (%Y or %y), a month (%m, %b or %B) and a day (%d), such as %d/%m/%Y")
     return text
+
+
+def is_date_format(text: str) -> bool:
+    """Returns whether a text is a format of dates."""
+    try:
+        check_date_format(text)
+    except ValueError:
+        return False
+    return True
 
 
 Character = Annotated[str, StringConstraints(pattern=_CHARACTER)]
@@ -86,8 +100,21 @@ class ReadOptions(Model):
         return self
 
     def merged(self, other: "ReadOptions | None") -> "ReadOptions":
-        """Returns these options, replaced by those that ``other`` states."""
-        return self.model_copy(update=other.model_dump(exclude_none=True)) if other else self
+        """Returns these options, replaced by those that ``other`` states, and without marks that contradict them."""
+        if other is None:
+            return self
+        stated = other.model_dump(exclude_none=True)
+        kept = self.model_dump(exclude_none=True, exclude=set(stated))
+        for marks in (_MARKS, _NUMBER_MARKS):
+            taken = {stated.get(name) for name in marks}
+            kept = {name: value for name, value in kept.items() if name not in marks or value not in taken - {""}}
+        return ReadOptions.model_validate(kept | stated)
+
+    @property
+    def digest(self) -> str | None:
+        """Returns a text that only equal options have; ``None`` where nothing is stated."""
+        stated = self.model_dump(exclude_none=True)
+        return hashlib.sha256(json.dumps(stated, sort_keys=True).encode()).hexdigest() if stated else None
 
 
 class WarningCode(StrEnum):

@@ -61,6 +61,8 @@ STRICTER_THAN_THEIR_SCHEMA = {
     "PUT /clusters": "certificates and tokens must be valid",
     "POST /connectors": "the credentials must fit the type",
     "PUT /connectors/{id}": "the credentials must fit the type",
+    "POST /connectors/{id}/preview": "encodings and formats of dates must be such",
+    "PUT /connectors/{id}/catalog/{file}": "encodings and formats of dates must be such",
     "POST /connectors/{id}/scan": "names of files must have no control characters",
     "POST /connectors/{id}/uploads": "names of files must have no control characters",
     "POST /evaluations": "the deployment limits the number of GPUs",

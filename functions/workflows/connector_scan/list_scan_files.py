@@ -25,9 +25,9 @@ _resources = Resources()
 def list_scan_files(resources: Resources, event: dict[str, Any]) -> dict[str, Any]:
     """Takes ``{space_id, connector_id, scan_id}``; adds ``list_key``, a JSON list of ``{name, sequencer, request}``.
 
-    A scan of all files leaves out those whose content the catalog knows already, and drops from the catalog what is
-    gone from the bucket; of a database, all tables are read. Raises JobFailedError when the bucket or database can't
-    be read or holds too many files.
+    A scan of all files leaves out those whose content the catalog knows already, read with the present options, and
+    drops from the catalog what is gone from the bucket; of a database, all tables are read. Raises JobFailedError when
+    the bucket or database can't be read or holds too many files.
     """
     space_id, connector_id, scan_id = event["space_id"], event["connector_id"], event["scan_id"]
     scans = resources.connector_scans
@@ -90,11 +90,16 @@ def _changed_files(
             if connector.postgres:
                 resources.connector_storages.open(space_id, connector).delete(name)
             scans.catalog.record_missing(space_id, connector.id, name, Seen(state.sequencer), scan.id)
-    return [
-        name
-        for name, etag in found.items()
-        if name not in states or (states[name].status, states[name].etag) != (CatalogStatus.SCANNED, etag)
-    ]
+    options = scans.catalog.read_options(space_id, connector.id)
+    usual = connector.options_of(None).digest
+
+    def is_known(name: str, etag: str | None) -> bool:
+        digest = connector.options_of(options[name]).digest if name in options else usual
+        wanted = (CatalogStatus.SCANNED, etag, digest)
+        state = states.get(name)
+        return state is not None and (state.status, state.etag, state.options_digest) == wanted
+
+    return [name for name, etag in found.items() if not is_known(name, etag)]
 
 
 def _present(resources: Resources, space_id: str, connector: Connector) -> Iterator[tuple[str, str | None]]:

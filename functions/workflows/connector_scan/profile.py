@@ -11,6 +11,7 @@ from typing import Any
 import polars as pl
 
 from functions.workflows.connector_scan.column_details import DESCRIBED_COLUMNS, ColumnDetails, describe, sample_of
+from shared.files.basic_types import type_of
 from shared.files.column_types import ColumnType, col
 from shared.files.formats import FileFormat
 from shared.files.limits import DEFAULT_LIMITS, ReadLimits
@@ -32,6 +33,7 @@ class ColumnProfile:
     type: ColumnType
     nulls: int
     distinct: int
+    distinct_is_estimate: bool = field(default=False, compare=False, kw_only=True)
     minimum: int | float | str | None = None
     maximum: int | float | str | None = None
 
@@ -73,7 +75,10 @@ def profile_file(
         for batch in source.batches():
             facts, schema = _summarise(source, batch, counts_exactly=counts_exactly, is_text=is_text)
             rows = facts["\nrows"] - facts["\nblank rows"]
-            found = [_column(name, dtype, facts, is_text=is_text) for name, dtype in schema.items()]
+            is_estimate = not (counts_exactly and len(schema) <= EXACT_DISTINCT_COLUMNS)
+            found = [
+                _column(name, dtype, facts, is_text=is_text, is_estimate=is_estimate) for name, dtype in schema.items()
+            ]
             columns += found
             if len(details) < DESCRIBED_COLUMNS:
                 sample = source.collect(partial(sample_of, columns=list(schema)))
@@ -122,7 +127,7 @@ def _is_small(source: Source) -> bool:
     return bool(rows * width <= EXACT_DISTINCT_CELLS)
 
 
-def _column(name: str, dtype: pl.DataType, facts: dict[str, Any], *, is_text: bool) -> ColumnProfile:
+def _column(name: str, dtype: pl.DataType, facts: dict[str, Any], *, is_text: bool, is_estimate: bool) -> ColumnProfile:
     blank = facts["\nblank rows"]
     rows, nulls, distinct = facts["\nrows"] - blank, facts[f"{name}\nn"] - blank, facts[f"{name}\nd"]
     minimum, maximum = facts.get(f"{name}\na"), facts.get(f"{name}\nz")
@@ -136,25 +141,13 @@ def _column(name: str, dtype: pl.DataType, facts: dict[str, Any], *, is_text: bo
         distinct = min(distinct, 2)
     return ColumnProfile(
         name=name,
-        type=ColumnType.STRING if is_text and nulls == rows else _type_of(dtype),
+        type=ColumnType.STRING if is_text and nulls == rows else type_of(dtype),
         nulls=nulls,
         distinct=distinct,
+        distinct_is_estimate=is_estimate,
         minimum=_bound(minimum),
         maximum=_bound(maximum),
     )
-
-
-def _type_of(dtype: pl.DataType) -> ColumnType:
-    for polars_type, column_type in (
-        (pl.Int64, ColumnType.INTEGER),
-        (pl.Float64, ColumnType.FLOAT),
-        (pl.Boolean, ColumnType.BOOLEAN),
-        (pl.Date, ColumnType.DATE),
-        (pl.Datetime, ColumnType.DATETIME),
-    ):
-        if isinstance(dtype, polars_type):
-            return column_type
-    return ColumnType.STRING
 
 
 def _bound(value: object) -> int | float | str | None:

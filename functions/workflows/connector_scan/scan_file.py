@@ -23,6 +23,7 @@ from shared.files.errors import UnreadableFileError
 from shared.files.limits import ReadLimits
 from shared.models.catalog import CatalogColumn, CatalogEntry, CatalogStatus
 from shared.models.connector import Connector
+from shared.models.reading import ReadOptions
 from shared.observability import workflow_step
 from shared.resources import Resources
 
@@ -44,8 +45,10 @@ def scan_file(resources: Resources, event: dict[str, Any]) -> dict[str, Any]:
     except NotFoundError:
         return {}
     seen = Seen(scans.catalog.sequencer(space_id, connector_id, name), request)
+    stated = scans.catalog.read_options(space_id, connector_id, [name]).get(name)
+    options = connector.options_of(stated)
     try:
-        entry = _read_with_access(resources, scans, space_id, connector, name)
+        entry = _read_with_access(resources, scans, space_id, connector, name, options)
     except MissingFileError:
         entry = failed(name, "There is no such file. Upload it, or scan another.") if request else None
     except NotFoundError:
@@ -53,14 +56,20 @@ def scan_file(resources: Resources, event: dict[str, Any]) -> dict[str, Any]:
     if entry is None:
         scans.catalog.record_missing(space_id, connector_id, name, seen, scan_id)
     else:
-        entry = entry.model_copy(update={"scanned_at": resources.clock(), "scan_id": scan_id})
+        found = {"scanned_at": resources.clock(), "scan_id": scan_id, "options_digest": options.digest}
+        entry = entry.model_copy(update=found)
         if scans.catalog.record_result(space_id, connector_id, entry, seen) and entry.status is CatalogStatus.SCANNED:
             scans.drifts.observe(space_id, connector, entry)
     return {}
 
 
 def _read_with_access(
-    resources: Resources, scans: ConnectorScans, space_id: str, connector: Connector, name: str
+    resources: Resources,
+    scans: ConnectorScans,
+    space_id: str,
+    connector: Connector,
+    name: str,
+    options: ReadOptions,
 ) -> CatalogEntry | None:
     """Reads the file with the connector's access, or with its new access if that was changed during the scan.
 
@@ -69,16 +78,16 @@ def _read_with_access(
     try:
         storage = resources.connector_storages.open(space_id, connector)
         if connector.postgres is None:
-            return read_file(storage, name)
-        return read_table(resources.postgres_databases, connector, storage, name)
+            return read_file(storage, name, options)
+        return read_table(resources.postgres_databases, connector, storage, name, options)
     except (StorageError, ValidationFailedError) as error:
         current = scans.scans.connectors.get(space_id, connector.id)
         if current.version != connector.version:
-            return _read_with_access(resources, scans, space_id, current, name)
+            return _read_with_access(resources, scans, space_id, current, name, options)
         return failed(name, error.message)
 
 
-def read_file(storage: ConnectorStorage, name: str) -> CatalogEntry:
+def read_file(storage: ConnectorStorage, name: str, options: ReadOptions) -> CatalogEntry:
     """Profile a file as it is at one moment; one that changes under our hands is read again from the start.
 
     Raises MissingFileError and StorageError.
@@ -97,12 +106,12 @@ def read_file(storage: ConnectorStorage, name: str) -> CatalogEntry:
                 storage.download(version, path)
             except FileChangedError:
                 continue
-            return _profile(path, version, ReadLimits(decoded_bytes=limit))
+            return _profile(path, version, ReadLimits(decoded_bytes=limit), options)
     return failed(name, "The file kept changing while it was read; scan it again when it is complete.")
 
 
 def read_table(
-    databases: PostgresDatabases, connector: Connector, storage: ConnectorStorage, name: str
+    databases: PostgresDatabases, connector: Connector, storage: ConnectorStorage, name: str, options: ReadOptions
 ) -> CatalogEntry:
     """Profile a table as it is at one moment; of one that is gone no copy stays.
 
@@ -118,7 +127,7 @@ def read_table(
         except MissingFileError:
             storage.delete(name)
             raise
-        return _profile(path, version, limits)
+        return _profile(path, version, limits, options)
 
 
 def failed(name: str, error: str, version: FileVersion | None = None) -> CatalogEntry:
@@ -127,11 +136,12 @@ def failed(name: str, error: str, version: FileVersion | None = None) -> Catalog
     return CatalogEntry.model_validate({"file": name, "status": CatalogStatus.ERROR, "error": error, **known})
 
 
-def _profile(path: Path, version: FileVersion, limits: ReadLimits) -> CatalogEntry:
+def _profile(path: Path, version: FileVersion, limits: ReadLimits, options: ReadOptions) -> CatalogEntry:
     try:
-        profile = profile_file(path, version.file.rpartition("/")[2], limits=limits)
+        profile = profile_file(path, version.file.rpartition("/")[2], limits=limits, options=options)
     except UnreadableFileError as error:
         return failed(version.file, str(error), version)
+    notes = profile.notes
     return CatalogEntry(
         file=version.file,
         size_bytes=version.size_bytes,
@@ -139,13 +149,21 @@ def _profile(path: Path, version: FileVersion, limits: ReadLimits) -> CatalogEnt
         version_id=version.version_id,
         format=profile.format.value,
         rows=profile.rows,
-        columns=[_column(column, profile.details.get(column.name, ColumnDetails())) for column in profile.columns],
+        columns=[
+            _column(column, profile.details.get(column.name, ColumnDetails()), notes.formats.get(column.name, []))
+            for column in profile.columns
+        ],
         sampled_rows=profile.sampled_rows,
         status=CatalogStatus.SCANNED,
+        encoding=notes.encoding,
+        dialect=notes.dialect,
+        warnings=notes.warnings,
+        warning_count=notes.warning_count,
+        affected_rows=notes.affected_rows,
     )
 
 
-def _column(column: ColumnProfile, details: ColumnDetails) -> CatalogColumn:
+def _column(column: ColumnProfile, details: ColumnDetails, formats: list[str]) -> CatalogColumn:
     found = details.personal_data
     bounds = (None, None) if found and found.is_direct else (column.minimum, column.maximum)
     return CatalogColumn(
@@ -153,11 +171,13 @@ def _column(column: ColumnProfile, details: ColumnDetails) -> CatalogColumn:
         type=column.type.value,
         nulls=column.nulls,
         distinct=column.distinct,
+        distinct_is_estimate=column.distinct_is_estimate,
         min=bounds[0],
         max=bounds[1],
         quantiles=details.quantiles,
         top_values=list(details.top_values),
         personal_data=found,
+        formats=formats,
     )
 
 

@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
+from shared.connectors.catalog import Seen
 from shared.models.api_key import KeyToken
+from shared.models.catalog import CatalogEntry, CatalogStatus
 from shared.resources import Resources
 from tests.fixtures.audit import Stream, deliver
 from tests.fixtures.connectors import add_drift
@@ -107,7 +109,7 @@ def _plain(record: dict[str, Any]) -> dict[str, Any]:
 # secret leaves no row because the log must not contain secrets.
 ROUTES_WITHOUT_ROWS = {
     "POST /checkpoints/{id}/predictions",
-    "POST /connectors/{id}/uploads",
+    "POST /connectors/{id}/preview",
     "POST /insights/exports",
     "POST /personas/completions",
     "POST /v1/chat/completions",
@@ -169,6 +171,14 @@ def test_every_route_that_writes_leaves_a_row_with_its_actor_and_the_values_befo
     update("/connectors/{id}", "connector", name=("b", "c"))(connector)
     drift = {**connector, "drift_id": add_drift(resources, space, connector["id"])}
     write("POST /connectors/{id}/drifts/{drift_id}/acknowledge", "schema_drift", "updated", path=drift)
+    stated = {"files": ["a.csv"], "read_options": {"a.csv": {"header": True}}}
+    write("POST /connectors/{id}/uploads", "catalog", "created", path=connector, json=stated)
+    found = CatalogEntry(file="a.csv", status=CatalogStatus.SCANNED)
+    resources.catalog.record_result(space, connector["id"], found, Seen())
+    file = {**connector, "file:path": "a.csv"}
+    delimiters = ({"delimiter": ";"}, {"delimiter": "|"})
+    update("/connectors/{id}/catalog/{file:path}", "catalog", read_options=delimiters)(file)
+    write("DELETE /connectors/{id}/files/{file:path}", "catalog", "deleted", path=file)
     data_model = {"id": write("POST /data-models", "data_model", "created", json=named)["id"]}
     update("/data-models/{id}", "data_model", name=("a", "b"))(data_model)
 

@@ -28,4 +28,5 @@ def files_of_a_job(lab: Lab, connector_id: str) -> list[str | None]:
 def column(name: str, kind: str, minimum: float, maximum: float, quantiles: dict[str, float]) -> dict[str, Any]:
     """Returns what the catalog says of one without nulls and personal data, and with two values."""
     counts = {"nulls": 0, "distinct": 2, "min": minimum, "max": maximum, "quantiles": quantiles}
-    return {"name": name, "type": kind, **counts, "top_values": [], "personal_data": None}
+    found = {"distinct_is_estimate": False, "top_values": [], "personal_data": None, "formats": []}
+    return {"name": name, "type": kind, **counts, **found}

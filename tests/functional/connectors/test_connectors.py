@@ -42,6 +42,7 @@ def test_a_managed_connector_is_created_read_listed_and_deleted(lab: Lab) -> Non
         "is_managed": True,
         "personal_data": {},
         "postgres": None,
+        "read_options": None,
         "s3": None,
     }
     assert lab.client.get(f"/connectors/{connector['id']}").json() == connector

@@ -6,6 +6,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from shared.dynamodb.reference_counts import add_reference, remove_reference
+from shared.dynamodb.table import Key
+from shared.errors import NotFoundError
 from tests.fixtures.connectors import CSV, Lab
 from tests.functional.connectors.helpers import KEYS
 
@@ -104,3 +107,65 @@ def test_dangerous_file_names_are_refused(lab: Lab, name: str) -> None:
 def test_a_customers_bucket_takes_no_uploads(lab: Lab, customer_bucket: Any) -> None:
     answer = lab.client.post(f"/connectors/{lab.connector(s3=KEYS)}/uploads", json={"files": ["a.csv"]})
     assert (answer.status_code, answer.json()["code"]) == (409, "conflict")
+
+
+def delete(lab: Lab, connector_id: str, file: str) -> Any:
+    return lab.client.delete(f"/connectors/{connector_id}/files/{file}")
+
+
+@pytest.mark.row("FL-11")
+def test_one_file_is_deleted_with_its_catalog_entry_and_options_and_may_come_again(lab: Lab) -> None:
+    connector_id = lab.connector()
+    body = {"files": ["2024/a.csv"], "read_options": {"2024/a.csv": {"types": {"id": "string"}}}}
+    lab.client.post(f"/connectors/{connector_id}/uploads", json=body)
+    lab.deliver(lab.put(connector_id, "2024/a.csv"), lab.put(connector_id, "b.csv"))
+    lab.work(connector_id)
+    deleted = delete(lab, connector_id, "2024/a.csv")
+    assert (deleted.status_code, deleted.json()) == (200, {"id": "2024/a.csv"})
+    assert lab.files(connector_id) == [["b.csv"]]
+    assert lab.catalog(connector_id).keys() == {"b.csv"}
+    assert delete(lab, connector_id, "2024/a.csv").status_code == 404
+    lab.deliver(lab.remove(connector_id, "2024/a.csv"))
+    assert lab.catalog(connector_id).keys() == {"b.csv"}
+    lab.deliver(lab.put(connector_id, "2024/a.csv"))
+    lab.work(connector_id)
+    entry = lab.catalog(connector_id)["2024/a.csv"]
+    assert (entry["status"], entry["columns"][0]["type"], entry["read_options"]) == ("scanned", "int", None)
+
+
+@pytest.mark.row("FL-11")
+def test_a_file_that_no_scan_or_no_bucket_knows_is_deleted_too(lab: Lab) -> None:
+    connector_id = lab.connector()
+    lab.put(connector_id, "unscanned.csv")
+    assert delete(lab, connector_id, "unscanned.csv").status_code == 200
+    assert lab.files(connector_id) == []
+    lab.scan(connector_id, files=["missing.csv"])
+    lab.work(connector_id)
+    assert lab.catalog(connector_id)["missing.csv"]["status"] == "error"
+    assert delete(lab, connector_id, "missing.csv").status_code == 200
+    assert lab.catalog(connector_id) == {}
+    assert delete(lab, connector_id, "never.csv").status_code == 404
+    assert delete(lab, connector_id, "a//b.csv").status_code == 400
+
+
+@pytest.mark.row("FL-11")
+def test_no_file_is_deleted_under_a_training_that_may_read_it(lab: Lab) -> None:
+    connector_id = lab.connector()
+    lab.deliver(lab.put(connector_id, "a.csv"))
+    lab.work(connector_id)
+    key = Key(f"connector#{lab.space_id}", connector_id)
+    lab.resources.table.write(add_reference(key, NotFoundError("")))
+    refused = delete(lab, connector_id, "a.csv")
+    assert (refused.status_code, "training" in refused.json()["error"]) == (409, True)
+    assert lab.files(connector_id) == [["a.csv"]]
+    assert lab.catalog(connector_id).keys() == {"a.csv"}
+    lab.resources.table.write(remove_reference(key))
+    assert delete(lab, connector_id, "a.csv").status_code == 200
+
+
+@pytest.mark.row("FL-11")
+def test_the_files_of_a_customers_bucket_are_not_ours_to_delete(lab: Lab, customer_bucket: Any) -> None:
+    customer_bucket.put_object(Bucket="customer", Key="in/a.csv", Body=CSV)
+    refused = delete(lab, lab.connector(s3=KEYS), "a.csv")
+    assert (refused.status_code, refused.json()["code"]) == (409, "conflict")
+    assert customer_bucket.list_objects_v2(Bucket="customer")["KeyCount"] == 1

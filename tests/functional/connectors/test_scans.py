@@ -30,7 +30,7 @@ def test_a_scan_answers_at_once_and_describes_each_file_or_its_error(lab: Lab) -
     assert lab.work(connector_id) == {"status": "succeeded", "total": 5, "scanned": 2, "failed": 3}
     catalog = lab.catalog(connector_id)
     good = catalog["good.csv"]
-    assert {**good, "etag": "", "scanned_at": ""} == {
+    assert {**good, "encoding": "", "etag": "", "scanned_at": ""} == {
         "file": "good.csv",
         "size_bytes": len(CSV),
         "etag": "",
@@ -43,6 +43,12 @@ def test_a_scan_answers_at_once_and_describes_each_file_or_its_error(lab: Lab) -
         "sampled_rows": 2,
         "status": "scanned",
         "error": None,
+        "encoding": "",
+        "dialect": {"delimiter": ",", "quote": '"', "escape": None, "header_line": 1, "certainty": 1.0},
+        "read_options": None,
+        "warnings": [],
+        "warning_count": 0,
+        "affected_rows": 0,
         "scanned_at": "",
     }
     assert catalog["rows.jsonl.gz"]["columns"][0]["type"] == "float"

@@ -23,6 +23,7 @@ from shared.models.checkpoint import Checkpoint
 from shared.models.evaluation import Evaluation, EvaluationCreate
 from shared.models.job import CurvePoint, EvaluationJob, EvaluationResult, JobFile, Measurement, MetricName
 from shared.models.job_status import JobStatus
+from shared.models.reading import ReadOptions
 from shared.resources import Resources
 from shared.settings import Settings
 from tests.fixtures.aws import BUCKET
@@ -184,9 +185,15 @@ def prepared_job(resources: Resources, plan: dict[str, Any]) -> EvaluationJob:
 
 @pytest.mark.row("EV-1")
 def test_the_files_are_pinned_and_the_evaluation_runs(
-    client: TestClient, resources: Resources, space_id: str, evaluation: Evaluation, checkpoint: Checkpoint
+    client: TestClient,
+    resources: Resources,
+    space_id: str,
+    evaluation: Evaluation,
+    checkpoint: Checkpoint,
+    connector_id: str,
 ) -> None:
     event = {"space_id": space_id, "evaluation_id": evaluation.id}
+    client.put(f"/connectors/{connector_id}", json={"read_options": {"delimiter": ","}})
 
     plan = prepare_evaluation(resources, event)
 
@@ -200,6 +207,7 @@ def test_the_files_are_pinned_and_the_evaluation_runs(
     [file] = job.datasets[0].files
     current = resources.s3.head_object(Bucket=BUCKET, Key=file.key)
     assert (file.etag, file.size_bytes) == (current["ETag"].strip('"'), current["ContentLength"])
+    assert file.read_options == ReadOptions(delimiter=","), "the job reads the file as its owner says"
     assert client.get(f"/evaluations/{evaluation.id}").json()["result"]["status"] == "running"
 
 

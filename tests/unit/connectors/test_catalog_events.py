@@ -8,7 +8,8 @@ import pytest
 from shared.clock import new_id
 from shared.connectors.catalog import Catalog, EventOutcome, ObjectVersion, Seen, comparable_sequencer
 from shared.dynamodb.table import Key, put
-from shared.models.catalog import CatalogEntry, CatalogStatus
+from shared.models.catalog import CatalogColumn, CatalogEntry, CatalogStatus
+from shared.models.reading import ReadWarning, WarningCode
 from shared.resources import Resources
 from tests.fixtures.aws import BUCKET
 
@@ -77,3 +78,22 @@ def test_numbers_beyond_what_dynamodb_holds_come_back_from_the_catalog(resources
     entry = CatalogEntry.model_validate({"file": FILE, "status": "scanned", "columns": [column]})
     assert catalog.record_result(*where, entry, Seen())
     assert catalog.entries(*where)[FILE].columns == entry.columns
+
+
+def test_warnings_and_date_formats_are_cut_before_an_item_is_too_large(resources: Resources, catalog: Catalog) -> None:
+    where = add_connector(resources)
+    warning = ReadWarning(code=WarningCode.VALUE, message="x" * 10_000)
+    formats = ["%d/%m/%Y", "1.234,5"]
+    columns = [
+        CatalogColumn(name=f"{number}{'d' * 250}", type="date", nulls=0, distinct=1, formats=formats)
+        for number in range(1_000)
+    ]
+    entry = CatalogEntry(
+        file=FILE, status=CatalogStatus.SCANNED, columns=columns, warnings=[warning] * 100, warning_count=100
+    )
+    assert catalog.record_result(*where, entry, Seen())
+    found = catalog.entries(*where)[FILE]
+    assert (len(found.warnings), found.warning_count, found.columns) == (9, 100, columns)
+    date_formats = catalog.states(*where)[FILE].date_formats
+    assert 100 < len(date_formats) < 1_000
+    assert set(map(tuple, date_formats.values())) == {("%d/%m/%Y",)}, "formats of numbers are left out"

@@ -51,7 +51,11 @@ for hook, positional, named in snapshot_restore_py.get_before_snapshot():
     hook(*positional, **named)
 print(json.dumps(list(sys.modules)))
 """
-SNAPSHOT_LIBRARIES = {Layer.LANGUAGE: {"aiohttp", "yarl"}, Layer.SCORE: {"lightgbm", "numpy", "xgboost"}}
+SNAPSHOT_LIBRARIES = {
+    Layer.LANGUAGE: {"aiohttp", "yarl"},
+    Layer.SCAN: {"polars"},
+    Layer.SCORE: {"lightgbm", "numpy", "xgboost"},
+}
 # SnapStart does not support streams, which chats need. Experts never call a model.
 CALLERS = [spec for spec in GROUPS if SNAPSHOT_LIBRARIES.keys() & spec.layers and spec.name not in ("chats", "experts")]
 
