@@ -12,12 +12,12 @@ from shared.files.errors import UnreadableFileError
 from shared.files.limits import DEFAULT_LIMITS, ReadLimits
 from shared.files.notes import ReadNotes
 from shared.files.records import Lines, Marks
+from shared.files.text import DELIMITERS
 from shared.models.missing_values import MISSING, MISSING_WORDS
 from shared.models.reading import FileDialect, ReadOptions, WarningCode
 
 SAMPLE_RECORDS = 300
-# Preferred in this order where several fit equally. Colons and the like are only tried where the header has them, too.
-USUAL_DELIMITERS = (",", ";", "\t", "|")
+# Only tried where the header has them, too.
 RARE_DELIMITERS = (" ", ":", "^", "~", "\x1f", "\x01")
 # Share of the first records that must have one width.
 LEAST_CERTAINTY = 0.5
@@ -72,7 +72,7 @@ class _Record:
 
 
 @dataclass(frozen=True)
-class _Candidate:
+class _DialectCandidate:
     marks: Marks
     records: list[_Record]
     width: int
@@ -132,7 +132,7 @@ def _sample_lines(path: Path, options: ReadOptions, limits: ReadLimits) -> tuple
     return lines[skipped:], skipped + 1
 
 
-def _best(lines: list[str], first_line: int, name: str, options: ReadOptions, limits: ReadLimits) -> _Candidate:
+def _best(lines: list[str], first_line: int, name: str, options: ReadOptions, limits: ReadLimits) -> _DialectCandidate:
     """Returns the marks under which the first records are most alike and their cells make most sense.
 
     The score is van den Burg, Nazabal and Sutton's (2019, https://doi.org/10.1007/s10618-019-00646-y): the consistency
@@ -145,7 +145,7 @@ def _best(lines: list[str], first_line: int, name: str, options: ReadOptions, li
     else:
         header = next((line for line in shown if not line.startswith("#")), "")
         rare = tuple(mark for mark in RARE_DELIMITERS if mark in header.strip())
-        delimiters = tuple(mark for mark in USUAL_DELIMITERS if mark in text) + rare
+        delimiters = tuple(mark for mark in DELIMITERS if mark in text) + rare
         if name.lower().removesuffix(".gz").endswith((".tsv", ".tab")):
             delimiters = ("\t", *(mark for mark in delimiters if mark != "\t"))
     candidates = [
@@ -160,7 +160,7 @@ def _best(lines: list[str], first_line: int, name: str, options: ReadOptions, li
     return max(several, key=lambda each: (round(each.score, 6), -delimiters.index(each.marks.delimiter)))
 
 
-def _is_table(candidate: _Candidate, *, is_stated: bool) -> bool:
+def _is_table(candidate: _DialectCandidate, *, is_stated: bool) -> bool:
     """Returns whether the marks split the records into several columns, and not the words of a single one."""
     if is_stated:
         return True
@@ -196,7 +196,7 @@ def _marks(delimiter: str, text: str, options: ReadOptions) -> Iterator[Marks]:
             yield Marks(delimiter, quote, escape, skips_spaces=skips)
 
 
-def _candidate(lines: list[str], first_line: int, marks: Marks, limits: ReadLimits) -> _Candidate:
+def _candidate(lines: list[str], first_line: int, marks: Marks, limits: ReadLimits) -> _DialectCandidate:
     reader = Lines(lines, first_line - 1)
     records: list[_Record] = []
     flawed = 0
@@ -209,7 +209,7 @@ def _candidate(lines: list[str], first_line: int, marks: Marks, limits: ReadLimi
             break
     data = [record for record in records if not record.fields[:1] or not record.fields[0].startswith("#")] or records
     if not data:
-        return _Candidate(marks, [], 0, 0.0)
+        return _DialectCandidate(marks, [], 0, 0.0)
     widths = Counter(len(record.fields) for record in data)
     # Of two equally frequent widths the greater: a title is narrower than a table.
     width = max(widths, key=lambda each: (widths[each], each))
@@ -218,7 +218,7 @@ def _candidate(lines: list[str], first_line: int, marks: Marks, limits: ReadLimi
     cells = [cell for record in data for cell in record.fields]
     known = sum(1 for cell in cells if _is_known(cell)) / max(len(cells), 1)
     score = certainty * pattern / len(data) * max(known, 1e-10) * (1 - flawed / len(data) / 2)
-    return _Candidate(marks, records, width, certainty, score)
+    return _DialectCandidate(marks, records, width, certainty, score)
 
 
 def _is_known(cell: str) -> bool:
@@ -250,7 +250,12 @@ def _kind(cell: str) -> str:
 
 
 def _with_header(
-    best: _Candidate, lines: list[str], first_line: int, notes: ReadNotes, options: ReadOptions, limits: ReadLimits
+    best: _DialectCandidate,
+    lines: list[str],
+    first_line: int,
+    notes: ReadNotes,
+    options: ReadOptions,
+    limits: ReadLimits,
 ) -> Dialect:
     records, width = best.records, best.width
     start = _first_of_table(records, width) if options.skip_lines is None and options.header is None else 0
@@ -293,11 +298,9 @@ def _with_header(
     )
 
 
-def _note_doubts(best: _Candidate, notes: ReadNotes) -> None:
+def _note_doubts(best: _DialectCandidate, notes: ReadNotes) -> None:
     if best.width == 1:
-        marks = {
-            mark for record in best.records for cell in record.fields for mark in (*USUAL_DELIMITERS,) if mark in cell
-        }
+        marks = {mark for record in best.records for cell in record.fields for mark in (*DELIMITERS,) if mark in cell}
         if marks:
             notes.warn(
                 WarningCode.DIALECT,

@@ -7,7 +7,14 @@ import pytest
 from fastapi.testclient import TestClient
 
 from shared.resources import Resources
+from shared.settings import Settings
 from tests.fixtures.connectors import Lab
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    """Returns settings under which no connector may point at this machine, as in a deployed stage."""
+    return settings.model_copy(update={"allow_loopback": False})
 
 
 @pytest.fixture
