@@ -16,6 +16,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
 from shared.errors import ValidationFailedError
+from shared.models.missing_values import MISSING, MISSING_WORDS
 
 Matrix = npt.NDArray[np.float32]
 Column = npt.NDArray[np.float32]
@@ -23,11 +24,8 @@ Seconds = npt.NDArray[np.float64]
 Cells = Sequence[Any]
 
 WHITESPACE = " \t\r\n\f\v\u00a0\u200b\ufeff"
-NULL_SPELLINGS = frozenset(
-    spelling
-    for word in ("na", "n/a", "#n/a", "nan", "null", "none", "nil")
-    for spelling in (word, word.upper(), word.capitalize(), "NaN")
-) | {"", "-", "--", "?"}
+# Missing in features of numbers, truth values and dates.
+MISSING_IN_NUMBERS = MISSING | MISSING_WORDS
 BOOLEAN_SPELLINGS = {
     **dict.fromkeys(("true", "True", "TRUE"), True),
     **dict.fromkeys(("false", "False", "FALSE"), False),
@@ -154,7 +152,8 @@ class FeatureSchema(BaseModel):
             missing = np.isnan(matrix[:, start]).nonzero()[0] if feature.kind in EXPECTED else ()
             start += len(feature.columns)
             for index in missing:
-                if text_of(rows[int(index)][feature.name]) is not None:
+                text = text_of(rows[int(index)][feature.name])
+                if text is not None and text not in MISSING_WORDS:
                     yield int(index), feature
                     break
 
@@ -165,7 +164,7 @@ def text_of(value: Any) -> str | None:
         return None
     if isinstance(value, str):
         text = value.strip(WHITESPACE)
-        return None if text in NULL_SPELLINGS else text
+        return None if text in MISSING else text
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, (float, Decimal)):
@@ -211,14 +210,18 @@ def cell_key(cell: Any) -> Any:
 
 
 def category_codes(feature: Feature, cells: Iterable[Any]) -> dict[Any, float]:
-    """Returns the code of every distinct cell, under its key."""
+    """Returns the code of every distinct cell, under its key.
+
+    A known category comes first: `-` is missing only for a model that has no such category.
+    """
     known = {category: float(code) for code, category in enumerate(feature.categories)}
+    missing = dict.fromkeys(MISSING_IN_NUMBERS, np.nan)
     unseen = feature.unseen_code
     codes: dict[Any, float] = {}
     for cell in cells:
         if (key := cell_key(cell)) not in codes:
-            text = text_of(cell)
-            codes[key] = np.nan if text is None else known.get(text, unseen)
+            text = cell.strip(WHITESPACE) if isinstance(cell, str) else text_of(cell)
+            codes[key] = np.nan if text is None else known.get(text, missing.get(text, unseen))
     return codes
 
 

@@ -8,10 +8,11 @@ import numpy.typing as npt
 import polars as pl
 
 from shared.errors import JobFailedError
+from shared.models.missing_values import MISSING, MISSING_WORDS
 from shared.propensity.features import (
     BOOLEAN_SPELLINGS,
     BOOLEAN_TEXTS,
-    NULL_SPELLINGS,
+    MISSING_IN_NUMBERS,
     NUMBER_PATTERN,
     WHITESPACE,
     Column,
@@ -85,10 +86,10 @@ def encode_frame(schema: FeatureSchema, frame: pl.DataFrame) -> Matrix:
     return matrix
 
 
-def clean_text(series: pl.Series) -> pl.Series:
-    """Returns trimmed texts. The usual spellings of a missing value become null."""
+def clean_text(series: pl.Series, missing: Iterable[str] = MISSING_IN_NUMBERS) -> pl.Series:
+    """Returns trimmed texts. The spellings of a missing value become null."""
     trimmed = series.str.strip_chars(WHITESPACE)
-    return trimmed.set(trimmed.is_in(sorted(NULL_SPELLINGS)), None)
+    return trimmed.set(trimmed.is_in(sorted(missing)), None)
 
 
 def times_of(series: pl.Series, order: DateOrder = DateOrder.ISO) -> Seconds:
@@ -145,24 +146,37 @@ def _infer(series: pl.Series) -> Feature | str:
     if dtype == pl.Date or isinstance(dtype, pl.Datetime):
         return _nothing_to_learn(series) or Feature(name=name, kind="datetime", has_time=_has_times(times_of(series)))
     if dtype == pl.String:
-        return _infer_text(clean_text(series))
+        return _infer_text(clean_text(series, MISSING))
     return f"values of the type {dtype} can't be used"
 
 
 def _infer_text(texts: pl.Series) -> Feature | str:
-    name, values = texts.name, texts.drop_nulls()
     if reason := _nothing_to_learn(texts):
         return reason
+    without_words = clean_text(texts, MISSING_WORDS)
+    return _infer_values(without_words) or _infer_categories(texts)
+
+
+def _infer_values(texts: pl.Series) -> Feature | str | None:
+    """Returns the feature of texts that are numbers, dates or truth values, and None for other texts."""
+    name, values = texts.name, texts.drop_nulls()
+    if not len(values):
+        return None
     if _share(_sample(values), NUMBER_PATTERN) >= TYPE_SHARE / 2 and _share(values, NUMBER_PATTERN) >= TYPE_SHARE:
         numbers = pl.Series(_numbers(texts)).fill_nan(None)
         return _nothing_to_learn(numbers) or Feature(name=name, kind="numeric")
     if order := date_order_of(values):
         seconds = times_of(texts, order)
         return Feature(name=name, kind="datetime", date_order=order, has_time=_has_times(seconds))
+    if values.is_in(list(BOOLEAN_SPELLINGS)).all():
+        return _nothing_to_learn(texts) or Feature(name=name, kind="boolean")
+    return None
+
+
+def _infer_categories(texts: pl.Series) -> Feature | str:
+    name, values = texts.name, texts.drop_nulls()
     counts = values.value_counts().sort(["count", name], descending=[True, False])
     distinct = counts[name].to_list()
-    if set(distinct) <= set(BOOLEAN_SPELLINGS):
-        return Feature(name=name, kind="boolean")
     if len(values) >= MIN_ROWS_TO_CALL_IDENTIFIER and len(distinct) > IDENTIFIER_SHARE * len(values):
         long = float(values.str.len_chars().mean() or 0) > LONG_TEXT  # type: ignore[arg-type]
         return "free text" if long else "an identifier: nearly every row has a value of its own"

@@ -7,10 +7,8 @@ import polars as pl
 
 from shared.errors import JobFailedError
 from shared.propensity.architectures.base import Labels
-from shared.propensity.features import WHITESPACE, text_of
+from shared.propensity.features import text_of
 
-# Fewer spellings than in features: "none" or "?" may well be an answer.
-MISSING_ANSWERS = frozenset({"", "NA", "N/A", "n/a", "nan", "NaN", "null", "NULL"})
 # The positive answer first.
 KNOWN_PAIRS = (
     ("1", "0"),
@@ -22,14 +20,6 @@ KNOWN_PAIRS = (
     ("positive", "negative"),
     ("bad", "good"),
 )
-
-
-def answer_of(value: object) -> str | None:
-    """Returns the canonical text of one cell of the target, ``None`` if the cell has no label."""
-    if isinstance(value, str):
-        text = value.strip(WHITESPACE)
-        return None if text in MISSING_ANSWERS else text
-    return text_of(value)
 
 
 def answers(column: pl.Series) -> pl.Series:
@@ -44,7 +34,7 @@ def answers(column: pl.Series) -> pl.Series:
     if not (dtype.is_numeric() or dtype.is_temporal() or dtype in (pl.String, pl.Boolean, pl.Null)):
         raise JobFailedError(f"The target column '{column.name}' holds {dtype}: a target is text or a number.")
     distinct = column.unique()
-    texts = [answer_of(value) for value in distinct.to_list()]
+    texts = [text_of(value) for value in distinct.to_list()]
     return column.replace_strict(distinct, texts, default=None, return_dtype=pl.String)
 
 
@@ -70,7 +60,7 @@ def two_labels(name: str, counts: dict[str, int], positive: str | None) -> tuple
             f"The target column '{name}' has {len(labels)} classes ({some}): a propensity model needs exactly two. "
             "Choose another target, or give one with two answers."
         )
-    chosen = answer_of(positive) if positive is not None else _usual(labels)
+    chosen = text_of(positive) if positive is not None else _usual(labels)
     if chosen is not None and chosen not in labels:
         raise JobFailedError(
             f"The positive label '{chosen}' does not occur in the target column '{name}': it holds "
