@@ -72,12 +72,8 @@ class CheckpointService:
 
 def _require_types(features: "FeatureSchema", rows: Sequence[Mapping[str, Any]], matrix: "Matrix") -> None:
     """A value that was given but could not be read is a mistake, not a missing value."""
-    from shared.propensity.features import EXPECTED
-
     unread = features.unread(rows, matrix)
-    details = [
-        Detail(f"rows[{index}].{each.name}", f"must be {EXPECTED[each.kind]}, or null") for index, each in unread
-    ]
+    details = [Detail(f"rows[{index}].{each.name}", f"must be {each.expected}, or null") for index, each in unread]
     if details:
         more = f" (and {len(details) - 1} more columns)" if len(details) > 1 else ""
         raise ValidationFailedError(f"{details[0].field}: {details[0].message}{more}", details[:REPORTED_CELLS])

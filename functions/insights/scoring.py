@@ -118,8 +118,6 @@ def acceptance_rate(counts: Counts) -> float:
 
 def _row(scorer: "Scorer", features: Mapping[str, Any]) -> "Matrix | str":
     """Returns the client as a row of the model, or the reason why it can't be one."""
-    from shared.propensity.features import EXPECTED
-
     schema = scorer.checkpoint.features
     missing = [feature.name for feature in schema.features if feature.name not in features]
     if missing:
@@ -128,7 +126,7 @@ def _row(scorer: "Scorer", features: Mapping[str, Any]) -> "Matrix | str":
         row = schema.encode_rows([features])
     except ValidationFailedError as error:
         return "; ".join(f"{each.field.removeprefix('rows[0].')} {each.message}" for each in error.details)
-    unread = [f"{feature.name} must be {EXPECTED[feature.kind]}" for _, feature in schema.unread([features], row)]
+    unread = [f"{feature.name} must be {feature.expected}" for _, feature in schema.unread([features], row)]
     return _listed(unread) if unread else row
 
 

@@ -3,9 +3,9 @@
 import difflib
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,12 +15,15 @@ import numpy as np
 import polars as pl
 from botocore.exceptions import BotoCoreError, ClientError
 
+from functions.jobs.concatenation import FileRows, concatenate
+from functions.jobs.modelling.frames import NOTHING, DateFormats
 from functions.jobs.modelling.splits import row_draws
 from shared.errors import JobFailedError
 from shared.files.errors import UnreadableFileError
 from shared.files.formats import FileFormat
 from shared.files.readers import opened
 from shared.models.job import JobAccess, JobDataset, JobFile
+from shared.models.reading import ReadOptions
 from shared.network.address_guard import AddressGuard
 from shared.propensity.holdouts import Draws, Mask
 
@@ -40,6 +43,9 @@ class DatasetTable:
     draws: Draws
     file_of_row: np.typing.NDArray[np.intp]
     files: list[JobFile]
+    # In which the dates of columns are written.
+    formats: DateFormats
+    notes: list[str]
 
     def of_files(self, wanted: Callable[[JobFile], bool]) -> Mask:
         """Returns the mask of the rows from files of a kind."""
@@ -47,33 +53,41 @@ class DatasetTable:
 
     def filter(self, mask: Mask) -> "DatasetTable":
         """Returns some of the rows."""
-        return DatasetTable(self.frame.filter(mask), self.draws[mask], self.file_of_row[mask], self.files)
+        return replace(self, frame=self.frame.filter(mask), draws=self.draws[mask], file_of_row=self.file_of_row[mask])
 
 
-def read_datasets(datasets: Sequence[JobDataset], seed: int, target: str, client: ClientFactory) -> DatasetTable:
+def read_datasets(
+    datasets: Sequence[JobDataset],
+    seed: int,
+    target: str,
+    client: ClientFactory,
+    model_formats: Mapping[str, Sequence[str]] = NOTHING,
+) -> DatasetTable:
     """Reads every file, pinned to the content the job was planned for.
 
-    ``client`` makes an AWS client, as ``boto3.client`` does. ``seed`` decides the rows' draws.
+    ``client`` makes an AWS client, as ``boto3.client`` does. ``seed`` decides the rows' draws, and ``model_formats``
+    are those of the dates that a model reads.
 
     Raises:
         JobFailedError: a file is gone, changed, can't be reached or read, or has no column ``target``.
     """
     files: list[JobFile] = []
-    frames: list[pl.DataFrame] = []
+    contents: list[FileRows] = []
     with TemporaryDirectory(prefix="job-") as scratch:
         for dataset in datasets:
             s3 = s3_client(dataset.access, client)
             column = dataset.target or target
             for file, path in _downloads(s3, dataset.files, Path(scratch)):
-                frames.append(_read(file, path, column, target))
+                contents.append(_read(file, path, column, target))
                 files.append(file)
                 path.unlink()
-    heights = [frame.height for frame in frames]
-    frame = concatenate(frames)
-    if not frame.height:
+    heights = [content.rows.height for content in contents]
+    together = concatenate(contents, model_formats)
+    if not together.rows.height:
         raise JobFailedError("The files hold no rows. Upload files with rows, or choose other files.")
     draws = np.concatenate([row_draws(seed, file, height) for file, height in zip(files, heights, strict=True)])
-    return DatasetTable(frame, draws, np.repeat(np.arange(len(files)), heights), files)
+    file_of_row = np.repeat(np.arange(len(files)), heights)
+    return DatasetTable(together.rows, draws, file_of_row, files, together.formats, together.notes)
 
 
 def s3_client(access: JobAccess, client: ClientFactory) -> "S3Client":
@@ -124,23 +138,6 @@ def read_secret(parameter: str | None, secret_arn: str | None, client: ClientFac
     return None
 
 
-def concatenate(frames: Sequence[pl.DataFrame]) -> pl.DataFrame:
-    """Returns one table under another.
-
-    Columns are matched by name, and types that have nothing in common become text.
-    """
-    try:
-        return pl.concat(frames, how="diagonal_relaxed")
-    except pl.exceptions.SchemaError:
-        types: dict[str, set[str]] = {}
-        for frame in frames:
-            for name, dtype in frame.schema.items():
-                types.setdefault(name, set()).add(str(dtype))
-        mixed = [name for name, found in types.items() if len(found) > 1]
-        texts = [frame.with_columns(pl.col(set(mixed) & set(frame.columns)).cast(pl.String)) for frame in frames]
-        return pl.concat(texts, how="diagonal_relaxed")
-
-
 def reason_of(error: ClientError | BotoCoreError) -> str:
     """AWS's code and words, or botocore's."""
     if isinstance(error, ClientError):
@@ -178,15 +175,20 @@ def _download(s3: "S3Client", file: JobFile, path: Path) -> None:
         raise JobFailedError(f"The file '{file.label}' can't be read: {reason_of(error)}.") from error
 
 
-def _read(file: JobFile, path: Path, column: str, target: str) -> pl.DataFrame:
+def _read(file: JobFile, path: Path, column: str, target: str) -> FileRows:
     """Returns the rows of one file, with its label column renamed to ``target``."""
+    stated = FileFormat(file.format) if file.format else None
+    options = file.read_options or ReadOptions()
     try:
-        with opened(path, FileFormat(file.format) if file.format else None, name=Path(file.key).name) as source:
+        with opened(path, stated, name=Path(file.key).name, options=options) as source:
             frame = source.collect(lambda rows: rows)
+            notes = source.notes
     except UnreadableFileError as error:
         raise JobFailedError(f"The file '{file.label}' can't be read: {error}") from error
     if column not in frame.columns:
         near = difflib.get_close_matches(column, frame.columns, n=1)
         hint = f"did you mean '{near[0]}'?" if near else f"its columns are {', '.join(frame.columns[:20])}"
         raise JobFailedError(f"The target column '{column}' is not in the file '{file.label}': {hint}")
-    return frame.rename({column: target}) if column != target else frame
+    rows = frame.rename({column: target}) if column != target else frame
+    # A label is a text, whatever it looks like in one of the files.
+    return FileRows(rows, {name: formats for name, formats in notes.formats.items() if name != column})

@@ -6,9 +6,8 @@ give the same matrix, bit by bit.
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from decimal import Decimal
-from enum import StrEnum
 from typing import Any, Literal
 
 import numpy as np
@@ -17,10 +16,19 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from shared.errors import ValidationFailedError
 from shared.models.missing_values import MISSING, MISSING_WORDS
+from shared.propensity.dates import (
+    Column,
+    DateOrder,
+    DateReading,
+    Seconds,
+    date_part,
+    date_readings,
+    expand_time,
+    seconds_from_parts,
+    seconds_of_texts,
+)
 
 Matrix = npt.NDArray[np.float32]
-Column = npt.NDArray[np.float32]
-Seconds = npt.NDArray[np.float64]
 Cells = Sequence[Any]
 
 WHITESPACE = " \t\r\n\f\v\u00a0\u200b\ufeff"
@@ -35,36 +43,12 @@ BOOLEAN_TEXTS = BOOLEAN_SPELLINGS | {"1": True, "0": False}
 NUMBER_PATTERN = r"^[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,4})?$"
 # What a value of each kind has to be; any text is a category.
 EXPECTED = {"numeric": "a number", "boolean": "true or false", "datetime": "a date or time such as 2026-01-31"}
-_TIME_PATTERN = r"(?:[T ]([0-9]{1,2}):([0-9]{2})(?::([0-9]{2})(?:[.,][0-9]{1,9})?)? ?(Z|[+-][0-9]{2}:?[0-9]{2})?)?$"
+# An example of a date in an error's message.
+_EXAMPLE = date(2026, 1, 31)
 _LARGEST_EXACT = 2.0**53
 
 
-class DateOrder(StrEnum):
-    """Order of a date's three numbers. ISO dates are read under every order."""
-
-    ISO = "iso"
-    DAY_FIRST = "day_first"
-    MONTH_FIRST = "month_first"
-
-    @property
-    def pattern(self) -> str:
-        """Returns a regular expression with the groups first, second, third number, hour, minute, second, offset."""
-        numbers = (
-            r"^([0-9]{4})[-/.]([0-9]{1,2})[-/.]([0-9]{1,2})"
-            if self is DateOrder.ISO
-            else r"^([0-9]{1,2})[-/.]([0-9]{1,2})[-/.]([0-9]{4})"
-        )
-        return numbers + _TIME_PATTERN
-
-    @property
-    def positions(self) -> tuple[int, int, int]:
-        """Returns the positions of year, month and day in the three numbers."""
-        return {"iso": (0, 1, 2), "day_first": (2, 1, 0), "month_first": (2, 0, 1)}[self.value]
-
-
 _NUMBER = re.compile(NUMBER_PATTERN.replace("$", r"\Z"))
-_DATES = {order: re.compile(order.pattern.replace("$", r"\Z")) for order in DateOrder}
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Feature(BaseModel):
@@ -78,7 +62,12 @@ class Feature(BaseModel):
         default_factory=list, description="by falling frequency; a category's code is its index"
     )
     others: bool = Field(default=False, description="rarer categories share one more code, and so do unseen ones")
-    date_order: DateOrder = DateOrder.ISO
+    date_order: DateOrder = Field(
+        default=DateOrder.ISO, description="of texts; checkpoints from before formats were kept have no other"
+    )
+    date_formats: list[str] = Field(
+        default_factory=list, description="formats other than ISO that the training's texts were written in"
+    )
     has_time: bool = False
 
     @property
@@ -88,6 +77,19 @@ class Feature(BaseModel):
             return [self.name]
         parts = ["days", "month", "weekday", "day", *(["hour"] if self.has_time else [])]
         return [f"{self.name}.{part}" for part in parts]
+
+    @property
+    def readings(self) -> tuple[DateReading, ...]:
+        """Returns the ways to read a text as a date."""
+        return date_readings(tuple(self.date_formats), self.date_order)
+
+    @property
+    def expected(self) -> str:
+        """Returns what a value must be; any text is a category."""
+        if self.kind != "datetime":
+            return EXPECTED[self.kind]
+        examples = [_EXAMPLE.strftime(part) for form in self.date_formats if (part := date_part(form))]
+        return " or ".join((EXPECTED[self.kind], *dict.fromkeys(examples)))
 
     @property
     def unseen_code(self) -> float:
@@ -201,7 +203,7 @@ def encode_cells(feature: Feature, cells: Cells) -> list[Column]:
             codes = category_codes(feature, cells)
             return [np.array([codes[cell_key(cell)] for cell in cells], dtype=np.float32)]
         case "datetime":
-            return expand_time(_seconds(cells, feature.date_order), has_time=feature.has_time)
+            return expand_time(_seconds(cells, feature.readings), has_time=feature.has_time)
 
 
 def cell_key(cell: Any) -> Any:
@@ -233,55 +235,6 @@ def finite(numbers: npt.NDArray[np.float64]) -> Column:
     return column
 
 
-def seconds_from_parts(parts: Iterable[npt.NDArray[np.float64]], offsets: npt.NDArray[np.float64]) -> Seconds:
-    """Seconds since 1970 in UTC from year, month, day, hour, minute, second; NaN where they form no time.
-
-    Days from a civil date: https://howardhinnant.github.io/date_algorithms.html
-    """
-    year, month, day, hour, minute, second = parts
-    with np.errstate(invalid="ignore"):
-        leap = (year % 4 == 0) & ((year % 100 != 0) | (year % 400 == 0))
-        long_months = np.isin(month, (1, 3, 5, 7, 8, 10, 12))
-        last_day = np.where(month == 2, 28.0 + leap, np.where(long_months, 31.0, 30.0))
-        valid = (year >= 1) & (month >= 1) & (month <= 12) & (day >= 1) & (day <= last_day)
-        valid &= (hour <= 23) & (minute <= 59) & (second <= 59) & (np.abs(offsets) < 86_400)
-        shifted = year - (month <= 2)
-        era = np.floor(shifted / 400)
-        year_of_era = shifted - era * 400
-        day_of_year = np.floor((153 * (month + np.where(month > 2, -3, 9)) + 2) / 5) + day - 1
-        day_of_era = year_of_era * 365 + np.floor(year_of_era / 4) - np.floor(year_of_era / 100) + day_of_year
-        days = era * 146_097 + day_of_era - 719_468
-        seconds = days * 86_400 + hour * 3600 + minute * 60 + second - offsets
-    return np.where(valid, seconds, np.nan)
-
-
-def expand_time(seconds: Seconds, *, has_time: bool) -> list[Column]:
-    """Days since 1970, month, weekday (Monday 0) and day of month, and the hour where times are given."""
-    known = np.isfinite(seconds)
-    whole = np.where(known, seconds, 0.0).astype(np.int64)
-    days = whole // 86_400
-    dates = days.astype("datetime64[D]")
-    months = dates.astype("datetime64[M]")
-    parts: list[npt.NDArray[Any]] = [
-        whole / 86_400,
-        months.astype(np.int64) % 12 + 1,
-        (days + 3) % 7,
-        (dates - months).astype(np.int64) + 1,
-    ]
-    if has_time:
-        parts.append(whole % 86_400 // 3600)
-    return [np.where(known, part, np.nan).astype(np.float32) for part in parts]
-
-
-def offset_seconds(text: str | None) -> float:
-    """Returns the offset of ``Z``, ``+02:00`` or ``-0330``; no offset is UTC."""
-    if text is None or text == "Z":
-        return 0.0
-    digits = text[1:].replace(":", "")
-    seconds = int(digits[:2]) * 3600.0 + int(digits[2:]) * 60.0
-    return -seconds if text[0] == "-" else seconds
-
-
 def _numbers(cells: Cells) -> npt.NDArray[np.float64]:
     if {type(cell) for cell in cells} <= {int, float, type(None)}:
         try:
@@ -297,30 +250,25 @@ def _boolean(cell: Any) -> float:
     return float(cell) if isinstance(cell, (bool, int, float, Decimal)) and cell in (0, 1) else np.nan
 
 
-def _seconds(cells: Cells, order: DateOrder) -> Seconds:
+def _seconds(cells: Cells, readings: Sequence[DateReading]) -> Seconds:
     parts = np.full((7, len(cells)), np.nan)
+    texts: dict[int, str] = {}
     for index, cell in enumerate(cells):
         if isinstance(cell, datetime):
             parts[:, index] = _parts_of_datetime(cell)
         elif isinstance(cell, date):
             parts[:, index] = (cell.year, cell.month, cell.day, 0, 0, 0, 0)
         elif isinstance(cell, str):
-            parts[:, index] = _parts_of_text(cell.strip(WHITESPACE), order)
-    return seconds_from_parts(parts[:6], parts[6])
+            texts[index] = cell.strip(WHITESPACE)
+    seconds = seconds_from_parts(parts[:6], parts[6])
+    if texts:
+        seconds[list(texts)] = seconds_of_texts(list(texts.values()), readings)
+    return seconds
 
 
 def _parts_of_datetime(value: datetime) -> tuple[float, ...]:
     offset = value.utcoffset()
     return (*value.timetuple()[:6], offset.total_seconds() if offset else 0.0)
-
-
-def _parts_of_text(text: str, order: DateOrder) -> tuple[float, ...]:
-    for candidate in dict.fromkeys((DateOrder.ISO, order)):
-        if match := _DATES[candidate].match(text):
-            *numbers, hour, minute, second, offset = match.groups()
-            dates = (float(numbers[position]) for position in candidate.positions)
-            return (*dates, float(hour or 0), float(minute or 0), float(second or 0), offset_seconds(offset))
-    return (np.nan,) * 7
 
 
 def _require_scalars(cells: Cells, name: str) -> None:

@@ -43,7 +43,8 @@ def evaluate(job: EvaluationJob, container: Container, stop: threading.Event, cl
             extract_artifact(artifact, Path(folder))
         scorer = Scorer(Path(folder))
         checkpoint = scorer.checkpoint
-        table = read_datasets(job.datasets, checkpoint.seed, checkpoint.target, client)
+        formats = {feature.name: feature.date_formats for feature in checkpoint.features.features}
+        table = read_datasets(job.datasets, checkpoint.seed, checkpoint.target, client, formats)
         measurement, excluded, dropped = _measure(scorer, table)
     measurement.metrics = {name: measurement.metrics[name] for name in job.metrics}
     measurement.reasons = {name: text for name, text in measurement.reasons.items() if name in measurement.metrics}

@@ -4,7 +4,8 @@ import numpy as np
 
 from functions.jobs.modelling.metrics import Array, roc_curve
 from shared.propensity.architectures.base import Examples
-from shared.propensity.features import Column, FeatureSchema
+from shared.propensity.dates import Column
+from shared.propensity.features import FeatureSchema
 
 # What one column alone must reach to be suspected, and what it is measured on.
 SUSPICIOUS_AUC = 0.97

@@ -9,7 +9,7 @@ import polars as pl
 
 from functions.jobs.container import Container
 from functions.jobs.modelling.automatic_splits import automatic_holdout
-from functions.jobs.modelling.frames import encode_frame, infer_schema
+from functions.jobs.modelling.frames import date_formats, encode_frame, infer_schema
 from functions.jobs.modelling.leakage import suspicious_columns
 from functions.jobs.modelling.metrics import measure
 from functions.jobs.modelling.splits import choose_holdout, group_draws, held_out_rows, validation_folds
@@ -30,6 +30,11 @@ from shared.propensity.holdouts import GroupHoldout, Holdout, Mask
 FEWEST_ROWS = 20
 FEWEST_OF_A_CLASS = 4
 THRESHOLD = 0.5
+# Why a column is no feature.
+EXCLUDED = "excluded by the configuration"
+GROUPING = "rows are held out by it"
+# A model that knows persons has learned nothing of others.
+IDENTIFYING = "it identifies persons, by what a scan found or the connector's personal_data says"
 
 
 def train(job: TrainingJob, container: Container, stop: threading.Event, client: ClientFactory) -> None:
@@ -68,18 +73,15 @@ def fit(
     _require_enough(job.target, counts)
     labels = to_labels(texts, positive)
     features = table.frame.drop(job.target)
+    formats = date_formats(features, table.formats)
     if job.split.kind == "automatic":
-        holdout, reason = automatic_holdout(job.split.test_fraction, seed, features, table.draws, labels)
+        holdout, reason = automatic_holdout(job.split.test_fraction, seed, features, table.draws, labels, formats)
     else:
-        holdout, reason = choose_holdout(job.split, seed, features, table.draws, labels), ""
+        holdout, reason = choose_holdout(job.split, seed, features, table.draws, labels, formats), ""
     held_out = held_out_rows(holdout, features, table.draws, labels)
     _require_both_classes(labels, held_out, holdout)
 
-    excluded = list(configuration.excluded_columns)
-    if isinstance(holdout, GroupHoldout):
-        excluded.append(holdout.column)
-    identifying = [column for dataset in job.datasets for column in dataset.identifying_columns]
-    schema = infer_schema(features.filter(~held_out), excluded, identifying)
+    schema = infer_schema(features.filter(~held_out), _left_out(job, configuration, holdout), formats)
     examples = Examples(encode_frame(schema, features), labels)
     fitted = examples.take(np.nonzero(~held_out)[0])
     resolved = configuration.resolved(len(fitted))
@@ -91,6 +93,7 @@ def fit(
     notes = [
         *_warnings(suspicious_columns(schema, fitted, seed), job.target),
         *([reason] if reason else []),
+        *table.notes,
         *_notes(schema, len(known) - int(known.sum()), job.target, positive, explicit=job.positive_label is not None),
     ]
     checkpoint = StoredCheckpoint(
@@ -115,6 +118,15 @@ def fit(
         library_versions=library_versions(),
     )
     return checkpoint, ensemble
+
+
+def _left_out(job: TrainingJob, configuration: BoostingConfiguration, holdout: Holdout) -> dict[str, str]:
+    """Returns the columns that are not to be features, with the reasons."""
+    identifying = [column for dataset in job.datasets for column in dataset.identifying_columns]
+    left_out = dict.fromkeys(identifying, IDENTIFYING) | dict.fromkeys(configuration.excluded_columns, EXCLUDED)
+    if isinstance(holdout, GroupHoldout):
+        left_out[holdout.column] = GROUPING
+    return left_out
 
 
 def _fit_models(
