@@ -40,6 +40,8 @@ from shared.propensity.features import (
 DateFormats = Mapping[str, Sequence[str] | None]
 
 MAX_CATEGORIES = 254
+# Leading zeros, 16 or more digits, a leading plus, and the likes of 12E5: as numbers, different codes would be equal.
+_CODE = r"^(?:[+-]?0[0-9]+|[+-]?[0-9]{16,}|\+[0-9]+|[0-9]+[eE][0-9]+)$"
 # Of the texts that aren't missing, how many must be numbers (or dates) for the column to be one of numbers.
 TYPE_SHARE = 0.98
 IDENTIFIER_SHARE = 0.9
@@ -198,7 +200,7 @@ def _infer_values(texts: pl.Series, formats: DateFormats) -> Feature | str | Non
     name, values = texts.name, texts.drop_nulls()
     if not len(values):
         return None
-    if _share(_sample(values), NUMBER_PATTERN) >= TYPE_SHARE / 2 and _share(values, NUMBER_PATTERN) >= TYPE_SHARE:
+    if _are_numbers(values):
         numbers = pl.Series(_numbers(texts)).fill_nan(None)
         return _nothing_to_learn(numbers) or Feature(name=name, kind="numeric")
     written = formats[name] if name in formats else date_formats_of(values)
@@ -207,6 +209,13 @@ def _infer_values(texts: pl.Series, formats: DateFormats) -> Feature | str | Non
     if values.is_in(list(BOOLEAN_SPELLINGS)).all():
         return _nothing_to_learn(texts) or Feature(name=name, kind="boolean")
     return None
+
+
+def _are_numbers(values: pl.Series) -> bool:
+    """Returns whether texts are numbers, which even a single code shows they are not."""
+    if _share(_sample(values), NUMBER_PATTERN) < TYPE_SHARE / 2 or _share(values, NUMBER_PATTERN) < TYPE_SHARE:
+        return False
+    return not values.str.contains(_CODE).any()
 
 
 def _infer_categories(texts: pl.Series) -> Feature | str:
