@@ -38,7 +38,7 @@ BOOLEAN_SPELLINGS = {
     **dict.fromkeys(("true", "True", "TRUE"), True),
     **dict.fromkeys(("false", "False", "FALSE"), False),
 }
-BOOLEAN_TEXTS = BOOLEAN_SPELLINGS | {"1": True, "0": False}
+BOOLEAN_TEXTS = BOOLEAN_SPELLINGS | {"1": True, "1.0": True, "0": False, "0.0": False}
 # Character classes are spelled out: \d and \s mean different things in Python and in Rust.
 NUMBER_PATTERN = r"^[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,4})?$"
 # What a value of each kind has to be; any text is a category.
@@ -46,8 +46,8 @@ EXPECTED = {"numeric": "a number", "boolean": "true or false", "datetime": "a da
 # An example of a date in an error's message.
 _EXAMPLE = date(2026, 1, 31)
 _LARGEST_EXACT = 2.0**53
-
-
+# 1.0, but not 1.50, nor 007.0.
+_WHOLE = re.compile(r"^(-?(?:0|[1-9][0-9]*))\.0+\Z")
 _NUMBER = re.compile(NUMBER_PATTERN.replace("$", r"\Z"))
 
 
@@ -179,11 +179,19 @@ def text_of(value: Any) -> str | None:
     return str(value)
 
 
+def value_key(text: str) -> str:
+    """Returns a text that is the same for all spellings of a value: true, True, 1 and 1.0."""
+    if text in BOOLEAN_TEXTS:
+        return "1" if BOOLEAN_TEXTS[text] else "0"
+    whole = _WHOLE.match(text)
+    return whole[1] if whole else text
+
+
 def number_of(value: Any) -> float:
     """Returns a cell as a number, NaN when it is missing or no number."""
     if isinstance(value, str):
         text = value.strip(WHITESPACE)
-        return float(text) if _NUMBER.match(text) else np.nan
+        return float(text) if _NUMBER.match(text) else float(BOOLEAN_SPELLINGS.get(text, np.nan))
     if isinstance(value, (int, float, Decimal)):
         try:
             return float(value)
@@ -214,16 +222,23 @@ def cell_key(cell: Any) -> Any:
 def category_codes(feature: Feature, cells: Iterable[Any]) -> dict[Any, float]:
     """Returns the code of every distinct cell, under its key.
 
-    A known category comes first: `-` is missing only for a model that has no such category.
+    A known category comes first, then another spelling of one: `-` is missing only for a model that has no such
+    category.
     """
     known = {category: float(code) for code, category in enumerate(feature.categories)}
+    spelled: dict[str, float] = {}
+    for category, code in known.items():
+        spelled.setdefault(value_key(category), code)
     missing = dict.fromkeys(MISSING_IN_NUMBERS, np.nan)
     unseen = feature.unseen_code
     codes: dict[Any, float] = {}
     for cell in cells:
         if (key := cell_key(cell)) not in codes:
             text = cell.strip(WHITESPACE) if isinstance(cell, str) else text_of(cell)
-            codes[key] = np.nan if text is None else known.get(text, missing.get(text, unseen))
+            if text is None:
+                codes[key] = np.nan
+            else:
+                codes[key] = known[text] if text in known else spelled.get(value_key(text), missing.get(text, unseen))
     return codes
 
 

@@ -63,8 +63,9 @@ def evaluate(job: EvaluationJob, container: Container, stop: threading.Event, cl
 def _measure(scorer: Scorer, table: DatasetTable) -> tuple[Measurement, int, int]:
     """Returns the measurement, the number of rows from the training, and the number of rows without a usable label."""
     checkpoint = scorer.checkpoint
-    texts = answers(table.frame[checkpoint.target])
-    known = texts.is_in([checkpoint.positive_label, checkpoint.negative_label]).fill_null(value=False).to_numpy()
+    labels_of_model = [checkpoint.positive_label, checkpoint.negative_label]
+    texts = answers(table.frame[checkpoint.target], labels_of_model)
+    known = texts.is_in(labels_of_model).fill_null(value=False).to_numpy()
     if not known.any():
         raise JobFailedError(
             f"The target column '{checkpoint.target}' holds neither '{checkpoint.positive_label}' nor "

@@ -34,6 +34,7 @@ from shared.propensity.features import (
     category_codes,
     cell_key,
     finite,
+    value_key,
 )
 
 # The formats other than ISO in which each column of dates is written; ``None`` where they leave its dates open.
@@ -206,7 +207,7 @@ def _infer_values(texts: pl.Series, formats: DateFormats) -> Feature | str | Non
     written = formats[name] if name in formats else date_formats_of(values)
     if written is not None:
         return _dates(texts, written)
-    if values.is_in(list(BOOLEAN_SPELLINGS)).all():
+    if values.is_in(list(BOOLEAN_TEXTS)).all():
         return _nothing_to_learn(texts) or Feature(name=name, kind="boolean")
     return None
 
@@ -221,13 +222,21 @@ def _are_numbers(values: pl.Series) -> bool:
 def _infer_categories(texts: pl.Series) -> Feature | str:
     name, values = texts.name, texts.drop_nulls()
     counts = values.value_counts().sort(["count", name], descending=[True, False])
-    distinct = counts[name].to_list()
+    distinct = _spelled_once(counts[name].to_list())
     if len(values) >= MIN_ROWS_TO_CALL_IDENTIFIER and len(distinct) > IDENTIFIER_SHARE * len(values):
         long = float(values.str.len_chars().mean() or 0) > LONG_TEXT  # type: ignore[arg-type]
         return "free text" if long else "an identifier: nearly every row has a value of its own"
     return Feature(
         name=name, kind="categorical", categories=distinct[:MAX_CATEGORIES], others=len(distinct) > MAX_CATEGORIES
     )
+
+
+def _spelled_once(texts: Iterable[str]) -> list[str]:
+    """Returns the first spelling of each value."""
+    first: dict[str, str] = {}
+    for text in texts:
+        first.setdefault(value_key(text), text)
+    return list(first.values())
 
 
 def _sample(values: pl.Series, count: int = 1000) -> pl.Series:
@@ -287,6 +296,10 @@ def _numbers(series: pl.Series) -> npt.NDArray[np.float64]:
     if series.dtype == pl.String:
         texts = series.str.strip_chars(WHITESPACE)
         series = texts.set(~texts.str.contains(NUMBER_PATTERN), None).cast(pl.Float64, strict=False)
+        is_flag = texts.is_in(list(BOOLEAN_SPELLINGS)).fill_null(value=False)
+        if is_flag.any():
+            flags = texts.filter(is_flag).replace_strict(BOOLEAN_SPELLINGS, return_dtype=pl.Float64)
+            series = series.scatter(is_flag.arg_true(), flags)
     elif series.dtype.is_numeric() or series.dtype == pl.Boolean:
         series = series.cast(pl.Float64)
     else:

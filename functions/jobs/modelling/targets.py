@@ -7,7 +7,7 @@ import polars as pl
 
 from shared.errors import JobFailedError
 from shared.propensity.architectures.base import Labels
-from shared.propensity.features import text_of
+from shared.propensity.features import text_of, value_key
 
 # The positive answer first.
 KNOWN_PAIRS = (
@@ -22,8 +22,8 @@ KNOWN_PAIRS = (
 )
 
 
-def answers(column: pl.Series) -> pl.Series:
-    """Returns the canonical text of every cell of the target.
+def answers(column: pl.Series, labels: Iterable[str] = ()) -> pl.Series:
+    """Returns the canonical text of every cell of the target: one for all spellings of a label, if given that one.
 
     Raises:
         JobFailedError: the cells are lists or structures.
@@ -35,6 +35,10 @@ def answers(column: pl.Series) -> pl.Series:
         raise JobFailedError(f"The target column '{column.name}' holds {dtype}: a target is text or a number.")
     distinct = column.unique()
     texts = [text_of(value) for value in distinct.to_list()]
+    spellings: dict[str, str] = {}
+    for text in (*labels, *sorted({text for text in texts if text is not None})):
+        spellings.setdefault(value_key(text), text)
+    texts = [None if text is None else spellings[value_key(text)] for text in texts]
     return column.replace_strict(distinct, texts, default=None, return_dtype=pl.String)
 
 
@@ -60,7 +64,7 @@ def two_labels(name: str, counts: dict[str, int], positive: str | None) -> tuple
             f"The target column '{name}' has {len(labels)} classes ({some}): a propensity model needs exactly two. "
             "Choose another target, or give one with two answers."
         )
-    chosen = text_of(positive) if positive is not None else _usual(labels)
+    chosen = _spelled_as(labels, positive) if positive is not None else _usual(labels)
     if chosen is not None and chosen not in labels:
         raise JobFailedError(
             f"The positive label '{chosen}' does not occur in the target column '{name}': it holds "
@@ -73,6 +77,12 @@ def two_labels(name: str, counts: dict[str, int], positive: str | None) -> tuple
 def to_labels(texts: pl.Series, positive: str) -> Labels:
     """1 where the answer is the positive one, 0 elsewhere."""
     return np.asarray((texts == positive).to_numpy(), dtype=np.float32)
+
+
+def _spelled_as(labels: Iterable[str], wanted: str) -> str | None:
+    """Returns the label that a text means, in the spelling of the labels if it is among them."""
+    text = text_of(wanted)
+    return next((label for label in labels if text and value_key(label) == value_key(text)), text)
 
 
 def _usual(labels: Iterable[str]) -> str | None:

@@ -8,7 +8,8 @@ import subprocess
 import sys
 import tarfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -19,12 +20,15 @@ import polars as pl
 import pytest
 
 from functions.jobs.container import Container
+from shared.files.readers import Source, opened
 from shared.models.job import JobFile, TrainingJob
 
 ROOT = Path(__file__).resolve().parents[3]
 SECRET = "whsec_" + base64.b64encode(b"signing key of the tests").decode()
 SECRET_PARAMETER = "/inference/test/webhook-secret"
 # ``GPU_COUNT=1 pytest tests/functional/jobs`` trains on a GPU, where there is one.
+# By the file's name and the column.
+NotedFormats = dict[str, Mapping[str, Sequence[str]]]
 GPU_COUNT = int(os.environ.get("GPU_COUNT", "0"))
 
 
@@ -161,6 +165,21 @@ class Box:
 @pytest.fixture
 def box(tmp_path: Path, cloud: Cloud) -> Box:
     return Box(tmp_path / "ml", cloud)
+
+
+@pytest.fixture
+def formats(monkeypatch: pytest.MonkeyPatch) -> "NotedFormats":
+    """Returns the formats that the reader notes for each file, for tests to fill."""
+    noted: NotedFormats = {}
+
+    @contextmanager
+    def reading(path: Path, *args: Any, name: str, **options: Any) -> Iterator[Source]:
+        with opened(path, *args, name=name, **options) as source:
+            source.notes.formats.update({column: list(each) for column, each in noted.get(name, {}).items()})
+            yield source
+
+    monkeypatch.setattr("functions.jobs.sources.opened", reading)
+    return noted
 
 
 def training(files: list[JobFile], target: str = "bought", **changes: Any) -> TrainingJob:

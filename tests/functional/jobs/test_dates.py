@@ -2,11 +2,8 @@
 
 import json
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from datetime import date, timedelta
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -14,30 +11,14 @@ import pytest
 
 from functions.jobs.modelling.frames import encode_frame
 from functions.jobs.train.job import train
-from shared.files.readers import Source, opened
 from shared.models.job import JobFile, MetricName
 from shared.propensity.checkpoints import Scorer
-from tests.functional.jobs.conftest import Box, Cloud, training
+from tests.functional.jobs.conftest import Box, Cloud, NotedFormats, training
 from tests.functional.jobs.test_evaluate import evaluation, run
 
 pytestmark = pytest.mark.row("FL-6")
 
 EITHER = ["%d/%m/%Y", "%m/%d/%Y"]
-
-
-@pytest.fixture
-def formats(monkeypatch: pytest.MonkeyPatch) -> dict[str, Mapping[str, Sequence[str]]]:
-    """Returns the formats that the reader notes for each file, for tests to fill."""
-    noted: dict[str, Mapping[str, Sequence[str]]] = {}
-
-    @contextmanager
-    def reading(path: Path, *args: Any, name: str, **options: Any) -> Iterator[Source]:
-        with opened(path, *args, name=name, **options) as source:
-            source.notes.formats.update({column: list(each) for column, each in noted.get(name, {}).items()})
-            yield source
-
-    monkeypatch.setattr("functions.jobs.sources.opened", reading)
-    return noted
 
 
 def clients(days: Sequence[date], form: str = "%d/%m/%Y", seed: int = 1) -> pl.DataFrame:
@@ -63,7 +44,7 @@ def train_on(box: Box, files: list[JobFile]) -> Scorer:
 
 
 def test_a_prediction_and_an_ambiguous_benchmark_are_read_in_the_training_s_format(
-    box: Box, cloud: Cloud, formats: dict[str, Mapping[str, Sequence[str]]]
+    box: Box, cloud: Cloud, formats: NotedFormats
 ) -> None:
     formats["a.csv"] = {"born": ["%d/%m/%Y"], "amount": ["1234.5"]}
     formats["open.csv"] = {"born": EITHER}
@@ -80,9 +61,7 @@ def test_a_prediction_and_an_ambiguous_benchmark_are_read_in_the_training_s_form
     assert result.measurement.metrics[MetricName.ACCURACY] == 1
 
 
-def test_daily_files_of_march_stay_in_march(
-    box: Box, cloud: Cloud, formats: dict[str, Mapping[str, Sequence[str]]]
-) -> None:
+def test_daily_files_of_march_stay_in_march(box: Box, cloud: Cloud, formats: NotedFormats) -> None:
     files = []
     for day in (date(2024, 3, 1) + timedelta(days=each) for each in range(31)):
         frame = pl.DataFrame(
@@ -103,7 +82,7 @@ def test_daily_files_of_march_stay_in_march(
 
 
 def test_contradictory_files_keep_their_open_dates_as_text_with_a_note(
-    box: Box, cloud: Cloud, formats: dict[str, Mapping[str, Sequence[str]]]
+    box: Box, cloud: Cloud, formats: NotedFormats
 ) -> None:
     formats |= {"a.csv": {"born": EITHER[:1]}, "b.csv": {"born": EITHER[1:]}, "c.csv": {"born": EITHER}}
     files = [
@@ -119,9 +98,7 @@ def test_contradictory_files_keep_their_open_dates_as_text_with_a_note(
     assert any("'born' in contradictory ways" in note for note in checkpoint.notes)
 
 
-def test_a_table_and_rows_of_texts_score_alike(
-    box: Box, cloud: Cloud, formats: dict[str, Mapping[str, Sequence[str]]]
-) -> None:
+def test_a_table_and_rows_of_texts_score_alike(box: Box, cloud: Cloud, formats: NotedFormats) -> None:
     formats["a.csv"] = {"born": ["%d/%m/%Y"]}
     scorer = train_on(box, [cloud.put_frame("a.csv", clients(days(400)))])
     frame = clients(days(300, seed=8))

@@ -245,3 +245,28 @@ def test_nested_values_are_refused(cell: Any) -> None:
 )
 def test_a_cell_has_one_canonical_text(cell: Any, text: str | None) -> None:
     assert text_of(cell) == text
+
+
+@pytest.mark.row("FL-9")
+def test_true_and_1_are_one_value_in_every_spelling() -> None:
+    cells = [True, 1, 1.0, "True", "TRUE", "true", "1", "1.0", " 1 "]
+    for feature in (
+        Feature(name="a", kind="numeric"),
+        Feature(name="a", kind="boolean"),
+        *(Feature(name="a", kind="categorical", categories=["no", text]) for text in ("1", "1.0", "true", "True")),
+    ):
+        schema = FeatureSchema(features=[feature])
+        from_rows = schema.encode_rows([{"a": cell} for cell in cells])
+        assert (from_rows == 1).all(), feature
+        for dtype in (pl.Boolean, pl.Int64, pl.Float64, pl.String):
+            same = [cell for cell in cells if isinstance(cell, dtype.to_python())]
+            assert (encode_frame(schema, pl.DataFrame({"a": pl.Series(same, dtype=dtype)})) == 1).all(), feature
+
+
+def test_a_mixture_of_spellings_is_one_truth_value_or_one_category() -> None:
+    schema = learn(flag=["True", "1", "false", "0"], text=["True", "true", "1.0", "maybe"])
+
+    assert [feature.kind for feature in schema.features] == ["boolean", "categorical"]
+    assert len(schema.features[1].categories) == 2
+    exact = FeatureSchema(features=[Feature(name="a", kind="categorical", categories=["true", "True"])])
+    assert exact.encode_rows([{"a": "True"}, {"a": "true"}, {"a": "TRUE"}])[:, 0].tolist() == [1, 0, 0]
