@@ -34,10 +34,12 @@ def automatic_holdout(
 
     A random split of rows that belong together, or of the past and the future, promises more than a model holds.
     """
+    columns = [("time", name) for name in _time_columns(frame, formats)]
+    columns += [("group", name) for name in _grouping_columns(frame)]
     candidates = [
-        JobSplit(kind="time", column=name, test_fraction=test_fraction) for name in _time_columns(frame, formats)
+        JobSplit.model_validate({"kind": kind, "column": name, "test_fraction": test_fraction})
+        for kind, name in columns
     ]
-    candidates += [JobSplit(kind="group", column=name, test_fraction=test_fraction) for name in _entity_columns(frame)]
     for split in candidates:
         try:
             holdout = choose_holdout(split, seed, frame, draws, labels, formats)
@@ -52,6 +54,11 @@ def automatic_holdout(
         reason = f"Rows were held out at random: {names} would leave too few of a class on one side."
     at_random = JobSplit(kind="random", test_fraction=test_fraction)
     return choose_holdout(at_random, seed, frame, draws, labels), reason
+
+
+def entity_columns(frame: pl.DataFrame) -> list[str]:
+    """Returns the columns that name a client, by their names."""
+    return [name for name in frame.columns if _ENTITY.fullmatch(snake_case(name))]
 
 
 def _time_columns(frame: pl.DataFrame, formats: DateFormats) -> list[str]:
@@ -69,9 +76,9 @@ def _holds_times(column: pl.Series, formats: DateFormats) -> bool:
     return is_time and column.null_count() <= (1 - _LEAST_KNOWN) * len(column)
 
 
-def _entity_columns(frame: pl.DataFrame) -> list[str]:
+def _grouping_columns(frame: pl.DataFrame) -> list[str]:
     """Returns the columns with values that several rows share."""
-    named = [column for column in frame if _ENTITY.fullmatch(snake_case(column.name))]
+    named = [frame[name] for name in entity_columns(frame)]
     return [column.name for column in named if _LEAST_GROUPS <= column.n_unique() < len(column) - column.null_count()]
 
 

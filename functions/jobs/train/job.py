@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 
 from functions.jobs.container import Container
-from functions.jobs.modelling.automatic_splits import automatic_holdout
+from functions.jobs.modelling.automatic_splits import automatic_holdout, entity_columns
 from functions.jobs.modelling.frames import date_formats, encode_frame, infer_schema
 from functions.jobs.modelling.leakage import suspicious_columns
 from functions.jobs.modelling.metrics import measure
@@ -25,7 +25,7 @@ from shared.propensity.architectures.registry import ARCHITECTURES, validate_con
 from shared.propensity.checkpoints import FORMAT_VERSION, StoredCheckpoint, library_versions, write_checkpoint
 from shared.propensity.ensemble import Ensemble
 from shared.propensity.features import FeatureSchema
-from shared.propensity.holdouts import GroupHoldout, Holdout, Mask
+from shared.propensity.holdouts import GroupHoldout, Holdout, Mask, TimeHoldout
 
 FEWEST_ROWS = 20
 FEWEST_OF_A_CLASS = 4
@@ -33,6 +33,7 @@ THRESHOLD = 0.5
 # Why a column is no feature.
 EXCLUDED = "excluded by the configuration"
 GROUPING = "rows are held out by it"
+ENTITY = "it names a client, and the held-out rows are of the same clients as the others"
 # A model that knows persons has learned nothing of others.
 IDENTIFYING = "it identifies persons, by what a scan found or the connector's personal_data says"
 
@@ -81,7 +82,7 @@ def fit(
     held_out = held_out_rows(holdout, features, table.draws, labels)
     _require_both_classes(labels, held_out, holdout)
 
-    schema = infer_schema(features.filter(~held_out), _left_out(job, configuration, holdout), formats)
+    schema = infer_schema(features.filter(~held_out), _left_out(job, configuration, holdout, features), formats)
     examples = Examples(encode_frame(schema, features), labels)
     fitted = examples.take(np.nonzero(~held_out)[0])
     resolved = configuration.resolved(len(fitted))
@@ -120,10 +121,15 @@ def fit(
     return checkpoint, ensemble
 
 
-def _left_out(job: TrainingJob, configuration: BoostingConfiguration, holdout: Holdout) -> dict[str, str]:
+def _left_out(
+    job: TrainingJob, configuration: BoostingConfiguration, holdout: Holdout, features: pl.DataFrame
+) -> dict[str, str]:
     """Returns the columns that are not to be features, with the reasons."""
     identifying = [column for dataset in job.datasets for column in dataset.identifying_columns]
-    left_out = dict.fromkeys(identifying, IDENTIFYING) | dict.fromkeys(configuration.excluded_columns, EXCLUDED)
+    # In a split by time, a model that remembers clients seems to know the future.
+    entities = entity_columns(features) if isinstance(holdout, TimeHoldout) else []
+    left_out = dict.fromkeys(entities, ENTITY) | dict.fromkeys(identifying, IDENTIFYING)
+    left_out |= dict.fromkeys(configuration.excluded_columns, EXCLUDED)
     if isinstance(holdout, GroupHoldout):
         left_out[holdout.column] = GROUPING
     return left_out

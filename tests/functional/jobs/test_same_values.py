@@ -34,7 +34,7 @@ def clients(rows: int, seed: int) -> list[Row]:
 
     def row() -> Row:
         moment = datetime(2020, 1, 1, tzinfo=UTC) + timedelta(seconds=int(random.integers(0, 10**8)))
-        values = {
+        values: Row = {
             "count": int(random.integers(-50, 50)),
             "large": int(random.integers(10**9, 10**15)),
             "amount": float(random.normal() * 10.0 ** random.integers(-8, 9)),
