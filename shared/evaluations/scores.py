@@ -12,7 +12,7 @@ with so many digits, so that a rank or the number of rows is read from a few cou
 import math
 import struct
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -31,6 +31,8 @@ WITHOUT_VALUE = "~"
 _BEHIND_VALUES = "g"
 # Four digits are a power of two and a sixteenth of it; each step is 256 times as fine, the last one a single value.
 COUNTED_DIGITS = (4, 6, 8, 16)
+# The evaluation has all of them.
+LISTED_WARNINGS = 10
 _SIGN = 1 << 63
 _ALL = (1 << 64) - 1
 _CHECKPOINT_FIELDS = ("name", "training_id", "architecture", "created_at")
@@ -84,6 +86,7 @@ class Score:
     architecture: str
     created_at: str
     version: int = 0
+    warnings: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -132,6 +135,7 @@ class Scores:
         revision: int,
         evaluation_id: str,
         metrics: MetricValues,
+        warnings: Sequence[str] = (),
     ) -> list[Write]:
         """Returns the writes that make this the checkpoint's score on the benchmark, in place of the one before.
 
@@ -149,6 +153,7 @@ class Scores:
             "revision": revision,
             "evaluation_id": evaluation_id,
             "metrics": finite(metrics),
+            "warnings": list(warnings[:LISTED_WARNINGS]),
             "version": before.version + 1 if before else 1,
         }
         unchanged = Attr("version").eq(before.version) if before else Attr("PK").not_exists()
@@ -297,5 +302,6 @@ def _score(item: Item) -> Score:
         item["evaluation_id"],
         metrics,
         version=item["version"],
+        warnings=item.get("warnings", ()),
         **{name: item[name] for name in _CHECKPOINT_FIELDS},
     )

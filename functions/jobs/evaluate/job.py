@@ -12,10 +12,11 @@ from functions.jobs.modelling.frames import encode_frame
 from functions.jobs.modelling.metrics import measure
 from functions.jobs.modelling.splits import held_out_rows, same_content
 from functions.jobs.modelling.targets import answers, to_labels
+from functions.jobs.modelling.unusable import check_values
 from functions.jobs.progress import ProgressReporter, webhook_sender
 from functions.jobs.sources import ClientFactory, DatasetTable, read_datasets
 from shared.errors import JobFailedError
-from shared.models.job import EvaluationJob, EvaluationResult, Measurement
+from shared.models.job import MAX_WARNING_CHARACTERS, MAX_WARNINGS, EvaluationJob, EvaluationResult
 from shared.propensity.artifacts import RESULT_FILE, extract_artifact
 from shared.propensity.checkpoints import Scorer, StoredCheckpoint
 from shared.propensity.holdouts import Mask
@@ -45,23 +46,18 @@ def evaluate(job: EvaluationJob, container: Container, stop: threading.Event, cl
         checkpoint = scorer.checkpoint
         formats = {feature.name: feature.date_formats for feature in checkpoint.features.features}
         table = read_datasets(job.datasets, checkpoint.seed, checkpoint.target, client, formats)
-        measurement, excluded, dropped = _measure(scorer, table)
+        result = _measure(scorer, table)
+    measurement = result.measurement
     measurement.metrics = {name: measurement.metrics[name] for name in job.metrics}
     measurement.reasons = {name: text for name, text in measurement.reasons.items() if name in measurement.metrics}
-    result = EvaluationResult(
-        measurement=measurement,
-        excluded_training_rows=excluded,
-        dropped_rows=dropped,
-        duration_seconds=round(time.monotonic() - started, 3),
-    )
+    result.duration_seconds = round(time.monotonic() - started, 3)
     (container.model_folder / RESULT_FILE).write_text(result.model_dump_json(), encoding="utf-8")
     for name, value in measurement.metrics.items():
         if value is not None:
             print(f"metric {name}={value:.6f} step=0", flush=True)  # noqa: T201 - SageMaker reads stdout
 
 
-def _measure(scorer: Scorer, table: DatasetTable) -> tuple[Measurement, int, int]:
-    """Returns the measurement, the number of rows from the training, and the number of rows without a usable label."""
+def _measure(scorer: Scorer, table: DatasetTable) -> EvaluationResult:
     checkpoint = scorer.checkpoint
     labels_of_model = [checkpoint.positive_label, checkpoint.negative_label]
     texts = answers(table.frame[checkpoint.target], labels_of_model)
@@ -78,8 +74,14 @@ def _measure(scorer: Scorer, table: DatasetTable) -> tuple[Measurement, int, int
         raise JobFailedError("The checkpoint was fitted on every row of the benchmark. Add rows it has not seen.")
     rows, labels = rows.filter(~fitted), labels[~fitted]
     matrix = encode_frame(checkpoint.features, rows.frame)
-    measurement = measure(labels, scorer.probabilities(matrix), checkpoint.threshold)
-    return measurement, int(fitted.sum()), len(known) - int(known.sum())
+    warnings = check_values(checkpoint.features, rows.frame, matrix)
+    return EvaluationResult(
+        measurement=measure(labels, scorer.probabilities(matrix), checkpoint.threshold),
+        excluded_training_rows=int(fitted.sum()),
+        dropped_rows=len(known) - int(known.sum()),
+        duration_seconds=0,
+        warnings=[text[:MAX_WARNING_CHARACTERS] for text in (*warnings, *table.notes)][:MAX_WARNINGS],
+    )
 
 
 def _fitted_rows(checkpoint: StoredCheckpoint, table: DatasetTable, labels: np.typing.NDArray[np.float32]) -> Mask:
