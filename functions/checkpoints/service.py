@@ -11,7 +11,7 @@ from shared.errors import Detail, ValidationFailedError
 from shared.models.base import Deleted, Page
 from shared.models.checkpoint import Checkpoint, Prediction, Predictions
 from shared.models.checkpoint_alias import CheckpointAlias, CheckpointAliasPut
-from shared.propensity.scorers import Scorers
+from shared.propensity.scorers import Scorers, unseen_categories
 from shared.spaces.members import SpaceContext
 
 if TYPE_CHECKING:
@@ -66,7 +66,8 @@ class CheckpointService:
             predictions=[
                 Prediction(probability=probability, label=labels[probability >= checkpoint.threshold])
                 for probability in probabilities
-            ]
+            ],
+            unseen_categories=unseen_categories(checkpoint.features, rows, matrix),
         )
 
 

@@ -155,6 +155,7 @@ def _scored(action: Action, contender: Contender, propensity: Propensity, rank: 
         score_source=propensity.source,
         checkpoint_id=propensity.checkpoint.id if propensity.checkpoint else None,
         note=None if by_model else f"Scored by how often it was accepted, because {propensity.note}.",
+        unseen_categories=list(propensity.unseen_categories),
         reason=reason,
     )
 

@@ -8,9 +8,9 @@ from shared.checkpoints.aliases import CheckpointAliases
 from shared.errors import ConflictError, ValidationFailedError
 from shared.insights.store import Counts, Insights
 from shared.models.action import Action
-from shared.models.checkpoint import Checkpoint
+from shared.models.checkpoint import Checkpoint, UnseenCategory
 from shared.models.insight import Client, ClientKind, Contributions, ReasonCode, ScoreSource
-from shared.propensity.scorers import Scorers
+from shared.propensity.scorers import Scorers, unseen_categories
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -28,11 +28,15 @@ _VALUE_CHARACTERS = 200
 
 @dataclass(frozen=True)
 class Propensity:
-    """``checkpoint`` is the model that gave it; ``note`` says why the action's own model did not."""
+    """``checkpoint`` is the model that gave it; ``note`` says why the action's own model did not.
+
+    ``unseen_categories`` are those of the client that the model was not trained on.
+    """
 
     value: float
     checkpoint: Checkpoint | None = None
     note: str | None = None
+    unseen_categories: Sequence[UnseenCategory] = ()
 
     @property
     def source(self) -> ScoreSource:
@@ -108,7 +112,8 @@ class PropensityScorer:
         row = _row(scorer, client.features)
         if isinstance(row, str):
             return f"its model '{checkpoint.name}' can't score this client: {row}"
-        return Propensity(float(scorer.probabilities(row)[0]), checkpoint)
+        unseen = unseen_categories(scorer.checkpoint.features, [client.features], row, _NAMED_COLUMNS)
+        return Propensity(float(scorer.probabilities(row)[0]), checkpoint, unseen_categories=unseen)
 
 
 def acceptance_rate(counts: Counts) -> float:

@@ -154,10 +154,21 @@ class FeatureSchema(BaseModel):
             missing = np.isnan(matrix[:, start]).nonzero()[0] if feature.kind in EXPECTED else ()
             start += len(feature.columns)
             for index in missing:
-                text = text_of(rows[int(index)][feature.name])
-                if text is not None and text not in MISSING_WORDS:
+                if _given_text(rows[int(index)][feature.name]) is not None:
                     yield int(index), feature
                     break
+
+    def unseen(self, rows: Sequence[Mapping[str, Any]], matrix: Matrix) -> Iterator[tuple[str, str]]:
+        """Categories that were given but are not known to the model, each once with its column.
+
+        Where rare categories share a code, the model does not know which those were.
+        """
+        start = 0
+        for feature in self.features:
+            missing = np.isnan(matrix[:, start]).nonzero()[0] if feature.kind == "categorical" else ()
+            start += len(feature.columns)
+            texts = dict.fromkeys(_given_text(rows[int(index)][feature.name]) for index in missing)
+            yield from ((feature.name, text) for text in texts if text is not None)
 
 
 def text_of(value: Any) -> str | None:
@@ -248,6 +259,12 @@ def finite(numbers: npt.NDArray[np.float64]) -> Column:
         column = numbers.astype(np.float32)
     column[~np.isfinite(column)] = np.nan
     return column
+
+
+def _given_text(cell: Any) -> str | None:
+    """Returns the text of a cell, ``None`` for every spelling of a missing value."""
+    text = text_of(cell)
+    return None if text in MISSING_WORDS else text
 
 
 def _numbers(cells: Cells) -> npt.NDArray[np.float64]:

@@ -59,6 +59,21 @@ def test_the_best_action_is_propensity_times_priority_and_every_candidate_says_w
 
 
 @pytest.mark.row("IN-1")
+def test_a_candidate_names_the_client_s_categories_that_its_model_never_saw(
+    client: TestClient, upstream: FakeUpstream, model: Checkpoint, action: MakeAction
+) -> None:
+    scored, unscored = action("Savings", model_id=model.id), action("Loan")
+
+    lower = decide(client, {**CLIENT, "city": "lyon"})
+
+    unseen = [{"column": "city", "value": "lyon"}]
+    assert candidate(lower, scored)["unseen_categories"] == unseen
+    assert candidate(client.get(f"/insights/{lower['id']}").json(), scored)["unseen_categories"] == unseen
+    assert candidate(lower, unscored)["unseen_categories"] == []
+    assert candidate(decide(client, CLIENT), scored)["unseen_categories"] == []
+
+
+@pytest.mark.row("IN-1")
 def test_the_words_are_the_language_model_s_and_the_thinking_stays_apart(
     client: TestClient, upstream: FakeUpstream, model: Checkpoint, action: MakeAction
 ) -> None:
