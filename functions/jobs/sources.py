@@ -16,11 +16,13 @@ import polars as pl
 from botocore.exceptions import BotoCoreError, ClientError
 
 from functions.jobs.concatenation import FileRows, concatenate
+from functions.jobs.file_warnings import FileNotes
 from functions.jobs.modelling.frames import NOTHING, DateFormats
 from functions.jobs.modelling.splits import row_draws
 from shared.errors import JobFailedError
 from shared.files.errors import UnreadableFileError
 from shared.files.formats import FileFormat
+from shared.files.notes import ReadNotes
 from shared.files.readers import opened
 from shared.models.job import JobAccess, JobDataset, JobFile
 from shared.models.reading import ReadOptions
@@ -46,6 +48,7 @@ class DatasetTable:
     # In which the dates of columns are written.
     formats: DateFormats
     notes: list[str]
+    file_notes: list[FileNotes]
 
     def of_files(self, wanted: Callable[[JobFile], bool]) -> Mask:
         """Returns the mask of the rows from files of a kind."""
@@ -73,12 +76,17 @@ def read_datasets(
     """
     files: list[JobFile] = []
     contents: list[FileRows] = []
+    file_notes: list[FileNotes] = []
     with TemporaryDirectory(prefix="job-") as scratch:
         for dataset in datasets:
             s3 = s3_client(dataset.access, client)
             column = dataset.target or target
             for file, path in _downloads(s3, dataset.files, Path(scratch)):
-                contents.append(_read(file, path, column, target))
+                rows, notes = _read(file, path, column, target)
+                # A label is a text, whatever it looks like in one of the files.
+                formats = {name: found for name, found in notes.formats.items() if name != column}
+                contents.append(FileRows(rows, formats))
+                file_notes.append(FileNotes(file.label, rows.height, notes))
                 files.append(file)
                 path.unlink()
     heights = [content.rows.height for content in contents]
@@ -87,7 +95,7 @@ def read_datasets(
         raise JobFailedError("The files hold no rows. Upload files with rows, or choose other files.")
     draws = np.concatenate([row_draws(seed, file, height) for file, height in zip(files, heights, strict=True)])
     file_of_row = np.repeat(np.arange(len(files)), heights)
-    return DatasetTable(together.rows, draws, file_of_row, files, together.formats, together.notes)
+    return DatasetTable(together.rows, draws, file_of_row, files, together.formats, together.notes, file_notes)
 
 
 def s3_client(access: JobAccess, client: ClientFactory) -> "S3Client":
@@ -175,8 +183,8 @@ def _download(s3: "S3Client", file: JobFile, path: Path) -> None:
         raise JobFailedError(f"The file '{file.label}' can't be read: {reason_of(error)}.") from error
 
 
-def _read(file: JobFile, path: Path, column: str, target: str) -> FileRows:
-    """Returns the rows of one file, with its label column renamed to ``target``."""
+def _read(file: JobFile, path: Path, column: str, target: str) -> tuple[pl.DataFrame, ReadNotes]:
+    """Returns the rows of one file, with its label column renamed to ``target``, and the reader's notes."""
     stated = FileFormat(file.format) if file.format else None
     options = file.read_options or ReadOptions()
     try:
@@ -189,6 +197,4 @@ def _read(file: JobFile, path: Path, column: str, target: str) -> FileRows:
         near = difflib.get_close_matches(column, frame.columns, n=1)
         hint = f"did you mean '{near[0]}'?" if near else f"its columns are {', '.join(frame.columns[:20])}"
         raise JobFailedError(f"The target column '{column}' is not in the file '{file.label}': {hint}")
-    rows = frame.rename({column: target}) if column != target else frame
-    # A label is a text, whatever it looks like in one of the files.
-    return FileRows(rows, {name: formats for name, formats in notes.formats.items() if name != column})
+    return frame.rename({column: target}) if column != target else frame, notes

@@ -8,6 +8,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from functions.jobs.container import Container
+from functions.jobs.file_warnings import warnings_of
 from functions.jobs.modelling.frames import encode_frame
 from functions.jobs.modelling.metrics import measure
 from functions.jobs.modelling.splits import held_out_rows, same_content
@@ -74,13 +75,13 @@ def _measure(scorer: Scorer, table: DatasetTable) -> EvaluationResult:
         raise JobFailedError("The checkpoint was fitted on every row of the benchmark. Add rows it has not seen.")
     rows, labels = rows.filter(~fitted), labels[~fitted]
     matrix = encode_frame(checkpoint.features, rows.frame)
-    warnings = check_values(checkpoint.features, rows.frame, matrix)
+    warnings = check_values(checkpoint.features, rows.frame, matrix) + table.notes + warnings_of(table.file_notes)
     return EvaluationResult(
         measurement=measure(labels, scorer.probabilities(matrix), checkpoint.threshold),
         excluded_training_rows=int(fitted.sum()),
         dropped_rows=len(known) - int(known.sum()),
         duration_seconds=0,
-        warnings=[text[:MAX_WARNING_CHARACTERS] for text in (*warnings, *table.notes)][:MAX_WARNINGS],
+        warnings=[text[:MAX_WARNING_CHARACTERS] for text in warnings[:MAX_WARNINGS]],
     )
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 
 from functions.jobs.container import Container
+from functions.jobs.file_warnings import require_whole, warnings_of
 from functions.jobs.modelling.automatic_splits import automatic_holdout, entity_columns
 from functions.jobs.modelling.frames import date_formats, encode_frame, infer_schema
 from functions.jobs.modelling.leakage import suspicious_columns
@@ -50,6 +51,7 @@ def train(job: TrainingJob, container: Container, stop: threading.Event, client:
         configuration = validate_configuration(job.architecture, job.configuration, "configuration")
         seed = job.seed if configuration.seed is None else configuration.seed
         table = read_datasets(job.datasets, seed, job.target, client)
+        require_whole(table.file_notes)
         checkpoint, ensemble = fit(job, configuration, seed, table, container, progress)
         write_checkpoint(container.model_folder, checkpoint, ensemble)
     for name, value in checkpoint.measurement.metrics.items():
@@ -95,7 +97,9 @@ def fit(
         *_warnings(suspicious_columns(schema, fitted, seed), job.target),
         *([reason] if reason else []),
         *table.notes,
-        *_notes(schema, len(known) - int(known.sum()), job.target, positive, explicit=job.positive_label is not None),
+        *_label_notes(len(known) - int(known.sum()), job.target, positive, explicit=job.positive_label is not None),
+        *warnings_of(table.file_notes),
+        *(f"The column '{column.name}' is not used: {column.reason}." for column in schema.dropped[:100]),
     ]
     checkpoint = StoredCheckpoint(
         format_version=FORMAT_VERSION,
@@ -216,8 +220,8 @@ def _warnings(suspicious: dict[str, float], target: str) -> list[str]:
     ]
 
 
-def _notes(schema: FeatureSchema, dropped_rows: int, target: str, positive: str, *, explicit: bool) -> list[str]:
-    notes = [f"The column '{column.name}' is not used: {column.reason}." for column in schema.dropped[:100]]
+def _label_notes(dropped_rows: int, target: str, positive: str, *, explicit: bool) -> list[str]:
+    notes = []
     if dropped_rows:
         notes.append(f"{dropped_rows} rows without a value of '{target}' were left out.")
     if not explicit:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tarfile
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -20,15 +20,15 @@ import polars as pl
 import pytest
 
 from functions.jobs.container import Container
-from shared.files.readers import Source, opened
+from shared.files.notes import ReadNotes
+from shared.files.readers import Query, Source, opened
 from shared.models.job import JobFile, TrainingJob
+from shared.models.reading import ReadOptions
 
 ROOT = Path(__file__).resolve().parents[3]
 SECRET = "whsec_" + base64.b64encode(b"signing key of the tests").decode()
 SECRET_PARAMETER = "/inference/test/webhook-secret"
 # ``GPU_COUNT=1 pytest tests/functional/jobs`` trains on a GPU, where there is one.
-# By the file's name and the column.
-NotedFormats = dict[str, Mapping[str, Sequence[str]]]
 GPU_COUNT = int(os.environ.get("GPU_COUNT", "0"))
 
 
@@ -167,15 +167,40 @@ def box(tmp_path: Path, cloud: Cloud) -> Box:
     return Box(tmp_path / "ml", cloud)
 
 
+@dataclass
+class NotedByReader:
+    """What the reader notes about files, by their names, and the options that it was given."""
+
+    formats: dict[str, Mapping[str, Sequence[str]]] = field(default_factory=dict)
+    warnings: dict[str, Callable[[ReadNotes], None]] = field(default_factory=dict)
+    options: dict[str, ReadOptions] = field(default_factory=dict)
+
+    def note(self, name: str, notes: ReadNotes) -> None:
+        """Replaces what the reader has noted about a file."""
+        if name in self.formats:
+            notes.formats = {column: list(formats) for column, formats in self.formats[name].items()}
+        if name in self.warnings:
+            notes.warnings, notes.warning_count, notes.affected_rows = [], 0, 0
+            self.warnings[name](notes)
+
+
 @pytest.fixture
-def formats(monkeypatch: pytest.MonkeyPatch) -> "NotedFormats":
-    """Returns the formats that the reader notes for each file, for tests to fill."""
-    noted: NotedFormats = {}
+def noted(monkeypatch: pytest.MonkeyPatch) -> NotedByReader:
+    """Returns the reader's notes, for tests to fill."""
+    noted = NotedByReader()
 
     @contextmanager
-    def reading(path: Path, *args: Any, name: str, **options: Any) -> Iterator[Source]:
-        with opened(path, *args, name=name, **options) as source:
-            source.notes.formats.update({column: list(each) for column, each in noted.get(name, {}).items()})
+    def reading(path: Path, *args: Any, name: str, options: ReadOptions) -> Iterator[Source]:
+        noted.options[name] = options
+        with opened(path, *args, name=name, options=options) as source:
+            collect = source.collect
+
+            def collect_and_note(query: Query) -> pl.DataFrame:
+                frame = collect(query)
+                noted.note(name, source.notes)
+                return frame
+
+            monkeypatch.setattr(source, "collect", collect_and_note)
             yield source
 
     monkeypatch.setattr("functions.jobs.sources.opened", reading)

@@ -13,7 +13,7 @@ from functions.jobs.modelling.frames import encode_frame
 from functions.jobs.train.job import train
 from shared.models.job import JobFile, MetricName
 from shared.propensity.checkpoints import Scorer
-from tests.functional.jobs.conftest import Box, Cloud, NotedFormats, training
+from tests.functional.jobs.conftest import Box, Cloud, NotedByReader, training
 from tests.functional.jobs.test_evaluate import evaluation, run
 
 pytestmark = pytest.mark.row("FL-6")
@@ -44,10 +44,10 @@ def train_on(box: Box, files: list[JobFile]) -> Scorer:
 
 
 def test_a_prediction_and_an_ambiguous_benchmark_are_read_in_the_training_s_format(
-    box: Box, cloud: Cloud, formats: NotedFormats
+    box: Box, cloud: Cloud, noted: NotedByReader
 ) -> None:
-    formats["a.csv"] = {"born": ["%d/%m/%Y"], "amount": ["1234.5"]}
-    formats["open.csv"] = {"born": EITHER}
+    noted.formats["a.csv"] = {"born": ["%d/%m/%Y"], "amount": ["1234.5"]}
+    noted.formats["open.csv"] = {"born": EITHER}
     scorer = train_on(box, [cloud.put_frame("a.csv", clients(days(400)))])
     (born,) = [feature for feature in scorer.checkpoint.features.features if feature.name == "born"]
     assert (born.kind, born.date_formats) == ("datetime", ["%d/%m/%Y"])
@@ -61,7 +61,7 @@ def test_a_prediction_and_an_ambiguous_benchmark_are_read_in_the_training_s_form
     assert result.measurement.metrics[MetricName.ACCURACY] == 1
 
 
-def test_daily_files_of_march_stay_in_march(box: Box, cloud: Cloud, formats: NotedFormats) -> None:
+def test_daily_files_of_march_stay_in_march(box: Box, cloud: Cloud, noted: NotedByReader) -> None:
     files = []
     for day in (date(2024, 3, 1) + timedelta(days=each) for each in range(31)):
         frame = pl.DataFrame(
@@ -71,7 +71,7 @@ def test_daily_files_of_march_stay_in_march(box: Box, cloud: Cloud, formats: Not
                 "bought": ["yes", "no"] * 10,
             }
         )
-        formats[f"{day}.csv"] = {"snapshot_date": ["%d/%m/%Y"] if day.day > 12 else EITHER}
+        noted.formats[f"{day}.csv"] = {"snapshot_date": ["%d/%m/%Y"] if day.day > 12 else EITHER}
         files.append(cloud.put_frame(f"{day}.csv", frame))
 
     checkpoint = train_on(box, files).checkpoint
@@ -82,9 +82,9 @@ def test_daily_files_of_march_stay_in_march(box: Box, cloud: Cloud, formats: Not
 
 
 def test_contradictory_files_keep_their_open_dates_as_text_with_a_note(
-    box: Box, cloud: Cloud, formats: NotedFormats
+    box: Box, cloud: Cloud, noted: NotedByReader
 ) -> None:
-    formats |= {"a.csv": {"born": EITHER[:1]}, "b.csv": {"born": EITHER[1:]}, "c.csv": {"born": EITHER}}
+    noted.formats |= {"a.csv": {"born": EITHER[:1]}, "b.csv": {"born": EITHER[1:]}, "c.csv": {"born": EITHER}}
     files = [
         cloud.put_frame("a.csv", clients([*days(200), date(1990, 6, 20)])),
         cloud.put_frame("b.csv", clients([*days(200, seed=3), date(1990, 6, 20)], "%m/%d/%Y", seed=2)),
@@ -98,8 +98,8 @@ def test_contradictory_files_keep_their_open_dates_as_text_with_a_note(
     assert any("'born' in contradictory ways" in note for note in checkpoint.notes)
 
 
-def test_a_table_and_rows_of_texts_score_alike(box: Box, cloud: Cloud, formats: NotedFormats) -> None:
-    formats["a.csv"] = {"born": ["%d/%m/%Y"]}
+def test_a_table_and_rows_of_texts_score_alike(box: Box, cloud: Cloud, noted: NotedByReader) -> None:
+    noted.formats["a.csv"] = {"born": ["%d/%m/%Y"]}
     scorer = train_on(box, [cloud.put_frame("a.csv", clients(days(400)))])
     frame = clients(days(300, seed=8))
 

@@ -18,7 +18,7 @@ from functions.jobs.train.job import train
 from shared.files.readers import opened
 from shared.models.job import MetricName
 from shared.propensity.checkpoints import Scorer
-from tests.functional.jobs.conftest import Box, Cloud, NotedFormats, training
+from tests.functional.jobs.conftest import Box, Cloud, NotedByReader, training
 from tests.functional.jobs.test_evaluate import evaluation, run
 
 pytestmark = pytest.mark.row("FL-9", "X-1")
@@ -105,8 +105,8 @@ def read(folder: Path, name: str, content: bytes) -> pl.DataFrame:
 
 
 @pytest.fixture
-def trained(box: Box, cloud: Cloud, formats: NotedFormats) -> Scorer:
-    formats["a.csv"] = {"born": [GERMAN]}
+def trained(box: Box, cloud: Cloud, noted: NotedByReader) -> Scorer:
+    noted.formats["a.csv"] = {"born": [GERMAN]}
     file = cloud.put("a.csv", as_csv(clients(2000, seed=3)))
     train(training([file]), box.container, threading.Event(), cloud.client)
     return Scorer(box.container.model_folder)
