@@ -9,6 +9,7 @@ import numpy as np
 
 from functions.jobs.container import Container
 from functions.jobs.file_warnings import warnings_of
+from functions.jobs.modelling.copies import Hashes, read_hashes, row_hashes
 from functions.jobs.modelling.frames import encode_frame
 from functions.jobs.modelling.metrics import measure
 from functions.jobs.modelling.splits import held_out_rows, same_content
@@ -28,8 +29,8 @@ ARTIFACT_FILE = "model.tar.gz"
 def evaluate(job: EvaluationJob, container: Container, stop: threading.Event, client: ClientFactory) -> None:
     """Measures as ``job`` says and leaves ``result.json`` in the container's model folder.
 
-    Rows the model was fitted on are left out: of a file with the content of one it was trained on, only the rows held
-    out then are counted.
+    Rows the model was fitted on are left out, in whatever file they are. A model whose rows can't be told apart keeps
+    no hashes of them: then, of a file with the content of one it was trained on, the rows held out then are counted.
 
     Raises:
         JobFailedError: the files can't be used with this checkpoint; the text says why.
@@ -47,7 +48,7 @@ def evaluate(job: EvaluationJob, container: Container, stop: threading.Event, cl
         checkpoint = scorer.checkpoint
         formats = {feature.name: feature.date_formats for feature in checkpoint.features.features}
         table = read_datasets(job.datasets, checkpoint.seed, checkpoint.target, client, formats)
-        result = _measure(scorer, table)
+        result = _measure(scorer, table, read_hashes(Path(folder)))
     measurement = result.measurement
     measurement.metrics = {name: measurement.metrics[name] for name in job.metrics}
     measurement.reasons = {name: text for name, text in measurement.reasons.items() if name in measurement.metrics}
@@ -58,7 +59,7 @@ def evaluate(job: EvaluationJob, container: Container, stop: threading.Event, cl
             print(f"metric {name}={value:.6f} step=0", flush=True)  # noqa: T201 - SageMaker reads stdout
 
 
-def _measure(scorer: Scorer, table: DatasetTable) -> EvaluationResult:
+def _measure(scorer: Scorer, table: DatasetTable, hashes: Hashes | None) -> EvaluationResult:
     checkpoint = scorer.checkpoint
     labels_of_model = [checkpoint.positive_label, checkpoint.negative_label]
     texts = answers(table.frame[checkpoint.target], labels_of_model)
@@ -70,11 +71,11 @@ def _measure(scorer: Scorer, table: DatasetTable) -> EvaluationResult:
         )
     rows = table.filter(known)
     labels = to_labels(texts.filter(known), checkpoint.positive_label)
-    fitted = _fitted_rows(checkpoint, rows, labels)
+    matrix = encode_frame(checkpoint.features, rows.frame)
+    fitted = _fitted_rows(checkpoint, rows, labels) if hashes is None else np.isin(row_hashes(matrix, labels), hashes)
     if fitted.all():
         raise JobFailedError("The checkpoint was fitted on every row of the benchmark. Add rows it has not seen.")
-    rows, labels = rows.filter(~fitted), labels[~fitted]
-    matrix = encode_frame(checkpoint.features, rows.frame)
+    rows, labels, matrix = rows.filter(~fitted), labels[~fitted], matrix[~fitted]
     warnings = check_values(checkpoint.features, rows.frame, matrix) + table.notes + warnings_of(table.file_notes)
     return EvaluationResult(
         measurement=measure(labels, scorer.probabilities(matrix), checkpoint.threshold),

@@ -10,6 +10,7 @@ import polars as pl
 from functions.jobs.container import Container
 from functions.jobs.file_warnings import require_whole, warnings_of
 from functions.jobs.modelling.automatic_splits import automatic_holdout, entity_columns
+from functions.jobs.modelling.copies import copies, write_hashes
 from functions.jobs.modelling.frames import date_formats, encode_frame, infer_schema
 from functions.jobs.modelling.leakage import suspicious_columns
 from functions.jobs.modelling.metrics import measure
@@ -52,7 +53,8 @@ def train(job: TrainingJob, container: Container, stop: threading.Event, client:
         seed = job.seed if configuration.seed is None else configuration.seed
         table = read_datasets(job.datasets, seed, job.target, client)
         require_whole(table.file_notes)
-        checkpoint, ensemble = fit(job, configuration, seed, table, container, progress)
+        checkpoint, ensemble, fitted = fit(job, configuration, seed, table, container, progress)
+        write_hashes(container.model_folder, fitted.matrix, fitted.labels)
         write_checkpoint(container.model_folder, checkpoint, ensemble)
     for name, value in checkpoint.measurement.metrics.items():
         if value is not None:
@@ -66,11 +68,13 @@ def fit(
     table: DatasetTable,
     container: Container,
     progress: ProgressReporter,
-) -> tuple[StoredCheckpoint, Ensemble]:
-    """Returns the checkpoint and its models."""
+) -> tuple[StoredCheckpoint, Ensemble, Examples]:
+    """Returns the checkpoint, its models, and the examples that they were fitted on."""
     texts = answers(table.frame[job.target])
     known = texts.is_not_null().to_numpy()
     table, texts = table.filter(known), texts.filter(known)
+    once, copy_notes = _without_copies(table.frame.drop(job.target), texts)
+    table, texts = table.filter(once), texts.filter(once)
     counts = dict(texts.value_counts().iter_rows())
     positive, negative = two_labels(job.target, counts, job.positive_label)
     _require_enough(job.target, counts)
@@ -96,6 +100,7 @@ def fit(
     notes = [
         *_warnings(suspicious_columns(schema, fitted, seed), job.target),
         *([reason] if reason else []),
+        *copy_notes,
         *table.notes,
         *_label_notes(len(known) - int(known.sum()), job.target, positive, explicit=job.positive_label is not None),
         *warnings_of(table.file_notes),
@@ -122,7 +127,21 @@ def fit(
         trained_rows=len(fitted),
         library_versions=library_versions(),
     )
-    return checkpoint, ensemble
+    return checkpoint, ensemble, fitted
+
+
+def _without_copies(features: pl.DataFrame, labels: pl.Series) -> tuple[Mask, list[str]]:
+    """Returns the mask of the rows to learn from, without copies of others, and notes about the copies."""
+    repeated, are_copies = copies(features, labels)
+    count = int(repeated.sum())
+    if not count:
+        return ~repeated, []
+    if are_copies:
+        return ~repeated, [f"{count:,} rows were left out, because they are copies of other rows in all columns."]
+    note = (
+        f"{count:,} rows equal other rows in all columns. They were kept, for rows of few values are equal by chance."
+    )
+    return np.ones_like(repeated), [note]
 
 
 def _left_out(
