@@ -76,12 +76,14 @@ class DateReading:
     def seconds(self, values: Sequence[Numbers]) -> Seconds:
         """Returns moments from the values of each part; NaN where they form none."""
         found = dict(zip(self.parts, values, strict=True))
-        nothing = np.full(len(values[0]), np.nan)
         year = found["Y"] if "Y" in found else found["y"] + np.where(found["y"] < PIVOT, 2000, 1900)
         month = found["m"] if "m" in found else found["b"]
-        hour, minute, second, offset = (np.nan_to_num(found.get(part, nothing)) for part in "HMSz")
-        half = found.get("p", nothing)
-        hour = np.where(np.isnan(half), hour, hour % 12 + half)
+        nothing = np.zeros(len(year))
+        hour, minute, second, offset = (
+            np.where(np.isnan(found[part]), 0.0, found[part]) if part in found else nothing for part in "HMSz"
+        )
+        if "p" in found:
+            hour = np.where(np.isnan(found["p"]), hour, hour % 12 + found["p"])
         return seconds_from_parts((year, month, found["d"], hour, minute, second), offset)
 
 

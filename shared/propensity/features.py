@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime
 from decimal import Decimal
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -77,6 +78,15 @@ class Feature(BaseModel):
             return [self.name]
         parts = ["days", "month", "weekday", "day", *(["hour"] if self.has_time else [])]
         return [f"{self.name}.{part}" for part in parts]
+
+    @cached_property
+    def codes(self) -> tuple[dict[str, float], dict[str, float]]:
+        """Returns the code of each category, and that of each value under the key of all its spellings."""
+        known = {category: float(code) for code, category in enumerate(self.categories)}
+        spelled: dict[str, float] = {}
+        for category, code in known.items():
+            spelled.setdefault(value_key(category), code)
+        return known, spelled
 
     @property
     def readings(self) -> tuple[DateReading, ...]:
@@ -236,11 +246,7 @@ def category_codes(feature: Feature, cells: Iterable[Any]) -> dict[Any, float]:
     A known category comes first, then another spelling of one: `-` is missing only for a model that has no such
     category.
     """
-    known = {category: float(code) for code, category in enumerate(feature.categories)}
-    spelled: dict[str, float] = {}
-    for category, code in known.items():
-        spelled.setdefault(value_key(category), code)
-    missing = dict.fromkeys(MISSING_IN_NUMBERS, np.nan)
+    known, spelled = feature.codes
     unseen = feature.unseen_code
     codes: dict[Any, float] = {}
     for cell in cells:
@@ -249,7 +255,11 @@ def category_codes(feature: Feature, cells: Iterable[Any]) -> dict[Any, float]:
             if text is None:
                 codes[key] = np.nan
             else:
-                codes[key] = known[text] if text in known else spelled.get(value_key(text), missing.get(text, unseen))
+                codes[key] = (
+                    known[text]
+                    if text in known
+                    else spelled.get(value_key(text), np.nan if text in MISSING_IN_NUMBERS else unseen)
+                )
     return codes
 
 
@@ -283,16 +293,19 @@ def _boolean(cell: Any) -> float:
 
 
 def _seconds(cells: Cells, readings: Sequence[DateReading]) -> Seconds:
-    parts = np.full((7, len(cells)), np.nan)
+    seconds = np.full(len(cells), np.nan)
+    moments: dict[int, tuple[float, ...]] = {}
     texts: dict[int, str] = {}
     for index, cell in enumerate(cells):
         if isinstance(cell, datetime):
-            parts[:, index] = _parts_of_datetime(cell)
+            moments[index] = _parts_of_datetime(cell)
         elif isinstance(cell, date):
-            parts[:, index] = (cell.year, cell.month, cell.day, 0, 0, 0, 0)
+            moments[index] = (cell.year, cell.month, cell.day, 0, 0, 0, 0)
         elif isinstance(cell, str):
             texts[index] = cell.strip(WHITESPACE)
-    seconds = seconds_from_parts(parts[:6], parts[6])
+    if moments:
+        *parts, offsets = np.array(list(moments.values()), dtype=np.float64).T
+        seconds[list(moments)] = seconds_from_parts(parts, offsets)
     if texts:
         seconds[list(texts)] = seconds_of_texts(list(texts.values()), readings)
     return seconds
