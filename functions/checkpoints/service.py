@@ -11,7 +11,7 @@ from shared.errors import Detail, ValidationFailedError
 from shared.models.base import Deleted, Page
 from shared.models.checkpoint import Checkpoint, Prediction, Predictions
 from shared.models.checkpoint_alias import CheckpointAlias, CheckpointAliasPut
-from shared.propensity.scorers import Scorers
+from shared.propensity.scorers import Scorers, unseen_categories
 from shared.spaces.members import SpaceContext
 
 if TYPE_CHECKING:
@@ -66,18 +66,15 @@ class CheckpointService:
             predictions=[
                 Prediction(probability=probability, label=labels[probability >= checkpoint.threshold])
                 for probability in probabilities
-            ]
+            ],
+            unseen_categories=unseen_categories(checkpoint.features, rows, matrix),
         )
 
 
 def _require_types(features: "FeatureSchema", rows: Sequence[Mapping[str, Any]], matrix: "Matrix") -> None:
     """A value that was given but could not be read is a mistake, not a missing value."""
-    from shared.propensity.features import EXPECTED
-
     unread = features.unread(rows, matrix)
-    details = [
-        Detail(f"rows[{index}].{each.name}", f"must be {EXPECTED[each.kind]}, or null") for index, each in unread
-    ]
+    details = [Detail(f"rows[{index}].{each.name}", f"must be {each.expected}, or null") for index, each in unread]
     if details:
         more = f" (and {len(details) - 1} more columns)" if len(details) > 1 else ""
         raise ValidationFailedError(f"{details[0].field}: {details[0].message}{more}", details[:REPORTED_CELLS])

@@ -156,6 +156,7 @@ def _scored(action: Action, contender: Contender, propensity: Propensity, rank: 
         score_source=propensity.source,
         checkpoint_id=propensity.checkpoint.id if propensity.checkpoint else None,
         note=None if by_model else f"Its propensity is its acceptance rate, because {propensity.note}.",
+        unseen_categories=list(propensity.unseen_categories),
         reason=reason,
     )
 

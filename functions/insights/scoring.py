@@ -8,9 +8,9 @@ from shared.checkpoints.aliases import CheckpointAliases
 from shared.errors import ConflictError, ValidationFailedError
 from shared.insights.store import Counts, Insights
 from shared.models.action import Action
-from shared.models.checkpoint import Checkpoint
+from shared.models.checkpoint import Checkpoint, UnseenCategory
 from shared.models.insight import Client, ClientKind, Contributions, ReasonCode, ScoreSource
-from shared.propensity.scorers import Scorers
+from shared.propensity.scorers import Scorers, unseen_categories
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -28,11 +28,15 @@ _VALUE_CHARACTERS = 200
 
 @dataclass(frozen=True)
 class Propensity:
-    """The propensity of one action: from ``checkpoint``, or without a model for the reason in ``note``."""
+    """The propensity of one action: from ``checkpoint``, or without a model for the reason in ``note``.
+
+    ``unseen_categories`` are the client's categories that the model was not trained on.
+    """
 
     value: float
     checkpoint: Checkpoint | None = None
     note: str | None = None
+    unseen_categories: Sequence[UnseenCategory] = ()
 
     @property
     def source(self) -> ScoreSource:
@@ -108,7 +112,8 @@ class PropensityScorer:
         row = _row(scorer, client.features)
         if isinstance(row, str):
             return f"its model '{checkpoint.name}' cannot score this client: {row}"
-        return Propensity(float(scorer.probabilities(row)[0]), checkpoint)
+        unseen = unseen_categories(scorer.checkpoint.features, [client.features], row, _NAMED_COLUMNS)
+        return Propensity(float(scorer.probabilities(row)[0]), checkpoint, unseen_categories=unseen)
 
 
 def acceptance_rate(counts: Counts) -> float:
@@ -118,8 +123,6 @@ def acceptance_rate(counts: Counts) -> float:
 
 def _row(scorer: "Scorer", features: Mapping[str, Any]) -> "Matrix | str":
     """Returns the client's features as a row of the model, or the reason why the model cannot score them."""
-    from shared.propensity.features import EXPECTED
-
     schema = scorer.checkpoint.features
     missing = [feature.name for feature in schema.features if feature.name not in features]
     if missing:
@@ -128,7 +131,7 @@ def _row(scorer: "Scorer", features: Mapping[str, Any]) -> "Matrix | str":
         row = schema.encode_rows([features])
     except ValidationFailedError as error:
         return "; ".join(f"{each.field.removeprefix('rows[0].')} {each.message}" for each in error.details)
-    unread = [f"{feature.name} must be {EXPECTED[feature.kind]}" for _, feature in schema.unread([features], row)]
+    unread = [f"{feature.name} must be {feature.expected}" for _, feature in schema.unread([features], row)]
     return _listed(unread) if unread else row
 
 

@@ -3,9 +3,9 @@
 import difflib
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,12 +15,17 @@ import numpy as np
 import polars as pl
 from botocore.exceptions import BotoCoreError, ClientError
 
+from functions.jobs.concatenation import FileRows, concatenate
+from functions.jobs.file_warnings import FileNotes
+from functions.jobs.modelling.frames import NOTHING, DateFormats
 from functions.jobs.modelling.splits import row_draws
 from shared.errors import JobFailedError
 from shared.files.errors import UnreadableFileError
 from shared.files.formats import FileFormat
+from shared.files.notes import ReadNotes
 from shared.files.readers import opened
 from shared.models.job import JobAccess, JobDataset, JobFile
+from shared.models.reading import ReadOptions
 from shared.network.address_guard import AddressGuard
 from shared.propensity.holdouts import Draws, Mask
 
@@ -40,6 +45,10 @@ class DatasetTable:
     draws: Draws
     file_of_row: np.typing.NDArray[np.intp]
     files: list[JobFile]
+    # In which the dates of columns are written.
+    formats: DateFormats
+    notes: list[str]
+    file_notes: list[FileNotes]
 
     def of_files(self, wanted: Callable[[JobFile], bool]) -> Mask:
         """Returns the mask of the rows from the files for which ``wanted`` is true."""
@@ -47,33 +56,46 @@ class DatasetTable:
 
     def filter(self, mask: Mask) -> "DatasetTable":
         """Returns the rows of the mask."""
-        return DatasetTable(self.frame.filter(mask), self.draws[mask], self.file_of_row[mask], self.files)
+        return replace(self, frame=self.frame.filter(mask), draws=self.draws[mask], file_of_row=self.file_of_row[mask])
 
 
-def read_datasets(datasets: Sequence[JobDataset], seed: int, target: str, client: ClientFactory) -> DatasetTable:
+def read_datasets(
+    datasets: Sequence[JobDataset],
+    seed: int,
+    target: str,
+    client: ClientFactory,
+    model_formats: Mapping[str, Sequence[str]] = NOTHING,
+) -> DatasetTable:
     """Reads the pinned version of every file.
 
-    ``client`` makes an AWS client, as ``boto3.client`` does. ``seed`` decides the draws of the rows.
+    ``client`` makes an AWS client, as ``boto3.client`` does. ``seed`` decides the draws of the rows. ``model_formats``
+    are the formats of dates of a trained model.
 
     Raises:
         JobFailedError: a file has changed, cannot be read, or has no column ``target``.
     """
     files: list[JobFile] = []
-    frames: list[pl.DataFrame] = []
+    contents: list[FileRows] = []
+    file_notes: list[FileNotes] = []
     with TemporaryDirectory(prefix="job-") as scratch:
         for dataset in datasets:
             s3 = s3_client(dataset.access, client)
             column = dataset.target or target
             for file, path in _downloads(s3, dataset.files, Path(scratch)):
-                frames.append(_read(file, path, column, target))
+                rows, notes = _read(file, path, column, target)
+                # A label is a text, whatever it looks like in one of the files.
+                formats = {name: found for name, found in notes.formats.items() if name != column}
+                contents.append(FileRows(rows, formats))
+                file_notes.append(FileNotes(file.label, rows.height, notes))
                 files.append(file)
                 path.unlink()
-    heights = [frame.height for frame in frames]
-    frame = concatenate(frames)
-    if not frame.height:
+    heights = [content.rows.height for content in contents]
+    together = concatenate(contents, model_formats)
+    if not together.rows.height:
         raise JobFailedError("The files have no rows. Upload files with rows, or choose other files.")
     draws = np.concatenate([row_draws(seed, file, height) for file, height in zip(files, heights, strict=True)])
-    return DatasetTable(frame, draws, np.repeat(np.arange(len(files)), heights), files)
+    file_of_row = np.repeat(np.arange(len(files)), heights)
+    return DatasetTable(together.rows, draws, file_of_row, files, together.formats, together.notes, file_notes)
 
 
 def s3_client(access: JobAccess, client: ClientFactory) -> "S3Client":
@@ -124,23 +146,6 @@ def read_secret(parameter: str | None, secret_arn: str | None, client: ClientFac
     return None
 
 
-def concatenate(frames: Sequence[pl.DataFrame]) -> pl.DataFrame:
-    """Returns the rows of all tables as one table.
-
-    Columns are matched by name. A column becomes text if its types in the tables have no common type.
-    """
-    try:
-        return pl.concat(frames, how="diagonal_relaxed")
-    except pl.exceptions.SchemaError:
-        types: dict[str, set[str]] = {}
-        for frame in frames:
-            for name, dtype in frame.schema.items():
-                types.setdefault(name, set()).add(str(dtype))
-        mixed = [name for name, found in types.items() if len(found) > 1]
-        texts = [frame.with_columns(pl.col(set(mixed) & set(frame.columns)).cast(pl.String)) for frame in frames]
-        return pl.concat(texts, how="diagonal_relaxed")
-
-
 def reason_of(error: ClientError | BotoCoreError) -> str:
     """Returns AWS's error code and message, or botocore's message."""
     if isinstance(error, ClientError):
@@ -178,15 +183,18 @@ def _download(s3: "S3Client", file: JobFile, path: Path) -> None:
         raise JobFailedError(f"The file '{file.label}' cannot be read: {reason_of(error)}.") from error
 
 
-def _read(file: JobFile, path: Path, column: str, target: str) -> pl.DataFrame:
-    """Returns the rows of one file. Its label column is renamed to ``target``."""
+def _read(file: JobFile, path: Path, column: str, target: str) -> tuple[pl.DataFrame, ReadNotes]:
+    """Returns the rows of one file, with its label column renamed to ``target``, and the reader's notes."""
+    stated = FileFormat(file.format) if file.format else None
+    options = file.read_options or ReadOptions()
     try:
-        with opened(path, FileFormat(file.format) if file.format else None, name=Path(file.key).name) as source:
+        with opened(path, stated, name=Path(file.key).name, options=options) as source:
             frame = source.collect(lambda rows: rows)
+            notes = source.notes
     except UnreadableFileError as error:
         raise JobFailedError(f"The file '{file.label}' cannot be read: {error}") from error
     if column not in frame.columns:
         near = difflib.get_close_matches(column, frame.columns, n=1)
         hint = f"did you mean '{near[0]}'?" if near else f"its columns are {', '.join(frame.columns[:20])}"
         raise JobFailedError(f"The target column '{column}' is not in the file '{file.label}': {hint}")
-    return frame.rename({column: target}) if column != target else frame
+    return frame.rename({column: target}) if column != target else frame, notes

@@ -258,6 +258,7 @@ def _row(checkpoint: Score, scores: Sequence[Score], rank: int | None, benchmark
             "average": {metric: _mean(score.metrics.get(metric) for score in scores) for metric in measured},
             "coverage": len(scores) / benchmark_count,
             "evaluations": {score.benchmark_id: score.evaluation_id for score in scores},
+            "warnings": list(dict.fromkeys(warning for score in scores for warning in score.warnings)),
             "created_at": checkpoint.created_at,
         }
     )

@@ -11,7 +11,7 @@ begin with these digits. A rank needs only a few of these counters, also on a la
 import math
 import struct
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -30,6 +30,8 @@ WITHOUT_VALUE = "~"
 _BEHIND_VALUES = "g"
 # The lengths of the counted beginnings. Sixteen digits are one value; fewer digits cover a range of values.
 COUNTED_DIGITS = (4, 6, 8, 16)
+# The evaluation has all of them.
+LISTED_WARNINGS = 10
 _SIGN = 1 << 63
 _ALL = (1 << 64) - 1
 _CHECKPOINT_FIELDS = ("name", "training_id", "architecture", "created_at")
@@ -83,6 +85,7 @@ class Score:
     architecture: str
     created_at: str
     version: int = 0
+    warnings: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -131,6 +134,7 @@ class Scores:
         revision: int,
         evaluation_id: str,
         metrics: MetricValues,
+        warnings: Sequence[str] = (),
     ) -> list[Write]:
         """Returns the writes that replace the checkpoint's score on the benchmark.
 
@@ -148,6 +152,7 @@ class Scores:
             "revision": revision,
             "evaluation_id": evaluation_id,
             "metrics": finite(metrics),
+            "warnings": list(warnings[:LISTED_WARNINGS]),
             "version": before.version + 1 if before else 1,
         }
         unchanged = Attr("version").eq(before.version) if before else Attr("PK").not_exists()
@@ -297,5 +302,6 @@ def _score(item: Item) -> Score:
         item["evaluation_id"],
         metrics,
         version=item["version"],
+        warnings=item.get("warnings", ()),
         **{name: item[name] for name in _CHECKPOINT_FIELDS},
     )

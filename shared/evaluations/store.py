@@ -138,6 +138,7 @@ class Evaluations:
             "positives": measured.positives,
             "excluded_training_rows": result.excluded_training_rows,
             "dropped_rows": result.dropped_rows,
+            "warnings": result.warnings,
             "error": None,
         }
 
@@ -151,6 +152,7 @@ class Evaluations:
                     evaluation.result.benchmark_revision,
                     evaluation_id,
                     metrics,
+                    result.warnings,
                 ),
             ]
 

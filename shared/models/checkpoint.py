@@ -9,6 +9,8 @@ from shared.models.job import JobFile, MetricName
 
 MAX_ROWS = 10_000
 MAX_COLUMNS = 5_000
+UNSEEN_CATEGORIES = 20
+UNSEEN_CHARACTERS = 100
 
 
 class Checkpoint(Entity):
@@ -37,5 +39,15 @@ class Prediction(Model):
     label: str
 
 
+class UnseenCategory(Model):
+    """A category that the model was not trained on. It counts as missing."""
+
+    column: str
+    value: str = Field(description=f"its first {UNSEEN_CHARACTERS} characters")
+
+
 class Predictions(Model):
     predictions: list[Prediction]
+    unseen_categories: list[UnseenCategory] = Field(
+        default_factory=list, description=f"the first {UNSEEN_CATEGORIES} in these rows, each once"
+    )

@@ -38,6 +38,9 @@ class EvaluationOutcome(Model):
     curve: list[CurvePoint] | None = Field(
         default=None, description="ROC points; KS is the largest difference between their rates; left out of lists"
     )
+    warnings: list[str] = Field(
+        default_factory=list, description="doubts about the benchmark's data, such as values that the model can't read"
+    )
     error: str | None = None
     started_at: Timestamp | None = None
     finished_at: Timestamp | None = None

@@ -11,6 +11,7 @@ from pydantic import Field, StringConstraints, field_validator
 from shared.models.action import ActionPriority, Channel
 from shared.models.base import KEEP, Entity, Identifier, Model, ModelName, PartialUpdate, Timestamp
 from shared.models.chat import Fraction, MaxTokens, Temperature
+from shared.models.checkpoint import UnseenCategory
 from shared.models.free_objects import OBJECT_BYTES, check_object
 
 CANDIDATES_LIMIT = 1000
@@ -152,6 +153,9 @@ class Candidate(Model):
     score_source: ScoreSource | None = None
     checkpoint_id: str | None = Field(default=None, description="the model that gave the propensity")
     note: str | None = Field(default=None, description="why the action's own model could not be used")
+    unseen_categories: list[UnseenCategory] = Field(
+        default_factory=list, description="some of the client's categories that the model was not trained on"
+    )
     removed_by: Rule | None = None
     reason: str = Field(description="one sentence on why it was chosen, beaten or removed")
 

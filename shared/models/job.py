@@ -9,6 +9,9 @@ from shared.models.base import Timestamp
 from shared.models.reading import ReadOptions
 
 MAX_SERIES_POINTS = 200
+# Of an evaluation.
+MAX_WARNINGS = 50
+MAX_WARNING_CHARACTERS = 500
 
 
 class JobModel(BaseModel):
@@ -198,6 +201,9 @@ class EvaluationResult(JobModel):
     )
     dropped_rows: int = Field(description="rows without a usable target")
     duration_seconds: float
+    warnings: list[str] = Field(
+        default_factory=list, max_length=MAX_WARNINGS, description="doubts about the benchmark's data, the worst first"
+    )
 
 
 class CheckpointMetadata(JobModel):

@@ -33,6 +33,9 @@ class LeaderboardRow(Model):
     )
     coverage: float = Field(description="share of the selected benchmarks that the checkpoint was evaluated on, 0 to 1")
     evaluations: dict[str, str] = Field(description="the evaluation that measured it, for each benchmark")
+    warnings: list[str] = Field(
+        default_factory=list, description="doubts about the data of the selected benchmarks, from these evaluations"
+    )
     created_at: Timestamp
 
 

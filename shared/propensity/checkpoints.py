@@ -20,7 +20,9 @@ from shared.propensity.errors import CheckpointError
 from shared.propensity.features import FeatureSchema, Matrix
 from shared.propensity.holdouts import Holdout
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+# Without the formats of dates, which are optional.
+_OLDEST_FORMAT_VERSION = 1
 
 
 class StoredCheckpoint(CheckpointMetadata):
@@ -127,9 +129,9 @@ def read_checkpoint(folder: Path) -> StoredCheckpoint:
         raise CheckpointError(f"the model artifact holds no {CHECKPOINT_FILE}") from error
     try:
         metadata = CheckpointMetadata.model_validate_json(text)
-        if metadata.format_version != FORMAT_VERSION:
+        if not _OLDEST_FORMAT_VERSION <= metadata.format_version <= FORMAT_VERSION:
             raise CheckpointError(
-                f"the checkpoint has format {metadata.format_version}; this version reads {FORMAT_VERSION}"
+                f"the checkpoint has format {metadata.format_version}; this version reads up to {FORMAT_VERSION}"
             )
         checkpoint = StoredCheckpoint.model_validate_json(text)
     except ValidationError as error:

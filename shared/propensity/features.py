@@ -6,9 +6,9 @@ give the same matrix, bit by bit.
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from decimal import Decimal
-from enum import StrEnum
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -16,57 +16,40 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
 from shared.errors import ValidationFailedError
+from shared.models.missing_values import MISSING, MISSING_WORDS
+from shared.propensity.dates import (
+    Column,
+    DateOrder,
+    DateReading,
+    Seconds,
+    date_part,
+    date_readings,
+    expand_time,
+    seconds_from_parts,
+    seconds_of_texts,
+)
 
 Matrix = npt.NDArray[np.float32]
-Column = npt.NDArray[np.float32]
-Seconds = npt.NDArray[np.float64]
 Cells = Sequence[Any]
 
 WHITESPACE = " \t\r\n\f\v\u00a0\u200b\ufeff"
-NULL_SPELLINGS = frozenset(
-    spelling
-    for word in ("na", "n/a", "#n/a", "nan", "null", "none", "nil")
-    for spelling in (word, word.upper(), word.capitalize(), "NaN")
-) | {"", "-", "--", "?"}
+# Missing in features of numbers, truth values and dates.
+MISSING_IN_NUMBERS = MISSING | MISSING_WORDS
 BOOLEAN_SPELLINGS = {
     **dict.fromkeys(("true", "True", "TRUE"), True),
     **dict.fromkeys(("false", "False", "FALSE"), False),
 }
-BOOLEAN_TEXTS = BOOLEAN_SPELLINGS | {"1": True, "0": False}
+BOOLEAN_TEXTS = BOOLEAN_SPELLINGS | {"1": True, "1.0": True, "0": False, "0.0": False}
 # Character classes are spelled out: \d and \s mean different things in Python and in Rust.
 NUMBER_PATTERN = r"^[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,4})?$"
 # What a value of each kind has to be; any text is a category.
 EXPECTED = {"numeric": "a number", "boolean": "true or false", "datetime": "a date or time such as 2026-01-31"}
-_TIME_PATTERN = r"(?:[T ]([0-9]{1,2}):([0-9]{2})(?::([0-9]{2})(?:[.,][0-9]{1,9})?)? ?(Z|[+-][0-9]{2}:?[0-9]{2})?)?$"
+# An example of a date in an error's message.
+_EXAMPLE = date(2026, 1, 31)
 _LARGEST_EXACT = 2.0**53
-
-
-class DateOrder(StrEnum):
-    """Order of a date's three numbers. ISO dates are read under every order."""
-
-    ISO = "iso"
-    DAY_FIRST = "day_first"
-    MONTH_FIRST = "month_first"
-
-    @property
-    def pattern(self) -> str:
-        """Returns a regular expression with the groups first, second, third number, hour, minute, second, offset."""
-        numbers = (
-            r"^([0-9]{4})[-/.]([0-9]{1,2})[-/.]([0-9]{1,2})"
-            if self is DateOrder.ISO
-            else r"^([0-9]{1,2})[-/.]([0-9]{1,2})[-/.]([0-9]{4})"
-        )
-        return numbers + _TIME_PATTERN
-
-    @property
-    def positions(self) -> tuple[int, int, int]:
-        """Returns the positions of year, month and day in the three numbers."""
-        return {"iso": (0, 1, 2), "day_first": (2, 1, 0), "month_first": (2, 0, 1)}[self.value]
-
-
+# 1.0, but not 1.50, nor 007.0.
+_WHOLE = re.compile(r"^(-?(?:0|[1-9][0-9]*))\.0+\Z")
 _NUMBER = re.compile(NUMBER_PATTERN.replace("$", r"\Z"))
-_DATES = {order: re.compile(order.pattern.replace("$", r"\Z")) for order in DateOrder}
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Feature(BaseModel):
@@ -80,7 +63,12 @@ class Feature(BaseModel):
         default_factory=list, description="by falling frequency; a category's code is its index"
     )
     others: bool = Field(default=False, description="rarer categories share one more code, and so do unseen ones")
-    date_order: DateOrder = DateOrder.ISO
+    date_order: DateOrder = Field(
+        default=DateOrder.ISO, description="of texts; checkpoints from before formats were kept have no other"
+    )
+    date_formats: list[str] = Field(
+        default_factory=list, description="formats other than ISO that the training's texts were written in"
+    )
     has_time: bool = False
 
     @property
@@ -90,6 +78,28 @@ class Feature(BaseModel):
             return [self.name]
         parts = ["days", "month", "weekday", "day", *(["hour"] if self.has_time else [])]
         return [f"{self.name}.{part}" for part in parts]
+
+    @cached_property
+    def codes(self) -> tuple[dict[str, float], dict[str, float]]:
+        """Returns the code of each category, and that of each value under the key of all its spellings."""
+        known = {category: float(code) for code, category in enumerate(self.categories)}
+        spelled: dict[str, float] = {}
+        for category, code in known.items():
+            spelled.setdefault(value_key(category), code)
+        return known, spelled
+
+    @property
+    def readings(self) -> tuple[DateReading, ...]:
+        """Returns the ways to read a text as a date."""
+        return date_readings(tuple(self.date_formats), self.date_order)
+
+    @property
+    def expected(self) -> str:
+        """Returns what a value must be; any text is a category."""
+        if self.kind != "datetime":
+            return EXPECTED[self.kind]
+        examples = [_EXAMPLE.strftime(part) for form in self.date_formats if (part := date_part(form))]
+        return " or ".join((EXPECTED[self.kind], *dict.fromkeys(examples)))
 
     @property
     def unseen_code(self) -> float:
@@ -154,9 +164,21 @@ class FeatureSchema(BaseModel):
             missing = np.isnan(matrix[:, start]).nonzero()[0] if feature.kind in EXPECTED else ()
             start += len(feature.columns)
             for index in missing:
-                if text_of(rows[int(index)][feature.name]) is not None:
+                if _given_text(rows[int(index)][feature.name]) is not None:
                     yield int(index), feature
                     break
+
+    def unseen(self, rows: Sequence[Mapping[str, Any]], matrix: Matrix) -> Iterator[tuple[str, str]]:
+        """Categories that were given but are not known to the model, each once with its column.
+
+        Where rare categories share a code, the model does not know which those were.
+        """
+        start = 0
+        for feature in self.features:
+            missing = np.isnan(matrix[:, start]).nonzero()[0] if feature.kind == "categorical" else ()
+            start += len(feature.columns)
+            texts = dict.fromkeys(_given_text(rows[int(index)][feature.name]) for index in missing)
+            yield from ((feature.name, text) for text in texts if text is not None)
 
 
 def text_of(value: Any) -> str | None:
@@ -165,7 +187,7 @@ def text_of(value: Any) -> str | None:
         return None
     if isinstance(value, str):
         text = value.strip(WHITESPACE)
-        return None if text in NULL_SPELLINGS else text
+        return None if text in MISSING else text
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, (float, Decimal)):
@@ -178,11 +200,19 @@ def text_of(value: Any) -> str | None:
     return str(value)
 
 
+def value_key(text: str) -> str:
+    """Returns a text that is the same for all spellings of a value: true, True, 1 and 1.0."""
+    if text in BOOLEAN_TEXTS:
+        return "1" if BOOLEAN_TEXTS[text] else "0"
+    whole = _WHOLE.match(text)
+    return whole[1] if whole else text
+
+
 def number_of(value: Any) -> float:
     """Returns a cell as a number, NaN when it is missing or no number."""
     if isinstance(value, str):
         text = value.strip(WHITESPACE)
-        return float(text) if _NUMBER.match(text) else np.nan
+        return float(text) if _NUMBER.match(text) else float(BOOLEAN_SPELLINGS.get(text, np.nan))
     if isinstance(value, (int, float, Decimal)):
         try:
             return float(value)
@@ -202,7 +232,7 @@ def encode_cells(feature: Feature, cells: Cells) -> list[Column]:
             codes = category_codes(feature, cells)
             return [np.array([codes[cell_key(cell)] for cell in cells], dtype=np.float32)]
         case "datetime":
-            return expand_time(_seconds(cells, feature.date_order), has_time=feature.has_time)
+            return expand_time(_seconds(cells, feature.readings), has_time=feature.has_time)
 
 
 def cell_key(cell: Any) -> Any:
@@ -211,14 +241,25 @@ def cell_key(cell: Any) -> Any:
 
 
 def category_codes(feature: Feature, cells: Iterable[Any]) -> dict[Any, float]:
-    """Returns the code of every distinct cell, under its key."""
-    known = {category: float(code) for code, category in enumerate(feature.categories)}
+    """Returns the code of every distinct cell, under its key.
+
+    A known category comes first, then another spelling of one: `-` is missing only for a model that has no such
+    category.
+    """
+    known, spelled = feature.codes
     unseen = feature.unseen_code
     codes: dict[Any, float] = {}
     for cell in cells:
         if (key := cell_key(cell)) not in codes:
-            text = text_of(cell)
-            codes[key] = np.nan if text is None else known.get(text, unseen)
+            text = cell.strip(WHITESPACE) if isinstance(cell, str) else text_of(cell)
+            if text is None:
+                codes[key] = np.nan
+            else:
+                codes[key] = (
+                    known[text]
+                    if text in known
+                    else spelled.get(value_key(text), np.nan if text in MISSING_IN_NUMBERS else unseen)
+                )
     return codes
 
 
@@ -230,53 +271,10 @@ def finite(numbers: npt.NDArray[np.float64]) -> Column:
     return column
 
 
-def seconds_from_parts(parts: Iterable[npt.NDArray[np.float64]], offsets: npt.NDArray[np.float64]) -> Seconds:
-    """Seconds since 1970 in UTC from year, month, day, hour, minute, second; NaN where they form no time.
-
-    Days from a civil date: https://howardhinnant.github.io/date_algorithms.html
-    """
-    year, month, day, hour, minute, second = parts
-    with np.errstate(invalid="ignore"):
-        leap = (year % 4 == 0) & ((year % 100 != 0) | (year % 400 == 0))
-        long_months = np.isin(month, (1, 3, 5, 7, 8, 10, 12))
-        last_day = np.where(month == 2, 28.0 + leap, np.where(long_months, 31.0, 30.0))
-        valid = (year >= 1) & (month >= 1) & (month <= 12) & (day >= 1) & (day <= last_day)
-        valid &= (hour <= 23) & (minute <= 59) & (second <= 59) & (np.abs(offsets) < 86_400)
-        shifted = year - (month <= 2)
-        era = np.floor(shifted / 400)
-        year_of_era = shifted - era * 400
-        day_of_year = np.floor((153 * (month + np.where(month > 2, -3, 9)) + 2) / 5) + day - 1
-        day_of_era = year_of_era * 365 + np.floor(year_of_era / 4) - np.floor(year_of_era / 100) + day_of_year
-        days = era * 146_097 + day_of_era - 719_468
-        seconds = days * 86_400 + hour * 3600 + minute * 60 + second - offsets
-    return np.where(valid, seconds, np.nan)
-
-
-def expand_time(seconds: Seconds, *, has_time: bool) -> list[Column]:
-    """Days since 1970, month, weekday (Monday 0) and day of month, and the hour where times are given."""
-    known = np.isfinite(seconds)
-    whole = np.where(known, seconds, 0.0).astype(np.int64)
-    days = whole // 86_400
-    dates = days.astype("datetime64[D]")
-    months = dates.astype("datetime64[M]")
-    parts: list[npt.NDArray[Any]] = [
-        whole / 86_400,
-        months.astype(np.int64) % 12 + 1,
-        (days + 3) % 7,
-        (dates - months).astype(np.int64) + 1,
-    ]
-    if has_time:
-        parts.append(whole % 86_400 // 3600)
-    return [np.where(known, part, np.nan).astype(np.float32) for part in parts]
-
-
-def offset_seconds(text: str | None) -> float:
-    """Returns the offset of ``Z``, ``+02:00`` or ``-0330``; no offset is UTC."""
-    if text is None or text == "Z":
-        return 0.0
-    digits = text[1:].replace(":", "")
-    seconds = int(digits[:2]) * 3600.0 + int(digits[2:]) * 60.0
-    return -seconds if text[0] == "-" else seconds
+def _given_text(cell: Any) -> str | None:
+    """Returns the text of a cell, ``None`` for every spelling of a missing value."""
+    text = text_of(cell)
+    return None if text in MISSING_WORDS else text
 
 
 def _numbers(cells: Cells) -> npt.NDArray[np.float64]:
@@ -294,30 +292,28 @@ def _boolean(cell: Any) -> float:
     return float(cell) if isinstance(cell, (bool, int, float, Decimal)) and cell in (0, 1) else np.nan
 
 
-def _seconds(cells: Cells, order: DateOrder) -> Seconds:
-    parts = np.full((7, len(cells)), np.nan)
+def _seconds(cells: Cells, readings: Sequence[DateReading]) -> Seconds:
+    seconds = np.full(len(cells), np.nan)
+    moments: dict[int, tuple[float, ...]] = {}
+    texts: dict[int, str] = {}
     for index, cell in enumerate(cells):
         if isinstance(cell, datetime):
-            parts[:, index] = _parts_of_datetime(cell)
+            moments[index] = _parts_of_datetime(cell)
         elif isinstance(cell, date):
-            parts[:, index] = (cell.year, cell.month, cell.day, 0, 0, 0, 0)
+            moments[index] = (cell.year, cell.month, cell.day, 0, 0, 0, 0)
         elif isinstance(cell, str):
-            parts[:, index] = _parts_of_text(cell.strip(WHITESPACE), order)
-    return seconds_from_parts(parts[:6], parts[6])
+            texts[index] = cell.strip(WHITESPACE)
+    if moments:
+        *parts, offsets = np.array(list(moments.values()), dtype=np.float64).T
+        seconds[list(moments)] = seconds_from_parts(parts, offsets)
+    if texts:
+        seconds[list(texts)] = seconds_of_texts(list(texts.values()), readings)
+    return seconds
 
 
 def _parts_of_datetime(value: datetime) -> tuple[float, ...]:
     offset = value.utcoffset()
     return (*value.timetuple()[:6], offset.total_seconds() if offset else 0.0)
-
-
-def _parts_of_text(text: str, order: DateOrder) -> tuple[float, ...]:
-    for candidate in dict.fromkeys((DateOrder.ISO, order)):
-        if match := _DATES[candidate].match(text):
-            *numbers, hour, minute, second, offset = match.groups()
-            dates = (float(numbers[position]) for position in candidate.positions)
-            return (*dates, float(hour or 0), float(minute or 0), float(second or 0), offset_seconds(offset))
-    return (np.nan,) * 7
 
 
 def _require_scalars(cells: Cells, name: str) -> None:

@@ -7,7 +7,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
 from shared.propensity.architectures.base import Labels
-from shared.propensity.features import DateOrder, Seconds
+from shared.propensity.dates import DateOrder, DateReading, Seconds, date_readings
 
 Mask = npt.NDArray[np.bool_]
 Draws = npt.NDArray[np.float64]
@@ -34,8 +34,14 @@ class TimeHoldout(_Rule):
 
     kind: Literal["time"] = "time"
     column: str
-    date_order: DateOrder
+    date_order: DateOrder = DateOrder.ISO
+    date_formats: list[str] = Field(default_factory=list)
     after: float
+
+    @property
+    def readings(self) -> tuple[DateReading, ...]:
+        """Returns the ways to read a text of the column."""
+        return date_readings(tuple(self.date_formats), self.date_order)
 
     def held_out(self, moments: Seconds) -> Mask:
         """Returns the mask of the rows that are held out."""

@@ -3,12 +3,15 @@
 import tempfile
 import threading
 from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
 from shared.errors import ConflictError
+from shared.models.checkpoint import UNSEEN_CATEGORIES, UNSEEN_CHARACTERS, UnseenCategory
 from shared.models.job import JobFile
 from shared.observability import logger
 from shared.propensity.artifacts import extract_artifact
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
     from shared.propensity.checkpoints import Scorer
+    from shared.propensity.features import FeatureSchema, Matrix
 
 # A function has 512 MB to unpack in.
 ARTIFACT_SIZE_LIMIT = 150 * 2**20
@@ -27,6 +31,17 @@ KEPT_BYTES = 512 * 2**20
 _CHUNK = 2**20
 # S3 responds 403 for a missing object if the caller may not list the bucket, and 412 if it was replaced.
 _GONE = {"NoSuchKey", "NoSuchVersion", "404", "AccessDenied", "403", "PreconditionFailed", "412", "MethodNotAllowed"}
+
+
+def unseen_categories(
+    schema: "FeatureSchema", rows: Sequence[Mapping[str, Any]], matrix: "Matrix", limit: int = UNSEEN_CATEGORIES
+) -> list[UnseenCategory]:
+    """Returns the first categories that a model was not trained on. ``matrix`` is the rows as it encodes them."""
+    return [
+        # JSON may hold halves of characters, which no response can.
+        UnseenCategory(column=column, value=text[:UNSEEN_CHARACTERS].encode(errors="replace").decode())
+        for column, text in islice(schema.unseen(rows, matrix), limit)
+    ]
 
 
 class Scorers:

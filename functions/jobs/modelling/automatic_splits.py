@@ -4,7 +4,7 @@ import re
 
 import polars as pl
 
-from functions.jobs.modelling.frames import clean_text, date_order_of
+from functions.jobs.modelling.frames import NOTHING, DateFormats, clean_text, date_formats_of
 from functions.jobs.modelling.splits import choose_holdout, held_out_rows
 from shared.errors import JobFailedError
 from shared.files.column_names import snake_case
@@ -28,17 +28,21 @@ _LEAST_OF_A_CLASS = 2
 
 
 def automatic_holdout(
-    test_fraction: float, seed: int, frame: pl.DataFrame, draws: Draws, labels: Labels
+    test_fraction: float, seed: int, frame: pl.DataFrame, draws: Draws, labels: Labels, formats: DateFormats = NOTHING
 ) -> tuple[Holdout, str]:
     """Returns the rule and its reason: split by time, or else by entity, or else at random.
 
     A random split would give too good metrics if rows belong together or if the future differs from the past.
     """
-    candidates = [JobSplit(kind="time", column=name, test_fraction=test_fraction) for name in _time_columns(frame)]
-    candidates += [JobSplit(kind="group", column=name, test_fraction=test_fraction) for name in _entity_columns(frame)]
+    columns = [("time", name) for name in _time_columns(frame, formats)]
+    columns += [("group", name) for name in _grouping_columns(frame)]
+    candidates = [
+        JobSplit.model_validate({"kind": kind, "column": name, "test_fraction": test_fraction})
+        for kind, name in columns
+    ]
     for split in candidates:
         try:
-            holdout = choose_holdout(split, seed, frame, draws, labels)
+            holdout = choose_holdout(split, seed, frame, draws, labels, formats)
         except JobFailedError:  # the column has only one time
             continue
         if _has_both(labels, held_out_rows(holdout, frame, draws, labels)):
@@ -52,22 +56,29 @@ def automatic_holdout(
     return choose_holdout(at_random, seed, frame, draws, labels), reason
 
 
-def _time_columns(frame: pl.DataFrame) -> list[str]:
-    return [column.name for column in frame if _OBSERVED.fullmatch(snake_case(column.name)) and _holds_times(column)]
+def entity_columns(frame: pl.DataFrame) -> list[str]:
+    """Returns the columns that name a client, by their names."""
+    return [name for name in frame.columns if _ENTITY.fullmatch(snake_case(name))]
 
 
-def _holds_times(column: pl.Series) -> bool:
+def _time_columns(frame: pl.DataFrame, formats: DateFormats) -> list[str]:
+    named = [column for column in frame if _OBSERVED.fullmatch(snake_case(column.name))]
+    return [column.name for column in named if _holds_times(column, formats)]
+
+
+def _holds_times(column: pl.Series, formats: DateFormats) -> bool:
     if column.dtype == pl.String:
         column = clean_text(column)
         known = column.drop_nulls()
-        return len(known) >= _LEAST_KNOWN * len(column) and date_order_of(known) is not None
+        written = formats[column.name] if column.name in formats else date_formats_of(known)
+        return len(known) >= _LEAST_KNOWN * len(column) and written is not None
     is_time = column.dtype == pl.Date or isinstance(column.dtype, pl.Datetime)
     return is_time and column.null_count() <= (1 - _LEAST_KNOWN) * len(column)
 
 
-def _entity_columns(frame: pl.DataFrame) -> list[str]:
-    """Returns the entity columns in which several rows share a value."""
-    named = [column for column in frame if _ENTITY.fullmatch(snake_case(column.name))]
+def _grouping_columns(frame: pl.DataFrame) -> list[str]:
+    """Returns the columns with values that several rows share."""
+    named = [frame[name] for name in entity_columns(frame)]
     return [column.name for column in named if _LEAST_GROUPS <= column.n_unique() < len(column) - column.null_count()]
 
 

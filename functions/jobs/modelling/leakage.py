@@ -4,7 +4,8 @@ import numpy as np
 
 from functions.jobs.modelling.metrics import Array, roc_curve
 from shared.propensity.architectures.base import Examples
-from shared.propensity.features import Column, FeatureSchema
+from shared.propensity.dates import Column
+from shared.propensity.features import FeatureSchema
 
 # A column is suspicious if its ROC AUC alone reaches this value.
 SUSPICIOUS_AUC = 0.97

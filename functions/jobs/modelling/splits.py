@@ -7,11 +7,12 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from functions.jobs.modelling.frames import date_order_of, times_of
+from functions.jobs.modelling.frames import NOTHING, DateFormats, clean_text, date_formats_of, times_of
 from shared.errors import JobFailedError
 from shared.models.job import JobFile, JobSplit
 from shared.propensity.architectures.base import Labels
-from shared.propensity.features import DateOrder, text_of
+from shared.propensity.dates import DateReading, date_readings
+from shared.propensity.features import text_of
 from shared.propensity.holdouts import Draws, GroupHoldout, Holdout, Mask, RandomHoldout, TimeHoldout
 
 
@@ -31,8 +32,10 @@ def group_draws(column: pl.Series, seed: int) -> Draws:
     return column.replace_strict(distinct, draws, return_dtype=pl.Float64).to_numpy()
 
 
-def choose_holdout(split: JobSplit, seed: int, frame: pl.DataFrame, draws: Draws, labels: Labels) -> Holdout:
-    """Returns the rule that holds out about ``test_fraction`` of these rows.
+def choose_holdout(
+    split: JobSplit, seed: int, frame: pl.DataFrame, draws: Draws, labels: Labels, formats: DateFormats = NOTHING
+) -> Holdout:
+    """Returns the rule that holds out about ``test_fraction`` of these rows. ``formats`` are those of their dates.
 
     Raises:
         JobFailedError: the split's column is missing, has no times, or leaves one side without rows.
@@ -43,7 +46,7 @@ def choose_holdout(split: JobSplit, seed: int, frame: pl.DataFrame, draws: Draws
     if split.column is None or split.column not in frame.columns:
         raise JobFailedError(f"The column '{split.column}' of the {split.kind} split is not in the files.")
     column = frame[split.column]
-    return _by_time(column, split) if split.kind == "time" else _by_group(column, split, seed)
+    return _by_time(column, split, formats) if split.kind == "time" else _by_group(column, split, seed)
 
 
 def held_out_rows(rule: Holdout, frame: pl.DataFrame, draws: Draws, labels: Labels) -> Mask:
@@ -54,7 +57,7 @@ def held_out_rows(rule: Holdout, frame: pl.DataFrame, draws: Draws, labels: Labe
         raise JobFailedError(f"The column '{rule.column}' of the {rule.kind} split is not in the files.")
     column = frame[rule.column]
     if isinstance(rule, TimeHoldout):
-        return rule.held_out(_moments(column, rule.date_order))
+        return rule.held_out(_moments(column, rule.readings))
     return rule.held_out(group_draws(column, rule.seed))
 
 
@@ -85,10 +88,12 @@ def _limit(draws: Draws, fraction: float) -> float:
     return float(np.partition(draws, count)[count])
 
 
-def _by_time(column: pl.Series, split: JobSplit) -> TimeHoldout:
-    texts = column.drop_nulls() if column.dtype == pl.String else None
-    order = (date_order_of(texts) if texts is not None else None) or DateOrder.ISO
-    moments = _moments(column, order)
+def _by_time(column: pl.Series, split: JobSplit, formats: DateFormats) -> TimeHoldout:
+    written = formats.get(column.name)
+    if column.name not in formats and column.dtype == pl.String:
+        written = date_formats_of(clean_text(column).drop_nulls())
+    written = tuple(written or ())
+    moments = _moments(column, date_readings(written))
     known = np.sort(moments[np.isfinite(moments)])
     if len(known) < 2 or known[0] == known[-1]:
         raise JobFailedError(
@@ -98,7 +103,7 @@ def _by_time(column: pl.Series, split: JobSplit) -> TimeHoldout:
     # Keeps rows on both sides: the limit is at least the earliest and at most the second latest time.
     place = known[max(round(len(known) * (1 - split.test_fraction)), 1) - 1]
     after = place if place < known[-1] else known[known < known[-1]][-1]
-    return TimeHoldout(column=column.name, date_order=order, after=float(after))
+    return TimeHoldout(column=column.name, date_formats=list(written), after=float(after))
 
 
 def _by_group(column: pl.Series, split: JobSplit, seed: int) -> GroupHoldout:
@@ -112,11 +117,11 @@ def _by_group(column: pl.Series, split: JobSplit, seed: int) -> GroupHoldout:
     return GroupHoldout(column=column.name, seed=seed, limit=float(distinct[count]))
 
 
-def _moments(column: pl.Series, order: DateOrder) -> npt.NDArray[np.float64]:
+def _moments(column: pl.Series, readings: Sequence[DateReading]) -> npt.NDArray[np.float64]:
     """Returns times as seconds. The numbers of a numeric column (years, epochs) stay unchanged."""
     if column.dtype.is_numeric():
         return column.cast(pl.Float64).to_numpy()
-    return times_of(column, order)
+    return times_of(column, readings)
 
 
 def same_content(files: Sequence[JobFile]) -> set[tuple[str, int]]:

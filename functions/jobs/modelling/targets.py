@@ -7,10 +7,8 @@ import polars as pl
 
 from shared.errors import JobFailedError
 from shared.propensity.architectures.base import Labels
-from shared.propensity.features import WHITESPACE, text_of
+from shared.propensity.features import text_of, value_key
 
-# Fewer spellings than in features, because "none" or "?" can be a label.
-MISSING_LABELS = frozenset({"", "NA", "N/A", "n/a", "nan", "NaN", "null", "NULL"})
 # The positive label comes first.
 KNOWN_PAIRS = (
     ("1", "0"),
@@ -24,16 +22,8 @@ KNOWN_PAIRS = (
 )
 
 
-def label_text(value: object) -> str | None:
-    """Returns the canonical text of one cell of the target, or ``None`` if the cell has no label."""
-    if isinstance(value, str):
-        text = value.strip(WHITESPACE)
-        return None if text in MISSING_LABELS else text
-    return text_of(value)
-
-
-def label_texts(column: pl.Series) -> pl.Series:
-    """Returns the canonical text of every cell of the target.
+def label_texts(column: pl.Series, labels: Iterable[str] = ()) -> pl.Series:
+    """Returns the canonical text of every cell of the target: one of ``labels`` for all of its spellings.
 
     Raises:
         JobFailedError: the cells are lists or structures.
@@ -44,7 +34,11 @@ def label_texts(column: pl.Series) -> pl.Series:
     if not (dtype.is_numeric() or dtype.is_temporal() or dtype in (pl.String, pl.Boolean, pl.Null)):
         raise JobFailedError(f"The target column '{column.name}' has the type {dtype}, but must be text or a number.")
     distinct = column.unique()
-    texts = [label_text(value) for value in distinct.to_list()]
+    texts = [text_of(value) for value in distinct.to_list()]
+    spellings: dict[str, str] = {}
+    for text in (*labels, *sorted({text for text in texts if text is not None})):
+        spellings.setdefault(value_key(text), text)
+    texts = [None if text is None else spellings[value_key(text)] for text in texts]
     return column.replace_strict(distinct, texts, default=None, return_dtype=pl.String)
 
 
@@ -70,7 +64,7 @@ def two_labels(name: str, counts: dict[str, int], positive: str | None) -> tuple
             f"The target column '{name}' has {len(labels)} labels ({some}). A propensity model needs exactly two "
             "labels. Choose another target."
         )
-    chosen = label_text(positive) if positive is not None else _usual(labels)
+    chosen = _spelled_as(labels, positive) if positive is not None else _usual(labels)
     if chosen is not None and chosen not in labels:
         raise JobFailedError(
             f"The positive label '{chosen}' does not occur in the target column '{name}'. The column has the labels "
@@ -83,6 +77,12 @@ def two_labels(name: str, counts: dict[str, int], positive: str | None) -> tuple
 def to_labels(texts: pl.Series, positive: str) -> Labels:
     """Returns 1 for each positive label and 0 for each other text."""
     return np.asarray((texts == positive).to_numpy(), dtype=np.float32)
+
+
+def _spelled_as(labels: Iterable[str], wanted: str) -> str | None:
+    """Returns the label that a text means, in the spelling of the labels if it is among them."""
+    text = text_of(wanted)
+    return next((label for label in labels if text and value_key(label) == value_key(text)), text)
 
 
 def _usual(labels: Iterable[str]) -> str | None:

@@ -8,8 +8,10 @@ import numpy as np
 import polars as pl
 
 from functions.jobs.container import Container
-from functions.jobs.modelling.automatic_splits import automatic_holdout
-from functions.jobs.modelling.frames import encode_frame, infer_schema
+from functions.jobs.file_warnings import require_whole, warnings_of
+from functions.jobs.modelling.automatic_splits import automatic_holdout, entity_columns
+from functions.jobs.modelling.copies import copies, write_hashes
+from functions.jobs.modelling.frames import date_formats, encode_frame, infer_schema
 from functions.jobs.modelling.leakage import suspicious_columns
 from functions.jobs.modelling.metrics import measure
 from functions.jobs.modelling.splits import choose_holdout, group_draws, held_out_rows, validation_folds
@@ -25,11 +27,17 @@ from shared.propensity.architectures.registry import ARCHITECTURES, validate_con
 from shared.propensity.checkpoints import FORMAT_VERSION, StoredCheckpoint, library_versions, write_checkpoint
 from shared.propensity.ensemble import Ensemble
 from shared.propensity.features import FeatureSchema
-from shared.propensity.holdouts import GroupHoldout, Holdout, Mask
+from shared.propensity.holdouts import GroupHoldout, Holdout, Mask, TimeHoldout
 
 FEWEST_ROWS = 20
 FEWEST_OF_A_CLASS = 4
 THRESHOLD = 0.5
+# Why a column is no feature.
+EXCLUDED = "excluded by the configuration"
+GROUPING = "rows are held out by it"
+ENTITY = "it names a client, and the held-out rows are of the same clients as the others"
+# A model that knows persons has learned nothing of others.
+IDENTIFYING = "it identifies persons, by what a scan found or the connector's personal_data says"
 
 
 def train(job: TrainingJob, container: Container, stop: threading.Event, client: ClientFactory) -> None:
@@ -44,7 +52,9 @@ def train(job: TrainingJob, container: Container, stop: threading.Event, client:
         configuration = validate_configuration(job.architecture, job.configuration, "configuration")
         seed = job.seed if configuration.seed is None else configuration.seed
         table = read_datasets(job.datasets, seed, job.target, client)
-        checkpoint, ensemble = fit(job, configuration, seed, table, container, progress)
+        require_whole(table.file_notes)
+        checkpoint, ensemble, fitted = fit(job, configuration, seed, table, container, progress)
+        write_hashes(container.model_folder, fitted.matrix, fitted.labels)
         write_checkpoint(container.model_folder, checkpoint, ensemble)
     for name, value in checkpoint.measurement.metrics.items():
         if value is not None:
@@ -58,28 +68,27 @@ def fit(
     table: DatasetTable,
     container: Container,
     progress: ProgressReporter,
-) -> tuple[StoredCheckpoint, Ensemble]:
-    """Returns the checkpoint and its models."""
+) -> tuple[StoredCheckpoint, Ensemble, Examples]:
+    """Returns the checkpoint, its models, and the examples that they were fitted on."""
     texts = label_texts(table.frame[job.target])
     known = texts.is_not_null().to_numpy()
     table, texts = table.filter(known), texts.filter(known)
+    once, copy_notes = _without_copies(table.frame.drop(job.target), texts)
+    table, texts = table.filter(once), texts.filter(once)
     counts = dict(texts.value_counts().iter_rows())
     positive, negative = two_labels(job.target, counts, job.positive_label)
     _require_enough(job.target, counts)
     labels = to_labels(texts, positive)
     features = table.frame.drop(job.target)
+    formats = date_formats(features, table.formats)
     if job.split.kind == "automatic":
-        holdout, reason = automatic_holdout(job.split.test_fraction, seed, features, table.draws, labels)
+        holdout, reason = automatic_holdout(job.split.test_fraction, seed, features, table.draws, labels, formats)
     else:
-        holdout, reason = choose_holdout(job.split, seed, features, table.draws, labels), ""
+        holdout, reason = choose_holdout(job.split, seed, features, table.draws, labels, formats), ""
     held_out = held_out_rows(holdout, features, table.draws, labels)
     _require_both_classes(labels, held_out, holdout)
 
-    excluded = list(configuration.excluded_columns)
-    if isinstance(holdout, GroupHoldout):
-        excluded.append(holdout.column)
-    identifying = [column for dataset in job.datasets for column in dataset.identifying_columns]
-    schema = infer_schema(features.filter(~held_out), excluded, identifying)
+    schema = infer_schema(features.filter(~held_out), _left_out(job, configuration, holdout, features), formats)
     examples = Examples(encode_frame(schema, features), labels)
     fitted = examples.take(np.nonzero(~held_out)[0])
     resolved = configuration.resolved(len(fitted))
@@ -91,7 +100,11 @@ def fit(
     notes = [
         *_warnings(suspicious_columns(schema, fitted, seed), job.target),
         *([reason] if reason else []),
-        *_notes(schema, len(known) - int(known.sum()), job.target, positive, explicit=job.positive_label is not None),
+        *copy_notes,
+        *table.notes,
+        *_label_notes(len(known) - int(known.sum()), job.target, positive, explicit=job.positive_label is not None),
+        *warnings_of(table.file_notes),
+        *(f"The column '{column.name}' is not used: {column.reason}." for column in schema.dropped[:100]),
     ]
     checkpoint = StoredCheckpoint(
         format_version=FORMAT_VERSION,
@@ -114,7 +127,35 @@ def fit(
         trained_rows=len(fitted),
         library_versions=library_versions(),
     )
-    return checkpoint, ensemble
+    return checkpoint, ensemble, fitted
+
+
+def _without_copies(features: pl.DataFrame, labels: pl.Series) -> tuple[Mask, list[str]]:
+    """Returns the mask of the rows to learn from, without copies of others, and notes about the copies."""
+    repeated, are_copies = copies(features, labels)
+    count = int(repeated.sum())
+    if not count:
+        return ~repeated, []
+    if are_copies:
+        return ~repeated, [f"{count:,} rows were left out, because they are copies of other rows in all columns."]
+    note = (
+        f"{count:,} rows equal other rows in all columns. They were kept, for rows of few values are equal by chance."
+    )
+    return np.ones_like(repeated), [note]
+
+
+def _left_out(
+    job: TrainingJob, configuration: BoostingConfiguration, holdout: Holdout, features: pl.DataFrame
+) -> dict[str, str]:
+    """Returns the columns that are not to be features, with the reasons."""
+    identifying = [column for dataset in job.datasets for column in dataset.identifying_columns]
+    # In a split by time, a model that remembers clients seems to know the future.
+    entities = entity_columns(features) if isinstance(holdout, TimeHoldout) else []
+    left_out = dict.fromkeys(entities, ENTITY) | dict.fromkeys(identifying, IDENTIFYING)
+    left_out |= dict.fromkeys(configuration.excluded_columns, EXCLUDED)
+    if isinstance(holdout, GroupHoldout):
+        left_out[holdout.column] = GROUPING
+    return left_out
 
 
 def _fit_models(
@@ -198,8 +239,8 @@ def _warnings(suspicious: dict[str, float], target: str) -> list[str]:
     ]
 
 
-def _notes(schema: FeatureSchema, dropped_rows: int, target: str, positive: str, *, explicit: bool) -> list[str]:
-    notes = [f"The column '{column.name}' is not used: {column.reason}." for column in schema.dropped[:100]]
+def _label_notes(dropped_rows: int, target: str, positive: str, *, explicit: bool) -> list[str]:
+    notes = []
     if dropped_rows:
         notes.append(f"{dropped_rows} rows without a value of '{target}' were not used.")
     if not explicit:

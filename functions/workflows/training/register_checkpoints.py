@@ -24,7 +24,7 @@ from shared.propensity.errors import CheckpointError
 from shared.resources import Resources
 from shared.trainings.store import Trainings
 
-MAX_NOTES = 50
+MAX_NOTES = 100
 _BLOCK = 1 << 20
 _resources = Resources()
 

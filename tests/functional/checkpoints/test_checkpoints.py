@@ -1,3 +1,4 @@
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,10 @@ def add_trained_checkpoint(client: TestClient, table: Table) -> CheckpointMaker:
 
 
 def predict(client: TestClient, checkpoint: Checkpoint, rows: list[dict[str, Any]]) -> Any:
-    return client.post(f"/checkpoints/{checkpoint.id}/predictions", json={"rows": rows})
+    # As ASCII, in which JSON can hold halves of characters.
+    body = json.dumps({"rows": rows})
+    headers = {"Content-Type": "application/json"}
+    return client.post(f"/checkpoints/{checkpoint.id}/predictions", content=body, headers=headers)
 
 
 @pytest.mark.row("CK-1", "C-7")
@@ -97,6 +101,22 @@ def test_a_prediction_ignores_unknown_columns_and_accepts_nulls_and_new_categori
     assert predict(client, checkpoint, [{**ROW, "age": "40", "active": "true"}]).json() == plain
     empty = predict(client, checkpoint, [dict.fromkeys(ROW), {**ROW, "city": "Atlantis", "age": " "}])
     assert empty.status_code == 200, empty.text
+
+
+@pytest.mark.row("X-1")
+def test_a_prediction_names_the_categories_that_the_training_never_saw(
+    client: TestClient, add_trained_checkpoint: CheckpointMaker, model_folder: Path
+) -> None:
+    checkpoint = add_trained_checkpoint(packed(model_folder))
+    cities = ["lyon", "Lyon", " lyon ", "x" * 200, "\ud800", 7, None, "-", "N/A"]
+
+    few = predict(client, checkpoint, [{**ROW, "city": city} for city in cities]).json()
+    many = predict(client, checkpoint, [{**ROW, "city": f"city {index}"} for index in range(500)]).json()
+
+    assert few["unseen_categories"] == [{"column": "city", "value": value} for value in ("lyon", "x" * 100, "?", "7")]
+    assert [each["value"] for each in many["unseen_categories"]] == [f"city {index}" for index in range(20)]
+    assert len(many["predictions"]) == 500
+    assert predict(client, checkpoint, [ROW]).json()["unseen_categories"] == []
 
 
 @pytest.mark.row("X-1", "C-6")

@@ -176,7 +176,7 @@ def test_a_finished_evaluation_has_a_curve_and_never_changes_again(
     evaluation = client.post("/evaluations", json=request_body).json()
     evaluations = Evaluations(table)
     evaluations.advance(space_id, evaluation["id"], JobStatus.RUNNING)
-    evaluations.succeed(space_id, evaluation["id"], result(0.75))
+    evaluations.succeed(space_id, evaluation["id"], result(0.75, warnings=["2 % of the values are no numbers."]))
 
     evaluations.succeed(space_id, evaluation["id"], result(0.1))
     evaluations.end(space_id, evaluation["id"], JobStatus.FAILED, "too late")
@@ -188,6 +188,9 @@ def test_a_finished_evaluation_has_a_curve_and_never_changes_again(
     assert (found["rows"], found["positives"], found["excluded_training_rows"], found["dropped_rows"]) == (4, 2, 1, 2)
     assert [point["threshold"] for point in found["curve"]] == [None, 0.5]
     assert found["error"] is None
+    assert found["warnings"] == ["2 % of the values are no numbers."]
+    (row,) = client.get("/leaderboards").json()["data"]
+    assert row["warnings"] == found["warnings"]
     assert found["started_at"] <= found["finished_at"]
     assert client.get("/evaluations").json()["data"][0]["result"] == {**found, "curve": None}
     assert list(Jobs(table).open_jobs()) == []

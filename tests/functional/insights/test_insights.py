@@ -59,6 +59,21 @@ def test_the_action_with_the_highest_score_wins_and_every_candidate_has_a_reason
 
 
 @pytest.mark.row("IN-1")
+def test_a_candidate_names_the_client_s_categories_that_its_model_never_saw(
+    client: TestClient, upstream: FakeUpstream, model: Checkpoint, create_action: ActionMaker
+) -> None:
+    scored, unscored = create_action("Savings", model_id=model.id), create_action("Loan")
+
+    lower = decide(client, {**CLIENT, "city": "lyon"})
+
+    unseen = [{"column": "city", "value": "lyon"}]
+    assert candidate(lower, scored)["unseen_categories"] == unseen
+    assert candidate(client.get(f"/insights/{lower['id']}").json(), scored)["unseen_categories"] == unseen
+    assert candidate(lower, unscored)["unseen_categories"] == []
+    assert candidate(decide(client, CLIENT), scored)["unseen_categories"] == []
+
+
+@pytest.mark.row("IN-1")
 def test_an_insight_contains_the_generated_texts_and_the_thinking_separately(
     client: TestClient, upstream: FakeUpstream, model: Checkpoint, create_action: ActionMaker
 ) -> None:

@@ -6,8 +6,10 @@ import json
 import os
 import subprocess
 import sys
+import tarfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -18,7 +20,11 @@ import polars as pl
 import pytest
 
 from functions.jobs.container import Container
+from shared.files.notes import ReadNotes
+from shared.files.readers import opened
+from shared.files.sources import Query, Source
 from shared.models.job import JobFile, TrainingJob
+from shared.models.reading import ReadOptions
 
 ROOT = Path(__file__).resolve().parents[3]
 SECRET = "whsec_" + base64.b64encode(b"signing key of the tests").decode()
@@ -145,6 +151,12 @@ class Box:
             stderr=subprocess.PIPE,
         )
 
+    def use_trained_model(self) -> None:
+        """Gives the model that a training left to the next evaluation."""
+        self.container.model_channel.mkdir(parents=True, exist_ok=True)
+        with tarfile.open(self.container.model_channel / "model.tar.gz", "w:gz") as archive:
+            archive.add(self.container.model_folder, arcname=".")
+
     @property
     def failure(self) -> str:
         """Returns the reason the job left."""
@@ -154,6 +166,46 @@ class Box:
 @pytest.fixture
 def box(tmp_path: Path, cloud: Cloud) -> Box:
     return Box(tmp_path / "ml", cloud)
+
+
+@dataclass
+class NotedByReader:
+    """What the reader notes about files, by their names, and the options that it was given."""
+
+    formats: dict[str, Mapping[str, Sequence[str]]] = field(default_factory=dict)
+    warnings: dict[str, Callable[[ReadNotes], None]] = field(default_factory=dict)
+    options: dict[str, ReadOptions] = field(default_factory=dict)
+
+    def note(self, name: str, notes: ReadNotes) -> None:
+        """Replaces what the reader has noted about a file."""
+        if name in self.formats:
+            notes.formats = {column: list(formats) for column, formats in self.formats[name].items()}
+        if name in self.warnings:
+            notes.warnings, notes.warning_count, notes.affected_rows = [], 0, 0
+            self.warnings[name](notes)
+
+
+@pytest.fixture
+def noted(monkeypatch: pytest.MonkeyPatch) -> NotedByReader:
+    """Returns the reader's notes, for tests to fill."""
+    noted = NotedByReader()
+
+    @contextmanager
+    def reading(path: Path, *args: Any, name: str, options: ReadOptions) -> Iterator[Source]:
+        noted.options[name] = options
+        with opened(path, *args, name=name, options=options) as source:
+            collect = source.collect
+
+            def collect_and_note(query: Query) -> pl.DataFrame:
+                frame = collect(query)
+                noted.note(name, source.notes)
+                return frame
+
+            monkeypatch.setattr(source, "collect", collect_and_note)
+            yield source
+
+    monkeypatch.setattr("functions.jobs.sources.opened", reading)
+    return noted
 
 
 def training(files: list[JobFile], target: str = "bought", **changes: Any) -> TrainingJob:

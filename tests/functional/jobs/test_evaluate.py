@@ -1,5 +1,6 @@
 import io
 import json
+import re
 import tarfile
 import threading
 from pathlib import Path
@@ -111,6 +112,40 @@ def test_files_without_the_models_columns_fail_and_name_them(box: Box, cloud: Cl
 
     with pytest.raises(JobFailedError, match="lack 2 of the columns that the model uses: 'age', 'city'"):
         run(evaluation([file]), box)
+
+
+@pytest.mark.row("FL-9")
+@pytest.mark.parametrize(
+    ("column", "value", "message"),
+    [
+        ("age", "44 years", r"'age' are not a number, for example '44 years'"),
+        ("active", "perhaps", r"'active' are not true or false, for example 'perhaps'"),
+        ("joined", "soon", r"'joined' are not a date or time such as 2026-01-31, for example 'soon'"),
+    ],
+)
+def test_a_benchmark_with_values_that_the_model_can_not_read_is_refused_or_warned_of(
+    box: Box, cloud: Cloud, trained: JobFile, column: str, value: str, message: str
+) -> None:
+    def benchmark(unreadable: int) -> JobFile:
+        text = pl.when(pl.int_range(400) < unreadable).then(pl.lit(value)).otherwise(pl.col(column).cast(pl.String))
+        return cloud.put_frame(f"{column}-{unreadable}.csv", customers(seed=9).with_columns(text.alias(column)))
+
+    with pytest.raises(JobFailedError, match=message):
+        run(evaluation([benchmark(40)]), box)
+    (warning,) = run(evaluation([benchmark(8)]), box).warnings
+    assert re.search(rf"^2\.?\d* % of the known values of the column {message}", warning)
+    assert run(evaluation([benchmark(0)]), box).warnings == []
+
+
+@pytest.mark.row("FL-9")
+def test_many_categories_that_the_training_never_saw_are_warned_of(box: Box, cloud: Cloud, trained: JobFile) -> None:
+    lower = customers(seed=9).with_columns(pl.col("city").str.to_lowercase())
+    few = customers(seed=9).with_columns(city=pl.when(pl.int_range(400) < 60).then(pl.lit("Oslo")).otherwise("city"))
+
+    (warning,) = run(evaluation([cloud.put_frame("lower.csv", lower)]), box).warnings
+
+    assert re.search(r"^7\d\.?\d* % of the rows have a category in the column 'city' .* for example '[a-z]+'", warning)
+    assert run(evaluation([cloud.put_frame("few.csv", few)]), box).warnings == []
 
 
 @pytest.mark.parametrize("damage", ["text", "empty", "newer", "link", "absent"])

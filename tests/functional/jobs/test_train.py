@@ -78,7 +78,7 @@ def test_a_training_leaves_a_checkpoint_that_scores_rows_like_the_training_did(
     for name, value in checkpoint.measurement.metrics.items():
         assert again.metrics[name] == pytest.approx(value, abs=1e-6), name
     assert (checkpoint.measurement.metrics[MetricName.ROC_AUC] or 0) > 0.75
-    assert {path.suffix for path in box.container.model_folder.iterdir()} <= {".json", ".txt", ".ubj"}
+    assert {path.suffix for path in box.container.model_folder.iterdir()} <= {".json", ".txt", ".ubj", ".npy"}
 
 
 @pytest.mark.row("X-1")
@@ -158,13 +158,11 @@ def test_the_positive_answer_can_be_chosen_and_must_exist(box: Box, cloud: Cloud
 
 @pytest.mark.row("CN-4")
 def test_files_of_several_formats_and_connectors_become_one_table(box: Box, cloud: Cloud) -> None:
-    frame = customers(300)
-    parquet = io.BytesIO()
-    frame.write_parquet(parquet)
-    lines = io.BytesIO()
-    frame.rename({"bought": "Answer"}).write_ndjson(lines)
+    parquet, lines = io.BytesIO(), io.BytesIO()
+    customers(300, seed=6).write_parquet(parquet)
+    customers(300, seed=7).rename({"bought": "Answer"}).write_ndjson(lines)
     first = [
-        cloud.put("a.csv.gz", gzip.compress(frame.write_csv(separator=";").encode())),
+        cloud.put("a.csv.gz", gzip.compress(customers(300).write_csv(separator=";").encode())),
         cloud.put("b.parquet", parquet.getvalue()),
     ]
     second = [cloud.put("c.jsonl", lines.getvalue())]

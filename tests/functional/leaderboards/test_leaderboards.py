@@ -108,6 +108,7 @@ def test_a_row_contains_the_metrics_averages_coverage_and_evaluations(
         "average": {"roc_auc": pytest.approx(0.8), "log_loss": 0.3},
         "coverage": 1.0,
         "evaluations": evaluations,
+        "warnings": [],
         "created_at": "2026-03-01T12:00:00.000000Z",
     }
     assert page["data"][0]["coverage"] == 0.5

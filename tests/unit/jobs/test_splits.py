@@ -104,6 +104,8 @@ def test_folds_by_group_keep_groups_together() -> None:
         ({"1": 30, "2": 70}, None, "1"),
         ({"Yes": 90, "No": 10}, "No", "No"),
         ({"1": 30, "2": 70}, " 2 ", "2"),
+        ({"True": 30, "False": 70}, "false", "False"),
+        ({"1": 30, "0": 70}, "0.0", "0"),
     ],
 )
 def test_the_positive_label_follows_a_documented_rule(counts: dict[str, int], asked: str | None, positive: str) -> None:
@@ -117,6 +119,8 @@ def test_labels_differ_by_their_canonical_text() -> None:
     assert label_texts(pl.Series([1.0, 0.0, None, float("nan")])).to_list() == ["1", "0", None, None]
     assert label_texts(pl.Series([" none ", "fraud", "", "NA"])).to_list() == ["none", "fraud", None, None]
     assert label_texts(pl.Series([True, False])).to_list() == ["true", "false"]
+    assert label_texts(pl.Series(["True", "true", "1", "0", "no"])).to_list() == ["1", "1", "1", "0", "no"]
+    assert label_texts(pl.Series(["TRUE", "false"]), ["True", "False"]).to_list() == ["True", "False"]
     assert to_labels(pl.Series(["a", "b"]), "b").tolist() == [0, 1]
     with pytest.raises(JobFailedError, match="List"):
         label_texts(pl.Series([[1], [2]]))

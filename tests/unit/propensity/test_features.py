@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from functions.jobs.modelling.frames import encode_frame, infer_schema
 from shared.errors import JobFailedError, ValidationFailedError
-from shared.propensity.features import DateOrder, Feature, FeatureSchema, text_of
+from shared.propensity.dates import DateOrder
+from shared.propensity.features import Feature, FeatureSchema, text_of
 
 pytestmark = pytest.mark.row("X-1")
 
@@ -21,6 +22,7 @@ FEATURES = [
     Feature(name="city", kind="categorical", categories=["Lyon"], others=True),
     Feature(name="day", kind="datetime", date_order=DateOrder.DAY_FIRST),
     Feature(name="moment", kind="datetime", date_order=DateOrder.ISO, has_time=True),
+    Feature(name="written", kind="datetime", date_formats=["%d/%m/%Y", "%d.%m.%y", "%d %b %Y %I%M %p"], has_time=True),
 ]
 ODD_TEXTS = [
     *("", " ", "NA", "n/a", "None", "-", "?", "nan", "inf", "1_000", "0x1", "\u0661", "1e5", "1e400", "5.", ".5", "+5"),
@@ -40,6 +42,14 @@ ODD_TEXTS = [
         "1/1/0000",
     ),
     *("31.12.2023 23:59", "2024-06-01T10:00:00Z", "2024-06-01 10:00:00.123+02:00", "2024-06-01T25:00", "Lyon"),
+    *(
+        "17.05.90",
+        "17.05.69",
+        "31/12/2023, 11:59 PM",
+        "5 May 2024 1130 am",
+        "5 Mai 2024 1130 AM",
+        "2024-06-01T10:00+02",
+    ),
     *("2024-06-01T10:00+99:00", "\u00a01\ufeff", "1\n", "2024-06-01\n"),
 ]
 odd_text = st.one_of(
@@ -123,8 +133,9 @@ def test_kinds_are_learned_from_types_and_from_texts() -> None:
     }
     by_name = {feature.name: feature for feature in schema.features}
     assert by_name["city"].categories == ["Lyon", "Paris"]
-    assert by_name["paid"].date_order is DateOrder.DAY_FIRST
-    assert by_name["us_date"].date_order is DateOrder.MONTH_FIRST
+    assert by_name["joined"].date_formats == by_name["stamp"].date_formats == []
+    assert by_name["paid"].date_formats == ["%d.%m.%Y"]
+    assert by_name["us_date"].date_formats == ["%m/%d/%Y"]
     assert [name for name, feature in by_name.items() if feature.has_time] == ["paid", "stamp"]
 
 
@@ -151,11 +162,11 @@ def test_columns_without_use_are_dropped_with_a_reason() -> None:
     assert "List" in reasons["nested"]
 
 
-def test_the_configuration_can_exclude_a_column() -> None:
-    schema = infer_schema(pl.DataFrame({"a": [1, 2], "leak": [0, 1]}), excluded=["leak", "not there"])
+def test_a_column_can_be_left_out_with_a_reason() -> None:
+    schema = infer_schema(pl.DataFrame({"a": [1, 2], "leak": [0, 1]}), {"leak": "known later", "not there": ""})
 
     assert [feature.name for feature in schema.features] == ["a"]
-    assert [(column.name, column.reason) for column in schema.dropped] == [("leak", "excluded by the configuration")]
+    assert [(column.name, column.reason) for column in schema.dropped] == [("leak", "known later")]
 
 
 def test_a_table_of_useless_columns_is_refused_with_the_reasons() -> None:
@@ -234,3 +245,28 @@ def test_nested_values_are_refused(cell: Any) -> None:
 )
 def test_a_cell_has_one_canonical_text(cell: Any, text: str | None) -> None:
     assert text_of(cell) == text
+
+
+@pytest.mark.row("FL-9")
+def test_true_and_1_are_one_value_in_every_spelling() -> None:
+    cells = [True, 1, 1.0, "True", "TRUE", "true", "1", "1.0", " 1 "]
+    for feature in (
+        Feature(name="a", kind="numeric"),
+        Feature(name="a", kind="boolean"),
+        *(Feature(name="a", kind="categorical", categories=["no", text]) for text in ("1", "1.0", "true", "True")),
+    ):
+        schema = FeatureSchema(features=[feature])
+        from_rows = schema.encode_rows([{"a": cell} for cell in cells])
+        assert (from_rows == 1).all(), feature
+        for dtype in (pl.Boolean, pl.Int64, pl.Float64, pl.String):
+            same = [cell for cell in cells if isinstance(cell, dtype.to_python())]
+            assert (encode_frame(schema, pl.DataFrame({"a": pl.Series(same, dtype=dtype)})) == 1).all(), feature
+
+
+def test_a_mixture_of_spellings_is_one_truth_value_or_one_category() -> None:
+    schema = learn(flag=["True", "1", "false", "0"], text=["True", "true", "1.0", "maybe"])
+
+    assert [feature.kind for feature in schema.features] == ["boolean", "categorical"]
+    assert len(schema.features[1].categories) == 2
+    exact = FeatureSchema(features=[Feature(name="a", kind="categorical", categories=["true", "True"])])
+    assert exact.encode_rows([{"a": "True"}, {"a": "true"}, {"a": "TRUE"}])[:, 0].tolist() == [1, 0, 0]
