@@ -28,7 +28,8 @@ TEXT_BYTES = 8 << 20
 # The columns of a Parquet file are described at its end, so it is read whole.
 PARQUET_BYTES = 64 << 20
 CHUNK_BYTES = 1 << 16
-LIMITS = ReadLimits(decoded_bytes=PARQUET_BYTES)
+# Finding the types of more columns takes longer than a request may take.
+LIMITS = ReadLimits(decoded_bytes=PARQUET_BYTES, columns=5_000)
 COLUMNS_LIMIT = 1000
 TEXT_CHARACTERS = 200
 # A text may have rows without values among its first ones. They are no rows of the data.
