@@ -52,7 +52,7 @@ def duckdb_reader() -> Reader:
         try:
             found = connection.execute(f"SELECT * FROM {function}(?)", [str(path)])  # noqa: S608
             return Reading([column[0] for column in found.description], found.fetchall())
-        except duckdb.Error as error:
+        except (duckdb.Error, UnicodeDecodeError) as error:
             return refusal(str(error))
 
     return read
