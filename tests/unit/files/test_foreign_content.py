@@ -10,6 +10,7 @@ import sqlite3
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 from zipfile import ZipFile
 
 import openpyxl
@@ -29,7 +30,7 @@ def plain_format(folder: Path, content: bytes, name: str) -> FileFormat:
     return to_plain_file(folder / name, folder / "scratch").format
 
 
-def tar(mode: str) -> bytes:
+def tar(mode: Literal["w", "w:gz"]) -> bytes:
     target = io.BytesIO()
     with tarfile.open(fileobj=target, mode=mode) as archive:
         entry = tarfile.TarInfo("data.csv")
