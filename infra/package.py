@@ -49,7 +49,9 @@ SERVICES = frozenset({"dynamodb", "s3", "sagemaker", "secretsmanager", "sesv2", 
 _WASTE = ("__pycache__", "tests", "include", "bin")
 # LightGBM and XGBoost need only SciPy's sparse matrices. All of SciPy would exceed the size limit of the score layer.
 # FastAPI would import Pydantic's version 1 only to refuse its models.
+# phonenumbers knows the places, carriers and time zones of numbers. We only ask whether a number can exist.
 _UNUSED = {
+    "phonenumbers": ("carrierdata", "geodata", "tzdata"),
     "pydantic": ("v1",),
     "scipy": (
         "cluster", "datasets", "differentiate", "fftpack", "integrate", "interpolate", "io",

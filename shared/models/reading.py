@@ -20,6 +20,8 @@ _DATE_PARTS = re.compile(r"%(?:[Y]|[ymdHMSbBpIfjTFDz]|\.f|#z|\.[369]f)")
 # Options of which no two may name the same character.
 _MARKS = ("delimiter", "quote", "escape")
 _NUMBER_MARKS = ("decimal", "thousands")
+# Codecs of names and of program text. Some need time that grows with the square of the text.
+_NOT_OF_FILES = frozenset({"idna", "punycode", "raw-unicode-escape", "unicode-escape", "utf-7"})
 _CHARACTER = r"^[\x01-\x09\x0b\x0c\x0e-\x7f]$"
 
 
@@ -27,9 +29,12 @@ def check_encoding(name: str) -> str:
     """Returns the usual name of a text encoding. Raises ValueError for an unknown one."""
     try:
         "a".encode(name)  # Codecs that are no encodings of text, such as zip, raise LookupError too.
+        usual = codecs.lookup(name).name
     except (LookupError, ValueError):
-        raise ValueError("is not an encoding of text; examples are utf-8, cp1252, utf-16 and shift_jis") from None
-    return codecs.lookup(name).name
+        usual = None
+    if usual is None or usual.replace("_", "-") in _NOT_OF_FILES:
+        raise ValueError("is not an encoding of text; examples are utf-8, cp1252, utf-16 and shift_jis")
+    return usual
 
 
 def check_date_format(text: str) -> str:

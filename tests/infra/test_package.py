@@ -104,6 +104,19 @@ print(len(tree.predict(x)), len(forest.inplace_predict(x)))
     assert done.stdout.split() == ["200", "200"]
 
 
+def test_personal_data_is_found_without_the_removed_parts_of_phonenumbers() -> None:
+    hide = f"""
+import sys
+for part in {package._UNUSED["phonenumbers"]!r}:
+    sys.modules["phonenumbers." + part] = None
+from functions.workflows.connector_scan.personal_data import find_personal_data
+print(find_personal_data("x", "string", ["+49 30 901820", "+1 (212) 555-0100", "+44 20 7946 0958"], 3).kind)
+"""
+    done = subprocess.run([sys.executable, "-c", hide], cwd=package.ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["phone"]
+
+
 def test_a_package_over_the_limit_of_aws_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for part in ("code", "layers/base", "layers/scan", "layers/score"):
         (tmp_path / part).mkdir(parents=True)

@@ -5,11 +5,13 @@ import gzip
 import io
 import time
 from collections.abc import Callable
+from encodings.aliases import aliases
 from pathlib import Path
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from shared.files import encodings, formats
 from shared.files.column_names import clean_name
@@ -17,6 +19,7 @@ from shared.files.encodings import NotTextError, decoded, find_encoding
 from shared.files.errors import UnreadableFileError
 from shared.files.formats import FileFormat, PlainFile, to_plain_file
 from shared.files.limits import ReadLimits
+from shared.models.reading import ReadOptions, check_encoding
 from tests.unit.files.tables import CASES, table_in
 
 TEXT = "città,età\nForlì,41\nCantù,52\n"
@@ -96,6 +99,26 @@ def test_a_stated_encoding_is_used(tmp_path: Path, encoding: str, codec: str) ->
     text = table_in("Japanese", 5) if codec in ("shift_jis", "gbk") else "a,b\n1,x\n"
     found = plain(tmp_path, text.encode(codec), encoding=encoding)
     assert (found.path.read_text("utf-8"), found.encoding_doubt) == (text, None)
+
+
+@pytest.mark.parametrize("name", ["utf_7", "punycode", "idna", "unicode_escape", "raw_unicode_escape", "zip", "x"])
+def test_codecs_that_files_never_have_can_not_be_stated(name: str) -> None:
+    with pytest.raises(ValidationError, match="is not an encoding of text"):
+        ReadOptions(encoding=name)
+
+
+@given(st.sampled_from(sorted(set(aliases.values()))), st.binary(max_size=80))
+@settings(max_examples=500, deadline=None)
+def test_no_encoding_that_can_be_stated_crashes_a_reader(name: str, content: bytes) -> None:
+    try:
+        stated = check_encoding(name)
+    except ValueError:
+        return
+    try:
+        found = find_encoding(io.BytesIO(content), stated)
+    except NotTextError:
+        return
+    assert "".join(decoded(io.BytesIO(content), found)).encode() is not None
 
 
 def test_a_stated_encoding_wins_over_a_mark_with_a_warning(tmp_path: Path) -> None:

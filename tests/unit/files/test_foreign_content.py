@@ -30,7 +30,7 @@ def plain_format(folder: Path, content: bytes, name: str) -> FileFormat:
     return to_plain_file(folder / name, folder / "scratch").format
 
 
-def tar(mode: Literal["w", "w:gz", "w:bz2", "w:xz"]) -> bytes:
+def tar(mode: Literal["w", "w:gz"]) -> bytes:
     target = io.BytesIO()
     with tarfile.open(fileobj=target, mode=mode) as archive:
         entry = tarfile.TarInfo("data.csv")
