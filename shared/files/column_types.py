@@ -321,6 +321,18 @@ def _facts(
     }
 
 
+def look_like_values(texts: pl.DataFrame) -> list[str]:
+    """Returns the columns in which most values look like numbers or dates."""
+    if not texts.width:
+        return []
+    looks = texts.select(
+        col(name).str.contains(pattern).mean().alias(f"{name}\n{place}")
+        for name in texts.columns
+        for place, pattern in enumerate((_LIKE_A_NUMBER, _LIKE_A_DATE))
+    ).row(0, named=True)
+    return [name for name in texts.columns if any((looks[f"{name}\n{place}"] or 0) >= MOSTLY for place in range(2))]
+
+
 def dominant(values: pl.Series) -> TypeReading | None:
     """Returns the reading of numbers or dates that most of the values satisfy, if most of them look like either."""
     if values.is_empty():

@@ -25,6 +25,7 @@ from shared.files.column_types import (
     dominant,
     examine,
     first_values,
+    look_like_values,
     narrow,
     without_nulls,
 )
@@ -155,8 +156,8 @@ class CsvSource(Source):
     def _remedy(self, error: BaseException) -> None:
         """Corrects the guess that made a query fail. Raises UnreadableFileError if no guess is left."""
         named = NAMED_COLUMN.search(str(error)[:10_000])
-        is_structural = not isinstance(error, pl.exceptions.InvalidOperationError)
-        if self._structure is None and is_structural:
+        # An error about a value names its column; one about the structure does not.
+        if self._structure is None and named is None:
             self._repair(error)
         elif self._guessed:
             self._fix_columns([named[1]] if named and named[1] in self._guessed else list(self._guessed))
@@ -188,13 +189,16 @@ class CsvSource(Source):
         self._mixed = {}
         self._note_mixed(sample, [name for name in self._names if self._is_text(name)])
         # Text is right for any further value. Columns without a value and open ones need the whole file.
-        self._guessed -= {name for name in self._names if facts[name].has_values and not facts[name].readings}
+        self._guessed -= {name for name in self._names if self._is_surely_text(facts[name], self._choices[name])}
         if unclear := [name for name in self._guessed if self._is_unclear(name, facts[name])]:
             self._fix_columns(unclear)
 
+    def _is_surely_text(self, facts: ColumnFacts, choice: Choice) -> bool:
+        return facts.has_values and choice.reading is STRING and not choice.open
+
     def _is_unclear(self, name: str, facts: ColumnFacts) -> bool:
         reading = self._readings[name]
-        is_open = not facts.has_values or bool(self._choices[name].open) or reading is STRING
+        is_open = not facts.has_values or bool(self._choices[name].open)
         # These have no strict form.
         is_lenient = reading.type is ColumnType.BOOLEAN or (
             reading.format is not None and reading.type is ColumnType.FLOAT
@@ -249,9 +253,9 @@ class CsvSource(Source):
         """Notes the columns of text in which most values of a sample are numbers or dates."""
         if sample is None:
             return
-        for name in names:
-            values = sample.select(cleaned(col(name), self._options.nulls).drop_nulls().alias("text"))["text"]
-            if reading := dominant(values):
+        texts = sample.select(cleaned(col(name), self._options.nulls).alias(name) for name in names)
+        for name in look_like_values(texts):
+            if reading := dominant(texts[name].drop_nulls()):
                 self._mixed[name] = reading
 
     def _checks(self) -> list[pl.Expr]:

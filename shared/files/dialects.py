@@ -17,6 +17,12 @@ from shared.models.missing_values import MISSING, MISSING_WORDS
 from shared.models.reading import FileDialect, ReadOptions, WarningCode
 
 SAMPLE_RECORDS = 300
+# Wide files are known by fewer records.
+SAMPLE_CELLS = 60_000
+LEAST_RECORDS = 20
+SAMPLE_CHARACTERS = 1 << 16
+# Lines of titles and comments that may be above a table.
+TITLE_LINES = 50
 # Only tried where the header has them, too.
 RARE_DELIMITERS = (" ", ":", "^", "~", "\x1f", "\x01")
 # Share of the first records that must have one width.
@@ -139,7 +145,7 @@ def _best(lines: list[str], first_line: int, name: str, options: ReadOptions, li
     of the records' widths times the share of cells of a known type.
     """
     shown = [line for line in lines[: 4 * SAMPLE_RECORDS] if line.strip()][:SAMPLE_RECORDS]
-    text = "\n".join(shown)
+    text = "\n".join(shown)[:SAMPLE_CHARACTERS]
     if options.delimiter is not None:
         delimiters: tuple[str, ...] = (options.delimiter,)
     else:
@@ -197,15 +203,16 @@ def _marks(delimiter: str, text: str, options: ReadOptions) -> Iterator[Marks]:
 
 
 def _candidate(lines: list[str], first_line: int, marks: Marks, limits: ReadLimits) -> _DialectCandidate:
-    reader = Lines(lines, first_line - 1)
+    reader = Lines(lines[: 4 * SAMPLE_RECORDS], first_line - 1)
     records: list[_Record] = []
-    flawed = 0
+    flawed = width = 0
     for number, found in reader.records(marks, limits.line_bytes):
         if not any(cell.strip() for cell in found.fields) and len(found.fields) < 2:
             continue
         flawed += found.flaw is not None or not (found.is_plain or marks.escape or marks.skips_spaces)
         records.append(_Record(number, found.fields))
-        if len(records) > SAMPLE_RECORDS:
+        width = max(width, len(found.fields))
+        if len(records) > max(LEAST_RECORDS, min(SAMPLE_RECORDS, SAMPLE_CELLS // width)):
             break
     data = [record for record in records if not record.fields[:1] or not record.fields[0].startswith("#")] or records
     if not data:
@@ -264,7 +271,7 @@ def _with_header(
     if start and records[start].line > first_line:
         notes.warn(
             WarningCode.LINES_SKIPPED,
-            f"The {_lines(first_line, records[start].line - 1)} before the table left out.",
+            f"{_lines(first_line, records[start].line - 1)} left out, because the table begins below.",
             line=first_line,
         )
     first, rest = records[start], records[start + 1 :]
@@ -310,12 +317,12 @@ def _note_doubts(best: _DialectCandidate, notes: ReadNotes) -> None:
 
 
 def _lines(first: int, last: int) -> str:
-    return f"line {first} was" if first == last else f"lines {first} to {last} were"
+    return f"Line {first} was" if first == last else f"Lines {first} to {last} were"
 
 
 def _first_of_table(records: list[_Record], width: int) -> int:
     """Returns the position of the first record that belongs to the table, after titles and comments."""
-    for position, record in enumerate(records):
+    for position, record in enumerate(records[:TITLE_LINES]):
         if record.fields[0].lstrip().startswith("#"):
             continue
         next_record = records[position + 1] if position + 1 < len(records) else None

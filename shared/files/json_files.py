@@ -73,8 +73,7 @@ class JsonLinesSource(Source):
         schema = self._schema_of_file()
         if not schema:
             raise UnreadableFileError("The file has no rows with fields; upload one JSON object on each line.")
-        if len(schema) > limits.columns:
-            raise UnreadableFileError(f"The file has {len(schema):,} columns; at most {limits.columns:,} can be read.")
+        self._check_width(len(schema))
         self._schema = schema
         names = unique_names(list(schema), limits)
         self._keys = dict(zip(names, schema, strict=True))
@@ -126,6 +125,12 @@ class JsonLinesSource(Source):
 
     # Structure
 
+    def _check_width(self, columns: int) -> None:
+        if columns > self._limits.columns:
+            raise UnreadableFileError(
+                f"The file has {columns:,} columns; at most {self._limits.columns:,} can be read."
+            )
+
     def _schema_of_file(self) -> dict[str, pl.DataType]:
         if self._has_odd_lines():
             return self._rewrite()
@@ -167,6 +172,7 @@ class JsonLinesSource(Source):
                 for number, row in self._objects(source):
                     for key, value in row.items():
                         kinds.setdefault(key, {}).setdefault(type(value), number)
+                    self._check_width(len(kinds))
                     target.write(json.dumps({key: _kept(value) for key, value in row.items()}) + "\n")
             except BaseException:
                 copy.unlink()

@@ -1,12 +1,11 @@
 """Splits lines of delimited text into fields. Quotes follow RFC 4180, or an escape character."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
-# Lines that one quoted field may span, and times that a record is tried again with more lines.
+# Lines that one record may span.
 RECORD_LINES = 10_000
-RECORD_ATTEMPTS = 1_000
 
 
 @dataclass(frozen=True)
@@ -102,6 +101,14 @@ def _quoted(line: str, start: int, marks: Marks, *, is_lenient: bool) -> tuple[s
         position, is_regular = end + 1, False
 
 
+def _flaw_after(line: str, marks: Marks) -> Flaw | None:
+    """Returns the flaw of a record after a further line, which begins inside a quoted field."""
+    _, end, _, flaw = _quoted(line, 0, marks, is_lenient=False)
+    if flaw is not None or end >= len(line):
+        return flaw
+    return split(line[end + len(marks.delimiter) :], marks).flaw
+
+
 def join(fields: Iterable[str], delimiter: str, quote: str = '"') -> str:
     """Returns the fields as one record of RFC 4180."""
     return delimiter.join(_written(field, delimiter, quote) for field in fields)
@@ -121,6 +128,8 @@ class Lines:
         self._returned: list[str] = []
         # Number of the last line that was read, from 1.
         self.number = number
+        # Lines that turned out not to belong to the record before them.
+        self.given_back = 0
 
     @property
     def has_returned(self) -> bool:
@@ -145,24 +154,19 @@ class Lines:
         found = split(first, marks)
         taken: list[str] = []
         size = len(first)
-        for _ in range(RECORD_ATTEMPTS):
-            if found.flaw is not Flaw.OPEN_QUOTE:
+        flaw = found.flaw
+        while flaw is Flaw.OPEN_QUOTE and size <= limit and len(taken) < RECORD_LINES:
+            line = self.next()
+            if line is None:
                 break
-            while True:
-                line = self.next()
-                if line is None:
-                    break
-                taken.append(line)
-                size += len(line) + 1
-                if marks.quote is not None and marks.quote in line:
-                    break
-            if line is None or size > limit or len(taken) > RECORD_LINES:
-                break
-            found = split("\n".join([first, *taken]), marks)
-        if found.flaw is not None:
+            taken.append(line)
+            size += len(line) + 1
+            flaw = _flaw_after(line, marks)
+        if flaw is not None:
             self.give_back(taken)
-            return found, []
-        return found, taken
+            self.given_back += len(taken)
+            return found if found.flaw is flaw else replace(found, flaw=flaw), []
+        return split("\n".join([first, *taken]), marks) if taken else found, taken
 
     def records(self, marks: Marks, limit: int) -> Iterator[tuple[int, Fields]]:
         """Yields each record with the number of its first line. Flawed lines are split leniently."""

@@ -7,7 +7,6 @@ join two rows. So the lines are checked first. Only irregular lines are looked a
 import mmap
 import re
 from bisect import bisect_right
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -28,6 +27,8 @@ from shared.models.reading import WarningCode
 # So many rows of a small file may be left out, but not above the other share.
 AFFECTED_ROWS = 3
 AFFECTED_SHARE_OF_FEW = 0.25
+# Lines that were read as part of a record that never ended, and are read again: this bounds the time.
+GIVEN_BACK_LINES = 5_000_000
 SHOWN_TEXT = 80
 TAIL_BYTES = 1 << 16
 _FIELD = "\x02"
@@ -226,11 +227,16 @@ class _Repair:
         self.has_changed = False
         self._row = 0
         self._affected = 0
+        self._allowed = 0.0
         self._first_affected: str | None = None
-        self._skipped: Counter[str] = Counter()
 
     def run(self, irregular: pl.Series, rows: int) -> None:
-        """Goes over the irregular lines, and copies all others."""
+        """Goes over the irregular lines, and copies all others.
+
+        Raises UnreadableFileError when too many rows would be left out.
+        """
+        few = min(AFFECTED_ROWS, AFFECTED_SHARE_OF_FEW * rows)
+        self._allowed = max(few, self._limits.affected_share * rows)
         for _ in islice(self._raw, self._dialect.data_line - 1):
             pass
         self._source.number = self._dialect.data_line - 1
@@ -239,13 +245,6 @@ class _Repair:
                 self._copy(position - self._source.number)
                 self._examine()
         self._copy(None)
-        few = min(AFFECTED_ROWS, AFFECTED_SHARE_OF_FEW * rows)
-        allowed = max(few, self._limits.affected_share * rows)
-        if self._affected > allowed:
-            raise UnreadableFileError(
-                f"{self._affected:,} of {rows:,} rows do not fit the columns. {self._first_affected} "
-                "Correct the rows, or state how the file is written (delimiter, quote, header) in its read options."
-            )
 
     def _copy(self, count: int | None) -> None:
         """Copies lines that need no look, all if ``count`` is ``None``."""
@@ -285,6 +284,11 @@ class _Repair:
 
     def _examine_record(self, number: int, line: str) -> None:
         found, more = self._source.record(line, self._marks, self._limits.line_bytes)
+        if self._source.given_back > GIVEN_BACK_LINES:
+            raise UnreadableFileError(
+                f"Too many quotes are never closed, the last one in line {number:,}: {_shown(line)}. Close them, or "
+                "state in the read options that the file has no quotes."
+            )
         is_whole = found.flaw is None and len(found.fields) == self._width
         if more and not is_whole:
             self._source.give_back(more)
@@ -340,6 +344,11 @@ class _Repair:
         if is_row:
             self._affected += 1
             self._first_affected = self._first_affected or f"Line {number:,} {verb}: {_shown(line)}."
+            if self._affected > self._allowed:
+                raise UnreadableFileError(
+                    f"More than {int(self._allowed):,} rows do not fit the columns. {self._first_affected} "
+                    "Correct the rows, or state how the file is written (delimiter, quote, header) in its read options."
+                )
 
     def _warn_repaired(self, number: int, line: str, done: str) -> None:
         self._notes.warn(WarningCode.ROW_REPAIRED, f"In line {number:,} {done}: {_shown(line)}", line=number, rows=1)
