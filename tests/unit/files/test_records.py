@@ -67,7 +67,8 @@ def test_an_open_quote_gives_the_lines_below_back() -> None:
 def test_the_line_of_each_row_is_known_behind_records_of_several_lines_and_gaps(
     steps: list[tuple[bool, int]], first: int
 ) -> None:
-    lines, expected, line = LineMap(), [], first
+    expected: list[int] = []
+    lines, line = LineMap(), first
     lines.start(0, first)
     for is_row, length in steps:
         if is_row:
