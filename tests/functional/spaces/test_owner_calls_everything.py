@@ -25,7 +25,7 @@ ORDER = {"GET": 0, "POST": 1, "PUT": 2, "PATCH": 3, "DELETE": 4}
 # These operations come last, because other operations fail after them.
 LAST = ("DELETE /clusters", "POST /clusters", "DELETE /spaces/{id}", "POST /spaces/{id}/restore")
 # These operations are refused, because a running training uses the entities.
-REFUSED_IN_USE = {"DELETE /connectors/{id}", "DELETE /data-models/{id}"}
+REFUSED_IN_USE = {"DELETE /connectors/{id}", "DELETE /connectors/{id}/files/{file:path}", "DELETE /data-models/{id}"}
 # These responses contain a secret.
 RETURNED_SECRETS = (
     ("POST /api-keys", "key"),
