@@ -305,13 +305,13 @@ def connector_scan(*, concurrency: int) -> Definition:
                 "ItemReader": {
                     "Resource": "arn:aws:states:::s3:getObject",
                     "ReaderConfig": {"InputType": "JSON"},
-                    "Parameters": {"Bucket": "${DataBucket}", "Key.$": "$.list_key"},
+                    "Parameters": {"Bucket": "${DataBucket}", "Key.$": "$.groups_key"},
                 },
                 "ItemSelector": {
                     "space_id.$": "$.space_id",
                     "connector_id.$": "$.connector_id",
                     "scan_id.$": "$.scan_id",
-                    "file.$": "$$.Map.Item.Value",
+                    "files.$": "$$.Map.Item.Value",
                 },
                 "MaxConcurrency": concurrency,
                 # finish_scan records the error of a broken file, so the map itself must not fail.

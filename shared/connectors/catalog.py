@@ -88,6 +88,7 @@ class FileState:
     scan_id: str | None = None
     version_id: str | None = None
     options_digest: str | None = None
+    size_bytes: int | None = None
     # Formats by column with dates, as in the catalog's columns.
     date_formats: Mapping[str, list[str]] = field(default_factory=dict)
 
@@ -138,7 +139,7 @@ class Catalog:
 
     def states(self, space_id: str, connector_id: str) -> dict[str, FileState]:
         """Returns the states of all files, deleted ones too, without their columns."""
-        names = ("status", "etag", "sequencer", "scan_id", "version_id", "options_digest")
+        names = ("status", "etag", "sequencer", "scan_id", "version_id", "options_digest", "size_bytes")
         attributes = ("SK", "date_formats", *names)
         return {
             item["SK"]: FileState(

@@ -354,23 +354,24 @@ SCAN = {"space_id": SPACE, "connector_id": "connector-1", "scan_id": "scan-1"}
 SCANNER = definitions.connector_scan(concurrency=2)
 
 
-def test_files_are_scanned_separately_and_a_crash_does_not_stop_other_files(engine: Engine) -> None:
-    listing = {**SCAN, "list_key": "spaces/space-1/scans/scan-1/files.json"}
-    engine.files = {listing["list_key"]: json.dumps([{"key": "a.csv"}, {"key": "b.csv"}])}
+def test_groups_of_files_are_scanned_separately_and_a_crash_does_not_stop_other_groups(engine: Engine) -> None:
+    folder = "spaces/space-1/scans/scan-1"
+    listing = {**SCAN, "list_key": f"{folder}/list.json", "groups_key": f"{folder}/groups.json"}
+    engine.files = {listing["groups_key"]: json.dumps([[{"key": "a.csv"}], [{"key": "b.csv"}, {"key": "c.csv"}]])}
     engine.results = {
         "ListScanFiles": listing,
         "ScanFile": lambda event: (
-            TaskFailed("Runtime.ExitError", "out of memory") if event["file"]["key"] == "a.csv" else {"rows": 3}
+            TaskFailed("Runtime.ExitError", "out of memory") if event["files"] == [{"key": "a.csv"}] else {"rows": 3}
         ),
     }
     assert engine.run(SCANNER, SCAN)["status"] == "SUCCEEDED"
-    assert {**SCAN, "file": {"key": "b.csv"}} in engine.payloads("ScanFile")
+    assert {**SCAN, "files": [{"key": "b.csv"}, {"key": "c.csv"}]} in engine.payloads("ScanFile")
     assert engine.payloads("FinishScan") == [listing]
 
 
 def test_a_scan_without_files_succeeds(engine: Engine) -> None:
-    engine.files = {"files.json": "[]"}
-    engine.results = {"ListScanFiles": {**SCAN, "list_key": "files.json"}}
+    engine.files = {"groups.json": "[]"}
+    engine.results = {"ListScanFiles": {**SCAN, "groups_key": "groups.json"}}
     assert engine.run(SCANNER, SCAN)["status"] == "SUCCEEDED"
     assert engine.payloads("ScanFile") == []
 

@@ -1,8 +1,8 @@
 """A scan begins: the files it has to read are written down for the map that follows."""
 
 import json
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 from boto3.dynamodb.conditions import Attr
 
@@ -16,7 +16,11 @@ from shared.models.connector import Connector, ConnectorStatus, Scan, ScanScope
 from shared.observability import workflow_step
 from shared.resources import Resources
 
+T = TypeVar("T")
+
 FILES_LIMIT = 100_000
+SMALL_BYTES = 1 << 20
+GROUP_FILES = 25
 # For the names of all tables.
 LISTING_SECONDS = 60
 _resources = Resources()
@@ -24,6 +28,8 @@ _resources = Resources()
 
 def list_scan_files(resources: Resources, event: dict[str, Any]) -> dict[str, Any]:
     """Takes ``{space_id, connector_id, scan_id}``; adds ``list_key``, a JSON list of ``{name, sequencer, request}``.
+
+    ``groups_key`` has the same files in groups, for each of which one function is started.
 
     A scan of all files leaves out those whose content the catalog knows already, read with the present options, and
     drops from the catalog what is gone from the bucket; of a database, all tables are read. Raises JobFailedError when
@@ -40,25 +46,38 @@ def list_scan_files(resources: Resources, event: dict[str, Any]) -> dict[str, An
     states = scans.catalog.states(space_id, connector_id)
     requests = scans.catalog.pending(space_id, connector_id)
     if scan.scope is ScanScope.ALL:
-        names = _changed_files(resources, scans, space_id, connector, scan, states)
+        sizes = _changed_files(resources, scans, space_id, connector, scan, states)
     else:
-        names = list(requests)
+        sizes = {name: states[name].size_bytes if name in states else None for name in requests}
     items = [
         {
             "name": name,
             "sequencer": states[name].sequencer if name in states else None,
             "request": requests.get(name),
         }
-        for name in names
+        for name in sizes
     ]
-    list_key = f"spaces/{space_id}/scans/{scan_id}/files.json"
-    resources.s3.put_object(
-        Bucket=resources.settings.bucket_name,
-        Key=list_key,
-        Body=json.dumps(items).encode(),
-        ContentType="application/json",
-    )
-    return {"space_id": space_id, "connector_id": connector_id, "scan_id": scan_id, "list_key": list_key}
+    keys = {}
+    for name, content in (("list", items), ("groups", groups(items, list(sizes.values())))):
+        keys[f"{name}_key"] = f"spaces/{space_id}/scans/{scan_id}/{name}.json"
+        resources.s3.put_object(
+            Bucket=resources.settings.bucket_name,
+            Key=keys[f"{name}_key"],
+            Body=json.dumps(content).encode(),
+            ContentType="application/json",
+        )
+    return {"space_id": space_id, "connector_id": connector_id, "scan_id": scan_id, **keys}
+
+
+def groups(items: Sequence[T], sizes: Sequence[int | None]) -> list[list[T]]:
+    """Returns small files in groups, and others alone.
+
+    Reading a small file takes less time than the start of a function. A crash costs the files of its group their
+    result, so files that could cause one are alone.
+    """
+    small = [item for item, size in zip(items, sizes, strict=True) if size is not None and size <= SMALL_BYTES]
+    others = [[item] for item, size in zip(items, sizes, strict=True) if size is None or size > SMALL_BYTES]
+    return [small[start : start + GROUP_FILES] for start in range(0, len(small), GROUP_FILES)] + others
 
 
 def _changed_files(
@@ -68,12 +87,13 @@ def _changed_files(
     connector: Connector,
     scan: Scan,
     states: Mapping[str, FileState],
-) -> list[str]:
-    found: dict[str, str | None] = {}
+) -> dict[str, int | None]:
+    """Returns the files to read, with their sizes."""
+    found: dict[str, tuple[str | None, int | None]] = {}
     connectors = scans.scans.connectors
     try:
-        for name, etag in _present(resources, space_id, connector):
-            found[name] = etag
+        for name, etag, size in _present(resources, space_id, connector):
+            found[name] = etag, size
             if len(found) > FILES_LIMIT:
                 raise JobFailedError(f"The connector has more than {FILES_LIMIT:,} files. Name those to scan.")
     except (StorageError, ValidationFailedError) as error:
@@ -99,16 +119,19 @@ def _changed_files(
         state = states.get(name)
         return state is not None and (state.status, state.etag, state.options_digest) == wanted
 
-    return [name for name, etag in found.items() if not is_known(name, etag)]
+    return {name: size for name, (etag, size) in found.items() if not is_known(name, etag)}
 
 
-def _present(resources: Resources, space_id: str, connector: Connector) -> Iterator[tuple[str, str | None]]:
-    """Yields the names there are, each with the tag of its content: a table's is known only once it has been read."""
+def _present(resources: Resources, space_id: str, connector: Connector) -> Iterator[tuple[str, str | None, int | None]]:
+    """Yields each name with the tag and the size of its content. Those of a table are known once it has been read."""
     if connector.postgres:
         with resources.postgres_databases.open(connector, LISTING_SECONDS) as database:
-            yield from ((table, None) for table in database.tables())
+            yield from ((table, None, None) for table in database.tables())
     else:
-        yield from ((each.file, each.etag) for each in resources.connector_storages.open(space_id, connector).files())
+        yield from (
+            (each.file, each.etag, each.size_bytes)
+            for each in resources.connector_storages.open(space_id, connector).files()
+        )
 
 
 @workflow_step

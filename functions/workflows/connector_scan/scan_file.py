@@ -35,6 +35,13 @@ TABLE_SECONDS = 600
 _resources = Resources()
 
 
+def scan_files(resources: Resources, event: dict[str, Any]) -> dict[str, Any]:
+    """Takes ``{space_id, connector_id, scan_id, files}``. Safe to repeat."""
+    for file in event["files"]:
+        scan_file(resources, {**event, "file": file})
+    return {}
+
+
 def scan_file(resources: Resources, event: dict[str, Any]) -> dict[str, Any]:
     """Takes ``{space_id, connector_id, scan_id, file: {name, request}}``. The result of a later event wins."""
     space_id, connector_id, scan_id = event["space_id"], event["connector_id"], event["scan_id"]
@@ -183,4 +190,4 @@ def _column(column: ColumnProfile, details: ColumnDetails, formats: list[str]) -
 
 @workflow_step
 def handler(event: dict[str, Any]) -> dict[str, Any]:
-    return scan_file(_resources, event)
+    return scan_files(_resources, event)
