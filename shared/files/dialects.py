@@ -1,5 +1,6 @@
 """Finds out how a file of delimited text is written: its delimiter, its quotes, its header and what comes before it."""
 
+import io
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -203,7 +204,7 @@ def _marks(delimiter: str, text: str, options: ReadOptions) -> Iterator[Marks]:
 
 
 def _candidate(lines: list[str], first_line: int, marks: Marks, limits: ReadLimits) -> _DialectCandidate:
-    reader = Lines(lines[: 4 * SAMPLE_RECORDS], first_line - 1)
+    reader = Lines(io.BytesIO("\n".join(lines[: 4 * SAMPLE_RECORDS]).encode()), first_line - 1)
     records: list[_Record] = []
     flawed = width = 0
     for number, found in reader.records(marks, limits.line_bytes):

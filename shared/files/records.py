@@ -1,11 +1,12 @@
 """Splits lines of delimited text into fields. Quotes follow RFC 4180, or an escape character."""
 
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from enum import Enum
+from typing import BinaryIO
 
-# Lines that one record may span.
-RECORD_LINES = 10_000
+CHUNK_BYTES = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -121,52 +122,50 @@ def _written(field: str, delimiter: str, quote: str) -> str:
 
 
 class Lines:
-    """Lines of a file, without their line ends. Lines that were read can be given back."""
+    """Lines of a file in UTF-8, without their line ends, and the records that they form."""
 
-    def __init__(self, source: Iterable[str], number: int = 0) -> None:
-        self._source = iter(source)
-        self._returned: list[str] = []
-        # Number of the last line that was read, from 1.
+    def __init__(self, source: BinaryIO, number: int = 0) -> None:
+        """``number`` is that of the line before the present position, from 1."""
+        self._source = source
         self.number = number
-        # Lines that turned out not to belong to the record before them.
-        self.given_back = 0
-
-    @property
-    def has_returned(self) -> bool:
-        return bool(self._returned)
+        # Lines that turned out not to belong to the record before them, and are read again.
+        self.reread = 0
 
     def next(self) -> str | None:
         """Returns the next line, or ``None`` at the end."""
-        line = self._returned.pop() if self._returned else next(self._source, None)
-        self.number += line is not None
-        return line
+        line = self._source.readline()
+        if not line:
+            return None
+        self.number += 1
+        return _text(line)
 
-    def give_back(self, lines: list[str]) -> None:
-        """Takes back the last lines that were read."""
-        self._returned.extend(reversed(lines))
-        self.number -= len(lines)
+    def place(self) -> tuple[int, int]:
+        """Returns where the next line is, for ``go_back``."""
+        return self._source.tell(), self.number
 
-    def record(self, first: str, marks: Marks, limit: int) -> tuple[Fields, list[str]]:
-        """Returns the record that begins with a line, and its further lines.
+    def go_back(self, place: tuple[int, int]) -> None:
+        """Goes back to a place."""
+        self.reread += self.number - place[1]
+        self._source.seek(place[0])
+        self.number = place[1]
 
-        A record with a flaw has no further lines: they are given back. ``limit`` bounds the record's characters.
+    def record(self, first: str, marks: Marks, limit: int) -> tuple[Fields, str]:
+        """Returns the record that begins with a line, and all of its text.
+
+        The text of a record with a flaw is the first line only. ``limit`` bounds a record's bytes.
         """
         found = split(first, marks)
-        taken: list[str] = []
+        flaw, place, texts = found.flaw, self.place(), [first]
         size = len(first)
-        flaw = found.flaw
-        while flaw is Flaw.OPEN_QUOTE and size <= limit and len(taken) < RECORD_LINES:
-            line = self.next()
-            if line is None:
-                break
-            taken.append(line)
-            size += len(line) + 1
-            flaw = _flaw_after(line, marks)
+        while flaw is Flaw.OPEN_QUOTE and (more := self._through_next(marks.quote or "", limit - size)) is not None:
+            texts.append(more)
+            size += len(more)
+            flaw = _flaw_after(more, marks)
         if flaw is not None:
-            self.give_back(taken)
-            self.given_back += len(taken)
-            return found if found.flaw is flaw else replace(found, flaw=flaw), []
-        return split("\n".join([first, *taken]), marks) if taken else found, taken
+            self.go_back(place)
+            return found if found.flaw is flaw else replace(found, flaw=flaw), first
+        text = "\n".join(texts)
+        return split(text, marks) if len(texts) > 1 else found, text
 
     def records(self, marks: Marks, limit: int) -> Iterator[tuple[int, Fields]]:
         """Yields each record with the number of its first line. Flawed lines are split leniently."""
@@ -174,3 +173,27 @@ class Lines:
             number = self.number
             found, _ = self.record(line, marks, limit)
             yield number, found if found.flaw is None else split(line, marks, is_lenient=True)
+
+    def _through_next(self, quote: str, limit: int) -> str | None:
+        """Returns the text up to the end of the line with the next quote, or ``None`` if it is too far away."""
+        parts: list[bytes] = []
+        while limit > 0 and (chunk := self._source.read(CHUNK_BYTES)):
+            limit -= len(chunk)
+            at = chunk.find(quote.encode())
+            if at < 0:
+                parts.append(chunk)
+                continue
+            end = chunk.find(b"\n", at) + 1
+            if end:
+                self._source.seek(end - len(chunk), os.SEEK_CUR)
+                parts.append(chunk[:end])
+            else:
+                parts += [chunk, self._source.readline()]
+            text = b"".join(parts)
+            self.number += text.count(b"\n") + (not text.endswith(b"\n"))
+            return _text(text)
+        return None
+
+
+def _text(line: bytes) -> str:
+    return line.decode("utf-8", "replace").removesuffix("\n").removesuffix("\r")

@@ -5,11 +5,11 @@ join two rows. So the lines are checked first. Only irregular lines are looked a
 """
 
 import mmap
+import os
 import re
+import shutil
 from bisect import bisect_right
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from itertools import islice
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import IO, BinaryIO
@@ -28,10 +28,13 @@ from shared.models.reading import WarningCode
 AFFECTED_ROWS = 3
 AFFECTED_SHARE_OF_FEW = 0.25
 # Lines that were read as part of a record that never ended, and are read again: this bounds the time.
-GIVEN_BACK_LINES = 5_000_000
+REREAD_LINES = 100_000_000
 SHOWN_TEXT = 80
+COPY_BYTES = 1 << 18
 TAIL_BYTES = 1 << 16
 _FIELD = "\x02"
+# Otherwise polars would run slow tests on all lines.
+_IN_ORDER = pl.QueryOptFlags(predicate_pushdown=False)
 _TOTAL = re.compile(
     r"(?:grand |sub ?)?totals?|sum(?:me)?|gesamt(?:summe)?|totale|total g[eé]n[eé]ral|somme|suma|totaal|итого|合計|总计"
     r"|average|mean|count",
@@ -96,19 +99,17 @@ def last_total(path: Path, marks: Marks) -> str | None:
 
 
 def check_lengths(path: Path, limits: ReadLimits) -> None:
-    """Raises UnreadableFileError for a line longer than the limit (about 5 GB/s)."""
-    with path.open("rb") as file:
+    """Raises UnreadableFileError for a line longer than the limit. It looks at few bytes only."""
+    size = path.stat().st_size
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         start = 0
-        while chunk := file.read(limits.line_bytes):
-            end = chunk.rfind(b"\n")
-            if end < 0 and len(chunk) == limits.line_bytes:
+        while start + limits.line_bytes < size:
+            end = content.rfind(b"\n", start, start + limits.line_bytes)
+            if end < 0:
                 raise UnreadableFileError(
                     f"The file has a line of more than {limits.line_bytes >> 20} MiB; is it really CSV or JSON Lines?"
                 )
-            if end < 0:
-                return
-            start += end + 1
-            file.seek(start)
+            start = end + 1
 
 
 def with_line_feeds(plain: PlainFile, scratch: Path) -> PlainFile:
@@ -129,17 +130,24 @@ def with_line_feeds(plain: PlainFile, scratch: Path) -> PlainFile:
 
 
 def _has_old_line_ends(path: Path) -> bool:
+    returns, pairs, _ = _line_ends(path)
+    return returns > pairs
+
+
+def _line_ends(path: Path) -> tuple[int, int, int]:
+    """Returns how many carriage returns, pairs of one and a line feed, and line feeds there are, if any return."""
+    returns = pairs = feeds = 0
     with path.open("rb") as file:
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
             if content.find(b"\r") < 0:
-                return False
-        returns = pairs = 0
+                return 0, 0, 1
         while chunk := file.read(CHUNK_BYTES):
             if chunk.endswith(b"\r"):
                 chunk += file.read(1)
             returns += chunk.count(b"\r")
             pairs += chunk.count(b"\r\n")
-    return returns > pairs
+            feeds += chunk.count(b"\n")
+    return returns, pairs, feeds
 
 
 def check_structure(path: Path, dialect: Dialect, notes: ReadNotes, scratch: Path, limits: ReadLimits) -> Structure:
@@ -173,12 +181,12 @@ def _plain_map(dialect: Dialect) -> LineMap:
     return lines
 
 
-def _irregular_lines(path: Path, dialect: Dialect) -> tuple[pl.Series, int]:
-    """Returns the positions, from 0, of the lines that need a look, and the number of all lines."""
+def _irregular_lines(path: Path, dialect: Dialect) -> tuple[pl.DataFrame, int]:
+    """Returns the positions, from 0, of the lines that need a look, with their first bytes, and the number of rows."""
     marks, width = dialect.marks, len(dialect.columns)
     line = pl.col("line")
-    delimiters = line.str.count_matches(marks.delimiter, literal=True)
-    is_odd = delimiters != width - 1
+    has_width = line.str.count_matches(marks.delimiter, literal=True) == width - 1
+    is_odd = ~has_width
     if marks.quote is not None:
         is_odd |= line.str.contains(marks.quote, literal=True)
     for text in (dialect.header_text, last_total(path, marks)):
@@ -186,16 +194,37 @@ def _irregular_lines(path: Path, dialect: Dialect) -> tuple[pl.Series, int]:
             is_odd |= line == text
     if marks.skips_spaces or marks.delimiter == " ":
         is_odd |= line.str.contains("  ", literal=True)
-    numbered = pl.scan_lines(path, name="line", row_index_name="position", glob=False)
+    lines = pl.scan_lines(path, name="line", row_index_name="position", glob=False)
+    size = line.str.len_bytes().cast(pl.UInt64) + _bytes_of_line_ends(path)
+    numbered = lines.with_columns(start=size.cum_sum() - size)
     found = numbered.filter((pl.col("position") >= dialect.data_line - 1) & is_odd)
     if marks.quote is not None and marks.escape is None and not marks.skips_spaces:
-        found = found.filter(~_is_regular_with_quotes(marks, width, dialect))
-    rows = numbered.select(pl.len())
-    positions, total = pl.collect_all([found.select("position"), rows], engine="streaming")
-    return positions["position"], total.item() - dialect.data_line + 1
+        # From quick to slow. Each test sees the lines that the one before it left.
+        found = found.filter(~(has_width & _has_simple_quotes(marks, dialect)))
+        found = found.filter(~_has_regular_quotes(marks, width, dialect))
+    odd, total = pl.collect_all([found.select("position", "start"), lines.select(pl.len())], optimizations=_IN_ORDER)
+    return odd, total.item() - dialect.data_line + 1
 
 
-def _is_regular_with_quotes(marks: Marks, width: int, dialect: Dialect) -> pl.Expr:
+def _bytes_of_line_ends(path: Path) -> pl.Expr:
+    """Returns how many bytes the end of each line has; null if line feeds and pairs are mixed."""
+    returns, pairs, feeds = _line_ends(path)
+    return pl.lit({0: 1, feeds: 2}.get(returns if returns == pairs else -1), dtype=pl.UInt64)
+
+
+def _has_simple_quotes(marks: Marks, dialect: Dialect) -> pl.Expr:
+    """Returns whether quotes are around whole fields only, without a quote or delimiter in them."""
+    quote, delimiter = re.escape(marks.quote or ""), re.escape(marks.delimiter)
+    each = f"(?:{quote}[^{quote}{delimiter}]*{quote}|[^{quote}{delimiter}]*)"
+    line = pl.col("line")
+    return (
+        line.str.contains(f"^{each}(?:{delimiter}{each})*$")
+        & line.str.contains(marks.quote or "", literal=True)
+        & (line != (dialect.header_text or ""))
+    )
+
+
+def _has_regular_quotes(marks: Marks, width: int, dialect: Dialect) -> pl.Expr:
     """Returns whether a line is regular: each quoted field is between delimiters, and the width is right."""
     quote, delimiter = re.escape(marks.quote or ""), re.escape(marks.delimiter)
     bare = pl.col("line").str.replace_all(f"{quote}(?:[^{quote}]|{quote}{quote})*{quote}", _FIELD)
@@ -203,7 +232,7 @@ def _is_regular_with_quotes(marks: Marks, width: int, dialect: Dialect) -> pl.Ex
         ~bare.str.contains(marks.quote or "", literal=True)
         & ~bare.str.contains(f"[^{delimiter}]{_FIELD}|{_FIELD}[^{delimiter}]")
         & (bare.str.count_matches(marks.delimiter, literal=True) == width - 1)
-        & ~pl.col("line").is_in([text for text in (dialect.header_text,) if text])
+        & (pl.col("line") != (dialect.header_text or ""))
         & pl.col("line").str.contains(marks.quote or "", literal=True)
     )
 
@@ -220,7 +249,7 @@ class _Repair:
         self._notes = notes
         self._limits = limits
         self._raw = source
-        self._source = Lines(_texts(source))
+        self._source = Lines(source)
         self._target = target
         self._total = last_total(Path(source.name), dialect.marks)
         self.lines = LineMap()
@@ -230,38 +259,34 @@ class _Repair:
         self._allowed = 0.0
         self._first_affected: str | None = None
 
-    def run(self, irregular: pl.Series, rows: int) -> None:
+    def run(self, irregular: pl.DataFrame, rows: int) -> None:
         """Goes over the irregular lines, and copies all others.
 
         Raises UnreadableFileError when too many rows would be left out.
         """
         few = min(AFFECTED_ROWS, AFFECTED_SHARE_OF_FEW * rows)
         self._allowed = max(few, self._limits.affected_share * rows)
-        for _ in islice(self._raw, self._dialect.data_line - 1):
-            pass
+        for _ in range(self._dialect.data_line - 1):
+            self._raw.readline()
         self._source.number = self._dialect.data_line - 1
-        for position in irregular:
+        for position, start in irregular.iter_rows():
             if position + 1 > self._source.number:
-                self._copy(position - self._source.number)
+                self._copy(position - self._source.number, start)
                 self._examine()
-        self._copy(None)
+        self._copy(None, None)
 
-    def _copy(self, count: int | None) -> None:
-        """Copies lines that need no look, all if ``count`` is ``None``."""
+    def _copy(self, count: int | None, end: int | None) -> None:
+        """Copies lines that need no look, all if ``count`` is ``None``. ``end`` is the byte behind them if it is known."""
         self.lines.start(self._row, self._source.number + 1)
-        while count != 0 and self._source.has_returned and (line := self._source.next()) is not None:
-            self._write(line)
-            count = None if count is None else count - 1
-        if count == 0:
-            return
-        before = self._row
-        self._target.writelines(self._counted(count))
-        self._source.number += self._row - before
-
-    def _counted(self, count: int | None) -> Iterator[bytes]:
-        for line in islice(self._raw, count):
-            self._row += 1
-            yield line
+        if count is None:
+            shutil.copyfileobj(self._raw, self._target, CHUNK_BYTES)
+        elif count:
+            if end is None:
+                copy_lines(self._raw, self._target, count)
+            else:
+                copy_bytes(self._raw, self._target, end - self._raw.tell())
+            self._source.number += count
+            self._row += count
 
     def _write(self, line: str) -> None:
         self._target.write(line.encode() + b"\n")
@@ -283,18 +308,19 @@ class _Repair:
             self._examine_record(number, line)
 
     def _examine_record(self, number: int, line: str) -> None:
-        found, more = self._source.record(line, self._marks, self._limits.line_bytes)
-        if self._source.given_back > GIVEN_BACK_LINES:
+        below = self._source.place()
+        found, text = self._source.record(line, self._marks, self._limits.line_bytes)
+        if self._source.reread > REREAD_LINES:
             raise UnreadableFileError(
                 f"Too many quotes are never closed, the last one in line {number:,}: {_shown(line)}. Close them, or "
                 "state in the read options that the file has no quotes."
             )
         is_whole = found.flaw is None and len(found.fields) == self._width
-        if more and not is_whole:
-            self._source.give_back(more)
+        if len(text) > len(line) and not is_whole:
+            self._source.go_back(below)
             found = Fields([], flaw=Flaw.OPEN_QUOTE)
         if is_whole:
-            self._keep(number, "\n".join([line, *more]), found)
+            self._keep(number, text, found)
             return
         if found.flaw is not None:
             for marks, is_lenient, done in (
@@ -354,9 +380,36 @@ class _Repair:
         self._notes.warn(WarningCode.ROW_REPAIRED, f"In line {number:,} {done}: {_shown(line)}", line=number, rows=1)
 
 
-def _texts(source: BinaryIO) -> Iterator[str]:
-    for line in source:
-        yield line.decode("utf-8", "replace").removesuffix("\n").removesuffix("\r")
+def copy_bytes(source: BinaryIO, target: IO[bytes], count: int) -> None:
+    while count and (chunk := source.read(min(count, COPY_BYTES))):
+        target.write(chunk)
+        count -= len(chunk)
+
+
+def copy_lines(source: BinaryIO, target: IO[bytes], count: int) -> None:
+    """Copies lines whose size is not known."""
+    while count and (chunk := source.read(COPY_BYTES)):
+        found = chunk.count(b"\n")
+        if found < count:
+            target.write(chunk)
+            count -= found
+            continue
+        end = _end_of_lines(chunk, count)
+        target.write(chunk[:end])
+        source.seek(end - len(chunk), os.SEEK_CUR)
+        return
+
+
+def _end_of_lines(chunk: bytes, count: int) -> int:
+    """Returns where a number of lines end."""
+    start, end = 0, len(chunk)
+    while end - start > 1:
+        middle = (start + end) // 2
+        if (found := chunk.count(b"\n", start, middle)) < count:
+            start, count = middle, count - found
+        else:
+            end = middle
+    return end
 
 
 def _shown(line: str) -> str:

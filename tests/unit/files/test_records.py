@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.files.records import Flaw, Lines, Marks, join, split
-from shared.files.structure import LineMap
+from shared.files.structure import LineMap, copy_lines
 
 FIELDS = st.lists(st.text(st.sampled_from("ab,;\"' \n"), max_size=6), min_size=2, max_size=5)
 LIMIT = 1 << 20
@@ -27,7 +27,7 @@ def test_fields_that_the_csv_module_writes_are_split_and_joined_alike(fields: li
 def test_records_over_several_lines_are_found_with_the_line_on_which_they_begin(rows: list[list[str]]) -> None:
     target = io.StringIO()
     csv.writer(target, quoting=csv.QUOTE_ALL, lineterminator="\n").writerows(rows)
-    records = list(Lines(target.getvalue().split("\n")[:-1]).records(Marks(","), LIMIT))
+    records = list(Lines(io.BytesIO(target.getvalue().encode())).records(Marks(","), LIMIT))
     assert [found.fields for _, found in records] == rows
     starts = [1]
     for row in rows:
@@ -54,13 +54,14 @@ def test_a_quote_that_no_delimiter_follows_is_text_only_if_asked() -> None:
     assert split(line, Marks(","), is_lenient=True).fields == ['She said "hi" to me', "1"]
 
 
-def test_an_open_quote_gives_the_lines_below_back() -> None:
-    lines = Lines(['1,"never closed', "2,x", '3,"y"'])
+@pytest.mark.parametrize(("last", "flaw"), [(b'3,"y"', Flaw.TEXT_AFTER_QUOTE), (b"3,y", Flaw.OPEN_QUOTE)])
+def test_an_open_quote_gives_the_lines_below_back(last: bytes, flaw: Flaw) -> None:
+    lines = Lines(io.BytesIO(b'1,"never closed\n2,x\n' + last))
     first = lines.next()
     assert first is not None
-    found, more = lines.record(first, Marks(","), LIMIT)
-    assert (found.flaw, more, lines.number) == (Flaw.TEXT_AFTER_QUOTE, [], 1)
-    assert [lines.next(), lines.next(), lines.next()] == ["2,x", '3,"y"', None]
+    found, text = lines.record(first, Marks(","), LIMIT)
+    assert (found.flaw, text, lines.number) == (flaw, first, 1)
+    assert [lines.next(), lines.next(), lines.next()] == ["2,x", last.decode(), None]
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(1, 4)), max_size=50), st.integers(1, 9))
@@ -77,3 +78,15 @@ def test_the_line_of_each_row_is_known_behind_records_of_several_lines_and_gaps(
         line += length
         lines.start(len(expected), line)
     assert [lines.line_of(row) for row in range(len(expected))] == expected
+
+
+@given(lines=st.lists(st.binary(max_size=5).map(lambda line: line.replace(b"\n", b"x")), max_size=30), data=st.data())
+def test_lines_are_copied_up_to_a_number_and_reading_goes_on_behind_them(
+    lines: list[bytes], data: st.DataObject
+) -> None:
+    content = b"".join(line + b"\n" for line in lines)
+    count = data.draw(st.integers(0, len(lines)))
+    source, target = io.BytesIO(content), io.BytesIO()
+    copy_lines(source, target, count)
+    assert target.getvalue() == b"".join(line + b"\n" for line in lines[:count])
+    assert source.read() == b"".join(line + b"\n" for line in lines[count:])
