@@ -29,7 +29,7 @@ from tests.fixtures.trainings import active_uses, add_benchmark, space_of, train
 
 @pytest.fixture
 def world(client: TestClient, resources: Resources, table: Table) -> World:
-    return World(client, resources, table, client.post("/trainings", json=training_request(client, table)).json())
+    return World(client, resources, table, training_request(client, table))
 
 
 Maker = Callable[..., World]
@@ -40,7 +40,7 @@ def world_with(client: TestClient, resources: Resources, table: Table) -> Maker:
     def make(**changes: Any) -> World:
         body = training_request(client, table)
         body["connectors"][0] |= changes.pop("connector", {})
-        return World(client, resources, table, client.post("/trainings", json={**body, **changes}).json())
+        return World(client, resources, table, {**body, **changes})
 
     return make
 
