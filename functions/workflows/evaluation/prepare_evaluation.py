@@ -55,7 +55,7 @@ def _new_job(
         checkpoint_id=evaluation.checkpoint_id,
         benchmark_id=benchmark.id,
         gpu_count=evaluation.gpu_count,
-        datasets=inputs.datasets(space_id, benchmark.connectors, target),
+        datasets=inputs.datasets(space_id, inputs.parts(space_id, benchmark.connectors), target),
         metrics=benchmark.metrics,
         progress=inputs.progress(),
     )

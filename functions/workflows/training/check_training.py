@@ -35,7 +35,7 @@ def check_training(resources: Resources, event: dict[str, Any]) -> dict[str, Any
         architecture=training.architecture,
         configuration=training.configuration,
         gpu_count=training.gpu_count,
-        datasets=inputs.datasets(space_id, training.connectors, target),
+        datasets=inputs.datasets(space_id, inputs.parts(space_id, training.connectors, training.pins), target),
         progress=inputs.progress(),
     )
     return inputs.lay_out(job)
