@@ -19,7 +19,6 @@ from shared.models.schema_drift import DriftPolicy
 from shared.resources import Resources
 from shared.settings import Settings
 
-NO_PINS: Mapping[str, str] = {}
 SHOWN_COLUMNS = 30
 SHOWN_FILES = 5
 MAX_RUNTIME_SECONDS = 24 * 3600
@@ -38,9 +37,7 @@ class JobInputs:
         self._s3 = resources.s3
         self._drifts = resources.schema_drifts
 
-    def parts(
-        self, space_id: str, connectors: Sequence[ConnectorTraining], pins: Mapping[str, str] = NO_PINS
-    ) -> list[DataPart]:
+    def parts(self, space_id: str, connectors: Sequence[ConnectorTraining], pins: Mapping[str, str]) -> list[DataPart]:
         """Returns the files of each connector's part; those without pins as they are now.
 
         Raises JobFailedError for a connector that is deleted or refuses access, and for missing and empty files.

@@ -6,19 +6,16 @@ import boto3
 
 from functions.jobs.sources import read_datasets
 from functions.workflows.training.check_training import check_training
-from shared.models.job import TrainingJob
+from shared.models.job import EvaluationJob, TrainingJob
 from tests.fixtures.aws import BUCKET
 from tests.fixtures.connectors import Lab
+from tests.fixtures.evaluations import add_checkpoint
 
 FIRST = b"age,churned\n30,yes\n41,no\n"
 SECOND = b"age,churned\n30,yes\n41,no\n52,no\n"
-KEYS = {
-    "bucket": "customer",
-    "region": "us-east-1",
-    "prefix": "in",
-    "access_key_id": "AKIAIOSFODNN7EXAMPLE",
-    "secret_access_key": "secret",
-}
+PLACE = {"bucket": "customer", "region": "us-east-1", "prefix": "in"}
+KEYS = {"access_key_id": "AKIAIOSFODNN7EXAMPLE", "secret_access_key": "secret"}
+ROLE = {"role_arn": "arn:aws:iam::210987654321:role/inference"}
 
 
 def training_body(lab: Lab, *connectors: dict[str, Any]) -> dict[str, Any]:
@@ -59,7 +56,24 @@ def start(lab: Lab, training: dict[str, Any]) -> TrainingJob:
     return job_of(lab, check(lab, training))
 
 
-def names(job: TrainingJob) -> list[str | None]:
+def evaluate(
+    lab: Lab, benchmark_id: str, checkpoint_id: str | None = None, headers: dict[str, str] | None = None
+) -> dict[str, Any]:
+    """Requests an evaluation, and returns the input of its workflow."""
+    checkpoint_id = checkpoint_id or add_checkpoint(lab.resources.table, lab.space_id).id
+    body = {"benchmark_id": benchmark_id, "checkpoint_id": checkpoint_id, "gpu_count": 0}
+    response = lab.client.post("/evaluations", json=body, headers=headers)
+    assert response.status_code == 201, response.text
+    return {"space_id": lab.space_id, "evaluation_id": response.json()["id"]}
+
+
+def evaluation_job_of(lab: Lab, plan: dict[str, Any]) -> EvaluationJob:
+    """Returns the job specification that the first step of the evaluation has written."""
+    key = f"{plan['job_uri'].removeprefix(f's3://{BUCKET}/')}job.json"
+    return EvaluationJob.model_validate_json(lab.s3.get_object(Bucket=BUCKET, Key=key)["Body"].read())
+
+
+def names(job: TrainingJob | EvaluationJob) -> list[str | None]:
     return [file.name for dataset in job.datasets for file in dataset.files]
 
 

@@ -6,17 +6,23 @@ from typing import Any
 
 import pytest
 
+from functions.workflows.evaluation.prepare_evaluation import prepare_evaluation
 from shared.connectors.storage import ConnectorStorage
 from shared.errors import JobFailedError
 from shared.models.connector import PostgresLocation
 from tests.fixtures.aws import BUCKET
 from tests.fixtures.connectors import Lab
-from tests.fixtures.evaluations import add_connector
+from tests.fixtures.evaluations import add_checkpoint, add_connector
+from tests.fixtures.trainings import add_benchmark
 from tests.functional.workflows.helpers import (
     FIRST,
     KEYS,
+    PLACE,
+    ROLE,
     SECOND,
     check,
+    evaluate,
+    evaluation_job_of,
     names,
     request,
     rows,
@@ -74,7 +80,7 @@ def test_a_file_that_was_deleted_since_is_read_in_its_pinned_version(lab: Lab) -
 def test_the_files_of_a_customers_bucket_are_pinned_and_a_changed_one_fails_the_job(
     lab: Lab, customer_bucket: Any
 ) -> None:
-    connector_id = lab.connector(s3=KEYS)
+    connector_id = lab.connector(s3={**PLACE, **KEYS})
     customer_bucket.put_object(Bucket="customer", Key="in/a.csv", Body=FIRST)
     lab.scan(connector_id)
     lab.work(connector_id)
@@ -108,7 +114,7 @@ def slow_bucket(customer_bucket: Any, monkeypatch: pytest.MonkeyPatch) -> Iterat
 def test_a_bucket_that_answers_too_late_does_not_hold_up_the_request_and_is_noted(
     lab: Lab, slow_bucket: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    managed, slow = lab.connector(), lab.connector(s3=KEYS)
+    managed, slow = lab.connector(), lab.connector(s3={**PLACE, **KEYS})
     upload(lab, managed, a=FIRST)
     monkeypatch.setattr(lab.resources.file_pins, "_seconds", 0.5)
     training = request(lab, {"id": managed}, {"id": slow})
@@ -118,7 +124,7 @@ def test_a_bucket_that_answers_too_late_does_not_hold_up_the_request_and_is_note
 
 @pytest.mark.row("FL-10")
 def test_a_bucket_that_refuses_the_request_is_pinned_when_the_training_starts(lab: Lab, customer_bucket: Any) -> None:
-    connector_id = lab.connector(s3=KEYS)
+    connector_id = lab.connector(s3={**PLACE, **KEYS})
     customer_bucket.delete_bucket(Bucket="customer")
     training = request(lab, {"id": connector_id})
     with pytest.raises(JobFailedError, match="NoSuchBucket"):
@@ -160,13 +166,68 @@ def test_a_part_that_changes_before_the_start_is_pinned_at_its_change(lab: Lab) 
     assert names(start(lab, training)) == ["a.csv", "a.csv", "b.csv"]
 
 
+KINDS = ("managed", "access keys", "role", "database")
+
+
+def connector_of(lab: Lab, kind: str) -> tuple[str, str, str]:
+    """Creates a connector, and returns its id with the bucket and the folder of its files."""
+    if kind == "managed":
+        connector_id = lab.connector()
+        return connector_id, BUCKET, f"spaces/{lab.space_id}/connectors/{connector_id}"
+    if kind == "database":
+        connector_id = add_connector(lab.resources.table, lab.space_id, postgres=DATABASE)
+        return connector_id, BUCKET, f"spaces/{lab.space_id}/snapshots/{connector_id}"
+    access = KEYS if kind == "access keys" else ROLE
+    return lab.connector(s3={**PLACE, **access}), "customer", "in"
+
+
 @pytest.mark.row("FL-10")
-def test_the_copies_of_tables_are_pinned(lab: Lab) -> None:
-    connector_id = add_connector(lab.resources.table, lab.space_id, postgres=DATABASE)
-    folder = f"spaces/{lab.space_id}/snapshots/{connector_id}"
-    lab.s3.put_object(Bucket=BUCKET, Key=f"{folder}/customers", Body=FIRST)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_request_for_a_training_pins_the_files_of_every_kind_of_connector(
+    lab: Lab, customer_bucket: Any, kind: str
+) -> None:
+    connector_id, bucket, folder = connector_of(lab, kind)
+    customer_bucket.put_object(Bucket=bucket, Key=f"{folder}/a.csv", Body=FIRST)
     training = request(lab, {"id": connector_id})
-    lab.s3.put_object(Bucket=BUCKET, Key=f"{folder}/orders", Body=FIRST)
+    customer_bucket.put_object(Bucket=bucket, Key=f"{folder}/b.csv", Body=FIRST)
+    assert training["notes"] == []
     waiting = check(lab, training)
     assert waiting["scan_requests"] == {connector_id: 1}
-    assert lab.resources.catalog.pending(lab.space_id, connector_id).keys() == {"customers"}
+    assert lab.resources.catalog.pending(lab.space_id, connector_id).keys() == {"a.csv"}
+
+
+@pytest.mark.row("FL-10", "EV-1")
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_request_for_an_evaluation_pins_the_files_of_every_kind_of_connector(
+    lab: Lab, customer_bucket: Any, kind: str
+) -> None:
+    connector_id, bucket, folder = connector_of(lab, kind)
+    customer_bucket.put_object(Bucket=bucket, Key=f"{folder}/a.csv", Body=FIRST)
+    event = evaluate(lab, add_benchmark(lab.client, connector_id))
+    customer_bucket.put_object(Bucket=bucket, Key=f"{folder}/b.csv", Body=FIRST)
+    assert names(evaluation_job_of(lab, prepare_evaluation(lab.resources, event))) == ["a.csv"]
+
+
+@pytest.mark.row("FL-10", "BM-4")
+def test_a_benchmark_that_changes_before_the_evaluation_starts_is_pinned_then(lab: Lab) -> None:
+    connector_id = lab.connector()
+    lab.put(connector_id, "a.csv", FIRST)
+    benchmark_id = add_benchmark(lab.client, connector_id)
+    event = evaluate(lab, benchmark_id)
+    lab.put(connector_id, "b.csv", FIRST)
+    lab.client.put(f"/benchmarks/{benchmark_id}", json={"connectors": [{"id": connector_id, "files": ["b.csv"]}]})
+    assert names(evaluation_job_of(lab, prepare_evaluation(lab.resources, event))) == ["b.csv"]
+
+
+@pytest.mark.row("FL-10", "C-12")
+def test_a_repeated_request_for_an_evaluation_keeps_the_files_of_the_first_one(lab: Lab) -> None:
+    connector_id = lab.connector()
+    lab.put(connector_id, "a.csv", FIRST)
+    benchmark_id = add_benchmark(lab.client, connector_id)
+    checkpoint_id = add_checkpoint(lab.resources.table, lab.space_id).id
+    headers = {"Idempotency-Key": "once"}
+    event = evaluate(lab, benchmark_id, checkpoint_id, headers)
+    lab.put(connector_id, "b.csv", FIRST)
+    assert evaluate(lab, benchmark_id, checkpoint_id, headers) == event
+    assert evaluate(lab, benchmark_id, checkpoint_id) == event
+    assert names(evaluation_job_of(lab, prepare_evaluation(lab.resources, event))) == ["a.csv"]
