@@ -244,6 +244,11 @@ GROUPS = (
             reads=("benchmark", "checkpoint"),
             # A benchmark that is added to a finished training is evaluated immediately.
             writes=("training", "connector", "data_model", "job", "evaluation", *REMOVAL),
+            # The request pins the versions of the files, so it lists them. It reads none.
+            puts=(TRAINING_FILES,),
+            lists=(CONNECTOR_FILES, SNAPSHOT_FILES),
+            reads_parameters=(CONNECTOR_CREDENTIALS,),
+            assumes_customer_roles=True,
             starts=(Workflow.TRAINING, Workflow.EVALUATION),
             stops_jobs=True,
         ),
@@ -263,8 +268,12 @@ GROUPS = (
     group(
         "evaluations",
         Grants(
-            reads=("benchmark", "checkpoint"),
+            reads=("benchmark", "checkpoint", "connector"),
             writes=("evaluation", "job"),
+            puts=(EVALUATION_FILES,),
+            lists=(CONNECTOR_FILES, SNAPSHOT_FILES),
+            reads_parameters=(CONNECTOR_CREDENTIALS,),
+            assumes_customer_roles=True,
             starts=(Workflow.EVALUATION,),
         ),
     ),
@@ -359,15 +368,18 @@ STEPS = {
             Workflow.TRAINING,
             "check_training",
             Grants(
-                reads=("connector", "catalog"),
-                writes=("training",),
-                gets=(CONNECTOR_FILES, SCAN_FILES, SNAPSHOT_FILES),
+                # Requests scans of files that no scan has read.
+                writes=("training", "connector", "catalog", "scan", "job"),
+                gets=(CONNECTOR_FILES, SCAN_FILES, SNAPSHOT_FILES, TRAINING_FILES),
                 puts=(TRAINING_FILES,),
                 lists=(CONNECTOR_FILES, SNAPSHOT_FILES),
                 reads_parameters=(CONNECTOR_CREDENTIALS,),
+                starts=(Workflow.CONNECTOR_SCAN,),
                 assumes_customer_roles=True,
             ),
             memory_mb=1024,
+            # Reads the catalog's entries of up to 10,000 files of each connector.
+            timeout_seconds=300,
         ),
         step(
             Workflow.TRAINING,
@@ -404,6 +416,7 @@ STEPS = {
                 assumes_customer_roles=True,
             ),
             memory_mb=1024,
+            timeout_seconds=300,
         ),
         step(
             Workflow.EVALUATION,

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from shared.audit.store import AuditLogs
     from shared.checkpoints.lineages import Lineages
     from shared.connectors.catalog import Catalog
+    from shared.connectors.file_pins import FilePins
     from shared.connectors.postgres import PostgresDatabases
     from shared.connectors.scans import ConnectorCleaner, ConnectorScans
     from shared.connectors.schema_drifts import SchemaDrifts
@@ -113,6 +114,12 @@ class Resources(Clients):
             bucket=self.settings.bucket_name,
             parameter_prefix=self.settings.parameter_prefix,
         )
+
+    @cached_property
+    def file_pins(self) -> "FilePins":
+        from shared.connectors.file_pins import FilePins
+
+        return FilePins(self.table, self.connector_storages, self.s3, self.settings.bucket_name)
 
     @cached_property
     def postgres_databases(self) -> "PostgresDatabases":

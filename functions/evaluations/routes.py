@@ -17,7 +17,10 @@ router = space_router("evaluations")
 
 async def _service(resources: CurrentResources) -> EvaluationService:
     return EvaluationService(
-        resources.evaluations, resources.job_launcher, max_gpu_count=resources.settings.max_gpu_count
+        resources.evaluations,
+        resources.job_launcher,
+        resources.file_pins,
+        max_gpu_count=resources.settings.max_gpu_count,
     )
 
 

@@ -1,10 +1,13 @@
 """Rules of evaluations: who may start one, and who may read its result."""
 
+from contextlib import suppress
+
 from botocore.exceptions import BotoCoreError, ClientError
 
+from shared.connectors.file_pins import FilePins
 from shared.dynamodb.repository import Idempotency
-from shared.errors import PermissionDeniedError, ValidationFailedError
-from shared.evaluations.store import Evaluations
+from shared.errors import NotFoundError, PermissionDeniedError, ValidationFailedError
+from shared.evaluations.store import NO_PINS, Evaluations
 from shared.jobs.launcher import JobLauncher
 from shared.models.base import Page
 from shared.models.evaluation import Evaluation, EvaluationCreate
@@ -15,20 +18,24 @@ from shared.spaces.members import SpaceContext
 
 
 class EvaluationService:
-    def __init__(self, evaluations: Evaluations, launcher: JobLauncher, *, max_gpu_count: int) -> None:
+    def __init__(self, evaluations: Evaluations, launcher: JobLauncher, pins: FilePins, *, max_gpu_count: int) -> None:
         self._evaluations = evaluations
         self._launcher = launcher
+        self._pins = pins
         self._max_gpu_count = max_gpu_count
 
     def create(self, context: SpaceContext, request: EvaluationCreate, idempotency: Idempotency | None) -> Evaluation:
-        """Stores a ``pending`` evaluation and starts its workflow, or returns the same one that still runs.
+        """Stores a ``pending`` evaluation with the present versions of its files, and starts its workflow.
+
+        Returns the same evaluation if it still runs.
 
         When the workflow can't be started the evaluation stays ``pending`` until the reconciler starts it.
         Raises ValidationFailedError for unknown ids and too many GPUs, NotFoundError for a deleted benchmark.
         """
         if request.gpu_count > self._max_gpu_count:
             raise ValidationFailedError.of("body.gpu_count", f"at most {self._max_gpu_count} GPUs are allowed here")
-        evaluation = self._evaluations.create(context.space_id, context.user_id, request, idempotency)
+        first = self._evaluations.repository.answered(context.space_id, idempotency) if idempotency else None
+        evaluation = first or self._store(context, request, idempotency)
         if evaluation.result.status is JobStatus.PENDING:
             job = JobReference(JobKind.EVALUATION, context.space_id, evaluation.id, evaluation.created_at)
             try:
@@ -36,6 +43,17 @@ class EvaluationService:
             except (ClientError, BotoCoreError):
                 logger.exception("the workflow did not start: the reconciler will try again", extra=job.execution_input)
         return evaluation
+
+    def _store(self, context: SpaceContext, request: EvaluationCreate, idempotency: Idempotency | None) -> Evaluation:
+        space_id, pins, revision = context.space_id, NO_PINS, None
+        # An unknown or deleted benchmark has no files; its evaluation is refused.
+        with suppress(NotFoundError):
+            benchmark = self._evaluations.benchmarks.repository.get(space_id, request.benchmark_id)
+            pins = self._pins.pin(space_id, f"spaces/{space_id}/evaluations", benchmark.connectors)
+            revision = benchmark.revision
+        return self._evaluations.create(
+            space_id, context.user_id, request, idempotency, pins=pins, pinned_revision=revision
+        )
 
     def get(self, context: SpaceContext, evaluation_id: str) -> Evaluation:
         """Raises PermissionDeniedError for all but the owner of the space and the evaluation's creator."""

@@ -22,6 +22,7 @@ async def _service(resources: CurrentResources) -> TrainingService:
         resources.table,
         resources.due_evaluations,
         resources.job_launcher,
+        resources.file_pins,
         resources.clock,
         max_gpu_count=resources.settings.max_gpu_count,
     )

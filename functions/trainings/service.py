@@ -1,11 +1,12 @@
 """Rules of trainings: what may be asked for, what may change when, and how one is stopped."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
 from shared.clock import Clock, new_id
+from shared.connectors.file_pins import FilePins
 from shared.dynamodb.repository import Idempotency, Modification, Repository
 from shared.dynamodb.table import Table
 from shared.errors import ConflictError, UnavailableError, ValidationFailedError
@@ -20,7 +21,7 @@ from shared.models.training import Training, TrainingCreate, TrainingUpdate
 from shared.observability import logger
 from shared.propensity.architectures.registry import validate_configuration
 from shared.spaces.members import SpaceContext
-from shared.trainings.store import Trainings
+from shared.trainings.store import Trainings, training_folder
 
 DEFINITION = ("architecture", "configuration", "connector")
 
@@ -31,6 +32,7 @@ class TrainingService:
         table: Table,
         due_evaluations: DueEvaluations,
         launcher: JobLauncher,
+        pins: FilePins,
         clock: Clock,
         *,
         max_gpu_count: int,
@@ -39,11 +41,12 @@ class TrainingService:
         self._checkpoints = Repository(table, Checkpoint, kind="checkpoint")
         self._due_evaluations = due_evaluations
         self._launcher = launcher
+        self._pins = pins
         self._max_gpu_count = max_gpu_count
         self._clock = clock
 
     def create(self, context: SpaceContext, request: TrainingCreate, idempotency: Idempotency | None) -> Training:
-        """Stores a ``pending`` training and starts its workflow.
+        """Stores a ``pending`` training with the present versions of its files, and starts its workflow.
 
         When the workflow can't be started the training stays ``pending``; the reconciler starts it within five
         minutes, or fails it after an hour of trying.
@@ -52,9 +55,8 @@ class TrainingService:
         _check_connectors(request.connectors)
         if request.gpu_count > self._max_gpu_count:
             raise ValidationFailedError.of("body.gpu_count", f"at most {self._max_gpu_count} GPUs are allowed here")
-        now = self._clock()
-        training = Training(id=new_id(), created_at=now, updated_at=now, created_by=context.user_id, **dict(request))
-        stored = self._trainings.create(context.space_id, training, idempotency)
+        first = self._trainings.repository.answered(context.space_id, idempotency) if idempotency else None
+        stored = first or self._store(context, request, idempotency)
         self._start(_job(context, stored))
         return stored
 
@@ -98,6 +100,20 @@ class TrainingService:
         if not training.status.is_final:
             self._stop(_job(context, training))
         return Deleted(id=training_id)
+
+    def _store(self, context: SpaceContext, request: TrainingCreate, idempotency: Idempotency | None) -> Training:
+        now, training_id = self._clock(), new_id()
+        pins = self._pins.pin(context.space_id, training_folder(context.space_id, training_id), request.connectors)
+        training = Training(
+            id=training_id,
+            created_at=now,
+            updated_at=now,
+            created_by=context.user_id,
+            pins=pins,
+            notes=_pinned_later(request.connectors, pins),
+            **dict(request),
+        )
+        return self._trainings.create(context.space_id, training, idempotency)
 
     def _start(self, job: JobReference) -> None:
         try:
@@ -144,15 +160,25 @@ class TrainingService:
                 "Create another training instead."
             )
         if "connector" in changes:
+            connector_id = changes["connector"].connector_id
             values["connectors"] = _with_connector(training.connectors, changes["connector"])
             _check_connectors(values["connectors"], "body.connector")
+            values["pins"] = self._pinned_again(context, training, values["connectors"], connector_id)
+            values["notes"] = _pinned_later(values["connectors"], values["pins"])
             if len(values["connectors"]) > len(training.connectors):
-                connector_id = changes["connector"].connector_id
                 also.append(self._trainings.hold_connector(context.space_id, connector_id, "body.connector"))
         if defined:
             architecture = values.get("architecture", training.architecture)
             validate_configuration(architecture, values.get("configuration", training.configuration))
         return Modification(values, also)
+
+    def _pinned_again(
+        self, context: SpaceContext, training: Training, connectors: Sequence[ConnectorTraining], connector_id: str
+    ) -> dict[str, str]:
+        """Returns the pins after a change of one connector's part."""
+        others = {each: key for each, key in training.pins.items() if each != connector_id}
+        changed = [each for each in connectors if each.connector_id == connector_id]
+        return others | self._pins.pin(context.space_id, training_folder(context.space_id, training.id), changed)
 
     def _complete(self, context: SpaceContext, training: Training) -> Training:
         series = self._trainings.series(context.space_id, training.id)
@@ -172,6 +198,16 @@ class TrainingService:
 
 def _job(context: SpaceContext, training: Training) -> JobReference:
     return JobReference(JobKind.TRAINING, context.space_id, training.id, training.created_at)
+
+
+def _pinned_later(connectors: Sequence[ConnectorTraining], pins: Mapping[str, str]) -> list[str]:
+    """Returns a note for each connector that the request could not list."""
+    return [
+        f"The request could not list the files of the connector {each.connector_id} in time. "
+        "The training reads the files that are there when it starts."
+        for each in connectors
+        if each.connector_id not in pins
+    ]
 
 
 def _check_connectors(connectors: Sequence[ConnectorTraining], path: str = "body.connectors") -> None:

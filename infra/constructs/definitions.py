@@ -198,7 +198,16 @@ def training(*, capacity_wait: int, warm_pool_seconds: int = 0, output_key: bool
     return _job_machine(
         "Trains a model and evaluates it on the benchmarks asked for.",
         {
-            "CheckTraining": _lambda("CheckTraining", Assign=_ASSIGN_JOB, Catch=_catch("FailTraining"), Next="RunJob"),
+            "CheckTraining": _lambda(
+                "CheckTraining", Assign=_ASSIGN_JOB, Catch=_catch("FailTraining"), Next="FilesAreScanned"
+            ),
+            "FilesAreScanned": {
+                "Type": "Choice",
+                "Choices": [{"Condition": "{% $exists($states.input.wait_seconds) %}", "Next": "WaitForScans"}],
+                "Default": "RunJob",
+            },
+            # The step limits how often and how long it asks for this.
+            "WaitForScans": {"Type": "Wait", "Seconds": "{% $states.input.wait_seconds %}", "Next": "CheckTraining"},
             "RunJob": _training_job(
                 "functions/jobs/train/__main__.py",
                 {"job": "job_uri"},

@@ -89,6 +89,8 @@ class FileState:
     version_id: str | None = None
     options_digest: str | None = None
     size_bytes: int | None = None
+    # As text, which sorts as times do.
+    scanned_at: str | None = None
     # Formats by column with dates, as in the catalog's columns.
     date_formats: Mapping[str, list[str]] = field(default_factory=dict)
 
@@ -139,7 +141,9 @@ class Catalog:
 
     def states(self, space_id: str, connector_id: str) -> dict[str, FileState]:
         """Returns the states of all files, deleted ones too, without their columns."""
-        names = ("status", "etag", "sequencer", "scan_id", "version_id", "options_digest", "size_bytes")
+        names = (
+            "status", "etag", "sequencer", "scan_id", "version_id", "options_digest", "size_bytes", "scanned_at"
+        )  # fmt: skip
         attributes = ("SK", "date_formats", *names)
         return {
             item["SK"]: FileState(
@@ -275,7 +279,10 @@ class Catalog:
         return self._record(space_id, connector_id, file, entry, sequencer, is_pending=True)
 
     def record_result(self, space_id: str, connector_id: str, entry: CatalogEntry, seen: Seen) -> bool:
-        """Stores the result of a scan; false if an event came between, because another scan follows it."""
+        """Stores the result of a scan; false if an event came between, because another scan follows it.
+
+        A failure never replaces a profile of the same content and options, because only profiles know personal data.
+        """
         values = {name: getattr(entry, name) for name in type(entry).model_fields if name != "read_options"}
         values |= {
             "sequencer": seen.sequencer,
@@ -283,7 +290,8 @@ class Catalog:
             "date_formats": _first_date_formats(entry.columns),
             **self.stored_columns(space_id, connector_id, entry),
         }
-        return self._write_result(space_id, connector_id, entry.file, values, seen)
+        kept = _good_profile(entry) if entry.status is CatalogStatus.ERROR else None
+        return self._write_result(space_id, connector_id, entry.file, values, seen, kept)
 
     def record_missing(self, space_id: str, connector_id: str, file: str, seen: Seen, scan_id: str) -> bool:
         """Removes a file that a scan did not find, unless an event came between."""
@@ -341,11 +349,23 @@ class Catalog:
             return EventOutcome.NO_CONNECTOR
         return EventOutcome.TO_SCAN if is_pending else EventOutcome.UP_TO_DATE
 
-    def _write_result(self, space_id: str, connector_id: str, file: str, values: Item, seen: Seen) -> bool:
+    def _write_result(
+        self,
+        space_id: str,
+        connector_id: str,
+        file: str,
+        values: Item,
+        seen: Seen,
+        kept: ConditionBase | None = None,
+    ) -> bool:
+        """Stores a result, except over an item that meets the condition ``kept``; false if an event came between."""
+        unchanged = _is("sequencer", seen.sequencer)
+        condition = unchanged if kept is None else unchanged & ~kept
         try:
-            self._table.write(put(_key(space_id, connector_id, file), values, _is("sequencer", seen.sequencer)))
-        except ConditionFailedError:
-            return False
+            self._table.write(put(_key(space_id, connector_id, file), values, condition))
+        except ConditionFailedError as failed:
+            if kept is None or (failed.item or {}).get("sequencer") != seen.sequencer:
+                return False
         # A mark that the scan did not know of stays for the next one.
         is_known: ConditionBase = Attr("sequencer").not_exists() | _is("sequencer", seen.sequencer)
         is_known &= Attr("request").not_exists() | _is("request", seen.request)
@@ -422,6 +442,13 @@ def _first_date_formats(columns: Sequence[CatalogColumn]) -> str | None:
                 break
             formats[column.name] = found
     return json.dumps(formats) if formats else None
+
+
+def _good_profile(failure: CatalogEntry) -> ConditionBase:
+    """Returns the condition of a profile that outlasts this failure, which may not know the content."""
+    good: ConditionBase = Attr("status").eq(CatalogStatus.SCANNED.value)
+    good &= _is("options_digest", failure.options_digest)
+    return good if failure.etag is None else good & Attr("etag").eq(failure.etag)
 
 
 def _later_than(sequencer: str) -> ConditionBase:

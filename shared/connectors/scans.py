@@ -1,5 +1,6 @@
 """A connector's scans and its end, as requests, events, workflow steps and the reconciler all need them."""
 
+from contextlib import suppress
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -88,18 +89,26 @@ class ConnectorScans:
         entry_error = f"The scan failed: {error} Scan the connector again."
         for file, request in self.catalog.pending(space_id, connector_id).items():
             seen = Seen(self.catalog.sequencer(space_id, connector_id, file), request)
-            entry = CatalogEntry(
-                file=file,
-                status=CatalogStatus.ERROR,
-                error=entry_error,
-                scanned_at=self._clock(),
-                scan_id=scan_id,
-            )
-            self.catalog.record_result(space_id, connector_id, entry, seen)
+            with suppress(NotFoundError):
+                self.record_failure(space_id, connector_id, scan_id, file, entry_error, seen)
         following = self.scans.end(space_id, connector_id, scan_id, JobStatus.FAILED, {"error": error})
         if following is not None:
             self._start(following)
         self.scans.close(scan_id)
+
+    def record_failure(self, space_id: str, connector_id: str, scan_id: str, file: str, error: str, seen: Seen) -> bool:
+        """Records that a scan has no result of a file; false if an event came between. Raises NotFoundError."""
+        connector = self.scans.connectors.get(space_id, connector_id)
+        stated = self.catalog.read_options(space_id, connector_id, [file]).get(file)
+        entry = CatalogEntry(
+            file=file,
+            status=CatalogStatus.ERROR,
+            error=error,
+            scanned_at=self._clock(),
+            scan_id=scan_id,
+            options_digest=connector.options_of(stated).digest,
+        )
+        return self.catalog.record_result(space_id, connector_id, entry, seen)
 
     def _start(self, job: JobReference) -> None:
         try:

@@ -1,11 +1,15 @@
 """Stores schema drifts of connectors, ``schema_drift#<space>#<connector>``, and the schemas that they compare.
 
 The columns of each file's last scanned version are under ``catalog#<space>#<connector>#schema``. A drift is recorded
-in the transaction that replaces them, so that a scan that is repeated finds them replaced and records nothing. Files
+in the transaction that replaces them, so that a scan that is repeated finds them replaced and records nothing. Replaced
+columns stay for a week under ``catalog#<space>#<connector>#replaced``, for jobs that have pinned the content. Files
 that a drift broke, and nobody has acknowledged since, are under ``catalog#<space>#<connector>#drifted``.
 """
 
+import hashlib
+from collections.abc import Mapping
 from contextlib import suppress
+from datetime import timedelta
 
 from boto3.dynamodb.conditions import Attr
 
@@ -14,6 +18,7 @@ from shared.connectors.catalog import Catalog
 from shared.dynamodb.repository import Repository
 from shared.dynamodb.table import (
     ConditionFailedError,
+    Item,
     Key,
     Table,
     TransactionFailedError,
@@ -23,11 +28,14 @@ from shared.dynamodb.table import (
     put,
 )
 from shared.models.base import Page
-from shared.models.catalog import CatalogEntry
+from shared.models.catalog import CatalogEntry, CatalogStatus
 from shared.models.connector import Connector
 from shared.models.schema_drift import CHANGES_LIMIT, ColumnChange, DriftPolicy, SchemaDrift, column_changes
 
 SHOWN_COLUMNS = 10
+# A training waits for its scans for less than a day.
+REPLACED_KEPT = timedelta(days=7)
+_PROFILE = ("etag", "rows", "format", "scan_id", "version_id", "options_digest")
 
 
 class SchemaDrifts:
@@ -45,17 +53,21 @@ class SchemaDrifts:
         The same content under other read options has a new schema, but has not drifted. Returns the drift, if there is
         one.
         """
-        key = Key(f"catalog#{space_id}#{connector.id}#schema", entry.file)
+        key = _schema_key(space_id, connector.id, entry.file)
         known = self._table.get(key)
         is_same = known is not None and known["etag"] == entry.etag
         if known is not None and is_same and known.get("options_digest") == entry.options_digest:
             return None
-        values = {"etag": entry.etag, "rows": entry.rows, "options_digest": entry.options_digest}
+        values = {"file": entry.file, **{name: getattr(entry, name) for name in _PROFILE}}
         values |= self._catalog.stored_columns(space_id, connector.id, entry)
         unchanged = Attr("PK").not_exists() if known is None else Attr("etag").eq(known["etag"])
         exists = Attr("PK").exists()
         actions = [put(key, values, unchanged), check(Key(f"connector#{space_id}", connector.id), exists)]
         changes = []
+        if known is not None and not is_same:
+            place = _replaced_key(space_id, connector.id, entry.file, known["etag"])
+            expiry = int((self._clock() + REPLACED_KEPT).timestamp())
+            actions.append(put(place, {**known, **place.values, "file": entry.file, "expires_at": expiry}))
         if known is not None and not is_same and connector.drift_policy is not DriftPolicy.IGNORE:
             columns = self._catalog.load_columns(known)
             changes = column_changes(columns, int(known["rows"]), entry.columns, entry.rows or 0)
@@ -67,6 +79,22 @@ class SchemaDrifts:
         except TransactionFailedError:  # another scan of it was quicker, or the connector was deleted
             return None
         return drift if changes else None
+
+    def replaced_profiles(
+        self, space_id: str, connector_id: str, contents: Mapping[str, str]
+    ) -> dict[str, CatalogEntry]:
+        """Returns the known profiles of contents that the catalog does not show any more; ``contents`` maps to ETags.
+
+        Those are the last scanned content of a file that has changed since, and contents that a scan replaced within
+        the last week.
+        """
+        last = {_schema_key(space_id, connector_id, file): etag for file, etag in contents.items()}
+        found = [item for key, item in self._table.get_many(list(last)).items() if item["etag"] == last[key]]
+        known = {item["SK"] for item in found}
+        others = {file: etag for file, etag in contents.items() if file not in known}
+        keys = [_replaced_key(space_id, connector_id, file, etag) for file, etag in others.items()]
+        found += self._table.get_many(keys).values()
+        return {entry.file: entry for entry in map(self._profile, found)}
 
     def list_after(self, space_id: str, connector_id: str, after: str, limit: int) -> Page[SchemaDrift]:
         """Returns the drifts of a connector, newest first. Raises InvalidCursorError."""
@@ -91,10 +119,18 @@ class SchemaDrifts:
     def forget(self, space_id: str, connector_id: str) -> None:
         """Removes all data of a deleted connector."""
         self._drifts.remove_all(_owner(space_id, connector_id))
-        for name in ("schema", "drifted"):
+        for name in ("schema", "drifted", "replaced"):
             pk = f"catalog#{space_id}#{connector_id}#{name}"
             for item in self._table.query(pk, attributes=("SK",)):
                 self._table.write(delete(Key(pk, item["SK"])))
+
+    def _profile(self, item: Item) -> CatalogEntry:
+        return CatalogEntry(
+            file=item.get("file", item["SK"]),
+            status=CatalogStatus.SCANNED,
+            columns=self._catalog.load_columns(item),
+            **{name: item.get(name) for name in _PROFILE},
+        )
 
     def _drift(self, connector: Connector, entry: CatalogEntry, changes: list[ColumnChange]) -> SchemaDrift:
         now = self._clock()
@@ -133,6 +169,15 @@ def summary(drift: SchemaDrift) -> str:
 
 def _owner(space_id: str, connector_id: str) -> str:
     return f"{space_id}#{connector_id}"
+
+
+def _schema_key(space_id: str, connector_id: str, file: str) -> Key:
+    return Key(f"catalog#{space_id}#{connector_id}#schema", file)
+
+
+def _replaced_key(space_id: str, connector_id: str, file: str, etag: str) -> Key:
+    digest = hashlib.sha256(f"{file}\n{etag}".encode()).hexdigest()
+    return Key(f"catalog#{space_id}#{connector_id}#replaced", digest)
 
 
 def _drifted_key(space_id: str, connector_id: str, file: str) -> Key:

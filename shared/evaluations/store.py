@@ -5,7 +5,7 @@ transaction with a condition on the current status. If another writer has change
 with the new status.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from boto3.dynamodb.conditions import Attr
@@ -25,6 +25,7 @@ from shared.models.job import CurvePoint, EvaluationResult
 from shared.models.job_reference import JobKind
 from shared.models.job_status import JobStatus
 
+NO_PINS: Mapping[str, str] = {}
 _curve = TypeAdapter(list[CurvePoint])
 
 Also = Callable[[Evaluation], Sequence[Write]]
@@ -52,8 +53,12 @@ class Evaluations:
         idempotency: Idempotency | None = None,
         *,
         evaluation_id: str | None = None,
+        pins: Mapping[str, str] = NO_PINS,
+        pinned_revision: int | None = None,
     ) -> Evaluation:
         """Creates an evaluation and its open job.
+
+        ``pins`` are those of the files of the benchmark's ``pinned_revision``.
 
         If an evaluation with the same benchmark, checkpoint and GPUs is running, it returns this evaluation. If an
         evaluation with ``evaluation_id`` exists, it returns this evaluation. Raises ValidationFailedError for an
@@ -78,6 +83,8 @@ class Evaluations:
             updated_by=user_id,
             result=EvaluationOutcome(benchmark_revision=benchmark.revision),
             training_id=checkpoint.training_id,
+            pins=dict(pins),
+            pinned_revision=pinned_revision,
             **request.model_dump(),
         )
         exists = Attr("PK").exists()

@@ -219,8 +219,8 @@ def _candidate(lines: list[str], first_line: int, marks: Marks, limits: ReadLimi
     if not data:
         return _DialectCandidate(marks, [], 0, 0.0)
     widths = Counter(len(record.fields) for record in data)
-    # Of two equally frequent widths the greater: a title is narrower than a table.
-    width = max(widths, key=lambda each: (widths[each], each))
+    # Of two equally frequent widths the greater, because a title is narrower than a table. One line is no table.
+    width = max(widths, key=lambda each: (widths[each], each if widths[each] > 1 else -each))
     certainty = widths[width] / len(data)
     pattern = sum(count * max(1e-3, each - 1) / max(each, 1) for each, count in widths.items()) / len(widths)
     cells = [cell for record in data for cell in record.fields]

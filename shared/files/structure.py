@@ -276,7 +276,7 @@ class _Repair:
         self._copy(None, None)
 
     def _copy(self, count: int | None, end: int | None) -> None:
-        """Copies lines that need no look, all if ``count`` is ``None``. ``end`` is the byte behind them if it is known."""
+        """Copies lines that need no look, all if ``count`` is ``None``. ``end`` is the byte behind them if known."""
         self.lines.start(self._row, self._source.number + 1)
         if count is None:
             shutil.copyfileobj(self._raw, self._target, CHUNK_BYTES)
@@ -372,8 +372,8 @@ class _Repair:
             self._first_affected = self._first_affected or f"Line {number:,} {verb}: {_shown(line)}."
             if self._affected > self._allowed:
                 raise UnreadableFileError(
-                    f"More than {int(self._allowed):,} rows do not fit the columns. {self._first_affected} "
-                    "Correct the rows, or state how the file is written (delimiter, quote, header) in its read options."
+                    f"{self._first_affected} Too many rows (at least {self._affected:,}) do not fit the columns; correct "
+                    "them, or state how the file is written (delimiter, quote, header) in its read options."
                 )
 
     def _warn_repaired(self, number: int, line: str, done: str) -> None:

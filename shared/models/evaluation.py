@@ -51,6 +51,9 @@ class Evaluation(Entity):
     checkpoint_id: str
     created_by: str
     gpu_count: int
+    # By connector, the object that names the versions of its files, of this revision of the benchmark.
+    pins: dict[str, str] = Field(default_factory=dict, exclude=True, repr=False)
+    pinned_revision: int | None = Field(default=None, exclude=True, repr=False)
     result: EvaluationOutcome
     training_id: str | None = Field(default=None, description="the training that created the checkpoint")
     updated_by: str

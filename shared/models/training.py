@@ -70,6 +70,8 @@ class Training(Entity):
         "series that its job reports while it runs, before these metrics",
     )
     name: str
+    # By connector, the object that names the versions of its files.
+    pins: dict[str, str] = Field(default_factory=dict, exclude=True, repr=False)
     status: JobStatus = JobStatus.PENDING
     error: str | None = Field(default=None, description="why the training failed, and what to do about it")
     notes: list[str] = Field(default_factory=list, description="remarks about the data and the fit")

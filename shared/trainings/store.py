@@ -11,7 +11,7 @@ The series of metrics that a job reports while it runs is stored under ``trainin
 lists stay light, and a training's ETag does not change with every report.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -40,6 +40,7 @@ from shared.models.job_status import JobStatus
 from shared.models.training import Training
 
 KEPT_AFTER_DELETION = timedelta(days=30)
+_WAITING = "Waiting for the scan of "
 
 
 TrainingDecision = Callable[[Training], Modification | None]
@@ -98,6 +99,20 @@ class Trainings:
 
         return self.change(space_id, training_id, decide)
 
+    def pin(self, space_id: str, training_id: str, pins: Mapping[str, str]) -> None:
+        """Stores the pins of connectors that have none yet. Raises NotFoundError."""
+        self.change(space_id, training_id, lambda training: Modification({"pins": {**pins, **training.pins}}))
+
+    def note_waiting(self, space_id: str, training_id: str, files: int) -> None:
+        """Notes how many files of an unfinished training wait for a scan. Raises NotFoundError."""
+
+        def decide(training: Training) -> Modification | None:
+            waiting = [f"{_WAITING}{files} {'file' if files == 1 else 'files'}."] if files else []
+            notes = [*_lasting(training.notes), *waiting]
+            return None if training.status.is_final or notes == training.notes else Modification({"notes": notes})
+
+        self.change(space_id, training_id, decide)
+
     def end(
         self,
         space_id: str,
@@ -119,7 +134,8 @@ class Trainings:
             ended = training.model_copy(update={**values, "status": status})
             due = self.fall_due(space_id, ended, training.benchmark_ids, training.created_by)
             also = [*self._releases(space_id, training), *(due or [self.jobs.close(training_id)])]
-            return Modification({"status": status, "ended_at": self._clock(), **values}, also)
+            notes = _lasting(training.notes)
+            return Modification({"status": status, "ended_at": self._clock(), "notes": notes, **values}, also)
 
         return self.change(space_id, training_id, decide, commit=commit)
 
@@ -252,6 +268,15 @@ class Trainings:
     def _releases(self, space_id: str, training: Training) -> list[Write]:
         keys = [_connector_key(space_id, each.connector_id) for each in training.connectors]
         return [remove_reference(key) for key in (_data_model_key(space_id, training.data_model_id), *keys)]
+
+
+def _lasting(notes: Sequence[str]) -> list[str]:
+    return [note for note in notes if not note.startswith(_WAITING)]
+
+
+def training_folder(space_id: str, training_id: str) -> str:
+    """Returns the prefix of a training's objects in the data bucket, without a final slash."""
+    return f"spaces/{space_id}/trainings/{training_id}"
 
 
 def _connector_key(space_id: str, connector_id: str) -> Key:

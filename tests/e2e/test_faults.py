@@ -22,9 +22,9 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
     ("connector", "reason"),
     [
         ({"target": "no_such_column"}, "no_such_column"),
-        ({"target": "foreign_worker", "files": ["one-class.csv"]}, "one class"),
+        ({"target": "foreign_worker", "files": ["one-class.csv"]}, "only one label"),
     ],
-    ids=["missing target", "one class"],
+    ids=["missing target", "only one label"],
 )
 def test_a_training_with_an_unusable_target_fails_with_the_reason(
     space: TrainingSpace, connector: dict[str, Any], reason: str

@@ -45,8 +45,7 @@ def killed_training(platform: EmulatedPlatform, seed: int) -> Outcome:
     kills = 0
     for is_repeated in (True, False):
         for at in count(1):
-            created = owner.post("/trainings", json={**request, "benchmark_ids": benchmark_ids[:1]}).json()
-            training = TrainingWorld(owner, worker, worker.table, created)
+            training = TrainingWorld(owner, worker, worker.table, {**request, "benchmark_ids": benchmark_ids[:1]})
             steps: tuple[Callable[[], Any], ...] = (
                 partial(check_training, worker, training.event),
                 partial(register_checkpoints, worker, training.put_model()),
@@ -63,7 +62,7 @@ def killed_training(platform: EmulatedPlatform, seed: int) -> Outcome:
             reconcile(platform, worker)
             shown = training.shown()
             rows = owner.get("/evaluations", params={"limit": 100}).json()["data"]
-            evaluated = sorted(row["benchmark_id"] for row in rows if row["training_id"] == created["id"])
+            evaluated = sorted(row["benchmark_id"] for row in rows if row["training_id"] == training.training["id"])
             succeeded = shown["status"] == "succeeded"
             if (len(shown["checkpoints"]), evaluated) != (succeeded, shown["benchmark_ids"] if succeeded else []):
                 where = f"killed after write {at}, the step is {'' if is_repeated else 'not '}repeated"

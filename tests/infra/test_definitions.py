@@ -132,6 +132,7 @@ class Engine:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.calls: list[tuple[str, Any]] = []
         self.jobs: list[dict[str, Any]] = []
+        self.slept: list[float] = []
         self.results: dict[str, Any] = {}
         self.job: Callable[[int], None] = lambda _attempt: None
         self.files: dict[str, str] = {}
@@ -139,7 +140,7 @@ class Engine:
         monkeypatch.setattr(stepfunctions, "_call_lambda", self._invoke)
         monkeypatch.setattr(stepfunctions, "_resolve_lambda_function_ref", lambda reference, **_: reference)
         monkeypatch.setattr(stepfunctions, "_SERVICE_DISPATCH", dispatch)
-        monkeypatch.setattr(stepfunctions, "_scaled_sleep", lambda _seconds: None)
+        monkeypatch.setattr(stepfunctions, "_scaled_sleep", self.slept.append)
         monkeypatch.setattr(stepfunctions, "_emit_execution_status_event", lambda _execution: None)
         monkeypatch.setattr(stepfunctions, "_s3_object_text", lambda _bucket, key: self.files[key])
 
@@ -216,6 +217,19 @@ def test_a_training_runs_its_job_and_registers_its_checkpoints(engine: Engine) -
         }
     ]
     assert engine.payloads("FailTraining") == []
+
+
+@pytest.mark.row("FL-10")
+@pytest.mark.parametrize("last", [PREPARED, TaskFailed("JobFailedError", "{}")], ids=["scanned", "failed"])
+def test_a_training_checks_its_files_again_after_each_wait_for_scans(engine: Engine, last: Any) -> None:
+    waits = [{**TRAIN, "wait_seconds": seconds, "scan_requests": {"c": 1}} for seconds in (2, 3)]
+    results = iter([*waits, last])
+    engine.results = {**TRAINED, "CheckTraining": lambda _: next(results)}
+    execution = engine.run(MACHINE, TRAIN)
+    assert (engine.payloads("CheckTraining"), engine.slept) == ([TRAIN, *waits], [2, 3])
+    assert (execution["status"], len(engine.jobs)) == (("SUCCEEDED", 1) if last is PREPARED else ("FAILED", 0))
+    failures = [] if last is PREPARED else [{**TRAIN, "error": "JobFailedError", "cause": "{}"}]
+    assert engine.payloads("FailTraining") == failures
 
 
 def test_a_spot_job_has_a_maximum_waiting_time(engine: Engine) -> None:

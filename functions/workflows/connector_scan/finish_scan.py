@@ -5,7 +5,7 @@ from typing import Any
 
 from shared.connectors.catalog import Seen
 from shared.errors import NotFoundError
-from shared.models.catalog import CatalogEntry, CatalogStatus
+from shared.models.catalog import CatalogStatus
 from shared.models.job_status import JobStatus
 from shared.observability import workflow_step
 from shared.resources import Resources
@@ -37,16 +37,8 @@ def finish_scan(resources: Resources, event: dict[str, Any]) -> dict[str, Any]:
             counts["scanned"] += state.status == CatalogStatus.SCANNED
             counts["failed"] += state.status == CatalogStatus.ERROR
         elif state is None or state.sequencer == item["sequencer"]:
-            entry = CatalogEntry(
-                file=item["name"],
-                status=CatalogStatus.ERROR,
-                error=NO_RESULT,
-                scanned_at=resources.clock(),
-                scan_id=scan_id,
-            )
-            counts["failed"] += scans.catalog.record_result(
-                space_id, connector_id, entry, Seen(item["sequencer"], item["request"])
-            )
+            seen = Seen(item["sequencer"], item["request"])
+            counts["failed"] += scans.record_failure(space_id, connector_id, scan_id, item["name"], NO_RESULT, seen)
     scans.succeed(space_id, connector_id, scan_id, counts)
     return {"status": JobStatus.SUCCEEDED, **counts}
 

@@ -57,12 +57,11 @@ def scan_file(resources: Resources, event: dict[str, Any]) -> dict[str, Any]:
     try:
         entry = _read_with_access(resources, scans, space_id, connector, name, options)
     except MissingFileError:
+        scans.catalog.record_missing(space_id, connector_id, name, seen, scan_id)
         entry = failed(name, "There is no such file. Upload it, or scan another.") if request else None
     except NotFoundError:
         return {}
-    if entry is None:
-        scans.catalog.record_missing(space_id, connector_id, name, seen, scan_id)
-    else:
+    if entry is not None:
         found = {"scanned_at": resources.clock(), "scan_id": scan_id, "options_digest": options.digest}
         entry = entry.model_copy(update=found)
         if scans.catalog.record_result(space_id, connector_id, entry, seen) and entry.status is CatalogStatus.SCANNED:

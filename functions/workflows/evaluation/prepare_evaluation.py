@@ -1,10 +1,13 @@
-"""An evaluation starts: the benchmark's files are pinned as they are now, and its job's papers are laid out."""
+"""An evaluation starts: its job specification is written, with the benchmark's files as they were at the request.
+
+Files are pinned now if the benchmark has changed since, and for evaluations that follow a training.
+"""
 
 from typing import Any
 
 from functions.workflows.job_inputs import JobInputs
 from shared.errors import JobFailedError, NotFoundError
-from shared.evaluations.store import Evaluations
+from shared.evaluations.store import NO_PINS, Evaluations
 from shared.models.evaluation import Evaluation
 from shared.models.job import EvaluationJob
 from shared.models.job_status import JobStatus
@@ -49,13 +52,14 @@ def _new_job(
         benchmark = evaluations.benchmarks.repository.get(space_id, evaluation.benchmark_id)
     except NotFoundError:
         raise JobFailedError("The benchmark was deleted before the evaluation began.") from None
+    pins = evaluation.pins if evaluation.pinned_revision == benchmark.revision else NO_PINS
     job = EvaluationJob(
         evaluation_id=evaluation.id,
         space_id=space_id,
         checkpoint_id=evaluation.checkpoint_id,
         benchmark_id=benchmark.id,
         gpu_count=evaluation.gpu_count,
-        datasets=inputs.datasets(space_id, benchmark.connectors, target),
+        datasets=inputs.datasets(space_id, inputs.parts(space_id, benchmark.connectors, pins), target),
         metrics=benchmark.metrics,
         progress=inputs.progress(),
     )

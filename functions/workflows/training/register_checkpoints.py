@@ -87,7 +87,7 @@ def _succeed(
             for name, value in metrics.items()
             if value is not None
         ],
-        "notes": metadata.notes[:MAX_NOTES],
+        "notes": [*training.notes, *metadata.notes][:MAX_NOTES],
         "instance_type": event.get("instance_type"),
         "training_seconds": event.get("training_seconds"),
         "billable_seconds": event.get("billable_seconds"),

@@ -53,8 +53,7 @@ def settings(settings: Settings, upstream: FakeUpstream) -> Settings:
 @pytest.fixture
 def world(client: TestClient, resources: Resources, table: Table, model: bytes) -> World:
     """Returns a training that has succeeded on one scanned file."""
-    body = training_request(client, table)
-    world = World(client, resources, table, client.post("/trainings", json=body).json())
+    world = World(client, resources, table, training_request(client, table))
     world.upload("customers.csv")
     check_training(resources, world.event)
     register_checkpoints(resources, world.put_model(content=model))

@@ -2,8 +2,6 @@
 
 from typing import Any
 
-from functions.workflows.job_inputs import JobInputs
-from shared.models.connector_training import ConnectorTraining
 from tests.fixtures.connectors import Lab
 
 SECRET = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
@@ -20,9 +18,7 @@ KEYS: dict[str, Any] = {
 
 def files_of_a_job(lab: Lab, connector_id: str) -> list[str | None]:
     """Returns what a training on the connector would read."""
-    part = ConnectorTraining(connector_id=connector_id)
-    [dataset] = JobInputs(lab.resources).datasets(lab.space_id, [part], None)
-    return [file.name for file in dataset.files]
+    return [file.name for file in lab.dataset(connector_id).files]
 
 
 def column(name: str, kind: str, minimum: float, maximum: float, quantiles: dict[str, float]) -> dict[str, Any]:

@@ -17,12 +17,10 @@ from functions.workflows.connector_scan import table_snapshots
 from functions.workflows.connector_scan.finish_scan import finish_scan
 from functions.workflows.connector_scan.scan_file import scan_file
 from functions.workflows.connector_scan.table_snapshots import BoundedFile
-from functions.workflows.job_inputs import JobInputs
 from shared.connectors.storage import StorageError
 from shared.dynamodb.table import Table
 from shared.errors import JobFailedError
 from shared.models.connector import PostgresConfig
-from shared.models.connector_training import ConnectorTraining
 from shared.resources import Resources
 from shared.settings import Settings
 from tests.fixtures.aws import BUCKET
@@ -190,14 +188,13 @@ def test_this_machine_is_no_address_except_for_the_local_stage(server: PostgresS
 @pytest.mark.row("X-11", "Y-1")
 def test_a_job_reads_the_rows_of_the_scan_after_changes_of_the_table(lab: Lab, database: PostgresServer) -> None:
     connector_id = connect(lab, database)
-    inputs, part = JobInputs(lab.resources), [ConnectorTraining(connector_id=connector_id, target="bought")]
     with pytest.raises(JobFailedError, match="Scan it"):
-        inputs.datasets(lab.space_id, part, "bought")
+        lab.dataset(connector_id, "bought")
     scan(lab, connector_id)
-    (dataset,) = inputs.datasets(lab.space_id, part, "bought")
+    dataset = lab.dataset(connector_id, "bought")
     assert [(file.name, file.version_id) for file in dataset.files] == [("customers", *versions(lab, connector_id))]
     assert dataset.files[0].scan_id
-    assert inputs.datasets(lab.space_id, [part[0].model_copy(update={"files": ["customers"]})], "bought") == [dataset]
+    assert lab.dataset(connector_id, "bought", files=["customers"]) == dataset
     database.run("truncate customers", "insert into customers values (1, 'Ada', 1, '2024-01-01', true)")
     scan(lab, connector_id)
     assert len(versions(lab, connector_id)) == 2
@@ -256,8 +253,7 @@ def test_a_table_that_is_dropped_while_the_scan_runs_is_gone(lab: Lab, database:
         scan_file(lab.resources, {**listed, "file": item})
     assert finish_scan(lab.resources, listed)["failed"] == 0
     assert lab.catalog(connector_id).keys() == {"customers"}
-    (dataset,) = JobInputs(lab.resources).datasets(lab.space_id, [ConnectorTraining(connector_id=connector_id)], None)
-    assert [file.name for file in dataset.files] == ["customers"], "no training reads a dropped table"
+    assert [file.name for file in lab.dataset(connector_id).files] == ["customers"], "no training reads a dropped table"
     database.run("drop table customers")
     assert scan(lab, connector_id) == {}
     assert "Contents" not in lab.s3.list_objects_v2(Bucket=BUCKET, Prefix=f"spaces/{lab.space_id}/snapshots/")

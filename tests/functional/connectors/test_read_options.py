@@ -4,9 +4,7 @@ from typing import Any
 
 import pytest
 
-from functions.workflows.job_inputs import JobInputs
 from shared.errors import JobFailedError
-from shared.models.connector_training import ConnectorTraining
 from tests.fixtures.connectors import CSV, Lab
 from tests.functional.connectors.helpers import KEYS
 
@@ -27,10 +25,9 @@ def types(lab: Lab, connector_id: str, file: str = "a.csv") -> dict[str, str]:
 
 def options_of_jobs(lab: Lab, connector_id: str) -> dict[str | None, dict[str, Any]]:
     """Returns what is stated to a job about each file."""
-    [dataset] = JobInputs(lab.resources).datasets(lab.space_id, [ConnectorTraining(connector_id=connector_id)], None)
     return {
         file.name: file.read_options.model_dump(exclude_none=True) if file.read_options else {}
-        for file in dataset.files
+        for file in lab.dataset(connector_id).files
     }
 
 

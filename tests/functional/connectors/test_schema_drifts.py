@@ -7,11 +7,9 @@ from fastapi.testclient import TestClient
 
 from functions.workflows.connector_scan.finish_scan import finish_scan
 from functions.workflows.connector_scan.scan_file import scan_file
-from functions.workflows.job_inputs import JobInputs
 from shared.dynamodb.table import Table
 from shared.errors import JobFailedError
-from shared.models.connector_training import ConnectorTraining
-from shared.models.job import JobDataset
+from shared.models.connector_training import Split
 from shared.resources import Resources
 from tests.fixtures.connectors import Lab
 
@@ -42,10 +40,6 @@ def upload(lab: Lab, connector_id: str, *contents: bytes) -> None:
 
 def changes(drift: dict[str, Any]) -> list[tuple[Any, ...]]:
     return [(change["column"], change["kind"], change["before"], change["after"]) for change in drift["changes"]]
-
-
-def datasets(lab: Lab, connector_id: str, target: str = "bought") -> list[JobDataset]:
-    return JobInputs(lab.resources).datasets(lab.space_id, [ConnectorTraining(connector_id=connector_id)], target)
 
 
 @pytest.mark.row("X-12")
@@ -82,7 +76,7 @@ def test_added_columns_and_widened_types_are_reported_and_train(lab: Lab) -> Non
     (drift,) = drifts(lab, connector_id)
     assert changes(drift) == [("age", "added", None, "int"), ("income", "widened", "int", "float")]
     assert drift["is_breaking"] is False
-    assert [file.name for dataset in datasets(lab, connector_id) for file in dataset.files] == ["a.csv"]
+    assert [file.name for file in lab.dataset(connector_id, "bought").files] == ["a.csv"]
 
 
 @pytest.mark.row("X-12")
@@ -90,7 +84,7 @@ def test_a_column_that_vanished_blocks_trainings_until_somebody_has_seen_it(lab:
     connector_id = lab.connector(drift_policy="block")
     upload(lab, connector_id, BEFORE, WITHOUT_INCOME)
     with pytest.raises(JobFailedError, match=r"in 'a\.csv' 'income' vanished\. Upload .* acknowledge"):
-        datasets(lab, connector_id)
+        lab.dataset(connector_id, "bought")
     (drift,) = drifts(lab, connector_id)
     place = f"/connectors/{connector_id}/drifts/{drift['id']}/acknowledge"
     seen = lab.client.post(place)
@@ -100,37 +94,34 @@ def test_a_column_that_vanished_blocks_trainings_until_somebody_has_seen_it(lab:
         True,
     )
     assert lab.client.post(place).json() == seen.json(), "seen once"
-    assert datasets(lab, connector_id)
+    assert lab.dataset(connector_id, "bought")
 
     upload(lab, connector_id, WITHOUT_INCOME.replace(b"Rome", b"7"))
     lab.client.post(place)
     with pytest.raises(JobFailedError, match="'city' went from string to int"):
-        datasets(lab, connector_id)
+        lab.dataset(connector_id, "bought")
     lab.client.put(f"/connectors/{connector_id}", json={"drift_policy": "record"})
-    assert datasets(lab, connector_id), "the policy can be changed at any time"
+    assert lab.dataset(connector_id, "bought"), "the policy can be changed at any time"
 
 
 @pytest.mark.row("X-12")
 def test_a_missing_target_fails_early_under_every_policy(lab: Lab) -> None:
     connector_id = lab.connector()
     upload(lab, connector_id, BEFORE, WITHOUT_INCOME)
-    assert datasets(lab, connector_id), "a drift is an event, not a broken training"
+    assert lab.dataset(connector_id, "bought"), "a drift is an event, not a broken training"
     with pytest.raises(JobFailedError, match="The target column 'income' is not in"):
-        datasets(lab, connector_id, target="income")
+        lab.dataset(connector_id, "income")
 
 
 @pytest.mark.row("X-12")
 def test_a_column_that_the_split_goes_by_and_that_vanished_fails_early(lab: Lab) -> None:
     connector_id = lab.connector()
-    part = ConnectorTraining.model_validate(
-        {"connector_id": connector_id, "split": {"kind": "group", "column": "income"}}
-    )
-    inputs = JobInputs(lab.resources)
+    split = Split(kind="group", column="income")
     upload(lab, connector_id, BEFORE)
-    assert inputs.datasets(lab.space_id, [part], "bought")
+    assert lab.dataset(connector_id, "bought", split=split)
     upload(lab, connector_id, WITHOUT_INCOME)
     with pytest.raises(JobFailedError, match="The column 'income' of the split is in no file"):
-        inputs.datasets(lab.space_id, [part], "bought")
+        lab.dataset(connector_id, "bought", split=split)
 
 
 @pytest.mark.row("X-12")
@@ -214,7 +205,7 @@ def test_columns_that_identify_persons_are_flagged_hidden_and_left_out_of_traini
     assert columns["segment"]["top_values"] == [{"value": "gold", "rows": 27}, {"value": "basic", "rows": 13}]
     assert columns["income"]["quantiles"] == {"0.05": 4.5, "0.25": 16.5, "0.5": 31.5, "0.75": 45.0, "0.95": 57.0}
     assert row["sampled_rows"] == 40
-    assert [dataset.identifying_columns for dataset in datasets(lab, connector_id)] == [["email"]]
+    assert lab.dataset(connector_id, "bought").identifying_columns == ["email"]
 
     place = f"/connectors/{connector_id}"
     assert lab.client.put(place, json={"personal_data": {"email": False, "customer_no": True}}).status_code == 200
@@ -222,6 +213,6 @@ def test_columns_that_identify_persons_are_flagged_hidden_and_left_out_of_traini
     assert columns["email"]["personal_data"] is None
     stated = columns["customer_no"]
     assert (stated["personal_data"]["kind"], stated["min"], stated["quantiles"]) == ("stated", None, None)
-    assert [dataset.identifying_columns for dataset in datasets(lab, connector_id)] == [["customer_no"]]
+    assert lab.dataset(connector_id, "bought").identifying_columns == ["customer_no"]
     refused = lab.client.put(place, json={"personal_data": {"email": "perhaps"}})
     assert refused.status_code == 400

@@ -18,7 +18,6 @@ from shared.errors import JobFailedError
 from shared.jobs.store import Jobs
 from shared.models.job import TrainingJob
 from shared.models.job_status import JobStatus
-from shared.models.lineage import DecisionLineage
 from shared.resources import Resources
 from shared.settings import Settings
 from shared.trainings.store import Trainings
@@ -29,7 +28,7 @@ from tests.fixtures.trainings import active_uses, add_benchmark, space_of, train
 
 @pytest.fixture
 def world(client: TestClient, resources: Resources, table: Table) -> World:
-    return World(client, resources, table, client.post("/trainings", json=training_request(client, table)).json())
+    return World(client, resources, table, training_request(client, table))
 
 
 Maker = Callable[..., World]
@@ -40,7 +39,7 @@ def world_with(client: TestClient, resources: Resources, table: Table) -> Maker:
     def make(**changes: Any) -> World:
         body = training_request(client, table)
         body["connectors"][0] |= changes.pop("connector", {})
-        return World(client, resources, table, client.post("/trainings", json={**body, **changes}).json())
+        return World(client, resources, table, {**body, **changes})
 
     return make
 
@@ -48,7 +47,7 @@ def world_with(client: TestClient, resources: Resources, table: Table) -> Maker:
 @pytest.mark.row("TR-2")
 def test_a_checked_training_is_queued_and_its_job_knows_every_file_by_content(world: World) -> None:
     world.upload("2025.csv")
-    world.upload("folder/2026.csv", b"age,churned\n31,no\n", columns=None)
+    world.upload("folder/2026.csv", b"age,churned\n31,no\n")
     world.upload("folder/empty.csv", b"", columns=None)
     plan = check_training(world.resources, world.event)
 
@@ -72,24 +71,15 @@ def test_a_checked_training_is_queued_and_its_job_knows_every_file_by_content(wo
     job = TrainingJob.model_validate_json(boto3.client("s3").get_object(Bucket=BUCKET, Key=key)["Body"].read())
     assert (job.training_id, job.target, job.architecture) == (world.training["id"], "churned", "lightgbm")
     files = {file.key.rpartition("/connectors/")[2].partition("/")[2]: file for file in job.datasets[0].files}
-    assert {name: file.format for name, file in files.items()} == {"2025.csv": "csv", "folder/2026.csv": None}
+    assert {name: file.format for name, file in files.items()} == {"2025.csv": "csv", "folder/2026.csv": "csv"}
     head = boto3.client("s3").head_object(Bucket=BUCKET, Key=files["2025.csv"].key)
     assert {name: file.label for name, file in files.items()} == {name: name for name in files}
     assert files["2025.csv"].etag == head["ETag"].strip('"')
     assert job.data_model_id == world.training["data_model_id"]
-    assert {name: file.scan_id for name, file in files.items()} == {"2025.csv": SCAN, "folder/2026.csv": None}
+    assert {name: file.scan_id for name, file in files.items()} == {"2025.csv": SCAN, "folder/2026.csv": SCAN}
     assert job.progress is not None
     assert job.progress.webhook_url == "https://api.test/webhooks"
     assert check_training(world.resources, world.event) == plan, "the step may be repeated"
-
-
-@pytest.mark.row("Y-1")
-def test_a_scan_of_other_content_than_the_job_reads_is_not_its_scan(world: World) -> None:
-    world.upload("a.csv")
-    world.upload("a.csv", b"age,churned\n31,no\n32,yes\n", columns=None)
-    check_training(world.resources, world.event)
-    lineage = world.resources.lineages.trace(world.event["space_id"], DecisionLineage(training_id=world.training["id"]))
-    assert [(file.file, file.scan_id) for file in lineage.files] == [("a.csv", None)]
 
 
 def test_named_files_are_pinned_to_the_version_they_have_now(world_with: Maker) -> None:
@@ -108,10 +98,11 @@ def test_named_files_are_pinned_to_the_version_they_have_now(world_with: Maker) 
 
 @pytest.mark.row("TR-2")
 def test_what_the_scan_knows_to_be_wrong_fails_the_training_before_any_machine_starts(world_with: Maker) -> None:
-    world = world_with()
+    without_files = world_with()
     with pytest.raises(JobFailedError, match="'Customers' has no files with data"):
-        check_training(world.resources, world.event)
+        check_training(without_files.resources, without_files.event)
 
+    world = world_with()
     world.upload("a.csv", columns="age,left,name")
     wanted = r"The target column 'churned' is not in file\(s\) a.csv; columns are age, left, name\."
     with pytest.raises(JobFailedError, match=wanted):
@@ -131,18 +122,19 @@ def test_what_the_scan_knows_to_be_wrong_fails_the_training_before_any_machine_s
     etag = boto3.client("s3").head_object(
         Bucket=BUCKET, Key=f"spaces/{space_of(world.client)}/connectors/{head_only.connector_id}/head.csv"
     )["ETag"]
-    head_only.catalogue("head.csv", etag.strip('"'), columns="age,churned", rows=0)
-    with pytest.raises(JobFailedError, match="have no rows"):
-        check_training(head_only.resources, head_only.event)
     head_only.catalogue("head.csv", etag.strip('"'), error="Row 3 has 5 fields instead of 2.")
     with pytest.raises(JobFailedError, match=r"'head.csv' .* can't be read: Row 3 has 5 fields"):
         check_training(head_only.resources, head_only.event)
+    head_only.catalogue("head.csv", etag.strip('"'), columns="age,churned", rows=0)
+    with pytest.raises(JobFailedError, match="have no rows"):
+        check_training(head_only.resources, head_only.event)
 
 
+@pytest.mark.row("Y-1", "FL-10")
 def test_what_a_scan_found_in_other_content_of_a_file_does_not_count(world: World) -> None:
     world.upload("a.csv", columns=None)
     world.catalogue("a.csv", "of-an-older-content", columns="something,else")
-    assert check_training(world.resources, world.event)["volume_gb"] == 30
+    assert check_training(world.resources, world.event)["wait_seconds"] == 2
 
 
 @pytest.mark.parametrize(
@@ -323,6 +315,7 @@ def test_a_benchmark_that_joins_after_the_end_is_evaluated_at_once(world: World)
 
 def test_the_handler_distinguishes_a_users_failure_from_a_defect(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(check_module, "_resources", world.resources)
+    world.upload("a.csv", columns="age")
     with pytest.raises(JobFailedError):
         check_module.handler(world.event, None)
     world.upload("a.csv")
