@@ -372,8 +372,8 @@ class _Repair:
             self._first_affected = self._first_affected or f"Line {number:,} {verb}: {_shown(line)}."
             if self._affected > self._allowed:
                 raise UnreadableFileError(
-                    f"{self._first_affected} Too many rows (at least {self._affected:,}) do not fit the columns; correct "
-                    "them, or state how the file is written (delimiter, quote, header) in its read options."
+                    f"{self._first_affected} Too many rows (at least {self._affected:,}) do not fit the columns; "
+                    "correct them, or state how the file is written (delimiter, quote, header) in its read options."
                 )
 
     def _warn_repaired(self, number: int, line: str, done: str) -> None:

@@ -51,7 +51,7 @@ def profile_of(folder: Path, content: bytes, name: str) -> FileProfile:
         ("head.csv", b"a" * (200 << 10), "line"),
         ("quote.csv", b'a,b\n1,"never closed\n', "Line 2 is no record: a quote is not closed"),
         ("wide.csv", b",".join(b"c%d" % number for number in range(3001)) + b"\n", "3,001 columns"),
-        ("short.csv", b"a,b,c\n1\n2,y\n", "Line 2 has 1 field where the header has 3"),
+        ("short.csv", b"a,b,c\n" + b"1,2,3\n1\n" * 5, "Line 3 has 1 field where the header has 3"),
         ("array.json", b'[{"a": 1}]', "JSON array"),
         ("third.jsonl", b'{"a": 1}\n{"a": 2}\n{"a": \n', "Line 3 is not a JSON object"),
         ("number.jsonl", b'{"a": 1}\n5\n', "Line 2 is not a JSON object"),
