@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from mypy_boto3_sts import STSClient
 
 # boto3's default session is not safe to make clients from several threads.
-_making = Lock()
+making_clients = Lock()
 
 
 class _LazyClient:
@@ -29,7 +29,7 @@ class _LazyClient:
 
     @cached_property
     def _client(self) -> Any:
-        with _making:
+        with making_clients:
             return self.__dict__.get("_client") or self._make()
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from shared.aws.clients import making_clients
 from shared.errors import UpstreamError
 from shared.models.connector import Connector, S3Config, Upload, credentials_parameter
 from shared.network.address_guard import AddressGuard
@@ -303,15 +304,16 @@ class ConnectorStorages:
             retries={"total_max_attempts": 2, "mode": "standard"},
             s3={"addressing_style": "path" if endpoint_url else "auto"},
         )
-        client: S3Client = boto3.client(
-            "s3",
-            region_name=region,
-            config=config,
-            endpoint_url=endpoint_url,
-            aws_access_key_id=keys.access_key_id,
-            aws_secret_access_key=keys.secret_access_key,
-            aws_session_token=keys.session_token,
-        )
+        with making_clients:
+            client: S3Client = boto3.client(
+                "s3",
+                region_name=region,
+                config=config,
+                endpoint_url=endpoint_url,
+                aws_access_key_id=keys.access_key_id,
+                aws_secret_access_key=keys.secret_access_key,
+                aws_session_token=keys.session_token,
+            )
         if endpoint_url is not None:
             self._guard.guard_client(client)
         return ConnectorStorage(client, bucket, prefix, is_managed=False)
