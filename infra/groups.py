@@ -13,6 +13,8 @@ SNAPSHOT_FILES = "spaces/*/snapshots/*"
 TRAINING_FILES = "spaces/*/trainings/*"
 EVALUATION_FILES = "spaces/*/evaluations/*"
 SCAN_FILES = "spaces/*/scans/*"
+# Which versions of files a training or an evaluation reads.
+PIN_FILES = "spaces/*/pins/*"
 # Content that is too large for the table.
 CHAT_FILES = "spaces/*/chats/*"
 EXPERT_FILES = "spaces/*/experts/*"
@@ -245,7 +247,8 @@ GROUPS = (
             # A benchmark that is added to a finished training is evaluated immediately.
             writes=("training", "connector", "data_model", "job", "evaluation", *REMOVAL),
             # The request pins the versions of the files, so it lists them. It reads none.
-            puts=(TRAINING_FILES,),
+            puts=(PIN_FILES,),
+            deletes=(PIN_FILES,),
             lists=(CONNECTOR_FILES, SNAPSHOT_FILES),
             reads_parameters=(CONNECTOR_CREDENTIALS,),
             assumes_customer_roles=True,
@@ -270,7 +273,8 @@ GROUPS = (
         Grants(
             reads=("benchmark", "checkpoint", "connector"),
             writes=("evaluation", "job"),
-            puts=(EVALUATION_FILES,),
+            puts=(PIN_FILES,),
+            deletes=(PIN_FILES,),
             lists=(CONNECTOR_FILES, SNAPSHOT_FILES),
             reads_parameters=(CONNECTOR_CREDENTIALS,),
             assumes_customer_roles=True,
@@ -370,8 +374,8 @@ STEPS = {
             Grants(
                 # Requests scans of files that no scan has read.
                 writes=("training", "connector", "catalog", "scan", "job"),
-                gets=(CONNECTOR_FILES, SCAN_FILES, SNAPSHOT_FILES, TRAINING_FILES),
-                puts=(TRAINING_FILES,),
+                gets=(CONNECTOR_FILES, PIN_FILES, SCAN_FILES, SNAPSHOT_FILES),
+                puts=(PIN_FILES, TRAINING_FILES),
                 lists=(CONNECTOR_FILES, SNAPSHOT_FILES),
                 reads_parameters=(CONNECTOR_CREDENTIALS,),
                 starts=(Workflow.CONNECTOR_SCAN,),
@@ -409,7 +413,7 @@ STEPS = {
             Grants(
                 reads=("benchmark", "checkpoint", "connector", "catalog"),
                 writes=("evaluation",),
-                gets=(CONNECTOR_FILES, EVALUATION_FILES, SCAN_FILES, SNAPSHOT_FILES),
+                gets=(CONNECTOR_FILES, EVALUATION_FILES, PIN_FILES, SCAN_FILES, SNAPSHOT_FILES),
                 puts=(EVALUATION_FILES,),
                 lists=(CONNECTOR_FILES, SNAPSHOT_FILES),
                 reads_parameters=(CONNECTOR_CREDENTIALS,),

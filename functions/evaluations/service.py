@@ -46,14 +46,14 @@ class EvaluationService:
 
     def _store(self, context: SpaceContext, request: EvaluationCreate, idempotency: Idempotency | None) -> Evaluation:
         space_id, pins, revision = context.space_id, NO_PINS, None
-        # An unknown or deleted benchmark has no files; its evaluation is refused.
-        with suppress(NotFoundError):
-            benchmark = self._evaluations.benchmarks.repository.get(space_id, request.benchmark_id)
-            pins = self._pins.pin(space_id, f"spaces/{space_id}/evaluations", benchmark.connectors)
-            revision = benchmark.revision
-        return self._evaluations.create(
-            space_id, context.user_id, request, idempotency, pins=pins, pinned_revision=revision
-        )
+        with self._pins.of_request(space_id) as pin:
+            # An unknown or deleted benchmark has no files; its evaluation is refused.
+            with suppress(NotFoundError):
+                benchmark = self._evaluations.benchmarks.repository.get(space_id, request.benchmark_id)
+                pins, revision = pin(benchmark.connectors), benchmark.revision
+            return self._evaluations.create(
+                space_id, context.user_id, request, idempotency, pins=pins, pinned_revision=revision
+            )
 
     def get(self, context: SpaceContext, evaluation_id: str) -> Evaluation:
         """Raises PermissionDeniedError for all but the owner of the space and the evaluation's creator."""

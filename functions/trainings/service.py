@@ -6,7 +6,7 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from shared.clock import Clock, new_id
-from shared.connectors.file_pins import FilePins
+from shared.connectors.file_pins import FilePins, Pin
 from shared.dynamodb.repository import Idempotency, Modification, Repository
 from shared.dynamodb.table import Table
 from shared.errors import ConflictError, UnavailableError, ValidationFailedError
@@ -21,7 +21,7 @@ from shared.models.training import Training, TrainingCreate, TrainingUpdate
 from shared.observability import logger
 from shared.propensity.architectures.registry import validate_configuration
 from shared.spaces.members import SpaceContext
-from shared.trainings.store import Trainings, training_folder
+from shared.trainings.store import Trainings
 
 DEFINITION = ("architecture", "configuration", "connector")
 
@@ -81,11 +81,13 @@ class TrainingService:
         changes = request.changes()
         joined: list[str] = []
 
-        def decide(training: Training) -> Modification | None:
-            joined[:] = [each for each in changes.get("benchmark_ids") or [] if each not in training.benchmark_ids]
-            return self._decide(context, training, changes, joined) if changes else None
+        with self._pins.of_request(context.space_id) as pin:
 
-        updated = self._trainings.change(context.space_id, training_id, decide, expected_version=expected_version)
+            def decide(training: Training) -> Modification | None:
+                joined[:] = [each for each in changes.get("benchmark_ids") or [] if each not in training.benchmark_ids]
+                return self._decide(context, training, changes, joined, pin) if changes else None
+
+            updated = self._trainings.change(context.space_id, training_id, decide, expected_version=expected_version)
         if joined and updated.status is JobStatus.SUCCEEDED:
             self._evaluate(context, updated, joined)
         return self._complete(context, updated)
@@ -102,18 +104,19 @@ class TrainingService:
         return Deleted(id=training_id)
 
     def _store(self, context: SpaceContext, request: TrainingCreate, idempotency: Idempotency | None) -> Training:
-        now, training_id = self._clock(), new_id()
-        pins = self._pins.pin(context.space_id, training_folder(context.space_id, training_id), request.connectors)
-        training = Training(
-            id=training_id,
-            created_at=now,
-            updated_at=now,
-            created_by=context.user_id,
-            pins=pins,
-            notes=_pinned_later(request.connectors, pins),
-            **dict(request),
-        )
-        return self._trainings.create(context.space_id, training, idempotency)
+        now = self._clock()
+        with self._pins.of_request(context.space_id) as pin:
+            pins = pin(request.connectors)
+            training = Training(
+                id=new_id(),
+                created_at=now,
+                updated_at=now,
+                created_by=context.user_id,
+                pins=pins,
+                notes=_pinned_later(request.connectors, pins),
+                **dict(request),
+            )
+            return self._trainings.create(context.space_id, training, idempotency)
 
     def _start(self, job: JobReference) -> None:
         try:
@@ -143,7 +146,7 @@ class TrainingService:
             logger.exception("not all is evaluated: the reconciler will go on", extra=job.execution_input)
 
     def _decide(
-        self, context: SpaceContext, training: Training, changes: dict[str, Any], joined: Sequence[str]
+        self, context: SpaceContext, training: Training, changes: dict[str, Any], joined: Sequence[str], pin: Pin
     ) -> Modification:
         values: dict[str, Any] = {
             name: changes[name] for name in ("name", "architecture", "configuration") if name in changes
@@ -163,7 +166,7 @@ class TrainingService:
             connector_id = changes["connector"].connector_id
             values["connectors"] = _with_connector(training.connectors, changes["connector"])
             _check_connectors(values["connectors"], "body.connector")
-            values["pins"] = self._pinned_again(context, training, values["connectors"], connector_id)
+            values["pins"] = _pinned_again(training, values["connectors"], connector_id, pin)
             values["notes"] = _pinned_later(values["connectors"], values["pins"])
             if len(values["connectors"]) > len(training.connectors):
                 also.append(self._trainings.hold_connector(context.space_id, connector_id, "body.connector"))
@@ -171,14 +174,6 @@ class TrainingService:
             architecture = values.get("architecture", training.architecture)
             validate_configuration(architecture, values.get("configuration", training.configuration))
         return Modification(values, also)
-
-    def _pinned_again(
-        self, context: SpaceContext, training: Training, connectors: Sequence[ConnectorTraining], connector_id: str
-    ) -> dict[str, str]:
-        """Returns the pins after a change of one connector's part."""
-        others = {each: key for each, key in training.pins.items() if each != connector_id}
-        changed = [each for each in connectors if each.connector_id == connector_id]
-        return others | self._pins.pin(context.space_id, training_folder(context.space_id, training.id), changed)
 
     def _complete(self, context: SpaceContext, training: Training) -> Training:
         series = self._trainings.series(context.space_id, training.id)
@@ -198,6 +193,14 @@ class TrainingService:
 
 def _job(context: SpaceContext, training: Training) -> JobReference:
     return JobReference(JobKind.TRAINING, context.space_id, training.id, training.created_at)
+
+
+def _pinned_again(
+    training: Training, connectors: Sequence[ConnectorTraining], connector_id: str, pin: Pin
+) -> dict[str, str]:
+    """Returns the pins after a change of one connector's part."""
+    others = {each: key for each, key in training.pins.items() if each != connector_id}
+    return others | pin([each for each in connectors if each.connector_id == connector_id])
 
 
 def _pinned_later(connectors: Sequence[ConnectorTraining], pins: Mapping[str, str]) -> list[str]:

@@ -42,6 +42,8 @@ _LEFT_OUT = {
     "updated_by",
     "expires_at",
     "active_uses",
+    "pins",
+    "pinned_revision",
     "secret_hash",
 }
 _ASKED_FOR = ("entity_id", "actor", "entity")

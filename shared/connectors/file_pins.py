@@ -5,8 +5,9 @@ training or evaluation names the object, so a file that arrives later is not rea
 workflow takes them from the scans that read these contents.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from contextvars import copy_context
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -31,6 +32,7 @@ MAX_FILES = 10_000
 PIN_SECONDS = 5.0
 # More named files than this are found faster in a listing of all files.
 SEPARATE_REQUESTS = 10
+Pin = Callable[[Sequence[ConnectorTraining]], dict[str, str]]
 _VERSIONS = TypeAdapter(list[FileVersion])
 
 
@@ -51,23 +53,38 @@ class FilePins:
         self._bucket = bucket
         self._seconds = seconds
 
-    def pin(self, space_id: str, folder: str, parts: Sequence[ConnectorTraining]) -> dict[str, str]:
-        """Pins the files as they are now, and returns the key of the pins by connector.
+    @contextmanager
+    def of_request(self, space_id: str) -> Iterator[Pin]:
+        """Yields a function that pins the files of parts as they are now, and returns the key of the pins by connector.
 
-        A connector is left out if its files can't be listed in time, or are too many.
+        A connector is left out if its files can't be listed in time, or are too many. The pins are removed if the
+        request is refused.
         """
+        made: list[str] = []
+
+        def pin(parts: Sequence[ConnectorTraining]) -> dict[str, str]:
+            keys = self._pin_all(space_id, parts)
+            made.extend(keys.values())
+            return keys
+
+        try:
+            yield pin
+        except ApiError as error:
+            if error.status < 500:
+                self._remove(made)
+            raise
+
+    def _pin_all(self, space_id: str, parts: Sequence[ConnectorTraining]) -> dict[str, str]:
         pool = ThreadPoolExecutor(max_workers=len(parts))
-        pinning = {
-            part.connector_id: pool.submit(copy_context().run, self._pin, space_id, folder, part) for part in parts
-        }
+        pinning = {part.connector_id: pool.submit(copy_context().run, self._pin_part, space_id, part) for part in parts}
         done, _ = wait(pinning.values(), timeout=self._seconds)
         pool.shutdown(wait=False)
         keys = {connector_id: each.result() for connector_id, each in pinning.items() if each in done}
         return {connector_id: key for connector_id, key in keys.items() if key is not None}
 
-    def save(self, folder: str, connector_id: str, versions: Sequence[FileVersion]) -> str:
+    def save(self, space_id: str, connector_id: str, versions: Sequence[FileVersion]) -> str:
         """Stores the pins of a connector's files, and returns their key."""
-        key = f"{folder}/pins/{connector_id}-{new_id()}.json"
+        key = f"spaces/{space_id}/pins/{connector_id}-{new_id()}.json"
         content = _VERSIONS.dump_json(list(versions))
         self._s3.put_object(Bucket=self._bucket, Key=key, Body=content, ContentType="application/json")
         return key
@@ -76,13 +93,20 @@ class FilePins:
         """Returns the pinned files."""
         return _VERSIONS.validate_json(self._s3.get_object(Bucket=self._bucket, Key=key)["Body"].read())
 
-    def _pin(self, space_id: str, folder: str, part: ConnectorTraining) -> str | None:
+    def _remove(self, keys: Sequence[str]) -> None:
+        try:
+            for key in keys:
+                self._s3.delete_object(Bucket=self._bucket, Key=key)
+        except (ClientError, BotoCoreError):
+            logger.exception("the pins of a refused request remain")
+
+    def _pin_part(self, space_id: str, part: ConnectorTraining) -> str | None:
         try:
             connector = self._connectors.get(space_id, part.connector_id)
             storage = self._storages.open(space_id, connector)
             found = _named(storage, part.files) if part.files else storage.files()
             versions = list(islice(found, MAX_FILES + 1))
-            return self.save(folder, connector.id, versions) if len(versions) <= MAX_FILES else None
+            return self.save(space_id, connector.id, versions) if len(versions) <= MAX_FILES else None
         except (ApiError, ClientError, BotoCoreError) as error:
             extra = {"space_id": space_id, "connector_id": part.connector_id, "why": str(error)}
             logger.warning("the workflow will pin the files of a connector", extra=extra)

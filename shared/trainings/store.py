@@ -274,11 +274,6 @@ def _lasting(notes: Sequence[str]) -> list[str]:
     return [note for note in notes if not note.startswith(_WAITING)]
 
 
-def training_folder(space_id: str, training_id: str) -> str:
-    """Returns the prefix of a training's objects in the data bucket, without a final slash."""
-    return f"spaces/{space_id}/trainings/{training_id}"
-
-
 def _connector_key(space_id: str, connector_id: str) -> Key:
     return Key(f"connector#{space_id}", connector_id)
 

@@ -12,7 +12,7 @@ from shared.models.job_status import JobStatus
 from shared.models.training import Training
 from shared.observability import workflow_step
 from shared.resources import Resources
-from shared.trainings.store import Trainings, training_folder
+from shared.trainings.store import Trainings
 
 _resources = Resources()
 
@@ -44,9 +44,8 @@ def _pin(
     resources: Resources, trainings: Trainings, space_id: str, training: Training, parts: Sequence[DataPart]
 ) -> None:
     """Pins the files of connectors that the request could not list."""
-    folder = training_folder(space_id, training.id)
     pins = {
-        part.connector.id: resources.file_pins.save(folder, part.connector.id, part.versions)
+        part.connector.id: resources.file_pins.save(space_id, part.connector.id, part.versions)
         for part in parts
         if part.connector.id not in training.pins
     }

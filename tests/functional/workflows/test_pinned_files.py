@@ -149,8 +149,17 @@ def test_a_repeated_request_keeps_the_files_of_the_first_one(lab: Lab) -> None:
     again = lab.client.post("/trainings", json=body, headers=key).json()
     assert again == first
     assert names(start(lab, again)) == ["a.csv"]
-    stored = lab.s3.list_objects_v2(Bucket=BUCKET, Prefix=f"spaces/{lab.space_id}/trainings/")["Contents"]
-    assert len([each for each in stored if "/pins/" in each["Key"]]) == 1
+    assert lab.s3.list_objects_v2(Bucket=BUCKET, Prefix=f"spaces/{lab.space_id}/pins/")["KeyCount"] == 1
+
+
+@pytest.mark.row("FL-10", "C-6")
+def test_a_refused_request_leaves_no_pins(lab: Lab) -> None:
+    connector_id = lab.connector()
+    body = training_body(lab, {"id": connector_id})
+    assert lab.client.post("/trainings", json={**body, "benchmark_ids": [connector_id]}).status_code == 400
+    evaluation = {"benchmark_id": add_benchmark(lab.client, connector_id), "checkpoint_id": connector_id}
+    assert lab.client.post("/evaluations", json={**evaluation, "gpu_count": 0}).status_code == 400
+    assert lab.s3.list_objects_v2(Bucket=BUCKET, Prefix=f"spaces/{lab.space_id}/pins/")["KeyCount"] == 0
 
 
 @pytest.mark.row("FL-10", "TR-4")
