@@ -78,7 +78,7 @@ class GeneratedText:
 
 @dataclass(frozen=True)
 class WriterModel:
-    """The language model that writes the text, or the reason why there is none."""
+    """The language model that writes the text, or the reason why no model does."""
 
     models: LanguageModels | None = None
     model: LanguageModel | None = None

@@ -83,7 +83,7 @@ def read_datasets(
             column = dataset.target or target
             for file, path in _downloads(s3, dataset.files, Path(scratch)):
                 rows, notes = _read(file, path, column, target)
-                # A label is a text, whatever it looks like in one of the files.
+                # A label is a text, even if it looks like a date in one of the files.
                 formats = {name: found for name, found in notes.formats.items() if name != column}
                 contents.append(FileRows(rows, formats))
                 file_notes.append(FileNotes(file.label, rows.height, notes))

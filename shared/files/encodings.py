@@ -158,7 +158,7 @@ def _is_all_utf8(file: BinaryIO, mark_bytes: int, is_utf8: Callable[[bytes], boo
     rest = b""
     while block := file.read(BLOCK_BYTES):
         if b"\0" in block:
-            # All bytes before it count for the line, whatever they mean.
+            # All bytes before it count for the line.
             _check(file, TextEncoding("latin-1", "latin-1"))
         block = rest + block
         cut = len(block) - _open_bytes(block)

@@ -2,4 +2,4 @@
 
 
 class UnreadableFileError(Exception):
-    """Error raised for a file that is itself at fault. The message tells its owner what is wrong and what to do."""
+    """Error of a file that cannot be read. The message states to its owner what is wrong and what to do."""

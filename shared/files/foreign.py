@@ -1,4 +1,4 @@
-"""Knows content that is not CSV, Parquet or JSON Lines, whatever its name is, and states what its owner can do."""
+"""Recognises content that is not CSV, Parquet or JSON Lines under any name, and states what its owner can do."""
 
 import re
 from dataclasses import dataclass
@@ -68,7 +68,7 @@ KINDS = (
     _Kind(b"RDX3\n", "an R file"),
     _Kind(b"-----BEGIN PGP MESSAGE", "encrypted (PGP)", "decrypt it and upload it again"),
 )
-# Markup is told apart after decoding, without regard to capitals. A CSV header may begin with <DATE>.
+# Markup is recognised after decoding, without regard to capitals. A CSV header may begin with <DATE>.
 MARKUP = (
     (re.compile(rb"<!doctype html|<(?:html|head|body|table|script|meta)\b"), "an HTML page, not a file of data"),
     (re.compile(rb"<\?xml|<!doctype|<svg\b"), "an XML document"),

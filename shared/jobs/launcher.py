@@ -48,7 +48,7 @@ class JobLauncher:
         return self._executions(job.kind).describe(job.id)
 
     def training_job(self, job: JobReference) -> SageMakerJob | None:
-        """Returns the newest SageMaker job of the job, or ``None`` if there is none."""
+        """Returns the newest SageMaker job of the job, or ``None``."""
         return self._training_jobs.latest(job_name_prefix(job.kind, job.id)) if job.kind.runs_on_sagemaker else None
 
     def _executions(self, kind: JobKind) -> Executions:

@@ -150,7 +150,7 @@ class ReadWarning(Model):
 
 
 class FileDialect(Model):
-    """How a text file is written, as the reader found or was told."""
+    """How a text file is written, as the reader found or the owner stated."""
 
     delimiter: str
     quote: str | None = None

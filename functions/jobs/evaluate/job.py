@@ -29,7 +29,7 @@ ARTIFACT_FILE = "model.tar.gz"
 def evaluate(job: EvaluationJob, container: Container, stop: threading.Event, client: ClientFactory) -> None:
     """Measures the checkpoint of ``job`` and writes ``result.json`` to the container's model folder.
 
-    Rows that the model was fitted on do not count, whatever file they are in. A model without hashes of its rows is
+    Rows that the model was fitted on do not count in any file. A model without hashes of its rows is
     evaluated on the holdout of a file that was also used in the training.
 
     Raises:

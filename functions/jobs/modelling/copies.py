@@ -16,7 +16,7 @@ Hashes = npt.NDArray[np.uint32]
 HASHES_FILE = "fitted_rows.npy"
 # 40 MB. Of so many rows, one other row in 400 has the hash of one of them.
 MAX_HASHES = 10_000_000
-# Rows are told apart by their features if hardly any equals another one.
+# Features distinguish rows if hardly any row equals another one.
 _DISTINCT_SHARE = 0.99
 # Copies have the label of their original. Of rows that are equal by chance, pairs with different labels are nearly as
 # frequent as of any rows; from this part of that frequency on, equal rows are no copies.

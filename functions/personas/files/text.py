@@ -30,7 +30,7 @@ def open_text(file: BinaryIO) -> tuple[io.TextIOWrapper, str]:
 
 def _without_marks(file: BinaryIO, mark_bytes: int) -> BinaryIO:
     """Returns a copy of the text behind several marks; readers of the text go back to its beginning."""
-    copy = TemporaryFile()  # noqa: SIM115 - whoever reads the text closes it
+    copy = TemporaryFile()  # noqa: SIM115 - the reader of the text closes it
     file.seek(mark_bytes)
     shutil.copyfileobj(file, copy, 1 << 20)
     return copy
