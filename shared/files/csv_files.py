@@ -94,6 +94,8 @@ class CsvSource(Source):
         self, expressions: Expressions, columns: Sequence[str] | None = None
     ) -> tuple[dict[str, Any], pl.Schema]:
         """See Source."""
+        if columns is not None:
+            self._verify()
         while True:
             names = self._names if columns is None else [name for name in columns if name in self._names]
             checks = [] if self._is_verified else self._checks()
