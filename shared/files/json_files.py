@@ -1,7 +1,6 @@
 """Reads JSON Lines as typed columns: one object on each line."""
 
 import json
-import mmap
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -28,7 +27,7 @@ from shared.files.column_types import (
 )
 from shared.files.dialects import unique_names
 from shared.files.errors import UnreadableFileError
-from shared.files.formats import PlainFile
+from shared.files.formats import CHUNK_BYTES, PlainFile
 from shared.files.limits import ReadLimits
 from shared.files.notes import notes_of
 from shared.files.sources import (
@@ -46,6 +45,7 @@ from shared.models.reading import ReadOptions, WarningCode
 
 # Lines in which duplicate names are looked for; polars would keep the first of two values without a word.
 EXAMINED_LINES = 10_000
+_SURROGATE_BYTES = 4
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 JSON_TYPES: dict[frozenset[type], pl.DataType] = {
     frozenset({int}): pl.Int64(),
@@ -153,8 +153,13 @@ class JsonLinesSource(Source):
                         self._sample_kinds.setdefault(key, set()).add(_kind(value))
                 except (ValueError, AttributeError, RecursionError):
                     return True
-            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-                return _SURROGATE.search(content) is not None
+            file.seek(0)
+            end = b""
+            while chunk := file.read(CHUNK_BYTES):
+                if _SURROGATE.search(end + chunk):
+                    return True
+                end = chunk[-_SURROGATE_BYTES:]
+        return False
 
     def _rewrite(self) -> dict[str, pl.DataType]:
         """Copies the file by Python's parser, for values that polars cannot read. Returns the types of the columns.

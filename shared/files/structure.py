@@ -18,7 +18,7 @@ import polars as pl
 
 from shared.files.dialects import Dialect
 from shared.files.errors import UnreadableFileError
-from shared.files.formats import CHUNK_BYTES, PlainFile
+from shared.files.formats import CHUNK_BYTES, PlainFile, has_byte
 from shared.files.limits import ReadLimits
 from shared.files.notes import ReadNotes
 from shared.files.records import Fields, Flaw, Lines, Marks, join, split
@@ -80,9 +80,8 @@ def has_stray_marks(path: Path, dialect: Dialect) -> bool:
     marks = dialect.marks
     if marks.escape or marks.skips_spaces or marks.delimiter == " ":
         return True
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        if marks.quote and content.find(marks.quote.encode()) >= 0:
-            return True
+    if marks.quote and has_byte(path, marks.quote.encode()):
+        return True
     return last_total(path, marks) is not None
 
 
@@ -137,10 +136,9 @@ def _has_old_line_ends(path: Path) -> bool:
 def _line_ends(path: Path) -> tuple[int, int, int]:
     """Returns how many carriage returns, pairs of one and a line feed, and line feeds there are, if any return."""
     returns = pairs = feeds = 0
+    if not has_byte(path, b"\r"):
+        return 0, 0, 1
     with path.open("rb") as file:
-        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            if content.find(b"\r") < 0:
-                return 0, 0, 1
         while chunk := file.read(CHUNK_BYTES):
             if chunk.endswith(b"\r"):
                 chunk += file.read(1)
