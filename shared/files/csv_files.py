@@ -37,11 +37,8 @@ from shared.files.notes import notes_of
 from shared.files.sources import (
     POLARS_ERRORS,
     Expressions,
-    Query,
-    Source,
-    count_blank_rows,
+    TextSource,
     first_line,
-    is_blank_row,
     sample_rows,
 )
 from shared.files.structure import Structure, check_lengths, check_structure, has_stray_marks, with_line_feeds
@@ -55,7 +52,7 @@ _RAW = "\nraw "
 _PIVOT = "years 00 to 69 were read as 2000 to 2069, years 70 to 99 as 1970 to 1999"
 
 
-class CsvSource(Source):
+class CsvSource(TextSource):
     """Delimited text. Plain numbers and booleans are parsed by polars' CSV reader, everything else from text."""
 
     def __init__(self, plain: PlainFile, scratch: Path, limits: ReadLimits, options: ReadOptions) -> None:
@@ -113,28 +110,12 @@ class CsvSource(Source):
                 self._note_values()
             return facts, schema
 
-    def collect(self, query: Query) -> pl.DataFrame:
-        """See Source."""
-        self._verify()
-        return query(self._typed(self._names)).collect(engine="streaming")
-
-    def frame(self) -> pl.LazyFrame:
-        """See Source."""
-        facts, schema = self.aggregate(
-            lambda schema: [pl.len(), count_blank_rows(list(schema)), *(col(name).null_count() for name in schema)]
-        )
-        rows, blank_rows = facts["len"], facts["\nblank rows"]
-        empty = [name for name in schema if facts[name] == rows]
-        frame = self._typed(self._names).with_columns(col(name).cast(pl.String) for name in empty)
-        return frame.filter(~is_blank_row(list(schema))) if blank_rows else frame
+    def _all_typed(self) -> pl.LazyFrame:
+        return self._typed(self._names)
 
     @property
     def _names(self) -> list[str]:
         return [name for name in self._dialect.columns if name not in self._left_out]
-
-    def _verify(self) -> None:
-        if not self._is_verified:
-            self.aggregate(lambda _: [pl.len()])
 
     # Structure
 

@@ -4,7 +4,7 @@ import io
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
@@ -84,7 +84,7 @@ class _DialectCandidate:
     records: list[_Record]
     width: int
     certainty: float
-    score: float = field(default=0.0)
+    score: float = 0.0
 
 
 def detect_dialect(
@@ -102,8 +102,7 @@ def detect_dialect(
     best = _best(lines, first_line, name, stated, limits)
     if not best.records:
         raise UnreadableFileError("The file has no rows; upload a file with a header and rows.")
-    if best.width > limits.columns:
-        raise UnreadableFileError(f"The file has {best.width:,} columns; at most {limits.columns:,} can be read.")
+    limits.check_columns(best.width)
     return _with_header(best, lines, first_line, notes, options, limits)
 
 
@@ -232,8 +231,7 @@ def _candidate(lines: list[str], first_line: int, marks: Marks, limits: ReadLimi
 def _is_known(cell: str) -> bool:
     text = cell.strip()
     return (
-        text in MISSING
-        or text in MISSING_WORDS
+        _is_missing(text)
         or _NUMBER.fullmatch(text) is not None
         or _DATE.fullmatch(text) is not None
         or _WORDS.fullmatch(text) is not None
@@ -308,7 +306,7 @@ def _with_header(
 
 def _note_doubts(best: _DialectCandidate, notes: ReadNotes) -> None:
     if best.width == 1:
-        marks = {mark for record in best.records for cell in record.fields for mark in (*DELIMITERS,) if mark in cell}
+        marks = {mark for record in best.records for cell in record.fields for mark in DELIMITERS if mark in cell}
         if marks:
             notes.warn(
                 WarningCode.DIALECT,

@@ -33,11 +33,8 @@ from shared.files.notes import notes_of
 from shared.files.sources import (
     POLARS_ERRORS,
     Expressions,
-    Query,
-    Source,
-    count_blank_rows,
+    TextSource,
     first_line,
-    is_blank_row,
     sample_rows,
 )
 from shared.files.structure import check_lengths
@@ -55,7 +52,7 @@ JSON_TYPES: dict[frozenset[type], pl.DataType] = {
 }
 
 
-class JsonLinesSource(Source):
+class JsonLinesSource(TextSource):
     """One JSON object on each line. Columns are the union of all keys; nested values are kept as JSON text."""
 
     def __init__(self, plain: PlainFile, scratch: Path, limits: ReadLimits, options: ReadOptions) -> None:
@@ -73,7 +70,7 @@ class JsonLinesSource(Source):
         schema = self._schema_of_file()
         if not schema:
             raise UnreadableFileError("The file has no rows with fields; upload one JSON object on each line.")
-        self._check_width(len(schema))
+        limits.check_columns(len(schema))
         self._schema = schema
         names = unique_names(list(schema), limits)
         self._keys = dict(zip(names, schema, strict=True))
@@ -108,28 +105,10 @@ class JsonLinesSource(Source):
             self._note_mixtures()
         return found, schema
 
-    def collect(self, query: Query) -> pl.DataFrame:
-        """See Source."""
-        if not self._is_verified:
-            self.aggregate(lambda _: [pl.len()])
-        return query(self._typed(list(self._keys))).collect(engine="streaming")
-
-    def frame(self) -> pl.LazyFrame:
-        """See Source."""
-        facts, schema = self.aggregate(
-            lambda schema: [pl.len(), count_blank_rows(list(schema)), *(col(name).null_count() for name in schema)]
-        )
-        empty = [name for name in schema if facts[name] == facts["len"]]
-        frame = self._typed(list(self._keys)).with_columns(col(name).cast(pl.String) for name in empty)
-        return frame.filter(~is_blank_row(list(schema))) if facts["\nblank rows"] else frame
+    def _all_typed(self) -> pl.LazyFrame:
+        return self._typed(list(self._keys))
 
     # Structure
-
-    def _check_width(self, columns: int) -> None:
-        if columns > self._limits.columns:
-            raise UnreadableFileError(
-                f"The file has {columns:,} columns; at most {self._limits.columns:,} can be read."
-            )
 
     def _schema_of_file(self) -> dict[str, pl.DataType]:
         if self._has_odd_lines():
@@ -177,7 +156,7 @@ class JsonLinesSource(Source):
                 for number, row in self._objects(source):
                     for key, value in row.items():
                         kinds.setdefault(key, {}).setdefault(type(value), number)
-                    self._check_width(len(kinds))
+                    self._limits.check_columns(len(kinds))
                     target.write(json.dumps({key: _kept(value) for key, value in row.items()}) + "\n")
             except BaseException:
                 copy.unlink()
@@ -202,7 +181,7 @@ class JsonLinesSource(Source):
         counts: Counter[tuple[str, type]] = Counter()
         with self.plain.path.open("rb") as source:
             for number, line in enumerate(source, start=1):
-                row = json.loads(line) if line.strip() else {}
+                row = _read_again(line)
                 for key in texts:
                     value = row.get(key)
                     if value is not None:
@@ -365,6 +344,12 @@ class JsonLinesSource(Source):
         return reading.parse(cleaned(col(name), self._options.nulls), strict=name in self._guessed)
 
     def _note_formats(self) -> None:
+        for name, kind in (self._options.types or {}).items():
+            if name in self._keys and kind not in ("string", "date", "datetime"):
+                message = (
+                    f"The stated type {kind} of the column '{name}' was not used, because JSON states types itself."
+                )
+                self.notes.warn(WarningCode.VALUE, message, column=name)
         for name, choice in self._choices.items():
             readings = choice.open or ((choice.reading,) if choice.reading.format else ())
             if readings:
@@ -395,6 +380,15 @@ def _kept(value: Any) -> Any:
     if isinstance(value, dict | list):
         return json.dumps(value)
     return str(value) if is_long else value
+
+
+def _read_again(line: bytes) -> dict[str, Any]:
+    """Returns the object of a line; none for a line that only polars can parse, such as a deeply nested one."""
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        return {}
+    return row if isinstance(row, dict) else {}
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

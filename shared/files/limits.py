@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from shared.files.errors import UnreadableFileError
+
 
 @dataclass(frozen=True)
 class ReadLimits:
@@ -16,6 +18,11 @@ class ReadLimits:
     affected_share: float = 0.05
     # Decoded bytes that one parquet column or one pass over the columns may hold.
     batch_bytes: int = 512 << 20
+
+    def check_columns(self, count: int) -> None:
+        """Raises UnreadableFileError for too many columns."""
+        if count > self.columns:
+            raise UnreadableFileError(f"The file has {count:,} columns; at most {self.columns:,} can be read.")
 
 
 DEFAULT_LIMITS = ReadLimits()

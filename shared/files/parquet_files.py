@@ -40,8 +40,7 @@ class ParquetSource(Source):
             schema = pl.scan_parquet(plain.path, glob=False).collect_schema()
         except POLARS_ERRORS as error:
             raise self._unreadable(error) from error
-        if len(schema) > limits.columns:
-            raise UnreadableFileError(f"The file has {len(schema):,} columns; at most {limits.columns:,} can be read.")
+        limits.check_columns(len(schema))
         self._columns = {
             name: (column, dtype)
             for (column, dtype), name in zip(schema.items(), unique_names(list(schema), limits), strict=True)

@@ -50,6 +50,34 @@ class Source(ABC):
         return [None]
 
 
+class TextSource(Source):
+    """A file of text, whose types and structure are guessed first and then checked on the whole file."""
+
+    _is_verified: bool
+
+    @abstractmethod
+    def _all_typed(self) -> pl.LazyFrame:
+        """Returns all columns under the present guesses."""
+
+    def collect(self, query: Query) -> pl.DataFrame:
+        """See Source."""
+        self._verify()
+        return query(self._all_typed()).collect(engine="streaming")
+
+    def frame(self) -> pl.LazyFrame:
+        """See Source. Columns without a value are text, and rows without one are left out."""
+        facts, schema = self.aggregate(
+            lambda schema: [pl.len(), count_blank_rows(list(schema)), *(col(name).null_count() for name in schema)]
+        )
+        empty = [name for name in schema if facts[name] == facts["len"]]
+        frame = self._all_typed().with_columns(col(name).cast(pl.String) for name in empty)
+        return frame.filter(~is_blank_row(list(schema))) if facts["\nblank rows"] else frame
+
+    def _verify(self) -> None:
+        if not self._is_verified:
+            self.aggregate(lambda _: [pl.len()])
+
+
 def is_blank_row(names: Sequence[str]) -> pl.Expr:
     """Returns an expression that is true for rows of nulls only."""
     return pl.all_horizontal(col(name).is_null() for name in names)

@@ -336,18 +336,15 @@ class _Repair:
 
     def _keep(self, number: int, text: str, found: Fields) -> None:
         if found.is_plain:
-            self._row_starts(number)
+            self.lines.start(self._row, number)
             self._write(text)
         else:
             self._write_fields(number, found.fields)
 
     def _write_fields(self, number: int, fields: list[str]) -> None:
         self.has_changed = True
-        self._row_starts(number)
-        self._write(join(fields, self._marks.delimiter, self._marks.quote or '"'))
-
-    def _row_starts(self, number: int) -> None:
         self.lines.start(self._row, number)
+        self._write(join(fields, self._marks.delimiter, self._marks.quote or '"'))
 
     def _examine_width(self, number: int, line: str, fields: list[str]) -> None:
         count, width = len(fields), self._width
@@ -379,6 +376,7 @@ class _Repair:
 
 
 def copy_bytes(source: BinaryIO, target: IO[bytes], count: int) -> None:
+    """Copies a number of bytes."""
     while count and (chunk := source.read(min(count, COPY_BYTES))):
         target.write(chunk)
         count -= len(chunk)

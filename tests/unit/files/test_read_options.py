@@ -85,3 +85,26 @@ def test_names_are_no_patterns(tmp_path: Path, name: str) -> None:
         frame = source.collect(lambda frame: frame)
     assert frame.width == 2
     assert frame.to_series(0).to_list() == [1, 2]
+
+
+@pytest.mark.row("FL-11")
+@pytest.mark.parametrize("options", [{"types": {"a": "int"}}, {"date_format": "%d/%m/%Y"}, {"decimal": ","}])
+def test_an_option_that_parquet_does_not_take_is_reported(tmp_path: Path, options: dict[str, Any]) -> None:
+    pl.DataFrame({"a": ["1"]}).write_parquet(tmp_path / "data.parquet")
+    with opened(tmp_path / "data.parquet", options=ReadOptions.model_validate(options)) as source:
+        (warning,) = source.notes.warnings
+    assert next(iter(options)) in warning.message
+
+
+@pytest.mark.row("FL-11")
+def test_a_stated_type_that_json_does_not_take_is_reported(tmp_path: Path) -> None:
+    _, notes = read(tmp_path, '{"a": "1"}\n', "data.jsonl", types={"a": "int"})
+    assert [(warning.code, warning.column) for warning in notes.warnings] == [(WarningCode.VALUE, "a")]
+
+
+@pytest.mark.row("FL-8")
+def test_a_late_line_that_only_polars_can_parse_does_not_stop_the_search_for_mixed_types(tmp_path: Path) -> None:
+    deep = '{"b": ' + "[" * 1010 + "]" * 1010 + "}\n"
+    frame, notes = read(tmp_path, '{"a": 1}\n' * 10_001 + deep + '{"a": "x"}\n', "data.jsonl")
+    assert frame["a"][-1] == "x"
+    assert [(warning.code, warning.line) for warning in notes.warnings] == [(WarningCode.MIXED_TYPES, 10_003)]
