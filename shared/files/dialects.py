@@ -26,6 +26,8 @@ SAMPLE_CHARACTERS = 1 << 16
 TITLE_LINES = 50
 # Only tried where the header has them, too.
 RARE_DELIMITERS = (" ", ":", "^", "~", "\x1f", "\x01")
+# Blanks and colons are in texts, too: another delimiter that fits nearly as well is likelier.
+RARE_WEIGHT = 0.75
 # Share of the first records that must have one width.
 LEAST_CERTAINTY = 0.5
 MOST = 0.9
@@ -72,6 +74,7 @@ class Dialect:
 class _Record:
     line: int
     fields: list[str]
+    is_whole: bool = True
 
     @property
     def filled(self) -> int:
@@ -210,21 +213,23 @@ def _candidate(lines: list[str], first_line: int, marks: Marks, limits: ReadLimi
         if not any(cell.strip() for cell in found.fields) and len(found.fields) < 2:
             continue
         flawed += found.flaw is not None or not (found.is_plain or marks.escape or marks.skips_spaces)
-        records.append(_Record(number, found.fields))
+        records.append(_Record(number, found.fields, is_whole=found.flaw is None))
         width = max(width, len(found.fields))
         if len(records) > max(LEAST_RECORDS, min(SAMPLE_RECORDS, SAMPLE_CELLS // width)):
             break
     data = [record for record in records if not record.fields[:1] or not record.fields[0].startswith("#")] or records
     if not data:
         return _DialectCandidate(marks, [], 0, 0.0)
-    widths = Counter(len(record.fields) for record in data)
+    # A line that cannot be split speaks against the marks, but for no width.
+    widths = Counter(len(record.fields) for record in data if record.is_whole) or Counter([1])
     # Of two equally frequent widths the greater, because a title is narrower than a table. One line is no table.
     width = max(widths, key=lambda each: (widths[each], each if widths[each] > 1 else -each))
     certainty = widths[width] / len(data)
     pattern = sum(count * max(1e-3, each - 1) / max(each, 1) for each, count in widths.items()) / len(widths)
     cells = [cell for record in data for cell in record.fields]
     known = sum(1 for cell in cells if _is_known(cell)) / max(len(cells), 1)
-    score = certainty * pattern / len(data) * max(known, 1e-10) * (1 - flawed / len(data) / 2)
+    weight = RARE_WEIGHT if marks.delimiter in RARE_DELIMITERS else 1
+    score = weight * certainty * pattern / len(data) * max(known, 1e-10) * (1 - flawed / len(data) / 2)
     return _DialectCandidate(marks, records, width, certainty, score)
 
 

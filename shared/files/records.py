@@ -168,11 +168,16 @@ class Lines:
         return split(text, marks) if len(texts) > 1 else found, text
 
     def records(self, marks: Marks, limit: int) -> Iterator[tuple[int, Fields]]:
-        """Yields each record with the number of its first line. Flawed lines are split leniently."""
+        """Yields each record with the number of its first line.
+
+        Flawed lines are split leniently. One that cannot even be split so is one field.
+        """
         while (line := self.next()) is not None:
             number = self.number
             found, _ = self.record(line, marks, limit)
-            yield number, found if found.flaw is None else split(line, marks, is_lenient=True)
+            if found.flaw is not None:
+                found = split(line, marks, is_lenient=True)
+            yield number, found if found.flaw is None else replace(found, fields=[line])
 
     def _through_next(self, quote: str, limit: int) -> str | None:
         """Returns the text up to the end of the line with the next quote, or ``None`` if it is too far away."""

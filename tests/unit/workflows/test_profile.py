@@ -122,6 +122,8 @@ def test_a_value_far_behind_the_sample_still_decides_the_type(
         ("name,age", {"name": "string", "age": "string"}, 0),
         ("id,id,,id_2\n1,2,3,4\n", {"id": "int", "id_3": "int", "column_3": "int", "id_2": "int"}, 1),
         ("12,north,0.5\n13,south,0.7\n", {"column_1": "int", "column_2": "string", "column_3": "float"}, 2),
+        ('name 0,name 1\n"a,b",1\n', {"name 0": "string", "name 1": "int"}, 1),
+        ("name 0,name 1\n1, 7 \n", {"name 0": "int", "name 1": "int"}, 1),
         ("country,2020\nIT,Rome\n", {"country": "string", "2020": "string"}, 1),
         ("a,b\n99999999999999999999,1\n1,2\n", {"a": "string", "b": "int"}, 2),
     ],
@@ -245,14 +247,18 @@ def oracle(cells: list[str]) -> ColumnProfile:
 
     values = [text for cell in cells if (text := cell.strip(" \t")) not in MISSING | MISSING_WORDS]
     nulls = len(cells) - len(values)
-    if values and all(text.lstrip("+-").isascii() and text.lstrip("+-").isdigit() for text in values):
-        whole = [int(text) for text in values]
-        return ColumnProfile("c", ColumnType.INTEGER, nulls, len(set(whole)), min(whole), max(whole))
-    # Digits with an E may be a code.
-    if values and all(re.fullmatch(r"[-+]?[0-9]+(E[0-9]+)?", text, re.IGNORECASE) for text in values):
+    are_numbers = bool(values) and all(number(text) is not None for text in values)
+    is_whole = bool(values) and all(re.fullmatch(r"[-+]?[0-9]+", text) for text in values)
+    # Digits with an E, leading zeros and many digits may be codes.
+    is_bare = bool(values) and all(re.fullmatch(r"[-+]?[0-9]+(E[0-9]+)?", text, re.IGNORECASE) for text in values)
+    has_codes = any(re.search(r"^[-+]?0[0-9]|^[-+]?[0-9]{16,}$|^\+[0-9]{7}", text) for text in values)
+    if are_numbers and (has_codes or (is_bare and not is_whole)):
         texts = [cell for cell in cells if cell.strip(" \t") not in MISSING]
         return ColumnProfile("c", ColumnType.STRING, len(cells) - len(texts), len(set(texts)))
-    if values and all(number(text) is not None for text in values):
+    if is_whole:
+        whole = [int(text) for text in values]
+        return ColumnProfile("c", ColumnType.INTEGER, nulls, len(set(whole)), min(whole), max(whole))
+    if are_numbers:
         numbers = {float(text) for text in values}
         ends = [end if math.isfinite(end) else None for end in (min(numbers), max(numbers))]
         return ColumnProfile("c", ColumnType.FLOAT, nulls, len(numbers), *ends)
