@@ -28,6 +28,8 @@ TITLE_LINES = 50
 RARE_DELIMITERS = (" ", ":", "^", "~", "\x1f", "\x01")
 # Blanks and colons are in texts, too: another delimiter that fits nearly as well is likelier.
 RARE_WEIGHT = 0.75
+# Numbers in a column below words, from which on the words may be its unit.
+LEAST_NUMBERS = 3
 # Share of the first records that must have one width.
 LEAST_CERTAINTY = 0.5
 MOST = 0.9
@@ -457,6 +459,7 @@ def _is_second_header(record: _Record, rest: list[_Record], width: int) -> bool:
         place
         for place in range(width)
         if (cells := [row.fields[place] for row in rest if len(row.fields) == width and row.fields[place].strip()])
+        and len(cells) >= LEAST_NUMBERS
         and sum(_kind(cell) == "number" for cell in cells) >= MOST * len(cells)
     ]
     cells = [record.fields[place] for place in numeric]

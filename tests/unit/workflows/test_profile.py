@@ -20,6 +20,7 @@ from shared.files.column_types import ColumnType
 from shared.files.formats import FileFormat
 from shared.files.readers import scan_frame
 from shared.models.missing_values import MISSING, MISSING_WORDS
+from shared.models.reading import WarningCode
 
 
 def profile_of(folder: Path, content: str | bytes, name: str = "data.csv") -> FileProfile:
@@ -291,6 +292,10 @@ def test_what_the_csv_module_writes_is_profiled_like_plain_python(
         for row in table
         if any((cell.strip(" \t") if strip else cell) not in MISSING for cell, strip in zip(row, strips, strict=True))
     ]
+    # Words above numbers in each column of numbers are reported as a second header.
+    if any(warning.code is WarningCode.LINES_SKIPPED for warning in profile.notes.warnings):
+        kept = kept[1:]
+        assert len(kept) >= 3
     assert profile.rows == len(kept)
     for position, found in enumerate(profile.columns):
         expected = oracle([row[position] for row in kept])
