@@ -159,12 +159,20 @@ _DATES = frozenset(DATES)
 _DIGIT = re.compile("[0-9]")
 SAMPLE_ROWS = 10_000
 _GROUPED_BY_POINTS = r"^[-+]?(?:[1-9][0-9]{0,2}(?:\.[0-9]{3})+|[0-9]+)$"
+# A quick look at a whole cell. They accept all that a reading accepts, and more.
+_SIGN = r"[-+\u2212]?"
+LIKE_A_NUMBER = (
+    rf"^[(]?{_SIGN}[ ]?(?:{_CURRENCY_PATTERN})?[ ]?{_SIGN}(?:[0-9][0-9.,'\u2019 \u00a0\u2009\u202f]*|[.,][0-9]+)"
+    rf"(?:[eE][-+]?[0-9]+)?[ \u00a0\u2009\u202f]?(?:%|{_CURRENCY_PATTERN})?[ ]?[-\u2212]?[)]?$"
+)
+LIKE_A_DATE = (
+    r"^(?:[0-9]{1,4}[-/. ](?:[0-9]{1,2}|[A-Za-z]{3,9})[-/. ][0-9]{1,4}|[A-Za-z]{3,9} [0-9]{1,2}, [0-9]{4})"
+    r"(?:[T ][0-9:.,]+ ?(?:Z|[+-][0-9:]+|[AaPp][Mm])?)?$"
+)
+_MAYBE_DATE = re.compile(LIKE_A_DATE)
 # Share of a text column's values that look like numbers or dates, from which on the others are reported.
 MOSTLY = 0.8
-_LIKE_A_NUMBER = r"^[-+(]?[^0-9A-Za-z]{0,3}[0-9][0-9.,'\u2019 \u00a0\u2009\u202f]*(?:[^0-9A-Za-z]{0,3}|[ ]?[A-Z]{3})$"
-_LIKE_A_DATE = r"^[0-9]{1,4}[-/. ](?:[0-9]{1,2}|[A-Za-z]{3,9})[-/. ,]{1,2}[0-9]{1,4}(?:[T ].*)?$"
 ALL_READINGS = (*NUMBERS, BOOLEAN, *DATES)
-DATE_PATTERN = re.compile(r"\d{1,4}[-/. ][\dA-Za-z]|[A-Za-z]{3,9} \d{1,2}, \d{4}")
 # In formats with a point, the day comes first everywhere.
 _MONTH_FIRST_WITH_POINTS = ("%m.%d.%Y", "%m.%d.%y")
 
@@ -244,7 +252,7 @@ def _likely(value: str, among: tuple[TypeReading, ...]) -> tuple[TypeReading, ..
     """Returns the readings that a quick look does not exclude, because there are more than a hundred of dates."""
     if not _DIGIT.search(value):
         return tuple(reading for reading in among if reading in (FLOAT, BOOLEAN))
-    return among if DATE_PATTERN.search(value) else tuple(reading for reading in among if reading not in _DATES)
+    return among if _MAYBE_DATE.search(value) else tuple(reading for reading in among if reading not in _DATES)
 
 
 def currencies(text: pl.Expr) -> pl.Expr:
@@ -328,7 +336,7 @@ def look_like_values(texts: pl.DataFrame) -> list[str]:
     looks = texts.select(
         col(name).str.contains(pattern).mean().alias(f"{name}\n{place}")
         for name in texts.columns
-        for place, pattern in enumerate((_LIKE_A_NUMBER, _LIKE_A_DATE))
+        for place, pattern in enumerate((LIKE_A_NUMBER, LIKE_A_DATE))
     ).row(0, named=True)
     return [name for name in texts.columns if any((looks[f"{name}\n{place}"] or 0) >= MOSTLY for place in range(2))]
 
@@ -340,7 +348,7 @@ def dominant(values: pl.Series) -> TypeReading | None:
     frame = values.alias("text").to_frame()
     text = pl.col("text")
     looks = frame.select(
-        text.str.contains(_LIKE_A_NUMBER).mean().alias("number"), text.str.contains(_LIKE_A_DATE).mean().alias("date")
+        text.str.contains(LIKE_A_NUMBER).mean().alias("number"), text.str.contains(LIKE_A_DATE).mean().alias("date")
     ).row(0, named=True)
     among = DATES if looks["date"] >= MOSTLY else NUMBERS[1:] if looks["number"] >= MOSTLY else ()
     if not among or (among is not DATES and frame.select(is_identifier(text).any()).item()):

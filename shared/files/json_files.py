@@ -11,6 +11,7 @@ from typing import Any
 
 import polars as pl
 
+from shared.files.column_names import unique_names
 from shared.files.column_types import (
     DATES,
     LARGEST_NUMBER,
@@ -25,7 +26,6 @@ from shared.files.column_types import (
     narrow,
     without_nulls,
 )
-from shared.files.dialects import unique_names
 from shared.files.errors import UnreadableFileError
 from shared.files.formats import CHUNK_BYTES, PlainFile
 from shared.files.limits import ReadLimits

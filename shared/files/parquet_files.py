@@ -5,8 +5,8 @@ from typing import Any
 
 import polars as pl
 
+from shared.files.column_names import unique_names
 from shared.files.column_types import LARGEST_NUMBER, col, without_nulls
-from shared.files.dialects import unique_names
 from shared.files.errors import UnreadableFileError
 from shared.files.formats import PlainFile
 from shared.files.limits import ReadLimits
