@@ -86,7 +86,7 @@ def read_datasets(
                 # A label is a text, even if it looks like a date in one of the files.
                 formats = {name: found for name, found in notes.formats.items() if name != column}
                 contents.append(FileRows(rows, formats))
-                file_notes.append(FileNotes(file.label, rows.height, notes))
+                file_notes.append(FileNotes(file.label, notes))
                 files.append(file)
                 path.unlink()
     heights = [content.rows.height for content in contents]

@@ -120,7 +120,10 @@ class CsvSource(TextSource):
     # Structure
 
     def _check_structure(self) -> Structure:
-        self._structure = check_structure(self.plain.path, self._dialect, self.notes, self._scratch, self._limits)
+        share = self._options.max_affected_share
+        self._structure = check_structure(
+            self.plain.path, self._dialect, self.notes, self._scratch, self._limits, share
+        )
         return self._structure
 
     def _repair(self, error: BaseException) -> None:

@@ -14,8 +14,6 @@ class ReadLimits:
     sample_bytes: int = 4 << 20
     columns: int = 20_000
     column_name_characters: int = 256
-    # Of a file's rows, how many may be left out or repaired before the file is refused.
-    affected_share: float = 0.05
     # Decoded bytes that one parquet column or one pass over the columns may hold.
     batch_bytes: int = 512 << 20
 

@@ -22,7 +22,7 @@ from shared.files.formats import CHUNK_BYTES, PlainFile, has_byte
 from shared.files.limits import ReadLimits
 from shared.files.notes import ReadNotes
 from shared.files.records import Fields, Flaw, Lines, Marks, join, split
-from shared.models.reading import WarningCode
+from shared.models.reading import AFFECTED_SHARE, WarningCode
 
 # So many rows of a small file may be left out, but not above the other share.
 AFFECTED_ROWS = 3
@@ -148,9 +148,12 @@ def _line_ends(path: Path) -> tuple[int, int, int]:
     return returns, pairs, feeds
 
 
-def check_structure(path: Path, dialect: Dialect, notes: ReadNotes, scratch: Path, limits: ReadLimits) -> Structure:
+def check_structure(
+    path: Path, dialect: Dialect, notes: ReadNotes, scratch: Path, limits: ReadLimits, share: float | None = None
+) -> Structure:
     """Returns a file of regular records, with notes of what was changed.
 
+    ``share`` is that of the rows that may be left out or repaired, if the file's owner states one.
     Raises UnreadableFileError when too many rows would be left out or repaired.
     """
     irregular, rows = _irregular_lines(path, dialect)
@@ -161,9 +164,9 @@ def check_structure(path: Path, dialect: Dialect, notes: ReadNotes, scratch: Pat
         NamedTemporaryFile(dir=scratch, prefix="records-", delete=False) as target,
     ):
         copy = Path(target.name)
-        repair = _Repair(dialect, notes, limits, source, target.file)
+        repair = _Repair(dialect, notes, limits, _allowed(rows, share), source, target.file)
         try:
-            repair.run(irregular, rows)
+            repair.run(irregular)
         except BaseException:
             copy.unlink()
             raise
@@ -171,6 +174,13 @@ def check_structure(path: Path, dialect: Dialect, notes: ReadNotes, scratch: Pat
         copy.unlink()
         return Structure(path, dialect.data_line - 1, repair.lines)
     return Structure(copy, 0, repair.lines)
+
+
+def _allowed(rows: int, share: float | None) -> float:
+    """Returns how many rows may be left out or repaired."""
+    if share is not None:
+        return share * rows
+    return max(AFFECTED_SHARE * rows, min(AFFECTED_ROWS, AFFECTED_SHARE_OF_FEW * rows))
 
 
 def _plain_map(dialect: Dialect) -> LineMap:
@@ -239,7 +249,13 @@ class _Repair:
     """Copies a file. Lines that are no record are repaired where that needs no guess, or else left out."""
 
     def __init__(
-        self, dialect: Dialect, notes: ReadNotes, limits: ReadLimits, source: BinaryIO, target: IO[bytes]
+        self,
+        dialect: Dialect,
+        notes: ReadNotes,
+        limits: ReadLimits,
+        allowed: float,
+        source: BinaryIO,
+        target: IO[bytes],
     ) -> None:
         self._dialect = dialect
         self._marks = dialect.marks
@@ -254,16 +270,14 @@ class _Repair:
         self.has_changed = False
         self._row = 0
         self._affected = 0
-        self._allowed = 0.0
+        self._allowed = allowed
         self._first_affected: str | None = None
 
-    def run(self, irregular: pl.DataFrame, rows: int) -> None:
+    def run(self, irregular: pl.DataFrame) -> None:
         """Goes over the irregular lines, and copies all others.
 
         Raises UnreadableFileError when too many rows would be left out.
         """
-        few = min(AFFECTED_ROWS, AFFECTED_SHARE_OF_FEW * rows)
-        self._allowed = max(few, self._limits.affected_share * rows)
         for _ in range(self._dialect.data_line - 1):
             self._raw.readline()
         self._source.number = self._dialect.data_line - 1
@@ -363,16 +377,22 @@ class _Repair:
         message = f"Line {number:,} {verb}, so it was left out: {_shown(line)}"
         self._notes.warn(WarningCode.ROW_LEFT_OUT, message, line=number, rows=int(is_row))
         if is_row:
-            self._affected += 1
-            self._first_affected = self._first_affected or f"Line {number:,} {verb}: {_shown(line)}."
-            if self._affected > self._allowed:
-                raise UnreadableFileError(
-                    f"{self._first_affected} Too many rows (at least {self._affected:,}) do not fit the columns; "
-                    "correct them, or state how the file is written (delimiter, quote, header) in its read options."
-                )
+            self._count_affected(f"Line {number:,} {verb}: {_shown(line)}.")
 
     def _warn_repaired(self, number: int, line: str, done: str) -> None:
-        self._notes.warn(WarningCode.ROW_REPAIRED, f"In line {number:,} {done}: {_shown(line)}", line=number, rows=1)
+        message = f"In line {number:,} {done}: {_shown(line)}"
+        self._notes.warn(WarningCode.ROW_REPAIRED, message, line=number, rows=1)
+        self._count_affected(f"{message}.")
+
+    def _count_affected(self, message: str) -> None:
+        self._affected += 1
+        self._first_affected = self._first_affected or message
+        if self._affected > self._allowed:
+            raise UnreadableFileError(
+                f"{self._first_affected} Too many rows (at least {self._affected:,}) do not fit the columns; "
+                "correct them, or state in the read options how the file is written (delimiter, quote, header), or "
+                "that more rows may be affected (max_affected_share)."
+            )
 
 
 def copy_bytes(source: BinaryIO, target: IO[bytes], count: int) -> None:

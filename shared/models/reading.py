@@ -17,6 +17,8 @@ SHOWN_WARNINGS = 100
 NULL_SPELLINGS_LIMIT = 50
 TYPED_COLUMNS_LIMIT = 1000
 _DATE_PARTS = re.compile(r"%(?:[Y]|[ymdHMSbBpIfjTFDz]|\.f|#z|\.[369]f)")
+# Of a file's rows, how many may be left out or repaired before the file is refused, if its owner states no share.
+AFFECTED_SHARE = 0.05
 # Options of which no two may name the same character.
 _MARKS = ("delimiter", "quote", "escape")
 _NUMBER_MARKS = ("decimal", "thousands")
@@ -86,6 +88,13 @@ class ReadOptions(Model):
     )
     types: dict[ColumnName, ColumnTypeName] | None = Field(
         default=None, max_length=TYPED_COLUMNS_LIMIT, description="types of single columns"
+    )
+    max_affected_share: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="share of the rows that may be left out or repaired before the file is refused; if not stated "
+        f"{AFFECTED_SHARE}, and of small files 3 rows",
     )
 
     @field_validator("delimiter", "escape")

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 
 from functions.jobs.container import Container
-from functions.jobs.file_warnings import require_whole, warnings_of
+from functions.jobs.file_warnings import warnings_of
 from functions.jobs.modelling.automatic_splits import automatic_holdout, entity_columns
 from functions.jobs.modelling.copies import copies, write_hashes
 from functions.jobs.modelling.frames import date_formats, encode_frame, infer_schema
@@ -52,7 +52,6 @@ def train(job: TrainingJob, container: Container, stop: threading.Event, client:
         configuration = validate_configuration(job.architecture, job.configuration, "configuration")
         seed = job.seed if configuration.seed is None else configuration.seed
         table = read_datasets(job.datasets, seed, job.target, client)
-        require_whole(table.file_notes)
         checkpoint, ensemble, fitted = fit(job, configuration, seed, table, container, progress)
         write_hashes(container.model_folder, fitted.matrix, fitted.labels)
         write_checkpoint(container.model_folder, checkpoint, ensemble)
