@@ -1,9 +1,10 @@
 """What the cells of a text column are: one type that every value of the whole file satisfies."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from operator import itemgetter
 
 import polars as pl
 import polars.selectors as cs
@@ -68,6 +69,10 @@ class NumberFormat:
         return pl.when(is_negative).then(-number).otherwise(number)
 
 
+_TRUE, _FALSE = ["true"], ["false"]
+_TRUE_OR_ONE, _FALSE_OR_ZERO = ["true", "1", "1.0"], ["false", "0", "0.0"]
+_ADJACENT = re.compile("%[Yymd](?=%[YymdH])")
+_PART = re.compile("%(?:([ymdHMSI])|(Y)|[.#]?[0-9]?[A-Za-z])")
 _SPACES = r" \u00a0\u2009\u202f"
 POINT = NumberFormat("1,234.5", ".", ",")
 COMMA = NumberFormat("1.234,5", ",", r"\.")
@@ -99,33 +104,53 @@ class TypeReading:
         """
         match self.type:
             case ColumnType.INTEGER:
-                return text.cast(pl.Int64, strict=strict)
+                if self.format is None:
+                    return text.cast(pl.Int64, strict=strict)
+                number = NUMBER_FORMATS[self.format].parse(text)
+                return pl.when((number == number.floor()) & (number.abs() < LARGEST_NUMBER)).then(number).cast(pl.Int64)
             case ColumnType.FLOAT:
                 if self.format is not None:
                     return NUMBER_FORMATS[self.format].parse(text)
                 return text.cast(pl.Float64, strict=strict).fill_nan(None)
             case ColumnType.BOOLEAN:
                 lower = text.str.to_lowercase()
-                return pl.when((lower == "true") | (lower == "false")).then(lower == "true")
+                true, false = (_TRUE, _FALSE) if self.format is None else (_TRUE_OR_ONE, _FALSE_OR_ZERO)
+                return pl.when(lower.is_in(true + false)).then(lower.is_in(true))
             case ColumnType.DATE:
-                return self._dated(text).str.to_date(self.format, strict=strict)
+                return self._dated(text, strict=strict).str.to_date(self.format, strict=strict)
             case ColumnType.DATETIME:
-                moment = self._dated(text).str.to_datetime(self.format, strict=strict, time_unit="us")
+                moment = self._dated(text, strict=strict).str.to_datetime(self.format, strict=strict, time_unit="us")
                 return moment.dt.convert_time_zone("UTC").dt.replace_time_zone(None) if self.has_zone else moment
             case ColumnType.STRING:
                 return text
 
-    def _dated(self, text: pl.Expr) -> pl.Expr:
-        """Returns the text if its year has as many digits as the format says: `17.05.90` is no year 90."""
+    def _dated(self, text: pl.Expr, *, strict: bool) -> pl.Expr:
+        """Returns the text if its year has as many digits as the format says: `17.05.90` is no year 90.
+
+        Where parts follow each other, as in `%Y%m%d`, every part has all of its digits. If ``strict``, a year that
+        comes first is not looked at, because that takes long: an early year shows it, too.
+        """
         form = self.format or ""
-        if "%Y" not in form or form.startswith("%Y"):
+        if _ADJACENT.search(form):
+            return pl.when(text.str.contains(_pattern_of(form))).then(text).otherwise(pl.lit("?"))
+        if "%Y" not in form or (strict and form.startswith("%Y")):
             return text
         return pl.when(text.str.contains(r"(?:^|[^0-9])[0-9]{4}(?:[^0-9]|$)")).then(text).otherwise(pl.lit("?"))
 
     @property
     def has_zone(self) -> bool:
         """Returns whether values carry an offset; they are turned into UTC."""
-        return self.format is not None and self.format.endswith("%#z")
+        return self.format is not None and self.format.endswith(("%#z", "%z"))
+
+    @property
+    def is_date(self) -> bool:
+        """Returns whether it is of dates or moments."""
+        return self.type in (ColumnType.DATE, ColumnType.DATETIME)
+
+    @property
+    def is_written(self) -> bool:
+        """Returns whether it is of numbers with marks that a computer does not write."""
+        return self.format in NUMBER_FORMATS
 
     @property
     def is_native(self) -> bool:
@@ -133,10 +158,22 @@ class TypeReading:
         return self.format is None and self.type in (ColumnType.FLOAT, ColumnType.BOOLEAN)
 
 
+def _pattern_of(form: str) -> str:
+    """Returns the expression of a format whose parts have all of their digits."""
+    pieces, end = [], 0
+    for part in _PART.finditer(form):
+        pieces.append(re.escape(form[end : part.start()]))
+        pieces.append("[0-9]{2}" if part[1] else "[0-9]{4}" if part[2] else ".+")
+        end = part.end()
+    return f"^{''.join(pieces)}{re.escape(form[end:])}$"
+
+
 STRING = TypeReading(ColumnType.STRING)
 INTEGER = TypeReading(ColumnType.INTEGER)
 FLOAT = TypeReading(ColumnType.FLOAT)
 BOOLEAN = TypeReading(ColumnType.BOOLEAN)
+# Only of a column whose owner states the type.
+TRUTH_NUMBERS = TypeReading(ColumnType.BOOLEAN, "1/0")
 WRITTEN_NUMBERS = tuple(TypeReading(ColumnType.FLOAT, name) for name in NUMBER_FORMATS)
 NUMBERS = (INTEGER, FLOAT, *WRITTEN_NUMBERS)
 _TIMES = ("", " %H:%M:%S%.f", " %H:%M", "T%H:%M:%S%.f", "T%H:%M", " %H:%M:%S%.f%#z", "T%H:%M:%S%.f%#z", " %I:%M:%S %p")
@@ -219,6 +256,9 @@ class ColumnFacts:
     # Each point may be one between thousands.
     is_grouped: bool = False
     has_marks: bool = False
+    # The reading that most values satisfy, and the number of the others.
+    closest: TypeReading | None = None
+    misfits: int = 0
 
 
 @dataclass(frozen=True)
@@ -274,24 +314,36 @@ def examine(
     nulls: Sequence[str] | None,
     *,
     is_sample: bool = False,
+    stated: Collection[str] = (),
 ) -> dict[str, ColumnFacts]:
     """Returns the facts of each column, by up to two passes over the text.
 
-    Written numbers take long to parse, so they are only tried where no plain reading fits.
+    Written numbers take long to parse, so they are only tried where no plain reading fits. Of the ``stated`` columns,
+    the type is known, and the reading that most values satisfy counts.
     """
-    plain = {name: tuple(each for each in found if each not in WRITTEN_NUMBERS) for name, found in possible.items()}
+    plain = {name: tuple(each for each in found if not each.is_written) for name, found in possible.items()}
     facts = _facts(text, plain, nulls, is_sample=is_sample)
     written = {
-        name: tuple(each for each in found if each in WRITTEN_NUMBERS)
+        name: tuple(each for each in found if each.is_written)
         for name, found in possible.items()
         if facts[name].has_values and not facts[name].readings
     }
     if not is_sample:
         sample = text.head(SAMPLE_ROWS).collect().lazy()
         fitting = _facts(sample, written, nulls, is_sample=True)
-        written |= {name: found.readings for name, found in fitting.items() if found.has_values}
+        for name, found in fitting.items():
+            closest = (found.closest,) if found.closest and name in stated else ()
+            written[name] = (found.readings or closest) if found.has_values else written[name]
     more = _facts(text, {name: found for name, found in written.items() if found}, nulls, is_sample=is_sample)
-    return facts | {name: replace(found, has_identifiers=facts[name].has_identifiers) for name, found in more.items()}
+    return facts | {name: _combined(facts[name], found) for name, found in more.items()}
+
+
+def _combined(plain: ColumnFacts, written: ColumnFacts) -> ColumnFacts:
+    """Returns the facts of both parts of a column's readings. None of the plain readings fits all values."""
+    found = replace(written, has_identifiers=plain.has_identifiers)
+    if plain.closest is not None and plain.misfits <= written.misfits:
+        return replace(found, closest=plain.closest, misfits=plain.misfits)
+    return found
 
 
 def _facts(
@@ -311,14 +363,19 @@ def _facts(
         if any(reading in NUMBERS for reading in readings):
             tests.append(value.str.contains("[.,]").any().alias(f"{name}\nm"))
         tests.extend(
-            (reading.parse(value).is_null() & is_given).any().alias(f"{name}\n{position}")
+            (reading.parse(value).is_null() & is_given).sum().alias(f"{name}\n{position}")
             for position, reading in enumerate(readings)
         )
     values = text.select(cleaned(col(name), nulls).alias(name) for name in possible)
     facts = values.select(tests).collect(engine="in-memory" if is_sample else "streaming").row(0, named=True)
+    misfits = {
+        name: [facts[f"{name}\n{position}"] for position in range(len(readings))] for name, readings in possible.items()
+    }
     return {
         name: ColumnFacts(
-            readings=tuple(reading for position, reading in enumerate(readings) if not facts[f"{name}\n{position}"]),
+            readings=tuple(reading for reading, odd in zip(readings, misfits[name], strict=True) if not odd),
+            closest=min(zip(misfits[name], readings, strict=True), key=itemgetter(0))[1] if readings else None,
+            misfits=min(misfits[name], default=0),
             has_values=bool(facts[f"{name}\n"]),
             has_identifiers=bool(facts.get(f"{name}\ni")),
             is_bare=bool(facts.get(f"{name}\nb")),
@@ -364,6 +421,8 @@ def choose(facts: ColumnFacts, decimal: str | None = None, date_format: str | No
     """
     if not facts.has_values or not facts.readings:
         return Choice(STRING)
+    if stated := next((reading for reading in facts.readings if date_format and reading.format == date_format), None):
+        return Choice(stated)
     if INTEGER in facts.readings or (FLOAT in facts.readings and facts.is_bare):
         is_number = not facts.has_identifiers and INTEGER in facts.readings
         return Choice(INTEGER) if is_number else Choice(STRING, is_identifier=True)
@@ -396,8 +455,9 @@ def _choose_date(readings: Sequence[TypeReading], date_format: str | None) -> Ch
     orders = [reading for reading in usual or readings if _shape(reading) == _shape(first)]
     if len(orders) == 1:
         return Choice(first)
-    stated = next((reading for reading in orders if reading.format == date_format), None)
-    return Choice(stated) if stated else Choice(STRING, open=tuple(orders))
+    # The format may be stated without the time.
+    stated = [reading for reading in orders if date_format and (reading.format or "").startswith(date_format)]
+    return Choice(stated[0]) if len(stated) == 1 else Choice(STRING, open=tuple(orders))
 
 
 def _shape(reading: TypeReading) -> str:

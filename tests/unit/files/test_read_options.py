@@ -97,18 +97,12 @@ def test_names_are_no_patterns(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.row("FL-11")
-@pytest.mark.parametrize("options", [{"types": {"a": "int"}}, {"date_format": "%d/%m/%Y"}, {"decimal": ","}])
+@pytest.mark.parametrize("options", [{"thousands": "."}, {"date_format": "%d/%m/%Y"}, {"decimal": ","}])
 def test_an_option_that_parquet_does_not_take_is_reported(tmp_path: Path, options: dict[str, Any]) -> None:
     pl.DataFrame({"a": ["1"]}).write_parquet(tmp_path / "data.parquet")
     with opened(tmp_path / "data.parquet", options=ReadOptions.model_validate(options)) as source:
         (warning,) = source.notes.warnings
     assert next(iter(options)) in warning.message
-
-
-@pytest.mark.row("FL-11")
-def test_a_stated_type_that_json_does_not_take_is_reported(tmp_path: Path) -> None:
-    _, notes = read(tmp_path, '{"a": "1"}\n', "data.jsonl", types={"a": "int"})
-    assert [(warning.code, warning.column) for warning in notes.warnings] == [(WarningCode.VALUE, "a")]
 
 
 @pytest.mark.row("FL-8")
