@@ -45,26 +45,28 @@ class NumberFormat:
 
     @property
     def pattern(self) -> str:
-        """Returns a regular expression with the groups: opening parenthesis, sign, sign, digits, sign."""
+        """Returns an expression with the groups: parenthesis, sign, parenthesis, sign, digits, sign."""
         group, decimal = f"[{self.groups}]", re.escape(self.decimal)
         currency = _CURRENCY_PATTERN
         # Groups of three, or of two above the last three as in India.
         whole = rf"[1-9][0-9]{{0,2}}(?:{group}[0-9]{{3}})+|[1-9][0-9]?(?:{group}[0-9]{{2}})+{group}[0-9]{{3}}|[0-9]+"
-        digits = rf"(?:(?:{whole})(?:{decimal}[0-9]*)?|{decimal}[0-9]+)(?:[eE][-+]?[0-9]+)?"
+        digits = rf"(?:(?:{whole})(?:{decimal}[0-9]+)?|{decimal}[0-9]+)(?:[eE][-+]?[0-9]+)?"
+        # 12,- is 12,00.
+        no_cents = rf"(?:{decimal}(?:-{{1,2}}|\u2013)?)?"
         blank = r"[ \u00a0\u2009\u202f]?"
         return (
-            rf"^(\()?([-+\u2212])?{blank}(?:{currency}{blank})?([-+\u2212])?({digits})"
+            rf"^(\()?([-+\u2212])?{blank}(?:{currency}{blank})?(\()?([-+\u2212])?({digits}){no_cents}"
             rf"{blank}(?:%|{currency})?{blank}([-+\u2212])?\)?$"
         )
 
     def parse(self, text: pl.Expr) -> pl.Expr:
         """Returns numbers, and null for text of another form."""
         parts = text.str.extract_groups(self.pattern)
-        signs = [parts.struct[name] for name in ("2", "3", "5")]
-        is_negative = parts.struct["1"].is_not_null()
+        signs = [parts.struct[name] for name in ("2", "4", "6")]
+        is_negative = parts.struct["1"].is_not_null() | parts.struct["3"].is_not_null()
         for sign in signs:
             is_negative = is_negative | sign.fill_null("").is_in(["-", "\u2212"])
-        plain = parts.struct["4"].str.replace_all(f"[{self.groups}]", "")
+        plain = parts.struct["5"].str.replace_all(f"[{self.groups}]", "")
         number = plain.str.replace(self.decimal, ".", literal=True).cast(pl.Float64, strict=False)
         return pl.when(is_negative).then(-number).otherwise(number)
 
@@ -176,7 +178,13 @@ BOOLEAN = TypeReading(ColumnType.BOOLEAN)
 TRUTH_NUMBERS = TypeReading(ColumnType.BOOLEAN, "1/0")
 WRITTEN_NUMBERS = tuple(TypeReading(ColumnType.FLOAT, name) for name in NUMBER_FORMATS)
 NUMBERS = (INTEGER, FLOAT, *WRITTEN_NUMBERS)
-_TIMES = ("", " %H:%M:%S%.f", " %H:%M", "T%H:%M:%S%.f", "T%H:%M", " %H:%M:%S%.f%#z", "T%H:%M:%S%.f%#z", " %I:%M:%S %p")
+_TIMES = (
+    "",
+    *(mark + time for mark in (" ", "T") for time in ("%H:%M:%S%.f", "%H:%M", "%H:%M:%S%.f%#z", "%H:%M%#z")),
+    *(" %H:%M:%S%.f UTC", ", %H:%M:%S", ", %H:%M", " %I:%M:%S %p", " %I:%M %p"),
+)
+# As SAS writes them.
+_JOINED_DATES = tuple(day + time for day in ("%d%b%Y", "%d%b%y") for time in ("", ":%H:%M:%S%.f"))
 _DAYS = (
     "%Y-%m-%d",
     "%Y/%m/%d",
@@ -190,7 +198,8 @@ _DAYS = (
     "%B %d, %Y",
 )
 DATES = tuple(
-    TypeReading(ColumnType.DATETIME if time else ColumnType.DATE, day + time) for time in _TIMES for day in _DAYS
+    TypeReading(ColumnType.DATETIME if "%M" in form else ColumnType.DATE, form)
+    for form in (*(day + time for time in _TIMES for day in _DAYS), *_JOINED_DATES)
 )
 _DATES = frozenset(DATES)
 _DIGIT = re.compile("[0-9]")
@@ -203,12 +212,14 @@ LIKE_A_NUMBER = (
     rf"(?:[eE][-+]?[0-9]+)?[ \u00a0\u2009\u202f]?(?:%|{_CURRENCY_PATTERN})?[ ]?[-\u2212]?[)]?$"
 )
 LIKE_A_DATE = (
-    r"^(?:[0-9]{1,4}[-/. ](?:[0-9]{1,2}|[A-Za-z]{3,9})[-/. ][0-9]{1,4}|[A-Za-z]{3,9} [0-9]{1,2}, [0-9]{4})"
-    r"(?:[T ][0-9:.,]+ ?(?:Z|[+-][0-9:]+|[AaPp][Mm])?)?$"
+    r"^(?:[0-9]{1,4}[-/. ](?:[0-9]{1,2}|[A-Za-z]{3,9})[-/. ][0-9]{1,4}|[A-Za-z]{3,9} [0-9]{1,2}, [0-9]{4}"
+    r"|[0-9]{1,2}[A-Za-z]{3}[0-9]{2,4})(?:(?:[T :]|, )[0-9:.,]+ ?(?:Z|UTC|[+-][0-9:]+|[AaPp][Mm])?)?$"
 )
 _MAYBE_DATE = re.compile(LIKE_A_DATE)
 # Share of a text column's values that look like numbers or dates, from which on the others are reported.
 MOSTLY = 0.8
+# Of more values than these, one that does not look like the others is reported, too.
+FEW = 2
 ALL_READINGS = (*NUMBERS, BOOLEAN, *DATES)
 # In formats with a point, the day comes first everywhere.
 _MONTH_FIRST_WITH_POINTS = ("%m.%d.%Y", "%m.%d.%y")
@@ -391,11 +402,16 @@ def look_like_values(texts: pl.DataFrame) -> list[str]:
     if not texts.width:
         return []
     looks = texts.select(
-        col(name).str.contains(pattern).mean().alias(f"{name}\n{place}")
+        _mostly(col(name).str.contains(pattern)).alias(f"{name}\n{place}")
         for name in texts.columns
         for place, pattern in enumerate((LIKE_A_NUMBER, LIKE_A_DATE))
     ).row(0, named=True)
-    return [name for name in texts.columns if any((looks[f"{name}\n{place}"] or 0) >= MOSTLY for place in range(2))]
+    return [name for name in texts.columns if looks[f"{name}\n0"] or looks[f"{name}\n1"]]
+
+
+def _mostly(looks: pl.Expr) -> pl.Expr:
+    """Returns whether most values look so; of few values, all but one."""
+    return (looks.mean() >= MOSTLY) | ((looks.count() > FEW) & ((looks.count() - looks.sum()) == 1))
 
 
 def dominant(values: pl.Series) -> TypeReading | None:
@@ -405,9 +421,9 @@ def dominant(values: pl.Series) -> TypeReading | None:
     frame = values.alias("text").to_frame()
     text = pl.col("text")
     looks = frame.select(
-        text.str.contains(LIKE_A_NUMBER).mean().alias("number"), text.str.contains(LIKE_A_DATE).mean().alias("date")
+        _mostly(text.str.contains(LIKE_A_NUMBER)).alias("number"), _mostly(text.str.contains(LIKE_A_DATE)).alias("date")
     ).row(0, named=True)
-    among = DATES if looks["date"] >= MOSTLY else NUMBERS[1:] if looks["number"] >= MOSTLY else ()
+    among = DATES if looks["date"] else NUMBERS[1:] if looks["number"] else ()
     if not among or (among is not DATES and frame.select(is_identifier(text).any()).item()):
         return None
     fits = frame.select(reading.parse(text).count().alias(str(place)) for place, reading in enumerate(among)).row(0)

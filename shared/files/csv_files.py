@@ -168,8 +168,8 @@ class CsvSource(TextSource):
         self._padded = {name for name, is_padded in padded.row(0, named=True).items() if is_padded}
         self._plain_columns = {
             name
-            for name, reading in self._readings.items()
-            if plain[name] and reading is not STRING and not (name in stated and facts[name].misfits)
+            for name in self._names
+            if plain[name] and self._readings[name] is not STRING and not (name in stated and facts[name].misfits)
         }
         if self._options.nulls is not None or self._dialect.marks.skips_spaces:
             self._plain_columns = set()
@@ -362,5 +362,5 @@ def _decimal_of(reading: TypeReading) -> str | None:
 
 
 def is_plain(text: pl.Expr) -> pl.Expr:
-    """Returns whether polars' CSV reader can parse the values itself: no spelt-out nulls, no blanks after a value."""
-    return ((text == "") | (cleaned(text).is_not_null() & (text.str.strip_chars_end(" \t") == text))).all()
+    """Returns whether polars can parse the values themselves: no spelt-out nulls, no blanks around a value."""
+    return ((text == "") | (cleaned(text) == text).fill_null(value=False)).all()

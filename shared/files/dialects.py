@@ -27,6 +27,11 @@ RARE_DELIMITERS = (" ", ":", "^", "~", "\x1f", "\x01")
 RARE_WEIGHT = 0.75
 # Share of the first records that must have one width.
 LEAST_CERTAINTY = 0.5
+# Logs of web servers name their columns so.
+_FIELDS_LINE = re.compile("^#Fields: ")
+# Characters that words have, too.
+_OF_WORDS = frozenset(" .,'\"-_/@&()+")
+_GAPS = re.compile("  +")
 _SEPARATOR_LINE = re.compile(r'"?sep=(.)"?', re.IGNORECASE)
 
 
@@ -38,6 +43,7 @@ class Dialect(Layout):
     certainty: float
     # The header's line as it is in the file; a line that repeats it is no row.
     header_text: str | None = None
+    rule_text: str | None = None
 
     @property
     def description(self) -> FileDialect:
@@ -72,15 +78,19 @@ def detect_dialect(
     if lines and (separator := _SEPARATOR_LINE.fullmatch(lines[0].strip())):
         lines, first_line = lines[1:], first_line + 1
         stated = options if options.delimiter else options.model_copy(update={"delimiter": separator[1]})
-    best = _best(lines, first_line, name, stated, limits)
+    best = _best([_FIELDS_LINE.sub("#", line) for line in lines], first_line, name, stated, limits)
     if not best.records:
         raise UnreadableFileError("The file has no rows; upload a file with a header and rows.")
     limits.check_columns(best.width)
     layout = find_layout(best.records, best.width, first_line, notes, options, limits)
     _note_doubts(best, notes)
-    line = layout.header_line if best.width > 1 else None
-    header_text = None if line is None else lines[line - first_line]
-    return Dialect(**vars(layout), marks=best.marks, certainty=best.certainty, header_text=header_text)
+    header_text, rule_text = (
+        lines[line - first_line] if line is not None and best.width > 1 else None
+        for line in (layout.header_line, layout.rule_line)
+    )
+    return Dialect(
+        **vars(layout), marks=best.marks, certainty=best.certainty, header_text=header_text, rule_text=rule_text
+    )
 
 
 def _sample_lines(path: Path, options: ReadOptions, limits: ReadLimits) -> tuple[list[str], int]:
@@ -135,13 +145,12 @@ def _is_table(candidate: _DialectCandidate, *, is_stated: bool) -> bool:
     records, width = candidate.records, candidate.width
     if width < 2 or candidate.certainty < LEAST_CERTAINTY:
         return False
-    first = records[0]
+    first, *rest = [record for record in records if not record.is_comment] or records
     if candidate.marks.delimiter in RARE_DELIMITERS:
-        return len(first.fields) in (width, width - 1) and candidate.certainty >= MOST
+        has_width = sum(len(record.fields) == width for record in rest)
+        return len(first.fields) in (width, width - 1) and has_width >= MOST * len(rest)
     # A column of text with a comma in each line: its header has none, and nothing but words is split.
-    is_prose = (
-        width == 2 and len(first.fields) == 1 and all(is_text(cell) for row in records[1:] for cell in row.fields)
-    )
+    is_prose = width == 2 and len(first.fields) == 1 and all(is_text(cell) for row in rest for cell in row.fields)
     return not is_prose
 
 
@@ -193,11 +202,18 @@ def _candidate(lines: list[str], first_line: int, marks: Marks, limits: ReadLimi
 
 
 def _note_doubts(best: _DialectCandidate, notes: ReadNotes) -> None:
-    if best.width == 1:
-        marks = {mark for record in best.records for cell in record.fields for mark in DELIMITERS if mark in cell}
-        if marks:
-            notes.warn(
-                WarningCode.DIALECT,
-                f"The file was read as one column, although lines have {' and '.join(map(repr, sorted(marks)))}. "
-                "State the delimiter if the file has more columns.",
-            )
+    if best.width != 1:
+        return
+    lines = [record.fields[0] for record in best.records]
+    marks = {mark for line in lines for mark in DELIMITERS if mark in line}
+    counts = [Counter(mark for mark in line if not mark.isalnum() and mark not in _OF_WORDS) for line in lines]
+    marks |= {mark for mark, count in counts[0].items() if all(each[mark] == count for each in counts)}
+    found = " and ".join(map(repr, sorted(marks)))
+    if not found and len(lines) > 1 and all(_GAPS.search(line.strip()) for line in lines):
+        found = "several blanks in a row, like columns of fixed width"
+    if found:
+        notes.warn(
+            WarningCode.DIALECT,
+            f"The file was read as one column, although lines have {found}. State the delimiter if the file has more "
+            "columns, or write it with a delimiter of one character.",
+        )

@@ -15,8 +15,11 @@ from shared.models.reading import ReadOptions, WarningCode
 TITLE_LINES = 50
 # Numbers in a column below words, from which on the words may be its unit.
 LEAST_NUMBERS = 3
+# Lines below a header that may explain it: units, questions, ids.
+MORE_HEADERS = 3
 # Share of the cells of a column that decides about it.
 MOST = 0.9
+_RULE = re.compile("-{2,}|={2,}|_{2,}")
 _YEAR = re.compile(r"(?:19|20)[0-9]{2}")
 
 
@@ -33,6 +36,16 @@ class Record:
         """Returns how many fields are not blank."""
         return sum(1 for cell in self.fields if cell.strip())
 
+    @property
+    def is_rule(self) -> bool:
+        """Returns whether it only draws a line."""
+        return all(_RULE.fullmatch(cell.strip()) for cell in self.fields)
+
+    @property
+    def is_comment(self) -> bool:
+        """Returns whether it begins with ``#``."""
+        return self.fields[0].lstrip().startswith("#")
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -45,6 +58,8 @@ class Layout:
     row_numbers: tuple[str, ...] = ()
     # Unnamed columns, which trailing delimiters make. They are left out if they have no value.
     unnamed: tuple[str, ...] = ()
+    # A line of dashes that is drawn below the header.
+    rule_line: int | None = None
 
 
 def find_layout(
@@ -59,8 +74,13 @@ def find_layout(
     if not has_header:
         columns = unique_names([""] * width, limits)
         return Layout(columns, None, header.line)
+    rule_line = rows[0].line if rows and rows[0].is_rule else None
+    if rule_line is not None:
+        message = f"Line {rule_line} is a line drawn below the header; it was left out."
+        notes.warn(WarningCode.LINES_SKIPPED, message, line=rule_line)
+        rows = rows[1:]
     if options.header is None:
-        rows = _without_second_header(rows, width, notes)
+        rows = _without_more_headers(rows, width, notes)
     names, is_shifted = _names(header.fields, rows, width)
     columns = unique_names(names, limits)
     row_numbers = _row_numbers(columns, names, rows, is_shifted=is_shifted)
@@ -68,9 +88,10 @@ def find_layout(
     return Layout(
         columns,
         header.line,
-        data_line=rows[0].line if rows else header.line + 1,
+        data_line=rows[0].line if rows else (rule_line or header.line) + 1,
         row_numbers=row_numbers,
         unnamed=tuple(column for column in unnamed if column not in row_numbers),
+        rule_line=rule_line,
     )
 
 
@@ -95,14 +116,14 @@ def _table(records: list[Record], width: int, first_line: int, notes: ReadNotes,
 def _first_of_table(records: list[Record], width: int) -> int:
     """Returns the position of the first record that belongs to the table, after titles and comments."""
     for position, record in enumerate(records[:TITLE_LINES]):
-        if record.fields[0].lstrip().startswith("#"):
+        if record.is_comment:
             continue
         next_record = records[position + 1] if position + 1 < len(records) else None
         is_title = (
             width > 2 and record.filled < 2 and next_record is not None and next_record.filled > max(2, width // 2)
         )
         if len(record.fields) == width and not is_title:
-            return position
+            return _below_pairs(records, position, width)
         # The header of R's tables lacks a name for the rows' names; trailing delimiters may be on rows only.
         is_shorter = len(record.fields) == width - 1 == record.filled and width > 2
         if is_shorter and next_record is not None and len(next_record.fields) == width:
@@ -111,6 +132,20 @@ def _first_of_table(records: list[Record], width: int) -> int:
         if len(record.fields) > width and record.filled == width and all(record.fields[:width]):
             return position
     return 0
+
+
+def _below_pairs(records: list[Record], position: int, width: int) -> int:
+    """Returns the position of a header below titles and pairs of a name and a value, as banks write them.
+
+    The header is the first record without gaps. A blank line or several records with gaps are above it.
+    """
+    for place in range(position, min(len(records) - 1, TITLE_LINES)):
+        record = records[place]
+        if len(record.fields) == width and record.filled == width:
+            has_gap = place > 0 and record.line > records[place - 1].line + 1
+            is_header = place > position and all(map(is_text, record.fields)) and len(set(record.fields)) == width
+            return place if is_header and has_gap else position
+    return position
 
 
 def _is_commented_header(records: list[Record], start: int, width: int) -> bool:
@@ -215,17 +250,20 @@ def _numbers_that_name(first: list[str], rest: list[Record]) -> bool:
     return is_sorted and not all(_YEAR.fullmatch(cell) for cell in below)
 
 
-def _without_second_header(rows: list[Record], width: int, notes: ReadNotes) -> list[Record]:
-    """Returns the rows without a first one that has words in each column of numbers, such as their units."""
-    if len(rows) <= LEAST_NUMBERS or not _is_second_header(rows[0], rows[1:], width):
-        return rows
-    line = rows[0].line
-    notes.warn(
-        WarningCode.LINES_SKIPPED,
-        f"Line {line} has words where the column has numbers, like a second header; it was left out.",
-        line=line,
-    )
-    return rows[1:]
+def _without_more_headers(rows: list[Record], width: int, notes: ReadNotes) -> list[Record]:
+    """Returns the rows without first ones that have words in each column of numbers: units, questions or ids."""
+    for count in range(MORE_HEADERS, 0, -1):
+        first, rest = rows[:count], rows[count:]
+        if len(rest) < LEAST_NUMBERS or not all(_is_second_header(row, rest, width) for row in first):
+            continue
+        for row in first:
+            notes.warn(
+                WarningCode.LINES_SKIPPED,
+                f"Line {row.line} has words where the column has numbers, like a second header; it was left out.",
+                line=row.line,
+            )
+        return rest
+    return rows
 
 
 def _is_second_header(record: Record, rest: list[Record], width: int) -> bool:

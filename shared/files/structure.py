@@ -16,6 +16,7 @@ from typing import IO, BinaryIO
 
 import polars as pl
 
+from shared.files.cells import is_missing
 from shared.files.dialects import Dialect
 from shared.files.errors import UnreadableFileError
 from shared.files.formats import CHUNK_BYTES, PlainFile, has_byte
@@ -40,6 +41,8 @@ _TOTAL = re.compile(
     r"|average|mean|count",
     re.IGNORECASE,
 )
+
+_TOTAL_OF = re.compile(rf"(?:{_TOTAL.pattern}) ?[:(-]", re.IGNORECASE)
 
 
 @dataclass
@@ -93,7 +96,11 @@ def last_total(path: Path, marks: Marks) -> str | None:
     last = next((line for line in reversed(lines) if line.strip()), "")
     cells = [cell.strip() for cell in split(last, marks, is_lenient=True).fields]
     first = next((cell for cell in cells if cell), "")
-    is_total = len(cells) > 1 and _TOTAL.fullmatch(first.rstrip(": ")) and not all(cells)
+    is_total = (
+        len(cells) > 1
+        and (_TOTAL.fullmatch(first.rstrip(": ")) or _TOTAL_OF.match(first))
+        and any(is_missing(cell) for cell in cells)
+    )
     return last if is_total else None
 
 
@@ -197,9 +204,9 @@ def _irregular_lines(path: Path, dialect: Dialect) -> tuple[pl.DataFrame, int]:
     is_odd = ~has_width
     if marks.quote is not None:
         is_odd |= line.str.contains(marks.quote, literal=True)
-    for text in (dialect.header_text, last_total(path, marks)):
-        if text:
-            is_odd |= line == text
+    special = [text for text in (dialect.header_text, dialect.rule_text, last_total(path, marks)) if text]
+    is_special = pl.any_horizontal(pl.lit(value=False), *(line == text for text in special))
+    is_odd |= is_special
     if marks.skips_spaces or marks.delimiter == " ":
         is_odd |= line.str.contains("  ", literal=True)
     lines = pl.scan_lines(path, name="line", row_index_name="position", glob=False)
@@ -208,8 +215,8 @@ def _irregular_lines(path: Path, dialect: Dialect) -> tuple[pl.DataFrame, int]:
     found = numbered.filter((pl.col("position") >= dialect.data_line - 1) & is_odd)
     if marks.quote is not None and marks.escape is None and not marks.skips_spaces:
         # From quick to slow. Each test sees the lines that the one before it left.
-        found = found.filter(~(has_width & _has_simple_quotes(marks, dialect)))
-        found = found.filter(~_has_regular_quotes(marks, width, dialect))
+        found = found.filter(is_special | ~(has_width & _has_simple_quotes(marks)))
+        found = found.filter(is_special | ~_has_regular_quotes(marks, width))
     odd, total = pl.collect_all([found.select("position", "start"), lines.select(pl.len())], optimizations=_IN_ORDER)
     return odd, total.item() - dialect.data_line + 1
 
@@ -220,19 +227,15 @@ def _bytes_of_line_ends(path: Path) -> pl.Expr:
     return pl.lit({0: 1, feeds: 2}.get(returns if returns == pairs else -1), dtype=pl.UInt64)
 
 
-def _has_simple_quotes(marks: Marks, dialect: Dialect) -> pl.Expr:
+def _has_simple_quotes(marks: Marks) -> pl.Expr:
     """Returns whether quotes are around whole fields only, without a quote or delimiter in them."""
     quote, delimiter = re.escape(marks.quote or ""), re.escape(marks.delimiter)
     each = f"(?:{quote}[^{quote}{delimiter}]*{quote}|[^{quote}{delimiter}]*)"
     line = pl.col("line")
-    return (
-        line.str.contains(f"^{each}(?:{delimiter}{each})*$")
-        & line.str.contains(marks.quote or "", literal=True)
-        & (line != (dialect.header_text or ""))
-    )
+    return line.str.contains(f"^{each}(?:{delimiter}{each})*$") & line.str.contains(marks.quote or "", literal=True)
 
 
-def _has_regular_quotes(marks: Marks, width: int, dialect: Dialect) -> pl.Expr:
+def _has_regular_quotes(marks: Marks, width: int) -> pl.Expr:
     """Returns whether a line is regular: each quoted field is between delimiters, and the width is right."""
     quote, delimiter = re.escape(marks.quote or ""), re.escape(marks.delimiter)
     bare = pl.col("line").str.replace_all(f"{quote}(?:[^{quote}]|{quote}{quote})*{quote}", _FIELD)
@@ -240,7 +243,6 @@ def _has_regular_quotes(marks: Marks, width: int, dialect: Dialect) -> pl.Expr:
         ~bare.str.contains(marks.quote or "", literal=True)
         & ~bare.str.contains(f"[^{delimiter}]{_FIELD}|{_FIELD}[^{delimiter}]")
         & (bare.str.count_matches(marks.delimiter, literal=True) == width - 1)
-        & (pl.col("line") != (dialect.header_text or ""))
         & pl.col("line").str.contains(marks.quote or "", literal=True)
     )
 
@@ -314,6 +316,8 @@ class _Repair:
             self.has_changed = True
         elif line == self._dialect.header_text:
             self._leave_out(number, line, "repeats the header", is_row=False)
+        elif line == self._dialect.rule_text:
+            self._leave_out(number, line, "is a drawn line", is_row=False)
         elif line == self._total and number > self._dialect.data_line:
             self._leave_out(number, line, "has totals and not the values of a row", is_row=False)
         else:

@@ -137,3 +137,18 @@ def test_equal_names_in_nested_objects_are_no_repetition(tmp_path: Path) -> None
     frame, notes = collected(path)
     assert frame.columns == ["a", "b"]
     assert not notes.warnings
+
+
+@pytest.mark.row("FL-4")
+@pytest.mark.parametrize("text", [" 7", "7 ", "\t7", "\u00a07", " 7\u202f"])
+@pytest.mark.parametrize("repeat", [1, MANY], ids=["in the sample", "behind the sample"])
+def test_blanks_around_a_whole_number_do_not_hide_it(tmp_path: Path, text: str, repeat: int) -> None:
+    frame, notes = collected(as_csv(tmp_path, *["2"] * repeat, text))
+    assert frame["v"].to_list() == [*[2] * repeat, 7]
+    assert not notes.warnings
+
+
+@pytest.mark.row("FL-2")
+def test_a_few_values_of_which_one_is_no_number_are_reported(tmp_path: Path) -> None:
+    _, notes = collected(as_csv(tmp_path, "2", "#DIV/0!", "7"))
+    assert [(warning.code, warning.line) for warning in notes.warnings] == [(WarningCode.MIXED_TYPES, 3)]
