@@ -15,8 +15,9 @@ from shared.models.missing_values import MISSING, MISSING_WORDS
 NUMBER_DIGITS = 15
 LARGEST_NUMBER = 10**NUMBER_DIGITS
 BLANKS = " \t\u00a0\u2009\u202f\u200b\ufeff"
-_IN_ANY_COLUMN = sorted(MISSING)
-_IN_TYPED_COLUMNS = sorted(MISSING | MISSING_WORDS)
+# Made once, because files have many columns.
+_IN_ANY_COLUMN = pl.lit(pl.Series(sorted(MISSING))).implode()
+_IN_TYPED_COLUMNS = pl.lit(pl.Series(sorted(MISSING | MISSING_WORDS))).implode()
 _CURRENCIES = (
     "EUR|USD|GBP|CHF|JPY|CNY|INR|PLN|CZK|SEK|NOK|DKK|HUF|RON|BGN|RUB|UAH|TRY|ILS|AED|SAR|ZAR|BRL|MXN|CAD|AUD|NZD|KRW"
     "|SGD|HKD|THB"
@@ -284,11 +285,17 @@ class Choice:
 def narrow(firsts: Mapping[str, str | None], among: tuple[TypeReading, ...]) -> dict[str, tuple[TypeReading, ...]]:
     """Returns the readings that the first value of each column satisfies; all for a column without a value."""
     found: dict[str, tuple[TypeReading, ...]] = dict.fromkeys(firsts, among)
-    groups: dict[tuple[TypeReading, ...], list[str]] = {}
+    # There are hundreds of formats of dates, so a quick look excludes them first.
+    words = tuple(reading for reading in among if reading in (FLOAT, BOOLEAN))
+    numbers = tuple(reading for reading in among if reading not in _DATES)
+    groups: dict[str, list[str]] = {"words": [], "numbers": [], "dates": []}
     for name, value in firsts.items():
         if value is not None:
-            groups.setdefault(_likely(value, among), []).append(name)
-    for readings, names in groups.items():
+            looks = "dates" if _MAYBE_DATE.search(value) else "numbers" if _DIGIT.search(value) else "words"
+            groups[looks].append(name)
+    for readings, names in zip((words, numbers, among), groups.values(), strict=True):
+        if not names:
+            continue
         frame = pl.DataFrame({"text": [firsts[name] for name in names]}, schema={"text": pl.String()})
         fits = frame.select(
             reading.parse(pl.col("text")).is_not_null().alias(str(place)) for place, reading in enumerate(readings)
@@ -297,13 +304,6 @@ def narrow(firsts: Mapping[str, str | None], among: tuple[TypeReading, ...]) -> 
         for name, row in zip(names, rows, strict=True):
             found[name] = tuple(reading for reading, does_fit in zip(readings, row, strict=True) if does_fit)
     return found
-
-
-def _likely(value: str, among: tuple[TypeReading, ...]) -> tuple[TypeReading, ...]:
-    """Returns the readings that a quick look does not exclude, because there are more than a hundred of dates."""
-    if not _DIGIT.search(value):
-        return tuple(reading for reading in among if reading in (FLOAT, BOOLEAN))
-    return among if _MAYBE_DATE.search(value) else tuple(reading for reading in among if reading not in _DATES)
 
 
 def currencies(text: pl.Expr) -> pl.Expr:

@@ -73,6 +73,8 @@ class JsonLinesSource(TextSource):
         self._stated = StatedTypes(options)
         self._path = plain.path
         self._is_verified = False
+        # Names whose values are lists or objects.
+        self._nested: set[str] = set()
         # Types of the values in the first lines.
         self._sample_kinds: dict[str, set[type]] = {}
         check_lengths(plain.path, limits)
@@ -85,6 +87,7 @@ class JsonLinesSource(TextSource):
         self._schema = schema
         names = unique_names(list(schema), self._limits)
         self._keys = dict(zip(names, schema, strict=True))
+        self.notes.nested = {name for name, key in self._keys.items() if key in self._nested}
         self._readings: dict[str, TypeReading] = {}
         self._choices: dict[str, Choice] = {}
         self._guessed: set[str] = set()
@@ -130,6 +133,7 @@ class JsonLinesSource(TextSource):
             found = pl.scan_ndjson(self._path, infer_schema_length=None).collect_schema()
         except POLARS_ERRORS:
             return self._rewrite()
+        self._nested = {key for key, dtype in found.items() if dtype.is_nested()}
         return {key: _kept_type(dtype) for key, dtype in found.items()}
 
     def _has_odd_lines(self) -> bool:
@@ -175,6 +179,7 @@ class JsonLinesSource(TextSource):
                 copy.unlink()
                 raise
         self._path = copy
+        self._nested = {key for key, found in kinds.items() if found.keys() & {dict, list}}
         types = {
             key: JSON_TYPES.get(frozenset(found.keys() - {type(None)}), pl.String()) for key, found in kinds.items()
         }

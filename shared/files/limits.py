@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from shared.files.errors import UnreadableFileError
+from shared.models.reading import COLUMNS_LIMIT
 
 
 @dataclass(frozen=True)
@@ -12,7 +13,7 @@ class ReadLimits:
     decoded_bytes: int = 6 << 30
     line_bytes: int = 16 << 20
     sample_bytes: int = 4 << 20
-    columns: int = 20_000
+    columns: int = COLUMNS_LIMIT
     column_name_characters: int = 256
     # Decoded bytes that one parquet column or one pass over the columns may hold.
     batch_bytes: int = 512 << 20

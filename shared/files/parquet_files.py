@@ -48,6 +48,7 @@ class ParquetSource(Source):
             name: (column, dtype)
             for (column, dtype), name in zip(schema.items(), unique_names(list(schema), limits), strict=True)
         }
+        self.notes.nested = {name for name, (_, dtype) in self._columns.items() if dtype.is_nested()}
         self._batch_width = max(1, limits.batch_bytes // max(1, rows * VALUE_BYTES + size // max(1, len(schema))))
         self._texts: set[str] = set()
         self._options = options

@@ -19,6 +19,8 @@ TYPED_COLUMNS_LIMIT = 1000
 _DATE_PART = re.compile(r"%[YymbBdHIMSTpz]|%#z|%\.[369]?f|(?<=\.)%f")
 # Of a file's rows, how many may be left out or repaired before the file is refused, if its owner states no share.
 AFFECTED_SHARE = 0.05
+# Columns of a file, of all files of a training together, and of a row to score.
+COLUMNS_LIMIT = 20_000
 # Options of which no two may name the same character.
 _MARKS = ("delimiter", "quote", "escape")
 _NUMBER_MARKS = ("decimal", "thousands")
