@@ -326,11 +326,13 @@ class CsvSource(TextSource):
     def _note_values(self) -> None:
         """Notes which values decided about types, and what they leave open."""
         for name in self._dialect.row_numbers:
-            self.notes.warn(
-                WarningCode.COLUMN_LEFT_OUT,
-                f"The column '{name}' only numbers the rows, so it was left out.",
-                column=name,
-            )
+            message = f"The column '{name}' only numbers the rows, so it was left out."
+            if self._dialect.is_shifted:
+                message = (
+                    f"Line {self._dialect.header_line} has one name less than the rows have fields, so the first "
+                    "fields were taken for the names of the rows, as R writes them, and left out."
+                )
+            self.notes.warn(WarningCode.COLUMN_LEFT_OUT, message, column=name)
         for name in self._dialect.unnamed:
             if name in self._left_out:
                 message = f"The column '{name}' has neither a name nor a value, so it was left out."

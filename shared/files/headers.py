@@ -58,6 +58,8 @@ class Layout:
     row_numbers: tuple[str, ...] = ()
     # Unnamed columns, which trailing delimiters make. They are left out if they have no value.
     unnamed: tuple[str, ...] = ()
+    # The first column has no name in the header, as R writes the rows' names.
+    is_shifted: bool = False
     # A line of dashes that is drawn below the header.
     rule_line: int | None = None
 
@@ -91,6 +93,7 @@ def find_layout(
         data_line=rows[0].line if rows else (rule_line or header.line) + 1,
         row_numbers=row_numbers,
         unnamed=tuple(column for column in unnamed if column not in row_numbers),
+        is_shifted=is_shifted,
         rule_line=rule_line,
     )
 
