@@ -35,7 +35,6 @@ from shared.files.sources import (
     POLARS_ERRORS,
     Expressions,
     TextSource,
-    first_line,
     sample_rows,
 )
 from shared.files.stated_types import StatedTypes
@@ -129,8 +128,8 @@ class CsvSource(TextSource):
         """Checks the structure, and guesses the types again. Raises UnreadableFileError if that was done before."""
         if self._structure is not None:
             raise UnreadableFileError(
-                f"The file cannot be read as CSV ({first_line(error)}); write it again, with quotes around fields that "
-                "hold the delimiter, quotes or line ends."
+                "The file cannot be read as CSV; write it again, with quotes around fields that hold the delimiter, "
+                "quotes or line ends."
             ) from error
         self._check_structure()
         try:

@@ -23,6 +23,8 @@ LEAST_RECORDS = 20
 SAMPLE_CHARACTERS = 1 << 16
 # Only tried where the header has them, too.
 RARE_DELIMITERS = (" ", ":", "^", "~", "\x1f", "\x01")
+# Of a file with one column.
+NO_DELIMITER = "\x1f"
 # Blanks and colons are in texts, too: another delimiter that fits nearly as well is likelier.
 RARE_WEIGHT = 0.75
 # Share of the first records that must have one width.
@@ -131,7 +133,8 @@ def _best(lines: list[str], first_line: int, name: str, options: ReadOptions, li
         for delimiter in delimiters
         for marks in _marks(delimiter, text, options)
     ]
-    single = _candidate(lines, first_line, next(_marks(options.delimiter or ",", text, options)), limits)
+    one_column = NO_DELIMITER if any(map(_is_prose, candidates)) else ","
+    single = _candidate(lines, first_line, next(_marks(options.delimiter or one_column, text, options)), limits)
     several = [each for each in candidates if _is_table(each, is_stated=options.delimiter is not None)]
     if not several:
         return single
@@ -145,13 +148,23 @@ def _is_table(candidate: _DialectCandidate, *, is_stated: bool) -> bool:
     records, width = candidate.records, candidate.width
     if width < 2 or candidate.certainty < LEAST_CERTAINTY:
         return False
-    first, *rest = [record for record in records if not record.is_comment] or records
+    first, *rest = _without_comments(records)
     if candidate.marks.delimiter in RARE_DELIMITERS:
         has_width = sum(len(record.fields) == width for record in rest)
         return len(first.fields) in (width, width - 1) and has_width >= MOST * len(rest)
-    # A column of text with a comma in each line: its header has none, and nothing but words is split.
-    is_prose = width == 2 and len(first.fields) == 1 and all(is_text(cell) for row in rest for cell in row.fields)
-    return not is_prose
+    return not _is_prose(candidate)
+
+
+def _is_prose(candidate: _DialectCandidate) -> bool:
+    """Returns whether it splits a column of text with a comma in each line: the header has none, and all are words."""
+    if candidate.width != 2:
+        return False
+    first, *rest = _without_comments(candidate.records)
+    return len(first.fields) == 1 and all(is_text(cell) for row in rest for cell in row.fields)
+
+
+def _without_comments(records: list[Record]) -> list[Record]:
+    return [record for record in records if not record.is_comment] or records
 
 
 def _marks(delimiter: str, text: str, options: ReadOptions) -> Iterator[Marks]:

@@ -224,6 +224,4 @@ def _decompressed(path: Path) -> Iterator[bytes]:
             while chunk := source.read(CHUNK_BYTES):
                 yield chunk
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise UnreadableFileError(
-            f"The gzip file is damaged or cut off ({error}); compress and upload it again."
-        ) from error
+        raise UnreadableFileError("The gzip file is damaged or cut off; compress and upload it again.") from error

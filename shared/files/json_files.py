@@ -35,7 +35,6 @@ from shared.files.sources import (
     POLARS_ERRORS,
     Expressions,
     TextSource,
-    first_line,
     sample_rows,
 )
 from shared.files.stated_types import StatedTypes
@@ -373,7 +372,9 @@ class JsonLinesSource(TextSource):
         with self._path.open("rb") as source:
             for _ in self._objects(source):
                 pass
-        raise UnreadableFileError(f"The file cannot be read as JSON Lines ({first_line(error)}).") from error
+        raise UnreadableFileError(
+            "The file cannot be read as JSON Lines; write one flat object on each line and upload it again."
+        ) from error
 
     # Frames
 

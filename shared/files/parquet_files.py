@@ -13,7 +13,7 @@ from shared.files.formats import PlainFile
 from shared.files.limits import ReadLimits
 from shared.files.notes import ReadNotes
 from shared.files.parquet_footer import row_groups
-from shared.files.sources import POLARS_ERRORS, Expressions, Query, Source, first_line
+from shared.files.sources import POLARS_ERRORS, Expressions, Query, Source
 from shared.files.stated_types import StatedTypes
 from shared.files.value_notes import EARLIEST_YEAR, LATEST_YEAR, ValueNotes
 from shared.models.reading import ReadOptions, WarningCode
@@ -42,7 +42,7 @@ class ParquetSource(Source):
         try:
             schema = pl.scan_parquet(plain.path, glob=False).collect_schema()
         except POLARS_ERRORS as error:
-            raise self._unreadable(error) from error
+            raise _unreadable() from error
         limits.check_columns(len(schema))
         self._columns = {
             name: (column, dtype)
@@ -76,14 +76,14 @@ class ParquetSource(Source):
             schema = frame.collect_schema()
             return frame.select(*expressions(schema)).collect(engine="streaming").row(0, named=True), schema
         except POLARS_ERRORS as error:
-            raise self._unreadable(error) from error
+            raise _unreadable() from error
 
     def collect(self, query: Query) -> pl.DataFrame:
         """See Source."""
         try:
             return query(self.frame()).collect(engine="streaming")
         except POLARS_ERRORS as error:
-            raise self._unreadable(error) from error
+            raise _unreadable() from error
 
     def frame(self) -> pl.LazyFrame:
         """See Source."""
@@ -159,7 +159,7 @@ class ParquetSource(Source):
             try:
                 facts = examine(self._text(some), possible, self._options.nulls, stated=self._stated.names)
             except POLARS_ERRORS as error:
-                raise self._unreadable(error) from error
+                raise _unreadable() from error
             for name in some:
                 choice = self._stated.choose(name, facts[name])
                 self._readings[name] = choice.reading
@@ -179,7 +179,7 @@ class ParquetSource(Source):
         try:
             return frame.collect(engine="streaming").row(0, named=True)
         except POLARS_ERRORS as error:
-            raise self._unreadable(error) from error
+            raise _unreadable() from error
 
     def _value(self, name: str) -> pl.Expr:
         value = self._typed(name)
@@ -195,10 +195,11 @@ class ParquetSource(Source):
         value = as_basic(col(column), dtype)
         return pl.when(value.dt.year().is_between(1, LATEST_YEAR)).then(value) if name in self._far else value
 
-    def _unreadable(self, error: BaseException) -> UnreadableFileError:
-        return UnreadableFileError(
-            f"The Parquet file is damaged or cut off ({first_line(error)}); write it again and upload it."
-        )
+
+def _unreadable() -> UnreadableFileError:
+    return UnreadableFileError(
+        "The Parquet file is damaged, cut off, or written in an unknown way; write it again and upload it."
+    )
 
 
 def as_basic(column: pl.Expr, dtype: pl.DataType) -> pl.Expr:
@@ -235,4 +236,4 @@ def _is_whole(dtype: pl.DataType) -> bool:
 
 
 def _may_be_long(dtype: pl.DataType) -> bool:
-    return dtype in (pl.Int64, pl.UInt64, pl.Int128, pl.UInt128) or _is_whole(dtype)
+    return dtype in (pl.Int64, pl.UInt64, pl.Int128, pl.UInt128) or isinstance(dtype, pl.Decimal)

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from datetime import date
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -152,3 +153,14 @@ def test_blanks_around_a_whole_number_do_not_hide_it(tmp_path: Path, text: str, 
 def test_a_few_values_of_which_one_is_no_number_are_reported(tmp_path: Path) -> None:
     _, notes = collected(as_csv(tmp_path, "2", "#DIV/0!", "7"))
     assert [(warning.code, warning.line) for warning in notes.warnings] == [(WarningCode.MIXED_TYPES, 3)]
+
+
+@pytest.mark.row("FL-5")
+def test_decimals_of_more_digits_than_a_number_has_keep_their_text(tmp_path: Path) -> None:
+    path = tmp_path / "data.parquet"
+    long, short = [Decimal("12345678901234567890.12"), Decimal("1.50")], [Decimal("12.50"), Decimal("1.50")]
+    pl.DataFrame(
+        {"long": long, "short": short}, schema={"long": pl.Decimal(38, 2), "short": pl.Decimal(38, 2)}
+    ).write_parquet(path)
+    frame, _ = collected(path)
+    assert frame.to_dict(as_series=False) == {"long": ["12345678901234567890.12", "1.50"], "short": [12.5, 1.5]}
