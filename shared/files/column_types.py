@@ -16,8 +16,8 @@ NUMBER_DIGITS = 15
 LARGEST_NUMBER = 10**NUMBER_DIGITS
 BLANKS = " \t\u00a0\u2009\u202f\u200b\ufeff"
 # Made once, because files have many columns.
-_IN_ANY_COLUMN = pl.lit(pl.Series(sorted(MISSING))).implode()
-_IN_TYPED_COLUMNS = pl.lit(pl.Series(sorted(MISSING | MISSING_WORDS))).implode()
+_IN_ANY_COLUMN = pl.lit(pl.Series([sorted(MISSING)]))
+_IN_TYPED_COLUMNS = pl.lit(pl.Series([sorted(MISSING | MISSING_WORDS)]))
 _CURRENCIES = (
     "EUR|USD|GBP|CHF|JPY|CNY|INR|PLN|CZK|SEK|NOK|DKK|HUF|RON|BGN|RUB|UAH|TRY|ILS|AED|SAR|ZAR|BRL|MXN|CAD|AUD|NZD|KRW"
     "|SGD|HKD|THB"
@@ -205,6 +205,8 @@ DATES = tuple(
 _DATES = frozenset(DATES)
 _DIGIT = re.compile("[0-9]")
 SAMPLE_ROWS = 10_000
+# Columns of a sample that are examined together. Each takes memory for all readings that are tried.
+SAMPLE_COLUMNS = 500
 _GROUPED_BY_POINTS = r"^[-+]?(?:[1-9][0-9]{0,2}(?:\.[0-9]{3})+|[0-9]+)$"
 # A quick look at a whole cell. They accept all that a reading accepts, and more.
 _SIGN = r"[-+\u2212]?"
@@ -360,6 +362,11 @@ def _combined(plain: ColumnFacts, written: ColumnFacts) -> ColumnFacts:
 def _facts(
     text: pl.LazyFrame, possible: Mapping[str, tuple[TypeReading, ...]], nulls: Sequence[str] | None, *, is_sample: bool
 ) -> dict[str, ColumnFacts]:
+    if is_sample and len(possible) > SAMPLE_COLUMNS:
+        names = list(possible)
+        parts = [names[start : start + SAMPLE_COLUMNS] for start in range(0, len(names), SAMPLE_COLUMNS)]
+        found = [_facts(text, {name: possible[name] for name in part}, nulls, is_sample=True) for part in parts]
+        return {name: facts for part in found for name, facts in part.items()}
     if not possible:
         return {}
     tests = []

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from shared.files.cells import is_known, is_text
 from shared.files.errors import UnreadableFileError
-from shared.files.headers import MOST, Layout, Record, find_layout
+from shared.files.headers import MOST, TITLE_LINES, Layout, Record, find_layout
 from shared.files.limits import DEFAULT_LIMITS, ReadLimits
 from shared.files.notes import ReadNotes
 from shared.files.records import Lines, Marks
@@ -80,7 +80,8 @@ def detect_dialect(
     if lines and (separator := _SEPARATOR_LINE.fullmatch(lines[0].strip())):
         lines, first_line = lines[1:], first_line + 1
         stated = options if options.delimiter else options.model_copy(update={"delimiter": separator[1]})
-    best = _best([_FIELDS_LINE.sub("#", line) for line in lines], first_line, name, stated, limits)
+    named = [_FIELDS_LINE.sub("#", line) for line in lines[:TITLE_LINES]]
+    best = _best([*named, *lines[TITLE_LINES:]], first_line, name, stated, limits)
     if not best.records:
         raise UnreadableFileError("The file has no rows; upload a file with a header and rows.")
     limits.check_columns(best.width)
