@@ -10,6 +10,7 @@ from shared.dependencies import CurrentResources
 from shared.http.errors import errors
 from shared.http.parameters import After, ExpectedVersion, IdempotencyKey, Limit, tagged
 from shared.http.routers import CurrentPrincipal, account_router
+from shared.models.api_key import SpaceApiKey
 from shared.models.base import Deleted, Page
 from shared.models.invite import Invite, Invited, InviteRequest
 from shared.models.limits import SpaceLimits, SpaceLimitsAnswer
@@ -84,6 +85,20 @@ def invite_to_space(id: str, body: InviteRequest, principal: CurrentPrincipal, s
 def restore_space(id: str, principal: CurrentPrincipal, service: CurrentSpaceService) -> Deleted:
     """Restore a space that was deleted within the last 30 days, with all that belonged to it; for the owner."""
     return service.restore(principal.user_id, id)
+
+
+@router.get("/{id}/api-keys", extension=True, responses=errors(403, 404))
+def list_space_api_keys(
+    id: str, principal: CurrentPrincipal, service: CurrentSpaceService, limit: Limit = 10, after: After = ""
+) -> Page[SpaceApiKey]:
+    """List the API keys of all members, newest first; revoked ones stay for 90 days. For the owner."""
+    return service.list_api_keys(principal.user_id, id, after, limit)
+
+
+@router.delete("/{id}/api-keys/{key_id}", extension=True, responses=errors(403, 404))
+def revoke_space_api_key(id: str, key_id: str, principal: CurrentPrincipal, service: CurrentSpaceService) -> Deleted:
+    """Revoke an API key of any member; for the owner. Within 10 seconds nothing takes it any more."""
+    return service.revoke_api_key(principal.user_id, id, key_id)
 
 
 @router.get("/{id}/invites", extension=True, responses=errors(403, 404))

@@ -6,6 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 from botocore.exceptions import BotoCoreError, ClientError
 
 from functions.spaces.invite_mails import InviteMails
+from functions.spaces.removals import MemberRemovals
+from functions.spaces.space_keys import SpaceKeys
 from shared.clock import Clock, new_id
 from shared.dynamodb.repository import Idempotency
 from shared.dynamodb.table import Table
@@ -14,6 +16,7 @@ from shared.http.tokens import Principal
 from shared.jobs.launcher import JobLauncher
 from shared.jobs.store import Jobs
 from shared.llm.limit_usage import LimitUsages, Subject
+from shared.models.api_key import SpaceApiKey
 from shared.models.base import Deleted, Page
 from shared.models.invite import Invite, Invited, InviteMail, InviteRequest
 from shared.models.job_reference import JobReference
@@ -35,6 +38,8 @@ class SpaceService:
         self._members = self._spaces.members
         self._jobs = Jobs(table, clock)
         self._invites = Invites(table, clock)
+        self._removals = MemberRemovals(table, clock)
+        self._keys = SpaceKeys(table, clock)
         self._usages = LimitUsages(table, clock)
         self._launcher = launcher
         self._mails = mails
@@ -50,7 +55,7 @@ class SpaceService:
             updated_by=user_id,
             **request.model_dump(),
         )
-        membership = Membership(id=space.id, created_at=now, updated_at=now, is_owner=True)
+        membership = Membership(id=space.id, created_at=now, updated_at=now, is_owner=True, generation=new_id())
         stored = self._members.memberships.create(
             user_id,
             membership,
@@ -130,7 +135,7 @@ class SpaceService:
         """Raises PermissionDeniedError unless the owner removes somebody or a member leaves."""
         if not self._members.context(user_id, space_id).is_owner and member_id != user_id:
             raise PermissionDeniedError("Only the owner of the space may remove others from it. Ask them.")
-        return self._members.remove(space_id, member_id)
+        return self._removals.remove(space_id, member_id)
 
     def invite(self, principal: Principal, space_id: str, request: InviteRequest) -> Invited:
         """Stores the invites, all or none, and then sends the mails.
@@ -158,6 +163,16 @@ class SpaceService:
         """Raises PermissionDeniedError for members that do not own the space, and as ``Invites.revoke`` does."""
         self._require_owner(user_id, space_id)
         return self._invites.revoke(space_id, invite_id)
+
+    def list_api_keys(self, user_id: str, space_id: str, after: str, limit: int) -> Page[SpaceApiKey]:
+        """Raises PermissionDeniedError for members that do not own the space."""
+        self._require_owner(user_id, space_id)
+        return self._keys.list_after(space_id, after, limit)
+
+    def revoke_api_key(self, user_id: str, space_id: str, key_id: str) -> Deleted:
+        """Raises PermissionDeniedError for members that do not own the space, and as ``SpaceKeys.revoke`` does."""
+        self._require_owner(user_id, space_id)
+        return self._keys.revoke(space_id, key_id)
 
     def _require_owner(self, user_id: str, space_id: str) -> None:
         if not self._members.context(user_id, space_id).is_owner:

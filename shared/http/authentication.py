@@ -1,6 +1,6 @@
 """Identifies the caller and the space of a request."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from shared.clock import Clock
 from shared.dynamodb.table import Table
@@ -18,6 +18,8 @@ class Credentials:
 
     authorization: str
     space_id: str
+    # Where the caller is; it identifies nobody.
+    address: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ class Authentication:
         self._members = Members(table)
         self._api_keys = ApiKeys(table, clock)
         self._cache = cache
+        self._clock = clock
 
     def identify(self, credentials: Credentials) -> Identity:
         """Returns the caller; an API key also selects its space. Raises UnauthenticatedError."""
@@ -47,7 +50,7 @@ class Authentication:
         key = KeyToken.parse(token)
         if key is None:
             raise UnauthenticatedError("This is not a valid API key. Copy the whole key, from its first character on.")
-        context = self._api_keys.admit(key)
+        context = self._api_keys.admit(key, credentials.address)
         return Identity(_key_holder(context), context)
 
     def enter_space(self, credentials: Credentials) -> Identity:
@@ -63,8 +66,9 @@ class Authentication:
 
     def enter_space_and_remember(self, credentials: Credentials) -> Identity:
         """Returns the result of ``enter_space``, and stores it for ``remembered``."""
+        checked_at = self._clock()
         identity = self.enter_space(credentials)
-        self._cache.keep(credentials, identity, identity.principal.expires_at)
+        self._cache.keep(credentials, identity, checked_at, identity.principal.expires_at)
         return identity
 
     def remembered(self, credentials: Credentials) -> Identity | None:

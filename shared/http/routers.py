@@ -6,6 +6,7 @@
 from collections.abc import Callable, Coroutine, Sequence
 from contextvars import ContextVar
 from copy import copy
+from dataclasses import replace
 from functools import wraps
 from inspect import iscoroutinefunction
 from typing import Annotated, Any, ParamSpec, TypeVar
@@ -17,8 +18,9 @@ from fastapi.security import HTTPBearer
 from starlette.concurrency import run_in_threadpool
 from starlette.routing import BaseRoute
 
-from shared.dynamodb.write_markers import actor
+from shared.dynamodb.write_markers import acting_key, actor
 from shared.errors import PermissionDeniedError
+from shared.http.addresses import caller_address
 from shared.http.authentication import Authentication, Credentials, Identity
 from shared.http.errors import errors
 from shared.http.tokens import Principal
@@ -46,6 +48,10 @@ def _credentials(request: Request) -> Credentials:
     return Credentials(request.headers.get("authorization", ""), request.headers.get("x-space-id", ""))
 
 
+def _credentials_and_address(request: Request) -> Credentials:
+    return replace(_credentials(request), address=caller_address(request))
+
+
 def _keep(request: Request, identity: Identity) -> None:
     state = request.state
     state.principal, state.user_id = identity.principal, identity.principal.user_id
@@ -53,15 +59,15 @@ def _keep(request: Request, identity: Identity) -> None:
 
 
 def _authenticate(request: Request) -> None:
-    _keep(request, _authentication(request).identify(_credentials(request)))
+    _keep(request, _authentication(request).identify(_credentials_and_address(request)))
 
 
 def _select_space(request: Request) -> None:
-    _keep(request, _authentication(request).enter_space(_credentials(request)))
+    _keep(request, _authentication(request).enter_space(_credentials_and_address(request)))
 
 
 def _select_space_and_remember(request: Request) -> None:
-    _keep(request, _authentication(request).enter_space_and_remember(_credentials(request)))
+    _keep(request, _authentication(request).enter_space_and_remember(_credentials_and_address(request)))
 
 
 def _is_remembered(request: Request) -> bool:
@@ -133,9 +139,11 @@ class _CheckedRoute(APIRoute):
         async def checked(request: Request) -> Response:
             if not is_checked(request):
                 await _wait_for(check, request)
-            require_key_scope(getattr(request.state, "context", None))
+            context: SpaceContext | None = getattr(request.state, "context", None)
+            require_key_scope(context)
             # Every request has its own context, which lasts until the response has been sent.
             actor.set(request.state.user_id)
+            acting_key.set(context.key.id if context and context.key else None)
             return await handle(request)
 
         return checked

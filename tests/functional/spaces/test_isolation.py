@@ -54,6 +54,8 @@ OWNER_ONLY = {
     "DELETE /spaces/{id}",
     "POST /spaces/{id}/invite",
     "POST /spaces/{id}/restore",
+    "GET /spaces/{id}/api-keys",
+    "DELETE /spaces/{id}/api-keys/{key_id}",
     "GET /spaces/{id}/invites",
     "DELETE /spaces/{id}/invites/{invite_id}",
     "PUT /spaces/{id}/limits",
