@@ -218,8 +218,8 @@ def test_stored_keys_and_memberships_without_a_generation_are_used_and_end_like_
     }
     remove(client, bob)
     join(client, bob)
-    for each in (key, second):
-        assert client_with_key(client, each["key"]).get("/actions").status_code == 401
+    for ended in (key, second):
+        assert client_with_key(client, ended["key"]).get("/actions").status_code == 401
     assert {each["state"] for each in client.get(path).json()["data"]} == {"revoked"}
 
 

@@ -2,6 +2,7 @@
 
 import json
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -234,6 +235,10 @@ def test_an_action_is_a_candidate_when_its_model_or_the_file_of_its_model_is_del
     assert insight["action_id"] == offers[2]
 
 
+def _same(completion: str, _: Any) -> str:
+    return completion
+
+
 @pytest.mark.row("SE-6")
 def test_names_of_other_offers_are_found_in_generated_texts_and_in_facts_in_any_letters(
     client: TestClient, upstream: FakeUpstream, model: Checkpoint, create_action: ActionMaker
@@ -241,7 +246,8 @@ def test_names_of_other_offers_are_found_in_generated_texts_and_in_facts_in_any_
     create_action("Gold card", model_id=model.id)
     create_action("Cr\u00e9dit Kredit", priority="very_low", model_id=model.id)
     for written in ("CRE\u0301DIT \u212aredit", "Cr\u00e9dit \uff2bredit", "cr\u00e9dit Kre\u00addit"):
-        upstream.script = lambda _, text=written: json.dumps({**GENERATED_TEXT, "argument": f"Take {text}!"})
+        completion = json.dumps({**GENERATED_TEXT, "argument": f"Take {written}!"})
+        upstream.script = partial(_same, completion)
         assert "another offer" in decide(client)["error"]
         assert decide(client, {**CLIENT, "notes": "Asked about Cr\u00e9dit Kredit"})["error"] is None
 
