@@ -91,10 +91,9 @@ def outcome(response: httpx2.Response) -> str:
     """Returns whether the request was authorised: another error than those of authorisation means that it was."""
     if response.status_code in (401, 403):
         return str(response.status_code)
-    if response.status_code in (400, 404) and "json" in response.headers["Content-Type"]:
-        if message_of(response).startswith(("There is no space with this id", "You belong to no space")):
-            return NO_SPACE
-    return ALLOWED
+    is_error = response.status_code in (400, 404) and "json" in response.headers["Content-Type"]
+    no_space = ("There is no space with this id", "You belong to no space")
+    return NO_SPACE if is_error and message_of(response).startswith(no_space) else ALLOWED
 
 
 def compare(world: World, client: TestClient, expected: Callable[[str], str]) -> dict[str, httpx2.Response]:
