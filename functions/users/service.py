@@ -1,6 +1,7 @@
 """Rules of users: the first call makes the user from the token; the token stays the truth about e-mail and identity."""
 
 from shared.clock import Clock, utc_now
+from shared.dynamodb.repository import Repository
 from shared.dynamodb.table import ConditionFailedError, Table
 from shared.errors import ApiError, ConflictError, GoneError, NotFoundError, PermissionDeniedError
 from shared.http.tokens import Principal
@@ -18,8 +19,8 @@ ACCEPTED_AT_ONCE = 100
 class UserService:
     def __init__(self, table: Table, clock: Clock = utc_now) -> None:
         self._table = table
+        self._users = Repository(table, User, kind="user", clock=clock)
         self._members = Members(table, clock)
-        self._users = self._members.users
         self._invites = Invites(table, clock)
         self._clock = clock
 

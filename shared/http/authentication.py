@@ -1,6 +1,10 @@
 """Identifies the caller and the space of a request."""
 
+import json
 from dataclasses import dataclass, field
+from ipaddress import ip_address
+
+from starlette.requests import Request
 
 from shared.clock import Clock
 from shared.dynamodb.table import Table
@@ -80,3 +84,26 @@ def _key_holder(context: SpaceContext) -> Principal:
     """Returns the user that an API key acts for. A key knows no name and no email address."""
     ends_at = context.key.valid_until.timestamp() if context.key and context.key.valid_until else float("inf")
     return Principal(context.user_id, "", "", False, "", "", context.space_id, ends_at)
+
+
+def caller_address(request: Request) -> str:
+    """Returns the IP address from which API Gateway, or else this server, got the request; empty if unknown.
+
+    Headers of clients are not believed. Behind the Lambda Web Adapter each request comes from loopback, and the adapter
+    itself sets the header that is read here.
+    """
+    peer = _address(request.client.host) if request.client else ""
+    context = request.headers.get("x-amzn-request-context")
+    if not context or not peer or not ip_address(peer).is_loopback:
+        return peer
+    try:
+        return _address(json.loads(context)["identity"]["sourceIp"]) or peer
+    except (ValueError, TypeError, KeyError):
+        return peer
+
+
+def _address(text: object) -> str:
+    try:
+        return str(ip_address(text)) if isinstance(text, str) else ""
+    except ValueError:
+        return ""

@@ -16,8 +16,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.routing import BaseRoute
 
 from shared.dynamodb.write_markers import acting_key, actor
-from shared.http.addresses import caller_address
-from shared.http.authentication import Authentication, Credentials, Identity
+from shared.http.authentication import Authentication, Credentials, Identity, caller_address
 from shared.http.authorisation import AllowedCaller, rule_of
 from shared.http.errors import errors
 from shared.http.tokens import Principal

@@ -17,7 +17,6 @@ from shared.models.api_key import ApiKey
 from shared.models.base import Entity, Page
 from shared.models.limits import SpaceLimits
 from shared.models.space import Membership, Space, SpaceMember, UserPermission
-from shared.models.user import User
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,6 @@ class Members:
         self._index = Repository(table, _MemberEntry, kind="member", clock=clock)
         self.memberships = Repository(table, Membership, kind="membership", clock=clock)
         self.spaces = Repository(table, Space, kind="space", clock=clock)
-        self.users = Repository(table, User, kind="user", clock=clock)
 
     def select(self, user_id: str, space_id: str | None) -> SpaceContext:
         """Returns the user's context in the space, or in the user's only space.
@@ -192,11 +190,6 @@ class Members:
         """Returns the address with which a member joined."""
         found = self._table.get(self._index.key(space_id, user_id)) or {}
         return found.get("email") or None
-
-    def known_emails(self, space_id: str, user_id: str) -> set[str]:
-        """Returns the address with which a member joined, and the one of their last sign-in."""
-        found = self._table.get_many([self._index.key(space_id, user_id), self.users.key(user_id, user_id)])
-        return {item["email"] for item in found.values() if item["email"]}
 
     def generations(self, space_id: str, user_ids: Iterable[str]) -> dict[str, str | None]:
         """Returns the generations of the memberships of these users, as far as they are members."""

@@ -12,7 +12,7 @@ from fastapi.testclient import TestClient
 from functions.api_keys.service import ApiKeyService
 from shared.dynamodb.table import Table
 from shared.errors import ConflictError
-from shared.http.addresses import caller_address
+from shared.http.authentication import caller_address
 from shared.models.api_key import ApiKeyCreate, BroadScope
 from shared.models.base import format_timestamp
 from shared.resources import Resources
