@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from shared.files.limits import DEFAULT_LIMITS, ReadLimits
+from shared.text.comparison import comparable_text
 
 _BETWEEN_WORDS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|[\s.-]+")
 _CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
@@ -22,7 +23,7 @@ def clean_name(name: str) -> str:
 
 def snake_case(name: str) -> str:
     """Returns ``customer_id`` for ``customerId``, ``Customer ID`` and ``customer-id``."""
-    return _BETWEEN_WORDS.sub("_", name.strip()).lower()
+    return comparable_text(_BETWEEN_WORDS.sub("_", unicodedata.normalize("NFKC", name).strip()))
 
 
 def unique_names(names: Sequence[str], limits: ReadLimits = DEFAULT_LIMITS) -> tuple[str, ...]:
