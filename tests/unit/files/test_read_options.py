@@ -73,9 +73,9 @@ def test_a_file_with_more_odd_rows_than_its_owner_allows_is_refused_with_the_fir
 ) -> None:
     content = "a,b\n" + "1,x\n" * 90 + odd * 10
     assert read(tmp_path, content, max_affected_share=0.1)[1].affected_rows == 10
-    for options in ({}, {"max_affected_share": 0.09}):
+    for share in (None, 0.09):
         with pytest.raises(UnreadableFileError, match=r"(?i)line 92 .*max_affected_share"):
-            read(tmp_path, content, **options)
+            read(tmp_path, content, max_affected_share=share)
 
 
 @pytest.mark.row("FL-2", "FL-11")

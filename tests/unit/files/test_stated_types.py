@@ -104,7 +104,8 @@ def test_values_that_do_not_fit_are_missing_and_the_first_is_named(
     assert frame["v"].to_list() == expected[:1] * repeat + expected[1:]
     (warning,) = notes.warnings
     assert (warning.code, warning.column) == (WarningCode.VALUE, "v")
-    place = {write_csv: f"line {len(rows) + 1:,}", write_json: f"line {len(rows):,}"}.get(write, f"row {len(rows):,}")
+    places = {write_csv: f"line {len(rows) + 1:,}", write_json: f"line {len(rows):,}"}
+    place = next((found for each, found in places.items() if each is write), f"row {len(rows):,}")
     assert f"first in {place}: 'soon'" in warning.message
 
 
