@@ -20,6 +20,7 @@ from shared.http.authentication import Authentication, Credentials, Identity
 from shared.http.authorisation import AllowedCaller, rule_of
 from shared.http.errors import errors
 from shared.http.tokens import Principal
+from shared.space_binding import bound_space
 from shared.spaces.members import SpaceContext
 
 P = ParamSpec("P")
@@ -140,6 +141,7 @@ class CheckedRoute(APIRoute):
             self.rule.require(request.state.context, request.path_params)
             # Every request has its own context, which lasts until the response has been sent.
             actor.set(request.state.user_id)
+            bound_space.set(request.state.space_id)
             return await handle(request)
 
         return checked
