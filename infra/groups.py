@@ -22,6 +22,8 @@ INSIGHT_FILES = "spaces/*/insights/*"
 # Files that clients upload and the rows read from them. Both are deleted once the personas are saved.
 PERSONA_FILES = "temporary/spaces/*/persona_files/*"
 PERSONA_UPLOADS = "temporary/spaces/*/persona_uploads/*"
+# Everything that a space stores, to measure it.
+SPACE_FOLDERS = ("spaces/*/", "temporary/spaces/*/")
 # Parameter names below the stage's prefix.
 CONNECTOR_CREDENTIALS = "connectors/*"
 CLUSTER_TOKENS = "clusters/*"
@@ -154,6 +156,8 @@ LOGGED_CALLS = ("log", "log_text")
 LOGGED_CHATS = (*LOGGED_CALLS, "log_tag")
 # Usage that counts towards the limits of spaces, users and API keys.
 CALL_LIMITS = ("limit_usage",)
+# What the jobs and the files of a space use, and the limits that an operator sets.
+SPACE_USAGE = ("space_usage",)
 
 GROUPS = (
     group("action-groups", Grants(writes=("action_group", *REMOVAL))),
@@ -185,7 +189,7 @@ GROUPS = (
         "spaces",
         # Deleting a space stops its jobs.
         Grants(
-            reads=("job", "limit_usage", "user"),
+            reads=("job", "limit_usage", "user", *SPACE_USAGE),
             writes=(*MEMBERSHIP, *INVITES, "api_key", *REMOVAL),
             stops_jobs=True,
             sends_mail=True,
@@ -230,12 +234,12 @@ GROUPS = (
     group(
         "connectors",
         Grants(
-            writes=("connector", "catalog", "scan", "schema_drift", "job", *REMOVAL),
+            writes=("connector", "catalog", "scan", "schema_drift", "job", *SPACE_USAGE, *REMOVAL),
             # Previews read uploaded files.
             gets=(CONNECTOR_FILES, SCAN_FILES),
             puts=(CONNECTOR_FILES,),
             deletes=(CONNECTOR_FILES, SCAN_FILES, SNAPSHOT_FILES),
-            lists=(CONNECTOR_FILES, SCAN_FILES, SNAPSHOT_FILES),
+            lists=(CONNECTOR_FILES, SCAN_FILES, SNAPSHOT_FILES, *SPACE_FOLDERS),
             starts=(Workflow.CONNECTOR_SCAN,),
             writes_parameters=(CONNECTOR_CREDENTIALS,),
             assumes_customer_roles=True,
@@ -250,7 +254,7 @@ GROUPS = (
         Grants(
             reads=("benchmark", "checkpoint"),
             # A benchmark that is added to a finished training is evaluated immediately.
-            writes=("training", "connector", "data_model", "job", "evaluation", *REMOVAL),
+            writes=("training", "connector", "data_model", "job", "evaluation", *SPACE_USAGE, *REMOVAL),
             # The request pins the versions of the files, so it lists them. It reads none.
             puts=(PIN_FILES,),
             deletes=(PIN_FILES,),
@@ -277,7 +281,7 @@ GROUPS = (
         "evaluations",
         Grants(
             reads=("benchmark", "checkpoint", "connector"),
-            writes=("evaluation", "job"),
+            writes=("evaluation", "job", *SPACE_USAGE),
             puts=(PIN_FILES,),
             deletes=(PIN_FILES,),
             lists=(CONNECTOR_FILES, SNAPSHOT_FILES),
@@ -318,11 +322,11 @@ GROUPS = (
     group(
         "personas",
         Grants(
-            writes=("persona", "persona_key", "persona_upload", *REMOVAL, "cluster", *CALL_LIMITS),
+            writes=("persona", "persona_key", "persona_upload", *REMOVAL, "cluster", *CALL_LIMITS, *SPACE_USAGE),
             gets=(PERSONA_FILES, PERSONA_UPLOADS),
             puts=(PERSONA_FILES, PERSONA_UPLOADS),
             deletes=(PERSONA_FILES, PERSONA_UPLOADS),
-            lists=(PERSONA_FILES, PERSONA_UPLOADS),
+            lists=(PERSONA_FILES, PERSONA_UPLOADS, *SPACE_FOLDERS),
             reads_parameters=(CLUSTER_TOKENS,),
             writes_logs=LOGGED_CALLS,
         ),
@@ -369,7 +373,7 @@ def step(
 
 
 # The end of a training releases its connectors and its data model.
-_TRAINING_END = ("training", "connector", "data_model", "job")
+_TRAINING_END = ("training", "connector", "data_model", "job", *SPACE_USAGE)
 
 STEPS = {
     Workflow.TRAINING: (
@@ -403,7 +407,7 @@ STEPS = {
         step(
             Workflow.TRAINING,
             "create_evaluation",
-            Grants(reads=("benchmark", "checkpoint"), writes=("evaluation", "job")),
+            Grants(reads=("benchmark", "checkpoint"), writes=("evaluation", "job", *SPACE_USAGE)),
         ),
         step(
             Workflow.TRAINING,
@@ -432,13 +436,13 @@ STEPS = {
             "record_evaluation",
             Grants(
                 reads=("checkpoint",),
-                writes=("evaluation", "score", "job"),
+                writes=("evaluation", "score", "job", *SPACE_USAGE),
                 gets=(EVALUATION_FILES,),
                 lists=(EVALUATION_FILES,),
             ),
             memory_mb=1024,
         ),
-        step(Workflow.EVALUATION, "fail_evaluation", Grants(writes=("evaluation", "job"))),
+        step(Workflow.EVALUATION, "fail_evaluation", Grants(writes=("evaluation", "job", *SPACE_USAGE))),
     ),
     Workflow.CONNECTOR_SCAN: (
         step(
@@ -546,7 +550,7 @@ ROLL_UP_INFERENCE_LOGS = event(
 PURGE_SPACES = event(
     "purge_spaces",
     Grants(
-        writes=("space",),
+        writes=("space", "membership"),
         writes_logs=(*LOGGED_CHATS, "log_rollup"),
         deletes=("spaces/*", "temporary/spaces/*"),
         lists=("spaces/*", "temporary/spaces/*"),

@@ -28,6 +28,7 @@ LAG_MILLISECONDS = 300_000
 FAILURES, READ_LATENCY = "Failures", "ReadLatency"
 # Metrics that functions publish (shared/observability.py).
 FIRST_TOKEN, OVERDUE_JOBS, SERVER_ERRORS = "FirstToken", "OverdueJobs", "ServerErrors"
+FOREIGN_SPACE_CALLS = "ForeignSpaceCalls"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +107,7 @@ def describe(summary: str, runbook: str) -> str:
 def objectives(settings: StageSettings, names: ResourceNames) -> tuple[Objective, ...]:
     return (
         _availability(settings),
+        _isolation(settings),
         _reads(settings),
         _chats(settings),
         _jobs(settings, names),
@@ -187,6 +189,23 @@ def _availability(settings: StageSettings) -> Objective:
                 "throttles",
                 "Lambda refuses calls because the account's concurrency is used up",
                 Condition(metrics={"refused": throttles}, threshold=10, periods=2),
+            ),
+        ),
+    )
+
+
+def _isolation(settings: StageSettings) -> Objective:
+    calls = Metric(namespace=settings.metrics_namespace, name=FOREIGN_SPACE_CALLS, dimensions={"service": "all"})
+    return Objective(
+        name="isolation",
+        promise="No request and no step of a workflow reads or writes data of another space",
+        graphs={"Refused calls for another space": (calls,)},
+        alarms=(
+            _alarm(
+                "ForeignSpaceCalls",
+                "foreign-space-calls",
+                "The code of a request asked for data of another space, and was refused",
+                Condition(metrics={"calls": calls}, threshold=1),
             ),
         ),
     )

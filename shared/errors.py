@@ -88,6 +88,13 @@ class PayloadTooLargeError(ApiError):
     code = "payload_too_large"
 
 
+class LimitReachedError(ApiError):
+    """Error raised when a space has reached a limit that its operator set."""
+
+    status = 429
+    code = "limit_reached"
+
+
 class ClientGoneError(ApiError):
     """Error raised when the client has left and its work was cancelled. The status is nginx's."""
 

@@ -9,6 +9,7 @@ from aws_lambda_powertools import Logger
 from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit, single_metric
 
 from shared.errors import JobFailedError
+from shared.space_binding import bound_space
 
 logger = Logger()
 
@@ -24,6 +25,7 @@ def workflow_step(function: Step) -> Callable[[dict[str, Any], Any], dict[str, A
     @functools.wraps(function)
     def handler(event: dict[str, Any], _context: Any) -> dict[str, Any]:
         identifiers = {name: value for name, value in event.items() if name.endswith("_id")}
+        binding = bound_space.set(event.get("space_id"))
         with logger.append_context_keys(step=function.__module__, **identifiers):
             try:
                 return function(event)
@@ -33,6 +35,8 @@ def workflow_step(function: Step) -> Callable[[dict[str, Any], Any], dict[str, A
             except Exception:
                 logger.exception("step failed")
                 raise
+            finally:
+                bound_space.reset(binding)
 
     return handler
 

@@ -49,6 +49,11 @@ class Settings(BaseModel):
     gpu_instance_types: str = "ml.g5.2xlarge,ml.g4dn.2xlarge"
     max_gpu_count: int = 8
     spot_training: bool = False
+    # Limits of spaces for which an operator has set no others; none without a value.
+    max_running_trainings: int | None = None
+    max_running_evaluations: int | None = None
+    max_gpu_hours_per_month: int | None = None
+    max_storage_gib: int | None = None
     # The cluster of spaces that have none of their own.
     default_cluster_url: str | None = None
     default_cluster_token_parameter: str | None = None

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from mypy_boto3_sts import STSClient
 
 UPLOAD_LIFETIME = timedelta(hours=1)
-# S3's own limit for one POST.
-UPLOAD_BYTES_LIMIT = 5 << 30
 CHUNK_BYTES = 1 << 20
 
 
@@ -138,12 +136,12 @@ class ConnectorStorage:
         """Writes a file over one of the same name. Only managed connectors are written to."""
         self._client.put_object(Bucket=self.bucket, Key=self.key(file), Body=content)
 
-    def presigned_upload(self, file: str, expires_at: Any) -> Upload:
-        """Returns a POST form for this very key and at most 5 GiB."""
+    def presigned_upload(self, file: str, max_bytes: int, expires_at: Any) -> Upload:
+        """Returns a POST form for this very key and at most so many bytes."""
         form = self._client.generate_presigned_post(
             Bucket=self.bucket,
             Key=self.key(file),
-            Conditions=[["content-length-range", 1, UPLOAD_BYTES_LIMIT]],
+            Conditions=[["content-length-range", 1, max_bytes]],
             ExpiresIn=int(UPLOAD_LIFETIME.total_seconds()),
         )
         return Upload(file=file, url=form["url"], fields=form["fields"], expires_at=expires_at)

@@ -2,7 +2,7 @@
 
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -11,7 +11,7 @@ from boto3.dynamodb.conditions import Key as KeyCondition
 from botocore.exceptions import ClientError
 
 from shared.clock import new_id
-from shared.dynamodb.codec import decode_item, encode, encode_item
+from shared.dynamodb.codec import StringSet, decode_item, encode, encode_item
 from shared.errors import ApiError, UnavailableError
 
 if TYPE_CHECKING:
@@ -96,15 +96,16 @@ def update(
     key: Key,
     changes: Item,
     *,
-    add: dict[str, int] | None = None,
+    add: Mapping[str, int | StringSet] | None = None,
+    take: Mapping[str, StringSet] | None = None,
     condition: ConditionBase | None = None,
     error: ApiError | None = None,
 ) -> Write:
-    """Sets ``changes`` (``None`` removes the attribute) and adds to the counters in ``add``."""
+    """Sets ``changes`` (``None`` removes the attribute), adds to counters and sets, and takes from sets."""
     request: dict[str, Any] = {"Key": encode_item(key.values), **_expression(condition)}
     names = request.setdefault("ExpressionAttributeNames", {})
     values = request.setdefault("ExpressionAttributeValues", {})
-    clauses: dict[str, list[str]] = {"SET": [], "REMOVE": [], "ADD": []}
+    clauses: dict[str, list[str]] = {"SET": [], "REMOVE": [], "ADD": [], "DELETE": []}
     for position, (name, value) in enumerate(changes.items()):
         names[f"#c{position}"] = name
         if value is None:
@@ -112,10 +113,11 @@ def update(
         else:
             values[f":c{position}"] = encode(value)
             clauses["SET"].append(f"#c{position} = :c{position}")
-    for position, (name, amount) in enumerate((add or {}).items()):
-        names[f"#a{position}"] = name
-        values[f":a{position}"] = encode(amount)
-        clauses["ADD"].append(f"#a{position} :a{position}")
+    for word, mark, amounts in (("ADD", "a", add or {}), ("DELETE", "t", take or {})):
+        for position, (name, amount) in enumerate(amounts.items()):
+            names[f"#{mark}{position}"] = name
+            values[f":{mark}{position}"] = encode(amount)
+            clauses[word].append(f"#{mark}{position} :{mark}{position}")
     request["UpdateExpression"] = " ".join(f"{word} {', '.join(parts)}" for word, parts in clauses.items() if parts)
     if not values:
         del request["ExpressionAttributeValues"]

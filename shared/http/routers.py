@@ -20,6 +20,7 @@ from shared.http.authentication import Authentication, Credentials, Identity, ca
 from shared.http.authorisation import AllowedCaller, rule_of
 from shared.http.errors import errors
 from shared.http.tokens import Principal
+from shared.space_binding import bound_space
 from shared.spaces.members import SpaceContext
 
 P = ParamSpec("P")
@@ -146,6 +147,7 @@ class CheckedRoute(APIRoute):
             # Every request has its own context, which lasts until the response has been sent.
             actor.set(request.state.user_id)
             acting_key.set(context.key.id if context and context.key else None)
+            bound_space.set(request.state.space_id)
             return await handle(request)
 
         return checked

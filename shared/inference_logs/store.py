@@ -7,7 +7,6 @@ pages come from ``rollups``. Rollups are updated later than rows, so the last mi
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial, reduce
@@ -45,6 +44,7 @@ from shared.models.inference_log import (
     InferenceSummary,
     LogFilters,
 )
+from shared.space_binding import BoundThreads
 
 # One partition takes only 1,000 write units a second, but every page must read all shards.
 SHARDS = 4
@@ -143,7 +143,7 @@ class InferenceLogs:
         self._table = table
         self._clock = clock
         self._retention = retention
-        self._readers = ThreadPoolExecutor(PARALLEL_READS)
+        self._readers = BoundThreads(PARALLEL_READS)
 
     def record(self, space_id: str, log: InferenceLog) -> None:
         """Stores a call. The time of the call comes from its id, which is a UUIDv7.
@@ -219,7 +219,7 @@ class InferenceLogs:
         else:
             parts = self._parts(query, self._stretches(query))
             # Not in ``_readers``, because each of these tasks waits for tasks in ``_readers``.
-            with ThreadPoolExecutor(PARALLEL_READS) as pool:
+            with BoundThreads(PARALLEL_READS) as pool:
                 rows = self._pick(query, parts, skip, page_size + 1, pool.map)
         return Page(
             count=sum(part.wanted for part in parts),

@@ -6,6 +6,7 @@ their output and from the access log that API Gateway would write. Metrics of AW
 
 import json
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -17,8 +18,11 @@ from functions.api import build_api
 from functions.events.reconcile_jobs import reconcile_jobs
 from functions.events.roll_up_inference_logs import roll_up_inference_logs
 from infra.groups import GROUPS, RECONCILE_JOBS, ROLL_UP_INFERENCE_LOGS
+from shared.aws.space_guard import ForeignSpaceError
+from shared.dynamodb.table import Key
 from shared.jobs.store import Jobs
 from shared.models.job_reference import JobKind
+from shared.observability import workflow_step
 from shared.resources import Resources
 from shared.settings import Settings
 from tests.fixtures.cloudwatch import CloudWatch, Point, embedded_points, filtered_points, window
@@ -240,6 +244,21 @@ def test_a_job_that_never_ends_triggers_an_alarm(stage: Stage) -> None:
     assert states(stage, [alarms(stage.template)["JobsOverdue"]], overdue, young) == [False, True, False]
 
 
+@pytest.mark.row("X-15", "C-2")
+def test_a_call_for_another_space_triggers_its_alarm(stage: Stage, resources: Resources) -> None:
+    def ask_for(space_id: str) -> list[Point]:
+        step = workflow_step(lambda _: {"row": resources.table.get(Key(f"action#{space_id}", "1"))})
+
+        def run() -> None:
+            with suppress(ForeignSpaceError):
+                step({"space_id": SPACE}, None)
+
+        return stage.printed("actions", run)
+
+    foreign, own = ask_for(SPACE.replace("a", "b")), ask_for(SPACE)
+    assert states(stage, [alarms(stage.template)["ForeignSpaceCalls"]], foreign, own) == [False, True, False]
+
+
 @pytest.mark.row("X-15")
 def test_a_failing_new_version_triggers_its_alarm(stage: Stage, broken: TestClient) -> None:
     for group in GROUPS:
@@ -310,7 +329,7 @@ def aws_metrics(stage: Stage, name: str) -> tuple[list[Point], list[Point]]:
     }[name]
 
 
-SERVICE_METRICS = {"SlowReads", "SlowFirstTokens", "JobsOverdue"}
+SERVICE_METRICS = {"SlowReads", "SlowFirstTokens", "JobsOverdue", "ForeignSpaceCalls"}
 
 
 @pytest.mark.row("X-15")
