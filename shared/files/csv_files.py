@@ -97,7 +97,8 @@ class CsvSource(TextSource):
             names = self._names if columns is None else [name for name in columns if name in self._names]
             checks = [] if self._is_verified else self._checks()
             typed = self._typed(names, with_raw=bool(checks))
-            schema = pl.Schema({name: dtype for name, dtype in typed.collect_schema().items() if name in set(names)})
+            wanted = set(names)
+            schema = pl.Schema({name: dtype for name, dtype in typed.collect_schema().items() if name in wanted})
             try:
                 facts = typed.select(*expressions(schema), *checks).collect(engine="streaming").row(0, named=True)
             except POLARS_ERRORS as error:

@@ -1,0 +1,46 @@
+"""What reading one input of somebody else may cost: one table for all parsers.
+
+``docs/limits.md`` shows the table. ``tests/fixtures/hostile_inputs`` makes the worst inputs of each kind, and tests
+measure that they stay within it.
+"""
+
+from dataclasses import dataclass
+
+KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
+
+
+@dataclass(frozen=True)
+class ParserBound:
+    """ParserBound of one kind of input.
+
+    ``memory_bytes`` is what reading takes beyond the libraries' own memory, and ``seconds`` is processor time.
+    ``is_confined``: a child process reads the input, and both are enforced; otherwise they follow from the other limits.
+    """
+
+    input: str
+    memory_bytes: int
+    seconds: int
+    outcome: str
+    is_confined: bool = False
+    size_bytes: int = 0
+    characters: int = 0
+    columns: int = 0
+    items: int = 0
+    depth: int = 0
+
+
+_ENTRY = "the file's catalog entry has the error"
+_INVALID = "400, with the field"
+_UPSTREAM = "502"
+
+# A scan has 3,008 MB. Small files are scanned in groups, so each may take little time only.
+SCANNED_FILE = ParserBound(
+    "file of a connector, scanned", 2_400 * MIB, 600, _ENTRY, is_confined=True, size_bytes=6 * GIB, columns=10_000
+)
+SMALL_SCANNED_FILE = ParserBound(
+    "file of at most 1 MiB, scanned", 2_400 * MIB, 30, _ENTRY, is_confined=True, size_bytes=MIB, columns=10_000
+)
+# The connectors' function has 1,769 MB and 29 seconds.
+PREVIEWED_FILE = ParserBound(
+    "file of a connector, previewed", 1_280 * MIB, 11, _INVALID, is_confined=True, size_bytes=64 * MIB, columns=5_000
+)
