@@ -20,8 +20,6 @@ from typing import Any
 from shared.bounds import MIB, ParserBound
 from shared.files.errors import UnreadableFileError
 
-# The deadline, in times of the processor time: other processes may be busy.
-DEADLINE_FACTOR = 2
 IDLE_CHILDREN = 2
 # What Python and the libraries read from the environment. Nothing of it is secret.
 _VARIABLES = ("LANG", "LD_LIBRARY_PATH", "PATH", "POLARS_MAX_THREADS", "TMPDIR", "TZ")
@@ -29,6 +27,10 @@ _VARIABLES = ("LANG", "LD_LIBRARY_PATH", "PATH", "POLARS_MAX_THREADS", "TMPDIR",
 
 class ConfinedDefectError(Exception):
     """Error of our own code in a child. The message is the child's stack trace."""
+
+
+class _LimitReachedError(Exception):
+    """Error of a child that took more than it may. The message is a sentence without its subject."""
 
 
 class _Child:
@@ -48,19 +50,19 @@ class _Child:
         other_end.close()
 
     def call(self, function: str, arguments: dict[str, Any], bound: ParserBound) -> dict[str, Any]:
-        """Returns the answer. Raises UnreadableFileError if the process reaches a limit, and then it has ended."""
+        """Returns the answer. Raises _LimitReachedError."""
         request = {"function": function, "arguments": arguments}
         request |= {"memory_bytes": bound.memory_bytes, "seconds": bound.seconds}
         try:
             self._connection.send_bytes(json.dumps(request).encode())
-            if not self._connection.poll(DEADLINE_FACTOR * bound.seconds):
-                raise _too_slow(bound)
+            if not self._connection.poll(bound.deadline):
+                raise _LimitReachedError(_too_slow(bound))
             answer: dict[str, Any] = json.loads(self._connection.recv_bytes())
         except (EOFError, ConnectionError):
             ended_by = -self._process.wait()
-            raise _too_slow(bound) if ended_by == signal.SIGXCPU else _too_large(bound) from None
+            raise _LimitReachedError(_too_slow(bound) if ended_by == signal.SIGXCPU else _too_large(bound)) from None
         if "is_out_of_memory" in answer:
-            raise _too_large(bound)
+            raise _LimitReachedError(_too_large(bound))
         return answer
 
     def is_alive(self) -> bool:
@@ -78,16 +80,19 @@ _idle: list[_Child] = []
 _lock = threading.Lock()
 
 
-def run_confined(function: str, arguments: dict[str, Any], bound: ParserBound) -> Any:
+def run_confined(function: str, arguments: dict[str, Any], bound: ParserBound, *, subject: str = "The file ") -> Any:
     """Returns the result of ``module:function`` in a child process. Arguments and result are JSON.
 
-    Raises UnreadableFileError if the function does, or if it takes more memory or time than ``bound`` allows.
+    Raises UnreadableFileError if the function does, or if it takes more memory or time than ``bound`` allows; then the
+    message begins with ``subject``.
     """
     child = _idle_child() or _Child()
     is_reusable = False
     try:
         answer = child.call(function, arguments, bound)
         is_reusable = not answer["is_spent"]
+    except _LimitReachedError as error:
+        raise UnreadableFileError(f"{subject}{error}") from None
     finally:
         with _lock:
             is_kept = is_reusable and len(_idle) < IDLE_CHILDREN
@@ -111,15 +116,15 @@ def _idle_child() -> _Child | None:
     return None
 
 
-def _too_slow(bound: ParserBound) -> UnreadableFileError:
-    return UnreadableFileError(
-        f"Reading the file takes more than {bound.seconds} seconds of processor time, which is the limit; "
-        "write it again with fewer columns, or split it."
+def _too_slow(bound: ParserBound) -> str:
+    return (
+        f"takes more than {min(bound.seconds, bound.deadline)} seconds to read, which is the limit; write it again "
+        "with fewer columns, or split it."
     )
 
 
-def _too_large(bound: ParserBound) -> UnreadableFileError:
-    return UnreadableFileError(
-        f"Reading the file takes more than {bound.memory_bytes // MIB:,} MB of memory, or breaks the reader; "
-        "write it again with fewer columns or shorter values, or split it."
+def _too_large(bound: ParserBound) -> str:
+    return (
+        f"takes more than {bound.memory_bytes // MIB:,} MB of memory to read, or breaks the reader; write it again with "
+        "fewer columns or shorter values, or split it."
     )

@@ -17,6 +17,10 @@ class UploadLimits:
     texts_bytes: int = 128 << 20
     part_bytes: int = 8 << 20
     parts: int = 2_000
+    # The limit of all cells together, as text. A text that many cells share counts each time.
+    cells_bytes: int = 192 << 20
+    # The time that is left to read a workbook.
+    seconds: float = 20.0
 
 
 DEFAULT_LIMITS = UploadLimits()
