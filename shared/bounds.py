@@ -71,3 +71,7 @@ PREVIEWED_FILE = ParserBound(
 WORKBOOK = ParserBound(
     "workbook of personas (.xlsx)", 640 * MIB, 20, _INVALID, deadline=20, is_confined=True, size_bytes=128 * MIB
 )
+_REFUSED = "the connector's error, or 502"
+# The functions that read answers of others' storages and databases have 512 MB or more.
+STORAGE_ANSWER = ParserBound("answer of an own S3 endpoint, but files", 250 * MIB, 10, _REFUSED, size_bytes=4 * MIB)
+POSTGRES_ANSWER = ParserBound("answers of a database, but rows", 250 * MIB, 10, _REFUSED, size_bytes=16 * MIB)

@@ -132,6 +132,8 @@ class JsonLinesSource(TextSource):
                         self._sample_kinds.setdefault(key, set()).add(_kind(value))
                 except (ValueError, AttributeError, RecursionError):
                     return True
+                # Before polars infers types, which takes much memory for many columns.
+                self._limits.check_columns(len(self._sample_kinds))
             file.seek(0)
             end = b""
             while chunk := file.read(CHUNK_BYTES):
