@@ -157,6 +157,8 @@ DATES = tuple(
 )
 _DATES = frozenset(DATES)
 _DIGIT = re.compile("[0-9]")
+# Longer values are text: a hundred readings of each would take long.
+LONGEST_VALUE = 500
 SAMPLE_ROWS = 10_000
 _GROUPED_BY_POINTS = r"^[-+]?(?:[1-9][0-9]{0,2}(?:\.[0-9]{3})+|[0-9]+)$"
 # Share of a text column's values that look like numbers or dates, from which on the others are reported.
@@ -242,6 +244,8 @@ def narrow(firsts: Mapping[str, str | None], among: tuple[TypeReading, ...]) -> 
 
 def _likely(value: str, among: tuple[TypeReading, ...]) -> tuple[TypeReading, ...]:
     """Returns the readings that a quick look does not exclude, because there are more than a hundred of dates."""
+    if len(value) > LONGEST_VALUE:
+        return ()
     if not _DIGIT.search(value):
         return tuple(reading for reading in among if reading in (FLOAT, BOOLEAN))
     return among if DATE_PATTERN.search(value) else tuple(reading for reading in among if reading not in _DATES)

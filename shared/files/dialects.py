@@ -28,6 +28,8 @@ TITLE_LINES = 50
 RARE_DELIMITERS = (" ", ":", "^", "~", "\x1f", "\x01")
 # Blanks and colons are in texts, too: another delimiter that fits nearly as well is likelier.
 RARE_WEIGHT = 0.75
+# Row numbers have fewer digits.
+ROW_NUMBER_DIGITS = 16
 # Numbers in a column below words, from which on the words may be its unit.
 LEAST_NUMBERS = 3
 # Share of the first records that must have one width.
@@ -480,7 +482,7 @@ def _row_numbers(
 
 
 def _counts_up(cells: list[str]) -> bool:
-    are_numbers = bool(cells) and all(cell.isascii() and cell.isdigit() for cell in cells)
+    are_numbers = bool(cells) and all(cell.isascii() and cell.isdigit() and len(cell) < ROW_NUMBER_DIGITS for cell in cells)
     # Numbers of customers often count up, too, but do not begin with the first row.
     return (
         are_numbers and int(cells[0]) <= len(cells) and all(int(early) < int(late) for early, late in pairwise(cells))
