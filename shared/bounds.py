@@ -75,3 +75,4 @@ _REFUSED = "the connector's error, or 502"
 # The functions that read answers of others' storages and databases have 512 MB or more.
 STORAGE_ANSWER = ParserBound("answer of an own S3 endpoint, but files", 250 * MIB, 10, _REFUSED, size_bytes=4 * MIB)
 POSTGRES_ANSWER = ParserBound("answers of a database, but rows", 250 * MIB, 10, _REFUSED, size_bytes=16 * MIB)
+TOOL_SCHEMA = ParserBound("JSON schema of a tool", 64 * MIB, 5, _INVALID, characters=100_000, depth=100)

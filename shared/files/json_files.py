@@ -239,6 +239,7 @@ class JsonLinesSource(TextSource):
                     "Write one object on each line and upload it again."
                 )
             if len(pairs[-1]) > len(row):
+                self._limits.check_columns(len(pairs[-1]))
                 row = dict(
                     zip(unique_names([key for key, _ in pairs[-1]]), (value for _, value in pairs[-1]), strict=True)
                 )

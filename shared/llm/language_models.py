@@ -1,6 +1,5 @@
 """Calls the language models of spaces, with fallbacks, circuit breakers, limits and logs."""
 
-import json
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -336,13 +335,8 @@ class UnusableCompletionError(BrokenResponseError):
 
 def read_structured(completion: Completion, schema: dict[str, Any]) -> dict[str, Any]:
     """Returns the JSON object of a completion. Raises UnusableCompletionError unless it fits the schema."""
-    import jsonschema_rs
-
-    try:
-        found = json.loads(completion.text)
-    except ValueError:
-        found = None
-    if not isinstance(found, dict) or not jsonschema_rs.is_valid(schema, found, offline=True):
+    found = fitting_object(completion.text, schema)
+    if found is None:
         raise UnusableCompletionError(_why_unusable(completion))
     return found
 
