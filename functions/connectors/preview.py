@@ -18,7 +18,7 @@ from shared.models.reading import ReadOptions
 # Of a text; of a gzip file, the unpacked text.
 TEXT_BYTES = 8 << 20
 # The columns of a Parquet file are described at its end, so it is read whole.
-PARQUET_BYTES = 64 << 20
+PARQUET_BYTES = PREVIEWED_FILE.size_bytes
 CHUNK_BYTES = 1 << 16
 _READ_ROWS = "functions.connectors.preview_rows:read_rows"
 # The end of a line in each kind of encoding. No text of one kind holds the end of a kind before it.

@@ -125,6 +125,6 @@ def _too_slow(bound: ParserBound) -> str:
 
 def _too_large(bound: ParserBound) -> str:
     return (
-        f"takes more than {bound.memory_bytes // MIB:,} MB of memory to read, or breaks the reader; write it again with "
-        "fewer columns or shorter values, or split it."
+        f"takes more than {bound.memory_bytes // MIB:,} MB of memory to read, or breaks the reader; write it again "
+        "with fewer columns or shorter values, or split it."
     )

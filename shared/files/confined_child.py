@@ -6,6 +6,7 @@ import sys
 import traceback
 from importlib import import_module
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 from shared.files.errors import UnreadableFileError
@@ -50,9 +51,8 @@ def _answer(function: str, arguments: dict[str, Any]) -> dict[str, Any]:
 
 
 def _allocated_bytes() -> int:
-    with open("/proc/self/statm", encoding="ascii") as file:
-        # The sixth number counts the pages of data and stack.
-        return int(file.read().split()[5]) * resource.getpagesize()
+    # The sixth number counts the pages of data and stack.
+    return int(Path("/proc/self/statm").read_text().split()[5]) * resource.getpagesize()
 
 
 if __name__ == "__main__":

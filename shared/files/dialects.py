@@ -485,7 +485,9 @@ def _row_numbers(
 
 
 def _counts_up(cells: list[str]) -> bool:
-    are_numbers = bool(cells) and all(cell.isascii() and cell.isdigit() and len(cell) < ROW_NUMBER_DIGITS for cell in cells)
+    are_numbers = bool(cells) and all(
+        cell.isascii() and cell.isdigit() and len(cell) < ROW_NUMBER_DIGITS for cell in cells
+    )
     # Numbers of customers often count up, too, but do not begin with the first row.
     return (
         are_numbers and int(cells[0]) <= len(cells) and all(int(early) < int(late) for early, late in pairwise(cells))

@@ -11,7 +11,13 @@ CHECKS_LIMIT = 10_000_000
 _DIALECTS = tuple(
     f"{scheme}://json-schema.org/{name}"
     for scheme in ("http", "https")
-    for name in ("draft-04/schema", "draft-06/schema", "draft-07/schema", "draft/2019-09/schema", "draft/2020-12/schema")
+    for name in (
+        "draft-04/schema",
+        "draft-06/schema",
+        "draft-07/schema",
+        "draft/2019-09/schema",
+        "draft/2020-12/schema",
+    )
 )
 # With references, a short schema can take endless time.
 _REFERENCES = ('"$ref"', '"$dynamicRef"', '"$recursiveRef"')
@@ -23,12 +29,14 @@ def check_parameters(parameters: dict[str, Any], field: str) -> None:
 
     text = _text(parameters, field)
     if len(text) > TOOL_SCHEMA.characters:
-        raise ValidationFailedError.of(field, f"has more than {TOOL_SCHEMA.characters:,} characters as JSON; shorten it")
+        raise ValidationFailedError.of(
+            field, f"has more than {TOOL_SCHEMA.characters:,} characters as JSON; shorten it"
+        )
     if _levels(parameters) > TOOL_SCHEMA.depth:
         raise ValidationFailedError.of(field, f"is nested more than {TOOL_SCHEMA.depth} levels deep; flatten it")
     dialect = parameters.get("$schema")
     if dialect is not None and (not isinstance(dialect, str) or dialect.rstrip("#") not in _DIALECTS):
-        raise ValidationFailedError.of(field, "has an unknown $schema; leave it out, or name a draft of json-schema.org")
+        raise ValidationFailedError.of(field, "has an unknown $schema; leave it out, or name a draft of JSON Schema")
     try:
         # Offline, because otherwise the validator fetches every address that the schema refers to.
         jsonschema_rs.validator_for(parameters, offline=True)
@@ -59,7 +67,7 @@ def check_emulated(parameters: dict[str, Any], field: str) -> None:
     except jsonschema_rs.ValidationError:
         raise ValidationFailedError.of(
             field,
-            "must not have a pattern with look-around or back-references, because the cluster's tool calls are emulated",
+            "must not have look-around or back-references in a pattern, because the cluster's tool calls are emulated",
         ) from None
 
 

@@ -18,6 +18,7 @@ from shared.inference_logs.store import InferenceLogs
 from shared.llm.call_limits import CallLimits, limit_subjects
 from shared.llm.circuits import SERVER, CircuitOpenError, model_circuit
 from shared.llm.completions import BrokenResponseError, BusyError, Completion, RejectedError, UpstreamTimeoutError
+from shared.llm.json_schemas import fitting_object
 from shared.llm.limit_usage import LimitUsages, Subject
 from shared.llm.model_lists import ModelLists
 from shared.llm.targets import Target, Targets

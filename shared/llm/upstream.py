@@ -11,6 +11,7 @@ from typing import Any
 import aiohttp
 from yarl import URL
 
+from shared.bounds import MODEL_ANSWER, MODEL_EVENT
 from shared.errors import ApiError
 from shared.llm.completions import (
     BrokenResponseError,
@@ -25,8 +26,8 @@ from shared.llm.completions import (
 from shared.models.cluster import LanguageModel
 from shared.network.sessions import ForbiddenPeerError, Sessions, read_at_most
 
-RESPONSE_BYTES = 16 * 1024 * 1024
-EVENT_BYTES = 1024 * 1024
+RESPONSE_BYTES = MODEL_ANSWER.size_bytes
+EVENT_BYTES = MODEL_EVENT.size_bytes
 # API Gateway ends a stream after this time. No model writes this amount of text in that time.
 STREAM_SECONDS = 900
 STREAM_BYTES = 256 * 1024 * 1024

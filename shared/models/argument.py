@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, ConfigDict, Field, StringConstraints, computed_field
 
+from shared.bounds import ARGUMENT
 from shared.models.base import (
     KEEP,
     Description,
@@ -25,9 +26,9 @@ from shared.models.lineage import DecisionLineage
 
 CLIENT_CHARACTERS = 20_000
 SPEC_CHARACTERS = 10_000
-TEXT_CHARACTERS = 10_000
+TEXT_CHARACTERS = ARGUMENT.characters
 REVIEW_CHARACTERS = 10_000
-FACT_LEVELS = 16
+FACT_LEVELS = ARGUMENT.depth
 # Claims list the paths of fields.
 FACT_PATH_CHARACTERS = 500
 

@@ -8,6 +8,7 @@ import warnings
 import zlib
 from collections.abc import Iterator
 from datetime import date, datetime, time, timedelta
+from pathlib import Path
 from typing import IO, Any, BinaryIO
 from zipfile import BadZipFile, ZipFile, ZipInfo
 
@@ -86,7 +87,7 @@ def write_cells(source: str, target: str, limits: dict[str, Any]) -> None:
     """
     bounds = UploadLimits(**limits)
     written = 0
-    with open(source, "rb") as book, open(target, "w", encoding="utf-8") as lines:
+    with Path(source).open("rb") as book, Path(target).open("w", encoding="utf-8") as lines:
         for number, cells in read_cells(book, bounds):
             line = json.dumps([number, cells], default=_reason)
             if len(line) > bounds.row_characters:

@@ -13,9 +13,9 @@ ROW_GROUP_ROWS = 100_000
 
 
 def write_parquet(rows: str, columns: Sequence[tuple[str, str]], target: str) -> None:
-    """Turns a file of CSV without a header, nulls spelled ``\\N``, into Parquet, in streaming; ``columns`` are names and types.
+    """Turns a file of CSV without a header, nulls spelled ``\\N``, into Parquet, in streaming.
 
-    Raises UnreadableFileError for a value that is not of its column's type.
+    ``columns`` are names and types. Raises UnreadableFileError for a value that is not of its column's type.
     """
     texts = pl.Schema({name: pl.String() for name, _ in columns})
     values = [_value(name, kind) for name, kind in columns]
