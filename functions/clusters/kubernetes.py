@@ -54,7 +54,7 @@ async def list_nodes(sessions: Sessions, url: str, token: str | None, authority:
             page = json.loads(content)
             nodes += [each for each in page["items"] if isinstance(each, dict)]
             following = (page.get("metadata") or {}).get("continue")
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise KubernetesError("it answered no list of nodes") from None
         if not following:
             break

@@ -5,6 +5,7 @@ from typing import Any
 
 from boto3.dynamodb.conditions import Attr
 
+from functions.connectors.preview import preview_file
 from shared.clock import Clock, new_id
 from shared.connectors.postgres import PostgresDatabases
 from shared.connectors.scans import ConnectorCleaner, ConnectorScans
@@ -315,9 +316,6 @@ class ConnectorService:
 
         Raises NotFoundError, ValidationFailedError for a file that can't be read, and ConflictError.
         """
-        # Few requests need polars, which takes long to import.
-        from functions.connectors.preview import preview_file
-
         connector = self.get(context, connector_id)
         if connector.postgres:
             raise ConflictError("This connector reads tables, which need no preview: their columns have types.")

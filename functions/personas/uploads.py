@@ -150,8 +150,11 @@ class PersonaUploadService:
     def _has_time(self) -> bool:
         return self._timer() - self._started < WORKING_SECONDS
 
+    def _reading_seconds_left(self) -> float:
+        return READING_SECONDS - (self._timer() - self._started)
+
     def _check_time(self) -> None:
-        if self._timer() - self._started > READING_SECONDS:
+        if self._reading_seconds_left() < 0:
             raise UnreadableFileError(f"takes more than {READING_SECONDS:.0f} seconds to read: split the file")
 
     def _receive(self, context: SpaceContext, token: str, waiting: StoredUpload) -> StoredUpload:
@@ -204,7 +207,8 @@ class PersonaUploadService:
         count = 0
         before = reading.total + reading.refused_rows
         try:
-            opened = open_persona_file(file, replace(self._limits, rows=self._limits.rows - before), self._check_time)
+            limits = replace(self._limits, rows=self._limits.rows - before, seconds=self._reading_seconds_left())
+            opened = open_persona_file(file, limits, self._check_time)
             for row in opened.rows:
                 count += 1
                 if isinstance(row, PersonaRow) and row.persona.birthdate > today:

@@ -120,7 +120,7 @@ class ConnectorStorage:
                 IfMatch=f'"{version.etag}"',
                 Range=f"bytes=0-{size - 1}",
             )
-            return found["Body"].read()
+            return found["Body"].read(size)
 
     def download(self, version: FileVersion, target: Path) -> None:
         """Streams exactly this content. Raises FileChangedError when the file has other content, MissingFileError."""
@@ -128,8 +128,12 @@ class ConnectorStorage:
             body = self._client.get_object(Bucket=self.bucket, Key=self.key(version.file), IfMatch=f'"{version.etag}"')[
                 "Body"
             ]
+            left = version.size_bytes
             with target.open("wb") as file:
                 for chunk in body.iter_chunks(CHUNK_BYTES):
+                    left -= len(chunk)
+                    if left < 0:
+                        raise FileChangedError(version.file)
                     file.write(chunk)
 
     def write(self, file: str, content: bytes) -> None:

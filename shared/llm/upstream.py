@@ -11,6 +11,7 @@ from typing import Any
 import aiohttp
 from yarl import URL
 
+from shared.bounds import MODEL_ANSWER, MODEL_EVENT
 from shared.errors import ApiError
 from shared.llm.completions import (
     BrokenResponseError,
@@ -25,8 +26,8 @@ from shared.llm.completions import (
 from shared.models.cluster import LanguageModel
 from shared.network.sessions import ForbiddenPeerError, Sessions, read_at_most
 
-RESPONSE_BYTES = 16 * 1024 * 1024
-EVENT_BYTES = 1024 * 1024
+RESPONSE_BYTES = MODEL_ANSWER.size_bytes
+EVENT_BYTES = MODEL_EVENT.size_bytes
 # API Gateway ends a stream after this time. No model writes this amount of text in that time.
 STREAM_SECONDS = 900
 STREAM_BYTES = 256 * 1024 * 1024
@@ -102,7 +103,7 @@ class Upstream:
             content = await self._read(response)
         try:
             result = json.loads(content)
-        except ValueError:
+        except (ValueError, RecursionError):
             result = None
         if not isinstance(result, dict):
             raise BrokenResponseError("The language model's server returned no JSON object.")
@@ -184,6 +185,8 @@ class Upstream:
         received, deadline = 0, time.monotonic() + STREAM_SECONDS
         try:
             async for chunk in response.content.iter_any():
+                # An event may come in very many chunks, so only its end is split.
+                has_line = b"\n" in chunk
                 waiting += chunk
                 received += len(chunk)
                 if len(waiting) > EVENT_BYTES:
@@ -192,6 +195,8 @@ class Upstream:
                     raise BrokenResponseError(
                         "The language model's server sent a stream without end, so it was stopped."
                     )
+                if not has_line:
+                    continue
                 *lines, rest = waiting.split(b"\n")
                 waiting = bytearray(rest)
                 for line in lines:
@@ -208,7 +213,7 @@ class Upstream:
 def _event(data: bytes) -> dict[str, Any]:
     try:
         event = json.loads(data)
-    except ValueError:
+    except (ValueError, RecursionError):
         event = None
     if not isinstance(event, dict):
         raise BrokenResponseError("The language model's server sent an event that is not a JSON object.")
@@ -242,7 +247,7 @@ def _reason(content: bytes) -> str:
     text = content[:10_000].decode(errors="replace").strip()
     try:
         error = json.loads(text)["error"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return text[:_ERROR_CHARACTERS] or "no reason given"
     message = error.get("message") if isinstance(error, dict) else error
     return str(message)[:_ERROR_CHARACTERS]
