@@ -36,20 +36,27 @@ class ApiKeys:
     def admit(self, token: KeyToken) -> SpaceContext:
         """Returns the context of a key: the present rights of its user, without those of an owner.
 
-        Raises UnauthenticatedError for a key that is unknown, revoked or expired, or whose user has left the space.
+        Raises UnauthenticatedError. Only the holder of the secret learns that a key has expired. For everything else
+        there is one response after one read, so that a forged key finds out no key, no member and no space.
         """
         place = self._keys.key(f"{token.space_id}#{token.user_id}", token.key_id)
         try:
             context, also = self._members.context_and(token.user_id, token.space_id, place)
         except NotFoundError:
-            raise UnauthenticatedError("The API key's user does not belong to its space any more.") from None
+            raise _unknown_key() from None
         key = self._keys.load(also) if also else None
         if key is None or not token.belongs_to(key):
-            raise UnauthenticatedError("There is no such API key; perhaps it was revoked. Make a new one.")
+            raise _unknown_key()
         if key.valid_until is not None and key.valid_until <= self._clock():
             raise UnauthenticatedError("The API key has expired. Make a new one.")
         permissions = frozenset(each for each in UserPermission if context.allows(each) and key.covers(each))
         return SpaceContext(context.space_id, context.user_id, False, permissions, context.limits, key)
+
+
+def _unknown_key() -> UnauthenticatedError:
+    return UnauthenticatedError(
+        "There is no such API key: it was revoked, its user left the space, or it never existed. Make a new one."
+    )
 
 
 def _owner(context: SpaceContext) -> str:
