@@ -93,10 +93,19 @@ def _awaited(endpoint: Endpoint) -> Endpoint:
     return awaited
 
 
+async def _check_nested_fields(request: Request) -> None:
+    if request.scope["route"].body_field is not None:
+        from shared.http.nested_fields import check_nested_fields
+
+        await check_nested_fields(request)
+
+
 class _CheckedRoute(APIRoute):
     """Route that checks the caller, and the scopes of an API key, before it reads the body."""
 
     def __init__(self, path: str, endpoint: Endpoint, **options: Any) -> None:
+        # The last dependency, so that a caller without the permission gets a 403 first.
+        options["dependencies"] = [*(options.get("dependencies") or ()), Depends(_check_nested_fields)]
         super().__init__(path, _awaited(endpoint), **options)
 
     @property

@@ -16,7 +16,6 @@ from pydantic import (
 )
 
 from shared.models.base import KEEP, ColumnName, Entity, Model, Name, PartialUpdate, Timestamp
-from shared.models.connector_training import OpenModel
 from shared.models.job_status import JobStatus
 from shared.models.reading import ReadOptions
 from shared.models.schema_drift import DriftPolicy
@@ -27,7 +26,6 @@ SCAN_FILES_CHARACTERS = 200_000
 UPLOAD_FILES_LIMIT = 100
 TABLES_LIMIT = 1000
 STATEMENTS_LIMIT = 1000
-SECRET_KEY = re.compile(r"secret|token|password|passphrase|credential|key", re.IGNORECASE)
 CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
@@ -97,11 +95,8 @@ SecretAccessKey = Annotated[SecretStr, Field(min_length=1, max_length=1024)]
 RoleArn = Annotated[str, StringConstraints(pattern=r"^arn:aws[a-z-]*:iam::[0-9]{12}:role/[A-Za-z0-9_+=,.@/-]{1,512}$")]
 
 
-class S3Location(OpenModel):
-    """A customer's bucket, without secrets.
-
-    Unknown keys are stored and returned, except keys with a name that suggests a secret.
-    """
+class S3Location(Model):
+    """A customer's bucket, without secrets."""
 
     bucket: BucketName
     region: Region
@@ -117,13 +112,6 @@ class S3Location(OpenModel):
             raise ValueError("holds a control character")
         prefix = prefix.lstrip("/")
         return f"{prefix.rstrip('/')}/" if prefix else ""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _without_unknown_secrets(cls, values: Any) -> Any:
-        if not isinstance(values, dict):
-            return values
-        return {key: value for key, value in values.items() if key in cls.model_fields or not SECRET_KEY.search(key)}
 
 
 class S3Config(S3Location):

@@ -119,7 +119,8 @@ def test_no_upload_token_is_logged(traversal: Traversal) -> None:
     tokens = {part for path in used.values() for part in path.split("/") if len(part) >= 40}
     assert len(used) == 2
     assert tokens
-    assert [line for line in traversal.lines if any(token in line for token in tokens)] == []
+    ours = [line for line in traversal.lines if not line.startswith("HTTP Request: ")]  # by the client of the test
+    assert [line for line in ours if any(token in line for token in tokens)] == []
 
 
 @pytest.mark.row("SE-8")
