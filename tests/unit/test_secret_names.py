@@ -34,7 +34,7 @@ def trees_with_a_secret(draw: st.DrawFn) -> Any:
     value: Any = {
         **draw(st.dictionaries(st.sampled_from(OTHER_NAMES), PLAIN, max_size=3)),
         draw(st.sampled_from(NAMES)): SECRET,
-    }  # noqa: E501
+    }
     for _ in range(draw(st.integers(0, 5))):
         others = draw(st.dictionaries(st.sampled_from(OTHER_NAMES), PLAIN, max_size=2))
         value = draw(st.sampled_from(([value], [None, value], {**others, "inner": value})))
