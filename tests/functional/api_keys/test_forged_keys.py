@@ -4,7 +4,6 @@ from dataclasses import replace
 from uuid import uuid4
 
 import pytest
-from botocore.client import BaseClient
 from fastapi.testclient import TestClient
 
 from shared.dynamodb.table import Table
@@ -42,16 +41,12 @@ def tokens(client: TestClient, sign_in: ClientMaker, table: Table) -> dict[str, 
 
 @pytest.mark.row("SE-8")
 def test_every_invalid_key_gets_the_same_response_after_the_same_reads(
-    client: TestClient, tokens: dict[str, KeyToken], monkeypatch: pytest.MonkeyPatch
+    client: TestClient, tokens: dict[str, KeyToken]
 ) -> None:
     calls: list[str] = []
-    real = BaseClient._make_api_call
-
-    def counted(self: BaseClient, name: str, arguments: dict[str, object]) -> object:
-        calls.append(name)
-        return real(self, name, arguments)
-
-    monkeypatch.setattr(BaseClient, "_make_api_call", counted)
+    client.app.state.resources.dynamodb.meta.events.register(  # type: ignore[attr-defined]
+        "before-call", lambda model, **_: calls.append(model.name)
+    )
     seen = {}
     for reason, token in tokens.items():
         calls.clear()

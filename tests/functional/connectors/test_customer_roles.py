@@ -75,11 +75,9 @@ def test_another_space_cannot_use_the_role_whatever_it_sends(lab: Lab, neighbour
     own = access_of(neighbour)["external_id"]
     assert own != access_of(lab)["external_id"]
     for external_id in (access_of(lab)["external_id"], lab.space_id, neighbour.space_id, "", "agreed-upon"):
-        for send in (
-            lambda s3: neighbour.client.post("/connectors", json={**BODY, "s3": s3}),
-            lambda s3: neighbour.client.post("/connectors?validate=true", json={**BODY, "s3": s3}),
-        ):
-            refused = send({**CONFIG, "external_id": external_id})
+        chosen = {**BODY, "s3": {**CONFIG, "external_id": external_id}}
+        for path in ("/connectors", "/connectors?validate=true"):
+            refused = neighbour.client.post(path, json=chosen)
             assert (refused.status_code, refused.json()["details"][0]["field"]) == (400, "body.s3.external_id")
             assert own in refused.json()["error"]
     stored = neighbour.client.post("/connectors", json=BODY).json()

@@ -48,7 +48,7 @@ def test_an_attempt_is_repeated_when_its_function_has_stopped(
     client: TestClient, resources: Resources, post: Post, receiver: Receiver, clock: MovableClock
 ) -> None:
     class StoppingSender(WebhookSender):
-        def post(self, *_: Any) -> Answer:
+        def post(self, *_: Any, **__: Any) -> Answer:
             raise SystemExit
 
     add_endpoint(client, receiver.url)
