@@ -12,6 +12,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 
 from fastapi import Request, params
 from pydantic import AliasChoices, BaseModel
+from pydantic.fields import FieldInfo
 
 from shared.errors import Detail, ValidationFailedError
 from shared.secret_names import find_secret
@@ -32,16 +33,15 @@ class Shape:
 FREE, PLAIN = Shape(is_free=True), Shape()
 
 
-async def check_nested_fields(request: Request) -> None:
+async def check_nested_fields(request: Request, field: FieldInfo) -> None:
     """Raises ValidationFailedError. FastAPI itself refuses a body that is not JSON."""
-    field = request.scope["route"].body_field
-    if isinstance(field.field_info, params.Form):
+    if isinstance(field, params.Form):
         return
     try:
         body = await request.json()
     except (ValueError, RecursionError):
         return
-    found = list(problems(shape_of(field.field_info.annotation), body, "body"))
+    found = list(problems(shape_of(field.annotation), body, "body"))
     if found:
         more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
         raise ValidationFailedError(f"{found[0].field}: {found[0].message}{more}", found[:DETAILS_LIMIT])

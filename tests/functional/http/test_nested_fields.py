@@ -13,7 +13,7 @@ from fastapi.testclient import TestClient
 from functions.api import build_api
 from shared.dynamodb.table import Key, Table, put
 from shared.http.nested_fields import Shape, fields_of, shape_of
-from shared.http.routers import _CheckedRoute
+from shared.http.routers import CheckedRoute
 from shared.observability import logger
 from tests.fixtures.aws import LOGS_TABLE, TABLE
 from tests.fixtures.evaluations import add_connector, add_member
@@ -56,11 +56,11 @@ def body_with(place: Place, value: Any) -> Any:
     return value
 
 
-def routes() -> list[tuple[str, _CheckedRoute, Shape]]:
+def routes() -> list[tuple[str, CheckedRoute, Shape]]:
     return [
         (method, route, shape_of(route.body_field.field_info.annotation))
         for route in build_api().routes
-        if isinstance(route, _CheckedRoute) and route.body_field
+        if isinstance(route, CheckedRoute) and route.body_field
         if not isinstance(route.body_field.field_info, params.Form)
         for method in sorted(route.methods or ())
     ]
