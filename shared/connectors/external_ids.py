@@ -5,6 +5,7 @@ AWS: https://docs.aws.amazon.com/IAM/latest/UserGuide/id_roles_common-scenarios_
 
 import hashlib
 import hmac
+import secrets
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,11 @@ class ExternalIds:
         """Raises UnavailableError if the deployment has no key."""
         digest = hmac.new(self._key, f"external-id:{space_id}".encode(), hashlib.sha256).hexdigest()
         return f"inference-{digest[:DIGITS]}"
+
+    @staticmethod
+    def of_nobody() -> str:
+        """Returns an external id that no role should require."""
+        return f"inference-{secrets.token_hex(DIGITS // 2)}"
 
     @cached_property
     def _key(self) -> bytes:

@@ -1,7 +1,6 @@
 """The files of one connector: a prefix of the data bucket, or a customer's bucket read with the customer's leave."""
 
 import json
-import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -12,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from shared.aws.clients import making_clients
-from shared.connectors.external_ids import DIGITS, ExternalIds
 from shared.errors import UpstreamError, ValidationFailedError
 from shared.models.connector import Connector, S3Config, Upload, credentials_parameter
 from shared.models.job import JobAccess
@@ -22,6 +20,8 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_ssm import SSMClient
     from mypy_boto3_sts import STSClient
+
+    from shared.connectors.external_ids import ExternalIds
 
 UPLOAD_LIFETIME = timedelta(hours=1)
 # S3's own limit for one POST.
@@ -206,7 +206,7 @@ class ConnectorStorages:
         ssm: "SSMClient",
         sts: "STSClient",
         guard: AddressGuard,
-        external_ids: ExternalIds,
+        external_ids: "ExternalIds",
         *,
         bucket: str,
         parameter_prefix: str,
@@ -333,7 +333,7 @@ class ConnectorStorages:
         if not self._tests_roles:
             return
         try:
-            self._keys_of(role_arn, f"inference-{secrets.token_hex(DIGITS // 2)}")
+            self._keys_of(role_arn, self._external_ids.of_nobody())
         except (ClientError, BotoCoreError):
             return
         raise ValidationFailedError.of(

@@ -9,7 +9,7 @@ from fastapi.testclient import TestClient
 from shared.dynamodb.table import Table
 from shared.models.api_key import KeyToken
 from tests.fixtures.evaluations import add_member
-from tests.functional.api_keys.test_api_keys import client_with_key, create_key
+from tests.functional.api_keys.helpers import client_with_key, create_key
 from tests.functional.conftest import ClientMaker
 
 

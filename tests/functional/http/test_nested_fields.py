@@ -12,6 +12,7 @@ from fastapi.testclient import TestClient
 
 from functions.api import build_api
 from shared.dynamodb.table import Key, Table, put
+from shared.http.authorisation import AllowedCaller
 from shared.http.nested_fields import Shape, fields_of, shape_of
 from shared.http.routers import CheckedRoute
 from shared.observability import logger
@@ -62,6 +63,8 @@ def routes() -> list[tuple[str, CheckedRoute, Shape]]:
         for route in build_api().routes
         if isinstance(route, CheckedRoute) and route.body_field
         if not isinstance(route.body_field.field_info, params.Form)
+        # Progress messages are our own: the webhook secret signs them, and nothing keeps what is unknown in them.
+        if route.rule.caller is not AllowedCaller.SERVICE
         for method in sorted(route.methods or ())
     ]
 
@@ -77,6 +80,7 @@ def cases(*, free: bool) -> list[Any]:
 
 
 def send(client: TestClient, method: str, path: str, body: Any) -> Any:
+    path = path.replace("/spaces/{id}", f"/spaces/{client.headers['X-Space-Id']}")
     parts = [UNKNOWN if part.startswith("{") else part for part in path.split("/")]
     return client.request(method, "/".join(parts), json=body)
 
