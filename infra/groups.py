@@ -76,7 +76,7 @@ class Grants:
     sends_mail: bool = False
     # Scans the entity table and removes items of any kind that belong to a deleted space.
     purges_spaces: bool = False
-    # Assumes the roles that give access to customers' buckets.
+    # Assumes the roles that give access to customers' buckets, and reads the key of their external ids.
     assumes_customer_roles: bool = False
 
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from infra.groups import (
+    GROUPS,
     PUBLISH_WEBHOOK_EVENTS,
     PURGE_SPACES,
     RECONCILE_JOBS,
@@ -29,6 +30,7 @@ FAILURES, READ_LATENCY = "Failures", "ReadLatency"
 # Metrics that functions publish (shared/observability.py).
 FIRST_TOKEN, OVERDUE_JOBS, SERVER_ERRORS = "FirstToken", "OverdueJobs", "ServerErrors"
 FOREIGN_SPACE_CALLS = "ForeignSpaceCalls"
+UNUSABLE_WEBHOOK_KEYS = "UnusableWebhookKeys"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -271,7 +273,14 @@ def _jobs(settings: StageSettings, names: ResourceNames) -> Objective:
         return Metric(namespace="AWS/States", name=name, dimensions={"StateMachineArn": names.machines[workflow]})
 
     overdue = _own(settings, OVERDUE_JOBS, "Maximum", RECONCILE_JOBS)
+    [webhooks] = [group for group in GROUPS if group.name == "webhooks"]
     alarms = [
+        _alarm(
+            "WebhookKeyUnusable",
+            "webhook-key-unusable",
+            "A value of the webhook secret is no key, so progress messages signed with it are refused",
+            Condition(metrics={"keys": _own(settings, UNUSABLE_WEBHOOK_KEYS, function=webhooks)}, threshold=1),
+        ),
         _alarm(
             "JobsOverdue",
             "jobs-overdue",

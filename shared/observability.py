@@ -6,12 +6,22 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from aws_lambda_powertools import Logger
+from aws_lambda_powertools.logging.formatter import LambdaPowertoolsFormatter
 from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit, single_metric
 
 from shared.errors import JobFailedError
+from shared.secret_names import without_secrets
 from shared.space_binding import bound_space
 
-logger = Logger()
+
+class SecretsFormatter(LambdaPowertoolsFormatter):
+    """Writes log lines without secrets: neither values with the name of one, nor texts that look like one."""
+
+    def serialize(self, log: Any) -> str:
+        return super().serialize(without_secrets(log, in_texts=True))
+
+
+logger = Logger(logger_formatter=SecretsFormatter())
 
 Step = Callable[[dict[str, Any]], dict[str, Any]]
 

@@ -106,6 +106,7 @@ class Resources(Clients):
 
     @cached_property
     def connector_storages(self) -> "ConnectorStorages":
+        from shared.connectors.external_ids import ExternalIds
         from shared.connectors.storage import ConnectorStorages
 
         return ConnectorStorages(
@@ -113,8 +114,10 @@ class Resources(Clients):
             self.ssm,
             self.sts,
             self.address_guard,
+            ExternalIds(self.secrets_manager, self.settings.external_id_key_arn),
             bucket=self.settings.bucket_name,
             parameter_prefix=self.settings.parameter_prefix,
+            tests_roles=not self.settings.allow_loopback,
         )
 
     @cached_property

@@ -38,6 +38,8 @@ class Settings(BaseModel):
     evaluation_state_machine_arn: str | None = None
     scan_state_machine_arn: str | None = None
     webhook_secret_arn: str | None = None
+    # The key from which the external ids of customers' roles are derived.
+    external_id_key_arn: str | None = None
     webhook_url: str | None = None
     # Where messages to the spaces' own webhook endpoints wait.
     webhook_queue_url: str | None = None

@@ -47,9 +47,7 @@ class EventStream(StreamingResponse):
     """A response that sends each chunk immediately. If the client disconnects, it closes ``chunks``."""
 
     def __init__(self, first: dict[str, Any], chunks: Chunks, error_body: ErrorBody) -> None:
-        super().__init__(
-            iter(()), media_type="text/event-stream", headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-        )
+        super().__init__(iter(()), media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
         self._first = first
         self._chunks = chunks
         self._error_body = error_body

@@ -16,6 +16,7 @@ from shared.models.connector import (
     ConnectorCreate,
     ConnectorUpdate,
     FileName,
+    RoleAccess,
     ScanAnswer,
     ScanRequest,
     UploadRequest,
@@ -117,6 +118,12 @@ def list_connector_files(
 def scan_connector(id: str, body: ScanRequest, context: CurrentContext, service: CurrentConnectorService) -> ScanAnswer:
     """Scan the named files, or all; what was found is in the catalog."""
     return service.scan(context, id, body)
+
+
+@router.get("/access/aws-role", extension=True)
+def get_role_access(context: CurrentContext, service: CurrentConnectorService) -> RoleAccess:
+    """Get the trust policy that a role needs before a connector can read your bucket with it."""
+    return service.role_access(context)
 
 
 @router.get("/{id}/catalog", extension=True)

@@ -12,7 +12,6 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from functions.events.webhook_sender import Answer, WebhookSender
 from shared.errors import ApiError
 from shared.models.webhook_endpoint import (
     DeliveryAttempt,
@@ -30,6 +29,7 @@ from shared.resources import Resources
 from shared.webhooks.deliveries import TooEarlyError, WebhookDeliveries
 from shared.webhooks.endpoints import Recipient, WebhookEndpoints
 from shared.webhooks.queue import read_task
+from shared.webhooks.sender import Answer, WebhookSender
 from shared.webhooks.signature import sign
 
 # After the first attempt, each from the end of the one before.
@@ -130,6 +130,8 @@ def _refusal(recipient: Recipient, delivery: WebhookDelivery) -> str | None:
         return "the endpoint was deleted"
     if recipient.endpoint.status is EndpointStatus.DISABLED:
         return "the endpoint is disabled; enable it and replay the message"
+    if recipient.endpoint.status is EndpointStatus.PENDING_VERIFICATION:
+        return "the address has not been verified; verify the endpoint and replay the message"
     if not recipient.space_in_use and delivery.event_type is not WebhookEventType.SPACE_DELETED:
         return "the space is deleted"
     return None

@@ -36,6 +36,7 @@ class JobInputs:
         self._settings = resources.settings
         self._s3 = resources.s3
         self._drifts = resources.schema_drifts
+        self._storages = resources.connector_storages
 
     def parts(self, space_id: str, connectors: Sequence[ConnectorTraining], pins: Mapping[str, str]) -> list[DataPart]:
         """Returns the files of each connector's part; those without pins as they are now.
@@ -122,7 +123,7 @@ class JobInputs:
             {
                 "connector_id": connector.id,
                 "files": files,
-                "access": connector.job_access(self._settings.parameter_prefix),
+                "access": self._storages.job_access(space_id, connector),
                 "identifying_columns": _identifying_columns(connector, profiles),
                 **part.settings.job_settings(),
             }

@@ -163,6 +163,7 @@ class ServiceFunction(Construct):
             "OIDC_JWKS_URL": data.oidc_jwks_url,
             "PARAMETER_PREFIX": settings.parameter_prefix,
             "WEBHOOK_SECRET_ARN": data.webhook_secret.secret_arn,
+            "EXTERNAL_ID_KEY_ARN": data.external_id_key.secret_arn,
             "WEBHOOK_QUEUE_URL": self._webhook_queue_url(),
             "TRAINING_STATE_MACHINE_ARN": state_machine_arn(self, settings, Workflow.TRAINING),
             "EVALUATION_STATE_MACHINE_ARN": state_machine_arn(self, settings, Workflow.EVALUATION),
@@ -252,12 +253,11 @@ class ServiceFunction(Construct):
                     conditions={"StringLikeIfExists": {"s3:prefix": list(grants.lists)}},
                 )
             )
-        if grants.webhook_secret:
-            statements.append(
-                iam.PolicyStatement(
-                    actions=["secretsmanager:GetSecretValue"], resources=[data.webhook_secret.secret_arn]
-                )
-            )
+        secrets = [data.webhook_secret] if grants.webhook_secret else []
+        secrets += [data.external_id_key] if grants.assumes_customer_roles else []
+        if secrets:
+            arns = [secret.secret_arn for secret in secrets]
+            statements.append(iam.PolicyStatement(actions=["secretsmanager:GetSecretValue"], resources=arns))
         if grants.queues_webhooks:
             queue = cdk.Stack.of(self).format_arn(service="sqs", resource=webhook_queue_name(self._settings))
             statements.append(iam.PolicyStatement(actions=["sqs:SendMessage"], resources=[queue]))

@@ -29,13 +29,13 @@ FAILED = '{ ($.status = "500") || ($.status = "503") || (($.status = "5*") && ($
 _SLOW = " && ".join(f'($.route != "{route}")' for route in ("/chats*", "/v1*", "/models*"))
 READ = f'{{ ($.method = "GET") && ($.status = "2*") && {_SLOW} }}'
 
+# A path can contain an upload token, so the log has the route. The application logs paths without tokens.
 _ACCESS_LOG = json.dumps(
     {
         "request_id": "$context.requestId",
         "time": "$context.requestTime",
         "ip": "$context.identity.sourceIp",
         "method": "$context.httpMethod",
-        "path": "$context.path",
         "route": "$context.resourcePath",
         "status": "$context.status",
         "latency_ms": "$context.responseLatency",
@@ -109,7 +109,8 @@ class ApiStack(cdk.Stack):
                 stage_name=API_STAGE,
                 throttling_rate_limit=settings.throttling_rate,
                 throttling_burst_limit=settings.throttling_burst,
-                tracing_enabled=True,
+                # Its traces would contain whole addresses, with upload tokens. Functions make their own traces.
+                tracing_enabled=False,
                 metrics_enabled=True,
                 # Bodies are never logged, because they hold customers' data.
                 logging_level=apigateway.MethodLoggingLevel.ERROR,

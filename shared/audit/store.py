@@ -23,6 +23,7 @@ from shared.dynamodb.time_ordered_ids import ids_within, made_at
 from shared.dynamodb.write_markers import REMOVAL, WRITE_MARKER, read_write_marker, removal_key
 from shared.models.audit_log import AuditAction, AuditLog, AuditPage
 from shared.models.base import Timestamp
+from shared.secret_names import without_secrets
 
 # An item before and after a write; None where it is not there.
 ItemImages = tuple[Item | None, Item | None]
@@ -168,7 +169,8 @@ def _action(before: Item | None, after: Item | None) -> AuditAction:
 
 def _as_text(item: Item, names: list[str]) -> str:
     """Returns the value as JSON text, because numbers and nesting may exceed DynamoDB's limits."""
-    return json.dumps({name: _bounded(item[name]) for name in names if name in item}, ensure_ascii=False)
+    shown = without_secrets({name: item[name] for name in names if name in item})
+    return json.dumps({name: _bounded(value) for name, value in shown.items()}, ensure_ascii=False)
 
 
 def _bounded(value: Any) -> Any:

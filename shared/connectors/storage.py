@@ -11,14 +11,17 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from shared.aws.clients import making_clients
-from shared.errors import UpstreamError
+from shared.errors import UpstreamError, ValidationFailedError
 from shared.models.connector import Connector, S3Config, Upload, credentials_parameter
+from shared.models.job import JobAccess
 from shared.network.address_guard import AddressGuard
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_ssm import SSMClient
     from mypy_boto3_sts import STSClient
+
+    from shared.connectors.external_ids import ExternalIds
 
 UPLOAD_LIFETIME = timedelta(hours=1)
 CHUNK_BYTES = 1 << 20
@@ -205,9 +208,11 @@ class ConnectorStorages:
         ssm: "SSMClient",
         sts: "STSClient",
         guard: AddressGuard,
+        external_ids: "ExternalIds",
         *,
         bucket: str,
         parameter_prefix: str,
+        tests_roles: bool = True,
     ) -> None:
         self._s3 = s3
         self._ssm = ssm
@@ -215,20 +220,45 @@ class ConnectorStorages:
         self._guard = guard
         self.bucket = bucket
         self._parameter_prefix = parameter_prefix
+        self._external_ids = external_ids
+        # Emulators of AWS check no trust policy.
+        self._tests_roles = tests_roles
 
     def open(self, space_id: str, connector: Connector) -> ConnectorStorage:
         """Raises StorageError when the customer's role or keys can't be used."""
         if connector.s3 is None:
             return self.managed(connector.prefix(space_id))
-        access = connector.job_access(self._parameter_prefix)
-        try:
-            if access.role_arn:
-                keys = self._assume(access.role_arn, access.external_id or space_id)
-            else:
+        found = connector.s3
+        if found.role_arn:
+            keys = self._assume(found.role_arn, space_id)
+        else:
+            try:
                 keys = Keys(**self.kept_credentials(connector))
-        except (ClientError, BotoCoreError) as error:
-            raise storage_error(error, connector.s3.bucket) from error
-        return self._foreign(connector.s3.bucket, connector.s3.prefix, access.region, access.endpoint_url, keys)
+            except (ClientError, BotoCoreError) as error:
+                raise storage_error(error, found.bucket) from error
+        return self._foreign(found.bucket, found.prefix, found.region, found.endpoint_url, keys)
+
+    def job_access(self, space_id: str, connector: Connector) -> JobAccess:
+        """Returns the access by which a job reads the connector's files."""
+        if connector.s3 is None:
+            return JobAccess()
+        role_arn = connector.s3.role_arn
+        return JobAccess(
+            region=connector.s3.region,
+            endpoint_url=connector.s3.endpoint_url,
+            role_arn=role_arn,
+            external_id=self.external_id(space_id) if role_arn else None,
+            credentials_parameter=connector.credentials_parameter(self._parameter_prefix),
+        )
+
+    def external_id(self, space_id: str) -> str:
+        """Returns the external id that the roles of the space must require. No space can choose another one."""
+        return self._external_ids.of(space_id)
+
+    @property
+    def account_id(self) -> str:
+        """Returns the AWS account that roles must trust."""
+        return self._sts.get_caller_identity()["Account"]
 
     @property
     def region(self) -> str:
@@ -241,16 +271,13 @@ class ConnectorStorages:
 
     def open_config(self, space_id: str, config: S3Config) -> ConnectorStorage:
         """Returns the storage that a request describes, before anything of it is stored."""
-        location = config.location(space_id)
         if config.role_arn:
-            try:
-                keys = self._assume(config.role_arn, location.external_id or space_id)
-            except (ClientError, BotoCoreError) as error:
-                raise storage_error(error, config.bucket) from error
+            keys = self._assume(config.role_arn, space_id)
+            self._check_trust_policy(config.role_arn, space_id)
         else:
             secret = config.secret_access_key.get_secret_value() if config.secret_access_key else ""
             keys = Keys(config.access_key_id or "", secret)
-        return self._foreign(location.bucket, location.prefix, location.region, location.endpoint_url, keys)
+        return self._foreign(config.bucket, config.prefix, config.region, config.endpoint_url, keys)
 
     def kept_credentials(self, connector: Connector) -> dict[str, str]:
         """Returns the stored credentials of a connector."""
@@ -285,11 +312,37 @@ class ConnectorStorages:
         if config.endpoint_url is not None:
             self._guard.check_url(config.endpoint_url, "body.s3.endpoint_url")
 
-    def _assume(self, role_arn: str, external_id: str) -> Keys:
+    def _assume(self, role_arn: str, space_id: str) -> Keys:
+        external_id = self.external_id(space_id)
+        try:
+            return self._keys_of(role_arn, external_id)
+        except (ClientError, BotoCoreError) as error:
+            code, words = _problem(error)
+            raise _refusal(
+                code,
+                f"The role {role_arn} can't be assumed: {code} ({words}). Its trust policy must name the API's account "
+                f"and require the sts:ExternalId {external_id}, which belongs to this space and can't be chosen.",
+            ) from error
+
+    def _keys_of(self, role_arn: str, external_id: str) -> Keys:
         found = self._sts.assume_role(
             RoleArn=role_arn, RoleSessionName="inference-connector", ExternalId=external_id, DurationSeconds=3600
         )["Credentials"]
         return Keys(found["AccessKeyId"], found["SecretAccessKey"], found["SessionToken"])
+
+    def _check_trust_policy(self, role_arn: str, space_id: str) -> None:
+        """Raises ValidationFailedError for a role that takes any external id, because every space could use it."""
+        if not self._tests_roles:
+            return
+        try:
+            self._keys_of(role_arn, self._external_ids.of_nobody())
+        except (ClientError, BotoCoreError):
+            return
+        raise ValidationFailedError.of(
+            "body.s3.role_arn",
+            "trusts this API for every space: let its trust policy require the sts:ExternalId "
+            f"{self.external_id(space_id)}",
+        )
 
     def _foreign(
         self, bucket: str, prefix: str, region: str | None, endpoint_url: str | None, keys: Keys
@@ -323,14 +376,25 @@ class ConnectorStorages:
 
 def storage_error(error: ClientError | BotoCoreError, bucket: str) -> StorageError:
     """Returns the failure in AWS's own code and words."""
+    code, words = _problem(error)
+    return _refusal(
+        code,
+        f"The bucket {bucket} can't be read: {code} ({words}). "
+        "Check the bucket's name, its region, and what the role or access keys allow.",
+    )
+
+
+def _refusal(code: str, message: str) -> StorageError:
+    error = StorageError(message)
+    error.aws_code = code
+    return error
+
+
+def _problem(error: ClientError | BotoCoreError) -> tuple[str, str]:
+    """Returns AWS's name for an error and its words."""
     if isinstance(error, ClientError):
         problem = error.response.get("Error", {})
         code, words = problem.get("Code", "Unknown"), problem.get("Message", "")
     else:
         code, words = type(error).__name__, str(error)
-    translated = StorageError(
-        f"The bucket {bucket} can't be read: {code} ({words.rstrip('.')[:300]}). "
-        "Check the bucket's name, its region, and what the role or access keys allow."
-    )
-    translated.aws_code = code
-    return translated
+    return code, words.rstrip(".")[:300]

@@ -148,6 +148,11 @@ class CheckedRoute(APIRoute):
             actor.set(request.state.user_id)
             acting_key.set(context.key.id if context and context.key else None)
             bound_space.set(request.state.space_id)
+            if self.body_field is not None:
+                # Most cold starts serve a read first, and every import makes them longer.
+                from shared.http.nested_fields import check_nested_fields
+
+                await check_nested_fields(request, self.body_field.field_info)
             return await handle(request)
 
         return checked

@@ -25,6 +25,7 @@ from shared.models.job_reference import JobKind
 from shared.observability import workflow_step
 from shared.resources import Resources
 from shared.settings import Settings
+from tests.fixtures.aws import WEBHOOK_SECRET_NAME
 from tests.fixtures.cloudwatch import CloudWatch, Point, embedded_points, filtered_points, window
 from tests.fixtures.inference_logs import call, stream_event
 from tests.infra.conftest import Synthesised
@@ -280,6 +281,18 @@ def test_a_failing_new_version_triggers_its_alarm(stage: Stage, broken: TestClie
         assert states(stage, [alarm], failing("previous"), []) == [False, False, False], group.name
 
 
+@pytest.mark.row("SE-7")
+def test_a_webhook_secret_that_is_no_key_triggers_an_alarm(stage: Stage) -> None:
+    def refused() -> list[Point]:
+        client = stage.client(stage.resources)
+        return stage.printed("webhooks", lambda: client.post("/webhooks", json={}))
+
+    healthy = refused()
+    stage.resources.secrets_manager.put_secret_value(SecretId=WEBHOOK_SECRET_NAME, SecretString="no key!")
+    stage.resources = Resources(stage.resources.settings)
+    assert states(stage, [alarms(stage.template)["WebhookKeyUnusable"]], refused(), healthy) == [False, True, False]
+
+
 # --- metrics of AWS
 
 DEPLOYED = "inference-prod-"
@@ -329,7 +342,7 @@ def aws_metrics(stage: Stage, name: str) -> tuple[list[Point], list[Point]]:
     }[name]
 
 
-SERVICE_METRICS = {"SlowReads", "SlowFirstTokens", "JobsOverdue", "ForeignSpaceCalls"}
+SERVICE_METRICS = {"SlowReads", "SlowFirstTokens", "JobsOverdue", "ForeignSpaceCalls", "WebhookKeyUnusable"}
 
 
 @pytest.mark.row("X-15")

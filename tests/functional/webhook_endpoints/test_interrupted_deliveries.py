@@ -8,11 +8,11 @@ import pytest
 from fastapi.testclient import TestClient
 
 from functions.events.deliver_webhooks import RETRIES, WebhookDeliverer, deliver_webhooks
-from functions.events.webhook_sender import Answer, WebhookSender
 from shared.network.address_guard import AddressGuard
 from shared.resources import Resources
 from shared.webhooks.deliveries import CLAIM, TooEarlyError, WebhookDeliveries
 from shared.webhooks.queue import read_task
+from shared.webhooks.sender import Answer, WebhookSender
 from tests.fixtures.clocks import MovableClock
 from tests.fixtures.webhooks import Post, Receiver, received
 from tests.functional.webhook_endpoints.helpers import add_endpoint, cause_event, deliveries, fail
@@ -48,7 +48,7 @@ def test_an_attempt_is_repeated_when_its_function_has_stopped(
     client: TestClient, resources: Resources, post: Post, receiver: Receiver, clock: MovableClock
 ) -> None:
     class StoppingSender(WebhookSender):
-        def post(self, *_: Any) -> Answer:
+        def post(self, *_: Any, **__: Any) -> Answer:
             raise SystemExit
 
     add_endpoint(client, receiver.url)
