@@ -18,5 +18,9 @@ def check_parameters(parameters: dict[str, Any], field: str) -> None:
         raise ValidationFailedError.of(
             field, f"is not a valid JSON schema{f' at {where}' if where else ''}: {error.message[:300]}"
         ) from None
+    except (jsonschema_rs.ReferencingError, ValueError) as error:
+        raise ValidationFailedError.of(
+            field, f"is not a JSON schema that can be checked without other documents: {str(error)[:300]}"
+        ) from None
     if parameters.get("type", "object") != "object":
         raise ValidationFailedError.of(field, 'must describe an object: {"type": "object", ...}')
