@@ -116,5 +116,9 @@ class ContendedError(UnavailableError):
     is_theirs = True
 
 
+# The beginning of the text of a job that ended with an error of ours.
+UNEXPECTED_JOB_ERROR = "The job failed with an unexpected error"
+
+
 class JobFailedError(Exception):
     """Error that ends a job. Users read its text as the entity's ``error``."""

@@ -32,6 +32,6 @@ class AuthenticationCache(Generic[K, V]):
         """Keeps the value until ``expires_at`` (Unix seconds) at most."""
         if not self._seconds:
             return
-        if len(self._kept) >= MAX_ENTRIES:
-            self._kept.clear()
+        if len(self._kept) >= MAX_ENTRIES:  # the oldest goes, so that nobody can remove all others at once
+            del self._kept[next(iter(self._kept))]
         self._kept[key] = value, min(self._clock().timestamp() + self._seconds, expires_at)

@@ -21,6 +21,7 @@ from shared.dynamodb.write_markers import actor
 from shared.errors import PermissionDeniedError
 from shared.http.authentication import Authentication, Credentials, Identity
 from shared.http.errors import errors
+from shared.http.text import require_whole_characters
 from shared.http.tokens import Principal
 from shared.models.api_key import BroadScope, KeyScope
 from shared.models.space import UserPermission
@@ -134,6 +135,7 @@ class _CheckedRoute(APIRoute):
             if not is_checked(request):
                 await _wait_for(check, request)
             require_key_scope(getattr(request.state, "context", None))
+            await require_whole_characters(request)
             # Every request has its own context, which lasts until the response has been sent.
             actor.set(request.state.user_id)
             return await handle(request)

@@ -36,7 +36,7 @@ class ClusterTokens:
         """Returns the token. Raises ContendedError if another request has just removed it."""
         if parameter not in self._read:
             if len(self._read) >= CACHED_TOKENS:
-                self._read.clear()
+                del self._read[next(iter(self._read))]
             try:
                 found = self._ssm.get_parameter(Name=parameter, WithDecryption=True)
             except ClientError as error:

@@ -108,7 +108,7 @@ class Clusters:
             else:
                 cluster = self.clusters.load(item)
         if len(self._read) >= REMEMBERED_STATES:
-            self._read.clear()
+            del self._read[next(iter(self._read))]
         state = self._read[owner] = ClusterState(owner, read_at, cluster, models, circuits, seen)
         return state
 

@@ -272,7 +272,8 @@ class LanguageModels:
         return self._logs.actions(self.caller.space_id, self._row(record))
 
     def _row(self, record: CallRecord) -> InferenceLog:
-        return _row(self.caller, record, self._clock(), keeps=self.settings.store_content)
+        row = _row(self.caller, record, self._clock(), keeps=self.settings.store_content)
+        return row.model_copy(update={"is_own_cluster": not self.is_shared})
 
     def _sent(self, body: dict[str, Any], model: str) -> dict[str, Any]:
         """Returns the request for the server. A shared server reuses only cached prompts of the same space."""
