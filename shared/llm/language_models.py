@@ -110,6 +110,7 @@ class LanguageModels:
         self._lists = lists
         self._clock = clock
         self._limits = limits
+        self._listed = target.state.models
         self.caller = caller
         self.tokens: Counter[CallType] = Counter()
 
@@ -127,8 +128,8 @@ class LanguageModels:
 
     async def all(self) -> Sequence[LanguageModel]:
         """Returns every model in the latest list of the cluster. Raises its error if there is no list."""
-        found, _ = await self._lists.current(self._target)
-        return found.models
+        self._listed, _ = await self._lists.current(self._target)
+        return self._listed.models
 
     async def model(self, name: str | None) -> LanguageModel:
         """Returns the model of this name, or the default model.
@@ -138,7 +139,7 @@ class LanguageModels:
         """
         wanted = name or self.settings.default_model
         try:
-            found, _ = await self._lists.current(self._target)
+            self._listed = found = (await self._lists.current(self._target))[0]
         except ApiError:
             if wanted is None:
                 raise
@@ -280,7 +281,7 @@ class LanguageModels:
         sent = {**body, "model": model}
         if self._target.is_shared:
             sent.pop(CACHE_SALT, None)
-            listed = self._target.state.models.find(model) if self._target.state.models else None
+            listed = self._listed.find(model) if self._listed else None
             if listed is not None and listed.owned_by == SALTING_SERVER:
                 sent[CACHE_SALT] = hashlib.sha256(self.caller.space_id.encode()).hexdigest()
         return sent
