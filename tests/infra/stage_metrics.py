@@ -80,14 +80,23 @@ class Stage:
         return list(embedded_points(self._capsys.readouterr().out))
 
     def request(
-        self, client: TestClient, path: str, milliseconds: int = 20, method: str = "GET", body: Any = None, **env: str
+        self,
+        client: TestClient,
+        path: str,
+        milliseconds: int = 20,
+        *,
+        method: str = "GET",
+        body: Any = None,
+        version: str = "1",
     ) -> list[Point]:
         """Returns the metrics of a request: from API Gateway, from its access log and from the function's output."""
         group = path.split("/")[1]
-        function = group if group in {each.name for each in GROUPS} else {"v1": "chats"}.get(group, "documentation")
+        function = group if group in {each.name for each in GROUPS} else "documentation"
         answers: list[int] = []
         printed = self.printed(
-            function, lambda: answers.append(client.request(method, path, json=body).status_code), **env
+            function,
+            lambda: answers.append(client.request(method, path, json=body).status_code),
+            AWS_LAMBDA_FUNCTION_VERSION=version,
         )
         return [*printed, *self.logged(method, path, answers[0], milliseconds)]
 

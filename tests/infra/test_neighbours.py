@@ -75,13 +75,11 @@ def register(tenant: TestClient, address: str, **more: Any) -> None:
 
 
 def chat(stage: Stage, tenant: TestClient, body: Any = HELLO) -> list[Point]:
-    env = {"AWS_LAMBDA_FUNCTION_VERSION": version_of(stage, "chats")}
-    return stage.request(tenant, "/chats", method="POST", body=body, **env)
+    return stage.request(tenant, "/chats", method="POST", body=body, version=version_of(stage, "chats"))
 
 
 def read(stage: Stage, tenant: TestClient, path: str, milliseconds: int = 20) -> list[Point]:
-    env = {"AWS_LAMBDA_FUNCTION_VERSION": version_of(stage, path.split("/")[1])}
-    return stage.request(tenant, path, milliseconds, **env)
+    return stage.request(tenant, path, milliseconds, version=version_of(stage, path.split("/")[1]))
 
 
 def bad_tokens(stage: Stage, *_: Any) -> list[Point]:
@@ -109,8 +107,7 @@ def foreign_schemas(stage: Stage, tenant: TestClient, upstream: FakeUpstream) ->
     register(tenant, upstream.url)
     tool = {"type": "function", "function": {"name": "f", "parameters": {"$schema": "https://elsewhere.example/s"}}}
     body = {"name": "Loans", "description": "", "tools": [tool]}
-    env = {"AWS_LAMBDA_FUNCTION_VERSION": version_of(stage, "experts")}
-    return stage.request(tenant, "/experts", method="POST", body=body, **env)
+    return stage.request(tenant, "/experts", method="POST", body=body, version=version_of(stage, "experts"))
 
 
 def no_cluster(stage: Stage, tenant: TestClient, *_: Any) -> list[Point]:
@@ -133,9 +130,13 @@ def odd_cluster(stage: Stage, tenant: TestClient, upstream: FakeUpstream) -> lis
     register(tenant, upstream.url)
     points = []
     for answer in (b"[" * 100_000, b'{"choices": 5}', b'{"choices": [{"message": {"content": 1e400}}]}', Refusal(500)):
-        upstream.script = lambda _, answer=answer: answer
+        upstream.script = partial(_same, answer)
         points += chat(stage, tenant)
     return points
+
+
+def _same(answer: Any, _: Any) -> Any:
+    return answer
 
 
 def busy_cluster(stage: Stage, tenant: TestClient, upstream: FakeUpstream) -> list[Point]:
