@@ -205,7 +205,10 @@ def _reads(settings: StageSettings) -> Objective:
 
     return Objective(
         name="reads",
-        promise=f"99% of GETs are answered within {READ_MILLISECONDS / 1000:g} s (aside from those that wait for a model, a cluster or a customer's storage)",
+        promise=(
+            f"99% of GETs are answered within {READ_MILLISECONDS / 1000:g} s (aside from those that wait for a model, "
+            "a cluster or a customer's storage)"
+        ),
         graphs={
             "Reads, ms": (latency("p50"), latency("p95"), latency("p99")),
             "Reads": (latency("SampleCount"),),
@@ -233,7 +236,10 @@ def _chats(settings: StageSettings) -> Objective:
 
     return Objective(
         name="chats",
-        promise=f"95% of streamed chats with the deployment's models have their first token within {FIRST_TOKEN_MILLISECONDS / 1000:g} s",
+        promise=(
+            "95% of streamed chats with the deployment's models have their first token within "
+            f"{FIRST_TOKEN_MILLISECONDS / 1000:g} s"
+        ),
         graphs={
             "First token, ms": (first_token("p50"), first_token("p95")),
             "Streamed chats": (first_token("SampleCount"),),
