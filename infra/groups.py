@@ -105,6 +105,8 @@ REMOVAL = ("removal",)
 
 # Every authenticated request fetches its membership, space and API key in one batch.
 IDENTITY = ("membership", "space", "api_key")
+# A request with an API key notes the time and the address of its use.
+KEY_USE = ("api_key_entry",)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,7 +134,7 @@ def group(
     grants = grants or Grants()
     folder = name.replace("-", "_")
     if not public:
-        grants = replace(grants, reads=(*grants.reads, *IDENTITY))
+        grants = replace(grants, reads=(*grants.reads, *IDENTITY), writes=(*grants.writes, *KEY_USE))
     return GroupSpec(
         name=name,
         handler=f"functions.{folder}.handler.handler",
@@ -155,7 +157,7 @@ CALL_LIMITS = ("limit_usage",)
 
 GROUPS = (
     group("action-groups", Grants(writes=("action_group", *REMOVAL))),
-    group("api-keys", Grants(writes=("api_key", *REMOVAL))),
+    group("api-keys", Grants(reads=("member",), writes=("api_key",))),
     group("actions", Grants(reads=("action_group", "checkpoint", "checkpoint_alias"), writes=("action", *REMOVAL))),
     group(
         "arguments",
@@ -183,7 +185,10 @@ GROUPS = (
         "spaces",
         # Deleting a space stops its jobs.
         Grants(
-            reads=("job", "limit_usage"), writes=(*MEMBERSHIP, *INVITES, *REMOVAL), stops_jobs=True, sends_mail=True
+            reads=("job", "limit_usage", "user"),
+            writes=(*MEMBERSHIP, *INVITES, "api_key", *REMOVAL),
+            stops_jobs=True,
+            sends_mail=True,
         ),
     ),
     group(

@@ -10,6 +10,7 @@ from shared.dependencies import CurrentResources
 from shared.http.errors import errors
 from shared.http.parameters import After, ExpectedVersion, IdempotencyKey, Limit, tagged
 from shared.http.routers import CurrentContext, CurrentPrincipal, GroupRouter
+from shared.models.api_key import SpaceApiKey
 from shared.models.base import Deleted, Page
 from shared.models.invite import Invite, Invited, InviteRequest
 from shared.models.limits import SpaceLimits, SpaceLimitsAnswer
@@ -83,6 +84,20 @@ def invite_to_space(
 def restore_space(id: str, principal: CurrentPrincipal, service: CurrentSpaceService) -> Deleted:
     """Restore a space that was deleted within the last 30 days, with all that belonged to it."""
     return service.restore(principal.user_id, id)
+
+
+@router.get("/{id}/api-keys", extension=True)
+def list_space_api_keys(
+    context: CurrentContext, service: CurrentSpaceService, limit: Limit = 10, after: After = ""
+) -> Page[SpaceApiKey]:
+    """List the API keys of all members, newest first; revoked ones stay for 90 days."""
+    return service.list_api_keys(context, after, limit)
+
+
+@router.delete("/{id}/api-keys/{key_id}", extension=True)
+def revoke_space_api_key(key_id: str, context: CurrentContext, service: CurrentSpaceService) -> Deleted:
+    """Revoke an API key of any member: within 10 seconds nothing takes it any more."""
+    return service.revoke_api_key(context, key_id)
 
 
 @router.get("/{id}/invites", extension=True, responses=errors(403, 404))

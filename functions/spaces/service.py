@@ -7,6 +7,8 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from functions.spaces.invite_mails import InviteMails
+from functions.spaces.removals import MemberRemovals
+from functions.spaces.space_keys import SpaceKeys
 from shared.clock import Clock, new_id
 from shared.dynamodb.repository import Idempotency
 from shared.dynamodb.table import Table
@@ -14,6 +16,7 @@ from shared.http.tokens import Principal
 from shared.jobs.launcher import JobLauncher
 from shared.jobs.store import Jobs
 from shared.llm.limit_usage import LimitUsages, Subject
+from shared.models.api_key import SpaceApiKey
 from shared.models.base import Deleted, Page
 from shared.models.invite import Invite, Invited, InviteMail, InviteRequest
 from shared.models.job_reference import JobReference
@@ -36,6 +39,8 @@ class SpaceService:
         self._members = self._spaces.members
         self._jobs = Jobs(table, clock)
         self._invites = Invites(table, clock)
+        self._removals = MemberRemovals(table, clock)
+        self._keys = SpaceKeys(table, clock)
         self._usages = LimitUsages(table, clock)
         self._launcher = launcher
         self._mails = mails
@@ -51,7 +56,7 @@ class SpaceService:
             updated_by=user_id,
             **request.model_dump(),
         )
-        membership = Membership(id=space.id, created_at=now, updated_at=now, is_owner=True)
+        membership = Membership(id=space.id, created_at=now, updated_at=now, is_owner=True, generation=new_id())
         stored = self._members.memberships.create(
             user_id,
             membership,
@@ -118,7 +123,7 @@ class SpaceService:
         return self._members.list_after(context.space_id, after, limit)
 
     def remove_member(self, context: SpaceContext, member_id: str) -> Deleted:
-        return self._members.remove(context.space_id, member_id)
+        return self._removals.remove(context.space_id, member_id)
 
     def invite(self, principal: Principal, context: SpaceContext, request: InviteRequest) -> Invited:
         """Stores the invites, all or none, and then sends the mails.
@@ -137,6 +142,13 @@ class SpaceService:
 
     def list_invites(self, context: SpaceContext, after: str, limit: int) -> Page[Invite]:
         return self._invites.list_after(context.space_id, after, limit)
+
+    def list_api_keys(self, context: SpaceContext, after: str, limit: int) -> Page[SpaceApiKey]:
+        return self._keys.list_after(context.space_id, after, limit)
+
+    def revoke_api_key(self, context: SpaceContext, key_id: str) -> Deleted:
+        """Raises as ``SpaceKeys.revoke`` does."""
+        return self._keys.revoke(context.space_id, key_id)
 
     def revoke_invite(self, context: SpaceContext, invite_id: str) -> Deleted:
         """Raises as ``Invites.revoke`` does."""

@@ -45,8 +45,9 @@ _LEFT_OUT = {
     "pins",
     "pinned_revision",
     "secret_hash",
+    "generation",
 }
-_ASKED_FOR = ("entity_id", "actor", "entity")
+_ASKED_FOR = ("entity_id", "api_key_id", "actor", "entity")
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,7 @@ class AuditFilters:
     actor: str | None = None
     start_date: Timestamp | None = None
     end_date: Timestamp | None = None
+    api_key_id: str | None = None
 
     @property
     def wanted(self) -> dict[str, str]:
@@ -84,12 +86,13 @@ class AuditLogs:
         stamp = _stamp(before, after, removals)
         if stamp is None or owner.endswith("#hidden"):  # a membership of a deleted space, moved as it is
             return
-        actor, write_id = read_write_marker(stamp)
+        actor, api_key_id, write_id = read_write_marker(stamp)
         # A membership is filed under its user, and some things under what they belong to in the space.
         space_id, entity_id = (item["SK"], owner) if kind == "membership" else (owner.partition("#")[0], item["SK"])
         changed = _changed(before or {}, after or {})
         row = {
             "actor": actor,
+            "api_key_id": api_key_id,
             "action": _action(before, after),
             "entity": kind,
             "entity_id": entity_id,
@@ -97,7 +100,8 @@ class AuditLogs:
             "after": _as_text(after or {}, changed),
             "expires_at": int((made_at(write_id) + self._retention).timestamp()),
         }
-        for partition in (f"audit#{space_id}", *(_partition(space_id, name, row[name]) for name in _ASKED_FOR)):
+        copies = (_partition(space_id, name, row[name]) for name in _ASKED_FOR if row[name])
+        for partition in (f"audit#{space_id}", *copies):
             yield Key(partition, write_id), row
 
     def list_after(self, space_id: str, filters: AuditFilters, after: str, limit: int) -> AuditPage:
@@ -111,7 +115,7 @@ class AuditLogs:
         period = partial(ids_within, max(filters.start_date or oldest, oldest), filters.end_date)
         names = ("SK", *others)
         counted = list(self._table.query(pk, condition=period(), limit=COUNTED_ROWS + 1, attributes=names))
-        count = sum(all(item[name] == value for name, value in others.items()) for item in counted[:COUNTED_ROWS])
+        count = sum(all(item.get(name) == value for name, value in others.items()) for item in counted[:COUNTED_ROWS])
         items = list(self._rows(pk, period(before=last), others, limit + 1))
         return AuditPage(
             count=count,

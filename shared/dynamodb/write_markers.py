@@ -7,6 +7,7 @@ deletion: the stamp of that is left under ``removal#<space>`` for a few days, in
 
 from contextvars import ContextVar
 from datetime import timedelta
+from typing import NamedTuple
 
 from shared.clock import Clock, new_id
 from shared.dynamodb.table import Item, Key, Write, put
@@ -14,6 +15,8 @@ from shared.dynamodb.table import Item, Key, Write, put
 # The user whose request is being answered; workflows and events have none.
 SYSTEM = "system"
 actor: ContextVar[str] = ContextVar("actor", default=SYSTEM)
+# The API key with which this user called.
+acting_key: ContextVar[str | None] = ContextVar("acting_key", default=None)
 
 WRITE_MARKER = "written_by"
 REMOVAL = "removed_by"
@@ -21,9 +24,17 @@ REMOVAL = "removed_by"
 REMOVAL_KEPT = timedelta(days=3)
 
 
+class WriteMarker(NamedTuple):
+    """Content of a write marker. The id contains the time of the write."""
+
+    actor: str
+    api_key_id: str | None
+    write_id: str
+
+
 def write_marker() -> str:
-    """Returns the actor and the id of a new write; the id contains the time."""
-    return f"{actor.get()}#{new_id()}"
+    """Returns the actor, the API key if one was used, and the id of a new write."""
+    return "#".join(each for each in (actor.get(), acting_key.get(), new_id()) if each)
 
 
 def has_write_marker(item: Item | None, text: str) -> bool:
@@ -34,10 +45,11 @@ def has_write_marker(item: Item | None, text: str) -> bool:
     return item is not None and item.get(WRITE_MARKER) == text
 
 
-def read_write_marker(text: str) -> tuple[str, str]:
-    """Returns the actor and the id of the write."""
-    who, _, write_id = text.rpartition("#")
-    return who, write_id
+def read_write_marker(text: str) -> WriteMarker:
+    """Returns the content of a write marker."""
+    caller, _, write_id = text.rpartition("#")
+    who, _, key_id = caller.partition("#")
+    return WriteMarker(who, key_id or None, write_id)
 
 
 def removal_key(kind: str, owner: str, entity_id: str) -> Key:

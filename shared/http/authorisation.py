@@ -241,6 +241,8 @@ TABLE: dict[str, AccessRule] = {
     "PUT /spaces/{id}": _owner(),
     "POST /spaces/{id}/invite": _owner("lets others read the data of the space"),
     "POST /spaces/{id}/restore": AccessRule(AllowedCaller.FORMER_OWNER),
+    "GET /spaces/{id}/api-keys": _owner(),
+    "DELETE /spaces/{id}/api-keys/{key_id}": _owner(),
     "GET /spaces/{id}/invites": _owner(),
     "DELETE /spaces/{id}/invites/{invite_id}": _owner(),
     "GET /spaces/{id}/limits": _member(),

@@ -13,6 +13,7 @@ CHECKS: tuple[Callable[[StoredItems], Problems], ...] = (
     entity_checks.unreadable,
     entity_checks.counters,
     entity_checks.members,
+    entity_checks.api_keys,
     entity_checks.invites,
     entity_checks.persona_keys,
     entity_checks.expert_versions,

@@ -14,7 +14,7 @@ LEVELS = (
     ("arguments", "audit", "chats", "experts", "inference_logs", "insights", "jobs", "spaces", "webhooks"),
     ("aws", "dynamodb", "files", "network", "propensity"),
     ("models",),
-    ("clock", "observability", "settings"),
+    ("clock", "observability", "settings", "text"),
     ("errors",),
 )
 LEVEL_OF = {package: level for level, packages in enumerate(LEVELS) for package in packages}

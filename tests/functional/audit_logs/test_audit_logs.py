@@ -170,3 +170,26 @@ def test_only_the_owner_reads_the_log_of_the_space(
 )
 def test_an_invalid_query_is_refused(client: TestClient, query: str) -> None:
     assert client.get(f"/audit-logs?{query}").status_code == 400
+
+
+@pytest.mark.row("SE-3", "X-14")
+def test_a_row_names_the_key_with_which_its_user_wrote(
+    client: TestClient, resources: Resources, stream: Stream
+) -> None:
+    body = {"name": "Batch", "scopes": ["read", "write"]}
+    keys = [client.post("/api-keys", json=body).json() for _ in range(2)]
+    holders = [TestClient(client.app, headers={"Authorization": f"Bearer {key['key']}"}) for key in keys]
+    ids = [each.post("/data-models", json={"name": "Churn"}).json()["id"] for each in (*holders, client)]
+    holders[1].delete(f"/data-models/{ids[2]}")
+    deliver(resources, stream.read())
+    rows = audit_rows(client, entity="data_model")
+    assert [(row["entity_id"], row["action"], row["api_key_id"]) for row in rows] == [
+        (ids[2], "deleted", keys[1]["id"]),
+        (ids[2], "created", None),
+        (ids[1], "created", keys[1]["id"]),
+        (ids[0], "created", keys[0]["id"]),
+    ]
+    assert {row["actor"] for row in rows} == {client.get("/me").json()["id"]}
+    assert [row["entity_id"] for row in audit_rows(client, api_key_id=keys[1]["id"])] == [ids[2], ids[1]]
+    assert audit_rows(client, entity_id=ids[2], api_key_id=keys[0]["id"]) == []
+    assert [row["action"] for row in audit_rows(client, entity_id=ids[2], api_key_id=keys[1]["id"])] == ["deleted"]

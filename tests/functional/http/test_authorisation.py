@@ -198,7 +198,7 @@ def test_nobody_may_call_an_operation_without_a_token_but_the_public_ones(world:
     compare(world, world.nobody, lambda name: ALLOWED if name in PUBLIC else "401")
 
 
-@pytest.mark.row("SE-1", "BM-5")
+@pytest.mark.row("SE-1", "C-4")
 def test_a_creator_may_change_their_benchmark_and_the_guard_of_their_chat_but_nobody_elses(world: World) -> None:
     creator, other = member(world, "creator", PERMISSIONS), member(world, "other", PERMISSIONS)
     benchmark = add_benchmark(creator, world.alices["/connectors/{id}"])

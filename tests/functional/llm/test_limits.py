@@ -13,7 +13,7 @@ from shared.llm.limit_usage import LimitUsages
 from tests.fixtures.clocks import MovableClock
 from tests.fixtures.evaluations import add_member
 from tests.fixtures.upstream import Body, FakeUpstream, Refusal, connected, schema_name
-from tests.functional.api_keys.test_api_keys import client_with_key, create_key
+from tests.functional.api_keys.helpers import client_with_key, create_key
 from tests.functional.arguments.test_arguments import FACTS
 from tests.functional.conftest import ClientMaker
 
