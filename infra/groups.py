@@ -499,6 +499,11 @@ STEPS = {
     ),
 }
 
+# The step of each workflow that records why an execution failed.
+FAIL_STEPS = {
+    workflow: next(each for each in steps if each.name.startswith("fail-")) for workflow, steps in STEPS.items()
+}
+
 
 def event(name: str, grants: Grants, *, memory_mb: int = 512, timeout_seconds: int = 60) -> FunctionSpec:
     """Returns the event function with the code ``functions/events/<name>.py``."""

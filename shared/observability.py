@@ -74,5 +74,10 @@ def count_failure() -> None:
     count("ServerErrors", service=os.environ.get("POWERTOOLS_SERVICE_NAME", "api"), version=version)
 
 
+def count_failed_request() -> None:
+    """Counts a response that is a failure of ours. Failures of what belongs to a space are not counted."""
+    count("Failures", service="api")
+
+
 def _namespace() -> str:
     return os.environ.get("POWERTOOLS_METRICS_NAMESPACE", "Inference")

@@ -68,6 +68,8 @@ class Settings(BaseModel):
     fair_shares: str | None = None
     # How long a language model may be silent.
     upstream_timeout_seconds: float = 25
+    # How long all calls of language models for one request may take before its response begins.
+    upstream_total_seconds: float = 26
     # Allows connectors and clusters on this machine. It is true only in the local stage.
     allow_loopback: bool = False
     # Greatest age of the membership and of the cluster state that a call may use; 0 reads them for each call.

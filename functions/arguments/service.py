@@ -9,7 +9,7 @@ from shared.checkpoints.lineages import Lineages
 from shared.clock import Clock, new_id
 from shared.dynamodb.repository import Idempotency
 from shared.dynamodb.table import Table
-from shared.errors import ConflictError, NotFoundError, PermissionDeniedError, UnavailableError, ValidationFailedError
+from shared.errors import ConflictError, ContendedError, NotFoundError, PermissionDeniedError, ValidationFailedError
 from shared.models.argument import (
     Argument,
     ArgumentAssignment,
@@ -106,7 +106,7 @@ class ArgumentService:
                     return self.update(context, argument_id, _TAKE, None)
                 except (ConflictError, NotFoundError, PermissionDeniedError):
                     continue  # another reviewer was faster
-        raise UnavailableError(
+        raise ContendedError(
             "Other reviewers take the waiting arguments now. Try again in a moment.", headers={"Retry-After": "1"}
         )
 

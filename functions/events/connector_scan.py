@@ -9,12 +9,10 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from botocore.exceptions import BotoCoreError, ClientError
-
 from shared.connectors.catalog import EventOutcome, ObjectVersion, comparable_sequencer
 from shared.connectors.scans import ConnectorScans
 from shared.dynamodb.cleanup_list import CleanupList
-from shared.errors import ApiError, NotFoundError
+from shared.errors import NotFoundError
 from shared.models.connector import ScanScope
 from shared.observability import logger
 from shared.resources import Resources
@@ -46,7 +44,7 @@ def connector_scan(event: dict[str, Any], resources: Resources) -> dict[str, lis
             found = read_event(message_id, record["body"])
             if found is not None and record_event(resources, scans, found) is EventOutcome.TO_SCAN:
                 to_scan.setdefault((found.space_id, found.connector_id), []).append(message_id)
-        except (ClientError, BotoCoreError, ApiError, ValueError, KeyError, TypeError):
+        except Exception:  # noqa: BLE001 - whatever is wrong with one message, the others of its batch are done
             logger.exception("an event could not be handled", extra={"message_id": message_id})
             failed.add(message_id)
     for (space_id, connector_id), message_ids in to_scan.items():
@@ -54,7 +52,7 @@ def connector_scan(event: dict[str, Any], resources: Resources) -> dict[str, lis
             scans.request(space_id, connector_id, ScanScope.NAMED)
         except NotFoundError:
             logger.info("the connector was deleted in between", extra={"connector_id": connector_id})
-        except (ClientError, BotoCoreError, ApiError):
+        except Exception:  # noqa: BLE001 - nor with one connector
             logger.exception("a scan could not be asked for", extra={"connector_id": connector_id})
             failed.update(message_ids)
     return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in sorted(failed)]}

@@ -10,7 +10,6 @@ from typing import Any
 from functions.events.convergence import Convergence
 from shared.arguments.store import Arguments
 from shared.chats.store import Chats
-from shared.connectors.scans import OWN_FAILURES
 from shared.jobs.store import Jobs
 from shared.observability import logger, measure
 from shared.resources import Resources
@@ -66,7 +65,7 @@ def clean_up(resources: Resources) -> None:
         for purge in cleaner.purges.due():
             try:
                 cleaner.clean(purge.space_id, purge.entity_id)
-            except OWN_FAILURES:
+            except Exception:  # noqa: BLE001 - whatever is wrong with one entity, the others are cleaned
                 logger.exception("leftovers remain: the next round takes them up", extra={"id": purge.entity_id})
 
 
@@ -74,7 +73,10 @@ def move_memberships(resources: Resources) -> None:
     """Lets the memberships of deleted and restored spaces follow, as far as they have not."""
     spaces = Spaces(resources.table, resources.clock)
     for space_id in spaces.with_pending_moves():
-        spaces.move_memberships(space_id)
+        try:
+            spaces.move_memberships(space_id)
+        except Exception:  # noqa: BLE001 - whatever is wrong with one space, the others follow
+            logger.exception("memberships remain: the next round takes them up", extra={"space_id": space_id})
 
 
 @logger.inject_lambda_context
@@ -82,5 +84,7 @@ def handler(_event: dict[str, Any], context: Any) -> None:
     try:
         reconcile_jobs(_resources, context.get_remaining_time_in_millis() / 1000 - MARGIN_SECONDS)
     finally:
-        clean_up(_resources)
-        move_memberships(_resources)
+        try:
+            clean_up(_resources)
+        finally:
+            move_memberships(_resources)

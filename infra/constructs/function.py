@@ -26,6 +26,7 @@ _WEB_ADAPTER_VARIABLES = {
     "PORT": "8080",
     # API Gateway closes a stream after five minutes without data. Two upstream servers fit into that time.
     "UPSTREAM_TIMEOUT_SECONDS": "120",
+    "UPSTREAM_TOTAL_SECONDS": "240",
 }
 
 _TABLE_READS = ("dynamodb:BatchGetItem", "dynamodb:ConditionCheckItem", "dynamodb:GetItem", "dynamodb:Query")

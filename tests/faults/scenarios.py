@@ -17,6 +17,7 @@ from tests.faults.boundary import KILLS, WITHOUT_KILLS, Fault, seeded
 from tests.faults.emulated_platform import EmulatedPlatform
 from tests.faults.external_services import UnreliableMails, WebhookPath, complete
 from tests.faults.killed_workers import Outcome, killed_request, killed_scan, killed_training
+from tests.faults.neighbour import neighbour
 from tests.faults.stored_items import StoredItems, read_items
 from tests.faults.storm_client import StormClient
 from tests.fixtures.audit import watch_table
@@ -161,4 +162,5 @@ SCENARIOS: dict[str, Callable[[EmulatedPlatform, int], Outcome]] = {
     "killed scan": killed_scan,
     "killed request": killed_request,
     "silence": silence,
+    "neighbour": neighbour,
 }
