@@ -66,7 +66,8 @@ class Boundary:
     """The injector of faults. ``seconds`` is the total time that the callers would have waited.
 
     A call gets one of ``faults`` with the probability ``rate``. With ``fault_at`` only the write with that number gets
-    a fault. The first write has the number 1. After a kill the process sends no further call.
+    a fault. The first write has the number 1. After a kill the process sends no further call. With ``about`` only calls
+    with this text in their address or body count.
     """
 
     def __init__(self, seed: int) -> None:
@@ -74,6 +75,7 @@ class Boundary:
         self.faults: tuple[Fault, ...] = WITHOUT_KILLS
         self.fault_at: int | None = None
         self.services: frozenset[str] | None = None
+        self.about = ""
         self.writes = 0
         self.seconds = 0.0
         self.injected: Counter[tuple[str, Fault]] = Counter()
@@ -94,10 +96,16 @@ class Boundary:
 
     @contextmanager
     def failing(
-        self, *faults: Fault, rate: float = 1.0, at: int | None = None, services: frozenset[str] | None = None
+        self,
+        *faults: Fault,
+        rate: float = 1.0,
+        at: int | None = None,
+        services: frozenset[str] | None = None,
+        about: str = "",
     ) -> Iterator[None]:
         """Makes calls fail within the block, and numbers the writes from 1."""
-        self.faults, self.rate, self.fault_at, self.services, self.writes = faults, rate, at, services, 0
+        self.faults, self.rate, self.fault_at, self.services, self.about = faults, rate, at, services, about
+        self.writes = 0
         try:
             yield
         finally:
@@ -118,7 +126,7 @@ class Boundary:
     def _send(self, event_name: str, request: Any, connect_seconds: float, read_seconds: float) -> AWSResponse:
         _, service, operation = event_name.split(".")
         with self._lock:
-            fault = self._next(service, operation)
+            fault = self._next(service, operation, request)
             if fault is None or fault in LATE:
                 response = self._deliver(event_name, request)
             if fault is None:
@@ -137,8 +145,10 @@ class Boundary:
                 return _refusal(service, request, 503 if service == "s3" else 400, _throttling(service))
         return _refusal(service, request, 500, "InternalError" if service == "s3" else "InternalServerError")
 
-    def _next(self, service: str, operation: str) -> Fault | None:
+    def _next(self, service: str, operation: str, request: Any) -> Fault | None:
         if not self.rate or (self.services is not None and service not in self.services):
+            return None
+        if self.about and self.about not in f"{request.url} {request.body!r}":
             return None
         fault = self._dice.choice(self.faults)
         if self.fault_at is None:

@@ -101,7 +101,8 @@ def _wrong_limits(space_id: str, skews: Sequence[timedelta]) -> list[str]:
         return []
     client = boto3.client("dynamodb")
     [usage] = StoredItems(read_items(client, TABLE)).partitions[f"limit_usage#{space_id}"].values()
-    counted = usage["tokens_per_month"] - usage["new_tokens"] - usage["old_tokens"]
+    reserved = sum(int(held.split()[2]) for name, held in usage.items() if name.startswith("held#"))
+    counted = usage["tokens_per_month"] - reserved
     logged = sum(
         item["total_tokens"] for item in read_items(client, LOGS_TABLE) if item["PK"].startswith(f"log#{space_id}#")
     )
