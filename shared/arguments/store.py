@@ -125,9 +125,9 @@ class Arguments:
 
     def clean(self, space_id: str, argument_id: str) -> None:
         """Removes what a deleted argument has left behind. Safe to repeat."""
-        for kept in (self._changes, self._comments):
-            kept.remove_all(f"{space_id}#{argument_id}")
-        self.purges.write(self.purges.done(argument_id))
+        with self.purges.settling(argument_id):
+            for kept in (self._changes, self._comments):
+                kept.remove_all(f"{space_id}#{argument_id}")
 
     def changes(self, space_id: str, argument_id: str, after: str, limit: int) -> Page[ArgumentChange]:
         """Returns newest first. Raises NotFoundError and InvalidCursorError."""

@@ -164,8 +164,8 @@ class Chats:
 
     def clean(self, space_id: str, chat_id: str) -> None:
         """Removes the remaining data of a deleted chat. Safe to repeat."""
-        self._remove_turns(space_id, chat_id)
-        self.purges.write(self.purges.done(chat_id))
+        with self.purges.settling(chat_id):
+            self._remove_turns(space_id, chat_id)
 
     def _turn(self, space_id: str, chat: StoredChat, messages: Sequence[Message]) -> Write:
         turn_id = new_id()

@@ -6,11 +6,14 @@ noted before it is stored: a crash in between leaves none behind.
 """
 
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 
-from shared.clock import Clock, utc_now
-from shared.dynamodb.table import Key, Table, Write, delete, put
+from boto3.dynamodb.conditions import Attr
+
+from shared.clock import Clock, new_id, utc_now
+from shared.dynamodb.table import ConditionFailedError, Key, Table, Write, delete, put
 from shared.models.base import parse_timestamp
 
 # How long a request may still be at work on an entry.
@@ -35,7 +38,7 @@ class CleanupList:
 
     def note(self, space_id: str, entity_id: str) -> Write:
         """Returns the write that puts an entity on the list."""
-        return put(self._key(entity_id), {"space_id": space_id, "noted_at": self._clock()})
+        return put(self._key(entity_id), {"space_id": space_id, "noted_at": self._clock(), "note": new_id()})
 
     def done(self, entity_id: str) -> Write:
         """Returns the write that takes it off."""
@@ -44,6 +47,15 @@ class CleanupList:
     def write(self, action: Write) -> None:
         """Carries out one of these writes alone."""
         self._table.write(action)
+
+    @contextmanager
+    def settling(self, entity_id: str) -> Iterator[None]:
+        """Takes an entity off the list at the end of the block, unless somebody has noted it again within the block."""
+        noted = self._table.get(self._key(entity_id))
+        yield
+        if noted is not None:
+            with suppress(ConditionFailedError):
+                self._table.write(delete(self._key(entity_id), Attr("note").eq(noted["note"])))
 
     def due(self) -> Iterator[CleanupEntry]:
         """Yields those that no request is busy with any more, the oldest first."""
