@@ -9,7 +9,7 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -43,6 +43,9 @@ from shared.models.insight import (
 )
 from shared.models.lineage import DecisionLineage
 
+# A reaction gets its id before its transaction, so one with a lower id may appear later than one with a higher id. A
+# request ends within 29 seconds. The rest is for differences between clocks.
+SETTLED = timedelta(minutes=1)
 # More contacts than any contact limit needs.
 CONTACTS_LIMIT = 2000
 
@@ -236,13 +239,19 @@ class Insights:
     def reactions(
         self, space_id: str, after: str, since: datetime | None, action_id: str | None
     ) -> Iterator[tuple[InsightReaction, dict[str, Any]]]:
-        """Returns reactions with the client's features, oldest first. Raises InvalidCursorError."""
+        """Returns settled reactions with the client's features, oldest first. Raises InvalidCursorError."""
         last = cursor_id(after)
-        start = max(last or "", first_id(since) if since else "")
-        condition = KeyCondition("SK").gt(start) if start else None
+        # Sorts after ``last`` and before every other id.
+        start = max(f"{last}~" if last else "", first_id(since) if since else "")
+        end = first_id(self._clock() - SETTLED)
+        if start > end:
+            return
         wanted = Attr("action_id").eq(action_id) if action_id else None
         found = self._table.query(
-            f"insight_reaction#{space_id}", condition=condition, newest_first=False, filter=wanted
+            f"insight_reaction#{space_id}",
+            condition=KeyCondition("SK").between(start or " ", end),
+            newest_first=False,
+            filter=wanted,
         )
         for item in found:
             yield InsightReaction.model_validate(item), self._values.load(item["features"])
