@@ -76,7 +76,7 @@ def belongs_to_any(item: Item, space_ids: Iterable[str]) -> bool:
         return False
     parts = {*rest}
     if kind in ("membership", "invite_email", "removal"):  # filed under a user or an address
-        parts.add(item["SK"].removeprefix("membership#"))
+        parts.update(item["SK"].split("#"))
     # Filed under the job's id, and in lists of all spaces.
     if kind in ("job", "connector", "chat", "argument", "cluster"):
         parts.add(item.get("space_id"))
