@@ -61,6 +61,7 @@ def clean_up(resources: Resources) -> None:
         Chats(resources.table, resources.large_values, resources.clock),
         Arguments(resources.table, resources.clock),
         resources.token_cleaner,
+        resources.large_values,
     )
     for cleaner in cleaners:
         for purge in cleaner.purges.due():

@@ -129,19 +129,24 @@ class Insights:
         Raises ConflictError if a request with the same idempotency key had another body.
         """
         folder = f"spaces/{space_id}/insights/{insight.id}"
+        key = self._insights.key(space_id, insight.id)
+        answered = insight.model_dump(mode="json", exclude={"reaction"})
+        answer, with_answer = self._values.keep(space_id, answered, f"{folder}/answer.json", key)
+        kept_features, with_features = self._values.keep(space_id, features, f"{folder}/features.json", key)
         stored = StoredInsight(
             id=insight.id,
             created_at=insight.created_at,
             updated_at=insight.updated_at,
             action_id=insight.action_id,
-            answer=self._values.keep(insight.model_dump(mode="json", exclude={"reaction"}), f"{folder}/answer.json"),
+            answer=answer,
             band=band,
             channel=insight.best_channel or None,
             client_key=client_key,
-            features=self._values.keep(features, f"{folder}/features.json"),
+            features=kept_features,
             lineage=lineage,
         )
-        first = self._insights.create(space_id, stored, idempotency=idempotency)
+        also = [*with_answer, *with_features]
+        first = self._insights.create(space_id, stored, idempotency=idempotency, also=also)
         return insight if first.id == insight.id else self._load(first)
 
     def answered(self, space_id: str, idempotency: Idempotency) -> Insight | None:
