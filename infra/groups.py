@@ -106,6 +106,9 @@ REMOVAL = ("removal",)
 # Notes of objects whose items are not stored yet.
 OBJECTS = ("object",)
 
+# An argument changes with its places in lists and with a note of the change.
+ARGUMENTS = ("argument", "argument_index", "argument_change")
+
 # Every authenticated request fetches its membership, space and API key in one batch.
 IDENTITY = ("membership", "space", "api_key")
 
@@ -168,9 +171,7 @@ GROUPS = (
             gets=(TRAINING_FILES,),
             lists=(TRAINING_FILES,),
             writes=(
-                "argument",
-                "argument_index",
-                "argument_change",
+                *ARGUMENTS,
                 "argument_comment",
                 *REMOVAL,
                 "cluster",
@@ -186,7 +187,11 @@ GROUPS = (
         "spaces",
         # Deleting a space stops its jobs.
         Grants(
-            reads=("job", "limit_usage"), writes=(*MEMBERSHIP, *INVITES, *REMOVAL), stops_jobs=True, sends_mail=True
+            reads=("job", "limit_usage"),
+            # Arguments that wait for a leaver wait for anyone then.
+            writes=(*MEMBERSHIP, *INVITES, *REMOVAL, *ARGUMENTS),
+            stops_jobs=True,
+            sends_mail=True,
         ),
     ),
     group(
@@ -525,15 +530,15 @@ CONNECTOR_SCAN = event(
 )
 JOB_STATE_CHANGED = event("job_state_changed", _CONVERGENCE)
 # Deleting a chat, an argument or a cluster does not remove all of these items immediately.
-_REMAINING_DATA = ("chat", "chat_turn", "argument", "argument_change", "argument_comment", "cluster", *OBJECTS)
+_REMAINING_DATA = ("chat", "chat_turn", *ARGUMENTS, "argument_comment", "cluster", *OBJECTS)
 # This function also removes remaining data of deleted entities and updates members of deleted or restored spaces.
 RECONCILE_JOBS = event(
     "reconcile_jobs",
     replace(
         _CONVERGENCE,
         # Items that may name an object.
-        reads=(*_CONVERGENCE.reads, "member", "expert_version", "insight"),
-        writes=(*_CONVERGENCE.writes, "space", "membership", *_REMAINING_DATA, "schema_drift"),
+        reads=(*_CONVERGENCE.reads, "expert_version", "insight"),
+        writes=(*_CONVERGENCE.writes, "space", "membership", "member", *_REMAINING_DATA, "schema_drift"),
         deletes=(CHAT_FILES, CONNECTOR_FILES, EXPERT_FILES, INSIGHT_FILES, SCAN_FILES, SNAPSHOT_FILES),
         lists=(CHAT_FILES, CONNECTOR_FILES, SCAN_FILES, SNAPSHOT_FILES),
         writes_parameters=(CONNECTOR_CREDENTIALS, CLUSTER_TOKENS),

@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 from functions.events.convergence import Convergence
+from shared.arguments.leavers import Leavers
 from shared.arguments.store import Arguments
 from shared.chats.store import Chats
 from shared.connectors.scans import OWN_FAILURES
@@ -62,6 +63,7 @@ def clean_up(resources: Resources) -> None:
         Arguments(resources.table, resources.clock),
         resources.token_cleaner,
         resources.large_values,
+        Leavers(resources.table, resources.clock),
     )
     for cleaner in cleaners:
         for purge in cleaner.purges.due():

@@ -6,10 +6,11 @@ from concurrent.futures import ThreadPoolExecutor
 from botocore.exceptions import BotoCoreError, ClientError
 
 from functions.spaces.invite_mails import InviteMails
+from shared.arguments.leavers import Leavers
 from shared.clock import Clock, new_id
 from shared.dynamodb.repository import Idempotency
 from shared.dynamodb.table import Table
-from shared.errors import PermissionDeniedError
+from shared.errors import ApiError, PermissionDeniedError
 from shared.http.tokens import Principal
 from shared.jobs.launcher import JobLauncher
 from shared.jobs.store import Jobs
@@ -36,6 +37,7 @@ class SpaceService:
         self._jobs = Jobs(table, clock)
         self._invites = Invites(table, clock)
         self._usages = LimitUsages(table, clock)
+        self._leavers = Leavers(table, clock)
         self._launcher = launcher
         self._mails = mails
         self._clock = clock
@@ -130,7 +132,12 @@ class SpaceService:
         """Raises PermissionDeniedError unless the owner removes somebody or a member leaves."""
         if not self._members.context(user_id, space_id).is_owner and member_id != user_id:
             raise PermissionDeniedError("Only the owner of the space may remove others from it. Ask them.")
-        return self._members.remove(space_id, member_id)
+        left = self._members.remove(space_id, member_id, [self._leavers.note(space_id, member_id)])
+        try:
+            self._leavers.clean(space_id, f"{space_id}#{member_id}")
+        except (ApiError, BotoCoreError, ClientError):
+            logger.exception("arguments wait for a leaver: the reconciler will free them", extra={"space_id": space_id})
+        return left
 
     def invite(self, principal: Principal, space_id: str, request: InviteRequest) -> Invited:
         """Stores the invites, all or none, and then sends the mails.

@@ -4,7 +4,7 @@ A membership lies under its user, ``membership#<user>``, so that the spaces of a
 members of a space, ``member#<space>``, is written in the same transactions.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from boto3.dynamodb.conditions import Attr
@@ -155,10 +155,17 @@ class Members:
         for item in self._table.query(f"member#{space_id}", attributes=["SK"]):
             yield item["SK"]
 
-    def remove(self, space_id: str, user_id: str) -> Deleted:
-        """Raises NotFoundError for users who are no members, ConflictError for the owner."""
+    def is_member(self, space_id: str, user_id: str, error: ApiError) -> Write:
+        """Returns the check that a user is a member of the space."""
+        return check(self.memberships.key(user_id, space_id), Attr("PK").exists(), error)
+
+    def remove(self, space_id: str, user_id: str, also: Sequence[Write] = ()) -> Deleted:
+        """Removes a member and carries out ``also`` in one transaction.
+
+        Raises NotFoundError for users who are no members, ConflictError for the owner.
+        """
         self._membership(space_id, user_id)
-        also = [delete(self._index.key(space_id, user_id)), *self._index.count_writes(space_id, user_id, -1)]
+        also = [delete(self._index.key(space_id, user_id)), *self._index.count_writes(space_id, user_id, -1), *also]
         try:
             self.memberships.delete(user_id, space_id, condition=Attr("is_owner").eq(False), also=also)
         except ConditionNotMetError:
