@@ -1,12 +1,13 @@
 """Rules of webhook endpoints: they carry news out of the space, so its owner alone has to do with them."""
 
+from contextlib import suppress
 from datetime import datetime
 from itertools import islice
 
 from shared.clock import Clock, new_id
 from shared.dynamodb.repository import Idempotency
 from shared.dynamodb.table import Table
-from shared.errors import ConflictError, PermissionDeniedError
+from shared.errors import ConflictError, NotFoundError, PermissionDeniedError
 from shared.models.base import Page
 from shared.models.webhook_endpoint import (
     DeliveryPage,
@@ -104,7 +105,7 @@ class WebhookEndpointService:
         return delivery
 
     def replay_failed(self, endpoint_id: str, since: datetime) -> ReplayAnswer:
-        """Replays the failed messages, the oldest first.
+        """Replays the failed messages, the oldest first, except for those that are being sent.
 
         Raises NotFoundError, and ConflictError for a disabled endpoint.
         """
@@ -112,7 +113,10 @@ class WebhookEndpointService:
         failed = self._deliveries.failed_since(self._space, endpoint_id, since)
         found = list(islice(failed, REPLAYED_AT_ONCE + 1))
         chosen = found[:REPLAYED_AT_ONCE]
-        tasks = [self._deliveries.replay(self._space, endpoint_id, each)[1] for each in chosen]
+        tasks = []
+        for each in chosen:
+            with suppress(ConflictError, NotFoundError):
+                tasks.append(self._deliveries.replay(self._space, endpoint_id, each)[1])
         self._queue.send(tasks)
         return ReplayAnswer(count=len(tasks), has_more=len(found) > len(chosen))
 
