@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 Item = dict[str, Any]
 
+PARTITION_KEY_BYTES, SORT_KEY_BYTES = 2048, 1024
 TRANSACTION_ATTEMPTS = 12
 CONFLICT_ATTEMPTS = 12
 
@@ -33,6 +34,20 @@ class Key:
     @property
     def values(self) -> dict[str, str]:
         return {"PK": self.pk, "SK": self.sk}
+
+    @property
+    def fits(self) -> bool:
+        """Returns whether a table can hold an item with this key."""
+        return is_partition(self.pk) and 0 < _size(self.sk) <= SORT_KEY_BYTES
+
+
+def is_partition(pk: str) -> bool:
+    """Returns whether a table can hold items with this partition key."""
+    return _size(pk) <= PARTITION_KEY_BYTES
+
+
+def _size(text: str) -> int:
+    return len(text.encode(errors="replace"))
 
 
 class ConditionFailedError(Exception):
@@ -130,13 +145,15 @@ class Table:
         self.name = name
 
     def get(self, key: Key) -> Item | None:
+        if not key.fits:
+            return None
         found = self._client.get_item(TableName=self.name, Key=encode_item(key.values), ConsistentRead=True)
         return decode_item(found["Item"]) if "Item" in found else None
 
     def get_many(self, keys: Sequence[Key]) -> dict[Key, Item]:
         """Returns the existing items."""
         found: dict[Key, Item] = {}
-        waiting = [encode_item(key.values) for key in dict.fromkeys(keys)]
+        waiting = [encode_item(key.values) for key in dict.fromkeys(keys) if key.fits]
         attempt = 0
         while waiting:
             batch, waiting = waiting[:100], waiting[100:]
@@ -168,6 +185,8 @@ class Table:
         index's name, and its items may be a moment old. ``filter`` leaves out items that are read and paid for, but
         not sent. ``limit`` bounds the number of items that are left, ``page_size`` the number that one request reads.
         """
+        if not is_partition(pk):
+            return
         request = self._question(pk, condition, index, filter) | {"ScanIndexForward": not newest_first}
         if attributes:
             projected = {f"#p{position}": name for position, name in enumerate(attributes)}
