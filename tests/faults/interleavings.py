@@ -13,10 +13,12 @@ from uuid import UUID
 
 from fastapi.testclient import TestClient
 
+from functions.events.reconcile_jobs import clean_up
 from functions.workflows.connector_scan.finish_scan import finish_scan
 from functions.workflows.connector_scan.list_scan_files import list_scan_files
 from functions.workflows.connector_scan.scan_file import scan_file
 from shared.connectors.scans import OWN_FAILURES
+from shared.dynamodb.cleanup_list import GRACE
 from shared.errors import JobFailedError, NotFoundError
 from shared.models.connector import managed_prefix
 from shared.resources import Resources
@@ -65,13 +67,17 @@ def late_events(platform: EmulatedPlatform, seed: int) -> Outcome:
             with suppress(JobFailedError, KeyError, *OWN_FAILURES):
                 survives(step)
 
+    def clean() -> None:
+        platform.elapsed += GRACE
+        clean_up(worker)
+
     def delete() -> None:
         survives(partial(lab.client.delete, f"/connectors/{dice.choice(connectors)}"))
 
     for _ in range(STEPS):
         with platform.boundary.failing(*WITHOUT_KILLS, *KILLS * 3, rate=0.25):
             dice.choice([deliver, deliver, deliver, go_on, delete, delete])()
-        dice.choice([upload, upload, scan])()
+        dice.choice([upload, upload, scan, clean])()
     for event in waiting:
         lab.deliver(event)
     gone = sum(lab.client.get(f"/connectors/{each}").status_code == 404 for each in connectors)
