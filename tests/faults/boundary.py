@@ -66,8 +66,9 @@ class Boundary:
     """The injector of faults. ``seconds`` is the total time that the callers would have waited.
 
     A call gets one of ``faults`` with the probability ``rate``. With ``fault_at`` only the write with that number gets
-    a fault. The first write has the number 1. After a kill the process sends no further call. With ``about`` only calls
-    with this text in their address or body count.
+    a fault. The first write has the number 1. After a kill the process sends no further call. With ``lasts`` each
+    repetition of this write gets the fault, too. With ``about`` only calls with this text in their address or body
+    count.
     """
 
     def __init__(self, seed: int) -> None:
@@ -76,6 +77,8 @@ class Boundary:
         self.fault_at: int | None = None
         self.services: frozenset[str] | None = None
         self.about = ""
+        self.lasts = False
+        self._last: str | None = None
         self.writes = 0
         self.seconds = 0.0
         self.injected: Counter[tuple[str, Fault]] = Counter()
@@ -102,8 +105,10 @@ class Boundary:
         at: int | None = None,
         services: frozenset[str] | None = None,
         about: str = "",
+        lasts: bool = False,
     ) -> Iterator[None]:
         """Makes calls fail within the block, and numbers the writes from 1."""
+        self.lasts, self._last = lasts, None
         self.faults, self.rate, self.fault_at, self.services, self.about = faults, rate, at, services, about
         self.writes = 0
         try:
@@ -154,8 +159,12 @@ class Boundary:
         if self.fault_at is None:
             return fault if self._dice.random() < self.rate else None
         is_writing = not operation.startswith(READING)
+        sent = f"{request.url} {request.body!r}"
+        if self.lasts and is_writing and sent == self._last:
+            return fault
         self.writes += is_writing
         if self.writes == self.fault_at and is_writing:
+            self._last = sent
             return fault
         # A killed process sends no further call.
         return Fault.KILLED if self.writes >= self.fault_at and fault in KILLS else None
