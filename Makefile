@@ -10,7 +10,7 @@ unexport PYTHONDONTWRITEBYTECODE
 TOKEN_USER = $(if $(filter command line,$(origin USER)),$(USER))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup node demo up down url token test test-fast check fix coverage openapi bench faults fuzz clean
+.PHONY: help setup node demo up down url token test test-fast check fix coverage openapi authorisation bench faults fuzz clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -74,6 +74,9 @@ coverage: setup ## Measure the branch coverage of the unit and functional tests
 
 openapi: setup ## Write openapi.json from the composed app
 	@$(BIN)/python -m functions.openapi openapi.json
+
+authorisation: setup ## Write docs/authorisation.md from the table of who may call what
+	@$(BIN)/python -m functions.authorisation
 
 bench: setup ## Measure speed and memory, and print the ratios
 	@uv sync --frozen --inexact --quiet --group bench >&2

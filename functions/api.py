@@ -29,8 +29,6 @@ from functions.models.routes import router as models
 from functions.personas.routes import router as personas
 from functions.spaces.routes import router as spaces
 from functions.trainings.routes import router as trainings
-from functions.users.routes import invites as users_invites
-from functions.users.routes import members as users_members
 from functions.users.routes import router as users
 from functions.webhook_endpoints.routes import router as webhook_endpoints
 from functions.webhooks.routes import router as webhooks
@@ -57,8 +55,6 @@ ROUTERS = (
     insights,
     leaderboards,
     users,
-    users_members,
-    users_invites,
     models,
     personas,
     spaces,

@@ -8,11 +8,11 @@ from functions.action_groups.service import ActionGroupService
 from shared.dependencies import CurrentResources
 from shared.http.errors import errors
 from shared.http.parameters import After, ExpectedVersion, IdempotencyKey, Limit, tagged
-from shared.http.routers import CurrentContext, space_router
+from shared.http.routers import CurrentContext, GroupRouter
 from shared.models.action_group import ActionGroup, ActionGroupCreate, ActionGroupUpdate
 from shared.models.base import Deleted, Page
 
-router = space_router("action-groups")
+router = GroupRouter("action-groups")
 
 
 async def _service(resources: CurrentResources) -> ActionGroupService:

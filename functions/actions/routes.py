@@ -8,11 +8,11 @@ from functions.actions.service import ActionService
 from shared.dependencies import CurrentResources
 from shared.http.errors import errors
 from shared.http.parameters import After, ExpectedVersion, IdempotencyKey, Limit, tagged
-from shared.http.routers import CurrentContext, space_router
+from shared.http.routers import CurrentContext, GroupRouter
 from shared.models.action import Action, ActionCreate, ActionUpdate
 from shared.models.base import Deleted, Page
 
-router = space_router("actions")
+router = GroupRouter("actions")
 
 
 async def _service(resources: CurrentResources) -> ActionService:

@@ -8,11 +8,11 @@ from functions.api_keys.service import ApiKeyService
 from shared.dependencies import CurrentResources
 from shared.http.errors import errors
 from shared.http.parameters import After, ExpectedVersion, Limit, tagged
-from shared.http.routers import CurrentContext, SignedInSpaceRoute, space_router
+from shared.http.routers import CurrentContext, GroupRouter
 from shared.models.api_key import ApiKey, ApiKeyCreate, ApiKeyUpdate, NewApiKey
 from shared.models.base import Deleted, Page
 
-router = space_router("api-keys", route_class=SignedInSpaceRoute)
+router = GroupRouter("api-keys")
 
 
 async def _service(resources: CurrentResources) -> ApiKeyService:

@@ -17,7 +17,7 @@ from shared.http.parameters import (
     page_number,
     tagged,
 )
-from shared.http.routers import CurrentContext, space_router
+from shared.http.routers import CurrentContext, GroupRouter
 from shared.models.argument import (
     Argument,
     ArgumentAssignment,
@@ -32,7 +32,7 @@ from shared.models.argument import (
 from shared.models.base import Deleted, Page
 from shared.models.lineage import Lineage
 
-router = space_router("arguments")
+router = GroupRouter("arguments")
 
 
 async def _service(resources: CurrentResources) -> ArgumentService:

@@ -9,11 +9,11 @@ from shared.audit.store import AuditFilters
 from shared.dependencies import CurrentResources
 from shared.http.errors import errors
 from shared.http.parameters import After, Limit
-from shared.http.routers import CurrentContext, space_router
+from shared.http.routers import CurrentContext, GroupRouter
 from shared.models.audit_log import AuditPage
 from shared.models.base import EndTimestamp, Timestamp
 
-router = space_router("audit-logs")
+router = GroupRouter("audit-logs")
 
 
 async def _service(resources: CurrentResources) -> AuditLogService:
@@ -43,7 +43,7 @@ def list_audit_logs(
     limit: Limit = 10,
     after: After = "",
 ) -> AuditPage:
-    """List who wrote what in the space, newest first; for its owner.
+    """List who wrote what in the space, newest first.
 
     A write shows within seconds. Rows are kept for 400 days unless the deployment says otherwise.
     """

@@ -1,7 +1,7 @@
 """Rules of the audit log: the owner of the space reads it, nobody writes it."""
 
 from shared.audit.store import AuditFilters, AuditLogs
-from shared.errors import Detail, PermissionDeniedError, ValidationFailedError
+from shared.errors import Detail, ValidationFailedError
 from shared.models.audit_log import AuditPage
 from shared.spaces.members import SpaceContext
 
@@ -13,11 +13,8 @@ class AuditLogService:
     def list_after(self, context: SpaceContext, filters: AuditFilters, after: str, limit: int) -> AuditPage:
         """Returns the writes that match, newest first.
 
-        Raises PermissionDeniedError for members that do not own the space, and ValidationFailedError for a period that
-        ends before it starts.
+        Raises ValidationFailedError for a period that ends before it starts.
         """
-        if not context.is_owner:
-            raise PermissionDeniedError("Only the owner of the space may read its audit log. Ask them.")
         if filters.start_date and filters.end_date and filters.end_date < filters.start_date:
             raise ValidationFailedError(
                 "query.end_date: is before start_date; swap them",

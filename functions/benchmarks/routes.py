@@ -8,11 +8,11 @@ from functions.benchmarks.service import BenchmarkService
 from shared.dependencies import CurrentResources
 from shared.http.errors import errors
 from shared.http.parameters import ExpectedVersion, IdempotencyKey, PageNumber, page_number, tagged
-from shared.http.routers import CurrentContext, permission, space_router
+from shared.http.routers import CurrentContext, GroupRouter
 from shared.models.base import Deleted, Page
 from shared.models.benchmark import Benchmark, BenchmarkCreate, BenchmarkUpdate
 
-router = space_router("benchmarks")
+router = GroupRouter("benchmarks")
 
 
 async def _service(resources: CurrentResources) -> BenchmarkService:
@@ -22,7 +22,7 @@ async def _service(resources: CurrentResources) -> BenchmarkService:
 CurrentBenchmarkService = Annotated[BenchmarkService, Depends(_service)]
 
 
-@router.get("", dependencies=[permission("benchmarks:list")], responses=errors(403))
+@router.get("", responses=errors(403))
 def list_benchmarks(
     context: CurrentContext, service: CurrentBenchmarkService, page: PageNumber = page_number("page_size")
 ) -> Page[Benchmark]:
@@ -30,7 +30,7 @@ def list_benchmarks(
     return service.list_page(context, page.number, page.size)
 
 
-@router.post("", status_code=201, dependencies=[permission("benchmarks:create")], responses=errors(403, 409))
+@router.post("", status_code=201, responses=errors(403, 409))
 def create_benchmark(
     body: BenchmarkCreate,
     context: CurrentContext,
@@ -46,11 +46,11 @@ def create_benchmark(
 def delete_benchmark(
     id: str, context: CurrentContext, service: CurrentBenchmarkService, expected_version: ExpectedVersion
 ) -> Deleted:
-    """Delete a benchmark; its past results stay on the leaderboards. For the owner of the space and its creator."""
+    """Delete a benchmark; its past results stay on the leaderboards."""
     return service.delete(context, id, expected_version)
 
 
-@router.get("/{id}", dependencies=[permission("benchmarks:get")], responses=errors(403))
+@router.get("/{id}", responses=errors(403))
 def get_benchmark(id: str, context: CurrentContext, service: CurrentBenchmarkService, response: Response) -> Benchmark:
     """Get a benchmark."""
     return tagged(response, service.get(context, id))
@@ -65,5 +65,5 @@ def update_benchmark(
     expected_version: ExpectedVersion,
     response: Response,
 ) -> Benchmark:
-    """Update the fields that are sent; other connectors or metrics make a new revision. For owner and creator."""
+    """Update the fields that are sent; other connectors or metrics make a new revision."""
     return tagged(response, service.update(context, id, body, expected_version))

@@ -7,7 +7,7 @@ from boto3.dynamodb.conditions import Attr
 from shared.clock import Clock, new_id, utc_now
 from shared.dynamodb.repository import ConditionNotMetError, Idempotency, is_identifier
 from shared.dynamodb.table import Key, Table
-from shared.errors import Detail, PermissionDeniedError, ValidationFailedError
+from shared.errors import Detail, ValidationFailedError
 from shared.evaluations.benchmarks import Benchmarks
 from shared.models.base import Deleted, Page
 from shared.models.benchmark import Benchmark, BenchmarkCreate, BenchmarkUpdate
@@ -70,10 +70,7 @@ class BenchmarkService:
 
     def _editable(self, context: SpaceContext, benchmark_id: str) -> Benchmark:
         benchmark = self._benchmarks.get(context.space_id, benchmark_id)
-        if not context.is_owner and benchmark.created_by != context.user_id:
-            raise PermissionDeniedError(
-                "Only the owner of the space and the creator of the benchmark may change it. Ask one of them."
-            )
+        context.require_creator(benchmark.created_by, "change the benchmark")
         return benchmark
 
     def _changes(self, context: SpaceContext, current: Benchmark, request: BenchmarkUpdate) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from functions.chats.event_streams import Chunks, EventStream, while_connected
 from functions.chats.routes import CurrentChatService, correlation_id
 from functions.chats.turns import TurnRequest
 from shared.http.errors import errors, openai_error_body
-from shared.http.routers import ConversationRoute, CurrentContext, space_router
+from shared.http.routers import ConversationRoute, CurrentContext, GroupRouter
 from shared.models.base import Model, ModelName
 from shared.models.chat import ChatCompletion, ChatCompletionCreate, Message
 from shared.models.cluster import LanguageModel
@@ -67,10 +67,10 @@ class OpenAIErrorAnswer(Model):
     error: OpenAIError
 
 
-router = space_router("chats", prefix="/v1", route_class=ConversationRoute)
+router = GroupRouter("chats", prefix="/v1", route_class=ConversationRoute)
 router.responses = {
     status: {**described, "model": OpenAIErrorAnswer}
-    for status, described in errors(400, 401, 404, 429, 502, 503, 504).items()
+    for status, described in errors(400, 401, 403, 404, 429, 502, 503, 504).items()
 }
 
 

@@ -12,11 +12,11 @@ from shared.dependencies import CurrentResources
 from shared.experts.store import Experts
 from shared.http.errors import error_body, errors
 from shared.http.parameters import After, ExpectedVersion, IdempotencyKey, Limit, tagged
-from shared.http.routers import ConversationRoute, CurrentContext, space_router
+from shared.http.routers import ConversationRoute, CurrentContext, GroupRouter
 from shared.models.base import Deleted
 from shared.models.chat import Chat, ChatCompletion, ChatCompletionCreate, ChatUpdate
 
-router = space_router("chats", route_class=ConversationRoute)
+router = GroupRouter("chats", route_class=ConversationRoute)
 
 STREAMED: dict[int | str, dict[str, Any]] = {
     200: {

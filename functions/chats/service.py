@@ -54,7 +54,11 @@ class ChatService:
         return self._with_messages(context, chat)
 
     def update(self, context: SpaceContext, chat_id: str, request: ChatUpdate, expected_version: int | None) -> Chat:
+        """Raises PermissionDeniedError for the guard of another member's chat: it protects their turns."""
         changes = request.changes()
+        if "guard_enabled" in changes:
+            creator = self._chats.get(context.space_id, chat_id).created_by
+            context.require_creator(creator, "change guard_enabled of the chat")
         if "messages" not in changes:
             chat = self._chats.update(context.space_id, chat_id, changes, expected_version)
         else:

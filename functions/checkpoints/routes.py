@@ -8,13 +8,13 @@ from functions.checkpoints.service import CheckpointService
 from shared.dependencies import CurrentResources
 from shared.http.errors import errors
 from shared.http.parameters import After, ExpectedVersion, Limit, tagged
-from shared.http.routers import CurrentContext, space_router
+from shared.http.routers import CurrentContext, GroupRouter
 from shared.models.base import Deleted, Page
 from shared.models.checkpoint import Checkpoint, PredictionRequest, Predictions
 from shared.models.checkpoint_alias import AliasName, CheckpointAlias, CheckpointAliasPut
 from shared.propensity.scorers import Scorers
 
-router = space_router("checkpoints")
+router = GroupRouter("checkpoints")
 # Empty until the first prediction; warm requests find the models they used last.
 _scorers = Scorers()
 

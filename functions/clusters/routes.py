@@ -8,11 +8,11 @@ from functions.clusters.service import ClusterService
 from shared.dependencies import CurrentResources
 from shared.http.errors import errors
 from shared.http.parameters import ExpectedVersion, IdempotencyKey, tagged
-from shared.http.routers import CurrentContext, space_router
+from shared.http.routers import CurrentContext, GroupRouter
 from shared.models.base import Deleted
 from shared.models.cluster import ClusterAnswer, ClusterCreate, ClusterStatus, ClusterUpdate
 
-router = space_router("clusters")
+router = GroupRouter("clusters")
 
 
 async def _service(resources: CurrentResources) -> ClusterService:

@@ -8,7 +8,7 @@ from functions.connectors.service import ConnectorService
 from shared.dependencies import CurrentResources
 from shared.http.errors import errors
 from shared.http.parameters import After, ExpectedVersion, IdempotencyKey, Limit, PageNumber, page_number, tagged
-from shared.http.routers import CurrentContext, space_router
+from shared.http.routers import CurrentContext, GroupRouter
 from shared.models.base import Deleted, Page
 from shared.models.catalog import CatalogEntry, CatalogEntryUpdate
 from shared.models.connector import (
@@ -24,7 +24,7 @@ from shared.models.connector import (
 from shared.models.preview import Preview, PreviewRequest
 from shared.models.schema_drift import SchemaDrift
 
-router = space_router("connectors")
+router = GroupRouter("connectors")
 
 
 async def _service(resources: CurrentResources) -> ConnectorService:

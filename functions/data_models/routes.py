@@ -8,11 +8,11 @@ from functions.data_models.service import DataModelService
 from shared.dependencies import CurrentResources
 from shared.http.errors import errors
 from shared.http.parameters import After, ExpectedVersion, IdempotencyKey, Limit, tagged
-from shared.http.routers import CurrentContext, permission, space_router
+from shared.http.routers import CurrentContext, GroupRouter
 from shared.models.base import Deleted, Page
 from shared.models.data_model import DataModel, DataModelCreate, DataModelUpdate
 
-router = space_router("data-models")
+router = GroupRouter("data-models")
 
 
 async def _service(resources: CurrentResources) -> DataModelService:
@@ -22,7 +22,7 @@ async def _service(resources: CurrentResources) -> DataModelService:
 CurrentDataModelService = Annotated[DataModelService, Depends(_service)]
 
 
-@router.get("", dependencies=[permission("data-models:list")], responses=errors(403))
+@router.get("", responses=errors(403))
 def list_data_models(
     context: CurrentContext, service: CurrentDataModelService, limit: Limit = 10, after: After = ""
 ) -> Page[DataModel]:
@@ -30,7 +30,7 @@ def list_data_models(
     return service.list_after(context, after, limit)
 
 
-@router.post("", status_code=201, dependencies=[permission("data-models:create")], responses=errors(403, 409))
+@router.post("", status_code=201, responses=errors(403, 409))
 def create_data_model(
     body: DataModelCreate,
     context: CurrentContext,
@@ -42,7 +42,7 @@ def create_data_model(
     return tagged(response, service.create(context, body, idempotency))
 
 
-@router.delete("/{id}", dependencies=[permission("data-models:delete")], responses=errors(403, 409, 412))
+@router.delete("/{id}", responses=errors(403, 409, 412))
 def delete_data_model(
     id: str, context: CurrentContext, service: CurrentDataModelService, expected_version: ExpectedVersion
 ) -> Deleted:
@@ -50,13 +50,13 @@ def delete_data_model(
     return service.delete(context, id, expected_version)
 
 
-@router.get("/{id}", dependencies=[permission("data-models:get")], responses=errors(403))
+@router.get("/{id}", responses=errors(403))
 def get_data_model(id: str, context: CurrentContext, service: CurrentDataModelService, response: Response) -> DataModel:
     """Get a data model."""
     return tagged(response, service.get(context, id))
 
 
-@router.update("/{id}", dependencies=[permission("data-models:update")], responses=errors(403, 412))
+@router.update("/{id}", responses=errors(403, 412))
 def update_data_model(
     id: str,
     body: DataModelUpdate,

@@ -11,10 +11,10 @@ from fastapi.responses import HTMLResponse
 from shared.errors import NotFoundError
 from shared.http.app import describe
 from shared.http.errors import errors
-from shared.http.routers import public_router
+from shared.http.routers import GroupRouter
 from shared.models.base import Model
 
-router = public_router("documentation", prefix="")
+router = GroupRouter("documentation", prefix="")
 
 # Packaging writes the file here. In a checkout, the app builds the document.
 DOCUMENT = Path(__file__).parent / "openapi.json"

@@ -8,11 +8,11 @@ from functions.evaluations.service import EvaluationService
 from shared.dependencies import CurrentResources
 from shared.http.errors import errors
 from shared.http.parameters import After, IdempotencyKey, Limit, tagged
-from shared.http.routers import CurrentContext, permission, space_router
+from shared.http.routers import CurrentContext, GroupRouter
 from shared.models.base import Page
 from shared.models.evaluation import Evaluation, EvaluationCreate
 
-router = space_router("evaluations")
+router = GroupRouter("evaluations")
 
 
 async def _service(resources: CurrentResources) -> EvaluationService:
@@ -27,7 +27,7 @@ async def _service(resources: CurrentResources) -> EvaluationService:
 CurrentEvaluationService = Annotated[EvaluationService, Depends(_service)]
 
 
-@router.post("", status_code=201, dependencies=[permission("evaluations:create")], responses=errors(403, 409, 503))
+@router.post("", status_code=201, responses=errors(403, 409, 503))
 def create_evaluation(
     body: EvaluationCreate,
     context: CurrentContext,
@@ -46,7 +46,7 @@ def create_evaluation(
 def list_evaluations(
     context: CurrentContext, service: CurrentEvaluationService, limit: Limit = 10, after: After = ""
 ) -> Page[Evaluation]:
-    """List evaluations, newest first: the owner of the space sees all, other members their own."""
+    """List evaluations, newest first."""
     return service.list_after(context, after, limit)
 
 
@@ -54,5 +54,5 @@ def list_evaluations(
 def get_evaluation(
     id: str, context: CurrentContext, service: CurrentEvaluationService, response: Response
 ) -> Evaluation:
-    """Get an evaluation with its curve. For the owner of the space and its creator."""
+    """Get an evaluation with its curve."""
     return tagged(response, service.get(context, id))

@@ -6,7 +6,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from shared.connectors.file_pins import FilePins
 from shared.dynamodb.repository import Idempotency
-from shared.errors import NotFoundError, PermissionDeniedError, ValidationFailedError
+from shared.errors import NotFoundError, ValidationFailedError
 from shared.evaluations.store import NO_PINS, Evaluations
 from shared.jobs.launcher import JobLauncher
 from shared.models.base import Page
@@ -58,11 +58,7 @@ class EvaluationService:
     def get(self, context: SpaceContext, evaluation_id: str) -> Evaluation:
         """Raises PermissionDeniedError for all but the owner of the space and the evaluation's creator."""
         evaluation = self._evaluations.get(context.space_id, evaluation_id)
-        if not context.is_owner and evaluation.created_by != context.user_id:
-            raise PermissionDeniedError(
-                "Only the owner of the space and the creator of the evaluation may read it. "
-                "Its scores are on the leaderboards."
-            )
+        context.require_creator(evaluation.created_by, "read the evaluation; its scores are on the leaderboards")
         return evaluation
 
     def list_after(self, context: SpaceContext, after: str, limit: int) -> Page[Evaluation]:

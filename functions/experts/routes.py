@@ -9,11 +9,11 @@ from shared.dependencies import CurrentResources
 from shared.experts.store import Experts
 from shared.http.errors import errors
 from shared.http.parameters import After, ExpectedVersion, IdempotencyKey, Limit, tagged
-from shared.http.routers import CurrentContext, space_router
+from shared.http.routers import CurrentContext, GroupRouter
 from shared.models.base import Page
 from shared.models.expert import Expert, ExpertCreate, ExpertUpdate, ExpertVersion
 
-router = space_router("experts")
+router = GroupRouter("experts")
 
 
 async def _service(resources: CurrentResources) -> ExpertService:

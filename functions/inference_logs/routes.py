@@ -8,7 +8,7 @@ from fastapi import Depends, Query
 from functions.inference_logs.service import InferenceLogService
 from shared.dependencies import CurrentResources
 from shared.http.parameters import PageNumber, page_number
-from shared.http.routers import CurrentContext, space_router
+from shared.http.routers import CurrentContext, GroupRouter
 from shared.models.base import EndTimestamp, Page, Timestamp
 from shared.models.inference_log import (
     MAX_NAME_LENGTH,
@@ -19,7 +19,7 @@ from shared.models.inference_log import (
     LogFilters,
 )
 
-router = space_router("inference-logs")
+router = GroupRouter("inference-logs")
 
 
 async def _service(resources: CurrentResources) -> InferenceLogService:

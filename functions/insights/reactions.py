@@ -8,7 +8,7 @@ from shared.clock import Clock
 from shared.connectors.storage import ConnectorStorages
 from shared.dynamodb.repository import Repository, cursor_id
 from shared.dynamodb.table import Table
-from shared.errors import ConflictError, PermissionDeniedError, ValidationFailedError
+from shared.errors import ConflictError, ValidationFailedError
 from shared.insights.store import Counts, InsightPolicies, Insights
 from shared.models.action import Action
 from shared.models.base import Page
@@ -53,9 +53,6 @@ class ReactionService:
     def update_policy(
         self, context: SpaceContext, request: InsightPolicyUpdate, expected_version: int | None
     ) -> InsightPolicy:
-        """Updates the policy of the space. Raises PermissionDeniedError for a member who does not own the space."""
-        if not context.is_owner:
-            raise PermissionDeniedError("Only the owner of the space may change its policy. Ask the owner.")
         return self._policies.update(context.space_id, context.user_id, request.changes(), expected_version)
 
     def acceptance_rates(self, context: SpaceContext, after: str, limit: int) -> Page[ActionAcceptance]:

@@ -12,7 +12,7 @@ from shared.checkpoints.aliases import CheckpointAliases
 from shared.dependencies import CurrentResources
 from shared.http.errors import errors
 from shared.http.parameters import After, ExpectedVersion, IdempotencyKey, Limit, tagged
-from shared.http.routers import CurrentContext, space_router
+from shared.http.routers import CurrentContext, GroupRouter
 from shared.models.base import Page
 from shared.models.insight import (
     ActionAcceptance,
@@ -28,7 +28,7 @@ from shared.models.insight import (
 from shared.models.lineage import Lineage
 from shared.propensity.scorers import Scorers
 
-router = space_router("insights")
+router = GroupRouter("insights")
 # Kept between requests, so that a model is loaded once.
 _scorers = Scorers()
 
@@ -94,7 +94,7 @@ def update_insight_policy(
     expected_version: ExpectedVersion,
     response: Response,
 ) -> InsightPolicy:
-    """Replace the fields of the policy that are sent. Only the owner of the space may do this."""
+    """Replace the fields of the policy that are sent."""
     return tagged(response, service.update_policy(context, body, expected_version))
 
 

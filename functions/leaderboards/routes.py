@@ -11,12 +11,12 @@ from shared.evaluations.benchmarks import Benchmarks
 from shared.evaluations.scores import Scores
 from shared.http.errors import errors
 from shared.http.parameters import After, Limit
-from shared.http.routers import CurrentContext, permission, space_router
+from shared.http.routers import CurrentContext, GroupRouter
 from shared.models.base import EndTimestamp, Page, Timestamp
 from shared.models.job import MetricName
 from shared.models.leaderboard import Direction, LeaderboardQuery, LeaderboardRow
 
-router = space_router("leaderboards")
+router = GroupRouter("leaderboards")
 
 
 async def _service(resources: CurrentResources) -> LeaderboardService:
@@ -84,7 +84,7 @@ CurrentLeaderboardService = Annotated[LeaderboardService, Depends(_service)]
 Asked = Annotated[LeaderboardQuery, Depends(_query)]
 
 
-@router.get("", dependencies=[permission("leaderboards:list")], responses=errors(403))
+@router.get("", responses=errors(403))
 def list_leaderboards(
     context: CurrentContext, service: CurrentLeaderboardService, query: Asked
 ) -> Page[LeaderboardRow]:

@@ -5,11 +5,11 @@ from fastapi import Response
 from functions.models.service import ModelService
 from shared.dependencies import CurrentResources
 from shared.http.errors import errors
-from shared.http.routers import CurrentContext, space_router
+from shared.http.routers import CurrentContext, GroupRouter
 from shared.models.base import Page
 from shared.models.cluster import LanguageModel
 
-router = space_router("models")
+router = GroupRouter("models")
 
 
 @router.get("", responses=errors(502, 503, 504))

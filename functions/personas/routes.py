@@ -11,7 +11,7 @@ from functions.personas.uploads import PersonaUploadService
 from shared.dependencies import CurrentResources
 from shared.http.errors import errors
 from shared.http.parameters import After, ExpectedVersion, IdempotencyKey, Limit, tagged
-from shared.http.routers import CurrentContext, space_router
+from shared.http.routers import CurrentContext, GroupRouter
 from shared.models.base import Page
 from shared.models.persona import Persona, PersonaCreate, PersonaUpdate
 from shared.models.persona_completion import PersonaCompletion, PersonaCompletionCreate
@@ -23,7 +23,7 @@ from shared.models.persona_upload import (
     PersonaUploadResult,
 )
 
-router = space_router("personas")
+router = GroupRouter("personas")
 
 SKIP = PersonaUploadConfirm()
 

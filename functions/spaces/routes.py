@@ -9,13 +9,13 @@ from functions.spaces.service import SpaceService
 from shared.dependencies import CurrentResources
 from shared.http.errors import errors
 from shared.http.parameters import After, ExpectedVersion, IdempotencyKey, Limit, tagged
-from shared.http.routers import CurrentPrincipal, account_router
+from shared.http.routers import CurrentContext, CurrentPrincipal, GroupRouter
 from shared.models.base import Deleted, Page
 from shared.models.invite import Invite, Invited, InviteRequest
 from shared.models.limits import SpaceLimits, SpaceLimitsAnswer
 from shared.models.space import Space, SpaceCreate, SpaceMember, SpaceUpdate
 
-router = account_router("spaces")
+router = GroupRouter("spaces")
 
 
 async def _service(resources: CurrentResources) -> SpaceService:
@@ -48,88 +48,84 @@ def create_space(
 
 
 @router.delete("/{id}", responses=errors(403, 404, 412))
-def delete_space(
-    id: str, principal: CurrentPrincipal, service: CurrentSpaceService, expected_version: ExpectedVersion
-) -> Deleted:
-    """Delete a space and all that belongs to it; for the owner, who can restore it for 30 days."""
-    return service.delete(principal.user_id, id, expected_version)
+def delete_space(context: CurrentContext, service: CurrentSpaceService, expected_version: ExpectedVersion) -> Deleted:
+    """Delete a space and all that belongs to it. The owner can restore it for 30 days."""
+    return service.delete(context, expected_version)
 
 
 @router.get("/{id}", responses=errors(404))
-def get_space(id: str, principal: CurrentPrincipal, service: CurrentSpaceService, response: Response) -> Space:
+def get_space(context: CurrentContext, service: CurrentSpaceService, response: Response) -> Space:
     """Get a space you belong to."""
-    return tagged(response, service.get(principal.user_id, id))
+    return tagged(response, service.get(context))
 
 
 @router.update("/{id}", responses=errors(403, 404, 412))
 def update_space(
-    id: str,
     body: SpaceUpdate,
-    principal: CurrentPrincipal,
+    context: CurrentContext,
     service: CurrentSpaceService,
     expected_version: ExpectedVersion,
     response: Response,
 ) -> Space:
-    """Update the fields that are sent; for the owner."""
-    return tagged(response, service.update(principal.user_id, id, body, expected_version))
+    """Update the fields that are sent."""
+    return tagged(response, service.update(context, body, expected_version))
 
 
 @router.post("/{id}/invite", responses=errors(403, 404))
-def invite_to_space(id: str, body: InviteRequest, principal: CurrentPrincipal, service: CurrentSpaceService) -> Invited:
-    """Invite people by e-mail, for a week; inviting somebody again renews the invite. For the owner."""
-    return service.invite(principal, id, body)
+def invite_to_space(
+    body: InviteRequest, principal: CurrentPrincipal, context: CurrentContext, service: CurrentSpaceService
+) -> Invited:
+    """Invite people by e-mail, for a week; inviting somebody again renews the invite."""
+    return service.invite(principal, context, body)
 
 
 @router.post("/{id}/restore", responses=errors(403, 404))
 def restore_space(id: str, principal: CurrentPrincipal, service: CurrentSpaceService) -> Deleted:
-    """Restore a space that was deleted within the last 30 days, with all that belonged to it; for the owner."""
+    """Restore a space that was deleted within the last 30 days, with all that belonged to it."""
     return service.restore(principal.user_id, id)
 
 
 @router.get("/{id}/invites", extension=True, responses=errors(403, 404))
 def list_invites(
-    id: str, principal: CurrentPrincipal, service: CurrentSpaceService, limit: Limit = 10, after: After = ""
+    context: CurrentContext, service: CurrentSpaceService, limit: Limit = 10, after: After = ""
 ) -> Page[Invite]:
-    """List the invites to a space, newest first; for the owner."""
-    return service.list_invites(principal.user_id, id, after, limit)
+    """List the invites to a space, newest first."""
+    return service.list_invites(context, after, limit)
 
 
 @router.delete("/{id}/invites/{invite_id}", extension=True, responses=errors(403, 404, 409))
-def revoke_invite(id: str, invite_id: str, principal: CurrentPrincipal, service: CurrentSpaceService) -> Deleted:
-    """Revoke an invite that was not accepted; for the owner."""
-    return service.revoke_invite(principal.user_id, id, invite_id)
+def revoke_invite(invite_id: str, context: CurrentContext, service: CurrentSpaceService) -> Deleted:
+    """Revoke an invite that was not accepted."""
+    return service.revoke_invite(context, invite_id)
 
 
 @router.get("/{id}/limits", extension=True, responses=errors(404))
-def get_space_limits(
-    id: str, principal: CurrentPrincipal, service: CurrentSpaceService, response: Response
-) -> SpaceLimitsAnswer:
+def get_space_limits(context: CurrentContext, service: CurrentSpaceService, response: Response) -> SpaceLimitsAnswer:
     """Get what may be used of the language models, and what is used of it."""
-    return tagged(response, service.limits(principal.user_id, id))
+    return tagged(response, service.limits(context))
 
 
 @router.put("/{id}/limits", extension=True, responses=errors(403, 404, 412))
 def set_space_limits(
-    id: str,
     body: SpaceLimits,
-    principal: CurrentPrincipal,
+    context: CurrentContext,
     service: CurrentSpaceService,
     expected_version: ExpectedVersion,
     response: Response,
 ) -> SpaceLimitsAnswer:
-    """Set all that may be used of the language models, in place of what was set; for the owner."""
-    return tagged(response, service.set_limits(principal.user_id, id, body, expected_version))
+    """Set all that may be used of the language models, in place of what was set."""
+    return tagged(response, service.set_limits(context, body, expected_version))
 
 
 @router.get("/{id}/members", extension=True, responses=errors(404))
 def list_members(
-    id: str, principal: CurrentPrincipal, service: CurrentSpaceService, limit: Limit = 10, after: After = ""
+    context: CurrentContext, service: CurrentSpaceService, limit: Limit = 10, after: After = ""
 ) -> Page[SpaceMember]:
     """List who belongs to a space."""
-    return service.list_members(principal.user_id, id, after, limit)
+    return service.list_members(context, after, limit)
 
 
 @router.delete("/{id}/members/{user_id}", extension=True, responses=errors(403, 404, 409))
-def remove_member(id: str, user_id: str, principal: CurrentPrincipal, service: CurrentSpaceService) -> Deleted:
-    """Remove somebody from a space, for the owner; or leave it, for everybody else."""
-    return service.remove_member(principal.user_id, id, user_id)
+def remove_member(user_id: str, context: CurrentContext, service: CurrentSpaceService) -> Deleted:
+    """Remove somebody from a space, or leave it."""
+    return service.remove_member(context, user_id)

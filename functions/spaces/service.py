@@ -1,7 +1,8 @@
-"""Rules of spaces: the creator owns a space, only members see it, and only the owner changes it."""
+"""Rules of spaces: who creates a space owns it."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -10,7 +11,7 @@ from shared.arguments.leavers import Leavers
 from shared.clock import Clock, new_id
 from shared.dynamodb.repository import Idempotency
 from shared.dynamodb.table import Table
-from shared.errors import ApiError, PermissionDeniedError
+from shared.errors import ApiError
 from shared.http.tokens import Principal
 from shared.jobs.launcher import JobLauncher
 from shared.jobs.store import Jobs
@@ -22,6 +23,7 @@ from shared.models.limits import SpaceLimits, SpaceLimitsAnswer
 from shared.models.space import Membership, Space, SpaceCreate, SpaceMember, SpaceUpdate
 from shared.observability import logger
 from shared.spaces.invites import Invites
+from shared.spaces.members import SpaceContext
 from shared.spaces.store import Spaces
 
 # What a request does itself after deleting or restoring; the reconciler does the rest within five minutes.
@@ -70,28 +72,25 @@ class SpaceService:
         spaces = self._members.get_spaces(membership.id for membership in page.data)
         return Page(count=page.count, data=spaces, has_more=page.has_more)
 
-    def get(self, user_id: str, space_id: str) -> Space:
-        self._members.context(user_id, space_id)
-        return self._members.spaces.get(space_id, space_id)
+    def get(self, context: SpaceContext) -> Space:
+        return self._members.spaces.get(context.space_id, context.space_id)
 
-    def update(self, user_id: str, space_id: str, request: SpaceUpdate, expected_version: int | None) -> Space:
-        """Raises PermissionDeniedError for members that do not own the space."""
-        self._require_owner(user_id, space_id)
+    def update(self, context: SpaceContext, request: SpaceUpdate, expected_version: int | None) -> Space:
         changes = request.changes()
         if changes:
-            changes["updated_by"] = user_id
+            changes["updated_by"] = context.user_id
+        return self._update(context, changes, expected_version)
+
+    def _update(self, context: SpaceContext, changes: dict[str, Any], expected_version: int | None) -> Space:
+        space_id = context.space_id
         return self._members.spaces.update(space_id, space_id, changes, expected_version=expected_version)
 
-    def delete(self, user_id: str, space_id: str, expected_version: int | None) -> Deleted:
-        """Makes the space and all that belongs to it unknown to everybody, and stops what runs in it.
-
-        Raises PermissionDeniedError for members that do not own the space.
-        """
-        self._require_owner(user_id, space_id)
-        self._spaces.delete(space_id, user_id, expected_version)
-        self._spaces.move_memberships(space_id, MEMBERS_AT_ONCE)
-        self._stop_jobs(space_id)
-        return Deleted(id=space_id)
+    def delete(self, context: SpaceContext, expected_version: int | None) -> Deleted:
+        """Makes the space and all that belongs to it unknown to everybody, and stops what runs in it."""
+        self._spaces.delete(context.space_id, context.user_id, expected_version)
+        self._spaces.move_memberships(context.space_id, MEMBERS_AT_ONCE)
+        self._stop_jobs(context.space_id)
+        return Deleted(id=context.space_id)
 
     def restore(self, user_id: str, space_id: str) -> Deleted:
         """Brings a space back that was deleted within the last 30 days; one that was not stays as it is.
@@ -102,18 +101,12 @@ class SpaceService:
         self._spaces.move_memberships(space_id, MEMBERS_AT_ONCE)
         return Deleted(id=space_id)
 
-    def limits(self, user_id: str, space_id: str) -> SpaceLimitsAnswer:
-        limits = self._members.context(user_id, space_id).limits or SpaceLimits()
-        return self._with_usage(user_id, self._members.spaces.get(space_id, space_id), limits)
+    def limits(self, context: SpaceContext) -> SpaceLimitsAnswer:
+        return self._with_usage(context.user_id, self.get(context), context.limits or SpaceLimits())
 
-    def set_limits(
-        self, user_id: str, space_id: str, limits: SpaceLimits, expected_version: int | None
-    ) -> SpaceLimitsAnswer:
-        """Raises PermissionDeniedError for members that do not own the space."""
-        self._require_owner(user_id, space_id)
-        changes = {"limits": limits, "updated_by": user_id}
-        space = self._members.spaces.update(space_id, space_id, changes, expected_version=expected_version)
-        return self._with_usage(user_id, space, limits)
+    def set_limits(self, context: SpaceContext, limits: SpaceLimits, expected_version: int | None) -> SpaceLimitsAnswer:
+        space = self._update(context, {"limits": limits, "updated_by": context.user_id}, expected_version)
+        return self._with_usage(context.user_id, space, limits)
 
     def _with_usage(self, user_id: str, space: Space, limits: SpaceLimits) -> SpaceLimitsAnswer:
         everybody, own = Subject.space(space.id, limits), Subject.user(space.id, user_id, limits)
@@ -124,14 +117,12 @@ class SpaceService:
             version=space.version,
         )
 
-    def list_members(self, user_id: str, space_id: str, after: str, limit: int) -> Page[SpaceMember]:
-        self._members.context(user_id, space_id)
-        return self._members.list_after(space_id, after, limit)
+    def list_members(self, context: SpaceContext, after: str, limit: int) -> Page[SpaceMember]:
+        return self._members.list_after(context.space_id, after, limit)
 
-    def remove_member(self, user_id: str, space_id: str, member_id: str) -> Deleted:
-        """Raises PermissionDeniedError unless the owner removes somebody or a member leaves."""
-        if not self._members.context(user_id, space_id).is_owner and member_id != user_id:
-            raise PermissionDeniedError("Only the owner of the space may remove others from it. Ask them.")
+    def remove_member(self, context: SpaceContext, member_id: str) -> Deleted:
+        """Removes a member. What waits for the review of this member then waits for anyone."""
+        space_id = context.space_id
         left = self._members.remove(space_id, member_id, [self._leavers.note(space_id, member_id)])
         try:
             self._leavers.clean(space_id, f"{space_id}#{member_id}")
@@ -139,36 +130,27 @@ class SpaceService:
             logger.exception("arguments wait for a leaver: the reconciler will free them", extra={"space_id": space_id})
         return left
 
-    def invite(self, principal: Principal, space_id: str, request: InviteRequest) -> Invited:
+    def invite(self, principal: Principal, context: SpaceContext, request: InviteRequest) -> Invited:
         """Stores the invites, all or none, and then sends the mails.
 
         An invite holds whether or not its mail could be sent; its ``mail`` says so, and inviting again sends it again.
-        Raises PermissionDeniedError for members that do not own the space.
         """
-        self._require_owner(principal.user_id, space_id)
+        space_id = context.space_id
         emails = list(dict.fromkeys(request.emails))
-        invites = self._invites.invite(space_id, emails, list(dict.fromkeys(request.roles)), principal.user_id)
-        space = self._members.spaces.get(space_id, space_id)
-        outcomes = self._mails.send(space.name, principal.email, invites)
+        invites = self._invites.invite(space_id, emails, list(dict.fromkeys(request.roles)), context.user_id)
+        outcomes = self._mails.send(self.get(context).name, principal.email, invites)
         sent = [self._invites.record_mail(space_id, invite, *outcomes[invite.email]) for invite in invites]
         for invite in sent:
             if invite.mail is InviteMail.FAILED:
                 logger.warning("a mail was not sent", extra={"invite_id": invite.id, "why": invite.mail_error})
         return Invited(emails=emails, invites=sent, message=_told(sent))
 
-    def list_invites(self, user_id: str, space_id: str, after: str, limit: int) -> Page[Invite]:
-        """Raises PermissionDeniedError for members that do not own the space."""
-        self._require_owner(user_id, space_id)
-        return self._invites.list_after(space_id, after, limit)
+    def list_invites(self, context: SpaceContext, after: str, limit: int) -> Page[Invite]:
+        return self._invites.list_after(context.space_id, after, limit)
 
-    def revoke_invite(self, user_id: str, space_id: str, invite_id: str) -> Deleted:
-        """Raises PermissionDeniedError for members that do not own the space, and as ``Invites.revoke`` does."""
-        self._require_owner(user_id, space_id)
-        return self._invites.revoke(space_id, invite_id)
-
-    def _require_owner(self, user_id: str, space_id: str) -> None:
-        if not self._members.context(user_id, space_id).is_owner:
-            raise PermissionDeniedError("Only the owner of the space may change it. Ask them.")
+    def revoke_invite(self, context: SpaceContext, invite_id: str) -> Deleted:
+        """Raises as ``Invites.revoke`` does."""
+        return self._invites.revoke(context.space_id, invite_id)
 
     def _stop_jobs(self, space_id: str) -> None:
         jobs = [job for job in self._jobs.open_jobs(space_id) if job.kind.runs_on_sagemaker]

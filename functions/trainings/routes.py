@@ -8,11 +8,11 @@ from functions.trainings.service import TrainingService
 from shared.dependencies import CurrentResources
 from shared.http.errors import errors
 from shared.http.parameters import ExpectedVersion, IdempotencyKey, PageNumber, page_number, tagged
-from shared.http.routers import CurrentContext, permission, space_router
+from shared.http.routers import CurrentContext, GroupRouter
 from shared.models.base import Deleted, Page
 from shared.models.training import Training, TrainingCreate, TrainingUpdate
 
-router = space_router("trainings")
+router = GroupRouter("trainings")
 
 IncludeDeleted = Annotated[bool, Query(description="Also find a training deleted within the last 30 days.")]
 
@@ -31,7 +31,7 @@ async def _service(resources: CurrentResources) -> TrainingService:
 CurrentTrainingService = Annotated[TrainingService, Depends(_service)]
 
 
-@router.get("", dependencies=[permission("trainings:list")], responses=errors(403))
+@router.get("", responses=errors(403))
 def list_trainings(
     context: CurrentContext, service: CurrentTrainingService, page: PageNumber = page_number("pageSize")
 ) -> Page[Training]:
@@ -39,7 +39,7 @@ def list_trainings(
     return service.list_page(context, page.number, page.size)
 
 
-@router.post("", status_code=201, dependencies=[permission("trainings:create")], responses=errors(403, 409, 503))
+@router.post("", status_code=201, responses=errors(403, 409, 503))
 def create_training(
     body: TrainingCreate,
     context: CurrentContext,
@@ -51,7 +51,7 @@ def create_training(
     return tagged(response, service.create(context, body, idempotency))
 
 
-@router.delete("/{id}", dependencies=[permission("trainings:delete")], responses=errors(403, 412))
+@router.delete("/{id}", responses=errors(403, 412))
 def delete_training(
     id: str, context: CurrentContext, service: CurrentTrainingService, expected_version: ExpectedVersion
 ) -> Deleted:
@@ -62,7 +62,7 @@ def delete_training(
     return service.delete(context, id, expected_version)
 
 
-@router.get("/{id}", dependencies=[permission("trainings:get")], responses=errors(403))
+@router.get("/{id}", responses=errors(403))
 def get_training(
     id: str,
     context: CurrentContext,
@@ -74,7 +74,7 @@ def get_training(
     return tagged(response, service.get(context, id, include_deleted=include_deleted))
 
 
-@router.update("/{id}", dependencies=[permission("trainings:update")], responses=errors(403, 409, 412))
+@router.update("/{id}", responses=errors(403, 409, 412))
 def update_training(
     id: str,
     body: TrainingUpdate,

@@ -8,13 +8,11 @@ from functions.users.service import UserService
 from shared.dependencies import CurrentResources
 from shared.http.errors import errors
 from shared.http.parameters import ExpectedVersion, tagged
-from shared.http.routers import CurrentContext, CurrentPrincipal, account_router, space_router
+from shared.http.routers import CurrentContext, CurrentPrincipal, GroupRouter
 from shared.models.invite import AcceptedInvites
 from shared.models.user import GrantedPermissions, Me, PermissionsGrant, User, UserUpdate
 
-router = account_router("users", prefix="")
-members = space_router("users")
-invites = account_router("users")
+router = GroupRouter("users", prefix="")
 
 
 async def _service(resources: CurrentResources) -> UserService:
@@ -45,18 +43,15 @@ def update_me(
     return tagged(response, service.update(principal, body, expected_version))
 
 
-@members.post("/{id}/permissions", responses=errors(403))
+@router.post("/users/{id}/permissions", responses=errors(403))
 def add_permissions(
     id: str, body: PermissionsGrant, context: CurrentContext, service: CurrentUserService
 ) -> GrantedPermissions:
-    """Add permissions of a member in the selected space.
-
-    For its owner. The response has all permissions of the member.
-    """
+    """Add permissions of a member in the selected space. The response has all permissions of the member."""
     return service.add_permissions(context, id, body.permissions)
 
 
-@invites.post("/invites/accept", responses=errors(403, 404, 409, 410))
+@router.post("/users/invites/accept", responses=errors(403, 404, 409, 410))
 def accept_invites(principal: CurrentPrincipal, service: CurrentUserService) -> AcceptedInvites:
     """Accept every invite to your verified e-mail address."""
     return service.accept_invites(principal)

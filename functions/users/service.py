@@ -60,10 +60,8 @@ class UserService:
     ) -> GrantedPermissions:
         """Adds permissions of a member and returns all of them.
 
-        Raises PermissionDeniedError unless the owner asks, and NotFoundError for users who are no members.
+        Raises NotFoundError for users who are no members.
         """
-        if not context.is_owner:
-            raise PermissionDeniedError("Only the owner of the space may give permissions. Ask them.")
         member = self._members.add_permissions(context.space_id, user_id, permissions)
         return GrantedPermissions(permissions=_effective(member.is_owner, member.permissions))
 

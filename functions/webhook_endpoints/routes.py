@@ -8,7 +8,7 @@ from functions.webhook_endpoints.service import WebhookEndpointService
 from shared.dependencies import CurrentResources
 from shared.http.errors import errors
 from shared.http.parameters import After, ExpectedVersion, IdempotencyKey, Limit, tagged
-from shared.http.routers import CurrentContext, space_router
+from shared.http.routers import CurrentContext, GroupRouter
 from shared.models.base import Page
 from shared.models.webhook_endpoint import (
     DeliveryPage,
@@ -23,7 +23,7 @@ from shared.models.webhook_endpoint import (
     WebhookSecret,
 )
 
-router = space_router("webhook-endpoints")
+router = GroupRouter("webhook-endpoints")
 
 
 async def _service(resources: CurrentResources, context: CurrentContext) -> WebhookEndpointService:
@@ -40,7 +40,7 @@ DeliveryStatusFilter = Annotated[DeliveryStatus | None, Query(description="Only 
 def list_webhook_endpoints(
     service: CurrentWebhookEndpointService, limit: Limit = 10, after: After = ""
 ) -> Page[WebhookEndpoint]:
-    """List where the space's events are sent, newest first; like all of these for the space's owner."""
+    """List where the space's events are sent, newest first."""
     return service.list_after(after, limit)
 
 

@@ -5,7 +5,6 @@ from functools import lru_cache
 from typing import Annotated, Any
 
 from fastapi import Depends, Header, Request, Response
-from fastapi.routing import APIRoute
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
 
@@ -13,8 +12,9 @@ from functions.webhooks.secrets import WebhookSecrets
 from functions.webhooks.service import Sender, WebhookService, authenticate
 from shared.dependencies import CurrentResources
 from shared.errors import UnavailableError
+from shared.http.authorisation import AllowedCaller
 from shared.http.errors import errors
-from shared.http.routers import public_router
+from shared.http.routers import CheckedRoute, GroupRouter
 from shared.models.webhook import WebhookMessage, WebhookReceipt
 from shared.resources import Resources
 
@@ -30,8 +30,10 @@ def _authenticate(resources: Resources, headers: Headers, body: bytes) -> Sender
     return authenticate(_secrets(resources), headers, body, resources.clock())
 
 
-class SignedRoute(APIRoute):
+class SignedRoute(CheckedRoute):
     """Proves who sent the body before anything reads it."""
+
+    callers = frozenset({AllowedCaller.SERVICE})
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
@@ -47,8 +49,7 @@ class SignedRoute(APIRoute):
 
 
 # Not signed in like a user: a message proves by its signature that it comes from a holder of the webhook secret.
-router = public_router("webhooks")
-router.route_class = SignedRoute
+router = GroupRouter("webhooks", route_class=SignedRoute)
 
 
 async def _service(resources: CurrentResources) -> WebhookService:

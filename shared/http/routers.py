@@ -1,16 +1,14 @@
-"""Routers that check who may call their routes, so that no route can forget the check.
-
-``space_router``: members of the selected space. ``account_router``: signed-in users. ``public_router``: everyone.
-"""
+"""Routers that check who may call their routes by the table of authorisation, so that no route can forget it."""
 
 from collections.abc import Callable, Coroutine, Sequence
 from contextvars import ContextVar
 from copy import copy
+from dataclasses import replace
 from functools import wraps
 from inspect import iscoroutinefunction
 from typing import Annotated, Any, ParamSpec, TypeVar
 
-from fastapi import APIRouter, Depends, Header, Request, Response, Security
+from fastapi import APIRouter, Depends, Header, Path, Request, Response, Security
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 from fastapi.security import HTTPBearer
@@ -18,12 +16,10 @@ from starlette.concurrency import run_in_threadpool
 from starlette.routing import BaseRoute
 
 from shared.dynamodb.write_markers import actor
-from shared.errors import PermissionDeniedError
 from shared.http.authentication import Authentication, Credentials, Identity
+from shared.http.authorisation import AllowedCaller, rule_of
 from shared.http.errors import errors
 from shared.http.tokens import Principal
-from shared.models.api_key import BroadScope, KeyScope
-from shared.models.space import UserPermission
 from shared.spaces.members import SpaceContext
 
 P = ParamSpec("P")
@@ -33,6 +29,8 @@ E = TypeVar("E", bound=Endpoint)
 RouteHandler = Callable[[Request], Coroutine[Any, Any, Response]]
 
 
+# The path of the space itself, and the beginning of the paths below it.
+SPACE_PATH = "/spaces/{id}"
 # Whether this request is the only one in its process, as in a Lambda function. Then it may block.
 alone: ContextVar[bool] = ContextVar("alone", default=False)
 
@@ -50,25 +48,6 @@ def _keep(request: Request, identity: Identity) -> None:
     state = request.state
     state.principal, state.user_id = identity.principal, identity.principal.user_id
     state.context, state.space_id = identity.context, identity.context.space_id if identity.context else None
-
-
-def _authenticate(request: Request) -> None:
-    _keep(request, _authentication(request).identify(_credentials(request)))
-
-
-def _select_space(request: Request) -> None:
-    _keep(request, _authentication(request).enter_space(_credentials(request)))
-
-
-def _select_space_and_remember(request: Request) -> None:
-    _keep(request, _authentication(request).enter_space_and_remember(_credentials(request)))
-
-
-def _is_remembered(request: Request) -> bool:
-    identity = _authentication(request).remembered(_credentials(request))
-    if identity is not None:
-        _keep(request, identity)
-    return identity is not None
 
 
 async def _wait_for(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
@@ -93,47 +72,72 @@ def _awaited(endpoint: Endpoint) -> Endpoint:
     return awaited
 
 
-class _CheckedRoute(APIRoute):
-    """Route that checks the caller, and the scopes of an API key, before it reads the body."""
+class CheckedRoute(APIRoute):
+    """Route that checks the caller by the table of authorisation before it reads the body. Without a row it fails.
+
+    Reads of a space may use an authentication of up to ``admission_seconds`` ago. Writes are checked anew.
+    """
+
+    callers = frozenset(AllowedCaller) - {AllowedCaller.SERVICE}
 
     def __init__(self, path: str, endpoint: Endpoint, **options: Any) -> None:
+        (method,) = options["methods"]
+        self.rule = rule_of(method, path)
+        if self.rule.caller not in self.callers:
+            raise TypeError(f"{method} {path} is for {self.rule.caller}, and {type(self).__name__} can't check that.")
+        self._names_space = path.startswith(SPACE_PATH)
+        documented, statuses = self._documented()
+        options["dependencies"] = [*documented, *(options.get("dependencies") or ())]
+        options["responses"] = errors(*statuses) | (options.get("responses") or {})
         super().__init__(path, _awaited(endpoint), **options)
+        self.description = f"{self.description}\n\n{self.rule}".lstrip()
 
-    @property
-    def key_scopes(self) -> Sequence[KeyScope]:
-        """Returns the scopes that allow an API key to call the route; empty if no key may call it."""
-        return ()
+    def _documented(self) -> tuple[list[Any], Sequence[int]]:
+        """Returns what documents the credentials of a caller, and the statuses of wrong ones."""
+        if not self.rule.caller.needs_token:
+            return [], ()
+        token = Security(HTTPBearer(auto_error=False))
+        if not self.rule.caller.enters_space:
+            return [token], (400, 401, 403)
+        return [token, Depends(_document_path if self._names_space else _document_space)], (400, 401, 403, 404)
 
-    def require_key_scope(self, context: SpaceContext | None) -> None:
-        """Raises PermissionDeniedError, naming the missing scope."""
-        if context is None or context.key is None:
-            return
-        if not self.key_scopes:
-            raise PermissionDeniedError("No API key may do this. Sign in, and send the token.")
-        if not set(self.key_scopes) & set(context.key.scopes):
-            raise PermissionDeniedError(
-                f"The API key needs the scope {' or '.join(self.key_scopes)}. Add it to the key."
-            )
+    def check(self, request: Request) -> None:
+        """Identifies the caller, and selects the space: the one of the path, or the one of the request."""
+        authentication, credentials = _authentication(request), _credentials(request)
+        if not self.rule.caller.enters_space:
+            identity = authentication.identify(credentials)
+        elif self._names_space:
+            identity = authentication.enter_space(replace(credentials, space_id=request.path_params["id"]))
+        elif self.may_be_remembered(request):
+            identity = authentication.enter_space_and_remember(credentials)
+        else:
+            identity = authentication.enter_space(credentials)
+        _keep(request, identity)
 
-    @staticmethod
-    def check(request: Request) -> None:
-        raise NotImplementedError
-
-    @staticmethod
-    def is_checked(request: Request) -> bool:  # noqa: ARG004 - subclasses use it
+    def is_checked(self, request: Request) -> bool:
         """Returns whether the check is not needed. It never blocks."""
-        return False
+        if not self.rule.caller.enters_space or self._names_space or not self.may_be_remembered(request):
+            return False
+        identity = _authentication(request).remembered(_credentials(request))
+        if identity is not None:
+            _keep(request, identity)
+        return identity is not None
+
+    def may_be_remembered(self, request: Request) -> bool:
+        """Returns whether a recent authentication is enough."""
+        return request.method == "GET"
 
     def get_route_handler(self) -> RouteHandler:
         described, self.dependant = self.dependant, _without_documentation(self.dependant)
         handle = super().get_route_handler()
         self.dependant = described
-        check, is_checked, require_key_scope = type(self).check, type(self).is_checked, self.require_key_scope
+        if not self.rule.caller.needs_token:
+            return handle
 
         async def checked(request: Request) -> Response:
-            if not is_checked(request):
-                await _wait_for(check, request)
-            require_key_scope(getattr(request.state, "context", None))
+            if not self.is_checked(request):
+                await _wait_for(self.check, request)
+            self.rule.require(request.state.context, request.path_params)
             # Every request has its own context, which lasts until the response has been sent.
             actor.set(request.state.user_id)
             return await handle(request)
@@ -141,44 +145,11 @@ class _CheckedRoute(APIRoute):
         return checked
 
 
-class AccountRoute(_CheckedRoute):
-    check = staticmethod(_authenticate)
-
-
-class SpaceRoute(_CheckedRoute):
-    """Route of a space. Reads may use an authentication of up to ``admission_seconds`` ago; writes are checked anew."""
-
-    @staticmethod
-    def check(request: Request) -> None:
-        if request.method == "GET":
-            _select_space_and_remember(request)
-        else:
-            _select_space(request)
-
-    @staticmethod
-    def is_checked(request: Request) -> bool:
-        return request.method == "GET" and _is_remembered(request)
-
-    @property
-    def key_scopes(self) -> Sequence[KeyScope]:
-        needed = [each.dependency.wanted for each in self.dependencies if isinstance(each.dependency, _Permission)]
-        broad = BroadScope.READ if self.methods == {"GET"} else BroadScope.WRITE
-        return (*needed, *([BroadScope.CHAT] if "chats" in self.tags else []), broad)
-
-
-class SignedInSpaceRoute(SpaceRoute):
-    """Route that no API key may call, because a key could extend its own rights with it."""
-
-    @property
-    def key_scopes(self) -> Sequence[KeyScope]:
-        return ()
-
-
-class ConversationRoute(SpaceRoute):
+class ConversationRoute(CheckedRoute):
     """Route for quick successions of calls. All methods may use a recent authentication."""
 
-    check = staticmethod(_select_space_and_remember)
-    is_checked = staticmethod(_is_remembered)
+    def may_be_remembered(self, request: Request) -> bool:  # noqa: ARG002 - the method does not matter
+        return True
 
 
 # Coroutines, because FastAPI runs plain functions in threads.
@@ -196,28 +167,16 @@ CurrentPrincipal = Annotated[Principal, Depends(_principal)]
 CurrentContext = Annotated[SpaceContext, Depends(_context)]
 
 
-class _Permission:
-    def __init__(self, wanted: UserPermission) -> None:
-        self.wanted = wanted
-
-    async def __call__(self, context: CurrentContext) -> None:
-        if not context.allows(self.wanted):
-            raise PermissionDeniedError(
-                f"You need the permission {self.wanted.value} in this space. Ask its owner for it."
-            )
-
-
-def permission(needed: str) -> Any:
-    """Returns a route dependency that accepts only owners and members with the permission."""
-    return Depends(_Permission(UserPermission(needed)))
-
-
 async def _document_space(
     space_id: Annotated[
         str | None, Header(alias="X-Space-Id", description="The space to use; not needed when you have only one.")
     ] = None,
 ) -> None:
     """Documents the header only. The check reads it."""
+
+
+async def _document_path(id: Annotated[str, Path(description="The space.")]) -> None:
+    """Documents the path only. The check reads it."""
 
 
 def _operation_id(route: APIRoute) -> str:
@@ -230,7 +189,7 @@ def _without_documentation(dependant: Dependant) -> Dependant:
     worked_out.dependencies = [
         each
         for each in dependant.dependencies
-        if each.call is not _document_space and not isinstance(each.call, HTTPBearer)
+        if each.call not in (_document_space, _document_path) and not isinstance(each.call, HTTPBearer)
     ]
     return worked_out
 
@@ -241,8 +200,15 @@ class GroupRouter(APIRouter):
     The app serves and documents extensions after the original routes.
     """
 
-    def __init__(self, **options: Any) -> None:
-        super().__init__(generate_unique_id_function=_operation_id, **options)
+    def __init__(
+        self, group: str, *, prefix: str | None = None, route_class: type[CheckedRoute] = CheckedRoute
+    ) -> None:
+        super().__init__(
+            prefix=f"/{group}" if prefix is None else prefix,
+            tags=[group],
+            route_class=route_class,
+            generate_unique_id_function=_operation_id,
+        )
         self.originals: list[BaseRoute] = []
         self.extensions: list[BaseRoute] = []
 
@@ -270,30 +236,3 @@ class GroupRouter(APIRouter):
             return endpoint
 
         return register
-
-
-def space_router(group: str, *, prefix: str | None = None, route_class: type[SpaceRoute] = SpaceRoute) -> GroupRouter:
-    """Returns a router for routes of a space."""
-    return GroupRouter(
-        prefix=f"/{group}" if prefix is None else prefix,
-        tags=[group],
-        route_class=route_class,
-        dependencies=[Security(HTTPBearer(auto_error=False)), Depends(_document_space)],
-        responses=errors(400, 401, 403, 404),
-    )
-
-
-def account_router(group: str, *, prefix: str | None = None) -> GroupRouter:
-    """Returns a router for routes of any signed-in user, independent of spaces."""
-    return GroupRouter(
-        prefix=f"/{group}" if prefix is None else prefix,
-        tags=[group],
-        route_class=AccountRoute,
-        dependencies=[Security(HTTPBearer(auto_error=False))],
-        responses=errors(400, 401, 403),
-    )
-
-
-def public_router(group: str, *, prefix: str | None = None) -> GroupRouter:
-    """Returns a router for routes without a token."""
-    return GroupRouter(prefix=f"/{group}" if prefix is None else prefix, tags=[group])

@@ -12,7 +12,7 @@ from boto3.dynamodb.conditions import Attr
 from shared.clock import Clock, utc_now
 from shared.dynamodb.repository import ConditionNotMetError, Repository, is_identifier
 from shared.dynamodb.table import Item, Key, Table, Write, check, delete, put, repeat_on_conflict
-from shared.errors import ApiError, ConflictError, NotFoundError, SpaceRequiredError
+from shared.errors import ApiError, ConflictError, NotFoundError, PermissionDeniedError, SpaceRequiredError
 from shared.models.api_key import ApiKey
 from shared.models.base import Deleted, Entity, Page
 from shared.models.limits import SpaceLimits
@@ -33,6 +33,14 @@ class SpaceContext:
 
     def allows(self, permission: UserPermission) -> bool:
         return self.is_owner or permission in self.permissions
+
+    def require_creator(self, created_by: str, what: str) -> None:
+        """Raises PermissionDeniedError for all but the creator of an entity and the owner of the space."""
+        if not self.is_owner and created_by != self.user_id:
+            raise PermissionDeniedError(
+                f"Only the owner of the space and the member who created it may {what}. "
+                f"GET /spaces/{self.space_id}/members shows who the owner is."
+            )
 
 
 class _MemberEntry(Entity):

@@ -74,7 +74,7 @@ def _storm(platform: EmulatedPlatform, seed: int, skews: Sequence[timedelta], ra
     if rate:
         # Idempotency records expire after a day, so they do not protect clients with clocks that are wrong by a day.
         for client in clients:
-            client.others = [each.http for each in clients if each is not client]
+            client.others = [each.http for each in clients if each is not client and not each.has_key]
     with platform.boundary.failing(*WITHOUT_KILLS, *KILLS, rate=rate), ThreadPoolExecutor(len(clients)) as pool:
         list(pool.map(lambda client: client.work(REQUESTS), clients))
         # The reconciler gets faults too. Its rounds without faults follow.

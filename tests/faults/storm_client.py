@@ -35,10 +35,10 @@ KINDS = (
     EntityKind("/action-groups", lambda name: {"name": name, "description": ""}),
     EntityKind("/experts", lambda name: {"name": name, "description": "", "context": f"Knows {name}."}),
     EntityKind("/personas", lambda name: {"name": name, "birthdate": "1990-01-01", "notes": ""}),
-    EntityKind("/connectors", lambda name: {"name": name, "type": "aws-s3"}, can_change=False),
 )
-# An API key must not create another one.
+# An API key must not create these.
 KEYS = EntityKind("/api-keys", lambda name: {"name": name, "scopes": ["read"]})
+CONNECTORS = EntityKind("/connectors", lambda name: {"name": name, "type": "aws-s3"}, can_change=False)
 FACTS: Body = {"client": {"name": "Anna"}, "insight_spec": {"insight": "Travels"}, "product": {"name": "Card"}}
 REVIEWS = ("waiting_review", "reviewing", "success")
 
@@ -65,7 +65,7 @@ class StormClient:
     # Evaluations that all clients request.
     wanted: list[Body]
     has_key: bool = False
-    # Clients of the same user at other workers.
+    # Clients of the same user at other workers, with a token.
     others: list[TestClient] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
     entities: list[ExpectedEntity] = field(default_factory=list)
@@ -125,7 +125,7 @@ class StormClient:
             pass
 
     def create(self) -> None:
-        kind = self.dice.choice(KINDS if self.has_key else (*KINDS, KEYS))
+        kind = self.dice.choice(KINDS if self.has_key else (*KINDS, KEYS, CONNECTORS))
         name = f"{self.name} {len(self.entities)} {self.made}"
         status, response, _ = self.send("POST", kind.path, kind.body(name))
         if status == 201:

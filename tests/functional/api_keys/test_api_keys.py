@@ -20,7 +20,7 @@ from shared.settings import Settings
 from tests.fixtures.aws import LOGS_TABLE, TABLE
 from tests.fixtures.clocks import MovableClock
 from tests.fixtures.evaluations import add_member
-from tests.fixtures.operations import UNKNOWN, operations
+from tests.fixtures.operations import UNKNOWN
 from tests.fixtures.upstream import FakeUpstream, connected
 from tests.functional.conftest import ClientMaker
 from tests.functional.http.test_common_contract import assert_error_shape
@@ -161,25 +161,6 @@ def test_a_key_is_refused_for_actions_of_the_owner(client: TestClient) -> None:
     holder = client_with_key(client, create_key(client, "read", "write")["key"])
     response = holder.post(f"/users/{UNKNOWN}/permissions", json={"permissions": ["trainings:get"]})
     assert (response.status_code, response.json()["code"]) == (403, "permission_denied")
-
-
-@pytest.mark.row("X-5", "C-4")
-def test_every_route_refuses_a_key_without_its_scope_and_names_the_scope(client: TestClient) -> None:
-    holder = client_with_key(client, create_key(client, "benchmarks:create")["key"])
-    for operation in operations():
-        scopes = operation.route.key_scopes
-        if "benchmarks:create" in scopes:
-            continue
-        response = holder.request(operation.method, operation.address(), content=b"{broken")
-        assert response.status_code == 403, (str(operation), response.text)
-        error = response.json()["error"]
-        message = error if isinstance(error, str) else error["message"]
-        assert (" or ".join(scopes) or "No API key") in message, str(operation)
-
-
-def test_only_routes_of_accounts_and_keys_refuse_every_key() -> None:
-    closed = {each.path.split("/")[1] for each in operations() if not each.route.key_scopes}
-    assert closed == {"api-keys", "me", "spaces", "users"}
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fastapi.routing import APIRoute
 
 from functions.api import app
 from infra.groups import GROUPS, GroupSpec, Layer
@@ -37,7 +38,9 @@ for module in sys.argv[1:]:
         names = [name for name, found in sys.modules.items() if found]
         collects = gc.isenabled() and gc.get_freeze_count() > 10 * gc.get_count()[0]
         built = OpenAPI.__pydantic_complete__
-        print(json.dumps({"module": module, "names": names, "collects": collects, "built": built}), flush=True)
+        routes = [f"{method} {each.path}" for each in sys.modules[module].app.routes for method in each.methods]
+        found = {"module": module, "names": names, "collects": collects, "built": built, "routes": routes}
+        print(json.dumps(found), flush=True)
         os._exit(0)
     os.wait()
 """
@@ -91,6 +94,12 @@ def test_the_garbage_collector_runs_again_after_the_imports(
     spec: GroupSpec, started: dict[str, dict[str, Any]]
 ) -> None:
     assert started[module_of(spec)]["collects"] is True
+
+
+def test_the_functions_together_serve_every_operation_once(started: dict[str, dict[str, Any]]) -> None:
+    served = [route for one in started.values() for route in one["routes"]]
+    routes = [route for route in app.routes if isinstance(route, APIRoute)]
+    assert sorted(served) == sorted(f"{method} {route.path}" for route in routes for method in route.methods or ())
 
 
 def test_models_that_only_describe_the_api_are_not_built_at_the_start(started: dict[str, dict[str, Any]]) -> None:

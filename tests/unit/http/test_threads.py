@@ -13,23 +13,24 @@ from fastapi.testclient import TestClient
 from functions.api import ROUTERS
 from shared.http.adapter import lambda_handler
 from shared.http.app import create_app
-from shared.http.routers import AccountRoute, public_router
+from shared.http.authorisation import TABLE, AccessRule, AllowedCaller
+from shared.http.routers import CheckedRoute, GroupRouter
 from shared.resources import Resources
 from tests.load.emulated_store import LambdaContext, gateway_event
 
 
-class OpenRoute(AccountRoute):
-    """A route that accepts every caller."""
+class OpenRoute(CheckedRoute):
+    """A route that accepts every caller, after a check."""
 
-    @staticmethod
-    def check(request: Any) -> None:
-        request.state.user_id = "anyone"
+    def check(self, request: Any) -> None:
+        request.state.user_id, request.state.context = "anyone", None
 
 
 @pytest.fixture
-def app(resources: Resources) -> Any:
-    router = public_router("threads")
-    router.route_class = OpenRoute
+def app(resources: Resources, monkeypatch: pytest.MonkeyPatch) -> Any:
+    for path in ("/threads", "/threads/loop"):
+        monkeypatch.setitem(TABLE, f"GET {path}", AccessRule(AllowedCaller.USER))
+    router = GroupRouter("threads", route_class=OpenRoute)
 
     @router.get("")
     def blocking() -> int:
