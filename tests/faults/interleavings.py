@@ -34,8 +34,8 @@ from tests.fixtures.trainings import space_of
 
 # So many that few files share a connector: the event of another file would have it cleaned, too.
 CONNECTORS, STEPS = 12, 60
-# A request ends within 29 seconds, and a late reaction meets at most three others.
-LATE_SECONDS, DEPTH = 9, 3
+# A request ends within 29 seconds. A late reaction meets others, which are late themselves.
+LATE, DEPTH = timedelta(seconds=29), 3
 
 
 def late_events(platform: EmulatedPlatform, seed: int) -> Outcome:
@@ -109,23 +109,26 @@ def late_commits(platform: EmulatedPlatform, seed: int) -> Outcome:
     bob_id = me.get("/me").json()["id"]
     checkpoint = add_checkpoint(worker.table, space_id).id
     export = _Export(owner, add_connector(worker.table, space_id), worker)
-    waiting, depth, removed = _insights(owner), 0, 0
+    waiting, depth, removed, began = _insights(owner), 0, 0, platform.elapsed
 
     def react(reaction: str) -> None:
         if waiting:
             owner.post(f"/insights/{waiting.pop()}/reactions", json={"reaction": reaction}).raise_for_status()
 
     def meet_others(params: Any, **_: Any) -> None:
-        nonlocal depth
+        nonlocal depth, began
         if b"insight_reaction#" not in params["body"] or depth == DEPTH:
             return
+        began = began if depth else platform.elapsed
         depth += 1
-        for _ in range(dice.randrange(5)):
-            dice.choice([partial(react, "accepted"), export.go_on, pass_time])()
+        others: list[Callable[[], None]] = [partial(react, "accepted"), export.go_on, pass_time]
+        for step in dice.choices(others, k=dice.randrange(5)):
+            step()
         depth -= 1
 
     def pass_time() -> None:
-        platform.elapsed += timedelta(seconds=dice.uniform(0, LATE_SECONDS / DEPTH if depth else 40))
+        most = (began + LATE - platform.elapsed).total_seconds() if depth else 40
+        platform.elapsed += timedelta(seconds=dice.uniform(0, most))
 
     def make_again() -> None:
         nonlocal removed
@@ -139,8 +142,9 @@ def late_commits(platform: EmulatedPlatform, seed: int) -> Outcome:
 
     worker.dynamodb.meta.events.register("before-call.dynamodb.TransactWriteItems", meet_others)
     with _ids_of(platform, dice):
+        steps: list[Callable[[], None]] = [partial(react, "rejected"), export.go_on, make_again, pass_time]
         while waiting:
-            dice.choice([partial(react, "rejected"), export.go_on, make_again, pass_time])()
+            dice.choice(steps)()
         platform.elapsed += timedelta(minutes=5)
         export.go_on()
     broken = export.problems(len(_INSIGHTS))

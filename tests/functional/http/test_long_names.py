@@ -41,9 +41,9 @@ def world(
 def test_a_name_that_is_longer_than_a_key_is_no_failure_of_ours(world: World, name: str) -> None:
     failed = []
     for operation in operations():
-        paths = [{address: quote(name)} for address in operation.parameters]
-        places = [{place: name} for place, _ in operation.example.identifiers()]
-        for strange in (*paths, *places):
+        found: list[dict[Any, str]] = [{address: quote(name)} for address in operation.parameters]
+        found += [{place: name} for place, _ in operation.example.identifiers()]
+        for strange in found:
             response = operation.send(world.alice, world.alices, strange)
             if response.status_code >= 500:
                 failed.append((str(operation), strange.keys(), response.status_code))
