@@ -105,6 +105,12 @@ INVITES = ("invite", "invite_email")
 # A deletion writes this item, from which the audit log reads who deleted the entity.
 REMOVAL = ("removal",)
 
+# Notes of objects whose items are not stored yet.
+OBJECTS = ("object",)
+
+# An argument changes with its places in lists and with a note of the change.
+ARGUMENTS = ("argument", "argument_index", "argument_change")
+
 # Every authenticated request fetches its membership, space and API key in one batch.
 IDENTITY = ("membership", "space", "api_key")
 # A request with an API key notes the time and the address of its use.
@@ -171,9 +177,7 @@ GROUPS = (
             gets=(TRAINING_FILES,),
             lists=(TRAINING_FILES,),
             writes=(
-                "argument",
-                "argument_index",
-                "argument_change",
+                *ARGUMENTS,
                 "argument_comment",
                 *REMOVAL,
                 "cluster",
@@ -190,7 +194,8 @@ GROUPS = (
         # Deleting a space stops its jobs.
         Grants(
             reads=("job", "limit_usage", "user", *SPACE_USAGE),
-            writes=(*MEMBERSHIP, *INVITES, "api_key", *REMOVAL),
+            # Arguments that wait for a leaver wait for anyone then.
+            writes=(*MEMBERSHIP, *INVITES, "api_key", *REMOVAL, *ARGUMENTS),
             stops_jobs=True,
             sends_mail=True,
         ),
@@ -205,10 +210,11 @@ GROUPS = (
         Grants(
             reads=("expert",),
             # The cluster stores its failures and the models that it serves.
-            writes=("chat", "chat_turn", *REMOVAL, "cluster", *CALL_LIMITS),
+            writes=("chat", "chat_turn", *REMOVAL, *OBJECTS, "cluster", *CALL_LIMITS),
             gets=(CHAT_FILES, EXPERT_FILES),
             puts=(CHAT_FILES,),
             deletes=(CHAT_FILES,),
+            lists=(CHAT_FILES,),
             reads_parameters=(CLUSTER_TOKENS,),
             writes_logs=LOGGED_CHATS,
         ),
@@ -224,7 +230,7 @@ GROUPS = (
         "experts",
         Grants(
             reads=("cluster",),
-            writes=("expert", "expert_version", *REMOVAL),
+            writes=("expert", "expert_version", *REMOVAL, *OBJECTS),
             gets=(EXPERT_FILES,),
             puts=(EXPERT_FILES,),
         ),
@@ -305,6 +311,7 @@ GROUPS = (
                 "insight_policy",
                 "insight_rate",
                 "insight_reaction",
+                *OBJECTS,
                 "cluster",
                 *CALL_LIMITS,
             ),
@@ -534,16 +541,17 @@ CONNECTOR_SCAN = event(
 )
 JOB_STATE_CHANGED = event("job_state_changed", _CONVERGENCE)
 # Deleting a chat, an argument or a cluster does not remove all of these items immediately.
-_REMAINING_DATA = ("chat", "chat_turn", "argument", "argument_change", "argument_comment", "cluster")
+_REMAINING_DATA = ("chat", "chat_turn", *ARGUMENTS, "argument_comment", "cluster", *OBJECTS)
 # This function also removes remaining data of deleted entities and updates members of deleted or restored spaces.
 RECONCILE_JOBS = event(
     "reconcile_jobs",
     replace(
         _CONVERGENCE,
-        reads=(*_CONVERGENCE.reads, "member"),
-        writes=(*_CONVERGENCE.writes, "space", "membership", *_REMAINING_DATA, "schema_drift"),
-        deletes=(CHAT_FILES, CONNECTOR_FILES, SCAN_FILES, SNAPSHOT_FILES),
-        lists=(CONNECTOR_FILES, SCAN_FILES, SNAPSHOT_FILES),
+        # Items that may name an object.
+        reads=(*_CONVERGENCE.reads, "expert_version", "insight"),
+        writes=(*_CONVERGENCE.writes, "space", "membership", "member", *_REMAINING_DATA, "schema_drift"),
+        deletes=(CHAT_FILES, CONNECTOR_FILES, EXPERT_FILES, INSIGHT_FILES, SCAN_FILES, SNAPSHOT_FILES),
+        lists=(CHAT_FILES, CONNECTOR_FILES, SCAN_FILES, SNAPSHOT_FILES),
         writes_parameters=(CONNECTOR_CREDENTIALS, CLUSTER_TOKENS),
     ),
     timeout_seconds=240,

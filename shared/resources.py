@@ -62,7 +62,7 @@ class Resources(Clients):
     def large_values(self) -> "LargeValues":
         from shared.dynamodb.large_values import LargeValues
 
-        return LargeValues(self.s3, self.settings.bucket_name)
+        return LargeValues(self.s3, self.settings.bucket_name, self.table, self.clock)
 
     @cached_property
     def inference_logs(self) -> "InferenceLogs":

@@ -289,16 +289,21 @@ class ConnectorService:
     def presign_uploads(self, context: SpaceContext, connector_id: str, request: UploadRequest) -> Uploads:
         """Returns forms to send files straight to S3, each for one name, within an hour.
 
-        What is stated about the files is stored before, so that their scan uses it. Raises LimitReachedError.
+        What is stated about the files is stored before, so that their scan uses it. Raises LimitReachedError, and
+        ValidationFailedError for a name that S3 can't hold.
         """
         connector = self.get(context, connector_id)
         if not connector.is_managed:
             raise ConflictError("What this connector reads is your own: upload files there, or to a managed connector.")
+        storage = self._storages.open(context.space_id, connector)
+        if too_long := next((name for name in request.files if not storage.fits(name)), None):
+            raise ValidationFailedError.of(
+                "body.files", f"the name {too_long[:40]}… is too long: with its folder it has more than 1,024 bytes"
+            )
         names = dict.fromkeys(request.files)
         self._storage_usages.reserve(context.space_id, len(names) * request.max_bytes, UPLOAD_LIFETIME)
         if request.read_options:
             self._scans.catalog.state_options(context.space_id, connector_id, request.read_options)
-        storage = self._storages.open(context.space_id, connector)
         expires_at = self._clock() + UPLOAD_LIFETIME
         return Uploads(uploads=[storage.presigned_upload(name, request.max_bytes, expires_at) for name in names])
 

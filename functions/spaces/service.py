@@ -9,9 +9,11 @@ from botocore.exceptions import BotoCoreError, ClientError
 from functions.spaces.invite_mails import InviteMails
 from functions.spaces.removals import MemberRemovals
 from functions.spaces.space_keys import SpaceKeys
+from shared.arguments.leavers import Leavers
 from shared.clock import Clock, new_id
 from shared.dynamodb.repository import Idempotency
 from shared.dynamodb.table import Table, TransactionFailedError, repeat_on_conflict
+from shared.errors import ApiError
 from shared.http.tokens import Principal
 from shared.jobs.launcher import JobLauncher
 from shared.jobs.store import Jobs
@@ -50,6 +52,7 @@ class SpaceService:
         self._usages = LimitUsages(table, clock)
         self._job_usages = JobUsages(table, clock)
         self._storage_usages = storage_usages
+        self._leavers = Leavers(table, clock)
         self._launcher = launcher
         self._mails = mails
         self._clock = clock
@@ -141,7 +144,14 @@ class SpaceService:
         return self._members.list_after(context.space_id, after, limit)
 
     def remove_member(self, context: SpaceContext, member_id: str) -> Deleted:
-        return self._removals.remove(context.space_id, member_id)
+        """Removes a member. What waits for the review of this member then waits for anyone."""
+        space_id = context.space_id
+        left = self._removals.remove(space_id, member_id, [self._leavers.note(space_id, member_id)])
+        try:
+            self._leavers.clean(space_id, f"{space_id}#{member_id}")
+        except (ApiError, BotoCoreError, ClientError):
+            logger.exception("arguments wait for a leaver: the reconciler will free them", extra={"space_id": space_id})
+        return left
 
     def invite(self, principal: Principal, context: SpaceContext, request: InviteRequest) -> Invited:
         """Stores the invites, all or none, and then sends the mails.

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 UPLOAD_LIFETIME = timedelta(hours=1)
 CHUNK_BYTES = 1 << 20
+# S3's limit of a key.
+KEY_BYTES = 1024
 
 
 class StorageError(UpstreamError):
@@ -75,10 +77,16 @@ class ConnectorStorage:
         """Returns the object's key in the bucket."""
         return f"{self._prefix}{file}"
 
+    def fits(self, file: str) -> bool:
+        """Returns whether S3 can hold a file of this name here."""
+        return len(self.key(file).encode(errors="replace")) <= KEY_BYTES
+
     def files(self, prefix: str = "") -> Iterator[FileVersion]:
         """Yields the files whose names begin with ``prefix``, in the order of their UTF-8 bytes; folder markers left
         out.
         """
+        if not self.fits(prefix):
+            return
         with self._translated():
             pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=self.key(prefix))
             for page in pages:
@@ -94,6 +102,8 @@ class ConnectorStorage:
 
     def head(self, file: str) -> FileVersion:
         """Returns the file as it is now. Raises MissingFileError."""
+        if not self.fits(file):
+            raise MissingFileError(file)
         with self._translated(file):
             try:
                 found = self._client.head_object(Bucket=self.bucket, Key=self.key(file))

@@ -19,15 +19,11 @@ if TYPE_CHECKING:
 
 Item = dict[str, Any]
 
+PARTITION_KEY_BYTES, SORT_KEY_BYTES = 2048, 1024
 TRANSACTION_ATTEMPTS = 12
 CONFLICT_ATTEMPTS = 12
 
 T = TypeVar("T")
-
-
-# DynamoDB's limits in bytes.
-PARTITION_KEY_BYTES = 2048
-SORT_KEY_BYTES = 1024
 
 
 @dataclass(frozen=True)

@@ -77,6 +77,8 @@ class CallRecord:
     guard: GuardCoverage | None = None
     prompt: str | None = None
     completion: str | None = None
+    # The row in the inference log. It is made once, so that a call has one row although responses are lost.
+    row: InferenceLog | None = None
     # True if the caller has written ``LanguageModels.log_writes`` in its own transaction.
     is_logged: bool = False
     # True if the end of this call replaces the caller's reservations.
@@ -254,7 +256,7 @@ class LanguageModels:
             with anyio.CancelScope(shield=True):
                 try:
                     if not record.is_logged:
-                        await in_thread(self._logs.record, self.caller.space_id, self._row(record))
+                        await in_thread(self._record, record)
                 finally:
                     if self._limits is not None and self._limits.is_holding:
                         self._limits.use(record.model, record.input_tokens, record.output_tokens)
@@ -270,7 +272,16 @@ class LanguageModels:
 
     def log_writes(self, record: CallRecord) -> Sequence[Write]:
         """Returns the writes of an ended call's log row, for the transaction that stores the result of the call."""
-        return self._logs.actions(self.caller.space_id, self._row(record))
+        record.row = self._row(record)
+        return self._logs.actions(self.caller.space_id, record.row)
+
+    def _record(self, record: CallRecord) -> None:
+        """Logs a call. A transaction of ``log_writes`` that failed may have been stored, without a response."""
+        if record.row is None:
+            self._logs.record(self.caller.space_id, self._row(record))
+        else:
+            row = self._row(record).model_copy(update={"id": record.row.id})
+            self._logs.record_unless_stored(self.caller.space_id, row)
 
     def _row(self, record: CallRecord) -> InferenceLog:
         row = _row(self.caller, record, self._clock(), keeps=self.settings.store_content)

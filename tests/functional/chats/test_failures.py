@@ -4,6 +4,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 import functions.chats.service as chat_service
+from tests.faults.boundary import Boundary, Fault
 from tests.fixtures.upstream import Body, FakeUpstream, Refusal, served
 from tests.functional.chats.helpers import QUESTION, ask, events, logs, register
 
@@ -83,3 +84,17 @@ def test_a_token_that_the_server_refuses_is_named_in_the_error(chatting: TestCli
     assert (refused.status_code, refused.json()["code"]) == (502, "cluster_refused")
     assert "token" in refused.json()["error"]
     assert logs(chatting)[0]["status"] == "error"
+
+
+@pytest.mark.row("EN-4")
+def test_a_call_has_one_log_row_when_the_response_to_its_transaction_is_lost(
+    chatting: TestClient, boundary: Boundary
+) -> None:
+    with boundary.failing(Fault.LATE_LOST, about="chat_turn#"):
+        refused = chatting.post("/chats", json={"messages": [QUESTION]})
+    assert (refused.status_code, chatting.get("/chats").json()["count"]) == (503, 1)
+    # The row that was stored with the turn stays as it is, because its sums may have been added already.
+    assert [row["status"] for row in logs(chatting)] == ["success"]
+    with boundary.failing(Fault.BROKEN, about="chat_turn#"):
+        assert chatting.post("/chats", json={"messages": [QUESTION]}).status_code == 503
+    assert [row["status"] for row in logs(chatting)] == ["error", "success"]
