@@ -58,7 +58,7 @@ def read_write_marker(text: str) -> WriteMarker:
 def removal_key(item: Item) -> Key:
     """Returns the key of the item that says who deleted this one, as its last write left it."""
     kind, _, owner = item["PK"].partition("#")
-    _, write_id = read_write_marker(item.get(WRITE_MARKER, ""))
+    write_id = read_write_marker(item.get(WRITE_MARKER, "")).write_id
     return Key(f"removal#{owner}", f"{kind}#{item['SK']}#{write_id}")
 
 

@@ -51,8 +51,8 @@ class _Child:
 
     def call(self, function: str, arguments: dict[str, Any], bound: ParserBound) -> dict[str, Any]:
         """Returns the answer. Raises _LimitReachedError."""
-        request = {"function": function, "arguments": arguments}
-        request |= {"memory_bytes": bound.memory_bytes, "seconds": bound.seconds}
+        limits = {"memory_bytes": bound.memory_bytes, "seconds": bound.seconds}
+        request: dict[str, Any] = {"function": function, "arguments": arguments, **limits}
         try:
             self._connection.send_bytes(json.dumps(request).encode())
             if not self._connection.poll(bound.deadline):
