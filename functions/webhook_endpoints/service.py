@@ -130,6 +130,8 @@ class WebhookEndpointService:
             return endpoint
         self._endpoints.count_send(self._space, endpoint_id)
         secrets = self._endpoints.recipient(self._space, endpoint_id).secrets
+        if not secrets:
+            raise self._endpoints.repository.not_found()  # deleted just now
         problem = verification_problem(self._sender, self._space, endpoint, secrets, self._clock())
         return self._endpoints.note_verification(self._space, endpoint, problem)
 

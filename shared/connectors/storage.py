@@ -1,6 +1,7 @@
 """The files of one connector: a prefix of the data bucket, or a customer's bucket read with the customer's leave."""
 
 import json
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -27,6 +28,8 @@ UPLOAD_LIFETIME = timedelta(hours=1)
 CHUNK_BYTES = 1 << 20
 # S3's limit of a key.
 KEY_BYTES = 1024
+# How long a process relies on its test of a role's trust policy.
+TESTED_SECONDS = 900
 
 
 class StorageError(UpstreamError):
@@ -233,6 +236,8 @@ class ConnectorStorages:
         self._external_ids = external_ids
         # Emulators of AWS check no trust policy.
         self._tests_roles = tests_roles
+        # Until when the trust policy of a role needs no other test.
+        self._tested: dict[str, float] = {}
 
     def open(self, space_id: str, connector: Connector) -> ConnectorStorage:
         """Raises StorageError when the customer's role or keys can't be used."""
@@ -241,6 +246,7 @@ class ConnectorStorages:
         found = connector.s3
         if found.role_arn:
             keys = self._assume(found.role_arn, space_id)
+            self._require_tested(found.role_arn, space_id)
         else:
             try:
                 keys = Keys(**self.kept_credentials(connector))
@@ -283,7 +289,8 @@ class ConnectorStorages:
         """Returns the storage that a request describes, before anything of it is stored."""
         if config.role_arn:
             keys = self._assume(config.role_arn, space_id)
-            self._check_trust_policy(config.role_arn, space_id)
+            if self._trusts_everyone(config.role_arn):
+                raise ValidationFailedError.of("body.s3.role_arn", self._too_trusting(space_id))
         else:
             secret = config.secret_access_key.get_secret_value() if config.secret_access_key else ""
             keys = Keys(config.access_key_id or "", secret)
@@ -334,25 +341,42 @@ class ConnectorStorages:
                 f"and require the sts:ExternalId {external_id}, which belongs to this space and can't be chosen.",
             ) from error
 
+    def _require_tested(self, role_arn: str, space_id: str) -> None:
+        """Raises StorageError for a role whose trust policy became too wide since the connector was made."""
+        now = time.monotonic()
+        if self._tested.get(role_arn, now) > now:
+            return
+        if self._trusts_everyone(role_arn):
+            raise StorageError(f"The role {role_arn} {self._too_trusting(space_id)}.")
+        self._tested[role_arn] = now + TESTED_SECONDS
+
+    def _too_trusting(self, space_id: str) -> str:
+        return (
+            "trusts this API for every space: let its trust policy require the sts:ExternalId "
+            f"{self.external_id(space_id)}"
+        )
+
     def _keys_of(self, role_arn: str, external_id: str) -> Keys:
         found = self._sts.assume_role(
             RoleArn=role_arn, RoleSessionName="inference-connector", ExternalId=external_id, DurationSeconds=3600
         )["Credentials"]
         return Keys(found["AccessKeyId"], found["SecretAccessKey"], found["SessionToken"])
 
-    def _check_trust_policy(self, role_arn: str, space_id: str) -> None:
-        """Raises ValidationFailedError for a role that takes any external id, because every space could use it."""
+    def _trusts_everyone(self, role_arn: str) -> bool:
+        """Returns whether the role takes any external id, so that every space could use it.
+
+        Raises StorageError when AWS gives no clear answer.
+        """
         if not self._tests_roles:
-            return
+            return False
         try:
             self._keys_of(role_arn, self._external_ids.of_nobody())
-        except (ClientError, BotoCoreError):
-            return
-        raise ValidationFailedError.of(
-            "body.s3.role_arn",
-            "trusts this API for every space: let its trust policy require the sts:ExternalId "
-            f"{self.external_id(space_id)}",
-        )
+        except (ClientError, BotoCoreError) as error:
+            code, words = _problem(error)
+            if code != "AccessDenied":
+                raise _refusal(code, f"The role {role_arn} can't be tested: {code} ({words}). Try again.") from error
+            return False
+        return True
 
     def _foreign(
         self, bucket: str, prefix: str, region: str | None, endpoint_url: str | None, keys: Keys
