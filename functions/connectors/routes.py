@@ -35,6 +35,7 @@ async def _service(resources: CurrentResources) -> ConnectorService:
         resources.postgres_databases,
         resources.connector_scans,
         resources.connector_cleaner,
+        resources.storage_usages,
         resources.clock,
     )
 
@@ -173,7 +174,7 @@ def acknowledge_connector_drift(
     return service.acknowledge_drift(context, id, drift_id)
 
 
-@router.post("/{id}/uploads", extension=True, status_code=201, responses=errors(409, 413))
+@router.post("/{id}/uploads", extension=True, status_code=201, responses=errors(409, 413, 429))
 def create_connector_uploads(
     id: str, body: UploadRequest, context: CurrentContext, service: CurrentConnectorService
 ) -> Uploads:

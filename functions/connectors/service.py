@@ -5,6 +5,7 @@ from typing import Any
 
 from boto3.dynamodb.conditions import Attr
 
+from functions.connectors.preview import preview_file
 from shared.clock import Clock, new_id
 from shared.connectors.postgres import PostgresDatabases
 from shared.connectors.scans import ConnectorCleaner, ConnectorScans
@@ -41,6 +42,7 @@ from shared.models.connector import (
 from shared.models.job_status import JobStatus
 from shared.models.preview import Preview, PreviewRequest
 from shared.models.schema_drift import SchemaDrift
+from shared.space_usage.storage import StorageUsages
 from shared.spaces.members import SpaceContext
 
 # A Lambda function answers at most 6 MB.
@@ -59,6 +61,7 @@ class ConnectorService:
         databases: PostgresDatabases,
         scans: ConnectorScans,
         cleaner: ConnectorCleaner,
+        storage_usages: StorageUsages,
         clock: Clock,
     ) -> None:
         self._connectors = Repository(table, Connector, kind="connector", clock=clock)
@@ -66,6 +69,7 @@ class ConnectorService:
         self._databases = databases
         self._scans = scans
         self._cleaner = cleaner
+        self._storage_usages = storage_usages
         self._clock = clock
 
     def create(
@@ -285,17 +289,23 @@ class ConnectorService:
     def presign_uploads(self, context: SpaceContext, connector_id: str, request: UploadRequest) -> Uploads:
         """Returns forms to send files straight to S3, each for one name, within an hour.
 
-        What is stated about the files is stored before, so that their scan uses it.
+        What is stated about the files is stored before, so that their scan uses it. Raises LimitReachedError, and
+        ValidationFailedError for a name that S3 can't hold.
         """
         connector = self.get(context, connector_id)
         if not connector.is_managed:
             raise ConflictError("What this connector reads is your own: upload files there, or to a managed connector.")
+        storage = self._storages.open(context.space_id, connector)
+        if too_long := next((name for name in request.files if not storage.fits(name)), None):
+            raise ValidationFailedError.of(
+                "body.files", f"the name {too_long[:40]}… is too long: with its folder it has more than 1,024 bytes"
+            )
+        names = dict.fromkeys(request.files)
+        self._storage_usages.reserve(context.space_id, len(names) * request.max_bytes, UPLOAD_LIFETIME)
         if request.read_options:
             self._scans.catalog.state_options(context.space_id, connector_id, request.read_options)
-        storage = self._storages.open(context.space_id, connector)
         expires_at = self._clock() + UPLOAD_LIFETIME
-        names = dict.fromkeys(request.files)
-        return Uploads(uploads=[storage.presigned_upload(name, expires_at) for name in names])
+        return Uploads(uploads=[storage.presigned_upload(name, request.max_bytes, expires_at) for name in names])
 
     def delete_file(self, context: SpaceContext, connector_id: str, file: str) -> Deleted:
         """Deletes one uploaded file with its catalog entry and its read options.
@@ -353,9 +363,6 @@ class ConnectorService:
 
         Raises NotFoundError, ValidationFailedError for a file that can't be read, and ConflictError.
         """
-        # Few requests need polars, which takes long to import.
-        from functions.connectors.preview import preview_file
-
         connector = self.get(context, connector_id)
         if connector.postgres:
             raise ConflictError("This connector reads tables, which need no preview: their columns have types.")

@@ -10,9 +10,6 @@ from email.utils import parsedate_to_datetime
 from functools import cache
 from typing import Any
 
-from botocore.exceptions import BotoCoreError, ClientError
-
-from shared.errors import ApiError
 from shared.models.webhook_endpoint import (
     DeliveryAttempt,
     DeliveryStatus,
@@ -115,7 +112,7 @@ def deliver_webhooks(event: dict[str, Any], deliverer: WebhookDeliverer) -> list
             deliverer.deliver(read_task(record["body"]))
         except TooEarlyError:
             return str(record["messageId"])
-        except (ApiError, BotoCoreError, ClientError):
+        except Exception:  # noqa: BLE001 - whatever is wrong with one message, the others of its batch are done
             logger.exception("a message could not be handled")
             return str(record["messageId"])
         return None

@@ -1,5 +1,6 @@
 """Rules of webhook endpoints."""
 
+from contextlib import suppress
 from datetime import datetime
 from itertools import islice
 from typing import Any
@@ -175,7 +176,7 @@ class WebhookEndpointService:
         return delivery
 
     def replay_failed(self, endpoint_id: str, since: datetime) -> ReplayAnswer:
-        """Replays the failed messages, the oldest first.
+        """Replays the failed messages, the oldest first, except for those that are being sent.
 
         Raises NotFoundError, and ConflictError for a disabled endpoint.
         """
@@ -183,7 +184,10 @@ class WebhookEndpointService:
         failed = self._deliveries.failed_since(self._space, endpoint_id, since)
         found = list(islice(failed, REPLAYED_AT_ONCE + 1))
         chosen = found[:REPLAYED_AT_ONCE]
-        tasks = [self._deliveries.replay(self._space, endpoint_id, each)[1] for each in chosen]
+        tasks = []
+        for each in chosen:
+            with suppress(ConflictError, NotFoundError):
+                tasks.append(self._deliveries.replay(self._space, endpoint_id, each)[1])
         self._queue.send(tasks)
         return ReplayAnswer(count=len(tasks), has_more=len(found) > len(chosen))
 

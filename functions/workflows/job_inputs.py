@@ -18,12 +18,12 @@ from shared.models.reading import TYPED_COLUMNS_LIMIT, ReadOptions
 from shared.models.schema_drift import DriftPolicy
 from shared.resources import Resources
 from shared.settings import Settings
+from shared.space_usage.jobs import MAX_JOB_SECONDS
 
 SHOWN_COLUMNS = 30
 SHOWN_FILES = 5
-MAX_RUNTIME_SECONDS = 24 * 3600
 # A spot job may wait for a machine as long as it may run.
-MAX_WAIT_SECONDS = 2 * MAX_RUNTIME_SECONDS
+MAX_WAIT_SECONDS = 2 * MAX_JOB_SECONDS
 BASE_VOLUME_GB = 30
 MAX_VOLUME_GB = 16_384
 
@@ -80,7 +80,7 @@ class JobInputs:
             "instance_types": instance_types(settings, job.gpu_count),
             "instance_count": 1,
             "volume_gb": min(BASE_VOLUME_GB + 3 * (size_bytes >> 30), MAX_VOLUME_GB),
-            "max_runtime_seconds": MAX_RUNTIME_SECONDS,
+            "max_runtime_seconds": MAX_JOB_SECONDS,
             "max_wait_seconds": MAX_WAIT_SECONDS,
             "spot": settings.spot_training,
         }

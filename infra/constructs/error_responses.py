@@ -55,7 +55,8 @@ RESPONSES = (
         {"WWW-Authenticate": "'Bearer'"},
     ),
     ErrorResponse(Type.INVALID_SIGNATURE, 401, "unauthenticated", _UNAUTHENTICATED),
-    ErrorResponse(Type.ACCESS_DENIED, 403, "permission_denied", "This token may not do that."),
+    # The authorizer denies only callers without a valid token. Functions decide about permissions.
+    ErrorResponse(Type.ACCESS_DENIED, 401, "unauthenticated", _UNAUTHENTICATED, {"WWW-Authenticate": "'Bearer'"}),
     ErrorResponse(Type.INVALID_API_KEY, 403, "permission_denied", "This API key may not do that."),
     ErrorResponse(Type.WAF_FILTERED, 403, "permission_denied", "The request was blocked by the firewall."),
     # API Gateway uses this type for a path or method that does not exist.

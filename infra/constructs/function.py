@@ -26,6 +26,7 @@ _WEB_ADAPTER_VARIABLES = {
     "PORT": "8080",
     # API Gateway closes a stream after five minutes without data. Two upstream servers fit into that time.
     "UPSTREAM_TIMEOUT_SECONDS": "120",
+    "UPSTREAM_TOTAL_SECONDS": "240",
 }
 
 _TABLE_READS = ("dynamodb:BatchGetItem", "dynamodb:ConditionCheckItem", "dynamodb:GetItem", "dynamodb:Query")
@@ -173,6 +174,10 @@ class ServiceFunction(Construct):
             "CPU_INSTANCE_TYPES": ",".join(settings.cpu_instance_types),
             "GPU_INSTANCE_TYPES": ",".join(settings.gpu_instance_types),
             "MAX_GPU_COUNT": str(settings.max_gpu_count),
+            "MAX_RUNNING_TRAININGS": str(settings.max_running_trainings),
+            "MAX_RUNNING_EVALUATIONS": str(settings.max_running_evaluations),
+            "MAX_GPU_HOURS_PER_MONTH": str(settings.max_gpu_hours_per_month),
+            "MAX_STORAGE_GIB": str(settings.max_storage_gib),
             "SPOT_TRAINING": str(settings.spot_training).lower(),
             "ALLOW_LOOPBACK": str(settings.allow_loopback).lower(),
             "DEFAULT_CLUSTER_URL": settings.default_cluster_url,

@@ -18,16 +18,15 @@ from infra.constructs.releases import Releases
 from infra.constructs.resource_group import ResourceGroup
 from infra.groups import AUTHORIZE, GroupSpec
 from infra.nag import acknowledge
-from infra.objectives import FAILURES, READ_LATENCY
+from infra.objectives import GATEWAY_FAILURES, READ_LATENCY
 from infra.settings import API_STAGE, StageSettings
 from infra.stacks.data import DataStack
 
-# Failures of the service: 500 and 503 responses of functions, and 5xx responses that API Gateway makes. Functions
-# return 502 and 504 for failures of systems that a space uses.
-FAILED = '{ ($.status = "500") || ($.status = "503") || (($.status = "5*") && ($.error != "-")) }'
-# These reads take as long as a language model or a cluster takes.
-_SLOW = " && ".join(f'($.route != "{route}")' for route in ("/chats*", "/v1*", "/models*"))
-READ = f'{{ ($.method = "GET") && ($.status = "2*") && {_SLOW} }}'
+# 5xx responses that API Gateway makes. Functions count their own, because only they know whose failure it is.
+FAILED = '{ ($.status = "5*") && ($.error != "-") }'
+# These reads take as long as a language model, a cluster or a customer's storage takes.
+_SLOW = " && ".join(f'($.route != "{route}")' for route in ("/chats*", "/v1*", "/models*", "/clusters*"))
+READ = f'{{ ($.method = "GET") && ($.status = "2*") && {_SLOW} && ($.path != "*/files") }}'
 
 # A path can contain an upload token, so the log has the route. The application logs paths without tokens.
 _ACCESS_LOG = json.dumps(
@@ -151,7 +150,7 @@ class ApiStack(cdk.Stack):
 
     def _add_metrics(self, access_logs: logs.LogGroup) -> None:
         """Adds metrics that API Gateway lacks: failures of the service, and the latency of reads."""
-        for name, pattern, value in ((FAILURES, FAILED, "1"), (READ_LATENCY, READ, "$.latency_ms")):
+        for name, pattern, value in ((GATEWAY_FAILURES, FAILED, "1"), (READ_LATENCY, READ, "$.latency_ms")):
             logs.MetricFilter(
                 self,
                 name,

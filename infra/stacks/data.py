@@ -227,7 +227,7 @@ class DataStack(cdk.Stack):
             "Users",
             sign_in_aliases=cognito.SignInAliases(email=True),
             sign_in_case_sensitive=False,
-            self_sign_up_enabled=True,
+            self_sign_up_enabled=settings.sign_up == "open",
             auto_verify=cognito.AutoVerifiedAttrs(email=True),
             keep_original=cognito.KeepOriginalAttrs(email=True),
             standard_attributes=cognito.StandardAttributes(

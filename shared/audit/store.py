@@ -76,7 +76,7 @@ class AuditLogs:
 
     def record(self, changes: Sequence[ItemImages]) -> None:
         """Stores the changes of items that are writes of entities, in their order."""
-        removals = self._table.get_many([_removal_key(before) for before, after in changes if before and not after])
+        removals = self._table.get_many([removal_key(before) for before, after in changes if before and not after])
         rows = {key: row for change in changes for key, row in self._rows_of(*change, removals)}
         self._table.put_all([{**key.values, **row} for key, row in rows.items()])
 
@@ -132,18 +132,15 @@ class AuditLogs:
         return islice(self._table.query(pk, condition=period, filter=reduce(and_, conditions)), limit)
 
 
-def _removal_key(item: Item) -> Key:
-    kind, _, owner = item["PK"].partition("#")
-    return removal_key(kind, owner, item["SK"])
-
-
 def _stamp(before: Item | None, after: Item | None, removals: Mapping[Key, Item]) -> str | None:
     """Returns the write marker of a change, or ``None`` if the change is no write of an entity."""
     if after is None:
-        found = removals.get(_removal_key(before or {}))
+        found = removals.get(removal_key(before or {}))
         return found[REMOVAL] if found else None
     stamp: str | None = after.get(WRITE_MARKER)
-    return None if before and before.get(WRITE_MARKER) == stamp else stamp
+    # A membership returns to its place, with its last write, when its space is restored.
+    is_written = before.get(WRITE_MARKER) != stamp if before else after.get("version", 1) == 1
+    return stamp if is_written else None
 
 
 def _partition(space_id: str, name: str, value: str) -> str:

@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from shared.connectors.external_ids import ExternalIds
 
 UPLOAD_LIFETIME = timedelta(hours=1)
-# S3's own limit for one POST.
-UPLOAD_BYTES_LIMIT = 5 << 30
 CHUNK_BYTES = 1 << 20
 # How long a process relies on its test of a role's trust policy.
 TESTED_SECONDS = 900
+# S3's limit of a key.
+KEY_BYTES = 1024
 
 
 class StorageError(UpstreamError):
@@ -80,10 +80,16 @@ class ConnectorStorage:
         """Returns the object's key in the bucket."""
         return f"{self._prefix}{file}"
 
+    def fits(self, file: str) -> bool:
+        """Returns whether S3 can hold a file of this name here."""
+        return len(self.key(file).encode(errors="replace")) <= KEY_BYTES
+
     def files(self, prefix: str = "") -> Iterator[FileVersion]:
         """Yields the files whose names begin with ``prefix``, in the order of their UTF-8 bytes; folder markers left
         out.
         """
+        if not self.fits(prefix):
+            return
         with self._translated():
             pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=self.key(prefix))
             for page in pages:
@@ -99,6 +105,8 @@ class ConnectorStorage:
 
     def head(self, file: str) -> FileVersion:
         """Returns the file as it is now. Raises MissingFileError."""
+        if not self.fits(file):
+            raise MissingFileError(file)
         with self._translated(file):
             try:
                 found = self._client.head_object(Bucket=self.bucket, Key=self.key(file))
@@ -128,7 +136,7 @@ class ConnectorStorage:
                 IfMatch=f'"{version.etag}"',
                 Range=f"bytes=0-{size - 1}",
             )
-            return found["Body"].read()
+            return found["Body"].read(size)
 
     def download(self, version: FileVersion, target: Path) -> None:
         """Streams exactly this content. Raises FileChangedError when the file has other content, MissingFileError."""
@@ -136,20 +144,24 @@ class ConnectorStorage:
             body = self._client.get_object(Bucket=self.bucket, Key=self.key(version.file), IfMatch=f'"{version.etag}"')[
                 "Body"
             ]
+            left = version.size_bytes
             with target.open("wb") as file:
                 for chunk in body.iter_chunks(CHUNK_BYTES):
+                    left -= len(chunk)
+                    if left < 0:
+                        raise FileChangedError(version.file)
                     file.write(chunk)
 
     def write(self, file: str, content: bytes) -> None:
         """Writes a file over one of the same name. Only managed connectors are written to."""
         self._client.put_object(Bucket=self.bucket, Key=self.key(file), Body=content)
 
-    def presigned_upload(self, file: str, expires_at: Any) -> Upload:
-        """Returns a POST form for this very key and at most 5 GiB."""
+    def presigned_upload(self, file: str, max_bytes: int, expires_at: Any) -> Upload:
+        """Returns a POST form for this very key and at most so many bytes."""
         form = self._client.generate_presigned_post(
             Bucket=self.bucket,
             Key=self.key(file),
-            Conditions=[["content-length-range", 1, UPLOAD_BYTES_LIMIT]],
+            Conditions=[["content-length-range", 1, max_bytes]],
             ExpiresIn=int(UPLOAD_LIFETIME.total_seconds()),
         )
         return Upload(file=file, url=form["url"], fields=form["fields"], expires_at=expires_at)

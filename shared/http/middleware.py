@@ -8,12 +8,13 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from shared.bounds import REQUEST_BODY
 from shared.errors import PayloadTooLargeError
 from shared.http.errors import error_response, unexpected
 from shared.observability import logger
 
 # Lambda accepts events of 6 MB, and the body in them may be base64.
-BODY_LIMIT = 6 * 1024 * 1024
+BODY_LIMIT = REQUEST_BODY.size_bytes
 TOO_LARGE = (
     f"The request is larger than {BODY_LIMIT // 1024**2} MB. Send less in one request, or upload files to a connector."
 )

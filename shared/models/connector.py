@@ -24,6 +24,8 @@ FILE_NAME_BYTES = 1024
 SCAN_FILES_LIMIT = 1000
 SCAN_FILES_CHARACTERS = 200_000
 UPLOAD_FILES_LIMIT = 100
+# S3's own limit for one POST.
+UPLOAD_BYTES_LIMIT = 5 << 30
 TABLES_LIMIT = 1000
 STATEMENTS_LIMIT = 1000
 CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f-\x9f]")
@@ -352,6 +354,12 @@ def credentials_parameter(parameter_prefix: str, connector_id: str) -> str:
 
 class UploadRequest(Model):
     files: list[FileName] = Field(min_length=1, max_length=UPLOAD_FILES_LIMIT)
+    max_bytes: int = Field(
+        default=UPLOAD_BYTES_LIMIT,
+        ge=1,
+        le=UPLOAD_BYTES_LIMIT,
+        description="no file is larger; each form reserves this much of the space's storage while it is valid",
+    )
     read_options: dict[FileName, ReadOptions] = Field(
         default_factory=dict,
         max_length=UPLOAD_FILES_LIMIT,

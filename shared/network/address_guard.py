@@ -5,10 +5,12 @@ the guarded connections look at the peer's address before they send a byte.
 """
 
 import socket
+from collections.abc import Callable
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Any
 from urllib.parse import urlsplit
 
+from shared.bounds import STORAGE_ANSWER
 from shared.errors import Detail, ValidationFailedError
 
 # IPv6 addresses that stand for the IPv4 address in their last four bytes: mapped ones, and those of DNS64 (RFC 6052).
@@ -110,7 +112,10 @@ class AddressGuard:
         return connection
 
     def guard_client(self, client: Any) -> None:
-        """Makes a boto3 client check the peer of each connection that it opens."""
+        """Makes a boto3 client check the peer of each connection that it opens, and refuse answers that are too long.
+
+        The length of files is not limited, because they are streamed.
+        """
         from botocore.awsrequest import AWSHTTPConnection, AWSHTTPSConnection
         from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
@@ -130,13 +135,33 @@ class AddressGuard:
         class GuardedTlsPool(HTTPSConnectionPool):
             ConnectionCls: Any = GuardedTlsConnection
 
-        manager = client._endpoint.http_session._manager
-        manager.pool_classes_by_scheme = {"http": GuardedPool, "https": GuardedTlsPool}
+        session = client._endpoint.http_session
+        session._manager.pool_classes_by_scheme = {"http": GuardedPool, "https": GuardedTlsPool}
+        session.send = _bounded(session.send)
 
     @staticmethod
     def _forbidden(field: str, message: str) -> ForbiddenAddressError:
         reason = f"{message}; give the public address of the service"
         return ForbiddenAddressError(f"{field}: {reason}", [Detail(field, reason)])
+
+
+def _bounded(send: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Returns ``send`` of botocore's session, which reads whole answers, such that it reads no more than it may."""
+    from botocore.exceptions import HTTPClientError
+
+    def send_bounded(request: Any) -> Any:
+        is_file, request.stream_output = request.stream_output, True
+        response = send(request)
+        request.stream_output = is_file
+        if not is_file or response.status_code >= 300:
+            content = response.raw.read(STORAGE_ANSWER.size_bytes + 1)
+            if len(content) > STORAGE_ANSWER.size_bytes:
+                response.raw.close()
+                raise HTTPClientError(error=f"an answer has more than {STORAGE_ANSWER.size_bytes >> 20} MB")
+            response._content = content
+        return response
+
+    return send_bounded
 
 
 def _embedded(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:

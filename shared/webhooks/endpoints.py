@@ -126,8 +126,9 @@ class WebhookEndpoints:
         changed = self._put_secrets(space_id, endpoint_id, kept, version=item["version"] + 1)
         try:
             self._table.write(changed)
-        except ConditionFailedError:
-            raise ConflictError("The secret is rotated by somebody else just now. Try again.") from None
+        except ConditionFailedError as failed:
+            if failed.item is None or failed.item["secrets"][0]["secret"] != secret:
+                raise ConflictError("The secret is rotated by somebody else just now. Try again.") from None
         return secret
 
     def recipient(self, space_id: str, endpoint_id: str) -> Recipient:

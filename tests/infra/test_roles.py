@@ -12,7 +12,7 @@ import pytest
 from ministack.core.iam_evaluator import EvalContext, evaluate, parse_policy_document
 
 from infra.groups import FUNCTIONS, FunctionSpec, Workflow
-from infra.local.leading_keys import table_accesses
+from shared.aws.leading_keys import table_accesses
 from tests.infra.conftest import MAIL_DOMAIN, Resource, Synthesised, all_statements, listed
 
 ACCOUNT, REGION = "000000000000", "us-east-1"

@@ -13,6 +13,7 @@ from shared.models.base import format_timestamp
 from shared.models.job_status import JobStatus
 from shared.trainings.store import Trainings
 from shared.webhooks.signature import sign
+from tests.faults.boundary import Boundary, Fault, KilledError
 from tests.fixtures.aws import WEBHOOK_SECRET, WEBHOOK_SECRET_NAME
 from tests.fixtures.cloudwatch import embedded_points
 from tests.fixtures.evaluations import add_checkpoint, add_connector
@@ -103,6 +104,21 @@ def test_an_evaluation_is_running_after_its_first_progress_message(
     body = {"benchmark_id": benchmark_id, "checkpoint_id": checkpoint_id, "gpu_count": 0}
     evaluation = client.post("/evaluations", json=body).json()
     assert reporter.send(progress(evaluation, datetime.now(UTC))).status_code == 200
+    assert client.get(f"/evaluations/{evaluation['id']}").json()["result"]["status"] == "running"
+
+
+@pytest.mark.row("EN-4", "Y-9")
+def test_a_message_whose_function_was_killed_advances_the_evaluation_when_it_is_repeated(
+    client: TestClient, table: Table, reporter: Reporter, boundary: Boundary
+) -> None:
+    checkpoint = add_checkpoint(table, space_of(client))
+    benchmark_id = add_benchmark(client, add_connector(table, space_of(client)))
+    body = {"benchmark_id": benchmark_id, "checkpoint_id": checkpoint.id, "gpu_count": 0}
+    evaluation = client.post("/evaluations", json=body).json()
+    message = progress(evaluation, datetime.now(UTC))
+    with boundary.failing(Fault.LATE_KILLED, at=1), pytest.raises(KilledError):
+        reporter.send(message, message_id="msg_once")
+    assert reporter.send(message, message_id="msg_once").status_code == 200
     assert client.get(f"/evaluations/{evaluation['id']}").json()["result"]["status"] == "running"
 
 
