@@ -104,11 +104,11 @@ class _Facts:
     """An index of the fields by their words, figures, dates and times."""
 
     def __init__(self, facts: Mapping[str, Any]) -> None:
-        self.by_word = HolderIndex()
-        self.by_stem = HolderIndex()
+        self.by_word = HolderIndex[str]()
+        self.by_stem = HolderIndex[str]()
         self.truths: dict[str, bool] = {}
         self.dates = DateIndex()
-        self.times = HolderIndex()
+        self.times = HolderIndex[int]()
         texts: list[tuple[str, str]] = []
         figures: list[tuple[str, Figure]] = []
         for path, keys, value in _leaves(facts):

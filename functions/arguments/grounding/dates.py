@@ -65,7 +65,7 @@ class DateIndex:
     """The fields that hold each date, by every choice of its parts that a text may state."""
 
     def __init__(self) -> None:
-        self._paths = HolderIndex()
+        self._paths = HolderIndex[tuple[int | None, ...]]()
 
     def add(self, date: Date, path: str) -> None:
         """Adds a field that holds the date."""
