@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 from shared.bounds import PREVIEWED_FILE
 from shared.connectors.storage import ConnectorStorage, FileVersion
 from shared.errors import ValidationFailedError
-from shared.files.confined import run_confined
+from shared.files.confined import prepare_child, run_confined
 from shared.files.errors import UnreadableFileError
 from shared.files.magic import GZIP_MAGIC, PARQUET_MAGIC
 from shared.models.preview import Preview
@@ -20,10 +20,15 @@ TEXT_BYTES = 8 << 20
 # The columns of a Parquet file are described at its end, so it is read whole.
 PARQUET_BYTES = PREVIEWED_FILE.size_bytes
 CHUNK_BYTES = 1 << 16
-_READ_ROWS = "functions.connectors.preview_rows:read_rows"
+_READER = "functions.connectors.preview_rows"
 # The end of a line in each kind of encoding. No text of one kind holds the end of a kind before it.
 NEWLINES = ("\n".encode("utf-32-le"), "\n".encode("utf-32-be"), "\n".encode("utf-16-le"), "\n".encode("utf-16-be"),
             b"\n", b"\r")  # fmt: skip
+
+
+def prepare() -> None:
+    """Starts a process that can read files, because importing polars takes long."""
+    prepare_child(_READER, PREVIEWED_FILE)
 
 
 def preview_file(storage: ConnectorStorage, file: str, options: ReadOptions, rows: int) -> Preview:
@@ -44,7 +49,7 @@ def preview_file(storage: ConnectorStorage, file: str, options: ReadOptions, row
             "options": options.model_dump(mode="json", exclude_none=True),
             "rows": rows,
         }
-        found = run_confined(_READ_ROWS, arguments, PREVIEWED_FILE)
+        found = run_confined(f"{_READER}:read_rows", arguments, PREVIEWED_FILE)
     return Preview.model_validate({**found, "is_partial": is_partial})
 
 

@@ -41,7 +41,8 @@ def _limit(memory_bytes: int, seconds: int) -> None:
 def _answer(function: str, arguments: dict[str, Any]) -> dict[str, Any]:
     module, _, name = function.partition(":")
     try:
-        return {"result": getattr(import_module(module), name)(**arguments)}
+        imported = import_module(module)
+        return {"result": getattr(imported, name)(**arguments) if name else None}
     except UnreadableFileError as error:
         return {"refusal": str(error)}
     except MemoryError:

@@ -20,7 +20,6 @@ from shared.inference_logs.store import InferenceLogs
 from shared.llm.call_limits import CallLimits, limit_subjects
 from shared.llm.circuits import SERVER, Call, CircuitOpenError, model_circuit
 from shared.llm.completions import BrokenResponseError, BusyError, Completion, RejectedError, UpstreamTimeoutError
-from shared.llm.json_schemas import fitting_object
 from shared.llm.limit_usage import LimitUsages, Subject
 from shared.llm.model_lists import ModelLists
 from shared.llm.targets import Target, Targets
@@ -383,6 +382,8 @@ class UnusableCompletionError(BrokenResponseError):
 
 def read_structured(completion: Completion, schema: dict[str, Any]) -> dict[str, Any]:
     """Returns the JSON object of a completion. Raises UnusableCompletionError unless it fits the schema."""
+    from shared.llm.json_schemas import fitting_object
+
     found = fitting_object(completion.text, schema)
     if found is None:
         raise UnusableCompletionError(_why_unusable(completion))

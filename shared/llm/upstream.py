@@ -31,6 +31,8 @@ from shared.network.sessions import ForbiddenPeerError, Sessions, read_at_most
 
 RESPONSE_BYTES = MODEL_ANSWER.size_bytes
 EVENT_BYTES = MODEL_EVENT.size_bytes
+# Functions with little memory list models.
+LIST_BYTES = 2 * 1024 * 1024
 # API Gateway ends a stream after this time. No model writes this amount of text in that time.
 STREAM_SECONDS = 900
 STREAM_BYTES = 256 * 1024 * 1024
@@ -83,7 +85,7 @@ class Upstream:
     async def models(self) -> list[LanguageModel]:
         """Returns the models of the server, with a short time limit. Raises the same errors as ``complete``."""
         async with self._limited(LIST_SECONDS):
-            result = await self._json("GET", "v1/models")
+            result = await self._json("GET", "v1/models", limit=LIST_BYTES)
         data = result.get("data")
         if not isinstance(data, list):
             raise BrokenResponseError("The language model's server returned no list of models.")
@@ -121,9 +123,11 @@ class Upstream:
         tokens = result.get("tokens")
         return len(tokens) if isinstance(tokens, list) else None
 
-    async def _json(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+    async def _json(
+        self, method: str, path: str, body: dict[str, Any] | None = None, limit: int = RESPONSE_BYTES
+    ) -> dict[str, Any]:
         async with self._limited(self._timeout), self._request(method, path, body) as response:
-            content = await self._read(response)
+            content = await self._read(response, limit)
         return _object(content, "returned no JSON object")
 
     @asynccontextmanager
@@ -179,11 +183,11 @@ class Upstream:
             return BusyError(f"The language model's server is busy: {reason}", headers=headers)
         return RefusedError(f"The language model's server refused the call with status {status}: {reason}")
 
-    async def _read(self, response: aiohttp.ClientResponse) -> bytes:
+    async def _read(self, response: aiohttp.ClientResponse, limit: int = RESPONSE_BYTES) -> bytes:
         """Returns the body. Raises BrokenResponseError if it is too large, UpstreamTimeoutError if it is too slow."""
         async with self._limited(self._timeout):
-            content = await read_at_most(response, RESPONSE_BYTES + 1)
-        if len(content) > RESPONSE_BYTES:
+            content = await read_at_most(response, limit + 1)
+        if len(content) > limit:
             raise BrokenResponseError("The language model's server returned too much data.")
         return content
 

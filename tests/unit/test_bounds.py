@@ -11,6 +11,16 @@ from tests.fixtures.hostile_inputs.measurements import CONFINED, KINDS, OPEN, me
 
 # Of the large inputs that `make fuzz` measures.
 SMALL = 0.02
+# Small inputs that must be refused and not only be read within the bound.
+REFUSED = {
+    "wide CSV": {"too many columns.csv"},
+    "JSON Lines": {"new keys in each line.jsonl", "deep after the first lines.jsonl"},
+    "schemas": {"loop", "doubled references", "deep", "backtracking", "repetitions", "foreign dialect"},
+    "events": {"deep event"},
+    "answers": {"deep"},
+    "listings": {"too long", "entities"},
+    "messages": {"huge message", "negative message"},
+}
 ALL = [bound for bound in vars(bounds).values() if isinstance(bound, ParserBound)]
 
 
@@ -20,6 +30,8 @@ def test_hostile_inputs_stay_within_their_bound(kind: str) -> None:
     measured = list(measure(kind, SMALL))
     assert len(measured) > 1
     assert [each for each in measured if not each.is_within] == []
+    refused = {each.name for each in measured if each.outcome.startswith("refused")}
+    assert REFUSED.get(kind, set()) <= refused
 
 
 def test_every_bound_is_measured() -> None:
