@@ -25,8 +25,9 @@ from infra.stacks.data import DataStack
 # 5xx responses that API Gateway makes. Functions count their own, because only they know whose failure it is.
 FAILED = '{ ($.status = "5*") && ($.error != "-") }'
 # These reads take as long as a language model, a cluster or a customer's storage takes.
-_SLOW = " && ".join(f'($.route != "{route}")' for route in ("/chats*", "/v1*", "/models*", "/clusters*"))
-READ = f'{{ ($.method = "GET") && ($.status = "2*") && {_SLOW} && ($.path != "*/files") }}'
+_WAITING = ("/chats*", "/v1*", "/models*", "/clusters*", "/connectors/*")
+_SLOW = " && ".join(f'($.route != "{route}")' for route in _WAITING)
+READ = f'{{ ($.method = "GET") && ($.status = "2*") && {_SLOW} }}'
 
 # A path can contain an upload token, so the log has the route. The application logs paths without tokens.
 _ACCESS_LOG = json.dumps(

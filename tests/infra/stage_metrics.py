@@ -109,7 +109,6 @@ class Stage:
             "$context.status": str(status),
             "$context.httpMethod": method,
             "$context.resourcePath": path,
-            "$context.path": f"/api{path}",
             "$context.error.responseType": error or "-",
             "$context.responseLatency": str(milliseconds),
         }
