@@ -31,11 +31,14 @@ def unique_names(names: Sequence[str], limits: ReadLimits = DEFAULT_LIMITS) -> t
     taken: set[str] = set()
     unique = []
     reserved = Counter(names)
+    # The first suffix of each name that may be free, so that many equal names take no time each.
+    suffixes: dict[str, int] = {}
     for position, raw in enumerate(names, start=1):
         base = clean_name(raw)[: limits.column_name_characters] or f"column_{position}"
-        name, suffix = base, 2
+        name, suffix = base, suffixes.get(raw, 2) if base == raw else 2
         while name in taken or (name != raw and name in reserved):
             name, suffix = f"{base}_{suffix}", suffix + 1
+        suffixes[base] = suffix
         taken.add(name)
         unique.append(name)
     return tuple(unique)

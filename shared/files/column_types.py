@@ -1,7 +1,7 @@
 """What the cells of a text column are: one type that every value of the whole file satisfies."""
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from operator import itemgetter
@@ -204,6 +204,12 @@ DATES = tuple(
 )
 _DATES = frozenset(DATES)
 _DIGIT = re.compile("[0-9]")
+# Longer values are text: a hundred readings of each would take long.
+LONGEST_VALUE = 500
+# Of one query; those of a file of some hundred columns are fewer.
+EXPRESSIONS_AT_ONCE = 5_000
+# Tests of a column beside those of its readings, at most.
+COMMON_TESTS = 5
 SAMPLE_ROWS = 10_000
 # Columns of a sample that are examined together. Each takes memory for all readings that are tried.
 SAMPLE_COLUMNS = 500
@@ -292,7 +298,9 @@ def narrow(firsts: Mapping[str, str | None], among: tuple[TypeReading, ...]) -> 
     numbers = tuple(reading for reading in among if reading not in _DATES)
     groups: dict[str, list[str]] = {"words": [], "numbers": [], "dates": []}
     for name, value in firsts.items():
-        if value is not None:
+        if value is not None and len(value) > LONGEST_VALUE:
+            found[name] = ()
+        elif value is not None:
             looks = "dates" if _MAYBE_DATE.search(value) else "numbers" if _DIGIT.search(value) else "words"
             groups[looks].append(name)
     for readings, names in zip((words, numbers, among), groups.values(), strict=True):
@@ -315,10 +323,12 @@ def currencies(text: pl.Expr) -> pl.Expr:
 
 def first_values(text: pl.LazyFrame, columns: Sequence[str], nulls: Sequence[str] | None) -> dict[str, str | None]:
     """Returns the first value of each column that is not missing."""
-    if not columns:
-        return {}
-    firsts = text.select(cleaned(col(name), nulls).drop_nulls().first().alias(name) for name in columns)
-    return firsts.collect(engine="streaming").row(0, named=True)
+    found: dict[str, str | None] = {}
+    for start in range(0, len(columns), EXPRESSIONS_AT_ONCE):
+        some = columns[start : start + EXPRESSIONS_AT_ONCE]
+        firsts = text.select(cleaned(col(name), nulls).drop_nulls().first().alias(name) for name in some)
+        found |= firsts.collect(engine="streaming").row(0, named=True)
+    return found
 
 
 def examine(
@@ -362,13 +372,29 @@ def _combined(plain: ColumnFacts, written: ColumnFacts) -> ColumnFacts:
 def _facts(
     text: pl.LazyFrame, possible: Mapping[str, tuple[TypeReading, ...]], nulls: Sequence[str] | None, *, is_sample: bool
 ) -> dict[str, ColumnFacts]:
-    if is_sample and len(possible) > SAMPLE_COLUMNS:
-        names = list(possible)
-        parts = [names[start : start + SAMPLE_COLUMNS] for start in range(0, len(names), SAMPLE_COLUMNS)]
-        found = [_facts(text, {name: possible[name] for name in part}, nulls, is_sample=True) for part in parts]
-        return {name: facts for part in found for name, facts in part.items()}
-    if not possible:
-        return {}
+    facts: dict[str, ColumnFacts] = {}
+    for some in _in_parts(possible):
+        facts |= _facts_of_part(text, some, nulls, is_sample=is_sample)
+    return facts
+
+
+def _in_parts(possible: Mapping[str, tuple[TypeReading, ...]]) -> Iterator[dict[str, tuple[TypeReading, ...]]]:
+    """Yields the columns in parts, because the plan of a query takes memory for each expression."""
+    part: dict[str, tuple[TypeReading, ...]] = {}
+    expressions = 0
+    for name, readings in possible.items():
+        part[name] = readings
+        expressions += COMMON_TESTS + len(readings)
+        if expressions >= EXPRESSIONS_AT_ONCE:
+            yield part
+            part, expressions = {}, 0
+    if part:
+        yield part
+
+
+def _facts_of_part(
+    text: pl.LazyFrame, possible: Mapping[str, tuple[TypeReading, ...]], nulls: Sequence[str] | None, *, is_sample: bool
+) -> dict[str, ColumnFacts]:
     tests = []
     for name, readings in possible.items():
         value = col(name)

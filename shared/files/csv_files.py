@@ -230,7 +230,8 @@ class CsvSource(TextSource):
         if sample is None:
             return
         texts = sample.select(cleaned(col(name), self._options.nulls).alias(name) for name in names)
-        for name in look_like_values(texts):
+        # Only so many are explained, and finding a reading takes long.
+        for name in look_like_values(texts)[: max(0, EXPLAINED_COLUMNS - len(self._mixed))]:
             if reading := dominant(texts[name].drop_nulls()):
                 self._mixed[name] = reading
 
@@ -337,8 +338,7 @@ class CsvSource(TextSource):
                 message = f"The column '{name}' has neither a name nor a value, so it was left out."
                 self.notes.warn(WarningCode.COLUMN_LEFT_OUT, message, column=name)
         values = ValueNotes(self.notes, self._columns_of_text, self._options.nulls, self._line_of)
-        for name in self._names:
-            values.note_format(name, self._choices[name])
+        values.note_formats({name: self._choices[name] for name in self._names})
         for name in [name for name in self._mixed if self._is_text(name)][:EXPLAINED_COLUMNS]:
             values.note_mixture(name, self._mixed[name])
         for name in [name for name in self._names if self._readings[name] in WRITTEN_NUMBERS][:EXPLAINED_COLUMNS]:
@@ -346,8 +346,11 @@ class CsvSource(TextSource):
         for name in self._names:
             if name in self._stated.names:
                 values.note_misfits(name, self._readings[name])
-        for name in self._early:
+        for name in self._early[:EXPLAINED_COLUMNS]:
             values.note_early(name, self._readings[name])
+        for name in self._early[EXPLAINED_COLUMNS:]:
+            message = f"Dates of the column '{name}' are before the year 1000. Correct them if the years are wrong."
+            self.notes.warn(WarningCode.VALUE, message, column=name)
         self._stated.note_unknown(self._dialect.columns, self.notes)
 
     def _columns_of_text(self, names: Sequence[str]) -> pl.LazyFrame:

@@ -18,11 +18,10 @@ from shared.files.encodings import NotTextError, TextEncoding, decoded, find_enc
 from shared.files.errors import UnreadableFileError
 from shared.files.foreign import looks_like_text, refuse_foreign, refuse_markup
 from shared.files.limits import DEFAULT_LIMITS, ReadLimits
+from shared.files.magic import GZIP_MAGIC, PARQUET_MAGIC
 
 CHUNK_BYTES = 1 << 20
 WINDOW_BYTES = 1 << 26
-GZIP_MAGIC = b"\x1f\x8b"
-PARQUET_MAGIC = b"PAR1"
 # At the beginning of a line, where files were put together.
 _LATER_MARK = b"\n\xef\xbb\xbf"
 # How a JSON object or array begins that does not end on its first line.

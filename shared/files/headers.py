@@ -15,6 +15,8 @@ from shared.models.reading import ReadOptions, WarningCode
 TITLE_LINES = 50
 # Numbers in a column below words, from which on the words may be its unit.
 LEAST_NUMBERS = 3
+# Row numbers have fewer digits.
+ROW_NUMBER_DIGITS = 16
 # Lines below a header that may explain it: units, questions, ids.
 MORE_HEADERS = 3
 # Share of the cells of a column that decides about it.
@@ -307,7 +309,9 @@ def _row_numbers(
 
 
 def _counts_up(cells: list[str]) -> bool:
-    are_numbers = bool(cells) and all(cell.isascii() and cell.isdigit() for cell in cells)
+    are_numbers = bool(cells) and all(
+        cell.isascii() and cell.isdigit() and len(cell) < ROW_NUMBER_DIGITS for cell in cells
+    )
     # Numbers of customers often count up, too, but do not begin with the first row.
     return (
         are_numbers and int(cells[0]) <= len(cells) and all(int(early) < int(late) for early, late in pairwise(cells))

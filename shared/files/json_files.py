@@ -148,6 +148,8 @@ class JsonLinesSource(TextSource):
                         self._sample_kinds.setdefault(key, set()).add(_kind(value))
                 except (ValueError, AttributeError, RecursionError):
                     return True
+                # Before polars infers types, which takes much memory for many columns.
+                self._limits.check_columns(len(self._sample_kinds))
             file.seek(0)
             end = b""
             while chunk := file.read(CHUNK_BYTES):
@@ -245,8 +247,10 @@ class JsonLinesSource(TextSource):
                 row = dict(found)
                 if len(row) == len(found):
                     return row
+                # Making many names distinct takes long.
+                self._limits.check_columns(len(found))
                 names = [name for name, _ in found]
-                repeated.append(next(name for place, name in enumerate(names) if name in names[:place]))
+                repeated.append(next(name for name, count in Counter(names).items() if count > 1))
                 return dict(zip(unique_names(names), (value for _, value in found), strict=True))
 
             try:
@@ -400,8 +404,8 @@ class JsonLinesSource(TextSource):
 
     def _note_values(self, early: Sequence[str]) -> None:
         values = ValueNotes(self.notes, self._raw, self._options.nulls, self._line_of)
+        values.note_formats(self._choices)
         for name, choice in self._choices.items():
-            values.note_format(name, choice)
             if name in self._stated.names:
                 values.note_misfits(name, choice.reading)
         for name in early:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from shared.bounds import SCANNED_FILE
 from shared.files.errors import UnreadableFileError
 from shared.models.reading import COLUMNS_LIMIT
 
@@ -10,7 +11,7 @@ from shared.models.reading import COLUMNS_LIMIT
 class ReadLimits:
     """Bounds that keep a hostile file from taking the machine with it. Sizes are in bytes."""
 
-    decoded_bytes: int = 6 << 30
+    decoded_bytes: int = SCANNED_FILE.size_bytes
     line_bytes: int = 16 << 20
     sample_bytes: int = 4 << 20
     columns: int = COLUMNS_LIMIT

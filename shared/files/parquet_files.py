@@ -160,10 +160,10 @@ class ParquetSource(Source):
                 facts = examine(self._text(some), possible, self._options.nulls, stated=self._stated.names)
             except POLARS_ERRORS as error:
                 raise _unreadable() from error
-            for name in some:
-                choice = self._stated.choose(name, facts[name])
+            choices = {name: self._stated.choose(name, facts[name]) for name in some}
+            values.note_formats(choices)
+            for name, choice in choices.items():
                 self._readings[name] = choice.reading
-                values.note_format(name, choice)
                 values.note_misfits(name, choice.reading)
         self._stated.note_unknown(self._columns, self.notes)
 

@@ -1,6 +1,6 @@
 """Notes about single values of a file: which decided about a column, and which do not fit it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import polars as pl
 
@@ -40,8 +40,14 @@ class ValueNotes:
         self._nulls = nulls
         self._line_of = line_of
 
-    def note_format(self, name: str, choice: Choice) -> None:
-        """Keeps the formats of a column, and notes if its values leave them open."""
+    def note_formats(self, choices: Mapping[str, Choice]) -> None:
+        """Keeps the formats of columns, and notes with an example each column whose values leave them open."""
+        names = [name for name, choice in choices.items() if choice.open]
+        examples = first_values(self._text(names), names, self._nulls) if names else {}
+        for name, choice in choices.items():
+            self._note_format(name, choice, examples.get(name))
+
+    def _note_format(self, name: str, choice: Choice, example: str | None) -> None:
         readings = choice.open or ((choice.reading,) if choice.reading.format else ())
         formats = [reading.format or "1234.5" for reading in readings]
         if formats:
@@ -51,7 +57,6 @@ class ValueNotes:
             self._notes.warn(WarningCode.DATE_FORMAT, message, column=name)
         if not choice.open:
             return
-        example = first_values(self._text([name]), [name], self._nulls)[name]
         if choice.open[0].is_date:
             message = (
                 f"The dates of the column '{name}' (such as '{example}') can be read as {' or as '.join(formats)}, so "

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, StringConstraints, field_validator, model_validator
 
+from shared.bounds import SCANNED_FILE
 from shared.models.base import ColumnName, Model
 
 ColumnTypeName = Literal["int", "float", "boolean", "date", "datetime", "string"]
@@ -20,7 +21,7 @@ _DATE_PART = re.compile(r"%[YymbBdHIMSTpz]|%#z|%\.[369]?f|(?<=\.)%f")
 # Of a file's rows, how many may be left out or repaired before the file is refused, if its owner states no share.
 AFFECTED_SHARE = 0.05
 # Columns of a file, of all files of a training together, and of a row to score.
-COLUMNS_LIMIT = 20_000
+COLUMNS_LIMIT = SCANNED_FILE.columns
 # Options of which no two may name the same character.
 _MARKS = ("delimiter", "quote", "escape")
 _NUMBER_MARKS = ("decimal", "thousands")
