@@ -22,6 +22,8 @@ INSIGHT_FILES = "spaces/*/insights/*"
 # Files that clients upload and the rows read from them. Both are deleted once the personas are saved.
 PERSONA_FILES = "temporary/spaces/*/persona_files/*"
 PERSONA_UPLOADS = "temporary/spaces/*/persona_uploads/*"
+# Everything that a space stores, to measure it.
+SPACE_FOLDERS = ("spaces/*/", "temporary/spaces/*/")
 # Parameter names below the stage's prefix.
 CONNECTOR_CREDENTIALS = "connectors/*"
 CLUSTER_TOKENS = "clusters/*"
@@ -74,7 +76,7 @@ class Grants:
     sends_mail: bool = False
     # Scans the entity table and removes items of any kind that belong to a deleted space.
     purges_spaces: bool = False
-    # Assumes the roles that give access to customers' buckets.
+    # Assumes the roles that give access to customers' buckets, and reads the key of their external ids.
     assumes_customer_roles: bool = False
 
 
@@ -102,6 +104,12 @@ INVITES = ("invite", "invite_email")
 
 # A deletion writes this item, from which the audit log reads who deleted the entity.
 REMOVAL = ("removal",)
+
+# Notes of objects whose items are not stored yet.
+OBJECTS = ("object",)
+
+# An argument changes with its places in lists and with a note of the change.
+ARGUMENTS = ("argument", "argument_index", "argument_change")
 
 # Every authenticated request fetches its membership, space and API key in one batch.
 IDENTITY = ("membership", "space", "api_key")
@@ -154,6 +162,8 @@ LOGGED_CALLS = ("log", "log_text")
 LOGGED_CHATS = (*LOGGED_CALLS, "log_tag")
 # Usage that counts towards the limits of spaces, users and API keys.
 CALL_LIMITS = ("limit_usage",)
+# What the jobs and the files of a space use, and the limits that an operator sets.
+SPACE_USAGE = ("space_usage",)
 
 GROUPS = (
     group("action-groups", Grants(writes=("action_group", *REMOVAL))),
@@ -167,9 +177,7 @@ GROUPS = (
             gets=(TRAINING_FILES,),
             lists=(TRAINING_FILES,),
             writes=(
-                "argument",
-                "argument_index",
-                "argument_change",
+                *ARGUMENTS,
                 "argument_comment",
                 *REMOVAL,
                 "cluster",
@@ -185,8 +193,9 @@ GROUPS = (
         "spaces",
         # Deleting a space stops its jobs.
         Grants(
-            reads=("job", "limit_usage", "user"),
-            writes=(*MEMBERSHIP, *INVITES, "api_key", *REMOVAL),
+            reads=("job", "limit_usage", "user", *SPACE_USAGE),
+            # Arguments that wait for a leaver wait for anyone then.
+            writes=(*MEMBERSHIP, *INVITES, "api_key", *REMOVAL, *ARGUMENTS),
             stops_jobs=True,
             sends_mail=True,
         ),
@@ -201,10 +210,11 @@ GROUPS = (
         Grants(
             reads=("expert",),
             # The cluster stores its failures and the models that it serves.
-            writes=("chat", "chat_turn", *REMOVAL, "cluster", *CALL_LIMITS),
+            writes=("chat", "chat_turn", *REMOVAL, *OBJECTS, "cluster", *CALL_LIMITS),
             gets=(CHAT_FILES, EXPERT_FILES),
             puts=(CHAT_FILES,),
             deletes=(CHAT_FILES,),
+            lists=(CHAT_FILES,),
             reads_parameters=(CLUSTER_TOKENS,),
             writes_logs=LOGGED_CHATS,
         ),
@@ -220,7 +230,7 @@ GROUPS = (
         "experts",
         Grants(
             reads=("cluster",),
-            writes=("expert", "expert_version", *REMOVAL),
+            writes=("expert", "expert_version", *REMOVAL, *OBJECTS),
             gets=(EXPERT_FILES,),
             puts=(EXPERT_FILES,),
         ),
@@ -230,12 +240,12 @@ GROUPS = (
     group(
         "connectors",
         Grants(
-            writes=("connector", "catalog", "scan", "schema_drift", "job", *REMOVAL),
+            writes=("connector", "catalog", "scan", "schema_drift", "job", *SPACE_USAGE, *REMOVAL),
             # Previews read uploaded files.
             gets=(CONNECTOR_FILES, SCAN_FILES),
             puts=(CONNECTOR_FILES,),
             deletes=(CONNECTOR_FILES, SCAN_FILES, SNAPSHOT_FILES),
-            lists=(CONNECTOR_FILES, SCAN_FILES, SNAPSHOT_FILES),
+            lists=(CONNECTOR_FILES, SCAN_FILES, SNAPSHOT_FILES, *SPACE_FOLDERS),
             starts=(Workflow.CONNECTOR_SCAN,),
             writes_parameters=(CONNECTOR_CREDENTIALS,),
             assumes_customer_roles=True,
@@ -250,7 +260,7 @@ GROUPS = (
         Grants(
             reads=("benchmark", "checkpoint"),
             # A benchmark that is added to a finished training is evaluated immediately.
-            writes=("training", "connector", "data_model", "job", "evaluation", *REMOVAL),
+            writes=("training", "connector", "data_model", "job", "evaluation", *SPACE_USAGE, *REMOVAL),
             # The request pins the versions of the files, so it lists them. It reads none.
             puts=(PIN_FILES,),
             deletes=(PIN_FILES,),
@@ -277,7 +287,7 @@ GROUPS = (
         "evaluations",
         Grants(
             reads=("benchmark", "checkpoint", "connector"),
-            writes=("evaluation", "job"),
+            writes=("evaluation", "job", *SPACE_USAGE),
             puts=(PIN_FILES,),
             deletes=(PIN_FILES,),
             lists=(CONNECTOR_FILES, SNAPSHOT_FILES),
@@ -301,6 +311,7 @@ GROUPS = (
                 "insight_policy",
                 "insight_rate",
                 "insight_reaction",
+                *OBJECTS,
                 "cluster",
                 *CALL_LIMITS,
             ),
@@ -318,11 +329,11 @@ GROUPS = (
     group(
         "personas",
         Grants(
-            writes=("persona", "persona_key", "persona_upload", *REMOVAL, "cluster", *CALL_LIMITS),
+            writes=("persona", "persona_key", "persona_upload", *REMOVAL, "cluster", *CALL_LIMITS, *SPACE_USAGE),
             gets=(PERSONA_FILES, PERSONA_UPLOADS),
             puts=(PERSONA_FILES, PERSONA_UPLOADS),
             deletes=(PERSONA_FILES, PERSONA_UPLOADS),
-            lists=(PERSONA_FILES, PERSONA_UPLOADS),
+            lists=(PERSONA_FILES, PERSONA_UPLOADS, *SPACE_FOLDERS),
             reads_parameters=(CLUSTER_TOKENS,),
             writes_logs=LOGGED_CALLS,
         ),
@@ -369,7 +380,7 @@ def step(
 
 
 # The end of a training releases its connectors and its data model.
-_TRAINING_END = ("training", "connector", "data_model", "job")
+_TRAINING_END = ("training", "connector", "data_model", "job", *SPACE_USAGE)
 
 STEPS = {
     Workflow.TRAINING: (
@@ -403,7 +414,7 @@ STEPS = {
         step(
             Workflow.TRAINING,
             "create_evaluation",
-            Grants(reads=("benchmark", "checkpoint"), writes=("evaluation", "job")),
+            Grants(reads=("benchmark", "checkpoint"), writes=("evaluation", "job", *SPACE_USAGE)),
         ),
         step(
             Workflow.TRAINING,
@@ -432,13 +443,13 @@ STEPS = {
             "record_evaluation",
             Grants(
                 reads=("checkpoint",),
-                writes=("evaluation", "score", "job"),
+                writes=("evaluation", "score", "job", *SPACE_USAGE),
                 gets=(EVALUATION_FILES,),
                 lists=(EVALUATION_FILES,),
             ),
             memory_mb=1024,
         ),
-        step(Workflow.EVALUATION, "fail_evaluation", Grants(writes=("evaluation", "job"))),
+        step(Workflow.EVALUATION, "fail_evaluation", Grants(writes=("evaluation", "job", *SPACE_USAGE))),
     ),
     Workflow.CONNECTOR_SCAN: (
         step(
@@ -495,6 +506,11 @@ STEPS = {
     ),
 }
 
+# The step of each workflow that records why an execution failed.
+FAIL_STEPS = {
+    workflow: next(each for each in steps if each.name.startswith("fail-")) for workflow, steps in STEPS.items()
+}
+
 
 def event(name: str, grants: Grants, *, memory_mb: int = 512, timeout_seconds: int = 60) -> FunctionSpec:
     """Returns the event function with the code ``functions/events/<name>.py``."""
@@ -525,16 +541,17 @@ CONNECTOR_SCAN = event(
 )
 JOB_STATE_CHANGED = event("job_state_changed", _CONVERGENCE)
 # Deleting a chat, an argument or a cluster does not remove all of these items immediately.
-_REMAINING_DATA = ("chat", "chat_turn", "argument", "argument_change", "argument_comment", "cluster")
+_REMAINING_DATA = ("chat", "chat_turn", *ARGUMENTS, "argument_comment", "cluster", *OBJECTS)
 # This function also removes remaining data of deleted entities and updates members of deleted or restored spaces.
 RECONCILE_JOBS = event(
     "reconcile_jobs",
     replace(
         _CONVERGENCE,
-        reads=(*_CONVERGENCE.reads, "member"),
-        writes=(*_CONVERGENCE.writes, "space", "membership", *_REMAINING_DATA, "schema_drift"),
-        deletes=(CHAT_FILES, CONNECTOR_FILES, SCAN_FILES, SNAPSHOT_FILES),
-        lists=(CONNECTOR_FILES, SCAN_FILES, SNAPSHOT_FILES),
+        # Items that may name an object.
+        reads=(*_CONVERGENCE.reads, "expert_version", "insight"),
+        writes=(*_CONVERGENCE.writes, "space", "membership", "member", *_REMAINING_DATA, "schema_drift"),
+        deletes=(CHAT_FILES, CONNECTOR_FILES, EXPERT_FILES, INSIGHT_FILES, SCAN_FILES, SNAPSHOT_FILES),
+        lists=(CHAT_FILES, CONNECTOR_FILES, SCAN_FILES, SNAPSHOT_FILES),
         writes_parameters=(CONNECTOR_CREDENTIALS, CLUSTER_TOKENS),
     ),
     timeout_seconds=240,
@@ -546,7 +563,7 @@ ROLL_UP_INFERENCE_LOGS = event(
 PURGE_SPACES = event(
     "purge_spaces",
     Grants(
-        writes=("space",),
+        writes=("space", "membership"),
         writes_logs=(*LOGGED_CHATS, "log_rollup"),
         deletes=("spaces/*", "temporary/spaces/*"),
         lists=("spaces/*", "temporary/spaces/*"),

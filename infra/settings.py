@@ -36,6 +36,7 @@ OVERRIDABLE = (
     "restored_entities",
     "restored_logs",
     "sign_in_url",
+    "sign_up",
     "training_image_cpu",
     "training_image_gpu",
     "webhook_url",
@@ -89,6 +90,8 @@ class StageSettings:
     oidc_audience: str | None = None
     oidc_jwks_url: str | None = None
     user_password_auth: bool = False
+    # "open": anyone may create an account. "closed": only an operator may (docs/operating.md).
+    sign_up: str = "open"
 
     # Sender of invitations, which Amazon SES must have verified, and the address of the sign-in page. None: no mail.
     email_sender: str | None = None
@@ -98,6 +101,11 @@ class StageSettings:
     cpu_instance_types: tuple[str, ...] = ("ml.m5.2xlarge", "ml.m5.4xlarge", "ml.c5.4xlarge")
     gpu_instance_types: tuple[str, ...] = ("ml.g5.2xlarge", "ml.g4dn.2xlarge", "ml.g6.2xlarge")
     max_gpu_count: int = 8
+    # Limits of a space. `python -m infra.operations limits` sets others for single spaces (docs/limits.md).
+    max_running_trainings: int = 10
+    max_running_evaluations: int = 20
+    max_gpu_hours_per_month: int = 500
+    max_storage_gib: int = 1024
     spot_training: bool = False
     # Keeps an instance for the next job, which then starts in seconds. AWS bills the time. Spot does not support it.
     warm_pool_seconds: int = 0
@@ -120,6 +128,8 @@ class StageSettings:
             raise ValueError("oidc_issuer is set without oidc_audience: add -c oidc_audience=<the tokens' audience>")
         if self.spot_training and self.warm_pool_seconds:
             raise ValueError("SageMaker keeps no warm pool of spot instances: set one of the two")
+        if self.sign_up not in ("open", "closed"):
+            raise ValueError(f"sign_up is 'open' or 'closed', not {self.sign_up!r}")
         token, tokens = self.default_cluster_token_parameter, f"{self.parameter_prefix}/clusters/"
         if token and not token.startswith(tokens):
             raise ValueError(f"default_cluster_token_parameter: functions may read only parameters below {tokens}")
@@ -162,6 +172,7 @@ PROD = StageSettings(
     retain_data=True,
     point_in_time_recovery=True,
     customer_managed_key=True,
+    sign_up="closed",
     log_retention=logs.RetentionDays.ONE_YEAR,
     throttling_rate=1_000,
     throttling_burst=2_000,

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from shared.errors import ApiError, UnavailableError
+from shared.errors import ApiError, UnavailableError, UpstreamError
 from shared.llm.language_models import LanguageModels
 from shared.llm.limit_usage import BudgetExceededError, RateLimitedError
 from shared.models.chat import GuardReport, GuardStage
@@ -30,7 +30,7 @@ _INSTRUCTIONS = (
 
 
 class GuardUnavailableError(UnavailableError):
-    """Error raised when the guard cannot judge a text."""
+    """Error raised when the guard cannot judge a text. Its status is 502 where the guard is the space's own server."""
 
     code = "guard_unavailable"
 
@@ -108,11 +108,16 @@ class Guard:
         except (BudgetExceededError, RateLimitedError):
             raise
         except ApiError as error:
-            raise GuardUnavailableError(
+            unavailable = GuardUnavailableError(
                 "The guard could not judge the text, so the text is blocked. Try again, or turn the guard off. "
                 f"({error.message})",
                 headers=error.headers,
-            ) from error
+            )
+            if not self._models.is_shared:
+                unavailable.status = UpstreamError.status
+            # A caller may write a text that a working guard cannot judge.
+            unavailable.is_theirs = error.is_theirs or error.status < UpstreamError.status
+            raise unavailable from error
         return Verdict(result["flagged"], tuple(result.get("categories", ())), result.get("reasoning"))
 
 

@@ -250,13 +250,9 @@ def _usage(prompt_tokens: int, completion_tokens: int) -> InsightUsage:
 
 def _read(completion: Completion, schema: dict[str, Any]) -> dict[str, Any]:
     try:
-        texts = read_structured(completion, schema)
-        json.dumps(texts, ensure_ascii=False).encode()
+        return read_structured(completion, schema)
     except UnusableCompletionError as error:
         raise CutOffError(error.message) if completion.finish_reason == "length" else error from None
-    except UnicodeEncodeError:
-        raise BrokenResponseError("The completion of the language model is not valid Unicode.") from None
-    return texts
 
 
 def _require_one_offer(texts: dict[str, Any], facts: PromptFacts) -> None:

@@ -15,7 +15,7 @@ from boto3.dynamodb.conditions import Attr, ConditionBase
 from shared.clock import Clock, utc_now
 from shared.dynamodb.repository import ConditionNotMetError, Idempotency, Repository
 from shared.dynamodb.table import Key, Table, TransactionFailedError, Write, check, delete, put, repeat_on_conflict
-from shared.errors import ConflictError, UnavailableError
+from shared.errors import ConflictError, ContendedError
 from shared.models.base import Deleted
 from shared.models.persona import SAME_PERSON_LIMIT, Persona
 from shared.text.comparison import comparable_name
@@ -26,7 +26,7 @@ def person_key(name: str, birthdate: str) -> str:
     return hashlib.sha256(f"{comparable_name(name)}\n{birthdate}".encode()).hexdigest()
 
 
-class KeyChangedError(UnavailableError):
+class KeyChangedError(ContendedError):
     """Error raised when another request has changed the index item since it was read."""
 
 

@@ -8,7 +8,6 @@ decision. If one request has not enough time to save all rows, the next request 
 import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from tempfile import TemporaryFile
@@ -38,6 +37,8 @@ from shared.models.persona_upload import (
     UploadRefusedRow,
     UploadStatus,
 )
+from shared.space_binding import BoundThreads
+from shared.space_usage.storage import StorageUsages
 from shared.spaces.members import SpaceContext
 
 CONFIRMABLE = timedelta(hours=24)
@@ -69,6 +70,7 @@ class PersonaUploadService:
         self,
         table: Table,
         uploads: PersonaUploads,
+        storage_usages: StorageUsages,
         clock: Clock,
         *,
         limits: UploadLimits = DEFAULT_LIMITS,
@@ -76,6 +78,7 @@ class PersonaUploadService:
     ) -> None:
         self._personas = Personas(table, clock)
         self._uploads = uploads
+        self._storage_usages = storage_usages
         self._saver = Saver(table, self._personas, uploads)
         self._clock = clock
         self._limits = limits
@@ -98,6 +101,7 @@ class PersonaUploadService:
         """Returns forms with which a client uploads files directly to S3. ``process`` reads these files later."""
         token = secrets.token_urlsafe(32)
         files = list(dict.fromkeys(request.files))
+        self._storage_usages.reserve(context.space_id, len(files) * self._limits.file_bytes, FORM_LIFETIME)
         now = self._clock()
         upload = StoredUpload(
             status=UploadStatus.WAITING,
@@ -179,7 +183,7 @@ class PersonaUploadService:
     def _read(self, context: SpaceContext, files: Iterable[NamedFile]) -> StoredUpload:
         """Reads all files and stores their rows. Raises ValidationFailedError."""
         reading = _Reading()
-        with TemporaryFile() as rows, ThreadPoolExecutor(LOOKUP_THREADS) as pool:
+        with TemporaryFile() as rows, BoundThreads(LOOKUP_THREADS) as pool:
             batch: list[tuple[str, PersonaRow]] = []
             for name, file in files:
                 for row in self._rows(name, file, reading):
@@ -221,7 +225,7 @@ class PersonaUploadService:
         reading.files.append(UploadedFile(file=name, format=opened.format, encoding=opened.encoding, rows=count))
 
     def _look_up(
-        self, context: SpaceContext, reading: _Reading, batch: list[tuple[str, PersonaRow]], pool: ThreadPoolExecutor
+        self, context: SpaceContext, reading: _Reading, batch: list[tuple[str, PersonaRow]], pool: BoundThreads
     ) -> None:
         """Records the conflicts of the rows."""
         keys = [person_key(row.persona.name, row.persona.birthdate) for _, row in batch]

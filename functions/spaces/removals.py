@@ -1,8 +1,10 @@
 """Ends memberships for good: with them end the member's API keys and the open invites to the member's addresses."""
 
+from collections.abc import Sequence
+
 from shared.clock import Clock
 from shared.dynamodb.repository import Repository
-from shared.dynamodb.table import Table, repeat_on_conflict
+from shared.dynamodb.table import Table, Write, repeat_on_conflict
 from shared.errors import PreconditionFailedError
 from shared.models.base import Deleted
 from shared.models.space import Membership
@@ -19,13 +21,16 @@ class MemberRemovals:
         self._keys = ApiKeys(table, clock)
         self._users = Repository(table, User, kind="user", clock=clock)
 
-    def remove(self, space_id: str, user_id: str) -> Deleted:
-        """Raises NotFoundError for users who are no members, and ConflictError for the owner."""
+    def remove(self, space_id: str, user_id: str, also: Sequence[Write] = ()) -> Deleted:
+        """Removes a member and carries out ``also`` in the same transaction.
+
+        Raises NotFoundError for users who are no members, and ConflictError for the owner.
+        """
 
         def step() -> Membership:
             membership = self._members.membership(space_id, user_id)
             withdrawn = self._invites.withdrawal_writes(space_id, self._emails(space_id, user_id))
-            self._members.remove(space_id, user_id, membership.version, withdrawn)
+            self._members.remove(space_id, user_id, membership.version, [*withdrawn, *also])
             return membership
 
         busy = "The member's rights change too often just now."

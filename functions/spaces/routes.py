@@ -22,7 +22,8 @@ router = GroupRouter("spaces")
 async def _service(resources: CurrentResources) -> SpaceService:
     settings = resources.settings
     mails = InviteMails(resources.ses if settings.email_sender else None, settings.email_sender, settings.sign_in_url)
-    return SpaceService(resources.table, resources.job_launcher, mails, resources.clock)
+    usages = resources.storage_usages
+    return SpaceService(resources.table, resources.job_launcher, mails, usages, resources.clock)
 
 
 CurrentSpaceService = Annotated[SpaceService, Depends(_service)]
@@ -36,7 +37,7 @@ def list_spaces(
     return service.list_after(principal.user_id, after, limit)
 
 
-@router.post("", status_code=201, responses=errors(409))
+@router.post("", status_code=201, responses=errors(409, 429))
 def create_space(
     body: SpaceCreate,
     principal: CurrentPrincipal,
@@ -116,7 +117,7 @@ def revoke_invite(invite_id: str, context: CurrentContext, service: CurrentSpace
 
 @router.get("/{id}/limits", extension=True, responses=errors(404))
 def get_space_limits(context: CurrentContext, service: CurrentSpaceService, response: Response) -> SpaceLimitsAnswer:
-    """Get what may be used of the language models, and what is used of it."""
+    """Get what may be used of the language models, of jobs and of storage, and what is used of it."""
     return tagged(response, service.limits(context))
 
 

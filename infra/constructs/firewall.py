@@ -6,7 +6,7 @@ from aws_cdk import aws_apigateway as apigateway
 from aws_cdk import aws_wafv2 as wafv2
 from constructs import Construct
 
-from infra.constructs.error_responses import RESPONSES, Type
+from infra.constructs.error_responses import RESPONSES, SECURITY_HEADERS, Type
 
 Acl = wafv2.CfnWebACL
 # AWS's rule groups in evaluation order, each with the rules that only count. Bodies are prompts, documents and rows.
@@ -82,10 +82,11 @@ class Firewall(Construct):
 
 
 def _block(status: int, body: str, *headers: tuple[str, str]) -> Acl.RuleActionProperty:
+    every = (*SECURITY_HEADERS.items(), *headers)
     response = Acl.CustomResponseProperty(
         response_code=status,
         custom_response_body_key=body,
-        response_headers=[Acl.CustomHTTPHeaderProperty(name=name, value=value) for name, value in headers] or None,
+        response_headers=[Acl.CustomHTTPHeaderProperty(name=name, value=value) for name, value in every],
     )
     return Acl.RuleActionProperty(block=Acl.BlockActionProperty(custom_response=response))
 

@@ -23,6 +23,7 @@ from shared.dynamodb.time_ordered_ids import ids_within, made_at
 from shared.dynamodb.write_markers import REMOVAL, WRITE_MARKER, read_write_marker, removal_key
 from shared.models.audit_log import AuditAction, AuditLog, AuditPage
 from shared.models.base import Timestamp
+from shared.secret_names import without_secrets
 
 # An item before and after a write; None where it is not there.
 ItemImages = tuple[Item | None, Item | None]
@@ -75,7 +76,7 @@ class AuditLogs:
 
     def record(self, changes: Sequence[ItemImages]) -> None:
         """Stores the changes of items that are writes of entities, in their order."""
-        removals = self._table.get_many([_removal_key(before) for before, after in changes if before and not after])
+        removals = self._table.get_many([removal_key(before) for before, after in changes if before and not after])
         rows = {key: row for change in changes for key, row in self._rows_of(*change, removals)}
         self._table.put_all([{**key.values, **row} for key, row in rows.items()])
 
@@ -131,18 +132,15 @@ class AuditLogs:
         return islice(self._table.query(pk, condition=period, filter=reduce(and_, conditions)), limit)
 
 
-def _removal_key(item: Item) -> Key:
-    kind, _, owner = item["PK"].partition("#")
-    return removal_key(kind, owner, item["SK"])
-
-
 def _stamp(before: Item | None, after: Item | None, removals: Mapping[Key, Item]) -> str | None:
     """Returns the write marker of a change, or ``None`` if the change is no write of an entity."""
     if after is None:
-        found = removals.get(_removal_key(before or {}))
+        found = removals.get(removal_key(before or {}))
         return found[REMOVAL] if found else None
     stamp: str | None = after.get(WRITE_MARKER)
-    return None if before and before.get(WRITE_MARKER) == stamp else stamp
+    # A membership returns to its place, with its last write, when its space is restored.
+    is_written = before.get(WRITE_MARKER) != stamp if before else after.get("version", 1) == 1
+    return stamp if is_written else None
 
 
 def _partition(space_id: str, name: str, value: str) -> str:
@@ -168,7 +166,8 @@ def _action(before: Item | None, after: Item | None) -> AuditAction:
 
 def _as_text(item: Item, names: list[str]) -> str:
     """Returns the value as JSON text, because numbers and nesting may exceed DynamoDB's limits."""
-    return json.dumps({name: _bounded(item[name]) for name in names if name in item}, ensure_ascii=False)
+    shown = without_secrets({name: item[name] for name in names if name in item})
+    return json.dumps({name: _bounded(value) for name, value in shown.items()}, ensure_ascii=False)
 
 
 def _bounded(value: Any) -> Any:

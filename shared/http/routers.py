@@ -19,7 +19,9 @@ from shared.dynamodb.write_markers import acting_key, actor
 from shared.http.authentication import Authentication, Credentials, Identity, caller_address
 from shared.http.authorisation import AllowedCaller, rule_of
 from shared.http.errors import errors
+from shared.http.text import require_whole_characters
 from shared.http.tokens import Principal
+from shared.space_binding import bound_space
 from shared.spaces.members import SpaceContext
 
 P = ParamSpec("P")
@@ -143,9 +145,16 @@ class CheckedRoute(APIRoute):
                 await _wait_for(self.check, request)
             context: SpaceContext | None = request.state.context
             self.rule.require(context, request.path_params)
+            await require_whole_characters(request)
             # Every request has its own context, which lasts until the response has been sent.
             actor.set(request.state.user_id)
             acting_key.set(context.key.id if context and context.key else None)
+            bound_space.set(request.state.space_id)
+            if self.body_field is not None:
+                # Most cold starts serve a read first, and every import makes them longer.
+                from shared.http.nested_fields import check_nested_fields
+
+                await check_nested_fields(request, self.body_field.field_info)
             return await handle(request)
 
         return checked

@@ -5,6 +5,7 @@ from typing import Any
 
 from shared.bounds import TOOL_SCHEMA
 from shared.errors import ValidationFailedError
+from shared.network.foreign_json import ForeignJsonError, parse
 
 # A check of a value against every part of a schema takes about 20 ns, and nothing else runs meanwhile.
 CHECKS_LIMIT = 10_000_000
@@ -47,7 +48,9 @@ def check_parameters(parameters: dict[str, Any], field: str) -> None:
             field, f"is not a valid JSON schema{f' at {where}' if where else ''}: {error.message[:300]}"
         ) from None
     except (jsonschema_rs.ReferencingError, ValueError) as error:
-        raise ValidationFailedError.of(field, f"is not a valid JSON schema: {str(error)[:300]}") from None
+        raise ValidationFailedError.of(
+            field, f"is not a JSON schema that can be checked without other documents: {str(error)[:300]}"
+        ) from None
     if parameters.get("type", "object") != "object":
         raise ValidationFailedError.of(field, 'must describe an object: {"type": "object", ...}')
 
@@ -79,12 +82,10 @@ def fitting_object(text: str, schema: dict[str, Any]) -> dict[str, Any] | None:
     if (text.count(",") + 1) * (json.dumps(schema).count(",") + 1) > CHECKS_LIMIT:
         return None
     try:
-        found = json.loads(text)
-        if isinstance(found, dict) and _is_valid(schema, found):
-            return found
-    except (ValueError, RecursionError):
-        pass
-    return None
+        found = parse(text)
+    except ForeignJsonError:
+        return None
+    return found if isinstance(found, dict) and _is_valid(schema, found) else None
 
 
 def _is_valid(schema: dict[str, Any], value: Any) -> bool:

@@ -195,6 +195,8 @@ class Argument(Entity):
     lineage: DecisionLineage = Field(exclude=True, repr=False)
     model: str
     product: dict[str, Any]
+    # Its place in the queue of waiting arguments, unless it has waited there since it was made.
+    queued_id: str | None = Field(default=None, exclude=True, repr=False)
     review: ArgumentReview
     status: ArgumentStatus
     usage: Usage

@@ -138,6 +138,7 @@ class LanguageModel(Model):
     created: int = 0
     owned_by: str = ""
     context_length: int | None = Field(default=None, description="most tokens of prompt and completion, if known")
+    reads_images: bool | None = Field(default=None, description="whether messages may have images, if known")
 
 
 class ClusterStatus(Model):

@@ -6,14 +6,56 @@ the guarded connections look at the peer's address before they send a byte.
 
 import socket
 from collections.abc import Callable
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Any
 from urllib.parse import urlsplit
 
 from shared.bounds import STORAGE_ANSWER
 from shared.errors import Detail, ValidationFailedError
 
-_NAT64 = ip_network("64:ff9b::/96")
+# IPv6 addresses that stand for the IPv4 address in their last four bytes: mapped ones, and those of DNS64 (RFC 6052).
+_EMBEDDING = (IPv6Network("::ffff:0:0/96"), IPv6Network("64:ff9b::/96"))
+# IANA gives out public IPv6 addresses from this block alone.
+_GLOBAL_UNICAST = IPv6Network("2000::/3")
+# IANA's registries of special addresses, with multicast and what is reserved. They are written out here because
+# Python's own lists differ from one version to the next, and call some of these addresses global.
+_SPECIAL_IPV4 = tuple(
+    map(
+        IPv4Network,
+        (
+            "0.0.0.0/8",
+            "10.0.0.0/8",
+            "100.64.0.0/10",
+            "127.0.0.0/8",
+            "169.254.0.0/16",
+            "172.16.0.0/12",
+            "192.0.0.0/24",
+            "192.0.2.0/24",
+            "192.31.196.0/24",
+            "192.52.193.0/24",
+            "192.88.99.0/24",
+            "192.168.0.0/16",
+            "192.175.48.0/24",
+            "198.18.0.0/15",
+            "198.51.100.0/24",
+            "203.0.113.0/24",
+            "224.0.0.0/4",
+            "240.0.0.0/4",
+        ),
+    )
+)
+_SPECIAL_IPV6 = tuple(
+    map(
+        IPv6Network,
+        (
+            "2001::/23",  # with Teredo, benchmarking, AMT, AS112 and both ORCHIDs
+            "2001:db8::/32",
+            "2002::/16",  # 6to4, which embeds an IPv4 address
+            "2620:4f:8000::/48",
+            "3fff::/20",
+        ),
+    )
+)
 
 
 class ForbiddenAddressError(ValidationFailedError):
@@ -53,11 +95,13 @@ class AddressGuard:
         return self._allow_loopback and all(address.is_loopback for address in addresses)
 
     def allows(self, address: IPv4Address | IPv6Address) -> bool:
-        """Returns whether the address may be called: no private, link-local, shared, reserved or multicast one."""
+        """Returns whether the address may be called: a public one, not one of IANA's special addresses."""
         address = _embedded(address)
         if address.is_loopback:
             return self._allow_loopback
-        return address.is_global and not address.is_multicast
+        if isinstance(address, IPv4Address):
+            return not any(address in network for network in _SPECIAL_IPV4)
+        return address in _GLOBAL_UNICAST and not any(address in network for network in _SPECIAL_IPV6)
 
     def check_socket(self, connection: socket.socket) -> socket.socket:
         """Returns the connection. Closes it and raises OSError if its peer may not be called."""
@@ -121,10 +165,7 @@ def _bounded(send: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 
 def _embedded(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
-    """Returns the IPv4 address inside one of IPv6's wrappings, if it is one."""
-    if isinstance(address, IPv6Address):
-        if address in _NAT64:
-            return IPv4Address(int(address) & 0xFFFFFFFF)
-        inner = address.ipv4_mapped or address.sixtofour or (address.teredo[1] if address.teredo else None)
-        return inner or address
+    """Returns the IPv4 address that an IPv6 address stands for, or else the address."""
+    if isinstance(address, IPv6Address) and any(address in network for network in _EMBEDDING):
+        return IPv4Address(int(address) & 0xFFFFFFFF)
     return address

@@ -114,7 +114,8 @@ class ApiKeys:
     def admit(self, token: KeyToken, address: str) -> SpaceContext:
         """Returns the context of a key: the present rights of its user, without those of an owner.
 
-        Raises UnauthenticatedError for a key that is unknown, revoked or expired, or whose user has left the space.
+        Raises UnauthenticatedError. Only the holder of the secret learns that the user left, or that the key expired.
+        For everything else there is one response after one read: a forged key finds out no key, no member, no space.
         """
         place = self._keys.key(_owner(token.space_id, token.user_id), token.key_id)
         entry = entry_key(token.space_id, token.key_id)

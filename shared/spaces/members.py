@@ -172,6 +172,10 @@ class Members:
         for item in self._table.query(f"member#{space_id}", attributes=["SK"]):
             yield item["SK"]
 
+    def is_member(self, space_id: str, user_id: str, error: ApiError) -> Write:
+        """Returns the check that a user is a member of the space."""
+        return check(self.memberships.key(user_id, space_id), Attr("PK").exists(), error)
+
     def membership(self, space_id: str, user_id: str) -> Membership:
         """Raises NotFoundError for users who are no members."""
         found = self._table.get(self.memberships.key(user_id, space_id)) if is_identifier(user_id) else None

@@ -4,16 +4,16 @@ from bisect import bisect_right
 from collections.abc import Hashable, Iterable
 from typing import TypeVar
 
-_Value = TypeVar("_Value", bound=Hashable)
-
 # A value that more fields hold says nothing about where a claim comes from.
 HOLDERS_LIMIT = 200
 
+K = TypeVar("K", bound=Hashable)
 
-class HolderIndex(dict[_Value, set[str]]):
+
+class HolderIndex(dict[K, set[str]]):
     """The paths of the first fields that hold each value."""
 
-    def add(self, value: _Value, path: str) -> None:
+    def add(self, value: K, path: str) -> None:
         """Adds a field to those of a value."""
         holders = self.setdefault(value, set())
         if len(holders) < HOLDERS_LIMIT:

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from shared.files.errors import UnreadableFileError
 from shared.models.persona import PersonaCreate
+from shared.secret_names import find_secret
 from shared.text.comparison import comparable_text
 
 # The headings of each field, in normalised form. Other columns go to `data`.
@@ -146,6 +147,8 @@ def object_row(number: int, value: Any) -> FileRow:
 
 def persona_row(number: int, values: dict[str, Any]) -> FileRow:
     """Returns the persona with these fields, or a refused row."""
+    if secret := find_secret(values.get("data")):
+        return RefusedRow(number, f"the key '{secret}' has the name of a secret: leave secrets out of the file")
     if isinstance(birthdate := values.get("birthdate"), str) and (midnight := _MIDNIGHT.fullmatch(birthdate)):
         values["birthdate"] = midnight[1]
     try:

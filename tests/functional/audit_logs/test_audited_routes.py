@@ -117,6 +117,8 @@ ROUTES_WITHOUT_ROWS = {
     "POST /webhook-endpoints/{id}/deliveries/{delivery_id}/replay",
     "POST /webhook-endpoints/{id}/rotate-secret",
     "POST /webhook-endpoints/{id}/test",
+    # Writes if the address was not verified before.
+    "POST /webhook-endpoints/{id}/verify",
 }
 
 

@@ -49,7 +49,7 @@ def test_requests_are_refused_while_the_guard_is_down(chatting: TestClient, upst
     upstream.script = lambda body: Refusal(500) if schema_name(body) == "guard" else "Hello."
     for stream in (False, True):
         refused = chatting.post("/chats", json={"messages": [QUESTION], "guard_enabled": True, "stream": stream})
-        assert refused.status_code == 503
+        assert refused.status_code == 502
         assert refused.json()["code"] == "guard_unavailable"
     assert [schema_name(body) for body in upstream.calls() if schema_name(body) is None] == []
 
