@@ -230,7 +230,13 @@ GROUPS = (
         ),
         layers=(Layer.LANGUAGE,),
     ),
-    group("models", Grants(writes=("cluster",), reads_parameters=(CLUSTER_TOKENS,)), layers=(Layer.LANGUAGE,)),
+    group(
+        "models",
+        Grants(writes=("cluster",), reads_parameters=(CLUSTER_TOKENS,)),
+        layers=(Layer.LANGUAGE,),
+        # Its requests wait for the spaces' servers.
+        snap_start=False,
+    ),
     group(
         "connectors",
         Grants(
@@ -338,6 +344,8 @@ GROUPS = (
         "webhooks",
         Grants(reads=("connector", "job"), writes=("webhook", "training", "evaluation"), webhook_secret=True),
         public=True,
+        # Only jobs call it, and they repeat what fails.
+        snap_start=False,
     ),
     group(
         "webhook-endpoints",

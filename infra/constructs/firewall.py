@@ -11,6 +11,7 @@ from constructs import Construct
 from infra.constructs.error_responses import RESPONSES, Type
 
 Acl = wafv2.CfnWebACL
+Field = wafv2.CfnLoggingConfiguration.FieldToMatchProperty
 # AWS's rule groups in evaluation order, each with the rules that only count. Bodies are prompts, documents and rows.
 # They may be long and hold any text, and no function interprets them as markup, paths, addresses or objects of Java.
 # Paths and queries hold names of customers' files, with any extension.
@@ -132,9 +133,9 @@ class Firewall(Construct):
                 ],
             },
             redacted_fields=[
-                {"UriPath": {}},
-                {"QueryString": {}},
-                *({"SingleHeader": {"Name": header}} for header in SECRET_HEADERS),
+                Field(uri_path={}),
+                Field(query_string={}),
+                *(Field(single_header={"Name": header}) for header in SECRET_HEADERS),
             ],
         )
 
