@@ -320,6 +320,20 @@ def days(retention: Any) -> int:
 NAMES = {f"{kind}Name" for kind in ("", "Bucket", "Domain", "Function", "LogGroup", "Queue", "StateMachine", "Table")}
 
 
+def test_alarms_and_the_dashboard_name_functions_queues_and_workflows_that_exist(deployed: Synthesised) -> None:
+    # They use names and no references, so that these resources can be removed.
+    [dashboard] = deployed.properties("AWS::CloudWatch::Dashboard")
+    watching = json.dumps([dashboard, deployed.properties("AWS::CloudWatch::Alarm", "observability")])
+    for kind, key in (("Lambda::Function", "FunctionName"), ("SQS::Queue", "QueueName")):
+        named = set(
+            re.findall(rf'"{key}\W+([-a-z]+)', watching) + re.findall(rf'"{key}", "Value": "([-a-z]+)', watching)
+        )
+        assert named - {"Value"} <= {one[key] for one in deployed.properties(f"AWS::{kind}")}
+        assert len(named) > 3
+    machines = {one["StateMachineName"] for one in deployed.properties("AWS::StepFunctions::StateMachine")}
+    assert set(re.findall(r":stateMachine:([-a-z]+)", watching)) == machines
+
+
 def test_no_resource_that_outlives_its_stack_has_a_fixed_name(deployed: Synthesised) -> None:
     # A deployment after a failed first one would find the name taken.
     kept = [
