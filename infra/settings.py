@@ -41,6 +41,7 @@ OVERRIDABLE = (
     "restored_entities",
     "restored_logs",
     "sign_in_url",
+    "sign_up",
     "training_image_cpu",
     "training_image_gpu",
     "webhook_url",
@@ -98,6 +99,8 @@ class StageSettings:
     oidc_audience: str | None = None
     oidc_jwks_url: str | None = None
     user_password_auth: bool = False
+    # "open": anyone may create an account. "closed": only an operator may (docs/operating.md).
+    sign_up: str = "open"
 
     # Sender of invitations, which Amazon SES must have verified, and the address of the sign-in page. None: no mail.
     email_sender: str | None = None
@@ -107,6 +110,11 @@ class StageSettings:
     cpu_instance_types: tuple[str, ...] = ("ml.m5.2xlarge", "ml.m5.4xlarge", "ml.c5.4xlarge")
     gpu_instance_types: tuple[str, ...] = ("ml.g5.2xlarge", "ml.g4dn.2xlarge", "ml.g6.2xlarge")
     max_gpu_count: int = 8
+    # Limits of a space. `python -m infra.operations limits` sets others for single spaces (docs/limits.md).
+    max_running_trainings: int = 10
+    max_running_evaluations: int = 20
+    max_gpu_hours_per_month: int = 500
+    max_storage_gib: int = 1024
     spot_training: bool = False
     # Keeps an instance for the next job, which then starts in seconds. AWS bills the time. Spot does not support it.
     warm_pool_seconds: int = 0
@@ -133,6 +141,8 @@ class StageSettings:
             raise ValueError("domain_name and certificate_arn belong together: give both or none")
         if wrong := [one for one in self.cors_origins if not re.fullmatch(r"https?://[^/*?#\s]+", one)]:
             raise ValueError(f"cors_origins are schemes and hosts, such as https://app.example.com (got {wrong[0]!r})")
+        if self.sign_up not in ("open", "closed"):
+            raise ValueError(f"sign_up is 'open' or 'closed', not {self.sign_up!r}")
         token, tokens = self.default_cluster_token_parameter, f"{self.parameter_prefix}/clusters/"
         if token and not token.startswith(tokens):
             raise ValueError(f"default_cluster_token_parameter: functions may read only parameters below {tokens}")
@@ -175,6 +185,7 @@ PROD = StageSettings(
     retain_data=True,
     point_in_time_recovery=True,
     customer_managed_key=True,
+    sign_up="closed",
     log_retention=logs.RetentionDays.ONE_YEAR,
     throttling_rate=1_000,
     throttling_burst=2_000,

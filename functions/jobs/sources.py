@@ -124,7 +124,8 @@ def s3_client(access: JobAccess, client: ClientFactory) -> "S3Client":
                 "aws_secret_access_key": keys["secret_access_key"],
             }
     except (ClientError, BotoCoreError) as error:
-        raise JobFailedError(f"The credentials of the connector cannot be used: {reason_of(error)}.") from error
+        hint = f" Its role must require the sts:ExternalId {access.external_id}." if access.external_id else ""
+        raise JobFailedError(f"The credentials of the connector cannot be used: {reason_of(error)}.{hint}") from error
     except (ValueError, KeyError) as error:
         raise JobFailedError("The stored credentials of the connector are damaged. Enter them again.") from error
     # A customer chose the address, so it may lead into our network, and its name may change between check and call.

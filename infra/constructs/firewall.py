@@ -8,7 +8,7 @@ from aws_cdk import aws_logs as logs
 from aws_cdk import aws_wafv2 as wafv2
 from constructs import Construct
 
-from infra.constructs.error_responses import RESPONSES, Type
+from infra.constructs.error_responses import RESPONSES, SECURITY_HEADERS, Type
 
 Acl = wafv2.CfnWebACL
 Field = wafv2.CfnLoggingConfiguration.FieldToMatchProperty
@@ -141,10 +141,11 @@ class Firewall(Construct):
 
 
 def _block(status: int, body: str, *headers: tuple[str, str]) -> Acl.RuleActionProperty:
+    every = (*SECURITY_HEADERS.items(), *headers)
     response = Acl.CustomResponseProperty(
         response_code=status,
         custom_response_body_key=body,
-        response_headers=[Acl.CustomHTTPHeaderProperty(name=name, value=value) for name, value in headers] or None,
+        response_headers=[Acl.CustomHTTPHeaderProperty(name=name, value=value) for name, value in every],
     )
     return Acl.RuleActionProperty(block=Acl.BlockActionProperty(custom_response=response))
 

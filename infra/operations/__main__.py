@@ -4,6 +4,7 @@ redrive   handle the messages of dead-letter queues again
 restore   restore a table of an earlier time into a new table
 recount   count all items of a table
 versions  delete old versions of the API's functions
+limits    show or set the limits of jobs and storage of one space
 protect   refuse templates that would replace resources with data
 """
 
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import boto3
 
+from infra.operations.limits import LIMITS, reset_limits, set_limits
 from infra.operations.redrive import Redrive, dead_letter_queues
 from infra.operations.restore import TABLES, compared, recount, restore, table_of
 from infra.operations.stateful import BASELINE, baseline, explain, lines, replacements, stateful, templates_in
@@ -56,6 +58,14 @@ def _parser() -> argparse.ArgumentParser:
     tidying.add_argument("--keep", type=int, default=1, help="how many to keep beside the one in use (default: 1)")
     tidying.add_argument("--dry-run", action="store_true", help="only print what would be deleted")
     tidying.set_defaults(run=_versions)
+
+    limiting = commands.add_parser("limits", help="show or set the limits of jobs and storage of one space")
+    limiting.add_argument("--stage", required=True)
+    limiting.add_argument("--space", required=True, help="id of the space")
+    for name in LIMITS:
+        limiting.add_argument(f"--{name.replace('_', '-')}", type=int, metavar="N")
+    limiting.add_argument("--reset", action="store_true", help="use the limits of the stage again")
+    limiting.set_defaults(run=_limits)
 
     protecting = commands.add_parser("protect", help="refuse templates that would replace resources with data")
     protecting.add_argument("--stage", default="prod")
@@ -120,6 +130,22 @@ def _versions(options: argparse.Namespace) -> int:
         if not options.dry_run:
             delete(session, old)
         _print(f"{old.function} {old.version}: {'would be deleted' if options.dry_run else 'deleted'}")
+    return 0
+
+
+def _limits(options: argparse.Namespace) -> int:
+    session = boto3.Session()
+    table = table_of(session, options.stage, "entities")
+    if options.reset:
+        reset_limits(session, table, options.space)
+    changes = {name: value for name in LIMITS if (value := getattr(options, name)) is not None}
+    try:
+        own = set_limits(session, table, options.space, changes)
+    except LookupError as error:
+        _print(str(error.args[0]))
+        return 2
+    for name in LIMITS:
+        _print(f"{name:24} {own[name]:6}" if name in own else f"{name:24} as in the stage")
     return 0
 
 

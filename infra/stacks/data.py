@@ -1,4 +1,4 @@
-"""Creates the resources that hold data: the tables, the bucket, the user pool and the webhook secret."""
+"""Creates the resources that hold data: the tables, the bucket, the user pool and the secrets."""
 
 import aws_cdk as cdk
 from aws_cdk import aws_cognito as cognito
@@ -43,6 +43,7 @@ class DataStack(cdk.Stack):
             exported = self.resolve(self.export_value(arn))["Fn::ImportValue"]
             self.imports[".".join(self.resolve(arn)["Fn::GetAtt"])] = exported
         self.webhook_secret = self._webhook_secret()
+        self.external_id_key = self._external_id_key()
         self.user_pool: cognito.UserPool | None = None
         self.oidc_issuer, self.oidc_audience = settings.oidc_issuer or "", settings.oidc_audience or ""
         self.oidc_jwks_url = settings.oidc_jwks_url
@@ -63,6 +64,7 @@ class DataStack(cdk.Stack):
         if self.oidc_jwks_url:
             cdk.CfnOutput(self, "OidcJwksUrl", value=self.oidc_jwks_url)
         cdk.CfnOutput(self, "WebhookSecretArn", value=self.webhook_secret.secret_arn)
+        cdk.CfnOutput(self, "ExternalIdKeyArn", value=self.external_id_key.secret_arn)
 
     def _key(self) -> kms.Key:
         key = kms.Key(
@@ -212,6 +214,23 @@ class DataStack(cdk.Stack):
         )
         return secret
 
+    def _external_id_key(self) -> secretsmanager.Secret:
+        """Creates the key from which the external ids of customers' roles are derived."""
+        secret = secretsmanager.Secret(
+            self,
+            "ExternalIdKey",
+            description="Derives the external ids that customers' roles require",
+            encryption_key=self.key,
+            generate_secret_string=secretsmanager.SecretStringGenerator(password_length=64, exclude_punctuation=True),
+            removal_policy=self._settings.removal_policy,
+        )
+        acknowledge(
+            secret,
+            "Another key makes the roles of all customers unusable, so it is never rotated (docs/operating.md).",
+            "AwsSolutions-SMG4",
+        )
+        return secret
+
     def _user_pool(self) -> cognito.UserPool:
         settings = self._settings
         pool = cognito.UserPool(
@@ -219,7 +238,7 @@ class DataStack(cdk.Stack):
             "Users",
             sign_in_aliases=cognito.SignInAliases(email=True),
             sign_in_case_sensitive=False,
-            self_sign_up_enabled=True,
+            self_sign_up_enabled=settings.sign_up == "open",
             auto_verify=cognito.AutoVerifiedAttrs(email=True),
             keep_original=cognito.KeepOriginalAttrs(email=True),
             standard_attributes=cognito.StandardAttributes(

@@ -42,6 +42,7 @@ from infra.stacks.data import DataStack
 
 # Uploads come in bursts, so events are collected for this long.
 BATCHING_WINDOW = cdk.Duration.seconds(5)
+STREAM_ATTEMPTS = 100
 
 
 class WorkflowsStack(cdk.Stack):
@@ -467,7 +468,9 @@ class WorkflowsStack(cdk.Stack):
             max_batching_window=cdk.Duration.seconds(1),
             parallelization_factor=parallel_batches,
             bisect_batch_on_error=True,
-            # The stream keeps records for a day. A record that always fails must not block the others for that long.
+            # A record that always fails blocks the other spaces' records of its shard, so it is set aside after
+            # minutes. An outage of DynamoDB lasts longer for each attempt, because the function then waits.
+            retry_attempts=STREAM_ATTEMPTS,
             max_record_age=cdk.Duration.hours(6),
             filters=[lambda_.FilterCriteria.filter(one) for one in filters],
         )

@@ -5,6 +5,8 @@ from functools import cached_property
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
+from shared.aws.space_guard import guard_client
+
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
     from mypy_boto3_s3 import S3Client
@@ -107,6 +109,9 @@ def _client(service: str, *, read_seconds: float, attempts: int, **settings: Any
         retries: Any = {"mode": "standard", "total_max_attempts": attempts}
         config = Config(connect_timeout=2, read_timeout=read_seconds, retries=retries, **settings)
         session: Any = boto3
-        return session.client(service, config=config)
+        client = session.client(service, config=config)
+        if service in ("dynamodb", "s3"):
+            guard_client(client)
+        return client
 
     return _LazyClient(make)

@@ -3,6 +3,8 @@
 import re
 import unicodedata
 
+from shared.text.comparison import comparable_text
+
 _BETWEEN_WORDS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|[\s.-]+")
 _CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 
@@ -18,4 +20,4 @@ def clean_name(name: str) -> str:
 
 def snake_case(name: str) -> str:
     """Returns ``customer_id`` for ``customerId``, ``Customer ID`` and ``customer-id``."""
-    return _BETWEEN_WORDS.sub("_", name.strip()).lower()
+    return comparable_text(_BETWEEN_WORDS.sub("_", unicodedata.normalize("NFKC", name).strip()))

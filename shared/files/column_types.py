@@ -1,7 +1,7 @@
 """What the cells of a text column are: one type that every value of the whole file satisfies."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -157,6 +157,12 @@ DATES = tuple(
 )
 _DATES = frozenset(DATES)
 _DIGIT = re.compile("[0-9]")
+# Longer values are text: a hundred readings of each would take long.
+LONGEST_VALUE = 500
+# Of one query; those of a file of some hundred columns are fewer.
+EXPRESSIONS_AT_ONCE = 5_000
+# Tests of a column beside those of its readings, at most.
+COMMON_TESTS = 5
 SAMPLE_ROWS = 10_000
 _GROUPED_BY_POINTS = r"^[-+]?(?:[1-9][0-9]{0,2}(?:\.[0-9]{3})+|[0-9]+)$"
 # Share of a text column's values that look like numbers or dates, from which on the others are reported.
@@ -242,6 +248,8 @@ def narrow(firsts: Mapping[str, str | None], among: tuple[TypeReading, ...]) -> 
 
 def _likely(value: str, among: tuple[TypeReading, ...]) -> tuple[TypeReading, ...]:
     """Returns the readings that a quick look does not exclude, because there are more than a hundred of dates."""
+    if len(value) > LONGEST_VALUE:
+        return ()
     if not _DIGIT.search(value):
         return tuple(reading for reading in among if reading in (FLOAT, BOOLEAN))
     return among if DATE_PATTERN.search(value) else tuple(reading for reading in among if reading not in _DATES)
@@ -254,10 +262,12 @@ def currencies(text: pl.Expr) -> pl.Expr:
 
 def first_values(text: pl.LazyFrame, columns: Sequence[str], nulls: Sequence[str] | None) -> dict[str, str | None]:
     """Returns the first value of each column that is not missing."""
-    if not columns:
-        return {}
-    firsts = text.select(cleaned(col(name), nulls).drop_nulls().first().alias(name) for name in columns)
-    return firsts.collect(engine="streaming").row(0, named=True)
+    found: dict[str, str | None] = {}
+    for start in range(0, len(columns), EXPRESSIONS_AT_ONCE):
+        some = columns[start : start + EXPRESSIONS_AT_ONCE]
+        firsts = text.select(cleaned(col(name), nulls).drop_nulls().first().alias(name) for name in some)
+        found |= firsts.collect(engine="streaming").row(0, named=True)
+    return found
 
 
 def examine(
@@ -289,8 +299,29 @@ def examine(
 def _facts(
     text: pl.LazyFrame, possible: Mapping[str, tuple[TypeReading, ...]], nulls: Sequence[str] | None, *, is_sample: bool
 ) -> dict[str, ColumnFacts]:
-    if not possible:
-        return {}
+    facts: dict[str, ColumnFacts] = {}
+    for some in _in_parts(possible):
+        facts |= _facts_of_part(text, some, nulls, is_sample=is_sample)
+    return facts
+
+
+def _in_parts(possible: Mapping[str, tuple[TypeReading, ...]]) -> Iterator[dict[str, tuple[TypeReading, ...]]]:
+    """Yields the columns in parts, because the plan of a query takes memory for each expression."""
+    part: dict[str, tuple[TypeReading, ...]] = {}
+    expressions = 0
+    for name, readings in possible.items():
+        part[name] = readings
+        expressions += COMMON_TESTS + len(readings)
+        if expressions >= EXPRESSIONS_AT_ONCE:
+            yield part
+            part, expressions = {}, 0
+    if part:
+        yield part
+
+
+def _facts_of_part(
+    text: pl.LazyFrame, possible: Mapping[str, tuple[TypeReading, ...]], nulls: Sequence[str] | None, *, is_sample: bool
+) -> dict[str, ColumnFacts]:
     tests = []
     for name, readings in possible.items():
         value = col(name)

@@ -97,7 +97,8 @@ class CsvSource(TextSource):
             names = self._names if columns is None else [name for name in columns if name in self._names]
             checks = [] if self._is_verified else self._checks()
             typed = self._typed(names, with_raw=bool(checks))
-            schema = pl.Schema({name: dtype for name, dtype in typed.collect_schema().items() if name in set(names)})
+            wanted = set(names)
+            schema = pl.Schema({name: dtype for name, dtype in typed.collect_schema().items() if name in wanted})
             try:
                 facts = typed.select(*expressions(schema), *checks).collect(engine="streaming").row(0, named=True)
             except POLARS_ERRORS as error:
@@ -237,7 +238,8 @@ class CsvSource(TextSource):
         if sample is None:
             return
         texts = sample.select(cleaned(col(name), self._options.nulls).alias(name) for name in names)
-        for name in look_like_values(texts):
+        # Only so many are explained, and finding a reading takes long.
+        for name in look_like_values(texts)[: max(0, EXPLAINED_COLUMNS - len(self._mixed))]:
             if reading := dominant(texts[name].drop_nulls()):
                 self._mixed[name] = reading
 
@@ -339,8 +341,10 @@ class CsvSource(TextSource):
             if name in self._left_out:
                 message = f"The column '{name}' has neither a name nor a value, so it was left out."
                 self.notes.warn(WarningCode.COLUMN_LEFT_OUT, message, column=name)
+        open_columns = [name for name in self._names if self._choices[name].open]
+        examples = first_values(self._text(), open_columns, self._options.nulls)
         for name in self._names:
-            self._note_format(name, self._choices[name])
+            self._note_format(name, self._choices[name], examples.get(name))
         for name in [name for name in self._mixed if self._is_text(name)][:EXPLAINED_COLUMNS]:
             self._note_mixture(name, self._mixed[name])
         for name in [name for name in self._names if self._readings[name] in WRITTEN_NUMBERS][:EXPLAINED_COLUMNS]:
@@ -348,7 +352,10 @@ class CsvSource(TextSource):
         for name in self._options.types or {}:
             if name in self._readings:
                 self._note_misfits(name)
-        for name in self._early:
+        for name in self._early[EXPLAINED_COLUMNS:]:
+            message = f"Dates of the column '{name}' are before the year 1000. Correct them if the years are wrong."
+            self.notes.warn(WarningCode.VALUE, message, column=name)
+        for name in self._early[:EXPLAINED_COLUMNS]:
             self._note_first(
                 name,
                 self._readings[name].parse(cleaned(col(name))).dt.year() < EARLIEST_YEAR,
@@ -357,7 +364,7 @@ class CsvSource(TextSource):
                 "Correct them if the years are wrong.",
             )
 
-    def _note_format(self, name: str, choice: Choice) -> None:
+    def _note_format(self, name: str, choice: Choice, example: str | None) -> None:
         readings = choice.open or ((choice.reading,) if choice.reading.format else ())
         formats = [reading.format or "1234.5" for reading in readings]
         if formats:
@@ -370,7 +377,6 @@ class CsvSource(TextSource):
             )
         if not choice.open:
             return
-        example = first_values(self._text(), [name], self._options.nulls)[name]
         if choice.open[0] in DATES:
             message = (
                 f"The dates of the column '{name}' (such as '{example}') can be read as {' or as '.join(formats)}, so "

@@ -28,6 +28,8 @@ TITLE_LINES = 50
 RARE_DELIMITERS = (" ", ":", "^", "~", "\x1f", "\x01")
 # Blanks and colons are in texts, too: another delimiter that fits nearly as well is likelier.
 RARE_WEIGHT = 0.75
+# Row numbers have fewer digits.
+ROW_NUMBER_DIGITS = 16
 # Numbers in a column below words, from which on the words may be its unit.
 LEAST_NUMBERS = 3
 # Share of the first records that must have one width.
@@ -116,11 +118,14 @@ def unique_names(names: Sequence[str], limits: ReadLimits = DEFAULT_LIMITS) -> t
     taken: set[str] = set()
     unique = []
     reserved = Counter(names)
+    # The first suffix of each name that may be free, so that many equal names take no time each.
+    suffixes: dict[str, int] = {}
     for position, raw in enumerate(names, start=1):
         base = clean_name(raw)[: limits.column_name_characters] or f"column_{position}"
-        name, suffix = base, 2
+        name, suffix = base, suffixes.get(raw, 2) if base == raw else 2
         while name in taken or (name != raw and name in reserved):
             name, suffix = f"{base}_{suffix}", suffix + 1
+        suffixes[base] = suffix
         taken.add(name)
         unique.append(name)
     return tuple(unique)
@@ -480,7 +485,9 @@ def _row_numbers(
 
 
 def _counts_up(cells: list[str]) -> bool:
-    are_numbers = bool(cells) and all(cell.isascii() and cell.isdigit() for cell in cells)
+    are_numbers = bool(cells) and all(
+        cell.isascii() and cell.isdigit() and len(cell) < ROW_NUMBER_DIGITS for cell in cells
+    )
     # Numbers of customers often count up, too, but do not begin with the first row.
     return (
         are_numbers and int(cells[0]) <= len(cells) and all(int(early) < int(late) for early, late in pairwise(cells))

@@ -17,11 +17,10 @@ from shared.files.encodings import NotTextError, TextEncoding, decoded, find_enc
 from shared.files.errors import UnreadableFileError
 from shared.files.foreign import looks_like_text, refuse_foreign, refuse_markup
 from shared.files.limits import DEFAULT_LIMITS, ReadLimits
+from shared.files.magic import GZIP_MAGIC, PARQUET_MAGIC
 
 CHUNK_BYTES = 1 << 20
 WINDOW_BYTES = 1 << 26
-GZIP_MAGIC = b"\x1f\x8b"
-PARQUET_MAGIC = b"PAR1"
 # How a JSON object or array begins that does not end on its first line.
 _OPEN_OBJECT = re.compile(r'\{\s*$|\{\s*"[^"\r\n]*"\s*:.*[\[{,:]\s*$')
 _OPEN_ARRAY = re.compile(r"\[\s*[\[{]|\[\s*$")

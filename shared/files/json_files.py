@@ -132,6 +132,8 @@ class JsonLinesSource(TextSource):
                         self._sample_kinds.setdefault(key, set()).add(_kind(value))
                 except (ValueError, AttributeError, RecursionError):
                     return True
+                # Before polars infers types, which takes much memory for many columns.
+                self._limits.check_columns(len(self._sample_kinds))
             file.seek(0)
             end = b""
             while chunk := file.read(CHUNK_BYTES):
@@ -237,6 +239,7 @@ class JsonLinesSource(TextSource):
                     "Write one object on each line and upload it again."
                 )
             if len(pairs[-1]) > len(row):
+                self._limits.check_columns(len(pairs[-1]))
                 row = dict(
                     zip(unique_names([key for key, _ in pairs[-1]]), (value for _, value in pairs[-1]), strict=True)
                 )

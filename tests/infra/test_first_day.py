@@ -325,10 +325,8 @@ def test_alarms_and_the_dashboard_name_functions_queues_and_workflows_that_exist
     [dashboard] = deployed.properties("AWS::CloudWatch::Dashboard")
     watching = json.dumps([dashboard, deployed.properties("AWS::CloudWatch::Alarm", "observability")])
     for kind, key in (("Lambda::Function", "FunctionName"), ("SQS::Queue", "QueueName")):
-        named = set(
-            re.findall(rf'"{key}\W+([-a-z]+)', watching) + re.findall(rf'"{key}", "Value": "([-a-z]+)', watching)
-        )
-        assert named - {"Value"} <= {one[key] for one in deployed.properties(f"AWS::{kind}")}
+        named = set(re.findall(rf"{key}\W+(?:Value\W+)?(inference-[-a-z]+)", watching))
+        assert named <= {one[key] for one in deployed.properties(f"AWS::{kind}")}
         assert len(named) > 3
     machines = {one["StateMachineName"] for one in deployed.properties("AWS::StepFunctions::StateMachine")}
     assert set(re.findall(r":stateMachine:([-a-z]+)", watching)) == machines

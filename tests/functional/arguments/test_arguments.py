@@ -118,7 +118,7 @@ def test_an_unreachable_cluster_leaves_one_log_row_and_no_argument(client: TestC
     unreachable = {"ingress_url": "http://127.0.0.1:9/v1", "manager_url": "http://127.0.0.1:9"}
     assert client.post("/clusters", json=unreachable).status_code == 201
     response = client.post("/arguments", json={**FACTS, "model": "small"})
-    assert (response.status_code, response.json()["code"]) == (503, "cluster_unreachable")
+    assert (response.status_code, response.json()["code"]) == (502, "cluster_unreachable")
     assert client.get("/arguments").json() == []
     (row,) = logs(client)
     assert (row["status"], row["model"], row["error"]) == ("error", "small", response.json()["error"])
