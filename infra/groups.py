@@ -13,6 +13,8 @@ SNAPSHOT_FILES = "spaces/*/snapshots/*"
 TRAINING_FILES = "spaces/*/trainings/*"
 EVALUATION_FILES = "spaces/*/evaluations/*"
 SCAN_FILES = "spaces/*/scans/*"
+# What Step Functions exports of each scanned group of files. No function reads it.
+SCAN_RESULTS = "temporary/spaces/*/scans/*"
 # Which versions of files a training or an evaluation reads.
 PIN_FILES = "spaces/*/pins/*"
 # Content that is too large for the table.
@@ -94,6 +96,8 @@ class FunctionSpec:
     layers: tuple[Layer, ...] = ()
     # Script that starts a web server, which streams responses. Stages without streaming use the handler.
     web_server: str | None = None
+    # Sends to its own queue. AWS stops other functions after about 16 rounds, so the code must end the loop itself.
+    repeats_itself: bool = False
 
 
 # The longest time that Lambda and a streaming API Gateway allow.
@@ -123,6 +127,8 @@ class GroupSpec(FunctionSpec):
 
     paths: tuple[str, ...]
     public: bool = False
+    # Starts from a snapshot in stages with SnapStart. It pays where the objective of reads counts a GET.
+    snap_start: bool = True
 
 
 def group(
@@ -134,6 +140,7 @@ def group(
     memory_mb: int = 512,
     layers: tuple[Layer, ...] = (),
     streams: bool = False,
+    snap_start: bool = True,
 ) -> GroupSpec:
     """Returns the group with the code ``functions/<name>/handler.py`` and the routes ``/<name>`` and below.
 
@@ -153,6 +160,8 @@ def group(
         web_server=f"functions/{folder}/run.sh" if streams else None,
         paths=paths or (name, f"{name}/{{proxy+}}"),
         public=public,
+        # AWS does not document SnapStart for a wrapper that replaces the runtime.
+        snap_start=snap_start and not streams,
     )
 
 
@@ -236,7 +245,13 @@ GROUPS = (
         ),
         layers=(Layer.LANGUAGE,),
     ),
-    group("models", Grants(writes=("cluster",), reads_parameters=(CLUSTER_TOKENS,)), layers=(Layer.LANGUAGE,)),
+    group(
+        "models",
+        Grants(writes=("cluster",), reads_parameters=(CLUSTER_TOKENS,)),
+        layers=(Layer.LANGUAGE,),
+        # Its requests wait for the spaces' servers.
+        snap_start=False,
+    ),
     group(
         "connectors",
         Grants(
@@ -345,6 +360,8 @@ GROUPS = (
         "webhooks",
         Grants(reads=("connector", "job"), writes=("webhook", "training", "evaluation"), webhook_secret=True),
         public=True,
+        # Only jobs call it, and they repeat what fails.
+        snap_start=False,
     ),
     group(
         "webhook-endpoints",
@@ -512,7 +529,9 @@ FAIL_STEPS = {
 }
 
 
-def event(name: str, grants: Grants, *, memory_mb: int = 512, timeout_seconds: int = 60) -> FunctionSpec:
+def event(
+    name: str, grants: Grants, *, memory_mb: int = 512, timeout_seconds: int = 60, repeats_itself: bool = False
+) -> FunctionSpec:
     """Returns the event function with the code ``functions/events/<name>.py``."""
     return FunctionSpec(
         name=name.replace("_", "-"),
@@ -520,6 +539,7 @@ def event(name: str, grants: Grants, *, memory_mb: int = 512, timeout_seconds: i
         grants=grants,
         memory_mb=memory_mb,
         timeout_seconds=timeout_seconds,
+        repeats_itself=repeats_itself,
     )
 
 
@@ -587,6 +607,7 @@ DELIVER_WEBHOOKS = event(
         writes=("webhook_endpoint", "webhook_delivery"),
         queues_webhooks=True,
     ),
+    repeats_itself=True,
 )
 # Cognito's authorizer would refuse API keys.
 AUTHORIZE = event("authorize", Grants(), timeout_seconds=10)

@@ -1,7 +1,9 @@
 """Defines the settings of each stage: everything that differs between a laptop, a test account and production."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import aws_cdk as cdk
 from aws_cdk import aws_logs as logs
@@ -26,9 +28,12 @@ FAIR_SHARES = 32
 OVERRIDABLE = (
     "alarm_email",
     "aws_endpoint_url",
+    "certificate_arn",
+    "cors_origins",
     "default_cluster_token_parameter",
     "default_cluster_tool_calls",
     "default_cluster_url",
+    "domain_name",
     "email_sender",
     "oidc_audience",
     "oidc_issuer",
@@ -71,7 +76,11 @@ class StageSettings:
     share_throttling_rate: int | None = None
     # Requests per minute that the web ACL allows one IP address. None makes no web ACL.
     firewall_rate: int | None = None
+    # Origins of browser applications, such as https://app.example.com.
     cors_origins: tuple[str, ...] = ()
+    # Domain of the API, and a certificate for it in the API's region. None: API Gateway's own address.
+    domain_name: str | None = None
+    certificate_arn: str | None = None
 
     # Uses the Lambda layers with third-party packages that infra.package builds.
     layers: bool = True
@@ -128,6 +137,10 @@ class StageSettings:
             raise ValueError("oidc_issuer is set without oidc_audience: add -c oidc_audience=<the tokens' audience>")
         if self.spot_training and self.warm_pool_seconds:
             raise ValueError("SageMaker keeps no warm pool of spot instances: set one of the two")
+        if bool(self.domain_name) != bool(self.certificate_arn):
+            raise ValueError("domain_name and certificate_arn belong together: give both or none")
+        if wrong := [one for one in self.cors_origins if not re.fullmatch(r"https?://[^/*?#\s]+", one)]:
+            raise ValueError(f"cors_origins are schemes and hosts, such as https://app.example.com (got {wrong[0]!r})")
         if self.sign_up not in ("open", "closed"):
             raise ValueError(f"sign_up is 'open' or 'closed', not {self.sign_up!r}")
         token, tokens = self.default_cluster_token_parameter, f"{self.parameter_prefix}/clusters/"
@@ -222,5 +235,7 @@ def stage_settings(stage: str | None, overrides: Mapping[str, str | None]) -> St
     """
     if stage not in STAGES:
         raise ValueError(f"name a stage: -c stage={'|'.join(STAGES)} (got {stage!r})")
-    given = {name: value for name in OVERRIDABLE if (value := overrides.get(name))}
-    return replace(STAGES[stage], **given)  # type: ignore[arg-type]  # all overridable fields are strings
+    given: dict[str, Any] = {name: value for name in OVERRIDABLE if (value := overrides.get(name))}
+    if "cors_origins" in given:
+        given["cors_origins"] = tuple(given["cors_origins"].split(","))
+    return replace(STAGES[stage], **given)

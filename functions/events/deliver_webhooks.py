@@ -52,7 +52,12 @@ class WebhookDeliverer:
 
     def deliver(self, task: DeliveryTask) -> None:
         """Makes an attempt that is due. Raises TooEarlyError if the queue must deliver the message again."""
-        if task.due_at > self._clock():
+        wait = task.due_at - self._clock()
+        if wait > LONGEST_WAIT:
+            # AWS does not stop this function's loop with its queue, so nothing else would end such a message.
+            logger.error("a message is due later than any attempt", extra={"due_at": task.due_at.isoformat()})
+            raise TooEarlyError
+        if wait > timedelta(0):
             self._queue.send([task])
             return
         delivery = self._deliveries.claim(task)

@@ -1,5 +1,6 @@
 """Creates Lambda functions, each with its own role and log group."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,8 +46,13 @@ def state_machine_arn(scope: Construct, settings: StageSettings, workflow: Workf
     )
 
 
+def queue_name(settings: StageSettings, id: str) -> str:
+    """Returns the name made from the construct's id, because other stacks must not import it."""
+    return settings.name(re.sub(r"(?<=[a-z])(?=[A-Z])", "-", id).lower())
+
+
 def webhook_queue_name(settings: StageSettings) -> str:
-    return settings.name("webhook-deliveries")
+    return queue_name(settings, "WebhookDeliveries")
 
 
 @dataclass(frozen=True)
@@ -110,8 +116,6 @@ class ServiceFunction(Construct):
         self.role = self._role(spec.grants)
         web_server = spec.web_server if settings.streaming else None
         self.streams = web_server is not None
-        # AWS does not document SnapStart for a wrapper that replaces the runtime.
-        snap_start = snap_start and not self.streams
         layers = [code.base, *(code.extra.get(name) for name in spec.layers), code.web_adapter if web_server else None]
         self.function = lambda_.Function(
             self,
@@ -132,6 +136,9 @@ class ServiceFunction(Construct):
             tracing=lambda_.Tracing.ACTIVE,
             environment=self._environment({**(environment or {}), **(_WEB_ADAPTER_VARIABLES if web_server else {})}),
             snap_start=lambda_.SnapStartConf.ON_PUBLISHED_VERSIONS if snap_start else None,
+            recursive_loop=lambda_.RecursiveLoop.ALLOW if spec.repeats_itself else None,
+            # An operator can return to an earlier version. A failed deployment leaves none, which would block the next.
+            current_version_options=lambda_.VersionOptions(removal_policy=cdk.RemovalPolicy.RETAIN_ON_UPDATE_OR_DELETE),
         )
         self.target: lambda_.IFunction = self.function
         if snap_start or releases:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import aws_cdk as cdk
 from aws_cdk import aws_apigateway as apigateway
+from aws_cdk import aws_certificatemanager as acm
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_logs as logs
 from constructs import Construct
@@ -58,7 +59,7 @@ class ApiStack(cdk.Stack):
         super().__init__(scope, settings.name("api"), description="Inference API: routes and their functions")
         self._settings, self._data = settings, data
         self.api = self._rest_api()
-        self.url = self.api.url
+        self.url = f"https://{settings.domain_name}/" if settings.domain_name else self.api.url
         self._code = Code.of(self, settings, build, groups)
         releases = Releases(self, settings) if settings.gradual_releases else None
         authorizer = self._authorizer(releases)
@@ -76,6 +77,8 @@ class ApiStack(cdk.Stack):
             for spec in groups
         ]
         cdk.CfnOutput(self, "ApiUrl", value=self.url)
+        if self.api.domain_name:
+            cdk.CfnOutput(self, "DomainTarget", value=self.api.domain_name.domain_name_alias_domain_name)
 
     def _rest_api(self) -> apigateway.RestApi:
         settings = self._settings
@@ -95,6 +98,9 @@ class ApiStack(cdk.Stack):
             # Account-wide setting that a new account lacks. API Gateway cannot log without it.
             cloud_watch_role=True,
             cloud_watch_role_removal_policy=cdk.RemovalPolicy.RETAIN,
+            domain_name=self._domain(),
+            # Otherwise clients could avoid the domain and its TLS policy.
+            disable_execute_api_endpoint=bool(settings.domain_name),
             min_compression_size=cdk.Size.kibibytes(1),
             binary_media_types=["application/octet-stream", "multipart/form-data"],
             default_cors_preflight_options=apigateway.CorsOptions(
@@ -119,6 +125,15 @@ class ApiStack(cdk.Stack):
                 access_log_format=apigateway.AccessLogFormat.custom(_ACCESS_LOG),
             ),
         )
+        # API Gateway would create this group without a retention time. Its name is API Gateway's.
+        execution_logs = logs.LogGroup(
+            self,
+            "ExecutionLogs",
+            log_group_name=f"API-Gateway-Execution-Logs_{api.rest_api_id}/{API_STAGE}",
+            retention=settings.log_retention,
+            removal_policy=settings.removal_policy,
+        )
+        api.deployment_stage.node.add_dependency(execution_logs)
         add_error_responses(api, origins[0] if len(origins) == 1 else None)
         acknowledge(
             api,
@@ -140,7 +155,14 @@ class ApiStack(cdk.Stack):
                 rate=settings.share_throttling_rate,
             )
         if settings.firewall_rate:
-            Firewall(self, "Firewall", stage=api.deployment_stage, requests_per_minute=settings.firewall_rate)
+            Firewall(
+                self,
+                "Firewall",
+                stage=api.deployment_stage,
+                name=settings.name("api"),
+                requests_per_minute=settings.firewall_rate,
+                log_retention=settings.log_retention,
+            )
         else:
             acknowledge(
                 api.deployment_stage,
@@ -148,6 +170,17 @@ class ApiStack(cdk.Stack):
                 "AwsSolutions-APIG3",
             )
         return api
+
+    def _domain(self) -> apigateway.DomainNameOptions | None:
+        settings = self._settings
+        if not settings.domain_name or not settings.certificate_arn:
+            return None
+        return apigateway.DomainNameOptions(
+            domain_name=settings.domain_name,
+            certificate=acm.Certificate.from_certificate_arn(self, "Certificate", settings.certificate_arn),
+            endpoint_type=apigateway.EndpointType.REGIONAL,
+            security_policy=apigateway.SecurityPolicy.TLS_1_2,
+        )
 
     def _add_metrics(self, access_logs: logs.LogGroup) -> None:
         """Adds metrics that API Gateway lacks: failures of the service, and the latency of reads."""

@@ -3,6 +3,7 @@
 import aws_cdk as cdk
 from aws_cdk import aws_cognito as cognito
 from aws_cdk import aws_dynamodb as dynamodb
+from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
 from aws_cdk import aws_s3 as s3
 from aws_cdk import aws_secretsmanager as secretsmanager
@@ -66,13 +67,23 @@ class DataStack(cdk.Stack):
         cdk.CfnOutput(self, "ExternalIdKeyArn", value=self.external_id_key.secret_arn)
 
     def _key(self) -> kms.Key:
-        return kms.Key(
+        key = kms.Key(
             self,
             "Key",
             description=f"Inference API ({self._settings.stage}): data at rest",
             enable_key_rotation=True,
             removal_policy=self._settings.removal_policy,
         )
+        # Alarms publish to the encrypted topic of the observability stack.
+        key.add_to_resource_policy(
+            iam.PolicyStatement(
+                principals=[iam.ServicePrincipal("cloudwatch.amazonaws.com")],
+                actions=["kms:Decrypt", "kms:GenerateDataKey*"],
+                resources=["*"],
+                conditions={"StringEquals": {"aws:SourceAccount": self.account}},
+            )
+        )
+        return key
 
     def _table(self, id: str, *, stream: dynamodb.StreamViewType | None = None) -> dynamodb.Table:
         settings = self._settings

@@ -53,8 +53,10 @@ class Clients:
 
     @cached_property
     def s3(self) -> "S3Client":
-        # Presigned POSTs and virtual-host addresses need the region's own endpoint and signature version 4.
-        client: S3Client = _client("s3", read_seconds=8, attempts=3, signature_version="s3v4")
+        # Without virtual addressing, upload forms name the global host, which redirects and does not know new regions.
+        client: S3Client = _client(
+            "s3", read_seconds=8, attempts=3, signature_version="s3v4", s3={"addressing_style": "virtual"}
+        )
         return client
 
     @cached_property

@@ -159,6 +159,18 @@ def prod(synthesise: Synthesise) -> Synthesised:
 
 
 @pytest.fixture(scope="session")
+def staging(synthesise: Synthesise) -> Synthesised:
+    return synthesise("staging")
+
+
+@pytest.fixture(scope="session", params=["dev", "staging", "prod"])
+def deployed(request: pytest.FixtureRequest) -> Synthesised:
+    """Returns each stage that is deployed to AWS, for rules that hold in all of them."""
+    stage: Synthesised = request.getfixturevalue(request.param)
+    return stage
+
+
+@pytest.fixture(scope="session")
 def foreign(synthesise: Synthesise) -> Synthesised:
     """Returns the development stage with an external issuer of tokens."""
     return synthesise("dev", oidc_issuer="https://login.example.com", oidc_audience="inference")

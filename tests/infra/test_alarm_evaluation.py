@@ -171,12 +171,15 @@ def lambda_metric(function: str, name: str, value: float) -> list[Point]:
 
 
 def machine_metric(stage: Stage, name: str, metric: str, value: float) -> list[Point]:
-    [machine] = [one for one in stage.template.resources("AWS::StepFunctions::StateMachine") if one.startswith(name)]
-    return [Point("AWS/States", metric, value, {"StateMachineArn": machine})]
+    machines = stage.template.resources("AWS::StepFunctions::StateMachine")
+    [machine] = [one["Properties"]["StateMachineName"] for key, one in machines.items() if key.startswith(name)]
+    arn = f"arn:AWS::Partition:states:AWS::Region:AWS::AccountId:stateMachine:{machine}"
+    return [Point("AWS/States", metric, value, {"StateMachineArn": arn})]
 
 
 def queue_metric(stage: Stage, name: str, metric: str, value: float) -> list[Point]:
-    [queue] = [one for one in stage.template.resources("AWS::SQS::Queue") if one[:-8] == name]
+    queues = stage.template.resources("AWS::SQS::Queue")
+    [queue] = [one["Properties"]["QueueName"] for key, one in queues.items() if key[:-8] == name]
     return [Point("AWS/SQS", metric, value, {"QueueName": queue})]
 
 

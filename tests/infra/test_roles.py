@@ -313,7 +313,7 @@ WITHOUT_STAGE = {
     ":iam::*:role/*": "Customers choose the names and accounts of their roles. A condition excludes this account.",
     ":repository/pytorch-training": "The containers belong to AWS's account.",
     ":rule/StepFunctionsGetEventsFor": "AWS fixes the names of the rules that Step Functions uses.",
-    ":log-group:/aws/sagemaker/TrainingJobs*": "SageMaker chooses the names of its log groups.",
+    ":log-group:/aws/sagemaker/TrainingJobs": "SageMaker chooses the names of its log groups.",
     f":identity/{SENDER}": "The sender belongs to the operator.",
     f":identity/{MAIL_DOMAIN}": "The sender's domain belongs to the operator.",
 }
