@@ -192,7 +192,7 @@ def test_facts_that_cannot_be_stored_are_refused_before_a_model_is_called(
         body = json.dumps({**FACTS, "model": "small", "client": "CLIENT"}).replace('"CLIENT"', hostile)
         response = client.post("/arguments", content=body, headers={"Content-Type": "application/json"})
         assert response.status_code == 400, (hostile, response.text)
-        assert response.json()["details"][0]["field"] == "body.client"
+        assert response.json()["details"][0]["field"].startswith("body.client")
     assert upstream.calls() == []
 
 

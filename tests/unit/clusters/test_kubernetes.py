@@ -20,7 +20,7 @@ def test_any_value_becomes_a_number(value: Any) -> None:
     assert isinstance(quantity(value), float)
 
 
-@given(st.integers(0, 10**12), st.sampled_from(["", "Ki", "Mi", "Gi", "Ti", "k", "M", "G"]))
+@given(st.integers(0, 10**5), st.sampled_from(["", "Ki", "Mi", "Gi", "Ti", "k", "M", "G"]))
 def test_a_suffix_multiplies_the_number(number: int, suffix: str) -> None:
     assert quantity(f"{number}{suffix}") == pytest.approx(number * quantity(f"1{suffix}"))
 

@@ -23,7 +23,7 @@ class OpenRoute(CheckedRoute):
     """A route that accepts every caller, after a check."""
 
     def check(self, request: Any) -> None:
-        request.state.user_id, request.state.context = "anyone", None
+        request.state.user_id, request.state.space_id, request.state.context = "anyone", None, None
 
 
 @pytest.fixture
