@@ -55,6 +55,7 @@ def _preview(source: Source, rows: int) -> Preview:
         rows=_shown_rows(frame.head(rows)),
         warnings=notes.warnings,
         warning_count=notes.warning_count,
+        affected_rows=notes.affected_rows,
         is_partial=False,
     )
 

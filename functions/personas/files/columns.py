@@ -78,6 +78,11 @@ def field_positions(headings: tuple[str, ...]) -> dict[str, int]:
     return positions
 
 
+def is_blank(cells: Sequence[Any]) -> bool:
+    """Returns whether a row has no value."""
+    return all(cell is None or (isinstance(cell, str) and not cell.strip()) for cell in cells)
+
+
 class HeadedTable:
     """The columns of a file that has a heading row."""
 

@@ -20,7 +20,7 @@ class UploadLimits:
     part_bytes: int = 8 << 20
     parts: int = 2_000
     # The limit of all cells together, as text. A text that many cells share counts each time.
-    cells_bytes: int = 192 << 20
+    cells_bytes: int = 128 << 20
     # The time that is left to read a workbook.
     seconds: float = WORKBOOK.deadline
 

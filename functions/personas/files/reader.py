@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, BinaryIO, TypeVar
 
-from functions.personas.files.columns import FileRow, HeadedTable, object_row
+from functions.personas.files.columns import FileRow, HeadedTable, is_blank, object_row
 from functions.personas.files.delimited import read_records
 from functions.personas.files.json_values import read_values
 from functions.personas.files.limits import UploadLimits
@@ -73,7 +73,7 @@ def _table_rows(records: Iterator[tuple[int, list[Any]]], limits: UploadLimits) 
     """Yields the rows below the heading row, which is the first row that is not blank."""
     table: HeadedTable | None = None
     for number, cells in records:
-        if all(cell is None or (isinstance(cell, str) and not cell.strip()) for cell in cells):
+        if is_blank(cells):
             continue
         if table is None:
             table = HeadedTable(["" if cell is None else str(cell) for cell in cells], limits.columns)

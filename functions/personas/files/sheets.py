@@ -26,6 +26,7 @@ def read_rows(file: BinaryIO, limits: UploadLimits) -> Iterator[tuple[int, list[
         arguments = {"source": str(book), "target": str(lines), "limits": asdict(limits)}
         bound = replace(WORKBOOK, deadline=max(1, min(WORKBOOK.deadline, int(limits.seconds))))
         run_confined(_WRITE_CELLS, arguments, bound, subject="")
+        book.unlink()  # the disk is small
         with lines.open(encoding="utf-8") as rows:
             for line in rows:
                 number, cells = json.loads(line)

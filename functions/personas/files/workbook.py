@@ -17,7 +17,7 @@ from openpyxl.styles.stylesheet import apply_stylesheet
 from openpyxl.utils.exceptions import InvalidFileException
 from openpyxl.worksheet._reader import FORMULA_TAG, WorkSheetParser
 
-from functions.personas.files.columns import UnusableCell
+from functions.personas.files.columns import UnusableCell, is_blank
 from functions.personas.files.limits import UploadLimits
 from shared.files.errors import UnreadableFileError
 
@@ -81,14 +81,19 @@ class _CellParser(WorkSheetParser):
 
 
 def write_cells(source: str, target: str, limits: dict[str, Any]) -> None:
-    """Writes the number and the cells of each row as one line of JSON, up to the first row beyond the limit.
+    """Writes the number and the cells of each row that is not blank as one line of JSON.
 
-    An unusable cell is an object with the reason. Raises UnreadableFileError.
+    It ends with the first row beyond the limit. An unusable cell is an object with the reason. Raises
+    UnreadableFileError.
     """
     bounds = UploadLimits(**limits)
+    # The first row names the columns, and a row beyond the limit shows that there is one.
+    left = bounds.rows + 2
     written = 0
     with Path(source).open("rb") as book, Path(target).open("w", encoding="utf-8") as lines:
         for number, cells in read_cells(book, bounds):
+            if is_blank(cells):
+                continue
             line = json.dumps([number, cells], default=_reason)
             if len(line) > bounds.row_characters:
                 raise UnreadableFileError(f"has a row of more than {bounds.row_characters:,} characters")
@@ -96,6 +101,9 @@ def write_cells(source: str, target: str, limits: dict[str, Any]) -> None:
             if written > bounds.cells_bytes:
                 raise UnreadableFileError(f"has cells of more than {bounds.cells_bytes >> 20} MB: split it")
             lines.write(f"{line}\n")
+            left -= 1
+            if not left:
+                break
 
 
 def _reason(cell: UnusableCell) -> dict[str, str]:

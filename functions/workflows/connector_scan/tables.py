@@ -6,7 +6,7 @@ from pathlib import Path
 import polars as pl
 
 from shared.files.errors import UnreadableFileError
-from shared.files.sources import POLARS_ERRORS, first_line
+from shared.files.sources import POLARS_ERRORS
 
 NULL = "\\N"
 ROW_GROUP_ROWS = 100_000
@@ -26,7 +26,9 @@ def write_parquet(rows: str, columns: Sequence[tuple[str, str]], target: str) ->
         frame = pl.scan_csv(rows, has_header=False, schema=texts, null_values=NULL, glob=False)
         frame.select(values).sink_parquet(target, row_group_size=ROW_GROUP_ROWS)
     except POLARS_ERRORS as error:
-        raise UnreadableFileError(f"The table can't be read ({first_line(error)}); name the others to scan.") from error
+        raise UnreadableFileError(
+            "The table can't be read, because a value is not of its column's type; name the others to scan."
+        ) from error
 
 
 def _value(name: str, kind: str) -> pl.Expr:
