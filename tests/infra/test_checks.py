@@ -74,7 +74,9 @@ def test_the_app_packages_the_stage_that_it_synthesises(new_app: NewApp, monkeyp
     from infra import app
 
     done: list[tuple[str, str, Path]] = []
-    monkeypatch.setenv("CDK_CONTEXT_JSON", json.dumps({"stage": "dev"}))
+    chosen = new_app()
+    chosen.node.set_context("stage", "dev")
+    monkeypatch.setattr("infra.app.cdk.App", lambda: chosen)
     monkeypatch.setattr(package, "build", lambda folder, stage: done.append(("packaged", stage, folder)))
     monkeypatch.setattr(
         app, "synthesise", lambda _, settings, folder: done.append(("synthesised", settings.stage, folder))
