@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from shared.insights.store import Contact
-from shared.models.action import Action, ActionStatus
+from shared.models.action import Action, ActionStatus, channel_key
 from shared.models.insight import ContactLimit, InsightPolicy, Reaction, Rule
 
 
@@ -33,13 +33,17 @@ class Engagement:
             self._last[place] = max(contact.created_at, self._last.get(place, contact.created_at))
         for limit in self.policy.contact_limits:
             begin = self.now - timedelta(days=limit.days)
-            made = sum(each.channel == limit.channel and each.created_at > begin for each in self.contacts)
+            channel = channel_key(limit.channel)
+            made = sum(
+                each.channel is not None and channel_key(each.channel) == channel and each.created_at > begin
+                for each in self.contacts
+            )
             if made >= limit.contacts:
-                self._full.setdefault(limit.channel, limit)
+                self._full.setdefault(channel, limit)
 
     def open_channels(self, channels: Iterable[str]) -> list[str]:
         """Returns the channels that have not reached the client's contact limit."""
-        return [channel for channel in channels if channel not in self._full]
+        return [channel for channel in channels if channel_key(channel) not in self._full]
 
     def removal(self, action: Action, channels: Collection[str]) -> Removal | None:
         """Returns the first rule that forbids to offer the action. ``channels`` are the channels of all candidates."""
@@ -66,7 +70,7 @@ class Engagement:
         wanted = [channel] if channel else channels
         if not wanted or self.open_channels(wanted):
             return None
-        limit = self._full[next(iter(wanted))]
+        limit = self._full[channel_key(next(iter(wanted)))]
         where = f"on {limit.channel}" if len(wanted) == 1 else "on every channel in use"
         return Removal(
             Rule.CONTACT_LIMIT,

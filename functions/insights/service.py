@@ -6,7 +6,7 @@ from typing import Any
 from anyio.to_thread import run_sync as in_thread
 
 from functions.insights.arbitration import ARBITRATION
-from functions.insights.decisions import Decider, Decision, Winner
+from functions.insights.decisions import Decider, Decision, Winner, missing_key
 from functions.insights.wording import GeneratedText, PromptFacts, Writer
 from shared.checkpoints.lineages import Lineages
 from shared.clock import Clock, new_id
@@ -14,7 +14,7 @@ from shared.dynamodb.repository import Idempotency
 from shared.insights.store import Insights
 from shared.llm.language_models import Caller, LanguageModelAccess
 from shared.models.channel_template import ACTION_FIELDS, render
-from shared.models.insight import FinishReason, Insight, InsightCreate
+from shared.models.insight import FinishReason, Insight, InsightCreate, InsightPolicy
 from shared.models.lineage import Lineage
 from shared.spaces.members import SpaceContext
 
@@ -79,7 +79,7 @@ class InsightService:
     def _insight(
         self, context: SpaceContext, request: InsightCreate, decision: Decision, text: GeneratedText
     ) -> Insight:
-        now, winner = self._clock(), decision.winner
+        now, winner, name = self._clock(), decision.winner, decision.client.name
         return Insight(
             id=new_id(),
             created_at=now,
@@ -93,6 +93,9 @@ class InsightService:
             best_channel=text.best_channel,
             best_time=text.best_time,
             candidates=decision.candidates,
+            client_key=name.key if name else None,
+            client_key_field=name.field if name else None,
+            client_key_note=None if name else _without_key(decision.policy),
             client_kind=decision.client.kind,
             contributions=winner.explained.contributions if winner and winner.explained else None,
             created_by=context.user_id,
@@ -115,6 +118,12 @@ class InsightService:
         checkpoint = decision.winner.propensity.checkpoint if decision.winner else None
         lineage = self._lineages.of_decision(context.space_id, insight.action_id, checkpoint)
         return self._insights.create(context.space_id, insight, client.key, client.features, band, lineage, idempotency)
+
+
+def _without_key(policy: InsightPolicy) -> str:
+    return (
+        f"No field names the customer, so only exactly the same client counts as the same one: {missing_key(policy)}."
+    )
 
 
 def _content(decision: Decision, winner: Winner, text: GeneratedText) -> str:

@@ -45,6 +45,8 @@ from shared.models.lineage import DecisionLineage
 
 # More contacts than any contact limit needs.
 CONTACTS_LIMIT = 2000
+# Earlier rules of the client key under which contacts are still found.
+EARLIER_RULES = 5
 
 
 class StoredInsight(Entity):
@@ -261,6 +263,23 @@ class InsightPolicies:
         self, space_id: str, user_id: str, changes: dict[str, Any], expected_version: int | None
     ) -> InsightPolicy:
         """Updates the policy. Raises PreconditionFailedError if ``expected_version`` is not the current version."""
+        if "client_key" not in changes:
+            return self._update(space_id, user_id, changes, expected_version)
+
+        def step() -> InsightPolicy:
+            current = self.get(space_id)
+            earlier = [rule for rule in current.client_keys if rule != changes["client_key"]]
+            expected = current.version if expected_version is None else expected_version
+            kept = {"earlier_client_keys": earlier[:EARLIER_RULES]}
+            return self._update(space_id, user_id, {**changes, **kept}, expected)
+
+        if expected_version is not None:
+            return step()
+        return repeat_on_conflict(step, "The policy changes too often now.", (PreconditionFailedError,))
+
+    def _update(
+        self, space_id: str, user_id: str, changes: dict[str, Any], expected_version: int | None
+    ) -> InsightPolicy:
         current = None
         if expected_version is not None:
             current = Attr("version").eq(expected_version) if expected_version else Attr("PK").not_exists()

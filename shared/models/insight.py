@@ -1,7 +1,7 @@
 """Insights: the best action for one client, the reasons for it, and reactions to it."""
 
-import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Annotated, Any
@@ -12,13 +12,14 @@ from shared.models.action import ActionPriority, Channel
 from shared.models.base import KEEP, Entity, Identifier, Model, ModelName, PartialUpdate, Timestamp
 from shared.models.chat import Fraction, MaxTokens, Temperature
 from shared.models.checkpoint import UnseenCategory
+from shared.models.client_key import ClientKeyRule, ClientName, digest_of
 from shared.models.free_objects import OBJECT_BYTES, check_object
 
 CANDIDATES_LIMIT = 1000
 CONTACT_LIMITS = 50
 SCORE_BANDS = 10
-# Keys of a JSON object that may name the client.
-CLIENT_KEYS = ("id", "client_id", "customer_id")
+# Fields that named a client before policies did. Reactions of that time are stored under them.
+_FORMER_FIELDS = ("id", "client_id", "customer_id")
 _COMMENT_CHARACTERS = 2000
 
 
@@ -32,30 +33,58 @@ class ClientKind(StrEnum):
 
 @dataclass(frozen=True)
 class Client:
-    """``features`` are scored by models; ``facts`` are other data; ``key`` identifies the client in reactions."""
+    """``features`` are scored by models; ``facts`` are other data; ``key`` identifies the client in reactions.
+
+    ``former_keys`` identified the same client under earlier rules. Without a ``name``, only the same content is the
+    same client.
+    """
 
     kind: ClientKind
     key: str
     features: dict[str, Any] = field(default_factory=dict, repr=False)
     facts: dict[str, Any] = field(default_factory=dict, repr=False)
+    name: ClientName | None = field(default=None, repr=False)
+    former_keys: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, given: str | dict[str, Any]) -> "Client":
-        """Returns a client given by an object, by its JSON text, or by free text."""
+    def of(cls, given: str | dict[str, Any], rules: Sequence[ClientKeyRule]) -> "Client":
+        """Returns a client given by an object, by its JSON text, or by free text. The first rule is the current one."""
         content = _as_object(given)
         if isinstance(content, str):
-            return cls(ClientKind.TEXT, _digest("text", content), facts={"description": content})
-        name = next((str(content[key]) for key in CLIENT_KEYS if isinstance(content.get(key), str | int)), "")
-        identity = name or json.dumps(content, sort_keys=True, ensure_ascii=False)
-        return cls(ClientKind.OBJECT, _digest("object", identity), features=content)
+            return cls(ClientKind.TEXT, digest_of("text", content), facts={"description": content})
+        name, former = rules[0].name_of(content), _former_keys(content, rules)
+        key = name.digest if name else former[-1]
+        return cls(ClientKind.OBJECT, key, content, name=name, former_keys=_others(key, former))
+
+    @classmethod
+    def of_persona(
+        cls, persona_id: str, data: dict[str, Any], facts: dict[str, Any], rules: Sequence[ClientKeyRule]
+    ) -> "Client":
+        """Returns the client of a persona. A persona whose data names no customer is a customer of its own."""
+        name = rules[0].name_of(data) or ClientName("persona", persona_id)
+        former = [*(_former_keys(data, rules) if data else ()), persona_id]
+        return cls(ClientKind.PERSONA, name.digest, data, facts, name, _others(name.digest, former))
 
     @property
     def fields(self) -> dict[str, Any]:
         return {**self.facts, **self.features}
 
 
-def _digest(kind: str, text: str) -> str:
-    return hashlib.sha256(f"{kind}\n{text}".encode(errors="replace")).hexdigest()
+def _former_keys(content: dict[str, Any], rules: Sequence[ClientKeyRule]) -> list[str]:
+    """Returns the keys under which reactions of the same client may be stored. The last is of the whole content.
+
+    Keys of earlier days have another kind of digest, so that no customer of today has one of them.
+    """
+    earlier = [name.digest for rule in rules[1:] if (name := rule.name_of(content))]
+    written = rules[0].written_key(content)
+    plain = [str(content[each]) for each in _FORMER_FIELDS if isinstance(content.get(each), str | int)]
+    whole = json.dumps(content, sort_keys=True, ensure_ascii=False)
+    texts = [*([written] if written else []), *plain[:1], whole]
+    return [*earlier, *(digest_of("object", text) for text in texts)]
+
+
+def _others(key: str, former: Sequence[str]) -> tuple[str, ...]:
+    return tuple(each for each in dict.fromkeys(former) if each != key)
 
 
 def _as_object(given: str | dict[str, Any]) -> str | dict[str, Any]:
@@ -87,7 +116,8 @@ class InsightCreate(Model):
         default="",
         validate_default=True,
         description="a persona's id; a JSON object, as such or as text, with the models' columns as keys; "
-        "or free text, which no model can score",
+        "or free text, which no model can score. The first field of the policy's `client_key` that it has, such as "
+        "`customer_id`, names the customer: reactions and contacts of one customer count for all spellings of the key",
     )
     echo: bool = Field(default=False, description="put the prompt before the text of `insight` in the response")
     max_tokens: MaxTokens | None = None
@@ -226,6 +256,11 @@ class Insight(Entity):
     best_channel: str = ""
     best_time: str = ""
     candidates: list[Candidate]
+    client_key: str | None = Field(default=None, description="the key of the customer, as it is compared")
+    client_key_field: str | None = Field(
+        default=None, description="the field of the client that holds the key; `persona` for the id of a persona"
+    )
+    client_key_note: str | None = Field(default=None, description="why the decision is not bound to a customer")
     client_kind: ClientKind
     contributions: Contributions | None = None
     created_by: str
@@ -259,18 +294,30 @@ class ContactLimit(Model):
 
 
 class InsightPolicyUpdate(PartialUpdate):
+    client_key: ClientKeyRule = KEEP
     contact_limits: Annotated[list[ContactLimit], Field(max_length=CONTACT_LIMITS)] = KEEP
+    require_client_key: bool = KEEP
     suppression_days: SuppressionDays = KEEP
 
 
 class InsightPolicy(Model):
     """Rules on how often and how soon clients get offers. A new space has no contact limits."""
 
+    client_key: ClientKeyRule = Field(default_factory=ClientKeyRule)
     contact_limits: list[ContactLimit] = Field(default_factory=list)
+    earlier_client_keys: list[ClientKeyRule] = Field(default_factory=list, exclude=True, repr=False)
+    require_client_key: bool = Field(
+        default=False, description="refuse decisions about clients whom no field of `client_key` names"
+    )
     suppression_days: SuppressionDays = Field(default_factory=SuppressionDays)
     updated_at: Timestamp | None = None
     updated_by: str | None = None
     version: int = Field(default=0, exclude=True, repr=False)
+
+    @property
+    def client_keys(self) -> list[ClientKeyRule]:
+        """Returns the rules of the client key, the current one first."""
+        return [self.client_key, *self.earlier_client_keys]
 
 
 class AcceptanceRate(Model):

@@ -152,8 +152,12 @@ def test_the_policy_has_defaults_and_only_the_owner_changes_it(
     client: TestClient, sign_in: ClientMaker, table: Table
 ) -> None:
     found = client.get("/insights/policy")
+    rule = found.json()["client_key"]
+    assert rule["fields"][:2] == ["client_key", "customer_id"]
     assert found.json() == {
+        "client_key": rule,
         "contact_limits": [],
+        "require_client_key": False,
         "suppression_days": {"accepted": 90, "ignored": 7, "rejected": 30},
         "updated_at": None,
         "updated_by": None,
