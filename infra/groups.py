@@ -309,6 +309,11 @@ GROUPS = (
         memory_mb=3008,
         layers=(Layer.SCORE, Layer.LANGUAGE),
     ),
+    group(
+        "clients",
+        Grants(reads=("action", "insight", "insight_policy"), writes=("insight_contact",)),
+        paths=("clients", "clients/{proxy+}", "contacts"),
+    ),
     group("leaderboards", Grants(reads=("score", "benchmark"))),
     group(
         "personas",

@@ -1,7 +1,7 @@
 """Decides which action to offer a client. No language model takes part, so no text can change the decision."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 from functions.insights.arbitration import WEIGHTS, Contender, arbitrate
@@ -53,6 +53,7 @@ class Decision:
     policy: InsightPolicy
     winner: Winner | None = None
     channels: list[str] = field(default_factory=list)
+    ledger_version: int = 0
 
 
 class Decider:
@@ -61,7 +62,7 @@ class Decider:
         self._personas = Repository(table, Persona, kind="persona", clock=clock)
         self._policies = InsightPolicies(table, clock)
         self._propensities = propensities
-        self._insights = insights
+        self._ledger = insights.ledger
         self._clock = clock
 
     def decide(self, space_id: str, request: InsightCreate) -> Decision:
@@ -81,15 +82,18 @@ class Decider:
             for rank, each in enumerate(ranking, start=1)
         ]
         candidates += [_removed(by_id[name], removal) for name, removal in sorted(removals.items()) if removal]
+        decision = Decision(client, candidates, policy, ledger_version=engagement.history.version)
         if not ranking:
-            return Decision(client, candidates, policy)
+            return decision
         winner = self._winner(client, by_id[ranking[0].action_id], propensities[ranking[0].action_id])
         own = winner.action.channel
-        return Decision(client, candidates, policy, winner, [own] if own else engagement.open_channels(channels))
+        usable = [own] if own else engagement.open_channels(winner.action, channels)
+        # A reserved contact has its channel before any text is written.
+        return replace(decision, winner=winner, channels=usable[:1] if request.reserve else usable)
 
     def _client(self, space_id: str, request: InsightCreate, policy: InsightPolicy) -> Client:
         client = self._described(space_id, request, policy)
-        if policy.require_client_key and client.name is None:
+        if client.name is None and (policy.require_client_key or request.reserve):
             raise ValidationFailedError.of("body.client", f"must name the customer: {missing_key(policy)}")
         return client
 
@@ -127,9 +131,8 @@ class Decider:
 
     def _engagement(self, space_id: str, client: Client, policy: InsightPolicy) -> Engagement:
         now = self._clock()
-        keys = (client.key, *client.former_keys)
-        contacts = [each for key in keys for each in self._insights.contacts(space_id, key, now - _memory(policy))]
-        return Engagement(policy, contacts, now)
+        history = self._ledger.read(space_id, (client.key, *client.former_keys), now - _memory(policy))
+        return Engagement(policy, history, now)
 
     def _winner(self, client: Client, action: Action, propensity: Propensity) -> Winner:
         if propensity.checkpoint is None:
@@ -149,10 +152,11 @@ def _channels(actions: Sequence[Action]) -> list[str]:
 
 
 def _memory(policy: InsightPolicy) -> timedelta:
-    """Returns the longest period of the policy: contacts before it have no effect."""
+    """Returns the longest period of the policy: what happened before it has no effect."""
     windows = policy.suppression_days
     days = [windows.accepted, windows.ignored, windows.rejected, *(limit.days for limit in policy.contact_limits)]
-    return timedelta(days=max(days))
+    # Calendar days may be longer than 24 hours.
+    return timedelta(days=max(days) + 1)
 
 
 def _scored(action: Action, contender: Contender, propensity: Propensity, rank: int, best: Contender) -> Candidate:

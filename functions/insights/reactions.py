@@ -9,6 +9,7 @@ from shared.connectors.storage import ConnectorStorages
 from shared.dynamodb.repository import Repository, cursor_id
 from shared.dynamodb.table import Table
 from shared.errors import ConflictError, ValidationFailedError
+from shared.insights.ledger import require_past
 from shared.insights.store import Counts, InsightPolicies, Insights
 from shared.models.action import Action
 from shared.models.base import Page
@@ -43,8 +44,12 @@ class ReactionService:
         self._actions = Repository(table, Action, kind="action", clock=clock)
         self._connectors = Repository(table, Connector, kind="connector", clock=clock)
         self._storages = storages
+        self._clock = clock
 
     def react(self, context: SpaceContext, insight_id: str, request: ReactionCreate) -> InsightReaction:
+        """Records a reaction. Raises ValidationFailedError for a time in the future."""
+        if request.occurred_at is not None:
+            require_past(request.occurred_at, self._clock())
         return self._insights.react(context.space_id, insight_id, context.user_id, request)
 
     def policy(self, context: SpaceContext) -> InsightPolicy:

@@ -175,6 +175,7 @@ TABLE: dict[str, AccessRule] = {
     "GET /checkpoints/aliases/{alias}": _member(READ),
     "PUT /checkpoints/aliases/{alias}": _member(WRITE),
     "DELETE /checkpoints/aliases/{alias}": _member(WRITE),
+    "POST /contacts": _member(WRITE),
     "DELETE /clusters": _owner(_PROMPTS),
     "GET /clusters": _member(READ),
     "POST /clusters": _owner(_PROMPTS),

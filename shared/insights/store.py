@@ -2,12 +2,12 @@
 
 - ``insight``: one item for each decision, with the response and the client's features. Large values are in S3.
 - ``insight_reaction``: one item for each reaction with the client's features, in the order of time, for exports.
-- ``insight_contact#<space>#<client>``: one small item for each reaction, for suppression and contact limits.
+- ``insight_contact#<space>#<client>``: the ledger of each client's contacts and reactions (see ``ledger``).
 - ``insight_rate``: the counters of each action. They change in the transaction of the reaction.
 - ``insight_policy``: one item for each space that has set its policy.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -26,13 +26,15 @@ from shared.dynamodb.table import (
     Table,
     TransactionFailedError,
     Write,
+    delete,
     put,
     repeat_on_conflict,
     update,
 )
 from shared.dynamodb.write_markers import WRITE_MARKER, has_write_marker, write_marker
 from shared.errors import ConflictError, PreconditionFailedError
-from shared.models.base import Entity, parse_timestamp
+from shared.insights.ledger import Ledger, ReportedReaction, ledger_partition
+from shared.models.base import Entity
 from shared.models.insight import (
     SCORE_BANDS,
     Insight,
@@ -43,8 +45,6 @@ from shared.models.insight import (
 )
 from shared.models.lineage import DecisionLineage
 
-# More contacts than any contact limit needs.
-CONTACTS_LIMIT = 2000
 # Earlier rules of the client key under which contacts are still found.
 EARLIER_RULES = 5
 
@@ -59,21 +59,12 @@ class StoredInsight(Entity):
     client_key: str
     features: dict[str, Any]
     lineage: DecisionLineage
+    group: str | None = None
     reaction: InsightReaction | None = None
 
 
 class StoredReaction(InsightReaction):
     features: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Contact:
-    """An offer to a client that has a reaction."""
-
-    action_id: str
-    channel: str | None
-    reaction: Reaction
-    created_at: datetime
 
 
 @dataclass(frozen=True)
@@ -110,6 +101,7 @@ class Insights:
         self._table = table
         self._values = values
         self._clock = clock
+        self.ledger = Ledger(table)
         self._insights = Repository(table, StoredInsight, kind="insight", clock=clock)
         self._reactions = Repository(table, StoredReaction, kind="insight_reaction", clock=clock)
 
@@ -122,10 +114,12 @@ class Insights:
         band: int | None,
         lineage: DecisionLineage,
         idempotency: Idempotency | None,
+        group: str | None = None,
+        also: Sequence[Write] = (),
     ) -> Insight:
-        """Stores an insight. A repeated request returns the first insight.
+        """Stores an insight and carries out ``also``. A repeated request returns the first insight.
 
-        Raises ConflictError if a request with the same idempotency key had another body.
+        Raises ConflictError if a request with the same idempotency key had another body, and the errors of ``also``.
         """
         folder = f"spaces/{space_id}/insights/{insight.id}"
         stored = StoredInsight(
@@ -138,10 +132,20 @@ class Insights:
             channel=insight.best_channel or None,
             client_key=client_key,
             features=self._values.keep(features, f"{folder}/features.json"),
+            group=group,
             lineage=lineage,
         )
-        first = self._insights.create(space_id, stored, idempotency=idempotency)
-        return insight if first.id == insight.id else self._load(first)
+        first = self._insights.create(space_id, stored, idempotency=idempotency, also=also)
+        return insight if first.id == insight.id else self._first(space_id, first)
+
+    def reword(self, space_id: str, insight: Insight) -> Insight:
+        """Replaces the texts of an insight."""
+        answer = self._values.keep(
+            insight.model_dump(mode="json", exclude={"reaction"}),
+            f"spaces/{space_id}/insights/{insight.id}/answer.json",
+        )
+        self._insights.update(space_id, insight.id, {"answer": answer, "channel": insight.best_channel or None})
+        return insight
 
     def answered(self, space_id: str, idempotency: Idempotency) -> Insight | None:
         """Returns the insight of the first request with this idempotency key, if there is one.
@@ -149,7 +153,15 @@ class Insights:
         Raises ConflictError if the first request had another body.
         """
         first = self._insights.answered(space_id, idempotency)
-        return self._load(first) if first else None
+        return self._first(space_id, first) if first else None
+
+    def _first(self, space_id: str, first: StoredInsight) -> Insight:
+        """Returns the insight of a first request with the texts that it got after its decision was stored."""
+        return self._load(self._insights.get(space_id, first.id).model_copy(update={"reaction": None}))
+
+    def stored(self, space_id: str, insight_id: str) -> StoredInsight | None:
+        """Returns the item of an insight, if there is one."""
+        return self._insights.get_many(space_id, [insight_id]).get(insight_id)
 
     def get(self, space_id: str, insight_id: str) -> Insight:
         """Returns an insight. Raises NotFoundError."""
@@ -183,6 +195,7 @@ class Insights:
         self, insight: StoredInsight, action_id: str, user_id: str, request: ReactionCreate
     ) -> InsightReaction:
         now, before = self._clock(), insight.reaction
+        happened = request.occurred_at or (before.happened_at if before else now)
         return InsightReaction(
             id=before.id if before else new_id(),
             created_at=before.created_at if before else now,
@@ -192,6 +205,7 @@ class Insights:
             comment=request.comment,
             created_by=before.created_by if before else user_id,
             insight_id=insight.id,
+            occurred_at=happened,
             reaction=request.reaction,
         )
 
@@ -201,33 +215,21 @@ class Insights:
         changed = self._insights.update_write(
             space_id, insight.id, {"reaction": values}, expected_version=insight.version
         )
-        contact = {name: values[name] for name in ("action_id", "channel", "reaction", "created_at")}
+        reported = ReportedReaction(
+            reaction.action_id, reaction.reaction, reaction.happened_at, reaction.channel, insight.group
+        )
         actions = [
             changed,
             put(self._reactions.key(space_id, reaction.id), {**values, "features": insight.features}),
-            put(Key(_contacts(space_id, insight.client_key), reaction.id), contact),
+            *self.ledger.reaction(space_id, insight.client_key, insight.id, reported),
         ]
+        if insight.reaction is not None:
+            # The item of a reaction of the time before there was a ledger.
+            actions.append(delete(Key(ledger_partition(space_id, insight.client_key), reaction.id)))
         moved = _moves(insight.reaction.reaction if insight.reaction else None, reaction.reaction, insight.band)
         if moved:
             actions.append(update(Key(_rates(space_id), reaction.action_id), {}, add=moved))
         return actions
-
-    def contacts(self, space_id: str, client_key: str, since: datetime) -> list[Contact]:
-        """Returns the client's newest contacts since this time."""
-        items = self._table.query(
-            _contacts(space_id, client_key),
-            condition=KeyCondition("SK").gte(first_id(since)),
-            limit=CONTACTS_LIMIT,
-        )
-        return [
-            Contact(
-                item["action_id"],
-                item.get("channel"),
-                Reaction(item["reaction"]),
-                parse_timestamp(item["created_at"]),
-            )
-            for item in items
-        ]
 
     def counts(self, space_id: str, action_ids: Iterable[str]) -> dict[str, Counts]:
         """Returns the counters of each action."""
@@ -311,10 +313,6 @@ def _moves(before: Reaction | None, after: Reaction, band: int | None) -> dict[s
         counters[f"offered_{band}"] = int(before is None)
         counters[f"accepted_{band}"] = moves[Reaction.ACCEPTED]
     return {name: amount for name, amount in counters.items() if amount}
-
-
-def _contacts(space_id: str, client_key: str) -> str:
-    return f"insight_contact#{space_id}#{client_key}"
 
 
 def _rates(space_id: str) -> str:

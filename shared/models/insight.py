@@ -3,10 +3,12 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Annotated, Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import Field, StringConstraints, field_validator
+from pydantic import AfterValidator, Field, StringConstraints, field_validator
 
 from shared.models.action import ActionPriority, Channel
 from shared.models.base import KEEP, Entity, Identifier, Model, ModelName, PartialUpdate, Timestamp
@@ -122,6 +124,11 @@ class InsightCreate(Model):
     echo: bool = Field(default=False, description="put the prompt before the text of `insight` in the response")
     max_tokens: MaxTokens | None = None
     model: ModelName | None = Field(default=None, description="the language model that writes the insight")
+    reserve: bool = Field(
+        default=False,
+        description="reserve the contact in the same transaction, so that limits count it for other decisions "
+        "immediately; report it as sent with POST /contacts",
+    )
     temperature: Temperature | None = Field(default=None, description="0 when left out")
     top_p: Fraction | None = None
 
@@ -230,18 +237,27 @@ class Reaction(StrEnum):
 class ReactionCreate(Model):
     channel: Channel | None = Field(default=None, description="where the offer was made; else the insight's channel")
     comment: Annotated[str, StringConstraints(max_length=_COMMENT_CHARACTERS)] | None = None
+    occurred_at: Timestamp | None = Field(
+        default=None, description="when the client reacted; now when left out. Limits and suppression count by it"
+    )
     reaction: Reaction
 
 
 class InsightReaction(Entity):
-    """Reaction to an insight's offer. ``created_at`` is the time of the contact, which limits and suppression use."""
+    """Reaction to an insight's offer. Limits and suppression count by ``occurred_at``."""
 
     action_id: str
     channel: str | None = None
     comment: str | None = None
     created_by: str
     insight_id: str
+    occurred_at: Timestamp | None = None
     reaction: Reaction
+
+    @property
+    def happened_at(self) -> datetime:
+        """Returns the time of the reaction. Reactions of the time before there was a ledger have only one time."""
+        return self.occurred_at or self.created_at
 
 
 class Insight(Entity):
@@ -271,6 +287,9 @@ class Insight(Entity):
     model: str | None = None
     reaction: InsightReaction | None = None
     reason_codes: list[ReasonCode] = Field(default_factory=list)
+    reserved_until: Timestamp | None = Field(
+        default=None, description="the end of the reserved contact, with `reserve`"
+    )
     thinking: str = ""
     timeliness: str = ""
     type: str = ""
@@ -285,19 +304,54 @@ class SuppressionDays(Model):
     rejected: int = Field(default=30, ge=0, le=3650)
 
 
-class ContactLimit(Model):
-    """Most contacts with one client on a channel within a number of days."""
+class LimitPeriod(StrEnum):
+    """``rolling`` days have 24 hours and end now; ``calendar`` days begin at midnight, and today is the last one."""
 
-    channel: Channel
+    ROLLING = "rolling"
+    CALENDAR = "calendar"
+
+
+class ContactLimit(Model):
+    """Most contacts with one client within a number of days: those that fit all of action, group and channel."""
+
+    action_id: Identifier | None = Field(default=None, description="only contacts about this action")
+    channel: Channel | None = Field(default=None, description="only contacts on this channel; all channels if left out")
     contacts: int = Field(ge=0, le=1000)
     days: int = Field(ge=1, le=365)
+    group: Identifier | None = Field(default=None, description="only contacts about actions of this action group")
+    period: LimitPeriod = Field(
+        default=LimitPeriod.ROLLING, description="`calendar` days are those of the policy's `time_zone`"
+    )
+
+
+class ContactExemptions(Model):
+    """What limits leave alone: such contacts do not count, and such offers are made beyond any limit."""
+
+    actions: Annotated[list[Identifier], Field(max_length=CONTACT_LIMITS)] = Field(default_factory=list)
+    channels: Annotated[list[Channel], Field(max_length=CONTACT_LIMITS)] = Field(default_factory=list)
+    groups: Annotated[list[Identifier], Field(max_length=CONTACT_LIMITS)] = Field(default_factory=list)
+
+
+def _known_zone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise ValueError("is no time zone of the IANA database, such as Europe/Berlin") from None
+    return name
+
+
+TimeZone = Annotated[str, StringConstraints(min_length=1, max_length=64), AfterValidator(_known_zone)]
+ReservationMinutes = Annotated[int, Field(ge=1, le=60 * 24 * 31)]
 
 
 class InsightPolicyUpdate(PartialUpdate):
     client_key: ClientKeyRule = KEEP
     contact_limits: Annotated[list[ContactLimit], Field(max_length=CONTACT_LIMITS)] = KEEP
+    exempt: ContactExemptions = KEEP
     require_client_key: bool = KEEP
+    reservation_minutes: ReservationMinutes = KEEP
     suppression_days: SuppressionDays = KEEP
+    time_zone: TimeZone = KEEP
 
 
 class InsightPolicy(Model):
@@ -306,13 +360,20 @@ class InsightPolicy(Model):
     client_key: ClientKeyRule = Field(default_factory=ClientKeyRule)
     contact_limits: list[ContactLimit] = Field(default_factory=list)
     earlier_client_keys: list[ClientKeyRule] = Field(default_factory=list, exclude=True, repr=False)
+    exempt: ContactExemptions = Field(default_factory=ContactExemptions)
     require_client_key: bool = Field(
         default=False, description="refuse decisions about clients whom no field of `client_key` names"
     )
+    reservation_minutes: int = Field(default=24 * 60, description="how long a reserved contact counts if it isn't sent")
     suppression_days: SuppressionDays = Field(default_factory=SuppressionDays)
+    time_zone: str = Field(default="UTC", description="where the calendar days of limits begin")
     updated_at: Timestamp | None = None
     updated_by: str | None = None
     version: int = Field(default=0, exclude=True, repr=False)
+
+    @property
+    def reservation(self) -> timedelta:
+        return timedelta(minutes=self.reservation_minutes)
 
     @property
     def client_keys(self) -> list[ClientKeyRule]:
