@@ -61,7 +61,7 @@ class InsightService:
         caller = Caller.of(context, correlation_id)
         writer_model = await self._writer.open(caller, request.model) if request.model else None
         if request.reserve:
-            decision, insight, stored = await in_thread(self._reserve, context, request, idempotency)
+            decision, insight, stored = await in_thread(self._reserve, context, request, idempotency, correlation_id)
             if stored is not insight or decision.winner is None:
                 return stored
         else:
@@ -74,13 +74,13 @@ class InsightService:
         insight.elapsed_time_in_seconds = round(time.perf_counter() - started, 6)
         if request.reserve:
             return await in_thread(self._insights.reword, context.space_id, insight)
-        stored = await in_thread(self._keep, context, insight, decision, idempotency)
+        stored = await in_thread(self._keep, context, insight, decision, idempotency, correlation_id)
         if stored is insight:
             insight.elapsed_time_in_seconds = round(time.perf_counter() - started, 6)
         return stored
 
     def _reserve(
-        self, context: SpaceContext, request: InsightCreate, idempotency: Idempotency | None
+        self, context: SpaceContext, request: InsightCreate, idempotency: Idempotency | None, correlation_id: str
     ) -> tuple[Decision, Insight, Insight]:
         """Decides, and stores the insight with the reserved contact. It decides again if the contacts changed.
 
@@ -98,7 +98,7 @@ class InsightService:
                 reported = _reserved(decision, decision.winner, insight)
                 ledger, version = self._insights.ledger, decision.ledger_version
                 also = ledger.reservation(context.space_id, decision.client.key, reported, version)
-            return decision, insight, self._keep(context, insight, decision, idempotency, also)
+            return decision, insight, self._keep(context, insight, decision, idempotency, correlation_id, also)
 
         return repeat_on_conflict(step, "Too many decisions about the same customer now.", (LedgerChangedError,))
 
@@ -140,6 +140,7 @@ class InsightService:
         insight: Insight,
         decision: Decision,
         idempotency: Idempotency | None,
+        correlation_id: str,
         also: Sequence[Write] = (),
     ) -> Insight:
         client, winner = decision.client, decision.winner
@@ -154,6 +155,7 @@ class InsightService:
             lineage,
             idempotency,
             group=winner.action.group or None if winner else None,
+            correlation_id=correlation_id,
             also=also,
         )
 

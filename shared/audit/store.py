@@ -46,6 +46,15 @@ _LEFT_OUT = {
     "pinned_revision",
     "secret_hash",
 }
+# Fields that hold what customers are and what was written about them. The log shows that they changed, but not their
+# values, because it outlives an erasure.
+_PERSONAL = {
+    "argument": {"argument", "argument_thinking", "claims", "client", "insight_spec", "product", "review"},
+    "argument_change": {"changes"},
+    "argument_comment": {"text"},
+    "insight": {"answer", "client_key", "features", "reaction"},
+    "persona": {"birthdate", "data", "name", "notes"},
+}
 _ASKED_FOR = ("entity_id", "actor", "entity")
 
 
@@ -93,8 +102,8 @@ class AuditLogs:
             "action": _action(before, after),
             "entity": kind,
             "entity_id": entity_id,
-            "before": _as_text(before or {}, changed),
-            "after": _as_text(after or {}, changed),
+            "before": _as_text(before or {}, changed, kind, "before"),
+            "after": _as_text(after or {}, changed, kind, "after"),
             "expires_at": int((made_at(write_id) + self._retention).timestamp()),
         }
         for partition in (f"audit#{space_id}", *(_partition(space_id, name, row[name]) for name in _ASKED_FOR)):
@@ -162,9 +171,12 @@ def _action(before: Item | None, after: Item | None) -> AuditAction:
     return AuditAction.DELETED if is_ else AuditAction.RESTORED
 
 
-def _as_text(item: Item, names: list[str]) -> str:
+def _as_text(item: Item, names: list[str], kind: str, when: str) -> str:
     """Returns the value as JSON text, because numbers and nesting may exceed DynamoDB's limits."""
-    return json.dumps({name: _bounded(item[name]) for name in names if name in item}, ensure_ascii=False)
+    personal = _PERSONAL.get(kind, set())
+    hidden = f"[personal data {when} the change]"
+    shown = {name: hidden if name in personal else _bounded(item[name]) for name in names if name in item}
+    return json.dumps(shown, ensure_ascii=False)
 
 
 def _bounded(value: Any) -> Any:

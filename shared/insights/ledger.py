@@ -6,6 +6,7 @@ All items of a customer are in one partition, ``insight_contact#<space>#<key>``:
   suppression. A contact that is reported again moves.
 - ``~contact#<contact>``: what was reported about a contact. Its place in time follows from that alone, so reports may
   arrive in any order and several times.
+- ``~insight#<insight>`` and ``~argument#<argument>``: what was made for the customer, for the history and the erasure.
 - ``~ledger``: the version of the ledger. Each write raises it, so that a reservation fails if another was faster.
 - ``<id of a reaction>``: reactions of the time before there was a ledger.
 """
@@ -43,6 +44,7 @@ _BUSY = "Too many requests change the contacts of the same customer now."
 # Of two reports with the same time, the later one here decides.
 _ORDER = (ContactStatus.RESERVED, ContactStatus.SENT, ContactStatus.FAILED, ContactStatus.SEEN)
 _CONTACT = "~contact#"
+_INSIGHT, _ARGUMENT = "~insight", "~argument"
 # Reports of one contact agree on these.
 _FIXED = ("action_id", "channel")
 _NEXT = {"version": 1}
@@ -86,9 +88,25 @@ class ReportedReaction:
 
 @dataclass(frozen=True)
 class PastReaction:
+    contact_id: str
     action_id: str
     reaction: Reaction
     occurred_at: datetime
+
+
+@dataclass(frozen=True)
+class Mention:
+    """An insight or an argument about the customer, with what finds its logged texts and its idempotency record."""
+
+    kind: str
+    entity_id: str
+    correlation_id: str | None = None
+    idempotency: str | None = None
+
+    def write(self, space_id: str, client_key: str) -> Write:
+        """Returns the write that stores it."""
+        key = Key(ledger_partition(space_id, client_key), f"~{self.kind}#{self.entity_id}")
+        return put(key, {"correlation_id": self.correlation_id, "idempotency": self.idempotency})
 
 
 @dataclass(frozen=True)
@@ -135,7 +153,11 @@ class Ledger:
         period = KeyCondition("SK").between(id_prefix(milliseconds(since)), "~")
         for key in client_keys:
             for item in self._table.query(ledger_partition(space_id, key), condition=period):
-                _add(history, item, since)
+                contact, reaction = contact_of(item), reaction_of(item)
+                if contact is not None and contact.occurred_at >= since:
+                    history.contacts.append(contact)
+                if reaction is not None and reaction.occurred_at >= since:
+                    history.reactions.append(reaction)
         return history
 
     def record(self, space_id: str, client_key: str, reported: ReportedContact) -> Contact:
@@ -270,15 +292,31 @@ def _contact(contact_id: str, item: Item) -> Contact:
     )
 
 
-def _add(history: History, item: Item, since: datetime) -> None:
-    if "reaction" in item:
-        moment = parse_timestamp(item.get("occurred_at") or item["created_at"])
-        if moment >= since:
-            history.reactions.append(PastReaction(item["action_id"], Reaction(item["reaction"]), moment))
-        if "created_at" not in item or moment < since:
-            return
+def contact_of(item: Item) -> Contact | None:
+    """Returns the contact of an item in the order of time, if it is one."""
+    if _is_of_earlier_days(item):
         # A reaction of the time before there was a ledger is a contact, too.
-        item = {**item, "contact_id": item["SK"], "occurred_at": moment, "status": ContactStatus.SEEN}
-    contact = Contact.model_validate(item)
-    if contact.occurred_at >= since:
-        history.contacts.append(contact)
+        seen = {"contact_id": item["SK"], "occurred_at": item["created_at"], "status": ContactStatus.SEEN}
+        return Contact.model_validate({**item, **seen})
+    return Contact.model_validate(item) if "#c#" in item["SK"] and not item["SK"].startswith("~") else None
+
+
+def reaction_of(item: Item) -> PastReaction | None:
+    """Returns the reaction of an item in the order of time, if it is one."""
+    place, _, contact_id = item["SK"].partition("#r#")
+    if place.startswith("~") or not (contact_id or _is_of_earlier_days(item)):
+        return None
+    moment = parse_timestamp(item.get("occurred_at") or item["created_at"])
+    return PastReaction(contact_id or item["SK"], item["action_id"], Reaction(item["reaction"]), moment)
+
+
+def mention_of(item: Item) -> Mention | None:
+    """Returns the mention of an insight or argument in an item, if it is one."""
+    kind, _, entity_id = item["SK"].partition("#")
+    if kind not in (_INSIGHT, _ARGUMENT):
+        return None
+    return Mention(kind.removeprefix("~"), entity_id, item.get("correlation_id"), item.get("idempotency"))
+
+
+def _is_of_earlier_days(item: Item) -> bool:
+    return "#" not in item["SK"] and "created_at" in item

@@ -32,9 +32,9 @@ from shared.dynamodb.table import (
     update,
 )
 from shared.dynamodb.write_markers import WRITE_MARKER, has_write_marker, write_marker
-from shared.errors import ConflictError, PreconditionFailedError
-from shared.insights.ledger import Ledger, ReportedReaction, ledger_partition
-from shared.models.base import Entity
+from shared.errors import ConflictError, NotFoundError, PreconditionFailedError
+from shared.insights.ledger import Ledger, Mention, ReportedReaction, ledger_partition
+from shared.models.base import Entity, Timestamp
 from shared.models.insight import (
     SCORE_BANDS,
     Insight,
@@ -50,13 +50,17 @@ EARLIER_RULES = 5
 
 
 class StoredInsight(Entity):
-    """An insight in the table. ``band`` is the score band of its propensity, or ``None`` without a model."""
+    """An insight in the table. ``band`` is the score band of its propensity, or ``None`` without a model.
+
+    After the erasure of its customer, only ids are left.
+    """
 
     action_id: str | None = None
     answer: dict[str, Any]
     band: int | None = None
     channel: str | None = None
     client_key: str
+    erased_at: Timestamp | None = None
     features: dict[str, Any]
     lineage: DecisionLineage
     group: str | None = None
@@ -115,6 +119,7 @@ class Insights:
         lineage: DecisionLineage,
         idempotency: Idempotency | None,
         group: str | None = None,
+        correlation_id: str | None = None,
         also: Sequence[Write] = (),
     ) -> Insight:
         """Stores an insight and carries out ``also``. A repeated request returns the first insight.
@@ -135,7 +140,9 @@ class Insights:
             group=group,
             lineage=lineage,
         )
-        first = self._insights.create(space_id, stored, idempotency=idempotency, also=also)
+        mention = Mention("insight", insight.id, correlation_id, idempotency.sort_key if idempotency else None)
+        writes = [*also, mention.write(space_id, client_key)]
+        first = self._insights.create(space_id, stored, idempotency=idempotency, also=writes)
         return insight if first.id == insight.id else self._first(space_id, first)
 
     def reword(self, space_id: str, insight: Insight) -> Insight:
@@ -159,6 +166,43 @@ class Insights:
         """Returns the insight of a first request with the texts that it got after its decision was stored."""
         return self._load(self._insights.get(space_id, first.id).model_copy(update={"reaction": None}))
 
+    def features(self, stored: StoredInsight) -> dict[str, Any]:
+        """Returns the client's features of an insight."""
+        found: dict[str, Any] = self._values.load(stored.features)
+        return found
+
+    def reacted(self, space_id: str, reaction_id: str) -> str | None:
+        """Returns the id of the insight of a reaction, if there is one."""
+        item = self._table.get(self._reactions.key(space_id, reaction_id))
+        return str(item["insight_id"]) if item else None
+
+    def erase(self, space_id: str, stored: StoredInsight, idempotency: str | None) -> None:
+        """Removes what an insight says about its customer. Its id and its lineage stay.
+
+        Raises TransactionFailedError if another request was faster.
+        """
+        now = self._clock()
+        left = StoredInsight(
+            id=stored.id,
+            created_at=stored.created_at,
+            updated_at=now,
+            version=stored.version + 1,
+            action_id=stored.action_id,
+            answer={},
+            client_key="",
+            erased_at=now,
+            features={},
+            lineage=stored.lineage,
+        )
+        values = {name: getattr(left, name) for name in StoredInsight.model_fields}
+        unchanged = Attr("version").eq(stored.version)
+        writes = [put(self._insights.key(space_id, stored.id), {**values, WRITE_MARKER: write_marker()}, unchanged)]
+        if stored.reaction is not None:
+            writes.append(delete(self._reactions.key(space_id, stored.reaction.id)))
+        if idempotency is not None:
+            writes.append(delete(Key(f"insight#{space_id}#idempotency", idempotency)))
+        self._table.transact(writes)
+
     def stored(self, space_id: str, insight_id: str) -> StoredInsight | None:
         """Returns the item of an insight, if there is one."""
         return self._insights.get_many(space_id, [insight_id]).get(insight_id)
@@ -172,6 +216,7 @@ class Insights:
         return self._insights.get(space_id, insight_id).lineage
 
     def _load(self, stored: StoredInsight) -> Insight:
+        _require_kept(stored)
         values = self._values.load(stored.answer)
         return Insight.model_validate({**values, "reaction": stored.reaction, "version": stored.version})
 
@@ -183,6 +228,7 @@ class Insights:
 
         def step() -> InsightReaction:
             insight = self._insights.get(space_id, insight_id)
+            _require_kept(insight)
             if insight.action_id is None:
                 raise ConflictError("This insight has no offer, so it cannot have a reaction.")
             reaction = self._reaction(insight, insight.action_id, user_id, request)
@@ -250,6 +296,13 @@ class Insights:
         )
         for item in found:
             yield InsightReaction.model_validate(item), self._values.load(item["features"])
+
+
+def _require_kept(insight: StoredInsight) -> None:
+    if insight.erased_at is not None:
+        raise NotFoundError(
+            "The customer of this insight was erased. GET /insights/{id}/lineage has the ids that are left."
+        )
 
 
 class InsightPolicies:

@@ -11,7 +11,7 @@ LEVELS = (
     ("http",),
     ("llm", "checkpoints"),
     ("trainings", "evaluations", "connectors"),
-    ("arguments", "audit", "chats", "experts", "inference_logs", "insights", "jobs", "spaces", "webhooks"),
+    ("arguments", "audit", "chats", "experts", "inference_logs", "insights", "jobs", "personas", "spaces", "webhooks"),
     ("aws", "dynamodb", "files", "network", "propensity"),
     ("models",),
     ("clock", "observability", "settings"),
