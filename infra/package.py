@@ -1,4 +1,5 @@
-"""Builds the files that the CDK app uploads: ``python -m infra.package --stage dev``. Docker is not needed.
+"""Builds the files that the CDK app uploads. The app runs this itself; ``python -m infra.package --stage dev`` runs it
+alone. Docker is not needed.
 
 Writes below ``build/``:
 
@@ -24,6 +25,7 @@ from typing import Any
 from infra.groups import FUNCTIONS, Layer
 
 ROOT = Path(__file__).resolve().parent.parent
+BUILD = ROOT / "build"
 PYTHON_VERSION = "3.13"
 # Lambda's Amazon Linux 2023 has glibc 2.34.
 PLATFORM = "aarch64-manylinux_2_28"
@@ -272,29 +274,37 @@ def check_sizes(build: Path) -> dict[str, int]:
     return sizes
 
 
+def build(folder: Path, stage: str) -> None:
+    """Builds the files of a stage. Raises PackagingError. Layers that are up to date stay as they are."""
+    build_code(folder)
+    build_job_source(folder)
+    if stage == "local":
+        return
+    interpreter = find_interpreter()
+    if interpreter:
+        compile_bytecode(folder / "code", interpreter, CODE_ROOT)
+    else:
+        _say(
+            f"no Python {PYTHON_VERSION} found: code and layers get no bytecode, so cold starts take about "
+            f"twice as long; install one with `uv python install {PYTHON_VERSION}`"
+        )
+    for name in SELECTIONS:
+        build_layer(folder, name, interpreter=interpreter)
+    for name, total in check_sizes(folder).items():
+        _say(f"{name}: {total / 2**20:.0f} of {LIMIT_BYTES / 2**20:.0f} MiB")
+
+
+def _say(message: str) -> None:
+    # Stdout belongs to the CDK, whose templates scripts read.
+    print(message, file=sys.stderr)  # noqa: T201
+
+
 def main() -> None:
     """Builds the files of the stage that the command line names."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--stage", required=True, choices=("local", "dev", "staging", "prod"))
-    stage = parser.parse_args().stage
-    build = ROOT / "build"
     try:
-        build_code(build)
-        build_job_source(build)
-        if stage != "local":
-            interpreter = find_interpreter()
-            if not interpreter:
-                print(  # noqa: T201
-                    f"no Python {PYTHON_VERSION} found: code and layers get no bytecode, so cold starts take about "
-                    f"twice as long; install one with `uv python install {PYTHON_VERSION}`",
-                    file=sys.stderr,
-                )
-            else:
-                compile_bytecode(build / "code", interpreter, CODE_ROOT)
-            for name in SELECTIONS:
-                build_layer(build, name, interpreter=interpreter)
-            for name, total in check_sizes(build).items():
-                print(f"{name}: {total / 2**20:.0f} of {LIMIT_BYTES / 2**20:.0f} MiB")  # noqa: T201
+        build(BUILD, parser.parse_args().stage)
     except PackagingError as error:
         raise SystemExit(str(error)) from None
 

@@ -1,7 +1,9 @@
 """Defines the settings of each stage: everything that differs between a laptop, a test account and production."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import aws_cdk as cdk
 from aws_cdk import aws_logs as logs
@@ -26,9 +28,12 @@ FAIR_SHARES = 32
 OVERRIDABLE = (
     "alarm_email",
     "aws_endpoint_url",
+    "certificate_arn",
+    "cors_origins",
     "default_cluster_token_parameter",
     "default_cluster_tool_calls",
     "default_cluster_url",
+    "domain_name",
     "email_sender",
     "oidc_audience",
     "oidc_issuer",
@@ -36,6 +41,7 @@ OVERRIDABLE = (
     "restored_entities",
     "restored_logs",
     "sign_in_url",
+    "sign_up",
     "training_image_cpu",
     "training_image_gpu",
     "webhook_url",
@@ -70,7 +76,11 @@ class StageSettings:
     share_throttling_rate: int | None = None
     # Requests per minute that the web ACL allows one IP address. None makes no web ACL.
     firewall_rate: int | None = None
+    # Origins of browser applications, such as https://app.example.com.
     cors_origins: tuple[str, ...] = ()
+    # Domain of the API, and a certificate for it in the API's region. None: API Gateway's own address.
+    domain_name: str | None = None
+    certificate_arn: str | None = None
 
     # Uses the Lambda layers with third-party packages that infra.package builds.
     layers: bool = True
@@ -89,6 +99,8 @@ class StageSettings:
     oidc_audience: str | None = None
     oidc_jwks_url: str | None = None
     user_password_auth: bool = False
+    # "open": anyone may create an account. "closed": only an operator may (docs/operating.md).
+    sign_up: str = "open"
 
     # Sender of invitations, which Amazon SES must have verified, and the address of the sign-in page. None: no mail.
     email_sender: str | None = None
@@ -98,6 +110,11 @@ class StageSettings:
     cpu_instance_types: tuple[str, ...] = ("ml.m5.2xlarge", "ml.m5.4xlarge", "ml.c5.4xlarge")
     gpu_instance_types: tuple[str, ...] = ("ml.g5.2xlarge", "ml.g4dn.2xlarge", "ml.g6.2xlarge")
     max_gpu_count: int = 8
+    # Limits of a space. `python -m infra.operations limits` sets others for single spaces (docs/limits.md).
+    max_running_trainings: int = 10
+    max_running_evaluations: int = 20
+    max_gpu_hours_per_month: int = 500
+    max_storage_gib: int = 1024
     spot_training: bool = False
     # Keeps an instance for the next job, which then starts in seconds. AWS bills the time. Spot does not support it.
     warm_pool_seconds: int = 0
@@ -120,6 +137,12 @@ class StageSettings:
             raise ValueError("oidc_issuer is set without oidc_audience: add -c oidc_audience=<the tokens' audience>")
         if self.spot_training and self.warm_pool_seconds:
             raise ValueError("SageMaker keeps no warm pool of spot instances: set one of the two")
+        if bool(self.domain_name) != bool(self.certificate_arn):
+            raise ValueError("domain_name and certificate_arn belong together: give both or none")
+        if wrong := [one for one in self.cors_origins if not re.fullmatch(r"https?://[^/*?#\s]+", one)]:
+            raise ValueError(f"cors_origins are schemes and hosts, such as https://app.example.com (got {wrong[0]!r})")
+        if self.sign_up not in ("open", "closed"):
+            raise ValueError(f"sign_up is 'open' or 'closed', not {self.sign_up!r}")
         token, tokens = self.default_cluster_token_parameter, f"{self.parameter_prefix}/clusters/"
         if token and not token.startswith(tokens):
             raise ValueError(f"default_cluster_token_parameter: functions may read only parameters below {tokens}")
@@ -162,6 +185,7 @@ PROD = StageSettings(
     retain_data=True,
     point_in_time_recovery=True,
     customer_managed_key=True,
+    sign_up="closed",
     log_retention=logs.RetentionDays.ONE_YEAR,
     throttling_rate=1_000,
     throttling_burst=2_000,
@@ -211,5 +235,7 @@ def stage_settings(stage: str | None, overrides: Mapping[str, str | None]) -> St
     """
     if stage not in STAGES:
         raise ValueError(f"name a stage: -c stage={'|'.join(STAGES)} (got {stage!r})")
-    given = {name: value for name in OVERRIDABLE if (value := overrides.get(name))}
-    return replace(STAGES[stage], **given)  # type: ignore[arg-type]  # all overridable fields are strings
+    given: dict[str, Any] = {name: value for name in OVERRIDABLE if (value := overrides.get(name))}
+    if "cors_origins" in given:
+        given["cors_origins"] = tuple(given["cors_origins"].split(","))
+    return replace(STAGES[stage], **given)

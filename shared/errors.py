@@ -21,6 +21,8 @@ class ApiError(Exception):
 
     status = 500
     code = "internal_error"
+    # Whether something of the space's own failed: such a response is no failure of ours in metrics and alarms.
+    is_theirs = False
 
     def __str__(self) -> str:
         return self.message
@@ -88,6 +90,13 @@ class PayloadTooLargeError(ApiError):
     code = "payload_too_large"
 
 
+class LimitReachedError(ApiError):
+    """Error raised when a space has reached a limit that its operator set."""
+
+    status = 429
+    code = "limit_reached"
+
+
 class ClientGoneError(ApiError):
     """Error raised when the client has left and its work was cancelled. The status is nginx's."""
 
@@ -100,11 +109,22 @@ class UpstreamError(ApiError):
 
     status = 502
     code = "upstream_error"
+    is_theirs = True
 
 
 class UnavailableError(ApiError):
     status = 503
     code = "unavailable"
+
+
+class ContendedError(UnavailableError):
+    """Error raised when too many requests of a space change the same thing at the same time."""
+
+    is_theirs = True
+
+
+# The beginning of the text of a job that ended with an error of ours.
+UNEXPECTED_JOB_ERROR = "The job failed with an unexpected error"
 
 
 class JobFailedError(Exception):

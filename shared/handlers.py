@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 def load(*routes: str, before_snapshot: Sequence[str] = ()) -> "tuple[FastAPI, LambdaHandler]":
     """Imports modules of routes, and returns their app and its Lambda handler.
 
-    Some requests import the modules ``before_snapshot``. SnapStart imports them before it takes the snapshot, so no
-    request waits for them. Without SnapStart the first such request imports them.
+    Some requests import the modules ``before_snapshot``, or need what ``module:function`` prepares. SnapStart does that
+    before it takes the snapshot, so no request waits for it. Without SnapStart the first such request does it.
     """
-    for module in before_snapshot:
-        register_before_snapshot(import_module, module)
+    for name in before_snapshot:
+        register_before_snapshot(_prepare, name)
     with _quick_imports():
         from shared.http.adapter import lambda_handler
         from shared.http.app import create_app
@@ -29,6 +29,13 @@ def load(*routes: str, before_snapshot: Sequence[str] = ()) -> "tuple[FastAPI, L
 
         app = create_app(Resources(), *(import_module(name).router for name in routes))
         return app, lambda_handler(app)
+
+
+def _prepare(name: str) -> None:
+    module, _, function = name.partition(":")
+    imported = import_module(module)
+    if function:
+        getattr(imported, function)()
 
 
 @contextmanager

@@ -6,11 +6,22 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from aws_lambda_powertools import Logger
+from aws_lambda_powertools.logging.formatter import LambdaPowertoolsFormatter
 from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit, single_metric
 
 from shared.errors import JobFailedError
+from shared.secret_names import without_secrets
+from shared.space_binding import bound_space
 
-logger = Logger()
+
+class SecretsFormatter(LambdaPowertoolsFormatter):
+    """Writes log lines without secrets: neither values with the name of one, nor texts that look like one."""
+
+    def serialize(self, log: Any) -> str:
+        return super().serialize(without_secrets(log, in_texts=True))
+
+
+logger = Logger(logger_formatter=SecretsFormatter())
 
 Step = Callable[[dict[str, Any]], dict[str, Any]]
 
@@ -24,6 +35,7 @@ def workflow_step(function: Step) -> Callable[[dict[str, Any], Any], dict[str, A
     @functools.wraps(function)
     def handler(event: dict[str, Any], _context: Any) -> dict[str, Any]:
         identifiers = {name: value for name, value in event.items() if name.endswith("_id")}
+        binding = bound_space.set(event.get("space_id"))
         with logger.append_context_keys(step=function.__module__, **identifiers):
             try:
                 return function(event)
@@ -33,6 +45,8 @@ def workflow_step(function: Step) -> Callable[[dict[str, Any], Any], dict[str, A
             except Exception:
                 logger.exception("step failed")
                 raise
+            finally:
+                bound_space.reset(binding)
 
     return handler
 
@@ -58,6 +72,11 @@ def count_failure() -> None:
     """Counts a response with a defect of the API, by version: a new version with defects is rolled back."""
     version = os.environ.get("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST")
     count("ServerErrors", service=os.environ.get("POWERTOOLS_SERVICE_NAME", "api"), version=version)
+
+
+def count_failed_request() -> None:
+    """Counts a response that is a failure of ours. Failures of what belongs to a space are not counted."""
+    count("Failures", service="api")
 
 
 def _namespace() -> str:

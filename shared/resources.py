@@ -34,7 +34,9 @@ if TYPE_CHECKING:
     from shared.llm.model_lists import ModelLists
     from shared.llm.targets import Targets
     from shared.llm.token_cleaner import TokenCleaner
+    from shared.models.job_limits import JobLimits
     from shared.network.address_guard import AddressGuard
+    from shared.space_usage.storage import StorageUsages
     from shared.webhooks.queue import WebhookQueue
 
 
@@ -60,7 +62,7 @@ class Resources(Clients):
     def large_values(self) -> "LargeValues":
         from shared.dynamodb.large_values import LargeValues
 
-        return LargeValues(self.s3, self.settings.bucket_name)
+        return LargeValues(self.s3, self.settings.bucket_name, self.table, self.clock)
 
     @cached_property
     def inference_logs(self) -> "InferenceLogs":
@@ -104,6 +106,7 @@ class Resources(Clients):
 
     @cached_property
     def connector_storages(self) -> "ConnectorStorages":
+        from shared.connectors.external_ids import ExternalIds
         from shared.connectors.storage import ConnectorStorages
 
         return ConnectorStorages(
@@ -111,8 +114,10 @@ class Resources(Clients):
             self.ssm,
             self.sts,
             self.address_guard,
+            ExternalIds(self.secrets_manager, self.settings.external_id_key_arn),
             bucket=self.settings.bucket_name,
             parameter_prefix=self.settings.parameter_prefix,
+            tests_roles=not self.settings.allow_loopback,
         )
 
     @cached_property
@@ -156,6 +161,24 @@ class Resources(Clients):
         return ConnectorCleaner(purges, self.connector_storages, self.catalog, self.schema_drifts)
 
     @cached_property
+    def job_limits(self) -> "JobLimits":
+        from shared.models.job_limits import JobLimits
+
+        settings = self.settings
+        return JobLimits(
+            running_trainings=settings.max_running_trainings,
+            running_evaluations=settings.max_running_evaluations,
+            gpu_hours_per_month=settings.max_gpu_hours_per_month,
+            storage_gib=settings.max_storage_gib,
+        )
+
+    @cached_property
+    def storage_usages(self) -> "StorageUsages":
+        from shared.space_usage.storage import StorageUsages
+
+        return StorageUsages(self.table, self.s3, self.settings.bucket_name, self.job_limits, self.clock)
+
+    @cached_property
     def job_launcher(self) -> "JobLauncher":
         from shared.jobs.launcher import JobLauncher
         from shared.models.job_reference import JobKind
@@ -171,7 +194,7 @@ class Resources(Clients):
     def evaluations(self) -> "Evaluations":
         from shared.evaluations.store import Evaluations
 
-        return Evaluations(self.table, self.clock)
+        return Evaluations(self.table, self.clock, self.job_limits)
 
     @cached_property
     def due_evaluations(self) -> "DueEvaluations":

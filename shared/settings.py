@@ -38,6 +38,8 @@ class Settings(BaseModel):
     evaluation_state_machine_arn: str | None = None
     scan_state_machine_arn: str | None = None
     webhook_secret_arn: str | None = None
+    # The key from which the external ids of customers' roles are derived.
+    external_id_key_arn: str | None = None
     webhook_url: str | None = None
     # Where messages to the spaces' own webhook endpoints wait.
     webhook_queue_url: str | None = None
@@ -49,6 +51,11 @@ class Settings(BaseModel):
     gpu_instance_types: str = "ml.g5.2xlarge,ml.g4dn.2xlarge"
     max_gpu_count: int = 8
     spot_training: bool = False
+    # Limits of spaces for which an operator has set no others; none without a value.
+    max_running_trainings: int | None = None
+    max_running_evaluations: int | None = None
+    max_gpu_hours_per_month: int | None = None
+    max_storage_gib: int | None = None
     # The cluster of spaces that have none of their own.
     default_cluster_url: str | None = None
     default_cluster_token_parameter: str | None = None
@@ -61,6 +68,8 @@ class Settings(BaseModel):
     fair_shares: str | None = None
     # How long a language model may be silent.
     upstream_timeout_seconds: float = 25
+    # How long all calls of language models for one request may take before its response begins.
+    upstream_total_seconds: float = 26
     # Allows connectors and clusters on this machine. It is true only in the local stage.
     allow_loopback: bool = False
     # Greatest age of the membership and of the cluster state that a call may use; 0 reads them for each call.

@@ -17,11 +17,17 @@ from shared.settings import Settings
 from tests.fixtures.aws import REGION, create_all, settings_for
 from tests.fixtures.clocks import MovableClock
 from tests.fixtures.identity import Issuer
-from tests.fixtures.moto import copy_items_when_they_change, look_attribute_values_up_directly, refuse_reversed_ranges
+from tests.fixtures.moto import (
+    copy_items_when_they_change,
+    look_attribute_values_up_directly,
+    refuse_reversed_ranges,
+    refuse_roles_that_trust_others,
+)
 
 look_attribute_values_up_directly()
 copy_items_when_they_change()
 refuse_reversed_ranges()
+refuse_roles_that_trust_others()
 
 # How long an example takes is the machine's business: a slow one fails no test.
 hypothesis_settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])

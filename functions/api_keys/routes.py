@@ -30,7 +30,7 @@ def list_api_keys(
     return service.list_after(context, after, limit)
 
 
-@router.post("", extension=True, status_code=201, responses=errors(403))
+@router.post("", extension=True, status_code=201, responses=errors(403, 409))
 def create_api_key(
     body: ApiKeyCreate, context: CurrentContext, service: CurrentApiKeyService, response: Response
 ) -> NewApiKey:

@@ -17,7 +17,7 @@ class ApiKeyService:
         self._clock = clock
 
     def create(self, context: SpaceContext, request: ApiKeyCreate) -> NewApiKey:
-        """Raises ValidationFailedError for an end that is past."""
+        """Raises ValidationFailedError for an end that is past, and as ``ApiKeys.create`` does."""
         self._require_future(request.valid_until)
         now, token = self._clock(), KeyToken.new(context.space_id, context.user_id, new_id())
         key = ApiKey(
@@ -49,7 +49,8 @@ class ApiKeyService:
         return self._keys.update(context, key_id, changes, expected_version)
 
     def delete(self, context: SpaceContext, key_id: str, expected_version: int | None) -> Deleted:
-        return self._keys.delete(context, key_id, expected_version)
+        self._keys.get(context, key_id)
+        return self._keys.revoke(context.space_id, context.user_id, key_id, expected_version)
 
     def _require_future(self, valid_until: datetime | None) -> None:
         if valid_until is not None and valid_until <= self._clock():

@@ -70,7 +70,8 @@ class ArgumentCompletionService:
         lineage = await in_thread(self._references.lineage, context, request.action_id, request.insight_id)
         record, texts = await self._generate(context, request, correlation_id)
         text = texts.get("argument", "")
-        claims = ground(text, facts)
+        # It takes up to seconds of processor time, in which other requests go on.
+        claims = await in_thread(ground, text, facts)
         now = self._clock()
         argument = Argument(
             id=new_id(),

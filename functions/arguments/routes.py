@@ -125,7 +125,7 @@ def release_argument(
     expected_version: ExpectedVersion,
     response: Response,
 ) -> Argument:
-    """Put an argument that you review back into the queue for all reviewers."""
+    """Put an argument that you review at the end of the queue for all reviewers."""
     return tagged(response, service.release(context, id, expected_version))
 
 

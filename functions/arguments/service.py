@@ -1,5 +1,6 @@
 """Manages arguments, their review and the review queue."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from functions.arguments.grounding.claims import count_unsupported, ground
@@ -8,8 +9,15 @@ from shared.arguments.store import ANYONE, Arguments
 from shared.checkpoints.lineages import Lineages
 from shared.clock import Clock, new_id
 from shared.dynamodb.repository import Idempotency
-from shared.dynamodb.table import Table
-from shared.errors import ConflictError, NotFoundError, PermissionDeniedError, UnavailableError, ValidationFailedError
+from shared.dynamodb.table import Table, Write
+from shared.errors import (
+    ApiError,
+    ConflictError,
+    ContendedError,
+    NotFoundError,
+    PermissionDeniedError,
+    ValidationFailedError,
+)
 from shared.models.argument import (
     Argument,
     ArgumentAssignment,
@@ -106,12 +114,12 @@ class ArgumentService:
                     return self.update(context, argument_id, _TAKE, None)
                 except (ConflictError, NotFoundError, PermissionDeniedError):
                     continue  # another reviewer was faster
-        raise UnavailableError(
+        raise ContendedError(
             "Other reviewers take the waiting arguments now. Try again in a moment.", headers={"Retry-After": "1"}
         )
 
     def release(self, context: SpaceContext, argument_id: str, expected_version: int | None) -> Argument:
-        """Puts an argument under review back into the queue for all. Raises the same errors as ``assign``."""
+        """Puts an argument under review at the end of the queue for all. Raises the same errors as ``assign``."""
         return self._requeue(context, argument_id, None, (ReviewStatus.REVIEWING,), expected_version)
 
     def assign(
@@ -122,10 +130,14 @@ class ArgumentService:
         Raises ValidationFailedError if the user is not a member, ConflictError for another review status, and
         PermissionDeniedError if the argument is assigned to another member.
         """
+        also = []
         if request.user_id is not None:
-            self._require_member(context, request.user_id)
+            # Checked again in the transaction, because the member may leave at the same time.
+            stranger = ValidationFailedError.of("body.user_id", "is not a member of the space")
+            self._require_member(context, request.user_id, stranger)
+            also = [self._members.is_member(context.space_id, request.user_id, stranger)]
         allowed = (ReviewStatus.WAITING_REVIEW, ReviewStatus.REVIEWING)
-        return self._requeue(context, argument_id, request.user_id, allowed, expected_version)
+        return self._requeue(context, argument_id, request.user_id, allowed, expected_version, also)
 
     def comment(
         self, context: SpaceContext, argument_id: str, request: CommentCreate, idempotency: Idempotency | None
@@ -168,6 +180,7 @@ class ArgumentService:
         assignee: str | None,
         allowed: tuple[ReviewStatus, ...],
         expected_version: int | None,
+        also: Sequence[Write] = (),
     ) -> Argument:
         def decide(current: Argument) -> dict[str, Any]:
             review = current.review
@@ -177,13 +190,13 @@ class ArgumentService:
             queued = {"status": ReviewStatus.WAITING_REVIEW, "reviewer": None, "assignee": assignee}
             return {"review": review.model_copy(update=queued)}
 
-        return self._arguments.change(context.space_id, argument_id, decide, context.user_id, expected_version)
+        return self._arguments.change(context.space_id, argument_id, decide, context.user_id, expected_version, also)
 
-    def _require_member(self, context: SpaceContext, user_id: str) -> None:
+    def _require_member(self, context: SpaceContext, user_id: str, error: ApiError) -> None:
         try:
             self._members.context(user_id, context.space_id)
         except NotFoundError:
-            raise ValidationFailedError.of("body.user_id", "is not a member of the space") from None
+            raise error from None
 
 
 _TAKE = ArgumentUpdate.model_validate({"review": {"status": ReviewStatus.REVIEWING}})

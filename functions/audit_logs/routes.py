@@ -27,12 +27,13 @@ async def _filters(
     entity: Annotated[str, Query(max_length=64, description="Only writes of this kind, such as `training`.")] = "",
     entity_id: Annotated[str, Query(max_length=200, description="Only writes of this entity.")] = "",
     actor: Annotated[str, Query(max_length=200, description="Only writes by this user, or by `system`.")] = "",
+    api_key_id: Annotated[str, Query(max_length=200, description="Only writes with this API key.")] = "",
     start_date: Annotated[Timestamp | None, Query(description="Only writes made then or later.")] = None,
     end_date: Annotated[
         EndTimestamp | None, Query(description="Only writes made then or earlier; a bare date means all of that day.")
     ] = None,
 ) -> AuditFilters:
-    return AuditFilters(entity or None, entity_id or None, actor or None, start_date, end_date)
+    return AuditFilters(entity or None, entity_id or None, actor or None, start_date, end_date, api_key_id or None)
 
 
 @router.get("", extension=True, responses=errors(403))

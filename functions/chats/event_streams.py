@@ -46,10 +46,8 @@ async def while_connected(request: Request, work: Awaitable[T]) -> T:
 class EventStream(StreamingResponse):
     """A response that sends each chunk immediately. If the client disconnects, it closes ``chunks``."""
 
-    def __init__(self, first: dict[str, Any], chunks: Chunks, error_body: ErrorBody) -> None:
-        super().__init__(
-            iter(()), media_type="text/event-stream", headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-        )
+    def __init__(self, first: dict[str, Any] | None, chunks: Chunks, error_body: ErrorBody) -> None:
+        super().__init__(iter(()), media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
         self._first = first
         self._chunks = chunks
         self._error_body = error_body
@@ -57,7 +55,8 @@ class EventStream(StreamingResponse):
     @classmethod
     async def open(cls, request: Request, chunks: Chunks, error_body: ErrorBody) -> "EventStream":
         """Opens the stream. It raises an error before the first chunk, so that the response has the error's status."""
-        return cls(await while_connected(request, anext(chunks)), chunks, error_body)
+        # A completion without content has no chunks in OpenAI's format.
+        return cls(await while_connected(request, anext(chunks, None)), chunks, error_body)
 
     async def stream_response(self, send: Send) -> None:
         async def write(content: bytes, *, more: bool = True) -> None:
@@ -65,7 +64,8 @@ class EventStream(StreamingResponse):
 
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
         async with aclosing(self._chunks) as chunks:
-            await write(_event(self._first))
+            if self._first is not None:
+                await write(_event(self._first))
             try:
                 async for chunk in chunks:
                     await write(_event(chunk))

@@ -5,11 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from shared.errors import ApiError, UnavailableError
+from shared.errors import ApiError, UnavailableError, UpstreamError
 from shared.llm.language_models import LanguageModels
 from shared.llm.limit_usage import BudgetExceededError, RateLimitedError
 from shared.models.chat import GuardReport, GuardStage
 from shared.models.inference_log import CallType, GuardCoverage
+from shared.text.comparison import comparable_text
 
 # The length of the earlier text that the guard reads with a sentence, so that splitting a text hides nothing.
 CONTEXT_CHARACTERS = 600
@@ -29,9 +30,23 @@ _INSTRUCTIONS = (
 
 
 class GuardUnavailableError(UnavailableError):
-    """Error raised when the guard cannot judge a text."""
+    """Error raised when the guard cannot judge a text. Its status is 502 where the guard is the space's own server."""
 
     code = "guard_unavailable"
+
+
+class BlockedWords:
+    """Finds whole words and phrases however they are written: case, width, blanks and invisible characters."""
+
+    def __init__(self, words: Sequence[str]) -> None:
+        phrases = [r"\s+".join(map(re.escape, comparable_text(word).split())) for word in words]
+        visible = "|".join(filter(None, phrases))
+        self._pattern = re.compile(rf"(?<!\w)(?:{visible})(?!\w)") if visible else None
+
+    def find(self, text: str) -> str | None:
+        """Returns the first blocked word in a text, in its comparable form."""
+        found = self._pattern.search(comparable_text(text)) if self._pattern else None
+        return found[0] if found else None
 
 
 @dataclass(frozen=True)
@@ -48,7 +63,7 @@ class Guard:
         self._models = models
         self._model = models.settings.guard_model or model
         self._with_reasoning = with_reasoning
-        self._blocked = _pattern(models.settings.guard_blocked_words)
+        self._blocked = BlockedWords(models.settings.guard_blocked_words)
         self.coverage = GuardCoverage()
 
     async def check(self, text: str, stage: GuardStage, before: str = "") -> Verdict:
@@ -56,10 +71,10 @@ class Guard:
 
         Raises GuardUnavailableError if the text cannot be judged, and BudgetExceededError or RateLimitedError.
         """
-        found = self._blocked.search(f"{before[-CONTEXT_CHARACTERS:]}{text}") if self._blocked else None
+        found = self._blocked.find(f"{before[-CONTEXT_CHARACTERS:]}{text}")
         if found:
             self.coverage.scanned_characters += len(text)
-            return Verdict(True, (BLOCKED_WORD,), f"contains the blocked words '{found[0]}'")
+            return Verdict(True, (BLOCKED_WORD,), f"contains the blocked words '{found}'")
         for start in range(0, len(text), PIECE_CHARACTERS):
             piece = text[start : start + PIECE_CHARACTERS]
             verdict = await self._judge(piece, stage, (before + text[:start])[-CONTEXT_CHARACTERS:])
@@ -93,11 +108,16 @@ class Guard:
         except (BudgetExceededError, RateLimitedError):
             raise
         except ApiError as error:
-            raise GuardUnavailableError(
+            unavailable = GuardUnavailableError(
                 "The guard could not judge the text, so the text is blocked. Try again, or turn the guard off. "
                 f"({error.message})",
                 headers=error.headers,
-            ) from error
+            )
+            if not self._models.is_shared:
+                unavailable.status = UpstreamError.status
+            # A caller may write a text that a working guard cannot judge.
+            unavailable.is_theirs = error.is_theirs or error.status < UpstreamError.status
+            raise unavailable from error
         return Verdict(result["flagged"], tuple(result.get("categories", ())), result.get("reasoning"))
 
 
@@ -135,14 +155,6 @@ def _schema(*, with_reasoning: bool) -> dict[str, Any]:
         "required": list(properties),
         "additionalProperties": False,
     }
-
-
-def _pattern(words: Sequence[str]) -> re.Pattern[str] | None:
-    """Returns a pattern of whole words, in upper or lower case, with any space between the words of a phrase."""
-    if not words:
-        return None
-    phrases = (r"\s+".join(map(re.escape, word.split())) for word in words)
-    return re.compile(rf"(?<!\w)(?:{'|'.join(phrases)})(?!\w)", re.IGNORECASE)
 
 
 def _harmless(text: str) -> str:

@@ -170,6 +170,7 @@ class ChatService:
         async with aclosing(self._deltas(turn, record)) as deltas:
             async for delta, choice in deltas:
                 reason = choice.get("finish_reason")
+                reason = reason if isinstance(reason, str) else None
                 if record.first_token_ms is None:
                     record.first_token_ms = round(record.elapsed_ms, 3)
                 streamed.finish_reason = reason or streamed.finish_reason
@@ -229,7 +230,8 @@ class ChatService:
             async for chunk in chunks:
                 if isinstance(chunk.get("usage"), dict):
                     record.count(chunk["usage"])
-                for choice in chunk.get("choices") or ():
+                choices = chunk.get("choices")
+                for choice in choices if isinstance(choices, list) else ():
                     if isinstance(choice, dict):
                         yield choice.get("delta") or {}, choice
 
@@ -299,7 +301,7 @@ class _StreamedMessage:
             if part.function.name:
                 call["function"]["name"] = part.function.name
             call["function"]["arguments"] += part.function.arguments or ""
-            self.received_characters += len(part.function.arguments or "")
+            self.received_characters += len(part.model_dump_json())
 
     def indexed_calls(self) -> list[dict[str, Any]]:
         return [{"index": index, **call} for index, call in sorted(self._calls.items())]

@@ -7,7 +7,7 @@ from typing import Any
 from shared.clock import new_id
 from shared.errors import ValidationFailedError
 from shared.llm.completions import Completion
-from shared.llm.json_schemas import check_parameters
+from shared.llm.json_schemas import check_emulated, check_parameters
 from shared.llm.language_models import read_structured
 from shared.models.expert import ExpertTool
 
@@ -28,12 +28,9 @@ def check_tools(tools: Sequence[dict[str, Any]], tool_choice: Any) -> None:
             raise ValidationFailedError.of(
                 f"body.tools.{index}", "must be a function with a name, because the cluster's tool calls are emulated"
             ) from None
-        check_parameters(tool.function.parameters, f"body.tools.{index}.function.parameters")
-        if '"$ref"' in json.dumps(tool.function.parameters):
-            raise ValidationFailedError.of(
-                f"body.tools.{index}.function.parameters",
-                "must not have a $ref, because the cluster's tool calls are emulated: write the schema in its place",
-            )
+        field = f"body.tools.{index}.function.parameters"
+        check_parameters(tool.function.parameters, field)
+        check_emulated(tool.function.parameters, field)
         names.append(tool.function.name)
     function = tool_choice.get("function") if isinstance(tool_choice, dict) else None
     chosen = function.get("name") if isinstance(function, dict) else None

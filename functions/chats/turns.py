@@ -175,6 +175,7 @@ class TurnPreparer:
         texts = [text for text in (*contexts, *(message.text for message in opening)) if text]
         system = [Message(role=Role.SYSTEM, content="\n\n".join(texts))] if texts else []
         talk = [message for message in conversation if message.role is not Role.SYSTEM]
+        _check_images(turn.model, talk)
         max_tokens = body.max_tokens or chat.max_tokens
         tools = [
             *options.get("tools", ()),
@@ -201,6 +202,15 @@ class TurnPreparer:
 def for_server(turn: PreparedTurn) -> dict[str, Any]:
     """Returns the request in the form that the server supports."""
     return emulated_request(turn.upstream_body) if turn.tools_emulated else turn.upstream_body
+
+
+def _check_images(model: LanguageModel, messages: Sequence[Message]) -> None:
+    """Raises ValidationFailedError for an image to a model of which its server says that it reads none."""
+    parts = (part for each in messages if isinstance(each.content, list) for part in each.content)
+    if model.reads_images is False and any("image" in str(part.get("type")) for part in parts):
+        raise ValidationFailedError.of(
+            "body.messages", f"have an image, but the model '{model.id}' reads only text: choose another model"
+        )
 
 
 def _context(expert: Expert) -> str:

@@ -34,7 +34,15 @@ if TYPE_CHECKING:
 
 # A request ends after 29 seconds.
 SECONDS = 20.0
+# Exports end at 32 MB, after a row of up to 100 KB.
+FILE_BYTES = 33 * 2**20
 _TYPES = (CallType.INSIGHT, CallType.ARGUMENT)
+
+
+class UnfinishedError(UnavailableError):
+    """Error raised when the same request has to be sent again."""
+
+    is_theirs = True
 
 
 @dataclass
@@ -162,8 +170,10 @@ class Eraser:
             storage = self._storages.open(customer.space_id, connector)
             for version in storage.files(FOLDER):
                 _require_time(deadline)
+                if version.size_bytes > FILE_BYTES:
+                    continue  # no export is as large, so somebody uploaded it
                 lines = storage.beginning(version, version.size_bytes).splitlines(keepends=True)
-                kept = [line for line in lines if not _is_about(json.loads(line), customer, features)]
+                kept = [line for line in lines if not _is_about(line, customer, features)]
                 if len(kept) < len(lines):
                     self._replace(storage, version.file, kept)
                     changed += 1
@@ -217,7 +227,14 @@ class Eraser:
             self._table.write(delete(Key(f"argument#{space_id}#idempotency", mention.idempotency)))
 
 
-def _is_about(row: dict[str, Any], customer: Customer, features: Sequence[dict[str, Any]]) -> bool:
+def _is_about(line: bytes, customer: Customer, features: Sequence[dict[str, Any]]) -> bool:
+    """Returns whether a line of an export is about the customer. Lines of other files are not."""
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        return False
+    if not isinstance(row, dict):
+        return False
     own = {name: value for name, value in row.items() if name not in (TARGET, ACTION_COLUMN)}
     names = [rule.name_of(own) for rule in customer.policy.client_keys]
     return own in features or any(name is not None and name.digest in customer.digests for name in names[:1])
@@ -225,7 +242,7 @@ def _is_about(row: dict[str, Any], customer: Customer, features: Sequence[dict[s
 
 def _require_time(deadline: float) -> None:
     if time.monotonic() > deadline:
-        raise UnavailableError(
+        raise UnfinishedError(
             "There is more about this customer than one request can erase. Send the same request again.",
             headers={"Retry-After": "1"},
         )

@@ -4,7 +4,7 @@ Shapes and the notation of quantities: https://kubernetes.io/docs/reference/kube
 Quantity).
 """
 
-import json
+import math
 import re
 import ssl
 from collections.abc import Sequence
@@ -14,11 +14,13 @@ from typing import Any
 import aiohttp
 from yarl import URL
 
+from shared.network.foreign_json import parse
 from shared.network.sessions import Sessions, read_at_most
 
 PAGE_NODES = 250
 NODES_LIMIT = 1000
 RESPONSE_BYTES = 32 * 1024 * 1024
+QUANTITY_LIMIT = 1e18
 GPU = re.compile(r"^(?:nvidia\.com|amd\.com|gpu\.intel\.com|habana\.ai|aws\.amazon\.com)/(?:gpu|gaudi|i915|neuron)$")
 _PRODUCTS = ("nvidia.com/gpu.product", "amd.com/gpu.product-name", "node.kubernetes.io/instance-type")
 _QUANTITY = re.compile(r"^([+-]?[0-9.]+(?:[eE][+-]?[0-9]{1,3})?)([numkMGTPE]|[KMGTPE]i)?$")
@@ -51,10 +53,10 @@ async def list_nodes(sessions: Sessions, url: str, token: str | None, authority:
                 raise KubernetesError(f"it answered with status {response.status}")
             content = await read_at_most(response, RESPONSE_BYTES)
         try:
-            page = json.loads(content)
+            page = parse(content)
             nodes += [each for each in page["items"] if isinstance(each, dict)]
             following = (page.get("metadata") or {}).get("continue")
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise KubernetesError("it answered no list of nodes") from None
         if not following:
             break
@@ -67,14 +69,15 @@ def describe_node(node: dict[str, Any]) -> dict[str, Any]:
     metadata, status = _object(node, "metadata"), _object(node, "status")
     capacity, allocatable = _object(status, "capacity"), _object(status, "allocatable")
     labels = _object(metadata, "labels")
-    conditions = [each for each in status.get("conditions") or () if isinstance(each, dict)]
+    listed = status.get("conditions")
+    conditions = [each for each in listed if isinstance(each, dict)] if isinstance(listed, list) else []
     ready = next((each for each in conditions if each.get("type") == "Ready"), {})
     return {
-        "name": str(metadata.get("name", "")),
+        "name": str(metadata.get("name", ""))[:300],
         "ready": ready.get("status") == "True",
         "reason": None if ready.get("status") == "True" else str(ready.get("message") or "unknown")[:300],
         "schedulable": not _object(node, "spec").get("unschedulable", False),
-        "gpu_product": next((labels[name] for name in _PRODUCTS if name in labels), None),
+        "gpu_product": next((str(labels[name])[:300] for name in _PRODUCTS if name in labels), None),
         "gpu_capacity": _gpus(capacity),
         "gpu_allocatable": _gpus(allocatable),
         "cpu_capacity": quantity(capacity.get("cpu")),
@@ -106,14 +109,15 @@ def total_resources(nodes: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def quantity(text: Any) -> float:
-    """Returns the number: ``3920m`` is 3.92, ``16Gi`` is 17179869184. Other texts are 0."""
+    """Returns the number: ``3920m`` is 3.92, ``16Gi`` is 17179869184. Other texts, and what no cluster has, are 0."""
     match = _QUANTITY.match(str(text))
     if not match:
         return 0.0
     try:
-        return float(Decimal(match[1]) * _SUFFIXES.get(match[2] or "", Decimal(1)))
-    except InvalidOperation:
+        number = float(Decimal(match[1]) * _SUFFIXES.get(match[2] or "", Decimal(1)))
+    except (InvalidOperation, OverflowError):
         return 0.0
+    return number if math.isfinite(number) and abs(number) < QUANTITY_LIMIT else 0.0
 
 
 def _gpus(resources: dict[str, Any]) -> int:

@@ -1,6 +1,7 @@
 """Reads the live state of a cluster. It asks all parts at the same time and waits a few seconds at most."""
 
 import asyncio
+import math
 import re
 import time
 from typing import Any
@@ -130,9 +131,11 @@ def read_metrics(text: str) -> dict[str, float]:
         name = METRICS.get(match[1]) if match else None
         if match and name and match[2] not in ("NaN", "+Inf", "-Inf"):
             try:
-                found[name] = found.get(name, 0.0) + float(match[2])
+                total = found.get(name, 0.0) + float(match[2])
             except ValueError:
                 continue
+            if math.isfinite(total):
+                found[name] = total
     return found
 
 

@@ -16,6 +16,7 @@ from shared.models.connector import (
     ConnectorCreate,
     ConnectorUpdate,
     FileName,
+    RoleAccess,
     ScanAnswer,
     ScanRequest,
     UploadRequest,
@@ -34,6 +35,7 @@ async def _service(resources: CurrentResources) -> ConnectorService:
         resources.postgres_databases,
         resources.connector_scans,
         resources.connector_cleaner,
+        resources.storage_usages,
         resources.clock,
     )
 
@@ -118,6 +120,12 @@ def scan_connector(id: str, body: ScanRequest, context: CurrentContext, service:
     return service.scan(context, id, body)
 
 
+@router.get("/access/aws-role", extension=True)
+def get_role_access(context: CurrentContext, service: CurrentConnectorService) -> RoleAccess:
+    """Get the trust policy that a role needs before a connector can read your bucket with it."""
+    return service.role_access(context)
+
+
 @router.get("/{id}/catalog", extension=True)
 def list_connector_catalog(
     id: str, context: CurrentContext, service: CurrentConnectorService, page: PageNumber = page_number("page_size")
@@ -166,7 +174,7 @@ def acknowledge_connector_drift(
     return service.acknowledge_drift(context, id, drift_id)
 
 
-@router.post("/{id}/uploads", extension=True, status_code=201, responses=errors(409, 413))
+@router.post("/{id}/uploads", extension=True, status_code=201, responses=errors(409, 413, 429))
 def create_connector_uploads(
     id: str, body: UploadRequest, context: CurrentContext, service: CurrentConnectorService
 ) -> Uploads:

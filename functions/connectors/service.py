@@ -5,6 +5,7 @@ from typing import Any
 
 from boto3.dynamodb.conditions import Attr
 
+from functions.connectors.preview import preview_file
 from shared.clock import Clock, new_id
 from shared.connectors.postgres import PostgresDatabases
 from shared.connectors.scans import ConnectorCleaner, ConnectorScans
@@ -29,6 +30,7 @@ from shared.models.connector import (
     ConnectorUpdate,
     PostgresConfig,
     PostgresUpdate,
+    RoleAccess,
     S3Config,
     S3Update,
     ScanAnswer,
@@ -40,6 +42,7 @@ from shared.models.connector import (
 from shared.models.job_status import JobStatus
 from shared.models.preview import Preview, PreviewRequest
 from shared.models.schema_drift import SchemaDrift
+from shared.space_usage.storage import StorageUsages
 from shared.spaces.members import SpaceContext
 
 # A Lambda function answers at most 6 MB.
@@ -58,6 +61,7 @@ class ConnectorService:
         databases: PostgresDatabases,
         scans: ConnectorScans,
         cleaner: ConnectorCleaner,
+        storage_usages: StorageUsages,
         clock: Clock,
     ) -> None:
         self._connectors = Repository(table, Connector, kind="connector", clock=clock)
@@ -65,6 +69,7 @@ class ConnectorService:
         self._databases = databases
         self._scans = scans
         self._cleaner = cleaner
+        self._storage_usages = storage_usages
         self._clock = clock
 
     def create(
@@ -76,6 +81,7 @@ class ConnectorService:
         ValidationFailedError and stores nothing; otherwise the connector is stored with the status ``error`` and the
         reason.
         """
+        self._check_external_id(context, request.s3)
         access = request.s3 or request.postgres
         reason = self._try(context, access) if access else None
         if reason and validate:
@@ -97,11 +103,12 @@ class ConnectorService:
             personal_data=request.personal_data,
             read_options=request.read_options,
             postgres=request.postgres.location() if request.postgres else None,
-            s3=request.s3.location(context.space_id) if request.s3 else None,
+            s3=request.s3.location() if request.s3 else None,
         )
         purges = self._cleaner.purges
         if access is None or access.credentials is None:
-            return self._connectors.create(context.space_id, connector, idempotency=idempotency)
+            created = self._connectors.create(context.space_id, connector, idempotency=idempotency)
+            return self._with_external_id(context, created)
         purges.write(purges.note(context.space_id, connector.id))
         connector.credentials_version = self._storages.keep_credentials(connector.id, access.credentials)
         stored = self._connectors.create(
@@ -112,10 +119,42 @@ class ConnectorService:
         return stored
 
     def list_after(self, context: SpaceContext, after: str, limit: int) -> Page[Connector]:
-        return self._connectors.list_after(context.space_id, after, limit)
+        page = self._connectors.list_after(context.space_id, after, limit)
+        page.data = [self._with_external_id(context, connector) for connector in page.data]
+        return page
 
     def get(self, context: SpaceContext, connector_id: str) -> Connector:
-        return self._connectors.get(context.space_id, connector_id)
+        return self._with_external_id(context, self._connectors.get(context.space_id, connector_id))
+
+    def role_access(self, context: SpaceContext) -> RoleAccess:
+        """Returns what the trust policy of a role must hold before a connector can use the role."""
+        account_id, external_id = self._storages.account_id, self._storages.external_id(context.space_id)
+        statement = {
+            "Effect": "Allow",
+            "Principal": {"AWS": account_id},
+            "Action": "sts:AssumeRole",
+            "Condition": {"StringEquals": {"sts:ExternalId": external_id}},
+        }
+        policy = {"Version": "2012-10-17", "Statement": [statement]}
+        return RoleAccess(account_id=account_id, external_id=external_id, trust_policy=policy)
+
+    def _with_external_id(self, context: SpaceContext, connector: Connector) -> Connector:
+        """Sets the external id that the role must require. A stored one is never used."""
+        if connector.s3 is not None:
+            used = self._storages.external_id(context.space_id) if connector.s3.role_arn else None
+            connector.s3.external_id = used
+        return connector
+
+    def _check_external_id(self, context: SpaceContext, access: S3Config | S3Update | None) -> None:
+        """Raises ValidationFailedError for another external id than the space's."""
+        if access is None or access.external_id is None:
+            return
+        own = self._storages.external_id(context.space_id)
+        if access.external_id != own:
+            raise ValidationFailedError.of(
+                "body.s3.external_id",
+                f"can't be chosen: leave it out, and let the role's trust policy require the sts:ExternalId {own}",
+            )
 
     def update(
         self, context: SpaceContext, connector_id: str, request: ConnectorUpdate, expected_version: int | None
@@ -127,11 +166,17 @@ class ConnectorService:
         ValidationFailedError where the new access does not work, ConflictError when others change the connector at
         the same time or it is managed.
         """
+        changed = self._update(context, connector_id, request, expected_version)
+        return self._with_external_id(context, changed)
+
+    def _update(
+        self, context: SpaceContext, connector_id: str, request: ConnectorUpdate, expected_version: int | None
+    ) -> Connector:
         changes = request.changes()
         access = changes.keys() & {"postgres", "s3"}
         if not access and "read_options" not in changes:
             return self._connectors.update(context.space_id, connector_id, changes, expected_version=expected_version)
-        current = self.get(context, connector_id)
+        current = self._connectors.get(context.space_id, connector_id)
         if expected_version not in (None, current.version):
             raise PreconditionFailedError(
                 "The entity was changed since you read it. Get it again and use its new ETag."
@@ -166,6 +211,7 @@ class ConnectorService:
         """Returns the fields of the connector that new access to a bucket changes, once it has been found to work."""
         if current.s3 is None:
             raise ConflictError("This connector is to no bucket of yours: there is no access to one to change.")
+        self._check_external_id(context, update)
         kept = self._storages.kept_credentials(current) if update.keeps_access else {}
         config = update.applied(current.s3, kept)
         if kept and config.endpoint_url != current.s3.endpoint_url:
@@ -178,7 +224,7 @@ class ConnectorService:
         if config.credentials and not kept:
             version = self._storages.keep_credentials(current.id, config.credentials)
         return {
-            "s3": config.location(context.space_id),
+            "s3": config.location(),
             "region": config.region,
             "credentials_version": None if config.role_arn else version,
         }
@@ -243,17 +289,23 @@ class ConnectorService:
     def presign_uploads(self, context: SpaceContext, connector_id: str, request: UploadRequest) -> Uploads:
         """Returns forms to send files straight to S3, each for one name, within an hour.
 
-        What is stated about the files is stored before, so that their scan uses it.
+        What is stated about the files is stored before, so that their scan uses it. Raises LimitReachedError, and
+        ValidationFailedError for a name that S3 can't hold.
         """
         connector = self.get(context, connector_id)
         if not connector.is_managed:
             raise ConflictError("What this connector reads is your own: upload files there, or to a managed connector.")
+        storage = self._storages.open(context.space_id, connector)
+        if too_long := next((name for name in request.files if not storage.fits(name)), None):
+            raise ValidationFailedError.of(
+                "body.files", f"the name {too_long[:40]}… is too long: with its folder it has more than 1,024 bytes"
+            )
+        names = dict.fromkeys(request.files)
+        self._storage_usages.reserve(context.space_id, len(names) * request.max_bytes, UPLOAD_LIFETIME)
         if request.read_options:
             self._scans.catalog.state_options(context.space_id, connector_id, request.read_options)
-        storage = self._storages.open(context.space_id, connector)
         expires_at = self._clock() + UPLOAD_LIFETIME
-        names = dict.fromkeys(request.files)
-        return Uploads(uploads=[storage.presigned_upload(name, expires_at) for name in names])
+        return Uploads(uploads=[storage.presigned_upload(name, request.max_bytes, expires_at) for name in names])
 
     def delete_file(self, context: SpaceContext, connector_id: str, file: str) -> Deleted:
         """Deletes one uploaded file with its catalog entry and its read options.
@@ -311,9 +363,6 @@ class ConnectorService:
 
         Raises NotFoundError, ValidationFailedError for a file that can't be read, and ConflictError.
         """
-        # Few requests need polars, which takes long to import.
-        from functions.connectors.preview import preview_file
-
         connector = self.get(context, connector_id)
         if connector.postgres:
             raise ConflictError("This connector reads tables, which need no preview: their columns have types.")

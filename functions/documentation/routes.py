@@ -58,6 +58,10 @@ PAGE_POLICY = "; ".join(
 )
 
 
+# The document and the pages are the same for everyone, and change only with a release.
+PUBLIC = {"Cache-Control": "public, max-age=300"}
+
+
 class Health(Model):
     status: str
 
@@ -83,15 +87,16 @@ def get_health() -> Health:
 
 
 @router.get("/openapi.json", extension=True)
-def get_openapi(request: Request) -> dict[str, Any]:
+def get_openapi(request: Request, response: Response) -> dict[str, Any]:
     """Get this document."""
+    response.headers.update(PUBLIC)
     return _packaged_document() if DOCUMENT.exists() else describe(request.app)
 
 
 @router.get("/docs", extension=True, response_class=HTMLResponse)
 def get_docs() -> HTMLResponse:
     """Get this document as a page, with a link to download it."""
-    return HTMLResponse(PAGE, headers={"Content-Security-Policy": PAGE_POLICY})
+    return HTMLResponse(PAGE, headers={**PUBLIC, "Content-Security-Policy": PAGE_POLICY})
 
 
 @router.get("/docs/redoc.standalone.js", extension=True, include_in_schema=False, responses=errors(404))

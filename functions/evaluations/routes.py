@@ -27,7 +27,7 @@ async def _service(resources: CurrentResources) -> EvaluationService:
 CurrentEvaluationService = Annotated[EvaluationService, Depends(_service)]
 
 
-@router.post("", status_code=201, responses=errors(403, 409, 503))
+@router.post("", status_code=201, responses=errors(403, 409, 429, 503))
 def create_evaluation(
     body: EvaluationCreate,
     context: CurrentContext,

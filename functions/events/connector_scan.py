@@ -9,12 +9,9 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from botocore.exceptions import BotoCoreError, ClientError
-
 from shared.connectors.catalog import EventOutcome, ObjectVersion, comparable_sequencer
 from shared.connectors.scans import ConnectorScans
-from shared.dynamodb.cleanup_list import CleanupList
-from shared.errors import ApiError, NotFoundError
+from shared.errors import NotFoundError
 from shared.models.connector import ScanScope
 from shared.observability import logger
 from shared.resources import Resources
@@ -44,9 +41,9 @@ def connector_scan(event: dict[str, Any], resources: Resources) -> dict[str, lis
         message_id = record["messageId"]
         try:
             found = read_event(message_id, record["body"])
-            if found is not None and record_event(resources, scans, found) is EventOutcome.TO_SCAN:
+            if found is not None and record_event(scans, found) is EventOutcome.TO_SCAN:
                 to_scan.setdefault((found.space_id, found.connector_id), []).append(message_id)
-        except (ClientError, BotoCoreError, ApiError, ValueError, KeyError, TypeError):
+        except Exception:  # noqa: BLE001 - whatever is wrong with one message, the others of its batch are done
             logger.exception("an event could not be handled", extra={"message_id": message_id})
             failed.add(message_id)
     for (space_id, connector_id), message_ids in to_scan.items():
@@ -54,7 +51,7 @@ def connector_scan(event: dict[str, Any], resources: Resources) -> dict[str, lis
             scans.request(space_id, connector_id, ScanScope.NAMED)
         except NotFoundError:
             logger.info("the connector was deleted in between", extra={"connector_id": connector_id})
-        except (ClientError, BotoCoreError, ApiError):
+        except Exception:  # noqa: BLE001 - nor with one connector
             logger.exception("a scan could not be asked for", extra={"connector_id": connector_id})
             failed.update(message_ids)
     return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in sorted(failed)]}
@@ -73,7 +70,7 @@ def read_event(message_id: str, body: str) -> ObjectEvent | None:
     return ObjectEvent(message_id, key["space"], key["connector"], key["file"], event["detail-type"], detail)
 
 
-def record_event(resources: Resources, scans: ConnectorScans, event: ObjectEvent) -> EventOutcome:
+def record_event(scans: ConnectorScans, event: ObjectEvent) -> EventOutcome:
     """Records an event in the catalog."""
     content, catalog = event.detail["object"], scans.catalog
     sequencer = comparable_sequencer(content["sequencer"])
@@ -81,17 +78,11 @@ def record_event(resources: Resources, scans: ConnectorScans, event: ObjectEvent
     version_id = content.get("version-id")
     if event.kind == "Object Created":
         version = ObjectVersion(event.file, content["etag"].strip('"'), int(content["size"]), sequencer, version_id)
-        outcome = catalog.record_created(*where, version)
-    elif event.detail.get("deletion-type") == "Permanently Deleted" and version_id not in (None, "null"):
+        return catalog.record_created(*where, version)
+    if event.detail.get("deletion-type") == "Permanently Deleted" and version_id not in (None, "null"):
         # Only the bucket knows which of several versions is current.
-        outcome = catalog.record_unclear(*where, event.file, sequencer)
-    else:
-        outcome = catalog.record_deleted(*where, event.file, sequencer)
-    if outcome is EventOutcome.NO_CONNECTOR and event.kind == "Object Created":
-        # An upload that was under way when its connector was deleted.
-        purges = CleanupList(resources.table, "connector", resources.clock)
-        purges.write(purges.note(*where))
-    return outcome
+        return catalog.record_unclear(*where, event.file, sequencer)
+    return catalog.record_deleted(*where, event.file, sequencer)
 
 
 @logger.inject_lambda_context

@@ -15,6 +15,7 @@ from shared.models.job_status import JobStatus
 from shared.models.training import Training
 from shared.observability import count, logger
 from shared.resources import Resources
+from shared.space_usage.jobs import JobUsages
 from shared.spaces.store import Spaces
 from shared.trainings.store import Trainings
 
@@ -50,6 +51,7 @@ class Convergence:
         self._connector_scans = resources.connector_scans
         self._evaluations = resources.evaluations
         self._due_evaluations = resources.due_evaluations
+        self._job_usages = JobUsages(resources.table, resources.clock)
         self._spaces = Spaces(resources.table, resources.clock)
         self._table = resources.table
         self._clock = resources.clock
@@ -172,8 +174,10 @@ class Convergence:
         return Waiting()
 
     def _put_away(self, job: JobReference) -> None:
-        """Closes an ended job and stops its machine."""
+        """Closes an ended job, stops its machine and gives back its place."""
         self._launcher.stop_training_job(job)
+        # Only a job whose record is gone still has a place.
+        self._job_usages.free(job.space_id, job.kind, job.id)
         self._table.write(self._trainings.jobs.close(job.id))
 
     def _report(self, job: JobReference, finding: Failure) -> None:

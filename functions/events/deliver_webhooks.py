@@ -10,10 +10,6 @@ from email.utils import parsedate_to_datetime
 from functools import cache
 from typing import Any
 
-from botocore.exceptions import BotoCoreError, ClientError
-
-from functions.events.webhook_sender import Answer, WebhookSender
-from shared.errors import ApiError
 from shared.models.webhook_endpoint import (
     DeliveryAttempt,
     DeliveryStatus,
@@ -30,6 +26,7 @@ from shared.resources import Resources
 from shared.webhooks.deliveries import TooEarlyError, WebhookDeliveries
 from shared.webhooks.endpoints import Recipient, WebhookEndpoints
 from shared.webhooks.queue import read_task
+from shared.webhooks.sender import Answer, WebhookSender
 from shared.webhooks.signature import sign
 
 # After the first attempt, each from the end of the one before.
@@ -55,7 +52,12 @@ class WebhookDeliverer:
 
     def deliver(self, task: DeliveryTask) -> None:
         """Makes an attempt that is due. Raises TooEarlyError if the queue must deliver the message again."""
-        if task.due_at > self._clock():
+        wait = task.due_at - self._clock()
+        if wait > LONGEST_WAIT:
+            # AWS does not stop this function's loop with its queue, so nothing else would end such a message.
+            logger.error("a message is due later than any attempt", extra={"due_at": task.due_at.isoformat()})
+            raise TooEarlyError
+        if wait > timedelta(0):
             self._queue.send([task])
             return
         delivery = self._deliveries.claim(task)
@@ -115,7 +117,7 @@ def deliver_webhooks(event: dict[str, Any], deliverer: WebhookDeliverer) -> list
             deliverer.deliver(read_task(record["body"]))
         except TooEarlyError:
             return str(record["messageId"])
-        except (ApiError, BotoCoreError, ClientError):
+        except Exception:  # noqa: BLE001 - whatever is wrong with one message, the others of its batch are done
             logger.exception("a message could not be handled")
             return str(record["messageId"])
         return None
@@ -130,6 +132,8 @@ def _refusal(recipient: Recipient, delivery: WebhookDelivery) -> str | None:
         return "the endpoint was deleted"
     if recipient.endpoint.status is EndpointStatus.DISABLED:
         return "the endpoint is disabled; enable it and replay the message"
+    if recipient.endpoint.status is EndpointStatus.PENDING_VERIFICATION:
+        return "the address has not been verified; verify the endpoint and replay the message"
     if not recipient.space_in_use and delivery.event_type is not WebhookEventType.SPACE_DELETED:
         return "the space is deleted"
     return None

@@ -13,11 +13,15 @@ from functions.events.space_contents import SPACES_AT_ONCE, Pass, SpaceContents
 from shared.dynamodb.table import Item
 from shared.observability import logger
 from shared.resources import Resources
-from shared.spaces.store import Spaces
+from shared.spaces.store import DeletedSpace, Spaces
 
 # Kept free at the end for what is under way.
 MARGIN_SECONDS = 60
 _resources = Resources()
+
+
+class PurgeError(Exception):
+    """Some spaces could not be removed. The next run takes them up again."""
 
 
 class SpacePurge:
@@ -27,9 +31,13 @@ class SpacePurge:
         self._storages = resources.connector_storages
         self._tokens = resources.cluster_tokens
         self._contents = SpaceContents(resources.table, self._forget_secrets)
+        self._failed: set[str] = set()
 
     def run(self, seconds: float) -> int:
-        """Purges spaces for at most ``seconds``, and returns how many it has finished."""
+        """Purges spaces for at most ``seconds``, and returns how many it has finished.
+
+        Raises PurgeError if a space could not be removed, after all others have been.
+        """
         ends_at = time.monotonic() + seconds
         done = 0
         while current := self._contents.current() or self._begin():
@@ -40,15 +48,25 @@ class SpacePurge:
             for space in current.spaces:
                 if time.monotonic() > ends_at:
                     return done
-                self._resources.inference_logs.remove_all(space.id)
-                self._remove_files(space.id)
-                self._spaces.forget(space)
-                done += 1
+                try:
+                    self._remove_rest(space)
+                    done += 1
+                except Exception:  # noqa: BLE001 - whatever is wrong with one space, the others are removed
+                    logger.exception("a space could not be removed", extra={"space_id": space.id})
+                    self._failed.add(space.id)
             self._contents.end()
+        if self._failed:
+            raise PurgeError(f"{len(self._failed)} spaces could not be removed")
         return done
 
+    def _remove_rest(self, space: DeletedSpace) -> None:
+        self._resources.inference_logs.remove_all(space.id)
+        self._remove_files(space.id)
+        self._spaces.forget(space)
+
     def _begin(self) -> Pass | None:
-        closed = (space for space in self._spaces.due() if self._spaces.close(space))
+        due = (space for space in self._spaces.due() if space.id not in self._failed)
+        closed = (space for space in due if self._spaces.close(space))
         spaces = list(islice(closed, SPACES_AT_ONCE))
         return self._contents.save(Pass(spaces)) if spaces else None
 

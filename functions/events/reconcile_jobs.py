@@ -3,14 +3,18 @@
 What a request left undone when it deleted or restored a space is done as well.
 """
 
+import math
+import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import timedelta
-from typing import Any
+from typing import Any, Protocol
 
 from functions.events.convergence import Convergence
+from shared.arguments.leavers import Leavers
 from shared.arguments.store import Arguments
 from shared.chats.store import Chats
-from shared.connectors.scans import OWN_FAILURES
+from shared.dynamodb.cleanup_list import CleanupList
 from shared.jobs.store import Jobs
 from shared.observability import logger, measure
 from shared.resources import Resources
@@ -20,9 +24,19 @@ from shared.spaces.store import Spaces
 CONCURRENCY = 8
 # The workflow's own end of a job, and a few rounds of this, fit in between.
 OVERDUE_AFTER = timedelta(hours=1)
-# Kept free at the end for what is under way.
+# Kept free after the jobs for everything else, and at the end for what is under way.
+CLEANING_SECONDS = 45
 MARGIN_SECONDS = 15
 _resources = Resources()
+
+
+class Cleaner(Protocol):
+    """Removes what is left of the entities on a cleanup list."""
+
+    @property
+    def purges(self) -> CleanupList: ...
+
+    def clean(self, space_id: str, entity_id: str, /) -> None: ...
 
 
 class ReconciliationError(Exception):
@@ -54,33 +68,54 @@ def reconcile_jobs(resources: Resources, seconds: float) -> int:
     return len(jobs)
 
 
-def clean_up(resources: Resources) -> None:
-    """Removes the remaining data of deleted entities."""
-    cleaners = (
-        resources.connector_cleaner,
-        Chats(resources.table, resources.large_values, resources.clock),
-        Arguments(resources.table, resources.clock),
+def clean_up(resources: Resources, seconds: float = math.inf) -> None:
+    """Removes the remaining data of deleted entities for about ``seconds``. Each kind gets a part of the time.
+
+    The kinds with the most data are the last. One entity that fails leaves the others their turn.
+    """
+    cleaners: Sequence[Cleaner] = (
+        Leavers(resources.table, resources.clock),
         resources.token_cleaner,
+        resources.large_values,
+        Arguments(resources.table, resources.clock),
+        Chats(resources.table, resources.large_values, resources.clock),
+        resources.connector_cleaner,
     )
-    for cleaner in cleaners:
+    ends_at = time.monotonic() + seconds
+    for number, cleaner in enumerate(cleaners):
+        now = time.monotonic()
+        until = now + (ends_at - now) / (len(cleaners) - number)
         for purge in cleaner.purges.due():
+            if time.monotonic() > until:
+                break
             try:
                 cleaner.clean(purge.space_id, purge.entity_id)
-            except OWN_FAILURES:
+            except Exception:  # noqa: BLE001 - whatever is wrong with one entity, the others are cleaned
                 logger.exception("leftovers remain: the next round takes them up", extra={"id": purge.entity_id})
 
 
-def move_memberships(resources: Resources) -> None:
-    """Lets the memberships of deleted and restored spaces follow, as far as they have not."""
-    spaces = Spaces(resources.table, resources.clock)
+def move_memberships(resources: Resources, seconds: float = math.inf) -> None:
+    """Lets the memberships of deleted and restored spaces follow, as far as they have not, for about ``seconds``."""
+    spaces, ends_at = Spaces(resources.table, resources.clock), time.monotonic() + seconds
     for space_id in spaces.with_pending_moves():
-        spaces.move_memberships(space_id)
+        if time.monotonic() > ends_at:
+            return
+        try:
+            spaces.move_memberships(space_id)
+        except Exception:  # noqa: BLE001 - whatever is wrong with one space, the others follow
+            logger.exception("memberships remain: the next round takes them up", extra={"space_id": space_id})
 
 
 @logger.inject_lambda_context
 def handler(_event: dict[str, Any], context: Any) -> None:
+    def remaining() -> float:
+        return float(context.get_remaining_time_in_millis()) / 1000 - MARGIN_SECONDS
+
     try:
-        reconcile_jobs(_resources, context.get_remaining_time_in_millis() / 1000 - MARGIN_SECONDS)
+        reconcile_jobs(_resources, remaining() - CLEANING_SECONDS)
     finally:
-        clean_up(_resources)
-        move_memberships(_resources)
+        try:
+            # Before the clean-up, because it takes less time and users wait for it.
+            move_memberships(_resources, remaining() / 2)
+        finally:
+            clean_up(_resources, remaining())

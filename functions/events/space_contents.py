@@ -76,8 +76,8 @@ def belongs_to_any(item: Item, space_ids: Iterable[str]) -> bool:
         return False
     parts = {*rest}
     if kind in ("membership", "invite_email", "removal"):  # filed under a user or an address
-        parts.add(item["SK"].removeprefix("membership#"))
+        parts.update(item["SK"].split("#"))
     # Filed under the job's id, and in lists of all spaces.
-    if kind in ("job", "connector", "chat", "argument", "cluster"):
+    if kind in ("job", "connector", "chat", "argument", "cluster", "member", "object"):
         parts.add(item.get("space_id"))
     return not parts.isdisjoint(space_ids)

@@ -69,6 +69,8 @@ class ReactionService:
     def export(self, context: SpaceContext, request: ExportCreate) -> Export:
         """Writes reactions, oldest first, to a file of a managed connector. A repeated request replaces the file.
 
+        The reactions of the last minute are left for the next export, because one that is older may still be stored.
+
         Raises ValidationFailedError for an unknown connector or action, ConflictError for a connector that is not
         managed, and InvalidCursorError.
         """
@@ -89,7 +91,8 @@ class ReactionService:
         return export
 
     def _rows(self, context: SpaceContext, request: ExportCreate) -> tuple[list[bytes], Export]:
-        export = Export(file=None, has_more=False, last=None, rows=0, skipped=0, target=TARGET)
+        # Without new reactions, the next export continues at the same place.
+        export = Export(file=None, has_more=False, last=cursor_id(request.after), rows=0, skipped=0, target=TARGET)
         rows: list[bytes] = []
         size = 0
         found = self._insights.reactions(context.space_id, request.after, request.since, request.action_id)

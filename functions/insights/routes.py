@@ -73,7 +73,10 @@ def list_acceptance_rates(
 
 @router.post("/exports", extension=True, status_code=201, responses=errors(409))
 def create_insight_export(body: ExportCreate, context: CurrentContext, service: Reactions) -> Export:
-    """Write reactions with the clients' features to a managed connector, for the next training."""
+    """Write reactions with the clients' features to a managed connector, for the next training.
+
+    The reactions of the last minute are left for the next export.
+    """
     return service.export(context, body)
 
 

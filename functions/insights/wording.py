@@ -24,6 +24,7 @@ from shared.models.action import Action
 from shared.models.cluster import LanguageModel
 from shared.models.inference_log import CallType
 from shared.models.insight import FinishReason, InsightCreate, InsightUsage, ReasonCode, Timeliness
+from shared.text.comparison import comparable_text
 
 COMPLETION_TOKENS = 900
 # The model in the inference log if the request names none and no cluster could choose one.
@@ -249,23 +250,19 @@ def _usage(prompt_tokens: int, completion_tokens: int) -> InsightUsage:
 
 def _read(completion: Completion, schema: dict[str, Any]) -> dict[str, Any]:
     try:
-        texts = read_structured(completion, schema)
-        json.dumps(texts, ensure_ascii=False).encode()
+        return read_structured(completion, schema)
     except UnusableCompletionError as error:
         raise CutOffError(error.message) if completion.finish_reason == "length" else error from None
-    except UnicodeEncodeError:
-        raise BrokenResponseError("The completion of the language model is not valid Unicode.") from None
-    return texts
 
 
 def _require_one_offer(texts: dict[str, Any], facts: PromptFacts) -> None:
     """Raises BrokenResponseError if the text mentions another offer of the space that the facts do not mention."""
-    written = " ".join(texts[name] for name in ("insight", "argument")).casefold()
+    written = comparable_text(" ".join(texts[name] for name in ("insight", "argument")))
     action = facts.action
-    facts_text = json.dumps([action.name, action.description, action.custom_insights, dict(facts.client)], default=str)
-    facts_text = facts_text.casefold()
+    known = [action.name, action.description, action.custom_insights, dict(facts.client)]
+    facts_text = comparable_text(json.dumps(known, default=str, ensure_ascii=False))
     for name in facts.other_names:
-        other = name.casefold()
+        other = comparable_text(name)
         if (
             len(other) >= _NAME_CHARACTERS
             and other in written

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from functions.jobs.modelling.training import TrainingStoppedError
-from shared.errors import ApiError, JobFailedError
+from shared.errors import UNEXPECTED_JOB_ERROR, ApiError, JobFailedError
 from shared.propensity.errors import CheckpointError
 
 # AWS keeps this number of characters of a failure's reason.
@@ -83,6 +83,6 @@ def run(work: Callable[[Container, threading.Event], None]) -> int:
         return EXIT_FAILED
     except Exception as error:  # noqa: BLE001 - the process ends here and must report the reason
         traceback.print_exc()
-        container.report_failure(f"The job failed with an unexpected error ({type(error).__name__}: {error}).")
+        container.report_failure(f"{UNEXPECTED_JOB_ERROR} ({type(error).__name__}: {error}).")
         return EXIT_FAILED
     return 0

@@ -25,7 +25,7 @@ from shared.files.formats import FileFormat
 from shared.files.notes import ReadNotes
 from shared.files.readers import opened
 from shared.models.job import JobAccess, JobDataset, JobFile
-from shared.models.reading import ReadOptions
+from shared.models.reading import COLUMNS_LIMIT, ReadOptions
 from shared.network.address_guard import AddressGuard
 from shared.propensity.holdouts import Draws, Mask
 
@@ -49,6 +49,11 @@ class DatasetTable:
     formats: DateFormats
     notes: list[str]
     file_notes: list[FileNotes]
+
+    @property
+    def nested(self) -> set[str]:
+        """Returns the columns that hold lists or objects in a file."""
+        return set().union(*(file.notes.nested for file in self.file_notes))
 
     def of_files(self, wanted: Callable[[JobFile], bool]) -> Mask:
         """Returns the mask of the rows from the files for which ``wanted`` is true."""
@@ -86,16 +91,26 @@ def read_datasets(
                 # A label is a text, even if it looks like a date in one of the files.
                 formats = {name: found for name, found in notes.formats.items() if name != column}
                 contents.append(FileRows(rows, formats))
-                file_notes.append(FileNotes(file.label, rows.height, notes))
+                file_notes.append(FileNotes(file.label, notes))
                 files.append(file)
                 path.unlink()
     heights = [content.rows.height for content in contents]
+    _require_columns({name for content in contents for name in content.rows.columns})
     together = concatenate(contents, model_formats)
     if not together.rows.height:
         raise JobFailedError("The files have no rows. Upload files with rows, or choose other files.")
     draws = np.concatenate([row_draws(seed, file, height) for file, height in zip(files, heights, strict=True)])
     file_of_row = np.repeat(np.arange(len(files)), heights)
     return DatasetTable(together.rows, draws, file_of_row, files, together.formats, together.notes, file_notes)
+
+
+def _require_columns(names: set[str]) -> None:
+    """Raises JobFailedError for more columns than a row to score may have."""
+    if len(names) > COLUMNS_LIMIT:
+        raise JobFailedError(
+            f"The files have {len(names):,} different columns together; at most {COLUMNS_LIMIT:,} can be used. Leave "
+            "columns or files out."
+        )
 
 
 def s3_client(access: JobAccess, client: ClientFactory) -> "S3Client":
@@ -124,7 +139,8 @@ def s3_client(access: JobAccess, client: ClientFactory) -> "S3Client":
                 "aws_secret_access_key": keys["secret_access_key"],
             }
     except (ClientError, BotoCoreError) as error:
-        raise JobFailedError(f"The credentials of the connector cannot be used: {reason_of(error)}.") from error
+        hint = f" Its role must require the sts:ExternalId {access.external_id}." if access.external_id else ""
+        raise JobFailedError(f"The credentials of the connector cannot be used: {reason_of(error)}.{hint}") from error
     except (ValueError, KeyError) as error:
         raise JobFailedError("The stored credentials of the connector are damaged. Enter them again.") from error
     # A customer chose the address, so it may lead into our network, and its name may change between check and call.

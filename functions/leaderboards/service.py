@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
@@ -14,6 +13,7 @@ from shared.evaluations.scores import Ranking, Score, ScoreEntry, Scores
 from shared.models.base import Page, format_timestamp
 from shared.models.job import MetricName
 from shared.models.leaderboard import Direction, LeaderboardQuery, LeaderboardRow
+from shared.space_binding import BoundThreads
 from shared.spaces.members import SpaceContext
 
 DEFAULT_METRIC = MetricName.ROC_AUC
@@ -156,7 +156,7 @@ class LeaderboardService:
             )
             return Board(benchmark, {entry.checkpoint_id: entry for entry in entries})
 
-        with ThreadPoolExecutor(PARALLEL_READS) as pool:
+        with BoundThreads(PARALLEL_READS) as pool:
             boards = dict(zip(known, pool.map(read, known.values()), strict=True))
         selected = [boards[benchmark_id] for benchmark_id in chosen]
         return selected, [boards[query.metric_benchmark_id]] if query.metric_benchmark_id else selected

@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from shared.errors import ApiError, UnavailableError
+from shared.errors import ApiError
+from shared.llm.completions import blame_deployment
 from shared.llm.model_lists import ModelLists
 from shared.llm.targets import Targets
 from shared.models.cluster import LanguageModel
@@ -15,12 +16,12 @@ class ModelService:
         self._lists = lists
 
     async def list(self, context: SpaceContext) -> tuple[Sequence[LanguageModel], bool]:
-        """Returns the models, and whether the list is stale. Raises UnavailableError if there is no list."""
+        """Returns the models, and whether the list is stale. Raises the error of the cluster if there is no list."""
         target = await self._targets.target(context.space_id)
         try:
             found, is_stale = await self._lists.current(target)
-        except UnavailableError:
-            raise
         except ApiError as error:
-            raise UnavailableError(f"The cluster lists no models just now. {error.message}") from error
+            if target.is_shared:
+                blame_deployment(error)
+            raise
         return found.models, is_stale

@@ -34,7 +34,7 @@ async def _service(resources: CurrentResources) -> PersonaService:
 
 async def _upload_service(resources: CurrentResources) -> PersonaUploadService:
     uploads = PersonaUploads(resources.table, resources.s3, resources.settings.bucket_name)
-    return PersonaUploadService(resources.table, uploads, resources.clock)
+    return PersonaUploadService(resources.table, uploads, resources.storage_usages, resources.clock)
 
 
 CurrentPersonaService = Annotated[PersonaService, Depends(_service)]

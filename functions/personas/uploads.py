@@ -8,7 +8,6 @@ decision. If one request has not enough time to save all rows, the next request 
 import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from tempfile import TemporaryFile
@@ -38,6 +37,8 @@ from shared.models.persona_upload import (
     UploadStatus,
 )
 from shared.personas.store import Personas, person_key
+from shared.space_binding import BoundThreads
+from shared.space_usage.storage import StorageUsages
 from shared.spaces.members import SpaceContext
 
 CONFIRMABLE = timedelta(hours=24)
@@ -69,6 +70,7 @@ class PersonaUploadService:
         self,
         table: Table,
         uploads: PersonaUploads,
+        storage_usages: StorageUsages,
         clock: Clock,
         *,
         limits: UploadLimits = DEFAULT_LIMITS,
@@ -76,6 +78,7 @@ class PersonaUploadService:
     ) -> None:
         self._personas = Personas(table, clock)
         self._uploads = uploads
+        self._storage_usages = storage_usages
         self._saver = Saver(table, self._personas, uploads)
         self._clock = clock
         self._limits = limits
@@ -98,6 +101,7 @@ class PersonaUploadService:
         """Returns forms with which a client uploads files directly to S3. ``process`` reads these files later."""
         token = secrets.token_urlsafe(32)
         files = list(dict.fromkeys(request.files))
+        self._storage_usages.reserve(context.space_id, len(files) * self._limits.file_bytes, FORM_LIFETIME)
         now = self._clock()
         upload = StoredUpload(
             status=UploadStatus.WAITING,
@@ -146,8 +150,11 @@ class PersonaUploadService:
     def _has_time(self) -> bool:
         return self._timer() - self._started < WORKING_SECONDS
 
+    def _reading_seconds_left(self) -> float:
+        return READING_SECONDS - (self._timer() - self._started)
+
     def _check_time(self) -> None:
-        if self._timer() - self._started > READING_SECONDS:
+        if self._reading_seconds_left() < 0:
             raise UnreadableFileError(f"takes more than {READING_SECONDS:.0f} seconds to read: split the file")
 
     def _receive(self, context: SpaceContext, token: str, waiting: StoredUpload) -> StoredUpload:
@@ -176,7 +183,7 @@ class PersonaUploadService:
     def _read(self, context: SpaceContext, files: Iterable[NamedFile]) -> StoredUpload:
         """Reads all files and stores their rows. Raises ValidationFailedError."""
         reading = _Reading()
-        with TemporaryFile() as rows, ThreadPoolExecutor(LOOKUP_THREADS) as pool:
+        with TemporaryFile() as rows, BoundThreads(LOOKUP_THREADS) as pool:
             batch: list[tuple[str, PersonaRow]] = []
             for name, file in files:
                 for row in self._rows(name, file, reading):
@@ -200,7 +207,8 @@ class PersonaUploadService:
         count = 0
         before = reading.total + reading.refused_rows
         try:
-            opened = open_persona_file(file, replace(self._limits, rows=self._limits.rows - before), self._check_time)
+            limits = replace(self._limits, rows=self._limits.rows - before, seconds=self._reading_seconds_left())
+            opened = open_persona_file(file, limits, self._check_time)
             for row in opened.rows:
                 count += 1
                 if isinstance(row, PersonaRow) and row.persona.birthdate > today:
@@ -217,7 +225,7 @@ class PersonaUploadService:
         reading.files.append(UploadedFile(file=name, format=opened.format, encoding=opened.encoding, rows=count))
 
     def _look_up(
-        self, context: SpaceContext, reading: _Reading, batch: list[tuple[str, PersonaRow]], pool: ThreadPoolExecutor
+        self, context: SpaceContext, reading: _Reading, batch: list[tuple[str, PersonaRow]], pool: BoundThreads
     ) -> None:
         """Records the conflicts of the rows."""
         keys = [person_key(row.persona.name, row.persona.birthdate) for _, row in batch]

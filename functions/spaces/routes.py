@@ -10,6 +10,7 @@ from shared.dependencies import CurrentResources
 from shared.http.errors import errors
 from shared.http.parameters import After, ExpectedVersion, IdempotencyKey, Limit, tagged
 from shared.http.routers import CurrentContext, CurrentPrincipal, GroupRouter
+from shared.models.api_key import SpaceApiKey
 from shared.models.base import Deleted, Page
 from shared.models.invite import Invite, Invited, InviteRequest
 from shared.models.limits import SpaceLimits, SpaceLimitsAnswer
@@ -21,7 +22,8 @@ router = GroupRouter("spaces")
 async def _service(resources: CurrentResources) -> SpaceService:
     settings = resources.settings
     mails = InviteMails(resources.ses if settings.email_sender else None, settings.email_sender, settings.sign_in_url)
-    return SpaceService(resources.table, resources.job_launcher, mails, resources.clock)
+    usages = resources.storage_usages
+    return SpaceService(resources.table, resources.job_launcher, mails, usages, resources.clock)
 
 
 CurrentSpaceService = Annotated[SpaceService, Depends(_service)]
@@ -35,7 +37,7 @@ def list_spaces(
     return service.list_after(principal.user_id, after, limit)
 
 
-@router.post("", status_code=201, responses=errors(409))
+@router.post("", status_code=201, responses=errors(409, 429))
 def create_space(
     body: SpaceCreate,
     principal: CurrentPrincipal,
@@ -85,6 +87,20 @@ def restore_space(id: str, principal: CurrentPrincipal, service: CurrentSpaceSer
     return service.restore(principal.user_id, id)
 
 
+@router.get("/{id}/api-keys", extension=True)
+def list_space_api_keys(
+    context: CurrentContext, service: CurrentSpaceService, limit: Limit = 10, after: After = ""
+) -> Page[SpaceApiKey]:
+    """List the API keys of all members, newest first; revoked ones stay for 90 days."""
+    return service.list_api_keys(context, after, limit)
+
+
+@router.delete("/{id}/api-keys/{key_id}", extension=True)
+def revoke_space_api_key(key_id: str, context: CurrentContext, service: CurrentSpaceService) -> Deleted:
+    """Revoke an API key of any member: within 10 seconds nothing takes it any more."""
+    return service.revoke_api_key(context, key_id)
+
+
 @router.get("/{id}/invites", extension=True, responses=errors(403, 404))
 def list_invites(
     context: CurrentContext, service: CurrentSpaceService, limit: Limit = 10, after: After = ""
@@ -101,7 +117,7 @@ def revoke_invite(invite_id: str, context: CurrentContext, service: CurrentSpace
 
 @router.get("/{id}/limits", extension=True, responses=errors(404))
 def get_space_limits(context: CurrentContext, service: CurrentSpaceService, response: Response) -> SpaceLimitsAnswer:
-    """Get what may be used of the language models, and what is used of it."""
+    """Get what may be used of the language models, of jobs and of storage, and what is used of it."""
     return tagged(response, service.limits(context))
 
 

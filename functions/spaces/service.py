@@ -7,21 +7,29 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from functions.spaces.invite_mails import InviteMails
+from functions.spaces.removals import MemberRemovals
+from functions.spaces.space_keys import SpaceKeys
+from shared.arguments.leavers import Leavers
 from shared.clock import Clock, new_id
 from shared.dynamodb.repository import Idempotency
-from shared.dynamodb.table import Table
+from shared.dynamodb.table import Table, TransactionFailedError, repeat_on_conflict
+from shared.errors import ApiError
 from shared.http.tokens import Principal
 from shared.jobs.launcher import JobLauncher
 from shared.jobs.store import Jobs
 from shared.llm.limit_usage import LimitUsages, Subject
+from shared.models.api_key import SpaceApiKey
 from shared.models.base import Deleted, Page
 from shared.models.invite import Invite, Invited, InviteMail, InviteRequest
 from shared.models.job_reference import JobReference
 from shared.models.limits import SpaceLimits, SpaceLimitsAnswer
 from shared.models.space import Membership, Space, SpaceCreate, SpaceMember, SpaceUpdate
 from shared.observability import logger
+from shared.space_usage.jobs import JobUsages
+from shared.space_usage.storage import StorageUsages
 from shared.spaces.invites import Invites
 from shared.spaces.members import SpaceContext
+from shared.spaces.owned_spaces import OwnedSpaces
 from shared.spaces.store import Spaces
 
 # What a request does itself after deleting or restoring; the reconciler does the rest within five minutes.
@@ -31,17 +39,26 @@ CONCURRENCY = 8
 
 
 class SpaceService:
-    def __init__(self, table: Table, launcher: JobLauncher, mails: InviteMails, clock: Clock) -> None:
+    def __init__(
+        self, table: Table, launcher: JobLauncher, mails: InviteMails, storage_usages: StorageUsages, clock: Clock
+    ) -> None:
         self._spaces = Spaces(table, clock)
         self._members = self._spaces.members
+        self._owned = OwnedSpaces(table, self._members)
         self._jobs = Jobs(table, clock)
         self._invites = Invites(table, clock)
+        self._removals = MemberRemovals(table, clock)
+        self._keys = SpaceKeys(table, clock)
         self._usages = LimitUsages(table, clock)
+        self._job_usages = JobUsages(table, clock)
+        self._storage_usages = storage_usages
+        self._leavers = Leavers(table, clock)
         self._launcher = launcher
         self._mails = mails
         self._clock = clock
 
     def create(self, principal: Principal, request: SpaceCreate, idempotency: Idempotency | None) -> Space:
+        """Raises LimitReachedError for users who own too many spaces."""
         now, user_id = self._clock(), principal.user_id
         space = Space(
             id=new_id(),
@@ -51,16 +68,23 @@ class SpaceService:
             updated_by=user_id,
             **request.model_dump(),
         )
-        membership = Membership(id=space.id, created_at=now, updated_at=now, is_owner=True)
-        stored = self._members.memberships.create(
-            user_id,
-            membership,
-            idempotency=idempotency,
-            also=[
-                self._members.spaces.put_write(space.id, space),
-                *self._members.index_writes(user_id, principal.email, membership),
-            ],
-        )
+        membership = Membership(id=space.id, created_at=now, updated_at=now, is_owner=True, generation=new_id())
+
+        def step() -> Membership:
+            if idempotency and (first := self._members.memberships.answered(user_id, idempotency)):
+                return first
+            return self._members.memberships.create(
+                user_id,
+                membership,
+                idempotency=idempotency,
+                also=[
+                    self._members.spaces.put_write(space.id, space),
+                    *self._members.index_writes(user_id, principal.email, membership),
+                    self._owned.add(user_id, space.id),
+                ],
+            )
+
+        stored = repeat_on_conflict(step, "You create too many spaces at once.", (TransactionFailedError,))
         return space if stored.id == space.id else self._members.spaces.get(stored.id, stored.id)
 
     def list_after(self, user_id: str, after: str, limit: int) -> Page[Space]:
@@ -111,6 +135,8 @@ class SpaceService:
             **dict(limits),
             space_usage=self._usages.usage(everybody),
             own_usage=self._usages.usage(own),
+            job_usage=self._job_usages.usage(space.id, self._storage_usages.stage)
+            | self._storage_usages.usage(space.id),
             version=space.version,
         )
 
@@ -118,7 +144,14 @@ class SpaceService:
         return self._members.list_after(context.space_id, after, limit)
 
     def remove_member(self, context: SpaceContext, member_id: str) -> Deleted:
-        return self._members.remove(context.space_id, member_id)
+        """Removes a member. What waits for the review of this member then waits for anyone."""
+        space_id = context.space_id
+        left = self._removals.remove(space_id, member_id, [self._leavers.note(space_id, member_id)])
+        try:
+            self._leavers.clean(space_id, f"{space_id}#{member_id}")
+        except (ApiError, BotoCoreError, ClientError):
+            logger.exception("arguments wait for a leaver: the reconciler will free them", extra={"space_id": space_id})
+        return left
 
     def invite(self, principal: Principal, context: SpaceContext, request: InviteRequest) -> Invited:
         """Stores the invites, all or none, and then sends the mails.
@@ -137,6 +170,13 @@ class SpaceService:
 
     def list_invites(self, context: SpaceContext, after: str, limit: int) -> Page[Invite]:
         return self._invites.list_after(context.space_id, after, limit)
+
+    def list_api_keys(self, context: SpaceContext, after: str, limit: int) -> Page[SpaceApiKey]:
+        return self._keys.list_after(context.space_id, after, limit)
+
+    def revoke_api_key(self, context: SpaceContext, key_id: str) -> Deleted:
+        """Raises as ``SpaceKeys.revoke`` does."""
+        return self._keys.revoke(context.space_id, key_id)
 
     def revoke_invite(self, context: SpaceContext, invite_id: str) -> Deleted:
         """Raises as ``Invites.revoke`` does."""

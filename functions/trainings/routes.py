@@ -25,6 +25,7 @@ async def _service(resources: CurrentResources) -> TrainingService:
         resources.file_pins,
         resources.clock,
         max_gpu_count=resources.settings.max_gpu_count,
+        storage_usages=resources.storage_usages,
     )
 
 
@@ -39,7 +40,7 @@ def list_trainings(
     return service.list_page(context, page.number, page.size)
 
 
-@router.post("", status_code=201, responses=errors(403, 409, 503))
+@router.post("", status_code=201, responses=errors(403, 409, 429, 503))
 def create_training(
     body: TrainingCreate,
     context: CurrentContext,

@@ -20,6 +20,7 @@ from shared.models.job_status import JobStatus
 from shared.models.training import Training, TrainingCreate, TrainingUpdate
 from shared.observability import logger
 from shared.propensity.architectures.registry import validate_configuration
+from shared.space_usage.storage import StorageUsages
 from shared.spaces.members import SpaceContext
 from shared.trainings.store import Trainings
 
@@ -36,8 +37,10 @@ class TrainingService:
         clock: Clock,
         *,
         max_gpu_count: int,
+        storage_usages: StorageUsages,
     ) -> None:
         self._trainings = Trainings(table, clock)
+        self._storage_usages = storage_usages
         self._checkpoints = Repository(table, Checkpoint, kind="checkpoint")
         self._due_evaluations = due_evaluations
         self._launcher = launcher
@@ -49,7 +52,7 @@ class TrainingService:
         """Stores a ``pending`` training with the present versions of its files, and starts its workflow.
 
         When the workflow can't be started the training stays ``pending``; the reconciler starts it within five
-        minutes, or fails it after an hour of trying.
+        minutes, or fails it after an hour of trying. Raises LimitReachedError.
         """
         validate_configuration(request.architecture, request.configuration)
         _check_connectors(request.connectors)
@@ -104,6 +107,7 @@ class TrainingService:
         return Deleted(id=training_id)
 
     def _store(self, context: SpaceContext, request: TrainingCreate, idempotency: Idempotency | None) -> Training:
+        self._storage_usages.check(context.space_id)
         now = self._clock()
         with self._pins.of_request(context.space_id) as pin:
             pins = pin(request.connectors)
@@ -116,7 +120,7 @@ class TrainingService:
                 notes=_pinned_later(request.connectors, pins),
                 **dict(request),
             )
-            return self._trainings.create(context.space_id, training, idempotency)
+            return self._trainings.create(context.space_id, training, idempotency, self._storage_usages.stage)
 
     def _start(self, job: JobReference) -> None:
         try:

@@ -68,12 +68,17 @@ class UserService:
     def accept_invites(self, principal: Principal) -> AcceptedInvites:
         """Joins every space that the caller's address is invited to.
 
-        Raises PermissionDeniedError for an address that is not verified, and when no invite can be accepted
-        GoneError for expired ones, ConflictError for accepted ones, NotFoundError if nobody has invited the user.
+        Raises PermissionDeniedError for an address that is not verified or that no invite can name. When no invite can
+        be accepted, raises GoneError for expired ones, ConflictError for accepted ones, or else NotFoundError.
         """
         if not principal.email or not principal.email_verified:
             raise PermissionDeniedError(
                 "Your e-mail address is not verified. Verify it, sign in again, and accept then."
+            )
+        if not principal.email.isascii():
+            raise PermissionDeniedError(
+                f"No invite can name your e-mail address {principal.email}, because it has letters that are not ASCII. "
+                "Sign in with another address."
             )
         self._provision(principal)
         invites = self._invites.of(principal.email)

@@ -5,6 +5,7 @@ from typing import Annotated
 from fastapi import Depends, Query, Response
 
 from functions.webhook_endpoints.service import WebhookEndpointService
+from functions.webhook_endpoints.verification import LIMIT_SECONDS
 from shared.dependencies import CurrentResources
 from shared.http.errors import errors
 from shared.http.parameters import After, ExpectedVersion, IdempotencyKey, Limit, tagged
@@ -22,13 +23,16 @@ from shared.models.webhook_endpoint import (
     WebhookEndpointUpdate,
     WebhookSecret,
 )
+from shared.webhooks.sender import WebhookSender
 
 router = GroupRouter("webhook-endpoints")
 
 
 async def _service(resources: CurrentResources, context: CurrentContext) -> WebhookEndpointService:
+    guard = resources.address_guard
+    sender = WebhookSender(guard, LIMIT_SECONDS)
     return WebhookEndpointService(
-        resources.table, resources.webhook_queue, resources.address_guard, resources.clock, context=context
+        resources.table, resources.webhook_queue, guard, sender, resources.clock, context=context
     )
 
 
@@ -48,7 +52,10 @@ def list_webhook_endpoints(
 def create_webhook_endpoint(
     body: WebhookEndpointCreate, service: CurrentWebhookEndpointService, idempotency: IdempotencyKey, response: Response
 ) -> WebhookEndpointCreated:
-    """Have the space's events sent to an address, signed with the secret that is answered here and never again."""
+    """Have the space's events sent to an address, signed with the secret that is answered here and never again.
+
+    The address gets a challenge, and nothing else until it answers `{"challenge": "…"}`.
+    """
     return tagged(response, service.create(body, idempotency))
 
 
@@ -66,7 +73,10 @@ def update_webhook_endpoint(
     expected_version: ExpectedVersion,
     response: Response,
 ) -> WebhookEndpoint:
-    """Update the fields that are sent; `status` disables an endpoint, and enables it again."""
+    """Update the fields that are sent; `status` disables an endpoint, and enables it again.
+
+    A new address has to answer a challenge first.
+    """
     return tagged(response, service.update(id, body, expected_version))
 
 
@@ -82,7 +92,13 @@ def rotate_webhook_secret(id: str, service: CurrentWebhookEndpointService) -> We
     return service.rotate_secret(id)
 
 
-@router.post("/{id}/test", extension=True, status_code=202, responses=errors(403, 409, 503))
+@router.post("/{id}/verify", extension=True, responses=errors(403, 409, 429))
+def verify_webhook_endpoint(id: str, service: CurrentWebhookEndpointService, response: Response) -> WebhookEndpoint:
+    """Send the challenge to the address again; a right answer enables the endpoint."""
+    return tagged(response, service.verify(id))
+
+
+@router.post("/{id}/test", extension=True, status_code=202, responses=errors(403, 409, 429, 503))
 def test_webhook_endpoint(id: str, service: CurrentWebhookEndpointService) -> WebhookDelivery:
     """Send a `webhook_endpoint.test` message."""
     return service.test(id)

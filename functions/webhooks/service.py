@@ -107,9 +107,10 @@ class WebhookService:
             at = min(message.timestamp or sender.sent_at, self._clock())
             self._trainings.report(job.space_id, job.id, at, _progress(message).metrics, also=[remember])
             return
-        self._table.transact([remember])
+        # Before the message is remembered: after an interruption, the repeated message advances it.
         if job.kind is JobKind.EVALUATION and tells_it_runs:
             self._evaluations.advance(job.space_id, job.id, JobStatus.RUNNING)
+        self._table.transact([remember])
 
     def _remember(self, sender: Sender) -> Write:
         digest = hashlib.sha256(sender.message_id.encode()).hexdigest()

@@ -18,12 +18,12 @@ from shared.models.reading import TYPED_COLUMNS_LIMIT, ReadOptions
 from shared.models.schema_drift import DriftPolicy
 from shared.resources import Resources
 from shared.settings import Settings
+from shared.space_usage.jobs import MAX_JOB_SECONDS
 
 SHOWN_COLUMNS = 30
 SHOWN_FILES = 5
-MAX_RUNTIME_SECONDS = 24 * 3600
 # A spot job may wait for a machine as long as it may run.
-MAX_WAIT_SECONDS = 2 * MAX_RUNTIME_SECONDS
+MAX_WAIT_SECONDS = 2 * MAX_JOB_SECONDS
 BASE_VOLUME_GB = 30
 MAX_VOLUME_GB = 16_384
 
@@ -36,6 +36,7 @@ class JobInputs:
         self._settings = resources.settings
         self._s3 = resources.s3
         self._drifts = resources.schema_drifts
+        self._storages = resources.connector_storages
 
     def parts(self, space_id: str, connectors: Sequence[ConnectorTraining], pins: Mapping[str, str]) -> list[DataPart]:
         """Returns the files of each connector's part; those without pins as they are now.
@@ -79,7 +80,7 @@ class JobInputs:
             "instance_types": instance_types(settings, job.gpu_count),
             "instance_count": 1,
             "volume_gb": min(BASE_VOLUME_GB + 3 * (size_bytes >> 30), MAX_VOLUME_GB),
-            "max_runtime_seconds": MAX_RUNTIME_SECONDS,
+            "max_runtime_seconds": MAX_JOB_SECONDS,
             "max_wait_seconds": MAX_WAIT_SECONDS,
             "spot": settings.spot_training,
         }
@@ -122,7 +123,7 @@ class JobInputs:
             {
                 "connector_id": connector.id,
                 "files": files,
-                "access": connector.job_access(self._settings.parameter_prefix),
+                "access": self._storages.job_access(space_id, connector),
                 "identifying_columns": _identifying_columns(connector, profiles),
                 **part.settings.job_settings(),
             }

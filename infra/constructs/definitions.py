@@ -323,13 +323,22 @@ def connector_scan(*, concurrency: int) -> Definition:
                     "files.$": "$$.Map.Item.Value",
                 },
                 "MaxConcurrency": concurrency,
+                # Even empty results of 87,000 groups would exceed the 256 KB that a state may return. Nothing reads the
+                # exported results, and the bucket deletes them after a month.
+                "ResultWriter": {
+                    "Resource": "arn:aws:states:::s3:putObject",
+                    "Parameters": {
+                        "Bucket": "${DataBucket}",
+                        "Prefix.$": "States.Format('temporary/spaces/{}/scans/{}', $.space_id, $.scan_id)",
+                    },
+                },
                 # finish_scan records the error of a broken file, so the map itself must not fail.
                 "ToleratedFailurePercentage": 100,
                 "ItemProcessor": {
                     "ProcessorConfig": {"Mode": "DISTRIBUTED", "ExecutionType": "STANDARD"},
                     "StartAt": "ScanFile",
                     "States": {
-                        # Without this, the map's output would exceed 256 KB for many files.
+                        # The results stay small, because files hold them.
                         "ScanFile": invoke("ScanFile", everything, OutputPath=None, End=True)
                     },
                 },

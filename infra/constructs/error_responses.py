@@ -25,6 +25,15 @@ class ErrorResponse:
         return json.dumps(body)
 
 
+# The application's headers (shared/http/middleware.py) but for its policy for pages: API Gateway puts each value in
+# single quotes, which the policy contains, and no browser takes JSON with these headers for a page.
+SECURITY_HEADERS = {
+    "Cache-Control": "no-store",
+    "Referrer-Policy": "no-referrer",
+    "Strict-Transport-Security": "max-age=31536000; includeSubDomains",
+    "X-Content-Type-Options": "nosniff",
+}
+
 _UNAUTHENTICATED = "Send a valid bearer token in the Authorization header."
 _UNKNOWN = "There is no such path. /docs lists what there is."
 _INTERNAL = "Something went wrong on our side. Try again; if it stays, tell us the request_id."
@@ -46,7 +55,8 @@ RESPONSES = (
         {"WWW-Authenticate": "'Bearer'"},
     ),
     ErrorResponse(Type.INVALID_SIGNATURE, 401, "unauthenticated", _UNAUTHENTICATED),
-    ErrorResponse(Type.ACCESS_DENIED, 403, "permission_denied", "This token may not do that."),
+    # The authorizer denies only callers without a valid token. Functions decide about permissions.
+    ErrorResponse(Type.ACCESS_DENIED, 401, "unauthenticated", _UNAUTHENTICATED, {"WWW-Authenticate": "'Bearer'"}),
     ErrorResponse(Type.INVALID_API_KEY, 403, "permission_denied", "This API key may not do that."),
     ErrorResponse(Type.WAF_FILTERED, 403, "permission_denied", "The request was blocked by the firewall."),
     # API Gateway uses this type for a path or method that does not exist.
@@ -70,12 +80,13 @@ RESPONSES = (
 
 def add_error_responses(api: apigateway.RestApi, allowed_origin: str | None = None) -> None:
     """Adds RESPONSES to ``api``. Browsers of ``allowed_origin`` may read them."""
+    security = {name: f"'{value}'" for name, value in SECURITY_HEADERS.items()}
     cors = {"Access-Control-Allow-Origin": f"'{allowed_origin}'"} if allowed_origin else {}
     for response in RESPONSES:
         api.add_gateway_response(
             response.type.response_type.title().replace("_", ""),
             type=response.type,
             status_code=str(response.status) if response.status else None,
-            response_headers={"X-Request-Id": "context.requestId", **response.headers, **cors},
+            response_headers={"X-Request-Id": "context.requestId", **security, **response.headers, **cors},
             templates={"application/json": response.template},
         )

@@ -26,8 +26,13 @@ class FairShares(Construct):
             api_stages=[Plan.ApiStageProperty(api_id=stage.rest_api.rest_api_id, stage=stage.stage_name)],
             throttle=Plan.ThrottleSettingsProperty(rate_limit=rate, burst_limit=2 * rate),
         )
+        before: apigateway.CfnUsagePlanKey | None = None
         for number, value in enumerate(keys):
             key = apigateway.CfnApiKey(self, f"Key{number:02}", name=value, value=value, enabled=True)
-            apigateway.CfnUsagePlanKey(
+            share = apigateway.CfnUsagePlanKey(
                 self, f"Share{number:02}", key_id=key.ref, key_type="API_KEY", usage_plan_id=plan.ref
             )
+            # API Gateway refuses (409) to change the keys of an account and region at the same time.
+            if before:
+                share.add_resource_dependency(before)
+            before = share

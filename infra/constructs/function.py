@@ -1,5 +1,6 @@
 """Creates Lambda functions, each with its own role and log group."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +27,7 @@ _WEB_ADAPTER_VARIABLES = {
     "PORT": "8080",
     # API Gateway closes a stream after five minutes without data. Two upstream servers fit into that time.
     "UPSTREAM_TIMEOUT_SECONDS": "120",
+    "UPSTREAM_TOTAL_SECONDS": "240",
 }
 
 _TABLE_READS = ("dynamodb:BatchGetItem", "dynamodb:ConditionCheckItem", "dynamodb:GetItem", "dynamodb:Query")
@@ -44,8 +46,13 @@ def state_machine_arn(scope: Construct, settings: StageSettings, workflow: Workf
     )
 
 
+def queue_name(settings: StageSettings, id: str) -> str:
+    """Returns the name made from the construct's id, because other stacks must not import it."""
+    return settings.name(re.sub(r"(?<=[a-z])(?=[A-Z])", "-", id).lower())
+
+
 def webhook_queue_name(settings: StageSettings) -> str:
-    return settings.name("webhook-deliveries")
+    return queue_name(settings, "WebhookDeliveries")
 
 
 @dataclass(frozen=True)
@@ -109,8 +116,6 @@ class ServiceFunction(Construct):
         self.role = self._role(spec.grants)
         web_server = spec.web_server if settings.streaming else None
         self.streams = web_server is not None
-        # AWS does not document SnapStart for a wrapper that replaces the runtime.
-        snap_start = snap_start and not self.streams
         layers = [code.base, *(code.extra.get(name) for name in spec.layers), code.web_adapter if web_server else None]
         self.function = lambda_.Function(
             self,
@@ -131,6 +136,9 @@ class ServiceFunction(Construct):
             tracing=lambda_.Tracing.ACTIVE,
             environment=self._environment({**(environment or {}), **(_WEB_ADAPTER_VARIABLES if web_server else {})}),
             snap_start=lambda_.SnapStartConf.ON_PUBLISHED_VERSIONS if snap_start else None,
+            recursive_loop=lambda_.RecursiveLoop.ALLOW if spec.repeats_itself else None,
+            # An operator can return to an earlier version. A failed deployment leaves none, which would block the next.
+            current_version_options=lambda_.VersionOptions(removal_policy=cdk.RemovalPolicy.RETAIN_ON_UPDATE_OR_DELETE),
         )
         self.target: lambda_.IFunction = self.function
         if snap_start or releases:
@@ -163,6 +171,7 @@ class ServiceFunction(Construct):
             "OIDC_JWKS_URL": data.oidc_jwks_url,
             "PARAMETER_PREFIX": settings.parameter_prefix,
             "WEBHOOK_SECRET_ARN": data.webhook_secret.secret_arn,
+            "EXTERNAL_ID_KEY_ARN": data.external_id_key.secret_arn,
             "WEBHOOK_QUEUE_URL": self._webhook_queue_url(),
             "TRAINING_STATE_MACHINE_ARN": state_machine_arn(self, settings, Workflow.TRAINING),
             "EVALUATION_STATE_MACHINE_ARN": state_machine_arn(self, settings, Workflow.EVALUATION),
@@ -172,6 +181,10 @@ class ServiceFunction(Construct):
             "CPU_INSTANCE_TYPES": ",".join(settings.cpu_instance_types),
             "GPU_INSTANCE_TYPES": ",".join(settings.gpu_instance_types),
             "MAX_GPU_COUNT": str(settings.max_gpu_count),
+            "MAX_RUNNING_TRAININGS": str(settings.max_running_trainings),
+            "MAX_RUNNING_EVALUATIONS": str(settings.max_running_evaluations),
+            "MAX_GPU_HOURS_PER_MONTH": str(settings.max_gpu_hours_per_month),
+            "MAX_STORAGE_GIB": str(settings.max_storage_gib),
             "SPOT_TRAINING": str(settings.spot_training).lower(),
             "ALLOW_LOOPBACK": str(settings.allow_loopback).lower(),
             "DEFAULT_CLUSTER_URL": settings.default_cluster_url,
@@ -250,12 +263,11 @@ class ServiceFunction(Construct):
                     conditions={"StringLikeIfExists": {"s3:prefix": list(grants.lists)}},
                 )
             )
-        if grants.webhook_secret:
-            statements.append(
-                iam.PolicyStatement(
-                    actions=["secretsmanager:GetSecretValue"], resources=[data.webhook_secret.secret_arn]
-                )
-            )
+        secrets = [data.webhook_secret] if grants.webhook_secret else []
+        secrets += [data.external_id_key] if grants.assumes_customer_roles else []
+        if secrets:
+            arns = [secret.secret_arn for secret in secrets]
+            statements.append(iam.PolicyStatement(actions=["secretsmanager:GetSecretValue"], resources=arns))
         if grants.queues_webhooks:
             queue = cdk.Stack.of(self).format_arn(service="sqs", resource=webhook_queue_name(self._settings))
             statements.append(iam.PolicyStatement(actions=["sqs:SendMessage"], resources=[queue]))

@@ -35,7 +35,7 @@ class ResourceGroup(Construct):
             settings=settings,
             data=data,
             code=code,
-            snap_start=settings.snap_start,
+            snap_start=settings.snap_start and spec.snap_start,
             releases=releases,
         )
         streams = self.backend.streams

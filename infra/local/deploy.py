@@ -26,8 +26,7 @@ STACK_PREFIX = "inference-local-"
 # The deployed app consists of these files, without the modules of the local stack.
 SOURCES = ("functions", "shared", "infra", "cdk.json", "package-lock.json", "uv.lock")
 NOT_SOURCES = ("infra/local", "__pycache__")
-PACKAGE_SECONDS = 600
-SYNTH_SECONDS = 300
+SYNTH_SECONDS = 900
 DEPLOY_SECONDS = 600
 LINES_SHOWN = 25
 
@@ -47,10 +46,7 @@ def deploy(settings: LocalSettings, report: ReportStep) -> Outputs:
     with ThreadPoolExecutor(max_workers=1) as pool:
         # Bootstrapping and packaging are independent, and both mostly wait.
         bootstrapped = pool.submit(_bootstrap, settings, cdk, environment, report)
-        report("Packaging the functions")
-        package = [sys.executable, "-m", "infra.package", "--stage", "local"]
-        run_step(package, environment, settings, what="packaging", seconds=PACKAGE_SECONDS)
-        report("Synthesising the CDK app")
+        report("Packaging the functions and synthesising the CDK app")
         shutil.rmtree(assembly, ignore_errors=True)
         synth = [*cdk, "synth", "--quiet", "--output", str(assembly), *_context(settings)]
         run_step(synth, environment, settings, what="cdk synth", seconds=SYNTH_SECONDS)

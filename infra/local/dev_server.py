@@ -48,6 +48,7 @@ def variables(settings: LocalSettings, outputs: Mapping[str, str]) -> dict[str, 
         "ALLOW_LOOPBACK": "true",
         # The local model is slow, and no gateway limits the time of a request.
         "UPSTREAM_TIMEOUT_SECONDS": "240",
+        "UPSTREAM_TOTAL_SECONDS": "480",
         "WEBHOOK_URL": f"{settings.api_url}/webhooks",
         "POWERTOOLS_TRACE_DISABLED": "true",
     }

@@ -3,6 +3,8 @@
 redrive   handle the messages of dead-letter queues again
 restore   restore a table of an earlier time into a new table
 recount   count all items of a table
+versions  delete old versions of the API's functions
+limits    show or set the limits of jobs and storage of one space
 protect   refuse templates that would replace resources with data
 """
 
@@ -13,9 +15,11 @@ from pathlib import Path
 
 import boto3
 
+from infra.operations.limits import LIMITS, reset_limits, set_limits
 from infra.operations.redrive import Redrive, dead_letter_queues
 from infra.operations.restore import TABLES, compared, recount, restore, table_of
 from infra.operations.stateful import BASELINE, baseline, explain, lines, replacements, stateful, templates_in
+from infra.operations.versions import delete, old_versions
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -48,6 +52,20 @@ def _parser() -> argparse.ArgumentParser:
     recounting = commands.add_parser("recount", help="count all items of a table")
     recounting.add_argument("table", help="name of the table in DynamoDB")
     recounting.set_defaults(run=_recount)
+
+    tidying = commands.add_parser("versions", help="delete old versions of the API's functions")
+    tidying.add_argument("--stage", required=True)
+    tidying.add_argument("--keep", type=int, default=1, help="how many to keep beside the one in use (default: 1)")
+    tidying.add_argument("--dry-run", action="store_true", help="only print what would be deleted")
+    tidying.set_defaults(run=_versions)
+
+    limiting = commands.add_parser("limits", help="show or set the limits of jobs and storage of one space")
+    limiting.add_argument("--stage", required=True)
+    limiting.add_argument("--space", required=True, help="id of the space")
+    for name in LIMITS:
+        limiting.add_argument(f"--{name.replace('_', '-')}", type=int, metavar="N")
+    limiting.add_argument("--reset", action="store_true", help="use the limits of the stage again")
+    limiting.set_defaults(run=_limits)
 
     protecting = commands.add_parser("protect", help="refuse templates that would replace resources with data")
     protecting.add_argument("--stage", default="prod")
@@ -103,6 +121,31 @@ def _recount(options: argparse.Namespace) -> int:
     for kind, count in sorted(counted.items()):
         _print(f"{kind:24} {count:10}")
     _print(f"{'all':24} {counted.total():10}")
+    return 0
+
+
+def _versions(options: argparse.Namespace) -> int:
+    session = boto3.Session()
+    for old in old_versions(session, options.stage, max(options.keep, 0)):
+        if not options.dry_run:
+            delete(session, old)
+        _print(f"{old.function} {old.version}: {'would be deleted' if options.dry_run else 'deleted'}")
+    return 0
+
+
+def _limits(options: argparse.Namespace) -> int:
+    session = boto3.Session()
+    table = table_of(session, options.stage, "entities")
+    if options.reset:
+        reset_limits(session, table, options.space)
+    changes = {name: value for name in LIMITS if (value := getattr(options, name)) is not None}
+    try:
+        own = set_limits(session, table, options.space, changes)
+    except LookupError as error:
+        _print(str(error.args[0]))
+        return 2
+    for name in LIMITS:
+        _print(f"{name:24} {own[name]:6}" if name in own else f"{name:24} as in the stage")
     return 0
 
 

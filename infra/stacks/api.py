@@ -6,6 +6,7 @@ from pathlib import Path
 
 import aws_cdk as cdk
 from aws_cdk import aws_apigateway as apigateway
+from aws_cdk import aws_certificatemanager as acm
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_logs as logs
 from constructs import Construct
@@ -18,17 +19,18 @@ from infra.constructs.releases import Releases
 from infra.constructs.resource_group import ResourceGroup
 from infra.groups import AUTHORIZE, GroupSpec
 from infra.nag import acknowledge
-from infra.objectives import FAILURES, READ_LATENCY
+from infra.objectives import GATEWAY_FAILURES, READ_LATENCY
 from infra.settings import API_STAGE, StageSettings
 from infra.stacks.data import DataStack
 
-# Failures of the service: 500 and 503 responses of functions, and 5xx responses that API Gateway makes. Functions
-# return 502 and 504 for failures of systems that a space uses.
-FAILED = '{ ($.status = "500") || ($.status = "503") || (($.status = "5*") && ($.error != "-")) }'
-# These reads take as long as a language model or a cluster takes.
-_SLOW = " && ".join(f'($.route != "{route}")' for route in ("/chats*", "/v1*", "/models*"))
+# 5xx responses that API Gateway makes. Functions count their own, because only they know whose failure it is.
+FAILED = '{ ($.status = "5*") && ($.error != "-") }'
+# These reads take as long as a language model, a cluster or a customer's storage takes.
+_WAITING = ("/chats*", "/v1*", "/models*", "/clusters*", "/connectors/*")
+_SLOW = " && ".join(f'($.route != "{route}")' for route in _WAITING)
 READ = f'{{ ($.method = "GET") && ($.status = "2*") && {_SLOW} }}'
 
+# A path can contain an upload token, so the log has the route. The application logs paths without tokens.
 _ACCESS_LOG = json.dumps(
     {
         "request_id": "$context.requestId",
@@ -58,7 +60,7 @@ class ApiStack(cdk.Stack):
         super().__init__(scope, settings.name("api"), description="Inference API: routes and their functions")
         self._settings, self._data = settings, data
         self.api = self._rest_api()
-        self.url = self.api.url
+        self.url = f"https://{settings.domain_name}/" if settings.domain_name else self.api.url
         self._code = Code.of(self, settings, build, groups)
         releases = Releases(self, settings) if settings.gradual_releases else None
         authorizer = self._authorizer(releases)
@@ -76,6 +78,8 @@ class ApiStack(cdk.Stack):
             for spec in groups
         ]
         cdk.CfnOutput(self, "ApiUrl", value=self.url)
+        if self.api.domain_name:
+            cdk.CfnOutput(self, "DomainTarget", value=self.api.domain_name.domain_name_alias_domain_name)
 
     def _rest_api(self) -> apigateway.RestApi:
         settings = self._settings
@@ -95,6 +99,9 @@ class ApiStack(cdk.Stack):
             # Account-wide setting that a new account lacks. API Gateway cannot log without it.
             cloud_watch_role=True,
             cloud_watch_role_removal_policy=cdk.RemovalPolicy.RETAIN,
+            domain_name=self._domain(),
+            # Otherwise clients could avoid the domain and its TLS policy.
+            disable_execute_api_endpoint=bool(settings.domain_name),
             min_compression_size=cdk.Size.kibibytes(1),
             binary_media_types=["application/octet-stream", "multipart/form-data"],
             default_cors_preflight_options=apigateway.CorsOptions(
@@ -109,7 +116,8 @@ class ApiStack(cdk.Stack):
                 stage_name=API_STAGE,
                 throttling_rate_limit=settings.throttling_rate,
                 throttling_burst_limit=settings.throttling_burst,
-                tracing_enabled=True,
+                # Its traces would contain whole addresses, with upload tokens. Functions make their own traces.
+                tracing_enabled=False,
                 metrics_enabled=True,
                 # Bodies are never logged, because they hold customers' data.
                 logging_level=apigateway.MethodLoggingLevel.ERROR,
@@ -118,6 +126,15 @@ class ApiStack(cdk.Stack):
                 access_log_format=apigateway.AccessLogFormat.custom(_ACCESS_LOG),
             ),
         )
+        # API Gateway would create this group without a retention time. Its name is API Gateway's.
+        execution_logs = logs.LogGroup(
+            self,
+            "ExecutionLogs",
+            log_group_name=f"API-Gateway-Execution-Logs_{api.rest_api_id}/{API_STAGE}",
+            retention=settings.log_retention,
+            removal_policy=settings.removal_policy,
+        )
+        api.deployment_stage.node.add_dependency(execution_logs)
         add_error_responses(api, origins[0] if len(origins) == 1 else None)
         acknowledge(
             api,
@@ -139,7 +156,14 @@ class ApiStack(cdk.Stack):
                 rate=settings.share_throttling_rate,
             )
         if settings.firewall_rate:
-            Firewall(self, "Firewall", stage=api.deployment_stage, requests_per_minute=settings.firewall_rate)
+            Firewall(
+                self,
+                "Firewall",
+                stage=api.deployment_stage,
+                name=settings.name("api"),
+                requests_per_minute=settings.firewall_rate,
+                log_retention=settings.log_retention,
+            )
         else:
             acknowledge(
                 api.deployment_stage,
@@ -148,9 +172,20 @@ class ApiStack(cdk.Stack):
             )
         return api
 
+    def _domain(self) -> apigateway.DomainNameOptions | None:
+        settings = self._settings
+        if not settings.domain_name or not settings.certificate_arn:
+            return None
+        return apigateway.DomainNameOptions(
+            domain_name=settings.domain_name,
+            certificate=acm.Certificate.from_certificate_arn(self, "Certificate", settings.certificate_arn),
+            endpoint_type=apigateway.EndpointType.REGIONAL,
+            security_policy=apigateway.SecurityPolicy.TLS_1_2,
+        )
+
     def _add_metrics(self, access_logs: logs.LogGroup) -> None:
         """Adds metrics that API Gateway lacks: failures of the service, and the latency of reads."""
-        for name, pattern, value in ((FAILURES, FAILED, "1"), (READ_LATENCY, READ, "$.latency_ms")):
+        for name, pattern, value in ((GATEWAY_FAILURES, FAILED, "1"), (READ_LATENCY, READ, "$.latency_ms")):
             logs.MetricFilter(
                 self,
                 name,

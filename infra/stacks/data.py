@@ -1,8 +1,9 @@
-"""Creates the resources that hold data: the tables, the bucket, the user pool and the webhook secret."""
+"""Creates the resources that hold data: the tables, the bucket, the user pool and the secrets."""
 
 import aws_cdk as cdk
 from aws_cdk import aws_cognito as cognito
 from aws_cdk import aws_dynamodb as dynamodb
+from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
 from aws_cdk import aws_s3 as s3
 from aws_cdk import aws_secretsmanager as secretsmanager
@@ -42,6 +43,7 @@ class DataStack(cdk.Stack):
             exported = self.resolve(self.export_value(arn))["Fn::ImportValue"]
             self.imports[".".join(self.resolve(arn)["Fn::GetAtt"])] = exported
         self.webhook_secret = self._webhook_secret()
+        self.external_id_key = self._external_id_key()
         self.user_pool: cognito.UserPool | None = None
         self.oidc_issuer, self.oidc_audience = settings.oidc_issuer or "", settings.oidc_audience or ""
         self.oidc_jwks_url = settings.oidc_jwks_url
@@ -62,15 +64,26 @@ class DataStack(cdk.Stack):
         if self.oidc_jwks_url:
             cdk.CfnOutput(self, "OidcJwksUrl", value=self.oidc_jwks_url)
         cdk.CfnOutput(self, "WebhookSecretArn", value=self.webhook_secret.secret_arn)
+        cdk.CfnOutput(self, "ExternalIdKeyArn", value=self.external_id_key.secret_arn)
 
     def _key(self) -> kms.Key:
-        return kms.Key(
+        key = kms.Key(
             self,
             "Key",
             description=f"Inference API ({self._settings.stage}): data at rest",
             enable_key_rotation=True,
             removal_policy=self._settings.removal_policy,
         )
+        # Alarms publish to the encrypted topic of the observability stack.
+        key.add_to_resource_policy(
+            iam.PolicyStatement(
+                principals=[iam.ServicePrincipal("cloudwatch.amazonaws.com")],
+                actions=["kms:Decrypt", "kms:GenerateDataKey*"],
+                resources=["*"],
+                conditions={"StringEquals": {"aws:SourceAccount": self.account}},
+            )
+        )
+        return key
 
     def _table(self, id: str, *, stream: dynamodb.StreamViewType | None = None) -> dynamodb.Table:
         settings = self._settings
@@ -201,6 +214,23 @@ class DataStack(cdk.Stack):
         )
         return secret
 
+    def _external_id_key(self) -> secretsmanager.Secret:
+        """Creates the key from which the external ids of customers' roles are derived."""
+        secret = secretsmanager.Secret(
+            self,
+            "ExternalIdKey",
+            description="Derives the external ids that customers' roles require",
+            encryption_key=self.key,
+            generate_secret_string=secretsmanager.SecretStringGenerator(password_length=64, exclude_punctuation=True),
+            removal_policy=self._settings.removal_policy,
+        )
+        acknowledge(
+            secret,
+            "Another key makes the roles of all customers unusable, so it is never rotated (docs/operating.md).",
+            "AwsSolutions-SMG4",
+        )
+        return secret
+
     def _user_pool(self) -> cognito.UserPool:
         settings = self._settings
         pool = cognito.UserPool(
@@ -208,7 +238,7 @@ class DataStack(cdk.Stack):
             "Users",
             sign_in_aliases=cognito.SignInAliases(email=True),
             sign_in_case_sensitive=False,
-            self_sign_up_enabled=True,
+            self_sign_up_enabled=settings.sign_up == "open",
             auto_verify=cognito.AutoVerifiedAttrs(email=True),
             keep_original=cognito.KeepOriginalAttrs(email=True),
             standard_attributes=cognito.StandardAttributes(

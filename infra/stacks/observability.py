@@ -1,15 +1,20 @@
 """Creates the dashboard and the alarms from the objectives."""
 
+import json
 from collections.abc import Mapping, Sequence
 
 import aws_cdk as cdk
 from aws_cdk import aws_cloudwatch as cloudwatch
 from aws_cdk import aws_cloudwatch_actions as actions
 from aws_cdk import aws_iam as iam
+from aws_cdk import aws_scheduler as scheduler
 from aws_cdk import aws_sns as sns
 from aws_cdk import aws_sns_subscriptions as subscriptions
 from constructs import Construct
 
+from infra.constructs.function import queue_name, state_machine_arn
+from infra.groups import GROUPS, Workflow
+from infra.nag import justify_wildcards
 from infra.objectives import Alarm, Condition, Metric, Objective, ResourceNames, objectives
 from infra.settings import StageSettings
 from infra.stacks.api import ApiStack
@@ -17,6 +22,9 @@ from infra.stacks.data import DataStack
 from infra.stacks.workflows import WorkflowsStack
 
 PERIOD = cdk.Duration.minutes(5)
+# SageMaker's name for the logs of all training jobs of an account. All stages set the same time for it.
+JOB_LOG_GROUP = "/aws/sagemaker/TrainingJobs"
+JOB_LOG_DAYS = 365
 # Width of a dashboard.
 COLUMNS = 24
 
@@ -36,14 +44,18 @@ class ObservabilityStack(cdk.Stack):
         super().__init__(scope, settings.name("observability"), description="Inference API: dashboard and alarms")
         self._settings, self._data = settings, data
         self.topic = self._topic()
+        # Names and no references: a resource that this stack imports could never be removed from the others.
+        for stack in (api, workflows):
+            self.add_stack_dependency(stack)
         names = ResourceNames(
-            machines={one.workflow: one.machine.state_machine_arn for one in workflows.machines},
-            object_events=workflows.object_events.queue_name,
-            dead_letters={queue.node.id: queue.queue_name for queue in workflows.dead_letters},
+            machines={workflow: state_machine_arn(self, settings, workflow) for workflow in Workflow},
+            object_events=queue_name(settings, workflows.object_events.node.id),
+            dead_letters={queue.node.id: queue_name(settings, queue.node.id) for queue in workflows.dead_letters},
         )
         all_objectives = objectives(settings, names)
         alarms = {objective.name: [self._alarm(one) for one in objective.alarms] for objective in all_objectives}
-        dashboard = self._dashboard(all_objectives, alarms, api)
+        dashboard = self._dashboard(all_objectives, alarms)
+        self._expire_job_logs()
         cdk.CfnOutput(self, "AlarmTopicArn", value=self.topic.topic_arn)
         cdk.CfnOutput(self, "DashboardName", value=dashboard.dashboard_name)
 
@@ -86,8 +98,47 @@ class ObservabilityStack(cdk.Stack):
         notifying.add_ok_action(actions.SnsAction(self.topic))
         return notifying
 
+    def _expire_job_logs(self) -> None:
+        """Limits every day how long the account keeps the logs of SageMaker's jobs.
+
+        SageMaker creates their group without a limit, under one name for all stages. So no stack can own it.
+        """
+
+        def arn(suffix: str) -> str:
+            return self.format_arn(
+                service="logs",
+                resource="log-group",
+                resource_name=f"{JOB_LOG_GROUP}{suffix}",
+                arn_format=cdk.ArnFormat.COLON_RESOURCE_NAME,
+            )
+
+        statement = iam.PolicyStatement(actions=["logs:PutRetentionPolicy"], resources=[arn(""), arn(":*")])
+        role = iam.Role(
+            self,
+            "JobLogsRole",
+            assumed_by=iam.ServicePrincipal(
+                "scheduler.amazonaws.com", conditions={"StringEquals": {"aws:SourceAccount": self.account}}
+            ),
+            inline_policies={"Retention": iam.PolicyDocument(statements=[statement])},
+        )
+        justify_wildcards(role, [statement])
+        scheduler.CfnSchedule(
+            self,
+            "JobLogs",
+            description="Limits how long the logs of SageMaker's jobs are kept",
+            schedule_expression="rate(1 day)",
+            flexible_time_window=scheduler.CfnSchedule.FlexibleTimeWindowProperty(mode="OFF"),
+            target=scheduler.CfnSchedule.TargetProperty(
+                arn=f"arn:{self.partition}:scheduler:::aws-sdk:cloudwatchlogs:putRetentionPolicy",
+                role_arn=role.role_arn,
+                input=json.dumps({"LogGroupName": JOB_LOG_GROUP, "RetentionInDays": JOB_LOG_DAYS}),
+                # Before the first job there is no group. The next day tries again.
+                retry_policy=scheduler.CfnSchedule.RetryPolicyProperty(maximum_retry_attempts=0),
+            ),
+        )
+
     def _dashboard(
-        self, all_objectives: Sequence[Objective], alarms: Mapping[str, list[cloudwatch.AlarmBase]], api: ApiStack
+        self, all_objectives: Sequence[Objective], alarms: Mapping[str, list[cloudwatch.AlarmBase]]
     ) -> cloudwatch.Dashboard:
 
         def row(title: str, graphs: Mapping[str, list[cloudwatch.IMetric]]) -> list[cloudwatch.IWidget]:
@@ -101,7 +152,13 @@ class ObservabilityStack(cdk.Stack):
                 ),
             ]
 
-        backends = [group.backend.function for group in api.groups]
+        def of_groups(name: str, statistic: str) -> list[cloudwatch.IMetric]:
+            functions = [{"FunctionName": self._settings.name(group.name)} for group in GROUPS]
+            return [
+                _metric(Metric(namespace="AWS/Lambda", name=name, dimensions=one, statistic=statistic))
+                for one in functions
+            ]
+
         every = [alarm for objective in all_objectives for alarm in alarms[objective.name]]
         table = self._data.table
         return cloudwatch.Dashboard(
@@ -120,8 +177,8 @@ class ObservabilityStack(cdk.Stack):
                 row(
                     "Functions and the table",
                     {
-                        "Function time, p95": [f.metric_duration(statistic="p95", period=PERIOD) for f in backends],
-                        "Function errors": [f.metric_errors(period=PERIOD) for f in backends],
+                        "Function time, p95": of_groups("Duration", "p95"),
+                        "Function errors": of_groups("Errors", "Sum"),
                         "Table": [
                             table.metric_consumed_read_capacity_units(period=PERIOD),
                             table.metric_consumed_write_capacity_units(period=PERIOD),

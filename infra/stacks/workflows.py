@@ -21,8 +21,8 @@ from infra.constructs.function import (
     Code,
     ServiceFunction,
     assume_customer_roles,
+    queue_name,
     state_machine_arn,
-    webhook_queue_name,
 )
 from infra.constructs.workflow import StateMachine
 from infra.groups import (
@@ -30,6 +30,7 @@ from infra.groups import (
     CONNECTOR_FILES,
     EVALUATION_FILES,
     SCAN_FILES,
+    SCAN_RESULTS,
     SNAPSHOT_FILES,
     TRAINING_FILES,
     FunctionSpec,
@@ -41,6 +42,7 @@ from infra.stacks.data import DataStack
 
 # Uploads come in bursts, so events are collected for this long.
 BATCHING_WINDOW = cdk.Duration.seconds(5)
+STREAM_ATTEMPTS = 100
 
 
 class WorkflowsStack(cdk.Stack):
@@ -131,7 +133,10 @@ class WorkflowsStack(cdk.Stack):
         ]
         if data.key:
             files.append(
-                iam.PolicyStatement(actions=["kms:Decrypt", "kms:GenerateDataKey"], resources=[data.key.key_arn])
+                # SageMaker encrypts the output with the key that the job names, which needs kms:Encrypt.
+                iam.PolicyStatement(
+                    actions=["kms:Decrypt", "kms:Encrypt", "kms:GenerateDataKey"], resources=[data.key.key_arn]
+                )
             )
         images = [
             iam.PolicyStatement(actions=["ecr:GetAuthorizationToken"], resources=["*"]),
@@ -186,6 +191,7 @@ class WorkflowsStack(cdk.Stack):
                     "sagemaker:AddTags",
                     "sagemaker:CreateTrainingJob",
                     "sagemaker:DescribeTrainingJob",
+                    "sagemaker:ListTags",
                     "sagemaker:StopTrainingJob",
                 ],
                 resources=[self.format_arn(service="sagemaker", resource="training-job", resource_name=f"{kind}-*")],
@@ -274,6 +280,11 @@ class WorkflowsStack(cdk.Stack):
         data, settings = self._data, self._settings
         statements = [
             iam.PolicyStatement(actions=["s3:GetObject"], resources=[data.bucket.arn_for_objects(SCAN_FILES)]),
+            # The map exports its results.
+            iam.PolicyStatement(
+                actions=["s3:AbortMultipartUpload", "s3:GetObject", "s3:ListMultipartUploadParts", "s3:PutObject"],
+                resources=[data.bucket.arn_for_objects(SCAN_RESULTS)],
+            ),
             # A Distributed Map starts executions of its own state machine.
             iam.PolicyStatement(
                 actions=["states:StartExecution"],
@@ -285,7 +296,9 @@ class WorkflowsStack(cdk.Stack):
             ),
         ]
         if data.key:
-            statements.append(iam.PolicyStatement(actions=["kms:Decrypt"], resources=[data.key.key_arn]))
+            statements.append(
+                iam.PolicyStatement(actions=["kms:Decrypt", "kms:GenerateDataKey"], resources=[data.key.key_arn])
+            )
         return StateMachine(
             self,
             "ConnectorScanWorkflow",
@@ -302,6 +315,7 @@ class WorkflowsStack(cdk.Stack):
         return sqs.Queue(
             self,
             id,
+            queue_name=queue_name(self._settings, id),
             encryption=sqs.QueueEncryption.SQS_MANAGED,
             enforce_ssl=True,
             **options,  # type: ignore[arg-type]
@@ -388,7 +402,6 @@ class WorkflowsStack(cdk.Stack):
         failed = self._dead_letter_queue("WebhookDeliveriesFailed")
         queue = self._queue(
             "WebhookDeliveries",
-            queue_name=webhook_queue_name(self._settings),
             visibility_timeout=cdk.Duration.seconds(6 * timeout),
             dead_letter_queue=sqs.DeadLetterQueue(max_receive_count=5, queue=failed),
         )
@@ -398,7 +411,18 @@ class WorkflowsStack(cdk.Stack):
 
     def _read_queue(self, queue: sqs.Queue, id: str, function: ServiceFunction, **options: Any) -> None:
         """Invokes a function with messages of a queue. The function reports those that it could not handle."""
-        lambda_.EventSourceMapping(
+        statement = iam.PolicyStatement(
+            actions=[
+                "sqs:ChangeMessageVisibility",
+                "sqs:DeleteMessage",
+                "sqs:GetQueueAttributes",
+                "sqs:ReceiveMessage",
+            ],
+            resources=[queue.queue_arn],
+        )
+        policy = iam.Policy(self, f"Receive{queue.node.id}", statements=[statement])
+        function.role.attach_inline_policy(policy)
+        mapping = lambda_.EventSourceMapping(
             self,
             id,
             target=function.function,
@@ -406,23 +430,8 @@ class WorkflowsStack(cdk.Stack):
             report_batch_item_failures=True,
             **options,
         )
-        function.role.attach_inline_policy(
-            iam.Policy(
-                self,
-                f"Receive{queue.node.id}",
-                statements=[
-                    iam.PolicyStatement(
-                        actions=[
-                            "sqs:ChangeMessageVisibility",
-                            "sqs:DeleteMessage",
-                            "sqs:GetQueueAttributes",
-                            "sqs:ReceiveMessage",
-                        ],
-                        resources=[queue.queue_arn],
-                    )
-                ],
-            )
-        )
+        # Lambda checks the role's permissions when it creates the mapping.
+        mapping.node.add_dependency(policy)
 
     def _read_stream(
         self,
@@ -459,7 +468,9 @@ class WorkflowsStack(cdk.Stack):
             max_batching_window=cdk.Duration.seconds(1),
             parallelization_factor=parallel_batches,
             bisect_batch_on_error=True,
-            # The stream keeps records for a day. A record that always fails must not block the others for that long.
+            # A record that always fails blocks the other spaces' records of its shard, so it is set aside after
+            # minutes. An outage of DynamoDB lasts longer for each attempt, because the function then waits.
+            retry_attempts=STREAM_ATTEMPTS,
             max_record_age=cdk.Duration.hours(6),
             filters=[lambda_.FilterCriteria.filter(one) for one in filters],
         )
@@ -477,7 +488,7 @@ class WorkflowsStack(cdk.Stack):
         def invoked_function(spec: FunctionSpec) -> ServiceFunction:
             function = self._function(spec)
             # EventBridge keeps events that it could not deliver. Lambda keeps events that the function fails on.
-            lambda_.EventInvokeConfig(
+            retries = lambda_.EventInvokeConfig(
                 self,
                 f"{function.node.id}Retries",
                 function=function.function,
@@ -485,13 +496,14 @@ class WorkflowsStack(cdk.Stack):
                 retry_attempts=2,
                 max_event_age=cdk.Duration.hours(2),
             )
-            function.role.attach_inline_policy(
-                iam.Policy(
-                    self,
-                    f"{function.node.id}Failures",
-                    statements=[iam.PolicyStatement(actions=["sqs:SendMessage"], resources=[failed.queue_arn])],
-                )
+            policy = iam.Policy(
+                self,
+                f"{function.node.id}Failures",
+                statements=[iam.PolicyStatement(actions=["sqs:SendMessage"], resources=[failed.queue_arn])],
             )
+            function.role.attach_inline_policy(policy)
+            # Lambda checks the role's permissions when it sets the destination.
+            retries.node.add_dependency(policy)
             return function
 
         changed, reconcile, purge = map(

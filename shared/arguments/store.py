@@ -2,7 +2,8 @@
 
 Each argument has places in lists: of its review's status, of its action, of both, and in the queue of
 those who wait for a reviewer. A list is a partition ``argument_index#<space>#<list>`` with page counters of its own;
-an argument changes in one transaction with its places, so that pages and counts are exact for every filter.
+an argument changes in one transaction with its places, so that pages and counts are exact for every filter. The order
+of a queue is the order in which arguments joined it: one that comes back joins at the end.
 """
 
 from collections.abc import Callable, Sequence
@@ -69,7 +70,7 @@ class Arguments:
     def waiting(self, space_id: str, assignee: str, limit: int) -> list[str]:
         """Returns the ids of those that wait for this member, or for ANYONE, oldest first."""
         queue = self._places.key(f"{space_id}#{_queue_name(assignee)}", "").pk
-        return [item["SK"] for item in self._table.query(queue, newest_first=False, attributes=("SK",), limit=limit)]
+        return [item["id"] for item in self._table.query(queue, newest_first=False, attributes=("id",), limit=limit)]
 
     def change(
         self,
@@ -78,10 +79,11 @@ class Arguments:
         decide: ReviewDecision,
         changed_by: str,
         expected_version: int | None = None,
+        also: Sequence[Write] = (),
     ) -> Argument:
         """Writes what ``decide`` makes of the argument as it is, with the note of who changed what.
 
-        Raises NotFoundError, PreconditionFailedError, and what ``decide`` raises.
+        Raises NotFoundError, PreconditionFailedError, what ``decide`` raises, and the errors of ``also``.
         """
 
         def step() -> Argument:
@@ -91,6 +93,9 @@ class Arguments:
             differences = _differences(current, changed)
             if not differences:
                 return current
+            if _queue(changed) not in (None, _queue(current)):
+                values["queued_id"] = new_id()
+                changed = changed.model_copy(update={"queued_id": values["queued_id"]})
             note = ArgumentChange(
                 id=new_id(),
                 created_at=changed.updated_at,
@@ -106,6 +111,7 @@ class Arguments:
                     put(self._changes.key(notes, note.id), _fields(note)),
                     *self._changes.count_writes(notes, note.id, +1),
                     *self._moves(space_id, current, changed),
+                    *also,
                 ]
             )
             return changed
@@ -127,9 +133,9 @@ class Arguments:
 
     def clean(self, space_id: str, argument_id: str) -> None:
         """Removes what a deleted argument has left behind. Safe to repeat."""
-        for kept in (self._changes, self._comments):
-            kept.remove_all(f"{space_id}#{argument_id}")
-        self.purges.write(self.purges.done(argument_id))
+        with self.purges.settling(argument_id):
+            for kept in (self._changes, self._comments):
+                kept.remove_all(f"{space_id}#{argument_id}")
 
     def changes(self, space_id: str, argument_id: str, after: str, limit: int) -> Page[ArgumentChange]:
         """Returns newest first. Raises NotFoundError and InvalidCursorError."""
@@ -163,25 +169,32 @@ class Arguments:
         assert argument is not None  # noqa: S101 - for the type checker
         old, new = _lists(before), _lists(after)
         actions = []
-        for name in sorted(old ^ new):
+        for name, place_id in sorted(old ^ new):
+            is_new = (name, place_id) in new
             place = Place(id=argument.id, created_at=argument.created_at, updated_at=argument.updated_at)
-            key = self._places.key(f"{space_id}#{name}", argument.id)
-            actions.append(put(key, _fields(place)) if name in new else delete(key))
-            actions += self._places.count_writes(f"{space_id}#{name}", argument.id, +1 if name in new else -1)
+            key = self._places.key(f"{space_id}#{name}", place_id)
+            actions.append(put(key, _fields(place)) if is_new else delete(key))
+            actions += self._places.count_writes(f"{space_id}#{name}", place_id, +1 if is_new else -1)
         return actions
 
 
-def _lists(argument: Argument | None) -> set[str]:
-    """Returns the names of the lists that an argument belongs to."""
+def _lists(argument: Argument | None) -> set[tuple[str, str]]:
+    """Returns the names of the lists that an argument belongs to, with the ids of its places in them."""
     if argument is None:
         return set()
     review = argument.review
     names = {_list_name(review.status, None)}
     if argument.action_id is not None:
         names |= {_list_name(None, argument.action_id), _list_name(review.status, argument.action_id)}
-    if review.status is ReviewStatus.WAITING_REVIEW:
-        names.add(_queue_name(review.assignee or ANYONE))
-    return names
+    places = {(name, argument.id) for name in names}
+    queue = _queue(argument)
+    return places if queue is None else places | {(queue, argument.queued_id or argument.id)}
+
+
+def _queue(argument: Argument) -> str | None:
+    """Returns the queue that an argument waits in."""
+    is_waiting = argument.review.status is ReviewStatus.WAITING_REVIEW
+    return _queue_name(argument.review.assignee or ANYONE) if is_waiting else None
 
 
 def _list_name(status: ReviewStatus | None, action_id: str | None) -> str:
@@ -197,7 +210,7 @@ def _fields(entity: Entity) -> dict[str, Any]:
 
 
 # What follows from other fields.
-_DERIVED = {"claims", "lineage", "unsupported_claims", "updated_at", "version"}
+_DERIVED = {"claims", "lineage", "queued_id", "unsupported_claims", "updated_at", "version"}
 
 
 def _differences(before: Argument, after: Argument) -> dict[str, FieldChange]:

@@ -23,6 +23,7 @@ from shared.dynamodb.time_ordered_ids import ids_within, made_at
 from shared.dynamodb.write_markers import REMOVAL, WRITE_MARKER, read_write_marker, removal_key
 from shared.models.audit_log import AuditAction, AuditLog, AuditPage
 from shared.models.base import Timestamp
+from shared.secret_names import without_secrets
 
 # An item before and after a write; None where it is not there.
 ItemImages = tuple[Item | None, Item | None]
@@ -45,6 +46,7 @@ _LEFT_OUT = {
     "pins",
     "pinned_revision",
     "secret_hash",
+    "generation",
 }
 # Fields that hold what customers are and what was written about them. The log shows that they changed, but not their
 # values, because it outlives an erasure.
@@ -55,7 +57,7 @@ _PERSONAL = {
     "insight": {"answer", "client_key", "features", "reaction"},
     "persona": {"birthdate", "data", "name", "notes"},
 }
-_ASKED_FOR = ("entity_id", "actor", "entity")
+_ASKED_FOR = ("entity_id", "api_key_id", "actor", "entity")
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,7 @@ class AuditFilters:
     actor: str | None = None
     start_date: Timestamp | None = None
     end_date: Timestamp | None = None
+    api_key_id: str | None = None
 
     @property
     def wanted(self) -> dict[str, str]:
@@ -82,7 +85,7 @@ class AuditLogs:
 
     def record(self, changes: Sequence[ItemImages]) -> None:
         """Stores the changes of items that are writes of entities, in their order."""
-        removals = self._table.get_many([_removal_key(before) for before, after in changes if before and not after])
+        removals = self._table.get_many([removal_key(before) for before, after in changes if before and not after])
         rows = {key: row for change in changes for key, row in self._rows_of(*change, removals)}
         self._table.put_all([{**key.values, **row} for key, row in rows.items()])
 
@@ -93,12 +96,13 @@ class AuditLogs:
         stamp = _stamp(before, after, removals)
         if stamp is None or owner.endswith("#hidden"):  # a membership of a deleted space, moved as it is
             return
-        actor, write_id = read_write_marker(stamp)
+        actor, api_key_id, write_id = read_write_marker(stamp)
         # A membership is filed under its user, and some things under what they belong to in the space.
         space_id, entity_id = (item["SK"], owner) if kind == "membership" else (owner.partition("#")[0], item["SK"])
         changed = _changed(before or {}, after or {})
         row = {
             "actor": actor,
+            "api_key_id": api_key_id,
             "action": _action(before, after),
             "entity": kind,
             "entity_id": entity_id,
@@ -106,7 +110,8 @@ class AuditLogs:
             "after": _as_text(after or {}, changed, kind, "after"),
             "expires_at": int((made_at(write_id) + self._retention).timestamp()),
         }
-        for partition in (f"audit#{space_id}", *(_partition(space_id, name, row[name]) for name in _ASKED_FOR)):
+        copies = (_partition(space_id, name, row[name]) for name in _ASKED_FOR if row[name])
+        for partition in (f"audit#{space_id}", *copies):
             yield Key(partition, write_id), row
 
     def list_after(self, space_id: str, filters: AuditFilters, after: str, limit: int) -> AuditPage:
@@ -120,7 +125,7 @@ class AuditLogs:
         period = partial(ids_within, max(filters.start_date or oldest, oldest), filters.end_date)
         names = ("SK", *others)
         counted = list(self._table.query(pk, condition=period(), limit=COUNTED_ROWS + 1, attributes=names))
-        count = sum(all(item[name] == value for name, value in others.items()) for item in counted[:COUNTED_ROWS])
+        count = sum(all(item.get(name) == value for name, value in others.items()) for item in counted[:COUNTED_ROWS])
         items = list(self._rows(pk, period(before=last), others, limit + 1))
         return AuditPage(
             count=count,
@@ -136,18 +141,15 @@ class AuditLogs:
         return islice(self._table.query(pk, condition=period, filter=reduce(and_, conditions)), limit)
 
 
-def _removal_key(item: Item) -> Key:
-    kind, _, owner = item["PK"].partition("#")
-    return removal_key(kind, owner, item["SK"])
-
-
 def _stamp(before: Item | None, after: Item | None, removals: Mapping[Key, Item]) -> str | None:
     """Returns the write marker of a change, or ``None`` if the change is no write of an entity."""
     if after is None:
-        found = removals.get(_removal_key(before or {}))
+        found = removals.get(removal_key(before or {}))
         return found[REMOVAL] if found else None
     stamp: str | None = after.get(WRITE_MARKER)
-    return None if before and before.get(WRITE_MARKER) == stamp else stamp
+    # A membership returns to its place, with its last write, when its space is restored.
+    is_written = before.get(WRITE_MARKER) != stamp if before else after.get("version", 1) == 1
+    return stamp if is_written else None
 
 
 def _partition(space_id: str, name: str, value: str) -> str:
@@ -174,9 +176,9 @@ def _action(before: Item | None, after: Item | None) -> AuditAction:
 def _as_text(item: Item, names: list[str], kind: str, when: str) -> str:
     """Returns the value as JSON text, because numbers and nesting may exceed DynamoDB's limits."""
     personal = _PERSONAL.get(kind, set())
-    hidden = f"[personal data {when} the change]"
-    shown = {name: hidden if name in personal else _bounded(item[name]) for name in names if name in item}
-    return json.dumps(shown, ensure_ascii=False)
+    shown = without_secrets({name: item[name] for name in names if name in item and name not in personal})
+    hidden = {name: f"[personal data {when} the change]" for name in names if name in item and name in personal}
+    return json.dumps({**{name: _bounded(value) for name, value in shown.items()}, **hidden}, ensure_ascii=False)
 
 
 def _bounded(value: Any) -> Any:

@@ -5,6 +5,8 @@ from functools import cached_property
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
+from shared.aws.space_guard import guard_client
+
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
     from mypy_boto3_s3 import S3Client
@@ -51,8 +53,10 @@ class Clients:
 
     @cached_property
     def s3(self) -> "S3Client":
-        # Presigned POSTs and virtual-host addresses need the region's own endpoint and signature version 4.
-        client: S3Client = _client("s3", read_seconds=8, attempts=3, signature_version="s3v4")
+        # Without virtual addressing, upload forms name the global host, which redirects and does not know new regions.
+        client: S3Client = _client(
+            "s3", read_seconds=8, attempts=3, signature_version="s3v4", s3={"addressing_style": "virtual"}
+        )
         return client
 
     @cached_property
@@ -105,6 +109,9 @@ def _client(service: str, *, read_seconds: float, attempts: int, **settings: Any
         retries: Any = {"mode": "standard", "total_max_attempts": attempts}
         config = Config(connect_timeout=2, read_timeout=read_seconds, retries=retries, **settings)
         session: Any = boto3
-        return session.client(service, config=config)
+        client = session.client(service, config=config)
+        if service in ("dynamodb", "s3"):
+            guard_client(client)
+        return client
 
     return _LazyClient(make)

@@ -13,7 +13,7 @@ from shared.clock import Clock, new_id, utc_now
 from shared.dynamodb.cleanup_list import CleanupList
 from shared.dynamodb.large_values import LargeValues
 from shared.dynamodb.repository import Idempotency, Repository, cursor_id
-from shared.dynamodb.table import Item, Key, Table, TransactionFailedError, Write, delete, put
+from shared.dynamodb.table import Item, Key, Table, TransactionFailedError, Write, put
 from shared.errors import ConflictError
 from shared.models.base import Deleted, Page
 from shared.models.chat import Chat, ChatCompletion, Message
@@ -21,6 +21,7 @@ from shared.models.chat import Chat, ChatCompletion, Message
 ANSWER_KEPT_FOR = timedelta(hours=24)
 # A name filter counts among so many chats at most; with more of them the count is capped, and says so.
 SEARCHED_CHATS = 5000
+TURNS_AT_ONCE = 500
 _LISTED = tuple(name for name in (*Chat.model_fields, "PK", "SK") if name != "last_response")
 
 
@@ -93,7 +94,7 @@ class Chats:
     def answered(self, space_id: str, idempotency: Idempotency) -> ChatCompletion | None:
         """Returns the answer to the first request with this key, if there was one.
 
-        Raises ConflictError for another body.
+        Raises ConflictError for another body, and NotFoundError if the chat is deleted.
         """
         record = self._table.get(_idempotency_key(space_id, idempotency))
         if record is None or int(record["expires_at"]) < self._clock().timestamp():
@@ -102,6 +103,7 @@ class Chats:
             raise ConflictError(
                 "This Idempotency-Key was used for another request. Send a new key, or repeat the request unchanged."
             )
+        self._chats.get(space_id, record["chat_id"])
         return ChatCompletion.model_validate(self._values.load(record["answer"]))
 
     def append(self, space_id: str, turn: Turn) -> ChatCompletion:
@@ -112,9 +114,9 @@ class Chats:
         now = self._clock()
         actions: list[Write] = []
         if turn.idempotency is not None:
-            actions.append(self._remember(space_id, turn, turn.idempotency, now))
+            actions += self._remember(space_id, turn, turn.idempotency, now)
         if turn.messages:
-            actions.append(self._turn(space_id, turn.chat, turn.messages))
+            actions += self._turn(space_id, turn.chat, turn.messages)
         actions += turn.also
         try:
             if turn.is_new:
@@ -147,10 +149,11 @@ class Chats:
             condition=_is_current(chat),
         )
         try:
-            self._table.transact([change, self._turn(space_id, following, messages)])
+            note = self.purges.note(space_id, chat.id)
+            self._table.transact([change, *self._turn(space_id, following, messages), note])
         except TransactionFailedError as failed:
             raise self._chats.explain(failed.item, expected) from None
-        self._remove_turns(space_id, chat.id, before=following.generation)
+        self.clean(space_id, chat.id)
         return self.get(space_id, chat.id)
 
     def update(self, space_id: str, chat_id: str, changes: dict[str, Any], expected: int | None) -> StoredChat:
@@ -163,38 +166,42 @@ class Chats:
         return deleted
 
     def clean(self, space_id: str, chat_id: str) -> None:
-        """Removes the remaining data of a deleted chat. Safe to repeat."""
-        self._remove_turns(space_id, chat_id)
-        self.purges.write(self.purges.done(chat_id))
+        """Removes the turns that nobody can read any more, and all objects of a deleted chat. Safe to repeat."""
+        with self.purges.settling(chat_id):
+            chat = self._chats.get_many(space_id, [chat_id]).get(chat_id)
+            current = None if chat is None else KeyCondition("SK").lt(_generation(chat.generation))
+            objects = set(self._values.keys(_folder(space_id, chat_id)))
+            pk = _turns(space_id, chat_id)
+            # Only the keys are read, because turns may be large and many.
+            while turns := list(self._table.query(pk, condition=current, attributes=("SK",), limit=TURNS_AT_ONCE)):
+                for turn in turns:
+                    key = _object_key(space_id, chat_id, turn["SK"].partition("#")[2])
+                    if key in objects:
+                        self._values.remove(key)
+                self._table.delete_all([Key(pk, turn["SK"]) for turn in turns])
+            if chat is None:
+                for key in self._values.keys(_folder(space_id, chat_id)):
+                    self._values.remove(key)
 
-    def _turn(self, space_id: str, chat: StoredChat, messages: Sequence[Message]) -> Write:
+    def _turn(self, space_id: str, chat: StoredChat, messages: Sequence[Message]) -> list[Write]:
         turn_id = new_id()
-        kept = self._values.keep(
-            [message.model_dump(mode="json", exclude_none=True) for message in messages],
-            f"spaces/{space_id}/chats/{chat.id}/{turn_id}.json",
-        )
+        dumped = [message.model_dump(mode="json", exclude_none=True) for message in messages]
         key = Key(_turns(space_id, chat.id), f"{_generation(chat.generation)}{turn_id}")
-        return put(key, {"messages": kept})
+        kept, also = self._values.keep(space_id, dumped, _object_key(space_id, chat.id, turn_id), key)
+        return [put(key, {"messages": kept}), *also]
 
-    def _remember(self, space_id: str, turn: Turn, idempotency: Idempotency, now: datetime) -> Write:
-        kept = self._values.keep(
-            turn.answer.model_dump(mode="json"), f"spaces/{space_id}/chats/{turn.chat.id}/answer-{new_id()}.json"
-        )
+    def _remember(self, space_id: str, turn: Turn, idempotency: Idempotency, now: datetime) -> list[Write]:
+        key = _idempotency_key(space_id, idempotency)
+        name = _object_key(space_id, turn.chat.id, f"answer-{new_id()}")
+        kept, also = self._values.keep(space_id, turn.answer.model_dump(mode="json"), name, key)
         values = {
             "fingerprint": idempotency.fingerprint,
             "answer": kept,
+            "chat_id": turn.chat.id,
             "expires_at": int((now + ANSWER_KEPT_FOR).timestamp()),
         }
         unused = Attr("PK").not_exists() | Attr("expires_at").lt(int(now.timestamp()))
-        return put(_idempotency_key(space_id, idempotency), values, unused)
-
-    def _remove_turns(self, space_id: str, chat_id: str, before: int | None = None) -> None:
-        """Removes the turns that nobody can read any more."""
-        pk = _turns(space_id, chat_id)
-        condition = KeyCondition("SK").lt(_generation(before)) if before is not None else None
-        for turn in list(self._table.query(pk, condition=condition)):
-            self._values.remove(turn["messages"])
-            self._table.write(delete(Key(pk, turn["SK"])))
+        return [put(key, values, unused), *also]
 
 
 def _listed(chat: StoredChat) -> Chat:
@@ -204,6 +211,14 @@ def _listed(chat: StoredChat) -> Chat:
 def _is_current(chat: StoredChat) -> ConditionBase:
     """Returns the condition that nobody else has replaced the messages."""
     return Attr("generation").eq(chat.generation)
+
+
+def _folder(space_id: str, chat_id: str) -> str:
+    return f"spaces/{space_id}/chats/{chat_id}/"
+
+
+def _object_key(space_id: str, chat_id: str, name: str) -> str:
+    return f"{_folder(space_id, chat_id)}{name}.json"
 
 
 def _turns(space_id: str, chat_id: str) -> str:

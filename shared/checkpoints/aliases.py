@@ -1,6 +1,6 @@
 """Names of checkpoints, ``checkpoint_alias#<space>``, ``<alias>``; each names one checkpoint at a time."""
 
-from boto3.dynamodb.conditions import Attr, ConditionBase
+from boto3.dynamodb.conditions import Attr
 
 from shared.clock import Clock, utc_now
 from shared.dynamodb.repository import Repository, is_identifier
@@ -12,8 +12,9 @@ from shared.dynamodb.table import (
     check,
     delete,
     put,
+    repeat_on_conflict,
 )
-from shared.dynamodb.write_markers import WRITE_MARKER, removal, write_marker
+from shared.dynamodb.write_markers import WRITE_MARKER, as_written, removal, write_marker
 from shared.errors import ConflictError, NotFoundError, PreconditionFailedError, ValidationFailedError
 from shared.evaluations.benchmarks import Benchmarks
 from shared.evaluations.scores import Scores
@@ -107,19 +108,17 @@ class CheckpointAliases:
 
     def delete(self, space_id: str, alias: str, expected_version: int | None) -> Deleted:
         """Forgets the name; the checkpoint stays. Raises NotFoundError and PreconditionFailedError."""
-        condition: ConditionBase = Attr("PK").exists()
-        if expected_version is not None:
-            condition &= Attr("version").eq(expected_version)
-        try:
-            self._table.transact(
-                [
-                    delete(_key(space_id, alias), condition),
-                    removal("checkpoint_alias", space_id, alias, self._clock),
-                ]
-            )
-        except TransactionFailedError as failed:
-            raise (_unknown() if failed.item is None else _changed_meanwhile()) from None
-        return Deleted(id=alias)
+
+        def step() -> Deleted:
+            current = self._table.get(_key(space_id, alias))
+            if current is None:
+                raise _unknown()
+            if expected_version not in (None, current["version"]):
+                raise _changed_meanwhile()
+            self._table.transact([delete(_key(space_id, alias), as_written(current)), removal(current, self._clock)])
+            return Deleted(id=alias)
+
+        return repeat_on_conflict(step, "The alias changes too often just now.", (TransactionFailedError,))
 
     def _gates(self, space_id: str, checkpoint_id: str, required: list[str]) -> list[Write]:
         """Returns the checks that checkpoint, benchmarks and results are unchanged."""

@@ -6,8 +6,9 @@ leaves its sequencer behind for a month, so that a late event can't bring it bac
 requests named, and that no scan has read since, are under ``catalog#<space>#<connector>#pending``. What users state
 about the way single files are written is under ``catalog#<space>#<connector>#options``, where no scan changes it.
 
-A connector may be deleted at any moment: every writer looks again after its write, and takes it back when the
-connector is gone.
+A connector may be deleted at any moment: an event looks for it after its write, and a scan at its end. If the connector
+is gone, they put it on the cleanup list again, with all that was written. A repeated event looks again too, because the
+first one may have been interrupted before it looked.
 """
 
 import hashlib
@@ -23,6 +24,7 @@ from boto3.dynamodb.conditions import Attr, ConditionBase
 from pydantic import TypeAdapter
 
 from shared.clock import Clock, utc_now
+from shared.dynamodb.cleanup_list import CleanupList
 from shared.dynamodb.table import (
     ConditionFailedError,
     Item,
@@ -53,7 +55,8 @@ DATE_FORMATS_BYTES = 50_000
 TOMBSTONE_KEPT = timedelta(days=30)
 SEQUENCER_DIGITS = 64
 DELETED = "deleted"
-TRANSACTION_SIZE = 100
+# A transaction takes 100 actions, and one is a check.
+MARKS_IN_TRANSACTION = 99
 # DynamoDB takes 4 MB in one transaction, and an item may have 350 KB.
 OPTIONS_IN_TRANSACTION = 10
 _COLUMNS = TypeAdapter(list[CatalogColumn])
@@ -116,6 +119,7 @@ class Catalog:
         self._s3 = s3
         self._bucket = bucket
         self._clock = clock
+        self._purges = CleanupList(table, "connector", clock)
 
     def page(self, space_id: str, connector_id: str, number: int, size: int) -> Page[CatalogEntry]:
         """Returns the ``number``-th ``size`` entries, by file name."""
@@ -231,10 +235,14 @@ class Catalog:
         return item.get("sequencer") if item else None
 
     def ask_for(self, space_id: str, connector_id: str, files: Sequence[str], request: str) -> None:
-        """Marks the files of a request as pending. The mark stays until a later scan begins."""
+        """Marks the files of a request as pending. The mark stays until a later scan begins.
+
+        Raises NotFoundError for a deleted connector.
+        """
         marks = [update(_pending_key(space_id, connector_id, file), {"request": request}) for file in files]
-        for start in range(0, len(marks), TRANSACTION_SIZE):
-            self._table.transact(marks[start : start + TRANSACTION_SIZE])
+        for start in range(0, len(marks), MARKS_IN_TRANSACTION):
+            batch = marks[start : start + MARKS_IN_TRANSACTION]
+            self._table.transact([_exists(space_id, connector_id), *batch])
 
     def pending(self, space_id: str, connector_id: str) -> dict[str, str | None]:
         """Returns the files that wait for a scan, with the request that named them if one did."""
@@ -247,6 +255,9 @@ class Catalog:
 
     def record_created(self, space_id: str, connector_id: str, version: ObjectVersion) -> EventOutcome:
         """Records an event about new content."""
+        return self._outcome(space_id, connector_id, self._created(space_id, connector_id, version))
+
+    def _created(self, space_id: str, connector_id: str, version: ObjectVersion) -> EventOutcome:
         key, later = _key(space_id, connector_id, version.file), _later_than(version.sequencer)
         known = {"sequencer": version.sequencer, "version_id": version.version_id}
         try:
@@ -271,12 +282,14 @@ class Catalog:
     def record_deleted(self, space_id: str, connector_id: str, file: str, sequencer: str) -> EventOutcome:
         """Records an event about a deleted file, unless a later event is known."""
         tombstone = {"status": DELETED, "sequencer": sequencer, "expires_at": self._expiry()}
-        return self._record(space_id, connector_id, file, tombstone, sequencer, is_pending=False)
+        outcome = self._record(space_id, connector_id, file, tombstone, sequencer, is_pending=False)
+        return self._outcome(space_id, connector_id, outcome)
 
     def record_unclear(self, space_id: str, connector_id: str, file: str, sequencer: str) -> EventOutcome:
         """Records an event after which only the bucket shows the present content."""
         entry = {"file": file, "status": CatalogStatus.PENDING, "sequencer": sequencer}
-        return self._record(space_id, connector_id, file, entry, sequencer, is_pending=True)
+        outcome = self._record(space_id, connector_id, file, entry, sequencer, is_pending=True)
+        return self._outcome(space_id, connector_id, outcome)
 
     def record_result(self, space_id: str, connector_id: str, entry: CatalogEntry, seen: Seen) -> bool:
         """Stores the result of a scan; false if an event came between, because another scan follows it.
@@ -345,8 +358,6 @@ class Catalog:
             is_repeated = failed.item is not None and failed.item.get("sequencer") == sequencer
             is_waiting = is_repeated and failed.item is not None and failed.item["status"] == CatalogStatus.PENDING
             return EventOutcome.TO_SCAN if is_waiting else EventOutcome.UP_TO_DATE
-        if not self._is_still_there(space_id, connector_id, file):
-            return EventOutcome.NO_CONNECTOR
         return EventOutcome.TO_SCAN if is_pending else EventOutcome.UP_TO_DATE
 
     def _write_result(
@@ -371,15 +382,14 @@ class Catalog:
         is_known &= Attr("request").not_exists() | _is("request", seen.request)
         with suppress(ConditionFailedError):
             self._table.write(delete(_pending_key(space_id, connector_id, file), is_known))
-        return self._is_still_there(space_id, connector_id, file)
+        return not self._purges.is_gone(space_id, connector_id)
 
-    def _is_still_there(self, space_id: str, connector_id: str, file: str) -> bool:
-        """Returns whether the connector exists, and removes the writes for one that does not."""
-        if self._table.get(Key(f"connector#{space_id}", connector_id)) is not None:
-            return True
-        self._table.write(delete(_key(space_id, connector_id, file)))
-        self._table.write(delete(_pending_key(space_id, connector_id, file)))
-        return False
+    def _outcome(self, space_id: str, connector_id: str, outcome: EventOutcome) -> EventOutcome:
+        """Returns the outcome of an event. A connector that does not exist is put on the cleanup list again."""
+        if not self._purges.is_gone(space_id, connector_id):
+            return outcome
+        self._purges.write(self._purges.note(space_id, connector_id))
+        return EventOutcome.NO_CONNECTOR
 
     def _items(self, space_id: str, connector_id: str, attributes: Iterable[str] = ()) -> Iterator[Item]:
         items = self._table.query(_key(space_id, connector_id, "").pk, newest_first=False, attributes=attributes)

@@ -10,8 +10,9 @@ import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
+from shared.connectors.postgres_stream import bounded
 from shared.connectors.storage import ConnectorStorages, MissingFileError, StorageError
 from shared.errors import ValidationFailedError
 from shared.models.connector import Connector, PostgresConfig, TlsMode, check_file_name
@@ -25,6 +26,8 @@ CONNECT_SECONDS = 5
 LOCK_SECONDS = 10
 # The server gives a statement up first, and says why.
 ANSWER_SECONDS = 2
+# For all that is said before and after the statement that takes longest.
+SLACK_SECONDS = 20
 # PostgreSQL's own codes: https://www.postgresql.org/docs/current/errcodes-appendix.html
 UNDEFINED = ("42P01", "3F000")
 _TIME = "'YYYY-MM-DD\"T\"HH24:MI:SS.US'"
@@ -92,14 +95,15 @@ class PostgresDatabases:
         from pg8000.exceptions import Error
         from pg8000.native import Connection
 
-        with _translated(config), self._connect(config, seconds) as peer:
+        context = _tls(config)
+        with _translated(config), bounded(self._connect(config, seconds), seconds + SLACK_SECONDS, context) as peer:
             connection = Connection(
                 config.user,
                 host=config.host,
                 database=config.database,
                 password=config.password.get_secret_value(),
                 application_name="inference-api",
-                ssl_context=_tls(config),
+                ssl_context=context or False,
                 sock=peer,
             )
             try:
@@ -165,10 +169,10 @@ def _is_file_name(name: str) -> bool:
     return True
 
 
-def _tls(config: PostgresConfig) -> Any:
-    """Returns a TLS context, or False for a connection without TLS."""
+def _tls(config: PostgresConfig) -> ssl.SSLContext | None:
+    """Returns a TLS context, or ``None`` for a connection without TLS."""
     if config.tls is TlsMode.DISABLE:
-        return False
+        return None
     context = ssl.create_default_context(cadata=config.ca_certificate)
     if config.tls is TlsMode.REQUIRE:
         context.check_hostname = False

@@ -8,6 +8,7 @@ from typing import Any
 from boto3.dynamodb.conditions import Attr
 
 from shared.clock import Clock, new_id, utc_now
+from shared.dynamodb.cleanup_list import CleanupList
 from shared.dynamodb.repository import ConditionNotMetError, Repository
 from shared.dynamodb.table import ConditionFailedError, Table, TransactionFailedError, Write, repeat_on_conflict, update
 from shared.errors import ConflictError, NotFoundError
@@ -27,6 +28,7 @@ class Scans:
         self.connectors = Repository(table, Connector, kind="connector", clock=clock)
         self.repository = Repository(table, Scan, kind="scan", clock=clock)
         self._jobs = Jobs(table, clock)
+        self._purges = CleanupList(table, "connector", clock)
         self._table = table
         self._clock = clock
 
@@ -96,6 +98,8 @@ class Scans:
             try:
                 connector = self.connectors.get(space_id, connector_id)
             except NotFoundError:
+                # The scan may have stored something after the connector's data was removed.
+                self._purges.write(self._purges.note(space_id, connector_id))
                 return None
             if connector.scan_id != scan_id:
                 return None

@@ -134,13 +134,13 @@ class ConnectorCleaner:
         A customer's own bucket or database is not touched. S3 keeps old versions of files for as long as the data
         bucket's lifecycle says (90 days). Raises what AWS raises; the connector then stays on the list. Safe to repeat.
         """
-        if self.purges.is_gone(space_id, connector_id):
-            self._storages.drop_credentials(connector_id)
-            for prefix in (managed_prefix(space_id, connector_id), snapshots_prefix(space_id, connector_id)):
-                self._storages.managed(prefix).delete_all()
-            self._catalog.forget(space_id, connector_id)
-            self._drifts.forget(space_id, connector_id)
-        self.purges.write(self.purges.done(connector_id))
+        with self.purges.settling(connector_id):
+            if self.purges.is_gone(space_id, connector_id):
+                self._storages.drop_credentials(connector_id)
+                for prefix in (managed_prefix(space_id, connector_id), snapshots_prefix(space_id, connector_id)):
+                    self._storages.managed(prefix).delete_all()
+                self._catalog.forget(space_id, connector_id)
+                self._drifts.forget(space_id, connector_id)
 
     def try_to_clean(self, space_id: str, connector_id: str) -> None:
         """Calls ``clean`` and logs a refusal of AWS. The next round tries again."""

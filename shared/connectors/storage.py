@@ -1,6 +1,7 @@
 """The files of one connector: a prefix of the data bucket, or a customer's bucket read with the customer's leave."""
 
 import json
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -11,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from shared.aws.clients import making_clients
-from shared.errors import UpstreamError
+from shared.errors import UpstreamError, ValidationFailedError
 from shared.models.connector import Connector, S3Config, Upload, credentials_parameter
+from shared.models.job import JobAccess
 from shared.network.address_guard import AddressGuard
 
 if TYPE_CHECKING:
@@ -20,10 +22,14 @@ if TYPE_CHECKING:
     from mypy_boto3_ssm import SSMClient
     from mypy_boto3_sts import STSClient
 
+    from shared.connectors.external_ids import ExternalIds
+
 UPLOAD_LIFETIME = timedelta(hours=1)
-# S3's own limit for one POST.
-UPLOAD_BYTES_LIMIT = 5 << 30
 CHUNK_BYTES = 1 << 20
+# S3's limit of a key.
+KEY_BYTES = 1024
+# How long a process relies on its test of a role's trust policy.
+TESTED_SECONDS = 900
 
 
 class StorageError(UpstreamError):
@@ -74,10 +80,16 @@ class ConnectorStorage:
         """Returns the object's key in the bucket."""
         return f"{self._prefix}{file}"
 
+    def fits(self, file: str) -> bool:
+        """Returns whether S3 can hold a file of this name here."""
+        return len(self.key(file).encode(errors="replace")) <= KEY_BYTES
+
     def files(self, prefix: str = "") -> Iterator[FileVersion]:
         """Yields the files whose names begin with ``prefix``, in the order of their UTF-8 bytes; folder markers left
         out.
         """
+        if not self.fits(prefix):
+            return
         with self._translated():
             pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=self.key(prefix))
             for page in pages:
@@ -93,6 +105,8 @@ class ConnectorStorage:
 
     def head(self, file: str) -> FileVersion:
         """Returns the file as it is now. Raises MissingFileError."""
+        if not self.fits(file):
+            raise MissingFileError(file)
         with self._translated(file):
             try:
                 found = self._client.head_object(Bucket=self.bucket, Key=self.key(file))
@@ -122,7 +136,7 @@ class ConnectorStorage:
                 IfMatch=f'"{version.etag}"',
                 Range=f"bytes=0-{size - 1}",
             )
-            return found["Body"].read()
+            return found["Body"].read(size)
 
     def download(self, version: FileVersion, target: Path) -> None:
         """Streams exactly this content. Raises FileChangedError when the file has other content, MissingFileError."""
@@ -130,20 +144,24 @@ class ConnectorStorage:
             body = self._client.get_object(Bucket=self.bucket, Key=self.key(version.file), IfMatch=f'"{version.etag}"')[
                 "Body"
             ]
+            left = version.size_bytes
             with target.open("wb") as file:
                 for chunk in body.iter_chunks(CHUNK_BYTES):
+                    left -= len(chunk)
+                    if left < 0:
+                        raise FileChangedError(version.file)
                     file.write(chunk)
 
     def write(self, file: str, content: bytes) -> None:
         """Writes a file over one of the same name. Only managed connectors are written to."""
         self._client.put_object(Bucket=self.bucket, Key=self.key(file), Body=content)
 
-    def presigned_upload(self, file: str, expires_at: Any) -> Upload:
-        """Returns a POST form for this very key and at most 5 GiB."""
+    def presigned_upload(self, file: str, max_bytes: int, expires_at: Any) -> Upload:
+        """Returns a POST form for this very key and at most so many bytes."""
         form = self._client.generate_presigned_post(
             Bucket=self.bucket,
             Key=self.key(file),
-            Conditions=[["content-length-range", 1, UPLOAD_BYTES_LIMIT]],
+            Conditions=[["content-length-range", 1, max_bytes]],
             ExpiresIn=int(UPLOAD_LIFETIME.total_seconds()),
         )
         return Upload(file=file, url=form["url"], fields=form["fields"], expires_at=expires_at)
@@ -203,9 +221,11 @@ class ConnectorStorages:
         ssm: "SSMClient",
         sts: "STSClient",
         guard: AddressGuard,
+        external_ids: "ExternalIds",
         *,
         bucket: str,
         parameter_prefix: str,
+        tests_roles: bool = True,
     ) -> None:
         self._s3 = s3
         self._ssm = ssm
@@ -213,20 +233,48 @@ class ConnectorStorages:
         self._guard = guard
         self.bucket = bucket
         self._parameter_prefix = parameter_prefix
+        self._external_ids = external_ids
+        # Emulators of AWS check no trust policy.
+        self._tests_roles = tests_roles
+        # Until when the trust policy of a role needs no other test.
+        self._tested: dict[str, float] = {}
 
     def open(self, space_id: str, connector: Connector) -> ConnectorStorage:
         """Raises StorageError when the customer's role or keys can't be used."""
         if connector.s3 is None:
             return self.managed(connector.prefix(space_id))
-        access = connector.job_access(self._parameter_prefix)
-        try:
-            if access.role_arn:
-                keys = self._assume(access.role_arn, access.external_id or space_id)
-            else:
+        found = connector.s3
+        if found.role_arn:
+            keys = self._assume(found.role_arn, space_id)
+            self._require_tested(found.role_arn, space_id)
+        else:
+            try:
                 keys = Keys(**self.kept_credentials(connector))
-        except (ClientError, BotoCoreError) as error:
-            raise storage_error(error, connector.s3.bucket) from error
-        return self._foreign(connector.s3.bucket, connector.s3.prefix, access.region, access.endpoint_url, keys)
+            except (ClientError, BotoCoreError) as error:
+                raise storage_error(error, found.bucket) from error
+        return self._foreign(found.bucket, found.prefix, found.region, found.endpoint_url, keys)
+
+    def job_access(self, space_id: str, connector: Connector) -> JobAccess:
+        """Returns the access by which a job reads the connector's files."""
+        if connector.s3 is None:
+            return JobAccess()
+        role_arn = connector.s3.role_arn
+        return JobAccess(
+            region=connector.s3.region,
+            endpoint_url=connector.s3.endpoint_url,
+            role_arn=role_arn,
+            external_id=self.external_id(space_id) if role_arn else None,
+            credentials_parameter=connector.credentials_parameter(self._parameter_prefix),
+        )
+
+    def external_id(self, space_id: str) -> str:
+        """Returns the external id that the roles of the space must require. No space can choose another one."""
+        return self._external_ids.of(space_id)
+
+    @property
+    def account_id(self) -> str:
+        """Returns the AWS account that roles must trust."""
+        return self._sts.get_caller_identity()["Account"]
 
     @property
     def region(self) -> str:
@@ -239,16 +287,14 @@ class ConnectorStorages:
 
     def open_config(self, space_id: str, config: S3Config) -> ConnectorStorage:
         """Returns the storage that a request describes, before anything of it is stored."""
-        location = config.location(space_id)
         if config.role_arn:
-            try:
-                keys = self._assume(config.role_arn, location.external_id or space_id)
-            except (ClientError, BotoCoreError) as error:
-                raise storage_error(error, config.bucket) from error
+            keys = self._assume(config.role_arn, space_id)
+            if self._trusts_everyone(config.role_arn):
+                raise ValidationFailedError.of("body.s3.role_arn", self._too_trusting(space_id))
         else:
             secret = config.secret_access_key.get_secret_value() if config.secret_access_key else ""
             keys = Keys(config.access_key_id or "", secret)
-        return self._foreign(location.bucket, location.prefix, location.region, location.endpoint_url, keys)
+        return self._foreign(config.bucket, config.prefix, config.region, config.endpoint_url, keys)
 
     def kept_credentials(self, connector: Connector) -> dict[str, str]:
         """Returns the stored credentials of a connector."""
@@ -283,11 +329,54 @@ class ConnectorStorages:
         if config.endpoint_url is not None:
             self._guard.check_url(config.endpoint_url, "body.s3.endpoint_url")
 
-    def _assume(self, role_arn: str, external_id: str) -> Keys:
+    def _assume(self, role_arn: str, space_id: str) -> Keys:
+        external_id = self.external_id(space_id)
+        try:
+            return self._keys_of(role_arn, external_id)
+        except (ClientError, BotoCoreError) as error:
+            code, words = _problem(error)
+            raise _refusal(
+                code,
+                f"The role {role_arn} can't be assumed: {code} ({words}). Its trust policy must name the API's account "
+                f"and require the sts:ExternalId {external_id}, which belongs to this space and can't be chosen.",
+            ) from error
+
+    def _require_tested(self, role_arn: str, space_id: str) -> None:
+        """Raises StorageError for a role whose trust policy became too wide since the connector was made."""
+        now = time.monotonic()
+        if self._tested.get(role_arn, now) > now:
+            return
+        if self._trusts_everyone(role_arn):
+            raise StorageError(f"The role {role_arn} {self._too_trusting(space_id)}.")
+        self._tested[role_arn] = now + TESTED_SECONDS
+
+    def _too_trusting(self, space_id: str) -> str:
+        return (
+            "trusts this API for every space: let its trust policy require the sts:ExternalId "
+            f"{self.external_id(space_id)}"
+        )
+
+    def _keys_of(self, role_arn: str, external_id: str) -> Keys:
         found = self._sts.assume_role(
             RoleArn=role_arn, RoleSessionName="inference-connector", ExternalId=external_id, DurationSeconds=3600
         )["Credentials"]
         return Keys(found["AccessKeyId"], found["SecretAccessKey"], found["SessionToken"])
+
+    def _trusts_everyone(self, role_arn: str) -> bool:
+        """Returns whether the role takes any external id, so that every space could use it.
+
+        Raises StorageError when AWS gives no clear answer.
+        """
+        if not self._tests_roles:
+            return False
+        try:
+            self._keys_of(role_arn, self._external_ids.of_nobody())
+        except (ClientError, BotoCoreError) as error:
+            code, words = _problem(error)
+            if code != "AccessDenied":
+                raise _refusal(code, f"The role {role_arn} can't be tested: {code} ({words}). Try again.") from error
+            return False
+        return True
 
     def _foreign(
         self, bucket: str, prefix: str, region: str | None, endpoint_url: str | None, keys: Keys
@@ -321,14 +410,25 @@ class ConnectorStorages:
 
 def storage_error(error: ClientError | BotoCoreError, bucket: str) -> StorageError:
     """Returns the failure in AWS's own code and words."""
+    code, words = _problem(error)
+    return _refusal(
+        code,
+        f"The bucket {bucket} can't be read: {code} ({words}). "
+        "Check the bucket's name, its region, and what the role or access keys allow.",
+    )
+
+
+def _refusal(code: str, message: str) -> StorageError:
+    error = StorageError(message)
+    error.aws_code = code
+    return error
+
+
+def _problem(error: ClientError | BotoCoreError) -> tuple[str, str]:
+    """Returns AWS's name for an error and its words."""
     if isinstance(error, ClientError):
         problem = error.response.get("Error", {})
         code, words = problem.get("Code", "Unknown"), problem.get("Message", "")
     else:
         code, words = type(error).__name__, str(error)
-    translated = StorageError(
-        f"The bucket {bucket} can't be read: {code} ({words.rstrip('.')[:300]}). "
-        "Check the bucket's name, its region, and what the role or access keys allow."
-    )
-    translated.aws_code = code
-    return translated
+    return code, words.rstrip(".")[:300]

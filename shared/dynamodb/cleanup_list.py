@@ -6,11 +6,15 @@ noted before it is stored: a crash in between leaves none behind.
 """
 
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
-from shared.clock import Clock, utc_now
-from shared.dynamodb.table import Key, Table, Write, delete, put
+from boto3.dynamodb.conditions import Attr
+
+from shared.clock import Clock, new_id, utc_now
+from shared.dynamodb.table import ConditionFailedError, Item, Key, Table, Write, delete, put
 from shared.models.base import parse_timestamp
 
 # How long a request may still be at work on an entry.
@@ -33,9 +37,10 @@ class CleanupList:
         self._kind = kind
         self._clock = clock
 
-    def note(self, space_id: str, entity_id: str) -> Write:
+    def note(self, space_id: str, entity_id: str, **more: Any) -> Write:
         """Returns the write that puts an entity on the list."""
-        return put(self._key(entity_id), {"space_id": space_id, "noted_at": self._clock()})
+        values = {"space_id": space_id, "noted_at": self._clock(), "note": new_id(), **more}
+        return put(self._key(entity_id), values)
 
     def done(self, entity_id: str) -> Write:
         """Returns the write that takes it off."""
@@ -44,6 +49,18 @@ class CleanupList:
     def write(self, action: Write) -> None:
         """Carries out one of these writes alone."""
         self._table.write(action)
+
+    @contextmanager
+    def settling(self, entity_id: str) -> Iterator[Item | None]:
+        """Yields the entity's item of the list, if there is one, and removes it at the end of the block.
+
+        The item stays if somebody has noted the entity again within the block.
+        """
+        noted = self._table.get(self._key(entity_id))
+        yield noted
+        if noted is not None:
+            with suppress(ConditionFailedError):
+                self._table.write(delete(self._key(entity_id), Attr("note").eq(noted["note"])))
 
     def due(self) -> Iterator[CleanupEntry]:
         """Yields those that no request is busy with any more, the oldest first."""

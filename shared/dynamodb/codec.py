@@ -20,6 +20,10 @@ DEPTH_LIMIT = 28
 ITEM_SIZE_LIMIT = 350_000
 
 
+class StringSet(frozenset[str]):
+    """Strings that DynamoDB stores as a set: an update can add and remove single ones."""
+
+
 def _number(value: int | float | Decimal) -> str:
     if isinstance(value, float) and not math.isfinite(value):
         raise ValidationFailedError("Numbers must be finite: NaN and infinity can't be stored.")
@@ -68,6 +72,8 @@ def encode(value: Any, depth: int = 0) -> AttributeValue:
             return {"M": {_text(str(key)): encode(item, depth + 1) for key, item in value.items()}}
         case list() | tuple():
             return {"L": [encode(item, depth + 1) for item in value]}
+        case StringSet():
+            return {"SS": sorted(value)}
         case set() | frozenset():
             return {"L": [encode(item, depth + 1) for item in sorted(value)]}
     raise TypeError(f"{type(value).__name__} can't be stored")
@@ -106,6 +112,8 @@ def _decode(value: AttributeValue) -> Any:
             return decode_item(held)
         case "L":
             return [_decode(item) for item in held]
+        case "SS":
+            return StringSet(held)
         case "NULL":
             return None
     raise TypeError(f"nothing is stored as {kind}")

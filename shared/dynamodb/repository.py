@@ -28,7 +28,7 @@ from shared.dynamodb.table import (
     repeat_on_conflict,
     update,
 )
-from shared.dynamodb.write_markers import WRITE_MARKER, has_write_marker, removal, write_marker
+from shared.dynamodb.write_markers import WRITE_MARKER, as_written, has_write_marker, removal, write_marker
 from shared.errors import ApiError, ConflictError, InvalidCursorError, NotFoundError, PreconditionFailedError
 from shared.models.base import Deleted, Entity, Page
 
@@ -102,6 +102,10 @@ class Repository(Generic[E]):
 
     def key(self, space_id: str, entity_id: str) -> Key:
         return Key(f"{self.kind}#{space_id}", entity_id)
+
+    @property
+    def _busy(self) -> str:
+        return f"Too many changes to the same {self.kind.replace('_', ' ')} at once."
 
     def not_found(self) -> NotFoundError:
         return NotFoundError(f"There is no {self.kind.replace('_', ' ')} with this id in the space.")
@@ -264,7 +268,7 @@ class Repository(Generic[E]):
             (commit or self.table.transact)([write, *modification.also])
             return current.model_copy(update={**values, "version": current.version + 1})
 
-        return repeat_on_conflict(step, f"Too many changes to the same {self.kind.replace('_', ' ')} at once.")
+        return repeat_on_conflict(step, self._busy)
 
     def delete(
         self,
@@ -278,16 +282,26 @@ class Repository(Generic[E]):
         """Removes an entity and reduces the count in one transaction. Raises as ``update`` does."""
         if not is_identifier(entity_id):
             raise self.not_found()
-        actions = [
-            delete(self.key(space_id, entity_id), _existing(expected_version, condition)),
-            removal(self.kind, space_id, entity_id, self._clock),
-            *self.count_writes(space_id, entity_id, -1),
-        ]
-        try:
-            self.table.transact([*actions, *also])
-        except TransactionFailedError as failed:
-            raise self.explain(failed.item, expected_version) from None
-        return Deleted(id=entity_id)
+        key = self.key(space_id, entity_id)
+
+        def step() -> Deleted:
+            current = self.table.get(key)
+            if current is None:
+                raise self.not_found()
+            actions = [
+                delete(key, _existing(expected_version, condition) & as_written(current)),
+                removal(current, self._clock),
+                *self.count_writes(space_id, entity_id, -1),
+            ]
+            try:
+                self.table.transact([*actions, *also])
+            except TransactionFailedError as failed:
+                if failed.index == 0 and failed.item and not has_write_marker(failed.item, current.get(WRITE_MARKER)):
+                    raise
+                raise self.explain(failed.item, expected_version) from None
+            return Deleted(id=entity_id)
+
+        return repeat_on_conflict(step, self._busy, (TransactionFailedError,))
 
     def remove_all(self, space_id: str) -> None:
         """Removes the entities of a partition that nobody can reach any more."""

@@ -2,7 +2,7 @@
 
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -11,14 +11,15 @@ from boto3.dynamodb.conditions import Key as KeyCondition
 from botocore.exceptions import ClientError
 
 from shared.clock import new_id
-from shared.dynamodb.codec import decode_item, encode, encode_item
-from shared.errors import ApiError, UnavailableError
+from shared.dynamodb.codec import StringSet, decode_item, encode, encode_item
+from shared.errors import ApiError, ContendedError, UnavailableError, ValidationFailedError
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
 Item = dict[str, Any]
 
+PARTITION_KEY_BYTES, SORT_KEY_BYTES = 2048, 1024
 TRANSACTION_ATTEMPTS = 12
 CONFLICT_ATTEMPTS = 12
 
@@ -33,6 +34,22 @@ class Key:
     @property
     def values(self) -> dict[str, str]:
         return {"PK": self.pk, "SK": self.sk}
+
+    @property
+    def is_possible(self) -> bool:
+        """Returns whether an item can have this key. Clients may send ids of any length."""
+        return _fits(self.pk, PARTITION_KEY_BYTES) and _fits(self.sk, SORT_KEY_BYTES)
+
+
+def _fits(part: str, limit: int) -> bool:
+    return 0 < len(part.encode(errors="replace")) <= limit
+
+
+def _required(key: Key) -> dict[str, str]:
+    """Returns the values of a key to write. Raises ValidationFailedError for a key that no item can have."""
+    if not key.is_possible:
+        raise ValidationFailedError("An id or a name in the request is empty or too long. Send a shorter one.")
+    return key.values
 
 
 class ConditionFailedError(Exception):
@@ -80,31 +97,32 @@ def _expression(condition: ConditionBase | None) -> dict[str, Any]:
 
 
 def put(key: Key, values: Item, condition: ConditionBase | None = None, error: ApiError | None = None) -> Write:
-    request = {"Item": encode_item({**key.values, **values}), **_expression(condition)}
+    request = {"Item": encode_item({**_required(key), **values}), **_expression(condition)}
     return Write("Put", request, error)
 
 
 def delete(key: Key, condition: ConditionBase | None = None, error: ApiError | None = None) -> Write:
-    return Write("Delete", {"Key": encode_item(key.values), **_expression(condition)}, error)
+    return Write("Delete", {"Key": encode_item(_required(key)), **_expression(condition)}, error)
 
 
 def check(key: Key, condition: ConditionBase, error: ApiError | None = None) -> Write:
-    return Write("ConditionCheck", {"Key": encode_item(key.values), **_expression(condition)}, error)
+    return Write("ConditionCheck", {"Key": encode_item(_required(key)), **_expression(condition)}, error)
 
 
 def update(
     key: Key,
     changes: Item,
     *,
-    add: dict[str, int] | None = None,
+    add: Mapping[str, int | StringSet] | None = None,
+    take: Mapping[str, StringSet] | None = None,
     condition: ConditionBase | None = None,
     error: ApiError | None = None,
 ) -> Write:
-    """Sets ``changes`` (``None`` removes the attribute) and adds to the counters in ``add``."""
-    request: dict[str, Any] = {"Key": encode_item(key.values), **_expression(condition)}
+    """Sets ``changes`` (``None`` removes the attribute), adds to counters and sets, and takes from sets."""
+    request: dict[str, Any] = {"Key": encode_item(_required(key)), **_expression(condition)}
     names = request.setdefault("ExpressionAttributeNames", {})
     values = request.setdefault("ExpressionAttributeValues", {})
-    clauses: dict[str, list[str]] = {"SET": [], "REMOVE": [], "ADD": []}
+    clauses: dict[str, list[str]] = {"SET": [], "REMOVE": [], "ADD": [], "DELETE": []}
     for position, (name, value) in enumerate(changes.items()):
         names[f"#c{position}"] = name
         if value is None:
@@ -112,10 +130,11 @@ def update(
         else:
             values[f":c{position}"] = encode(value)
             clauses["SET"].append(f"#c{position} = :c{position}")
-    for position, (name, amount) in enumerate((add or {}).items()):
-        names[f"#a{position}"] = name
-        values[f":a{position}"] = encode(amount)
-        clauses["ADD"].append(f"#a{position} :a{position}")
+    for word, mark, amounts in (("ADD", "a", add or {}), ("DELETE", "t", take or {})):
+        for position, (name, amount) in enumerate(amounts.items()):
+            names[f"#{mark}{position}"] = name
+            values[f":{mark}{position}"] = encode(amount)
+            clauses[word].append(f"#{mark}{position} :{mark}{position}")
     request["UpdateExpression"] = " ".join(f"{word} {', '.join(parts)}" for word, parts in clauses.items() if parts)
     if not values:
         del request["ExpressionAttributeValues"]
@@ -130,13 +149,15 @@ class Table:
         self.name = name
 
     def get(self, key: Key) -> Item | None:
+        if not key.is_possible:
+            return None
         found = self._client.get_item(TableName=self.name, Key=encode_item(key.values), ConsistentRead=True)
         return decode_item(found["Item"]) if "Item" in found else None
 
     def get_many(self, keys: Sequence[Key]) -> dict[Key, Item]:
         """Returns the existing items."""
         found: dict[Key, Item] = {}
-        waiting = [encode_item(key.values) for key in dict.fromkeys(keys)]
+        waiting = [encode_item(key.values) for key in dict.fromkeys(keys) if key.is_possible]
         attempt = 0
         while waiting:
             batch, waiting = waiting[:100], waiting[100:]
@@ -168,6 +189,8 @@ class Table:
         index's name, and its items may be a moment old. ``filter`` leaves out items that are read and paid for, but
         not sent. ``limit`` bounds the number of items that are left, ``page_size`` the number that one request reads.
         """
+        if not _fits(pk, PARTITION_KEY_BYTES):
+            return
         request = self._question(pk, condition, index, filter) | {"ScanIndexForward": not newest_first}
         if attributes:
             projected = {f"#p{position}": name for position, name in enumerate(attributes)}
@@ -190,8 +213,10 @@ class Table:
         self, pk: str, *, condition: ConditionBase | None, index: str | None, filter: ConditionBase | None
     ) -> tuple[int, int]:
         """Returns how many items ``query`` would find, and how many it would read; they are paid for, but not sent."""
-        request = self._question(pk, condition, index, filter) | {"Select": "COUNT"}
         found = read = 0
+        if not _fits(pk, PARTITION_KEY_BYTES):
+            return found, read
+        request = self._question(pk, condition, index, filter) | {"Select": "COUNT"}
         while True:
             answer = self._client.query(**request)
             found, read = found + answer["Count"], read + answer["ScannedCount"]
@@ -306,6 +331,7 @@ class Table:
             for action in actions
         ]
         token = new_id()
+        failure: type[UnavailableError] = ContendedError
         for attempt in range(1, TRANSACTION_ATTEMPTS + 1):
             try:
                 self._client.transact_write_items(TransactItems=items, ClientRequestToken=token)
@@ -325,16 +351,17 @@ class Table:
                             raise failed from None
                         item = reason.get("Item")
                         raise TransactionFailedError(index, decode_item(item) if item else None) from None
-                if not any(reason.get("Code") in _TRANSIENT for reason in reasons):
+                codes = {reason.get("Code") for reason in reasons}
+                if not codes & _TRANSIENT:
                     raise
+                failure = UnavailableError if codes & _THROTTLED else ContendedError
             token = new_id()
             back_off(attempt)
-        raise UnavailableError(
-            "Too many writes to the same items at once. Try again in a moment.", headers={"Retry-After": "1"}
-        )
+        raise failure("Too many writes to the same items at once. Try again in a moment.", headers={"Retry-After": "1"})
 
 
-_TRANSIENT = {"TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"}
+_THROTTLED = {"ThrottlingError", "ProvisionedThroughputExceeded"}
+_TRANSIENT = {"TransactionConflict", *_THROTTLED}
 
 
 def repeat_on_conflict(
@@ -345,14 +372,14 @@ def repeat_on_conflict(
     """Returns what ``step`` returns: it reads, decides and writes, and starts again when another writer was faster.
 
     ``conflicts`` are the errors by which ``step`` reports that. Raises
-    UnavailableError with the sentence ``busy`` when other writers are faster again and again.
+    ContendedError with the sentence ``busy`` when other writers are faster again and again.
     """
     for attempt in range(CONFLICT_ATTEMPTS):
         try:
             return step()
         except conflicts:
             back_off(attempt)
-    raise UnavailableError(f"{busy} Try again in a moment.", headers={"Retry-After": "1"})
+    raise ContendedError(f"{busy} Try again in a moment.", headers={"Retry-After": "1"})
 
 
 def back_off(attempt: int) -> None:

@@ -6,7 +6,7 @@ their ids. The workflow or the request then creates them. The reconciler creates
 
 from collections.abc import Collection
 
-from shared.errors import NotFoundError, ValidationFailedError
+from shared.errors import LimitReachedError, NotFoundError, ValidationFailedError
 from shared.evaluations.store import Evaluations
 from shared.jobs.launcher import JobLauncher
 from shared.models.evaluation import DueEvaluation, Evaluation, EvaluationCreate
@@ -22,14 +22,21 @@ class DueEvaluations:
         self._launcher = launcher
 
     def create_due(self, space_id: str, training: Training, benchmark_ids: Collection[str]) -> None:
-        """Creates and starts the due evaluations of these benchmarks. After the last one, it closes the training."""
+        """Creates and starts the due evaluations of these benchmarks. After the last one, it closes the training.
+
+        Those for which the space has no place stay due. The reconciler calls this again.
+        """
         jobs = self._evaluations.jobs
         due = jobs.due(training.id)
         wanted = [each for each in due if each.benchmark_id in training.benchmark_ids]
         left = [each for each in wanted if each.benchmark_id not in benchmark_ids]
-        for each in wanted:
-            if each not in left:
-                self._start(space_id, each)
+        try:
+            for each in wanted:
+                if each not in left:
+                    self._start(space_id, each)
+        except LimitReachedError as error:
+            logger.info("an evaluation waits for a place", extra={"training_id": training.id, "why": error.message})
+            return
         if not left:
             jobs.close_when_created(training.id, due)
 

@@ -22,8 +22,10 @@ from shared.models.base import Entity, Page
 from shared.models.checkpoint import Checkpoint
 from shared.models.evaluation import Evaluation, EvaluationCreate, EvaluationOutcome
 from shared.models.job import CurvePoint, EvaluationResult
+from shared.models.job_limits import UNLIMITED, JobLimits
 from shared.models.job_reference import JobKind
 from shared.models.job_status import JobStatus
+from shared.space_usage.jobs import TOO_MANY_AT_ONCE, JobPlace, JobUsages, seconds_between
 
 NO_PINS: Mapping[str, str] = {}
 _curve = TypeAdapter(list[CurvePoint])
@@ -32,14 +34,16 @@ Also = Callable[[Evaluation], Sequence[Write]]
 
 
 class Evaluations:
-    """A store of the evaluations of all spaces."""
+    """A store of the evaluations of all spaces. ``limits`` are those of spaces without their own."""
 
-    def __init__(self, table: Table, clock: Clock = utc_now) -> None:
+    def __init__(self, table: Table, clock: Clock = utc_now, limits: JobLimits = UNLIMITED) -> None:
         self.repository = Repository(table, Evaluation, kind="evaluation", clock=clock)
         self.checkpoints = Repository(table, Checkpoint, kind="checkpoint", clock=clock)
         self.benchmarks = Benchmarks(table, clock)
         self.scores = Scores(table)
         self.jobs = Jobs(table, clock)
+        self._usages = JobUsages(table, clock)
+        self._limits = limits
         # Small entries for each user, so that a user's own evaluations can be listed and counted.
         self._own = Repository(table, Entity, kind="evaluation", clock=clock)
         self._table = table
@@ -62,8 +66,10 @@ class Evaluations:
 
         If an evaluation with the same benchmark, checkpoint and GPUs is running, it returns this evaluation. If an
         evaluation with ``evaluation_id`` exists, it returns this evaluation. Raises ValidationFailedError for an
-        unknown benchmark or checkpoint, and NotFoundError for a deleted benchmark.
+        unknown benchmark or checkpoint, NotFoundError for a deleted benchmark, and LimitReachedError.
         """
+        if evaluation_id and (known := self.repository.get_many(space_id, [evaluation_id])):
+            return known[evaluation_id]
         benchmark = self.benchmarks.known(space_id, [request.benchmark_id]).get(request.benchmark_id)
         if benchmark is None:
             raise ValidationFailedError.of("body.benchmark_id", "there is no benchmark with this id in the space")
@@ -95,17 +101,20 @@ class Evaluations:
             *self._note_creator(space_id, evaluation),
             *self.jobs.open(JobKind.EVALUATION, space_id, evaluation.id),
         ]
+
+        def step() -> Evaluation:
+            if running := self._table.get(_running_key(space_id, evaluation)):
+                found = self.repository.get(space_id, running["evaluation_id"])
+                return self.repository.remember(space_id, found, idempotency) if idempotency else found
+            reservation = self._usages.reserve(_place(space_id, evaluation), self._limits)
+            return self.repository.create(space_id, evaluation, idempotency=idempotency, also=[*also, reservation])
+
         try:
-            return self.repository.create(space_id, evaluation, idempotency=idempotency, also=also)
+            return repeat_on_conflict(step, TOO_MANY_AT_ONCE, (TransactionFailedError,))
         except ConflictError:
             if evaluation_id is None:
                 raise
             return self.repository.get(space_id, evaluation_id)
-        except TransactionFailedError as failed:
-            if failed.item is None or "evaluation_id" not in failed.item:
-                raise
-            running = self.repository.get(space_id, failed.item["evaluation_id"])
-            return self.repository.remember(space_id, running, idempotency) if idempotency else running
 
     def get(self, space_id: str, evaluation_id: str) -> Evaluation:
         """Returns an evaluation with its curve."""
@@ -195,7 +204,12 @@ class Evaluations:
         return repeat_on_conflict(step, "Too many requests change the same evaluation now.", (TransactionFailedError,))
 
     def _close(self, space_id: str, evaluation: Evaluation) -> list[Write]:
-        return [delete(_running_key(space_id, evaluation)), self.jobs.close(evaluation.id)]
+        seconds = seconds_between(evaluation.result.started_at, self._clock())
+        return [
+            delete(_running_key(space_id, evaluation)),
+            self.jobs.close(evaluation.id),
+            *self._usages.release(_place(space_id, evaluation), seconds),
+        ]
 
     def _note_creator(self, space_id: str, evaluation: Evaluation) -> list[Write]:
         partition = _own_partition(space_id, evaluation.created_by)
@@ -204,6 +218,10 @@ class Evaluations:
             put(self._own.key(partition, evaluation.id), values),
             *self._own.count_writes(partition, evaluation.id, +1),
         ]
+
+
+def _place(space_id: str, evaluation: Evaluation) -> JobPlace:
+    return JobPlace(space_id, JobKind.EVALUATION, evaluation.id, evaluation.gpu_count)
 
 
 def _own_partition(space_id: str, user_id: str) -> str:

@@ -1,6 +1,6 @@
 """Experts and all their versions; what an expert brings lies with the version, the expert names the current one."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from boto3.dynamodb.conditions import Key as KeyCondition
@@ -33,9 +33,9 @@ class Experts:
         self._experts = Repository(table, StoredExpert, kind="expert", clock=clock)
 
     def create(self, space_id: str, expert: Expert, idempotency: Idempotency | None) -> Expert:
-        stored = self._stored(space_id, expert)
+        stored, also = self._stored(space_id, expert)
         version = self._version(space_id, stored)
-        return self._load(self._experts.create(space_id, stored, idempotency=idempotency, also=[version]))
+        return self._load(self._experts.create(space_id, stored, idempotency=idempotency, also=[version, *also]))
 
     def get(self, space_id: str, expert_id: str) -> Expert:
         """Raises NotFoundError."""
@@ -60,11 +60,12 @@ class Experts:
 
         Raises NotFoundError, PreconditionFailedError, and ConditionNotMetError when somebody else was faster.
         """
-        stored = self._stored(space_id, expert.model_copy(update={"version_number": expert.version_number + 1}))
+        following = expert.model_copy(update={"version_number": expert.version_number + 1})
+        stored, also = self._stored(space_id, following)
         changes = {name: getattr(stored, name) for name in ("description", "name", "content", "version_number")}
         update = self._experts.update_write(space_id, expert.id, changes, expected_version=expert.version)
         try:
-            self._table.transact([update, self._version(space_id, stored)])
+            self._table.transact([update, self._version(space_id, stored), *also])
         except TransactionFailedError as failed:
             raise self._experts.explain(failed.item, expected_version) from None
         return self.get(space_id, expert.id)
@@ -81,11 +82,13 @@ class Experts:
         data = [self._load_version(expert_id, item) for item in items[:limit]]
         return Page(count=current.version_number, data=data, has_more=len(items) > limit)
 
-    def _stored(self, space_id: str, expert: Expert) -> StoredExpert:
+    def _stored(self, space_id: str, expert: Expert) -> tuple[StoredExpert, Sequence[Write]]:
         content = expert.model_dump(mode="json", include=set(_CONTENT))
-        kept = self._values.keep(content, f"spaces/{space_id}/experts/{expert.id}/{new_id()}.json")
+        place = Key(_versions(space_id, expert.id), _number(expert.version_number))
+        key = f"spaces/{space_id}/experts/{expert.id}/{new_id()}.json"
+        kept, also = self._values.keep(space_id, content, key, place)
         fields = expert.model_dump(exclude={*_CONTENT, "version"})
-        return StoredExpert.model_validate({**fields, "content": kept})
+        return StoredExpert.model_validate({**fields, "content": kept}), also
 
     def _version(self, space_id: str, stored: StoredExpert) -> Write:
         values: Item = {

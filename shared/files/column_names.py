@@ -2,6 +2,11 @@
 
 import re
 import unicodedata
+from collections import Counter
+from collections.abc import Sequence
+
+from shared.files.limits import DEFAULT_LIMITS, ReadLimits
+from shared.text.comparison import comparable_text
 
 _BETWEEN_WORDS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|[\s.-]+")
 _CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
@@ -18,4 +23,22 @@ def clean_name(name: str) -> str:
 
 def snake_case(name: str) -> str:
     """Returns ``customer_id`` for ``customerId``, ``Customer ID`` and ``customer-id``."""
-    return _BETWEEN_WORDS.sub("_", name.strip()).lower()
+    return comparable_text(_BETWEEN_WORDS.sub("_", unicodedata.normalize("NFKC", name).strip()))
+
+
+def unique_names(names: Sequence[str], limits: ReadLimits = DEFAULT_LIMITS) -> tuple[str, ...]:
+    """Returns printable, bounded and distinct column names in the same order."""
+    taken: set[str] = set()
+    unique = []
+    reserved = Counter(names)
+    # The first suffix of each name that may be free, so that many equal names take no time each.
+    suffixes: dict[str, int] = {}
+    for position, raw in enumerate(names, start=1):
+        base = clean_name(raw)[: limits.column_name_characters] or f"column_{position}"
+        name, suffix = base, suffixes.get(raw, 2) if base == raw else 2
+        while name in taken or (name != raw and name in reserved):
+            name, suffix = f"{base}_{suffix}", suffix + 1
+        suffixes[base] = suffix
+        taken.add(name)
+        unique.append(name)
+    return tuple(unique)

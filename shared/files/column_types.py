@@ -1,9 +1,10 @@
 """What the cells of a text column are: one type that every value of the whole file satisfies."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from operator import itemgetter
 
 import polars as pl
 import polars.selectors as cs
@@ -14,8 +15,9 @@ from shared.models.missing_values import MISSING, MISSING_WORDS
 NUMBER_DIGITS = 15
 LARGEST_NUMBER = 10**NUMBER_DIGITS
 BLANKS = " \t\u00a0\u2009\u202f\u200b\ufeff"
-_IN_ANY_COLUMN = sorted(MISSING)
-_IN_TYPED_COLUMNS = sorted(MISSING | MISSING_WORDS)
+# Made once, because files have many columns.
+_IN_ANY_COLUMN = pl.lit(pl.Series([sorted(MISSING)]))
+_IN_TYPED_COLUMNS = pl.lit(pl.Series([sorted(MISSING | MISSING_WORDS)]))
 _CURRENCIES = (
     "EUR|USD|GBP|CHF|JPY|CNY|INR|PLN|CZK|SEK|NOK|DKK|HUF|RON|BGN|RUB|UAH|TRY|ILS|AED|SAR|ZAR|BRL|MXN|CAD|AUD|NZD|KRW"
     "|SGD|HKD|THB"
@@ -44,30 +46,36 @@ class NumberFormat:
 
     @property
     def pattern(self) -> str:
-        """Returns a regular expression with the groups: opening parenthesis, sign, sign, digits, sign."""
+        """Returns an expression with the groups: parenthesis, sign, parenthesis, sign, digits, sign."""
         group, decimal = f"[{self.groups}]", re.escape(self.decimal)
         currency = _CURRENCY_PATTERN
         # Groups of three, or of two above the last three as in India.
         whole = rf"[1-9][0-9]{{0,2}}(?:{group}[0-9]{{3}})+|[1-9][0-9]?(?:{group}[0-9]{{2}})+{group}[0-9]{{3}}|[0-9]+"
-        digits = rf"(?:(?:{whole})(?:{decimal}[0-9]*)?|{decimal}[0-9]+)(?:[eE][-+]?[0-9]+)?"
+        digits = rf"(?:(?:{whole})(?:{decimal}[0-9]+)?|{decimal}[0-9]+)(?:[eE][-+]?[0-9]+)?"
+        # 12,- is 12,00.
+        no_cents = rf"(?:{decimal}(?:-{{1,2}}|\u2013)?)?"
         blank = r"[ \u00a0\u2009\u202f]?"
         return (
-            rf"^(\()?([-+\u2212])?{blank}(?:{currency}{blank})?([-+\u2212])?({digits})"
+            rf"^(\()?([-+\u2212])?{blank}(?:{currency}{blank})?(\()?([-+\u2212])?({digits}){no_cents}"
             rf"{blank}(?:%|{currency})?{blank}([-+\u2212])?\)?$"
         )
 
     def parse(self, text: pl.Expr) -> pl.Expr:
         """Returns numbers, and null for text of another form."""
         parts = text.str.extract_groups(self.pattern)
-        signs = [parts.struct[name] for name in ("2", "3", "5")]
-        is_negative = parts.struct["1"].is_not_null()
+        signs = [parts.struct[name] for name in ("2", "4", "6")]
+        is_negative = parts.struct["1"].is_not_null() | parts.struct["3"].is_not_null()
         for sign in signs:
             is_negative = is_negative | sign.fill_null("").is_in(["-", "\u2212"])
-        plain = parts.struct["4"].str.replace_all(f"[{self.groups}]", "")
+        plain = parts.struct["5"].str.replace_all(f"[{self.groups}]", "")
         number = plain.str.replace(self.decimal, ".", literal=True).cast(pl.Float64, strict=False)
         return pl.when(is_negative).then(-number).otherwise(number)
 
 
+_TRUE, _FALSE = ["true"], ["false"]
+_TRUE_OR_ONE, _FALSE_OR_ZERO = ["true", "1", "1.0"], ["false", "0", "0.0"]
+_ADJACENT = re.compile("%[Yymd](?=%[YymdH])")
+_PART = re.compile("%(?:([ymdHMSI])|(Y)|[.#]?[0-9]?[A-Za-z])")
 _SPACES = r" \u00a0\u2009\u202f"
 POINT = NumberFormat("1,234.5", ".", ",")
 COMMA = NumberFormat("1.234,5", ",", r"\.")
@@ -99,33 +107,53 @@ class TypeReading:
         """
         match self.type:
             case ColumnType.INTEGER:
-                return text.cast(pl.Int64, strict=strict)
+                if self.format is None:
+                    return text.cast(pl.Int64, strict=strict)
+                number = NUMBER_FORMATS[self.format].parse(text)
+                return pl.when((number == number.floor()) & (number.abs() < LARGEST_NUMBER)).then(number).cast(pl.Int64)
             case ColumnType.FLOAT:
                 if self.format is not None:
                     return NUMBER_FORMATS[self.format].parse(text)
                 return text.cast(pl.Float64, strict=strict).fill_nan(None)
             case ColumnType.BOOLEAN:
                 lower = text.str.to_lowercase()
-                return pl.when((lower == "true") | (lower == "false")).then(lower == "true")
+                true, false = (_TRUE, _FALSE) if self.format is None else (_TRUE_OR_ONE, _FALSE_OR_ZERO)
+                return pl.when(lower.is_in(true + false)).then(lower.is_in(true))
             case ColumnType.DATE:
-                return self._dated(text).str.to_date(self.format, strict=strict)
+                return self._dated(text, strict=strict).str.to_date(self.format, strict=strict)
             case ColumnType.DATETIME:
-                moment = self._dated(text).str.to_datetime(self.format, strict=strict, time_unit="us")
+                moment = self._dated(text, strict=strict).str.to_datetime(self.format, strict=strict, time_unit="us")
                 return moment.dt.convert_time_zone("UTC").dt.replace_time_zone(None) if self.has_zone else moment
             case ColumnType.STRING:
                 return text
 
-    def _dated(self, text: pl.Expr) -> pl.Expr:
-        """Returns the text if its year has as many digits as the format says: `17.05.90` is no year 90."""
+    def _dated(self, text: pl.Expr, *, strict: bool) -> pl.Expr:
+        """Returns the text if its year has as many digits as the format says: `17.05.90` is no year 90.
+
+        Where parts follow each other, as in `%Y%m%d`, every part has all of its digits. If ``strict``, a year that
+        comes first is not looked at, because that takes long: an early year shows it, too.
+        """
         form = self.format or ""
-        if "%Y" not in form or form.startswith("%Y"):
+        if _ADJACENT.search(form):
+            return pl.when(text.str.contains(_pattern_of(form))).then(text).otherwise(pl.lit("?"))
+        if "%Y" not in form or (strict and form.startswith("%Y")):
             return text
         return pl.when(text.str.contains(r"(?:^|[^0-9])[0-9]{4}(?:[^0-9]|$)")).then(text).otherwise(pl.lit("?"))
 
     @property
     def has_zone(self) -> bool:
         """Returns whether values carry an offset; they are turned into UTC."""
-        return self.format is not None and self.format.endswith("%#z")
+        return self.format is not None and self.format.endswith(("%#z", "%z"))
+
+    @property
+    def is_date(self) -> bool:
+        """Returns whether it is of dates or moments."""
+        return self.type in (ColumnType.DATE, ColumnType.DATETIME)
+
+    @property
+    def is_written(self) -> bool:
+        """Returns whether it is of numbers with marks that a computer does not write."""
+        return self.format in NUMBER_FORMATS
 
     @property
     def is_native(self) -> bool:
@@ -133,13 +161,31 @@ class TypeReading:
         return self.format is None and self.type in (ColumnType.FLOAT, ColumnType.BOOLEAN)
 
 
+def _pattern_of(form: str) -> str:
+    """Returns the expression of a format whose parts have all of their digits."""
+    pieces, end = [], 0
+    for part in _PART.finditer(form):
+        pieces.append(re.escape(form[end : part.start()]))
+        pieces.append("[0-9]{2}" if part[1] else "[0-9]{4}" if part[2] else ".+")
+        end = part.end()
+    return f"^{''.join(pieces)}{re.escape(form[end:])}$"
+
+
 STRING = TypeReading(ColumnType.STRING)
 INTEGER = TypeReading(ColumnType.INTEGER)
 FLOAT = TypeReading(ColumnType.FLOAT)
 BOOLEAN = TypeReading(ColumnType.BOOLEAN)
+# Only of a column whose owner states the type.
+TRUTH_NUMBERS = TypeReading(ColumnType.BOOLEAN, "1/0")
 WRITTEN_NUMBERS = tuple(TypeReading(ColumnType.FLOAT, name) for name in NUMBER_FORMATS)
 NUMBERS = (INTEGER, FLOAT, *WRITTEN_NUMBERS)
-_TIMES = ("", " %H:%M:%S%.f", " %H:%M", "T%H:%M:%S%.f", "T%H:%M", " %H:%M:%S%.f%#z", "T%H:%M:%S%.f%#z", " %I:%M:%S %p")
+_TIMES = (
+    "",
+    *(mark + time for mark in (" ", "T") for time in ("%H:%M:%S%.f", "%H:%M", "%H:%M:%S%.f%#z", "%H:%M%#z")),
+    *(" %H:%M:%S%.f UTC", ", %H:%M:%S", ", %H:%M", " %I:%M:%S %p", " %I:%M %p"),
+)
+# As SAS writes them.
+_JOINED_DATES = tuple(day + time for day in ("%d%b%Y", "%d%b%y") for time in ("", ":%H:%M:%S%.f"))
 _DAYS = (
     "%Y-%m-%d",
     "%Y/%m/%d",
@@ -153,18 +199,37 @@ _DAYS = (
     "%B %d, %Y",
 )
 DATES = tuple(
-    TypeReading(ColumnType.DATETIME if time else ColumnType.DATE, day + time) for time in _TIMES for day in _DAYS
+    TypeReading(ColumnType.DATETIME if "%M" in form else ColumnType.DATE, form)
+    for form in (*(day + time for time in _TIMES for day in _DAYS), *_JOINED_DATES)
 )
 _DATES = frozenset(DATES)
 _DIGIT = re.compile("[0-9]")
+# Longer values are text: a hundred readings of each would take long.
+LONGEST_VALUE = 500
+# Of one query; those of a file of some hundred columns are fewer.
+EXPRESSIONS_AT_ONCE = 5_000
+# Tests of a column beside those of its readings, at most.
+COMMON_TESTS = 5
 SAMPLE_ROWS = 10_000
+# Columns of a sample that are examined together. Each takes memory for all readings that are tried.
+SAMPLE_COLUMNS = 500
 _GROUPED_BY_POINTS = r"^[-+]?(?:[1-9][0-9]{0,2}(?:\.[0-9]{3})+|[0-9]+)$"
+# A quick look at a whole cell. They accept all that a reading accepts, and more.
+_SIGN = r"[-+\u2212]?"
+LIKE_A_NUMBER = (
+    rf"^[(]?{_SIGN}[ ]?(?:{_CURRENCY_PATTERN})?[ ]?{_SIGN}(?:[0-9][0-9.,'\u2019 \u00a0\u2009\u202f]*|[.,][0-9]+)"
+    rf"(?:[eE][-+]?[0-9]+)?[ \u00a0\u2009\u202f]?(?:%|{_CURRENCY_PATTERN})?[ ]?[-\u2212]?[)]?$"
+)
+LIKE_A_DATE = (
+    r"^(?:[0-9]{1,4}[-/. ](?:[0-9]{1,2}|[A-Za-z]{3,9})[-/. ][0-9]{1,4}|[A-Za-z]{3,9} [0-9]{1,2}, [0-9]{4}"
+    r"|[0-9]{1,2}[A-Za-z]{3}[0-9]{2,4})(?:(?:[T :]|, )[0-9:.,]+ ?(?:Z|UTC|[+-][0-9:]+|[AaPp][Mm])?)?$"
+)
+_MAYBE_DATE = re.compile(LIKE_A_DATE)
 # Share of a text column's values that look like numbers or dates, from which on the others are reported.
 MOSTLY = 0.8
-_LIKE_A_NUMBER = r"^[-+(]?[^0-9A-Za-z]{0,3}[0-9][0-9.,'\u2019 \u00a0\u2009\u202f]*(?:[^0-9A-Za-z]{0,3}|[ ]?[A-Z]{3})$"
-_LIKE_A_DATE = r"^[0-9]{1,4}[-/. ](?:[0-9]{1,2}|[A-Za-z]{3,9})[-/. ,]{1,2}[0-9]{1,4}(?:[T ].*)?$"
+# Of more values than these, one that does not look like the others is reported, too.
+FEW = 2
 ALL_READINGS = (*NUMBERS, BOOLEAN, *DATES)
-DATE_PATTERN = re.compile(r"\d{1,4}[-/. ][\dA-Za-z]|[A-Za-z]{3,9} \d{1,2}, \d{4}")
 # In formats with a point, the day comes first everywhere.
 _MONTH_FIRST_WITH_POINTS = ("%m.%d.%Y", "%m.%d.%y")
 
@@ -211,6 +276,9 @@ class ColumnFacts:
     # Each point may be one between thousands.
     is_grouped: bool = False
     has_marks: bool = False
+    # The reading that most values satisfy, and the number of the others.
+    closest: TypeReading | None = None
+    misfits: int = 0
 
 
 @dataclass(frozen=True)
@@ -225,11 +293,19 @@ class Choice:
 def narrow(firsts: Mapping[str, str | None], among: tuple[TypeReading, ...]) -> dict[str, tuple[TypeReading, ...]]:
     """Returns the readings that the first value of each column satisfies; all for a column without a value."""
     found: dict[str, tuple[TypeReading, ...]] = dict.fromkeys(firsts, among)
-    groups: dict[tuple[TypeReading, ...], list[str]] = {}
+    # There are hundreds of formats of dates, so a quick look excludes them first.
+    words = tuple(reading for reading in among if reading in (FLOAT, BOOLEAN))
+    numbers = tuple(reading for reading in among if reading not in _DATES)
+    groups: dict[str, list[str]] = {"words": [], "numbers": [], "dates": []}
     for name, value in firsts.items():
-        if value is not None:
-            groups.setdefault(_likely(value, among), []).append(name)
-    for readings, names in groups.items():
+        if value is not None and len(value) > LONGEST_VALUE:
+            found[name] = ()
+        elif value is not None:
+            looks = "dates" if _MAYBE_DATE.search(value) else "numbers" if _DIGIT.search(value) else "words"
+            groups[looks].append(name)
+    for readings, names in zip((words, numbers, among), groups.values(), strict=True):
+        if not names:
+            continue
         frame = pl.DataFrame({"text": [firsts[name] for name in names]}, schema={"text": pl.String()})
         fits = frame.select(
             reading.parse(pl.col("text")).is_not_null().alias(str(place)) for place, reading in enumerate(readings)
@@ -240,13 +316,6 @@ def narrow(firsts: Mapping[str, str | None], among: tuple[TypeReading, ...]) -> 
     return found
 
 
-def _likely(value: str, among: tuple[TypeReading, ...]) -> tuple[TypeReading, ...]:
-    """Returns the readings that a quick look does not exclude, because there are more than a hundred of dates."""
-    if not _DIGIT.search(value):
-        return tuple(reading for reading in among if reading in (FLOAT, BOOLEAN))
-    return among if DATE_PATTERN.search(value) else tuple(reading for reading in among if reading not in _DATES)
-
-
 def currencies(text: pl.Expr) -> pl.Expr:
     """Returns the currency in each number that is written with one."""
     return text.str.extract(_CURRENCY_PATTERN, 0).str.strip_chars()
@@ -254,10 +323,12 @@ def currencies(text: pl.Expr) -> pl.Expr:
 
 def first_values(text: pl.LazyFrame, columns: Sequence[str], nulls: Sequence[str] | None) -> dict[str, str | None]:
     """Returns the first value of each column that is not missing."""
-    if not columns:
-        return {}
-    firsts = text.select(cleaned(col(name), nulls).drop_nulls().first().alias(name) for name in columns)
-    return firsts.collect(engine="streaming").row(0, named=True)
+    found: dict[str, str | None] = {}
+    for start in range(0, len(columns), EXPRESSIONS_AT_ONCE):
+        some = columns[start : start + EXPRESSIONS_AT_ONCE]
+        firsts = text.select(cleaned(col(name), nulls).drop_nulls().first().alias(name) for name in some)
+        found |= firsts.collect(engine="streaming").row(0, named=True)
+    return found
 
 
 def examine(
@@ -266,31 +337,64 @@ def examine(
     nulls: Sequence[str] | None,
     *,
     is_sample: bool = False,
+    stated: Collection[str] = (),
 ) -> dict[str, ColumnFacts]:
     """Returns the facts of each column, by up to two passes over the text.
 
-    Written numbers take long to parse, so they are only tried where no plain reading fits.
+    Written numbers take long to parse, so they are only tried where no plain reading fits. Of the ``stated`` columns,
+    the type is known, and the reading that most values satisfy counts.
     """
-    plain = {name: tuple(each for each in found if each not in WRITTEN_NUMBERS) for name, found in possible.items()}
+    plain = {name: tuple(each for each in found if not each.is_written) for name, found in possible.items()}
     facts = _facts(text, plain, nulls, is_sample=is_sample)
     written = {
-        name: tuple(each for each in found if each in WRITTEN_NUMBERS)
+        name: tuple(each for each in found if each.is_written)
         for name, found in possible.items()
         if facts[name].has_values and not facts[name].readings
     }
     if not is_sample:
         sample = text.head(SAMPLE_ROWS).collect().lazy()
         fitting = _facts(sample, written, nulls, is_sample=True)
-        written |= {name: found.readings for name, found in fitting.items() if found.has_values}
+        for name, found in fitting.items():
+            closest = (found.closest,) if found.closest and name in stated else ()
+            written[name] = (found.readings or closest) if found.has_values else written[name]
     more = _facts(text, {name: found for name, found in written.items() if found}, nulls, is_sample=is_sample)
-    return facts | {name: replace(found, has_identifiers=facts[name].has_identifiers) for name, found in more.items()}
+    return facts | {name: _combined(facts[name], found) for name, found in more.items()}
+
+
+def _combined(plain: ColumnFacts, written: ColumnFacts) -> ColumnFacts:
+    """Returns the facts of both parts of a column's readings. None of the plain readings fits all values."""
+    found = replace(written, has_identifiers=plain.has_identifiers)
+    if plain.closest is not None and plain.misfits <= written.misfits:
+        return replace(found, closest=plain.closest, misfits=plain.misfits)
+    return found
 
 
 def _facts(
     text: pl.LazyFrame, possible: Mapping[str, tuple[TypeReading, ...]], nulls: Sequence[str] | None, *, is_sample: bool
 ) -> dict[str, ColumnFacts]:
-    if not possible:
-        return {}
+    facts: dict[str, ColumnFacts] = {}
+    for some in _in_parts(possible):
+        facts |= _facts_of_part(text, some, nulls, is_sample=is_sample)
+    return facts
+
+
+def _in_parts(possible: Mapping[str, tuple[TypeReading, ...]]) -> Iterator[dict[str, tuple[TypeReading, ...]]]:
+    """Yields the columns in parts, because the plan of a query takes memory for each expression."""
+    part: dict[str, tuple[TypeReading, ...]] = {}
+    expressions = 0
+    for name, readings in possible.items():
+        part[name] = readings
+        expressions += COMMON_TESTS + len(readings)
+        if expressions >= EXPRESSIONS_AT_ONCE:
+            yield part
+            part, expressions = {}, 0
+    if part:
+        yield part
+
+
+def _facts_of_part(
+    text: pl.LazyFrame, possible: Mapping[str, tuple[TypeReading, ...]], nulls: Sequence[str] | None, *, is_sample: bool
+) -> dict[str, ColumnFacts]:
     tests = []
     for name, readings in possible.items():
         value = col(name)
@@ -303,14 +407,19 @@ def _facts(
         if any(reading in NUMBERS for reading in readings):
             tests.append(value.str.contains("[.,]").any().alias(f"{name}\nm"))
         tests.extend(
-            (reading.parse(value).is_null() & is_given).any().alias(f"{name}\n{position}")
+            (reading.parse(value).is_null() & is_given).sum().alias(f"{name}\n{position}")
             for position, reading in enumerate(readings)
         )
     values = text.select(cleaned(col(name), nulls).alias(name) for name in possible)
     facts = values.select(tests).collect(engine="in-memory" if is_sample else "streaming").row(0, named=True)
+    misfits = {
+        name: [facts[f"{name}\n{position}"] for position in range(len(readings))] for name, readings in possible.items()
+    }
     return {
         name: ColumnFacts(
-            readings=tuple(reading for position, reading in enumerate(readings) if not facts[f"{name}\n{position}"]),
+            readings=tuple(reading for reading, odd in zip(readings, misfits[name], strict=True) if not odd),
+            closest=min(zip(misfits[name], readings, strict=True), key=itemgetter(0))[1] if readings else None,
+            misfits=min(misfits[name], default=0),
             has_values=bool(facts[f"{name}\n"]),
             has_identifiers=bool(facts.get(f"{name}\ni")),
             is_bare=bool(facts.get(f"{name}\nb")),
@@ -326,11 +435,16 @@ def look_like_values(texts: pl.DataFrame) -> list[str]:
     if not texts.width:
         return []
     looks = texts.select(
-        col(name).str.contains(pattern).mean().alias(f"{name}\n{place}")
+        _mostly(col(name).str.contains(pattern)).alias(f"{name}\n{place}")
         for name in texts.columns
-        for place, pattern in enumerate((_LIKE_A_NUMBER, _LIKE_A_DATE))
+        for place, pattern in enumerate((LIKE_A_NUMBER, LIKE_A_DATE))
     ).row(0, named=True)
-    return [name for name in texts.columns if any((looks[f"{name}\n{place}"] or 0) >= MOSTLY for place in range(2))]
+    return [name for name in texts.columns if looks[f"{name}\n0"] or looks[f"{name}\n1"]]
+
+
+def _mostly(looks: pl.Expr) -> pl.Expr:
+    """Returns whether most values look so; of few values, all but one."""
+    return (looks.mean() >= MOSTLY) | ((looks.count() > FEW) & ((looks.count() - looks.sum()) == 1))
 
 
 def dominant(values: pl.Series) -> TypeReading | None:
@@ -340,9 +454,9 @@ def dominant(values: pl.Series) -> TypeReading | None:
     frame = values.alias("text").to_frame()
     text = pl.col("text")
     looks = frame.select(
-        text.str.contains(_LIKE_A_NUMBER).mean().alias("number"), text.str.contains(_LIKE_A_DATE).mean().alias("date")
+        _mostly(text.str.contains(LIKE_A_NUMBER)).alias("number"), _mostly(text.str.contains(LIKE_A_DATE)).alias("date")
     ).row(0, named=True)
-    among = DATES if looks["date"] >= MOSTLY else NUMBERS[1:] if looks["number"] >= MOSTLY else ()
+    among = DATES if looks["date"] else NUMBERS[1:] if looks["number"] else ()
     if not among or (among is not DATES and frame.select(is_identifier(text).any()).item()):
         return None
     fits = frame.select(reading.parse(text).count().alias(str(place)) for place, reading in enumerate(among)).row(0)
@@ -356,6 +470,8 @@ def choose(facts: ColumnFacts, decimal: str | None = None, date_format: str | No
     """
     if not facts.has_values or not facts.readings:
         return Choice(STRING)
+    if stated := next((reading for reading in facts.readings if date_format and reading.format == date_format), None):
+        return Choice(stated)
     if INTEGER in facts.readings or (FLOAT in facts.readings and facts.is_bare):
         is_number = not facts.has_identifiers and INTEGER in facts.readings
         return Choice(INTEGER) if is_number else Choice(STRING, is_identifier=True)
@@ -388,8 +504,9 @@ def _choose_date(readings: Sequence[TypeReading], date_format: str | None) -> Ch
     orders = [reading for reading in usual or readings if _shape(reading) == _shape(first)]
     if len(orders) == 1:
         return Choice(first)
-    stated = next((reading for reading in orders if reading.format == date_format), None)
-    return Choice(stated) if stated else Choice(STRING, open=tuple(orders))
+    # The format may be stated without the time.
+    stated = [reading for reading in orders if date_format and (reading.format or "").startswith(date_format)]
+    return Choice(stated[0]) if len(stated) == 1 else Choice(STRING, open=tuple(orders))
 
 
 def _shape(reading: TypeReading) -> str:

@@ -9,7 +9,6 @@ import polars as pl
 
 from shared.files.column_types import (
     ALL_READINGS,
-    DATES,
     INTEGER,
     NUMBER_DIGITS,
     STRING,
@@ -18,10 +17,8 @@ from shared.files.column_types import (
     ColumnFacts,
     ColumnType,
     TypeReading,
-    choose,
     cleaned,
     col,
-    currencies,
     dominant,
     examine,
     first_values,
@@ -38,18 +35,17 @@ from shared.files.sources import (
     POLARS_ERRORS,
     Expressions,
     TextSource,
-    first_line,
     sample_rows,
 )
+from shared.files.stated_types import StatedTypes
 from shared.files.structure import Structure, check_lengths, check_structure, has_stray_marks, with_line_feeds
+from shared.files.value_notes import EARLIEST_YEAR, ValueNotes
 from shared.models.reading import ReadOptions, WarningCode
 
 # Only a hint: if polars uses other words, all columns are checked.
 NAMED_COLUMN = re.compile(r"(?:at|in) column '(.+?)'")
 EXPLAINED_COLUMNS = 50
-EARLIEST_YEAR = 1000
 _RAW = "\nraw "
-_PIVOT = "years 00 to 69 were read as 2000 to 2069, years 70 to 99 as 1970 to 1999"
 
 
 class CsvSource(TextSource):
@@ -61,6 +57,7 @@ class CsvSource(TextSource):
         self._scratch = scratch
         self._limits = limits
         self._options = options
+        self._stated = StatedTypes(options)
         self.plain = with_line_feeds(plain, scratch)
         check_lengths(self.plain.path, limits)
         self._dialect = detect_dialect(self.plain.path, plain.name, self.notes, options, limits)
@@ -97,7 +94,8 @@ class CsvSource(TextSource):
             names = self._names if columns is None else [name for name in columns if name in self._names]
             checks = [] if self._is_verified else self._checks()
             typed = self._typed(names, with_raw=bool(checks))
-            schema = pl.Schema({name: dtype for name, dtype in typed.collect_schema().items() if name in set(names)})
+            found = typed.collect_schema()
+            schema = pl.Schema({name: found[name] for name in names})
             try:
                 facts = typed.select(*expressions(schema), *checks).collect(engine="streaming").row(0, named=True)
             except POLARS_ERRORS as error:
@@ -120,15 +118,18 @@ class CsvSource(TextSource):
     # Structure
 
     def _check_structure(self) -> Structure:
-        self._structure = check_structure(self.plain.path, self._dialect, self.notes, self._scratch, self._limits)
+        share = self._options.max_affected_share
+        self._structure = check_structure(
+            self.plain.path, self._dialect, self.notes, self._scratch, self._limits, share
+        )
         return self._structure
 
     def _repair(self, error: BaseException) -> None:
         """Checks the structure, and guesses the types again. Raises UnreadableFileError if that was done before."""
         if self._structure is not None:
             raise UnreadableFileError(
-                f"The file cannot be read as CSV ({first_line(error)}); write it again, with quotes around fields that "
-                "hold the delimiter, quotes or line ends."
+                "The file cannot be read as CSV; write it again, with quotes around fields that hold the delimiter, "
+                "quotes or line ends."
             ) from error
         self._check_structure()
         try:
@@ -158,14 +159,17 @@ class CsvSource(TextSource):
         unnamed = [name for name in self._dialect.unnamed if sample[name].null_count() == sample.height]
         self._left_out = {*self._dialect.row_numbers, *unnamed}
         possible = self._possible(sample.lazy(), self._names)
-        facts = examine(sample.lazy(), possible, self._options.nulls, is_sample=True)
-        self._guessed = set() if is_whole else set(self._names) - (self._options.types or {}).keys()
+        stated = self._stated.names
+        facts = examine(sample.lazy(), possible, self._options.nulls, is_sample=True, stated=stated)
+        self._guessed = set() if is_whole else set(self._names)
         self._decide(facts)
         plain = sample.select(is_plain(col(name)).alias(name) for name in self._names).row(0, named=True)
         padded = sample.select(col(name).str.contains(r"^\s|\s$").any().alias(name) for name in self._names)
         self._padded = {name for name, is_padded in padded.row(0, named=True).items() if is_padded}
         self._plain_columns = {
-            name for name, reading in self._readings.items() if plain[name] and reading is not STRING
+            name
+            for name in self._names
+            if plain[name] and self._readings[name] is not STRING and not (name in stated and facts[name].misfits)
         }
         if self._options.nulls is not None or self._dialect.marks.skips_spaces:
             self._plain_columns = set()
@@ -181,37 +185,26 @@ class CsvSource(TextSource):
 
     def _is_unclear(self, name: str, facts: ColumnFacts) -> bool:
         reading = self._readings[name]
-        is_open = not facts.has_values or bool(self._choices[name].open)
+        is_open = not facts.has_values or not facts.readings or bool(self._choices[name].open)
         # These have no strict form.
-        is_lenient = reading.type is ColumnType.BOOLEAN or (
-            reading.format is not None and reading.type is ColumnType.FLOAT
-        )
+        is_lenient = reading.type is ColumnType.BOOLEAN or reading.is_written
         return is_open or (is_lenient and not (reading.is_native and name in self._plain_columns))
 
     def _possible(self, text: pl.LazyFrame, names: Iterable[str]) -> dict[str, tuple[TypeReading, ...]]:
-        stated = self._options.types or {}
-        firsts = first_values(text, [name for name in names if name not in stated], self._options.nulls)
-        possible = narrow(firsts, ALL_READINGS)
-        return {name: _readings_of(ColumnType(stated[name])) if name in stated else possible[name] for name in names}
+        names = list(names)
+        guessed = [name for name in names if name not in self._stated.names]
+        return self._stated.possible(names, narrow(first_values(text, guessed, self._options.nulls), ALL_READINGS))
 
     def _decide(self, facts: dict[str, ColumnFacts]) -> None:
         """Chooses the readings of columns. The decimal mark of clear columns decides about open ones."""
-        options = self._options
-        decimal = options.decimal or {",": ".", ".": ","}.get(options.thousands or "")
-        formats = options.date_formats or {}
-        choices = {
-            name: choose(found, decimal, formats.get(name, options.date_format)) for name, found in facts.items()
-        }
-        if decimal is None:
-            clear = [choice.reading for choice in {**self._choices, **choices}.values() if not choice.open]
-            marks = {_decimal_of(reading) for reading in clear} - {None}
-            if len(marks) == 1:
-                [decimal] = marks
-                for name, choice in choices.items():
-                    if choice.open and choice.open[0].type is ColumnType.FLOAT:
-                        choices[name] = choose(facts[name], decimal)
-        for name in (options.types or {}).keys() & choices.keys():
-            choices[name] = Choice(_stated(ColumnType((options.types or {})[name]), facts[name], choices[name]))
+        choices = {name: self._stated.choose(name, found) for name, found in facts.items()}
+        clear = [choice.reading for choice in {**self._choices, **choices}.values() if not choice.open]
+        marks = {_decimal_of(reading) for reading in clear} - {None}
+        if self._stated.decimal is None and len(marks) == 1:
+            [decimal] = marks
+            for name, choice in choices.items():
+                if choice.open and choice.open[0].type is ColumnType.FLOAT:
+                    choices[name] = self._stated.choose(name, facts[name], decimal)
         self._choices |= choices
         self._readings |= {name: choice.reading for name, choice in choices.items()}
 
@@ -219,7 +212,7 @@ class CsvSource(TextSource):
         """Decides about columns by a pass over the whole file."""
         try:
             possible = self._possible(self._text(), columns)
-            facts = examine(self._text(), possible, self._options.nulls)
+            facts = examine(self._text(), possible, self._options.nulls, stated=self._stated.names)
         except POLARS_ERRORS as error:
             self._repair(error)
             return
@@ -230,14 +223,15 @@ class CsvSource(TextSource):
         self._guessed -= set(columns)
 
     def _is_text(self, name: str) -> bool:
-        return self._choices[name] == Choice(STRING)
+        return self._choices[name] == Choice(STRING) and name not in self._stated.names
 
     def _note_mixed(self, sample: pl.DataFrame | None, names: Sequence[str]) -> None:
         """Notes the columns of text in which most values of a sample are numbers or dates."""
         if sample is None:
             return
         texts = sample.select(cleaned(col(name), self._options.nulls).alias(name) for name in names)
-        for name in look_like_values(texts):
+        # Only so many are explained, and finding a reading takes long.
+        for name in look_like_values(texts)[: max(0, EXPLAINED_COLUMNS - len(self._mixed))]:
             if reading := dominant(texts[name].drop_nulls()):
                 self._mixed[name] = reading
 
@@ -257,7 +251,7 @@ class CsvSource(TextSource):
         checks.extend(
             (col(name).dt.year() < EARLIEST_YEAR).any().alias(f"{name}\ny")
             for name in self._names
-            if self._readings[name] in DATES
+            if self._readings[name].is_date
         )
         return checks
 
@@ -267,7 +261,9 @@ class CsvSource(TextSource):
         if facts.get("\nlast") and self._check_structure().path != self.plain.path:
             self._guess_types()
             return False
-        wrong = [name for name in self._names if facts.get(f"{name}\ni")]
+        early = [name for name in self._names if facts.get(f"{name}\ny")]
+        # A guessed year may lack digits.
+        wrong = [name for name in self._names if facts.get(f"{name}\ni") or (name in early and name in self._guessed)]
         if wrong:
             self._fix_columns(wrong)
         filled = {name for name in self._left_out if facts.get(f"{name}\nu")}
@@ -276,7 +272,7 @@ class CsvSource(TextSource):
             self._readings |= dict.fromkeys(filled, STRING)
             self._choices |= dict.fromkeys(filled, Choice(STRING))
             self._fix_columns(list(filled))
-        self._early = [name for name in self._names if facts.get(f"{name}\ny")]
+        self._early = early
         return not wrong and not filled
 
     # Frames
@@ -330,125 +326,38 @@ class CsvSource(TextSource):
     def _note_values(self) -> None:
         """Notes which values decided about types, and what they leave open."""
         for name in self._dialect.row_numbers:
-            self.notes.warn(
-                WarningCode.COLUMN_LEFT_OUT,
-                f"The column '{name}' only numbers the rows, so it was left out.",
-                column=name,
-            )
+            message = f"The column '{name}' only numbers the rows, so it was left out."
+            if self._dialect.is_shifted:
+                message = (
+                    f"Line {self._dialect.header_line} has one name less than the rows have fields, so the first "
+                    "fields were taken for the names of the rows, as R writes them, and left out."
+                )
+            self.notes.warn(WarningCode.COLUMN_LEFT_OUT, message, column=name)
         for name in self._dialect.unnamed:
             if name in self._left_out:
                 message = f"The column '{name}' has neither a name nor a value, so it was left out."
                 self.notes.warn(WarningCode.COLUMN_LEFT_OUT, message, column=name)
-        for name in self._names:
-            self._note_format(name, self._choices[name])
+        values = ValueNotes(self.notes, self._columns_of_text, self._options.nulls, self._line_of)
+        values.note_formats({name: self._choices[name] for name in self._names})
         for name in [name for name in self._mixed if self._is_text(name)][:EXPLAINED_COLUMNS]:
-            self._note_mixture(name, self._mixed[name])
+            values.note_mixture(name, self._mixed[name])
         for name in [name for name in self._names if self._readings[name] in WRITTEN_NUMBERS][:EXPLAINED_COLUMNS]:
-            self._note_currencies(name)
-        for name in self._options.types or {}:
-            if name in self._readings:
-                self._note_misfits(name)
-        for name in self._early:
-            self._note_first(
-                name,
-                self._readings[name].parse(cleaned(col(name))).dt.year() < EARLIEST_YEAR,
-                WarningCode.VALUE,
-                "{count} dates of the column '{name}' are before the year 1000, first in line {line}: {value}. "
-                "Correct them if the years are wrong.",
-            )
+            values.note_currencies(name)
+        for name in self._names:
+            if name in self._stated.names:
+                values.note_misfits(name, self._readings[name])
+        for name in self._early[:EXPLAINED_COLUMNS]:
+            values.note_early(name, self._readings[name])
+        for name in self._early[EXPLAINED_COLUMNS:]:
+            message = f"Dates of the column '{name}' are before the year 1000. Correct them if the years are wrong."
+            self.notes.warn(WarningCode.VALUE, message, column=name)
+        self._stated.note_unknown(self._dialect.columns, self.notes)
 
-    def _note_format(self, name: str, choice: Choice) -> None:
-        readings = choice.open or ((choice.reading,) if choice.reading.format else ())
-        formats = [reading.format or "1234.5" for reading in readings]
-        if formats:
-            self.notes.formats[name] = formats
-        if any("%y" in form for form in formats):
-            self.notes.warn(
-                WarningCode.DATE_FORMAT,
-                f"The dates of the column '{name}' have two-digit years: {_PIVOT}.",
-                column=name,
-            )
-        if not choice.open:
-            return
-        example = first_values(self._text(), [name], self._options.nulls)[name]
-        if choice.open[0] in DATES:
-            message = (
-                f"The dates of the column '{name}' (such as '{example}') can be read as {' or as '.join(formats)}, so "
-                "the column was read as text. State its format in `date_formats`."
-            )
-            self.notes.warn(WarningCode.DATE_FORMAT, message, column=name)
-        else:
-            done = "numbers with a decimal point" if choice.reading is not STRING else "text"
-            message = (
-                f"The numbers of the column '{name}' (such as '{example}') can have a decimal mark or one between "
-                f"thousands; the column was read as {done}. State `decimal` if that is wrong."
-            )
-            self.notes.warn(WarningCode.NUMBER_FORMAT, message, column=name)
-
-    def _note_mixture(self, name: str, reading: TypeReading) -> None:
-        text = cleaned(col(name), self._options.nulls)
-        kind = "dates" if reading in DATES else "numbers"
-        self._note_first(
-            name,
-            text.is_not_null() & reading.parse(text).is_null(),
-            WarningCode.MIXED_TYPES,
-            "The column '{name}' was read as text, because {count} of its values are no "
-            f"{kind} like the others, "
-            "first in line {line}: {value}. Correct them, or name their spelling in `nulls`.",
-        )
-
-    def _note_currencies(self, name: str) -> None:
-        found = currencies(col(name))
-        usual = self._text().select(found.drop_nulls().first().alias("first")).collect(engine="streaming").item()
-        if usual:
-            self._note_first(
-                name,
-                found.is_not_null() & (found != usual),
-                WarningCode.NUMBER_FORMAT,
-                "{count} amounts of the column '{name}' are in another currency than the first ones, first in line "
-                "{line}: {value}. The column was read as numbers without a currency.",
-            )
-
-    def _note_misfits(self, name: str) -> None:
-        reading = self._readings[name]
-        text = cleaned(col(name), self._options.nulls)
-        if reading is not STRING:
-            self._note_first(
-                name,
-                text.is_not_null() & reading.parse(text).is_null(),
-                WarningCode.VALUE,
-                "{count} values of the column '{name}' are not of its stated type and were read as missing, first in "
-                "line {line}: {value}.",
-            )
-
-    def _note_first(self, name: str, is_odd: pl.Expr, code: WarningCode, message: str) -> None:
-        odd = self._text().select(col(name).alias("value"), is_odd.alias("odd")).with_row_index("row").filter("odd")
-        facts = odd.select(pl.len(), pl.col("row").first(), pl.col("value").first()).collect(engine="streaming").row(0)
-        count, row, value = facts
-        if count:
-            line = self._line_of(row)
-            shown = f"'{str(value)[:60]}'"
-            text = message.format(count=f"{count:,}", name=name, line=f"{line:,}", value=shown)
-            self.notes.warn(code, text, line=line, column=name)
+    def _columns_of_text(self, names: Sequence[str]) -> pl.LazyFrame:
+        return self._text().select(col(name) for name in names)
 
     def _line_of(self, row: int) -> int:
         return self._structure.lines.line_of(row) if self._structure else self._dialect.data_line + row
-
-
-def _readings_of(kind: ColumnType) -> tuple[TypeReading, ...]:
-    return tuple(reading for reading in ALL_READINGS if reading.type is kind) or (STRING,)
-
-
-def _stated(kind: ColumnType, facts: ColumnFacts, choice: Choice) -> TypeReading:
-    """Returns the reading of the stated type that fits most."""
-    if kind is ColumnType.STRING:
-        return STRING
-    if choice.reading.type is kind:
-        return choice.reading
-    if choice.open and choice.open[0].type is kind:
-        return choice.open[0]
-    fitting = [reading for reading in facts.readings if reading.type is kind]
-    return (fitting or _readings_of(kind))[0]
 
 
 def _decimal_of(reading: TypeReading) -> str | None:
@@ -458,5 +367,5 @@ def _decimal_of(reading: TypeReading) -> str | None:
 
 
 def is_plain(text: pl.Expr) -> pl.Expr:
-    """Returns whether polars' CSV reader can parse the values itself: no spelt-out nulls, no blanks after a value."""
-    return ((text == "") | (cleaned(text).is_not_null() & (text.str.strip_chars_end(" \t") == text))).all()
+    """Returns whether polars can parse the values themselves: no spelt-out nulls, no blanks around a value."""
+    return ((text == "") | (cleaned(text) == text).fill_null(value=False)).all()

@@ -3,7 +3,7 @@
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -11,13 +11,15 @@ from typing import Any
 
 import polars as pl
 
+from shared.files.column_names import unique_names
 from shared.files.column_types import (
     DATES,
     LARGEST_NUMBER,
     STRING,
     Choice,
+    ColumnFacts,
+    ColumnType,
     TypeReading,
-    choose,
     cleaned,
     col,
     examine,
@@ -25,7 +27,6 @@ from shared.files.column_types import (
     narrow,
     without_nulls,
 )
-from shared.files.dialects import unique_names
 from shared.files.errors import UnreadableFileError
 from shared.files.formats import CHUNK_BYTES, PlainFile
 from shared.files.limits import ReadLimits
@@ -34,14 +35,18 @@ from shared.files.sources import (
     POLARS_ERRORS,
     Expressions,
     TextSource,
-    first_line,
     sample_rows,
 )
+from shared.files.stated_types import StatedTypes
 from shared.files.structure import check_lengths
+from shared.files.value_notes import EARLIEST_YEAR, ValueNotes
 from shared.models.reading import ReadOptions, WarningCode
 
-# Lines in which duplicate names are looked for; polars would keep the first of two values without a word.
+# Lines that Python's parser looks at.
 EXAMINED_LINES = 10_000
+_RAW = "\nraw "
+_NAME_END = r'"\s*:'
+_NAME = rf'"(?:[^"\\]|\\.)*{_NAME_END}'
 _SURROGATE_BYTES = 4
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 JSON_TYPES: dict[frozenset[type], pl.DataType] = {
@@ -50,6 +55,8 @@ JSON_TYPES: dict[frozenset[type], pl.DataType] = {
     frozenset({int, float}): pl.Float64(),
     frozenset({bool}): pl.Boolean(),
 }
+
+_NATIVE = {ColumnType.INTEGER: pl.Int64, ColumnType.FLOAT: pl.Float64, ColumnType.BOOLEAN: pl.Boolean}
 
 
 class JsonLinesSource(TextSource):
@@ -62,48 +69,56 @@ class JsonLinesSource(TextSource):
         self._scratch = scratch
         self._limits = limits
         self._options = options
+        self._stated = StatedTypes(options)
         self._path = plain.path
         self._is_verified = False
+        # Names whose values are lists or objects.
+        self._nested: set[str] = set()
         # Types of the values in the first lines.
         self._sample_kinds: dict[str, set[type]] = {}
         check_lengths(plain.path, limits)
-        schema = self._schema_of_file()
+        self._start(self._schema_of_file())
+
+    def _start(self, schema: dict[str, pl.DataType]) -> None:
         if not schema:
             raise UnreadableFileError("The file has no rows with fields; upload one JSON object on each line.")
-        limits.check_columns(len(schema))
+        self._limits.check_columns(len(schema))
         self._schema = schema
-        names = unique_names(list(schema), limits)
+        names = unique_names(list(schema), self._limits)
         self._keys = dict(zip(names, schema, strict=True))
-        # Whole numbers that are too long for JSON's numbers: identifiers.
-        self._identifiers = {name for name, key in self._keys.items() if schema[key] == pl.Int128}
+        self.notes.nested = {name for name, key in self._keys.items() if key in self._nested}
         self._readings: dict[str, TypeReading] = {}
         self._choices: dict[str, Choice] = {}
         self._guessed: set[str] = set()
-        self._guess_dates()
+        self._state_types()
+        # Whole numbers that are too long for JSON's numbers: identifiers.
+        self._identifiers = {name for name, key in self._keys.items() if schema[key] == pl.Int128}
+        self._guess_types()
 
     def aggregate(
         self, expressions: Expressions, columns: Sequence[str] | None = None
     ) -> tuple[dict[str, Any], pl.Schema]:
         """See Source."""
+        if columns is not None:
+            self._verify()
         while True:
             names = list(self._keys) if columns is None else list(columns)
-            typed = self._typed(names)
+            checks = [] if self._is_verified else self._checks(names)
+            schema = self._typed(names).collect_schema()
+            typed = self._typed(names, with_raw=bool(checks))
             try:
-                schema = typed.collect_schema()
-                facts = typed.select(*expressions(schema), *self._checks(names)).collect(engine="streaming")
+                facts = typed.select(*expressions(schema), *checks).collect(engine="streaming").row(0, named=True)
             except POLARS_ERRORS as error:
                 self._remedy(error)
                 continue
-            found = facts.row(0, named=True)
-            long = {name for name in names if found.pop(f"{name}\nlong", False)}
-            if not long:
-                break
-            self._identifiers |= long
-        if not self._is_verified and columns is None:
-            self._is_verified = True
-            self._note_formats()
-            self._note_mixtures()
-        return found, schema
+            if not self._is_verified:
+                early = [name for name in names if facts.get(f"{name}\nyear")]
+                if not self._passes(facts, early):
+                    continue
+                self._is_verified = True
+                self._note_values(early)
+                self._note_mixtures()
+            return facts, schema
 
     def _all_typed(self) -> pl.LazyFrame:
         return self._typed(list(self._keys))
@@ -117,6 +132,7 @@ class JsonLinesSource(TextSource):
             found = pl.scan_ndjson(self._path, infer_schema_length=None).collect_schema()
         except POLARS_ERRORS:
             return self._rewrite()
+        self._nested = {key for key, dtype in found.items() if dtype.is_nested()}
         return {key: _kept_type(dtype) for key, dtype in found.items()}
 
     def _has_odd_lines(self) -> bool:
@@ -132,6 +148,8 @@ class JsonLinesSource(TextSource):
                         self._sample_kinds.setdefault(key, set()).add(_kind(value))
                 except (ValueError, AttributeError, RecursionError):
                     return True
+                # Before polars infers types, which takes much memory for many columns.
+                self._limits.check_columns(len(self._sample_kinds))
             file.seek(0)
             end = b""
             while chunk := file.read(CHUNK_BYTES):
@@ -162,6 +180,7 @@ class JsonLinesSource(TextSource):
                 copy.unlink()
                 raise
         self._path = copy
+        self._nested = {key for key, found in kinds.items() if found.keys() & {dict, list}}
         types = {
             key: JSON_TYPES.get(frozenset(found.keys() - {type(None)}), pl.String()) for key, found in kinds.items()
         }
@@ -172,8 +191,10 @@ class JsonLinesSource(TextSource):
         """Notes columns that are text only because their values have several types."""
         texts = [
             key
-            for key, dtype in self._schema.items()
-            if dtype == pl.String and self._sample_kinds.get(key, set()) - {type(None)} not in ({str}, {dict}, {list})
+            for name, key in self._keys.items()
+            if self._schema[key] == pl.String
+            and name not in self._stated.names
+            and self._sample_kinds.get(key, set()) - {type(None)} not in ({str}, {dict}, {list})
         ]
         if not texts:
             return
@@ -220,11 +241,17 @@ class JsonLinesSource(TextSource):
             if not line.strip():
                 continue
             constants: list[str] = []
-            pairs: list[list[tuple[str, Any]]] = []
+            repeated: list[str] = []
 
-            def keep(found: list[tuple[str, Any]], pairs: list[list[tuple[str, Any]]] = pairs) -> dict[str, Any]:
-                pairs.append(found)
-                return dict(found)
+            def keep(found: list[tuple[str, Any]], repeated: list[str] = repeated) -> dict[str, Any]:
+                row = dict(found)
+                if len(row) == len(found):
+                    return row
+                # Making many names distinct takes long.
+                self._limits.check_columns(len(found))
+                names = [name for name, _ in found]
+                repeated.append(next(name for name, count in Counter(names).items() if count > 1))
+                return dict(zip(unique_names(names), (value for _, value in found), strict=True))
 
             try:
                 row = json.loads(line, parse_constant=constants.append, object_pairs_hook=keep)
@@ -236,13 +263,11 @@ class JsonLinesSource(TextSource):
                     f"Line {number:,} is not a JSON object: '{shown}'. "
                     "Write one object on each line and upload it again."
                 )
-            if len(pairs[-1]) > len(row):
-                row = dict(
-                    zip(unique_names([key for key, _ in pairs[-1]]), (value for _, value in pairs[-1]), strict=True)
-                )
+            if repeated:
                 self.notes.warn(
                     WarningCode.COLUMN_NAME,
-                    f"Line {number:,} has a name more than once; its further values were read as columns of their own.",
+                    f"Line {number:,} has the name '{repeated[0][:60]}' more than once; its further values got another "
+                    "name, such as the name with _2.",
                     line=number,
                 )
             if infinite := [name for name in constants if name != "NaN"]:
@@ -271,7 +296,17 @@ class JsonLinesSource(TextSource):
 
     # Types
 
-    def _guess_dates(self) -> None:
+    def _state_types(self) -> None:
+        """Reads columns as text whose type the owner states otherwise than JSON does."""
+        for name, key in self._keys.items():
+            kind = self._stated.of(name)
+            if kind is ColumnType.FLOAT and self._schema[key] == pl.Int64:
+                self._schema[key] = pl.Float64()
+            elif kind is not None and _NATIVE.get(kind) != self._schema[key]:
+                self._schema[key] = pl.String()
+
+    def _guess_types(self) -> None:
+        """Guesses the types of texts: dates, and what the owner states."""
         texts = [name for name, key in self._keys.items() if self._schema[key] == pl.String]
         count = sample_rows(len(self._schema))
         try:
@@ -279,41 +314,60 @@ class JsonLinesSource(TextSource):
         except POLARS_ERRORS as error:
             self._report(error)
         self._guessed = set(texts) if sample.height > count else set()
-        possible = narrow(first_values(sample.lazy(), texts, self._options.nulls), DATES)
-        facts = examine(sample.lazy(), possible, self._options.nulls, is_sample=True)
+        facts = self._examine(sample.lazy(), texts, is_sample=True)
         self._decide(facts)
-        self._guessed -= {name for name in texts if facts[name].has_values and not facts[name].readings}
-        unclear = [name for name in self._guessed if not facts[name].has_values or self._choices[name].open]
-        if unclear:
-            self._fix_dates(unclear)
+        self._guessed -= {name for name in texts if facts[name].has_values and self._choices[name] == Choice(STRING)}
+        if unclear := [name for name in self._guessed if self._is_unclear(name, facts[name])]:
+            self._fix_types(unclear)
 
-    def _decide(self, facts: dict[str, Any]) -> None:
-        formats = self._options.date_formats or {}
-        stated = self._options.types or {}
-        for name, found in facts.items():
-            choice = choose(found, None, formats.get(name, self._options.date_format))
-            if stated.get(name, "date") not in ("date", "datetime"):
-                choice = Choice(STRING)
-            self._choices[name] = choice
-            self._readings[name] = choice.reading
+    def _examine(self, text: pl.LazyFrame, names: Sequence[str], *, is_sample: bool = False) -> dict[str, ColumnFacts]:
+        guessed = [name for name in names if name not in self._stated.names]
+        possible = self._stated.possible(names, narrow(first_values(text, guessed, self._options.nulls), DATES))
+        return examine(text, possible, self._options.nulls, is_sample=is_sample, stated=self._stated.names)
 
-    def _fix_dates(self, names: list[str]) -> None:
+    def _is_unclear(self, name: str, facts: ColumnFacts) -> bool:
+        reading = self._readings[name]
+        is_lenient = reading.type is ColumnType.BOOLEAN or reading.is_written
+        return not facts.has_values or not facts.readings or bool(self._choices[name].open) or is_lenient
+
+    def _decide(self, facts: dict[str, ColumnFacts]) -> None:
+        self._choices |= {name: self._stated.choose(name, found) for name, found in facts.items()}
+        self._readings |= {name: self._choices[name].reading for name in facts}
+
+    def _fix_types(self, names: list[str]) -> None:
         try:
-            possible = narrow(first_values(self._raw(names), names, self._options.nulls), DATES)
-            self._decide(examine(self._raw(names), possible, self._options.nulls))
+            self._decide(self._examine(self._raw(names), names))
         except POLARS_ERRORS as error:
             self._report(error)
         self._guessed -= set(names)
 
+    def _passes(self, facts: dict[str, Any], early: Iterable[str]) -> bool:
+        """Returns whether the guesses hold, and corrects those that do not."""
+        if self._path == self.plain.path and _repeats_names(self._path, facts["\nvalues"]):
+            self._start(self._rewrite())
+            return False
+        long = {name for name in self._keys if facts.get(f"{name}\nlong")}
+        self._identifiers |= long
+        # A guessed year may lack digits.
+        guessed = self._guessed.intersection(early)
+        if guessed:
+            self._fix_types(list(guessed))
+        return not long and not guessed
+
     def _checks(self, names: Sequence[str]) -> list[pl.Expr]:
-        whole = [
-            name for name in names if self._schema[self._keys[name]].is_integer() and name not in self._identifiers
+        known = self._identifiers | self._stated.names
+        whole = [name for name in names if self._schema[self._keys[name]].is_integer() and name not in known]
+        dates = [name for name in names if name in self._readings and self._readings[name].is_date]
+        values = [pl.col(_RAW + name) if name in self._readings else col(name) for name in names]
+        return [
+            pl.sum_horizontal(value.count() for value in values).alias("\nvalues"),
+            *((col(name).abs() >= LARGEST_NUMBER).any().alias(f"{name}\nlong") for name in whole),
+            *((col(name).dt.year() < EARLIEST_YEAR).any().alias(f"{name}\nyear") for name in dates),
         ]
-        return [(col(name).abs() >= LARGEST_NUMBER).any().alias(f"{name}\nlong") for name in whole]
 
     def _remedy(self, error: BaseException) -> None:
         if self._guessed:
-            self._fix_dates(list(self._guessed))
+            self._fix_types(list(self._guessed))
         else:
             self._report(error)
 
@@ -322,7 +376,9 @@ class JsonLinesSource(TextSource):
         with self._path.open("rb") as source:
             for _ in self._objects(source):
                 pass
-        raise UnreadableFileError(f"The file cannot be read as JSON Lines ({first_line(error)}).") from error
+        raise UnreadableFileError(
+            "The file cannot be read as JSON Lines; write one flat object on each line and upload it again."
+        ) from error
 
     # Frames
 
@@ -330,8 +386,9 @@ class JsonLinesSource(TextSource):
         frame = pl.scan_ndjson(self._path, schema=self._schema, n_rows=rows)
         return frame.select(col(self._keys[name]).alias(name) for name in names)
 
-    def _typed(self, names: Sequence[str]) -> pl.LazyFrame:
-        return self._raw(names).select(self._value(name).alias(name) for name in names)
+    def _typed(self, names: Sequence[str], *, with_raw: bool = False) -> pl.LazyFrame:
+        raw = [col(name).alias(_RAW + name) for name in names if with_raw and name in self._readings]
+        return self._raw(names).select(*(self._value(name).alias(name) for name in names), *raw)
 
     def _value(self, name: str) -> pl.Expr:
         if name in self._identifiers:
@@ -343,25 +400,52 @@ class JsonLinesSource(TextSource):
             return without_nulls(col(name), self._options.nulls)
         return reading.parse(cleaned(col(name), self._options.nulls), strict=name in self._guessed)
 
-    def _note_formats(self) -> None:
-        for name, kind in (self._options.types or {}).items():
-            if name in self._keys and kind not in ("string", "date", "datetime"):
-                message = (
-                    f"The stated type {kind} of the column '{name}' was not used, because JSON states types itself."
-                )
-                self.notes.warn(WarningCode.VALUE, message, column=name)
+    # Notes
+
+    def _note_values(self, early: Sequence[str]) -> None:
+        values = ValueNotes(self.notes, self._raw, self._options.nulls, self._line_of)
+        values.note_formats(self._choices)
         for name, choice in self._choices.items():
-            readings = choice.open or ((choice.reading,) if choice.reading.format else ())
-            if readings:
-                self.notes.formats[name] = [reading.format or "" for reading in readings]
-            if choice.open:
-                formats = " or as ".join(self.notes.formats[name])
-                self.notes.warn(
-                    WarningCode.DATE_FORMAT,
-                    f"The dates of the column '{name}' can be read as {formats}, so the column was read as text. "
-                    "State its format in `date_formats`.",
-                    column=name,
-                )
+            if name in self._stated.names:
+                values.note_misfits(name, choice.reading)
+        for name in early:
+            values.note_early(name, self._readings[name])
+        self._stated.note_unknown(self._keys, self.notes)
+
+    def _line_of(self, row: int) -> int:
+        with self.plain.path.open("rb") as source:
+            lines = (number for number, line in enumerate(source, start=1) if line.strip())
+            return next(islice(lines, row, None))
+
+
+def _repeats_names(path: Path, values: int) -> bool:
+    """Returns whether an object has a name twice. ``values`` is the number of all values that are not null.
+
+    polars would keep one of the two without a word. It counts names at a high speed. Only where there are more than
+    values, because objects are nested, texts look like names, or a name is repeated, the names of a line are compared.
+    """
+    line = pl.col("line")
+    lines = pl.scan_lines(path, name="line", glob=False)
+    missing = lines.select(line.str.count_matches(_NAME_END).sum()).collect(engine="streaming").item() - values
+    if missing <= 0:
+        return False
+    nulls = lines.select(line.str.count_matches(rf"{_NAME_END}\s*null").sum()).collect(engine="streaming").item()
+    if missing <= nulls:
+        return False
+    names = line.str.extract_all(_NAME)
+    repeating = lines.filter(names.list.n_unique() < names.list.len())
+    # Names of nested objects may be repeated. One line shows it for all lines with the same names and braces.
+    shape = line.str.extract_all(rf"{_NAME}|[{{}}]").list.join("").hash().alias("shape")
+    examples = repeating.group_by(shape).agg(line.first()).collect(engine="streaming")
+    return any(not _has_unique_names(text) for text in examples["line"])
+
+
+def _has_unique_names(line: str) -> bool:
+    try:
+        json.loads(line, object_pairs_hook=_unique)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def _kept_type(dtype: pl.DataType) -> pl.DataType:

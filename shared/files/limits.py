@@ -2,20 +2,20 @@
 
 from dataclasses import dataclass
 
+from shared.bounds import SCANNED_FILE
 from shared.files.errors import UnreadableFileError
+from shared.models.reading import COLUMNS_LIMIT
 
 
 @dataclass(frozen=True)
 class ReadLimits:
     """Bounds that keep a hostile file from taking the machine with it. Sizes are in bytes."""
 
-    decoded_bytes: int = 6 << 30
+    decoded_bytes: int = SCANNED_FILE.size_bytes
     line_bytes: int = 16 << 20
     sample_bytes: int = 4 << 20
-    columns: int = 20_000
+    columns: int = COLUMNS_LIMIT
     column_name_characters: int = 256
-    # Of a file's rows, how many may be left out or repaired before the file is refused.
-    affected_share: float = 0.05
     # Decoded bytes that one parquet column or one pass over the columns may hold.
     batch_bytes: int = 512 << 20
 

@@ -19,6 +19,8 @@ class ReadNotes:
     affected_rows: int = 0
     # Formats of dates and numbers under which all values of a column can be read. Several: the file leaves it open.
     formats: dict[str, list[str]] = field(default_factory=dict)
+    # Columns with lists or objects, which are read as JSON text.
+    nested: set[str] = field(default_factory=set)
 
     def warn(
         self, code: WarningCode, message: str, *, line: int | None = None, column: str | None = None, rows: int = 0

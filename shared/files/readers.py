@@ -13,15 +13,10 @@ from shared.files.json_files import JsonLinesSource
 from shared.files.limits import DEFAULT_LIMITS, ReadLimits
 from shared.files.parquet_files import ParquetSource
 from shared.files.sources import Source
+from shared.files.stated_types import StatedTypes
 from shared.models.reading import ReadOptions, WarningCode
 
 NO_OPTIONS = ReadOptions()
-# Options about values that a format does not take. Those about delimited text are of no concern to others.
-_UNUSED: dict[FileFormat, tuple[str, ...]] = {
-    FileFormat.CSV: (),
-    FileFormat.JSON_LINES: ("decimal", "thousands"),
-    FileFormat.PARQUET: ("types", "date_format", "date_formats", "decimal", "thousands"),
-}
 
 
 def scan_frame(
@@ -73,7 +68,7 @@ def open_source(
     """Returns the reader for the file's format, which its beginning shows."""
     plain = to_plain_file(path, scratch, name=name, format=format, limits=limits, encoding=options.encoding)
     source = _source(plain, scratch, limits, options)
-    if unused := [name for name in _UNUSED[plain.format] if getattr(options, name) is not None]:
+    if unused := StatedTypes(options).unused_by(plain.format):
         message = f"The read options {' and '.join(unused)} were not used, because {plain.format} states its own types."
         source.notes.warn(WarningCode.DIALECT, message)
     return source

@@ -16,13 +16,14 @@ from typing import IO, BinaryIO
 
 import polars as pl
 
+from shared.files.cells import is_missing
 from shared.files.dialects import Dialect
 from shared.files.errors import UnreadableFileError
 from shared.files.formats import CHUNK_BYTES, PlainFile, has_byte
 from shared.files.limits import ReadLimits
 from shared.files.notes import ReadNotes
 from shared.files.records import Fields, Flaw, Lines, Marks, join, split
-from shared.models.reading import WarningCode
+from shared.models.reading import AFFECTED_SHARE, WarningCode
 
 # So many rows of a small file may be left out, but not above the other share.
 AFFECTED_ROWS = 3
@@ -40,6 +41,8 @@ _TOTAL = re.compile(
     r"|average|mean|count",
     re.IGNORECASE,
 )
+
+_TOTAL_OF = re.compile(rf"(?:{_TOTAL.pattern}) ?[:(-]", re.IGNORECASE)
 
 
 @dataclass
@@ -93,7 +96,11 @@ def last_total(path: Path, marks: Marks) -> str | None:
     last = next((line for line in reversed(lines) if line.strip()), "")
     cells = [cell.strip() for cell in split(last, marks, is_lenient=True).fields]
     first = next((cell for cell in cells if cell), "")
-    is_total = len(cells) > 1 and _TOTAL.fullmatch(first.rstrip(": ")) and not all(cells)
+    is_total = (
+        len(cells) > 1
+        and (_TOTAL.fullmatch(first.rstrip(": ")) or _TOTAL_OF.match(first))
+        and any(is_missing(cell) for cell in cells)
+    )
     return last if is_total else None
 
 
@@ -148,9 +155,12 @@ def _line_ends(path: Path) -> tuple[int, int, int]:
     return returns, pairs, feeds
 
 
-def check_structure(path: Path, dialect: Dialect, notes: ReadNotes, scratch: Path, limits: ReadLimits) -> Structure:
+def check_structure(
+    path: Path, dialect: Dialect, notes: ReadNotes, scratch: Path, limits: ReadLimits, share: float | None = None
+) -> Structure:
     """Returns a file of regular records, with notes of what was changed.
 
+    ``share`` is that of the rows that may be left out or repaired, if the file's owner states one.
     Raises UnreadableFileError when too many rows would be left out or repaired.
     """
     irregular, rows = _irregular_lines(path, dialect)
@@ -161,9 +171,9 @@ def check_structure(path: Path, dialect: Dialect, notes: ReadNotes, scratch: Pat
         NamedTemporaryFile(dir=scratch, prefix="records-", delete=False) as target,
     ):
         copy = Path(target.name)
-        repair = _Repair(dialect, notes, limits, source, target.file)
+        repair = _Repair(dialect, notes, limits, _allowed(rows, share), source, target.file)
         try:
-            repair.run(irregular, rows)
+            repair.run(irregular)
         except BaseException:
             copy.unlink()
             raise
@@ -171,6 +181,13 @@ def check_structure(path: Path, dialect: Dialect, notes: ReadNotes, scratch: Pat
         copy.unlink()
         return Structure(path, dialect.data_line - 1, repair.lines)
     return Structure(copy, 0, repair.lines)
+
+
+def _allowed(rows: int, share: float | None) -> float:
+    """Returns how many rows may be left out or repaired."""
+    if share is not None:
+        return share * rows
+    return max(AFFECTED_SHARE * rows, min(AFFECTED_ROWS, AFFECTED_SHARE_OF_FEW * rows))
 
 
 def _plain_map(dialect: Dialect) -> LineMap:
@@ -187,9 +204,9 @@ def _irregular_lines(path: Path, dialect: Dialect) -> tuple[pl.DataFrame, int]:
     is_odd = ~has_width
     if marks.quote is not None:
         is_odd |= line.str.contains(marks.quote, literal=True)
-    for text in (dialect.header_text, last_total(path, marks)):
-        if text:
-            is_odd |= line == text
+    special = [text for text in (dialect.header_text, dialect.rule_text, last_total(path, marks)) if text]
+    is_special = pl.any_horizontal(pl.lit(value=False), *(line == text for text in special))
+    is_odd |= is_special
     if marks.skips_spaces or marks.delimiter == " ":
         is_odd |= line.str.contains("  ", literal=True)
     lines = pl.scan_lines(path, name="line", row_index_name="position", glob=False)
@@ -198,8 +215,8 @@ def _irregular_lines(path: Path, dialect: Dialect) -> tuple[pl.DataFrame, int]:
     found = numbered.filter((pl.col("position") >= dialect.data_line - 1) & is_odd)
     if marks.quote is not None and marks.escape is None and not marks.skips_spaces:
         # From quick to slow. Each test sees the lines that the one before it left.
-        found = found.filter(~(has_width & _has_simple_quotes(marks, dialect)))
-        found = found.filter(~_has_regular_quotes(marks, width, dialect))
+        found = found.filter(is_special | ~(has_width & _has_simple_quotes(marks)))
+        found = found.filter(is_special | ~_has_regular_quotes(marks, width))
     odd, total = pl.collect_all([found.select("position", "start"), lines.select(pl.len())], optimizations=_IN_ORDER)
     return odd, total.item() - dialect.data_line + 1
 
@@ -210,19 +227,15 @@ def _bytes_of_line_ends(path: Path) -> pl.Expr:
     return pl.lit({0: 1, feeds: 2}.get(returns if returns == pairs else -1), dtype=pl.UInt64)
 
 
-def _has_simple_quotes(marks: Marks, dialect: Dialect) -> pl.Expr:
+def _has_simple_quotes(marks: Marks) -> pl.Expr:
     """Returns whether quotes are around whole fields only, without a quote or delimiter in them."""
     quote, delimiter = re.escape(marks.quote or ""), re.escape(marks.delimiter)
     each = f"(?:{quote}[^{quote}{delimiter}]*{quote}|[^{quote}{delimiter}]*)"
     line = pl.col("line")
-    return (
-        line.str.contains(f"^{each}(?:{delimiter}{each})*$")
-        & line.str.contains(marks.quote or "", literal=True)
-        & (line != (dialect.header_text or ""))
-    )
+    return line.str.contains(f"^{each}(?:{delimiter}{each})*$") & line.str.contains(marks.quote or "", literal=True)
 
 
-def _has_regular_quotes(marks: Marks, width: int, dialect: Dialect) -> pl.Expr:
+def _has_regular_quotes(marks: Marks, width: int) -> pl.Expr:
     """Returns whether a line is regular: each quoted field is between delimiters, and the width is right."""
     quote, delimiter = re.escape(marks.quote or ""), re.escape(marks.delimiter)
     bare = pl.col("line").str.replace_all(f"{quote}(?:[^{quote}]|{quote}{quote})*{quote}", _FIELD)
@@ -230,7 +243,6 @@ def _has_regular_quotes(marks: Marks, width: int, dialect: Dialect) -> pl.Expr:
         ~bare.str.contains(marks.quote or "", literal=True)
         & ~bare.str.contains(f"[^{delimiter}]{_FIELD}|{_FIELD}[^{delimiter}]")
         & (bare.str.count_matches(marks.delimiter, literal=True) == width - 1)
-        & (pl.col("line") != (dialect.header_text or ""))
         & pl.col("line").str.contains(marks.quote or "", literal=True)
     )
 
@@ -239,7 +251,13 @@ class _Repair:
     """Copies a file. Lines that are no record are repaired where that needs no guess, or else left out."""
 
     def __init__(
-        self, dialect: Dialect, notes: ReadNotes, limits: ReadLimits, source: BinaryIO, target: IO[bytes]
+        self,
+        dialect: Dialect,
+        notes: ReadNotes,
+        limits: ReadLimits,
+        allowed: float,
+        source: BinaryIO,
+        target: IO[bytes],
     ) -> None:
         self._dialect = dialect
         self._marks = dialect.marks
@@ -254,16 +272,14 @@ class _Repair:
         self.has_changed = False
         self._row = 0
         self._affected = 0
-        self._allowed = 0.0
+        self._allowed = allowed
         self._first_affected: str | None = None
 
-    def run(self, irregular: pl.DataFrame, rows: int) -> None:
+    def run(self, irregular: pl.DataFrame) -> None:
         """Goes over the irregular lines, and copies all others.
 
         Raises UnreadableFileError when too many rows would be left out.
         """
-        few = min(AFFECTED_ROWS, AFFECTED_SHARE_OF_FEW * rows)
-        self._allowed = max(few, self._limits.affected_share * rows)
         for _ in range(self._dialect.data_line - 1):
             self._raw.readline()
         self._source.number = self._dialect.data_line - 1
@@ -300,6 +316,8 @@ class _Repair:
             self.has_changed = True
         elif line == self._dialect.header_text:
             self._leave_out(number, line, "repeats the header", is_row=False)
+        elif line == self._dialect.rule_text:
+            self._leave_out(number, line, "is a drawn line", is_row=False)
         elif line == self._total and number > self._dialect.data_line:
             self._leave_out(number, line, "has totals and not the values of a row", is_row=False)
         else:
@@ -363,16 +381,22 @@ class _Repair:
         message = f"Line {number:,} {verb}, so it was left out: {_shown(line)}"
         self._notes.warn(WarningCode.ROW_LEFT_OUT, message, line=number, rows=int(is_row))
         if is_row:
-            self._affected += 1
-            self._first_affected = self._first_affected or f"Line {number:,} {verb}: {_shown(line)}."
-            if self._affected > self._allowed:
-                raise UnreadableFileError(
-                    f"{self._first_affected} Too many rows (at least {self._affected:,}) do not fit the columns; "
-                    "correct them, or state how the file is written (delimiter, quote, header) in its read options."
-                )
+            self._count_affected(f"Line {number:,} {verb}: {_shown(line)}.")
 
     def _warn_repaired(self, number: int, line: str, done: str) -> None:
-        self._notes.warn(WarningCode.ROW_REPAIRED, f"In line {number:,} {done}: {_shown(line)}", line=number, rows=1)
+        message = f"In line {number:,} {done}: {_shown(line)}"
+        self._notes.warn(WarningCode.ROW_REPAIRED, message, line=number, rows=1)
+        self._count_affected(f"{message}.")
+
+    def _count_affected(self, message: str) -> None:
+        self._affected += 1
+        self._first_affected = self._first_affected or message
+        if self._affected > self._allowed:
+            raise UnreadableFileError(
+                f"{self._first_affected} Too many rows (at least {self._affected:,}) do not fit the columns; "
+                "correct them, or state in the read options how the file is written (delimiter, quote, header), or "
+                "that more rows may be affected (max_affected_share)."
+            )
 
 
 def copy_bytes(source: BinaryIO, target: IO[bytes], count: int) -> None:

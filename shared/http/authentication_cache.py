@@ -1,6 +1,7 @@
 """Cache of authentications for a few seconds, so that not every call of a conversation reads them again."""
 
 from collections.abc import Hashable
+from datetime import datetime
 from typing import Generic, TypeVar
 
 from shared.clock import Clock
@@ -28,10 +29,13 @@ class AuthenticationCache(Generic[K, V]):
         value, ends_at = self._kept.get(key, (None, 0.0))
         return value if self._clock().timestamp() < ends_at else None
 
-    def keep(self, key: K, value: V, expires_at: float) -> None:
-        """Keeps the value until ``expires_at`` (Unix seconds) at most."""
+    def keep(self, key: K, value: V, checked_at: datetime, expires_at: float) -> None:
+        """Keeps the value until ``expires_at`` (Unix seconds) at most.
+
+        The time counts from ``checked_at``, before the value was read: a right may be withdrawn while it is read.
+        """
         if not self._seconds:
             return
-        if len(self._kept) >= MAX_ENTRIES:
-            self._kept.clear()
-        self._kept[key] = value, min(self._clock().timestamp() + self._seconds, expires_at)
+        if len(self._kept) >= MAX_ENTRIES:  # the oldest goes, so that nobody can remove all others at once
+            del self._kept[next(iter(self._kept))]
+        self._kept[key] = value, min(checked_at.timestamp() + self._seconds, expires_at)

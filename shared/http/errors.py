@@ -21,7 +21,7 @@ from shared.errors import (
     ValidationFailedError,
 )
 from shared.models.base import Model
-from shared.observability import count_failure, logger
+from shared.observability import count_failed_request, count_failure, logger
 
 # Responses under these paths have the shapes of OpenAI's API.
 OPENAI_PATHS = "/v1/"
@@ -92,6 +92,8 @@ def openai_error_body(error: ApiError) -> dict[str, Any]:
 
 
 def error_response(error: ApiError, request_id: str, path: str) -> JSONResponse:
+    if error.status >= ApiError.status and not error.is_theirs:
+        count_failed_request()
     body = openai_error_body(error) if path.startswith(OPENAI_PATHS) else error_body(error, request_id)
     return JSONResponse(body, status_code=error.status, headers=error.headers)
 

@@ -1,4 +1,4 @@
-"""Middleware of every request: an id, a size limit, one log line, and the JSON shape of errors."""
+"""Middleware of every request: an id, a size limit, security headers, one log line, and the JSON shape of errors."""
 
 import re
 import time
@@ -8,15 +8,27 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from shared.bounds import REQUEST_BODY
 from shared.errors import PayloadTooLargeError
 from shared.http.errors import error_response, unexpected
 from shared.observability import logger
 
 # Lambda accepts events of 6 MB, and the body in them may be base64.
-BODY_LIMIT = 6 * 1024 * 1024
+BODY_LIMIT = REQUEST_BODY.size_bytes
 TOO_LARGE = (
     f"The request is larger than {BODY_LIMIT // 1024**2} MB. Send less in one request, or upload files to a connector."
 )
+# A response may set a header of its own, as the public pages do. infra/constructs/error_responses.py has the same
+# headers for API Gateway's own errors. The policy is for a browser that is sent to an address of the API.
+SECURITY_HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+    "Strict-Transport-Security": "max-age=31536000; includeSubDomains",
+    "X-Content-Type-Options": "nosniff",
+}
+# Upload tokens have 43 characters. Ids have 36.
+_LONG_PART = re.compile(r"[^/]{40,}")
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 
 
@@ -52,7 +64,10 @@ class RequestMiddleware:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                MutableHeaders(scope=message)["X-Request-Id"] = request_id
+                answer = MutableHeaders(scope=message)
+                answer["X-Request-Id"] = request_id
+                for name, value in SECURITY_HEADERS.items():
+                    answer.setdefault(name, value)
             await send(message)
 
         with logger.append_context_keys(request_id=request_id):
@@ -70,7 +85,7 @@ class RequestMiddleware:
                     "request",
                     extra={
                         "method": scope["method"],
-                        "path": _logged_path(scope),
+                        "path": _LONG_PART.sub("***", _logged_path(scope)),
                         "status": status,
                         "duration_ms": round((time.perf_counter() - started) * 1000, 2),
                         "space_id": state.get("space_id"),

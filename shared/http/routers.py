@@ -15,11 +15,13 @@ from fastapi.security import HTTPBearer
 from starlette.concurrency import run_in_threadpool
 from starlette.routing import BaseRoute
 
-from shared.dynamodb.write_markers import actor
-from shared.http.authentication import Authentication, Credentials, Identity
+from shared.dynamodb.write_markers import acting_key, actor
+from shared.http.authentication import Authentication, Credentials, Identity, caller_address
 from shared.http.authorisation import AllowedCaller, rule_of
 from shared.http.errors import errors
+from shared.http.text import require_whole_characters
 from shared.http.tokens import Principal
+from shared.space_binding import bound_space
 from shared.spaces.members import SpaceContext
 
 P = ParamSpec("P")
@@ -42,6 +44,10 @@ def _authentication(request: Request) -> Authentication:
 
 def _credentials(request: Request) -> Credentials:
     return Credentials(request.headers.get("authorization", ""), request.headers.get("x-space-id", ""))
+
+
+def _credentials_and_address(request: Request) -> Credentials:
+    return replace(_credentials(request), address=caller_address(request))
 
 
 def _keep(request: Request, identity: Identity) -> None:
@@ -103,7 +109,7 @@ class CheckedRoute(APIRoute):
 
     def check(self, request: Request) -> None:
         """Identifies the caller, and selects the space: the one of the path, or the one of the request."""
-        authentication, credentials = _authentication(request), _credentials(request)
+        authentication, credentials = _authentication(request), _credentials_and_address(request)
         if not self.rule.caller.enters_space:
             identity = authentication.identify(credentials)
         elif self._names_space:
@@ -137,9 +143,18 @@ class CheckedRoute(APIRoute):
         async def checked(request: Request) -> Response:
             if not self.is_checked(request):
                 await _wait_for(self.check, request)
-            self.rule.require(request.state.context, request.path_params)
+            context: SpaceContext | None = request.state.context
+            self.rule.require(context, request.path_params)
+            await require_whole_characters(request)
             # Every request has its own context, which lasts until the response has been sent.
             actor.set(request.state.user_id)
+            acting_key.set(context.key.id if context and context.key else None)
+            bound_space.set(request.state.space_id)
+            if self.body_field is not None:
+                # Most cold starts serve a read first, and every import makes them longer.
+                from shared.http.nested_fields import check_nested_fields
+
+                await check_nested_fields(request, self.body_field.field_info)
             return await handle(request)
 
         return checked

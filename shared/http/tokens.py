@@ -11,6 +11,7 @@ from uuid import NAMESPACE_URL, uuid5
 import jwt
 
 from shared.errors import UnauthenticatedError, UnavailableError
+from shared.text.comparison import comparable_address
 
 ALGORITHMS = ["RS256", "RS384", "RS512", "PS256", "ES256", "ES384", "EdDSA"]
 KEYS_LIFETIME_SECONDS = 3600
@@ -42,6 +43,14 @@ def bearer_token(header: str) -> str:
             "Send a bearer token: Authorization: Bearer <token>.", headers={"WWW-Authenticate": "Bearer"}
         )
     return token.strip()
+
+
+def _email(claim: str) -> str:
+    """Returns an address in the form of invites. Others stay as they are, and equal no invited address."""
+    try:
+        return comparable_address(claim)
+    except ValueError:
+        return claim.strip()
 
 
 class TokenVerifier:
@@ -89,7 +98,7 @@ class TokenVerifier:
         return Principal(
             user_id=str(uuid5(NAMESPACE_URL, f"{self._issuer}#{claims['sub']}")),
             external_id=str(claims["sub"]),
-            email=text("email").strip().lower(),
+            email=_email(text("email")),
             email_verified=str(claims.get("email_verified", "")).lower() == "true",
             first_name=text("given_name"),
             last_name=text("family_name"),

@@ -7,7 +7,7 @@ pages come from ``rollups``. Rollups are updated later than rows, so the last mi
 """
 
 from collections.abc import Callable, Collection, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial, reduce
@@ -22,7 +22,7 @@ from boto3.dynamodb.conditions import Key as KeyCondition
 
 from shared.clock import Clock
 from shared.dynamodb.codec import encode_item
-from shared.dynamodb.table import Item, Key, Table, Write
+from shared.dynamodb.table import Item, Key, Table, TransactionFailedError, Write, put
 from shared.dynamodb.time_ordered_ids import MILLISECOND, id_prefix, made_at, milliseconds, time_of
 from shared.inference_logs.rollups import (
     LEVELS,
@@ -46,6 +46,7 @@ from shared.models.inference_log import (
     InferenceSummary,
     LogFilters,
 )
+from shared.space_binding import BoundThreads
 
 # One partition takes only 1,000 write units a second, but every page must read all shards.
 SHARDS = 4
@@ -144,7 +145,7 @@ class InferenceLogs:
         self._table = table
         self._clock = clock
         self._retention = retention
-        self._readers = ThreadPoolExecutor(PARALLEL_READS)
+        self._readers = BoundThreads(PARALLEL_READS)
 
     def record(self, space_id: str, log: InferenceLog) -> None:
         """Stores a call. The time of the call comes from its id, which is a UUIDv7.
@@ -152,6 +153,13 @@ class InferenceLogs:
         Long texts, long names and tags beyond ``MAX_TAGS`` are cut. The method can be repeated with the same log.
         """
         self._table.put_all(self.items(space_id, log))
+
+    def record_unless_stored(self, space_id: str, log: InferenceLog) -> None:
+        """Stores a call, unless it is stored: its sums may have been added already, so its row must not change."""
+        row, *others = self.items(space_id, log)
+        with suppress(TransactionFailedError):
+            is_new = Attr("PK").not_exists()
+            self._table.transact([put(_key(row), row, is_new), *(put(_key(item), item) for item in others)])
 
     def actions(self, space_id: str, log: InferenceLog) -> list[Write]:
         """Returns the writes of ``record``, for a transaction with other writes or another table."""
@@ -228,7 +236,7 @@ class InferenceLogs:
         else:
             parts = self._parts(query, self._stretches(query))
             # Not in ``_readers``, because each of these tasks waits for tasks in ``_readers``.
-            with ThreadPoolExecutor(PARALLEL_READS) as pool:
+            with BoundThreads(PARALLEL_READS) as pool:
                 rows = self._pick(query, parts, skip, page_size + 1, pool.map)
         return Page(
             count=sum(part.wanted for part in parts),
@@ -427,6 +435,10 @@ class InferenceLogs:
             )
             for row in rows
         ]
+
+
+def _key(item: Item) -> Key:
+    return Key(item["PK"], item["SK"])
 
 
 def _joined(parts: Sequence[_Part]) -> list[_Part]:

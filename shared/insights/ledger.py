@@ -30,7 +30,7 @@ from shared.dynamodb.table import (
     update,
 )
 from shared.dynamodb.time_ordered_ids import id_prefix, milliseconds
-from shared.errors import ConflictError, UnavailableError, ValidationFailedError
+from shared.errors import ConflictError, ContendedError, ValidationFailedError
 from shared.models.action import channel_key
 from shared.models.base import format_timestamp, parse_timestamp
 from shared.models.contact import Contact, ContactStatus
@@ -50,7 +50,7 @@ _FIXED = ("action_id", "channel")
 _NEXT = {"version": 1}
 
 
-class LedgerChangedError(UnavailableError):
+class LedgerChangedError(ContendedError):
     """Error raised when the ledger of a customer changed after it was read."""
 
 

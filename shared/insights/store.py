@@ -9,7 +9,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -47,6 +47,9 @@ from shared.models.lineage import DecisionLineage
 
 # Earlier rules of the client key under which contacts are still found.
 EARLIER_RULES = 5
+# A reaction gets its id before its transaction, so one with a lower id may appear later than one with a higher id. A
+# request ends within 29 seconds. The rest is for differences between clocks.
+SETTLED = timedelta(minutes=1)
 
 
 class StoredInsight(Entity):
@@ -127,31 +130,36 @@ class Insights:
         Raises ConflictError if a request with the same idempotency key had another body, and the errors of ``also``.
         """
         folder = f"spaces/{space_id}/insights/{insight.id}"
+        key = self._insights.key(space_id, insight.id)
+        answered = insight.model_dump(mode="json", exclude={"reaction"})
+        answer, with_answer = self._values.keep(space_id, answered, f"{folder}/answer.json", key)
+        kept_features, with_features = self._values.keep(space_id, features, f"{folder}/features.json", key)
         stored = StoredInsight(
             id=insight.id,
             created_at=insight.created_at,
             updated_at=insight.updated_at,
             action_id=insight.action_id,
-            answer=self._values.keep(insight.model_dump(mode="json", exclude={"reaction"}), f"{folder}/answer.json"),
+            answer=answer,
             band=band,
             channel=insight.best_channel or None,
             client_key=client_key,
-            features=self._values.keep(features, f"{folder}/features.json"),
+            features=kept_features,
             group=group,
             lineage=lineage,
         )
         mention = Mention("insight", insight.id, correlation_id, idempotency.sort_key if idempotency else None)
-        writes = [*also, mention.write(space_id, client_key)]
+        writes = [*with_answer, *with_features, *also, mention.write(space_id, client_key)]
         first = self._insights.create(space_id, stored, idempotency=idempotency, also=writes)
         return insight if first.id == insight.id else self._first(space_id, first)
 
     def reword(self, space_id: str, insight: Insight) -> Insight:
         """Replaces the texts of an insight."""
-        answer = self._values.keep(
-            insight.model_dump(mode="json", exclude={"reaction"}),
-            f"spaces/{space_id}/insights/{insight.id}/answer.json",
-        )
-        self._insights.update(space_id, insight.id, {"answer": answer, "channel": insight.best_channel or None})
+        key = self._insights.key(space_id, insight.id)
+        answered = insight.model_dump(mode="json", exclude={"reaction"})
+        place = f"spaces/{space_id}/insights/{insight.id}/answer.json"
+        answer, with_answer = self._values.keep(space_id, answered, place, key)
+        changes = {"answer": answer, "channel": insight.best_channel or None}
+        self._table.transact([self._insights.update_write(space_id, insight.id, changes), *with_answer])
         return insight
 
     def answered(self, space_id: str, idempotency: Idempotency) -> Insight | None:
@@ -286,13 +294,19 @@ class Insights:
     def reactions(
         self, space_id: str, after: str, since: datetime | None, action_id: str | None
     ) -> Iterator[tuple[InsightReaction, dict[str, Any]]]:
-        """Returns reactions with the client's features, oldest first. Raises InvalidCursorError."""
+        """Returns settled reactions with the client's features, oldest first. Raises InvalidCursorError."""
         last = cursor_id(after)
-        start = max(last or "", first_id(since) if since else "")
-        condition = KeyCondition("SK").gt(start) if start else None
+        # Sorts after ``last`` and before every other id.
+        start = max(f"{last}~" if last else "", first_id(since) if since else "")
+        end = first_id(self._clock() - SETTLED)
+        if start > end:
+            return
         wanted = Attr("action_id").eq(action_id) if action_id else None
         found = self._table.query(
-            f"insight_reaction#{space_id}", condition=condition, newest_first=False, filter=wanted
+            f"insight_reaction#{space_id}",
+            condition=KeyCondition("SK").between(start or " ", end),
+            newest_first=False,
+            filter=wanted,
         )
         for item in found:
             yield InsightReaction.model_validate(item), self._values.load(item["features"])

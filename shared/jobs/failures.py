@@ -5,7 +5,9 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from shared.errors import UNEXPECTED_JOB_ERROR
 from shared.models.job_status import JobStatus
+from shared.observability import measure
 
 MAX_ERROR_LENGTH = 2000
 CAPACITY_ERRORS = ("CapacityError", "InsufficientInstanceCapacity", "InsufficientCapacity", "ResourceLimitExceeded")
@@ -23,10 +25,14 @@ _KILLED_CODES = {"137": "it probably ran out of memory", "143": "AWS took its ma
 
 @dataclass(frozen=True)
 class Failure:
-    """The status of a failed or stopped job, and the text for its ``error``."""
+    """The status of a failed or stopped job, and the text for its ``error``.
+
+    ``is_ours`` says that neither the customer's data nor the settings of the job caused the failure.
+    """
 
     status: JobStatus
     error: str
+    is_ours: bool = False
 
 
 def explain(error: str, cause: str) -> Failure:
@@ -37,22 +43,25 @@ def explain(error: str, cause: str) -> Failure:
     """
     details = _object(cause)
     if "errorType" in details or "errorMessage" in details:
-        is_ours = str(details.get("errorType", "")).rpartition(".")[2] == "JobFailedError" or error == "JobFailedError"
-        return _failed(str(details.get("errorMessage") or _DEFECT) if is_ours else _DEFECT)
+        is_meant = "JobFailedError" in (error, str(details.get("errorType", "")).rpartition(".")[2])
+        return _failed(str(details.get("errorMessage") or _DEFECT)) if is_meant else _failed(_DEFECT, is_ours=True)
     if "TrainingJobStatus" in details:
         if details["TrainingJobStatus"] == "Stopped":
             is_late = details.get("SecondaryStatus") in ("MaxRuntimeExceeded", "MaxWaitTimeExceeded")
             return _failed(_TIMED_OUT) if is_late else Failure(JobStatus.STOPPED, _STOPPED)
-        return _failed(explain_reason(str(details.get("FailureReason") or "")))
+        reason = str(details.get("FailureReason") or "")
+        text = explain_reason(reason)
+        is_meant = bool(_ALGORITHM_ERROR.match(reason)) and text != _DEFECT and UNEXPECTED_JOB_ERROR not in text
+        return _failed(text, is_ours=not is_meant)
     if error == "JobFailedError":
         return _failed(cause or _DEFECT)
     if "Timeout" in error:
         return _failed(_TIMED_OUT)
     if any(word in error or word in cause for word in CAPACITY_ERRORS):
-        return _failed(explain_reason(cause or error))
+        return _failed(explain_reason(cause or error), is_ours=True)
     if error.startswith(("SageMaker.", "StepFunctions.")) and cause:
-        return _failed(f"AWS refused the job: {cause}")
-    return _failed(_DEFECT)
+        return _failed(f"AWS refused the job: {cause}", is_ours=True)
+    return _failed(_DEFECT, is_ours=True)
 
 
 def explain_reason(reason: str) -> str:
@@ -73,8 +82,14 @@ def explain_reason(reason: str) -> str:
     return f"The job was killed before its end: {killed}. Start it again." if killed else _DEFECT
 
 
-def _failed(text: str) -> Failure:
-    return Failure(JobStatus.FAILED, text[:MAX_ERROR_LENGTH])
+def count_failed_job(failure: Failure) -> None:
+    """Counts a job that failed because of us. An alarm watches the number."""
+    if failure.is_ours:
+        measure("FailedJobs", [1])
+
+
+def _failed(text: str, *, is_ours: bool = False) -> Failure:
+    return Failure(JobStatus.FAILED, text[:MAX_ERROR_LENGTH], is_ours)
 
 
 def _object(text: str) -> dict[str, Any]:

@@ -4,9 +4,20 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from shared.llm.limit_usage import Amount, LimitUsages, Reservation, Subject
+from botocore.exceptions import BotoCoreError, ClientError
+
+from shared.errors import ApiError
+from shared.llm.limit_usage import (
+    Amount,
+    BudgetExceededError,
+    LimitUsages,
+    RateLimitedError,
+    Reservation,
+    Subject,
+)
 from shared.llm.tokens import estimate_tokens
 from shared.models.limits import SpaceLimits
+from shared.observability import logger
 from shared.spaces.members import SpaceContext
 
 # Tokens to reserve for a completion if the call does not limit it.
@@ -47,7 +58,13 @@ class CallLimits:
         amount = self._most(model, body)
         try:
             for subject in self._subjects:
-                self._reservations.append(self._usages.reserve(subject, amount))
+                # Noted before it is stored, because the response may be lost.
+                self._reservations.append(Reservation(subject, amount))
+                self._usages.reserve(self._reservations[-1])
+        except (BudgetExceededError, RateLimitedError):
+            del self._reservations[-1]
+            self.replace_reservations()
+            raise
         except BaseException:
             self.replace_reservations()
             raise
@@ -59,10 +76,18 @@ class CallLimits:
         self._used = Amount(tokens=self._used.tokens + input_tokens + output_tokens, cost=self._used.cost + cost)
 
     def replace_reservations(self) -> None:
-        """Replaces all reservations with the amounts that the calls used."""
+        """Replaces all reservations with the amounts that the calls used.
+
+        A failure concerns one subject: the other subjects count the use. It does not fail the call, which has its
+        result; the reservation then expires.
+        """
         used, self._used = self._used, Amount()
         while self._reservations:
-            self._usages.replace(self._reservations.pop(), used)
+            reservation = self._reservations.pop()
+            try:
+                self._usages.replace(reservation, used)
+            except (ApiError, BotoCoreError, ClientError):
+                logger.exception("a reservation stays until it expires", extra={"limits_of": reservation.subject.name})
 
     def _most(self, model: str, body: dict[str, Any]) -> Amount:
         prompt = {name: body[name] for name in ("messages", "tools", "input", "response_format") if name in body}

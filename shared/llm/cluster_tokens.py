@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from botocore.exceptions import ClientError
 
 from shared.clock import new_id
-from shared.errors import UnavailableError
+from shared.errors import ContendedError
 
 if TYPE_CHECKING:
     from mypy_boto3_ssm import SSMClient
@@ -33,16 +33,16 @@ class ClusterTokens:
         return parameter in self._read
 
     def read(self, parameter: str) -> str:
-        """Returns the token. Raises UnavailableError if another request has just removed it."""
+        """Returns the token. Raises ContendedError if another request has just removed it."""
         if parameter not in self._read:
             if len(self._read) >= CACHED_TOKENS:
-                self._read.clear()
+                del self._read[next(iter(self._read))]
             try:
                 found = self._ssm.get_parameter(Name=parameter, WithDecryption=True)
             except ClientError as error:
                 if error.response["Error"]["Code"] != "ParameterNotFound":
                     raise
-                raise UnavailableError(
+                raise ContendedError(
                     "The cluster's token has just been replaced. Try again.", headers={"Retry-After": "1"}
                 ) from None
             self._read[parameter] = found["Parameter"]["Value"]

@@ -4,8 +4,10 @@ A space's cluster is one partition, so that one query reads it before a call of 
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from itertools import accumulate
 from typing import Any
 
 from boto3.dynamodb.conditions import Attr
@@ -22,12 +24,18 @@ MODELS = "models"
 SEEN = "seen"
 MODELS_LIFETIME = timedelta(seconds=60)
 MODELS_LIMIT = 500
+MODELS_BYTES = 200_000
 # A failing server or model gets no calls for this time; then one call may try again.
 COOL_DOWN = timedelta(seconds=15)
 # A failure is deleted if no call has tried again for this time.
 REMEMBERED = timedelta(hours=1)
 REMEMBERED_STATES = 1000
 _CIRCUIT = "circuit#"
+_REQUEST = "request#"
+# Different failed requests of a space after which it probes the server before its next call.
+SUSPECT_REQUESTS = 3
+# The name of all requests that got no response in time.
+LATE = "late"
 
 
 @dataclass(frozen=True)
@@ -46,11 +54,20 @@ class ModelList:
 
 @dataclass(frozen=True)
 class Circuit:
-    """The circuit breaker of a server or model that failed. It stops calls until ``retry_at``."""
+    """The circuit breaker of a server or model: its proven failures, and the requests that only make it a suspect.
+
+    ``suspects`` are the requests that failed, each with its space. After ``retry_at`` one call may try.
+    """
 
     name: str
     failures: int
     retry_at: datetime
+    suspects: frozenset[tuple[str, str]] = frozenset()
+
+    def is_suspected_by(self, space_id: str) -> bool:
+        """Returns whether enough requests of the space failed: several different ones, or one without a response."""
+        requests = {request for space, request in self.suspects if space == space_id}
+        return LATE in requests or len(requests) >= SUSPECT_REQUESTS
 
 
 @dataclass(frozen=True)
@@ -91,14 +108,15 @@ class Clusters:
             else:
                 cluster = self.clusters.load(item)
         if len(self._read) >= REMEMBERED_STATES:
-            self._read.clear()
+            del self._read[next(iter(self._read))]
         state = self._read[owner] = ClusterState(owner, read_at, cluster, models, circuits, seen)
         return state
 
     def recent_state(self, owner: str) -> ClusterState | None:
         """Returns the cached state, or ``None`` if it is too old, has failures, or this process changed it."""
         state = self._read.get(owner)
-        if state is None or state.circuits or self._clock() - state.read_at >= self._recent:
+        has_failures = state is not None and any(circuit.failures for circuit in state.circuits.values())
+        if state is None or has_failures or self._clock() - state.read_at >= self._recent:
             return None
         return state
 
@@ -120,7 +138,7 @@ class Clusters:
             self._write(owner, update(Key(f"cluster#{owner}", SEEN), dict.fromkeys(parts, now)))
 
     def save_models(self, owner: str, models: Sequence[LanguageModel]) -> ModelList:
-        found = ModelList(models[:MODELS_LIMIT], self._clock())
+        found = ModelList(_fitting(models), self._clock())
         values = {"models": [model.model_dump() for model in found.models], "fetched_at": found.fetched_at}
         self._write(owner, put(Key(f"cluster#{owner}", MODELS), values))
         return found
@@ -137,6 +155,15 @@ class Clusters:
         retry_at = self._clock() + COOL_DOWN
         changes = {"retry_at": retry_at, "expires_at": int((retry_at + REMEMBERED).timestamp())}
         self._write(owner, update(self._key(owner, name), changes, add={"failures": weight}))
+
+    def record_suspicion(self, owner: str, name: str, space_id: str, request: str) -> None:
+        """Records that a request of the space failed, unless the circuit is open. The same request counts once."""
+        now = self._clock()
+        expires_at = int((now + REMEMBERED).timestamp())
+        changes = {f"{_REQUEST}{space_id}#{request}": True, "retry_at": now, "expires_at": expires_at}
+        is_closed = Attr("failures").not_exists()
+        with suppress(ConditionFailedError):
+            self._write(owner, update(self._key(owner, name), changes, condition=is_closed))
 
     def record_success(self, owner: str, name: str) -> None:
         self._write(owner, delete(self._key(owner, name)))
@@ -162,10 +189,19 @@ class Clusters:
         return Key(f"cluster#{owner}", f"{_CIRCUIT}{name}")
 
 
+def _fitting(models: Sequence[LanguageModel]) -> Sequence[LanguageModel]:
+    """Returns as many models as one item can hold, whatever names a server gives them."""
+    sizes = accumulate(len(model.model_dump_json()) for model in models[:MODELS_LIMIT])
+    return [model for model, size in zip(models, sizes, strict=False) if size <= MODELS_BYTES]
+
+
 def _model_list(item: Item) -> ModelList:
     models: list[Any] = item["models"]
     return ModelList([LanguageModel.model_validate(each) for each in models], parse_timestamp(item["fetched_at"]))
 
 
 def _circuit(item: Item) -> Circuit:
-    return Circuit(item["SK"].removeprefix(_CIRCUIT), int(item["failures"]), parse_timestamp(item["retry_at"]))
+    requests = (name.split("#") for name in item if name.startswith(_REQUEST))
+    suspects = frozenset((space, request) for _, space, request in requests)
+    name, retry_at = item["SK"].removeprefix(_CIRCUIT), parse_timestamp(item["retry_at"])
+    return Circuit(name, int(item.get("failures", 0)), retry_at, suspects)

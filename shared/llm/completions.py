@@ -6,7 +6,7 @@ from typing import Any
 from shared.errors import ApiError, UnavailableError, UpstreamError
 
 
-class UnreachableError(UnavailableError):
+class UnreachableError(UpstreamError):
     """Error raised when the connection fails. ``was_connected`` is true if it failed before the response."""
 
     code = "cluster_unreachable"
@@ -18,6 +18,11 @@ class UpstreamTimeoutError(ApiError):
 
     status = 504
     code = "cluster_timeout"
+    is_theirs = True
+
+
+class OutOfTimeError(UpstreamTimeoutError):
+    """Error raised when the request has no time left for a call, whatever the server does."""
 
 
 class BrokenResponseError(UpstreamError):
@@ -44,6 +49,11 @@ class BusyError(ApiError):
 
     status = 429
     code = "cluster_busy"
+
+
+def blame_deployment(error: ApiError) -> None:
+    """Makes an error of a server one of ours, because the server is the deployment's."""
+    error.status, error.is_theirs = UnavailableError.status, False
 
 
 @dataclass(frozen=True)

@@ -1,22 +1,112 @@
-"""Checks JSON schemas that clients send."""
+"""Checks JSON schemas that clients send, and JSON that has to fit a schema."""
 
+import json
 from typing import Any
 
+from shared.bounds import TOOL_SCHEMA
 from shared.errors import ValidationFailedError
+from shared.network.foreign_json import ForeignJsonError, parse
+
+# A check of a value against every part of a schema takes about 20 ns, and nothing else runs meanwhile.
+CHECKS_LIMIT = 10_000_000
+_DIALECTS = tuple(
+    f"{scheme}://json-schema.org/{name}"
+    for scheme in ("http", "https")
+    for name in (
+        "draft-04/schema",
+        "draft-06/schema",
+        "draft-07/schema",
+        "draft/2019-09/schema",
+        "draft/2020-12/schema",
+    )
+)
+# With references, a short schema can take endless time.
+_REFERENCES = ('"$ref"', '"$dynamicRef"', '"$recursiveRef"')
 
 
 def check_parameters(parameters: dict[str, Any], field: str) -> None:
     """Raises ValidationFailedError for ``field`` unless ``parameters`` is a JSON schema of an object."""
     import jsonschema_rs
 
+    text = _text(parameters, field)
+    if len(text) > TOOL_SCHEMA.characters:
+        raise ValidationFailedError.of(
+            field, f"has more than {TOOL_SCHEMA.characters:,} characters as JSON; shorten it"
+        )
+    if _levels(parameters) > TOOL_SCHEMA.depth:
+        raise ValidationFailedError.of(field, f"is nested more than {TOOL_SCHEMA.depth} levels deep; flatten it")
+    dialect = parameters.get("$schema")
+    if dialect is not None and (not isinstance(dialect, str) or dialect.rstrip("#") not in _DIALECTS):
+        raise ValidationFailedError.of(field, "has an unknown $schema; leave it out, or name a draft of JSON Schema")
     try:
-        jsonschema_rs.meta.validate(parameters)
         # Offline, because otherwise the validator fetches every address that the schema refers to.
         jsonschema_rs.validator_for(parameters, offline=True)
+        jsonschema_rs.meta.validate(parameters)
     except jsonschema_rs.ValidationError as error:
         where = "/".join(str(part) for part in error.instance_path)
         raise ValidationFailedError.of(
             field, f"is not a valid JSON schema{f' at {where}' if where else ''}: {error.message[:300]}"
         ) from None
+    except (jsonschema_rs.ReferencingError, ValueError) as error:
+        raise ValidationFailedError.of(
+            field, f"is not a JSON schema that can be checked without other documents: {str(error)[:300]}"
+        ) from None
     if parameters.get("type", "object") != "object":
         raise ValidationFailedError.of(field, 'must describe an object: {"type": "object", ...}')
+
+
+def check_emulated(parameters: dict[str, Any], field: str) -> None:
+    """Raises ValidationFailedError for a schema against which a completion cannot be checked in little time."""
+    import jsonschema_rs
+
+    text = json.dumps(parameters)
+    if any(reference in text for reference in _REFERENCES):
+        raise ValidationFailedError.of(
+            field,
+            "must not have a $ref, because the cluster's tool calls are emulated: write the schema in its place",
+        )
+    try:
+        jsonschema_rs.validator_for(parameters, offline=True, pattern_options=jsonschema_rs.RegexOptions())
+    except jsonschema_rs.ValidationError:
+        raise ValidationFailedError.of(
+            field,
+            "must not have look-around or back-references in a pattern, because the cluster's tool calls are emulated",
+        ) from None
+
+
+def fitting_object(text: str, schema: dict[str, Any]) -> dict[str, Any] | None:
+    """Returns the JSON object in the text, or ``None`` if it does not fit the schema or would take long to check.
+
+    ``schema`` is ours, or one that ``check_emulated`` accepts.
+    """
+    if (text.count(",") + 1) * (json.dumps(schema).count(",") + 1) > CHECKS_LIMIT:
+        return None
+    try:
+        found = parse(text)
+    except ForeignJsonError:
+        return None
+    return found if isinstance(found, dict) and _is_valid(schema, found) else None
+
+
+def _is_valid(schema: dict[str, Any], value: Any) -> bool:
+    import jsonschema_rs
+
+    # These patterns take time in proportion to the text.
+    return bool(jsonschema_rs.is_valid(schema, value, offline=True, pattern_options=jsonschema_rs.RegexOptions()))
+
+
+def _text(parameters: dict[str, Any], field: str) -> str:
+    try:
+        return json.dumps(parameters)
+    except RecursionError:
+        raise ValidationFailedError.of(field, "is nested too deeply; flatten it") from None
+
+
+def _levels(value: Any) -> int:
+    """Returns the depth of a value, at most one more than allowed."""
+    levels, layer = 0, [value]
+    while layer and levels <= TOOL_SCHEMA.depth:
+        nested = [each for each in layer if isinstance(each, dict | list)]
+        layer = [item for each in nested for item in (each.values() if isinstance(each, dict) else each)]
+        levels += bool(nested)
+    return levels

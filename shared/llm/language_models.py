@@ -1,12 +1,13 @@
 """Calls the language models of spaces, with fallbacks, circuit breakers, limits and logs."""
 
-import json
+import hashlib
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from typing import Any, Self, TypeVar
 
 import anyio
@@ -17,7 +18,7 @@ from shared.dynamodb.table import Write
 from shared.errors import ApiError, NotFoundError, UnavailableError
 from shared.inference_logs.store import InferenceLogs
 from shared.llm.call_limits import CallLimits, limit_subjects
-from shared.llm.circuits import SERVER, CircuitOpenError, model_circuit
+from shared.llm.circuits import SERVER, Call, CircuitOpenError, model_circuit
 from shared.llm.completions import BrokenResponseError, BusyError, Completion, RejectedError, UpstreamTimeoutError
 from shared.llm.limit_usage import LimitUsages, Subject
 from shared.llm.model_lists import ModelLists
@@ -30,6 +31,10 @@ from shared.spaces.members import SpaceContext
 T = TypeVar("T")
 
 STRUCTURED_TOKENS = 400
+# vLLM's name for the text that keeps the prompt caches of callers apart, and its name in its list of models.
+CACHE_SALT, SALTING_SERVER = "cache_salt", "vllm"
+# No call uses more tokens. A server that claims more counts wrong.
+TOKENS_LIMIT = 10**8
 REASON_CHARACTERS = 500
 
 
@@ -71,6 +76,8 @@ class CallRecord:
     guard: GuardCoverage | None = None
     prompt: str | None = None
     completion: str | None = None
+    # The row in the inference log. It is made once, so that a call has one row although responses are lost.
+    row: InferenceLog | None = None
     # True if the caller has written ``LanguageModels.log_writes`` in its own transaction.
     is_logged: bool = False
     # True if the end of this call replaces the caller's reservations.
@@ -104,6 +111,7 @@ class LanguageModels:
         self._lists = lists
         self._clock = clock
         self._limits = limits
+        self._listed = target.state.models
         self.caller = caller
         self.tokens: Counter[CallType] = Counter()
 
@@ -111,10 +119,18 @@ class LanguageModels:
     def settings(self) -> ClusterSettings:
         return self._target.settings
 
+    @property
+    def is_shared(self) -> bool:
+        return self._target.is_shared
+
+    def failure(self, message: str) -> ApiError:
+        """Returns the error of a server that works, but not as it must."""
+        return UnavailableError(message) if self._target.is_shared else BrokenResponseError(message)
+
     async def all(self) -> Sequence[LanguageModel]:
-        """Returns every model in the latest list of the cluster. Raises UnavailableError if there is no list."""
-        found, _ = await self._lists.current(self._target)
-        return found.models
+        """Returns every model in the latest list of the cluster. Raises its error if there is no list."""
+        self._listed, _ = await self._lists.current(self._target)
+        return self._listed.models
 
     async def model(self, name: str | None) -> LanguageModel:
         """Returns the model of this name, or the default model.
@@ -124,14 +140,14 @@ class LanguageModels:
         """
         wanted = name or self.settings.default_model
         try:
-            found, _ = await self._lists.current(self._target)
+            self._listed = found = (await self._lists.current(self._target))[0]
         except ApiError:
             if wanted is None:
                 raise
             return LanguageModel(id=wanted)
         if wanted is None:
             if not found.models:
-                raise UnavailableError("The cluster serves no model. Load one, then try again.")
+                raise self.failure("The cluster serves no model. Load one, then try again.")
             return found.models[0]
         listed = found.find(wanted)
         if listed is None:
@@ -143,10 +159,10 @@ class LanguageModels:
         """Returns the completion of the record's model, or of the first fallback model that succeeds."""
 
         async def call(model: str) -> Completion:
-            return await self._target.upstream.complete({**body, "model": model})
+            return await self._target.upstream.complete(self._sent(body, model))
 
         await self._reserve(record, body)
-        completion = await self._first_success(record, call)
+        completion = await self._first_success(record, body, call)
         record.count(completion.usage)
         return completion
 
@@ -157,7 +173,7 @@ class LanguageModels:
 
             async def call(model: str) -> AsyncIterator[dict[str, Any]]:
                 async with AsyncExitStack() as attempt:
-                    chunks = await attempt.enter_async_context(self._target.upstream.stream({**body, "model": model}))
+                    chunks = await attempt.enter_async_context(self._target.upstream.stream(self._sent(body, model)))
                     # Waits for a chunk, because a server may send headers and then fail.
                     first = await anext(chunks, None)
                     if first is None:
@@ -166,7 +182,7 @@ class LanguageModels:
                     return _resumed(first, chunks)
 
             await self._reserve(record, body)
-            yield await self._first_success(record, call)
+            yield await self._first_success(record, body, call)
 
     async def structured(
         self,
@@ -207,8 +223,9 @@ class LanguageModels:
                 record.count(usage)
                 return vectors
 
-            await self._reserve(record, {"input": texts})
-            return await self._first_success(record, call, fallbacks=())
+            body = {"input": texts}
+            await self._reserve(record, body)
+            return await self._first_success(record, body, call, fallbacks=())
 
     async def count_tokens(self, model: str, text: str) -> int | None:
         """Returns the token count of the server's tokenizer, or ``None`` without a tokenizer or if the call fails."""
@@ -238,7 +255,7 @@ class LanguageModels:
             with anyio.CancelScope(shield=True):
                 try:
                     if not record.is_logged:
-                        await in_thread(self._logs.record, self.caller.space_id, self._row(record))
+                        await in_thread(self._record, record)
                 finally:
                     if self._limits is not None and self._limits.is_holding:
                         self._limits.use(record.model, record.input_tokens, record.output_tokens)
@@ -254,20 +271,44 @@ class LanguageModels:
 
     def log_writes(self, record: CallRecord) -> Sequence[Write]:
         """Returns the writes of an ended call's log row, for the transaction that stores the result of the call."""
-        return self._logs.actions(self.caller.space_id, self._row(record))
+        record.row = self._row(record)
+        return self._logs.actions(self.caller.space_id, record.row)
+
+    def _record(self, record: CallRecord) -> None:
+        """Logs a call. A transaction of ``log_writes`` that failed may have been stored, without a response."""
+        if record.row is None:
+            self._logs.record(self.caller.space_id, self._row(record))
+        else:
+            row = self._row(record).model_copy(update={"id": record.row.id})
+            self._logs.record_unless_stored(self.caller.space_id, row)
 
     def _row(self, record: CallRecord) -> InferenceLog:
-        return _row(self.caller, record, self._clock(), keeps=self.settings.store_content)
+        row = _row(self.caller, record, self._clock(), keeps=self.settings.store_content)
+        return row.model_copy(update={"is_own_cluster": not self.is_shared})
+
+    def _sent(self, body: dict[str, Any], model: str) -> dict[str, Any]:
+        """Returns the request for the server. A shared server reuses only cached prompts of the same space."""
+        sent = {**body, "model": model}
+        if self._target.is_shared:
+            sent.pop(CACHE_SALT, None)
+            listed = self._listed.find(model) if self._listed else None
+            if listed is not None and listed.owned_by == SALTING_SERVER:
+                sent[CACHE_SALT] = hashlib.sha256(self.caller.space_id.encode()).hexdigest()
+        return sent
 
     async def _first_success(
-        self, record: CallRecord, call: Callable[[str], Awaitable[T]], fallbacks: Sequence[str] | None = None
+        self,
+        record: CallRecord,
+        body: dict[str, Any],
+        call: Callable[[str], Awaitable[T]],
+        fallbacks: Sequence[str] | None = None,
     ) -> T:
         models = dict.fromkeys((record.model, *(self.settings.fallback_models if fallbacks is None else fallbacks)))
         failure: ApiError | None = None
         for model in models:
             record.model = model
             try:
-                async with self._target.circuits.around(model_circuit(model)):
+                async with self._target.circuits.around(model_circuit(model), self._circuit_call(body, model)):
                     return await call(model)
             except (UpstreamTimeoutError, BrokenResponseError, BusyError) as error:
                 failure = error
@@ -277,6 +318,11 @@ class LanguageModels:
                 failure = failure or error
         assert failure is not None  # noqa: S101 - there is at least one model
         raise failure
+
+    def _circuit_call(self, body: dict[str, Any], model: str) -> Call:
+        upstream = self._target.upstream
+        probe = partial(upstream.embeddings, model, ["Hi"]) if "input" in body else partial(upstream.probe, model)
+        return Call({**body, "model": model}, probe)
 
 
 class LanguageModelAccess:
@@ -336,13 +382,10 @@ class UnusableCompletionError(BrokenResponseError):
 
 def read_structured(completion: Completion, schema: dict[str, Any]) -> dict[str, Any]:
     """Returns the JSON object of a completion. Raises UnusableCompletionError unless it fits the schema."""
-    import jsonschema_rs
+    from shared.llm.json_schemas import fitting_object
 
-    try:
-        found = json.loads(completion.text)
-    except ValueError:
-        found = None
-    if not isinstance(found, dict) or not jsonschema_rs.is_valid(schema, found, offline=True):
+    found = fitting_object(completion.text, schema)
+    if found is None:
         raise UnusableCompletionError(_why_unusable(completion))
     return found
 
@@ -366,4 +409,4 @@ async def _resumed(first: dict[str, Any], rest: AsyncIterator[dict[str, Any]]) -
 
 def _tokens(usage: dict[str, Any], name: str) -> int:
     count = usage.get(name)
-    return count if isinstance(count, int) and count > 0 else 0
+    return count if isinstance(count, int) and 0 < count <= TOKENS_LIMIT else 0

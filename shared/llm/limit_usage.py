@@ -4,13 +4,18 @@ Before a call, one conditional write reserves the most that the call can use. At
 reservation with its real use. A counter is the sum of the use in its window and the current reservations. A call may
 begin while the counter is below the limit, so only the last call can exceed the limit, by at most its own use.
 
+Each reservation has an id and is an attribute of the item: ``held#<id>``. A write that comes twice, because its
+response was lost, finds its own result and changes nothing.
+
 Windows are minutes, days and months in UTC. A reservation expires if its process dies before the call ends: only
 reservations of the last two epochs count, and an epoch is longer than any call. A call that reads an item with an
-earlier minute starts the new windows and epochs.
+earlier minute starts the new windows and turns old reservations into ``expired#<id>``, for a call that ends late.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import reduce
 from operator import and_
@@ -32,6 +37,10 @@ EPOCH_MINUTES = 16
 # The longest window is a month.
 KEPT = timedelta(days=62)
 _SORT_KEY = "usage"
+_HELD = "held#"
+_EXPIRED = "expired#"
+# Reservations and marks of expired reservations stay for so many epochs.
+_EPOCHS = 2
 # The unit of each counter and of its reservations.
 _UNITS = {
     LimitName.COST_PER_MONTH: "cost",
@@ -90,11 +99,30 @@ class Amount:
 
 @dataclass(frozen=True)
 class Reservation:
-    """The part of a subject's limits that is reserved for a call. ``epoch`` is the time of the reservation."""
+    """The part of a subject's limits that is reserved for a call. It exists before it is stored, so that a caller
+    without a response can end it.
+    """
 
-    key: Key
-    epoch: int
+    subject: Subject
     amount: Amount
+    id: str = field(default_factory=lambda: secrets.token_urlsafe(8))
+
+
+@dataclass(frozen=True)
+class _Held:
+    """A stored reservation. ``epoch`` is its time."""
+
+    epoch: int
+    calls: int
+    tokens: int
+    cost: int
+
+    @classmethod
+    def read(cls, text: str) -> Self:
+        return cls(*map(int, text.split()))
+
+    def __str__(self) -> str:
+        return f"{self.epoch} {self.calls} {self.tokens} {self.cost}"
 
 
 class LimitUsages:
@@ -104,39 +132,50 @@ class LimitUsages:
         self._table = table
         self._clock = clock
 
-    def reserve(self, subject: Subject, amount: Amount) -> Reservation:
-        """Reserves the amount. Raises BudgetExceededError or RateLimitedError with the limit and its next reset."""
+    def reserve(self, reservation: Reservation) -> Reservation:
+        """Stores a reservation. Raises BudgetExceededError or RateLimitedError with the limit and its next reset.
+
+        After any other error it is unknown whether the reservation is stored, so the caller must ``replace`` it.
+        """
+        subject, amount, held = reservation.subject, reservation.amount, f"{_HELD}{reservation.id}"
         ceilings, minute = subject.limits.ceilings, self._minute()
         if not amount.requests:  # another call of an accepted request
             ceilings.pop(LimitName.REQUESTS_PER_MINUTE, None)
 
         def reserve() -> Reservation:
             nonlocal minute
+            stored = {held: str(_Held(minute // EPOCH_MINUTES, amount.calls, amount.tokens, amount.cost))}
+            condition = Attr(held).not_exists() & _has_room(ceilings, minute)
             try:
-                self._table.write(update(subject.place, {}, add=_taken(amount), condition=_has_room(ceilings, minute)))
+                self._table.write(update(subject.place, stored, add=_taken(amount), condition=condition))
             except ConditionFailedError as failed:
                 item = failed.item or {}
+                if held in item:  # this call stored it, and the response was lost
+                    return reservation
                 minute = self._shared_minute(item)
                 if item.get("minute") != minute:
                     self._move_on(subject.place, item, minute)
                 else:
                     self._refuse_if_full(subject, ceilings, item)
                 raise
-            return Reservation(subject.place, minute // EPOCH_MINUTES, amount)
+            return reservation
 
         return repeat_on_conflict(reserve, "Too many calls use the same limit at the same time.")
 
     def replace(self, reservation: Reservation, used: Amount) -> None:
-        """Replaces a reservation with the real use."""
-        reserved, epoch = reservation.amount, reservation.epoch
-        changes = {name.value: getattr(used, unit) - getattr(reserved, unit) for name, unit in _UNITS.items()}
-        for condition, slot in ((Attr("epoch").eq(epoch), "new"), (Attr("epoch").eq(epoch + 1), "old")):
-            back = {f"{slot}_{unit}": -getattr(reserved, unit) for unit in ("calls", "tokens", "cost")}
-            if self._add(reservation.key, {**changes, **back}, condition):
-                return
-        # The reservation has expired, so the counters no longer include it.
+        """Replaces a reservation with the real use, once: a repeated call changes nothing."""
+        reserved = reservation.amount
+        more = {name.value: getattr(used, unit) - getattr(reserved, unit) for name, unit in _UNITS.items()}
+        # The counters do not include an expired reservation any more.
         late = {name.value: getattr(used, unit) for name, unit in _UNITS.items()}
-        self._add(reservation.key, late, Attr("PK").exists())
+        for mark, changes in ((_HELD, more), (_EXPIRED, late)):
+            name = f"{mark}{reservation.id}"
+            added = {each: value for each, value in changes.items() if value} | {"revision": 1}
+            with suppress(ConditionFailedError):
+                self._table.write(
+                    update(reservation.subject.place, {name: None}, add=added, condition=Attr(name).exists())
+                )
+                return
 
     def usage(self, subject: Subject) -> dict[LimitName, LimitUsage]:
         """Returns the current use of each limit that is set."""
@@ -159,14 +198,6 @@ class LimitUsages:
         """Returns the current minute, or a later minute of the item if another process's clock is a little ahead."""
         ours = self._minute()
         return max(ours, item["minute"]) if item and item["minute"] - ours <= SKEW_MINUTES else ours
-
-    def _add(self, key: Key, changes: Mapping[str, int], condition: ConditionBase) -> bool:
-        given = {name: value for name, value in changes.items() if value}
-        try:
-            self._table.write(update(key, {}, add={**given, "revision": 1}, condition=condition))
-        except ConditionFailedError:
-            return False
-        return True
 
     def _move_on(self, key: Key, item: Item, minute: int) -> None:
         """Starts the windows and epochs of the minute, unless another call has changed the item."""
@@ -204,8 +235,7 @@ _RATES = {LimitName.TOKENS_PER_MINUTE, LimitName.REQUESTS_PER_MINUTE, LimitName.
 
 def _taken(amount: Amount) -> dict[str, int]:
     counted = {name.value: getattr(amount, unit) for name, unit in _UNITS.items()}
-    reserved = {f"new_{unit}": getattr(amount, unit) for unit in ("calls", "tokens", "cost")}
-    counted |= {LimitName.REQUESTS_PER_MINUTE.value: amount.requests, **reserved}
+    counted |= {LimitName.REQUESTS_PER_MINUTE.value: amount.requests}
     return {name: value for name, value in counted.items() if value} | {"revision": 1}
 
 
@@ -214,30 +244,31 @@ def _has_room(ceilings: Mapping[LimitName, int], minute: int) -> ConditionBase:
     return reduce(and_, [Attr("minute").eq(minute), *conditions])
 
 
-def _moved_on(item: Item, minute: int) -> dict[str, int]:
-    """Returns the counters of this minute. After the end of a window, its counter keeps only the reservations."""
-    was = item.get("minute", 0)
-    counters = {name.value: item.get(name.value, 0) for name in LimitName}
-    slots = {
-        f"{slot}_{unit}": item.get(f"{slot}_{unit}", 0) for slot in ("new", "old") for unit in set(_UNITS.values())
-    }
-    epochs = minute // EPOCH_MINUTES - was // EPOCH_MINUTES
-    for unit in ("calls", "tokens", "cost"):
-        new, old = slots[f"new_{unit}"], slots[f"old_{unit}"]
-        if epochs:
-            expired, slots[f"old_{unit}"], slots[f"new_{unit}"] = (old, new, 0) if epochs == 1 else (old + new, 0, 0)
-            for name in (each for each, counted in _UNITS.items() if counted == unit):
-                counters[name] -= expired
+def _moved_on(item: Item, minute: int) -> Item:
+    """Returns the item of this minute. After the end of a window, its counter keeps only the reservations."""
+    was, epoch = item.get("minute", 0), minute // EPOCH_MINUTES
+    held = dict(_reservations(item))
+    # Entries of a clock that is far ahead expire too.
+    live = {each: text for each, text in held.items() if abs(epoch - text.epoch) < _EPOCHS}
+    expired = {each.replace(_HELD, _EXPIRED): epoch for each in held.keys() - live.keys()}
+    marks = {each: min(value, epoch) for each, value in item.items() if each.startswith(_EXPIRED)}
+    expired |= {each: value for each, value in marks.items() if epoch - value < _EPOCHS}
+    moved: Item = {each: str(text) for each, text in live.items()} | expired
     for name in LimitName:
-        end = _window_end(name, was)
-        if end is not None and end <= _time(minute):
-            counters[name] = _reserved(slots, name)
-    return {**counters, **slots, "minute": minute, "epoch": minute // EPOCH_MINUTES}
+        reserved, end = _reserved(moved, name), _window_end(name, was)
+        # Calls have no window: those that run are those with a reservation.
+        is_over = name is LimitName.CONCURRENT_CALLS or (end is not None and end <= _time(minute))
+        moved[name.value] = reserved if is_over else item.get(name.value, 0) - _reserved(item, name) + reserved
+    return moved | {"minute": minute}
 
 
-def _reserved(item: Mapping[str, int], name: LimitName) -> int:
+def _reservations(item: Item) -> Iterator[tuple[str, _Held]]:
+    return ((name, _Held.read(text)) for name, text in item.items() if name.startswith(_HELD))
+
+
+def _reserved(item: Item, name: LimitName) -> int:
     unit = _UNITS.get(name)
-    return 0 if unit is None else int(item[f"new_{unit}"] + item[f"old_{unit}"])
+    return 0 if unit is None else sum(getattr(held, unit) for _, held in _reservations(item))
 
 
 def _time(minute: int) -> datetime:

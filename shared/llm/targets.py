@@ -24,6 +24,7 @@ class NoClusterError(UnavailableError):
     """Error raised when neither the space nor the deployment has a cluster."""
 
     code = "no_cluster"
+    is_theirs = True
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,11 @@ class Target:
     settings: ClusterSettings
     upstream: "Upstream"
     circuits: Circuits
+
+    @property
+    def is_shared(self) -> bool:
+        """Returns whether the server is the deployment's, and serves all spaces without one."""
+        return self.owner == DEFAULT
 
 
 class Targets:
@@ -58,18 +64,20 @@ class Targets:
         state, settings = await self._state(space_id), self._settings
         if state.cluster is not None:
             cluster = state.cluster
-            return self._target(state, cluster, await self._reach(cluster.ingress_url, cluster.token_parameter))
+            upstream = await self._reach(cluster.ingress_url, cluster.token_parameter)
+            return self._target(space_id, state, cluster, upstream)
         if settings.default_cluster_url is None:
             raise NoClusterError("The space has no cluster. Register one with POST /clusters.")
         upstream = await self._reach(settings.default_cluster_url, settings.default_cluster_token_parameter)
         cluster_settings = ClusterSettings(tool_calls=ToolCalls(settings.default_cluster_tool_calls))
-        return self._target(await self._state(DEFAULT), cluster_settings, upstream)
+        return self._target(space_id, await self._state(DEFAULT), cluster_settings, upstream)
 
     def upstream(self, url: str, token_parameter: str | None) -> "Upstream":
         from shared.llm.upstream import Upstream
 
         token = self.tokens.read(token_parameter) if token_parameter else None
-        return Upstream(self.sessions, url, token, self._settings.upstream_timeout_seconds)
+        settings = self._settings
+        return Upstream(self.sessions, url, token, settings.upstream_timeout_seconds, settings.upstream_total_seconds)
 
     async def _state(self, owner: str) -> ClusterState:
         recent = self._clusters.recent_state(owner)
@@ -80,6 +88,6 @@ class Targets:
             return self.upstream(url, token_parameter)
         return await in_thread(self.upstream, url, token_parameter)
 
-    def _target(self, state: ClusterState, settings: ClusterSettings, upstream: "Upstream") -> Target:
-        circuits = Circuits(self._clusters, state, self._clock)
+    def _target(self, space_id: str, state: ClusterState, settings: ClusterSettings, upstream: "Upstream") -> Target:
+        circuits = Circuits(self._clusters, state, self._clock, space_id, upstream)
         return Target(state.owner, state, settings, upstream, circuits)

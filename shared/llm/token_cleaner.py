@@ -48,8 +48,8 @@ class TokenCleaner:
 
     def clean(self, space_id: str, parameter: str) -> None:
         """Removes a token unless the cluster uses it. The call can be repeated."""
-        cluster = self._clusters.get_many(space_id, [space_id]).get(space_id)
-        named = {cluster.token_parameter, cluster.manager_token_parameter} if cluster else set()
-        if parameter not in named:
-            self._tokens.forget(parameter)
-        self.purges.write(self.purges.done(parameter))
+        with self.purges.settling(parameter):
+            cluster = self._clusters.get_many(space_id, [space_id]).get(space_id)
+            named = {cluster.token_parameter, cluster.manager_token_parameter} if cluster else set()
+            if parameter not in named:
+                self._tokens.forget(parameter)

@@ -1,21 +1,24 @@
 """Calls one server with OpenAI's API, and translates its errors."""
 
 import asyncio
-import json
 import random
+import re
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import aiohttp
+from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
+from shared.bounds import MODEL_ANSWER, MODEL_EVENT
 from shared.errors import ApiError
 from shared.llm.completions import (
     BrokenResponseError,
     BusyError,
     Completion,
+    OutOfTimeError,
     RefusedError,
     RejectedError,
     UnreachableError,
@@ -23,27 +26,41 @@ from shared.llm.completions import (
     usage_of,
 )
 from shared.models.cluster import LanguageModel
+from shared.network.foreign_json import ForeignJsonError, parse
 from shared.network.sessions import ForbiddenPeerError, Sessions, read_at_most
 
-RESPONSE_BYTES = 16 * 1024 * 1024
-EVENT_BYTES = 1024 * 1024
+RESPONSE_BYTES = MODEL_ANSWER.size_bytes
+EVENT_BYTES = MODEL_EVENT.size_bytes
+# Functions with little memory list models.
+LIST_BYTES = 2 * 1024 * 1024
 # API Gateway ends a stream after this time. No model writes this amount of text in that time.
 STREAM_SECONDS = 900
 STREAM_BYTES = 256 * 1024 * 1024
 LIST_SECONDS = 5
 CONNECT_ATTEMPTS = 3
 _ERROR_CHARACTERS = 500
+# More tokens than any model reads or writes. A server that claims more counts wrong.
+TOKENS_LIMIT = 10**9
+# What goes wrong between us and a server: the connection, or a response that is no HTTP.
+_CONNECTION_ERRORS = (aiohttp.ClientError, HttpProcessingError, OSError, ValueError)
 
 
 class Upstream:
-    """A client of one server. ``url`` is its base address, with or without ``/v1``; ``token`` is its bearer token."""
+    """A client of one server for one request of ours.
 
-    def __init__(self, sessions: Sessions, url: str, token: str | None, timeout_seconds: float) -> None:
+    ``url`` is its base address, with or without ``/v1``; ``token`` is its bearer token. The server may be silent for
+    ``timeout_seconds``. After ``total_seconds`` no call goes on, except a stream that has begun.
+    """
+
+    def __init__(
+        self, sessions: Sessions, url: str, token: str | None, timeout_seconds: float, total_seconds: float = 600
+    ) -> None:
         base = URL(url.rstrip("/"))
         self._server = base.parent if base.name == "v1" else base
         self._sessions = sessions
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._timeout = timeout_seconds
+        self._ends_at = time.monotonic() + total_seconds
 
     async def complete(self, body: dict[str, Any]) -> Completion:
         """Returns a completion.
@@ -54,7 +71,7 @@ class Upstream:
         choices = result.get("choices")
         if not isinstance(choices, list) or not choices or not isinstance(_message(choices[0]), dict):
             raise BrokenResponseError("The language model's server returned no message.")
-        return Completion(result)
+        return Completion({**result, "choices": [{"finish_reason": None, **choices[0]}]})
 
     @asynccontextmanager
     async def stream(self, body: dict[str, Any]) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
@@ -68,11 +85,19 @@ class Upstream:
     async def models(self) -> list[LanguageModel]:
         """Returns the models of the server, with a short time limit. Raises the same errors as ``complete``."""
         async with self._limited(LIST_SECONDS):
-            result = await self._json("GET", "v1/models")
+            result = await self._json("GET", "v1/models", limit=LIST_BYTES)
         data = result.get("data")
         if not isinstance(data, list):
             raise BrokenResponseError("The language model's server returned no list of models.")
-        return [_language_model(each) for each in data if isinstance(each, dict) and isinstance(each.get("id"), str)]
+        # llama.cpp lists its models twice, and names their capabilities only in the second list.
+        more = {str(each.get("model")): each for each in _objects(result.get("models"))}
+        found = (each for each in _objects(data) if isinstance(each.get("id"), str) and each["id"])
+        return [_language_model({**more.get(each["id"], {}), **each}) for each in found]
+
+    async def probe(self, model: str) -> None:
+        """Asks the model for one token, with a short time limit. Raises the same errors as ``complete``."""
+        async with self._limited(LIST_SECONDS):
+            await self.complete({"model": model, "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 1})
 
     async def embeddings(self, model: str, texts: list[str]) -> tuple[list[list[float]], dict[str, Any]]:
         """Returns one vector for each text, and the token counts."""
@@ -80,7 +105,7 @@ class Upstream:
         try:
             ordered = sorted(result["data"], key=lambda each: each["index"])
             vectors = [[float(number) for number in each["embedding"]] for each in ordered]
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, OverflowError):
             raise BrokenResponseError("The language model's server returned no embeddings.") from None
         if len(vectors) != len(texts) or len({len(vector) for vector in vectors}) > 1:
             raise BrokenResponseError("The language model's server returned embeddings of the wrong number or length.")
@@ -91,22 +116,19 @@ class Upstream:
 
         llama.cpp and vLLM have a tokenizer, but they read the text from different fields.
         """
-        result = await self._json("POST", "tokenize", {"model": model, "content": text, "prompt": text})
+        async with self._limited(LIST_SECONDS):
+            result = await self._json("POST", "tokenize", {"model": model, "content": text, "prompt": text})
         if isinstance(result.get("count"), int):
-            return int(result["count"])
+            return min(int(result["count"]), TOKENS_LIMIT)
         tokens = result.get("tokens")
         return len(tokens) if isinstance(tokens, list) else None
 
-    async def _json(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
-        async with self._request(method, path, body) as response:
-            content = await self._read(response)
-        try:
-            result = json.loads(content)
-        except ValueError:
-            result = None
-        if not isinstance(result, dict):
-            raise BrokenResponseError("The language model's server returned no JSON object.")
-        return result
+    async def _json(
+        self, method: str, path: str, body: dict[str, Any] | None = None, limit: int = RESPONSE_BYTES
+    ) -> dict[str, Any]:
+        async with self._limited(self._timeout), self._request(method, path, body) as response:
+            content = await self._read(response, limit)
+        return _object(content, "returned no JSON object")
 
     @asynccontextmanager
     async def _request(
@@ -117,7 +139,7 @@ class Upstream:
             if response.status >= 300:
                 raise await self._refusal(response)
             yield response
-        except (aiohttp.ClientError, TimeoutError) as error:
+        except _CONNECTION_ERRORS as error:
             raise _translated(error) from None
         finally:
             response.close()
@@ -129,14 +151,15 @@ class Upstream:
         for attempt in range(1, CONNECT_ATTEMPTS + 1):
             try:
                 self._sessions.check_host(url.host or "")
-                return await self._sessions.current().request(
-                    method, url, json=body, headers=self._headers, timeout=timeout, allow_redirects=False
-                )
+                async with self._limited(self._timeout):
+                    return await self._sessions.current().request(
+                        method, url, json=body, headers=self._headers, timeout=timeout, allow_redirects=False
+                    )
             except aiohttp.ClientConnectorError as error:
                 if attempt == CONNECT_ATTEMPTS or isinstance(error.os_error, ForbiddenPeerError):
                     raise _translated(error) from None
                 await asyncio.sleep(random.uniform(0.5, 1.0) * 0.1 * 4 ** (attempt - 1))  # noqa: S311 - spreads retries
-            except (aiohttp.ClientError, ForbiddenPeerError, TimeoutError) as error:
+            except _CONNECTION_ERRORS as error:
                 raise _translated(error) from None
         raise AssertionError("unreachable")
 
@@ -156,26 +179,28 @@ class Upstream:
             return RejectedError(f"The language model's server rejected the request: {reason}")
         if status == 429:
             wait = response.headers.get("Retry-After", "")
-            headers = {"Retry-After": wait if wait.isdigit() else "5"}
+            headers = {"Retry-After": wait if re.fullmatch("[0-9]{1,6}", wait) else "5"}
             return BusyError(f"The language model's server is busy: {reason}", headers=headers)
         return RefusedError(f"The language model's server refused the call with status {status}: {reason}")
 
-    async def _read(self, response: aiohttp.ClientResponse) -> bytes:
+    async def _read(self, response: aiohttp.ClientResponse, limit: int = RESPONSE_BYTES) -> bytes:
         """Returns the body. Raises BrokenResponseError if it is too large, UpstreamTimeoutError if it is too slow."""
         async with self._limited(self._timeout):
-            content = await read_at_most(response, RESPONSE_BYTES + 1)
-        if len(content) > RESPONSE_BYTES:
+            content = await read_at_most(response, limit + 1)
+        if len(content) > limit:
             raise BrokenResponseError("The language model's server returned too much data.")
         return content
 
-    @staticmethod
     @asynccontextmanager
-    async def _limited(seconds: float) -> AsyncIterator[None]:
-        """Raises UpstreamTimeoutError if the block takes longer than ``seconds``."""
+    async def _limited(self, seconds: float) -> AsyncIterator[None]:
+        """Raises UpstreamTimeoutError after ``seconds``, or OutOfTimeError if the request's own time ends earlier."""
+        left = self._ends_at - time.monotonic()
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(min(seconds, left)):
                 yield
         except TimeoutError as error:
+            if left < seconds:
+                raise OutOfTimeError("The language model did not answer in the time that a request has.") from None
             raise _translated(error) from None
 
     async def _events(self, response: aiohttp.ClientResponse) -> AsyncIterator[dict[str, Any]]:
@@ -184,6 +209,8 @@ class Upstream:
         received, deadline = 0, time.monotonic() + STREAM_SECONDS
         try:
             async for chunk in response.content.iter_any():
+                # An event may come in very many chunks, so only its end is split.
+                has_line = b"\n" in chunk
                 waiting += chunk
                 received += len(chunk)
                 if len(waiting) > EVENT_BYTES:
@@ -192,6 +219,8 @@ class Upstream:
                     raise BrokenResponseError(
                         "The language model's server sent a stream without end, so it was stopped."
                     )
+                if not has_line:
+                    continue
                 *lines, rest = waiting.split(b"\n")
                 waiting = bytearray(rest)
                 for line in lines:
@@ -200,19 +229,29 @@ class Upstream:
                         return
                     if data:
                         yield _event(data)
-        except (aiohttp.ClientError, TimeoutError) as error:
+        except _CONNECTION_ERRORS as error:
             raise _translated(error) from None
         raise BrokenResponseError("The language model's server ended its response too early.")
 
 
-def _event(data: bytes) -> dict[str, Any]:
+def _object(content: bytes, otherwise: str) -> dict[str, Any]:
+    """Returns a JSON object. Raises BrokenResponseError with the text ``otherwise`` for any other content."""
     try:
-        event = json.loads(data)
-    except ValueError:
-        event = None
-    if not isinstance(event, dict):
-        raise BrokenResponseError("The language model's server sent an event that is not a JSON object.")
-    if "error" in event:
+        found = parse(content)
+    except ForeignJsonError:
+        found = None
+    if not isinstance(found, dict):
+        raise BrokenResponseError(f"The language model's server {otherwise}.")
+    return found
+
+
+def _objects(listed: Any) -> list[dict[str, Any]]:
+    return [each for each in listed if isinstance(each, dict)] if isinstance(listed, list) else []
+
+
+def _event(data: bytes) -> dict[str, Any]:
+    event = _object(data, "sent an event that is not a JSON object")
+    if event.get("error"):
         raise BrokenResponseError(f"The language model's server stopped with an error: {_reason(data)}")
     return event
 
@@ -233,16 +272,32 @@ def _language_model(found: dict[str, Any]) -> LanguageModel:
         id=found["id"][:300],
         created=found["created"] if isinstance(found.get("created"), int) else 0,
         owned_by=str(found.get("owned_by") or "")[:300],
-        context_length=next((length for length in lengths if isinstance(length, int) and length > 0), None),
+        context_length=next(
+            (length for length in lengths if isinstance(length, int) and 0 < length <= TOKENS_LIMIT), None
+        ),
+        reads_images=_reads_images(found),
     )
+
+
+def _reads_images(found: dict[str, Any]) -> bool | None:
+    """Returns whether the model reads images, or ``None`` if the server does not say. Servers say it in three ways."""
+    architecture, capabilities = found.get("architecture"), found.get("capabilities")
+    modalities = architecture.get("input_modalities") if isinstance(architecture, dict) else None
+    if isinstance(modalities, list):  # OpenRouter
+        return "image" in modalities
+    if isinstance(capabilities, dict) and isinstance(capabilities.get("vision"), bool):  # Mistral
+        return bool(capabilities["vision"])
+    if isinstance(capabilities, list) and "completion" in capabilities:  # llama.cpp, Ollama
+        return not {"multimodal", "vision"}.isdisjoint(each for each in capabilities if isinstance(each, str))
+    return None
 
 
 def _reason(content: bytes) -> str:
     """Returns the start of the server's error message, from OpenAI's JSON format or from plain text."""
     text = content[:10_000].decode(errors="replace").strip()
     try:
-        error = json.loads(text)["error"]
-    except (ValueError, KeyError, TypeError):
+        error = parse(text)["error"]
+    except (ForeignJsonError, KeyError, TypeError):
         return text[:_ERROR_CHARACTERS] or "no reason given"
     message = error.get("message") if isinstance(error, dict) else error
     return str(message)[:_ERROR_CHARACTERS]

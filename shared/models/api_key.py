@@ -61,10 +61,31 @@ class ApiKey(Entity):
     valid_until: Timestamp | None = None
     limits: Limits | None = None
     secret_hash: str = Field(exclude=True, repr=False)
+    # The membership for which the key was made: it works as long as its user has this one.
+    generation: str | None = Field(default=None, exclude=True, repr=False)
+    # A revoked key stays for a while, because owners look at its last use.
+    deleted_at: Timestamp | None = Field(default=None, exclude=True, repr=False)
 
     def covers(self, permission: UserPermission) -> bool:
         reads = permission.rpartition(":")[2] in ("get", "list")
         return permission in self.scopes or (BroadScope.READ if reads else BroadScope.WRITE) in self.scopes
+
+
+class ApiKeyState(StrEnum):
+    ACTIVE = "active"
+    EXPIRED = "expired"
+    REVOKED = "revoked"
+
+
+class SpaceApiKey(ApiKey):
+    """A key as the owner of its space sees it."""
+
+    user_id: str
+    email: str | None = Field(description="the user's address when they joined")
+    state: ApiKeyState = Field(description="a key is also revoked when its user leaves the space or is removed")
+    revoked_at: Timestamp | None = Field(description="null for a key that ended with its user's membership")
+    last_used_at: Timestamp | None = Field(description="exact to five minutes")
+    last_used_address: str | None = Field(description="the IP address of the caller at that time")
 
 
 class NewApiKey(ApiKey):

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, ConfigDict, Field, StringConstraints, computed_field
 
+from shared.bounds import ARGUMENT
 from shared.models.base import (
     KEEP,
     Description,
@@ -25,9 +26,11 @@ from shared.models.lineage import DecisionLineage
 
 CLIENT_CHARACTERS = 20_000
 SPEC_CHARACTERS = 10_000
-TEXT_CHARACTERS = 10_000
+TEXT_CHARACTERS = ARGUMENT.characters
 REVIEW_CHARACTERS = 10_000
-FACT_LEVELS = 16
+FACT_LEVELS = ARGUMENT.depth
+# Claims list the paths of fields.
+FACT_PATH_CHARACTERS = 500
 
 
 class ReviewStatus(StrEnum):
@@ -67,9 +70,18 @@ def _bounded(characters: int) -> AfterValidator:
         if len(json.dumps(plain, ensure_ascii=False, default=str)) > characters:
             raise ValueError(f"has more than {characters:,} characters as JSON; send less")
         check_object(plain)
+        if _longest_path(plain) > FACT_PATH_CHARACTERS:
+            raise ValueError(f"has keys within keys of more than {FACT_PATH_CHARACTERS} characters; use shorter names")
         return value
 
     return AfterValidator(check)
+
+
+def _longest_path(value: Any) -> int:
+    """Returns the characters of all keys down to the value that has most."""
+    if isinstance(value, dict):
+        return max((len(key) + 1 + _longest_path(item) for key, item in value.items()), default=0)
+    return max(map(_longest_path, value), default=0) if isinstance(value, list) else 0
 
 
 def _levels(value: Any) -> int:
@@ -183,6 +195,8 @@ class Argument(Entity):
     lineage: DecisionLineage = Field(exclude=True, repr=False)
     model: str
     product: dict[str, Any]
+    # Its place in the queue of waiting arguments, unless it has waited there since it was made.
+    queued_id: str | None = Field(default=None, exclude=True, repr=False)
     review: ArgumentReview
     status: ArgumentStatus
     usage: Usage

@@ -21,6 +21,7 @@ class AuditLog(Model):
     id: str
     created_at: Timestamp
     actor: str = Field(description="the user's id; `system` for workflows and AWS events")
+    api_key_id: str | None = Field(default=None, description="the API key that the user used, if any")
     action: AuditAction
     entity: str = Field(description="the kind of entity, such as `data_model`")
     entity_id: str

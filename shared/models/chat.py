@@ -96,6 +96,7 @@ class MessagePart(Model):
     """The fields that we read from a server's message, or from the next piece of a streamed message."""
 
     content: str | None = None
+    name: str | None = None
     tool_calls: list[ToolCallPart] | None = None
 
 

@@ -6,9 +6,9 @@ from pydantic import Field
 
 from shared.models.base import Entity, Model
 from shared.models.job import JobFile, MetricName
+from shared.models.reading import COLUMNS_LIMIT
 
 MAX_ROWS = 10_000
-MAX_COLUMNS = 5_000
 UNSEEN_CATEGORIES = 20
 UNSEEN_CHARACTERS = 100
 
@@ -25,7 +25,7 @@ class Checkpoint(Entity):
     training_id: str
 
 
-ScoringRow = Annotated[dict[str, Any], Field(max_length=MAX_COLUMNS, description="values by column name")]
+ScoringRow = Annotated[dict[str, Any], Field(max_length=COLUMNS_LIMIT, description="values by column name")]
 
 
 class PredictionRequest(Model):

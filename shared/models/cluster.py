@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, Field, SecretStr, StringConstraints
 
 from shared.models.base import KEEP, Entity, Model, ModelName, Name, PartialUpdate
+from shared.text.comparison import comparable_text
 
 MASK = "****"
 BLOCKED_WORDS_LIMIT = 1000
@@ -23,6 +24,12 @@ def _as_header(token: SecretStr) -> SecretStr:
     return token
 
 
+def _visible(word: str) -> str:
+    if not comparable_text(word).strip():
+        raise ValueError("has no visible character")
+    return word
+
+
 def _as_authority(pem: str) -> str:
     try:
         ssl.create_default_context(cadata=pem)
@@ -33,7 +40,9 @@ def _as_authority(pem: str) -> str:
 
 CertificateAuthority = Annotated[str, StringConstraints(min_length=1, max_length=20_000), AfterValidator(_as_authority)]
 Token = Annotated[SecretStr, AfterValidator(_as_header)]
-BlockedWord = Annotated[str, StringConstraints(strip_whitespace=True, min_length=2, max_length=100)]
+BlockedWord = Annotated[
+    str, StringConstraints(strip_whitespace=True, min_length=2, max_length=100), AfterValidator(_visible)
+]
 
 
 class ToolCalls(StrEnum):
@@ -129,6 +138,7 @@ class LanguageModel(Model):
     created: int = 0
     owned_by: str = ""
     context_length: int | None = Field(default=None, description="most tokens of prompt and completion, if known")
+    reads_images: bool | None = Field(default=None, description="whether messages may have images, if known")
 
 
 class ClusterStatus(Model):

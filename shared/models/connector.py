@@ -16,8 +16,6 @@ from pydantic import (
 )
 
 from shared.models.base import KEEP, ColumnName, Entity, Model, Name, PartialUpdate, Timestamp
-from shared.models.connector_training import OpenModel
-from shared.models.job import JobAccess
 from shared.models.job_status import JobStatus
 from shared.models.reading import ReadOptions
 from shared.models.schema_drift import DriftPolicy
@@ -26,9 +24,10 @@ FILE_NAME_BYTES = 1024
 SCAN_FILES_LIMIT = 1000
 SCAN_FILES_CHARACTERS = 200_000
 UPLOAD_FILES_LIMIT = 100
+# S3's own limit for one POST.
+UPLOAD_BYTES_LIMIT = 5 << 30
 TABLES_LIMIT = 1000
 STATEMENTS_LIMIT = 1000
-SECRET_KEY = re.compile(r"secret|token|password|passphrase|credential|key", re.IGNORECASE)
 CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
@@ -84,27 +83,28 @@ FileName = Annotated[str, StringConstraints(min_length=1, max_length=FILE_NAME_B
 BucketName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.\-]{1,61}[a-z0-9]$")]
 Region = Annotated[str, StringConstraints(pattern=r"^[a-z]{2}(-[a-z]+){1,3}-[0-9]{1,2}$")]
 Prefix = Annotated[str, StringConstraints(max_length=FILE_NAME_BYTES)]
-ExternalId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_+=,.@:/-]{2,1224}$")]
+ExternalId = Annotated[
+    str | None,
+    StringConstraints(max_length=1224),
+    Field(
+        description="what the role's trust policy must require as `sts:ExternalId`; the API derives it from the space "
+        "(`GET /connectors/access/aws-role`), and refuses any other one"
+    ),
+]
 EndpointUrl = Annotated[str, StringConstraints(max_length=2048)]
 AccessKeyId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_]{3,128}$")]
 SecretAccessKey = Annotated[SecretStr, Field(min_length=1, max_length=1024)]
 RoleArn = Annotated[str, StringConstraints(pattern=r"^arn:aws[a-z-]*:iam::[0-9]{12}:role/[A-Za-z0-9_+=,.@/-]{1,512}$")]
 
 
-class S3Location(OpenModel):
-    """A customer's bucket, without secrets.
-
-    Unknown keys are stored and returned, except keys with a name that suggests a secret.
-    """
+class S3Location(Model):
+    """A customer's bucket, without secrets."""
 
     bucket: BucketName
     region: Region
     prefix: Prefix = Field(default="", description="the folder that the connector reads; a final slash is added")
     role_arn: RoleArn | None = None
-    external_id: ExternalId | None = Field(
-        default=None,
-        description="the external id that the role's trust policy requires; the id of the space when left out",
-    )
+    external_id: ExternalId = None
     endpoint_url: EndpointUrl | None = None
 
     @field_validator("prefix")
@@ -114,13 +114,6 @@ class S3Location(OpenModel):
             raise ValueError("holds a control character")
         prefix = prefix.lstrip("/")
         return f"{prefix.rstrip('/')}/" if prefix else ""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _without_unknown_secrets(cls, values: Any) -> Any:
-        if not isinstance(values, dict):
-            return values
-        return {key: value for key, value in values.items() if key in cls.model_fields or not SECRET_KEY.search(key)}
 
 
 class S3Config(S3Location):
@@ -144,11 +137,9 @@ class S3Config(S3Location):
             return None
         return {"access_key_id": self.access_key_id, "secret_access_key": self.secret_access_key.get_secret_value()}
 
-    def location(self, space_id: str) -> S3Location:
-        """Returns the part without secrets, which is stored and returned."""
-        values = self.model_dump(exclude={"access_key_id", "secret_access_key"})
-        if self.role_arn and not self.external_id:
-            values["external_id"] = space_id
+    def location(self) -> S3Location:
+        """Returns the part that is stored: without secrets, and without the external id, which is always derived."""
+        values = self.model_dump(exclude={"access_key_id", "secret_access_key", "external_id"})
         return S3Location.model_validate(values)
 
 
@@ -159,7 +150,7 @@ class S3Update(PartialUpdate):
     region: Region = KEEP
     prefix: Prefix = KEEP
     role_arn: RoleArn = KEEP
-    external_id: ExternalId | None = None
+    external_id: ExternalId = None
     endpoint_url: EndpointUrl | None = None
     access_key_id: AccessKeyId = KEEP
     secret_access_key: SecretAccessKey = KEEP
@@ -185,9 +176,9 @@ class S3Update(PartialUpdate):
 
     def applied(self, current: S3Location, kept_keys: dict[str, str]) -> S3Config:
         """Returns the configuration after the changes; ``kept_keys`` are the stored access keys that stay."""
-        stays = current.model_dump() | kept_keys
+        stays = current.model_dump() | kept_keys | {"external_id": None}
         if self.has_keys:
-            stays |= {"role_arn": None, "external_id": None}
+            stays |= {"role_arn": None}
         return S3Config.model_validate({**stays, **self.changes()})
 
 
@@ -345,18 +336,6 @@ class Connector(Entity):
         name = credentials_parameter(parameter_prefix, self.id)
         return name if self.credentials_version is None else f"{name}:{self.credentials_version}"
 
-    def job_access(self, parameter_prefix: str) -> JobAccess:
-        """Returns the access by which a job reads the files."""
-        if self.s3 is None:
-            return JobAccess()
-        return JobAccess(
-            region=self.s3.region,
-            endpoint_url=self.s3.endpoint_url,
-            role_arn=self.s3.role_arn,
-            external_id=self.s3.external_id,
-            credentials_parameter=self.credentials_parameter(parameter_prefix),
-        )
-
 
 def managed_prefix(space_id: str, connector_id: str) -> str:
     """Returns the prefix of a managed connector's files in the data bucket."""
@@ -375,6 +354,12 @@ def credentials_parameter(parameter_prefix: str, connector_id: str) -> str:
 
 class UploadRequest(Model):
     files: list[FileName] = Field(min_length=1, max_length=UPLOAD_FILES_LIMIT)
+    max_bytes: int = Field(
+        default=UPLOAD_BYTES_LIMIT,
+        ge=1,
+        le=UPLOAD_BYTES_LIMIT,
+        description="no file is larger; each form reserves this much of the space's storage while it is valid",
+    )
     read_options: dict[FileName, ReadOptions] = Field(
         default_factory=dict,
         max_length=UPLOAD_FILES_LIMIT,
@@ -388,6 +373,14 @@ class UploadRequest(Model):
         if unknown:
             raise ValueError(f"names the file '{unknown[0]}', which is not in files")
         return options
+
+
+class RoleAccess(Model):
+    """What a role must trust, so that the API may read a bucket for this space and for no other one."""
+
+    account_id: str = Field(description="the AWS account of the API")
+    external_id: str = Field(description="of the space; it never changes by itself")
+    trust_policy: dict[str, Any] = Field(description="the role's trust policy, ready to use")
 
 
 class Upload(Model):

@@ -1,14 +1,12 @@
 """Files of a connector that a training learns from or a benchmark measures on."""
 
-import json
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, AliasChoices, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, AliasChoices, Field, StringConstraints, model_validator
 
 from shared.models.base import ColumnName, Identifier, Model
 
 MAX_CONNECTORS = 20
-EXTRA_SIZE_LIMIT = 10_000
 TOTAL_SIZE_LIMIT = 200_000
 
 SelectedFile = Annotated[str, StringConstraints(min_length=1, max_length=1024)]
@@ -16,19 +14,7 @@ SelectedFile = Annotated[str, StringConstraints(min_length=1, max_length=1024)]
 Label = Annotated[str, StringConstraints(min_length=1, max_length=500), Field(coerce_numbers_to_str=True)]
 
 
-class OpenModel(Model):
-    """Base class of objects that store and return unknown keys, up to a size."""
-
-    model_config = ConfigDict(extra="allow", protected_namespaces=())
-
-    @model_validator(mode="after")
-    def _bounded(self) -> "OpenModel":
-        if self.model_extra and len(json.dumps(self.model_extra, default=str)) > EXTRA_SIZE_LIMIT:
-            raise ValueError(f"the keys beyond the known ones hold too much: at most {EXTRA_SIZE_LIMIT} characters")
-        return self
-
-
-class Split(OpenModel):
+class Split(Model):
     """Rule for the rows that are held out from fitting: random (stratified), the latest by a column, or whole groups.
 
     ``automatic`` takes the latest rows if a column says when each row was observed, whole groups if a column names
@@ -48,7 +34,7 @@ class Split(OpenModel):
         return self
 
 
-class ConnectorTraining(OpenModel):
+class ConnectorTraining(Model):
     """One connector's part of the data: its files, the target column, and the rule for held-out rows."""
 
     connector_id: Identifier = Field(validation_alias=AliasChoices("connector_id", "id"))
@@ -70,7 +56,7 @@ class ConnectorTraining(OpenModel):
         return {"target": self.target, "positive_label": self.positive_label, "split": known}
 
 
-class ConnectorTrainingUpdate(OpenModel):
+class ConnectorTrainingUpdate(Model):
     """Changes to one connector's part. An absent field keeps its value; ``null`` clears it."""
 
     connector_id: Identifier = Field(validation_alias=AliasChoices("connector_id", "id"))

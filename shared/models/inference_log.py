@@ -64,6 +64,7 @@ class InferenceLog(Model):
     guard: GuardCoverage | None = None
     prompt: str | None = None
     answer: str | None = None
+    is_own_cluster: bool = Field(default=False, exclude=True, description="whether the space's own server was called")
     created_at: Timestamp
 
 

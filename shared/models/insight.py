@@ -16,6 +16,7 @@ from shared.models.chat import Fraction, MaxTokens, Temperature
 from shared.models.checkpoint import UnseenCategory
 from shared.models.client_key import ClientKeyRule, ClientName, digest_of
 from shared.models.free_objects import OBJECT_BYTES, check_object
+from shared.secret_names import find_secret
 
 CANDIDATES_LIMIT = 1000
 CONTACT_LIMITS = 50
@@ -138,6 +139,8 @@ class InsightCreate(Model):
         content = _as_object(client)
         if isinstance(content, dict):
             check_object(content)
+            if secret := find_secret(content):
+                raise ValueError(f"holds '{secret}', which has the name of a secret: leave secrets out")
         elif not content.strip():
             raise ValueError("is missing: give a persona's id, a JSON object, or text")
         elif len(_encoded(content)) > OBJECT_BYTES:

@@ -1,6 +1,5 @@
 """Invites of e-mail addresses to a space, with permissions. They are valid for a week."""
 
-import re
 from enum import StrEnum
 from typing import Annotated
 
@@ -8,24 +7,15 @@ from pydantic import AfterValidator, Field, StringConstraints
 
 from shared.models.base import Entity, Model, Timestamp
 from shared.models.space import UserPermission
+from shared.text.comparison import comparable_address
 
 # An invite and its index entry for each address, and the counter, are written in one transaction of 100 writes.
 EMAILS_LIMIT = 40
-_LOCAL_PART = re.compile(r"[a-z0-9!#$%&'*+/=?^_`{|}~-]+(?:\.[a-z0-9!#$%&'*+/=?^_`{|}~-]+)*")
-_DOMAIN = re.compile(r"(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z](?:[a-z0-9-]{0,61}[a-z0-9])")
-
-
-def _check_email(email: str) -> str:
-    local_part, _, domain = email.rpartition("@")
-    if len(local_part) > 64 or not _LOCAL_PART.fullmatch(local_part) or not _DOMAIN.fullmatch(domain):
-        raise ValueError("is not an e-mail address such as ann@example.com")
-    return email
-
 
 Email = Annotated[
     str,
-    StringConstraints(strip_whitespace=True, to_lower=True, max_length=254),
-    AfterValidator(_check_email),
+    StringConstraints(strip_whitespace=True, max_length=254),
+    AfterValidator(comparable_address),
     Field(json_schema_extra={"format": "email"}),
 ]
 

@@ -99,7 +99,7 @@ class LimitUsage(Model):
     limit: float
     used: float
     reserved: float
-    resets_at: Timestamp | None = Field(default=None, description="end of the period; null for concurrent calls")
+    resets_at: Timestamp | None = Field(default=None, description="end of the period; null for what has no period")
 
 
 class SpaceLimitsAnswer(SpaceLimits):
@@ -107,4 +107,9 @@ class SpaceLimitsAnswer(SpaceLimits):
 
     space_usage: dict[LimitName, LimitUsage]
     own_usage: dict[LimitName, LimitUsage]
+    job_usage: dict[str, LimitUsage] = Field(
+        default_factory=dict,
+        description="use of the limits that the operator sets: running_trainings, running_evaluations, "
+        "gpu_hours_per_month and storage_gib",
+    )
     version: int = Field(default=1, exclude=True, repr=False)

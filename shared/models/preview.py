@@ -35,4 +35,5 @@ class Preview(Model):
     rows: list[list[str | int | float | bool | None]] = Field(description="values by column")
     warnings: list[ReadWarning] = Field(description="the first warnings of the reader")
     warning_count: int = Field(description="number of all warnings")
+    affected_rows: int = Field(description="rows that were left out or repaired")
     is_partial: bool = Field(description="whether only the beginning of the file was read")

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, StringConstraints, field_validator, model_validator
 
+from shared.bounds import SCANNED_FILE
 from shared.models.base import ColumnName, Model
 
 ColumnTypeName = Literal["int", "float", "boolean", "date", "datetime", "string"]
@@ -16,7 +17,11 @@ ColumnTypeName = Literal["int", "float", "boolean", "date", "datetime", "string"
 SHOWN_WARNINGS = 100
 NULL_SPELLINGS_LIMIT = 50
 TYPED_COLUMNS_LIMIT = 1000
-_DATE_PARTS = re.compile(r"%(?:[Y]|[ymdHMSbBpIfjTFDz]|\.f|#z|\.[369]f)")
+_DATE_PART = re.compile(r"%[YymbBdHIMSTpz]|%#z|%\.[369]?f|(?<=\.)%f")
+# Of a file's rows, how many may be left out or repaired before the file is refused, if its owner states no share.
+AFFECTED_SHARE = 0.05
+# Columns of a file, of all files of a training together, and of a row to score.
+COLUMNS_LIMIT = SCANNED_FILE.columns
 # Options of which no two may name the same character.
 _MARKS = ("delimiter", "quote", "escape")
 _NUMBER_MARKS = ("decimal", "thousands")
@@ -38,11 +43,16 @@ def check_encoding(name: str) -> str:
 
 
 def check_date_format(text: str) -> str:
-    """Returns a format such as ``%d/%m/%Y``. Raises ValueError if it lacks a year, month or day."""
-    parts = {part[-1] for part in re.findall(r"%[.#]?[0-9]?[A-Za-z]", text)}
-    is_date = parts & {"Y", "y"} and parts & {"m", "b", "B"} and "d" in parts
-    if not is_date or _DATE_PARTS.sub("", text).count("%"):
-        raise ValueError("must have a year (%Y or %y), a month (%m, %b or %B) and a day (%d), such as %d/%m/%Y")
+    """Returns a format such as ``%d/%m/%Y``. Raises ValueError if it lacks a part of a date or of a time."""
+    parts = [part[-1] for part in _DATE_PART.findall(text)]
+    found = set(parts)
+    is_date = bool(found & {"Y", "y"} and found & {"m", "b", "B"} and "d" in found)
+    has_hour = "T" in found or "H" in found or {"I", "p"} <= found
+    has_time = bool(found & set("HIMSTpfz"))
+    if not is_date or len(found) < len(parts) or "%" in _DATE_PART.sub("", text):
+        raise ValueError("must have a year (%Y or %y), a month (%m, %b or %B) and a day (%d) once, such as %d/%m/%Y")
+    if has_time and not (has_hour and found & {"M", "T"}):
+        raise ValueError("must have hours (%H, or %I with %p) and minutes (%M) if it has a time")
     return text
 
 
@@ -86,6 +96,13 @@ class ReadOptions(Model):
     )
     types: dict[ColumnName, ColumnTypeName] | None = Field(
         default=None, max_length=TYPED_COLUMNS_LIMIT, description="types of single columns"
+    )
+    max_affected_share: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="share of the rows that may be left out or repaired before the file is refused; if not stated "
+        f"{AFFECTED_SHARE}, and of small files 3 rows",
     )
 
     @field_validator("delimiter", "escape")

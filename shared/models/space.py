@@ -49,6 +49,8 @@ class Membership(Entity):
 
     is_owner: bool = False
     permissions: list[UserPermission] = Field(default_factory=list)
+    # New each time that the user joins. Memberships from before generations have none, and count as the first.
+    generation: str | None = None
 
 
 class SpaceMember(Entity):

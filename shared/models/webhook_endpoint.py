@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints
 
@@ -37,6 +37,9 @@ class WebhookEventType(StrEnum):
 
 
 class EndpointStatus(StrEnum):
+    """An endpoint with a new address receives nothing until the address has answered the challenge."""
+
+    PENDING_VERIFICATION = "pending_verification"
     ENABLED = "enabled"
     DISABLED = "disabled"
 
@@ -67,7 +70,7 @@ class WebhookEndpointCreate(Model):
 class WebhookEndpointUpdate(PartialUpdate):
     description: Description = KEEP
     event_types: EventTypes = KEEP
-    status: EndpointStatus = KEEP
+    status: Literal[EndpointStatus.ENABLED, EndpointStatus.DISABLED] = KEEP
     url: WebhookUrl = KEEP
 
 
@@ -81,6 +84,12 @@ class WebhookEndpoint(Entity):
     disabled_reason: DisabledReason | None = Field(
         default=None, description="set after failing for five days, or a 410"
     )
+
+    verification_error: str | None = Field(
+        default=None, description="why the address did not pass the last verification"
+    )
+    # Endpoints from before there was a verification count as verified.
+    is_verified: bool = Field(default=True, exclude=True, repr=False)
 
     def wants(self, event_type: WebhookEventType) -> bool:
         return self.status is EndpointStatus.ENABLED and (not self.event_types or event_type in self.event_types)

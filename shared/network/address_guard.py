@@ -5,13 +5,57 @@ the guarded connections look at the peer's address before they send a byte.
 """
 
 import socket
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from collections.abc import Callable
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Any
 from urllib.parse import urlsplit
 
+from shared.bounds import STORAGE_ANSWER
 from shared.errors import Detail, ValidationFailedError
 
-_NAT64 = ip_network("64:ff9b::/96")
+# IPv6 addresses that stand for the IPv4 address in their last four bytes: mapped ones, and those of DNS64 (RFC 6052).
+_EMBEDDING = (IPv6Network("::ffff:0:0/96"), IPv6Network("64:ff9b::/96"))
+# IANA gives out public IPv6 addresses from this block alone.
+_GLOBAL_UNICAST = IPv6Network("2000::/3")
+# IANA's registries of special addresses, with multicast and what is reserved. They are written out here because
+# Python's own lists differ from one version to the next, and call some of these addresses global.
+_SPECIAL_IPV4 = tuple(
+    map(
+        IPv4Network,
+        (
+            "0.0.0.0/8",
+            "10.0.0.0/8",
+            "100.64.0.0/10",
+            "127.0.0.0/8",
+            "169.254.0.0/16",
+            "172.16.0.0/12",
+            "192.0.0.0/24",
+            "192.0.2.0/24",
+            "192.31.196.0/24",
+            "192.52.193.0/24",
+            "192.88.99.0/24",
+            "192.168.0.0/16",
+            "192.175.48.0/24",
+            "198.18.0.0/15",
+            "198.51.100.0/24",
+            "203.0.113.0/24",
+            "224.0.0.0/4",
+            "240.0.0.0/4",
+        ),
+    )
+)
+_SPECIAL_IPV6 = tuple(
+    map(
+        IPv6Network,
+        (
+            "2001::/23",  # with Teredo, benchmarking, AMT, AS112 and both ORCHIDs
+            "2001:db8::/32",
+            "2002::/16",  # 6to4, which embeds an IPv4 address
+            "2620:4f:8000::/48",
+            "3fff::/20",
+        ),
+    )
+)
 
 
 class ForbiddenAddressError(ValidationFailedError):
@@ -51,11 +95,13 @@ class AddressGuard:
         return self._allow_loopback and all(address.is_loopback for address in addresses)
 
     def allows(self, address: IPv4Address | IPv6Address) -> bool:
-        """Returns whether the address may be called: no private, link-local, shared, reserved or multicast one."""
+        """Returns whether the address may be called: a public one, not one of IANA's special addresses."""
         address = _embedded(address)
         if address.is_loopback:
             return self._allow_loopback
-        return address.is_global and not address.is_multicast
+        if isinstance(address, IPv4Address):
+            return not any(address in network for network in _SPECIAL_IPV4)
+        return address in _GLOBAL_UNICAST and not any(address in network for network in _SPECIAL_IPV6)
 
     def check_socket(self, connection: socket.socket) -> socket.socket:
         """Returns the connection. Closes it and raises OSError if its peer may not be called."""
@@ -66,7 +112,10 @@ class AddressGuard:
         return connection
 
     def guard_client(self, client: Any) -> None:
-        """Makes a boto3 client check the peer of each connection that it opens."""
+        """Makes a boto3 client check the peer of each connection that it opens, and refuse answers that are too long.
+
+        The length of files is not limited, because they are streamed.
+        """
         from botocore.awsrequest import AWSHTTPConnection, AWSHTTPSConnection
         from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
@@ -86,8 +135,9 @@ class AddressGuard:
         class GuardedTlsPool(HTTPSConnectionPool):
             ConnectionCls: Any = GuardedTlsConnection
 
-        manager = client._endpoint.http_session._manager
-        manager.pool_classes_by_scheme = {"http": GuardedPool, "https": GuardedTlsPool}
+        session = client._endpoint.http_session
+        session._manager.pool_classes_by_scheme = {"http": GuardedPool, "https": GuardedTlsPool}
+        session.send = _bounded(session.send)
 
     @staticmethod
     def _forbidden(field: str, message: str) -> ForbiddenAddressError:
@@ -95,11 +145,27 @@ class AddressGuard:
         return ForbiddenAddressError(f"{field}: {reason}", [Detail(field, reason)])
 
 
+def _bounded(send: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Returns ``send`` of botocore's session, which reads whole answers, such that it reads no more than it may."""
+    from botocore.exceptions import HTTPClientError
+
+    def send_bounded(request: Any) -> Any:
+        is_file, request.stream_output = request.stream_output, True
+        response = send(request)
+        request.stream_output = is_file
+        if not is_file or response.status_code >= 300:
+            content = response.raw.read(STORAGE_ANSWER.size_bytes + 1)
+            if len(content) > STORAGE_ANSWER.size_bytes:
+                response.raw.close()
+                raise HTTPClientError(error=f"an answer has more than {STORAGE_ANSWER.size_bytes >> 20} MB")
+            response._content = content
+        return response
+
+    return send_bounded
+
+
 def _embedded(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
-    """Returns the IPv4 address inside one of IPv6's wrappings, if it is one."""
-    if isinstance(address, IPv6Address):
-        if address in _NAT64:
-            return IPv4Address(int(address) & 0xFFFFFFFF)
-        inner = address.ipv4_mapped or address.sixtofour or (address.teredo[1] if address.teredo else None)
-        return inner or address
+    """Returns the IPv4 address that an IPv6 address stands for, or else the address."""
+    if isinstance(address, IPv6Address) and any(address in network for network in _EMBEDDING):
+        return IPv4Address(int(address) & 0xFFFFFFFF)
     return address

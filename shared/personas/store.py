@@ -6,7 +6,6 @@ its index item.
 """
 
 import hashlib
-import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,27 +15,18 @@ from boto3.dynamodb.conditions import Attr, ConditionBase
 from shared.clock import Clock, utc_now
 from shared.dynamodb.repository import ConditionNotMetError, Idempotency, Repository
 from shared.dynamodb.table import Key, Table, TransactionFailedError, Write, check, delete, put, repeat_on_conflict
-from shared.errors import ConflictError, UnavailableError
+from shared.errors import ConflictError, ContendedError
 from shared.models.base import Deleted
 from shared.models.persona import SAME_PERSON_LIMIT, Persona
-
-# A few letters need a second pass, because their composed form can be folded again.
-_FOLDS = 2
-
-
-def normalised_name(name: str) -> str:
-    """Returns the name in a form that does not depend on case, blanks and the encoding of accents."""
-    for _ in range(_FOLDS):
-        name = unicodedata.normalize("NFC", unicodedata.normalize("NFD", name).casefold())
-    return " ".join(name.split())
+from shared.text.comparison import comparable_name
 
 
 def person_key(name: str, birthdate: str) -> str:
     """Returns the key that all personas of one person share."""
-    return hashlib.sha256(f"{normalised_name(name)}\n{birthdate}".encode()).hexdigest()
+    return hashlib.sha256(f"{comparable_name(name)}\n{birthdate}".encode()).hexdigest()
 
 
-class KeyChangedError(UnavailableError):
+class KeyChangedError(ContendedError):
     """Error raised when another request has changed the index item since it was read."""
 
 

@@ -1,8 +1,9 @@
 """Model artifacts as SageMaker packs them (``model.tar.gz``): bounded, safe reading with the standard library."""
 
+import io
 import tarfile
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from pydantic import ValidationError
 
@@ -14,6 +15,40 @@ RESULT_FILE = "result.json"
 MAX_FILES = 100
 MAX_EXTRACTED_BYTES = 400 * 2**20
 MAX_PAPER_BYTES = 50 * 2**20
+# Of a model that predictions load, packed and unpacked: a function has 512 MB for both.
+MAX_PACKED_BYTES = 150 * 2**20
+MAX_SCORED_BYTES = 300 * 2**20
+
+
+class _Counter(io.RawIOBase):
+    """Counts what is written to it."""
+
+    size = 0
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self.size += len(data)
+        return len(data)
+
+
+def require_scorable(folder: Path) -> None:
+    """Checks that predictions will load the model of a folder.
+
+    Raises:
+        CheckpointError: it is too large for them.
+    """
+    size, paper = sum(path.stat().st_size for path in folder.iterdir()), (folder / CHECKPOINT_FILE).stat().st_size
+    packed = _Counter()
+    if MAX_PACKED_BYTES < size <= MAX_SCORED_BYTES:
+        with tarfile.open(fileobj=packed, mode="w|gz") as archive:
+            archive.add(folder)
+    if size > MAX_SCORED_BYTES or packed.size > MAX_PACKED_BYTES or paper > MAX_PAPER_BYTES:
+        raise CheckpointError(
+            f"the model has {size / 2**20:,.0f} MB, of which {paper / 2**20:,.0f} MB describe its columns. Predictions "
+            f"take {MAX_SCORED_BYTES >> 20} MB ({MAX_PACKED_BYTES >> 20} MB when packed) and {MAX_PAPER_BYTES >> 20} MB"
+        )
 
 
 def extract_artifact(artifact: IO[bytes], folder: Path, max_bytes: int = MAX_EXTRACTED_BYTES) -> None:

@@ -14,7 +14,7 @@ from shared.errors import ConflictError
 from shared.models.checkpoint import UNSEEN_CATEGORIES, UNSEEN_CHARACTERS, UnseenCategory
 from shared.models.job import JobFile
 from shared.observability import logger
-from shared.propensity.artifacts import extract_artifact
+from shared.propensity.artifacts import MAX_PACKED_BYTES, MAX_SCORED_BYTES, extract_artifact
 from shared.propensity.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -23,9 +23,6 @@ if TYPE_CHECKING:
     from shared.propensity.checkpoints import Scorer
     from shared.propensity.features import FeatureSchema, Matrix
 
-# A function has 512 MB to unpack in.
-ARTIFACT_SIZE_LIMIT = 150 * 2**20
-EXTRACTED_SIZE_LIMIT = 300 * 2**20
 # Of model files: read, they take up to three times as much memory, of which scoring functions have 3 GB.
 KEPT_BYTES = 512 * 2**20
 _CHUNK = 2**20
@@ -70,7 +67,7 @@ def _load(s3: "S3Client", artifact: JobFile) -> "Scorer":
     with tempfile.TemporaryDirectory() as name, tempfile.TemporaryFile() as archive:
         _download(s3, artifact, archive)
         try:
-            extract_artifact(archive, Path(name), EXTRACTED_SIZE_LIMIT)
+            extract_artifact(archive, Path(name), MAX_SCORED_BYTES)
             return Scorer(Path(name))
         except CheckpointError as error:
             raise ConflictError(f"The checkpoint can't be used: {error}. Train again.") from None
@@ -86,9 +83,9 @@ def _download(s3: "S3Client", artifact: JobFile, archive: IO[bytes]) -> None:
             raise
         logger.warning("the model artifact can't be read", extra={"key": artifact.key, "reason": code})
         raise ConflictError("The checkpoint's model file is gone from storage. Train again.") from None
-    if found["ContentLength"] > ARTIFACT_SIZE_LIMIT:
+    if found["ContentLength"] > MAX_PACKED_BYTES:
         raise ConflictError(
-            f"The checkpoint's model is larger than {ARTIFACT_SIZE_LIMIT // 2**20} MB: too large to score with here."
+            f"The checkpoint's model is larger than {MAX_PACKED_BYTES // 2**20} MB: too large to score with here."
         )
     for chunk in found["Body"].iter_chunks(_CHUNK):
         archive.write(chunk)

@@ -1,6 +1,7 @@
 """Invites: at most one for each address in a space, found again by the address under ``invite_email#<address>``."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from datetime import timedelta
 
 from boto3.dynamodb.conditions import Attr
@@ -13,11 +14,12 @@ from shared.dynamodb.table import (
     Table,
     TransactionFailedError,
     Write,
+    check,
     put,
     repeat_on_conflict,
     update,
 )
-from shared.errors import ConflictError, NotFoundError
+from shared.errors import ConflictError, NotFoundError, UnavailableError
 from shared.models.base import Deleted, Page
 from shared.models.invite import Invite, InviteMail, InviteState
 from shared.models.space import UserPermission
@@ -26,6 +28,10 @@ from shared.spaces.members import Members, unknown_space
 LIFETIME = timedelta(days=7)
 # How many invites to one address are read, the newest first.
 SPACES_LIMIT = 1000
+
+
+class InviteChangedError(UnavailableError):
+    """Error raised when another request has changed an invite since it was read."""
 
 
 class Invites:
@@ -97,6 +103,25 @@ class Invites:
                 raise ConflictError("The invite was accepted. Remove the member from the space instead.") from None
             raise self._invites.not_found() from None
         return Deleted(id=invite_id)
+
+    def withdrawal_writes(self, space_id: str, emails: Iterable[str]) -> list[Write]:
+        """Returns the writes that revoke the open invites to these addresses.
+
+        They fail with InviteChangedError if an invite was made or changed meanwhile.
+        """
+        emails = list(emails)
+        known, changed = self._known(space_id, emails), InviteChangedError("An invite was changed just now. Try again.")
+        absent = Attr("PK").not_exists()
+        writes = [check(_email_key(email, space_id), absent, changed) for email in emails if email not in known]
+        for invite in known.values():
+            unchanged = Attr("version").eq(invite.version)
+            if invite.state is InviteState.PENDING:
+                revoked = {"state": InviteState.REVOKED}
+                write = self._invites.update_write(space_id, invite.id, revoked, condition=unchanged)
+                writes.append(replace(write, error=changed))
+            else:
+                writes.append(check(self._invites.key(space_id, invite.id), unchanged, changed))
+        return writes
 
     def of(self, email: str) -> list[tuple[str, Invite]]:
         """Returns the invites to an address with their spaces, in spaces that are in use; the newest spaces first."""

@@ -4,17 +4,17 @@ A membership lies under its user, ``membership#<user>``, so that the spaces of a
 members of a space, ``member#<space>``, is written in the same transactions.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from boto3.dynamodb.conditions import Attr
 
-from shared.clock import Clock, utc_now
+from shared.clock import Clock, new_id, utc_now
 from shared.dynamodb.repository import ConditionNotMetError, Repository, is_identifier
 from shared.dynamodb.table import Item, Key, Table, Write, check, delete, put, repeat_on_conflict
 from shared.errors import ApiError, ConflictError, NotFoundError, PermissionDeniedError, SpaceRequiredError
 from shared.models.api_key import ApiKey
-from shared.models.base import Deleted, Entity, Page
+from shared.models.base import Entity, Page
 from shared.models.limits import SpaceLimits
 from shared.models.space import Membership, Space, SpaceMember, UserPermission
 
@@ -27,6 +27,8 @@ class SpaceContext:
     user_id: str
     is_owner: bool = False
     permissions: frozenset[UserPermission] = field(default_factory=frozenset)
+    # Which membership of the caller this is.
+    generation: str | None = None
     # What calls of language models are held to, and the key that the caller uses in place of a token.
     limits: SpaceLimits | None = None
     key: ApiKey | None = None
@@ -72,25 +74,30 @@ class Members:
 
     def context(self, user_id: str, space_id: str) -> SpaceContext:
         """Raises NotFoundError unless the space exists, is not deleted, and the user belongs to it."""
-        return self.context_and(user_id, space_id)[0]
+        context, _ = self.context_and(user_id, space_id)
+        if context is None:
+            raise unknown_space()
+        return context
 
-    def context_and(self, user_id: str, space_id: str, also: Key | None = None) -> tuple[SpaceContext, Item | None]:
-        """Returns the context, and another item of the same read. Raises as ``context`` does."""
+    def context_and(
+        self, user_id: str, space_id: str, also: Sequence[Key] = ()
+    ) -> tuple[SpaceContext | None, Mapping[Key, Item]]:
+        """Returns the context, or ``None`` where ``context`` raises, and other items of the same read."""
         membership_key = self.memberships.key(user_id, space_id)
         space_key = self.spaces.key(space_id, space_id)
-        keys = [membership_key, space_key, *([also] if also else [])]
-        found = self._table.get_many(keys) if is_identifier(space_id) else {}
+        found = self._table.get_many([membership_key, space_key, *also]) if is_identifier(space_id) else {}
         if membership_key not in found or space_key not in found or "deleted_at" in found[space_key]:
-            raise unknown_space()
+            return None, found
         membership, limits = self.memberships.load(found[membership_key]), found[space_key].get("limits")
         context = SpaceContext(
             space_id,
             user_id,
             membership.is_owner,
             frozenset(membership.permissions),
+            membership.generation,
             SpaceLimits.model_validate(limits) if limits else None,
         )
-        return context, found.get(also) if also else None
+        return context, found
 
     def get_spaces(self, space_ids: Iterable[str]) -> list[Space]:
         """Returns the spaces that exist and are not deleted, in the order of ``space_ids``."""
@@ -124,7 +131,9 @@ class Members:
             changes = {"permissions": _united(current.permissions, permissions)}
             return [self.memberships.update_write(user_id, space_id, changes, expected_version=current.version)]
         now = self._clock()
-        membership = Membership(id=space_id, created_at=now, updated_at=now, permissions=_united(permissions))
+        membership = Membership(
+            id=space_id, created_at=now, updated_at=now, permissions=_united(permissions), generation=new_id()
+        )
         return [
             self.memberships.put_write(user_id, membership),
             *self.memberships.count_writes(user_id, space_id, +1),
@@ -138,7 +147,7 @@ class Members:
         """
 
         def step() -> Membership:
-            membership = self._membership(space_id, user_id)
+            membership = self.membership(space_id, user_id)
             together = _united(membership.permissions, permissions)
             changes = {"permissions": together} if together != membership.permissions else {}
             unchanged = Attr("version").eq(membership.version)
@@ -163,23 +172,52 @@ class Members:
         for item in self._table.query(f"member#{space_id}", attributes=["SK"]):
             yield item["SK"]
 
-    def remove(self, space_id: str, user_id: str) -> Deleted:
-        """Raises NotFoundError for users who are no members, ConflictError for the owner."""
-        self._membership(space_id, user_id)
-        also = [delete(self._index.key(space_id, user_id)), *self._index.count_writes(space_id, user_id, -1)]
-        try:
-            self.memberships.delete(user_id, space_id, condition=Attr("is_owner").eq(False), also=also)
-        except ConditionNotMetError:
-            raise ConflictError("A space can't be without its owner. Delete the space instead.") from None
-        except NotFoundError:  # gone just now
-            raise _no_member() from None
-        return Deleted(id=user_id)
+    def is_member(self, space_id: str, user_id: str, error: ApiError) -> Write:
+        """Returns the check that a user is a member of the space."""
+        return check(self.memberships.key(user_id, space_id), Attr("PK").exists(), error)
 
-    def _membership(self, space_id: str, user_id: str) -> Membership:
+    def membership(self, space_id: str, user_id: str) -> Membership:
+        """Raises NotFoundError for users who are no members."""
         found = self._table.get(self.memberships.key(user_id, space_id)) if is_identifier(user_id) else None
         if found is None:
             raise _no_member()
         return self.memberships.load(found)
+
+    def is_current(self, context: SpaceContext) -> Write:
+        """Returns the check that the caller still has this membership."""
+        generation = Attr("generation")
+        same = generation.eq(context.generation) if context.generation else generation.not_exists()
+        key = self.memberships.key(context.user_id, context.space_id)
+        return check(key, Attr("PK").exists() & same, unknown_space())
+
+    def email(self, space_id: str, user_id: str) -> str | None:
+        """Returns the address with which a member joined."""
+        found = self._table.get(self._index.key(space_id, user_id)) or {}
+        return found.get("email") or None
+
+    def generations(self, space_id: str, user_ids: Iterable[str]) -> dict[str, str | None]:
+        """Returns the generations of the memberships of these users, as far as they are members."""
+        keys = {self.memberships.key(user_id, space_id): user_id for user_id in user_ids}
+        return {keys[key]: item.get("generation") for key, item in self._table.get_many(list(keys)).items()}
+
+    def remove(self, space_id: str, user_id: str, expected_version: int, also: Sequence[Write] = ()) -> None:
+        """Ends a membership, and carries out ``also`` in the same transaction.
+
+        Raises NotFoundError for users who are no members, ConflictError for the owner, and PreconditionFailedError.
+        """
+        index = [delete(self._index.key(space_id, user_id)), *self._index.count_writes(space_id, user_id, -1)]
+        try:
+            self.memberships.delete(
+                user_id,
+                space_id,
+                expected_version=expected_version,
+                condition=Attr("is_owner").eq(False),
+                also=[*index, *also],
+            )
+        except ConditionNotMetError:
+            raise ConflictError("A space can't be without its owner. Delete the space instead.") from None
+        except NotFoundError:  # gone just now
+            raise _no_member() from None
 
 
 def _united(*groups: Iterable[UserPermission]) -> list[UserPermission]:

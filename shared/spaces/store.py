@@ -36,6 +36,7 @@ from shared.errors import ConflictError, PermissionDeniedError
 from shared.models.base import format_timestamp
 from shared.models.space import Space
 from shared.spaces.members import Members, unknown_space
+from shared.spaces.owned_spaces import OwnedSpaces
 
 RESTORABLE = timedelta(days=30)
 PENDING_MOVES = "space#unsettled"
@@ -155,7 +156,10 @@ class Spaces:
 
     def forget(self, space: DeletedSpace) -> None:
         """The last step of a purge: all that belonged to the space is gone, and now the space itself."""
-        self._table.transact([delete(self._key(space.id)), delete(space.entry), delete(Key(PENDING_MOVES, space.id))])
+        item = self._table.get(self._key(space.id))
+        owned = [OwnedSpaces.remove(item["created_by"], space.id)] if item else []
+        rest = [delete(self._key(space.id)), delete(space.entry), delete(Key(PENDING_MOVES, space.id))]
+        self._table.transact([*owned, *rest])
 
     def _owned(self, space_id: str, user_id: str) -> Space:
         memberships = self._membership_keys(space_id, user_id)

@@ -35,9 +35,11 @@ from shared.errors import ApiError, PreconditionFailedError, ValidationFailedErr
 from shared.jobs.store import Jobs
 from shared.models.evaluation import DueEvaluation
 from shared.models.job import SeriesPoint
+from shared.models.job_limits import UNLIMITED, JobLimits
 from shared.models.job_reference import JobKind
 from shared.models.job_status import JobStatus
 from shared.models.training import Training
+from shared.space_usage.jobs import TOO_MANY_AT_ONCE, JobPlace, JobUsages, seconds_between
 
 KEPT_AFTER_DELETION = timedelta(days=30)
 _WAITING = "Waiting for the scan of "
@@ -53,13 +55,17 @@ class Trainings:
     def __init__(self, table: Table, clock: Clock = utc_now) -> None:
         self.repository = Repository(table, Training, kind="training", paged=True, clock=clock)
         self.jobs = Jobs(table, clock)
+        self._usages = JobUsages(table, clock)
         self._table = table
         self._clock = clock
 
-    def create(self, space_id: str, training: Training, idempotency: Idempotency | None) -> Training:
+    def create(
+        self, space_id: str, training: Training, idempotency: Idempotency | None, limits: JobLimits = UNLIMITED
+    ) -> Training:
         """Stores a training with its references and opens its job.
 
-        Raises ValidationFailedError naming a connector, data model or benchmark that is not in the space.
+        Raises ValidationFailedError naming a connector, data model or benchmark that is not in the space, and
+        LimitReachedError.
         """
         also = [
             self._hold_data_model(space_id, training.data_model_id),
@@ -67,7 +73,12 @@ class Trainings:
             *self.check_benchmarks(space_id, training.benchmark_ids),
             *self.jobs.open(JobKind.TRAINING, space_id, training.id),
         ]
-        return self.repository.create(space_id, training, idempotency=idempotency, also=also)
+
+        def step() -> Training:
+            reservation = self._usages.reserve(_place(space_id, training), limits)
+            return self.repository.create(space_id, training, idempotency=idempotency, also=[*also, reservation])
+
+        return repeat_on_conflict(step, TOO_MANY_AT_ONCE, (TransactionFailedError,))
 
     def get(self, space_id: str, training_id: str) -> Training:
         return self.repository.get(space_id, training_id)
@@ -133,9 +144,15 @@ class Trainings:
                 return None
             ended = training.model_copy(update={**values, "status": status})
             due = self.fall_due(space_id, ended, training.benchmark_ids, training.created_by)
-            also = [*self._releases(space_id, training), *(due or [self.jobs.close(training_id)])]
+            now = self._clock()
+            seconds = values.get("training_seconds") or seconds_between(training.started_at, now)
+            also = [
+                *self._releases(space_id, training),
+                *self._usages.release(_place(space_id, training), seconds),
+                *(due or [self.jobs.close(training_id)]),
+            ]
             notes = _lasting(training.notes)
-            return Modification({"status": status, "ended_at": self._clock(), "notes": notes, **values}, also)
+            return Modification({"status": status, "ended_at": now, "notes": notes, **values}, also)
 
         return self.change(space_id, training_id, decide, commit=commit)
 
@@ -193,9 +210,14 @@ class Trainings:
         values = {"status": JobStatus.STOPPED, "ended_at": now, "updated_at": now}
         unfinished = Attr("status").is_in([status for status in JobStatus if not status.is_final])
         record = update(_deleted_key(space_id, training_id), values, condition=unfinished)
+        deleted = self.find_deleted(space_id, training_id)
+        places = (
+            self._usages.release(_place(space_id, deleted), seconds_between(deleted.started_at, now)) if deleted else []
+        )
         try:
-            self._table.transact([record, *self.jobs.retire(training_id, now + KEPT_AFTER_DELETION)])
-        except TransactionFailedError:  # it has been finished before
+            self._table.transact([record, *places, *self.jobs.retire(training_id, now + KEPT_AFTER_DELETION)])
+        except TransactionFailedError:  # it has been finished before, or the record is gone
+            self._usages.free(space_id, JobKind.TRAINING, training_id)
             self._table.write(self.jobs.close(training_id))
 
     def report(
@@ -268,6 +290,10 @@ class Trainings:
     def _releases(self, space_id: str, training: Training) -> list[Write]:
         keys = [_connector_key(space_id, each.connector_id) for each in training.connectors]
         return [remove_reference(key) for key in (_data_model_key(space_id, training.data_model_id), *keys)]
+
+
+def _place(space_id: str, training: Training) -> JobPlace:
+    return JobPlace(space_id, JobKind.TRAINING, training.id, training.gpu_count)
 
 
 def _lasting(notes: Sequence[str]) -> list[str]:

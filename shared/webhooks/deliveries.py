@@ -12,7 +12,7 @@ from typing import Any
 
 from boto3.dynamodb.conditions import Attr, ConditionBase
 
-from shared.clock import Clock, utc_now
+from shared.clock import Clock, new_id, utc_now
 from shared.dynamodb.repository import Repository, cursor_id
 from shared.dynamodb.table import ConditionFailedError, Item, Table, put, update
 from shared.dynamodb.time_ordered_ids import ids_within, made_at
@@ -67,15 +67,16 @@ class WebhookDeliveries:
 
         Raises TooEarlyError.
         """
-        now = self._clock()
-        is_free = Attr("claimed_until").not_exists() | Attr("claimed_until").lt(now)
-        condition = _IS_PENDING & Attr("attempt_count").eq(task.attempt) & is_free
+        now, claim = self._clock(), new_id()
+        condition = _IS_PENDING & Attr("attempt_count").eq(task.attempt) & _is_free(now)
         try:
-            return self._update(task, {"claimed_until": now + CLAIM}, condition)
+            return self._update(task, {"claimed_until": now + CLAIM, "claim": claim}, condition)
         except ConditionFailedError as failed:
             if failed.item is None:
                 return None
             current = self._deliveries.load(failed.item)
+            if failed.item.get("claim") == claim:  # stored before, without a response
+                return current
             if current.status is not DeliveryStatus.PENDING or current.attempt_count > task.attempt:
                 return None
             raise TooEarlyError from None
@@ -105,7 +106,10 @@ class WebhookDeliveries:
             return
 
     def replay(self, space_id: str, endpoint_id: str, delivery_id: str) -> tuple[WebhookDelivery, DeliveryTask]:
-        """Allows a message to be sent again, with all attempts of a new one. Raises NotFoundError and ConflictError."""
+        """Allows a message to be sent again, with all attempts of a new one.
+
+        Raises NotFoundError, and ConflictError while an attempt is being made, because its end decides the status.
+        """
         now = self._clock()
         current = self._deliveries.get(_owner(space_id, endpoint_id), delivery_id)
         task = DeliveryTask(space_id, endpoint_id, delivery_id, current.attempt_count, now)
@@ -117,9 +121,10 @@ class WebhookDeliveries:
             "expires_at": int((now + KEPT).timestamp()),
         }
         try:
-            return self._update(task, changes, Attr("attempt_count").eq(current.attempt_count)), task
+            is_current = Attr("attempt_count").eq(current.attempt_count) & _is_free(now)
+            return self._update(task, changes, is_current), task
         except ConditionFailedError:
-            raise ConflictError("The message was sent just now. Look at what became of it first.") from None
+            raise ConflictError("The message is being sent just now. Look at what becomes of it first.") from None
 
     def list_after(
         self, space_id: str, endpoint_id: str, status: DeliveryStatus | None, after: str, limit: int
@@ -159,6 +164,11 @@ class WebhookDeliveries:
 
     def _partition(self, space_id: str, endpoint_id: str) -> str:
         return self._deliveries.key(_owner(space_id, endpoint_id), "").pk
+
+
+def _is_free(now: datetime) -> ConditionBase:
+    """Returns the condition that nobody makes an attempt."""
+    return Attr("claimed_until").not_exists() | Attr("claimed_until").lt(now)
 
 
 def _owner(space_id: str, endpoint_id: str) -> str:

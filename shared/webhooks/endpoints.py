@@ -10,14 +10,15 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from boto3.dynamodb.conditions import Attr
 
 from shared.clock import Clock, utc_now
 from shared.dynamodb.repository import ConditionNotMetError, Idempotency, Repository
-from shared.dynamodb.table import ConditionFailedError, Item, Key, Table, Write, delete, put, update
-from shared.errors import ConflictError, NotFoundError
+from shared.dynamodb.table import ConditionFailedError, Item, Key, Table, Write, delete, put, repeat_on_conflict, update
+from shared.errors import ApiError, ConflictError, NotFoundError
 from shared.models.base import Deleted, format_timestamp
 from shared.models.webhook_endpoint import (
     MAX_ENDPOINTS,
@@ -28,6 +29,9 @@ from shared.models.webhook_endpoint import (
 
 ROTATION = timedelta(hours=24)
 DISABLED_AFTER = timedelta(days=5)
+# Messages that a user makes us send immediately: tests and verifications, in a minute.
+SENDS_TO_ENDPOINT = 5
+SENDS_OF_SPACE = 30
 # Rotating again and again makes no endless list: the newest few sign.
 SECRETS_KEPT = 4
 
@@ -39,6 +43,11 @@ class Recipient:
     endpoint: WebhookEndpoint | None
     secrets: list[str]
     space_in_use: bool
+
+
+class TooManySendsError(ApiError):
+    status = 429
+    code = "rate_limited"
 
 
 class WebhookEndpoints:
@@ -68,6 +77,42 @@ class WebhookEndpoints:
         also = [delete(_secret_key(space_id, endpoint_id)), update(_places(space_id), {}, add={"taken": -1})]
         return self.repository.delete(space_id, endpoint_id, expected_version=expected_version, also=also)
 
+    def note_verification(self, space_id: str, endpoint: WebhookEndpoint, problem: str | None) -> WebhookEndpoint:
+        """Returns the endpoint, which is enabled unless there is a problem. Raises ConflictError if it was changed."""
+        changes: dict[str, Any] = {"verification_error": problem}
+        if problem is None:
+            changes |= {"is_verified": True, "status": EndpointStatus.ENABLED}
+        as_sent = Attr("url").eq(endpoint.url) & Attr("status").eq(EndpointStatus.PENDING_VERIFICATION.value)
+        try:
+            return self.repository.update(space_id, endpoint.id, changes, condition=as_sent)
+        except ConditionNotMetError:
+            raise ConflictError("The endpoint was changed during its verification. Verify it again.") from None
+
+    def count_send(self, space_id: str, endpoint_id: str) -> None:
+        """Raises TooManySendsError when the endpoint or the space had as many messages in this minute as it may."""
+        for key, limit in (
+            (self.repository.key(space_id, endpoint_id), SENDS_TO_ENDPOINT),
+            (_places(space_id), SENDS_OF_SPACE),
+        ):
+            step = partial(self._count_send, key, limit)
+            repeat_on_conflict(step, "Too many messages are sent just now.", (ConditionFailedError,))
+
+    def _count_send(self, key: Key, limit: int) -> None:
+        minute, second = divmod(int(self._clock().timestamp()), 60)
+        has_room = Attr("sends_minute").eq(minute) & Attr("sends").lt(limit)
+        try:
+            self._table.write(update(key, {}, add={"sends": 1}, condition=has_room))
+        except ConditionFailedError as failed:
+            if failed.item is None:
+                raise self.repository.not_found() from None
+            if failed.item.get("sends_minute") == minute:
+                raise TooManySendsError(
+                    f"At most {limit} tests and verifications are sent in a minute. Try again in the next one.",
+                    headers={"Retry-After": str(60 - second)},
+                ) from None
+            is_over = Attr("PK").exists() & (Attr("sends_minute").not_exists() | Attr("sends_minute").lt(minute))
+            self._table.write(update(key, {"sends_minute": minute, "sends": 1}, condition=is_over))
+
     def rotate_secret(self, space_id: str, endpoint_id: str) -> str:
         """Returns a new secret. The old one also signs for one more day. Raises NotFoundError and ConflictError."""
         self.repository.get(space_id, endpoint_id)
@@ -81,8 +126,9 @@ class WebhookEndpoints:
         changed = self._put_secrets(space_id, endpoint_id, kept, version=item["version"] + 1)
         try:
             self._table.write(changed)
-        except ConditionFailedError:
-            raise ConflictError("The secret is rotated by somebody else just now. Try again.") from None
+        except ConditionFailedError as failed:
+            if failed.item is None or failed.item["secrets"][0]["secret"] != secret:
+                raise ConflictError("The secret is rotated by somebody else just now. Try again.") from None
         return secret
 
     def recipient(self, space_id: str, endpoint_id: str) -> Recipient:

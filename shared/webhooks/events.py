@@ -81,7 +81,7 @@ def event_of(before: Item | None, after: Item | None) -> WebhookEvent | None:
     rule = next((rule for rule in RULES if rule.kind == kind and _applies(rule, before or {}, after)), None)
     if rule is None:
         return None
-    _, write_id = read_write_marker(after[WRITE_MARKER])
+    write_id = read_write_marker(after[WRITE_MARKER]).write_id
     space_id = owner.partition("#")[0]
     data = {"id": after["id"], "kind": kind, "link": rule.link.format_map(after), "space_id": space_id}
     return event(write_id, space_id, rule.type, {**data, "status": rule.value} if rule.value else data)

@@ -110,7 +110,7 @@ def test_only_the_first_call_during_an_outage_reaches_the_cluster(stack: Stack, 
             trust_env=False,
             timeout=30,
         )
-        assert response.status_code == 503, response.text
+        assert response.status_code == 502, response.text
         codes.append(response.json()["code"])
 
     ask()

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from shared.spaces.api_keys import MAX_KEYS
 from tests.e2e.conftest import Stack
 
 WRITERS = 4
@@ -49,3 +50,22 @@ def test_the_count_is_exact_after_simultaneous_creates(stack: Stack) -> None:
         ids = list(pool.map(lambda number: api.post("/data-models", {"name": str(number)})["id"], range(12)))
     page = api.get("/data-models", limit=100)
     assert page["count"] == len(page["data"]) == len(set(ids)) == 12
+
+
+@pytest.mark.row("SE-3", "C-13")
+def test_ten_simultaneous_requests_make_no_more_api_keys_than_the_limit(stack: Stack) -> None:
+    api, body = stack.member(), {"name": "Batch", "scopes": ["read"]}
+
+    def post(_: int) -> int:
+        return api.send("POST", "/api-keys", body).status_code
+
+    made = [post(number) for number in range(MAX_KEYS - 3)]
+    with ThreadPoolExecutor(10) as pool:
+        made += pool.map(post, range(10))
+    # 503: too many writers met at the counter. Nothing is stored then.
+    assert set(made) <= {201, 409, 503}
+    made += [post(0) for _ in range(3)]
+    assert made.count(201) == MAX_KEYS
+    page = api.get("/api-keys", limit=100)
+    assert page["count"] == len(page["data"]) == MAX_KEYS
+    assert api.send("POST", "/api-keys", body).status_code == 409

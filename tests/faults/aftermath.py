@@ -11,15 +11,16 @@ import boto3
 
 from functions.events.reconcile_jobs import ReconciliationError, clean_up, move_memberships, reconcile_jobs
 from functions.events.roll_up_inference_logs import roll_up_inference_logs
+from shared.dynamodb.cleanup_list import GRACE
 from shared.dynamodb.codec import encode_item
 from shared.resources import Resources
 from tests.faults.boundary import DEATHS, KILLS
 from tests.faults.consistency import find_problems
 from tests.faults.emulated_platform import EmulatedPlatform
 from tests.faults.external_services import WebhookPath
-from tests.faults.stored_items import StoredItems, read_items
+from tests.faults.stored_items import StoredItems, read_items, read_keys
 from tests.fixtures.audit import Stream, deliver
-from tests.fixtures.aws import LOGS_TABLE, TABLE, state_machine_arn
+from tests.fixtures.aws import BUCKET, LOGS_TABLE, TABLE, state_machine_arn
 
 REPEATED_RECORDS = 20
 
@@ -33,12 +34,16 @@ def problems_afterwards(
     may remain open after the end of its execution.
     """
     reconcile(platform, resources, ends=True)
+    # Everything on a cleanup list is due then, also what clocks that are five minutes ahead have noted.
+    platform.elapsed += GRACE + timedelta(minutes=5)
+    reconcile(platform, resources)
     if webhooks is not None:
-        _process_writes(resources, dice, webhooks)
+        deliver_writes(resources, dice, webhooks)
         webhooks.deliver(dice)
     _process_calls(platform, resources, dice)
     client = boto3.client("dynamodb")
-    items = StoredItems(read_items(client, TABLE), read_items(client, LOGS_TABLE))
+    keys = read_keys(boto3.client("s3"), BUCKET)
+    items = StoredItems(read_items(client, TABLE), read_items(client, LOGS_TABLE), keys)
     left = [f"the job {sk} has not ended" for sk in items.partitions.get("job#open", {})]
     left += [f"the data that {pk} names remains" for pk in items.partitions if pk.endswith("#purges")]
     return find_problems(items) + left + (webhooks.problems(items) if webhooks else [])
@@ -68,13 +73,14 @@ def end_executions() -> None:
             client.stop_execution(executionArn=execution["executionArn"], error="Lost", cause="The test is over.")
 
 
-def _process_writes(resources: Resources, dice: random.Random, webhooks: WebhookPath) -> None:
+def deliver_writes(resources: Resources, dice: random.Random, webhooks: WebhookPath | None = None) -> None:
     """Processes the table's stream, and then some of its records again in any order, as after a failed batch."""
     # This reader starts at the first record, because in moto an older one misses records after a failed transaction.
     records = Stream().read()
     for batch in (records, dice.sample(records, min(len(records), REPEATED_RECORDS))):
         deliver(resources, batch)
-        webhooks.publish(batch)
+        if webhooks is not None:
+            webhooks.publish(batch)
 
 
 def _process_calls(platform: EmulatedPlatform, resources: Resources, dice: random.Random) -> None:

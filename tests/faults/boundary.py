@@ -66,7 +66,9 @@ class Boundary:
     """The injector of faults. ``seconds`` is the total time that the callers would have waited.
 
     A call gets one of ``faults`` with the probability ``rate``. With ``fault_at`` only the write with that number gets
-    a fault. The first write has the number 1. After a kill the process sends no further call.
+    a fault. The first write has the number 1. After a kill the process sends no further call. With ``lasts`` each
+    repetition of this write gets the fault, too. With ``about`` only calls with this text in their address or body
+    count.
     """
 
     def __init__(self, seed: int) -> None:
@@ -74,6 +76,9 @@ class Boundary:
         self.faults: tuple[Fault, ...] = WITHOUT_KILLS
         self.fault_at: int | None = None
         self.services: frozenset[str] | None = None
+        self.about = ""
+        self.lasts = False
+        self._last: str | None = None
         self.writes = 0
         self.seconds = 0.0
         self.injected: Counter[tuple[str, Fault]] = Counter()
@@ -94,10 +99,18 @@ class Boundary:
 
     @contextmanager
     def failing(
-        self, *faults: Fault, rate: float = 1.0, at: int | None = None, services: frozenset[str] | None = None
+        self,
+        *faults: Fault,
+        rate: float = 1.0,
+        at: int | None = None,
+        services: frozenset[str] | None = None,
+        about: str = "",
+        lasts: bool = False,
     ) -> Iterator[None]:
         """Makes calls fail within the block, and numbers the writes from 1."""
-        self.faults, self.rate, self.fault_at, self.services, self.writes = faults, rate, at, services, 0
+        self.lasts, self._last = lasts, None
+        self.faults, self.rate, self.fault_at, self.services, self.about = faults, rate, at, services, about
+        self.writes = 0
         try:
             yield
         finally:
@@ -118,7 +131,7 @@ class Boundary:
     def _send(self, event_name: str, request: Any, connect_seconds: float, read_seconds: float) -> AWSResponse:
         _, service, operation = event_name.split(".")
         with self._lock:
-            fault = self._next(service, operation)
+            fault = self._next(service, operation, request)
             if fault is None or fault in LATE:
                 response = self._deliver(event_name, request)
             if fault is None:
@@ -137,15 +150,21 @@ class Boundary:
                 return _refusal(service, request, 503 if service == "s3" else 400, _throttling(service))
         return _refusal(service, request, 500, "InternalError" if service == "s3" else "InternalServerError")
 
-    def _next(self, service: str, operation: str) -> Fault | None:
+    def _next(self, service: str, operation: str, request: Any) -> Fault | None:
         if not self.rate or (self.services is not None and service not in self.services):
+            return None
+        if self.about and self.about not in f"{request.url} {request.body!r}":
             return None
         fault = self._dice.choice(self.faults)
         if self.fault_at is None:
             return fault if self._dice.random() < self.rate else None
         is_writing = not operation.startswith(READING)
+        sent = f"{request.url} {request.body!r}"
+        if self.lasts and is_writing and sent == self._last:
+            return fault
         self.writes += is_writing
         if self.writes == self.fault_at and is_writing:
+            self._last = sent
             return fault
         # A killed process sends no further call.
         return Fault.KILLED if self.writes >= self.fault_at and fault in KILLS else None

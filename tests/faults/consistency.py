@@ -6,13 +6,14 @@ appear as problems.
 
 from collections.abc import Callable
 
-from tests.faults import entity_checks, insight_checks, job_checks, log_checks
+from tests.faults import entity_checks, insight_checks, job_checks, log_checks, object_checks
 from tests.faults.stored_items import Problems, StoredItems
 
 CHECKS: tuple[Callable[[StoredItems], Problems], ...] = (
     entity_checks.unreadable,
     entity_checks.counters,
     entity_checks.members,
+    entity_checks.api_keys,
     entity_checks.invites,
     entity_checks.persona_keys,
     entity_checks.expert_versions,
@@ -28,7 +29,9 @@ CHECKS: tuple[Callable[[StoredItems], Problems], ...] = (
     insight_checks.reactions,
     insight_checks.arguments,
     log_checks.audit_log,
+    log_checks.audited_writes,
     log_checks.rollups,
+    object_checks.owners,
 )
 
 

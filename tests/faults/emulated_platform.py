@@ -91,6 +91,9 @@ def emulated_platform(seed: int) -> Iterator[EmulatedPlatform]:
         issuer = Issuer(folder)
         upstream = stack.enter_context(served(FakeUpstream()))
         boundary = Boundary(seed)
+        # So that ordinary texts and lists of columns are objects in S3.
+        stack.enter_context(patch("shared.dynamodb.large_values.INLINE_BYTES", 100))
+        stack.enter_context(patch("shared.connectors.catalog.INLINE_COLUMNS_BYTES", 100))
         stack.enter_context(boundary.without_pauses())
         settings = settings_for(issuer).model_copy(
             update={"allow_loopback": True, "email_sender": "invites@example.com"}

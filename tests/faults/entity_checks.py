@@ -6,6 +6,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from shared.chats.store import StoredChat
+from shared.dynamodb.repository import is_identifier
 from shared.experts.store import StoredExpert
 from shared.insights.store import StoredInsight, StoredReaction
 from shared.models.action import Action
@@ -60,7 +61,7 @@ MODELS: dict[str, type[Any]] = {
     "webhook_endpoint": WebhookEndpoint,
 }
 # Kinds without a counter.
-UNCOUNTED = {"checkpoint_alias", "insight_policy", "insight_reaction", "space", "user", "webhook_delivery"}
+UNCOUNTED = {"api_key", "checkpoint_alias", "insight_policy", "insight_reaction", "space", "user", "webhook_delivery"}
 # Kinds with a partition for each entity of another kind.
 PARENTS = {"chat_turn": "chat", "argument_change": "argument", "argument_comment": "argument"}
 
@@ -105,6 +106,20 @@ def members(items: StoredItems) -> Problems:
     owners = Counter(sk for _, sk, item in items.of("membership") if item["is_owner"])
     used = [sk for sk, item in spaces.items() if "deleted_at" not in item]
     yield from (f"the space {sk} has {owners[sk]} owners" for sk in used if owners[sk] != 1)
+
+
+def api_keys(items: StoredItems) -> Problems:
+    """Compares API keys with the places that they take, and with the list for the owner."""
+    listed = {(space_id, sk) for space_id, sk, _ in items.under("api_key_entry") if is_identifier(sk)}
+    stored = list(items.of("api_key"))
+    for pair in listed ^ {(owner.split("#")[0], sk) for owner, sk, _ in stored}:
+        yield f"the API key {pair} is not listed, or does not exist"
+    live = Counter((owner, item.get("generation", "first")) for owner, _, item in stored if "deleted_at" not in item)
+    for owner, sk, item in items.under("api_key"):
+        if owner.endswith("#places"):
+            real = live[owner.removesuffix("#places"), sk]
+            if item["taken"] != real:
+                yield f"api_key#{owner} {sk}: {item['taken']} places are taken by {real} keys"
 
 
 def invites(items: StoredItems) -> Problems:

@@ -43,9 +43,10 @@ def arguments(items: StoredItems) -> Problems:
     for space_id, sk, item in items.of("argument"):
         status, action = item["review"]["status"], item.get("action_id")
         names = {f"{status}#any"} | ({f"any#{action}", f"{status}#{action}"} if action else set())
-        if status == "waiting_review":
-            names.add(f"queue#{item['review'].get('assignee') or 'anyone'}")
         wanted |= {(f"argument_index#{space_id}#{name}", sk) for name in names}
+        if status == "waiting_review":
+            queue = f"queue#{item['review'].get('assignee') or 'anyone'}"
+            wanted.add((f"argument_index#{space_id}#{queue}", item.get("queued_id") or sk))
         changes = len(items.partitions.get(f"argument_change#{space_id}#{sk}", {}))
         if changes != item["version"] - 1:
             yield f"argument {sk} is at version {item['version']} after {changes} changes"

@@ -7,7 +7,6 @@ from datetime import timedelta
 from functools import partial
 from typing import Any
 
-import boto3
 from fastapi.testclient import TestClient
 
 from shared.clock import utc_now
@@ -16,11 +15,13 @@ from tests.faults.aftermath import problems_afterwards, reconcile, survives
 from tests.faults.boundary import KILLS, WITHOUT_KILLS, Fault, seeded
 from tests.faults.emulated_platform import EmulatedPlatform
 from tests.faults.external_services import UnreliableMails, WebhookPath, complete
+from tests.faults.interleavings import late_commits, late_events
 from tests.faults.killed_workers import Outcome, killed_request, killed_scan, killed_training
-from tests.faults.stored_items import StoredItems, read_items
+from tests.faults.limit_checks import PLENTY, wrong_limits, wrong_logs
+from tests.faults.lost_responses import lost_responses
+from tests.faults.neighbour import neighbour
 from tests.faults.storm_client import StormClient
 from tests.fixtures.audit import watch_table
-from tests.fixtures.aws import LOGS_TABLE, TABLE
 from tests.fixtures.evaluations import add_checkpoint
 from tests.fixtures.trainings import add_benchmark, space_of, training_request
 from tests.fixtures.webhooks import Receiver, received
@@ -28,7 +29,6 @@ from tests.fixtures.webhooks import Receiver, received
 REQUESTS = 14
 SKEWS = (timedelta(minutes=-5), timedelta(), timedelta(minutes=5))
 DAYS = (timedelta(days=-1), timedelta(), timedelta(days=1))
-PLENTY = {"requests_per_minute": 10**6, "tokens_per_month": 10**9, "cost_per_day": 10**6, "concurrent_calls": 100}
 GATEWAY_SECONDS = 29
 
 
@@ -83,29 +83,15 @@ def _storm(platform: EmulatedPlatform, seed: int, skews: Sequence[timedelta], ra
             survives(partial(reconcile, platform, worker))
     broken = [each for client in clients for each in client.problems()]
     broken += mails.problems(owner.get(f"/spaces/{space_id}/invites", params={"limit": 100}).json()["data"])
-    if not rate:
-        broken += _wrong_limits(space_id, skews)
+    broken += wrong_logs(platform, space_id, is_exact=False)
+    # Budgets of a month restart when a clock passes its end.
+    if len({(utc_now() + skew).month for skew in skews}) == 1:
+        broken += wrong_limits(space_id, is_exact=not rate)
     with received(Receiver()) as receiver:
         owner.post("/webhook-endpoints", json={"url": receiver.url}).raise_for_status()
         broken += problems_afterwards(platform, worker, dice, WebhookPath(platform, receiver))
     completed, given_up = sum(each.acknowledged for each in clients), sum(each.given_up for each in clients)
     return f"{completed} requests completed, {given_up} given up by their clients", broken
-
-
-def _wrong_limits(space_id: str, skews: Sequence[timedelta]) -> list[str]:
-    """Compares the tokens in the space's limits with the tokens of the logged calls, if all clocks are in one month.
-
-    Faults change the counts of limits, because separate writes count each limit.
-    """
-    if len({(utc_now() + skew).month for skew in skews}) > 1:
-        return []
-    client = boto3.client("dynamodb")
-    [usage] = StoredItems(read_items(client, TABLE)).partitions[f"limit_usage#{space_id}"].values()
-    counted = usage["tokens_per_month"] - usage["new_tokens"] - usage["old_tokens"]
-    logged = sum(
-        item["total_tokens"] for item in read_items(client, LOGS_TABLE) if item["PK"].startswith(f"log#{space_id}#")
-    )
-    return [f"the limits count {counted} tokens, the logged calls have {logged}"] if counted != logged else []
 
 
 def _insights(owner: TestClient) -> list[str]:
@@ -160,5 +146,9 @@ SCENARIOS: dict[str, Callable[[EmulatedPlatform, int], Outcome]] = {
     "killed training": killed_training,
     "killed scan": killed_scan,
     "killed request": killed_request,
+    "lost responses": lost_responses,
+    "late events": late_events,
+    "late commits": late_commits,
     "silence": silence,
+    "neighbour": neighbour,
 }

@@ -23,12 +23,19 @@ def read_items(dynamodb: Any, table_name: str) -> list[Item]:
     return [decode_item(item) for page in pages for item in page["Items"]]
 
 
+def read_keys(s3: Any, bucket: str) -> list[str]:
+    """Returns the keys of all objects of a bucket."""
+    pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket)
+    return [found["Key"] for page in pages for found in page.get("Contents", [])]
+
+
 @dataclass
 class StoredItems:
-    """All items of the entity table and of the logs table."""
+    """All items of the entity table and of the logs table, and the keys of all objects in the bucket."""
 
     entities: list[Item]
     logs: list[Item] = field(default_factory=list)
+    objects: list[str] = field(default_factory=list)
 
     @cached_property
     def partitions(self) -> dict[str, dict[str, Item]]:

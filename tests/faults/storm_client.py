@@ -72,6 +72,7 @@ class StormClient:
     trainings: dict[str, bool] = field(default_factory=dict)
     # The valid states of each argument's review; ``None`` means that the argument may be deleted.
     arguments: dict[str, set[str | None]] = field(default_factory=dict)
+    chats: list[str] = field(default_factory=list)
     comments: list[tuple[str, str]] = field(default_factory=list)
     evaluations: set[str] = field(default_factory=set)
     uploaded: list[str] = field(default_factory=list)
@@ -83,6 +84,7 @@ class StormClient:
     def work(self, requests: int) -> None:
         """Sends random requests, one after the other."""
         actions = [self.create] * 3 + [self.change, self.delete, self.train, self.stop, self.react, self.chat]
+        actions += [self.chat, self.forget]
         actions += [self.argue, self.review, self.comment, self.evaluate, self.upload]
         actions += [] if self.has_key else [self.invite]
         for _ in range(requests):
@@ -185,8 +187,18 @@ class StormClient:
 
     def chat(self) -> None:
         status, response, _ = self.send("POST", "/chats", {"messages": [{"role": "user", "content": "Hello"}]})
-        if 400 <= status < 500:
+        if status == 201:
+            self.chats.append(response["id"])
+        elif 400 <= status < 500:
             self.broken.append(f"a chat was refused: {response}")
+
+    def forget(self) -> None:
+        """Deletes one of the client's chats, with its messages and answers."""
+        if self.chats:
+            chat_id = self.chats.pop()
+            status, response, attempts = self.send("DELETE", f"/chats/{chat_id}")
+            if 400 <= status < 500 and (status, attempts > 1) != (404, True):
+                self.broken.append(f"the deletion of a chat was refused: {response}")
 
     def argue(self) -> None:
         status, response, _ = self.send("POST", "/arguments", {**FACTS, "model": "small"})

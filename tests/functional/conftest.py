@@ -12,6 +12,7 @@ from functions.api import build_api
 from shared.clock import utc_now
 from shared.resources import Resources
 from shared.settings import Settings
+from tests.faults.boundary import Boundary
 from tests.fixtures.clocks import MovableClock
 from tests.fixtures.grants import NEEDED, NEEDED_FILE, Part, noted, refuse_what_is_not_granted, watched
 from tests.fixtures.identity import Issuer
@@ -90,6 +91,16 @@ def clock(movable_clock: MovableClock) -> MovableClock:
     """Returns a clock that only the test moves."""
     movable_clock.now = utc_now()
     return movable_clock
+
+
+@pytest.fixture
+def boundary(resources: Resources) -> Iterator[Boundary]:
+    """Yields an injector of faults into the calls of the app to DynamoDB and S3. Nobody waits between retries."""
+    boundary = Boundary(seed=1)
+    for client in (resources.dynamodb, resources.s3):
+        boundary.watch(client)
+    with boundary.without_pauses():
+        yield boundary
 
 
 @pytest.fixture

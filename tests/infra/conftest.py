@@ -11,8 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fastapi.testclient import TestClient
 
 from infra.groups import FunctionSpec
+from shared.resources import Resources
+from shared.settings import Settings
+from tests.infra.stage_metrics import SPACE, Stage
 
 MAIL_DOMAIN = "mail.example.com"
 ROOT = Path(__file__).resolve().parents[2]
@@ -155,6 +159,37 @@ def prod(synthesise: Synthesise) -> Synthesised:
 
 
 @pytest.fixture(scope="session")
+def staging(synthesise: Synthesise) -> Synthesised:
+    return synthesise("staging")
+
+
+@pytest.fixture(scope="session", params=["dev", "staging", "prod"])
+def deployed(request: pytest.FixtureRequest) -> Synthesised:
+    """Returns each stage that is deployed to AWS, for rules that hold in all of them."""
+    stage: Synthesised = request.getfixturevalue(request.param)
+    return stage
+
+
+@pytest.fixture(scope="session")
 def foreign(synthesise: Synthesise) -> Synthesised:
     """Returns the development stage with an external issuer of tokens."""
     return synthesise("dev", oidc_issuer="https://login.example.com", oidc_audience="inference")
+
+
+@pytest.fixture
+def stage(
+    prod: Synthesised,
+    resources: Resources,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> Stage:
+    return Stage(prod, resources, capsys, monkeypatch)
+
+
+@pytest.fixture
+def broken(settings: Settings, stage: Stage, issuer: Any) -> TestClient:
+    """Returns a client of an API without a table."""
+    client = stage.client(Resources(settings.model_copy(update={"table_name": "missing"})))
+    client.headers["Authorization"] = f"Bearer {issuer.token('alice')}"
+    client.headers["X-Space-Id"] = SPACE
+    return client

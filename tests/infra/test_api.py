@@ -10,6 +10,7 @@ import pytest
 from functions.events import authorize
 from infra.groups import AUTHORIZE
 from infra.settings import PROD, STAGES
+from shared.http.middleware import SECURITY_HEADERS
 from shared.models.api_key import CHARACTERS, PREFIX, KeyToken
 from shared.resources import Resources
 from shared.settings import Settings
@@ -62,6 +63,32 @@ def test_errors_of_api_gateway_have_the_shape_of_the_applications_errors(prod: S
         assert response["ResponseParameters"]["gatewayresponse.header.X-Request-Id"] == "context.requestId"
 
 
+@pytest.mark.row("SE-8")
+def test_errors_of_the_edge_have_the_applications_security_headers(prod: Synthesised) -> None:
+    expected = {name: value for name, value in SECURITY_HEADERS.items() if "'" not in value}
+    assert len(expected) == len(SECURITY_HEADERS) - 1
+    for response in gateway_responses(prod).values():
+        parameters = response["ResponseParameters"]
+        assert {name: parameters[f"gatewayresponse.header.{name}"].strip("'") for name in expected} == expected
+    [acl] = prod.properties("AWS::WAFv2::WebACL")
+    blocks = [rule["Action"]["Block"]["CustomResponse"] for rule in acl["Rules"] if "Action" in rule]
+    for block in blocks:
+        headers = {each["Name"]: each["Value"] for each in block["ResponseHeaders"]}
+        assert {name: headers[name] for name in expected} == expected
+    assert len(blocks) == 2
+
+
+@pytest.mark.row("SE-7")
+def test_no_path_with_an_upload_token_is_logged_or_traced_by_the_edge(prod: Synthesised) -> None:
+    [stage] = prod.properties("AWS::ApiGateway::Stage")
+    variables = set(re.findall(r"\$context[.\w]*", stage["AccessLogSetting"]["Format"]))
+    assert "$context.resourcePath" in variables
+    assert not {variable for variable in variables if "path" in variable.lower()} - {"$context.resourcePath"}
+    assert stage["TracingEnabled"] is False
+    [every] = stage["MethodSettings"]
+    assert (every["DataTraceEnabled"], every["LoggingLevel"]) == (False, "ERROR")
+
+
 @pytest.mark.row("C-16")
 def test_an_unknown_path_returns_404(prod: Synthesised) -> None:
     response = gateway_responses(prod)["MISSING_AUTHENTICATION_TOKEN"]
@@ -95,7 +122,7 @@ def test_productions_firewall_returns_errors_in_the_applications_shape(prod: Syn
         blocked = rules[rule]["Action"]["Block"]["CustomResponse"]
         assert (blocked["ResponseCode"], blocked["CustomResponseBodyKey"]) == (status, code)
         assert json.loads(bodies[code]["Content"])["code"] == code
-    assert flood["Action"]["Block"]["CustomResponse"]["ResponseHeaders"] == [{"Name": "Retry-After", "Value": "60"}]
+    assert {"Name": "Retry-After", "Value": "60"} in flood["Action"]["Block"]["CustomResponse"]["ResponseHeaders"]
     too_large = re.compile(rules["TooLarge"]["Statement"]["RegexMatchStatement"]["RegexString"])
     assert not [size for size in (0, 9, 6_291_456, 6_299_999) if too_large.match(str(size))]
     assert all(too_large.match(str(size)) for size in (6_300_000, 7_000_000, 10_000_000, 123_456_789))

@@ -1,7 +1,11 @@
 """Tests of the protection of the tables, the bucket and the user pool."""
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 
+from infra.settings import stage_settings
 from tests.infra.conftest import Synthesised
 
 
@@ -58,3 +62,19 @@ def test_only_the_local_stage_allows_sign_in_with_a_plain_password(
 ) -> None:
     flows = {s.stage: s.properties("AWS::Cognito::UserPoolClient")[0]["ExplicitAuthFlows"] for s in (local, dev, prod)}
     assert {stage for stage, allowed in flows.items() if "ALLOW_USER_PASSWORD_AUTH" in allowed} == {"local"}
+
+
+@pytest.mark.row("SE-9")
+def test_only_an_operator_creates_accounts_in_production_unless_sign_up_is_opened(
+    local: Synthesised, dev: Synthesised, prod: Synthesised, synthesise: Callable[..., Synthesised]
+) -> None:
+    pools = [stage.properties("AWS::Cognito::UserPool")[0] for stage in (local, dev, prod)]
+    assert [_is_closed(pool) for pool in pools] == [False, False, True]
+    [opened] = synthesise("prod", sign_up="open").properties("AWS::Cognito::UserPool")
+    assert not _is_closed(opened)
+    with pytest.raises(ValueError, match="'open' or 'closed'"):
+        stage_settings("prod", {"sign_up": "yes"})
+
+
+def _is_closed(pool: dict[str, Any]) -> bool:
+    return bool(pool["AdminCreateUserConfig"]["AllowAdminCreateUserOnly"])

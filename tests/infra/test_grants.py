@@ -107,7 +107,7 @@ def test_reading_a_missing_object_needs_a_grant_for_listing(act_as: Act) -> None
     with pytest.raises(client.exceptions.NoSuchKey):
         act_as("functions.checkpoints.service", client.get_object, Bucket=BUCKET, Key="spaces/1/trainings/2/model")
     with pytest.raises(NotGrantedError, match="chats may not s3:ListObjects"):
-        act_as("functions.chats.service", client.get_object, Bucket=BUCKET, Key="spaces/1/chats/2/turn.json")
+        act_as("functions.chats.service", client.get_object, Bucket=BUCKET, Key="spaces/1/experts/2/1.json")
 
 
 def test_calls_in_other_threads_need_a_grant_of_the_requests_group(act_as: Act) -> None:

@@ -12,6 +12,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from functions.api import build_api
+from infra.groups import group
 from infra.operations.__main__ import main
 from infra.operations.redrive import Redrive, accepts, dead_letter_queues
 from infra.operations.restore import compared, recount, restore
@@ -84,16 +85,7 @@ def session(emulator: pytest.MonkeyPatch) -> boto3.Session:
         TableName="entities",
         StreamSpecification={"StreamEnabled": True, "StreamViewType": "NEW_AND_OLD_IMAGES"},
     )["TableDescription"]["LatestStreamArn"]
-    package = io.BytesIO()
-    with zipfile.ZipFile(package, "w") as archive:
-        archive.writestr("index.py", CODE)
-    session.client("lambda").create_function(
-        FunctionName=FUNCTION,
-        Runtime="python3.13",
-        Handler="index.handler",
-        Role="arn:aws:iam::000000000000:role/any",
-        Code={"ZipFile": package.getvalue()},
-    )
+    create_function(session, FunctionName=FUNCTION)
     [failed] = [one for one in dead_letter_queues(session, "test") if one.id == "AuditFailed"]
     session.client("lambda").create_event_source_mapping(
         FunctionName=FUNCTION,
@@ -107,6 +99,23 @@ def session(emulator: pytest.MonkeyPatch) -> boto3.Session:
         DestinationConfig={"OnFailure": {"Destination": arn_of(session, failed.url)}},
     )
     return session
+
+
+def packed(code: str) -> bytes:
+    package = io.BytesIO()
+    with zipfile.ZipFile(package, "w") as archive:
+        archive.writestr("index.py", code)
+    return package.getvalue()
+
+
+def create_function(session: boto3.Session, **named: str) -> None:
+    session.client("lambda").create_function(
+        **named,
+        Runtime="python3.13",
+        Handler="index.handler",
+        Role="arn:aws:iam::000000000000:role/any",
+        Code={"ZipFile": packed(CODE)},
+    )
 
 
 def queue_of(session: boto3.Session, name: str) -> Any:
@@ -298,3 +307,32 @@ def test_a_restored_table_has_the_old_items_and_works_with_the_api(session: boto
     assert (expiry["AttributeName"], expiry["TimeToLiveStatus"]) == ("expires_at", "ENABLED")
     backups = dynamodb.describe_continuous_backups(TableName=restored.name)["ContinuousBackupsDescription"]
     assert backups["PointInTimeRecoveryDescription"]["PointInTimeRecoveryStatus"] == "ENABLED"
+
+
+def test_old_versions_are_deleted_but_none_that_serves_requests(
+    session: boto3.Session, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("infra.operations.versions.GROUPS", [group("chats")])
+    monkeypatch.setattr("infra.operations.versions.AUTHORIZE", group("models"))
+    lambda_ = session.client("lambda")
+    for name in ("chats", "models"):
+        function = {"FunctionName": f"inference-test-{name}"}
+        create_function(session, **function)
+        for number in range(1, 6):
+            lambda_.update_function_code(**function, ZipFile=packed(f"number = {number}"))
+            assert lambda_.publish_version(**function)["Version"] == str(number)
+    # An operator went back to the first version of one function. A release of the other is not complete.
+    lambda_.create_alias(FunctionName="inference-test-chats", Name="live", FunctionVersion="1")
+    weights: Any = {"AdditionalVersionWeights": {"5": 0.1}}
+    lambda_.create_alias(FunctionName="inference-test-models", Name="live", FunctionVersion="4", RoutingConfig=weights)
+
+    def published(name: str) -> list[str]:
+        versions = lambda_.list_versions_by_function(FunctionName=f"inference-test-{name}")["Versions"]
+        return sorted(one["Version"] for one in versions)
+
+    assert main(["versions", "--stage", "test", "--keep", "2", "--dry-run"]) == 0
+    assert "inference-test-chats 2: would be deleted" in capsys.readouterr().out
+    assert len(published("chats")) == 6
+    assert main(["versions", "--stage", "test", "--keep", "2"]) == 0
+    assert published("chats") == ["$LATEST", "1", "4", "5"]
+    assert published("models") == ["$LATEST", "2", "3", "4", "5"]

@@ -12,7 +12,7 @@ import pytest
 from ministack.core.iam_evaluator import EvalContext, evaluate, parse_policy_document
 
 from infra.groups import FUNCTIONS, FunctionSpec, Workflow
-from infra.local.leading_keys import table_accesses
+from shared.aws.leading_keys import table_accesses
 from tests.infra.conftest import MAIL_DOMAIN, Resource, Synthesised, all_statements, listed
 
 ACCOUNT, REGION = "000000000000", "us-east-1"
@@ -184,7 +184,7 @@ DELIVERY = {
 NEEDS = {
     "sagemaker:DescribeTrainingJob": ("watches_jobs", "stops_jobs"),
     "sagemaker:StopTrainingJob": ("stops_jobs",),
-    "secretsmanager:GetSecretValue": ("webhook_secret",),
+    "secretsmanager:GetSecretValue": ("webhook_secret", "assumes_customer_roles"),
     "ses:SendEmail": ("sends_mail",),
     "sqs:SendMessage": ("queues_webhooks",),
     "ssm:DeleteParameter": ("writes_parameters",),
@@ -237,6 +237,18 @@ def test_a_role_allows_only_granted_parameters(roles: dict[str, Role], spec: Fun
         assert {one for one in parameters if roles[spec.name].allows(action, one)} == own, action
 
 
+@pytest.mark.parametrize("spec", FUNCTIONS, ids=lambda spec: spec.name)
+def test_a_role_allows_only_granted_secrets(roles: dict[str, Role], spec: FunctionSpec) -> None:
+    secrets = {
+        "<WebhookSecret>": spec.grants.webhook_secret,
+        "<ExternalIdKey>": spec.grants.assumes_customer_roles,
+        "<OtherSecret>": False,
+        own_arn("secretsmanager", "secret:other"): False,
+    }
+    allowed = {one: roles[spec.name].allows("secretsmanager:GetSecretValue", one) for one in secrets}
+    assert allowed == secrets
+
+
 SENDER, OTHER_ACCOUNT = f"invites@{MAIL_DOMAIN}", "arn:aws:{}:us-east-1:111122223333:{}"
 JOBS = tuple(own_arn("sagemaker", f"training-job/{kind}-1-1") for kind in ("training", "evaluation"))
 OTHER_JOBS = (
@@ -249,10 +261,6 @@ OTHER_EXECUTIONS = (own_arn("states", "execution:inference-dev-training:1"), own
 REACHED = {
     "sagemaker:DescribeTrainingJob": (JOBS, OTHER_JOBS),
     "sagemaker:StopTrainingJob": (JOBS, OTHER_JOBS),
-    "secretsmanager:GetSecretValue": (
-        ("<WebhookSecret>",),
-        ("<OtherSecret>", own_arn("secretsmanager", "secret:other")),
-    ),
     "ses:SendEmail": (
         (own_arn("ses", f"identity/{SENDER}"), own_arn("ses", f"identity/{MAIL_DOMAIN}")),
         (own_arn("ses", "identity/example.com"), OTHER_ACCOUNT.format("ses", f"identity/{MAIL_DOMAIN}")),
@@ -288,7 +296,13 @@ def test_mail_is_sent_only_from_the_stages_sender(roles: dict[str, Role]) -> Non
 
 
 def test_every_action_is_tested_with_its_resources() -> None:
-    tested_above = {"ssm:DeleteParameter", "ssm:GetParameter", "ssm:PutParameter", "states:StartExecution"}
+    tested_above = {
+        "secretsmanager:GetSecretValue",
+        "ssm:DeleteParameter",
+        "ssm:GetParameter",
+        "ssm:PutParameter",
+        "states:StartExecution",
+    }
     assert REACHED.keys() | tested_above == NEEDS.keys()
 
 
@@ -299,7 +313,7 @@ WITHOUT_STAGE = {
     ":iam::*:role/*": "Customers choose the names and accounts of their roles. A condition excludes this account.",
     ":repository/pytorch-training": "The containers belong to AWS's account.",
     ":rule/StepFunctionsGetEventsFor": "AWS fixes the names of the rules that Step Functions uses.",
-    ":log-group:/aws/sagemaker/TrainingJobs*": "SageMaker chooses the names of its log groups.",
+    ":log-group:/aws/sagemaker/TrainingJobs": "SageMaker chooses the names of its log groups.",
     f":identity/{SENDER}": "The sender belongs to the operator.",
     f":identity/{MAIL_DOMAIN}": "The sender's domain belongs to the operator.",
 }

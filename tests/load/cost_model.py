@@ -32,9 +32,9 @@ TRACED = 0.05
 MEMORY_GB = 0.5
 # Write units a second that DynamoDB accepts for one partition key.
 PARTITION_WRITES = 1000
-# Default quotas of an AWS account.
+# Default quotas of a new AWS account. AWS raises Lambda's to 1,000 with use or on request.
 GATEWAY_RATE = 10_000
-LAMBDA_CONCURRENCY = 1_000
+LAMBDA_CONCURRENCY = 10
 TABLE_WRITES = 40_000
 STARTS_A_SECOND = 300
 

@@ -85,7 +85,9 @@ class FunctionUser:
         now = resources.clock()
         resources.clock = lambda: now
         mails = InviteMails(None, None, None)
-        self._spaces = SpaceService(resources.table, resources.job_launcher, mails, resources.clock)
+        self._spaces = SpaceService(
+            resources.table, resources.job_launcher, mails, resources.storage_usages, resources.clock
+        )
         self.space_id = self.new_space()
 
     def new_space(self) -> str:

@@ -11,11 +11,12 @@ LEVELS = (
     ("http",),
     ("llm", "checkpoints"),
     ("trainings", "evaluations", "connectors"),
+    ("space_usage",),
     ("arguments", "audit", "chats", "experts", "inference_logs", "insights", "jobs", "personas", "spaces", "webhooks"),
     ("aws", "dynamodb", "files", "network", "propensity"),
     ("models",),
-    ("clock", "observability", "settings"),
-    ("errors",),
+    ("clock", "observability", "settings", "text"),
+    ("bounds", "errors", "secret_names", "space_binding"),
 )
 LEVEL_OF = {package: level for level, packages in enumerate(LEVELS) for package in packages}
 SERVICE_MUST_NOT_IMPORT = ("fastapi", "starlette", "boto3.client", "os", "shared.http.routers", "shared.http.app")

@@ -9,12 +9,13 @@ such as greetings and questions, are ignored.
 
 import math
 import re
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
-from functions.arguments.grounding.dates import Date, Time, find_dates, find_times
+from functions.arguments.grounding.dates import Date, DateIndex, Time, find_dates, find_times
 from functions.arguments.grounding.figures import Figure, FigureIndex, find_figures, number
+from functions.arguments.grounding.holders import HolderIndex, TextSearch
 from functions.arguments.grounding.words import (
     ProperName,
     content_words,
@@ -29,6 +30,10 @@ from shared.models.claim import Claim, Support
 _Span = TypeVar("_Span", Figure, Date, Time, re.Match[str])
 
 FIELDS_LIMIT = 10
+# The paths of a claim's fields together. A text has thousands of claims at most.
+FIELDS_CHARACTERS = 500
+# Of the words in a field's path, the nearest.
+KEY_WORDS = 50
 
 _SENTENCE_END = re.compile(r"(?<=[.!?\u2026\u3002\uff01\uff1f])[\"\u201d\u2019)\]]*\s+|\n+|(?<=[\u3002\uff01\uff1f])")
 _NO_END = re.compile(
@@ -99,50 +104,48 @@ class _Facts:
     """An index of the fields by their words, figures, dates and times."""
 
     def __init__(self, facts: Mapping[str, Any]) -> None:
-        self.by_word: defaultdict[str, set[str]] = defaultdict(set)
-        self.by_stem: defaultdict[str, set[str]] = defaultdict(set)
-        self.texts: dict[str, str] = {}
-        self.texts_in_words: dict[str, str] = {}
+        self.by_word = HolderIndex[str]()
+        self.by_stem = HolderIndex[str]()
         self.truths: dict[str, bool] = {}
-        self.dates: list[tuple[str, Date]] = []
-        self.times: list[tuple[str, Time]] = []
+        self.dates = DateIndex()
+        self.times = HolderIndex[int]()
+        texts: list[tuple[str, str]] = []
         figures: list[tuple[str, Figure]] = []
-        for path, value in _leaves(facts):
-            keys = key_words(path)
+        for path, keys, value in _leaves(facts):
             text = value if isinstance(value, str) else ""
             for word in (*folded_words(text), *keys):
-                self.by_word[word].add(path)
+                self.by_word.add(word, path)
             for word in content_words(" ".join([text, *keys])):
-                self.by_stem[stem(word)].add(path)
+                self.by_stem.add(stem(word), path)
             if isinstance(value, bool):
                 self.truths[path] = value
             elif isinstance(value, int | float) and math.isfinite(value):
                 figures.append((path, number(value, keys)))
             elif text:
-                self.texts[path] = text
-                self.texts_in_words[path] = f" {' '.join(folded_words(text))} "
+                texts.append((path, text))
                 found = _Mentions(text)
-                self.dates += [(path, date) for date in found.dates]
-                self.times += [(path, time) for time in found.times]
+                for date in found.dates:
+                    self.dates.add(date, path)
+                for time in found.times:
+                    self.times.add(time.minutes, path)
                 figures += [(path, figure) for figure in found.figures]
                 figures += [(path, number(year, ())) for date in found.dates for year in date.years]
         self.figures = FigureIndex(figures, self.by_word.keys())
+        self.texts = TextSearch((path, text.casefold()) for path, text in texts)
+        self.texts_in_words = TextSearch((path, f" {' '.join(folded_words(text))} ") for path, text in texts)
 
     def holders(self, mentions: _Mentions) -> Iterator[tuple[str, set[str]]]:
         """Yields each mentioned value with the fields that contain it."""
         for figure in mentions.figures:
             yield figure.text, self.figures.holders(figure)
         for date in mentions.dates:
-            yield date.text, {path for path, held in self.dates if date.is_held_by(held)}
+            yield date.text, self.dates.holders(date)
         for time in mentions.times:
-            yield time.text, {path for path, held in self.times if held.minutes == time.minutes}
+            yield time.text, self.times.get(time.minutes, set())
         for address in sorted(mentions.addresses):
-            wanted = address.casefold()
-            yield address, {path for path, text in self.texts.items() if wanted in text.casefold()}
+            yield address, self.texts.holders(address.casefold())
         for quotation in sorted(mentions.quotations):
-            words = folded_words(quotation)
-            likely = set.intersection(*(self.by_word.get(word, set()) for word in words))
-            yield quotation, {path for path in likely if f" {' '.join(words)} " in self.texts_in_words.get(path, "")}
+            yield quotation, self.texts_in_words.holders(f" {' '.join(folded_words(quotation))} ")
 
     def name_holders(self, name: ProperName) -> set[str]:
         """Returns the fields with all words of the name, or else the fields with some of its words.
@@ -160,14 +163,17 @@ class _Facts:
         return {path for path in self.by_stem.get(beginning, ()) if self.truths.get(path, not negated) is not negated}
 
 
-def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Yields every value that is not empty, with its dotted path."""
-    if isinstance(value, Mapping | list):
-        items = value.items() if isinstance(value, Mapping) else enumerate(value)
-        for key, item in items:
-            yield from _leaves(item, f"{path}.{key}" if path else str(key))
+def _leaves(value: Any, path: str = "", keys: tuple[str, ...] = ()) -> Iterator[tuple[str, tuple[str, ...], Any]]:
+    """Yields every value that is not empty, with its dotted path and the words of the path without its root."""
+    if isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _leaves(item, f"{path}.{index}", keys)
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            inner = (*keys, *key_words(str(key)))[-KEY_WORDS:] if path else ()
+            yield from _leaves(item, f"{path}.{key}" if path else str(key), inner)
     elif value not in (None, ""):
-        yield path, value
+        yield path, keys, value
 
 
 def _claim(sentence: str, facts: _Facts) -> Claim | None:
@@ -195,6 +201,18 @@ def _claim(sentence: str, facts: _Facts) -> Claim | None:
     return Claim(
         text=sentence,
         support=Support.UNSUPPORTED if missing else Support.SUPPORTED,
-        fields=sorted(fields, key=lambda path: (-fields[path], path))[:FIELDS_LIMIT],
+        fields=_listed(fields),
         missing=missing,
     )
+
+
+def _listed(fields: Counter[str]) -> list[str]:
+    """Returns the fields that support most of the claim, as many as fit."""
+    listed: list[str] = []
+    size = 0
+    for path in sorted(fields, key=lambda path: (-fields[path], path))[:FIELDS_LIMIT]:
+        size += len(path)
+        if listed and size > FIELDS_CHARACTERS:
+            break
+        listed.append(path)
+    return listed

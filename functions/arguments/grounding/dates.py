@@ -7,6 +7,9 @@ A date matches a fact if all its stated parts are equal: *March 2024* matches 20
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import product
+
+from functions.arguments.grounding.holders import HolderIndex
 
 _MONTHS = {
     name: number
@@ -53,16 +56,26 @@ class Date:
     end: int
     readings: tuple[tuple[int | None, int | None, int | None], ...]
 
-    def is_held_by(self, fact: "Date") -> bool:
-        return any(
-            all(part in (None, held) for part, held in zip(stated, reading, strict=True))
-            for stated in self.readings
-            for reading in fact.readings
-        )
-
     @property
     def years(self) -> set[int]:
         return {year for year, _, _ in self.readings if year is not None}
+
+
+class DateIndex:
+    """The fields that hold each date, by every choice of its parts that a text may state."""
+
+    def __init__(self) -> None:
+        self._paths = HolderIndex[tuple[int | None, ...]]()
+
+    def add(self, date: Date, path: str) -> None:
+        """Adds a field that holds the date."""
+        for reading in date.readings:
+            for stated in product(*((None, part) for part in reading)):
+                self._paths.add(stated, path)
+
+    def holders(self, stated: Date) -> set[str]:
+        """Returns the fields that hold a date with all stated parts."""
+        return set().union(*(self._paths.get(reading, ()) for reading in stated.readings))
 
 
 @dataclass(frozen=True)

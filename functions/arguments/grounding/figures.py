@@ -13,7 +13,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass
 from decimal import Decimal
+from itertools import islice
 
+from functions.arguments.grounding.holders import HOLDERS_LIMIT
 from functions.arguments.grounding.words import words_of
 
 LEEWAY = Decimal("0.05")
@@ -233,19 +235,24 @@ class FigureIndex:
                 self._values[figure.unit] += {(reading.value, path), (abs(reading.value), path)}
         for values in self._values.values():
             values.sort()
+        self._found: dict[tuple[object, ...], set[str]] = {}
         named = {unit.name for unit in self._values if unit.kind == "money"}
         self._currencies = named | {CURRENCIES[word] for word in words if word in CURRENCIES}
 
     def holders(self, stated: Figure) -> set[str]:
-        """Returns the paths of the fields with a matching figure."""
-        return {
-            path
-            for low, high in stated.bounds()
-            for unit, values in self._values.items()
-            for factor in self._factors(stated.unit, unit)
-            for value, path in _between(values, *_scaled(low, high, factor))
-            if unit != PLAIN or stated.unit != PERCENT or _is_said_in_percent(value, factor)
-        }
+        """Returns the paths of the first fields with a matching figure."""
+        key = (stated.readings, stated.unit, stated.hedge, stated.is_scaled)
+        if key not in self._found:
+            self._found[key] = set(islice(self._matches(stated), HOLDERS_LIMIT))
+        return self._found[key]
+
+    def _matches(self, stated: Figure) -> Iterator[str]:
+        for low, high in stated.bounds():
+            for unit, values in self._values.items():
+                for factor in self._factors(stated.unit, unit):
+                    for value, path in _between(values, *_scaled(low, high, factor)):
+                        if unit != PLAIN or stated.unit != PERCENT or _is_said_in_percent(value, factor):
+                            yield path
 
     def _factors(self, stated: Unit, unit: Unit) -> tuple[Decimal, ...]:
         """Returns the possible factors from a fact's value to the figure's value: none if the units do not agree."""

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 STEM_CHARACTERS = 5
+# Longer words are not kept in memory.
+REMEMBERED_CHARACTERS = 50
 
 _WORD = re.compile(r"[^\W_]+")
 # A word may contain some other characters: O'Brien, AT&T, Smith-Jones, e-mail.
@@ -53,21 +55,26 @@ _ENDINGS = ("ly", "ing", "ings", "ed", "tion", "tions", "ment", "ments", "ness",
 _TITLES = frozenset(words_of("mr mrs ms miss dr prof sir madam herr frau am pm ps team"))
 
 
-@lru_cache(maxsize=4096)
 def fold(word: str) -> str:
     """Returns the word in a form that does not depend on case, accents and character width."""
+    return _remembered(word) if len(word) <= REMEMBERED_CHARACTERS else _folded(word)
+
+
+def _folded(word: str) -> str:
     decomposed = unicodedata.normalize("NFKD", word.casefold())
     return "".join(each for each in decomposed if not unicodedata.combining(each))
+
+
+_remembered = lru_cache(maxsize=4096)(_folded)
 
 
 def folded_words(text: str) -> list[str]:
     return [fold(word) for word in _WORD.findall(text)]
 
 
-def key_words(path: str) -> list[str]:
-    """Returns the words of a field's path without its root: ``client.creditCards.0.fee_eur`` has four words."""
-    parts = path.split(".")[1:]
-    return [word for part in parts if not part.isdecimal() for word in folded_words(_CAMEL.sub(" ", part))]
+def key_words(key: str) -> list[str]:
+    """Returns the words of a field's key: ``creditCards.0.fee_eur`` has four words."""
+    return [word for part in key.split(".") if not part.isdecimal() for word in folded_words(_CAMEL.sub(" ", part))]
 
 
 def content_words(text: str) -> list[str]:

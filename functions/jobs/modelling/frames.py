@@ -41,6 +41,8 @@ from shared.propensity.features import (
 DateFormats = Mapping[str, Sequence[str] | None]
 
 MAX_CATEGORIES = 254
+# Longer texts are no categories of their own, because the checkpoint keeps the categories.
+CATEGORY_CHARACTERS = 1_000
 # Leading zeros, 16 or more digits, a leading plus, and the likes of 12E5: as numbers, different codes would be equal.
 _CODE = r"^(?:[+-]?0[0-9]+|[+-]?[0-9]{16,}|\+[0-9]+|[0-9]+[eE][0-9]+)$"
 # A text column becomes numeric or datetime if this share of its texts are numbers or dates.
@@ -225,9 +227,8 @@ def _infer_categories(texts: pl.Series) -> Feature | str:
     if len(values) >= MIN_ROWS_TO_CALL_IDENTIFIER and len(distinct) > IDENTIFIER_SHARE * len(values):
         long = float(values.str.len_chars().mean() or 0) > LONG_TEXT  # type: ignore[arg-type]
         return "it is free text" if long else "it is an identifier: almost every row has a different value"
-    return Feature(
-        name=name, kind="categorical", categories=distinct[:MAX_CATEGORIES], others=len(distinct) > MAX_CATEGORIES
-    )
+    categories = [text for text in distinct if len(text) <= CATEGORY_CHARACTERS][:MAX_CATEGORIES]
+    return Feature(name=name, kind="categorical", categories=categories, others=len(distinct) > len(categories))
 
 
 def _spelled_once(texts: Iterable[str]) -> list[str]:

@@ -3,12 +3,13 @@
 import hashlib
 import threading
 from datetime import UTC, datetime
+from pathlib import Path
 
 import numpy as np
 import polars as pl
 
 from functions.jobs.container import Container
-from functions.jobs.file_warnings import require_whole, warnings_of
+from functions.jobs.file_warnings import warnings_of
 from functions.jobs.modelling.automatic_splits import automatic_holdout, entity_columns
 from functions.jobs.modelling.copies import copies, write_hashes
 from functions.jobs.modelling.frames import date_formats, encode_frame, infer_schema
@@ -24,8 +25,10 @@ from shared.models.job import TrainingJob
 from shared.propensity.architectures.base import Examples, Labels
 from shared.propensity.architectures.configuration import BoostingConfiguration
 from shared.propensity.architectures.registry import ARCHITECTURES, validate_configuration
+from shared.propensity.artifacts import require_scorable
 from shared.propensity.checkpoints import FORMAT_VERSION, StoredCheckpoint, library_versions, write_checkpoint
 from shared.propensity.ensemble import Ensemble
+from shared.propensity.errors import CheckpointError
 from shared.propensity.features import FeatureSchema
 from shared.propensity.holdouts import GroupHoldout, Holdout, Mask, TimeHoldout
 
@@ -33,6 +36,7 @@ FEWEST_ROWS = 20
 FEWEST_OF_A_CLASS = 4
 THRESHOLD = 0.5
 # Why a column is no feature.
+NESTED = "its values are lists or objects, which predictions do not take"
 EXCLUDED = "excluded by the configuration"
 GROUPING = "rows are held out by it"
 ENTITY = "it names a client, and the held-out rows are of the same clients as the others"
@@ -52,10 +56,10 @@ def train(job: TrainingJob, container: Container, stop: threading.Event, client:
         configuration = validate_configuration(job.architecture, job.configuration, "configuration")
         seed = job.seed if configuration.seed is None else configuration.seed
         table = read_datasets(job.datasets, seed, job.target, client)
-        require_whole(table.file_notes)
         checkpoint, ensemble, fitted = fit(job, configuration, seed, table, container, progress)
         write_hashes(container.model_folder, fitted.matrix, fitted.labels)
         write_checkpoint(container.model_folder, checkpoint, ensemble)
+        _require_scorable(container.model_folder)
     for name, value in checkpoint.measurement.metrics.items():
         if value is not None:
             print(f"metric {name}={value:.6f} step=0", flush=True)  # noqa: T201 - SageMaker reads stdout
@@ -88,7 +92,8 @@ def fit(
     held_out = held_out_rows(holdout, features, table.draws, labels)
     _require_both_classes(labels, held_out, holdout)
 
-    schema = infer_schema(features.filter(~held_out), _left_out(job, configuration, holdout, features), formats)
+    left_out = _left_out(job, configuration, holdout, table, features)
+    schema = infer_schema(features.filter(~held_out), left_out, formats)
     examples = Examples(encode_frame(schema, features), labels)
     fitted = examples.take(np.nonzero(~held_out)[0])
     resolved = configuration.resolved(len(fitted))
@@ -130,6 +135,16 @@ def fit(
     return checkpoint, ensemble, fitted
 
 
+def _require_scorable(folder: Path) -> None:
+    try:
+        require_scorable(folder)
+    except CheckpointError as error:
+        raise JobFailedError(
+            f"Predictions could not use this checkpoint: {error}. Train fewer or smaller trees (n_estimators, "
+            "max_depth, ensemble_size), or leave columns with many or long texts out."
+        ) from error
+
+
 def _without_copies(features: pl.DataFrame, labels: pl.Series) -> tuple[Mask, list[str]]:
     """Returns the mask of the rows to learn from, without copies of others, and notes about the copies."""
     repeated, are_copies = copies(features, labels)
@@ -145,13 +160,18 @@ def _without_copies(features: pl.DataFrame, labels: pl.Series) -> tuple[Mask, li
 
 
 def _left_out(
-    job: TrainingJob, configuration: BoostingConfiguration, holdout: Holdout, features: pl.DataFrame
+    job: TrainingJob,
+    configuration: BoostingConfiguration,
+    holdout: Holdout,
+    table: DatasetTable,
+    features: pl.DataFrame,
 ) -> dict[str, str]:
     """Returns the columns that are not to be features, with the reasons."""
     identifying = [column for dataset in job.datasets for column in dataset.identifying_columns]
     # In a split by time, a model that remembers clients seems to know the future.
     entities = entity_columns(features) if isinstance(holdout, TimeHoldout) else []
     left_out = dict.fromkeys(entities, ENTITY) | dict.fromkeys(identifying, IDENTIFYING)
+    left_out |= dict.fromkeys(table.nested, NESTED)
     left_out |= dict.fromkeys(configuration.excluded_columns, EXCLUDED)
     if isinstance(holdout, GroupHoldout):
         left_out[holdout.column] = GROUPING

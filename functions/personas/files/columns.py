@@ -1,7 +1,6 @@
 """Converts the columns of a file to the fields of a persona."""
 
 import re
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -11,6 +10,8 @@ from pydantic import ValidationError
 
 from shared.files.errors import UnreadableFileError
 from shared.models.persona import PersonaCreate
+from shared.secret_names import find_secret
+from shared.text.comparison import comparable_text
 
 # The headings of each field, in normalised form. Other columns go to `data`.
 HEADINGS = {
@@ -57,7 +58,7 @@ class AmbiguousHeadingsError(ValueError):
 
 def normalised_heading(heading: str) -> str:
     """Returns the letters and digits in lower case, so that ``Date of Birth`` and ``date_of_birth`` are equal."""
-    folded = unicodedata.normalize("NFKC", heading[: HEADING_CHARACTERS + 1]).casefold()
+    folded = comparable_text(heading[: HEADING_CHARACTERS + 1])
     return "".join(character for character in folded if character.isalnum())
 
 
@@ -75,6 +76,11 @@ def field_positions(headings: tuple[str, ...]) -> dict[str, int]:
         if found:
             positions[field] = found[0]
     return positions
+
+
+def is_blank(cells: Sequence[Any]) -> bool:
+    """Returns whether a row has no value."""
+    return all(cell is None or (isinstance(cell, str) and not cell.strip()) for cell in cells)
 
 
 class HeadedTable:
@@ -141,6 +147,8 @@ def object_row(number: int, value: Any) -> FileRow:
 
 def persona_row(number: int, values: dict[str, Any]) -> FileRow:
     """Returns the persona with these fields, or a refused row."""
+    if secret := find_secret(values.get("data")):
+        return RefusedRow(number, f"the key '{secret}' has the name of a secret: leave secrets out of the file")
     if isinstance(birthdate := values.get("birthdate"), str) and (midnight := _MIDNIGHT.fullmatch(birthdate)):
         values["birthdate"] = midnight[1]
     try:

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, BinaryIO, TypeVar
 
-from functions.personas.files.columns import FileRow, HeadedTable, object_row
+from functions.personas.files.columns import FileRow, HeadedTable, is_blank, object_row
 from functions.personas.files.delimited import read_records
 from functions.personas.files.json_values import read_values
 from functions.personas.files.limits import UploadLimits
+from functions.personas.files.sheets import read_rows
 from functions.personas.files.text import open_text
 from shared.files.errors import UnreadableFileError
 
@@ -55,10 +56,7 @@ def open_persona_file(file: BinaryIO, limits: UploadLimits, check_time: Callable
         if beginning.startswith(mark):
             raise UnreadableFileError(reason)
     if beginning == ZIP:
-        # The library for workbooks takes as long to import as the rest of the function.
-        from functions.personas.files.workbook import read_cells
-
-        cells = _watched(read_cells(file, limits), check_time)
+        cells = _watched(read_rows(file, limits), check_time)
         return PersonaFile(UploadFormat.XLSX, None, _bounded(_table_rows(cells, limits), limits))
     stream, encoding = open_text(file)
     first = stream.read(1 << 16).lstrip()[:1]
@@ -75,7 +73,7 @@ def _table_rows(records: Iterator[tuple[int, list[Any]]], limits: UploadLimits) 
     """Yields the rows below the heading row, which is the first row that is not blank."""
     table: HeadedTable | None = None
     for number, cells in records:
-        if all(cell is None or (isinstance(cell, str) and not cell.strip()) for cell in cells):
+        if is_blank(cells):
             continue
         if table is None:
             table = HeadedTable(["" if cell is None else str(cell) for cell in cells], limits.columns)

@@ -1,10 +1,14 @@
-"""Reads the first visible sheet of an XLSX workbook. A workbook is a zip of XML files, which may be hostile."""
+"""Reads the first visible sheet of an XLSX workbook. A workbook is a zip of XML files, which may be hostile.
 
-import re
+It runs in a child process, because the XML parser holds what is between two rows in memory, whatever it is.
+"""
+
+import json
 import warnings
 import zlib
 from collections.abc import Iterator
 from datetime import date, datetime, time, timedelta
+from pathlib import Path
 from typing import IO, Any, BinaryIO
 from zipfile import BadZipFile, ZipFile, ZipInfo
 
@@ -13,16 +17,11 @@ from openpyxl.styles.stylesheet import apply_stylesheet
 from openpyxl.utils.exceptions import InvalidFileException
 from openpyxl.worksheet._reader import FORMULA_TAG, WorkSheetParser
 
-from functions.personas.files.columns import UnusableCell
+from functions.personas.files.columns import UnusableCell, is_blank
 from functions.personas.files.limits import UploadLimits
 from shared.files.errors import UnreadableFileError
 
-BLOCK_BYTES = 1 << 20
-MARK_BYTES = 64
-# The parser holds each row in memory as a whole, and also the parts before and after all rows.
-ROW_BYTES = 4 << 20
 SHARED_STRINGS = "sharedstrings"
-_ROW = re.compile(rb"</?(?:[A-Za-z0-9_]{1,30}:)?row[\s>/]")
 
 # openpyxl, zipfile and the XML parser raise these errors for a broken file, because they do not check its structure.
 BROKEN = (
@@ -81,6 +80,36 @@ class _CellParser(WorkSheetParser):
         return cell
 
 
+def write_cells(source: str, target: str, limits: dict[str, Any]) -> None:
+    """Writes the number and the cells of each row that is not blank as one line of JSON.
+
+    It ends with the first row beyond the limit. An unusable cell is an object with the reason. Raises
+    UnreadableFileError.
+    """
+    bounds = UploadLimits(**limits)
+    # The first row names the columns, and a row beyond the limit shows that there is one.
+    left = bounds.rows + 2
+    written = 0
+    with Path(source).open("rb") as book, Path(target).open("w", encoding="utf-8") as lines:
+        for number, cells in read_cells(book, bounds):
+            if is_blank(cells):
+                continue
+            line = json.dumps([number, cells], default=_reason)
+            if len(line) > bounds.row_characters:
+                raise UnreadableFileError(f"has a row of more than {bounds.row_characters:,} characters")
+            written += len(line)
+            if written > bounds.cells_bytes:
+                raise UnreadableFileError(f"has cells of more than {bounds.cells_bytes >> 20} MB: split it")
+            lines.write(f"{line}\n")
+            left -= 1
+            if not left:
+                break
+
+
+def _reason(cell: UnusableCell) -> dict[str, str]:
+    return {"reason": cell.reason}
+
+
 def read_cells(file: BinaryIO, limits: UploadLimits) -> Iterator[tuple[int, list[Any]]]:
     """Yields the number and the cells of each row: text, number, Boolean, ``None`` or UnusableCell.
 
@@ -102,7 +131,6 @@ def _read_cells(file: BinaryIO, limits: UploadLimits) -> Iterator[tuple[int, lis
     if not sheets:
         raise UnreadableFileError("has no sheet")
     path = next((part for sheet, part in sheets if sheet.state == "visible"), sheets[0][1]).target
-    _check_rows(reader.archive, path)
     with reader.archive.open(path) as source:
         parser = _CellParser(
             source,
@@ -130,19 +158,6 @@ def _load(file: BinaryIO, limits: UploadLimits) -> Any:
         reader.read_workbook()
         apply_stylesheet(reader.archive, reader.wb)
     return reader
-
-
-def _check_rows(archive: ZipFile, path: str) -> None:
-    """Raises UnreadableFileError if a row is too large for the memory."""
-    unbroken = 0
-    tail = b""
-    with archive.open(path) as source:
-        while block := source.read(BLOCK_BYTES):
-            window = tail + block
-            unbroken = 0 if _ROW.search(window) else unbroken + len(block)
-            if unbroken > ROW_BYTES:
-                raise UnreadableFileError(f"has a row that unpacks to more than {ROW_BYTES >> 20} MB")
-            tail = window[-MARK_BYTES:]
 
 
 def _in_place(cells: list[dict[str, Any]], columns: int) -> list[Any]:

@@ -5,9 +5,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from functions.workflows.connector_scan.column_details import ColumnDetails
-from functions.workflows.connector_scan.profile import ColumnProfile, profile_file
 from functions.workflows.connector_scan.table_snapshots import take_snapshot
+from shared.bounds import SCANNED_FILE, SMALL_SCANNED_FILE
 from shared.connectors.catalog import Seen
 from shared.connectors.postgres import PostgresDatabases
 from shared.connectors.scans import ConnectorScans
@@ -19,9 +18,9 @@ from shared.connectors.storage import (
     StorageError,
 )
 from shared.errors import NotFoundError, ValidationFailedError
+from shared.files.confined import run_confined
 from shared.files.errors import UnreadableFileError
-from shared.files.limits import ReadLimits
-from shared.models.catalog import CatalogColumn, CatalogEntry, CatalogStatus
+from shared.models.catalog import CatalogEntry, CatalogStatus
 from shared.models.connector import Connector
 from shared.models.reading import ReadOptions
 from shared.observability import workflow_step
@@ -32,6 +31,7 @@ READ_ATTEMPTS = 3
 DISK_SHARE = 3
 # For the rows of a table; a scan of it may take 15 minutes in all.
 TABLE_SECONDS = 600
+_ENTRY = "functions.workflows.connector_scan.entries:read_entry"
 _resources = Resources()
 
 
@@ -112,7 +112,7 @@ def read_file(storage: ConnectorStorage, name: str, options: ReadOptions) -> Cat
                 storage.download(version, path)
             except FileChangedError:
                 continue
-            return _profile(path, version, ReadLimits(decoded_bytes=limit), options)
+            return _profile(path, version, limit, options)
     return failed(name, "The file kept changing while it was read; scan it again when it is complete.")
 
 
@@ -124,7 +124,7 @@ def read_table(
     Raises MissingFileError and StorageError.
     """
     with TemporaryDirectory(prefix="scan-") as folder:
-        limits = ReadLimits(decoded_bytes=shutil.disk_usage(folder).free // DISK_SHARE)
+        limit = shutil.disk_usage(folder).free // DISK_SHARE
         try:
             with databases.open(connector, TABLE_SECONDS) as database:
                 path, version = take_snapshot(database, name, storage, Path(folder))
@@ -133,7 +133,7 @@ def read_table(
         except MissingFileError:
             storage.delete(name)
             raise
-        return _profile(path, version, limits, options)
+        return _profile(path, version, limit, options)
 
 
 def failed(name: str, error: str, version: FileVersion | None = None) -> CatalogEntry:
@@ -142,49 +142,20 @@ def failed(name: str, error: str, version: FileVersion | None = None) -> Catalog
     return CatalogEntry.model_validate({"file": name, "status": CatalogStatus.ERROR, "error": error, **known})
 
 
-def _profile(path: Path, version: FileVersion, limits: ReadLimits, options: ReadOptions) -> CatalogEntry:
+def _profile(path: Path, version: FileVersion, decoded_bytes: int, options: ReadOptions) -> CatalogEntry:
+    arguments = {
+        "path": str(path),
+        "file": version.file,
+        "decoded_bytes": decoded_bytes,
+        "options": options.model_dump(mode="json", exclude_none=True),
+    }
+    is_small = version.size_bytes <= SMALL_SCANNED_FILE.size_bytes
     try:
-        profile = profile_file(path, version.file.rpartition("/")[2], limits=limits, options=options)
+        found = run_confined(_ENTRY, arguments, SMALL_SCANNED_FILE if is_small else SCANNED_FILE)
     except UnreadableFileError as error:
         return failed(version.file, str(error), version)
-    notes = profile.notes
-    return CatalogEntry(
-        file=version.file,
-        size_bytes=version.size_bytes,
-        etag=version.etag,
-        version_id=version.version_id,
-        format=profile.format.value,
-        rows=profile.rows,
-        columns=[
-            _column(column, profile.details.get(column.name, ColumnDetails()), notes.formats.get(column.name, []))
-            for column in profile.columns
-        ],
-        sampled_rows=profile.sampled_rows,
-        status=CatalogStatus.SCANNED,
-        encoding=notes.encoding,
-        dialect=notes.dialect,
-        warnings=notes.warnings,
-        warning_count=notes.warning_count,
-        affected_rows=notes.affected_rows,
-    )
-
-
-def _column(column: ColumnProfile, details: ColumnDetails, formats: list[str]) -> CatalogColumn:
-    found = details.personal_data
-    bounds = (None, None) if found and found.is_direct else (column.minimum, column.maximum)
-    return CatalogColumn(
-        name=column.name,
-        type=column.type.value,
-        nulls=column.nulls,
-        distinct=column.distinct,
-        distinct_is_estimate=column.distinct_is_estimate,
-        min=bounds[0],
-        max=bounds[1],
-        quantiles=details.quantiles,
-        top_values=list(details.top_values),
-        personal_data=found,
-        formats=formats,
-    )
+    known = {"size_bytes": version.size_bytes, "etag": version.etag, "version_id": version.version_id}
+    return CatalogEntry.model_validate(found | known)
 
 
 @workflow_step

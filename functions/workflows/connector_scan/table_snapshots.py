@@ -5,13 +5,15 @@ import shutil
 from pathlib import Path
 from typing import BinaryIO
 
-from functions.workflows.connector_scan.tables import write_parquet
+from shared.bounds import SCANNED_FILE
 from shared.connectors.postgres import PostgresDatabase
 from shared.connectors.storage import ConnectorStorage, FileVersion
+from shared.files.confined import run_confined
 from shared.files.errors import UnreadableFileError
 
 # Of the disk: for the rows as text, for the Parquet file, and for what comes while it is read.
 DISK_SHARE = 3
+_WRITE_PARQUET = "functions.workflows.connector_scan.tables:write_parquet"
 
 
 class BoundedFile:
@@ -43,7 +45,8 @@ def take_snapshot(
     rows, snapshot = folder / "rows.csv", folder / "snapshot.parquet"
     with rows.open("wb") as target:
         columns = database.copy(table, BoundedFile(target, shutil.disk_usage(folder).free // DISK_SHARE))
-    write_parquet(rows, [(column.name, column.type) for column in columns], snapshot)
+    typed = [(column.name, column.type) for column in columns]
+    run_confined(_WRITE_PARQUET, {"rows": str(rows), "columns": typed, "target": str(snapshot)}, SCANNED_FILE)
     rows.unlink()
     with snapshot.open("rb") as content:
         digest = hashlib.file_digest(content, "sha256").hexdigest()

@@ -6,27 +6,29 @@ from pathlib import Path
 import polars as pl
 
 from shared.files.errors import UnreadableFileError
-from shared.files.sources import POLARS_ERRORS, first_line
+from shared.files.sources import POLARS_ERRORS
 
 NULL = "\\N"
 ROW_GROUP_ROWS = 100_000
 
 
-def write_parquet(rows: Path, columns: Sequence[tuple[str, str]], target: Path) -> None:
-    """Turn CSV without a header, nulls spelled ``\\N``, into Parquet, in streaming; ``columns`` are names and types.
+def write_parquet(rows: str, columns: Sequence[tuple[str, str]], target: str) -> None:
+    """Turns a file of CSV without a header, nulls spelled ``\\N``, into Parquet, in streaming.
 
-    Raises UnreadableFileError for a value that is not of its column's type.
+    ``columns`` are names and types. Raises UnreadableFileError for a value that is not of its column's type.
     """
     texts = pl.Schema({name: pl.String() for name, _ in columns})
     values = [_value(name, kind) for name, kind in columns]
     try:
-        if rows.stat().st_size == 0:
+        if Path(rows).stat().st_size == 0:
             pl.DataFrame(schema=texts).select(values).write_parquet(target)
             return
         frame = pl.scan_csv(rows, has_header=False, schema=texts, null_values=NULL, glob=False)
         frame.select(values).sink_parquet(target, row_group_size=ROW_GROUP_ROWS)
     except POLARS_ERRORS as error:
-        raise UnreadableFileError(f"The table can't be read ({first_line(error)}); name the others to scan.") from error
+        raise UnreadableFileError(
+            "The table can't be read, because a value is not of its column's type; name the others to scan."
+        ) from error
 
 
 def _value(name: str, kind: str) -> pl.Expr:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from shared.jobs.failures import explain
+from shared.jobs.failures import count_failed_job, explain
 from shared.observability import workflow_step
 from shared.resources import Resources
 
@@ -17,6 +17,7 @@ def fail_evaluation(resources: Resources, event: dict[str, Any]) -> dict[str, An
     """
     space_id, evaluation_id = event["space_id"], event["evaluation_id"]
     failure = explain(event["error"], event["cause"])
+    count_failed_job(failure)
     ended = resources.evaluations.end(space_id, evaluation_id, failure.status, failure.error)
     return {"space_id": space_id, "evaluation_id": evaluation_id, "status": ended.result.status}
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 from shared.errors import NotFoundError
-from shared.jobs.failures import explain
+from shared.jobs.failures import count_failed_job, explain
 from shared.observability import logger, workflow_step
 from shared.resources import Resources
 from shared.trainings.store import Trainings
@@ -18,6 +18,7 @@ def fail_training(resources: Resources, event: dict[str, Any]) -> dict[str, Any]
     has ended stays as it is; one that was deleted is finished when its job is seen to have stopped.
     """
     failure = explain(str(event.get("error") or ""), str(event.get("cause") or ""))
+    count_failed_job(failure)
     trainings = Trainings(resources.table, resources.clock)
     try:
         ended = trainings.end(event["space_id"], event["training_id"], failure.status, {"error": failure.error})

@@ -22,25 +22,11 @@ from tests.fixtures.clocks import MovableClock
 from tests.fixtures.evaluations import add_member
 from tests.fixtures.operations import UNKNOWN
 from tests.fixtures.upstream import FakeUpstream, connected
+from tests.functional.api_keys.helpers import client_with_key, create_key
 from tests.functional.conftest import ClientMaker
 from tests.functional.http.test_common_contract import assert_error_shape
 
 CHAT_REQUEST = {"model": "small", "messages": [{"role": "user", "content": "Which offer suits Ada?"}]}
-
-
-def create_key(client: TestClient, *scopes: str, **fields: Any) -> dict[str, Any]:
-    response = client.post("/api-keys", json={"name": "Batch", "scopes": list(scopes), **fields})
-    assert response.status_code == 201, response.text
-    created: dict[str, Any] = response.json()
-    return created
-
-
-def client_with_key(client: TestClient, key: str, space_id: str | None = None) -> TestClient:
-    holder = TestClient(client.app)
-    holder.headers["Authorization"] = f"Bearer {key}"
-    if space_id:
-        holder.headers["X-Space-Id"] = space_id
-    return holder
 
 
 @pytest.mark.row("X-5")

@@ -118,7 +118,7 @@ def test_an_unreachable_cluster_leaves_one_log_row_and_no_argument(client: TestC
     unreachable = {"ingress_url": "http://127.0.0.1:9/v1", "manager_url": "http://127.0.0.1:9"}
     assert client.post("/clusters", json=unreachable).status_code == 201
     response = client.post("/arguments", json={**FACTS, "model": "small"})
-    assert (response.status_code, response.json()["code"]) == (503, "cluster_unreachable")
+    assert (response.status_code, response.json()["code"]) == (502, "cluster_unreachable")
     assert client.get("/arguments").json() == []
     (row,) = logs(client)
     assert (row["status"], row["model"], row["error"]) == ("error", "small", response.json()["error"])
@@ -370,3 +370,11 @@ def test_the_pages_return_each_argument_once_and_the_total_every_time(
 def test_an_invalid_filter_or_page_is_refused(client: TestClient) -> None:
     for query in ("status=done", "status=", "page=0", "page=-1", "page_size=0", "page_size=1001"):
         assert client.get(f"/arguments?{query}").status_code == 400
+
+
+@pytest.mark.row("SE-5")
+def test_facts_with_a_path_that_is_too_long_are_refused(client: TestClient, upstream: FakeUpstream) -> None:
+    nested = {"a" * 300: {"b" * 300: 1}}
+    response = client.post("/arguments", json={**FACTS, "model": "small", "client": nested})
+    assert response.status_code == 400
+    assert "use shorter names" in response.json()["error"]

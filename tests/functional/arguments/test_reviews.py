@@ -8,13 +8,16 @@ import pytest
 from fastapi.testclient import TestClient
 
 from functions.arguments.service import ArgumentService, QueueEmptyError
+from functions.events.reconcile_jobs import clean_up
+from shared.dynamodb.cleanup_list import GRACE
 from shared.dynamodb.table import Table
 from shared.errors import ConflictError
 from shared.models.argument import ArgumentUpdate, ReviewStatus
 from shared.resources import Resources
 from shared.spaces.members import SpaceContext
+from tests.faults.boundary import Boundary, Fault, KilledError
 from tests.fixtures.arguments import add_argument
-from tests.fixtures.clocks import Meanwhile
+from tests.fixtures.clocks import Meanwhile, MovableClock
 from tests.fixtures.evaluations import add_member
 from tests.functional.conftest import ClientMaker
 
@@ -236,7 +239,7 @@ def test_the_queue_returns_the_oldest_argument_first_and_an_error_when_it_is_emp
 
 
 @pytest.mark.row("X-9")
-def test_a_released_argument_returns_to_its_place_in_the_queue(client: TestClient, table: Table) -> None:
+def test_a_released_argument_joins_the_end_of_the_queue(client: TestClient, table: Table) -> None:
     created = [create_argument(client, table) for _ in range(2)]
     taken = client.post("/arguments/queue/next").json()
     released = client.post(f"/arguments/{taken['id']}/release").json()
@@ -244,7 +247,52 @@ def test_a_released_argument_returns_to_its_place_in_the_queue(client: TestClien
     refused = client.post(f"/arguments/{taken['id']}/release")
     assert refused.status_code == 409
     assert "'waiting_review'" in refused.json()["error"]
-    assert client.post("/arguments/queue/next").json()["id"] == created[0]
+    # The reviewer who gave it back does not get it again before the others.
+    assert [client.post("/arguments/queue/next").json()["id"] for _ in range(2)] == created[::-1]
+
+
+@pytest.mark.row("X-9", "EN-5")
+@pytest.mark.parametrize("is_killed", [False, True])
+def test_an_argument_that_was_kept_for_a_leaver_waits_for_anyone(
+    client: TestClient,
+    colleague: Callable[[str], TestClient],
+    resources: Resources,
+    boundary: Boundary,
+    clock: MovableClock,
+    is_killed: bool,
+) -> None:
+    erin, kept = colleague("erin"), create_argument(client, resources.table)
+    client.post(f"/arguments/{kept}/assign", json={"user_id": user_id(erin)}).raise_for_status()
+    path = f"/spaces/{client.headers['X-Space-Id']}/members/{user_id(erin)}"
+    if is_killed:
+        with boundary.failing(Fault.LATE_KILLED, at=1), pytest.raises(KilledError):
+            client.delete(path)
+        assert client.post("/arguments/queue/next").status_code == 404
+        clock.now += GRACE
+        clean_up(resources)
+    else:
+        assert client.delete(path).status_code == 200
+    taken = client.post("/arguments/queue/next").json()
+    assert (taken["id"], taken["review"]["assignee"]) == (kept, None)
+    assert list(resources.table.query("member#purges")) == []
+
+
+@pytest.mark.row("X-9")
+def test_an_argument_cannot_be_assigned_to_a_member_who_leaves_at_the_same_time(
+    client: TestClient, colleague: Callable[[str], TestClient], resources: Resources
+) -> None:
+    erin, argument_id = colleague("erin"), create_argument(client, resources.table)
+    before = "before-call.dynamodb.TransactWriteItems"
+
+    def leave(**_: Any) -> None:
+        resources.dynamodb.meta.events.unregister(before, leave)
+        client.delete(f"/spaces/{client.headers['X-Space-Id']}/members/{user_id(erin)}").raise_for_status()
+
+    erin_id = user_id(erin)
+    resources.dynamodb.meta.events.register(before, leave)
+    refused = client.post(f"/arguments/{argument_id}/assign", json={"user_id": erin_id})
+    assert (refused.status_code, refused.json()["details"][0]["field"]) == (400, "body.user_id")
+    assert client.post("/arguments/queue/next").json()["id"] == argument_id
 
 
 @pytest.mark.row("X-9")

@@ -94,6 +94,61 @@ def test_the_deletion_of_a_space_leaves_no_rows_of_memberships(
     assert [row["action"] for row in audit_rows(client, entity="space")] == ["restored", "deleted", "created"]
 
 
+@pytest.mark.row("X-14", "EN-4")
+def test_every_deletion_of_a_key_that_is_made_again_has_its_own_row(
+    client: TestClient, resources: Resources, sign_in: ClientMaker, stream: Stream
+) -> None:
+    """The records of all writes arrive together, after the last of them."""
+    bob = sign_in("bob")
+    bob_id = bob.get("/me").json()["id"]
+    me, space_id = client.get("/me").json()["id"], space_of(client)
+    for _ in range(2):
+        add_member(resources.table, bob, space_id, ["data-models:create"])
+        assert client.delete(f"/spaces/{space_id}/members/{bob_id}").status_code == 200
+    records = stream.read()
+    for batch in (records, records):
+        deliver(resources, batch)
+    rows = audit_rows(client, entity="membership", entity_id=bob_id)
+    assert [row["action"] for row in rows] == ["deleted", "created"] * 2
+    deleted = rows[::2]
+    assert [row["actor"] for row in deleted] == [me, me]
+    assert [row["before"]["created_at"] for row in deleted] == [row["after"]["created_at"] for row in rows[1::2]]
+
+
+@pytest.mark.row("X-14", "SP-2", "EN-4")
+def test_the_restore_of_a_space_rewrites_no_row_of_its_memberships(
+    client: TestClient, resources: Resources, sign_in: ClientMaker, stream: Stream
+) -> None:
+    bob, space_id = sign_in("bob"), space_of(client)
+    add_member(resources.table, bob, space_id, [])
+    bob_id = bob.get("/me").json()["id"]
+    client.post(f"/users/{bob_id}/permissions", json={"permissions": ["trainings:get"]}).raise_for_status()
+    deliver(resources, stream.read())
+    before = audit_rows(client, entity="membership", entity_id=bob_id)
+    assert [row["action"] for row in before] == ["updated", "created"]
+    for _ in range(2):
+        client.delete(f"/spaces/{space_id}").raise_for_status()
+        client.post(f"/spaces/{space_id}/restore").raise_for_status()
+    deliver(resources, stream.read())
+    assert audit_rows(client, entity="membership", entity_id=bob_id) == before
+    client.delete(f"/spaces/{space_id}/members/{bob_id}").raise_for_status()
+    deliver(resources, stream.read())
+    assert audit_rows(client, entity="membership", entity_id=bob_id)[0]["action"] == "deleted"
+
+
+@pytest.mark.row("EN-5")
+def test_audit_rows_of_users_expire_after_the_retention(
+    client: TestClient, resources: Resources, stream: Stream
+) -> None:
+    """No space has these rows, so no purge of a space removes them."""
+    user_id = client.put("/me", json={"first_name": "Al"}).json()["id"]
+    deliver(resources, stream.read())
+    rows = [row for pk in (f"audit#{user_id}", f"audit#{user_id}#actor#{user_id}") for row in resources.table.query(pk)]
+    latest = datetime.now(UTC) + timedelta(days=400)
+    assert len(rows) >= 2
+    assert all(row["expires_at"] <= latest.timestamp() for row in rows)
+
+
 @pytest.mark.row("X-14")
 def test_long_values_are_shortened(client: TestClient, resources: Resources, stream: Stream) -> None:
     client.post("/data-models", json={"name": "Long", "description": "x" * 9_000})
@@ -170,3 +225,26 @@ def test_only_the_owner_reads_the_log_of_the_space(
 )
 def test_an_invalid_query_is_refused(client: TestClient, query: str) -> None:
     assert client.get(f"/audit-logs?{query}").status_code == 400
+
+
+@pytest.mark.row("SE-3", "X-14")
+def test_a_row_names_the_key_with_which_its_user_wrote(
+    client: TestClient, resources: Resources, stream: Stream
+) -> None:
+    body = {"name": "Batch", "scopes": ["read", "write"]}
+    keys = [client.post("/api-keys", json=body).json() for _ in range(2)]
+    holders = [TestClient(client.app, headers={"Authorization": f"Bearer {key['key']}"}) for key in keys]
+    ids = [each.post("/data-models", json={"name": "Churn"}).json()["id"] for each in (*holders, client)]
+    holders[1].delete(f"/data-models/{ids[2]}")
+    deliver(resources, stream.read())
+    rows = audit_rows(client, entity="data_model")
+    assert [(row["entity_id"], row["action"], row["api_key_id"]) for row in rows] == [
+        (ids[2], "deleted", keys[1]["id"]),
+        (ids[2], "created", None),
+        (ids[1], "created", keys[1]["id"]),
+        (ids[0], "created", keys[0]["id"]),
+    ]
+    assert {row["actor"] for row in rows} == {client.get("/me").json()["id"]}
+    assert [row["entity_id"] for row in audit_rows(client, api_key_id=keys[1]["id"])] == [ids[2], ids[1]]
+    assert audit_rows(client, entity_id=ids[2], api_key_id=keys[0]["id"]) == []
+    assert [row["action"] for row in audit_rows(client, entity_id=ids[2], api_key_id=keys[1]["id"])] == ["deleted"]

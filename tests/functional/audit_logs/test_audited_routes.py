@@ -119,6 +119,8 @@ ROUTES_WITHOUT_ROWS = {
     "POST /webhook-endpoints/{id}/deliveries/{delivery_id}/replay",
     "POST /webhook-endpoints/{id}/rotate-secret",
     "POST /webhook-endpoints/{id}/test",
+    # Writes if the address was not verified before.
+    "POST /webhook-endpoints/{id}/verify",
 }
 
 
@@ -237,6 +239,8 @@ def test_every_route_that_writes_leaves_a_row_with_its_actor_and_the_values_befo
     key = write("POST /api-keys", "api_key", "created", json={"name": "Batch", "scopes": ["read"]})
     update("/api-keys/{id}", "api_key", name=("a", "b"))({"id": key["id"]})
     write("DELETE /api-keys/{id}", "api_key", "deleted", path={"id": key["id"]})
+    other_key = client.post("/api-keys", json={"name": "Batch", "scopes": ["read"]}).json()["id"]
+    write("DELETE /spaces/{id}/api-keys/{key_id}", "api_key", "deleted", path={"id": space, "key_id": other_key})
 
     update("/me", "user", first_name=("a", "b"))()
     bob = sign_in("bob", space=space)

@@ -39,7 +39,7 @@ def test_a_benchmark_merges_repeated_metrics_and_connectors(client: TestClient, 
             "metrics": ["ks", "roc_auc", "ks"],
             "connectors": [
                 {"id": connector_id},
-                {"connector_id": connector_id, "target": "left", "note": {"by": "me"}},
+                {"connector_id": connector_id, "target": "left"},
             ],
         },
     )
@@ -53,7 +53,6 @@ def test_a_benchmark_merges_repeated_metrics_and_connectors(client: TestClient, 
             "target": "left",
             "positive_label": None,
             "split": None,
-            "note": {"by": "me"},
         }
     ]
     assert body["revision"] == 1
@@ -71,7 +70,7 @@ def test_a_benchmark_merges_repeated_metrics_and_connectors(client: TestClient, 
         ({"connectors": [{"target": "left"}]}, "body.connectors.0.connector_id"),
         ({"connectors": [{"id": "x", "split": {"kind": "time"}}]}, "body.connectors.0.split"),
         ({"connectors": [{"id": "x", "files": ["f" * 1024] * 1000}]}, "body.connectors"),
-        ({"connectors": [{"id": "x", "extra": "y" * 20_000}]}, "body.connectors.0"),
+        ({"connectors": [{"id": "x", "extra": "y"}]}, "body.connectors.0.extra"),
         ({"task": "regression"}, "body.task"),
         ({"name": " "}, "body.name"),
     ],

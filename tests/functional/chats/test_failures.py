@@ -4,6 +4,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 import functions.chats.service as chat_service
+from tests.faults.boundary import Boundary, Fault
 from tests.fixtures.upstream import Body, FakeUpstream, Refusal, served
 from tests.functional.chats.helpers import QUESTION, ask, events, logs, register
 
@@ -14,7 +15,7 @@ def test_a_request_to_an_unreachable_server_leaves_one_error_row_and_no_chat(
     with served(FakeUpstream()) as gone:
         register(client, gone, default_model="small")
     refused = client.post("/chats", json={"messages": [QUESTION]})
-    assert refused.status_code == 503
+    assert refused.status_code == 502
     assert refused.headers["retry-after"]
     assert [row["status"] for row in logs(client)] == ["error"]
     assert client.get("/chats").json()["count"] == 0
@@ -28,10 +29,10 @@ def test_a_failing_model_is_replaced_by_its_fallback(client: TestClient, upstrea
     completion = ask(client, model="small")
     assert completion["model"] == "spare"
     assert logs(client)[0]["model"] == "spare"
-    for _ in range(4):
-        ask(client, model="small")
-    # After three failures, the model is not called.
-    assert len([body for body in upstream.calls() if body["model"] == "small"]) == 3
+    for number in range(4):
+        ask(client, f"Which offer suits customer {number}?", model="small")
+    # Three different requests failed, and then a probe. After that the model is not called.
+    assert len([body for body in upstream.calls() if body["model"] == "small"]) == 4
 
 
 def test_a_completion_without_an_end_is_stopped_and_logged(
@@ -83,3 +84,17 @@ def test_a_token_that_the_server_refuses_is_named_in_the_error(chatting: TestCli
     assert (refused.status_code, refused.json()["code"]) == (502, "cluster_refused")
     assert "token" in refused.json()["error"]
     assert logs(chatting)[0]["status"] == "error"
+
+
+@pytest.mark.row("EN-4")
+def test_a_call_has_one_log_row_when_the_response_to_its_transaction_is_lost(
+    chatting: TestClient, boundary: Boundary
+) -> None:
+    with boundary.failing(Fault.LATE_LOST, about="chat_turn#"):
+        refused = chatting.post("/chats", json={"messages": [QUESTION]})
+    assert (refused.status_code, chatting.get("/chats").json()["count"]) == (503, 1)
+    # The row that was stored with the turn stays as it is, because its sums may have been added already.
+    assert [row["status"] for row in logs(chatting)] == ["success"]
+    with boundary.failing(Fault.BROKEN, about="chat_turn#"):
+        assert chatting.post("/chats", json={"messages": [QUESTION]}).status_code == 503
+    assert [row["status"] for row in logs(chatting)] == ["error", "success"]

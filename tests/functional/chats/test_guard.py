@@ -49,7 +49,7 @@ def test_requests_are_refused_while_the_guard_is_down(chatting: TestClient, upst
     upstream.script = lambda body: Refusal(500) if schema_name(body) == "guard" else "Hello."
     for stream in (False, True):
         refused = chatting.post("/chats", json={"messages": [QUESTION], "guard_enabled": True, "stream": stream})
-        assert refused.status_code == 503
+        assert refused.status_code == 502
         assert refused.json()["code"] == "guard_unavailable"
     assert [schema_name(body) for body in upstream.calls() if schema_name(body) is None] == []
 
@@ -177,3 +177,21 @@ def test_only_the_checked_parts_of_a_long_text_are_counted(chatting: TestClient,
     upstream.script = guard_script(lambda shown: "bad" in shown.partition("<text>")[2], completion=text)
     ask(chatting, guard_enabled=True)
     assert logs(chatting, type="chat")[0]["guard"] == {"scanned_characters": 4000, "sent_characters": 0}
+
+
+@pytest.mark.row("CH-4", "SE-6")
+@pytest.mark.parametrize("written", ["project \uff26alcon", "project\u00a0fal\u200bcon", "PRO\u00adJECT FAL\u2060CON"])
+def test_blocked_words_are_found_in_foreign_letters_and_with_invisible_ones(
+    client: TestClient, upstream: FakeUpstream, written: str
+) -> None:
+    register(client, upstream, guard_blocked_words=["project falcon"])
+    completion = ask(client, f"Tell me about {written}!", guard_enabled=True)
+    assert completion["guard"]["categories"] == ["blocked_word"]
+    assert upstream.calls() == []
+
+
+@pytest.mark.row("SE-6")
+def test_a_blocked_word_without_a_visible_character_is_refused(client: TestClient, upstream: FakeUpstream) -> None:
+    cluster = {"ingress_url": upstream.url, "manager_url": upstream.url, "guard_blocked_words": ["\u200b\u00ad"]}
+    refused = client.post("/clusters", json=cluster)
+    assert (refused.status_code, "visible" in refused.json()["error"]) == (400, True)

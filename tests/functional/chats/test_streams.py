@@ -9,6 +9,7 @@ import pytest
 from aiohttp import web
 from fastapi.testclient import TestClient
 
+from shared.http.middleware import SECURITY_HEADERS
 from tests.fixtures.upstream import Body, FakeUpstream, Refusal
 from tests.functional.chats.helpers import QUESTION, ask, events, logs, streamed_text
 
@@ -26,6 +27,13 @@ def test_a_repeated_request_with_the_same_key_returns_the_stored_stream(
     assert len(upstream.calls()) == 1
     other = chatting.post("/chats", json=body | {"name": "other"}, headers={"Idempotency-Key": "k"})
     assert other.status_code == 409
+
+
+@pytest.mark.row("SE-8")
+def test_a_stream_has_the_security_headers_and_is_not_cached(chatting: TestClient) -> None:
+    headers = chatting.post("/chats", json={"messages": [QUESTION], "stream": True}).headers
+    assert headers["content-type"].startswith("text/event-stream")
+    assert {name: headers.get(name) for name in SECURITY_HEADERS} == SECURITY_HEADERS
 
 
 @pytest.mark.row("CH-2")

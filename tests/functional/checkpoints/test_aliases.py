@@ -113,3 +113,15 @@ def test_an_action_may_refer_to_an_alias(client: TestClient, table: Table, space
     assert client.post("/actions", json=offer).status_code == 400
     promote(client, add_checkpoint(table, space_id).id)
     assert client.post("/actions", json=offer).json()["model_id"] == "champion"
+
+
+@pytest.mark.row("SE-6")
+@pytest.mark.parametrize("name", ["\u212aampion", "\uff4bampion", "k\u0430mpion", "kam\u200bpion", "Kampion"])
+def test_no_other_letters_name_an_alias(client: TestClient, table: Table, space_id: str, name: str) -> None:
+    checkpoint = add_checkpoint(table, space_id).id
+    path = "/checkpoints/aliases/kampion"
+    assert client.put(path, json={"checkpoint_id": checkpoint}).status_code == 200
+    assert client.put(f"/checkpoints/aliases/{name}", json={"checkpoint_id": checkpoint}).status_code == 400
+    assert client.get(f"/checkpoints/aliases/{name}").status_code in (400, 404)
+    assert client.post(f"/checkpoints/{name}/predictions", json={"rows": [{}]}).status_code == 404
+    assert client.get("/checkpoints/aliases").json()["count"] == 1

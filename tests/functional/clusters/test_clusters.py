@@ -87,7 +87,7 @@ def test_a_name_that_resolves_to_the_metadata_service_is_refused_when_it_is_save
     created = client.post("/clusters", json={"ingress_url": address, "manager_url": address, "default_model": "m"})
     assert created.status_code == 201, created.text
     refused = client.post("/chats", json={"messages": [{"role": "user", "content": "Hi"}]})
-    assert refused.status_code == 503
+    assert refused.status_code == 502
     assert "in a private network" in refused.json()["error"]
 
 

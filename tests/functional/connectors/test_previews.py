@@ -45,6 +45,7 @@ def test_a_file_that_was_not_scanned_yet_shows_its_rows_columns_and_doubts(lab: 
         "rows": [[1, "01/02/2024", "a"]],
         "warnings": [],
         "warning_count": 1,
+        "affected_rows": 0,
         "is_partial": False,
     }
     assert [(warning["code"], warning["column"]) for warning in found["warnings"]] == [("date_format", "day")]
@@ -62,6 +63,28 @@ def test_a_preview_tries_options_over_those_of_the_connector_and_the_file(lab: L
     assert tried["rows"][0] == ["1", "2024-01-02", "a"]
     assert ask(lab, connector_id).json()["rows"][0] == ["1", "2024-02-01", "a"], "what is tried is not stored"
     assert lab.running(connector_id) is None
+
+
+@pytest.mark.row("FL-2", "FL-11")
+def test_a_preview_and_a_scan_read_as_many_odd_rows_as_the_owner_allows(lab: Lab) -> None:
+    connector_id = lab.connector()
+    lab.deliver(lab.put(connector_id, "a.csv", b"id,note\n" + b"1,x\n" * 80 + b"1,x,y\n" * 20))
+    lab.work(connector_id)
+    entry, refused = lab.catalog(connector_id)["a.csv"], ask(lab, connector_id)
+    assert (entry["status"], refused.status_code) == ("error", 400)
+    assert entry["error"] == refused.json()["error"]
+    assert "max_affected_share" in entry["error"]
+    tried = ask(lab, connector_id, read_options={"max_affected_share": 0.2}).json()
+    assert (tried["affected_rows"], tried["warning_count"], tried["warnings"][0]["line"]) == (20, 20, 82)
+
+    lab.client.put(f"/connectors/{connector_id}", json={"read_options": {"max_affected_share": 0.2}})
+    lab.work(connector_id)
+    entry = lab.catalog(connector_id)["a.csv"]
+    assert (entry["status"], entry["rows"], entry["affected_rows"]) == ("scanned", 80, 20)
+    stricter = {"read_options": {"max_affected_share": 0.1}}
+    lab.client.patch(f"/connectors/{connector_id}/catalog/a.csv", json=stricter)
+    lab.work(connector_id)
+    assert lab.catalog(connector_id)["a.csv"]["status"] == "error"
 
 
 @pytest.mark.row("FL-11")
@@ -183,11 +206,9 @@ def test_files_of_an_own_bucket_have_previews_too(lab: Lab, customer_bucket: Any
     assert ask(lab, connector_id).json()["rows"] == [[1, 10.0], [2, 1.5]]
 
 
-def test_a_wide_table_shows_its_first_columns_and_as_many_rows_as_a_response_holds(
-    lab: Lab, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    content = ",".join(f"c{number}" for number in range(1_100)) + "\n" + (",".join(["text"] * 1_100) + "\n") * 5
-    monkeypatch.setattr(preview, "ROWS_BYTES", 3 * 4 * 1_000)
+def test_a_wide_table_shows_its_first_columns_and_as_many_rows_as_a_response_holds(lab: Lab) -> None:
+    row = ",".join(["x" * 200] * 1_100) + "\n"
+    content = ",".join(f"c{number}" for number in range(1_100)) + "\n" + row * 18
     found = shown(lab, content.encode())
     assert len(found["columns"]) == 1_000
-    assert [len(row) for row in found["rows"]] == [1_000] * 3
+    assert [len(row) for row in found["rows"]] == [1_000] * 15

@@ -1,13 +1,20 @@
 """Tests that the reconciler removes the remaining data of interrupted deletions."""
 
+import inspect
+import itertools
 from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
 
+from functions.events import reconcile_jobs as reconciler
 from functions.events.reconcile_jobs import clean_up
-from shared.dynamodb.cleanup_list import GRACE
+from shared.connectors.scans import ConnectorCleaner
+from shared.dynamodb.cleanup_list import GRACE, CleanupList
 from shared.dynamodb.table import Table
+from shared.llm.token_cleaner import TokenCleaner
 from shared.resources import Resources
 from tests.faults.boundary import Boundary, Fault, KilledError
 from tests.fixtures.arguments import add_argument
@@ -82,3 +89,44 @@ def test_the_remaining_data_of_a_killed_worker_is_removed(
     clock.now += GRACE
     clean_up(resources)
     assert (remaining_keys(*addresses.values()), parameter_keys()) == ([], tokens)
+
+
+@pytest.mark.row("EN-5")
+def test_a_clean_up_that_takes_long_leaves_all_kinds_and_the_memberships_their_time(
+    client: TestClient, resources: Resources, clock: MovableClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first kind has more to remove than the time allows, and one entity of it always fails."""
+    seconds = itertools.count(step=20)
+    monkeypatch.setattr(reconciler, "time", SimpleNamespace(monotonic=lambda: next(seconds)))
+    space_id, cleaned = client.headers["X-Space-Id"], []
+
+    def clean(_: object, _space_id: str, entity_id: str) -> None:
+        cleaned.append(entity_id)
+        if entity_id == "token-0":
+            raise RuntimeError("this one always fails")
+
+    for kind, cleaner in (("cluster", TokenCleaner), ("connector", ConnectorCleaner)):
+        monkeypatch.setattr(cleaner, "clean", clean)
+        notes = CleanupList(resources.table, kind, clock)
+        for number in range(30):
+            name = "token" if kind == "cluster" else kind
+            notes.write(notes.note(space_id, f"{name}-{number}"))
+    clock.now += GRACE
+    clean_up(resources, 1200)
+    kinds = [each.partition("-")[0] for each in cleaned]
+    assert 2 < kinds.count("token") < 30
+    assert kinds.count("connector") > 2
+
+
+@pytest.mark.row("EN-5", "SP-2")
+def test_memberships_follow_before_the_clean_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+
+    def note(name: str) -> Any:
+        return lambda _resources, seconds: done.append(f"{name} for {seconds:.0f} s")
+
+    for name in ("reconcile_jobs", "move_memberships", "clean_up"):
+        monkeypatch.setattr(reconciler, name, note(name))
+    context = SimpleNamespace(get_remaining_time_in_millis=lambda: 240_000)
+    inspect.unwrap(reconciler.handler)({}, context)
+    assert done == ["reconcile_jobs for 180 s", "move_memberships for 112 s", "clean_up for 225 s"]

@@ -2,6 +2,7 @@
 
 import json
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -232,6 +233,23 @@ def test_an_action_is_a_candidate_when_its_model_or_the_file_of_its_model_is_del
     assert "gone from storage" in candidate(insight, offers[1])["note"]
     assert candidate(insight, offers[2])["score_source"] == "model"
     assert insight["action_id"] == offers[2]
+
+
+def _same(completion: str, _: Any) -> str:
+    return completion
+
+
+@pytest.mark.row("SE-6")
+def test_names_of_other_offers_are_found_in_generated_texts_and_in_facts_in_any_letters(
+    client: TestClient, upstream: FakeUpstream, model: Checkpoint, create_action: ActionMaker
+) -> None:
+    create_action("Gold card", model_id=model.id)
+    create_action("Cr\u00e9dit Kredit", priority="very_low", model_id=model.id)
+    for written in ("CRE\u0301DIT \u212aredit", "Cr\u00e9dit \uff2bredit", "cr\u00e9dit Kre\u00addit"):
+        completion = json.dumps({**GENERATED_TEXT, "argument": f"Take {written}!"})
+        upstream.script = partial(_same, completion)
+        assert "another offer" in decide(client)["error"]
+        assert decide(client, {**CLIENT, "notes": "Asked about Cr\u00e9dit Kredit"})["error"] is None
 
 
 @pytest.mark.row("IN-1")

@@ -112,14 +112,17 @@ def trained(box: Box, cloud: Cloud, noted: NotedByReader) -> Scorer:
     return Scorer(box.container.model_folder)
 
 
-def test_ten_thousand_rows_of_every_type_score_alike_from_csv_parquet_and_json(tmp_path: Path, trained: Scorer) -> None:
+def test_ten_thousand_rows_of_every_type_score_alike_from_each_format_and_from_a_request(
+    tmp_path: Path, trained: Scorer
+) -> None:
     rows = clients(ROWS, seed=4)
     schema = trained.checkpoint.features
     assert {feature.kind for feature in schema.features} == {"numeric", "boolean", "categorical", "datetime"}
     assert len(schema.features) == len(rows[0]) - 1
 
     from_json = schema.encode_rows(as_json(rows))
-    for name, content in (("b.csv", as_csv(rows)), ("b.parquet", as_parquet(rows))):
+    lines = "".join(f"{json.dumps(row)}\n" for row in as_json(rows)).encode()
+    for name, content in (("b.csv", as_csv(rows)), ("b.parquet", as_parquet(rows)), ("b.jsonl", lines)):
         matrix = encode_frame(schema, read(tmp_path, name, content))
         np.testing.assert_array_equal(matrix, from_json, err_msg=name)
         np.testing.assert_array_equal(trained.probabilities(matrix), trained.probabilities(from_json))

@@ -5,15 +5,13 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from botocore.exceptions import ReadTimeoutError
 from fastapi.testclient import TestClient
 
 from shared.dynamodb.table import Table
-from shared.llm.limit_usage import LimitUsages
 from tests.fixtures.clocks import MovableClock
 from tests.fixtures.evaluations import add_member
 from tests.fixtures.upstream import Body, FakeUpstream, Refusal, connected, schema_name
-from tests.functional.api_keys.test_api_keys import client_with_key, create_key
+from tests.functional.api_keys.helpers import client_with_key, create_key
 from tests.functional.arguments.test_arguments import FACTS
 from tests.functional.conftest import ClientMaker
 
@@ -95,19 +93,6 @@ def test_a_stream_uses_tokens_of_the_budget_and_a_failed_call_uses_none(
     assert client.post("/chats", json=CHAT).status_code == 502
     assert usage(client, "tokens_per_day")["used"] == 6
     assert usage(client, "concurrent_calls")["reserved"] == 0
-
-
-def test_a_call_is_logged_when_its_reservation_cannot_be_replaced(
-    client: TestClient, upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(*_: Any) -> None:
-        raise ReadTimeoutError(endpoint_url="dynamodb")
-
-    set_limits(client, tokens_per_day=100)
-    monkeypatch.setattr(LimitUsages, "replace", fail)
-    assert client.post(OPENAI, json={"model": "small", **CHAT}).status_code == 503
-    [row] = client.get("/inference-logs").json()["data"]
-    assert row["total_tokens"] == 6
 
 
 @pytest.mark.row("X-5", "C-15")

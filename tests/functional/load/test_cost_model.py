@@ -9,7 +9,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from shared.inference_logs.store import SHARDS
-from shared.llm.limit_usage import Amount, LimitUsages, Subject
+from shared.llm.limit_usage import Amount, LimitUsages, Reservation, Subject
 from shared.models.limits import Limits, SpaceLimits
 from shared.resources import Resources
 from shared.settings import Settings
@@ -86,7 +86,7 @@ def use_limit(resources: Resources, space_id: str) -> None:
     """Reserves an amount of a limit and replaces the reservation, like a call of a model."""
     usages = LimitUsages(resources.table, lambda: datetime(2026, 3, 15, tzinfo=UTC))
     subject = Subject.space(space_id, SpaceLimits(space=Limits(tokens_per_day=1_000_000)))
-    usages.replace(usages.reserve(subject, Amount(requests=1, calls=1, tokens=90)), Amount(tokens=70))
+    usages.replace(usages.reserve(Reservation(subject, Amount(requests=1, calls=1, tokens=90))), Amount(tokens=70))
 
 
 def written_to(partition: str, usage: Usage) -> int:

@@ -60,8 +60,9 @@ def test_an_upload_with_a_conflict_saves_nothing_before_its_confirmation(
         ("Ada Lovelace", "  ada   LOVELACE "),
         ("Ren\u00e9e Stra\u00dfe", "RENE\u0301E strasse"),
         ("\u0391\u03a3", "\u03b1\u03c2"),
+        ("Kate", "\u212aate"),
     ],
-    ids=["blanks and case", "accents and sharp s", "final sigma"],
+    ids=["blanks and case", "accents and sharp s", "final sigma", "Kelvin sign"],
 )
 @pytest.mark.parametrize("within", [False, True], ids=["stored", "within the upload"])
 def test_the_same_name_and_birthdate_are_a_conflict(

@@ -13,6 +13,7 @@ import boto3
 import httpx2
 import pytest
 
+from shared.http.middleware import SECURITY_HEADERS
 from shared.observability import logger
 from tests.conftest import empty_aws
 from tests.fixtures.aws import WEBHOOK_SECRET, settings_for
@@ -31,6 +32,8 @@ RETURNED_SECRETS = (
     ("POST /api-keys", "key"),
     ("POST /webhook-endpoints", "secret"),
     ("POST /webhook-endpoints/{id}/rotate-secret", "secret"),
+    ("POST /personas/upload", "upload_token"),
+    ("POST /personas/uploads", "upload_token"),
 )
 # These operations call a language model.
 MODEL_OPERATIONS = {
@@ -107,6 +110,26 @@ def test_nothing_private_is_logged(traversal: Traversal) -> None:
     secrets = (*PRIVATE, *returned, "@example.com", WEBHOOK_SECRET, *tokens_of(traversal))
     assert sum('"message":"request"' in line for line in traversal.lines) > len(traversal.responses)
     assert [line for line in traversal.lines if any(secret in line for secret in secrets)] == []
+
+
+@pytest.mark.row("SE-7")
+def test_no_upload_token_is_logged(traversal: Traversal) -> None:
+    """The tokens are in paths of requests, and may be wrong ones."""
+    used = {name: response.request.url.path for name, response in traversal.responses.items() if "token}" in name}
+    tokens = {part for path in used.values() for part in path.split("/") if len(part) >= 40}
+    assert len(used) == 2
+    assert tokens
+    ours = [line for line in traversal.lines if not line.startswith("HTTP Request: ")]  # by the client of the test
+    assert [line for line in ours if any(token in line for token in tokens)] == []
+
+
+@pytest.mark.row("SE-8")
+def test_every_response_has_the_security_headers_and_is_not_cached(traversal: Traversal) -> None:
+    shown = {
+        name: {header: response.headers.get(header) for header in SECURITY_HEADERS}
+        for name, response in traversal.responses.items()
+    }
+    assert {name: headers for name, headers in shown.items() if headers != SECURITY_HEADERS} == {}
 
 
 @pytest.mark.row("C-18")

@@ -96,13 +96,6 @@ def test_connectors_without_a_common_target_and_positive_label_are_refused(
     assert message in refused.json()["error"]
 
 
-def test_unknown_fields_of_a_connector_are_kept(client: TestClient, table: Table) -> None:
-    connector = {"id": add_connector(table, space_of(client)), "target": "y", "owner": {"team": "sales"}}
-    training = create(client, table, connectors=[connector])
-    assert training["connectors"][0]["owner"] == {"team": "sales"}
-    assert training["connectors"][0]["connector_id"] == connector["id"]
-
-
 @pytest.mark.row("C-12")
 def test_a_repeated_request_returns_the_first_training_and_starts_one_execution(
     client: TestClient, table: Table

@@ -6,9 +6,9 @@ import pytest
 from fastapi.testclient import TestClient
 
 from functions.events.deliver_webhooks import WebhookDeliverer
-from functions.events.webhook_sender import WebhookSender
 from shared.network.address_guard import AddressGuard
 from shared.resources import Resources
+from shared.webhooks.sender import WebhookSender
 from tests.fixtures.webhooks import Post, Receiver, received
 from tests.functional.conftest import same_caller
 from tests.functional.webhook_endpoints.helpers import add_endpoint, cause_event, deliveries

@@ -8,11 +8,12 @@ import pytest
 from fastapi.testclient import TestClient
 
 from functions.events.deliver_webhooks import RETRIES, WebhookDeliverer, deliver_webhooks
-from functions.events.webhook_sender import Answer, WebhookSender
 from shared.network.address_guard import AddressGuard
 from shared.resources import Resources
 from shared.webhooks.deliveries import CLAIM, TooEarlyError, WebhookDeliveries
 from shared.webhooks.queue import read_task
+from shared.webhooks.sender import Answer, WebhookSender
+from tests.faults.boundary import Boundary, Fault
 from tests.fixtures.clocks import MovableClock
 from tests.fixtures.webhooks import Post, Receiver, received
 from tests.functional.webhook_endpoints.helpers import add_endpoint, cause_event, deliveries, fail
@@ -48,7 +49,7 @@ def test_an_attempt_is_repeated_when_its_function_has_stopped(
     client: TestClient, resources: Resources, post: Post, receiver: Receiver, clock: MovableClock
 ) -> None:
     class StoppingSender(WebhookSender):
-        def post(self, *_: Any) -> Answer:
+        def post(self, *_: Any, **__: Any) -> Answer:
             raise SystemExit
 
     add_endpoint(client, receiver.url)
@@ -106,3 +107,28 @@ def test_a_slow_receiver_does_not_delay_the_other_receivers_of_a_batch(
         post.publish()
         assert deliver_webhooks({"Records": post.sqs.take()}, post.deliverer) == []
     assert waited == [True] * 3
+
+
+@pytest.mark.row("EN-4")
+def test_a_claim_without_a_response_does_not_wait_for_itself(
+    client: TestClient, resources: Resources, post: Post, receiver: Receiver, boundary: Boundary
+) -> None:
+    endpoint = add_endpoint(client, receiver.url)
+    cause_event(client, resources)
+    post.publish()
+    with boundary.failing(Fault.LATE_LOST, at=1, about="claimed_until"):
+        assert deliver_webhooks({"Records": post.sqs.take()}, post.deliverer) == []
+    assert boundary.injected.total() == 1
+    assert [row["status"] for row in deliveries(client, endpoint)] == ["delivered"]
+    assert len(receiver.requests) == 1
+
+
+@pytest.mark.row("EN-4")
+def test_a_rotated_secret_is_returned_although_the_response_of_the_table_is_lost(
+    client: TestClient, receiver: Receiver, boundary: Boundary
+) -> None:
+    endpoint = add_endpoint(client, receiver.url)
+    with boundary.failing(Fault.LATE_LOST, at=1, about="webhook_endpoint_secret#"):
+        rotated = client.post(f"/webhook-endpoints/{endpoint['id']}/rotate-secret")
+    assert (rotated.status_code, boundary.injected.total()) == (200, 1)
+    assert rotated.json()["secret"] != endpoint["secret"]

@@ -3,12 +3,15 @@
 import pytest
 from fastapi.testclient import TestClient
 
+from functions.events.deliver_webhooks import RETRIES
 from shared.resources import Resources
 from tests.fixtures.clocks import MovableClock
 from tests.fixtures.webhooks import Post, Receiver
 from tests.functional.webhook_endpoints.helpers import HOUR, add_endpoint, cause_event, deliveries, fail
 
 pytestmark = pytest.mark.row("X-13")
+
+LAST = len(RETRIES) + 1
 
 
 def test_failed_messages_are_replayed_one_by_one_or_from_a_given_time(
@@ -86,3 +89,54 @@ def test_a_test_message_is_sent_and_listed(client: TestClient, post: Post, recei
     post.run()
     assert receiver.types == ["webhook_endpoint.test"]
     assert [row["id"] for row in deliveries(client, endpoint)] == [sent.json()["id"]] == receiver.ids
+
+
+@pytest.mark.row("EN-4")
+def test_a_replay_during_the_last_attempt_is_refused_and_a_later_one_is_sent(
+    client: TestClient, resources: Resources, post: Post, receiver: Receiver
+) -> None:
+    """The end of the last attempt would overwrite the replay, and its message would find no delivery to make."""
+    endpoint = add_endpoint(client, receiver.url)
+    path = f"/webhook-endpoints/{endpoint['id']}/deliveries"
+    answers = []
+
+    def replay_during_last(number: int) -> int:
+        if number == LAST:
+            [row] = deliveries(client, endpoint)
+            answers.append(client.post(f"{path}/{row['id']}/replay"))
+        return 503
+
+    receiver.script = replay_during_last
+    cause_event(client, resources)
+    post.run(80 * HOUR)
+    assert [(answer.status_code, answer.json()["code"]) for answer in answers] == [(409, "conflict")]
+    [row] = deliveries(client, endpoint)
+    assert (row["status"], row["attempt_count"]) == ("failed", LAST)
+    receiver.script = lambda _: 200
+    assert client.post(f"{path}/{row['id']}/replay").status_code == 202
+    post.run()
+    assert [row["status"] for row in deliveries(client, endpoint)] == ["delivered"]
+
+
+def test_a_replay_of_failed_messages_leaves_out_one_that_is_being_sent(
+    client: TestClient, resources: Resources, post: Post, receiver: Receiver
+) -> None:
+    endpoint, started = add_endpoint(client, receiver.url), post.clock.now.isoformat()
+    path = f"/webhook-endpoints/{endpoint['id']}/deliveries"
+    receiver.script = fail
+    for _ in range(3):
+        cause_event(client, resources)
+    post.run(80 * HOUR)
+    oldest, sent = deliveries(client, endpoint)[-1]["id"], len(receiver.requests)
+    answers = []
+
+    def replay_all(number: int) -> int:
+        if number == sent + 1:
+            answers.append(client.post(f"{path}/replay", json={"since": started}).json())
+        return 200
+
+    receiver.script = replay_all
+    client.post(f"{path}/{oldest}/replay")
+    post.run()
+    assert answers == [{"count": 2, "has_more": False}]
+    assert [row["status"] for row in deliveries(client, endpoint)] == ["delivered"] * 3

@@ -1,14 +1,18 @@
 """Tests of the schedule of delivery attempts."""
 
+from collections import Counter
 from datetime import datetime, timedelta
 from email.utils import format_datetime
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
 
-from functions.events.deliver_webhooks import RETRIES
+from functions.events.deliver_webhooks import LONGEST_WAIT, RETRIES, deliver_webhooks
+from shared.models.webhook_endpoint import DeliveryTask
 from shared.resources import Resources
+from shared.webhooks.queue import LONGEST_DELAY, read_task
 from tests.fixtures.clocks import MovableClock
 from tests.fixtures.webhooks import Post, Receiver, received
 from tests.functional.webhook_endpoints.helpers import HOUR, add_endpoint, cause_event, deliveries, fail
@@ -59,6 +63,44 @@ def test_attempts_follow_the_schedule_and_no_wait_is_longer_than_sqs_allows(
         assert timedelta(0) <= waited - wanted <= timedelta(seconds=2)
     assert (row["status"], row["next_attempt_at"]) == ("failed", None)
     assert "the last of 10 attempts failed" in row["error"]
+
+
+def test_a_message_returns_to_the_queue_at_most_once_in_15_minutes_of_its_waits(
+    client: TestClient, resources: Resources, post: Post, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # AWS does not stop this loop (RecursiveLoop), so the number of its rounds must have a limit.
+    post.sqs.is_exact = True
+    sent: list[DeliveryTask] = []
+    send = post.sqs.send_message_batch
+
+    def count(**request: Any) -> Any:
+        sent.extend(read_task(entry["MessageBody"]) for entry in request["Entries"])
+        return send(**request)
+
+    monkeypatch.setattr(post.sqs, "send_message_batch", count)
+    endpoint = add_endpoint(client, receiver.url)
+    receiver.script = lambda _: (503, {"Retry-After": "999999999"})
+    cause_event(client, resources)
+    post.run(timedelta(days=12))
+    [row] = deliveries(client, endpoint)
+    assert row["status"] == "failed"
+    rounds = Counter(task.attempt for task in sent)
+    # The endpoint is disabled after five days, in which there is one attempt a day.
+    assert len(rounds) == len(row["attempts"]) + 1 == 7
+    assert max(rounds.values()) == LONGEST_WAIT / LONGEST_DELAY == 96
+    assert post.sqs.waiting == []
+
+
+def test_a_message_that_is_due_later_than_any_wait_does_not_return_to_the_queue(post: Post) -> None:
+    post.sqs.is_exact = True
+    late = DeliveryTask("space", "endpoint", "delivery", 0, post.clock.now + LONGEST_WAIT + timedelta(seconds=1))
+    post.deliverer._queue.send([late])
+    post.clock.now += timedelta(milliseconds=1)
+    [(_, entry)], post.sqs.waiting = post.sqs.waiting, []
+    record = {"messageId": "1", "body": entry["MessageBody"]}
+    # SQS moves it to the dead-letter queue after five times.
+    assert deliver_webhooks({"Records": [record]}, post.deliverer) == ["1"]
+    assert post.sqs.waiting == []
 
 
 @pytest.mark.parametrize(

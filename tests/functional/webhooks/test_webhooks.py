@@ -13,7 +13,9 @@ from shared.models.base import format_timestamp
 from shared.models.job_status import JobStatus
 from shared.trainings.store import Trainings
 from shared.webhooks.signature import sign
+from tests.faults.boundary import Boundary, Fault, KilledError
 from tests.fixtures.aws import WEBHOOK_SECRET, WEBHOOK_SECRET_NAME
+from tests.fixtures.cloudwatch import embedded_points
 from tests.fixtures.evaluations import add_checkpoint, add_connector
 from tests.fixtures.trainings import add_benchmark, space_of, training_request
 
@@ -102,6 +104,21 @@ def test_an_evaluation_is_running_after_its_first_progress_message(
     body = {"benchmark_id": benchmark_id, "checkpoint_id": checkpoint_id, "gpu_count": 0}
     evaluation = client.post("/evaluations", json=body).json()
     assert reporter.send(progress(evaluation, datetime.now(UTC))).status_code == 200
+    assert client.get(f"/evaluations/{evaluation['id']}").json()["result"]["status"] == "running"
+
+
+@pytest.mark.row("EN-4", "Y-9")
+def test_a_message_whose_function_was_killed_advances_the_evaluation_when_it_is_repeated(
+    client: TestClient, table: Table, reporter: Reporter, boundary: Boundary
+) -> None:
+    checkpoint = add_checkpoint(table, space_of(client))
+    benchmark_id = add_benchmark(client, add_connector(table, space_of(client)))
+    body = {"benchmark_id": benchmark_id, "checkpoint_id": checkpoint.id, "gpu_count": 0}
+    evaluation = client.post("/evaluations", json=body).json()
+    message = progress(evaluation, datetime.now(UTC))
+    with boundary.failing(Fault.LATE_KILLED, at=1), pytest.raises(KilledError):
+        reporter.send(message, message_id="msg_once")
+    assert reporter.send(message, message_id="msg_once").status_code == 200
     assert client.get(f"/evaluations/{evaluation['id']}").json()["result"]["status"] == "running"
 
 
@@ -241,3 +258,39 @@ def test_the_new_and_the_previous_secret_are_accepted_after_a_rotation(
     monkeypatch.setattr(webhook_secrets, "REFRESH_PAUSE_SECONDS", 0)
     for secret in (OTHER_SECRET, WEBHOOK_SECRET):
         assert reporter.send(progress(training, datetime.now(UTC), 0.6), secret=secret).status_code == 200
+
+
+@pytest.mark.row("SE-7")
+@pytest.mark.parametrize("malformed", ["not base64!", "whsec_", " ", "whsec_ÄÄÄÄ"])
+def test_a_malformed_secret_is_skipped_and_counted_and_the_other_one_is_used(
+    reporter: Reporter,
+    anonymous: TestClient,
+    training: dict[str, Any],
+    capsys: pytest.CaptureFixture[str],
+    malformed: str,
+) -> None:
+    boto3.client("secretsmanager").put_secret_value(SecretId=WEBHOOK_SECRET_NAME, SecretString=malformed)
+    assert anonymous.post("/webhooks", json={}).status_code == 401
+    bearer = {b"Authorization": b"Bearer " + malformed.encode()}
+    assert anonymous.post("/webhooks", json={}, headers=bearer).status_code == 401
+    assert reporter.send(progress(training, datetime.now(UTC), 0.6)).status_code == 200
+    [counted] = [point for point in embedded_points(capsys.readouterr().out) if point.name == "UnusableWebhookKeys"]
+    assert counted.value == 1
+
+
+@pytest.mark.row("SE-7")
+def test_without_any_usable_secret_messages_are_refused_without_reading_it_each_time(
+    reporter: Reporter, anonymous: TestClient, training: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for malformed in ("first!", "second!"):
+        boto3.client("secretsmanager").put_secret_value(SecretId=WEBHOOK_SECRET_NAME, SecretString=malformed)
+    assert {anonymous.post("/webhooks", json={}).status_code for _ in range(3)} == {401}
+    assert reporter.send(progress(training, datetime.now(UTC), 0.6)).status_code == 401
+    [counted] = [point for point in embedded_points(capsys.readouterr().out) if point.name == "UnusableWebhookKeys"]
+    assert counted.value == 2
+
+
+@pytest.mark.row("SE-7")
+def test_a_binary_secret_is_skipped(reporter: Reporter, training: dict[str, Any]) -> None:
+    boto3.client("secretsmanager").put_secret_value(SecretId=WEBHOOK_SECRET_NAME, SecretBinary=b"\xff\x00")
+    assert reporter.send(progress(training, datetime.now(UTC), 0.6)).status_code == 200

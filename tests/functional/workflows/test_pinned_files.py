@@ -13,6 +13,7 @@ from shared.models.connector import PostgresLocation
 from tests.fixtures.aws import BUCKET
 from tests.fixtures.connectors import Lab
 from tests.fixtures.evaluations import add_checkpoint, add_connector
+from tests.fixtures.moto import create_customer_role
 from tests.fixtures.trainings import add_benchmark
 from tests.functional.workflows.helpers import (
     FIRST,
@@ -187,6 +188,8 @@ def connector_of(lab: Lab, kind: str) -> tuple[str, str, str]:
         connector_id = add_connector(lab.resources.table, lab.space_id, postgres=DATABASE)
         return connector_id, BUCKET, f"spaces/{lab.space_id}/snapshots/{connector_id}"
     access = KEYS if kind == "access keys" else ROLE
+    if access is ROLE:
+        create_customer_role(ROLE["role_arn"], lab.resources.connector_storages.external_id(lab.space_id))
     return lab.connector(s3={**PLACE, **access}), "customer", "in"
 
 

@@ -19,7 +19,6 @@ from shared.audit import store as audit_log
 from shared.audit.store import AuditFilters, AuditLogs
 from shared.chats.store import Chats, StoredChat
 from shared.clock import new_id, utc_now
-from shared.dynamodb.large_values import LargeValues
 from shared.dynamodb.repository import Repository
 from shared.dynamodb.table import Table
 from shared.dynamodb.time_ordered_ids import made_at
@@ -183,7 +182,7 @@ NAMES = st.text("aAsS\u00df\u0130\u017f", min_size=1, max_size=6) | st.text(min_
 def test_chats_are_found_by_any_part_of_their_name(
     resources: Resources, names: list[str], data: st.DataObject, chance: random.Random
 ) -> None:
-    values = LargeValues(resources.s3, resources.settings.bucket_name)
+    values = resources.large_values
     space, chats = new_id(), Chats(resources.table, values)
     stored = Repository(resources.table, StoredChat, kind="chat")
     named = {}

@@ -8,18 +8,15 @@ import polars as pl
 import pytest
 
 from shared.files.errors import UnreadableFileError
-from shared.files.limits import ReadLimits
 from shared.files.notes import ReadNotes
 from shared.files.readers import opened
 from shared.models.reading import ReadOptions, WarningCode
 
 
-def read(
-    folder: Path, content: str, name: str = "data.csv", limits: ReadLimits | None = None, **options: Any
-) -> tuple[pl.DataFrame, ReadNotes]:
+def read(folder: Path, content: str, name: str = "data.csv", **options: Any) -> tuple[pl.DataFrame, ReadNotes]:
     path = folder / name
     path.write_bytes(content.encode())
-    with opened(path, limits=limits or ReadLimits(), options=ReadOptions.model_validate(options)) as source:
+    with opened(path, options=ReadOptions.model_validate(options)) as source:
         return source.collect(lambda frame: frame), source.notes
 
 
@@ -69,12 +66,24 @@ def test_warnings_name_lines_of_the_file_as_it_was_sent(tmp_path: Path) -> None:
     assert notes.affected_rows == 1
 
 
-@pytest.mark.row("FL-2")
-def test_a_file_with_too_many_odd_rows_is_refused_with_the_first_of_them(tmp_path: Path) -> None:
-    content = "a,b\n" + "1,x\n" * 90 + "1\n" * 10
-    assert read(tmp_path, content, limits=ReadLimits(affected_share=0.2))[1].affected_rows == 10
-    with pytest.raises(UnreadableFileError, match="Line 92 has 1 field where the header has 2: '1'"):
-        read(tmp_path, content, limits=ReadLimits(affected_share=0.05))
+@pytest.mark.row("FL-2", "FL-11")
+@pytest.mark.parametrize("odd", ["1\n", '1,"x"y"\n'], ids=["left out", "repaired"])
+def test_a_file_with_more_odd_rows_than_its_owner_allows_is_refused_with_the_first_of_them(
+    tmp_path: Path, odd: str
+) -> None:
+    content = "a,b\n" + "1,x\n" * 90 + odd * 10
+    assert read(tmp_path, content, max_affected_share=0.1)[1].affected_rows == 10
+    for share in (None, 0.09):
+        with pytest.raises(UnreadableFileError, match=r"(?i)line 92 .*max_affected_share"):
+            read(tmp_path, content, max_affected_share=share)
+
+
+@pytest.mark.row("FL-2", "FL-11")
+def test_a_few_odd_rows_of_a_small_file_are_refused_only_if_its_owner_says_so(tmp_path: Path) -> None:
+    content = "a,b\n" + "1,x\n" * 9 + "1\n" * 3
+    assert read(tmp_path, content)[1].affected_rows == 3
+    with pytest.raises(UnreadableFileError, match="Line 11 has 1 field"):
+        read(tmp_path, content, max_affected_share=0)
 
 
 @pytest.mark.row("FL-8")
@@ -88,18 +97,12 @@ def test_names_are_no_patterns(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.row("FL-11")
-@pytest.mark.parametrize("options", [{"types": {"a": "int"}}, {"date_format": "%d/%m/%Y"}, {"decimal": ","}])
+@pytest.mark.parametrize("options", [{"thousands": "."}, {"date_format": "%d/%m/%Y"}, {"decimal": ","}])
 def test_an_option_that_parquet_does_not_take_is_reported(tmp_path: Path, options: dict[str, Any]) -> None:
     pl.DataFrame({"a": ["1"]}).write_parquet(tmp_path / "data.parquet")
     with opened(tmp_path / "data.parquet", options=ReadOptions.model_validate(options)) as source:
         (warning,) = source.notes.warnings
     assert next(iter(options)) in warning.message
-
-
-@pytest.mark.row("FL-11")
-def test_a_stated_type_that_json_does_not_take_is_reported(tmp_path: Path) -> None:
-    _, notes = read(tmp_path, '{"a": "1"}\n', "data.jsonl", types={"a": "int"})
-    assert [(warning.code, warning.column) for warning in notes.warnings] == [(WarningCode.VALUE, "a")]
 
 
 @pytest.mark.row("FL-8")

@@ -14,34 +14,43 @@ def sagemaker(reason: str, status: str = "Failed", **more: Any) -> str:
 
 
 @pytest.mark.parametrize(
-    ("reason", "wanted"),
+    ("reason", "wanted", "is_ours"),
     [
-        ("AlgorithmError: The file is empty., exit code: 1", "The file is empty."),
+        ("AlgorithmError: The file is empty., exit code: 1", "The file is empty.", False),
         (
             "AlgorithmError: ExecuteUserScriptError:\nExitCode 1\n"
             'ErrorMessage "noise\nJobFailedError: The file is empty."\n'
             'Command "/usr/bin/python3 train.py", exit code: 1',
             "The file is empty.",
+            False,
         ),
-        ("AlgorithmError: JobFailedError: The file is empty.", "The file is empty."),
+        ("AlgorithmError: JobFailedError: The file is empty.", "The file is empty.", False),
+        (
+            "AlgorithmError: JobFailedError: The job failed with an unexpected error (KeyError: 'x').",
+            "The job failed with an unexpected error (KeyError: 'x').",
+            True,
+        ),
         (
             "AlgorithmError: , exit code: 137",
             "The job was killed before its end: it probably ran out of memory. Start it again.",
+            False,
         ),
         (
             "AlgorithmError: , exit code: 1",
             "An error on our side stopped the job. Start it again. If it fails again, send its id to support.",
+            True,
         ),
-        ("ClientError: Data download failed", "ClientError: Data download failed"),
+        ("ClientError: Data download failed", "ClientError: Data download failed", True),
         (
             "CapacityError: Unable to provision requested ML compute capacity.",
             "AWS has no machine for the job: CapacityError: Unable to provision requested ML compute capacity.",
+            True,
         ),
     ],
 )
-def test_a_failure_reason_becomes_the_message_of_the_job_or_of_aws(reason: str, wanted: str) -> None:
+def test_a_failure_reason_becomes_the_message_of_the_job_or_of_aws(reason: str, wanted: str, is_ours: bool) -> None:
     assert explain_reason(reason) == wanted
-    assert explain("States.TaskFailed", sagemaker(reason)) == Failure(JobStatus.FAILED, wanted)
+    assert explain("States.TaskFailed", sagemaker(reason)) == Failure(JobStatus.FAILED, wanted, is_ours)
 
 
 @pytest.mark.parametrize(

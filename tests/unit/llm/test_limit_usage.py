@@ -92,7 +92,7 @@ def test_a_limit_accepts_the_allowed_number_of_fifty_parallel_calls(
 
     def call(_: int) -> Reservation | None:
         try:
-            return usages.reserve(subject, amount)
+            return usages.reserve(Reservation(subject, amount))
         except (BudgetExceededError, RateLimitedError):
             return None
 
@@ -112,9 +112,9 @@ ALL = SpaceLimits(space=Limits(**dict.fromkeys(map(str, LimitName), 10**9)))
 @pytest.mark.row("X-5")
 def test_a_refusal_names_the_limit_its_usage_and_its_reset(usages: LimitUsages) -> None:
     subject = space(tokens_per_month=100, cost_per_day=1)
-    usages.replace(usages.reserve(subject, Amount(1, 1, 40, 0)), Amount(tokens=120))
+    usages.replace(usages.reserve(Reservation(subject, Amount(1, 1, 40, 0))), Amount(tokens=120))
     with pytest.raises(BudgetExceededError) as refused:
-        usages.reserve(subject, Amount(1, 1, 1, 0))
+        usages.reserve(Reservation(subject, Amount(1, 1, 1, 0)))
     assert refused.value.headers == {"Retry-After": str(12 * 3600)}
     for said in ("tokens_per_month", "the space", "120 of 100 are used", "0 are reserved", "2026-04-01T00:00:00"):
         assert said in refused.value.message
@@ -123,9 +123,9 @@ def test_a_refusal_names_the_limit_its_usage_and_its_reset(usages: LimitUsages) 
 @pytest.mark.row("X-5")
 def test_a_call_that_only_reservations_refuse_may_retry_after_one_second(usages: LimitUsages) -> None:
     subject = space(tokens_per_day=100)
-    usages.reserve(subject, Amount(1, 1, 100, 0))
+    usages.reserve(Reservation(subject, Amount(1, 1, 100, 0)))
     with pytest.raises(BudgetExceededError, match="100 are reserved for calls") as refused:
-        usages.reserve(subject, Amount(1, 1, 1, 0))
+        usages.reserve(Reservation(subject, Amount(1, 1, 1, 0)))
     assert refused.value.headers == {"Retry-After": "1"}
 
 
@@ -135,38 +135,50 @@ def test_a_call_that_only_reservations_refuse_may_retry_after_one_second(usages:
 )
 def test_a_new_window_starts_at_zero(usages: LimitUsages, clock: Clock, limit: str, minutes: int) -> None:
     subject, amount = space(**{limit: 1}), Amount(1, 1, 1, NANO)
-    usages.replace(usages.reserve(subject, amount), amount)
+    usages.replace(usages.reserve(Reservation(subject, amount)), amount)
     clock.pass_minutes(minutes - 1)
     if minutes > 1:
         with pytest.raises(BudgetExceededError):
-            usages.reserve(subject, amount)
+            usages.reserve(Reservation(subject, amount))
     clock.pass_minutes(1)
-    usages.reserve(subject, amount)
+    usages.reserve(Reservation(subject, amount))
 
 
 @pytest.mark.row("X-5")
 def test_the_reservation_of_a_killed_process_expires(usages: LimitUsages, clock: Clock) -> None:
     subject = space(concurrent_calls=1, tokens_per_day=10)
-    usages.reserve(subject, Amount(1, 1, 10, 0))
+    usages.reserve(Reservation(subject, Amount(1, 1, 10, 0)))
     clock.pass_minutes(EPOCH_MINUTES - 1)
     with pytest.raises(BudgetExceededError):
-        usages.reserve(subject, Amount(1, 1, 10, 0))
+        usages.reserve(Reservation(subject, Amount(1, 1, 10, 0)))
     clock.pass_minutes(EPOCH_MINUTES + 1)
-    late = usages.reserve(subject, Amount(1, 1, 10, 0))
+    late = usages.reserve(Reservation(subject, Amount(1, 1, 10, 0)))
     clock.pass_minutes(2 * EPOCH_MINUTES)
-    usages.reserve(subject, Amount(1, 1, 3, 0))
+    usages.reserve(Reservation(subject, Amount(1, 1, 3, 0)))
     usages.replace(late, Amount(tokens=4))
     usage = usages.usage(subject)[LimitName.TOKENS_PER_DAY]
     assert (usage.used, usage.reserved) == (4, 3), "late usage counts too"
 
 
+@pytest.mark.row("X-5", "EN-4")
+def test_a_call_that_ends_after_its_reservation_expired_is_counted_once(usages: LimitUsages, clock: Clock) -> None:
+    subject = space(concurrent_calls=2, tokens_per_day=100)
+    late = usages.reserve(Reservation(subject, Amount(1, 1, 10, 0)))
+    clock.pass_minutes(2 * EPOCH_MINUTES)
+    for _ in range(2):  # the second write comes after a lost response
+        usages.replace(usages.reserve(Reservation(subject, Amount(1, 1, 3, 0))), Amount(tokens=3))
+        usages.replace(late, Amount(tokens=4))
+    assert usages.usage(subject)[LimitName.TOKENS_PER_DAY].used == 3 + 4 + 3
+    assert usages.usage(subject)[LimitName.CONCURRENT_CALLS].reserved == 0
+
+
 def test_a_slow_clock_does_not_reopen_a_window(usages: LimitUsages, clock: Clock) -> None:
     subject = space(requests_per_minute=2)
-    usages.reserve(subject, Amount(1))
+    usages.reserve(Reservation(subject, Amount(1)))
     clock.pass_minutes(-1)
-    usages.reserve(subject, Amount(1))
+    usages.reserve(Reservation(subject, Amount(1)))
     with pytest.raises(RateLimitedError):
-        usages.reserve(subject, Amount(1))
+        usages.reserve(Reservation(subject, Amount(1)))
 
 
 @pytest.mark.row("X-5")
@@ -174,12 +186,12 @@ def test_a_clock_that_is_a_day_ahead_does_not_block_later_calls(
     table: Table, usages: LimitUsages, clock: Clock
 ) -> None:
     one = space(requests_per_minute=3, tokens_per_day=100)
-    usages.replace(usages.reserve(one, Amount(requests=1, calls=1, tokens=10)), Amount(tokens=10))
+    usages.replace(usages.reserve(Reservation(one, Amount(requests=1, calls=1, tokens=10))), Amount(tokens=10))
     ahead = LimitUsages(table, lambda: clock.now + timedelta(days=1))
-    ahead.replace(ahead.reserve(one, Amount(requests=1, calls=1, tokens=10)), Amount(tokens=10))
+    ahead.replace(ahead.reserve(Reservation(one, Amount(requests=1, calls=1, tokens=10))), Amount(tokens=10))
     for _ in range(4):
         for _ in range(2):
-            usages.replace(usages.reserve(one, Amount(requests=1, calls=1, tokens=10)), Amount(tokens=10))
+            usages.replace(usages.reserve(Reservation(one, Amount(requests=1, calls=1, tokens=10))), Amount(tokens=10))
         clock.pass_minutes(1)
     found = usages.usage(one)
     assert (found[LimitName.REQUESTS_PER_MINUTE].used, found[LimitName.TOKENS_PER_DAY].reserved) == (0, 0)
@@ -191,7 +203,7 @@ def test_a_clock_that_is_a_day_ahead_does_not_block_later_calls(
 
 def test_a_limit_of_0_refuses_every_call(usages: LimitUsages) -> None:
     with pytest.raises(RateLimitedError):
-        usages.reserve(space(requests_per_minute=0), Amount(1))
+        usages.reserve(Reservation(space(requests_per_minute=0), Amount(1)))
 
 
 @dataclass
@@ -204,7 +216,7 @@ class Recount:
 
     def live(self) -> int:
         epoch = self.minute // EPOCH_MINUTES
-        return sum(each.amount.tokens for _, each in self.open if epoch - each.epoch < 2)
+        return sum(each.amount.tokens for minute, each in self.open if epoch - minute // EPOCH_MINUTES < 2)
 
     def used_in(self, name: LimitName, now: datetime) -> int:
         def window(moment: datetime) -> Any:
@@ -236,12 +248,12 @@ def test_usage_and_reservations_equal_a_recount_of_all_calls(emulated: Table, st
             clock.pass_minutes(other)
         elif step == "reserve":
             recount.minute = minute
-            recount.open.append((minute, usages.reserve(subject, Amount(1, 1, tokens, 0))))
+            recount.open.append((minute, usages.reserve(Reservation(subject, Amount(1, 1, tokens, 0)))))
         elif recount.open:
             _, reservation = recount.open.pop(other % len(recount.open))
             usages.replace(reservation, Amount(tokens=tokens))
             recount.used.append((recount.minute, tokens))
-    usages.replace(usages.reserve(subject, Amount(1, 1, 0, 0)), Amount())
+    usages.replace(usages.reserve(Reservation(subject, Amount(1, 1, 0, 0))), Amount())
     recount.minute = int(clock().timestamp()) // 60
     for name, usage in usages.usage(subject).items():
         assert usage.reserved == recount.live()

@@ -9,15 +9,10 @@ from hypothesis import strategies as st
 from functions.personas.upload_store import row_id
 from shared.dynamodb.repository import is_identifier
 from shared.models.persona_upload import StoredUpload, UploadStatus
-from shared.personas.store import normalised_name, person_key
+from shared.personas.store import person_key
 
 NOW = datetime(2026, 1, 31, 9, 30, tzinfo=UTC)
 NAMES = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
-
-
-@given(NAMES)
-def test_normalising_a_name_twice_gives_the_same_name(name: str) -> None:
-    assert normalised_name(normalised_name(name)) == normalised_name(name)
 
 
 @given(NAMES)

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from functions.jobs.modelling.frames import date_formats_of, encode_frame, infer_schema
+from shared.files.column_types import DATES as FORMATS_OF_FILES
 from shared.propensity.dates import date_part, date_readings, may_contradict, seconds_of_texts
 from shared.propensity.features import Feature, FeatureSchema
 
@@ -58,6 +59,16 @@ def test_every_moment_is_read_in_the_format_it_was_written_in(form: str, moments
         found, FeatureSchema(features=[feature]).encode_rows([{"at": each} for each in meant])
     )
     assert (found[:, -1] == [moment.hour for moment in meant]).all()
+
+
+def test_files_and_predictions_read_every_format_alike() -> None:
+    moment = datetime(2023, 11, 25, 13, 5, 7, 250_000, tzinfo=UTC)
+    for reading in FORMATS_OF_FILES:
+        form = reading.format or ""
+        text = f"{moment:{form.replace('%.f', '.250').replace('%#z', '+00:00')}}"
+        found = pl.DataFrame({"at": [text]}).select(reading.parse(pl.col("at")).cast(pl.Datetime("us"))).item()
+        seconds = seconds_of_texts([text], date_readings((form,)))
+        assert [found.replace(tzinfo=UTC, microsecond=0).timestamp()] == seconds.tolist(), form
 
 
 def test_short_years_are_of_the_century_that_the_readers_take() -> None:

@@ -9,7 +9,7 @@ from botocore.exceptions import EndpointConnectionError
 from fastapi.testclient import TestClient
 
 from functions.events.job_state_changed import job_state_changed
-from functions.events.purge_spaces import SpacePurge
+from functions.events.purge_spaces import PurgeError, SpacePurge
 from functions.events.reconcile_jobs import reconcile_jobs
 from shared.dynamodb.table import Key, Table
 from shared.errors import NotFoundError
@@ -168,11 +168,32 @@ def test_the_next_run_completes_an_interrupted_purge(
     events = resources.dynamodb.meta.events
     events.register("before-call", interrupt)
     resources.s3.meta.events.register("before-call", interrupt)
-    with pytest.raises(InterruptedPurgeError):
+    with pytest.raises((InterruptedPurgeError, PurgeError)):
         SpacePurge(resources).run(60)
     SpacePurge(resources).run(60)
     assert left < 0
     assert remaining_keys(space_of(client)) == []
+
+
+@pytest.mark.row("SE-4")
+def test_a_space_that_cannot_be_removed_keeps_no_other_space(
+    client: TestClient, other_client: TestClient, resources: Resources, clock: MovableClock
+) -> None:
+    for each in (client, other_client):
+        _fill_a_little(each, resources)
+        each.delete(space_path(each))
+        clock.now += timedelta(minutes=1)
+    clock.now += RESTORABLE
+
+    def refuse(params: dict[str, Any], **_: Any) -> None:
+        if space_of(client) in params["Prefix"]:
+            raise InterruptedPurgeError
+
+    resources.s3.meta.events.register("provide-client-params.s3.ListObjectVersions", refuse)
+    with pytest.raises(PurgeError):
+        SpacePurge(resources).run(60)
+    assert remaining_keys(space_of(other_client)) == []
+    assert remaining_keys(space_of(client)) != []
 
 
 def _fill_a_little(client: TestClient, resources: Resources) -> None:

@@ -1,7 +1,6 @@
 """Tests of the acceptance of invites."""
 
 from datetime import timedelta
-from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
@@ -12,6 +11,7 @@ from shared.spaces.invites import Invites
 from shared.spaces.members import Members
 from tests.fixtures.clocks import MovableClock
 from tests.fixtures.evaluations import add_member
+from tests.fixtures.interrupted_table import InterruptedTable
 from tests.fixtures.trainings import space_of
 from tests.functional.conftest import ClientMaker
 from tests.functional.spaces.invites.helpers import ROLES, accept, invite, spaces_of
@@ -79,19 +79,6 @@ def test_an_invite_of_a_member_adds_permissions_and_removes_none(
     assert spaces_of(bob) == {space_of(client): ["trainings:get", "data-models:get"]}
     assert len(spaces_of(client)[space_of(client)]) == len(UserPermission)
     assert client.get(f"/spaces/{space_of(client)}/members").json()["count"] == 2
-
-
-class InterruptedTable(Table):
-    """Table that calls a function before its first transaction."""
-
-    def __init__(self, table: Table, interruption: Any) -> None:
-        super().__init__(table._client, table.name)
-        self._interruptions = iter([interruption])
-
-    def transact(self, actions: Any) -> None:
-        for interruption in self._interruptions:
-            interruption()
-        super().transact(actions)
 
 
 @pytest.mark.row("US-4")

@@ -1,4 +1,4 @@
-"""Sends one POST to a user's address: guarded, without redirects, and for fifteen seconds at most."""
+"""Sends one POST to a user's address: guarded, without redirects, and for a limited time."""
 
 import ssl
 import time
@@ -24,6 +24,7 @@ class Answer:
     status_code: int | None = None
     error: str | None = None
     retry_after: str | None = None
+    body: bytes = b""
 
 
 class WebhookSender:
@@ -31,8 +32,8 @@ class WebhookSender:
         self._guard = guard
         self._limit = limit_seconds
 
-    def post(self, url: str, headers: Mapping[str, str], body: bytes) -> Answer:
-        """Never raises for what the address does. Of the answer only status and headers are read."""
+    def post(self, url: str, headers: Mapping[str, str], body: bytes, *, read_bytes: int = 0) -> Answer:
+        """Never raises for what the address does. Of the answer's body at most ``read_bytes`` are read."""
         started, is_late = time.monotonic(), Event()
         try:
             self._guard.check_url(url, "url", allow_query=True)
@@ -40,6 +41,7 @@ class WebhookSender:
                 connection.request("POST", _target(url), body, dict(headers))
                 response = connection.getresponse()
                 status, retry_after = response.status, response.getheader("Retry-After")
+                content = response.read(read_bytes) if read_bytes else b""
         except ForbiddenAddressError as error:
             return Answer(_since(started), error=str(error))
         except ssl.SSLCertVerificationError as error:
@@ -48,7 +50,7 @@ class WebhookSender:
             late = is_late.is_set() or isinstance(error, TimeoutError)
             reason = f"did not answer within {self._limit:g} s" if late else f"can't be reached: {type(error).__name__}"
             return Answer(_since(started), error=reason)
-        return Answer(_since(started), status, None, retry_after)
+        return Answer(_since(started), status, None, retry_after, content)
 
     @contextmanager
     def _connection(self, url: str, is_late: Event) -> Iterator[HTTPConnection]:
