@@ -193,3 +193,23 @@ def test_an_erasure_that_ends_early_goes_on_when_it_is_repeated(
     # Who was erased may come back, and starts anew.
     decide(client, {"customer_id": 7})
     assert len(client.get("/clients/7").json()["data"]) == 1
+
+
+@pytest.mark.row("LG-5")
+def test_an_export_with_rows_of_the_customer_only_disappears_with_all_its_versions(
+    client: TestClient, table: Table, clock: MovableClock, create_action: ActionMaker
+) -> None:
+    s3, space = boto3.client("s3"), client.headers["X-Space-Id"]
+    s3.put_bucket_versioning(Bucket=BUCKET, VersioningConfiguration={"Status": "Enabled"})
+    connector, folder = add_connector(table, space), f"spaces/{space}/connectors/"
+    s3.put_object(Bucket=BUCKET, Key=f"{folder}{connector}/reactions/mine.jsonl", Body=b'[7]\n{"no JSON\n')
+    create_action("Card")
+    client.put("/insights/policy", json={"client_key": {"fields": ["iban"]}}).raise_for_status()
+    react(client, decide(client, {"IBAN": "DE 7", "age": 50}), "accepted")
+    clock.now += timedelta(minutes=10)
+    for _ in range(2):
+        assert client.post("/insights/exports", json={"connector_id": connector}).json()["rows"] == 1
+    assert client.delete("/clients/de 7").json()["exports"] == 1
+    left = s3.list_object_versions(Bucket=BUCKET, Prefix=folder)
+    assert [each["Key"].rpartition("/")[2] for each in left["Versions"]] == ["mine.jsonl"]
+    assert "DeleteMarkers" not in left
