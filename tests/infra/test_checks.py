@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from infra import package
 from infra.groups import FUNCTIONS, FunctionSpec, Layer
 from infra.package import BASE, SELECTIONS, export
 from infra.settings import stage_settings
@@ -66,6 +67,27 @@ def test_templates_pass_cfn_lint(dev: Synthesised, prod: Synthesised) -> None:
         timeout=400,
     )
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
+
+
+@pytest.mark.row("OP-1")
+def test_the_app_packages_the_stage_that_it_synthesises(new_app: NewApp, monkeypatch: pytest.MonkeyPatch) -> None:
+    from infra import app
+
+    done: list[tuple[str, str, Path]] = []
+    monkeypatch.setenv("CDK_CONTEXT_JSON", json.dumps({"stage": "dev"}))
+    monkeypatch.setattr(package, "build", lambda folder, stage: done.append(("packaged", stage, folder)))
+    monkeypatch.setattr(
+        app, "synthesise", lambda _, settings, folder: done.append(("synthesised", settings.stage, folder))
+    )
+    app.main()
+    assert done == [("packaged", "dev", ROOT / "build"), ("synthesised", "dev", ROOT / "build")]
+
+    def fail(*_: object) -> None:
+        raise package.PackagingError("uv is not installed")
+
+    monkeypatch.setattr(package, "build", fail)
+    with pytest.raises(SystemExit, match="uv is not installed"):
+        app.main()
 
 
 def test_an_unknown_or_missing_stage_is_refused() -> None:

@@ -65,7 +65,9 @@ def test_files_trainings_and_predictions_have_one_limit_of_columns(box: Box, clo
         )
         for first in (0, half)
     ]
-    with pytest.raises(JobFailedError, match="20,001 different columns together; at most 20,000"):
+    with pytest.raises(
+        JobFailedError, match=f"{COLUMNS_LIMIT + 1:,} different columns together; at most {COLUMNS_LIMIT:,}"
+    ):
         run(box, cloud, *files)
 
 
