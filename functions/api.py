@@ -16,6 +16,7 @@ from functions.benchmarks.routes import router as benchmarks
 from functions.chats.openai_routes import router as openai
 from functions.chats.routes import router as chats
 from functions.checkpoints.routes import router as checkpoints
+from functions.clients.routes import router as clients
 from functions.clusters.routes import router as clusters
 from functions.connectors.routes import router as connectors
 from functions.data_models.routes import router as data_models
@@ -46,6 +47,7 @@ ROUTERS = (
     benchmarks,
     chats,
     checkpoints,
+    clients,
     clusters,
     connectors,
     data_models,

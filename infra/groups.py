@@ -63,6 +63,8 @@ class Grants:
     puts: tuple[str, ...] = ()
     deletes: tuple[str, ...] = ()
     lists: tuple[str, ...] = ()
+    # Objects of which single versions are listed and deleted.
+    erases: tuple[str, ...] = ()
     starts: tuple[Workflow, ...] = ()
     # Describes executions and training jobs. Stopping includes describing.
     watches_jobs: bool = False
@@ -182,12 +184,14 @@ GROUPS = (
         "arguments",
         Grants(
             # An argument stores its sources. The job specification states what data the model learned from.
-            reads=("action", "insight", "checkpoint", "checkpoint_alias", "score"),
+            reads=("action", "insight", "insight_policy", "checkpoint", "checkpoint_alias", "score"),
             gets=(TRAINING_FILES,),
             lists=(TRAINING_FILES,),
             writes=(
                 *ARGUMENTS,
                 "argument_comment",
+                # The ledger of the customer notes the argument.
+                "insight_contact",
                 *REMOVAL,
                 "cluster",
                 *CALL_LIMITS,
@@ -339,6 +343,33 @@ GROUPS = (
         ),
         memory_mb=3008,
         layers=(Layer.SCORE, Layer.LANGUAGE),
+    ),
+    group(
+        "clients",
+        # An erasure reaches everything that is stored about a customer.
+        Grants(
+            reads=("action", "connector", "insight_policy"),
+            writes=(
+                *ARGUMENTS,
+                "argument_comment",
+                "client_erasure",
+                "insight",
+                "insight_contact",
+                "insight_reaction",
+                "persona",
+                "persona_key",
+                *REMOVAL,
+            ),
+            reads_logs=("log_correlation",),
+            writes_logs=("log_text",),
+            gets=(CONNECTOR_FILES, INSIGHT_FILES),
+            puts=(CONNECTOR_FILES,),
+            deletes=(CONNECTOR_FILES,),
+            lists=(CONNECTOR_FILES,),
+            erases=(CONNECTOR_FILES, INSIGHT_FILES),
+        ),
+        memory_mb=1769,
+        paths=("clients", "clients/{proxy+}", "contacts"),
     ),
     group("leaderboards", Grants(reads=("score", "benchmark"))),
     group(

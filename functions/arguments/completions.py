@@ -94,7 +94,8 @@ class ArgumentCompletionService:
             usage=_usage(record),
             **facts,
         )
-        return await in_thread(self._arguments.create, context.space_id, argument, idempotency)
+        also = await in_thread(self._references.mentions, context, argument, correlation_id, idempotency)
+        return await in_thread(self._arguments.create, context.space_id, argument, idempotency, also)
 
     async def _generate(
         self, context: SpaceContext, request: ArgumentCreate, correlation_id: str

@@ -1,7 +1,7 @@
 """Decides which action to offer a client. No language model takes part, so no text can change the decision."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 from functions.insights.arbitration import WEIGHTS, Contender, arbitrate
@@ -12,13 +12,12 @@ from shared.dynamodb.repository import Repository, is_identifier
 from shared.dynamodb.table import Table
 from shared.errors import ValidationFailedError
 from shared.insights.store import InsightPolicies, Insights
-from shared.models.action import Action, ActionStatus
+from shared.models.action import Action, ActionStatus, channel_key
 from shared.models.insight import (
     CANDIDATES_LIMIT,
     SCORE_BANDS,
     Candidate,
     Client,
-    ClientKind,
     InsightCreate,
     InsightPolicy,
     ScoreSource,
@@ -51,8 +50,10 @@ class Decision:
 
     client: Client
     candidates: list[Candidate]
+    policy: InsightPolicy
     winner: Winner | None = None
     channels: list[str] = field(default_factory=list)
+    ledger_version: int = 0
 
 
 class Decider:
@@ -61,15 +62,16 @@ class Decider:
         self._personas = Repository(table, Persona, kind="persona", clock=clock)
         self._policies = InsightPolicies(table, clock)
         self._propensities = propensities
-        self._insights = insights
+        self._ledger = insights.ledger
         self._clock = clock
 
     def decide(self, space_id: str, request: InsightCreate) -> Decision:
         """Decides which action to offer. Raises ValidationFailedError for an unknown action or too many actions."""
-        client = self._client(space_id, request)
+        policy = self._policies.get(space_id)
+        client = self._client(space_id, request, policy)
         actions = self._candidates(space_id, request.actions)
-        engagement = self._engagement(space_id, client)
-        channels = sorted({action.channel for action in actions if action.channel})
+        engagement = self._engagement(space_id, client, policy)
+        channels = _channels(actions)
         removals = {action.id: engagement.removal(action, channels) for action in actions}
         left = [action for action in actions if removals[action.id] is None]
         propensities = self._propensities.score(space_id, client, left)
@@ -80,20 +82,29 @@ class Decider:
             for rank, each in enumerate(ranking, start=1)
         ]
         candidates += [_removed(by_id[name], removal) for name, removal in sorted(removals.items()) if removal]
+        decision = Decision(client, candidates, policy, ledger_version=engagement.history.version)
         if not ranking:
-            return Decision(client, candidates)
+            return decision
         winner = self._winner(client, by_id[ranking[0].action_id], propensities[ranking[0].action_id])
         own = winner.action.channel
-        return Decision(client, candidates, winner, [own] if own else engagement.open_channels(channels))
+        usable = [own] if own else engagement.open_channels(winner.action, channels)
+        # A reserved contact has its channel before any text is written.
+        return replace(decision, winner=winner, channels=usable[:1] if request.reserve else usable)
 
-    def _client(self, space_id: str, request: InsightCreate) -> Client:
+    def _client(self, space_id: str, request: InsightCreate, policy: InsightPolicy) -> Client:
+        client = self._described(space_id, request, policy)
+        if client.name is None and (policy.require_client_key or request.reserve):
+            raise ValidationFailedError.of("body.client", f"must name the customer: {missing_key(policy)}")
+        return client
+
+    def _described(self, space_id: str, request: InsightCreate, policy: InsightPolicy) -> Client:
         given = request.client
         if isinstance(given, str) and is_identifier(given):
             persona = self._personas.get_many(space_id, [given]).get(given)
             if persona is not None:
                 facts = {"name": persona.name, "birthdate": persona.birthdate, "notes": persona.notes}
-                return Client(ClientKind.PERSONA, persona.id, persona.data or {}, facts)
-        return Client.of(given)
+                return Client.of_persona(persona.id, persona.data or {}, facts, policy.client_keys)
+        return Client.of(given, policy.client_keys)
 
     def _candidates(self, space_id: str, action_ids: Sequence[str]) -> list[Action]:
         if not action_ids:
@@ -118,10 +129,10 @@ class Decider:
                 )
         return active
 
-    def _engagement(self, space_id: str, client: Client) -> Engagement:
-        policy, now = self._policies.get(space_id), self._clock()
-        contacts = self._insights.contacts(space_id, client.key, now - _memory(policy))
-        return Engagement(policy, contacts, now)
+    def _engagement(self, space_id: str, client: Client, policy: InsightPolicy) -> Engagement:
+        now = self._clock()
+        history = self._ledger.read(space_id, (client.key, *client.former_keys), now - _memory(policy))
+        return Engagement(policy, history, now)
 
     def _winner(self, client: Client, action: Action, propensity: Propensity) -> Winner:
         if propensity.checkpoint is None:
@@ -129,11 +140,23 @@ class Decider:
         return Winner(action, propensity, self._propensities.explain(client, propensity.checkpoint))
 
 
+def missing_key(policy: InsightPolicy) -> str:
+    """Returns the sentence on how a client gets a key."""
+    return f"send one of the fields {', '.join(policy.client_key.fields)} (PUT /insights/policy names them)"
+
+
+def _channels(actions: Sequence[Action]) -> list[str]:
+    """Returns the channels of the actions, each in its first spelling."""
+    spelled = sorted({action.channel for action in actions if action.channel})
+    return list({channel_key(channel): channel for channel in reversed(spelled)}.values())[::-1]
+
+
 def _memory(policy: InsightPolicy) -> timedelta:
-    """Returns the longest period of the policy: contacts before it have no effect."""
+    """Returns the longest period of the policy: what happened before it has no effect."""
     windows = policy.suppression_days
     days = [windows.accepted, windows.ignored, windows.rejected, *(limit.days for limit in policy.contact_limits)]
-    return timedelta(days=max(days))
+    # Calendar days may be longer than 24 hours.
+    return timedelta(days=max(days) + 1)
 
 
 def _scored(action: Action, contender: Contender, propensity: Propensity, rank: int, best: Contender) -> Candidate:

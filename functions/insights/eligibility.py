@@ -1,12 +1,14 @@
 """Finds the rules that forbid to offer actions to a client."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
+from zoneinfo import ZoneInfo
 
-from shared.insights.store import Contact
-from shared.models.action import Action, ActionStatus
-from shared.models.insight import ContactLimit, InsightPolicy, Reaction, Rule
+from shared.insights.ledger import History
+from shared.models.action import Action, ActionStatus, channel_key
+from shared.models.contact import Contact
+from shared.models.insight import ContactLimit, InsightPolicy, LimitPeriod, Reaction, Rule
 
 
 @dataclass(frozen=True)
@@ -18,35 +20,45 @@ class Removal:
 
 
 @dataclass(frozen=True)
+class Offered:
+    """An offer that a limit may forbid."""
+
+    action_id: str | None
+    channel: str | None
+    group: str | None
+
+
+@dataclass(frozen=True)
 class Engagement:
     """The past contacts of a client, compared with the policy of the space."""
 
     policy: InsightPolicy
-    contacts: Collection[Contact]
+    history: History
     now: datetime
     _last: dict[tuple[str, Reaction], datetime] = field(init=False, default_factory=dict)
-    _full: dict[str, ContactLimit] = field(init=False, default_factory=dict)
+    _full: list[ContactLimit] = field(init=False, default_factory=list)
 
     def __post_init__(self) -> None:
-        for contact in self.contacts:
-            place = (contact.action_id, contact.reaction)
-            self._last[place] = max(contact.created_at, self._last.get(place, contact.created_at))
+        for past in self.history.reactions:
+            place = (past.action_id, past.reaction)
+            self._last[place] = max(past.occurred_at, self._last.get(place, past.occurred_at))
+        counted = [each for each in self.history.contacts if each.counts(self.now) and not self._is_exempt(each)]
         for limit in self.policy.contact_limits:
-            begin = self.now - timedelta(days=limit.days)
-            made = sum(each.channel == limit.channel and each.created_at > begin for each in self.contacts)
+            begin = begin_of(limit, self.policy.time_zone, self.now)
+            made = sum(begin <= each.occurred_at and _concerns(limit, each) for each in counted)
             if made >= limit.contacts:
-                self._full.setdefault(limit.channel, limit)
+                self._full.append(limit)
 
-    def open_channels(self, channels: Iterable[str]) -> list[str]:
-        """Returns the channels that have not reached the client's contact limit."""
-        return [channel for channel in channels if channel not in self._full]
+    def open_channels(self, action: Action, channels: Iterable[str]) -> list[str]:
+        """Returns the channels on which no limit forbids to offer the action."""
+        return [channel for channel in channels if self._reached(action, channel) is None]
 
-    def removal(self, action: Action, channels: Collection[str]) -> Removal | None:
+    def removal(self, action: Action, channels: Sequence[str]) -> Removal | None:
         """Returns the first rule that forbids to offer the action. ``channels`` are the channels of all candidates."""
         return (
             _ineligible(action, self.now)
             or self._suppressed(action)
-            or self._contacted_enough(action.channel, channels)
+            or self._contacted_enough(action, [action.channel] if action.channel else channels)
         )
 
     def _suppressed(self, action: Action) -> Removal | None:
@@ -62,17 +74,63 @@ class Engagement:
                 )
         return None
 
-    def _contacted_enough(self, channel: str | None, channels: Collection[str]) -> Removal | None:
-        wanted = [channel] if channel else channels
-        if not wanted or self.open_channels(wanted):
+    def _contacted_enough(self, action: Action, channels: Sequence[str]) -> Removal | None:
+        # An offer without any channel counts towards the limits over all channels.
+        reached = [self._reached(action, channel) for channel in channels] or [self._reached(action, None)]
+        limit = reached[0]
+        if limit is None or None in reached:
             return None
-        limit = self._full[next(iter(wanted))]
-        where = f"on {limit.channel}" if len(wanted) == 1 else "on every channel in use"
-        return Removal(
-            Rule.CONTACT_LIMIT,
-            f"The client has reached the contact limit {where}: "
-            f"{limit.contacts} contacts in {limit.days} days on {limit.channel}.",
+        where = (
+            f"on {channels[0]}" if len(channels) == 1 else "on every channel in use" if channels else "of all channels"
         )
+        return Removal(Rule.CONTACT_LIMIT, f"The client has reached the contact limit {where}: {_described(limit)}.")
+
+    def _reached(self, action: Action, channel: str | None) -> ContactLimit | None:
+        offer = Offered(action.id, channel, action.group or None)
+        if self._is_exempt(offer):
+            return None
+        return next((limit for limit in self._full if _concerns(limit, offer)), None)
+
+    def _is_exempt(self, contact: Contact | Offered) -> bool:
+        exempt = self.policy.exempt
+        return (
+            contact.action_id in exempt.actions
+            or contact.group in exempt.groups
+            or _is_one_of(contact.channel, exempt.channels)
+        )
+
+
+def begin_of(limit: ContactLimit, time_zone: str, now: datetime) -> datetime:
+    """Returns the first moment whose contacts the limit counts."""
+    if limit.period is LimitPeriod.ROLLING:
+        # A contact of exactly this many days ago no longer counts.
+        return now - timedelta(days=limit.days) + timedelta.resolution
+    zone = ZoneInfo(time_zone)
+    first = now.astimezone(zone).date() - timedelta(days=limit.days - 1)
+    return datetime.combine(first, time.min, zone).astimezone(UTC)
+
+
+def _concerns(limit: ContactLimit, contact: Contact | Offered) -> bool:
+    return (
+        limit.action_id in (None, contact.action_id)
+        and limit.group in (None, contact.group)
+        and (limit.channel is None or _is_one_of(contact.channel, [limit.channel]))
+    )
+
+
+def _is_one_of(channel: str | None, channels: Collection[str]) -> bool:
+    return channel is not None and channel_key(channel) in map(channel_key, channels)
+
+
+def _described(limit: ContactLimit) -> str:
+    """Returns the limit in words."""
+    days = f"{limit.days} days" if limit.period is LimitPeriod.ROLLING else f"{limit.days} calendar days"
+    about = [f"on {limit.channel}" if limit.channel else "on all channels"]
+    if limit.action_id:
+        about.append("about this action")
+    if limit.group:
+        about.append("about its group")
+    return f"{limit.contacts} contacts in {days} {' '.join(about)}"
 
 
 def _ineligible(action: Action, now: datetime) -> Removal | None:

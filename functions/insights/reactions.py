@@ -9,6 +9,8 @@ from shared.connectors.storage import ConnectorStorages
 from shared.dynamodb.repository import Repository, cursor_id
 from shared.dynamodb.table import Table
 from shared.errors import ConflictError, ValidationFailedError
+from shared.insights.exports import ACTION_COLUMN, FOLDER, TARGET
+from shared.insights.ledger import require_past
 from shared.insights.store import Counts, InsightPolicies, Insights
 from shared.models.action import Action
 from shared.models.base import Page
@@ -30,8 +32,6 @@ from shared.spaces.members import SpaceContext
 
 EXPORT_ROWS = 10_000
 EXPORT_BYTES = 32 * 2**20
-TARGET = "reaction_accepted"
-ACTION_COLUMN = "reaction_action_id"
 # The 97.5th percentile of the normal distribution, for an interval of 95 %.
 _Z = 1.959964
 
@@ -43,8 +43,12 @@ class ReactionService:
         self._actions = Repository(table, Action, kind="action", clock=clock)
         self._connectors = Repository(table, Connector, kind="connector", clock=clock)
         self._storages = storages
+        self._clock = clock
 
     def react(self, context: SpaceContext, insight_id: str, request: ReactionCreate) -> InsightReaction:
+        """Records a reaction. Raises ValidationFailedError for a time in the future."""
+        if request.occurred_at is not None:
+            require_past(request.occurred_at, self._clock())
         return self._insights.react(context.space_id, insight_id, context.user_id, request)
 
     def policy(self, context: SpaceContext) -> InsightPolicy:
@@ -110,7 +114,7 @@ def _file_name(request: ExportCreate) -> str:
     """Returns a file name that depends on the request, so that a repeated request replaces the file."""
     since = [f"{request.since:%Y%m%dT%H%M%S.%f}"] if request.since else []
     after = [cursor_id(request.after) or "start"]
-    return f"reactions/{'-'.join([request.action_id or 'all', *since, *after])}.jsonl"
+    return f"{FOLDER}{'-'.join([request.action_id or 'all', *since, *after])}.jsonl"
 
 
 def _line(reaction: InsightReaction, features: dict[str, Any], *, names_action: bool) -> bytes:

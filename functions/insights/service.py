@@ -1,26 +1,32 @@
 """Creates insights: decides which action to offer, writes a text for the client, and stores both."""
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from anyio.to_thread import run_sync as in_thread
 
 from functions.insights.arbitration import ARBITRATION
-from functions.insights.decisions import Decider, Decision, Winner
-from functions.insights.wording import GeneratedText, PromptFacts, Writer
+from functions.insights.decisions import Decider, Decision, Winner, missing_key
+from functions.insights.wording import GeneratedText, PromptFacts, Writer, plain_text
 from shared.checkpoints.lineages import Lineages
 from shared.clock import Clock, new_id
 from shared.dynamodb.repository import Idempotency
+from shared.dynamodb.table import Write, repeat_on_conflict
+from shared.errors import UnavailableError
+from shared.insights.ledger import LedgerChangedError, Report, ReportedContact
 from shared.insights.store import Insights
 from shared.llm.language_models import Caller, LanguageModelAccess
 from shared.models.channel_template import ACTION_FIELDS, render
-from shared.models.insight import FinishReason, Insight, InsightCreate
+from shared.models.contact import ContactStatus
+from shared.models.insight import FinishReason, Insight, InsightCreate, InsightPolicy
 from shared.models.lineage import Lineage
 from shared.spaces.members import SpaceContext
 
 # The limits of one placeholder's value and of a whole message.
 VALUE_CHARACTERS = 10_000
 CONTENT_CHARACTERS = 200_000
+_UNWRITTEN = UnavailableError("The text is being written. Get the insight again in half a minute.")
 
 
 class InsightService:
@@ -54,17 +60,47 @@ class InsightService:
                 return first
         caller = Caller.of(context, correlation_id)
         writer_model = await self._writer.open(caller, request.model) if request.model else None
-        decision = await in_thread(self._decider.decide, context.space_id, request)
-        text = GeneratedText(finish_reason=FinishReason.NO_ELIGIBLE_ACTION)
+        if request.reserve:
+            decision, insight, stored = await in_thread(self._reserve, context, request, idempotency, correlation_id)
+            if stored is not insight or decision.winner is None:
+                return stored
+        else:
+            decision = await in_thread(self._decider.decide, context.space_id, request)
+            insight = self._insight(context, decision)
         if decision.winner is not None:
             writer_model = writer_model or await self._writer.open(caller, None)
             text = await self._writer.write(writer_model, self._facts(decision, decision.winner), request)
-        insight = self._insight(context, request, decision, text)
+            insight = insight.model_copy(update=_texts(decision, request, text))
         insight.elapsed_time_in_seconds = round(time.perf_counter() - started, 6)
-        stored = await in_thread(self._keep, context, insight, decision, idempotency)
+        if request.reserve:
+            return await in_thread(self._insights.reword, context.space_id, insight)
+        stored = await in_thread(self._keep, context, insight, decision, idempotency, correlation_id)
         if stored is insight:
             insight.elapsed_time_in_seconds = round(time.perf_counter() - started, 6)
         return stored
+
+    def _reserve(
+        self, context: SpaceContext, request: InsightCreate, idempotency: Idempotency | None, correlation_id: str
+    ) -> tuple[Decision, Insight, Insight]:
+        """Decides, and stores the insight with the reserved contact. It decides again if the contacts changed.
+
+        Returns the decision, its insight, and the stored insight, which is an earlier one for a repeated request.
+        """
+
+        def step() -> tuple[Decision, Insight, Insight]:
+            decision = self._decider.decide(context.space_id, request)
+            insight = self._insight(context, decision)
+            also: list[Write] = []
+            if decision.winner is not None:
+                text = plain_text(self._facts(decision, decision.winner), _UNWRITTEN)
+                until = insight.created_at + decision.policy.reservation
+                insight = insight.model_copy(update={**_texts(decision, request, text), "reserved_until": until})
+                reported = _reserved(decision, decision.winner, insight)
+                ledger, version = self._insights.ledger, decision.ledger_version
+                also = ledger.reservation(context.space_id, decision.client.key, reported, version)
+            return decision, insight, self._keep(context, insight, decision, idempotency, correlation_id, also)
+
+        return repeat_on_conflict(step, "Too many decisions about the same customer now.", (LedgerChangedError,))
 
     def _facts(self, decision: Decision, winner: Winner) -> PromptFacts:
         return PromptFacts(
@@ -76,10 +112,9 @@ class InsightService:
             other_names=[each.name for each in decision.candidates if each.action_id != winner.action.id],
         )
 
-    def _insight(
-        self, context: SpaceContext, request: InsightCreate, decision: Decision, text: GeneratedText
-    ) -> Insight:
-        now, winner = self._clock(), decision.winner
+    def _insight(self, context: SpaceContext, decision: Decision) -> Insight:
+        """Returns the insight of a decision, without texts if there is an offer."""
+        now, winner, name = self._clock(), decision.winner, decision.client.name
         return Insight(
             id=new_id(),
             created_at=now,
@@ -87,34 +122,73 @@ class InsightService:
             action_id=winner.action.id if winner else None,
             actions=",".join(each.action_id for each in decision.candidates if each.rank),
             arbitration=ARBITRATION,
-            argument=text.argument,
-            argument_content=_content(decision, winner, text) if winner else "",
-            argument_thinking=text.argument_thinking,
-            best_channel=text.best_channel,
-            best_time=text.best_time,
             candidates=decision.candidates,
+            client_key=name.key if name else None,
+            client_key_field=name.field if name else None,
+            client_key_note=None if name else _without_key(decision.policy),
             client_kind=decision.client.kind,
             contributions=winner.explained.contributions if winner and winner.explained else None,
             created_by=context.user_id,
-            error=text.error,
-            finish_reason=text.finish_reason,
-            insight=f"{text.prompt}\n\n{text.insight}" if request.echo and text.prompt else text.insight,
-            model=text.model,
+            finish_reason=FinishReason.NO_ELIGIBLE_ACTION,
             reason_codes=winner.explained.reason_codes if winner and winner.explained else [],
-            thinking=text.thinking,
-            timeliness=text.timeliness,
             type=winner.action.type if winner else "",
-            usage=text.usage,
         )
 
     def _keep(
-        self, context: SpaceContext, insight: Insight, decision: Decision, idempotency: Idempotency | None
+        self,
+        context: SpaceContext,
+        insight: Insight,
+        decision: Decision,
+        idempotency: Idempotency | None,
+        correlation_id: str,
+        also: Sequence[Write] = (),
     ) -> Insight:
-        band = decision.winner.band if decision.winner else None
-        client = decision.client
-        checkpoint = decision.winner.propensity.checkpoint if decision.winner else None
+        client, winner = decision.client, decision.winner
+        checkpoint = winner.propensity.checkpoint if winner else None
         lineage = self._lineages.of_decision(context.space_id, insight.action_id, checkpoint)
-        return self._insights.create(context.space_id, insight, client.key, client.features, band, lineage, idempotency)
+        return self._insights.create(
+            context.space_id,
+            insight,
+            client.key,
+            client.features,
+            winner.band if winner else None,
+            lineage,
+            idempotency,
+            group=winner.action.group or None if winner else None,
+            correlation_id=correlation_id,
+            also=also,
+        )
+
+
+def _texts(decision: Decision, request: InsightCreate, text: GeneratedText) -> dict[str, Any]:
+    """Returns the fields of an insight that depend on its text."""
+    return {
+        "argument": text.argument,
+        "argument_content": _content(decision, decision.winner, text) if decision.winner else "",
+        "argument_thinking": text.argument_thinking,
+        "best_channel": text.best_channel,
+        "best_time": text.best_time,
+        "error": text.error,
+        "finish_reason": text.finish_reason,
+        "insight": f"{text.prompt}\n\n{text.insight}" if request.echo and text.prompt else text.insight,
+        "model": text.model,
+        "thinking": text.thinking,
+        "timeliness": text.timeliness,
+        "usage": text.usage,
+    }
+
+
+def _reserved(decision: Decision, winner: Winner, insight: Insight) -> ReportedContact:
+    report = Report(ContactStatus.RESERVED, insight.created_at, insight.reserved_until)
+    channel = next(iter(decision.channels), None)
+    group = winner.action.group or None
+    return ReportedContact(insight.id, report, winner.action.id, default_channel=channel, group=group)
+
+
+def _without_key(policy: InsightPolicy) -> str:
+    return (
+        f"No field names the customer, so only exactly the same client counts as the same one: {missing_key(policy)}."
+    )
 
 
 def _content(decision: Decision, winner: Winner, text: GeneratedText) -> str:

@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from typing import Any
 
-from functions.personas.store import KeyChangedError, Known, Personas, person_key
 from functions.personas.upload_store import PersonaUploads, RowsGoneError, UploadRow, row_id
 from shared.dynamodb.table import Table, TransactionFailedError, Write, repeat_on_conflict
 from shared.errors import GoneError
 from shared.models.persona import SAME_PERSON_LIMIT, ConflictResolution, Persona, PersonaCreate
 from shared.models.persona_upload import StoredUpload, UploadStatus
+from shared.personas.store import KeyChangedError, Known, Personas, person_key
 
 # DynamoDB allows 100 writes and 4 MB in a transaction. A row needs two writes, the upload and the counter one each.
 BATCH_ROWS = 48

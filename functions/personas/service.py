@@ -2,13 +2,13 @@
 
 from datetime import UTC
 
-from functions.personas.store import Personas
 from shared.clock import Clock, new_id, utc_now
 from shared.dynamodb.repository import Idempotency
 from shared.dynamodb.table import Table
 from shared.errors import ValidationFailedError
 from shared.models.base import Deleted, Page
 from shared.models.persona import Persona, PersonaCreate, PersonaUpdate
+from shared.personas.store import Personas
 from shared.spaces.members import SpaceContext
 
 

@@ -17,7 +17,6 @@ from functions.personas.files.columns import PersonaRow, RefusedRow
 from functions.personas.files.limits import DEFAULT_LIMITS, UploadLimits
 from functions.personas.files.reader import open_persona_file
 from functions.personas.saving import Saver
-from functions.personas.store import Personas, person_key
 from functions.personas.upload_store import FORM_LIFETIME, PersonaUploads, row_line
 from shared.clock import Clock
 from shared.dynamodb.table import Table
@@ -37,6 +36,7 @@ from shared.models.persona_upload import (
     UploadRefusedRow,
     UploadStatus,
 )
+from shared.personas.store import Personas, person_key
 from shared.space_binding import BoundThreads
 from shared.space_usage.storage import StorageUsages
 from shared.spaces.members import SpaceContext

@@ -251,6 +251,8 @@ class ServiceFunction(Construct):
         on_objects(["s3:GetObject", "s3:GetObjectVersion"], grants.gets)
         on_objects(["s3:PutObject"], grants.puts)
         on_objects(["s3:DeleteObject"], grants.deletes)
+        if grants.erases:
+            statements += self._version_statements(grants.erases, grants.erases)
         if grants.lists:
             statements.append(
                 iam.PolicyStatement(
@@ -284,19 +286,25 @@ class ServiceFunction(Construct):
 
     def _purge_statements(self, grants: Grants) -> list[iam.PolicyStatement]:
         """Returns statements without leading keys, because a deleted space has items of every kind."""
-        bucket = self._data.bucket
         return [
             iam.PolicyStatement(
                 actions=["dynamodb:BatchWriteItem", "dynamodb:Scan"], resources=[self._data.table.table_arn]
             ),
+            *self._version_statements(grants.deletes, grants.lists),
+        ]
+
+    def _version_statements(self, deletes: Sequence[str], lists: Sequence[str]) -> list[iam.PolicyStatement]:
+        """Returns statements to list and delete the versions of objects, so that nothing of them is left."""
+        bucket = self._data.bucket
+        return [
             iam.PolicyStatement(
                 actions=["s3:DeleteObjectVersion"],
-                resources=[bucket.arn_for_objects(pattern) for pattern in grants.deletes],
+                resources=[bucket.arn_for_objects(pattern) for pattern in deletes],
             ),
             iam.PolicyStatement(
                 actions=["s3:ListBucketVersions"],
                 resources=[bucket.bucket_arn],
-                conditions={"StringLike": {"s3:prefix": list(grants.lists)}},
+                conditions={"StringLike": {"s3:prefix": list(lists)}},
             ),
         ]
 

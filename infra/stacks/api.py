@@ -37,6 +37,7 @@ _ACCESS_LOG = json.dumps(
         "time": "$context.requestTime",
         "ip": "$context.identity.sourceIp",
         "method": "$context.httpMethod",
+        # Not the path: it may hold the key of a customer. Logs of functions have it, where it holds none.
         "route": "$context.resourcePath",
         "status": "$context.status",
         "latency_ms": "$context.responseLatency",

@@ -40,9 +40,11 @@ class Arguments:
         self._comments = Repository(table, ArgumentComment, kind="argument_comment", clock=clock)
         self.purges = CleanupList(table, "argument", clock)
 
-    def create(self, space_id: str, argument: Argument, idempotency: Idempotency | None) -> Argument:
-        also = self._moves(space_id, None, argument)
-        return self._arguments.create(space_id, argument, idempotency=idempotency, also=also)
+    def create(
+        self, space_id: str, argument: Argument, idempotency: Idempotency | None, also: Sequence[Write] = ()
+    ) -> Argument:
+        writes = [*self._moves(space_id, None, argument), *also]
+        return self._arguments.create(space_id, argument, idempotency=idempotency, also=writes)
 
     def answered(self, space_id: str, idempotency: Idempotency) -> Argument | None:
         """Returns what the first request with this key made. Raises ConflictError for another request."""

@@ -48,6 +48,15 @@ _LEFT_OUT = {
     "secret_hash",
     "generation",
 }
+# Fields that hold what customers are and what was written about them. The log shows that they changed, but not their
+# values, because it outlives an erasure.
+_PERSONAL = {
+    "argument": {"argument", "argument_thinking", "claims", "client", "insight_spec", "product", "review"},
+    "argument_change": {"changes"},
+    "argument_comment": {"text"},
+    "insight": {"answer", "client_key", "features", "reaction"},
+    "persona": {"birthdate", "data", "name", "notes"},
+}
 _ASKED_FOR = ("entity_id", "api_key_id", "actor", "entity")
 
 
@@ -97,8 +106,8 @@ class AuditLogs:
             "action": _action(before, after),
             "entity": kind,
             "entity_id": entity_id,
-            "before": _as_text(before or {}, changed),
-            "after": _as_text(after or {}, changed),
+            "before": _as_text(before or {}, changed, kind, "before"),
+            "after": _as_text(after or {}, changed, kind, "after"),
             "expires_at": int((made_at(write_id) + self._retention).timestamp()),
         }
         copies = (_partition(space_id, name, row[name]) for name in _ASKED_FOR if row[name])
@@ -164,10 +173,12 @@ def _action(before: Item | None, after: Item | None) -> AuditAction:
     return AuditAction.DELETED if is_ else AuditAction.RESTORED
 
 
-def _as_text(item: Item, names: list[str]) -> str:
+def _as_text(item: Item, names: list[str], kind: str, when: str) -> str:
     """Returns the value as JSON text, because numbers and nesting may exceed DynamoDB's limits."""
-    shown = without_secrets({name: item[name] for name in names if name in item})
-    return json.dumps({name: _bounded(value) for name, value in shown.items()}, ensure_ascii=False)
+    personal = _PERSONAL.get(kind, set())
+    shown = without_secrets({name: item[name] for name in names if name in item and name not in personal})
+    hidden = {name: f"[personal data {when} the change]" for name in names if name in item and name in personal}
+    return json.dumps({**{name: _bounded(value) for name, value in shown.items()}, **hidden}, ensure_ascii=False)
 
 
 def _bounded(value: Any) -> Any:

@@ -6,7 +6,7 @@ of a space; lists merge the shards. Each prompt with its completion is an item o
 pages come from ``rollups``. Rollups are updated later than rows, so the last minutes always come from the rows.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -41,6 +41,7 @@ from shared.models.inference_log import (
     MAX_NAME_LENGTH,
     MAX_TAGS,
     CallStatus,
+    CallType,
     InferenceLog,
     InferenceSummary,
     LogFilters,
@@ -215,6 +216,14 @@ class InferenceLogs:
                 self._table.delete_all([Key(partition, row["SK"]) for row in rows])
         overall = Slice(space_id).partition("log_rollup")
         self._table.delete_all([Key(overall, item["SK"]) for item in self._table.query(overall, attributes=("SK",))])
+
+    def forget_texts(self, space_id: str, correlation_id: str, types: Collection[CallType]) -> int:
+        """Removes the texts of the calls of a request, and returns their number. The rows and their numbers stay."""
+        rows = self._table.query(_by_correlation(space_id, correlation_id), index="by_correlation")
+        keys = [_texts_key(space_id, row["SK"]) for row in rows if row.get("has_texts") and row["type"] in types]
+        if keys:
+            self._table.delete_all(keys)
+        return len(keys)
 
     def page(self, space_id: str, filters: LogFilters, page: int, page_size: int) -> Page[InferenceLog]:
         """Returns a page of calls, newest first, with the number of all calls."""

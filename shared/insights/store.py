@@ -2,12 +2,12 @@
 
 - ``insight``: one item for each decision, with the response and the client's features. Large values are in S3.
 - ``insight_reaction``: one item for each reaction with the client's features, in the order of time, for exports.
-- ``insight_contact#<space>#<client>``: one small item for each reaction, for suppression and contact limits.
+- ``insight_contact#<space>#<client>``: the ledger of each client's contacts and reactions (see ``ledger``).
 - ``insight_rate``: the counters of each action. They change in the transaction of the reaction.
 - ``insight_policy``: one item for each space that has set its policy.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -26,13 +26,15 @@ from shared.dynamodb.table import (
     Table,
     TransactionFailedError,
     Write,
+    delete,
     put,
     repeat_on_conflict,
     update,
 )
 from shared.dynamodb.write_markers import WRITE_MARKER, has_write_marker, write_marker
-from shared.errors import ConflictError, PreconditionFailedError
-from shared.models.base import Entity, parse_timestamp
+from shared.errors import ConflictError, NotFoundError, PreconditionFailedError
+from shared.insights.ledger import Ledger, Mention, ReportedReaction, ledger_partition
+from shared.models.base import Entity, Timestamp
 from shared.models.insight import (
     SCORE_BANDS,
     Insight,
@@ -43,38 +45,33 @@ from shared.models.insight import (
 )
 from shared.models.lineage import DecisionLineage
 
+# Earlier rules of the client key under which contacts are still found.
+EARLIER_RULES = 5
 # A reaction gets its id before its transaction, so one with a lower id may appear later than one with a higher id. A
 # request ends within 29 seconds. The rest is for differences between clocks.
 SETTLED = timedelta(minutes=1)
-# More contacts than any contact limit needs.
-CONTACTS_LIMIT = 2000
 
 
 class StoredInsight(Entity):
-    """An insight in the table. ``band`` is the score band of its propensity, or ``None`` without a model."""
+    """An insight in the table. ``band`` is the score band of its propensity, or ``None`` without a model.
+
+    After the erasure of its customer, only ids are left.
+    """
 
     action_id: str | None = None
     answer: dict[str, Any]
     band: int | None = None
     channel: str | None = None
     client_key: str
+    erased_at: Timestamp | None = None
     features: dict[str, Any]
     lineage: DecisionLineage
+    group: str | None = None
     reaction: InsightReaction | None = None
 
 
 class StoredReaction(InsightReaction):
     features: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Contact:
-    """An offer to a client that has a reaction."""
-
-    action_id: str
-    channel: str | None
-    reaction: Reaction
-    created_at: datetime
 
 
 @dataclass(frozen=True)
@@ -111,6 +108,7 @@ class Insights:
         self._table = table
         self._values = values
         self._clock = clock
+        self.ledger = Ledger(table)
         self._insights = Repository(table, StoredInsight, kind="insight", clock=clock)
         self._reactions = Repository(table, StoredReaction, kind="insight_reaction", clock=clock)
 
@@ -123,10 +121,13 @@ class Insights:
         band: int | None,
         lineage: DecisionLineage,
         idempotency: Idempotency | None,
+        group: str | None = None,
+        correlation_id: str | None = None,
+        also: Sequence[Write] = (),
     ) -> Insight:
-        """Stores an insight. A repeated request returns the first insight.
+        """Stores an insight and carries out ``also``. A repeated request returns the first insight.
 
-        Raises ConflictError if a request with the same idempotency key had another body.
+        Raises ConflictError if a request with the same idempotency key had another body, and the errors of ``also``.
         """
         folder = f"spaces/{space_id}/insights/{insight.id}"
         key = self._insights.key(space_id, insight.id)
@@ -143,11 +144,23 @@ class Insights:
             channel=insight.best_channel or None,
             client_key=client_key,
             features=kept_features,
+            group=group,
             lineage=lineage,
         )
-        also = [*with_answer, *with_features]
-        first = self._insights.create(space_id, stored, idempotency=idempotency, also=also)
-        return insight if first.id == insight.id else self._load(first)
+        mention = Mention("insight", insight.id, correlation_id, idempotency.sort_key if idempotency else None)
+        writes = [*with_answer, *with_features, *also, mention.write(space_id, client_key)]
+        first = self._insights.create(space_id, stored, idempotency=idempotency, also=writes)
+        return insight if first.id == insight.id else self._first(space_id, first)
+
+    def reword(self, space_id: str, insight: Insight) -> Insight:
+        """Replaces the texts of an insight."""
+        key = self._insights.key(space_id, insight.id)
+        answered = insight.model_dump(mode="json", exclude={"reaction"})
+        place = f"spaces/{space_id}/insights/{insight.id}/answer.json"
+        answer, with_answer = self._values.keep(space_id, answered, place, key)
+        changes = {"answer": answer, "channel": insight.best_channel or None}
+        self._table.transact([self._insights.update_write(space_id, insight.id, changes), *with_answer])
+        return insight
 
     def answered(self, space_id: str, idempotency: Idempotency) -> Insight | None:
         """Returns the insight of the first request with this idempotency key, if there is one.
@@ -155,7 +168,52 @@ class Insights:
         Raises ConflictError if the first request had another body.
         """
         first = self._insights.answered(space_id, idempotency)
-        return self._load(first) if first else None
+        return self._first(space_id, first) if first else None
+
+    def _first(self, space_id: str, first: StoredInsight) -> Insight:
+        """Returns the insight of a first request with the texts that it got after its decision was stored."""
+        return self._load(self._insights.get(space_id, first.id).model_copy(update={"reaction": None}))
+
+    def features(self, stored: StoredInsight) -> dict[str, Any]:
+        """Returns the client's features of an insight."""
+        found: dict[str, Any] = self._values.load(stored.features)
+        return found
+
+    def reacted(self, space_id: str, reaction_id: str) -> str | None:
+        """Returns the id of the insight of a reaction, if there is one."""
+        item = self._table.get(self._reactions.key(space_id, reaction_id))
+        return str(item["insight_id"]) if item else None
+
+    def erase(self, space_id: str, stored: StoredInsight, idempotency: str | None) -> None:
+        """Removes what an insight says about its customer. Its id and its lineage stay.
+
+        Raises TransactionFailedError if another request was faster.
+        """
+        now = self._clock()
+        left = StoredInsight(
+            id=stored.id,
+            created_at=stored.created_at,
+            updated_at=now,
+            version=stored.version + 1,
+            action_id=stored.action_id,
+            answer={},
+            client_key="",
+            erased_at=now,
+            features={},
+            lineage=stored.lineage,
+        )
+        values = {name: getattr(left, name) for name in StoredInsight.model_fields}
+        unchanged = Attr("version").eq(stored.version)
+        writes = [put(self._insights.key(space_id, stored.id), {**values, WRITE_MARKER: write_marker()}, unchanged)]
+        if stored.reaction is not None:
+            writes.append(delete(self._reactions.key(space_id, stored.reaction.id)))
+        if idempotency is not None:
+            writes.append(delete(Key(f"insight#{space_id}#idempotency", idempotency)))
+        self._table.transact(writes)
+
+    def stored(self, space_id: str, insight_id: str) -> StoredInsight | None:
+        """Returns the item of an insight, if there is one."""
+        return self._insights.get_many(space_id, [insight_id]).get(insight_id)
 
     def get(self, space_id: str, insight_id: str) -> Insight:
         """Returns an insight. Raises NotFoundError."""
@@ -166,6 +224,7 @@ class Insights:
         return self._insights.get(space_id, insight_id).lineage
 
     def _load(self, stored: StoredInsight) -> Insight:
+        _require_kept(stored)
         values = self._values.load(stored.answer)
         return Insight.model_validate({**values, "reaction": stored.reaction, "version": stored.version})
 
@@ -177,6 +236,7 @@ class Insights:
 
         def step() -> InsightReaction:
             insight = self._insights.get(space_id, insight_id)
+            _require_kept(insight)
             if insight.action_id is None:
                 raise ConflictError("This insight has no offer, so it cannot have a reaction.")
             reaction = self._reaction(insight, insight.action_id, user_id, request)
@@ -189,6 +249,7 @@ class Insights:
         self, insight: StoredInsight, action_id: str, user_id: str, request: ReactionCreate
     ) -> InsightReaction:
         now, before = self._clock(), insight.reaction
+        happened = request.occurred_at or (before.happened_at if before else now)
         return InsightReaction(
             id=before.id if before else new_id(),
             created_at=before.created_at if before else now,
@@ -198,6 +259,7 @@ class Insights:
             comment=request.comment,
             created_by=before.created_by if before else user_id,
             insight_id=insight.id,
+            occurred_at=happened,
             reaction=request.reaction,
         )
 
@@ -207,33 +269,21 @@ class Insights:
         changed = self._insights.update_write(
             space_id, insight.id, {"reaction": values}, expected_version=insight.version
         )
-        contact = {name: values[name] for name in ("action_id", "channel", "reaction", "created_at")}
+        reported = ReportedReaction(
+            reaction.action_id, reaction.reaction, reaction.happened_at, reaction.channel, insight.group
+        )
         actions = [
             changed,
             put(self._reactions.key(space_id, reaction.id), {**values, "features": insight.features}),
-            put(Key(_contacts(space_id, insight.client_key), reaction.id), contact),
+            *self.ledger.reaction(space_id, insight.client_key, insight.id, reported),
         ]
+        if insight.reaction is not None:
+            # The item of a reaction of the time before there was a ledger.
+            actions.append(delete(Key(ledger_partition(space_id, insight.client_key), reaction.id)))
         moved = _moves(insight.reaction.reaction if insight.reaction else None, reaction.reaction, insight.band)
         if moved:
             actions.append(update(Key(_rates(space_id), reaction.action_id), {}, add=moved))
         return actions
-
-    def contacts(self, space_id: str, client_key: str, since: datetime) -> list[Contact]:
-        """Returns the client's newest contacts since this time."""
-        items = self._table.query(
-            _contacts(space_id, client_key),
-            condition=KeyCondition("SK").gte(first_id(since)),
-            limit=CONTACTS_LIMIT,
-        )
-        return [
-            Contact(
-                item["action_id"],
-                item.get("channel"),
-                Reaction(item["reaction"]),
-                parse_timestamp(item["created_at"]),
-            )
-            for item in items
-        ]
 
     def counts(self, space_id: str, action_ids: Iterable[str]) -> dict[str, Counts]:
         """Returns the counters of each action."""
@@ -262,6 +312,13 @@ class Insights:
             yield InsightReaction.model_validate(item), self._values.load(item["features"])
 
 
+def _require_kept(insight: StoredInsight) -> None:
+    if insight.erased_at is not None:
+        raise NotFoundError(
+            "The customer of this insight was erased. GET /insights/{id}/lineage has the ids that are left."
+        )
+
+
 class InsightPolicies:
     def __init__(self, table: Table, clock: Clock = utc_now) -> None:
         self._table = table
@@ -275,6 +332,23 @@ class InsightPolicies:
         self, space_id: str, user_id: str, changes: dict[str, Any], expected_version: int | None
     ) -> InsightPolicy:
         """Updates the policy. Raises PreconditionFailedError if ``expected_version`` is not the current version."""
+        if "client_key" not in changes:
+            return self._update(space_id, user_id, changes, expected_version)
+
+        def step() -> InsightPolicy:
+            current = self.get(space_id)
+            earlier = [rule for rule in current.client_keys if rule != changes["client_key"]]
+            expected = current.version if expected_version is None else expected_version
+            kept = {"earlier_client_keys": earlier[:EARLIER_RULES]}
+            return self._update(space_id, user_id, {**changes, **kept}, expected)
+
+        if expected_version is not None:
+            return step()
+        return repeat_on_conflict(step, "The policy changes too often now.", (PreconditionFailedError,))
+
+    def _update(
+        self, space_id: str, user_id: str, changes: dict[str, Any], expected_version: int | None
+    ) -> InsightPolicy:
         current = None
         if expected_version is not None:
             current = Attr("version").eq(expected_version) if expected_version else Attr("PK").not_exists()
@@ -306,10 +380,6 @@ def _moves(before: Reaction | None, after: Reaction, band: int | None) -> dict[s
         counters[f"offered_{band}"] = int(before is None)
         counters[f"accepted_{band}"] = moves[Reaction.ACCEPTED]
     return {name: amount for name, amount in counters.items() if amount}
-
-
-def _contacts(space_id: str, client_key: str) -> str:
-    return f"insight_contact#{space_id}#{client_key}"
 
 
 def _rates(space_id: str) -> str:

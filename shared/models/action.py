@@ -1,5 +1,6 @@
 """Actions: offers to clients, with their dates, channel and priority."""
 
+import unicodedata
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated
@@ -26,6 +27,25 @@ ModelReference = Annotated[
     Identifier,
     Field(description="id or alias of a checkpoint that predicts the probability that a client accepts the offer"),
 ]
+
+
+# Names of channels that people use for one another.
+_SAME_CHANNELS = {
+    "electronicmail": "email",
+    "mobilepush": "push",
+    "phonecall": "phone",
+    "pushnotification": "push",
+    "shortmessage": "sms",
+    "telephone": "phone",
+    "textmessage": "sms",
+}
+
+
+def channel_key(channel: str) -> str:
+    """Returns a channel in the form in which channels are compared: ``E-Mail`` and ``email`` are one channel."""
+    text = unicodedata.normalize("NFKC", channel).casefold()
+    plain = "".join(letter for letter in text if letter.isalnum()) or text
+    return _SAME_CHANNELS.get(plain, plain)
 
 
 class ActionPriority(StrEnum):

@@ -1,25 +1,28 @@
 """Insights: the best action for one client, the reasons for it, and reactions to it."""
 
-import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Annotated, Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import Field, StringConstraints, field_validator
+from pydantic import AfterValidator, Field, StringConstraints, field_validator
 
 from shared.models.action import ActionPriority, Channel
 from shared.models.base import KEEP, Entity, Identifier, Model, ModelName, PartialUpdate, Timestamp
 from shared.models.chat import Fraction, MaxTokens, Temperature
 from shared.models.checkpoint import UnseenCategory
+from shared.models.client_key import ClientKeyRule, ClientName, digest_of
 from shared.models.free_objects import OBJECT_BYTES, check_object
 from shared.secret_names import find_secret
 
 CANDIDATES_LIMIT = 1000
 CONTACT_LIMITS = 50
 SCORE_BANDS = 10
-# Keys of a JSON object that may name the client.
-CLIENT_KEYS = ("id", "client_id", "customer_id")
+# Fields that named a client before policies did. Reactions of that time are stored under them.
+_FORMER_FIELDS = ("id", "client_id", "customer_id")
 _COMMENT_CHARACTERS = 2000
 
 
@@ -33,30 +36,58 @@ class ClientKind(StrEnum):
 
 @dataclass(frozen=True)
 class Client:
-    """``features`` are scored by models; ``facts`` are other data; ``key`` identifies the client in reactions."""
+    """``features`` are scored by models; ``facts`` are other data; ``key`` identifies the client in reactions.
+
+    ``former_keys`` identified the same client under earlier rules. Without a ``name``, only the same content is the
+    same client.
+    """
 
     kind: ClientKind
     key: str
     features: dict[str, Any] = field(default_factory=dict, repr=False)
     facts: dict[str, Any] = field(default_factory=dict, repr=False)
+    name: ClientName | None = field(default=None, repr=False)
+    former_keys: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, given: str | dict[str, Any]) -> "Client":
-        """Returns a client given by an object, by its JSON text, or by free text."""
+    def of(cls, given: str | dict[str, Any], rules: Sequence[ClientKeyRule]) -> "Client":
+        """Returns a client given by an object, by its JSON text, or by free text. The first rule is the current one."""
         content = _as_object(given)
         if isinstance(content, str):
-            return cls(ClientKind.TEXT, _digest("text", content), facts={"description": content})
-        name = next((str(content[key]) for key in CLIENT_KEYS if isinstance(content.get(key), str | int)), "")
-        identity = name or json.dumps(content, sort_keys=True, ensure_ascii=False)
-        return cls(ClientKind.OBJECT, _digest("object", identity), features=content)
+            return cls(ClientKind.TEXT, digest_of("text", content), facts={"description": content})
+        name, former = rules[0].name_of(content), _former_keys(content, rules)
+        key = name.digest if name else former[-1]
+        return cls(ClientKind.OBJECT, key, content, name=name, former_keys=_others(key, former))
+
+    @classmethod
+    def of_persona(
+        cls, persona_id: str, data: dict[str, Any], facts: dict[str, Any], rules: Sequence[ClientKeyRule]
+    ) -> "Client":
+        """Returns the client of a persona. A persona whose data names no customer is a customer of its own."""
+        name = rules[0].name_of(data) or ClientName("persona", persona_id)
+        former = [*(_former_keys(data, rules) if data else ()), persona_id]
+        return cls(ClientKind.PERSONA, name.digest, data, facts, name, _others(name.digest, former))
 
     @property
     def fields(self) -> dict[str, Any]:
         return {**self.facts, **self.features}
 
 
-def _digest(kind: str, text: str) -> str:
-    return hashlib.sha256(f"{kind}\n{text}".encode(errors="replace")).hexdigest()
+def _former_keys(content: dict[str, Any], rules: Sequence[ClientKeyRule]) -> list[str]:
+    """Returns the keys under which reactions of the same client may be stored. The last is of the whole content.
+
+    Keys of earlier days have another kind of digest, so that no customer of today has one of them.
+    """
+    earlier = [name.digest for rule in rules[1:] if (name := rule.name_of(content))]
+    written = rules[0].written_key(content)
+    plain = [str(content[each]) for each in _FORMER_FIELDS if isinstance(content.get(each), str | int)]
+    whole = json.dumps(content, sort_keys=True, ensure_ascii=False)
+    texts = [*([written] if written else []), *plain[:1], whole]
+    return [*earlier, *(digest_of("object", text) for text in texts)]
+
+
+def _others(key: str, former: Sequence[str]) -> tuple[str, ...]:
+    return tuple(each for each in dict.fromkeys(former) if each != key)
 
 
 def _as_object(given: str | dict[str, Any]) -> str | dict[str, Any]:
@@ -88,11 +119,17 @@ class InsightCreate(Model):
         default="",
         validate_default=True,
         description="a persona's id; a JSON object, as such or as text, with the models' columns as keys; "
-        "or free text, which no model can score",
+        "or free text, which no model can score. The first field of the policy's `client_key` that it has, such as "
+        "`customer_id`, names the customer: reactions and contacts of one customer count for all spellings of the key",
     )
     echo: bool = Field(default=False, description="put the prompt before the text of `insight` in the response")
     max_tokens: MaxTokens | None = None
     model: ModelName | None = Field(default=None, description="the language model that writes the insight")
+    reserve: bool = Field(
+        default=False,
+        description="reserve the contact in the same transaction, so that limits count it for other decisions "
+        "immediately; report it as sent with POST /contacts",
+    )
     temperature: Temperature | None = Field(default=None, description="0 when left out")
     top_p: Fraction | None = None
 
@@ -203,18 +240,27 @@ class Reaction(StrEnum):
 class ReactionCreate(Model):
     channel: Channel | None = Field(default=None, description="where the offer was made; else the insight's channel")
     comment: Annotated[str, StringConstraints(max_length=_COMMENT_CHARACTERS)] | None = None
+    occurred_at: Timestamp | None = Field(
+        default=None, description="when the client reacted; now when left out. Limits and suppression count by it"
+    )
     reaction: Reaction
 
 
 class InsightReaction(Entity):
-    """Reaction to an insight's offer. ``created_at`` is the time of the contact, which limits and suppression use."""
+    """Reaction to an insight's offer. Limits and suppression count by ``occurred_at``."""
 
     action_id: str
     channel: str | None = None
     comment: str | None = None
     created_by: str
     insight_id: str
+    occurred_at: Timestamp | None = None
     reaction: Reaction
+
+    @property
+    def happened_at(self) -> datetime:
+        """Returns the time of the reaction. Reactions of the time before there was a ledger have only one time."""
+        return self.occurred_at or self.created_at
 
 
 class Insight(Entity):
@@ -229,6 +275,11 @@ class Insight(Entity):
     best_channel: str = ""
     best_time: str = ""
     candidates: list[Candidate]
+    client_key: str | None = Field(default=None, description="the key of the customer, as it is compared")
+    client_key_field: str | None = Field(
+        default=None, description="the field of the client that holds the key; `persona` for the id of a persona"
+    )
+    client_key_note: str | None = Field(default=None, description="why the decision is not bound to a customer")
     client_kind: ClientKind
     contributions: Contributions | None = None
     created_by: str
@@ -239,6 +290,9 @@ class Insight(Entity):
     model: str | None = None
     reaction: InsightReaction | None = None
     reason_codes: list[ReasonCode] = Field(default_factory=list)
+    reserved_until: Timestamp | None = Field(
+        default=None, description="the end of the reserved contact, with `reserve`"
+    )
     thinking: str = ""
     timeliness: str = ""
     type: str = ""
@@ -253,27 +307,81 @@ class SuppressionDays(Model):
     rejected: int = Field(default=30, ge=0, le=3650)
 
 
-class ContactLimit(Model):
-    """Most contacts with one client on a channel within a number of days."""
+class LimitPeriod(StrEnum):
+    """``rolling`` days have 24 hours and end now; ``calendar`` days begin at midnight, and today is the last one."""
 
-    channel: Channel
+    ROLLING = "rolling"
+    CALENDAR = "calendar"
+
+
+class ContactLimit(Model):
+    """Most contacts with one client within a number of days: those that fit all of action, group and channel."""
+
+    action_id: Identifier | None = Field(default=None, description="only contacts about this action")
+    channel: Channel | None = Field(default=None, description="only contacts on this channel; all channels if left out")
     contacts: int = Field(ge=0, le=1000)
     days: int = Field(ge=1, le=365)
+    group: Identifier | None = Field(default=None, description="only contacts about actions of this action group")
+    period: LimitPeriod = Field(
+        default=LimitPeriod.ROLLING, description="`calendar` days are those of the policy's `time_zone`"
+    )
+
+
+class ContactExemptions(Model):
+    """What limits leave alone: such contacts do not count, and such offers are made beyond any limit."""
+
+    actions: Annotated[list[Identifier], Field(max_length=CONTACT_LIMITS)] = Field(default_factory=list)
+    channels: Annotated[list[Channel], Field(max_length=CONTACT_LIMITS)] = Field(default_factory=list)
+    groups: Annotated[list[Identifier], Field(max_length=CONTACT_LIMITS)] = Field(default_factory=list)
+
+
+def _known_zone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise ValueError("is no time zone of the IANA database, such as Europe/Berlin") from None
+    return name
+
+
+TimeZone = Annotated[str, StringConstraints(min_length=1, max_length=64), AfterValidator(_known_zone)]
+ReservationMinutes = Annotated[int, Field(ge=1, le=60 * 24 * 31)]
 
 
 class InsightPolicyUpdate(PartialUpdate):
+    client_key: ClientKeyRule = KEEP
     contact_limits: Annotated[list[ContactLimit], Field(max_length=CONTACT_LIMITS)] = KEEP
+    exempt: ContactExemptions = KEEP
+    require_client_key: bool = KEEP
+    reservation_minutes: ReservationMinutes = KEEP
     suppression_days: SuppressionDays = KEEP
+    time_zone: TimeZone = KEEP
 
 
 class InsightPolicy(Model):
     """Rules on how often and how soon clients get offers. A new space has no contact limits."""
 
+    client_key: ClientKeyRule = Field(default_factory=ClientKeyRule)
     contact_limits: list[ContactLimit] = Field(default_factory=list)
+    earlier_client_keys: list[ClientKeyRule] = Field(default_factory=list, exclude=True, repr=False)
+    exempt: ContactExemptions = Field(default_factory=ContactExemptions)
+    require_client_key: bool = Field(
+        default=False, description="refuse decisions about clients whom no field of `client_key` names"
+    )
+    reservation_minutes: int = Field(default=24 * 60, description="how long a reserved contact counts if it isn't sent")
     suppression_days: SuppressionDays = Field(default_factory=SuppressionDays)
+    time_zone: str = Field(default="UTC", description="where the calendar days of limits begin")
     updated_at: Timestamp | None = None
     updated_by: str | None = None
     version: int = Field(default=0, exclude=True, repr=False)
+
+    @property
+    def reservation(self) -> timedelta:
+        return timedelta(minutes=self.reservation_minutes)
+
+    @property
+    def client_keys(self) -> list[ClientKeyRule]:
+        """Returns the rules of the client key, the current one first."""
+        return [self.client_key, *self.earlier_client_keys]
 
 
 class AcceptanceRate(Model):

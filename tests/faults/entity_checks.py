@@ -5,7 +5,6 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from functions.personas.store import person_key
 from shared.chats.store import StoredChat
 from shared.dynamodb.repository import is_identifier
 from shared.experts.store import StoredExpert
@@ -29,6 +28,7 @@ from shared.models.space import Membership, Space
 from shared.models.training import Training
 from shared.models.user import User
 from shared.models.webhook_endpoint import WebhookDelivery, WebhookEndpoint
+from shared.personas.store import person_key
 from tests.faults.stored_items import Problems, StoredItems, is_entity
 
 MODELS: dict[str, type[Any]] = {

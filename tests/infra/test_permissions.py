@@ -1,6 +1,8 @@
 """Each role allows only what its function or state machine needs."""
 
 import json
+from collections.abc import Iterable
+from typing import Any
 
 import pytest
 
@@ -85,13 +87,25 @@ def test_a_connector_cannot_use_a_role_of_our_account(prod: Synthesised) -> None
         assert one["Condition"] == {"StringNotEquals": {"aws:ResourceAccount": {"Ref": "AWS::AccountId"}}}
 
 
-@pytest.mark.row("SP-2")
-def test_only_the_purge_of_spaces_scans_the_table_and_deletes_old_versions(prod: Synthesised) -> None:
-    (spec,) = (spec for spec in FUNCTIONS if spec.grants.purges_spaces)
-    wide = {"dynamodb:Scan", "s3:DeleteObjectVersion", "s3:ListBucketVersions"}
-    allowing = [one for one in all_statements(prod) if wide & set(listed(one["Action"]))]
-    assert allowing == [one for one in statements(role_of(prod, spec)) if wide & set(listed(one["Action"]))]
-    assert len(allowing) == len(wide)
+@pytest.mark.row("SP-2", "LG-5")
+@pytest.mark.parametrize(
+    ("wide", "grants"),
+    [
+        ({"dynamodb:Scan"}, ("purges_spaces",)),
+        ({"s3:DeleteObjectVersion", "s3:ListBucketVersions"}, ("purges_spaces", "erases")),
+    ],
+)
+def test_only_the_purge_of_spaces_scans_the_table_and_only_erasures_delete_old_versions_too(
+    prod: Synthesised, wide: set[str], grants: tuple[str, ...]
+) -> None:
+    def allowing(found: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+        return [one for one in found if wide & set(listed(one["Action"]))]
+
+    specs = [spec for spec in FUNCTIONS if any(getattr(spec.grants, name) for name in grants)]
+    assert len(specs) == len(grants)
+    for spec in specs:
+        assert len(allowing(statements(role_of(prod, spec)))) == len(wide)
+    assert len(allowing(all_statements(prod))) == len(wide) * len(specs)
 
 
 @pytest.mark.row("SP-3")

@@ -12,7 +12,7 @@ LEVELS = (
     ("llm", "checkpoints"),
     ("trainings", "evaluations", "connectors"),
     ("space_usage",),
-    ("arguments", "audit", "chats", "experts", "inference_logs", "insights", "jobs", "spaces", "webhooks"),
+    ("arguments", "audit", "chats", "experts", "inference_logs", "insights", "jobs", "personas", "spaces", "webhooks"),
     ("aws", "dynamodb", "files", "network", "propensity"),
     ("models",),
     ("clock", "observability", "settings", "text"),

@@ -56,7 +56,7 @@ def test_an_ordinary_name_is_no_name_of_a_secret(name: str) -> None:
 def test_a_secret_is_found_and_hidden_at_any_depth(tree: Any) -> None:
     assert find_secret(tree)
     assert SECRET not in json.dumps(without_secrets(tree))
-    assert SECRET not in _as_text({"data": tree}, ["data"])
+    assert SECRET not in _as_text({"data": tree}, ["data"], "connector", "after")
 
 
 @given(PLAIN)

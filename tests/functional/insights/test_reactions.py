@@ -150,9 +150,16 @@ def test_the_policy_has_defaults_and_only_the_owner_changes_it(
     client: TestClient, sign_in: ClientMaker, table: Table
 ) -> None:
     found = client.get("/insights/policy")
+    rule = found.json()["client_key"]
+    assert rule["fields"][:2] == ["client_key", "customer_id"]
     assert found.json() == {
+        "client_key": rule,
         "contact_limits": [],
+        "exempt": {"actions": [], "channels": [], "groups": []},
+        "require_client_key": False,
+        "reservation_minutes": 1440,
         "suppression_days": {"accepted": 90, "ignored": 7, "rejected": 30},
+        "time_zone": "UTC",
         "updated_at": None,
         "updated_by": None,
     }
@@ -171,7 +178,8 @@ def test_the_policy_has_defaults_and_only_the_owner_changes_it(
     both = client.put(
         "/insights/policy", json={"contact_limits": limits}, headers={"If-Match": changed.headers["ETag"]}
     )
-    assert both.json()["contact_limits"] == limits
+    rest = {"action_id": None, "group": None, "period": "rolling"}
+    assert both.json()["contact_limits"] == [limits[0] | rest]
     assert both.json()["suppression_days"] == change["suppression_days"]
     for bad in (
         {"suppression_days": {"rejected": -1}},

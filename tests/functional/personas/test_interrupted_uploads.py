@@ -8,8 +8,8 @@ import pytest
 from fastapi.testclient import TestClient
 
 from functions.personas import saving, uploads
-from functions.personas.store import Personas
 from shared.dynamodb.table import Table
+from shared.personas.store import Personas
 from tests.fixtures.aws import BUCKET
 from tests.functional.personas.helpers import ADA, MARY, all_personas, confirm, csv_file, names, stored_files, upload
 

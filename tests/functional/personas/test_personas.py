@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from functions.personas.store import Personas, person_key
 from shared.models.persona import SAME_PERSON_LIMIT
+from shared.personas.store import Personas, person_key
 from shared.resources import Resources
 
 ADA = {"name": "Ada Lovelace", "birthdate": "1815-12-10", "notes": "Likes engines.", "data": {"city": "London"}}

@@ -6,10 +6,10 @@ from datetime import UTC, datetime
 from hypothesis import given
 from hypothesis import strategies as st
 
-from functions.personas.store import person_key
 from functions.personas.upload_store import row_id
 from shared.dynamodb.repository import is_identifier
 from shared.models.persona_upload import StoredUpload, UploadStatus
+from shared.personas.store import person_key
 
 NOW = datetime(2026, 1, 31, 9, 30, tzinfo=UTC)
 NAMES = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)

@@ -1,0 +1,322 @@
+"""Stores the ledger: the contacts with each customer and the reactions, by the time at which they happened.
+
+All items of a customer are in one partition, ``insight_contact#<space>#<key>``:
+
+- ``<time>#c#<contact>`` and ``<time>#r#<contact>``: a contact and a reaction in the order of time, for limits and
+  suppression. A contact that is reported again moves.
+- ``~contact#<contact>``: what was reported about a contact. Its place in time follows from that alone, so reports may
+  arrive in any order and several times.
+- ``~insight#<insight>`` and ``~argument#<argument>``: what was made for the customer, for the history and the erasure.
+- ``~ledger``: the version of the ledger. Each write raises it, so that a reservation fails if another was faster.
+- ``<id of a reaction>``: reactions of the time before there was a ledger.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from boto3.dynamodb.conditions import Attr
+from boto3.dynamodb.conditions import Key as KeyCondition
+
+from shared.dynamodb.table import (
+    Item,
+    Key,
+    Table,
+    TransactionFailedError,
+    Write,
+    delete,
+    put,
+    repeat_on_conflict,
+    update,
+)
+from shared.dynamodb.time_ordered_ids import id_prefix, milliseconds
+from shared.errors import ConflictError, ContendedError, ValidationFailedError
+from shared.models.action import channel_key
+from shared.models.base import format_timestamp, parse_timestamp
+from shared.models.contact import Contact, ContactStatus
+from shared.models.insight import Reaction
+
+# Clocks of clients may be ahead.
+_CLOCKS_DIFFER = timedelta(minutes=5)
+# The most that is reported about one contact.
+REPORTS_LIMIT = 100
+_BUSY = "Too many requests change the contacts of the same customer now."
+# Of two reports with the same time, the later one here decides.
+_ORDER = (ContactStatus.RESERVED, ContactStatus.SENT, ContactStatus.FAILED, ContactStatus.SEEN)
+_CONTACT = "~contact#"
+_INSIGHT, _ARGUMENT = "~insight", "~argument"
+# Reports of one contact agree on these.
+_FIXED = ("action_id", "channel")
+_NEXT = {"version": 1}
+
+
+class LedgerChangedError(ContendedError):
+    """Error raised when the ledger of a customer changed after it was read."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What happened to a contact at a time."""
+
+    status: ContactStatus
+    occurred_at: datetime
+    reserved_until: datetime | None = None
+
+
+@dataclass(frozen=True)
+class ReportedContact:
+    """A report with what it is about. The ``default_channel`` holds if no report and no reaction names another."""
+
+    contact_id: str
+    report: Report
+    action_id: str | None = None
+    channel: str | None = None
+    default_channel: str | None = None
+    group: str | None = None
+
+
+@dataclass(frozen=True)
+class ReportedReaction:
+    """A customer's reaction to an action, with the channel on which the offer was made."""
+
+    action_id: str
+    reaction: Reaction
+    occurred_at: datetime
+    channel: str | None = None
+    group: str | None = None
+
+
+@dataclass(frozen=True)
+class PastReaction:
+    contact_id: str
+    action_id: str
+    reaction: Reaction
+    occurred_at: datetime
+
+
+@dataclass(frozen=True)
+class Mention:
+    """An insight or an argument about the customer, with what finds its logged texts and its idempotency record."""
+
+    kind: str
+    entity_id: str
+    correlation_id: str | None = None
+    idempotency: str | None = None
+
+    def write(self, space_id: str, client_key: str) -> Write:
+        """Returns the write that stores it."""
+        key = Key(ledger_partition(space_id, client_key), f"~{self.kind}#{self.entity_id}")
+        return put(key, {"correlation_id": self.correlation_id, "idempotency": self.idempotency})
+
+
+@dataclass(frozen=True)
+class History:
+    """The contacts and reactions of a customer in a period, and the version of the ledger before they were read."""
+
+    version: int = 0
+    contacts: list[Contact] = field(default_factory=list)
+    reactions: list[PastReaction] = field(default_factory=list)
+
+
+def state_of(reports: Iterable[Report]) -> Report:
+    """Returns the state of a contact: its status, and the time by which limits count it.
+
+    The state depends on the reports only, not on the order in which they arrive. A message that was sent keeps the
+    time of its sending when it is seen.
+    """
+    state: Report | None = None
+    for report in sorted(reports, key=lambda each: (each.occurred_at, _ORDER.index(each.status))):
+        arrived = state is not None and state.status in (ContactStatus.SENT, ContactStatus.SEEN)
+        if report.status is ContactStatus.FAILED or not arrived:
+            state = report
+        elif state is not None and report.status is ContactStatus.SEEN:
+            state = Report(report.status, state.occurred_at)
+    if state is None:
+        raise ValueError("there is no report")
+    return state
+
+
+def require_past(occurred_at: datetime, now: datetime) -> None:
+    """Raises ValidationFailedError for what has not happened yet."""
+    if occurred_at > now + _CLOCKS_DIFFER:
+        raise ValidationFailedError.of("body.occurred_at", "lies in the future: report what has happened")
+
+
+class Ledger:
+    def __init__(self, table: Table) -> None:
+        self._table = table
+
+    def read(self, space_id: str, client_keys: Sequence[str], since: datetime) -> History:
+        """Returns what happened since this time under any of the keys. The version is the one of the first key."""
+        head = self._table.get(_head(space_id, client_keys[0])) or {}
+        history = History(int(head.get("version", 0)))
+        period = KeyCondition("SK").between(id_prefix(milliseconds(since)), "~")
+        for key in client_keys:
+            for item in self._table.query(ledger_partition(space_id, key), condition=period):
+                contact, reaction = contact_of(item), reaction_of(item)
+                if contact is not None and contact.occurred_at >= since:
+                    history.contacts.append(contact)
+                if reaction is not None and reaction.occurred_at >= since:
+                    history.reactions.append(reaction)
+        return history
+
+    def record(self, space_id: str, client_key: str, reported: ReportedContact) -> Contact:
+        """Stores a report and returns the contact as it is then. A repeated report changes nothing.
+
+        Raises ConflictError for a contact with another action or channel, and for too many reports.
+        """
+
+        def step() -> Contact:
+            key = _contact_key(space_id, client_key, reported.contact_id)
+            before = self._table.get(key)
+            after = _with_report(before or {}, reported)
+            if after != before:
+                self._table.transact([*_change(key, before, after), update(_head(space_id, client_key), {}, add=_NEXT)])
+            return _contact(reported.contact_id, after)
+
+        return repeat_on_conflict(step, _BUSY, (TransactionFailedError,))
+
+    def reservation(self, space_id: str, client_key: str, reported: ReportedContact, version: int) -> list[Write]:
+        """Returns the writes of a new contact. They raise LedgerChangedError if this is not the ledger's version."""
+        key = _contact_key(space_id, client_key, reported.contact_id)
+        unchanged = Attr("version").eq(version) if version else Attr("PK").not_exists()
+        changed = LedgerChangedError(f"{_BUSY} Try again in a moment.", headers={"Retry-After": "1"})
+        head = update(_head(space_id, client_key), {}, add=_NEXT, condition=unchanged, error=changed)
+        return [head, *_change(key, None, _with_report({}, reported))]
+
+    def reaction(self, space_id: str, client_key: str, contact_id: str, reaction: ReportedReaction) -> list[Write]:
+        """Returns the writes that store a reaction, or replace it. They fail if another request was faster."""
+        key = _contact_key(space_id, client_key, contact_id)
+        before = self._table.get(key)
+        stored = {**vars(reaction), "occurred_at": format_timestamp(reaction.occurred_at)}
+        kept = {name: value for name, value in stored.items() if value is not None and name != "group"}
+        after = {"group": reaction.group, **(before or {}), "action_id": reaction.action_id, "reaction": kept}
+        return [*_change(key, before, after), update(_head(space_id, client_key), {}, add=_NEXT)]
+
+
+def ledger_partition(space_id: str, client_key: str) -> str:
+    return f"insight_contact#{space_id}#{client_key}"
+
+
+def _head(space_id: str, client_key: str) -> Key:
+    return Key(ledger_partition(space_id, client_key), "~ledger")
+
+
+def _contact_key(space_id: str, client_key: str, contact_id: str) -> Key:
+    return Key(ledger_partition(space_id, client_key), f"{_CONTACT}{contact_id}")
+
+
+def _with_report(item: Item, reported: ReportedContact) -> Item:
+    """Returns the contact's item with one more report."""
+    after = dict(item)
+    for name in ("action_id", "channel", "default_channel", "group"):
+        value, known = getattr(reported, name), item.get(name)
+        if value is None:
+            continue
+        if known is None:
+            after[name] = value
+        elif name in _FIXED and not _is_same(name, known, value):
+            raise ConflictError(f"This contact has another {name}: {known}. Send a new contact_id for another contact.")
+    reports, report = item.get("reports", []), _stored(reported.report)
+    if not any(each["status"] == report["status"] and each["occurred_at"] == report["occurred_at"] for each in reports):
+        if len(reports) == REPORTS_LIMIT:
+            raise ConflictError(f"This contact has {REPORTS_LIMIT} reports. Send a new contact_id for another contact.")
+        after["reports"] = [*reports, report]
+    return after
+
+
+def _is_same(name: str, known: str, value: str) -> bool:
+    return channel_key(known) == channel_key(value) if name == "channel" else known == value
+
+
+def _stored(report: Report) -> Item:
+    until = report.reserved_until
+    return {
+        "status": report.status.value,
+        "occurred_at": format_timestamp(report.occurred_at),
+        **({"reserved_until": format_timestamp(until)} if until else {}),
+    }
+
+
+def _report(stored: Item) -> Report:
+    until = stored.get("reserved_until")
+    moment = parse_timestamp(stored["occurred_at"])
+    return Report(ContactStatus(stored["status"]), moment, parse_timestamp(until) if until else None)
+
+
+def _change(key: Key, before: Item | None, after: Item) -> list[Write]:
+    """Returns the writes that replace a contact's item and its places in time, if nobody else has changed it."""
+    contact_id = key.sk.removeprefix(_CONTACT)
+    old, new = _places(contact_id, before) if before else {}, _places(contact_id, after)
+    version = before["version"] if before else 0
+    unchanged = Attr("version").eq(version) if before else Attr("PK").not_exists()
+    return [
+        put(key, {**after, "version": version + 1}, unchanged),
+        *(put(Key(key.pk, place), values) for place, values in new.items()),
+        *(delete(Key(key.pk, place)) for place in old.keys() - new.keys()),
+    ]
+
+
+def _places(contact_id: str, item: Item) -> dict[str, Item]:
+    """Returns the items in the order of time that follow from a contact's item."""
+    contact, reaction = _contact(contact_id, item), item.get("reaction")
+    values = {name: getattr(contact, name) for name in Contact.model_fields}
+    places = {_place(contact.occurred_at, "c", contact_id): values}
+    if reaction is not None:
+        places[_place(parse_timestamp(reaction["occurred_at"]), "r", contact_id)] = reaction
+    return places
+
+
+def _place(moment: datetime, kind: str, contact_id: str) -> str:
+    return f"{id_prefix(milliseconds(moment))}#{kind}#{contact_id}"
+
+
+def _contact(contact_id: str, item: Item) -> Contact:
+    reports = [_report(each) for each in item.get("reports", [])]
+    channel, reaction = item.get("channel") or item.get("default_channel"), item.get("reaction")
+    if reaction is not None:
+        # Whoever reacted has seen the message; whoever ignored it was at least sent it.
+        ignored = reaction["reaction"] == Reaction.IGNORED
+        status = ContactStatus.SENT if ignored else ContactStatus.SEEN
+        reports.append(Report(status, parse_timestamp(reaction["occurred_at"])))
+        channel = reaction.get("channel") or channel
+    state = state_of(reports)
+    return Contact(
+        contact_id=contact_id,
+        action_id=item.get("action_id"),
+        channel=channel,
+        group=item.get("group"),
+        occurred_at=state.occurred_at,
+        reserved_until=state.reserved_until,
+        status=state.status,
+    )
+
+
+def contact_of(item: Item) -> Contact | None:
+    """Returns the contact of an item in the order of time, if it is one."""
+    if _is_of_earlier_days(item):
+        # A reaction of the time before there was a ledger is a contact, too.
+        seen = {"contact_id": item["SK"], "occurred_at": item["created_at"], "status": ContactStatus.SEEN}
+        return Contact.model_validate({**item, **seen})
+    return Contact.model_validate(item) if "#c#" in item["SK"] and not item["SK"].startswith("~") else None
+
+
+def reaction_of(item: Item) -> PastReaction | None:
+    """Returns the reaction of an item in the order of time, if it is one."""
+    place, _, contact_id = item["SK"].partition("#r#")
+    if place.startswith("~") or not (contact_id or _is_of_earlier_days(item)):
+        return None
+    moment = parse_timestamp(item.get("occurred_at") or item["created_at"])
+    return PastReaction(contact_id or item["SK"], item["action_id"], Reaction(item["reaction"]), moment)
+
+
+def mention_of(item: Item) -> Mention | None:
+    """Returns the mention of an insight or argument in an item, if it is one."""
+    kind, _, entity_id = item["SK"].partition("#")
+    if kind not in (_INSIGHT, _ARGUMENT):
+        return None
+    return Mention(kind.removeprefix("~"), entity_id, item.get("correlation_id"), item.get("idempotency"))
+
+
+def _is_of_earlier_days(item: Item) -> bool:
+    return "#" not in item["SK"] and "created_at" in item

@@ -1,0 +1,50 @@
+"""The history of a customer, and its erasure."""
+
+from enum import StrEnum
+
+from pydantic import Field
+
+from shared.models.base import Entity, Model, Timestamp
+from shared.models.contact import ContactStatus
+from shared.models.insight import Reaction
+
+
+class ClientEventKind(StrEnum):
+    CONTACT = "contact"
+    REACTION = "reaction"
+    INSIGHT = "insight"
+    ARGUMENT = "argument"
+
+
+class ClientEvent(Model):
+    """A contact, a reaction, or an insight or argument that was made for the customer."""
+
+    kind: ClientEventKind
+    id: str = Field(description="of the contact, insight or argument; a reaction has the id of its contact")
+    occurred_at: Timestamp
+    action_id: str | None = None
+    channel: str | None = None
+    reaction: Reaction | None = None
+    reserved_until: Timestamp | None = None
+    status: ContactStatus | None = None
+
+
+class ClientHistory(Model):
+    """What is stored about a customer, newest first. Events of the same time are never on two pages."""
+
+    client_key: str
+    data: list[ClientEvent]
+    has_more: bool = Field(description="for more, send the last `occurred_at` as `before`")
+
+
+class ClientErasure(Entity):
+    """What was erased. It names nobody."""
+
+    arguments: int = 0
+    contacts: int = 0
+    created_by: str
+    exports: int = Field(default=0, description="exported files of reactions from which rows were removed")
+    insights: int = 0
+    logged_texts: int = 0
+    personas: int = 0
+    reactions: int = 0
