@@ -18,9 +18,8 @@ from shared.dynamodb.repository import Repository
 from shared.dynamodb.table import Key, Table, TransactionFailedError, delete, repeat_on_conflict
 from shared.errors import NotFoundError, UnavailableError
 from shared.inference_logs.store import InferenceLogs
-from shared.insights.exports import ACTION_COLUMN, FOLDER, TARGET
 from shared.insights.ledger import Mention, contact_of, ledger_partition, mention_of, reaction_of
-from shared.insights.store import Insights
+from shared.insights.store import ACTION_COLUMN, EXPORTS_FOLDER, TARGET, Insights
 from shared.models.client_history import ClientErasure
 from shared.models.client_key import ClientName
 from shared.models.connector import Connector
@@ -168,7 +167,7 @@ class Eraser:
         items = self._table.query(self._connectors.key(customer.space_id, "").pk)
         for connector in filter(lambda each: each.is_managed, map(self._connectors.load, items)):
             storage = self._storages.open(customer.space_id, connector)
-            for version in storage.files(FOLDER):
+            for version in storage.files(EXPORTS_FOLDER):
                 _require_time(deadline)
                 if version.size_bytes > FILE_BYTES:
                     continue  # no export is as large, so somebody uploaded it

@@ -9,9 +9,8 @@ from shared.connectors.storage import ConnectorStorages
 from shared.dynamodb.repository import Repository, cursor_id
 from shared.dynamodb.table import Table
 from shared.errors import ConflictError, ValidationFailedError
-from shared.insights.exports import ACTION_COLUMN, FOLDER, TARGET
 from shared.insights.ledger import require_past
-from shared.insights.store import Counts, InsightPolicies, Insights
+from shared.insights.store import ACTION_COLUMN, EXPORTS_FOLDER, TARGET, Counts, InsightPolicies, Insights
 from shared.models.action import Action
 from shared.models.base import Page
 from shared.models.connector import Connector
@@ -114,7 +113,7 @@ def _file_name(request: ExportCreate) -> str:
     """Returns a file name that depends on the request, so that a repeated request replaces the file."""
     since = [f"{request.since:%Y%m%dT%H%M%S.%f}"] if request.since else []
     after = [cursor_id(request.after) or "start"]
-    return f"{FOLDER}{'-'.join([request.action_id or 'all', *since, *after])}.jsonl"
+    return f"{EXPORTS_FOLDER}{'-'.join([request.action_id or 'all', *since, *after])}.jsonl"
 
 
 def _line(reaction: InsightReaction, features: dict[str, Any], *, names_action: bool) -> bytes:

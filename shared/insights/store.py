@@ -45,6 +45,10 @@ from shared.models.insight import (
 )
 from shared.models.lineage import DecisionLineage
 
+# The folder of exported reactions, and the columns that are added to the features.
+EXPORTS_FOLDER = "reactions/"
+TARGET = "reaction_accepted"
+ACTION_COLUMN = "reaction_action_id"
 # Earlier rules of the client key under which contacts are still found.
 EARLIER_RULES = 5
 # A reaction gets its id before its transaction, so one with a lower id may appear later than one with a higher id. A
