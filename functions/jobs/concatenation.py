@@ -7,6 +7,7 @@ import numpy as np
 import polars as pl
 
 from functions.jobs.modelling.frames import NOTHING, DateFormats, clean_text, times_of
+from shared.files.column_types import col
 from shared.propensity.dates import date_order, date_part, date_readings, has_time, is_iso, may_contradict
 
 Formats = Mapping[str, Sequence[str]]
@@ -148,7 +149,10 @@ def _stack(frames: Iterable[pl.DataFrame]) -> pl.DataFrame:
             for name, dtype in frame.schema.items():
                 types.setdefault(name, set()).add(str(dtype))
         mixed = [name for name, found in types.items() if len(found) > 1]
-        texts = [frame.with_columns(pl.col(set(mixed) & set(frame.columns)).cast(pl.String)) for frame in frames]
+        texts = [
+            frame.with_columns(col(name).cast(pl.String) for name in set(mixed) & set(frame.columns))
+            for frame in frames
+        ]
         return pl.concat(texts, how="diagonal_relaxed")
 
 

@@ -7,6 +7,7 @@ takes does not depend on the table.
 
 import socket
 import ssl
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -97,22 +98,24 @@ class PostgresDatabases:
 
         context = _tls(config)
         with _translated(config), bounded(self._connect(config, seconds), seconds + SLACK_SECONDS, context) as peer:
-            connection = Connection(
-                config.user,
-                host=config.host,
-                database=config.database,
-                password=config.password.get_secret_value(),
-                application_name="inference-api",
-                ssl_context=context or False,
-                sock=peer,
-            )
+            with _understood():
+                connection = Connection(
+                    config.user,
+                    host=config.host,
+                    database=config.database,
+                    password=config.password.get_secret_value(),
+                    application_name="inference-api",
+                    ssl_context=context or False,
+                    sock=peer,
+                )
             try:
-                connection.run("begin transaction isolation level repeatable read, read only")
-                connection.run(f"set local statement_timeout = '{seconds}s'")
-                connection.run(f"set local lock_timeout = '{LOCK_SECONDS}s'")
+                with _understood():
+                    connection.run("begin transaction isolation level repeatable read, read only")
+                    connection.run(f"set local statement_timeout = '{seconds}s'")
+                    connection.run(f"set local lock_timeout = '{LOCK_SECONDS}s'")
                 yield PostgresDatabase(connection, config)
             finally:
-                with suppress(Error, OSError):  # broken already
+                with suppress(Error, OSError), _understood():  # broken already
                     connection.close()
 
     def _connect(self, config: PostgresConfig, seconds: int) -> socket.socket:
@@ -136,9 +139,10 @@ class PostgresDatabase:
         """Returns the tables and views that the user may read and the connector names, in the order of their UTF-8
         bytes.
         """
-        rows = self._connection.run(_TABLES, schema_name=self._config.schema_name)
+        with _understood():
+            names = [str(name) for (name,) in self._connection.run(_TABLES, schema_name=self._config.schema_name)]
         wanted = self._config.tables
-        return [name for (name,) in rows if (wanted is None or name in wanted) and _is_file_name(name)]
+        return [name for name in names if (wanted is None or name in wanted) and _is_file_name(name)]
 
     def copy(self, table: str, target: ByteSink) -> list[TableColumn]:
         """Writes all rows as CSV without a header, every value quoted and null as ``\\N``. Returns the columns.
@@ -146,13 +150,16 @@ class PostgresDatabase:
         Raises MissingFileError for an unknown table, and the errors of ``target``.
         """
         schema_name = self._config.schema_name
-        found = self._connection.run(_COLUMNS, schema_name=schema_name, table_name=table)
+        with _understood():
+            rows = self._connection.run(_COLUMNS, schema_name=schema_name, table_name=table)
+            found = [(str(name), str(declared)) for name, declared in rows]
         if not found or (self._config.tables is not None and table not in self._config.tables):
             raise MissingFileError(table)
         written = [(name, *_WRITTEN.get(declared, _AS_TEXT)) for name, declared in found]
         values = ", ".join(expression.format(quoted(name)) for name, _, expression in written)
         query = f"select {values} from {quoted(schema_name)}.{quoted(table)}"  # noqa: S608 - names are quoted
-        self._connection.run(f"copy ({query}) to stdout (format csv, null '\\N', force_quote *)", stream=target)
+        with _understood():
+            self._connection.run(f"copy ({query}) to stdout (format csv, null '\\N', force_quote *)", stream=target)
         return [TableColumn(name, kind) for name, kind, _ in written]
 
 
@@ -178,6 +185,17 @@ def _tls(config: PostgresConfig) -> ssl.SSLContext | None:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     return context
+
+
+@contextmanager
+def _understood() -> Iterator[None]:
+    """Turns the errors that pg8000 raises for answers of another form than PostgreSQL's into one of its own errors."""
+    from pg8000.exceptions import InterfaceError
+
+    try:
+        yield
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, struct.error) as error:
+        raise InterfaceError("its answers are not those of PostgreSQL") from error
 
 
 @contextmanager

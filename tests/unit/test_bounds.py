@@ -19,7 +19,7 @@ REFUSED = {
     "events": {"deep event"},
     "answers": {"deep"},
     "listings": {"too long", "entities"},
-    "messages": {"huge message", "negative message"},
+    "messages": {"huge message", "negative message", "unknown message", "short message"},
 }
 ALL = [bound for bound in vars(bounds).values() if isinstance(bound, ParserBound)]
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from functions.workflows.connector_scan.personal_data import find_personal_data
+from shared.files.column_types import col
 from shared.models.catalog import PersonalData, TopValue
 from shared.models.reading import ColumnTypeName
 
@@ -36,19 +37,22 @@ def sample_of(frame: pl.LazyFrame, columns: Iterable[str]) -> pl.LazyFrame:
     rows = min(SAMPLE_ROWS, max(FEWEST_ROWS, SAMPLE_CELLS // max(1, len(names))))
     schema = frame.collect_schema()
     return frame.head(rows).select(
-        pl.col(name).str.slice(0, TEXT_CHARACTERS) if schema[name] == pl.String else pl.col(name) for name in names
+        col(name).str.slice(0, TEXT_CHARACTERS) if schema[name] == pl.String else col(name) for name in names
     )
 
 
 def describe(sample: pl.DataFrame, types: Mapping[str, ColumnTypeName]) -> dict[str, ColumnDetails]:
     """Returns the details of each column of a sample."""
-    return {series.name: _describe(series.drop_nulls(), types[series.name]) for series in sample}
+    # Under its own name, polars could take a series for a pattern of names.
+    return {
+        series.name: _describe(series.name, series.alias("value").drop_nulls(), types[series.name]) for series in sample
+    }
 
 
-def _describe(values: pl.Series, kind: ColumnTypeName) -> ColumnDetails:
+def _describe(name: str, values: pl.Series, kind: ColumnTypeName) -> ColumnDetails:
     counts = values.value_counts(sort=True)
     distinct = counts[values.name].head(EXAMINED_VALUES).cast(pl.String).to_list()
-    if personal_data := find_personal_data(values.name, kind, distinct, len(values)):
+    if personal_data := find_personal_data(name, kind, distinct, len(values)):
         return ColumnDetails(personal_data=personal_data)
     return ColumnDetails(
         quantiles=_quantiles(values) if kind in ("int", "float") else None,

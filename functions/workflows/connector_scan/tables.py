@@ -5,6 +5,7 @@ from pathlib import Path
 
 import polars as pl
 
+from shared.files.column_types import col
 from shared.files.errors import UnreadableFileError
 from shared.files.sources import POLARS_ERRORS
 
@@ -32,7 +33,7 @@ def write_parquet(rows: str, columns: Sequence[tuple[str, str]], target: str) ->
 
 
 def _value(name: str, kind: str) -> pl.Expr:
-    text = pl.col(name)
+    text = col(name)
     match kind:
         case "int":
             return text.cast(pl.Int64)
