@@ -124,7 +124,13 @@ def test_the_frame_has_the_types_of_the_profile(tmp_path: Path) -> None:
 def test_a_column_may_have_a_name_that_polars_takes_for_a_pattern(tmp_path: Path, form: str, name: str) -> None:
     frame = pl.DataFrame({name: ["x", "y"], "ab": [1, 2]})
     path = tmp_path / f"data.{form}"
-    {"csv": frame.write_csv, "jsonl": frame.write_ndjson, "parquet": frame.write_parquet}[form](path)
+    match form:
+        case "csv":
+            frame.write_csv(path)
+        case "jsonl":
+            frame.write_ndjson(path)
+        case _:
+            frame.write_parquet(path)
     columns = profile_file(path).columns
     assert [(column.name, column.type, column.distinct) for column in columns] == [
         (name, "string", 2),
