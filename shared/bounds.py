@@ -85,7 +85,7 @@ ARGUMENT = ParserBound(
     "Text of an argument, with facts of 40,000 characters", 64 * MIB, 5, _INVALID, characters=10_000, depth=16
 )
 TOOL_SCHEMA = ParserBound("JSON schema of a tool", 64 * MIB, 5, _INVALID, characters=100_000, depth=100)
-MODEL_ANSWER = ParserBound("Answer of a language model's server", 500 * MIB, 10, _UPSTREAM, size_bytes=16 * MIB)
+MODEL_ANSWER = ParserBound("Answer of a language model's server", 400 * MIB, 10, _UPSTREAM, size_bytes=16 * MIB)
 MODEL_EVENT = ParserBound("Event in a stream of such a server", 64 * MIB, 10, _UPSTREAM, size_bytes=MIB)
 STORAGE_ANSWER = ParserBound(
     "Answer of a customer's S3 endpoint, but files", 400 * MIB, 10, _CONNECTOR, size_bytes=4 * MIB

@@ -8,6 +8,8 @@ from typing import Any
 # The values that DynamoDB, pydantic and JSON writers take without a limit of their own being met.
 DEPTH_LIMIT = 20
 LARGEST_NUMBER = 2**63
+# Lists, objects and keys take many times the memory of their text.
+PARTS_LIMIT = 500_000
 # Only content with one of these needs a second look: half of a surrogate pair, or a number that may be too large.
 _SUSPECT = re.compile(rb"\\u[dD][89a-fA-F]|[0-9]{19}|[0-9][eE]\+?[0-9]{2}")
 
@@ -20,14 +22,17 @@ def parse(content: bytes | str) -> Any:
     """Returns the value of a JSON text.
 
     NaN and numbers beyond 64 bits become ``None``, and a half of a surrogate pair becomes U+FFFD. Raises
-    ForeignJsonError.
+    ForeignJsonError, also for more parts than PARTS_LIMIT.
     """
     raw = content if isinstance(content, bytes) else _text(content).encode()
+    containers = raw.count(b"[") + raw.count(b"{")
+    if containers + raw.count(b":") > PARTS_LIMIT:
+        raise ForeignJsonError("The content has too many parts.")
     try:
         value = _DECODER.decode(raw.decode("utf-8-sig", "replace"))
     except (ValueError, RecursionError):
         raise ForeignJsonError("The content is not JSON.") from None
-    if raw.count(b"[") + raw.count(b"{") > DEPTH_LIMIT or _SUSPECT.search(raw):
+    if containers > DEPTH_LIMIT or _SUSPECT.search(raw):
         return _harmless(value, DEPTH_LIMIT)
     return value
 
