@@ -108,12 +108,12 @@ def test_a_prediction_names_the_categories_that_the_training_never_saw(
     client: TestClient, add_trained_checkpoint: CheckpointMaker, model_folder: Path
 ) -> None:
     checkpoint = add_trained_checkpoint(packed(model_folder))
-    cities = ["lyon", "Lyon", " lyon ", "x" * 200, "\ud800", 7, None, "-", "N/A"]
+    cities = ["lyon", "Lyon", " lyon ", "x" * 200, 7, None, "-", "N/A"]
 
     few = predict(client, checkpoint, [{**ROW, "city": city} for city in cities]).json()
     many = predict(client, checkpoint, [{**ROW, "city": f"city {index}"} for index in range(500)]).json()
 
-    assert few["unseen_categories"] == [{"column": "city", "value": value} for value in ("lyon", "x" * 100, "?", "7")]
+    assert few["unseen_categories"] == [{"column": "city", "value": value} for value in ("lyon", "x" * 100, "7")]
     assert [each["value"] for each in many["unseen_categories"]] == [f"city {index}" for index in range(20)]
     assert len(many["predictions"]) == 500
     assert predict(client, checkpoint, [ROW]).json()["unseen_categories"] == []
