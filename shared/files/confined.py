@@ -21,6 +21,8 @@ from shared.bounds import MIB, ParserBound
 from shared.files.errors import UnreadableFileError
 
 IDLE_CHILDREN = 2
+# A child that allocated this share of its memory is replaced, because its libraries keep what they allocated.
+SPENT_SHARE = 0.25
 # What Python and the libraries read from the environment. Nothing of it is secret.
 _VARIABLES = ("LANG", "LD_LIBRARY_PATH", "PATH", "POLARS_MAX_THREADS", "TMPDIR", "TZ")
 
@@ -48,6 +50,7 @@ class _Child:
             pass_fds=[other_end.fileno()],
         )
         other_end.close()
+        self.allocated_bytes = 0
 
     def call(self, function: str, arguments: dict[str, Any], bound: ParserBound) -> dict[str, Any]:
         """Returns the answer. Raises _LimitReachedError."""
@@ -65,6 +68,7 @@ class _Child:
         except (EOFError, ConnectionError):
             ended_by = -self._process.wait()
             raise _LimitReachedError(_too_slow(bound) if ended_by == signal.SIGXCPU else _too_large(bound)) from None
+        self.allocated_bytes = answer["allocated_bytes"]
         if "is_out_of_memory" in answer:
             raise _LimitReachedError(_too_large(bound))
         return answer
@@ -90,11 +94,11 @@ def run_confined(function: str, arguments: dict[str, Any], bound: ParserBound, *
     Raises UnreadableFileError if the function does, or if it takes more memory or time than ``bound`` allows; then the
     message begins with ``subject``.
     """
-    child = _idle_child() or _Child()
+    child = _idle_child(SPENT_SHARE * bound.memory_bytes) or _Child()
     is_reusable = False
     try:
         answer = child.call(function, arguments, bound)
-        is_reusable = not answer["is_spent"]
+        is_reusable = True
     except _LimitReachedError as error:
         raise UnreadableFileError(f"{subject}{error}") from None
     finally:
@@ -116,13 +120,14 @@ def prepare_child(module: str, bound: ParserBound) -> None:
     run_confined(f"{module}:", {}, bound)
 
 
-def _idle_child() -> _Child | None:
-    with _lock:
-        while _idle:
-            child = _idle.pop()
-            if child.is_alive():
-                return child
-    return None
+def _idle_child(most_bytes: float) -> _Child | None:
+    """Returns a child that waits and has allocated no more than a number of bytes. Others end."""
+    while True:
+        with _lock:
+            child = _idle.pop() if _idle else None
+        if child is None or (child.is_alive() and child.allocated_bytes <= most_bytes):
+            return child
+        child.stop()
 
 
 def _too_slow(bound: ParserBound) -> str:

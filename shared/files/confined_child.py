@@ -11,9 +11,6 @@ from typing import Any
 
 from shared.files.errors import UnreadableFileError
 
-# A child that allocated this share of its memory is replaced, because its libraries keep what they allocated.
-SPENT_SHARE = 0.25
-
 
 def main(descriptor: int) -> None:
     """Serves one parent until its connection ends."""
@@ -26,7 +23,7 @@ def main(descriptor: int) -> None:
             return
         _limit(request["memory_bytes"], request["seconds"])
         answer = _answer(request["function"], request["arguments"])
-        answer["is_spent"] = _allocated_bytes() > SPENT_SHARE * request["memory_bytes"]
+        answer["allocated_bytes"] = _allocated_bytes()
         connection.send_bytes(json.dumps(answer).encode())
 
 
