@@ -65,6 +65,7 @@ STRICTER_THAN_THEIR_SCHEMA = {
     "PUT /connectors/{id}/catalog/{file}": "encodings and formats of dates must be such",
     "POST /connectors/{id}/scan": "names of files must have no control characters",
     "POST /connectors/{id}/uploads": "names of files must have no control characters",
+    "POST /contacts": "a contact must name its customer in exactly one of two ways",
     "POST /evaluations": "the deployment limits the number of GPUs",
     "POST /experts": "names of tools must differ",
     "PUT /experts/{id}": "names of tools must differ",
