@@ -86,8 +86,8 @@ class Demo:
         ChatDemo(self._settings, api, self._console).run()
         DecisionDemo(api, self._console).run({model.data_set: model.benchmark_id for model in models})
         self._console.print(
-            f"\nSee it all in the console: {self._settings.api_url}/console#/models?benchmark={models[0].benchmark_id}\n"
-            f"Sign in as {USER} with the password {tokens.PASSWORD}",
+            f"\nSee it all in the console: {self._settings.api_url}/console#/models?benchmark={models[0].benchmark_id}"
+            f"\nSign in as {USER} with the password {tokens.PASSWORD}",
             highlight=False,
             markup=False,
             soft_wrap=True,

@@ -51,7 +51,7 @@ def visit(stack: Stack) -> Iterator[Visit]:
     """A visit whose user has signed in."""
     expect.set_options(timeout=WAIT_MILLISECONDS)
     with open_browser() as browser:
-        page = browser.new_page(viewport={"width": DESKTOP[0], "height": DESKTOP[1]})
+        page = browser.new_page(viewport={"width": DESKTOP[0], "height": DESKTOP[1]}, locale="en-US")
         page.set_default_timeout(WAIT_MILLISECONDS)
         scheme, host = urlsplit(stack.url)[:2]
         opened = Visit(page, f"{scheme}://{host}", allowed=(stack.settings.aws_url,))
@@ -186,9 +186,8 @@ def test_the_queue_is_worked_through_by_keyboard(visit: Visit, api: ApiClient) -
     }
     made = [api.post("/arguments", {**facts, "product": {"name": name}})["id"] for name in ("First", "Second")]
     for each in made:
-        api.call(
-            "PUT", f"/arguments/{each}", {"argument": "Your balance is 1500.", "review": {"status": "waiting_review"}}
-        )
+        api.call("PUT", f"/arguments/{each}", {"argument": "Your balance is 1500."})
+        api.call("PUT", f"/arguments/{each}", {"review": {"status": "waiting_review"}})
     opened(page, "review", "Review")
     expect(page.get_by_role("heading", name="First")).to_be_visible()
     expect(row(page, "balance")).to_contain_text("1500")
@@ -207,6 +206,19 @@ def test_the_queue_is_worked_through_by_keyboard(visit: Visit, api: ApiClient) -
     assert stored[0]["argument"] == "Your balance is 1500, so a deposit suits you."
     # The last request found no argument that waits, which is a 404.
     visit.complaints[:] = [each for each in visit.complaints if "404" not in each]
+
+
+@pytest.mark.e2e
+def test_a_chat_streams_its_answer_and_reports_guard_and_router(visit: Visit, api: ApiClient) -> None:
+    page = visit.page
+    opened(page, "chats", "Chats")
+    page.get_by_label("Guard: check").uncheck()
+    page.get_by_label("At most this many tokens").fill("8")
+    page.get_by_label("Your message").fill("Say hello.")
+    page.keyboard.press("Enter")
+    expect(page.locator(".message.assistant")).to_have_count(1)
+    expect(page.get_by_text("is off").first).to_be_visible()
+    assert next(api.rows("/chats"))["messages"][0]["content"] == "Say hello."
 
 
 @pytest.mark.e2e

@@ -104,9 +104,9 @@ export const Warnings = ({ warnings, count }) =>
   </div>`;
 
 export const FirstRows = ({ preview }) =>
-  html`<${Table} label="First rows as they are read" keyOf=${(row) => preview.rows.indexOf(row)}
+  html`<div class="as-read"><${Table} label="First rows as they are read" keyOf=${(row) => preview.rows.indexOf(row)}
     columns=${preview.columns.map((column, index) => ({ name: html`${column.name}<small>${column.type}</small>`, cell: (row) => (row[index] === null ? html`<span class="quiet">null</span>` : String(row[index])) }))}
-    rows=${preview.rows} />`;
+    rows=${preview.rows} /></div>`;
 
 export const previewOf = (connectorId, file, options) =>
   post(path`/connectors/${connectorId}/preview`, { file, rows: 10, ...(options ? { read_options: options } : {}) });
