@@ -42,7 +42,7 @@ class SignIn(Model):
     pool_id: str | None = None
 
 
-def _settings(request: Request) -> Settings:
+async def _settings(request: Request) -> Settings:
     settings: Settings = request.app.state.resources.settings
     return settings
 
