@@ -18,11 +18,14 @@ class _Rule(BaseModel):
 
 
 class RandomHoldout(_Rule):
-    """Each row of a file has a draw from the seed, the file's content and its place in it; small draws are held out."""
+    """Each row has a draw, from the seed and its place in a file or its own values; small draws are held out."""
 
     kind: Literal["random"] = "random"
     seed: int
     limits: tuple[float, float] = Field(description="of the negative and of the positive rows: the same share of both")
+    columns: list[str] | None = Field(
+        default=None, description="rows that are equal in these columns have equal draws; null: each row has its own"
+    )
 
     def held_out(self, draws: Draws, labels: Labels) -> Mask:
         """Returns the mask of the rows that are held out."""
