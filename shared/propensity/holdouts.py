@@ -6,10 +6,11 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
-from shared.propensity.architectures.base import Labels
 from shared.propensity.dates import DateOrder, DateReading, Seconds, date_readings
 
 Mask = npt.NDArray[np.bool_]
+# 1 for a positive row, 0 for a negative one.
+Labels = npt.NDArray[np.float32]
 Draws = npt.NDArray[np.float64]
 
 

@@ -10,8 +10,7 @@ from functions.jobs.modelling.splits import choose_holdout, held_out_rows
 from shared.errors import JobFailedError
 from shared.files.column_names import snake_case
 from shared.models.job import JobSplit
-from shared.propensity.architectures.base import Labels
-from shared.propensity.holdouts import Draws, Holdout, Mask
+from shared.propensity.holdouts import Draws, Holdout, Labels, Mask
 
 # Names of columns with the time of an observation. Start dates of customers and birth dates must not match.
 _OBSERVED = re.compile(

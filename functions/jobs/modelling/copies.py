@@ -6,10 +6,9 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from shared.propensity.architectures.base import Labels
 from shared.propensity.errors import CheckpointError
 from shared.propensity.features import Matrix
-from shared.propensity.holdouts import Mask
+from shared.propensity.holdouts import Labels, Mask
 
 Hashes = npt.NDArray[np.uint32]
 

@@ -3,10 +3,11 @@
 import numpy as np
 import numpy.typing as npt
 
+from functions.jobs.fitting.base import Examples
 from functions.jobs.modelling.metrics import Array, roc_curve
-from shared.propensity.architectures.base import Examples, Labels
 from shared.propensity.dates import Column
 from shared.propensity.features import FeatureSchema
+from shared.propensity.holdouts import Labels
 
 # A column is suspicious if its ROC AUC alone reaches this value.
 SUSPICIOUS_AUC = 0.97

@@ -9,11 +9,10 @@ import polars as pl
 
 from functions.jobs.modelling.copies import are_by_chance
 from functions.jobs.modelling.frames import DateFormats, infer_schema, times_of
-from shared.propensity.architectures.base import Labels
 from shared.propensity.features import WHITESPACE, Matrix, number_of
-from shared.propensity.holdouts import Draws
+from shared.propensity.holdouts import Draws, Labels
 
-Keys = npt.NDArray[np.uint64]
+RowKeys = npt.NDArray[np.uint64]
 
 _PRIME = np.uint64(0x9E3779B97F4A7C15)
 
@@ -27,7 +26,7 @@ def content_draws(frame: pl.DataFrame, columns: Sequence[str], seed: int) -> Dra
     return np.asarray((keys >> np.uint64(11)) / 2.0**53)
 
 
-def content_keys(frame: pl.DataFrame, columns: Sequence[str], seed: int = 0) -> Keys:
+def content_keys(frame: pl.DataFrame, columns: Sequence[str], seed: int = 0) -> RowKeys:
     """Returns a hash of each row's values in these columns. A column that the table lacks has no values."""
     keys = np.full(frame.height, int.from_bytes(_digest(str(seed)), "big"), dtype=np.uint64)
     for name in columns:
@@ -37,7 +36,7 @@ def content_keys(frame: pl.DataFrame, columns: Sequence[str], seed: int = 0) -> 
     return (keys ^ (keys >> np.uint64(32))) * _PRIME
 
 
-def matrix_keys(matrix: Matrix) -> Keys:
+def matrix_keys(matrix: Matrix) -> RowKeys:
     """Returns a hash of each row of an encoded matrix."""
     keys = np.zeros(len(matrix), dtype=np.uint64)
     for column in matrix.T:
@@ -64,13 +63,13 @@ def repeated_columns(
     return columns if are_repeated(content_keys(frame, columns), labels) else None
 
 
-def are_repeated(keys: Keys, labels: Labels) -> bool:
+def are_repeated(keys: RowKeys, labels: Labels) -> bool:
     """Returns whether rows have equal keys because they are copies, rather than by chance."""
     distinct = len(np.unique(keys))
     return distinct < len(keys) and not are_by_chance(pl.DataFrame({"key": keys, "label": labels}), distinct)
 
 
-def _cell_keys(series: pl.Series) -> Keys:
+def _cell_keys(series: pl.Series) -> RowKeys:
     if isinstance(series.dtype, (pl.Categorical, pl.Enum)):
         series = series.cast(pl.String)
     if series.dtype == pl.String:
@@ -89,7 +88,7 @@ def _text_key(text: str | None) -> int:
     return int.from_bytes(_digest(text.strip(WHITESPACE)), "big")
 
 
-def _number_keys(numbers: npt.NDArray[np.float64]) -> Keys:
+def _number_keys(numbers: npt.NDArray[np.float64]) -> RowKeys:
     """Returns the bits of numbers. There is more than one zero, and more than one NaN."""
     numbers = numbers + 0.0
     numbers[np.isnan(numbers)] = np.nan

@@ -12,10 +12,9 @@ from functions.jobs.modelling.frames import NOTHING, DateFormats, clean_text, da
 from functions.jobs.modelling.repeated_rows import content_draws
 from shared.errors import JobFailedError
 from shared.models.job import JobFile, JobSplit
-from shared.propensity.architectures.base import Labels
 from shared.propensity.dates import DateReading, date_readings
 from shared.propensity.features import text_of
-from shared.propensity.holdouts import Draws, GroupHoldout, Holdout, Mask, RandomHoldout, TimeHoldout
+from shared.propensity.holdouts import Draws, GroupHoldout, Holdout, Labels, Mask, RandomHoldout, TimeHoldout
 
 
 def row_draws(seed: int, file: JobFile, rows: int) -> Draws:

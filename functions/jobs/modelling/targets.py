@@ -6,8 +6,8 @@ import numpy as np
 import polars as pl
 
 from shared.errors import JobFailedError
-from shared.propensity.architectures.base import Labels
 from shared.propensity.features import text_of, value_key
+from shared.propensity.holdouts import Labels
 
 # The positive label comes first. True and 1.0 are spellings of 1.
 KNOWN_PAIRS = (

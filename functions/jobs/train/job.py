@@ -12,6 +12,8 @@ import polars as pl
 
 from functions.jobs.container import Container
 from functions.jobs.file_warnings import warnings_of
+from functions.jobs.fitting.base import Examples, FitTask, Hardware, threads_for
+from functions.jobs.fitting.families import family_of
 from functions.jobs.modelling.automatic_splits import automatic_holdout, entity_columns, repeated_entities
 from functions.jobs.modelling.copies import copies, write_hashes
 from functions.jobs.modelling.frames import date_formats, encode_frame, infer_schema
@@ -20,24 +22,23 @@ from functions.jobs.modelling.metrics import measure
 from functions.jobs.modelling.repeated_rows import are_repeated, entity_numbers, matrix_keys, repeated_columns
 from functions.jobs.modelling.splits import choose_holdout, held_out_rows, validation_folds
 from functions.jobs.modelling.targets import label_texts, to_labels, two_labels
-from functions.jobs.modelling.training import Observer, Workspace, fit_ensemble
+from functions.jobs.modelling.thresholds import choose_threshold, held_out_chances
+from functions.jobs.modelling.training import Observer, Session, Workspace
 from functions.jobs.progress import ProgressReporter, webhook_sender
 from functions.jobs.sources import ClientFactory, DatasetTable, read_datasets
 from shared.errors import JobFailedError
 from shared.models.job import TrainingJob
-from shared.propensity.architectures.base import Examples, Labels
-from shared.propensity.architectures.configuration import BoostingConfiguration
+from shared.propensity.architectures.configuration import ArchitectureConfiguration
 from shared.propensity.architectures.registry import ARCHITECTURES, validate_configuration
 from shared.propensity.artifacts import require_scorable
 from shared.propensity.checkpoints import FORMAT_VERSION, StoredCheckpoint, library_versions, write_checkpoint
-from shared.propensity.ensemble import Ensemble
 from shared.propensity.errors import CheckpointError
 from shared.propensity.features import FeatureSchema
-from shared.propensity.holdouts import GroupHoldout, Holdout, Mask, RandomHoldout, TimeHoldout
+from shared.propensity.holdouts import GroupHoldout, Holdout, Labels, Mask, RandomHoldout, TimeHoldout
+from shared.propensity.log_odds import LogOddsModel, mean
 
 FEWEST_ROWS = 20
 FEWEST_OF_A_CLASS = 4
-THRESHOLD = 0.5
 # Why a column is no feature.
 NESTED = "its values are lists or objects, which predictions do not take"
 EXCLUDED = "excluded by the configuration"
@@ -60,9 +61,9 @@ def train(job: TrainingJob, container: Container, stop: threading.Event, client:
         configuration = validate_configuration(job.architecture, job.configuration, "configuration")
         seed = job.seed if configuration.seed is None else configuration.seed
         table = read_datasets(job.datasets, seed, job.target, client)
-        checkpoint, ensemble, fitted = fit(job, configuration, seed, table, container, progress)
+        checkpoint, model, fitted = fit(job, configuration, seed, table, container, progress)
         write_hashes(container.model_folder, fitted.matrix, fitted.labels)
-        write_checkpoint(container.model_folder, checkpoint, ensemble)
+        write_checkpoint(container.model_folder, checkpoint, model)
         _require_scorable(container.model_folder)
     for name, value in checkpoint.measurement.metrics.items():
         if value is not None:
@@ -71,13 +72,13 @@ def train(job: TrainingJob, container: Container, stop: threading.Event, client:
 
 def fit(
     job: TrainingJob,
-    configuration: BoostingConfiguration,
+    configuration: ArchitectureConfiguration,
     seed: int,
     table: DatasetTable,
     container: Container,
     progress: ProgressReporter,
-) -> tuple[StoredCheckpoint, Ensemble, Examples]:
-    """Returns the checkpoint, its models, and the examples that they were fitted on."""
+) -> tuple[StoredCheckpoint, LogOddsModel, Examples]:
+    """Returns the checkpoint, its model, and the examples that it was fitted on."""
     texts = label_texts(table.frame[job.target])
     known = texts.is_not_null().to_numpy()
     table, texts = table.filter(known), texts.filter(known)
@@ -104,15 +105,18 @@ def fit(
     schema = infer_schema(features.filter(~held_out), left_out, formats)
     examples = Examples(encode_frame(schema, features), labels)
     fitted = examples.take(np.nonzero(~held_out)[0])
-    resolved = configuration.resolved(len(fitted))
+    resolved = configuration.resolved(len(fitted), int(fitted.labels.sum()))
     folds, entity_notes = _folds(resolved, fitted, holdout, features, held_out, seed)
-    ensemble = _fit_models(job, resolved, seed, schema, fitted, folds, container, progress)
-
-    architecture = ARCHITECTURES[job.architecture]
-    measurement = measure(labels[held_out], ensemble.predict(examples.matrix[held_out]), THRESHOLD)
+    session = _session(job, resolved, container, progress)
+    models = _fit_models(job, resolved, seed, schema, fitted, folds, session)
+    threshold, threshold_notes = choose_threshold(*held_out_chances(models, fitted, folds))
+    model = mean(models)
+    measurement = measure(labels[held_out], model.predict(examples.matrix[held_out]), threshold)
     notes = [
         *_warnings(suspicious_columns(schema, fitted, seed), job.target),
         *([reason] if reason else []),
+        *session.notes,
+        *threshold_notes,
         *copy_notes,
         *entity_notes,
         *([EQUAL_ROWS] if isinstance(holdout, RandomHoldout) and holdout.columns else []),
@@ -129,20 +133,20 @@ def fit(
         target=job.target,
         positive_label=positive,
         negative_label=negative,
-        threshold=THRESHOLD,
+        threshold=threshold,
         measurement=measurement,
         series=progress.series(),
         notes=notes,
         features=schema,
         configuration=resolved.model_dump(),
         seed=seed,
-        model_files=[f"model-{index}{architecture.load().suffix}" for index in range(len(ensemble.members))],
+        model_files=list(model.files()),
         holdout=holdout,
         trained_files=table.files,
         trained_rows=len(fitted),
         library_versions=library_versions(),
     )
-    return checkpoint, ensemble, fitted
+    return checkpoint, model, fitted
 
 
 def _require_scorable(folder: Path) -> None:
@@ -169,7 +173,7 @@ def _without_copies(features: pl.DataFrame, labels: pl.Series) -> tuple[Mask, li
     return np.ones_like(repeated), [note]
 
 
-def _never_used(job: TrainingJob, configuration: BoostingConfiguration, table: DatasetTable) -> dict[str, str]:
+def _never_used(job: TrainingJob, configuration: ArchitectureConfiguration, table: DatasetTable) -> dict[str, str]:
     """Returns the columns that are no features whatever the split is, with the reasons."""
     identifying = [column for dataset in job.datasets for column in dataset.identifying_columns]
     left_out = dict.fromkeys(identifying, IDENTIFYING) | dict.fromkeys(table.nested, NESTED)
@@ -186,17 +190,9 @@ def _left_out(never: dict[str, str], holdout: Holdout, features: pl.DataFrame) -
     return left_out
 
 
-def _fit_models(
-    job: TrainingJob,
-    configuration: BoostingConfiguration,
-    seed: int,
-    schema: FeatureSchema,
-    fitted: Examples,
-    folds: list[Mask],
-    container: Container,
-    progress: Observer,
-) -> Ensemble:
-    architecture = ARCHITECTURES[job.architecture].load()
+def _session(
+    job: TrainingJob, configuration: ArchitectureConfiguration, container: Container, observer: Observer
+) -> Session:
     # Saved models of other inputs must not be used.
     inputs = (
         job.model_dump_json(exclude={"progress", "save_interval_seconds"}),
@@ -204,23 +200,29 @@ def _fit_models(
         str(library_versions()),
     )
     fingerprint = hashlib.sha256("\n".join(inputs).encode()).hexdigest()
-    workspace = Workspace.open(container.checkpoints, architecture.suffix, fingerprint)
-    return fit_ensemble(
-        architecture,
-        configuration,
-        fitted,
-        folds,
-        schema.categorical,
-        job.gpu_count,
-        seed,
-        progress,
-        workspace,
-        job.save_interval_seconds,
-    )
+    workspace = Workspace.open(container.checkpoints, fingerprint)
+    return Session(workspace, observer, job.save_interval_seconds)
+
+
+def _fit_models(
+    job: TrainingJob,
+    configuration: ArchitectureConfiguration,
+    seed: int,
+    schema: FeatureSchema,
+    fitted: Examples,
+    folds: list[Mask],
+    session: Session,
+) -> list[LogOddsModel]:
+    description = ARCHITECTURES[job.architecture]
+    if job.gpu_count and not description.uses_gpus:
+        session.note(f"The architecture {description.name} trains on processors only: set gpu_count to 0.")
+    hardware = Hardware(threads_for(fitted.matrix), job.gpu_count)
+    task = FitTask(fitted, folds, schema.categorical, hardware, seed)
+    return family_of(job.architecture).fit_folds(configuration, task, session)
 
 
 def _folds(
-    configuration: BoostingConfiguration,
+    configuration: ArchitectureConfiguration,
     fitted: Examples,
     holdout: Holdout,
     features: pl.DataFrame,

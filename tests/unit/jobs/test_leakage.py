@@ -5,8 +5,8 @@ from typing import Literal
 import numpy as np
 import pytest
 
+from functions.jobs.fitting.base import Examples
 from functions.jobs.modelling.leakage import suspicious_columns
-from shared.propensity.architectures.base import Examples
 from shared.propensity.features import Feature, FeatureSchema
 
 
