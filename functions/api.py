@@ -30,6 +30,7 @@ from functions.leaderboards.routes import router as leaderboards
 from functions.models.routes import router as models
 from functions.personas.routes import router as personas
 from functions.spaces.routes import router as spaces
+from functions.trainings.architecture_routes import router as architectures
 from functions.trainings.routes import router as trainings
 from functions.users.routes import router as users
 from functions.webhook_endpoints.routes import router as webhook_endpoints
@@ -63,6 +64,7 @@ ROUTERS = (
     spaces,
     webhook_endpoints,
     trainings,
+    architectures,
     webhooks,
     openai,
     documentation,

@@ -289,6 +289,7 @@ GROUPS = (
             starts=(Workflow.TRAINING, Workflow.EVALUATION),
             stops_jobs=True,
         ),
+        paths=("trainings", "trainings/{proxy+}", "architectures"),
     ),
     group(
         "checkpoints",

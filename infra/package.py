@@ -13,12 +13,11 @@ import gzip
 import hashlib
 import io
 import json
-import re
 import shutil
 import subprocess
 import sys
 import tarfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -42,14 +41,14 @@ SELECTIONS = {
     Layer.LANGUAGE: ("--only-group", "language"),
     Layer.DATABASE: ("--only-group", "database"),
 }
-# Builds without CUDA code. CUDA code alone is nearly as large as the size limit, and functions have no GPU.
-CPU_BUILDS = {"xgboost": "xgboost-cpu"}
+# The groups of packages in training containers.
+JOB_GROUPS = (Layer.SCAN, Layer.SCORE, "train")
 # The folders to which Lambda unpacks the code and the layers.
 CODE_ROOT, LAYER_ROOT = "/var/task", "/opt"
 # AWS services that functions call, by botocore's names.
 SERVICES = frozenset({"dynamodb", "s3", "sagemaker", "secretsmanager", "sesv2", "sqs", "ssm", "stepfunctions", "sts"})
 _WASTE = ("__pycache__", "tests", "include", "bin")
-# LightGBM and XGBoost need only SciPy's sparse matrices. All of SciPy would exceed the size limit of the score layer.
+# LightGBM needs only SciPy's sparse matrices. All of SciPy would exceed the size limit of the score layer.
 # FastAPI would import Pydantic's version 1 only to refuse its models.
 # phonenumbers knows the places, carriers and time zones of numbers. We only ask whether a number can exist.
 _UNUSED = {
@@ -85,13 +84,6 @@ def export(*selection: str) -> list[str]:
     return [line for line in text.splitlines() if line.strip()]
 
 
-def cpu_only(requirements: Iterable[str]) -> Iterator[str]:
-    """Replaces packages with GPU code by their CPU builds."""
-    for requirement in requirements:
-        name = re.split(r"[=\s;\[]", requirement, maxsplit=1)[0]
-        yield requirement.replace(name, CPU_BUILDS.get(name, name), 1)
-
-
 def build_code(build: Path) -> Path:
     """Copies the code of the functions, without the code of SageMaker jobs."""
     code = build / "code"
@@ -123,7 +115,7 @@ def _add_documents(code: Path) -> None:
 
 def build_job_source(build: Path) -> Path:
     """Packs the code of SageMaker jobs. Equal content gives equal bytes, so a deployment changes nothing."""
-    requirements = "\n".join([*export("--no-dev", "--group", "scan", "--group", "score"), ""])
+    requirements = "\n".join([*export("--no-dev", *(f"--group={group}" for group in JOB_GROUPS)), ""])
     archive = build / "sourcedir.tar.gz"
     build.mkdir(parents=True, exist_ok=True)
     with (
@@ -154,7 +146,7 @@ def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
 
 def build_layer(build: Path, name: str, *, interpreter: str | None) -> Path:
     """Installs and strips the packages of a layer for Lambda. Does nothing if the layer is up to date."""
-    requirements = "\n".join(cpu_only(export(*SELECTIONS[name])))
+    requirements = "\n".join(export(*SELECTIONS[name]))
     builder_hash = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
     recipe = f"{PLATFORM} {PYTHON_VERSION} compiled={bool(interpreter)} by {builder_hash}\n{requirements}\n"
     layer, recipe_file = build / "layers" / name, build / "layers" / f"{name}.txt"

@@ -175,6 +175,7 @@ TABLE: dict[str, AccessRule] = {
     "GET /checkpoints/aliases/{alias}": _member(READ),
     "PUT /checkpoints/aliases/{alias}": _member(WRITE),
     "DELETE /checkpoints/aliases/{alias}": _member(WRITE),
+    "GET /architectures": _member(READ),
     "GET /clients/{key:path}": _member(READ),
     "DELETE /clients/{key:path}": _owner(),
     "POST /contacts": _member(WRITE),

@@ -164,7 +164,10 @@ class FeatureSchema(BaseModel):
             missing = np.isnan(matrix[:, start]).nonzero()[0] if feature.kind in EXPECTED else ()
             start += len(feature.columns)
             for index in missing:
-                if _given_text(rows[int(index)][feature.name]) is not None:
+                cell = rows[int(index)][feature.name]
+                # A number beyond single precision is missing, as it was in the training.
+                beyond = feature.kind == "numeric" and not np.isnan(number_of(cell))
+                if _given_text(cell) is not None and not beyond:
                     yield int(index), feature
                     break
 

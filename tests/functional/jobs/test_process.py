@@ -17,7 +17,6 @@ import lightgbm
 import numpy as np
 import polars as pl
 import pytest
-import xgboost
 from standardwebhooks.webhooks import Webhook
 
 from shared.models.job import MetricName
@@ -61,7 +60,7 @@ def finish(process: "subprocess.Popen[str]") -> tuple[int, str, str]:
 def wait_for_saved_rounds(box: Box, member: int) -> int:
     """Until some, but not all, rounds of a model are saved."""
     deadline = time.monotonic() + SECONDS_TO_WAIT
-    state = box.container.checkpoints / f"member-{member}.json"
+    state = box.container.checkpoints / f"member-{member}.state"
     while time.monotonic() < deadline:
         if state.exists() and (paper := json.loads(state.read_text()))["rounds"] >= ROUNDS_BEFORE_THE_CUT:
             assert not paper["complete"], "the model was done before it could be interrupted: give it more rounds"
@@ -124,7 +123,7 @@ def test_sigterm_stops_a_training_at_once_and_it_does_not_look_done(box: Box, cl
     assert "stopped" in box.failure
     assert list(box.container.model_folder.iterdir()) == []
     # What was fitted up to the signal is kept for the next start.
-    assert json.loads((box.container.checkpoints / "member-0.json").read_text())["rounds"] >= rounds
+    assert json.loads((box.container.checkpoints / "member-0.state").read_text())["rounds"] >= rounds
 
 
 @pytest.mark.row("TR-2")
@@ -161,11 +160,8 @@ def test_a_killed_job_goes_on_where_it_was_and_ends_with_nearly_the_same_model(
 def first_rounds(box: Box, rounds: int) -> Any:
     """Returns what the model's first rounds alone predict."""
     matrix = long_frame().drop("bought").to_numpy().astype(np.float32)
-    text = box.container.model_folder / "model-0.txt"
-    if text.exists():
-        return lightgbm.Booster(model_file=text).predict(matrix, num_iteration=rounds)
-    booster = xgboost.Booster(model_file=box.container.model_folder / "model-0.ubj")
-    return booster[:rounds].inplace_predict(matrix)
+    trees = lightgbm.Booster(model_file=box.container.model_folder / "trees.txt")
+    return trees.predict(matrix, num_iteration=rounds)
 
 
 def probabilities(box: Box, rows: list[dict[str, Any]]) -> "np.typing.NDArray[np.float64]":
