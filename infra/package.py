@@ -204,18 +204,20 @@ def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
     tar.addfile(entry, io.BytesIO(content))
 
 
-def build_layer(build: Path, name: str, *, interpreter: str | None) -> Path:
+def build_layer(
+    build: Path, name: str, *, interpreter: str | None, platform: str = PLATFORM, python: str = PYTHON_VERSION
+) -> Path:
     """Installs and strips the packages of a layer for Lambda. Does nothing if the layer is up to date."""
     requirements = "\n".join(cpu_only(export(*SELECTIONS[name])))
     builder_hash = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
-    recipe = f"{PLATFORM} {PYTHON_VERSION} compiled={bool(interpreter)} by {builder_hash}\n{requirements}\n"
+    recipe = f"{platform} {python} compiled={bool(interpreter)} by {builder_hash}\n{requirements}\n"
     layer, recipe_file = build / "layers" / name, build / "layers" / f"{name}.txt"
     if layer.is_dir() and recipe_file.is_file() and recipe_file.read_text() == recipe:
         return layer
     shutil.rmtree(layer, ignore_errors=True)
     recipe_file.unlink(missing_ok=True)
     target = layer / "python"
-    install(target, requirements, "--no-deps", "--python-platform", PLATFORM, "--python-version", PYTHON_VERSION)
+    install(target, requirements, "--no-deps", "--python-platform", platform, "--python-version", python)
     strip(target)
     if interpreter:
         compile_bytecode(layer, interpreter, LAYER_ROOT)
