@@ -5,7 +5,8 @@ JSONata can leave out a field (SageMaker refuses ``MaxWaitTimeInSeconds`` withou
 uses JSONPath, because the emulator runs a Distributed Map only in JSONPath.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 State = dict[str, Any]
@@ -44,6 +45,11 @@ JOB_RETRY = [
         **_BACKOFF,
     }
 ]
+# Unpacks the code and becomes its start, so that signals reach the job. SageMaker allows 256 characters.
+_START = (
+    "mkdir -p /opt/ml/code && cd /opt/ml/code && tar -xzf /opt/ml/input/data/code/*"
+    ' && exec python3 functions/jobs/start.py --job "$1"'
+)
 _INPUT = "{% $states.input %}"
 # The input of the step that records a failure: the execution's input, the error and its cause.
 _FAILURE = (
@@ -69,51 +75,63 @@ def _lambda(function: str, payload: Any = _INPUT, **fields: Any) -> State:
     }
 
 
+@dataclass(frozen=True)
+class JobOptions:
+    """What differs between the SageMaker jobs of the stages."""
+
+    warm_pool_seconds: int = 0
+    # Ships the packages of jobs. Otherwise the container has them already.
+    wheels: bool = True
+    # Encrypts the results with a key of the account, and the volumes of these instance types.
+    key: bool = False
+    types_with_volume_key: Sequence[str] = ()
+    # The number of subnets of an own network.
+    subnets: int = 0
+
+
 def _training_job(
-    program: str,
+    job: str,
     channels: Mapping[str, str],
+    options: JobOptions,
     *,
     keeps_checkpoints: bool,
-    warm_pool_seconds: int,
-    output_key: bool,
     record: str,
 ) -> State:
     """Returns a state that runs ``$job`` as a SageMaker training job, on the instance type of the current attempt.
 
-    ``channels`` maps an input channel to the field of ``$job`` that holds its S3 URI.
+    ``job`` is a folder of ``functions/jobs``. ``channels`` maps an input channel to its S3 URI.
     """
+    code = {"code": "${JobSource}", **({"wheels": "${JobWheels}"} if options.wheels else {})}
     arguments: dict[str, Any] = {
         "TrainingJobName": "{% $job.job_name_prefix & '-' & $string($attempt) %}",
         "RoleArn": "${JobRole}",
-        "AlgorithmSpecification": {"TrainingImage": "{% $job.image_uri %}", "TrainingInputMode": "File"},
-        "HyperParameters": {
-            "sagemaker_program": program,
-            "sagemaker_submit_directory": "${JobSource}",
-            "sagemaker_region": "${Region}",
+        "AlgorithmSpecification": {
+            "TrainingImage": "{% $job.image_uri %}",
+            "TrainingInputMode": "File",
+            # Without this, AWS's containers run the code in a child process, which no signal reaches.
+            "ContainerEntrypoint": ["/bin/bash", "-c", _START],
+            "ContainerArguments": ["start", job],
         },
+        # boto3 reads it. The containers' own start would set it.
+        "Environment": {"AWS_DEFAULT_REGION": "${Region}"},
         "InputDataConfig": [
             {
                 "ChannelName": channel,
                 "DataSource": {
                     "S3DataSource": {
                         "S3DataType": "S3Prefix",
-                        "S3Uri": f"{{% $job.{source} %}}",
+                        "S3Uri": uri,
                         "S3DataDistributionType": "FullyReplicated",
                     }
                 },
             }
-            for channel, source in channels.items()
+            for channel, uri in {**channels, **code}.items()
         ],
         "OutputDataConfig": {
             "S3OutputPath": "{% $job.output_uri %}",
-            **({"KmsKeyId": "${OutputKey}"} if output_key else {}),
+            **({"KmsKeyId": "${JobKey}"} if options.key else {}),
         },
-        "ResourceConfig": {
-            "InstanceType": f"{{% $job.instance_types[$floor(($attempt - 1) / {ATTEMPTS_PER_INSTANCE_TYPE})] %}}",
-            "InstanceCount": "{% $job.instance_count %}",
-            "VolumeSizeInGB": "{% $job.volume_gb %}",
-            **({"KeepAlivePeriodInSeconds": warm_pool_seconds} if warm_pool_seconds else {}),
-        },
+        "ResourceConfig": _resources(options),
         "EnableManagedSpotTraining": "{% $job.spot %}",
         "StoppingCondition": (
             "{% $merge([{'MaxRuntimeInSeconds': $job.max_runtime_seconds},"
@@ -125,6 +143,9 @@ def _training_job(
     }
     if keeps_checkpoints:
         arguments["CheckpointConfig"] = {"S3Uri": "{% $job.checkpoint_uri %}", "LocalPath": "/opt/ml/checkpoints"}
+    if options.subnets:
+        subnets = [f"${{JobSubnet{number}}}" for number in range(options.subnets)]
+        arguments["VpcConfig"] = {"Subnets": subnets, "SecurityGroupIds": ["${JobSecurityGroup}"]}
     return {
         "Type": "Task",
         "Resource": "arn:aws:states:::sagemaker:createTrainingJob.sync",
@@ -144,6 +165,24 @@ def _training_job(
         "Catch": _catch("AnotherMachine"),
         "Next": record,
     }
+
+
+def _resources(options: JobOptions) -> Any:
+    """Returns the machines of a job. SageMaker refuses a volume key where the volume is a disk of the machine."""
+    machine = f"$job.instance_types[$floor(($attempt - 1) / {ATTEMPTS_PER_INSTANCE_TYPE})]"
+    resources = {
+        "InstanceType": f"{{% {machine} %}}",
+        "InstanceCount": "{% $job.instance_count %}",
+        "VolumeSizeInGB": "{% $job.volume_gb %}",
+        **({"KeepAlivePeriodInSeconds": options.warm_pool_seconds} if options.warm_pool_seconds else {}),
+    }
+    if not (options.key and options.types_with_volume_key):
+        return resources
+    fields = ", ".join(f"'{name}': {str(value).strip('{%} ')}" for name, value in resources.items())
+    return (
+        f"{{% $merge([{{{fields}}}, {machine} in {list(options.types_with_volume_key)}"
+        " ? {'VolumeKmsKeyId': '${JobKey}'} : {}]) %}"
+    )
 
 
 def _capacity_states(fail: str, wait_seconds: int) -> dict[str, State]:
@@ -193,7 +232,7 @@ def _job_machine(comment: str, states: dict[str, State]) -> Definition:
 _ASSIGN_JOB = {"job": "{% $states.result.Payload %}", "attempt": 1}
 
 
-def training(*, capacity_wait: int, warm_pool_seconds: int = 0, output_key: bool = False) -> Definition:
+def training(options: JobOptions, *, capacity_wait: int) -> Definition:
     """Returns the machine that checks the data, trains, registers the checkpoints and evaluates each benchmark."""
     return _job_machine(
         "Trains a model and evaluates it on the benchmarks asked for.",
@@ -209,11 +248,10 @@ def training(*, capacity_wait: int, warm_pool_seconds: int = 0, output_key: bool
             # The step limits how often and how long it asks for this.
             "WaitForScans": {"Type": "Wait", "Seconds": "{% $states.input.wait_seconds %}", "Next": "CheckTraining"},
             "RunJob": _training_job(
-                "functions/jobs/train/__main__.py",
-                {"job": "job_uri"},
+                "train",
+                {"job": "{% $job.job_uri %}"},
+                options,
                 keeps_checkpoints=True,
-                warm_pool_seconds=warm_pool_seconds,
-                output_key=output_key,
                 record="RegisterCheckpoints",
             ),
             **_capacity_states("FailTraining", capacity_wait),
@@ -265,7 +303,7 @@ def training(*, capacity_wait: int, warm_pool_seconds: int = 0, output_key: bool
     )
 
 
-def evaluation(*, capacity_wait: int, warm_pool_seconds: int = 0, output_key: bool = False) -> Definition:
+def evaluation(options: JobOptions, *, capacity_wait: int) -> Definition:
     """Returns the machine that measures one checkpoint on one benchmark."""
     return _job_machine(
         "Measures a checkpoint on a benchmark.",
@@ -274,11 +312,10 @@ def evaluation(*, capacity_wait: int, warm_pool_seconds: int = 0, output_key: bo
                 "PrepareEvaluation", Assign=_ASSIGN_JOB, Catch=_catch("FailEvaluation"), Next="RunJob"
             ),
             "RunJob": _training_job(
-                "functions/jobs/evaluate/__main__.py",
-                {"job": "job_uri", "model": "model_uri"},
+                "evaluate",
+                {"job": "{% $job.job_uri %}", "model": "{% $job.model_uri %}"},
+                options,
                 keeps_checkpoints=False,
-                warm_pool_seconds=warm_pool_seconds,
-                output_key=output_key,
                 record="RecordEvaluation",
             ),
             **_capacity_states("FailEvaluation", capacity_wait),

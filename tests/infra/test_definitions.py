@@ -11,13 +11,15 @@ import pytest
 from ministack.services import stepfunctions
 
 from infra.constructs import definitions
-from infra.constructs.definitions import Definition
+from infra.constructs.definitions import Definition, JobOptions
 from infra.groups import STEPS, Workflow
 from tests.infra.conftest import ROOT, Synthesised, node
 
 MACHINES: dict[Workflow, Definition] = {
-    Workflow.TRAINING: definitions.training(capacity_wait=60, output_key=True),
-    Workflow.EVALUATION: definitions.evaluation(capacity_wait=60, warm_pool_seconds=600),
+    Workflow.TRAINING: definitions.training(
+        JobOptions(key=True, types_with_volume_key=["ml.m5.2xlarge"], subnets=2), capacity_wait=60
+    ),
+    Workflow.EVALUATION: definitions.evaluation(JobOptions(warm_pool_seconds=600), capacity_wait=60),
     Workflow.CONNECTOR_SCAN: definitions.connector_scan(concurrency=40),
 }
 
@@ -114,7 +116,7 @@ NO_CAPACITY = json.dumps({"TrainingJobStatus": "Failed", "FailureReason": "Capac
 
 SUBSTITUTED = {
     "JobRole": "arn:aws:iam::123456789012:role/job",
-    "OutputKey": "arn:aws:kms:eu-west-1:123456789012:key/1",
+    "JobKey": "arn:aws:kms:eu-west-1:123456789012:key/1",
 }
 
 
@@ -193,7 +195,7 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> Engine:
 
 TRAIN = {"space_id": SPACE, "training_id": TRAINING}
 TRAINED = {"CheckTraining": PREPARED, "RegisterCheckpoints": {**TRAIN, "benchmark_ids": []}}
-MACHINE = definitions.training(capacity_wait=60)
+MACHINE = definitions.training(JobOptions(), capacity_wait=60)
 
 
 def test_a_training_runs_its_job_and_registers_its_checkpoints(engine: Engine) -> None:
@@ -230,6 +232,18 @@ def test_a_training_checks_its_files_again_after_each_wait_for_scans(engine: Eng
     assert (execution["status"], len(engine.jobs)) == (("SUCCEEDED", 1) if last is PREPARED else ("FAILED", 0))
     failures = [] if last is PREPARED else [{**TRAIN, "error": "JobFailedError", "cause": "{}"}]
     assert engine.payloads("FailTraining") == failures
+
+
+@pytest.mark.parametrize("types", [["ml.g5.2xlarge", "ml.m5.2xlarge"], ["ml.m5.2xlarge"]])
+def test_only_machines_without_own_disks_get_the_volume_key(engine: Engine, types: list[str]) -> None:
+    def refuse(_attempt: int) -> None:
+        raise TaskFailed("States.TaskFailed", NO_CAPACITY)
+
+    engine.results, engine.job = {"CheckTraining": {**PREPARED, "instance_types": types}}, refuse
+    engine.run(MACHINES[Workflow.TRAINING], TRAIN)
+    used = {job["ResourceConfig"]["InstanceType"]: job["ResourceConfig"].get("VolumeKmsKeyId") for job in engine.jobs}
+    assert used == {one: SUBSTITUTED["JobKey"] if one == "ml.m5.2xlarge" else None for one in types}
+    assert all(job["ResourceConfig"]["VolumeSizeInGB"] == 30 for job in engine.jobs)
 
 
 def test_a_spot_job_has_a_maximum_waiting_time(engine: Engine) -> None:
@@ -324,7 +338,7 @@ def test_a_data_error_is_not_retried_but_a_failing_step_is(engine: Engine) -> No
 
 @pytest.mark.row("TR-2")
 def test_each_benchmark_gets_an_evaluation_and_a_failing_evaluation_does_not_fail_the_training(engine: Engine) -> None:
-    engine.add("evaluation", definitions.evaluation(capacity_wait=60))
+    engine.add("evaluation", definitions.evaluation(JobOptions(), capacity_wait=60))
     arn = "arn:aws:states:us-east-1:000000000000:stateMachine:evaluation"
     machine = json.loads(json.dumps(MACHINE).replace("${EvaluationStateMachine}", arn))
 

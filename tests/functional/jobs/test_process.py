@@ -4,7 +4,6 @@ import io
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import tarfile
@@ -24,8 +23,7 @@ from shared.propensity.artifacts import extract_artifact
 from shared.propensity.checkpoints import Scorer, StoredCheckpoint, read_checkpoint
 from shared.propensity.errors import CheckpointError
 from shared.webhooks.signature import verify
-from tests.functional.jobs.conftest import ROOT, SECRET, SECRET_PARAMETER, Box, Cloud, training
-from tests.functional.jobs.test_evaluate import evaluation
+from tests.functional.jobs.conftest import SECRET, SECRET_PARAMETER, Box, Cloud, training
 from tests.functional.jobs.test_train import customers
 
 SECONDS_TO_WAIT = 60
@@ -57,9 +55,9 @@ def finish(process: "subprocess.Popen[str]") -> tuple[int, str, str]:
     return process.returncode, output, errors
 
 
-def wait_for_saved_rounds(box: Box, member: int) -> int:
+def wait_for_saved_rounds(box: Box, member: int, seconds: int = SECONDS_TO_WAIT) -> int:
     """Until some, but not all, rounds of a model are saved."""
-    deadline = time.monotonic() + SECONDS_TO_WAIT
+    deadline = time.monotonic() + seconds
     state = box.container.checkpoints / f"member-{member}.state"
     while time.monotonic() < deadline:
         if state.exists() and (paper := json.loads(state.read_text()))["rounds"] >= ROUNDS_BEFORE_THE_CUT:
@@ -78,24 +76,6 @@ def test_a_job_runs_as_a_module_and_reports_its_metrics(box: Box, cloud: Cloud) 
     lines = re.findall(r"^metric (\w+)=([0-9.]+) step=(\d+)$", output, re.MULTILINE)
     assert {name for name, _, _ in lines} >= {"validation_log_loss", *MetricName}
     assert not (box.base / "output" / "failure").exists()
-
-
-def test_a_job_runs_as_a_file_from_its_source_archive(box: Box, cloud: Cloud, tmp_path: Path) -> None:
-    code = tmp_path / "code"
-    for folder in ("functions/jobs", "shared"):
-        shutil.copytree(ROOT / folder, code / folder, ignore=shutil.ignore_patterns("__pycache__"))
-    process = box.start(
-        training([cloud.put_frame("a.csv", customers())]), "-P", str(code / "functions/jobs/train/__main__.py")
-    )
-    assert finish(process)[0] == 0
-
-    box.container.model_channel.mkdir(parents=True)
-    with tarfile.open(box.container.model_channel / "model.tar.gz", "w:gz") as archive:
-        archive.add(box.container.model_folder, arcname=".")
-    job = evaluation([cloud.put_frame("new.csv", customers(100, seed=9))])
-    result, _, errors = finish(box.start(job, "-P", str(code / "functions/jobs/evaluate/__main__.py")))
-    assert result == 0, errors
-    assert (box.container.model_folder / "result.json").exists()
 
 
 @pytest.mark.row("TR-2")
