@@ -41,6 +41,7 @@ SELECTIONS = {
     Layer.SCORE: ("--only-group", "score"),
     Layer.LANGUAGE: ("--only-group", "language"),
     Layer.DATABASE: ("--only-group", "database"),
+    Layer.CONDITIONS: ("--only-group", "conditions"),
 }
 # Builds without CUDA code. CUDA code alone is nearly as large as the size limit, and functions have no GPU.
 CPU_BUILDS = {"xgboost": "xgboost-cpu"}
@@ -53,6 +54,7 @@ _WASTE = ("__pycache__", "tests", "include", "bin")
 # FastAPI would import Pydantic's version 1 only to refuse its models.
 # phonenumbers knows the places, carriers and time zones of numbers. We only ask whether a number can exist.
 _UNUSED = {
+    "cel_expr_python": ("ext",),
     "phonenumbers": ("carrierdata", "geodata", "tzdata"),
     "pydantic": ("v1",),
     "scipy": (

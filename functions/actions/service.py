@@ -9,6 +9,7 @@ from shared.clock import Clock, new_id, utc_now
 from shared.dynamodb.repository import ConditionNotMetError, Idempotency, Repository
 from shared.dynamodb.table import Table
 from shared.errors import ValidationFailedError
+from shared.insights.conditions import check_conditions
 from shared.models.action import Action, ActionCreate, ActionUpdate
 from shared.models.action_group import ActionGroup
 from shared.models.base import Deleted, Page, format_timestamp
@@ -23,7 +24,7 @@ class ActionService:
         self._clock = clock
 
     def create(self, context: SpaceContext, request: ActionCreate, idempotency: Idempotency | None) -> Action:
-        """Creates an action. Raises ValidationFailedError for an unknown group or model."""
+        """Creates an action. Raises ValidationFailedError for an unknown group or model, or a wrong condition."""
         values = {name: getattr(request, name) for name in type(request).model_fields}
         self._require_references(context, values)
         now = self._clock()
@@ -64,6 +65,7 @@ class ActionService:
         return self._actions.delete(context.space_id, action_id, expected_version=expected_version)
 
     def _require_references(self, context: SpaceContext, values: dict[str, Any]) -> None:
+        check_conditions(values.get("conditions", []), "body.conditions")
         if (group := values.get("group")) and group not in self._groups.get_many(context.space_id, [group]):
             raise ValidationFailedError.of("body.group", "there is no such action group; GET /action-groups lists them")
         if (model := values.get("model_id")) and not self._checkpoints.checkpoint(context.space_id, model):

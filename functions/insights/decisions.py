@@ -11,8 +11,10 @@ from shared.clock import Clock
 from shared.dynamodb.repository import Repository, is_identifier
 from shared.dynamodb.table import Table
 from shared.errors import ValidationFailedError
+from shared.insights.conditions import ClientConditions
 from shared.insights.store import InsightPolicies, Insights
 from shared.models.action import Action, ActionStatus, channel_key
+from shared.models.action_group import ActionGroup
 from shared.models.insight import (
     CANDIDATES_LIMIT,
     SCORE_BANDS,
@@ -59,6 +61,7 @@ class Decision:
 class Decider:
     def __init__(self, table: Table, insights: Insights, propensities: PropensityScorer, clock: Clock) -> None:
         self._actions = Repository(table, Action, kind="action", clock=clock)
+        self._groups = Repository(table, ActionGroup, kind="action_group", clock=clock)
         self._personas = Repository(table, Persona, kind="persona", clock=clock)
         self._policies = InsightPolicies(table, clock)
         self._propensities = propensities
@@ -70,7 +73,7 @@ class Decider:
         policy = self._policies.get(space_id)
         client = self._client(space_id, request, policy)
         actions = self._candidates(space_id, request.actions)
-        engagement = self._engagement(space_id, client, policy)
+        engagement = self._engagement(space_id, client, policy, actions)
         channels = _channels(actions)
         removals = {action.id: engagement.removal(action, channels) for action in actions}
         left = [action for action in actions if removals[action.id] is None]
@@ -129,10 +132,13 @@ class Decider:
                 )
         return active
 
-    def _engagement(self, space_id: str, client: Client, policy: InsightPolicy) -> Engagement:
+    def _engagement(
+        self, space_id: str, client: Client, policy: InsightPolicy, actions: Sequence[Action]
+    ) -> Engagement:
         now = self._clock()
         history = self._ledger.read(space_id, (client.key, *client.former_keys), now - _memory(policy))
-        return Engagement(policy, history, now)
+        groups = self._groups.get_many(space_id, {action.group for action in actions if action.group})
+        return Engagement(policy, history, now, ClientConditions(client.fields, now), groups)
 
     def _winner(self, client: Client, action: Action, propensity: Propensity) -> Winner:
         if propensity.checkpoint is None:
@@ -190,5 +196,6 @@ def _removed(action: Action, removal: Removal) -> Candidate:
         name=action.name,
         priority=action.priority,
         removed_by=removal.rule,
+        condition=removal.condition,
         reason=removal.reason,
     )

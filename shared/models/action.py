@@ -28,6 +28,13 @@ ModelReference = Annotated[
     Field(description="id or alias of a checkpoint that predicts the probability that a client accepts the offer"),
 ]
 
+Conditions = Annotated[list[Annotated[NotBlank, StringConstraints(max_length=1000)]], Field(max_length=20)]
+CONDITIONS = (
+    "conditions in the Common Expression Language that a client must meet, such as "
+    '`client.age >= 18 && client.country in ["DE", "AT"]`. They read `client`, the fields of the client, and `now`. '
+    "A condition on a field that the client lacks does not hold"
+)
+
 
 # Names of channels that people use for one another.
 _SAME_CHANNELS = {
@@ -76,6 +83,7 @@ def require_order(start: datetime | None, end: datetime | None) -> None:
 class ActionCreate(Model):
     channel: Channel | None = Field(default=None, description="where the offer is made; else the insight chooses")
     channel_template: ChannelTemplate | None = None
+    conditions: Conditions = Field(default_factory=list, description=CONDITIONS)
     custom_insights: Description | None = Field(default=None, description="facts that the argument may use")
     description: Description
     end_date: EndTimestamp | None = Field(default=None, description="inclusive; a bare date includes all of that day")
@@ -96,6 +104,7 @@ class ActionCreate(Model):
 class ActionUpdate(PartialUpdate):
     channel: Channel | None = None
     channel_template: ChannelTemplate | None = None
+    conditions: Conditions = KEEP
     custom_insights: Description | None = None
     description: Description = KEEP
     end_date: EndTimestamp | None = None
@@ -118,6 +127,7 @@ class Action(Entity):
 
     channel: str | None = None
     channel_template: str | None = None
+    conditions: list[str] = Field(default_factory=list)
     custom_insights: str | None = None
     description: str
     end_date: Timestamp | None = None

@@ -170,6 +170,7 @@ class Rule(StrEnum):
     """Rule that removed a candidate before it was scored."""
 
     INELIGIBLE = "ineligible"
+    CONDITION = "condition"
     SUPPRESSED = "suppressed"
     CONTACT_LIMIT = "contact_limit"
 
@@ -197,6 +198,7 @@ class Candidate(Model):
         default_factory=list, description="some of the client's categories that the model was not trained on"
     )
     removed_by: Rule | None = None
+    condition: str | None = Field(default=None, description="the condition of the action or its group that removed it")
     reason: str = Field(description="one sentence on why it was chosen, beaten or removed")
 
 
