@@ -182,7 +182,7 @@ GROUPS = (
     group("api-keys", Grants(reads=("member",), writes=("api_key",))),
     group(
         "actions",
-        Grants(reads=("action_group", "checkpoint", "checkpoint_alias"), writes=("action", *REMOVAL)),
+        Grants(reads=("action_group", "checkpoint", "checkpoint_alias", "insight_policy"), writes=("action", *REMOVAL)),
         layers=(Layer.CONDITIONS,),
     ),
     group(

@@ -1,10 +1,10 @@
 """Decides which action to offer a client. No language model takes part, so no text can change the decision."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
-from functions.insights.arbitration import WEIGHTS, Contender, arbitrate
+from functions.insights.arbitration import Contender, arbitrate, arbitration_of, contender
 from functions.insights.eligibility import Engagement, Removal
 from functions.insights.scoring import Explained, Propensity, PropensityScorer
 from shared.clock import Clock
@@ -18,10 +18,13 @@ from shared.models.action_group import ActionGroup
 from shared.models.insight import (
     CANDIDATES_LIMIT,
     SCORE_BANDS,
+    Arbitration,
     Candidate,
     Client,
+    ExplainedCandidates,
     InsightCreate,
     InsightPolicy,
+    Offer,
     ScoreSource,
 )
 from shared.models.persona import Persona
@@ -51,8 +54,10 @@ class Decision:
     """The candidates and the winner. ``channels`` are the channels on which the winner may be offered."""
 
     client: Client
+    arbitration: Arbitration
     candidates: list[Candidate]
     policy: InsightPolicy
+    offers: list[Offer] = field(default_factory=list)
     winner: Winner | None = None
     channels: list[str] = field(default_factory=list)
     ledger_version: int = 0
@@ -78,21 +83,34 @@ class Decider:
         removals = {action.id: engagement.removal(action, channels) for action in actions}
         left = [action for action in actions if removals[action.id] is None]
         propensities = self._propensities.score(space_id, client, left)
-        ranking = arbitrate(Contender(each.id, propensities[each.id].value, each.priority) for each in left)
+        arbitration = arbitration_of(policy, actions)
+        ranking = arbitrate(contender(each, propensities[each.id].value, arbitration) for each in left)
+        explained = self._explained(client, propensities, ranking, request)
         by_id = {action.id: action for action in actions}
         candidates = [
-            _scored(by_id[each.action_id], each, propensities[each.action_id], rank, ranking[0])
+            _scored(by_id[each.action_id], each, propensities[each.action_id], rank, ranking[0], arbitration)
             for rank, each in enumerate(ranking, start=1)
         ]
+        if request.reason_codes is ExplainedCandidates.ALL:
+            for candidate in candidates:
+                candidate.reason_codes = (
+                    explained[candidate.checkpoint_id].reason_codes if candidate.checkpoint_id else []
+                )
         candidates += [_removed(by_id[name], removal) for name, removal in sorted(removals.items()) if removal]
-        decision = Decision(client, candidates, policy, ledger_version=engagement.history.version)
+        top = enumerate(ranking[: request.top or 0], start=1)
+        decision = Decision(client, arbitration, candidates, policy, ledger_version=engagement.history.version)
         if not ranking:
             return decision
-        winner = self._winner(client, by_id[ranking[0].action_id], propensities[ranking[0].action_id])
-        own = winner.action.channel
-        usable = [own] if own else engagement.open_channels(winner.action, channels)
-        # A reserved contact has its channel before any text is written.
-        return replace(decision, winner=winner, channels=usable[:1] if request.reserve else usable)
+        usable = {each.action_id: _usable(engagement, by_id[each.action_id], channels) for each in ranking}
+        best = by_id[ranking[0].action_id]
+        model = propensities[best.id].checkpoint
+        return replace(
+            decision,
+            winner=Winner(best, propensities[best.id], explained[model.id] if model else None),
+            offers=[_offer(by_id[each.action_id], each, at, usable[each.action_id]) for at, each in top],
+            # A reserved contact has its channel before any text is written.
+            channels=usable[best.id][:1] if request.reserve else usable[best.id],
+        )
 
     def _client(self, space_id: str, request: InsightCreate, policy: InsightPolicy) -> Client:
         client = self._described(space_id, request, policy)
@@ -140,10 +158,17 @@ class Decider:
         groups = self._groups.get_many(space_id, {action.group for action in actions if action.group})
         return Engagement(policy, history, now, ClientConditions(client.fields, now), groups)
 
-    def _winner(self, client: Client, action: Action, propensity: Propensity) -> Winner:
-        if propensity.checkpoint is None:
-            return Winner(action, propensity)
-        return Winner(action, propensity, self._propensities.explain(client, propensity.checkpoint))
+    def _explained(
+        self,
+        client: Client,
+        propensities: Mapping[str, Propensity],
+        ranking: Sequence[Contender],
+        request: InsightCreate,
+    ) -> dict[str, Explained]:
+        """Returns the explanations by the id of the model: of the winner, or of all candidates."""
+        asked = ranking if request.reason_codes is ExplainedCandidates.ALL else ranking[:1]
+        models = {model.id: model for each in asked if (model := propensities[each.action_id].checkpoint)}
+        return {model.id: self._propensities.explain(client, model) for model in models.values()}
 
 
 def missing_key(policy: InsightPolicy) -> str:
@@ -165,9 +190,29 @@ def _memory(policy: InsightPolicy) -> timedelta:
     return timedelta(days=max(days) + 1)
 
 
-def _scored(action: Action, contender: Contender, propensity: Propensity, rank: int, best: Contender) -> Candidate:
-    weight = WEIGHTS[action.priority]
-    made_of = f"{contender.score:.4f} = {contender.propensity:.4f} * {weight:g} for its priority, {action.priority}"
+def _usable(engagement: Engagement, action: Action, channels: Sequence[str]) -> list[str]:
+    """Returns the channels on which an action may be offered: its own, or those that are open."""
+    return [action.channel] if action.channel else engagement.open_channels(action, channels)
+
+
+def _offer(action: Action, contender: Contender, rank: int, channels: Sequence[str]) -> Offer:
+    channel = next(iter(channels), None)
+    return Offer(action_id=action.id, channel=channel, name=action.name, rank=rank, score=contender.score)
+
+
+def _scored(
+    action: Action,
+    contender: Contender,
+    propensity: Propensity,
+    rank: int,
+    best: Contender,
+    arbitration: Arbitration,
+) -> Candidate:
+    value = "" if contender.value is None else f" * {contender.value:f} {arbitration.currency or ''}".rstrip()
+    made_of = (
+        f"{contender.score:.4f} = {contender.propensity:.4f}{value} * {contender.weight:g} "
+        f"for its priority, {action.priority}"
+    )
     if rank == 1:
         reason = f"It has the highest score: {made_of}."
     elif contender.score < best.score:
@@ -181,6 +226,8 @@ def _scored(action: Action, contender: Contender, propensity: Propensity, rank: 
         priority=action.priority,
         rank=rank,
         score=contender.score,
+        value=contender.value,
+        weight=contender.weight,
         propensity=contender.propensity,
         score_source=propensity.source,
         checkpoint_id=propensity.checkpoint.id if propensity.checkpoint else None,

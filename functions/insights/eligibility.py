@@ -64,7 +64,7 @@ class Engagement:
     def removal(self, action: Action, channels: Sequence[str]) -> Removal | None:
         """Returns the first rule that forbids to offer the action. ``channels`` are the channels of all candidates."""
         return (
-            _ineligible(action, self.now)
+            _ineligible(action, self.now, self.policy)
             or self._fails_condition(action)
             or self._suppressed(action)
             or self._contacted_enough(action, [action.channel] if action.channel else channels)
@@ -151,11 +151,14 @@ def _described(limit: ContactLimit) -> str:
     return f"{limit.contacts} contacts in {days} {' '.join(about)}"
 
 
-def _ineligible(action: Action, now: datetime) -> Removal | None:
+def _ineligible(action: Action, now: datetime, policy: InsightPolicy) -> Removal | None:
     if action.status is not ActionStatus.ACTIVE:
         return Removal(Rule.INELIGIBLE, f"Its status is {action.status}, not active.")
     if action.start_date and now < action.start_date:
         return Removal(Rule.INELIGIBLE, f"It does not start before {action.start_date:%Y-%m-%d %H:%M} UTC.")
+    if action.value and action.value.currency != policy.currency:
+        asked = f"not in {policy.currency}, the currency of the policy" if policy.currency else "the policy has none"
+        return Removal(Rule.INELIGIBLE, f"Its value is in {action.value.currency}, {asked}.")
     if action.end_date and now > action.end_date:
         return Removal(Rule.INELIGIBLE, f"It ended on {action.end_date:%Y-%m-%d %H:%M} UTC.")
     return None

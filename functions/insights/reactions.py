@@ -10,7 +10,7 @@ from shared.dynamodb.repository import Repository, cursor_id
 from shared.dynamodb.table import Table
 from shared.errors import ConflictError, ValidationFailedError
 from shared.insights.ledger import require_past
-from shared.insights.store import ACTION_COLUMN, EXPORTS_FOLDER, TARGET, Counts, InsightPolicies, Insights
+from shared.insights.store import ACTION_COLUMN, EXPORTS_FOLDER, TARGET, Counts, Insights
 from shared.models.action import Action
 from shared.models.base import Page
 from shared.models.connector import Connector
@@ -20,8 +20,6 @@ from shared.models.insight import (
     ActionAcceptance,
     Export,
     ExportCreate,
-    InsightPolicy,
-    InsightPolicyUpdate,
     InsightReaction,
     Reaction,
     ReactionCreate,
@@ -38,7 +36,6 @@ _Z = 1.959964
 class ReactionService:
     def __init__(self, table: Table, insights: Insights, storages: ConnectorStorages, clock: Clock) -> None:
         self._insights = insights
-        self._policies = InsightPolicies(table, clock)
         self._actions = Repository(table, Action, kind="action", clock=clock)
         self._connectors = Repository(table, Connector, kind="connector", clock=clock)
         self._storages = storages
@@ -49,14 +46,6 @@ class ReactionService:
         if request.occurred_at is not None:
             require_past(request.occurred_at, self._clock())
         return self._insights.react(context.space_id, insight_id, context.user_id, request)
-
-    def policy(self, context: SpaceContext) -> InsightPolicy:
-        return self._policies.get(context.space_id)
-
-    def update_policy(
-        self, context: SpaceContext, request: InsightPolicyUpdate, expected_version: int | None
-    ) -> InsightPolicy:
-        return self._policies.update(context.space_id, context.user_id, request.changes(), expected_version)
 
     def acceptance_rates(self, context: SpaceContext, after: str, limit: int) -> Page[ActionAcceptance]:
         """Returns the acceptance rates of the space's actions, newest action first."""

@@ -5,6 +5,7 @@ from typing import Annotated
 from fastapi import Depends, Request, Response
 
 from functions.insights.decisions import Decider
+from functions.insights.policies import PolicyService
 from functions.insights.reactions import ReactionService
 from functions.insights.scoring import PropensityScorer
 from functions.insights.service import InsightService
@@ -44,8 +45,13 @@ async def _reaction_service(resources: CurrentResources) -> ReactionService:
     return ReactionService(resources.table, resources.insights, resources.connector_storages, resources.clock)
 
 
+async def _policy_service(resources: CurrentResources) -> PolicyService:
+    return PolicyService(resources.table, resources.clock)
+
+
 CurrentInsightService = Annotated[InsightService, Depends(_service)]
 Reactions = Annotated[ReactionService, Depends(_reaction_service)]
+Policies = Annotated[PolicyService, Depends(_policy_service)]
 
 
 @router.post("", responses=errors(409))
@@ -81,21 +87,21 @@ def create_insight_export(body: ExportCreate, context: CurrentContext, service: 
 
 
 @router.get("/policy", extension=True)
-def get_insight_policy(context: CurrentContext, service: Reactions, response: Response) -> InsightPolicy:
-    """Get the policy of the space: suppression days and contact limits."""
-    return tagged(response, service.policy(context))
+def get_insight_policy(context: CurrentContext, service: Policies, response: Response) -> InsightPolicy:
+    """Get the policy of the space: suppression days, contact limits, and the weights of scores."""
+    return tagged(response, service.get(context))
 
 
 @router.update("/policy", extension=True, responses=errors(403, 412))
 def update_insight_policy(
     body: InsightPolicyUpdate,
     context: CurrentContext,
-    service: Reactions,
+    service: Policies,
     expected_version: ExpectedVersion,
     response: Response,
 ) -> InsightPolicy:
     """Replace the fields of the policy that are sent."""
-    return tagged(response, service.update_policy(context, body, expected_version))
+    return tagged(response, service.update(context, body, expected_version))
 
 
 @router.get("/{id}", extension=True)

@@ -51,6 +51,8 @@ TARGET = "reaction_accepted"
 ACTION_COLUMN = "reaction_action_id"
 # Earlier rules of the client key under which contacts are still found.
 EARLIER_RULES = 5
+# The fields of a policy that change scores.
+_LEVERS = {"currency", "default_value", "weights"}
 # A reaction gets its id before its transaction, so one with a lower id may appear later than one with a higher id. A
 # request ends within 29 seconds. The rest is for differences between clocks.
 SETTLED = timedelta(minutes=1)
@@ -358,7 +360,7 @@ class InsightPolicies:
             current = Attr("version").eq(expected_version) if expected_version else Attr("PK").not_exists()
         values = {**changes, "updated_at": self._clock(), "updated_by": user_id, WRITE_MARKER: write_marker()}
         try:
-            item = self._table.write(update(_policy_key(space_id), values, add={"version": 1}, condition=current))
+            item = self._table.write(update(_policy_key(space_id), values, add=_versions(changes), condition=current))
         except ConditionFailedError as failed:
             if not has_write_marker(failed.item, values[WRITE_MARKER]):
                 raise PreconditionFailedError(
@@ -366,6 +368,11 @@ class InsightPolicies:
                 ) from None
             item = failed.item
         return InsightPolicy.model_validate(item)
+
+
+def _versions(changes: dict[str, Any]) -> dict[str, int]:
+    """Returns what a change adds to the versions of a policy."""
+    return {"version": 1, **({"weights_version": 1} if _LEVERS & changes.keys() else {})}
 
 
 def first_id(moment: datetime) -> str:

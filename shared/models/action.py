@@ -2,6 +2,7 @@
 
 import unicodedata
 from datetime import datetime
+from decimal import Decimal
 from enum import StrEnum
 from typing import Annotated
 
@@ -34,6 +35,10 @@ CONDITIONS = (
     '`client.age >= 18 && client.country in ["DE", "AT"]`. They read `client`, the fields of the client, and `now`. '
     "A condition on a field that the client lacks does not hold"
 )
+
+
+Amount = Annotated[Decimal, Field(ge=0, max_digits=15, decimal_places=4, description="a decimal number, as text")]
+Currency = Annotated[str, StringConstraints(pattern="^[A-Z]{3}$"), Field(description="a code of ISO 4217, such as EUR")]
 
 
 # Names of channels that people use for one another.
@@ -74,6 +79,13 @@ class ActionStatus(StrEnum):
     INACTIVE = "inactive"
 
 
+class ActionValue(Model):
+    """What an accepted offer is worth."""
+
+    amount: Amount
+    currency: Currency
+
+
 def require_order(start: datetime | None, end: datetime | None) -> None:
     """Raises ValueError for an end before its start."""
     if start and end and end < start:
@@ -94,6 +106,9 @@ class ActionCreate(Model):
     start_date: Timestamp | None = None
     status: ActionStatus = ActionStatus.DRAFT
     type: ActionType
+    value: ActionValue | None = Field(
+        default=None, description="what an accepted offer is worth, in the currency of the space's policy"
+    )
 
     @model_validator(mode="after")
     def _dates(self) -> "ActionCreate":
@@ -115,6 +130,7 @@ class ActionUpdate(PartialUpdate):
     start_date: Timestamp | None = None
     status: ActionStatus = KEEP
     type: ActionType = KEEP
+    value: ActionValue | None = None
 
     @model_validator(mode="after")
     def _dates(self) -> "ActionUpdate":
@@ -138,3 +154,4 @@ class Action(Entity):
     start_date: Timestamp | None = None
     status: ActionStatus
     type: str
+    value: ActionValue | None = None
