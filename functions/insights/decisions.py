@@ -93,9 +93,8 @@ class Decider:
         ]
         if request.reason_codes is ExplainedCandidates.ALL:
             for candidate in candidates:
-                candidate.reason_codes = (
-                    explained[candidate.checkpoint_id].reason_codes if candidate.checkpoint_id else []
-                )
+                model_id = candidate.checkpoint_id
+                candidate.reason_codes = explained[model_id].reason_codes if model_id else []
         candidates += [_removed(by_id[name], removal) for name, removal in sorted(removals.items()) if removal]
         top = enumerate(ranking[: request.top or 0], start=1)
         decision = Decision(client, arbitration, candidates, policy, ledger_version=engagement.history.version)
