@@ -332,6 +332,7 @@ GROUPS = (
             writes=(
                 "insight",
                 "insight_contact",
+                "insight_experiment",
                 "insight_policy",
                 "insight_rate",
                 "insight_reaction",

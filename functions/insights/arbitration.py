@@ -22,8 +22,13 @@ class Contender:
     value: Decimal | None = None
 
     @property
+    def factor(self) -> float:
+        """Returns what the propensity is multiplied with."""
+        return (1.0 if self.value is None else float(self.value)) * self.weight
+
+    @property
     def score(self) -> float:
-        return self.propensity * (1.0 if self.value is None else float(self.value)) * self.weight
+        return self.propensity * self.factor
 
 
 def arbitration_of(policy: InsightPolicy, actions: Sequence[Action]) -> Arbitration:

@@ -6,15 +6,18 @@ from datetime import timedelta
 
 from functions.insights.arbitration import Contender, arbitrate, arbitration_of, contender
 from functions.insights.eligibility import Engagement, Removal
+from functions.insights.experiments import Exploration, actions_of, assigned, policy_of
 from functions.insights.scoring import Explained, Propensity, PropensityScorer
 from shared.clock import Clock
 from shared.dynamodb.repository import Repository, is_identifier
 from shared.dynamodb.table import Table
 from shared.errors import ValidationFailedError
 from shared.insights.conditions import ClientConditions
-from shared.insights.store import InsightPolicies, Insights
+from shared.insights.exposures import experiments_key
+from shared.insights.store import Insights, policy_key
 from shared.models.action import Action, ActionStatus, channel_key
 from shared.models.action_group import ActionGroup
+from shared.models.experiment import ExperimentArm, Experiments
 from shared.models.insight import (
     CANDIDATES_LIMIT,
     SCORE_BANDS,
@@ -59,6 +62,10 @@ class Decision:
     policy: InsightPolicy
     offers: list[Offer] = field(default_factory=list)
     winner: Winner | None = None
+    experiment_id: str | None = None
+    arm: ExperimentArm | None = None
+    withheld_action_id: str | None = None
+    selection_probability: float | None = None
     channels: list[str] = field(default_factory=list)
     ledger_version: int = 0
 
@@ -68,21 +75,27 @@ class Decider:
         self._actions = Repository(table, Action, kind="action", clock=clock)
         self._groups = Repository(table, ActionGroup, kind="action_group", clock=clock)
         self._personas = Repository(table, Persona, kind="persona", clock=clock)
-        self._policies = InsightPolicies(table, clock)
+        self._table = table
         self._propensities = propensities
         self._ledger = insights.ledger
         self._clock = clock
 
     def decide(self, space_id: str, request: InsightCreate) -> Decision:
         """Decides which action to offer. Raises ValidationFailedError for an unknown action or too many actions."""
-        policy = self._policies.get(space_id)
+        policy, experiments = self._rules(space_id)
         client = self._client(space_id, request, policy)
-        actions = self._candidates(space_id, request.actions)
+        arm = assigned(experiments, client)
+        policy = policy_of(policy, arm)
+        actions = actions_of(self._candidates(space_id, request.actions), arm)
         engagement = self._engagement(space_id, client, policy, actions)
         channels = _channels(actions)
         removals = {action.id: engagement.removal(action, channels) for action in actions}
         left = [action for action in actions if removals[action.id] is None]
         propensities = self._propensities.score(space_id, client, left)
+        unmodelled = left if experiments.explore else []
+        exploration = Exploration({each.id: propensities[each.id].counts for each in unmodelled if not each.model_id})
+        for action_id, drawn in exploration.draw().items():
+            propensities[action_id] = replace(propensities[action_id], value=drawn, is_drawn=True)
         arbitration = arbitration_of(policy, actions)
         ranking = arbitrate(contender(each, propensities[each.id].value, arbitration) for each in left)
         explained = self._explained(client, propensities, ranking, request)
@@ -97,9 +110,19 @@ class Decider:
                 candidate.reason_codes = explained[model_id].reason_codes if model_id else []
         candidates += [_removed(by_id[name], removal) for name, removal in sorted(removals.items()) if removal]
         top = enumerate(ranking[: request.top or 0], start=1)
-        decision = Decision(client, arbitration, candidates, policy, ledger_version=engagement.history.version)
+        decision = Decision(
+            client,
+            arbitration,
+            candidates,
+            policy,
+            experiment_id=experiments.id,
+            arm=arm,
+            ledger_version=engagement.history.version,
+        )
         if not ranking:
             return decision
+        if arm is not None and arm.control:
+            return replace(decision, withheld_action_id=ranking[0].action_id)
         usable = {each.action_id: _usable(engagement, by_id[each.action_id], channels) for each in ranking}
         best = by_id[ranking[0].action_id]
         model = propensities[best.id].checkpoint
@@ -109,7 +132,14 @@ class Decider:
             offers=[_offer(by_id[each.action_id], each, at, usable[each.action_id]) for at, each in top],
             # A reserved contact has its channel before any text is written.
             channels=usable[best.id][:1] if request.reserve else usable[best.id],
+            selection_probability=exploration.probability(ranking) if experiments.is_running else None,
         )
+
+    def _rules(self, space_id: str) -> tuple[InsightPolicy, Experiments]:
+        keys = policy_key(space_id), experiments_key(space_id)
+        found = self._table.get_many(keys)
+        policy, experiments = (found.get(key, {}) for key in keys)
+        return InsightPolicy.model_validate(policy), Experiments.model_validate(experiments)
 
     def _client(self, space_id: str, request: InsightCreate, policy: InsightPolicy) -> Client:
         client = self._described(space_id, request, policy)
@@ -218,7 +248,11 @@ def _scored(
         reason = f"Its score is below the best score, {best.score:.4f}: {made_of}."
     else:
         reason = f"Its score equals the best score, and the older action comes first: {made_of}."
-    by_model = propensity.source is ScoreSource.MODEL
+    note = None
+    if propensity.source is ScoreSource.ACCEPTANCE_RATE:
+        note = f"Its propensity is its acceptance rate, because {propensity.note}."
+    elif propensity.source is ScoreSource.EXPLORATION:
+        note = f"Its propensity is drawn around its acceptance rate, because {propensity.note}."
     return Candidate(
         action_id=action.id,
         name=action.name,
@@ -230,7 +264,7 @@ def _scored(
         propensity=contender.propensity,
         score_source=propensity.source,
         checkpoint_id=propensity.checkpoint.id if propensity.checkpoint else None,
-        note=None if by_model else f"Its propensity is its acceptance rate, because {propensity.note}.",
+        note=note,
         unseen_categories=list(propensity.unseen_categories),
         reason=reason,
     )

@@ -1,9 +1,9 @@
 """Records reactions, counts them, and exports them for the next training."""
 
 import json
-import math
 from typing import Any
 
+from functions.insights.statistics import rate_interval
 from shared.clock import Clock
 from shared.connectors.storage import ConnectorStorages
 from shared.dynamodb.repository import Repository, cursor_id
@@ -29,8 +29,6 @@ from shared.spaces.members import SpaceContext
 
 EXPORT_ROWS = 10_000
 EXPORT_BYTES = 32 * 2**20
-# The 97.5th percentile of the normal distribution, for an interval of 95 %.
-_Z = 1.959964
 
 
 class ReactionService:
@@ -127,11 +125,7 @@ def _acceptance(action: Action, counts: Counts) -> ActionAcceptance:
 
 
 def _rate(accepted: int, offers: int) -> dict[str, Any]:
-    """Returns the rate with Wilson's interval (1927), because it is valid for few offers and rates near 0 and 1."""
     if not offers:
         return AcceptanceRate(accepted=0, offers=0, rate=None, low=None, high=None).model_dump()
-    rate, square = accepted / offers, _Z**2
-    middle = (rate + square / (2 * offers)) / (1 + square / offers)
-    half = _Z * math.sqrt(rate * (1 - rate) / offers + square / (4 * offers**2)) / (1 + square / offers)
-    low, high = max(0.0, middle - half), min(1.0, middle + half)
-    return AcceptanceRate(accepted=accepted, offers=offers, rate=rate, low=low, high=high).model_dump()
+    low, high = rate_interval(accepted, offers)
+    return AcceptanceRate(accepted=accepted, offers=offers, rate=accepted / offers, low=low, high=high).model_dump()

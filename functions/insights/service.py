@@ -13,6 +13,7 @@ from shared.clock import Clock, new_id
 from shared.dynamodb.repository import Idempotency
 from shared.dynamodb.table import Write, repeat_on_conflict
 from shared.errors import UnavailableError
+from shared.insights.exposures import ExposedMeanwhileError
 from shared.insights.ledger import LedgerChangedError, Report, ReportedContact
 from shared.insights.store import Insights
 from shared.llm.language_models import Caller, LanguageModelAccess
@@ -99,7 +100,9 @@ class InsightService:
             insight.elapsed_time_in_seconds = round(time.perf_counter() - started, 6)
             return decision, insight, self._keep(context, insight, decision, idempotency, correlation_id, also)
 
-        return repeat_on_conflict(step, "Too many decisions about the same customer now.", (LedgerChangedError,))
+        return repeat_on_conflict(
+            step, "Too many decisions about the same customer now.", (LedgerChangedError, ExposedMeanwhileError)
+        )
 
     def _first_text(self, decision: Decision, winner: Winner, wording: Wording) -> GeneratedText:
         """Returns the text with which an insight is stored before a language model writes, if one does."""
@@ -134,7 +137,11 @@ class InsightService:
             client_kind=decision.client.kind,
             contributions=winner.explained.contributions if winner and winner.explained else None,
             created_by=context.user_id,
-            finish_reason=FinishReason.NO_ELIGIBLE_ACTION,
+            arm=decision.arm.name if decision.arm else None,
+            experiment_id=decision.experiment_id if decision.arm else None,
+            finish_reason=FinishReason.CONTROL if decision.withheld_action_id else FinishReason.NO_ELIGIBLE_ACTION,
+            selection_probability=decision.selection_probability,
+            withheld_action_id=decision.withheld_action_id,
             offers=decision.offers,
             reason_codes=winner.explained.reason_codes if winner and winner.explained else [],
             type=winner.action.type if winner else "",

@@ -190,7 +190,8 @@ class InsightCreate(Model):
 class FinishReason(StrEnum):
     """Why the insight's text ended. With ``length`` and ``error`` no language model wrote the text.
 
-    ``plain`` is a text without a language model, and ``no_wording`` no text, as the request asked.
+    ``plain`` is a text without a language model, and ``no_wording`` no text, as the request asked. With ``control``
+    there is no offer, because the customer is in the control arm of an experiment.
     """
 
     STOP = "stop"
@@ -198,6 +199,7 @@ class FinishReason(StrEnum):
     NO_WORDING = "no_wording"
     LENGTH = "length"
     NO_ELIGIBLE_ACTION = "no_eligible_action"
+    CONTROL = "control"
     ERROR = "error"
 
 
@@ -220,10 +222,11 @@ class Rule(StrEnum):
 
 
 class ScoreSource(StrEnum):
-    """Source of a propensity: the action's model, or the share of its offers that were accepted."""
+    """Source of a propensity: the action's model, the share of its offers that were accepted, or a draw from that."""
 
     MODEL = "model"
     ACCEPTANCE_RATE = "acceptance_rate"
+    EXPLORATION = "exploration"
 
 
 class Candidate(Model):
@@ -331,6 +334,7 @@ class Insight(Entity):
     actions: str = ""
     arbitration: Arbitration
     argument: str = ""
+    arm: str | None = Field(default=None, description="the arm of the experiment that decided")
     argument_content: str = ""
     argument_thinking: str = ""
     best_channel: str = ""
@@ -346,6 +350,7 @@ class Insight(Entity):
     created_by: str
     elapsed_time_in_seconds: float = 0.0
     error: str | None = None
+    experiment_id: str | None = None
     finish_reason: FinishReason
     insight: str = ""
     model: str | None = None
@@ -355,10 +360,17 @@ class Insight(Entity):
     reserved_until: Timestamp | None = Field(
         default=None, description="the end of the reserved contact, with `reserve`"
     )
+    selection_probability: float | None = Field(
+        default=None,
+        description="how probable this offer was in its arm before propensities were drawn; only in an experiment",
+    )
     thinking: str = ""
     timeliness: str = ""
     type: str = ""
     usage: InsightUsage = Field(default_factory=InsightUsage)
+    withheld_action_id: str | None = Field(
+        default=None, description="what a customer of the control arm is not offered"
+    )
 
 
 class SuppressionDays(Model):

@@ -76,6 +76,7 @@ STRICTER_THAN_THEIR_SCHEMA = {
     "GET /inference-logs/summary": "a start must be before its end",
     "POST /insights": "a client must be described in exactly one of three ways",
     "GET /leaderboards": "some parameters need each other, and a cursor must be the id of a row",
+    "PUT /insights/experiments": "percentages must add up to 100",
     "POST /insights/exports": "cursors must be ids of rows",
     "POST /personas": "keys of objects of any shape have rules",
     "PUT /personas/{id}": "names must have no control characters",
