@@ -27,7 +27,7 @@ from shared.models.insight import (
     ExplainedCandidates,
     InsightCreate,
     InsightPolicy,
-    Offer,
+    RankedOffer,
     ScoreSource,
 )
 from shared.models.persona import Persona
@@ -60,7 +60,7 @@ class Decision:
     arbitration: Arbitration
     candidates: list[Candidate]
     policy: InsightPolicy
-    offers: list[Offer] = field(default_factory=list)
+    offers: list[RankedOffer] = field(default_factory=list)
     winner: Winner | None = None
     experiment_id: str | None = None
     arm: ExperimentArm | None = None
@@ -224,9 +224,9 @@ def _usable(engagement: Engagement, action: Action, channels: Sequence[str]) -> 
     return [action.channel] if action.channel else engagement.open_channels(action, channels)
 
 
-def _offer(action: Action, contender: Contender, rank: int, channels: Sequence[str]) -> Offer:
+def _offer(action: Action, contender: Contender, rank: int, channels: Sequence[str]) -> RankedOffer:
     channel = next(iter(channels), None)
-    return Offer(action_id=action.id, channel=channel, name=action.name, rank=rank, score=contender.score)
+    return RankedOffer(action_id=action.id, channel=channel, name=action.name, rank=rank, score=contender.score)
 
 
 def _scored(

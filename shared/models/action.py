@@ -37,7 +37,7 @@ CONDITIONS = (
 )
 
 
-Amount = Annotated[Decimal, Field(ge=0, max_digits=15, decimal_places=4, description="a decimal number, as text")]
+ValueAmount = Annotated[Decimal, Field(ge=0, max_digits=15, decimal_places=4, description="a decimal number, as text")]
 Currency = Annotated[str, StringConstraints(pattern="^[A-Z]{3}$"), Field(description="a code of ISO 4217, such as EUR")]
 
 
@@ -82,7 +82,7 @@ class ActionStatus(StrEnum):
 class ActionValue(Model):
     """What an accepted offer is worth."""
 
-    amount: Amount
+    amount: ValueAmount
     currency: Currency
 
 

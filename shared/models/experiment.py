@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints, model_validator
 
-from shared.models.action import Amount, ModelReference
+from shared.models.action import ModelReference, ValueAmount
 from shared.models.base import Model, NotBlank, Timestamp
 from shared.models.insight import CONTACT_LIMITS, ContactExemptions, ContactLimit, PriorityWeights, SuppressionDays
 
@@ -19,7 +19,7 @@ class ArmPolicy(Model):
     """Fields of the policy that are others in this arm. Those that are left out are the policy's."""
 
     contact_limits: Annotated[list[ContactLimit], Field(max_length=CONTACT_LIMITS)] | None = None
-    default_value: Amount | None = None
+    default_value: ValueAmount | None = None
     exempt: ContactExemptions | None = None
     suppression_days: SuppressionDays | None = None
     weights: PriorityWeights | None = None

@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, Field, StringConstraints, field_validator, model_validator
 
-from shared.models.action import ActionPriority, Amount, Channel, Currency
+from shared.models.action import ActionPriority, Channel, Currency, ValueAmount
 from shared.models.base import KEEP, Entity, Identifier, Model, ModelName, PartialUpdate, Timestamp
 from shared.models.chat import Fraction, MaxTokens, Temperature
 from shared.models.checkpoint import UnseenCategory
@@ -317,7 +317,7 @@ class InsightReaction(Entity):
         return self.occurred_at or self.created_at
 
 
-class Offer(Model):
+class RankedOffer(Model):
     """One of the best offers, with the first channel on which it may be made."""
 
     action_id: str
@@ -354,7 +354,7 @@ class Insight(Entity):
     finish_reason: FinishReason
     insight: str = ""
     model: str | None = None
-    offers: list[Offer] = Field(default_factory=list, description="the best offers, with `top`")
+    offers: list[RankedOffer] = Field(default_factory=list, description="the best offers, with `top`")
     reaction: InsightReaction | None = None
     reason_codes: list[ReasonCode] = Field(default_factory=list)
     reserved_until: Timestamp | None = Field(
@@ -438,7 +438,7 @@ class InsightPolicyUpdate(PartialUpdate):
     client_key: ClientKeyRule = KEEP
     contact_limits: Annotated[list[ContactLimit], Field(max_length=CONTACT_LIMITS)] = KEEP
     currency: Currency | None = None
-    default_value: Amount = KEEP
+    default_value: ValueAmount = KEEP
     exempt: ContactExemptions = KEEP
     require_client_key: bool = KEEP
     reservation_minutes: ReservationMinutes = KEEP
@@ -453,7 +453,7 @@ class InsightPolicy(Model):
     client_key: ClientKeyRule = Field(default_factory=ClientKeyRule)
     contact_limits: list[ContactLimit] = Field(default_factory=list)
     currency: str | None = Field(default=None, description="the currency of the values of actions")
-    default_value: Amount = Field(default=Decimal(1), description="what an action without a value is worth")
+    default_value: ValueAmount = Field(default=Decimal(1), description="what an action without a value is worth")
     earlier_client_keys: list[ClientKeyRule] = Field(default_factory=list, exclude=True, repr=False)
     exempt: ContactExemptions = Field(default_factory=ContactExemptions)
     require_client_key: bool = Field(
