@@ -46,6 +46,7 @@ class Layer(StrEnum):
     SCORE = "score"
     LANGUAGE = "language"
     DATABASE = "database"
+    CONDITIONS = "conditions"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,9 +178,13 @@ CALL_LIMITS = ("limit_usage",)
 SPACE_USAGE = ("space_usage",)
 
 GROUPS = (
-    group("action-groups", Grants(writes=("action_group", *REMOVAL))),
+    group("action-groups", Grants(writes=("action_group", *REMOVAL)), layers=(Layer.CONDITIONS,)),
     group("api-keys", Grants(reads=("member",), writes=("api_key",))),
-    group("actions", Grants(reads=("action_group", "checkpoint", "checkpoint_alias"), writes=("action", *REMOVAL))),
+    group(
+        "actions",
+        Grants(reads=("action_group", "checkpoint", "checkpoint_alias", "insight_policy"), writes=("action", *REMOVAL)),
+        layers=(Layer.CONDITIONS,),
+    ),
     group(
         "arguments",
         Grants(
@@ -324,10 +329,11 @@ GROUPS = (
     group(
         "insights",
         Grants(
-            reads=("action", "checkpoint", "checkpoint_alias", "connector", "persona", "score"),
+            reads=("action", "action_group", "checkpoint", "checkpoint_alias", "connector", "persona", "score"),
             writes=(
                 "insight",
                 "insight_contact",
+                "insight_experiment",
                 "insight_policy",
                 "insight_rate",
                 "insight_reaction",
@@ -343,7 +349,7 @@ GROUPS = (
             writes_logs=LOGGED_CALLS,
         ),
         memory_mb=3008,
-        layers=(Layer.SCORE, Layer.LANGUAGE),
+        layers=(Layer.SCORE, Layer.LANGUAGE, Layer.CONDITIONS),
     ),
     group(
         "clients",

@@ -47,6 +47,7 @@ SELECTIONS = {
     Layer.SCORE: ("--only-group", "score"),
     Layer.LANGUAGE: ("--only-group", "language"),
     Layer.DATABASE: ("--only-group", "database"),
+    Layer.CONDITIONS: ("--only-group", "conditions"),
 }
 # The groups of packages in training containers, and uv's options that select them.
 JOB_GROUPS = (Layer.SCAN, Layer.SCORE, "train")
@@ -60,6 +61,7 @@ _WASTE = ("__pycache__", "tests", "include", "bin")
 # FastAPI would import Pydantic's version 1 only to refuse its models.
 # phonenumbers knows the places, carriers and time zones of numbers. We only ask whether a number can exist.
 _UNUSED = {
+    "cel_expr_python": ("ext",),
     "phonenumbers": ("carrierdata", "geodata", "tzdata"),
     "pydantic": ("v1",),
     "scipy": (

@@ -9,6 +9,8 @@ from shared.clock import Clock, new_id, utc_now
 from shared.dynamodb.repository import ConditionNotMetError, Idempotency, Repository
 from shared.dynamodb.table import Table
 from shared.errors import ValidationFailedError
+from shared.insights.conditions import check_conditions
+from shared.insights.store import InsightPolicies
 from shared.models.action import Action, ActionCreate, ActionUpdate
 from shared.models.action_group import ActionGroup
 from shared.models.base import Deleted, Page, format_timestamp
@@ -19,11 +21,14 @@ class ActionService:
     def __init__(self, table: Table, clock: Clock = utc_now) -> None:
         self._actions = Repository(table, Action, kind="action", clock=clock)
         self._groups = Repository(table, ActionGroup, kind="action_group", clock=clock)
+        self._policies = InsightPolicies(table, clock)
         self._checkpoints = CheckpointAliases(table, clock)
         self._clock = clock
 
     def create(self, context: SpaceContext, request: ActionCreate, idempotency: Idempotency | None) -> Action:
-        """Creates an action. Raises ValidationFailedError for an unknown group or model."""
+        """Creates an action. Raises ValidationFailedError for an unknown group or model, a wrong condition, or a
+        currency that is not the one of the policy.
+        """
         values = {name: getattr(request, name) for name in type(request).model_fields}
         self._require_references(context, values)
         now = self._clock()
@@ -64,12 +69,19 @@ class ActionService:
         return self._actions.delete(context.space_id, action_id, expected_version=expected_version)
 
     def _require_references(self, context: SpaceContext, values: dict[str, Any]) -> None:
+        check_conditions(values.get("conditions", []), "body.conditions")
         if (group := values.get("group")) and group not in self._groups.get_many(context.space_id, [group]):
             raise ValidationFailedError.of("body.group", "there is no such action group; GET /action-groups lists them")
         if (model := values.get("model_id")) and not self._checkpoints.checkpoint(context.space_id, model):
             raise ValidationFailedError.of(
                 "body.model_id", "there is no such checkpoint or alias; GET /checkpoints lists them"
             )
+        if (value := values.get("value")) and value.currency != (known := self._currency(context)):
+            asked = f"must be {known}, as in the policy" if known else "set `currency` in PUT /insights/policy first"
+            raise ValidationFailedError.of("body.value.currency", asked)
+
+    def _currency(self, context: SpaceContext) -> str | None:
+        return self._policies.get(context.space_id).currency
 
     def _grouped(self, context: SpaceContext, actions: list[Action]) -> list[Action]:
         """Returns the actions, without references to deleted groups."""
