@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from functions.checkpoints.promotions import Promotions
 from shared.checkpoints.aliases import CheckpointAliases
 from shared.clock import Clock
 from shared.dynamodb.repository import Repository
@@ -10,7 +11,7 @@ from shared.dynamodb.table import Table
 from shared.errors import Detail, ValidationFailedError
 from shared.models.base import Deleted, Page
 from shared.models.checkpoint import Checkpoint, Prediction, Predictions
-from shared.models.checkpoint_alias import CheckpointAlias, CheckpointAliasPut
+from shared.models.checkpoint_alias import CheckpointAlias, CheckpointAliasPut, PromotionGate, PromotionGatePut
 from shared.propensity.scorers import Scorers, unseen_categories
 from shared.spaces.members import SpaceContext
 
@@ -27,6 +28,7 @@ class CheckpointService:
     def __init__(self, table: Table, s3: "S3Client", scorers: Scorers, clock: Clock) -> None:
         self._checkpoints = Repository(table, Checkpoint, kind="checkpoint", clock=clock)
         self._aliases = CheckpointAliases(table, clock)
+        self._promotions = Promotions(table, self._aliases, clock)
         self._s3 = s3
         self._scorers = scorers
 
@@ -42,10 +44,18 @@ class CheckpointService:
     def promote(
         self, context: SpaceContext, alias: str, request: CheckpointAliasPut, expected_version: int | None
     ) -> CheckpointAlias:
-        return self._aliases.promote(context.space_id, context.user_id, alias, request, expected_version)
+        return self._promotions.promote(context, alias, request, expected_version)
+
+    def gate(self, context: SpaceContext, alias: str) -> PromotionGate:
+        return self._promotions.gate(context.space_id, alias)
+
+    def set_gate(
+        self, context: SpaceContext, alias: str, request: PromotionGatePut, expected_version: int | None
+    ) -> PromotionGate:
+        return self._promotions.set_gate(context, alias, request, expected_version)
 
     def delete_alias(self, context: SpaceContext, alias: str, expected_version: int | None) -> Deleted:
-        return self._aliases.delete(context.space_id, alias, expected_version)
+        return self._promotions.delete(context, alias, expected_version)
 
     def predict(self, context: SpaceContext, checkpoint_id: str, rows: Sequence[Mapping[str, Any]]) -> Predictions:
         """Score rows with a checkpoint, named by its id or an alias; columns that it does not know are ignored.

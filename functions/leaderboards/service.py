@@ -11,13 +11,12 @@ from shared.errors import Detail, InvalidCursorError, ValidationFailedError
 from shared.evaluations.benchmarks import Benchmarks, KnownBenchmark
 from shared.evaluations.scores import Ranking, Score, ScoreEntry, Scores
 from shared.models.base import Page, format_timestamp
-from shared.models.job import MetricName
+from shared.models.job import LOWER_IS_BETTER, MetricName
 from shared.models.leaderboard import Direction, LeaderboardQuery, LeaderboardRow
 from shared.space_binding import BoundThreads
 from shared.spaces.members import SpaceContext
 
 DEFAULT_METRIC = MetricName.ROC_AUC
-LOWER_IS_BETTER = frozenset({MetricName.LOG_LOSS})
 PARALLEL_READS = 8
 
 # Whether a value is missing, the value in the order asked for, the checkpoint's id.

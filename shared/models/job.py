@@ -33,6 +33,9 @@ class MetricName(StrEnum):
     GINI = "gini"
 
 
+LOWER_IS_BETTER = frozenset({MetricName.LOG_LOSS})
+
+
 class JobFile(JobModel):
     """One version of an object. The job refuses any other content under the key."""
 
