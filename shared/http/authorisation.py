@@ -162,6 +162,8 @@ TABLE: dict[str, AccessRule] = {
     "GET /arguments/{id}/lineage": _member(READ),
     "GET /arguments/{id}/history": _member(READ),
     "GET /audit-logs": _owner("returns what every member did"),
+    "GET /audit-logs/export": _owner("returns what every member did"),
+    "GET /audit-logs/verification": _owner(),
     "GET /benchmarks": _permitted("benchmarks:list", READ),
     "POST /benchmarks": _permitted("benchmarks:create", WRITE),
     "DELETE /benchmarks/{id}": _creator(WRITE),
