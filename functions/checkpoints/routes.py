@@ -45,7 +45,7 @@ def create_predictions(
     id: str, body: PredictionRequest, context: CurrentContext, service: CurrentCheckpointService
 ) -> Predictions:
     """Score up to 10,000 rows: the probability of the positive label of each, and the label it amounts to."""
-    return service.predict(context, id, body.rows)
+    return service.predict(context, id, body)
 
 
 @router.get("/aliases", extension=True)

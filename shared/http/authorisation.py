@@ -216,6 +216,7 @@ TABLE: dict[str, AccessRule] = {
     "GET /connectors/{id}/drifts": _member(READ),
     "POST /connectors/{id}/drifts/{drift_id}/acknowledge": _member(WRITE),
     "POST /connectors/{id}/uploads": _member(WRITE),
+    "POST /connectors/{id}/downloads": _owner("returns an address from which anybody can read a file of the space"),
     "GET /data-models": _permitted("data-models:list", READ),
     "POST /data-models": _permitted("data-models:create", WRITE),
     "DELETE /data-models/{id}": _permitted("data-models:delete", WRITE),

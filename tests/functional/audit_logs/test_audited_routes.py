@@ -111,6 +111,7 @@ ROUTES_WITHOUT_ROWS = {
     # The ledger of a customer is a log itself, which an erasure removes.
     "POST /contacts",
     "POST /checkpoints/{id}/predictions",
+    "POST /connectors/{id}/downloads",
     "POST /connectors/{id}/preview",
     "POST /insights/exports",
     "POST /personas/completions",
