@@ -79,9 +79,7 @@ class InsightService:
             insight = insight.model_copy(update=_texts(decision, request, text))
         insight.elapsed_time_in_seconds = round(time.perf_counter() - started, 6)
         if request.reserve:
-            stored = await in_thread(self._insights.reword, context.space_id, insight)
-            stored.elapsed_time_in_seconds = round(time.perf_counter() - started, 6)
-            return stored
+            return await in_thread(self._insights.reword, context.space_id, insight)
         stored = await in_thread(self._keep, context, insight, decision, idempotency, correlation_id)
         if stored is insight:
             insight.elapsed_time_in_seconds = round(time.perf_counter() - started, 6)

@@ -166,9 +166,10 @@ class FeatureSchema(BaseModel):
             ]
             listed = ", ".join(f"'{name}'" for name in [*missing][:LISTED_COLUMNS])
             more = f" and {len(missing) - LISTED_COLUMNS} more" if len(missing) > LISTED_COLUMNS else ""
+            text = f"the column {listed} is missing" if len(missing) == 1 else f"the columns {listed}{more} are missing"
             raise ValidationFailedError(
-                f"{details[0].field}: the columns {listed}{more} are missing; give every column the model was trained "
-                "on, with null where a value is unknown",
+                f"{details[0].field}: {text}; give every column the model was trained on, with null where a value is "
+                "unknown",
                 details[:REPORTED_COLUMNS],
             )
 
