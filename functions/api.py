@@ -19,6 +19,7 @@ from functions.checkpoints.routes import router as checkpoints
 from functions.clients.routes import router as clients
 from functions.clusters.routes import router as clusters
 from functions.connectors.routes import router as connectors
+from functions.console.routes import router as console
 from functions.data_models.routes import router as data_models
 from functions.documentation.routes import router as documentation
 from functions.evaluations.routes import router as evaluations
@@ -65,6 +66,7 @@ ROUTERS = (
     webhooks,
     openai,
     documentation,
+    console,
 )
 
 

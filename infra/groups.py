@@ -402,7 +402,11 @@ GROUPS = (
         ),
     ),
     group("audit-logs", Grants(reads=("audit",))),
-    group("documentation", paths=("health", "openapi.json", "docs", "docs/{proxy+}"), public=True),
+    group(
+        "documentation",
+        paths=("", "health", "openapi.json", "docs", "docs/{proxy+}", "console", "console/{proxy+}"),
+        public=True,
+    ),
 )
 
 

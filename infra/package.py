@@ -104,8 +104,15 @@ def build_code(build: Path) -> Path:
 
 
 def _add_documents(code: Path) -> None:
-    """Adds the files that the documentation group serves."""
+    """Adds the files from npm that the documentation group serves, and the OpenAPI document."""
     folder = code / "functions" / "documentation"
+    console = code / "functions" / "console"
+    for name in (console / "libraries.txt").read_text().split():
+        source, target = ROOT / "node_modules" / name, console / "libraries" / name
+        if not source.is_file():
+            raise PackagingError("The console's libraries are missing: run `npm ci --ignore-scripts` first")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(source, target)
     script = ROOT / "node_modules" / "redoc" / "bundles" / "redoc.standalone.js"
     if not script.is_file():
         raise PackagingError("Redoc's script is missing: run `npm ci --ignore-scripts` first")

@@ -297,6 +297,10 @@ TABLE: dict[str, AccessRule] = {
     "POST /webhooks": AccessRule(AllowedCaller.SERVICE),
     "GET /health": _ANYONE,
     "GET /openapi.json": _ANYONE,
+    "GET /": _ANYONE,
+    "GET /console": _ANYONE,
+    "GET /console/config.json": _ANYONE,
+    "GET /console/{file:path}": _ANYONE,
     "GET /docs": _ANYONE,
     "GET /docs/redoc.standalone.js": _ANYONE,
 }
