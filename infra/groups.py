@@ -189,7 +189,7 @@ GROUPS = (
         "arguments",
         Grants(
             # An argument stores its sources. The job specification states what data the model learned from.
-            reads=("action", "insight", "insight_policy", "checkpoint", "checkpoint_alias", "score"),
+            reads=("action", "insight", "insight_policy", "checkpoint", "checkpoint_alias", "member", "score"),
             gets=(TRAINING_FILES,),
             lists=(TRAINING_FILES,),
             writes=(
@@ -299,8 +299,9 @@ GROUPS = (
     group(
         "checkpoints",
         Grants(
-            reads=("checkpoint", "benchmark", "score"),
-            writes=("checkpoint_alias", *REMOVAL),
+            # A gate compares results with the numbers of rows of their evaluations.
+            reads=("checkpoint", "benchmark", "evaluation", "score"),
+            writes=("checkpoint_alias", "checkpoint_gate", *REMOVAL),
             gets=(TRAINING_FILES,),
             lists=(TRAINING_FILES,),
         ),

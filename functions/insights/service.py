@@ -47,13 +47,19 @@ class InsightService:
         return self._lineages.trace(context.space_id, decision, insight_id=insight_id)
 
     async def create(
-        self, context: SpaceContext, request: InsightCreate, idempotency: Idempotency | None, correlation_id: str
+        self,
+        context: SpaceContext,
+        request: InsightCreate,
+        idempotency: Idempotency | None,
+        correlation_id: str,
+        started: float,
     ) -> Insight:
         """Creates an insight. Without a language model, its text lists the facts, and its ``error`` has the reason.
 
+        ``started`` is when the request arrived, by ``time.perf_counter``.
+
         Raises ValidationFailedError for an unknown action, and UnknownModelError for an unknown language model.
         """
-        started = time.perf_counter()
         if idempotency is not None:
             first = await in_thread(self._insights.answered, context.space_id, idempotency)
             if first is not None:

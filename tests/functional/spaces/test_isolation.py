@@ -37,7 +37,7 @@ FOREIGN_FIELDS = [
     (operation, place, address) for operation in OPERATIONS for place, address in operation.example.identifiers()
 ]
 # Callers choose the names in these paths, so an unknown name is valid.
-NAMED_BY_CLIENTS = {"PUT /checkpoints/aliases/{alias}"}
+NAMED_BY_CLIENTS = {"PUT /checkpoints/aliases/{alias}", "PUT /checkpoints/aliases/{alias}/gate"}
 # These fields contain ids of entities, although their names do not end in "id".
 NAMES = {"actions", "actor", "benchmarks", "connector", "group", "trainings"}
 # These ids do not belong to entities of a space.
