@@ -3,7 +3,7 @@
 from enum import StrEnum
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, ConfigDict, Field, StringConstraints, field_validator, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, PrivateAttr, StringConstraints, field_validator, model_validator
 from pydantic_core import PydanticSerializationError
 
 from shared.models.base import KEEP, Entity, Identifier, Model, ModelName, Name, NotBlank, PartialUpdate, Timestamp
@@ -50,6 +50,7 @@ class Message(Model):
     expert_versions: list[ExpertUse] | None = Field(
         default=None, description="of a completion: the experts that the model received"
     )
+    _is_judged: bool = PrivateAttr(default=False)
 
     @model_validator(mode="after")
     def _says_something(self) -> "Message":
@@ -59,6 +60,15 @@ class Message(Model):
             self.model_dump_json()
         except PydanticSerializationError:
             raise ValueError("is not valid Unicode: it has half of a surrogate pair") from None
+        return self
+
+    @property
+    def is_judged(self) -> bool:
+        """Returns whether the guard accepted the message when it was added to its chat."""
+        return self._is_judged
+
+    def judged(self, *, is_judged: bool) -> "Message":
+        self._is_judged = is_judged
         return self
 
     @property

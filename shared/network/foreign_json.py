@@ -24,7 +24,7 @@ def parse(content: bytes | str) -> Any:
     NaN and numbers beyond 64 bits become ``None``, and a half of a surrogate pair becomes U+FFFD. Raises
     ForeignJsonError, also for more parts than PARTS_LIMIT.
     """
-    raw = content if isinstance(content, bytes) else _text(content).encode()
+    raw = content if isinstance(content, bytes) else whole_text(content).encode()
     containers = raw.count(b"[") + raw.count(b"{")
     if containers + raw.count(b":") > PARTS_LIMIT:
         raise ForeignJsonError("The content has too many parts.")
@@ -47,7 +47,7 @@ _DECODER = json.JSONDecoder(parse_constant=_nothing)
 def _harmless(value: Any, levels: int) -> Any:
     match value:
         case str():
-            return _text(value)
+            return whole_text(value)
         case bool() | None:
             return value
         case int() | float():
@@ -55,12 +55,12 @@ def _harmless(value: Any, levels: int) -> Any:
         case _ if not levels:
             raise ForeignJsonError("The content is nested too deeply.")
         case dict():
-            return {_text(key): _harmless(each, levels - 1) for key, each in value.items()}
+            return {whole_text(key): _harmless(each, levels - 1) for key, each in value.items()}
         case _:
             return [_harmless(each, levels - 1) for each in value]
 
 
-def _text(text: str) -> str:
+def whole_text(text: str) -> str:
     """Returns the text with each half of a surrogate pair replaced."""
     try:
         text.encode()

@@ -9,6 +9,7 @@ there, so nothing that a key may do depends on it.
 
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
 
 from boto3.dynamodb.conditions import Attr, ConditionBase
@@ -129,9 +130,7 @@ class ApiKeys:
             raise UnauthenticatedError("The API key has expired. Make a new one.")
         self._note_use(token, found.get(entry, {}), address)
         permissions = frozenset(each for each in UserPermission if context.allows(each) and key.covers(each))
-        return SpaceContext(
-            context.space_id, context.user_id, False, permissions, context.generation, context.limits, key
-        )
+        return replace(context, is_owner=False, permissions=permissions, key=key)
 
     def _note_use(self, token: KeyToken, entry: Item, address: str) -> None:
         now = self._clock()

@@ -32,6 +32,8 @@ class SpaceContext:
     # What calls of language models are held to, and the key that the caller uses in place of a token.
     limits: SpaceLimits | None = None
     key: ApiKey | None = None
+    # Whether the owner made the guard compulsory for chats.
+    guard_required: bool = False
 
     def allows(self, permission: UserPermission) -> bool:
         return self.is_owner or permission in self.permissions
@@ -96,6 +98,7 @@ class Members:
             frozenset(membership.permissions),
             membership.generation,
             SpaceLimits.model_validate(limits) if limits else None,
+            guard_required=found[space_key].get("guard_required", False),
         )
         return context, found
 
