@@ -6,10 +6,10 @@ from typing import Any
 
 from anyio.to_thread import run_sync as in_thread
 
-from functions.chats.guard import Guard, Source, Verdict
+from functions.chats.guard import Guard, TextSource, Verdict
 from functions.chats.judged_texts import expert_text, message_text, options_text
 from functions.chats.router import pick_expert
-from functions.chats.tool_calls import check_tools, emulated_request
+from functions.chats.tool_calls import allowed_tools, check_tools, emulated_request, with_inlined_references
 from shared.chats.store import Chats, StoredChat
 from shared.clock import Clock, new_id
 from shared.dynamodb.repository import Idempotency
@@ -35,6 +35,8 @@ class TurnRequest:
     idempotency: Idempotency | None = None
     options: dict[str, Any] = field(default_factory=dict)
     store: bool = True
+    # Whether the only message is a text to continue, without roles.
+    is_text: bool = False
 
 
 @dataclass
@@ -136,7 +138,7 @@ class TurnPreparer:
         request = turn.request
         guard = turn.guard = Guard(turn.models, turn.model.id, with_reasoning=request.body.guard_reasoning_enabled)
         earlier = "\n".join(message_text(each) for each in history if not each.is_judged)
-        turn.verdict = await guard.check_lasting(earlier, Source.USER)
+        turn.verdict = await guard.check_lasting(earlier, TextSource.USER)
         if not turn.verdict.flagged:
             named = [request.body.user] if request.body.user else []
             text = "\n".join([*map(message_text, turn.added), *options_text(request.options), *named])
@@ -149,7 +151,7 @@ class TurnPreparer:
         if turn.guard is None:
             return
         for expert in turn.experts:
-            turn.verdict = await turn.guard.check_lasting(expert_text(expert), Source.COMPANY)
+            turn.verdict = await turn.guard.check_lasting(expert_text(expert), TextSource.COMPANY)
             if turn.verdict.flagged:
                 break
         turn.guard.coverage.scanned_characters = 0
@@ -197,9 +199,12 @@ class TurnPreparer:
             *options.get("tools", ()),
             *(tool for each in turn.experts for tool in each.tools_for_model()),
         ]
+        tools = [with_inlined_references(each) for each in tools]
         turn.tools_emulated = bool(tools) and turn.models.settings.tool_calls is ToolCalls.EMULATED
         if turn.tools_emulated:
-            check_tools(tools, options.get("tool_choice"))
+            tools, choice = allowed_tools(tools, options.get("tool_choice"))
+            options = {**options, "tool_choice": choice}
+            check_tools(tools, choice)
         turn.sent = await fit(turn.models, turn.model, system, talk, max_tokens, tools)
         parameters = {
             # Uses the client's name, because OpenAI's newer models accept only the newer name.
@@ -213,6 +218,9 @@ class TurnPreparer:
             **{name: value for name, value in parameters.items() if value is not None},
             **({"tools": tools} if tools else {}),
         }
+        if turn.request.is_text:
+            del turn.upstream_body["messages"]
+            turn.upstream_body["prompt"] = turn.added[0].text
 
 
 def for_server(turn: PreparedTurn) -> dict[str, Any]:

@@ -90,7 +90,9 @@ class CallLimits:
                 logger.exception("a reservation stays until it expires", extra={"limits_of": reservation.subject.name})
 
     def _most(self, model: str, body: dict[str, Any]) -> Amount:
-        prompt = {name: body[name] for name in ("messages", "tools", "input", "response_format") if name in body}
+        prompt = {
+            name: body[name] for name in ("messages", "prompt", "tools", "input", "response_format") if name in body
+        }
         prompt_tokens = estimate_tokens(json.dumps(prompt, ensure_ascii=False))
         bound = body.get("max_completion_tokens") or body.get("max_tokens")
         output = 0 if "input" in body else bound if isinstance(bound, int) else COMPLETION_TOKENS

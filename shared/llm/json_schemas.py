@@ -12,6 +12,9 @@ from shared.network.foreign_json import ForeignJsonError, parse
 CHECKS_LIMIT = 10_000_000
 # The beginnings of objects that are tried in a text around an object.
 OBJECTS_LIMIT = 50
+# The parts of a schema without references.
+PARTS_LIMIT = 20_000
+_DEFINITIONS = ("$defs", "definitions")
 _END_OF_THOUGHT = "</think>"
 _DIALECTS = tuple(
     f"{scheme}://json-schema.org/{name}"
@@ -76,6 +79,59 @@ def check_emulated(parameters: dict[str, Any], field: str) -> None:
             field,
             "must not have look-around or back-references in a pattern, because the cluster's tool calls are emulated",
         ) from None
+
+
+def inlined(schema: dict[str, Any]) -> dict[str, Any]:
+    """Returns a schema with its own definitions in the place of references to them.
+
+    A schema that refers to itself, or that would become too large, stays as it is.
+    """
+    try:
+        return _Inliner(schema).schema()
+    except (_NotInlinableError, RecursionError):
+        return schema
+
+
+class _NotInlinableError(Exception):
+    """Error raised for references that cannot be replaced."""
+
+
+class _Inliner:
+    def __init__(self, schema: dict[str, Any]) -> None:
+        self._schema = schema
+        self._definitions = {
+            f"#/{place}/{name}": definition
+            for place in _DEFINITIONS
+            if isinstance(schema.get(place), dict)
+            for name, definition in schema[place].items()
+        }
+        self._parts = 0
+
+    def schema(self) -> dict[str, Any]:
+        if not self._definitions:
+            return self._schema
+        rest = {name: each for name, each in self._schema.items() if name not in _DEFINITIONS}
+        found: dict[str, Any] = self._replaced(rest, ())
+        return found
+
+    def _replaced(self, value: Any, within: tuple[str, ...]) -> Any:
+        self._parts += 1
+        if self._parts > PARTS_LIMIT:
+            raise _NotInlinableError
+        if isinstance(value, list):
+            return [self._replaced(each, within) for each in value]
+        if not isinstance(value, dict):
+            return value
+        reference = value.get("$ref")
+        if not isinstance(reference, str):
+            return {name: self._replaced(each, within) for name, each in value.items()}
+        if reference in within or reference not in self._definitions:
+            raise _NotInlinableError
+        beside = {name: each for name, each in value.items() if name != "$ref"}
+        definition = self._definitions[reference]
+        if not isinstance(definition, dict):
+            raise _NotInlinableError
+        return self._replaced({**definition, **beside}, (*within, reference))
 
 
 def fitting_object(text: str, schema: dict[str, Any]) -> dict[str, Any] | None:

@@ -4,7 +4,7 @@ import asyncio
 import random
 import re
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -25,6 +25,7 @@ from shared.llm.completions import (
     UpstreamTimeoutError,
     usage_of,
 )
+from shared.llm.text_completions import as_chat, as_chat_chunks, path_of
 from shared.models.cluster import LanguageModel
 from shared.network.foreign_json import ForeignJsonError, parse
 from shared.network.sessions import ForbiddenPeerError, Sessions, read_at_most
@@ -67,7 +68,7 @@ class Upstream:
 
         Raises UnreachableError, UpstreamTimeoutError, BrokenResponseError, RefusedError, RejectedError or BusyError.
         """
-        result = await self._json("POST", "v1/chat/completions", body)
+        result = as_chat(await self._json("POST", path_of(body), body))
         choices = result.get("choices")
         if not isinstance(choices, list) or not choices or not isinstance(_message(choices[0]), dict):
             raise BrokenResponseError("The language model's server returned no message.")
@@ -79,8 +80,8 @@ class Upstream:
 
         Raises the same errors as ``complete``.
         """
-        async with self._request("POST", "v1/chat/completions", body) as response:
-            yield self._events(response)
+        async with self._request("POST", path_of(body), body) as response:
+            yield as_chat_chunks(self._events(response))
 
     async def models(self) -> list[LanguageModel]:
         """Returns the models of the server, with a short time limit. Raises the same errors as ``complete``."""
@@ -99,9 +100,11 @@ class Upstream:
         async with self._limited(LIST_SECONDS):
             await self.complete({"model": model, "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 1})
 
-    async def embeddings(self, model: str, texts: list[str]) -> tuple[list[list[float]], dict[str, Any]]:
-        """Returns one vector for each text, and the token counts."""
-        result = await self._json("POST", "v1/embeddings", {"model": model, "input": texts})
+    async def embeddings(
+        self, model: str, texts: Sequence[str] | Sequence[list[int]], options: dict[str, Any] | None = None
+    ) -> tuple[list[list[float]], dict[str, Any]]:
+        """Returns one vector for each text or list of tokens, and the token counts."""
+        result = await self._json("POST", "v1/embeddings", {**(options or {}), "model": model, "input": texts})
         try:
             ordered = sorted(result["data"], key=lambda each: each["index"])
             vectors = [[float(number) for number in each["embedding"]] for each in ordered]

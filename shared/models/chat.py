@@ -54,7 +54,7 @@ class Message(Model):
 
     @model_validator(mode="after")
     def _says_something(self) -> "Message":
-        if self.content is None and not self.tool_calls:
+        if self.content is None and not self.tool_calls and self.role is not Role.ASSISTANT:
             raise ValueError("give the message a content")
         try:
             self.model_dump_json()
@@ -80,7 +80,9 @@ class Message(Model):
 
     def for_model(self) -> dict[str, Any]:
         """Returns the message as it is sent to the server."""
-        return self.model_dump(exclude={"created_at", "expert_versions"}, exclude_none=True)
+        message = self.model_dump(exclude={"created_at", "expert_versions"}, exclude_none=True)
+        # Some servers require the content of a message with tool calls, although it is null.
+        return {**message, "content": None} if self.content is None and "content" in self.model_fields_set else message
 
     def beyond_text(self) -> dict[str, Any]:
         """Returns the other parts of a message: names, tool calls and the client's own keys."""
