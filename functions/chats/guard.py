@@ -53,7 +53,7 @@ class GuardUnavailableError(UnavailableError):
     code = "guard_unavailable"
 
 
-class TextSource(StrEnum):
+class JudgedSource(StrEnum):
     """Where a text comes from, as the guard's model is told."""
 
     USER = "a user's message"
@@ -79,13 +79,13 @@ class Guard:
         self.coverage = GuardCoverage()
 
     async def check(
-        self, text: str, stage: GuardStage, before: str = "", after: str = "", source: TextSource | None = None
+        self, text: str, stage: GuardStage, before: str = "", after: str = "", source: JudgedSource | None = None
     ) -> Verdict:
         """Judges ``text``. ``before`` is the accepted text before it, ``after`` the start of the text behind it.
 
         Raises GuardUnavailableError if the text cannot be judged, and BudgetExceededError or RateLimitedError.
         """
-        source = source or (TextSource.USER if stage is GuardStage.INPUT else TextSource.ASSISTANT)
+        source = source or (JudgedSource.USER if stage is GuardStage.INPUT else JudgedSource.ASSISTANT)
         is_long = len(text) > SEARCHED_CHARACTERS
         find = self._blocked.find
         found = await in_thread(find, text, before, after) if is_long else find(text, before, after)
@@ -101,7 +101,7 @@ class Guard:
                 return verdict
         return Verdict(False)
 
-    async def check_lasting(self, text: str, source: TextSource) -> Verdict:
+    async def check_lasting(self, text: str, source: JudgedSource) -> Verdict:
         """Judges a text that is sent to the model in many turns. A text that was accepted lately is accepted again."""
         settings = self._models.settings
         asked = "\0".join((self._models.caller.space_id, self._model, *settings.guard_blocked_words, source, text))
@@ -124,7 +124,7 @@ class Guard:
             reasoning=verdict.reasoning if self._with_reasoning else None,
         )
 
-    async def _judge(self, piece: str, source: TextSource, context: str) -> Verdict:
+    async def _judge(self, piece: str, source: JudgedSource, context: str) -> Verdict:
         if not piece.strip():
             return Verdict(False)
         shown = f"Said before: {_harmless(context)}\n" if context.strip() else ""

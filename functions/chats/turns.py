@@ -6,7 +6,7 @@ from typing import Any
 
 from anyio.to_thread import run_sync as in_thread
 
-from functions.chats.guard import Guard, TextSource, Verdict
+from functions.chats.guard import Guard, JudgedSource, Verdict
 from functions.chats.judged_texts import expert_text, message_text, options_text
 from functions.chats.router import pick_expert
 from functions.chats.tool_calls import allowed_tools, check_tools, emulated_request, with_inlined_references
@@ -138,7 +138,7 @@ class TurnPreparer:
         request = turn.request
         guard = turn.guard = Guard(turn.models, turn.model.id, with_reasoning=request.body.guard_reasoning_enabled)
         earlier = "\n".join(message_text(each) for each in history if not each.is_judged)
-        turn.verdict = await guard.check_lasting(earlier, TextSource.USER)
+        turn.verdict = await guard.check_lasting(earlier, JudgedSource.USER)
         if not turn.verdict.flagged:
             named = [request.body.user] if request.body.user else []
             text = "\n".join([*map(message_text, turn.added), *options_text(request.options), *named])
@@ -151,7 +151,7 @@ class TurnPreparer:
         if turn.guard is None:
             return
         for expert in turn.experts:
-            turn.verdict = await turn.guard.check_lasting(expert_text(expert), TextSource.COMPANY)
+            turn.verdict = await turn.guard.check_lasting(expert_text(expert), JudgedSource.COMPANY)
             if turn.verdict.flagged:
                 break
         turn.guard.coverage.scanned_characters = 0

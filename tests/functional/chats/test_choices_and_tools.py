@@ -125,7 +125,7 @@ def test_a_schema_that_would_grow_without_end_stays_as_it_is(chatting: TestClien
         "type": "object",
         "properties": {"x": {"$ref": "#/$defs/L0"}},
     }
-    complete(chatting, tools=[tool(bomb)])
+    complete(chatting, tools=[tool(bomb)], max_tokens=9)
     assert upstream.calls()[-1]["tools"] == [tool(bomb)]
 
 
