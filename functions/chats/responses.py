@@ -25,6 +25,10 @@ _NOT_SUPPORTED = {
 }
 
 
+def _refused(name: str) -> Any:
+    return Field(default=None, description=_NOT_SUPPORTED[name], exclude=True)
+
+
 class ResponseCreate(Model):
     """OpenAI's parameters of a response, and this API's own (``extra_body`` of OpenAI's clients)."""
 
@@ -32,13 +36,18 @@ class ResponseCreate(Model):
 
     model: ModelName
     input: str | Annotated[list[dict[str, Any]], Field(min_length=1, max_length=2000)]
+    background: Any = _refused("background")
+    conversation: Any = _refused("conversation")
     expert_ids: list[str] = Field(default_factory=list)
     guard_enabled: bool | None = None
     include: list[str] = Field(default_factory=list)
     instructions: str | None = None
     max_output_tokens: MaxTokens | None = None
+    max_tool_calls: Any = _refused("max_tool_calls")
     metadata: FreeObject = Field(default_factory=dict)
     parallel_tool_calls: bool | None = None
+    previous_response_id: Any = _refused("previous_response_id")
+    prompt: Any = _refused("prompt")
     prompt_cache_key: str | None = None
     reasoning: dict[str, Any] | None = None
     router_enabled: bool | None = None

@@ -13,7 +13,7 @@ from shared.http.routers import CurrentContext, CurrentPrincipal, GroupRouter
 from shared.models.api_key import SpaceApiKey
 from shared.models.base import Deleted, Page
 from shared.models.invite import Invite, Invited, InviteRequest
-from shared.models.limits import SpaceLimits, SpaceLimitsAnswer
+from shared.models.limits import SpaceLimitsAnswer, SpaceLimitsChange
 from shared.models.space import Space, SpaceCreate, SpaceMember, SpaceUpdate
 
 router = GroupRouter("spaces")
@@ -123,7 +123,7 @@ def get_space_limits(context: CurrentContext, service: CurrentSpaceService, resp
 
 @router.put("/{id}/limits", extension=True, responses=errors(403, 404, 412))
 def set_space_limits(
-    body: SpaceLimits,
+    body: SpaceLimitsChange,
     context: CurrentContext,
     service: CurrentSpaceService,
     expected_version: ExpectedVersion,

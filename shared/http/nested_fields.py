@@ -1,7 +1,8 @@
 """Checks the nested objects of a request before anything reads them: no unknown field, and no secret in free content.
 
-An unknown field at the top of a body is ignored, as in the published contract. Inside, it would be a setting that the
-client believes in (``s3.auth.secret_key``), so it is refused. Objects that take any key are documented as such.
+An unknown field at the top of a body is ignored, as in the published contract, unless the model forbids it. Inside, it
+would be a setting that the client believes in (``s3.auth.secret_key``), so it is refused. Objects that take any key are
+documented as such.
 """
 
 from collections.abc import Iterator, Mapping
@@ -70,7 +71,7 @@ def _problems_of_object(model: type[BaseModel], value: dict[str, Any], path: str
             yield from problems(known[key], item, place)
         elif is_open:
             yield from problems(FREE, {key: item}, path)
-        elif path != "body":
+        elif path != "body" or model.model_config.get("extra") == "forbid":
             yield Detail(place, f"is not known: {_hint(key, known)}")
 
 

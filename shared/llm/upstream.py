@@ -14,6 +14,7 @@ from yarl import URL
 
 from shared.bounds import MODEL_ANSWER, MODEL_EVENT
 from shared.errors import ApiError
+from shared.llm.addresses import api_root, server_root
 from shared.llm.completions import (
     BrokenResponseError,
     BusyError,
@@ -56,8 +57,7 @@ class Upstream:
     def __init__(
         self, sessions: Sessions, url: str, token: str | None, timeout_seconds: float, total_seconds: float = 600
     ) -> None:
-        base = URL(url.rstrip("/"))
-        self._server = base.parent if base.name == "v1" else base
+        self._server, self._api = URL(server_root(url)), URL(api_root(url))
         self._sessions = sessions
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._timeout = timeout_seconds
@@ -149,7 +149,7 @@ class Upstream:
 
     async def _connect(self, method: str, path: str, body: dict[str, Any] | None) -> aiohttp.ClientResponse:
         """Sends a request. Repeats only a failed connection, because the server may have executed any other call."""
-        url = self._server / path
+        url = self._api / path.removeprefix("v1/") if path.startswith("v1/") else self._server / path
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=3, sock_read=self._timeout)
         for attempt in range(1, CONNECT_ATTEMPTS + 1):
             try:

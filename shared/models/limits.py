@@ -3,7 +3,7 @@
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from shared.models.base import Identifier, Model, ModelName, Timestamp
 
@@ -91,6 +91,12 @@ class SpaceLimits(Model):
             output=max((each.output for each in self.prices.values()), default=0),
         )
         return self.prices.get(model, dearest)
+
+
+class SpaceLimitsChange(SpaceLimits):
+    """The limits that an owner sets. A name with a typo would be a limit that does not hold."""
+
+    model_config = ConfigDict(extra="forbid")
 
 
 class LimitUsage(Model):
