@@ -7,7 +7,9 @@ from fastapi import Request
 from pydantic import ConfigDict, Field, model_validator
 
 from functions.chats.event_streams import Chunks, EventStream, while_connected
+from functions.chats.options import check_options
 from functions.chats.routes import CurrentChatService, correlation_id
+from functions.chats.service import SERVED_BY
 from functions.chats.turns import TurnRequest
 from shared.http.errors import errors, openai_error_body
 from shared.http.routers import ConversationRoute, CurrentContext, GroupRouter
@@ -19,7 +21,8 @@ from shared.models.cluster import LanguageModel
 class OpenAICompletionCreate(ChatCompletionCreate):
     """OpenAI's parameters and this API's own parameters (``extra_body`` of OpenAI's client).
 
-    Other parameters (such as `stop`, `seed`, `response_format`) are sent to the language model's server unchanged.
+    Other known parameters (such as `stop`, `seed`, `response_format`, `top_k`) are sent to the language model's server
+    unchanged. Unknown ones are refused.
     """
 
     model_config = ConfigDict(extra="allow")
@@ -49,6 +52,8 @@ class OpenAICompletionCreate(ChatCompletionCreate):
         return given
 
     def options(self) -> dict[str, Any]:
+        """Returns the parameters for the server. Raises ValidationFailedError for an unknown one."""
+        check_options(self.model_extra or {}, type(self).model_fields)
         named = {"max_completion_tokens": self.max_completion_tokens, "tools": self.tools}
         given = {**named, **(self.model_extra or {})}
         return {name: value for name, value in given.items() if value is not None}
@@ -70,7 +75,7 @@ class OpenAIErrorAnswer(Model):
 router = GroupRouter("chats", prefix="/v1", route_class=ConversationRoute)
 router.responses = {
     status: {**described, "model": OpenAIErrorAnswer}
-    for status, described in errors(400, 401, 403, 404, 429, 502, 503, 504).items()
+    for status, described in errors(400, 401, 402, 403, 404, 409, 429, 502, 503, 504).items()
 }
 
 
@@ -114,6 +119,9 @@ async def _openai_chunks(chunks: Chunks, with_usage: bool) -> Chunks:
     """Yields the chunks in OpenAI's format. The chunk with the usage is only sent on request."""
     async with aclosing(chunks):
         async for chunk in chunks:
+            if chunk is None:
+                yield None
+                continue
             theirs = {**chunk, "id": f"chatcmpl-{chunk['id']}"}
             if "usage" not in chunk:
                 yield theirs
@@ -130,6 +138,7 @@ def _completion(completion: ChatCompletion) -> dict[str, Any]:
         "created": int(completion.created_at.timestamp()),
         "model": completion.model,
         "choices": completion.choices,
+        **{name: values[name] for name in SERVED_BY if values[name] is not None},
         "usage": _usage(values["usage"]),
         **_reports(values),
     }
