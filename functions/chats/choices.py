@@ -44,6 +44,9 @@ async def stream_all(service: ChatService, turns: Sequence[TurnRequest]) -> Chun
     first_id = last = None
     async with aclosing(_merged([service.stream(turn) for turn in turns])) as merged:
         async for index, chunk in merged:
+            if chunk is None:
+                yield None
+                continue
             first_id = first_id or chunk["id"]
             if "usage" in chunk:
                 usages.append(chunk["usage"])
@@ -57,31 +60,31 @@ async def stream_all(service: ChatService, turns: Sequence[TurnRequest]) -> Chun
         yield {**flagged, "id": first_id, "usage": usage}
 
 
-async def _merged(streams: Sequence[Chunks]) -> AsyncGenerator[tuple[int, dict[str, Any]], None]:
+async def _merged(streams: Sequence[Chunks]) -> AsyncGenerator[tuple[int, dict[str, Any] | None], None]:
     """Yields what the streams yield, with the index of the stream. It ends with the first failure."""
-    queue: asyncio.Queue[tuple[int, dict[str, Any] | Exception | None]] = asyncio.Queue(len(streams))
+    queue: asyncio.Queue[tuple[int, dict[str, Any] | Exception | None, bool]] = asyncio.Queue(len(streams))
     places = asyncio.Semaphore(CONCURRENT_CALLS)
 
     async def read(index: int, stream: Chunks) -> None:
         try:
             async with places, aclosing(stream):
                 async for chunk in stream:
-                    await queue.put((index, chunk))
-            await queue.put((index, None))
+                    await queue.put((index, chunk, True))
+            await queue.put((index, None, False))
         except Exception as error:  # noqa: BLE001 - raised by the reader of the queue
-            await queue.put((index, error))
+            await queue.put((index, error, False))
 
     tasks = [asyncio.ensure_future(read(index, stream)) for index, stream in enumerate(streams)]
     try:
         running = len(tasks)
         while running:
-            index, found = await queue.get()
+            index, found, is_running = await queue.get()
             if isinstance(found, Exception):
                 raise found
-            if found is None:
-                running -= 1
-            else:
+            if is_running:
                 yield index, found
+            else:
+                running -= 1
     finally:
         await _end(tasks)
 

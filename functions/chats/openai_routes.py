@@ -8,7 +8,9 @@ from pydantic import ConfigDict, Field, model_validator
 
 from functions.chats.choices import complete_all, stream_all
 from functions.chats.event_streams import Chunks, EventStream, while_connected
+from functions.chats.options import check_options
 from functions.chats.routes import CurrentChatService, correlation_id
+from functions.chats.service import SERVED_BY
 from functions.chats.turns import TurnRequest
 from shared.http.errors import errors, openai_error_body
 from shared.http.routers import ConversationRoute, CurrentContext, GroupRouter
@@ -21,7 +23,8 @@ from shared.spaces.members import SpaceContext
 class OpenAICompletionCreate(ChatCompletionCreate):
     """OpenAI's parameters and this API's own parameters (``extra_body`` of OpenAI's client).
 
-    Other parameters (such as `stop`, `seed`, `response_format`) are sent to the language model's server unchanged.
+    Other known parameters (such as `stop`, `seed`, `response_format`, `top_k`) are sent to the language model's server
+    unchanged. Unknown ones are refused.
     """
 
     model_config = ConfigDict(extra="allow")
@@ -53,6 +56,8 @@ class OpenAICompletionCreate(ChatCompletionCreate):
         return given
 
     def options(self) -> dict[str, Any]:
+        """Returns the parameters for the server. Raises ValidationFailedError for an unknown one."""
+        check_options(self.model_extra or {}, type(self).model_fields)
         named = {"max_completion_tokens": self.max_completion_tokens, "tools": self.tools}
         given = {**named, **(self.model_extra or {})}
         return {name: value for name, value in given.items() if value is not None}
@@ -73,7 +78,7 @@ class OpenAIErrorAnswer(Model):
 
 OPENAI_ERRORS = {
     status: {**described, "model": OpenAIErrorAnswer}
-    for status, described in errors(400, 401, 403, 404, 429, 502, 503, 504).items()
+    for status, described in errors(400, 401, 402, 403, 404, 409, 429, 502, 503, 504).items()
 }
 router = GroupRouter("chats", prefix="/v1", route_class=ConversationRoute)
 router.responses = OPENAI_ERRORS
@@ -123,6 +128,9 @@ async def _chunks(chunks: Chunks, with_usage: bool) -> Chunks:
     """Yields the chunks in OpenAI's format. The chunk with the usage is only sent on request."""
     async with aclosing(chunks):
         async for chunk in chunks:
+            if chunk is None:
+                yield None
+                continue
             theirs = {**chunk, "id": f"chatcmpl-{chunk['id']}"}
             if "usage" not in chunk:
                 yield theirs
@@ -139,6 +147,7 @@ def _completion(completion: ChatCompletion) -> dict[str, Any]:
         "created": int(completion.created_at.timestamp()),
         "model": completion.model,
         "choices": completion.choices,
+        **{name: values[name] for name in SERVED_BY if values[name] is not None},
         "usage": openai_usage(values["usage"]),
         **_reports(values),
     }

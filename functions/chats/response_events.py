@@ -1,6 +1,6 @@
 """Writes completions in the shapes of OpenAI's Responses API: whole, and as events."""
 
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import Iterator
 from contextlib import aclosing
 from typing import Any
 
@@ -57,10 +57,13 @@ class ResponseEvents:
         self._call_places: dict[int, int] = {}
         self._reason: str | None = None
 
-    async def of(self, chunks: Chunks) -> AsyncGenerator[Event, None]:
+    async def of(self, chunks: Chunks) -> Chunks:
         """Yields the events for the chunks of a completion."""
         async with aclosing(chunks):
             async for chunk in chunks:
+                if chunk is None:
+                    yield None
+                    continue
                 if not self._head:
                     self._head = _head(self._request, chunk["id"], chunk["created"], chunk["model"])
                     for kind in ("response.created", "response.in_progress"):

@@ -1,6 +1,5 @@
 """Defines OpenAI's older route for texts without roles, and its route for vectors."""
 
-from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Annotated, Any, Literal
 
@@ -9,7 +8,7 @@ from pydantic import ConfigDict, Field, StringConstraints, model_validator
 
 from functions.chats.choices import complete_all, stream_all
 from functions.chats.embeddings import Embedder, EmbeddingRequest, as_base64
-from functions.chats.event_streams import EventStream, while_connected
+from functions.chats.event_streams import Chunks, EventStream, while_connected
 from functions.chats.openai_routes import OPENAI_ERRORS, openai_usage
 from functions.chats.routes import CurrentChatService, correlation_id
 from functions.chats.turns import TurnRequest
@@ -196,11 +195,12 @@ def _text_choice(choice: dict[str, Any], message: dict[str, Any]) -> dict[str, A
     }
 
 
-async def _chunks(
-    chunks: AsyncGenerator[dict[str, Any], None], with_usage: bool
-) -> AsyncGenerator[dict[str, Any], None]:
+async def _chunks(chunks: Chunks, with_usage: bool) -> Chunks:
     async with aclosing(chunks):
         async for chunk in chunks:
+            if chunk is None:
+                yield None
+                continue
             named = {"id": f"cmpl-{chunk['id']}", "object": "text_completion", "created": chunk["created"]}
             if "usage" not in chunk:
                 choices = [_text_choice(each, each["delta"]) for each in chunk["choices"]]

@@ -90,28 +90,6 @@ class Message(Model):
         return {name: value for name, value in self.for_model().items() if name not in kept}
 
 
-class FunctionPart(Model):
-    name: str | None = None
-    arguments: str | None = None
-
-
-class ToolCallPart(Model):
-    """A tool call, or the part that a chunk adds to the call at ``index``."""
-
-    index: int = 0
-    id: str | None = None
-    type: str | None = None
-    function: FunctionPart = Field(default_factory=FunctionPart)
-
-
-class MessagePart(Model):
-    """The fields that we read from a server's message, or from the next piece of a streamed message."""
-
-    content: str | None = None
-    name: str | None = None
-    tool_calls: list[ToolCallPart] | None = None
-
-
 class ChatSettings(Model):
     """Default settings of a chat's turns."""
 
@@ -200,6 +178,8 @@ class Usage(Model):
     total_tokens: int = 0
     router_tokens: int = 0
     guard_tokens: int = 0
+    prompt_tokens_details: dict[str, int] | None = None
+    completion_tokens_details: dict[str, int] | None = None
 
 
 class GuardStage(StrEnum):
@@ -234,6 +214,8 @@ class ChatCompletion(Model):
     created_at: Timestamp
     model: str
     choices: list[dict[str, Any]]
+    service_tier: str | None = Field(default=None, description="as the server named it")
+    system_fingerprint: str | None = Field(default=None, description="as the server named it")
     usage: Usage
     guard: GuardReport
     router: RouterReport

@@ -23,11 +23,11 @@ def ask(client: TestClient, text: str = "Which offer suits Ada?", **body: Any) -
 
 
 def events(client: TestClient, path: str = "/chats", **body: Any) -> list[Any]:
-    """Returns the events of a stream, decoded except for ``[DONE]``."""
+    """Returns the events of a stream without comments, decoded except for ``[DONE]``."""
     request = {"messages": [QUESTION], "stream": True, **body}
     with client.stream("POST", path, json=request) as response:
         assert response.headers["content-type"].startswith("text/event-stream"), response.read()
-        lines = [line.removeprefix("data: ") for line in response.iter_lines() if line]
+        lines = [line.removeprefix("data: ") for line in response.iter_lines() if line.startswith("data: ")]
     return [line if line == "[DONE]" else json.loads(line) for line in lines]
 
 
