@@ -2,34 +2,61 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from contextlib import aclosing
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
+
+import anyio
 
 from functions.chats.event_streams import Chunks
 from functions.chats.service import ChatService
 from functions.chats.turns import TurnRequest
 from shared.models.chat import ChatCompletion, Usage
 
+T = TypeVar("T")
 # More calls of one request wait for the first ones.
 CONCURRENT_CALLS = 8
+
+
+class _Calls:
+    """Calls that run at the same time. Their end lets each of them log what it used."""
+
+    def __init__(self) -> None:
+        self._places = asyncio.Semaphore(CONCURRENT_CALLS)
+        self._running: list[tuple[asyncio.Future[Any], anyio.CancelScope]] = []
+
+    def start(self, call: Callable[[], Coroutine[Any, Any, T]]) -> "asyncio.Future[T | None]":
+        scope = anyio.CancelScope()
+
+        async def run() -> T | None:
+            with scope:
+                async with self._places:
+                    return await call()
+            return None
+
+        future = asyncio.ensure_future(run())
+        self._running.append((future, scope))
+        return future
+
+    async def end(self) -> None:
+        """Cancels the calls that still run, and waits for them."""
+        for _, scope in self._running:
+            scope.cancel()
+        with anyio.CancelScope(shield=True):
+            await asyncio.gather(*(future for future, _ in self._running), return_exceptions=True)
 
 
 async def complete_all(service: ChatService, turns: Sequence[TurnRequest]) -> ChatCompletion:
     """Returns one completion with a choice for each turn. After a failure, the other calls are cancelled."""
     if len(turns) == 1:
         return await service.complete(turns[0])
-    places = asyncio.Semaphore(CONCURRENT_CALLS)
-
-    async def complete(turn: TurnRequest) -> ChatCompletion:
-        async with places:
-            return await service.complete(turn)
-
-    calls = [asyncio.ensure_future(complete(turn)) for turn in turns]
+    calls = _Calls()
     try:
-        return _together(await asyncio.gather(*calls))
+        found = await asyncio.gather(*(calls.start(partial(service.complete, turn)) for turn in turns))
     finally:
-        await _end(calls)
+        await calls.end()
+    return _together([each for each in found if each is not None])
 
 
 async def stream_all(service: ChatService, turns: Sequence[TurnRequest]) -> Chunks:
@@ -63,20 +90,21 @@ async def stream_all(service: ChatService, turns: Sequence[TurnRequest]) -> Chun
 async def _merged(streams: Sequence[Chunks]) -> AsyncGenerator[tuple[int, dict[str, Any] | None], None]:
     """Yields what the streams yield, with the index of the stream. It ends with the first failure."""
     queue: asyncio.Queue[tuple[int, dict[str, Any] | Exception | None, bool]] = asyncio.Queue(len(streams))
-    places = asyncio.Semaphore(CONCURRENT_CALLS)
 
     async def read(index: int, stream: Chunks) -> None:
         try:
-            async with places, aclosing(stream):
+            async with aclosing(stream):
                 async for chunk in stream:
                     await queue.put((index, chunk, True))
             await queue.put((index, None, False))
         except Exception as error:  # noqa: BLE001 - raised by the reader of the queue
             await queue.put((index, error, False))
 
-    tasks = [asyncio.ensure_future(read(index, stream)) for index, stream in enumerate(streams)]
+    calls = _Calls()
+    for place, each in enumerate(streams):
+        calls.start(partial(read, place, each))
     try:
-        running = len(tasks)
+        running = len(streams)
         while running:
             index, found, is_running = await queue.get()
             if isinstance(found, Exception):
@@ -86,13 +114,7 @@ async def _merged(streams: Sequence[Chunks]) -> AsyncGenerator[tuple[int, dict[s
             else:
                 running -= 1
     finally:
-        await _end(tasks)
-
-
-async def _end(tasks: Sequence["asyncio.Future[Any]"]) -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+        await calls.end()
 
 
 def _together(completions: Sequence[ChatCompletion]) -> ChatCompletion:

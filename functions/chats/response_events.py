@@ -181,7 +181,7 @@ def _head(request: ResponseCreate, id: str, created: int, model: str) -> dict[st
         "tool_choice": given["tool_choice"] or "auto",
         "tools": given["tools"] or [],
         "top_p": given["top_p"],
-        "truncation": "auto",
+        "truncation": given["truncation"] or "auto",
         "usage": None,
         "user": given["user"],
     }

@@ -63,8 +63,8 @@ class ResponseCreate(Model):
     tools: Annotated[list[dict[str, Any]], Field(max_length=128)] | None = None
     top_logprobs: Literal[0] | None = None
     top_p: Fraction | None = None
-    truncation: Literal["auto"] | None = Field(
-        default=None, description="the oldest messages are left out if the conversation is too long"
+    truncation: Literal["auto", "disabled"] | None = Field(
+        default=None, description="`disabled` refuses a conversation that is too long; else its oldest part is left out"
     )
     user: str | None = None
 

@@ -31,4 +31,12 @@ async def create_openai_response(
 
 def _turn(body: ResponseCreate, request: Request, context: SpaceContext) -> TurnRequest:
     chat = body.chat()
-    return TurnRequest(chat, context, correlation_id(request, body.metadata), None, chat.options(), store=False)
+    return TurnRequest(
+        chat,
+        context,
+        correlation_id(request, body.metadata),
+        None,
+        chat.options(),
+        store=False,
+        may_shorten=body.truncation != "disabled",
+    )

@@ -15,6 +15,7 @@ from shared.clock import Clock, new_id
 from shared.dynamodb.repository import Idempotency
 from shared.errors import ValidationFailedError
 from shared.experts.store import Experts
+from shared.llm.completions import CONTEXT_WORDS, ContextOverflowError
 from shared.llm.language_models import Caller, LanguageModelAccess, LanguageModels
 from shared.llm.windows import fit
 from shared.models.chat import ChatCompletionCreate, GuardReport, GuardStage, Message, Role, RouterReport
@@ -37,6 +38,8 @@ class TurnRequest:
     store: bool = True
     # Whether the only message is a text to continue, without roles.
     is_text: bool = False
+    # Whether the oldest messages may be left out if the conversation is too long for the model.
+    may_shorten: bool = True
 
 
 @dataclass
@@ -206,6 +209,11 @@ class TurnPreparer:
             options = {**options, "tool_choice": choice}
             check_tools(tools, choice)
         turn.sent = await fit(turn.models, turn.model, system, talk, max_tokens, tools)
+        if not turn.request.may_shorten and len(turn.sent) < len(system) + len(talk):
+            raise ContextOverflowError(
+                f"The conversation is longer than the {CONTEXT_WORDS} of the model '{turn.model.id}'. Shorten it, or "
+                "leave truncation out."
+            )
         parameters = {
             # Uses the client's name, because OpenAI's newer models accept only the newer name.
             "max_completion_tokens" if "max_completion_tokens" in options else "max_tokens": max_tokens,

@@ -163,7 +163,7 @@ def test_a_stream_that_breaks_ends_with_a_failed_response(chatting: TestClient, 
         ({"background": True}, "background"),
         ({"store": True}, "store"),
         ({"prompt": {"id": "pmpt_1"}}, "prompt"),
-        ({"truncation": "disabled"}, "truncation"),
+        ({"truncation": "middle"}, "truncation"),
         ({"include": ["file_search_call.results"]}, "include"),
         ({"tools": [{"type": "web_search"}]}, "tools.0"),
         ({"tool_choice": {"type": "file_search"}}, "tool_choice"),
@@ -185,6 +185,21 @@ def test_what_responses_do_not_support_is_refused_with_its_name(
     assert refused.status_code == 400, refused.text
     assert str(refused.json()["error"]["param"]).startswith(param)
     assert upstream.calls() == []
+
+
+@pytest.mark.row("GW-7")
+@pytest.mark.parametrize(("truncation", "status"), [("auto", 200), ("disabled", 400)])
+def test_a_long_conversation_is_shortened_only_if_that_is_allowed(
+    chatting: TestClient, upstream: FakeUpstream, truncation: str, status: int
+) -> None:
+    words = [{"role": "user", "content": "word " * 300}, {"role": "assistant", "content": "word " * 300}]
+    conversation = [*words, {"role": "user", "content": "And now?"}]
+    response = chatting.post("/v1/responses", json={"model": "small", "input": conversation, "truncation": truncation})
+    assert response.status_code == status
+    if status == 400:
+        assert response.json()["error"]["code"] == "context_length_exceeded"
+    else:
+        assert upstream.calls()[-1]["messages"] == [{"role": "user", "content": "And now?"}]
 
 
 def test_false_and_null_stand_for_what_is_not_supported(chatting: TestClient, upstream: FakeUpstream) -> None:

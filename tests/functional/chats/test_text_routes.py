@@ -1,6 +1,7 @@
 """Tests of OpenAI's routes for plain texts and for vectors."""
 
 import base64
+import json
 import struct
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from tests.fixtures.upstream import FakeUpstream
-from tests.functional.chats.helpers import events, guard_script, logs, register
+from tests.functional.chats.helpers import guard_script, logs, register
 
 PROMPT = "Once upon a time"
 
@@ -50,12 +51,12 @@ def test_each_prompt_and_choice_has_its_place(chatting: TestClient, upstream: Fa
 
 @pytest.mark.row("GW-7")
 def test_a_text_is_streamed_in_the_shape_of_texts(chatting: TestClient, upstream: FakeUpstream) -> None:
-    body = {"model": "small", "prompt": PROMPT, "messages": None, "stream_options": {"include_usage": True}}
-    received = events(chatting, "/v1/completions", **body)
-    *chunks, usage, done = received
+    body = {"model": "small", "prompt": PROMPT, "stream": True, "stream_options": {"include_usage": True}}
+    lines = [line for line in chatting.post("/v1/completions", json=body).text.splitlines() if line]
+    *chunks, usage = [json.loads(line.removeprefix("data: ")) for line in lines[:-1]]
     assert "".join(choice["text"] for chunk in chunks for choice in chunk["choices"]) == "Hello there. "
     assert {chunk["object"] for chunk in chunks} == {"text_completion"}
-    assert (usage["usage"]["total_tokens"], done) == (6, "[DONE]")
+    assert (usage["usage"]["total_tokens"], lines[-1]) == (6, "data: [DONE]")
 
 
 @pytest.mark.row("GW-7", "GW-8")
