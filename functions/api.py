@@ -14,7 +14,9 @@ from functions.arguments.routes import router as arguments
 from functions.audit_logs.routes import router as audit_logs
 from functions.benchmarks.routes import router as benchmarks
 from functions.chats.openai_routes import router as openai
+from functions.chats.responses_routes import router as openai_responses
 from functions.chats.routes import router as chats
+from functions.chats.text_routes import router as openai_texts
 from functions.checkpoints.routes import router as checkpoints
 from functions.clients.routes import router as clients
 from functions.clusters.routes import router as clusters
@@ -67,6 +69,8 @@ ROUTERS = (
     architectures,
     webhooks,
     openai,
+    openai_texts,
+    openai_responses,
     documentation,
     console,
 )

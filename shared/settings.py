@@ -72,6 +72,8 @@ class Settings(BaseModel):
     email_sender: str | None = None
     # Address of the sign-in page in the mails to invited users.
     sign_in_url: str | None = None
+    # Comma-separated origins of browser applications that may call the API, such as https://app.example.com.
+    cors_origins: str | None = None
     # Comma-separated API Gateway keys. The authorizer spreads callers over them, and each is throttled separately.
     fair_shares: str | None = None
     # How long a language model may be silent.

@@ -38,20 +38,25 @@ class Privilege(StrEnum):
 
 Right = UserPermission | Privilege
 
+_GUARD = "the guard judges all chats and all calls of /v1, whatever a request says"
+
 
 class SpaceCreate(Model):
     description: Description
+    guard_required: bool = Field(default=False, description=_GUARD)
     name: Name
 
 
 class SpaceUpdate(PartialUpdate):
     description: Description = KEEP
+    guard_required: bool = KEEP
     name: Name = KEEP
 
 
 class Space(Entity):
     created_by: str
     description: str
+    guard_required: bool = Field(default=False, description=_GUARD)
     name: str
     updated_by: str
     # A deleted space can be restored for a while; until then nobody can use it.

@@ -64,6 +64,8 @@ class SpaceContext:
     key: ApiKey | None = None
     # What an argument needs before its approval.
     review_rules: ReviewRules = field(default_factory=ReviewRules)
+    # Whether the owner made the guard compulsory for chats.
+    guard_required: bool = False
 
     def allows(self, right: Right) -> bool:
         return self.is_owner or right in self.permissions
@@ -142,6 +144,7 @@ class Members:
             membership.generation,
             SpaceLimits.model_validate(limits) if limits else None,
             review_rules=ReviewRules.model_validate(rules or {}),
+            guard_required=found[space_key].get("guard_required", False),
         )
         return context, found
 
