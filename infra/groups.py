@@ -66,9 +66,11 @@ class Grants:
     # Objects of which single versions are listed and deleted.
     erases: tuple[str, ...] = ()
     starts: tuple[Workflow, ...] = ()
-    # Describes executions and training jobs. Stopping includes describing.
-    watches_jobs: bool = False
-    stops_jobs: bool = False
+    # Describes SageMaker's training jobs. Stopping includes describing.
+    watches_training_jobs: bool = False
+    stops_training_jobs: bool = False
+    # Describes and stops executions of workflows.
+    stops_executions: bool = False
     # Name patterns in the parameter store.
     reads_parameters: tuple[str, ...] = ()
     writes_parameters: tuple[str, ...] = ()
@@ -209,7 +211,8 @@ GROUPS = (
             reads=("job", "limit_usage", "user", *SPACE_USAGE),
             # Arguments that wait for a leaver wait for anyone then.
             writes=(*MEMBERSHIP, *INVITES, "api_key", *REMOVAL, *ARGUMENTS),
-            stops_jobs=True,
+            stops_executions=True,
+            stops_training_jobs=True,
             sends_mail=True,
         ),
     ),
@@ -287,7 +290,8 @@ GROUPS = (
             reads_parameters=(CONNECTOR_CREDENTIALS,),
             assumes_customer_roles=True,
             starts=(Workflow.TRAINING, Workflow.EVALUATION),
-            stops_jobs=True,
+            stops_executions=True,
+            stops_training_jobs=True,
         ),
     ),
     group(
@@ -451,6 +455,12 @@ STEPS = {
         ),
         step(
             Workflow.TRAINING,
+            "find_training_machine",
+            # Jobs that wait for a machine are in the list of open jobs.
+            Grants(writes=("training", "job"), watches_training_jobs=True),
+        ),
+        step(
+            Workflow.TRAINING,
             "register_checkpoints",
             Grants(
                 writes=(*_TRAINING_END, "checkpoint"),
@@ -467,7 +477,7 @@ STEPS = {
         step(
             Workflow.TRAINING,
             "fail_training",
-            Grants(writes=_TRAINING_END),
+            Grants(writes=_TRAINING_END, stops_training_jobs=True),
         ),
     ),
     Workflow.EVALUATION: (
@@ -488,6 +498,11 @@ STEPS = {
         ),
         step(
             Workflow.EVALUATION,
+            "find_evaluation_machine",
+            Grants(writes=("evaluation", "job"), watches_training_jobs=True),
+        ),
+        step(
+            Workflow.EVALUATION,
             "record_evaluation",
             Grants(
                 reads=("checkpoint",),
@@ -497,7 +512,11 @@ STEPS = {
             ),
             memory_mb=1024,
         ),
-        step(Workflow.EVALUATION, "fail_evaluation", Grants(writes=("evaluation", "job", *SPACE_USAGE))),
+        step(
+            Workflow.EVALUATION,
+            "fail_evaluation",
+            Grants(writes=("evaluation", "job", *SPACE_USAGE), stops_training_jobs=True),
+        ),
     ),
     Workflow.CONNECTOR_SCAN: (
         step(
@@ -580,7 +599,8 @@ _CONVERGENCE = Grants(
     reads=("benchmark", "checkpoint", "space"),
     writes=(*_TRAINING_END, "evaluation", "scan", "catalog"),
     starts=tuple(Workflow),
-    stops_jobs=True,
+    stops_executions=True,
+    stops_training_jobs=True,
 )
 
 CONNECTOR_SCAN = event(

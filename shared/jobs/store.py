@@ -5,16 +5,17 @@ list. The transaction that creates a job writes both entries; the transaction th
 list. A succeeded training stays on the list until its due evaluations have been created.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime
 
 from boto3.dynamodb.conditions import Attr
+from boto3.dynamodb.conditions import Key as KeyCondition
 
 from shared.clock import Clock, utc_now
 from shared.dynamodb.repository import is_identifier
 from shared.dynamodb.table import ConditionFailedError, Item, Key, Table, Write, delete, put, update
-from shared.models.base import parse_timestamp
+from shared.models.base import format_timestamp, parse_timestamp
 from shared.models.evaluation import DueEvaluation
 from shared.models.job_reference import JobKind, JobReference
 
@@ -61,6 +62,18 @@ class Jobs:
         """Returns an open or ended job, or ``None`` if no job has this id."""
         item = self._table.get(_pointer(job_id)) if is_identifier(job_id) else None
         return _reference(item, job_id) if item else None
+
+    def wait_in_line(self, job_id: str, machines: Iterable[str], until: datetime) -> None:
+        """Notes which machines an open job waits for, until a time. A job that has ended is left as it is."""
+        values = {"machines": sorted(machines), "in_line_until": until}
+        with suppress(ConditionFailedError):
+            self._table.write(update(Key(OPEN, job_id), values, condition=Attr("PK").exists()))
+
+    def wanted_before(self, job_id: str) -> set[str]:
+        """Returns the machines that open jobs wait for which were requested before this one."""
+        older, waiting = KeyCondition("SK").lt(job_id), Attr("in_line_until").gt(format_timestamp(self._clock()))
+        found = self._table.query(OPEN, condition=older, filter=waiting, newest_first=False, attributes=["machines"])
+        return {machine for item in found for machine in item["machines"]}
 
     def open_jobs(self, space_id: str | None = None) -> Iterator[JobReference]:
         """Yields the open jobs, or the open jobs of one space, oldest first."""

@@ -42,7 +42,8 @@ from shared.models.training import Training
 from shared.space_usage.jobs import TOO_MANY_AT_ONCE, JobPlace, JobUsages, seconds_between
 
 KEPT_AFTER_DELETION = timedelta(days=30)
-_WAITING = "Waiting for the scan of "
+# The beginning of a note that does not outlast its reason.
+_WAITING = "Waiting for "
 
 
 TrainingDecision = Callable[[Training], Modification | None]
@@ -114,12 +115,11 @@ class Trainings:
         """Stores the pins of connectors that have none yet. Raises NotFoundError."""
         self.change(space_id, training_id, lambda training: Modification({"pins": {**pins, **training.pins}}))
 
-    def note_waiting(self, space_id: str, training_id: str, files: int) -> None:
-        """Notes how many files of an unfinished training wait for a scan. Raises NotFoundError."""
+    def note_waiting(self, space_id: str, training_id: str, waiting: str | None) -> None:
+        """Notes what an unfinished training waits for ("Waiting for …"), or that it does not. Raises NotFoundError."""
 
         def decide(training: Training) -> Modification | None:
-            waiting = [f"{_WAITING}{files} {'file' if files == 1 else 'files'}."] if files else []
-            notes = [*_lasting(training.notes), *waiting]
+            notes = [*_lasting(training.notes), *([waiting] if waiting else [])]
             return None if training.status.is_final or notes == training.notes else Modification({"notes": notes})
 
         self.change(space_id, training_id, decide)
