@@ -99,7 +99,7 @@ class _Finder:
         if not status.is_over:
             return self._wait(None, LONGEST_PAUSE_FOR_JOB)
         search.number += 1
-        search.is_requested = False
+        search.is_requested, search.waiting_since = False, None
         return self._after_end(description)
 
     def _description(self) -> Mapping[str, Any] | None:

@@ -20,6 +20,8 @@ from shared.models.evaluation import DueEvaluation
 from shared.models.job_reference import JobKind, JobReference
 
 OPEN = "job#open"
+# Names the job with which the next round of the reconciler begins.
+TURN = Key("job#turn", "next")
 
 
 class Jobs:
@@ -81,6 +83,16 @@ class Jobs:
         for item in self._table.query(OPEN, newest_first=False, filter=wanted):
             yield _reference(item, item["SK"])
 
+    def open_jobs_in_turn(self) -> list[JobReference]:
+        """Returns the open jobs, beginning with the one that the last round has left, and the oldest after the newest."""
+        jobs = list(self.open_jobs())
+        first = (self._table.get(TURN) or {}).get("job_id", "")
+        return [job for job in jobs if job.id >= first] + [job for job in jobs if job.id < first]
+
+    def begin_next_turn_with(self, job_id: str | None) -> None:
+        """Notes the first job that a round has not reached; ``None`` if it has reached all of them."""
+        self._table.write(put(TURN, {"job_id": job_id}) if job_id else delete(TURN))
+
 
 def _pointer(job_id: str) -> Key:
     return Key(f"job#{job_id}", job_id)
@@ -88,4 +100,6 @@ def _pointer(job_id: str) -> Key:
 
 def _reference(item: Item, job_id: str) -> JobReference:
     opened_at: datetime = parse_timestamp(item["opened_at"])
-    return JobReference(JobKind(item["kind"]), item["space_id"], job_id, opened_at, item.get("parent_id"))
+    return JobReference(
+        JobKind(item["kind"]), item["space_id"], job_id, opened_at, item.get("parent_id"), "due" in item
+    )
