@@ -11,6 +11,7 @@ from datetime import timedelta
 from typing import Any, Protocol
 
 from functions.events.convergence import Convergence
+from functions.events.training_cleaner import TrainingCleaner
 from shared.arguments.leavers import Leavers
 from shared.arguments.store import Arguments
 from shared.chats.store import Chats
@@ -82,6 +83,7 @@ def clean_up(resources: Resources, seconds: float = math.inf) -> None:
         resources.large_values,
         Arguments(resources.table, resources.clock),
         Chats(resources.table, resources.large_values, resources.clock),
+        TrainingCleaner(resources),
         resources.connector_cleaner,
     )
     ends_at = time.monotonic() + seconds

@@ -1,4 +1,4 @@
-"""Finds a machine for a job, and decides what follows when AWS refuses its SageMaker job or the job ends without success.
+"""Finds a machine for a job, and decides what follows when AWS refuses its SageMaker job or the job fails.
 
 Before each decision AWS is asked for the job by its name, because the response to a request may be lost: a job that
 exists is adopted, whatever the error was. A job uses its number up, a refused request does not.
@@ -167,8 +167,9 @@ class _Finder:
         types = self._types()
         self._jobs.wait_in_line(self._job_id, map(self._machine, types), now + PLACE)
         waiting = (
-            f"Waiting for a machine since {search.waiting_since:%Y-%m-%d %H:%M} UTC, for at most {hours} hours: as many "
-            f"{' and '.join(types)} as AWS allows here are in use. Jobs get machines in the order of their requests."
+            f"Waiting for a machine since {search.waiting_since:%Y-%m-%d %H:%M} UTC, for at most {hours} hours: as "
+            f"many {' and '.join(types)} as AWS allows here are in use. Jobs get machines in the order of their "
+            "requests."
         )
         return self._wait(waiting, LONGEST_PAUSE_FOR_QUOTA)
 

@@ -84,7 +84,7 @@ class Jobs:
             yield _reference(item, item["SK"])
 
     def open_jobs_in_turn(self) -> list[JobReference]:
-        """Returns the open jobs, beginning with the one that the last round has left, and the oldest after the newest."""
+        """Returns the open jobs, oldest first. Those before the first one that the last round has left come last."""
         jobs = list(self.open_jobs())
         first = (self._table.get(TURN) or {}).get("job_id", "")
         return [job for job in jobs if job.id >= first] + [job for job in jobs if job.id < first]
@@ -100,6 +100,5 @@ def _pointer(job_id: str) -> Key:
 
 def _reference(item: Item, job_id: str) -> JobReference:
     opened_at: datetime = parse_timestamp(item["opened_at"])
-    return JobReference(
-        JobKind(item["kind"]), item["space_id"], job_id, opened_at, item.get("parent_id"), "due" in item
-    )
+    kind, parent_id = JobKind(item["kind"]), item.get("parent_id")
+    return JobReference(kind, item["space_id"], job_id, opened_at, parent_id, has_ended="due" in item)

@@ -18,6 +18,7 @@ from typing import Any
 from boto3.dynamodb.conditions import Attr
 
 from shared.clock import Clock, new_id, utc_now
+from shared.dynamodb.cleanup_list import CleanupList
 from shared.dynamodb.reference_counts import add_reference, remove_reference
 from shared.dynamodb.repository import ConditionNotMetError, Idempotency, Modification, Repository
 from shared.dynamodb.table import (
@@ -56,6 +57,8 @@ class Trainings:
     def __init__(self, table: Table, clock: Clock = utc_now) -> None:
         self.repository = Repository(table, Training, kind="training", paged=True, clock=clock)
         self.jobs = Jobs(table, clock)
+        # Files of these trainings are to be removed.
+        self.purges = CleanupList(table, "training", clock)
         self._usages = JobUsages(table, clock)
         self._table = table
         self._clock = clock
@@ -149,6 +152,7 @@ class Trainings:
             also = [
                 *self._releases(space_id, training),
                 *self._usages.release(_place(space_id, training), seconds),
+                self.purges.note(space_id, training_id),
                 *(due or [self.jobs.close(training_id)]),
             ]
             notes = _lasting(training.notes)
@@ -191,6 +195,7 @@ class Trainings:
             also.append(delete(_series_key(space_id, training_id)))
             if training.status.is_final:
                 also += self.jobs.retire(training_id, now + KEPT_AFTER_DELETION)
+                also.append(self.purges.note(space_id, training_id))
             else:
                 also += self._releases(space_id, training)
             condition = Attr("version").eq(training.version)
@@ -215,7 +220,8 @@ class Trainings:
             self._usages.release(_place(space_id, deleted), seconds_between(deleted.started_at, now)) if deleted else []
         )
         try:
-            self._table.transact([record, *places, *self.jobs.retire(training_id, now + KEPT_AFTER_DELETION)])
+            ended = [*self.jobs.retire(training_id, now + KEPT_AFTER_DELETION), self.purges.note(space_id, training_id)]
+            self._table.transact([record, *places, *ended])
         except TransactionFailedError:  # it has been finished before, or the record is gone
             self._usages.free(space_id, JobKind.TRAINING, training_id)
             self._table.write(self.jobs.close(training_id))

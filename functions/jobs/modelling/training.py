@@ -1,5 +1,6 @@
 """Fits the models of one training with early stopping, and saves them regularly so that the work can be resumed."""
 
+import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -9,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
+from shared.errors import JobFailedError
 from shared.propensity.architectures.base import (
     Architecture,
     Examples,
@@ -42,7 +44,8 @@ class Observer(Protocol):
 class MemberState(BaseModel):
     """The progress of one model, saved beside its file."""
 
-    model_config = ConfigDict(extra="forbid")
+    # A loss may be infinite.
+    model_config = ConfigDict(extra="forbid", ser_json_inf_nan="constants")
 
     file: str | None = None
     rounds: int = 0
@@ -75,9 +78,10 @@ class MemberWatcher:
     def after_round(self, finished_rounds: int, loss: float, save: Callable[[Path], None]) -> bool:
         """Implements ``RoundWatcher``."""
         losses = self.state.losses
-        losses.append(loss)
+        # Any loss is less than one that is no number.
+        losses.append(math.inf if math.isnan(loss) else loss)
         self.state.rounds = finished_rounds
-        if not self.state.best_round or loss < losses[self.state.best_round - 1]:
+        if not self.state.best_round or losses[-1] < losses[self.state.best_round - 1]:
             self.state.best_round = finished_rounds
         self.observer.record(loss_name(self.member), loss, finished_rounds)
         stop = self.observer.stop_requested
@@ -152,7 +156,7 @@ def fit_ensemble(
 
     Raises:
         TrainingStoppedError: ``observer`` requested a stop.
-        JobFailedError: the requested hardware cannot be used.
+        JobFailedError: the requested hardware cannot be used, or the fit diverges.
     """
     hardware = Hardware(threads=threads_for(examples.matrix), gpu_count=gpu_count)
     members: list[Predictor] = []
@@ -173,6 +177,11 @@ def fit_ensemble(
                 watcher,
                 resume,
             )
+            if not any(map(math.isfinite, state.losses)):
+                raise JobFailedError(
+                    "The fit diverged: the loss is not a number after any round. Use a smaller learning_rate, or leave "
+                    "columns with extreme values out."
+                )
             state.complete = True
             workspace.save(index, state, model.save)
         # Loaded from the file, so that the training measures the same model that scores later.

@@ -1,7 +1,6 @@
 """Tests of the reconciler's rounds when AWS is slow, and of jobs whose space is deleted and restored."""
 
 import threading
-from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -54,13 +53,13 @@ class SlowAws:
 
 
 @pytest.fixture
-def open_jobs(world: World) -> Iterator[list[str]]:
+def open_jobs(world: World) -> list[str]:
     jobs = Jobs(world.table)
     ids = [world.id]
     for number in range(OPEN_JOBS - 1):
         ids.append(f"01a2081a-1610-752b-8cc0-d52dcf52{number:04d}")
         world.table.transact(jobs.open(JobKind.TRAINING, space_of(world.client), ids[-1]))
-    yield sorted(ids)
+    return sorted(ids)
 
 
 @pytest.mark.row("Y-9", "EN-2")
@@ -79,9 +78,8 @@ def test_rounds_that_end_early_reach_all_jobs_in_turn(
 
 def succeed_with_due_evaluations(world: World, number: int) -> list[str]:
     """Ends the training while its workflow has not created its evaluations yet."""
-    benchmark_ids = [
-        add_benchmark(world.client, world.training["connectors"][0]["connector_id"]) for _ in range(number)
-    ]
+    connector_id = world.training["connectors"][0]["connector_id"]
+    benchmark_ids = [add_benchmark(world.client, connector_id) for _ in range(number)]
     world.client.put(f"/trainings/{world.id}", json={"benchmark_ids": benchmark_ids})
     checkpoint = add_checkpoint(world.table, space_of(world.client), training_id=world.id)
     values = {"checkpoint_ids": [checkpoint.id]}
