@@ -82,7 +82,7 @@ class _Finder:
         self._search = MachineSearch.model_validate(event["search"] or {"spot": self._plan["spot"]})
         self._error, self._cause = str(event.get("error") or ""), str(event.get("cause") or "")
         self._job_id = job_id
-        self._resources = resources
+        self._sagemaker = SageMakerJobs(resources.sagemaker)
         self._jobs = Jobs(resources.table, resources.clock)
         self._clock = resources.clock
 
@@ -110,7 +110,7 @@ class _Finder:
             cause = None
         if isinstance(cause, dict) and "TrainingJobStatus" in cause:
             return cause
-        return SageMakerJobs(self._resources.sagemaker).describe(self._name())
+        return self._sagemaker.describe(self._name())
 
     def _after_end(self, description: Mapping[str, Any]) -> Decision:
         search = self._search
