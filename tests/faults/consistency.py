@@ -33,6 +33,7 @@ CHECKS: tuple[Callable[[StoredItems], Problems], ...] = (
     log_checks.audited_writes,
     log_checks.rollups,
     object_checks.owners,
+    object_checks.jobs,
 )
 
 

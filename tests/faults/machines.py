@@ -4,7 +4,6 @@ import json
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime, timedelta
-from functools import partial
 from typing import Any
 
 import boto3
@@ -31,7 +30,7 @@ from tests.fixtures.training_workflow import World as TrainingWorld
 from tests.fixtures.trainings import add_benchmark, space_of, training_request
 
 QUOTAS = {"ml.m5.2xlarge": 1, "ml.m5.4xlarge": 1}
-STEPS = 150
+STEPS = 180
 ACCOUNT = "123456789012"
 # As in the state machine.
 STEP_ATTEMPTS, REQUEST_ATTEMPTS = 3, 6
@@ -200,7 +199,7 @@ class Scene:
         self.space = f"/spaces/{space_of(self.owner)}"
         self.executions: list[Execution] = []
         self.broken: list[str] = []
-        self._is_deleted = self._is_meanwhile = False
+        self._is_deleted = False
         self._request = training_request(self.owner, self.worker.table)
         TrainingWorld(self.owner, self.worker, self.worker.table, self._request).upload("2026.csv")
         benchmark = add_benchmark(self.owner, self._request["connectors"][0]["connector_id"])
@@ -213,20 +212,17 @@ class Scene:
 
     def act(self) -> None:
         """Lets something happen, mostly while calls to AWS fail."""
-        actions: list[Callable[[], None]] = [self._go_on] * 8 + [self._deliver, self._deliver, self._end_job]
+        actions: list[Callable[[], None]] = [self._go_on] * 10 + [self._deliver, self._deliver, self._end_job]
         rare: list[Callable[[], None]] = [self._delete, self._reconcile]
-        if self._is_meanwhile:
-            actions = [self._deliver, self._delete]
         with self.platform.boundary.failing(*WITHOUT_KILLS, *KILLS, rate=self.dice.choice((0, 0.1, 0.4))):
-            self.dice.choice(actions if self.dice.random() < 0.9 else rare)()
+            self.dice.choice(actions if self.dice.random() < 0.94 else rare)()
         self.platform.elapsed += timedelta(seconds=self.dice.uniform(0, 40))
 
     def meanwhile(self) -> None:
-        if self.dice.random() < 0.1 and not self._is_meanwhile:
-            self._is_meanwhile = True
+        """Lets somebody delete a training, and an event arrive, while a request is on its way."""
+        if self.dice.random() < 0.05:
             self._delete()
             self._deliver()
-            self._is_meanwhile = False
 
     def delete_and_restore_space(self) -> None:
         """Deletes the space, with its jobs, and restores it after a while."""
@@ -249,7 +245,9 @@ class Scene:
             self.platform.elapsed += timedelta(seconds=60)
         while self.account.events:
             self._deliver()
-        self.broken += [f"the execution of {each.id} is still in {each.state}" for each in self.executions if each.is_alive]
+        self.broken += [
+            f"the execution of {each.id} is still in {each.state}" for each in self.executions if each.is_alive
+        ]
 
     def check_order(self, first: Execution, machine: tuple[str, bool]) -> None:
         """Finds older trainings that wait for the machine that a younger one requests."""
@@ -261,7 +259,11 @@ class Scene:
         """Returns broken promises about order, healthy jobs and reasons of failures."""
         for execution in self.executions:
             shown = self.owner.get(f"/trainings/{execution.id}").json()
-            reasons = (DATA, CAPACITY, *(["Its space was deleted.", "stopped from outside"] if self._is_deleted else []))
+            reasons = (
+                DATA,
+                CAPACITY,
+                *(["Its space was deleted.", "stopped from outside"] if self._is_deleted else []),
+            )
             if execution.is_deleted or execution.is_broken or shown["status"] == "succeeded":
                 continue
             if not any(reason in str(shown["error"]) for reason in reasons):
@@ -316,7 +318,7 @@ def machines(platform: EmulatedPlatform, seed: int) -> Outcome:
     scene = Scene(platform, seed)
     gone_at = scene.dice.randrange(2 * STEPS)
     for number in range(STEPS):
-        if number % 15 == 0:
+        if number % 12 == 0:
             scene.train()
         scene.act()
         if number == gone_at:

@@ -69,7 +69,9 @@ class SageMakerAccount:
             "TrainingJobArn": f"arn:aws:sagemaker:us-east-1:123456789012:training-job/{name}",
             "TrainingJobStatus": "InProgress",
             "SecondaryStatus": "Starting",
-            "ModelArtifacts": {"S3ModelArtifacts": f"{body['OutputDataConfig']['S3OutputPath']}job/output/model.tar.gz"},
+            "ModelArtifacts": {
+                "S3ModelArtifacts": f"{body['OutputDataConfig']['S3OutputPath']}job/output/model.tar.gz"
+            },
             "CreationTime": time.time(),
         }
         self._publish(self.jobs[name])

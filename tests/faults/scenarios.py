@@ -17,9 +17,9 @@ from tests.faults.emulated_platform import EmulatedPlatform
 from tests.faults.external_services import UnreliableMails, WebhookPath, complete
 from tests.faults.interleavings import late_commits, late_events
 from tests.faults.killed_workers import Outcome, killed_request, killed_scan, killed_training
-from tests.faults.machines import machines
 from tests.faults.limit_checks import PLENTY, wrong_limits, wrong_logs
 from tests.faults.lost_responses import lost_responses
+from tests.faults.machines import machines
 from tests.faults.neighbour import neighbour
 from tests.faults.storm_client import StormClient
 from tests.fixtures.audit import watch_table

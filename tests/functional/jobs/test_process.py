@@ -125,7 +125,7 @@ sys.exit(run(work))
 """
 
 
-@pytest.mark.row("TR-2", "EN-3")
+@pytest.mark.row("TR-2")
 def test_warnings_on_stderr_do_not_push_out_the_reason_of_a_failure(box: Box, cloud: Cloud) -> None:
     job = training([cloud.put_frame("a.csv", customers())])
     code, output, errors = finish(box.start(job, "-c", NOISY))

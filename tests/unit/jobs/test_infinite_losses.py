@@ -17,7 +17,7 @@ from shared.propensity.architectures.base import Examples
 from tests.fixtures.training_workflow import checkpoint
 
 
-@pytest.mark.row("TR-3", "EN-3")
+@pytest.mark.row("TR-3")
 def test_a_loss_that_is_no_number_leaves_the_checkpoint_readable() -> None:
     progress = ProgressReporter(threading.Event())
     for step, loss in enumerate((0.6, math.nan, math.inf, 0.5), 1):
