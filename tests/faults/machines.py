@@ -50,7 +50,7 @@ class Execution:
 
     def __init__(self, scene: "Scene", training: TrainingWorld, *, spot: bool) -> None:
         self.id = str(training.training["id"])
-        self.is_broken = self.is_deleted = False
+        self.is_broken = self.is_deleted = self.is_in_deleted_space = False
         self.search: dict[str, Any] = {}
         self.state = "find"
         self.asked_at: datetime | None = None
@@ -199,7 +199,6 @@ class Scene:
         self.space = f"/spaces/{space_of(self.owner)}"
         self.executions: list[Execution] = []
         self.broken: list[str] = []
-        self._is_deleted = False
         self._request = training_request(self.owner, self.worker.table)
         TrainingWorld(self.owner, self.worker, self.worker.table, self._request).upload("2026.csv")
         benchmark = add_benchmark(self.owner, self._request["connectors"][0]["connector_id"])
@@ -226,7 +225,8 @@ class Scene:
 
     def delete_and_restore_space(self) -> None:
         """Deletes the space, with its jobs, and restores it after a while."""
-        self._is_deleted = True
+        for execution in self.executions:
+            execution.is_in_deleted_space = True
         self.owner.delete(self.space).raise_for_status()
         for _ in range(self.dice.randrange(6)):
             self.dice.choice((self._deliver, self._reconcile, self._end_job))()
@@ -245,9 +245,8 @@ class Scene:
             self.platform.elapsed += timedelta(seconds=60)
         while self.account.events:
             self._deliver()
-        self.broken += [
-            f"the execution of {each.id} is still in {each.state}" for each in self.executions if each.is_alive
-        ]
+        alive = [each for each in self.executions if each.is_alive]
+        self.broken += [f"the execution of {each.id} is still in {each.state}" for each in alive]
 
     def check_order(self, first: Execution, machine: tuple[str, bool]) -> None:
         """Finds older trainings that wait for the machine that a younger one requests."""
@@ -259,11 +258,7 @@ class Scene:
         """Returns broken promises about order, healthy jobs and reasons of failures."""
         for execution in self.executions:
             shown = self.owner.get(f"/trainings/{execution.id}").json()
-            reasons = (
-                DATA,
-                CAPACITY,
-                *(["Its space was deleted.", "stopped from outside"] if self._is_deleted else []),
-            )
+            reasons = [DATA, CAPACITY] + ["Its space was deleted."] * execution.is_in_deleted_space
             if execution.is_deleted or execution.is_broken or shown["status"] == "succeeded":
                 continue
             if not any(reason in str(shown["error"]) for reason in reasons):
@@ -276,8 +271,9 @@ class Scene:
 
     def _delete(self) -> None:
         present = [each for each in self.executions if not each.is_deleted]
+        running = [each for each in present if each.state == "monitor"]
         if present:
-            execution = self.dice.choice(present)
+            execution = self.dice.choice(running if running and self.dice.random() < 0.7 else present)
             execution.is_deleted = True
             with suppress(*DEATHS):
                 self.owner.delete(f"/trainings/{execution.id}")
@@ -297,8 +293,9 @@ class Scene:
         stopping = [job for job in self.account.jobs.values() if job["TrainingJobStatus"] == "Stopping"]
         if stopping:
             self.account.end(self.dice.choice(stopping), "Stopped")
-        if running := self.account.running:
-            job: Job = self.dice.choice(running)
+        # One that nobody waits for runs until somebody stops it.
+        if running := [job for job in self.account.running if not self._may_stop(job)]:
+            job = self.dice.choice(running)
             chosen = dict(self.dice.choice(ENDS if job["EnableManagedSpotTraining"] else ENDS[:-1]))
             self.account.end(job, chosen.pop("status"), **chosen)
 
@@ -310,7 +307,9 @@ class Scene:
         """Returns whether a job may be stopped: its workflow does not go on, or somebody has deleted its training."""
         name = job["TrainingJobName"]
         owner = next((each for each in self.executions if each.id in name), None)
-        return owner is None or owner.is_deleted or owner.is_broken or self._is_deleted or not owner.is_alive
+        if owner is None:
+            return True
+        return owner.is_deleted or owner.is_broken or owner.is_in_deleted_space or not owner.is_alive
 
 
 def machines(platform: EmulatedPlatform, seed: int) -> Outcome:

@@ -64,14 +64,13 @@ class SageMakerAccount:
         prefix = name.rpartition("-")[0]
         if any(job["TrainingJobName"].rpartition("-")[0] == prefix for job in using):
             self.broken.append(f"{name} was created beside another job of the same record")
+        folder = body["OutputDataConfig"]["S3OutputPath"]
         self.jobs[name] = {
             **{key: body[key] for key in ("TrainingJobName", "ResourceConfig", "EnableManagedSpotTraining")},
             "TrainingJobArn": f"arn:aws:sagemaker:us-east-1:123456789012:training-job/{name}",
             "TrainingJobStatus": "InProgress",
             "SecondaryStatus": "Starting",
-            "ModelArtifacts": {
-                "S3ModelArtifacts": f"{body['OutputDataConfig']['S3OutputPath']}job/output/model.tar.gz"
-            },
+            "ModelArtifacts": {"S3ModelArtifacts": f"{folder}job/output/model.tar.gz"},
             "CreationTime": time.time(),
         }
         self._publish(self.jobs[name])

@@ -233,7 +233,7 @@ def test_a_model_that_predictions_would_not_load_is_no_checkpoint(
     noise = "".join(map(chr, range(32, 127))) * 30_000
     event = world.put_model(content=archive({"checkpoint.json": checkpoint(), "model.txt": noise}))
     monkeypatch.setattr(register_module, limit, 1000)
-    with pytest.raises(JobFailedError, match="larger than|unpacks to more than"):
+    with pytest.raises(JobFailedError, match=r"larger than|unpacks to more than"):
         register_checkpoints(world.resources, event)
     assert world.client.get("/checkpoints").json()["count"] == 0
 
