@@ -67,9 +67,11 @@ class Grants:
     # Objects of which single versions are listed and deleted.
     erases: tuple[str, ...] = ()
     starts: tuple[Workflow, ...] = ()
-    # Describes executions and training jobs. Stopping includes describing.
-    watches_jobs: bool = False
-    stops_jobs: bool = False
+    # Describes SageMaker's training jobs. Stopping includes describing.
+    watches_training_jobs: bool = False
+    stops_training_jobs: bool = False
+    # Describes and stops executions of workflows.
+    stops_executions: bool = False
     # Name patterns in the parameter store.
     reads_parameters: tuple[str, ...] = ()
     writes_parameters: tuple[str, ...] = ()
@@ -214,7 +216,8 @@ GROUPS = (
             reads=("job", "limit_usage", "user", *SPACE_USAGE),
             # Arguments that wait for a leaver wait for anyone then.
             writes=(*MEMBERSHIP, *INVITES, "api_key", *REMOVAL, *ARGUMENTS),
-            stops_jobs=True,
+            stops_executions=True,
+            stops_training_jobs=True,
             sends_mail=True,
         ),
     ),
@@ -292,7 +295,8 @@ GROUPS = (
             reads_parameters=(CONNECTOR_CREDENTIALS,),
             assumes_customer_roles=True,
             starts=(Workflow.TRAINING, Workflow.EVALUATION),
-            stops_jobs=True,
+            stops_executions=True,
+            stops_training_jobs=True,
         ),
         paths=("trainings", "trainings/{proxy+}", "architectures"),
     ),
@@ -463,6 +467,12 @@ STEPS = {
         ),
         step(
             Workflow.TRAINING,
+            "find_training_machine",
+            # Jobs that wait for a machine are in the list of open jobs.
+            Grants(writes=("training", "job"), watches_training_jobs=True),
+        ),
+        step(
+            Workflow.TRAINING,
             "register_checkpoints",
             Grants(
                 writes=(*_TRAINING_END, "checkpoint"),
@@ -479,7 +489,7 @@ STEPS = {
         step(
             Workflow.TRAINING,
             "fail_training",
-            Grants(writes=_TRAINING_END),
+            Grants(writes=_TRAINING_END, stops_training_jobs=True),
         ),
     ),
     Workflow.EVALUATION: (
@@ -500,6 +510,11 @@ STEPS = {
         ),
         step(
             Workflow.EVALUATION,
+            "find_evaluation_machine",
+            Grants(writes=("evaluation", "job"), watches_training_jobs=True),
+        ),
+        step(
+            Workflow.EVALUATION,
             "record_evaluation",
             Grants(
                 reads=("checkpoint",),
@@ -509,7 +524,11 @@ STEPS = {
             ),
             memory_mb=1024,
         ),
-        step(Workflow.EVALUATION, "fail_evaluation", Grants(writes=("evaluation", "job", *SPACE_USAGE))),
+        step(
+            Workflow.EVALUATION,
+            "fail_evaluation",
+            Grants(writes=("evaluation", "job", *SPACE_USAGE), stops_training_jobs=True),
+        ),
     ),
     Workflow.CONNECTOR_SCAN: (
         step(
@@ -592,7 +611,8 @@ _CONVERGENCE = Grants(
     reads=("benchmark", "checkpoint", "space"),
     writes=(*_TRAINING_END, "evaluation", "scan", "catalog"),
     starts=tuple(Workflow),
-    stops_jobs=True,
+    stops_executions=True,
+    stops_training_jobs=True,
 )
 
 CONNECTOR_SCAN = event(
@@ -613,8 +633,17 @@ RECONCILE_JOBS = event(
         # Items that may name an object.
         reads=(*_CONVERGENCE.reads, "expert_version", "insight"),
         writes=(*_CONVERGENCE.writes, "space", "membership", "member", *_REMAINING_DATA, "schema_drift"),
-        deletes=(CHAT_FILES, CONNECTOR_FILES, EXPERT_FILES, INSIGHT_FILES, SCAN_FILES, SNAPSHOT_FILES),
-        lists=(CHAT_FILES, CONNECTOR_FILES, SCAN_FILES, SNAPSHOT_FILES),
+        deletes=(
+            CHAT_FILES,
+            CONNECTOR_FILES,
+            EXPERT_FILES,
+            INSIGHT_FILES,
+            PIN_FILES,
+            SCAN_FILES,
+            SNAPSHOT_FILES,
+            TRAINING_FILES,
+        ),
+        lists=(CHAT_FILES, CONNECTOR_FILES, PIN_FILES, SCAN_FILES, SNAPSHOT_FILES, TRAINING_FILES),
         writes_parameters=(CONNECTOR_CREDENTIALS, CLUSTER_TOKENS),
     ),
     timeout_seconds=240,

@@ -19,7 +19,7 @@ from shared.models.job import CheckpointSummary, JobFile, SeriesPoint
 from shared.models.job_status import JobStatus
 from shared.models.training import Training
 from shared.observability import workflow_step
-from shared.propensity.artifacts import MAX_EXTRACTED_BYTES, read_checkpoint_metadata
+from shared.propensity.artifacts import MAX_PACKED_BYTES, MAX_SCORED_BYTES, read_checkpoint_metadata
 from shared.propensity.errors import CheckpointError
 from shared.resources import Resources
 from shared.trainings.store import Trainings
@@ -27,6 +27,8 @@ from shared.trainings.store import Trainings
 MAX_NOTES = 100
 INPUTS_CHARACTERS = 20_000
 _BLOCK = 1 << 20
+# More than the headers of all files of an archive.
+_ARCHIVE_OVERHEAD = 1 << 20
 _resources = Resources()
 
 
@@ -133,9 +135,10 @@ def _read(event: dict[str, Any], training: Training, resources: Resources) -> tu
         version_id=found.get("VersionId"),
         size_bytes=found["ContentLength"],
     )
-    if artifact.size_bytes > MAX_EXTRACTED_BYTES:
+    if artifact.size_bytes > MAX_PACKED_BYTES:
         raise JobFailedError(
-            f"The model is larger than {MAX_EXTRACTED_BYTES >> 20} MB. Train with fewer rounds or smaller trees."
+            f"The model is larger than {MAX_PACKED_BYTES >> 20} MB, so predictions could not use it. Train with fewer "
+            "rounds or smaller trees."
         )
     try:
         with _spooled(found["Body"].iter_chunks(_BLOCK)) as content:
@@ -174,8 +177,8 @@ def _check_whole(content: IO[bytes]) -> None:
         with gzip.open(content) as unpacked:
             while block := unpacked.read(_BLOCK):
                 total += len(block)
-                if total > MAX_EXTRACTED_BYTES:
-                    raise CheckpointError(f"it unpacks to more than {MAX_EXTRACTED_BYTES >> 20} MB")
+                if total > MAX_SCORED_BYTES + _ARCHIVE_OVERHEAD:
+                    raise CheckpointError(f"it unpacks to more than {MAX_SCORED_BYTES >> 20} MB")
     except (OSError, EOFError, zlib.error) as error:
         raise CheckpointError(f"it is damaged ({error})") from error
     content.seek(0)

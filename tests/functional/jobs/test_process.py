@@ -18,6 +18,7 @@ import polars as pl
 import pytest
 from standardwebhooks.webhooks import Webhook
 
+from shared.jobs.failures import explain_reason
 from shared.models.job import MetricName
 from shared.propensity.artifacts import extract_artifact
 from shared.propensity.checkpoints import Scorer, StoredCheckpoint, read_checkpoint
@@ -87,6 +88,32 @@ def test_a_failure_leaves_its_reason_and_a_bad_exit_code(box: Box, cloud: Cloud)
     assert box.failure == "The target column 'bought' has only one label ('no'). A propensity model needs two labels."
     assert errors.splitlines()[-1] == f"JobFailedError: {box.failure}"
     assert list(box.container.model_folder.iterdir()) == []
+
+
+NOISY = """
+import os, sys, warnings
+from functions.jobs.container import run
+from shared.errors import JobFailedError
+
+def work(container, stop):
+    os.write(2, b"a native library warns\\n" * 200)
+    warnings.warn("Python warns")
+    raise JobFailedError("The file 'a.csv' is empty.")
+
+sys.exit(run(work))
+"""
+
+
+@pytest.mark.row("TR-2")
+def test_warnings_on_stderr_do_not_push_out_the_reason_of_a_failure(box: Box, cloud: Cloud) -> None:
+    job = training([cloud.put_frame("a.csv", customers())])
+    code, output, errors = finish(box.start(job, "-c", NOISY))
+    assert (code, errors) == (1, "JobFailedError: The file 'a.csv' is empty.\n")
+    assert output.count("warns") == 201
+    # SageMaker's toolkit replaces the failure file by stderr, and AWS keeps the first 1,024 characters.
+    toolkit = f'ExecuteUserScriptError:\nExitCode {code}\nErrorMessage "{errors}"\nCommand "/usr/bin/python3 train.py"'
+    reason = f"AlgorithmError: {toolkit}"[:1024]
+    assert explain_reason(f"{reason}, exit code: 1") == "The file 'a.csv' is empty."
 
 
 @pytest.mark.row("TR-5")
