@@ -104,11 +104,12 @@ class JobFiles:
         """Yields the profiles of the scanned files."""
         for start in range(0, len(part.versions), BATCH_FILES):
             batch = part.versions[start : start + BATCH_FILES]
-            entries = self._catalog.entries(space_id, part.connector.id, [each.file for each in batch])
-            for version in batch:
-                entry = contents.replaced.get(version.file) or entries.get(version.file)
-                if entry is not None and entry.etag == version.etag:
-                    yield _profile_of(entry, part)
+            found = self._catalog.entries(space_id, part.connector.id, [each.file for each in batch])
+            found |= contents.replaced
+            # An event may have replaced an entry since the states were read.
+            others = {each.file: each.etag for each in batch if not _is_of(found.get(each.file), each)}
+            found |= self._drifts.replaced_profiles(space_id, part.connector.id, others)
+            yield from (_profile_of(found[each.file], part) for each in batch if _is_of(found.get(each.file), each))
 
     def _options(self, space_id: str, connector: Connector, versions: Sequence[FileVersion]) -> dict[str, ReadOptions]:
         """Returns the read options of each file: the connector's with its own."""
@@ -167,6 +168,10 @@ def _usable(found: Iterator[FileVersion], connector: Connector, names: Sequence[
         what_next = "Scan it: that reads its tables" if connector.postgres else "Upload some"
         raise JobFailedError(f"The connector '{connector.name}' has no files with data in them. {what_next}.")
     return usable
+
+
+def _is_of(entry: CatalogEntry | None, version: FileVersion) -> bool:
+    return entry is not None and entry.etag == version.etag
 
 
 def _is_read(state: FileState | None, version: FileVersion) -> bool:

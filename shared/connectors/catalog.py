@@ -277,18 +277,24 @@ class Catalog:
             "size_bytes": version.size_bytes,
             **known,
         }
-        return self._record(space_id, connector_id, version.file, entry, version.sequencer, is_pending=True)
+        write = put(key, entry, later)
+        return self._record(space_id, connector_id, version.file, write, version.sequencer, is_pending=True)
 
     def record_deleted(self, space_id: str, connector_id: str, file: str, sequencer: str) -> EventOutcome:
         """Records an event about a deleted file, unless a later event is known."""
         tombstone = {"status": DELETED, "sequencer": sequencer, "expires_at": self._expiry()}
-        outcome = self._record(space_id, connector_id, file, tombstone, sequencer, is_pending=False)
+        write = put(_key(space_id, connector_id, file), tombstone, _later_than(sequencer))
+        outcome = self._record(space_id, connector_id, file, write, sequencer, is_pending=False)
         return self._outcome(space_id, connector_id, outcome)
 
     def record_unclear(self, space_id: str, connector_id: str, file: str, sequencer: str) -> EventOutcome:
-        """Records an event after which only the bucket shows the present content."""
-        entry = {"file": file, "status": CatalogStatus.PENDING, "sequencer": sequencer}
-        outcome = self._record(space_id, connector_id, file, entry, sequencer, is_pending=True)
+        """Records an event after which only the bucket shows the present content.
+
+        A profile stays, because the content may be the same: lifecycle rules remove old versions.
+        """
+        values = {"file": file, "status": CatalogStatus.PENDING, "sequencer": sequencer, "expires_at": None}
+        write = update(_key(space_id, connector_id, file), values, condition=_later_than(sequencer))
+        outcome = self._record(space_id, connector_id, file, write, sequencer, is_pending=True)
         return self._outcome(space_id, connector_id, outcome)
 
     def record_result(self, space_id: str, connector_id: str, entry: CatalogEntry, seen: Seen) -> bool:
@@ -348,12 +354,12 @@ class Catalog:
                 self._s3.delete_object(Bucket=self._bucket, Key=found["Key"])
 
     def _record(
-        self, space_id: str, connector_id: str, file: str, values: Item, sequencer: str, *, is_pending: bool
+        self, space_id: str, connector_id: str, file: str, write: Write, sequencer: str, *, is_pending: bool
     ) -> EventOutcome:
-        entry, marker = _key(space_id, connector_id, file), _pending_key(space_id, connector_id, file)
+        marker = _pending_key(space_id, connector_id, file)
         mark = update(marker, {"sequencer": sequencer}) if is_pending else delete(marker)
         try:
-            self._table.transact([put(entry, values, Attr("PK").not_exists() | _later_than(sequencer)), mark])
+            self._table.transact([write, mark])
         except TransactionFailedError as failed:
             is_repeated = failed.item is not None and failed.item.get("sequencer") == sequencer
             is_waiting = is_repeated and failed.item is not None and failed.item["status"] == CatalogStatus.PENDING
@@ -377,8 +383,13 @@ class Catalog:
         except ConditionFailedError as failed:
             if kept is None or (failed.item or {}).get("sequencer") != seen.sequencer:
                 return False
+            with suppress(ConditionFailedError):
+                scanned = {"status": CatalogStatus.SCANNED}
+                self._table.write(update(_key(space_id, connector_id, file), scanned, condition=unchanged & kept))
         # A mark that the scan did not know of stays for the next one.
-        is_known: ConditionBase = Attr("sequencer").not_exists() | _is("sequencer", seen.sequencer)
+        is_known: ConditionBase = Attr("sequencer").not_exists()
+        if seen.sequencer is not None:
+            is_known |= Attr("sequencer").lte(seen.sequencer)
         is_known &= Attr("request").not_exists() | _is("request", seen.request)
         with suppress(ConditionFailedError):
             self._table.write(delete(_pending_key(space_id, connector_id, file), is_known))
@@ -457,6 +468,9 @@ def _first_date_formats(columns: Sequence[CatalogColumn]) -> str | None:
 def _good_profile(failure: CatalogEntry) -> ConditionBase:
     """Returns the condition of a profile that outlasts this failure, which may not know the content."""
     good: ConditionBase = Attr("status").eq(CatalogStatus.SCANNED.value)
+    # One that waits for another scan.
+    is_pending = Attr("status").eq(CatalogStatus.PENDING.value)
+    good |= is_pending & Attr("scanned_at").exists() & Attr("error").not_exists()
     good &= _is("options_digest", failure.options_digest)
     return good if failure.etag is None else good & Attr("etag").eq(failure.etag)
 

@@ -59,7 +59,10 @@ def _new_job(
         checkpoint_id=evaluation.checkpoint_id,
         benchmark_id=benchmark.id,
         gpu_count=evaluation.gpu_count,
-        datasets=inputs.datasets(space_id, inputs.parts(space_id, benchmark.connectors, pins), target),
+        # A checkpoint reads its own features only, so it needs no profile of other columns.
+        datasets=inputs.datasets(
+            space_id, inputs.parts(space_id, benchmark.connectors, pins), target, needs_profiles=False
+        ),
         metrics=benchmark.metrics,
         progress=inputs.progress(),
     )
