@@ -71,30 +71,20 @@ class ConnectorScans:
 
     def succeed(self, space_id: str, connector_id: str, scan_id: str, counts: dict[str, int]) -> None:
         """Ends a successful scan, and starts another one for files that were requested or changed during it."""
-        following = self.scans.end(space_id, connector_id, scan_id, JobStatus.SUCCEEDED, counts)
-        if following is not None:
-            self._start(following)
-        elif self.catalog.has_pending(space_id, connector_id):
-            try:
-                self.request(space_id, connector_id, ScanScope.NAMED)
-            except NotFoundError:
-                logger.info("the connector was deleted: no further scan", extra={"connector_id": connector_id})
-        self.scans.close(scan_id)
+        self._end(space_id, connector_id, scan_id, JobStatus.SUCCEEDED, counts)
 
     def fail(self, space_id: str, connector_id: str, scan_id: str, error: str) -> None:
         """Ends a failed scan, and marks the pending files with the reason.
 
-        Another scan follows only where somebody asked for it, so that what fails always does not go on for ever.
+        Files that are pending afterwards were uploaded or named in between. Another scan follows only for them and
+        where somebody asked for it, so that what fails always does not go on for ever.
         """
         entry_error = f"The scan failed: {error} Scan the connector again."
         for file, request in self.catalog.pending(space_id, connector_id).items():
             seen = Seen(self.catalog.sequencer(space_id, connector_id, file), request)
             with suppress(NotFoundError):
                 self.record_failure(space_id, connector_id, scan_id, file, entry_error, seen)
-        following = self.scans.end(space_id, connector_id, scan_id, JobStatus.FAILED, {"error": error})
-        if following is not None:
-            self._start(following)
-        self.scans.close(scan_id)
+        self._end(space_id, connector_id, scan_id, JobStatus.FAILED, {"error": error})
 
     def record_failure(self, space_id: str, connector_id: str, scan_id: str, file: str, error: str, seen: Seen) -> bool:
         """Records that a scan has no result of a file; false if an event came between. Raises NotFoundError."""
@@ -109,6 +99,17 @@ class ConnectorScans:
             options_digest=connector.options_of(stated).digest,
         )
         return self.catalog.record_result(space_id, connector_id, entry, seen)
+
+    def _end(self, space_id: str, connector_id: str, scan_id: str, status: JobStatus, values: dict[str, Any]) -> None:
+        following = self.scans.end(space_id, connector_id, scan_id, status, values)
+        if following is not None:
+            self._start(following)
+        elif self.catalog.has_pending(space_id, connector_id):
+            try:
+                self.request(space_id, connector_id, ScanScope.NAMED)
+            except NotFoundError:
+                logger.info("the connector was deleted: no further scan", extra={"connector_id": connector_id})
+        self.scans.close(scan_id)
 
     def _start(self, job: JobReference) -> None:
         try:
