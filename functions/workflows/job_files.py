@@ -8,7 +8,7 @@ from shared.connectors.catalog import FileState
 from shared.connectors.file_pins import MAX_FILES
 from shared.connectors.storage import ConnectorStorage, FileVersion, MissingFileError, StorageError
 from shared.dynamodb.repository import Repository
-from shared.errors import JobFailedError, NotFoundError, ValidationFailedError
+from shared.errors import JobFailedError, NotFoundError, TransientError, ValidationFailedError
 from shared.models.catalog import CatalogEntry, CatalogStatus, overridden
 from shared.models.connector import Connector
 from shared.models.connector_training import ConnectorTraining
@@ -17,8 +17,6 @@ from shared.resources import Resources
 
 # Entries are read in batches, because those of thousands of files would not fit into the memory.
 BATCH_FILES = 100
-# What AWS answers when it is worth asking again.
-TRANSIENT = ("SlowDown", "InternalError", "ServiceUnavailable", "RequestTimeout", "ThrottlingException", "503", "500")
 
 
 @dataclass(frozen=True)
@@ -83,9 +81,8 @@ class JobFiles:
                 found = _pinned(storage, self._pins.load(pins_key), settings.files)
             versions = _usable(found, connector, settings.files)
         except StorageError as error:
-            if error.aws_code in TRANSIENT:
-                raise
-            raise JobFailedError(f"The connector '{connector.name}' can't be read: {error.message}") from error
+            failure = TransientError if error.is_transient else JobFailedError
+            raise failure(f"The connector '{connector.name}' can't be read: {error.message}") from error
         except ValidationFailedError as error:  # its endpoint may not be called
             raise JobFailedError(f"The connector '{connector.name}' can't be read: {error.message}") from error
         return DataPart(settings, connector, storage, versions, self._options(space_id, connector, versions))

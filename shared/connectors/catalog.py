@@ -4,7 +4,8 @@ One item for each file under ``catalog#<space>#<connector>``. An event counts on
 the item's; a scan's result counts only if the item still has the sequencer that the scan began with. A deleted file
 leaves its sequencer behind for a month, so that a late event can't bring it back. Files that events or
 requests named, and that no scan has read since, are under ``catalog#<space>#<connector>#pending``. What users state
-about the way single files are written is under ``catalog#<space>#<connector>#options``, where no scan changes it.
+about the way single files are written is under ``catalog#<space>#<connector>#options``, where no scan changes it. Why
+a running scan could not read a file yet is under ``catalog#<space>#<connector>#problems``.
 
 A connector may be deleted at any moment: an event looks for it after its write, and a scan at its end. If the connector
 is gone, they put it on the cleanup list again, with all that was written. A repeated event looks again too, because the
@@ -53,6 +54,8 @@ INLINE_COLUMNS_BYTES = 100_000
 WARNINGS_BYTES = 100_000
 DATE_FORMATS_BYTES = 50_000
 TOMBSTONE_KEPT = timedelta(days=30)
+# Longer than a scan may take.
+PROBLEM_KEPT = timedelta(days=2)
 SEQUENCER_DIGITS = 64
 DELETED = "deleted"
 # A transaction takes 100 actions, and one is a check.
@@ -322,6 +325,18 @@ class Catalog:
         }
         return self._write_result(space_id, connector_id, file, values, seen)
 
+    def note_problem(self, space_id: str, connector_id: str, file: str, scan_id: str, problem: str) -> None:
+        """Notes why a scan failed to read a file. It is repeated; only its end makes the problem the file's error."""
+        expires_at = int((self._clock() + PROBLEM_KEPT).timestamp())
+        values = {"scan_id": scan_id, "problem": problem, "expires_at": expires_at}
+        self._table.write(put(_problem_key(space_id, connector_id, file), values))
+        self._is_gone(space_id, connector_id)
+
+    def problems(self, space_id: str, connector_id: str, scan_id: str) -> dict[str, str]:
+        """Returns the noted problems of a scan by file."""
+        notes = self._table.query(_problem_key(space_id, connector_id, "").pk, newest_first=False)
+        return {note["SK"]: note["problem"] for note in notes if note["scan_id"] == scan_id}
+
     def stored_columns(self, space_id: str, connector_id: str, entry: CatalogEntry) -> Item:
         """Returns the columns as JSON text, because DynamoDB's numbers are narrower than a file's.
 
@@ -344,7 +359,7 @@ class Catalog:
 
     def forget(self, space_id: str, connector_id: str) -> None:
         """Removes all data of a deleted connector."""
-        for key in (_key, _pending_key, _options_key):
+        for key in (_key, _pending_key, _options_key, _problem_key):
             pk = key(space_id, connector_id, "").pk
             for item in self._table.query(pk, attributes=("SK",)):
                 self._table.write(delete(Key(pk, item["SK"])))
@@ -396,11 +411,15 @@ class Catalog:
         return not self._purges.is_gone(space_id, connector_id)
 
     def _outcome(self, space_id: str, connector_id: str, outcome: EventOutcome) -> EventOutcome:
-        """Returns the outcome of an event. A connector that does not exist is put on the cleanup list again."""
-        if not self._purges.is_gone(space_id, connector_id):
-            return outcome
-        self._purges.write(self._purges.note(space_id, connector_id))
-        return EventOutcome.NO_CONNECTOR
+        """Returns the outcome of an event."""
+        return EventOutcome.NO_CONNECTOR if self._is_gone(space_id, connector_id) else outcome
+
+    def _is_gone(self, space_id: str, connector_id: str) -> bool:
+        """Returns whether a connector does not exist; then it is put on the cleanup list again."""
+        is_gone = self._purges.is_gone(space_id, connector_id)
+        if is_gone:
+            self._purges.write(self._purges.note(space_id, connector_id))
+        return is_gone
 
     def _items(self, space_id: str, connector_id: str, attributes: Iterable[str] = ()) -> Iterator[Item]:
         items = self._table.query(_key(space_id, connector_id, "").pk, newest_first=False, attributes=attributes)
@@ -429,6 +448,10 @@ def _pending_key(space_id: str, connector_id: str, file: str) -> Key:
 
 def _options_key(space_id: str, connector_id: str, file: str) -> Key:
     return Key(f"catalog#{space_id}#{connector_id}#options", file)
+
+
+def _problem_key(space_id: str, connector_id: str, file: str) -> Key:
+    return Key(f"catalog#{space_id}#{connector_id}#problems", file)
 
 
 def _options_write(space_id: str, connector_id: str, file: str, options: ReadOptions | None) -> Write:
