@@ -2,7 +2,6 @@
 
 import shutil
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from functions.workflows.connector_scan.table_snapshots import take_snapshot
@@ -21,6 +20,7 @@ from shared.connectors.storage import (
 from shared.errors import NotFoundError, TransientError, ValidationFailedError
 from shared.files.confined import run_confined
 from shared.files.errors import UnreadableFileError
+from shared.files.scratch import scratch_folder
 from shared.models.catalog import CatalogEntry, CatalogStatus
 from shared.models.connector import Connector
 from shared.models.reading import ReadOptions
@@ -121,13 +121,13 @@ def read_file(storage: ConnectorStorage, name: str, options: ReadOptions) -> Cat
         version = storage.head(name)
         if version.size_bytes == 0:
             return failed(name, "The file is empty; upload a file with a header and rows.", version)
-        with TemporaryDirectory(prefix="scan-") as folder:
+        with scratch_folder() as folder:
             limit = shutil.disk_usage(folder).free // DISK_SHARE
             if version.size_bytes > limit:
                 size = f"{version.size_bytes / 2**30:.1f} GiB, a scan reads at most {limit / 2**30:.1f} GiB"
                 return failed(name, f"The file has {size}; split it, or write it as Parquet.", version)
             try:
-                path = Path(folder) / "file"
+                path = folder / "file"
                 storage.download(version, path)
             except FileChangedError:
                 continue
@@ -142,11 +142,11 @@ def read_table(
 
     Raises MissingFileError and StorageError.
     """
-    with TemporaryDirectory(prefix="scan-") as folder:
+    with scratch_folder() as folder:
         limit = shutil.disk_usage(folder).free // DISK_SHARE
         try:
             with databases.open(connector, TABLE_SECONDS) as database:
-                path, version = take_snapshot(database, name, storage, Path(folder))
+                path, version = take_snapshot(database, name, storage, folder)
         except UnreadableFileError as error:
             return failed(name, str(error))
         except MissingFileError:

@@ -1,7 +1,10 @@
 """Failures of S3 that pass decide nothing about files."""
 
+import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
@@ -14,6 +17,7 @@ from functions.workflows.connector_scan.finish_scan import finish_scan
 from functions.workflows.connector_scan.scan_file import scan_files
 from shared.errors import OutageError, TransientError
 from shared.files.confined import ConfinedDefectError
+from shared.files.scratch import PREFIX
 from shared.observability import workflow_step
 from tests.fixtures.connectors import CSV, Lab
 from tests.functional.connectors.helpers import KEYS
@@ -116,3 +120,20 @@ def test_a_defect_of_ours_is_not_called_too_large(lab: Lab) -> None:
         scan_files(lab.resources, {**listed, "files": items})
     finish_scan(lab.resources, listed)
     assert lab.catalog(connector_id)["a.csv"]["error"].startswith("An error on our side")
+
+
+@pytest.mark.row("EN-3")
+def test_a_scan_after_a_killed_one_finds_the_disk_empty_and_does_not_ask_to_split_the_file(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    left = tmp_path / f"{PREFIX}of a killed function"
+    left.mkdir()
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(
+        scan_file.shutil, "disk_usage", lambda _: usage._replace(free=0 if left.exists() else usage.total)
+    )
+    connector_id = lab.connector()
+    lab.deliver(lab.put(connector_id, "a.csv"))
+    lab.work(connector_id)
+    assert lab.catalog(connector_id)["a.csv"]["status"] == "scanned"
