@@ -44,12 +44,14 @@ from shared.errors import ApiError, NotFoundError
 from shared.models.base import Page
 from shared.models.catalog import CatalogColumn, CatalogEntry, CatalogStatus
 from shared.models.reading import ReadOptions, ReadWarning, is_date_format
+from shared.space_binding import BoundThreads
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 # Beyond this many bytes of JSON the columns go to S3, far below DynamoDB's 400 KB an item.
 INLINE_COLUMNS_BYTES = 100_000
+READS_AT_ONCE = 10
 # The first warnings and date formats of a file are kept, up to so many bytes of JSON each.
 WARNINGS_BYTES = 100_000
 DATE_FORMATS_BYTES = 50_000
@@ -144,7 +146,10 @@ class Catalog:
             keys = [_key(space_id, connector_id, file) for file in files if 0 < len(file.encode()) <= 1024]
             items = [item for item in self._table.get_many(keys).values() if item["status"] != DELETED]
         options = self.read_options(space_id, connector_id, None if files is None else [item["SK"] for item in items])
-        return {item["SK"]: self._load(item, options.get(item["SK"])) for item in items}
+        # Long columns are in S3, and a training reads the entries of thousands of files.
+        with BoundThreads(READS_AT_ONCE) as pool:
+            loaded = pool.map(lambda item: self._load(item, options.get(item["SK"])), items)
+            return {item["SK"]: entry for item, entry in zip(items, loaded, strict=True)}
 
     def states(self, space_id: str, connector_id: str) -> dict[str, FileState]:
         """Returns the states of all files, deleted ones too, without their columns."""

@@ -31,6 +31,7 @@ def finish_scan(resources: Resources, event: dict[str, Any]) -> dict[str, Any]:
     states = scans.catalog.states(space_id, connector_id)
     problems = scans.catalog.problems(space_id, connector_id, scan_id)
     counts = {"total": 0, "scanned": 0, "failed": 0}
+    failures: dict[str, tuple[str, Seen]] = {}
     for item in json.loads(content):
         counts["total"] += 1
         state = states.get(item["name"])
@@ -39,8 +40,8 @@ def finish_scan(resources: Resources, event: dict[str, Any]) -> dict[str, Any]:
             counts["failed"] += state.status == CatalogStatus.ERROR
         elif state is None or state.sequencer == item["sequencer"]:
             seen = Seen(item["sequencer"], item["request"])
-            problem = problems.get(item["name"], NO_RESULT)
-            counts["failed"] += scans.record_failure(space_id, connector_id, scan_id, item["name"], problem, seen)
+            failures[item["name"]] = problems.get(item["name"], NO_RESULT), seen
+    counts["failed"] += scans.record_failures(space_id, connector_id, scan_id, failures)
     scans.succeed(space_id, connector_id, scan_id, counts)
     return {"status": JobStatus.SUCCEEDED, **counts}
 

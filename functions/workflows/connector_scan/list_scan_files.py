@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from boto3.dynamodb.conditions import Attr
 
 from shared.connectors.catalog import FileState, Seen
-from shared.connectors.scans import ConnectorScans
+from shared.connectors.scans import WRITES_AT_ONCE, ConnectorScans
 from shared.connectors.storage import StorageError
 from shared.dynamodb.repository import ConditionNotMetError
 from shared.errors import JobFailedError, NotFoundError, TransientError, ValidationFailedError
@@ -15,6 +15,7 @@ from shared.models.catalog import CatalogStatus
 from shared.models.connector import Connector, ConnectorStatus, Scan, ScanScope
 from shared.observability import workflow_step
 from shared.resources import Resources
+from shared.space_binding import BoundThreads
 
 T = TypeVar("T")
 
@@ -109,11 +110,16 @@ def _changed_files(
         raise JobFailedError(error.message) from error
     if connector.status is not ConnectorStatus.CONNECTED:
         connectors.update(space_id, connector.id, {"status": ConnectorStatus.CONNECTED, "error": None})
-    for name, state in states.items():
-        if name not in found and state.status in list(CatalogStatus):
-            if connector.postgres:
-                resources.connector_storages.open(space_id, connector).delete(name)
-            scans.catalog.record_missing(space_id, connector.id, name, Seen(state.sequencer), scan.id)
+    gone = [name for name, state in states.items() if name not in found and state.status in list(CatalogStatus)]
+    storage = resources.connector_storages.open(space_id, connector) if connector.postgres else None
+
+    def drop(name: str) -> None:
+        if storage is not None:
+            storage.delete(name)
+        scans.catalog.record_missing(space_id, connector.id, name, Seen(states[name].sequencer), scan.id)
+
+    with BoundThreads(WRITES_AT_ONCE) as pool:
+        list(pool.map(drop, gone))
     options = scans.catalog.read_options(space_id, connector.id)
     usual = connector.options_of(None).digest
 
