@@ -19,7 +19,7 @@ _NO_CAPACITY = ("CapacityError", "InsufficientInstanceCapacity", "InsufficientCa
 SECONDS_PER_WEEK = 7 * 24 * 3600
 
 _BACKOFF = {"BackoffRate": 2, "JitterStrategy": "FULL"}
-STEP_RETRY = [
+STEP_RETRY: list[dict[str, Any]] = [
     # The user's data causes this error, so a retry would fail in the same way.
     {"ErrorEquals": ["JobFailedError"], "MaxAttempts": 0},
     # A bucket, a database or AWS itself is overloaded. These attempts take about a quarter of an hour.

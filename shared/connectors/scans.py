@@ -82,6 +82,13 @@ class ConnectorScans:
         Files that are pending afterwards were uploaded or named in between. Another scan follows only for them and
         where somebody asked for it, so that what fails always does not go on for ever.
         """
+        with suppress(NotFoundError):
+            # A repeated step must not mark the files of the next scan.
+            if self.scans.connectors.get(space_id, connector_id).scan_id == scan_id:
+                self._fail_pending(space_id, connector_id, scan_id, error)
+        self._end(space_id, connector_id, scan_id, JobStatus.FAILED, {"error": error})
+
+    def _fail_pending(self, space_id: str, connector_id: str, scan_id: str, error: str) -> None:
         problem = f"The scan failed: {error} Scan the connector again."
         # An event between the two reads is known to the second one only, so its file stays pending.
         states = self.catalog.states(space_id, connector_id)
@@ -90,9 +97,7 @@ class ConnectorScans:
             file: (problem, Seen(states[file].sequencer if file in states else None, request))
             for file, request in pending.items()
         }
-        with suppress(NotFoundError):
-            self.record_failures(space_id, connector_id, scan_id, failures)
-        self._end(space_id, connector_id, scan_id, JobStatus.FAILED, {"error": error})
+        self.record_failures(space_id, connector_id, scan_id, failures)
 
     def record_failures(
         self, space_id: str, connector_id: str, scan_id: str, failures: Mapping[str, tuple[str, Seen]]

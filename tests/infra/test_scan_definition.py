@@ -21,7 +21,12 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> Engine:
 
 def test_groups_of_files_are_scanned_separately_and_a_crash_does_not_stop_other_groups(engine: Engine) -> None:
     folder = "spaces/space-1/scans/scan-1"
-    listing = {**SCAN, "list_key": f"{folder}/list.json", "groups_key": f"{folder}/groups.json", "is_database": False}
+    listing: dict[str, Any] = {
+        **SCAN,
+        "list_key": f"{folder}/list.json",
+        "groups_key": f"{folder}/groups.json",
+        "is_database": False,
+    }
     engine.files = {listing["groups_key"]: json.dumps([[{"key": "a.csv"}], [{"key": "b.csv"}, {"key": "c.csv"}]])}
     engine.results = {
         "ListScanFiles": listing,

@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 
 from functions.jobs.container import Container
+from functions.jobs.downloads import ClientFactory
 from functions.jobs.file_warnings import warnings_of
 from functions.jobs.modelling.automatic_splits import automatic_holdout, entity_columns
 from functions.jobs.modelling.copies import copies, write_hashes
@@ -19,7 +20,7 @@ from functions.jobs.modelling.splits import choose_holdout, group_draws, held_ou
 from functions.jobs.modelling.targets import label_texts, to_labels, two_labels
 from functions.jobs.modelling.training import Observer, Workspace, fit_ensemble
 from functions.jobs.progress import ProgressReporter, webhook_sender
-from functions.jobs.sources import ClientFactory, DatasetTable, read_datasets
+from functions.jobs.sources import DatasetTable, read_datasets
 from shared.errors import JobFailedError
 from shared.models.job import TrainingJob
 from shared.propensity.architectures.base import Examples, Labels

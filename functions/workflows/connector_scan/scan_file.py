@@ -53,9 +53,9 @@ def scan_files(resources: Resources, event: dict[str, Any]) -> dict[str, Any]:
             problem = str(error) if isinstance(error, TransientError) else OUTAGE if is_outage(error) else DEFECT
             resources.catalog.note_problem(space_id, connector_id, file["name"], scan_id, problem)
     # What may pass is repeated for longer.
-    failures.sort(key=lambda error: not (isinstance(error, TransientError) or is_outage(error)))
-    for error in failures:
-        raise error
+    failures.sort(key=lambda each: not (isinstance(each, TransientError) or is_outage(each)))
+    if failures:
+        raise failures[0]
     return {}
 
 

@@ -169,6 +169,8 @@ def test_an_upload_during_a_failing_scan_does_not_stay_pending(lab: Lab, monkeyp
         patched.setattr(Scans, "end", overtaken)
         fail_scan(lab.resources, {**values, "error": "States.Timeout", "cause": ""})
     assert lab.running(connector_id) not in (None, values["scan_id"])
+    fail_scan(lab.resources, {**values, "error": "States.Timeout", "cause": ""})
+    assert lab.catalog(connector_id)["late.csv"]["status"] == "pending", "the repeated step is about the first scan"
     lab.work(connector_id)
     assert {name: row["status"] for name, row in lab.catalog(connector_id).items()} == {
         "a.csv": "error",

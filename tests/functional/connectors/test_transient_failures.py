@@ -130,9 +130,7 @@ def test_a_scan_after_a_killed_one_finds_the_disk_empty_and_does_not_ask_to_spli
     left = tmp_path / f"{PREFIX}of a killed function"
     left.mkdir()
     usage = shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(
-        scan_file.shutil, "disk_usage", lambda _: usage._replace(free=0 if left.exists() else usage.total)
-    )
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=0 if left.exists() else usage.total))
     connector_id = lab.connector()
     lab.deliver(lab.put(connector_id, "a.csv"))
     lab.work(connector_id)

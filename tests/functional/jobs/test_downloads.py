@@ -9,6 +9,7 @@ from typing import Any
 
 import boto3
 import pytest
+from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from functions.jobs import downloads
@@ -38,7 +39,7 @@ class Bucket:
         if service == "sts":
             return self
         options = {"aws_access_key_id": "first", "aws_secret_access_key": "secret", **options}
-        config = boto3.session.Config(retries={"total_max_attempts": 1})
+        config = Config(retries={"total_max_attempts": 1})
         options |= {"endpoint_url": self.address, "region_name": "eu-west-1", "config": config}
         return boto3.client(service, **options)  # type: ignore[call-overload]
 

@@ -36,7 +36,7 @@ def refusal(code: str, status: int = 400) -> ClientError:
         (ReadTimeoutError(endpoint_url="https://s3"), True),
         (ResponseStreamingError(error="broken"), True),
         (IncompleteReadError(actual_bytes=1, expected_bytes=2), True),
-        (SSLError(endpoint_url="https://s3", error="certificate"), False),
+        (SSLError(endpoint_url="https://s3", error=ValueError("certificate")), False),
         (NoCredentialsError(), False),
     ],
 )
