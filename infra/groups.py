@@ -576,11 +576,14 @@ STEPS = {
                 gets=(SCAN_FILES,),
                 starts=(Workflow.CONNECTOR_SCAN,),
             ),
+            # Records the errors of up to 100,000 files, as fail_scan does.
+            timeout_seconds=300,
         ),
         step(
             Workflow.CONNECTOR_SCAN,
             "fail_scan",
             Grants(writes=("connector", "catalog", "scan", "job"), starts=(Workflow.CONNECTOR_SCAN,)),
+            timeout_seconds=300,
         ),
     ),
 }

@@ -12,18 +12,35 @@ from typing import Any
 State = dict[str, Any]
 Definition = dict[str, Any]
 
+# A customer's database serves others too, and has few connections.
+TABLES_AT_ONCE = 4
 SECONDS_PER_WEEK = 7 * 24 * 3600
 
 _BACKOFF = {"BackoffRate": 2, "JitterStrategy": "FULL"}
-STEP_RETRY = [
+STEP_RETRY: list[dict[str, Any]] = [
     # The user's data causes this error, so a retry would fail in the same way.
     {"ErrorEquals": ["JobFailedError"], "MaxAttempts": 0},
+    # A bucket, a database or AWS itself is overloaded. These attempts take about a quarter of an hour.
+    {
+        "ErrorEquals": ["TransientError", "OutageError"],
+        "IntervalSeconds": 5,
+        "MaxAttempts": 10,
+        "MaxDelaySeconds": 300,
+        **_BACKOFF,
+    },
+    # The account's functions are all busy. A step waits for its turn, for as long as its workflow may run.
+    {
+        "ErrorEquals": ["Lambda.TooManyRequestsException"],
+        "IntervalSeconds": 2,
+        "MaxAttempts": 10_000,
+        "MaxDelaySeconds": 60,
+        **_BACKOFF,
+    },
     {
         "ErrorEquals": [
             "Lambda.ServiceException",
             "Lambda.AWSLambdaException",
             "Lambda.SdkClientException",
-            "Lambda.TooManyRequestsException",
         ],
         "IntervalSeconds": 2,
         "MaxAttempts": 6,
@@ -340,50 +357,63 @@ def connector_scan(*, concurrency: int) -> Definition:
     everything = {"Payload.$": "$"}
     identity = {f"{name}.$": f"$$.Execution.Input.{name}" for name in ("space_id", "connector_id", "scan_id")}
     catch = [{"ErrorEquals": ["States.ALL"], "ResultPath": "$.failure", "Next": "FailScan"}]
+
+    def scan(label: str, at_once: int) -> State:
+        """Returns the map that scans each group of files in an execution of its own."""
+        return {
+            "Type": "Map",
+            "ItemReader": {
+                "Resource": "arn:aws:states:::s3:getObject",
+                "ReaderConfig": {"InputType": "JSON"},
+                "Parameters": {"Bucket": "${DataBucket}", "Key.$": "$.groups_key"},
+            },
+            "ItemSelector": {
+                "space_id.$": "$.space_id",
+                "connector_id.$": "$.connector_id",
+                "scan_id.$": "$.scan_id",
+                "files.$": "$$.Map.Item.Value",
+            },
+            "MaxConcurrency": at_once,
+            # Even empty results of 87,000 groups would exceed the 256 KB that a state may return. Nothing reads the
+            # exported results, and the bucket deletes them after a month.
+            "ResultWriter": {
+                "Resource": "arn:aws:states:::s3:putObject",
+                "Parameters": {
+                    "Bucket": "${DataBucket}",
+                    "Prefix.$": "States.Format('temporary/spaces/{}/scans/{}', $.space_id, $.scan_id)",
+                },
+            },
+            # finish_scan records the error of a broken file, so the map itself must not fail.
+            "ToleratedFailurePercentage": 100,
+            "ItemProcessor": {
+                "ProcessorConfig": {"Mode": "DISTRIBUTED", "ExecutionType": "STANDARD"},
+                "StartAt": "ScanFile",
+                "States": {
+                    # The results stay small, because files hold them.
+                    "ScanFile": invoke("ScanFile", everything, OutputPath=None, End=True)
+                },
+            },
+            "Label": label,
+            "ResultPath": None,
+            "Catch": catch,
+            "Next": "FinishScan",
+        }
+
     return {
         "Comment": "Reads the schema of a connector's files.",
         "StartAt": "ListScanFiles",
         "TimeoutSeconds": 24 * 3600,
         "States": {
-            "ListScanFiles": invoke("ListScanFiles", everything, OutputPath="$.Payload", Catch=catch, Next="ScanFiles"),
-            "ScanFiles": {
-                "Type": "Map",
-                "ItemReader": {
-                    "Resource": "arn:aws:states:::s3:getObject",
-                    "ReaderConfig": {"InputType": "JSON"},
-                    "Parameters": {"Bucket": "${DataBucket}", "Key.$": "$.groups_key"},
-                },
-                "ItemSelector": {
-                    "space_id.$": "$.space_id",
-                    "connector_id.$": "$.connector_id",
-                    "scan_id.$": "$.scan_id",
-                    "files.$": "$$.Map.Item.Value",
-                },
-                "MaxConcurrency": concurrency,
-                # Even empty results of 87,000 groups would exceed the 256 KB that a state may return. Nothing reads the
-                # exported results, and the bucket deletes them after a month.
-                "ResultWriter": {
-                    "Resource": "arn:aws:states:::s3:putObject",
-                    "Parameters": {
-                        "Bucket": "${DataBucket}",
-                        "Prefix.$": "States.Format('temporary/spaces/{}/scans/{}', $.space_id, $.scan_id)",
-                    },
-                },
-                # finish_scan records the error of a broken file, so the map itself must not fail.
-                "ToleratedFailurePercentage": 100,
-                "ItemProcessor": {
-                    "ProcessorConfig": {"Mode": "DISTRIBUTED", "ExecutionType": "STANDARD"},
-                    "StartAt": "ScanFile",
-                    "States": {
-                        # The results stay small, because files hold them.
-                        "ScanFile": invoke("ScanFile", everything, OutputPath=None, End=True)
-                    },
-                },
-                "Label": "ScanFiles",
-                "ResultPath": None,
-                "Catch": catch,
-                "Next": "FinishScan",
+            "ListScanFiles": invoke(
+                "ListScanFiles", everything, OutputPath="$.Payload", Catch=catch, Next="FilesOrTables"
+            ),
+            "FilesOrTables": {
+                "Type": "Choice",
+                "Choices": [{"Variable": "$.is_database", "BooleanEquals": True, "Next": "ScanTables"}],
+                "Default": "ScanFiles",
             },
+            "ScanFiles": scan("ScanFiles", concurrency),
+            "ScanTables": scan("ScanTables", min(concurrency, TABLES_AT_ONCE)),
             "FinishScan": invoke("FinishScan", everything, OutputPath="$.Payload", Catch=catch, End=True),
             "FailScan": invoke(
                 "FailScan",

@@ -13,6 +13,7 @@ from urllib.parse import quote
 from botocore.exceptions import BotoCoreError, ClientError
 
 from shared.aws.clients import making_clients
+from shared.aws.transient import is_transient
 from shared.errors import UpstreamError, ValidationFailedError
 from shared.models.connector import Connector, Download, S3Config, Upload, credentials_parameter
 from shared.models.job import JobAccess
@@ -35,9 +36,9 @@ TESTED_SECONDS = 900
 
 
 class StorageError(UpstreamError):
-    """The customer's bucket, role or keys refused us; ``aws_code`` is AWS's name for it."""
+    """The customer's bucket, role, keys or database refused us; ``is_transient`` if it may accept the call later."""
 
-    aws_code: str = ""
+    is_transient: bool = False
 
 
 class MissingFileError(Exception):
@@ -349,7 +350,7 @@ class ConnectorStorages:
         except (ClientError, BotoCoreError) as error:
             code, words = _problem(error)
             raise _refusal(
-                code,
+                error,
                 f"The role {role_arn} can't be assumed: {code} ({words}). Its trust policy must name the API's account "
                 f"and require the sts:ExternalId {external_id}, which belongs to this space and can't be chosen.",
             ) from error
@@ -387,7 +388,7 @@ class ConnectorStorages:
         except (ClientError, BotoCoreError) as error:
             code, words = _problem(error)
             if code != "AccessDenied":
-                raise _refusal(code, f"The role {role_arn} can't be tested: {code} ({words}). Try again.") from error
+                raise _refusal(error, f"The role {role_arn} can't be tested: {code} ({words}). Try again.") from error
             return False
         return True
 
@@ -425,15 +426,15 @@ def storage_error(error: ClientError | BotoCoreError, bucket: str) -> StorageErr
     """Returns the failure in AWS's own code and words."""
     code, words = _problem(error)
     return _refusal(
-        code,
+        error,
         f"The bucket {bucket} can't be read: {code} ({words}). "
         "Check the bucket's name, its region, and what the role or access keys allow.",
     )
 
 
-def _refusal(code: str, message: str) -> StorageError:
+def _refusal(cause: ClientError | BotoCoreError, message: str) -> StorageError:
     error = StorageError(message)
-    error.aws_code = code
+    error.is_transient = is_transient(cause)
     return error
 
 

@@ -42,8 +42,11 @@ def explain(error: str, cause: str) -> Failure:
     """
     details = _object(cause)
     if "errorType" in details or "errorMessage" in details:
-        is_meant = "JobFailedError" in (error, str(details.get("errorType", "")).rpartition(".")[2])
-        return _failed(str(details.get("errorMessage") or _DEFECT)) if is_meant else _failed(_DEFECT, is_ours=True)
+        names = {error, str(details.get("errorType", "")).rpartition(".")[2]}
+        is_outage = "OutageError" in names
+        if is_outage or names & {"JobFailedError", "TransientError"}:
+            return _failed(str(details.get("errorMessage") or _DEFECT), is_ours=is_outage)
+        return _failed(_DEFECT, is_ours=True)
     if "TrainingJobStatus" in details:
         if details["TrainingJobStatus"] == "Stopped":
             why = details.get("SecondaryStatus")

@@ -7,6 +7,7 @@ from typing import IO, Any
 
 from pydantic import ValidationError
 
+from shared.files.scratch import is_disk_full
 from shared.models.job import CheckpointSummary, EvaluationResult
 from shared.propensity.errors import CheckpointError
 
@@ -57,6 +58,7 @@ def extract_artifact(artifact: IO[bytes], folder: Path, max_bytes: int = MAX_EXT
     Raises:
         CheckpointError: it is damaged, has too many or too large files, or holds anything but plain files and folders
             that stay inside the folder.
+        OSError: the disk is full.
     """
     try:
         with tarfile.open(fileobj=artifact, mode="r:gz") as archive:
@@ -71,6 +73,8 @@ def extract_artifact(artifact: IO[bytes], folder: Path, max_bytes: int = MAX_EXT
                     )
                 archive.extract(member, folder, filter="data")
     except (tarfile.TarError, EOFError, OSError) as error:
+        if isinstance(error, OSError) and is_disk_full(error):
+            raise
         raise CheckpointError(f"the model artifact can't be unpacked: {error}") from error
 
 

@@ -48,9 +48,10 @@ def test_a_deployed_definition_is_valid(stage: str, request: pytest.FixtureReque
 def test_a_deployed_scan_keeps_the_nulls_that_discard_results(local: Synthesised) -> None:
     texts = [machine["DefinitionString"] for machine in local.properties("AWS::StepFunctions::StateMachine")]
     states = next(json.loads(text)["States"] for text in texts if "ScanFiles" in text)
-    assert states["ScanFiles"]["ResultPath"] is None
     assert states["FailScan"]["ResultPath"] is None
-    assert states["ScanFiles"]["ItemProcessor"]["States"]["ScanFile"]["OutputPath"] is None
+    for name in ("ScanFiles", "ScanTables"):
+        assert states[name]["ResultPath"] is None
+        assert states[name]["ItemProcessor"]["States"]["ScanFile"]["OutputPath"] is None
 
 
 def break_next(definition: Definition) -> None:
@@ -385,38 +386,3 @@ def test_a_single_benchmark_is_evaluated(engine: Engine) -> None:
     assert engine.run(MACHINE, TRAIN)["status"] == "SUCCEEDED"
     assert [event["benchmark_id"] for event in engine.payloads("CreateEvaluation")] == ["b1"]
     assert engine.payloads("FindTrainingMachine")[0]["plan"]["instance_types"] == ["ml.m5.large"]
-
-
-SCAN = {"space_id": SPACE, "connector_id": "connector-1", "scan_id": "scan-1"}
-SCANNER = definitions.connector_scan(concurrency=2)
-
-
-def test_groups_of_files_are_scanned_separately_and_a_crash_does_not_stop_other_groups(engine: Engine) -> None:
-    folder = "spaces/space-1/scans/scan-1"
-    listing = {**SCAN, "list_key": f"{folder}/list.json", "groups_key": f"{folder}/groups.json"}
-    engine.files = {listing["groups_key"]: json.dumps([[{"key": "a.csv"}], [{"key": "b.csv"}, {"key": "c.csv"}]])}
-    engine.results = {
-        "ListScanFiles": listing,
-        "ScanFile": lambda event: (
-            TaskFailed("Runtime.ExitError", "out of memory") if event["files"] == [{"key": "a.csv"}] else {"rows": 3}
-        ),
-    }
-    assert engine.run(SCANNER, SCAN)["status"] == "SUCCEEDED"
-    assert {**SCAN, "files": [{"key": "b.csv"}, {"key": "c.csv"}]} in engine.payloads("ScanFile")
-    assert engine.payloads("FinishScan") == [listing]
-
-
-def test_a_scan_without_files_succeeds(engine: Engine) -> None:
-    engine.files = {"groups.json": "[]"}
-    engine.results = {"ListScanFiles": {**SCAN, "groups_key": "groups.json"}}
-    assert engine.run(SCANNER, SCAN)["status"] == "SUCCEEDED"
-    assert engine.payloads("ScanFile") == []
-
-
-def test_a_scan_that_cannot_list_its_files_records_the_reason(engine: Engine) -> None:
-    engine.results = {"ListScanFiles": TaskFailed("JobFailedError", '{"errorMessage": "AccessDenied"}')}
-    execution = engine.run(SCANNER, SCAN)
-    assert execution["status"] == "FAILED"
-    assert engine.payloads("FailScan") == [
-        {**SCAN, "error": "JobFailedError", "cause": '{"errorMessage": "AccessDenied"}'}
-    ]

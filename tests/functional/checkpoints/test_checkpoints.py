@@ -1,7 +1,10 @@
+import errno
 import json
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -178,6 +181,18 @@ def test_a_prediction_with_a_missing_or_damaged_model_is_refused(
         response = predict(client, broken, [ROW])
         assert (response.status_code, response.json()["code"]) == (409, "conflict")
         assert "Train again" in response.json()["error"]
+
+
+@pytest.mark.row("X-1", "EN-3")
+def test_a_full_disk_asks_to_try_again_and_not_to_train_again(
+    client: TestClient, add_trained_checkpoint: CheckpointMaker, model_folder: Path
+) -> None:
+    checkpoint = add_trained_checkpoint(packed(model_folder))
+    with patch.object(tarfile.TarFile, "extract", side_effect=OSError(errno.ENOSPC, "No space left on device")):
+        response = predict(client, checkpoint, [ROW])
+    assert (response.status_code, response.headers["Retry-After"]) == (503, "1")
+    assert "Try again" in response.json()["error"]
+    assert predict(client, checkpoint, [ROW]).status_code == 200
 
 
 @pytest.mark.row("C-2")
