@@ -23,6 +23,10 @@ class ApiError(Exception):
     code = "internal_error"
     # Whether something of the space's own failed: such a response is no failure of ours in metrics and alarms.
     is_theirs = False
+    # The error's parts in OpenAI's shape, if they do not follow from the code, the status and the first detail.
+    openai_code = ""
+    openai_type = ""
+    openai_param = ""
 
     def __str__(self) -> str:
         return self.message

@@ -1,6 +1,7 @@
 """Reports a job's metrics: as lines on stdout for SageMaker, and as progress messages to the webhook."""
 
 import json
+import math
 import sys
 import threading
 import time
@@ -43,7 +44,9 @@ class ProgressReporter:
         return self._stop.is_set()
 
     def record(self, name: str, value: float, step: int) -> None:
-        """Implements ``Observer``."""
+        """Implements ``Observer``. A value that is no number is left out, because JSON has no form for it."""
+        if not math.isfinite(value):
+            return
         point = SeriesPoint(name=name, value=value, step=step, at=datetime.now(UTC))
         with self._lock:
             self._points.setdefault(name, []).append(point)

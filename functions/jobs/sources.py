@@ -113,4 +113,7 @@ def _read(file: JobFile, path: Path, column: str, target: str) -> tuple[pl.DataF
         near = difflib.get_close_matches(column, frame.columns, n=1)
         hint = f"did you mean '{near[0]}'?" if near else f"its columns are {', '.join(frame.columns[:20])}"
         raise JobFailedError(f"The target column '{column}' is not in the file '{file.label}': {hint}")
-    return frame.rename({column: target}) if column != target else frame, notes
+    if column != target:
+        # Beside the label, a column with the target's name is another one, and no model learns from it.
+        frame = frame.drop(target, strict=False).rename({column: target})
+    return frame, notes

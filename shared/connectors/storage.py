@@ -5,15 +5,16 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from botocore.exceptions import BotoCoreError, ClientError
 
 from shared.aws.clients import making_clients
 from shared.errors import UpstreamError, ValidationFailedError
-from shared.models.connector import Connector, S3Config, Upload, credentials_parameter
+from shared.models.connector import Connector, Download, S3Config, Upload, credentials_parameter
 from shared.models.job import JobAccess
 from shared.network.address_guard import AddressGuard
 from shared.transient import is_transient
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from shared.connectors.external_ids import ExternalIds
 
 UPLOAD_LIFETIME = timedelta(hours=1)
+DOWNLOAD_LIFETIME = timedelta(minutes=15)
 CHUNK_BYTES = 1 << 20
 # S3's limit of a key.
 KEY_BYTES = 1024
@@ -166,6 +168,17 @@ class ConnectorStorage:
             ExpiresIn=int(UPLOAD_LIFETIME.total_seconds()),
         )
         return Upload(file=file, url=form["url"], fields=form["fields"], expires_at=expires_at)
+
+    def presigned_download(self, file: str, expires_at: datetime) -> Download:
+        """Returns an address from which anyone can read this content of the file. Raises MissingFileError."""
+        found = self.head(file)
+        name = quote(file.rpartition("/")[2], safe="")
+        wanted = {"Bucket": self.bucket, "Key": self.key(file)}
+        wanted |= {"VersionId": found.version_id} if found.version_id else {}
+        wanted["ResponseContentDisposition"] = f"attachment; filename*=UTF-8''{name}"
+        lifetime = int(DOWNLOAD_LIFETIME.total_seconds())
+        url = self._client.generate_presigned_url("get_object", Params=wanted, ExpiresIn=lifetime)
+        return Download(file=file, url=url, size_bytes=found.size_bytes, expires_at=expires_at)
 
     def replace(self, file: str, content: Path, digest: str) -> FileVersion:
         """Writes a file over one with other content; ``digest`` identifies the content."""

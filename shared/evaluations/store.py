@@ -29,6 +29,7 @@ from shared.space_usage.jobs import TOO_MANY_AT_ONCE, JobPlace, JobUsages, secon
 
 NO_PINS: Mapping[str, str] = {}
 _curve = TypeAdapter(list[CurvePoint])
+_BUSY = "Too many requests change the same evaluation now."
 
 Also = Callable[[Evaluation], Sequence[Write]]
 
@@ -147,6 +148,20 @@ class Evaluations:
         """Sets the status and the outcome, unless the evaluation already has this status or a later one."""
         return self._move(space_id, evaluation_id, status, outcome)
 
+    def note_waiting(self, space_id: str, evaluation_id: str, waiting: str | None) -> None:
+        """Notes what an unfinished evaluation waits for, or that it does not. Raises NotFoundError."""
+
+        def step() -> None:
+            result = self.repository.get(space_id, evaluation_id).result
+            if result.status.is_final or result.waiting == waiting:
+                return
+            noted = result.model_copy(update={"waiting": waiting})
+            same = Attr("result.status").eq(result.status)
+            write = self.repository.update_write(space_id, evaluation_id, {"result": noted}, condition=same)
+            self._table.transact([write])
+
+        repeat_on_conflict(step, _BUSY, (TransactionFailedError,))
+
     def start(self, space_id: str, evaluation: Evaluation, revision: int) -> Evaluation:
         """Sets the status to ``running`` at a revision of the benchmark, unless the evaluation runs or has ended.
 
@@ -211,7 +226,7 @@ class Evaluations:
             if status is JobStatus.RUNNING:
                 result.started_at = now
             if status.is_final:
-                result.finished_at = now
+                result.finished_at, result.waiting = now, None
             same = Attr("result.status").eq(current.result.status)
             actions = [
                 self.repository.update_write(space_id, evaluation_id, {"result": result}, condition=same),
@@ -221,7 +236,7 @@ class Evaluations:
             self._table.transact(actions)
             return self.repository.get(space_id, evaluation_id)
 
-        return repeat_on_conflict(step, "Too many requests change the same evaluation now.", (TransactionFailedError,))
+        return repeat_on_conflict(step, _BUSY, (TransactionFailedError,))
 
     def _close(self, space_id: str, evaluation: Evaluation) -> list[Write]:
         seconds = seconds_between(evaluation.result.started_at, self._clock())

@@ -7,7 +7,7 @@ from typing import IO, Any
 
 from pydantic import ValidationError
 
-from shared.models.job import CheckpointMetadata, EvaluationResult
+from shared.models.job import CheckpointSummary, EvaluationResult
 from shared.propensity.errors import CheckpointError
 from shared.scratch import is_disk_full
 
@@ -78,14 +78,14 @@ def extract_artifact(artifact: IO[bytes], folder: Path, max_bytes: int = MAX_EXT
         raise CheckpointError(f"the model artifact can't be unpacked: {error}") from error
 
 
-def read_checkpoint_metadata(artifact: IO[bytes]) -> CheckpointMetadata:
+def read_checkpoint_metadata(artifact: IO[bytes]) -> CheckpointSummary:
     """Returns the content of ``checkpoint.json`` in a training's ``model.tar.gz``.
 
     Raises:
         CheckpointError: the archive is missing or invalid.
     """
     try:
-        return CheckpointMetadata.model_validate_json(_read_paper(artifact, CHECKPOINT_FILE))
+        return CheckpointSummary.model_validate_json(_read_paper(artifact, CHECKPOINT_FILE))
     except ValidationError as error:
         raise CheckpointError(f"{CHECKPOINT_FILE} of the model artifact is damaged: {error}") from error
 

@@ -47,6 +47,17 @@ def jobs(items: StoredItems) -> Problems:
             yield f"evaluation {item['evaluation_id']} is listed as running and has ended"
 
 
+def running_jobs(items: StoredItems) -> Problems:
+    """Finds SageMaker jobs whose training or evaluation has ended or was deleted, and second ones of the same."""
+    unfinished = items.partitions.get("job#open", {}).keys()
+    owners = [name.partition("-")[2].rpartition("-")[0] for name in items.running_jobs]
+    for name, owner in zip(items.running_jobs, owners, strict=True):
+        if owner not in unfinished:
+            yield f"the SageMaker job {name} runs, and its record does not"
+        if owners.count(owner) > 1:
+            yield f"the SageMaker job {name} runs beside another one of the same record"
+
+
 def evaluations(items: StoredItems) -> Problems:
     """Finds benchmarks of successful trainings that are not evaluated or due, and evaluations in wrong lists."""
     done = {(item["checkpoint_id"], item["benchmark_id"]) for _, _, item in items.of("evaluation")}

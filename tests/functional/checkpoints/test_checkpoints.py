@@ -143,6 +143,34 @@ def test_a_missing_column_or_a_wrong_type_is_refused_with_the_name_of_the_column
     assert field.rpartition(".")[2] in response.json()["error"]
 
 
+@pytest.mark.row("X-1", "C-6")
+def test_all_missing_columns_of_all_rows_are_named_in_one_answer(
+    client: TestClient, add_trained_checkpoint: CheckpointMaker, model_folder: Path
+) -> None:
+    rows = [ROW, {"age": 40, "joined": None}, {"city": "Lyon"}]
+    refused = predict(client, add_trained_checkpoint(packed(model_folder)), rows)
+    assert refused.status_code == 400
+    fields = [each["field"] for each in refused.json()["details"]]
+    assert sorted(fields) == ["rows[1].active", "rows[1].city", "rows[2].age", "rows[2].joined"]
+    assert all(name in refused.json()["error"] for name in ROW)
+
+
+@pytest.mark.row("X-1", "X-16")
+def test_a_threshold_that_is_sent_decides_the_labels(
+    client: TestClient, add_trained_checkpoint: CheckpointMaker, model_folder: Path
+) -> None:
+    checkpoint = add_trained_checkpoint(packed(model_folder))
+    path = f"/checkpoints/{checkpoint.id}/predictions"
+    own = client.post(path, json={"rows": [ROW]}).json()
+    assert own["threshold"] == 0.5
+    probability = own["predictions"][0]["probability"]
+    for threshold, label in ((probability, "yes"), (np.nextafter(probability, 1), "no"), (0, "yes"), (1, "no")):
+        scored = client.post(path, json={"rows": [ROW], "threshold": threshold}).json()
+        assert scored["threshold"] == threshold
+        assert scored["predictions"] == [{"probability": probability, "label": label}]
+    assert client.post(path, json={"rows": [ROW], "threshold": 1.1}).status_code == 400
+
+
 @pytest.mark.row("X-1")
 def test_a_prediction_with_a_missing_or_damaged_model_is_refused(
     client: TestClient, add_trained_checkpoint: CheckpointMaker, resources: Resources

@@ -17,13 +17,6 @@ def sagemaker(reason: str, status: str = "Failed", **more: Any) -> str:
     ("reason", "wanted", "is_ours"),
     [
         ("AlgorithmError: The file is empty., exit code: 1", "The file is empty.", False),
-        (
-            "AlgorithmError: ExecuteUserScriptError:\nExitCode 1\n"
-            'ErrorMessage "noise\nJobFailedError: The file is empty."\n'
-            'Command "/usr/bin/python3 train.py", exit code: 1',
-            "The file is empty.",
-            False,
-        ),
         ("AlgorithmError: JobFailedError: The file is empty.", "The file is empty.", False),
         (
             "AlgorithmError: JobFailedError: The job failed with an unexpected error (KeyError: 'x').",
