@@ -70,7 +70,10 @@ class CallRecord:
         """Notes the words of a completion or a chunk, for servers that count no tokens."""
         for choice in choices:
             said = choice.get("delta") or choice.get("message") or {}
-            self._heard += [text for name in _SAID if isinstance(text := said.get(name), str) and text]
+            for name in _SAID:
+                text = said.get(name)
+                if text and isinstance(text, str):
+                    self._heard.append(text)
             for call in said.get("tool_calls") or ():
                 parts = [part for part in call.values() if isinstance(part, dict)]
                 self._heard += [text for part in parts for text in part.values() if isinstance(text, str)]
