@@ -10,6 +10,9 @@ from shared.clock import new_id
 from shared.llm.completions import BrokenResponseError, Completion
 from shared.llm.server_failures import failure_in
 
+# OpenAI's largest ``n``.
+CHOICES_LIMIT = 128
+
 
 def read_completion(body: dict[str, Any]) -> Completion:
     """Returns a completion. Raises BrokenResponseError without a message, or the error that the response states."""
@@ -31,7 +34,8 @@ class ChunkReader:
 
     def __init__(self) -> None:
         self.is_finished = False
-        self._open: set[int] = set()
+        # Whether each choice so far has a finish reason.
+        self._finished: dict[int, bool] = {}
         self._calls: dict[int, _StreamedCalls] = {}
 
     def read(self, event: dict[str, Any]) -> dict[str, Any]:
@@ -43,7 +47,7 @@ class ChunkReader:
 
     def _choice(self, choice: dict[str, Any]) -> dict[str, Any]:
         index, delta = choice.get("index"), choice.get("delta")
-        if not isinstance(index, int):
+        if not isinstance(index, int) or not 0 <= index < CHOICES_LIMIT:
             index = choice["index"] = 0
         reason = choice["finish_reason"] = _reason(choice)
         if not isinstance(delta, dict):
@@ -57,11 +61,8 @@ class ChunkReader:
             delta["tool_calls"] = calls.read(delta["tool_calls"])
             if not delta["tool_calls"]:
                 del delta["tool_calls"]
-        if reason is None:
-            self._open.add(index)
-        else:
-            self._open.discard(index)
-        self.is_finished = not self._open
+        self._finished[index] = reason is not None or self._finished.get(index, False)
+        self.is_finished = all(self._finished.values())
         return choice
 
 

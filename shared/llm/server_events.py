@@ -131,10 +131,11 @@ class EventReader:
                 self._held, value = joined(self._held, value)
                 yield from self._release()
                 is_suspect = True
+            whole = harmless(value) if is_suspect else value
             if is_suspect and _CUT_CHARACTER.search(data) and isinstance(value, dict) and not is_error:
                 self._held = value
                 return
-            value = harmless(value) if is_suspect else value
+            value = whole
         except ForeignJsonError:
             value = data.decode(errors="replace") if is_error else None
         if is_error and not (isinstance(value, dict) and value.get("error")):
