@@ -107,4 +107,6 @@ class EventStream(StreamingResponse):
 def _event(data: dict[str, Any] | None) -> bytes:
     if data is None:
         return WAITING
-    return b"data: " + json.dumps(data, ensure_ascii=False, separators=(",", ":")).encode() + b"\n\n"
+    # Events of OpenAI's responses carry their type as their name, too.
+    name = b"event: " + str(data["type"]).encode() + b"\n" if "sequence_number" in data else b""
+    return name + b"data: " + json.dumps(data, ensure_ascii=False, separators=(",", ":")).encode() + b"\n\n"

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 from fastapi import Request
 from pydantic import ConfigDict, Field, model_validator
 
+from functions.chats.choices import complete_all, stream_all
 from functions.chats.event_streams import Chunks, EventStream, while_connected
 from functions.chats.options import check_options
 from functions.chats.routes import CurrentChatService, correlation_id
@@ -16,6 +17,7 @@ from shared.http.routers import ConversationRoute, CurrentContext, GroupRouter
 from shared.models.base import Model, ModelName
 from shared.models.chat import ChatCompletion, ChatCompletionCreate, Message
 from shared.models.cluster import LanguageModel
+from shared.spaces.members import SpaceContext
 
 
 class OpenAICompletionCreate(ChatCompletionCreate):
@@ -30,7 +32,7 @@ class OpenAICompletionCreate(ChatCompletionCreate):
     model: ModelName
     messages: Annotated[list[Message], Field(min_length=1, max_length=2000)]
     max_completion_tokens: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
-    n: Annotated[int, Field(ge=1, le=1)] | None = None
+    n: Annotated[int, Field(ge=1, le=8, description="each completion is a call of its own")] | None = None
     stream_options: dict[str, Any] | None = None
     store: bool | None = Field(default=None, description="store the turn as a chat of the space")
     tools: Annotated[list[dict[str, Any]], Field(max_length=128)] | None = None
@@ -44,6 +46,8 @@ class OpenAICompletionCreate(ChatCompletionCreate):
         given = {name: value for name, value in given.items() if value is not None}
         if "max_completion_tokens" in given:
             given["max_tokens"] = given["max_completion_tokens"]
+        if given.get("store") and given.get("n") not in (None, 1):
+            raise ValueError("stores one completion: send n=1, or no store")
         if isinstance(given.get("messages"), list):
             given["messages"] = [
                 {**each, "role": "system"} if isinstance(each, dict) and each.get("role") == "developer" else each
@@ -72,11 +76,12 @@ class OpenAIErrorAnswer(Model):
     error: OpenAIError
 
 
-router = GroupRouter("chats", prefix="/v1", route_class=ConversationRoute)
-router.responses = {
+OPENAI_ERRORS = {
     status: {**described, "model": OpenAIErrorAnswer}
     for status, described in errors(400, 401, 402, 403, 404, 409, 429, 502, 503, 504).items()
 }
+router = GroupRouter("chats", prefix="/v1", route_class=ConversationRoute)
+router.responses = OPENAI_ERRORS
 
 
 @router.post(
@@ -89,11 +94,11 @@ async def create_openai_chat_completion(
     body: OpenAICompletionCreate, request: Request, context: CurrentContext, service: CurrentChatService
 ) -> dict[str, Any] | EventStream:
     """Create a completion in OpenAI's format."""
-    turn = TurnRequest(body, context, correlation_id(request, body.metadata), None, body.options(), bool(body.store))
+    turns = [_turn(body, request, context)] * (body.n or 1)
     if body.stream:
         with_usage = bool((body.stream_options or {}).get("include_usage"))
-        return await EventStream.open(request, _openai_chunks(service.stream(turn), with_usage), openai_error_body)
-    return _completion(await while_connected(request, service.complete(turn)))
+        return await EventStream.open(request, _chunks(stream_all(service, turns), with_usage), openai_error_body)
+    return _completion(await while_connected(request, complete_all(service, turns)))
 
 
 @router.get(
@@ -115,7 +120,11 @@ async def get_openai_model(
     return _model(await service.model(context, correlation_id(request), model))
 
 
-async def _openai_chunks(chunks: Chunks, with_usage: bool) -> Chunks:
+def _turn(body: OpenAICompletionCreate, request: Request, context: SpaceContext) -> TurnRequest:
+    return TurnRequest(body, context, correlation_id(request, body.metadata), None, body.options(), bool(body.store))
+
+
+async def _chunks(chunks: Chunks, with_usage: bool) -> Chunks:
     """Yields the chunks in OpenAI's format. The chunk with the usage is only sent on request."""
     async with aclosing(chunks):
         async for chunk in chunks:
@@ -127,7 +136,7 @@ async def _openai_chunks(chunks: Chunks, with_usage: bool) -> Chunks:
                 yield theirs
             elif with_usage:
                 reports = {name: theirs.pop(name) for name in ("guard", "router")}
-                yield {**theirs, **_reports(reports), "usage": _usage(chunk["usage"])}
+                yield {**theirs, **_reports(reports), "usage": openai_usage(chunk["usage"])}
 
 
 def _completion(completion: ChatCompletion) -> dict[str, Any]:
@@ -139,7 +148,7 @@ def _completion(completion: ChatCompletion) -> dict[str, Any]:
         "model": completion.model,
         "choices": completion.choices,
         **{name: values[name] for name in SERVED_BY if values[name] is not None},
-        "usage": _usage(values["usage"]),
+        "usage": openai_usage(values["usage"]),
         **_reports(values),
     }
 
@@ -148,7 +157,7 @@ def _reports(values: dict[str, Any]) -> dict[str, Any]:
     return {name: values[name] for name in ("guard", "router") if values[name]["enabled"]}
 
 
-def _usage(usage: dict[str, Any]) -> dict[str, Any]:
+def openai_usage(usage: dict[str, Any]) -> dict[str, Any]:
     names = ("prompt_tokens", "completion_tokens", "total_tokens")
     more = {name: count for name, count in usage.items() if name not in names and count}
     return {**{name: usage[name] for name in names}, **more}

@@ -8,8 +8,9 @@ from typing import Any
 from anyio.to_thread import run_sync as in_thread
 
 from functions.chats.guard import SentenceBuffer, Verdict
+from functions.chats.judged_texts import call_text
 from functions.chats.tool_calls import emulated_completion
-from functions.chats.turns import PreparedTurn, TurnPreparer, TurnRequest, for_server
+from functions.chats.turns import PreparedTurn, TurnPreparer, TurnRequest, for_server, is_guarded
 from shared.chats.store import ChatPage, Chats, StoredChat, Turn
 from shared.clock import Clock
 from shared.experts.store import Experts
@@ -36,6 +37,8 @@ from shared.spaces.members import SpaceContext
 
 STREAM_CHARACTERS = 1_000_000
 BLOCKED = "content_filter"
+# The fields of a tool call that the guard judges.
+_CALL = ("id", "type", "function", "custom")
 SERVED_BY = {"service_tier", "system_fingerprint"}
 Chunk = dict[str, Any]
 
@@ -58,6 +61,7 @@ class ChatService:
         """Raises PermissionDeniedError for the guard of another member's chat: it protects their turns."""
         changes = request.changes()
         if "guard_enabled" in changes:
+            is_guarded(context, changes["guard_enabled"])
             creator = self._chats.get(context.space_id, chat_id).created_by
             context.require_creator(creator, "change guard_enabled of the chat")
         if "messages" not in changes:
@@ -192,7 +196,7 @@ class ChatService:
                     is_held = True
                     yield None
                 ready = buffer.add(delta.get("content") or "")
-                if ready and not await self._passes(turn, record, streamed, ready):
+                if ready and not await self._passes(turn, record, streamed, ready, after=buffer.waiting):
                     break
                 if ready:
                     yield _chunk(head, {"role": "assistant", "content": ready}, None, record)
@@ -203,7 +207,7 @@ class ChatService:
         if (
             not streamed.verdict.flagged
             and (rest or calls)
-            and await self._passes(turn, record, streamed, rest, "".join(map(_call_text, calls)))
+            and await self._passes(turn, record, streamed, rest, "".join(map(call_text, calls)))
         ):
             listed = {"tool_calls": calls} if calls else {}
             yield _chunk(head, {"role": "assistant", "content": rest, **listed}, None, record)
@@ -212,10 +216,16 @@ class ChatService:
         yield _chunk(head, {}, streamed.finish_reason, record)
 
     async def _passes(
-        self, turn: PreparedTurn, record: CallRecord, streamed: "_StreamedMessage", text: str, calls: str = ""
+        self,
+        turn: PreparedTurn,
+        record: CallRecord,
+        streamed: "_StreamedMessage",
+        text: str,
+        calls: str = "",
+        after: str = "",
     ) -> bool:
         assert turn.guard is not None  # noqa: S101 - for the type checker
-        streamed.verdict = await turn.guard.check(text + calls, GuardStage.OUTPUT, before=streamed.text)
+        streamed.verdict = await turn.guard.check(text + calls, GuardStage.OUTPUT, streamed.text, after)
         record.guard = turn.guard.coverage
         if streamed.verdict.flagged:
             return False
@@ -275,7 +285,15 @@ class ChatService:
                 "expert_versions": experts or None,
             }
             messages = [*turn.added, Message.model_validate(values)]
-        kept = Turn(turn.chat, turn.is_new, messages, result, turn.request.idempotency, turn.models.log_writes(record))
+        kept = Turn(
+            turn.chat,
+            turn.is_new,
+            messages,
+            result,
+            turn.request.idempotency,
+            is_judged=turn.guard is not None,
+            also=turn.models.log_writes(record),
+        )
         stored = await in_thread(self._chats.append, turn.request.context.space_id, kept)
         # Of two equal concurrent requests, only one is stored, but both have called the model and must be logged.
         record.is_logged = stored is result
@@ -332,7 +350,9 @@ def _describe(record: CallRecord, turn: PreparedTurn) -> None:
 
 def _judged_part(choice: dict[str, Any]) -> dict[str, Any]:
     """Returns the parts of a choice that the guard has judged: no reasoning and no token probabilities."""
-    message = {name: choice["message"].get(name) for name in ("role", "content", "tool_calls")}
+    message = {name: choice["message"].get(name) for name in ("role", "content")}
+    calls = choice["message"].get("tool_calls")
+    message["tool_calls"] = [{name: each[name] for name in _CALL if name in each} for each in calls] if calls else None
     shown = {name: value for name, value in message.items() if value is not None or name == "content"}
     return {"index": 0, "message": shown, "finish_reason": choice.get("finish_reason")}
 
@@ -395,9 +415,4 @@ def _closing(result: ChatCompletion) -> Chunk:
 
 
 def _all_text(message: dict[str, Any]) -> str:
-    return str(message.get("content") or "") + "".join(map(_call_text, message.get("tool_calls") or ()))
-
-
-def _call_text(call: dict[str, Any]) -> str:
-    parts = [part for part in call.values() if isinstance(part, dict)]
-    return " ".join(str(value) for part in parts for value in part.values())
+    return str(message.get("content") or "") + "".join(map(call_text, message.get("tool_calls") or ()))

@@ -91,7 +91,11 @@ class CallLimits:
 
     def _most(self, model: str, body: dict[str, Any]) -> Amount:
         # Every text that goes to the server may become a part of the prompt.
-        said = {name: value for name, value in body.items() if isinstance(value, dict | list) or name == "grammar"}
+        said = {
+            name: value
+            for name, value in body.items()
+            if isinstance(value, dict | list) or name in ("grammar", "prompt", "suffix")
+        }
         prompt = {name: value for name, value in said.items() if name != "stream_options"}
         prompt_tokens = estimate_tokens(json.dumps(prompt, ensure_ascii=False))
         bound = body.get("max_completion_tokens") or body.get("max_tokens") or COMPLETION_TOKENS

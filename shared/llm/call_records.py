@@ -49,7 +49,7 @@ class CallRecord:
 
     def send(self, body: dict[str, Any]) -> None:
         """Notes the messages or texts that are sent."""
-        self._sent = body.get("messages") or body.get("input") or ()
+        self._sent = body.get("messages") or body.get("input") or [body.get("prompt", "")]
 
     def count(self, body: dict[str, Any]) -> None:
         """Notes the token counts in a response or a chunk, whatever their types.

@@ -183,11 +183,13 @@ class LanguageModels:
             record.completion = completion.text
             return read_structured(completion, schema), record
 
-    async def embeddings(self, model: str, texts: list[str]) -> list[list[float]]:
+    async def embeddings(
+        self, model: str, texts: Sequence[str] | Sequence[list[int]], options: dict[str, Any] | None = None
+    ) -> list[list[float]]:
         async with self.recorded(CallType.EMBEDDING, model) as record:
 
             async def call(each: str) -> list[list[float]]:
-                vectors, result = await self._target.upstream.embeddings(each, texts)
+                vectors, result = await self._target.upstream.embeddings(each, texts, options)
                 record.count(result)
                 return vectors
 

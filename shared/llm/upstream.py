@@ -3,7 +3,7 @@
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
@@ -13,6 +13,7 @@ from yarl import URL
 
 from shared.bounds import MODEL_ANSWER
 from shared.errors import ApiError
+from shared.llm.addresses import api_root, server_root
 from shared.llm.answers import ChunkReader, read_completion
 from shared.llm.completions import (
     BrokenResponseError,
@@ -24,6 +25,7 @@ from shared.llm.completions import (
 )
 from shared.llm.server_events import EventReader
 from shared.llm.server_failures import failure_of
+from shared.llm.text_completions import as_chat, as_chat_chunks, path_of
 from shared.models.cluster import LanguageModel
 from shared.network.foreign_json import ForeignJsonError, parse
 from shared.network.sessions import ForbiddenPeerError, Sessions, read_at_most
@@ -60,8 +62,7 @@ class Upstream:
         total_seconds: float = 600,
         refusing_usage: set[URL] | None = None,
     ) -> None:
-        base = URL(url.rstrip("/"))
-        self._server = base.parent if base.name == "v1" else base
+        self._server, self._api = URL(server_root(url)), URL(api_root(url))
         self._sessions = sessions
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._timeout = timeout_seconds
@@ -75,9 +76,9 @@ class Upstream:
 
         Raises UnreachableError, UpstreamTimeoutError, and the errors of ``server_failures``.
         """
-        result = await self._json("POST", "v1/chat/completions", body)
+        result = await self._json("POST", path_of(body), body)
         hear(result)
-        return read_completion(result)
+        return read_completion(as_chat(result))
 
     @asynccontextmanager
     async def stream(self, body: dict[str, Any]) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
@@ -89,14 +90,14 @@ class Upstream:
             body = _without_usage(body)
         async with AsyncExitStack() as stack:
             try:
-                response = await stack.enter_async_context(self._request("POST", "v1/chat/completions", body))
+                response = await stack.enter_async_context(self._request("POST", path_of(body), body))
             except RejectedError as error:
                 if STREAM_OPTIONS not in body or STREAM_OPTIONS not in error.message:
                     raise
                 self._refusing_usage.add(self._server)
                 body = _without_usage(body)
-                response = await stack.enter_async_context(self._request("POST", "v1/chat/completions", body))
-            yield self._chunks(response)
+                response = await stack.enter_async_context(self._request("POST", path_of(body), body))
+            yield as_chat_chunks(self._chunks(response))
 
     async def models(self) -> list[LanguageModel]:
         """Returns the models of the server, with a short time limit. Raises the same errors as ``complete``."""
@@ -115,9 +116,11 @@ class Upstream:
         async with self._limited(LIST_SECONDS):
             await self.complete({"model": model, "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 1})
 
-    async def embeddings(self, model: str, texts: list[str]) -> tuple[list[list[float]], dict[str, Any]]:
-        """Returns one vector for each text, and the whole response."""
-        result = await self._json("POST", "v1/embeddings", {"model": model, "input": texts})
+    async def embeddings(
+        self, model: str, texts: Sequence[str] | Sequence[list[int]], options: dict[str, Any] | None = None
+    ) -> tuple[list[list[float]], dict[str, Any]]:
+        """Returns one vector for each text or list of tokens, and the whole response."""
+        result = await self._json("POST", "v1/embeddings", {**(options or {}), "model": model, "input": texts})
         try:
             ordered = sorted(result["data"], key=lambda each: each["index"])
             vectors = [[float(number) for number in each["embedding"]] for each in ordered]
@@ -162,7 +165,7 @@ class Upstream:
 
     async def _connect(self, method: str, path: str, body: dict[str, Any] | None) -> aiohttp.ClientResponse:
         """Sends a request. Repeats only a failed connection, because the server may have executed any other call."""
-        url = self._server / path
+        url = self._api / path.removeprefix("v1/") if path.startswith("v1/") else self._server / path
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=3, sock_read=self._timeout)
         for attempt in range(1, CONNECT_ATTEMPTS + 1):
             try:

@@ -3,7 +3,7 @@
 from enum import StrEnum
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, ConfigDict, Field, StringConstraints, field_validator, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, PrivateAttr, StringConstraints, field_validator, model_validator
 from pydantic_core import PydanticSerializationError
 
 from shared.models.base import KEEP, Entity, Identifier, Model, ModelName, Name, NotBlank, PartialUpdate, Timestamp
@@ -50,15 +50,25 @@ class Message(Model):
     expert_versions: list[ExpertUse] | None = Field(
         default=None, description="of a completion: the experts that the model received"
     )
+    _is_judged: bool = PrivateAttr(default=False)
 
     @model_validator(mode="after")
     def _says_something(self) -> "Message":
-        if self.content is None and not self.tool_calls:
+        if self.content is None and not self.tool_calls and self.role is not Role.ASSISTANT:
             raise ValueError("give the message a content")
         try:
             self.model_dump_json()
         except PydanticSerializationError:
             raise ValueError("is nested too deeply, or has half of a surrogate pair") from None
+        return self
+
+    @property
+    def is_judged(self) -> bool:
+        """Returns whether the guard accepted the message when it was added to its chat."""
+        return self._is_judged
+
+    def judged(self, *, is_judged: bool) -> "Message":
+        self._is_judged = is_judged
         return self
 
     @property
@@ -70,7 +80,9 @@ class Message(Model):
 
     def for_model(self) -> dict[str, Any]:
         """Returns the message as it is sent to the server."""
-        return self.model_dump(exclude={"created_at", "expert_versions"}, exclude_none=True)
+        message = self.model_dump(exclude={"created_at", "expert_versions"}, exclude_none=True)
+        # Some servers require the content of a message with tool calls, although it is null.
+        return {**message, "content": None} if self.content is None and "content" in self.model_fields_set else message
 
     def beyond_text(self) -> dict[str, Any]:
         """Returns the other parts of a message: names, tool calls and the client's own keys."""

@@ -14,6 +14,7 @@ def register(client: TestClient, upstream: FakeUpstream, **settings: Any) -> Non
     cluster = {"ingress_url": upstream.url, "manager_url": upstream.url, "token": "a-token-of-the-cluster", **settings}
     created = client.post("/clusters", json=cluster)
     assert created.status_code == 201, created.text
+    upstream.requests.clear()  # the registration asks for the models
 
 
 def ask(client: TestClient, text: str = "Which offer suits Ada?", **body: Any) -> Any:

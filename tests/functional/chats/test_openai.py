@@ -126,7 +126,7 @@ def test_models_are_listed_and_read_individually(client: TestClient, upstream: F
 @pytest.mark.parametrize(
     ("changes", "status", "param", "code"),
     [
-        ({"n": 2}, 400, "n", "validation_error"),
+        ({"n": 9}, 400, "n", "validation_error"),
         ({"temperature": 3}, 400, "temperature", "validation_error"),
         ({"messages": []}, 400, "messages", "validation_error"),
         ({"model": None}, 400, "model", "validation_error"),
