@@ -56,6 +56,12 @@ def infra(session: nox.Session) -> None:
 
 
 @nox.session(allow_parallel=True)
+def container(session: nox.Session) -> None:
+    """Starts jobs in an environment like SageMaker's, from what a deployment ships."""
+    run_pytest(session, 10, "--timeout", "300", "tests/container")
+
+
+@nox.session(allow_parallel=True)
 def contract(session: nox.Session) -> None:
     """Tests the API against its published contract."""
     run_pytest(session, 15, "tests/contract")

@@ -133,3 +133,14 @@ UNEXPECTED_JOB_ERROR = "The job failed with an unexpected error"
 
 class JobFailedError(Exception):
     """Error that ends a job. Users read its text as the entity's ``error``."""
+
+
+class TransientError(Exception):
+    """Failure of a user's system that may pass, so the step is repeated for some minutes.
+
+    If it stays, users read its text as the entity's ``error``.
+    """
+
+
+class OutageError(TransientError):
+    """The same of ours: AWS refuses calls or does not respond."""

@@ -353,14 +353,15 @@ class ServiceFunction(Construct):
                     resources=[state_machine_arn(self, settings, workflow) for workflow in grants.starts],
                 )
             )
-        if grants.watches_jobs or grants.stops_jobs:
-            stops = grants.stops_jobs
+        if grants.stops_executions:
             statements.append(
                 iam.PolicyStatement(
-                    actions=["states:DescribeExecution", *(["states:StopExecution"] if stops else [])],
+                    actions=["states:DescribeExecution", "states:StopExecution"],
                     resources=executions,
                 )
             )
+        if grants.watches_training_jobs or grants.stops_training_jobs:
+            stops = grants.stops_training_jobs
             statements.append(
                 iam.PolicyStatement(
                     actions=["sagemaker:DescribeTrainingJob", *(["sagemaker:StopTrainingJob"] if stops else [])],

@@ -52,7 +52,7 @@ class RequestMiddleware:
         path = scope["path"]
         state = scope.setdefault("state", {})
         state["request_id"] = request_id
-        started = time.perf_counter()
+        started = state["started"] = time.perf_counter()
         status = 0
         received = 0
 

@@ -59,7 +59,7 @@ class Message(Model):
         try:
             self.model_dump_json()
         except PydanticSerializationError:
-            raise ValueError("is not valid Unicode: it has half of a surrogate pair") from None
+            raise ValueError("is nested too deeply, or has half of a surrogate pair") from None
         return self
 
     @property

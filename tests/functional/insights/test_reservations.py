@@ -66,7 +66,7 @@ def test_a_reaction_to_a_reserved_offer_is_the_same_contact(
 def test_a_reserved_offer_gets_its_words_afterwards_and_a_repeated_request_returns_them(
     client: TestClient, upstream: FakeUpstream, create_action: ActionMaker
 ) -> None:
-    create_action("Card", channel="sms")
+    create_action("Card", channel="sms", description="No fee for a year")
     seen: list[Any] = []
 
     def write(_: Any) -> str:
