@@ -4,6 +4,7 @@ import csv
 import hashlib
 import io
 import json
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 
@@ -94,6 +95,18 @@ def test_records_that_come_in_any_order_twice_and_in_large_batches_make_one_chai
     found = verification(client)
     assert (found["is_intact"], found["last"]) == (True, found["checked"])
     assert found["checked"] >= ROWS_AT_ONCE + 5
+
+
+@pytest.mark.row("GV-4")
+def test_four_batches_at_the_same_time_make_one_chain(client: TestClient, resources: Resources, stream: Stream) -> None:
+    """AWS sends up to four batches of a shard at once."""
+    change(client, 60)
+    records = stream.read()
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda start: deliver(resources, records[start::4]), range(4)))
+    found = verification(client)
+    assert (found["is_intact"], found["last"]) == (True, found["checked"])
+    assert found["checked"] >= 60
 
 
 @pytest.mark.row("GV-4")
