@@ -5,7 +5,6 @@ from typing import Any
 
 from anyio.to_thread import run_sync as in_thread
 
-from functions.arguments.grounding.claims import count_unsupported, ground
 from functions.arguments.references import References
 from shared.arguments.store import Arguments
 from shared.checkpoints.lineages import Lineages
@@ -13,6 +12,7 @@ from shared.clock import Clock, new_id
 from shared.dynamodb.repository import Idempotency
 from shared.dynamodb.table import Table
 from shared.errors import UnavailableError
+from shared.grounding.claims import count_unsupported, ground
 from shared.llm.language_models import Caller, CallRecord, LanguageModelAccess, UnusableCompletionError, read_structured
 from shared.llm.windows import fit
 from shared.models.argument import Argument, ArgumentCreate, ArgumentReview, ArgumentStatus, ReviewStatus
