@@ -61,7 +61,7 @@ _INVITATION = re.compile(
 def ground(text: str, facts: Mapping[str, Any]) -> list[Claim]:
     """Returns the claims of ``text``, compared with ``facts``. Paths of fields begin with a name in ``facts``."""
     known, language = _Facts(facts), language_of(text)
-    claims = (_claim(each, known, language_of(each) or language, text) for each in split_sentences(text))
+    claims = (_claim(each, known, language_of(each) or language) for each in split_sentences(text))
     return [claim for claim in claims if claim is not None]
 
 
@@ -198,10 +198,11 @@ def _are_forms(word: str, other: str) -> bool:
     return word[:common] == other[:common] and abs(len(word) - len(other)) <= _ENDING
 
 
-def _claim(sentence: str, facts: _Facts, language: str | None, text: str) -> Claim | None:
-    is_known = language is not None or not (is_foreign(sentence) or is_foreign(text))
+def _claim(sentence: str, facts: _Facts, language: str | None) -> Claim | None:
+    is_known = language is not None or not is_foreign(sentence)
     mentions = _Mentions(sentence, language)
-    spoken = language or "en"
+    # Nothing is a name by its capital alone if the language cannot be told.
+    spoken = language or "de"
     found = list(facts.holders(mentions))
     names = [
         (name.text, facts.name_holders(name, spoken))

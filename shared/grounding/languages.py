@@ -13,7 +13,7 @@ def _sets(words: Mapping[str, str]) -> dict[str, frozenset[str]]:
 
 _KNOWN = _sets(
     {
-        "de": "aber als am auf aus bei beträgt bietet bis bitte da dank das dass dem den der des dich diese dieser "
+        "de": "aber als am auf aus bei beträgt bietet bis bitte da dank das dass dem den der die des dich diese dieser "
         "dieses dir durch ein eine einem einen einer für geehrte geehrter haben hat ihnen ihr ihre ihrem "
         "ihren ihrer im ist ja jetzt jährlich kein keine kostet können liebe lieber liegt man mein mit "
         "monatlich nach nicht noch nun nur ob oder ohne passt pro sehr seit sich sie sind so um und uns unser "
@@ -54,33 +54,46 @@ _OTHERS = _sets(
         "tr": "bir bu da daha de en ile için ne olan olarak size sizin var ve veya çok",
     }
 )
-LANGUAGES = frozenset(_KNOWN)
-_ALL = _KNOWN | _OTHERS
+# Words of the product's subject, by which short sentences are recognised.
+_SUBJECT = _sets(
+    {
+        "de": "angebot einkommen gespart guthaben jahr jahre jahren konten konto kredit kunde kundin laufzeit läuft "
+        "monat monate monaten monatlich versicherung zahlen zinsen zinssatz",
+        "en": "account accounts balance card client customer fee income insurance interest loan month months offer "
+        "pay rate saved savings year years",
+        "es": "años cliente cuenta cuentas cuota gana hay ingresos interés mes meses oferta paga préstamo saldo "
+        "seguro tarjeta",
+        "fr": "ans assurance carte client cliente compte comptes crédit gagnez intérêts mois offre payez prêt "
+        "revenu solde taux y",
+        "it": "anni assicurazione carta cliente conti conto finora guadagna interessi mese mesi offerta paga "
+        "prestito reddito saldo tasso",
+        "pl": "dochód karta klient klientką kont konta konto kredyt kredytu lat lata miesiąc miesiące miesięcy "
+        "miesięcznie odsetek oferta oprocentowanie saldo trwa ubezpieczenie",
+    }
+)
+_VOTES = {language: words | _SUBJECT.get(language, frozenset()) for language, words in (_KNOWN | _OTHERS).items()}
 
 
 def is_function_word(word: str, language: str) -> bool:
-    return word.casefold() in _KNOWN[language]
+    return word.casefold() in _KNOWN.get(language, ())
 
 
 def language_of(text: str) -> str | None:
     """Returns the language of a text, or ``None`` for one that is not known or cannot be told."""
-    words = _WORD.findall(text.casefold())
-    if not words or 2 * sum(_LATIN.fullmatch(word) is not None for word in words) < len(words):
-        return None
-    votes = {language: sum(word in known for word in words) for language, known in _ALL.items()}
-    most = max(votes.values())
-    if not most:
-        return None
-    best = [language for language, found in votes.items() if found == most]
-    if len(best) > 1:
-        return None
-    return best[0] if best[0] in LANGUAGES else None
+    best = _best(text)
+    return best[0] if len(best) == 1 and best[0] in _KNOWN else None
 
 
 def is_foreign(text: str) -> bool:
-    """Returns whether the text is in a language or a script that nothing here knows, rather than too short to tell."""
+    """Returns whether the text may be in a language that nothing here knows, or in another script."""
     words = _WORD.findall(text.casefold())
-    if words and 2 * sum(_LATIN.fullmatch(word) is not None for word in words) < len(words):
-        return True
-    votes = {language: sum(word in known for word in words) for language, known in _ALL.items()}
-    return max(votes.values(), default=0) > 0 and max(votes, key=lambda each: votes[each]) in _OTHERS
+    is_latin = 2 * sum(_LATIN.fullmatch(word) is not None for word in words) >= len(words)
+    return not is_latin or not _KNOWN.keys() >= set(_best(text))
+
+
+def _best(text: str) -> list[str]:
+    """Returns the languages to which most words belong; none if no word belongs to any."""
+    words = _WORD.findall(text.casefold())
+    votes = {language: sum(word in known for word in words) for language, known in _VOTES.items()}
+    most = max(votes.values())
+    return [language for language, found in votes.items() if found == most > 0]
