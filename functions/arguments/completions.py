@@ -13,7 +13,8 @@ from shared.dynamodb.repository import Idempotency
 from shared.dynamodb.table import Table
 from shared.errors import UnavailableError
 from shared.grounding.claims import count_unsupported, ground
-from shared.llm.language_models import Caller, CallRecord, LanguageModelAccess, UnusableCompletionError, read_structured
+from shared.llm.call_records import CallRecord
+from shared.llm.language_models import Caller, LanguageModelAccess, UnusableCompletionError, read_structured
 from shared.llm.windows import fit
 from shared.models.argument import Argument, ArgumentCreate, ArgumentReview, ArgumentStatus, ReviewStatus
 from shared.models.chat import Message, Role, Usage

@@ -74,7 +74,7 @@ async def create_insight(
 
     Without a language model, the decision is the same, the text lists the facts, and `error` has the reason.
     """
-    return await service.create(context, body, idempotency, request.state.request_id)
+    return await service.create(context, body, idempotency, request.state.request_id, request.state.started)
 
 
 @router.get("/acceptance-rates", extension=True)

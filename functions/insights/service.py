@@ -48,13 +48,19 @@ class InsightService:
         return self._lineages.trace(context.space_id, decision, insight_id=insight_id)
 
     async def create(
-        self, context: SpaceContext, request: InsightCreate, idempotency: Idempotency | None, correlation_id: str
+        self,
+        context: SpaceContext,
+        request: InsightCreate,
+        idempotency: Idempotency | None,
+        correlation_id: str,
+        started: float,
     ) -> Insight:
         """Creates an insight. Without a language model, its text lists the facts, and its ``error`` has the reason.
 
+        ``started`` is when the request arrived, by ``time.perf_counter``.
+
         Raises ValidationFailedError for an unknown action, and UnknownModelError for an unknown language model.
         """
-        started = time.perf_counter()
         if idempotency is not None:
             first = await in_thread(self._insights.answered, context.space_id, idempotency)
             if first is not None:
@@ -64,8 +70,11 @@ class InsightService:
         decision, insight, stored = await in_thread(
             self._decide, context, request, idempotency, correlation_id, started
         )
-        if stored is not insight or decision.winner is None or request.wording is not Wording.ARGUMENT:
+        if stored is not insight:
             return stored
+        if decision.winner is None or request.wording is not Wording.ARGUMENT:
+            insight.elapsed_time_in_seconds = round(time.perf_counter() - started, 6)
+            return insight
         # The decision is stored, so nobody loses it while the language model writes.
         writer_model = writer_model or await self._writer.open(caller, None)
         text = await self._writer.write(writer_model, self._facts(decision, decision.winner), request)

@@ -10,12 +10,11 @@ from typing import Any
 import anyio
 
 from shared.errors import ApiError
-from shared.llm.completions import BrokenResponseError, Completion, UpstreamTimeoutError
+from shared.llm.completions import BrokenResponseError, Completion, UnknownModelError, UpstreamTimeoutError
 from shared.llm.language_models import (
     Caller,
     LanguageModelAccess,
     LanguageModels,
-    UnknownModelError,
     UnusableCompletionError,
     read_structured,
 )

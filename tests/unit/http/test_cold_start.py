@@ -56,7 +56,7 @@ print(json.dumps(list(sys.modules)))
 """
 SNAPSHOT_LIBRARIES = {
     Layer.LANGUAGE: {"aiohttp", "yarl"},
-    Layer.SCORE: {"lightgbm", "numpy", "xgboost"},
+    Layer.SCORE: {"lightgbm", "numpy"},
 }
 # A child process imports polars.
 CHILD = """
