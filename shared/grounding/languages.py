@@ -74,6 +74,9 @@ _SUBJECT = _sets(
 _VOTES = {language: words | _SUBJECT.get(language, frozenset()) for language, words in (_KNOWN | _OTHERS).items()}
 
 
+LANGUAGES = frozenset(_KNOWN)
+
+
 def is_function_word(word: str, language: str) -> bool:
     return word.casefold() in _KNOWN.get(language, ())
 
