@@ -13,7 +13,7 @@ LEVELS = (
     ("trainings", "evaluations", "connectors"),
     ("space_usage",),
     ("arguments", "audit", "chats", "experts", "inference_logs", "insights", "jobs", "personas", "spaces", "webhooks"),
-    ("aws", "dynamodb", "files", "network", "propensity"),
+    ("aws", "dynamodb", "files", "grounding", "network", "propensity"),
     ("models",),
     ("clock", "observability", "settings", "text"),
     ("transient",),
