@@ -4,9 +4,9 @@ import json
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime, timedelta
+from functools import cached_property
 from typing import Any
 
-import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 from moto.stepfunctions.models import stepfunctions_backends
 
@@ -23,7 +23,7 @@ from shared.errors import ApiError, JobFailedError
 from tests.faults.aftermath import problems_afterwards
 from tests.faults.boundary import DEATHS, KILLS, WITHOUT_KILLS, seeded
 from tests.faults.emulated_platform import EmulatedPlatform
-from tests.faults.killed_workers import Outcome, execution_arn
+from tests.faults.killed_workers import Outcome
 from tests.faults.sagemaker_account import ENDED, Job, SageMakerAccount
 from tests.fixtures.aws import REGION
 from tests.fixtures.training_workflow import World as TrainingWorld
@@ -61,13 +61,14 @@ class Execution:
         self._due_at: datetime | None = None
 
     @property
-    def arn(self) -> str:
-        return execution_arn("training", self.id)
-
-    @property
     def is_alive(self) -> bool:
-        found = boto3.client("stepfunctions").describe_execution(executionArn=self.arn)
-        return bool(found["status"] == "RUNNING")
+        return bool(self._record.status == "RUNNING")
+
+    @cached_property
+    def _record(self) -> Any:
+        """Returns the execution in the emulated Step Functions."""
+        machines = stepfunctions_backends[ACCOUNT][REGION].state_machines
+        return next(each for machine in machines for each in machine.executions if each.name == self.id)
 
     @property
     def machines(self) -> set[tuple[str, bool]]:
@@ -180,10 +181,7 @@ class Execution:
         self.state, self._attempts = state, 0
 
     def _end(self, status: str) -> None:
-        backend = stepfunctions_backends[ACCOUNT][REGION]
-        found = next(each for machine in backend.state_machines for each in machine.executions if each.name == self.id)
-        found.status = status
-        found.error, found.cause = "Ended", "See the record."
+        self._record.status, self._record.error, self._record.cause = status, "Ended", "See the record."
         self._scene.account.events.append({"source": "aws.states", "detail": {"name": self.id, "status": status}})
 
 
