@@ -35,6 +35,8 @@ ACCOUNT = "123456789012"
 # As in the state machine.
 STEP_ATTEMPTS, REQUEST_ATTEMPTS = 3, 6
 NAMED = ("ResourceInUse", "ResourceLimitExceeded")
+# The second one if the space was restored before anybody looked. The emulated Step Functions does not tell the cause.
+SPACE_DELETED = ("Its space was deleted.", "Its workflow was stopped from outside.")
 DATA, CAPACITY = "The file is empty.", "CapacityError: Unable to provision requested ML compute capacity."
 ENDS: tuple[dict[str, str], ...] = (
     {"status": "Completed"},
@@ -256,7 +258,7 @@ class Scene:
         """Returns broken promises about order, healthy jobs and reasons of failures."""
         for execution in self.executions:
             shown = self.owner.get(f"/trainings/{execution.id}").json()
-            reasons = [DATA, CAPACITY] + ["Its space was deleted."] * execution.is_in_deleted_space
+            reasons = [DATA, CAPACITY, *(SPACE_DELETED if execution.is_in_deleted_space else ())]
             if execution.is_deleted or execution.is_broken or shown["status"] == "succeeded":
                 continue
             if not any(reason in str(shown["error"]) for reason in reasons):
@@ -291,8 +293,8 @@ class Scene:
         stopping = [job for job in self.account.jobs.values() if job["TrainingJobStatus"] == "Stopping"]
         if stopping:
             self.account.end(self.dice.choice(stopping), "Stopped")
-        # One that nobody waits for runs until somebody stops it.
-        if running := [job for job in self.account.running if not self._may_stop(job)]:
+        # One that no workflow waits for runs until somebody stops it.
+        if running := [job for job in self.account.running if (owner := self._owner(job)) and owner.is_alive]:
             job = self.dice.choice(running)
             chosen = dict(self.dice.choice(ENDS if job["EnableManagedSpotTraining"] else ENDS[:-1]))
             self.account.end(job, chosen.pop("status"), **chosen)
@@ -303,11 +305,13 @@ class Scene:
 
     def _may_stop(self, job: Job) -> bool:
         """Returns whether a job may be stopped: its workflow does not go on, or somebody has deleted its training."""
-        name = job["TrainingJobName"]
-        owner = next((each for each in self.executions if each.id in name), None)
+        owner = self._owner(job)
         if owner is None:
             return True
         return owner.is_deleted or owner.is_broken or owner.is_in_deleted_space or not owner.is_alive
+
+    def _owner(self, job: Job) -> Execution | None:
+        return next((each for each in self.executions if each.id in job["TrainingJobName"]), None)
 
 
 def machines(platform: EmulatedPlatform, seed: int) -> Outcome:
