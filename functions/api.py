@@ -14,11 +14,14 @@ from functions.arguments.routes import router as arguments
 from functions.audit_logs.routes import router as audit_logs
 from functions.benchmarks.routes import router as benchmarks
 from functions.chats.openai_routes import router as openai
+from functions.chats.responses_routes import router as openai_responses
 from functions.chats.routes import router as chats
+from functions.chats.text_routes import router as openai_texts
 from functions.checkpoints.routes import router as checkpoints
 from functions.clients.routes import router as clients
 from functions.clusters.routes import router as clusters
 from functions.connectors.routes import router as connectors
+from functions.console.routes import router as console
 from functions.data_models.routes import router as data_models
 from functions.documentation.routes import router as documentation
 from functions.evaluations.routes import router as evaluations
@@ -29,6 +32,7 @@ from functions.leaderboards.routes import router as leaderboards
 from functions.models.routes import router as models
 from functions.personas.routes import router as personas
 from functions.spaces.routes import router as spaces
+from functions.trainings.architecture_routes import router as architectures
 from functions.trainings.routes import router as trainings
 from functions.users.routes import router as users
 from functions.webhook_endpoints.routes import router as webhook_endpoints
@@ -62,9 +66,13 @@ ROUTERS = (
     spaces,
     webhook_endpoints,
     trainings,
+    architectures,
     webhooks,
     openai,
+    openai_texts,
+    openai_responses,
     documentation,
+    console,
 )
 
 

@@ -46,6 +46,7 @@ class Layer(StrEnum):
     SCORE = "score"
     LANGUAGE = "language"
     DATABASE = "database"
+    CONDITIONS = "conditions"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,14 +180,18 @@ CALL_LIMITS = ("limit_usage",)
 SPACE_USAGE = ("space_usage",)
 
 GROUPS = (
-    group("action-groups", Grants(writes=("action_group", *REMOVAL))),
+    group("action-groups", Grants(writes=("action_group", *REMOVAL)), layers=(Layer.CONDITIONS,)),
     group("api-keys", Grants(reads=("member",), writes=("api_key",))),
-    group("actions", Grants(reads=("action_group", "checkpoint", "checkpoint_alias"), writes=("action", *REMOVAL))),
+    group(
+        "actions",
+        Grants(reads=("action_group", "checkpoint", "checkpoint_alias", "insight_policy"), writes=("action", *REMOVAL)),
+        layers=(Layer.CONDITIONS,),
+    ),
     group(
         "arguments",
         Grants(
             # An argument stores its sources. The job specification states what data the model learned from.
-            reads=("action", "insight", "insight_policy", "checkpoint", "checkpoint_alias", "score"),
+            reads=("action", "insight", "insight_policy", "checkpoint", "checkpoint_alias", "member", "score"),
             gets=(TRAINING_FILES,),
             lists=(TRAINING_FILES,),
             writes=(
@@ -293,12 +298,14 @@ GROUPS = (
             stops_executions=True,
             stops_training_jobs=True,
         ),
+        paths=("trainings", "trainings/{proxy+}", "architectures"),
     ),
     group(
         "checkpoints",
         Grants(
-            reads=("checkpoint", "benchmark", "score"),
-            writes=("checkpoint_alias", *REMOVAL),
+            # A gate compares results with the numbers of rows of their evaluations.
+            reads=("checkpoint", "benchmark", "evaluation", "score"),
+            writes=("checkpoint_alias", "checkpoint_gate", *REMOVAL),
             gets=(TRAINING_FILES,),
             lists=(TRAINING_FILES,),
         ),
@@ -327,10 +334,11 @@ GROUPS = (
     group(
         "insights",
         Grants(
-            reads=("action", "checkpoint", "checkpoint_alias", "connector", "persona", "score"),
+            reads=("action", "action_group", "checkpoint", "checkpoint_alias", "connector", "persona", "score"),
             writes=(
                 "insight",
                 "insight_contact",
+                "insight_experiment",
                 "insight_policy",
                 "insight_rate",
                 "insight_reaction",
@@ -346,7 +354,7 @@ GROUPS = (
             writes_logs=LOGGED_CALLS,
         ),
         memory_mb=3008,
-        layers=(Layer.SCORE, Layer.LANGUAGE),
+        layers=(Layer.SCORE, Layer.LANGUAGE, Layer.CONDITIONS),
     ),
     group(
         "clients",
@@ -405,7 +413,11 @@ GROUPS = (
         ),
     ),
     group("audit-logs", Grants(reads=("audit",))),
-    group("documentation", paths=("health", "openapi.json", "docs", "docs/{proxy+}"), public=True),
+    group(
+        "documentation",
+        paths=("", "health", "openapi.json", "docs", "docs/{proxy+}", "console", "console/{proxy+}"),
+        public=True,
+    ),
 )
 
 
@@ -564,11 +576,14 @@ STEPS = {
                 gets=(SCAN_FILES,),
                 starts=(Workflow.CONNECTOR_SCAN,),
             ),
+            # Records the errors of up to 100,000 files, as fail_scan does.
+            timeout_seconds=300,
         ),
         step(
             Workflow.CONNECTOR_SCAN,
             "fail_scan",
             Grants(writes=("connector", "catalog", "scan", "job"), starts=(Workflow.CONNECTOR_SCAN,)),
+            timeout_seconds=300,
         ),
     ),
 }

@@ -1,5 +1,7 @@
 """Implements SageMaker's contract for training containers: folders, channels, failure text, exit codes, signals.
 
+``start.py`` runs before, and holds SIGTERM back until ``run`` can handle it.
+
 https://docs.aws.amazon.com/sagemaker/latest/dg/your-algorithms-training-algo-running-container.html
 """
 
@@ -25,29 +27,28 @@ EXIT_STOPPED = 128 + signal.SIGTERM
 
 @dataclass(frozen=True)
 class Container:
-    """The paths of a job's input and output."""
+    """The folders of a job's input and output, and its hardware."""
 
     base: Path
-    job_file: Path
-    model_channel: Path
-    model_folder: Path
     gpu_count: int
 
     @classmethod
-    def of(cls, environment: Mapping[str, str]) -> "Container":
-        """Returns the paths under ``SAGEMAKER_BASE_DIR`` (``/opt/ml``). SageMaker's variables override single paths."""
-        base = Path(environment.get("SAGEMAKER_BASE_DIR", "/opt/ml"))
+    def of(cls, environment: Mapping[str, str], devices: Path = Path("/dev")) -> "Container":
+        """Returns the folders below ``SAGEMAKER_BASE_DIR`` (``/opt/ml``), and how many GPUs the container sees."""
+        gpus = [device for device in devices.glob("nvidia*") if device.name.removeprefix("nvidia").isdigit()]
+        return cls(Path(environment.get("SAGEMAKER_BASE_DIR", "/opt/ml")), len(gpus))
 
-        def folder(variable: str, default: str) -> Path:
-            return Path(environment.get(variable) or base / default)
+    @property
+    def job_file(self) -> Path:
+        return self.base / "input" / "data" / "job" / "job.json"
 
-        return cls(
-            base=base,
-            job_file=folder("SM_CHANNEL_JOB", "input/data/job") / "job.json",
-            model_channel=folder("SM_CHANNEL_MODEL", "input/data/model"),
-            model_folder=folder("SM_MODEL_DIR", "model"),
-            gpu_count=int(environment.get("SM_NUM_GPUS") or 0),
-        )
+    @property
+    def model_channel(self) -> Path:
+        return self.base / "input" / "data" / "model"
+
+    @property
+    def model_folder(self) -> Path:
+        return self.base / "model"
 
     @property
     def checkpoints(self) -> Path:
@@ -95,6 +96,7 @@ def _run(container: Container, work: Callable[[Container, threading.Event], None
     """Returns the exit code, and the reason of a failure."""
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda _number, _frame: stop.set())
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     try:
         container.model_folder.mkdir(parents=True, exist_ok=True)
         work(container, stop)

@@ -5,24 +5,42 @@ JSONata can leave out a field (SageMaker refuses ``MaxWaitTimeInSeconds`` withou
 the emulator runs a Distributed Map only in JSONPath.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 State = dict[str, Any]
 Definition = dict[str, Any]
 
+# A customer's database serves others too, and has few connections.
+TABLES_AT_ONCE = 4
 SECONDS_PER_WEEK = 7 * 24 * 3600
 
 _BACKOFF = {"BackoffRate": 2, "JitterStrategy": "FULL"}
-STEP_RETRY = [
+STEP_RETRY: list[dict[str, Any]] = [
     # The user's data causes this error, so a retry would fail in the same way.
     {"ErrorEquals": ["JobFailedError"], "MaxAttempts": 0},
+    # A bucket, a database or AWS itself is overloaded. These attempts take about a quarter of an hour.
+    {
+        "ErrorEquals": ["TransientError", "OutageError"],
+        "IntervalSeconds": 5,
+        "MaxAttempts": 10,
+        "MaxDelaySeconds": 300,
+        **_BACKOFF,
+    },
+    # The account's functions are all busy. A step waits for its turn, for as long as its workflow may run.
+    {
+        "ErrorEquals": ["Lambda.TooManyRequestsException"],
+        "IntervalSeconds": 2,
+        "MaxAttempts": 10_000,
+        "MaxDelaySeconds": 60,
+        **_BACKOFF,
+    },
     {
         "ErrorEquals": [
             "Lambda.ServiceException",
             "Lambda.AWSLambdaException",
             "Lambda.SdkClientException",
-            "Lambda.TooManyRequestsException",
         ],
         "IntervalSeconds": 2,
         "MaxAttempts": 6,
@@ -42,6 +60,11 @@ JOB_RETRY = [
         **_BACKOFF,
     }
 ]
+# Unpacks the code and becomes its start, so that signals reach the job. SageMaker allows 256 characters.
+_START = (
+    "mkdir -p /opt/ml/code && cd /opt/ml/code && tar -xzf /opt/ml/input/data/code/*"
+    ' && exec python3 functions/jobs/start.py --job "$1"'
+)
 _INPUT = "{% $states.input %}"
 # The input of the step that records a failure: the execution's input, the error and its cause.
 _FAILURE = (
@@ -67,51 +90,63 @@ def _lambda(function: str, payload: Any = _INPUT, **fields: Any) -> State:
     }
 
 
+@dataclass(frozen=True)
+class JobOptions:
+    """What differs between the SageMaker jobs of the stages."""
+
+    warm_pool_seconds: int = 0
+    # Ships the packages of jobs. Otherwise the container has them already.
+    wheels: bool = True
+    # Encrypts the results with a key of the account, and the volumes of these instance types.
+    key: bool = False
+    types_with_volume_key: Sequence[str] = ()
+    # The number of subnets of an own network.
+    subnets: int = 0
+
+
 def _training_job(
-    program: str,
+    job: str,
     channels: Mapping[str, str],
+    options: JobOptions,
     *,
     keeps_checkpoints: bool,
-    warm_pool_seconds: int,
-    output_key: bool,
     record: str,
 ) -> State:
     """Returns a state that runs ``$job`` as a SageMaker training job, on the machine that ``$search`` has found.
 
-    ``channels`` maps an input channel to the field of ``$job`` that holds its S3 URI.
+    ``job`` is a folder of ``functions/jobs``. ``channels`` maps an input channel to its S3 URI.
     """
+    code = {"code": "${JobSource}", **({"wheels": "${JobWheels}"} if options.wheels else {})}
     arguments: dict[str, Any] = {
         "TrainingJobName": "{% $states.input.job_name %}",
         "RoleArn": "${JobRole}",
-        "AlgorithmSpecification": {"TrainingImage": "{% $job.image_uri %}", "TrainingInputMode": "File"},
-        "HyperParameters": {
-            "sagemaker_program": program,
-            "sagemaker_submit_directory": "${JobSource}",
-            "sagemaker_region": "${Region}",
+        "AlgorithmSpecification": {
+            "TrainingImage": "{% $job.image_uri %}",
+            "TrainingInputMode": "File",
+            # Without this, AWS's containers run the code in a child process, which no signal reaches.
+            "ContainerEntrypoint": ["/bin/bash", "-c", _START],
+            "ContainerArguments": ["start", job],
         },
+        # boto3 reads it. The containers' own start would set it.
+        "Environment": {"AWS_DEFAULT_REGION": "${Region}"},
         "InputDataConfig": [
             {
                 "ChannelName": channel,
                 "DataSource": {
                     "S3DataSource": {
                         "S3DataType": "S3Prefix",
-                        "S3Uri": f"{{% $job.{source} %}}",
+                        "S3Uri": uri,
                         "S3DataDistributionType": "FullyReplicated",
                     }
                 },
             }
-            for channel, source in channels.items()
+            for channel, uri in {**channels, **code}.items()
         ],
         "OutputDataConfig": {
             "S3OutputPath": "{% $job.output_uri %}",
-            **({"KmsKeyId": "${OutputKey}"} if output_key else {}),
+            **({"KmsKeyId": "${JobKey}"} if options.key else {}),
         },
-        "ResourceConfig": {
-            "InstanceType": "{% $search.instance_type %}",
-            "InstanceCount": "{% $job.instance_count %}",
-            "VolumeSizeInGB": "{% $job.volume_gb %}",
-            **({"KeepAlivePeriodInSeconds": warm_pool_seconds} if warm_pool_seconds else {}),
-        },
+        "ResourceConfig": _resources(options),
         "EnableManagedSpotTraining": "{% $search.spot %}",
         "StoppingCondition": (
             "{% $merge([{'MaxRuntimeInSeconds': $job.max_runtime_seconds},"
@@ -123,6 +158,9 @@ def _training_job(
     }
     if keeps_checkpoints:
         arguments["CheckpointConfig"] = {"S3Uri": "{% $job.checkpoint_uri %}", "LocalPath": "/opt/ml/checkpoints"}
+    if options.subnets:
+        subnets = [f"${{JobSubnet{number}}}" for number in range(options.subnets)]
+        arguments["VpcConfig"] = {"Subnets": subnets, "SecurityGroupIds": ["${JobSecurityGroup}"]}
     return {
         "Type": "Task",
         "Resource": "arn:aws:states:::sagemaker:createTrainingJob.sync",
@@ -142,6 +180,24 @@ def _training_job(
         "Catch": _catch("FindMachine"),
         "Next": record,
     }
+
+
+def _resources(options: JobOptions) -> Any:
+    """Returns the machines of a job. SageMaker refuses a volume key where the volume is a disk of the machine."""
+    machine = "$search.instance_type"
+    resources = {
+        "InstanceType": f"{{% {machine} %}}",
+        "InstanceCount": "{% $job.instance_count %}",
+        "VolumeSizeInGB": "{% $job.volume_gb %}",
+        **({"KeepAlivePeriodInSeconds": options.warm_pool_seconds} if options.warm_pool_seconds else {}),
+    }
+    if not (options.key and options.types_with_volume_key):
+        return resources
+    fields = ", ".join(f"'{name}': {str(value).strip('{%} ')}" for name, value in resources.items())
+    return (
+        f"{{% $merge([{{{fields}}}, {machine} in {list(options.types_with_volume_key)}"
+        " ? {'VolumeKmsKeyId': '${JobKey}'} : {}]) %}"
+    )
 
 
 def _machine_states(function: str, record: str, fail: str, wait_seconds: int) -> dict[str, State]:
@@ -193,7 +249,7 @@ def _job_machine(comment: str, states: dict[str, State]) -> Definition:
 _ASSIGN_JOB = {"job": "{% $states.result.Payload %}", "search": {}}
 
 
-def training(*, capacity_wait: int, warm_pool_seconds: int = 0, output_key: bool = False) -> Definition:
+def training(options: JobOptions, *, capacity_wait: int) -> Definition:
     """Returns the machine that checks the data, trains, registers the checkpoints and evaluates each benchmark."""
     return _job_machine(
         "Trains a model and evaluates it on the benchmarks asked for.",
@@ -209,11 +265,10 @@ def training(*, capacity_wait: int, warm_pool_seconds: int = 0, output_key: bool
             # The step limits how often and how long it asks for this.
             "WaitForScans": {"Type": "Wait", "Seconds": "{% $states.input.wait_seconds %}", "Next": "CheckTraining"},
             "RunJob": _training_job(
-                "functions/jobs/train/__main__.py",
-                {"job": "job_uri"},
+                "train",
+                {"job": "{% $job.job_uri %}"},
+                options,
                 keeps_checkpoints=True,
-                warm_pool_seconds=warm_pool_seconds,
-                output_key=output_key,
                 record="RegisterCheckpoints",
             ),
             **_machine_states("FindTrainingMachine", "RegisterCheckpoints", "FailTraining", capacity_wait),
@@ -265,7 +320,7 @@ def training(*, capacity_wait: int, warm_pool_seconds: int = 0, output_key: bool
     )
 
 
-def evaluation(*, capacity_wait: int, warm_pool_seconds: int = 0, output_key: bool = False) -> Definition:
+def evaluation(options: JobOptions, *, capacity_wait: int) -> Definition:
     """Returns the machine that measures one checkpoint on one benchmark."""
     return _job_machine(
         "Measures a checkpoint on a benchmark.",
@@ -274,11 +329,10 @@ def evaluation(*, capacity_wait: int, warm_pool_seconds: int = 0, output_key: bo
                 "PrepareEvaluation", Assign=_ASSIGN_JOB, Catch=_catch("FailEvaluation"), Next="FindMachine"
             ),
             "RunJob": _training_job(
-                "functions/jobs/evaluate/__main__.py",
-                {"job": "job_uri", "model": "model_uri"},
+                "evaluate",
+                {"job": "{% $job.job_uri %}", "model": "{% $job.model_uri %}"},
+                options,
                 keeps_checkpoints=False,
-                warm_pool_seconds=warm_pool_seconds,
-                output_key=output_key,
                 record="RecordEvaluation",
             ),
             **_machine_states("FindEvaluationMachine", "RecordEvaluation", "FailEvaluation", capacity_wait),
@@ -303,50 +357,63 @@ def connector_scan(*, concurrency: int) -> Definition:
     everything = {"Payload.$": "$"}
     identity = {f"{name}.$": f"$$.Execution.Input.{name}" for name in ("space_id", "connector_id", "scan_id")}
     catch = [{"ErrorEquals": ["States.ALL"], "ResultPath": "$.failure", "Next": "FailScan"}]
+
+    def scan(label: str, at_once: int) -> State:
+        """Returns the map that scans each group of files in an execution of its own."""
+        return {
+            "Type": "Map",
+            "ItemReader": {
+                "Resource": "arn:aws:states:::s3:getObject",
+                "ReaderConfig": {"InputType": "JSON"},
+                "Parameters": {"Bucket": "${DataBucket}", "Key.$": "$.groups_key"},
+            },
+            "ItemSelector": {
+                "space_id.$": "$.space_id",
+                "connector_id.$": "$.connector_id",
+                "scan_id.$": "$.scan_id",
+                "files.$": "$$.Map.Item.Value",
+            },
+            "MaxConcurrency": at_once,
+            # Even empty results of 87,000 groups would exceed the 256 KB that a state may return. Nothing reads the
+            # exported results, and the bucket deletes them after a month.
+            "ResultWriter": {
+                "Resource": "arn:aws:states:::s3:putObject",
+                "Parameters": {
+                    "Bucket": "${DataBucket}",
+                    "Prefix.$": "States.Format('temporary/spaces/{}/scans/{}', $.space_id, $.scan_id)",
+                },
+            },
+            # finish_scan records the error of a broken file, so the map itself must not fail.
+            "ToleratedFailurePercentage": 100,
+            "ItemProcessor": {
+                "ProcessorConfig": {"Mode": "DISTRIBUTED", "ExecutionType": "STANDARD"},
+                "StartAt": "ScanFile",
+                "States": {
+                    # The results stay small, because files hold them.
+                    "ScanFile": invoke("ScanFile", everything, OutputPath=None, End=True)
+                },
+            },
+            "Label": label,
+            "ResultPath": None,
+            "Catch": catch,
+            "Next": "FinishScan",
+        }
+
     return {
         "Comment": "Reads the schema of a connector's files.",
         "StartAt": "ListScanFiles",
         "TimeoutSeconds": 24 * 3600,
         "States": {
-            "ListScanFiles": invoke("ListScanFiles", everything, OutputPath="$.Payload", Catch=catch, Next="ScanFiles"),
-            "ScanFiles": {
-                "Type": "Map",
-                "ItemReader": {
-                    "Resource": "arn:aws:states:::s3:getObject",
-                    "ReaderConfig": {"InputType": "JSON"},
-                    "Parameters": {"Bucket": "${DataBucket}", "Key.$": "$.groups_key"},
-                },
-                "ItemSelector": {
-                    "space_id.$": "$.space_id",
-                    "connector_id.$": "$.connector_id",
-                    "scan_id.$": "$.scan_id",
-                    "files.$": "$$.Map.Item.Value",
-                },
-                "MaxConcurrency": concurrency,
-                # Even empty results of 87,000 groups would exceed the 256 KB that a state may return. Nothing reads the
-                # exported results, and the bucket deletes them after a month.
-                "ResultWriter": {
-                    "Resource": "arn:aws:states:::s3:putObject",
-                    "Parameters": {
-                        "Bucket": "${DataBucket}",
-                        "Prefix.$": "States.Format('temporary/spaces/{}/scans/{}', $.space_id, $.scan_id)",
-                    },
-                },
-                # finish_scan records the error of a broken file, so the map itself must not fail.
-                "ToleratedFailurePercentage": 100,
-                "ItemProcessor": {
-                    "ProcessorConfig": {"Mode": "DISTRIBUTED", "ExecutionType": "STANDARD"},
-                    "StartAt": "ScanFile",
-                    "States": {
-                        # The results stay small, because files hold them.
-                        "ScanFile": invoke("ScanFile", everything, OutputPath=None, End=True)
-                    },
-                },
-                "Label": "ScanFiles",
-                "ResultPath": None,
-                "Catch": catch,
-                "Next": "FinishScan",
+            "ListScanFiles": invoke(
+                "ListScanFiles", everything, OutputPath="$.Payload", Catch=catch, Next="FilesOrTables"
+            ),
+            "FilesOrTables": {
+                "Type": "Choice",
+                "Choices": [{"Variable": "$.is_database", "BooleanEquals": True, "Next": "ScanTables"}],
+                "Default": "ScanFiles",
             },
+            "ScanFiles": scan("ScanFiles", concurrency),
+            "ScanTables": scan("ScanTables", min(concurrency, TABLES_AT_ONCE)),
             "FinishScan": invoke("FinishScan", everything, OutputPath="$.Payload", Catch=catch, End=True),
             "FailScan": invoke(
                 "FailScan",

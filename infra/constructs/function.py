@@ -191,6 +191,7 @@ class ServiceFunction(Construct):
             "DEFAULT_CLUSTER_TOKEN_PARAMETER": settings.default_cluster_token_parameter,
             "DEFAULT_CLUSTER_TOOL_CALLS": settings.default_cluster_tool_calls,
             "EMAIL_SENDER": settings.email_sender,
+            "CORS_ORIGINS": ",".join(settings.cors_origins),
             "SIGN_IN_URL": settings.sign_in_url,
             "LOG_LEVEL": settings.log_level,
             # Otherwise Pydantic searches every package for plugins at each start.

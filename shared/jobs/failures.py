@@ -19,8 +19,6 @@ _STOPPED = "The job was stopped outside this API."
 # SageMaker wraps the job's text: "AlgorithmError: <text>, exit code: 1".
 _EXIT_CODE = re.compile(r",? *exit code: \d+\s*$", re.IGNORECASE)
 _ALGORITHM_ERROR = re.compile(r"^AlgorithmError:\s*")
-# The training toolkit wraps the text again: 'ExecuteUserScriptError:\nExitCode 1\nErrorMessage "…"\nCommand "…"'.
-_SCRIPT_ERROR = re.compile(r'ErrorMessage "(?P<message>.*?)"\s*(?:Command ".*)?$', re.DOTALL)
 _KILLED_CODES = {"137": "it probably ran out of memory", "143": "AWS took its machine away"}
 
 
@@ -44,8 +42,11 @@ def explain(error: str, cause: str) -> Failure:
     """
     details = _object(cause)
     if "errorType" in details or "errorMessage" in details:
-        is_meant = "JobFailedError" in (error, str(details.get("errorType", "")).rpartition(".")[2])
-        return _failed(str(details.get("errorMessage") or _DEFECT)) if is_meant else _failed(_DEFECT, is_ours=True)
+        names = {error, str(details.get("errorType", "")).rpartition(".")[2]}
+        is_outage = "OutageError" in names
+        if is_outage or names & {"JobFailedError", "TransientError"}:
+            return _failed(str(details.get("errorMessage") or _DEFECT), is_ours=is_outage)
+        return _failed(_DEFECT, is_ours=True)
     if "TrainingJobStatus" in details:
         if details["TrainingJobStatus"] == "Stopped":
             why = details.get("SecondaryStatus")
@@ -75,8 +76,6 @@ def explain_reason(reason: str) -> str:
         return reason or _DEFECT
     code = re.search(r"exit code: (\d+)", reason, re.IGNORECASE)
     text = _EXIT_CODE.sub("", _ALGORITHM_ERROR.sub("", reason)).strip()
-    if wrapped := _SCRIPT_ERROR.search(text):
-        text = wrapped["message"].strip()
     # The last line that the job writes to stderr.
     text = text.rpartition("JobFailedError: ")[2].strip()
     if text:

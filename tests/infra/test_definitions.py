@@ -11,13 +11,15 @@ import pytest
 from ministack.services import stepfunctions
 
 from infra.constructs import definitions
-from infra.constructs.definitions import Definition
+from infra.constructs.definitions import Definition, JobOptions
 from infra.groups import STEPS, Workflow
 from tests.infra.conftest import ROOT, Synthesised, node
 
 MACHINES: dict[Workflow, Definition] = {
-    Workflow.TRAINING: definitions.training(capacity_wait=60, output_key=True),
-    Workflow.EVALUATION: definitions.evaluation(capacity_wait=60, warm_pool_seconds=600),
+    Workflow.TRAINING: definitions.training(
+        JobOptions(key=True, types_with_volume_key=["ml.m5.2xlarge"], subnets=2), capacity_wait=60
+    ),
+    Workflow.EVALUATION: definitions.evaluation(JobOptions(warm_pool_seconds=600), capacity_wait=60),
     Workflow.CONNECTOR_SCAN: definitions.connector_scan(concurrency=40),
 }
 
@@ -46,9 +48,10 @@ def test_a_deployed_definition_is_valid(stage: str, request: pytest.FixtureReque
 def test_a_deployed_scan_keeps_the_nulls_that_discard_results(local: Synthesised) -> None:
     texts = [machine["DefinitionString"] for machine in local.properties("AWS::StepFunctions::StateMachine")]
     states = next(json.loads(text)["States"] for text in texts if "ScanFiles" in text)
-    assert states["ScanFiles"]["ResultPath"] is None
     assert states["FailScan"]["ResultPath"] is None
-    assert states["ScanFiles"]["ItemProcessor"]["States"]["ScanFile"]["OutputPath"] is None
+    for name in ("ScanFiles", "ScanTables"):
+        assert states[name]["ResultPath"] is None
+        assert states[name]["ItemProcessor"]["States"]["ScanFile"]["OutputPath"] is None
 
 
 def break_next(definition: Definition) -> None:
@@ -114,7 +117,7 @@ NO_CAPACITY = json.dumps({"TrainingJobStatus": "Failed", "FailureReason": "Capac
 
 SUBSTITUTED = {
     "JobRole": "arn:aws:iam::123456789012:role/job",
-    "OutputKey": "arn:aws:kms:eu-west-1:123456789012:key/1",
+    "JobKey": "arn:aws:kms:eu-west-1:123456789012:key/1",
 }
 
 
@@ -203,7 +206,7 @@ TRAINED = {
     "FindTrainingMachine": FOUND,
     "RegisterCheckpoints": {**TRAIN, "benchmark_ids": []},
 }
-MACHINE = definitions.training(capacity_wait=60)
+MACHINE = definitions.training(JobOptions(), capacity_wait=60)
 
 
 def test_a_training_runs_its_job_and_registers_its_checkpoints(engine: Engine) -> None:
@@ -240,6 +243,18 @@ def test_a_training_checks_its_files_again_after_each_wait_for_scans(engine: Eng
     assert (execution["status"], len(engine.jobs)) == (("SUCCEEDED", 1) if last is PREPARED else ("FAILED", 0))
     failures = [] if last is PREPARED else [{**TRAIN, "error": "JobFailedError", "cause": "{}"}]
     assert engine.payloads("FailTraining") == failures
+
+
+@pytest.mark.parametrize("types", [["ml.g5.2xlarge", "ml.m5.2xlarge"], ["ml.m5.2xlarge"]])
+def test_only_machines_without_own_disks_get_the_volume_key(engine: Engine, types: list[str]) -> None:
+    def refuse(_attempt: int) -> None:
+        raise TaskFailed("States.TaskFailed", NO_CAPACITY)
+
+    engine.results, engine.job = {"CheckTraining": {**PREPARED, "instance_types": types}}, refuse
+    engine.run(MACHINES[Workflow.TRAINING], TRAIN)
+    used = {job["ResourceConfig"]["InstanceType"]: job["ResourceConfig"].get("VolumeKmsKeyId") for job in engine.jobs}
+    assert used == {one: SUBSTITUTED["JobKey"] if one == "ml.m5.2xlarge" else None for one in types}
+    assert all(job["ResourceConfig"]["VolumeSizeInGB"] == 30 for job in engine.jobs)
 
 
 def test_a_spot_job_has_a_maximum_waiting_time(engine: Engine) -> None:
@@ -331,7 +346,7 @@ def test_a_data_error_is_not_retried_but_a_failing_step_is(engine: Engine) -> No
 
 @pytest.mark.row("TR-2")
 def test_each_benchmark_gets_an_evaluation_and_a_failing_evaluation_does_not_fail_the_training(engine: Engine) -> None:
-    engine.add("evaluation", definitions.evaluation(capacity_wait=60))
+    engine.add("evaluation", definitions.evaluation(JobOptions(), capacity_wait=60))
     arn = "arn:aws:states:us-east-1:000000000000:stateMachine:evaluation"
     machine = json.loads(json.dumps(MACHINE).replace("${EvaluationStateMachine}", arn))
 
@@ -371,38 +386,3 @@ def test_a_single_benchmark_is_evaluated(engine: Engine) -> None:
     assert engine.run(MACHINE, TRAIN)["status"] == "SUCCEEDED"
     assert [event["benchmark_id"] for event in engine.payloads("CreateEvaluation")] == ["b1"]
     assert engine.payloads("FindTrainingMachine")[0]["plan"]["instance_types"] == ["ml.m5.large"]
-
-
-SCAN = {"space_id": SPACE, "connector_id": "connector-1", "scan_id": "scan-1"}
-SCANNER = definitions.connector_scan(concurrency=2)
-
-
-def test_groups_of_files_are_scanned_separately_and_a_crash_does_not_stop_other_groups(engine: Engine) -> None:
-    folder = "spaces/space-1/scans/scan-1"
-    listing = {**SCAN, "list_key": f"{folder}/list.json", "groups_key": f"{folder}/groups.json"}
-    engine.files = {listing["groups_key"]: json.dumps([[{"key": "a.csv"}], [{"key": "b.csv"}, {"key": "c.csv"}]])}
-    engine.results = {
-        "ListScanFiles": listing,
-        "ScanFile": lambda event: (
-            TaskFailed("Runtime.ExitError", "out of memory") if event["files"] == [{"key": "a.csv"}] else {"rows": 3}
-        ),
-    }
-    assert engine.run(SCANNER, SCAN)["status"] == "SUCCEEDED"
-    assert {**SCAN, "files": [{"key": "b.csv"}, {"key": "c.csv"}]} in engine.payloads("ScanFile")
-    assert engine.payloads("FinishScan") == [listing]
-
-
-def test_a_scan_without_files_succeeds(engine: Engine) -> None:
-    engine.files = {"groups.json": "[]"}
-    engine.results = {"ListScanFiles": {**SCAN, "groups_key": "groups.json"}}
-    assert engine.run(SCANNER, SCAN)["status"] == "SUCCEEDED"
-    assert engine.payloads("ScanFile") == []
-
-
-def test_a_scan_that_cannot_list_its_files_records_the_reason(engine: Engine) -> None:
-    engine.results = {"ListScanFiles": TaskFailed("JobFailedError", '{"errorMessage": "AccessDenied"}')}
-    execution = engine.run(SCANNER, SCAN)
-    assert execution["status"] == "FAILED"
-    assert engine.payloads("FailScan") == [
-        {**SCAN, "error": "JobFailedError", "cause": '{"errorMessage": "AccessDenied"}'}
-    ]

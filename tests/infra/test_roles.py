@@ -311,7 +311,7 @@ WITHOUT_STAGE = {
     ":training-job/training-*": "Job names contain the ids of trainings, and each stage has an account.",
     ":training-job/evaluation-*": "Job names contain the ids of evaluations, and each stage has an account.",
     ":iam::*:role/*": "Customers choose the names and accounts of their roles. A condition excludes this account.",
-    ":repository/pytorch-training": "The containers belong to AWS's account.",
+    ":repository/pytorch": "The containers belong to AWS's account.",
     ":rule/StepFunctionsGetEventsFor": "AWS fixes the names of the rules that Step Functions uses.",
     ":log-group:/aws/sagemaker/TrainingJobs": "SageMaker chooses the names of its log groups.",
     f":identity/{SENDER}": "The sender belongs to the operator.",

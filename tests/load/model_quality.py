@@ -21,12 +21,12 @@ import xgboost
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedShuffleSplit
 
+from functions.jobs.fitting.base import Examples
+from functions.jobs.fitting.xgboost import feature_types
 from functions.jobs.modelling.frames import encode_frame, infer_schema
 from functions.jobs.modelling.splits import validation_folds
 from functions.jobs.modelling.training import Workspace, fit_ensemble
-from shared.propensity.architectures.base import Examples
 from shared.propensity.architectures.registry import ARCHITECTURES, validate_configuration
-from shared.propensity.architectures.xgboost import feature_types
 from tests.fixtures.datasets import DATASETS, Dataset
 from tests.load.harness import options, show
 

@@ -1,12 +1,7 @@
-"""Runs a training job: with ``python -m functions.jobs.train``, and in SageMaker's script mode."""
+"""Runs a training job: ``python -m functions.jobs.train``."""
 
 import sys
 import threading
-from pathlib import Path
-
-if __package__ in (None, ""):
-    # The container runs this file as a script, so imports need the root of the source archive.
-    sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
 from functions.jobs.container import Container, run
 

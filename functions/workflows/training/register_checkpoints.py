@@ -14,8 +14,8 @@ from shared.dynamodb.repository import Repository
 from shared.dynamodb.table import Write
 from shared.errors import JobFailedError, NotFoundError
 from shared.evaluations.scores import finite
-from shared.models.checkpoint import Checkpoint
-from shared.models.job import CheckpointMetadata, JobFile, SeriesPoint
+from shared.models.checkpoint import INPUTS_LIMIT, Checkpoint, CheckpointInput
+from shared.models.job import CheckpointSummary, JobFile, SeriesPoint
 from shared.models.job_status import JobStatus
 from shared.models.training import Training
 from shared.observability import workflow_step
@@ -25,6 +25,7 @@ from shared.resources import Resources
 from shared.trainings.store import Trainings
 
 MAX_NOTES = 100
+INPUTS_CHARACTERS = 20_000
 _BLOCK = 1 << 20
 # More than the headers of all files of an archive.
 _ARCHIVE_OVERHEAD = 1 << 20
@@ -75,10 +76,13 @@ def _succeed(
         updated_at=now,
         architecture=metadata.architecture,
         artifact=artifact,
+        input_count=len(metadata.features.features),
+        inputs=_inputs(metadata),
         metrics=metrics,
         name=training.name,
         size_bytes=artifact.size_bytes,
         target=metadata.target,
+        threshold=metadata.threshold,
         training_id=training.id,
     )
     last_step = max((point.step for point in metadata.series), default=0)
@@ -102,7 +106,18 @@ def _succeed(
     return trainings.end(space_id, training.id, JobStatus.SUCCEEDED, values, commit=commit)
 
 
-def _read(event: dict[str, Any], training: Training, resources: Resources) -> tuple[JobFile, CheckpointMetadata]:
+def _inputs(metadata: CheckpointSummary) -> list[CheckpointInput]:
+    """Returns as many columns as a list of 100 checkpoints has room for."""
+    inputs, characters = [], 0
+    for column in metadata.features.features[:INPUTS_LIMIT]:
+        characters += len(column.name)
+        if characters > INPUTS_CHARACTERS:
+            break
+        inputs.append(CheckpointInput(name=column.name, type=column.kind))
+    return inputs
+
+
+def _read(event: dict[str, Any], training: Training, resources: Resources) -> tuple[JobFile, CheckpointSummary]:
     """Returns where the model is, pinned, and what it says of itself, once it is known to be whole and of this
     training.
     """

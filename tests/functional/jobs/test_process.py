@@ -4,7 +4,6 @@ import io
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import tarfile
@@ -17,7 +16,6 @@ import lightgbm
 import numpy as np
 import polars as pl
 import pytest
-import xgboost
 from standardwebhooks.webhooks import Webhook
 
 from shared.jobs.failures import explain_reason
@@ -26,8 +24,7 @@ from shared.propensity.artifacts import extract_artifact
 from shared.propensity.checkpoints import Scorer, StoredCheckpoint, read_checkpoint
 from shared.propensity.errors import CheckpointError
 from shared.webhooks.signature import verify
-from tests.functional.jobs.conftest import ROOT, SECRET, SECRET_PARAMETER, Box, Cloud, training
-from tests.functional.jobs.test_evaluate import evaluation
+from tests.functional.jobs.conftest import SECRET, SECRET_PARAMETER, Box, Cloud, training
 from tests.functional.jobs.test_train import customers
 
 SECONDS_TO_WAIT = 60
@@ -59,10 +56,10 @@ def finish(process: "subprocess.Popen[str]") -> tuple[int, str, str]:
     return process.returncode, output, errors
 
 
-def wait_for_saved_rounds(box: Box, member: int) -> int:
+def wait_for_saved_rounds(box: Box, member: int, seconds: int = SECONDS_TO_WAIT) -> int:
     """Until some, but not all, rounds of a model are saved."""
-    deadline = time.monotonic() + SECONDS_TO_WAIT
-    state = box.container.checkpoints / f"member-{member}.json"
+    deadline = time.monotonic() + seconds
+    state = box.container.checkpoints / f"member-{member}.state"
     while time.monotonic() < deadline:
         if state.exists() and (paper := json.loads(state.read_text()))["rounds"] >= ROUNDS_BEFORE_THE_CUT:
             assert not paper["complete"], "the model was done before it could be interrupted: give it more rounds"
@@ -80,24 +77,6 @@ def test_a_job_runs_as_a_module_and_reports_its_metrics(box: Box, cloud: Cloud) 
     lines = re.findall(r"^metric (\w+)=([0-9.]+) step=(\d+)$", output, re.MULTILINE)
     assert {name for name, _, _ in lines} >= {"validation_log_loss", *MetricName}
     assert not (box.base / "output" / "failure").exists()
-
-
-def test_a_job_runs_as_a_file_from_its_source_archive(box: Box, cloud: Cloud, tmp_path: Path) -> None:
-    code = tmp_path / "code"
-    for folder in ("functions/jobs", "shared"):
-        shutil.copytree(ROOT / folder, code / folder, ignore=shutil.ignore_patterns("__pycache__"))
-    process = box.start(
-        training([cloud.put_frame("a.csv", customers())]), "-P", str(code / "functions/jobs/train/__main__.py")
-    )
-    assert finish(process)[0] == 0
-
-    box.container.model_channel.mkdir(parents=True)
-    with tarfile.open(box.container.model_channel / "model.tar.gz", "w:gz") as archive:
-        archive.add(box.container.model_folder, arcname=".")
-    job = evaluation([cloud.put_frame("new.csv", customers(100, seed=9))])
-    result, _, errors = finish(box.start(job, "-P", str(code / "functions/jobs/evaluate/__main__.py")))
-    assert result == 0, errors
-    assert (box.container.model_folder / "result.json").exists()
 
 
 @pytest.mark.row("TR-2")
@@ -151,7 +130,7 @@ def test_sigterm_stops_a_training_at_once_and_it_does_not_look_done(box: Box, cl
     assert "stopped" in box.failure
     assert list(box.container.model_folder.iterdir()) == []
     # What was fitted up to the signal is kept for the next start.
-    assert json.loads((box.container.checkpoints / "member-0.json").read_text())["rounds"] >= rounds
+    assert json.loads((box.container.checkpoints / "member-0.state").read_text())["rounds"] >= rounds
 
 
 @pytest.mark.row("TR-2")
@@ -188,11 +167,8 @@ def test_a_killed_job_goes_on_where_it_was_and_ends_with_nearly_the_same_model(
 def first_rounds(box: Box, rounds: int) -> Any:
     """Returns what the model's first rounds alone predict."""
     matrix = long_frame().drop("bought").to_numpy().astype(np.float32)
-    text = box.container.model_folder / "model-0.txt"
-    if text.exists():
-        return lightgbm.Booster(model_file=text).predict(matrix, num_iteration=rounds)
-    booster = xgboost.Booster(model_file=box.container.model_folder / "model-0.ubj")
-    return booster[:rounds].inplace_predict(matrix)
+    trees = lightgbm.Booster(model_file=box.container.model_folder / "trees.txt")
+    return trees.predict(matrix, num_iteration=rounds)
 
 
 def probabilities(box: Box, rows: list[dict[str, Any]]) -> "np.typing.NDArray[np.float64]":

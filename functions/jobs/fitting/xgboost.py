@@ -2,61 +2,20 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import xgboost
 
+from functions.jobs.fitting.base import BoostingArchitecture, Examples, Hardware, RoundWatcher
 from shared.errors import JobFailedError
-from shared.propensity.architectures.base import (
-    Architecture,
-    ContributionMatrix,
-    Examples,
-    Hardware,
-    Predictor,
-    Probabilities,
-    RoundWatcher,
-    threads_for,
-)
 from shared.propensity.architectures.configuration import XGBoostConfiguration
-from shared.propensity.errors import CheckpointError
-from shared.propensity.features import Matrix
+from shared.propensity.log_odds import LogOddsModel
+from shared.propensity.xgboost_trees import from_xgboost
 
 
-@dataclass
-class XGBoostPredictor(Predictor):
-    """A booster of which every round counts."""
-
-    booster: xgboost.Booster
-    _threads: int = 0
-
-    def predict(self, matrix: Matrix) -> Probabilities:
-        """See ``Predictor``."""
-        self._use_threads(threads_for(matrix))
-        return np.asarray(self.booster.inplace_predict(matrix), dtype=np.float64)
-
-    def contributions(self, matrix: Matrix) -> ContributionMatrix:
-        """See ``Predictor``."""
-        self._use_threads(threads_for(matrix))
-        rows = xgboost.DMatrix(
-            matrix, feature_types=self.booster.feature_types, enable_categorical=True, nthread=self._threads
-        )
-        return np.asarray(self.booster.predict(rows, pred_contribs=True), dtype=np.float64)
-
-    def save(self, path: Path) -> None:
-        """See ``Predictor``."""
-        self.booster.save_model(path)
-
-    def _use_threads(self, threads: int) -> None:
-        """Setting a parameter costs more than predicting a row, for the booster is configured anew."""
-        if threads != self._threads:
-            self.booster.set_param({"nthread": threads})
-            self._threads = threads
-
-
-class _Watch(xgboost.callback.TrainingCallback):
+class _XGBoostWatch(xgboost.callback.TrainingCallback):
     def __init__(self, watcher: RoundWatcher, done: int) -> None:
         super().__init__()
         self.watcher, self.done = watcher, done
@@ -67,8 +26,8 @@ class _Watch(xgboost.callback.TrainingCallback):
         return self.watcher.after_round(self.done + len(losses), losses[-1], model.save_model)
 
 
-class XGBoost(Architecture[XGBoostConfiguration]):
-    """See ``Architecture``."""
+class XGBoost(BoostingArchitecture[XGBoostConfiguration]):
+    """See ``BoostingArchitecture``."""
 
     name: ClassVar[str] = "xgboost"
     suffix: ClassVar[str] = ".ubj"
@@ -83,8 +42,8 @@ class XGBoost(Architecture[XGBoostConfiguration]):
         seed: int,
         watcher: RoundWatcher,
         resume: tuple[Path, int] | None = None,
-    ) -> XGBoostPredictor:
-        """See ``Architecture``."""
+    ) -> LogOddsModel:
+        """See ``BoostingArchitecture``."""
         model_file, done = resume or (None, 0)
         if hardware.gpu_count and not _finds_gpu():
             raise JobFailedError("XGBoost found no GPU that it can train on. Set gpu_count to 0 and start again.")
@@ -114,16 +73,9 @@ class XGBoost(Architecture[XGBoostConfiguration]):
             evals=[(validation_set, "validation")],
             verbose_eval=False,
             xgb_model=model_file,
-            callbacks=[_Watch(watcher, done)],
+            callbacks=[_XGBoostWatch(watcher, done)],
         )
-        return XGBoostPredictor(booster[: watcher.best_round])
-
-    def load(self, path: Path) -> XGBoostPredictor:
-        """See ``Architecture``."""
-        try:
-            return XGBoostPredictor(xgboost.Booster(model_file=path))
-        except (xgboost.core.XGBoostError, ValueError) as error:
-            raise CheckpointError(f"{path.name} is not an XGBoost model") from error
+        return from_xgboost(json.loads(booster[: watcher.best_round].save_raw("json")))
 
 
 def _finds_gpu() -> bool:

@@ -6,59 +6,21 @@ Source: https://github.com/microsoft/LightGBM/blob/master/python-package/README.
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 import lightgbm
-import numpy as np
 
+from functions.jobs.fitting.base import BoostingArchitecture, Examples, Hardware, RoundWatcher
 from shared.errors import JobFailedError
-from shared.propensity.architectures.base import (
-    Architecture,
-    ContributionMatrix,
-    Examples,
-    Hardware,
-    Predictor,
-    Probabilities,
-    RoundWatcher,
-    threads_for,
-)
 from shared.propensity.architectures.configuration import LightGBMConfiguration
-from shared.propensity.errors import CheckpointError
-from shared.propensity.features import Matrix
+from shared.propensity.log_odds import LogOddsModel
 
 NO_DEVICE = "No OpenCL device found"
 
 
-@dataclass(frozen=True)
-class LightGBMPredictor(Predictor):
-    """A booster of which the first ``rounds`` rounds count (all, when 0)."""
-
-    booster: lightgbm.Booster
-    rounds: int = 0
-
-    def predict(self, matrix: Matrix) -> Probabilities:
-        """See ``Predictor``."""
-        return self._predict(matrix)
-
-    def contributions(self, matrix: Matrix) -> ContributionMatrix:
-        """See ``Predictor``."""
-        return self._predict(matrix, pred_contrib=True)
-
-    def save(self, path: Path) -> None:
-        """See ``Predictor``."""
-        self.booster.save_model(path, num_iteration=self.rounds or None)
-
-    def _predict(self, matrix: Matrix, **options: Any) -> Probabilities:
-        found = self.booster.predict(
-            matrix, num_iteration=self.rounds or None, num_threads=threads_for(matrix), **options
-        )
-        return np.asarray(found, dtype=np.float64)
-
-
-class LightGBM(Architecture[LightGBMConfiguration]):
-    """See ``Architecture``."""
+class LightGBM(BoostingArchitecture[LightGBMConfiguration]):
+    """See ``BoostingArchitecture``."""
 
     name: ClassVar[str] = "lightgbm"
     suffix: ClassVar[str] = ".txt"
@@ -73,17 +35,16 @@ class LightGBM(Architecture[LightGBMConfiguration]):
         seed: int,
         watcher: RoundWatcher,
         resume: tuple[Path, int] | None = None,
-    ) -> LightGBMPredictor:
-        """See ``Architecture``."""
+    ) -> LogOddsModel:
+        """See ``BoostingArchitecture``."""
         model_file, done = resume or (None, 0)
         if hardware.gpu_count:
             # Containers get NVIDIA's driver, but not the file by which OpenCL finds it.
             os.environ.setdefault("OCL_ICD_FILENAMES", "libnvidia-opencl.so.1")
         # A continued fit draws its rows and columns anew: with the same seed it would repeat the first draws.
         parameters = library_parameters(configuration, hardware, seed + done)
-        training_set = lightgbm.Dataset(
-            fitted.matrix, fitted.labels, categorical_feature=list(categorical), params=parameters
-        )
+        sets = list(categorical) if configuration.categories == "sets" else []
+        training_set = lightgbm.Dataset(fitted.matrix, fitted.labels, categorical_feature=sets, params=parameters)
         validation_set = training_set.create_valid(validation.matrix, validation.labels)
 
         def after_round(environment: Any) -> None:
@@ -109,14 +70,7 @@ class LightGBM(Architecture[LightGBMConfiguration]):
                     "Set gpu_count to 0, or choose the architecture xgboost, which trains by CUDA."
                 ) from error
             raise
-        return LightGBMPredictor(booster, watcher.best_round)
-
-    def load(self, path: Path) -> LightGBMPredictor:
-        """See ``Architecture``."""
-        try:
-            return LightGBMPredictor(lightgbm.Booster(model_file=path))
-        except lightgbm.basic.LightGBMError as error:
-            raise CheckpointError(f"{path.name} is not a LightGBM model") from error
+        return LogOddsModel(fitted.matrix.shape[1], forest=booster.model_to_string(num_iteration=watcher.best_round))
 
 
 def library_parameters(configuration: LightGBMConfiguration, hardware: Hardware, seed: int) -> dict[str, Any]:
