@@ -23,7 +23,7 @@ ROWS = 600
 FILE, BENCHMARK_FILE, TARGET = "customers.csv", "benchmark.csv", "bought"
 ENDED = ("succeeded", "failed", "stopped")
 SCAN_SECONDS = 300.0
-CHAT_ATTEMPTS = 3
+ATTEMPTS = 3
 Report = Callable[[str], None]
 
 
@@ -227,7 +227,7 @@ class Smoke:
         )
         row = next(csv.DictReader(io.StringIO(customers(3).decode())))
         facts = {name: value for name, value in row.items() if name != TARGET}
-        insight = self.api.post(
+        insight = self._ask(
             "/insights", {"client": {"name": "Ada", **facts}, "actions": [action["id"]], "max_tokens": 16}
         )
         [candidate] = insight["candidates"]
@@ -242,19 +242,19 @@ class Smoke:
             if error.status != 404:
                 raise
             raise SkippedError("no language models: deploy with -c default_cluster_url=… (docs/operating.md)") from None
-        completion = self._ask({"messages": [{"role": "user", "content": "Say hello."}], "max_tokens": 8})
+        completion = self._ask("/chats", {"messages": [{"role": "user", "content": "Say hello."}], "max_tokens": 8})
         text = str(completion["choices"][0]["message"]["content"])
         return f"{models[0]['id']}: {' '.join(text.split())[:40]}"
 
-    def _ask(self, question: Json) -> Json:
-        """Asks again where the server was not ready: the first question may have to load its model."""
-        for _ in range(CHAT_ATTEMPTS - 1):
+    def _ask(self, path: str, question: Json) -> Json:
+        """Asks again where the stage or its language model was not ready: the first question may have to wake both."""
+        for _ in range(ATTEMPTS - 1):
             try:
-                return dict(self.api.post("/chats", question))
+                return dict(self.api.post(path, question))
             except ApiResponseError as error:
-                if error.status not in (503, 504):
+                if error.status not in (502, 503, 504):
                     raise
-        return dict(self.api.post("/chats", question))
+        return dict(self.api.post(path, question))
 
     def _clean_up(self) -> str:
         deleted = []

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import boto3
@@ -10,6 +11,9 @@ from starlette.testclient import TestClient
 
 from functions.api import build_api
 from infra.groups import FUNCTIONS
+from infra.local import launcher
+from infra.local.launcher import migrate
+from infra.local.settings import LocalError
 from shared.clock import utc_now
 from shared.dynamodb import migration, schemas
 from shared.dynamodb.codec import decode_item, encode_item
@@ -178,3 +182,11 @@ def test_items_that_this_release_cannot_read_fail_the_check(table: Table, capsys
     lines = capsys.readouterr().out
     assert "1 of kind persona, version 9, cannot be read" in lines
     assert "1 of kind dream, version 1, cannot be read" in lines
+    with pytest.raises(LocalError, match="make clean"):
+        migrate(boto3.client("dynamodb"), {"TableName": TABLE, "LogsTableName": LOGS_TABLE})
+
+
+def test_the_local_stack_brings_older_data_to_the_newest_version(table: Table, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launcher, "Migration", partial(migration.Migration, schemas=CHANGED))
+    migrate(boto3.client("dynamodb"), {"TableName": TABLE, "LogsTableName": LOGS_TABLE})
+    assert raw() == {**NEW, "schema_version": 3}
