@@ -15,11 +15,11 @@ from typing import Any
 
 import httpx
 
+from functions.migration import Migration
 from infra.local import dev_server, inference_server
 from infra.local.deploy import Outputs, deploy, deployed_outputs, is_deployed
 from infra.local.processes import RunningService, Service, is_alive, require_free_port, stop_group
 from infra.local.settings import LocalError, LocalSettings
-from shared.dynamodb.migration import Migration
 
 ReportProgress = Callable[[str], None]
 

@@ -143,7 +143,7 @@ def _migrate(options: argparse.Namespace) -> int:
     session = boto3.Session()
     tables = [table_of(session, options.stage, name) for name in TABLES]
     # A separate process runs this, because infra imports no runtime code.
-    command = [sys.executable, "-m", "shared.dynamodb.migration", *(["--dry-run"] if options.dry_run else []), *tables]
+    command = [sys.executable, "-m", "functions.migration", *(["--dry-run"] if options.dry_run else []), *tables]
     return subprocess.run(command, check=False).returncode  # noqa: S603
 
 

@@ -24,7 +24,6 @@ FILE, BENCHMARK_FILE, TARGET = "customers.csv", "benchmark.csv", "bought"
 ENDED = ("succeeded", "failed", "stopped")
 SCAN_SECONDS = 300.0
 ATTEMPTS = 3
-Report = Callable[[str], None]
 
 
 class SkippedError(Exception):
@@ -54,7 +53,7 @@ class Smoke:
     job_seconds: float = 1800.0
     # Replaces the address that the stage tells.
     url: str | None = None
-    report: Report = print
+    report: Callable[[str], None] = print
     outputs: dict[str, str] = field(default_factory=dict)
     email: str = field(default_factory=lambda: f"smoke-{secrets.token_hex(4)}@example.com")
     _api: ApiClient | None = None
@@ -69,8 +68,8 @@ class Smoke:
             ("files are uploaded and scanned", self._files, "a user signs in"),
             ("a model trains on a CPU", self._train, "files are uploaded and scanned"),
             ("the model is measured", self._measure, "a model trains on a CPU"),
-            ("a decision uses the model", self._decide, "a model trains on a CPU"),
             ("a language model answers", self._chat, "a user signs in"),
+            ("a decision uses the model", self._decide, "a model trains on a CPU"),
             ("what was made is deleted", self._clean_up, "stacks are complete"),
         ]
         outcomes: dict[str, Outcome] = {}

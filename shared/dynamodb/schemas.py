@@ -14,14 +14,13 @@ from typing import Any
 
 from shared.errors import UnavailableError
 
-Item = dict[str, Any]
-Step = Callable[[Item], Item]
-Steps = Mapping[str, tuple[Step, ...]]
+Upgrade = Callable[[dict[str, Any]], dict[str, Any]]
+Upgrades = Mapping[str, tuple[Upgrade, ...]]
 
 SCHEMA_VERSION = "schema_version"
 
-_NO_STEPS: tuple[Step, ...] = ()
-ENTITIES: Steps = dict.fromkeys(
+_NO_STEPS: tuple[Upgrade, ...] = ()
+ENTITIES: Upgrades = dict.fromkeys(
     (
         "action", "action_group", "api_key", "api_key_entry", "argument", "argument_change", "argument_comment",
         "argument_index", "audit", "benchmark", "catalog", "chat", "chat_turn", "checkpoint", "checkpoint_alias",
@@ -33,30 +32,30 @@ ENTITIES: Steps = dict.fromkeys(
     ),
     _NO_STEPS,
 )  # fmt: skip
-LOGS: Steps = dict.fromkeys(
+LOGS: Upgrades = dict.fromkeys(
     ("log", "log_correlation", "log_counted", "log_model", "log_rollup", "log_tag", "log_text", "log_user"), _NO_STEPS
 )
-SCHEMAS: Steps = {**ENTITIES, **LOGS}
+SCHEMAS: Upgrades = {**ENTITIES, **LOGS}
 
 
 class NewerSchemaError(UnavailableError):
     """Error raised for an item that a newer release has written. To guess at it could destroy it."""
 
 
-def kind_of(item: Item) -> str:
+def kind_of(item: dict[str, Any]) -> str:
     return str(item["PK"]).partition("#")[0]
 
 
-def version_of(item: Item) -> int:
+def version_of(item: dict[str, Any]) -> int:
     """Returns the version that an item was stored in."""
     return int(item.get(SCHEMA_VERSION, 1))
 
 
-def newest(kind: str, schemas: Steps = SCHEMAS) -> int:
+def newest(kind: str, schemas: Upgrades = SCHEMAS) -> int:
     return len(schemas.get(kind, _NO_STEPS)) + 1
 
 
-def upgraded(item: Item, schemas: Steps = SCHEMAS) -> Item:
+def upgraded(item: dict[str, Any], schemas: Upgrades = SCHEMAS) -> dict[str, Any]:
     """Returns the item in the newest version, without its number. Raises NewerSchemaError."""
     steps = schemas.get(kind_of(item), _NO_STEPS)
     if not steps and SCHEMA_VERSION not in item:
@@ -71,7 +70,7 @@ def upgraded(item: Item, schemas: Steps = SCHEMAS) -> Item:
     return {name: value for name, value in item.items() if name != SCHEMA_VERSION}
 
 
-def stamped(item: Item, schemas: Steps = SCHEMAS) -> Item:
+def stamped(item: dict[str, Any], schemas: Upgrades = SCHEMAS) -> dict[str, Any]:
     """Returns an item to write, with the number of its version. Version 1 is not written, for most kinds have it."""
     version = newest(kind_of(item), schemas)
     return item if version == 1 else {**item, SCHEMA_VERSION: version}

@@ -9,13 +9,14 @@ import boto3
 import pytest
 from starlette.testclient import TestClient
 
+from functions import migration
 from functions.api import build_api
 from infra.groups import FUNCTIONS
 from infra.local import launcher
 from infra.local.launcher import migrate
 from infra.local.settings import LocalError
 from shared.clock import utc_now
-from shared.dynamodb import migration, schemas
+from shared.dynamodb import schemas
 from shared.dynamodb.codec import decode_item, encode_item
 from shared.dynamodb.schemas import NewerSchemaError, kind_of
 from shared.dynamodb.table import Key, Table, put, update
@@ -37,14 +38,14 @@ def test_the_release_is_stored(
     request: pytest.FixtureRequest, aws: None, issuer: Issuer, scoring_model: bytes, upstreams: list[FakeUpstream]
 ) -> None:
     path = FOLDER / f"{this_version()}.json.gz"
-    if request.config.getoption("--write-release", default=False):
+    if request.config.getoption("--write-release"):
         with two_tenants(settings_for(issuer), issuer, scoring_model, upstreams) as world:
             # Every other write: it makes more kinds of items.
             for operation in all_operations():
                 if operation.method in ("POST", "PUT", "PATCH"):
                     operation.send(world.alice, world.alices)
             Release.stored(utc_now(), dict(world.alices)).write(path)
-    assert path in releases(), "run: python -m pytest tests/functional/releases --write-release"
+    assert path in releases(), "run: python -m pytest tests/functional/dynamodb --write-release"
 
 
 @pytest.fixture(params=FILES, ids=lambda path: path.name.removesuffix(".json.gz"))

@@ -1,6 +1,6 @@
 """Brings every item of the tables to the newest version, or tells what this would do.
 
-``python -m shared.dynamodb.migration [--dry-run] TABLE…``; operators run it as ``python -m infra.operations migrate``.
+``python -m functions.migration [--dry-run] TABLE…``; operators run it as ``python -m infra.operations migrate``.
 It exits with 1 if the tables hold what this release cannot read: then this release must not be deployed to them.
 """
 
@@ -14,13 +14,14 @@ import boto3
 from botocore.exceptions import ClientError
 
 from shared.dynamodb.codec import decode_item, encode
-from shared.dynamodb.schemas import SCHEMA_VERSION, SCHEMAS, Item, Steps, kind_of, newest, upgraded, version_of
+from shared.dynamodb.schemas import SCHEMA_VERSION, SCHEMAS, Upgrades, kind_of, newest, upgraded, version_of
+from shared.dynamodb.table import Item
 
 
 class Migration:
     """Counts what it finds by ``(kind, version)``: what it changed (or would), and what it cannot read."""
 
-    def __init__(self, client: Any, schemas: Steps = SCHEMAS) -> None:
+    def __init__(self, client: Any, schemas: Upgrades = SCHEMAS) -> None:
         self._client = client
         self._schemas = schemas
         self.current: Counter[str] = Counter()
