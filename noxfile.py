@@ -56,9 +56,21 @@ def infra(session: nox.Session) -> None:
 
 
 @nox.session(allow_parallel=True)
+def container(session: nox.Session) -> None:
+    """Starts jobs in an environment like SageMaker's, from what a deployment ships."""
+    run_pytest(session, 10, "--timeout", "300", "tests/container")
+
+
+@nox.session(allow_parallel=True)
 def contract(session: nox.Session) -> None:
     """Tests the API against its published contract."""
     run_pytest(session, 15, "tests/contract")
+
+
+@nox.session(allow_parallel=True)
+def clients(session: nox.Session) -> None:
+    """Runs the client libraries that people use against the API."""
+    run_pytest(session, 8, "--timeout", "300", "tests/clients")
 
 
 @nox.session(name="supply-chain", allow_parallel=True)

@@ -14,11 +14,14 @@ from functions.arguments.routes import router as arguments
 from functions.audit_logs.routes import router as audit_logs
 from functions.benchmarks.routes import router as benchmarks
 from functions.chats.openai_routes import router as openai
+from functions.chats.responses_routes import router as openai_responses
 from functions.chats.routes import router as chats
+from functions.chats.text_routes import router as openai_texts
 from functions.checkpoints.routes import router as checkpoints
 from functions.clients.routes import router as clients
 from functions.clusters.routes import router as clusters
 from functions.connectors.routes import router as connectors
+from functions.console.routes import router as console
 from functions.data_models.routes import router as data_models
 from functions.documentation.routes import router as documentation
 from functions.evaluations.routes import router as evaluations
@@ -66,7 +69,10 @@ ROUTERS = (
     architectures,
     webhooks,
     openai,
+    openai_texts,
+    openai_responses,
     documentation,
+    console,
 )
 
 

@@ -17,6 +17,9 @@ WILDCARDS = {
     ":training-job/": "Job names contain the ids of trainings and evaluations, which are made at run time.",
     ":iam::*:role/*": "Customers choose the names and accounts of their roles. A condition excludes this account.",
     ":function:inference-": "One role releases the new versions of all functions of the stage.",
+    ":network-interface/": "SageMaker makes a network interface for each job.",
+    ":security-group/": "SageMaker attaches the interface of a job to the group that the job names.",
+    ":subnet/": "SageMaker attaches the interface of a job to the subnets that the job names.",
     ":log-group:/aws/sagemaker/TrainingJobs": "SageMaker chooses the rest of the log groups' names.",
 }
 NO_RESOURCES = "These actions of X-Ray, ECR and CloudWatch support no narrower resource."

@@ -4,7 +4,8 @@ alone. Docker is not needed.
 Writes below ``build/``:
 
 - ``code/``: every function's code, the OpenAPI document and Redoc's script
-- ``sourcedir.tar.gz``: code of SageMaker jobs (script mode), with its ``requirements.txt``
+- ``sourcedir.tar.gz``: code of SageMaker jobs, with the hashes of the packages that it needs
+- ``wheels.tar``: these packages, for the Python of the jobs' container, except for the local stage
 - ``layers/<name>/python/``: locked third-party packages for Lambda (Python 3.13, arm64), except for the local stage
 """
 
@@ -19,7 +20,10 @@ import sys
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
+
+from packaging.requirements import Requirement
 
 from infra.groups import FUNCTIONS, Layer
 
@@ -28,6 +32,9 @@ BUILD = ROOT / "build"
 PYTHON_VERSION = "3.13"
 # Lambda's Amazon Linux 2023 has glibc 2.34.
 PLATFORM = "aarch64-manylinux_2_28"
+# The Python of the training containers that infra.settings names. Their Amazon Linux 2023 has glibc 2.34, too.
+JOB_PYTHON_VERSION = "3.12"
+JOB_PLATFORMS = (*(f"manylinux_2_{minor}_x86_64" for minor in range(34, 16, -1)), "manylinux2014_x86_64")
 # AWS's limit for the unpacked code and layers of a function.
 LIMIT_BYTES = 250 * 1024 * 1024
 BASE = "base"
@@ -40,9 +47,11 @@ SELECTIONS = {
     Layer.SCORE: ("--only-group", "score"),
     Layer.LANGUAGE: ("--only-group", "language"),
     Layer.DATABASE: ("--only-group", "database"),
+    Layer.CONDITIONS: ("--only-group", "conditions"),
 }
-# The groups of packages in training containers.
+# The groups of packages in training containers, and uv's options that select them.
 JOB_GROUPS = (Layer.SCAN, Layer.SCORE, "train")
+JOB_SELECTION = ("--no-dev", *(f"--group={group}" for group in JOB_GROUPS))
 # The folders to which Lambda unpacks the code and the layers.
 CODE_ROOT, LAYER_ROOT = "/var/task", "/opt"
 # AWS services that functions call, by botocore's names.
@@ -52,6 +61,7 @@ _WASTE = ("__pycache__", "tests", "include", "bin")
 # FastAPI would import Pydantic's version 1 only to refuse its models.
 # phonenumbers knows the places, carriers and time zones of numbers. We only ask whether a number can exist.
 _UNUSED = {
+    "cel_expr_python": ("ext",),
     "phonenumbers": ("carrierdata", "geodata", "tzdata"),
     "pydantic": ("v1",),
     "scipy": (
@@ -79,9 +89,11 @@ def _run(*command: str, stdin: str | None = None) -> str:
 
 def export(*selection: str) -> list[str]:
     """Returns the requirement lines of the lock file with their markers, such as ``numpy==2.4.6``."""
-    text = _run("uv", "export", "--frozen", "--quiet", "--no-hashes", "--no-header", "--no-annotate",
-                "--no-emit-project", *selection)  # fmt: skip
-    return [line for line in text.splitlines() if line.strip()]
+    return [line for line in _exported("--no-hashes", *selection).splitlines() if line.strip()]
+
+
+def _exported(*options: str) -> str:
+    return _run("uv", "export", "--frozen", "--quiet", "--no-header", "--no-annotate", "--no-emit-project", *options)
 
 
 def build_code(build: Path) -> Path:
@@ -96,8 +108,15 @@ def build_code(build: Path) -> Path:
 
 
 def _add_documents(code: Path) -> None:
-    """Adds the files that the documentation group serves."""
+    """Adds the files from npm that the documentation group serves, and the OpenAPI document."""
     folder = code / "functions" / "documentation"
+    console = code / "functions" / "console"
+    for name in (console / "libraries.txt").read_text().split():
+        source, target = ROOT / "node_modules" / name, console / "libraries" / name
+        if not source.is_file():
+            raise PackagingError("The console's libraries are missing: run `npm ci --ignore-scripts` first")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(source, target)
     script = ROOT / "node_modules" / "redoc" / "bundles" / "redoc.standalone.js"
     if not script.is_file():
         raise PackagingError("Redoc's script is missing: run `npm ci --ignore-scripts` first")
@@ -108,7 +127,6 @@ def _add_documents(code: Path) -> None:
 
 def build_job_source(build: Path) -> Path:
     """Packs the code of SageMaker jobs. Equal content gives equal bytes, so a deployment changes nothing."""
-    requirements = "\n".join([*export("--no-dev", *(f"--group={group}" for group in JOB_GROUPS)), ""])
     archive = build / "sourcedir.tar.gz"
     build.mkdir(parents=True, exist_ok=True)
     with (
@@ -116,10 +134,60 @@ def build_job_source(build: Path) -> Path:
         gzip.GzipFile(fileobj=raw, mode="wb", filename="", mtime=0) as packed,
         tarfile.open(fileobj=packed, mode="w") as tar,
     ):
-        _add(tar, "requirements.txt", requirements.encode())
+        _add(tar, "locked.txt", _exported(*JOB_SELECTION).encode())
         for path in _job_files():
             _add(tar, path.relative_to(ROOT).as_posix(), path.read_bytes())
     return archive
+
+
+def build_job_wheels(build: Path, python: str = JOB_PYTHON_VERSION) -> Path:
+    """Downloads the locked wheels of SageMaker jobs, checks their hashes and packs them, unless it did so before.
+
+    Equal wheels give equal bytes, so a deployment uploads them only after a change of the lock file.
+    """
+    requirements = "\n".join(for_python(_exported(*JOB_SELECTION), python))
+    archive, recipe_file = build / "wheels.tar", build / "wheels.txt"
+    recipe = f"{python} {JOB_PLATFORMS}\n{requirements}\n"
+    if archive.is_file() and recipe_file.is_file() and recipe_file.read_text() == recipe:
+        return archive
+    build.mkdir(parents=True, exist_ok=True)
+    recipe_file.unlink(missing_ok=True)
+    with TemporaryDirectory(dir=build) as folder:
+        listed = Path(folder) / "requirements.txt"
+        listed.write_text(requirements)
+        platforms = [option for platform in JOB_PLATFORMS for option in ("--platform", platform)]
+        _run(sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps",
+             "--require-hashes", "--only-binary", ":all:", "--python-version", python, *platforms,
+             "--dest", folder, "--requirement", str(listed))  # fmt: skip
+        with tarfile.open(archive, mode="w") as tar:
+            for wheel in sorted(Path(folder).glob("*.whl")):
+                _add(tar, wheel.name, wheel.read_bytes())
+    recipe_file.write_text(recipe)
+    return archive
+
+
+def for_python(exported: str, python: str) -> Iterator[str]:
+    """Yields the requirements with hashes that this Python needs on x86 Linux, without their markers.
+
+    pip evaluates markers for the Python that it runs in, also when it downloads for another one.
+    """
+    target = {
+        "implementation_name": "cpython",
+        "os_name": "posix",
+        "platform_machine": "x86_64",
+        "platform_python_implementation": "CPython",
+        "platform_system": "Linux",
+        "python_full_version": f"{python}.0",
+        "python_version": python,
+        "sys_platform": "linux",
+    }
+    for line in exported.replace("\\\n", " ").splitlines():
+        text, *hashes = line.split(" --hash=")
+        if not text.strip():
+            continue
+        requirement = Requirement(text.strip())
+        if requirement.marker is None or requirement.marker.evaluate(target):
+            yield " --hash=".join((f"{requirement.name}{requirement.specifier}", *(each.strip() for each in hashes)))
 
 
 def _job_files() -> Iterator[Path]:
@@ -137,18 +205,20 @@ def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
     tar.addfile(entry, io.BytesIO(content))
 
 
-def build_layer(build: Path, name: str, *, interpreter: str | None) -> Path:
+def build_layer(
+    build: Path, name: str, *, interpreter: str | None, platform: str = PLATFORM, python: str = PYTHON_VERSION
+) -> Path:
     """Installs and strips the packages of a layer for Lambda. Does nothing if the layer is up to date."""
     requirements = "\n".join(export(*SELECTIONS[name]))
     builder_hash = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
-    recipe = f"{PLATFORM} {PYTHON_VERSION} compiled={bool(interpreter)} by {builder_hash}\n{requirements}\n"
+    recipe = f"{platform} {python} compiled={bool(interpreter)} by {builder_hash}\n{requirements}\n"
     layer, recipe_file = build / "layers" / name, build / "layers" / f"{name}.txt"
     if layer.is_dir() and recipe_file.is_file() and recipe_file.read_text() == recipe:
         return layer
     shutil.rmtree(layer, ignore_errors=True)
     recipe_file.unlink(missing_ok=True)
     target = layer / "python"
-    install(target, requirements, "--no-deps", "--python-platform", PLATFORM, "--python-version", PYTHON_VERSION)
+    install(target, requirements, "--no-deps", "--python-platform", platform, "--python-version", python)
     strip(target)
     if interpreter:
         compile_bytecode(layer, interpreter, LAYER_ROOT)
@@ -272,6 +342,7 @@ def build(folder: Path, stage: str) -> None:
     build_job_source(folder)
     if stage == "local":
         return
+    build_job_wheels(folder)
     interpreter = find_interpreter()
     if interpreter:
         compile_bytecode(folder / "code", interpreter, CODE_ROOT)

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from datetime import date
 from typing import Any
 
 import aws_cdk as cdk
@@ -10,10 +11,12 @@ from aws_cdk import aws_logs as logs
 
 # AWS publishes its Deep Learning Containers here in most regions. docs/operating.md lists the exceptions.
 IMAGE_REGISTRY_ACCOUNT = "763104351884"
-IMAGE_REPOSITORY = "pytorch-training"
-# The container provides script mode, Python and CUDA. requirements.txt in the source archive names the libraries.
-IMAGE_TAG_CPU = "2.6.0-cpu-py312-ubuntu22.04-sagemaker"
-IMAGE_TAG_GPU = "2.6.0-gpu-py312-cu126-ubuntu22.04-sagemaker"
+IMAGE_REPOSITORY = "pytorch"
+# The container provides Python (infra.package.JOB_PYTHON_VERSION) and CUDA. The job's libraries come from the lock.
+IMAGE_TAG_CPU = "2.14.0-cpu-amzn2023-sagemaker"
+IMAGE_TAG_GPU = "2.14.0-cu133-amzn2023-sagemaker"
+# AWS patches these containers until then: https://aws.github.io/deep-learning-containers/reference/support_policy
+IMAGES_PATCHED_UNTIL = date(2027, 9, 28)
 
 # AWS's Lambda Web Adapter 1.1.0. Lambda's Python runtime cannot stream, but a web server behind the adapter can.
 WEB_ADAPTER_ACCOUNT = "753240598075"
@@ -35,6 +38,7 @@ OVERRIDABLE = (
     "default_cluster_url",
     "domain_name",
     "email_sender",
+    "job_network",
     "oidc_audience",
     "oidc_issuer",
     "oidc_jwks_url",
@@ -118,6 +122,8 @@ class StageSettings:
     spot_training: bool = False
     # Keeps an instance for the next job, which then starts in seconds. AWS bills the time. Spot does not support it.
     warm_pool_seconds: int = 0
+    # "isolated": jobs run in an own network without a way to the internet (docs/operating.md). "open": they may use it.
+    job_network: str = "open"
     capacity_wait: int = 60
     training_image_cpu: str | None = None
     training_image_gpu: str | None = None
@@ -141,6 +147,8 @@ class StageSettings:
             raise ValueError("domain_name and certificate_arn belong together: give both or none")
         if wrong := [one for one in self.cors_origins if not re.fullmatch(r"https?://[^/*?#\s]+", one)]:
             raise ValueError(f"cors_origins are schemes and hosts, such as https://app.example.com (got {wrong[0]!r})")
+        if self.job_network not in ("open", "isolated"):
+            raise ValueError(f"job_network is 'open' or 'isolated', not {self.job_network!r}")
         if self.sign_up not in ("open", "closed"):
             raise ValueError(f"sign_up is 'open' or 'closed', not {self.sign_up!r}")
         token, tokens = self.default_cluster_token_parameter, f"{self.parameter_prefix}/clusters/"
@@ -168,6 +176,12 @@ class StageSettings:
         """
         numbers = range(FAIR_SHARES if self.share_throttling_rate else 0)
         return tuple(f"inference{self.stage}fairshare{number:02}" for number in numbers)
+
+    @property
+    def types_with_volume_key(self) -> list[str]:
+        """Returns the instance types without disks of their own. SageMaker takes a volume key for these only."""
+        types = (*self.cpu_instance_types, *self.gpu_instance_types)
+        return [one for one in types if not re.match(r"ml\.(g\d|p\d|trn|\w+\dd)", one)]
 
     def name(self, part: str) -> str:
         """Returns the name of a resource that other resources must know before it exists."""

@@ -4,7 +4,6 @@ import gzip
 import io
 import zlib
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from shared.bounds import PREVIEWED_FILE
 from shared.connectors.storage import ConnectorStorage, FileVersion
@@ -12,6 +11,7 @@ from shared.errors import ValidationFailedError
 from shared.files.confined import prepare_child, run_confined
 from shared.files.errors import UnreadableFileError
 from shared.files.magic import GZIP_MAGIC, PARQUET_MAGIC
+from shared.files.scratch import scratch_folder
 from shared.models.preview import Preview
 from shared.models.reading import ReadOptions
 
@@ -40,8 +40,8 @@ def preview_file(storage: ConnectorStorage, file: str, options: ReadOptions, row
     version = storage.head(file)
     if version.size_bytes == 0:
         raise UnreadableFileError("The file is empty; upload a file with a header and rows.")
-    with TemporaryDirectory(prefix="preview-") as folder:
-        path = Path(folder) / "file"
+    with scratch_folder() as folder:
+        path = folder / "file"
         is_partial = _fetch(storage, version, path, options)
         arguments = {
             "path": str(path),

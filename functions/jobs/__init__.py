@@ -1,1 +1,1 @@
-"""Runs trainings and evaluations in SageMaker containers in script mode."""
+"""Runs trainings and evaluations in SageMaker containers."""

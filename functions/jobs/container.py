@@ -1,5 +1,7 @@
 """Implements SageMaker's contract for training containers: folders, channels, failure text, exit codes, signals.
 
+``start.py`` runs before, and holds SIGTERM back until ``run`` can handle it.
+
 https://docs.aws.amazon.com/sagemaker/latest/dg/your-algorithms-training-algo-running-container.html
 """
 
@@ -8,7 +10,8 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,37 +19,36 @@ from functions.jobs.modelling.training import TrainingStoppedError
 from shared.errors import UNEXPECTED_JOB_ERROR, ApiError, JobFailedError
 from shared.propensity.errors import CheckpointError
 
-# AWS keeps this number of characters of a failure's reason.
-MAX_FAILURE_CHARACTERS = 1024
+# AWS keeps 1,024 characters of a failure's reason, including the words that it puts around ours.
+MAX_FAILURE_CHARACTERS = 900
 EXIT_FAILED = 1
 EXIT_STOPPED = 128 + signal.SIGTERM
 
 
 @dataclass(frozen=True)
 class Container:
-    """The paths of a job's input and output."""
+    """The folders of a job's input and output, and its hardware."""
 
     base: Path
-    job_file: Path
-    model_channel: Path
-    model_folder: Path
     gpu_count: int
 
     @classmethod
-    def of(cls, environment: Mapping[str, str]) -> "Container":
-        """Returns the paths under ``SAGEMAKER_BASE_DIR`` (``/opt/ml``). SageMaker's variables override single paths."""
-        base = Path(environment.get("SAGEMAKER_BASE_DIR", "/opt/ml"))
+    def of(cls, environment: Mapping[str, str], devices: Path = Path("/dev")) -> "Container":
+        """Returns the folders below ``SAGEMAKER_BASE_DIR`` (``/opt/ml``), and how many GPUs the container sees."""
+        gpus = [device for device in devices.glob("nvidia*") if device.name.removeprefix("nvidia").isdigit()]
+        return cls(Path(environment.get("SAGEMAKER_BASE_DIR", "/opt/ml")), len(gpus))
 
-        def folder(variable: str, default: str) -> Path:
-            return Path(environment.get(variable) or base / default)
+    @property
+    def job_file(self) -> Path:
+        return self.base / "input" / "data" / "job" / "job.json"
 
-        return cls(
-            base=base,
-            job_file=folder("SM_CHANNEL_JOB", "input/data/job") / "job.json",
-            model_channel=folder("SM_CHANNEL_MODEL", "input/data/model"),
-            model_folder=folder("SM_MODEL_DIR", "model"),
-            gpu_count=int(environment.get("SM_NUM_GPUS") or 0),
-        )
+    @property
+    def model_channel(self) -> Path:
+        return self.base / "input" / "data" / "model"
+
+    @property
+    def model_folder(self) -> Path:
+        return self.base / "model"
 
     @property
     def checkpoints(self) -> Path:
@@ -62,27 +64,49 @@ class Container:
         print(f"JobFailedError: {text}", file=sys.stderr, flush=True)  # noqa: T201 - the container's log
 
 
+@contextmanager
+def _other_texts_on_stdout() -> Iterator[None]:
+    """Sends to stdout what libraries, also native ones, write to stderr within the block.
+
+    SageMaker's toolkit reports stderr as the reason of a failure. AWS keeps only its beginning, so warnings before our
+    text would push it out.
+    """
+    sys.stderr.flush()
+    stderr = os.dup(2)
+    os.dup2(1, 2)
+    try:
+        yield
+    finally:
+        sys.stderr.flush()
+        os.dup2(stderr, 2)
+        os.close(stderr)
+
+
 def run(work: Callable[[Container, threading.Event], None]) -> int:
     """Runs a job and returns its exit code. The event of ``work`` is set when SageMaker stops the job."""
     container = Container.of(os.environ)
+    with _other_texts_on_stdout():
+        code, reason = _run(container, work)
+    if reason:
+        container.report_failure(reason)
+    return code
+
+
+def _run(container: Container, work: Callable[[Container, threading.Event], None]) -> tuple[int, str]:
+    """Returns the exit code, and the reason of a failure."""
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda _number, _frame: stop.set())
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     try:
         container.model_folder.mkdir(parents=True, exist_ok=True)
         work(container, stop)
     except TrainingStoppedError:
-        container.report_failure("The job was stopped before its end.")
-        return EXIT_STOPPED
+        return EXIT_STOPPED, "The job was stopped before its end."
     except (JobFailedError, CheckpointError, ApiError) as error:
-        container.report_failure(str(error))
-        return EXIT_FAILED
+        return EXIT_FAILED, str(error)
     except MemoryError:
-        container.report_failure(
-            "The data does not fit into the instance's memory. Use a larger instance or less data."
-        )
-        return EXIT_FAILED
+        return EXIT_FAILED, "The data does not fit into the instance's memory. Use a larger instance or less data."
     except Exception as error:  # noqa: BLE001 - the process ends here and must report the reason
         traceback.print_exc()
-        container.report_failure(f"{UNEXPECTED_JOB_ERROR} ({type(error).__name__}: {error}).")
-        return EXIT_FAILED
-    return 0
+        return EXIT_FAILED, f"{UNEXPECTED_JOB_ERROR} ({type(error).__name__}: {error})."
+    return 0, ""

@@ -1,31 +1,46 @@
 """Defines the state machines in Amazon States Language, as plain data.
 
 The stack replaces each ``${Name}`` with an ARN or a name. The two machines that run SageMaker jobs use JSONata, because
-JSONata can leave out a field (SageMaker refuses ``MaxWaitTimeInSeconds`` without spot) and count attempts. The scan
-uses JSONPath, because the emulator runs a Distributed Map only in JSONPath.
+JSONata can leave out a field (SageMaker refuses ``MaxWaitTimeInSeconds`` without spot). The scan uses JSONPath, because
+the emulator runs a Distributed Map only in JSONPath.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 State = dict[str, Any]
 Definition = dict[str, Any]
 
-ATTEMPTS_PER_INSTANCE_TYPE = 2
-# AWS has no free instance for the job, or the account has no quota left.
-_NO_CAPACITY = ("CapacityError", "InsufficientInstanceCapacity", "InsufficientCapacity", "ResourceLimitExceeded")
+# A customer's database serves others too, and has few connections.
+TABLES_AT_ONCE = 4
 SECONDS_PER_WEEK = 7 * 24 * 3600
 
 _BACKOFF = {"BackoffRate": 2, "JitterStrategy": "FULL"}
-STEP_RETRY = [
+STEP_RETRY: list[dict[str, Any]] = [
     # The user's data causes this error, so a retry would fail in the same way.
     {"ErrorEquals": ["JobFailedError"], "MaxAttempts": 0},
+    # A bucket, a database or AWS itself is overloaded. These attempts take about a quarter of an hour.
+    {
+        "ErrorEquals": ["TransientError", "OutageError"],
+        "IntervalSeconds": 5,
+        "MaxAttempts": 10,
+        "MaxDelaySeconds": 300,
+        **_BACKOFF,
+    },
+    # The account's functions are all busy. A step waits for its turn, for as long as its workflow may run.
+    {
+        "ErrorEquals": ["Lambda.TooManyRequestsException"],
+        "IntervalSeconds": 2,
+        "MaxAttempts": 10_000,
+        "MaxDelaySeconds": 60,
+        **_BACKOFF,
+    },
     {
         "ErrorEquals": [
             "Lambda.ServiceException",
             "Lambda.AWSLambdaException",
             "Lambda.SdkClientException",
-            "Lambda.TooManyRequestsException",
         ],
         "IntervalSeconds": 2,
         "MaxAttempts": 6,
@@ -35,7 +50,8 @@ STEP_RETRY = [
     {"ErrorEquals": ["States.TaskFailed", "States.Timeout"], "IntervalSeconds": 2, "MaxAttempts": 2, **_BACKOFF},
 ]
 JOB_RETRY = [
-    # The request failed (usually by throttling). No job was created, so the job name is still free.
+    # The request failed (usually by throttling), or only its response was lost. The name of the job stays the same, so
+    # that a second request makes no second job.
     {
         "ErrorEquals": ["SageMaker.AmazonSageMakerException", "SageMaker.SdkClientException"],
         "IntervalSeconds": 5,
@@ -44,6 +60,11 @@ JOB_RETRY = [
         **_BACKOFF,
     }
 ]
+# Unpacks the code and becomes its start, so that signals reach the job. SageMaker allows 256 characters.
+_START = (
+    "mkdir -p /opt/ml/code && cd /opt/ml/code && tar -xzf /opt/ml/input/data/code/*"
+    ' && exec python3 functions/jobs/start.py --job "$1"'
+)
 _INPUT = "{% $states.input %}"
 # The input of the step that records a failure: the execution's input, the error and its cause.
 _FAILURE = (
@@ -69,55 +90,67 @@ def _lambda(function: str, payload: Any = _INPUT, **fields: Any) -> State:
     }
 
 
+@dataclass(frozen=True)
+class JobOptions:
+    """What differs between the SageMaker jobs of the stages."""
+
+    warm_pool_seconds: int = 0
+    # Ships the packages of jobs. Otherwise the container has them already.
+    wheels: bool = True
+    # Encrypts the results with a key of the account, and the volumes of these instance types.
+    key: bool = False
+    types_with_volume_key: Sequence[str] = ()
+    # The number of subnets of an own network.
+    subnets: int = 0
+
+
 def _training_job(
-    program: str,
+    job: str,
     channels: Mapping[str, str],
+    options: JobOptions,
     *,
     keeps_checkpoints: bool,
-    warm_pool_seconds: int,
-    output_key: bool,
     record: str,
 ) -> State:
-    """Returns a state that runs ``$job`` as a SageMaker training job, on the instance type of the current attempt.
+    """Returns a state that runs ``$job`` as a SageMaker training job, on the machine that ``$search`` has found.
 
-    ``channels`` maps an input channel to the field of ``$job`` that holds its S3 URI.
+    ``job`` is a folder of ``functions/jobs``. ``channels`` maps an input channel to its S3 URI.
     """
+    code = {"code": "${JobSource}", **({"wheels": "${JobWheels}"} if options.wheels else {})}
     arguments: dict[str, Any] = {
-        "TrainingJobName": "{% $job.job_name_prefix & '-' & $string($attempt) %}",
+        "TrainingJobName": "{% $states.input.job_name %}",
         "RoleArn": "${JobRole}",
-        "AlgorithmSpecification": {"TrainingImage": "{% $job.image_uri %}", "TrainingInputMode": "File"},
-        "HyperParameters": {
-            "sagemaker_program": program,
-            "sagemaker_submit_directory": "${JobSource}",
-            "sagemaker_region": "${Region}",
+        "AlgorithmSpecification": {
+            "TrainingImage": "{% $job.image_uri %}",
+            "TrainingInputMode": "File",
+            # Without this, AWS's containers run the code in a child process, which no signal reaches.
+            "ContainerEntrypoint": ["/bin/bash", "-c", _START],
+            "ContainerArguments": ["start", job],
         },
+        # boto3 reads it. The containers' own start would set it.
+        "Environment": {"AWS_DEFAULT_REGION": "${Region}"},
         "InputDataConfig": [
             {
                 "ChannelName": channel,
                 "DataSource": {
                     "S3DataSource": {
                         "S3DataType": "S3Prefix",
-                        "S3Uri": f"{{% $job.{source} %}}",
+                        "S3Uri": uri,
                         "S3DataDistributionType": "FullyReplicated",
                     }
                 },
             }
-            for channel, source in channels.items()
+            for channel, uri in {**channels, **code}.items()
         ],
         "OutputDataConfig": {
             "S3OutputPath": "{% $job.output_uri %}",
-            **({"KmsKeyId": "${OutputKey}"} if output_key else {}),
+            **({"KmsKeyId": "${JobKey}"} if options.key else {}),
         },
-        "ResourceConfig": {
-            "InstanceType": f"{{% $job.instance_types[$floor(($attempt - 1) / {ATTEMPTS_PER_INSTANCE_TYPE})] %}}",
-            "InstanceCount": "{% $job.instance_count %}",
-            "VolumeSizeInGB": "{% $job.volume_gb %}",
-            **({"KeepAlivePeriodInSeconds": warm_pool_seconds} if warm_pool_seconds else {}),
-        },
-        "EnableManagedSpotTraining": "{% $job.spot %}",
+        "ResourceConfig": _resources(options),
+        "EnableManagedSpotTraining": "{% $search.spot %}",
         "StoppingCondition": (
             "{% $merge([{'MaxRuntimeInSeconds': $job.max_runtime_seconds},"
-            " $job.spot ? {'MaxWaitTimeInSeconds': $job.max_wait_seconds} : {}]) %}"
+            " $search.spot ? {'MaxWaitTimeInSeconds': $job.max_wait_seconds} : {}]) %}"
         ),
         # SageMaker retries after its internal errors. The job then continues from its last checkpoint.
         "RetryStrategy": {"MaximumRetryAttempts": 2},
@@ -125,6 +158,9 @@ def _training_job(
     }
     if keeps_checkpoints:
         arguments["CheckpointConfig"] = {"S3Uri": "{% $job.checkpoint_uri %}", "LocalPath": "/opt/ml/checkpoints"}
+    if options.subnets:
+        subnets = [f"${{JobSubnet{number}}}" for number in range(options.subnets)]
+        arguments["VpcConfig"] = {"Subnets": subnets, "SecurityGroupIds": ["${JobSecurityGroup}"]}
     return {
         "Type": "Task",
         "Resource": "arn:aws:states:::sagemaker:createTrainingJob.sync",
@@ -141,34 +177,54 @@ def _training_job(
             " ? $states.result.BillableTimeInSeconds : null}]) %}"
         ),
         "Retry": JOB_RETRY,
-        "Catch": _catch("AnotherMachine"),
+        "Catch": _catch("FindMachine"),
         "Next": record,
     }
 
 
-def _capacity_states(fail: str, wait_seconds: int) -> dict[str, State]:
-    """Returns the states after a failed job. A capacity error leads to a new attempt while attempts are left."""
-    reasons = " or ".join(f"$contains($reason, '{reason}')" for reason in _NO_CAPACITY)
+def _resources(options: JobOptions) -> Any:
+    """Returns the machines of a job. SageMaker refuses a volume key where the volume is a disk of the machine."""
+    machine = "$search.instance_type"
+    resources = {
+        "InstanceType": f"{{% {machine} %}}",
+        "InstanceCount": "{% $job.instance_count %}",
+        "VolumeSizeInGB": "{% $job.volume_gb %}",
+        **({"KeepAlivePeriodInSeconds": options.warm_pool_seconds} if options.warm_pool_seconds else {}),
+    }
+    if not (options.key and options.types_with_volume_key):
+        return resources
+    fields = ", ".join(f"'{name}': {str(value).strip('{%} ')}" for name, value in resources.items())
+    return (
+        f"{{% $merge([{{{fields}}}, {machine} in {list(options.types_with_volume_key)}"
+        " ? {'VolumeKmsKeyId': '${JobKey}'} : {}]) %}"
+    )
+
+
+def _machine_states(function: str, record: str, fail: str, wait_seconds: int) -> dict[str, State]:
+    """Returns the states that find a machine for ``$job``, before its first SageMaker job and after a failure."""
+
+    def follows(decision: str, state: str) -> State:
+        return {"Condition": f"{{% $states.input.next = '{decision}' %}}", "Next": state}
+
     return {
-        "AnotherMachine": {
+        "FindMachine": _lambda(
+            function,
+            "{% $merge([$states.input, {'plan': $job, 'search': $search}]) %}",
+            Assign={"search": "{% $states.result.Payload.search %}"},
+            Catch=_catch(fail),
+            Next="MachineFound",
+        ),
+        "MachineFound": {
             "Type": "Choice",
-            "Choices": [
-                {
-                    "Condition": (
-                        "{% ($reason := $states.input.error & ' ' & $states.input.cause;"
-                        f" ({reasons}) and $attempt < {ATTEMPTS_PER_INSTANCE_TYPE} * $count($job.instance_types)) %}}"
-                    ),
-                    "Next": "WaitForCapacity",
-                }
-            ],
+            "Choices": [follows("run", "RunJob"), follows("wait", "WaitForMachine"), follows("register", record)],
             "Default": fail,
         },
-        "WaitForCapacity": {
+        "WaitForMachine": {
             "Type": "Wait",
             # Jitter keeps jobs that were refused at the same time from retrying at the same time.
-            "Seconds": f"{{% $floor({wait_seconds} * (0.5 + $random())) %}}",
-            "Assign": {"attempt": "{% $attempt + 1 %}"},
-            "Next": "RunJob",
+            "Seconds": f"{{% $floor({wait_seconds} * $states.input.pause * (0.5 + $random())) %}}",
+            "Output": "{% $states.context.Execution.Input %}",
+            "Next": "FindMachine",
         },
     }
 
@@ -190,10 +246,10 @@ def _job_machine(comment: str, states: dict[str, State]) -> Definition:
     }
 
 
-_ASSIGN_JOB = {"job": "{% $states.result.Payload %}", "attempt": 1}
+_ASSIGN_JOB = {"job": "{% $states.result.Payload %}", "search": {}}
 
 
-def training(*, capacity_wait: int, warm_pool_seconds: int = 0, output_key: bool = False) -> Definition:
+def training(options: JobOptions, *, capacity_wait: int) -> Definition:
     """Returns the machine that checks the data, trains, registers the checkpoints and evaluates each benchmark."""
     return _job_machine(
         "Trains a model and evaluates it on the benchmarks asked for.",
@@ -204,19 +260,18 @@ def training(*, capacity_wait: int, warm_pool_seconds: int = 0, output_key: bool
             "FilesAreScanned": {
                 "Type": "Choice",
                 "Choices": [{"Condition": "{% $exists($states.input.wait_seconds) %}", "Next": "WaitForScans"}],
-                "Default": "RunJob",
+                "Default": "FindMachine",
             },
             # The step limits how often and how long it asks for this.
             "WaitForScans": {"Type": "Wait", "Seconds": "{% $states.input.wait_seconds %}", "Next": "CheckTraining"},
             "RunJob": _training_job(
-                "functions/jobs/train/__main__.py",
-                {"job": "job_uri"},
+                "train",
+                {"job": "{% $job.job_uri %}"},
+                options,
                 keeps_checkpoints=True,
-                warm_pool_seconds=warm_pool_seconds,
-                output_key=output_key,
                 record="RegisterCheckpoints",
             ),
-            **_capacity_states("FailTraining", capacity_wait),
+            **_machine_states("FindTrainingMachine", "RegisterCheckpoints", "FailTraining", capacity_wait),
             "RegisterCheckpoints": _lambda(
                 "RegisterCheckpoints", Catch=_catch("FailTraining"), Next="EvaluateBenchmarks"
             ),
@@ -265,23 +320,22 @@ def training(*, capacity_wait: int, warm_pool_seconds: int = 0, output_key: bool
     )
 
 
-def evaluation(*, capacity_wait: int, warm_pool_seconds: int = 0, output_key: bool = False) -> Definition:
+def evaluation(options: JobOptions, *, capacity_wait: int) -> Definition:
     """Returns the machine that measures one checkpoint on one benchmark."""
     return _job_machine(
         "Measures a checkpoint on a benchmark.",
         {
             "PrepareEvaluation": _lambda(
-                "PrepareEvaluation", Assign=_ASSIGN_JOB, Catch=_catch("FailEvaluation"), Next="RunJob"
+                "PrepareEvaluation", Assign=_ASSIGN_JOB, Catch=_catch("FailEvaluation"), Next="FindMachine"
             ),
             "RunJob": _training_job(
-                "functions/jobs/evaluate/__main__.py",
-                {"job": "job_uri", "model": "model_uri"},
+                "evaluate",
+                {"job": "{% $job.job_uri %}", "model": "{% $job.model_uri %}"},
+                options,
                 keeps_checkpoints=False,
-                warm_pool_seconds=warm_pool_seconds,
-                output_key=output_key,
                 record="RecordEvaluation",
             ),
-            **_capacity_states("FailEvaluation", capacity_wait),
+            **_machine_states("FindEvaluationMachine", "RecordEvaluation", "FailEvaluation", capacity_wait),
             "RecordEvaluation": _lambda("RecordEvaluation", Catch=_catch("FailEvaluation"), End=True),
             **_failure_states("FailEvaluation", "FailEvaluation"),
         },
@@ -303,50 +357,63 @@ def connector_scan(*, concurrency: int) -> Definition:
     everything = {"Payload.$": "$"}
     identity = {f"{name}.$": f"$$.Execution.Input.{name}" for name in ("space_id", "connector_id", "scan_id")}
     catch = [{"ErrorEquals": ["States.ALL"], "ResultPath": "$.failure", "Next": "FailScan"}]
+
+    def scan(label: str, at_once: int) -> State:
+        """Returns the map that scans each group of files in an execution of its own."""
+        return {
+            "Type": "Map",
+            "ItemReader": {
+                "Resource": "arn:aws:states:::s3:getObject",
+                "ReaderConfig": {"InputType": "JSON"},
+                "Parameters": {"Bucket": "${DataBucket}", "Key.$": "$.groups_key"},
+            },
+            "ItemSelector": {
+                "space_id.$": "$.space_id",
+                "connector_id.$": "$.connector_id",
+                "scan_id.$": "$.scan_id",
+                "files.$": "$$.Map.Item.Value",
+            },
+            "MaxConcurrency": at_once,
+            # Even empty results of 87,000 groups would exceed the 256 KB that a state may return. Nothing reads the
+            # exported results, and the bucket deletes them after a month.
+            "ResultWriter": {
+                "Resource": "arn:aws:states:::s3:putObject",
+                "Parameters": {
+                    "Bucket": "${DataBucket}",
+                    "Prefix.$": "States.Format('temporary/spaces/{}/scans/{}', $.space_id, $.scan_id)",
+                },
+            },
+            # finish_scan records the error of a broken file, so the map itself must not fail.
+            "ToleratedFailurePercentage": 100,
+            "ItemProcessor": {
+                "ProcessorConfig": {"Mode": "DISTRIBUTED", "ExecutionType": "STANDARD"},
+                "StartAt": "ScanFile",
+                "States": {
+                    # The results stay small, because files hold them.
+                    "ScanFile": invoke("ScanFile", everything, OutputPath=None, End=True)
+                },
+            },
+            "Label": label,
+            "ResultPath": None,
+            "Catch": catch,
+            "Next": "FinishScan",
+        }
+
     return {
         "Comment": "Reads the schema of a connector's files.",
         "StartAt": "ListScanFiles",
         "TimeoutSeconds": 24 * 3600,
         "States": {
-            "ListScanFiles": invoke("ListScanFiles", everything, OutputPath="$.Payload", Catch=catch, Next="ScanFiles"),
-            "ScanFiles": {
-                "Type": "Map",
-                "ItemReader": {
-                    "Resource": "arn:aws:states:::s3:getObject",
-                    "ReaderConfig": {"InputType": "JSON"},
-                    "Parameters": {"Bucket": "${DataBucket}", "Key.$": "$.groups_key"},
-                },
-                "ItemSelector": {
-                    "space_id.$": "$.space_id",
-                    "connector_id.$": "$.connector_id",
-                    "scan_id.$": "$.scan_id",
-                    "files.$": "$$.Map.Item.Value",
-                },
-                "MaxConcurrency": concurrency,
-                # Even empty results of 87,000 groups would exceed the 256 KB that a state may return. Nothing reads the
-                # exported results, and the bucket deletes them after a month.
-                "ResultWriter": {
-                    "Resource": "arn:aws:states:::s3:putObject",
-                    "Parameters": {
-                        "Bucket": "${DataBucket}",
-                        "Prefix.$": "States.Format('temporary/spaces/{}/scans/{}', $.space_id, $.scan_id)",
-                    },
-                },
-                # finish_scan records the error of a broken file, so the map itself must not fail.
-                "ToleratedFailurePercentage": 100,
-                "ItemProcessor": {
-                    "ProcessorConfig": {"Mode": "DISTRIBUTED", "ExecutionType": "STANDARD"},
-                    "StartAt": "ScanFile",
-                    "States": {
-                        # The results stay small, because files hold them.
-                        "ScanFile": invoke("ScanFile", everything, OutputPath=None, End=True)
-                    },
-                },
-                "Label": "ScanFiles",
-                "ResultPath": None,
-                "Catch": catch,
-                "Next": "FinishScan",
+            "ListScanFiles": invoke(
+                "ListScanFiles", everything, OutputPath="$.Payload", Catch=catch, Next="FilesOrTables"
+            ),
+            "FilesOrTables": {
+                "Type": "Choice",
+                "Choices": [{"Variable": "$.is_database", "BooleanEquals": True, "Next": "ScanTables"}],
+                "Default": "ScanFiles",
             },
+            "ScanFiles": scan("ScanFiles", concurrency),
+            "ScanTables": scan("ScanTables", min(concurrency, TABLES_AT_ONCE)),
             "FinishScan": invoke("FinishScan", everything, OutputPath="$.Payload", Catch=catch, End=True),
             "FailScan": invoke(
                 "FailScan",

@@ -4,6 +4,7 @@ redrive   handle the messages of dead-letter queues again
 restore   restore a table of an earlier time into a new table
 recount   count all items of a table
 versions  delete old versions of the API's functions
+smoke     use a new deployment as a customer does, and delete what that made
 limits    show or set the limits of jobs and storage of one space
 protect   refuse templates that would replace resources with data
 """
@@ -18,6 +19,7 @@ import boto3
 from infra.operations.limits import LIMITS, reset_limits, set_limits
 from infra.operations.redrive import Redrive, dead_letter_queues
 from infra.operations.restore import TABLES, compared, recount, restore, table_of
+from infra.operations.smoke import Smoke
 from infra.operations.stateful import BASELINE, baseline, explain, lines, replacements, stateful, templates_in
 from infra.operations.versions import delete, old_versions
 
@@ -58,6 +60,12 @@ def _parser() -> argparse.ArgumentParser:
     tidying.add_argument("--keep", type=int, default=1, help="how many to keep beside the one in use (default: 1)")
     tidying.add_argument("--dry-run", action="store_true", help="only print what would be deleted")
     tidying.set_defaults(run=_versions)
+
+    smoking = commands.add_parser("smoke", help="use a new deployment as a customer does")
+    smoking.add_argument("--stage", required=True)
+    smoking.add_argument("--url", help="address of the API, if it is not the one that the stage tells")
+    smoking.add_argument("--minutes", type=float, default=30, help="how long to wait for each job (default: 30)")
+    smoking.set_defaults(run=_smoke)
 
     limiting = commands.add_parser("limits", help="show or set the limits of jobs and storage of one space")
     limiting.add_argument("--stage", required=True)
@@ -131,6 +139,14 @@ def _versions(options: argparse.Namespace) -> int:
             delete(session, old)
         _print(f"{old.function} {old.version}: {'would be deleted' if options.dry_run else 'deleted'}")
     return 0
+
+
+def _smoke(options: argparse.Namespace) -> int:
+    smoke = Smoke(boto3.Session(), options.stage, 60 * options.minutes, options.url, report=_print)
+    outcomes = smoke.run()
+    failed = [one for one in outcomes if one.status in ("FAILED", "not run")]
+    _print(f"{len(outcomes) - len(failed)} of {len(outcomes)} checks passed or had nothing to check")
+    return 1 if failed else 0
 
 
 def _limits(options: argparse.Namespace) -> int:

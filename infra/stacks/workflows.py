@@ -24,6 +24,7 @@ from infra.constructs.function import (
     queue_name,
     state_machine_arn,
 )
+from infra.constructs.job_network import JobNetwork
 from infra.constructs.workflow import StateMachine
 from infra.groups import (
     CONNECTOR_CREDENTIALS,
@@ -55,6 +56,10 @@ class WorkflowsStack(cdk.Stack):
         self._settings, self._data = settings, data
         self.webhook_url = settings.webhook_url or f"{api_url}webhooks"
         self.job_source = assets.Asset(self, "JobSource", path=str(build / "sourcedir.tar.gz"))
+        self.job_wheels = None
+        if settings.layers:
+            self.job_wheels = assets.Asset(self, "JobWheels", path=str(build / "wheels.tar"))
+        self.job_network = JobNetwork(self, "JobNetwork", data=data) if settings.job_network == "isolated" else None
         steps = [spec for specs in groups.STEPS.values() for spec in specs]
         self._code = Code.of(self, settings, build, (*steps, *groups.EVENTS))
         self.job_role = self._job_role()
@@ -128,7 +133,7 @@ class WorkflowsStack(cdk.Stack):
             ),
             iam.PolicyStatement(
                 actions=["s3:GetObject"],
-                resources=[self.job_source.bucket.arn_for_objects(self.job_source.s3_object_key)],
+                resources=[asset.bucket.arn_for_objects(asset.s3_object_key) for asset in self._job_assets()],
             ),
         ]
         if data.key:
@@ -138,6 +143,15 @@ class WorkflowsStack(cdk.Stack):
                     actions=["kms:Decrypt", "kms:Encrypt", "kms:GenerateDataKey"], resources=[data.key.key_arn]
                 )
             )
+            if settings.types_with_volume_key:
+                # SageMaker lets the machine use the key of its volume.
+                files.append(
+                    iam.PolicyStatement(
+                        actions=["kms:CreateGrant"],
+                        resources=[data.key.key_arn],
+                        conditions={"Bool": {"kms:GrantIsForAWSResource": "true"}},
+                    )
+                )
         images = [
             iam.PolicyStatement(actions=["ecr:GetAuthorizationToken"], resources=["*"]),
             iam.PolicyStatement(
@@ -170,7 +184,8 @@ class WorkflowsStack(cdk.Stack):
                 conditions={"StringLike": {"cloudwatch:namespace": ["/aws/sagemaker/*"]}},
             ),
         ]
-        statements = [*files, *secrets, *images, *telemetry, assume_customer_roles(self)]
+        network = self.job_network.statements if self.job_network else []
+        statements = [*files, *secrets, *images, *telemetry, *network, assume_customer_roles(self)]
         role = iam.Role(
             self,
             "JobRole",
@@ -182,6 +197,18 @@ class WorkflowsStack(cdk.Stack):
         )
         justify_wildcards(role, statements, data.imports)
         return role
+
+    def _job_assets(self) -> list[assets.Asset]:
+        return [self.job_source, *([self.job_wheels] if self.job_wheels else [])]
+
+    def _job_options(self) -> definitions.JobOptions:
+        return definitions.JobOptions(
+            warm_pool_seconds=self._settings.warm_pool_seconds,
+            wheels=self.job_wheels is not None,
+            key=self._data.key is not None,
+            types_with_volume_key=self._settings.types_with_volume_key,
+            subnets=len(self.job_network.subnets) if self.job_network else 0,
+        )
 
     def _job_statements(self, kind: str) -> list[iam.PolicyStatement]:
         """Allows a state machine to run a SageMaker job and wait for it."""
@@ -212,13 +239,19 @@ class WorkflowsStack(cdk.Stack):
         )
 
     def _job_substitutions(self) -> dict[str, str]:
-        key = {"OutputKey": self._data.key.key_arn} if self._data.key else {}
-        return {
+        substitutions = {
             "JobRole": self.job_role.role_arn,
             "JobSource": self.job_source.s3_object_url,
             "Region": self.region,
-            **key,
         }
+        if self.job_wheels:
+            substitutions["JobWheels"] = self.job_wheels.s3_object_url
+        if self._data.key:
+            substitutions["JobKey"] = self._data.key.key_arn
+        if self.job_network:
+            substitutions["JobSecurityGroup"] = self.job_network.security_group
+            substitutions |= {f"JobSubnet{number}": subnet for number, subnet in enumerate(self.job_network.subnets)}
+        return substitutions
 
     def _evaluation(self) -> StateMachine:
         settings = self._settings
@@ -227,11 +260,7 @@ class WorkflowsStack(cdk.Stack):
             "EvaluationWorkflow",
             workflow=Workflow.EVALUATION,
             settings=settings,
-            definition=definitions.evaluation(
-                capacity_wait=settings.capacity_wait,
-                warm_pool_seconds=settings.warm_pool_seconds,
-                output_key=self._data.key is not None,
-            ),
+            definition=definitions.evaluation(self._job_options(), capacity_wait=settings.capacity_wait),
             substitutions=self._job_substitutions(),
             functions=self._steps(Workflow.EVALUATION),
             statements=self._job_statements("evaluation"),
@@ -246,11 +275,7 @@ class WorkflowsStack(cdk.Stack):
             "TrainingWorkflow",
             workflow=Workflow.TRAINING,
             settings=settings,
-            definition=definitions.training(
-                capacity_wait=settings.capacity_wait,
-                warm_pool_seconds=settings.warm_pool_seconds,
-                output_key=self._data.key is not None,
-            ),
+            definition=definitions.training(self._job_options(), capacity_wait=settings.capacity_wait),
             substitutions={
                 **self._job_substitutions(),
                 "EvaluationStateMachine": evaluation.state_machine_arn,

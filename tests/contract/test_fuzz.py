@@ -48,8 +48,10 @@ RANDOM_REQUESTS = 25 if IS_DEEP else 2
 
 # Operations that refuse some values that their schema allows, and the rule that the schema cannot express.
 STRICTER_THAN_THEIR_SCHEMA = {
-    "POST /actions": "a start must be before its end",
-    "PUT /actions/{id}": "a start must be before its end",
+    "POST /action-groups": "conditions must be expressions of CEL",
+    "PUT /action-groups/{id}": "conditions must be expressions of CEL",
+    "POST /actions": "a start must be before its end, and conditions must be expressions of CEL",
+    "PUT /actions/{id}": "a start must be before its end, and conditions must be expressions of CEL",
     "POST /arguments": "objects of any shape have a maximum size",
     "PUT /arguments/{id}": "keys of objects of any shape have rules",
     "PUT /benchmarks/{id}": "connector and connectors exclude each other",
@@ -73,7 +75,11 @@ STRICTER_THAN_THEIR_SCHEMA = {
     "GET /inference-logs": "a start must be before its end",
     "GET /inference-logs/summary": "a start must be before its end",
     "POST /insights": "a client must be described in exactly one of three ways",
+    "POST /insights/{id}/reactions": "a reaction must be in the past",
+    "PUT /insights/policy": "time zones must exist",
+    "PUT /spaces/{id}/limits": "names of limits must be known",
     "GET /leaderboards": "some parameters need each other, and a cursor must be the id of a row",
+    "PUT /insights/experiments": "percentages must add up to 100",
     "POST /insights/exports": "cursors must be ids of rows",
     "POST /personas": "keys of objects of any shape have rules",
     "PUT /personas/{id}": "names must have no control characters",

@@ -22,6 +22,7 @@ CHECKS: tuple[Callable[[StoredItems], Problems], ...] = (
     entity_checks.remaining_data,
     job_checks.references,
     job_checks.jobs,
+    job_checks.running_jobs,
     job_checks.evaluations,
     job_checks.scans,
     job_checks.scores,
@@ -32,6 +33,7 @@ CHECKS: tuple[Callable[[StoredItems], Problems], ...] = (
     log_checks.audited_writes,
     log_checks.rollups,
     object_checks.owners,
+    object_checks.jobs,
 )
 
 

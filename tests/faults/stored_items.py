@@ -29,13 +29,23 @@ def read_keys(s3: Any, bucket: str) -> list[str]:
     return [found["Key"] for page in pages for found in page.get("Contents", [])]
 
 
+def read_running_jobs(sagemaker: Any) -> list[str]:
+    """Returns the names of the SageMaker jobs that run."""
+    pages = sagemaker.get_paginator("list_training_jobs").paginate(StatusEquals="InProgress")
+    return [found["TrainingJobName"] for page in pages for found in page["TrainingJobSummaries"]]
+
+
 @dataclass
 class StoredItems:
-    """All items of the entity table and of the logs table, and the keys of all objects in the bucket."""
+    """All items of the entity table and of the logs table, the keys of all objects in the bucket, and running jobs.
+
+    ``running_jobs`` are the names of the SageMaker jobs that AWS bills and nobody has stopped.
+    """
 
     entities: list[Item]
     logs: list[Item] = field(default_factory=list)
     objects: list[str] = field(default_factory=list)
+    running_jobs: list[str] = field(default_factory=list)
 
     @cached_property
     def partitions(self) -> dict[str, dict[str, Item]]:

@@ -113,6 +113,7 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / part).mkdir(parents=True)
         (folder / part / "content.txt").write_text(part)
     (folder / "sourcedir.tar.gz").write_bytes(b"source")
+    (folder / "wheels.tar").write_bytes(b"wheels")
     return folder
 
 

@@ -52,12 +52,13 @@ def test_equal_source_makes_an_equal_archive_with_everything_that_jobs_need(tmp_
     assert first.read_bytes() == second.read_bytes()
     with tarfile.open(first) as archive:
         names = archive.getnames()
-        member = archive.extractfile("requirements.txt")
+        member = archive.extractfile("locked.txt")
         assert member is not None
         requirements = member.read().decode()
     for name in ("functions/__init__.py", "functions/jobs/train/__main__.py", "functions/jobs/evaluate/__main__.py"):
         assert name in names
     assert not [name for name in names if name.endswith(".pyc") or name.startswith("/")]
+    assert "--hash=sha256:" in requirements
     for library in ("catboost==", "lightgbm==", "xgboost==", "polars==", "pydantic=="):
         assert library in requirements
 

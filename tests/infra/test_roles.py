@@ -182,17 +182,17 @@ DELIVERY = {
 }
 # The grants that allow an action; one is enough. Other tests check the actions on tables, files and their key.
 NEEDS = {
-    "sagemaker:DescribeTrainingJob": ("watches_jobs", "stops_jobs"),
-    "sagemaker:StopTrainingJob": ("stops_jobs",),
+    "sagemaker:DescribeTrainingJob": ("watches_training_jobs", "stops_training_jobs"),
+    "sagemaker:StopTrainingJob": ("stops_training_jobs",),
     "secretsmanager:GetSecretValue": ("webhook_secret", "assumes_customer_roles"),
     "ses:SendEmail": ("sends_mail",),
     "sqs:SendMessage": ("queues_webhooks",),
     "ssm:DeleteParameter": ("writes_parameters",),
     "ssm:GetParameter": ("reads_parameters", "writes_parameters"),
     "ssm:PutParameter": ("writes_parameters",),
-    "states:DescribeExecution": ("watches_jobs", "stops_jobs"),
+    "states:DescribeExecution": ("stops_executions",),
     "states:StartExecution": ("starts",),
-    "states:StopExecution": ("stops_jobs",),
+    "states:StopExecution": ("stops_executions",),
     "sts:AssumeRole": ("assumes_customer_roles",),
 }
 
@@ -311,7 +311,7 @@ WITHOUT_STAGE = {
     ":training-job/training-*": "Job names contain the ids of trainings, and each stage has an account.",
     ":training-job/evaluation-*": "Job names contain the ids of evaluations, and each stage has an account.",
     ":iam::*:role/*": "Customers choose the names and accounts of their roles. A condition excludes this account.",
-    ":repository/pytorch-training": "The containers belong to AWS's account.",
+    ":repository/pytorch": "The containers belong to AWS's account.",
     ":rule/StepFunctionsGetEventsFor": "AWS fixes the names of the rules that Step Functions uses.",
     ":log-group:/aws/sagemaker/TrainingJobs": "SageMaker chooses the names of its log groups.",
     f":identity/{SENDER}": "The sender belongs to the operator.",

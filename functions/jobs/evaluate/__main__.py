@@ -1,22 +1,20 @@
-"""Runs an evaluation job: with ``python -m functions.jobs.evaluate``, and in SageMaker's script mode."""
+"""Runs an evaluation job: ``python -m functions.jobs.evaluate``."""
 
 import sys
 import threading
-from pathlib import Path
-
-if __package__ in (None, ""):
-    # The container runs this file as a script, so imports need the root of the source archive.
-    sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
-
-import boto3
 
 from functions.jobs.container import Container, run
-from functions.jobs.evaluate.job import evaluate
-from shared.models.job import EvaluationJob
 
 
 def work(container: Container, stop: threading.Event) -> None:
     """Reads ``job.json`` and runs the evaluation."""
+    # Imported here, because libraries may write to stderr when they are imported, and ``run`` keeps that out of the
+    # reason of a failure.
+    import boto3
+
+    from functions.jobs.evaluate.job import evaluate
+    from shared.models.job import EvaluationJob
+
     job = EvaluationJob.model_validate_json(container.job_file.read_bytes())
     evaluate(job, container, stop, boto3.client)
 

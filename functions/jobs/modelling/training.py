@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from pydantic import BaseModel, ConfigDict, Field
 
 from functions.jobs.fitting.base import FitSession, MinutesUsedUpError
+from shared.errors import JobFailedError
 from shared.propensity.log_odds import LogOddsModel
 
 # Saving may take this share of the time.
@@ -34,7 +35,8 @@ class Observer(Protocol):
 class MemberState(BaseModel):
     """The progress of one model, saved beside its file."""
 
-    model_config = ConfigDict(extra="forbid")
+    # A loss may be infinite.
+    model_config = ConfigDict(extra="forbid", ser_json_inf_nan="constants")
 
     file: str | None = None
     rounds: int = 0
@@ -67,9 +69,10 @@ class MemberWatcher:
     def after_round(self, finished_rounds: int, loss: float, save: Callable[[Path], object] | None) -> bool:
         """Implements ``RoundWatcher``."""
         losses = self.state.losses
-        losses.append(loss)
+        # Any loss is less than one that is no number.
+        losses.append(math.inf if math.isnan(loss) else loss)
         self.state.rounds = finished_rounds
-        if not self.state.best_round or loss < losses[self.state.best_round - 1]:
+        if not self.state.best_round or losses[-1] < losses[self.state.best_round - 1]:
             self.state.best_round = finished_rounds
         observer = self.session.observer
         observer.record(self.series, loss, finished_rounds)
@@ -149,6 +152,11 @@ class Session(FitSession):
     def finish(self, fold: int, model: LogOddsModel) -> LogOddsModel:
         """See ``FitSession``. It is read again, so that the training measures the same model that scores later."""
         state = self.workspace.state(self._member(fold))
+        if state.losses and not any(map(math.isfinite, state.losses)):
+            raise JobFailedError(
+                "The fit diverged: the loss is not a number after any round. Use a smaller learning_rate, or leave "
+                "columns with extreme values out."
+            )
         state.complete = True
         self.workspace.save(self._member(fold), state, ".json", model.save)
         return LogOddsModel.load(self.workspace.path(state))

@@ -1,22 +1,20 @@
-"""Runs a training job: with ``python -m functions.jobs.train``, and in SageMaker's script mode."""
+"""Runs a training job: ``python -m functions.jobs.train``."""
 
 import sys
 import threading
-from pathlib import Path
-
-if __package__ in (None, ""):
-    # The container runs this file as a script, so imports need the root of the source archive.
-    sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
-
-import boto3
 
 from functions.jobs.container import Container, run
-from functions.jobs.train.job import train
-from shared.models.job import TrainingJob
 
 
 def work(container: Container, stop: threading.Event) -> None:
     """Reads ``job.json`` and runs the training."""
+    # Imported here, because libraries may write to stderr when they are imported, and ``run`` keeps that out of the
+    # reason of a failure.
+    import boto3
+
+    from functions.jobs.train.job import train
+    from shared.models.job import TrainingJob
+
     job = TrainingJob.model_validate_json(container.job_file.read_bytes())
     train(job, container, stop, boto3.client)
 

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import polars as pl
 
 from functions.jobs.container import Container
+from functions.jobs.downloads import ClientFactory
 from functions.jobs.file_warnings import warnings_of
 from functions.jobs.fitting.base import Examples, FitTask, Hardware, threads_for
 from functions.jobs.fitting.families import family_of
@@ -25,7 +26,7 @@ from functions.jobs.modelling.targets import label_texts, to_labels, two_labels
 from functions.jobs.modelling.thresholds import choose_threshold, held_out_chances
 from functions.jobs.modelling.training import Observer, Session, Workspace
 from functions.jobs.progress import ProgressReporter, webhook_sender
-from functions.jobs.sources import ClientFactory, DatasetTable, read_datasets
+from functions.jobs.sources import DatasetTable, read_datasets
 from shared.errors import JobFailedError
 from shared.models.job import TrainingJob
 from shared.propensity.architectures.configuration import ArchitectureConfiguration

@@ -7,7 +7,6 @@ import os
 import shutil
 import signal
 import subprocess
-import tarfile
 import threading
 import time
 from collections.abc import Callable
@@ -154,7 +153,7 @@ class EmulatedTrainingJobs:
                 return
             while self._attempt(job) == "interrupted":
                 pass
-        except (ClientError, BotoCoreError, tarfile.TarError, FileNotFoundError) as error:
+        except (ClientError, BotoCoreError, ValueError, FileNotFoundError) as error:
             self._end(job, "Failed", "Failed", f"ClientError: {error}")
         except Exception:
             # This function is the top of its thread, so nothing else would report the error.
@@ -211,7 +210,7 @@ class EmulatedTrainingJobs:
         with (job.directory / "log.txt").open("ab") as log:
             process = subprocess.Popen(
                 container.command(job),
-                cwd=job.base / "code",
+                cwd=job.base,
                 env=container.environment(job, self._region, self._environment),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -245,7 +244,8 @@ class EmulatedTrainingJobs:
         return outcome, process.returncode
 
     def _terminate(self, process: subprocess.Popen[bytes]) -> None:
-        _signal_group(process.pid, signal.SIGTERM)
+        # As in AWS, only the first process of the container gets the signal.
+        process.terminate()
         grace = min(self._stop_grace_seconds, 5.0) if self._closing.is_set() else self._stop_grace_seconds
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(grace)

@@ -111,6 +111,7 @@ ROUTES_WITHOUT_ROWS = {
     # The ledger of a customer is a log itself, which an erasure removes.
     "POST /contacts",
     "POST /checkpoints/{id}/predictions",
+    "POST /connectors/{id}/downloads",
     "POST /connectors/{id}/preview",
     "POST /insights/exports",
     "POST /personas/completions",
@@ -200,6 +201,8 @@ def test_every_route_that_writes_leaves_a_row_with_its_actor_and_the_values_befo
     write("POST /evaluations", "evaluation", "created", json=measured)
     alias = {"alias": "champion"}
     promote = {"checkpoint_id": checkpoint}
+    gate = {"required_benchmark_ids": []}
+    write("PUT /checkpoints/aliases/{alias}/gate", "checkpoint_gate", "created", path=alias, json=gate)
     write("PUT /checkpoints/aliases/{alias}", "checkpoint_alias", "created", path=alias, json=promote)
     write("DELETE /checkpoints/aliases/{alias}", "checkpoint_alias", "deleted", path=alias)
 
@@ -257,6 +260,12 @@ def test_every_route_that_writes_leaves_a_row_with_its_actor_and_the_values_befo
     granted = {"permissions": ["trainings:list"]}
     write("POST /users/{id}/permissions", "membership", "updated", path={"id": bob_id}, json=granted)
     removed = {**space_path, "user_id": bob_id}
+    update("/spaces/{id}/members/{user_id}", "membership", is_owner=(True, False))(removed)
+    account = write("POST /spaces/{id}/service-accounts", "membership", "created", path=space_path, json={"name": "CI"})
+    new_key = {"path": {**space_path, "account_id": account["id"]}, "json": {"name": "Batch", "scopes": ["read"]}}
+    write("POST /spaces/{id}/service-accounts/{account_id}/api-keys", "api_key", "created", **new_key)
+    rules = {"other_eyes": "always", "max_unsupported_claims": 3}
+    write("PUT /spaces/{id}/review-rules", "space", "updated", path=space_path, json=rules)
     write("DELETE /spaces/{id}/members/{user_id}", "membership", "deleted", path=removed)
 
     endpoint_body = {"url": f"{upstream.url}/hooks"}

@@ -4,7 +4,6 @@ import io
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import tarfile
@@ -19,13 +18,13 @@ import polars as pl
 import pytest
 from standardwebhooks.webhooks import Webhook
 
+from shared.jobs.failures import explain_reason
 from shared.models.job import MetricName
 from shared.propensity.artifacts import extract_artifact
 from shared.propensity.checkpoints import Scorer, StoredCheckpoint, read_checkpoint
 from shared.propensity.errors import CheckpointError
 from shared.webhooks.signature import verify
-from tests.functional.jobs.conftest import ROOT, SECRET, SECRET_PARAMETER, Box, Cloud, training
-from tests.functional.jobs.test_evaluate import evaluation
+from tests.functional.jobs.conftest import SECRET, SECRET_PARAMETER, Box, Cloud, training
 from tests.functional.jobs.test_train import customers
 
 SECONDS_TO_WAIT = 60
@@ -57,9 +56,9 @@ def finish(process: "subprocess.Popen[str]") -> tuple[int, str, str]:
     return process.returncode, output, errors
 
 
-def wait_for_saved_rounds(box: Box, member: int) -> int:
+def wait_for_saved_rounds(box: Box, member: int, seconds: int = SECONDS_TO_WAIT) -> int:
     """Until some, but not all, rounds of a model are saved."""
-    deadline = time.monotonic() + SECONDS_TO_WAIT
+    deadline = time.monotonic() + seconds
     state = box.container.checkpoints / f"member-{member}.state"
     while time.monotonic() < deadline:
         if state.exists() and (paper := json.loads(state.read_text()))["rounds"] >= ROUNDS_BEFORE_THE_CUT:
@@ -80,24 +79,6 @@ def test_a_job_runs_as_a_module_and_reports_its_metrics(box: Box, cloud: Cloud) 
     assert not (box.base / "output" / "failure").exists()
 
 
-def test_a_job_runs_as_a_file_from_its_source_archive(box: Box, cloud: Cloud, tmp_path: Path) -> None:
-    code = tmp_path / "code"
-    for folder in ("functions/jobs", "shared"):
-        shutil.copytree(ROOT / folder, code / folder, ignore=shutil.ignore_patterns("__pycache__"))
-    process = box.start(
-        training([cloud.put_frame("a.csv", customers())]), "-P", str(code / "functions/jobs/train/__main__.py")
-    )
-    assert finish(process)[0] == 0
-
-    box.container.model_channel.mkdir(parents=True)
-    with tarfile.open(box.container.model_channel / "model.tar.gz", "w:gz") as archive:
-        archive.add(box.container.model_folder, arcname=".")
-    job = evaluation([cloud.put_frame("new.csv", customers(100, seed=9))])
-    result, _, errors = finish(box.start(job, "-P", str(code / "functions/jobs/evaluate/__main__.py")))
-    assert result == 0, errors
-    assert (box.container.model_folder / "result.json").exists()
-
-
 @pytest.mark.row("TR-2")
 def test_a_failure_leaves_its_reason_and_a_bad_exit_code(box: Box, cloud: Cloud) -> None:
     file = cloud.put_frame("a.csv", customers().with_columns(bought=pl.lit("no")))
@@ -107,6 +88,32 @@ def test_a_failure_leaves_its_reason_and_a_bad_exit_code(box: Box, cloud: Cloud)
     assert box.failure == "The target column 'bought' has only one label ('no'). A propensity model needs two labels."
     assert errors.splitlines()[-1] == f"JobFailedError: {box.failure}"
     assert list(box.container.model_folder.iterdir()) == []
+
+
+NOISY = """
+import os, sys, warnings
+from functions.jobs.container import run
+from shared.errors import JobFailedError
+
+def work(container, stop):
+    os.write(2, b"a native library warns\\n" * 200)
+    warnings.warn("Python warns")
+    raise JobFailedError("The file 'a.csv' is empty.")
+
+sys.exit(run(work))
+"""
+
+
+@pytest.mark.row("TR-2")
+def test_warnings_on_stderr_do_not_push_out_the_reason_of_a_failure(box: Box, cloud: Cloud) -> None:
+    job = training([cloud.put_frame("a.csv", customers())])
+    code, output, errors = finish(box.start(job, "-c", NOISY))
+    assert (code, errors) == (1, "JobFailedError: The file 'a.csv' is empty.\n")
+    assert output.count("warns") == 201
+    # SageMaker's toolkit replaces the failure file by stderr, and AWS keeps the first 1,024 characters.
+    toolkit = f'ExecuteUserScriptError:\nExitCode {code}\nErrorMessage "{errors}"\nCommand "/usr/bin/python3 train.py"'
+    reason = f"AlgorithmError: {toolkit}"[:1024]
+    assert explain_reason(f"{reason}, exit code: 1") == "The file 'a.csv' is empty."
 
 
 @pytest.mark.row("TR-5")

@@ -384,9 +384,10 @@ def test_a_missing_gpu_is_reported(box: Box, cloud: Cloud, architecture: str) ->
         run(training([file], architecture=architecture, gpu_count=1), box)
 
 
-def test_the_container_reads_its_folders_from_the_environment() -> None:
-    plain = Container.of({})
-    assert str(plain.job_file) == "/opt/ml/input/data/job/job.json"
-    assert str(plain.checkpoints) == "/opt/ml/checkpoints"
-    given = Container.of({"SM_CHANNEL_JOB": "/x", "SM_MODEL_DIR": "/y", "SM_NUM_GPUS": "2", "SAGEMAKER_BASE_DIR": "/z"})
-    assert (str(given.job_file), str(given.model_folder), given.gpu_count) == ("/x/job.json", "/y", 2)
+def test_the_container_knows_its_folders_and_counts_its_gpus(tmp_path: Path) -> None:
+    assert str(Container.of({}).job_file) == "/opt/ml/input/data/job/job.json"
+    assert str(Container.of({}).checkpoints) == "/opt/ml/checkpoints"
+    for device in ("nvidia0", "nvidia1", "nvidiactl", "nvidia-uvm", "null"):
+        (tmp_path / device).touch()
+    given = Container.of({"SAGEMAKER_BASE_DIR": "/z"}, devices=tmp_path)
+    assert (str(given.model_folder), given.gpu_count) == ("/z/model", 2)

@@ -169,6 +169,7 @@ def test_only_the_owner_sets_limits_and_members_see_them(
     refused: list[dict[str, Any]] = [
         {"space": {"tokens_per_day": -1}},
         {"space": {"cost_per_day": "free"}},
+        {"space": {"tokens_per_day": False}},
         {"prices": {"a": {"input": -1}}},
     ]
     for wrong in refused:

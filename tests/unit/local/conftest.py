@@ -1,8 +1,6 @@
 """Fixtures of a SageMaker endpoint with an emulated S3."""
 
-import io
 import json
-import tarfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +18,10 @@ from infra.local.sagemaker.training_jobs import EmulatedTrainingJobs
 
 BUCKET = "data-of-tests"
 WAIT_SECONDS = 30.0
+
+
+def channel(uri: str, name: str = "job") -> dict[str, Any]:
+    return {"ChannelName": name, "DataSource": {"S3DataSource": {"S3DataType": "S3Prefix", "S3Uri": uri}}}
 
 
 class Endpoint:
@@ -53,25 +55,21 @@ class Endpoint:
         listing = self.s3.list_objects_v2(Bucket=BUCKET, Prefix=prefix)
         return [entry["Key"] for entry in listing.get("Contents", [])]
 
-    def script(self, text: str, program: str = "program/run.py") -> None:
-        """Stores a source archive with one program."""
-        packed = io.BytesIO()
-        with tarfile.open(fileobj=packed, mode="w:gz") as tar:
-            entry = tarfile.TarInfo(program)
-            entry.size = len(text.encode())
-            tar.addfile(entry, io.BytesIO(text.encode()))
-        self.put("source.tar.gz", packed.getvalue())
+    def script(self, text: str) -> None:
+        """Stores a program."""
+        self.put("code/run.py", text)
 
     def request(self, name: str = "training-1", **changes: Any) -> dict[str, Any]:
         """Returns a CreateTrainingJob request for the stored program."""
         return {
             "TrainingJobName": name,
             "RoleArn": "arn:aws:iam::000000000000:role/training",
-            "AlgorithmSpecification": {"TrainingImage": "image", "TrainingInputMode": "File"},
-            "HyperParameters": {
-                "sagemaker_program": "program/run.py",
-                "sagemaker_submit_directory": f"s3://{BUCKET}/source.tar.gz",
+            "AlgorithmSpecification": {
+                "TrainingImage": "image",
+                "TrainingInputMode": "File",
+                "ContainerEntrypoint": ["python3", "/opt/ml/input/data/code/run.py"],
             },
+            "InputDataConfig": [channel(f"s3://{BUCKET}/code/", "code")],
             "OutputDataConfig": {"S3OutputPath": f"s3://{BUCKET}/out/"},
             "ResourceConfig": {"InstanceType": "ml.m5.large", "InstanceCount": 1, "VolumeSizeInGB": 10},
             "StoppingCondition": {"MaxRuntimeInSeconds": 60},

@@ -13,7 +13,7 @@ from botocore.exceptions import ClientError
 from infra.local.sagemaker.faults import Fault, FaultKind
 from infra.local.sagemaker.job import SageMakerError
 from infra.local.sagemaker.training_jobs import CAPACITY_ERROR
-from tests.unit.local.conftest import BUCKET, Endpoint
+from tests.unit.local.conftest import BUCKET, Endpoint, channel
 
 REPORT_ENVIRONMENT = """
 import json, os, pathlib, sys
@@ -21,17 +21,16 @@ base = pathlib.Path(os.environ["SAGEMAKER_BASE_DIR"])
 report = {
     "variables": {k: v for k, v in os.environ.items()},
     "arguments": sys.argv[1:],
-    "directory": os.getcwd(),
-    "job": (pathlib.Path(os.environ["SM_CHANNEL_JOB"]) / "job.json").read_text(),
-    "nested": (pathlib.Path(os.environ["SM_CHANNEL_JOB"]) / "parts/one.txt").read_text(),
+    "job": (base / "input/data/job/job.json").read_text(),
+    "nested": (base / "input/data/job/parts/one.txt").read_text(),
     "configuration": sorted(p.name for p in (base / "input/config").iterdir()),
 }
-pathlib.Path(os.environ["SM_MODEL_DIR"], "report.json").write_text(json.dumps(report))
+pathlib.Path(os.environ["SAGEMAKER_BASE_DIR"], "model/report.json").write_text(json.dumps(report))
 """
 WAIT_FOR_TERM = """
 import os, pathlib, signal, sys, time
 def leave(*_):
-    pathlib.Path(os.environ["SM_MODEL_DIR"], "partial.txt").write_text("half")
+    pathlib.Path(os.environ["SAGEMAKER_BASE_DIR"], "model/partial.txt").write_text("half")
     sys.exit(0)
 signal.signal(signal.SIGTERM, leave)
 print("ready")
@@ -47,12 +46,8 @@ rounds = int(path.read_text()) if path.exists() else 0
 path.write_text(str(rounds + 1))
 if rounds == 0:
     time.sleep(60)
-pathlib.Path(os.environ["SM_MODEL_DIR"], "rounds.txt").write_text(str(rounds + 1))
+pathlib.Path(os.environ["SAGEMAKER_BASE_DIR"], "model/rounds.txt").write_text(str(rounds + 1))
 """
-
-
-def channel(uri: str, name: str = "job") -> list[dict[str, Any]]:
-    return [{"ChannelName": name, "DataSource": {"S3DataSource": {"S3DataType": "S3Prefix", "S3Uri": uri}}}]
 
 
 def files_of(archive: bytes) -> dict[str, bytes]:
@@ -64,11 +59,12 @@ def test_a_job_finds_the_files_and_variables_of_a_sagemaker_container(endpoint: 
     endpoint.script(REPORT_ENVIRONMENT)
     endpoint.put("in/job.json", '{"id": 1}')
     endpoint.put("in/parts/one.txt", "one")
-    hyperparameters = {**endpoint.request()["HyperParameters"], "rounds": "10", "name": '"a b"'}
+    request = endpoint.request()
+    start = {**request["AlgorithmSpecification"], "ContainerArguments": ["--name", "a b", "/opt/ml/x"]}
 
     ended = endpoint.run(
-        InputDataConfig=channel(f"s3://{BUCKET}/in/"),
-        HyperParameters=hyperparameters,
+        InputDataConfig=[*request["InputDataConfig"], channel(f"s3://{BUCKET}/in/")],
+        AlgorithmSpecification=start,
         Environment={"OWN": "value"},
     )
 
@@ -79,12 +75,8 @@ def test_a_job_finds_the_files_and_variables_of_a_sagemaker_container(endpoint: 
     variables = report["variables"]
     assert report["job"] == '{"id": 1}'
     assert report["nested"] == "one"
-    assert report["arguments"] == ["--name", "a b", "--rounds", "10"]
-    assert report["directory"].endswith("/ml/code")
+    assert report["arguments"] == ["--name", "a b", f"{variables['SAGEMAKER_BASE_DIR']}/x"]
     assert report["configuration"] == ["hyperparameters.json", "inputdataconfig.json", "resourceconfig.json"]
-    assert variables["SM_HP_ROUNDS"] == "10"
-    assert variables["SM_NUM_GPUS"] == "0"
-    assert variables["SM_CURRENT_INSTANCE_TYPE"] == "ml.m5.large"
     assert variables["TRAINING_JOB_NAME"] == "training-1"
     assert variables["OWN"] == "value"
     assert "PYTHONPATH" not in variables
@@ -110,12 +102,8 @@ def test_a_failed_job_has_the_reason_of_its_program_and_no_model(endpoint: Endpo
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"InputDataConfig": channel(f"s3://{BUCKET}/nothing/")}, "no S3 objects found"),
-        ({"HyperParameters": {"sagemaker_program": "other.py"}}, "other.py is not in the source archive"),
-        (
-            {"HyperParameters": {"sagemaker_program": "a.py", "sagemaker_submit_directory": f"s3://{BUCKET}/none"}},
-            "Not Found",
-        ),
+        ({"InputDataConfig": [channel(f"s3://{BUCKET}/nothing/")]}, "no S3 objects found"),
+        ({"AlgorithmSpecification": {"TrainingInputMode": "File"}}, "a job needs a ContainerEntrypoint"),
     ],
 )
 def test_a_job_without_its_input_fails_with_the_reason(

@@ -1,0 +1,80 @@
+"""Prepares a fresh SageMaker container and becomes the job: ``python3 functions/jobs/start.py --job train``.
+
+SageMaker sends SIGTERM only to the container's first process. The usual start of AWS's containers, the training
+toolkit, runs a script as its child and passes no signal on. So the job replaces this process, which came first.
+
+The channel ``wheels`` has the locked packages, so nothing is fetched. The local stack has no such channel: its jobs use
+the packages of its own environment. Only the standard library is imported here, because nothing else is installed yet.
+"""
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+import tarfile
+import venv
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+CODE = Path(__file__).resolve().parents[2]
+STOPPED = "The job was stopped before its start."
+
+
+def main() -> NoReturn:
+    """Installs the packages and runs the job that the command line names."""
+    signal.signal(signal.SIGTERM, _stop)
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--job", required=True, choices=("train", "evaluate"))
+    job = parser.parse_args().job
+    base = Path(os.environ.get("SAGEMAKER_BASE_DIR", "/opt/ml"))
+    wheels = base / "input" / "data" / "wheels"
+    python = _install(base, wheels) if wheels.is_dir() else sys.executable
+    os.chdir(CODE)
+    # A signal waits until the job can handle it. The kernel drops signals that a first process does not handle.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    # The toolkit, where it starts this, sets the path to the container's packages.
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    os.execve(python, [python, "-u", "-m", f"functions.jobs.{job}"], environment)  # noqa: S606
+
+
+def _install(base: Path, channel: Path) -> str:
+    """Installs the wheels of ``channel`` into an environment of their own, and returns its Python.
+
+    The container's packages are hidden: LightGBM would import its pandas, which need not fit to our numpy.
+    """
+    environment, wheels = base / "environment", base / "wheels"
+    python = str(environment / "bin" / "python")
+    for archive in channel.iterdir():
+        with tarfile.open(archive) as tar:
+            tar.extractall(wheels, filter="data")
+    venv.create(environment)
+    installed = subprocess.run(  # noqa: S603
+        # The container's own settings of pip do not apply.
+        [sys.executable, "-m", "pip", "--isolated", "--python", python, "install", "--quiet",
+         "--disable-pip-version-check", "--no-index", "--no-deps", "--require-hashes", "--only-binary", ":all:",
+         "--no-compile", "--find-links", str(wheels), "--requirement", str(CODE / "locked.txt")],
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )  # fmt: skip
+    if installed.returncode:
+        _end(base, f"The packages of the job cannot be installed: {installed.stderr.strip()[-800:]}", 1)
+    return python
+
+
+def _stop(number: int, _frame: FrameType | None) -> NoReturn:
+    _end(Path(os.environ.get("SAGEMAKER_BASE_DIR", "/opt/ml")), STOPPED, 128 + number)
+
+
+def _end(base: Path, reason: str, code: int) -> NoReturn:
+    """Reports the reason in the way of ``Container.report_failure``."""
+    (base / "output").mkdir(parents=True, exist_ok=True)
+    (base / "output" / "failure").write_text(reason, encoding="utf-8")
+    print(reason, file=sys.stderr, flush=True)  # noqa: T201 - the container's log
+    raise SystemExit(code)
+
+
+if __name__ == "__main__":
+    main()
