@@ -68,7 +68,7 @@ def export_audit_logs(
     after_sequence: Annotated[int, Query(ge=0, le=MAX_SEQUENCE, description="The `X-Next-Sequence` of an export.")] = 0,
     limit: Annotated[int, Query(ge=1, le=1000, description="Rows a file.")] = 1000,
 ) -> Response:
-    """Export the audit log in the order of its chain, with what its hashes cover. `X-Next-Sequence` tells of more rows."""
+    """Export the audit log in the order of its chain, with what its hashes cover. `X-Next-Sequence`: there are more."""
     text, last = service.export(context, file_format, after_sequence, limit)
     headers = {"Content-Disposition": f'attachment; filename="audit-log-{after_sequence}.{file_format}"'}
     return Response(
