@@ -59,8 +59,8 @@ _SUBJECT = _sets(
     {
         "de": "angebot einkommen gespart guthaben jahr jahre jahren konten konto kredit kunde kundin laufzeit läuft "
         "monat monate monaten monatlich versicherung zahlen zinsen zinssatz",
-        "en": "account accounts balance card client customer fee income insurance interest loan month months offer "
-        "pay rate saved savings year years",
+        "en": "account accounts balance card client costs customer fee income insurance interest loan month months "
+        "offer pay rate saved savings year years",
         "es": "años cliente cuenta cuentas cuota gana hay ingresos interés mes meses oferta paga préstamo saldo "
         "seguro tarjeta",
         "fr": "ans assurance carte client cliente compte comptes crédit gagnez intérêts mois offre payez prêt "

@@ -7,18 +7,19 @@ from typing import IO, Any
 
 from pydantic import ValidationError
 
-from shared.files.scratch import is_disk_full
 from shared.models.job import CheckpointSummary, EvaluationResult
 from shared.propensity.errors import CheckpointError
+from shared.scratch import is_disk_full
 
 CHECKPOINT_FILE = "checkpoint.json"
 RESULT_FILE = "result.json"
 MAX_FILES = 100
-MAX_EXTRACTED_BYTES = 400 * 2**20
 MAX_PAPER_BYTES = 50 * 2**20
 # Of a model that predictions load, packed and unpacked: a function has 512 MB for both.
 MAX_PACKED_BYTES = 150 * 2**20
 MAX_SCORED_BYTES = 300 * 2**20
+# The same of what jobs unpack: a model that can't be scored is of no use elsewhere.
+MAX_EXTRACTED_BYTES = MAX_SCORED_BYTES
 
 
 class _Counter(io.RawIOBase):

@@ -140,6 +140,8 @@ def blend(models: Iterable[tuple[float, LogOddsModel]], bias: float = 0.0) -> Lo
     by_column: dict[int, list[ScorecardColumn]] = {}
     for weight, model in models:
         width = max(width, model.width)
+        if not weight:
+            continue
         bias += weight * model.bias
         for column in model.columns:
             by_column.setdefault(column.column, []).append(column.scaled(weight))

@@ -32,7 +32,7 @@ export function Lines({ series, x, y, caption, height = 260, time = false, range
         ],
       };
       plot = new uPlot(options, uPlot.join(series.map((one) => table(one.points))), frame.current);
-      observer = new ResizeObserver(() => plot.setSize({ width: frame.current.clientWidth, height }));
+      observer = new ResizeObserver(() => frame.current && plot.setSize({ width: frame.current.clientWidth, height }));
       observer.observe(frame.current);
     });
     return () => {

@@ -57,13 +57,26 @@ class Additive(Architecture[AdditiveConfiguration]):
         penalties = PENALTIES if configuration.penalty is None else (configuration.penalty,)
         choices = KNOTS if configuration.knots is None else (configuration.knots,)
         fits = [fit_scorecards(task, knots, penalties, session.check) for knots in choices]
-        best = min(fits, key=lambda fit: fit.loss)
+        best = _simplest(fits, task)
         if len(fits) > 1:
+            losses = ", ".join(f"{fit.loss:.4f} with {fit.knots}" for fit in fits)
             session.note(
-                f"The scorecard bends its lines at {best.knots} quantiles, with a penalty of {best.penalty:g}: "
-                f"that had the lowest log loss ({best.loss:.4f}) on rows that it was not fitted on."
+                f"The scorecard bends its lines at {best.knots} quantiles, with a penalty of {best.penalty:g}, by the "
+                f"log loss on rows that it was not fitted on ({losses})."
             )
         return [session.finish(index, model) for index, model in enumerate(best.models)]
+
+
+def _simplest(fits: Sequence[ScorecardFit], task: FitTask) -> ScorecardFit:
+    """Returns the first fit, or a later one that predicts unseen rows better by more than a standard error."""
+    seen = np.any(task.folds, axis=0)
+    labels = task.examples.labels[seen].astype(np.float64)
+    best = fits[0]
+    for fit in fits[1:]:
+        gained = _losses(labels, best.held_out[seen]) - _losses(labels, fit.held_out[seen])
+        if gained.mean() > gained.std() / len(gained) ** 0.5:
+            best = fit
+    return best
 
 
 def fit_scorecards(
@@ -224,6 +237,8 @@ def _category_term(index: int, column: npt.NDArray[np.float32]) -> _Term | None:
     codes, counts = np.unique(column[~missing].astype(np.int64), return_counts=True)
     levels = tuple(int(code) for code in codes[counts >= _LEAST_OF_A_CATEGORY])
     has_missing = int(missing.sum()) >= _LEAST_MISSING
+    if len(np.unique(column)) < 2:
+        return None
     return _Term(index, codes=levels, has_missing=has_missing) if levels or has_missing else None
 
 
@@ -279,8 +294,12 @@ def _solve(design: Numbers, labels: Numbers, penalty: float, start: Numbers) -> 
     return weights
 
 
+def _losses(labels: Numbers, log_odds: Numbers) -> Numbers:
+    return np.asarray(np.logaddexp(0.0, np.where(labels == 1, -log_odds, log_odds)))
+
+
 def _loss(labels: Numbers, log_odds: Numbers) -> float:
-    return float(np.logaddexp(0.0, np.where(labels == 1, -log_odds, log_odds)).sum())
+    return float(_losses(labels, log_odds).sum())
 
 
 def _chances(log_odds: Numbers) -> Numbers:

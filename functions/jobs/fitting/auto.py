@@ -18,8 +18,6 @@ from functions.jobs.fitting.base import (
 )
 from functions.jobs.fitting.families import family_of
 from shared.propensity.architectures.configuration import (
-    MANY_ROWS,
-    MAX_ROWS_FOR_ENSEMBLE,
     AdditiveCatBoostConfiguration,
     AdditiveConfiguration,
     ArchitectureConfiguration,
@@ -27,6 +25,7 @@ from shared.propensity.architectures.configuration import (
     CatBoostConfiguration,
     LightGBMConfiguration,
     XGBoostConfiguration,
+    are_few,
 )
 from shared.propensity.dates import Numbers
 from shared.propensity.holdouts import Labels
@@ -54,12 +53,16 @@ class Member:
 SCORECARD = Member("additive_8", "additive", AdditiveConfiguration(knots=8))
 STRAIGHT = Member("additive_0", "additive", AdditiveConfiguration(knots=0))
 XGBOOST = Member("xgboost", "xgboost", XGBoostConfiguration())
+ON_SCORECARD = Member("additive_catboost", "additive_catboost", AdditiveCatBoostConfiguration())
+# Trees that have to find everything by themselves need more rows of a rare label than these.
+RARE_SHARE, FEW_RARE_ROWS = 0.05, 200
+RARE_LABEL = (SCORECARD, STRAIGHT, ON_SCORECARD)
 FEW_ROWS = (
     SCORECARD,
     STRAIGHT,
     XGBOOST,
     Member("catboost_6", "catboost", CatBoostConfiguration(max_depth=6)),
-    Member("additive_catboost", "additive_catboost", AdditiveCatBoostConfiguration()),
+    ON_SCORECARD,
     Member("catboost_4", "catboost", CatBoostConfiguration(max_depth=4)),
 )
 MORE_ROWS = (
@@ -69,9 +72,12 @@ MORE_ROWS = (
 )
 
 
-def members_for(rows: int, gpu_count: int) -> tuple[Member, ...]:
+def members_for(rows: int, positives: int, gpu_count: int) -> tuple[Member, ...]:
     """Returns the architectures for so many rows, in their order: those that are last are left out first."""
-    if rows < MAX_ROWS_FOR_ENSEMBLE:
+    rare = min(positives, rows - positives)
+    if rare < min(FEW_RARE_ROWS, RARE_SHARE * rows):
+        return RARE_LABEL
+    if are_few(rows, positives):
         return FEW_ROWS
     return (*MORE_ROWS, XGBOOST) if gpu_count else MORE_ROWS
 
@@ -83,8 +89,8 @@ class Auto(Architecture[AutoConfiguration]):
 
     def fit_folds(self, configuration: AutoConfiguration, task: FitTask, session: FitSession) -> list[LogOddsModel]:
         """See ``Architecture``."""
-        rows = len(task.examples)
-        members = members_for(rows, task.hardware.gpu_count)
+        rows, positives = len(task.examples), int(task.examples.labels.sum())
+        members = members_for(rows, positives, task.hardware.gpu_count)
         fitted: dict[str, list[LogOddsModel]] = {}
         budget = None if configuration.minutes is None else configuration.minutes * 60
         for member in members:
@@ -94,7 +100,7 @@ class Auto(Architecture[AutoConfiguration]):
                 fitted[member.name] = _fit(member, task, session.part(member.name, left))
             except MinutesUsedUpError:
                 break
-        session.note(_why(rows, len(task.folds), members, list(fitted), configuration.minutes))
+        session.note(_why(rows, positives, len(task.folds), members, list(fitted), configuration.minutes))
         log_odds, labels = _held_out(list(fitted.values()), task)
         weights, bias = blend_weights(log_odds, labels)
         session.note(_weighed(list(fitted), weights, bias, log_odds, labels))
@@ -162,13 +168,17 @@ def _loss(truth: Numbers, log_odds: Numbers) -> float:
     return float(np.logaddexp(0.0, np.where(truth == 1, -log_odds, log_odds)).sum())
 
 
-def _why(rows: int, folds: int, members: Sequence[Member], fitted: Sequence[str], minutes: float | None) -> str:
-    if rows < MAX_ROWS_FOR_ENSEMBLE:
-        size = f"fewer than {MAX_ROWS_FOR_ENSEMBLE:,}"
-    else:
-        size = f"{MAX_ROWS_FOR_ENSEMBLE:,} or more" if rows < MANY_ROWS else f"{MANY_ROWS:,} or more"
+def _why(
+    rows: int,
+    positives: int,
+    folds: int,
+    members: Sequence[Member],
+    fitted: Sequence[str],
+    minutes: float | None,
+) -> str:
     how = f"{folds} folds" if folds > 1 else "one part of the rows for validation"
-    text = f"auto fitted {', '.join(fitted)} with {how}, because {rows:,} rows are {size}."
+    size = "few" if are_few(rows, positives) else "many"
+    text = f"auto fitted {', '.join(fitted)} with {how}, because {rows:,} rows with {positives:,} positive are {size}."
     if left_out := [member.name for member in members if member.name not in fitted]:
         text += f" {', '.join(left_out)} did not fit into the {minutes:g} minutes: raise minutes to use them."
     return text

@@ -141,10 +141,10 @@ class _Columns:
 
     def _splits(self, exported: Mapping[str, Any]) -> "_Splits":
         features = exported["features_info"]
-        codes = {each["hash"] % 2**32: each["value"] for each in features.get("cat_features_hash", ())}
+        codes = {each["hash"] % 2**32: each["value"] for each in features.get("cat_features_hash") or ()}
         treatments = {
             self._numeric[each["feature_index"]]: each["nan_value_treatment"] != "AsTrue"
-            for each in features.get("float_features", ())
+            for each in features.get("float_features") or ()
         }
         return _Splits(self._numeric, self._categorical, codes, treatments)
 

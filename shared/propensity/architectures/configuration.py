@@ -15,8 +15,17 @@ from shared.models.base import ColumnName
 MAX_ROWS_FOR_ENSEMBLE = 20_000
 MANY_ROWS = 200_000
 ENSEMBLE_SIZE = 5
+# Up to so many rows, fewer rows of the rarer label than these are worth five models, too.
+MANY_RARE_ROWS = 100_000
+FEW_OF_A_LABEL = 1_000
 # Fewest rows in a leaf, where rows are enough.
 ROWS_OF_A_LEAF = 20
+
+
+def are_few(rows: int, positives: int) -> bool:
+    """Returns whether several models of rows tell more than one does."""
+    rare = min(positives, rows - positives)
+    return rows < MAX_ROWS_FOR_ENSEMBLE or (rows < MANY_RARE_ROWS and rare < FEW_OF_A_LABEL)
 
 
 class ArchitectureConfiguration(BaseModel):
@@ -28,7 +37,8 @@ class ArchitectureConfiguration(BaseModel):
         default=None,
         ge=1,
         le=20,
-        description="Models averaged, each validated on other rows; null: 5, from 20,000 rows on 1.",
+        description="Models averaged, each validated on other rows; null: 5, from 20,000 rows on 1 (with few rows of a "
+        "label, from 100,000).",
     )
     validation_fraction: float = Field(
         default=0.2, gt=0, lt=0.5, description="Share of the fitted rows kept for validation by a single model."
@@ -47,8 +57,7 @@ class ArchitectureConfiguration(BaseModel):
 
     def resolved(self, rows: int, positives: int) -> Self:
         """Returns the configuration with defaults for rows and positive rows; explicit values stay."""
-        del positives
-        return self._with_choices({"ensemble_size": 1 if rows >= MAX_ROWS_FOR_ENSEMBLE else ENSEMBLE_SIZE})
+        return self._with_choices({"ensemble_size": ENSEMBLE_SIZE if are_few(rows, positives) else 1})
 
     def _with_choices(self, choices: Mapping[str, object]) -> Self:
         return self.model_copy(update={name: choice for name, choice in choices.items() if getattr(self, name) is None})
@@ -97,7 +106,7 @@ class BoostingConfiguration(ArchitectureConfiguration):
 
     def resolved(self, rows: int, positives: int) -> Self:
         """See ``ArchitectureConfiguration.resolved``."""
-        many, very_many = rows >= MAX_ROWS_FOR_ENSEMBLE, rows >= MANY_ROWS
+        many, very_many = not are_few(rows, positives), rows >= MANY_ROWS
         choices: dict[str, object] = {
             "learning_rate": 0.1 if very_many else 0.05,
             "max_depth": 8 if very_many else 6 if many else 3,
@@ -138,7 +147,7 @@ class LightGBMConfiguration(SampledBoostingConfiguration):
 
     def resolved(self, rows: int, positives: int) -> Self:
         """See ``ArchitectureConfiguration.resolved``."""
-        many = rows >= MAX_ROWS_FOR_ENSEMBLE
+        many = not are_few(rows, positives)
         # A leaf of more rows than there are of a rare label could not tell the label apart.
         rare = max(min(positives, rows - positives) // 5, 1)
         least = min(max(rows // ROWS_OF_A_LEAF, 2), ROWS_OF_A_LEAF)
@@ -179,7 +188,7 @@ class CatBoostConfiguration(BoostingConfiguration):
 
     def resolved(self, rows: int, positives: int) -> Self:
         """See ``ArchitectureConfiguration.resolved``."""
-        many = rows >= MAX_ROWS_FOR_ENSEMBLE
+        many = not are_few(rows, positives)
         choices: dict[str, object] = {"max_depth": 6}
         if many:
             choices = {"max_depth": 8, "learning_rate": 0.15, "reg_lambda": 3.0}

@@ -203,7 +203,7 @@ def test_every_route_that_writes_leaves_a_row_with_its_actor_and_the_values_befo
     write("POST /evaluations", "evaluation", "created", json=measured)
     alias = {"alias": "champion"}
     promote = {"checkpoint_id": checkpoint}
-    gate = {"required_benchmark_ids": []}
+    gate: dict[str, Any] = {"required_benchmark_ids": []}
     write("PUT /checkpoints/aliases/{alias}/gate", "checkpoint_gate", "created", path=alias, json=gate)
     write("PUT /checkpoints/aliases/{alias}", "checkpoint_alias", "created", path=alias, json=promote)
     write("DELETE /checkpoints/aliases/{alias}", "checkpoint_alias", "deleted", path=alias)
@@ -264,8 +264,9 @@ def test_every_route_that_writes_leaves_a_row_with_its_actor_and_the_values_befo
     removed = {**space_path, "user_id": bob_id}
     update("/spaces/{id}/members/{user_id}", "membership", is_owner=(True, False))(removed)
     account = write("POST /spaces/{id}/service-accounts", "membership", "created", path=space_path, json={"name": "CI"})
-    new_key = {"path": {**space_path, "account_id": account["id"]}, "json": {"name": "Batch", "scopes": ["read"]}}
-    write("POST /spaces/{id}/service-accounts/{account_id}/api-keys", "api_key", "created", **new_key)
+    account_path, new_key = {**space_path, "account_id": account["id"]}, {"name": "Batch", "scopes": ["read"]}
+    account_keys = "POST /spaces/{id}/service-accounts/{account_id}/api-keys"
+    write(account_keys, "api_key", "created", path=account_path, json=new_key)
     rules = {"other_eyes": "always", "max_unsupported_claims": 3}
     write("PUT /spaces/{id}/review-rules", "space", "updated", path=space_path, json=rules)
     write("DELETE /spaces/{id}/members/{user_id}", "membership", "deleted", path=removed)

@@ -32,7 +32,7 @@ def measure(client: TestClient, table: Table, benchmark: str) -> Measure:
     def make(rows: int | None = None, **metrics: float) -> Checkpoint:
         space_id = space_of(client)
         checkpoint = add_checkpoint(table, space_id)
-        evaluation_id = add_score(table, space_id, checkpoint, benchmark, **metrics)
+        evaluation_id = add_score(table, space_id, checkpoint, benchmark, revision=None, **metrics)
         outcome = EvaluationOutcome(
             status=JobStatus.SUCCEEDED, benchmark_revision=1, rows=rows, positives=rows and rows // 4
         )

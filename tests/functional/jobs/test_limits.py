@@ -116,7 +116,7 @@ def test_a_number_beyond_single_precision_is_missing_in_trainings_benchmarks_and
 ) -> None:
     ages = [*NUMBERS[:-8], *([1e39] * 4), *([-1e39] * 4)]
     scorer = run(box, cloud, put_parquet(cloud, "a.parquet", {"age": [float(age) for age in ages]}))
-    rows = [{"age": 1e39}, {"age": "1e39"}, {"age": None}]
+    rows: list[dict[str, Any]] = [{"age": 1e39}, {"age": "1e39"}, {"age": None}]
     matrix = scorer.checkpoint.features.encode_rows(rows)
     assert np.isnan(matrix).all()
     assert not list(scorer.checkpoint.features.unread(rows, matrix))

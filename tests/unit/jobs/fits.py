@@ -1,6 +1,6 @@
 """Small fits of architectures, without files to read."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,7 @@ def fit(
     data: Examples | None = None,
     settings: Mapping[str, Any] | None = None,
     count: int = 2,
+    categorical: Sequence[int] = (3,),
 ) -> list[LogOddsModel]:
     """Returns the models of ``count`` folds."""
     data = data or examples()
@@ -59,5 +60,5 @@ def fit(
         settings = {} if architecture in WITHOUT_ROUNDS else rounds
     configuration = validate_configuration(architecture, settings).resolved(len(data), int(data.labels.sum()))
     folds = [np.arange(len(data)) % count == fold for fold in range(count)]
-    task = FitTask(data, folds, [3], Hardware(threads=1), 7)
+    task = FitTask(data, folds, categorical, Hardware(threads=1), 7)
     return family_of(architecture).fit_folds(configuration, task, into)

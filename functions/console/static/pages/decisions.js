@@ -2,7 +2,7 @@
 
 import { useState } from "preact/hooks";
 import { all, get, path, post, put } from "../api.js";
-import { Bar, Button, Card, Empty, Field, figure, Form, html, Loaded, Page, percent, Problem, Status, Table, Tabs, useLoad, useTask, when } from "../view.js";
+import { Bar, Button, Card, Empty, Field, figure, Form, go, html, Loaded, Page, percent, Problem, Status, Table, Tabs, useLoad, useTask, when } from "../view.js";
 
 export default function Decisions({ parts, query }) {
   const [section = "customer", id] = parts;
@@ -33,7 +33,7 @@ function Customer({ persona }) {
       if (/^[[{]/.test(client)) throw new Error("The customer is no valid JSON. Check quotes and commas.");
     }
     if (!client) throw new Error("Choose a customer, or paste the customer's fields as JSON.");
-    const insight = await post("/insights", { client });
+    const insight = await post("/insights", { client, wording: "offer", reason_codes: "all" });
     setResults([{ insight, client }, ...results].slice(0, 2));
   });
   const choose = (rows, id) => {
@@ -49,11 +49,10 @@ function Customer({ persona }) {
       }}<//>
       <${Field} label="Fields" hint="Change a value and decide again to see what would change. Each decision is kept as an insight."><textarea value=${text} onInput=${(event) => setText(event.target.value)} spellcheck="false"></textarea><//>
       <button class="primary" onClick=${decide} disabled=${deciding} aria-busy=${deciding}>${results.length ? "Decide again" : "Decide"}</button>
-      ${deciding && html`<span class="quiet" role="status"> The models score, and a language model may write the argument.</span>`}
       <${Problem} error=${problem} />
     <//>
     ${results.length === 2 && html`<${Difference} now=${results[0]} before=${results[1]} />`}
-    ${results.length > 0 ? html`<${Decision} key=${results[0].insight.id} insight=${results[0].insight} />` : html`<${Empty}>The decision appears here: the ranked offers, why each other one was not chosen, and what moved the score.<//>`}`;
+    ${results.length > 0 ? html`<${Decision} key=${results[0].insight.id} insight=${results[0].insight} client=${results[0].client} />` : html`<${Empty}>The decision appears here: the ranked offers, why each other one was not chosen, and what moved the score.<//>`}`;
 }
 
 function Difference({ now, before }) {
@@ -72,7 +71,20 @@ function Difference({ now, before }) {
     <${Table} label="Scores before and now" columns=${columns} rows=${now.insight.candidates} keyOf=${(one) => one.action_id} /><//>`;
 }
 
-export function Decision({ insight }) {
+// Lets a language model write why the offer fits, and opens its text for review.
+async function write(insight, client, offer) {
+  const models = await get("/models");
+  const written = await post("/arguments", {
+    model: (models.data || models)[0]?.id,
+    client: typeof client === "object" ? client : { description: client },
+    insight_id: insight.id,
+    insight_spec: { insight: insight.reason_codes.map((one) => `${one.feature} is ${one.value}`).join(", ") || offer.reason, score: offer.score },
+    product: { name: offer.name },
+  });
+  go(["review", "argument", written.id]);
+}
+
+export function Decision({ insight, client }) {
   const best = insight.candidates.find((one) => one.action_id === insight.action_id);
   const columns = [
     { name: "Rank", numeric: true, cell: (one) => one.rank ?? "–" },
@@ -85,7 +97,8 @@ export function Decision({ insight }) {
       ${insight.error && html`<p class="note">${insight.error}</p>`}
       ${best && html`<p class="argument">${insight.argument_content || insight.argument}</p>
         <p class="quiet">By ${insight.best_channel}, ${insight.best_time}. Customer ${insight.client_key || "without a key"}${insight.client_key_note ? `: ${insight.client_key_note}` : ""}.</p>
-        <${Reaction} insight=${insight} />`}
+        <${Reaction} insight=${insight} />
+        ${client && html`<${Button} task=${() => write(insight, client, best)}>Let a language model write the argument<//>`}`}
     <//>
     <${Card} title="Offers in order"><p class="quiet">${insight.arbitration.formula}</p><${Table} label="Offers in order" columns=${columns} rows=${insight.candidates} keyOf=${(one) => one.action_id} empty="The space has no active offer." /><//>
     ${insight.contributions && html`<${Contributions} insight=${insight} />`}

@@ -108,7 +108,7 @@ function Members() {
   const [round, setRound] = useState(0);
   const again = () => setRound(round + 1);
   const invite = async ({ emails }, form) => {
-    await post(here("/invite"), { emails: emails.split(/[\s,;]+/).filter(Boolean) });
+    await post(here("/invite"), { emails: emails.split(/[\s,;]+/).filter(Boolean), roles: [] });
     form.reset();
     again();
   };
@@ -121,9 +121,9 @@ function Members() {
   ];
   const invites = [
     { name: "Invited", cell: (one) => one.email },
-    { name: "State", cell: (one) => html`<${Status} value=${one.status} />` },
-    { name: "Until", cell: (one) => when(one.expires_at) },
-    { name: "", cell: (one) => one.status === "pending" && html`<${Button} kind="small" task=${async () => { await del(here("/invites/") + encodeURIComponent(one.id)); again(); }}>Withdraw<//>` },
+    { name: "State", cell: (one) => html`<${Status} value=${one.state} />` },
+    { name: "Until", cell: (one) => when(one.valid_until) },
+    { name: "", cell: (one) => one.state === "pending" && html`<${Button} kind="small" task=${async () => { await del(here("/invites/") + encodeURIComponent(one.id)); again(); }}>Withdraw<//>` },
   ];
   return html`<${Card} title="Members"><${List} label="Members" load=${(after) => get(here("/members"), { limit: 50, after })} inputs=${[round]} columns=${members} /><//>
     ${isOwner() && html`<${Card} title="Invites"><${List} label="Invites" load=${(after) => get(here("/invites"), { limit: 50, after })} inputs=${[round]} columns=${invites} empty="Nobody is invited." />
