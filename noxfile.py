@@ -67,6 +67,12 @@ def contract(session: nox.Session) -> None:
     run_pytest(session, 15, "tests/contract")
 
 
+@nox.session(allow_parallel=True)
+def clients(session: nox.Session) -> None:
+    """Runs the client libraries that people use against the API."""
+    run_pytest(session, 8, "--timeout", "300", "tests/clients")
+
+
 @nox.session(name="supply-chain", allow_parallel=True)
 def supply_chain(session: nox.Session) -> None:
     """Writes the bills of materials and looks for known vulnerabilities."""

@@ -14,11 +14,14 @@ from functions.arguments.routes import router as arguments
 from functions.audit_logs.routes import router as audit_logs
 from functions.benchmarks.routes import router as benchmarks
 from functions.chats.openai_routes import router as openai
+from functions.chats.responses_routes import router as openai_responses
 from functions.chats.routes import router as chats
+from functions.chats.text_routes import router as openai_texts
 from functions.checkpoints.routes import router as checkpoints
 from functions.clients.routes import router as clients
 from functions.clusters.routes import router as clusters
 from functions.connectors.routes import router as connectors
+from functions.console.routes import router as console
 from functions.data_models.routes import router as data_models
 from functions.documentation.routes import router as documentation
 from functions.evaluations.routes import router as evaluations
@@ -29,6 +32,7 @@ from functions.leaderboards.routes import router as leaderboards
 from functions.models.routes import router as models
 from functions.personas.routes import router as personas
 from functions.spaces.routes import router as spaces
+from functions.trainings.architecture_routes import router as architectures
 from functions.trainings.routes import router as trainings
 from functions.users.routes import router as users
 from functions.webhook_endpoints.routes import router as webhook_endpoints
@@ -62,9 +66,13 @@ ROUTERS = (
     spaces,
     webhook_endpoints,
     trainings,
+    architectures,
     webhooks,
     openai,
+    openai_texts,
+    openai_responses,
     documentation,
+    console,
 )
 
 
@@ -73,7 +81,7 @@ def build_api(resources: Resources | None = None) -> FastAPI:
     describe_plainly = app.openapi
 
     def describe_with_configurations() -> dict[str, Any]:
-        return _publish_configurations(describe_plainly())
+        return _close_bodies(_publish_configurations(describe_plainly()))
 
     app.openapi = describe_with_configurations  # type: ignore[method-assign]
     return app
@@ -89,6 +97,33 @@ def _publish_configurations(document: dict[str, Any]) -> dict[str, Any]:
         references.append({"$ref": f"#/components/schemas/{name}"})
     schemas["TrainingCreate"]["properties"]["configuration"] = {"anyOf": references, "title": "Configuration"}
     return document
+
+
+def _close_bodies(document: dict[str, Any]) -> dict[str, Any]:
+    """Documents that objects in bodies take no unknown fields. OpenAI's shapes do, and so do those of our jobs."""
+    for path, operations in document["paths"].items():
+        if path.startswith(("/v1/", "/webhooks")):
+            continue
+        for operation in operations.values():
+            body = operation.get("requestBody", {}).get("content", {}).get("application/json")
+            if body:
+                _close(body["schema"], document["components"]["schemas"], set())
+    return document
+
+
+def _close(schema: Any, schemas: dict[str, Any], seen: set[str]) -> None:
+    if isinstance(schema, list):
+        for each in schema:
+            _close(each, schemas, seen)
+    elif isinstance(schema, dict):
+        name = str(schema.get("$ref", "")).rpartition("/")[2]
+        if name and name not in seen:
+            seen.add(name)
+            _close(schemas[name], schemas, seen)
+        if isinstance(schema.get("properties"), dict):
+            schema.setdefault("additionalProperties", False)
+        for each in schema.values():
+            _close(each, schemas, seen)
 
 
 app = build_api()

@@ -46,6 +46,7 @@ class Layer(StrEnum):
     SCORE = "score"
     LANGUAGE = "language"
     DATABASE = "database"
+    CONDITIONS = "conditions"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,9 +67,11 @@ class Grants:
     # Objects of which single versions are listed and deleted.
     erases: tuple[str, ...] = ()
     starts: tuple[Workflow, ...] = ()
-    # Describes executions and training jobs. Stopping includes describing.
-    watches_jobs: bool = False
-    stops_jobs: bool = False
+    # Describes SageMaker's training jobs. Stopping includes describing.
+    watches_training_jobs: bool = False
+    stops_training_jobs: bool = False
+    # Describes and stops executions of workflows.
+    stops_executions: bool = False
     # Name patterns in the parameter store.
     reads_parameters: tuple[str, ...] = ()
     writes_parameters: tuple[str, ...] = ()
@@ -177,14 +180,18 @@ CALL_LIMITS = ("limit_usage",)
 SPACE_USAGE = ("space_usage",)
 
 GROUPS = (
-    group("action-groups", Grants(writes=("action_group", *REMOVAL))),
+    group("action-groups", Grants(writes=("action_group", *REMOVAL)), layers=(Layer.CONDITIONS,)),
     group("api-keys", Grants(reads=("member",), writes=("api_key",))),
-    group("actions", Grants(reads=("action_group", "checkpoint", "checkpoint_alias"), writes=("action", *REMOVAL))),
+    group(
+        "actions",
+        Grants(reads=("action_group", "checkpoint", "checkpoint_alias", "insight_policy"), writes=("action", *REMOVAL)),
+        layers=(Layer.CONDITIONS,),
+    ),
     group(
         "arguments",
         Grants(
             # An argument stores its sources. The job specification states what data the model learned from.
-            reads=("action", "insight", "insight_policy", "checkpoint", "checkpoint_alias", "score"),
+            reads=("action", "insight", "insight_policy", "checkpoint", "checkpoint_alias", "member", "score"),
             gets=(TRAINING_FILES,),
             lists=(TRAINING_FILES,),
             writes=(
@@ -209,7 +216,8 @@ GROUPS = (
             reads=("job", "limit_usage", "user", *SPACE_USAGE),
             # Arguments that wait for a leaver wait for anyone then.
             writes=(*MEMBERSHIP, *INVITES, "api_key", *REMOVAL, *ARGUMENTS),
-            stops_jobs=True,
+            stops_executions=True,
+            stops_training_jobs=True,
             sends_mail=True,
         ),
     ),
@@ -287,14 +295,17 @@ GROUPS = (
             reads_parameters=(CONNECTOR_CREDENTIALS,),
             assumes_customer_roles=True,
             starts=(Workflow.TRAINING, Workflow.EVALUATION),
-            stops_jobs=True,
+            stops_executions=True,
+            stops_training_jobs=True,
         ),
+        paths=("trainings", "trainings/{proxy+}", "architectures"),
     ),
     group(
         "checkpoints",
         Grants(
-            reads=("checkpoint", "benchmark", "score"),
-            writes=("checkpoint_alias", *REMOVAL),
+            # A gate compares results with the numbers of rows of their evaluations.
+            reads=("checkpoint", "benchmark", "evaluation", "score"),
+            writes=("checkpoint_alias", "checkpoint_gate", *REMOVAL),
             gets=(TRAINING_FILES,),
             lists=(TRAINING_FILES,),
         ),
@@ -323,10 +334,11 @@ GROUPS = (
     group(
         "insights",
         Grants(
-            reads=("action", "checkpoint", "checkpoint_alias", "connector", "persona", "score"),
+            reads=("action", "action_group", "checkpoint", "checkpoint_alias", "connector", "persona", "score"),
             writes=(
                 "insight",
                 "insight_contact",
+                "insight_experiment",
                 "insight_policy",
                 "insight_rate",
                 "insight_reaction",
@@ -342,7 +354,7 @@ GROUPS = (
             writes_logs=LOGGED_CALLS,
         ),
         memory_mb=3008,
-        layers=(Layer.SCORE, Layer.LANGUAGE),
+        layers=(Layer.SCORE, Layer.LANGUAGE, Layer.CONDITIONS),
     ),
     group(
         "clients",
@@ -401,7 +413,11 @@ GROUPS = (
         ),
     ),
     group("audit-logs", Grants(reads=("audit",))),
-    group("documentation", paths=("health", "openapi.json", "docs", "docs/{proxy+}"), public=True),
+    group(
+        "documentation",
+        paths=("", "health", "openapi.json", "docs", "docs/{proxy+}", "console", "console/{proxy+}"),
+        public=True,
+    ),
 )
 
 
@@ -451,6 +467,12 @@ STEPS = {
         ),
         step(
             Workflow.TRAINING,
+            "find_training_machine",
+            # Jobs that wait for a machine are in the list of open jobs.
+            Grants(writes=("training", "job"), watches_training_jobs=True),
+        ),
+        step(
+            Workflow.TRAINING,
             "register_checkpoints",
             Grants(
                 writes=(*_TRAINING_END, "checkpoint"),
@@ -467,7 +489,7 @@ STEPS = {
         step(
             Workflow.TRAINING,
             "fail_training",
-            Grants(writes=_TRAINING_END),
+            Grants(writes=_TRAINING_END, stops_training_jobs=True),
         ),
     ),
     Workflow.EVALUATION: (
@@ -488,6 +510,11 @@ STEPS = {
         ),
         step(
             Workflow.EVALUATION,
+            "find_evaluation_machine",
+            Grants(writes=("evaluation", "job"), watches_training_jobs=True),
+        ),
+        step(
+            Workflow.EVALUATION,
             "record_evaluation",
             Grants(
                 reads=("checkpoint",),
@@ -497,7 +524,11 @@ STEPS = {
             ),
             memory_mb=1024,
         ),
-        step(Workflow.EVALUATION, "fail_evaluation", Grants(writes=("evaluation", "job", *SPACE_USAGE))),
+        step(
+            Workflow.EVALUATION,
+            "fail_evaluation",
+            Grants(writes=("evaluation", "job", *SPACE_USAGE), stops_training_jobs=True),
+        ),
     ),
     Workflow.CONNECTOR_SCAN: (
         step(
@@ -545,11 +576,14 @@ STEPS = {
                 gets=(SCAN_FILES,),
                 starts=(Workflow.CONNECTOR_SCAN,),
             ),
+            # Records the errors of up to 100,000 files, as fail_scan does.
+            timeout_seconds=300,
         ),
         step(
             Workflow.CONNECTOR_SCAN,
             "fail_scan",
             Grants(writes=("connector", "catalog", "scan", "job"), starts=(Workflow.CONNECTOR_SCAN,)),
+            timeout_seconds=300,
         ),
     ),
 }
@@ -580,7 +614,8 @@ _CONVERGENCE = Grants(
     reads=("benchmark", "checkpoint", "space"),
     writes=(*_TRAINING_END, "evaluation", "scan", "catalog"),
     starts=tuple(Workflow),
-    stops_jobs=True,
+    stops_executions=True,
+    stops_training_jobs=True,
 )
 
 CONNECTOR_SCAN = event(
@@ -601,8 +636,17 @@ RECONCILE_JOBS = event(
         # Items that may name an object.
         reads=(*_CONVERGENCE.reads, "expert_version", "insight"),
         writes=(*_CONVERGENCE.writes, "space", "membership", "member", *_REMAINING_DATA, "schema_drift"),
-        deletes=(CHAT_FILES, CONNECTOR_FILES, EXPERT_FILES, INSIGHT_FILES, SCAN_FILES, SNAPSHOT_FILES),
-        lists=(CHAT_FILES, CONNECTOR_FILES, SCAN_FILES, SNAPSHOT_FILES),
+        deletes=(
+            CHAT_FILES,
+            CONNECTOR_FILES,
+            EXPERT_FILES,
+            INSIGHT_FILES,
+            PIN_FILES,
+            SCAN_FILES,
+            SNAPSHOT_FILES,
+            TRAINING_FILES,
+        ),
+        lists=(CHAT_FILES, CONNECTOR_FILES, PIN_FILES, SCAN_FILES, SNAPSHOT_FILES, TRAINING_FILES),
         writes_parameters=(CONNECTOR_CREDENTIALS, CLUSTER_TOKENS),
     ),
     timeout_seconds=240,

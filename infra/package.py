@@ -14,12 +14,11 @@ import gzip
 import hashlib
 import io
 import json
-import re
 import shutil
 import subprocess
 import sys
 import tarfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -48,19 +47,21 @@ SELECTIONS = {
     Layer.SCORE: ("--only-group", "score"),
     Layer.LANGUAGE: ("--only-group", "language"),
     Layer.DATABASE: ("--only-group", "database"),
+    Layer.CONDITIONS: ("--only-group", "conditions"),
 }
-JOB_SELECTION = ("--no-dev", "--group", "scan", "--group", "score")
-# Builds without CUDA code. CUDA code alone is nearly as large as the size limit, and functions have no GPU.
-CPU_BUILDS = {"xgboost": "xgboost-cpu"}
+# The groups of packages in training containers, and uv's options that select them.
+JOB_GROUPS = (Layer.SCAN, Layer.SCORE, "train")
+JOB_SELECTION = ("--no-dev", *(f"--group={group}" for group in JOB_GROUPS))
 # The folders to which Lambda unpacks the code and the layers.
 CODE_ROOT, LAYER_ROOT = "/var/task", "/opt"
 # AWS services that functions call, by botocore's names.
 SERVICES = frozenset({"dynamodb", "s3", "sagemaker", "secretsmanager", "sesv2", "sqs", "ssm", "stepfunctions", "sts"})
 _WASTE = ("__pycache__", "tests", "include", "bin")
-# LightGBM and XGBoost need only SciPy's sparse matrices. All of SciPy would exceed the size limit of the score layer.
+# LightGBM needs only SciPy's sparse matrices. All of SciPy would exceed the size limit of the score layer.
 # FastAPI would import Pydantic's version 1 only to refuse its models.
 # phonenumbers knows the places, carriers and time zones of numbers. We only ask whether a number can exist.
 _UNUSED = {
+    "cel_expr_python": ("ext",),
     "phonenumbers": ("carrierdata", "geodata", "tzdata"),
     "pydantic": ("v1",),
     "scipy": (
@@ -95,13 +96,6 @@ def _exported(*options: str) -> str:
     return _run("uv", "export", "--frozen", "--quiet", "--no-header", "--no-annotate", "--no-emit-project", *options)
 
 
-def cpu_only(requirements: Iterable[str]) -> Iterator[str]:
-    """Replaces packages with GPU code by their CPU builds."""
-    for requirement in requirements:
-        name = re.split(r"[=\s;\[]", requirement, maxsplit=1)[0]
-        yield requirement.replace(name, CPU_BUILDS.get(name, name), 1)
-
-
 def build_code(build: Path) -> Path:
     """Copies the code of the functions, without the code of SageMaker jobs."""
     code = build / "code"
@@ -114,8 +108,15 @@ def build_code(build: Path) -> Path:
 
 
 def _add_documents(code: Path) -> None:
-    """Adds the files that the documentation group serves."""
+    """Adds the files from npm that the documentation group serves, and the OpenAPI document."""
     folder = code / "functions" / "documentation"
+    console = code / "functions" / "console"
+    for name in (console / "libraries.txt").read_text().split():
+        source, target = ROOT / "node_modules" / name, console / "libraries" / name
+        if not source.is_file():
+            raise PackagingError("The console's libraries are missing: run `npm ci --ignore-scripts` first")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(source, target)
     script = ROOT / "node_modules" / "redoc" / "bundles" / "redoc.standalone.js"
     if not script.is_file():
         raise PackagingError("Redoc's script is missing: run `npm ci --ignore-scripts` first")
@@ -208,7 +209,7 @@ def build_layer(
     build: Path, name: str, *, interpreter: str | None, platform: str = PLATFORM, python: str = PYTHON_VERSION
 ) -> Path:
     """Installs and strips the packages of a layer for Lambda. Does nothing if the layer is up to date."""
-    requirements = "\n".join(cpu_only(export(*SELECTIONS[name])))
+    requirements = "\n".join(export(*SELECTIONS[name]))
     builder_hash = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
     recipe = f"{platform} {python} compiled={bool(interpreter)} by {builder_hash}\n{requirements}\n"
     layer, recipe_file = build / "layers" / name, build / "layers" / f"{name}.txt"

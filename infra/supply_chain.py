@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from infra.groups import Layer
+from infra.package import JOB_GROUPS
 from infra.redoc_bill import redoc_bill
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -47,13 +48,13 @@ def main() -> int:
 
 def deployed() -> tuple[str, ...]:
     """Returns uv's options that select the deployed packages."""
-    return ("--no-dev", *(f"--group={layer}" for layer in Layer))
+    return ("--no-dev", *(f"--group={group}" for group in sorted({*Layer, *JOB_GROUPS})))
 
 
 def not_deployed() -> tuple[str, ...]:
     """Returns the options that exclude all other groups, because uv's audit includes every group by default."""
     groups = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]
-    return tuple(f"--no-group={group}" for group in groups if group not in set(Layer))
+    return tuple(f"--no-group={group}" for group in groups if group not in {*Layer, *JOB_GROUPS})
 
 
 def python_bill() -> Finding:

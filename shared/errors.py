@@ -23,6 +23,10 @@ class ApiError(Exception):
     code = "internal_error"
     # Whether something of the space's own failed: such a response is no failure of ours in metrics and alarms.
     is_theirs = False
+    # The error's parts in OpenAI's shape, if they do not follow from the code, the status and the first detail.
+    openai_code = ""
+    openai_type = ""
+    openai_param = ""
 
     def __str__(self) -> str:
         return self.message
@@ -129,3 +133,14 @@ UNEXPECTED_JOB_ERROR = "The job failed with an unexpected error"
 
 class JobFailedError(Exception):
     """Error that ends a job. Users read its text as the entity's ``error``."""
+
+
+class TransientError(Exception):
+    """Failure of a user's system that may pass, so the step is repeated for some minutes.
+
+    If it stays, users read its text as the entity's ``error``.
+    """
+
+
+class OutageError(TransientError):
+    """The same of ours: AWS refuses calls or does not respond."""

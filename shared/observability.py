@@ -9,7 +9,7 @@ from aws_lambda_powertools import Logger
 from aws_lambda_powertools.logging.formatter import LambdaPowertoolsFormatter
 from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit, single_metric
 
-from shared.errors import JobFailedError
+from shared.errors import JobFailedError, OutageError, TransientError
 from shared.secret_names import without_secrets
 from shared.space_binding import bound_space
 
@@ -23,13 +23,15 @@ class SecretsFormatter(LambdaPowertoolsFormatter):
 
 logger = Logger(logger_formatter=SecretsFormatter())
 
+OUTAGE = "AWS did not respond for some minutes. Try again later."
 Step = Callable[[dict[str, Any]], dict[str, Any]]
 
 
 def workflow_step(function: Step) -> Callable[[dict[str, Any], Any], dict[str, Any]]:
     """Returns a Step Functions task's handler for a function from its input to its output.
 
-    A JobFailedError is meant for the user, so it is logged without a stack trace and raised unchanged.
+    A JobFailedError is meant for the user, so it is logged without a stack trace and raised unchanged. A failure of AWS
+    that may pass becomes an OutageError, which is repeated for longer than other errors.
     """
 
     @functools.wraps(function)
@@ -42,8 +44,15 @@ def workflow_step(function: Step) -> Callable[[dict[str, Any], Any], dict[str, A
             except JobFailedError as error:
                 logger.warning("job failed", extra={"reason": str(error)})
                 raise
-            except Exception:
+            except TransientError as error:
+                logger.warning("step will be repeated", extra={"reason": str(error)})
+                raise
+            except Exception as error:
+                from shared.transient import is_outage
+
                 logger.exception("step failed")
+                if is_outage(error):
+                    raise OutageError(OUTAGE) from error
                 raise
             finally:
                 bound_space.reset(binding)

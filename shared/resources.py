@@ -84,7 +84,8 @@ class Resources(Clients):
     def token_verifier(self) -> "TokenVerifier":
         from shared.http.tokens import TokenVerifier
 
-        return TokenVerifier(self.settings.oidc_issuer, self.settings.oidc_audience, self.settings.oidc_jwks_url)
+        settings = self.settings
+        return TokenVerifier(settings.oidc_issuer, settings.oidc_audience.split(","), settings.oidc_jwks_url)
 
     @cached_property
     def authentication(self) -> "Authentication":

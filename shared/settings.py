@@ -31,8 +31,16 @@ class Settings(BaseModel):
     audit_retention_days: int = Field(default=400, ge=1)
     # Any OpenID Connect issuer. Its keys come from jwks_url, or else from its discovery document.
     oidc_issuer: str
+    # The clients whose tokens are accepted, separated by commas.
     oidc_audience: str
     oidc_jwks_url: str | None = None
+    # Where the console signs in: at a user pool's own pages, or at the emulated pool.
+    console_client_id: str | None = None
+    console_sign_in_url: str | None = None
+    console_pool_url: str | None = None
+    console_pool_id: str | None = None
+    # The region, as Lambda names it.
+    aws_region: str | None = None
     parameter_prefix: str = "/inference/local"
     training_state_machine_arn: str | None = None
     evaluation_state_machine_arn: str | None = None
@@ -64,6 +72,8 @@ class Settings(BaseModel):
     email_sender: str | None = None
     # Address of the sign-in page in the mails to invited users.
     sign_in_url: str | None = None
+    # Comma-separated origins of browser applications that may call the API, such as https://app.example.com.
+    cors_origins: str | None = None
     # Comma-separated API Gateway keys. The authorizer spreads callers over them, and each is throttled separately.
     fair_shares: str | None = None
     # How long a language model may be silent.

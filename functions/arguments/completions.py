@@ -5,7 +5,6 @@ from typing import Any
 
 from anyio.to_thread import run_sync as in_thread
 
-from functions.arguments.grounding.claims import count_unsupported, ground
 from functions.arguments.references import References
 from shared.arguments.store import Arguments
 from shared.checkpoints.lineages import Lineages
@@ -13,7 +12,10 @@ from shared.clock import Clock, new_id
 from shared.dynamodb.repository import Idempotency
 from shared.dynamodb.table import Table
 from shared.errors import UnavailableError
-from shared.llm.language_models import Caller, CallRecord, LanguageModelAccess, UnusableCompletionError, read_structured
+from shared.grounding.claims import count_unsupported, ground
+from shared.grounding.substance import emptiness
+from shared.llm.call_records import CallRecord
+from shared.llm.language_models import Caller, LanguageModelAccess, UnusableCompletionError, read_structured
 from shared.llm.windows import fit
 from shared.models.argument import Argument, ArgumentCreate, ArgumentReview, ArgumentStatus, ReviewStatus
 from shared.models.chat import Message, Role, Usage
@@ -131,7 +133,7 @@ class ArgumentCompletionService:
                 record.prompt = user.text
                 completion = await models.complete(record, body)
                 record.completion = completion.text
-                texts = _usable(read_structured(completion, _SCHEMA))
+                texts = _usable(read_structured(completion, _SCHEMA), request.facts())
         except UnusableCompletionError:
             pass
         return record, texts
@@ -143,10 +145,10 @@ def _prompt(facts: dict[str, dict[str, Any]]) -> str:
     return f"<facts>\n{data}\n</facts>"
 
 
-def _usable(texts: dict[str, str]) -> dict[str, str]:
+def _usable(texts: dict[str, str], facts: dict[str, dict[str, Any]]) -> dict[str, str]:
     text = texts["argument"].strip()
-    if not text:
-        raise UnusableCompletionError("The language model wrote an empty argument. Try again, or try another model.")
+    if (problem := emptiness([text], facts.values())) is not None:
+        raise UnusableCompletionError(f"The language model's argument {problem}. Try again, or try another model.")
     return {**texts, "argument": text}
 
 

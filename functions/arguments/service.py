@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Any
 
-from functions.arguments.grounding.claims import count_unsupported, ground
 from functions.arguments.references import References
 from shared.arguments.store import ANYONE, Arguments
 from shared.checkpoints.lineages import Lineages
@@ -18,6 +17,7 @@ from shared.errors import (
     PermissionDeniedError,
     ValidationFailedError,
 )
+from shared.grounding.claims import count_unsupported, ground
 from shared.models.argument import (
     Argument,
     ArgumentAssignment,
@@ -30,6 +30,7 @@ from shared.models.argument import (
 )
 from shared.models.base import Deleted, Page
 from shared.models.lineage import Lineage, LineageReview
+from shared.models.space import OtherEyes, Privilege
 from shared.spaces.members import Members, SpaceContext
 
 # Tries this number of waiting arguments before it reads the queue again, because other reviewers may be faster.
@@ -42,6 +43,12 @@ class QueueEmptyError(NotFoundError):
     """Error raised when no argument waits for this reviewer."""
 
     code = "queue_empty"
+
+
+class UnsupportedClaimsError(ConflictError):
+    """Error raised for the approval of an argument with more unsupported claims than the space allows."""
+
+    code = "unsupported_claims"
 
 
 class ArgumentService:
@@ -79,8 +86,8 @@ class ArgumentService:
     ) -> Argument:
         """Updates an argument or its review.
 
-        Raises ConflictError if the new review status may not follow the current one, and PermissionDeniedError if
-        another member reviews the argument.
+        Raises ConflictError if the new review status may not follow the current one, or the rules of the space prevent
+        an approval, and PermissionDeniedError if another member reviews the argument or the caller may not approve it.
         """
         sent = request.changes()
 
@@ -92,7 +99,10 @@ class ArgumentService:
             review = self._reviewed(context, current.review, sent.get("review", {}))
             if review.status is current.review.status:
                 _require_open(context, current.review, changed=bool(changes) or review != current.review)
-            return {**changes, "review": review, **_claims(current, changes)}
+            following = {**changes, "review": review, **_claims(context, current, changes)}
+            if review.status is ReviewStatus.SUCCESS and current.review.status is not ReviewStatus.SUCCESS:
+                self._require_approvable(context, current.model_copy(update=following))
+            return following
 
         return self._arguments.change(context.space_id, argument_id, decide, context.user_id, expected_version)
 
@@ -173,6 +183,26 @@ class ArgumentService:
             values |= {"reviewer": context.user_id, "reviewed_at": self._clock()}
         return ArgumentReview.model_validate(values)
 
+    def _require_approvable(self, context: SpaceContext, argument: Argument) -> None:
+        """Raises PermissionDeniedError for a caller who may not approve this argument, and UnsupportedClaimsError."""
+        context.require(Privilege.ARGUMENTS_APPROVE, "The approval of an argument")
+        rules, authors = context.review_rules, {argument.created_by, argument.edited_by}
+        if context.user_id in authors and rules.other_eyes is not OtherEyes.NEVER:
+            is_exempt = rules.other_eyes is OtherEyes.WHEN_POSSIBLE and not self._members.has_other_with(
+                context.space_id, Privilege.ARGUMENTS_APPROVE, authors
+            )
+            if not is_exempt:
+                raise PermissionDeniedError(
+                    "You made this argument or changed it last, so another member has to approve it. An owner sets "
+                    f"this rule with PUT /spaces/{context.space_id}/review-rules."
+                )
+        limit = rules.max_unsupported_claims
+        if limit is not None and argument.unsupported_claims > limit:
+            raise UnsupportedClaimsError(
+                f"The argument has {argument.unsupported_claims} unsupported claims, and the space allows {limit}. "
+                "Change the text, or decline it."
+            )
+
     def _requeue(
         self,
         context: SpaceContext,
@@ -202,14 +232,14 @@ class ArgumentService:
 _TAKE = ArgumentUpdate.model_validate({"review": {"status": ReviewStatus.REVIEWING}})
 
 
-def _claims(current: Argument, changes: dict[str, Any]) -> dict[str, Any]:
-    """Returns the new claims and their count, or nothing if neither the text nor a fact changes."""
+def _claims(context: SpaceContext, current: Argument, changes: dict[str, Any]) -> dict[str, Any]:
+    """Returns the new claims, their count and the editor, or nothing if neither the text nor a fact changes."""
     facts = {name: changes.get(name, fact) for name, fact in current.facts().items()}
     text = changes.get("argument", current.argument)
     if text == current.argument and facts == current.facts():
         return {}
     claims = ground(text, facts)
-    return {"claims": claims, "unsupported_claims": count_unsupported(claims)}
+    return {"claims": claims, "unsupported_claims": count_unsupported(claims), "edited_by": context.user_id}
 
 
 def _require_open(context: SpaceContext, review: ArgumentReview, *, changed: bool) -> None:

@@ -1,8 +1,10 @@
 """Sends responses to clients that may disconnect at any time: a whole body, or server-sent events."""
 
+import asyncio
 import json
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Any, TypeVar
 
 import anyio
@@ -14,9 +16,13 @@ from shared.errors import ApiError, ClientGoneError
 from shared.http.errors import unexpected
 
 T = TypeVar("T")
-Chunks = AsyncGenerator[dict[str, Any], None]
+# ``None`` says that there is text, but that it may not be sent yet.
+Chunks = AsyncGenerator[dict[str, Any] | None, None]
 ErrorBody = Callable[[ApiError], dict[str, Any]]
 DONE = b"data: [DONE]\n\n"
+# A comment, which clients leave out. Without it, gateways and clients take a silent stream for a dead one.
+WAITING = b": waiting\n\n"
+QUIET_SECONDS = 10.0
 
 
 async def while_connected(request: Request, work: Awaitable[T]) -> T:
@@ -59,13 +65,32 @@ class EventStream(StreamingResponse):
         return cls(await while_connected(request, anext(chunks, None)), chunks, error_body)
 
     async def stream_response(self, send: Send) -> None:
+        written_at = time.monotonic()
+
         async def write(content: bytes, *, more: bool = True) -> None:
+            nonlocal written_at
+            written_at = time.monotonic()
             await send({"type": "http.response.body", "body": content, "more_body": more})
 
+        async def keep_alive() -> None:
+            while True:
+                await asyncio.sleep(written_at + QUIET_SECONDS - time.monotonic())
+                if time.monotonic() - written_at >= QUIET_SECONDS:
+                    await write(WAITING)
+
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+        keeper = asyncio.create_task(keep_alive())
+        try:
+            await self._write_all(write)
+        finally:
+            keeper.cancel()
+            with suppress(asyncio.CancelledError, OSError):  # OSError: the client has disconnected
+                await keeper
+        await write(b"", more=False)
+
+    async def _write_all(self, write: Callable[[bytes], Awaitable[None]]) -> None:
         async with aclosing(self._chunks) as chunks:
-            if self._first is not None:
-                await write(_event(self._first))
+            await write(_event(self._first))
             try:
                 async for chunk in chunks:
                     await write(_event(chunk))
@@ -77,8 +102,11 @@ class EventStream(StreamingResponse):
             except Exception as error:
                 await write(_event(self._error_body(unexpected(error))))
                 raise
-        await write(b"", more=False)
 
 
-def _event(data: dict[str, Any]) -> bytes:
-    return b"data: " + json.dumps(data, ensure_ascii=False, separators=(",", ":")).encode() + b"\n\n"
+def _event(data: dict[str, Any] | None) -> bytes:
+    if data is None:
+        return WAITING
+    # Events of OpenAI's responses carry their type as their name, too.
+    name = b"event: " + str(data["type"]).encode() + b"\n" if "sequence_number" in data else b""
+    return name + b"data: " + json.dumps(data, ensure_ascii=False, separators=(",", ":")).encode() + b"\n\n"

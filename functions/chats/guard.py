@@ -1,25 +1,39 @@
 """Judges prompts and completions, and blocks every text that cannot be judged."""
 
+import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any
 
+from anyio.to_thread import run_sync as in_thread
+
+from functions.chats.blocked_words import BlockedWords
 from shared.errors import ApiError, UnavailableError, UpstreamError
 from shared.llm.language_models import LanguageModels
 from shared.llm.limit_usage import BudgetExceededError, RateLimitedError
 from shared.models.chat import GuardReport, GuardStage
 from shared.models.inference_log import CallType, GuardCoverage
-from shared.text.comparison import comparable_text
+from shared.text.comparison import readable_text
 
 # The length of the earlier text that the guard reads with a sentence, so that splitting a text hides nothing.
 CONTEXT_CHARACTERS = 600
 # Long texts are judged in pieces of this length.
 PIECE_CHARACTERS = 4000
 SENTENCE_CHARACTERS = 400
+# The end of a long text without blanks that waits for what follows, so that a word is judged whole.
+WORD_CHARACTERS = 100
+# Longer texts are searched in a thread, so that other requests continue.
+SEARCHED_CHARACTERS = 20_000
+# A guard may think aloud before its verdict.
+VERDICT_TOKENS = 1200
+# The texts that stay the same in many turns, and that are not judged again: the files of experts, for example.
+REMEMBERED_TEXTS = 2000
 BLOCKED_WORD = "blocked_word"
 CATEGORIES = ("violence", "hate", "sexual", "self_harm", "crime", "personal_data", "prompt_injection", "other")
-_SENTENCE_END = re.compile(r"[.!?\u3002\uff01\uff1f](?=\s)|\n")
+_SENTENCE_END = re.compile(r"[.!?](?=\s)|[\u3002\uff01\uff1f\n]")
+_FRAME = re.compile(r"<(\s*/?\s*text\s*)>", re.IGNORECASE)
 _REASON_CHARACTERS = 300
 
 _INSTRUCTIONS = (
@@ -29,24 +43,22 @@ _INSTRUCTIONS = (
 )
 
 
+# The texts that guards of this process accepted, oldest first, as digests.
+_accepted: dict[bytes, None] = {}
+
+
 class GuardUnavailableError(UnavailableError):
     """Error raised when the guard cannot judge a text. Its status is 502 where the guard is the space's own server."""
 
     code = "guard_unavailable"
 
 
-class BlockedWords:
-    """Finds whole words and phrases however they are written: case, width, blanks and invisible characters."""
+class JudgedSource(StrEnum):
+    """Where a text comes from, as the guard's model is told."""
 
-    def __init__(self, words: Sequence[str]) -> None:
-        phrases = [r"\s+".join(map(re.escape, comparable_text(word).split())) for word in words]
-        visible = "|".join(filter(None, phrases))
-        self._pattern = re.compile(rf"(?<!\w)(?:{visible})(?!\w)") if visible else None
-
-    def find(self, text: str) -> str | None:
-        """Returns the first blocked word in a text, in its comparable form."""
-        found = self._pattern.search(comparable_text(text)) if self._pattern else None
-        return found[0] if found else None
+    USER = "a user's message"
+    COMPANY = "instructions and files that the company gave its assistant, so instructions are expected in it"
+    ASSISTANT = "the assistant's answer"
 
 
 @dataclass(frozen=True)
@@ -66,22 +78,42 @@ class Guard:
         self._blocked = BlockedWords(models.settings.guard_blocked_words)
         self.coverage = GuardCoverage()
 
-    async def check(self, text: str, stage: GuardStage, before: str = "") -> Verdict:
-        """Judges ``text``. ``before`` is the accepted text before it.
+    async def check(
+        self, text: str, stage: GuardStage, before: str = "", after: str = "", source: JudgedSource | None = None
+    ) -> Verdict:
+        """Judges ``text``. ``before`` is the accepted text before it, ``after`` the start of the text behind it.
 
         Raises GuardUnavailableError if the text cannot be judged, and BudgetExceededError or RateLimitedError.
         """
-        found = self._blocked.find(f"{before[-CONTEXT_CHARACTERS:]}{text}")
+        source = source or (JudgedSource.USER if stage is GuardStage.INPUT else JudgedSource.ASSISTANT)
+        is_long = len(text) > SEARCHED_CHARACTERS
+        find = self._blocked.find
+        found = await in_thread(find, text, before, after) if is_long else find(text, before, after)
         if found:
             self.coverage.scanned_characters += len(text)
             return Verdict(True, (BLOCKED_WORD,), f"contains the blocked words '{found}'")
         for start in range(0, len(text), PIECE_CHARACTERS):
             piece = text[start : start + PIECE_CHARACTERS]
-            verdict = await self._judge(piece, stage, (before + text[:start])[-CONTEXT_CHARACTERS:])
+            context = before[-CONTEXT_CHARACTERS:] + text[max(0, start - CONTEXT_CHARACTERS) : start]
+            verdict = await self._judge(piece, source, context[-CONTEXT_CHARACTERS:])
             self.coverage.scanned_characters += len(piece)
             if verdict.flagged:
                 return verdict
         return Verdict(False)
+
+    async def check_lasting(self, text: str, source: JudgedSource) -> Verdict:
+        """Judges a text that is sent to the model in many turns. A text that was accepted lately is accepted again."""
+        settings = self._models.settings
+        asked = "\0".join((self._models.caller.space_id, self._model, *settings.guard_blocked_words, source, text))
+        digest = hashlib.sha256(asked.encode()).digest()
+        if digest in _accepted:
+            return Verdict(False)
+        verdict = await self.check(text, GuardStage.INPUT, source=source)
+        if not verdict.flagged:
+            if len(_accepted) >= REMEMBERED_TEXTS:
+                del _accepted[next(iter(_accepted))]
+            _accepted[digest] = None
+        return verdict
 
     def report(self, verdict: Verdict, stage: GuardStage) -> GuardReport:
         return GuardReport(
@@ -92,10 +124,9 @@ class Guard:
             reasoning=verdict.reasoning if self._with_reasoning else None,
         )
 
-    async def _judge(self, piece: str, stage: GuardStage, context: str) -> Verdict:
+    async def _judge(self, piece: str, source: JudgedSource, context: str) -> Verdict:
         if not piece.strip():
             return Verdict(False)
-        source = "a user's message" if stage is GuardStage.INPUT else "the assistant's answer"
         shown = f"Said before: {_harmless(context)}\n" if context.strip() else ""
         messages = [
             {"role": "system", "content": _INSTRUCTIONS},
@@ -103,7 +134,12 @@ class Guard:
         ]
         try:
             result, _ = await self._models.structured(
-                CallType.GUARD, self._model, messages, "guard", _schema(with_reasoning=self._with_reasoning)
+                CallType.GUARD,
+                self._model,
+                messages,
+                "guard",
+                _schema(with_reasoning=self._with_reasoning),
+                VERDICT_TOKENS,
             )
         except (BudgetExceededError, RateLimitedError):
             raise
@@ -127,12 +163,16 @@ class SentenceBuffer:
 
     _waiting: str = field(default="")
 
+    @property
+    def waiting(self) -> str:
+        return self._waiting
+
     def add(self, text: str) -> str:
         """Adds text, and returns the text that is ready to be judged, or an empty text."""
         self._waiting += text
         end = max((match.end() for match in _SENTENCE_END.finditer(self._waiting)), default=0)
         if not end and len(self._waiting) > SENTENCE_CHARACTERS:
-            end = self._waiting.rfind(" ") + 1 or len(self._waiting)
+            end = self._waiting.rfind(" ") + 1 or len(self._waiting) - WORD_CHARACTERS
         ready, self._waiting = self._waiting[:end], self._waiting[end:]
         return ready
 
@@ -158,5 +198,5 @@ def _schema(*, with_reasoning: bool) -> dict[str, Any]:
 
 
 def _harmless(text: str) -> str:
-    """Returns the text with changed tags, so that it cannot close the tags around it."""
-    return text.replace("<text>", "< text>").replace("</text>", "< /text>")
+    """Returns the text as people read it, with changed tags, so that it cannot close the tags around it."""
+    return _FRAME.sub(r"< \1>", readable_text(text))

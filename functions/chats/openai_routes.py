@@ -6,20 +6,25 @@ from typing import Annotated, Any
 from fastapi import Request
 from pydantic import ConfigDict, Field, model_validator
 
+from functions.chats.choices import complete_all, stream_all
 from functions.chats.event_streams import Chunks, EventStream, while_connected
+from functions.chats.options import check_options
 from functions.chats.routes import CurrentChatService, correlation_id
+from functions.chats.service import SERVED_BY
 from functions.chats.turns import TurnRequest
 from shared.http.errors import errors, openai_error_body
 from shared.http.routers import ConversationRoute, CurrentContext, GroupRouter
 from shared.models.base import Model, ModelName
 from shared.models.chat import ChatCompletion, ChatCompletionCreate, Message
 from shared.models.cluster import LanguageModel
+from shared.spaces.members import SpaceContext
 
 
 class OpenAICompletionCreate(ChatCompletionCreate):
     """OpenAI's parameters and this API's own parameters (``extra_body`` of OpenAI's client).
 
-    Other parameters (such as `stop`, `seed`, `response_format`) are sent to the language model's server unchanged.
+    Other known parameters (such as `stop`, `seed`, `response_format`, `top_k`) are sent to the language model's server
+    unchanged. Unknown ones are refused.
     """
 
     model_config = ConfigDict(extra="allow")
@@ -27,7 +32,7 @@ class OpenAICompletionCreate(ChatCompletionCreate):
     model: ModelName
     messages: Annotated[list[Message], Field(min_length=1, max_length=2000)]
     max_completion_tokens: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
-    n: Annotated[int, Field(ge=1, le=1)] | None = None
+    n: Annotated[int, Field(ge=1, le=8, description="each completion is a call of its own")] | None = None
     stream_options: dict[str, Any] | None = None
     store: bool | None = Field(default=None, description="store the turn as a chat of the space")
     tools: Annotated[list[dict[str, Any]], Field(max_length=128)] | None = None
@@ -41,6 +46,8 @@ class OpenAICompletionCreate(ChatCompletionCreate):
         given = {name: value for name, value in given.items() if value is not None}
         if "max_completion_tokens" in given:
             given["max_tokens"] = given["max_completion_tokens"]
+        if given.get("store") and given.get("n") not in (None, 1):
+            raise ValueError("stores one completion: send n=1, or no store")
         if isinstance(given.get("messages"), list):
             given["messages"] = [
                 {**each, "role": "system"} if isinstance(each, dict) and each.get("role") == "developer" else each
@@ -49,6 +56,8 @@ class OpenAICompletionCreate(ChatCompletionCreate):
         return given
 
     def options(self) -> dict[str, Any]:
+        """Returns the parameters for the server. Raises ValidationFailedError for an unknown one."""
+        check_options(self.model_extra or {}, type(self).model_fields)
         named = {"max_completion_tokens": self.max_completion_tokens, "tools": self.tools}
         given = {**named, **(self.model_extra or {})}
         return {name: value for name, value in given.items() if value is not None}
@@ -67,11 +76,12 @@ class OpenAIErrorAnswer(Model):
     error: OpenAIError
 
 
-router = GroupRouter("chats", prefix="/v1", route_class=ConversationRoute)
-router.responses = {
+OPENAI_ERRORS = {
     status: {**described, "model": OpenAIErrorAnswer}
-    for status, described in errors(400, 401, 403, 404, 429, 502, 503, 504).items()
+    for status, described in errors(400, 401, 402, 403, 404, 409, 429, 502, 503, 504).items()
 }
+router = GroupRouter("chats", prefix="/v1", route_class=ConversationRoute)
+router.responses = OPENAI_ERRORS
 
 
 @router.post(
@@ -84,11 +94,11 @@ async def create_openai_chat_completion(
     body: OpenAICompletionCreate, request: Request, context: CurrentContext, service: CurrentChatService
 ) -> dict[str, Any] | EventStream:
     """Create a completion in OpenAI's format."""
-    turn = TurnRequest(body, context, correlation_id(request, body.metadata), None, body.options(), bool(body.store))
+    turns = [_turn(body, request, context)] * (body.n or 1)
     if body.stream:
         with_usage = bool((body.stream_options or {}).get("include_usage"))
-        return await EventStream.open(request, _openai_chunks(service.stream(turn), with_usage), openai_error_body)
-    return _completion(await while_connected(request, service.complete(turn)))
+        return await EventStream.open(request, _chunks(stream_all(service, turns), with_usage), openai_error_body)
+    return _completion(await while_connected(request, complete_all(service, turns)))
 
 
 @router.get(
@@ -110,16 +120,23 @@ async def get_openai_model(
     return _model(await service.model(context, correlation_id(request), model))
 
 
-async def _openai_chunks(chunks: Chunks, with_usage: bool) -> Chunks:
+def _turn(body: OpenAICompletionCreate, request: Request, context: SpaceContext) -> TurnRequest:
+    return TurnRequest(body, context, correlation_id(request, body.metadata), None, body.options(), bool(body.store))
+
+
+async def _chunks(chunks: Chunks, with_usage: bool) -> Chunks:
     """Yields the chunks in OpenAI's format. The chunk with the usage is only sent on request."""
     async with aclosing(chunks):
         async for chunk in chunks:
+            if chunk is None:
+                yield None
+                continue
             theirs = {**chunk, "id": f"chatcmpl-{chunk['id']}"}
             if "usage" not in chunk:
                 yield theirs
             elif with_usage:
                 reports = {name: theirs.pop(name) for name in ("guard", "router")}
-                yield {**theirs, **_reports(reports), "usage": _usage(chunk["usage"])}
+                yield {**theirs, **_reports(reports), "usage": openai_usage(chunk["usage"])}
 
 
 def _completion(completion: ChatCompletion) -> dict[str, Any]:
@@ -130,7 +147,8 @@ def _completion(completion: ChatCompletion) -> dict[str, Any]:
         "created": int(completion.created_at.timestamp()),
         "model": completion.model,
         "choices": completion.choices,
-        "usage": _usage(values["usage"]),
+        **{name: values[name] for name in SERVED_BY if values[name] is not None},
+        "usage": openai_usage(values["usage"]),
         **_reports(values),
     }
 
@@ -139,7 +157,7 @@ def _reports(values: dict[str, Any]) -> dict[str, Any]:
     return {name: values[name] for name in ("guard", "router") if values[name]["enabled"]}
 
 
-def _usage(usage: dict[str, Any]) -> dict[str, Any]:
+def openai_usage(usage: dict[str, Any]) -> dict[str, Any]:
     names = ("prompt_tokens", "completion_tokens", "total_tokens")
     more = {name: count for name, count in usage.items() if name not in names and count}
     return {**{name: usage[name] for name in names}, **more}

@@ -55,7 +55,9 @@ def list_chats(
     return service.list_after(context, after, limit, name)
 
 
-@router.post("", status_code=201, response_model=ChatCompletion, responses=STREAMED | errors(409, 429, 502, 503, 504))
+@router.post(
+    "", status_code=201, response_model=ChatCompletion, responses=STREAMED | errors(402, 409, 429, 502, 503, 504)
+)
 async def create_chat_completion(
     body: ChatCompletionCreate,
     request: Request,

@@ -1,21 +1,23 @@
 """Manages chats, and creates completions for their turns."""
 
+import json
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Any
 
 from anyio.to_thread import run_sync as in_thread
-from pydantic import ValidationError
 
 from functions.chats.guard import SentenceBuffer, Verdict
+from functions.chats.judged_texts import call_text
 from functions.chats.tool_calls import emulated_completion
-from functions.chats.turns import PreparedTurn, TurnPreparer, TurnRequest, for_server
+from functions.chats.turns import PreparedTurn, TurnPreparer, TurnRequest, for_server, is_guarded
 from shared.chats.store import ChatPage, Chats, StoredChat, Turn
 from shared.clock import Clock
 from shared.experts.store import Experts
-from shared.llm.completions import BrokenResponseError, Completion
-from shared.llm.language_models import Caller, CallRecord, LanguageModelAccess, UnknownModelError
-from shared.llm.tokens import estimate_tokens
+from shared.llm.answers import as_delta
+from shared.llm.call_records import CallRecord
+from shared.llm.completions import BrokenResponseError, Completion, UnknownModelError
+from shared.llm.language_models import Caller, LanguageModelAccess
 from shared.llm.windows import fit
 from shared.models.base import Deleted
 from shared.models.chat import (
@@ -26,7 +28,6 @@ from shared.models.chat import (
     GuardReport,
     GuardStage,
     Message,
-    MessagePart,
     Role,
     Usage,
 )
@@ -36,6 +37,9 @@ from shared.spaces.members import SpaceContext
 
 STREAM_CHARACTERS = 1_000_000
 BLOCKED = "content_filter"
+# The fields of a tool call that the guard judges.
+_CALL = ("id", "type", "function", "custom")
+SERVED_BY = {"service_tier", "system_fingerprint"}
 Chunk = dict[str, Any]
 
 
@@ -57,6 +61,7 @@ class ChatService:
         """Raises PermissionDeniedError for the guard of another member's chat: it protects their turns."""
         changes = request.changes()
         if "guard_enabled" in changes:
+            is_guarded(context, changes["guard_enabled"])
             creator = self._chats.get(context.space_id, chat_id).created_by
             context.require_creator(creator, "change guard_enabled of the chat")
         if "messages" not in changes:
@@ -105,7 +110,7 @@ class ChatService:
                 return await self._keep(turn, record, _blocked(turn, record, turn.guard_report), is_accepted=False)
             completion = await self._completion(turn, record)
             record.completion = completion.text
-            _estimate_uncounted(record, turn, completion.text)
+            record.settle()
             choices = completion.body["choices"]
             if turn.guard is not None:
                 text = _all_text(completion.message)
@@ -119,14 +124,15 @@ class ChatService:
             result = self._result(turn, record, choices)
             return await self._keep(turn, record, result, is_accepted=True)
 
-    async def stream(self, request: TurnRequest) -> AsyncGenerator[Chunk, None]:
+    async def stream(self, request: TurnRequest) -> AsyncGenerator[Chunk | None, None]:
         """Yields a completion in OpenAI's chunks. The last chunk has the usage.
 
-        Raises the errors of ``complete`` before the first chunk. With a guard, only accepted sentences are sent.
+        Raises the errors of ``complete`` before the first chunk. With a guard, only accepted sentences are sent, and
+        ``None`` comes when the first one is held back.
         """
         if first := await self._earlier_result(request):
             choice = first.choices[0]
-            yield _chunk(first, _as_delta(choice["message"]), choice["finish_reason"])
+            yield _chunk(first, as_delta(choice["message"]), choice["finish_reason"])
             yield _closing(first)
             return
         turn = await self._preparer.prepare(request)
@@ -144,7 +150,7 @@ class ChatService:
                             yield chunk
                 finally:
                     record.completion = streamed.text
-                    _estimate_uncounted(record, turn, streamed.text)
+                record.settle()
                 report = turn.guard.report(streamed.verdict, GuardStage.OUTPUT) if turn.guard else GuardReport()
                 choice = {"index": 0, "message": streamed.message(), "finish_reason": streamed.finish_reason}
                 result = self._result(turn, record, [choice]).model_copy(update={"guard": report})
@@ -162,33 +168,38 @@ class ChatService:
 
     async def _streamed_chunks(
         self, turn: PreparedTurn, record: CallRecord, streamed: "_StreamedMessage"
-    ) -> AsyncGenerator[Chunk, None]:
-        """Yields the chunks for the client, and collects their content in ``streamed``."""
+    ) -> AsyncGenerator[Chunk | None, None]:
+        """Yields the chunks for the client, and collects their content in ``streamed``.
+
+        ``None`` says once that the guard holds text back.
+        """
         head = self._result(turn, record, [])
-        buffer = SentenceBuffer()
+        buffer, is_held = SentenceBuffer(), False
         # Closes the stream when the client disconnects, so that the server also stops.
         async with aclosing(self._deltas(turn, record)) as deltas:
             async for delta, choice in deltas:
                 reason = choice.get("finish_reason")
-                reason = reason if isinstance(reason, str) else None
                 if record.first_token_ms is None:
                     record.first_token_ms = round(record.elapsed_ms, 3)
                 streamed.finish_reason = reason or streamed.finish_reason
-                streamed.add(_read(delta))
+                streamed.add(delta)
                 if streamed.received_characters > STREAM_CHARACTERS:
                     raise BrokenResponseError(
                         f"The completion was stopped, because it has more than {STREAM_CHARACTERS:,} characters."
                     )
                 if turn.guard is None:
-                    streamed.text += str(delta.get("content") or "")
+                    streamed.text += delta.get("content") or ""
                     more = {"logprobs": choice["logprobs"]} if choice.get("logprobs") else {}
-                    yield _chunk(head, delta, reason, model=record.model, **more)
+                    yield _chunk(head, delta, reason, record, **more)
                     continue
-                ready = buffer.add(str(delta.get("content") or ""))
-                if ready and not await self._passes(turn, record, streamed, ready):
+                if not is_held:
+                    is_held = True
+                    yield None
+                ready = buffer.add(delta.get("content") or "")
+                if ready and not await self._passes(turn, record, streamed, ready, after=buffer.waiting):
                     break
                 if ready:
-                    yield _chunk(head, {"role": "assistant", "content": ready}, None, model=record.model)
+                    yield _chunk(head, {"role": "assistant", "content": ready}, None, record)
         if turn.guard is None:
             return
         rest = buffer.rest()
@@ -196,19 +207,25 @@ class ChatService:
         if (
             not streamed.verdict.flagged
             and (rest or calls)
-            and await self._passes(turn, record, streamed, rest, "".join(map(_call_text, calls)))
+            and await self._passes(turn, record, streamed, rest, "".join(map(call_text, calls)))
         ):
             listed = {"tool_calls": calls} if calls else {}
-            yield _chunk(head, {"role": "assistant", "content": rest, **listed}, None, model=record.model)
+            yield _chunk(head, {"role": "assistant", "content": rest, **listed}, None, record)
         if streamed.verdict.flagged:
             record.status, streamed.finish_reason = CallStatus.BLOCKED, BLOCKED
-        yield _chunk(head, {}, streamed.finish_reason, model=record.model)
+        yield _chunk(head, {}, streamed.finish_reason, record)
 
     async def _passes(
-        self, turn: PreparedTurn, record: CallRecord, streamed: "_StreamedMessage", text: str, calls: str = ""
+        self,
+        turn: PreparedTurn,
+        record: CallRecord,
+        streamed: "_StreamedMessage",
+        text: str,
+        calls: str = "",
+        after: str = "",
     ) -> bool:
         assert turn.guard is not None  # noqa: S101 - for the type checker
-        streamed.verdict = await turn.guard.check(text + calls, GuardStage.OUTPUT, before=streamed.text)
+        streamed.verdict = await turn.guard.check(text + calls, GuardStage.OUTPUT, streamed.text, after)
         record.guard = turn.guard.coverage
         if streamed.verdict.flagged:
             return False
@@ -222,22 +239,17 @@ class ChatService:
         """Yields the delta of each chunk, and the choice that contains it."""
         if turn.tools_emulated:  # only a whole completion shows whether it is a text or a tool call
             completion = await self._completion(turn, record)
-            yield _as_delta(completion.message), {}
+            yield as_delta(completion.message), {}
             yield {}, completion.body["choices"][0]
             return
         body = {**for_server(turn), "stream": True, "stream_options": {"include_usage": True}}
         async with turn.models.stream(record, body) as chunks:
             async for chunk in chunks:
-                if isinstance(chunk.get("usage"), dict):
-                    record.count(chunk["usage"])
-                choices = chunk.get("choices")
-                for choice in choices if isinstance(choices, list) else ():
-                    if isinstance(choice, dict):
-                        yield choice.get("delta") or {}, choice
+                for choice in chunk["choices"]:
+                    yield choice["delta"], choice
 
     async def _completion(self, turn: PreparedTurn, record: CallRecord) -> Completion:
         completion = await turn.models.complete(record, for_server(turn))
-        _read(completion.message)
         if not turn.tools_emulated:
             return completion
         return emulated_completion(completion, turn.upstream_body["tools"], turn.upstream_body.get("tool_choice"))
@@ -248,6 +260,7 @@ class ChatService:
             created_at=self._clock(),
             model=record.model,
             choices=choices,
+            **record.served_by,
             usage=_usage(turn, record),
             guard=turn.guard_report,
             router=turn.router,
@@ -272,7 +285,15 @@ class ChatService:
                 "expert_versions": experts or None,
             }
             messages = [*turn.added, Message.model_validate(values)]
-        kept = Turn(turn.chat, turn.is_new, messages, result, turn.request.idempotency, turn.models.log_writes(record))
+        kept = Turn(
+            turn.chat,
+            turn.is_new,
+            messages,
+            result,
+            turn.request.idempotency,
+            is_judged=turn.guard is not None,
+            also=turn.models.log_writes(record),
+        )
         stored = await in_thread(self._chats.append, turn.request.context.space_id, kept)
         # Of two equal concurrent requests, only one is stored, but both have called the model and must be logged.
         record.is_logged = stored is result
@@ -292,16 +313,17 @@ class _StreamedMessage:
         self.verdict = Verdict(False)
         self._calls: dict[int, dict[str, Any]] = {}
 
-    def add(self, delta: MessagePart) -> None:
-        """Adds a part of the message, and joins the parts of tool call arguments."""
-        self.received_characters += len(delta.content or "")
-        for part in delta.tool_calls or ():
-            call = self._calls.setdefault(part.index, {"type": "function", "function": {"arguments": ""}})
-            call.update(part.model_dump(include={"id", "type"}, exclude_none=True))
-            if part.function.name:
-                call["function"]["name"] = part.function.name
-            call["function"]["arguments"] += part.function.arguments or ""
-            self.received_characters += len(part.model_dump_json())
+    def add(self, delta: dict[str, Any]) -> None:
+        """Adds a part of the message, and joins the parts of tool calls."""
+        self.received_characters += len(delta.get("content") or "")
+        for part in delta.get("tool_calls") or ():
+            call = self._calls.setdefault(part["index"], {})
+            for name, value in part.items():
+                if isinstance(value, dict):
+                    _join(call.setdefault(name, {}), value)
+                elif name != "index":
+                    call[name] = value
+            self.received_characters += len(json.dumps(part))
 
     def indexed_calls(self) -> list[dict[str, Any]]:
         return [{"index": index, **call} for index, call in sorted(self._calls.items())]
@@ -312,14 +334,11 @@ class _StreamedMessage:
         return {"role": "assistant", "content": self.text, **listed}
 
 
-def _read(message: Any) -> MessagePart:
-    """Returns the known fields of a message. Raises BrokenResponseError if the fields have another format."""
-    try:
-        return MessagePart.model_validate(message)
-    except ValidationError:
-        raise BrokenResponseError(
-            "The language model's server returned a message in another format than OpenAI's."
-        ) from None
+def _join(call: dict[str, Any], part: dict[str, Any]) -> None:
+    """Adds a part to a tool call. The arguments come in pieces, and everything else at once."""
+    for name, value in part.items():
+        is_piece = name in ("arguments", "input") and isinstance(value, str)
+        call[name] = call.get(name, "") + value if is_piece else value
 
 
 def _describe(record: CallRecord, turn: PreparedTurn) -> None:
@@ -329,16 +348,11 @@ def _describe(record: CallRecord, turn: PreparedTurn) -> None:
         record.expert_id, record.expert_version = turn.experts[0].id, turn.experts[0].version_number
 
 
-def _estimate_uncounted(record: CallRecord, turn: PreparedTurn, text: str) -> None:
-    """Estimates the tokens of a completion if the server did not count them."""
-    if not record.input_tokens + record.output_tokens:
-        record.output_tokens = estimate_tokens(text)
-        record.input_tokens = sum(estimate_tokens(each.text) for each in turn.sent)
-
-
 def _judged_part(choice: dict[str, Any]) -> dict[str, Any]:
     """Returns the parts of a choice that the guard has judged: no reasoning and no token probabilities."""
-    message = {name: choice["message"].get(name) for name in ("role", "content", "tool_calls")}
+    message = {name: choice["message"].get(name) for name in ("role", "content")}
+    calls = choice["message"].get("tool_calls")
+    message["tool_calls"] = [{name: each[name] for name in _CALL if name in each} for each in calls] if calls else None
     shown = {name: value for name, value in message.items() if value is not None or name == "content"}
     return {"index": 0, "message": shown, "finish_reason": choice.get("finish_reason")}
 
@@ -352,6 +366,7 @@ def _usage(turn: PreparedTurn, record: CallRecord) -> Usage:
         total_tokens=record.input_tokens + record.output_tokens + router_tokens + guard_tokens,
         router_tokens=router_tokens,
         guard_tokens=guard_tokens,
+        **record.usage_details,
     )
 
 
@@ -372,14 +387,21 @@ def _blocked(turn: PreparedTurn, record: CallRecord, report: GuardReport) -> Cha
 
 
 def _chunk(
-    result: ChatCompletion, delta: dict[str, Any] | None, reason: str | None, model: str = "", **more: Any
+    result: ChatCompletion,
+    delta: dict[str, Any] | None,
+    reason: str | None,
+    record: CallRecord | None = None,
+    **more: Any,
 ) -> Chunk:
+    """Returns a chunk of a stored result, or of the call that ``record`` describes."""
+    served = result.model_dump(include=SERVED_BY, exclude_none=True) if record is None else record.served_by
     choices = [] if delta is None else [{"index": 0, "delta": delta, "finish_reason": reason, **more}]
     return {
         "id": result.id,
         "object": "chat.completion.chunk",
         "created": int(result.created_at.timestamp()),
-        "model": model or result.model,
+        "model": record.model if record else result.model,
+        **served,
         "choices": choices,
     }
 
@@ -392,17 +414,5 @@ def _closing(result: ChatCompletion) -> Chunk:
     return {**_chunk(result, None, None), **parts}
 
 
-def _as_delta(message: dict[str, Any]) -> dict[str, Any]:
-    """Returns a whole message as one delta of a stream."""
-    calls = [{"index": index, **call} for index, call in enumerate(message.get("tool_calls") or ())]
-    listed = {"tool_calls": calls} if calls else {}
-    return {"role": "assistant", "content": message.get("content") or "", **listed}
-
-
 def _all_text(message: dict[str, Any]) -> str:
-    return str(message.get("content") or "") + "".join(map(_call_text, message.get("tool_calls") or ()))
-
-
-def _call_text(call: dict[str, Any]) -> str:
-    function = call.get("function") or {}
-    return f"{function.get('name', '')} {function.get('arguments', '')}"
+    return str(message.get("content") or "") + "".join(map(call_text, message.get("tool_calls") or ()))

@@ -7,7 +7,7 @@ from typing import Any
 from shared.clock import new_id
 from shared.errors import ValidationFailedError
 from shared.llm.completions import Completion
-from shared.llm.json_schemas import check_emulated, check_parameters
+from shared.llm.json_schemas import check_emulated, check_parameters, inlined
 from shared.llm.language_models import read_structured
 from shared.models.expert import ExpertTool
 
@@ -36,6 +36,33 @@ def check_tools(tools: Sequence[dict[str, Any]], tool_choice: Any) -> None:
     chosen = function.get("name") if isinstance(function, dict) else None
     if tool_choice not in (None, "none", "auto", "required") and chosen not in names:
         raise ValidationFailedError.of("body.tool_choice", 'must be "none", "auto", "required" or one of the tools')
+
+
+def with_inlined_references(tool: dict[str, Any]) -> dict[str, Any]:
+    """Returns a tool whose parameters refer to no definitions, because many servers read none."""
+    function = tool.get("function")
+    if not isinstance(function, dict) or not isinstance(function.get("parameters"), dict):
+        return tool
+    return {**tool, "function": {**function, "parameters": inlined(function["parameters"])}}
+
+
+def allowed_tools(tools: Sequence[dict[str, Any]], tool_choice: Any) -> tuple[list[dict[str, Any]], Any]:
+    """Returns the tools that ``tool_choice`` allows, and the choice among them. Raises ValidationFailedError."""
+    if not isinstance(tool_choice, dict) or tool_choice.get("type") != "allowed_tools":
+        return list(tools), tool_choice
+    match tool_choice.get("allowed_tools"):
+        case {"mode": "auto" | "required" as mode, "tools": list(listed)}:
+            names = {each["function"].get("name") for each in listed if _is_function(each)}
+            allowed = [tool for tool in tools if _is_function(tool) and tool["function"].get("name") in names]
+            if len(allowed) == len(listed):
+                return allowed, mode
+    raise ValidationFailedError.of(
+        "body.tool_choice", "must allow tools of the request, with the mode auto or required"
+    )
+
+
+def _is_function(tool: Any) -> bool:
+    return isinstance(tool, dict) and isinstance(tool.get("function"), dict)
 
 
 def emulated_request(body: dict[str, Any]) -> dict[str, Any]:

@@ -1,20 +1,21 @@
 """Prepares a turn: the chat, the judgement of the guard, the experts, and the request to the model."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from anyio.to_thread import run_sync as in_thread
 
-from functions.chats.guard import Guard, Verdict
+from functions.chats.guard import Guard, JudgedSource, Verdict
+from functions.chats.judged_texts import expert_text, message_text, options_text
 from functions.chats.router import pick_expert
-from functions.chats.tool_calls import check_tools, emulated_request
+from functions.chats.tool_calls import allowed_tools, check_tools, emulated_request, with_inlined_references
 from shared.chats.store import Chats, StoredChat
 from shared.clock import Clock, new_id
 from shared.dynamodb.repository import Idempotency
 from shared.errors import ValidationFailedError
 from shared.experts.store import Experts
+from shared.llm.completions import CONTEXT_WORDS, ContextOverflowError
 from shared.llm.language_models import Caller, LanguageModelAccess, LanguageModels
 from shared.llm.windows import fit
 from shared.models.chat import ChatCompletionCreate, GuardReport, GuardStage, Message, Role, RouterReport
@@ -35,6 +36,10 @@ class TurnRequest:
     idempotency: Idempotency | None = None
     options: dict[str, Any] = field(default_factory=dict)
     store: bool = True
+    # Whether the only message is a text to continue, without roles.
+    is_text: bool = False
+    # Whether the oldest messages may be left out if the conversation is too long for the model.
+    may_shorten: bool = True
 
 
 @dataclass
@@ -87,10 +92,12 @@ class TurnPreparer:
         )
         model = await models.model(body.model or chat.model)
         turn = PreparedTurn(request, chat, body.id is None, models, model, added)
-        if _chosen(body.guard_enabled, chat.guard_enabled):
-            await self._guard(turn, [*_uncompleted(history), *added])
+        if is_guarded(context, body.guard_enabled, chat.guard_enabled):
+            await self._guard(turn, history)
         if not turn.verdict.flagged:
             await self._choose_experts(turn, [*history, *added])
+            await self._guard_experts(turn)
+        if not turn.verdict.flagged:
             await self._compose(turn, [*history, *added])
         return turn
 
@@ -130,13 +137,27 @@ class TurnPreparer:
             )
         return added
 
-    async def _guard(self, turn: PreparedTurn, asked: Sequence[Message]) -> None:
-        guard = Guard(turn.models, turn.model.id, with_reasoning=turn.request.body.guard_reasoning_enabled)
-        turn.guard = guard
-        text = "\n".join([*map(_judged, asked), *_as_json(turn.request.options)])
-        turn.verdict = await guard.check(text, GuardStage.INPUT)
+    async def _guard(self, turn: PreparedTurn, history: Sequence[Message]) -> None:
+        request = turn.request
+        guard = turn.guard = Guard(turn.models, turn.model.id, with_reasoning=request.body.guard_reasoning_enabled)
+        earlier = "\n".join(message_text(each) for each in history if not each.is_judged)
+        turn.verdict = await guard.check_lasting(earlier, JudgedSource.USER)
+        if not turn.verdict.flagged:
+            named = [request.body.user] if request.body.user else []
+            text = "\n".join([*map(message_text, turn.added), *options_text(request.options), *named])
+            turn.verdict = await guard.check(text, GuardStage.INPUT, before=earlier)
         # The coverage must count only the completion.
         guard.coverage.scanned_characters = 0
+
+    async def _guard_experts(self, turn: PreparedTurn) -> None:
+        """Judges what the model reads of the experts."""
+        if turn.guard is None:
+            return
+        for expert in turn.experts:
+            turn.verdict = await turn.guard.check_lasting(expert_text(expert), JudgedSource.COMPANY)
+            if turn.verdict.flagged:
+                break
+        turn.guard.coverage.scanned_characters = 0
 
     async def _choose_experts(self, turn: PreparedTurn, conversation: Sequence[Message]) -> None:
         body, space_id = turn.request.body, turn.request.context.space_id
@@ -181,10 +202,18 @@ class TurnPreparer:
             *options.get("tools", ()),
             *(tool for each in turn.experts for tool in each.tools_for_model()),
         ]
+        tools = [with_inlined_references(each) for each in tools]
         turn.tools_emulated = bool(tools) and turn.models.settings.tool_calls is ToolCalls.EMULATED
         if turn.tools_emulated:
-            check_tools(tools, options.get("tool_choice"))
+            tools, choice = allowed_tools(tools, options.get("tool_choice"))
+            options = {**options, "tool_choice": choice}
+            check_tools(tools, choice)
         turn.sent = await fit(turn.models, turn.model, system, talk, max_tokens, tools)
+        if not turn.request.may_shorten and len(turn.sent) < len(system) + len(talk):
+            raise ContextOverflowError(
+                f"The conversation is longer than the {CONTEXT_WORDS} of the model '{turn.model.id}'. Shorten it, or "
+                "leave truncation out."
+            )
         parameters = {
             # Uses the client's name, because OpenAI's newer models accept only the newer name.
             "max_completion_tokens" if "max_completion_tokens" in options else "max_tokens": max_tokens,
@@ -197,6 +226,9 @@ class TurnPreparer:
             **{name: value for name, value in parameters.items() if value is not None},
             **({"tools": tools} if tools else {}),
         }
+        if turn.request.is_text:
+            del turn.upstream_body["messages"]
+            turn.upstream_body["prompt"] = turn.added[0].text
 
 
 def for_server(turn: PreparedTurn) -> dict[str, Any]:
@@ -218,6 +250,17 @@ def _context(expert: Expert) -> str:
     return "\n\n".join(text for text in (expert.context, *files) if text)
 
 
+def is_guarded(context: SpaceContext, asked: bool | None, usual: bool | None = None) -> bool:
+    """Returns whether the guard judges a call. Raises ValidationFailedError if a caller turns a compulsory one off."""
+    if not context.guard_required:
+        return _chosen(asked, usual)
+    if asked is False:
+        raise ValidationFailedError.of(
+            "body.guard_enabled", "must not be false, because the owner made the guard compulsory in this space"
+        )
+    return True
+
+
 def _chosen(asked: bool | None, usual: bool | None) -> bool:
     return bool(usual if asked is None else asked)
 
@@ -227,25 +270,3 @@ def _same(given: Sequence[Message], history: Sequence[Message]) -> bool:
         return message.role, message.content or "", message.tool_calls
 
     return bool(history) and list(map(content, given)) == list(map(content, history))
-
-
-def _uncompleted(history: Sequence[Message]) -> Sequence[Message]:
-    """Returns the messages after the last completion."""
-    completions = [index for index, message in enumerate(history) if message.role is Role.ASSISTANT]
-    return history[completions[-1] + 1 :] if completions else history
-
-
-def _judged(message: Message) -> str:
-    """Returns everything in a message that the model reads. Raises ValidationFailedError for parts without text."""
-    parts = message.content if isinstance(message.content, list) else []
-    if any(part.get("type") != "text" for part in parts):
-        raise ValidationFailedError.of(
-            "body.messages",
-            "the guard can only judge text: send only text, or turn the guard off",
-        )
-    beside = [{name: value for name, value in part.items() if name not in ("type", "text")} for part in parts]
-    return "\n".join([message.text, *(text for each in (*beside, message.beyond_text()) for text in _as_json(each))])
-
-
-def _as_json(values: dict[str, Any]) -> list[str]:
-    return [json.dumps(values, ensure_ascii=False)] if values else []

@@ -3,8 +3,6 @@ from shared.handlers import load
 app, handler = load(
     "functions.checkpoints.routes",
     before_snapshot=[
-        "shared.propensity.architectures.lightgbm",
-        "shared.propensity.architectures.xgboost",
         "shared.propensity.checkpoints",
     ],
 )

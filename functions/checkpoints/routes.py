@@ -11,7 +11,13 @@ from shared.http.parameters import After, ExpectedVersion, Limit, tagged
 from shared.http.routers import CurrentContext, GroupRouter
 from shared.models.base import Deleted, Page
 from shared.models.checkpoint import Checkpoint, PredictionRequest, Predictions
-from shared.models.checkpoint_alias import AliasName, CheckpointAlias, CheckpointAliasPut
+from shared.models.checkpoint_alias import (
+    AliasName,
+    CheckpointAlias,
+    CheckpointAliasPut,
+    PromotionGate,
+    PromotionGatePut,
+)
 from shared.propensity.scorers import Scorers
 
 router = GroupRouter("checkpoints")
@@ -39,7 +45,7 @@ def create_predictions(
     id: str, body: PredictionRequest, context: CurrentContext, service: CurrentCheckpointService
 ) -> Predictions:
     """Score up to 10,000 rows: the probability of the positive label of each, and the label it amounts to."""
-    return service.predict(context, id, body.rows)
+    return service.predict(context, id, body)
 
 
 @router.get("/aliases", extension=True)
@@ -56,7 +62,7 @@ def get_checkpoint_alias(
     return tagged(response, service.alias(context, alias))
 
 
-@router.put("/aliases/{alias}", extension=True, responses=errors(409, 412))
+@router.put("/aliases/{alias}", extension=True, responses=errors(403, 409, 412))
 def promote_checkpoint(
     alias: AliasName,
     body: CheckpointAliasPut,
@@ -65,13 +71,34 @@ def promote_checkpoint(
     expected_version: ExpectedVersion,
     response: Response,
 ) -> CheckpointAlias:
-    """Let an alias such as `champion` name a checkpoint: refused while a benchmark that it requires has no result."""
+    """Let an alias such as `champion` name a checkpoint: refused unless the checkpoint meets the alias's gate."""
     return tagged(response, service.promote(context, alias, body, expected_version))
 
 
-@router.delete("/aliases/{alias}", extension=True, responses=errors(412))
+@router.delete("/aliases/{alias}", extension=True, responses=errors(403, 412))
 def delete_checkpoint_alias(
     alias: str, context: CurrentContext, service: CurrentCheckpointService, expected_version: ExpectedVersion
 ) -> Deleted:
-    """Delete an alias; the checkpoint that it named stays."""
+    """Delete an alias; the checkpoint that it named and its gate stay. Only an owner deletes `champion`."""
     return service.delete_alias(context, alias, expected_version)
+
+
+@router.get("/aliases/{alias}/gate", extension=True)
+def get_promotion_gate(
+    alias: str, context: CurrentContext, service: CurrentCheckpointService, response: Response
+) -> PromotionGate:
+    """Get what a checkpoint needs before the alias may name it."""
+    return tagged(response, service.gate(context, alias))
+
+
+@router.put("/aliases/{alias}/gate", extension=True, responses=errors(403, 412))
+def set_promotion_gate(
+    alias: AliasName,
+    body: PromotionGatePut,
+    context: CurrentContext,
+    service: CurrentCheckpointService,
+    expected_version: ExpectedVersion,
+    response: Response,
+) -> PromotionGate:
+    """Set what a checkpoint needs before the alias may name it: results, bounds, and a comparison. For owners."""
+    return tagged(response, service.set_gate(context, alias, body, expected_version))

@@ -3,14 +3,15 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from functions.checkpoints.promotions import Promotions
 from shared.checkpoints.aliases import CheckpointAliases
 from shared.clock import Clock
 from shared.dynamodb.repository import Repository
 from shared.dynamodb.table import Table
 from shared.errors import Detail, ValidationFailedError
 from shared.models.base import Deleted, Page
-from shared.models.checkpoint import Checkpoint, Prediction, Predictions
-from shared.models.checkpoint_alias import CheckpointAlias, CheckpointAliasPut
+from shared.models.checkpoint import Checkpoint, Prediction, PredictionRequest, Predictions
+from shared.models.checkpoint_alias import CheckpointAlias, CheckpointAliasPut, PromotionGate, PromotionGatePut
 from shared.propensity.scorers import Scorers, unseen_categories
 from shared.spaces.members import SpaceContext
 
@@ -27,6 +28,7 @@ class CheckpointService:
     def __init__(self, table: Table, s3: "S3Client", scorers: Scorers, clock: Clock) -> None:
         self._checkpoints = Repository(table, Checkpoint, kind="checkpoint", clock=clock)
         self._aliases = CheckpointAliases(table, clock)
+        self._promotions = Promotions(table, self._aliases, clock)
         self._s3 = s3
         self._scorers = scorers
 
@@ -42,17 +44,26 @@ class CheckpointService:
     def promote(
         self, context: SpaceContext, alias: str, request: CheckpointAliasPut, expected_version: int | None
     ) -> CheckpointAlias:
-        return self._aliases.promote(context.space_id, context.user_id, alias, request, expected_version)
+        return self._promotions.promote(context, alias, request, expected_version)
+
+    def gate(self, context: SpaceContext, alias: str) -> PromotionGate:
+        return self._promotions.gate(context.space_id, alias)
+
+    def set_gate(
+        self, context: SpaceContext, alias: str, request: PromotionGatePut, expected_version: int | None
+    ) -> PromotionGate:
+        return self._promotions.set_gate(context, alias, request, expected_version)
 
     def delete_alias(self, context: SpaceContext, alias: str, expected_version: int | None) -> Deleted:
-        return self._aliases.delete(context.space_id, alias, expected_version)
+        return self._promotions.delete(context, alias, expected_version)
 
-    def predict(self, context: SpaceContext, checkpoint_id: str, rows: Sequence[Mapping[str, Any]]) -> Predictions:
+    def predict(self, context: SpaceContext, checkpoint_id: str, request: PredictionRequest) -> Predictions:
         """Score rows with a checkpoint, named by its id or an alias; columns that it does not know are ignored.
 
-        Raises ValidationFailedError naming a missing column, or the row and column of a value of the wrong type, and
+        Raises ValidationFailedError naming all missing columns, or the row and column of values of the wrong type, and
         ConflictError when the checkpoint's model is gone or can't be used.
         """
+        rows = request.rows
         found = self._aliases.checkpoint(context.space_id, checkpoint_id)
         if found is None:
             raise self._checkpoints.not_found()
@@ -62,11 +73,13 @@ class CheckpointService:
         _require_types(checkpoint.features, rows, matrix)
         probabilities = scorer.probabilities(matrix).tolist()
         labels = (checkpoint.negative_label, checkpoint.positive_label)
+        threshold = checkpoint.threshold if request.threshold is None else request.threshold
         return Predictions(
             predictions=[
-                Prediction(probability=probability, label=labels[probability >= checkpoint.threshold])
+                Prediction(probability=probability, label=labels[probability >= threshold])
                 for probability in probabilities
             ],
+            threshold=threshold,
             unseen_categories=unseen_categories(checkpoint.features, rows, matrix),
         )
 

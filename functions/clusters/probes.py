@@ -11,6 +11,7 @@ from yarl import URL
 
 from functions.clusters.kubernetes import NODE_ERRORS, describe_node, list_nodes, total_resources
 from shared.errors import ApiError
+from shared.llm.addresses import server_root
 from shared.llm.clusters import ClusterState
 from shared.llm.upstream import Upstream
 from shared.models.base import format_timestamp
@@ -50,8 +51,7 @@ class ClusterProbes:
         self._state = state
         self._cluster = cluster
         self._upstream = upstream
-        base = URL(cluster.ingress_url.rstrip("/"))
-        self._server = base.parent if base.name == "v1" else base
+        self._server = URL(server_root(cluster.ingress_url))
         self.seen: list[str] = []
 
     async def status(self, token: str | None, manager_token: str | None) -> ClusterStatus:

@@ -43,19 +43,22 @@ async def get_cluster(context: CurrentContext, service: CurrentClusterService) -
 
 
 @router.post("", status_code=201, responses=errors(409))
-def create_cluster(
+async def create_cluster(
     body: ClusterCreate,
     context: CurrentContext,
     service: CurrentClusterService,
     idempotency: IdempotencyKey,
     response: Response,
 ) -> ClusterAnswer:
-    """Register the server of the space's language models. It can be any server that speaks OpenAI's API."""
-    return tagged(response, service.create(context, body, idempotency))
+    """Register the server of the space's language models. It can be any server that speaks OpenAI's API.
+
+    It is asked what it serves, so that a wrong address is noticed.
+    """
+    return tagged(response, await service.create(context, body, idempotency))
 
 
 @router.update("", responses=errors(409, 412))
-def update_cluster(
+async def update_cluster(
     body: ClusterUpdate,
     context: CurrentContext,
     service: CurrentClusterService,
@@ -63,4 +66,4 @@ def update_cluster(
     response: Response,
 ) -> ClusterAnswer:
     """Update the fields that are sent. A new address needs its token too: a stored token is not sent to it."""
-    return tagged(response, service.update(context, body, expected_version))
+    return tagged(response, await service.update(context, body, expected_version))

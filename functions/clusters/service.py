@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from anyio.to_thread import run_sync as in_thread
 from boto3.dynamodb.conditions import Attr
@@ -11,6 +11,7 @@ from pydantic import SecretStr
 from shared.clock import Clock
 from shared.dynamodb.repository import ConditionNotMetError, Idempotency
 from shared.errors import ConflictError, NotFoundError, ValidationFailedError
+from shared.llm.addresses import base_address
 from shared.llm.clusters import Clusters
 from shared.llm.targets import Targets
 from shared.llm.token_cleaner import TokenCleaner
@@ -19,10 +20,15 @@ from shared.models.cluster import Cluster, ClusterAnswer, ClusterCreate, Cluster
 from shared.network.address_guard import AddressGuard
 from shared.spaces.members import SpaceContext
 
+if TYPE_CHECKING:
+    from functions.clusters.registration import Served
+
 _TOKENS = ("token", "manager_token")
 # A change of any of these makes the stored lists and failures of the cluster wrong.
 _WHEREABOUTS = {"ingress_url", "manager_url", *_TOKENS}
 _NEW = "new"
+# A change of any of these may end in a server that serves something else.
+_ASKED_ANEW = {"ingress_url", "token"}
 
 
 class ClusterService:
@@ -37,9 +43,21 @@ class ClusterService:
         self._guard = guard
         self._clock = clock
 
-    def create(self, context: SpaceContext, request: ClusterCreate, idempotency: Idempotency | None) -> ClusterAnswer:
-        """Stores a cluster. Raises ForbiddenAddressError for a private address, ConflictError for a second cluster."""
-        self._check_addresses(request.model_dump(include={"ingress_url", "manager_url"}))
+    async def create(
+        self, context: SpaceContext, request: ClusterCreate, idempotency: Idempotency | None
+    ) -> ClusterAnswer:
+        """Stores a cluster, and asks its server what it serves.
+
+        Raises ForbiddenAddressError for a private address, ValidationFailedError for a server that has its API at
+        another address, and ConflictError for a second cluster.
+        """
+        request.ingress_url = base_address(request.ingress_url)
+        await in_thread(self._check_addresses, request.model_dump(include={"ingress_url", "manager_url"}))
+        token = request.token.get_secret_value() if request.token else None
+        served = await self._served(request.ingress_url, token)
+        return _with(await in_thread(self._create, context, request, idempotency), served)
+
+    def _create(self, context: SpaceContext, request: ClusterCreate, idempotency: Idempotency | None) -> ClusterAnswer:
         now = self._clock()
         with self._keeping(context, {name: getattr(request, name) for name in _TOKENS}) as kept:
             cluster = Cluster(
@@ -74,17 +92,36 @@ class ClusterService:
         await in_thread(self._clusters.record_seen, context.space_id, probes.seen)
         return status
 
-    def update(self, context: SpaceContext, request: ClusterUpdate, expected_version: int | None) -> ClusterAnswer:
+    async def update(
+        self, context: SpaceContext, request: ClusterUpdate, expected_version: int | None
+    ) -> ClusterAnswer:
         """Sets the fields that are sent, and removes a token that is ``null``. Calls use the changes a second later.
+
+        It asks a new server, or the server with its new token, what it serves.
 
         Raises ValidationFailedError if a stored token would be sent to a new address: a user who changes the address
         has to know the token. Raises ConflictError when another request changes the cluster at the same time.
         """
+        if "ingress_url" in request.model_fields_set:
+            request.ingress_url = base_address(request.ingress_url)
         changes = request.changes()
-        self._check_addresses({name: value for name, value in changes.items() if name.endswith("_url")})
-        current = self._get(context)
+        urls = {name: value for name, value in changes.items() if name.endswith("_url")}
+        await in_thread(self._check_addresses, urls)
+        current = await in_thread(self._get, context)
         given = {name: changes.pop(name) for name in _TOKENS if name in changes}
         _require_tokens_stay(current, changes, given)
+        served = None
+        if request.model_fields_set & _ASKED_ANEW:
+            kept = await in_thread(self._read, current.token_parameter) if "token" not in given else None
+            token = given["token"].get_secret_value() if given.get("token") else kept
+            served = await self._served(changes.get("ingress_url", current.ingress_url), token)
+        return _with(await in_thread(self._update, context, request, expected_version, current), served)
+
+    def _update(
+        self, context: SpaceContext, request: ClusterUpdate, expected_version: int | None, current: Cluster
+    ) -> ClusterAnswer:
+        changes = request.changes()
+        given = {name: changes.pop(name) for name in _TOKENS if name in changes}
         removed = {f"{name}_parameter": None for name, token in given.items() if token is None}
         if "token" in given and given["token"] is None:
             removed["token_hint"] = None
@@ -113,6 +150,12 @@ class ClusterService:
             )
         self._clusters.forget(context.space_id)
         return deleted
+
+    async def _served(self, url: str, token: str | None) -> "Served":
+        # The HTTP client takes long to import, and most requests do not use it.
+        from functions.clusters.registration import ask_what_it_serves
+
+        return await ask_what_it_serves(self._targets.sessions, url, token)
 
     def _get(self, context: SpaceContext) -> Cluster:
         cluster = self._clusters.state(context.space_id).cluster
@@ -169,8 +212,15 @@ def _sent_to(cluster: Cluster) -> set[tuple[str, str, str]]:
 
 
 def _answer(cluster: Cluster, token: str | None) -> ClusterAnswer:
-    fields = {name: getattr(cluster, name) for name in ClusterAnswer.model_fields if name != "token"}
+    fields = {name: getattr(cluster, name) for name in ClusterAnswer.model_fields if name in Cluster.model_fields}
     return ClusterAnswer(**fields, token=token or cluster.token_hint)
+
+
+def _with(answer: ClusterAnswer, served: "Served | None") -> ClusterAnswer:
+    if served is None:
+        return answer
+    serves = None if served.warning else served.models
+    return answer.model_copy(update={"serves": serves, "warning": served.warning})
 
 
 def _no_cluster() -> NotFoundError:

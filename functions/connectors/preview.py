@@ -4,7 +4,6 @@ import gzip
 import io
 import zlib
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from shared.bounds import PREVIEWED_FILE
 from shared.connectors.storage import ConnectorStorage, FileVersion
@@ -14,6 +13,7 @@ from shared.files.errors import UnreadableFileError
 from shared.files.magic import GZIP_MAGIC, PARQUET_MAGIC
 from shared.models.preview import Preview
 from shared.models.reading import ReadOptions
+from shared.scratch import scratch_folder
 
 # Of a text; of a gzip file, the unpacked text.
 TEXT_BYTES = 8 << 20
@@ -40,8 +40,8 @@ def preview_file(storage: ConnectorStorage, file: str, options: ReadOptions, row
     version = storage.head(file)
     if version.size_bytes == 0:
         raise UnreadableFileError("The file is empty; upload a file with a header and rows.")
-    with TemporaryDirectory(prefix="preview-") as folder:
-        path = Path(folder) / "file"
+    with scratch_folder() as folder:
+        path = folder / "file"
         is_partial = _fetch(storage, version, path, options)
         arguments = {
             "path": str(path),

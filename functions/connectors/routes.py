@@ -15,6 +15,8 @@ from shared.models.connector import (
     Connector,
     ConnectorCreate,
     ConnectorUpdate,
+    Download,
+    DownloadRequest,
     FileName,
     RoleAccess,
     ScanAnswer,
@@ -180,6 +182,14 @@ def create_connector_uploads(
 ) -> Uploads:
     """Get the forms to upload files with, straight to the storage of a managed connector."""
     return service.presign_uploads(context, id, body)
+
+
+@router.post("/{id}/downloads", extension=True, status_code=201, responses=errors(403, 409))
+def create_connector_download(
+    id: str, body: DownloadRequest, context: CurrentContext, service: CurrentConnectorService
+) -> Download:
+    """Get an address from which a file of a managed connector can be downloaded, such as an export of reactions."""
+    return service.presign_download(context, id, body)
 
 
 def by_folder(names: list[str]) -> list[list[str]]:

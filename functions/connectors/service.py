@@ -10,6 +10,7 @@ from shared.clock import Clock, new_id
 from shared.connectors.postgres import PostgresDatabases
 from shared.connectors.scans import ConnectorCleaner, ConnectorScans
 from shared.connectors.storage import (
+    DOWNLOAD_LIFETIME,
     UPLOAD_LIFETIME,
     ConnectorStorages,
     FileChangedError,
@@ -28,6 +29,8 @@ from shared.models.connector import (
     ConnectorCreate,
     ConnectorStatus,
     ConnectorUpdate,
+    Download,
+    DownloadRequest,
     PostgresConfig,
     PostgresUpdate,
     RoleAccess,
@@ -306,6 +309,17 @@ class ConnectorService:
             self._scans.catalog.state_options(context.space_id, connector_id, request.read_options)
         expires_at = self._clock() + UPLOAD_LIFETIME
         return Uploads(uploads=[storage.presigned_upload(name, request.max_bytes, expires_at) for name in names])
+
+    def presign_download(self, context: SpaceContext, connector_id: str, request: DownloadRequest) -> Download:
+        """Returns an address for 15 minutes. Raises ConflictError for a file that is the owner's, and NotFoundError."""
+        connector = self.get(context, connector_id)
+        if not connector.is_managed:
+            raise ConflictError("What this connector reads is your own: download files there.")
+        storage = self._storages.open(context.space_id, connector)
+        try:
+            return storage.presigned_download(request.file, self._clock() + DOWNLOAD_LIFETIME)
+        except MissingFileError:
+            raise NotFoundError("There is no file of this name. GET /connectors/{id}/files lists them.") from None
 
     def delete_file(self, context: SpaceContext, connector_id: str, file: str) -> Deleted:
         """Deletes one uploaded file with its catalog entry and its read options.

@@ -1,3 +1,3 @@
 from shared.handlers import load
 
-app, handler = load("functions.documentation.routes")
+app, handler = load("functions.documentation.routes", "functions.console.routes")

@@ -25,6 +25,32 @@ REDOC_SCRIPTS = (
 # Redoc loads its maker's logo from here, and hides a logo that is not an image.
 LOGO = "https://cdn.redoc.ly/redoc/logo-mini.svg"
 
+START = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<title>Inference API</title>
+<link rel="icon" href="data:,">
+<style>
+body { font: 17px/1.6 system-ui, sans-serif; max-width: 40rem; margin: 12vh auto; padding: 0 1rem }
+a { color: light-dark(#1d5fd0, #8ab4ff) }
+</style>
+</head>
+<body>
+<main>
+<h1>Inference API</h1>
+<p>From customer files to the next best action.</p>
+<ul>
+<li><a href="console">Console</a>: upload files, train and compare models, decide, review, and watch</li>
+<li><a href="docs">Reference</a>: every operation of the API, and its <a href="openapi.json">OpenAPI document</a></li>
+</ul>
+</main>
+</body>
+</html>
+"""
+
 PAGE = """<!doctype html>
 <html lang="en">
 <head>
@@ -91,6 +117,12 @@ def get_openapi(request: Request, response: Response) -> dict[str, Any]:
     """Get this document."""
     response.headers.update(PUBLIC)
     return _packaged_document() if DOCUMENT.exists() else describe(request.app)
+
+
+@router.get("/", extension=True, include_in_schema=False)
+def get_start() -> HTMLResponse:
+    """Get a page with the ways into the product."""
+    return HTMLResponse(START, headers={**PUBLIC, "Content-Security-Policy": PAGE_POLICY})
 
 
 @router.get("/docs", extension=True, response_class=HTMLResponse)

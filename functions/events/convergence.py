@@ -73,13 +73,17 @@ class Convergence:
             return
         try:
             if job.kind is JobKind.TRAINING:
-                self._trainings.end(job.space_id, job.id, JobStatus.STOPPED, {"error": _SPACE_DELETED})
+                ended = self._trainings.end(job.space_id, job.id, JobStatus.STOPPED, {"error": _SPACE_DELETED})
+                has_due = ended.status is JobStatus.SUCCEEDED
             else:
                 self._evaluations.end(job.space_id, job.id, JobStatus.STOPPED, _SPACE_DELETED)
+                has_due = False
         except NotFoundError:  # deleted before its space was
             self._trainings.finish_deleted(job.space_id, job.id)
         else:
-            self._table.write(self._trainings.jobs.close(job.id))
+            # Due evaluations wait until the space is restored, or purged with them.
+            if not has_due:
+                self._table.write(self._trainings.jobs.close(job.id))
 
     def _converge_training(self, job: JobReference) -> None:
         try:

@@ -45,6 +45,7 @@ class SpacePurge:
                 if time.monotonic() > ends_at:
                     return done
                 current = self._contents.remove_some(current)
+            self._failed |= current.left_out
             for space in current.spaces:
                 if time.monotonic() > ends_at:
                     return done

@@ -11,6 +11,7 @@ from datetime import timedelta
 from typing import Any, Protocol
 
 from functions.events.convergence import Convergence
+from functions.events.training_cleaner import TrainingCleaner
 from shared.arguments.leavers import Leavers
 from shared.arguments.store import Arguments
 from shared.chats.store import Chats
@@ -21,7 +22,7 @@ from shared.resources import Resources
 from shared.spaces.store import Spaces
 
 # Describing a job is waiting for AWS.
-CONCURRENCY = 8
+CONCURRENCY = 16
 # The workflow's own end of a job, and a few rounds of this, fit in between.
 OVERDUE_AFTER = timedelta(hours=1)
 # Kept free after the jobs for everything else, and at the end for what is under way.
@@ -44,19 +45,22 @@ class ReconciliationError(Exception):
 
 
 def reconcile_jobs(resources: Resources, seconds: float) -> int:
-    """Compares all open jobs with AWS, the oldest first, for at most ``seconds``. Returns their number.
+    """Compares all open jobs with AWS for at most ``seconds``. Returns their number.
 
-    Raises ReconciliationError when any could not be compared, after all others have been.
+    A round that does not reach all of them lets the next one begin with those that are left. Raises
+    ReconciliationError when any could not be compared, after all others have been.
     """
-    convergence = Convergence(resources)
+    convergence, stored = Convergence(resources), Jobs(resources.table, resources.clock)
     with ThreadPoolExecutor(CONCURRENCY) as pool:
-        open_jobs = list(Jobs(resources.table, resources.clock).open_jobs())
+        open_jobs = stored.open_jobs_in_turn()
         now = resources.clock()
-        measure("OverdueJobs", [sum(now - job.opened_at > job.kind.longest + OVERDUE_AFTER for job in open_jobs)])
+        overdue = [each for each in open_jobs if now - each.opened_at > each.kind.longest + OVERDUE_AFTER]
+        measure("OverdueJobs", [sum(not each.has_ended for each in overdue)])
         jobs = {pool.submit(convergence.converge, job): job for job in open_jobs}
         _, late = wait(jobs, timeout=seconds)
         for future in late:
             future.cancel()
+    stored.begin_next_turn_with(next((job.id for future, job in jobs.items() if future in late), None))
     failed = len(late)
     for future in jobs.keys() - late:
         if error := future.exception():
@@ -79,6 +83,7 @@ def clean_up(resources: Resources, seconds: float = math.inf) -> None:
         resources.large_values,
         Arguments(resources.table, resources.clock),
         Chats(resources.table, resources.large_values, resources.clock),
+        TrainingCleaner(resources),
         resources.connector_cleaner,
     )
     ends_at = time.monotonic() + seconds

@@ -1,20 +1,15 @@
-"""Ranks actions by score: propensity times the weight of the priority. No language model takes part."""
+"""Ranks actions by score: propensity times value times the weight of the priority. No language model takes part."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 
-from shared.models.action import ActionPriority
-from shared.models.insight import Arbitration
+from shared.models.action import Action, ActionPriority
+from shared.models.insight import Arbitration, InsightPolicy
 
-# Change the version with the weights or the formula, because every insight stores it.
-WEIGHTS = {
-    ActionPriority.VERY_LOW: 0.5,
-    ActionPriority.LOW: 0.75,
-    ActionPriority.MEDIUM: 1.0,
-    ActionPriority.HIGH: 1.5,
-    ActionPriority.VERY_HIGH: 2.0,
-}
-ARBITRATION = Arbitration(version="1", formula="score = propensity * weight of the priority", weights=WEIGHTS)
+# A formula's number is the first part of the version that every insight stores. Change it with the formula.
+_FORMULA = ("1", "score = propensity * weight of the priority")
+_FORMULA_WITH_VALUES = ("2", "score = propensity * value * weight of the priority")
 
 
 @dataclass(frozen=True)
@@ -23,11 +18,35 @@ class Contender:
 
     action_id: str
     propensity: float
-    priority: ActionPriority
+    weight: float
+    value: Decimal | None = None
+
+    @property
+    def factor(self) -> float:
+        """Returns what the propensity is multiplied with."""
+        return (1.0 if self.value is None else float(self.value)) * self.weight
 
     @property
     def score(self) -> float:
-        return self.propensity * WEIGHTS[self.priority]
+        return self.propensity * self.factor
+
+
+def arbitration_of(policy: InsightPolicy, actions: Sequence[Action]) -> Arbitration:
+    """Returns the method that ranks these actions. Values count if at least one of the actions has a value."""
+    has_values = any(action.value for action in actions)
+    number, formula = _FORMULA_WITH_VALUES if has_values else _FORMULA
+    return Arbitration(
+        version=f"{number}.{policy.weights_version}" if policy.weights_version else number,
+        formula=formula,
+        weights={priority: getattr(policy.weights, priority) for priority in ActionPriority},
+        currency=policy.currency if has_values else None,
+        default_value=policy.default_value if has_values else None,
+    )
+
+
+def contender(action: Action, propensity: float, arbitration: Arbitration) -> Contender:
+    value = action.value.amount if action.value else arbitration.default_value
+    return Contender(action.id, propensity, arbitration.weights[action.priority], value)
 
 
 def arbitrate(contenders: Iterable[Contender]) -> list[Contender]:

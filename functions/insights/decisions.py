@@ -1,25 +1,33 @@
 """Decides which action to offer a client. No language model takes part, so no text can change the decision."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
-from functions.insights.arbitration import WEIGHTS, Contender, arbitrate
+from functions.insights.arbitration import Contender, arbitrate, arbitration_of, contender
 from functions.insights.eligibility import Engagement, Removal
+from functions.insights.experiments import Exploration, actions_of, assigned, policy_of
 from functions.insights.scoring import Explained, Propensity, PropensityScorer
 from shared.clock import Clock
 from shared.dynamodb.repository import Repository, is_identifier
 from shared.dynamodb.table import Table
 from shared.errors import ValidationFailedError
-from shared.insights.store import InsightPolicies, Insights
+from shared.insights.conditions import ClientConditions
+from shared.insights.exposures import experiments_key
+from shared.insights.store import Insights, policy_key
 from shared.models.action import Action, ActionStatus, channel_key
+from shared.models.action_group import ActionGroup
+from shared.models.experiment import ExperimentArm, Experiments
 from shared.models.insight import (
     CANDIDATES_LIMIT,
     SCORE_BANDS,
+    Arbitration,
     Candidate,
     Client,
+    ExplainedCandidates,
     InsightCreate,
     InsightPolicy,
+    RankedOffer,
     ScoreSource,
 )
 from shared.models.persona import Persona
@@ -49,9 +57,15 @@ class Decision:
     """The candidates and the winner. ``channels`` are the channels on which the winner may be offered."""
 
     client: Client
+    arbitration: Arbitration
     candidates: list[Candidate]
     policy: InsightPolicy
+    offers: list[RankedOffer] = field(default_factory=list)
     winner: Winner | None = None
+    experiment_id: str | None = None
+    arm: ExperimentArm | None = None
+    withheld_action_id: str | None = None
+    selection_probability: float | None = None
     channels: list[str] = field(default_factory=list)
     ledger_version: int = 0
 
@@ -59,37 +73,73 @@ class Decision:
 class Decider:
     def __init__(self, table: Table, insights: Insights, propensities: PropensityScorer, clock: Clock) -> None:
         self._actions = Repository(table, Action, kind="action", clock=clock)
+        self._groups = Repository(table, ActionGroup, kind="action_group", clock=clock)
         self._personas = Repository(table, Persona, kind="persona", clock=clock)
-        self._policies = InsightPolicies(table, clock)
+        self._table = table
         self._propensities = propensities
         self._ledger = insights.ledger
         self._clock = clock
 
     def decide(self, space_id: str, request: InsightCreate) -> Decision:
         """Decides which action to offer. Raises ValidationFailedError for an unknown action or too many actions."""
-        policy = self._policies.get(space_id)
+        policy, experiments = self._rules(space_id)
         client = self._client(space_id, request, policy)
-        actions = self._candidates(space_id, request.actions)
-        engagement = self._engagement(space_id, client, policy)
+        arm = assigned(experiments, client)
+        policy = policy_of(policy, arm)
+        actions = actions_of(self._candidates(space_id, request.actions), arm)
+        engagement = self._engagement(space_id, client, policy, actions)
         channels = _channels(actions)
         removals = {action.id: engagement.removal(action, channels) for action in actions}
         left = [action for action in actions if removals[action.id] is None]
         propensities = self._propensities.score(space_id, client, left)
-        ranking = arbitrate(Contender(each.id, propensities[each.id].value, each.priority) for each in left)
+        unmodelled = left if experiments.explore else []
+        exploration = Exploration({each.id: propensities[each.id].counts for each in unmodelled if not each.model_id})
+        for action_id, drawn in exploration.draw().items():
+            propensities[action_id] = replace(propensities[action_id], value=drawn, is_drawn=True)
+        arbitration = arbitration_of(policy, actions)
+        ranking = arbitrate(contender(each, propensities[each.id].value, arbitration) for each in left)
+        explained = self._explained(client, propensities, ranking, request)
         by_id = {action.id: action for action in actions}
         candidates = [
-            _scored(by_id[each.action_id], each, propensities[each.action_id], rank, ranking[0])
+            _scored(by_id[each.action_id], each, propensities[each.action_id], rank, ranking[0], arbitration)
             for rank, each in enumerate(ranking, start=1)
         ]
+        if request.reason_codes is ExplainedCandidates.ALL:
+            for candidate in candidates:
+                model_id = candidate.checkpoint_id
+                candidate.reason_codes = explained[model_id].reason_codes if model_id else []
         candidates += [_removed(by_id[name], removal) for name, removal in sorted(removals.items()) if removal]
-        decision = Decision(client, candidates, policy, ledger_version=engagement.history.version)
+        top = enumerate(ranking[: request.top or 0], start=1)
+        decision = Decision(
+            client,
+            arbitration,
+            candidates,
+            policy,
+            experiment_id=experiments.id,
+            arm=arm,
+            ledger_version=engagement.history.version,
+        )
         if not ranking:
             return decision
-        winner = self._winner(client, by_id[ranking[0].action_id], propensities[ranking[0].action_id])
-        own = winner.action.channel
-        usable = [own] if own else engagement.open_channels(winner.action, channels)
-        # A reserved contact has its channel before any text is written.
-        return replace(decision, winner=winner, channels=usable[:1] if request.reserve else usable)
+        if arm is not None and arm.control:
+            return replace(decision, withheld_action_id=ranking[0].action_id)
+        usable = {each.action_id: _usable(engagement, by_id[each.action_id], channels) for each in ranking}
+        best = by_id[ranking[0].action_id]
+        model = propensities[best.id].checkpoint
+        return replace(
+            decision,
+            winner=Winner(best, propensities[best.id], explained[model.id] if model else None),
+            offers=[_offer(by_id[each.action_id], each, at, usable[each.action_id]) for at, each in top],
+            # A reserved contact has its channel before any text is written.
+            channels=usable[best.id][:1] if request.reserve else usable[best.id],
+            selection_probability=exploration.probability(ranking) if experiments.is_running else None,
+        )
+
+    def _rules(self, space_id: str) -> tuple[InsightPolicy, Experiments]:
+        keys = policy_key(space_id), experiments_key(space_id)
+        found = self._table.get_many(keys)
+        policy, experiments = (found.get(key, {}) for key in keys)
+        return InsightPolicy.model_validate(policy), Experiments.model_validate(experiments)
 
     def _client(self, space_id: str, request: InsightCreate, policy: InsightPolicy) -> Client:
         client = self._described(space_id, request, policy)
@@ -129,15 +179,25 @@ class Decider:
                 )
         return active
 
-    def _engagement(self, space_id: str, client: Client, policy: InsightPolicy) -> Engagement:
+    def _engagement(
+        self, space_id: str, client: Client, policy: InsightPolicy, actions: Sequence[Action]
+    ) -> Engagement:
         now = self._clock()
         history = self._ledger.read(space_id, (client.key, *client.former_keys), now - _memory(policy))
-        return Engagement(policy, history, now)
+        groups = self._groups.get_many(space_id, {action.group for action in actions if action.group})
+        return Engagement(policy, history, now, ClientConditions(client.fields, now), groups)
 
-    def _winner(self, client: Client, action: Action, propensity: Propensity) -> Winner:
-        if propensity.checkpoint is None:
-            return Winner(action, propensity)
-        return Winner(action, propensity, self._propensities.explain(client, propensity.checkpoint))
+    def _explained(
+        self,
+        client: Client,
+        propensities: Mapping[str, Propensity],
+        ranking: Sequence[Contender],
+        request: InsightCreate,
+    ) -> dict[str, Explained]:
+        """Returns the explanations by the id of the model: of the winner, or of all candidates."""
+        asked = ranking if request.reason_codes is ExplainedCandidates.ALL else ranking[:1]
+        models = {model.id: model for each in asked if (model := propensities[each.action_id].checkpoint)}
+        return {model.id: self._propensities.explain(client, model) for model in models.values()}
 
 
 def missing_key(policy: InsightPolicy) -> str:
@@ -159,26 +219,52 @@ def _memory(policy: InsightPolicy) -> timedelta:
     return timedelta(days=max(days) + 1)
 
 
-def _scored(action: Action, contender: Contender, propensity: Propensity, rank: int, best: Contender) -> Candidate:
-    weight = WEIGHTS[action.priority]
-    made_of = f"{contender.score:.4f} = {contender.propensity:.4f} * {weight:g} for its priority, {action.priority}"
+def _usable(engagement: Engagement, action: Action, channels: Sequence[str]) -> list[str]:
+    """Returns the channels on which an action may be offered: its own, or those that are open."""
+    return [action.channel] if action.channel else engagement.open_channels(action, channels)
+
+
+def _offer(action: Action, contender: Contender, rank: int, channels: Sequence[str]) -> RankedOffer:
+    channel = next(iter(channels), None)
+    return RankedOffer(action_id=action.id, channel=channel, name=action.name, rank=rank, score=contender.score)
+
+
+def _scored(
+    action: Action,
+    contender: Contender,
+    propensity: Propensity,
+    rank: int,
+    best: Contender,
+    arbitration: Arbitration,
+) -> Candidate:
+    value = "" if contender.value is None else f" * {contender.value:f} {arbitration.currency or ''}".rstrip()
+    made_of = (
+        f"{contender.score:.4f} = {contender.propensity:.4f}{value} * {contender.weight:g} "
+        f"for its priority, {action.priority}"
+    )
     if rank == 1:
         reason = f"It has the highest score: {made_of}."
     elif contender.score < best.score:
         reason = f"Its score is below the best score, {best.score:.4f}: {made_of}."
     else:
         reason = f"Its score equals the best score, and the older action comes first: {made_of}."
-    by_model = propensity.source is ScoreSource.MODEL
+    note = None
+    if propensity.source is ScoreSource.ACCEPTANCE_RATE:
+        note = f"Its propensity is its acceptance rate, because {propensity.note}."
+    elif propensity.source is ScoreSource.EXPLORATION:
+        note = f"Its propensity is drawn around its acceptance rate, because {propensity.note}."
     return Candidate(
         action_id=action.id,
         name=action.name,
         priority=action.priority,
         rank=rank,
         score=contender.score,
+        value=contender.value,
+        weight=contender.weight,
         propensity=contender.propensity,
         score_source=propensity.source,
         checkpoint_id=propensity.checkpoint.id if propensity.checkpoint else None,
-        note=None if by_model else f"Its propensity is its acceptance rate, because {propensity.note}.",
+        note=note,
         unseen_categories=list(propensity.unseen_categories),
         reason=reason,
     )
@@ -190,5 +276,6 @@ def _removed(action: Action, removal: Removal) -> Candidate:
         name=action.name,
         priority=action.priority,
         removed_by=removal.rule,
+        condition=removal.condition,
         reason=removal.reason,
     )

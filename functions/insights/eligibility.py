@@ -1,12 +1,14 @@
 """Finds the rules that forbid to offer actions to a client."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
+from shared.insights.conditions import ClientConditions
 from shared.insights.ledger import History
 from shared.models.action import Action, ActionStatus, channel_key
+from shared.models.action_group import ActionGroup
 from shared.models.contact import Contact
 from shared.models.insight import ContactLimit, InsightPolicy, LimitPeriod, Reaction, Rule
 
@@ -17,6 +19,7 @@ class Removal:
 
     rule: Rule
     reason: str
+    condition: str | None = None
 
 
 @dataclass(frozen=True)
@@ -30,11 +33,16 @@ class Offered:
 
 @dataclass(frozen=True)
 class Engagement:
-    """The past contacts of a client, compared with the policy of the space."""
+    """A client and the client's past contacts, compared with the conditions of actions and the policy of the space.
+
+    ``groups`` are the groups of the actions.
+    """
 
     policy: InsightPolicy
     history: History
     now: datetime
+    client: ClientConditions
+    groups: Mapping[str, ActionGroup]
     _last: dict[tuple[str, Reaction], datetime] = field(init=False, default_factory=dict)
     _full: list[ContactLimit] = field(init=False, default_factory=list)
 
@@ -56,10 +64,20 @@ class Engagement:
     def removal(self, action: Action, channels: Sequence[str]) -> Removal | None:
         """Returns the first rule that forbids to offer the action. ``channels`` are the channels of all candidates."""
         return (
-            _ineligible(action, self.now)
+            _ineligible(action, self.now, self.policy)
+            or self._fails_condition(action)
             or self._suppressed(action)
             or self._contacted_enough(action, [action.channel] if action.channel else channels)
         )
+
+    def _fails_condition(self, action: Action) -> Removal | None:
+        group = self.groups.get(action.group)
+        for owner, conditions in (("Its", action.conditions), ("Its group's", group.conditions if group else [])):
+            failed = self.client.failed(conditions)
+            if failed is not None:
+                reason = f"{owner} condition `{failed.condition}` {failed.reason}."
+                return Removal(Rule.CONDITION, reason, failed.condition)
+        return None
 
     def _suppressed(self, action: Action) -> Removal | None:
         for reaction in Reaction:
@@ -133,11 +151,14 @@ def _described(limit: ContactLimit) -> str:
     return f"{limit.contacts} contacts in {days} {' '.join(about)}"
 
 
-def _ineligible(action: Action, now: datetime) -> Removal | None:
+def _ineligible(action: Action, now: datetime, policy: InsightPolicy) -> Removal | None:
     if action.status is not ActionStatus.ACTIVE:
         return Removal(Rule.INELIGIBLE, f"Its status is {action.status}, not active.")
     if action.start_date and now < action.start_date:
         return Removal(Rule.INELIGIBLE, f"It does not start before {action.start_date:%Y-%m-%d %H:%M} UTC.")
+    if action.value and action.value.currency != policy.currency:
+        asked = f"not in {policy.currency}, the currency of the policy" if policy.currency else "the policy has none"
+        return Removal(Rule.INELIGIBLE, f"Its value is in {action.value.currency}, {asked}.")
     if action.end_date and now > action.end_date:
         return Removal(Rule.INELIGIBLE, f"It ended on {action.end_date:%Y-%m-%d %H:%M} UTC.")
     return None

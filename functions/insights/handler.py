@@ -4,8 +4,6 @@ app, handler = load(
     "functions.insights.routes",
     before_snapshot=[
         "shared.llm.upstream",
-        "shared.propensity.architectures.lightgbm",
-        "shared.propensity.architectures.xgboost",
         "shared.propensity.checkpoints",
     ],
 )

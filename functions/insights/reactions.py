@@ -1,16 +1,16 @@
 """Records reactions, counts them, and exports them for the next training."""
 
 import json
-import math
 from typing import Any
 
+from functions.insights.statistics import rate_interval
 from shared.clock import Clock
 from shared.connectors.storage import ConnectorStorages
 from shared.dynamodb.repository import Repository, cursor_id
 from shared.dynamodb.table import Table
 from shared.errors import ConflictError, ValidationFailedError
 from shared.insights.ledger import require_past
-from shared.insights.store import ACTION_COLUMN, EXPORTS_FOLDER, TARGET, Counts, InsightPolicies, Insights
+from shared.insights.store import ACTION_COLUMN, EXPORTS_FOLDER, TARGET, Counts, Insights
 from shared.models.action import Action
 from shared.models.base import Page
 from shared.models.connector import Connector
@@ -20,8 +20,6 @@ from shared.models.insight import (
     ActionAcceptance,
     Export,
     ExportCreate,
-    InsightPolicy,
-    InsightPolicyUpdate,
     InsightReaction,
     Reaction,
     ReactionCreate,
@@ -31,14 +29,11 @@ from shared.spaces.members import SpaceContext
 
 EXPORT_ROWS = 10_000
 EXPORT_BYTES = 32 * 2**20
-# The 97.5th percentile of the normal distribution, for an interval of 95 %.
-_Z = 1.959964
 
 
 class ReactionService:
     def __init__(self, table: Table, insights: Insights, storages: ConnectorStorages, clock: Clock) -> None:
         self._insights = insights
-        self._policies = InsightPolicies(table, clock)
         self._actions = Repository(table, Action, kind="action", clock=clock)
         self._connectors = Repository(table, Connector, kind="connector", clock=clock)
         self._storages = storages
@@ -49,14 +44,6 @@ class ReactionService:
         if request.occurred_at is not None:
             require_past(request.occurred_at, self._clock())
         return self._insights.react(context.space_id, insight_id, context.user_id, request)
-
-    def policy(self, context: SpaceContext) -> InsightPolicy:
-        return self._policies.get(context.space_id)
-
-    def update_policy(
-        self, context: SpaceContext, request: InsightPolicyUpdate, expected_version: int | None
-    ) -> InsightPolicy:
-        return self._policies.update(context.space_id, context.user_id, request.changes(), expected_version)
 
     def acceptance_rates(self, context: SpaceContext, after: str, limit: int) -> Page[ActionAcceptance]:
         """Returns the acceptance rates of the space's actions, newest action first."""
@@ -138,11 +125,7 @@ def _acceptance(action: Action, counts: Counts) -> ActionAcceptance:
 
 
 def _rate(accepted: int, offers: int) -> dict[str, Any]:
-    """Returns the rate with Wilson's interval (1927), because it is valid for few offers and rates near 0 and 1."""
     if not offers:
         return AcceptanceRate(accepted=0, offers=0, rate=None, low=None, high=None).model_dump()
-    rate, square = accepted / offers, _Z**2
-    middle = (rate + square / (2 * offers)) / (1 + square / offers)
-    half = _Z * math.sqrt(rate * (1 - rate) / offers + square / (4 * offers**2)) / (1 + square / offers)
-    low, high = max(0.0, middle - half), min(1.0, middle + half)
-    return AcceptanceRate(accepted=accepted, offers=offers, rate=rate, low=low, high=high).model_dump()
+    low, high = rate_interval(accepted, offers)
+    return AcceptanceRate(accepted=accepted, offers=offers, rate=accepted / offers, low=low, high=high).model_dump()

@@ -5,6 +5,8 @@ from typing import Annotated
 from fastapi import Depends, Request, Response
 
 from functions.insights.decisions import Decider
+from functions.insights.experiment_service import ExperimentService
+from functions.insights.policies import PolicyService
 from functions.insights.reactions import ReactionService
 from functions.insights.scoring import PropensityScorer
 from functions.insights.service import InsightService
@@ -14,6 +16,7 @@ from shared.http.errors import errors
 from shared.http.parameters import After, ExpectedVersion, IdempotencyKey, Limit, tagged
 from shared.http.routers import CurrentContext, GroupRouter
 from shared.models.base import Page
+from shared.models.experiment import Experiments, ExperimentsUpdate, Uplift
 from shared.models.insight import (
     ActionAcceptance,
     Export,
@@ -44,8 +47,19 @@ async def _reaction_service(resources: CurrentResources) -> ReactionService:
     return ReactionService(resources.table, resources.insights, resources.connector_storages, resources.clock)
 
 
+async def _policy_service(resources: CurrentResources) -> PolicyService:
+    return PolicyService(resources.table, resources.clock)
+
+
+async def _experiment_service(resources: CurrentResources) -> ExperimentService:
+    policies = PolicyService(resources.table, resources.clock)
+    return ExperimentService(resources.table, policies, resources.clock)
+
+
 CurrentInsightService = Annotated[InsightService, Depends(_service)]
 Reactions = Annotated[ReactionService, Depends(_reaction_service)]
+CurrentExperiments = Annotated[ExperimentService, Depends(_experiment_service)]
+Policies = Annotated[PolicyService, Depends(_policy_service)]
 
 
 @router.post("", responses=errors(409))
@@ -60,7 +74,7 @@ async def create_insight(
 
     Without a language model, the decision is the same, the text lists the facts, and `error` has the reason.
     """
-    return await service.create(context, body, idempotency, request.state.request_id)
+    return await service.create(context, body, idempotency, request.state.request_id, request.state.started)
 
 
 @router.get("/acceptance-rates", extension=True)
@@ -80,22 +94,46 @@ def create_insight_export(body: ExportCreate, context: CurrentContext, service: 
     return service.export(context, body)
 
 
+@router.get("/experiments", extension=True)
+def get_insight_experiments(context: CurrentContext, service: CurrentExperiments, response: Response) -> Experiments:
+    """Get the experiment of the space: its arms, their shares of the customers, and whether decisions explore."""
+    return tagged(response, service.get(context))
+
+
+@router.put("/experiments", extension=True, responses=errors(403, 412))
+def replace_insight_experiments(
+    body: ExperimentsUpdate,
+    context: CurrentContext,
+    service: CurrentExperiments,
+    expected_version: ExpectedVersion,
+    response: Response,
+) -> Experiments:
+    """Replace the experiment of the space. Other arms or another salt begin a new one; no arms end it."""
+    return tagged(response, service.replace(context, body, expected_version))
+
+
+@router.get("/uplift", extension=True)
+def get_insight_uplift(context: CurrentContext, service: CurrentExperiments) -> Uplift:
+    """Get the results of the experiment: customers, conversions and uplift of each arm, and a check of its samples."""
+    return service.uplift(context)
+
+
 @router.get("/policy", extension=True)
-def get_insight_policy(context: CurrentContext, service: Reactions, response: Response) -> InsightPolicy:
-    """Get the policy of the space: suppression days and contact limits."""
-    return tagged(response, service.policy(context))
+def get_insight_policy(context: CurrentContext, service: Policies, response: Response) -> InsightPolicy:
+    """Get the policy of the space: suppression days, contact limits, and the weights of scores."""
+    return tagged(response, service.get(context))
 
 
 @router.update("/policy", extension=True, responses=errors(403, 412))
 def update_insight_policy(
     body: InsightPolicyUpdate,
     context: CurrentContext,
-    service: Reactions,
+    service: Policies,
     expected_version: ExpectedVersion,
     response: Response,
 ) -> InsightPolicy:
     """Replace the fields of the policy that are sent."""
-    return tagged(response, service.update_policy(context, body, expected_version))
+    return tagged(response, service.update(context, body, expected_version))
 
 
 @router.get("/{id}", extension=True)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from shared.checkpoints.aliases import CheckpointAliases
 from shared.errors import ConflictError, ValidationFailedError
-from shared.insights.store import Counts, Insights
+from shared.insights.store import NO_COUNTS, Counts, Insights
 from shared.models.action import Action
 from shared.models.checkpoint import Checkpoint, UnseenCategory
 from shared.models.insight import Client, ClientKind, Contributions, ReasonCode, ScoreSource
@@ -30,16 +30,21 @@ _VALUE_CHARACTERS = 200
 class Propensity:
     """The propensity of one action: from ``checkpoint``, or without a model for the reason in ``note``.
 
-    ``unseen_categories`` are the client's categories that the model was not trained on.
+    ``unseen_categories`` are the client's categories that the model was not trained on. ``counts`` are those of the
+    acceptance rate; a drawn propensity comes from them.
     """
 
     value: float
     checkpoint: Checkpoint | None = None
     note: str | None = None
     unseen_categories: Sequence[UnseenCategory] = ()
+    counts: Counts = NO_COUNTS
+    is_drawn: bool = False
 
     @property
     def source(self) -> ScoreSource:
+        if self.is_drawn:
+            return ScoreSource.EXPLORATION
         return ScoreSource.MODEL if self.checkpoint else ScoreSource.ACCEPTANCE_RATE
 
 
@@ -71,7 +76,7 @@ class PropensityScorer:
             else:
                 notes[action.id] = given
         for action_id, counts in self._insights.counts(space_id, notes).items():
-            found[action_id] = Propensity(acceptance_rate(counts), note=notes[action_id])
+            found[action_id] = Propensity(acceptance_rate(counts), note=notes[action_id], counts=counts)
         return found
 
     def explain(self, client: Client, checkpoint: Checkpoint) -> Explained:

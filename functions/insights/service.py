@@ -6,7 +6,6 @@ from typing import Any
 
 from anyio.to_thread import run_sync as in_thread
 
-from functions.insights.arbitration import ARBITRATION
 from functions.insights.decisions import Decider, Decision, Winner, missing_key
 from functions.insights.wording import GeneratedText, PromptFacts, Writer, plain_text
 from shared.checkpoints.lineages import Lineages
@@ -14,12 +13,14 @@ from shared.clock import Clock, new_id
 from shared.dynamodb.repository import Idempotency
 from shared.dynamodb.table import Write, repeat_on_conflict
 from shared.errors import UnavailableError
+from shared.insights.exposures import ExposedMeanwhileError
 from shared.insights.ledger import LedgerChangedError, Report, ReportedContact
 from shared.insights.store import Insights
 from shared.llm.language_models import Caller, LanguageModelAccess
+from shared.models.action import Action
 from shared.models.channel_template import ACTION_FIELDS, render
 from shared.models.contact import ContactStatus
-from shared.models.insight import FinishReason, Insight, InsightCreate, InsightPolicy
+from shared.models.insight import FinishReason, Insight, InsightCreate, InsightPolicy, Wording
 from shared.models.lineage import Lineage
 from shared.spaces.members import SpaceContext
 
@@ -47,42 +48,50 @@ class InsightService:
         return self._lineages.trace(context.space_id, decision, insight_id=insight_id)
 
     async def create(
-        self, context: SpaceContext, request: InsightCreate, idempotency: Idempotency | None, correlation_id: str
+        self,
+        context: SpaceContext,
+        request: InsightCreate,
+        idempotency: Idempotency | None,
+        correlation_id: str,
+        started: float,
     ) -> Insight:
         """Creates an insight. Without a language model, its text lists the facts, and its ``error`` has the reason.
 
+        ``started`` is when the request arrived, by ``time.perf_counter``.
+
         Raises ValidationFailedError for an unknown action, and UnknownModelError for an unknown language model.
         """
-        started = time.perf_counter()
         if idempotency is not None:
             first = await in_thread(self._insights.answered, context.space_id, idempotency)
             if first is not None:
                 return first
         caller = Caller.of(context, correlation_id)
         writer_model = await self._writer.open(caller, request.model) if request.model else None
-        if request.reserve:
-            decision, insight, stored = await in_thread(self._reserve, context, request, idempotency, correlation_id)
-            if stored is not insight or decision.winner is None:
-                return stored
-        else:
-            decision = await in_thread(self._decider.decide, context.space_id, request)
-            insight = self._insight(context, decision)
-        if decision.winner is not None:
-            writer_model = writer_model or await self._writer.open(caller, None)
-            text = await self._writer.write(writer_model, self._facts(decision, decision.winner), request)
-            insight = insight.model_copy(update=_texts(decision, request, text))
-        insight.elapsed_time_in_seconds = round(time.perf_counter() - started, 6)
-        if request.reserve:
-            return await in_thread(self._insights.reword, context.space_id, insight)
-        stored = await in_thread(self._keep, context, insight, decision, idempotency, correlation_id)
-        if stored is insight:
+        decision, insight, stored = await in_thread(
+            self._decide, context, request, idempotency, correlation_id, started
+        )
+        if stored is not insight:
+            return stored
+        if decision.winner is None or request.wording is not Wording.ARGUMENT:
             insight.elapsed_time_in_seconds = round(time.perf_counter() - started, 6)
-        return stored
+            return insight
+        # The decision is stored, so nobody loses it while the language model writes.
+        writer_model = writer_model or await self._writer.open(caller, None)
+        text = await self._writer.write(writer_model, self._facts(decision, decision.winner), request)
+        claims = await in_thread(_claims, decision.client.fields, decision.winner.action, text)
+        insight = insight.model_copy(update={**_texts(decision, request, text), **claims})
+        insight.elapsed_time_in_seconds = round(time.perf_counter() - started, 6)
+        return await in_thread(self._insights.reword, context.space_id, insight)
 
-    def _reserve(
-        self, context: SpaceContext, request: InsightCreate, idempotency: Idempotency | None, correlation_id: str
+    def _decide(
+        self,
+        context: SpaceContext,
+        request: InsightCreate,
+        idempotency: Idempotency | None,
+        correlation_id: str,
+        started: float,
     ) -> tuple[Decision, Insight, Insight]:
-        """Decides, and stores the insight with the reserved contact. It decides again if the contacts changed.
+        """Decides, and stores the insight with the reserved contact, if asked. It decides again if contacts changed.
 
         Returns the decision, its insight, and the stored insight, which is an earlier one for a repeated request.
         """
@@ -92,15 +101,25 @@ class InsightService:
             insight = self._insight(context, decision)
             also: list[Write] = []
             if decision.winner is not None:
-                text = plain_text(self._facts(decision, decision.winner), _UNWRITTEN)
-                until = insight.created_at + decision.policy.reservation
-                insight = insight.model_copy(update={**_texts(decision, request, text), "reserved_until": until})
+                text = self._first_text(decision, decision.winner, request.wording)
+                insight = insight.model_copy(update=_texts(decision, request, text))
+            if decision.winner is not None and request.reserve:
+                insight.reserved_until = insight.created_at + decision.policy.reservation
                 reported = _reserved(decision, decision.winner, insight)
                 ledger, version = self._insights.ledger, decision.ledger_version
                 also = ledger.reservation(context.space_id, decision.client.key, reported, version)
+            insight.elapsed_time_in_seconds = round(time.perf_counter() - started, 6)
             return decision, insight, self._keep(context, insight, decision, idempotency, correlation_id, also)
 
-        return repeat_on_conflict(step, "Too many decisions about the same customer now.", (LedgerChangedError,))
+        return repeat_on_conflict(
+            step, "Too many decisions about the same customer now.", (LedgerChangedError, ExposedMeanwhileError)
+        )
+
+    def _first_text(self, decision: Decision, winner: Winner, wording: Wording) -> GeneratedText:
+        """Returns the text with which an insight is stored before a language model writes, if one does."""
+        if wording is Wording.NONE:
+            return GeneratedText(best_channel=next(iter(decision.channels), ""), finish_reason=FinishReason.NO_WORDING)
+        return plain_text(self._facts(decision, winner), _UNWRITTEN if wording is Wording.ARGUMENT else None)
 
     def _facts(self, decision: Decision, winner: Winner) -> PromptFacts:
         return PromptFacts(
@@ -121,7 +140,7 @@ class InsightService:
             updated_at=now,
             action_id=winner.action.id if winner else None,
             actions=",".join(each.action_id for each in decision.candidates if each.rank),
-            arbitration=ARBITRATION,
+            arbitration=decision.arbitration,
             candidates=decision.candidates,
             client_key=name.key if name else None,
             client_key_field=name.field if name else None,
@@ -129,7 +148,12 @@ class InsightService:
             client_kind=decision.client.kind,
             contributions=winner.explained.contributions if winner and winner.explained else None,
             created_by=context.user_id,
-            finish_reason=FinishReason.NO_ELIGIBLE_ACTION,
+            arm=decision.arm.name if decision.arm else None,
+            experiment_id=decision.experiment_id if decision.arm else None,
+            finish_reason=FinishReason.CONTROL if decision.withheld_action_id else FinishReason.NO_ELIGIBLE_ACTION,
+            selection_probability=decision.selection_probability,
+            withheld_action_id=decision.withheld_action_id,
+            offers=decision.offers,
             reason_codes=winner.explained.reason_codes if winner and winner.explained else [],
             type=winner.action.type if winner else "",
         )
@@ -158,6 +182,18 @@ class InsightService:
             correlation_id=correlation_id,
             also=also,
         )
+
+
+def _claims(client: dict[str, Any], action: Action, text: GeneratedText) -> dict[str, Any]:
+    """Returns the claims of a text that a language model wrote. Plain words are made of facts only."""
+    if text.finish_reason is not FinishReason.STOP:
+        return {}
+    # Its patterns take time to build, so a start does without them.
+    from shared.grounding.claims import count_unsupported, ground
+
+    offer = action.model_dump(mode="json", include={"name", "description", "custom_insights", "end_date", "channel"})
+    claims = ground(f"{text.insight}\n{text.argument}", {"client": client, "action": offer})
+    return {"claims": claims, "unsupported_claims": count_unsupported(claims)}
 
 
 def _texts(decision: Decision, request: InsightCreate, text: GeneratedText) -> dict[str, Any]:

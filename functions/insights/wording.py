@@ -10,12 +10,11 @@ from typing import Any
 import anyio
 
 from shared.errors import ApiError
-from shared.llm.completions import BrokenResponseError, Completion, UpstreamTimeoutError
+from shared.llm.completions import BrokenResponseError, Completion, UnknownModelError, UpstreamTimeoutError
 from shared.llm.language_models import (
     Caller,
     LanguageModelAccess,
     LanguageModels,
-    UnknownModelError,
     UnusableCompletionError,
     read_structured,
 )
@@ -122,6 +121,7 @@ class Writer:
                 record.completion = completion.text
                 texts = _read(completion, schema)
                 _require_one_offer(texts, facts)
+                _require_substance(texts, facts)
         except ApiError as error:
             return plain_text(facts, error, model=model.id, prompt=prompt, usage=usage)
         if len(facts.channels) < 2:
@@ -129,8 +129,8 @@ class Writer:
         return GeneratedText(**texts, model=record.model, prompt=prompt, usage=usage)
 
 
-def plain_text(facts: PromptFacts, error: ApiError | None, **details: Any) -> GeneratedText:
-    """Returns a text that lists the facts, without a language model."""
+def plain_text(facts: PromptFacts, error: ApiError | None = None, **details: Any) -> GeneratedText:
+    """Returns a text that lists the reasons and the facts, without a language model, because of ``error`` if any."""
     action = facts.action
     reasons = [f"{code.feature} ({code.value}) {code.direction} it" for code in facts.reason_codes]
     why = f" {_sentence('The reasons: ' + ', '.join(reasons))}" if reasons else ""
@@ -142,10 +142,16 @@ def plain_text(facts: PromptFacts, error: ApiError | None, **details: Any) -> Ge
         best_channel=next(iter(facts.channels), ""),
         best_time=f"by {end}" if end else "any time",
         timeliness=_timeliness(end, facts.today),
-        finish_reason=FinishReason.LENGTH if isinstance(error, CutOffError) else FinishReason.ERROR,
+        finish_reason=_finish_reason(error),
         error=error.message if error else None,
         **details,
     )
+
+
+def _finish_reason(error: ApiError | None) -> FinishReason:
+    if error is None:
+        return FinishReason.PLAIN
+    return FinishReason.LENGTH if isinstance(error, CutOffError) else FinishReason.ERROR
 
 
 def _timeliness(end: date | None, today: date) -> Timeliness:
@@ -272,6 +278,16 @@ def _require_one_offer(texts: dict[str, Any], facts: PromptFacts) -> None:
             raise BrokenResponseError(
                 f"The language model wrote about another offer, '{name}', so its text is not used."
             )
+
+
+def _require_substance(texts: dict[str, Any], facts: PromptFacts) -> None:
+    """Raises BrokenResponseError if the texts say nothing."""
+    from shared.grounding.substance import emptiness  # a start does without it
+
+    action = facts.action
+    known = [action.name, action.description, action.custom_insights, dict(facts.client)]
+    if (problem := emptiness([texts["insight"], texts["argument"]], known)) is not None:
+        raise BrokenResponseError(f"The language model's text {problem}, so it is not used.")
 
 
 def _is_named(name: str, text: str) -> bool:

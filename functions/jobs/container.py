@@ -10,7 +10,8 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,8 +19,8 @@ from functions.jobs.modelling.training import TrainingStoppedError
 from shared.errors import UNEXPECTED_JOB_ERROR, ApiError, JobFailedError
 from shared.propensity.errors import CheckpointError
 
-# AWS keeps this number of characters of a failure's reason.
-MAX_FAILURE_CHARACTERS = 1024
+# AWS keeps 1,024 characters of a failure's reason, including the words that it puts around ours.
+MAX_FAILURE_CHARACTERS = 900
 EXIT_FAILED = 1
 EXIT_STOPPED = 128 + signal.SIGTERM
 
@@ -63,9 +64,36 @@ class Container:
         print(f"JobFailedError: {text}", file=sys.stderr, flush=True)  # noqa: T201 - the container's log
 
 
+@contextmanager
+def _other_texts_on_stdout() -> Iterator[None]:
+    """Sends to stdout what libraries, also native ones, write to stderr within the block.
+
+    SageMaker's toolkit reports stderr as the reason of a failure. AWS keeps only its beginning, so warnings before our
+    text would push it out.
+    """
+    sys.stderr.flush()
+    stderr = os.dup(2)
+    os.dup2(1, 2)
+    try:
+        yield
+    finally:
+        sys.stderr.flush()
+        os.dup2(stderr, 2)
+        os.close(stderr)
+
+
 def run(work: Callable[[Container, threading.Event], None]) -> int:
     """Runs a job and returns its exit code. The event of ``work`` is set when SageMaker stops the job."""
     container = Container.of(os.environ)
+    with _other_texts_on_stdout():
+        code, reason = _run(container, work)
+    if reason:
+        container.report_failure(reason)
+    return code
+
+
+def _run(container: Container, work: Callable[[Container, threading.Event], None]) -> tuple[int, str]:
+    """Returns the exit code, and the reason of a failure."""
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda _number, _frame: stop.set())
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
@@ -73,18 +101,12 @@ def run(work: Callable[[Container, threading.Event], None]) -> int:
         container.model_folder.mkdir(parents=True, exist_ok=True)
         work(container, stop)
     except TrainingStoppedError:
-        container.report_failure("The job was stopped before its end.")
-        return EXIT_STOPPED
+        return EXIT_STOPPED, "The job was stopped before its end."
     except (JobFailedError, CheckpointError, ApiError) as error:
-        container.report_failure(str(error))
-        return EXIT_FAILED
+        return EXIT_FAILED, str(error)
     except MemoryError:
-        container.report_failure(
-            "The data does not fit into the instance's memory. Use a larger instance or less data."
-        )
-        return EXIT_FAILED
+        return EXIT_FAILED, "The data does not fit into the instance's memory. Use a larger instance or less data."
     except Exception as error:  # noqa: BLE001 - the process ends here and must report the reason
         traceback.print_exc()
-        container.report_failure(f"{UNEXPECTED_JOB_ERROR} ({type(error).__name__}: {error}).")
-        return EXIT_FAILED
-    return 0
+        return EXIT_FAILED, f"{UNEXPECTED_JOB_ERROR} ({type(error).__name__}: {error})."
+    return 0, ""

@@ -1,6 +1,7 @@
 """Reports a job's metrics: as lines on stdout for SageMaker, and as progress messages to the webhook."""
 
 import json
+import math
 import sys
 import threading
 import time
@@ -12,7 +13,7 @@ from urllib.parse import urlsplit
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from functions.jobs.sources import ClientFactory, read_secret
+from functions.jobs.downloads import ClientFactory, read_secret
 from shared.models.base import format_timestamp
 from shared.models.job import MAX_SERIES_POINTS, JobProgress, SeriesPoint
 from shared.webhooks.signature import sign
@@ -43,7 +44,9 @@ class ProgressReporter:
         return self._stop.is_set()
 
     def record(self, name: str, value: float, step: int) -> None:
-        """Implements ``Observer``."""
+        """Implements ``Observer``. A value that is no number is left out, because JSON has no form for it."""
+        if not math.isfinite(value):
+            return
         point = SeriesPoint(name=name, value=value, step=step, at=datetime.now(UTC))
         with self._lock:
             self._points.setdefault(name, []).append(point)

@@ -90,7 +90,8 @@ def list_leaderboards(
 ) -> Page[LeaderboardRow]:
     """Rank the checkpoints of the space by what they achieve on benchmarks.
 
-    Without `order_by_metric` the order is by the average ROC AUC over the selected benchmarks. Only results on a
-    benchmark's current revision count. `count` is the number of all matching rows.
+    Without `order_by_metric` the order is by the average ROC AUC over the selected benchmarks. In it, a missing result
+    counts as the worst one on its benchmark. Only results on a benchmark's current revision count. `count` is the
+    number of all matching rows.
     """
     return service.list_rows(context, query)

@@ -11,13 +11,12 @@ from shared.errors import Detail, InvalidCursorError, ValidationFailedError
 from shared.evaluations.benchmarks import Benchmarks, KnownBenchmark
 from shared.evaluations.scores import Ranking, Score, ScoreEntry, Scores
 from shared.models.base import Page, format_timestamp
-from shared.models.job import MetricName
+from shared.models.job import LOWER_IS_BETTER, MetricName
 from shared.models.leaderboard import Direction, LeaderboardQuery, LeaderboardRow
 from shared.space_binding import BoundThreads
 from shared.spaces.members import SpaceContext
 
 DEFAULT_METRIC = MetricName.ROC_AUC
-LOWER_IS_BETTER = frozenset({MetricName.LOG_LOSS})
 PARALLEL_READS = 8
 
 # Whether a value is missing, the value in the order asked for, the checkpoint's id.
@@ -67,13 +66,13 @@ class LeaderboardService:
             ranking = Ranking(context.space_id, benchmark.id, benchmark.revision, metric)
             return self._ranked_rows(context, query, benchmark, ranking, after)
         selected, ordering = self._boards(context, query, chosen, known)
-        candidates = _candidates(selected, ordering)
+        candidates = _candidates(selected, ordering, metric)
         matching = [candidate for candidate in candidates.values() if _matches(candidate.entry, query)]
         matching.sort(key=lambda candidate: candidate.position(query.direction))
         following = matching
         if after is not None:
             last = candidates.get(after) or self._former_candidate(
-                context, after, [board.benchmark for board in ordering], metric
+                context, after, _worst_values(ordering, metric), metric
             )
             position = last.position(query.direction)
             following = [candidate for candidate in matching if candidate.position(query.direction) > position]
@@ -99,7 +98,7 @@ class LeaderboardService:
         after: str | None,
     ) -> Page[LeaderboardRow]:
         """Returns the rows of a single benchmark without filters. Its index has the requested order at any size."""
-        last = after and self._former_candidate(context, after, [benchmark], ranking.metric)
+        last = after and self._former_candidate(context, after, {benchmark.id: None}, ranking.metric)
         descending = query.direction is Direction.DESCENDING
         entries = self._scores.page(
             ranking,
@@ -162,14 +161,13 @@ class LeaderboardService:
         return selected, [boards[query.metric_benchmark_id]] if query.metric_benchmark_id else selected
 
     def _former_candidate(
-        self, context: SpaceContext, checkpoint_id: str, ordering: Sequence[KnownBenchmark], metric: MetricName
+        self, context: SpaceContext, checkpoint_id: str, worst: Mapping[str, float | None], metric: MetricName
     ) -> OrderedEntry:
-        """Returns the rank of a checkpoint by its newest results, also after the boards lost it."""
+        """Returns the place of a checkpoint by its newest results, also after the boards lost it."""
         scores = self._scores.of_checkpoint(context.space_id, checkpoint_id)
         if not scores:
             raise InvalidCursorError("after: no leaderboard has had this row; leave it out to start from the first")
-        counted = {benchmark.id for benchmark in ordering}
-        value = _mean(score.metrics.get(metric) for score in scores if score.benchmark_id in counted)
+        value = _order_value({score.benchmark_id: score.metrics.get(metric) for score in scores}, worst)
         return OrderedEntry(ScoreEntry(checkpoint_id, value), value)
 
     def _rows(
@@ -192,7 +190,7 @@ class LeaderboardService:
             revisions = {each.id: each.revision for each in benchmarks[checkpoint_id]}
             current = [score for score in scores if score.revision == revisions[score.benchmark_id]]
             rank = None if candidate.value is None else ranks[candidate.value]
-            rows.append(_row(scores[0], current, rank, benchmark_count))
+            rows.append(_row(scores[0], current, rank, candidate.value, benchmark_count))
         return rows
 
 
@@ -214,14 +212,35 @@ def _require(field: str, wanted: Iterable[str], known: Mapping[str, KnownBenchma
         )
 
 
-def _candidates(selected: Sequence[Board], ordering: Sequence[Board]) -> dict[str, OrderedEntry]:
+def _candidates(selected: Sequence[Board], ordering: Sequence[Board], metric: MetricName) -> dict[str, OrderedEntry]:
     entries = {checkpoint_id: entry for board in selected for checkpoint_id, entry in board.entries.items()}
+    worst = _worst_values(ordering, metric)
+    values: dict[str, dict[str, float | None]] = {checkpoint_id: {} for checkpoint_id in entries}
+    for board in ordering:
+        for checkpoint_id in board.entries.keys() & entries.keys():
+            values[checkpoint_id][board.benchmark.id] = board.entries[checkpoint_id].value
     return {
-        checkpoint_id: OrderedEntry(
-            entry, _mean(board.entries[checkpoint_id].value for board in ordering if checkpoint_id in board.entries)
-        )
+        checkpoint_id: OrderedEntry(entry, _order_value(values[checkpoint_id], worst))
         for checkpoint_id, entry in entries.items()
     }
+
+
+def _worst_values(boards: Iterable[Board], metric: MetricName) -> dict[str, float | None]:
+    """Returns the worst value on each board that has one."""
+    worst_of = max if metric in LOWER_IS_BETTER else min
+    found = {each.benchmark.id: [entry.value for entry in each.entries.values()] for each in boards}
+    present = {each: [value for value in values if value is not None] for each, values in found.items()}
+    return {each: worst_of(values) for each, values in present.items() if values}
+
+
+def _order_value(values: Mapping[str, float | None], worst: Mapping[str, float | None]) -> float | None:
+    """Returns the mean of the values, in which a missing one counts as the worst on its benchmark.
+
+    So nobody gains from a benchmark on which they were not evaluated. Without any value, it is ``None``.
+    """
+    if all(values.get(each) is None for each in worst):
+        return None
+    return _mean(values[each] if values.get(each) is not None else worst[each] for each in worst)
 
 
 def _matches(entry: ScoreEntry, query: LeaderboardQuery) -> bool:
@@ -244,7 +263,9 @@ def _ranks(candidates: Iterable[OrderedEntry], metric: MetricName) -> dict[float
     return ranks
 
 
-def _row(checkpoint: Score, scores: Sequence[Score], rank: int | None, benchmark_count: int) -> LeaderboardRow:
+def _row(
+    checkpoint: Score, scores: Sequence[Score], rank: int | None, order_value: float | None, benchmark_count: int
+) -> LeaderboardRow:
     """Returns one row; ``checkpoint`` is any of the checkpoint's scores, ``scores`` are those that count."""
     measured = [metric for metric in MetricName if any(metric in score.metrics for score in scores)]
     return LeaderboardRow.model_validate(
@@ -256,6 +277,7 @@ def _row(checkpoint: Score, scores: Sequence[Score], rank: int | None, benchmark
             "architecture": checkpoint.architecture,
             "benchmarks": {score.benchmark_id: score.metrics for score in scores},
             "average": {metric: _mean(score.metrics.get(metric) for score in scores) for metric in measured},
+            "order_value": order_value,
             "coverage": len(scores) / benchmark_count,
             "evaluations": {score.benchmark_id: score.evaluation_id for score in scores},
             "warnings": list(dict.fromkeys(warning for score in scores for warning in score.warnings)),

@@ -11,7 +11,7 @@ from shared.models.space import Membership
 from shared.models.user import User
 from shared.spaces.api_keys import ApiKeys
 from shared.spaces.invites import InviteChangedError, Invites
-from shared.spaces.members import Members
+from shared.spaces.members import Members, OwnerChangedError
 
 
 class MemberRemovals:
@@ -24,17 +24,17 @@ class MemberRemovals:
     def remove(self, space_id: str, user_id: str, also: Sequence[Write] = ()) -> Deleted:
         """Removes a member and carries out ``also`` in the same transaction.
 
-        Raises NotFoundError for users who are no members, and ConflictError for the owner.
+        Raises NotFoundError for users who are no members, and ConflictError for the last owner.
         """
 
         def step() -> Membership:
             membership = self._members.membership(space_id, user_id)
             withdrawn = self._invites.withdrawal_writes(space_id, self._emails(space_id, user_id))
-            self._members.remove(space_id, user_id, membership.version, [*withdrawn, *also])
+            self._members.remove(space_id, user_id, membership, [*withdrawn, *also])
             return membership
 
         busy = "The member's rights change too often just now."
-        ended = repeat_on_conflict(step, busy, (InviteChangedError, PreconditionFailedError))
+        ended = repeat_on_conflict(step, busy, (InviteChangedError, OwnerChangedError, PreconditionFailedError))
         self._keys.revoke_all(space_id, user_id, ended.generation)
         return Deleted(id=user_id)
 

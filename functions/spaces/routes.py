@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import Depends, Response
+from fastapi import Depends, Query, Response
 
 from functions.spaces.invite_mails import InviteMails
 from functions.spaces.service import SpaceService
@@ -10,11 +10,21 @@ from shared.dependencies import CurrentResources
 from shared.http.errors import errors
 from shared.http.parameters import After, ExpectedVersion, IdempotencyKey, Limit, tagged
 from shared.http.routers import CurrentContext, CurrentPrincipal, GroupRouter
-from shared.models.api_key import SpaceApiKey
+from shared.models.api_key import ApiKeyCreate, NewApiKey, SpaceApiKey
 from shared.models.base import Deleted, Page
 from shared.models.invite import Invite, Invited, InviteRequest
 from shared.models.limits import SpaceLimits, SpaceLimitsAnswer
-from shared.models.space import Space, SpaceCreate, SpaceMember, SpaceUpdate
+from shared.models.space import (
+    ListedSpace,
+    MemberUpdate,
+    ReviewRules,
+    ServiceAccountCreate,
+    Space,
+    SpaceCreate,
+    SpaceMember,
+    SpaceReviewRules,
+    SpaceUpdate,
+)
 
 router = GroupRouter("spaces")
 
@@ -29,12 +39,18 @@ async def _service(resources: CurrentResources) -> SpaceService:
 CurrentSpaceService = Annotated[SpaceService, Depends(_service)]
 
 
-@router.get("")
+@router.get("", response_model_exclude_unset=True)
 def list_spaces(
-    principal: CurrentPrincipal, service: CurrentSpaceService, limit: Limit = 10, after: After = ""
-) -> Page[Space]:
+    principal: CurrentPrincipal,
+    service: CurrentSpaceService,
+    limit: Limit = 10,
+    after: After = "",
+    deleted: Annotated[
+        bool, Query(description="The deleted spaces that you may restore, in place of the others.")
+    ] = False,
+) -> Page[ListedSpace]:
     """List the spaces you belong to, newest first."""
-    return service.list_after(principal.user_id, after, limit)
+    return service.list_after(principal.user_id, after, limit, deleted=deleted)
 
 
 @router.post("", status_code=201, responses=errors(409, 429))
@@ -51,7 +67,7 @@ def create_space(
 
 @router.delete("/{id}", responses=errors(403, 404, 412))
 def delete_space(context: CurrentContext, service: CurrentSpaceService, expected_version: ExpectedVersion) -> Deleted:
-    """Delete a space and all that belongs to it. The owner can restore it for 30 days."""
+    """Delete a space and all that belongs to it. An owner can restore it for 30 days."""
     return service.delete(context, expected_version)
 
 
@@ -141,7 +157,56 @@ def list_members(
     return service.list_members(context, after, limit)
 
 
+@router.update("/{id}/members/{user_id}", extension=True, responses=errors(403, 404, 409, 412))
+def update_member(
+    user_id: str,
+    body: MemberUpdate,
+    context: CurrentContext,
+    service: CurrentSpaceService,
+    expected_version: ExpectedVersion,
+    response: Response,
+) -> SpaceMember:
+    """Set rights of a member in place of the present ones: raise or lower them, share ownership, pass it on."""
+    return tagged(response, service.set_rights(context, user_id, body, expected_version))
+
+
+@router.post("/{id}/service-accounts", extension=True, status_code=201, responses=errors(403, 404))
+def create_service_account(
+    body: ServiceAccountCreate, context: CurrentContext, service: CurrentSpaceService, response: Response
+) -> SpaceMember:
+    """Add a service account: a member that is no person, so its API keys outlive people. It is never an owner."""
+    return tagged(response, service.add_service_account(context, body))
+
+
+@router.post(
+    "/{id}/service-accounts/{account_id}/api-keys", extension=True, status_code=201, responses=errors(403, 409)
+)
+def create_service_account_key(
+    account_id: str, body: ApiKeyCreate, context: CurrentContext, service: CurrentSpaceService, response: Response
+) -> NewApiKey:
+    """Create an API key of a service account; `key` is answered only now."""
+    return tagged(response, service.create_service_key(context, account_id, body))
+
+
+@router.get("/{id}/review-rules", extension=True, responses=errors(404))
+def get_review_rules(context: CurrentContext, service: CurrentSpaceService, response: Response) -> SpaceReviewRules:
+    """Get what an argument needs before it is approved."""
+    return tagged(response, service.review_rules(context))
+
+
+@router.put("/{id}/review-rules", extension=True, responses=errors(403, 404, 412))
+def set_review_rules(
+    body: ReviewRules,
+    context: CurrentContext,
+    service: CurrentSpaceService,
+    expected_version: ExpectedVersion,
+    response: Response,
+) -> SpaceReviewRules:
+    """Set what an argument needs before it is approved, in place of the present rules."""
+    return tagged(response, service.set_review_rules(context, body, expected_version))
+
+
 @router.delete("/{id}/members/{user_id}", extension=True, responses=errors(403, 404, 409))
 def remove_member(user_id: str, context: CurrentContext, service: CurrentSpaceService) -> Deleted:
-    """Remove somebody from a space, or leave it."""
+    """Remove a person or a service account from a space, or leave it."""
     return service.remove_member(context, user_id)

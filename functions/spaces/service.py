@@ -13,20 +13,32 @@ from shared.arguments.leavers import Leavers
 from shared.clock import Clock, new_id
 from shared.dynamodb.repository import Idempotency
 from shared.dynamodb.table import Table, TransactionFailedError, repeat_on_conflict
-from shared.errors import ApiError
+from shared.errors import ApiError, NotFoundError
 from shared.http.tokens import Principal
 from shared.jobs.launcher import JobLauncher
 from shared.jobs.store import Jobs
 from shared.llm.limit_usage import LimitUsages, Subject
-from shared.models.api_key import SpaceApiKey
+from shared.models.api_key import ApiKeyCreate, NewApiKey, SpaceApiKey
 from shared.models.base import Deleted, Page
 from shared.models.invite import Invite, Invited, InviteMail, InviteRequest
 from shared.models.job_reference import JobReference
 from shared.models.limits import SpaceLimits, SpaceLimitsAnswer
-from shared.models.space import Membership, Space, SpaceCreate, SpaceMember, SpaceUpdate
+from shared.models.space import (
+    ListedSpace,
+    Membership,
+    MemberUpdate,
+    ReviewRules,
+    ServiceAccountCreate,
+    Space,
+    SpaceCreate,
+    SpaceMember,
+    SpaceReviewRules,
+    SpaceUpdate,
+)
 from shared.observability import logger
 from shared.space_usage.jobs import JobUsages
 from shared.space_usage.storage import StorageUsages
+from shared.spaces.api_keys import ApiKeys
 from shared.spaces.invites import Invites
 from shared.spaces.members import SpaceContext
 from shared.spaces.owned_spaces import OwnedSpaces
@@ -49,6 +61,7 @@ class SpaceService:
         self._invites = Invites(table, clock)
         self._removals = MemberRemovals(table, clock)
         self._keys = SpaceKeys(table, clock)
+        self._api_keys = ApiKeys(table, clock)
         self._usages = LimitUsages(table, clock)
         self._job_usages = JobUsages(table, clock)
         self._storage_usages = storage_usages
@@ -87,11 +100,14 @@ class SpaceService:
         stored = repeat_on_conflict(step, "You create too many spaces at once.", (TransactionFailedError,))
         return space if stored.id == space.id else self._members.spaces.get(stored.id, stored.id)
 
-    def list_after(self, user_id: str, after: str, limit: int) -> Page[Space]:
-        """Returns the user's own spaces, newest first."""
+    def list_after(self, user_id: str, after: str, limit: int, *, deleted: bool) -> Page[ListedSpace]:
+        """Returns the user's spaces, newest first; or else the deleted ones that the user may restore."""
+        if deleted:
+            return self._spaces.list_deleted(user_id, after, limit)
         page = self._members.memberships.list_after(user_id, after, limit)
         spaces = self._members.get_spaces(membership.id for membership in page.data)
-        return Page(count=page.count, data=spaces, has_more=page.has_more)
+        data = [ListedSpace(**space.model_dump(), version=space.version) for space in spaces]
+        return Page(count=page.count, data=data, has_more=page.has_more)
 
     def get(self, context: SpaceContext) -> Space:
         return self._members.spaces.get(context.space_id, context.space_id)
@@ -139,6 +155,31 @@ class SpaceService:
             | self._storage_usages.usage(space.id),
             version=space.version,
         )
+
+    def review_rules(self, context: SpaceContext) -> SpaceReviewRules:
+        return SpaceReviewRules(**dict(context.review_rules), version=self.get(context).version)
+
+    def set_review_rules(
+        self, context: SpaceContext, rules: ReviewRules, expected_version: int | None
+    ) -> SpaceReviewRules:
+        changes = {"review_rules": rules, "updated_by": context.user_id}
+        return SpaceReviewRules(**dict(rules), version=self._update(context, changes, expected_version).version)
+
+    def add_service_account(self, context: SpaceContext, request: ServiceAccountCreate) -> SpaceMember:
+        return self._members.add_service_account(context.space_id, request)
+
+    def create_service_key(self, context: SpaceContext, account_id: str, request: ApiKeyCreate) -> NewApiKey:
+        """Raises NotFoundError for a member that is no service account, and as ``ApiKeys.create`` does."""
+        membership = self._members.membership(context.space_id, account_id)
+        if membership.service_account is None:
+            raise NotFoundError("There is no service account with this id in the space. Persons make their own keys.")
+        holder = SpaceContext(context.space_id, account_id, generation=membership.generation)
+        return self._api_keys.create(holder, request)
+
+    def set_rights(
+        self, context: SpaceContext, member_id: str, request: MemberUpdate, expected_version: int | None
+    ) -> SpaceMember:
+        return self._members.set_rights(context.space_id, member_id, request.changes(), expected_version)
 
     def list_members(self, context: SpaceContext, after: str, limit: int) -> Page[SpaceMember]:
         return self._members.list_after(context.space_id, after, limit)

@@ -1,3 +1,3 @@
 from shared.handlers import load
 
-app, handler = load("functions.trainings.routes")
+app, handler = load("functions.trainings.routes", "functions.trainings.architecture_routes")

@@ -1,12 +1,14 @@
 """Rules of users: the first call makes the user from the token; the token stays the truth about e-mail and identity."""
 
+from collections.abc import Container
+
 from shared.clock import Clock, utc_now
 from shared.dynamodb.repository import Repository
 from shared.dynamodb.table import ConditionFailedError, Table
 from shared.errors import ApiError, ConflictError, GoneError, NotFoundError, PermissionDeniedError
 from shared.http.tokens import Principal
 from shared.models.invite import AcceptedInvites, InviteState
-from shared.models.space import UserPermission
+from shared.models.space import Privilege, Right, UserPermission
 from shared.models.user import GrantedPermissions, Me, SpaceMembership, User, UserUpdate
 from shared.spaces.invites import Invites
 from shared.spaces.members import Members, SpaceContext
@@ -38,16 +40,19 @@ class UserService:
                 name=names[membership.id],
                 is_owner=membership.is_owner,
                 permissions=_effective(membership.is_owner, membership.permissions),
+                privileges=_in_effect(membership.is_owner, membership.privileges),
             )
             for membership in memberships
             if membership.id in names
         ]
         if space_id:
             context = self._members.context(principal.user_id, space_id)
-            permissions = _effective(context.is_owner, list(context.permissions))
+            permissions = _effective(context.is_owner, context.permissions)
+            privileges = _in_effect(context.is_owner, context.permissions)
         else:
-            permissions = spaces[0].permissions if len(spaces) == 1 else []
-        return Me(**dict(user), permissions=permissions, spaces=spaces)
+            only = spaces[0] if len(spaces) == 1 else None
+            permissions, privileges = (only.permissions, only.privileges) if only else ([], [])
+        return Me(**dict(user), permissions=permissions, privileges=privileges, spaces=spaces)
 
     def update(self, principal: Principal, request: UserUpdate, expected_version: int | None) -> User:
         self._provision(principal)
@@ -116,8 +121,12 @@ class UserService:
         return known
 
 
-def _effective(is_owner: bool, permissions: list[UserPermission]) -> list[str]:
-    return [permission.value for permission in UserPermission if is_owner or permission in permissions]
+def _effective(is_owner: bool, rights: Container[Right]) -> list[str]:
+    return [permission.value for permission in UserPermission if is_owner or permission in rights]
+
+
+def _in_effect(is_owner: bool, rights: Container[Right]) -> list[Privilege]:
+    return [privilege for privilege in Privilege if is_owner or privilege in rights]
 
 
 def _nothing_to_accept(states: set[InviteState], email: str) -> ApiError:

@@ -8,17 +8,17 @@ from shared.connectors.catalog import FileState
 from shared.connectors.file_pins import MAX_FILES
 from shared.connectors.storage import ConnectorStorage, FileVersion, MissingFileError, StorageError
 from shared.dynamodb.repository import Repository
-from shared.errors import JobFailedError, NotFoundError, ValidationFailedError
+from shared.errors import JobFailedError, NotFoundError, TransientError, ValidationFailedError
 from shared.models.catalog import CatalogEntry, CatalogStatus, overridden
 from shared.models.connector import Connector
 from shared.models.connector_training import ConnectorTraining
 from shared.models.reading import ReadOptions, is_date_format
 from shared.resources import Resources
+from shared.space_binding import BoundThreads
 
 # Entries are read in batches, because those of thousands of files would not fit into the memory.
 BATCH_FILES = 100
-# What AWS answers when it is worth asking again.
-TRANSIENT = ("SlowDown", "InternalError", "ServiceUnavailable", "RequestTimeout", "ThrottlingException", "503", "500")
+HEADS_AT_ONCE = 10
 
 
 @dataclass(frozen=True)
@@ -80,12 +80,11 @@ class JobFiles:
             if pins_key is None:
                 found = _present(storage, connector, settings.files)
             else:
-                found = _pinned(storage, self._pins.load(pins_key), settings.files)
+                found = iter(self._pins.load(pins_key))
             versions = _usable(found, connector, settings.files)
         except StorageError as error:
-            if error.aws_code in TRANSIENT:
-                raise
-            raise JobFailedError(f"The connector '{connector.name}' can't be read: {error.message}") from error
+            failure = TransientError if error.is_transient else JobFailedError
+            raise failure(f"The connector '{connector.name}' can't be read: {error.message}") from error
         except ValidationFailedError as error:  # its endpoint may not be called
             raise JobFailedError(f"The connector '{connector.name}' can't be read: {error.message}") from error
         return DataPart(settings, connector, storage, versions, self._options(space_id, connector, versions))
@@ -104,11 +103,12 @@ class JobFiles:
         """Yields the profiles of the scanned files."""
         for start in range(0, len(part.versions), BATCH_FILES):
             batch = part.versions[start : start + BATCH_FILES]
-            entries = self._catalog.entries(space_id, part.connector.id, [each.file for each in batch])
-            for version in batch:
-                entry = contents.replaced.get(version.file) or entries.get(version.file)
-                if entry is not None and entry.etag == version.etag:
-                    yield _profile_of(entry, part)
+            found = self._catalog.entries(space_id, part.connector.id, [each.file for each in batch])
+            found |= contents.replaced
+            # An event may have replaced an entry since the states were read.
+            others = {each.file: each.etag for each in batch if not _is_of(found.get(each.file), each)}
+            found |= self._drifts.replaced_profiles(space_id, part.connector.id, others)
+            yield from (_profile_of(found[each.file], part) for each in batch if _is_of(found.get(each.file), each))
 
     def _options(self, space_id: str, connector: Connector, versions: Sequence[FileVersion]) -> dict[str, ReadOptions]:
         """Returns the read options of each file: the connector's with its own."""
@@ -128,26 +128,16 @@ def _present(storage: ConnectorStorage, connector: Connector, names: Sequence[st
                 )
             yield version
         return
-    for name in dict.fromkeys(names):
+
+    def head(name: str) -> FileVersion | None:
         try:
-            yield storage.head(name)
+            return storage.head(name)
         except MissingFileError:
-            continue
+            return None
 
-
-def _pinned(
-    storage: ConnectorStorage, pinned: Sequence[FileVersion], names: Sequence[str] | None
-) -> Iterator[FileVersion]:
-    for version in pinned:
-        yield _with_version_id(storage, version) if names else version
-
-
-def _with_version_id(storage: ConnectorStorage, version: FileVersion) -> FileVersion:
-    try:
-        found = storage.head(version.file)
-    except MissingFileError:
-        return version
-    return found if found.etag == version.etag else version
+    # Thousands of files, of up to twenty connectors, in the minutes of a step.
+    with BoundThreads(HEADS_AT_ONCE) as pool:
+        yield from filter(None, pool.map(head, dict.fromkeys(names)))
 
 
 def _usable(found: Iterator[FileVersion], connector: Connector, names: Sequence[str] | None) -> list[FileVersion]:
@@ -167,6 +157,10 @@ def _usable(found: Iterator[FileVersion], connector: Connector, names: Sequence[
         what_next = "Scan it: that reads its tables" if connector.postgres else "Upload some"
         raise JobFailedError(f"The connector '{connector.name}' has no files with data in them. {what_next}.")
     return usable
+
+
+def _is_of(entry: CatalogEntry | None, version: FileVersion) -> bool:
+    return entry is not None and entry.etag == version.etag
 
 
 def _is_read(state: FileState | None, version: FileVersion) -> bool:

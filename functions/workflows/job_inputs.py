@@ -45,13 +45,16 @@ class JobInputs:
         """
         return [self.files.part(space_id, each, pins.get(each.connector_id)) for each in connectors]
 
-    def datasets(self, space_id: str, parts: Sequence[DataPart], target: str | None) -> list[JobDataset]:
+    def datasets(
+        self, space_id: str, parts: Sequence[DataPart], target: str | None, *, needs_profiles: bool
+    ) -> list[JobDataset]:
         """Returns the data set of each part; ``target`` is the column that all files must have.
 
         Raises JobFailedError for a file that can't be read according to the catalog, and a target column that is not
-        there.
+        there; where profiles are needed, also for a file without one, because only a profile names the columns that
+        identify persons.
         """
-        return [self._dataset(space_id, part, target) for part in parts]
+        return [self._dataset(space_id, part, target, needs_profiles=needs_profiles) for part in parts]
 
     def progress(self) -> JobProgress | None:
         """Returns the address for a job's reports, if this deployment takes reports."""
@@ -92,11 +95,16 @@ class JobInputs:
         )
         return plan
 
-    def _dataset(self, space_id: str, part: DataPart, target: str | None) -> JobDataset:
+    def _dataset(self, space_id: str, part: DataPart, target: str | None, *, needs_profiles: bool) -> JobDataset:
         connector = part.connector
         contents = self.files.contents(space_id, part)
         profiles = list(self.files.profiles(space_id, part, contents))
         current = {each.file: each for each in profiles if each.is_current}
+        if needs_profiles and (unknown := [each.file for each in part.versions if each.file not in current]):
+            raise JobFailedError(
+                f"The file '{unknown[0]}' of the connector '{connector.name}' changed while the job was prepared. "
+                "Start it again to use the new content."
+            )
         _check_profiles(connector, list(current.values()), part.settings.target or target)
         if part.settings.split and part.settings.split.column and len(current) == len(part.versions):
             _check_split(connector, list(current.values()), part.settings.split.column)

@@ -1,8 +1,8 @@
 """Defines the state machines in Amazon States Language, as plain data.
 
 The stack replaces each ``${Name}`` with an ARN or a name. The two machines that run SageMaker jobs use JSONata, because
-JSONata can leave out a field (SageMaker refuses ``MaxWaitTimeInSeconds`` without spot) and count attempts. The scan
-uses JSONPath, because the emulator runs a Distributed Map only in JSONPath.
+JSONata can leave out a field (SageMaker refuses ``MaxWaitTimeInSeconds`` without spot). The scan uses JSONPath, because
+the emulator runs a Distributed Map only in JSONPath.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,21 +12,35 @@ from typing import Any
 State = dict[str, Any]
 Definition = dict[str, Any]
 
-ATTEMPTS_PER_INSTANCE_TYPE = 2
-# AWS has no free instance for the job, or the account has no quota left.
-_NO_CAPACITY = ("CapacityError", "InsufficientInstanceCapacity", "InsufficientCapacity", "ResourceLimitExceeded")
+# A customer's database serves others too, and has few connections.
+TABLES_AT_ONCE = 4
 SECONDS_PER_WEEK = 7 * 24 * 3600
 
 _BACKOFF = {"BackoffRate": 2, "JitterStrategy": "FULL"}
-STEP_RETRY = [
+STEP_RETRY: list[dict[str, Any]] = [
     # The user's data causes this error, so a retry would fail in the same way.
     {"ErrorEquals": ["JobFailedError"], "MaxAttempts": 0},
+    # A bucket, a database or AWS itself is overloaded. These attempts take about a quarter of an hour.
+    {
+        "ErrorEquals": ["TransientError", "OutageError"],
+        "IntervalSeconds": 5,
+        "MaxAttempts": 10,
+        "MaxDelaySeconds": 300,
+        **_BACKOFF,
+    },
+    # The account's functions are all busy. A step waits for its turn, for as long as its workflow may run.
+    {
+        "ErrorEquals": ["Lambda.TooManyRequestsException"],
+        "IntervalSeconds": 2,
+        "MaxAttempts": 10_000,
+        "MaxDelaySeconds": 60,
+        **_BACKOFF,
+    },
     {
         "ErrorEquals": [
             "Lambda.ServiceException",
             "Lambda.AWSLambdaException",
             "Lambda.SdkClientException",
-            "Lambda.TooManyRequestsException",
         ],
         "IntervalSeconds": 2,
         "MaxAttempts": 6,
@@ -36,7 +50,8 @@ STEP_RETRY = [
     {"ErrorEquals": ["States.TaskFailed", "States.Timeout"], "IntervalSeconds": 2, "MaxAttempts": 2, **_BACKOFF},
 ]
 JOB_RETRY = [
-    # The request failed (usually by throttling). No job was created, so the job name is still free.
+    # The request failed (usually by throttling), or only its response was lost. The name of the job stays the same, so
+    # that a second request makes no second job.
     {
         "ErrorEquals": ["SageMaker.AmazonSageMakerException", "SageMaker.SdkClientException"],
         "IntervalSeconds": 5,
@@ -97,13 +112,13 @@ def _training_job(
     keeps_checkpoints: bool,
     record: str,
 ) -> State:
-    """Returns a state that runs ``$job`` as a SageMaker training job, on the instance type of the current attempt.
+    """Returns a state that runs ``$job`` as a SageMaker training job, on the machine that ``$search`` has found.
 
     ``job`` is a folder of ``functions/jobs``. ``channels`` maps an input channel to its S3 URI.
     """
     code = {"code": "${JobSource}", **({"wheels": "${JobWheels}"} if options.wheels else {})}
     arguments: dict[str, Any] = {
-        "TrainingJobName": "{% $job.job_name_prefix & '-' & $string($attempt) %}",
+        "TrainingJobName": "{% $states.input.job_name %}",
         "RoleArn": "${JobRole}",
         "AlgorithmSpecification": {
             "TrainingImage": "{% $job.image_uri %}",
@@ -132,10 +147,10 @@ def _training_job(
             **({"KmsKeyId": "${JobKey}"} if options.key else {}),
         },
         "ResourceConfig": _resources(options),
-        "EnableManagedSpotTraining": "{% $job.spot %}",
+        "EnableManagedSpotTraining": "{% $search.spot %}",
         "StoppingCondition": (
             "{% $merge([{'MaxRuntimeInSeconds': $job.max_runtime_seconds},"
-            " $job.spot ? {'MaxWaitTimeInSeconds': $job.max_wait_seconds} : {}]) %}"
+            " $search.spot ? {'MaxWaitTimeInSeconds': $job.max_wait_seconds} : {}]) %}"
         ),
         # SageMaker retries after its internal errors. The job then continues from its last checkpoint.
         "RetryStrategy": {"MaximumRetryAttempts": 2},
@@ -162,14 +177,14 @@ def _training_job(
             " ? $states.result.BillableTimeInSeconds : null}]) %}"
         ),
         "Retry": JOB_RETRY,
-        "Catch": _catch("AnotherMachine"),
+        "Catch": _catch("FindMachine"),
         "Next": record,
     }
 
 
 def _resources(options: JobOptions) -> Any:
     """Returns the machines of a job. SageMaker refuses a volume key where the volume is a disk of the machine."""
-    machine = f"$job.instance_types[$floor(($attempt - 1) / {ATTEMPTS_PER_INSTANCE_TYPE})]"
+    machine = "$search.instance_type"
     resources = {
         "InstanceType": f"{{% {machine} %}}",
         "InstanceCount": "{% $job.instance_count %}",
@@ -185,29 +200,31 @@ def _resources(options: JobOptions) -> Any:
     )
 
 
-def _capacity_states(fail: str, wait_seconds: int) -> dict[str, State]:
-    """Returns the states after a failed job. A capacity error leads to a new attempt while attempts are left."""
-    reasons = " or ".join(f"$contains($reason, '{reason}')" for reason in _NO_CAPACITY)
+def _machine_states(function: str, record: str, fail: str, wait_seconds: int) -> dict[str, State]:
+    """Returns the states that find a machine for ``$job``, before its first SageMaker job and after a failure."""
+
+    def follows(decision: str, state: str) -> State:
+        return {"Condition": f"{{% $states.input.next = '{decision}' %}}", "Next": state}
+
     return {
-        "AnotherMachine": {
+        "FindMachine": _lambda(
+            function,
+            "{% $merge([$states.input, {'plan': $job, 'search': $search}]) %}",
+            Assign={"search": "{% $states.result.Payload.search %}"},
+            Catch=_catch(fail),
+            Next="MachineFound",
+        ),
+        "MachineFound": {
             "Type": "Choice",
-            "Choices": [
-                {
-                    "Condition": (
-                        "{% ($reason := $states.input.error & ' ' & $states.input.cause;"
-                        f" ({reasons}) and $attempt < {ATTEMPTS_PER_INSTANCE_TYPE} * $count($job.instance_types)) %}}"
-                    ),
-                    "Next": "WaitForCapacity",
-                }
-            ],
+            "Choices": [follows("run", "RunJob"), follows("wait", "WaitForMachine"), follows("register", record)],
             "Default": fail,
         },
-        "WaitForCapacity": {
+        "WaitForMachine": {
             "Type": "Wait",
             # Jitter keeps jobs that were refused at the same time from retrying at the same time.
-            "Seconds": f"{{% $floor({wait_seconds} * (0.5 + $random())) %}}",
-            "Assign": {"attempt": "{% $attempt + 1 %}"},
-            "Next": "RunJob",
+            "Seconds": f"{{% $floor({wait_seconds} * $states.input.pause * (0.5 + $random())) %}}",
+            "Output": "{% $states.context.Execution.Input %}",
+            "Next": "FindMachine",
         },
     }
 
@@ -229,7 +246,7 @@ def _job_machine(comment: str, states: dict[str, State]) -> Definition:
     }
 
 
-_ASSIGN_JOB = {"job": "{% $states.result.Payload %}", "attempt": 1}
+_ASSIGN_JOB = {"job": "{% $states.result.Payload %}", "search": {}}
 
 
 def training(options: JobOptions, *, capacity_wait: int) -> Definition:
@@ -243,7 +260,7 @@ def training(options: JobOptions, *, capacity_wait: int) -> Definition:
             "FilesAreScanned": {
                 "Type": "Choice",
                 "Choices": [{"Condition": "{% $exists($states.input.wait_seconds) %}", "Next": "WaitForScans"}],
-                "Default": "RunJob",
+                "Default": "FindMachine",
             },
             # The step limits how often and how long it asks for this.
             "WaitForScans": {"Type": "Wait", "Seconds": "{% $states.input.wait_seconds %}", "Next": "CheckTraining"},
@@ -254,7 +271,7 @@ def training(options: JobOptions, *, capacity_wait: int) -> Definition:
                 keeps_checkpoints=True,
                 record="RegisterCheckpoints",
             ),
-            **_capacity_states("FailTraining", capacity_wait),
+            **_machine_states("FindTrainingMachine", "RegisterCheckpoints", "FailTraining", capacity_wait),
             "RegisterCheckpoints": _lambda(
                 "RegisterCheckpoints", Catch=_catch("FailTraining"), Next="EvaluateBenchmarks"
             ),
@@ -309,7 +326,7 @@ def evaluation(options: JobOptions, *, capacity_wait: int) -> Definition:
         "Measures a checkpoint on a benchmark.",
         {
             "PrepareEvaluation": _lambda(
-                "PrepareEvaluation", Assign=_ASSIGN_JOB, Catch=_catch("FailEvaluation"), Next="RunJob"
+                "PrepareEvaluation", Assign=_ASSIGN_JOB, Catch=_catch("FailEvaluation"), Next="FindMachine"
             ),
             "RunJob": _training_job(
                 "evaluate",
@@ -318,7 +335,7 @@ def evaluation(options: JobOptions, *, capacity_wait: int) -> Definition:
                 keeps_checkpoints=False,
                 record="RecordEvaluation",
             ),
-            **_capacity_states("FailEvaluation", capacity_wait),
+            **_machine_states("FindEvaluationMachine", "RecordEvaluation", "FailEvaluation", capacity_wait),
             "RecordEvaluation": _lambda("RecordEvaluation", Catch=_catch("FailEvaluation"), End=True),
             **_failure_states("FailEvaluation", "FailEvaluation"),
         },
@@ -340,50 +357,63 @@ def connector_scan(*, concurrency: int) -> Definition:
     everything = {"Payload.$": "$"}
     identity = {f"{name}.$": f"$$.Execution.Input.{name}" for name in ("space_id", "connector_id", "scan_id")}
     catch = [{"ErrorEquals": ["States.ALL"], "ResultPath": "$.failure", "Next": "FailScan"}]
+
+    def scan(label: str, at_once: int) -> State:
+        """Returns the map that scans each group of files in an execution of its own."""
+        return {
+            "Type": "Map",
+            "ItemReader": {
+                "Resource": "arn:aws:states:::s3:getObject",
+                "ReaderConfig": {"InputType": "JSON"},
+                "Parameters": {"Bucket": "${DataBucket}", "Key.$": "$.groups_key"},
+            },
+            "ItemSelector": {
+                "space_id.$": "$.space_id",
+                "connector_id.$": "$.connector_id",
+                "scan_id.$": "$.scan_id",
+                "files.$": "$$.Map.Item.Value",
+            },
+            "MaxConcurrency": at_once,
+            # Even empty results of 87,000 groups would exceed the 256 KB that a state may return. Nothing reads the
+            # exported results, and the bucket deletes them after a month.
+            "ResultWriter": {
+                "Resource": "arn:aws:states:::s3:putObject",
+                "Parameters": {
+                    "Bucket": "${DataBucket}",
+                    "Prefix.$": "States.Format('temporary/spaces/{}/scans/{}', $.space_id, $.scan_id)",
+                },
+            },
+            # finish_scan records the error of a broken file, so the map itself must not fail.
+            "ToleratedFailurePercentage": 100,
+            "ItemProcessor": {
+                "ProcessorConfig": {"Mode": "DISTRIBUTED", "ExecutionType": "STANDARD"},
+                "StartAt": "ScanFile",
+                "States": {
+                    # The results stay small, because files hold them.
+                    "ScanFile": invoke("ScanFile", everything, OutputPath=None, End=True)
+                },
+            },
+            "Label": label,
+            "ResultPath": None,
+            "Catch": catch,
+            "Next": "FinishScan",
+        }
+
     return {
         "Comment": "Reads the schema of a connector's files.",
         "StartAt": "ListScanFiles",
         "TimeoutSeconds": 24 * 3600,
         "States": {
-            "ListScanFiles": invoke("ListScanFiles", everything, OutputPath="$.Payload", Catch=catch, Next="ScanFiles"),
-            "ScanFiles": {
-                "Type": "Map",
-                "ItemReader": {
-                    "Resource": "arn:aws:states:::s3:getObject",
-                    "ReaderConfig": {"InputType": "JSON"},
-                    "Parameters": {"Bucket": "${DataBucket}", "Key.$": "$.groups_key"},
-                },
-                "ItemSelector": {
-                    "space_id.$": "$.space_id",
-                    "connector_id.$": "$.connector_id",
-                    "scan_id.$": "$.scan_id",
-                    "files.$": "$$.Map.Item.Value",
-                },
-                "MaxConcurrency": concurrency,
-                # Even empty results of 87,000 groups would exceed the 256 KB that a state may return. Nothing reads the
-                # exported results, and the bucket deletes them after a month.
-                "ResultWriter": {
-                    "Resource": "arn:aws:states:::s3:putObject",
-                    "Parameters": {
-                        "Bucket": "${DataBucket}",
-                        "Prefix.$": "States.Format('temporary/spaces/{}/scans/{}', $.space_id, $.scan_id)",
-                    },
-                },
-                # finish_scan records the error of a broken file, so the map itself must not fail.
-                "ToleratedFailurePercentage": 100,
-                "ItemProcessor": {
-                    "ProcessorConfig": {"Mode": "DISTRIBUTED", "ExecutionType": "STANDARD"},
-                    "StartAt": "ScanFile",
-                    "States": {
-                        # The results stay small, because files hold them.
-                        "ScanFile": invoke("ScanFile", everything, OutputPath=None, End=True)
-                    },
-                },
-                "Label": "ScanFiles",
-                "ResultPath": None,
-                "Catch": catch,
-                "Next": "FinishScan",
+            "ListScanFiles": invoke(
+                "ListScanFiles", everything, OutputPath="$.Payload", Catch=catch, Next="FilesOrTables"
+            ),
+            "FilesOrTables": {
+                "Type": "Choice",
+                "Choices": [{"Variable": "$.is_database", "BooleanEquals": True, "Next": "ScanTables"}],
+                "Default": "ScanFiles",
             },
+            "ScanFiles": scan("ScanFiles", concurrency),
+            "ScanTables": scan("ScanTables", min(concurrency, TABLES_AT_ONCE)),
             "FinishScan": invoke("FinishScan", everything, OutputPath="$.Payload", Catch=catch, End=True),
             "FailScan": invoke(
                 "FailScan",

@@ -191,6 +191,7 @@ class ServiceFunction(Construct):
             "DEFAULT_CLUSTER_TOKEN_PARAMETER": settings.default_cluster_token_parameter,
             "DEFAULT_CLUSTER_TOOL_CALLS": settings.default_cluster_tool_calls,
             "EMAIL_SENDER": settings.email_sender,
+            "CORS_ORIGINS": ",".join(settings.cors_origins),
             "SIGN_IN_URL": settings.sign_in_url,
             "LOG_LEVEL": settings.log_level,
             # Otherwise Pydantic searches every package for plugins at each start.
@@ -352,14 +353,15 @@ class ServiceFunction(Construct):
                     resources=[state_machine_arn(self, settings, workflow) for workflow in grants.starts],
                 )
             )
-        if grants.watches_jobs or grants.stops_jobs:
-            stops = grants.stops_jobs
+        if grants.stops_executions:
             statements.append(
                 iam.PolicyStatement(
-                    actions=["states:DescribeExecution", *(["states:StopExecution"] if stops else [])],
+                    actions=["states:DescribeExecution", "states:StopExecution"],
                     resources=executions,
                 )
             )
+        if grants.watches_training_jobs or grants.stops_training_jobs:
+            stops = grants.stops_training_jobs
             statements.append(
                 iam.PolicyStatement(
                     actions=["sagemaker:DescribeTrainingJob", *(["sagemaker:StopTrainingJob"] if stops else [])],

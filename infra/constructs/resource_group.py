@@ -1,5 +1,7 @@
 """Creates a resource group: its function and its routes."""
 
+from collections.abc import Mapping
+
 import aws_cdk as cdk
 from aws_cdk import aws_apigateway as apigateway
 from constructs import Construct
@@ -23,6 +25,7 @@ class ResourceGroup(Construct):
         settings: StageSettings,
         data: DataStack,
         code: Code,
+        environment: Mapping[str, str],
         api: apigateway.RestApi,
         authorizer: apigateway.IAuthorizer,
         releases: Releases | None,
@@ -35,6 +38,7 @@ class ResourceGroup(Construct):
             settings=settings,
             data=data,
             code=code,
+            environment=environment,
             snap_start=settings.snap_start and spec.snap_start,
             releases=releases,
         )
@@ -47,7 +51,7 @@ class ResourceGroup(Construct):
             timeout=cdk.Duration.seconds(spec.timeout_seconds) if streams else None,
         )
         for path in spec.paths:
-            method = api.root.resource_for_path(path).add_method(
+            method = (api.root.resource_for_path(path) if path else api.root).add_method(
                 "ANY",
                 integration,
                 authorizer=None if spec.public else authorizer,

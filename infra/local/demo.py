@@ -85,6 +85,13 @@ class Demo:
         self._plot(models, evaluations)
         ChatDemo(self._settings, api, self._console).run()
         DecisionDemo(api, self._console).run({model.data_set: model.benchmark_id for model in models})
+        self._console.print(
+            f"\nSee it all in the console: {self._settings.api_url}/console#/models?benchmark={models[0].benchmark_id}"
+            f"\nSign in as {USER} with the password {tokens.PASSWORD}",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )
 
     def _space(self) -> str:
         found = next((space for space in self._api.rows("/spaces") if space["name"] == SPACE), None)

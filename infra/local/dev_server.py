@@ -33,6 +33,15 @@ def service(settings: LocalSettings, outputs: Mapping[str, str]) -> Service:
     )
 
 
+def sign_in_variables(aws_url: str, outputs: Mapping[str, str]) -> dict[str, str]:
+    """Returns where the console signs in: the emulated pool."""
+    return {
+        "CONSOLE_POOL_URL": aws_url,
+        "CONSOLE_POOL_ID": outputs["UserPoolId"],
+        "CONSOLE_CLIENT_ID": outputs["UserPoolClientId"],
+    }
+
+
 def variables(settings: LocalSettings, outputs: Mapping[str, str]) -> dict[str, str]:
     """Returns the application's settings (shared/settings.py) from the outputs of the deployment."""
     settings_of_outputs = {
@@ -49,6 +58,7 @@ def variables(settings: LocalSettings, outputs: Mapping[str, str]) -> dict[str, 
         # The local model is slow, and no gateway limits the time of a request.
         "UPSTREAM_TIMEOUT_SECONDS": "240",
         "UPSTREAM_TOTAL_SECONDS": "480",
+        **sign_in_variables(settings.aws_url, outputs),
         "WEBHOOK_URL": f"{settings.api_url}/webhooks",
         "POWERTOOLS_TRACE_DISABLED": "true",
     }

@@ -139,7 +139,8 @@ def with_aws_rules(enforce: Callable[..., Any]) -> Callable[..., Any]:
     """Wraps ``enforce`` of the emulator: adds the leading keys of calls to DynamoDB and logs refused calls.
 
     The emulator checks a call for each table, and a transaction for each action. The leading keys are therefore the
-    partition keys that one action accesses in one table. SQS has no separate actions for batches.
+    partition keys that one action accesses in one table. SQS has no separate actions for batches. The ``Ref`` of a
+    secret is its name in the emulator, and so are the resources of policies; in AWS it is the ARN.
     """
 
     def enforce_as_aws(
@@ -161,6 +162,8 @@ def with_aws_rules(enforce: Callable[..., Any]) -> Callable[..., Any]:
             service_context = {**service_context, LEADING_KEYS: keys or None}
         elif service == "sqs":
             action = action.removesuffix("Batch")
+        elif service == "secretsmanager":
+            resource_arn = resource_arn.rpartition(":secret:")[2].rpartition("-")[0]
         refusal = enforce(access_key_id, action, service, region, resource_arn, service_context)
         if refusal is not None:
             logger.warning("refused %s on %s: %s", action, resource_arn, refusal)

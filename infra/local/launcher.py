@@ -223,6 +223,7 @@ def addresses(settings: LocalSettings, outputs: Outputs, *, user: str) -> str:
     return "\n".join(
         [
             f"API            {settings.api_url}",
+            f"Console        {settings.api_url}/console",
             f"Documentation  {settings.api_url}/docs",
             f"API Gateway    {gateway_url(settings, outputs)}",
             f"Local AWS      {settings.aws_url}",

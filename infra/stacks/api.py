@@ -1,7 +1,7 @@
 """Creates the REST API: API Gateway with one function for each resource group."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import aws_cdk as cdk
@@ -11,6 +11,7 @@ from aws_cdk import aws_iam as iam
 from aws_cdk import aws_logs as logs
 from constructs import Construct
 
+from infra.constructs.console import ConsoleSignIn
 from infra.constructs.error_responses import add_error_responses
 from infra.constructs.fair_shares import FairShares
 from infra.constructs.firewall import Firewall
@@ -63,7 +64,8 @@ class ApiStack(cdk.Stack):
         self.url = f"https://{settings.domain_name}/" if settings.domain_name else self.api.url
         self._code = Code.of(self, settings, build, groups)
         releases = Releases(self, settings) if settings.gradual_releases else None
-        authorizer = self._authorizer(releases)
+        console = ConsoleSignIn(self, settings=settings, data=data, api_url=self.url)
+        authorizer = self._authorizer(releases, console.audience)
         self.groups = [
             ResourceGroup(
                 self,
@@ -71,6 +73,7 @@ class ApiStack(cdk.Stack):
                 settings=settings,
                 data=data,
                 code=self._code,
+                environment=console.variables if spec.name == "documentation" else console.audience,
                 api=self.api,
                 authorizer=authorizer,
                 releases=releases,
@@ -107,7 +110,8 @@ class ApiStack(cdk.Stack):
             default_cors_preflight_options=apigateway.CorsOptions(
                 allow_origins=origins,
                 allow_methods=apigateway.Cors.ALL_METHODS,
-                allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "If-Match", "X-Space-Id"],
+                # The star stands for the headers of client libraries, and never for Authorization.
+                allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "If-Match", "X-Space-Id", "*"],
                 max_age=cdk.Duration.hours(1),
             )
             if origins
@@ -196,7 +200,7 @@ class ApiStack(cdk.Stack):
                 metric_value=value,
             )
 
-    def _authorizer(self, releases: Releases | None) -> apigateway.IAuthorizer:
+    def _authorizer(self, releases: Releases | None, audience: Mapping[str, str]) -> apigateway.IAuthorizer:
         backend = ServiceFunction(
             self,
             "Authorize",
@@ -204,7 +208,7 @@ class ApiStack(cdk.Stack):
             settings=self._settings,
             data=self._data,
             code=self._code,
-            environment={"FAIR_SHARES": ",".join(self._settings.fair_shares)},
+            environment={"FAIR_SHARES": ",".join(self._settings.fair_shares), **audience},
             snap_start=self._settings.snap_start,
             releases=releases,
         )

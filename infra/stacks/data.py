@@ -146,10 +146,8 @@ class DataStack(cdk.Stack):
             server_access_logs_prefix="files/" if settings.access_log_bucket else None,
             cors=[
                 # Browsers upload files directly with presigned POSTs, which carry their own authorisation.
-                s3.CorsRule(allowed_methods=[s3.HttpMethods.POST], allowed_origins=list(settings.cors_origins))
-            ]
-            if settings.cors_origins
-            else None,
+                s3.CorsRule(allowed_methods=[s3.HttpMethods.POST], allowed_origins=self._browser_origins())
+            ],
             lifecycle_rules=[
                 s3.LifecycleRule(
                     id="tidy",
@@ -230,6 +228,11 @@ class DataStack(cdk.Stack):
             "AwsSolutions-SMG4",
         )
         return secret
+
+    def _browser_origins(self) -> list[str]:
+        """Returns the origins of the console and of other browser applications."""
+        own = self._settings.domain_name or f"*.execute-api.{cdk.Aws.REGION}.{cdk.Aws.URL_SUFFIX}"
+        return [f"https://{own}", *self._settings.cors_origins]
 
     def _user_pool(self) -> cognito.UserPool:
         settings = self._settings

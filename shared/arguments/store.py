@@ -210,7 +210,7 @@ def _fields(entity: Entity) -> dict[str, Any]:
 
 
 # What follows from other fields.
-_DERIVED = {"claims", "lineage", "queued_id", "unsupported_claims", "updated_at", "version"}
+_DERIVED = {"claims", "edited_by", "lineage", "queued_id", "unsupported_claims", "updated_at", "version"}
 
 
 def _differences(before: Argument, after: Argument) -> dict[str, FieldChange]:

@@ -1,8 +1,9 @@
 """Stores the audit log: one row for each write of an entity, from the records of the table's stream.
 
-Rows live under ``audit#<space>``, with a copy for each thing that they are asked for by; the sort key is the id of the
-write, so that a repeated record makes the same row again. They disappear after the retention by their
-``expires_at``.
+Rows live under ``audit#<space>``, with an entry for each thing that they are asked for by; the sort key is the id of
+the write, so that a repeated record makes no second row. A row is never written again. The rows of a space form a
+chain (see ``chain``): ``audit#<space>#chain`` lists them in its order, and ``audit#<space>#head`` is its end. Rows
+disappear after the retention by their ``expires_at``; the end stays.
 """
 
 import json
@@ -15,23 +16,27 @@ from operator import and_
 from typing import Any
 
 from boto3.dynamodb.conditions import Attr, ConditionBase
+from boto3.dynamodb.conditions import Key as KeyCondition
 
+from shared.audit.chain import Link, problems
 from shared.clock import Clock
 from shared.dynamodb.repository import cursor_id
-from shared.dynamodb.table import Item, Key, Table
+from shared.dynamodb.table import Item, Key, Table, Write, put, repeat_on_conflict
 from shared.dynamodb.time_ordered_ids import ids_within, made_at
 from shared.dynamodb.write_markers import REMOVAL, WRITE_MARKER, read_write_marker, removal_key
-from shared.models.audit_log import AuditAction, AuditLog, AuditPage
+from shared.models.audit_log import AuditAction, AuditLog, AuditPage, AuditProblem, AuditVerification
 from shared.models.base import Timestamp
 from shared.secret_names import without_secrets
 
 # An item before and after a write; None where it is not there.
 ItemImages = tuple[Item | None, Item | None]
-AuditRow = tuple[Key, Item]
 
 # Values are kept up to so many characters of JSON.
 VALUE_CHARACTERS = 1000
 COUNTED_ROWS = 1000
+# A transaction has at most 100 writes and 4 MB.
+ROWS_AT_ONCE = 40
+PROBLEMS_LIMIT = 100
 # What every write changes, or what says nothing to a user: the place of an item, its stamp, its counter of versions.
 _LEFT_OUT = {
     "PK",
@@ -86,21 +91,49 @@ class AuditLogs:
     def record(self, changes: Sequence[ItemImages]) -> None:
         """Stores the changes of items that are writes of entities, in their order."""
         removals = self._table.get_many([removal_key(before) for before, after in changes if before and not after])
-        rows = {key: row for change in changes for key, row in self._rows_of(*change, removals)}
-        self._table.put_all([{**key.values, **row} for key, row in rows.items()])
+        spaces: dict[str, dict[str, Item]] = {}
+        for change in changes:
+            found = self._row_of(*change, removals)
+            if found is not None:
+                space_id, row = found
+                spaces.setdefault(space_id, {}).setdefault(row["id"], row)
+        for space_id, rows in spaces.items():
+            waiting = list(rows.values())
+            for start in range(0, len(waiting), ROWS_AT_ONCE):
+                self._append(space_id, waiting[start : start + ROWS_AT_ONCE])
 
-    def _rows_of(self, before: Item | None, after: Item | None, removals: Mapping[Key, Item]) -> Iterator[AuditRow]:
-        """Yields the row of a change, and its copies. One of the images is needed."""
+    def _append(self, space_id: str, rows: Sequence[Item]) -> None:
+        """Appends the rows that the chain does not have. Then lists all of them, also after an earlier failure."""
+
+        def step() -> list[Item]:
+            keys = {Key(f"audit#{space_id}", row["id"]): row for row in rows}
+            found = self._table.get_many([_head_key(space_id), *keys])
+            head = found.pop(_head_key(space_id), None)
+            links = [_end_of(head)]
+            fresh = []
+            for key in [each for each in keys if each not in found]:
+                fresh.append(links[-1].append(keys[key]))
+                links.append(Link.of(fresh[-1]))
+            if fresh:
+                self._table.transact(_append_writes(space_id, head, fresh, links[-1]))
+            return [*found.values(), *fresh]
+
+        recorded = repeat_on_conflict(step, "The audit log of the space is being written by others.")
+        self._table.put_all([entry for row in recorded for entry in _entries(space_id, row)])
+
+    def _row_of(self, before: Item | None, after: Item | None, removals: Mapping[Key, Item]) -> tuple[str, Item] | None:
+        """Returns the space and the row of a change that is a write of an entity. One of the images is needed."""
         item = after or before or {}
         kind, _, owner = item["PK"].partition("#")
         stamp = _stamp(before, after, removals)
         if stamp is None or owner.endswith("#hidden"):  # a membership of a deleted space, moved as it is
-            return
+            return None
         actor, api_key_id, write_id = read_write_marker(stamp)
         # A membership is filed under its user, and some things under what they belong to in the space.
         space_id, entity_id = (item["SK"], owner) if kind == "membership" else (owner.partition("#")[0], item["SK"])
         changed = _changed(before or {}, after or {})
-        row = {
+        return space_id, {
+            "id": write_id,
             "actor": actor,
             "api_key_id": api_key_id,
             "action": _action(before, after),
@@ -110,9 +143,6 @@ class AuditLogs:
             "after": _as_text(after or {}, changed, kind, "after"),
             "expires_at": int((made_at(write_id) + self._retention).timestamp()),
         }
-        copies = (_partition(space_id, name, row[name]) for name in _ASKED_FOR if row[name])
-        for partition in (f"audit#{space_id}", *copies):
-            yield Key(partition, write_id), row
 
     def list_after(self, space_id: str, filters: AuditFilters, after: str, limit: int) -> AuditPage:
         """Returns the rows that match, newest first. Raises InvalidCursorError."""
@@ -126,19 +156,73 @@ class AuditLogs:
         names = ("SK", *others)
         counted = list(self._table.query(pk, condition=period(), limit=COUNTED_ROWS + 1, attributes=names))
         count = sum(all(item.get(name) == value for name, value in others.items()) for item in counted[:COUNTED_ROWS])
-        items = list(self._rows(pk, period(before=last), others, limit + 1))
+        ids = list(self._ids(pk, period(before=last), others, limit + 1))
         return AuditPage(
             count=count,
-            data=[_load(item) for item in items[:limit]],
-            has_more=len(items) > limit,
+            data=[_load(row) for row in self._rows(space_id, ids[:limit])],
+            has_more=len(ids) > limit,
             count_capped=len(counted) > COUNTED_ROWS,
         )
 
-    def _rows(self, pk: str, period: ConditionBase, others: dict[str, str], limit: int) -> Iterator[Item]:
-        if not others:
-            return self._table.query(pk, condition=period, limit=limit)
-        conditions: list[ConditionBase] = [Attr(name).eq(value) for name, value in others.items()]
-        return islice(self._table.query(pk, condition=period, filter=reduce(and_, conditions)), limit)
+    def _ids(self, pk: str, period: ConditionBase, others: dict[str, str], limit: int) -> Iterator[str]:
+        filters: list[ConditionBase] = [Attr(name).eq(value) for name, value in others.items()]
+        kept = reduce(and_, filters) if filters else None
+        found = self._table.query(pk, condition=period, filter=kept, attributes=("SK",))
+        return (item["SK"] for item in islice(found, limit))
+
+    def _rows(self, space_id: str, ids: Sequence[str]) -> list[Item]:
+        """Returns the rows that still exist, in this order."""
+        keys = [Key(f"audit#{space_id}", each) for each in ids]
+        found = self._table.get_many(keys)
+        return [found[key] for key in keys if key in found]
+
+    def chained(self, space_id: str, after: int, limit: int) -> list[Item]:
+        """Returns the rows that follow in the chain, oldest first, without those that have expired."""
+        entries = self._chain(space_id, after + 1, None, limit)
+        return self._rows(space_id, [entry["id"] for entry in entries])
+
+    def verify(self, space_id: str, after: int, known_hash: str | None, limit: int) -> AuditVerification:
+        """Checks the rows that follow in the chain: that none was changed, added, moved, or removed before its time.
+
+        ``known_hash`` is the hash that the row ``after`` had at an earlier check.
+        """
+        head_item = self._table.get(_head_key(space_id))
+        head = _end_of(head_item)
+        entries = self._chain(space_id, after, head.sequence, limit + 2)
+        found = {row["id"]: row for row in self._rows(space_id, [entry["id"] for entry in entries])}
+        listed = {int(entry["SK"]): found.get(entry["id"]) for entry in entries}
+        before = listed.pop(after, None)
+        known = Link.of(before) if before else Link(after, known_hash or "") if known_hash or not after else None
+        has_more = len(listed) > limit
+        places = list(listed)[:limit]
+        rows = [row for place in places if (row := listed[place]) is not None and row.get("sequence") == place]
+        right_places = {int(row["sequence"]) for row in rows}
+        wrong = [_problem(place, "the row was removed") for place in places if place not in right_places]
+        if before and known_hash not in (None, before["hash"]):
+            wrong.append(_problem(after, "the row is not the one of the earlier check"))
+        now = int(self._clock().timestamp())
+        wrong += problems(rows, known, now)
+        end = Link.of(rows[-1]) if rows else known
+        if not has_more and (after > head.sequence or (head.expires_at > now and end != head)):
+            wrong.append(_problem(head.sequence, "the chain does not end with the last row that was recorded"))
+        return AuditVerification(
+            is_intact=not wrong,
+            checked=len(rows),
+            first=places[0] if places else None,
+            last=places[-1] if places else None,
+            hash=end.hash if end and end.sequence else None,
+            has_more=has_more,
+            problems=wrong[:PROBLEMS_LIMIT],
+        )
+
+    def _chain(self, space_id: str, first: int, last: int | None, limit: int) -> list[Item]:
+        """Returns the entries of a part of the chain, without those of rows that have expired."""
+        places = KeyCondition("SK").between(_place(first), "~" if last is None else _place(last))
+        kept = Attr("expires_at").gt(int(self._clock().timestamp()))
+        if last is not None and last < first:
+            return []
+        found = self._table.query(f"audit#{space_id}#chain", condition=places, newest_first=False, filter=kept)
+        return list(islice(found, limit))
 
 
 def _stamp(before: Item | None, after: Item | None, removals: Mapping[Key, Item]) -> str | None:
@@ -150,6 +234,43 @@ def _stamp(before: Item | None, after: Item | None, removals: Mapping[Key, Item]
     # A membership returns to its place, with its last write, when its space is restored.
     is_written = before.get(WRITE_MARKER) != stamp if before else after.get("version", 1) == 1
     return stamp if is_written else None
+
+
+def _append_writes(space_id: str, head: Item | None, rows: Sequence[Item], end: Link) -> list[Write]:
+    """Returns the writes of new rows. They fail with TransactionFailedError if another writer was faster."""
+    unchanged = Attr("sequence").eq(head["sequence"]) if head else Attr("PK").not_exists()
+    absent = Attr("PK").not_exists()
+    values = {"sequence": end.sequence, "hash": end.hash, "last_expires_at": end.expires_at}
+    writes = [put(_head_key(space_id), values, unchanged)]
+    for row in rows:
+        place = Key(f"audit#{space_id}#chain", _place(row["sequence"]))
+        writes.append(put(Key(f"audit#{space_id}", row["id"]), row, absent))
+        writes.append(put(place, {"id": row["id"], "expires_at": row["expires_at"]}, absent))
+    return writes
+
+
+def _entries(space_id: str, row: Item) -> Iterator[Item]:
+    """Yields the entries by which a row is found. They hold what lists filter by."""
+    known = {name: row[name] for name in (*_ASKED_FOR, "expires_at") if row.get(name)}
+    for name in _ASKED_FOR:
+        if row.get(name):
+            yield {**Key(_partition(space_id, name, row[name]), row["id"]).values, **known}
+
+
+def _head_key(space_id: str) -> Key:
+    return Key(f"audit#{space_id}#head", "head")
+
+
+def _end_of(head: Item | None) -> Link:
+    return Link(head["sequence"], head["hash"], head["last_expires_at"]) if head else Link()
+
+
+def _place(sequence: int) -> str:
+    return f"{sequence:012d}"
+
+
+def _problem(sequence: int, text: str) -> AuditProblem:
+    return AuditProblem(sequence=sequence, problem=text)
 
 
 def _partition(space_id: str, name: str, value: str) -> str:

@@ -1,16 +1,19 @@
 """SageMaker's training jobs, which run trainings and evaluations alike."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
 if TYPE_CHECKING:
     from mypy_boto3_sagemaker import SageMakerClient
 
-# A state machine tries every instance type twice, which is fewer attempts than this.
-MAX_ATTEMPTS = 40
+# A search for a machine makes fewer jobs than this: at most two for each instance type, on spot and on demand.
+MAX_JOBS = 80
+# Numbers may be missing between two jobs: AWS may have deleted old ones, and a refused request once used its number up.
+MAX_GAP = 6
 
 
 class SageMakerJobStatus(StrEnum):
@@ -37,23 +40,23 @@ class SageMakerJob:
 
 
 class SageMakerJobs:
-    """The jobs that were made for an entity: ``<kind>-<id>-<attempt>``, the attempts counted from 1."""
+    """The jobs that were made for an entity: ``<kind>-<id>-<number>``. Only the one with the largest number may run."""
 
     def __init__(self, client: "SageMakerClient") -> None:
         self._client = client
 
     def latest(self, prefix: str) -> SageMakerJob | None:
-        """Returns the newest attempt, or ``None`` before the first."""
-        latest = None
-        for attempt in range(1, MAX_ATTEMPTS + 1):
-            job = self._describe(f"{prefix}-{attempt}")
-            if job is None:
+        """Returns the newest job, or ``None`` before the first."""
+        latest, found = None, 0
+        for number in range(1, MAX_JOBS + 1):
+            if job := self._job(f"{prefix}-{number}"):
+                latest, found = job, number
+            elif number - found > MAX_GAP:
                 break
-            latest = job
         return latest
 
     def stop_latest(self, prefix: str) -> bool:
-        """Stops the newest attempt if it runs, and returns whether it did."""
+        """Stops the newest job if it runs, and returns whether it did."""
         job = self.latest(prefix)
         if job is None or job.status.is_over:
             return False
@@ -66,13 +69,19 @@ class SageMakerJobs:
                     raise
         return True
 
-    def _describe(self, name: str) -> SageMakerJob | None:
+    def describe(self, name: str) -> Mapping[str, Any] | None:
+        """Returns AWS's description of a job, or ``None`` if there is none of this name."""
         try:
-            found = self._client.describe_training_job(TrainingJobName=name)
+            return self._client.describe_training_job(TrainingJobName=name)
         except ClientError as error:
             if error.response["Error"]["Code"] in ("ValidationException", "ResourceNotFound"):
                 return None
             raise
+
+    def _job(self, name: str) -> SageMakerJob | None:
+        found = self.describe(name)
+        if found is None:
+            return None
         return SageMakerJob(
             name=name,
             status=SageMakerJobStatus(found["TrainingJobStatus"]),
@@ -82,5 +91,5 @@ class SageMakerJobs:
 
 
 def job_name_prefix(kind: str, entity_id: str) -> str:
-    """Returns the prefix of the names of all attempts."""
+    """Returns the prefix of the names of all jobs of an entity, and of their numbers."""
     return f"{kind}-{entity_id}"

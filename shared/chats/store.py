@@ -44,6 +44,8 @@ class Turn:
     messages: Sequence[Message]
     answer: ChatCompletion
     idempotency: Idempotency | None = None
+    # Whether the guard accepted all of its messages.
+    is_judged: bool = False
     # What else is written with it.
     also: Sequence[Write] = ()
 
@@ -67,7 +69,11 @@ class Chats:
             condition=KeyCondition("SK").begins_with(_generation(chat.generation)),
             newest_first=False,
         )
-        return [Message.model_validate(each) for turn in turns for each in self._values.load(turn["messages"])]
+        return [
+            Message.model_validate(each).judged(is_judged=turn.get("is_judged", False))
+            for turn in turns
+            for each in self._values.load(turn["messages"])
+        ]
 
     def list_after(self, space_id: str, after: str, limit: int, name: str) -> ChatPage:
         """Returns chats without messages, newest first. ``name`` is any part of the name, in upper or lower case."""
@@ -116,7 +122,7 @@ class Chats:
         if turn.idempotency is not None:
             actions += self._remember(space_id, turn, turn.idempotency, now)
         if turn.messages:
-            actions += self._turn(space_id, turn.chat, turn.messages)
+            actions += self._turn(space_id, turn.chat, turn.messages, is_judged=turn.is_judged)
         actions += turn.also
         try:
             if turn.is_new:
@@ -183,12 +189,14 @@ class Chats:
                 for key in self._values.keys(_folder(space_id, chat_id)):
                     self._values.remove(key)
 
-    def _turn(self, space_id: str, chat: StoredChat, messages: Sequence[Message]) -> list[Write]:
+    def _turn(
+        self, space_id: str, chat: StoredChat, messages: Sequence[Message], *, is_judged: bool = False
+    ) -> list[Write]:
         turn_id = new_id()
         dumped = [message.model_dump(mode="json", exclude_none=True) for message in messages]
         key = Key(_turns(space_id, chat.id), f"{_generation(chat.generation)}{turn_id}")
         kept, also = self._values.keep(space_id, dumped, _object_key(space_id, chat.id, turn_id), key)
-        return [put(key, {"messages": kept}), *also]
+        return [put(key, {"messages": kept, **({"is_judged": True} if is_judged else {})}), *also]
 
     def _remember(self, space_id: str, turn: Turn, idempotency: Idempotency, now: datetime) -> list[Write]:
         key = _idempotency_key(space_id, idempotency)

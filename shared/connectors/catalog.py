@@ -4,7 +4,8 @@ One item for each file under ``catalog#<space>#<connector>``. An event counts on
 the item's; a scan's result counts only if the item still has the sequencer that the scan began with. A deleted file
 leaves its sequencer behind for a month, so that a late event can't bring it back. Files that events or
 requests named, and that no scan has read since, are under ``catalog#<space>#<connector>#pending``. What users state
-about the way single files are written is under ``catalog#<space>#<connector>#options``, where no scan changes it.
+about the way single files are written is under ``catalog#<space>#<connector>#options``, where no scan changes it. Why
+a running scan could not read a file yet is under ``catalog#<space>#<connector>#problems``.
 
 A connector may be deleted at any moment: an event looks for it after its write, and a scan at its end. If the connector
 is gone, they put it on the cleanup list again, with all that was written. A repeated event looks again too, because the
@@ -43,16 +44,20 @@ from shared.errors import ApiError, NotFoundError
 from shared.models.base import Page
 from shared.models.catalog import CatalogColumn, CatalogEntry, CatalogStatus
 from shared.models.reading import ReadOptions, ReadWarning, is_date_format
+from shared.space_binding import BoundThreads
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 # Beyond this many bytes of JSON the columns go to S3, far below DynamoDB's 400 KB an item.
 INLINE_COLUMNS_BYTES = 100_000
+READS_AT_ONCE = 10
 # The first warnings and date formats of a file are kept, up to so many bytes of JSON each.
 WARNINGS_BYTES = 100_000
 DATE_FORMATS_BYTES = 50_000
 TOMBSTONE_KEPT = timedelta(days=30)
+# Longer than a scan may take.
+PROBLEM_KEPT = timedelta(days=2)
 SEQUENCER_DIGITS = 64
 DELETED = "deleted"
 # A transaction takes 100 actions, and one is a check.
@@ -141,7 +146,10 @@ class Catalog:
             keys = [_key(space_id, connector_id, file) for file in files if 0 < len(file.encode()) <= 1024]
             items = [item for item in self._table.get_many(keys).values() if item["status"] != DELETED]
         options = self.read_options(space_id, connector_id, None if files is None else [item["SK"] for item in items])
-        return {item["SK"]: self._load(item, options.get(item["SK"])) for item in items}
+        # Long columns are in S3, and a training reads the entries of thousands of files.
+        with BoundThreads(READS_AT_ONCE) as pool:
+            loaded = pool.map(lambda item: self._load(item, options.get(item["SK"])), items)
+            return {item["SK"]: entry for item, entry in zip(items, loaded, strict=True)}
 
     def states(self, space_id: str, connector_id: str) -> dict[str, FileState]:
         """Returns the states of all files, deleted ones too, without their columns."""
@@ -277,18 +285,24 @@ class Catalog:
             "size_bytes": version.size_bytes,
             **known,
         }
-        return self._record(space_id, connector_id, version.file, entry, version.sequencer, is_pending=True)
+        write = put(key, entry, later)
+        return self._record(space_id, connector_id, version.file, write, version.sequencer, is_pending=True)
 
     def record_deleted(self, space_id: str, connector_id: str, file: str, sequencer: str) -> EventOutcome:
         """Records an event about a deleted file, unless a later event is known."""
         tombstone = {"status": DELETED, "sequencer": sequencer, "expires_at": self._expiry()}
-        outcome = self._record(space_id, connector_id, file, tombstone, sequencer, is_pending=False)
+        write = put(_key(space_id, connector_id, file), tombstone, _later_than(sequencer))
+        outcome = self._record(space_id, connector_id, file, write, sequencer, is_pending=False)
         return self._outcome(space_id, connector_id, outcome)
 
     def record_unclear(self, space_id: str, connector_id: str, file: str, sequencer: str) -> EventOutcome:
-        """Records an event after which only the bucket shows the present content."""
-        entry = {"file": file, "status": CatalogStatus.PENDING, "sequencer": sequencer}
-        outcome = self._record(space_id, connector_id, file, entry, sequencer, is_pending=True)
+        """Records an event after which only the bucket shows the present content.
+
+        A profile stays, because the content may be the same: lifecycle rules remove old versions.
+        """
+        values = {"file": file, "status": CatalogStatus.PENDING, "sequencer": sequencer, "expires_at": None}
+        write = update(_key(space_id, connector_id, file), values, condition=_later_than(sequencer))
+        outcome = self._record(space_id, connector_id, file, write, sequencer, is_pending=True)
         return self._outcome(space_id, connector_id, outcome)
 
     def record_result(self, space_id: str, connector_id: str, entry: CatalogEntry, seen: Seen) -> bool:
@@ -316,6 +330,18 @@ class Catalog:
         }
         return self._write_result(space_id, connector_id, file, values, seen)
 
+    def note_problem(self, space_id: str, connector_id: str, file: str, scan_id: str, problem: str) -> None:
+        """Notes why a scan failed to read a file. It is repeated; only its end makes the problem the file's error."""
+        expires_at = int((self._clock() + PROBLEM_KEPT).timestamp())
+        values = {"scan_id": scan_id, "problem": problem, "expires_at": expires_at}
+        self._table.write(put(_problem_key(space_id, connector_id, file), values))
+        self._is_gone(space_id, connector_id)
+
+    def problems(self, space_id: str, connector_id: str, scan_id: str) -> dict[str, str]:
+        """Returns the noted problems of a scan by file."""
+        notes = self._table.query(_problem_key(space_id, connector_id, "").pk, newest_first=False)
+        return {note["SK"]: note["problem"] for note in notes if note["scan_id"] == scan_id}
+
     def stored_columns(self, space_id: str, connector_id: str, entry: CatalogEntry) -> Item:
         """Returns the columns as JSON text, because DynamoDB's numbers are narrower than a file's.
 
@@ -338,7 +364,7 @@ class Catalog:
 
     def forget(self, space_id: str, connector_id: str) -> None:
         """Removes all data of a deleted connector."""
-        for key in (_key, _pending_key, _options_key):
+        for key in (_key, _pending_key, _options_key, _problem_key):
             pk = key(space_id, connector_id, "").pk
             for item in self._table.query(pk, attributes=("SK",)):
                 self._table.write(delete(Key(pk, item["SK"])))
@@ -348,12 +374,12 @@ class Catalog:
                 self._s3.delete_object(Bucket=self._bucket, Key=found["Key"])
 
     def _record(
-        self, space_id: str, connector_id: str, file: str, values: Item, sequencer: str, *, is_pending: bool
+        self, space_id: str, connector_id: str, file: str, write: Write, sequencer: str, *, is_pending: bool
     ) -> EventOutcome:
-        entry, marker = _key(space_id, connector_id, file), _pending_key(space_id, connector_id, file)
+        marker = _pending_key(space_id, connector_id, file)
         mark = update(marker, {"sequencer": sequencer}) if is_pending else delete(marker)
         try:
-            self._table.transact([put(entry, values, Attr("PK").not_exists() | _later_than(sequencer)), mark])
+            self._table.transact([write, mark])
         except TransactionFailedError as failed:
             is_repeated = failed.item is not None and failed.item.get("sequencer") == sequencer
             is_waiting = is_repeated and failed.item is not None and failed.item["status"] == CatalogStatus.PENDING
@@ -377,19 +403,28 @@ class Catalog:
         except ConditionFailedError as failed:
             if kept is None or (failed.item or {}).get("sequencer") != seen.sequencer:
                 return False
+            with suppress(ConditionFailedError):
+                scanned = {"status": CatalogStatus.SCANNED}
+                self._table.write(update(_key(space_id, connector_id, file), scanned, condition=unchanged & kept))
         # A mark that the scan did not know of stays for the next one.
-        is_known: ConditionBase = Attr("sequencer").not_exists() | _is("sequencer", seen.sequencer)
+        is_known: ConditionBase = Attr("sequencer").not_exists()
+        if seen.sequencer is not None:
+            is_known |= Attr("sequencer").lte(seen.sequencer)
         is_known &= Attr("request").not_exists() | _is("request", seen.request)
         with suppress(ConditionFailedError):
             self._table.write(delete(_pending_key(space_id, connector_id, file), is_known))
         return not self._purges.is_gone(space_id, connector_id)
 
     def _outcome(self, space_id: str, connector_id: str, outcome: EventOutcome) -> EventOutcome:
-        """Returns the outcome of an event. A connector that does not exist is put on the cleanup list again."""
-        if not self._purges.is_gone(space_id, connector_id):
-            return outcome
-        self._purges.write(self._purges.note(space_id, connector_id))
-        return EventOutcome.NO_CONNECTOR
+        """Returns the outcome of an event."""
+        return EventOutcome.NO_CONNECTOR if self._is_gone(space_id, connector_id) else outcome
+
+    def _is_gone(self, space_id: str, connector_id: str) -> bool:
+        """Returns whether a connector does not exist; then it is put on the cleanup list again."""
+        is_gone = self._purges.is_gone(space_id, connector_id)
+        if is_gone:
+            self._purges.write(self._purges.note(space_id, connector_id))
+        return is_gone
 
     def _items(self, space_id: str, connector_id: str, attributes: Iterable[str] = ()) -> Iterator[Item]:
         items = self._table.query(_key(space_id, connector_id, "").pk, newest_first=False, attributes=attributes)
@@ -418,6 +453,10 @@ def _pending_key(space_id: str, connector_id: str, file: str) -> Key:
 
 def _options_key(space_id: str, connector_id: str, file: str) -> Key:
     return Key(f"catalog#{space_id}#{connector_id}#options", file)
+
+
+def _problem_key(space_id: str, connector_id: str, file: str) -> Key:
+    return Key(f"catalog#{space_id}#{connector_id}#problems", file)
 
 
 def _options_write(space_id: str, connector_id: str, file: str, options: ReadOptions | None) -> Write:
@@ -457,6 +496,9 @@ def _first_date_formats(columns: Sequence[CatalogColumn]) -> str | None:
 def _good_profile(failure: CatalogEntry) -> ConditionBase:
     """Returns the condition of a profile that outlasts this failure, which may not know the content."""
     good: ConditionBase = Attr("status").eq(CatalogStatus.SCANNED.value)
+    # One that waits for another scan.
+    is_pending = Attr("status").eq(CatalogStatus.PENDING.value)
+    good |= is_pending & Attr("scanned_at").exists() & Attr("error").not_exists()
     good &= _is("options_digest", failure.options_digest)
     return good if failure.etag is None else good & Attr("etag").eq(failure.etag)
 

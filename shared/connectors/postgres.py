@@ -31,12 +31,22 @@ ANSWER_SECONDS = 2
 SLACK_SECONDS = 20
 # PostgreSQL's own codes: https://www.postgresql.org/docs/current/errcodes-appendix.html
 UNDEFINED = ("42P01", "3F000")
+# By their classes: connections, rollbacks after conflicts, resources, a lock, and an operator's intervention.
+PASSING = ("08", "40", "53", "55P03", "57P")
 _TIME = "'YYYY-MM-DD\"T\"HH24:MI:SS.US'"
 _YEARS = "between '0001-01-01' and '9999-12-31'"
+# A cast of a numeric to a float fails beyond a float's range, in both directions.
+_SMALLEST, _LARGEST = "2.3e-308", "1.7976931348623157e308"
 # How values are written so that they can be read back: what a type holds beyond ours (infinity, years BC) is missing.
 _WRITTEN: dict[str, tuple[ColumnTypeName, str]] = {
     **dict.fromkeys(("smallint", "integer", "bigint"), ("int", "{0}")),
-    **dict.fromkeys(("real", "double precision", "numeric"), ("float", "cast({0} as float8)")),
+    **dict.fromkeys(("real", "double precision"), ("float", "cast({0} as float8)")),
+    "numeric": (
+        "float",
+        f"case when abs({{0}}) between {_SMALLEST} and {_LARGEST}"
+        " or cast({0} as text) in ('NaN', 'Infinity', '-Infinity') then cast({0} as float8)"
+        f" when abs({{0}}) < {_SMALLEST} then 0 end",
+    ),
     "boolean": ("boolean", "{0}"),
     "date": ("date", f"case when {{0}} {_YEARS} then to_char({{0}}, 'YYYY-MM-DD') end"),
     "timestamp without time zone": ("datetime", f"case when {{0}} {_YEARS} then to_char({{0}}, {_TIME}) end"),
@@ -45,17 +55,24 @@ _WRITTEN: dict[str, tuple[ColumnTypeName, str]] = {
         f"case when {{0}} {_YEARS} then to_char({{0}} at time zone 'UTC', {_TIME}) end",
     ),
 }
-_AS_TEXT: tuple[ColumnTypeName, str] = ("string", "cast({0} as text)")
+# The point before a text distinguishes the text \N from null.
+_AS_TEXT: tuple[ColumnTypeName, str] = ("string", "'.' || cast({0} as text)")
 _TABLES = """
 select relname from pg_class join pg_namespace on pg_namespace.oid = relnamespace
 where nspname = :schema_name and relkind in ('r', 'p', 'v', 'm', 'f') and not relispartition
 and has_any_column_privilege(pg_class.oid, 'select') order by relname collate "C"
 """
+# A domain is written as the type below it, which may be a domain itself.
 _COLUMNS = """
-select attname, format_type(case typtype when 'd' then typbasetype else pg_type.oid end, null)
-from pg_attribute join pg_type on pg_type.oid = atttypid
-where attrelid = to_regclass(format('%I.%I', cast(:schema_name as text), cast(:table_name as text)))
-and attnum > 0 and not attisdropped and has_column_privilege(attrelid, attnum, 'select') order by attnum
+with recursive columns (attnum, attname, typeid) as (
+    select attnum, attname, atttypid from pg_attribute
+    where attrelid = to_regclass(format('%I.%I', cast(:schema_name as text), cast(:table_name as text)))
+    and attnum > 0 and not attisdropped and has_column_privilege(attrelid, attnum, 'select')
+    union all
+    select attnum, attname, typbasetype from columns join pg_type on oid = typeid where typtype = 'd'
+)
+select attname, format_type(typeid, null) from columns join pg_type on oid = typeid
+where typtype <> 'd' order by attnum
 """
 
 
@@ -145,7 +162,9 @@ class PostgresDatabase:
         return [name for name in names if (wanted is None or name in wanted) and _is_file_name(name)]
 
     def copy(self, table: str, target: ByteSink) -> list[TableColumn]:
-        """Writes all rows as CSV without a header, every value quoted and null as ``\\N``. Returns the columns.
+        """Writes all rows as CSV without a header, every value quoted, texts after a point, and null as ``\\N``.
+
+        Returns the columns.
 
         Raises MissingFileError for an unknown table, and the errors of ``target``.
         """
@@ -209,13 +228,25 @@ def _translated(config: PostgresConfig) -> Iterator[None]:
         problem = error.args[0] if error.args and isinstance(error.args[0], dict) else {}
         if problem.get("C") in UNDEFINED:
             raise MissingFileError(problem.get("M", "")) from error
-        raise _unreadable(config, str(problem.get("M", error))) from error
+        is_transient = str(problem.get("C", "")).startswith(PASSING)
+        raise _unreadable(config, str(problem.get("M", error)), is_transient=is_transient) from error
     except (Error, OSError) as error:
-        raise _unreadable(config, str(error.__cause__ or error)) from error
+        cause = error.__cause__ or error
+        raise _unreadable(config, str(cause), is_transient=_is_broken(cause)) from error
 
 
-def _unreadable(config: PostgresConfig, words: str) -> StorageError:
-    return StorageError(
+def _is_broken(cause: BaseException) -> bool:
+    """Returns whether a connection broke or could not be made now."""
+    if isinstance(cause, socket.gaierror):
+        return cause.errno == socket.EAI_AGAIN
+    # In its own words, pg8000 says that the server ended the connection.
+    return isinstance(cause, (ConnectionError, TimeoutError, ssl.SSLEOFError)) or str(cause) == "network error"
+
+
+def _unreadable(config: PostgresConfig, words: str, *, is_transient: bool) -> StorageError:
+    error = StorageError(
         f"The database {config.database} on {config.host} can't be read: {words.rstrip('.')[:300]}. "
         "Check host, port, user and password, the TLS mode, and what the user may select."
     )
+    error.is_transient = is_transient
+    return error

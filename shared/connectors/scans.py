@@ -1,5 +1,6 @@
 """A connector's scans and its end, as requests, events, workflow steps and the reconciler all need them."""
 
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -19,7 +20,9 @@ from shared.models.job_reference import JobReference
 from shared.models.job_status import JobStatus
 from shared.models.reading import ReadOptions
 from shared.observability import logger
+from shared.space_binding import BoundThreads
 
+WRITES_AT_ONCE = 10
 OWN_FAILURES = (ClientError, BotoCoreError, ApiError)
 
 
@@ -71,7 +74,59 @@ class ConnectorScans:
 
     def succeed(self, space_id: str, connector_id: str, scan_id: str, counts: dict[str, int]) -> None:
         """Ends a successful scan, and starts another one for files that were requested or changed during it."""
-        following = self.scans.end(space_id, connector_id, scan_id, JobStatus.SUCCEEDED, counts)
+        self._end(space_id, connector_id, scan_id, JobStatus.SUCCEEDED, counts)
+
+    def fail(self, space_id: str, connector_id: str, scan_id: str, error: str) -> None:
+        """Ends a failed scan, and marks the pending files with the reason.
+
+        Files that are pending afterwards were uploaded or named in between. Another scan follows only for them and
+        where somebody asked for it, so that what fails always does not go on for ever.
+        """
+        with suppress(NotFoundError):
+            # A repeated step must not mark the files of the next scan.
+            if self.scans.connectors.get(space_id, connector_id).scan_id == scan_id:
+                self._fail_pending(space_id, connector_id, scan_id, error)
+        self._end(space_id, connector_id, scan_id, JobStatus.FAILED, {"error": error})
+
+    def _fail_pending(self, space_id: str, connector_id: str, scan_id: str, error: str) -> None:
+        problem = f"The scan failed: {error} Scan the connector again."
+        # An event between the two reads is known to the second one only, so its file stays pending.
+        states = self.catalog.states(space_id, connector_id)
+        pending = self.catalog.pending(space_id, connector_id)
+        failures = {
+            file: (problem, Seen(states[file].sequencer if file in states else None, request))
+            for file, request in pending.items()
+        }
+        self.record_failures(space_id, connector_id, scan_id, failures)
+
+    def record_failures(
+        self, space_id: str, connector_id: str, scan_id: str, failures: Mapping[str, tuple[str, Seen]]
+    ) -> int:
+        """Records why a scan has no result of files. Returns the number of files that no event has changed since.
+
+        Raises NotFoundError.
+        """
+        connector = self.scans.connectors.get(space_id, connector_id)
+        stated = self.catalog.read_options(space_id, connector_id)
+
+        def record(file: str) -> bool:
+            error, seen = failures[file]
+            entry = CatalogEntry(
+                file=file,
+                status=CatalogStatus.ERROR,
+                error=error,
+                scanned_at=self._clock(),
+                scan_id=scan_id,
+                options_digest=connector.options_of(stated.get(file)).digest,
+            )
+            return self.catalog.record_result(space_id, connector_id, entry, seen)
+
+        # A step has minutes for up to 100,000 files.
+        with BoundThreads(WRITES_AT_ONCE) as pool:
+            return sum(pool.map(record, failures))
+
+    def _end(self, space_id: str, connector_id: str, scan_id: str, status: JobStatus, values: dict[str, Any]) -> None:
+        following = self.scans.end(space_id, connector_id, scan_id, status, values)
         if following is not None:
             self._start(following)
         elif self.catalog.has_pending(space_id, connector_id):
@@ -80,35 +135,6 @@ class ConnectorScans:
             except NotFoundError:
                 logger.info("the connector was deleted: no further scan", extra={"connector_id": connector_id})
         self.scans.close(scan_id)
-
-    def fail(self, space_id: str, connector_id: str, scan_id: str, error: str) -> None:
-        """Ends a failed scan, and marks the pending files with the reason.
-
-        Another scan follows only where somebody asked for it, so that what fails always does not go on for ever.
-        """
-        entry_error = f"The scan failed: {error} Scan the connector again."
-        for file, request in self.catalog.pending(space_id, connector_id).items():
-            seen = Seen(self.catalog.sequencer(space_id, connector_id, file), request)
-            with suppress(NotFoundError):
-                self.record_failure(space_id, connector_id, scan_id, file, entry_error, seen)
-        following = self.scans.end(space_id, connector_id, scan_id, JobStatus.FAILED, {"error": error})
-        if following is not None:
-            self._start(following)
-        self.scans.close(scan_id)
-
-    def record_failure(self, space_id: str, connector_id: str, scan_id: str, file: str, error: str, seen: Seen) -> bool:
-        """Records that a scan has no result of a file; false if an event came between. Raises NotFoundError."""
-        connector = self.scans.connectors.get(space_id, connector_id)
-        stated = self.catalog.read_options(space_id, connector_id, [file]).get(file)
-        entry = CatalogEntry(
-            file=file,
-            status=CatalogStatus.ERROR,
-            error=error,
-            scanned_at=self._clock(),
-            scan_id=scan_id,
-            options_digest=connector.options_of(stated).digest,
-        )
-        return self.catalog.record_result(space_id, connector_id, entry, seen)
 
     def _start(self, job: JobReference) -> None:
         try:

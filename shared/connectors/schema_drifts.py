@@ -3,11 +3,12 @@
 The columns of each file's last scanned version are under ``catalog#<space>#<connector>#schema``. A drift is recorded
 in the transaction that replaces them, so that a scan that is repeated finds them replaced and records nothing. Replaced
 columns stay for a week under ``catalog#<space>#<connector>#replaced``, for jobs that have pinned the content. Files
-that a drift broke, and nobody has acknowledged since, are under ``catalog#<space>#<connector>#drifted``.
+that a drift broke, and nobody has acknowledged since, are under ``catalog#<space>#<connector>#drifted``, each with its
+last columns before that. A content that has all these columns again lifts the block.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
 
@@ -63,17 +64,17 @@ class SchemaDrifts:
         unchanged = Attr("PK").not_exists() if known is None else Attr("etag").eq(known["etag"])
         exists = Attr("PK").exists()
         actions = [put(key, values, unchanged), check(Key(f"connector#{space_id}", connector.id), exists)]
-        changes = []
+        changes: list[ColumnChange] = []
         if known is not None and not is_same:
             place = _replaced_key(space_id, connector.id, entry.file, known["etag"])
             expiry = int((self._clock() + REPLACED_KEPT).timestamp())
             actions.append(put(place, {**known, **place.values, "file": entry.file, "expires_at": expiry}))
-        if known is not None and not is_same and connector.drift_policy is not DriftPolicy.IGNORE:
-            columns = self._catalog.load_columns(known)
-            changes = column_changes(columns, int(known["rows"]), entry.columns, entry.rows or 0)
+            if connector.drift_policy is not DriftPolicy.IGNORE:
+                changes = self._changes(known, entry)
         drift = self._drift(connector, entry, changes)
         if changes:
             actions += self._record(space_id, drift)
+        actions += self._block(space_id, drift, entry, known)
         try:
             self._table.transact(actions)
         except TransactionFailedError:  # another scan of it was quicker, or the connector was deleted
@@ -142,18 +143,33 @@ class SchemaDrifts:
             file=entry.file,
             scan_id=entry.scan_id,
             policy=connector.drift_policy,
-            is_breaking=any(change.is_breaking for change in changes),
+            is_breaking=_is_broken(changes),
             changes=changes[:CHANGES_LIMIT],
             more_changes=max(0, len(changes) - CHANGES_LIMIT),
         )
 
     def _record(self, space_id: str, drift: SchemaDrift) -> list[Write]:
         owner = _owner(space_id, drift.connector_id)
-        actions = [self._drifts.put_write(owner, drift), *self._drifts.count_writes(owner, drift.id, +1)]
-        if drift.is_breaking:
-            mark = {"drift_id": drift.id, "summary": summary(drift)}
-            actions.append(put(_drifted_key(space_id, drift.connector_id, drift.file), mark))
-        return actions
+        return [self._drifts.put_write(owner, drift), *self._drifts.count_writes(owner, drift.id, +1)]
+
+    def _block(self, space_id: str, drift: SchemaDrift, entry: CatalogEntry, known: Item | None) -> list[Write]:
+        """Returns the write that blocks a broken file, or the one that lifts the block of a file that is whole again.
+
+        A block keeps the columns of the content before the first break.
+        """
+        place = _drifted_key(space_id, drift.connector_id, drift.file)
+        mark = self._table.get(place)
+        before = mark if mark is not None and "rows" in mark else None
+        if before is not None and not _is_broken(self._changes(before, entry)):
+            return [delete(place, Attr("PK").not_exists() | Attr("drift_id").eq(before["drift_id"]))]
+        if known is None or not drift.is_breaking:
+            return []
+        columns = {name: (before or known).get(name) for name in ("rows", "columns", "columns_key")}
+        return [put(place, {**columns, "drift_id": drift.id, "summary": summary(drift)})]
+
+    def _changes(self, before: Item, entry: CatalogEntry) -> list[ColumnChange]:
+        columns = self._catalog.load_columns(before)
+        return column_changes(columns, int(before["rows"]), entry.columns, entry.rows or 0)
 
 
 def summary(drift: SchemaDrift) -> str:
@@ -165,6 +181,10 @@ def summary(drift: SchemaDrift) -> str:
     ]
     more = f" and {len(broken) - SHOWN_COLUMNS} more" if len(broken) > SHOWN_COLUMNS else ""
     return ", ".join(parts) + more
+
+
+def _is_broken(changes: Sequence[ColumnChange]) -> bool:
+    return any(change.is_breaking for change in changes)
 
 
 def _owner(space_id: str, connector_id: str) -> str:

@@ -5,17 +5,19 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from botocore.exceptions import BotoCoreError, ClientError
 
 from shared.aws.clients import making_clients
 from shared.errors import UpstreamError, ValidationFailedError
-from shared.models.connector import Connector, S3Config, Upload, credentials_parameter
+from shared.models.connector import Connector, Download, S3Config, Upload, credentials_parameter
 from shared.models.job import JobAccess
 from shared.network.address_guard import AddressGuard
+from shared.transient import is_transient
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from shared.connectors.external_ids import ExternalIds
 
 UPLOAD_LIFETIME = timedelta(hours=1)
+DOWNLOAD_LIFETIME = timedelta(minutes=15)
 CHUNK_BYTES = 1 << 20
 # S3's limit of a key.
 KEY_BYTES = 1024
@@ -33,9 +36,9 @@ TESTED_SECONDS = 900
 
 
 class StorageError(UpstreamError):
-    """The customer's bucket, role or keys refused us; ``aws_code`` is AWS's name for it."""
+    """The customer's bucket, role, keys or database refused us; ``is_transient`` if it may accept the call later."""
 
-    aws_code: str = ""
+    is_transient: bool = False
 
 
 class MissingFileError(Exception):
@@ -165,6 +168,17 @@ class ConnectorStorage:
             ExpiresIn=int(UPLOAD_LIFETIME.total_seconds()),
         )
         return Upload(file=file, url=form["url"], fields=form["fields"], expires_at=expires_at)
+
+    def presigned_download(self, file: str, expires_at: datetime) -> Download:
+        """Returns an address from which anyone can read this content of the file. Raises MissingFileError."""
+        found = self.head(file)
+        name = quote(file.rpartition("/")[2], safe="")
+        wanted = {"Bucket": self.bucket, "Key": self.key(file)}
+        wanted |= {"VersionId": found.version_id} if found.version_id else {}
+        wanted["ResponseContentDisposition"] = f"attachment; filename*=UTF-8''{name}"
+        lifetime = int(DOWNLOAD_LIFETIME.total_seconds())
+        url = self._client.generate_presigned_url("get_object", Params=wanted, ExpiresIn=lifetime)
+        return Download(file=file, url=url, size_bytes=found.size_bytes, expires_at=expires_at)
 
     def replace(self, file: str, content: Path, digest: str) -> FileVersion:
         """Writes a file over one with other content; ``digest`` identifies the content."""
@@ -336,7 +350,7 @@ class ConnectorStorages:
         except (ClientError, BotoCoreError) as error:
             code, words = _problem(error)
             raise _refusal(
-                code,
+                error,
                 f"The role {role_arn} can't be assumed: {code} ({words}). Its trust policy must name the API's account "
                 f"and require the sts:ExternalId {external_id}, which belongs to this space and can't be chosen.",
             ) from error
@@ -374,7 +388,7 @@ class ConnectorStorages:
         except (ClientError, BotoCoreError) as error:
             code, words = _problem(error)
             if code != "AccessDenied":
-                raise _refusal(code, f"The role {role_arn} can't be tested: {code} ({words}). Try again.") from error
+                raise _refusal(error, f"The role {role_arn} can't be tested: {code} ({words}). Try again.") from error
             return False
         return True
 
@@ -412,15 +426,15 @@ def storage_error(error: ClientError | BotoCoreError, bucket: str) -> StorageErr
     """Returns the failure in AWS's own code and words."""
     code, words = _problem(error)
     return _refusal(
-        code,
+        error,
         f"The bucket {bucket} can't be read: {code} ({words}). "
         "Check the bucket's name, its region, and what the role or access keys allow.",
     )
 
 
-def _refusal(code: str, message: str) -> StorageError:
+def _refusal(cause: ClientError | BotoCoreError, message: str) -> StorageError:
     error = StorageError(message)
-    error.aws_code = code
+    error.is_transient = is_transient(cause)
     return error
 
 

@@ -8,7 +8,7 @@ with the new status.
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from boto3.dynamodb.conditions import Attr
+from boto3.dynamodb.conditions import Attr, ConditionBase
 from pydantic import TypeAdapter
 
 from shared.clock import Clock, new_id, utc_now
@@ -29,8 +29,13 @@ from shared.space_usage.jobs import TOO_MANY_AT_ONCE, JobPlace, JobUsages, secon
 
 NO_PINS: Mapping[str, str] = {}
 _curve = TypeAdapter(list[CurvePoint])
+_BUSY = "Too many requests change the same evaluation now."
 
 Also = Callable[[Evaluation], Sequence[Write]]
+
+
+class BenchmarkChangedError(ConflictError):
+    """Error raised when a benchmark has changed while an evaluation of it was prepared."""
 
 
 class Evaluations:
@@ -64,8 +69,9 @@ class Evaluations:
 
         ``pins`` are those of the files of the benchmark's ``pinned_revision``.
 
-        If an evaluation with the same benchmark, checkpoint and GPUs is running, it returns this evaluation. If an
-        evaluation with ``evaluation_id`` exists, it returns this evaluation. Raises ValidationFailedError for an
+        If an evaluation with the same benchmark, checkpoint and GPUs is running, it returns this evaluation, unless the
+        benchmark has changed since the run began. If an evaluation with ``evaluation_id`` exists, it returns this
+        evaluation. Raises ValidationFailedError for an
         unknown benchmark or checkpoint, NotFoundError for a deleted benchmark, and LimitReachedError.
         """
         if evaluation_id and (known := self.repository.get_many(space_id, [evaluation_id])):
@@ -97,17 +103,21 @@ class Evaluations:
         also = [
             check(self.benchmarks.repository.key(space_id, benchmark.id), exists, deleted),
             check(self.checkpoints.key(space_id, checkpoint.id), exists, unknown),
-            put(_running_key(space_id, evaluation), {"evaluation_id": evaluation.id}, Attr("PK").not_exists()),
             *self._note_creator(space_id, evaluation),
             *self.jobs.open(JobKind.EVALUATION, space_id, evaluation.id),
         ]
 
         def step() -> Evaluation:
+            unchanged: ConditionBase = Attr("PK").not_exists()
             if running := self._table.get(_running_key(space_id, evaluation)):
                 found = self.repository.get(space_id, running["evaluation_id"])
-                return self.repository.remember(space_id, found, idempotency) if idempotency else found
+                if not _is_outdated(found, benchmark.revision):
+                    return self.repository.remember(space_id, found, idempotency) if idempotency else found
+                unchanged = Attr("evaluation_id").eq(found.id)
+            listed = put(_running_key(space_id, evaluation), {"evaluation_id": evaluation.id}, unchanged)
             reservation = self._usages.reserve(_place(space_id, evaluation), self._limits)
-            return self.repository.create(space_id, evaluation, idempotency=idempotency, also=[*also, reservation])
+            writes = [*also, listed, reservation]
+            return self.repository.create(space_id, evaluation, idempotency=idempotency, also=writes)
 
         try:
             return repeat_on_conflict(step, TOO_MANY_AT_ONCE, (TransactionFailedError,))
@@ -137,6 +147,31 @@ class Evaluations:
     def advance(self, space_id: str, evaluation_id: str, status: JobStatus, **outcome: Any) -> Evaluation:
         """Sets the status and the outcome, unless the evaluation already has this status or a later one."""
         return self._move(space_id, evaluation_id, status, outcome)
+
+    def note_waiting(self, space_id: str, evaluation_id: str, waiting: str | None) -> None:
+        """Notes what an unfinished evaluation waits for, or that it does not. Raises NotFoundError."""
+
+        def step() -> None:
+            result = self.repository.get(space_id, evaluation_id).result
+            if result.status.is_final or result.waiting == waiting:
+                return
+            noted = result.model_copy(update={"waiting": waiting})
+            same = Attr("result.status").eq(result.status)
+            write = self.repository.update_write(space_id, evaluation_id, {"result": noted}, condition=same)
+            self._table.transact([write])
+
+        repeat_on_conflict(step, _BUSY, (TransactionFailedError,))
+
+    def start(self, space_id: str, evaluation: Evaluation, revision: int) -> Evaluation:
+        """Sets the status to ``running`` at a revision of the benchmark, unless the evaluation runs or has ended.
+
+        Raises BenchmarkChangedError if the benchmark has another revision by now: who asked since expects that one.
+        """
+        key = self.benchmarks.repository.key(space_id, evaluation.benchmark_id)
+        changed = BenchmarkChangedError("The benchmark has changed.")
+        is_current = check(key, Attr("revision").eq(revision), changed)
+        outcome = {"benchmark_revision": revision}
+        return self._move(space_id, evaluation.id, JobStatus.RUNNING, outcome, lambda _: [is_current])
 
     def end(self, space_id: str, evaluation_id: str, status: JobStatus, error: str) -> Evaluation:
         """Sets the status to ``failed`` or ``stopped`` with the reason, unless the evaluation has already ended."""
@@ -191,7 +226,7 @@ class Evaluations:
             if status is JobStatus.RUNNING:
                 result.started_at = now
             if status.is_final:
-                result.finished_at = now
+                result.finished_at, result.waiting = now, None
             same = Attr("result.status").eq(current.result.status)
             actions = [
                 self.repository.update_write(space_id, evaluation_id, {"result": result}, condition=same),
@@ -201,12 +236,15 @@ class Evaluations:
             self._table.transact(actions)
             return self.repository.get(space_id, evaluation_id)
 
-        return repeat_on_conflict(step, "Too many requests change the same evaluation now.", (TransactionFailedError,))
+        return repeat_on_conflict(step, _BUSY, (TransactionFailedError,))
 
     def _close(self, space_id: str, evaluation: Evaluation) -> list[Write]:
         seconds = seconds_between(evaluation.result.started_at, self._clock())
+        key = _running_key(space_id, evaluation)
+        # An evaluation at a later revision of the benchmark may have taken its place.
+        is_listed = (self._table.get(key) or {}).get("evaluation_id") == evaluation.id
         return [
-            delete(_running_key(space_id, evaluation)),
+            *([delete(key, Attr("evaluation_id").eq(evaluation.id))] if is_listed else ()),
             self.jobs.close(evaluation.id),
             *self._usages.release(_place(space_id, evaluation), seconds),
         ]
@@ -218,6 +256,11 @@ class Evaluations:
             put(self._own.key(partition, evaluation.id), values),
             *self._own.count_writes(partition, evaluation.id, +1),
         ]
+
+
+def _is_outdated(evaluation: Evaluation, revision: int) -> bool:
+    """Returns whether the evaluation runs at an earlier revision. One that waits will run at the present one."""
+    return evaluation.result.status is JobStatus.RUNNING and evaluation.result.benchmark_revision < revision
 
 
 def _place(space_id: str, evaluation: Evaluation) -> JobPlace:

@@ -8,12 +8,16 @@ from pydantic.warnings import UnsupportedFieldAttributeWarning
 
 from shared.http.authentication import Authentication
 from shared.http.errors import install_error_handlers
-from shared.http.middleware import RequestMiddleware
+from shared.http.middleware import CorsMiddleware, CorsSettings, RequestMiddleware
 from shared.http.routers import GroupRouter
 
 
 class AppResources(Protocol):
     """Resources of a process that the HTTP layer uses."""
+
+    @property
+    def settings(self) -> CorsSettings:
+        """Returns the settings of the process."""
 
     @property
     def authentication(self) -> Authentication:
@@ -36,6 +40,7 @@ def create_app(resources: AppResources, *routers: GroupRouter) -> FastAPI:
     app.state.resources = resources
     install_error_handlers(app)
     app.add_middleware(RequestMiddleware)
+    app.add_middleware(CorsMiddleware, resources=resources)
     # The routers have their own prefixes, tags and checks. Including them would build every route a second time.
     app.router.routes.extend(route for router in routers for route in router.originals)
     app.router.routes.extend(route for router in routers for route in router.extensions)

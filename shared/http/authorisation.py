@@ -10,7 +10,7 @@ from enum import StrEnum
 
 from shared.errors import PermissionDeniedError
 from shared.models.api_key import BroadScope, KeyScope
-from shared.models.space import UserPermission
+from shared.models.space import Privilege, Right, UserPermission
 from shared.spaces.members import SpaceContext
 
 
@@ -23,11 +23,11 @@ class AllowedCaller(StrEnum):
     USER = "every signed-in user"
     MEMBER = "every member of the space"
     # The service compares the entity's creator: see ``SpaceContext.require_creator``.
-    CREATOR = "the owner of the space, and the member who created it"
-    SELF = "the owner of the space, and the member in question"
-    OWNER = "only the owner of the space"
+    CREATOR = "the owners of the space, and the member who created it"
+    SELF = "the owners of the space, and the member in question"
+    OWNER = "only the owners of the space"
     # A deleted space hides its memberships, so its store looks for the owner.
-    FORMER_OWNER = "only the owner of the deleted space"
+    FORMER_OWNER = "only the owners of the deleted space"
 
     @property
     def needs_token(self) -> bool:
@@ -48,7 +48,7 @@ class AccessRule:
 
     caller: AllowedCaller
     scopes: tuple[KeyScope, ...] = ()
-    permission: UserPermission | None = None
+    permission: Right | None = None
     carries_out: str = ""
     fields: Mapping[str, str] = field(default_factory=dict)
     note: str = ""
@@ -63,14 +63,14 @@ class AccessRule:
             self._require_scope(context.key.scopes)
         if self.permission and not context.allows(self.permission):
             raise PermissionDeniedError(
-                f"You need the permission {self.permission.value} in this space. Ask its owner for it."
+                f"You need the permission {self.permission.value} in this space. Ask an owner of it for it."
             )
         itself = self.caller is AllowedCaller.SELF and path.get("user_id") == context.user_id
         if self.caller in (AllowedCaller.OWNER, AllowedCaller.SELF) and not (context.is_owner or itself):
             because = f", because it {self.carries_out}" if self.carries_out else ""
             raise PermissionDeniedError(
-                f"Only the owner of the space may do this{because}. "
-                f"GET /spaces/{context.space_id}/members shows who that is; ask them."
+                f"Only the owners of the space may do this{because}. "
+                f"GET /spaces/{context.space_id}/members shows who they are; ask one of them."
             )
 
     def _require_scope(self, scopes: Iterable[KeyScope]) -> None:
@@ -81,7 +81,7 @@ class AccessRule:
 
     def __str__(self) -> str:
         """Returns the rule as sentences of the OpenAPI document."""
-        with_permission = f"members with the permission `{self.permission}`, and the owner of the space"
+        with_permission = f"members with the permission `{self.permission}`, and the owners of the space"
         keys = f"API keys with the scope {' or '.join(f'`{scope}`' for scope in self.scopes)}"
         no_keys = "; no API key" if self.caller.needs_token else ""
         sentences = [
@@ -106,6 +106,11 @@ def _permitted(permission: str, scope: BroadScope) -> AccessRule:
     return AccessRule(AllowedCaller.MEMBER, (wanted, scope), wanted)
 
 
+def _privileged(privilege: Privilege, note: str = "", fields: Mapping[str, str] | None = None) -> AccessRule:
+    """Returns the rule of what reaches customers. No broad scope of a key is enough."""
+    return AccessRule(AllowedCaller.MEMBER, (privilege,), privilege, fields=fields or {}, note=note)
+
+
 def _creator(scope: BroadScope) -> AccessRule:
     return AccessRule(AllowedCaller.CREATOR, (scope,))
 
@@ -118,6 +123,8 @@ _ANYONE = AccessRule(AllowedCaller.ANYONE)
 _USER = AccessRule(AllowedCaller.USER)
 _OWN_KEYS = _member()
 _REVIEW = _member(WRITE, note="While another member has the argument, only that member and the owner may")
+_ACTIVE = {"status": "only members with `actions:publish` may set `active`"}
+_LIVE = "Only members with `actions:publish` may change an active action"
 _PROMPTS = "decides which server gets the prompts of the space, and what is stored of them"
 _SOURCES = "decides where the data of the space comes from"
 _EVENTS = "decides which addresses get the events of the space"
@@ -130,10 +137,10 @@ TABLE: dict[str, AccessRule] = {
     "GET /action-groups/{id}": _member(READ),
     "PUT /action-groups/{id}": _member(WRITE),
     "GET /actions": _member(READ),
-    "POST /actions": _member(WRITE),
-    "DELETE /actions/{id}": _member(WRITE),
+    "POST /actions": _member(WRITE, fields=_ACTIVE),
+    "DELETE /actions/{id}": _member(WRITE, note=_LIVE),
     "GET /actions/{id}": _member(READ),
-    "PUT /actions/{id}": _member(WRITE),
+    "PUT /actions/{id}": _member(WRITE, fields=_ACTIVE, note=_LIVE),
     # A key could extend its own rights with these.
     "GET /api-keys": _OWN_KEYS,
     "POST /api-keys": _OWN_KEYS,
@@ -144,7 +151,9 @@ TABLE: dict[str, AccessRule] = {
     "POST /arguments": _member(WRITE),
     "DELETE /arguments/{id}": _member(WRITE),
     "GET /arguments/{id}": _member(READ),
-    "PUT /arguments/{id}": _REVIEW,
+    "PUT /arguments/{id}": replace(
+        _REVIEW, fields={"review": "only members with `arguments:approve` may set `status` to `success`"}
+    ),
     "POST /arguments/queue/next": _member(WRITE),
     "POST /arguments/{id}/release": _REVIEW,
     "POST /arguments/{id}/assign": _REVIEW,
@@ -153,6 +162,8 @@ TABLE: dict[str, AccessRule] = {
     "GET /arguments/{id}/lineage": _member(READ),
     "GET /arguments/{id}/history": _member(READ),
     "GET /audit-logs": _owner("returns what every member did"),
+    "GET /audit-logs/export": _owner("returns what every member did"),
+    "GET /audit-logs/verification": _owner(),
     "GET /benchmarks": _permitted("benchmarks:list", READ),
     "POST /benchmarks": _permitted("benchmarks:create", WRITE),
     "DELETE /benchmarks/{id}": _creator(WRITE),
@@ -167,14 +178,26 @@ TABLE: dict[str, AccessRule] = {
     ),
     "GET /chats/{id}/window": _member(CHAT, READ),
     "POST /v1/chat/completions": _member(CHAT, WRITE),
+    "POST /v1/completions": _member(CHAT, WRITE),
+    "POST /v1/embeddings": _member(CHAT, WRITE),
     "GET /v1/models": _member(CHAT, READ),
     "GET /v1/models/{model:path}": _member(CHAT, READ),
+    "POST /v1/responses": _member(CHAT, WRITE),
     "GET /checkpoints": _member(READ),
     "POST /checkpoints/{id}/predictions": _member(WRITE),
     "GET /checkpoints/aliases": _member(READ),
     "GET /checkpoints/aliases/{alias}": _member(READ),
-    "PUT /checkpoints/aliases/{alias}": _member(WRITE),
-    "DELETE /checkpoints/aliases/{alias}": _member(WRITE),
+    "PUT /checkpoints/aliases/{alias}": _privileged(
+        Privilege.ALIASES_PROMOTE,
+        fields={"required_benchmark_ids": "only an owner of the space may change it"},
+        note="While `champion` has no gate, only an owner moves it",
+    ),
+    "DELETE /checkpoints/aliases/{alias}": _privileged(
+        Privilege.ALIASES_PROMOTE, note="Only an owner deletes `champion`"
+    ),
+    "GET /checkpoints/aliases/{alias}/gate": _member(READ),
+    "PUT /checkpoints/aliases/{alias}/gate": _owner(),
+    "GET /architectures": _member(READ),
     "GET /clients/{key:path}": _member(READ),
     "DELETE /clients/{key:path}": _owner(),
     "POST /contacts": _member(WRITE),
@@ -197,6 +220,7 @@ TABLE: dict[str, AccessRule] = {
     "GET /connectors/{id}/drifts": _member(READ),
     "POST /connectors/{id}/drifts/{drift_id}/acknowledge": _member(WRITE),
     "POST /connectors/{id}/uploads": _member(WRITE),
+    "POST /connectors/{id}/downloads": _owner("returns an address from which anybody can read a file of the space"),
     "GET /data-models": _permitted("data-models:list", READ),
     "POST /data-models": _permitted("data-models:create", WRITE),
     "DELETE /data-models/{id}": _permitted("data-models:delete", WRITE),
@@ -216,8 +240,11 @@ TABLE: dict[str, AccessRule] = {
     "POST /insights": _member(WRITE),
     "GET /insights/acceptance-rates": _member(READ),
     "POST /insights/exports": _owner("copies reactions and the clients' features to a file"),
+    "GET /insights/experiments": _member(READ),
+    "PUT /insights/experiments": _owner(),
     "GET /insights/policy": _member(READ),
     "PUT /insights/policy": _owner(),
+    "GET /insights/uplift": _member(READ),
     "GET /insights/{id}": _member(READ),
     "GET /insights/{id}/lineage": _member(READ),
     "POST /insights/{id}/reactions": _member(WRITE),
@@ -252,7 +279,12 @@ TABLE: dict[str, AccessRule] = {
     "GET /spaces/{id}/limits": _member(),
     "PUT /spaces/{id}/limits": _owner(),
     "GET /spaces/{id}/members": _member(),
+    "PUT /spaces/{id}/members/{user_id}": _owner(),
     "DELETE /spaces/{id}/members/{user_id}": AccessRule(AllowedCaller.SELF),
+    "GET /spaces/{id}/review-rules": _member(),
+    "PUT /spaces/{id}/review-rules": _owner(),
+    "POST /spaces/{id}/service-accounts": _owner("lets a program read the data of the space"),
+    "POST /spaces/{id}/service-accounts/{account_id}/api-keys": _owner("lets a program read the data of the space"),
     "GET /trainings": _permitted("trainings:list", READ),
     "POST /trainings": _permitted("trainings:create", WRITE),
     "DELETE /trainings/{id}": _permitted("trainings:delete", WRITE),
@@ -272,6 +304,10 @@ TABLE: dict[str, AccessRule] = {
     "POST /webhooks": AccessRule(AllowedCaller.SERVICE),
     "GET /health": _ANYONE,
     "GET /openapi.json": _ANYONE,
+    "GET /": _ANYONE,
+    "GET /console": _ANYONE,
+    "GET /console/config.json": _ANYONE,
+    "GET /console/{file:path}": _ANYONE,
     "GET /docs": _ANYONE,
     "GET /docs/redoc.standalone.js": _ANYONE,
 }

@@ -61,6 +61,7 @@ def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
 _DESCRIPTIONS = {
     400: "The request is wrong; `details` says where.",
     401: "The bearer token is missing, expired or not valid.",
+    402: "The account of the language model's server has no credit left.",
     403: "The caller, or the API key, lacks the permission or scope named in `error`.",
     404: "The space does not have it.",
     409: "The current state does not allow this.",
@@ -87,8 +88,9 @@ def error_body(error: ApiError, request_id: str) -> dict[str, Any]:
 def openai_error_body(error: ApiError) -> dict[str, Any]:
     """Returns the error in the shape of OpenAI's API."""
     kind = OPENAI_TYPES.get(error.status, "invalid_request_error" if error.status < 500 else "server_error")
-    where = error.details[0].field.removeprefix("body.") if error.details else None
-    return {"error": {"message": error.message, "type": kind, "param": where, "code": error.code}}
+    where = error.details[0].field.removeprefix("body.") if error.details else error.openai_param or None
+    named = {"type": error.openai_type or kind, "param": where, "code": error.openai_code or error.code}
+    return {"error": {"message": error.message, **named}}
 
 
 def error_response(error: ApiError, request_id: str, path: str) -> JSONResponse:

@@ -1,7 +1,8 @@
-"""Middleware of every request: an id, a size limit, security headers, one log line, and the JSON shape of errors."""
+"""Middleware of every request: an id, a size limit, security headers, one log line, the shape of errors, origins."""
 
 import re
 import time
+from typing import Protocol
 from uuid import uuid4
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -30,6 +31,9 @@ SECURITY_HEADERS = {
 # Upload tokens have 43 characters. Ids have 36.
 _LONG_PART = re.compile(r"[^/]{40,}")
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
+# What a browser application may read of a response, beside its body.
+EXPOSED_HEADERS = ("ETag", "Retry-After", "X-Request-Id")
+PREFLIGHT_SECONDS = 3600
 
 
 class RequestMiddleware:
@@ -48,7 +52,7 @@ class RequestMiddleware:
         path = scope["path"]
         state = scope.setdefault("state", {})
         state["request_id"] = request_id
-        started = time.perf_counter()
+        started = state["started"] = time.perf_counter()
         status = 0
         received = 0
 
@@ -99,3 +103,50 @@ def _logged_path(scope: Scope) -> str:
     named = "key" in scope.get("path_params", {})
     path: str = scope["route"].path if named else scope["path"]
     return path
+
+
+class CorsSettings(Protocol):
+    @property
+    def cors_origins(self) -> str | None:
+        """Returns the origins, separated by commas."""
+
+
+class CorsResources(Protocol):
+    @property
+    def settings(self) -> CorsSettings:
+        """Returns the settings of the process."""
+
+
+class CorsMiddleware:
+    """Lets browser applications of the origins in the setting ``cors_origins`` call the API.
+
+    It answers preflight requests, and names the origin in responses. It reads the setting at the first request.
+    """
+
+    def __init__(self, app: ASGIApp, resources: CorsResources) -> None:
+        self._plain = app
+        self._resources = resources
+        self._app: ASGIApp | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._plain(scope, receive, send)
+            return
+        if self._app is None:
+            origins = self._resources.settings.cors_origins
+            self._app = self._allowing(origins.split(",")) if origins else self._plain
+        await self._app(scope, receive, send)
+
+    def _allowing(self, origins: list[str]) -> ASGIApp:
+        # Few deployments need it, and every import makes a cold start longer.
+        from starlette.middleware.cors import CORSMiddleware
+
+        # Tokens come in a header, and never in a cookie. Client libraries send headers of their own.
+        return CORSMiddleware(
+            self._plain,
+            allow_origins=origins,
+            allow_methods=["*"],
+            allow_headers=["*"],
+            expose_headers=EXPOSED_HEADERS,
+            max_age=PREFLIGHT_SECONDS,
+        )

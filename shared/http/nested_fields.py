@@ -1,7 +1,7 @@
-"""Checks the nested objects of a request before anything reads them: no unknown field, and no secret in free content.
+"""Checks what a request names before anything reads it: no unknown field or parameter, no secret in free content.
 
-An unknown field at the top of a body is ignored, as in the published contract. Inside, it would be a setting that the
-client believes in (``s3.auth.secret_key``), so it is refused. Objects that take any key are documented as such.
+An unknown name would be a setting or a filter that the client believes in, so it is refused. Objects that take any key
+are documented as such; OpenAI's shapes are among them.
 """
 
 from collections.abc import Iterator, Mapping
@@ -15,9 +15,8 @@ from pydantic import AliasChoices, BaseModel
 from pydantic.fields import FieldInfo
 
 from shared.errors import Detail, ValidationFailedError
+from shared.http.unknown_names import DETAILS_LIMIT, nearest
 from shared.secret_names import find_secret
-
-DETAILS_LIMIT = 100
 
 
 @dataclass(frozen=True)
@@ -70,16 +69,8 @@ def _problems_of_object(model: type[BaseModel], value: dict[str, Any], path: str
             yield from problems(known[key], item, place)
         elif is_open:
             yield from problems(FREE, {key: item}, path)
-        elif path != "body":
-            yield Detail(place, f"is not known: {_hint(key, known)}")
-
-
-def _hint(key: str, known: Mapping[str, Shape]) -> str:
-    # Few requests need it, and every import makes a cold start longer.
-    from difflib import get_close_matches
-
-    near = get_close_matches(key, known, n=1)
-    return f"did you mean {near[0]}?" if near else f"the fields are {', '.join(known)}"
+        else:
+            yield Detail(place, f"is not known: {nearest(key, known, 'fields')}")
 
 
 @cache

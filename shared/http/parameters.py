@@ -52,8 +52,8 @@ def page_number(documented: str, default: int = 10) -> Any:
         request: Request,
         size: Annotated[int, Query(alias=documented, ge=1, le=1000, description="Rows a page.")] = default,
         page: Annotated[int, Query(ge=1, le=10**9, description="Page number, from 1.")] = 1,
+        given: Annotated[str | None, Query(alias=other, include_in_schema=False)] = None,
     ) -> PageNumber:
-        given = request.query_params.get(other)
         if given is None:
             return PageNumber(page, size)
         if not given.isascii() or not given.isdigit() or not 1 <= int(given[:10]) <= 1000:

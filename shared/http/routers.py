@@ -1,6 +1,6 @@
 """Routers that check who may call their routes by the table of authorisation, so that no route can forget it."""
 
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextvars import ContextVar
 from copy import copy
 from dataclasses import replace
@@ -21,6 +21,7 @@ from shared.http.authorisation import AllowedCaller, rule_of
 from shared.http.errors import errors
 from shared.http.text import require_whole_characters
 from shared.http.tokens import Principal
+from shared.http.unknown_names import require_known_parameters
 from shared.space_binding import bound_space
 from shared.spaces.members import SpaceContext
 
@@ -137,8 +138,11 @@ class CheckedRoute(APIRoute):
         described, self.dependant = self.dependant, _without_documentation(self.dependant)
         handle = super().get_route_handler()
         self.dependant = described
+        # Public pages are opened with any query. Clients of OpenAI send what OpenAI takes.
         if not self.rule.caller.needs_token:
             return handle
+        known = dict.fromkeys(_query_names(self.dependant))
+        is_strict = not self.path.startswith("/v1/")
 
         async def checked(request: Request) -> Response:
             if not self.is_checked(request):
@@ -146,6 +150,8 @@ class CheckedRoute(APIRoute):
             context: SpaceContext | None = request.state.context
             self.rule.require(context, request.path_params)
             await require_whole_characters(request)
+            if is_strict:
+                require_known_parameters(request.query_params, known)
             # Every request has its own context, which lasts until the response has been sent.
             actor.set(request.state.user_id)
             acting_key.set(context.key.id if context and context.key else None)
@@ -196,6 +202,13 @@ async def _document_path(id: Annotated[str, Path(description="The space.")]) -> 
 
 def _operation_id(route: APIRoute) -> str:
     return f"{route.name}_partially" if route.methods == {"PATCH"} else route.name
+
+
+def _query_names(dependant: Dependant) -> Iterator[str]:
+    """Yields the names of all query parameters."""
+    yield from (parameter.alias for parameter in dependant.query_params)
+    for each in dependant.dependencies:
+        yield from _query_names(each)
 
 
 def _without_documentation(dependant: Dependant) -> Dependant:

@@ -8,16 +8,16 @@ from fastapi import Request
 
 from shared.errors import ValidationFailedError
 
-# Only an escape can write half of a surrogate pair into JSON.
-_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+# The JSON parser accepts half of a surrogate pair as an escape, as bytes of UTF-8, and in UTF-16 and UTF-32.
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]|\xed[\xa0-\xbf]")
 
 
 async def require_whole_characters(request: Request) -> None:
     """Raises ValidationFailedError for half of a surrogate pair in a JSON body. It names the field."""
-    if not request.headers.get("content-type", "").startswith("application/json"):
+    if "json" not in request.headers.get("content-type", "").lower():
         return
     body = await request.body()
-    if not _SURROGATE.search(body):
+    if not _SURROGATE.search(body) and b"\0" not in body[:4]:
         return
     try:
         found = _broken(json.loads(body), "body")

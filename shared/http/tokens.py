@@ -4,6 +4,7 @@ import json
 import threading
 import time
 import urllib.request
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import NAMESPACE_URL, uuid5
@@ -54,11 +55,11 @@ def _email(claim: str) -> str:
 
 
 class TokenVerifier:
-    """Verifies tokens of one issuer and audience with the issuer's published keys, fetched once and cached."""
+    """Verifies tokens of one issuer for some audiences with the issuer's published keys, fetched once and cached."""
 
-    def __init__(self, issuer: str, audience: str, jwks_url: str | None = None) -> None:
+    def __init__(self, issuer: str, audiences: Sequence[str], jwks_url: str | None = None) -> None:
         self._issuer = issuer
-        self._audience = audience
+        self._audiences = audiences
         self._jwks_url = jwks_url
         self._keys: dict[str, jwt.PyJWK] = {}
         self._fetched_at = float("-inf")
@@ -75,7 +76,7 @@ class TokenVerifier:
                 key,
                 algorithms=ALGORITHMS,
                 issuer=self._issuer,
-                audience=self._audience,
+                audience=self._audiences,
                 leeway=10,
                 options={"require": ["exp", "iss", "aud", "sub"]},
             )

@@ -33,6 +33,7 @@ from shared.dynamodb.table import (
 )
 from shared.dynamodb.write_markers import WRITE_MARKER, has_write_marker, write_marker
 from shared.errors import ConflictError, NotFoundError, PreconditionFailedError
+from shared.insights.exposures import Exposure, Exposures
 from shared.insights.ledger import Ledger, Mention, ReportedReaction, ledger_partition
 from shared.models.base import Entity, Timestamp
 from shared.models.insight import (
@@ -51,6 +52,8 @@ TARGET = "reaction_accepted"
 ACTION_COLUMN = "reaction_action_id"
 # Earlier rules of the client key under which contacts are still found.
 EARLIER_RULES = 5
+# The fields of a policy that change scores.
+_LEVERS = {"currency", "default_value", "weights"}
 # A reaction gets its id before its transaction, so one with a lower id may appear later than one with a higher id. A
 # request ends within 29 seconds. The rest is for differences between clocks.
 SETTLED = timedelta(minutes=1)
@@ -67,11 +70,13 @@ class StoredInsight(Entity):
     band: int | None = None
     channel: str | None = None
     client_key: str
+    exposure: Exposure | None = None
     erased_at: Timestamp | None = None
     features: dict[str, Any]
     lineage: DecisionLineage
     group: str | None = None
     reaction: InsightReaction | None = None
+    withheld_action_id: str | None = None
 
 
 class StoredReaction(InsightReaction):
@@ -113,6 +118,7 @@ class Insights:
         self._values = values
         self._clock = clock
         self.ledger = Ledger(table)
+        self.exposures = Exposures(table)
         self._insights = Repository(table, StoredInsight, kind="insight", clock=clock)
         self._reactions = Repository(table, StoredReaction, kind="insight_reaction", clock=clock)
 
@@ -131,9 +137,13 @@ class Insights:
     ) -> Insight:
         """Stores an insight and carries out ``also``. A repeated request returns the first insight.
 
-        Raises ConflictError if a request with the same idempotency key had another body, and the errors of ``also``.
+        Raises ConflictError if a request with the same idempotency key had another body, ExposedMeanwhileError, and the
+        errors of ``also``.
         """
         folder = f"spaces/{space_id}/insights/{insight.id}"
+        exposure = None
+        if insight.arm and insight.experiment_id:
+            exposure = Exposure(experiment_id=insight.experiment_id, arm=insight.arm)
         key = self._insights.key(space_id, insight.id)
         answered = insight.model_dump(mode="json", exclude={"reaction"})
         answer, with_answer = self._values.keep(space_id, answered, f"{folder}/answer.json", key)
@@ -147,12 +157,15 @@ class Insights:
             band=band,
             channel=insight.best_channel or None,
             client_key=client_key,
+            exposure=exposure,
             features=kept_features,
             group=group,
             lineage=lineage,
+            withheld_action_id=insight.withheld_action_id,
         )
         mention = Mention("insight", insight.id, correlation_id, idempotency.sort_key if idempotency else None)
-        writes = [*with_answer, *with_features, *also, mention.write(space_id, client_key)]
+        counted = self.exposures.first(space_id, client_key, exposure) if exposure else []
+        writes = [*with_answer, *with_features, *counted, *also, mention.write(space_id, client_key)]
         first = self._insights.create(space_id, stored, idempotency=idempotency, also=writes)
         return insight if first.id == insight.id else self._first(space_id, first)
 
@@ -235,15 +248,18 @@ class Insights:
     def react(self, space_id: str, insight_id: str, user_id: str, request: ReactionCreate) -> InsightReaction:
         """Records the reaction to an insight, or replaces it, and changes the counters in the same transaction.
 
+        A reaction to an offer that the control arm withheld only counts in the experiment.
+
         Raises NotFoundError, and ConflictError for an insight without an offer.
         """
 
         def step() -> InsightReaction:
             insight = self._insights.get(space_id, insight_id)
             _require_kept(insight)
-            if insight.action_id is None:
+            action_id = insight.action_id or insight.withheld_action_id
+            if action_id is None:
                 raise ConflictError("This insight has no offer, so it cannot have a reaction.")
-            reaction = self._reaction(insight, insight.action_id, user_id, request)
+            reaction = self._reaction(insight, action_id, user_id, request)
             self._table.transact(self._write(space_id, insight, reaction))
             return reaction
 
@@ -273,18 +289,28 @@ class Insights:
         changed = self._insights.update_write(
             space_id, insight.id, {"reaction": values}, expected_version=insight.version
         )
+        before = insight.reaction.reaction if insight.reaction else None
+        accepted = int(reaction.reaction is Reaction.ACCEPTED) - int(before is Reaction.ACCEPTED)
+        counted = (
+            self.exposures.accepted(space_id, insight.client_key, insight.exposure, accepted)
+            if insight.exposure
+            else []
+        )
+        if insight.action_id is None:
+            return [changed, *counted]
         reported = ReportedReaction(
             reaction.action_id, reaction.reaction, reaction.happened_at, reaction.channel, insight.group
         )
         actions = [
             changed,
+            *counted,
             put(self._reactions.key(space_id, reaction.id), {**values, "features": insight.features}),
             *self.ledger.reaction(space_id, insight.client_key, insight.id, reported),
         ]
         if insight.reaction is not None:
             # The item of a reaction of the time before there was a ledger.
             actions.append(delete(Key(ledger_partition(space_id, insight.client_key), reaction.id)))
-        moved = _moves(insight.reaction.reaction if insight.reaction else None, reaction.reaction, insight.band)
+        moved = _moves(before, reaction.reaction, insight.band)
         if moved:
             actions.append(update(Key(_rates(space_id), reaction.action_id), {}, add=moved))
         return actions
@@ -330,7 +356,7 @@ class InsightPolicies:
 
     def get(self, space_id: str) -> InsightPolicy:
         """Returns the space's policy, or the default policy."""
-        return InsightPolicy.model_validate(self._table.get(_policy_key(space_id)) or {})
+        return InsightPolicy.model_validate(self._table.get(policy_key(space_id)) or {})
 
     def update(
         self, space_id: str, user_id: str, changes: dict[str, Any], expected_version: int | None
@@ -358,7 +384,7 @@ class InsightPolicies:
             current = Attr("version").eq(expected_version) if expected_version else Attr("PK").not_exists()
         values = {**changes, "updated_at": self._clock(), "updated_by": user_id, WRITE_MARKER: write_marker()}
         try:
-            item = self._table.write(update(_policy_key(space_id), values, add={"version": 1}, condition=current))
+            item = self._table.write(update(policy_key(space_id), values, add=_versions(changes), condition=current))
         except ConditionFailedError as failed:
             if not has_write_marker(failed.item, values[WRITE_MARKER]):
                 raise PreconditionFailedError(
@@ -366,6 +392,11 @@ class InsightPolicies:
                 ) from None
             item = failed.item
         return InsightPolicy.model_validate(item)
+
+
+def _versions(changes: dict[str, Any]) -> dict[str, int]:
+    """Returns what a change adds to the versions of a policy."""
+    return {"version": 1, **({"weights_version": 1} if _LEVERS & changes.keys() else {})}
 
 
 def first_id(moment: datetime) -> str:
@@ -390,5 +421,5 @@ def _rates(space_id: str) -> str:
     return f"insight_rate#{space_id}"
 
 
-def _policy_key(space_id: str) -> Key:
+def policy_key(space_id: str) -> Key:
     return Key(f"insight_policy#{space_id}", "policy")

@@ -14,6 +14,7 @@ CAPACITY_ERRORS = ("CapacityError", "InsufficientInstanceCapacity", "Insufficien
 
 _DEFECT = "An error on our side stopped the job. Start it again. If it fails again, send its id to support."
 _TIMED_OUT = "The job exceeded its time limit. Start it again with less data or fewer rounds."
+_NO_SPOT = "AWS had no spot machine for long enough. Start the job again."
 _STOPPED = "The job was stopped outside this API."
 # SageMaker wraps the job's text: "AlgorithmError: <text>, exit code: 1".
 _EXIT_CODE = re.compile(r",? *exit code: \d+\s*$", re.IGNORECASE)
@@ -41,12 +42,17 @@ def explain(error: str, cause: str) -> Failure:
     """
     details = _object(cause)
     if "errorType" in details or "errorMessage" in details:
-        is_meant = "JobFailedError" in (error, str(details.get("errorType", "")).rpartition(".")[2])
-        return _failed(str(details.get("errorMessage") or _DEFECT)) if is_meant else _failed(_DEFECT, is_ours=True)
+        names = {error, str(details.get("errorType", "")).rpartition(".")[2]}
+        is_outage = "OutageError" in names
+        if is_outage or names & {"JobFailedError", "TransientError"}:
+            return _failed(str(details.get("errorMessage") or _DEFECT), is_ours=is_outage)
+        return _failed(_DEFECT, is_ours=True)
     if "TrainingJobStatus" in details:
         if details["TrainingJobStatus"] == "Stopped":
-            is_late = details.get("SecondaryStatus") in ("MaxRuntimeExceeded", "MaxWaitTimeExceeded")
-            return _failed(_TIMED_OUT) if is_late else Failure(JobStatus.STOPPED, _STOPPED)
+            why = details.get("SecondaryStatus")
+            if why == "MaxWaitTimeExceeded":
+                return _failed(_NO_SPOT, is_ours=True)
+            return _failed(_TIMED_OUT) if why == "MaxRuntimeExceeded" else Failure(JobStatus.STOPPED, _STOPPED)
         reason = str(details.get("FailureReason") or "")
         text = explain_reason(reason)
         is_meant = bool(_ALGORITHM_ERROR.match(reason)) and text != _DEFECT and UNEXPECTED_JOB_ERROR not in text
@@ -56,7 +62,7 @@ def explain(error: str, cause: str) -> Failure:
     if "Timeout" in error:
         return _failed(_TIMED_OUT)
     if any(word in error or word in cause for word in CAPACITY_ERRORS):
-        return _failed(explain_reason(cause or error), is_ours=True)
+        return _failed(_without_machine(cause or error), is_ours=True)
     if error.startswith(("SageMaker.", "StepFunctions.")) and cause:
         return _failed(f"AWS refused the job: {cause}", is_ours=True)
     return _failed(_DEFECT, is_ours=True)
@@ -65,7 +71,7 @@ def explain(error: str, cause: str) -> Failure:
 def explain_reason(reason: str) -> str:
     """Returns the job's text from SageMaker's ``FailureReason``. Texts that AWS wrote stay unchanged."""
     if any(word in reason for word in CAPACITY_ERRORS):
-        return f"AWS has no machine for the job: {reason}"
+        return _without_machine(reason)
     if not _ALGORITHM_ERROR.match(reason):
         return reason or _DEFECT
     code = re.search(r"exit code: (\d+)", reason, re.IGNORECASE)
@@ -82,6 +88,10 @@ def count_failed_job(failure: Failure) -> None:
     """Counts a job that failed because of us. An alarm watches the number."""
     if failure.is_ours:
         measure("FailedJobs", [1])
+
+
+def _without_machine(reason: str) -> str:
+    return f"AWS has no machine for the job: {reason}"
 
 
 def _failed(text: str, *, is_ours: bool = False) -> Failure:

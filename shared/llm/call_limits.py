@@ -90,10 +90,18 @@ class CallLimits:
                 logger.exception("a reservation stays until it expires", extra={"limits_of": reservation.subject.name})
 
     def _most(self, model: str, body: dict[str, Any]) -> Amount:
-        prompt = {name: body[name] for name in ("messages", "tools", "input", "response_format") if name in body}
+        # Every text that goes to the server may become a part of the prompt.
+        said = {
+            name: value
+            for name, value in body.items()
+            if isinstance(value, dict | list) or name in ("grammar", "prompt", "suffix")
+        }
+        prompt = {name: value for name, value in said.items() if name != "stream_options"}
         prompt_tokens = estimate_tokens(json.dumps(prompt, ensure_ascii=False))
-        bound = body.get("max_completion_tokens") or body.get("max_tokens")
-        output = 0 if "input" in body else bound if isinstance(bound, int) else COMPLETION_TOKENS
+        bound = body.get("max_completion_tokens") or body.get("max_tokens") or COMPLETION_TOKENS
+        output = 0 if "input" in body else bound * (body.get("n") or 1)
+        if "prediction" in body:  # what the model writes otherwise costs too
+            output += estimate_tokens(json.dumps(body["prediction"], ensure_ascii=False))
         return Amount(
             requests=0 if self._is_counted else 1,
             calls=1,

@@ -3,7 +3,10 @@
 from dataclasses import dataclass
 from typing import Any
 
-from shared.errors import ApiError, UnavailableError, UpstreamError
+from shared.errors import ApiError, NotFoundError, UnavailableError, UpstreamError
+
+# Clients look for these words of OpenAI's message.
+CONTEXT_WORDS = "maximum context length"
 
 
 class UnreachableError(UpstreamError):
@@ -31,8 +34,15 @@ class BrokenResponseError(UpstreamError):
     code = "cluster_error"
 
 
+class OverloadedError(BrokenResponseError):
+    """Error raised when the server says that it cannot take calls for now."""
+
+    status = 503
+    code = "cluster_overloaded"
+
+
 class RefusedError(UpstreamError):
-    """Error raised when the server refuses the cluster's token or does not have the requested model or path."""
+    """Error raised when the server refuses the cluster's token, or the call for a reason of its own."""
 
     code = "cluster_refused"
 
@@ -44,11 +54,46 @@ class RejectedError(ApiError):
     code = "cluster_rejected"
 
 
+class ContextOverflowError(RejectedError):
+    """Error raised when not even the newest turn fits into the model."""
+
+    code = "context_length_exceeded"
+    openai_param = "messages"
+
+
+class ModeratedError(RejectedError):
+    """Error raised when the server refuses the content of the request."""
+
+    status = 403
+    code = "cluster_moderated"
+    openai_code = "content_policy_violation"
+    openai_type = "invalid_request_error"
+
+
+class UnknownModelError(NotFoundError):
+    code = "model_not_found"
+
+
+class ConflictingCallError(ApiError):
+    """Error raised when the server refuses the call because of another call."""
+
+    status = 409
+    code = "cluster_conflict"
+
+
 class BusyError(ApiError):
     """Error raised when the server refuses the call because it is busy."""
 
     status = 429
     code = "cluster_busy"
+    openai_code = "rate_limit_exceeded"
+
+
+class QuotaError(BusyError):
+    """Error raised when the account of the server has no credit or quota left. Its status is 402 or 429."""
+
+    code = "cluster_quota"
+    openai_code = openai_type = "insufficient_quota"
 
 
 def blame_deployment(error: ApiError) -> None:
@@ -67,10 +112,6 @@ class Completion:
         return str(self.body.get("model") or "")
 
     @property
-    def usage(self) -> dict[str, Any]:
-        return usage_of(self.body)
-
-    @property
     def message(self) -> dict[str, Any]:
         message: dict[str, Any] = self.body["choices"][0]["message"]
         return message
@@ -83,9 +124,3 @@ class Completion:
     @property
     def text(self) -> str:
         return str(self.message.get("content") or "")
-
-
-def usage_of(body: dict[str, Any]) -> dict[str, Any]:
-    """Returns the token counts of the response, or an empty dictionary if the server did not count."""
-    usage = body.get("usage")
-    return usage if isinstance(usage, dict) else {}

@@ -1,7 +1,6 @@
 """Calls the language models of spaces, with fallbacks, circuit breakers, limits and logs."""
 
 import hashlib
-import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -15,17 +14,26 @@ from anyio.to_thread import run_sync as in_thread
 
 from shared.clock import Clock, new_id, utc_now
 from shared.dynamodb.table import Write
-from shared.errors import ApiError, NotFoundError, UnavailableError
+from shared.errors import ApiError, UnavailableError
 from shared.inference_logs.store import InferenceLogs
 from shared.llm.call_limits import CallLimits, limit_subjects
+from shared.llm.call_records import CallRecord
 from shared.llm.circuits import SERVER, Call, CircuitOpenError, model_circuit
-from shared.llm.completions import BrokenResponseError, BusyError, Completion, RejectedError, UpstreamTimeoutError
+from shared.llm.completions import (
+    BrokenResponseError,
+    BusyError,
+    Completion,
+    RejectedError,
+    UnknownModelError,
+    UpstreamTimeoutError,
+)
 from shared.llm.limit_usage import LimitUsages, Subject
 from shared.llm.model_lists import ModelLists
 from shared.llm.targets import Target, Targets
 from shared.models.cluster import ClusterSettings, LanguageModel
-from shared.models.inference_log import CallStatus, CallType, GuardCoverage, InferenceLog
+from shared.models.inference_log import CallStatus, CallType, InferenceLog
 from shared.models.limits import SpaceLimits
+from shared.network.foreign_json import whole_text
 from shared.spaces.members import SpaceContext
 
 T = TypeVar("T")
@@ -33,13 +41,7 @@ T = TypeVar("T")
 STRUCTURED_TOKENS = 400
 # vLLM's name for the text that keeps the prompt caches of callers apart, and its name in its list of models.
 CACHE_SALT, SALTING_SERVER = "cache_salt", "vllm"
-# No call uses more tokens. A server that claims more counts wrong.
-TOKENS_LIMIT = 10**8
 REASON_CHARACTERS = 500
-
-
-class UnknownModelError(NotFoundError):
-    code = "model_not_found"
 
 
 @dataclass(frozen=True)
@@ -58,40 +60,6 @@ class Caller:
     def of(cls, context: SpaceContext, correlation_id: str, **more: Any) -> Self:
         given = {"user": context.user_id, "subjects": limit_subjects(context), **more}
         return cls(context.space_id, correlation_id=correlation_id, prices=context.limits or SpaceLimits(), **given)
-
-
-@dataclass
-class CallRecord:
-    """The data of one call for its row in the inference log. The caller fills it in."""
-
-    type: CallType
-    model: str
-    status: CallStatus = CallStatus.SUCCESS
-    error: str | None = None
-    input_tokens: int = 0
-    output_tokens: int = 0
-    first_token_ms: float | None = None
-    expert_id: str | None = None
-    expert_version: int | None = None
-    guard: GuardCoverage | None = None
-    prompt: str | None = None
-    completion: str | None = None
-    # The row in the inference log. It is made once, so that a call has one row although responses are lost.
-    row: InferenceLog | None = None
-    # True if the caller has written ``LanguageModels.log_writes`` in its own transaction.
-    is_logged: bool = False
-    # True if the end of this call replaces the caller's reservations.
-    holds_limits: bool = False
-    started: float = field(default_factory=time.perf_counter)
-
-    def count(self, usage: dict[str, Any]) -> None:
-        """Records the total tokens so far. It does not add them up, because some servers send totals in every chunk."""
-        self.input_tokens = _tokens(usage, "prompt_tokens")
-        self.output_tokens = _tokens(usage, "completion_tokens")
-
-    @property
-    def elapsed_ms(self) -> float:
-        return (time.perf_counter() - self.started) * 1000
 
 
 class LanguageModels:
@@ -159,11 +127,11 @@ class LanguageModels:
         """Returns the completion of the record's model, or of the first fallback model that succeeds."""
 
         async def call(model: str) -> Completion:
-            return await self._target.upstream.complete(self._sent(body, model))
+            return await self._target.upstream.complete(self._sent(body, model), record.count)
 
         await self._reserve(record, body)
         completion = await self._first_success(record, body, call)
-        record.count(completion.usage)
+        record.hear(completion.body["choices"])
         return completion
 
     @asynccontextmanager
@@ -179,7 +147,7 @@ class LanguageModels:
                     if first is None:
                         raise BrokenResponseError("The language model's server returned an empty stream.")
                     opened.push_async_exit(attempt.pop_all())
-                    return _resumed(first, chunks)
+                    return _heard(record, first, chunks)
 
             await self._reserve(record, body)
             yield await self._first_success(record, body, call)
@@ -215,12 +183,14 @@ class LanguageModels:
             record.completion = completion.text
             return read_structured(completion, schema), record
 
-    async def embeddings(self, model: str, texts: list[str]) -> list[list[float]]:
+    async def embeddings(
+        self, model: str, texts: Sequence[str] | Sequence[list[int]], options: dict[str, Any] | None = None
+    ) -> list[list[float]]:
         async with self.recorded(CallType.EMBEDDING, model) as record:
 
             async def call(each: str) -> list[list[float]]:
-                vectors, usage = await self._target.upstream.embeddings(each, texts)
-                record.count(usage)
+                vectors, result = await self._target.upstream.embeddings(each, texts, options)
+                record.count(result)
                 return vectors
 
             body = {"input": texts}
@@ -251,6 +221,7 @@ class LanguageModels:
                 record.status = CallStatus.CANCELLED
             raise
         finally:
+            record.settle()
             self.tokens[type] += record.input_tokens + record.output_tokens
             with anyio.CancelScope(shield=True):
                 try:
@@ -264,6 +235,7 @@ class LanguageModels:
 
     async def _reserve(self, record: CallRecord, body: dict[str, Any]) -> None:
         """Reserves the limits of the call. Raises BudgetExceededError or RateLimitedError if a limit is reached."""
+        record.send(body)
         if self._limits is not None and not self._limits.is_holding:
             # Set before the reservation, so that a cancelled call also ends its reservation.
             record.holds_limits = True
@@ -351,11 +323,13 @@ class LanguageModelAccess:
 
 
 def _row(caller: Caller, record: CallRecord, now: datetime, *, keeps: bool) -> InferenceLog:
+    """Returns the row of a call. A text that is not valid Unicode must not lose it."""
     row_id = new_id()
+    error, prompt, completion = (text and whole_text(text) for text in (record.error, record.prompt, record.completion))
     return InferenceLog(
         id=row_id,
         type=record.type,
-        model=record.model,
+        model=whole_text(record.model),
         user=caller.user,
         status=record.status,
         tags=list(caller.tags),
@@ -365,13 +339,13 @@ def _row(caller: Caller, record: CallRecord, now: datetime, *, keeps: bool) -> I
         total_tokens=record.input_tokens + record.output_tokens,
         latency_ms=round(record.elapsed_ms, 3),
         first_token_ms=record.first_token_ms,
-        error=record.error,
+        error=error,
         chat_id=caller.chat_id,
         expert_id=record.expert_id,
         expert_version=record.expert_version,
         guard=record.guard,
-        prompt=record.prompt if keeps else None,
-        answer=record.completion if keeps else None,
+        prompt=prompt if keeps else None,
+        answer=completion if keeps else None,
         created_at=now,
     )
 
@@ -401,12 +375,14 @@ def _why_unusable(completion: Completion) -> str:
     return "The completion of the language model does not fit the requested schema."
 
 
-async def _resumed(first: dict[str, Any], rest: AsyncIterator[dict[str, Any]]) -> AsyncIterator[dict[str, Any]]:
+async def _heard(
+    record: CallRecord, first: dict[str, Any], rest: AsyncIterator[dict[str, Any]]
+) -> AsyncIterator[dict[str, Any]]:
+    """Yields the chunks, after the record has noted them."""
+    record.count(first)
+    record.hear(first["choices"])
     yield first
-    async for each in rest:
-        yield each
-
-
-def _tokens(usage: dict[str, Any], name: str) -> int:
-    count = usage.get(name)
-    return count if isinstance(count, int) and 0 < count <= TOKENS_LIMIT else 0
+    async for chunk in rest:
+        record.count(chunk)
+        record.hear(chunk["choices"])
+        yield chunk

@@ -16,6 +16,8 @@ from shared.network.address_guard import AddressGuard
 from shared.settings import Settings
 
 if TYPE_CHECKING:
+    from yarl import URL
+
     from shared.llm.upstream import Upstream
     from shared.network.sessions import Sessions
 
@@ -51,6 +53,7 @@ class Targets:
         self._clusters = clusters
         self.tokens = tokens
         self._clock = clock
+        self._refusing_usage: set[URL] = set()
 
     @cached_property
     def sessions(self) -> "Sessions":
@@ -77,7 +80,8 @@ class Targets:
 
         token = self.tokens.read(token_parameter) if token_parameter else None
         settings = self._settings
-        return Upstream(self.sessions, url, token, settings.upstream_timeout_seconds, settings.upstream_total_seconds)
+        times = settings.upstream_timeout_seconds, settings.upstream_total_seconds
+        return Upstream(self.sessions, url, token, *times, self._refusing_usage)
 
     async def _state(self, owner: str) -> ClusterState:
         recent = self._clusters.recent_state(owner)

@@ -2,35 +2,35 @@
 
 import asyncio
 import random
-import re
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import aiohttp
 from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
-from shared.bounds import MODEL_ANSWER, MODEL_EVENT
+from shared.bounds import MODEL_ANSWER
 from shared.errors import ApiError
+from shared.llm.addresses import api_root, server_root
+from shared.llm.answers import ChunkReader, read_completion
 from shared.llm.completions import (
     BrokenResponseError,
-    BusyError,
     Completion,
     OutOfTimeError,
-    RefusedError,
     RejectedError,
     UnreachableError,
     UpstreamTimeoutError,
-    usage_of,
 )
+from shared.llm.server_events import EventReader
+from shared.llm.server_failures import failure_of
+from shared.llm.text_completions import as_chat, as_chat_chunks, path_of
 from shared.models.cluster import LanguageModel
 from shared.network.foreign_json import ForeignJsonError, parse
 from shared.network.sessions import ForbiddenPeerError, Sessions, read_at_most
 
 RESPONSE_BYTES = MODEL_ANSWER.size_bytes
-EVENT_BYTES = MODEL_EVENT.size_bytes
 # Functions with little memory list models.
 LIST_BYTES = 2 * 1024 * 1024
 # API Gateway ends a stream after this time. No model writes this amount of text in that time.
@@ -38,7 +38,7 @@ STREAM_SECONDS = 900
 STREAM_BYTES = 256 * 1024 * 1024
 LIST_SECONDS = 5
 CONNECT_ATTEMPTS = 3
-_ERROR_CHARACTERS = 500
+STREAM_OPTIONS = "stream_options"
 # More tokens than any model reads or writes. A server that claims more counts wrong.
 TOKENS_LIMIT = 10**9
 # What goes wrong between us and a server: the connection, or a response that is no HTTP.
@@ -49,29 +49,36 @@ class Upstream:
     """A client of one server for one request of ours.
 
     ``url`` is its base address, with or without ``/v1``; ``token`` is its bearer token. The server may be silent for
-    ``timeout_seconds``. After ``total_seconds`` no call goes on, except a stream that has begun.
+    ``timeout_seconds``. After ``total_seconds`` no call goes on, except a stream that has begun. ``refusing_usage``
+    remembers the servers that refuse a request for the usage of a stream.
     """
 
     def __init__(
-        self, sessions: Sessions, url: str, token: str | None, timeout_seconds: float, total_seconds: float = 600
+        self,
+        sessions: Sessions,
+        url: str,
+        token: str | None,
+        timeout_seconds: float,
+        total_seconds: float = 600,
+        refusing_usage: set[URL] | None = None,
     ) -> None:
-        base = URL(url.rstrip("/"))
-        self._server = base.parent if base.name == "v1" else base
+        self._server, self._api = URL(server_root(url)), URL(api_root(url))
         self._sessions = sessions
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._timeout = timeout_seconds
+        self._refusing_usage = set() if refusing_usage is None else refusing_usage
         self._ends_at = time.monotonic() + total_seconds
 
-    async def complete(self, body: dict[str, Any]) -> Completion:
-        """Returns a completion.
+    async def complete(
+        self, body: dict[str, Any], hear: Callable[[dict[str, Any]], None] = lambda _: None
+    ) -> Completion:
+        """Returns a completion. ``hear`` gets the response, also if it is none.
 
-        Raises UnreachableError, UpstreamTimeoutError, BrokenResponseError, RefusedError, RejectedError or BusyError.
+        Raises UnreachableError, UpstreamTimeoutError, and the errors of ``server_failures``.
         """
-        result = await self._json("POST", "v1/chat/completions", body)
-        choices = result.get("choices")
-        if not isinstance(choices, list) or not choices or not isinstance(_message(choices[0]), dict):
-            raise BrokenResponseError("The language model's server returned no message.")
-        return Completion({**result, "choices": [{"finish_reason": None, **choices[0]}]})
+        result = await self._json("POST", path_of(body), body)
+        hear(result)
+        return read_completion(as_chat(result))
 
     @asynccontextmanager
     async def stream(self, body: dict[str, Any]) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
@@ -79,8 +86,18 @@ class Upstream:
 
         Raises the same errors as ``complete``.
         """
-        async with self._request("POST", "v1/chat/completions", body) as response:
-            yield self._events(response)
+        if self._server in self._refusing_usage:
+            body = _without_usage(body)
+        async with AsyncExitStack() as stack:
+            try:
+                response = await stack.enter_async_context(self._request("POST", path_of(body), body))
+            except RejectedError as error:
+                if STREAM_OPTIONS not in body or STREAM_OPTIONS not in error.message:
+                    raise
+                self._refusing_usage.add(self._server)
+                body = _without_usage(body)
+                response = await stack.enter_async_context(self._request("POST", path_of(body), body))
+            yield as_chat_chunks(self._chunks(response))
 
     async def models(self) -> list[LanguageModel]:
         """Returns the models of the server, with a short time limit. Raises the same errors as ``complete``."""
@@ -99,9 +116,11 @@ class Upstream:
         async with self._limited(LIST_SECONDS):
             await self.complete({"model": model, "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 1})
 
-    async def embeddings(self, model: str, texts: list[str]) -> tuple[list[list[float]], dict[str, Any]]:
-        """Returns one vector for each text, and the token counts."""
-        result = await self._json("POST", "v1/embeddings", {"model": model, "input": texts})
+    async def embeddings(
+        self, model: str, texts: Sequence[str] | Sequence[list[int]], options: dict[str, Any] | None = None
+    ) -> tuple[list[list[float]], dict[str, Any]]:
+        """Returns one vector for each text or list of tokens, and the whole response."""
+        result = await self._json("POST", "v1/embeddings", {**(options or {}), "model": model, "input": texts})
         try:
             ordered = sorted(result["data"], key=lambda each: each["index"])
             vectors = [[float(number) for number in each["embedding"]] for each in ordered]
@@ -109,7 +128,7 @@ class Upstream:
             raise BrokenResponseError("The language model's server returned no embeddings.") from None
         if len(vectors) != len(texts) or len({len(vector) for vector in vectors}) > 1:
             raise BrokenResponseError("The language model's server returned embeddings of the wrong number or length.")
-        return vectors, usage_of(result)
+        return vectors, result
 
     async def count_tokens(self, model: str, text: str) -> int | None:
         """Returns the token count of the model's tokenizer, or ``None`` if the server has no tokenizer.
@@ -146,7 +165,7 @@ class Upstream:
 
     async def _connect(self, method: str, path: str, body: dict[str, Any] | None) -> aiohttp.ClientResponse:
         """Sends a request. Repeats only a failed connection, because the server may have executed any other call."""
-        url = self._server / path
+        url = self._api / path.removeprefix("v1/") if path.startswith("v1/") else self._server / path
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=3, sock_read=self._timeout)
         for attempt in range(1, CONNECT_ATTEMPTS + 1):
             try:
@@ -164,24 +183,12 @@ class Upstream:
         raise AssertionError("unreachable")
 
     async def _refusal(self, response: aiohttp.ClientResponse) -> ApiError:
-        status = response.status
-        if 300 <= status < 400:
+        if response.status < 400:
             return BrokenResponseError(
                 "The language model's server redirects to another address, and the API does not follow redirects. "
                 "Set the cluster's address to the other address."
             )
-        reason = _reason(await self._read(response))
-        if status >= 500:
-            return BrokenResponseError(f"The language model's server failed with status {status}: {reason}")
-        if status in (401, 403):
-            return RefusedError("The language model's server does not accept the cluster's token. Update the token.")
-        if status in (400, 413, 422):
-            return RejectedError(f"The language model's server rejected the request: {reason}")
-        if status == 429:
-            wait = response.headers.get("Retry-After", "")
-            headers = {"Retry-After": wait if re.fullmatch("[0-9]{1,6}", wait) else "5"}
-            return BusyError(f"The language model's server is busy: {reason}", headers=headers)
-        return RefusedError(f"The language model's server refused the call with status {status}: {reason}")
+        return failure_of(response.status, await self._read(response), response.headers)
 
     async def _read(self, response: aiohttp.ClientResponse, limit: int = RESPONSE_BYTES) -> bytes:
         """Returns the body. Raises BrokenResponseError if it is too large, UpstreamTimeoutError if it is too slow."""
@@ -203,35 +210,28 @@ class Upstream:
                 raise OutOfTimeError("The language model did not answer in the time that a request has.") from None
             raise _translated(error) from None
 
-    async def _events(self, response: aiohttp.ClientResponse) -> AsyncIterator[dict[str, Any]]:
-        """Yields the JSON of each server-sent event. Raises BrokenResponseError for a stream without ``[DONE]``."""
-        waiting = bytearray()
+    async def _chunks(self, response: aiohttp.ClientResponse) -> AsyncIterator[dict[str, Any]]:
+        """Yields the chunks of a stream. Raises BrokenResponseError if it ends before its finish reason."""
+        events, chunks = EventReader(), ChunkReader()
         received, deadline = 0, time.monotonic() + STREAM_SECONDS
         try:
-            async for chunk in response.content.iter_any():
-                # An event may come in very many chunks, so only its end is split.
-                has_line = b"\n" in chunk
-                waiting += chunk
-                received += len(chunk)
-                if len(waiting) > EVENT_BYTES:
-                    raise BrokenResponseError("The language model's server sent an event that is too large.")
+            async for piece in response.content.iter_any():
+                received += len(piece)
                 if received > STREAM_BYTES or time.monotonic() > deadline:
                     raise BrokenResponseError(
                         "The language model's server sent a stream without end, so it was stopped."
                     )
-                if not has_line:
-                    continue
-                *lines, rest = waiting.split(b"\n")
-                waiting = bytearray(rest)
-                for line in lines:
-                    data = bytes(line[5:]).strip() if line.startswith(b"data:") else b""
-                    if data == b"[DONE]":
-                        return
-                    if data:
-                        yield _event(data)
+                for event in events.read(piece):
+                    yield chunks.read(event)
+                if events.is_done:
+                    return
         except _CONNECTION_ERRORS as error:
-            raise _translated(error) from None
-        raise BrokenResponseError("The language model's server ended its response too early.")
+            if not chunks.is_finished:
+                raise _translated(error) from None
+        for event in events.close():
+            yield chunks.read(event)
+        if not chunks.is_finished:
+            raise BrokenResponseError("The language model's server ended its response too early.")
 
 
 def _object(content: bytes, otherwise: str) -> dict[str, Any]:
@@ -249,15 +249,8 @@ def _objects(listed: Any) -> list[dict[str, Any]]:
     return [each for each in listed if isinstance(each, dict)] if isinstance(listed, list) else []
 
 
-def _event(data: bytes) -> dict[str, Any]:
-    event = _object(data, "sent an event that is not a JSON object")
-    if event.get("error"):
-        raise BrokenResponseError(f"The language model's server stopped with an error: {_reason(data)}")
-    return event
-
-
-def _message(choice: Any) -> Any:
-    return choice.get("message") if isinstance(choice, dict) else None
+def _without_usage(body: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in body.items() if name != STREAM_OPTIONS}
 
 
 def _language_model(found: dict[str, Any]) -> LanguageModel:
@@ -290,17 +283,6 @@ def _reads_images(found: dict[str, Any]) -> bool | None:
     if isinstance(capabilities, list) and "completion" in capabilities:  # llama.cpp, Ollama
         return not {"multimodal", "vision"}.isdisjoint(each for each in capabilities if isinstance(each, str))
     return None
-
-
-def _reason(content: bytes) -> str:
-    """Returns the start of the server's error message, from OpenAI's JSON format or from plain text."""
-    text = content[:10_000].decode(errors="replace").strip()
-    try:
-        error = parse(text)["error"]
-    except (ForeignJsonError, KeyError, TypeError):
-        return text[:_ERROR_CHARACTERS] or "no reason given"
-    message = error.get("message") if isinstance(error, dict) else error
-    return str(message)[:_ERROR_CHARACTERS]
 
 
 def _translated(error: Exception) -> ApiError:

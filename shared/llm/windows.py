@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from shared.errors import ApiError
+from shared.llm.completions import CONTEXT_WORDS, ContextOverflowError
 from shared.llm.language_models import LanguageModels
 from shared.llm.tokens import estimate_tokens
 from shared.models.chat import Message, Role
@@ -13,13 +13,6 @@ from shared.models.cluster import LanguageModel
 # Tokens that a server's template may add to a message.
 MESSAGE_TOKENS = 8
 DEFAULT_COMPLETION_TOKENS = 512
-
-
-class ContextOverflowError(ApiError):
-    """Error raised when not even the newest turn fits into the model."""
-
-    status = 400
-    code = "context_length_exceeded"
 
 
 async def fit(
@@ -63,8 +56,8 @@ async def fit(
             low = middle + 1
     if low == len(starts):
         raise ContextOverflowError(
-            f"The request has about {await count(starts[-1])} tokens, and {completion_tokens} tokens are reserved for "
-            f"the completion; the model '{model.id}' reads at most {model.context_length} tokens. "
+            f"The {CONTEXT_WORDS} of the model '{model.id}' is {model.context_length} tokens. However, the request has "
+            f"about {await count(starts[-1])} tokens, and {completion_tokens} tokens are reserved for the completion. "
             "Shorten the request, or choose a model with a longer context."
         )
     return [*system, *conversation[starts[low] :]]

@@ -2,6 +2,7 @@
 
 import unicodedata
 from datetime import datetime
+from decimal import Decimal
 from enum import StrEnum
 from typing import Annotated
 
@@ -27,6 +28,17 @@ ModelReference = Annotated[
     Identifier,
     Field(description="id or alias of a checkpoint that predicts the probability that a client accepts the offer"),
 ]
+
+Conditions = Annotated[list[Annotated[NotBlank, StringConstraints(max_length=1000)]], Field(max_length=20)]
+CONDITIONS = (
+    "conditions in the Common Expression Language that a client must meet, such as "
+    '`client.age >= 18 && client.country in ["DE", "AT"]`. They read `client`, the fields of the client, and `now`. '
+    "A condition on a field that the client lacks does not hold"
+)
+
+
+ValueAmount = Annotated[Decimal, Field(ge=0, max_digits=15, decimal_places=4, description="a decimal number, as text")]
+Currency = Annotated[str, StringConstraints(pattern="^[A-Z]{3}$"), Field(description="a code of ISO 4217, such as EUR")]
 
 
 # Names of channels that people use for one another.
@@ -67,6 +79,13 @@ class ActionStatus(StrEnum):
     INACTIVE = "inactive"
 
 
+class ActionValue(Model):
+    """What an accepted offer is worth."""
+
+    amount: ValueAmount
+    currency: Currency
+
+
 def require_order(start: datetime | None, end: datetime | None) -> None:
     """Raises ValueError for an end before its start."""
     if start and end and end < start:
@@ -76,6 +95,7 @@ def require_order(start: datetime | None, end: datetime | None) -> None:
 class ActionCreate(Model):
     channel: Channel | None = Field(default=None, description="where the offer is made; else the insight chooses")
     channel_template: ChannelTemplate | None = None
+    conditions: Conditions = Field(default_factory=list, description=CONDITIONS)
     custom_insights: Description | None = Field(default=None, description="facts that the argument may use")
     description: Description
     end_date: EndTimestamp | None = Field(default=None, description="inclusive; a bare date includes all of that day")
@@ -86,6 +106,9 @@ class ActionCreate(Model):
     start_date: Timestamp | None = None
     status: ActionStatus = ActionStatus.DRAFT
     type: ActionType
+    value: ActionValue | None = Field(
+        default=None, description="what an accepted offer is worth, in the currency of the space's policy"
+    )
 
     @model_validator(mode="after")
     def _dates(self) -> "ActionCreate":
@@ -96,6 +119,7 @@ class ActionCreate(Model):
 class ActionUpdate(PartialUpdate):
     channel: Channel | None = None
     channel_template: ChannelTemplate | None = None
+    conditions: Conditions = KEEP
     custom_insights: Description | None = None
     description: Description = KEEP
     end_date: EndTimestamp | None = None
@@ -106,6 +130,7 @@ class ActionUpdate(PartialUpdate):
     start_date: Timestamp | None = None
     status: ActionStatus = KEEP
     type: ActionType = KEEP
+    value: ActionValue | None = None
 
     @model_validator(mode="after")
     def _dates(self) -> "ActionUpdate":
@@ -118,6 +143,7 @@ class Action(Entity):
 
     channel: str | None = None
     channel_template: str | None = None
+    conditions: list[str] = Field(default_factory=list)
     custom_insights: str | None = None
     description: str
     end_date: Timestamp | None = None
@@ -128,3 +154,4 @@ class Action(Entity):
     start_date: Timestamp | None = None
     status: ActionStatus
     type: str
+    value: ActionValue | None = None

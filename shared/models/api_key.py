@@ -18,7 +18,7 @@ from pydantic import Field
 
 from shared.models.base import KEEP, Entity, Model, Name, PartialUpdate, Timestamp
 from shared.models.limits import Limits
-from shared.models.space import UserPermission
+from shared.models.space import Privilege, Right, UserPermission
 
 PREFIX = "ik_"
 _ID_BYTES, _SECRET_BYTES, _CHECKSUM_BYTES = 16, 32, 4
@@ -34,8 +34,8 @@ class BroadScope(StrEnum):
     CHAT = "chat"
 
 
-KeyScope = BroadScope | UserPermission
-Scopes = Annotated[list[KeyScope], Field(min_length=1, max_length=len(BroadScope) + len(UserPermission))]
+KeyScope = BroadScope | UserPermission | Privilege
+Scopes = Annotated[list[KeyScope], Field(min_length=1, max_length=len((*BroadScope, *UserPermission, *Privilege)))]
 
 
 class ApiKeyCreate(Model):
@@ -66,9 +66,12 @@ class ApiKey(Entity):
     # A revoked key stays for a while, because owners look at its last use.
     deleted_at: Timestamp | None = Field(default=None, exclude=True, repr=False)
 
-    def covers(self, permission: UserPermission) -> bool:
-        reads = permission.rpartition(":")[2] in ("get", "list")
-        return permission in self.scopes or (BroadScope.READ if reads else BroadScope.WRITE) in self.scopes
+    def covers(self, right: Right) -> bool:
+        """Returns whether the scopes include the right. No broad scope includes a privilege."""
+        if right in self.scopes or isinstance(right, Privilege):
+            return right in self.scopes
+        reads = right.rpartition(":")[2] in ("get", "list")
+        return (BroadScope.READ if reads else BroadScope.WRITE) in self.scopes
 
 
 class ApiKeyState(StrEnum):

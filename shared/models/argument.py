@@ -188,6 +188,7 @@ class Argument(Entity):
     client: dict[str, Any]
     created_by: str
     deleted_at: Timestamp | None = None
+    edited_by: str | None = Field(default=None, description="who last changed the text or a fact")
     duration: float = Field(description="of the language model's call, in milliseconds")
     error: str | None = None
     insight_id: str | None = None

@@ -67,10 +67,10 @@ Identifier = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 
 
 class Model(BaseModel):
-    """Base class of requests, responses and stored entities. Unknown request fields are ignored.
+    """Base class of requests, responses and stored entities.
 
-    Routes refuse unknown fields of nested objects (``shared/http/nested_fields.py``). Stored entities ignore them, so
-    that a version reads what a later version wrote.
+    Routes refuse unknown fields (``shared/http/nested_fields.py``). Stored entities ignore them, so that a version
+    reads what a later version wrote.
     """
 
     # The texts of errors go to the logs, so they leave out what customers sent. A request uses few models, so each one

@@ -3,7 +3,7 @@
 from enum import StrEnum
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, ConfigDict, Field, StringConstraints, field_validator, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, PrivateAttr, StringConstraints, field_validator, model_validator
 from pydantic_core import PydanticSerializationError
 
 from shared.models.base import KEEP, Entity, Identifier, Model, ModelName, Name, NotBlank, PartialUpdate, Timestamp
@@ -50,15 +50,25 @@ class Message(Model):
     expert_versions: list[ExpertUse] | None = Field(
         default=None, description="of a completion: the experts that the model received"
     )
+    _is_judged: bool = PrivateAttr(default=False)
 
     @model_validator(mode="after")
     def _says_something(self) -> "Message":
-        if self.content is None and not self.tool_calls:
+        if self.content is None and not self.tool_calls and self.role is not Role.ASSISTANT:
             raise ValueError("give the message a content")
         try:
             self.model_dump_json()
         except PydanticSerializationError:
-            raise ValueError("is not valid Unicode: it has half of a surrogate pair") from None
+            raise ValueError("is nested too deeply, or has half of a surrogate pair") from None
+        return self
+
+    @property
+    def is_judged(self) -> bool:
+        """Returns whether the guard accepted the message when it was added to its chat."""
+        return self._is_judged
+
+    def judged(self, *, is_judged: bool) -> "Message":
+        self._is_judged = is_judged
         return self
 
     @property
@@ -70,34 +80,14 @@ class Message(Model):
 
     def for_model(self) -> dict[str, Any]:
         """Returns the message as it is sent to the server."""
-        return self.model_dump(exclude={"created_at", "expert_versions"}, exclude_none=True)
+        message = self.model_dump(exclude={"created_at", "expert_versions"}, exclude_none=True)
+        # Some servers require the content of a message with tool calls, although it is null.
+        return {**message, "content": None} if self.content is None and "content" in self.model_fields_set else message
 
     def beyond_text(self) -> dict[str, Any]:
         """Returns the other parts of a message: names, tool calls and the client's own keys."""
         kept = {"role", "content", "tool_call_id"}
         return {name: value for name, value in self.for_model().items() if name not in kept}
-
-
-class FunctionPart(Model):
-    name: str | None = None
-    arguments: str | None = None
-
-
-class ToolCallPart(Model):
-    """A tool call, or the part that a chunk adds to the call at ``index``."""
-
-    index: int = 0
-    id: str | None = None
-    type: str | None = None
-    function: FunctionPart = Field(default_factory=FunctionPart)
-
-
-class MessagePart(Model):
-    """The fields that we read from a server's message, or from the next piece of a streamed message."""
-
-    content: str | None = None
-    name: str | None = None
-    tool_calls: list[ToolCallPart] | None = None
 
 
 class ChatSettings(Model):
@@ -188,6 +178,8 @@ class Usage(Model):
     total_tokens: int = 0
     router_tokens: int = 0
     guard_tokens: int = 0
+    prompt_tokens_details: dict[str, int] | None = None
+    completion_tokens_details: dict[str, int] | None = None
 
 
 class GuardStage(StrEnum):
@@ -222,6 +214,8 @@ class ChatCompletion(Model):
     created_at: Timestamp
     model: str
     choices: list[dict[str, Any]]
+    service_tier: str | None = Field(default=None, description="as the server named it")
+    system_fingerprint: str | None = Field(default=None, description="as the server named it")
     usage: Usage
     guard: GuardReport
     router: RouterReport

@@ -9,8 +9,16 @@ from shared.models.job import JobFile, MetricName
 from shared.models.reading import COLUMNS_LIMIT
 
 MAX_ROWS = 10_000
+INPUTS_LIMIT = 500
 UNSEEN_CATEGORIES = 20
 UNSEEN_CHARACTERS = 100
+
+
+class CheckpointInput(Model):
+    """A column that each row must have, with null where the value is unknown."""
+
+    name: str
+    type: str = Field(description="`numeric`, `boolean`, `categorical` or `datetime`")
 
 
 class Checkpoint(Entity):
@@ -18,10 +26,17 @@ class Checkpoint(Entity):
 
     architecture: str
     artifact: JobFile = Field(exclude=True, repr=False)
+    input_count: int | None = Field(default=None, description="null for checkpoints of earlier versions")
+    inputs: list[CheckpointInput] = Field(
+        default_factory=list, description=f"the first {INPUTS_LIMIT} columns that the model reads, fewer of long names"
+    )
     metrics: dict[MetricName, float | None]
     name: str
     size_bytes: int
     target: str | None = None
+    threshold: float | None = Field(
+        default=None, description="from this probability on, a row gets the positive label; null as `input_count`"
+    )
     training_id: str
 
 
@@ -30,10 +45,13 @@ ScoringRow = Annotated[dict[str, Any], Field(max_length=COLUMNS_LIMIT, descripti
 
 class PredictionRequest(Model):
     rows: list[ScoringRow] = Field(min_length=1, max_length=MAX_ROWS)
+    threshold: float | None = Field(
+        default=None, ge=0, le=1, allow_inf_nan=False, description="in place of the checkpoint's own"
+    )
 
 
 class Prediction(Model):
-    """Probability of the positive label, and the label that follows from the checkpoint's threshold."""
+    """Probability of the positive label, and the label that follows from the threshold."""
 
     probability: float
     label: str
@@ -48,6 +66,7 @@ class UnseenCategory(Model):
 
 class Predictions(Model):
     predictions: list[Prediction]
+    threshold: float = Field(description="the one that the labels follow from")
     unseen_categories: list[UnseenCategory] = Field(
         default_factory=list, description=f"the first {UNSEEN_CATEGORIES} in these rows, each once"
     )

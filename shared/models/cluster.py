@@ -80,7 +80,10 @@ class ClusterSettings(Model):
 
 
 class ClusterCreate(ClusterSettings):
-    ingress_url: ClusterUrl = Field(description="address of the OpenAI-compatible server, with or without final /v1")
+    ingress_url: ClusterUrl = Field(
+        description="address of the OpenAI-compatible server, with or without final /v1; the address of a call, such "
+        "as …/v1/chat/completions, is shortened to it"
+    )
     manager_url: ClusterUrl = Field(description="address of the Kubernetes API server that runs it")
     name: Name | None = None
     token: Token | None = Field(default=None, description="the server's bearer token; returned in full only now")
@@ -128,6 +131,10 @@ class ClusterAnswer(Entity, ClusterSettings):
     manager_url: str
     manager_ca: str | None
     token: str | None
+    serves: list[str] | None = Field(
+        default=None, description="the models that the server listed when its address or token was set just now"
+    )
+    warning: str | None = Field(default=None, description="why the server did not say what it serves")
 
 
 class LanguageModel(Model):

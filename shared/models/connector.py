@@ -396,6 +396,19 @@ class Uploads(Model):
     uploads: list[Upload]
 
 
+class DownloadRequest(Model):
+    file: FileName = Field(description="a name as in the list of files, or the `file` of an export")
+
+
+class Download(Model):
+    """An address of one content of a file. Who has it needs no token, until it expires."""
+
+    file: str
+    url: str
+    size_bytes: int
+    expires_at: Timestamp
+
+
 class ScanRequest(Model):
     files: list[FileName] | None = Field(
         default=None, max_length=SCAN_FILES_LIMIT, description="names as in the list of files; all files when left out"

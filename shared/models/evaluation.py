@@ -42,6 +42,7 @@ class EvaluationOutcome(Model):
         default_factory=list, description="doubts about the benchmark's data, such as values that the model can't read"
     )
     error: str | None = None
+    waiting: str | None = Field(default=None, description="what the job of an unfinished evaluation waits for")
     started_at: Timestamp | None = None
     finished_at: Timestamp | None = None
 

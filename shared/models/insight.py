@@ -4,16 +4,18 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from decimal import Decimal
 from enum import StrEnum
 from typing import Annotated, Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import AfterValidator, Field, StringConstraints, field_validator
+from pydantic import AfterValidator, Field, StringConstraints, field_validator, model_validator
 
-from shared.models.action import ActionPriority, Channel
+from shared.models.action import ActionPriority, Channel, Currency, ValueAmount
 from shared.models.base import KEEP, Entity, Identifier, Model, ModelName, PartialUpdate, Timestamp
 from shared.models.chat import Fraction, MaxTokens, Temperature
 from shared.models.checkpoint import UnseenCategory
+from shared.models.claim import Claim
 from shared.models.client_key import ClientKeyRule, ClientName, digest_of
 from shared.models.free_objects import OBJECT_BYTES, check_object
 from shared.secret_names import find_secret
@@ -24,6 +26,8 @@ SCORE_BANDS = 10
 # Fields that named a client before policies did. Reactions of that time are stored under them.
 _FORMER_FIELDS = ("id", "client_id", "customer_id")
 _COMMENT_CHARACTERS = 2000
+# Fields of a request that only a language model uses.
+_OF_LANGUAGE_MODELS = ("echo", "max_tokens", "model", "temperature", "top_p")
 
 
 class ClientKind(StrEnum):
@@ -108,6 +112,21 @@ def _encoded(text: str) -> bytes:
         raise ValueError("is not valid Unicode") from None
 
 
+class Wording(StrEnum):
+    """Words of an insight: none, plain words on the offer without a language model, or a language model's argument."""
+
+    NONE = "none"
+    OFFER = "offer"
+    ARGUMENT = "argument"
+
+
+class ExplainedCandidates(StrEnum):
+    """Candidates that get reason codes: the winner, or all that a model scored."""
+
+    WINNER = "winner"
+    ALL = "all"
+
+
 class InsightCreate(Model):
     actions: list[Identifier] = Field(
         default_factory=list,
@@ -125,13 +144,34 @@ class InsightCreate(Model):
     echo: bool = Field(default=False, description="put the prompt before the text of `insight` in the response")
     max_tokens: MaxTokens | None = None
     model: ModelName | None = Field(default=None, description="the language model that writes the insight")
+    reason_codes: ExplainedCandidates = Field(
+        default=ExplainedCandidates.WINNER, description="`all` explains every candidate that a model scored"
+    )
     reserve: bool = Field(
         default=False,
         description="reserve the contact in the same transaction, so that limits count it for other decisions "
         "immediately; report it as sent with POST /contacts",
     )
     temperature: Temperature | None = Field(default=None, description="0 when left out")
+    top: int | None = Field(
+        default=None,
+        ge=1,
+        le=CANDIDATES_LIMIT,
+        description="the number of the best offers to list in `offers`",
+    )
     top_p: Fraction | None = None
+    wording: Wording = Field(
+        default=Wording.ARGUMENT,
+        description="`none` and `offer` call no language model, so the response does not wait for words; "
+        "`POST /arguments` writes them later",
+    )
+
+    @model_validator(mode="after")
+    def _uses_what_is_sent(self) -> "InsightCreate":
+        unused = [name for name in _OF_LANGUAGE_MODELS if name in self.model_fields_set]
+        if self.wording is not Wording.ARGUMENT and unused:
+            raise ValueError(f"{unused[0]} is for a language model: leave it out, or ask for the wording `argument`")
+        return self
 
     @field_validator("client")
     @classmethod
@@ -149,11 +189,18 @@ class InsightCreate(Model):
 
 
 class FinishReason(StrEnum):
-    """Why the insight's text ended. With ``length`` and ``error`` no language model wrote the text."""
+    """Why the insight's text ended. With ``length`` and ``error`` no language model wrote the text.
+
+    ``plain`` is a text without a language model, and ``no_wording`` no text, as the request asked. With ``control``
+    there is no offer, because the customer is in the control arm of an experiment.
+    """
 
     STOP = "stop"
+    PLAIN = "plain"
+    NO_WORDING = "no_wording"
     LENGTH = "length"
     NO_ELIGIBLE_ACTION = "no_eligible_action"
+    CONTROL = "control"
     ERROR = "error"
 
 
@@ -170,15 +217,17 @@ class Rule(StrEnum):
     """Rule that removed a candidate before it was scored."""
 
     INELIGIBLE = "ineligible"
+    CONDITION = "condition"
     SUPPRESSED = "suppressed"
     CONTACT_LIMIT = "contact_limit"
 
 
 class ScoreSource(StrEnum):
-    """Source of a propensity: the action's model, or the share of its offers that were accepted."""
+    """Source of a propensity: the action's model, the share of its offers that were accepted, or a draw from that."""
 
     MODEL = "model"
     ACCEPTANCE_RATE = "acceptance_rate"
+    EXPLORATION = "exploration"
 
 
 class Candidate(Model):
@@ -189,6 +238,8 @@ class Candidate(Model):
     priority: ActionPriority
     rank: int | None = None
     score: float | None = None
+    value: Decimal | None = Field(default=None, description="the value in the score, where values count")
+    weight: float | None = Field(default=None, description="the weight of its priority in the score")
     propensity: float | None = Field(default=None, description="probability that the client accepts, 0 to 1")
     score_source: ScoreSource | None = None
     checkpoint_id: str | None = Field(default=None, description="the model that gave the propensity")
@@ -196,7 +247,9 @@ class Candidate(Model):
     unseen_categories: list[UnseenCategory] = Field(
         default_factory=list, description="some of the client's categories that the model was not trained on"
     )
+    reason_codes: list["ReasonCode"] = Field(default_factory=list, description="filled if the request asks for all")
     removed_by: Rule | None = None
+    condition: str | None = Field(default=None, description="the condition of the action or its group that removed it")
     reason: str = Field(description="one sentence on why it was chosen, beaten or removed")
 
 
@@ -206,6 +259,8 @@ class Arbitration(Model):
     version: str
     formula: str
     weights: dict[ActionPriority, float]
+    currency: str | None = Field(default=None, description="the currency of the values, where they count")
+    default_value: Decimal | None = Field(default=None, description="the value of an action without one")
 
 
 class ReasonCode(Model):
@@ -263,6 +318,16 @@ class InsightReaction(Entity):
         return self.occurred_at or self.created_at
 
 
+class RankedOffer(Model):
+    """One of the best offers, with the first channel on which it may be made."""
+
+    action_id: str
+    channel: str | None = None
+    name: str
+    rank: int
+    score: float
+
+
 class Insight(Entity):
     """``actions`` are the ids of the scored candidates, best first. The texts are empty without a winner."""
 
@@ -270,11 +335,15 @@ class Insight(Entity):
     actions: str = ""
     arbitration: Arbitration
     argument: str = ""
+    arm: str | None = Field(default=None, description="the arm of the experiment that decided")
     argument_content: str = ""
     argument_thinking: str = ""
     best_channel: str = ""
     best_time: str = ""
     candidates: list[Candidate]
+    claims: list[Claim] = Field(
+        default_factory=list, description="the sentences that a language model wrote, compared with the facts"
+    )
     client_key: str | None = Field(default=None, description="the key of the customer, as it is compared")
     client_key_field: str | None = Field(
         default=None, description="the field of the client that holds the key; `persona` for the id of a persona"
@@ -285,18 +354,28 @@ class Insight(Entity):
     created_by: str
     elapsed_time_in_seconds: float = 0.0
     error: str | None = None
+    experiment_id: str | None = None
     finish_reason: FinishReason
     insight: str = ""
     model: str | None = None
+    offers: list[RankedOffer] = Field(default_factory=list, description="the best offers, with `top`")
     reaction: InsightReaction | None = None
     reason_codes: list[ReasonCode] = Field(default_factory=list)
     reserved_until: Timestamp | None = Field(
         default=None, description="the end of the reserved contact, with `reserve`"
     )
+    selection_probability: float | None = Field(
+        default=None,
+        description="how probable this offer was in its arm before propensities were drawn; only in an experiment",
+    )
     thinking: str = ""
     timeliness: str = ""
     type: str = ""
+    unsupported_claims: int = 0
     usage: InsightUsage = Field(default_factory=InsightUsage)
+    withheld_action_id: str | None = Field(
+        default=None, description="what a customer of the control arm is not offered"
+    )
 
 
 class SuppressionDays(Model):
@@ -343,6 +422,19 @@ def _known_zone(name: str) -> str:
     return name
 
 
+Weight = Annotated[float, Field(gt=0, le=1000)]
+
+
+class PriorityWeights(Model):
+    """The weight of each priority in the score."""
+
+    very_low: Weight = 0.5
+    low: Weight = 0.75
+    medium: Weight = 1.0
+    high: Weight = 1.5
+    very_high: Weight = 2.0
+
+
 TimeZone = Annotated[str, StringConstraints(min_length=1, max_length=64), AfterValidator(_known_zone)]
 ReservationMinutes = Annotated[int, Field(ge=1, le=60 * 24 * 31)]
 
@@ -350,11 +442,14 @@ ReservationMinutes = Annotated[int, Field(ge=1, le=60 * 24 * 31)]
 class InsightPolicyUpdate(PartialUpdate):
     client_key: ClientKeyRule = KEEP
     contact_limits: Annotated[list[ContactLimit], Field(max_length=CONTACT_LIMITS)] = KEEP
+    currency: Currency | None = None
+    default_value: ValueAmount = KEEP
     exempt: ContactExemptions = KEEP
     require_client_key: bool = KEEP
     reservation_minutes: ReservationMinutes = KEEP
     suppression_days: SuppressionDays = KEEP
     time_zone: TimeZone = KEEP
+    weights: PriorityWeights = KEEP
 
 
 class InsightPolicy(Model):
@@ -362,6 +457,8 @@ class InsightPolicy(Model):
 
     client_key: ClientKeyRule = Field(default_factory=ClientKeyRule)
     contact_limits: list[ContactLimit] = Field(default_factory=list)
+    currency: str | None = Field(default=None, description="the currency of the values of actions")
+    default_value: ValueAmount = Field(default=Decimal(1), description="what an action without a value is worth")
     earlier_client_keys: list[ClientKeyRule] = Field(default_factory=list, exclude=True, repr=False)
     exempt: ContactExemptions = Field(default_factory=ContactExemptions)
     require_client_key: bool = Field(
@@ -373,6 +470,8 @@ class InsightPolicy(Model):
     updated_at: Timestamp | None = None
     updated_by: str | None = None
     version: int = Field(default=0, exclude=True, repr=False)
+    weights: PriorityWeights = Field(default_factory=PriorityWeights, description="the weights of priorities")
+    weights_version: int = Field(default=0, description="rises with each change of what scores are made of")
 
     @property
     def reservation(self) -> timedelta:

@@ -33,6 +33,9 @@ class MetricName(StrEnum):
     GINI = "gini"
 
 
+LOWER_IS_BETTER = frozenset({MetricName.LOG_LOSS})
+
+
 class JobFile(JobModel):
     """One version of an object. The job refuses any other content under the key."""
 
@@ -206,6 +209,21 @@ class EvaluationResult(JobModel):
     )
 
 
+class InputColumn(JobModel):
+    """Part of a feature in ``checkpoint.json``."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    name: str
+    kind: str
+
+
+class InputColumns(JobModel):
+    model_config = ConfigDict(extra="ignore")
+
+    features: list[InputColumn]
+
+
 class CheckpointMetadata(JobModel):
     """Fields of ``checkpoint.json`` that are read outside the scorer."""
 
@@ -220,3 +238,9 @@ class CheckpointMetadata(JobModel):
     measurement: Measurement
     series: Annotated[list[SeriesPoint], Field(max_length=MAX_SERIES_POINTS * 4)]
     notes: list[str] = Field(default_factory=list, description="remarks for the user about the data and the fit")
+
+
+class CheckpointSummary(CheckpointMetadata):
+    """``checkpoint.json`` with the columns that the model reads."""
+
+    features: InputColumns = InputColumns(features=[])

@@ -25,13 +25,17 @@ class JobKind(StrEnum):
 
 @dataclass(frozen=True)
 class JobReference:
-    """Reference to a job by the id of its entity; ``parent_id`` is the connector of a scan."""
+    """Reference to a job by the id of its entity; ``parent_id`` is the connector of a scan.
+
+    A job that ``has_ended`` and is open has due evaluations.
+    """
 
     kind: JobKind
     space_id: str
     id: str
     opened_at: datetime
     parent_id: str | None = None
+    has_ended: bool = False
 
     @property
     def execution_input(self) -> dict[str, str]:

@@ -31,6 +31,10 @@ class LeaderboardRow(Model):
     average: dict[MetricName, float | None] = Field(
         description="mean over the selected benchmarks that have a value for the checkpoint"
     )
+    order_value: float | None = Field(
+        description="what the row is ordered by: the metric, or its mean over the selected benchmarks; a missing value "
+        "counts as the worst one on its benchmark"
+    )
     coverage: float = Field(description="share of the selected benchmarks that the checkpoint was evaluated on, 0 to 1")
     evaluations: dict[str, str] = Field(description="the evaluation that measured it, for each benchmark")
     warnings: list[str] = Field(
@@ -43,7 +47,7 @@ class LeaderboardRow(Model):
 class LeaderboardQuery:
     """Filters and order of a leaderboard. An empty value or None does not filter.
 
-    Without ``metric_benchmark_id`` the order is by the average over the benchmarks.
+    Without ``metric_benchmark_id`` the order is by the average over the benchmarks. Nobody gains from a missing result.
     """
 
     # Without a selection, the newest benchmarks with results are taken, up to this number.

@@ -1,9 +1,9 @@
 """Limits on the use of language models: rates by the minute, budgets by the day and the month (UTC)."""
 
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from shared.models.base import Identifier, Model, ModelName, Timestamp
 
@@ -13,9 +13,17 @@ PRICES_LIMIT = 100
 NANO = 10**9
 MILLION = 10**6
 
-Count = Annotated[int, Field(ge=0, le=10**12)]
-Cost = Annotated[float, Field(ge=0, le=10**9)]
-Price = Annotated[float, Field(ge=0, le=10**6)]
+
+def _require_number(value: Any) -> Any:
+    """Returns the value. Raises ValueError for ``false``, which would be read as 0 and stop all calls."""
+    if isinstance(value, bool | str):
+        raise ValueError("is not a number")
+    return value
+
+
+Count = Annotated[int, BeforeValidator(_require_number), Field(ge=0, le=10**12)]
+Cost = Annotated[float, BeforeValidator(_require_number), Field(ge=0, le=10**9)]
+Price = Annotated[float, BeforeValidator(_require_number), Field(ge=0, le=10**6)]
 
 
 class Limits(Model):

@@ -20,7 +20,9 @@ def _without_repeats(identifiers: list[str]) -> list[str]:
 
 
 ArchitectureName = Annotated[
-    str, StringConstraints(min_length=1, max_length=100), Field(description="such as lightgbm or xgboost")
+    str,
+    StringConstraints(min_length=1, max_length=100),
+    Field(description="`auto`, or another one of `GET /architectures`"),
 ]
 BenchmarkIds = Annotated[
     list[Identifier],

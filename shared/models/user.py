@@ -6,7 +6,7 @@ from typing import Annotated
 from pydantic import Field, StringConstraints
 
 from shared.models.base import KEEP, Entity, Model, PartialUpdate
-from shared.models.space import UserPermission
+from shared.models.space import Privilege, UserPermission
 
 UserNamePart = Annotated[str, StringConstraints(strip_whitespace=True, max_length=200)]
 
@@ -49,10 +49,12 @@ class SpaceMembership(Model):
     name: str
     is_owner: bool
     permissions: list[str]
+    privileges: list[Privilege]
 
 
 class Me(User):
     """The user, with the permissions in the selected space (or in the user's only space)."""
 
     permissions: list[str]
+    privileges: list[Privilege] = Field(description="rights beyond the permissions, in the same space")
     spaces: list[SpaceMembership]

@@ -7,17 +7,19 @@ from typing import IO, Any
 
 from pydantic import ValidationError
 
-from shared.models.job import CheckpointMetadata, EvaluationResult
+from shared.models.job import CheckpointSummary, EvaluationResult
 from shared.propensity.errors import CheckpointError
+from shared.scratch import is_disk_full
 
 CHECKPOINT_FILE = "checkpoint.json"
 RESULT_FILE = "result.json"
 MAX_FILES = 100
-MAX_EXTRACTED_BYTES = 400 * 2**20
 MAX_PAPER_BYTES = 50 * 2**20
 # Of a model that predictions load, packed and unpacked: a function has 512 MB for both.
 MAX_PACKED_BYTES = 150 * 2**20
 MAX_SCORED_BYTES = 300 * 2**20
+# The same of what jobs unpack: a model that can't be scored is of no use elsewhere.
+MAX_EXTRACTED_BYTES = MAX_SCORED_BYTES
 
 
 class _Counter(io.RawIOBase):
@@ -57,6 +59,7 @@ def extract_artifact(artifact: IO[bytes], folder: Path, max_bytes: int = MAX_EXT
     Raises:
         CheckpointError: it is damaged, has too many or too large files, or holds anything but plain files and folders
             that stay inside the folder.
+        OSError: the disk is full.
     """
     try:
         with tarfile.open(fileobj=artifact, mode="r:gz") as archive:
@@ -71,17 +74,19 @@ def extract_artifact(artifact: IO[bytes], folder: Path, max_bytes: int = MAX_EXT
                     )
                 archive.extract(member, folder, filter="data")
     except (tarfile.TarError, EOFError, OSError) as error:
+        if isinstance(error, OSError) and is_disk_full(error):
+            raise
         raise CheckpointError(f"the model artifact can't be unpacked: {error}") from error
 
 
-def read_checkpoint_metadata(artifact: IO[bytes]) -> CheckpointMetadata:
+def read_checkpoint_metadata(artifact: IO[bytes]) -> CheckpointSummary:
     """Returns the content of ``checkpoint.json`` in a training's ``model.tar.gz``.
 
     Raises:
         CheckpointError: the archive is missing or invalid.
     """
     try:
-        return CheckpointMetadata.model_validate_json(_read_paper(artifact, CHECKPOINT_FILE))
+        return CheckpointSummary.model_validate_json(_read_paper(artifact, CHECKPOINT_FILE))
     except ValidationError as error:
         raise CheckpointError(f"{CHECKPOINT_FILE} of the model artifact is damaged: {error}") from error
 

@@ -1,4 +1,4 @@
-"""Checkpoints on disk, ``checkpoint.json`` beside the libraries' own model files, and scoring with one."""
+"""Checkpoints on disk, ``checkpoint.json`` beside the files of the model, and scoring with one."""
 
 import platform
 from collections.abc import Mapping, Sequence
@@ -12,17 +12,20 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from shared.models.base import Timestamp
 from shared.models.job import CheckpointMetadata, JobFile
-from shared.propensity.architectures.base import Probabilities
-from shared.propensity.architectures.registry import ARCHITECTURES
 from shared.propensity.artifacts import CHECKPOINT_FILE, MAX_PAPER_BYTES
 from shared.propensity.ensemble import Ensemble
 from shared.propensity.errors import CheckpointError
 from shared.propensity.features import FeatureSchema, Matrix
 from shared.propensity.holdouts import Holdout
+from shared.propensity.log_odds import LogOddsModel, Probabilities
+from shared.propensity.xgboost_trees import read_ubjson
 
-FORMAT_VERSION = 2
+# One model for all folds and libraries, in ``scorecard.json`` and ``trees.txt``.
+FORMAT_VERSION = 3
 # Without the formats of dates, which are optional.
 _OLDEST_FORMAT_VERSION = 1
+# From this one on, a checkpoint's architecture needs no library of its own to score.
+_ONE_MODEL = 3
 
 
 class StoredCheckpoint(CheckpointMetadata):
@@ -66,12 +69,10 @@ class Scorer:
 
         Raises:
             CheckpointError: it isn't a checkpoint of ours, is damaged, or is of a newer format.
-            ImportError: the architecture's library isn't installed.
         """
         self.checkpoint = read_checkpoint(folder)
-        architecture = ARCHITECTURES[self.checkpoint.architecture].load()
         self.size_bytes = sum(path.stat().st_size for path in folder.iterdir())
-        self._ensemble = Ensemble([architecture.load(folder / name) for name in self.checkpoint.model_files])
+        self._model = _read_model(folder, self.checkpoint)
 
     def score(self, rows: Sequence[Mapping[str, Any]]) -> list[RowPrediction]:
         """Returns the probability of the positive label, and the label it leads to, of each row.
@@ -90,11 +91,11 @@ class Scorer:
 
     def probabilities(self, matrix: Matrix) -> Probabilities:
         """Returns the probability of the positive label of each row of an encoded matrix."""
-        return self._ensemble.predict(matrix)
+        return self._model.predict(matrix)
 
     def explain(self, matrix: Matrix) -> list[Explanation]:
         """Returns the reasons for the probability of each row of an encoded matrix, by the customer's columns."""
-        found = self._ensemble.contributions(matrix)
+        found = self._model.contributions(matrix)
         columns = np.zeros((len(matrix), len(self.checkpoint.features.features)))
         start = 0
         for index, feature in enumerate(self.checkpoint.features.features):
@@ -107,10 +108,10 @@ class Scorer:
         ]
 
 
-def write_checkpoint(folder: Path, checkpoint: StoredCheckpoint, ensemble: Ensemble) -> None:
-    """Writes the model files, then ``checkpoint.json``, into an existing folder."""
-    for name, member in zip(checkpoint.model_files, ensemble.members, strict=True):
-        member.save(folder / name)
+def write_checkpoint(folder: Path, checkpoint: StoredCheckpoint, model: LogOddsModel) -> None:
+    """Writes the files of the model, then ``checkpoint.json``, into an existing folder."""
+    for name, content in model.files().items():
+        (folder / name).write_text(content, encoding="utf-8")
     (folder / CHECKPOINT_FILE).write_text(checkpoint.model_dump_json(), encoding="utf-8")
 
 
@@ -136,18 +137,32 @@ def read_checkpoint(folder: Path) -> StoredCheckpoint:
         checkpoint = StoredCheckpoint.model_validate_json(text)
     except ValidationError as error:
         raise CheckpointError(f"{CHECKPOINT_FILE} is damaged: {error}") from error
-    if checkpoint.architecture not in ARCHITECTURES:
-        raise CheckpointError(f"the checkpoint's architecture '{checkpoint.architecture}' is unknown here")
     for name in checkpoint.model_files:
         if Path(name).name != name or not (folder / name).is_file():
             raise CheckpointError(f"the model file '{name}' is missing from the checkpoint")
     return checkpoint
 
 
+def _read_model(folder: Path, checkpoint: StoredCheckpoint) -> LogOddsModel | Ensemble:
+    names = checkpoint.model_files
+    if checkpoint.format_version >= _ONE_MODEL:
+        model = LogOddsModel.of_files({name: (folder / name).read_text(encoding="utf-8") for name in names})
+        if model.width != len(checkpoint.features.columns):
+            raise CheckpointError("the model has other columns than the checkpoint")
+        return model
+    if checkpoint.architecture == "xgboost":
+        return Ensemble([read_ubjson(folder / name) for name in names])
+    if checkpoint.architecture == "lightgbm":
+        width = len(checkpoint.features.columns)
+        texts = [(folder / name).read_text(encoding="utf-8") for name in names]
+        return Ensemble([LogOddsModel.of_trees(width, text) for text in texts])
+    raise CheckpointError(f"the checkpoint's architecture '{checkpoint.architecture}' is unknown here")
+
+
 def library_versions() -> dict[str, str]:
     """Returns the versions of the libraries that fit and encode."""
     versions = {"python": platform.python_version()}
-    for package in ("lightgbm", "numpy", "polars", "xgboost"):
+    for package in ("catboost", "lightgbm", "numpy", "polars", "xgboost"):
         try:
             versions[package] = version(package)
         except PackageNotFoundError:

@@ -78,15 +78,24 @@ class DateReading:
         found = dict(zip(self.parts, values, strict=True))
         year = found["Y"] if "Y" in found else found["y"] + np.where(found["y"] < PIVOT, 2000, 1900)
         month = found["m"] if "m" in found else found["b"]
+        day = found["d"] if "d" in found else np.ones(len(year))
         nothing = np.zeros(len(year))
         hour, minute, second, offset = (
             np.where(np.isnan(found[part]), 0.0, found[part]) if part in found else nothing for part in "HMSz"
         )
         if "p" in found:
             hour = np.where(np.isnan(found["p"]), hour, hour % 12 + found["p"])
-        return seconds_from_parts((year, month, found["d"], hour, minute, second), offset)
+        return seconds_from_parts((year, month, day, hour, minute, second), offset)
 
 
+# Months without a day mean their first day.
+MONTH_FORMATS = {
+    "%Y-%m": DateReading("((?:19|20)[0-9]{2})-(0[1-9]|1[0-2])", ("Y", "m")),
+    "%Y/%m": DateReading("((?:19|20)[0-9]{2})/(0[1-9]|1[0-2])", ("Y", "m")),
+    "%m/%Y": DateReading("(0[1-9]|1[0-2])/((?:19|20)[0-9]{2})", ("m", "Y")),
+    "%b-%Y": DateReading("([A-Za-z]{3,9})[- ]((?:19|20)[0-9]{2})", ("b", "Y")),
+    "%b-%y": DateReading("([A-Za-z]{3})-([0-9]{2})", ("b", "y")),
+}
 ISO = DateReading(f"([0-9]{{4}})[-/.]([0-9]{{1,2}})[-/.]([0-9]{{1,2}}){_TIME}", ("Y", "m", "d", *_TIME_PARTS))
 _NUMBERS_OF_ORDERS = f"([0-9]{{1,2}})[-/.]([0-9]{{1,2}})[-/.]([0-9]{{4}}){_TIME}"
 _ORDERS = {
@@ -203,6 +212,8 @@ def expand_time(seconds: Seconds, *, has_time: bool) -> list[Column]:
 
 
 def _readings_of(form: str) -> list[DateReading]:
+    if form in MONTH_FORMATS:
+        return [MONTH_FORMATS[form]]
     part = date_part(form)
     found = _reading(part, _TIME) if part else None
     # A time such as 1030 has a form of its own.

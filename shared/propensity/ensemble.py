@@ -1,19 +1,19 @@
-"""Models that predict together."""
+"""Models of checkpoints of format 2 and before, which predict by the mean of their probabilities."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from shared.propensity.architectures.base import ContributionMatrix, Predictor, Probabilities
 from shared.propensity.features import Matrix
+from shared.propensity.log_odds import ContributionMatrix, LogOddsModel, Probabilities
 
 
 @dataclass(frozen=True)
 class Ensemble:
     """One or several models; the probability is the mean of theirs."""
 
-    members: Sequence[Predictor]
+    members: Sequence[LogOddsModel]
 
     def predict(self, matrix: Matrix) -> Probabilities:
         """Returns the probability of the positive class of each row."""

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
-from shared.errors import ValidationFailedError
+from shared.errors import Detail, ValidationFailedError
 from shared.models.missing_values import MISSING, MISSING_WORDS
 from shared.propensity.dates import (
     Column,
@@ -46,6 +46,8 @@ NUMBER_PATTERN = r"^[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,4})?$"
 EXPECTED = {"numeric": "a number", "boolean": "true or false", "datetime": "a date or time such as 2026-01-31"}
 # An example of a date in an error's message.
 _EXAMPLE = date(2026, 1, 31)
+LISTED_COLUMNS = 20
+REPORTED_COLUMNS = 1000
 _LARGEST_EXACT = 2.0**53
 # 1.0, but not 1.50, nor 007.0.
 _WHOLE = re.compile(r"^(-?(?:0|[1-9][0-9]*))\.0+\Z")
@@ -137,25 +139,43 @@ class FeatureSchema(BaseModel):
         """Returns one matrix row for each of ``rows``; columns the model doesn't know are ignored, ``None`` is missing.
 
         Raises:
-            ValidationFailedError: a row lacks a column of the model, or a value is a list or an object.
+            ValidationFailedError: a row lacks columns of the model, or a value is a list or an object.
         """
+        self._require_columns(rows)
         matrix = np.empty((len(rows), len(self.columns)), dtype=np.float32)
         start = 0
         for feature in self.features:
-            try:
-                cells = [row[feature.name] for row in rows]
-            except KeyError:
-                index = next(index for index, row in enumerate(rows) if feature.name not in row)
-                raise ValidationFailedError.of(
-                    f"rows[{index}].{feature.name}",
-                    f"the column '{feature.name}' is missing; give every column the model was trained on, "
-                    "with null where a value is unknown",
-                ) from None
+            cells = [row[feature.name] for row in rows]
             _require_scalars(cells, feature.name)
             for column in encode_cells(feature, cells):
                 matrix[:, start] = column
                 start += 1
         return matrix
+
+    def _require_columns(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Raises ValidationFailedError for all missing columns, each with the first row that lacks it."""
+        names = [feature.name for feature in self.features]
+        missing: dict[str, int] = {}
+        for index, row in enumerate(rows):
+            # Nearly always, a row has all of them or lacks what the rows before lack.
+            if not row.keys() >= self._names:
+                missing |= {name: index for name in names if name not in row and name not in missing}
+        if missing:
+            details = [
+                Detail(f"rows[{index}].{name}", f"the column '{name}' is missing") for name, index in missing.items()
+            ]
+            listed = ", ".join(f"'{name}'" for name in [*missing][:LISTED_COLUMNS])
+            more = f" and {len(missing) - LISTED_COLUMNS} more" if len(missing) > LISTED_COLUMNS else ""
+            text = f"the column {listed} is missing" if len(missing) == 1 else f"the columns {listed}{more} are missing"
+            raise ValidationFailedError(
+                f"{details[0].field}: {text}; give every column the model was trained on, with null where a value is "
+                "unknown",
+                details[:REPORTED_COLUMNS],
+            )
+
+    @cached_property
+    def _names(self) -> frozenset[str]:
+        return frozenset(feature.name for feature in self.features)
 
     def unread(self, rows: Sequence[Mapping[str, Any]], matrix: Matrix) -> Iterator[tuple[int, Feature]]:
         """Features with a value that was given but could not be read, each with the first row that has one."""
@@ -164,7 +184,10 @@ class FeatureSchema(BaseModel):
             missing = np.isnan(matrix[:, start]).nonzero()[0] if feature.kind in EXPECTED else ()
             start += len(feature.columns)
             for index in missing:
-                if _given_text(rows[int(index)][feature.name]) is not None:
+                cell = rows[int(index)][feature.name]
+                # A number beyond single precision is missing, as it was in the training.
+                beyond = feature.kind == "numeric" and not np.isnan(number_of(cell))
+                if _given_text(cell) is not None and not beyond:
                     yield int(index), feature
                     break
 

@@ -6,10 +6,11 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
-from shared.propensity.architectures.base import Labels
 from shared.propensity.dates import DateOrder, DateReading, Seconds, date_readings
 
 Mask = npt.NDArray[np.bool_]
+# 1 for a positive row, 0 for a negative one.
+Labels = npt.NDArray[np.float32]
 Draws = npt.NDArray[np.float64]
 
 
@@ -18,11 +19,14 @@ class _Rule(BaseModel):
 
 
 class RandomHoldout(_Rule):
-    """Each row of a file has a draw from the seed, the file's content and its place in it; small draws are held out."""
+    """Each row has a draw, from the seed and its place in a file or its own values; small draws are held out."""
 
     kind: Literal["random"] = "random"
     seed: int
     limits: tuple[float, float] = Field(description="of the negative and of the positive rows: the same share of both")
+    columns: list[str] | None = Field(
+        default=None, description="rows that are equal in these columns have equal draws; null: each row has its own"
+    )
 
     def held_out(self, draws: Draws, labels: Labels) -> Mask:
         """Returns the mask of the rows that are held out."""

@@ -5,17 +5,17 @@ import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from itertools import islice
-from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
-from shared.errors import ConflictError
+from shared.errors import ConflictError, UnavailableError
 from shared.models.checkpoint import UNSEEN_CATEGORIES, UNSEEN_CHARACTERS, UnseenCategory
 from shared.models.job import JobFile
 from shared.observability import logger
 from shared.propensity.artifacts import MAX_PACKED_BYTES, MAX_SCORED_BYTES, extract_artifact
 from shared.propensity.errors import CheckpointError
+from shared.scratch import is_disk_full, scratch_folder
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 # Of model files: read, they take up to three times as much memory, of which scoring functions have 3 GB.
 KEPT_BYTES = 512 * 2**20
 _CHUNK = 2**20
+_DISK_FULL = "There is no space to load the checkpoint at the moment. Try again."
 # S3 responds 403 for a missing object if the caller may not list the bucket, and 412 if it was replaced.
 _GONE = {"NoSuchKey", "NoSuchVersion", "404", "AccessDenied", "403", "PreconditionFailed", "412", "MethodNotAllowed"}
 
@@ -50,7 +51,10 @@ class Scorers:
         self._lock = threading.Lock()
 
     def get(self, s3: "S3Client", artifact: JobFile) -> "Scorer":
-        """Returns the scorer of an artifact. Raises ConflictError when the artifact is gone, too large or damaged."""
+        """Returns the scorer of an artifact.
+
+        Raises ConflictError if the artifact is gone, too large or damaged, and UnavailableError if the disk is full.
+        """
         name = (artifact.bucket, artifact.key, artifact.version_id or artifact.etag)
         with self._lock:
             if name not in self._scorers:
@@ -64,13 +68,17 @@ class Scorers:
 def _load(s3: "S3Client", artifact: JobFile) -> "Scorer":
     from shared.propensity.checkpoints import Scorer
 
-    with tempfile.TemporaryDirectory() as name, tempfile.TemporaryFile() as archive:
-        _download(s3, artifact, archive)
-        try:
-            extract_artifact(archive, Path(name), MAX_SCORED_BYTES)
-            return Scorer(Path(name))
-        except CheckpointError as error:
-            raise ConflictError(f"The checkpoint can't be used: {error}. Train again.") from None
+    try:
+        with scratch_folder() as folder, tempfile.TemporaryFile() as archive:
+            _download(s3, artifact, archive)
+            extract_artifact(archive, folder, MAX_SCORED_BYTES)
+            return Scorer(folder)
+    except CheckpointError as error:
+        raise ConflictError(f"The checkpoint can't be used: {error}. Train again.") from None
+    except OSError as error:
+        if not is_disk_full(error):
+            raise
+        raise UnavailableError(_DISK_FULL, headers={"Retry-After": "1"}) from error
 
 
 def _download(s3: "S3Client", artifact: JobFile, archive: IO[bytes]) -> None:

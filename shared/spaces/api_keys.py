@@ -9,19 +9,20 @@ there, so nothing that a key may do depends on it.
 
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
 
 from boto3.dynamodb.conditions import Attr, ConditionBase
 from boto3.dynamodb.conditions import Key as KeyCondition
 from botocore.exceptions import BotoCoreError, ClientError
 
-from shared.clock import Clock, utc_now
+from shared.clock import Clock, new_id, utc_now
 from shared.dynamodb.repository import ConditionNotMetError, Modification, Repository, cursor_id
 from shared.dynamodb.table import ConditionFailedError, Item, Key, Table, put, update
-from shared.errors import ConflictError, NotFoundError, UnauthenticatedError
-from shared.models.api_key import ApiKey, KeyToken
+from shared.errors import ConflictError, NotFoundError, UnauthenticatedError, ValidationFailedError
+from shared.models.api_key import ApiKey, ApiKeyCreate, KeyToken, NewApiKey
 from shared.models.base import Deleted, Page, format_timestamp, parse_timestamp
-from shared.models.space import UserPermission
+from shared.models.space import Privilege, Right, UserPermission
 from shared.observability import logger
 from shared.spaces.members import Members, SpaceContext
 
@@ -39,20 +40,35 @@ class ApiKeys:
         self._members = Members(table, clock)
         self._clock = clock
 
-    def create(self, context: SpaceContext, key: ApiKey) -> ApiKey:
-        """Stores a key of the caller's membership.
+    def create(self, context: SpaceContext, request: ApiKeyCreate) -> NewApiKey:
+        """Stores a new key of the context's membership.
 
-        Raises ConflictError if the caller has as many keys as one may have, and NotFoundError if the membership ended.
+        Raises ValidationFailedError for an end that is past, ConflictError if the member has as many keys as one may
+        have, and NotFoundError if the membership ended.
         """
+        now, token = self._clock(), KeyToken.new(context.space_id, context.user_id, new_id())
+        if request.valid_until is not None and request.valid_until <= now:
+            raise past_end()
+        key = ApiKey(
+            id=token.key_id,
+            created_at=now,
+            updated_at=now,
+            name=request.name,
+            hint=str(token)[-4:],
+            scopes=list(dict.fromkeys(request.scopes)),
+            valid_until=request.valid_until,
+            limits=request.limits,
+            secret_hash=token.hash,
+            generation=context.generation,
+        )
         owner = _owner(context.space_id, context.user_id)
-        key = key.model_copy(update={"generation": context.generation})
         places = self._counted_places(owner, key.generation)
-        full = ConflictError(f"You have {MAX_KEYS} API keys in this space, the most that one may have. Revoke one.")
+        full = ConflictError(f"This member has {MAX_KEYS} API keys, the most that one may have. Revoke one.")
         taken = update(places, {}, add={"taken": 1}, condition=Attr("taken").lt(MAX_KEYS), error=full)
         whose = {"user_id": context.user_id, "email": self._members.email(context.space_id, context.user_id)}
         entry = put(entry_key(context.space_id, key.id), whose)
         self._table.transact([self._members.is_current(context), taken, self._keys.put_write(owner, key), entry])
-        return key
+        return NewApiKey(**{name: getattr(key, name) for name in ApiKey.model_fields}, key=str(token))
 
     def list_after(self, context: SpaceContext, after: str, limit: int) -> Page[ApiKey]:
         """Returns the caller's keys, newest first."""
@@ -128,10 +144,9 @@ class ApiKeys:
         if key.valid_until is not None and key.valid_until <= self._clock():
             raise UnauthenticatedError("The API key has expired. Make a new one.")
         self._note_use(token, found.get(entry, {}), address)
-        permissions = frozenset(each for each in UserPermission if context.allows(each) and key.covers(each))
-        return SpaceContext(
-            context.space_id, context.user_id, False, permissions, context.generation, context.limits, key
-        )
+        rights: tuple[Right, ...] = (*UserPermission, *Privilege)
+        permissions = frozenset(each for each in rights if context.allows(each) and key.covers(each))
+        return replace(context, is_owner=False, permissions=permissions, key=key)
 
     def _note_use(self, token: KeyToken, entry: Item, address: str) -> None:
         now = self._clock()
@@ -164,6 +179,10 @@ class ApiKeys:
     @staticmethod
     def _partition(space_id: str, user_id: str) -> str:
         return f"api_key#{_owner(space_id, user_id)}"
+
+
+def past_end() -> ValidationFailedError:
+    return ValidationFailedError.of("body.valid_until", "is past; leave it out for a key without an end")
 
 
 def entry_key(space_id: str, key_id: str) -> Key:

@@ -4,19 +4,49 @@ A membership lies under its user, ``membership#<user>``, so that the spaces of a
 members of a space, ``member#<space>``, is written in the same transactions.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
 
 from boto3.dynamodb.conditions import Attr
 
 from shared.clock import Clock, new_id, utc_now
 from shared.dynamodb.repository import ConditionNotMetError, Repository, is_identifier
-from shared.dynamodb.table import Item, Key, Table, Write, check, delete, put, repeat_on_conflict
-from shared.errors import ApiError, ConflictError, NotFoundError, PermissionDeniedError, SpaceRequiredError
+from shared.dynamodb.table import (
+    Item,
+    Key,
+    Table,
+    TransactionFailedError,
+    Write,
+    check,
+    delete,
+    put,
+    repeat_on_conflict,
+)
+from shared.errors import (
+    ApiError,
+    ConflictError,
+    NotFoundError,
+    PermissionDeniedError,
+    PreconditionFailedError,
+    SpaceRequiredError,
+    UnavailableError,
+    ValidationFailedError,
+)
 from shared.models.api_key import ApiKey
 from shared.models.base import Entity, Page
 from shared.models.limits import SpaceLimits
-from shared.models.space import Membership, Space, SpaceMember, UserPermission
+from shared.models.space import (
+    Membership,
+    Privilege,
+    ReviewRules,
+    Right,
+    ServiceAccountCreate,
+    Space,
+    SpaceMember,
+    UserPermission,
+)
 
 
 @dataclass(frozen=True)
@@ -26,15 +56,27 @@ class SpaceContext:
     space_id: str
     user_id: str
     is_owner: bool = False
-    permissions: frozenset[UserPermission] = field(default_factory=frozenset)
+    permissions: frozenset[Right] = field(default_factory=frozenset)
     # Which membership of the caller this is.
     generation: str | None = None
     # What calls of language models are held to, and the key that the caller uses in place of a token.
     limits: SpaceLimits | None = None
     key: ApiKey | None = None
+    # What an argument needs before its approval.
+    review_rules: ReviewRules = field(default_factory=ReviewRules)
+    # Whether the owner made the guard compulsory for chats.
+    guard_required: bool = False
 
-    def allows(self, permission: UserPermission) -> bool:
-        return self.is_owner or permission in self.permissions
+    def allows(self, right: Right) -> bool:
+        return self.is_owner or right in self.permissions
+
+    def require(self, right: Right, what: str) -> None:
+        """Raises PermissionDeniedError for callers without the right. ``what`` says what needs it."""
+        if not self.allows(right):
+            scope = f" The API key needs the scope {right.value}, too." if self.key else ""
+            raise PermissionDeniedError(
+                f"{what} needs the right {right.value} in this space. Ask an owner of the space for it.{scope}"
+            )
 
     def require_creator(self, created_by: str, what: str) -> None:
         """Raises PermissionDeniedError for all but the creator of an entity and the owner of the space."""
@@ -47,6 +89,10 @@ class SpaceContext:
 
 class _MemberEntry(Entity):
     email: str
+
+
+class OwnerChangedError(UnavailableError):
+    """Error raised when another request has changed the other owner of a space since it was read."""
 
 
 class Members:
@@ -88,14 +134,17 @@ class Members:
         found = self._table.get_many([membership_key, space_key, *also]) if is_identifier(space_id) else {}
         if membership_key not in found or space_key not in found or "deleted_at" in found[space_key]:
             return None, found
-        membership, limits = self.memberships.load(found[membership_key]), found[space_key].get("limits")
+        membership, space = self.memberships.load(found[membership_key]), found[space_key]
+        limits, rules = space.get("limits"), space.get("review_rules")
         context = SpaceContext(
             space_id,
             user_id,
             membership.is_owner,
-            frozenset(membership.permissions),
+            frozenset([*membership.permissions, *membership.privileges]),
             membership.generation,
             SpaceLimits.model_validate(limits) if limits else None,
+            review_rules=ReviewRules.model_validate(rules or {}),
+            guard_required=found[space_key].get("guard_required", False),
         )
         return context, found
 
@@ -140,6 +189,91 @@ class Members:
             *self.index_writes(user_id, email, membership),
         ]
 
+    def add_service_account(self, space_id: str, request: ServiceAccountCreate) -> SpaceMember:
+        """Adds a member that is no person.
+
+        Raises NotFoundError for a deleted space, and ValidationFailedError for a privilege of persons.
+        """
+        _check_service(request.privileges)
+        now, account_id = self._clock(), new_id()
+        membership = Membership(
+            id=space_id,
+            created_at=now,
+            updated_at=now,
+            permissions=_united(request.permissions),
+            privileges=_in_order(request.privileges),
+            generation=new_id(),
+            service_account=request.name,
+        )
+        self._table.transact(
+            [
+                self.is_in_use(space_id, unknown_space()),
+                self.memberships.put_write(account_id, membership),
+                *self.memberships.count_writes(account_id, space_id, +1),
+                *self.index_writes(account_id, "", membership),
+            ]
+        )
+        return _member(account_id, "", membership)
+
+    def set_rights(
+        self, space_id: str, user_id: str, changes: dict[str, Any], expected_version: int | None
+    ) -> SpaceMember:
+        """Replaces rights of a member.
+
+        Raises NotFoundError for users who are no members, ConflictError for the last owner, ValidationFailedError for
+        rights that a service account can't have, and PreconditionFailedError.
+        """
+        if "permissions" in changes:
+            changes["permissions"] = _united(changes["permissions"])
+        if "privileges" in changes:
+            changes["privileges"] = _in_order(changes["privileges"])
+
+        def step() -> Membership:
+            membership = self.membership(space_id, user_id)
+            if expected_version not in (None, membership.version):
+                raise PreconditionFailedError("The member's rights were changed since you read them. Read them again.")
+            if membership.service_account:
+                _check_service(changes.get("privileges", []), is_owner=changes.get("is_owner"))
+            if not changes:
+                return membership
+            is_lowered = membership.is_owner and changes.get("is_owner") is False
+            another = [self.has_another_owner(space_id, user_id)] if is_lowered else []
+            write = self.memberships.update_write(user_id, space_id, changes, expected_version=membership.version)
+            self._table.transact([write, *another])
+            return membership.model_copy(update={**changes, "version": membership.version + 1})
+
+        busy = "The member's rights change too often just now."
+        changed = repeat_on_conflict(step, busy, (TransactionFailedError, OwnerChangedError))
+        return _member(user_id, self.email(space_id, user_id) or "", changed)
+
+    def has_another_owner(self, space_id: str, user_id: str) -> Write:
+        """Returns the check that the space has another owner, who stays one. Raises ConflictError."""
+        other = self._find(space_id, lambda member_id, membership: membership.is_owner and member_id != user_id)
+        if other is None:
+            raise ConflictError(
+                "A space can't be without an owner. Make another member an owner first, or delete the space."
+            )
+        changed = OwnerChangedError("The owners of the space are being changed by others. Try again.")
+        return check(self.memberships.key(other, space_id), Attr("is_owner").eq(True), changed)
+
+    def has_other_with(self, space_id: str, right: Right, users: Container[str | None]) -> bool:
+        """Returns whether a member beside these users has the right."""
+
+        def has_right(member_id: str, membership: Membership) -> bool:
+            rights = (*membership.permissions, *membership.privileges)
+            return member_id not in users and (membership.is_owner or right in rights)
+
+        return self._find(space_id, has_right) is not None
+
+    def _find(self, space_id: str, wanted: Callable[[str, Membership], bool]) -> str | None:
+        """Returns a member that is wanted, if there is one."""
+        user_ids = self.user_ids(space_id)
+        while some := list(islice(user_ids, 100)):
+            for key, item in self._table.get_many([self.memberships.key(each, space_id) for each in some]).items():
+                if wanted(user_id := key.pk.partition("#")[2], self.memberships.load(item)):
+                    return user_id
+        return None
+
     def add_permissions(self, space_id: str, user_id: str, permissions: Iterable[UserPermission]) -> Membership:
         """Adds permissions of a member, and returns the membership.
 
@@ -161,7 +295,7 @@ class Members:
         keys = {self.memberships.key(entry.id, space_id): entry for entry in page.data}
         found = self._table.get_many(list(keys))
         members = [
-            SpaceMember.model_validate({**found[key], "id": entry.id, "email": entry.email})
+            _member(entry.id, entry.email, self.memberships.load(found[key]))
             for key, entry in keys.items()
             if key in found
         ]
@@ -200,22 +334,18 @@ class Members:
         keys = {self.memberships.key(user_id, space_id): user_id for user_id in user_ids}
         return {keys[key]: item.get("generation") for key, item in self._table.get_many(list(keys)).items()}
 
-    def remove(self, space_id: str, user_id: str, expected_version: int, also: Sequence[Write] = ()) -> None:
+    def remove(self, space_id: str, user_id: str, membership: Membership, also: Sequence[Write] = ()) -> None:
         """Ends a membership, and carries out ``also`` in the same transaction.
 
-        Raises NotFoundError for users who are no members, ConflictError for the owner, and PreconditionFailedError.
+        Raises NotFoundError for users who are no members, ConflictError for the last owner, OwnerChangedError, and
+        PreconditionFailedError if the membership has changed.
         """
         index = [delete(self._index.key(space_id, user_id)), *self._index.count_writes(space_id, user_id, -1)]
+        another = [self.has_another_owner(space_id, user_id)] if membership.is_owner else []
         try:
             self.memberships.delete(
-                user_id,
-                space_id,
-                expected_version=expected_version,
-                condition=Attr("is_owner").eq(False),
-                also=[*index, *also],
+                user_id, space_id, expected_version=membership.version, also=[*index, *another, *also]
             )
-        except ConditionNotMetError:
-            raise ConflictError("A space can't be without its owner. Delete the space instead.") from None
         except NotFoundError:  # gone just now
             raise _no_member() from None
 
@@ -224,6 +354,24 @@ def _united(*groups: Iterable[UserPermission]) -> list[UserPermission]:
     """Returns all permissions in their common order."""
     granted = {permission for group in groups for permission in group}
     return [permission for permission in UserPermission if permission in granted]
+
+
+def _in_order(privileges: Iterable[Privilege]) -> list[Privilege]:
+    given = set(privileges)
+    return [privilege for privilege in Privilege if privilege in given]
+
+
+def _check_service(privileges: Iterable[Privilege], *, is_owner: bool | None = False) -> None:
+    """Raises ValidationFailedError for rights that only persons have."""
+    if is_owner:
+        raise ValidationFailedError.of("body.is_owner", "a service account can't own a space")
+    if Privilege.ARGUMENTS_APPROVE in privileges:
+        raise ValidationFailedError.of("body.privileges", "a service account can't approve arguments: people do")
+
+
+def _member(user_id: str, email: str, membership: Membership) -> SpaceMember:
+    values = {name: getattr(membership, name) for name in SpaceMember.model_fields if name != "email"}
+    return SpaceMember.model_validate({**values, "id": user_id, "email": email})
 
 
 def unknown_space() -> NotFoundError:

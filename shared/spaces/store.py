@@ -18,7 +18,7 @@ from boto3.dynamodb.conditions import Attr, ConditionBase
 from boto3.dynamodb.conditions import Key as KeyCondition
 
 from shared.clock import Clock, new_id, utc_now
-from shared.dynamodb.repository import ConditionNotMetError, is_identifier
+from shared.dynamodb.repository import ConditionNotMetError, cursor_id, is_identifier
 from shared.dynamodb.table import (
     ConditionFailedError,
     Item,
@@ -33,8 +33,8 @@ from shared.dynamodb.table import (
     update,
 )
 from shared.errors import ConflictError, PermissionDeniedError
-from shared.models.base import format_timestamp
-from shared.models.space import Space
+from shared.models.base import Page, format_timestamp
+from shared.models.space import ListedSpace, Space
 from shared.spaces.members import Members, unknown_space
 from shared.spaces.owned_spaces import OwnedSpaces
 
@@ -113,6 +113,25 @@ class Spaces:
 
         repeat_on_conflict(step, "The space is deleted and restored by others just now.", (TransactionFailedError,))
 
+    def list_deleted(self, user_id: str, after: str, limit: int) -> Page[ListedSpace]:
+        """Returns the deleted spaces that the user may restore, newest first. Raises InvalidCursorError."""
+        last = cursor_id(after)
+        # Memberships that have not moved yet are where they were.
+        own = {
+            item["SK"]
+            for partition in (f"membership#{user_id}#hidden", f"membership#{user_id}")
+            for item in self._table.query(partition, filter=Attr("is_owner").eq(True))
+        }
+        found = self._table.get_many([self._key(space_id) for space_id in own])
+        spaces = [self._spaces.load(item) for item in found.values() if "purged_at" not in item]
+        deleted = [
+            ListedSpace(**dict(space), restorable_until=space.deleted_at + RESTORABLE)
+            for space in sorted(spaces, key=lambda each: each.id, reverse=True)
+            if space.deleted_at is not None and space.deleted_at + RESTORABLE > self._clock()
+        ]
+        rest = [space for space in deleted if last is None or space.id < last]
+        return Page(count=len(deleted), data=rest[:limit], has_more=len(rest) > limit)
+
     def move_memberships(self, space_id: str, at_most: int | None = None) -> None:
         """Lets all memberships follow the space's state, as far as they have not: safe to repeat, to break off, late.
 
@@ -168,7 +187,7 @@ class Spaces:
         if self._key(space_id) not in found or not own:
             raise unknown_space()
         if not own[0]["is_owner"]:
-            raise PermissionDeniedError("Only the owner of the space may restore it. Ask them.")
+            raise PermissionDeniedError("Only the owners of the space may restore it. Ask one of them.")
         return self._spaces.load(found[self._key(space_id)])
 
     def _move(self, space_id: str, user_id: str, *, hides: bool) -> None:

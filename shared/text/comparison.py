@@ -20,6 +20,8 @@ _INVISIBLE = re.compile(
     "\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3"
     "\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
 )
+# Tag characters are invisible, and stand for ASCII: a language model reads them, and no person does.
+_TAGS = {0xE0000 + code: code for code in range(0x20, 0x7F)}
 # A few letters need a second pass, because their composed form can be folded again.
 _FOLDS = 2
 
@@ -62,6 +64,18 @@ def comparable_text(text: str) -> str:
     for _ in range(_FOLDS):
         text = unicodedata.normalize("NFKC", unicodedata.normalize("NFD", text).casefold())
     return text
+
+
+def readable_text(text: str) -> str:
+    """Returns the text for a judge: in usual letters, without invisible characters, and with hidden text shown."""
+    if text.isascii():
+        return _INVISIBLE.sub("", text)
+    return unicodedata.normalize("NFKC", _INVISIBLE.sub("", with_hidden_text(text)))
+
+
+def with_hidden_text(text: str) -> str:
+    """Returns the text with its tag characters replaced by the letters that they stand for."""
+    return text.translate(_TAGS)
 
 
 def _dns_name(domain: str) -> str:

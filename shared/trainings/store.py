@@ -18,6 +18,7 @@ from typing import Any
 from boto3.dynamodb.conditions import Attr
 
 from shared.clock import Clock, new_id, utc_now
+from shared.dynamodb.cleanup_list import CleanupList
 from shared.dynamodb.reference_counts import add_reference, remove_reference
 from shared.dynamodb.repository import ConditionNotMetError, Idempotency, Modification, Repository
 from shared.dynamodb.table import (
@@ -42,7 +43,8 @@ from shared.models.training import Training
 from shared.space_usage.jobs import TOO_MANY_AT_ONCE, JobPlace, JobUsages, seconds_between
 
 KEPT_AFTER_DELETION = timedelta(days=30)
-_WAITING = "Waiting for the scan of "
+# The beginning of a note that does not outlast its reason.
+_WAITING = "Waiting for "
 
 
 TrainingDecision = Callable[[Training], Modification | None]
@@ -55,6 +57,8 @@ class Trainings:
     def __init__(self, table: Table, clock: Clock = utc_now) -> None:
         self.repository = Repository(table, Training, kind="training", paged=True, clock=clock)
         self.jobs = Jobs(table, clock)
+        # Files of these trainings are to be removed.
+        self.purges = CleanupList(table, "training", clock)
         self._usages = JobUsages(table, clock)
         self._table = table
         self._clock = clock
@@ -114,12 +118,11 @@ class Trainings:
         """Stores the pins of connectors that have none yet. Raises NotFoundError."""
         self.change(space_id, training_id, lambda training: Modification({"pins": {**pins, **training.pins}}))
 
-    def note_waiting(self, space_id: str, training_id: str, files: int) -> None:
-        """Notes how many files of an unfinished training wait for a scan. Raises NotFoundError."""
+    def note_waiting(self, space_id: str, training_id: str, waiting: str | None) -> None:
+        """Notes what an unfinished training waits for ("Waiting for …"), or that it does not. Raises NotFoundError."""
 
         def decide(training: Training) -> Modification | None:
-            waiting = [f"{_WAITING}{files} {'file' if files == 1 else 'files'}."] if files else []
-            notes = [*_lasting(training.notes), *waiting]
+            notes = [*_lasting(training.notes), *([waiting] if waiting else [])]
             return None if training.status.is_final or notes == training.notes else Modification({"notes": notes})
 
         self.change(space_id, training_id, decide)
@@ -149,6 +152,7 @@ class Trainings:
             also = [
                 *self._releases(space_id, training),
                 *self._usages.release(_place(space_id, training), seconds),
+                self.purges.note(space_id, training_id),
                 *(due or [self.jobs.close(training_id)]),
             ]
             notes = _lasting(training.notes)
@@ -191,6 +195,7 @@ class Trainings:
             also.append(delete(_series_key(space_id, training_id)))
             if training.status.is_final:
                 also += self.jobs.retire(training_id, now + KEPT_AFTER_DELETION)
+                also.append(self.purges.note(space_id, training_id))
             else:
                 also += self._releases(space_id, training)
             condition = Attr("version").eq(training.version)
@@ -215,7 +220,8 @@ class Trainings:
             self._usages.release(_place(space_id, deleted), seconds_between(deleted.started_at, now)) if deleted else []
         )
         try:
-            self._table.transact([record, *places, *self.jobs.retire(training_id, now + KEPT_AFTER_DELETION)])
+            ended = [*self.jobs.retire(training_id, now + KEPT_AFTER_DELETION), self.purges.note(space_id, training_id)]
+            self._table.transact([record, *places, *ended])
         except TransactionFailedError:  # it has been finished before, or the record is gone
             self._usages.free(space_id, JobKind.TRAINING, training_id)
             self._table.write(self.jobs.close(training_id))

@@ -18,7 +18,7 @@ from tests.faults.boundary import DEATHS, KILLS
 from tests.faults.consistency import find_problems
 from tests.faults.emulated_platform import EmulatedPlatform
 from tests.faults.external_services import WebhookPath
-from tests.faults.stored_items import StoredItems, read_items, read_keys
+from tests.faults.stored_items import StoredItems, read_items, read_keys, read_running_jobs
 from tests.fixtures.audit import Stream, deliver
 from tests.fixtures.aws import BUCKET, LOGS_TABLE, TABLE, state_machine_arn
 
@@ -43,7 +43,8 @@ def problems_afterwards(
     _process_calls(platform, resources, dice)
     client = boto3.client("dynamodb")
     keys = read_keys(boto3.client("s3"), BUCKET)
-    items = StoredItems(read_items(client, TABLE), read_items(client, LOGS_TABLE), keys)
+    running = read_running_jobs(resources.sagemaker)
+    items = StoredItems(read_items(client, TABLE), read_items(client, LOGS_TABLE), keys, running)
     left = [f"the job {sk} has not ended" for sk in items.partitions.get("job#open", {})]
     left += [f"the data that {pk} names remains" for pk in items.partitions if pk.endswith("#purges")]
     return find_problems(items) + left + (webhooks.problems(items) if webhooks else [])

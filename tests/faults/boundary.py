@@ -10,7 +10,7 @@ import json
 import random
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from enum import StrEnum
@@ -81,6 +81,8 @@ class Boundary:
         self._last: str | None = None
         self.writes = 0
         self.seconds = 0.0
+        # Answers calls of a service in place of moto: takes the operation and its body, returns a status and a body.
+        self.served: dict[str, Callable[[str, Any], tuple[int, Any]]] = {}
         self.injected: Counter[tuple[str, Fault]] = Counter()
         self._dice = seeded(seed)
         self._lock = threading.Lock()
@@ -175,6 +177,10 @@ class Boundary:
             token = json.loads(request.body)["ClientRequestToken"]
             if token in self._executed:
                 return AWSResponse(request.url, 200, HTTPHeaders(), _RawBody(self._executed[token]))
+        _, service, operation = event_name.split(".")
+        if service in self.served:
+            status, body = self.served[service](operation, json.loads(request.body))
+            return AWSResponse(request.url, status, HTTPHeaders(), _RawBody(json.dumps(body).encode()))
         response = botocore_stubber(event_name, request)
         if response is None:
             raise RuntimeError(f"the emulated AWS does not know {event_name}")

@@ -22,6 +22,7 @@ CHECKS: tuple[Callable[[StoredItems], Problems], ...] = (
     entity_checks.remaining_data,
     job_checks.references,
     job_checks.jobs,
+    job_checks.running_jobs,
     job_checks.evaluations,
     job_checks.scans,
     job_checks.scores,
@@ -29,9 +30,11 @@ CHECKS: tuple[Callable[[StoredItems], Problems], ...] = (
     insight_checks.reactions,
     insight_checks.arguments,
     log_checks.audit_log,
+    log_checks.audit_chains,
     log_checks.audited_writes,
     log_checks.rollups,
     object_checks.owners,
+    object_checks.jobs,
 )
 
 

@@ -7,6 +7,7 @@ from contextlib import contextmanager, suppress
 from datetime import timedelta
 from functools import partial
 from random import Random
+from threading import Lock
 from typing import Any
 from unittest.mock import patch
 from uuid import UUID
@@ -14,6 +15,7 @@ from uuid import UUID
 from fastapi.testclient import TestClient
 
 from functions.events.reconcile_jobs import clean_up
+from functions.workflows.connector_scan.fail_scan import fail_scan
 from functions.workflows.connector_scan.finish_scan import finish_scan
 from functions.workflows.connector_scan.list_scan_files import list_scan_files
 from functions.workflows.connector_scan.scan_file import scan_file
@@ -34,6 +36,7 @@ from tests.fixtures.trainings import space_of
 
 # So many that few files share a connector: the event of another file would have it cleaned, too.
 CONNECTORS, STEPS = 12, 60
+ROUNDS = 6
 # A request ends within 29 seconds. A late reaction meets others, which are late themselves.
 LATE, DEPTH = timedelta(seconds=29), 3
 
@@ -98,6 +101,54 @@ def _scan_files(worker: Resources, event: dict[str, Any]) -> None:
     content = worker.s3.get_object(Bucket=BUCKET, Key=listed["list_key"])["Body"].read()
     for item in json.loads(content):
         scan_file(worker, {**listed, "file": item})
+
+
+def late_uploads(platform: EmulatedPlatform, seed: int) -> Outcome:
+    """Lets files arrive at any call of a scan that succeeds or fails, while every tenth call fails."""
+    dice, worker = seeded(seed), platform.worker()
+    lab = Lab(platform.owner(worker), worker)
+    connector_id, waiting, busy = lab.connector(), list[dict[str, Any]](), Lock()
+    where, broken, arrived = (lab.space_id, connector_id), list[str](), 0
+
+    def upload() -> dict[str, Any]:
+        return lab.put(connector_id, f"{dice.randrange(4)}.csv", f"income\n{dice.randrange(9)}\n".encode())
+
+    def arrive(**_: Any) -> None:
+        nonlocal arrived
+        if dice.random() < 0.1 and busy.acquire(blocking=False):
+            arrived += 1
+            event = upload()
+            if lab.deliver(event):
+                waiting.append(event)
+            busy.release()
+
+    worker.dynamodb.meta.events.register("before-call.dynamodb", arrive)
+    for _ in range(ROUNDS):
+        with busy:
+            lab.deliver(*waiting, upload())
+            waiting.clear()
+            identity = {"space_id": lab.space_id, "connector_id": connector_id, "scan_id": lab.running(connector_id)}
+        if identity["scan_id"] is None:  # the content was known
+            continue
+        failure = {**identity, "error": "States.Timeout", "cause": ""}
+        failing = partial(fail_scan, worker, failure)
+        steps: list[Callable[[], Any]] = [failing, failing, partial(_scan, worker, identity)]
+        step = dice.choice(steps)
+        with platform.boundary.failing(*WITHOUT_KILLS, rate=0.1), suppress(JobFailedError, *OWN_FAILURES):
+            step()
+        step()
+        # A message of a failed event comes again and has the files scanned.
+        if not waiting and lab.running(connector_id) is None and (left := worker.catalog.pending(*where)):
+            broken.append(f"{sorted(left)} wait for a scan, which has not started")
+    with busy:
+        lab.deliver(*waiting)
+        return f"{arrived} files arrived", broken + problems_afterwards(platform, worker, dice)
+
+
+def _scan(worker: Resources, identity: dict[str, Any]) -> None:
+    event = dict(identity)
+    _scan_files(worker, event)
+    finish_scan(worker, event)
 
 
 def late_commits(platform: EmulatedPlatform, seed: int) -> Outcome:

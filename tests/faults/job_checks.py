@@ -47,6 +47,17 @@ def jobs(items: StoredItems) -> Problems:
             yield f"evaluation {item['evaluation_id']} is listed as running and has ended"
 
 
+def running_jobs(items: StoredItems) -> Problems:
+    """Finds SageMaker jobs whose training or evaluation has ended or was deleted, and second ones of the same."""
+    unfinished = items.partitions.get("job#open", {}).keys()
+    owners = [name.partition("-")[2].rpartition("-")[0] for name in items.running_jobs]
+    for name, owner in zip(items.running_jobs, owners, strict=True):
+        if owner not in unfinished:
+            yield f"the SageMaker job {name} runs, and its record does not"
+        if owners.count(owner) > 1:
+            yield f"the SageMaker job {name} runs beside another one of the same record"
+
+
 def evaluations(items: StoredItems) -> Problems:
     """Finds benchmarks of successful trainings that are not evaluated or due, and evaluations in wrong lists."""
     done = {(item["checkpoint_id"], item["benchmark_id"]) for _, _, item in items.of("evaluation")}
@@ -55,10 +66,14 @@ def evaluations(items: StoredItems) -> Problems:
     running = {(pk.split("#")[1], sk) for pk, listed in items.parts("evaluation", "running") for sk in listed}
     listed_by_creator = {(pk.split("#")[3], sk) for pk, listed in items.parts("evaluation", "creator") for sk in listed}
     by_creator: set[tuple[str, str]] = set()
+    revisions = {(space_id, sk): item["revision"] for space_id, sk, item in items.of("benchmark")}
     for space_id, sk, item in items.of("evaluation"):
         by_creator.add((item["created_by"], sk))
         key = f"{item['benchmark_id']}#{item['checkpoint_id']}#{item['gpu_count']}"
-        if item["result"]["status"] not in FINAL and (space_id, key) not in running:
+        result, revision = item["result"], revisions.get((space_id, item["benchmark_id"]))
+        # One that runs at an earlier revision is not meant by later requests.
+        is_meant = result["status"] == "pending" or result["benchmark_revision"] == revision
+        if result["status"] not in FINAL and is_meant and (space_id, key) not in running:
             yield f"evaluation {sk} runs, and an equal request will not find it"
     for pair in by_creator ^ listed_by_creator:
         yield f"evaluation {pair} is missing in its creator's list, or only there"

@@ -1,13 +1,15 @@
-"""Checks of the objects in S3: each belongs to something that exists."""
+"""Checks of the objects in S3: each belongs to something that exists and still needs it."""
 
 import re
 
-from tests.faults.stored_items import Problems, StoredItems
+from tests.faults.stored_items import FINAL, Item, Problems, StoredItems
 
 # Objects of a connector: uploaded files, copies of tables, and long column lists.
 CONNECTORS = re.compile(r"spaces/(?P<space>[^/]+)/(?:connectors|snapshots|scans/columns)/(?P<id>[^/]+)/")
 # Values that are too large for their items, which name them.
 VALUES = re.compile(r"spaces/[^/]+/(?:chats|experts|insights)/")
+# Objects of jobs: specifications, saved models and results.
+JOBS = re.compile(r"spaces/(?P<space>[^/]+)/(?P<kind>training|evaluation)s/(?P<id>[^/]+)/(?P<rest>.*)")
 
 
 def owners(items: StoredItems) -> Problems:
@@ -24,3 +26,31 @@ def owners(items: StoredItems) -> Problems:
             yield f"{key} remains of a deleted connector"
         if VALUES.match(key) and key not in named:
             yield f"{key} is named by no item"
+
+
+def jobs(items: StoredItems) -> Problems:
+    """Finds objects of jobs that nothing needs: of ended trainings without a model, saved models, and unknown jobs."""
+    for key in items.objects:
+        if found := JOBS.match(key):
+            record = _record(items, found["space"], found["kind"], found["id"])
+            if record is None:
+                yield f"{key} is of no {found['kind']}"
+            elif found["kind"] == "training" and _is_over(record):
+                if not record["checkpoint_ids"]:
+                    yield f"{key} remains of a training without a model"
+                elif found["rest"].startswith("checkpoints/"):
+                    yield f"{key} remains of a training that has ended"
+    stored = {*items.objects}
+    for _, sk, item in items.under("training"):
+        if _is_over(item) and not item["checkpoint_ids"]:
+            yield from (f"the pins {key} remain of the training {sk}" for key in item["pins"].values() if key in stored)
+
+
+def _record(items: StoredItems, space_id: str, kind: str, entity_id: str) -> Item | None:
+    partitions = (f"{kind}#{space_id}", f"{kind}#{space_id}#deleted")
+    found = (items.partitions.get(partition, {}).get(entity_id) for partition in partitions)
+    return next((each for each in found if each), None)
+
+
+def _is_over(item: Item) -> bool:
+    return item.get("status") in FINAL and "checkpoint_ids" in item

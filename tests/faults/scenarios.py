@@ -15,10 +15,11 @@ from tests.faults.aftermath import problems_afterwards, reconcile, survives
 from tests.faults.boundary import KILLS, WITHOUT_KILLS, Fault, seeded
 from tests.faults.emulated_platform import EmulatedPlatform
 from tests.faults.external_services import UnreliableMails, WebhookPath, complete
-from tests.faults.interleavings import late_commits, late_events
+from tests.faults.interleavings import late_commits, late_events, late_uploads
 from tests.faults.killed_workers import Outcome, killed_request, killed_scan, killed_training
 from tests.faults.limit_checks import PLENTY, wrong_limits, wrong_logs
 from tests.faults.lost_responses import lost_responses
+from tests.faults.machines import machines
 from tests.faults.neighbour import neighbour
 from tests.faults.storm_client import StormClient
 from tests.fixtures.audit import watch_table
@@ -147,7 +148,9 @@ SCENARIOS: dict[str, Callable[[EmulatedPlatform, int], Outcome]] = {
     "killed scan": killed_scan,
     "killed request": killed_request,
     "lost responses": lost_responses,
+    "machines": machines,
     "late events": late_events,
+    "late uploads": late_uploads,
     "late commits": late_commits,
     "silence": silence,
     "neighbour": neighbour,

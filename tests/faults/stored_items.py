@@ -29,13 +29,23 @@ def read_keys(s3: Any, bucket: str) -> list[str]:
     return [found["Key"] for page in pages for found in page.get("Contents", [])]
 
 
+def read_running_jobs(sagemaker: Any) -> list[str]:
+    """Returns the names of the SageMaker jobs that run."""
+    pages = sagemaker.get_paginator("list_training_jobs").paginate(StatusEquals="InProgress")
+    return [found["TrainingJobName"] for page in pages for found in page["TrainingJobSummaries"]]
+
+
 @dataclass
 class StoredItems:
-    """All items of the entity table and of the logs table, and the keys of all objects in the bucket."""
+    """All items of the entity table and of the logs table, the keys of all objects in the bucket, and running jobs.
+
+    ``running_jobs`` are the names of the SageMaker jobs that AWS bills and nobody has stopped.
+    """
 
     entities: list[Item]
     logs: list[Item] = field(default_factory=list)
     objects: list[str] = field(default_factory=list)
+    running_jobs: list[str] = field(default_factory=list)
 
     @cached_property
     def partitions(self) -> dict[str, dict[str, Item]]:
@@ -66,7 +76,7 @@ class StoredItems:
 
 def is_entity(kind: str, sk: str) -> bool:
     """Returns whether a sort key is an entity's. Lists of all spaces have other keys in the same partitions."""
-    return kind in ("checkpoint_alias", "insight_policy") or is_identifier(sk)
+    return kind in ("checkpoint_alias", "checkpoint_gate", "insight_policy") or is_identifier(sk)
 
 
 def is_owner(kind: str, text: str) -> bool:

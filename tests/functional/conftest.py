@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
 from fastapi.testclient import TestClient
 
@@ -13,7 +14,9 @@ from shared.clock import utc_now
 from shared.resources import Resources
 from shared.settings import Settings
 from tests.faults.boundary import Boundary
+from tests.fixtures.aws import BUCKET, create_logs_table, create_table
 from tests.fixtures.clocks import MovableClock
+from tests.fixtures.emulator import emulated_aws
 from tests.fixtures.grants import MADE, MADE_FILE, NEEDED, NEEDED_FILE, Part, noted, refuse_what_is_not_granted, watched
 from tests.fixtures.iam_calls import read_calls
 from tests.fixtures.identity import Issuer
@@ -106,6 +109,19 @@ def boundary(resources: Resources) -> Iterator[Boundary]:
         boundary.watch(client)
     with boundary.without_pauses():
         yield boundary
+
+
+@pytest.fixture(scope="module")
+def emulated() -> Iterator[None]:
+    """Runs an AWS in another process, which executes one write after the other."""
+    with emulated_aws() as environment, pytest.MonkeyPatch.context() as patches:
+        for variable, value in environment.items():
+            patches.setenv(variable, value)
+        patches.setattr(boto3, "DEFAULT_SESSION", boto3.Session())
+        create_table(boto3.client("dynamodb"))
+        create_logs_table(boto3.client("dynamodb"))
+        boto3.client("s3").create_bucket(Bucket=BUCKET)
+        yield
 
 
 @pytest.fixture

@@ -43,7 +43,8 @@ def test_every_route_except_public_ones_needs_the_authorizer(stage: str, request
             public_paths.add(path(method["ResourceId"]))
         else:
             assert method["AuthorizationType"] == "CUSTOM"
-    assert public_paths == {"/webhooks", "/webhooks/{proxy+}", "/health", "/openapi.json", "/docs", "/docs/{proxy+}"}
+    pages = {"", "/health", "/openapi.json", "/docs", "/docs/{proxy+}", "/console", "/console/{proxy+}"}
+    assert public_paths == {"/webhooks", "/webhooks/{proxy+}", *pages}
 
 
 def gateway_responses(stage: Synthesised) -> dict[str, dict[str, Any]]:

@@ -47,9 +47,10 @@ def test_a_deployed_definition_is_valid(stage: str, request: pytest.FixtureReque
 def test_a_deployed_scan_keeps_the_nulls_that_discard_results(local: Synthesised) -> None:
     texts = [machine["DefinitionString"] for machine in local.properties("AWS::StepFunctions::StateMachine")]
     states = next(json.loads(text)["States"] for text in texts if "ScanFiles" in text)
-    assert states["ScanFiles"]["ResultPath"] is None
     assert states["FailScan"]["ResultPath"] is None
-    assert states["ScanFiles"]["ItemProcessor"]["States"]["ScanFile"]["OutputPath"] is None
+    for name in ("ScanFiles", "ScanTables"):
+        assert states[name]["ResultPath"] is None
+        assert states[name]["ItemProcessor"]["States"]["ScanFile"]["OutputPath"] is None
 
 
 def break_next(definition: Definition) -> None:
@@ -191,7 +192,17 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> Engine:
 
 
 TRAIN = {"space_id": SPACE, "training_id": TRAINING}
-TRAINED = {"CheckTraining": PREPARED, "RegisterCheckpoints": {**TRAIN, "benchmark_ids": []}}
+FOUND: dict[str, Any] = {
+    **TRAIN,
+    "next": "run",
+    "job_name": f"training-{TRAINING}-1",
+    "search": {"instance_type": "ml.m5.2xlarge", "spot": False},
+}
+TRAINED = {
+    "CheckTraining": PREPARED,
+    "FindTrainingMachine": FOUND,
+    "RegisterCheckpoints": {**TRAIN, "benchmark_ids": []},
+}
 MACHINE = definitions.training(JobOptions(), capacity_wait=60)
 
 
@@ -232,7 +243,7 @@ def test_a_training_checks_its_files_again_after_each_wait_for_scans(engine: Eng
 
 
 def test_a_spot_job_has_a_maximum_waiting_time(engine: Engine) -> None:
-    engine.results = {**TRAINED, "CheckTraining": {**PREPARED, "spot": True}}
+    engine.results = {**TRAINED, "FindTrainingMachine": {**FOUND, "search": {**FOUND["search"], "spot": True}}}
     engine.run(MACHINE, TRAIN)
     assert engine.jobs[0]["EnableManagedSpotTraining"] is True
     assert engine.jobs[0]["StoppingCondition"] == {"MaxRuntimeInSeconds": 3600, "MaxWaitTimeInSeconds": 7200}
@@ -244,8 +255,9 @@ def test_the_job_request_fits_botocores_model_of_sagemaker(engine: Engine, machi
     import botocore.session
     from botocore.validate import ParamValidator
 
-    prepared = {**PREPARED, "spot": spot}
-    engine.results = {**TRAINED, "CheckTraining": prepared, "PrepareEvaluation": prepared}
+    found = {**FOUND, "search": {**FOUND["search"], "spot": spot}}
+    searches = {"FindTrainingMachine": found, "FindEvaluationMachine": found}
+    engine.results = {**TRAINED, **searches, "PrepareEvaluation": PREPARED}
     assert engine.run(MACHINES[machine], TRAIN)["status"] == "SUCCEEDED"
     service = botocore.session.get_session().get_service_model("sagemaker")
     shape = service.operation_model("CreateTrainingJob").input_shape
@@ -254,49 +266,45 @@ def test_the_job_request_fits_botocores_model_of_sagemaker(engine: Engine, machi
     assert not report.has_errors(), report.generate_report()
 
 
-@pytest.mark.row("TR-2")
-def test_a_training_without_capacity_tries_each_instance_type_twice_and_fails(engine: Engine) -> None:
-    def refuse(_attempt: int) -> None:
-        raise TaskFailed("States.TaskFailed", NO_CAPACITY)
+@pytest.mark.row("TR-2", "EN-2")
+def test_a_failed_job_is_followed_by_what_the_search_for_a_machine_decides(engine: Engine) -> None:
+    searches = [{**FOUND["search"], "number": number, "instance_type": f"ml.m{number}.large"} for number in (1, 2)]
+    run, again = ({**TRAIN, "next": "run", "job_name": f"job-{each['number']}", "search": each} for each in searches)
+    decisions = iter([run, {**TRAIN, "next": "wait", "pause": 2, "search": searches[1]}, again])
+    errors = iter([TaskFailed("States.TaskFailed", NO_CAPACITY)])
 
-    engine.results, engine.job = {"CheckTraining": PREPARED}, refuse
-    execution = engine.run(MACHINE, TRAIN)
-    assert execution["status"] == "FAILED"
-    attempts = [(job["TrainingJobName"][-1], job["ResourceConfig"]["InstanceType"]) for job in engine.jobs]
-    assert attempts == [("1", "ml.m5.2xlarge"), ("2", "ml.m5.2xlarge"), ("3", "ml.m5.4xlarge"), ("4", "ml.m5.4xlarge")]
-    assert engine.payloads("FailTraining") == [{**TRAIN, "error": "States.TaskFailed", "cause": NO_CAPACITY}]
+    def fail_first(_attempt: int) -> None:
+        if error := next(errors, None):
+            raise error
 
-
-@pytest.mark.row("TR-2")
-@pytest.mark.parametrize(
-    ("error", "cause"),
-    [
-        ("States.TaskFailed", NO_CAPACITY),
-        ("SageMaker.ResourceLimitExceededException", "The account-level service limit is 0 Instances"),
-    ],
-)
-def test_a_training_continues_once_capacity_is_available(engine: Engine, error: str, cause: str) -> None:
-    def refuse_twice(attempt: int) -> None:
-        if attempt <= 2:
-            raise TaskFailed(error, cause)
-
-    engine.results = TRAINED
-    engine.job = refuse_twice
+    engine.results, engine.job = {**TRAINED, "FindTrainingMachine": lambda _: next(decisions)}, fail_first
     assert engine.run(MACHINE, TRAIN)["status"] == "SUCCEEDED"
-    assert engine.jobs[-1]["ResourceConfig"]["InstanceType"] == "ml.m5.4xlarge"
+    asked = [
+        {**PREPARED, "plan": PREPARED, "search": {}},
+        {**TRAIN, "plan": PREPARED, "search": searches[0], "error": "States.TaskFailed", "cause": NO_CAPACITY},
+        {**TRAIN, "plan": PREPARED, "search": searches[1]},
+    ]
+    assert engine.payloads("FindTrainingMachine") == asked
+    started = [(job["TrainingJobName"], job["ResourceConfig"]["InstanceType"]) for job in engine.jobs]
+    assert started == [("job-1", "ml.m1.large"), ("job-2", "ml.m2.large")]
+    assert 60 <= engine.slept[0] <= 180, "the pause is two minutes, give or take a half"
 
 
-def test_a_job_that_fails_without_a_capacity_error_is_not_retried(engine: Engine) -> None:
-    cause = json.dumps({"TrainingJobStatus": "Failed", "FailureReason": "AlgorithmError: one class only"})
+@pytest.mark.row("EN-2")
+def test_the_result_of_an_adopted_job_is_registered(engine: Engine) -> None:
+    result = {**TRAIN, "model_uri": "s3://bucket/model.tar.gz", "search": FOUND["search"]}
+    engine.results = {**TRAINED, "FindTrainingMachine": {**result, "next": "register"}}
+    assert engine.run(MACHINE, TRAIN)["status"] == "SUCCEEDED"
+    assert (engine.jobs, engine.payloads("RegisterCheckpoints")) == ([], [{**result, "next": "register"}])
 
-    def fail(_attempt: int) -> None:
-        raise TaskFailed("States.TaskFailed", cause)
 
-    engine.results, engine.job = {"CheckTraining": PREPARED}, fail
+@pytest.mark.row("TR-2")
+def test_a_training_fails_with_the_reason_when_no_machine_is_left(engine: Engine) -> None:
+    decision = {**TRAIN, "next": "fail", "error": "Quota", "cause": "It is 0.", "search": FOUND["search"]}
+    engine.results = {**TRAINED, "FindTrainingMachine": decision}
     execution = engine.run(MACHINE, TRAIN)
-    assert execution["status"] == "FAILED"
-    assert len(engine.jobs) == 1
-    assert engine.payloads("FailTraining") == [{**TRAIN, "error": "States.TaskFailed", "cause": cause}]
+    assert (execution["status"], execution["error"], execution["cause"]) == ("FAILED", "Quota", "It is 0.")
+    assert engine.payloads("FailTraining") == [decision]
 
 
 def test_a_throttled_request_is_retried_with_the_same_job_name(engine: Engine) -> None:
@@ -332,13 +340,14 @@ def test_each_benchmark_gets_an_evaluation_and_a_failing_evaluation_does_not_fai
         return TaskFailed("JobFailedError", "{}") if broken else {**PREPARED, **event, "job_name_prefix": "evaluation"}
 
     engine.results = {
-        "CheckTraining": PREPARED,
+        **TRAINED,
         "RegisterCheckpoints": {**TRAIN, "checkpoint_id": "c1", "benchmark_ids": ["b1", "b2", "b3"]},
         "CreateEvaluation": lambda event: {
             "space_id": SPACE,
             "evaluation_id": f"evaluation-of-{event['benchmark_id']}",
         },
         "PrepareEvaluation": prepare,
+        "FindEvaluationMachine": lambda event: {**FOUND, "evaluation_id": event["evaluation_id"]},
     }
     assert engine.run(machine, TRAIN)["status"] == "SUCCEEDED"
     created = sorted(engine.payloads("CreateEvaluation"), key=lambda event: str(event["benchmark_id"]))
@@ -354,45 +363,11 @@ def test_each_benchmark_gets_an_evaluation_and_a_failing_evaluation_does_not_fai
 def test_a_single_benchmark_is_evaluated(engine: Engine) -> None:
     # JSONata unpacks arrays with one element.
     engine.results = {
+        **TRAINED,
         "CheckTraining": {**PREPARED, "instance_types": ["ml.m5.large"]},
         "RegisterCheckpoints": {**TRAIN, "benchmark_ids": ["b1"]},
         "CreateEvaluation": TaskFailed("JobFailedError", "{}"),
     }
     assert engine.run(MACHINE, TRAIN)["status"] == "SUCCEEDED"
     assert [event["benchmark_id"] for event in engine.payloads("CreateEvaluation")] == ["b1"]
-    assert engine.jobs[0]["ResourceConfig"]["InstanceType"] == "ml.m5.large"
-
-
-SCAN = {"space_id": SPACE, "connector_id": "connector-1", "scan_id": "scan-1"}
-SCANNER = definitions.connector_scan(concurrency=2)
-
-
-def test_groups_of_files_are_scanned_separately_and_a_crash_does_not_stop_other_groups(engine: Engine) -> None:
-    folder = "spaces/space-1/scans/scan-1"
-    listing = {**SCAN, "list_key": f"{folder}/list.json", "groups_key": f"{folder}/groups.json"}
-    engine.files = {listing["groups_key"]: json.dumps([[{"key": "a.csv"}], [{"key": "b.csv"}, {"key": "c.csv"}]])}
-    engine.results = {
-        "ListScanFiles": listing,
-        "ScanFile": lambda event: (
-            TaskFailed("Runtime.ExitError", "out of memory") if event["files"] == [{"key": "a.csv"}] else {"rows": 3}
-        ),
-    }
-    assert engine.run(SCANNER, SCAN)["status"] == "SUCCEEDED"
-    assert {**SCAN, "files": [{"key": "b.csv"}, {"key": "c.csv"}]} in engine.payloads("ScanFile")
-    assert engine.payloads("FinishScan") == [listing]
-
-
-def test_a_scan_without_files_succeeds(engine: Engine) -> None:
-    engine.files = {"groups.json": "[]"}
-    engine.results = {"ListScanFiles": {**SCAN, "groups_key": "groups.json"}}
-    assert engine.run(SCANNER, SCAN)["status"] == "SUCCEEDED"
-    assert engine.payloads("ScanFile") == []
-
-
-def test_a_scan_that_cannot_list_its_files_records_the_reason(engine: Engine) -> None:
-    engine.results = {"ListScanFiles": TaskFailed("JobFailedError", '{"errorMessage": "AccessDenied"}')}
-    execution = engine.run(SCANNER, SCAN)
-    assert execution["status"] == "FAILED"
-    assert engine.payloads("FailScan") == [
-        {**SCAN, "error": "JobFailedError", "cause": '{"errorMessage": "AccessDenied"}'}
-    ]
+    assert engine.payloads("FindTrainingMachine")[0]["plan"]["instance_types"] == ["ml.m5.large"]

@@ -148,20 +148,20 @@ def test_unneeded_grants_are_reported_and_reads_do_not_need_write_grants() -> No
         reads=("chat", "expert", "score"),
         writes=("score", "scan"),
         deletes=("spaces/*",),
-        stops_jobs=True,
+        stops_training_jobs=True,
         lists=("a/*",),
     )
     needed = {
         Part("some", "reads", "chat"),
         Part("some", "reads", "score"),
         Part("some", "writes", "scan"),
-        Part("some", "watches_jobs"),
+        Part("some", "watches_training_jobs"),
         Part("some", "lists", "a/*"),
     }
     some = [FunctionSpec(name="some", handler="", grants=held)]
     assert unneeded(some, needed, {}) == [
         f"some has the grant {grant}, which no test needs: remove it from infra/groups.py"
-        for grant in ("deletes spaces/*", "reads expert", "stops_jobs", "writes score")
+        for grant in ("deletes spaces/*", "reads expert", "stops_training_jobs", "writes score")
     ]
 
 

@@ -59,13 +59,8 @@ def test_equal_source_makes_an_equal_archive_with_everything_that_jobs_need(tmp_
         assert name in names
     assert not [name for name in names if name.endswith(".pyc") or name.startswith("/")]
     assert "--hash=sha256:" in requirements
-    for library in ("lightgbm==", "xgboost==", "polars==", "pydantic=="):
+    for library in ("catboost==", "lightgbm==", "xgboost==", "polars==", "pydantic=="):
         assert library in requirements
-
-
-def test_layers_use_builds_without_gpu_code(tmp_path: Path) -> None:
-    locked = list(package.cpu_only(["numpy==2.4.6", "xgboost==3.2.0 ; python_version > '3'"]))
-    assert locked == ["numpy==2.4.6", "xgboost-cpu==3.2.0 ; python_version > '3'"]
 
 
 def test_stripping_removes_tests_headers_and_bytecode_but_no_code(tmp_path: Path) -> None:
@@ -90,15 +85,14 @@ def test_models_load_and_score_without_the_removed_parts_of_scipy() -> None:
 import sys
 for part in {package._UNUSED["scipy"]!r}:
     sys.modules["scipy." + part] = None
-for absent in ("sklearn", "pandas", "matplotlib", "polars"):
+for absent in ("sklearn", "pandas", "matplotlib", "polars", "xgboost", "catboost"):
     sys.modules[absent] = None
-import lightgbm, numpy as np, xgboost
+import lightgbm, numpy as np
 x = np.arange(400.0).reshape(200, 2)
 y = np.arange(200) % 2
 tree = lightgbm.train({{"objective": "binary", "verbose": -1}}, lightgbm.Dataset(x, y), 3)
 tree = lightgbm.Booster(model_str=tree.model_to_string())
-forest = xgboost.train({{"objective": "binary:logistic"}}, xgboost.DMatrix(x, y), 3)
-print(len(tree.predict(x)), len(forest.inplace_predict(x)))
+print(len(tree.predict(x)), len(tree.predict(x, pred_contrib=True)))
 """
     done = subprocess.run([sys.executable, "-c", hide], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
@@ -218,3 +212,8 @@ def test_layers_have_exact_versions_of_all_packages(layer: str) -> None:
     requirements = package.export(*package.SELECTIONS[layer])
     assert requirements
     assert all("==" in requirement for requirement in requirements)
+
+
+def test_no_layer_holds_a_library_that_only_training_containers_need() -> None:
+    for selection in package.SELECTIONS.values():
+        assert not [line for line in package.export(*selection) if line.startswith(("catboost", "pandas", "xgboost"))]

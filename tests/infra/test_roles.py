@@ -182,17 +182,17 @@ DELIVERY = {
 }
 # The grants that allow an action; one is enough. Other tests check the actions on tables, files and their key.
 NEEDS = {
-    "sagemaker:DescribeTrainingJob": ("watches_jobs", "stops_jobs"),
-    "sagemaker:StopTrainingJob": ("stops_jobs",),
+    "sagemaker:DescribeTrainingJob": ("watches_training_jobs", "stops_training_jobs"),
+    "sagemaker:StopTrainingJob": ("stops_training_jobs",),
     "secretsmanager:GetSecretValue": ("webhook_secret", "assumes_customer_roles"),
     "ses:SendEmail": ("sends_mail",),
     "sqs:SendMessage": ("queues_webhooks",),
     "ssm:DeleteParameter": ("writes_parameters",),
     "ssm:GetParameter": ("reads_parameters", "writes_parameters"),
     "ssm:PutParameter": ("writes_parameters",),
-    "states:DescribeExecution": ("watches_jobs", "stops_jobs"),
+    "states:DescribeExecution": ("stops_executions",),
     "states:StartExecution": ("starts",),
-    "states:StopExecution": ("stops_jobs",),
+    "states:StopExecution": ("stops_executions",),
     "sts:AssumeRole": ("assumes_customer_roles",),
 }
 

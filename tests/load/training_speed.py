@@ -28,14 +28,14 @@ import polars as pl
 import xgboost
 
 from functions.jobs.container import Container
+from functions.jobs.fitting.base import Hardware, threads_for
+from functions.jobs.fitting.lightgbm import library_parameters as lightgbm_parameters
+from functions.jobs.fitting.xgboost import feature_types
+from functions.jobs.fitting.xgboost import library_parameters as xgboost_parameters
 from functions.jobs.modelling.metrics import measure
 from functions.jobs.train.job import train
 from shared.models.job import JobFile, MetricName, TrainingJob
-from shared.propensity.architectures.base import Hardware, threads_for
 from shared.propensity.architectures.configuration import LightGBMConfiguration, XGBoostConfiguration
-from shared.propensity.architectures.lightgbm import library_parameters as lightgbm_parameters
-from shared.propensity.architectures.xgboost import feature_types
-from shared.propensity.architectures.xgboost import library_parameters as xgboost_parameters
 from shared.propensity.checkpoints import read_checkpoint
 from tests.load.harness import options, paired_ratio, show, take_turns
 
@@ -138,12 +138,15 @@ def library(architecture: str, path: Path, rounds: int) -> Quality:
     categorical = [features.columns.index(name) for name in texts]
     part = np.random.default_rng(SEED).random(len(labels))
     test, validation, fit = part < 0.2, (part >= 0.2) & (part < 0.36), part >= 0.36
-    count = int((~test).sum())
+    count, positives = int((~test).sum()), int(labels[~test].sum())
     hardware = Hardware(threads=threads_for(matrix[fit]))
     if architecture == "lightgbm":
-        configuration = LightGBMConfiguration(n_estimators=rounds, early_stopping_rounds=rounds).resolved(count)
+        configuration = LightGBMConfiguration(n_estimators=rounds, early_stopping_rounds=rounds).resolved(
+            count, positives
+        )
         parameters = lightgbm_parameters(configuration, hardware, 0)
-        training_set = lightgbm.Dataset(matrix[fit], labels[fit], categorical_feature=categorical, params=parameters)
+        sets = categorical if configuration.categories == "sets" else []
+        training_set = lightgbm.Dataset(matrix[fit], labels[fit], categorical_feature=sets, params=parameters)
         booster = lightgbm.train(
             parameters,
             training_set,
@@ -153,7 +156,7 @@ def library(architecture: str, path: Path, rounds: int) -> Quality:
         )
         probabilities = np.asarray(booster.predict(matrix[test]))
     else:
-        chosen = XGBoostConfiguration(n_estimators=rounds, early_stopping_rounds=rounds).resolved(count)
+        chosen = XGBoostConfiguration(n_estimators=rounds, early_stopping_rounds=rounds).resolved(count, positives)
         types = feature_types(matrix.shape[1], categorical)
         data = partial(xgboost.QuantileDMatrix, feature_types=types, enable_categorical=True, max_bin=chosen.max_bin)
         fitted = data(matrix[fit], labels[fit])

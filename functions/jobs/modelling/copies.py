@@ -6,10 +6,9 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from shared.propensity.architectures.base import Labels
 from shared.propensity.errors import CheckpointError
 from shared.propensity.features import Matrix
-from shared.propensity.holdouts import Mask
+from shared.propensity.holdouts import Labels, Mask
 
 Hashes = npt.NDArray[np.uint32]
 
@@ -33,12 +32,16 @@ def copies(features: pl.DataFrame, labels: pl.Series) -> tuple[Mask, bool]:
     """
     keys = features.hash_rows().rename("key").to_frame().with_columns(label=labels)
     repeated = ~keys.select(pl.struct("key", "label").is_first_distinct()).to_series()
-    are_copies = repeated.len() - repeated.sum() >= _FEWEST_DIFFERENT and not _differ_in_labels(keys)
-    return repeated.to_numpy(), are_copies
+    return repeated.to_numpy(), not are_by_chance(keys, repeated.len() - int(repeated.sum()))
 
 
-def _differ_in_labels(keys: pl.DataFrame) -> bool:
-    """Returns whether rows with equal features have different labels nearly as often as any rows."""
+def are_by_chance(keys: pl.DataFrame, different: int) -> bool:
+    """Returns whether rows have equal keys by chance: there are few ``different`` rows, or equal ones differ in labels.
+
+    That is, rows with equal keys have different labels nearly as often as any rows.
+    """
+    if different < _FEWEST_DIFFERENT:
+        return True
     alike = keys.group_by("key", "label").len()
     equal = alike.group_by("key").agg(pl.col("len").sum())
     any_rows = alike.group_by("label").agg(pl.col("len").sum())

@@ -13,6 +13,7 @@ from shared.errors import JobFailedError
 from shared.models.missing_values import MISSING, MISSING_WORDS
 from shared.propensity.dates import (
     ISO,
+    MONTH_FORMATS,
     TEXT_PARTS,
     Column,
     DateReading,
@@ -138,7 +139,11 @@ def date_formats_of(texts: pl.Series) -> list[str] | None:
 
     The list is empty for ISO dates.
     """
-    if not len(texts) or _share(_sample(texts), _DATE_LIKE) < TYPE_SHARE / 2:
+    if not len(texts):
+        return None
+    if month := _month_format_of(texts):
+        return [month]
+    if _share(_sample(texts), _DATE_LIKE) < TYPE_SHARE / 2:
         return None
 
     def share(formats: list[str]) -> float:
@@ -157,6 +162,15 @@ def date_formats_of(texts: pl.Series) -> list[str] | None:
         usual_first.reverse()
     best = max(usual_first, key=share)
     return best if share(best) >= TYPE_SHARE else None
+
+
+def _month_format_of(texts: pl.Series) -> str | None:
+    """Returns the format of texts that are months of a year, such as 2024-01."""
+    sample = _sample(texts)
+    for form, reading in MONTH_FORMATS.items():
+        if np.isfinite(_parse_times(sample, reading)).mean() >= TYPE_SHARE:
+            return form if np.isfinite(_parse_times(texts, reading)).mean() >= TYPE_SHARE else None
+    return None
 
 
 def date_formats(frame: pl.DataFrame, known: DateFormats) -> DateFormats:
@@ -203,7 +217,7 @@ def _infer_values(texts: pl.Series, formats: DateFormats) -> Feature | str | Non
     if not len(values):
         return None
     if _are_numbers(values):
-        numbers = pl.Series(_numbers(texts)).fill_nan(None)
+        numbers = pl.Series(numbers_of(texts)).fill_nan(None)
         return _nothing_to_learn(numbers) or Feature(name=name, kind="numeric")
     written = formats[name] if name in formats else date_formats_of(values)
     if written is not None:
@@ -282,7 +296,7 @@ def _encode(feature: Feature, series: pl.Series) -> list[Column]:
         series = series.cast(pl.String)
     match feature.kind:
         case "numeric":
-            return [finite(_numbers(series))]
+            return [finite(numbers_of(series))]
         case "boolean":
             return [_booleans(series)]
         case "categorical":
@@ -292,7 +306,8 @@ def _encode(feature: Feature, series: pl.Series) -> list[Column]:
             return expand_time(times_of(series, feature.readings), has_time=feature.has_time)
 
 
-def _numbers(series: pl.Series) -> npt.NDArray[np.float64]:
+def numbers_of(series: pl.Series) -> npt.NDArray[np.float64]:
+    """Returns numbers, their texts and truth values as numbers; NaN where a value is none."""
     if series.dtype == pl.String:
         texts = series.str.strip_chars(WHITESPACE)
         series = texts.set(~texts.str.contains(NUMBER_PATTERN), None).cast(pl.Float64, strict=False)
@@ -311,7 +326,7 @@ def _booleans(series: pl.Series) -> Column:
     if series.dtype == pl.String:
         texts = list(BOOLEAN_TEXTS)
         return _replace(series.str.strip_chars(WHITESPACE), texts, [float(BOOLEAN_TEXTS[text]) for text in texts])
-    numbers = _numbers(series)
+    numbers = numbers_of(series)
     return np.where(np.isin(numbers, (0.0, 1.0)), numbers, np.nan).astype(np.float32)
 
 

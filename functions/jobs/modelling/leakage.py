@@ -1,11 +1,13 @@
 """Finds leakage: columns that give the label away, because their values are only known after the fact."""
 
 import numpy as np
+import numpy.typing as npt
 
+from functions.jobs.fitting.base import Examples
 from functions.jobs.modelling.metrics import Array, roc_curve
-from shared.propensity.architectures.base import Examples
 from shared.propensity.dates import Column
 from shared.propensity.features import FeatureSchema
+from shared.propensity.holdouts import Labels
 
 # A column is suspicious if its ROC AUC alone reaches this value.
 SUSPICIOUS_AUC = 0.97
@@ -18,7 +20,7 @@ def suspicious_columns(schema: FeatureSchema, examples: Examples, seed: int) -> 
 
     With fewer than 20 rows of a label, it returns nothing, because a high ROC AUC may be chance.
     """
-    rows = np.random.default_rng(seed).permutation(len(examples.labels))[:_ROWS]
+    rows = _sample(examples.labels, seed)
     labels = examples.labels[rows].astype(np.float64)
     positives = int(labels.sum())
     if min(positives, len(labels) - positives) < _LEAST_OF_A_CLASS:
@@ -34,6 +36,17 @@ def suspicious_columns(schema: FeatureSchema, examples: Examples, seed: int) -> 
                 found[feature.name] = max(area, found.get(feature.name, 0.0))
             index += 1
     return dict(sorted(found.items(), key=lambda each: -each[1]))
+
+
+def _sample(labels: Labels, seed: int) -> npt.NDArray[np.intp]:
+    """Returns rows of both labels: of a rare one, up to half of the sample, because few rows of it would say nothing.
+
+    The area under a ROC curve does not depend on how frequent the labels are.
+    """
+    drawn = np.random.default_rng(seed).permutation(len(labels))
+    sides = [drawn[labels[drawn] == label] for label in (0, 1)]
+    halves = [side[: max(_ROWS // 2, _ROWS - len(other))] for side, other in (sides, sides[::-1])]
+    return np.random.default_rng(seed).permutation(np.concatenate(halves))
 
 
 def _area(column: Column, labels: Array) -> float:

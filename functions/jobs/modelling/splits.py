@@ -2,18 +2,19 @@
 
 import hashlib
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
 from functions.jobs.modelling.frames import NOTHING, DateFormats, clean_text, date_formats_of, times_of
+from functions.jobs.modelling.repeated_rows import content_draws
 from shared.errors import JobFailedError
 from shared.models.job import JobFile, JobSplit
-from shared.propensity.architectures.base import Labels
 from shared.propensity.dates import DateReading, date_readings
 from shared.propensity.features import text_of
-from shared.propensity.holdouts import Draws, GroupHoldout, Holdout, Mask, RandomHoldout, TimeHoldout
+from shared.propensity.holdouts import Draws, GroupHoldout, Holdout, Labels, Mask, RandomHoldout, TimeHoldout
 
 
 def row_draws(seed: int, file: JobFile, rows: int) -> Draws:
@@ -33,16 +34,25 @@ def group_draws(column: pl.Series, seed: int) -> Draws:
 
 
 def choose_holdout(
-    split: JobSplit, seed: int, frame: pl.DataFrame, draws: Draws, labels: Labels, formats: DateFormats = NOTHING
+    split: JobSplit,
+    seed: int,
+    frame: pl.DataFrame,
+    draws: Draws,
+    labels: Labels,
+    formats: DateFormats = NOTHING,
+    alike: Sequence[str] | None = None,
 ) -> Holdout:
     """Returns the rule that holds out about ``test_fraction`` of these rows. ``formats`` are those of their dates.
+
+    A random split keeps rows together that are equal in the columns ``alike``.
 
     Raises:
         JobFailedError: the split's column is missing, has no times, or leaves one side without rows.
     """
     if split.kind == "random":
+        draws = draws if alike is None else content_draws(frame, alike, seed)
         limits = tuple(_limit(draws[labels == label], split.test_fraction) for label in (0, 1))
-        return RandomHoldout(seed=seed, limits=(limits[0], limits[1]))
+        return RandomHoldout(seed=seed, limits=(limits[0], limits[1]), columns=None if alike is None else list(alike))
     if split.column is None or split.column not in frame.columns:
         raise JobFailedError(f"The column '{split.column}' of the {split.kind} split is not in the files.")
     column = frame[split.column]
@@ -52,7 +62,7 @@ def choose_holdout(
 def held_out_rows(rule: Holdout, frame: pl.DataFrame, draws: Draws, labels: Labels) -> Mask:
     """Returns the mask of the rows that the rule holds out."""
     if isinstance(rule, RandomHoldout):
-        return rule.held_out(draws, labels)
+        return rule.held_out(draws if rule.columns is None else content_draws(frame, rule.columns, rule.seed), labels)
     if rule.column not in frame.columns:
         raise JobFailedError(f"The column '{rule.column}' of the {rule.kind} split is not in the files.")
     column = frame[rule.column]
@@ -61,23 +71,25 @@ def held_out_rows(rule: Holdout, frame: pl.DataFrame, draws: Draws, labels: Labe
     return rule.held_out(group_draws(column, rule.seed))
 
 
-def validation_folds(count: int, fraction: float, labels: Labels, groups: Draws | None, seed: int) -> list[Mask]:
+def validation_folds(
+    count: int, fraction: float, labels: Labels, groups: npt.NDArray[Any] | None, seed: int
+) -> list[Mask]:
     """Returns the validation rows of each of ``count`` models. The folds do not overlap.
 
-    The folds have similar shares of both labels, or consist of whole ``groups`` (rows with equal numbers).
+    The folds have similar shares of both labels, and consist of whole ``groups`` (rows with equal values).
     """
     random = np.random.default_rng([seed, count])
-    if groups is not None:
-        _, group_of_row = np.unique(groups, return_inverse=True)
-        place = random.permutation(int(group_of_row.max()) + 1)[group_of_row] / (int(group_of_row.max()) + 1)
-    else:
-        place = np.empty(len(labels))
-        for label in (0, 1):
-            rows = np.nonzero(labels == label)[0]
-            place[rows] = random.permutation(len(rows)) / max(len(rows), 1)
+    groups = np.arange(len(labels)) if groups is None else groups
+    _, group_of_row, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    positive = np.bincount(group_of_row, weights=labels) > 0
+    place = np.empty(len(sizes))
+    for stratum in (~positive, positive):
+        drawn = random.permutation(np.nonzero(stratum)[0])
+        ends = np.cumsum(sizes[drawn])
+        place[drawn] = (ends - sizes[drawn] / 2) / sizes[drawn].sum() if len(drawn) else 0.0
     if count == 1:
-        return [place < fraction]
-    return [(place * count).astype(int) == fold for fold in range(count)]
+        return [(place < fraction)[group_of_row]]
+    return [((place * count).astype(int) == fold)[group_of_row] for fold in range(count)]
 
 
 def _limit(draws: Draws, fraction: float) -> float:

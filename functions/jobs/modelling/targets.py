@@ -6,14 +6,13 @@ import numpy as np
 import polars as pl
 
 from shared.errors import JobFailedError
-from shared.propensity.architectures.base import Labels
 from shared.propensity.features import text_of, value_key
+from shared.propensity.holdouts import Labels
 
-# The positive label comes first.
+# The positive label comes first. True and 1.0 are spellings of 1.
 KNOWN_PAIRS = (
     ("1", "0"),
     ("1", "-1"),
-    ("true", "false"),
     ("t", "f"),
     ("yes", "no"),
     ("y", "n"),
@@ -86,5 +85,5 @@ def _spelled_as(labels: Iterable[str], wanted: str) -> str | None:
 
 
 def _usual(labels: Iterable[str]) -> str | None:
-    folded = {label.casefold(): label for label in labels}
+    folded = {value_key(label.casefold()): label for label in labels}
     return next((folded[good] for good, other in KNOWN_PAIRS if set(folded) == {good, other}), None)

@@ -1,24 +1,17 @@
-"""Fits the models of one training with early stopping, and saves them regularly so that the work can be resumed."""
+"""Keeps the models of one training while they are fitted: saves them, reports their progress, and stops in time."""
 
+import math
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from shared.propensity.architectures.base import (
-    Architecture,
-    Examples,
-    Hardware,
-    Predictor,
-    threads_for,
-)
-from shared.propensity.architectures.configuration import BoostingConfiguration
-from shared.propensity.ensemble import Ensemble
-from shared.propensity.holdouts import Mask
+from functions.jobs.fitting.base import FitSession, MinutesUsedUpError
+from shared.errors import JobFailedError
+from shared.propensity.log_odds import LogOddsModel
 
 # Saving may take this share of the time.
 SAVING_SHARE = 0.02
@@ -42,7 +35,8 @@ class Observer(Protocol):
 class MemberState(BaseModel):
     """The progress of one model, saved beside its file."""
 
-    model_config = ConfigDict(extra="forbid")
+    # A loss may be infinite.
+    model_config = ConfigDict(extra="forbid", ser_json_inf_nan="constants")
 
     file: str | None = None
     rounds: int = 0
@@ -57,38 +51,42 @@ class MemberWatcher:
 
     state: MemberState
     patience: int
-    workspace: "Workspace"
-    member: int
-    observer: Observer
-    save_interval_seconds: float
+    suffix: str
+    member: str
+    series: str
+    session: "Session"
     clock: Callable[[], float] = time.monotonic
     _next_save: float = field(init=False)
 
     def __post_init__(self) -> None:
-        self._next_save = self.clock() + self.save_interval_seconds
+        self._next_save = self.clock() + self.session.save_interval_seconds
 
     @property
     def best_round(self) -> int:
         """Returns the round with the lowest loss so far, counted from 1."""
         return self.state.best_round
 
-    def after_round(self, finished_rounds: int, loss: float, save: Callable[[Path], None]) -> bool:
+    def after_round(self, finished_rounds: int, loss: float, save: Callable[[Path], object] | None) -> bool:
         """Implements ``RoundWatcher``."""
         losses = self.state.losses
-        losses.append(loss)
+        # Any loss is less than one that is no number.
+        losses.append(math.inf if math.isnan(loss) else loss)
         self.state.rounds = finished_rounds
-        if not self.state.best_round or loss < losses[self.state.best_round - 1]:
+        if not self.state.best_round or losses[-1] < losses[self.state.best_round - 1]:
             self.state.best_round = finished_rounds
-        self.observer.record(loss_name(self.member), loss, finished_rounds)
-        stop = self.observer.stop_requested
-        if stop or self.clock() >= self._next_save:
+        observer = self.session.observer
+        observer.record(self.series, loss, finished_rounds)
+        if save and (observer.stop_requested or self.clock() >= self._next_save):
             started = self.clock()
-            self.workspace.save(self.member, self.state, save)
+            self.keep(save)
             now = self.clock()
-            self._next_save = now + max(self.save_interval_seconds, (now - started) / SAVING_SHARE)
-        if stop:
-            raise TrainingStoppedError
+            self._next_save = now + max(self.session.save_interval_seconds, (now - started) / SAVING_SHARE)
+        self.session.check()
         return finished_rounds - self.state.best_round >= self.patience
+
+    def keep(self, save: Callable[[Path], object]) -> None:
+        """Implements ``RoundWatcher``."""
+        self.session.workspace.save(self.member, self.state, self.suffix, save)
 
 
 @dataclass(frozen=True)
@@ -96,10 +94,9 @@ class Workspace:
     """A folder that remains after an interruption, with a state and a model file for each model of one training."""
 
     folder: Path
-    suffix: str
 
     @classmethod
-    def open(cls, folder: Path, suffix: str, fingerprint: str) -> "Workspace":
+    def open(cls, folder: Path, fingerprint: str) -> "Workspace":
         """Returns the folder. It deletes saved models with another fingerprint."""
         folder.mkdir(parents=True, exist_ok=True)
         mark = folder / "fingerprint.txt"
@@ -107,11 +104,11 @@ class Workspace:
             for file in folder.glob("member-*"):
                 file.unlink()
             _replace(mark, lambda path: _write(path, fingerprint))
-        return cls(folder, suffix)
+        return cls(folder)
 
-    def state(self, member: int) -> MemberState:
+    def state(self, member: str) -> MemberState:
         """Returns the saved state of a model, or a new state if a file is missing or unreadable."""
-        path = self.folder / f"member-{member}.json"
+        path = self.folder / f"member-{member}.state"
         if not path.exists():
             return MemberState()
         try:
@@ -124,70 +121,90 @@ class Workspace:
         """Returns the path of a state's model."""
         return self.folder / str(state.file)
 
-    def save(self, member: int, state: MemberState, save: Callable[[Path], Any]) -> None:
+    def save(self, member: str, state: MemberState, suffix: str, save: Callable[[Path], Any]) -> None:
         """Saves a model and its state. The order of the writes keeps both consistent if the process is killed."""
         before = state.file
-        state.file = f"member-{member}-{state.rounds}{'-final' if state.complete else ''}{self.suffix}"
+        state.file = f"member-{member}-{state.rounds}{'-final' if state.complete else ''}{suffix}"
         _replace(self.folder / state.file, save)
-        _replace(self.folder / f"member-{member}.json", lambda path: _write(path, state.model_dump_json()))
+        _replace(self.folder / f"member-{member}.state", lambda path: _write(path, state.model_dump_json()))
         if before and before != state.file:
             (self.folder / before).unlink(missing_ok=True)
 
 
-def fit_ensemble(
-    architecture: Architecture[Any],
-    configuration: BoostingConfiguration,
-    examples: Examples,
-    folds: Iterable[Mask],
-    categorical: Sequence[int],
-    gpu_count: int,
-    seed: int,
-    observer: Observer,
-    workspace: Workspace,
-    save_interval_seconds: float,
-) -> Ensemble:
-    """Returns one model for each fold. The rows of the fold decide when the model stops early.
+@dataclass(frozen=True)
+class Session(FitSession):
+    """Implements ``FitSession`` for all models of a training, or those of one ``name`` among several."""
 
-    Models in ``workspace`` are not fitted again. An incomplete model continues from its last saved round.
+    workspace: Workspace
+    observer: Observer
+    save_interval_seconds: float
+    name: str = ""
+    notes: list[str] = field(default_factory=list)
+    deadline: float = math.inf
+    clock: Callable[[], float] = time.monotonic
+    began: float = field(default_factory=time.monotonic)
 
-    Raises:
-        TrainingStoppedError: ``observer`` requested a stop.
-        JobFailedError: the requested hardware cannot be used.
-    """
-    hardware = Hardware(threads=threads_for(examples.matrix), gpu_count=gpu_count)
-    members: list[Predictor] = []
-    for index, held in enumerate(folds):
-        state = workspace.state(index)
-        if not state.complete:
-            resume = (workspace.path(state), state.rounds) if state.file else None
-            watcher = MemberWatcher(
-                state, configuration.early_stopping_rounds, workspace, index, observer, save_interval_seconds
+    def finished(self, fold: int) -> LogOddsModel | None:
+        """See ``FitSession``."""
+        state = self.workspace.state(self._member(fold))
+        return LogOddsModel.load(self.workspace.path(state)) if state.complete else None
+
+    def finish(self, fold: int, model: LogOddsModel) -> LogOddsModel:
+        """See ``FitSession``. It is read again, so that the training measures the same model that scores later."""
+        state = self.workspace.state(self._member(fold))
+        if state.losses and not any(map(math.isfinite, state.losses)):
+            raise JobFailedError(
+                "The fit diverged: the loss is not a number after any round. Use a smaller learning_rate, or leave "
+                "columns with extreme values out."
             )
-            model = architecture.fit(
-                configuration,
-                examples.take(np.nonzero(~held)[0]),
-                examples.take(np.nonzero(held)[0]),
-                categorical,
-                hardware,
-                seed + index,
-                watcher,
-                resume,
-            )
-            state.complete = True
-            workspace.save(index, state, model.save)
-        # Loaded from the file, so that the training measures the same model that scores later.
-        members.append(architecture.load(workspace.path(state)))
-    return Ensemble(members)
+        state.complete = True
+        self.workspace.save(self._member(fold), state, ".json", model.save)
+        return LogOddsModel.load(self.workspace.path(state))
+
+    def resume(self, fold: int) -> tuple[Path, int] | None:
+        """See ``FitSession``."""
+        state = self.workspace.state(self._member(fold))
+        return (self.workspace.path(state), state.rounds) if state.file else None
+
+    def watch(self, fold: int, patience: int, suffix: str) -> MemberWatcher:
+        """See ``FitSession``."""
+        member = self._member(fold)
+        series = loss_name(fold, self.name)
+        return MemberWatcher(self.workspace.state(member), patience, suffix, member, series, self, self.clock)
+
+    def check(self) -> None:
+        """See ``FitSession``."""
+        if self.observer.stop_requested:
+            raise TrainingStoppedError
+        if self.clock() > self.deadline:
+            raise MinutesUsedUpError
+
+    def note(self, text: str) -> None:
+        """See ``FitSession``."""
+        self.notes.append(text)
+
+    def part(self, name: str, seconds_left: float | None = None) -> "Session":
+        """See ``FitSession``."""
+        deadline = self.deadline if seconds_left is None else self.clock() + seconds_left
+        return replace(self, name=name, deadline=deadline)
+
+    def seconds(self) -> float:
+        """See ``FitSession``."""
+        return self.clock() - self.began
+
+    def _member(self, fold: int) -> str:
+        return f"{self.name}-{fold}" if self.name else str(fold)
 
 
-def loss_name(member: int) -> str:
+def loss_name(fold: int, member: str = "") -> str:
     """Returns the name of the series of a model's validation loss."""
-    return "validation_log_loss" if member == 0 else f"validation_log_loss_{member + 1}"
+    name = f"{member}_validation_log_loss" if member else "validation_log_loss"
+    return name if fold == 0 else f"{name}_{fold + 1}"
 
 
 def _replace(path: Path, write: Callable[[Path], Any]) -> None:
     """Replaces a file in one step, so that an interruption keeps the old file."""
-    # The suffix stays, because XGBoost chooses its format by the suffix.
+    # The suffix stays, because XGBoost chooses its format by it.
     beside = path.with_name(f".unfinished-{path.name}")
     write(beside)
     beside.replace(path)

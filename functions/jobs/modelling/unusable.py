@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from functions.jobs.modelling.frames import clean_text
+from functions.jobs.modelling.frames import clean_text, numbers_of
 from shared.errors import JobFailedError
 from shared.propensity.features import EXPECTED, Feature, FeatureSchema, Matrix
 from shared.propensity.holdouts import Mask
@@ -47,6 +47,9 @@ def check_values(schema: FeatureSchema, frame: pl.DataFrame, matrix: Matrix) -> 
         series, missing = frame[feature.name], np.isnan(matrix[:, start])
         start += len(feature.columns)
         unusable = _known(series) & missing
+        if feature.kind == "numeric":
+            # A number beyond single precision is missing, as it was in the training.
+            unusable &= np.isnan(numbers_of(series))
         if not unusable.any():
             continue
         example = str(series.filter(pl.Series(unusable))[0])[:_EXAMPLE_CHARACTERS]

@@ -3,15 +3,18 @@
 import sys
 import threading
 
-import boto3
-
 from functions.jobs.container import Container, run
-from functions.jobs.train.job import train
-from shared.models.job import TrainingJob
 
 
 def work(container: Container, stop: threading.Event) -> None:
     """Reads ``job.json`` and runs the training."""
+    # Imported here, because libraries may write to stderr when they are imported, and ``run`` keeps that out of the
+    # reason of a failure.
+    import boto3
+
+    from functions.jobs.train.job import train
+    from shared.models.job import TrainingJob
+
     job = TrainingJob.model_validate_json(container.job_file.read_bytes())
     train(job, container, stop, boto3.client)
 

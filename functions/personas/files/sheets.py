@@ -4,22 +4,21 @@ import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, replace
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO
 
 from functions.personas.files.columns import UnusableCell
 from functions.personas.files.limits import UploadLimits
 from shared.bounds import WORKBOOK
 from shared.files.confined import run_confined
+from shared.scratch import scratch_folder
 
 _WRITE_CELLS = "functions.personas.files.workbook:write_cells"
 
 
 def read_rows(file: BinaryIO, limits: UploadLimits) -> Iterator[tuple[int, list[Any]]]:
     """Yields the number and the cells of each row. Raises UnreadableFileError before the first."""
-    with TemporaryDirectory(prefix="workbook-") as folder:
-        book, lines = Path(folder) / "book", Path(folder) / "rows"
+    with scratch_folder() as folder:
+        book, lines = folder / "book", folder / "rows"
         file.seek(0)
         with book.open("wb") as copy:
             shutil.copyfileobj(file, copy, 1 << 20)

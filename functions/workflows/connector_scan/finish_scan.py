@@ -29,7 +29,9 @@ def finish_scan(resources: Resources, event: dict[str, Any]) -> dict[str, Any]:
         return {"status": JobStatus.STOPPED}
     content = resources.s3.get_object(Bucket=resources.settings.bucket_name, Key=event["list_key"])["Body"].read()
     states = scans.catalog.states(space_id, connector_id)
+    problems = scans.catalog.problems(space_id, connector_id, scan_id)
     counts = {"total": 0, "scanned": 0, "failed": 0}
+    failures: dict[str, tuple[str, Seen]] = {}
     for item in json.loads(content):
         counts["total"] += 1
         state = states.get(item["name"])
@@ -38,7 +40,8 @@ def finish_scan(resources: Resources, event: dict[str, Any]) -> dict[str, Any]:
             counts["failed"] += state.status == CatalogStatus.ERROR
         elif state is None or state.sequencer == item["sequencer"]:
             seen = Seen(item["sequencer"], item["request"])
-            counts["failed"] += scans.record_failure(space_id, connector_id, scan_id, item["name"], NO_RESULT, seen)
+            failures[item["name"]] = problems.get(item["name"], NO_RESULT), seen
+    counts["failed"] += scans.record_failures(space_id, connector_id, scan_id, failures)
     scans.succeed(space_id, connector_id, scan_id, counts)
     return {"status": JobStatus.SUCCEEDED, **counts}
 

@@ -7,14 +7,15 @@ from typing import Any, TypeVar
 from boto3.dynamodb.conditions import Attr
 
 from shared.connectors.catalog import FileState, Seen
-from shared.connectors.scans import ConnectorScans
+from shared.connectors.scans import WRITES_AT_ONCE, ConnectorScans
 from shared.connectors.storage import StorageError
 from shared.dynamodb.repository import ConditionNotMetError
-from shared.errors import JobFailedError, NotFoundError, ValidationFailedError
+from shared.errors import JobFailedError, NotFoundError, TransientError, ValidationFailedError
 from shared.models.catalog import CatalogStatus
 from shared.models.connector import Connector, ConnectorStatus, Scan, ScanScope
 from shared.observability import workflow_step
 from shared.resources import Resources
+from shared.space_binding import BoundThreads
 
 T = TypeVar("T")
 
@@ -29,11 +30,12 @@ _resources = Resources()
 def list_scan_files(resources: Resources, event: dict[str, Any]) -> dict[str, Any]:
     """Takes ``{space_id, connector_id, scan_id}``; adds ``list_key``, a JSON list of ``{name, sequencer, request}``.
 
-    ``groups_key`` has the same files in groups, for each of which one function is started.
+    ``groups_key`` has the same files in groups, for each of which one function is started; fewer at once if the
+    connector ``is_database``.
 
     A scan of all files leaves out those whose content the catalog knows already, read with the present options, and
     drops from the catalog what is gone from the bucket; of a database, all tables are read. Raises JobFailedError when
-    the bucket or database can't be read or holds too many files.
+    the bucket or database can't be read or holds too many files, TransientError when it may be read later.
     """
     space_id, connector_id, scan_id = event["space_id"], event["connector_id"], event["scan_id"]
     scans = resources.connector_scans
@@ -66,7 +68,8 @@ def list_scan_files(resources: Resources, event: dict[str, Any]) -> dict[str, An
             Body=json.dumps(content).encode(),
             ContentType="application/json",
         )
-    return {"space_id": space_id, "connector_id": connector_id, "scan_id": scan_id, **keys}
+    identity = {"space_id": space_id, "connector_id": connector_id, "scan_id": scan_id}
+    return {**identity, **keys, "is_database": connector.postgres is not None}
 
 
 def groups(items: Sequence[T], sizes: Sequence[int | None]) -> list[list[T]]:
@@ -97,6 +100,8 @@ def _changed_files(
             if len(found) > FILES_LIMIT:
                 raise JobFailedError(f"The connector has more than {FILES_LIMIT:,} files. Name those to scan.")
     except (StorageError, ValidationFailedError) as error:
+        if isinstance(error, StorageError) and error.is_transient:
+            raise TransientError(error.message) from error
         problem = {"status": ConnectorStatus.ERROR, "error": error.message}
         try:
             connectors.update(space_id, connector.id, problem, condition=Attr("version").eq(connector.version))
@@ -105,11 +110,16 @@ def _changed_files(
         raise JobFailedError(error.message) from error
     if connector.status is not ConnectorStatus.CONNECTED:
         connectors.update(space_id, connector.id, {"status": ConnectorStatus.CONNECTED, "error": None})
-    for name, state in states.items():
-        if name not in found and state.status in list(CatalogStatus):
-            if connector.postgres:
-                resources.connector_storages.open(space_id, connector).delete(name)
-            scans.catalog.record_missing(space_id, connector.id, name, Seen(state.sequencer), scan.id)
+    gone = [name for name, state in states.items() if name not in found and state.status in list(CatalogStatus)]
+    storage = resources.connector_storages.open(space_id, connector) if connector.postgres else None
+
+    def drop(name: str) -> None:
+        if storage is not None:
+            storage.delete(name)
+        scans.catalog.record_missing(space_id, connector.id, name, Seen(states[name].sequencer), scan.id)
+
+    with BoundThreads(WRITES_AT_ONCE) as pool:
+        list(pool.map(drop, gone))
     options = scans.catalog.read_options(space_id, connector.id)
     usual = connector.options_of(None).digest
 

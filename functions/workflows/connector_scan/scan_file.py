@@ -2,7 +2,6 @@
 
 import shutil
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from functions.workflows.connector_scan.table_snapshots import take_snapshot
@@ -17,28 +16,46 @@ from shared.connectors.storage import (
     MissingFileError,
     StorageError,
 )
-from shared.errors import NotFoundError, ValidationFailedError
+from shared.errors import NotFoundError, TransientError, ValidationFailedError
 from shared.files.confined import run_confined
 from shared.files.errors import UnreadableFileError
 from shared.models.catalog import CatalogEntry, CatalogStatus
 from shared.models.connector import Connector
 from shared.models.reading import ReadOptions
-from shared.observability import workflow_step
+from shared.observability import OUTAGE, logger, workflow_step
 from shared.resources import Resources
+from shared.scratch import scratch_folder
+from shared.transient import is_outage
 
 READ_ATTEMPTS = 3
 # Of the disk: for the file itself, and as much again for each of its decoded copies while one becomes the next.
 DISK_SHARE = 3
 # For the rows of a table; a scan of it may take 15 minutes in all.
 TABLE_SECONDS = 600
+DEFECT = "An error on our side ended the scan. Scan it again. If it fails again, send the connector's id to support."
 _ENTRY = "functions.workflows.connector_scan.entries:read_entry"
 _resources = Resources()
 
 
 def scan_files(resources: Resources, event: dict[str, Any]) -> dict[str, Any]:
-    """Takes ``{space_id, connector_id, scan_id, files}``. Safe to repeat."""
+    """Takes ``{space_id, connector_id, scan_id, files}``. Safe to repeat.
+
+    A file whose scan fails leaves the others their turn. Its problem is noted for the case that no repetition helps.
+    """
+    space_id, connector_id, scan_id = event["space_id"], event["connector_id"], event["scan_id"]
+    failures: list[Exception] = []
     for file in event["files"]:
-        scan_file(resources, {**event, "file": file})
+        try:
+            scan_file(resources, {**event, "file": file})
+        except Exception as error:  # noqa: BLE001 - one of them is raised after the last file
+            logger.warning("a file could not be scanned", exc_info=error)
+            failures.append(error)
+            problem = str(error) if isinstance(error, TransientError) else OUTAGE if is_outage(error) else DEFECT
+            resources.catalog.note_problem(space_id, connector_id, file["name"], scan_id, problem)
+    # What may pass is repeated for longer.
+    failures.sort(key=lambda each: not (isinstance(each, TransientError) or is_outage(each)))
+    if failures:
+        raise failures[0]
     return {}
 
 
@@ -79,7 +96,7 @@ def _read_with_access(
 ) -> CatalogEntry | None:
     """Reads the file with the connector's access, or with its new access if that was changed during the scan.
 
-    Raises MissingFileError and NotFoundError.
+    Raises MissingFileError, NotFoundError, and TransientError for a file that may be read later.
     """
     try:
         storage = resources.connector_storages.open(space_id, connector)
@@ -90,6 +107,8 @@ def _read_with_access(
         current = scans.scans.connectors.get(space_id, connector.id)
         if current.version != connector.version:
             return _read_with_access(resources, scans, space_id, current, name, options)
+        if isinstance(error, StorageError) and error.is_transient:
+            raise TransientError(error.message) from error
         return failed(name, error.message)
 
 
@@ -102,13 +121,13 @@ def read_file(storage: ConnectorStorage, name: str, options: ReadOptions) -> Cat
         version = storage.head(name)
         if version.size_bytes == 0:
             return failed(name, "The file is empty; upload a file with a header and rows.", version)
-        with TemporaryDirectory(prefix="scan-") as folder:
+        with scratch_folder() as folder:
             limit = shutil.disk_usage(folder).free // DISK_SHARE
             if version.size_bytes > limit:
                 size = f"{version.size_bytes / 2**30:.1f} GiB, a scan reads at most {limit / 2**30:.1f} GiB"
                 return failed(name, f"The file has {size}; split it, or write it as Parquet.", version)
             try:
-                path = Path(folder) / "file"
+                path = folder / "file"
                 storage.download(version, path)
             except FileChangedError:
                 continue
@@ -123,11 +142,11 @@ def read_table(
 
     Raises MissingFileError and StorageError.
     """
-    with TemporaryDirectory(prefix="scan-") as folder:
+    with scratch_folder() as folder:
         limit = shutil.disk_usage(folder).free // DISK_SHARE
         try:
             with databases.open(connector, TABLE_SECONDS) as database:
-                path, version = take_snapshot(database, name, storage, Path(folder))
+                path, version = take_snapshot(database, name, storage, folder)
         except UnreadableFileError as error:
             return failed(name, str(error))
         except MissingFileError:

@@ -14,7 +14,7 @@ ROW_GROUP_ROWS = 100_000
 
 
 def write_parquet(rows: str, columns: Sequence[tuple[str, str]], target: str) -> None:
-    """Turns a file of CSV without a header, nulls spelled ``\\N``, into Parquet, in streaming.
+    """Turns a file of CSV without a header, texts after a point and nulls spelled ``\\N``, into Parquet, in streaming.
 
     ``columns`` are names and types. Raises UnreadableFileError for a value that is not of its column's type.
     """
@@ -46,4 +46,4 @@ def _value(name: str, kind: str) -> pl.Expr:
         case "datetime":
             return text.str.to_datetime("%Y-%m-%dT%H:%M:%S%.f", time_unit="us")
         case _:
-            return text
+            return text.str.slice(1)

@@ -6,8 +6,9 @@ Files are pinned now if the benchmark has changed since, and for evaluations tha
 from typing import Any
 
 from functions.workflows.job_inputs import JobInputs
+from shared.dynamodb.table import repeat_on_conflict
 from shared.errors import JobFailedError, NotFoundError
-from shared.evaluations.store import NO_PINS, Evaluations
+from shared.evaluations.store import NO_PINS, BenchmarkChangedError, Evaluations
 from shared.models.evaluation import Evaluation
 from shared.models.job import EvaluationJob
 from shared.models.job_status import JobStatus
@@ -33,9 +34,14 @@ def prepare_evaluation(resources: Resources, event: dict[str, Any]) -> dict[str,
     if evaluation.result.status is JobStatus.RUNNING:
         plan = inputs.lay_out(_written_job(resources, space_id, evaluation_id))
     else:
-        revision, job = _new_job(evaluations, inputs, space_id, evaluation, checkpoint.target)
-        plan = inputs.lay_out(job)
-        _unfinished(evaluations.advance(space_id, evaluation_id, JobStatus.RUNNING, benchmark_revision=revision))
+
+        def start() -> dict[str, Any]:
+            revision, job = _new_job(evaluations, inputs, space_id, evaluation, checkpoint.target)
+            plan = inputs.lay_out(job)
+            _unfinished(evaluations.start(space_id, evaluation, revision))
+            return plan
+
+        plan = repeat_on_conflict(start, "The benchmark changes again and again.", (BenchmarkChangedError,))
     return {**plan, "model_uri": f"s3://{checkpoint.artifact.bucket}/{checkpoint.artifact.key}"}
 
 
@@ -59,7 +65,10 @@ def _new_job(
         checkpoint_id=evaluation.checkpoint_id,
         benchmark_id=benchmark.id,
         gpu_count=evaluation.gpu_count,
-        datasets=inputs.datasets(space_id, inputs.parts(space_id, benchmark.connectors, pins), target),
+        # A checkpoint reads its own features only, so it needs no profile of other columns.
+        datasets=inputs.datasets(
+            space_id, inputs.parts(space_id, benchmark.connectors, pins), target, needs_profiles=False
+        ),
         metrics=benchmark.metrics,
         progress=inputs.progress(),
     )

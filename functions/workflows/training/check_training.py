@@ -61,7 +61,9 @@ def _wait(
     waits = ScanWaits(resources.connector_scans, inputs.files, resources.clock)
     wait = ScanWait.of(event, resources.clock())
     unread = waits.unread(space_id, parts, wait)
-    trainings.note_waiting(space_id, training_id, sum(map(len, unread.values())))
+    files = sum(map(len, unread.values()))
+    waiting = f"Waiting for the scan of {files} {'file' if files == 1 else 'files'}." if files else None
+    trainings.note_waiting(space_id, training_id, waiting)
     if not unread:
         return None
     wait = waits.request(space_id, parts, unread, wait)
@@ -77,7 +79,7 @@ def _job(inputs: JobInputs, space_id: str, training: Training, parts: Sequence[D
         architecture=training.architecture,
         configuration=training.configuration,
         gpu_count=training.gpu_count,
-        datasets=inputs.datasets(space_id, parts, target),
+        datasets=inputs.datasets(space_id, parts, target, needs_profiles=True),
         progress=inputs.progress(),
     )
 

@@ -14,18 +14,21 @@ from shared.dynamodb.repository import Repository
 from shared.dynamodb.table import Write
 from shared.errors import JobFailedError, NotFoundError
 from shared.evaluations.scores import finite
-from shared.models.checkpoint import Checkpoint
-from shared.models.job import CheckpointMetadata, JobFile, SeriesPoint
+from shared.models.checkpoint import INPUTS_LIMIT, Checkpoint, CheckpointInput
+from shared.models.job import CheckpointSummary, JobFile, SeriesPoint
 from shared.models.job_status import JobStatus
 from shared.models.training import Training
 from shared.observability import workflow_step
-from shared.propensity.artifacts import MAX_EXTRACTED_BYTES, read_checkpoint_metadata
+from shared.propensity.artifacts import MAX_PACKED_BYTES, MAX_SCORED_BYTES, read_checkpoint_metadata
 from shared.propensity.errors import CheckpointError
 from shared.resources import Resources
 from shared.trainings.store import Trainings
 
 MAX_NOTES = 100
+INPUTS_CHARACTERS = 20_000
 _BLOCK = 1 << 20
+# More than the headers of all files of an archive.
+_ARCHIVE_OVERHEAD = 1 << 20
 _resources = Resources()
 
 
@@ -73,10 +76,13 @@ def _succeed(
         updated_at=now,
         architecture=metadata.architecture,
         artifact=artifact,
+        input_count=len(metadata.features.features) or None,
+        inputs=_inputs(metadata),
         metrics=metrics,
         name=training.name,
         size_bytes=artifact.size_bytes,
         target=metadata.target,
+        threshold=metadata.threshold,
         training_id=training.id,
     )
     last_step = max((point.step for point in metadata.series), default=0)
@@ -100,7 +106,18 @@ def _succeed(
     return trainings.end(space_id, training.id, JobStatus.SUCCEEDED, values, commit=commit)
 
 
-def _read(event: dict[str, Any], training: Training, resources: Resources) -> tuple[JobFile, CheckpointMetadata]:
+def _inputs(metadata: CheckpointSummary) -> list[CheckpointInput]:
+    """Returns as many columns as a list of 100 checkpoints has room for."""
+    inputs, characters = [], 0
+    for column in metadata.features.features[:INPUTS_LIMIT]:
+        characters += len(column.name)
+        if characters > INPUTS_CHARACTERS:
+            break
+        inputs.append(CheckpointInput(name=column.name, type=column.kind))
+    return inputs
+
+
+def _read(event: dict[str, Any], training: Training, resources: Resources) -> tuple[JobFile, CheckpointSummary]:
     """Returns where the model is, pinned, and what it says of itself, once it is known to be whole and of this
     training.
     """
@@ -118,9 +135,10 @@ def _read(event: dict[str, Any], training: Training, resources: Resources) -> tu
         version_id=found.get("VersionId"),
         size_bytes=found["ContentLength"],
     )
-    if artifact.size_bytes > MAX_EXTRACTED_BYTES:
+    if artifact.size_bytes > MAX_PACKED_BYTES:
         raise JobFailedError(
-            f"The model is larger than {MAX_EXTRACTED_BYTES >> 20} MB. Train with fewer rounds or smaller trees."
+            f"The model is larger than {MAX_PACKED_BYTES >> 20} MB, so predictions could not use it. Train with fewer "
+            "rounds or smaller trees."
         )
     try:
         with _spooled(found["Body"].iter_chunks(_BLOCK)) as content:
@@ -159,8 +177,8 @@ def _check_whole(content: IO[bytes]) -> None:
         with gzip.open(content) as unpacked:
             while block := unpacked.read(_BLOCK):
                 total += len(block)
-                if total > MAX_EXTRACTED_BYTES:
-                    raise CheckpointError(f"it unpacks to more than {MAX_EXTRACTED_BYTES >> 20} MB")
+                if total > MAX_SCORED_BYTES + _ARCHIVE_OVERHEAD:
+                    raise CheckpointError(f"it unpacks to more than {MAX_SCORED_BYTES >> 20} MB")
     except (OSError, EOFError, zlib.error) as error:
         raise CheckpointError(f"it is damaged ({error})") from error
     content.seek(0)

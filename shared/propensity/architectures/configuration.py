@@ -1,10 +1,10 @@
 """What a client may set for each architecture: published as JSON schemas, checked before anything starts.
 
-A field left out, or null, is chosen by the number of rows (``resolved``); what was chosen is kept with the checkpoint.
+A field left out, or null, is chosen by the rows (``resolved``); what was chosen is kept with the checkpoint.
 """
 
 from collections.abc import Mapping
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -13,38 +13,35 @@ from shared.models.base import ColumnName
 # Up to here five models, each stopped early on the fifth of the rows it hasn't seen, are averaged: on a few thousand
 # rows that is worth more than any other setting. Beyond, one model is enough, and five would cost five times as much.
 MAX_ROWS_FOR_ENSEMBLE = 20_000
+MANY_ROWS = 200_000
 ENSEMBLE_SIZE = 5
+# Up to so many rows, fewer rows of the rarer label than these are worth five models, too.
+MANY_RARE_ROWS = 100_000
+FEW_OF_A_LABEL = 1_000
+# Fewest rows in a leaf, where rows are enough.
+ROWS_OF_A_LEAF = 20
 
 
-class BoostingConfiguration(BaseModel):
-    """What gradient-boosted trees of either library have in common."""
+def are_few(rows: int, positives: int) -> bool:
+    """Returns whether several models of rows tell more than one does."""
+    rare = min(positives, rows - positives)
+    return rows < MAX_ROWS_FOR_ENSEMBLE or (rows < MANY_RARE_ROWS and rare < FEW_OF_A_LABEL)
+
+
+class ArchitectureConfiguration(BaseModel):
+    """What all architectures have in common."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, defer_build=True)
 
-    n_estimators: int = Field(
-        default=2000, ge=1, le=20_000, description="Most boosting rounds; early stopping usually ends sooner."
-    )
-    early_stopping_rounds: int = Field(
-        default=50, ge=1, le=1000, description="Rounds without a better validation log loss after which fitting stops."
-    )
-    learning_rate: float | None = Field(
-        default=None, gt=0, le=1, description="How much of each tree is added; null: 0.05, from 200,000 rows on 0.1."
-    )
-    max_depth: int | None = Field(
-        default=None, ge=1, le=16, description="Deepest tree; null: 3, from 20,000 rows on 6, from 200,000 on 8."
-    )
-    subsample: float = Field(default=0.8, gt=0, le=1, description="Share of the rows drawn for each tree.")
-    colsample_bytree: float = Field(default=0.7, gt=0, le=1, description="Share of the columns drawn for each tree.")
-    reg_alpha: float = Field(default=0.0, ge=0, le=10_000, description="L1 penalty on leaf values.")
-    reg_lambda: float = Field(default=5.0, ge=0, le=10_000, description="L2 penalty on leaf values.")
     ensemble_size: int | None = Field(
         default=None,
         ge=1,
         le=20,
-        description="Models averaged, each validated on other rows; null: 5, beyond 20,000 rows 1.",
+        description="Models averaged, each validated on other rows; null: 5, from 20,000 rows on 1 (with few rows of a "
+        "label, from 100,000).",
     )
     validation_fraction: float = Field(
-        default=0.2, gt=0, lt=0.5, description="Share of the fitted rows kept for early stopping by a single model."
+        default=0.2, gt=0, lt=0.5, description="Share of the fitted rows kept for validation by a single model."
     )
     seed: int | None = Field(
         default=None, ge=0, lt=2**31, description="Seed of everything random; null: the training's."
@@ -53,51 +50,168 @@ class BoostingConfiguration(BaseModel):
         default_factory=list, max_length=10_000, description="Columns not to learn from."
     )
 
-    def resolved(self, rows: int) -> Self:
-        """Returns the configuration with defaults for the number of rows; explicit values stay."""
-        many, very_many = rows >= MAX_ROWS_FOR_ENSEMBLE, rows >= 10 * MAX_ROWS_FOR_ENSEMBLE
-        choices = {
-            "learning_rate": 0.1 if very_many else 0.05,
-            "max_depth": 8 if very_many else 6 if many else 3,
-            "ensemble_size": 1 if many else ENSEMBLE_SIZE,
-        }
-        return self._with_choices(choices)
+    @property
+    def patience(self) -> int:
+        """Returns the rounds without a better loss after which fitting stops."""
+        return 1
 
-    def _with_choices(self, choices: Mapping[str, int | float]) -> Self:
+    def resolved(self, rows: int, positives: int) -> Self:
+        """Returns the configuration with defaults for rows and positive rows; explicit values stay."""
+        return self._with_choices({"ensemble_size": ENSEMBLE_SIZE if are_few(rows, positives) else 1})
+
+    def _with_choices(self, choices: Mapping[str, object]) -> Self:
         return self.model_copy(update={name: choice for name, choice in choices.items() if getattr(self, name) is None})
 
 
-class LightGBMConfiguration(BoostingConfiguration):
+class AdditiveConfiguration(ArchitectureConfiguration):
+    """A scorecard: each column adds to the log-odds by a table of its own."""
+
+    knots: int | None = Field(
+        default=None,
+        ge=0,
+        le=32,
+        description="Inner quantiles at which the line of a numeric column may bend; null: 0 or 8, by validation.",
+    )
+    penalty: float | None = Field(
+        default=None, gt=0, le=1_000_000, description="L2 penalty on weights; null: from 300 to 0.3, by validation."
+    )
+
+
+class BoostingConfiguration(ArchitectureConfiguration):
+    """What gradient-boosted trees of all libraries have in common."""
+
+    n_estimators: int = Field(
+        default=2000, ge=1, le=20_000, description="Most boosting rounds; early stopping usually ends sooner."
+    )
+    early_stopping_rounds: int = Field(
+        default=50, ge=1, le=1000, description="Rounds without a better validation log loss after which fitting stops."
+    )
+    learning_rate: float | None = Field(
+        default=None, gt=0, le=1, description="How much of each tree is added; null: by the architecture and the rows."
+    )
+    max_depth: int | None = Field(
+        default=None, ge=1, le=16, description="Deepest tree; null: by the architecture and the rows."
+    )
+    colsample_bytree: float | None = Field(
+        default=None, gt=0, le=1, description="Share of the columns drawn for each tree or level; null: 0.7 or 0.8."
+    )
+    reg_lambda: float | None = Field(
+        default=None, ge=0, le=10_000, description="L2 penalty on leaf values; null: by the architecture and the rows."
+    )
+
+    @property
+    def patience(self) -> int:
+        """See ``ArchitectureConfiguration.patience``."""
+        return self.early_stopping_rounds
+
+    def resolved(self, rows: int, positives: int) -> Self:
+        """See ``ArchitectureConfiguration.resolved``."""
+        many, very_many = not are_few(rows, positives), rows >= MANY_ROWS
+        choices: dict[str, object] = {
+            "learning_rate": 0.1 if very_many else 0.05,
+            "max_depth": 8 if very_many else 6 if many else 3,
+            "colsample_bytree": 0.7,
+            "reg_lambda": 5.0,
+        }
+        return super().resolved(rows, positives)._with_choices(choices)
+
+
+class SampledBoostingConfiguration(BoostingConfiguration):
+    """What LightGBM and XGBoost have in common."""
+
+    subsample: float = Field(default=0.8, gt=0, le=1, description="Share of the rows drawn for each tree.")
+    reg_alpha: float = Field(default=0.0, ge=0, le=10_000, description="L1 penalty on leaf values.")
+
+
+class LightGBMConfiguration(SampledBoostingConfiguration):
     """LightGBM: trees grown leaf by leaf."""
 
     num_leaves: int | None = Field(
-        default=None,
-        ge=2,
-        le=1024,
-        description="Most leaves of a tree; null: 8, from 20,000 rows on 31, from 200,000 on 63.",
+        default=None, ge=2, le=1024, description="Most leaves of a tree; null: 8, from 20,000 rows on 127."
+    )
+    max_depth: int | None = Field(
+        default=None, ge=-1, le=16, description="Deepest tree, -1 for no limit; null: 3, from 20,000 rows on -1."
     )
     min_child_samples: int | None = Field(
         default=None,
         ge=1,
         le=100_000,
-        description="Fewest rows in a leaf; null: 20, fewer below 400 rows, more beyond 10,000, 200 at most.",
+        description="Fewest rows in a leaf; null: 20, fewer below 400 rows or with few rows of a label.",
+    )
+    categories: Literal["sets", "numbers"] | None = Field(
+        default=None,
+        description="Whether a split takes any set of categories, or those above a rank of frequency; null: sets, "
+        "from 20,000 rows on numbers.",
     )
     max_bin: int = Field(default=255, ge=2, le=255, description="Most steps a numeric column is read in.")
 
-    def resolved(self, rows: int) -> Self:
-        """See ``BoostingConfiguration.resolved``."""
-        many, very_many = rows >= MAX_ROWS_FOR_ENSEMBLE, rows >= 10 * MAX_ROWS_FOR_ENSEMBLE
-        leaves = 63 if very_many else 31 if many else 8
-        least = min(max(rows // 20, 2), 20)
-        choices = {"num_leaves": leaves, "min_child_samples": min(max(rows // 500, least), 200)}
-        return super().resolved(rows)._with_choices(choices)
+    def resolved(self, rows: int, positives: int) -> Self:
+        """See ``ArchitectureConfiguration.resolved``."""
+        many = not are_few(rows, positives)
+        # A leaf of more rows than there are of a rare label could not tell the label apart.
+        rare = max(min(positives, rows - positives) // 5, 1)
+        least = min(max(rows // ROWS_OF_A_LEAF, 2), ROWS_OF_A_LEAF)
+        few = {"num_leaves": 8, "categories": "sets"}
+        more = {
+            "num_leaves": 127,
+            "categories": "numbers",
+            "max_depth": -1,
+            "learning_rate": 0.05,
+            "colsample_bytree": 0.8,
+        }
+        choices = {**(more if many else few), "min_child_samples": min(least, rare)}
+        return BoostingConfiguration.resolved(self._with_choices(choices), rows, positives)
 
 
-class XGBoostConfiguration(BoostingConfiguration):
+class XGBoostConfiguration(SampledBoostingConfiguration):
     """XGBoost: trees grown level by level on histograms."""
 
-    min_child_weight: float = Field(
-        default=5.0, ge=0, le=100_000, description="Least sum of second derivatives in a leaf (a row adds p(1-p))."
+    min_child_weight: float | None = Field(
+        default=None,
+        ge=0,
+        le=100_000,
+        description="Least sum of second derivatives in a leaf (a row adds p(1-p)); null: that of 20 rows with the "
+        "share of positive rows as p.",
     )
     gamma: float = Field(default=0.0, ge=0, le=10_000, description="Least gain of a split.")
     max_bin: int = Field(default=256, ge=2, le=1024, description="Most steps a numeric column is read in.")
+
+    def resolved(self, rows: int, positives: int) -> Self:
+        """See ``ArchitectureConfiguration.resolved``."""
+        rate = positives / max(rows, 1)
+        choices = {"min_child_weight": ROWS_OF_A_LEAF * rate * (1 - rate)}
+        return super().resolved(rows, positives)._with_choices(choices)
+
+
+class CatBoostConfiguration(BoostingConfiguration):
+    """CatBoost: symmetric trees, one category against the others at each split."""
+
+    def resolved(self, rows: int, positives: int) -> Self:
+        """See ``ArchitectureConfiguration.resolved``."""
+        many = not are_few(rows, positives)
+        choices: dict[str, object] = {"max_depth": 6}
+        if many:
+            choices = {"max_depth": 8, "learning_rate": 0.15, "reg_lambda": 3.0}
+        return BoostingConfiguration.resolved(self._with_choices(choices), rows, positives)
+
+
+class AdditiveCatBoostConfiguration(CatBoostConfiguration):
+    """CatBoost on top of a scorecard."""
+
+    knots: int = Field(default=5, ge=0, le=32, description="Inner quantiles at which a line of the scorecard may bend.")
+
+    def resolved(self, rows: int, positives: int) -> Self:
+        """See ``ArchitectureConfiguration.resolved``."""
+        return CatBoostConfiguration.resolved(self._with_choices({"max_depth": 4}), rows, positives)
+
+
+class AutoConfiguration(ArchitectureConfiguration):
+    """Several architectures together, weighted by how well they predict rows that they have not seen."""
+
+    minutes: float | None = Field(
+        default=None,
+        gt=0,
+        le=7 * 24 * 60,
+        description="Time for fitting. Architectures that are not done then are left out, except the scorecard; null: "
+        "as long as it takes.",
+    )

@@ -1,56 +1,68 @@
 """Which architectures there are, and the check of what a client asks of one."""
 
 import difflib
-import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import ValidationError
 
 from shared.errors import Detail, ValidationFailedError
 from shared.propensity.architectures.configuration import (
-    BoostingConfiguration,
+    AdditiveCatBoostConfiguration,
+    AdditiveConfiguration,
+    ArchitectureConfiguration,
+    AutoConfiguration,
+    CatBoostConfiguration,
     LightGBMConfiguration,
     XGBoostConfiguration,
 )
 
-if TYPE_CHECKING:
-    from shared.propensity.architectures.base import Architecture
+DEFAULT_ARCHITECTURE = "auto"
 
 
 @dataclass(frozen=True)
 class ArchitectureDescription:
-    """What is known of an architecture without loading its library."""
+    """What is known of an architecture; the jobs' ``families.py`` knows how to fit it."""
 
     name: str
     title: str
     license: str
     source: str
-    configuration: type[BoostingConfiguration]
-    implementation: str
-
-    def load(self) -> "Architecture[Any]":
-        """Returns the implementation; imports the library.
-
-        Raises:
-            ImportError: the library isn't installed here.
-        """
-        module, _, name = self.implementation.partition(":")
-        implementation: type[Architecture[Any]] = getattr(importlib.import_module(module), name)
-        return implementation()
+    configuration: type[ArchitectureConfiguration]
+    uses_gpus: bool = False
+    # When ``auto`` fits it.
+    in_auto: str = ""
 
 
+_CATBOOST = "https://github.com/catboost/catboost"
 ARCHITECTURES = {
     description.name: description
     for description in (
+        ArchitectureDescription(
+            name="auto",
+            title="Several architectures together, weighted by how well they predict rows that they have not seen",
+            license="MIT",
+            source="functions/jobs/fitting/auto.py",
+            configuration=AutoConfiguration,
+            uses_gpus=True,
+        ),
+        ArchitectureDescription(
+            name="additive",
+            title="Scorecard: a table of each column, whose values add up",
+            license="MIT",
+            source="functions/jobs/fitting/additive.py",
+            configuration=AdditiveConfiguration,
+            in_auto="always, whatever the time; below 20,000 rows also with straight lines",
+        ),
         ArchitectureDescription(
             name="lightgbm",
             title="LightGBM gradient-boosted trees",
             license="MIT",
             source="https://github.com/microsoft/LightGBM",
             configuration=LightGBMConfiguration,
-            implementation="shared.propensity.architectures.lightgbm:LightGBM",
+            uses_gpus=True,
+            in_auto="from 20,000 rows on",
         ),
         ArchitectureDescription(
             name="xgboost",
@@ -58,7 +70,24 @@ ARCHITECTURES = {
             license="Apache-2.0",
             source="https://github.com/dmlc/xgboost",
             configuration=XGBoostConfiguration,
-            implementation="shared.propensity.architectures.xgboost:XGBoost",
+            uses_gpus=True,
+            in_auto="below 20,000 rows, and with GPUs",
+        ),
+        ArchitectureDescription(
+            name="catboost",
+            title="CatBoost gradient-boosted symmetric trees",
+            license="Apache-2.0",
+            source=_CATBOOST,
+            configuration=CatBoostConfiguration,
+            in_auto="below 20,000 rows with depths of 4 and 6, from there on with a depth of 8",
+        ),
+        ArchitectureDescription(
+            name="additive_catboost",
+            title="CatBoost on top of a scorecard",
+            license="Apache-2.0",
+            source=_CATBOOST,
+            configuration=AdditiveCatBoostConfiguration,
+            in_auto="below 20,000 rows",
         ),
     )
 }
@@ -79,7 +108,7 @@ def describe_architecture(name: str, field: str = "body.architecture") -> Archit
 
 def validate_configuration(
     architecture: str, configuration: Mapping[str, Any], field: str = "body.configuration"
-) -> BoostingConfiguration:
+) -> ArchitectureConfiguration:
     """Returns the configuration as its architecture reads it.
 
     Raises:
@@ -102,7 +131,7 @@ def configuration_schemas() -> dict[str, dict[str, Any]]:
     return {name: description.configuration.model_json_schema() for name, description in ARCHITECTURES.items()}
 
 
-def _explain(problem: Mapping[str, Any], schema: type[BoostingConfiguration], architecture: str) -> str:
+def _explain(problem: Mapping[str, Any], schema: type[ArchitectureConfiguration], architecture: str) -> str:
     if problem["type"] != "extra_forbidden":
         return str(problem["msg"])
     unknown = str(problem["loc"][-1])

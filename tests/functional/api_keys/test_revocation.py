@@ -108,7 +108,7 @@ def test_a_key_of_a_former_membership_is_refused_even_if_it_was_not_recorded_as_
     """A worker may die between the end of a membership and the record of its keys."""
     key, space, user = create_key(bob, "read"), space_of(client), id_of(bob)
     membership = Members(table).membership(space, user)
-    Members(table).remove(space, user, membership.version)
+    Members(table).remove(space, user, membership)
     join(client, bob)
     assert client_with_key(client, key["key"]).get("/actions").status_code == 401
     assert bob.get("/api-keys").json()["count"] == 0

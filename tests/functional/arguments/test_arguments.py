@@ -84,10 +84,12 @@ def test_an_argument_uses_the_cluster_token_and_is_logged_with_its_content_when_
         (lambda _: '{"thinking": "It fits', "the requested schema"),
         (lambda _: "", "the requested schema"),
         (lambda _: {"role": "assistant", "content": None, "refusal": "I do not sell cards."}, "I do not sell cards."),
-        (argument_script("   "), "empty"),
+        (argument_script("   "), "fewer than 3 words"),
+        (argument_script("Thinking"), "fewer than 3 words"),
+        (argument_script("It is just right for you."), "names none of the facts"),
         (lambda _: '{"argument": 5, "thinking": ""}', "the requested schema"),
     ],
-    ids=["prose", "cut", "nothing", "refusal", "blank", "another shape"],
+    ids=["prose", "cut", "nothing", "refusal", "blank", "one word", "no fact", "another shape"],
 )
 def test_an_unusable_completion_is_stored_as_a_failed_argument_with_the_reason(
     client: TestClient, upstream: FakeUpstream, script: Any, message: str

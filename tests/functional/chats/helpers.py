@@ -14,6 +14,7 @@ def register(client: TestClient, upstream: FakeUpstream, **settings: Any) -> Non
     cluster = {"ingress_url": upstream.url, "manager_url": upstream.url, "token": "a-token-of-the-cluster", **settings}
     created = client.post("/clusters", json=cluster)
     assert created.status_code == 201, created.text
+    upstream.requests.clear()  # the registration asks for the models
 
 
 def ask(client: TestClient, text: str = "Which offer suits Ada?", **body: Any) -> Any:
@@ -23,11 +24,11 @@ def ask(client: TestClient, text: str = "Which offer suits Ada?", **body: Any) -
 
 
 def events(client: TestClient, path: str = "/chats", **body: Any) -> list[Any]:
-    """Returns the events of a stream, decoded except for ``[DONE]``."""
+    """Returns the events of a stream without comments, decoded except for ``[DONE]``."""
     request = {"messages": [QUESTION], "stream": True, **body}
     with client.stream("POST", path, json=request) as response:
         assert response.headers["content-type"].startswith("text/event-stream"), response.read()
-        lines = [line.removeprefix("data: ") for line in response.iter_lines() if line]
+        lines = [line.removeprefix("data: ") for line in response.iter_lines() if line.startswith("data: ")]
     return [line if line == "[DONE]" else json.loads(line) for line in lines]
 
 

@@ -5,7 +5,7 @@ from fastapi.testclient import TestClient
 
 import functions.chats.service as chat_service
 from tests.faults.boundary import Boundary, Fault
-from tests.fixtures.upstream import Body, FakeUpstream, Refusal, served
+from tests.fixtures.upstream import FakeUpstream, Refusal, served
 from tests.functional.chats.helpers import QUESTION, ask, events, logs, register
 
 
@@ -44,26 +44,6 @@ def test_a_completion_without_an_end_is_stopped_and_logged(
     assert "was stopped, because it has more than" in received[-1]["error"]
     assert received[-1]["code"] == "cluster_error"
     assert logs(chatting)[0]["status"] == "error"
-
-
-@pytest.mark.parametrize("stream", [False, True])
-@pytest.mark.parametrize(
-    "message",
-    [
-        {"content": "", "tool_calls": [{"function": "rate"}]},
-        {"content": "", "tool_calls": [{"function": {"name": "rate", "arguments": {"years": 3}}}]},
-        {"content": "", "tool_calls": [{"index": "first"}]},
-    ],
-)
-def test_an_invalid_message_from_the_server_is_a_cluster_error(
-    chatting: TestClient, upstream: FakeUpstream, message: Body, stream: bool
-) -> None:
-    upstream.script = lambda _: message
-    response = chatting.post("/chats", json={"messages": [QUESTION], "stream": stream})
-    assert '"code":"cluster_error"' in response.text.replace(" ", "")
-    assert response.status_code == (200 if stream else 502)
-    assert logs(chatting)[0]["status"] == "error"
-    assert chatting.get("/chats").json()["count"] == 0
 
 
 def test_a_completion_with_reasoning_only_is_stored_as_an_empty_text(

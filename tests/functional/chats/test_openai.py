@@ -45,7 +45,7 @@ def test_a_stored_completion_creates_a_chat(client: TestClient, upstream: FakeUp
 
 @pytest.mark.row("X-4")
 @pytest.mark.parametrize("stream", [False, True])
-def test_unknown_options_are_passed_unchanged_to_the_server(
+def test_known_options_are_passed_unchanged_to_the_server(
     client: TestClient, upstream: FakeUpstream, stream: bool
 ) -> None:
     passed_on = {
@@ -71,6 +71,27 @@ def test_unknown_options_are_passed_unchanged_to_the_server(
     assert sent == {"model": "small", "messages": [QUESTION], **passed_on, **options}
     row = client.get("/inference-logs").json()["data"][0]
     assert (row["user"], row["tags"]) == ("ann", ["a"])
+
+
+@pytest.mark.row("GW-1")
+def test_half_of_a_character_in_the_description_of_a_tool_is_refused(
+    client: TestClient, upstream: FakeUpstream
+) -> None:
+    tool = {"type": "function", "function": {"name": "f", "description": "\ud83d"}}
+    body = json.dumps({"model": "small", "messages": [QUESTION], "tools": [tool]})
+    refused = client.post(PATH, content=body, headers={"Content-Type": "application/json"})
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "tools.0.function.description")
+    assert upstream.calls() == []
+
+
+@pytest.mark.row("X-4")
+def test_an_unknown_option_is_refused_with_the_name_that_may_be_meant(
+    client: TestClient, upstream: FakeUpstream
+) -> None:
+    for given, hint in (("temprature", "temperature"), ("top_logprob", "top_logprobs"), ("xyzzy", "leave it out")):
+        error = complete(client, **{given: 1}).json()["error"]
+        assert (error["param"], hint in error["message"]) == (given, True)
+    assert upstream.calls() == []
 
 
 @pytest.mark.row("X-4", "CH-4")
@@ -105,7 +126,7 @@ def test_models_are_listed_and_read_individually(client: TestClient, upstream: F
 @pytest.mark.parametrize(
     ("changes", "status", "param", "code"),
     [
-        ({"n": 2}, 400, "n", "validation_error"),
+        ({"n": 9}, 400, "n", "validation_error"),
         ({"temperature": 3}, 400, "temperature", "validation_error"),
         ({"messages": []}, 400, "messages", "validation_error"),
         ({"model": None}, 400, "model", "validation_error"),

@@ -1,7 +1,10 @@
+import errno
 import json
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -140,6 +143,34 @@ def test_a_missing_column_or_a_wrong_type_is_refused_with_the_name_of_the_column
     assert field.rpartition(".")[2] in response.json()["error"]
 
 
+@pytest.mark.row("X-1", "C-6")
+def test_all_missing_columns_of_all_rows_are_named_in_one_answer(
+    client: TestClient, add_trained_checkpoint: CheckpointMaker, model_folder: Path
+) -> None:
+    rows: list[dict[str, Any]] = [ROW, {"age": 40, "joined": None}, {"city": "Lyon"}]
+    refused = predict(client, add_trained_checkpoint(packed(model_folder)), rows)
+    assert refused.status_code == 400
+    fields = [each["field"] for each in refused.json()["details"]]
+    assert sorted(fields) == ["rows[1].active", "rows[1].city", "rows[2].age", "rows[2].joined"]
+    assert all(name in refused.json()["error"] for name in ROW)
+
+
+@pytest.mark.row("X-1", "X-16")
+def test_a_threshold_that_is_sent_decides_the_labels(
+    client: TestClient, add_trained_checkpoint: CheckpointMaker, model_folder: Path
+) -> None:
+    checkpoint = add_trained_checkpoint(packed(model_folder))
+    path = f"/checkpoints/{checkpoint.id}/predictions"
+    own = client.post(path, json={"rows": [ROW]}).json()
+    assert own["threshold"] == 0.5
+    probability = own["predictions"][0]["probability"]
+    for threshold, label in ((probability, "yes"), (np.nextafter(probability, 1), "no"), (0, "yes"), (1, "no")):
+        scored = client.post(path, json={"rows": [ROW], "threshold": threshold}).json()
+        assert scored["threshold"] == threshold
+        assert scored["predictions"] == [{"probability": probability, "label": label}]
+    assert client.post(path, json={"rows": [ROW], "threshold": 1.1}).status_code == 400
+
+
 @pytest.mark.row("X-1")
 def test_a_prediction_with_a_missing_or_damaged_model_is_refused(
     client: TestClient, add_trained_checkpoint: CheckpointMaker, resources: Resources
@@ -150,6 +181,18 @@ def test_a_prediction_with_a_missing_or_damaged_model_is_refused(
         response = predict(client, broken, [ROW])
         assert (response.status_code, response.json()["code"]) == (409, "conflict")
         assert "Train again" in response.json()["error"]
+
+
+@pytest.mark.row("X-1", "EN-3")
+def test_a_full_disk_asks_to_try_again_and_not_to_train_again(
+    client: TestClient, add_trained_checkpoint: CheckpointMaker, model_folder: Path
+) -> None:
+    checkpoint = add_trained_checkpoint(packed(model_folder))
+    with patch.object(tarfile.TarFile, "extract", side_effect=OSError(errno.ENOSPC, "No space left on device")):
+        response = predict(client, checkpoint, [ROW])
+    assert (response.status_code, response.headers["Retry-After"]) == (503, "1")
+    assert "Try again" in response.json()["error"]
+    assert predict(client, checkpoint, [ROW]).status_code == 200
 
 
 @pytest.mark.row("C-2")

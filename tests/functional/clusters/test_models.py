@@ -15,6 +15,7 @@ def test_the_list_of_models_is_cached_for_a_minute_and_used_when_the_cluster_fai
     movable_clock: MovableClock, client: TestClient, upstream: FakeUpstream
 ) -> None:
     register(client, upstream)
+    upstream.requests.clear()
     first = client.get("/models")
     assert first.json() == {
         "count": 1,

@@ -7,7 +7,7 @@ from typing import Any
 import boto3
 import pytest
 
-from functions.jobs.sources import read_secret
+from functions.jobs.downloads import read_secret
 from functions.workflows.connector_scan.finish_scan import finish_scan
 from functions.workflows.connector_scan.scan_file import scan_file
 from shared.connectors.storage import ConnectorStorage, FileVersion, StorageError

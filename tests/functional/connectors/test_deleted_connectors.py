@@ -95,3 +95,11 @@ def test_a_scan_that_ends_after_its_connector_was_deleted_has_it_cleaned_again(l
     lab.s3.put_object(Bucket="data", Key=f"spaces/{lab.space_id}/snapshots/{connector_id}/customers", Body=b"rows")
     finish_scan(lab.resources, listed)
     assert remains(lab, connector_id, clock) == []
+
+
+@pytest.mark.row("EN-5")
+def test_a_problem_that_is_noted_after_its_connector_was_deleted_is_removed(lab: Lab, clock: MovableClock) -> None:
+    connector_id = lab.connector()
+    delete(lab, connector_id)
+    lab.resources.catalog.note_problem(lab.space_id, connector_id, "a.csv", "scan", "It broke.")
+    assert remains(lab, connector_id, clock) == []

@@ -15,11 +15,11 @@ from fastapi.testclient import TestClient
 from functions.jobs.sources import read_datasets
 from functions.workflows.connector_scan import table_snapshots
 from functions.workflows.connector_scan.finish_scan import finish_scan
-from functions.workflows.connector_scan.scan_file import scan_file
+from functions.workflows.connector_scan.scan_file import scan_file, scan_files
 from functions.workflows.connector_scan.table_snapshots import BoundedFile
 from shared.connectors.storage import StorageError
 from shared.dynamodb.table import Table
-from shared.errors import JobFailedError
+from shared.errors import JobFailedError, TransientError
 from shared.models.connector import PostgresConfig
 from shared.resources import Resources
 from shared.settings import Settings
@@ -259,8 +259,8 @@ def test_a_table_that_is_dropped_while_the_scan_runs_is_gone(lab: Lab, database:
     assert "Contents" not in lab.s3.list_objects_v2(Bucket=BUCKET, Prefix=f"spaces/{lab.space_id}/snapshots/")
 
 
-@pytest.mark.row("X-11")
-def test_a_connection_that_breaks_in_the_middle_is_the_tables_error(
+@pytest.mark.row("X-11", "EN-3")
+def test_a_connection_that_breaks_in_the_middle_is_tried_again_and_decides_nothing(
     lab: Lab, database: PostgresServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     database.run("create table long as select n, repeat('x', 1000) from generate_series(1, 20000) n")
@@ -276,11 +276,36 @@ def test_a_connection_that_breaks_in_the_middle_is_the_tables_error(
 
     with monkeypatch.context() as patched:
         patched.setattr(BoundedFile, "write", broken)
-        scan_file(lab.resources, {**listed, "file": items[0]})
-    assert finish_scan(lab.resources, listed)["failed"] == 1
-    assert "can't be read" in lab.catalog(connector_id)["long"]["error"]
+        with pytest.raises(TransientError, match="can't be read"):
+            scan_files(lab.resources, {**listed, "files": items})
+    assert lab.catalog(connector_id) == {}
     assert versions(lab, connector_id) == [], "nothing is half kept"
-    assert scan(lab, connector_id)["long"]["rows"] == 20_000
+    scan_files(lab.resources, {**listed, "files": items})
+    assert finish_scan(lab.resources, listed)["failed"] == 0
+    assert lab.catalog(connector_id)["long"]["rows"] == 20_000
+
+
+@pytest.mark.row("X-11", "EN-3")
+def test_a_server_without_a_free_connection_is_tried_again_and_empties_no_entry(
+    lab: Lab, database: PostgresServer
+) -> None:
+    connector_id = connect(lab, database)
+    before = scan(lab, connector_id)
+    database.run("create table accounts as select * from customers")
+    lab.scan(connector_id)
+    listed, items = lab.begin(connector_id)
+    assert listed["is_database"], "few tables are copied at once"
+    database.run("alter role reader connection limit 0")
+    with pytest.raises(TransientError, match="too many connections"):
+        scan_files(lab.resources, {**listed, "files": items})
+    assert lab.catalog(connector_id) == before
+    with pytest.raises(TransientError, match="too many connections"):
+        lab.begin(connector_id)
+    assert lab.client.get(f"/connectors/{connector_id}").json()["status"] == "connected"
+    finish_scan(lab.resources, listed)
+    after = lab.catalog(connector_id)
+    assert after["customers"] == before["customers"]
+    assert "too many connections" in after["accounts"]["error"], "it did not pass"
 
 
 @pytest.mark.row("X-11")

@@ -10,6 +10,8 @@ import pytest
 from functions.workflows.connector_scan.fail_scan import fail_scan
 from functions.workflows.connector_scan.finish_scan import finish_scan
 from functions.workflows.connector_scan.scan_file import scan_file
+from shared.connectors import catalog
+from shared.connectors.scan_store import Scans
 from tests.fixtures.connectors import CSV, Lab
 from tests.functional.connectors.helpers import KEYS, column, files_of_a_job
 
@@ -150,3 +152,48 @@ def test_a_file_whose_reader_died_gets_an_error_and_is_not_tried_for_ever(lab: L
     row = lab.catalog(connector_id)["huge.csv"]
     assert (row["status"], "time and memory" in row["error"]) == ("error", True)
     assert lab.running(connector_id) is None
+
+
+@pytest.mark.row("CN-5", "EN-3")
+def test_an_upload_during_a_failing_scan_does_not_stay_pending(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    connector_id = lab.connector()
+    lab.deliver(lab.put(connector_id, "a.csv"))
+    values = {"space_id": lab.space_id, "connector_id": connector_id, "scan_id": lab.running(connector_id)}
+    ending = Scans.end
+
+    def overtaken(*arguments: Any) -> Any:
+        lab.deliver(lab.put(connector_id, "late.csv"))
+        return ending(*arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Scans, "end", overtaken)
+        fail_scan(lab.resources, {**values, "error": "States.Timeout", "cause": ""})
+    assert lab.running(connector_id) not in (None, values["scan_id"])
+    fail_scan(lab.resources, {**values, "error": "States.Timeout", "cause": ""})
+    assert lab.catalog(connector_id)["late.csv"]["status"] == "pending", "the repeated step is about the first scan"
+    lab.work(connector_id)
+    assert {name: row["status"] for name, row in lab.catalog(connector_id).items()} == {
+        "a.csv": "error",
+        "late.csv": "scanned",
+    }
+    assert lab.running(connector_id) is None
+
+
+@pytest.mark.row("CN-5")
+def test_a_mark_of_an_earlier_event_does_not_start_scans_for_ever(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    connector_id = lab.connector()
+    lab.deliver(lab.put(connector_id, "a.csv"))
+    listed, items = lab.begin(connector_id)
+    with monkeypatch.context() as patched:
+        patched.setattr(catalog, "delete", lambda *_: interrupt())
+        with pytest.raises(ConnectionError):
+            scan_file(lab.resources, {**listed, "file": items[0]})
+    # The same content again: the event finds it scanned, and leaves the mark of the first one.
+    lab.deliver(lab.put(connector_id, "a.csv"))
+    finish_scan(lab.resources, listed)
+    lab.work(connector_id)
+    assert lab.running(connector_id) is None
+
+
+def interrupt() -> None:
+    raise ConnectionError("the function was killed")

@@ -105,6 +105,45 @@ def test_a_column_that_vanished_blocks_trainings_until_somebody_has_seen_it(lab:
 
 
 @pytest.mark.row("X-12")
+@pytest.mark.parametrize("mended", [BEFORE, HARMLESS, BEFORE.replace(b"Rome", b"Oslo")])
+def test_a_file_that_is_put_back_as_it_was_lifts_the_drift_block(lab: Lab, mended: bytes) -> None:
+    connector_id = lab.connector(drift_policy="block")
+    retyped = BEFORE.replace(b"Rome", b"7")
+    upload(lab, connector_id, BEFORE, WITHOUT_INCOME, retyped)
+    with pytest.raises(JobFailedError, match="'city' went from string to int"):
+        lab.dataset(connector_id, "bought")
+    upload(lab, connector_id, mended)
+    assert lab.dataset(connector_id, "bought")
+    upload(lab, connector_id, WITHOUT_INCOME)
+    with pytest.raises(JobFailedError, match="'income' vanished"):
+        lab.dataset(connector_id, "bought")
+
+
+@pytest.mark.row("X-12")
+def test_a_file_that_is_only_partly_as_it_was_stays_blocked(lab: Lab) -> None:
+    connector_id = lab.connector(drift_policy="block")
+    upload(lab, connector_id, BEFORE, WITHOUT_INCOME, WITHOUT_INCOME.replace(b"city", b"town"))
+    upload(lab, connector_id, WITHOUT_INCOME)
+    with pytest.raises(JobFailedError, match="drifted"):
+        lab.dataset(connector_id, "bought")
+
+
+@pytest.mark.row("X-12")
+def test_read_options_that_mend_a_file_lift_the_drift_block(lab: Lab) -> None:
+    connector_id = lab.connector(drift_policy="block")
+    upload(lab, connector_id, BEFORE)
+    place = f"/connectors/{connector_id}/catalog/a.csv"
+    assert lab.client.patch(place, json={"read_options": {"delimiter": ";"}}).status_code == 200
+    lab.deliver(lab.put(connector_id, "a.csv", HARMLESS))
+    lab.work(connector_id)
+    with pytest.raises(JobFailedError, match="drifted"):
+        lab.dataset(connector_id)
+    assert lab.client.patch(place, json={"read_options": None}).status_code == 200
+    lab.work(connector_id)
+    assert lab.dataset(connector_id, "bought")
+
+
+@pytest.mark.row("X-12")
 def test_a_missing_target_fails_early_under_every_policy(lab: Lab) -> None:
     connector_id = lab.connector()
     upload(lab, connector_id, BEFORE, WITHOUT_INCOME)

@@ -6,7 +6,7 @@ from fastapi.testclient import TestClient
 
 from shared.clock import new_id
 from shared.dynamodb.table import Table
-from shared.evaluations.store import Evaluations
+from shared.evaluations.store import BenchmarkChangedError, Evaluations
 from shared.jobs.store import Jobs
 from shared.models.checkpoint import Checkpoint
 from shared.models.job import CurvePoint, EvaluationResult, Measurement, MetricName
@@ -154,6 +154,40 @@ def test_equal_requests_share_one_evaluation_until_it_ends(
     assert again["id"] not in (first["id"], other_gpus["id"])
     assert client.get("/evaluations").json()["count"] == 3
     assert sorted(executions()) == sorted([first["id"], other_gpus["id"], again["id"]])
+
+
+@pytest.mark.row("EV-1")
+def test_an_evaluation_of_a_changed_benchmark_is_not_answered_with_the_old_revisions_run(
+    client: TestClient, table: Table, request_body: dict[str, Any]
+) -> None:
+    space_id, evaluations = client.headers["X-Space-Id"], Evaluations(table)
+    first = client.post("/evaluations", json=request_body).json()
+    evaluations.start(space_id, evaluations.get(space_id, first["id"]), 1)
+    place = f"/benchmarks/{request_body['benchmark_id']}"
+    assert client.put(place, json={"metrics": ["f1"]}).status_code == 200
+
+    second = client.post("/evaluations", json=request_body).json()
+    assert second["id"] != first["id"]
+    assert (second["result"]["status"], second["result"]["benchmark_revision"]) == ("pending", 2)
+    assert client.post("/evaluations", json=request_body).json() == second
+    evaluations.end(space_id, first["id"], JobStatus.FAILED, "no luck")
+    assert client.post("/evaluations", json=request_body).json() == second, "the end of the first is not its end"
+    evaluations.end(space_id, second["id"], JobStatus.FAILED, "no luck")
+    assert client.post("/evaluations", json=request_body).json()["id"] not in (first["id"], second["id"])
+
+
+@pytest.mark.row("EV-1")
+def test_an_evaluation_that_still_waits_is_the_answer_for_the_changed_benchmark_too(
+    client: TestClient, table: Table, request_body: dict[str, Any]
+) -> None:
+    first = client.post("/evaluations", json=request_body).json()
+    client.put(f"/benchmarks/{request_body['benchmark_id']}", json={"metrics": ["f1"]})
+    assert client.post("/evaluations", json=request_body).json() == first
+    evaluations, space_id = Evaluations(table), client.headers["X-Space-Id"]
+    evaluation = evaluations.get(space_id, first["id"])
+    with pytest.raises(BenchmarkChangedError):
+        evaluations.start(space_id, evaluation, 1)
+    assert evaluations.start(space_id, evaluation, 2).result.benchmark_revision == 2
 
 
 @pytest.mark.row("C-12")

@@ -27,6 +27,11 @@ EXPECTED_PROBLEMS = (
     "1 places are taken by 0 keys",
     "is missing in the list, or only there",
     "version 7 after 0 changes",
+    "runs, and its record does not",
+    "runs beside another one",
+    "is of no training",
+    "remains of a training without a model",
+    "the pins spaces/s/pins/c-1.json remain",
 )
 
 
@@ -88,6 +93,13 @@ def test_the_checks_find_inconsistent_items() -> None:
         resources.table.write(put(Key(f"api_key#{space_id}#{new_id()}#places", "first"), {"taken": 1}))
         argument = Key(f"argument#{space_id}", add_argument(resources.table, space_id))
         resources.table.write(update(argument, {"review": {"status": "success"}, "version": 7}))
-        found = "\n".join(find_problems(StoredItems(read_items(resources.dynamodb, TABLE))))
+        ended, job = new_id(), new_id()
+        values = {"status": "failed", "checkpoint_ids": [], "pins": {"c": "spaces/s/pins/c-1.json"}}
+        resources.table.write(put(Key("training#s#deleted", ended), values))
+        objects = [f"spaces/s/trainings/{each}/input/job.json" for each in (ended, job)]
+        running = [f"training-{job}-{number}" for number in (1, 2)]
+        items = read_items(resources.dynamodb, TABLE)
+        stored = StoredItems(items, objects=[*objects, "spaces/s/pins/c-1.json"], running_jobs=running)
+        found = "\n".join(find_problems(stored))
         for problem in EXPECTED_PROBLEMS:
             assert problem in found

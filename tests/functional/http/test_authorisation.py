@@ -26,7 +26,10 @@ from tests.fixtures.access import (
     OWNER_ONLY,
     OWNER_OR_CREATOR,
     PERMISSIONS,
+    PRIVILEGED,
+    PRIVILEGES,
     PUBLIC,
+    RIGHTS,
     SIGNED,
     permission_of,
     scopes_of,
@@ -61,10 +64,16 @@ def world(
         yield world
 
 
-def member(world: World, name: str, permissions: list[str]) -> TestClient:
+def member(world: World, name: str, rights: list[str]) -> TestClient:
     """Returns a member of Alice's space."""
     client = world.sign_in(name)
-    add_member(world.resources.table, client, world.alices[SPACE], permissions)
+    add_member(world.resources.table, client, world.alices[SPACE], [])
+    user_id = client.get("/me").json()["id"]
+    body = {
+        "permissions": [each for each in rights if each in PERMISSIONS],
+        "privileges": [each for each in rights if each in PRIVILEGES],
+    }
+    world.alice.put(f"/spaces/{world.alices[SPACE]}/members/{user_id}", json=body).raise_for_status()
     return client
 
 
@@ -120,8 +129,8 @@ def test_the_owner_may_call_every_operation(world: World) -> None:
 
 
 @pytest.mark.row("SE-1", "C-4")
-def test_a_member_with_all_permissions_may_call_all_but_the_operations_of_the_owner(world: World) -> None:
-    compare(world, member(world, "with all", PERMISSIONS), as_member)
+def test_a_member_with_all_rights_may_call_all_but_the_operations_of_the_owner(world: World) -> None:
+    compare(world, member(world, "with all", RIGHTS), as_member)
 
 
 @pytest.mark.row("SE-1", "C-4")
@@ -129,13 +138,41 @@ def test_a_member_without_permissions_may_call_what_needs_a_membership_only(worl
     compare(world, member(world, "with none", []), lambda name: "403" if permission_of(name) else as_member(name))
 
 
+@pytest.mark.row("SE-1", "GV-1")
+def test_a_second_owner_may_call_every_operation_and_none_of_them_after_passing_it_on(world: World) -> None:
+    second = member(world, "second", [])
+    address = f"/spaces/{world.alices[SPACE]}/members/{second.get('/me').json()['id']}"
+    world.alice.put(address, json={"is_owner": True}).raise_for_status()
+    compare(world, second, lambda _: ALLOWED)
+    second.put(address, json={"is_owner": False}).raise_for_status()
+    compare(world, second, lambda name: "403" if permission_of(name) else as_member(name))
+
+
+@pytest.mark.row("SE-1", "GV-1")
+@pytest.mark.parametrize("privilege", PRIVILEGES)
+def test_a_privilege_allows_its_operations_and_no_others(world: World, privilege: str) -> None:
+    holder, others = (member(world, f"{kind} {privilege}", rights) for kind, rights in _with_and_without(privilege))
+
+    def expected(name: str, *, holds: bool) -> str:
+        needed = permission_of(name)
+        has_it = holds if needed in (None, privilege) else not holds
+        return as_member(name) if needed is None or has_it else "403"
+
+    compare(world, holder, lambda name: expected(name, holds=True))
+    compare(world, others, lambda name: expected(name, holds=False))
+
+
+def _with_and_without(right: str) -> list[tuple[str, list[str]]]:
+    return [("only", [right]), ("all but", [each for each in RIGHTS if each != right])]
+
+
 @pytest.mark.row("SE-1", "C-4", "DM-1")
-@pytest.mark.parametrize("permission", PERMISSIONS)
+@pytest.mark.parametrize("permission", [*PERMISSIONS, *sorted(set(PRIVILEGED.values()))])
 def test_a_permission_allows_its_operations_and_its_lack_forbids_only_them(world: World, permission: str) -> None:
     having = member(world, f"only {permission}", [permission])
-    lacking = member(world, f"all but {permission}", [each for each in PERMISSIONS if each != permission])
+    lacking = member(world, f"all but {permission}", [each for each in RIGHTS if each != permission])
     named = [each for each in OPERATIONS if permission_of(str(each))]
-    assert {permission_of(str(each)) for each in named} == set(PERMISSIONS)
+    assert {permission_of(str(each)) for each in named} == {*PERMISSIONS, *PRIVILEGED.values()}
     for operation in named:
         is_its_own = permission_of(str(operation)) == permission
         assert outcome(ask(having, operation, world)) == (ALLOWED if is_its_own else "403"), operation
@@ -152,7 +189,7 @@ def test_a_permission_allows_its_operations_and_its_lack_forbids_only_them(world
 @pytest.mark.row("SE-1", "C-4")
 @pytest.mark.parametrize("operation", [each for each in OPERATIONS if str(each) in OWNER_ONLY], ids=str)
 def test_the_error_names_the_owner_and_nothing_changes(world: World, operation: Operation) -> None:
-    dora = member(world, "dora", PERMISSIONS)
+    dora = member(world, "dora", RIGHTS)
     world.note()
     refused = operation.send(dora, world.alices | {"/spaces/{id}/members/{user_id}": world.alices["/users/{id}"]})
     assert (refused.status_code, refused.json()["code"]) == (403, "permission_denied"), refused.text
@@ -204,7 +241,8 @@ def test_a_creator_may_change_their_benchmark_and_the_guard_of_their_chat_but_no
     benchmark = add_benchmark(creator, world.alices["/connectors/{id}"])
     chat = {"messages": [{"role": "user", "content": "Hello"}], "model": world.alices["model"]}
     address = f"/chats/{creator.post('/chats', json=chat).json()['id']}"
-    assert {method for method, _ in (name.split() for name, _ in FIELDS)} == {"PUT", "PATCH"}
+    guarded_by = {name.split()[0] for name, field in FIELDS if field == "guard_enabled"}
+    assert guarded_by == {"PUT", "PATCH"}
     for method in ("PUT", "PATCH"):
         for client, status in ((other, 403), (creator, 200), (world.alice, 200)):
             assert client.request(method, f"/benchmarks/{benchmark}", json={"name": "a"}).status_code == status

@@ -60,6 +60,9 @@ def test_a_user_with_several_spaces_must_select_one(sign_in: ClientMaker) -> Non
         (b'{"name": "   "}', "body.name"),
         (b'{"name": "a", "description": {}}', "body.description"),
         (b'{"name": "\\ud800"}', "body.name"),
+        (b'{"name": "\xed\xa0\xbd"}', "body.name"),
+        ('{"name": "\\ud800"}'.encode("utf-16"), "body.name"),
+        ('{"name": "\\ud800"}'.encode("utf-32-be"), "body.name"),
         (b"[" * 100_000, "body"),
     ],
 )
@@ -71,6 +74,15 @@ def test_invalid_input_is_refused_with_the_name_of_the_field_and_not_stored(
     assert_error_shape(response.json(), "validation_error")
     assert where in [detail["field"] for detail in response.json()["details"]]
     assert client.get("/data-models").json()["count"] == 0
+
+
+@pytest.mark.row("C-6", "GW-1")
+@pytest.mark.parametrize(
+    "kind", ["Application/JSON", "application/json; charset=utf-8", "application/x+json", "text/json"]
+)
+def test_half_of_a_character_is_refused_under_every_name_of_json(client: TestClient, kind: str) -> None:
+    response = client.post("/data-models", content=rb'{"name": "\ud800"}', headers={"Content-Type": kind})
+    assert (response.status_code, response.json()["details"][0]["field"]) == (400, "body.name")
 
 
 @pytest.mark.row("C-7")

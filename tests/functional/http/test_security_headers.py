@@ -10,7 +10,15 @@ from shared.http.middleware import BODY_LIMIT, SECURITY_HEADERS
 from shared.resources import Resources
 from shared.settings import Settings
 
-PAGES = ("/docs", "/docs/redoc.standalone.js", "/openapi.json")
+PAGES = (
+    "/",
+    "/docs",
+    "/docs/redoc.standalone.js",
+    "/openapi.json",
+    "/console",
+    "/console/config.json",
+    "/console/app.js",
+)
 
 
 def headers_of(response: Any) -> dict[str, str]:

@@ -9,6 +9,7 @@ from fastapi.testclient import TestClient
 
 from shared.clock import new_id
 from shared.dynamodb.table import Key, Table
+from shared.http.authentication import Authentication, Credentials, Identity
 from shared.models.checkpoint import Checkpoint
 from shared.resources import Resources
 from tests.fixtures.upstream import Body, FakeUpstream, Refusal
@@ -91,7 +92,23 @@ def test_the_elapsed_time_includes_the_wait_for_the_language_model(
     upstream.delay_seconds = 1.5
     started = time.perf_counter()
     insight = decide(client)
-    assert insight["elapsed_time_in_seconds"] == pytest.approx(time.perf_counter() - started, rel=0.05)
+    assert 1.5 <= insight["elapsed_time_in_seconds"] <= time.perf_counter() - started
+
+
+@pytest.mark.row("IN-1")
+def test_the_elapsed_time_begins_when_the_request_arrives(
+    client: TestClient, model: Checkpoint, create_action: ActionMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create_action("Gold card", model_id=model.id)
+    enter = Authentication.enter_space
+
+    def enter_late(authentication: Authentication, credentials: Credentials) -> Identity:
+        time.sleep(0.3)
+        return enter(authentication, credentials)
+
+    monkeypatch.setattr(Authentication, "enter_space", enter_late)
+    started = time.perf_counter()
+    assert 0.3 <= decide(client)["elapsed_time_in_seconds"] <= time.perf_counter() - started
 
 
 @pytest.mark.row("C-12")

@@ -155,6 +155,8 @@ def test_the_policy_has_defaults_and_only_the_owner_changes_it(
     assert found.json() == {
         "client_key": rule,
         "contact_limits": [],
+        "currency": None,
+        "default_value": "1",
         "exempt": {"actions": [], "channels": [], "groups": []},
         "require_client_key": False,
         "reservation_minutes": 1440,
@@ -162,6 +164,8 @@ def test_the_policy_has_defaults_and_only_the_owner_changes_it(
         "time_zone": "UTC",
         "updated_at": None,
         "updated_by": None,
+        "weights": {"very_low": 0.5, "low": 0.75, "medium": 1.0, "high": 1.5, "very_high": 2.0},
+        "weights_version": 0,
     }
     erin = sign_in("erin")
     add_member(table, erin, client.headers["X-Space-Id"], [])

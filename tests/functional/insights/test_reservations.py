@@ -2,12 +2,10 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 
-import boto3
 import pytest
 from fastapi.testclient import TestClient
 
@@ -15,9 +13,7 @@ from functions.api import build_api
 from shared.dynamodb.table import Table
 from shared.resources import Resources
 from shared.settings import Settings
-from tests.fixtures.aws import BUCKET, create_logs_table, create_table
 from tests.fixtures.clocks import MovableClock
-from tests.fixtures.emulator import emulated_aws
 from tests.fixtures.identity import Issuer
 from tests.fixtures.upstream import FakeUpstream
 from tests.functional.clients.test_contacts import limit, report
@@ -70,7 +66,7 @@ def test_a_reaction_to_a_reserved_offer_is_the_same_contact(
 def test_a_reserved_offer_gets_its_words_afterwards_and_a_repeated_request_returns_them(
     client: TestClient, upstream: FakeUpstream, create_action: ActionMaker
 ) -> None:
-    create_action("Card", channel="sms")
+    create_action("Card", channel="sms", description="No fee for a year")
     seen: list[Any] = []
 
     def write(_: Any) -> str:
@@ -101,19 +97,6 @@ def test_a_reservation_needs_a_customer(client: TestClient, create_action: Actio
         refused = client.post("/insights", json={"client": nameless, "reserve": True})
         assert refused.status_code == 400
         assert refused.json()["details"][0]["field"] == "body.client"
-
-
-@pytest.fixture(scope="module")
-def emulated() -> Iterator[None]:
-    """Runs an AWS in another process, which executes one write after the other."""
-    with emulated_aws() as environment, pytest.MonkeyPatch.context() as patches:
-        for variable, value in environment.items():
-            patches.setenv(variable, value)
-        patches.setattr(boto3, "DEFAULT_SESSION", boto3.Session())
-        create_table(boto3.client("dynamodb"))
-        create_logs_table(boto3.client("dynamodb"))
-        boto3.client("s3").create_bucket(Bucket=BUCKET)
-        yield
 
 
 @pytest.mark.row("LG-3")

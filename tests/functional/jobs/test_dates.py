@@ -116,7 +116,7 @@ def test_a_checkpoint_without_formats_still_loads_and_scores_as_before(box: Box,
     for feature in paper["features"]["features"]:
         del feature["date_formats"]
     born["date_order"] = "day_first"
-    path.write_text(json.dumps({**paper, "format_version": 1}))
+    path.write_text(json.dumps({**paper, "format_version": 1, "model_files": ["trees.txt"]}))
 
     old = Scorer(box.container.model_folder)
 

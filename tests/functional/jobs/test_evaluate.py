@@ -168,3 +168,13 @@ def test_a_damaged_checkpoint_fails_and_runs_nothing(box: Box, cloud: Cloud, tra
 
     with pytest.raises(CheckpointError):
         run(evaluation([cloud.put_frame("new.csv", customers(100, seed=9))]), box)
+
+
+def test_a_benchmark_may_name_its_label_otherwise_and_have_a_column_of_the_target_s_name(
+    box: Box, cloud: Cloud, trained: JobFile
+) -> None:
+    frame = customers(100, seed=9).rename({"bought": "answer"}).with_columns(bought=pl.lit("last year"))
+    job = evaluation([cloud.put_frame("new.csv", frame)])
+    job.datasets[0].target = "answer"
+
+    assert run(job, box).measurement.rows == 100

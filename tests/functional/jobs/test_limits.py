@@ -11,7 +11,8 @@ import polars as pl
 import pytest
 from pydantic import ValidationError
 
-from functions.jobs.modelling.frames import CATEGORY_CHARACTERS
+from functions.jobs.modelling.frames import CATEGORY_CHARACTERS, encode_frame
+from functions.jobs.modelling.unusable import check_values
 from functions.jobs.train.job import train
 from shared.errors import JobFailedError
 from shared.files.limits import ReadLimits
@@ -108,3 +109,19 @@ def test_lists_and_objects_are_no_features_because_predictions_take_none(box: Bo
     dropped = {column.name: column.reason for column in scorer.checkpoint.features.dropped}
     assert dropped == dict.fromkeys(nested, "its values are lists or objects, which predictions do not take")
     assert 0 <= score(scorer, {"age": 1}) <= 1
+
+
+def test_a_number_beyond_single_precision_is_missing_in_trainings_benchmarks_and_predictions(
+    box: Box, cloud: Cloud
+) -> None:
+    ages = [*NUMBERS[:-8], *([1e39] * 4), *([-1e39] * 4)]
+    scorer = run(box, cloud, put_parquet(cloud, "a.parquet", {"age": [float(age) for age in ages]}))
+    rows: list[dict[str, Any]] = [{"age": 1e39}, {"age": "1e39"}, {"age": None}]
+    matrix = scorer.checkpoint.features.encode_rows(rows)
+    assert np.isnan(matrix).all()
+    assert not list(scorer.checkpoint.features.unread(rows, matrix))
+    frame = pl.DataFrame({"age": [1e39] * 10})
+    assert check_values(scorer.checkpoint.features, frame, encode_frame(scorer.checkpoint.features, frame)) == []
+    wrong = pl.DataFrame({"age": ["old"] * 10})
+    with pytest.raises(JobFailedError, match="are not a number"):
+        check_values(scorer.checkpoint.features, wrong, encode_frame(scorer.checkpoint.features, wrong))

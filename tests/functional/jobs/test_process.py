@@ -16,9 +16,9 @@ import lightgbm
 import numpy as np
 import polars as pl
 import pytest
-import xgboost
 from standardwebhooks.webhooks import Webhook
 
+from shared.jobs.failures import explain_reason
 from shared.models.job import MetricName
 from shared.propensity.artifacts import extract_artifact
 from shared.propensity.checkpoints import Scorer, StoredCheckpoint, read_checkpoint
@@ -59,7 +59,7 @@ def finish(process: "subprocess.Popen[str]") -> tuple[int, str, str]:
 def wait_for_saved_rounds(box: Box, member: int, seconds: int = SECONDS_TO_WAIT) -> int:
     """Until some, but not all, rounds of a model are saved."""
     deadline = time.monotonic() + seconds
-    state = box.container.checkpoints / f"member-{member}.json"
+    state = box.container.checkpoints / f"member-{member}.state"
     while time.monotonic() < deadline:
         if state.exists() and (paper := json.loads(state.read_text()))["rounds"] >= ROUNDS_BEFORE_THE_CUT:
             assert not paper["complete"], "the model was done before it could be interrupted: give it more rounds"
@@ -90,6 +90,32 @@ def test_a_failure_leaves_its_reason_and_a_bad_exit_code(box: Box, cloud: Cloud)
     assert list(box.container.model_folder.iterdir()) == []
 
 
+NOISY = """
+import os, sys, warnings
+from functions.jobs.container import run
+from shared.errors import JobFailedError
+
+def work(container, stop):
+    os.write(2, b"a native library warns\\n" * 200)
+    warnings.warn("Python warns")
+    raise JobFailedError("The file 'a.csv' is empty.")
+
+sys.exit(run(work))
+"""
+
+
+@pytest.mark.row("TR-2")
+def test_warnings_on_stderr_do_not_push_out_the_reason_of_a_failure(box: Box, cloud: Cloud) -> None:
+    job = training([cloud.put_frame("a.csv", customers())])
+    code, output, errors = finish(box.start(job, "-c", NOISY))
+    assert (code, errors) == (1, "JobFailedError: The file 'a.csv' is empty.\n")
+    assert output.count("warns") == 201
+    # SageMaker's toolkit replaces the failure file by stderr, and AWS keeps the first 1,024 characters.
+    toolkit = f'ExecuteUserScriptError:\nExitCode {code}\nErrorMessage "{errors}"\nCommand "/usr/bin/python3 train.py"'
+    reason = f"AlgorithmError: {toolkit}"[:1024]
+    assert explain_reason(f"{reason}, exit code: 1") == "The file 'a.csv' is empty."
+
+
 @pytest.mark.row("TR-5")
 def test_sigterm_stops_a_training_at_once_and_it_does_not_look_done(box: Box, cloud: Cloud) -> None:
     process = box.start(long_training(cloud, "lightgbm", 4000), "-m", "functions.jobs.train")
@@ -104,7 +130,7 @@ def test_sigterm_stops_a_training_at_once_and_it_does_not_look_done(box: Box, cl
     assert "stopped" in box.failure
     assert list(box.container.model_folder.iterdir()) == []
     # What was fitted up to the signal is kept for the next start.
-    assert json.loads((box.container.checkpoints / "member-0.json").read_text())["rounds"] >= rounds
+    assert json.loads((box.container.checkpoints / "member-0.state").read_text())["rounds"] >= rounds
 
 
 @pytest.mark.row("TR-2")
@@ -141,11 +167,8 @@ def test_a_killed_job_goes_on_where_it_was_and_ends_with_nearly_the_same_model(
 def first_rounds(box: Box, rounds: int) -> Any:
     """Returns what the model's first rounds alone predict."""
     matrix = long_frame().drop("bought").to_numpy().astype(np.float32)
-    text = box.container.model_folder / "model-0.txt"
-    if text.exists():
-        return lightgbm.Booster(model_file=text).predict(matrix, num_iteration=rounds)
-    booster = xgboost.Booster(model_file=box.container.model_folder / "model-0.ubj")
-    return booster[:rounds].inplace_predict(matrix)
+    trees = lightgbm.Booster(model_file=box.container.model_folder / "trees.txt")
+    return trees.predict(matrix, num_iteration=rounds)
 
 
 def probabilities(box: Box, rows: list[dict[str, Any]]) -> "np.typing.NDArray[np.float64]":

@@ -106,6 +106,7 @@ def test_a_row_contains_the_metrics_averages_coverage_and_evaluations(
         "architecture": "lightgbm",
         "benchmarks": {first: {"roc_auc": 0.9, "log_loss": 0.3}, second: {"roc_auc": 0.7, "log_loss": None}},
         "average": {"roc_auc": pytest.approx(0.8), "log_loss": 0.3},
+        "order_value": pytest.approx(0.8),
         "coverage": 1.0,
         "evaluations": evaluations,
         "warnings": [],
@@ -116,6 +117,34 @@ def test_a_row_contains_the_metrics_averages_coverage_and_evaluations(
     assert ids(only_first) == [checkpoints[0].id]
     assert only_first["data"][0]["average"] == {"roc_auc": 0.9, "log_loss": 0.3}
     assert only_first["data"][0]["coverage"] == 1.0
+
+
+@pytest.mark.row("LB-1")
+@pytest.mark.parametrize(("metric", "easy", "hard", "worst"), [("roc_auc", 0.9, 0.6, 0.5), ("log_loss", 0.2, 0.5, 0.6)])
+def test_nobody_gains_from_a_benchmark_on_which_they_were_not_evaluated(
+    client: TestClient,
+    checkpoints: Sequence[Checkpoint],
+    make_benchmark: MakeBenchmark,
+    record: Record,
+    metric: str,
+    easy: float,
+    hard: float,
+    worst: float,
+) -> None:
+    """A twin of two equal models lacks the result on the harder benchmark."""
+    first, second, twin, weak = checkpoints
+    benchmarks = make_benchmark(), make_benchmark()
+    for checkpoint, values in ((first, (easy, hard)), (second, (easy, hard)), (twin, (easy,))):
+        for benchmark, value in zip(benchmarks, values, strict=False):
+            record(checkpoint, benchmark, **{metric: value})
+    query = {"order_by_metric.metric_name": metric, "order_by_metric.direction": "asc"}
+    page = board(client, query)
+    assert {row["rank"] for row in page["data"]} == {1}
+    record(weak, benchmarks[1], **{metric: worst})
+    ranks = {row["id"]: row["rank"] for row in board(client, query)["data"]}
+    assert ranks == {first.id: 1, second.id: 1, twin.id: 3, weak.id: 3}
+    alone = board(client, query | {"name": twin.name})["data"][0]
+    assert alone["order_value"] == pytest.approx((easy + worst) / 2)
 
 
 @pytest.mark.row("LB-1")

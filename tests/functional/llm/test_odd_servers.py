@@ -2,38 +2,14 @@
 
 import gzip
 import json
-import socket
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
 
-from tests.fixtures.upstream import Body
+from tests.fixtures.scripted_server import DONE, Body, event, http, message, scripted, stream
 
 CHAT = {"messages": [{"role": "user", "content": "Hello"}], "model": "small"}
-DONE = b"data: [DONE]\n\n"
 DEEP = b"[" * 5000 + b"]" * 5000
-
-
-def http(body: bytes, headers: bytes = b"", status: bytes = b"200 OK", kind: bytes = b"application/json") -> bytes:
-    length = b"Content-Length: " + str(len(body)).encode() + b"\r\n" if b"hunked" not in headers else b""
-    head = b"HTTP/1.1 " + status + b"\r\nContent-Type: " + kind + b"\r\nConnection: close\r\n"
-    return head + length + headers + b"\r\n" + body
-
-
-def message(**values: Any) -> bytes:
-    return json.dumps({"choices": [{"message": {"role": "assistant", "content": "Hello.", **values}}]}).encode()
-
-
-def event(choice: Any, **more: Any) -> bytes:
-    return b"data: " + json.dumps({"choices": [choice], **more}).encode() + b"\n\n"
-
-
-def stream(*events: bytes) -> bytes:
-    return http(b"".join(events), kind=b"text/event-stream")
 
 
 BODIES = {
@@ -101,49 +77,6 @@ ANSWERS = {
 }
 
 
-@contextmanager
-def answering() -> Iterator[tuple[str, Callable[[bytes], None]]]:
-    """Yields the address of a server, and a function that sets the bytes of all its answers."""
-    listener = socket.create_server(("127.0.0.1", 0))
-    answer = b""
-
-    def serve() -> None:
-        while True:
-            try:
-                peer, _ = listener.accept()
-            except OSError:
-                return
-            with peer:
-                peer.settimeout(1)
-                try:
-                    _read_request(peer)
-                    peer.sendall(answer)
-                except OSError:
-                    continue
-
-    def script(content: bytes) -> None:
-        nonlocal answer
-        answer = content
-
-    thread = threading.Thread(target=serve, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}", script
-    finally:
-        listener.close()
-
-
-def _read_request(peer: socket.socket) -> None:
-    received = b""
-    while b"\r\n\r\n" not in received:
-        received += peer.recv(65536)
-    head, _, body = received.partition(b"\r\n\r\n")
-    lengths = [line.split(b":")[1] for line in head.split(b"\r\n") if line.lower().startswith(b"content-length")]
-    missing = int(lengths[0]) - len(body) if lengths else 0
-    while missing > 0:
-        missing -= len(peer.recv(65536))
-
-
 def requests() -> dict[str, tuple[str, str, Body | None]]:
     facts = {"client": {"name": "Ada"}, "insight_spec": {"insight": "travels"}, "product": {"name": "Card"}}
     tools = [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}]
@@ -164,12 +97,13 @@ def test_no_answer_of_a_server_is_an_error_of_ours(
     client: TestClient, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
     method, path, body = requests()[name]
-    with answering() as (address, answer):
-        cluster = {"ingress_url": address, "manager_url": address, "default_model": "small"}
+    with scripted() as server:
+        address = {"ingress_url": server.url, "manager_url": server.url}
+        cluster = {**address, "default_model": "small"}
         client.post("/clusters", json=cluster).raise_for_status()
         logged = 0
         for case, content in ANSWERS.items():
-            answer(content)
+            server.answer = content
             capsys.readouterr()
             response = client.request(method, path, json=body)
             printed = capsys.readouterr().out
@@ -181,7 +115,7 @@ def test_no_answer_of_a_server_is_an_error_of_ours(
             rows = client.get("/inference-logs", params={"page_size": 1}).json()["count"]
             assert rows > logged or method == "GET" or "circuit" in response.text, case
             logged = rows
-            client.put("/clusters", json={"ingress_url": address, "manager_url": address})  # closes the circuits
+            client.put("/clusters", json=address)  # closes the circuits
 
 
 def _refuse(constant: str) -> None:

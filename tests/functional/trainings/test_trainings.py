@@ -53,7 +53,7 @@ def test_a_new_training_is_pending_and_starts_an_execution_of_its_name(client: T
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"architecture": "resnet"}, "choose one of lightgbm, xgboost"),
+        ({"architecture": "resnet"}, "choose one of auto, additive, lightgbm, xgboost"),
         ({"configuration": {"learning_rat": 0.1}}, "did you mean 'learning_rate'?"),
         ({"configuration": {"learning_rate": 7}}, "body.configuration.learning_rate"),
         ({"gpu_count": -1}, "body.gpu_count"),

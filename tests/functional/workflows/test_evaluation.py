@@ -233,6 +233,23 @@ def test_a_repeated_preparation_keeps_what_the_first_one_pinned(
     assert client.get("/leaderboards").json()["count"] == 0
 
 
+@pytest.mark.row("EV-1", "BM-4")
+def test_a_benchmark_that_changes_while_its_evaluation_is_prepared_is_evaluated_as_it_is_then(
+    client: TestClient, resources: Resources, space_id: str, evaluation: Evaluation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start, changes = Evaluations.start, iter([["f1"]])
+
+    def overtaken(*arguments: Any) -> Evaluation:
+        for metrics in changes:
+            client.put(f"/benchmarks/{evaluation.benchmark_id}", json={"metrics": metrics})
+        return start(*arguments)
+
+    monkeypatch.setattr(Evaluations, "start", overtaken)
+    plan = prepare_evaluation(resources, {"space_id": space_id, "evaluation_id": evaluation.id})
+    assert [metric.value for metric in prepared_job(resources, plan).metrics] == ["f1"]
+    assert client.get(f"/evaluations/{evaluation.id}").json()["result"]["benchmark_revision"] == 2
+
+
 @pytest.mark.row("EV-1")
 def test_an_evaluation_that_can_not_begin_says_why(
     client: TestClient, resources: Resources, space_id: str, evaluation: Evaluation, connector_id: str

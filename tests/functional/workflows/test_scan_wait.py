@@ -172,19 +172,3 @@ def test_a_training_that_fails_while_it_waits_keeps_no_note_about_the_waiting(la
     fail_training(lab.resources, {**event, "error": "States.Timeout", "cause": ""})
     shown = lab.client.get(f"/trainings/{training['id']}").json()
     assert (shown["status"], shown["notes"]) == ("failed", [])
-
-
-@pytest.mark.row("FL-10", "X-12")
-def test_the_personal_columns_of_every_file_are_left_out(lab: Lab) -> None:
-    connector_id = lab.connector(personal_data={"member_no": True, "age": False})
-    last = PERSONAL.replace(b"email", b"contact")
-    upload(lab, connector_id, **{f"a{number:03}": FIRST for number in range(100)}, z=last)
-    job = job_of(lab, check(lab, request(lab, {"id": connector_id})))
-    assert job.datasets[0].identifying_columns == ["contact", "member_no"]
-
-
-@pytest.mark.row("FL-10")
-def test_personal_columns_that_the_owner_states_hold_before_the_first_scan(lab: Lab) -> None:
-    connector_id = lab.connector(personal_data={"member_no": True, "age": False})
-    lab.put(connector_id, "a.csv", FIRST)
-    assert lab.dataset(connector_id, "churned").identifying_columns == ["member_no"]

@@ -9,6 +9,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from functions.workflows.training import check_training as check_module
+from functions.workflows.training import register_checkpoints as register_module
 from functions.workflows.training.check_training import check_training
 from functions.workflows.training.create_evaluation import create_evaluation
 from functions.workflows.training.fail_training import fail_training
@@ -216,6 +217,19 @@ def test_without_a_whole_model_of_its_own_a_training_does_not_succeed(
     with pytest.raises(JobFailedError, match=wanted):
         register_checkpoints(world.resources, world.put_model(content=content))
     assert world.shown()["status"] == "pending"
+    assert world.client.get("/checkpoints").json()["count"] == 0
+
+
+@pytest.mark.row("TR-3")
+@pytest.mark.parametrize("limit", ["MAX_PACKED_BYTES", "MAX_SCORED_BYTES"])
+def test_a_model_that_predictions_would_not_load_is_no_checkpoint(
+    world: World, monkeypatch: pytest.MonkeyPatch, limit: str
+) -> None:
+    noise = "".join(map(chr, range(32, 127))) * 30_000
+    event = world.put_model(content=archive({"checkpoint.json": checkpoint(), "model.txt": noise}))
+    monkeypatch.setattr(register_module, limit, 1000)
+    with pytest.raises(JobFailedError, match=r"larger than|unpacks to more than"):
+        register_checkpoints(world.resources, event)
     assert world.client.get("/checkpoints").json()["count"] == 0
 
 

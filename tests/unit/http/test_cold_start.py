@@ -17,7 +17,7 @@ from shared.http.app import describe
 ROOT = Path(__file__).parents[3]
 # The modules before the first request. As in AWS, pydantic imports neither its plugins nor its old version.
 BASE_BUDGET = 815
-BUDGETS = {Layer.SCAN: 790, Layer.SCORE: 790, Layer.LANGUAGE: 835, Layer.DATABASE: 790}
+BUDGETS = {Layer.SCAN: 790, Layer.SCORE: 790, Layer.LANGUAGE: 850, Layer.DATABASE: 790, Layer.CONDITIONS: 790}
 # These modules take long to import and few requests need them, so they are imported where they are used.
 LATER = {
     "aiohttp", "aws_xray_sdk",
@@ -56,7 +56,7 @@ print(json.dumps(list(sys.modules)))
 """
 SNAPSHOT_LIBRARIES = {
     Layer.LANGUAGE: {"aiohttp", "yarl"},
-    Layer.SCORE: {"lightgbm", "numpy", "xgboost"},
+    Layer.SCORE: {"lightgbm", "numpy"},
 }
 # A child process imports polars.
 CHILD = """

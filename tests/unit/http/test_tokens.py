@@ -89,4 +89,4 @@ def test_the_address_of_the_keys_comes_from_the_discovery_document(tmp_path: Pat
     (folder / "openid-configuration").write_text(json.dumps({"jwks_uri": issuer.jwks_url}))
     address = tmp_path.as_uri()
     token = issuer.token("alice", iss=address)
-    assert TokenVerifier(address, AUDIENCE).verify(token).email == "alice@example.com"
+    assert TokenVerifier(address, [AUDIENCE]).verify(token).email == "alice@example.com"

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from functions.insights.eligibility import Engagement, begin_of
 from shared.clock import new_id
 from shared.dynamodb.table import Table
+from shared.insights.conditions import ClientConditions
 from shared.insights.ledger import Ledger, Report, ReportedContact
 from shared.models.action import Action
 from shared.models.contact import ContactStatus
@@ -90,7 +91,7 @@ def is_removed(policy: InsightPolicy, ledger: Ledger, key: str, now: datetime, a
     times = {"created_at": now, "updated_at": now}
     action = Action(id=about["action_id"], channel=about["channel"], group=about["group"], **fields, **times)
     history = ledger.read(SPACE, [key], now - timedelta(days=10))
-    return Engagement(policy, history, now).removal(action, CHANNELS) is not None
+    return Engagement(policy, history, now, ClientConditions({}, now), {}).removal(action, CHANNELS) is not None
 
 
 NEAR_MIDNIGHT = [

@@ -52,6 +52,8 @@ def test_a_failure_reason_becomes_the_message_of_the_job_or_of_aws(reason: str, 
         ("JobFailedError", '{"errorMessage": "No files.", "errorType": "JobFailedError"}', "failed", "No files."),
         ("Runtime.HandlerError", '{"errorMessage": "No files.", "errorType": "JobFailedError"}', "failed", "No files."),
         ("JobFailedError", "No files.", "failed", "No files."),
+        ("TransientError", '{"errorMessage": "Full.", "errorType": "TransientError"}', "failed", "Full."),
+        ("OutageError", '{"errorMessage": "No response.", "errorType": "OutageError"}', "failed", "No response."),
         ("KeyError", '{"errorMessage": "\'password\'", "errorType": "KeyError"}', "failed", "error on our side"),
         ("Lambda.Unknown", "The runtime exited.", "failed", "error on our side"),
         ("States.Timeout", "", "failed", "exceeded its time limit"),
@@ -82,3 +84,8 @@ def test_any_error_of_aws_becomes_a_message_of_limited_length(error: str, cause:
     failure = explain(error, cause)
     assert failure.status in (JobStatus.FAILED, JobStatus.STOPPED)
     assert 0 < len(failure.error) <= MAX_ERROR_LENGTH
+
+
+@pytest.mark.parametrize(("error", "is_ours"), [("TransientError", False), ("OutageError", True)])
+def test_only_an_outage_of_ours_counts_as_our_failure(error: str, is_ours: bool) -> None:
+    assert explain(error, json.dumps({"errorMessage": "Full.", "errorType": error})).is_ours is is_ours

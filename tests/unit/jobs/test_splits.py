@@ -106,6 +106,8 @@ def test_folds_by_group_keep_groups_together() -> None:
         ({"1": 30, "2": 70}, " 2 ", "2"),
         ({"True": 30, "False": 70}, "false", "False"),
         ({"1": 30, "0": 70}, "0.0", "0"),
+        ({"1.0": 70, "0.0": 30}, None, "1.0"),
+        ({"t": 70, "f": 30}, None, "t"),
     ],
 )
 def test_the_positive_label_follows_a_documented_rule(counts: dict[str, int], asked: str | None, positive: str) -> None:
@@ -131,6 +133,7 @@ def test_labels_differ_by_their_canonical_text() -> None:
     ("name", "kind"),
     [
         *((name, "time") for name in ("date", "Timestamp", "snapshot_date", "Event Date", "transactionTime", "as_of")),
+        *((name, "time") for name in ("trans_date", "loan_date", "issue_d", "snapshot_dt", "txn_ts", "payment_date")),
         *((name, "random") for name in ("birth_date", "joined", "customer_since", "expiry_date", "update", "dates")),
     ],
 )
@@ -145,6 +148,7 @@ def test_only_a_column_with_the_time_of_an_observation_causes_a_time_split(name:
     [
         ("customer_id", [index // 3 for index in range(60)], "group"),
         ("CustomerID", [f"c{index // 2}" for index in range(60)], "group"),
+        *((name, [index // 3 for index in range(60)], "group") for name in ("cust_id", "loan_id", "MSISDN", "acct_no")),
         ("customer_id", list(range(60)), "random"),  # each client has one row
         ("customer_id", [index // 20 for index in range(60)], "random"),  # three groups are too few for clients
         ("product_id", [index // 3 for index in range(60)], "random"),
@@ -152,6 +156,54 @@ def test_only_a_column_with_the_time_of_an_observation_causes_a_time_split(name:
 )
 def test_only_clients_with_several_rows_are_kept_together(name: str, values: list[object], kind: str) -> None:
     assert split_of(pl.DataFrame({name: values})) == (kind, name if kind == "group" else None)
+
+
+MONTHS = [(2023 + index // 12, index % 12 + 1) for index in range(24)]
+
+
+@pytest.mark.row("Y-3")
+@pytest.mark.parametrize(
+    ("name", "values", "kind"),
+    [
+        ("period", [f"{year}-{month:02}" for year, month in MONTHS], "time"),
+        ("period", [year * 100 + month for year, month in MONTHS], "time"),
+        ("snapshot_dt", [(year * 100 + month) * 100 + 28 for year, month in MONTHS], "time"),
+        ("issue_d", [f"{date(year, month, 1):%b-%Y}" for year, month in MONTHS], "time"),
+        ("period", list(range(24)), "random"),  # neither months nor days
+    ],
+)
+def test_months_and_compact_days_are_times(name: str, values: list[object], kind: str) -> None:
+    frame = pl.DataFrame({name: [each for each in values for _ in range(5)]})
+    assert split_of(frame) == (kind, name if kind == "time" else None)
+
+
+@pytest.mark.row("Y-3")
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"date": ["2024-01-01"] * 30 + ["2024-02-01"] * 970},
+        {"customer_id": [index if index < 40 else 0 for index in range(1000)]},
+    ],
+)
+def test_an_automatic_split_holds_out_about_what_was_asked_for(columns: dict[str, list[object]]) -> None:
+    frame = pl.DataFrame(columns)
+    labels = np.array([index % 2 for index in range(1000)], dtype=np.float32)
+    for seed in range(3):
+        draws = row_draws(seed, FILE, 1000)
+        holdout, reason = automatic_holdout(0.2, seed, frame, draws, labels)
+        assert 0.1 <= held_out_rows(holdout, frame, draws, labels).mean() <= 0.4
+        assert "test_fraction" in reason
+
+
+def test_a_giant_group_does_not_decide_the_size_of_the_holdout() -> None:
+    clients = [0] * 300 + [1 + index // 2 for index in range(700)]
+    frame = pl.DataFrame({"customer_id": clients})
+    labels = np.array([index % 2 for index in range(1000)], dtype=np.float32)
+    for seed in range(8):
+        draws = row_draws(seed, FILE, 1000)
+        holdout, _ = automatic_holdout(0.2, seed, frame, draws, labels)
+        assert holdout.kind == "group"
+        assert 0.1 <= held_out_rows(holdout, frame, draws, labels).mean() <= 0.4
 
 
 def split_of(frame: pl.DataFrame) -> tuple[str, str | None]:

@@ -12,6 +12,7 @@ from shared.errors import ApiError
 from shared.llm.completions import (
     BrokenResponseError,
     BusyError,
+    OverloadedError,
     RefusedError,
     RejectedError,
     UnreachableError,
@@ -111,7 +112,8 @@ def test_a_response_without_a_message_is_broken(server: FakeUpstream, response: 
         (400, RejectedError, "too long"),
         (422, RejectedError, "too long"),
         (429, BusyError, "too long"),
-        (503, BrokenResponseError, "503"),
+        (500, BrokenResponseError, "500"),
+        (503, OverloadedError, "overloaded"),
     ],
 )
 def test_each_error_status_of_the_server_raises_its_own_error(

@@ -181,6 +181,13 @@ def test_iam_checks_a_batch_of_messages_like_a_single_message() -> None:
     assert enforce("key", "sqs:SendMessageBatch", "sqs", "us-east-1") == "sqs:SendMessage"
 
 
+def test_iam_compares_secrets_by_name() -> None:
+    """The emulator's templates put the name of a secret where AWS's put its ARN."""
+    enforce = emulator.with_aws_rules(lambda *arguments: arguments[4])
+    arn = "arn:aws:secretsmanager:us-east-1:000000000000:secret:key-of-ids-9cbc12"
+    assert enforce("key", "secretsmanager:GetSecretValue", "secretsmanager", "us-east-1", arn) == "key-of-ids"
+
+
 def test_the_pinned_emulator_has_the_names_that_the_additions_replace() -> None:
     from ministack import app
     from ministack.core import iam_actions, iam_evaluator

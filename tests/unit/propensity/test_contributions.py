@@ -1,6 +1,6 @@
 """What each column of a client adds to the score: exact, and back in the columns that customers know."""
 
-from dataclasses import dataclass
+import json
 from pathlib import Path
 
 import numpy as np
@@ -8,12 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.propensity.architectures.base import ContributionMatrix, Probabilities
 from shared.propensity.architectures.registry import ARCHITECTURES
 from shared.propensity.checkpoints import Scorer
 from shared.propensity.ensemble import Ensemble
-from shared.propensity.features import Matrix
+from shared.propensity.log_odds import LogOddsModel
+from shared.propensity.scorecards import ScorecardColumn
 from tests.fixtures.trained_models import customers, train_model
+
+OLD = Path(__file__).resolve().parents[2] / "fixtures" / "old_checkpoints"
 
 
 @pytest.fixture(scope="module", params=sorted(ARCHITECTURES))
@@ -25,9 +27,8 @@ def probability(log_odds: float) -> float:
     return float(1 / (1 + np.exp(-log_odds)))
 
 
-@pytest.mark.row("X-16")
+@pytest.mark.row("X-16", "ML-3")
 def test_base_and_contributions_sum_to_the_score(scorer: Scorer) -> None:
-    assert len(scorer.checkpoint.model_files) == 2
     rows = customers(300, seed=9).drop("bought").to_dicts()
     matrix = scorer.checkpoint.features.encode_rows(rows)
     scores = scorer.probabilities(matrix)
@@ -50,30 +51,19 @@ def test_contributions_are_of_the_source_columns_and_say_which_way_they_push(sco
     assert old.contributions["city"] > 0 > young.contributions["city"]
 
 
-@dataclass(frozen=True)
-class Additive:
-    """A model of known contributions."""
-
-    found: ContributionMatrix
-
-    def predict(self, matrix: Matrix) -> Probabilities:
-        return np.asarray(1 / (1 + np.exp(-self.found.sum(axis=1))))
-
-    def contributions(self, matrix: Matrix) -> ContributionMatrix:
-        return self.found
-
-    def save(self, path: Path) -> None:
-        raise NotImplementedError
-
-
 values = st.floats(-8, 8).map(lambda value: round(value, 6))
 
 
 @given(st.lists(st.tuples(values, values, values), min_size=1, max_size=5))
-def test_an_ensemble_s_contributions_sum_to_the_log_odds_of_its_mean_probability(
+def test_an_old_ensemble_s_contributions_sum_to_the_log_odds_of_its_mean_probability(
     members: list[tuple[float, float, float]],
 ) -> None:
-    ensemble = Ensemble([Additive(np.array([member])) for member in members])
+    # Two columns that always have the same value.
+    columns = [
+        [ScorecardColumn(column=place, values=[value], missing=0) for place, value in enumerate(member[:2])]
+        for member in members
+    ]
+    ensemble = Ensemble([LogOddsModel(2, member[2], each) for member, each in zip(members, columns, strict=True)])
     nothing = np.zeros((1, 2), dtype=np.float32)
     (found,) = ensemble.contributions(nothing)
     # By the mean of 1 - p as well: what is left of it in a mean near 1 has too few digits.
@@ -82,3 +72,16 @@ def test_an_ensemble_s_contributions_sum_to_the_log_odds_of_its_mean_probability
     assert found.sum() == pytest.approx(np.log(yes / no), abs=1e-6)
     if len(set(members)) == 1:
         assert found == pytest.approx(np.array(members[0]), abs=1e-6)
+
+
+@pytest.mark.parametrize("architecture", ["lightgbm", "xgboost"])
+def test_checkpoints_of_the_format_before_score_as_they_did(architecture: str) -> None:
+    then = json.loads((OLD / f"{architecture}.json").read_text())
+    old = Scorer(OLD / architecture)
+    matrix = old.checkpoint.features.encode_rows(then["rows"])
+
+    assert old.checkpoint.format_version == 2
+    np.testing.assert_allclose(old.probabilities(matrix), then["probabilities"], atol=1e-6)
+    for found, base, contributions in zip(old.explain(matrix), then["bases"], then["contributions"], strict=True):
+        assert found.base_value == pytest.approx(base, abs=1e-3)
+        assert found.contributions == pytest.approx(contributions, abs=1e-3)

@@ -196,6 +196,32 @@ def test_a_space_that_cannot_be_removed_keeps_no_other_space(
     assert remaining_keys(space_of(client)) != []
 
 
+@pytest.mark.row("SP-2", "EN-5")
+def test_a_secret_that_cannot_be_removed_keeps_no_other_space(
+    client: TestClient, other_client: TestClient, resources: Resources, clock: MovableClock
+) -> None:
+    for each in (client, other_client):
+        _fill_a_little(each, resources)
+        each.delete(space_path(each))
+    clock.now += RESTORABLE + timedelta(minutes=1)
+    [connector_id] = [key.rpartition(" ")[2] for key in contents(client) if f" connector#{space_of(client)} " in key]
+    is_refused = True
+
+    def refuse(params: dict[str, Any], **_: Any) -> None:
+        if is_refused and connector_id in params["Name"]:
+            raise InterruptedPurgeError
+
+    resources.ssm.meta.events.register("provide-client-params.ssm.DeleteParameter", refuse)
+    for _ in range(2):
+        with pytest.raises(PurgeError):
+            SpacePurge(resources).run(60)
+        assert remaining_keys(space_of(other_client)) == []
+        assert remaining_keys(space_of(client)) != []
+    is_refused = False
+    assert SpacePurge(resources).run(60) == 1
+    assert remaining_keys(space_of(client)) == []
+
+
 def _fill_a_little(client: TestClient, resources: Resources) -> None:
     client.post("/connectors", json={"name": "Theirs", "type": "aws-s3", "s3": ACCESS_KEYS})
     client.post("/personas", json={"name": "Ada", "birthdate": "1815-12-10", "notes": ""})

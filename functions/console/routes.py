@@ -1,0 +1,119 @@
+"""The console: pages for people, which call the public API from the browser. They have no server of their own.
+
+The files in ``static`` are served as they are. The pages sign in at the user pool, and keep tokens in memory only.
+"""
+
+import base64
+import hashlib
+import json
+import re
+from functools import cache
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from fastapi import Depends, Request, Response
+
+from shared.errors import NotFoundError
+from shared.http.errors import errors
+from shared.http.routers import GroupRouter
+from shared.models.base import Model
+from shared.settings import Settings
+
+router = GroupRouter("console", prefix="")
+
+STATIC = Path(__file__).parent / "static"
+# Packaging copies the libraries here. A checkout has them where npm installs them.
+LIBRARIES = Path(__file__).parent / "libraries"
+NODE_MODULES = Path(__file__).parents[2] / "node_modules"
+LIBRARY_LIST = Path(__file__).parent / "libraries.txt"
+MEDIA_TYPES = {".js": "text/javascript", ".mjs": "text/javascript", ".css": "text/css"}
+# Files change only with a release.
+CACHED = {"Cache-Control": "public, max-age=300"}
+
+
+class SignIn(Model):
+    """Where the console signs in: at the pages of a user pool, at the emulated pool, or by a pasted token."""
+
+    client_id: str | None = None
+    authorization_endpoint: str | None = None
+    token_endpoint: str | None = None
+    pool_url: str | None = None
+    pool_id: str | None = None
+
+
+async def _settings(request: Request) -> Settings:
+    settings: Settings = request.app.state.resources.settings
+    return settings
+
+
+CurrentSettings = Annotated[Settings, Depends(_settings)]
+
+
+@cache
+def _files() -> dict[str, Path]:
+    """Returns the files by their addresses below ``/console``, so that no address can name another file."""
+    folder = LIBRARIES if LIBRARIES.is_dir() else NODE_MODULES
+    libraries = {Path(name).name: folder / name for name in LIBRARY_LIST.read_text().split()}
+    own = {path.relative_to(STATIC).as_posix(): path for path in STATIC.rglob("*") if path.suffix in MEDIA_TYPES}
+    return libraries | own
+
+
+@cache
+def _page() -> str:
+    return (STATIC / "index.html").read_text(encoding="utf-8")
+
+
+def _policy(settings: Settings) -> str:
+    """Returns the page's policy: our own scripts, and requests to this API, the sign-in, and the bucket of uploads."""
+    (import_map,) = re.findall(r'<script type="importmap">(.*?)</script>', _page())
+    digest = base64.b64encode(hashlib.sha256(import_map.encode()).digest()).decode()
+    origins = [_origin(address) for address in (settings.console_sign_in_url, settings.console_pool_url) if address]
+    origins += [f"https://{settings.bucket_name}.s3.{settings.aws_region}.amazonaws.com"] if settings.aws_region else []
+    return "; ".join(
+        (
+            "default-src 'none'",
+            f"script-src 'self' 'sha256-{digest}'",
+            "style-src 'self'",
+            " ".join(("connect-src 'self'", *dict.fromkeys(origins))),
+            "img-src data:",
+            "base-uri 'none'",
+            "form-action 'self'",
+            "frame-ancestors 'none'",
+        )
+    )
+
+
+def _origin(address: str) -> str:
+    scheme, host = urlsplit(address)[:2]
+    return f"{scheme}://{host}"
+
+
+@router.get("/console", extension=True, include_in_schema=False)
+def get_console(settings: CurrentSettings) -> Response:
+    """Get the console's page."""
+    headers = {**CACHED, "Content-Security-Policy": _policy(settings)}
+    return Response(_page(), media_type="text/html", headers=headers)
+
+
+@router.get("/console/config.json", extension=True, include_in_schema=False)
+def get_console_config(settings: CurrentSettings) -> Response:
+    """Get where the console signs in."""
+    url = settings.console_sign_in_url
+    found = SignIn(
+        client_id=settings.console_client_id,
+        authorization_endpoint=f"{url}/oauth2/authorize" if url else None,
+        token_endpoint=f"{url}/oauth2/token" if url else None,
+        pool_url=settings.console_pool_url,
+        pool_id=settings.console_pool_id,
+    )
+    return Response(json.dumps(found.model_dump()), media_type="application/json", headers=CACHED)
+
+
+@router.get("/console/{file:path}", extension=True, include_in_schema=False, responses=errors(404))
+def get_console_file(file: str) -> Response:
+    """Get a script or a style sheet of the console."""
+    path = _files().get(file)
+    if path is None or not path.is_file():
+        raise NotFoundError("The console has no such file. Open /console, or run `make setup` in a checkout.")
+    return Response(path.read_bytes(), media_type=MEDIA_TYPES[path.suffix], headers=CACHED)

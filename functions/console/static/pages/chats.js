@@ -1,0 +1,128 @@
+// A playground: the space's language models with guard, router and experts.
+
+import { useRef, useState } from "preact/hooks";
+import { events, get, path, send } from "../api.js";
+import { Card, Field, go, html, List, Loaded, Page, Problem, Table, Tabs, useLoad, useTask, when } from "../view.js";
+
+export default function Chats({ parts }) {
+  const [section = "talk", id] = parts;
+  const tabs = [["talk", "Playground", "#/chats"], ["history", "History", "#/chats/history"], ["experts", "Experts", "#/chats/experts"]];
+  const bar = html`<${Page} title="Chats" /><${Tabs} label="Chats" tabs=${tabs} current=${section} />`;
+  if (section === "history") return html`${bar}<${History} />`;
+  if (section === "experts") return id ? html`<${Expert} id=${id} />` : html`${bar}<${Experts} />`;
+  return html`${bar}<${Open} key=${id} id=${id} />`;
+}
+
+function Open({ id }) {
+  const state = useLoad(async () => {
+    const models = await get("/models");
+    return { models: models.data || models, chat: id ? await get(path`/chats/${id}`) : null };
+  }, [id]);
+  return html`<${Loaded} state=${state}>${({ models, chat }) => html`<${Talk} models=${models} chat=${chat} />`}<//>`;
+}
+
+const textOf = (content) => (typeof content === "string" ? content : (content || []).map((part) => part.text || `[${part.type}]`).join("\n"));
+
+function Talk({ models, chat }) {
+  const [messages, setMessages] = useState(chat?.messages || []);
+  const [chatId, setChatId] = useState(chat?.id || null);
+  const [question, setQuestion] = useState("");
+  const [answer, setAnswer] = useState(null);
+  const [reports, setReports] = useState(null);
+  const [options, setOptions] = useState({ model: "", guard_enabled: true, router_enabled: false, max_tokens: 200 });
+  const stop = useRef(null);
+  const [ask, asking, problem] = useTask(async () => {
+    const asked = { role: "user", content: question };
+    setMessages([...messages, asked]);
+    setQuestion("");
+    setReports(null);
+    setAnswer("");
+    stop.current = new AbortController();
+    let text = "";
+    try {
+      const body = { ...options, model: options.model || undefined, id: chatId || undefined, messages: chatId ? [asked] : [...messages, asked], stream: true };
+      for await (const event of events(await send("POST", "/chats", { body, signal: stop.current.signal }))) {
+        if (event.error) throw new Error(event.error.message || event.error);
+        if (event.id) setChatId(event.id);
+        text += event.choices?.[0]?.delta?.content || "";
+        setAnswer(text);
+        if (event.guard || event.router) setReports((old) => ({ ...old, ...(event.guard ? { guard: event.guard } : {}), ...(event.router ? { router: event.router } : {}) }));
+      }
+    } catch (error) {
+      if (error.name !== "AbortError") throw error;
+    } finally {
+      setAnswer(null);
+      if (text) setMessages((old) => [...old, { role: "assistant", content: text }]);
+    }
+  });
+  const onKey = (event) => {
+    if (event.key === "Enter" && !event.shiftKey && question.trim() && !asking) {
+      event.preventDefault();
+      ask();
+    }
+  };
+  const option = (name, label) =>
+    html`<label class="check"><input type="checkbox" checked=${options[name]} onChange=${(event) => setOptions({ ...options, [name]: event.target.checked })} /> ${label}</label>`;
+  return html`<div class="grid">
+    <${Card} title=${chat?.name || "Conversation"} actions=${html`<button class="small" onClick=${() => go(["chats"])}>New chat</button>`}>
+      <div class="messages" aria-live="polite">
+        ${messages.map((one) => html`<div class=${`message ${one.role}`}><span class="hidden">${one.role}: </span>${textOf(one.content)}</div>`)}
+        ${answer !== null && html`<div class="message">${answer || "…"}</div>`}
+      </div>
+      <${Problem} error=${problem} />
+      <${Field} label="Your message" hint="Enter sends, Shift and Enter begin a new line."><textarea value=${question} onInput=${(event) => setQuestion(event.target.value)} onKeyDown=${onKey}></textarea><//>
+      <div class="actions"><button class="primary" disabled=${!question.trim() || asking} onClick=${ask}>Send</button>
+        ${asking && html`<button onClick=${() => stop.current?.abort()}>Stop</button>`}</div>
+    <//>
+    <div>
+      <${Card} title="Settings">
+        <${Field} label="Model"><select value=${options.model} onChange=${(event) => setOptions({ ...options, model: event.target.value })}>
+          <option value="">the space's default</option>${models.map((one) => html`<option value=${one.id}>${one.id}</option>`)}</select><//>
+        <${Field} label="At most this many tokens"><input type="number" min="1" value=${options.max_tokens} onInput=${(event) => setOptions({ ...options, max_tokens: Number(event.target.value) || undefined })} /><//>
+        ${option("guard_enabled", "Guard: check what goes in and out")}
+        ${option("router_enabled", "Router: choose an expert")}
+      <//>
+      <${Card} title="What guard and router did">
+        ${reports
+          ? html`<p><strong>Guard</strong> ${reports.guard?.enabled ? (reports.guard.flagged ? `stopped the ${reports.guard.stage}: ${reports.guard.categories.join(", ")}` : "found nothing") : "is off"}. <span class="quiet">${reports.guard?.reasoning || ""}</span></p>
+              <p><strong>Router</strong> ${reports.router?.enabled ? (reports.router.expert_name ? `chose ${reports.router.expert_name}, version ${reports.router.expert_version}` : `chose nobody${reports.router.fallback ? `: ${reports.router.fallback}` : ""}`) : "is off"}. <span class="quiet">${reports.router?.reasoning || ""}</span></p>`
+          : html`<p class="quiet">It appears with the answer.</p>`}
+      <//>
+    </div>
+  </div>`;
+}
+
+function History() {
+  const [name, setName] = useState("");
+  const columns = [
+    { name: "Chat", cell: (one) => html`<a href=${`#/chats/talk/${one.id}`}>${one.name || one.id}</a>` },
+    { name: "Tags", cell: (one) => one.tags.join(", ") },
+    { name: "Changed", cell: (one) => when(one.updated_at) },
+  ];
+  return html`<${Field} label="Name contains"><input value=${name} onChange=${(event) => setName(event.target.value)} /><//>
+    <${List} label="Chats" load=${(after) => get("/chats", { limit: 50, after, name })} inputs=${[name]} columns=${columns} empty="No chat." />`;
+}
+
+function Experts() {
+  const columns = [
+    { name: "Expert", cell: (one) => html`<a href=${`#/chats/experts/${one.id}`}>${one.name}</a><small>${one.description}</small>` },
+    { name: "Version", numeric: true, cell: (one) => one.version_number },
+    { name: "Tools", numeric: true, cell: (one) => one.tools.length },
+    { name: "Files", numeric: true, cell: (one) => one.file_context.length },
+    { name: "Changed", cell: (one) => when(one.updated_at) },
+  ];
+  return html`<${List} label="Experts" load=${(after) => get("/experts", { limit: 50, after })} columns=${columns} empty="No expert. The API makes one by POST /experts." />`;
+}
+
+function Expert({ id }) {
+  const state = useLoad(async () => ({ expert: await get(path`/experts/${id}`), versions: (await get(path`/experts/${id}/versions`, { limit: 50 })).data }), [id]);
+  const columns = [
+    { name: "Version", numeric: true, cell: (one) => one.version_number },
+    { name: "Name", cell: (one) => html`<strong>${one.name}</strong><small>${one.description}</small>` },
+    { name: "Context", cell: (one) => (one.context || "").slice(0, 300) },
+    { name: "Made", cell: (one) => when(one.created_at) },
+  ];
+  return html`<${Loaded} state=${state}>${({ expert, versions }) => html`<${Page} title=${expert.name} lead=${expert.description} actions=${html`<a class="button" href="#/chats/experts">All experts</a>`} />
+    <${Card} title="Context"><p class="argument">${expert.context || "None."}</p><//>
+    <${Card} title="Versions"><${Table} label="Versions" columns=${columns} rows=${versions} keyOf=${(one) => one.version_number} /><//>`}<//>`;
+}

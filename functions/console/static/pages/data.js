@@ -1,0 +1,148 @@
+// Connectors, their files, and what the scan has found in each.
+
+import { useState } from "preact/hooks";
+import { del, get, path, post } from "../api.js";
+import { correct, FirstRows, managedConnector, previewOf, ReadOptions, Uploader, Warnings } from "../files.js";
+import { Button, Card, Code, Field, figure, Form, go, html, List, Loaded, Page, percent, Problem, Status, Table, Tabs, useLoad, useTask, when } from "../view.js";
+
+export default function Data({ parts, query }) {
+  const [id, section = "files"] = parts;
+  if (!id) return html`<${Connectors} />`;
+  if (section === "file") return html`<${File} connectorId=${id} name=${query.get("name")} />`;
+  return html`<${Connector} id=${id} section=${section} />`;
+}
+
+function Connectors() {
+  const [round, setRound] = useState(0);
+  const open = async () => go(["data", (await managedConnector()).id]);
+  const columns = [
+    { name: "Connector", cell: (one) => html`<a href=${`#/data/${one.id}`}>${one.name}</a>` },
+    { name: "Kind", cell: (one) => (one.is_managed ? "uploads" : one.provider) },
+    { name: "State", cell: (one) => html`<${Status} value=${one.status} />${one.error && html`<small>${one.error}</small>`}` },
+    { name: "Made", cell: (one) => when(one.created_at) },
+  ];
+  return html`<${Page} title="Data" lead="Where the customer files of this space come from" actions=${html`<${Button} kind="primary" task=${open}>Upload files<//>`} />
+    <${List} label="Connectors" load=${(after) => get("/connectors", { limit: 50, after })} inputs=${[round]} columns=${columns} empty="No connector yet. Upload a file, or connect a bucket below." />
+    <${Bucket} onDone=${() => setRound(round + 1)} />`;
+}
+
+function Bucket({ onDone }) {
+  const access = useLoad(() => get("/connectors/access/aws-role").catch(() => null), []);
+  const submit = async ({ name, bucket, region, prefix = "", role_arn }, form) => {
+    await post("/connectors", { name, type: "aws-s3", s3: { bucket, region, prefix, role_arn } });
+    form.reset();
+    onDone();
+  };
+  return html`<details class="card"><summary>Connect a bucket of your own</summary>
+    <p>Make a role in your account that may read the bucket, with this policy of trust. Only this space can then use it.</p>
+    ${access.data && html`<${Code} value=${access.data.trust_policy} />`}
+    <${Form} submit=${submit} button="Connect">
+      <div class="row">
+        <${Field} label="Name"><input name="name" required /><//>
+        <${Field} label="Bucket"><input name="bucket" required /><//>
+        <${Field} label="Region"><input name="region" required placeholder="eu-central-1" /><//>
+        <${Field} label="Prefix"><input name="prefix" /><//>
+      </div>
+      <${Field} label="ARN of the role"><input name="role_arn" required placeholder="arn:aws:iam::123456789012:role/…" /><//>
+    <//>
+  </details>`;
+}
+
+function Connector({ id, section }) {
+  const state = useLoad(() => get(path`/connectors/${id}`), [id]);
+  const [round, setRound] = useState(0);
+  const again = () => setRound(round + 1);
+  return html`<${Loaded} state=${state}>${(connector) => html`
+    <${Page} title=${connector.name} lead=${connector.s3 && !connector.is_managed ? `s3://${connector.s3.bucket}/${connector.s3.prefix}` : ""}
+      actions=${html`<${Button} task=${async () => { await post(path`/connectors/${id}/scan`, {}); again(); }}>Scan all files again<//><a class="button" href="#/data">All connectors</a>`} />
+    <${Tabs} label="Connector" current=${section} tabs=${[["files", "Files", `#/data/${id}`], ["drifts", "Changes of columns", `#/data/${id}/drifts`]]} />
+    ${section === "drifts" ? html`<${Drifts} id=${id} />` : html`
+      ${connector.is_managed && html`<${Card} title="Upload"><${Uploader} many=${true} connector=${async () => connector} onDone=${async () => again()} /><//>`}
+      <${Catalog} id=${id} round=${round} managed=${connector.is_managed} />`}`}<//>`;
+}
+
+function Catalog({ id, round, managed }) {
+  const [removed, setRemoved] = useState(0);
+  const columns = [
+    { name: "File", cell: (one) => html`<a href=${fileAddress(id, one.file)}>${one.file}</a>${one.error && html`<div class="problem">${one.error}</div>`}` },
+    { name: "State", cell: (one) => html`<${Status} value=${one.status} />` },
+    { name: "Rows", numeric: true, cell: (one) => figure(one.rows) },
+    { name: "Columns", numeric: true, cell: (one) => one.columns.length || "–" },
+    { name: "Warnings", numeric: true, cell: (one) => one.warning_count || "" },
+    { name: "Scanned", cell: (one) => when(one.scanned_at) },
+    {
+      name: "",
+      cell: (one) =>
+        managed &&
+        html`<${Button} kind="small danger" confirm=${`Delete ${one.file}?`} task=${async () => { await del(path`/connectors/${id}/files/${one.file}`); setRemoved(removed + 1); }}>Delete<//>`,
+    },
+  ];
+  const load = (_, read = 0) => get(path`/connectors/${id}/catalog`, { page: 1 + Math.floor(read / 50), page_size: 50 });
+  return html`<${List} label="Files" load=${load} inputs=${[id, round, removed]} columns=${columns} keyOf=${(one) => one.file} every=${2000} isMoving=${(one) => one.status === "pending"} empty="No file has been found yet." />`;
+}
+
+const fileAddress = (id, name) => `#/data/${id}/file?${new URLSearchParams({ name })}`;
+
+async function entryOf(connectorId, name) {
+  for (let page = 1; ; page += 1) {
+    const found = await get(path`/connectors/${connectorId}/catalog`, { page, page_size: 100 });
+    const entry = found.data.find((one) => one.file === name);
+    if (entry) return entry;
+    if (!found.has_more) throw new Error(`The connector has no file ${name}.`);
+  }
+}
+
+function File({ connectorId, name }) {
+  const state = useLoad(() => entryOf(connectorId, name), [connectorId, name], { every: 2000, isMoving: (one) => one.status === "pending" });
+  const [preview, setPreview] = useState(null);
+  const [look, , problem] = useTask(async (options) => setPreview(await previewOf(connectorId, name, options)));
+  return html`<${Page} title=${name} actions=${html`<a class="button" href=${`#/data/${connectorId}`}>All files</a>`} />
+    <${Loaded} state=${state}>${(entry) => html`
+      ${entry.error && html`<div class="problem">${entry.error}</div>`}
+      <div class="tiles">
+        <div class="tile"><strong>${figure(entry.rows)}</strong>rows</div>
+        <div class="tile"><strong>${entry.columns.length}</strong>columns</div>
+        <div class="tile"><strong>${entry.format || "–"}</strong>${entry.encoding || "format"}</div>
+        <div class="tile"><strong>${figure(entry.affected_rows)}</strong>rows with a warning</div>
+      </div>
+      <${Warnings} warnings=${entry.warnings} count=${entry.warning_count} />
+      <${Card} title="Columns"><${Table} label="Columns" rows=${entry.columns} keyOf=${(one) => one.name} columns=${profile(entry)} /><//>
+      <${Card} title="How it is read" actions=${html`<button onClick=${() => look(entry.read_options)}>Show the first rows</button>`}>
+        ${entry.dialect && html`<p class="quiet">Delimiter ${JSON.stringify(entry.dialect.delimiter)}, quote ${entry.dialect.quote || "none"}, certainty ${percent(entry.dialect.certainty, 0)}.</p>`}
+        <${Problem} error=${problem} />
+        ${preview && html`<${Warnings} warnings=${preview.warnings} count=${preview.warning_count} /><${FirstRows} preview=${preview} />`}
+        <${ReadOptions} options=${entry.read_options} button="Read it like this, and scan again" submit=${async (options) => { await correct(connectorId, name, options); state.reload(); }} />
+      <//>`}<//>`;
+}
+
+const profile = (entry) => [
+  { name: "Column", cell: (one) => html`<strong>${one.name}</strong><small>${one.type}${one.formats.length ? `, ${one.formats.join(", ")}` : ""}</small>` },
+  { name: "Empty", numeric: true, cell: (one) => (entry.rows ? percent(one.nulls / entry.rows) : "–") },
+  { name: "Different", numeric: true, cell: (one) => `${one.distinct_is_estimate ? "≈ " : ""}${figure(one.distinct)}` },
+  { name: "From", cell: (one) => shown(one.min) },
+  { name: "To", cell: (one) => shown(one.max) },
+  { name: "Most frequent", cell: (one) => html`<${Histogram} values=${one.top_values} />` },
+  { name: "Personal data", cell: (one) => one.personal_data && html`<span class="status status-blocked" title=${one.personal_data.reason}>${one.personal_data.kind.replace(/_/g, " ")}</span>` },
+];
+
+const shown = (value) => (typeof value === "number" ? figure(value) : value ?? "–");
+
+const Histogram = ({ values }) => {
+  if (!values?.length) return "–";
+  const most = Math.max(...values.map((one) => one.rows));
+  const text = values.map((one) => `${one.value}: ${figure(one.rows)}`).join(", ");
+  return html`<div class="histogram" role="img" aria-label=${text} title=${text}>${values.map((one) => html`<span style=${{ height: `${(100 * one.rows) / most}%` }}></span>`)}</div>
+    <small>${values.slice(0, 3).map((one) => one.value).join(", ")}</small>`;
+};
+
+function Drifts({ id }) {
+  const [round, setRound] = useState(0);
+  const columns = [
+    { name: "File", cell: (one) => one.file },
+    { name: "Changes", cell: (one) => html`<ul>${one.changes.map((change) => html`<li>${change.column}: ${change.kind}${change.before !== null && change.before !== undefined ? ` from ${change.before} to ${change.after}` : ""}</li>`)}</ul>` },
+    { name: "", cell: (one) => (one.is_breaking ? html`<${Status} value="blocked" />` : "harmless") },
+    { name: "Seen", cell: (one) => when(one.created_at) },
+    { name: "", cell: (one) => (one.acknowledged_at ? `accepted ${when(one.acknowledged_at)}` : html`<${Button} kind="small" task=${async () => { await post(path`/connectors/${id}/drifts/${one.id}/acknowledge`); setRound(round + 1); }}>Accept<//>`) },
+  ];
+  return html`<${List} label="Changes of columns" load=${(after) => get(path`/connectors/${id}/drifts`, { limit: 50, after })} inputs=${[id, round]} columns=${columns} empty="The columns have stayed as they were." />`;
+}

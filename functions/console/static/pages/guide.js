@@ -1,0 +1,127 @@
+// From a file to a leaderboard, step by step.
+
+import { useState } from "preact/hooks";
+import { all, get, path, post } from "../api.js";
+import { correct, FirstRows, managedConnector, previewOf, ReadOptions, scannedEntry, Uploader, Warnings } from "../files.js";
+import { Button, Field, figure, Form, go, html, Loaded, Page, Problem, Status, useLoad, useTask } from "../view.js";
+
+const METRICS = ["roc_auc", "ks", "log_loss", "f1"];
+const MOVING = ["pending", "queued", "running"];
+
+const Step = ({ number, title, done, children }) =>
+  html`<li data-step=${number} data-state=${done ? "done" : "open"}><h2>${title}</h2>${children}</li>`;
+
+export function Guide() {
+  const [file, setFile] = useState(null);
+  const [trainings, setTrainings] = useState(null);
+  return html`<${Page} title="Train a first model" lead="A file with one row for each customer, and a column that says what happened." />
+    <ol class="steps card">
+      <${Step} number="1" title="Upload a file" done=${file}>
+        ${file ? html`<p>${file.name}: ${figure(file.entry.rows)} rows, ${file.entry.columns.length} columns</p>` : html`<${FileStep} onReady=${setFile} />`}
+      <//>
+      <${Step} number="2" title="Choose what to predict" done=${trainings}>
+        ${file && !trainings && html`<${TargetStep} file=${file} onStarted=${setTrainings} />`}
+        ${!file && html`<p class="quiet">The columns appear here after the upload.</p>`}
+      <//>
+      <${Step} number="3" title="Train and compare" done=${false}>
+        ${trainings ? html`<${Progress} started=${trainings} />` : html`<p class="quiet">Two models are trained, and compared on rows that they have not seen.</p>`}
+      <//>
+    </ol>`;
+}
+
+function FileStep({ onReady }) {
+  const [uploaded, setUploaded] = useState(null);
+  const [preview, setPreview] = useState(null);
+  const [options, setOptions] = useState({});
+  const [look, , problem] = useTask(async (connector, name, given) => {
+    setOptions(given);
+    setPreview(await previewOf(connector.id, name, given));
+  });
+  const accept = async () => {
+    const { connector, name } = uploaded;
+    let entry = await scannedEntry(connector.id, name);
+    if (Object.keys(options).length) {
+      await correct(connector.id, name, options);
+      entry = await scannedEntry(connector.id, name, { after: entry.scanned_at || "" });
+    }
+    if (entry.status === "error") throw new Error(entry.error);
+    onReady({ connector, name, entry });
+  };
+  if (!uploaded) {
+    return html`<${Uploader} connector=${managedConnector} many=${false}
+      onDone=${async (connector, [name]) => { setUploaded({ connector, name }); await look(connector, name, {}); }} />`;
+  }
+  return html`<p>${uploaded.name} is uploaded. These are its first rows as they are read.</p>
+    <${Problem} error=${problem} />
+    ${preview && html`<${Warnings} warnings=${preview.warnings} count=${preview.warning_count} /><${FirstRows} preview=${preview} />`}
+    <details><summary>They are not read right</summary>
+      <${ReadOptions} options=${options} button="Read again" submit=${(given) => look(uploaded.connector, uploaded.name, given)} />
+    </details>
+    <p><${Button} kind="primary" task=${accept} disabled=${!preview}>These rows are right<//>
+      <button onClick=${() => setUploaded(null)}>Upload another file</button></p>`;
+}
+
+// The last column with two values is the best guess, because most files end with what happened.
+const guess = (columns) => columns.filter((one) => one.distinct === 2).at(-1)?.name ?? columns.at(-1)?.name;
+
+function TargetStep({ file, onStarted }) {
+  const columns = file.entry.columns;
+  const [target, setTarget] = useState(guess(columns));
+  const column = columns.find((one) => one.name === target);
+  const start = async ({ name, positive }) => {
+    const source = { connector_id: file.connector.id, files: [file.name], target, ...(positive ? { positive_label: positive } : {}) };
+    const models = await all("/data-models");
+    const model = models[0] || (await post("/data-models", { name: "Customers", description: "One row for each customer" }));
+    const benchmark = await post("/benchmarks", {
+      name,
+      description: `Rows of ${file.name} that the models have not seen`,
+      task: "binary_classification",
+      metrics: METRICS,
+      connectors: [source],
+    });
+    const training = (architecture) =>
+      post("/trainings", {
+        name: `${name}, ${architecture}`,
+        architecture,
+        configuration: {},
+        connectors: [source],
+        data_model_id: model.id,
+        benchmark_ids: [benchmark.id],
+        gpu_count: 0,
+      });
+    onStarted({ benchmark, trainings: [await training("lightgbm"), await training("xgboost")] });
+  };
+  const values = column?.top_values || [];
+  return html`<${Form} submit=${start} button="Train">
+    <div class="row">
+      <${Field} label="Column to predict" hint=${column && `${figure(column.distinct)} different values`}>
+        <select value=${target} onChange=${(event) => setTarget(event.target.value)}>
+          ${columns.map((one) => html`<option value=${one.name}>${one.name}</option>`)}
+        </select><//>
+      <${Field} label="Value that counts as success">
+        <select name="positive" key=${target}><option value="">found out</option>${values.map((one) => html`<option value=${one.value}>${one.value}</option>`)}</select><//>
+      <${Field} label="Name"><input name="name" required maxlength="100" value=${file.name.replace(/\.[^/]*$/, "")} /><//>
+    </div>
+    ${column && column.distinct !== 2 && html`<p class="note">A model of this kind needs a column with two values. ${column.name} has ${figure(column.distinct)}.</p>`}
+  <//>`;
+}
+
+function Progress({ started }) {
+  const state = useLoad(
+    async () => {
+      const trainings = await Promise.all(started.trainings.map((one) => get(path`/trainings/${one.id}`)));
+      const board = await get("/leaderboards", { benchmarks: started.benchmark.id, "order_by_metric.benchmark_id": started.benchmark.id, "order_by_metric.metric_name": "roc_auc" });
+      return { trainings, ranked: board.data.filter((row) => row.benchmarks[started.benchmark.id]) };
+    },
+    [],
+    { every: 2000, isMoving: ({ trainings, ranked }) => trainings.some((one) => MOVING.includes(one.status)) || ranked.length < trainings.filter((one) => one.status === "succeeded").length },
+  );
+  return html`<${Loaded} state=${state}>${({ trainings, ranked }) => html`
+    ${trainings.map((one) => html`<p role="status"><${Status} value=${one.status} /> <a href=${`#/models/trainings/${one.id}`}>${one.name}</a>
+      ${one.metrics.length > 0 && html`<span class="quiet"> ${one.metrics.at(-1).name} ${figure(one.metrics.at(-1).value)} at round ${one.metrics.at(-1).step}</span>`}
+      ${one.error && html`<div class="problem">${one.error}</div>`}</p>`)}
+    ${ranked.length > 0
+      ? html`<p class="done">${ranked.length} of ${trainings.length} models are evaluated.</p>
+          <button class="primary" onClick=${() => go(["models"], { benchmark: started.benchmark.id })}>Open the leaderboard</button>`
+      : html`<p class="quiet">The models are evaluated when they are trained. This takes a few minutes; you can leave the page.</p>`}`}<//>`;
+}

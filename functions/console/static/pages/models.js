@@ -1,0 +1,222 @@
+// Leaderboard, comparison, trainings, and the models in use.
+
+import { useState } from "preact/hooks";
+import { all, del, get, path, put } from "../api.js";
+import { confusion, CURVES, Lines } from "../charts.js";
+import { Button, Card, Code, Dialog, Empty, Field, figure, Form, go, html, List, Loaded, Page, percent, Status, Table, Tabs, useLoad, when } from "../view.js";
+
+const MOVING = ["pending", "queued", "running"];
+const METRICS = ["roc_auc", "ks", "gini", "log_loss", "accuracy", "f1", "precision", "recall"];
+
+export default function Models({ parts, query }) {
+  const [section = "leaderboard", id] = parts;
+  const tabs = [
+    ["leaderboard", "Leaderboard", "#/models"],
+    ["trainings", "Trainings", "#/models/trainings"],
+    ["aliases", "In use", "#/models/aliases"],
+  ];
+  const bar = html`<${Tabs} label="Models" tabs=${tabs} current=${section} />`;
+  if (section === "trainings" && id) return html`<${Training} id=${id} />`;
+  if (section === "trainings") return html`<${Page} title="Models" />${bar}<${Trainings} />`;
+  if (section === "aliases") return html`<${Page} title="Models" />${bar}<${Aliases} />`;
+  if (section === "compare") return html`<${Compare} ids=${query.getAll("evaluation")} />`;
+  return html`<${Page} title="Models" />${bar}<${Leaderboard} chosen=${query.get("benchmark")} metric=${query.get("metric") || "roc_auc"} />`;
+}
+
+// ---- Leaderboard
+
+async function allBenchmarks() {
+  const rows = [];
+  for (let page = 1; ; page += 1) {
+    const found = await get("/benchmarks", { page, page_size: 100 });
+    rows.push(...found.data);
+    if (!found.has_more || rows.length >= 1000) return rows;
+  }
+}
+
+function Leaderboard({ chosen, metric }) {
+  const benchmarks = useLoad(allBenchmarks, []);
+  return html`<${Loaded} state=${benchmarks}>${(rows) => {
+    if (!rows.length) return html`<${Empty}>No benchmark yet. <a href="#/home/start">Train a first model</a>: that makes one.<//>`;
+    return html`<${Board} key=${`${chosen} ${metric}`} benchmarks=${rows} benchmark=${rows.find((one) => one.id === chosen) || rows[0]} metric=${metric} />`;
+  }}<//>`;
+}
+
+function Board({ benchmarks, benchmark, metric }) {
+  const [picked, setPicked] = useState([]);
+  const [promoted, setPromoted] = useState(null);
+  const select = (changes) => go(["models"], { benchmark: benchmark.id, metric, ...changes });
+  const toggle = (id) => setPicked(picked.includes(id) ? picked.filter((one) => one !== id) : [...picked, id]);
+  const load = (after) =>
+    get("/leaderboards", { benchmarks: benchmark.id, "order_by_metric.benchmark_id": benchmark.id, "order_by_metric.metric_name": metric, limit: 50, after });
+  const evaluationOf = (row) => row.evaluations[benchmark.id];
+  const shown = METRICS.filter((name) => benchmark.metrics.includes(name));
+  const columns = [
+    { name: "", cell: (row) => evaluationOf(row) && html`<input type="checkbox" aria-label=${`Compare ${row.name}`} checked=${picked.includes(evaluationOf(row))} onChange=${() => toggle(evaluationOf(row))} />` },
+    { name: "Rank", numeric: true, cell: (row) => row.rank ?? "–" },
+    { name: "Model", cell: (row) => html`<a href=${`#/models/trainings/${row.training_id}`}>${row.name}</a><small>${row.architecture}, ${when(row.created_at)}</small>${row.warnings.map((text) => html`<div class="note">${text}</div>`)}` },
+    ...shown.map((name) => ({ name: name.replace("_", " "), numeric: true, cell: (row) => figure(row.benchmarks[benchmark.id]?.[name], 4) })),
+    { name: "", cell: (row) => evaluationOf(row) && html`<button class="small" onClick=${() => setPromoted(row)}>Promote</button>` },
+  ];
+  return html`<div class="row">
+      <${Field} label="Benchmark"><select value=${benchmark.id} onChange=${(event) => select({ benchmark: event.target.value })}>
+        ${benchmarks.map((one) => html`<option value=${one.id}>${one.name}</option>`)}</select><//>
+      <${Field} label="Ranked by"><select value=${metric} onChange=${(event) => select({ metric: event.target.value })}>
+        ${shown.map((name) => html`<option value=${name}>${name.replace("_", " ")}</option>`)}</select><//>
+    </div>
+    <${Card} title=${benchmark.name} actions=${html`<button class="primary" disabled=${!picked.length} onClick=${() => (location.hash = compareAddress(picked))}>${picked.length > 1 ? `Compare ${picked.length} models` : "Show curves"}</button>`}>
+      <p class="quiet">${benchmark.description}</p>
+      <${List} label="Leaderboard" load=${load} columns=${columns} every=${4000} isMoving=${(row) => !evaluationOf(row)}
+        empty="No model is evaluated on this benchmark yet." />
+    <//>
+    ${promoted && html`<${Promote} row=${promoted} benchmark=${benchmark} onClose=${() => setPromoted(null)} />`}`;
+}
+
+const compareAddress = (ids) => `#/models/compare?${new URLSearchParams(ids.map((id) => ["evaluation", id]))}`;
+
+function Promote({ row, benchmark, onClose }) {
+  const [done, setDone] = useState(null);
+  const submit = async ({ alias }) => setDone(await put(path`/checkpoints/aliases/${alias}`, { checkpoint_id: row.id }));
+  return html`<${Dialog} title=${`Promote ${row.name}`} onClose=${onClose}>
+    <p>Offers and predictions name a model by an alias. The alias then means this model. An alias can require benchmarks; the model needs an evaluation on each.</p>
+    ${done
+      ? html`<p class="done">${done.id} is now ${row.name}.</p>`
+      : html`<${Form} submit=${submit} button="Promote"><${Field} label="Alias" hint=${`such as champion or ${benchmark.name.toLowerCase().replace(/[^a-z0-9]+/g, "-")}`}><input name="alias" required value="champion" /><//><//>`}
+  <//>`;
+}
+
+// ---- Comparison
+
+function Compare({ ids }) {
+  const state = useLoad(
+    () =>
+      Promise.all(
+        ids.map(async (id) => {
+          const evaluation = await get(path`/evaluations/${id}`);
+          const training = evaluation.training_id ? await get(path`/trainings/${evaluation.training_id}`, { include_deleted: true }) : null;
+          return { ...evaluation, name: training?.name || evaluation.checkpoint_id };
+        }),
+      ),
+    [ids.join()],
+  );
+  return html`<${Page} title=${ids.length > 1 ? "Compare models" : "Curves"} actions=${html`<a class="button" href="#/models">Leaderboard</a>`} />
+    <${Loaded} state=${state}>${(all) => html`<${Comparison} evaluations=${all.filter((one) => one.result.curve)} />`}<//>`;
+}
+
+function Comparison({ evaluations }) {
+  if (!evaluations.length) return html`<${Empty}>None of these evaluations has succeeded yet.<//>`;
+  const best = (name) => (name === "log_loss" ? Math.min : Math.max)(...evaluations.map((one) => one.result.metrics[name] ?? NaN).filter((value) => !Number.isNaN(value)));
+  const columns = [
+    { name: "Metric", cell: (name) => name.replace("_", " ") },
+    ...evaluations.map((one) => ({
+      name: one.name,
+      numeric: true,
+      cell: (name) => (one.result.metrics[name] === best(name) ? html`<strong>${figure(one.result.metrics[name], 4)}</strong>` : figure(one.result.metrics[name], 4)),
+    })),
+  ];
+  const names = METRICS.filter((name) => evaluations.some((one) => one.result.metrics[name] !== undefined));
+  return html`<${Card} title="Metrics"><${Table} label="Metrics" columns=${columns} rows=${names} keyOf=${(name) => name} />
+      ${evaluations.map((one) => html`<p class="quiet">${one.name}: ${figure(one.result.rows)} rows, of them ${figure(one.result.positives)} positive${one.result.excluded_training_rows ? `; ${figure(one.result.excluded_training_rows)} rows left out because the model was fitted on them` : ""}.</p>`)}
+    <//>
+    <div class="grid">${Object.values(CURVES).map(
+      (curve) => html`<${Card} key=${curve.name} title=${curve.name}><${Lines} x=${curve.x} y=${curve.y} range=${curve.range} caption=${curve.caption}
+        series=${[...evaluations.map((one) => ({ name: one.name, points: curve.points(one.result) })), ...(curve.name === "ROC" ? [{ name: "chance", points: [[0, 0], [1, 1]], dash: [4, 4] }] : [])]} /><//>`,
+    )}</div>
+    <div class="grid">${evaluations.map((one) => html`<${Threshold} key=${one.id} evaluation=${one} />`)}</div>`;
+}
+
+function Threshold({ evaluation }) {
+  const { result, name } = evaluation;
+  const points = result.curve.filter((point) => point.threshold !== null);
+  const [index, setIndex] = useState(Math.floor(points.length / 4));
+  const [gain, setGain] = useState(100);
+  const [cost, setCost] = useState(5);
+  const point = points[index];
+  const cells = confusion(result, point);
+  const value = cells.truePositives * gain - (cells.truePositives + cells.falsePositives) * cost;
+  const values = points.map((each) => confusion(result, each)).map((each) => each.truePositives * gain - (each.truePositives + each.falsePositives) * cost);
+  const best = values.indexOf(Math.max(...values));
+  return html`<${Card} title=${`Threshold of ${name}`}>
+    <label class="field"><span>Contact everybody with a probability of at least ${figure(point.threshold, 3)}</span>
+      <input type="range" min="0" max=${points.length - 1} value=${index} onInput=${(event) => setIndex(Number(event.target.value))} /></label>
+    <div class="row">
+      <${Field} label="Value of a success"><input type="number" value=${gain} onInput=${(event) => setGain(Number(event.target.value))} /><//>
+      <${Field} label="Cost of a contact"><input type="number" value=${cost} onInput=${(event) => setCost(Number(event.target.value))} /><//>
+    </div>
+    <table aria-label="Confusion matrix"><thead><tr><th></th><th scope="col" class="numeric">contacted</th><th scope="col" class="numeric">left alone</th></tr></thead>
+      <tbody><tr><th scope="row">positive</th><td class="numeric">${figure(cells.truePositives)}</td><td class="numeric">${figure(cells.falseNegatives)}</td></tr>
+        <tr><th scope="row">negative</th><td class="numeric">${figure(cells.falsePositives)}</td><td class="numeric">${figure(cells.trueNegatives)}</td></tr></tbody></table>
+    <p>Precision ${percent(cells.precision)}, recall ${percent(cells.recall)}, ${percent(cells.share)} of all customers contacted.</p>
+    <p><strong>${figure(value)}</strong> is what it brings on these ${figure(result.rows)} rows.
+      <button class="small" onClick=${() => setIndex(best)}>Go to the best (${figure(values[best])})</button></p>
+  <//>`;
+}
+
+// ---- Trainings
+
+function Trainings() {
+  const columns = [
+    { name: "Training", cell: (one) => html`<a href=${`#/models/trainings/${one.id}`}>${one.name}</a><small>${one.architecture}</small>` },
+    { name: "State", cell: (one) => html`<${Status} value=${one.status} />` },
+    { name: "AUC", numeric: true, cell: (one) => figure(one.checkpoints[0]?.metrics.roc_auc, 4) },
+    { name: "Seconds", numeric: true, cell: (one) => figure(one.training_seconds) },
+    { name: "Made", cell: (one) => when(one.created_at) },
+  ];
+  const load = (after, read = 0) => get("/trainings", { pageSize: 50, page: 1 + Math.floor(read / 50) });
+  return html`<p><a class="button primary" href="#/home/start">New training</a></p>
+    <${List} label="Trainings" load=${load} columns=${columns} isMoving=${(one) => MOVING.includes(one.status)} empty="No training yet." />`;
+}
+
+function Training({ id }) {
+  const state = useLoad(() => get(path`/trainings/${id}`, { include_deleted: true }), [id], { every: 2000, isMoving: (one) => MOVING.includes(one.status) });
+  return html`<${Loaded} state=${state}>${(one) => {
+    const names = [...new Set(one.metrics.map((point) => point.name))];
+    const series = names.map((name) => ({ name, points: one.metrics.filter((point) => point.name === name).map((point) => [point.step, point.value]) })).filter((each) => each.points.length > 1);
+    const facts = [
+      ["State", html`<${Status} value=${one.deleted_at ? "deleted" : one.status} />`],
+      ["Architecture", one.architecture],
+      ["Files", one.connectors.flatMap((each) => each.files || ["all files"]).join(", ")],
+      ["Target", one.connectors.map((each) => each.target).join(", ")],
+      ["Started", when(one.started_at)],
+      ["Ended", when(one.ended_at)],
+      ["Instance", one.instance_type || "–"],
+      ["Seconds trained / billed", `${figure(one.training_seconds)} / ${figure(one.billable_seconds)}`],
+    ];
+    const remove = async () => {
+      await del(path`/trainings/${id}`);
+      go(["models", "trainings"]);
+    };
+    return html`<${Page} title=${one.name} actions=${html`${!one.deleted_at && html`<${Button} kind="danger" task=${remove} confirm=${`Delete the training ${one.name}? A running job is stopped.`}>Delete<//>`}<a class="button" href="#/models/trainings">All trainings</a>`} />
+      ${one.error && html`<div class="problem">${one.error}</div>`}
+      <div class="grid">
+        <${Card} title="Training"><${Table} label="Facts" columns=${[{ name: "Property", cell: ([name]) => name }, { name: "Value", cell: ([, value]) => value }]} rows=${facts} keyOf=${([name]) => name} /><//>
+        <${Card} title="Notes">${one.notes.length ? html`<ul>${one.notes.map((text) => html`<li>${text}</li>`)}</ul>` : html`<p class="quiet">Nothing to say.</p>`}<//>
+      </div>
+      <${Card} title="Progress">${series.length ? html`<${Lines} series=${series} x="Round" y="Value" caption="Metrics that the job has reported on rows that it holds out." />` : html`<p class="quiet">The job has reported no series yet.</p>`}<//>
+      <${Card} title="Checkpoints"><${Checkpoints} rows=${one.checkpoints} /><//>
+      <${Card} title="Configuration"><${Code} value=${one.configuration} /><//>`;
+  }}<//>`;
+}
+
+const Checkpoints = ({ rows }) =>
+  html`<${Table} label="Checkpoints" empty="None yet." rows=${rows} columns=${[
+    { name: "Checkpoint", cell: (one) => html`<code>${one.id}</code>` },
+    ...["roc_auc", "ks", "log_loss", "f1"].map((name) => ({ name: name.replace("_", " "), numeric: true, cell: (one) => figure(one.metrics[name], 4) })),
+    { name: "kB", numeric: true, cell: (one) => figure(Math.round(one.size_bytes / 1000)) },
+  ]} />`;
+
+// ---- Aliases
+
+function Aliases() {
+  const state = useLoad(async () => {
+    const [aliases, checkpoints] = await Promise.all([get("/checkpoints/aliases"), all("/checkpoints")]);
+    return aliases.data.map((alias) => ({ ...alias, checkpoint: checkpoints.find((one) => one.id === alias.checkpoint_id) }));
+  }, []);
+  const columns = [
+    { name: "Alias", cell: (one) => html`<strong>${one.id}</strong>` },
+    { name: "Model", cell: (one) => (one.checkpoint ? html`<a href=${`#/models/trainings/${one.checkpoint.training_id}`}>${one.checkpoint.name}</a>` : one.checkpoint_id) },
+    { name: "Required benchmarks", numeric: true, cell: (one) => one.required_benchmark_ids.length },
+    { name: "Changed", cell: (one) => when(one.updated_at) },
+  ];
+  return html`<${Loaded} state=${state}>${(rows) => html`<${Table} label="Aliases" columns=${columns} rows=${rows} empty="No alias yet. Promote a model on the leaderboard." />`}<//>`;
+}

@@ -1,0 +1,197 @@
+"""Several architectures together: what one misses, another one sees.
+
+Each is fitted on the same folds. Weights and a bias of their log-odds minimise the log loss on rows that they have not
+seen, and are held near equal shares.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import numpy as np
+
+from functions.jobs.fitting.base import (
+    Architecture,
+    FitSession,
+    FitTask,
+    MinutesUsedUpError,
+)
+from functions.jobs.fitting.families import family_of
+from shared.propensity.architectures.configuration import (
+    AdditiveCatBoostConfiguration,
+    AdditiveConfiguration,
+    ArchitectureConfiguration,
+    AutoConfiguration,
+    CatBoostConfiguration,
+    LightGBMConfiguration,
+    XGBoostConfiguration,
+    are_few,
+)
+from shared.propensity.dates import Numbers
+from shared.propensity.holdouts import Labels
+from shared.propensity.log_odds import LogOddsModel, blend
+
+# How strongly weights are held near equal shares, in rows.
+SHRINKAGE = 30.0
+# Weights need no more rows.
+ROWS_FOR_WEIGHTS = 200_000
+# A smaller weight is none: its trees would cost time and change nothing.
+LEAST_WEIGHT = 0.005
+_STEPS = 200
+_HALVINGS = 30
+
+
+@dataclass(frozen=True)
+class Member:
+    """One of the architectures, with its own settings."""
+
+    name: str
+    architecture: str
+    configuration: ArchitectureConfiguration
+
+
+SCORECARD = Member("additive_8", "additive", AdditiveConfiguration(knots=8))
+STRAIGHT = Member("additive_0", "additive", AdditiveConfiguration(knots=0))
+XGBOOST = Member("xgboost", "xgboost", XGBoostConfiguration())
+ON_SCORECARD = Member("additive_catboost", "additive_catboost", AdditiveCatBoostConfiguration())
+# Trees that have to find everything by themselves need more rows of a rare label than these.
+RARE_SHARE, FEW_RARE_ROWS = 0.05, 200
+RARE_LABEL = (SCORECARD, STRAIGHT, ON_SCORECARD)
+FEW_ROWS = (
+    SCORECARD,
+    STRAIGHT,
+    XGBOOST,
+    Member("catboost_6", "catboost", CatBoostConfiguration(max_depth=6)),
+    ON_SCORECARD,
+    Member("catboost_4", "catboost", CatBoostConfiguration(max_depth=4)),
+)
+MORE_ROWS = (
+    SCORECARD,
+    Member("lightgbm", "lightgbm", LightGBMConfiguration()),
+    Member("catboost_8", "catboost", CatBoostConfiguration(max_depth=8)),
+)
+
+
+def members_for(rows: int, positives: int, gpu_count: int) -> tuple[Member, ...]:
+    """Returns the architectures for so many rows, in their order: those that are last are left out first."""
+    rare = min(positives, rows - positives)
+    if rare < min(FEW_RARE_ROWS, RARE_SHARE * rows):
+        return RARE_LABEL
+    if are_few(rows, positives):
+        return FEW_ROWS
+    return (*MORE_ROWS, XGBOOST) if gpu_count else MORE_ROWS
+
+
+class Auto(Architecture[AutoConfiguration]):
+    """See ``Architecture``."""
+
+    name: ClassVar[str] = "auto"
+
+    def fit_folds(self, configuration: AutoConfiguration, task: FitTask, session: FitSession) -> list[LogOddsModel]:
+        """See ``Architecture``."""
+        rows, positives = len(task.examples), int(task.examples.labels.sum())
+        members = members_for(rows, positives, task.hardware.gpu_count)
+        fitted: dict[str, list[LogOddsModel]] = {}
+        budget = None if configuration.minutes is None else configuration.minutes * 60
+        for member in members:
+            # The first is the scorecard, which is always there.
+            left = None if budget is None or not fitted else budget - session.seconds()
+            try:
+                fitted[member.name] = _fit(member, task, session.part(member.name, left))
+            except MinutesUsedUpError:
+                break
+        session.note(_why(rows, positives, len(task.folds), members, list(fitted), configuration.minutes))
+        log_odds, labels = _held_out(list(fitted.values()), task)
+        weights, bias = blend_weights(log_odds, labels)
+        session.note(_weighed(list(fitted), weights, bias, log_odds, labels))
+        return [
+            session.finish(index, blend(zip(weights, models, strict=True), bias))
+            for index, models in enumerate(zip(*fitted.values(), strict=True))
+        ]
+
+
+def _fit(member: Member, task: FitTask, session: FitSession) -> list[LogOddsModel]:
+    labels = task.examples.labels
+    configuration = member.configuration.resolved(len(labels), int(labels.sum()))
+    # LightGBM's GPU code is no faster than its code for processors.
+    hardware = task.hardware if member.architecture == "xgboost" else replace(task.hardware, gpu_count=0)
+    return family_of(member.architecture).fit_folds(configuration, replace(task, hardware=hardware), session)
+
+
+def _held_out(members: Sequence[Sequence[LogOddsModel]], task: FitTask) -> tuple[Numbers, Labels]:
+    """Returns the log-odds of each member's models for rows that they have not seen, and the labels of these rows."""
+    examples = task.examples
+    rows = [np.nonzero(held)[0] for held in task.folds]
+    sampled = [each[:: -(-sum(map(len, rows)) // ROWS_FOR_WEIGHTS)] for each in rows]
+    columns = [
+        np.concatenate([model.log_odds(examples.matrix[each]) for model, each in zip(models, sampled, strict=True)])
+        for models in members
+    ]
+    return np.column_stack(columns), examples.labels[np.concatenate(sampled)]
+
+
+def blend_weights(log_odds: Numbers, labels: Labels, shrinkage: float = SHRINKAGE) -> tuple[list[float], float]:
+    """Returns a weight of at least 0 for each column of log-odds, and a bias, with the least log loss on these rows.
+
+    By projected Newton steps. The squared distance of the weights from equal shares is penalised.
+    """
+    count = log_odds.shape[1]
+    truth = labels.astype(np.float64)
+    design = np.column_stack([log_odds, np.ones(len(truth))])
+    equal = np.append(np.full(count, 1 / count), 0.0)
+    penalties = np.append(np.full(count, shrinkage * count), 0.0)
+
+    def objective(weights: Numbers) -> float:
+        return _loss(truth, design @ weights) + 0.5 * float(penalties @ (weights - equal) ** 2)
+
+    weights, now = equal, objective(equal)
+    for _ in range(_STEPS):
+        chances = 1 / (1 + np.exp(-np.clip(design @ weights, -500, 500)))
+        gradient = design.T @ (chances - truth) + penalties * (weights - equal)
+        hessian = design.T @ (design * (chances * (1 - chances))[:, None]) + np.diag(penalties + 1e-9)
+        free = np.append((weights[:-1] > 0) | (gradient[:-1] < 0), True)
+        step = np.zeros(count + 1)
+        step[free] = np.linalg.solve(hessian[np.ix_(free, free)], gradient[free])
+        for halving in range(_HALVINGS):
+            moved = weights - step / 2**halving
+            moved[:-1] = np.maximum(moved[:-1], 0.0)
+            if (then := objective(moved)) < now - 1e-10:
+                break
+        else:
+            break
+        weights, now = moved, then
+    kept = np.where(weights[:-1] < LEAST_WEIGHT, 0.0, weights[:-1])
+    return [float(weight) for weight in kept], float(weights[-1])
+
+
+def _loss(truth: Numbers, log_odds: Numbers) -> float:
+    return float(np.logaddexp(0.0, np.where(truth == 1, -log_odds, log_odds)).sum())
+
+
+def _why(
+    rows: int,
+    positives: int,
+    folds: int,
+    members: Sequence[Member],
+    fitted: Sequence[str],
+    minutes: float | None,
+) -> str:
+    how = f"{folds} folds" if folds > 1 else "one part of the rows for validation"
+    size = "few" if are_few(rows, positives) else "many"
+    text = f"auto fitted {', '.join(fitted)} with {how}, because {rows:,} rows with {positives:,} positive are {size}."
+    if left_out := [member.name for member in members if member.name not in fitted]:
+        text += f" {', '.join(left_out)} did not fit into the {minutes:g} minutes: raise minutes to use them."
+    return text
+
+
+def _weighed(names: Sequence[str], weights: Sequence[float], bias: float, log_odds: Numbers, labels: Labels) -> str:
+    truth = labels.astype(np.float64)
+    alone = [_loss(truth, column) / len(truth) for column in log_odds.T]
+    parts = ", ".join(
+        f"{name} {weight:.2f} ({loss:.4f} alone)" for name, weight, loss in zip(names, weights, alone, strict=True)
+    )
+    together = _loss(truth, log_odds @ np.array(weights) + bias) / len(truth)
+    return (
+        f"The weights of their log-odds, chosen by the log loss on rows that they had not seen, are {parts}; "
+        f"together {together:.4f}."
+    )

@@ -1,0 +1,175 @@
+"""The interface of all model families."""
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Generic, Protocol, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from shared.propensity.architectures.configuration import ArchitectureConfiguration
+from shared.propensity.features import Matrix
+from shared.propensity.holdouts import Labels, Mask
+from shared.propensity.log_odds import LogOdds, LogOddsModel
+
+ConfigurationT = TypeVar("ConfigurationT", bound=ArchitectureConfiguration, contravariant=True)
+# Below it, threads wait for each other more than they work.
+CELLS_FOR_A_THREAD = 500_000
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Rows with their answers: a matrix of features and a 0 or 1 for each of its rows.
+
+    A model may start from log-odds that are known already, the ``baseline``.
+    """
+
+    matrix: Matrix
+    labels: Labels
+    baseline: LogOdds | None = None
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, rows: npt.NDArray[np.intp]) -> "Examples":
+        """Returns some of the rows."""
+        baseline = None if self.baseline is None else self.baseline[rows]
+        return Examples(self.matrix[rows], self.labels[rows], baseline)
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """What fitting may use: CPU threads, and a GPU when ``gpu_count`` is above 0."""
+
+    threads: int
+    gpu_count: int = 0
+
+
+@dataclass(frozen=True)
+class FitTask:
+    """What to fit on: examples, the validation rows of each model, and the columns that hold codes of categories.
+
+    Codes are by falling frequency.
+    """
+
+    examples: Examples
+    folds: Sequence[Mask]
+    categorical: Sequence[int]
+    hardware: Hardware
+    seed: int
+
+
+def threads_for(matrix: Matrix) -> int:
+    """As many threads as there are processors, fewer where the data are too few to share."""
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(available, matrix.size // CELLS_FOR_A_THREAD))
+
+
+class MinutesUsedUpError(Exception):
+    """Error raised when a fit has used up the minutes that it may take."""
+
+
+class RoundWatcher(Protocol):
+    """Gets every round and decides when to stop."""
+
+    @property
+    def best_round(self) -> int:
+        """Returns the round with the lowest loss so far, counted from 1."""
+
+    def after_round(self, finished_rounds: int, loss: float, save: Callable[[Path], object] | None) -> bool:
+        """True ends the fitting; ``save`` writes what there is so far, all rounds of it, to continue from.
+
+        ``None`` if nothing can be written between two rounds.
+        """
+
+    def keep(self, save: Callable[[Path], object]) -> None:
+        """Keeps what there is, all rounds of it, to continue from."""
+
+
+class FitSession(Protocol):
+    """The models of one architecture while they are fitted: one for each fold."""
+
+    def finished(self, fold: int) -> LogOddsModel | None:
+        """Returns the model of a fold if it was fitted before an interruption."""
+
+    def finish(self, fold: int, model: LogOddsModel) -> LogOddsModel:
+        """Keeps the model of a fold, and returns it as it was kept."""
+
+    def resume(self, fold: int) -> tuple[Path, int] | None:
+        """Returns the file of an unfinished model, and the number of its rounds."""
+
+    def watch(self, fold: int, patience: int, suffix: str) -> RoundWatcher:
+        """Returns the observer of a fold's rounds, which writes files with this suffix."""
+
+    def check(self) -> None:
+        """Raises TrainingStoppedError or MinutesUsedUpError if the fit must not go on."""
+
+    def note(self, text: str) -> None:
+        """Tells the owner of the training what was chosen, and why."""
+
+    def part(self, name: str, seconds_left: float | None = None) -> "FitSession":
+        """Returns a session for one of several architectures that are fitted together."""
+
+    def seconds(self) -> float:
+        """Returns the seconds since the fit began."""
+
+
+class Architecture(ABC, Generic[ConfigurationT]):
+    """Fits models of one family, one for each fold. Implementations import their library."""
+
+    name: ClassVar[str]
+
+    @abstractmethod
+    def fit_folds(self, configuration: ConfigurationT, task: FitTask, session: FitSession) -> list[LogOddsModel]:
+        """Returns a model for each fold, fitted on the rows outside of it. ``configuration`` is resolved.
+
+        Models that ``session`` has already are not fitted again.
+
+        Raises:
+            JobFailedError: the hardware asked for can't be used.
+        """
+
+
+class BoostingArchitecture(Architecture[ConfigurationT]):
+    """Fits each fold alone, round by round, and stops early by the fold's rows."""
+
+    # Of the file of an unfinished model.
+    suffix: ClassVar[str]
+
+    @abstractmethod
+    def fit(
+        self,
+        configuration: ConfigurationT,
+        fitted: Examples,
+        validation: Examples,
+        categorical: Sequence[int],
+        hardware: Hardware,
+        seed: int,
+        watcher: RoundWatcher,
+        resume: tuple[Path, int] | None = None,
+    ) -> LogOddsModel:
+        """Boosts on ``fitted`` and keeps ``watcher.best_round`` rounds.
+
+        After each round ``watcher`` learns the log loss on ``validation``. ``resume`` is a file the watcher had saved
+        and the number of rounds in it.
+        """
+
+    def fit_folds(self, configuration: ConfigurationT, task: FitTask, session: FitSession) -> list[LogOddsModel]:
+        """See ``Architecture``."""
+        return [self.fit_fold(configuration, task, index, session) for index in range(len(task.folds))]
+
+    def fit_fold(self, configuration: ConfigurationT, task: FitTask, index: int, session: FitSession) -> LogOddsModel:
+        """Returns the model of one fold."""
+        if model := session.finished(index):
+            return model
+        session.check()
+        held = task.folds[index]
+        fitted, validation = (task.examples.take(np.nonzero(rows)[0]) for rows in (~held, held))
+        resume = session.resume(index)
+        watcher = session.watch(index, configuration.patience, self.suffix)
+        seed = task.seed + index
+        model = self.fit(configuration, fitted, validation, task.categorical, task.hardware, seed, watcher, resume)
+        return session.finish(index, model)

@@ -1,0 +1,175 @@
+"""Checks conditions when they are written, and tests a client against them, in the Common Expression Language (CEL).
+
+Conditions read two variables: ``client``, a map of the client's fields, and ``now``, the time of the decision. A
+condition that cannot be decided, because a field is missing or has another type, does not hold.
+"""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import lru_cache
+from typing import Any
+
+from cel_expr_python import cel
+
+from shared.errors import Detail, ValidationFailedError
+
+_MACROS = "all, exists, exists_one, filter, map"
+# Regular expressions are left out, because one over a long text takes seconds; and so does adding texts in a loop.
+_CONFIGS = (
+    f"stdlib: {{exclude_macros: [{_MACROS}], exclude_functions: [{{name: matches}}]}}",
+    "stdlib: {exclude_functions: [{name: matches}, {name: _+_}]}",
+    "stdlib: {exclude_functions: [{name: matches}]}",
+)
+# A condition with a loop repeats its work, by CEL's own limit at most 10,000 times. So what it repeats is small.
+LOOP_VALUES = 1000
+LOOP_CHARACTERS = 10_000
+# Compiled conditions that are kept between requests.
+_KEPT = 4096
+_WHOLE_NUMBERS = range(-(2**63), 2**63)
+_VALUE_CHARACTERS = 100
+_PLACE = re.compile(r"ERROR: <input>:(-?\d+):(-?\d+): ([^\n]*)")
+_FIELD = re.compile(r"""(?<![\w.])client(?:\.[A-Za-z_]\w*\b(?!\s*\()|\[\s*(?:"[^"\\]*"|'[^'\\]*')\s*\])+""")
+_STEP = re.compile(r"""\.(\w+)|["']([^"']*)["']""")
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """A checked condition. ``has_loop`` is whether it repeats something for each entry of a list or map."""
+
+    expression: cel.Expression
+    has_loop: bool
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A condition that does not hold, and why, with the client's values."""
+
+    condition: str
+    reason: str
+
+
+@lru_cache(maxsize=1)
+def _environments() -> list[cel.Env]:
+    """Returns the languages of conditions: without loops, with loops that cannot add, and all of both."""
+    variables = {"client": cel.Type.Map(cel.Type.STRING, cel.Type.DYN), "now": cel.Type.TIMESTAMP}
+    return [cel.NewEnv(config=cel.NewEnvConfigFromYaml(each), variables=variables) for each in _CONFIGS]
+
+
+def check_conditions(conditions: Sequence[str], field_path: str) -> None:
+    """Raises ValidationFailedError with the position of each mistake: unknown names and functions, and wrong types."""
+    details = []
+    for index, condition in enumerate(conditions):
+        try:
+            _compiled(condition)
+        except ValueError as error:
+            details.append(Detail(f"{field_path}[{index}]", str(error)))
+    if details:
+        raise ValidationFailedError("; ".join(f"{each.field}: {each.message}" for each in details), details)
+
+
+@lru_cache(maxsize=_KEPT)
+def _compiled(condition: str) -> Compiled:
+    """Returns a compiled condition. Raises ValueError with the position of the first mistake."""
+    plain, looping, whole = _environments()
+    try:
+        compiled = Compiled(plain.compile(condition), has_loop=False)
+    except RuntimeError:
+        compiled = Compiled(_with_loop(condition, looping, whole), has_loop=True)
+    result = compiled.expression.return_type()
+    if result not in (cel.Type.BOOL, cel.Type.DYN):
+        raise ValueError(f"line 1, column 1: it gives {result.name()}, but a condition must be true or false")
+    return compiled
+
+
+def _with_loop(condition: str, looping: cel.Env, whole: cel.Env) -> cel.Expression:
+    try:
+        whole.compile(condition)
+    except RuntimeError as error:
+        raise ValueError(_mistake(str(error))) from None
+    try:
+        return looping.compile(condition)
+    except RuntimeError:
+        raise ValueError("line 1, column 1: a condition with a loop, such as all or exists, cannot add") from None
+
+
+def _mistake(message: str) -> str:
+    found = _PLACE.search(message)
+    if found is None or int(found[1]) < 1:
+        return "line 1, column 1: it is nested too deep; split it into several conditions"
+    text = found[3].replace(" (in container '')", "").removesuffix(" [INVALID_ARGUMENT]")
+    if "reference to 'matches'" in text:
+        text += "; use startsWith, endsWith, contains or `in` instead of regular expressions"
+    elif "undeclared reference" in text:
+        text += "; there are `client`, `now` and CEL's own functions"
+    return f"line {found[1]}, column {found[2]}: {text}"
+
+
+class ClientConditions:
+    """Tests one client against conditions."""
+
+    def __init__(self, fields: Mapping[str, Any], now: datetime) -> None:
+        self._fields = {name: _readable(value) for name, value in fields.items()}
+        self._now = now
+        self._activation: cel.Activation | None = None
+        self._is_small: bool | None = None
+
+    def failed(self, conditions: Sequence[str]) -> Failed | None:
+        """Returns the first condition that does not hold."""
+        for condition in conditions:
+            problem = self._problem(condition)
+            if problem is not None:
+                return Failed(condition, problem)
+        return None
+
+    def _problem(self, condition: str) -> str | None:
+        try:
+            compiled = _compiled(condition)
+        except ValueError as error:
+            return f"cannot be read: {error}"
+        if compiled.has_loop and not self._fits_loops():
+            return f"has a loop, and the client has more than {LOOP_VALUES:,} values or {LOOP_CHARACTERS:,} characters"
+        if self._activation is None:
+            self._activation = _environments()[0].Activation({"client": self._fields, "now": self._now})
+        try:
+            result = compiled.expression.eval(self._activation).value()
+        except RuntimeError:
+            return "takes too many steps for this client"
+        if result is True:
+            return None
+        return f"{'does not hold' if result is False else 'cannot be decided'}: {self._values(condition)}"
+
+    def _fits_loops(self) -> bool:
+        if self._is_small is None:
+            text = json.dumps(self._fields, ensure_ascii=False, default=str)
+            # Each value but the last of a list or object has a comma after it.
+            self._is_small = len(text) <= LOOP_CHARACTERS and text.count(",") < LOOP_VALUES
+        return self._is_small
+
+    def _values(self, condition: str) -> str:
+        """Returns the client's values of the fields that a condition names."""
+        shown = [f"{field} is {_shown(self._fields, field)}" for field in dict.fromkeys(_FIELD.findall(condition))]
+        return ", ".join(shown) or "it names no field of the client"
+
+
+def _readable(value: Any) -> Any:
+    """Returns a value that CEL can read: whole numbers beyond 64 bits as others, and other objects as text."""
+    if isinstance(value, dict):
+        return {str(name): _readable(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_readable(each) for each in value]
+    if isinstance(value, int) and not isinstance(value, bool) and value not in _WHOLE_NUMBERS:
+        return float(value)
+    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
+
+
+def _shown(fields: Mapping[str, Any], field: str) -> str:
+    value: Any = fields
+    for name, quoted in _STEP.findall(field.removeprefix("client")):
+        if not isinstance(value, dict) or (name or quoted) not in value:
+            return "missing"
+        value = value[name or quoted]
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= _VALUE_CHARACTERS else f"{text[:_VALUE_CHARACTERS]}…"

@@ -1,0 +1,22 @@
+"""Architectures: the families of models that a training can fit."""
+
+from typing import Any
+
+from pydantic import Field
+
+from shared.models.base import Model
+
+
+class PublishedArchitecture(Model):
+    name: str
+    title: str
+    is_default: bool = Field(description="the one to choose without a reason for another")
+    license: str = Field(description="SPDX identifier of the license of what fits the models")
+    source: str
+    uses_gpus: bool = Field(description="whether `gpu_count` above 0 makes it train on a GPU")
+    in_auto: str | None = Field(description="when the architecture `auto` uses it; null: never")
+    configuration: dict[str, Any] = Field(description="JSON schema of the training's `configuration`, with defaults")
+
+
+class Architectures(Model):
+    data: list[PublishedArchitecture]

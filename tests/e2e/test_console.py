@@ -1,0 +1,273 @@
+"""Tests of the console in a browser, from sign-in to a promoted model, a decision, and a reviewed argument.
+
+The tests use one page and one space, in the order of this file: tokens are in the page's memory only.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from playwright.sync_api import Locator, Page, expect
+
+from infra.local.client import ApiClient
+from infra.local.demo_data import DATA_SETS
+from infra.local.tokens import PASSWORD
+from tests.e2e.conftest import JOB_SECONDS, Stack
+from tests.fixtures.browser import ROOT, Visit, open_browser
+
+EMAIL = "console@example.com"
+SCREENSHOTS = ROOT / "build" / "screenshots"
+AXE = ROOT / "node_modules" / "axe-core" / "axe.min.js"
+WAIT_MILLISECONDS = 60_000
+DESKTOP, PHONE = (1440, 900), (390, 844)
+HOSTILE = '<img src=x onerror="window.hacked = true">{{7*7}}'
+PAGES = {
+    "home": "Home",
+    "home/start": "Train a first model",
+    "data": "Data",
+    "models": "Models",
+    "models/trainings": "Models",
+    "models/aliases": "Models",
+    "decisions": "Decisions",
+    "decisions/offers": "Decisions",
+    "decisions/policy": "Decisions",
+    "review": "Review",
+    "review/all": "Review",
+    "chats": "Chats",
+    "chats/history": "Chats",
+    "chats/experts": "Chats",
+    "operations/calls": "Operations",
+    "operations/keys": "Operations",
+    "operations/members": "Operations",
+    "operations/limits": "Operations",
+    "operations/webhooks": "Operations",
+    "operations/audit": "Operations",
+}
+
+
+@pytest.fixture(scope="module")
+def visit(stack: Stack) -> Iterator[Visit]:
+    """A visit whose user has signed in."""
+    expect.set_options(timeout=WAIT_MILLISECONDS)
+    with open_browser() as browser:
+        page = browser.new_page(viewport={"width": DESKTOP[0], "height": DESKTOP[1]}, locale="en-US")
+        page.set_default_timeout(WAIT_MILLISECONDS)
+        scheme, host = urlsplit(stack.url)[:2]
+        opened = Visit(page, f"{scheme}://{host}", allowed=(stack.settings.aws_url,))
+        stack.user(EMAIL)
+        page.goto(f"{stack.url}/console")
+        page.get_by_label("E-mail address").fill(EMAIL)
+        page.get_by_label("Password").fill(PASSWORD)
+        page.get_by_role("button", name="Sign in").click()
+        expect(page.get_by_role("heading", name="Home")).to_be_visible()
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def api(stack: Stack, visit: Visit) -> ApiClient:
+    """A client of the same user, in the space that the first test has made in the browser."""
+    client = stack.user(EMAIL)
+    client.space_id = client.get("/me")["spaces"][0]["id"]
+    return client
+
+
+@pytest.fixture(autouse=True)
+def nothing_to_complain_about(visit: Visit) -> Iterator[None]:
+    yield
+    complaints, visit.complaints[:] = list(visit.complaints), []
+    assert complaints == []
+
+
+def opened(page: Page, place: str, heading: str) -> None:
+    """Opens a page of the console, and waits until it has loaded."""
+    page.evaluate("place => { location.hash = '#/' + place }", place)
+    expect(page.get_by_role("heading", name=heading, level=1)).to_be_visible()
+    expect(page.locator("main [role=status]", has_text="Loading")).to_have_count(0)
+
+
+def row(page: Page, text: str) -> Locator:
+    return page.get_by_role("row").filter(has_text=text)
+
+
+def keep_picture(page: Page, name: str) -> None:
+    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=SCREENSHOTS / f"console-{name}.png", full_page=True)
+
+
+@pytest.mark.e2e
+@pytest.mark.row("UI-1")
+def test_a_dropped_file_becomes_a_leaderboard(visit: Visit, tmp_path: Path) -> None:
+    page, data_set = visit.page, next(each for each in DATA_SETS if each.name == "german-credit")
+    file = tmp_path / "customers.csv"
+    file.write_bytes(data_set.files()[data_set.training_file])
+    page.get_by_label("Name").fill("Browser")
+    page.get_by_role("button", name="Create space").click()
+    page.get_by_role("link", name="Train a first model").first.click()
+    page.get_by_label("Files to upload").set_input_files(file)
+    expect(page.get_by_role("region", name="First rows as they are read")).to_contain_text("duration_in_month")
+    page.get_by_role("button", name="These rows are right").click()
+    target = page.get_by_label("Column to predict")
+    expect(target).to_be_visible()
+    target.select_option(data_set.target)
+    page.get_by_role("button", name="Train", exact=True).click()
+    leaderboard = page.get_by_role("button", name="Open the leaderboard")
+    leaderboard.wait_for(timeout=2 * JOB_SECONDS * 1000)
+    expect(page.get_by_text("2 of 2 models are evaluated.")).to_be_visible(timeout=JOB_SECONDS * 1000)
+    leaderboard.click()
+    expect(row(page, "customers, lightgbm")).to_be_visible()
+    expect(row(page, "customers, xgboost")).to_be_visible()
+    keep_picture(page, "leaderboard")
+
+
+@pytest.mark.e2e
+@pytest.mark.row("UI-2")
+def test_models_are_compared_and_one_is_promoted(visit: Visit, api: ApiClient) -> None:
+    page = visit.page
+    for model in ("lightgbm", "xgboost"):
+        page.get_by_label(f"Compare customers, {model}").check()
+    page.get_by_role("button", name="Compare 2 models").click()
+    for curve in ("ROC", "Precision and recall", "KS", "Gain", "Lift"):
+        card = page.locator("section").filter(has=page.get_by_role("heading", name=curve, exact=True))
+        expect(card.locator("canvas")).to_be_visible()
+    threshold = page.locator("section").filter(has_text="Threshold of customers, lightgbm")
+    contacted = threshold.get_by_text("of all customers contacted").inner_text()
+    threshold.get_by_role("slider").focus()
+    page.keyboard.press("Home")
+    assert threshold.get_by_text("of all customers contacted").inner_text() != contacted
+    keep_picture(page, "comparison")
+    opened(page, "models", "Models")
+    row(page, "customers, lightgbm").get_by_role("button", name="Promote").click()
+    page.get_by_role("dialog").get_by_role("button", name="Promote").click()
+    expect(page.get_by_text("champion is now customers, lightgbm.")).to_be_visible()
+    page.get_by_role("button", name="Close").click()
+    alias = api.get("/checkpoints/aliases/champion")
+    checkpoint = next(each for each in api.rows("/checkpoints") if each["id"] == alias["checkpoint_id"])
+    assert checkpoint["name"] == "customers, lightgbm"
+
+
+@pytest.mark.e2e
+@pytest.mark.row("UI-3")
+def test_a_decision_is_explained_and_a_changed_value_is_compared(visit: Visit, api: ApiClient) -> None:
+    page = visit.page
+    group = api.post("/action-groups", {"name": "Offers", "description": "what we offer"})["id"]
+    for name, priority in (("Loan", "high"), (HOSTILE, "low")):
+        offer = {"name": name, "description": "x", "priority": priority, "type": "offer", "status": "active"}
+        api.post("/actions", {**offer, "group": group, "model_id": "champion"})
+    fields = {"duration_in_month": 24, "credit_amount": 2000, "age_in_years": 40}
+    api.post("/personas", {"name": HOSTILE, "birthdate": "1980-01-01", "notes": HOSTILE, "data": fields})
+    opened(page, "decisions", "Decisions")
+    page.get_by_label("Known customers").select_option(label=HOSTILE)
+    page.get_by_role("button", name="Decide").click()
+    expect(page.get_by_role("heading", name="Offer: Loan")).to_be_visible()
+    expect(row(page, HOSTILE)).to_contain_text("Its score is below the best score")
+    expect(row(page, "credit_amount").locator(".bar")).to_have_count(1)
+    expect(page.get_by_role("link", name="customers.csv")).to_be_visible()
+    keep_picture(page, "decision")
+    text = page.get_by_role("textbox", name="Fields")
+    text.fill(text.input_value().replace("2000", "15000"))
+    page.get_by_role("button", name="Decide again").click()
+    expect(page.get_by_text("credit_amount: 2000 → 15000")).to_be_visible()
+    page.get_by_role("button", name="rejected it").click()
+    expect(page.get_by_text("The customer's reaction: rejected.")).to_be_visible()
+    assert page.evaluate("window.hacked") is None
+
+
+@pytest.mark.e2e
+@pytest.mark.row("UI-4")
+def test_the_queue_is_worked_through_by_keyboard(visit: Visit, api: ApiClient) -> None:
+    page = visit.page
+    model = api.get("/v1/models")["data"][0]["id"]
+    facts = {
+        "model": model,
+        "client": {"name": HOSTILE, "balance": 1500},
+        "insight_spec": {"insight": "saves much"},
+        "max_tokens": 8,
+    }
+    made = [api.post("/arguments", {**facts, "product": {"name": name}})["id"] for name in ("First", "Second")]
+    for each in made:
+        api.call("PUT", f"/arguments/{each}", {"argument": "Your balance is 1500."})
+        # The small model writes nothing that a reviewer would get, so its argument takes the way of a second review.
+        api.call("PUT", f"/arguments/{each}", {"review": {"status": "reviewing"}})
+        api.post(f"/arguments/{each}/release")
+    opened(page, "review", "Review")
+    expect(page.get_by_role("heading", name="First")).to_be_visible()
+    expect(row(page, "balance")).to_contain_text("1500")
+    page.keyboard.press("e")
+    page.get_by_label("Text of the argument").fill("Your balance is 1500, so a deposit suits you.")
+    page.get_by_role("button", name="Save").click()
+    expect(page.locator(".argument")).to_contain_text("a deposit suits you")
+    keep_picture(page, "review")
+    page.get_by_role("heading", name="First").click()
+    page.keyboard.press("a")
+    expect(page.get_by_role("heading", name="Second")).to_be_visible()
+    page.keyboard.press("r")
+    expect(page.get_by_text("You have decided 2.")).to_be_visible()
+    stored = [api.get(f"/arguments/{each}") for each in made]
+    assert [each["review"]["status"] for each in stored] == ["success", "failed"]
+    assert stored[0]["argument"] == "Your balance is 1500, so a deposit suits you."
+    # The last request found no argument that waits, which is a 404.
+    visit.complaints[:] = [each for each in visit.complaints if "404" not in each]
+
+
+@pytest.mark.e2e
+def test_a_chat_streams_its_answer_and_reports_guard_and_router(visit: Visit, api: ApiClient) -> None:
+    page = visit.page
+    opened(page, "chats", "Chats")
+    page.get_by_label("Guard: check").uncheck()
+    page.get_by_label("At most this many tokens").fill("8")
+    page.get_by_label("Your message").fill("Say hello.")
+    page.keyboard.press("Enter")
+    expect(page.locator(".message.assistant")).to_have_count(1)
+    expect(page.get_by_text("is off").first).to_be_visible()
+    chat = next(api.rows("/chats"))
+    assert api.get(f"/chats/{chat['id']}")["messages"][0]["content"] == "Say hello."
+
+
+@pytest.mark.e2e
+@pytest.mark.row("UI-5")
+def test_a_key_is_made_and_revoked_and_the_log_shows_it(visit: Visit, api: ApiClient, stack: Stack) -> None:
+    page = visit.page
+    opened(page, "operations/keys", "Operations")
+    page.get_by_label("Name").fill("Nightly job")
+    page.get_by_role("button", name="Make the key").click()
+    key = page.get_by_text("ik_").inner_text()
+    assert ApiClient(stack.url, key, api.space_id).get("/data-models")["count"] >= 0
+    page.on("dialog", lambda dialog: dialog.accept())
+    row(page, "Nightly job").get_by_role("button", name="Revoke").click()
+    expect(row(page, "Nightly job")).to_contain_text("revoked")
+    opened(page, "operations/members", "Operations")
+    page.get_by_label("E-mail addresses").fill("colleague@example.com")
+    page.get_by_role("button", name="Invite", exact=True).click()
+    expect(row(page, "colleague@example.com")).to_contain_text("pending")
+    opened(page, "operations/audit?entity=api_key", "Operations")
+    expect(row(page, "api_key").first).to_contain_text(EMAIL)
+    opened(page, "operations/calls", "Operations")
+    expect(row(page, "argument").first).to_be_visible()
+    keep_picture(page, "calls")
+
+
+@pytest.mark.e2e
+@pytest.mark.row("UI-6")
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
+def test_every_page_is_accessible_and_fits(visit: Visit, api: ApiClient, size: tuple[int, int], scheme: str) -> None:
+    page = visit.page
+    api.call("PUT", f"/spaces/{api.space_id}", {"name": HOSTILE})
+    page.set_viewport_size({"width": size[0], "height": size[1]})
+    page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
+    page.evaluate(AXE.read_text())
+    found: dict[str, list[str]] = {}
+    for place, heading in PAGES.items():
+        opened(page, place, heading)
+        result = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
+        found[place] = [
+            f"{each['id']}: {each['nodes'][0]['html'][:200]}"
+            for each in result["violations"]
+            if each["impact"] in ("serious", "critical")
+        ]
+        if page.evaluate("document.documentElement.scrollWidth") > size[0]:
+            found[place].append("scrolls sideways")
+    visit.complaints[:] = [each for each in visit.complaints if "404" not in each]
+    assert {place: problems for place, problems in found.items() if problems} == {}
+    assert page.evaluate("window.hacked") is None

@@ -1,0 +1,58 @@
+"""Few rows of a label: leaves small enough for them, a threshold that calls some of them, and no crash."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from functions.jobs.fitting.base import Examples
+from functions.jobs.fitting.families import FAMILIES
+from functions.jobs.modelling.metrics import measure, roc_curve
+from functions.jobs.modelling.thresholds import choose_threshold
+from shared.models.job import MetricName
+from shared.propensity.log_odds import mean
+from tests.unit.jobs.fits import examples, fit, session
+
+
+@pytest.mark.row("ML-7")
+@pytest.mark.parametrize("architecture", ["additive", "lightgbm", "xgboost", "catboost"])
+def test_a_column_that_tells_24_of_12_000_rows_apart_is_used(tmp_path: Path, architecture: str) -> None:
+    random = np.random.default_rng(2)
+    labels = (random.permutation(12_000) < 24).astype(np.float32)
+    matrix = random.normal(size=(12_000, 3)).astype(np.float32)
+    matrix[:, 1] = labels
+    settings = {} if architecture == "additive" else {"n_estimators": 60}
+    model = mean(fit(architecture, session(tmp_path), Examples(matrix, labels), settings, categorical=[]))
+
+    assert roc_curve(labels.astype(np.float64), model.predict(matrix)).area > 0.99
+
+
+@pytest.mark.row("ML-1")
+@pytest.mark.parametrize("architecture", FAMILIES)
+def test_columns_without_values_and_four_rows_of_a_label_are_enough(tmp_path: Path, architecture: str) -> None:
+    data = examples(60)
+    data.matrix[:, 0] = np.nan
+    data.matrix[:, 1] = 3
+    data.matrix[:, 2] = np.arange(60) * 1e36
+    labels = (np.arange(60) % 15 < 1).astype(np.float32)
+    models = fit(architecture, session(tmp_path), Examples(data.matrix, labels))
+
+    chances = mean(models).predict(data.matrix)
+    assert ((chances > 0) & (chances < 1)).all()
+
+
+def test_the_threshold_is_a_half_unless_it_would_call_hardly_any_row() -> None:
+    random = np.random.default_rng(3)
+    log_odds = random.normal(size=5_000)
+    usual = (random.random(5_000) < 1 / (1 + np.exp(-2 * log_odds))).astype(np.float32)
+    assert choose_threshold(usual, 1 / (1 + np.exp(-2 * log_odds))) == (0.5, [])
+
+    chances = 1 / (1 + np.exp(-(log_odds - 4.5)))
+    rare = (random.random(5_000) < chances).astype(np.float32)
+    threshold, (note,) = choose_threshold(rare, chances)
+    assert 0 < threshold < 0.5
+    assert f"The threshold is therefore {threshold:.4g}" in note
+    measured = measure(rare, chances, threshold).metrics
+    assert measure(rare, chances).metrics[MetricName.F1] == 0
+    best = max(measure(rare, chances, float(each)).metrics[MetricName.F1] or 0 for each in np.unique(chances)[::7])
+    assert measured[MetricName.F1] == pytest.approx(best, rel=0.05)
