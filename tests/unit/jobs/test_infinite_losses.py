@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from shared.propensity.architectures.base import Examples
 
+from functions.jobs.fitting.base import Examples
 from functions.jobs.modelling.training import MemberState, MemberWatcher, Workspace, fit_ensemble
 from functions.jobs.progress import ProgressReporter
 from shared.errors import JobFailedError
