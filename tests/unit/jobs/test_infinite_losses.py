@@ -3,17 +3,15 @@
 import math
 import threading
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
+from typing import cast
 
-import numpy as np
 import pytest
 
-from functions.jobs.fitting.base import Examples
-from functions.jobs.modelling.training import MemberState, MemberWatcher, Workspace, fit_ensemble
+from functions.jobs.modelling.training import MemberState, Session, Workspace
 from functions.jobs.progress import ProgressReporter
 from shared.errors import JobFailedError
 from shared.models.job import CheckpointMetadata
+from shared.propensity.log_odds import LogOddsModel
 from tests.fixtures.training_workflow import checkpoint
 
 
@@ -27,42 +25,22 @@ def test_a_loss_that_is_no_number_leaves_the_checkpoint_readable() -> None:
     assert [(point.step, point.value) for point in read.series] == [(1, 0.6), (4, 0.5)]
 
 
-class Fitted:
-    """A model that can only be saved."""
-
-    def save(self, path: Path) -> None:
-        path.write_text("model")
-
-
-def fit(folder: Path, losses: list[float]) -> list[int]:
-    """Fits a model with given losses, and returns the round that its watcher calls the best."""
-    best: list[int] = []
-
-    def rounds(*arguments: Any) -> Fitted:
-        watcher: MemberWatcher = arguments[6]
-        for number, loss in enumerate(losses, 1):
-            watcher.after_round(number, loss, Fitted().save)
-        best.append(watcher.best_round)
-        return Fitted()
-
-    architecture: Any = SimpleNamespace(fit=rounds, load=lambda path: path)
-    configuration: Any = SimpleNamespace(early_stopping_rounds=10)
-    examples = Examples(np.zeros((4, 1), np.float32), np.array([0, 1, 0, 1]))
-    observer = ProgressReporter(threading.Event())
-    folds = [np.array([True, True, False, False])]
-    workspace = Workspace.open(folder, ".txt", "fit")
-    fit_ensemble(architecture, configuration, examples, folds, [], 0, 0, observer, workspace, 0.0)
-    return best
+def fit(folder: Path, losses: list[float]) -> Session:
+    """Lets a model have these losses, and returns its session."""
+    session = Session(Workspace.open(folder, "fit"), ProgressReporter(threading.Event()), save_interval_seconds=0.0)
+    watcher = session.watch(0, patience=10, suffix=".txt")
+    for number, loss in enumerate(losses, 1):
+        watcher.after_round(number, loss, lambda path: path.write_text("model"))
+    return session
 
 
 def test_a_later_loss_is_better_than_one_that_is_no_number(tmp_path: Path) -> None:
-    assert fit(tmp_path, [math.nan, 0.7, 0.6, math.nan]) == [3]
-    state = Workspace(tmp_path, ".txt").state(0)
-    assert state == MemberState(
-        file="member-0-4-final.txt", rounds=4, complete=True, best_round=3, losses=[math.inf, 0.7, 0.6, math.inf]
-    )
+    session = fit(tmp_path, [math.nan, 0.7, 0.6, math.nan])
+    losses = [math.inf, 0.7, 0.6, math.inf]
+    assert session.workspace.state("0") == MemberState(file="member-0-4.txt", rounds=4, best_round=3, losses=losses)
 
 
 def test_a_fit_that_diverges_fails_with_its_reason(tmp_path: Path) -> None:
+    session, model = fit(tmp_path, [math.nan, math.inf]), cast("LogOddsModel", None)
     with pytest.raises(JobFailedError, match="Use a smaller learning_rate"):
-        fit(tmp_path, [math.nan, math.inf])
+        session.finish(0, model)
