@@ -30,7 +30,8 @@ def fit(folder: Path, losses: list[float]) -> Session:
     session = Session(Workspace.open(folder, "fit"), ProgressReporter(threading.Event()), save_interval_seconds=0.0)
     watcher = session.watch(0, patience=10, suffix=".txt")
     for number, loss in enumerate(losses, 1):
-        watcher.after_round(number, loss, lambda path: path.write_text("model"))
+        watcher.after_round(number, loss, None)
+    watcher.keep(lambda path: path.write_text("model"))
     return session
 
 
