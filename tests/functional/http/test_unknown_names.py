@@ -19,11 +19,9 @@ def test_every_operation_but_those_of_openai_refuses_an_unknown_query_parameter(
             answer = client.request(method, f"{address}?dry_run=true", json={})
             is_refused = answer.status_code == 400 and "query.dry_run: is not known" in answer.text
             answers[f"{method} {route.path}"] = is_refused
-    assert {name for name, is_refused in answers.items() if not is_refused} == {
-        "POST /v1/chat/completions",
-        "GET /v1/models",
-        "GET /v1/models/{model:path}",
-    }
+    openai = {name for name in answers if name.split()[1].startswith("/v1/")}
+    assert {name for name, is_refused in answers.items() if not is_refused} == openai
+    assert "POST /v1/chat/completions" in openai
 
 
 @pytest.mark.row("C-19")
