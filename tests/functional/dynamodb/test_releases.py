@@ -66,7 +66,8 @@ def client(release: Release, issuer: Issuer) -> Iterator[TestClient]:
 
 
 def test_every_read_returns_what_the_release_stored(release: Release, client: TestClient) -> None:
-    reads = [one for one in all_operations() if one.method == "GET" and not one.path.startswith(CALLS_SERVERS)]
+    documented = [one for one in all_operations() if one.route.include_in_schema]
+    reads = [one for one in documented if one.method == "GET" and not one.path.startswith(CALLS_SERVERS)]
     statuses = {str(each): each.send(client, release.ids).status_code for each in reads}
     assert len(statuses) > 40
     assert {name: status for name, status in statuses.items() if status != 200} == {}
