@@ -85,9 +85,6 @@ def test_every_operation_has_an_example_with_all_its_entities(world: World) -> N
             entities -= {"connector_id"}
         if str(operation) == "PUT /benchmarks/{id}":
             entities -= {"connector"}
-        # The policy only compares its ids with those of contacts: the ids of others meet none.
-        if operation.route.path_format == "/insights/policy":
-            entities -= {"action_id", "actions", "group"}
         assert entities <= named, f"{operation}: its example in EXAMPLES lacks {sorted(entities - named)}"
 
 
