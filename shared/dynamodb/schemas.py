@@ -24,11 +24,11 @@ ENTITIES: Upgrades = dict.fromkeys(
     (
         "action", "action_group", "api_key", "api_key_entry", "argument", "argument_change", "argument_comment",
         "argument_index", "audit", "benchmark", "catalog", "chat", "chat_turn", "checkpoint", "checkpoint_alias",
-        "client_erasure", "cluster", "connector", "data_model", "evaluation", "expert", "expert_version", "insight",
-        "insight_contact", "insight_policy", "insight_rate", "insight_reaction", "invite", "invite_email", "job",
-        "limit_usage", "member", "membership", "object", "persona", "persona_key", "persona_upload", "removal", "scan",
-        "schema_drift", "score", "space", "space_usage", "training", "user", "webhook", "webhook_delivery",
-        "webhook_endpoint", "webhook_endpoint_secret",
+        "checkpoint_gate", "client_erasure", "cluster", "connector", "data_model", "evaluation", "expert",
+        "expert_version", "insight", "insight_contact", "insight_experiment", "insight_policy", "insight_rate",
+        "insight_reaction", "invite", "invite_email", "job", "limit_usage", "member", "membership", "object", "persona",
+        "persona_key", "persona_upload", "removal", "scan", "schema_drift", "score", "space", "space_usage", "training",
+        "user", "webhook", "webhook_delivery", "webhook_endpoint", "webhook_endpoint_secret",
     ),
     _NO_STEPS,
 )  # fmt: skip
