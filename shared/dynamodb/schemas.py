@@ -26,9 +26,10 @@ ENTITIES: Upgrades = dict.fromkeys(
         "argument_index", "audit", "benchmark", "catalog", "chat", "chat_turn", "checkpoint", "checkpoint_alias",
         "checkpoint_gate", "client_erasure", "cluster", "connector", "data_model", "evaluation", "expert",
         "expert_version", "insight", "insight_contact", "insight_experiment", "insight_policy", "insight_rate",
-        "insight_reaction", "invite", "invite_email", "job", "limit_usage", "member", "membership", "object", "persona",
-        "persona_key", "persona_upload", "removal", "scan", "schema_drift", "score", "space", "space_usage", "training",
-        "user", "webhook", "webhook_delivery", "webhook_endpoint", "webhook_endpoint_secret",
+        "insight_reaction", "invite", "invite_email", "job", "limit_usage", "member", "membership", "object",
+        "persona", "persona_key", "persona_upload", "removal", "scan", "schema_drift", "score", "space",
+        "space_usage", "training", "user", "webhook", "webhook_delivery", "webhook_endpoint",
+        "webhook_endpoint_secret",
     ),
     _NO_STEPS,
 )  # fmt: skip

@@ -61,7 +61,7 @@ _INVITATION = re.compile(
 def ground(text: str, facts: Mapping[str, Any]) -> list[Claim]:
     """Returns the claims of ``text``, compared with ``facts``. Paths of fields begin with a name in ``facts``."""
     known, language = _Facts(facts), language_of(text)
-    claims = (_claim(each, known, language_of(each) or language) for each in split_sentences(text))
+    claims = (_claim(each, known, language_of(each, language)) for each in split_sentences(text))
     return [claim for claim in claims if claim is not None]
 
 

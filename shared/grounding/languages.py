@@ -59,8 +59,8 @@ _SUBJECT = _sets(
     {
         "de": "angebot einkommen gespart guthaben jahr jahre jahren konten konto kredit kunde kundin laufzeit läuft "
         "monat monate monaten monatlich versicherung zahlen zinsen zinssatz",
-        "en": "account accounts balance card client customer fee income insurance interest loan month months offer "
-        "pay rate saved savings year years",
+        "en": "account accounts balance card client costs customer fee income insurance interest loan month months "
+        "offer pay rate saved savings year years",
         "es": "años cliente cuenta cuentas cuota gana hay ingresos interés mes meses oferta paga préstamo saldo "
         "seguro tarjeta",
         "fr": "ans assurance carte client cliente compte comptes crédit gagnez intérêts mois offre payez prêt "
@@ -81,17 +81,27 @@ def is_function_word(word: str, language: str) -> bool:
     return word.casefold() in _KNOWN.get(language, ())
 
 
-def language_of(text: str) -> str | None:
-    """Returns the language of a text, or ``None`` for one that is not known or cannot be told."""
+def language_of(text: str, around: str | None = None) -> str | None:
+    """Returns the language of a text, or ``None`` for one that is not known or cannot be told.
+
+    ``around`` is the language of the whole that the text is a part of. It decides what the text leaves open.
+    """
+    if not _is_latin(text):
+        return None
     best = _best(text)
-    return best[0] if len(best) == 1 and best[0] in _KNOWN else None
+    if len(best) == 1:
+        return best[0] if best[0] in _KNOWN else None
+    return around if not best or around in best else None
 
 
 def is_foreign(text: str) -> bool:
     """Returns whether the text may be in a language that nothing here knows, or in another script."""
+    return not _is_latin(text) or not _KNOWN.keys() >= set(_best(text))
+
+
+def _is_latin(text: str) -> bool:
     words = _WORD.findall(text.casefold())
-    is_latin = 2 * sum(_LATIN.fullmatch(word) is not None for word in words) >= len(words)
-    return not is_latin or not _KNOWN.keys() >= set(_best(text))
+    return 2 * sum(_LATIN.fullmatch(word) is not None for word in words) >= len(words)
 
 
 def _best(text: str) -> list[str]:

@@ -19,7 +19,7 @@ def read_completion(body: dict[str, Any]) -> Completion:
     if failure := failure_in(body):
         raise failure
     choice = next(iter(_objects(body.get("choices"))), {})
-    message = choice.get("message")
+    message = choice.get("message", _of_text(choice))
     if not isinstance(message, dict):
         raise BrokenResponseError("The language model's server returned no message.")
     calls = [call for given in _objects(message.get("tool_calls")) if (call := _call(given))]
@@ -51,7 +51,7 @@ class ChunkReader:
             index = choice["index"] = 0
         reason = choice["finish_reason"] = _reason(choice)
         if not isinstance(delta, dict):
-            delta = {}
+            delta = _of_text(choice) or {}
             if isinstance(choice.get("message"), dict):  # a whole completion
                 delta = as_delta(choice["message"])
                 reason = choice["finish_reason"] = reason or "stop"
@@ -117,6 +117,12 @@ def as_delta(message: dict[str, Any]) -> dict[str, Any]:
     calls = [{"index": index, **call} for index, call in enumerate(_objects(message.get("tool_calls")))]
     delta = {"role": "assistant", **message, "content": message.get("content") or ""}
     return {**delta, "tool_calls": calls} if calls else delta
+
+
+def _of_text(choice: dict[str, Any]) -> dict[str, Any] | None:
+    """Returns the message or delta of a completion of a plain text, whose choices have a ``text``."""
+    text = choice.pop("text", None)
+    return {"content": text} if isinstance(text, str) else None
 
 
 def _message(message: dict[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from shared.bounds import MODEL_ANSWER, MODEL_EVENT
 from shared.llm.completions import BrokenResponseError
 from shared.network.foreign_json import ForeignJsonError, decoded, harmless, joined
 
-Event = dict[str, Any]
+ServerEvent = dict[str, Any]
 _BOM = b"\xef\xbb\xbf"
 # The first half of a surrogate pair at the end of a string.
 _CUT_CHARACTER = re.compile(rb'\\u[dD][89abAB][0-9a-fA-F]{2}"')
@@ -34,9 +34,9 @@ class EventReader:
         self._data: list[bytes] = []
         self._size = 0
         # An event that ends in the middle of a character waits for the next one.
-        self._held: Event | None = None
+        self._held: ServerEvent | None = None
 
-    def read(self, piece: bytes) -> Iterator[Event]:
+    def read(self, piece: bytes) -> Iterator[ServerEvent]:
         """Yields the events that end in this piece. Raises BrokenResponseError for one that is too large or no JSON."""
         for line in self._lines(piece):
             event = self._whole(line) if line.startswith(b"data: {") else None
@@ -47,7 +47,7 @@ class EventReader:
                 if self.is_done:
                     break
 
-    def close(self) -> Iterator[Event]:
+    def close(self) -> Iterator[ServerEvent]:
         """Yields what is left after the end of the response. Of an event that was cut off, nothing is left."""
         last = bytes(self._waiting)
         if self._is_json:
@@ -81,7 +81,7 @@ class EventReader:
             self._has_lines = any(line.strip() for line in lines)
         return lines
 
-    def _whole(self, line: bytes) -> Event | None:
+    def _whole(self, line: bytes) -> ServerEvent | None:
         """Returns the event of a line that is all of it, as most are, or ``None`` if it needs a closer look."""
         if self._data or self._kind or self._held is not None:
             return None
@@ -91,7 +91,7 @@ class EventReader:
             return None
         return value if isinstance(value, dict) and not is_suspect else None
 
-    def _take(self, line: bytes) -> Iterator[Event]:
+    def _take(self, line: bytes) -> Iterator[ServerEvent]:
         if not line:
             data, self._data, self._size = b"\n".join(self._data), [], 0
             if data:
@@ -122,7 +122,7 @@ class EventReader:
         self._data.append(value)
         self._size += len(value)
 
-    def _read(self, data: bytes, found: tuple[Any, bool] | None = None) -> Iterator[Event]:
+    def _read(self, data: bytes, found: tuple[Any, bool] | None = None) -> Iterator[ServerEvent]:
         """Yields the event of a text, and before it the event that waits for it."""
         is_error = self._kind == b"error"
         try:
@@ -144,7 +144,7 @@ class EventReader:
             raise BrokenResponseError("The language model's server sent an event that is not a JSON object.")
         yield value
 
-    def _release(self) -> Iterator[Event]:
+    def _release(self) -> Iterator[ServerEvent]:
         if self._held is not None:
             held, self._held = self._held, None
             yield harmless(held)

@@ -140,6 +140,7 @@ class Session(FitSession):
     save_interval_seconds: float
     name: str = ""
     notes: list[str] = field(default_factory=list)
+    watchers: dict[str, MemberWatcher] = field(default_factory=dict)
     deadline: float = math.inf
     clock: Callable[[], float] = time.monotonic
     began: float = field(default_factory=time.monotonic)
@@ -151,7 +152,9 @@ class Session(FitSession):
 
     def finish(self, fold: int, model: LogOddsModel) -> LogOddsModel:
         """See ``FitSession``. It is read again, so that the training measures the same model that scores later."""
-        state = self.workspace.state(self._member(fold))
+        watcher = self.watchers.get(self._member(fold))
+        # What was saved last may be some rounds behind.
+        state = watcher.state if watcher else MemberState()
         if state.losses and not any(map(math.isfinite, state.losses)):
             raise JobFailedError(
                 "The fit diverged: the loss is not a number after any round. Use a smaller learning_rate, or leave "
@@ -169,8 +172,9 @@ class Session(FitSession):
     def watch(self, fold: int, patience: int, suffix: str) -> MemberWatcher:
         """See ``FitSession``."""
         member = self._member(fold)
-        series = loss_name(fold, self.name)
-        return MemberWatcher(self.workspace.state(member), patience, suffix, member, series, self, self.clock)
+        series, state = loss_name(fold, self.name), self.workspace.state(member)
+        self.watchers[member] = MemberWatcher(state, patience, suffix, member, series, self, self.clock)
+        return self.watchers[member]
 
     def check(self) -> None:
         """See ``FitSession``."""

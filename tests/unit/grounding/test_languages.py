@@ -94,6 +94,12 @@ def test_a_sentence_in_a_language_that_is_not_known_is_unchecked(text: str) -> N
 
 
 @pytest.mark.row("GR-2")
+def test_a_foreign_sentence_in_a_text_of_a_known_language_is_unchecked() -> None:
+    found = ground("You are 42 years old and you live in Köln. お客様の残高は9,900ユーロです。Saldo: 1,600.", FACTS)
+    assert [each.support for each in found] == [Support.SUPPORTED, Support.UNCHECKED, Support.UNSUPPORTED]
+
+
+@pytest.mark.row("GR-2")
 @pytest.mark.parametrize(
     ("text", "support"),
     [
