@@ -124,7 +124,7 @@ NEW = {"PK": KEY.pk, "SK": KEY.sk, "first": "Ada", "last": "Lovelace", "letters"
 
 
 def raw() -> dict[str, Any]:
-    found: dict[str, Any] = boto3.client("dynamodb").get_item(TableName=TABLE, Key=encode_item(KEY.values))
+    found: Any = boto3.client("dynamodb").get_item(TableName=TABLE, Key=encode_item(KEY.values))
     return decode_item(found["Item"])
 
 
