@@ -124,7 +124,7 @@ class Smoke:
             raise SkippedError("the stage accepts tokens of another issuer, and has no user pool")
         cognito: Any = self.session.client("cognito-idp")
         pool, password = self.outputs["UserPoolId"], f"Aa1!{secrets.token_urlsafe(16)}"
-        verified = [{"Name": "email", "Value": self.email}, {"Name": "email_verified", "Value": "true"}]
+        verified: Any = [{"Name": "email", "Value": self.email}, {"Name": "email_verified", "Value": "true"}]
         cognito.admin_create_user(
             UserPoolId=pool,
             Username=self.email,

@@ -25,6 +25,7 @@ from tests.fixtures.emulator import emulated_aws
 from tests.fixtures.environments import ENVIRONMENTS, environment
 from tests.fixtures.identity import Issuer
 from tests.fixtures.inference_logs import call, stream_event
+from tests.infra.test_definitions import PREPARED
 from tests.load.emulated_store import gateway_event
 
 pytestmark = pytest.mark.row("OP-2")
@@ -113,6 +114,8 @@ STEP_EVENTS: dict[str, tuple[dict[str, Any], str | None]] = {
     "prepare-evaluation": (_EVALUATION, "NotFoundError"),
     "record-evaluation": ({**_EVALUATION, **_JOB}, "NotFoundError"),
     "fail-evaluation": ({**_EVALUATION, **_FAILURE}, "NotFoundError"),
+    "find-training-machine": ({**_TRAINING, "plan": PREPARED, "search": None}, "JobFailedError"),
+    "find-evaluation-machine": ({**_EVALUATION, "plan": PREPARED, "search": None}, "NotFoundError"),
     "list-scan-files": (_SCAN, "JobFailedError"),
     "scan-file": ({**_SCAN, "files": []}, None),
     "finish-scan": ({**_SCAN, "list_key": "x", "groups_key": "y"}, None),

@@ -38,7 +38,8 @@ def diff(prod: Synthesised, stack: str, template: dict[str, Any], folder: Path) 
     old = folder / f"{stack}.json"
     old.write_text(json.dumps(template))
     command = [node("node"), str(ROOT / "node_modules/aws-cdk/bin/cdk"), "diff", "--app", str(prod.folder),
-               "--template", str(old), "--no-color", "--no-notices", f"inference-prod-{stack}"]  # fmt: skip
+               "--template", str(old), "--exclusively", "--no-color", "--no-notices",
+               f"inference-prod-{stack}"]  # fmt: skip
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     return done.stdout + done.stderr
