@@ -81,7 +81,7 @@ def build_api(resources: Resources | None = None) -> FastAPI:
     describe_plainly = app.openapi
 
     def describe_with_configurations() -> dict[str, Any]:
-        return _publish_configurations(describe_plainly())
+        return _close_bodies(_publish_configurations(describe_plainly()))
 
     app.openapi = describe_with_configurations  # type: ignore[method-assign]
     return app
@@ -97,6 +97,33 @@ def _publish_configurations(document: dict[str, Any]) -> dict[str, Any]:
         references.append({"$ref": f"#/components/schemas/{name}"})
     schemas["TrainingCreate"]["properties"]["configuration"] = {"anyOf": references, "title": "Configuration"}
     return document
+
+
+def _close_bodies(document: dict[str, Any]) -> dict[str, Any]:
+    """Documents that objects in bodies take no unknown fields. OpenAI's shapes do, and so do those of our jobs."""
+    for path, operations in document["paths"].items():
+        if path.startswith(("/v1/", "/webhooks")):
+            continue
+        for operation in operations.values():
+            body = operation.get("requestBody", {}).get("content", {}).get("application/json")
+            if body:
+                _close(body["schema"], document["components"]["schemas"], set())
+    return document
+
+
+def _close(schema: Any, schemas: dict[str, Any], seen: set[str]) -> None:
+    if isinstance(schema, list):
+        for each in schema:
+            _close(each, schemas, seen)
+    elif isinstance(schema, dict):
+        name = str(schema.get("$ref", "")).rpartition("/")[2]
+        if name and name not in seen:
+            seen.add(name)
+            _close(schemas[name], schemas, seen)
+        if isinstance(schema.get("properties"), dict):
+            schema.setdefault("additionalProperties", False)
+        for each in schema.values():
+            _close(each, schemas, seen)
 
 
 app = build_api()

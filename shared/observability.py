@@ -48,7 +48,7 @@ def workflow_step(function: Step) -> Callable[[dict[str, Any], Any], dict[str, A
                 logger.warning("step will be repeated", extra={"reason": str(error)})
                 raise
             except Exception as error:
-                from shared.aws.transient import is_outage
+                from shared.transient import is_outage
 
                 logger.exception("step failed")
                 if is_outage(error):

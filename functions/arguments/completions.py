@@ -5,7 +5,6 @@ from typing import Any
 
 from anyio.to_thread import run_sync as in_thread
 
-from functions.arguments.grounding.claims import count_unsupported, ground
 from functions.arguments.references import References
 from shared.arguments.store import Arguments
 from shared.checkpoints.lineages import Lineages
@@ -13,6 +12,8 @@ from shared.clock import Clock, new_id
 from shared.dynamodb.repository import Idempotency
 from shared.dynamodb.table import Table
 from shared.errors import UnavailableError
+from shared.grounding.claims import count_unsupported, ground
+from shared.grounding.substance import emptiness
 from shared.llm.call_records import CallRecord
 from shared.llm.language_models import Caller, LanguageModelAccess, UnusableCompletionError, read_structured
 from shared.llm.windows import fit
@@ -20,7 +21,6 @@ from shared.models.argument import Argument, ArgumentCreate, ArgumentReview, Arg
 from shared.models.chat import Message, Role, Usage
 from shared.models.inference_log import CallType
 from shared.spaces.members import SpaceContext
-from shared.text.substance import emptiness
 
 COMPLETION_TOKENS = 700
 

@@ -69,7 +69,7 @@ def list_arguments(
     return found.data
 
 
-@router.post("", status_code=201, responses={**_FAILED, **errors(409, 429, 502, 503, 504)})
+@router.post("", status_code=201, responses={**_FAILED, **errors(402, 409, 429, 502, 503, 504)})
 async def create_argument(
     body: ArgumentCreate,
     request: Request,

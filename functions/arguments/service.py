@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Any
 
-from functions.arguments.grounding.claims import count_unsupported, ground
 from functions.arguments.references import References
 from shared.arguments.store import ANYONE, Arguments
 from shared.checkpoints.lineages import Lineages
@@ -18,6 +17,7 @@ from shared.errors import (
     PermissionDeniedError,
     ValidationFailedError,
 )
+from shared.grounding.claims import count_unsupported, ground
 from shared.models.argument import (
     Argument,
     ArgumentAssignment,

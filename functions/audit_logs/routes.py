@@ -65,14 +65,14 @@ def export_audit_logs(
     file_format: Annotated[
         AuditFormat, Query(alias="format", description="JSON Lines or CSV.")
     ] = AuditFormat.JSON_LINES,
-    after: Annotated[int, Query(ge=0, le=MAX_SEQUENCE, description="Continues an export: its `X-Next-After`.")] = 0,
+    after_sequence: Annotated[int, Query(ge=0, le=MAX_SEQUENCE, description="The `X-Next-Sequence` of an export.")] = 0,
     limit: Annotated[int, Query(ge=1, le=1000, description="Rows a file.")] = 1000,
 ) -> Response:
-    """Export the audit log in the order of its chain, with what its hashes cover. `X-Next-After` tells of more rows."""
-    text, last = service.export(context, file_format, after, limit)
-    headers = {"Content-Disposition": f'attachment; filename="audit-log-{after}.{file_format}"'}
+    """Export the audit log in the order of its chain. `X-Next-Sequence` says where more rows begin."""
+    text, last = service.export(context, file_format, after_sequence, limit)
+    headers = {"Content-Disposition": f'attachment; filename="audit-log-{after_sequence}.{file_format}"'}
     return Response(
-        text, headers=headers | ({"X-Next-After": str(last)} if last else {}), media_type=_TYPES[file_format]
+        text, headers=headers | ({"X-Next-Sequence": str(last)} if last else {}), media_type=_TYPES[file_format]
     )
 
 
@@ -80,10 +80,10 @@ def export_audit_logs(
 def verify_audit_logs(
     context: CurrentContext,
     service: CurrentAuditLogService,
-    after: Annotated[int, Query(ge=0, le=MAX_SEQUENCE, description="Continues a check: its `last`.")] = 0,
+    after_sequence: Annotated[int, Query(ge=0, le=MAX_SEQUENCE, description="The `last` of an earlier check.")] = 0,
     known_hash: Annotated[
-        str, Query(alias="hash", pattern="^([0-9a-f]{64})?$", description="The `hash` of the check that `after` is of.")
+        str, Query(alias="hash", pattern="^([0-9a-f]{64})?$", description="The `hash` of that check.")
     ] = "",
 ) -> AuditVerification:
     """Check the chain of the audit log: that no row was changed, added, moved, or removed before its time."""
-    return service.verify(context, after, known_hash or None)
+    return service.verify(context, after_sequence, known_hash or None)

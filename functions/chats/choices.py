@@ -88,7 +88,12 @@ async def stream_all(service: ChatService, turns: Sequence[TurnRequest]) -> Chun
 
 
 async def _merged(streams: Sequence[Chunks]) -> AsyncGenerator[tuple[int, dict[str, Any] | None], None]:
-    """Yields what the streams yield, with the index of the stream. It ends with the first failure."""
+    """Yields what the streams yield, with the index of the stream. It ends with the first failure.
+
+    The streams begin in their order, because clients make a place for each choice when they first hear of it.
+    """
+    held: list[list[dict[str, Any] | None]] = [[] for _ in streams]
+    begun = 0
     queue: asyncio.Queue[tuple[int, dict[str, Any] | Exception | None, bool]] = asyncio.Queue(len(streams))
 
     async def read(index: int, stream: Chunks) -> None:
@@ -110,9 +115,15 @@ async def _merged(streams: Sequence[Chunks]) -> AsyncGenerator[tuple[int, dict[s
             if isinstance(found, Exception):
                 raise found
             if is_running:
-                yield index, found
+                held[index].append(found)
             else:
                 running -= 1
+            while begun < len(held) and held[begun]:
+                begun += 1
+            for place, chunks in enumerate(held[:begun]):
+                for chunk in chunks:
+                    yield place, chunk
+                chunks.clear()
     finally:
         await calls.end()
 

@@ -13,7 +13,6 @@ from shared.models.chat import ChatCompletion
 
 # Why a response ends early, in the words of the two APIs.
 _INCOMPLETE = {"length": "max_output_tokens", "content_filter": "content_filter"}
-Event = dict[str, Any]
 
 
 def response_of(request: ResponseCreate, completion: ChatCompletion) -> dict[str, Any]:
@@ -78,7 +77,7 @@ class ResponseEvents:
                     finished = _finished(self._head, self._output, self._reason, chunk)
                     yield self._event(f"response.{finished['status']}", response=finished)
 
-    def error(self, error: ApiError) -> Event:
+    def error(self, error: ApiError) -> dict[str, Any]:
         """Returns the last event of a stream that failed."""
         found = openai_error_body(error)["error"]
         failed = {"code": found["code"] or "server_error", "message": found["message"]}
@@ -86,11 +85,11 @@ class ResponseEvents:
             return self._event("error", **failed, param=found["param"])
         return self._event("response.failed", response={**self._head, "status": "failed", "error": failed})
 
-    def _event(self, kind: str, **fields: Any) -> Event:
+    def _event(self, kind: str, **fields: Any) -> dict[str, Any]:
         self._number += 1
         return {"type": kind, "sequence_number": self._number - 1, **fields}
 
-    def _delta(self, delta: dict[str, Any]) -> Iterator[Event]:
+    def _delta(self, delta: dict[str, Any]) -> Iterator[dict[str, Any]]:
         if text := delta.get("content"):
             if self._text_place is None:
                 yield from self._begin_text()
@@ -99,7 +98,7 @@ class ResponseEvents:
         for part in delta.get("tool_calls") or ():
             yield from self._call(part)
 
-    def _begin_text(self) -> Iterator[Event]:
+    def _begin_text(self) -> Iterator[dict[str, Any]]:
         self._text_place = len(self._output)
         self._output.append(_text_item(_item_id("msg"), None, "in_progress"))
         yield self._event(
@@ -112,7 +111,7 @@ class ResponseEvents:
         item_id = self._output[self._text_place]["id"]
         return {"item_id": item_id, "output_index": self._text_place, "content_index": 0}
 
-    def _call(self, part: dict[str, Any]) -> Iterator[Event]:
+    def _call(self, part: dict[str, Any]) -> Iterator[dict[str, Any]]:
         index = part.get("index", 0)
         if index not in self._call_places:
             place = self._call_places[index] = len(self._output)
@@ -128,7 +127,7 @@ class ResponseEvents:
             kind = f"response.{_KINDS[item['type']]}.delta"
             yield self._event(kind, item_id=item["id"], output_index=place, delta=piece)
 
-    def _end(self) -> Iterator[Event]:
+    def _end(self) -> Iterator[dict[str, Any]]:
         if not self._output:  # an empty text is a text
             yield from self._begin_text()
         if self._text_place is not None:

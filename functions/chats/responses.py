@@ -199,7 +199,8 @@ def _tool(index: int, tool: dict[str, Any]) -> dict[str, Any]:
             f"body.tools.{index}",
             f"has the type {str(kind)[:100]}, which runs at OpenAI: send tools of the types function or custom",
         )
-    return {"type": kind, kind: {name: each for name, each in tool.items() if name != "type" and each is not None}}
+    described = {name: each for name, each in tool.items() if name != "type" and each is not None}
+    return {"type": kind, str(kind): described}
 
 
 def _choice(choice: str | dict[str, Any]) -> Any:

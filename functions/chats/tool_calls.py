@@ -41,16 +41,15 @@ def check_tools(tools: Sequence[dict[str, Any]], tool_choice: Any) -> None:
 def with_inlined_references(tool: dict[str, Any]) -> dict[str, Any]:
     """Returns a tool whose parameters refer to no definitions, because many servers read none."""
     function = tool.get("function")
-    parameters = function.get("parameters") if isinstance(function, dict) else None
-    if not isinstance(parameters, dict):
+    if not isinstance(function, dict) or not isinstance(function.get("parameters"), dict):
         return tool
-    return {**tool, "function": {**function, "parameters": inlined(parameters)}}
+    return {**tool, "function": {**function, "parameters": inlined(function["parameters"])}}
 
 
-def allowed_tools(tools: Sequence[dict[str, Any]], tool_choice: Any) -> tuple[Sequence[dict[str, Any]], Any]:
+def allowed_tools(tools: Sequence[dict[str, Any]], tool_choice: Any) -> tuple[list[dict[str, Any]], Any]:
     """Returns the tools that ``tool_choice`` allows, and the choice among them. Raises ValidationFailedError."""
     if not isinstance(tool_choice, dict) or tool_choice.get("type") != "allowed_tools":
-        return tools, tool_choice
+        return list(tools), tool_choice
     match tool_choice.get("allowed_tools"):
         case {"mode": "auto" | "required" as mode, "tools": list(listed)}:
             names = {each["function"].get("name") for each in listed if _is_function(each)}

@@ -146,11 +146,18 @@ class Promotions:
     def delete(self, context: SpaceContext, alias: str, expected_version: int | None) -> Deleted:
         """Forgets the name; the checkpoint and the gate stay.
 
-        Raises NotFoundError, PermissionDeniedError for the protected alias, and PreconditionFailedError.
+        Raises NotFoundError, PermissionDeniedError for a protected alias or one with a gate, and
+        PreconditionFailedError.
         """
-        if alias == PROTECTED_ALIAS and not context.is_owner:
-            raise PermissionDeniedError(f"Only an owner of the space may delete the alias {PROTECTED_ALIAS}.")
         key = alias_key(context.space_id, alias)
+        # Who could delete an alias would have nothing to match at the next promotion.
+        owners = PermissionDeniedError(
+            f"Only an owner of the space may delete the alias {PROTECTED_ALIAS}, or one that has a gate."
+        )
+        if alias == PROTECTED_ALIAS and not context.is_owner:
+            raise owners
+        no_gate = check(_gate_key(context.space_id, alias), Attr("PK").not_exists(), owners)
+        also = [] if context.is_owner else [no_gate]
 
         def step() -> Deleted:
             current = self._table.get(key)
@@ -158,7 +165,7 @@ class Promotions:
                 raise unknown_alias()
             if expected_version not in (None, current["version"]):
                 raise _changed_meanwhile("alias")
-            self._table.transact([delete(key, as_written(current)), removal(current, self._clock)])
+            self._table.transact([delete(key, as_written(current)), removal(current, self._clock), *also])
             return Deleted(id=alias)
 
         return repeat_on_conflict(step, "The alias changes too often just now.", (TransactionFailedError,))

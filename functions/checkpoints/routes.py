@@ -79,7 +79,7 @@ def promote_checkpoint(
 def delete_checkpoint_alias(
     alias: str, context: CurrentContext, service: CurrentCheckpointService, expected_version: ExpectedVersion
 ) -> Deleted:
-    """Delete an alias; the checkpoint that it named and its gate stay. Only an owner deletes `champion`."""
+    """Delete an alias; the checkpoint that it named and its gate stay. Only an owner deletes one with a gate."""
     return service.delete_alias(context, alias, expected_version)
 
 

@@ -11,9 +11,9 @@ from shared.errors import ValidationFailedError
 from shared.files.confined import prepare_child, run_confined
 from shared.files.errors import UnreadableFileError
 from shared.files.magic import GZIP_MAGIC, PARQUET_MAGIC
-from shared.files.scratch import scratch_folder
 from shared.models.preview import Preview
 from shared.models.reading import ReadOptions
+from shared.scratch import scratch_folder
 
 # Of a text; of a gzip file, the unpacked text.
 TEXT_BYTES = 8 << 20

@@ -29,8 +29,9 @@ class TrainingCleaner:
             if training is not None and not training.status.is_final:
                 return  # its end notes it again
             folder = f"spaces/{space_id}/trainings/{training_id}/"
-            has_model = training is None or bool(training.checkpoint_ids)
-            unneeded = [f"{folder}checkpoints/"] if has_model else [folder, *training.pins.values()]
+            unneeded = [f"{folder}checkpoints/"]
+            if training is not None and not training.checkpoint_ids:
+                unneeded = [folder, *training.pins.values()]
             for prefix in unneeded:
                 self._storages.managed(prefix).delete_all()
 

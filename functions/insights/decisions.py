@@ -109,7 +109,6 @@ class Decider:
                 model_id = candidate.checkpoint_id
                 candidate.reason_codes = explained[model_id].reason_codes if model_id else []
         candidates += [_removed(by_id[name], removal) for name, removal in sorted(removals.items()) if removal]
-        top = enumerate(ranking[: request.top or 0], start=1)
         decision = Decision(
             client,
             arbitration,
@@ -123,15 +122,15 @@ class Decider:
             return decision
         if arm is not None and arm.control:
             return replace(decision, withheld_action_id=ranking[0].action_id)
-        usable = {each.action_id: _usable(engagement, by_id[each.action_id], channels) for each in ranking}
         best = by_id[ranking[0].action_id]
-        model = propensities[best.id].checkpoint
+        model, usable = propensities[best.id].checkpoint, _usable(engagement, best, channels)
+        top = [(by_id[each.action_id], each) for each in ranking[: request.top or 0]]
         return replace(
             decision,
             winner=Winner(best, propensities[best.id], explained[model.id] if model else None),
-            offers=[_offer(by_id[each.action_id], each, at, usable[each.action_id]) for at, each in top],
+            offers=[_offer(at, *each, _usable(engagement, each[0], channels)) for at, each in enumerate(top, start=1)],
             # A reserved contact has its channel before any text is written.
-            channels=usable[best.id][:1] if request.reserve else usable[best.id],
+            channels=usable[:1] if request.reserve else usable,
             selection_probability=exploration.probability(ranking) if experiments.is_running else None,
         )
 
@@ -224,7 +223,7 @@ def _usable(engagement: Engagement, action: Action, channels: Sequence[str]) -> 
     return [action.channel] if action.channel else engagement.open_channels(action, channels)
 
 
-def _offer(action: Action, contender: Contender, rank: int, channels: Sequence[str]) -> RankedOffer:
+def _offer(rank: int, action: Action, contender: Contender, channels: Sequence[str]) -> RankedOffer:
     channel = next(iter(channels), None)
     return RankedOffer(action_id=action.id, channel=channel, name=action.name, rank=rank, score=contender.score)
 

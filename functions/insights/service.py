@@ -17,6 +17,7 @@ from shared.insights.exposures import ExposedMeanwhileError
 from shared.insights.ledger import LedgerChangedError, Report, ReportedContact
 from shared.insights.store import Insights
 from shared.llm.language_models import Caller, LanguageModelAccess
+from shared.models.action import Action
 from shared.models.channel_template import ACTION_FIELDS, render
 from shared.models.contact import ContactStatus
 from shared.models.insight import FinishReason, Insight, InsightCreate, InsightPolicy, Wording
@@ -69,12 +70,16 @@ class InsightService:
         decision, insight, stored = await in_thread(
             self._decide, context, request, idempotency, correlation_id, started
         )
-        if stored is not insight or decision.winner is None or request.wording is not Wording.ARGUMENT:
+        if stored is not insight:
             return stored
+        if decision.winner is None or request.wording is not Wording.ARGUMENT:
+            insight.elapsed_time_in_seconds = round(time.perf_counter() - started, 6)
+            return insight
         # The decision is stored, so nobody loses it while the language model writes.
         writer_model = writer_model or await self._writer.open(caller, None)
         text = await self._writer.write(writer_model, self._facts(decision, decision.winner), request)
-        insight = insight.model_copy(update=_texts(decision, request, text))
+        claims = await in_thread(_claims, decision.client.fields, decision.winner.action, text)
+        insight = insight.model_copy(update={**_texts(decision, request, text), **claims})
         insight.elapsed_time_in_seconds = round(time.perf_counter() - started, 6)
         return await in_thread(self._insights.reword, context.space_id, insight)
 
@@ -177,6 +182,18 @@ class InsightService:
             correlation_id=correlation_id,
             also=also,
         )
+
+
+def _claims(client: dict[str, Any], action: Action, text: GeneratedText) -> dict[str, Any]:
+    """Returns the claims of a text that a language model wrote. Plain words are made of facts only."""
+    if text.finish_reason is not FinishReason.STOP:
+        return {}
+    # Its patterns take time to build, so a start does without them.
+    from shared.grounding.claims import count_unsupported, ground
+
+    offer = action.model_dump(mode="json", include={"name", "description", "custom_insights", "end_date", "channel"})
+    claims = ground(f"{text.insight}\n{text.argument}", {"client": client, "action": offer})
+    return {"claims": claims, "unsupported_claims": count_unsupported(claims)}
 
 
 def _texts(decision: Decision, request: InsightCreate, text: GeneratedText) -> dict[str, Any]:

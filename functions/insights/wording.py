@@ -24,7 +24,6 @@ from shared.models.cluster import LanguageModel
 from shared.models.inference_log import CallType
 from shared.models.insight import FinishReason, InsightCreate, InsightUsage, ReasonCode, Timeliness
 from shared.text.comparison import comparable_text
-from shared.text.substance import emptiness
 
 COMPLETION_TOKENS = 900
 # The model in the inference log if the request names none and no cluster could choose one.
@@ -283,6 +282,8 @@ def _require_one_offer(texts: dict[str, Any], facts: PromptFacts) -> None:
 
 def _require_substance(texts: dict[str, Any], facts: PromptFacts) -> None:
     """Raises BrokenResponseError if the texts say nothing."""
+    from shared.grounding.substance import emptiness  # a start does without it
+
     action = facts.action
     known = [action.name, action.description, action.custom_insights, dict(facts.client)]
     if (problem := emptiness([texts["insight"], texts["argument"]], known)) is not None:

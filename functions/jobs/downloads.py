@@ -12,10 +12,10 @@ from typing import IO, TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from shared.aws.transient import is_transient
 from shared.errors import JobFailedError
 from shared.models.job import JobAccess, JobFile
 from shared.network.address_guard import AddressGuard
+from shared.transient import is_transient
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

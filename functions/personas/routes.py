@@ -88,7 +88,7 @@ def update_persona(
     return tagged(response, service.update(context, id, body, expected_version))
 
 
-@router.post("/completions", responses=errors(429, 502, 503, 504))
+@router.post("/completions", responses=errors(402, 409, 429, 502, 503, 504))
 async def complete_persona(
     body: PersonaCompletionCreate, request: Request, context: CurrentContext, resources: CurrentResources
 ) -> PersonaCompletion:

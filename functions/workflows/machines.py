@@ -57,7 +57,7 @@ class MachineSearch(BaseModel):
 
 
 @dataclass(frozen=True)
-class Decision:
+class NextStep:
     """What the state machine does next: ``run``, ``wait``, ``register`` or ``fail``. ``waiting`` is for the owner."""
 
     next: str
@@ -71,7 +71,7 @@ class Decision:
         return {**ids, **self.values, "next": self.next, "search": self.search.model_dump(mode="json")}
 
 
-def find_machine(resources: Resources, job_id: str, event: Mapping[str, Any]) -> Decision:
+def find_machine(resources: Resources, job_id: str, event: Mapping[str, Any]) -> NextStep:
     """Takes the job's ``plan``, the last ``search``, and ``error`` and ``cause`` of the last request, if it failed."""
     return _Finder(resources, job_id, event).decide()
 
@@ -86,7 +86,7 @@ class _Finder:
         self._jobs = Jobs(resources.table, resources.clock)
         self._clock = resources.clock
 
-    def decide(self) -> Decision:
+    def decide(self) -> NextStep:
         search = self._search
         if not search.is_requested:
             return self._next_request()
@@ -95,7 +95,7 @@ class _Finder:
             return self._after_refusal()
         status = SageMakerJobStatus(description["TrainingJobStatus"])
         if status is SageMakerJobStatus.COMPLETED:
-            return Decision("register", search, _result(description, self._plan))
+            return NextStep("register", search, _result(description, self._plan))
         if not status.is_over:
             return self._wait(None, LONGEST_PAUSE_FOR_JOB)
         search.number += 1
@@ -112,7 +112,7 @@ class _Finder:
             return cause
         return self._sagemaker.describe(self._name())
 
-    def _after_end(self, description: Mapping[str, Any]) -> Decision:
+    def _after_end(self, description: Mapping[str, Any]) -> NextStep:
         search = self._search
         reason = str(description.get("FailureReason") or "")
         search.error, search.cause = self._error or "States.TaskFailed", json.dumps(_selected(description))
@@ -127,7 +127,7 @@ class _Finder:
             return self._next_request()
         return self._fail()
 
-    def _after_refusal(self) -> Decision:
+    def _after_refusal(self) -> NextStep:
         search = self._search
         search.is_requested = False
         search.error, search.cause = self._error, self._cause
@@ -139,7 +139,7 @@ class _Finder:
             search.refused.append(search.instance_type)
         return self._next_request()
 
-    def _next_request(self) -> Decision:
+    def _next_request(self) -> NextStep:
         """Requests the next instance type for which nobody else is first, or waits for one."""
         search = self._search
         if not self._types():
@@ -153,9 +153,9 @@ class _Finder:
         if search.waiting_since:
             self._jobs.wait_in_line(self._job_id, map(self._machine, self._types()), self._clock() + TURN)
         search.instance_type, search.is_requested = free[0], True
-        return Decision("run", search, {"job_name": self._name()})
+        return NextStep("run", search, {"job_name": self._name()})
 
-    def _wait_in_line(self) -> Decision:
+    def _wait_in_line(self) -> NextStep:
         search, now = self._search, self._clock()
         search.waiting_since = search.waiting_since or now
         hours = round(LONGEST_WAIT / timedelta(hours=1))
@@ -173,13 +173,13 @@ class _Finder:
         )
         return self._wait(waiting, LONGEST_PAUSE_FOR_QUOTA)
 
-    def _wait(self, waiting: str | None, longest: float = 1, *, pause: float | None = None) -> Decision:
+    def _wait(self, waiting: str | None, longest: float = 1, *, pause: float | None = None) -> NextStep:
         search = self._search
         search.pause = pause or min(longest, max(1, search.pause * PAUSE_GROWTH))
-        return Decision("wait", search, {"pause": search.pause}, waiting)
+        return NextStep("wait", search, {"pause": search.pause}, waiting)
 
-    def _fail(self) -> Decision:
-        return Decision("fail", self._search, {"error": self._search.error, "cause": self._search.cause})
+    def _fail(self) -> NextStep:
+        return NextStep("fail", self._search, {"error": self._search.error, "cause": self._search.cause})
 
     def _leave_spot(self) -> None:
         search = self._search

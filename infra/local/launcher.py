@@ -15,8 +15,9 @@ from typing import Any
 
 import httpx
 
+from functions.migration import Migration
 from infra.local import dev_server, inference_server
-from infra.local.deploy import Outputs, deploy, is_deployed
+from infra.local.deploy import Outputs, deploy, deployed_outputs, is_deployed
 from infra.local.processes import RunningService, Service, is_alive, require_free_port, stop_group
 from infra.local.settings import LocalError, LocalSettings
 
@@ -66,6 +67,8 @@ class LocalStack:
                 self._start(inference_server.service(settings))
             inference_server.store_token(settings)
             deployed_before = is_deployed(settings)
+            if deployed_before:
+                migrate(settings.client("dynamodb"), deployed_outputs(settings))
             outputs = deploy(settings, self._report)
             if deployed_before:
                 _reconcile(settings)
@@ -99,6 +102,18 @@ class LocalStack:
         self._running.append(running)
         _write_run_file(self._settings, [each.process.pid for each in self._running])
         running.wait_until_healthy()
+
+
+def migrate(dynamodb: Any, outputs: Outputs) -> None:
+    """Brings the data of an older release to the newest version. Raises LocalError for data of a newer release."""
+    migration = Migration(dynamodb)
+    tables = (outputs["TableName"], outputs["LogsTableName"])
+    for dry_run in (True, False):
+        for table in tables:
+            migration.run(table, dry_run=dry_run)
+        if migration.unreadable:
+            lines = "\n".join(migration.lines(dry_run=True))
+            raise LocalError(f"A newer release has written the local data. Use it, or delete them: make clean\n{lines}")
 
 
 def _reconcile(settings: LocalSettings) -> None:

@@ -3,6 +3,7 @@
 redrive   handle the messages of dead-letter queues again
 restore   restore a table of an earlier time into a new table
 recount   count all items of a table
+migrate   bring all stored items to the newest version, or tell whether this release can read them
 versions  delete old versions of the API's functions
 smoke     use a new deployment as a customer does, and delete what that made
 limits    show or set the limits of jobs and storage of one space
@@ -10,6 +11,7 @@ protect   refuse templates that would replace resources with data
 """
 
 import argparse
+import subprocess
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -54,6 +56,11 @@ def _parser() -> argparse.ArgumentParser:
     recounting = commands.add_parser("recount", help="count all items of a table")
     recounting.add_argument("table", help="name of the table in DynamoDB")
     recounting.set_defaults(run=_recount)
+
+    migrating = commands.add_parser("migrate", help="bring all stored items to the newest version")
+    migrating.add_argument("--stage", required=True)
+    migrating.add_argument("--dry-run", action="store_true", help="only print what would change, or is unreadable")
+    migrating.set_defaults(run=_migrate)
 
     tidying = commands.add_parser("versions", help="delete old versions of the API's functions")
     tidying.add_argument("--stage", required=True)
@@ -130,6 +137,14 @@ def _recount(options: argparse.Namespace) -> int:
         _print(f"{kind:24} {count:10}")
     _print(f"{'all':24} {counted.total():10}")
     return 0
+
+
+def _migrate(options: argparse.Namespace) -> int:
+    session = boto3.Session()
+    tables = [table_of(session, options.stage, name) for name in TABLES]
+    # A separate process runs this, because infra imports no runtime code.
+    command = [sys.executable, "-m", "functions.migration", *(["--dry-run"] if options.dry_run else []), *tables]
+    return subprocess.run(command, check=False).returncode  # noqa: S603
 
 
 def _versions(options: argparse.Namespace) -> int:

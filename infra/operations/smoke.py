@@ -23,8 +23,7 @@ ROWS = 600
 FILE, BENCHMARK_FILE, TARGET = "customers.csv", "benchmark.csv", "bought"
 ENDED = ("succeeded", "failed", "stopped")
 SCAN_SECONDS = 300.0
-CHAT_ATTEMPTS = 3
-Report = Callable[[str], None]
+ATTEMPTS = 3
 
 
 class SkippedError(Exception):
@@ -54,7 +53,7 @@ class Smoke:
     job_seconds: float = 1800.0
     # Replaces the address that the stage tells.
     url: str | None = None
-    report: Report = print
+    report: Callable[[str], None] = print
     outputs: dict[str, str] = field(default_factory=dict)
     email: str = field(default_factory=lambda: f"smoke-{secrets.token_hex(4)}@example.com")
     _api: ApiClient | None = None
@@ -69,8 +68,8 @@ class Smoke:
             ("files are uploaded and scanned", self._files, "a user signs in"),
             ("a model trains on a CPU", self._train, "files are uploaded and scanned"),
             ("the model is measured", self._measure, "a model trains on a CPU"),
-            ("a decision uses the model", self._decide, "a model trains on a CPU"),
             ("a language model answers", self._chat, "a user signs in"),
+            ("a decision uses the model", self._decide, "a model trains on a CPU"),
             ("what was made is deleted", self._clean_up, "stacks are complete"),
         ]
         outcomes: dict[str, Outcome] = {}
@@ -227,7 +226,7 @@ class Smoke:
         )
         row = next(csv.DictReader(io.StringIO(customers(3).decode())))
         facts = {name: value for name, value in row.items() if name != TARGET}
-        insight = self.api.post(
+        insight = self._ask(
             "/insights", {"client": {"name": "Ada", **facts}, "actions": [action["id"]], "max_tokens": 16}
         )
         [candidate] = insight["candidates"]
@@ -242,19 +241,19 @@ class Smoke:
             if error.status != 404:
                 raise
             raise SkippedError("no language models: deploy with -c default_cluster_url=… (docs/operating.md)") from None
-        completion = self._ask({"messages": [{"role": "user", "content": "Say hello."}], "max_tokens": 8})
+        completion = self._ask("/chats", {"messages": [{"role": "user", "content": "Say hello."}], "max_tokens": 8})
         text = str(completion["choices"][0]["message"]["content"])
         return f"{models[0]['id']}: {' '.join(text.split())[:40]}"
 
-    def _ask(self, question: Json) -> Json:
-        """Asks again where the server was not ready: the first question may have to load its model."""
-        for _ in range(CHAT_ATTEMPTS - 1):
+    def _ask(self, path: str, question: Json) -> Json:
+        """Asks again where the stage or its language model was not ready: the first question may have to wake both."""
+        for _ in range(ATTEMPTS - 1):
             try:
-                return dict(self.api.post("/chats", question))
+                return dict(self.api.post(path, question))
             except ApiResponseError as error:
-                if error.status not in (503, 504):
+                if error.status not in (502, 503, 504):
                     raise
-        return dict(self.api.post("/chats", question))
+        return dict(self.api.post(path, question))
 
     def _clean_up(self) -> str:
         deleted = []

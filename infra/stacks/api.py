@@ -61,7 +61,9 @@ class ApiStack(cdk.Stack):
         super().__init__(scope, settings.name("api"), description="Inference API: routes and their functions")
         self._settings, self._data = settings, data
         self.api = self._rest_api()
-        self.url = f"https://{settings.domain_name}/" if settings.domain_name else self.api.url
+        # Functions know the address, so it must not depend on the stage, which comes after the functions.
+        own_address = self.api.rest_api_id + f".execute-api.{self.region}.{self.url_suffix}/{API_STAGE}"
+        self.url = f"https://{settings.domain_name or own_address}/"
         self._code = Code.of(self, settings, build, groups)
         releases = Releases(self, settings) if settings.gradual_releases else None
         console = ConsoleSignIn(self, settings=settings, data=data, api_url=self.url)

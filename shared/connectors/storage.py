@@ -13,11 +13,11 @@ from urllib.parse import quote
 from botocore.exceptions import BotoCoreError, ClientError
 
 from shared.aws.clients import making_clients
-from shared.aws.transient import is_transient
 from shared.errors import UpstreamError, ValidationFailedError
 from shared.models.connector import Connector, Download, S3Config, Upload, credentials_parameter
 from shared.models.job import JobAccess
 from shared.network.address_guard import AddressGuard
+from shared.transient import is_transient
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

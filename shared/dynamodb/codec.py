@@ -10,6 +10,7 @@ from typing import Any
 from boto3.dynamodb.types import DYNAMODB_CONTEXT
 from pydantic import BaseModel
 
+from shared.dynamodb.schemas import upgraded
 from shared.errors import PayloadTooLargeError, ValidationFailedError
 from shared.models.base import format_timestamp
 
@@ -96,9 +97,9 @@ def decode_item(item: dict[str, AttributeValue]) -> dict[str, Any]:
 
 
 def decode_images(record: dict[str, Any]) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
-    """Returns the item before and after a write, from a record of the table's stream."""
+    """Returns the item before and after a write, from a record of the table's stream, in the newest version."""
     before, after = (record["dynamodb"].get(name) for name in ("OldImage", "NewImage"))
-    return before and decode_item(before), after and decode_item(after)
+    return before and upgraded(decode_item(before)), after and upgraded(decode_item(after))
 
 
 def _decode(value: AttributeValue) -> Any:

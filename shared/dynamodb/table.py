@@ -12,6 +12,7 @@ from botocore.exceptions import ClientError
 
 from shared.clock import new_id
 from shared.dynamodb.codec import StringSet, decode_item, encode, encode_item
+from shared.dynamodb.schemas import stamped, upgraded
 from shared.errors import ApiError, ContendedError, UnavailableError, ValidationFailedError
 
 if TYPE_CHECKING:
@@ -50,6 +51,11 @@ def _required(key: Key) -> dict[str, str]:
     if not key.is_possible:
         raise ValidationFailedError("An id or a name in the request is empty or too long. Send a shorter one.")
     return key.values
+
+
+def _read(item: dict[str, Any]) -> Item:
+    """Returns a stored item in the newest version of its kind."""
+    return upgraded(decode_item(item))
 
 
 class ConditionFailedError(Exception):
@@ -97,7 +103,7 @@ def _expression(condition: ConditionBase | None) -> dict[str, Any]:
 
 
 def put(key: Key, values: Item, condition: ConditionBase | None = None, error: ApiError | None = None) -> Write:
-    request = {"Item": encode_item({**_required(key), **values}), **_expression(condition)}
+    request = {"Item": encode_item(stamped({**_required(key), **values})), **_expression(condition)}
     return Write("Put", request, error)
 
 
@@ -152,7 +158,7 @@ class Table:
         if not key.is_possible:
             return None
         found = self._client.get_item(TableName=self.name, Key=encode_item(key.values), ConsistentRead=True)
-        return decode_item(found["Item"]) if "Item" in found else None
+        return _read(found["Item"]) if "Item" in found else None
 
     def get_many(self, keys: Sequence[Key]) -> dict[Key, Item]:
         """Returns the existing items."""
@@ -162,7 +168,7 @@ class Table:
         while waiting:
             batch, waiting = waiting[:100], waiting[100:]
             answer = self._client.batch_get_item(RequestItems={self.name: {"Keys": batch, "ConsistentRead": True}})
-            for item in map(decode_item, answer["Responses"].get(self.name, [])):
+            for item in map(_read, answer["Responses"].get(self.name, [])):
                 found[Key(item["PK"], item["SK"])] = item
             unprocessed = answer.get("UnprocessedKeys", {}).get(self.name, {}).get("Keys", [])
             if unprocessed:
@@ -202,7 +208,7 @@ class Table:
             if bounds:
                 request["Limit"] = min(bounds)
             answer = self._client.query(**request)
-            yield from map(decode_item, answer["Items"])
+            yield from map(decode_item if attributes else _read, answer["Items"])
             if "LastEvaluatedKey" not in answer:
                 return
             request["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
@@ -272,7 +278,7 @@ class Table:
 
     def put_all(self, items: Sequence[Item]) -> None:
         """Stores items unconditionally: not in one transaction, but safe to repeat."""
-        requests = [encode_item(item) for item in items]
+        requests = [encode_item(stamped(item)) for item in items]
         if len(requests) == 1:
             self._client.put_item(TableName=self.name, Item=requests[0])
             return
@@ -307,8 +313,8 @@ class Table:
             if error.response["Error"]["Code"] != "ConditionalCheckFailedException":
                 raise
             item: Any = error.response.get("Item")
-            raise ConditionFailedError(decode_item(item) if item else None) from None
-        return decode_item(answer["Attributes"]) if answer.get("Attributes") else None
+            raise ConditionFailedError(_read(item) if item else None) from None
+        return _read(answer["Attributes"]) if answer.get("Attributes") else None
 
     def transact(self, actions: Sequence[Write]) -> None:
         """Makes all of the writes or none.
@@ -350,7 +356,7 @@ class Table:
                         if failed is not None:
                             raise failed from None
                         item = reason.get("Item")
-                        raise TransactionFailedError(index, decode_item(item) if item else None) from None
+                        raise TransactionFailedError(index, _read(item) if item else None) from None
                 codes = {reason.get("Code") for reason in reasons}
                 if not codes & _TRANSIENT:
                     raise

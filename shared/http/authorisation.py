@@ -193,7 +193,7 @@ TABLE: dict[str, AccessRule] = {
         note="While `champion` has no gate, only an owner moves it",
     ),
     "DELETE /checkpoints/aliases/{alias}": _privileged(
-        Privilege.ALIASES_PROMOTE, note="Only an owner deletes `champion`"
+        Privilege.ALIASES_PROMOTE, note="Only an owner deletes `champion`, or an alias with a gate"
     ),
     "GET /checkpoints/aliases/{alias}/gate": _member(READ),
     "PUT /checkpoints/aliases/{alias}/gate": _owner(),

@@ -138,17 +138,11 @@ class CheckedRoute(APIRoute):
         described, self.dependant = self.dependant, _without_documentation(self.dependant)
         handle = super().get_route_handler()
         self.dependant = described
-        known = dict.fromkeys(_query_names(self.dependant))
-        # Clients of OpenAI send what OpenAI takes.
-        is_strict = not self.path.startswith("/v1/")
+        # Public pages are opened with any query. Clients of OpenAI send what OpenAI takes.
         if not self.rule.caller.needs_token:
-
-            async def public(request: Request) -> Response:
-                if is_strict:
-                    require_known_parameters(request.query_params, known)
-                return await handle(request)
-
-            return public
+            return handle
+        known = dict.fromkeys(_query_names(self.dependant))
+        is_strict = not self.path.startswith("/v1/")
 
         async def checked(request: Request) -> Response:
             if not self.is_checked(request):

@@ -7,6 +7,7 @@ All items of a customer are in one partition, ``insight_contact#<space>#<key>``:
 - ``~contact#<contact>``: what was reported about a contact. Its place in time follows from that alone, so reports may
   arrive in any order and several times.
 - ``~insight#<insight>`` and ``~argument#<argument>``: what was made for the customer, for the history and the erasure.
+- ``~arm#<experiment>``: the customer's arm in an experiment (see ``exposures``).
 - ``~ledger``: the version of the ledger. Each write raises it, so that a reservation fails if another was faster.
 - ``<id of a reaction>``: reactions of the time before there was a ledger.
 """

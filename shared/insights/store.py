@@ -4,6 +4,7 @@
 - ``insight_reaction``: one item for each reaction with the client's features, in the order of time, for exports.
 - ``insight_contact#<space>#<client>``: the ledger of each client's contacts and reactions (see ``ledger``).
 - ``insight_rate``: the counters of each action. They change in the transaction of the reaction.
+- ``insight_experiment``: the experiment of a space, and the sums of its arms (see ``exposures``).
 - ``insight_policy``: one item for each space that has set its policy.
 """
 

@@ -4,20 +4,22 @@ Everything that a server says about a completion comes through here, so that not
 """
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 from shared.clock import new_id
 from shared.llm.completions import BrokenResponseError, Completion
 from shared.llm.server_failures import failure_in
 
+# OpenAI's largest ``n``.
+CHOICES_LIMIT = 128
+
 
 def read_completion(body: dict[str, Any]) -> Completion:
     """Returns a completion. Raises BrokenResponseError without a message, or the error that the response states."""
     if failure := failure_in(body):
         raise failure
-    choice = next(_objects(body.get("choices")), {})
-    message = choice.get("message")
+    choice = next(iter(_objects(body.get("choices"))), {})
+    message = choice.get("message", _of_text(choice))
     if not isinstance(message, dict):
         raise BrokenResponseError("The language model's server returned no message.")
     calls = [call for given in _objects(message.get("tool_calls")) if (call := _call(given))]
@@ -32,32 +34,36 @@ class ChunkReader:
 
     def __init__(self) -> None:
         self.is_finished = False
-        self._open: set[int] = set()
+        # Whether each choice so far has a finish reason.
+        self._finished: dict[int, bool] = {}
         self._calls: dict[int, _StreamedCalls] = {}
 
     def read(self, event: dict[str, Any]) -> dict[str, Any]:
-        """Returns an event as a chunk. Raises the error that it states."""
+        """Returns the event as a chunk, changed in place. Raises the error that it states."""
         if failure := failure_in(event):
             raise failure
-        return {**event, "choices": [self._choice(each) for each in _objects(event.get("choices"))]}
+        event["choices"] = [self._choice(each) for each in _objects(event.get("choices"))]
+        return event
 
     def _choice(self, choice: dict[str, Any]) -> dict[str, Any]:
-        index, reason, delta = choice.get("index"), _reason(choice), choice.get("delta")
-        index = index if isinstance(index, int) else 0
-        if not isinstance(delta, dict) and isinstance(choice.get("message"), dict):  # a whole completion
-            delta, reason = as_delta(choice["message"]), reason or "stop"
-        delta = _message(delta) if isinstance(delta, dict) else {}
+        index, delta = choice.get("index"), choice.get("delta")
+        if not isinstance(index, int) or not 0 <= index < CHOICES_LIMIT:
+            index = choice["index"] = 0
+        reason = choice["finish_reason"] = _reason(choice)
+        if not isinstance(delta, dict):
+            delta = _of_text(choice) or {}
+            if isinstance(choice.get("message"), dict):  # a whole completion
+                delta = as_delta(choice["message"])
+                reason = choice["finish_reason"] = reason or "stop"
+        delta = choice["delta"] = _message(delta)
         if "tool_calls" in delta:
             calls = self._calls.setdefault(index, _StreamedCalls())
             delta["tool_calls"] = calls.read(delta["tool_calls"])
             if not delta["tool_calls"]:
                 del delta["tool_calls"]
-        if reason is None:
-            self._open.add(index)
-        else:
-            self._open.discard(index)
-        self.is_finished = not self._open
-        return {**choice, "index": index, "delta": delta, "finish_reason": reason}
+        self._finished[index] = reason is not None or self._finished.get(index, False)
+        self.is_finished = all(self._finished.values())
+        return choice
 
 
 class _StreamedCalls:
@@ -113,15 +119,20 @@ def as_delta(message: dict[str, Any]) -> dict[str, Any]:
     return {**delta, "tool_calls": calls} if calls else delta
 
 
+def _of_text(choice: dict[str, Any]) -> dict[str, Any] | None:
+    """Returns the message or delta of a completion of a plain text, whose choices have a ``text``."""
+    text = choice.pop("text", None)
+    return {"content": text} if isinstance(text, str) else None
+
+
 def _message(message: dict[str, Any]) -> dict[str, Any]:
-    """Returns a copy of a message or a delta in which the content and the name are text."""
-    read = {**message}
-    content = read.get("content")
+    """Returns a message or a delta, changed so that its content and its name are text."""
+    content = message.get("content")
     if content is not None and not isinstance(content, str):
-        read["content"] = _text(content)
-    if "name" in read and not isinstance(read["name"], str):
-        del read["name"]
-    return read
+        message["content"] = _text(content)
+    if "name" in message and not isinstance(message["name"], str):
+        del message["name"]
+    return message
 
 
 def _call(given: dict[str, Any]) -> dict[str, Any] | None:
@@ -161,8 +172,8 @@ def _reason(choice: dict[str, Any]) -> str | None:
     return reason if isinstance(reason, str) and reason else None
 
 
-def _objects(listed: Any) -> Iterator[dict[str, Any]]:
-    return (each for each in listed if isinstance(each, dict)) if isinstance(listed, list) else iter(())
+def _objects(listed: Any) -> list[dict[str, Any]]:
+    return [each for each in listed if isinstance(each, dict)] if isinstance(listed, list) else []
 
 
 def _new_call_id() -> str:

@@ -14,6 +14,8 @@ _DETAILS = ("prompt_tokens_details", "completion_tokens_details")
 _SAID = ("content", "reasoning_content", "reasoning")
 # What OpenAI's clients read beside the choices.
 _NAMES = ("service_tier", "system_fingerprint")
+_NAME_CHARACTERS = 200
+_DETAILS_LIMIT = 20
 
 
 @dataclass
@@ -60,17 +62,21 @@ class CallRecord:
             self.output_tokens = max(self.output_tokens, _tokens(usage.get("completion_tokens")))
             for name in _DETAILS:
                 if isinstance(given := usage.get(name), dict):
-                    counts = {str(key): count for key, each in given.items() if (count := _tokens(each))}
+                    first = list(given.items())[:_DETAILS_LIMIT]
+                    counts = {key[:_NAME_CHARACTERS]: count for key, each in first if (count := _tokens(each))}
                     self.usage_details.setdefault(name, {}).update(counts)
         for name in _NAMES:
             if isinstance(value := body.get(name), str):
-                self.served_by[name] = value
+                self.served_by[name] = value[:_NAME_CHARACTERS]
 
     def hear(self, choices: Sequence[dict[str, Any]]) -> None:
         """Notes the words of a completion or a chunk, for servers that count no tokens."""
         for choice in choices:
             said = choice.get("delta") or choice.get("message") or {}
-            self._heard += [text for name in _SAID if isinstance(text := said.get(name), str) and text]
+            for name in _SAID:
+                text = said.get(name)
+                if text and isinstance(text, str):
+                    self._heard.append(text)
             for call in said.get("tool_calls") or ():
                 parts = [part for part in call.values() if isinstance(part, dict)]
                 self._heard += [text for part in parts for text in part.values() if isinstance(text, str)]

@@ -12,7 +12,7 @@ from shared.bounds import MODEL_ANSWER, MODEL_EVENT
 from shared.llm.completions import BrokenResponseError
 from shared.network.foreign_json import ForeignJsonError, decoded, harmless, joined
 
-Event = dict[str, Any]
+ServerEvent = dict[str, Any]
 _BOM = b"\xef\xbb\xbf"
 # The first half of a surrogate pair at the end of a string.
 _CUT_CHARACTER = re.compile(rb'\\u[dD][89abAB][0-9a-fA-F]{2}"')
@@ -32,17 +32,22 @@ class EventReader:
         self._skips_line_feed = False
         self._kind = b""
         self._data: list[bytes] = []
+        self._size = 0
         # An event that ends in the middle of a character waits for the next one.
-        self._held: Event | None = None
+        self._held: ServerEvent | None = None
 
-    def read(self, piece: bytes) -> Iterator[Event]:
+    def read(self, piece: bytes) -> Iterator[ServerEvent]:
         """Yields the events that end in this piece. Raises BrokenResponseError for one that is too large or no JSON."""
         for line in self._lines(piece):
-            yield from self._take(line)
-            if self.is_done:
-                break
+            event = self._whole(line) if line.startswith(b"data: {") else None
+            if event is not None:
+                yield event
+            elif line or self._data or self._kind:
+                yield from self._take(line)
+                if self.is_done:
+                    break
 
-    def close(self) -> Iterator[Event]:
+    def close(self) -> Iterator[ServerEvent]:
         """Yields what is left after the end of the response. Of an event that was cut off, nothing is left."""
         last = bytes(self._waiting)
         if self._is_json:
@@ -59,12 +64,13 @@ class EventReader:
         if self._skips_line_feed and piece.startswith(b"\n"):
             piece = piece[1:]
         self._skips_line_feed = piece.endswith(b"\r")
+        if len(piece) + len(self._waiting) + self._size > (MODEL_ANSWER if self._is_json else MODEL_EVENT).size_bytes:
+            raise BrokenResponseError("The language model's server sent an event that is too large.")
+        if self._has_lines and not self._waiting and piece.endswith(b"\n"):
+            return piece.splitlines()
         self._waiting += piece
         if not self._has_lines and self._waiting[:64].removeprefix(_BOM).lstrip().startswith((b"{", b"[")):
             self._is_json = True
-        limit = MODEL_ANSWER if self._is_json else MODEL_EVENT
-        if len(self._waiting) + sum(map(len, self._data)) > limit.size_bytes:
-            raise BrokenResponseError("The language model's server sent an event that is too large.")
         # An event may come in very many pieces, so only its end is split.
         if self._is_json or not (b"\n" in piece or b"\r" in piece):
             return []
@@ -75,9 +81,19 @@ class EventReader:
             self._has_lines = any(line.strip() for line in lines)
         return lines
 
-    def _take(self, line: bytes) -> Iterator[Event]:
+    def _whole(self, line: bytes) -> ServerEvent | None:
+        """Returns the event of a line that is all of it, as most are, or ``None`` if it needs a closer look."""
+        if self._data or self._kind or self._held is not None:
+            return None
+        try:
+            value, is_suspect = decoded(line[5:])
+        except ForeignJsonError:
+            return None
+        return value if isinstance(value, dict) and not is_suspect else None
+
+    def _take(self, line: bytes) -> Iterator[ServerEvent]:
         if not line:
-            data, self._data = b"\n".join(self._data), []
+            data, self._data, self._size = b"\n".join(self._data), [], 0
             if data:
                 yield from self._read(data)
             self._kind = b""
@@ -96,13 +112,17 @@ class EventReader:
             try:
                 found = decoded(value)
             except ForeignJsonError:
-                self._data.append(value)
+                self._wait(value)
             else:
                 yield from self._read(value, found)
         else:
-            self._data.append(value)
+            self._wait(value)
 
-    def _read(self, data: bytes, found: tuple[Any, bool] | None = None) -> Iterator[Event]:
+    def _wait(self, value: bytes) -> None:
+        self._data.append(value)
+        self._size += len(value)
+
+    def _read(self, data: bytes, found: tuple[Any, bool] | None = None) -> Iterator[ServerEvent]:
         """Yields the event of a text, and before it the event that waits for it."""
         is_error = self._kind == b"error"
         try:
@@ -111,10 +131,11 @@ class EventReader:
                 self._held, value = joined(self._held, value)
                 yield from self._release()
                 is_suspect = True
+            whole = harmless(value) if is_suspect else value
             if is_suspect and _CUT_CHARACTER.search(data) and isinstance(value, dict) and not is_error:
                 self._held = value
                 return
-            value = harmless(value) if is_suspect else value
+            value = whole
         except ForeignJsonError:
             value = data.decode(errors="replace") if is_error else None
         if is_error and not (isinstance(value, dict) and value.get("error")):
@@ -123,7 +144,7 @@ class EventReader:
             raise BrokenResponseError("The language model's server sent an event that is not a JSON object.")
         yield value
 
-    def _release(self) -> Iterator[Event]:
+    def _release(self) -> Iterator[ServerEvent]:
         if self._held is not None:
             held, self._held = self._held, None
             yield harmless(held)

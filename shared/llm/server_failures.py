@@ -99,7 +99,7 @@ def failure_in(body: dict[str, Any]) -> ApiError | None:
     choices = body.get("choices")
     first = choices[0] if isinstance(choices, list) and choices else None
     inner = first.get("error") if isinstance(first, dict) else None
-    if not body.get("error") and not inner and body.get("object") != "error":
+    if not inner and not body.get("error") and body.get("object") != "error":
         return None
     stated = _stated({"error": inner} if inner else body)
     return _failure(stated.status or 500, stated, {})

@@ -25,7 +25,6 @@ from shared.llm.completions import (
 )
 from shared.llm.server_events import EventReader
 from shared.llm.server_failures import failure_of
-from shared.llm.text_completions import as_chat, as_chat_chunks, path_of
 from shared.models.cluster import LanguageModel
 from shared.network.foreign_json import ForeignJsonError, parse
 from shared.network.sessions import ForbiddenPeerError, Sessions, read_at_most
@@ -76,9 +75,9 @@ class Upstream:
 
         Raises UnreachableError, UpstreamTimeoutError, and the errors of ``server_failures``.
         """
-        result = await self._json("POST", path_of(body), body)
+        result = await self._json("POST", _path(body), body)
         hear(result)
-        return read_completion(as_chat(result))
+        return read_completion(result)
 
     @asynccontextmanager
     async def stream(self, body: dict[str, Any]) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
@@ -90,14 +89,14 @@ class Upstream:
             body = _without_usage(body)
         async with AsyncExitStack() as stack:
             try:
-                response = await stack.enter_async_context(self._request("POST", path_of(body), body))
+                response = await stack.enter_async_context(self._request("POST", _path(body), body))
             except RejectedError as error:
                 if STREAM_OPTIONS not in body or STREAM_OPTIONS not in error.message:
                     raise
                 self._refusing_usage.add(self._server)
                 body = _without_usage(body)
-                response = await stack.enter_async_context(self._request("POST", path_of(body), body))
-            yield as_chat_chunks(self._chunks(response))
+                response = await stack.enter_async_context(self._request("POST", _path(body), body))
+            yield self._chunks(response)
 
     async def models(self) -> list[LanguageModel]:
         """Returns the models of the server, with a short time limit. Raises the same errors as ``complete``."""
@@ -247,6 +246,11 @@ def _object(content: bytes, otherwise: str) -> dict[str, Any]:
 
 def _objects(listed: Any) -> list[dict[str, Any]]:
     return [each for each in listed if isinstance(each, dict)] if isinstance(listed, list) else []
+
+
+def _path(body: dict[str, Any]) -> str:
+    """Returns the server's path for a request: a text has a prompt in place of messages."""
+    return "v1/completions" if "prompt" in body else "v1/chat/completions"
 
 
 def _without_usage(body: dict[str, Any]) -> dict[str, Any]:

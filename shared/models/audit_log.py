@@ -55,7 +55,7 @@ class AuditVerification(Model):
     is_intact: bool
     checked: int
     first: int | None = Field(description="the sequence of the first row that was checked")
-    last: int | None = Field(description="send it as `after` to check the next rows")
+    last: int | None = Field(description="send it as `after_sequence` to check the next rows")
     hash: str | None
     has_more: bool
     problems: list[AuditProblem] = Field(description="the first ones")

@@ -12,7 +12,7 @@ MAX_ALIASES = 100
 # The checks of a promotion are one transaction of 100 writes.
 MAX_REQUIRED_BENCHMARKS = 30
 MAX_THRESHOLDS = 40
-# Only an owner deletes it, and without a gate only an owner moves it.
+# Only an owner deletes it, as all aliases with a gate. Without a gate only an owner moves it.
 PROTECTED_ALIAS = "champion"
 
 AliasName = Annotated[

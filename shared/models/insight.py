@@ -15,6 +15,7 @@ from shared.models.action import ActionPriority, Channel, Currency, ValueAmount
 from shared.models.base import KEEP, Entity, Identifier, Model, ModelName, PartialUpdate, Timestamp
 from shared.models.chat import Fraction, MaxTokens, Temperature
 from shared.models.checkpoint import UnseenCategory
+from shared.models.claim import Claim
 from shared.models.client_key import ClientKeyRule, ClientName, digest_of
 from shared.models.free_objects import OBJECT_BYTES, check_object
 from shared.secret_names import find_secret
@@ -340,6 +341,9 @@ class Insight(Entity):
     best_channel: str = ""
     best_time: str = ""
     candidates: list[Candidate]
+    claims: list[Claim] = Field(
+        default_factory=list, description="the sentences that a language model wrote, compared with the facts"
+    )
     client_key: str | None = Field(default=None, description="the key of the customer, as it is compared")
     client_key_field: str | None = Field(
         default=None, description="the field of the client that holds the key; `persona` for the id of a persona"
@@ -367,6 +371,7 @@ class Insight(Entity):
     thinking: str = ""
     timeliness: str = ""
     type: str = ""
+    unsupported_claims: int = 0
     usage: InsightUsage = Field(default_factory=InsightUsage)
     withheld_action_id: str | None = Field(
         default=None, description="what a customer of the control arm is not offered"

@@ -243,4 +243,4 @@ class CheckpointMetadata(JobModel):
 class CheckpointSummary(CheckpointMetadata):
     """``checkpoint.json`` with the columns that the model reads."""
 
-    features: InputColumns
+    features: InputColumns = InputColumns(features=[])

@@ -7,9 +7,9 @@ from typing import IO, Any
 
 from pydantic import ValidationError
 
-from shared.files.scratch import is_disk_full
 from shared.models.job import CheckpointSummary, EvaluationResult
 from shared.propensity.errors import CheckpointError
+from shared.scratch import is_disk_full
 
 CHECKPOINT_FILE = "checkpoint.json"
 RESULT_FILE = "result.json"

@@ -10,12 +10,12 @@ from typing import IO, TYPE_CHECKING, Any
 from botocore.exceptions import ClientError
 
 from shared.errors import ConflictError, UnavailableError
-from shared.files.scratch import is_disk_full, scratch_folder
 from shared.models.checkpoint import UNSEEN_CATEGORIES, UNSEEN_CHARACTERS, UnseenCategory
 from shared.models.job import JobFile
 from shared.observability import logger
 from shared.propensity.artifacts import MAX_PACKED_BYTES, MAX_SCORED_BYTES, extract_artifact
 from shared.propensity.errors import CheckpointError
+from shared.scratch import is_disk_full, scratch_folder
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

@@ -56,7 +56,7 @@ def example_of(schema: Body, definitions: Body) -> Any:
 def answer(body: Body) -> Any:
     """Returns what a model would: an object of the wanted schema, a call of a tool, or a text after the call."""
     wanted = body.get("response_format") or {}
-    if wanted.get("type") == "json_schema":
+    if wanted.get("type") == "json_schema" and not isinstance(body.get("tool_choice"), dict):
         schema = wanted["json_schema"]["schema"]
         return json.dumps(example_of(schema, schema.get("$defs", {})))
     if body.get("tools") and body["messages"][-1]["role"] != "tool" and len(_asked(body)) == 1:

@@ -1,39 +1,20 @@
 """An environment like AWS's training container, and the files that a deployment ships to it."""
 
-import hashlib
-import os
-import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
 from infra import package
+from tests.fixtures.environments import ENVIRONMENTS, environment
 from tests.functional.jobs.conftest import box, cloud
 
 __all__ = ["box", "cloud"]
 
-ENVIRONMENTS = package.ROOT / "build" / "environments"
 # AWS's toolkit, and packages of the container that are older than those of the lock.
 CONTAINER = "sagemaker-training==5.1.4\nnumpy==1.26.4\npandas==2.1.4\npip==25.3\n"
 # Nothing answers there.
 NOWHERE = "http://127.0.0.1:9"
-
-
-def environment(name: str, requirements: str) -> Path:
-    """Returns the folder of the programs of an own virtual environment. It stays for the next run."""
-    folder = ENVIRONMENTS / f"{name}-{hashlib.sha256(f'{requirements} {sys.version}'.encode()).hexdigest()[:12]}"
-    done = folder / "done"
-    if not done.exists():
-        shutil.rmtree(folder, ignore_errors=True)
-        uv = shutil.which("uv", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
-        assert uv, "uv is not installed: run `make setup`"
-        subprocess.run([uv, "venv", "--quiet", "--python", sys.executable, str(folder)], check=True)
-        install = [uv, "pip", "install", "--quiet", "--python", str(folder / "bin" / "python"), "-r", "-"]
-        subprocess.run(install, input=requirements, text=True, check=True)
-        done.touch()
-    return folder / "bin"
 
 
 @pytest.fixture(scope="session")

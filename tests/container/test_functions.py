@@ -19,10 +19,10 @@ from infra.groups import AUTHORIZE, EVENTS, GROUPS, STEPS, FunctionSpec, GroupSp
 from shared.dynamodb.table import Item, Table
 from shared.inference_logs.store import SHARDS
 from shared.resources import Resources
-from tests.container.conftest import ENVIRONMENTS, environment
 from tests.container.runtime_api import PackagedFunctions
 from tests.fixtures.aws import LOGS_TABLE, create_all, settings_for
 from tests.fixtures.emulator import emulated_aws
+from tests.fixtures.environments import ENVIRONMENTS, environment
 from tests.fixtures.identity import Issuer
 from tests.fixtures.inference_logs import call, stream_event
 from tests.load.emulated_store import gateway_event

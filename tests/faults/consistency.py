@@ -30,6 +30,7 @@ CHECKS: tuple[Callable[[StoredItems], Problems], ...] = (
     insight_checks.reactions,
     insight_checks.arguments,
     log_checks.audit_log,
+    log_checks.audit_chains,
     log_checks.audited_writes,
     log_checks.rollups,
     object_checks.owners,

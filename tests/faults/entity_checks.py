@@ -16,7 +16,7 @@ from shared.models.argument import Argument, ArgumentChange, ArgumentComment
 from shared.models.base import Entity
 from shared.models.benchmark import Benchmark
 from shared.models.checkpoint import Checkpoint
-from shared.models.checkpoint_alias import CheckpointAlias
+from shared.models.checkpoint_alias import CheckpointAlias, PromotionGate
 from shared.models.connector import Connector, Scan
 from shared.models.data_model import DataModel
 from shared.models.evaluation import Evaluation
@@ -41,6 +41,7 @@ MODELS: dict[str, type[Any]] = {
     "benchmark": Benchmark,
     "checkpoint": Checkpoint,
     "checkpoint_alias": CheckpointAlias,
+    "checkpoint_gate": PromotionGate,
     "chat": StoredChat,
     "connector": Connector,
     "data_model": DataModel,
@@ -61,7 +62,16 @@ MODELS: dict[str, type[Any]] = {
     "webhook_endpoint": WebhookEndpoint,
 }
 # Kinds without a counter.
-UNCOUNTED = {"api_key", "checkpoint_alias", "insight_policy", "insight_reaction", "space", "user", "webhook_delivery"}
+UNCOUNTED = {
+    "api_key",
+    "checkpoint_alias",
+    "checkpoint_gate",
+    "insight_policy",
+    "insight_reaction",
+    "space",
+    "user",
+    "webhook_delivery",
+}
 # Kinds with a partition for each entity of another kind.
 PARENTS = {"chat_turn": "chat", "argument_change": "argument", "argument_comment": "argument"}
 

@@ -17,14 +17,13 @@ from tests.faults.boundary import KILLS, KilledError
 from tests.faults.emulated_platform import EmulatedPlatform
 from tests.faults.stored_items import StoredItems
 from tests.fixtures.audit import AUDITED, passes
-from tests.fixtures.upstream import schema_name
+from tests.fixtures.upstream import argument_about, schema_name
 from tests.fixtures.webhooks import VISIBILITY, FakeSqs, Receiver
 
 
 def complete(body: dict[str, Any]) -> str:
     """Returns a language model's completion: an argument if the schema requires one."""
-    is_argument = schema_name(body) == "argument"
-    return '{"thinking": "It fits.", "argument": "It suits you."}' if is_argument else "Hello there."
+    return argument_about(body) if schema_name(body) == "argument" else "Hello there."
 
 
 class UnreliableMails:

@@ -131,8 +131,9 @@ def late_uploads(platform: EmulatedPlatform, seed: int) -> Outcome:
         if identity["scan_id"] is None:  # the content was known
             continue
         failure = {**identity, "error": "States.Timeout", "cause": ""}
-        failing, scanning = partial(fail_scan, worker, failure), partial(_scan, worker, identity)
-        step: Callable[[], Any] = dice.choice([failing, failing, scanning])
+        failing = partial(fail_scan, worker, failure)
+        steps: list[Callable[[], Any]] = [failing, failing, partial(_scan, worker, identity)]
+        step = dice.choice(steps)
         with platform.boundary.failing(*WITHOUT_KILLS, rate=0.1), suppress(JobFailedError, *OWN_FAILURES):
             step()
         step()

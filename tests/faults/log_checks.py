@@ -4,6 +4,7 @@ import json
 from collections import Counter, defaultdict
 from itertools import product
 
+from shared.dynamodb.table import Item
 from tests.faults.stored_items import Problems, StoredItems
 
 LEVELS = {"day": 86_400_000, "hour": 3_600_000, "minute": 60_000}
@@ -18,11 +19,36 @@ def audit_log(items: StoredItems) -> Problems:
     copies: Counter[tuple[str, str]] = Counter()
     wanted: dict[tuple[str, str], int] = {}
     for rest, sk, item in items.under("audit"):
+        if rest.endswith(("#chain", "#head")):
+            continue
         wanted[rest.partition("#")[0], sk] = 4 if "api_key_id" in item else 3
         (copies if "#" in rest else rows)[rest.partition("#")[0], sk] += 1
     for row in {*rows, *copies}:
         if (rows[row], copies[row]) != (1, wanted[row]):
             yield f"audit row {row}: {rows[row]} and {copies[row]} copies, not 1 and {wanted[row]}"
+
+
+def audit_chains(items: StoredItems) -> Problems:
+    """Finds chains with a gap, with a wrong hash of the row before, or with another end than the recorded one."""
+    chains: defaultdict[str, dict[int, Item]] = defaultdict(dict)
+    listed: defaultdict[str, dict[int, str]] = defaultdict(dict)
+    ends: dict[str, tuple[int, str]] = {}
+    for rest, sk, item in items.under("audit"):
+        space_id, _, part = rest.partition("#")
+        if part == "chain":
+            listed[space_id][int(sk)] = item["id"]
+        elif part == "head":
+            ends[space_id] = (item["sequence"], item["hash"])
+        elif not part:
+            chains[space_id][item["sequence"]] = item
+    for space_id, rows in chains.items():
+        places = range(1, len(rows) + 1)
+        if sorted(rows) != [*places] or listed[space_id] != {each: rows[each]["id"] for each in rows}:
+            yield f"the audit chain of {space_id} has gaps: {sorted(rows)}"
+            continue
+        before = ["", *(rows[each]["hash"] for each in places)]
+        if before[:-1] != [rows[each]["previous_hash"] for each in places] or ends[space_id] != (len(rows), before[-1]):
+            yield f"the audit chain of {space_id} does not hold together"
 
 
 def audited_writes(items: StoredItems) -> Problems:

@@ -4,9 +4,9 @@ import json
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime, timedelta
+from functools import cached_property
 from typing import Any
 
-import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 from moto.stepfunctions.models import stepfunctions_backends
 
@@ -23,7 +23,7 @@ from shared.errors import ApiError, JobFailedError
 from tests.faults.aftermath import problems_afterwards
 from tests.faults.boundary import DEATHS, KILLS, WITHOUT_KILLS, seeded
 from tests.faults.emulated_platform import EmulatedPlatform
-from tests.faults.killed_workers import Outcome, execution_arn
+from tests.faults.killed_workers import Outcome
 from tests.faults.sagemaker_account import ENDED, Job, SageMakerAccount
 from tests.fixtures.aws import REGION
 from tests.fixtures.training_workflow import World as TrainingWorld
@@ -35,6 +35,8 @@ ACCOUNT = "123456789012"
 # As in the state machine.
 STEP_ATTEMPTS, REQUEST_ATTEMPTS = 3, 6
 NAMED = ("ResourceInUse", "ResourceLimitExceeded")
+# The second one if the space was restored before anybody looked. The emulated Step Functions does not tell the cause.
+SPACE_DELETED = ("Its space was deleted.", "Its workflow was stopped from outside.")
 DATA, CAPACITY = "The file is empty.", "CapacityError: Unable to provision requested ML compute capacity."
 ENDS: tuple[dict[str, str], ...] = (
     {"status": "Completed"},
@@ -61,13 +63,14 @@ class Execution:
         self._due_at: datetime | None = None
 
     @property
-    def arn(self) -> str:
-        return execution_arn("training", self.id)
-
-    @property
     def is_alive(self) -> bool:
-        found = boto3.client("stepfunctions").describe_execution(executionArn=self.arn)
-        return bool(found["status"] == "RUNNING")
+        return bool(self._record.status == "RUNNING")
+
+    @cached_property
+    def _record(self) -> Any:
+        """Returns the execution in the emulated Step Functions."""
+        machines = stepfunctions_backends[ACCOUNT][REGION].state_machines
+        return next(each for machine in machines for each in machine.executions if each.name == self.id)
 
     @property
     def machines(self) -> set[tuple[str, bool]]:
@@ -180,10 +183,7 @@ class Execution:
         self.state, self._attempts = state, 0
 
     def _end(self, status: str) -> None:
-        backend = stepfunctions_backends[ACCOUNT][REGION]
-        found = next(each for machine in backend.state_machines for each in machine.executions if each.name == self.id)
-        found.status = status
-        found.error, found.cause = "Ended", "See the record."
+        self._record.status, self._record.error, self._record.cause = status, "Ended", "See the record."
         self._scene.account.events.append({"source": "aws.states", "detail": {"name": self.id, "status": status}})
 
 
@@ -258,7 +258,7 @@ class Scene:
         """Returns broken promises about order, healthy jobs and reasons of failures."""
         for execution in self.executions:
             shown = self.owner.get(f"/trainings/{execution.id}").json()
-            reasons = [DATA, CAPACITY] + ["Its space was deleted."] * execution.is_in_deleted_space
+            reasons = [DATA, CAPACITY, *(SPACE_DELETED if execution.is_in_deleted_space else ())]
             if execution.is_deleted or execution.is_broken or shown["status"] == "succeeded":
                 continue
             if not any(reason in str(shown["error"]) for reason in reasons):
@@ -293,8 +293,8 @@ class Scene:
         stopping = [job for job in self.account.jobs.values() if job["TrainingJobStatus"] == "Stopping"]
         if stopping:
             self.account.end(self.dice.choice(stopping), "Stopped")
-        # One that nobody waits for runs until somebody stops it.
-        if running := [job for job in self.account.running if not self._may_stop(job)]:
+        # One that no workflow waits for runs until somebody stops it.
+        if running := [job for job in self.account.running if (owner := self._owner(job)) and owner.is_alive]:
             job = self.dice.choice(running)
             chosen = dict(self.dice.choice(ENDS if job["EnableManagedSpotTraining"] else ENDS[:-1]))
             self.account.end(job, chosen.pop("status"), **chosen)
@@ -305,11 +305,13 @@ class Scene:
 
     def _may_stop(self, job: Job) -> bool:
         """Returns whether a job may be stopped: its workflow does not go on, or somebody has deleted its training."""
-        name = job["TrainingJobName"]
-        owner = next((each for each in self.executions if each.id in name), None)
+        owner = self._owner(job)
         if owner is None:
             return True
         return owner.is_deleted or owner.is_broken or owner.is_in_deleted_space or not owner.is_alive
+
+    def _owner(self, job: Job) -> Execution | None:
+        return next((each for each in self.executions if each.id in job["TrainingJobName"]), None)
 
 
 def machines(platform: EmulatedPlatform, seed: int) -> Outcome:

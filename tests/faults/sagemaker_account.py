@@ -30,7 +30,7 @@ class SageMakerAccount:
         """Returns the status and the body of the response to a call."""
         calls = {
             "CreateTrainingJob": self._create,
-            "DescribeTrainingJob": lambda body: self._find(body["TrainingJobName"]),
+            "DescribeTrainingJob": self._describe,
             "StopTrainingJob": self._stop,
             "ListTrainingJobs": self._list,
         }
@@ -75,6 +75,14 @@ class SageMakerAccount:
         }
         self._publish(self.jobs[name])
         return {"TrainingJobArn": self.jobs[name]["TrainingJobArn"]}
+
+    def _describe(self, body: Any) -> Job:
+        """Returns a job as it is. One that is being stopped has stopped when it is described again."""
+        job = self._find(body["TrainingJobName"])
+        found = dict(job)
+        if job["TrainingJobStatus"] == "Stopping":
+            self.end(job, "Stopped")
+        return found
 
     def _stop(self, body: Any) -> dict[str, Any]:
         job = self._find(body["TrainingJobName"])

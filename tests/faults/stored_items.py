@@ -76,7 +76,7 @@ class StoredItems:
 
 def is_entity(kind: str, sk: str) -> bool:
     """Returns whether a sort key is an entity's. Lists of all spaces have other keys in the same partitions."""
-    return kind in ("checkpoint_alias", "insight_policy") or is_identifier(sk)
+    return kind in ("checkpoint_alias", "checkpoint_gate", "insight_policy") or is_identifier(sk)
 
 
 def is_owner(kind: str, text: str) -> bool:

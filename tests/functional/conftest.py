@@ -17,7 +17,8 @@ from tests.faults.boundary import Boundary
 from tests.fixtures.aws import BUCKET, create_logs_table, create_table
 from tests.fixtures.clocks import MovableClock
 from tests.fixtures.emulator import emulated_aws
-from tests.fixtures.grants import NEEDED, NEEDED_FILE, Part, noted, refuse_what_is_not_granted, watched
+from tests.fixtures.grants import MADE, MADE_FILE, NEEDED, NEEDED_FILE, Part, noted, refuse_what_is_not_granted, watched
+from tests.fixtures.iam_calls import read_calls
 from tests.fixtures.identity import Issuer
 from tests.fixtures.trained_models import packed, train_model
 from tests.fixtures.upstream import FakeUpstream, served, well_behaved
@@ -39,7 +40,9 @@ def record_needed_grants() -> Iterator[None]:
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
     """Adds the grants that the tests of a finished pytest-xdist worker needed."""
-    NEEDED.update(Part(*each) for each in getattr(node, "workeroutput", {}).get("needed", ()))
+    output = getattr(node, "workeroutput", {})
+    NEEDED.update(Part(*each) for each in output.get("needed", ()))
+    MADE.update(read_calls(output.get("made", "[]")))
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
@@ -47,9 +50,11 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     config = session.config
     if hasattr(config, "workeroutput"):
         config.workeroutput["needed"] = [tuple(each) for each in NEEDED]
+        config.workeroutput["made"] = json.dumps(sorted(MADE))
     elif session.exitstatus == pytest.ExitCode.OK and _is_complete(config):
         NEEDED_FILE.parent.mkdir(exist_ok=True)
         NEEDED_FILE.write_text(json.dumps(sorted(NEEDED)))
+        MADE_FILE.write_text(json.dumps(sorted(MADE)))
 
 
 def _is_complete(config: pytest.Config) -> bool:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from infra.groups import FunctionSpec
+from infra.groups import FunctionSpec, Layer
 from shared.resources import Resources
 from shared.settings import Settings
 from tests.infra.stage_metrics import SPACE, Stage
@@ -109,7 +109,7 @@ def node(name: str) -> str:
 def build(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Returns a folder that replaces infra.package's output. The content of its files does not affect the templates."""
     folder = tmp_path_factory.mktemp("build")
-    for part in ("code", "layers/base", "layers/database", "layers/language", "layers/scan", "layers/score"):
+    for part in ("code", *(f"layers/{layer}" for layer in ("base", *Layer))):
         (folder / part).mkdir(parents=True)
         (folder / part / "content.txt").write_text(part)
     (folder / "sourcedir.tar.gz").write_bytes(b"source")

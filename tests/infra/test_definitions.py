@@ -15,10 +15,9 @@ from infra.constructs.definitions import Definition, JobOptions
 from infra.groups import STEPS, Workflow
 from tests.infra.conftest import ROOT, Synthesised, node
 
+KEYED = JobOptions(key=True, types_with_volume_key=["ml.m5.2xlarge"])
 MACHINES: dict[Workflow, Definition] = {
-    Workflow.TRAINING: definitions.training(
-        JobOptions(key=True, types_with_volume_key=["ml.m5.2xlarge"], subnets=2), capacity_wait=60
-    ),
+    Workflow.TRAINING: definitions.training(KEYED, capacity_wait=60),
     Workflow.EVALUATION: definitions.evaluation(JobOptions(warm_pool_seconds=600), capacity_wait=60),
     Workflow.CONNECTOR_SCAN: definitions.connector_scan(concurrency=40),
 }
@@ -115,10 +114,8 @@ PREPARED = {
 }
 NO_CAPACITY = json.dumps({"TrainingJobStatus": "Failed", "FailureReason": "CapacityError: Unable to provision"})
 
-SUBSTITUTED = {
-    "JobRole": "arn:aws:iam::123456789012:role/job",
-    "JobKey": "arn:aws:kms:eu-west-1:123456789012:key/1",
-}
+JOB_KEY = "arn:aws:kms:eu-west-1:123456789012:key/1"
+SUBSTITUTED = {"JobRole": "arn:aws:iam::123456789012:role/job", "JobKey": JOB_KEY}
 
 
 class TaskFailed(Exception):  # noqa: N818 - Step Functions uses this name
@@ -243,18 +240,6 @@ def test_a_training_checks_its_files_again_after_each_wait_for_scans(engine: Eng
     assert (execution["status"], len(engine.jobs)) == (("SUCCEEDED", 1) if last is PREPARED else ("FAILED", 0))
     failures = [] if last is PREPARED else [{**TRAIN, "error": "JobFailedError", "cause": "{}"}]
     assert engine.payloads("FailTraining") == failures
-
-
-@pytest.mark.parametrize("types", [["ml.g5.2xlarge", "ml.m5.2xlarge"], ["ml.m5.2xlarge"]])
-def test_only_machines_without_own_disks_get_the_volume_key(engine: Engine, types: list[str]) -> None:
-    def refuse(_attempt: int) -> None:
-        raise TaskFailed("States.TaskFailed", NO_CAPACITY)
-
-    engine.results, engine.job = {"CheckTraining": {**PREPARED, "instance_types": types}}, refuse
-    engine.run(MACHINES[Workflow.TRAINING], TRAIN)
-    used = {job["ResourceConfig"]["InstanceType"]: job["ResourceConfig"].get("VolumeKmsKeyId") for job in engine.jobs}
-    assert used == {one: SUBSTITUTED["JobKey"] if one == "ml.m5.2xlarge" else None for one in types}
-    assert all(job["ResourceConfig"]["VolumeSizeInGB"] == 30 for job in engine.jobs)
 
 
 def test_a_spot_job_has_a_maximum_waiting_time(engine: Engine) -> None:

@@ -13,8 +13,11 @@ from packaging.tags import Tag, compatible_tags, cpython_tags
 from packaging.utils import canonicalize_name, parse_wheel_filename
 
 from infra import package, settings
-from infra.groups import Layer
+from infra.groups import Layer, Workflow
 from tests.infra.conftest import Synthesise, Synthesised, all_statements, listed
+from tests.infra.test_definitions import MACHINES, NO_CAPACITY, PREPARED, SUBSTITUTED, TRAIN, Engine, TaskFailed, engine
+
+__all__ = ["engine"]
 
 NOTICE = timedelta(days=60)
 LAMBDA_PLATFORMS = [f"manylinux_2_{minor}_aarch64" for minor in range(34, 16, -1)] + ["manylinux2014_aarch64"]
@@ -168,3 +171,15 @@ def test_an_isolated_network_lets_jobs_write_to_the_bucket_of_the_stage_only(iso
 def test_stages_have_no_network_of_their_own_unless_asked(deployed: Synthesised) -> None:
     assert deployed.resources("AWS::EC2::VPC") == {}
     assert all("VpcConfig" not in job for job in job_states(deployed))
+
+
+@pytest.mark.parametrize("types", [["ml.g5.2xlarge", "ml.m5.2xlarge"], ["ml.m5.2xlarge"]])
+def test_only_machines_without_own_disks_get_the_volume_key(engine: Engine, types: list[str]) -> None:
+    def refuse(_attempt: int) -> None:
+        raise TaskFailed("States.TaskFailed", NO_CAPACITY)
+
+    engine.results, engine.job = {"CheckTraining": {**PREPARED, "instance_types": types}}, refuse
+    engine.run(MACHINES[Workflow.TRAINING], TRAIN)
+    used = {job["ResourceConfig"]["InstanceType"]: job["ResourceConfig"].get("VolumeKmsKeyId") for job in engine.jobs}
+    assert used == {one: SUBSTITUTED["JobKey"] if one == "ml.m5.2xlarge" else None for one in types}
+    assert all(job["ResourceConfig"]["VolumeSizeInGB"] == 30 for job in engine.jobs)

@@ -8,6 +8,7 @@ call their server. SnapStart, which removes imports from a cold start, is not me
 """
 
 import argparse
+import asyncio
 import json
 import os
 import statistics
@@ -138,7 +139,7 @@ def prepare_requests(issuer: Issuer, models_url: str, groups: Sequence[str]) -> 
         resources.address_guard,
         resources.clock,
     )
-    service.create(scope, ClusterCreate(ingress_url=models_url, manager_url=models_url), None)
+    asyncio.run(service.create(scope, ClusterCreate(ingress_url=models_url, manager_url=models_url), None))
     event = partial(gateway_event, token=user.token, space_id=user.space_id)
     events = {PEER: event("GET", "/item")}
     for spec in GROUPS:

@@ -58,9 +58,9 @@ class RequestKind:
 OPERATIONS: Mapping[str, RequestKind] = {
     "get by id": RequestKind(0.60, 15, reads=1, writes=0),
     "list of 10": RequestKind(0.24, 20, reads=3, writes=0, response_kb=6),
-    "create": RequestKind(0.05, 40, reads=2, writes=4, followed=4),
-    "update": RequestKind(0.05, 35, reads=2, writes=1, followed=4),
-    "chat": RequestKind(0.06, 2_000, reads=1, writes=11, followed=18, response_kb=3),
+    "create": RequestKind(0.05, 40, reads=2, writes=4, followed=9),
+    "update": RequestKind(0.05, 35, reads=2, writes=1, followed=9),
+    "chat": RequestKind(0.06, 2_000, reads=1, writes=11, followed=23, response_kb=3),
 }
 
 
@@ -82,7 +82,7 @@ CEILINGS: Mapping[str, Ceiling] = {
     "entities of one kind made": Ceiling("action#<space>", 2),
     "entities of one kind changed": Ceiling("action#<space>", 1),
     "chats begun": Ceiling("chat#<space>", 2),
-    "rows of the audit log": Ceiling("audit#<space>", 1),
+    "rows of the audit log": Ceiling("audit#<space>", 2),
     "calls of models within a chat": Ceiling("log#<space>#<shard>", 2, LOG_SHARDS),
     "other calls of models": Ceiling("log#<space>#<shard>", 1, LOG_SHARDS),
     "calls of one model, or of one user": Ceiling("log_model#<space>#<model>#<shard>", 1, LOG_SHARDS),

@@ -13,10 +13,11 @@ LEVELS = (
     ("trainings", "evaluations", "connectors"),
     ("space_usage",),
     ("arguments", "audit", "chats", "experts", "inference_logs", "insights", "jobs", "personas", "spaces", "webhooks"),
-    ("aws", "dynamodb", "files", "network", "propensity"),
+    ("aws", "dynamodb", "files", "grounding", "network", "propensity"),
     ("models",),
     ("clock", "observability", "settings", "text"),
-    ("bounds", "errors", "secret_names", "space_binding"),
+    ("transient",),
+    ("bounds", "errors", "scratch", "secret_names", "space_binding"),
 )
 LEVEL_OF = {package: level for level, packages in enumerate(LEVELS) for package in packages}
 SERVICE_MUST_NOT_IMPORT = ("fastapi", "starlette", "boto3.client", "os", "shared.http.routers", "shared.http.app")

@@ -10,7 +10,7 @@ from functions.personas.files.columns import UnusableCell
 from functions.personas.files.limits import UploadLimits
 from shared.bounds import WORKBOOK
 from shared.files.confined import run_confined
-from shared.files.scratch import scratch_folder
+from shared.scratch import scratch_folder
 
 _WRITE_CELLS = "functions.personas.files.workbook:write_cells"
 

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 from functions.workflows.connector_scan.table_snapshots import take_snapshot
-from shared.aws.transient import is_outage
 from shared.bounds import SCANNED_FILE, SMALL_SCANNED_FILE
 from shared.connectors.catalog import Seen
 from shared.connectors.postgres import PostgresDatabases
@@ -20,12 +19,13 @@ from shared.connectors.storage import (
 from shared.errors import NotFoundError, TransientError, ValidationFailedError
 from shared.files.confined import run_confined
 from shared.files.errors import UnreadableFileError
-from shared.files.scratch import scratch_folder
 from shared.models.catalog import CatalogEntry, CatalogStatus
 from shared.models.connector import Connector
 from shared.models.reading import ReadOptions
 from shared.observability import OUTAGE, logger, workflow_step
 from shared.resources import Resources
+from shared.scratch import scratch_folder
+from shared.transient import is_outage
 
 READ_ATTEMPTS = 3
 # Of the disk: for the file itself, and as much again for each of its decoded copies while one becomes the next.

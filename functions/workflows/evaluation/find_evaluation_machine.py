@@ -14,9 +14,9 @@ def find_evaluation_machine(resources: Resources, event: dict[str, Any]) -> dict
 
     Takes ``{space_id, evaluation_id, plan, search, error?, cause?}``; see ``find_machine``.
     """
-    decision = find_machine(resources, event["evaluation_id"], event)
-    resources.evaluations.note_waiting(event["space_id"], event["evaluation_id"], decision.waiting)
-    return decision.output(event)
+    following = find_machine(resources, event["evaluation_id"], event)
+    resources.evaluations.note_waiting(event["space_id"], event["evaluation_id"], following.waiting)
+    return following.output(event)
 
 
 @workflow_step

@@ -17,13 +17,13 @@ def find_training_machine(resources: Resources, event: dict[str, Any]) -> dict[s
     Takes ``{space_id, training_id, plan, search, error?, cause?}``; see ``find_machine``. Raises JobFailedError if the
     training was deleted.
     """
-    decision = find_machine(resources, event["training_id"], event)
+    following = find_machine(resources, event["training_id"], event)
     trainings = Trainings(resources.table, resources.clock)
     try:
-        trainings.note_waiting(event["space_id"], event["training_id"], decision.waiting)
+        trainings.note_waiting(event["space_id"], event["training_id"], following.waiting)
     except NotFoundError:
         raise JobFailedError("The training was deleted.") from None
-    return decision.output(event)
+    return following.output(event)
 
 
 @workflow_step

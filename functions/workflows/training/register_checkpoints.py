@@ -76,7 +76,7 @@ def _succeed(
         updated_at=now,
         architecture=metadata.architecture,
         artifact=artifact,
-        input_count=len(metadata.features.features),
+        input_count=len(metadata.features.features) or None,
         inputs=_inputs(metadata),
         metrics=metrics,
         name=training.name,

@@ -4,6 +4,7 @@ import csv
 import hashlib
 import io
 import json
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 
@@ -97,6 +98,18 @@ def test_records_that_come_in_any_order_twice_and_in_large_batches_make_one_chai
 
 
 @pytest.mark.row("GV-4")
+def test_four_batches_at_the_same_time_make_one_chain(client: TestClient, resources: Resources, stream: Stream) -> None:
+    """AWS sends up to four batches of a shard at once."""
+    change(client, 60)
+    records = stream.read()
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda start: deliver(resources, records[start::4]), range(4)))
+    found = verification(client)
+    assert (found["is_intact"], found["last"]) == (True, found["checked"])
+    assert found["checked"] >= 60
+
+
+@pytest.mark.row("GV-4")
 @pytest.mark.parametrize("fault", ["changed", "removed", "first removed", "last removed", "rehashed"])
 def test_a_row_that_was_tampered_with_is_found(
     client: TestClient, resources: Resources, stream: Stream, fault: str
@@ -124,7 +137,7 @@ def test_a_hash_that_was_kept_finds_a_chain_that_was_made_again(
     """Who may write the table can make a whole new chain, but not one with the same hashes."""
     chained(client, resources, stream)
     kept = verification(client)
-    known = {"after": kept["last"], "hash": kept["hash"]}
+    known = {"after_sequence": kept["last"], "hash": kept["hash"]}
     assert verification(client, **known)["is_intact"]
     change(client, 1)
     records, table, partition = stream.read(), resources.table, f"audit#{space_of(client)}"
@@ -153,9 +166,9 @@ def test_rows_that_expire_leave_the_rest_of_the_chain_whole(
 def test_an_export_holds_what_its_hashes_cover(client: TestClient, resources: Resources, stream: Stream) -> None:
     ids = chained(client, resources, stream)
     first = client.get("/audit-logs/export", params={"limit": 2})
-    assert first.headers["X-Next-After"] == "2"
-    rest = client.get("/audit-logs/export", params={"after": 2})
-    assert "X-Next-After" not in rest.headers
+    assert first.headers["X-Next-Sequence"] == "2"
+    rest = client.get("/audit-logs/export", params={"after_sequence": 2})
+    assert "X-Next-Sequence" not in rest.headers
     rows = [json.loads(line) for line in (first.text + rest.text).splitlines()]
     assert [row["id"] for row in rows] == ids
     previous = ""

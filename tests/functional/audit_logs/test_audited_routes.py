@@ -18,15 +18,14 @@ from tests.fixtures.evaluations import add_checkpoint
 from tests.fixtures.operations import operations
 from tests.fixtures.spaces import ACCESS_KEYS, held_by_aws
 from tests.fixtures.trainings import space_of, training_request
-from tests.fixtures.upstream import Body, FakeUpstream, schema_name, served
+from tests.fixtures.upstream import Body, FakeUpstream, argument_about, schema_name, served
 from tests.functional.conftest import ClientMaker
 
 TOKEN = "a-token-of-the-cluster"
 
 
 def write_completion(body: Body) -> str:
-    argument = '{"thinking": "It fits.", "argument": "The product fits the client."}'
-    return argument if schema_name(body) == "argument" else "Hello there."
+    return argument_about(body) if schema_name(body) == "argument" else "Hello there."
 
 
 @pytest.fixture
@@ -160,6 +159,9 @@ def test_every_route_that_writes_leaves_a_row_with_its_actor_and_the_values_befo
     for verb, action_name, days in (("PUT", "created", 3), ("PATCH", "updated", 4)):
         policy = {"suppression_days": {"rejected": days}}
         write(f"{verb} /insights/policy", "insight_policy", action_name, json=policy)
+    for action_name, share in (("created", 100), ("updated", 100.0)):
+        arms = {"arms": [{"name": action_name, "percentage": share}]}
+        write("PUT /insights/experiments", "insight_experiment", action_name, json=arms)
     client.post("/contacts", json={"client_key": "C-1", "status": "sent"}).raise_for_status()
     write("DELETE /clients/{key:path}", "client_erasure", "created", path={"key:path": "C-1"})
     argument = {"id": write("POST /arguments", "argument", "created", json=facts)["id"]}
@@ -201,7 +203,7 @@ def test_every_route_that_writes_leaves_a_row_with_its_actor_and_the_values_befo
     write("POST /evaluations", "evaluation", "created", json=measured)
     alias = {"alias": "champion"}
     promote = {"checkpoint_id": checkpoint}
-    gate = {"required_benchmark_ids": []}
+    gate: dict[str, Any] = {"required_benchmark_ids": []}
     write("PUT /checkpoints/aliases/{alias}/gate", "checkpoint_gate", "created", path=alias, json=gate)
     write("PUT /checkpoints/aliases/{alias}", "checkpoint_alias", "created", path=alias, json=promote)
     write("DELETE /checkpoints/aliases/{alias}", "checkpoint_alias", "deleted", path=alias)
@@ -262,8 +264,9 @@ def test_every_route_that_writes_leaves_a_row_with_its_actor_and_the_values_befo
     removed = {**space_path, "user_id": bob_id}
     update("/spaces/{id}/members/{user_id}", "membership", is_owner=(True, False))(removed)
     account = write("POST /spaces/{id}/service-accounts", "membership", "created", path=space_path, json={"name": "CI"})
-    new_key = {"path": {**space_path, "account_id": account["id"]}, "json": {"name": "Batch", "scopes": ["read"]}}
-    write("POST /spaces/{id}/service-accounts/{account_id}/api-keys", "api_key", "created", **new_key)
+    account_path, new_key = {**space_path, "account_id": account["id"]}, {"name": "Batch", "scopes": ["read"]}
+    account_keys = "POST /spaces/{id}/service-accounts/{account_id}/api-keys"
+    write(account_keys, "api_key", "created", path=account_path, json=new_key)
     rules = {"other_eyes": "always", "max_unsupported_claims": 3}
     write("PUT /spaces/{id}/review-rules", "space", "updated", path=space_path, json=rules)
     write("DELETE /spaces/{id}/members/{user_id}", "membership", "deleted", path=removed)

@@ -147,7 +147,7 @@ def test_a_missing_column_or_a_wrong_type_is_refused_with_the_name_of_the_column
 def test_all_missing_columns_of_all_rows_are_named_in_one_answer(
     client: TestClient, add_trained_checkpoint: CheckpointMaker, model_folder: Path
 ) -> None:
-    rows = [ROW, {"age": 40, "joined": None}, {"city": "Lyon"}]
+    rows: list[dict[str, Any]] = [ROW, {"age": 40, "joined": None}, {"city": "Lyon"}]
     refused = predict(client, add_trained_checkpoint(packed(model_folder)), rows)
     assert refused.status_code == 400
     fields = [each["field"] for each in refused.json()["details"]]

@@ -32,7 +32,7 @@ def measure(client: TestClient, table: Table, benchmark: str) -> Measure:
     def make(rows: int | None = None, **metrics: float) -> Checkpoint:
         space_id = space_of(client)
         checkpoint = add_checkpoint(table, space_id)
-        evaluation_id = add_score(table, space_id, checkpoint, benchmark, **metrics)
+        evaluation_id = add_score(table, space_id, checkpoint, benchmark, revision=None, **metrics)
         outcome = EvaluationOutcome(
             status=JobStatus.SUCCEEDED, benchmark_revision=1, rows=rows, positives=rows and rows // 4
         )
@@ -148,12 +148,17 @@ def test_without_numbers_of_rows_the_values_are_compared(client: TestClient, mea
 
 
 @pytest.mark.row("GV-2")
-def test_another_alias_can_be_the_one_to_match(client: TestClient, measure: Measure, benchmark: str) -> None:
+def test_another_alias_can_be_the_one_to_match(
+    client: TestClient, promoter: TestClient, measure: Measure, benchmark: str
+) -> None:
     promote(client, measure(10_000, roc_auc=0.9)).raise_for_status()
     gate = {"required_benchmark_ids": [benchmark], "not_worse": {"than": "champion"}}
     client.put("/checkpoints/aliases/challenger/gate", json=gate).raise_for_status()
     assert promote(client, measure(10_000, roc_auc=0.8), "challenger").status_code == 409
     assert promote(client, measure(10_000, roc_auc=0.91), "challenger").status_code == 200
+    # Without it, the next one would have nothing to match.
+    assert promoter.delete("/checkpoints/aliases/challenger").status_code == 403
+    assert client.delete("/checkpoints/aliases/challenger").status_code == 200
 
 
 @pytest.mark.parametrize(

@@ -26,9 +26,8 @@ def databases(aws: None, settings: Settings) -> PostgresDatabases:
     return Resources(settings.model_copy(update={"allow_loopback": True})).postgres_databases
 
 
-def copied(databases: PostgresDatabases, server: PostgresServer, folder: Any, table: str) -> pl.DataFrame:
-    """Returns a table as the Parquet file of its scan."""
-    config = PostgresConfig(
+def config_of(server: PostgresServer) -> PostgresConfig:
+    return PostgresConfig(
         host=HOST,
         port=server.tls_port,
         database="postgres",
@@ -36,13 +35,28 @@ def copied(databases: PostgresDatabases, server: PostgresServer, folder: Any, ta
         password=PASSWORD,
         ca_certificate=server.certificate,
     )
+
+
+def copied(databases: PostgresDatabases, server: PostgresServer, folder: Any, table: str) -> pl.DataFrame:
+    """Returns a table as the Parquet file of its scan."""
     rows = io.BytesIO()
-    with databases.open_config(config, 10) as database:
+    with databases.open_config(config_of(server), 10) as database:
         columns = database.copy(table, rows)
     (folder / "rows.csv").write_bytes(rows.getvalue())
     target = folder / "table.parquet"
     write_parquet(str(folder / "rows.csv"), [(each.name, each.type) for each in columns], str(target))
     return pl.read_parquet(target)
+
+
+@pytest.mark.row("X-11")
+def test_the_copy_of_a_table_is_of_one_moment(databases: PostgresDatabases, server: PostgresServer) -> None:
+    server.run("drop table if exists moments", "create table moments (a text)", "insert into moments values ('first')")
+    rows = io.BytesIO()
+    with databases.open_config(config_of(server), 10) as database:
+        assert "moments" in database.tables()
+        server.run("update moments set a = 'second'", "insert into moments values ('third')")
+        database.copy("moments", rows)
+    assert rows.getvalue() == b'".first"\n'
 
 
 @pytest.mark.row("X-11")

@@ -17,8 +17,8 @@ from functions.workflows.connector_scan.finish_scan import finish_scan
 from functions.workflows.connector_scan.scan_file import scan_files
 from shared.errors import OutageError, TransientError
 from shared.files.confined import ConfinedDefectError
-from shared.files.scratch import PREFIX
 from shared.observability import workflow_step
+from shared.scratch import PREFIX
 from tests.fixtures.connectors import CSV, Lab
 from tests.functional.connectors.helpers import KEYS
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from functions.events import reconcile_jobs as reconciler
+from functions.events.convergence import Convergence
 from functions.events.job_state_changed import job_state_changed
 from functions.events.reconcile_jobs import ReconciliationError, reconcile_jobs
 from shared.jobs.store import Jobs
@@ -28,7 +29,7 @@ class SlowAws:
         self.seen: list[str] = []
         self._jobs, self._left, self._next_round = jobs, 0, threading.Event()
         monkeypatch.setattr(reconciler, "CONCURRENCY", 1)
-        monkeypatch.setattr(reconciler.Convergence, "converge", lambda _self, job: self._converge(job))
+        monkeypatch.setattr(Convergence, "converge", lambda _self, job: self._converge(job))
 
     def round(self, world: World) -> list[str]:
         """Returns the jobs that a round has reached."""

@@ -16,7 +16,10 @@ from tests.fixtures.trained_models import packed
 from tests.functional.insights.helpers import CLIENT, ActionMaker, decide
 from tests.functional.insights.test_reactions import react
 
-HALVES = [{"name": "control", "percentage": 50, "control": True}, {"name": "offer", "percentage": "50"}]
+HALVES: list[dict[str, Any]] = [
+    {"name": "control", "percentage": 50, "control": True},
+    {"name": "offer", "percentage": "50"},
+]
 
 
 def run(client: TestClient, *arms: dict[str, Any], **fields: Any) -> Any:

@@ -101,6 +101,25 @@ def test_an_insight_contains_the_generated_texts_and_the_thinking_separately(
     assert candidate(insight, offer)["rank"] == 1
 
 
+@pytest.mark.row("IN-1", "Y-5")
+def test_the_generated_sentences_of_an_insight_are_compared_with_the_facts(
+    client: TestClient, upstream: FakeUpstream, create_action: ActionMaker
+) -> None:
+    create_action("Gold card", description="No fee for a year")
+    lies = {**GENERATED_TEXT, "argument": "No fee for a year. You save 99,999 EUR.", "insight": "She lives in Lyon."}
+    upstream.script = lambda _: json.dumps(lies)
+    insight = decide(client)
+    assert [(each["text"], each["support"]) for each in insight["claims"]] == [
+        ("She lives in Lyon.", "supported"),
+        ("No fee for a year.", "supported"),
+        ("You save 99,999 EUR.", "unsupported"),
+    ]
+    assert insight["unsupported_claims"] == 1
+    assert client.get(f"/insights/{insight['id']}").json()["claims"] == insight["claims"]
+    plain = decide(client, wording="offer")
+    assert (plain["claims"], plain["unsupported_claims"]) == ([], 0)
+
+
 @pytest.mark.row("IN-1")
 def test_a_request_may_set_the_sampling_the_echo_and_a_known_model(
     client: TestClient, upstream: FakeUpstream, model: Checkpoint, create_action: ActionMaker

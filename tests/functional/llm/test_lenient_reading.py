@@ -159,6 +159,9 @@ CASES = {
     ),
     "one JSON text for a stream": Case(message(), [message()]),
     "a stream without [DONE]": Case(message(), [delta("Hello."), END]),
+    "a choice after the finish reason": Case(
+        message(more=used(7, 5)), [delta("Hello."), END, delta(more=used(7, 5))], usage=(7, 5)
+    ),
     "a stream that breaks after its finish reason": Case(
         message(), [delta("Hello."), END, b"data: {\"choices\": [{\"delta\""]
     ),

@@ -10,7 +10,7 @@ from fastapi.testclient import TestClient
 from shared.dynamodb.table import Table
 from tests.fixtures.clocks import MovableClock
 from tests.fixtures.evaluations import add_member
-from tests.fixtures.upstream import Body, FakeUpstream, Refusal, connected, schema_name
+from tests.fixtures.upstream import Body, FakeUpstream, Refusal, argument_about, connected, schema_name
 from tests.functional.api_keys.helpers import client_with_key, create_key
 from tests.functional.arguments.test_arguments import FACTS
 from tests.functional.conftest import ClientMaker
@@ -22,8 +22,9 @@ OFFER = {"name": "Card", "description": "", "priority": "high", "type": "offer",
 
 def complete(body: Body) -> str:
     """Returns a valid completion for each kind of request."""
+    if schema_name(body) == "argument":
+        return argument_about(body)
     return {
-        "argument": '{"thinking": "It fits.", "argument": "It suits you."}',
         "persona": '{"message": "Done."}',
         "guard": '{"categories": [], "flagged": false}',
     }.get(schema_name(body) or "", "Hello there.")

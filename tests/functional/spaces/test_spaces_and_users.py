@@ -29,6 +29,7 @@ def test_a_user_owns_the_spaces_they_create_and_sees_no_others(sign_in: ClientMa
         "name": "Bank 2",
         "is_owner": True,
         "permissions": [],
+        "privileges": ["actions:publish", "aliases:promote", "arguments:approve"],
     }
 
 
@@ -65,10 +66,10 @@ def test_a_new_email_in_the_token_changes_the_user(sign_in: ClientMaker) -> None
 @pytest.mark.row("US-2")
 def test_a_user_can_change_only_their_names_and_their_role(client: TestClient) -> None:
     before = client.get("/me").json()
-    changed = client.put(
-        "/me",
-        json={"first_name": "Ally", "role": "designer", "email": "x@y.z", "external_id": "root", "permissions": ["a"]},
-    )
+    for field, value in (("email", "x@y.z"), ("external_id", "root"), ("permissions", ["a"])):
+        refused = client.put("/me", json={"first_name": "Eve", field: value})
+        assert (refused.status_code, refused.json()["details"][0]["field"]) == (400, f"body.{field}")
+    changed = client.put("/me", json={"first_name": "Ally", "role": "designer"})
     assert changed.status_code == 200
     after = client.get("/me").json()
     assert (after["first_name"], after["role"]) == ("Ally", "designer")

@@ -19,7 +19,6 @@ from shared.errors import JobFailedError
 from shared.jobs.store import Jobs
 from shared.models.job import TrainingJob
 from shared.models.job_status import JobStatus
-from shared.propensity import scorers
 from shared.resources import Resources
 from shared.settings import Settings
 from shared.trainings.store import Trainings
@@ -226,10 +225,6 @@ def test_without_a_whole_model_of_its_own_a_training_does_not_succeed(
 def test_a_model_that_predictions_would_not_load_is_no_checkpoint(
     world: World, monkeypatch: pytest.MonkeyPatch, limit: str
 ) -> None:
-    assert (register_module.MAX_PACKED_BYTES, register_module.MAX_SCORED_BYTES) == (
-        scorers.MAX_PACKED_BYTES,
-        scorers.MAX_SCORED_BYTES,
-    )
     noise = "".join(map(chr, range(32, 127))) * 30_000
     event = world.put_model(content=archive({"checkpoint.json": checkpoint(), "model.txt": noise}))
     monkeypatch.setattr(register_module, limit, 1000)

@@ -34,6 +34,11 @@ STREAMS: dict[str, tuple[bytes, list[Any], bool]] = {
         [{"c": ["\N{GRINNING FACE}"], "d": "�"}, {"c": ["!"], "d": "?"}],
         True,
     ),
+    "a cut character before an error": (
+        b'data: {"c": "\\ud83d"}\n\nevent: error\ndata: {"a": 1}\n\n',
+        [{"c": "�"}, {"error": A}],
+        False,
+    ),
     "a cut character at the end": (b'data: {"c": "\\ud83d"}\n\n', [{"c": "�"}], False),
     "bytes of no text": (b'data: {"c": "x\xff"}\n\n', [{"c": "x�"}], False),
 }
@@ -64,7 +69,14 @@ def test_an_event_is_read_before_the_empty_line_after_it() -> None:
 
 @pytest.mark.row("GW-2")
 @pytest.mark.parametrize(
-    "content", [b"data: <html>\n\n", b"data: 5\n\n", b"data: [1]\n\n", b"data: " + b"[" * 5000 + b"\n\n"]
+    "content",
+    [
+        b"data: <html>\n\n",
+        b"data: 5\n\n",
+        b"data: [1]\n\n",
+        b"data: " + b"[" * 5000 + b"\n\n",
+        b'data: {"a":' + b"[" * 30 + b'"\\ud83d"' + b"]" * 30 + b"}\n\n",
+    ],
 )
 def test_an_event_that_is_no_object_is_broken(content: bytes) -> None:
     with pytest.raises(BrokenResponseError):

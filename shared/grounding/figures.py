@@ -4,7 +4,8 @@ A figure matches a fact if the fact, rounded to the last digit of the figure, is
 *about* and similar words, the figure may also be rounded to its last digit that is not zero. After *over* the fact must
 not be smaller; after *nearly* it must not be larger. With these words, or with a scale word such as *million*, the
 difference must be at most 5%. If both have units, the units must agree. Years and months, or days and hours, are
-converted and must then be exact.
+converted and must then be exact. A fact without a unit supports amounts of money, but percentages and durations only if
+its key names such a thing, or if it is a share of at most 1.
 """
 
 import re
@@ -15,8 +16,9 @@ from dataclasses import dataclass
 from decimal import Decimal
 from itertools import islice
 
-from functions.arguments.grounding.holders import HOLDERS_LIMIT
-from functions.arguments.grounding.words import words_of
+from shared.grounding import cldr
+from shared.grounding.holders import HOLDERS_LIMIT
+from shared.grounding.words import words_of
 
 LEEWAY = Decimal("0.05")
 
@@ -32,6 +34,9 @@ class Unit:
 
 PLAIN = Unit("plain")
 PERCENT = Unit("percent")
+# What a key may state about a number without a unit: that it is a rate or a duration.
+RATE = Unit("rate")
+DURATION = Unit("duration")
 
 CURRENCIES = {
     word: name
@@ -44,26 +49,36 @@ CURRENCIES = {
         "inr": "₹ inr rupee rupees",
         "cad": "cad",
         "aud": "aud",
-        "pln": "zł pln zloty",
-        "sek": "sek",
+        "pln": "zł pln zloty złoty złote złotych",
+        "sek": "sek kr",
+        "czk": "czk kč",
+        "dkk": "dkk",
+        "nok": "nok",
+        "huf": "huf ft",
     }.items()
     for word in words.split()
 }
+CURRENCIES |= {name: code.lower() for code, names in cldr.CURRENCIES.items() for name in names}
+_YEAR = Unit("calendar", "year", Decimal(12))
 UNITS = {
     **dict.fromkeys(("%", "percent", "per cent", "pct", "prozent", "percentage points", "percentage point"), PERCENT),
     **dict.fromkeys(("out of 100", "/100", "/ 100"), PERCENT),
     **{word: Unit("money", name) for word, name in CURRENCIES.items()},
-    **dict.fromkeys(("month", "months", "monate", "monaten"), Unit("calendar", "month")),
-    **dict.fromkeys(("quarter", "quarters"), Unit("calendar", "quarter", Decimal(3))),
-    **dict.fromkeys(("year", "years", "yr", "yrs", "jahre", "jahren"), Unit("calendar", "year", Decimal(12))),
-    **dict.fromkeys(("minute", "minutes", "min", "mins", "minuten"), Unit("time", "minute")),
-    **dict.fromkeys(("hour", "hours", "h", "hrs", "stunden"), Unit("time", "hour", Decimal(60))),
-    **dict.fromkeys(("day", "days", "tage", "tagen"), Unit("time", "day", Decimal(1440))),
-    **dict.fromkeys(("week", "weeks", "wochen"), Unit("time", "week", Decimal(10080))),
+    **dict.fromkeys(("per cento", "procentach", "v. h."), PERCENT),
+    **dict.fromkeys((*cldr.UNITS["month"], "monaten", "miesiącach"), Unit("calendar", "month")),
+    **dict.fromkeys(cldr.UNITS["quarter"], Unit("calendar", "quarter", Decimal(3))),
+    **dict.fromkeys((*cldr.UNITS["year"], "yr", "yrs", "jahren", "roku", "latach", "année", "années"), _YEAR),
+    **dict.fromkeys((*cldr.UNITS["minute"], "min", "mins"), Unit("time", "minute")),
+    **dict.fromkeys((*cldr.UNITS["hour"], "h", "hrs"), Unit("time", "hour", Decimal(60))),
+    **dict.fromkeys((*cldr.UNITS["day"], "tagen", "dniach"), Unit("time", "day", Decimal(1440))),
+    **dict.fromkeys((*cldr.UNITS["week"],), Unit("time", "week", Decimal(10080))),
+    **dict.fromkeys(cldr.UNITS["percent"], PERCENT),
 }
 _SCALES = {
     "k": 3, "m": 6, "mn": 6, "bn": 9, "hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12,
-    "tsd": 3, "mio": 6, "lakh": 5, "crore": 7,
+    "tsd": 3, "mio": 6, "lakh": 5, "crore": 7, "millionen": 6, "tausend": 3, "milliarden": 9, "millions": 6, "mille": 3,
+    "milliards": 9, "millones": 6, "mil": 3, "milioni": 6, "milione": 6, "mila": 3, "miliardi": 9, "mln": 6, "tys": 3,
+    "miliony": 6, "milionów": 6, "tysiące": 3, "tysięcy": 3,
 }  # fmt: skip
 _SMALL = words_of(
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
@@ -73,9 +88,51 @@ _TENS = words_of("twenty thirty forty fifty sixty seventy eighty ninety")
 _WORDS = {word: value for value, word in enumerate(_SMALL)}
 _WORDS |= {word: 10 * value for value, word in enumerate(_TENS, start=2)}
 _MULTIPLES = {"hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9, "dozen": 12}
-_ABOUT = words_of("about around roughly approximately approx. circa ca. some ~ ≈ rund etwa ungefähr")
-_OVER = ("over", "more than", "above", "exceeding", "at least", "über", "mehr als")
-_UNDER = ("nearly", "almost", "under", "less than", "below", "close to", "fast", "knapp")
+_ABOUT = words_of(
+    "about around roughly approximately approx. circa ca. some ~ ≈ rund etwa ungefähr environ unos unas "
+    "aproximadamente około"
+)
+_OVER = (
+    "over",
+    "more than",
+    "above",
+    "exceeding",
+    "at least",
+    "über",
+    "mehr als",
+    "mindestens",
+    "plus de",
+    "au moins",
+    "más de",
+    "al menos",
+    "più di",
+    "oltre",
+    "almeno",
+    "ponad",
+    "co najmniej",
+    "więcej niż",
+)
+_UNDER = (
+    "nearly",
+    "almost",
+    "under",
+    "less than",
+    "below",
+    "close to",
+    "fast",
+    "knapp",
+    "weniger als",
+    "moins de",
+    "presque",
+    "près de",
+    "menos de",
+    "casi",
+    "meno di",
+    "quasi",
+    "prawie",
+    "mniej niż",
+    "poniżej",
+)
 _HEDGES = dict.fromkeys(_ABOUT, 0) | dict.fromkeys(_OVER, 1) | dict.fromkeys(_UNDER, -1)
 
 
@@ -117,8 +174,21 @@ _LIKE_ASCII = str.maketrans("\u0130\u0131\u017f\u212a", "IisK")
 _KEY_UNITS = {
     word: unit
     for word, unit in UNITS.items()
-    if word.isalpha() and (unit.kind in ("percent", "money") or word.endswith("s")) and len(word) > 2
+    if word.isalpha() and (unit.kind == "money" or word.endswith("s")) and len(word) > 2
 }
+_KEY_UNITS |= {
+    word: UNITS[word] for word in words_of("monate tage jahre stunden wochen mesi anni giorni settimane lata")
+}
+_KEY_UNITS |= dict.fromkeys(words_of("age alter edad eta wiek"), _YEAR)
+_DURATION_WORDS = words_of(
+    "duration term tenure period runtime maturity seniority lifetime laufzeit dauer duree plazo duracion durata okres"
+)
+_RATE_WORDS = words_of(
+    "percent procent prozent percento rate ratio share interest apr apy discount probability propensity percentage pct "
+    "score risk margin growth yield cashback utilization zinssatz zins rabatt quote anteil taux remise tasa descuento "
+    "tasso sconto stopa rabat"
+)
+_KEY_UNITS |= dict.fromkeys(_DURATION_WORDS, DURATION) | dict.fromkeys(_RATE_WORDS, RATE)
 
 
 @dataclass(frozen=True)
@@ -154,11 +224,14 @@ class Figure:
             yield value - (half if self.hedge > 0 else loose), value + (half if self.hedge < 0 else loose)
 
 
-def find_figures(text: str) -> Iterator[Figure]:
-    """Yields every figure of a text. Digits in a name, such as A380, are not figures."""
+def find_figures(text: str, language: str | None = None) -> Iterator[Figure]:
+    """Yields every figure of a text. Digits in a name, such as A380, are not figures.
+
+    Digits have the signs of the language. Without one, digits that may be read in two ways have two readings.
+    """
     text, end = text.translate(_LIKE_ASCII), 0
     for match in _NUMBER.finditer(text):
-        figure = _figure(text, match) if match.start() >= end else None
+        figure = _figure(text, match, language) if match.start() >= end else None
         if figure is not None:
             yield figure
             end = figure.end
@@ -166,11 +239,13 @@ def find_figures(text: str) -> Iterator[Figure]:
 
 def number(value: int | float, key_words: Iterable[str]) -> Figure:
     """Returns the figure of a numeric field. The words of its key may state the unit."""
-    unit = next((_KEY_UNITS[word] for word in key_words if word in _KEY_UNITS), PLAIN)
+    units = [_KEY_UNITS[word] for word in key_words if word in _KEY_UNITS]
+    # A word such as "months" says more than one such as "tenure".
+    unit = next((unit for unit in units if unit not in (RATE, DURATION)), next(iter(units), PLAIN))
     return Figure(str(value), 0, 0, (FigureValue(Decimal(str(value)), Decimal(0)),), unit)
 
 
-def _figure(text: str, match: re.Match[str]) -> Figure | None:
+def _figure(text: str, match: re.Match[str], language: str | None) -> Figure | None:
     words, digits = match["words"], match["digits"]
     before = _BEFORE.search(text[max(0, match.start() - _BEFORE_CHARACTERS) : match.start()])
     assert before is not None  # noqa: S101 - every part of the pattern is optional
@@ -180,6 +255,8 @@ def _figure(text: str, match: re.Match[str]) -> Figure | None:
     elif ordinal := _ORDINAL.match(text, end):
         end = ordinal.end()
     unit = _UNIT.match(text, end)
+    if unit and unit["unit"].lower() == "an" and language != "fr":
+        unit = None  # an article in English
     end = unit.end() if unit else end
     if end < len(text) and text[end].isalnum():
         return None
@@ -188,7 +265,7 @@ def _figure(text: str, match: re.Match[str]) -> Figure | None:
         kind = UNITS[(unit["unit"] if unit else before["currency"]).lower()]
     if words and words.lower() in ("one", "zero") and not power and kind is PLAIN:
         return None  # "the one that suits you"
-    values = _read_words(words) if words else _read_digits(digits)
+    values = _read_words(words) if words else _read_digits(digits, language)
     sign = -1 if before["sign"] in ("-", "\u2212") else 1
     scaled = tuple(FigureValue(sign * each.value.scaleb(power), each.step.scaleb(power)) for each in values)
     start = match.start() - (len(before[0]) - (before.start("currency") - before.start()) if before["currency"] else 0)
@@ -196,8 +273,8 @@ def _figure(text: str, match: re.Match[str]) -> Figure | None:
     return Figure(text[start:end].strip(), start, end, scaled, kind, hedge, is_scaled=power > 0)
 
 
-def _read_digits(digits: str) -> Iterator[FigureValue]:
-    """Yields the possible values of the digits. 1,234 and 1.234 are ambiguous and yield two values."""
+def _read_digits(digits: str, language: str | None) -> Iterator[FigureValue]:
+    """Yields the possible values of the digits. Without a language, 1,234 and 1.234 are ambiguous and yield two."""
     plain = re.sub(r"['\u2019 \u00a0\u2009\u202f_]", "", digits)
     separators = [each for each in plain if each in ",."]
     whole, _, decimals = plain.rpartition(separators[-1]) if separators else (plain, "", "")
@@ -206,9 +283,10 @@ def _read_digits(digits: str) -> Iterator[FigureValue]:
         yield as_integer
         return
     is_group = len(separators) == 1 and plain == digits and len(decimals) == 3 and 0 < len(whole) <= 3 and whole != "0"
-    if is_group:
+    decimal_sign = cldr.SIGNS[language][0] if language else None
+    if is_group and (separators[0] != decimal_sign or decimals == "000"):
         yield as_integer
-    if not is_group or decimals != "000":
+    if not is_group or (decimals != "000" and decimal_sign in (None, separators[0])):
         whole = re.sub("[,.]", "", whole)
         yield FigureValue(Decimal(f"{whole}.{decimals}"), Decimal(1).scaleb(-len(decimals)))
 
@@ -251,7 +329,7 @@ class FigureIndex:
             for unit, values in self._values.items():
                 for factor in self._factors(stated.unit, unit):
                     for value, path in _between(values, *_scaled(low, high, factor)):
-                        if unit != PLAIN or stated.unit != PERCENT or _is_said_in_percent(value, factor):
+                        if unit not in (PLAIN, RATE) or stated.unit != PERCENT or _is_said_in_percent(value, factor):
                             yield path
 
     def _factors(self, stated: Unit, unit: Unit) -> tuple[Decimal, ...]:
@@ -259,8 +337,12 @@ class FigureIndex:
         if stated == PLAIN:
             return (_ONE, 1 / _HUNDRED) if unit == PERCENT else (_ONE,)
         if stated == PERCENT:
-            return {PERCENT: (_ONE,), PLAIN: (_ONE, _HUNDRED)}.get(unit, ())
+            return {PERCENT: (_ONE,), RATE: (_ONE, _HUNDRED), PLAIN: (_HUNDRED,)}.get(unit, ())
+        if unit == DURATION:
+            return (_ONE,) if stated.kind in ("calendar", "time") else ()
         if unit == PLAIN:
+            if stated.kind != "money":
+                return ()
             contradicts = stated.kind == "money" and self._currencies and stated.name not in self._currencies
             return () if contradicts else (_ONE,)
         if unit.kind != stated.kind or (unit.kind == "money" and unit.name != stated.name):

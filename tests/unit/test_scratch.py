@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from shared.files.scratch import scratch_folder
+from shared.scratch import scratch_folder
 
 _HOLD = """
-from shared.files.scratch import scratch_folder
+from shared.scratch import scratch_folder
 with scratch_folder() as folder:
     (folder / "file").write_text("half")
     print(folder, flush=True)

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
 
-from functions.arguments.grounding.holders import HolderIndex
+from shared.grounding import cldr
+from shared.grounding.holders import HolderIndex
 
 _MONTHS = {
     name: number
@@ -23,8 +24,14 @@ _MONTHS = {
     )
     for name in names.split()
 }  # fmt: skip
+_MONTHS |= {
+    name: number for months in cldr.MONTHS.values() for number, names in enumerate(months, start=1) for name in names
+}
 _MONTH = rf"(?P<name>{'|'.join(sorted(_MONTHS, key=len, reverse=True))})(?![^\W\d_])\.?"
-_DAY = r"(?P<day>\d{1,2})(?:st|nd|rd|th|\.)?"
+_BEFORE_MONTH = (
+    "in|since|until|by|of|before|after|from|during|next|last|this|im|seit|bis|en|depuis|desde|hasta|dal|w|od|do"
+)
+_DAY = r"(?P<day>\d{1,2})(?:st|nd|rd|th|er|\.|\u00ba|\u00aa)?"
 _YEAR = r"(?P<year>\d{4})"
 _TIME_OF_DAY = r"(?:[T ]\d{2}:\d{2}(?::\d{2}(?:\.\d+)?)?(?: ?Z|[-+]\d{2}:?\d{2})?)?"
 # If two patterns overlap, the earlier pattern wins.
@@ -33,11 +40,11 @@ _DATES = tuple(
     for pattern in (
         rf"(?P<year>\d{{4}})(?P<mark>[-/.])(?P<month>\d{{1,2}})(?P=mark)(?P<day>\d{{1,2}}){_TIME_OF_DAY}",
         r"(?P<first>\d{1,2})(?P<mark>[./-])(?P<second>\d{1,2})(?P=mark)(?P<year>\d{4}|\d{2})",
-        rf"{_DAY}(?: of)? {_MONTH}(?:,? {_YEAR})?",
+        rf"{_DAY}(?: of| de)? {_MONTH}(?:(?:,| de| del)? {_YEAR}(?: r\.)?)?",
         rf"{_MONTH} {_DAY}(?:,? {_YEAR})?",
-        rf"{_MONTH},? {_YEAR}",
+        rf"{_MONTH}(?:,| de| del)? {_YEAR}",
         r"(?P<year>(?:19|20)\d{2})-(?P<month>0[1-9]|1[0-2])",
-        rf"(?i:in|since|until|by|of|before|after|from|during|next|last|this|im|seit) {_MONTH}",
+        rf"(?i:{_BEFORE_MONTH}) {_MONTH}",
     )
 )
 _TIME = re.compile(

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Set
 from dataclasses import dataclass
 from functools import lru_cache
 
+from shared.grounding.languages import is_function_word
+
 STEM_CHARACTERS = 5
 # Longer words are not kept in memory.
 REMEMBERED_CHARACTERS = 50
@@ -52,7 +54,11 @@ _BEGINNINGS = frozenset(
 )
 _ENDINGS = ("ly", "ing", "ings", "ed", "tion", "tions", "ment", "ments", "ness", "ity", "ance", "ence", "ship")
 # Words that are written beside names but are not names.
-_TITLES = frozenset(words_of("mr mrs ms miss dr prof sir madam herr frau am pm ps team"))
+_TITLES = frozenset(
+    words_of("mr mrs ms miss dr prof sir madam herr frau am pm ps team madame monsieur mme senor senora signor signora")
+)
+# What comes before a name in German.
+_GERMAN_ADDRESSES = frozenset(words_of("herr herrn frau dr prof liebe lieber hallo"))
 
 
 def fold(word: str) -> str:
@@ -96,14 +102,30 @@ class ProperName:
     """A name: capitalised words in a row, or a word of letters and digits."""
 
     text: str
+    start: int
     words: tuple[str, ...]
 
 
-def find_names(sentence: str, known: Set[str]) -> Iterator[ProperName]:
-    """Yields the names of a sentence without figures and dates, in languages that only capitalise names.
+def find_names(sentence: str, known: Set[str], language: str) -> Iterator[ProperName]:
+    """Yields the names of a sentence without figures and dates, by what its language capitalises.
 
-    The first word is not a name if it is in ``known`` or commonly begins sentences.
+    In English the first word is not a name if it is in ``known`` or commonly begins sentences; in other languages it is
+    one only with a digit or an inner capital. German capitalises all nouns, so a name there has several capitalised
+    words in a row or a title before it.
     """
+    for name in _capitalised(sentence, known, language):
+        if language != "de" or _is_german_name(sentence, name):
+            yield name
+
+
+def _is_german_name(sentence: str, name: ProperName) -> bool:
+    if len(name.words) > 1 or any(_is_code(word) for word in name.text.split()):
+        return True
+    before = folded_words(sentence[: name.start])[-1:]
+    return any(word in _GERMAN_ADDRESSES for word in (*before, *folded_words(name.text)))
+
+
+def _capitalised(sentence: str, known: Set[str], language: str) -> Iterator[ProperName]:
     run: list[re.Match[str]] = []
     is_beginning = True
     for token in _TOKEN.finditer(sentence):
@@ -111,7 +133,7 @@ def find_names(sentence: str, known: Set[str]) -> Iterator[ProperName]:
         if run and gap.strip(" "):
             yield from _name(sentence, run)
             run = []
-        if _looks_like_name(token[0]) and not (is_beginning and _is_ordinary(token[0], known)):
+        if _looks_like_name(token[0]) and not _is_no_name(token[0], known, language, is_beginning=is_beginning):
             run.append(token)
         elif run:
             yield from _name(sentence, run)
@@ -128,7 +150,18 @@ def _name(sentence: str, run: list[re.Match[str]]) -> Iterator[ProperName]:
         if len(word) > 1 and word not in _TITLES and word not in STOP_WORDS
     )
     if words:
-        yield ProperName(sentence[run[0].start() : run[-1].end()], words)
+        start = run[0].start()
+        yield ProperName(sentence[start : run[-1].end()], start, words)
+
+
+def _is_no_name(token: str, known: Set[str], language: str, *, is_beginning: bool) -> bool:
+    if language == "en":
+        return is_beginning and _is_ordinary(token, known)
+    return not _is_code(token) and (is_beginning or is_function_word(token, language))
+
+
+def _is_code(token: str) -> bool:
+    return any(each.isupper() or each.isdigit() for each in token[1:])
 
 
 def _looks_like_name(token: str) -> bool:
@@ -137,7 +170,7 @@ def _looks_like_name(token: str) -> bool:
 
 
 def _is_ordinary(token: str, known: Set[str]) -> bool:
-    if any(each.isupper() or each.isdigit() for each in token[1:]):
+    if _is_code(token):
         return False
     word = fold(token)
     return word in STOP_WORDS or word in _BEGINNINGS or word.endswith(_ENDINGS) or word in known or "'" in word

@@ -5,13 +5,11 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
+from shared.grounding.languages import LANGUAGES, is_function_word
+from shared.grounding.words import content_words, stem
 from shared.text.comparison import comparable_text
 
 FEWEST_WORDS = 3
-# Shorter words are in every text.
-_FACT_CHARACTERS = 4
-# Languages change the ends of words, so the beginning of a long word is enough.
-_STEM_CHARACTERS = 6
 _WORD = re.compile(r"\w+")
 # Scripts without blanks between words: each of their letters counts as a word.
 _UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]")
@@ -33,11 +31,9 @@ def _count_words(text: str) -> int:
 
 def _terms(text: str) -> set[str]:
     """Returns the beginnings of the words that may name a fact, and the numbers."""
-    return {
-        word[:_STEM_CHARACTERS]
-        for word in _WORD.findall(text)
-        if len(word) >= _FACT_CHARACTERS or any(letter.isdigit() for letter in word)
-    }
+    numbers = {word for word in _WORD.findall(text) if any(letter.isdigit() for letter in word)}
+    words = (word for word in content_words(text) if not any(is_function_word(word, each) for each in LANGUAGES))
+    return numbers | {stem(word) for word in words}
 
 
 def _pairs(text: str) -> set[str]:

@@ -5,6 +5,10 @@ addresses. ``figures`` allows a tolerance for figures. If the only such mentions
 must also occur in keys or values of fields (compared by their first five letters). If there are no mentions, more than
 half of the words must occur, and a negated sentence does not match a field that is true. Sentences without a claim,
 such as greetings and questions, are ignored.
+
+Keys of fields are English words. So in other languages only figures, dates, names and the like make a sentence
+unsupported, and a sentence whose words alone match nothing is unchecked. In a language that is not known nothing is
+unsupported.
 """
 
 import math
@@ -13,10 +17,11 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
-from functions.arguments.grounding.dates import Date, DateIndex, Time, find_dates, find_times
-from functions.arguments.grounding.figures import Figure, FigureIndex, find_figures, number
-from functions.arguments.grounding.holders import HolderIndex, TextSearch
-from functions.arguments.grounding.words import (
+from shared.grounding.dates import Date, DateIndex, Time, find_dates, find_times
+from shared.grounding.figures import Figure, FigureIndex, find_figures, number
+from shared.grounding.holders import HolderIndex, TextSearch
+from shared.grounding.languages import is_foreign, language_of
+from shared.grounding.words import (
     ProperName,
     content_words,
     find_names,
@@ -32,6 +37,9 @@ _Span = TypeVar("_Span", Figure, Date, Time, re.Match[str])
 FIELDS_LIMIT = 10
 # The paths of a claim's fields together. A text has thousands of claims at most.
 FIELDS_CHARACTERS = 500
+# Forms of one name have at least as many letters in common, and differ in the last ones at most.
+_COMMON_LETTERS = 3
+_ENDING = 2
 # Of the words in a field's path, the nearest.
 KEY_WORDS = 50
 
@@ -52,8 +60,8 @@ _INVITATION = re.compile(
 
 def ground(text: str, facts: Mapping[str, Any]) -> list[Claim]:
     """Returns the claims of ``text``, compared with ``facts``. Paths of fields begin with a name in ``facts``."""
-    known = _Facts(facts)
-    claims = (_claim(sentence, known) for sentence in split_sentences(text))
+    known, language = _Facts(facts), language_of(text)
+    claims = (_claim(each, known, language_of(each, language)) for each in split_sentences(text))
     return [claim for claim in claims if claim is not None]
 
 
@@ -75,13 +83,13 @@ def split_sentences(text: str) -> list[str]:
 class _Mentions:
     """The parts of a text that facts must contain exactly. ``rest`` is the text without these parts."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, language: str | None = None) -> None:
         self.rest = text
         self.quotations = {match[1] for match in _QUOTATION.finditer(text) if folded_words(match[1])}
         self.addresses = {match[0].rstrip(".,;:!?)") for match in self._taken(_ADDRESS.finditer(text))}
         self.dates = list(self._taken(find_dates(self.rest)))
         self.times = list(self._taken(find_times(self.rest)))
-        self.figures = list(self._taken(find_figures(self.rest)))
+        self.figures = list(self._taken(find_figures(self.rest, language)))
         self.rest = _QUOTATION.sub("|", self.rest)
 
     def _taken(self, found: Iterable[_Span]) -> Iterator[_Span]:
@@ -106,6 +114,7 @@ class _Facts:
     def __init__(self, facts: Mapping[str, Any]) -> None:
         self.by_word = HolderIndex[str]()
         self.by_stem = HolderIndex[str]()
+        self.by_beginning = HolderIndex[str]()
         self.truths: dict[str, bool] = {}
         self.dates = DateIndex()
         self.times = HolderIndex[int]()
@@ -115,6 +124,7 @@ class _Facts:
             text = value if isinstance(value, str) else ""
             for word in (*folded_words(text), *keys):
                 self.by_word.add(word, path)
+                self.by_beginning.add(word[:_COMMON_LETTERS], word)
             for word in content_words(" ".join([text, *keys])):
                 self.by_stem.add(stem(word), path)
             if isinstance(value, bool):
@@ -147,16 +157,23 @@ class _Facts:
         for quotation in sorted(mentions.quotations):
             yield quotation, self.texts_in_words.holders(f" {' '.join(folded_words(quotation))} ")
 
-    def name_holders(self, name: ProperName) -> set[str]:
+    def name_holders(self, name: ProperName, language: str) -> set[str]:
         """Returns the fields with all words of the name, or else the fields with some of its words.
 
         If one of the words is in no field, it returns no fields.
         """
         held = [
-            set().union(*(self.by_word.get(form, ()) for form in (word, word.removesuffix("s"), f"{word}s")))
-            for word in name.words
+            set().union(*(self.by_word.get(form, ()) for form in self._forms(word, language))) for word in name.words
         ]
         return (set.intersection(*held) or set.union(*held)) if all(held) else set()
+
+    def _forms(self, word: str, language: str) -> Iterable[str]:
+        """Returns the forms of a name's word. In Polish names are inflected: *Anny* and *Annie* are *Anna*."""
+        forms = [word, word.removesuffix("s"), f"{word}s"]
+        if language == "pl":
+            near = self.by_beginning.get(word[:_COMMON_LETTERS], ())
+            forms += [other for other in near if _are_forms(word, other)]
+        return forms
 
     def stem_holders(self, beginning: str, *, negated: bool) -> set[str]:
         """Returns the fields with a word of this beginning. A Boolean field must agree with the sentence."""
@@ -176,33 +193,51 @@ def _leaves(value: Any, path: str = "", keys: tuple[str, ...] = ()) -> Iterator[
         yield path, keys, value
 
 
-def _claim(sentence: str, facts: _Facts) -> Claim | None:
-    mentions = _Mentions(sentence)
+def _are_forms(word: str, other: str) -> bool:
+    common = max(_COMMON_LETTERS, min(len(word), len(other)) - _ENDING)
+    return word[:common] == other[:common] and abs(len(word) - len(other)) <= _ENDING
+
+
+def _claim(sentence: str, facts: _Facts, language: str | None) -> Claim | None:
+    is_known = language is not None or not is_foreign(sentence)
+    mentions = _Mentions(sentence, language)
+    # Nothing is a name by its capital alone if the language cannot be told.
+    spoken = language or "de"
     found = list(facts.holders(mentions))
-    names = [(name.text, facts.name_holders(name)) for name in find_names(mentions.rest, facts.by_word.keys())]
+    names = [
+        (name.text, facts.name_holders(name, spoken))
+        for name in find_names(mentions.rest, facts.by_word.keys(), spoken)
+    ]
     stems = {stem(word): word for word in content_words(mentions.rest)}
+    negated = is_negated(sentence)
+    held = {each: facts.stem_holders(each, negated=negated) for each in stems}
     # Several fields may have the same value. The fields that the sentence mentions are the likely source.
     spoken_of = {path for each in stems for path in facts.by_stem.get(each, ())}
     fields = Counter(path for _, holders in (*found, *names) for path in holders & spoken_of or holders)
-    missing = [text for text, holders in (*found, *names) if not holders]
+    missing = [each for each, holders in (*found, *names) if not holders]
+    is_vague = False
     if not missing and not found:
         if sentence.endswith("?") or _INVITATION.match(sentence):
             if not names:
                 return None
-        else:
-            negated = is_negated(sentence)
-            held = {each: facts.stem_holders(each, negated=negated) for each in stems}
+        elif not (names and spoken != "en"):
             if not held:
                 return None
             fields.update(path for holders in held.values() for path in holders)
             words_held = sum(map(bool, held.values()))
             if 2 * words_held < len(held) or (2 * words_held == len(held) and not names):
                 missing = [stems[each] for each, holders in held.items() if not holders]
+                is_vague = spoken != "en"
+    support = Support.SUPPORTED
+    if missing:
+        support = Support.UNSUPPORTED if is_known and not is_vague else Support.UNCHECKED
+    parts = [bool(holders) for holders in (*(each for _, each in (*found, *names)), *held.values())]
     return Claim(
+        coverage=round(sum(parts) / len(parts), 4) if parts else None,
         text=sentence,
-        support=Support.UNSUPPORTED if missing else Support.SUPPORTED,
+        support=support,
         fields=_listed(fields),
-        missing=missing,
+        missing=missing if support is Support.UNSUPPORTED else [],
     )
 
 

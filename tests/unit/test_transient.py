@@ -13,8 +13,8 @@ from botocore.exceptions import (
     SSLError,
 )
 
-from shared.aws.transient import is_outage, is_transient
 from shared.errors import ConflictError, ContendedError
+from shared.transient import is_outage, is_transient
 
 
 def refusal(code: str, status: int = 400) -> ClientError:
