@@ -360,6 +360,7 @@ def connector_scan(*, concurrency: int) -> Definition:
 
     def scan(label: str, at_once: int) -> State:
         """Returns the map that scans each group of files in an execution of its own."""
+        step = label.removesuffix("s")
         return {
             "Type": "Map",
             "ItemReader": {
@@ -387,10 +388,11 @@ def connector_scan(*, concurrency: int) -> Definition:
             "ToleratedFailurePercentage": 100,
             "ItemProcessor": {
                 "ProcessorConfig": {"Mode": "DISTRIBUTED", "ExecutionType": "STANDARD"},
-                "StartAt": "ScanFile",
+                # Names of states are unique in the whole machine.
+                "StartAt": step,
                 "States": {
                     # The results stay small, because files hold them.
-                    "ScanFile": invoke("ScanFile", everything, OutputPath=None, End=True)
+                    step: invoke("ScanFile", everything, OutputPath=None, End=True)
                 },
             },
             "Label": label,

@@ -22,6 +22,8 @@ REPLACING = {
     "AWS::S3::Bucket": ("BucketName", "BucketNamePrefix"),
     "AWS::SecretsManager::Secret": ("Name",),
 }
+# The console asks for the id of its client at each start, so a new client harms nobody.
+REPLACEABLE = ("api", "AWS::Cognito::UserPoolClient")
 POLICIES = ("DeletionPolicy", "UpdateReplacePolicy")
 TemplateResources = dict[str, dict[str, Any]]
 
@@ -40,7 +42,7 @@ def stateful(templates: Mapping[str, Mapping[str, Any]]) -> TemplateResources:
         }
         for stack, template in templates.items()
         for name, resource in sorted(template["Resources"].items())
-        if resource["Type"] in REPLACING
+        if resource["Type"] in REPLACING and (stack, resource["Type"]) != REPLACEABLE
     }
 
 

@@ -48,9 +48,9 @@ def test_a_deployed_scan_keeps_the_nulls_that_discard_results(local: Synthesised
     texts = [machine["DefinitionString"] for machine in local.properties("AWS::StepFunctions::StateMachine")]
     states = next(json.loads(text)["States"] for text in texts if "ScanFiles" in text)
     assert states["FailScan"]["ResultPath"] is None
-    for name in ("ScanFiles", "ScanTables"):
+    for name, step in (("ScanFiles", "ScanFile"), ("ScanTables", "ScanTable")):
         assert states[name]["ResultPath"] is None
-        assert states[name]["ItemProcessor"]["States"]["ScanFile"]["OutputPath"] is None
+        assert states[name]["ItemProcessor"]["States"][step]["OutputPath"] is None
 
 
 def break_next(definition: Definition) -> None:

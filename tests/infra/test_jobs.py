@@ -175,10 +175,17 @@ def test_stages_have_no_network_of_their_own_unless_asked(deployed: Synthesised)
 
 @pytest.mark.parametrize("types", [["ml.g5.2xlarge", "ml.m5.2xlarge"], ["ml.m5.2xlarge"]])
 def test_only_machines_without_own_disks_get_the_volume_key(engine: Engine, types: list[str]) -> None:
+    found = [
+        {**TRAIN, "next": "run", "job_name": one, "search": {"instance_type": one, "spot": False}} for one in types
+    ]
+    gave_up = {**TRAIN, "next": "fail", "error": "Capacity", "cause": NO_CAPACITY, "search": found[0]["search"]}
+    decisions = iter([*found, gave_up])
+
     def refuse(_attempt: int) -> None:
         raise TaskFailed("States.TaskFailed", NO_CAPACITY)
 
-    engine.results, engine.job = {"CheckTraining": {**PREPARED, "instance_types": types}}, refuse
+    engine.results = {"CheckTraining": PREPARED, "FindTrainingMachine": lambda _: next(decisions)}
+    engine.job = refuse
     engine.run(MACHINES[Workflow.TRAINING], TRAIN)
     used = {job["ResourceConfig"]["InstanceType"]: job["ResourceConfig"].get("VolumeKmsKeyId") for job in engine.jobs}
     assert used == {one: SUBSTITUTED["JobKey"] if one == "ml.m5.2xlarge" else None for one in types}
