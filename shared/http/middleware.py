@@ -120,7 +120,8 @@ class CorsResources(Protocol):
 class CorsMiddleware:
     """Lets browser applications of the origins in the setting ``cors_origins`` call the API.
 
-    It answers preflight requests, and names the origin in responses. It reads the setting at the first request.
+    It answers preflight requests, and names the origin in responses. It reads the setting at a
+    browser's first request.
     """
 
     def __init__(self, app: ASGIApp, resources: CorsResources) -> None:
@@ -129,7 +130,8 @@ class CorsMiddleware:
         self._app: ASGIApp | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        # Only browsers name an origin.
+        if scope["type"] != "http" or "origin" not in Headers(scope=scope):
             await self._plain(scope, receive, send)
             return
         if self._app is None:

@@ -62,10 +62,11 @@ def test_only_one_call_in_each_cool_down_waits_for_a_silent_server(
 def test_a_named_model_is_called_when_the_list_of_models_fails(client: TestClient, upstream: FakeUpstream) -> None:
     upstream.models_status = 500
     register(client, upstream)
+    probed = len(upstream.requests)
     for _ in range(5):
         assert client.post("/chats", json=BODY).status_code == 201
     # After three failures, the list is not read.
-    assert len(upstream.requests) - len(upstream.calls()) == 3
+    assert len(upstream.requests) - probed - len(upstream.calls()) == 3
 
 
 @pytest.mark.row("X-6")

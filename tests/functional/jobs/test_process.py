@@ -110,9 +110,8 @@ def test_warnings_on_stderr_do_not_push_out_the_reason_of_a_failure(box: Box, cl
     code, output, errors = finish(box.start(job, "-c", NOISY))
     assert (code, errors) == (1, "JobFailedError: The file 'a.csv' is empty.\n")
     assert output.count("warns") == 201
-    # SageMaker's toolkit replaces the failure file by stderr, and AWS keeps the first 1,024 characters.
-    toolkit = f'ExecuteUserScriptError:\nExitCode {code}\nErrorMessage "{errors}"\nCommand "/usr/bin/python3 train.py"'
-    reason = f"AlgorithmError: {toolkit}"[:1024]
+    # AWS keeps the first 1,024 characters.
+    reason = f"AlgorithmError: {errors}"[:1024]
     assert explain_reason(f"{reason}, exit code: 1") == "The file 'a.csv' is empty."
 
 

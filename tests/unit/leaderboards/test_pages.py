@@ -139,16 +139,16 @@ def test_reading_every_page_yields_each_row_once_in_order(
     expected = {checkpoint_id(number) for scores in results.values() for number in scores}
     assert Counter(row.id for row in rows) == Counter(expected)
     assert counts == {len(expected)}
-    ordered = [row.average[MetricName.KS] for row in rows]
+    ordered = [row.order_value for row in rows]
     present = [value for value in ordered if value is not None]
     assert ordered[len(present) :] == [None] * (len(rows) - len(present))
     assert present == sorted(present, reverse=direction is Direction.DESCENDING)
     for before, behind in pairwise(rows):
-        if before.average == behind.average:
+        if before.order_value == behind.order_value:
             assert before.id < behind.id
             assert before.rank == behind.rank
     for row in rows:
-        value = row.average[MetricName.KS]
+        value = row.order_value
         assert row.rank == (None if value is None else 1 + sum(other > value for other in present))
 
 
@@ -183,19 +183,24 @@ def test_the_pages_of_any_filter_equal_the_filtered_list(
     query = data.draw(filtered(sorted(results)))
     chosen = query.benchmark_ids or tuple(results)
     ordering = [query.metric_benchmark_id] if query.metric_benchmark_id else chosen
+    present = {board: [value for value in results[board].values() if value is not None] for board in ordering}
+    worst = {board: min(found) for board, found in present.items() if found}
     expected = []
     for number in {number for board in chosen for number in results[board]}:
         checkpoint, described = checkpoint_id(number), DESCRIBED[checkpoint_id(number)]
-        values = [value for board in ordering if (value := results[board].get(number)) is not None]
+        values = [results[board].get(number) for board in ordering if board in worst]
         if (
             (not query.training_ids or described["training_id"] in query.training_ids)
             and query.model_id in (None, checkpoint, described["architecture"])
             and (query.name or "").lower() in described["name"].lower()
             and (query.start_date or made_at(0)) <= made_at(number) <= (query.end_date or made_at(31))
         ):
-            value = math.fsum(values) / len(values) if values else 0.0
+            is_missing = all(value is None for value in values)
+            # A missing result counts as the worst one on its benchmark.
+            counted = [each if each is not None else low for each, low in zip(values, worst.values(), strict=True)]
+            value = 0.0 if is_missing else math.fsum(counted) / len(counted)
             signed = value if query.direction is Direction.ASCENDING else -value
-            expected.append((not values, signed, checkpoint))
+            expected.append((is_missing, signed, checkpoint))
 
     rows, counts = read_every_page(LeaderboardService(FakeScores(results), FakeBenchmarks()), query)  # type: ignore[arg-type]
 

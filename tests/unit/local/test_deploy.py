@@ -68,11 +68,13 @@ def test_the_error_of_a_missing_node_or_cdk_names_the_command_that_installs_it(t
 
 
 def test_the_outputs_become_settings_of_the_development_server() -> None:
-    outputs = {"TableName": "t", "OidcJwksUrl": "http://keys", "ExportsOutputRefX": "x"}
+    pool = {"UserPoolId": "pool", "UserPoolClientId": "client"}
+    outputs = {"TableName": "t", "OidcJwksUrl": "http://keys", "ExportsOutputRefX": "x", **pool}
 
     variables = dev_server.variables(LocalSettings(api_port=9000), outputs)
 
     assert variables["TABLE_NAME"] == "t"
     assert variables["OIDC_JWKS_URL"] == "http://keys"
     assert variables["WEBHOOK_URL"] == "http://127.0.0.1:9000/webhooks"
+    assert (variables["CONSOLE_POOL_ID"], variables["CONSOLE_CLIENT_ID"]) == ("pool", "client")
     assert not any(name.startswith("EXPORTS") for name in variables)

@@ -93,8 +93,9 @@ def test_a_member_cannot_extend_their_own_permissions(
         refused = mallory.post(f"/users/{target}/permissions", json=forged)
         assert (refused.status_code, refused.json()["code"]) == (403, "permission_denied")
     # Mallory owns another space, but permissions in that space do not apply to Alice's space.
-    inside = mallory.post(f"/users/{mallory_id}/permissions", json=forged, headers={"X-Space-Id": own_space})
-    assert inside.status_code == 200
+    inside = {"X-Space-Id": own_space}
+    assert mallory.post(f"/users/{mallory_id}/permissions", json=forged, headers=inside).status_code == 400
+    assert mallory.post(f"/users/{mallory_id}/permissions", json=everything, headers=inside).status_code == 200
     # Mallory is not a member of Bob's space, so neither Bob nor Mallory can change her permissions there.
     assert other_client.post(f"/users/{mallory_id}/permissions", json=everything).status_code == 404
     outside = mallory.post(
