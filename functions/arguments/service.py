@@ -166,7 +166,7 @@ class ArgumentService:
 
     def _reviewed(self, context: SpaceContext, current: ArgumentReview, sent: dict[str, Any]) -> ArgumentReview:
         """Returns the review with the changes of the request. Raises ConflictError and PermissionDeniedError."""
-        if sent == current.model_dump(mode="json"):  # a client may send the whole argument back
+        if sent == current.model_dump(mode="json"):  # a client may send the whole review back
             return current
         values = {**current.model_dump(), **{name: value for name, value in sent.items() if name not in _OURS}}
         if "status" not in sent:

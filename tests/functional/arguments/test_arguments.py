@@ -205,7 +205,7 @@ def test_facts_longer_than_the_context_of_the_model_are_refused_with_their_token
 ) -> None:
     response = client.post("/arguments", json={**FACTS, "model": "small", "client": {"notes": "word " * 2000}})
     assert (response.status_code, response.json()["code"]) == (400, "context_length_exceeded")
-    maximum, sent = re.findall(r"(\d+) tokens", response.json()["error"])
+    maximum, sent, _ = re.findall(r"(\d+) tokens", response.json()["error"])
     assert int(maximum) == 1000 < int(sent)
     assert upstream.calls() == []
 

@@ -41,7 +41,8 @@ NAMED_BY_CLIENTS = {"PUT /checkpoints/aliases/{alias}", "PUT /checkpoints/aliase
 # These fields contain ids of entities, although their names do not end in "id".
 NAMES = {"actions", "actor", "benchmarks", "connector", "group", "trainings"}
 # These ids do not belong to entities of a space.
-NO_ENTITIES = {"tool_call_id", "external_id", "access_key_id", "contact_id"}
+# Nothing is kept for a previous response, so its id is refused.
+NO_ENTITIES = {"tool_call_id", "previous_response_id", "external_id", "access_key_id", "contact_id"}
 
 
 @pytest.fixture(scope="module")
