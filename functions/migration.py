@@ -1,4 +1,4 @@
-"""Brings every item of the tables to the newest version, or tells what this would do.
+"""Brings every item of the tables to the newest version, or says what this would do.
 
 ``python -m functions.migration [--dry-run] TABLE…``; operators run it as ``python -m infra.operations migrate``.
 It exits with 1 if the tables hold what this release cannot read: then this release must not be deployed to them.
@@ -27,7 +27,7 @@ class Migration:
         self.current: Counter[str] = Counter()
         self.older: Counter[tuple[str, int]] = Counter()
         self.unreadable: Counter[tuple[str, int]] = Counter()
-        # Somebody wrote them meanwhile, so that they may still be old.
+        # Somebody wrote them during the run, so that they may still be old.
         self.busy = 0
 
     def run(self, table: str, *, dry_run: bool) -> None:
@@ -71,7 +71,7 @@ class Migration:
                 TableName=table,
                 Key={name: encode(old[name]) for name in ("PK", "SK")},
                 UpdateExpression=" ".join(parts),
-                # An item that was deleted meanwhile stays so.
+                # An item that was deleted during the run stays so.
                 ConditionExpression=" AND ".join(["attribute_exists(PK)", *unchanged]),
                 ExpressionAttributeNames=names,
                 ExpressionAttributeValues=values,
@@ -88,7 +88,7 @@ class Migration:
             verb = "would become" if dry_run else "became"
             yield f"{count} of kind {kind}, version {version}, {verb} version {newest(kind, self._schemas)}"
         if self.busy:
-            yield f"{self.busy} of these were written meanwhile: repeat the command"
+            yield f"{self.busy} of these were written during the run: repeat the command"
         for (kind, version), count in sorted(self.unreadable.items()):
             yield f"{count} of kind {kind}, version {version}, cannot be read: a newer release wrote them"
 

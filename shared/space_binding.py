@@ -9,7 +9,7 @@ bound_space: ContextVar[str | None] = ContextVar("bound_space", default=None)
 
 
 class BoundThreads(ThreadPoolExecutor):
-    """Threads that work for the space of whoever submits the work. Plain pools forget it."""
+    """Threads that work for the space of the code that submits the work. Plain pools forget it."""
 
     def submit(self, function: Any, /, *args: Any, **kwargs: Any) -> Any:
         return super().submit(copy_context().run, function, *args, **kwargs)

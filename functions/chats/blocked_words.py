@@ -39,7 +39,7 @@ _NAMED_LETTER = re.compile(
 
 
 class _Gap(IntEnum):
-    """What stands before a letter."""
+    """What is before a letter."""
 
     NONE = 0
     SIGNS = 1
@@ -111,7 +111,7 @@ class BlockedWords:
         node.phrase = phrase
 
     def _walk(self, letters: Sequence[tuple[str, _Gap]], start: int, *, is_spelled: bool) -> str | None:
-        """Returns the phrase that begins at a letter. If ``is_spelled``, all its letters stand alone (b o m b)."""
+        """Returns the phrase that begins at a letter. If ``is_spelled``, all its letters are alone (b o m b)."""
         nodes = [self._root]
         for index in range(start, len(letters)):
             letter, gap = letters[index]
@@ -159,7 +159,7 @@ def _readings(text: str) -> Iterator[str]:
 
 
 def _letters(text: str) -> list[tuple[str, _Gap]]:
-    """Returns the letters of a comparable text, each with what stands before it."""
+    """Returns the letters of a comparable text, each with what is before it."""
     letters: list[tuple[str, _Gap]] = []
     gap, signs = _Gap.NONE, 0
     for character in text:
@@ -217,7 +217,7 @@ def _alike(letter: str) -> str:
 
 
 def _next(node: _Node, letters: Sequence[tuple[str, _Gap]], index: int) -> Iterator[_Node]:
-    """Yields where a letter leads: as itself, and as the letters that it may stand for in its word."""
+    """Yields where a letter leads: as itself, and as the letters that it may replace in its word."""
     letter = letters[index][0]
     if found := node.following.get(letter):
         yield found
@@ -230,7 +230,7 @@ def _next(node: _Node, letters: Sequence[tuple[str, _Gap]], index: int) -> Itera
 
 
 def _is_disguised(letters: Sequence[tuple[str, _Gap]], index: int) -> bool:
-    """Returns whether a letter may stand for one that it looks like. A Russian word between others is only itself."""
+    """Returns whether a letter may replace one that it looks like. A Russian word between others is only itself."""
     letter = letters[index][0]
     if not _is_foreign(letter) or any("a" <= each <= "z" for each in _word(letters, index)):
         return True
@@ -243,7 +243,7 @@ def _is_foreign(letter: str) -> bool:
 
 
 def _is_in_latin_text(letters: Sequence[tuple[str, _Gap]], index: int) -> bool:
-    """Returns whether a foreign word stands between Latin ones."""
+    """Returns whether a foreign word is between Latin ones."""
     script = _script(letters[index][0])
     near = [letter for letter, _ in letters[max(0, index - _NEAR_LETTERS) : index + _NEAR_LETTERS]]
     return sum("a" <= letter <= "z" for letter in near) > sum(_script(letter) == script for letter in near)

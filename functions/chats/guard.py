@@ -54,7 +54,7 @@ class GuardUnavailableError(UnavailableError):
 
 
 class JudgedSource(StrEnum):
-    """Where a text comes from, as the guard's model is told."""
+    """Where a text comes from, in the words that the guard's model gets."""
 
     USER = "a user's message"
     COMPANY = "instructions and files that the company gave its assistant, so instructions are expected in it"

@@ -16,7 +16,7 @@ _NESTED = 3
 
 
 def unescaped(text: str) -> str:
-    """Returns a text that may be JSON with the characters that its escapes stand for."""
+    """Returns a text that may be JSON with the characters that its escapes mean."""
     for _ in range(_NESTED):
         if "\\" not in text:
             break

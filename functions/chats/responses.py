@@ -13,7 +13,7 @@ from shared.models.base import Model, ModelName
 from shared.models.chat import Fraction, FreeObject, MaxTokens, Tag, Temperature
 from shared.models.inference_log import MAX_TAGS
 
-# Asks for reasoning in a form that only OpenAI can read back. There is none, so there is nothing to include.
+# Asks for reasoning in a form that only OpenAI can read back. Without such reasoning, nothing can be included.
 ENCRYPTED_REASONING = "reasoning.encrypted_content"
 _STATELESS = "is not supported, because responses are not stored: send the whole conversation in input"
 _NOT_SUPPORTED = {

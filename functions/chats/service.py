@@ -335,7 +335,7 @@ class _StreamedMessage:
 
 
 def _join(call: dict[str, Any], part: dict[str, Any]) -> None:
-    """Adds a part to a tool call. The arguments come in pieces, and everything else at once."""
+    """Adds a part to a tool call. The arguments come in pieces, and everything else in one."""
     for name, value in part.items():
         is_piece = name in ("arguments", "input") and isinstance(value, str)
         call[name] = call.get(name, "") + value if is_piece else value

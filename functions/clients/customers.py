@@ -55,7 +55,7 @@ class Customers:
 
 
 def events_of(item: Item) -> Iterator[ClientEvent]:
-    """Yields what an item of a ledger tells about the customer."""
+    """Yields what an item of a ledger says about the customer."""
     contact, reaction, mention = contact_of(item), reaction_of(item), mention_of(item)
     if contact is not None:
         yield ClientEvent(

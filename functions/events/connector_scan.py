@@ -43,7 +43,7 @@ def connector_scan(event: dict[str, Any], resources: Resources) -> dict[str, lis
             found = read_event(message_id, record["body"])
             if found is not None and record_event(scans, found) is EventOutcome.TO_SCAN:
                 to_scan.setdefault((found.space_id, found.connector_id), []).append(message_id)
-        except Exception:  # noqa: BLE001 - whatever is wrong with one message, the others of its batch are done
+        except Exception:  # noqa: BLE001 - a wrong message must not stop the others of its batch
             logger.exception("an event could not be handled", extra={"message_id": message_id})
             failed.add(message_id)
     for (space_id, connector_id), message_ids in to_scan.items():

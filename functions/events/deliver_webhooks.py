@@ -117,7 +117,7 @@ def deliver_webhooks(event: dict[str, Any], deliverer: WebhookDeliverer) -> list
             deliverer.deliver(read_task(record["body"]))
         except TooEarlyError:
             return str(record["messageId"])
-        except Exception:  # noqa: BLE001 - whatever is wrong with one message, the others of its batch are done
+        except Exception:  # noqa: BLE001 - a wrong message must not stop the others of its batch
             logger.exception("a message could not be handled")
             return str(record["messageId"])
         return None

@@ -52,7 +52,7 @@ class SpacePurge:
                 try:
                     self._remove_rest(space)
                     done += 1
-                except Exception:  # noqa: BLE001 - whatever is wrong with one space, the others are removed
+                except Exception:  # noqa: BLE001 - a space that fails must not stop the others
                     logger.exception("a space could not be removed", extra={"space_id": space.id})
                     self._failed.add(space.id)
             self._contents.end()

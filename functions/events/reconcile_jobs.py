@@ -95,7 +95,7 @@ def clean_up(resources: Resources, seconds: float = math.inf) -> None:
                 break
             try:
                 cleaner.clean(purge.space_id, purge.entity_id)
-            except Exception:  # noqa: BLE001 - whatever is wrong with one entity, the others are cleaned
+            except Exception:  # noqa: BLE001 - an entity that fails must not stop the others
                 logger.exception("leftovers remain: the next round takes them up", extra={"id": purge.entity_id})
 
 
@@ -107,7 +107,7 @@ def move_memberships(resources: Resources, seconds: float = math.inf) -> None:
             return
         try:
             spaces.move_memberships(space_id)
-        except Exception:  # noqa: BLE001 - whatever is wrong with one space, the others follow
+        except Exception:  # noqa: BLE001 - a space that fails must not stop the others
             logger.exception("memberships remain: the next round takes them up", extra={"space_id": space_id})
 
 

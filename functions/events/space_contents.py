@@ -81,7 +81,7 @@ class SpaceContents:
     def _is_ready(self, item: Item) -> bool:
         try:
             self.before_removal(item)
-        except Exception:  # noqa: BLE001 - whatever is wrong with one space, the others are removed
+        except Exception:  # noqa: BLE001 - a space that fails must not stop the others
             logger.exception("an item of a space could not be removed", extra={"key": f"{item['PK']} {item['SK']}"})
             return False
         return True

@@ -97,7 +97,7 @@ class SpaceService:
                 ],
             )
 
-        stored = repeat_on_conflict(step, "You create too many spaces at once.", (TransactionFailedError,))
+        stored = repeat_on_conflict(step, "You create too many spaces at the same time.", (TransactionFailedError,))
         return space if stored.id == space.id else self._members.spaces.get(stored.id, stored.id)
 
     def list_after(self, user_id: str, after: str, limit: int, *, deleted: bool) -> Page[ListedSpace]:

@@ -52,7 +52,7 @@ class WebhookSecrets:
         self._read_at = time.monotonic()
 
     def _stage(self, stage: str) -> str | None:
-        """Returns the key of a stage: empty if it is no text, ``None`` if there is none."""
+        """Returns the key of a stage: empty if it is no text, ``None`` if the secret has no such key."""
         try:
             return self._client.get_secret_value(SecretId=self._secret_arn, VersionStage=stage).get("SecretString", "")
         except ClientError as error:

@@ -1,7 +1,7 @@
 """Finds a machine for a job, and decides what follows when AWS refuses its SageMaker job or the job fails.
 
 Before each decision AWS is asked for the job by its name, because the response to a request may be lost: a job that
-exists is adopted, whatever the error was. A job uses its number up, a refused request does not.
+exists is adopted after every kind of error. A job uses its number up, a refused request does not.
 
 - AWS has no instance free: two jobs for each instance type, with a pause before each.
 - The account's quota is in use: the other instance types, then waiting, for up to a day, in the order of the requests.

@@ -37,7 +37,7 @@ class ConsoleSignIn(Construct):
             self,
             "Domain",
             user_pool=data.user_pool,
-            # Unique in the region, whoever else deploys this product.
+            # Unique in the region, because it contains the account.
             cognito_domain=cognito.CognitoDomainOptions(
                 domain_prefix=f"{settings.name('console')}-{cdk.Aws.ACCOUNT_ID}"
             ),

@@ -70,7 +70,7 @@ def _parser() -> argparse.ArgumentParser:
 
     smoking = commands.add_parser("smoke", help="use a new deployment as a customer does")
     smoking.add_argument("--stage", required=True)
-    smoking.add_argument("--url", help="address of the API, if it is not the one that the stage tells")
+    smoking.add_argument("--url", help="address of the API, if it is not the one of the stage's outputs")
     smoking.add_argument("--minutes", type=float, default=30, help="how long to wait for each job (default: 30)")
     smoking.set_defaults(run=_smoke)
 

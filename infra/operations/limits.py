@@ -15,7 +15,7 @@ LIMITS = {
 
 
 def set_limits(session: boto3.Session, table: str, space_id: str, changes: Mapping[str, int]) -> dict[str, int]:
-    """Changes limits of a space and returns all that it has for itself. Raises LookupError for an unknown space."""
+    """Changes limits of a space and returns all of its own limits. Raises LookupError for an unknown space."""
     entities = session.resource("dynamodb").Table(table)
     if "Item" not in entities.get_item(Key={"PK": f"space#{space_id}", "SK": space_id}):
         raise LookupError(f"there is no space {space_id} in {table}")

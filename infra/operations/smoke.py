@@ -51,7 +51,7 @@ class Smoke:
     session: boto3.Session
     stage: str
     job_seconds: float = 1800.0
-    # Replaces the address that the stage tells.
+    # Replaces the address of the stage's outputs.
     url: str | None = None
     report: Callable[[str], None] = print
     outputs: dict[str, str] = field(default_factory=dict)

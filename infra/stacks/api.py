@@ -112,7 +112,7 @@ class ApiStack(cdk.Stack):
             default_cors_preflight_options=apigateway.CorsOptions(
                 allow_origins=origins,
                 allow_methods=apigateway.Cors.ALL_METHODS,
-                # The star stands for the headers of client libraries, and never for Authorization.
+                # The star means the headers of client libraries, and never for Authorization.
                 allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "If-Match", "X-Space-Id", "*"],
                 max_age=cdk.Duration.hours(1),
             )

@@ -43,4 +43,4 @@ class Leavers:
         try:
             self._arguments.change(space_id, argument_id, decide, actor.get())
         except (ConflictError, NotFoundError):
-            return  # somebody changed or deleted it meanwhile
+            return  # somebody has changed or deleted it

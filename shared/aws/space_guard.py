@@ -1,7 +1,7 @@
 """Refuses AWS calls that leave the space of the request or step that makes them.
 
 Keys are made of the space's id everywhere, so no call should ever be refused. A refusal is a defect: it is a 500, and
-each one counts towards an alarm. docs/decisions/0046-isolation-in-iam.md tells why a check in the process does this.
+each one counts towards an alarm. docs/decisions/0046-isolation-in-iam.md explains why a check in the process does this.
 """
 
 from collections.abc import Iterator

@@ -70,7 +70,7 @@ class SageMakerJobs:
         return True
 
     def describe(self, name: str) -> Mapping[str, Any] | None:
-        """Returns AWS's description of a job, or ``None`` if there is none of this name."""
+        """Returns AWS's description of a job, or ``None`` if no job has this name."""
         try:
             return self._client.describe_training_job(TrainingJobName=name)
         except ClientError as error:

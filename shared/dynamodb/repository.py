@@ -105,7 +105,7 @@ class Repository(Generic[E]):
 
     @property
     def _busy(self) -> str:
-        return f"Too many changes to the same {self.kind.replace('_', ' ')} at once."
+        return f"Too many changes to the same {self.kind.replace('_', ' ')} at the same time."
 
     def not_found(self) -> NotFoundError:
         return NotFoundError(f"There is no {self.kind.replace('_', ' ')} with this id in the space.")

@@ -5,7 +5,7 @@ one version more than steps. Items are read as if they had the newest version, a
 them as a whole (``python -m infra.operations migrate`` does so).
 
 A release changes a kind by one more step at the end, and never changes an earlier one. A step takes an item of its
-version as a whole and returns the next one. It must accept items that it has already changed, because updates of single
+version as a whole and returns the next one. It must accept items that it has changed before, because updates of single
 attributes keep the version of the item. Queries that ask for single attributes get them as they are stored.
 """
 

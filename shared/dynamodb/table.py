@@ -363,7 +363,9 @@ class Table:
                 failure = UnavailableError if codes & _THROTTLED else ContendedError
             token = new_id()
             back_off(attempt)
-        raise failure("Too many writes to the same items at once. Try again in a moment.", headers={"Retry-After": "1"})
+        raise failure(
+            "Too many simultaneous writes to the same items. Try again in a moment.", headers={"Retry-After": "1"}
+        )
 
 
 _THROTTLED = {"ThrottlingError", "ProvisionedThroughputExceeded"}

@@ -78,7 +78,7 @@ class _Child:
         return self._process.poll() is None
 
     def stop(self) -> None:
-        """Ends the process, whatever it does."""
+        """Ends the process, also if it ignores signals."""
         self._connection.close()
         self._process.kill()
         self._process.wait()

@@ -26,7 +26,7 @@ _PIVOT = "years 00 to 69 were read as 2000 to 2069, years 70 to 99 as 1970 to 19
 
 
 class ValueNotes:
-    """Makes warnings from the text of a file's columns. ``line_of`` tells the line of a row, if rows have lines."""
+    """Makes warnings from the text of a file's columns. ``line_of`` returns the line of a row, if rows have lines."""
 
     def __init__(
         self,

@@ -201,7 +201,7 @@ def _are_forms(word: str, other: str) -> bool:
 def _claim(sentence: str, facts: _Facts, language: str | None) -> Claim | None:
     is_known = language is not None or not is_foreign(sentence)
     mentions = _Mentions(sentence, language)
-    # Nothing is a name by its capital alone if the language cannot be told.
+    # Nothing is a name by its capital alone if the language is not known.
     spoken = language or "de"
     found = list(facts.holders(mentions))
     names = [

@@ -82,7 +82,7 @@ def is_function_word(word: str, language: str) -> bool:
 
 
 def language_of(text: str, around: str | None = None) -> str | None:
-    """Returns the language of a text, or ``None`` for one that is not known or cannot be told.
+    """Returns the language of a text, or ``None`` for one that is not known or not certain.
 
     ``around`` is the language of the whole that the text is a part of. It decides what the text leaves open.
     """

@@ -36,6 +36,6 @@ class AuthenticationCache(Generic[K, V]):
         """
         if not self._seconds:
             return
-        if len(self._kept) >= MAX_ENTRIES:  # the oldest goes, so that nobody can remove all others at once
+        if len(self._kept) >= MAX_ENTRIES:  # the oldest goes, so that nobody can remove all others
             del self._kept[next(iter(self._kept))]
         self._kept[key] = value, min(checked_at.timestamp() + self._seconds, expires_at)

@@ -99,7 +99,7 @@ class RequestMiddleware:
 
 
 def _logged_path(scope: Scope) -> str:
-    """Returns the path for the log. The keys of customers are personal data, so their route stands for them."""
+    """Returns the path for the log. The keys of customers are personal data, so the log has their route instead."""
     named = "key" in scope.get("path_params", {})
     path: str = scope["route"].path if named else scope["path"]
     return path

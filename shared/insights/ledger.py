@@ -276,7 +276,7 @@ def _contact(contact_id: str, item: Item) -> Contact:
     reports = [_report(each) for each in item.get("reports", [])]
     channel, reaction = item.get("channel") or item.get("default_channel"), item.get("reaction")
     if reaction is not None:
-        # Whoever reacted has seen the message; whoever ignored it was at least sent it.
+        # A customer who reacted has seen the message. To one who ignored it, it was at least sent.
         ignored = reaction["reaction"] == Reaction.IGNORED
         status = ContactStatus.SENT if ignored else ContactStatus.SEEN
         reports.append(Report(status, parse_timestamp(reaction["occurred_at"])))

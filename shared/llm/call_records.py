@@ -52,9 +52,9 @@ class CallRecord:
         self._sent = body.get("messages") or body.get("input") or [body.get("prompt", "")]
 
     def count(self, body: dict[str, Any]) -> None:
-        """Notes the token counts in a response or a chunk, whatever their types.
+        """Notes the token counts in a response or a chunk, of any types.
 
-        Servers send the counts at once, in parts, or as totals that grow, and zero for what they do not count.
+        Servers send the counts in one, in parts, or as totals that grow, and zero for what they do not count.
         """
         usage = body.get("usage")
         if isinstance(usage, dict):

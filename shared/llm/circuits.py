@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 SERVER = "server"
 # The list of models has its own circuit, because the models may work even if the list fails.
 MODEL_LIST = "models"
-# The broken lists of models in a row that open their circuit. One call without a response opens a circuit at once.
+# The broken lists of models in a row that open their circuit. One call without a response opens a circuit immediately.
 BROKEN_RESPONSES = 3
 _SICK = (BrokenResponseError, UnreachableError, UpstreamTimeoutError)
 
@@ -104,7 +104,7 @@ class Circuits:
             raise
         except (BrokenResponseError, UpstreamTimeoutError) as error:
             is_late = isinstance(error, UpstreamTimeoutError)
-            # Silence costs every caller a long wait. A server of the space's own is then left alone at once.
+            # Silence costs every caller a long wait. A server of the space's own is then left alone immediately.
             if call is None or (is_late and not self._is_shared):
                 await self._fail(part, BROKEN_RESPONSES if is_late else 1)
             else:

@@ -190,7 +190,7 @@ class Clusters:
 
 
 def _fitting(models: Sequence[LanguageModel]) -> Sequence[LanguageModel]:
-    """Returns as many models as one item can hold, whatever names a server gives them."""
+    """Returns as many models as one item can hold, however long the names are that a server gives them."""
     sizes = accumulate(len(model.model_dump_json()) for model in models[:MODELS_LIMIT])
     return [model for model, size in zip(models, sizes, strict=False) if size <= MODELS_BYTES]
 

@@ -25,7 +25,7 @@ class UpstreamTimeoutError(ApiError):
 
 
 class OutOfTimeError(UpstreamTimeoutError):
-    """Error raised when the request has no time left for a call, whatever the server does."""
+    """Error raised when the request has no time left for a call."""
 
 
 class BrokenResponseError(UpstreamError):

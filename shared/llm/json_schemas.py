@@ -8,7 +8,7 @@ from shared.bounds import TOOL_SCHEMA
 from shared.errors import ValidationFailedError
 from shared.network.foreign_json import ForeignJsonError, parse
 
-# A check of a value against every part of a schema takes about 20 ns, and nothing else runs meanwhile.
+# A check of a value against every part of a schema takes about 20 ns, and nothing else runs during that time.
 CHECKS_LIMIT = 10_000_000
 # The beginnings of objects that are tried in a text around an object.
 OBJECTS_LIMIT = 50

@@ -71,7 +71,7 @@ class Upstream:
     async def complete(
         self, body: dict[str, Any], hear: Callable[[dict[str, Any]], None] = lambda _: None
     ) -> Completion:
-        """Returns a completion. ``hear`` gets the response, also if it is none.
+        """Returns a completion. ``hear`` gets the response, also if it is no completion.
 
         Raises UnreachableError, UpstreamTimeoutError, and the errors of ``server_failures``.
         """

@@ -379,7 +379,7 @@ class RoleAccess(Model):
     """What a role must trust, so that the API may read a bucket for this space and for no other one."""
 
     account_id: str = Field(description="the AWS account of the API")
-    external_id: str = Field(description="of the space; it never changes by itself")
+    external_id: str = Field(description="of the space; it never changes")
     trust_policy: dict[str, Any] = Field(description="the role's trust policy, ready to use")
 
 

@@ -49,7 +49,7 @@ class ExperimentArm(Model):
 
 
 class ExperimentsUpdate(Model):
-    """The whole state of the space's experiment. Without arms there is none."""
+    """The whole state of the space's experiment. Without arms the space has no experiment."""
 
     arms: Annotated[list[ExperimentArm], Field(max_length=ARMS_LIMIT)] = Field(default_factory=list)
     explore: bool = Field(

@@ -38,7 +38,7 @@ class Privilege(StrEnum):
 
 Right = UserPermission | Privilege
 
-_GUARD = "the guard judges all chats and all calls of /v1, whatever a request says"
+_GUARD = "the guard judges all chats and all calls of /v1, also if a request says otherwise"
 
 
 class SpaceCreate(Model):

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from shared.bounds import STORAGE_ANSWER
 from shared.errors import Detail, ValidationFailedError
 
-# IPv6 addresses that stand for the IPv4 address in their last four bytes: mapped ones, and those of DNS64 (RFC 6052).
+# IPv6 addresses that mean the IPv4 address in their last four bytes: mapped ones, and those of DNS64 (RFC 6052).
 _EMBEDDING = (IPv6Network("::ffff:0:0/96"), IPv6Network("64:ff9b::/96"))
 # IANA gives out public IPv6 addresses from this block alone.
 _GLOBAL_UNICAST = IPv6Network("2000::/3")
@@ -165,7 +165,7 @@ def _bounded(send: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 
 def _embedded(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
-    """Returns the IPv4 address that an IPv6 address stands for, or else the address."""
+    """Returns the IPv4 address that an IPv6 address means, or else the address."""
     if isinstance(address, IPv6Address) and any(address in network for network in _EMBEDDING):
         return IPv4Address(int(address) & 0xFFFFFFFF)
     return address

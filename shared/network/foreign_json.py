@@ -1,4 +1,4 @@
-"""Reads the JSON of servers that we do not run: whatever they send, the result can be stored and sent on."""
+"""Reads the JSON of servers that we do not run. The result can be stored and sent on."""
 
 import json
 import re

@@ -97,7 +97,7 @@ class LogOddsModel:
         """Returns the model of trees in LightGBM's text.
 
         Raises:
-            CheckpointError: it is none, or of other columns.
+            CheckpointError: it is no checkpoint, or of other columns.
         """
         model = cls(width, bias, columns, forest)
         if model._booster is not None and model._booster.num_feature() != width:

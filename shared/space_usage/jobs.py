@@ -95,7 +95,7 @@ class JobUsages:
         return [_give_back(place.key, place.kind.value, place.job_id, used - reserved)]
 
     def free(self, space_id: str, kind: JobKind, job_id: str) -> None:
-        """Gives back the place of a job that did not end by itself, if it has one. Its reserved time is not counted."""
+        """Gives back the place of a job whose end was not recorded, if it has one. Its reserved time is not counted."""
         key = usage_key(space_id)
         reserved = (self._table.get(key) or {}).get(f"{_GPU}{job_id}", 0)
         held = Attr(kind.value).contains(job_id)

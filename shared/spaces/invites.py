@@ -107,7 +107,7 @@ class Invites:
     def withdrawal_writes(self, space_id: str, emails: Iterable[str]) -> list[Write]:
         """Returns the writes that revoke the open invites to these addresses.
 
-        They fail with InviteChangedError if an invite was made or changed meanwhile.
+        They fail with InviteChangedError if an invite was made or changed during that time.
         """
         emails = list(emails)
         known, changed = self._known(space_id, emails), InviteChangedError("An invite was changed just now. Try again.")

@@ -20,7 +20,7 @@ _INVISIBLE = re.compile(
     "\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3"
     "\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
 )
-# Tag characters are invisible, and stand for ASCII: a language model reads them, and no person does.
+# Tag characters are invisible, and mean ASCII letters: a language model reads them, and no person does.
 _TAGS = {0xE0000 + code: code for code in range(0x20, 0x7F)}
 # A few letters need a second pass, because their composed form can be folded again.
 _FOLDS = 2
@@ -74,7 +74,7 @@ def readable_text(text: str) -> str:
 
 
 def with_hidden_text(text: str) -> str:
-    """Returns the text with its tag characters replaced by the letters that they stand for."""
+    """Returns the text with its tag characters replaced by the letters that they mean."""
     return text.translate(_TAGS)
 
 

@@ -1,4 +1,4 @@
-"""Scenarios with random orders: what comes late meets what was exported, deleted, or made again meanwhile."""
+"""Scenarios with random orders: what comes late meets what was exported, deleted, or made again before it came."""
 
 import json
 from collections import Counter

@@ -109,7 +109,7 @@ class Execution:
 
     def _create(self) -> None:
         # The request is on its way while others go on.
-        self._scene.meanwhile()
+        self._scene.in_between()
         request = {
             "TrainingJobName": self._event["job_name"],
             "AlgorithmSpecification": {"TrainingImage": self._plan["image_uri"], "TrainingInputMode": "File"},
@@ -217,7 +217,7 @@ class Scene:
             self.dice.choice(actions if self.dice.random() < 0.94 else rare)()
         self.platform.elapsed += timedelta(seconds=self.dice.uniform(0, 40))
 
-    def meanwhile(self) -> None:
+    def in_between(self) -> None:
         """Lets somebody delete a training, and an event arrive, while a request is on its way."""
         if self.dice.random() < 0.05:
             self._delete()

@@ -1,4 +1,4 @@
-"""A scenario in which one tenant does to the service whatever a tenant can, while another tenant works.
+"""A scenario in which one tenant does to the service all that a tenant can, while another tenant works.
 
 The loud tenant's requests may fail, but never as a failure of ours. The quiet tenant's responses must be as always.
 Both have functions of their own, as in AWS, and take turns: the scenario measures what they share, and no processor.

@@ -88,7 +88,7 @@ def bad_tokens(stage: Stage, *_: Any) -> list[Point]:
     points = stage.logged("GET", "/actions", 401, error="ACCESS_DENIED")
     try:
         authorize.handler(event, None)
-    except Exception:  # noqa: BLE001 - Lambda counts whatever a function raises
+    except Exception:  # noqa: BLE001 - Lambda counts all errors that a function raises
         version = version_of(stage, AUTHORIZE.name)
         names = {"FunctionName": "inference-prod-authorize", "ExecutedVersion": version}
         points.append(Point("AWS/Lambda", "Errors", 1, {**names, "Resource": "inference-prod-authorize:live"}))
@@ -182,7 +182,7 @@ def test_writers_who_disturb_each_other_set_off_no_alarm(
     stage: Stage, tenant: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def contend(*_: Any) -> None:
-        raise ContendedError("Too many writes to the same items at once.")
+        raise ContendedError("Too many simultaneous writes to the same items.")
 
     monkeypatch.setattr(Table, "transact", contend)
     points = stage.request(tenant, "/data-models", method="POST", body={"name": "Churn"})

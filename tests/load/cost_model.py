@@ -126,7 +126,7 @@ def loads(rate: float) -> dict[str, tuple[float, float]]:
     a_second = rate / 60
     return {
         "requests a second (API Gateway)": (a_second, GATEWAY_RATE),
-        "functions at once (Lambda; Little's law)": (a_second * mean("milliseconds") / 1000, LAMBDA_CONCURRENCY),
+        "concurrent functions (Lambda; Little's law)": (a_second * mean("milliseconds") / 1000, LAMBDA_CONCURRENCY),
         "write units a second (DynamoDB)": (a_second * (mean("writes") + mean("followed")), TABLE_WRITES),
     }
 

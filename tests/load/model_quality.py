@@ -245,7 +245,7 @@ def score(task: Task, fit: Fit, seed: int) -> Score:
     """Fits and measures one side on one split."""
     frame = task.dataset.frame()
     labels = (frame[task.dataset.target] == task.dataset.positive_label).to_numpy().astype(np.float32)
-    # A group that is held out tells nothing about itself.
+    # A group that is held out says nothing about itself.
     features = frame.drop(task.dataset.target, *([task.column] if task.split == "group" else []))
     fitted, held_out = task.rows(frame, labels, seed)
     began = time.perf_counter()

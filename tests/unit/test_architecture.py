@@ -2,7 +2,15 @@
 
 import ast
 
-from tests.structure import ROOT, imports, longest_test_file, modules, names_defined_twice, single_user_modules
+from tests.structure import (
+    ROOT,
+    imports,
+    longest_test_file,
+    modules,
+    names_defined_twice,
+    odd_lines,
+    single_user_modules,
+)
 
 # The levels of shared, from top to bottom. A package imports only itself and packages of lower levels.
 LEVELS = (
@@ -115,3 +123,9 @@ def test_folders_of_tests_have_the_names_of_source_folders() -> None:
 def test_no_file_of_tests_is_longer_than_400_lines() -> None:
     lines, path = longest_test_file()
     assert lines <= 400, path
+
+
+def test_few_lines_have_words_that_are_hard_to_read() -> None:
+    """The glossary lists the words and what to say instead. Some lines need one, as the glossary does."""
+    found = odd_lines()
+    assert len(found) < 20, "\n".join(found)

@@ -206,8 +206,8 @@ def _terms(examples: Examples, categorical: Sequence[int], knots: int) -> _Terms
     if sum(term.count for term in found) > most:
         found = terms(0)
     if sum(term.count for term in found) > most:
-        told = [_information(term.of(examples.matrix[:, term.column]), examples.labels) for term in found]
-        order = np.argsort(told, kind="stable")[::-1]
+        informative = [_information(term.of(examples.matrix[:, term.column]), examples.labels) for term in found]
+        order = np.argsort(informative, kind="stable")[::-1]
         ends = np.cumsum([found[place].count for place in order])
         found = [found[place] for place in sorted(order[ends <= most])]
     width = examples.matrix.shape[1]

@@ -35,7 +35,7 @@ from shared.propensity.log_odds import LogOddsModel, blend
 SHRINKAGE = 30.0
 # Weights need no more rows.
 ROWS_FOR_WEIGHTS = 200_000
-# A smaller weight is none: its trees would cost time and change nothing.
+# A smaller weight becomes 0: its trees would cost time and change nothing.
 LEAST_WEIGHT = 0.005
 _STEPS = 200
 _HALVINGS = 30

@@ -307,7 +307,7 @@ def _encode(feature: Feature, series: pl.Series) -> list[Column]:
 
 
 def numbers_of(series: pl.Series) -> npt.NDArray[np.float64]:
-    """Returns numbers, their texts and truth values as numbers; NaN where a value is none."""
+    """Returns numbers, their texts and truth values as numbers; NaN for other values."""
     if series.dtype == pl.String:
         texts = series.str.strip_chars(WHITESPACE)
         series = texts.set(~texts.str.contains(NUMBER_PATTERN), None).cast(pl.Float64, strict=False)

@@ -175,7 +175,7 @@ def _without_copies(features: pl.DataFrame, labels: pl.Series) -> tuple[Mask, li
 
 
 def _never_used(job: TrainingJob, configuration: ArchitectureConfiguration, table: DatasetTable) -> dict[str, str]:
-    """Returns the columns that are no features whatever the split is, with the reasons."""
+    """Returns the columns that are no features for any split, with the reasons."""
     identifying = [column for dataset in job.datasets for column in dataset.identifying_columns]
     left_out = dict.fromkeys(identifying, IDENTIFYING) | dict.fromkeys(table.nested, NESTED)
     return left_out | dict.fromkeys(configuration.excluded_columns, EXCLUDED)

@@ -1,6 +1,6 @@
 """Reads the first visible sheet of an XLSX workbook. A workbook is a zip of XML files, which may be hostile.
 
-It runs in a child process, because the XML parser holds what is between two rows in memory, whatever it is.
+It runs in a child process, because the XML parser holds everything between two rows in memory.
 """
 
 import json

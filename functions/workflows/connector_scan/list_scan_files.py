@@ -30,7 +30,7 @@ _resources = Resources()
 def list_scan_files(resources: Resources, event: dict[str, Any]) -> dict[str, Any]:
     """Takes ``{space_id, connector_id, scan_id}``; adds ``list_key``, a JSON list of ``{name, sequencer, request}``.
 
-    ``groups_key`` has the same files in groups, for each of which one function is started; fewer at once if the
+    ``groups_key`` has the same files in groups, for each of which one function is started; fewer in parallel if the
     connector ``is_database``.
 
     A scan of all files leaves out those whose content the catalog knows already, read with the present options, and

@@ -53,7 +53,7 @@ ARCHITECTURES = {
             license="MIT",
             source="functions/jobs/fitting/additive.py",
             configuration=AdditiveConfiguration,
-            in_auto="always, whatever the time; below 20,000 rows also with straight lines",
+            in_auto="always, with any time; below 20,000 rows also with straight lines",
         ),
         ArchitectureDescription(
             name="lightgbm",

@@ -99,7 +99,7 @@ def test_records_that_come_in_any_order_twice_and_in_large_batches_make_one_chai
 
 @pytest.mark.row("GV-4")
 def test_four_batches_at_the_same_time_make_one_chain(client: TestClient, resources: Resources, stream: Stream) -> None:
-    """AWS sends up to four batches of a shard at once."""
+    """AWS sends up to four batches of a shard at the same time."""
     change(client, 60)
     records = stream.read()
     with ThreadPoolExecutor(4) as pool:

@@ -63,7 +63,7 @@ def test_a_file_that_arrives_while_its_connector_is_cleaned_is_removed_by_the_ne
 def test_what_a_scan_stores_after_its_connector_was_deleted_is_removed(
     lab: Lab, clock: MovableClock, monkeypatch: pytest.MonkeyPatch, is_overtaken: bool
 ) -> None:
-    """The columns of the file are so long that the scan writes them to S3 before their item."""
+    """The columns of the file are long, so that the scan writes them to S3 before their item."""
     connector_id = lab.connector()
     names = "|".join(f"{number} is the number of a column with a rather long name" for number in range(1_000))
     content = f"{names}\n{'|'.join('1' * 1_000)}\n".encode()

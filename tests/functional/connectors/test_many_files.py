@@ -1,4 +1,4 @@
-"""Steps that call AWS for each of thousands of files make several calls at once, because a step has minutes."""
+"""Steps that call AWS for each of thousands of files make several calls in parallel, because a step has minutes."""
 
 import threading
 from collections.abc import Callable

@@ -294,7 +294,7 @@ def test_a_server_without_a_free_connection_is_tried_again_and_empties_no_entry(
     database.run("create table accounts as select * from customers")
     lab.scan(connector_id)
     listed, items = lab.begin(connector_id)
-    assert listed["is_database"], "few tables are copied at once"
+    assert listed["is_database"], "few tables are copied at the same time"
     database.run("alter role reader connection limit 0")
     with pytest.raises(TransientError, match="too many connections"):
         scan_files(lab.resources, {**listed, "files": items})

@@ -1,4 +1,4 @@
-"""This release reads what stands in the tables, and says so where it cannot."""
+"""This release reads what is in the tables, and says so where it cannot."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator

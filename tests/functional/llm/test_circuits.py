@@ -144,12 +144,12 @@ def test_an_image_for_a_model_that_reads_only_text_is_refused_before_a_call(neig
         ({"capabilities": ["completion", "multimodal"]}, 201),
         ({"capabilities": 5, "architecture": "transformer"}, 201),
     ]
-    for told, status in capabilities:
-        with served(FakeUpstream(models=[{"id": "small", **told}])) as own:
+    for listed, status in capabilities:
+        with served(FakeUpstream(models=[{"id": "small", **listed}])) as own:
             address = {"ingress_url": own.url, "manager_url": own.url}
             assert neighbours.loud.post("/clusters", json=address).status_code == 201
             response = neighbours.loud.post("/chats", json=body)
-            assert response.status_code == status, (told, response.text)
+            assert response.status_code == status, (listed, response.text)
             assert len(own.calls()) == (status == 201)
             neighbours.loud.delete("/clusters")
 

@@ -170,7 +170,7 @@ def test_verifications_of_a_space_are_capped_also_for_endpoints_that_come_and_go
         endpoint = add_endpoint(client, silent.url)
         client.delete(place(endpoint))
     assert len(silent.challenges) == SENDS_OF_SPACE
-    assert SENDS_OF_SPACE > MAX_ENDPOINTS, "a space can make all its endpoints at once"
+    assert SENDS_OF_SPACE > MAX_ENDPOINTS, "a space can make all its endpoints in one hour"
     endpoint = add_endpoint(client, silent.url)
     assert (endpoint["status"], endpoint["verification_error"]) == ("pending_verification", None)
     assert client.post(f"{place(endpoint)}/verify").status_code == 429

@@ -1,4 +1,4 @@
-"""Columns that identify persons are no features of a training, whatever happened to the scans of its files."""
+"""Columns that identify persons are no features of a training, also if the scans of its files fail."""
 
 from typing import Any
 

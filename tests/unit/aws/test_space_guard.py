@@ -1,4 +1,4 @@
-"""Calls that leave the space of a request are refused, whatever the code asks for."""
+"""Calls that leave the space of a request are refused, also if the code asks for them."""
 
 import json
 from collections.abc import Iterator
