@@ -41,7 +41,7 @@ def visit(browser: Browser, address: str, size: tuple[int, int]) -> Visit:
     scheme, host = urlsplit(address)[:2]
     opened = Visit(page, f"{scheme}://{host}")
     page.goto(f"{address}/docs")
-    page.get_by_role("link", name="Download").wait_for()
+    page.get_by_role("link", name="Download", exact=True).wait_for()
     return opened
 
 
@@ -79,7 +79,7 @@ def test_the_page_shows_every_operation_and_sends_no_request_to_other_hosts(
 def test_the_download_link_returns_the_document(browser: Browser, stack: Stack, tmp_path: Path) -> None:
     opened = visit(browser, stack.url, DESKTOP)
     with opened.page.expect_download() as download:
-        opened.page.get_by_role("link", name="Download").click()
+        opened.page.get_by_role("link", name="Download", exact=True).click()
     file = tmp_path / "openapi.json"
     download.value.save_as(file)
     assert json.loads(file.read_text()) == published(stack.url)
