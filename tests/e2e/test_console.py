@@ -3,6 +3,7 @@
 The tests use one page and one space, in the order of this file: tokens are in the page's memory only.
 """
 
+import csv
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -16,6 +17,7 @@ from infra.local.tokens import PASSWORD
 from tests.e2e.conftest import JOB_SECONDS, Stack
 from tests.fixtures.browser import ROOT, Visit, open_browser
 
+DATA_SET = next(each for each in DATA_SETS if each.name == "german-credit")
 EMAIL = "console@example.com"
 SCREENSHOTS = ROOT / "build" / "screenshots"
 AXE = ROOT / "node_modules" / "axe-core" / "axe.min.js"
@@ -98,9 +100,9 @@ def keep_picture(page: Page, name: str) -> None:
 @pytest.mark.e2e
 @pytest.mark.row("UI-1")
 def test_a_dropped_file_becomes_a_leaderboard(visit: Visit, tmp_path: Path) -> None:
-    page, data_set = visit.page, next(each for each in DATA_SETS if each.name == "german-credit")
+    page = visit.page
     file = tmp_path / "customers.csv"
-    file.write_bytes(data_set.files()[data_set.training_file])
+    file.write_bytes(DATA_SET.files()[DATA_SET.training_file])
     page.get_by_label("Name").fill("Browser")
     page.get_by_role("button", name="Create space").click()
     page.get_by_role("link", name="Train a first model").first.click()
@@ -109,7 +111,7 @@ def test_a_dropped_file_becomes_a_leaderboard(visit: Visit, tmp_path: Path) -> N
     page.get_by_role("button", name="These rows are right").click()
     target = page.get_by_label("Column to predict")
     expect(target).to_be_visible()
-    target.select_option(data_set.target)
+    target.select_option(DATA_SET.target)
     page.get_by_role("button", name="Train", exact=True).click()
     leaderboard = page.get_by_role("button", name="Open the leaderboard")
     leaderboard.wait_for(timeout=2 * JOB_SECONDS * 1000)
@@ -154,7 +156,9 @@ def test_a_decision_is_explained_and_a_changed_value_is_compared(visit: Visit, a
     for name, priority in (("Loan", "high"), (HOSTILE, "low")):
         offer = {"name": name, "description": "x", "priority": priority, "type": "offer", "status": "active"}
         api.post("/actions", {**offer, "group": group, "model_id": "champion"})
-    fields = {"duration_in_month": 24, "credit_amount": 2000, "age_in_years": 40}
+    rows = csv.DictReader(DATA_SET.files()[DATA_SET.benchmark_file].decode().splitlines())
+    fields = next(rows) | {"credit_amount": "2000"}
+    del fields[DATA_SET.target]
     api.post("/personas", {"name": HOSTILE, "birthdate": "1980-01-01", "notes": HOSTILE, "data": fields})
     opened(page, "decisions", "Decisions")
     page.get_by_label("Known customers").select_option(label=HOSTILE)
@@ -165,9 +169,9 @@ def test_a_decision_is_explained_and_a_changed_value_is_compared(visit: Visit, a
     expect(page.get_by_role("link", name="customers.csv")).to_be_visible()
     keep_picture(page, "decision")
     text = page.get_by_role("textbox", name="Fields")
-    text.fill(text.input_value().replace("2000", "15000"))
+    text.fill(text.input_value().replace('"credit_amount": "2000"', '"credit_amount": "15000"'))
     page.get_by_role("button", name="Decide again").click()
-    expect(page.get_by_text("credit_amount: 2000 → 15000")).to_be_visible()
+    expect(page.get_by_text('credit_amount: "2000" → "15000"')).to_be_visible()
     page.get_by_role("button", name="rejected it").click()
     expect(page.get_by_text("The customer's reaction: rejected.")).to_be_visible()
     assert page.evaluate("window.hacked") is None

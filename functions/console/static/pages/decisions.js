@@ -96,7 +96,7 @@ export function Decision({ insight, client }) {
   return html`<${Card} title=${best ? `Offer: ${best.name}` : "No offer"} actions=${html`<a class="button" href=${`#/decisions/insight/${insight.id}`}>Link to this decision</a>`}>
       ${insight.error && html`<p class="note">${insight.error}</p>`}
       ${best && html`<p class="argument">${insight.argument_content || insight.argument}</p>
-        <p class="quiet">By ${insight.best_channel}, ${insight.best_time}. Customer ${insight.client_key || "without a key"}${insight.client_key_note ? `: ${insight.client_key_note}` : ""}.</p>
+        <p class="quiet">By ${insight.best_channel || "any channel"}, ${insight.best_time}. Customer ${insight.client_key || "without a key"}${insight.client_key_note ? `: ${insight.client_key_note}` : ""}.</p>
         <${Reaction} insight=${insight} />
         ${client && html`<${Button} task=${() => write(insight, client, best)}>Let a language model write the argument<//>`}`}
     <//>
