@@ -224,7 +224,7 @@ def test_a_refusal_keeps_its_class(asker: Asker) -> None:
         if asker.path == OPENAI:
             assert response.json()["error"]["param"] == case.param, name
         wait = response.headers.get("Retry-After")
-        assert wait == case.wait or (case.wait == "date" and 3500 <= int(wait) <= 3600), (name, wait)
+        assert wait == case.wait or (case.wait == "date" and 0 < int(wait) <= 3600), (name, wait)
         assert (asker.rows[0]["status"], asker.rows[0]["total_tokens"]) == ("error", 0), name
 
 

@@ -201,9 +201,27 @@ def test_json_lines_join_the_keys_of_all_lines(tmp_path: Path) -> None:
     assert column(profile, "day").maximum == "2024-03-01"
 
 
+SPACES, INVISIBLE = " \t\u00a0\u2009\u202f", "\u200b\ufeff"
 CELLS = st.one_of(
     st.sampled_from(
-        ["", "NA", "true", "False", "0", "-0.5", "1e3", "2024-02-29", "2024-02-30", " 7 ", "a,b", 'q"q', "x\ny"]
+        [
+            "",
+            " ",
+            "\u00a0",
+            " NA",
+            "NA",
+            "true",
+            "False",
+            "0",
+            "-0.5",
+            "1e3",
+            "2024-02-29",
+            "2024-02-30",
+            " 7 ",
+            "a,b",
+            'q"q',
+            "x\ny",
+        ]
     ),
     st.integers(-(10**6), 10**6).map(str),
     st.floats(allow_nan=False, allow_infinity=False, width=32).map(repr),
@@ -246,7 +264,7 @@ def oracle(cells: list[str]) -> ColumnProfile:
         except ValueError:
             return None
 
-    values = [text for cell in cells if (text := cell.strip(" \t")) not in MISSING | MISSING_WORDS]
+    values = [text for cell in cells if (text := cell.strip(SPACES)) not in MISSING | MISSING_WORDS]
     nulls = len(cells) - len(values)
     are_numbers = bool(values) and all(number(text) is not None for text in values)
     is_whole = bool(values) and all(re.fullmatch(r"[-+]?[0-9]+", text) for text in values)
@@ -254,7 +272,7 @@ def oracle(cells: list[str]) -> ColumnProfile:
     is_bare = bool(values) and all(re.fullmatch(r"[-+]?[0-9]+(E[0-9]+)?", text, re.IGNORECASE) for text in values)
     has_codes = any(re.search(r"^[-+]?0[0-9]|^[-+]?[0-9]{16,}$|^\+[0-9]{7}", text) for text in values)
     if are_numbers and (has_codes or (is_bare and not is_whole)):
-        texts = [cell for cell in cells if cell.strip(" \t") not in MISSING]
+        texts = [cell for cell in cells if cell.strip(SPACES) not in MISSING]
         return ColumnProfile("c", ColumnType.STRING, len(cells) - len(texts), len(set(texts)))
     if is_whole:
         whole = [int(text) for text in values]
@@ -267,7 +285,7 @@ def oracle(cells: list[str]) -> ColumnProfile:
         return ColumnProfile("c", ColumnType.BOOLEAN, nulls, len({text.lower() for text in values}))
     if values and all(day(text) for text in values):
         return ColumnProfile("c", ColumnType.DATE, nulls, len(set(values)), min(values), max(values))
-    texts = [cell for cell in cells if cell.strip(" \t") not in MISSING]
+    texts = [cell for cell in cells if cell.strip(SPACES) not in MISSING]
     return ColumnProfile("c", ColumnType.STRING, len(cells) - len(texts), len(set(texts)))
 
 
@@ -290,7 +308,10 @@ def test_what_the_csv_module_writes_is_profiled_like_plain_python(
     kept = [
         row
         for row in table
-        if any((cell.strip(" \t") if strip else cell) not in MISSING for cell, strip in zip(row, strips, strict=True))
+        if any(
+            cell.strip(SPACES + (INVISIBLE if strip else "")) not in MISSING
+            for cell, strip in zip(row, strips, strict=True)
+        )
     ]
     # Words above numbers in each column of numbers are reported as a second header.
     if any(warning.code is WarningCode.LINES_SKIPPED for warning in profile.notes.warnings):
