@@ -34,9 +34,15 @@ def main() -> NoReturn:
     os.chdir(CODE)
     # A signal waits until the job can handle it. The kernel drops signals that a first process does not handle.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-    # The toolkit, where it starts this, sets the path to the container's packages.
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    os.execve(python, [python, "-u", "-m", f"functions.jobs.{job}"], environment)  # noqa: S606
+    os.execve(python, [python, "-u", "-m", f"functions.jobs.{job}"], _own_variables())  # noqa: S606
+
+
+def _own_variables() -> dict[str, str]:
+    """Returns the environment without the path to the container's packages, which the toolkit sets.
+
+    With it, pip would take a package of the container for installed.
+    """
+    return {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
 
 
 def _install(base: Path, channel: Path) -> str:
@@ -55,6 +61,7 @@ def _install(base: Path, channel: Path) -> str:
         [sys.executable, "-m", "pip", "--isolated", "--python", python, "install", "--quiet",
          "--disable-pip-version-check", "--no-index", "--no-deps", "--require-hashes", "--only-binary", ":all:",
          "--no-compile", "--find-links", str(wheels), "--requirement", str(CODE / "locked.txt")],
+        env=_own_variables(),
         stderr=subprocess.PIPE,
         text=True,
         check=False,

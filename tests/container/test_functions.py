@@ -110,10 +110,11 @@ STEP_EVENTS: dict[str, tuple[dict[str, Any], str | None]] = {
     "check-training": (_TRAINING, "JobFailedError"),
     "register-checkpoints": ({**_TRAINING, **_JOB}, "JobFailedError"),
     "create-evaluation": ({**_TRAINING, "checkpoint_id": ID, "benchmark_id": ID}, "JobFailedError"),
-    "fail-training": ({**_TRAINING, **_FAILURE}, None),
+    # The emulator knows no training jobs, so the steps end where they ask for the job.
+    "fail-training": ({**_TRAINING, **_FAILURE}, "ClientError"),
     "prepare-evaluation": (_EVALUATION, "NotFoundError"),
     "record-evaluation": ({**_EVALUATION, **_JOB}, "NotFoundError"),
-    "fail-evaluation": ({**_EVALUATION, **_FAILURE}, "NotFoundError"),
+    "fail-evaluation": ({**_EVALUATION, **_FAILURE}, "ClientError"),
     "find-training-machine": ({**_TRAINING, "plan": PREPARED, "search": None}, "JobFailedError"),
     "find-evaluation-machine": ({**_EVALUATION, "plan": PREPARED, "search": None}, "NotFoundError"),
     "list-scan-files": (_SCAN, "JobFailedError"),

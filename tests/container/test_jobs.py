@@ -140,7 +140,7 @@ def test_a_stop_reaches_the_training_which_keeps_its_rounds(fresh: FreshContaine
 
     assert code == 128 + signal.SIGTERM
     assert "stopped" in fresh.box.failure
-    assert json.loads((fresh.box.container.checkpoints / "member-0.json").read_text())["rounds"] >= rounds
+    assert json.loads((fresh.box.container.checkpoints / "member-0.state").read_text())["rounds"] >= rounds
 
 
 @pytest.mark.row("TR-5")
