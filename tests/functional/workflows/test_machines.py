@@ -230,6 +230,14 @@ def test_a_job_whose_response_was_lost_is_adopted(lab: Lab, error: tuple[str, st
     assert list(result.values()) == [name, "s3://bucket/model.tar.gz", SMALL, 61]
 
 
+@pytest.mark.row("EN-2", "EV-1")
+def test_an_evaluation_whose_response_was_lost_is_adopted(lab: Lab) -> None:
+    evaluation = lab.evaluation()
+    evaluation.go_on()
+    lab.sagemaker.run(evaluation.found["job_name"])
+    assert evaluation.go_on("SageMaker.SdkClientException", "Read timed out.") == "wait"
+
+
 @pytest.mark.row("EN-2")
 def test_an_adopted_job_that_fails_ends_its_training_with_its_own_reason(lab: Lab) -> None:
     training = lab.training()
