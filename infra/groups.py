@@ -454,7 +454,7 @@ STEPS = {
             Grants(
                 # Requests scans of files that no scan has read.
                 writes=("training", "connector", "catalog", "scan", "job"),
-                gets=(PIN_FILES, SCAN_FILES),
+                gets=(CONNECTOR_FILES, PIN_FILES, SCAN_FILES, SNAPSHOT_FILES),
                 puts=(PIN_FILES, TRAINING_FILES),
                 lists=(CONNECTOR_FILES, SNAPSHOT_FILES),
                 reads_parameters=(CONNECTOR_CREDENTIALS,),
@@ -499,7 +499,7 @@ STEPS = {
             Grants(
                 reads=("benchmark", "checkpoint", "connector", "catalog"),
                 writes=("evaluation",),
-                gets=(EVALUATION_FILES, PIN_FILES, SCAN_FILES),
+                gets=(CONNECTOR_FILES, EVALUATION_FILES, PIN_FILES, SCAN_FILES, SNAPSHOT_FILES),
                 puts=(EVALUATION_FILES,),
                 lists=(CONNECTOR_FILES, SNAPSHOT_FILES),
                 reads_parameters=(CONNECTOR_CREDENTIALS,),
