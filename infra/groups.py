@@ -454,8 +454,8 @@ STEPS = {
             Grants(
                 # Requests scans of files that no scan has read.
                 writes=("training", "connector", "catalog", "scan", "job"),
-                # The request pins the files, so the step reads none.
-                gets=(PIN_FILES, SCAN_FILES),
+                # The request pins files. Tables are looked at as they were copied.
+                gets=(PIN_FILES, SCAN_FILES, SNAPSHOT_FILES),
                 puts=(PIN_FILES, TRAINING_FILES),
                 lists=(CONNECTOR_FILES, SNAPSHOT_FILES),
                 reads_parameters=(CONNECTOR_CREDENTIALS,),
