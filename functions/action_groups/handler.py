@@ -1,3 +1,3 @@
 from shared.handlers import load
 
-app, handler = load("functions.action_groups.routes")
+app, handler = load("functions.action_groups.routes", before_snapshot=["cel_expr_python.cel"])

@@ -1,3 +1,3 @@
 from shared.handlers import load
 
-app, handler = load("functions.actions.routes")
+app, handler = load("functions.actions.routes", before_snapshot=["cel_expr_python.cel"])

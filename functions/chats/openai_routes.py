@@ -80,8 +80,16 @@ OPENAI_ERRORS = {
     status: {**described, "model": OpenAIErrorAnswer}
     for status, described in errors(400, 401, 402, 403, 404, 409, 429, 502, 503, 504).items()
 }
-router = GroupRouter("chats", prefix="/v1", route_class=ConversationRoute)
-router.responses = OPENAI_ERRORS
+
+
+def openai_router() -> GroupRouter:
+    """Returns a router of paths in OpenAI's formats."""
+    made = GroupRouter("chats", prefix="/v1", route_class=ConversationRoute)
+    made.responses = OPENAI_ERRORS
+    return made
+
+
+router = openai_router()
 
 
 @router.post(

@@ -5,16 +5,15 @@ from typing import Any
 from fastapi import Request
 
 from functions.chats.event_streams import EventStream, while_connected
-from functions.chats.openai_routes import OPENAI_ERRORS
+from functions.chats.openai_routes import openai_router
 from functions.chats.response_events import ResponseEvents, response_of
 from functions.chats.responses import ResponseCreate
 from functions.chats.routes import CurrentChatService, correlation_id
 from functions.chats.turns import TurnRequest
-from shared.http.routers import ConversationRoute, CurrentContext, GroupRouter
+from shared.http.routers import CurrentContext
 from shared.spaces.members import SpaceContext
 
-router = GroupRouter("chats", prefix="/v1", route_class=ConversationRoute)
-router.responses = OPENAI_ERRORS
+router = openai_router()
 
 
 @router.post("/responses", extension=True, response_model=None, responses={200: {"description": "OpenAI's response."}})

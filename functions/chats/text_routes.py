@@ -9,12 +9,12 @@ from pydantic import ConfigDict, Field, StringConstraints, model_validator
 from functions.chats.choices import complete_all, stream_all
 from functions.chats.embeddings import Embedder, EmbeddingRequest, as_base64
 from functions.chats.event_streams import Chunks, EventStream, while_connected
-from functions.chats.openai_routes import OPENAI_ERRORS, openai_usage
+from functions.chats.openai_routes import openai_router, openai_usage
 from functions.chats.routes import CurrentChatService, correlation_id
 from functions.chats.turns import TurnRequest
 from shared.dependencies import CurrentResources
 from shared.http.errors import openai_error_body
-from shared.http.routers import ConversationRoute, CurrentContext, GroupRouter
+from shared.http.routers import CurrentContext
 from shared.models.base import Model, ModelName
 from shared.models.chat import (
     ChatCompletion,
@@ -136,8 +136,7 @@ async def _embedder(resources: CurrentResources) -> Embedder:
 
 
 CurrentEmbedder = Annotated[Embedder, Depends(_embedder)]
-router = GroupRouter("chats", prefix="/v1", route_class=ConversationRoute)
-router.responses = OPENAI_ERRORS
+router = openai_router()
 
 
 @router.post(

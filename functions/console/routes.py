@@ -5,7 +5,6 @@ The files in ``static`` are served as they are. The pages sign in at the user po
 
 import base64
 import hashlib
-import json
 import re
 from functools import cache
 from pathlib import Path
@@ -64,16 +63,20 @@ def _page() -> str:
     return (STATIC / "index.html").read_text(encoding="utf-8")
 
 
+@cache
+def _import_map_digest() -> str:
+    (import_map,) = re.findall(r'<script type="importmap">(.*?)</script>', _page())
+    return base64.b64encode(hashlib.sha256(import_map.encode()).digest()).decode()
+
+
 def _policy(settings: Settings) -> str:
     """Returns the page's policy: our own scripts, and requests to this API, the sign-in, and the bucket of uploads."""
-    (import_map,) = re.findall(r'<script type="importmap">(.*?)</script>', _page())
-    digest = base64.b64encode(hashlib.sha256(import_map.encode()).digest()).decode()
     origins = [_origin(address) for address in (settings.console_sign_in_url, settings.console_pool_url) if address]
     origins += [f"https://{settings.bucket_name}.s3.{settings.aws_region}.amazonaws.com"] if settings.aws_region else []
     return "; ".join(
         (
             "default-src 'none'",
-            f"script-src 'self' 'sha256-{digest}'",
+            f"script-src 'self' 'sha256-{_import_map_digest()}'",
             "style-src 'self'",
             " ".join(("connect-src 'self'", *dict.fromkeys(origins))),
             "img-src data:",
@@ -97,17 +100,17 @@ def get_console(settings: CurrentSettings) -> Response:
 
 
 @router.get("/console/config.json", extension=True, include_in_schema=False)
-def get_console_config(settings: CurrentSettings) -> Response:
+def get_console_config(settings: CurrentSettings, response: Response) -> SignIn:
     """Get where the console signs in."""
     url = settings.console_sign_in_url
-    found = SignIn(
+    response.headers.update(CACHED)
+    return SignIn(
         client_id=settings.console_client_id,
         authorization_endpoint=f"{url}/oauth2/authorize" if url else None,
         token_endpoint=f"{url}/oauth2/token" if url else None,
         pool_url=settings.console_pool_url,
         pool_id=settings.console_pool_id,
     )
-    return Response(json.dumps(found.model_dump()), media_type="application/json", headers=CACHED)
 
 
 @router.get("/console/{file:path}", extension=True, include_in_schema=False, responses=errors(404))

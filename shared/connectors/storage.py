@@ -17,7 +17,6 @@ from shared.errors import UpstreamError, ValidationFailedError
 from shared.models.connector import Connector, Download, S3Config, Upload, credentials_parameter
 from shared.models.job import JobAccess
 from shared.network.address_guard import AddressGuard
-from shared.transient import is_transient
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -433,6 +432,9 @@ def storage_error(error: ClientError | BotoCoreError, bucket: str) -> StorageErr
 
 
 def _refusal(cause: ClientError | BotoCoreError, message: str) -> StorageError:
+    # Few requests need it, and every import makes a cold start longer.
+    from shared.transient import is_transient
+
     error = StorageError(message)
     error.is_transient = is_transient(cause)
     return error

@@ -21,7 +21,6 @@ from shared.http.authorisation import AllowedCaller, rule_of
 from shared.http.errors import errors
 from shared.http.text import require_whole_characters
 from shared.http.tokens import Principal
-from shared.http.unknown_names import require_known_parameters
 from shared.space_binding import bound_space
 from shared.spaces.members import SpaceContext
 
@@ -150,7 +149,10 @@ class CheckedRoute(APIRoute):
             context: SpaceContext | None = request.state.context
             self.rule.require(context, request.path_params)
             await require_whole_characters(request)
-            if is_strict:
+            if is_strict and any(name not in known for name in request.query_params):
+                # Few requests need it, and every import makes a cold start longer.
+                from shared.http.unknown_names import require_known_parameters
+
                 require_known_parameters(request.query_params, known)
             # Every request has its own context, which lasts until the response has been sent.
             actor.set(request.state.user_id)

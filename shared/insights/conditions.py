@@ -10,11 +10,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
-from typing import Any
-
-from cel_expr_python import cel
+from typing import TYPE_CHECKING, Any
 
 from shared.errors import Detail, ValidationFailedError
+
+if TYPE_CHECKING:
+    from cel_expr_python import cel
 
 _MACROS = "all, exists, exists_one, filter, map"
 # Regular expressions are left out, because one over a long text takes seconds; and so does adding texts in a loop.
@@ -39,7 +40,7 @@ _STEP = re.compile(r"""\.(\w+)|["']([^"']*)["']""")
 class Compiled:
     """A checked condition. ``has_loop`` is whether it repeats something for each entry of a list or map."""
 
-    expression: cel.Expression
+    expression: "cel.Expression"
     has_loop: bool
 
 
@@ -52,8 +53,10 @@ class Failed:
 
 
 @lru_cache(maxsize=1)
-def _environments() -> list[cel.Env]:
+def _environments() -> "list[cel.Env]":
     """Returns the languages of conditions: without loops, with loops that cannot add, and all of both."""
+    from cel_expr_python import cel
+
     variables = {"client": cel.Type.Map(cel.Type.STRING, cel.Type.DYN), "now": cel.Type.TIMESTAMP}
     return [cel.NewEnv(config=cel.NewEnvConfigFromYaml(each), variables=variables) for each in _CONFIGS]
 
@@ -73,6 +76,9 @@ def check_conditions(conditions: Sequence[str], field_path: str) -> None:
 @lru_cache(maxsize=_KEPT)
 def _compiled(condition: str) -> Compiled:
     """Returns a compiled condition. Raises ValueError with the position of the first mistake."""
+    # Actions without conditions need no library.
+    from cel_expr_python import cel
+
     plain, looping, whole = _environments()
     try:
         compiled = Compiled(plain.compile(condition), has_loop=False)
@@ -84,7 +90,7 @@ def _compiled(condition: str) -> Compiled:
     return compiled
 
 
-def _with_loop(condition: str, looping: cel.Env, whole: cel.Env) -> cel.Expression:
+def _with_loop(condition: str, looping: "cel.Env", whole: "cel.Env") -> "cel.Expression":
     try:
         whole.compile(condition)
     except RuntimeError as error:

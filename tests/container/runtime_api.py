@@ -17,6 +17,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import IO, Any
 
+from tests.fixtures.http_handlers import QuietHandler
+
 VERSION = "/2018-06-01/runtime"
 SECONDS_TO_WAIT = 90.0
 
@@ -52,14 +54,14 @@ class RuntimeApi:
         return f"127.0.0.1:{self.server.server_address[1]}"
 
 
-def _handler(api: RuntimeApi) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
+def _handler(api: RuntimeApi) -> type[QuietHandler]:
+    class Handler(QuietHandler, BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
             if self.path == f"{VERSION}/restore/next":
                 api.restored.set()
-                self._answer(200)
+                self.answer(200)
                 return
             assert self.path == f"{VERSION}/invocation/next"
             event = api.events.get()
@@ -71,13 +73,13 @@ def _handler(api: RuntimeApi) -> type[BaseHTTPRequestHandler]:
                 "Lambda-Runtime-Invoked-Function-Arn": "arn:aws:lambda:us-east-1:000000000000:function:tested",
                 "Lambda-Runtime-Trace-Id": "Root=1-5bef4de7-ad49b0e87f6ef6c87fc2e700;Parent=9a9197af755a6419;Sampled=0",
             }
-            self._answer(200, json.dumps(event).encode(), headers)
+            self.answer(200, json.dumps(event).encode(), headers)
 
         def do_POST(self) -> None:
             encoded = self.headers.get("Content-Length")
             body = self.rfile.read(int(encoded)) if encoded else self._chunks()
             api.results.put(Result(json.loads(body or b"null"), failed=not self.path.endswith("/response")))
-            self._answer(202)
+            self.answer(202)
 
         def _chunks(self) -> bytes:
             content = b""
@@ -86,16 +88,6 @@ def _handler(api: RuntimeApi) -> type[BaseHTTPRequestHandler]:
                 self.rfile.readline()
             self.rfile.readline()
             return content
-
-        def _answer(self, status: int, body: bytes = b"", headers: dict[str, str] | None = None) -> None:
-            self.send_response(status)
-            for name, value in {"Content-Length": str(len(body)), **(headers or {})}.items():
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, format: str, *args: Any) -> None:
-            pass
 
     return Handler
 

@@ -6,6 +6,7 @@ The client and the layers are for our Python and processor. Lambda's are Python 
 import base64
 import json
 import sys
+import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +17,8 @@ import pytest
 
 from infra import package
 from infra.groups import AUTHORIZE, EVENTS, GROUPS, STEPS, FunctionSpec, GroupSpec, Layer
+from infra.local.sagemaker.server import SageMakerServer
+from infra.local.sagemaker.training_jobs import EmulatedTrainingJobs
 from shared.dynamodb.table import Item, Table
 from shared.inference_logs.store import SHARDS
 from shared.resources import Resources
@@ -38,7 +41,23 @@ STEP_SPECS = [spec for specs in STEPS.values() for spec in specs]
 
 
 @pytest.fixture(scope="module")
-def packaged(issuer: Issuer) -> Iterator[PackagedFunctions]:
+def training_jobs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Yields the address of a SageMaker endpoint without jobs, which the emulator lacks."""
+    jobs = EmulatedTrainingJobs(tmp_path_factory.mktemp("jobs"), s3=None, publish=lambda _: None)
+    server = SageMakerServer(0, jobs)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+        jobs.close()
+
+
+@pytest.fixture(scope="module")
+def packaged(issuer: Issuer, training_jobs: str) -> Iterator[PackagedFunctions]:
     """Yields the packaged functions with an emulated AWS."""
     folder = ENVIRONMENTS / "functions"
     code = package.build_code(folder)
@@ -53,6 +72,7 @@ def packaged(issuer: Issuer) -> Iterator[PackagedFunctions]:
         queue = boto3.client("sqs").create_queue(QueueName="webhooks")["QueueUrl"]
         variables = {name.upper(): str(value) for name, value in settings.items()}
         variables |= {"POWERTOOLS_METRICS_NAMESPACE": "Tests", "WEBHOOK_QUEUE_URL": queue, **aws}
+        variables["AWS_ENDPOINT_URL_SAGEMAKER"] = training_jobs
         yield PackagedFunctions(environment("functions", CLIENT), code, folder / "layers", variables)
 
 
@@ -110,11 +130,10 @@ STEP_EVENTS: dict[str, tuple[dict[str, Any], str | None]] = {
     "check-training": (_TRAINING, "JobFailedError"),
     "register-checkpoints": ({**_TRAINING, **_JOB}, "JobFailedError"),
     "create-evaluation": ({**_TRAINING, "checkpoint_id": ID, "benchmark_id": ID}, "JobFailedError"),
-    # The emulator knows no training jobs, so the steps end where they ask for the job.
-    "fail-training": ({**_TRAINING, **_FAILURE}, "ClientError"),
+    "fail-training": ({**_TRAINING, **_FAILURE}, None),
     "prepare-evaluation": (_EVALUATION, "NotFoundError"),
     "record-evaluation": ({**_EVALUATION, **_JOB}, "NotFoundError"),
-    "fail-evaluation": ({**_EVALUATION, **_FAILURE}, "ClientError"),
+    "fail-evaluation": ({**_EVALUATION, **_FAILURE}, "NotFoundError"),
     "find-training-machine": ({**_TRAINING, "plan": PREPARED, "search": None}, "JobFailedError"),
     "find-evaluation-machine": ({**_EVALUATION, "plan": PREPARED, "search": None}, "NotFoundError"),
     "list-scan-files": (_SCAN, "JobFailedError"),

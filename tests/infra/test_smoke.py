@@ -10,9 +10,10 @@ import boto3
 import pytest
 
 from infra.operations.smoke import Outcome, Smoke
+from tests.fixtures.http_handlers import QuietHandler
 
 
-class BrokenApi(BaseHTTPRequestHandler):
+class BrokenApi(QuietHandler, BaseHTTPRequestHandler):
     """An API whose users sign in and make spaces, and nothing else."""
 
     requests: list[str]
@@ -29,19 +30,13 @@ class BrokenApi(BaseHTTPRequestHandler):
         if not signed_in:
             status, body = self.stranger, {"error": "Who?"}
         text = b"" if body is None else json.dumps(body).encode()
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(text)))
-        self.end_headers()
-        self.wfile.write(text)
+        self.answer(status, text)
 
     def do_POST(self) -> None:
         self.do_GET()
 
     def do_DELETE(self) -> None:
         self.do_GET()
-
-    def log_message(self, format: str, *args: Any) -> None:
-        pass
 
 
 @pytest.fixture

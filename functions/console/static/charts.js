@@ -9,7 +9,7 @@ const COLOURS = {
 };
 
 // Draws series of {name, points: [[x, y], …]} with x in ascending order. The caption says the same in words.
-export function Lines({ series, x, y, caption, height = 260, time = false, range }) {
+export function Lines({ series, x, y, caption, height = 260, range }) {
   const frame = useRef();
   useEffect(() => {
     let plot;
@@ -24,7 +24,7 @@ export function Lines({ series, x, y, caption, height = 260, time = false, range
       const options = {
         width: frame.current.clientWidth,
         height,
-        scales: { x: { time, ...(range ? { range } : {}) }, ...(range ? { y: { range } } : {}) },
+        scales: { x: { time: false, ...(range ? { range } : {}) }, ...(range ? { y: { range } } : {}) },
         axes: [axis(x), axis(y)],
         series: [
           { label: x },

@@ -38,7 +38,7 @@ export async function scannedEntry(connectorId, file, { seconds = 180, after = "
   throw new Error(`The scan of ${file} takes longer than ${seconds} seconds. Look at it later on the Data page.`);
 }
 
-export function DropZone({ onFiles, many = true }) {
+function DropZone({ onFiles, many = true }) {
   const [over, setOver] = useState(false);
   const input = useRef();
   const take = (list) => list.length && onFiles([...list]);

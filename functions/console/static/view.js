@@ -16,7 +16,6 @@ export const figure = (value, digits) =>
       : Number(value).toFixed(digits);
 export const percent = (value, digits = 1) => (value === null || value === undefined ? "–" : `${(100 * value).toFixed(digits)} %`);
 export const when = (text) => (text ? moment.format(new Date(text)) : "–");
-export const plural = (count, noun) => `${figure(count)} ${noun}${count === 1 ? "" : "s"}`;
 
 // ---- Addresses: #/page/part?name=value
 

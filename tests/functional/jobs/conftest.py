@@ -25,6 +25,7 @@ from shared.files.readers import opened
 from shared.files.sources import Query, Source
 from shared.models.job import JobFile, TrainingJob
 from shared.models.reading import ReadOptions
+from tests.fixtures.http_handlers import QuietHandler
 
 ROOT = Path(__file__).resolve().parents[3]
 SECRET = "whsec_" + base64.b64encode(b"signing key of the tests").decode()
@@ -73,8 +74,8 @@ class Cloud:
         return boto3.client(service, **(defaults | options))  # type: ignore[call-overload]
 
 
-def _handler(cloud: Cloud) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
+def _handler(cloud: Cloud) -> type[QuietHandler]:
+    class Handler(QuietHandler, BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
@@ -96,16 +97,6 @@ def _handler(cloud: Cloud) -> type[BaseHTTPRequestHandler]:
             else:
                 assert json.loads(body)["Name"] == SECRET_PARAMETER
                 self.answer(200, json.dumps({"Parameter": {"Value": SECRET}}).encode())
-
-        def answer(self, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
-            self.send_response(status)
-            for name, value in {"Content-Length": str(len(body)), **(headers or {})}.items():
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, format: str, *args: Any) -> None:
-            pass
 
     return Handler
 

@@ -16,6 +16,7 @@ from functions.jobs import downloads
 from functions.jobs.downloads import ATTEMPTS, Downloads
 from shared.errors import JobFailedError
 from shared.models.job import JobAccess, JobFile
+from tests.fixtures.http_handlers import QuietHandler
 
 CONTENT = bytes(range(256)) * 20_000
 PART = 1_500_000
@@ -48,8 +49,8 @@ class Bucket:
         return {"Credentials": key}
 
 
-def _handler(bucket: Bucket) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
+def _handler(bucket: Bucket) -> type[QuietHandler]:
+    class Handler(QuietHandler, BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             bucket.requests.append(f"{self.path} {self.headers.get('Range', '')}".strip())
             status, code = 0, ""
@@ -69,18 +70,10 @@ def _handler(bucket: Bucket) -> type[BaseHTTPRequestHandler]:
             if bucket.breaks:
                 bucket.breaks -= 1
                 end = begin + bucket.part
-            shown = {"Content-Range": f"bytes {begin}-{len(CONTENT) - 1}/{len(CONTENT)}"} if begin else {}
-            self.answer(206 if begin else 200, CONTENT[begin:end], length=len(CONTENT) - begin, **shown)
-
-        def answer(self, status: int, body: bytes, *, length: int | None = None, **headers: str) -> None:
-            self.send_response(status)
-            for name, value in {"Content-Length": str(length or len(body)), "ETag": f'"{ETAG}"', **headers}.items():
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, format: str, *args: Any) -> None:
-            pass
+            headers = {"Content-Length": str(len(CONTENT) - begin), "ETag": f'"{ETAG}"'}
+            if begin:
+                headers["Content-Range"] = f"bytes {begin}-{len(CONTENT) - 1}/{len(CONTENT)}"
+            self.answer(206 if begin else 200, CONTENT[begin:end], headers)
 
     return Handler
 

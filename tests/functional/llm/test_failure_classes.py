@@ -14,7 +14,8 @@ from shared.clock import utc_now
 from tests.fixtures.scripted_server import ScriptedServer, delta, http, scripted, stream
 
 OPENAI = "/v1/chat/completions"
-IN_AN_HOUR = format_datetime(utc_now() + timedelta(hours=1), usegmt=True).encode()
+# Where the time in an hour belongs. The cases are made long before the last of them is sent.
+IN_AN_HOUR = b"<in an hour>"
 
 
 def refused(status: int, error: Any, headers: bytes = b"") -> bytes:
@@ -218,13 +219,14 @@ def check(body: dict[str, Any], path: str, code: str, openai: tuple[str, str | N
 @pytest.mark.row("GW-3")
 def test_a_refusal_keeps_its_class(asker: Asker) -> None:
     for name, case in CASES.items():
-        response = asker.ask(case.answer)
+        in_an_hour = format_datetime(utc_now() + timedelta(hours=1), usegmt=True).encode()
+        response = asker.ask(case.answer.replace(IN_AN_HOUR, in_an_hour))
         assert response.status_code == case.status, (name, response.text)
         check(response.json(), asker.path, case.code, case.openai, case.words)
         if asker.path == OPENAI:
             assert response.json()["error"]["param"] == case.param, name
         wait = response.headers.get("Retry-After")
-        assert wait == case.wait or (case.wait == "date" and 0 < int(wait) <= 3600), (name, wait)
+        assert wait == case.wait or (case.wait == "date" and 3500 <= int(wait) <= 3600), (name, wait)
         assert (asker.rows[0]["status"], asker.rows[0]["total_tokens"]) == ("error", 0), name
 
 

@@ -2,7 +2,7 @@
 
 import { useState } from "preact/hooks";
 import { del, get, path, post } from "../api.js";
-import { correct, FirstRows, managedConnector, previewOf, ReadOptions, Uploader, Warnings } from "../files.js";
+import { catalogEntry, correct, FirstRows, managedConnector, previewOf, ReadOptions, Uploader, Warnings } from "../files.js";
 import { Button, Card, Code, Field, figure, Form, go, html, List, Loaded, Page, percent, Problem, Status, Table, Tabs, useLoad, useTask, when } from "../view.js";
 
 export default function Data({ parts, query }) {
@@ -84,12 +84,9 @@ function Catalog({ id, round, managed }) {
 const fileAddress = (id, name) => `#/data/${id}/file?${new URLSearchParams({ name })}`;
 
 async function entryOf(connectorId, name) {
-  for (let page = 1; ; page += 1) {
-    const found = await get(path`/connectors/${connectorId}/catalog`, { page, page_size: 100 });
-    const entry = found.data.find((one) => one.file === name);
-    if (entry) return entry;
-    if (!found.has_more) throw new Error(`The connector has no file ${name}.`);
-  }
+  const entry = await catalogEntry(connectorId, name);
+  if (!entry) throw new Error(`The connector has no file ${name}.`);
+  return entry;
 }
 
 function File({ connectorId, name }) {

@@ -4,7 +4,7 @@ import { useState } from "preact/hooks";
 import { all, get, path, post, put } from "../api.js";
 import { Bar, Button, Card, Empty, Field, figure, Form, go, html, Loaded, Page, percent, Problem, Status, Table, Tabs, useLoad, useTask, when } from "../view.js";
 
-export default function Decisions({ parts, query }) {
+export default function Decisions({ parts }) {
   const [section = "customer", id] = parts;
   const tabs = [
     ["customer", "One customer", "#/decisions"],
@@ -15,15 +15,15 @@ export default function Decisions({ parts, query }) {
   if (section === "insight" && id) return html`<${Stored} id=${id} />`;
   if (section === "offers") return html`${bar}<${Offers} />`;
   if (section === "policy") return html`${bar}<${Policy} />`;
-  return html`${bar}<${Customer} persona=${query.get("persona")} />`;
+  return html`${bar}<${Customer} />`;
 }
 
 // ---- One customer
 
-function Customer({ persona }) {
+function Customer() {
   const personas = useLoad(() => all("/personas", {}, 200), []);
   const [text, setText] = useState("");
-  const [chosen, setChosen] = useState(persona || "");
+  const [chosen, setChosen] = useState("");
   const [results, setResults] = useState([]);
   const [decide, deciding, problem] = useTask(async () => {
     let client = text.trim();
@@ -42,11 +42,9 @@ function Customer({ persona }) {
     setText(found ? JSON.stringify({ customer_id: found.id, name: found.name, birthdate: found.birthdate, ...found.data }, null, 2) : "");
   };
   return html`<${Card} title="Customer">
-      <${Loaded} state=${personas}>${(rows) => {
-        if (chosen && !text) choose(rows, chosen);
-        return html`<${Field} label="Known customers" hint="Or paste the fields of any customer below."><select value=${chosen} onChange=${(event) => choose(rows, event.target.value)}>
-          <option value="">Choose a customer</option>${rows.map((one) => html`<option value=${one.id}>${one.name}</option>`)}</select><//>`;
-      }}<//>
+      <${Loaded} state=${personas}>${(rows) => html`<${Field} label="Known customers" hint="Or paste the fields of any customer below.">
+        <select value=${chosen} onChange=${(event) => choose(rows, event.target.value)}>
+          <option value="">Choose a customer</option>${rows.map((one) => html`<option value=${one.id}>${one.name}</option>`)}</select><//>`}<//>
       <${Field} label="Fields" hint="Change a value and decide again to see what would change. Each decision is kept as an insight."><textarea value=${text} onInput=${(event) => setText(event.target.value)} spellcheck="false"></textarea><//>
       <button class="primary" onClick=${decide} disabled=${deciding} aria-busy=${deciding}>${results.length ? "Decide again" : "Decide"}</button>
       <${Problem} error=${problem} />
@@ -84,7 +82,7 @@ async function write(insight, client, offer) {
   go(["review", "argument", written.id]);
 }
 
-export function Decision({ insight, client }) {
+function Decision({ insight, client }) {
   const best = insight.candidates.find((one) => one.action_id === insight.action_id);
   const columns = [
     { name: "Rank", numeric: true, cell: (one) => one.rank ?? "–" },
