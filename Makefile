@@ -10,7 +10,7 @@ unexport PYTHONDONTWRITEBYTECODE
 TOKEN_USER = $(if $(filter command line,$(origin USER)),$(USER))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup node demo up down url token test test-fast check fix coverage openapi authorisation bench faults fuzz clean
+.PHONY: help setup node demo up down url token test test-fast check fix coverage openapi authorisation bench quality faults fuzz clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -78,9 +78,13 @@ openapi: setup ## Write openapi.json from the composed app
 authorisation: setup ## Write docs/authorisation.md from the table of who may call what
 	@$(BIN)/python -m functions.authorisation
 
-bench: setup ## Measure speed and memory, and print the ratios
+bench: setup ## Measure speed and memory, and print the ratios (45 minutes)
 	@uv sync --frozen --inexact --quiet --group bench >&2
 	@$(BIN)/python -m tests.load
+
+quality: setup ## Compare our models with those of other libraries (two hours)
+	@uv sync --frozen --inexact --quiet --group bench >&2
+	@$(BIN)/python -m tests.load model_quality low_base_rates
 
 faults: setup ## Inject faults of every kind into AWS, then recount every table: make faults MINUTES=5 SEED=1
 	@$(BIN)/python -m tests.faults --minutes "$(or $(MINUTES),0)" $(if $(SEED),--seed "$(SEED)")
