@@ -59,7 +59,9 @@ def _storm(platform: EmulatedPlatform, seed: int, skews: Sequence[timedelta], ra
     ]
     limits = {"space": PLENTY, "each_user": PLENTY, "prices": {"small": {"input": 1, "output": 10}}}
     owner.put(f"/spaces/{space_id}/limits", json=limits).raise_for_status()
-    key = owner.post("/api-keys", json={"name": "Batch", "scopes": ["read", "write", "chat"], "limits": PLENTY})
+    key = owner.post(
+        "/api-keys", json={"name": "Batch", "scopes": ["read", "write", "chat", "arguments:approve"], "limits": PLENTY}
+    )
     offered = _insights(owner)
     mails = UnreliableMails(dice, rate)
     clients = []
