@@ -8,8 +8,8 @@ A kind of run consists of
 
 - a model of its entity, which extends ``shared.models.run.Run``, and a group ``functions/<kind>s`` with its routes;
 - a class that implements ``PartWork``;
-- steps in ``functions/workflows/<kind>``: ``work_on_<kind>_parts`` hands a task and its ``PartWork`` to
-  ``shared.runs.tasks.work_on_task``, ``finish_<kind>`` calls ``shared.runs.publishing.publish``.
+- steps in ``functions/workflows/<kind>``, which hand the tasks and the ``PartWork`` to
+  ``shared.runs.tasks.TaskWorker``, and end the run with ``functions.workflows.run_ends``.
 """
 
 from collections.abc import Mapping, Sequence
@@ -60,6 +60,9 @@ class PartWork(Protocol):
     @property
     def schema(self) -> pl.Schema:
         """Returns the columns of the output. They are the same for all parts, also for one without rows."""
+
+    def columns(self, available: Sequence[str]) -> Sequence[str]:
+        """Returns the columns to read, of those that a file has: the fewer, the faster."""
 
     def work(self, batch: Batch) -> Outcome:
         """Returns the outcome of a batch. Raises JobFailedError for what no repetition mends."""
