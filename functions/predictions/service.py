@@ -24,7 +24,7 @@ from shared.observability import logger
 from shared.propensity.scorers import Scorers
 from shared.runs.engines import TASK_SECONDS, choose
 from shared.runs.inputs import InputFinder
-from shared.runs.plans import Plans, part_file, tasks_of
+from shared.runs.plans import PART_ROWS, Plans, part_file, tasks_of
 from shared.runs.store import Runs
 from shared.spaces.members import SpaceContext
 
@@ -151,7 +151,7 @@ class PredictionService:
         rule = self._policies.get(space_id).client_key
         keys = key_columns(rule, inputs.files, request.key_column)
         rate = EXPLAINED_ROWS_A_SECOND if request.contributions else ROWS_A_SECOND
-        tasks = tasks_of(inputs, rate * TASK_SECONDS)
+        tasks = tasks_of(inputs, rate * TASK_SECONDS, PART_ROWS)
         choice = choose(
             [each.file for each in inputs.files],
             inputs.rows,

@@ -28,8 +28,8 @@ ENTITIES: Upgrades = dict.fromkeys(
         "expert_version", "insight", "insight_contact", "insight_experiment", "insight_policy", "insight_rate",
         "insight_reaction", "invite", "invite_email", "job", "limit_usage", "member", "membership", "object",
         "persona", "persona_key", "persona_upload", "prediction", "prediction_output", "prediction_part", "removal",
-        "scan", "schema_drift", "score", "space", "space_usage", "training", "user", "webhook", "webhook_delivery", "webhook_endpoint",
-        "webhook_endpoint_secret",
+        "scan", "schema_drift", "score", "space", "space_usage", "training", "user", "webhook", "webhook_delivery",
+        "webhook_endpoint", "webhook_endpoint_secret",
     ),
     _NO_STEPS,
 )  # fmt: skip

@@ -25,7 +25,7 @@ KEPT = timedelta(days=21)
 _TASKS = TypeAdapter(list[RunTask])
 
 
-def tasks_of(inputs: RunInputs, task_rows: int, part_rows: int = PART_ROWS) -> list[RunTask]:
+def tasks_of(inputs: RunInputs, task_rows: int, part_rows: int) -> list[RunTask]:
     """Returns the tasks of a run, each of one file and of about ``task_rows`` rows."""
     tasks: list[RunTask] = []
     number = 0
