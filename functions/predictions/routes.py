@@ -76,7 +76,10 @@ def get_prediction_run(
 def list_prediction_run_files(
     id: str, context: CurrentContext, service: CurrentPredictionService, limit: Limit = 10, after: AfterFile = ""
 ) -> Page[Download]:
-    """List the files of a run's output, each with an address from which anyone can read it for 15 minutes."""
+    """List the files of a run's output, each with an address from which anyone can read it for 15 minutes.
+
+    A run that has not succeeded has none.
+    """
     return service.files(context, id, after, limit)
 
 

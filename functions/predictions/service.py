@@ -115,11 +115,11 @@ class PredictionService:
     def files(self, context: SpaceContext, run_id: str, after: str, limit: int) -> Page[Download]:
         """Returns the files of the output, each with an address for 15 minutes.
 
-        Raises ConflictError for a run without output.
+        Raises ConflictError if they were deleted.
         """
         run = self._runs.repository.get(context.space_id, run_id)
         if run.status is not JobStatus.SUCCEEDED:
-            raise ConflictError(f"The run is {run.status}, and only a run that has succeeded has files.")
+            return Page(count=0, data=[], has_more=False)
         try:
             connector = self._connectors.get(context.space_id, run.output.connector_id)
         except NotFoundError:

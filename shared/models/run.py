@@ -75,7 +75,7 @@ class RunOutput(Model):
     folder: str
 
 
-class RefusedRow(Model):
+class RowRefusal(Model):
     """A row without a result. ``line`` is that of the file, from 1; of a Parquet file it is the row's number."""
 
     file: str
@@ -92,7 +92,7 @@ class RunProgress(Model):
     rows_written: int = 0
     rows_refused: int = 0
     refused: dict[str, int] = Field(default_factory=dict, description="refused rows by reason")
-    refused_rows: list[RefusedRow] = Field(
+    refused_rows: list[RowRefusal] = Field(
         default_factory=list, description=f"the first refused rows, {SHOWN_REFUSED_ROWS} at most"
     )
     rows_per_second: float | None = Field(default=None, description="since the run began to read")
@@ -163,7 +163,7 @@ class PartResult(JobModel):
     rows_written: int
     seconds: float
     refused: dict[str, int] = Field(default_factory=dict)
-    refused_rows: list[RefusedRow] = Field(default_factory=list, max_length=SHOWN_REFUSED_ROWS)
+    refused_rows: list[RowRefusal] = Field(default_factory=list, max_length=SHOWN_REFUSED_ROWS)
     counts: dict[str, float] = Field(default_factory=dict)
     size_bytes: int = 0
 

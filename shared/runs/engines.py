@@ -20,13 +20,15 @@ MACHINE_SECOND = 0.461 / 3600
 
 
 @dataclass(frozen=True)
-class Choice:
+class EngineChoice:
     engine: RunEngine
     reason: str
     instance_count: int | None = None
 
 
-def choose(files: Sequence[JobFile], rows: int, tasks: int, *, rows_per_second: int, function_rows: int) -> Choice:
+def choose(
+    files: Sequence[JobFile], rows: int, tasks: int, *, rows_per_second: int, function_rows: int
+) -> EngineChoice:
     """Returns the engine of a run: functions, unless a file or all rows are too many for them.
 
     ``rows_per_second`` is what one processor does at least. ``function_rows`` is the stage's limit.
@@ -41,11 +43,11 @@ def choose(files: Sequence[JobFile], rows: int, tasks: int, *, rows_per_second: 
         why = f"the files have {rows:,} rows, and functions take at most {function_rows:,}"
     else:
         why = f"the files have {rows:,} rows, of the {function_rows:,} that functions take at most"
-        return Choice(RunEngine.LAMBDA, f"Functions work on the parts, because {why}.")
+        return EngineChoice(RunEngine.LAMBDA, f"Functions work on the parts, because {why}.")
     wanted = math.ceil(rows / rows_per_second / MACHINE_SECONDS)
     machines = max(1, min(wanted, tasks, MAX_MACHINES))
     shown = "A SageMaker job with one machine" if machines == 1 else f"A SageMaker job with {machines} machines"
-    return Choice(RunEngine.PROCESSING, f"{shown} works on the parts, because {why}.", machines)
+    return EngineChoice(RunEngine.PROCESSING, f"{shown} works on the parts, because {why}.", machines)
 
 
 def cost_usd(run: Run, worked_seconds: float) -> float:

@@ -8,7 +8,7 @@ import polars as pl
 
 from shared.models.run import PredictionSettings
 from shared.propensity.tables import encode_frame, unread_rows
-from shared.runs.work import Batch, Outcome, Refusal
+from shared.runs.work import Batch, BatchOutcome, Refusal
 
 if TYPE_CHECKING:
     from shared.propensity.checkpoints import Scorer
@@ -44,7 +44,7 @@ class PredictionWork:
         wanted = {feature.name for feature in self._scorer.checkpoint.features.features} | {*self._settings.key_columns}
         return [name for name in available if name in wanted]
 
-    def work(self, batch: Batch) -> Outcome:
+    def work(self, batch: Batch) -> BatchOutcome:
         """Returns the scores of all rows but those with a value that the model can't read."""
         checkpoint = self._scorer.checkpoint
         rows, matrix = batch.rows, encode_frame(checkpoint.features, batch.rows)
@@ -68,7 +68,7 @@ class PredictionWork:
             },
             schema=SCHEMA,
         )
-        return Outcome(table, refused)
+        return BatchOutcome(table, refused)
 
     def _explanations(self, matrix: "Matrix") -> dict[str, pl.Series | list[None]]:
         if not self._settings.contributions:

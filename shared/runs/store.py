@@ -21,7 +21,7 @@ from shared.errors import ConflictError, JobFailedError, ValidationFailedError
 from shared.jobs.store import Jobs
 from shared.models.job_reference import JobKind, JobReference
 from shared.models.job_status import JobStatus
-from shared.models.run import SHOWN_REFUSED_ROWS, PartResult, RefusedRow, Run, RunProgress
+from shared.models.run import SHOWN_REFUSED_ROWS, PartResult, RowRefusal, Run, RunProgress
 from shared.runs.engines import cost_usd
 from shared.runs.plans import KEPT
 
@@ -226,10 +226,10 @@ class Runs(Generic[R]):
         progress.cost_usd = cost_usd(run, totals.get("milliseconds", 0) / 1000)
         return progress
 
-    def _refused_rows(self, space_id: str, work_id: str) -> list[RefusedRow]:
-        found: list[RefusedRow] = []
+    def _refused_rows(self, space_id: str, work_id: str) -> list[RowRefusal]:
+        found: list[RowRefusal] = []
         for item in self._rows(space_id, work_id, _REFUSED):
-            found += [RefusedRow.model_validate(row) for row in json.loads(item["rows"])]
+            found += [RowRefusal.model_validate(row) for row in json.loads(item["rows"])]
             if len(found) >= SHOWN_REFUSED_ROWS:
                 break
         return found[:SHOWN_REFUSED_ROWS]

@@ -16,7 +16,7 @@ from shared.files.formats import FileFormat
 from shared.files.readers import NO_OPTIONS, opened
 from shared.files.sources import RECORD, Source
 from shared.models.reading import WarningCode
-from shared.models.run import SHOWN_REFUSED_ROWS, PartResult, RefusedRow, RunPart, RunPlan, RunTask
+from shared.models.run import SHOWN_REFUSED_ROWS, PartResult, RowRefusal, RunPart, RunPlan, RunTask
 from shared.observability import logger
 from shared.runs.plans import Plans
 from shared.runs.store import Runs
@@ -32,18 +32,18 @@ _LEFT_OUT = "the line can't be read as a row"
 
 
 @dataclass
-class _Part:
+class _OpenPart:
     """A part whose batches arrive."""
 
     part: RunPart
     tables: list[pl.DataFrame] = field(default_factory=list)
     refused: Counter[str] = field(default_factory=Counter)
-    refused_rows: list[RefusedRow] = field(default_factory=list)
+    refused_rows: list[RowRefusal] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
     rows_read: int = 0
     started: float = field(default_factory=time.monotonic)
 
-    def refuse(self, row: RefusedRow, rows: int = 1) -> None:
+    def refuse(self, row: RowRefusal, rows: int = 1) -> None:
         self.refused[row.reason] += rows
         if len(self.refused_rows) < SHOWN_REFUSED_ROWS:
             self.refused_rows.append(row)
@@ -97,9 +97,9 @@ class TaskWorker:
 
     def _parts(
         self, source: Source, columns: Sequence[str], task: RunTask, some: Sequence[RunPart], work: PartWork
-    ) -> Iterator[_Part]:
+    ) -> Iterator[_OpenPart]:
         """Yields each part when its last batch is worked on."""
-        waiting = [_Part(part) for part in some]
+        waiting = [_OpenPart(part) for part in some]
         if some[0].first == 0:
             _refuse_left_out(waiting[0], source, task)
         last = some[-1]
@@ -115,7 +115,7 @@ class TaskWorker:
                     yield waiting.pop(0)
         yield from waiting
 
-    def _add(self, part: _Part, rows: pl.DataFrame, source: Source, task: RunTask, work: PartWork) -> None:
+    def _add(self, part: _OpenPart, rows: pl.DataFrame, source: Source, task: RunTask, work: PartWork) -> None:
         records, name = rows[RECORD], task.file.label
         batch = Batch(rows.drop(RECORD), records, name, part.part.number)
         outcome = work.work(batch)
@@ -128,14 +128,14 @@ class TaskWorker:
         part.counts.update(outcome.counts)
         self._refuse(part, batch, outcome.refused, source)
 
-    def _refuse(self, part: _Part, batch: Batch, refused: Sequence[Refusal], source: Source) -> None:
+    def _refuse(self, part: _OpenPart, batch: Batch, refused: Sequence[Refusal], source: Source) -> None:
         shown = refused[: SHOWN_REFUSED_ROWS - len(part.refused_rows)]
         lines = source.lines_of([int(batch.records[each.row]) for each in shown])
         for each, line in zip(shown, lines, strict=True):
-            part.refuse(RefusedRow(file=batch.file, line=line, column=each.column, reason=each.reason))
+            part.refuse(RowRefusal(file=batch.file, line=line, column=each.column, reason=each.reason))
         part.refused.update(each.reason for each in refused[len(shown) :])
 
-    def _finish(self, part: _Part, work: PartWork, folder: Path) -> None:
+    def _finish(self, part: _OpenPart, work: PartWork, folder: Path) -> None:
         space_id, work_id, number = self._plan.space_id, self._plan.work_id, part.part.number
         table = pl.concat([work.schema.to_frame(), *part.tables]) if part.tables else work.schema.to_frame()
         path = folder / "output.parquet"
@@ -185,11 +185,11 @@ def _following_each_other(parts: Sequence[RunPart]) -> list[list[RunPart]]:
     return groups
 
 
-def _refuse_left_out(part: _Part, source: Source, task: RunTask) -> None:
+def _refuse_left_out(part: _OpenPart, source: Source, task: RunTask) -> None:
     """Counts the lines of a file that are no rows as refused ones of its first part."""
     left = source.notes.left_out_rows
     lines = [each.line for each in source.notes.warnings if each.code is WarningCode.ROW_LEFT_OUT]
     for line in lines[:left]:
-        part.refuse(RefusedRow(file=task.file.label, line=line, reason=_LEFT_OUT))
+        part.refuse(RowRefusal(file=task.file.label, line=line, reason=_LEFT_OUT))
     part.refused[_LEFT_OUT] += left - len(lines[:left])
     part.refused += Counter()

@@ -42,7 +42,7 @@ class Refusal:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class BatchOutcome:
     """The result of a batch.
 
     ``table`` has the columns of the work's ``schema``, and one row for each row that was not refused, in their order.
@@ -64,5 +64,5 @@ class PartWork(Protocol):
     def columns(self, available: Sequence[str]) -> Sequence[str]:
         """Returns the columns to read, of those that a file has: the fewer, the faster."""
 
-    def work(self, batch: Batch) -> Outcome:
+    def work(self, batch: Batch) -> BatchOutcome:
         """Returns the outcome of a batch. Raises JobFailedError for what no repetition mends."""
