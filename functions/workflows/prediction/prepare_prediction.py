@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from shared.errors import JobFailedError, NotFoundError
+from functions.workflows.batch_runs import prepare_run
 from shared.models.job_reference import JobKind
 from shared.models.prediction import PredictionRun
 from shared.observability import workflow_step
@@ -15,17 +15,10 @@ _resources = Resources()
 def prepare_prediction(resources: Resources, event: dict[str, Any]) -> dict[str, Any]:
     """Takes ``{space_id, prediction_id}``; returns what the engine of the run needs. Safe to repeat.
 
-    Raises JobFailedError for a run that has ended.
+    Raises JobFailedError, see ``prepare_run``.
     """
-    space_id, run_id = event["space_id"], event["prediction_id"]
     runs = Runs(resources.table, PredictionRun, JobKind.PREDICTION, resources.clock)
-    try:
-        run = runs.start(space_id, run_id)
-    except NotFoundError:
-        raise JobFailedError("The run is gone.") from None
-    if run.status.is_final:
-        raise JobFailedError(f"The run has {run.status} already.")
-    return resources.run_plans.engine_input(space_id, run)
+    return prepare_run(resources, event["space_id"], runs, event["prediction_id"])
 
 
 @workflow_step
