@@ -368,8 +368,8 @@ GROUPS = (
                 "cluster",
                 *CALL_LIMITS,
             ),
-            gets=(INSIGHT_FILES, TRAINING_FILES),
-            # Reactions are exported to managed connectors.
+            # Reactions are exported to managed connectors, from which their owner downloads them.
+            gets=(CONNECTOR_FILES, INSIGHT_FILES, TRAINING_FILES),
             puts=(INSIGHT_FILES, CONNECTOR_FILES),
             lists=(TRAINING_FILES,),
             reads_parameters=(CLUSTER_TOKENS,),
@@ -621,7 +621,8 @@ STEPS |= {
         step(
             Workflow.PREDICTION,
             "prepare_prediction",
-            Grants(writes=("prediction",), gets=(RUN_FILES,)),
+            # The tasks of a SageMaker job are objects.
+            Grants(writes=("prediction",), gets=(RUN_FILES,), puts=(RUN_FILES,)),
         ),
         step(
             Workflow.PREDICTION,
