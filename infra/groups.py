@@ -689,8 +689,10 @@ def event(
 # A function that reconciles a job corrects its record, starts a job that never started and stops a job that was
 # cancelled.
 _CONVERGENCE = Grants(
-    reads=("benchmark", "checkpoint", "space"),
-    writes=(*_TRAINING_END, "evaluation", "scan", "catalog"),
+    reads=("benchmark", "checkpoint", "prediction_part", "space"),
+    writes=(*dict.fromkeys((*_TRAINING_END, *_RUN_END)), "evaluation", "scan", "catalog"),
+    # What a run has published, whose workflow is gone.
+    deletes=(CONNECTOR_FILES,),
     starts=tuple(Workflow),
     stops_executions=True,
     stops_training_jobs=True,
