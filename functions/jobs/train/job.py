@@ -30,7 +30,7 @@ from functions.jobs.sources import DatasetTable, read_datasets
 from shared.errors import JobFailedError
 from shared.models.job import TrainingJob
 from shared.propensity.architectures.configuration import ArchitectureConfiguration
-from shared.propensity.architectures.registry import ARCHITECTURES, validate_configuration
+from shared.propensity.architectures.registry import validate_configuration
 from shared.propensity.artifacts import require_scorable
 from shared.propensity.checkpoints import FORMAT_VERSION, StoredCheckpoint, library_versions, write_checkpoint
 from shared.propensity.errors import CheckpointError
@@ -214,9 +214,6 @@ def _fit_models(
     folds: list[Mask],
     session: Session,
 ) -> list[LogOddsModel]:
-    description = ARCHITECTURES[job.architecture]
-    if job.gpu_count and not description.uses_gpus:
-        session.note(f"The architecture {description.name} trains on processors only: set gpu_count to 0.")
     hardware = Hardware(threads_for(fitted.matrix), job.gpu_count)
     task = FitTask(fitted, folds, schema.categorical, hardware, seed)
     return family_of(job.architecture).fit_folds(configuration, task, session)
