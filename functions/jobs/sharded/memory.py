@@ -16,7 +16,7 @@ from shared.propensity.architectures.registry import ARCHITECTURES, names_beyond
 
 # Of a cell, at the peak of a training that holds everything: the table, the encoded matrix, and the rows that a model
 # is fitted on, which its library keeps in steps beside them. Measured on tables of numbers and short texts.
-BYTES_A_CELL = 40
+BYTES_A_CELL = 50
 # Of the libraries themselves.
 BASE_BYTES = 400 << 20
 # The rest is for what an estimate misses.
@@ -36,24 +36,29 @@ def memory_bytes() -> int:
     return min(each for each in limits if each > 0)
 
 
+def free_bytes(processes: int = 1) -> float:
+    """Returns how much of the memory each of several processes may use for data."""
+    return max(0.0, memory_bytes() * USED_SHARE / processes - BASE_BYTES)
+
+
 def fits(paths: Sequence[Path], architecture: str) -> bool:
     """Returns whether a training of these files fits into the memory at once.
 
     Raises:
         JobFailedError: it doesn't, and the architecture needs that; the message says how many rows would fit.
     """
-    available = memory_bytes()
-    cells_that_fit = max(0, int(available * USED_SHARE) - BASE_BYTES) // BYTES_A_CELL
+    cells_that_fit = int(free_bytes() / BYTES_A_CELL)
     sizes = [_size(path) for path in paths]
     rows, columns = sum(rows for rows, _ in sizes), max((columns for _, columns in sizes), default=1)
     if rows * columns <= cells_that_fit:
         return True
     if ARCHITECTURES[architecture].exceeds_memory:
         return False
+    most = cells_that_fit // columns
     raise JobFailedError(
         f"The data do not fit into the instance's memory: about {rows:,} rows of {columns:,} columns. With "
-        f"{available / 2**30:.1f} GiB about {cells_that_fit // columns:,} such rows fit. Use fewer rows or columns, a "
-        f"larger instance, or an architecture that reads larger data from disk: {names_beyond_memory()}."
+        f"{memory_bytes() / 2**30:.1f} GiB about {most:,} such rows fit. Use fewer rows or columns, "
+        f"a larger instance, or an architecture that reads larger data from disk: {names_beyond_memory()}."
     )
 
 

@@ -15,8 +15,10 @@ from functions.jobs.sources import DatasetTable, require_columns
 from shared.errors import JobFailedError
 from shared.propensity.features import value_key
 
-# A cell takes 8 to 30 bytes, several times over while it is looked at.
+# Of all workers together.
 SAMPLE_CELLS = 8_000_000
+# A cell takes 8 to 30 bytes, several times over while it is looked at.
+BYTES_A_SAMPLED_CELL = 80
 FEWEST_ROWS = 2_000
 _DRAW, _HASH = "\ndraw", "\nhash"
 

@@ -23,9 +23,9 @@ from functions.jobs.sharded.agreement import Agreement, Decision
 from functions.jobs.sharded.encoded import EncodedRows, Folds
 from functions.jobs.sharded.group import Group
 from functions.jobs.sharded.hosts import Hosts
-from functions.jobs.sharded.memory import BASE_BYTES, USED_SHARE, memory_bytes
+from functions.jobs.sharded.memory import free_bytes
 from functions.jobs.sharded.prepared import Batch, PreparedFiles, batches, prepare
-from functions.jobs.sharded.sample import FEWEST_ROWS, SAMPLE_CELLS, Sample, together
+from functions.jobs.sharded.sample import BYTES_A_SAMPLED_CELL, FEWEST_ROWS, SAMPLE_CELLS, Sample, together
 from functions.jobs.sources import download
 from functions.jobs.train.results import Result, write_result
 from functions.jobs.train.session import training_session
@@ -162,11 +162,12 @@ def _agree(
 ) -> tuple[Decision | None, Agreement]:
     """Returns what all do, and with the first worker also what it knows beside that."""
     group = worker.group
+    cells = group.least(min(SAMPLE_CELLS, free_bytes(worker.shares) / BYTES_A_SAMPLED_CELL))
 
     def take() -> Sample:
         sample: Sample | None = None
         for batch in read():
-            most = max(SAMPLE_CELLS // batch.frame.width, FEWEST_ROWS) // group.size
+            most = max(int(cells) // batch.frame.width, FEWEST_ROWS) // group.size
             sample = sample or Sample(job.target, most)
             sample.add(batch)
         return sample or Sample(job.target, 0)
@@ -264,8 +265,7 @@ class _Fitting:
     def _cache(self, index: int, cells: int) -> Path | None:
         """Returns the beginning of the files that hold the steps of columns, if the memory can't in any worker."""
         group = self.worker.group
-        free = (memory_bytes() * USED_SHARE - BASE_BYTES) / self.worker.shares
-        if not group.any(flag=cells * BYTES_A_STEP > free):
+        if not group.any(flag=cells * BYTES_A_STEP > free_bytes(self.worker.shares)):
             return None
         if self.job.gpu_count:
             raise JobFailedError(
