@@ -60,9 +60,9 @@ def run_workers(job: TrainingJob, hosts: Hosts, scratch: Path, stop: threading.E
     from xgboost.tracker import RabitTracker
 
     shares = max(1, job.gpu_count)
-    size, address = shares * len(hosts), hosts.address_of_first()
-    # Only the first host knows a port that is free there.
-    port = TRACKER_PORT if len(hosts) > 1 else 0
+    size = shares * len(hosts)
+    # Of several hosts, only the first one knows a port that is free there.
+    address, port = (hosts.address_of_first(), TRACKER_PORT) if len(hosts) > 1 else ("127.0.0.1", 0)
     tracker = None
     if hosts.index == 0:
         tracker = RabitTracker(n_workers=size, host_ip=address, port=port, sortby="task", timeout=_MEETING_SECONDS)
