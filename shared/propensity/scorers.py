@@ -60,6 +60,9 @@ class Scorers:
         self._lock = threading.Lock()
         self._loaded = threading.Condition(self._lock)
 
+    def __len__(self) -> int:
+        return len(self._scorers)
+
     def get(self, s3: "S3Client", artifact: JobFile) -> "Scorer":
         """Returns the scorer of an artifact.
 
