@@ -10,9 +10,12 @@ import weakref
 from typing import Any
 
 import numpy as np
-from lightgbm import basic
+from lightgbm import basic as lightgbm_basic
 
 from shared.propensity.features import Matrix
+
+# The documented C interface, behind names that Python's package keeps to itself.
+basic: Any = lightgbm_basic
 
 
 class SingleRows:
