@@ -102,23 +102,25 @@ class PropensityScorer:
         if client.kind is ClientKind.TEXT:
             return dict.fromkeys(references, "no model can score a client that is free text")
         checkpoints = self._aliases.checkpoints(space_id, references)
+        by_id = {each.id: each for each in checkpoints.values()}
+        scorers = self._scorers.each(self._s3, {name: each.artifact for name, each in by_id.items()})
+        scored = {name: _ask(client, by_id[name], scorer) for name, scorer in scorers}
         return {
-            reference: self._ask(client, checkpoints[reference])
+            reference: scored[checkpoints[reference].id]
             if reference in checkpoints
             else f"the model '{reference}' no longer exists: set another model_id"
             for reference in references
         }
 
-    def _ask(self, client: Client, checkpoint: Checkpoint) -> Propensity | str:
-        try:
-            scorer = self._scorers.get(self._s3, checkpoint.artifact)
-        except ConflictError as error:
-            return f"its model '{checkpoint.name}' cannot be used: {error.message}"
-        row = _row(scorer, client.features)
-        if isinstance(row, str):
-            return f"its model '{checkpoint.name}' cannot score this client: {row}"
-        unseen = unseen_categories(scorer.checkpoint.features, [client.features], row, _NAMED_COLUMNS)
-        return Propensity(float(scorer.probabilities(row)[0]), checkpoint, unseen_categories=unseen)
+
+def _ask(client: Client, checkpoint: Checkpoint, scorer: "Scorer | ConflictError") -> Propensity | str:
+    if isinstance(scorer, ConflictError):
+        return f"its model '{checkpoint.name}' cannot be used: {scorer.message}"
+    row = _row(scorer, client.features)
+    if isinstance(row, str):
+        return f"its model '{checkpoint.name}' cannot score this client: {row}"
+    unseen = unseen_categories(scorer.checkpoint.features, [client.features], row, _NAMED_COLUMNS)
+    return Propensity(float(scorer.probabilities(row)[0]), checkpoint, unseen_categories=unseen)
 
 
 def acceptance_rate(counts: Counts) -> float:
