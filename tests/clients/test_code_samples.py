@@ -19,9 +19,7 @@ from urllib.parse import parse_qs, quote, urlsplit
 
 import pytest
 
-from functions.api import build_api
 from infra.client.build import PACKAGE, build
-from shared.http.app import describe
 from tests.fixtures.recorded_examples import recorded
 
 pytestmark = pytest.mark.row("UI-7")
@@ -63,11 +61,6 @@ def _body(handler: BaseHTTPRequestHandler, content: bytes) -> Any:
     if "multipart" in handler.headers.get("Content-Type", ""):
         return re.findall(r'name="(\w+)"; filename="([^"]+)".*?\r\n\r\n(.*?)\r\n--', content.decode(), re.DOTALL)
     return json.loads(content) if content else None
-
-
-@pytest.fixture(scope="module")
-def document() -> dict[str, Any]:
-    return describe(build_api())
 
 
 @pytest.fixture(scope="module")
@@ -119,16 +112,6 @@ def player() -> Iterator[Player]:
         server.shutdown()
         thread.join()
         server.server_close()
-
-
-@pytest.fixture(scope="module")
-def generated(tmp_path_factory: pytest.TempPathFactory, document: dict[str, Any]) -> Path:
-    """Returns a folder with the generated client and its wheel."""
-    folder = tmp_path_factory.mktemp("client")
-    described = folder / "openapi.json"
-    described.write_text(json.dumps(document))
-    build(folder / "built", described)
-    return folder / "built"
 
 
 def defaults_of(document: dict[str, Any]) -> set[tuple[str, str]]:

@@ -2,7 +2,7 @@
 
 const RENEW_BEFORE_MS = 60_000;
 const PENDING = "pending-sign-in";
-// The page is at <base>console, and the API's routes are at <base>.
+// The page is at <base>console or <base>docs, and the API's routes are at <base>.
 export const base = new URL(".", location.href.split(/[?#]/)[0]);
 
 export const session = { config: null, token: null, me: null, spaceId: null };
@@ -59,7 +59,7 @@ function keep(idToken, newRefreshToken) {
 const encoded = (bytes) =>
   btoa(String.fromCharCode(...new Uint8Array(bytes))).replace(/\+/g, "-").replace(/\//g, "_").replace(/=+$/, "");
 const random = () => encoded(crypto.getRandomValues(new Uint8Array(32)));
-const redirectUri = () => new URL("console", base).href;
+const redirectUri = () => location.href.split(/[?#]/)[0];
 
 export async function redirectToSignIn() {
   const pending = { state: random(), verifier: random(), hash: location.hash };

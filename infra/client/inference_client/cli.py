@@ -10,20 +10,16 @@ from typing import Annotated, Any, ParamSpec
 
 import httpx
 import typer
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
-
-from .api.actions import create_action
-from .api.benchmarks import list_benchmarks
-from .api.checkpoints import promote_checkpoint
-from .api.insights import create_insight
-from .api.spaces import create_space
-from .api.users import get_me
-from .client import AuthenticatedClient
-from .connection import ApiError, connect
-from .credentials import Credentials, NotSignedInError, credentials_file
-from .models import (
+from inference_client.api.actions import create_action
+from inference_client.api.benchmarks import list_benchmarks
+from inference_client.api.checkpoints import promote_checkpoint
+from inference_client.api.insights import create_insight
+from inference_client.api.spaces import create_space
+from inference_client.api.users import get_me
+from inference_client.client import AuthenticatedClient
+from inference_client.connection import ApiStatusError, connect
+from inference_client.credentials import NotSignedInError, StoredSignIn, credentials_file
+from inference_client.models import (
     ActionCreate,
     Candidate,
     CatalogEntry,
@@ -35,7 +31,19 @@ from .models import (
     MetricName,
     SpaceCreate,
 )
-from .steps import CommandError, managed_connector, present, ranking, start_training, upload, wait_for_scans, watch
+from inference_client.steps import (
+    CommandError,
+    managed_connector,
+    present,
+    ranking,
+    start_training,
+    upload,
+    wait_for_scans,
+    watch,
+)
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False)
 console, problems = Console(), Console(stderr=True)
@@ -52,9 +60,9 @@ def command(function: Callable[P, None]) -> Callable[P, None]:
     def run(*arguments: P.args, **options: P.kwargs) -> None:
         try:
             function(*arguments, **options)
-        except (ApiError, CommandError, NotSignedInError, OSError, httpx.HTTPError) as error:
+        except (ApiStatusError, CommandError, NotSignedInError, OSError, httpx.HTTPError) as error:
             problems.print(f"[red]{escape(str(error))}[/red]", highlight=False)
-            if isinstance(error, ApiError) and error.request_id:
+            if isinstance(error, ApiStatusError) and error.request_id:
                 problems.print(f"request id {error.request_id}", style="dim", highlight=False)
             raise typer.Exit(1) from None
         except KeyboardInterrupt:
@@ -72,29 +80,29 @@ def login(
 ) -> None:
     """Sign in, and keep the credentials in a file that only you can read."""
     url = url.rstrip("/")
-    credentials = Credentials(url=url)
+    signed_in = StoredSignIn(url=url)
     if with_token:
-        credentials.token = sys.stdin.read().strip()
+        signed_in.token = sys.stdin.read().strip()
     else:
-        _sign_in(credentials, httpx.get(f"{url}/console/config.json").raise_for_status().json(), email)
-    me = present(get_me.sync(client=connect(url, credentials.fresh_token())))
-    credentials.space_id = me.spaces[0].id if me.spaces else None
-    credentials.save()
+        _sign_in(signed_in, httpx.get(f"{url}/console/config.json").raise_for_status().json(), email)
+    me = present(get_me.sync(client=connect(url, signed_in.fresh_token())))
+    signed_in.space_id = me.spaces[0].id if me.spaces else None
+    signed_in.save()
     console.print(f"Signed in as {escape(me.email)}.", highlight=False)
     if not me.spaces:
         console.print("You have no space yet. Create one: inference space NAME --create")
 
 
-def _sign_in(credentials: Credentials, config: dict[str, Any], email: str) -> None:
-    credentials.client_id = config["client_id"]
+def _sign_in(signed_in: StoredSignIn, config: dict[str, Any], email: str) -> None:
+    signed_in.client_id = config["client_id"]
     if config["pool_url"]:
-        credentials.pool_url = config["pool_url"]
+        signed_in.pool_url = config["pool_url"]
         email = email or typer.prompt("E-mail address")
-        credentials.sign_in_with_password(config["pool_id"], email, typer.prompt("Password", hide_input=True))
+        signed_in.sign_in_with_password(config["pool_id"], email, typer.prompt("Password", hide_input=True))
     elif config["authorization_endpoint"]:
-        credentials.token_endpoint = config["token_endpoint"]
+        signed_in.token_endpoint = config["token_endpoint"]
         console.print("Sign in with the page that your browser opens.")
-        credentials.sign_in_with_browser(config["authorization_endpoint"], webbrowser.open)
+        signed_in.sign_in_with_browser(config["authorization_endpoint"], webbrowser.open)
     else:
         raise CommandError("This API has an issuer of its own. Get a token there, and add --with-token.")
 
@@ -111,7 +119,7 @@ def space(
     create: Annotated[bool, typer.Option("--create", help="Create the space if you have none with this name.")] = False,
 ) -> None:
     """Choose the space of the next commands."""
-    credentials, client = Credentials.load(), connect()
+    client = connect()
     spaces = present(get_me.sync(client=client)).spaces
     found = next((each.id for each in spaces if name in (each.id, each.name)), None)
     if found is None and not create:
@@ -119,8 +127,10 @@ def space(
         raise CommandError(f"You have no space {name!r}, but: {known}. Create it with --create.")
     if found is None:
         found = present(create_space.sync(client=client, body=SpaceCreate(name=name, description=name))).id
-    credentials.space_id = found
-    credentials.save()
+    # The calls may have renewed the token.
+    signed_in = StoredSignIn.load()
+    signed_in.space_id = found
+    signed_in.save()
     console.print(f"Space {escape(name)}: {found}", highlight=False)
 
 

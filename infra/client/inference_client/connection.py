@@ -5,15 +5,14 @@ from collections.abc import Generator
 from typing import Any
 
 import httpx
-
-from .client import AuthenticatedClient
-from .credentials import Credentials
+from inference_client.client import AuthenticatedClient
+from inference_client.credentials import StoredSignIn
 
 # A language model, or an upload through the API, may take this long.
 SECONDS = 300.0
 
 
-class ApiError(Exception):
+class ApiStatusError(Exception):
     """Error raised for a response with status 400 or above."""
 
     def __init__(self, response: httpx.Response) -> None:
@@ -36,16 +35,16 @@ class ApiError(Exception):
 class _CurrentToken(httpx.Auth):
     """Sends the token that is valid now."""
 
-    def __init__(self, credentials: Credentials) -> None:
-        self._credentials = credentials
+    def __init__(self, signed_in: StoredSignIn) -> None:
+        self._signed_in = signed_in
 
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
-        request.headers["Authorization"] = f"Bearer {self._credentials.fresh_token()}"
+        request.headers["Authorization"] = f"Bearer {self._signed_in.fresh_token()}"
         yield request
 
 
 def connect(url: str | None = None, token: str | None = None, space: str | None = None) -> AuthenticatedClient:
-    """Returns a client of the API. Its calls raise ``ApiError`` for responses with status 400 or above.
+    """Returns a client of the API. Its calls raise ``ApiStatusError`` for responses with status 400 or above.
 
     What is left out comes from ``INFERENCE_URL``, ``INFERENCE_TOKEN`` and ``INFERENCE_SPACE``, or else from the last
     ``inference login``. Raises ``NotSignedInError``.
@@ -53,22 +52,22 @@ def connect(url: str | None = None, token: str | None = None, space: str | None 
     token = token or os.environ.get("INFERENCE_TOKEN")
     url = url or os.environ.get("INFERENCE_URL")
     space = space or os.environ.get("INFERENCE_SPACE")
-    credentials = Credentials(url=url, token=token) if url and token else Credentials.load()
-    space = space or credentials.space_id
+    signed_in = StoredSignIn(url=url, token=token) if url and token else StoredSignIn.load()
+    space = space or signed_in.space_id
     return AuthenticatedClient(
-        base_url=(url or credentials.url or "").rstrip("/"),
-        token=token or credentials.token or "",
+        base_url=(url or signed_in.url or "").rstrip("/"),
+        token=token or signed_in.token or "",
         headers={"X-Space-Id": space} if space else {},
         timeout=httpx.Timeout(SECONDS),
         httpx_args={
-            **({} if token else {"auth": _CurrentToken(credentials)}),
+            **({} if token else {"auth": _CurrentToken(signed_in)}),
             "event_hooks": {"response": [raise_for_error]},
         },
     )
 
 
 def raise_for_error(response: httpx.Response) -> None:
-    """Raises ``ApiError`` for a response with status 400 or above."""
+    """Raises ``ApiStatusError`` for a response with status 400 or above."""
     if response.status_code >= 400:
         response.read()
-        raise ApiError(response)
+        raise ApiStatusError(response)

@@ -31,7 +31,7 @@ def credentials_file() -> Path:
 
 
 @dataclass
-class Credentials:
+class StoredSignIn:
     """The address of the API, a token, and how to get the next one."""
 
     url: str | None = None

@@ -6,15 +6,18 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
-from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
-from .api.benchmarks import create_benchmark
-from .api.connectors import create_connector, create_connector_uploads, list_connector_catalog, list_connectors
-from .api.data_models import create_data_model, list_data_models
-from .api.leaderboards import list_leaderboards
-from .api.trainings import create_training, get_training
-from .client import AuthenticatedClient
-from .models import (
+from inference_client.api.benchmarks import create_benchmark
+from inference_client.api.connectors import (
+    create_connector,
+    create_connector_uploads,
+    list_connector_catalog,
+    list_connectors,
+)
+from inference_client.api.data_models import create_data_model, list_data_models
+from inference_client.api.leaderboards import list_leaderboards
+from inference_client.api.trainings import create_training, get_training
+from inference_client.client import AuthenticatedClient
+from inference_client.models import (
     BenchmarkCreate,
     CatalogEntry,
     CatalogStatus,
@@ -28,6 +31,7 @@ from .models import (
     TrainingCreate,
     UploadRequest,
 )
+from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 METRICS = ["roc_auc", "ks", "log_loss", "f1"]
 RANKED_BY = MetricName.ROC_AUC
