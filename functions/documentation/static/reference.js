@@ -5,6 +5,15 @@
 import { base, completeSignIn, freshToken, hasPages, isLocal, loadConfig, redirectToSignIn, session, signInLocally, signInWithToken, signOut } from "../console/session.js";
 import { createApiReference } from "./scalar/standalone.esm.js";
 
+// Our bar is above Scalar's page. Its own colours for methods and remarks have too little contrast to be read by all.
+const STYLE = `
+:root { --scalar-custom-header-height: 3rem; --scalar-font: system-ui, sans-serif; --scalar-font-code: ui-monospace, monospace; }
+.light-mode { --scalar-color-2: #4a4f57; --scalar-color-3: #5b616b; --scalar-color-green: #07663a; --scalar-color-red: #b3261e;
+  --scalar-color-yellow: #6b5200; --scalar-color-orange: #97400a; --scalar-color-blue: #0b5cab; }
+.dark-mode { --scalar-color-2: #b4bac4; --scalar-color-3: #a3adbb; --scalar-color-red: #ff8a80; }
+.markdown pre code.hljs { white-space: pre-wrap !important; overflow: visible !important; }
+.sidebar-search-placeholder { color: var(--scalar-color-2); }
+`;
 const part = (id) => document.getElementById(id);
 const dialog = part("dialog");
 const form = dialog.querySelector("form");
@@ -113,12 +122,13 @@ async function start() {
     hideClientButton: true,
     showDeveloperTools: "never",
     persistAuth: false,
+    authentication: { preferredSecurityScheme: "HTTPBearer" },
     // Our own samples are in the document.
     hiddenClients: true,
     documentDownloadType: "none",
     theme: "default",
     metaData: { title: "Inference API" },
-    customCss: ":root { --scalar-custom-header-height: 3rem; --scalar-font: system-ui, sans-serif; --scalar-font-code: ui-monospace, monospace; }",
+    customCss: STYLE,
   });
   await loadConfig();
   listen();
