@@ -135,11 +135,8 @@ export async function signInLocally(email, password) {
 }
 
 async function signUpLocally(email, password) {
-  const { client_id: client, pool_id: poolId } = session.config;
-  const attributes = (...pairs) => pairs.map(([Name, Value]) => ({ Name, Value }));
-  await pool("SignUp", { ClientId: client, Username: email, Password: password, UserAttributes: attributes(["email", email]) });
-  await pool("AdminConfirmSignUp", { UserPoolId: poolId, Username: email });
-  await pool("AdminUpdateUserAttributes", { UserPoolId: poolId, Username: email, UserAttributes: attributes(["email_verified", "true"]) });
+  const attributes = [{ Name: "email", Value: email }];
+  await pool("SignUp", { ClientId: session.config.client_id, Username: email, Password: password, UserAttributes: attributes });
 }
 
 // ---- With an issuer of the operator's own: the console can't know its pages, so people paste an ID token.

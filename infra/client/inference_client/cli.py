@@ -98,7 +98,7 @@ def _sign_in(signed_in: StoredSignIn, config: dict[str, Any], email: str) -> Non
     if config["pool_url"]:
         signed_in.pool_url = config["pool_url"]
         email = email or typer.prompt("E-mail address")
-        signed_in.sign_in_with_password(config["pool_id"], email, typer.prompt("Password", hide_input=True))
+        signed_in.sign_in_with_password(email, typer.prompt("Password", hide_input=True))
     elif config["authorization_endpoint"]:
         signed_in.token_endpoint = config["token_endpoint"]
         console.print("Sign in with the page that your browser opens.")

@@ -70,7 +70,7 @@ class StoredSignIn:
             raise NotSignedInError("Your sign-in has expired. Run: inference login")
         try:
             self._renew()
-        except httpx.HTTPStatusError:
+        except (httpx.HTTPStatusError, NotSignedInError):
             raise NotSignedInError("Your sign-in has expired. Run: inference login") from None
         self.save()
         return self.token or ""
@@ -82,15 +82,17 @@ class StoredSignIn:
         else:
             self._exchange({"grant_type": "refresh_token", "refresh_token": self.refresh_token})
 
-    def sign_in_with_password(self, pool_id: str, email: str, password: str) -> None:
+    def sign_in_with_password(self, email: str, password: str) -> None:
         """Signs in at the emulated pool of a developer's machine, which makes an unknown user."""
         parameters = {"USERNAME": email, "PASSWORD": password}
         try:
             self._authenticate("USER_PASSWORD_AUTH", parameters)
-        except httpx.HTTPStatusError as refused:
-            if "NotAuthorized" not in refused.response.text and "UserNotFound" not in refused.response.text:
-                raise
-            self._sign_up(pool_id, email, password)
+        except NotSignedInError as refusal:
+            # The pool answers alike for an unknown user and a wrong password; only the first can be signed up.
+            try:
+                self._sign_up(email, password)
+            except NotSignedInError as other:
+                raise (refusal if "exists" in str(other) else other) from None
             self._authenticate("USER_PASSWORD_AUTH", parameters)
 
     def sign_in_with_browser(self, authorization_endpoint: str, open_page: Callable[[str], Any]) -> None:
@@ -124,20 +126,18 @@ class StoredSignIn:
         result = self._pool("InitiateAuth", body)["AuthenticationResult"]
         self._keep(result["IdToken"], result.get("RefreshToken"))
 
-    def _sign_up(self, pool_id: str, email: str, password: str) -> None:
-        user = {"UserPoolId": pool_id, "Username": email}
+    def _sign_up(self, email: str, password: str) -> None:
         attributes = [{"Name": "email", "Value": email}]
         sign_up = {"ClientId": self.client_id, "Username": email, "Password": password, "UserAttributes": attributes}
         self._pool("SignUp", sign_up)
-        self._pool("AdminConfirmSignUp", user)
-        verified = [{"Name": "email_verified", "Value": "true"}]
-        self._pool("AdminUpdateUserAttributes", {**user, "UserAttributes": verified})
 
     def _pool(self, operation: str, body: dict[str, Any]) -> dict[str, Any]:
         target = f"AWSCognitoIdentityProviderService.{operation}"
         headers = {"Content-Type": "application/x-amz-json-1.1", "X-Amz-Target": target}
         response = httpx.post(self.pool_url or "", content=json.dumps(body), headers=headers)
-        answer: dict[str, Any] = response.raise_for_status().json()
+        answer: dict[str, Any] = response.json()
+        if response.is_error:
+            raise NotSignedInError(f"The user pool refused: {answer.get('message')}")
         return answer
 
     def _keep(self, token: str, refresh_token: str | None) -> None:
