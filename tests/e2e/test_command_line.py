@@ -1,5 +1,6 @@
 """The wheel of the client, in an environment of its own, does the main path against the deployed functions."""
 
+import csv
 import json
 import os
 import shutil
@@ -62,7 +63,7 @@ def inference(stack: Stack, folder: Path) -> Run:
     return run
 
 
-def test_a_file_becomes_a_ranked_model_and_a_decision(stack: Stack, inference: Run) -> None:
+def test_a_file_becomes_a_ranked_model_and_a_decision(stack: Stack, folder: Path, inference: Run) -> None:
     email = "command-line@example.com"
     assert f"Signed in as {email}." in inference("login", stack.url, "--email", email, given=f"{PASSWORD}\n")
     inference("space", "Bank", "--create")
@@ -77,7 +78,9 @@ def test_a_file_becomes_a_ranked_model_and_a_decision(stack: Stack, inference: R
     assert (row["rank"], row["architecture"]) == (1, "lightgbm")
     inference("promote", "champion")
     inference("offer", "Payment plan", "--model", "champion", "--priority", "high")
-    decided: dict[str, Any] = json.loads(inference("decide", json.dumps({"credit_amount": 2000}), "--json"))
+    rows = csv.DictReader(DATA_SET.files()[DATA_SET.benchmark_file].decode().splitlines())
+    (folder / "customer.json").write_text(json.dumps(next(rows)))
+    decided: dict[str, Any] = json.loads(inference("decide", "@customer.json", "--json"))
     assert decided["candidates"][0]["checkpoint_id"] == row["id"]
-    assert "Payment plan" in inference("decide", json.dumps({"credit_amount": 2000}))
+    assert "Payment plan" in inference("decide", "@customer.json")
     assert inference("chat", "Say hello.", "--max-tokens", "8").strip()

@@ -11,7 +11,7 @@ const STYLE = `
 .light-mode { --scalar-color-2: #4a4f57; --scalar-color-3: #5b616b; --scalar-color-green: #07663a; --scalar-color-red: #b3261e;
   --scalar-color-yellow: #6b5200; --scalar-color-orange: #97400a; --scalar-color-blue: #0b5cab; }
 .dark-mode { --scalar-color-2: #b4bac4; --scalar-color-3: #a3adbb; --scalar-color-red: #ff8a80; }
-.markdown pre code.hljs { white-space: pre-wrap !important; overflow-wrap: anywhere; overflow: visible !important; }
+.markdown pre code.hljs, .markdown pre code.hljs * { white-space: pre-wrap !important; overflow-wrap: anywhere; overflow: visible !important; }
 .sidebar-search-placeholder { color: var(--scalar-color-2); }
 `;
 const part = (id) => document.getElementById(id);

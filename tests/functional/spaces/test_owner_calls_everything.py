@@ -130,7 +130,7 @@ def test_the_owner_may_call_every_operation(traversal: Traversal) -> None:
 @pytest.mark.row("UI-7")
 def test_the_examples_of_the_reference_are_what_the_owner_sends_and_gets(traversal: Traversal) -> None:
     """All of these requests succeed, as the test before says. ``make examples`` records them again."""
-    assert differences(traversal.examples) == []
+    assert differences(traversal.examples) == [], "run `make examples`, and look at what it changes"
 
 
 def test_nothing_private_is_logged(traversal: Traversal) -> None:
