@@ -1,4 +1,4 @@
-"""Runs the code samples of the reference as they stand, each against a server that gives the recorded response.
+"""Runs the code samples of the reference unchanged, against a server that gives the recorded responses.
 
 A sample must send the documented request. ``tests/functional/spaces/test_owner_calls_everything.py`` shows that the API
 gives the documented response to that request.

@@ -175,7 +175,7 @@ def train(
     name: Annotated[str, typer.Option(help="The name of the training.")] = "",
     follow: Annotated[bool, typer.Option("--watch", help="Show the progress until the model is ranked.")] = False,
 ) -> None:
-    """Train a model on uploaded files, and evaluate it on rows that it has not seen."""
+    """Train a model on uploaded files, and evaluate it on held-out rows."""
     client = connect()
     training = start_training(
         client,

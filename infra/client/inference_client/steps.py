@@ -114,11 +114,11 @@ def start_training(
     architecture: str,
     configuration: dict[str, Any],
 ) -> Training:
-    """Starts a training, with a benchmark on the rows that it does not see."""
+    """Starts a training, with a benchmark on the rows that it holds out."""
     source = [{"connector_id": connector_id, "files": list(files), "target": target}]
     benchmark = {
         "name": name,
-        "description": f"Rows of {', '.join(files)} that the model has not seen",
+        "description": f"Rows of {', '.join(files)} held out from the training",
         "task": "binary_classification",
         "metrics": METRICS,
         "connectors": source,

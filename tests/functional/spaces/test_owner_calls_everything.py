@@ -85,6 +85,8 @@ def end_jobs(client: TestClient, resources: Resources) -> None:
     trainings, evaluations = Trainings(resources.table), Evaluations(resources.table)
     for training in client.get("/trainings?pageSize=100").json()["data"]:
         trainings.end(space_id, training["id"], JobStatus.FAILED, {"error": "The file is empty."})
+    for run in client.get("/predictions").json()["data"]:
+        client.post(f"/predictions/{run['id']}/stop")
     for evaluation in client.get("/evaluations").json()["data"]:
         evaluations.end(space_id, evaluation["id"], JobStatus.FAILED, "The file is empty.")
 
