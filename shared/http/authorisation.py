@@ -315,7 +315,7 @@ TABLE: dict[str, AccessRule] = {
     "GET /console/config.json": _ANYONE,
     "GET /console/{file:path}": _ANYONE,
     "GET /docs": _ANYONE,
-    "GET /docs/redoc.standalone.js": _ANYONE,
+    "GET /docs/{file:path}": _ANYONE,
 }
 
 
