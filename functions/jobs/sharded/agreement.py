@@ -9,7 +9,6 @@ import polars as pl
 from functions.jobs.fitting.base import Examples
 from functions.jobs.modelling.automatic_splits import repeated_entities
 from functions.jobs.modelling.copies import copies
-from functions.jobs.modelling.frames import encode_frame
 from functions.jobs.modelling.leakage import suspicious_columns
 from functions.jobs.modelling.repeated_rows import are_repeated, key_draws, matrix_keys
 from functions.jobs.modelling.splits import group_draws, held_out_rows
@@ -23,6 +22,7 @@ from shared.models.job import JobModel, TrainingJob
 from shared.propensity.architectures.configuration import ArchitectureConfiguration, XGBoostConfiguration
 from shared.propensity.features import FeatureSchema
 from shared.propensity.holdouts import Draws, GroupHoldout, Holdout
+from shared.propensity.tables import encode_frame
 
 
 class Agreement(JobModel):

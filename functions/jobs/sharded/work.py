@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 
 from functions.jobs.container import Container
-from functions.jobs.downloads import ClientFactory
 from functions.jobs.fitting.base import Examples, Hardware, threads_for
 from functions.jobs.fitting.xgboost import XGBoost, fit_batches
 from functions.jobs.modelling.copies import MAX_HASHES, Hashes, keep_hashes, row_hashes
@@ -29,6 +28,7 @@ from functions.jobs.sharded.sample import BYTES_A_SAMPLED_CELL, FEWEST_ROWS, SAM
 from functions.jobs.sources import download
 from functions.jobs.train.results import Result, write_result
 from functions.jobs.train.session import training_session
+from shared.connectors.downloads import ClientFactory
 from shared.errors import JobFailedError
 from shared.models.job import TrainingJob
 from shared.propensity.architectures.configuration import ArchitectureConfiguration

@@ -11,13 +11,11 @@ import numpy.typing as npt
 import polars as pl
 
 from functions.jobs.container import Container
-from functions.jobs.downloads import ClientFactory
 from functions.jobs.file_warnings import warnings_of
 from functions.jobs.fitting.base import Examples, FitTask, Hardware, threads_for
 from functions.jobs.fitting.families import family_of
 from functions.jobs.modelling.automatic_splits import repeated_entities
 from functions.jobs.modelling.copies import copies, write_hashes
-from functions.jobs.modelling.frames import encode_frame
 from functions.jobs.modelling.leakage import suspicious_columns
 from functions.jobs.modelling.metrics import measure
 from functions.jobs.modelling.repeated_rows import are_repeated, entity_numbers, matrix_keys
@@ -35,12 +33,14 @@ from functions.jobs.sources import DatasetTable, download, read_files
 from functions.jobs.train.plan import DataPlan, plan
 from functions.jobs.train.results import Result, label_notes, remarks, write_result
 from functions.jobs.train.session import training_session
+from shared.connectors.downloads import ClientFactory
 from shared.models.job import TrainingJob
 from shared.propensity.architectures.configuration import ArchitectureConfiguration
 from shared.propensity.architectures.registry import validate_configuration
 from shared.propensity.features import FeatureSchema
 from shared.propensity.holdouts import GroupHoldout, Holdout, Labels, Mask
 from shared.propensity.log_odds import LogOddsModel, mean
+from shared.propensity.tables import encode_frame
 
 
 @dataclass(frozen=True)
