@@ -186,14 +186,8 @@ def _agree(
 
 def _require_rows(group: Group, encoded: EncodedRows, folds: Folds, counts: npt.NDArray[np.int64]) -> None:
     """Raises JobFailedError if there is nothing to fit on, to validate by or to measure."""
-    own = encoded.fold_counts(folds)
-    if group.least(float(own.sum(axis=2).min())) < 1:
-        raise JobFailedError(
-            f"One of the {group.size} workers has no rows to fit on or to validate by. Use fewer instances or GPUs, or "
-            "files of about the same size."
-        )
     fitted, positives, held_out, _ = (int(count) for count in counts)
-    if not group.total(own).all() or not held_out:
+    if not group.total(encoded.fold_counts(folds)).all() or not held_out:
         raise JobFailedError(
             f"Of the {fitted:,} rows to fit on, {positives:,} are positive, and {held_out:,} rows are held out. "
             "That is too few to fit, to validate and to measure. Choose another split or more rows."

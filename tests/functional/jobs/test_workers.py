@@ -231,6 +231,16 @@ def test_workers_of_one_instance_share_its_rows_in_turn(tmp_path: Path, cloud: C
     assert loss_of(two) == pytest.approx(loss_of(one), rel=0.005)
 
 
+def test_an_instance_with_held_out_rows_only_takes_part(tmp_path: Path, cloud: Cloud, start: Start) -> None:
+    frame = shoppers(8000).with_columns(month=pl.Series(["2025-01-31"] * 6000 + ["2025-02-28"] * 2000))
+    files = [cloud.put_frame("january.csv", frame[:6000]), cloud.put_frame("february.csv", frame[6000:])]
+    two = fitted(instances(tmp_path, cloud), wide(files), start)
+
+    assert two.holdout.kind == "time"
+    assert (two.trained_rows, two.measurement.rows) == (6000, 2000)
+    assert two.holdout == fitted_by_one(tmp_path, cloud, files).holdout
+
+
 def test_each_gpu_of_an_instance_has_a_worker(tmp_path: Path, cloud: Cloud, start: Start) -> None:
     box = Box(tmp_path / "ml", cloud)
     [(code, _, _)] = ended(start([box], training(uploaded(cloud), architecture="xgboost", gpu_count=2)))
