@@ -18,7 +18,7 @@ from functions.jobs.modelling.metrics import measure
 from functions.jobs.modelling.thresholds import choose_threshold
 from functions.jobs.modelling.training import Observer, Session, TrainingStoppedError
 from functions.jobs.progress import ProgressReporter, webhook_sender
-from functions.jobs.sharded.agreement import Agreement, Decision
+from functions.jobs.sharded.agreement import Agreement, SharedPlan
 from functions.jobs.sharded.encoded import EncodedRows, Folds
 from functions.jobs.sharded.group import Group
 from functions.jobs.sharded.hosts import Hosts
@@ -159,7 +159,7 @@ def _agree(
     seed: int,
     worker: Worker,
     read: Callable[[], Iterator[Batch]],
-) -> tuple[Decision | None, Agreement]:
+) -> tuple[SharedPlan | None, Agreement]:
     """Returns what all do, and with the first worker also what it knows beside that."""
     group = worker.group
     cells = group.least(min(SAMPLE_CELLS, free_bytes(worker.shares) / BYTES_A_SAMPLED_CELL))
@@ -176,8 +176,8 @@ def _agree(
     sample.keep_below(group.least(sample.limit))
     samples = group.gather(sample.to_bytes())
 
-    def decide() -> Decision | None:
-        return Decision(job, configuration, seed, together(samples, job.target)) if group.is_first else None
+    def decide() -> SharedPlan | None:
+        return SharedPlan(job, configuration, seed, together(samples, job.target)) if group.is_first else None
 
     decision = group.together(decide)
     agreed = group.from_first(b"" if decision is None else decision.agreement.model_dump_json().encode())
@@ -186,14 +186,8 @@ def _agree(
 
 def _require_rows(group: Group, encoded: EncodedRows, folds: Folds, counts: npt.NDArray[np.int64]) -> None:
     """Raises JobFailedError if there is nothing to fit on, to validate by or to measure."""
-    own = encoded.fold_counts(folds)
-    if group.least(float(own.sum(axis=2).min())) < 1:
-        raise JobFailedError(
-            f"One of the {group.size} workers has no rows to fit on or to validate by. Use fewer instances or GPUs, or "
-            "files of about the same size."
-        )
     fitted, positives, held_out, _ = (int(count) for count in counts)
-    if not group.total(own).all() or not held_out:
+    if not group.total(encoded.fold_counts(folds)).all() or not held_out:
         raise JobFailedError(
             f"Of the {fitted:,} rows to fit on, {positives:,} are positive, and {held_out:,} rows are held out. "
             "That is too few to fit, to validate and to measure. Choose another split or more rows."

@@ -30,7 +30,7 @@ from functions.jobs.sharded.memory import fits
 from functions.jobs.sharded.prepared import prepare
 from functions.jobs.sharded.supervisor import run_workers
 from functions.jobs.sources import DatasetTable, download, read_files
-from functions.jobs.train.plan import Plan, plan
+from functions.jobs.train.plan import DataPlan, plan
 from functions.jobs.train.results import Result, label_notes, remarks, write_result
 from functions.jobs.train.session import training_session
 from shared.connectors.downloads import ClientFactory
@@ -47,7 +47,7 @@ from shared.propensity.tables import encode_frame
 class Fit:
     """A fitted model, what was decided for it, and the examples that it was fitted on."""
 
-    plan: Plan
+    plan: DataPlan
     result: Result
     examples: Examples
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from functions.jobs.train.plan import Plan
+from functions.jobs.train.plan import DataPlan
 from shared.errors import JobFailedError
 from shared.models.job import JobFile, Measurement, SeriesPoint, TrainingJob
 from shared.propensity.architectures.configuration import ArchitectureConfiguration
@@ -33,7 +33,7 @@ class Result:
     rows: int
 
 
-def write_result(folder: Path, job: TrainingJob, plan: Plan, result: Result) -> None:
+def write_result(folder: Path, job: TrainingJob, plan: DataPlan, result: Result) -> None:
     """Writes the checkpoint, and its metrics to stdout. Raises JobFailedError if predictions could not use it."""
     checkpoint = StoredCheckpoint(
         format_version=FORMAT_VERSION,
@@ -64,7 +64,11 @@ def write_result(folder: Path, job: TrainingJob, plan: Plan, result: Result) -> 
 
 
 def remarks(
-    job: TrainingJob, plan: Plan, suspicious: Mapping[str, float], about_fit: Sequence[str], about_data: Sequence[str]
+    job: TrainingJob,
+    plan: DataPlan,
+    suspicious: Mapping[str, float],
+    about_fit: Sequence[str],
+    about_data: Sequence[str],
 ) -> list[str]:
     """Returns the notes about a training, the most important ones first."""
     return [
@@ -77,7 +81,7 @@ def remarks(
     ]
 
 
-def label_notes(job: TrainingJob, plan: Plan, dropped_rows: int) -> list[str]:
+def label_notes(job: TrainingJob, plan: DataPlan, dropped_rows: int) -> list[str]:
     """Returns notes about the rows without a label, and about a label that the job did not name."""
     notes = []
     if dropped_rows:

@@ -32,7 +32,7 @@ class ArchitectureDescription:
     source: str
     configuration: type[ArchitectureConfiguration]
     uses_gpus: bool = False
-    # Several workers at once: one for each GPU, on one instance or several.
+    # Several workers together: one for each GPU, on one instance or several.
     uses_workers: bool = False
     # Data that do not fit into the memory are read again from disk.
     exceeds_memory: bool = False
