@@ -9,10 +9,10 @@ All items of a customer are in one partition, ``insight_contact#<space>#<key>``:
 - ``~insight#<insight>`` and ``~argument#<argument>``: what was made for the customer, for the history and the erasure.
 - ``~arm#<experiment>``: the customer's arm in an experiment (see ``exposures``).
 - ``~ledger``: the version of the ledger. Each write raises it, so that a reservation fails if another was faster.
-- ``<id of a reaction>``: reactions of the time before there was a ledger.
+- ``<id of a reaction>``: reactions of the time before there was a ledger. The migration gave their ledgers a version.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -44,6 +44,7 @@ REPORTS_LIMIT = 100
 _BUSY = "Too many requests change the contacts of the same customer now."
 # Of two reports with the same time, the later one here decides.
 _ORDER = (ContactStatus.RESERVED, ContactStatus.SENT, ContactStatus.FAILED, ContactStatus.SEEN)
+_LEDGERS, _HEAD = "insight_contact#", "~ledger"
 _CONTACT = "~contact#"
 _INSIGHT, _ARGUMENT = "~insight", "~argument"
 # Reports of one contact agree on these.
@@ -118,6 +119,10 @@ class History:
     contacts: list[Contact] = field(default_factory=list)
     reactions: list[PastReaction] = field(default_factory=list)
 
+    @property
+    def is_empty(self) -> bool:
+        return not self.contacts and not self.reactions
+
 
 def state_of(reports: Iterable[Report]) -> Report:
     """Returns the state of a contact: its status, and the time by which limits count it.
@@ -147,12 +152,22 @@ class Ledger:
     def __init__(self, table: Table) -> None:
         self._table = table
 
-    def read(self, space_id: str, client_keys: Sequence[str], since: datetime) -> History:
-        """Returns what happened since this time under any of the keys. The version is the one of the first key."""
-        head = self._table.get(_head(space_id, client_keys[0])) or {}
-        history = History(int(head.get("version", 0)))
+    def read(self, space_id: str, customers: Sequence[Sequence[str]], since: datetime) -> list[History]:
+        """Returns what happened to each customer since this time, under any of the customer's keys.
+
+        The version is the one of the first key. A ledger without a version is empty, so it is not read.
+        """
+        heads = {key: _head(space_id, key) for keys in customers for key in keys}
+        found = self._table.get_many(list(heads.values()))
+        versions = {key: int(found[head]["version"]) for key, head in heads.items() if head in found}
+        return [self._history(space_id, keys, versions, since) for keys in customers]
+
+    def _history(self, space_id: str, keys: Sequence[str], versions: Mapping[str, int], since: datetime) -> History:
+        history = History(versions.get(keys[0], 0))
         period = KeyCondition("SK").between(id_prefix(milliseconds(since)), "~")
-        for key in client_keys:
+        for key in keys:
+            if key not in versions:
+                continue
             for item in self._table.query(ledger_partition(space_id, key), condition=period):
                 contact, reaction = contact_of(item), reaction_of(item)
                 if contact is not None and contact.occurred_at >= since:
@@ -196,11 +211,11 @@ class Ledger:
 
 
 def ledger_partition(space_id: str, client_key: str) -> str:
-    return f"insight_contact#{space_id}#{client_key}"
+    return f"{_LEDGERS}{space_id}#{client_key}"
 
 
 def _head(space_id: str, client_key: str) -> Key:
-    return Key(ledger_partition(space_id, client_key), "~ledger")
+    return Key(ledger_partition(space_id, client_key), _HEAD)
 
 
 def _contact_key(space_id: str, client_key: str, contact_id: str) -> Key:
@@ -317,6 +332,13 @@ def mention_of(item: Item) -> Mention | None:
     if kind not in (_INSIGHT, _ARGUMENT):
         return None
     return Mention(kind.removeprefix("~"), entity_id, item.get("correlation_id"), item.get("idempotency"))
+
+
+def missing_head(item: Item) -> Write | None:
+    """Returns the write of the version of a ledger from the time before there was one, for one of its reactions."""
+    if not item["PK"].startswith(_LEDGERS) or not _is_of_earlier_days(item):
+        return None
+    return put(Key(item["PK"], _HEAD), {"version": 1}, Attr("PK").not_exists())
 
 
 def _is_of_earlier_days(item: Item) -> bool:

@@ -179,6 +179,14 @@ class FeatureSchema(BaseModel):
 
     def unread(self, rows: Sequence[Mapping[str, Any]], matrix: Matrix) -> Iterator[tuple[int, Feature]]:
         """Features with a value that was given but could not be read, each with the first row that has one."""
+        found: set[str] = set()
+        for index, feature in self.unread_cells(rows, matrix):
+            if feature.name not in found:
+                found.add(feature.name)
+                yield index, feature
+
+    def unread_cells(self, rows: Sequence[Mapping[str, Any]], matrix: Matrix) -> Iterator[tuple[int, Feature]]:
+        """Yields the row and the feature of each value that was given but could not be read."""
         start = 0
         for feature in self.features:
             missing = np.isnan(matrix[:, start]).nonzero()[0] if feature.kind in EXPECTED else ()
@@ -189,7 +197,6 @@ class FeatureSchema(BaseModel):
                 beyond = feature.kind == "numeric" and not np.isnan(number_of(cell))
                 if _given_text(cell) is not None and not beyond:
                     yield int(index), feature
-                    break
 
     def unseen(self, rows: Sequence[Mapping[str, Any]], matrix: Matrix) -> Iterator[tuple[str, str]]:
         """Categories that were given but are not known to the model, each once with its column.
