@@ -66,7 +66,7 @@ def offer(dice: random.Random, models: list[str | None], groups: list[str]) -> d
 
 
 def customer(dice: random.Random, number: int) -> dict[str, Any]:
-    row = {
+    row: dict[str, Any] = {
         "age": dice.choice((dice.uniform(18, 90), dice.randint(18, 90), str(dice.randint(18, 90)), None, "old")),
         "city": dice.choice(CITIES),
         "active": dice.choice((True, False, "true", None)),
