@@ -13,6 +13,8 @@ SNAPSHOT_FILES = "spaces/*/snapshots/*"
 TRAINING_FILES = "spaces/*/trainings/*"
 EVALUATION_FILES = "spaces/*/evaluations/*"
 SCAN_FILES = "spaces/*/scans/*"
+# The plan and the finished parts of a run, until they are published.
+RUN_FILES = "temporary/spaces/*/runs/*"
 # What Step Functions exports of each scanned group of files. No function reads it.
 SCAN_RESULTS = "temporary/spaces/*/scans/*"
 # Which versions of files a training or an evaluation reads.
@@ -37,6 +39,7 @@ class Workflow(StrEnum):
     TRAINING = "training"
     EVALUATION = "evaluation"
     CONNECTOR_SCAN = "connector-scan"
+    PREDICTION = "prediction"
 
 
 class Layer(StrEnum):
@@ -308,6 +311,23 @@ GROUPS = (
             writes=("checkpoint_alias", "checkpoint_gate", *REMOVAL),
             gets=(TRAINING_FILES,),
             lists=(TRAINING_FILES,),
+        ),
+        memory_mb=3008,
+        layers=(Layer.SCORE,),
+    ),
+    group(
+        "predictions",
+        Grants(
+            reads=("catalog", "checkpoint", "checkpoint_alias", "insight_policy"),
+            writes=("prediction", "prediction_output", "prediction_part", "connector", "job"),
+            # A run is checked against the model and the scans of its files, and planned.
+            gets=(CONNECTOR_FILES, SCAN_FILES, TRAINING_FILES),
+            puts=(RUN_FILES,),
+            lists=(CONNECTOR_FILES, SNAPSHOT_FILES, TRAINING_FILES),
+            reads_parameters=(CONNECTOR_CREDENTIALS,),
+            assumes_customer_roles=True,
+            starts=(Workflow.PREDICTION,),
+            stops_executions=True,
         ),
         memory_mb=3008,
         layers=(Layer.SCORE,),
@@ -584,6 +604,57 @@ STEPS = {
             Workflow.CONNECTOR_SCAN,
             "fail_scan",
             Grants(writes=("connector", "catalog", "scan", "job"), starts=(Workflow.CONNECTOR_SCAN,)),
+            timeout_seconds=300,
+        ),
+    ),
+}
+
+# Items that the end of a run writes: it releases the connectors and the folder.
+_RUN_END = ("prediction", "prediction_output", "connector", "job")
+
+STEPS |= {
+    Workflow.PREDICTION: (
+        step(
+            Workflow.PREDICTION,
+            "prepare_prediction",
+            Grants(writes=("prediction",), gets=(RUN_FILES,)),
+        ),
+        step(
+            Workflow.PREDICTION,
+            "score_parts",
+            Grants(
+                reads=("prediction",),
+                writes=("prediction_part",),
+                gets=(CONNECTOR_FILES, RUN_FILES, SNAPSHOT_FILES, TRAINING_FILES),
+                puts=(RUN_FILES,),
+                lists=(TRAINING_FILES,),
+                reads_parameters=(CONNECTOR_CREDENTIALS,),
+                assumes_customer_roles=True,
+            ),
+            memory_mb=3008,
+            # Holds a file of about 3 GB and its decoded copy.
+            disk_mb=10_240,
+            timeout_seconds=900,
+            layers=(Layer.SCAN, Layer.SCORE),
+        ),
+        step(
+            Workflow.PREDICTION,
+            "finish_prediction",
+            Grants(
+                reads=("prediction_part",),
+                writes=_RUN_END,
+                gets=(RUN_FILES,),
+                puts=(CONNECTOR_FILES,),
+                lists=(CONNECTOR_FILES,),
+            ),
+            memory_mb=1024,
+            # Copies thousands of parts.
+            timeout_seconds=900,
+        ),
+        step(
+            Workflow.PREDICTION,
+            "fail_prediction",
+            Grants(reads=("prediction_part",), writes=_RUN_END, deletes=(CONNECTOR_FILES,)),
             timeout_seconds=300,
         ),
     ),

@@ -45,6 +45,9 @@ class Settings(BaseModel):
     training_state_machine_arn: str | None = None
     evaluation_state_machine_arn: str | None = None
     scan_state_machine_arn: str | None = None
+    prediction_state_machine_arn: str | None = None
+    # Of the rows of a run, up to which functions work on them; a SageMaker job works on more.
+    function_run_rows: int = Field(default=50_000_000, ge=0)
     webhook_secret_arn: str | None = None
     # The key from which the external ids of customers' roles are derived.
     external_id_key_arn: str | None = None

@@ -10,10 +10,10 @@ import numpy as np
 import polars as pl
 
 from functions.jobs.concatenation import FileRows, concatenate
-from functions.jobs.downloads import ClientFactory, Downloads
 from functions.jobs.file_warnings import FileNotes
 from functions.jobs.modelling.frames import NOTHING, DateFormats
 from functions.jobs.modelling.splits import row_draws
+from shared.connectors.downloads import ClientFactory, Downloads
 from shared.errors import JobFailedError
 from shared.files.errors import UnreadableFileError
 from shared.files.formats import FileFormat

@@ -176,6 +176,8 @@ class ServiceFunction(Construct):
             "TRAINING_STATE_MACHINE_ARN": state_machine_arn(self, settings, Workflow.TRAINING),
             "EVALUATION_STATE_MACHINE_ARN": state_machine_arn(self, settings, Workflow.EVALUATION),
             "SCAN_STATE_MACHINE_ARN": state_machine_arn(self, settings, Workflow.CONNECTOR_SCAN),
+            "PREDICTION_STATE_MACHINE_ARN": state_machine_arn(self, settings, Workflow.PREDICTION),
+            "FUNCTION_RUN_ROWS": str(settings.function_run_rows),
             "TRAINING_IMAGE_CPU": settings.image(gpu=False),
             "TRAINING_IMAGE_GPU": settings.image(gpu=True),
             "CPU_INSTANCE_TYPES": ",".join(settings.cpu_instance_types),

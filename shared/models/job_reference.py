@@ -11,11 +11,12 @@ class JobKind(StrEnum):
     TRAINING = "training"
     EVALUATION = "evaluation"
     SCAN = "scan"
+    PREDICTION = "prediction"
 
     @property
     def runs_on_sagemaker(self) -> bool:
-        """Returns whether its workflow starts a SageMaker job, and not only functions."""
-        return self is not JobKind.SCAN
+        """Returns whether its workflow always starts a SageMaker training job."""
+        return self in (JobKind.TRAINING, JobKind.EVALUATION)
 
     @property
     def longest(self) -> timedelta:

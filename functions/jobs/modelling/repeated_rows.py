@@ -8,9 +8,10 @@ import numpy.typing as npt
 import polars as pl
 
 from functions.jobs.modelling.copies import are_by_chance
-from functions.jobs.modelling.frames import DateFormats, infer_schema, times_of
+from functions.jobs.modelling.frames import DateFormats, infer_schema
 from shared.propensity.features import WHITESPACE, Matrix, number_of
 from shared.propensity.holdouts import Draws, Labels
+from shared.propensity.tables import times_of
 
 RowKeys = npt.NDArray[np.uint64]
 

@@ -8,13 +8,14 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from functions.jobs.modelling.frames import NOTHING, DateFormats, clean_text, date_formats_of, times_of
+from functions.jobs.modelling.frames import NOTHING, DateFormats, date_formats_of
 from functions.jobs.modelling.repeated_rows import content_draws
 from shared.errors import JobFailedError
 from shared.models.job import JobFile, JobSplit
 from shared.propensity.dates import DateReading, date_readings
 from shared.propensity.features import text_of
 from shared.propensity.holdouts import Draws, GroupHoldout, Holdout, Labels, Mask, RandomHoldout, TimeHoldout
+from shared.propensity.tables import clean_text, times_of
 
 
 def row_draws(seed: int, file: JobFile, rows: int) -> Draws:

@@ -11,13 +11,12 @@ import numpy.typing as npt
 import polars as pl
 
 from functions.jobs.container import Container
-from functions.jobs.downloads import ClientFactory
 from functions.jobs.file_warnings import warnings_of
 from functions.jobs.fitting.base import Examples, FitTask, Hardware, threads_for
 from functions.jobs.fitting.families import family_of
 from functions.jobs.modelling.automatic_splits import automatic_holdout, entity_columns, repeated_entities
 from functions.jobs.modelling.copies import copies, write_hashes
-from functions.jobs.modelling.frames import date_formats, encode_frame, infer_schema
+from functions.jobs.modelling.frames import date_formats, infer_schema
 from functions.jobs.modelling.leakage import suspicious_columns
 from functions.jobs.modelling.metrics import measure
 from functions.jobs.modelling.repeated_rows import are_repeated, entity_numbers, matrix_keys, repeated_columns
@@ -27,6 +26,7 @@ from functions.jobs.modelling.thresholds import choose_threshold, held_out_chanc
 from functions.jobs.modelling.training import Observer, Session, Workspace
 from functions.jobs.progress import ProgressReporter, webhook_sender
 from functions.jobs.sources import DatasetTable, read_datasets
+from shared.connectors.downloads import ClientFactory
 from shared.errors import JobFailedError
 from shared.models.job import TrainingJob
 from shared.propensity.architectures.configuration import ArchitectureConfiguration
@@ -37,6 +37,7 @@ from shared.propensity.errors import CheckpointError
 from shared.propensity.features import FeatureSchema
 from shared.propensity.holdouts import GroupHoldout, Holdout, Labels, Mask, RandomHoldout, TimeHoldout
 from shared.propensity.log_odds import LogOddsModel, mean
+from shared.propensity.tables import encode_frame
 
 FEWEST_ROWS = 20
 FEWEST_OF_A_CLASS = 4
