@@ -3,12 +3,12 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from functions.insights.arbitration import Contender
-from functions.insights.customers import CustomerDecider
-from functions.insights.eligibility import Removal
-from functions.insights.moments import Moments
-from functions.insights.scoring import Explained, Propensity, PropensityScorer
 from shared.clock import Clock
+from shared.decisions.arbitration import Contender
+from shared.decisions.customers import CustomerDecider
+from shared.decisions.eligibility import Removal
+from shared.decisions.moments import Moments
+from shared.decisions.scoring import Explained, Propensity, PropensityScorer
 from shared.dynamodb.repository import Repository, is_identifier
 from shared.dynamodb.table import Table
 from shared.errors import ValidationFailedError

@@ -1,4 +1,4 @@
-"""The end of a run of any kind: its parts are complete and published, or its owner learns why not."""
+"""The begin and the end of a run of any kind: its output is published, or its owner learns why not."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,6 +12,17 @@ from shared.runs.store import Runs
 
 SHOWN_PROBLEMS = 3
 _NO_RESULT = "it ended three times without a result, within the time and memory of its machine"
+
+
+def begin_run(resources: Resources, space_id: str, runs: Runs[Any], run_id: str) -> dict[str, Any]:
+    """Starts a run, and returns what its engine needs. Safe to repeat. Raises JobFailedError for one that has ended."""
+    try:
+        run = runs.start(space_id, run_id)
+    except NotFoundError:
+        raise JobFailedError("The run is gone.") from None
+    if run.status.is_final:
+        raise JobFailedError(f"The run has {run.status} already.")
+    return resources.run_plans.engine_input(space_id, run)
 
 
 def complete_parts(resources: Resources, space_id: str, runs: Runs[Any], run: Run) -> list[PartResult]:

@@ -10,9 +10,12 @@ All items of a customer are in one partition, ``insight_contact#<space>#<key>``:
 - ``~arm#<experiment>``: the customer's arm in an experiment (see ``exposures``).
 - ``~ledger``: the version of the ledger. Each write raises it, so that a reservation fails if another was faster.
 - ``<id of a reaction>``: reactions of the time before there was a ledger. The migration gave their ledgers a version.
+
+``insight_contact#<space>#~released``, ``<hold>`` ends all reservations under a hold, such as those of a run, by one
+write.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -67,7 +70,10 @@ class Report:
 
 @dataclass(frozen=True)
 class ReportedContact:
-    """A report with what it is about. The ``default_channel`` holds if no report and no reaction names another."""
+    """A report with what it is about. The ``default_channel`` holds if no report and no reaction names another.
+
+    A reservation under a ``hold`` ends when the hold is released.
+    """
 
     contact_id: str
     report: Report
@@ -75,6 +81,7 @@ class ReportedContact:
     channel: str | None = None
     default_channel: str | None = None
     group: str | None = None
+    hold: str | None = None
 
 
 @dataclass(frozen=True)
@@ -160,7 +167,24 @@ class Ledger:
         heads = {key: _head(space_id, key) for keys in customers for key in keys}
         found = self._table.get_many(list(heads.values()))
         versions = {key: int(found[head]["version"]) for key, head in heads.items() if head in found}
-        return [self._history(space_id, keys, versions, since) for keys in customers]
+        histories = [self._history(space_id, keys, versions, since) for keys in customers]
+        ended = self._released(space_id, [contact for each in histories for contact in each.contacts])
+        for history in histories if ended else ():
+            history.contacts[:] = [each for each in history.contacts if not _is_held(each, ended)]
+        return histories
+
+    def release(self, space_id: str, hold: str, now: datetime) -> None:
+        """Ends all reservations under a hold: no limit counts them any more. What was sent since still counts."""
+        self._table.write(put(_release(space_id, hold), {"released_at": now}))
+
+    def unreleased(self, space_id: str, contacts: Sequence[Contact]) -> list[Contact]:
+        """Returns the contacts but the reservations whose hold was released."""
+        ended = self._released(space_id, contacts)
+        return [each for each in contacts if not _is_held(each, ended)]
+
+    def _released(self, space_id: str, contacts: Sequence[Contact]) -> set[str]:
+        holds = {each.hold for each in contacts if each.hold and each.status is ContactStatus.RESERVED}
+        return {key.sk for key in self._table.get_many([_release(space_id, hold) for hold in sorted(holds)])}
 
     def _history(self, space_id: str, keys: Sequence[str], versions: Mapping[str, int], since: datetime) -> History:
         history = History(versions.get(keys[0], 0))
@@ -218,6 +242,15 @@ def _head(space_id: str, client_key: str) -> Key:
     return Key(ledger_partition(space_id, client_key), _HEAD)
 
 
+def _release(space_id: str, hold: str) -> Key:
+    # No digest of a customer is such a text.
+    return Key(ledger_partition(space_id, "~released"), hold)
+
+
+def _is_held(contact: Contact, holds: Collection[str]) -> bool:
+    return contact.status is ContactStatus.RESERVED and contact.hold in holds
+
+
 def _contact_key(space_id: str, client_key: str, contact_id: str) -> Key:
     return Key(ledger_partition(space_id, client_key), f"{_CONTACT}{contact_id}")
 
@@ -225,7 +258,7 @@ def _contact_key(space_id: str, client_key: str, contact_id: str) -> Key:
 def _with_report(item: Item, reported: ReportedContact) -> Item:
     """Returns the contact's item with one more report."""
     after = dict(item)
-    for name in ("action_id", "channel", "default_channel", "group"):
+    for name in ("action_id", "channel", "default_channel", "group", "hold"):
         value, known = getattr(reported, name), item.get(name)
         if value is None:
             continue
@@ -302,6 +335,7 @@ def _contact(contact_id: str, item: Item) -> Contact:
         action_id=item.get("action_id"),
         channel=channel,
         group=item.get("group"),
+        hold=item.get("hold"),
         occurred_at=state.occurred_at,
         reserved_until=state.reserved_until,
         status=state.status,

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from shared.errors import JobFailedError, NotFoundError
+from functions.workflows.run_ends import begin_run
 from shared.models.job_reference import JobKind
 from shared.models.prediction import PredictionRun
 from shared.observability import workflow_step
@@ -17,15 +17,8 @@ def prepare_prediction(resources: Resources, event: dict[str, Any]) -> dict[str,
 
     Raises JobFailedError for a run that has ended.
     """
-    space_id, run_id = event["space_id"], event["prediction_id"]
     runs = Runs(resources.table, PredictionRun, JobKind.PREDICTION, resources.clock)
-    try:
-        run = runs.start(space_id, run_id)
-    except NotFoundError:
-        raise JobFailedError("The run is gone.") from None
-    if run.status.is_final:
-        raise JobFailedError(f"The run has {run.status} already.")
-    return resources.run_plans.engine_input(space_id, run)
+    return begin_run(resources, event["space_id"], runs, event["prediction_id"])
 
 
 @workflow_step

@@ -10,10 +10,10 @@ import boto3
 import pytest
 from fastapi.testclient import TestClient
 
-from functions.insights.customers import CustomerDecider, Decided
-from functions.insights.moments import Moments
-from functions.insights.scoring import PropensityScorer
 from shared.checkpoints.aliases import CheckpointAliases
+from shared.decisions.customers import CustomerDecider, Decided
+from shared.decisions.moments import Moments
+from shared.decisions.scoring import PropensityScorer
 from shared.dynamodb.table import Table
 from shared.models.checkpoint import Checkpoint
 from shared.models.insight import Client

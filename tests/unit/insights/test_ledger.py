@@ -11,8 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from functions.insights.eligibility import Engagement, begin_of
 from shared.clock import new_id
+from shared.decisions.eligibility import Engagement, begin_of
 from shared.dynamodb.table import Table
 from shared.insights.conditions import ClientConditions
 from shared.insights.ledger import Ledger, Report, ReportedContact

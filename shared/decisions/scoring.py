@@ -106,6 +106,17 @@ class Propensities:
         model = self._model(action)
         return model.checkpoint if model.rows is not None and model.rows[client] >= 0 else None
 
+    def scored(self) -> "npt.NDArray[np.bool_]":
+        """Returns which propensities come from a model, in the form of ``values``."""
+        import numpy as np
+
+        found = np.zeros((len(self._clients), len(self._actions)), dtype=bool)
+        for column in range(len(self._actions)):
+            rows = self._model(column).rows
+            if rows is not None:
+                found[:, column] = rows >= 0
+        return found
+
     def of(self, client: int, action: int, value: float, *, is_drawn: bool = False) -> Propensity:
         """Returns a propensity of this value with its source."""
         model, checkpoint = self._model(action), self.checkpoint_of(client, action)

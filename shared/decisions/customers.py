@@ -2,17 +2,17 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
-from functions.insights.arbitration import Contender, arbitrate, arbitration_of, best_first, contender, score
-from functions.insights.eligibility import Engagement, Removal
-from functions.insights.experiments import Exploration, actions_of, assigned, policy_of
-from functions.insights.moments import Moment
-from functions.insights.scoring import Propensities, Propensity, PropensityScorer
+from shared.decisions.arbitration import Contender, arbitrate, arbitration_of, best_first, contender, score
+from shared.decisions.eligibility import Engagement, Removal
+from shared.decisions.experiments import Exploration, actions_of, assigned, policy_of
+from shared.decisions.moments import Moment
+from shared.decisions.scoring import Propensities, Propensity, PropensityScorer
 from shared.insights.conditions import ClientConditions
-from shared.insights.ledger import History, Ledger
+from shared.insights.ledger import History
 from shared.models.action import Action, channel_key
 from shared.models.experiment import ExperimentArm
 from shared.models.insight import Client, InsightPolicy
@@ -33,15 +33,15 @@ class ArmRules:
         self.actions = sorted(actions_of(moment.actions, arm), key=lambda each: each.id)
         self.arbitration = arbitration_of(self.policy, self.actions)
         self.factors = [contender(action, 1.0, self.arbitration).factor for action in self.actions]
+        self.channels = _channels(self.actions)
         self._moment = moment
-        self._channels = _channels(self.actions)
         self._without_history = self._engagement(History())
 
     def engagement(self, history: History) -> Engagement:
         return self._without_history if history.is_empty else self._engagement(history)
 
     def _engagement(self, history: History) -> Engagement:
-        return Engagement(self.policy, history, self._moment.now, self._moment.groups, self._channels)
+        return Engagement(self.policy, history, self._moment.now, self._moment.groups, self.channels)
 
 
 @dataclass(frozen=True)
@@ -98,10 +98,18 @@ class Decided:
         }
 
 
+class Histories(Protocol):
+    """Where the histories of customers come from."""
+
+    def read(self, space_id: str, customers: Sequence[Sequence[str]], since: datetime) -> list[History]: ...
+
+
 class CustomerDecider:
     """Decides for customers. ``generators`` gives each customer the source of the draws of an exploration."""
 
-    def __init__(self, ledger: Ledger, propensities: PropensityScorer, generators: Generators = lambda _: None) -> None:
+    def __init__(
+        self, ledger: Histories, propensities: PropensityScorer, generators: Generators = lambda _: None
+    ) -> None:
         self._ledger = ledger
         self._propensities = propensities
         self._generators = generators
