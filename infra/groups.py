@@ -102,6 +102,8 @@ class FunctionSpec:
     disk_mb: int = 512
     timeout_seconds: int = 29
     layers: tuple[Layer, ...] = ()
+    # Packages that do not fit beside the layers. The function unpacks them at a cold start.
+    unpacks: Layer | None = None
     # Script that starts a web server, which streams responses. Stages without streaming use the handler.
     web_server: str | None = None
     # Sends to its own queue. AWS stops other functions after about 16 rounds, so the code must end the loop itself.
@@ -450,6 +452,7 @@ def step(
     disk_mb: int = 512,
     timeout_seconds: int = 120,
     layers: tuple[Layer, ...] = (),
+    unpacks: Layer | None = None,
 ) -> FunctionSpec:
     """Returns the workflow step with the code ``functions/workflows/<workflow>/<verb>.py``."""
     return FunctionSpec(
@@ -460,6 +463,7 @@ def step(
         disk_mb=disk_mb,
         timeout_seconds=timeout_seconds,
         layers=layers,
+        unpacks=unpacks,
     )
 
 
@@ -635,7 +639,8 @@ STEPS |= {
             # Holds a file of about 3 GB and its decoded copy.
             disk_mb=10_240,
             timeout_seconds=900,
-            layers=(Layer.SCAN, Layer.SCORE),
+            layers=(Layer.SCAN,),
+            unpacks=Layer.SCORE,
         ),
         step(
             Workflow.PREDICTION,

@@ -31,16 +31,26 @@ class Container:
 
     base: Path
     gpu_count: int
+    # Where SageMaker reads the reason of a failure.
+    failure_file: Path
 
     @classmethod
     def of(cls, environment: Mapping[str, str], devices: Path = Path("/dev")) -> "Container":
-        """Returns the folders below ``SAGEMAKER_BASE_DIR`` (``/opt/ml``), and how many GPUs the container sees."""
+        """Returns the folders below ``SAGEMAKER_BASE_DIR`` (``/opt/ml``), and how many GPUs the container sees.
+
+        ``FAILURE_FILE`` names another file for the reason of a failure, as processing jobs have one.
+        """
         gpus = [device for device in devices.glob("nvidia*") if device.name.removeprefix("nvidia").isdigit()]
-        return cls(Path(environment.get("SAGEMAKER_BASE_DIR", "/opt/ml")), len(gpus))
+        base = Path(environment.get("SAGEMAKER_BASE_DIR", "/opt/ml"))
+        return cls(base, len(gpus), Path(environment.get("FAILURE_FILE") or base / "output" / "failure"))
 
     @property
     def job_file(self) -> Path:
         return self.base / "input" / "data" / "job" / "job.json"
+
+    @property
+    def tasks_channel(self) -> Path:
+        return self.base / "input" / "data" / "tasks"
 
     @property
     def model_channel(self) -> Path:
@@ -58,7 +68,7 @@ class Container:
     def report_failure(self, reason: str) -> None:
         """Writes the reason to SageMaker's failure file and to stderr, because SageMaker may report either."""
         text = reason[:MAX_FAILURE_CHARACTERS]
-        failure = self.base / "output" / "failure"
+        failure = self.failure_file
         failure.parent.mkdir(parents=True, exist_ok=True)
         failure.write_text(text, encoding="utf-8")
         print(f"JobFailedError: {text}", file=sys.stderr, flush=True)  # noqa: T201 - the container's log

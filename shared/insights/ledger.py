@@ -173,15 +173,6 @@ class Ledger:
             history.contacts[:] = [each for each in history.contacts if not _is_held(each, ended)]
         return histories
 
-    def release(self, space_id: str, hold: str, now: datetime) -> None:
-        """Ends all reservations under a hold: no limit counts them any more. What was sent since still counts."""
-        self._table.write(put(_release(space_id, hold), {"released_at": now}))
-
-    def unreleased(self, space_id: str, contacts: Sequence[Contact]) -> list[Contact]:
-        """Returns the contacts but the reservations whose hold was released."""
-        ended = self._released(space_id, contacts)
-        return [each for each in contacts if not _is_held(each, ended)]
-
     def _released(self, space_id: str, contacts: Sequence[Contact]) -> set[str]:
         holds = {each.hold for each in contacts if each.hold and each.status is ContactStatus.RESERVED}
         return {key.sk for key in self._table.get_many([_release(space_id, hold) for hold in sorted(holds)])}
@@ -240,6 +231,11 @@ def ledger_partition(space_id: str, client_key: str) -> str:
 
 def _head(space_id: str, client_key: str) -> Key:
     return Key(ledger_partition(space_id, client_key), _HEAD)
+
+
+def released(space_id: str, hold: str, now: datetime) -> Write:
+    """Returns the write that ends all reservations under a hold: no limit counts them. What was sent still counts."""
+    return put(_release(space_id, hold), {"released_at": now})
 
 
 def _release(space_id: str, hold: str) -> Key:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter
 
-from shared.models.run import Run, RunPart, RunPlan, RunTask
+from shared.models.run import RunPart, RunPlan, RunTask
 from shared.runs.inputs import RunInputs
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class Plans:
         """Stores a plan with its tasks."""
         folder = self.folder(plan.space_id, plan.work_id)
         self._put(f"{folder}plan.json", plan.model_dump_json().encode())
-        self._put(f"{folder}tasks.json", _TASKS.dump_json(list(tasks)))
+        self._put(self.tasks_key(plan.space_id, plan.work_id), _TASKS.dump_json(list(tasks)))
 
     def load(self, space_id: str, work_id: str) -> RunPlan:
         """Returns the plan of a run."""
@@ -66,7 +66,7 @@ class Plans:
 
     def tasks(self, space_id: str, work_id: str) -> list[RunTask]:
         """Returns the tasks of a run."""
-        return _TASKS.validate_json(self._get(f"{self.folder(space_id, work_id)}tasks.json"))
+        return _TASKS.validate_json(self._get(self.tasks_key(space_id, work_id)))
 
     def spread(self, space_id: str, work_id: str, tasks: Sequence[RunTask]) -> str:
         """Stores each task as an object, for a job that shares them out to its machines. Returns their prefix."""
@@ -75,16 +75,9 @@ class Plans:
             self._put(f"{prefix}{number:05d}.json", task.model_dump_json().encode())
         return prefix
 
-    def engine_input(self, space_id: str, run: Run) -> dict[str, Any]:
-        """Returns what the run's state machine needs to have its tasks carried out."""
-        found: dict[str, Any] = {
-            "space_id": space_id,
-            f"{self.load(space_id, run.work_id).kind}_id": run.id,
-            "work_id": run.work_id,
-            "engine": run.engine,
-            "tasks_key": f"{self.folder(space_id, run.work_id)}tasks.json",
-        }
-        return found
+    def tasks_key(self, space_id: str, work_id: str) -> str:
+        """Returns the key of the list of tasks."""
+        return f"{self.folder(space_id, work_id)}tasks.json"
 
     def folder(self, space_id: str, work_id: str) -> str:
         """Returns the prefix of all objects of a run."""

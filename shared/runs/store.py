@@ -18,6 +18,7 @@ from shared.dynamodb.reference_counts import add_reference, remove_reference
 from shared.dynamodb.repository import Idempotency, Modification, Repository
 from shared.dynamodb.table import Key, Table, TransactionFailedError, Write, delete, put, update
 from shared.errors import ConflictError, JobFailedError, ValidationFailedError
+from shared.insights.ledger import released
 from shared.jobs.store import Jobs
 from shared.models.job_reference import JobKind, JobReference
 from shared.models.job_status import JobStatus
@@ -70,7 +71,10 @@ class Runs(Generic[R]):
         return self.repository.modify(space_id, run_id, decide)
 
     def end(self, space_id: str, run_id: str, status: JobStatus, values: dict[str, Any]) -> R:
-        """Sets a final status, and releases connectors and folder, unless the run has ended. Raises NotFoundError."""
+        """Sets a final status, and releases connectors, folder and, without success, reserved contacts.
+
+        A run that has ended stays as it is. Raises NotFoundError.
+        """
 
         def decide(run: R) -> Modification | None:
             if run.status.is_final:
@@ -80,6 +84,8 @@ class Runs(Generic[R]):
                 *map(delete, self._output_keys(space_id, run)),
                 self.jobs.close(run.id),
             ]
+            if self.kind is JobKind.DECISION_RUN and status is not JobStatus.SUCCEEDED:
+                also.append(released(space_id, run.id, self._clock()))
             progress = self.progress(space_id, run).model_copy(update={"seconds_left": None})
             ended = {"status": status, "ended_at": self._clock(), "progress": progress, **values}
             return Modification(ended, also)

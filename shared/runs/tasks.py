@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Event
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -50,10 +51,17 @@ class _OpenPart:
 
 
 class TaskWorker:
-    """Works on tasks of one run. ``run_id`` is the run that waits for them; it may be a restart of the plan's."""
+    """Works on tasks of one run: ``run_id``, which may be a restart of the plan's. ``stop`` ends it after a part."""
 
     def __init__(
-        self, plan: RunPlan, run_id: str, runs: Runs[Any], plans: Plans, s3: "S3Client", client: ClientFactory
+        self,
+        plan: RunPlan,
+        run_id: str,
+        runs: Runs[Any],
+        plans: Plans,
+        s3: "S3Client",
+        client: ClientFactory,
+        stop: Event | None = None,
     ) -> None:
         self._plan = plan
         self._run_id = run_id
@@ -61,6 +69,7 @@ class TaskWorker:
         self._plans = plans
         self._s3 = s3
         self._client = client
+        self._stop = stop or Event()
 
     def work_on(self, task: RunTask, work: PartWork) -> None:
         """Works on the parts of a task that are not finished. Safe to repeat.
@@ -163,7 +172,9 @@ class TaskWorker:
         """Returns whether the parts that are left are of no use."""
         space_id = self._plan.space_id
         refused = self._runs.rows_refused(space_id, self._plan.work_id)
-        return refused > self._plan.max_refused_rows or self._runs.has_ended(space_id, self._run_id)
+        return (
+            self._stop.is_set() or refused > self._plan.max_refused_rows or self._runs.has_ended(space_id, self._run_id)
+        )
 
     def _note(self, parts: Sequence[RunPart], problem: str) -> None:
         space_id, work_id = self._plan.space_id, self._plan.work_id

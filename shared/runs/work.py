@@ -9,7 +9,8 @@ A kind of run consists of
 - a model of its entity, which extends ``shared.models.run.Run``, and a group ``functions/<kind>s`` with its routes;
 - a class that implements ``PartWork``;
 - steps in ``functions/workflows/<kind>``, which hand the tasks and the ``PartWork`` to
-  ``shared.runs.tasks.TaskWorker``, and end the run with ``functions.workflows.run_ends``.
+  ``shared.runs.tasks.TaskWorker``, and begin and end the run with
+  ``functions.workflows.batch_runs``.
 """
 
 from collections.abc import Mapping, Sequence

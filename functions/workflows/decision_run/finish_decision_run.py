@@ -2,8 +2,8 @@
 
 from typing import Any
 
+from functions.workflows.batch_runs import complete_parts
 from functions.workflows.decision_run.settling import OFFERS, Settling
-from functions.workflows.run_ends import complete_parts
 from shared.decisions.runs import Offers
 from shared.dynamodb.repository import Modification
 from shared.models.decision_run import DECISION_COLUMNS, DecisionRun, DecisionSettings

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from functions.workflows.run_ends import begin_run
+from functions.workflows.batch_runs import prepare_run
 from shared.models.decision_run import DecisionRun
 from shared.models.job_reference import JobKind
 from shared.observability import workflow_step
@@ -15,10 +15,10 @@ _resources = Resources()
 def prepare_decision_run(resources: Resources, event: dict[str, Any]) -> dict[str, Any]:
     """Takes ``{space_id, decision_run_id}``; returns what the engine of the run needs. Safe to repeat.
 
-    Raises JobFailedError for a run that has ended.
+    Raises JobFailedError, see ``prepare_run``.
     """
     runs = Runs(resources.table, DecisionRun, JobKind.DECISION_RUN, resources.clock)
-    return begin_run(resources, event["space_id"], runs, event["decision_run_id"])
+    return prepare_run(resources, event["space_id"], runs, event["decision_run_id"])
 
 
 @workflow_step

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from functions.workflows.run_ends import fail_run
+from functions.workflows.batch_runs import fail_run
 from shared.models.job_reference import JobKind
 from shared.models.prediction import PredictionRun
 from shared.observability import workflow_step

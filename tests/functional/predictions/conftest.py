@@ -13,7 +13,7 @@ from fastapi.testclient import TestClient
 from functions.workflows.prediction.fail_prediction import fail_prediction
 from functions.workflows.prediction.finish_prediction import finish_prediction
 from functions.workflows.prediction.prepare_prediction import prepare_prediction
-from functions.workflows.prediction.score_parts import score_parts
+from functions.workflows.prediction.scoring import score_parts
 from shared.errors import JobFailedError
 from shared.models.checkpoint import Checkpoint
 from shared.resources import Resources

@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 from botocore.exceptions import ClientError
 
-from functions.workflows.prediction.score_parts import score_parts
+from functions.workflows.prediction.scoring import score_parts
 from shared.runs.tasks import TaskWorker
 from tests.fixtures.aws import BUCKET
 from tests.functional.predictions.conftest import PartSize, Runs, csv, parquet, table

@@ -1,12 +1,14 @@
-"""The begin and the end of a run of any kind: its output is published, or its owner learns why not."""
+"""The begin and the end of a run of any kind. Between them, its engine has the tasks carried out."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from functions.workflows.instances import instance_types
+from functions.workflows.job_inputs import BASE_VOLUME_GB
 from shared.errors import JobFailedError, NotFoundError
 from shared.jobs.failures import count_failed_job, explain
 from shared.models.job_status import JobStatus
-from shared.models.run import PartResult, Run
+from shared.models.run import PartResult, Run, RunEngine
 from shared.resources import Resources
 from shared.runs.store import Runs
 
@@ -14,15 +16,41 @@ SHOWN_PROBLEMS = 3
 _NO_RESULT = "it ended three times without a result, within the time and memory of its machine"
 
 
-def begin_run(resources: Resources, space_id: str, runs: Runs[Any], run_id: str) -> dict[str, Any]:
-    """Starts a run, and returns what its engine needs. Safe to repeat. Raises JobFailedError for one that has ended."""
+def prepare_run(resources: Resources, space_id: str, runs: Runs[Any], run_id: str) -> dict[str, Any]:
+    """Sets a run to ``running``, and returns what its state machine needs for the engine. Safe to repeat.
+
+    Raises JobFailedError for a run that has ended, and if this deployment has no container for a job.
+    """
     try:
-        run = runs.start(space_id, run_id)
+        run: Run = runs.start(space_id, run_id)
     except NotFoundError:
         raise JobFailedError("The run is gone.") from None
     if run.status.is_final:
         raise JobFailedError(f"The run has {run.status} already.")
-    return resources.run_plans.engine_input(space_id, run)
+    plans, settings = resources.run_plans, resources.settings
+    found: dict[str, Any] = {
+        "space_id": space_id,
+        f"{runs.kind}_id": run_id,
+        "work_id": run.work_id,
+        "engine": run.engine,
+        "tasks_key": plans.tasks_key(space_id, run.work_id),
+    }
+    if run.engine is not RunEngine.PROCESSING:
+        return found
+    if settings.training_image_cpu is None:
+        raise JobFailedError("This deployment has no container for it: its operator has to set TRAINING_IMAGE_CPU.")
+    tasks = plans.tasks(space_id, run.work_id)
+    largest = max(task.file.size_bytes for task in tasks)
+    job = {
+        "name": f"{runs.kind}-{run_id}",
+        "image_uri": settings.training_image_cpu,
+        "instance_type": instance_types(settings, 0)[0],
+        "instance_count": run.instance_count,
+        # A file, and two decoded copies while one becomes the other.
+        "volume_gb": BASE_VOLUME_GB + 3 * (largest >> 30),
+        "tasks_uri": f"s3://{plans.bucket}/{plans.spread(space_id, run.work_id, tasks)}",
+    }
+    return {**found, "job": job}
 
 
 def complete_parts(resources: Resources, space_id: str, runs: Runs[Any], run: Run) -> list[PartResult]:
