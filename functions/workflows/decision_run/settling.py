@@ -116,7 +116,7 @@ class Settling:
         )
         shown = []
         for row in others:
-            place = (customers == customers[row]).arg_max() or 0
+            place = (customers == customers.slice(row, 1)).arg_max() or 0
             (file, at), (first_file, first_at) = places[row], places[place]
             shown.append(DuplicateCustomer(file=file, row=at, first_file=first_file, first_row=first_at))
         return is_first.to_numpy(), shown
