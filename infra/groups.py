@@ -368,8 +368,8 @@ GROUPS = (
                 "cluster",
                 *CALL_LIMITS,
             ),
-            gets=(INSIGHT_FILES, TRAINING_FILES),
-            # Reactions are exported to managed connectors.
+            # Reactions are exported to managed connectors, from which their owner downloads them.
+            gets=(CONNECTOR_FILES, INSIGHT_FILES, TRAINING_FILES),
             puts=(INSIGHT_FILES, CONNECTOR_FILES),
             lists=(TRAINING_FILES,),
             reads_parameters=(CLUSTER_TOKENS,),
@@ -621,7 +621,8 @@ STEPS |= {
         step(
             Workflow.PREDICTION,
             "prepare_prediction",
-            Grants(writes=("prediction",), gets=(RUN_FILES,)),
+            # The tasks of a SageMaker job are objects.
+            Grants(writes=("prediction",), gets=(RUN_FILES,), puts=(RUN_FILES,)),
         ),
         step(
             Workflow.PREDICTION,
@@ -688,8 +689,10 @@ def event(
 # A function that reconciles a job corrects its record, starts a job that never started and stops a job that was
 # cancelled.
 _CONVERGENCE = Grants(
-    reads=("benchmark", "checkpoint", "space"),
-    writes=(*_TRAINING_END, "evaluation", "scan", "catalog"),
+    reads=("benchmark", "checkpoint", "prediction_part", "space"),
+    writes=(*dict.fromkeys((*_TRAINING_END, *_RUN_END)), "evaluation", "scan", "catalog"),
+    # What a run has published, whose workflow is gone.
+    deletes=(CONNECTOR_FILES,),
     starts=tuple(Workflow),
     stops_executions=True,
     stops_training_jobs=True,

@@ -7,20 +7,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryFile, gettempdir
 
-FOLDER = "packages"
-
 
 def load_packages(environment: Mapping[str, str] = os.environ) -> None:
     """Unpacks the archive that ``PACKAGES_URI`` names, once for each process, and lets Python import from it.
 
     Deployments without layers have every package, and no archive.
     """
-    uri, folder = environment.get("PACKAGES_URI"), str(Path(gettempdir()) / FOLDER)
-    if not uri or folder in sys.path:
+    bucket, _, key = environment.get("PACKAGES_URI", "").removeprefix("s3://").partition("/")
+    folder = str(Path(gettempdir()) / f"packages-{Path(key).stem}")
+    if not key or folder in sys.path:
         return
     import boto3
 
-    bucket, _, key = uri.removeprefix("s3://").partition("/")
     with TemporaryFile() as archive:
         boto3.client("s3").download_fileobj(bucket, key, archive)
         with zipfile.ZipFile(archive) as packed:

@@ -22,7 +22,7 @@ class JobKind(StrEnum):
     @property
     def longest(self) -> timedelta:
         """Returns the time after which the state machine gives up."""
-        return timedelta(days=7) if self.runs_on_sagemaker else timedelta(days=1)
+        return timedelta(days=1) if self is JobKind.SCAN else timedelta(days=7)
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,11 @@ MANIFEST_FILE = "_manifest.json"
 REFUSED_SHARE = 0.05
 
 
+def is_manifest(file: str) -> bool:
+    """Returns whether a file lists the output of a run, and so holds no rows."""
+    return file.rpartition("/")[2] == MANIFEST_FILE
+
+
 class RunEngine(StrEnum):
     """``lambda``: functions work on the parts, many at the same time. ``processing``: machines of a SageMaker job."""
 

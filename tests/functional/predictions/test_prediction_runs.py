@@ -6,6 +6,7 @@ import pytest
 
 from shared.models.prediction import PREDICTION_COLUMNS
 from shared.runs.predictions import SCHEMA
+from tests.fixtures.aws import BUCKET
 from tests.functional.predictions.conftest import PartSize, Runs, csv, parquet, table
 
 
@@ -58,7 +59,7 @@ def test_the_output_appears_as_a_whole_and_the_manifest_last(runs: Runs, part_si
     prefix = f"spaces/{runs.lab.space_id}/connectors/{runs.target}/scores/"
     written = {
         each["Key"].removeprefix(prefix): each["LastModified"]
-        for each in runs.lab.s3.list_objects_v2(Bucket="data", Prefix=prefix)["Contents"]
+        for each in runs.lab.s3.list_objects_v2(Bucket=BUCKET, Prefix=prefix)["Contents"]
     }
     assert written["_manifest.json"] == max(written.values())
 
@@ -142,3 +143,21 @@ def test_the_owner_downloads_the_files_of_a_run(runs: Runs) -> None:
     assert "X-Amz-Signature" in page["data"][1]["url"]
     rest = runs.lab.client.get(f"/predictions/{run['id']}/files", params={"after": "scores/_manifest.json", "limit": 1})
     assert [each["file"] for each in rest.json()["data"]] == ["scores/part-00000.parquet"]
+
+
+def test_the_output_is_scanned_as_any_file(runs: Runs) -> None:
+    runs.upload("a.csv", csv(table(30)))
+    runs.work(runs.start())
+    lab, folder = runs.lab, f"spaces/{runs.lab.space_id}/connectors/{runs.target}/scores/"
+    events = [
+        lab.event("Object Created", each["Key"], each["ETag"].strip('"'), each["Size"], "null")
+        for each in lab.s3.list_objects_v2(Bucket=BUCKET, Prefix=folder)["Contents"]
+    ]
+
+    assert lab.deliver(*events) == []
+    lab.work(runs.target)
+
+    [entry] = lab.catalog(runs.target).values()
+    assert (entry["file"], entry["status"], entry["rows"]) == ("scores/part-00000.parquet", "scanned", 30)
+    assert [column["name"] for column in entry["columns"]] == list(PREDICTION_COLUMNS)
+    assert lab.files(runs.target, flat=True) == ["scores/part-00000.parquet"]
