@@ -7,7 +7,7 @@ from fastapi import Depends, Query, Response
 from functions.decision_runs.service import DecisionRunService
 from shared.dependencies import CurrentResources
 from shared.http.errors import errors
-from shared.http.parameters import After, IdempotencyKey, Limit, tagged
+from shared.http.parameters import After, AfterFile, IdempotencyKey, Limit, tagged
 from shared.http.routers import CurrentContext, GroupRouter
 from shared.models.base import Identifier, Page
 from shared.models.connector import Download
@@ -15,9 +15,6 @@ from shared.models.decision_run import DecisionRun, DecisionRunCreate, DecisionS
 
 router = GroupRouter("decision-runs")
 
-AfterFile = Annotated[
-    str, Query(max_length=1024, description="The last file of the previous page; empty for the first page.")
-]
 ComparedTo = Annotated[
     Identifier | None, Query(description="Another run. The answer has this run's numbers minus those of the other.")
 ]

@@ -36,10 +36,10 @@ class Contender:
         return score(self.propensity, self.factor)
 
 
-Amount = TypeVar("Amount", float, "npt.NDArray[np.float64]")
+Factor = TypeVar("Factor", float, "npt.NDArray[np.float64]")
 
 
-def score(propensity: Amount, factor: Amount) -> Amount:
+def score(propensity: Factor, factor: Factor) -> Factor:
     """Returns the score of one action, or those of many customers and actions."""
     return propensity * factor
 

@@ -25,7 +25,7 @@ Generators = Callable[[Client], "np.random.Generator | None"]
 
 
 class ArmRules:
-    """The rules for the customers of one arm, or of none. The actions are in the order of their ids."""
+    """The rules for the customers of an arm, or of those without one. The actions are in the order of their ids."""
 
     def __init__(self, moment: Moment, arm: ExperimentArm | None) -> None:
         self.arm = arm
@@ -98,7 +98,7 @@ class Decided:
         }
 
 
-class Histories(Protocol):
+class HistorySource(Protocol):
     """Where the histories of customers come from."""
 
     def read(self, space_id: str, customers: Sequence[Sequence[str]], since: datetime) -> list[History]: ...
@@ -108,7 +108,7 @@ class CustomerDecider:
     """Decides for customers. ``generators`` gives each customer the source of the draws of an exploration."""
 
     def __init__(
-        self, ledger: Histories, propensities: PropensityScorer, generators: Generators = lambda _: None
+        self, ledger: HistorySource, propensities: PropensityScorer, generators: Generators = lambda _: None
     ) -> None:
         self._ledger = ledger
         self._propensities = propensities

@@ -17,7 +17,7 @@ import polars as pl
 from shared.decisions.arbitration import contender
 from shared.decisions.customers import ArmRules, CustomerDecider, Decided
 from shared.decisions.scoring import PropensityScorer
-from shared.decisions.snapshots import Snapshot
+from shared.decisions.snapshots import KeptMoment
 from shared.decisions.words import PromptFacts, content, plain_text
 from shared.insights.ledger import Ledger
 from shared.models.action import Action, channel_key
@@ -64,7 +64,7 @@ class Offers:
 
     def __init__(self, settings: DecisionSettings) -> None:
         self.settings = settings
-        self.snapshot = Snapshot(settings)
+        self.snapshot = KeptMoment(settings)
         self.moment = self.snapshot.moment
         self.usual = ArmRules(self.moment, None)
         self.actions: Sequence[Action] = self.usual.actions

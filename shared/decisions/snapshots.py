@@ -39,7 +39,7 @@ def references(moment: Moment) -> list[str]:
     return sorted({each for each in named if each})
 
 
-class Snapshot:
+class KeptMoment:
     """A moment as a run keeps it, with the checkpoints and counts of that time."""
 
     def __init__(self, settings: DecisionSettings) -> None:

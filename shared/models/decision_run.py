@@ -13,7 +13,7 @@ from shared.models.run import Run, RunCreate, RunOutputCreate
 
 MAX_LIMITS = 1000
 SHOWN_DUPLICATES = 100
-Amount = Annotated[int, Field(ge=0, le=1_000_000_000)]
+OfferAmount = Annotated[int, Field(ge=0, le=1_000_000_000)]
 
 
 class OfferLimit(Model):
@@ -21,8 +21,8 @@ class OfferLimit(Model):
 
     action_id: Identifier | None = None
     channel: Channel | None = None
-    capacity: Amount | None = Field(default=None, description="the most offers; no limit when left out")
-    minimum: Amount = Field(default=0, description="the fewest offers; the run fails if so many cannot be made")
+    capacity: OfferAmount | None = Field(default=None, description="the most offers; no limit when left out")
+    minimum: OfferAmount = Field(default=0, description="the fewest offers; the run fails if so many cannot be made")
 
     @model_validator(mode="after")
     def _says_something(self) -> "OfferLimit":
@@ -90,7 +90,7 @@ class DecisionRunCreate(RunCreate):
 
 
 class DecisionRun(Run):
-    """A run. Its output has one row for each customer, with the offer or the reason why there is none."""
+    """A run. Its output has one row for each customer, with the offer or the reason why it gets no offer."""
 
     actions: list[str] = Field(description="the actions that were compared")
     cancelled_at: Timestamp | None = Field(default=None, description="when its reserved contacts were released")

@@ -43,7 +43,7 @@ def add_actions(user: FunctionUser, folders: list[Path]) -> None:
     table = user.resources.table
     archives = [packed(folder) for folder in folders]
     models = [add_model(table, user.space_id, archives[index % len(archives)]).id for index in range(MODELS)]
-    service, scope = ActionService(table), SpaceContext(user.space_id, user.principal.user_id)
+    service, scope = ActionService(table), SpaceContext(user.space_id, user.principal.user_id, is_owner=True)
     for index in range(ACTIONS):
         offer = {
             "name": f"Offer {index}",

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from shared.errors import JobFailedError
 
 Values = npt.NDArray[np.float64]
-Choice = npt.NDArray[np.int32]
+Chosen = npt.NDArray[np.int32]
 
 NOTHING = -1
 # Values of customers and options up to which HiGHS solves the problem exactly within seconds.
@@ -30,7 +30,7 @@ _SWEEPS = 6
 
 
 @dataclass(frozen=True)
-class Limit:
+class OptionLimit:
     """How many offers of some options a run makes. ``name`` is for messages."""
 
     name: str
@@ -43,7 +43,7 @@ class Limit:
 class Allocation:
     """``choice`` is the option of each customer, or ``NOTHING``. No allocation exceeds ``bound``."""
 
-    choice: Choice
+    choice: Chosen
     value: float
     bound: float
     method: str
@@ -55,7 +55,7 @@ class Allocation:
         return max(0.0, self.bound - self.value) / self.bound if self.bound > 0 else 0.0
 
 
-def allocate(values: Values, limits: Sequence[Limit]) -> Allocation:
+def allocate(values: Values, limits: Sequence[OptionLimit]) -> Allocation:
     """Returns an allocation for a matrix of customers and options, with minus infinity for what is not allowed.
 
     Raises JobFailedError if a minimum cannot be met.
@@ -70,7 +70,7 @@ def allocate(values: Values, limits: Sequence[Limit]) -> Allocation:
     return _Prices(values, limits).allocation()
 
 
-def _require_possible(values: Values, limits: Sequence[Limit]) -> None:
+def _require_possible(values: Values, limits: Sequence[OptionLimit]) -> None:
     for limit in limits:
         if not limit.minimum:
             continue
@@ -88,7 +88,7 @@ def _chunks(size: int) -> Iterator[slice]:
         yield slice(start, min(start + _CHUNK, size))
 
 
-def _best(values: Values) -> Choice:
+def _best(values: Values) -> Chosen:
     """Returns the best option of each customer, as without limits."""
     choice = np.empty(len(values), dtype=np.int32)
     for rows in _chunks(len(values)):
@@ -98,16 +98,16 @@ def _best(values: Values) -> Choice:
     return choice
 
 
-def _value(values: Values, choice: Choice) -> float:
+def _value(values: Values, choice: Chosen) -> float:
     made = (choice != NOTHING).nonzero()[0]
     return float(values[made, choice[made]].sum())
 
 
-def _counts(choice: Choice, options: int) -> npt.NDArray[np.int64]:
+def _counts(choice: Chosen, options: int) -> npt.NDArray[np.int64]:
     return np.bincount(choice[choice != NOTHING], minlength=options)
 
 
-def _holds(choice: Choice, limits: Sequence[Limit], options: int) -> bool:
+def _holds(choice: Chosen, limits: Sequence[OptionLimit], options: int) -> bool:
     counts = _counts(choice, options)
     made = [int(counts[list(limit.options)].sum()) for limit in limits]
     return all(
@@ -116,7 +116,7 @@ def _holds(choice: Choice, limits: Sequence[Limit], options: int) -> bool:
     )
 
 
-def _exact(values: Values, limits: Sequence[Limit]) -> Allocation | None:
+def _exact(values: Values, limits: Sequence[OptionLimit]) -> Allocation | None:
     """Returns the best allocation by HiGHS, or ``None`` if it takes too long. Raises JobFailedError without any."""
     import highspy
 
@@ -127,7 +127,7 @@ def _exact(values: Values, limits: Sequence[Limit]) -> Allocation | None:
     lower = [0.0] * (len(members) - len(limits)) + [float(limit.minimum) for limit in limits]
     upper = [1.0] * (len(members) - len(limits))
     upper += [float(customers if limit.capacity is None else limit.capacity) for limit in limits]
-    solver = highspy.Highs()
+    solver: Any = highspy.Highs()  # type: ignore[no-untyped-call]
     solver.silent()
     for name, option in (("threads", 1), ("time_limit", EXACT_SECONDS), ("mip_rel_gap", 0.0)):
         solver.setOptionValue(name, option)
@@ -162,7 +162,7 @@ class _Prices:
     A limit with a price above 0 is a capacity that many want; below 0, it is a minimum that few want.
     """
 
-    def __init__(self, values: Values, limits: Sequence[Limit]) -> None:
+    def __init__(self, values: Values, limits: Sequence[OptionLimit]) -> None:
         self._values = values
         self._limits = limits
         options = values.shape[1]
@@ -234,7 +234,7 @@ class _Prices:
 class _Offers:
     """Makes offers by prices so that all limits hold."""
 
-    def __init__(self, values: Values, limits: Sequence[Limit], within: Values, prices: Values) -> None:
+    def __init__(self, values: Values, limits: Sequence[OptionLimit], within: Values, prices: Values) -> None:
         self._values = values
         self._limits = limits
         self._within = within
@@ -243,7 +243,7 @@ class _Offers:
         self._choice = np.full(len(values), NOTHING, dtype=np.int32)
         self._room = np.array([len(values) if each.capacity is None else each.capacity for each in limits])
 
-    def choice(self) -> Choice:
+    def choice(self) -> Chosen:
         self._offer()
         for _ in range(_SWEEPS):
             if not self._improve():
@@ -254,7 +254,8 @@ class _Offers:
 
     def _is_open(self) -> npt.NDArray[np.bool_]:
         """Returns which options have room in all their limits."""
-        return ~(self._within[:, self._room <= 0] > 0).any(axis=1)
+        closed = (self._within[:, self._room <= 0] > 0).any(axis=1)
+        return np.asarray(~closed)
 
     def _offer(self) -> None:
         """Gives customers their best open option. Where too many want one, those who would lose most come first."""
@@ -270,7 +271,7 @@ class _Offers:
                 return
             waiting = np.delete(waiting[wanting], accepted)
 
-    def _wishes(self, customers: npt.NDArray[np.int64]) -> tuple[Choice, Values]:
+    def _wishes(self, customers: npt.NDArray[np.int64]) -> tuple[Chosen, Values]:
         """Returns the best open option of each customer, and how much worse the next one is."""
         options = np.full(len(customers), NOTHING, dtype=np.int32)
         regrets = np.zeros(len(customers))
@@ -286,7 +287,7 @@ class _Offers:
             options[rows] = np.where(worth >= 0, best, NOTHING)
         return options, regrets
 
-    def _accepted(self, options: Choice, regrets: Values) -> npt.NDArray[np.int64]:
+    def _accepted(self, options: Chosen, regrets: Values) -> npt.NDArray[np.int64]:
         """Returns the places of the wishes that fit the limits, those with the highest regret first."""
         kept = np.ones(len(options), dtype=bool)
         for place, room in enumerate(self._room):
@@ -296,7 +297,7 @@ class _Offers:
                 kept[members[ordered[max(room, 0) :]]] = False
         return kept.nonzero()[0]
 
-    def _taken(self, options: Choice) -> npt.NDArray[np.int64]:
+    def _taken(self, options: Chosen) -> npt.NDArray[np.int64]:
         counts = np.bincount(options[options != NOTHING], minlength=len(self._within))
         return np.asarray(counts @ self._within).astype(np.int64)
 
@@ -328,7 +329,7 @@ class _Offers:
         gains[self._choice == option] = -np.inf
         return np.asarray(gains)
 
-    def _fill(self, place: int, limit: Limit) -> None:
+    def _fill(self, place: int, limit: OptionLimit) -> None:
         """Moves those who lose least to a limit whose minimum is not reached. Raises JobFailedError without enough."""
         missing = limit.minimum - int(self._taken(self._choice)[place])
         if missing <= 0:
@@ -353,7 +354,7 @@ class _Offers:
             f"{missing:,} offers are missing. Lower it, or raise a capacity."
         )
 
-    def _cheapest(self, place: int, limit: Limit) -> Iterator[tuple[int, int]]:
+    def _cheapest(self, place: int, limit: OptionLimit) -> Iterator[tuple[int, int]]:
         """Yields customers without an offer of the limit, each with the option that costs least, cheapest first."""
         options = np.array(limit.options)
         gains: Any = np.stack([self._gains(int(option)) for option in options])

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from functions.workflows.decision_run.allocation import Allocation, Limit, allocate
+from functions.workflows.decision_run.allocation import Allocation, OptionLimit, allocate
 from shared.decisions.arbitration import score
 from shared.decisions.runs import LEFT, NOTHING, RULES, SOURCES, Offers
 from shared.dynamodb.table import Table, TransactionFailedError
@@ -129,7 +129,7 @@ class Settling:
         """Returns the allocation. The scores of all customers are in a file, so they need not fit into memory."""
         options = self._offers.options
         limits = [
-            Limit(
+            OptionLimit(
                 f"the action {each.action_id}" if each.action_id else f"the channel {each.channel}",
                 self._offers.limited(each.action_id, each.channel),
                 each.capacity,
