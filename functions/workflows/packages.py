@@ -14,8 +14,10 @@ def load_packages(environment: Mapping[str, str] = os.environ) -> None:
     Deployments without layers have every package, and no archive.
     """
     bucket, _, key = environment.get("PACKAGES_URI", "").removeprefix("s3://").partition("/")
-    folder = str(Path(gettempdir()) / f"packages-{Path(key).stem}")
-    if not key or folder in sys.path:
+    folder = Path(gettempdir()) / f"packages-{Path(key).stem}"
+    # As Lambda has it in layers.
+    packages = str(folder / "python")
+    if not key or packages in sys.path:
         return
     import boto3
 
@@ -23,4 +25,4 @@ def load_packages(environment: Mapping[str, str] = os.environ) -> None:
         boto3.client("s3").download_fileobj(bucket, key, archive)
         with zipfile.ZipFile(archive) as packed:
             packed.extractall(folder)
-    sys.path.append(folder)
+    sys.path.append(packages)

@@ -118,7 +118,7 @@ class WorkflowsStack(cdk.Stack):
         """Returns the archive of packages that a function unpacks, in stages with layers."""
         if spec.unpacks is None or not self._settings.layers:
             return None
-        folder = self._build / "layers" / spec.unpacks / "python"
+        folder = self._build / "layers" / spec.unpacks
         return assets.Asset(self, f"{spec.name.title().replace('-', '')}Packages", path=str(folder))
 
     def _steps(self, workflow: Workflow) -> Sequence[ServiceFunction]:

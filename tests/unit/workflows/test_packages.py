@@ -21,7 +21,7 @@ def archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w") as packed:
-        packed.writestr("package_of_a_test/__init__.py", "ANSWER = 42")
+        packed.writestr("python/package_of_a_test/__init__.py", "ANSWER = 42")
     s3 = boto3.client("s3", region_name="us-east-1")
     s3.create_bucket(Bucket="assets")
     s3.put_object(Bucket="assets", Key="0a1b.zip", Body=content.getvalue())
