@@ -341,7 +341,9 @@ def _seconds(cells: Cells, readings: Sequence[DateReading]) -> Seconds:
         *parts, offsets = np.array(list(moments.values()), dtype=np.float64).T
         seconds[list(moments)] = seconds_from_parts(parts, offsets)
     if texts:
-        seconds[list(texts)] = seconds_of_texts(list(texts.values()), readings)
+        distinct = list(dict.fromkeys(texts.values()))
+        read = dict(zip(distinct, seconds_of_texts(distinct, readings), strict=True))
+        seconds[list(texts)] = [read[text] for text in texts.values()]
     return seconds
 
 

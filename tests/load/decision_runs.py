@@ -62,7 +62,7 @@ def add_actions(user: FunctionUser, folder: Path) -> None:
 
 
 def without_ledgers(client: Any) -> None:
-    """Lets a client of DynamoDB answer by itself that the asked items do not exist."""
+    """Makes a client of DynamoDB answer, without a call, that the asked items do not exist."""
 
     class Body:
         @staticmethod
