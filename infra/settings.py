@@ -114,6 +114,7 @@ class StageSettings:
     cpu_instance_types: tuple[str, ...] = ("ml.m5.2xlarge", "ml.m5.4xlarge", "ml.c5.4xlarge")
     gpu_instance_types: tuple[str, ...] = ("ml.g5.2xlarge", "ml.g4dn.2xlarge", "ml.g6.2xlarge")
     max_gpu_count: int = 8
+    max_instance_count: int = 4
     # Limits of a space. `python -m infra.operations limits` sets others for single spaces (docs/limits.md).
     max_running_trainings: int = 10
     max_running_evaluations: int = 20

@@ -62,6 +62,7 @@ class Settings(BaseModel):
     cpu_instance_types: str = "ml.m5.2xlarge,ml.m5.4xlarge"
     gpu_instance_types: str = "ml.g5.2xlarge,ml.g4dn.2xlarge"
     max_gpu_count: int = 8
+    max_instance_count: int = 4
     spot_training: bool = False
     # Limits of spaces for which an operator has set no others; none without a value.
     max_running_trainings: int | None = None

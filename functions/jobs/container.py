@@ -21,6 +21,7 @@ from shared.propensity.errors import CheckpointError
 
 # AWS keeps 1,024 characters of a failure's reason, including the words that it puts around ours.
 MAX_FAILURE_CHARACTERS = 900
+NO_MEMORY = "The data does not fit into the instance's memory. Use a larger instance or less data."
 EXIT_FAILED = 1
 EXIT_STOPPED = 128 + signal.SIGTERM
 
@@ -96,14 +97,14 @@ def run(work: Callable[[Container, threading.Event], None]) -> int:
     """Runs a job and returns its exit code. The event of ``work`` is set when SageMaker stops the job."""
     container = Container.of(os.environ)
     with _other_texts_on_stdout():
-        code, reason = _run(container, work)
+        code, reason = outcome(container, work)
     if reason:
         container.report_failure(reason)
     return code
 
 
-def _run(container: Container, work: Callable[[Container, threading.Event], None]) -> tuple[int, str]:
-    """Returns the exit code, and the reason of a failure."""
+def outcome(container: Container, work: Callable[[Container, threading.Event], None]) -> tuple[int, str]:
+    """Runs a job, and returns the exit code and the reason of a failure."""
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda _number, _frame: stop.set())
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
@@ -115,7 +116,7 @@ def _run(container: Container, work: Callable[[Container, threading.Event], None
     except (JobFailedError, CheckpointError, ApiError) as error:
         return EXIT_FAILED, str(error)
     except MemoryError:
-        return EXIT_FAILED, "The data does not fit into the instance's memory. Use a larger instance or less data."
+        return EXIT_FAILED, NO_MEMORY
     except Exception as error:  # noqa: BLE001 - the process ends here and must report the reason
         traceback.print_exc()
         return EXIT_FAILED, f"{UNEXPECTED_JOB_ERROR} ({type(error).__name__}: {error})."

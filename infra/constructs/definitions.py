@@ -154,6 +154,8 @@ def _training_job(
         },
         "ResourceConfig": _resources(options),
         "EnableManagedSpotTraining": "{% $search.spot %}",
+        # The workers of several instances send each other rows.
+        "EnableInterContainerTrafficEncryption": "{% $job.instance_count > 1 %}",
         "StoppingCondition": (
             "{% $merge([{'MaxRuntimeInSeconds': $job.max_runtime_seconds},"
             " $search.spot ? {'MaxWaitTimeInSeconds': $job.max_wait_seconds} : {}]) %}"

@@ -184,6 +184,7 @@ class ServiceFunction(Construct):
             "CPU_INSTANCE_TYPES": ",".join(settings.cpu_instance_types),
             "GPU_INSTANCE_TYPES": ",".join(settings.gpu_instance_types),
             "MAX_GPU_COUNT": str(settings.max_gpu_count),
+            "MAX_INSTANCE_COUNT": str(settings.max_instance_count),
             "MAX_RUNNING_TRAININGS": str(settings.max_running_trainings),
             "MAX_RUNNING_EVALUATIONS": str(settings.max_running_evaluations),
             "MAX_GPU_HOURS_PER_MONTH": str(settings.max_gpu_hours_per_month),

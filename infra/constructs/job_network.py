@@ -39,6 +39,8 @@ class JobNetwork(Construct):
         jobs = ec2.SecurityGroup(self, "Jobs", vpc=vpc, description="SageMaker jobs", allow_all_outbound=False)
         # The address of S3's endpoint is not fixed, and the routes lead nowhere else.
         jobs.add_egress_rule(ec2.Peer.any_ipv4(), ec2.Port.tcp(443), "AWS services")
+        # The instances of one training talk to each other on any port, and by IPsec, because that is encrypted.
+        jobs.connections.allow_internally(ec2.Port.all_traffic(), "Instances of a training")
         files = vpc.add_gateway_endpoint("S3", service=ec2.GatewayVpcEndpointAwsService.S3)
         files.add_to_policy(_statement(["s3:Get*", "s3:List*"], ["*"]))
         files.add_to_policy(_statement(["s3:*"], [data.bucket.bucket_arn, data.bucket.arn_for_objects("*")]))

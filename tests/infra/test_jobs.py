@@ -188,6 +188,26 @@ def test_an_isolated_network_lets_jobs_write_to_the_bucket_of_the_stage_only(iso
     assert all(resource != "*" and "Files" in json.dumps(resource) for resource in writing[0])
 
 
+def test_instances_of_a_training_reach_each_other_and_nothing_else_reaches_them(isolated: Synthesised) -> None:
+    groups = isolated.resources("AWS::EC2::SecurityGroup")
+    [jobs] = [name for name, one in groups.items() if one["Properties"]["GroupDescription"] == "SageMaker jobs"]
+    into = [one for one in isolated.properties("AWS::EC2::SecurityGroupIngress") if jobs in json.dumps(one["GroupId"])]
+    assert "SecurityGroupIngress" not in groups[jobs]["Properties"]
+    assert len(into) == 1
+    assert (into[0]["IpProtocol"], into[0]["GroupId"]) == ("-1", into[0]["SourceSecurityGroupId"])
+    out = [
+        one
+        for one in isolated.properties("AWS::EC2::SecurityGroupEgress")
+        if one["GroupId"] == one.get("DestinationSecurityGroupId") == into[0]["GroupId"]
+    ]
+    assert [one["IpProtocol"] for one in out] == ["-1"]
+
+
+def test_what_instances_of_a_training_send_each_other_is_encrypted(deployed: Synthesised) -> None:
+    for job in job_states(deployed):
+        assert job["EnableInterContainerTrafficEncryption"] == "{% $job.instance_count > 1 %}"
+
+
 def test_stages_have_no_network_of_their_own_unless_asked(deployed: Synthesised) -> None:
     assert deployed.resources("AWS::EC2::VPC") == {}
     assert all("VpcConfig" not in job for job in job_states(deployed))

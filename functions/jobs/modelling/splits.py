@@ -1,7 +1,7 @@
 """Chooses the holdout of a training, and finds the same rows again in an evaluation."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,8 +20,13 @@ from shared.propensity.tables import clean_text, times_of
 
 def row_draws(seed: int, file: JobFile, rows: int) -> Draws:
     """Returns one number in [0, 1) for each row of a file. The same content always gets the same numbers."""
+    return draws_in_turn(seed, file)(rows)
+
+
+def draws_in_turn(seed: int, file: JobFile) -> Callable[[int], Draws]:
+    """Returns a function that returns the numbers of ``row_draws`` for the next rows of a file."""
     digest = hashlib.sha256(f"{seed}:{file.etag}:{file.size_bytes}".encode()).digest()
-    return np.random.default_rng(np.frombuffer(digest, dtype=np.uint32)).random(rows)
+    return np.random.default_rng(np.frombuffer(digest, dtype=np.uint32)).random
 
 
 def group_draws(column: pl.Series, seed: int) -> Draws:
