@@ -56,6 +56,8 @@ class Settings(BaseModel):
     # Where messages to the spaces' own webhook endpoints wait.
     webhook_queue_url: str | None = None
     job_source_uri: str | None = None
+    # The archive of packages that a function unpacks, because they don't fit beside its layers.
+    packages_uri: str | None = None
     training_image_cpu: str | None = None
     training_image_gpu: str | None = None
     # Comma-separated, in the order of preference: the next one is tried when AWS has no capacity.

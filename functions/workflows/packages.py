@@ -7,13 +7,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryFile, gettempdir
 
+from shared.settings import Settings
+
 
 def load_packages(environment: Mapping[str, str] = os.environ) -> None:
     """Unpacks the archive that ``PACKAGES_URI`` names, once for each process, and lets Python import from it.
 
     Deployments without layers have every package, and no archive.
     """
-    bucket, _, key = environment.get("PACKAGES_URI", "").removeprefix("s3://").partition("/")
+    uri = Settings.from_environment(environment).packages_uri or ""
+    bucket, _, key = uri.removeprefix("s3://").partition("/")
     folder = Path(gettempdir()) / f"packages-{Path(key).stem}"
     # As Lambda has it in layers.
     packages = str(folder / "python")
