@@ -23,6 +23,7 @@ from functions.clusters.routes import router as clusters
 from functions.connectors.routes import router as connectors
 from functions.console.routes import router as console
 from functions.data_models.routes import router as data_models
+from functions.decision_runs.routes import router as decision_runs
 from functions.documentation.reference import add_reference
 from functions.documentation.routes import router as documentation
 from functions.evaluations.routes import router as evaluations
@@ -66,6 +67,7 @@ ROUTERS = (
     models,
     personas,
     predictions,
+    decision_runs,
     spaces,
     webhook_endpoints,
     trainings,

@@ -48,9 +48,10 @@ SELECTIONS = {
     Layer.LANGUAGE: ("--only-group", "language"),
     Layer.DATABASE: ("--only-group", "database"),
     Layer.CONDITIONS: ("--only-group", "conditions"),
+    Layer.ALLOCATE: ("--only-group", "allocate"),
 }
 # The groups of packages in training containers, and uv's options that select them.
-JOB_GROUPS = (Layer.SCAN, Layer.SCORE, "train")
+JOB_GROUPS = (Layer.SCAN, Layer.SCORE, Layer.CONDITIONS, "train")
 JOB_SELECTION = ("--no-dev", *(f"--group={group}" for group in JOB_GROUPS))
 # The folders to which Lambda unpacks the code and the layers.
 CODE_ROOT, LAYER_ROOT = "/var/task", "/opt"

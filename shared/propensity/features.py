@@ -190,6 +190,14 @@ class FeatureSchema(BaseModel):
 
     def unread(self, rows: Sequence[Mapping[str, Any]], matrix: Matrix) -> Iterator[tuple[int, Feature]]:
         """Features with a value that was given but could not be read, each with the first row that has one."""
+        found: set[str] = set()
+        for index, feature in self.unread_cells(rows, matrix):
+            if feature.name not in found:
+                found.add(feature.name)
+                yield index, feature
+
+    def unread_cells(self, rows: Sequence[Mapping[str, Any]], matrix: Matrix) -> Iterator[tuple[int, Feature]]:
+        """Yields the row and the feature of each value that was given but could not be read."""
         if not np.isnan(matrix).any():
             return
         start = 0
@@ -199,7 +207,6 @@ class FeatureSchema(BaseModel):
             for index in missing:
                 if is_unread(feature, rows[int(index)][feature.name]):
                     yield int(index), feature
-                    break
 
     def unseen(self, rows: Sequence[Mapping[str, Any]], matrix: Matrix) -> Iterator[tuple[str, str]]:
         """Categories that were given but are not known to the model, each once with its column.
@@ -369,7 +376,9 @@ def _seconds(cells: Cells, readings: Sequence[DateReading]) -> Seconds:
         *parts, offsets = np.array(list(moments.values()), dtype=np.float64).T
         seconds[list(moments)] = seconds_from_parts(parts, offsets)
     if texts:
-        seconds[list(texts)] = seconds_of_texts(list(texts.values()), readings)
+        distinct = list(dict.fromkeys(texts.values()))
+        read = dict(zip(distinct, seconds_of_texts(distinct, readings), strict=True))
+        seconds[list(texts)] = [read[text] for text in texts.values()]
     return seconds
 
 

@@ -17,8 +17,8 @@ import lightgbm
 import numpy as np
 
 from functions.actions.service import ActionService
-from functions.insights.arbitration import Contender, arbitrate
 from functions.insights.handler import app, handler
+from shared.decisions.arbitration import Contender, arbitrate
 from shared.models.action import ActionCreate, ActionPriority
 from shared.observability import logger
 from shared.propensity.checkpoints import Scorer
