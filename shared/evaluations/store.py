@@ -16,18 +16,19 @@ from shared.dynamodb.repository import Idempotency, Repository
 from shared.dynamodb.table import Key, Table, TransactionFailedError, Write, check, delete, put, repeat_on_conflict
 from shared.errors import ConflictError, NotFoundError, ValidationFailedError
 from shared.evaluations.benchmarks import Benchmarks
-from shared.evaluations.scores import Scores, finite
+from shared.evaluations.scores import Scores, Uncertainty, finite
 from shared.jobs.store import Jobs
 from shared.models.base import Entity, Page
 from shared.models.checkpoint import Checkpoint
 from shared.models.evaluation import Evaluation, EvaluationCreate, EvaluationOutcome
-from shared.models.job import CurvePoint, EvaluationResult
+from shared.models.job import CurvePoint, EvaluationResult, JobFile
 from shared.models.job_limits import UNLIMITED, JobLimits
 from shared.models.job_reference import JobKind
 from shared.models.job_status import JobStatus
 from shared.space_usage.jobs import TOO_MANY_AT_ONCE, JobPlace, JobUsages, seconds_between
 
 NO_PINS: Mapping[str, str] = {}
+NOTHING: Mapping[str, Any] = {}
 _curve = TypeAdapter(list[CurvePoint])
 _BUSY = "Too many requests change the same evaluation now."
 
@@ -177,14 +178,20 @@ class Evaluations:
         """Sets the status to ``failed`` or ``stopped`` with the reason, unless the evaluation has already ended."""
         return self._move(space_id, evaluation_id, status, {"error": error})
 
-    def succeed(self, space_id: str, evaluation_id: str, result: EvaluationResult) -> Evaluation:
-        """Stores the result and its score in one transaction, unless the evaluation has already ended."""
+    def succeed(
+        self, space_id: str, evaluation_id: str, result: EvaluationResult, artifact: JobFile | None = None
+    ) -> Evaluation:
+        """Stores the result and its score in one transaction, unless the evaluation has already ended.
+
+        ``artifact`` is where the job left the scores of single rows.
+        """
         measured = result.measurement
 
         metrics = finite(measured.metrics)
         outcome = {
             "metrics": metrics,
             "reasons": measured.reasons,
+            "intervals": measured.intervals,
             "rows": measured.rows,
             "positives": measured.positives,
             "excluded_training_rows": result.excluded_training_rows,
@@ -204,10 +211,11 @@ class Evaluations:
                     evaluation_id,
                     metrics,
                     result.warnings,
+                    Uncertainty(measured.intervals, result.resamples),
                 ),
             ]
 
-        return self._move(space_id, evaluation_id, JobStatus.SUCCEEDED, outcome, also)
+        return self._move(space_id, evaluation_id, JobStatus.SUCCEEDED, outcome, also, {"artifact": artifact})
 
     def _move(
         self,
@@ -216,6 +224,7 @@ class Evaluations:
         status: JobStatus,
         outcome: dict[str, Any],
         also: Also = lambda _: (),
+        values: Mapping[str, Any] = NOTHING,
     ) -> Evaluation:
         def step() -> Evaluation:
             current = self.repository.get(space_id, evaluation_id)
@@ -229,7 +238,7 @@ class Evaluations:
                 result.finished_at, result.waiting = now, None
             same = Attr("result.status").eq(current.result.status)
             actions = [
-                self.repository.update_write(space_id, evaluation_id, {"result": result}, condition=same),
+                self.repository.update_write(space_id, evaluation_id, {"result": result, **values}, condition=same),
                 *(self._close(space_id, current) if status.is_final else ()),
                 *also(current),
             ]

@@ -3,7 +3,7 @@
 from pydantic import Field
 
 from shared.models.base import Entity, Identifier, Model, Timestamp
-from shared.models.job import CurvePoint, MetricName
+from shared.models.job import CurvePoint, Interval, JobFile, MetricName
 from shared.models.job_status import JobStatus
 
 
@@ -28,6 +28,7 @@ class EvaluationOutcome(Model):
     status: JobStatus = JobStatus.PENDING
     metrics: dict[MetricName, float | None] = Field(default_factory=dict)
     reasons: dict[MetricName, str] = Field(default_factory=dict, description="why a metric is null")
+    intervals: dict[MetricName, Interval] = Field(default_factory=dict, description="95% intervals of metrics")
     benchmark_revision: int
     rows: int | None = None
     positives: int | None = None
@@ -55,6 +56,8 @@ class Evaluation(Entity):
     # By connector, the object that names the versions of its files, of this revision of the benchmark.
     pins: dict[str, str] = Field(default_factory=dict, exclude=True, repr=False)
     pinned_revision: int | None = Field(default=None, exclude=True, repr=False)
+    # What the job left: its result, and the scores of single rows.
+    artifact: JobFile | None = Field(default=None, exclude=True, repr=False)
     result: EvaluationOutcome
     training_id: str | None = Field(default=None, description="the training that created the checkpoint")
     updated_by: str

@@ -9,6 +9,8 @@ from shared.models.base import Timestamp
 from shared.models.reading import ReadOptions
 
 MAX_SERIES_POINTS = 200
+# Numbers of a metric that an evaluation keeps for paired comparisons. The error of a difference is known to 7%.
+REPLICATES = 96
 # Of an evaluation.
 MAX_WARNINGS = 50
 MAX_WARNING_CHARACTERS = 500
@@ -34,6 +36,37 @@ class MetricName(StrEnum):
 
 
 LOWER_IS_BETTER = frozenset({MetricName.LOG_LOSS})
+
+
+class IntervalMethod(StrEnum):
+    """How an interval was found: all in closed form.
+
+    ``delong``: DeLong's variance, on the scale of log-odds. ``wilson``: Wilson's interval of a proportion. ``delta``:
+    the variance of what each row adds to the metric, on the scale of log-odds. ``mean``: the variance of a mean.
+    """
+
+    DELONG = "delong"
+    WILSON = "wilson"
+    DELTA = "delta"
+    MEAN = "mean"
+
+
+class Interval(JobModel):
+    """A 95% confidence interval, if rows are independent."""
+
+    low: float
+    high: float
+    method: IntervalMethod
+
+
+class Resample(JobModel):
+    """A metric's standard error, and its replicates of a bootstrap in which all models share the random signs of rows.
+
+    So the differences between the replicates of two models are those of a paired bootstrap.
+    """
+
+    error: float = Field(ge=0, allow_inf_nan=False)
+    replicates: str = Field(max_length=400, description="in units of the error: half-precision numbers in Base64")
 
 
 class JobFile(JobModel):
@@ -186,6 +219,7 @@ class Measurement(JobModel):
 
     metrics: dict[MetricName, float | None]
     reasons: dict[MetricName, str] = Field(default_factory=dict, description="why a metric is null")
+    intervals: dict[MetricName, Interval] = Field(default_factory=dict)
     rows: int
     positives: int
     curve: list[CurvePoint] = Field(
@@ -199,6 +233,7 @@ class EvaluationResult(JobModel):
     """``result.json`` of an evaluation, in the job's model artifact."""
 
     measurement: Measurement
+    resamples: dict[MetricName, Resample] = Field(default_factory=dict)
     excluded_training_rows: int = Field(
         description="rows of the benchmark left out because the model was fitted on them"
     )

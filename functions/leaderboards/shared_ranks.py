@@ -1,0 +1,79 @@
+"""Ranks that rows share where a paired test can't tell them apart.
+
+Each result keeps replicates of its metrics, made with the same random signs for the same rows. So the errors of
+differences are known for any two results, without reading the scores of rows.
+"""
+
+import base64
+import math
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from shared.models.job import REPLICATES, MetricName, Resample
+
+# A row is compared with so many rows above it, so that a page costs the same on any leaderboard.
+COMPARED_ROWS = 20
+# Of Student's t with as many degrees of freedom as there are replicates, at 95%.
+_LIMIT = 1.985
+# Replicates are rounded to half precision, so no difference is known better than to this part of the error.
+_ROUNDING = 2**-11
+
+
+@dataclass(frozen=True)
+class Replicates:
+    """The replicates of what rows are ordered by: a metric, or its mean over benchmarks.
+
+    ``resamples`` are those of each benchmark. Gini has those of ROC AUC.
+    """
+
+    resamples: Sequence[Resample]
+    metric: MetricName
+
+    @cached_property
+    def errors(self) -> list[float]:
+        """Returns the standard error of each benchmark's value."""
+        return [each.error * (2.0 if self.metric is MetricName.GINI else 1.0) for each in self.resamples]
+
+    @cached_property
+    def deviations(self) -> list[list[float]]:
+        """Returns the deviations of each benchmark's replicates from its value."""
+        both = zip(self.errors, self.resamples, strict=True)
+        return [[error * unit for unit in _units(resample)] for error, resample in both]
+
+    def error_of_difference(self, other: "Replicates") -> float:
+        """Returns the standard error of the difference of two values."""
+        # Rows of different benchmarks are independent.
+        squares = sum(
+            (one - another) ** 2
+            for mine, theirs in zip(self.deviations, other.deviations, strict=True)
+            for one, another in zip(mine, theirs, strict=True)
+        )
+        rounded = _ROUNDING * sum((*self.errors, *other.errors))
+        return max(math.sqrt(squares / REPLICATES), rounded) / len(self.resamples)
+
+
+@dataclass(frozen=True)
+class Place:
+    """A row's value and its rank by values alone; ``replicates`` is ``None`` for a row that can't be tested."""
+
+    value: float
+    rank: int
+    replicates: Replicates | None
+
+
+def shared_rank(row: Place, better: Sequence[Place]) -> int:
+    """Returns the best rank among the row and those of the next better rows that a test can't tell apart from it."""
+    nearest = sorted(better, key=lambda each: -each.rank)[:COMPARED_ROWS]
+    return min((each.rank for each in nearest if not _is_apart(row, each)), default=row.rank)
+
+
+def _is_apart(row: Place, other: Place) -> bool:
+    if row.replicates is None or other.replicates is None:
+        return row.value != other.value
+    return abs(row.value - other.value) > _LIMIT * row.replicates.error_of_difference(other.replicates)
+
+
+def _units(resample: Resample) -> tuple[float, ...]:
+    return struct.unpack(f"<{REPLICATES}e", base64.b64decode(resample.replicates))
