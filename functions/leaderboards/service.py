@@ -7,7 +7,7 @@ from heapq import nsmallest
 from itertools import pairwise
 from typing import NamedTuple
 
-from functions.leaderboards.shared_ranks import COMPARED_ROWS, Place, Replicates, shared_rank
+from functions.leaderboards.shared_ranks import COMPARED_ROWS, RankedPlace, Replicates, shared_rank
 from shared.dynamodb.repository import cursor_id
 from shared.errors import Detail, InvalidCursorError, ValidationFailedError
 from shared.evaluations.benchmarks import Benchmarks, KnownBenchmark
@@ -48,7 +48,7 @@ class OrderedEntry(NamedTuple):
 
 
 class Order(NamedTuple):
-    """What rows are ordered by, and the rank of each value by itself."""
+    """What rows are ordered by, and the rank of each value."""
 
     metric: MetricName
     benchmarks: Sequence[KnownBenchmark]
@@ -225,8 +225,10 @@ class LeaderboardService:
         return rows
 
 
-def _places(rows: Iterable[OrderedEntry], order: Order, found: Mapping[tuple[str, str], Score]) -> dict[str, Place]:
-    """Returns the places of the rows that have a value, with what tells them apart, by checkpoint."""
+def _places(
+    rows: Iterable[OrderedEntry], order: Order, found: Mapping[tuple[str, str], Score]
+) -> dict[str, RankedPlace]:
+    """Returns the places of the rows that have a value, with what separates them, by checkpoint."""
     compared = MetricName.ROC_AUC if order.metric is MetricName.GINI else order.metric
     places = {}
     for row in rows:
@@ -237,7 +239,7 @@ def _places(rows: Iterable[OrderedEntry], order: Order, found: Mapping[tuple[str
         known = [each[compared] for each in current if compared in each]
         # Averages over other benchmarks are not compared.
         replicates = Replicates(known, order.metric) if len(known) == len(order.benchmarks) else None
-        places[row.entry.checkpoint_id] = Place(row.value, order.ranks[row.value], replicates)
+        places[row.entry.checkpoint_id] = RankedPlace(row.value, order.ranks[row.value], replicates)
     return places
 
 
@@ -321,8 +323,8 @@ def _above(matching: Sequence[OrderedEntry], page: Sequence[OrderedEntry], metri
 def _row(
     checkpoint: Score,
     scores: Sequence[Score],
-    place: Place | None,
-    places: Mapping[str, Place],
+    place: RankedPlace | None,
+    places: Mapping[str, RankedPlace],
     benchmark_count: int,
 ) -> LeaderboardRow:
     """Returns one row; ``checkpoint`` is any of the checkpoint's scores, ``scores`` are those that count."""

@@ -1,4 +1,4 @@
-"""Ranks that rows share where a paired test can't tell them apart.
+"""Ranks that rows share where a paired test can't separate them.
 
 Each result keeps replicates of its metrics, made with the same random signs for the same rows. So the errors of
 differences are known for any two results, without reading the scores of rows.
@@ -55,7 +55,7 @@ class Replicates:
 
 
 @dataclass(frozen=True)
-class Place:
+class RankedPlace:
     """A row's value and its rank by values alone; ``replicates`` is ``None`` for a row that can't be tested."""
 
     value: float
@@ -63,13 +63,13 @@ class Place:
     replicates: Replicates | None
 
 
-def shared_rank(row: Place, better: Sequence[Place]) -> int:
+def shared_rank(row: RankedPlace, better: Sequence[RankedPlace]) -> int:
     """Returns the best rank among the row and those of the next better rows that a test can't tell apart from it."""
     nearest = sorted(better, key=lambda each: -each.rank)[:COMPARED_ROWS]
     return min((each.rank for each in nearest if not _is_apart(row, each)), default=row.rank)
 
 
-def _is_apart(row: Place, other: Place) -> bool:
+def _is_apart(row: RankedPlace, other: RankedPlace) -> bool:
     if row.replicates is None or other.replicates is None:
         return row.value != other.value
     return abs(row.value - other.value) > _LIMIT * row.replicates.error_of_difference(other.replicates)

@@ -21,7 +21,7 @@ from shared.jobs.store import Jobs
 from shared.models.base import Entity, Page
 from shared.models.checkpoint import Checkpoint
 from shared.models.evaluation import Evaluation, EvaluationCreate, EvaluationOutcome
-from shared.models.job import CurvePoint, EvaluationResult, JobFile
+from shared.models.job import CalibrationMeasurement, CurvePoint, EvaluationResult, JobFile
 from shared.models.job_limits import UNLIMITED, JobLimits
 from shared.models.job_reference import JobKind
 from shared.models.job_status import JobStatus
@@ -128,11 +128,14 @@ class Evaluations:
             return self.repository.get(space_id, evaluation_id)
 
     def get(self, space_id: str, evaluation_id: str) -> Evaluation:
-        """Returns an evaluation with its curve."""
+        """Returns an evaluation with its curve and its calibration."""
         evaluation = self.repository.get(space_id, evaluation_id)
         if evaluation.result.status is JobStatus.SUCCEEDED:
             found = self._table.get(_curve_key(space_id, evaluation_id))
             evaluation.result.curve = _curve.validate_json(found["points"]) if found else []
+            for name in ("calibration", "raw_calibration"):
+                if found and name in found:
+                    setattr(evaluation.result, name, CalibrationMeasurement.model_validate(found[name]))
         return evaluation
 
     def list_after(self, space_id: str, after: str, limit: int) -> Page[Evaluation]:
@@ -202,7 +205,14 @@ class Evaluations:
 
         def also(evaluation: Evaluation) -> Sequence[Write]:
             return [
-                put(_curve_key(space_id, evaluation_id), {"points": _curve.dump_json(measured.curve).decode()}),
+                put(
+                    _curve_key(space_id, evaluation_id),
+                    {
+                        "points": _curve.dump_json(measured.curve).decode(),
+                        "calibration": measured.calibration,
+                        "raw_calibration": measured.raw_calibration,
+                    },
+                ),
                 *self.scores.record(
                     space_id,
                     self.checkpoints.get(space_id, evaluation.checkpoint_id),

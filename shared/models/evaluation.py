@@ -3,7 +3,7 @@
 from pydantic import Field
 
 from shared.models.base import Entity, Identifier, Model, Timestamp
-from shared.models.job import CurvePoint, Interval, JobFile, MetricName
+from shared.models.job import CalibrationMeasurement, CurvePoint, Interval, JobFile, MetricName
 from shared.models.job_status import JobStatus
 
 
@@ -38,6 +38,12 @@ class EvaluationOutcome(Model):
     dropped_rows: int | None = Field(default=None, description="rows without a usable target")
     curve: list[CurvePoint] | None = Field(
         default=None, description="ROC points; KS is the largest difference between their rates; left out of lists"
+    )
+    calibration: CalibrationMeasurement | None = Field(
+        default=None, description="how well the probabilities fit the labels; left out of lists"
+    )
+    raw_calibration: CalibrationMeasurement | None = Field(
+        default=None, description="without the checkpoint's calibration; null if it has none; left out of lists"
     )
     warnings: list[str] = Field(
         default_factory=list, description="doubts about the benchmark's data, such as values that the model can't read"

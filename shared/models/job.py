@@ -214,6 +214,29 @@ class CurvePoint(JobModel):
     false_positive_rate: float
 
 
+class ReliabilityBin(JobModel):
+    """Rows with similar probabilities, and the share of them that is positive, with its 95% interval."""
+
+    rows: int
+    mean_probability: float
+    positive_rate: float
+    low: float
+    high: float
+
+
+class CalibrationMeasurement(JobModel):
+    """How well probabilities fit the labels of some rows.
+
+    Perfect ones have a slope of 1 and an intercept of 0: those of a logistic regression of the labels on the log-odds.
+    """
+
+    bins: list[ReliabilityBin] = Field(max_length=20, description="the reliability table, about equal numbers of rows")
+    expected_error: float = Field(description="ECE: mean distance of probability and share over the bins, by rows")
+    brier: float = Field(description="mean square of the distance of probability and label")
+    slope: float | None = None
+    intercept: float | None = None
+
+
 class Measurement(JobModel):
     """Quality of a model on some rows."""
 
@@ -226,6 +249,10 @@ class Measurement(JobModel):
         default_factory=list,
         max_length=MAX_SERIES_POINTS,
         description="ROC points; KS is the largest difference between their rates",
+    )
+    calibration: CalibrationMeasurement | None = None
+    raw_calibration: CalibrationMeasurement | None = Field(
+        default=None, description="without the checkpoint's calibration; null if it has none"
     )
 
 
@@ -270,12 +297,37 @@ class CheckpointMetadata(JobModel):
     positive_label: str
     negative_label: str
     threshold: float
+    threshold_rule: str = ""
     measurement: Measurement
     series: Annotated[list[SeriesPoint], Field(max_length=MAX_SERIES_POINTS * 4)]
     notes: list[str] = Field(default_factory=list, description="remarks for the user about the data and the fit")
 
 
+class CalibrationKind(JobModel):
+    """Part of ``checkpoint.json``: what corrects the model's probabilities."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    kind: str
+
+
+class HoldoutKind(JobModel):
+    """Part of ``checkpoint.json``: how rows were held out."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    kind: str
+    column: str | None = None
+
+
 class CheckpointSummary(CheckpointMetadata):
-    """``checkpoint.json`` with the columns that the model reads."""
+    """``checkpoint.json`` with the columns that the model reads, and what reports say of its training."""
 
     features: InputColumns = InputColumns(features=[])
+    calibration: CalibrationKind | None = None
+    configuration: dict[str, Any] = Field(default_factory=dict)
+    seed: int | None = None
+    holdout: HoldoutKind | None = None
+    trained_files: list[JobFile] = Field(default_factory=list)
+    trained_rows: int | None = None
+    library_versions: dict[str, str] = Field(default_factory=dict)

@@ -17,7 +17,7 @@ class Direction(StrEnum):
 
 
 class RankTest(StrEnum):
-    """How a row is told apart from others.
+    """How a row is compared with others.
 
     ``paired_bootstrap``: the difference is more than twice its error in a bootstrap in which all models share the
     random signs of the rows. ``values``: only by its value, if an evaluation is of an earlier version or missing.

@@ -15,7 +15,7 @@ from functions.jobs.downloads import ClientFactory
 from functions.jobs.file_warnings import warnings_of
 from functions.jobs.modelling.copies import Hashes, read_hashes, row_hashes
 from functions.jobs.modelling.frames import encode_frame
-from functions.jobs.modelling.metrics import measure
+from functions.jobs.modelling.metrics import measure_all
 from functions.jobs.modelling.splits import held_out_rows, same_content
 from functions.jobs.modelling.targets import label_texts, to_labels
 from functions.jobs.modelling.uncertainty import influences, resamples
@@ -98,7 +98,7 @@ def _measure(scorer: Scorer, table: DatasetTable, hashes: Hashes | None, folder:
     scored = ScoredRows(labels == 1, probabilities, probabilities >= checkpoint.threshold)
     write_scores(folder, keys, scored)
     return EvaluationResult(
-        measurement=measure(labels, probabilities, checkpoint.threshold),
+        measurement=measure_all(labels, probabilities, scorer.raw_probabilities(matrix), checkpoint.threshold),
         resamples=resamples(influences(scored), keys),
         excluded_training_rows=int(fitted.sum()),
         dropped_rows=len(known) - int(known.sum()),

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from functions.jobs.modelling.calibration import measure_calibration
 from functions.jobs.modelling.uncertainty import influences, intervals
 from shared.models.job import MAX_SERIES_POINTS, CurvePoint, Measurement, MetricName
-from shared.propensity.influences import ScoredRows
+from shared.propensity.influences import Array, ScoredRows
 
-Array = npt.NDArray[np.float64]
 # The log loss of a wrong probability of exactly 0 or 1 would be infinite.
 SMALLEST_PROBABILITY = float(np.finfo(np.float64).eps)
 
@@ -115,4 +115,16 @@ def measure(labels: npt.ArrayLike, probabilities: npt.ArrayLike, threshold: floa
             MetricName.GINI: 2 * curve.area - 1,
         }
         measurement.curve = curve.points()
+    return measurement
+
+
+def measure_all(
+    labels: npt.ArrayLike, probabilities: Array, raw_probabilities: Array | None, threshold: float
+) -> Measurement:
+    """Returns the metrics and the calibration, also without the checkpoint's calibration if it has one."""
+    truth = np.asarray(labels, dtype=np.float64)
+    measurement = measure(truth, probabilities, threshold)
+    measurement.calibration = measure_calibration(truth, probabilities)
+    if raw_probabilities is not None:
+        measurement.raw_calibration = measure_calibration(truth, raw_probabilities)
     return measurement

@@ -76,7 +76,7 @@ def _interval(metric: MetricName, found: Influence, count: int) -> Interval:
     if method is IntervalMethod.MEAN:
         return Interval(low=max(value - _Z * error, 0.0), high=value + _Z * error, method=method)
     if method is IntervalMethod.WILSON:
-        low, high = _wilson(value, count)
+        low, high = wilson(value, count)
         return Interval(low=low, high=high, method=method)
     if metric is MetricName.GINI:
         low, high = _on_log_odds((value + 1) / 2, error / 2, count)
@@ -85,7 +85,8 @@ def _interval(metric: MetricName, found: Influence, count: int) -> Interval:
     return Interval(low=low, high=high, method=method)
 
 
-def _wilson(value: float, count: int) -> tuple[float, float]:
+def wilson(value: float, count: int) -> tuple[float, float]:
+    """Returns Wilson's 95% interval of a proportion."""
     middle = (value + _Z**2 / (2 * count)) / (1 + _Z**2 / count)
     half = _Z / (1 + _Z**2 / count) * math.sqrt(value * (1 - value) / count + _Z**2 / (4 * count**2))
     return max(middle - half, 0.0), min(middle + half, 1.0)

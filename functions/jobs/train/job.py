@@ -16,14 +16,15 @@ from functions.jobs.file_warnings import warnings_of
 from functions.jobs.fitting.base import Examples, FitTask, Hardware, threads_for
 from functions.jobs.fitting.families import family_of
 from functions.jobs.modelling.automatic_splits import automatic_holdout, entity_columns, repeated_entities
+from functions.jobs.modelling.calibration import choose_calibration
 from functions.jobs.modelling.copies import copies, write_hashes
 from functions.jobs.modelling.frames import date_formats, encode_frame, infer_schema
 from functions.jobs.modelling.leakage import suspicious_columns
-from functions.jobs.modelling.metrics import measure
+from functions.jobs.modelling.metrics import measure_all
 from functions.jobs.modelling.repeated_rows import are_repeated, entity_numbers, matrix_keys, repeated_columns
 from functions.jobs.modelling.splits import choose_holdout, held_out_rows, validation_folds
 from functions.jobs.modelling.targets import label_texts, to_labels, two_labels
-from functions.jobs.modelling.thresholds import choose_threshold, held_out_chances
+from functions.jobs.modelling.thresholds import choose_threshold, held_out_log_odds
 from functions.jobs.modelling.training import Observer, Session, Workspace
 from functions.jobs.progress import ProgressReporter, webhook_sender
 from functions.jobs.sources import DatasetTable, read_datasets
@@ -32,11 +33,17 @@ from shared.models.job import TrainingJob
 from shared.propensity.architectures.configuration import ArchitectureConfiguration
 from shared.propensity.architectures.registry import ARCHITECTURES, validate_configuration
 from shared.propensity.artifacts import require_scorable
-from shared.propensity.checkpoints import FORMAT_VERSION, StoredCheckpoint, library_versions, write_checkpoint
+from shared.propensity.checkpoints import (
+    CALIBRATED_VERSION,
+    FORMAT_VERSION,
+    StoredCheckpoint,
+    library_versions,
+    write_checkpoint,
+)
 from shared.propensity.errors import CheckpointError
 from shared.propensity.features import FeatureSchema
 from shared.propensity.holdouts import GroupHoldout, Holdout, Labels, Mask, RandomHoldout, TimeHoldout
-from shared.propensity.log_odds import LogOddsModel, mean
+from shared.propensity.log_odds import LogOddsModel, mean, probability
 
 FEWEST_ROWS = 20
 FEWEST_OF_A_CLASS = 4
@@ -110,13 +117,21 @@ def fit(
     folds, entity_notes = _folds(resolved, fitted, holdout, features, held_out, seed)
     session = _session(job, resolved, container, progress)
     models = _fit_models(job, resolved, seed, schema, fitted, folds, session)
-    threshold, threshold_notes = choose_threshold(*held_out_chances(models, fitted, folds))
+    seen_labels, seen_log_odds = held_out_log_odds(models, fitted, folds)
+    calibration, calibration_notes = choose_calibration(resolved.calibration, seen_labels, seen_log_odds, seed)
+    chances = probability(calibration.corrected(seen_log_odds) if calibration else seen_log_odds)
+    threshold, threshold_rule, threshold_notes = choose_threshold(seen_labels, chances, resolved.threshold)
     model = mean(models)
-    measurement = measure(labels[held_out], model.predict(examples.matrix[held_out]), threshold)
+    raw = model.predict(examples.matrix[held_out])
+    corrected = raw
+    if calibration:
+        corrected = probability(calibration.corrected(model.log_odds(examples.matrix[held_out])))
+    measurement = measure_all(labels[held_out], corrected, raw if calibration else None, threshold)
     notes = [
         *_warnings(suspicious_columns(schema, fitted, seed), job.target),
         *([reason] if reason else []),
         *session.notes,
+        *calibration_notes,
         *threshold_notes,
         *copy_notes,
         *entity_notes,
@@ -127,7 +142,7 @@ def fit(
         *(f"The column '{column.name}' is not used: {column.reason}." for column in schema.dropped[:100]),
     ]
     checkpoint = StoredCheckpoint(
-        format_version=FORMAT_VERSION,
+        format_version=CALIBRATED_VERSION if calibration else FORMAT_VERSION,
         training_id=job.training_id,
         created_at=datetime.now(UTC),
         architecture=job.architecture,
@@ -135,6 +150,8 @@ def fit(
         positive_label=positive,
         negative_label=negative,
         threshold=threshold,
+        threshold_rule=threshold_rule,
+        calibration=calibration,
         measurement=measurement,
         series=progress.series(),
         notes=notes,

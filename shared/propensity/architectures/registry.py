@@ -135,6 +135,8 @@ def _explain(problem: Mapping[str, Any], schema: type[ArchitectureConfiguration]
     if problem["type"] != "extra_forbidden":
         return str(problem["msg"])
     unknown = str(problem["loc"][-1])
+    if len(problem["loc"]) > 1:
+        return f"unknown key '{unknown[:100]}'"
     known = list(schema.model_fields)
     nearest = difflib.get_close_matches(unknown, known, n=1, cutoff=0.5)
     hint = f"did you mean '{nearest[0]}'?" if nearest else f"{architecture} knows {', '.join(known)}"
