@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
     from shared.propensity.influences import ScoredRows
-    from shared.propensity.scored_rows import Keys
+    from shared.propensity.scored_rows import ScoreKeys
 
 
 _GONE = {"NoSuchKey", "404", "PreconditionFailed", "412"}
@@ -71,7 +71,7 @@ class PairedTests:
         difference = gain(metric, found.value, 0.0)
         return Paired(_TESTS.get(metric, ComparisonTest.PAIRED_DIFFERENCE), len(rows), difference, found.error)
 
-    def _scores(self, evaluation: Evaluation | None) -> "tuple[Keys, ScoredRows] | None":
+    def _scores(self, evaluation: Evaluation | None) -> "tuple[ScoreKeys, ScoredRows] | None":
         from shared.propensity.scored_rows import SCORES_FILE, read_scores
 
         artifact = evaluation and evaluation.artifact

@@ -21,7 +21,7 @@ from shared.jobs.store import Jobs
 from shared.models.base import Entity, Page
 from shared.models.checkpoint import Checkpoint
 from shared.models.evaluation import Evaluation, EvaluationCreate, EvaluationOutcome
-from shared.models.job import CalibrationMeasurement, CurvePoint, EvaluationResult, JobFile
+from shared.models.job import CalibrationMeasurement, CurvePoint, EvaluationResult, JobFile, ReportedFile
 from shared.models.job_limits import UNLIMITED, JobLimits
 from shared.models.job_reference import JobKind
 from shared.models.job_status import JobStatus
@@ -136,6 +136,8 @@ class Evaluations:
             for name in ("calibration", "raw_calibration"):
                 if found and name in found:
                     setattr(evaluation.result, name, CalibrationMeasurement.model_validate(found[name]))
+            files = found.get("files", ()) if found else ()
+            evaluation.result.files = [ReportedFile.model_validate(each) for each in files]
         return evaluation
 
     def list_after(self, space_id: str, after: str, limit: int) -> Page[Evaluation]:
@@ -197,6 +199,8 @@ class Evaluations:
             "intervals": measured.intervals,
             "rows": measured.rows,
             "positives": measured.positives,
+            "threshold": result.threshold,
+            "file_count": result.file_count,
             "excluded_training_rows": result.excluded_training_rows,
             "dropped_rows": result.dropped_rows,
             "warnings": result.warnings,
@@ -211,6 +215,7 @@ class Evaluations:
                         "points": _curve.dump_json(measured.curve).decode(),
                         "calibration": measured.calibration,
                         "raw_calibration": measured.raw_calibration,
+                        "files": result.files,
                     },
                 ),
                 *self.scores.record(

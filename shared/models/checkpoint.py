@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from shared.models.base import Entity, Model
-from shared.models.job import CalibrationMeasurement, CurvePoint, Interval, JobFile, MetricName
+from shared.models.job import CalibrationMeasurement, CurvePoint, Interval, JobFile, MetricName, ReportedFile
 from shared.models.reading import COLUMNS_LIMIT
 
 MAX_ROWS = 10_000
@@ -29,14 +29,6 @@ class CheckpointCalibration(Model):
     raw: CalibrationMeasurement | None = Field(description="without the correction; null without one")
 
 
-class ReportFile(Model):
-    """A file that a model was trained on, in the version that was read."""
-
-    name: str
-    version: str = Field(description="its version in the bucket, or its ETag")
-    size_bytes: int
-
-
 class CheckpointReport(Model):
     """What only the report of a training shows. ``curve``, ``rows`` and ``positives`` are of the held-out rows."""
 
@@ -48,7 +40,7 @@ class CheckpointReport(Model):
     trained_rows: int | None
     configuration: dict[str, Any]
     seed: int | None
-    files: list[ReportFile]
+    files: list[ReportedFile]
     file_count: int
     library_versions: dict[str, str]
 

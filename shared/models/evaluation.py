@@ -3,7 +3,7 @@
 from pydantic import Field
 
 from shared.models.base import Entity, Identifier, Model, Timestamp
-from shared.models.job import CalibrationMeasurement, CurvePoint, Interval, JobFile, MetricName
+from shared.models.job import CalibrationMeasurement, CurvePoint, Interval, JobFile, MetricName, ReportedFile
 from shared.models.job_status import JobStatus
 
 
@@ -39,6 +39,11 @@ class EvaluationOutcome(Model):
     curve: list[CurvePoint] | None = Field(
         default=None, description="ROC points; KS is the largest difference between their rates; left out of lists"
     )
+    threshold: float | None = Field(default=None, description="from which on a row was called positive")
+    files: list[ReportedFile] = Field(
+        default_factory=list, description="the first 100 files that were read, with their versions; left out of lists"
+    )
+    file_count: int | None = None
     calibration: CalibrationMeasurement | None = Field(
         default=None, description="how well the probabilities fit the labels; left out of lists"
     )

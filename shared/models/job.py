@@ -1,5 +1,6 @@
 """Models of the files that a job exchanges with the platform: ``job.json`` (its input) and its result."""
 
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
@@ -11,6 +12,8 @@ from shared.models.reading import ReadOptions
 MAX_SERIES_POINTS = 200
 # Numbers of a metric that an evaluation keeps for paired comparisons. The error of a difference is known to 7%.
 REPLICATES = 96
+# Files, or other names, that a report shows. An item has room for so many of the longest ones.
+REPORTED_NAMES = 100
 # Of an evaluation.
 MAX_WARNINGS = 50
 MAX_WARNING_CHARACTERS = 500
@@ -256,11 +259,30 @@ class Measurement(JobModel):
     )
 
 
+class ReportedFile(JobModel):
+    """A file that a job has read, in the version that it read."""
+
+    name: str
+    version: str = Field(description="its version in the bucket, or its ETag")
+    size_bytes: int
+
+    @classmethod
+    def of(cls, files: Sequence[JobFile]) -> "list[ReportedFile]":
+        """Returns the first of these files."""
+        return [
+            cls(name=each.label, version=each.version_id or each.etag, size_bytes=each.size_bytes)
+            for each in files[:REPORTED_NAMES]
+        ]
+
+
 class EvaluationResult(JobModel):
     """``result.json`` of an evaluation, in the job's model artifact."""
 
     measurement: Measurement
     resamples: dict[MetricName, Resample] = Field(default_factory=dict)
+    threshold: float | None = None
+    files: list[ReportedFile] = Field(default_factory=list, max_length=REPORTED_NAMES)
+    file_count: int = 0
     excluded_training_rows: int = Field(
         description="rows of the benchmark left out because the model was fitted on them"
     )

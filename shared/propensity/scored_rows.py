@@ -16,18 +16,18 @@ SCORES_FILE = "scores.npy"
 # 7 MB. Of larger benchmarks, all evaluations keep the same rows: those whose mixed keys are the smallest.
 MAX_ROWS = 500_000
 MAX_BYTES = 8 * 2**20
-Keys = npt.NDArray[np.uint64]
+ScoreKeys = npt.NDArray[np.uint64]
 _ROW = np.dtype([("key", "<u8"), ("probability", "<f4"), ("positive", "?"), ("called", "?")])
 
 
-def mixed(keys: Keys) -> Keys:
+def mixed(keys: ScoreKeys) -> ScoreKeys:
     """Returns random-looking numbers, the same for equal keys (the last steps of SplitMix64)."""
     state = (keys ^ (keys >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return np.asarray(state ^ (state >> np.uint64(31)))
 
 
-def write_scores(folder: Path, keys: Keys, rows: ScoredRows) -> None:
+def write_scores(folder: Path, keys: ScoreKeys, rows: ScoredRows) -> None:
     """Writes the rows, in the order of their keys."""
     kept = np.arange(len(keys))
     if len(keys) > MAX_ROWS:
@@ -39,7 +39,7 @@ def write_scores(folder: Path, keys: Keys, rows: ScoredRows) -> None:
     np.save(folder / SCORES_FILE, stored, allow_pickle=False)
 
 
-def read_scores(content: bytes) -> tuple[Keys, ScoredRows]:
+def read_scores(content: bytes) -> tuple[ScoreKeys, ScoredRows]:
     """Returns what ``write_scores`` wrote. Raises CheckpointError if it is something else."""
     try:
         stored = np.load(io.BytesIO(content), allow_pickle=False)
@@ -52,7 +52,9 @@ def read_scores(content: bytes) -> tuple[Keys, ScoredRows]:
     return np.asarray(stored["key"]), ScoredRows(positive, probabilities, called)
 
 
-def common_rows(one: tuple[Keys, ScoredRows], other: tuple[Keys, ScoredRows]) -> tuple[ScoredRows, ScoredRows]:
+def common_rows(
+    one: tuple[ScoreKeys, ScoredRows], other: tuple[ScoreKeys, ScoredRows]
+) -> tuple[ScoredRows, ScoredRows]:
     """Returns the rows that both evaluations scored and labelled alike, in the same order."""
     _, mine, theirs = np.intersect1d(one[0], other[0], assume_unique=True, return_indices=True)
     alike: Flags = one[1].positive[mine] == other[1].positive[theirs]

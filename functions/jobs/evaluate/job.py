@@ -23,12 +23,19 @@ from functions.jobs.modelling.unusable import check_values
 from functions.jobs.progress import ProgressReporter, webhook_sender
 from functions.jobs.sources import DatasetTable, read_datasets
 from shared.errors import JobFailedError
-from shared.models.job import MAX_WARNING_CHARACTERS, MAX_WARNINGS, EvaluationJob, EvaluationResult, MetricName
+from shared.models.job import (
+    MAX_WARNING_CHARACTERS,
+    MAX_WARNINGS,
+    EvaluationJob,
+    EvaluationResult,
+    MetricName,
+    ReportedFile,
+)
 from shared.propensity.artifacts import RESULT_FILE, extract_artifact
 from shared.propensity.checkpoints import Scorer, StoredCheckpoint
 from shared.propensity.holdouts import Mask
 from shared.propensity.influences import ScoredRows
-from shared.propensity.scored_rows import Keys, write_scores
+from shared.propensity.scored_rows import ScoreKeys, write_scores
 
 ARTIFACT_FILE = "model.tar.gz"
 
@@ -100,6 +107,9 @@ def _measure(scorer: Scorer, table: DatasetTable, hashes: Hashes | None, folder:
     return EvaluationResult(
         measurement=measure_all(labels, probabilities, scorer.raw_probabilities(matrix), checkpoint.threshold),
         resamples=resamples(influences(scored), keys),
+        threshold=checkpoint.threshold,
+        files=ReportedFile.of(table.files),
+        file_count=len(table.files),
         excluded_training_rows=int(fitted.sum()),
         dropped_rows=len(known) - int(known.sum()),
         duration_seconds=0,
@@ -107,7 +117,7 @@ def _measure(scorer: Scorer, table: DatasetTable, hashes: Hashes | None, folder:
     )
 
 
-def row_keys(table: DatasetTable) -> Keys:
+def row_keys(table: DatasetTable) -> ScoreKeys:
     """Returns a number for each row, by its file's content and its place there. No two rows have the same number."""
     keys = np.zeros(len(table.file_of_row), dtype=np.uint64)
     seen: Counter[tuple[str, int]] = Counter()

@@ -9,7 +9,7 @@ import numpy as np
 
 from shared.models.job import REPLICATES, Interval, IntervalMethod, MetricName, Resample
 from shared.propensity.influences import Array, Influence, ScoredRows, influence
-from shared.propensity.scored_rows import Keys, mixed
+from shared.propensity.scored_rows import ScoreKeys, mixed
 
 _METHODS = {
     MetricName.ACCURACY: IntervalMethod.WILSON,
@@ -46,7 +46,7 @@ def intervals(found: Mapping[MetricName, Influence], rows: ScoredRows) -> dict[M
     return {metric: _interval(metric, each, counts.get(metric, fewest)) for metric, each in found.items()}
 
 
-def resamples(found: Mapping[MetricName, Influence], keys: Keys) -> dict[MetricName, Resample]:
+def resamples(found: Mapping[MetricName, Influence], keys: ScoreKeys) -> dict[MetricName, Resample]:
     """Returns the replicates of each metric. Each row's signs come from its key.
 
     Gini has none, because it is twice the ROC AUC.
@@ -65,7 +65,7 @@ def resamples(found: Mapping[MetricName, Influence], keys: Keys) -> dict[MetricN
     return made
 
 
-def _signs(keys: Keys) -> Array:
+def _signs(keys: ScoreKeys) -> Array:
     words = np.stack([mixed(keys + _GOLDEN), mixed(keys ^ _GOLDEN)], axis=1).astype("<u8")
     bits = np.unpackbits(words.view(np.uint8), axis=1)[:, :REPLICATES]
     return 2.0 * bits - 1.0

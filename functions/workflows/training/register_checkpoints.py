@@ -21,9 +21,8 @@ from shared.models.checkpoint import (
     CheckpointCalibration,
     CheckpointInput,
     CheckpointReport,
-    ReportFile,
 )
-from shared.models.job import CheckpointSummary, JobFile, SeriesPoint
+from shared.models.job import REPORTED_NAMES, CheckpointSummary, JobFile, ReportedFile, SeriesPoint
 from shared.models.job_status import JobStatus
 from shared.models.training import Training
 from shared.observability import workflow_step
@@ -34,8 +33,6 @@ from shared.trainings.store import Trainings
 
 MAX_NOTES = 100
 INPUTS_CHARACTERS = 20_000
-# An item has room for so many of the longest names.
-REPORTED_NAMES = 100
 _BLOCK = 1 << 20
 # More than the headers of all files of an archive.
 _ARCHIVE_OVERHEAD = 1 << 20
@@ -150,10 +147,7 @@ def _report(metadata: CheckpointSummary) -> CheckpointReport:
         trained_rows=metadata.trained_rows,
         configuration={name: _shortened(value) for name, value in metadata.configuration.items()},
         seed=metadata.seed,
-        files=[
-            ReportFile(name=each.label, version=each.version_id or each.etag, size_bytes=each.size_bytes)
-            for each in metadata.trained_files[:REPORTED_NAMES]
-        ],
+        files=ReportedFile.of(metadata.trained_files),
         file_count=len(metadata.trained_files),
         library_versions=metadata.library_versions,
     )

@@ -18,7 +18,7 @@ from shared.models.evaluation import Evaluation, EvaluationOutcome
 from shared.models.job import JobFile, MetricName
 from shared.models.job_status import JobStatus
 from shared.propensity.influences import Array, ScoredRows, influence
-from shared.propensity.scored_rows import Keys, write_scores
+from shared.propensity.scored_rows import ScoreKeys, write_scores
 from tests.fixtures.aws import BUCKET
 from tests.fixtures.evaluations import add_checkpoint, add_connector, add_result
 from tests.fixtures.scored_rows import scored_rows
@@ -56,7 +56,7 @@ def benchmark(client: TestClient, table: Table) -> str:
 def measure(client: TestClient, table: Table, benchmark: str, tmp_path: Path) -> Measure:
     """Returns a function that stores a checkpoint with a result, and the scores of its rows as the job leaves them."""
 
-    def make(rows: ScoredRows, keys: Keys = KEYS, content: bytes | None = None) -> Checkpoint:
+    def make(rows: ScoredRows, keys: ScoreKeys = KEYS, content: bytes | None = None) -> Checkpoint:
         space_id = space_of(client)
         checkpoint = add_checkpoint(table, space_id)
         evaluation_id = add_result(table, space_id, checkpoint, benchmark, rows, keys)
