@@ -126,9 +126,12 @@ def validate_configuration(
     raise ValidationFailedError("; ".join(f"{detail.field}: {detail.message}" for detail in details[:10]), details)
 
 
-def configuration_schemas() -> dict[str, dict[str, Any]]:
-    """Returns the JSON schema of each architecture's configuration."""
-    return {name: description.configuration.model_json_schema() for name, description in ARCHITECTURES.items()}
+def configuration_schemas(references: str = "#/$defs/{model}") -> dict[str, dict[str, Any]]:
+    """Returns the JSON schema of each architecture's configuration. ``references`` is how its parts are named."""
+    return {
+        name: description.configuration.model_json_schema(ref_template=references)
+        for name, description in ARCHITECTURES.items()
+    }
 
 
 def _explain(problem: Mapping[str, Any], schema: type[ArchitectureConfiguration], architecture: str) -> str:
