@@ -74,7 +74,7 @@ class PairedTests:
     def _scores(self, evaluation: Evaluation | None) -> "tuple[ScoreKeys, ScoredRows] | None":
         from shared.propensity.scored_rows import SCORES_FILE, read_scores
 
-        artifact = evaluation and evaluation.artifact
+        artifact = evaluation.artifact if evaluation else None
         if artifact is None or artifact.size_bytes > MAX_EVALUATION_BYTES:
             return None
         try:

@@ -123,7 +123,7 @@ def _hits(rows: ScoredRows) -> Array:
 
 _FUNCTIONS: Mapping[MetricName, Callable[[ScoredRows], Influence | None]] = {
     MetricName.ACCURACY: lambda rows: _mean((rows.called == rows.positive).astype(np.float64)),
-    MetricName.F1: lambda rows: _ratio(2 * _hits(rows), rows.called + rows.positive.astype(np.float64)),
+    MetricName.F1: lambda rows: _ratio(2 * _hits(rows), np.add(rows.called, rows.positive, dtype=np.float64)),
     MetricName.PRECISION: lambda rows: _ratio(_hits(rows), rows.called.astype(np.float64)),
     MetricName.RECALL: lambda rows: _mean(rows.called.astype(np.float64), rows.positive),
     MetricName.ROC_AUC: _area,

@@ -12,7 +12,7 @@ _WIDTH, _HEIGHT, _ROW = 360, 270, 16
 _LEFT, _RIGHT, _TOP, _BOTTOM = 48, 12, 12, 42
 _NAME_CHARACTERS = 45
 _TICKS = 5
-_FONT = {"font_size": 11, "fill": "#5a6676", "font_family": "system-ui, sans-serif"}
+_FONT: dict[str, str | float] = {"font_size": 11, "fill": "#5a6676", "font_family": "system-ui, sans-serif"}
 # They differ in lightness, too, so that a print in black and white shows them.
 _COLOURS = ("#1f5fbf", "#d98324", "#2f6b2a", "#9b6fc4", "#3b3b3b", "#b8b03a")
 

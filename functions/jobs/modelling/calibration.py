@@ -9,6 +9,7 @@ from shared.models.job import CalibrationMeasurement, ReliabilityBin
 from shared.propensity.architectures.configuration import CalibrationChoice
 from shared.propensity.calibration import IsotonicCalibration, LogisticCalibration
 from shared.propensity.holdouts import Labels
+from shared.propensity.influences import Array
 from shared.propensity.log_odds import LogOdds, Probabilities, probability
 
 Correction = LogisticCalibration | IsotonicCalibration
@@ -24,7 +25,7 @@ _EXACT = 1e-9
 _Fit = Callable[[Labels, LogOdds], Correction | None]
 
 
-def measure_calibration(labels: Labels, probabilities: Probabilities) -> CalibrationMeasurement:
+def measure_calibration(labels: Labels | Array, probabilities: Probabilities) -> CalibrationMeasurement:
     """Returns the reliability of probabilities on some rows. Both labels need not occur."""
     edges = np.unique(np.quantile(probabilities, np.linspace(0, 1, BINS + 1)[1:-1]))
     place = np.searchsorted(edges, probabilities, side="left")
@@ -103,7 +104,7 @@ def _is_better(before: Probabilities, after: Probabilities) -> bool:
     return bool(gain.mean() > WORTH * gain.std() / np.sqrt(len(gain)))
 
 
-def _losses(labels: Labels, log_odds: LogOdds) -> Probabilities:
+def _losses(labels: Labels | Array, log_odds: LogOdds) -> Probabilities:
     return np.asarray(np.logaddexp(0, np.where(labels == 1, -log_odds, log_odds)))
 
 
@@ -115,7 +116,7 @@ def _logistic(labels: Labels, log_odds: LogOdds) -> Correction | None:
     return LogisticCalibration(slope=line[0], intercept=line[1])
 
 
-def _line(labels: Labels, log_odds: LogOdds, penalty: float) -> tuple[float, float] | None:
+def _line(labels: Labels | Array, log_odds: LogOdds, penalty: float) -> tuple[float, float] | None:
     """Returns slope and intercept of a logistic regression of labels on log-odds, by Newton's method."""
     inputs = np.stack([log_odds, np.ones_like(log_odds)])
     usual = np.array([1.0, 0.0])

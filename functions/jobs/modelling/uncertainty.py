@@ -57,7 +57,7 @@ def resamples(found: Mapping[MetricName, Influence], keys: ScoreKeys) -> dict[Me
     for start in range(0, len(keys), _ROWS_AT_ONCE):
         chunk = slice(start, start + _ROWS_AT_ONCE)
         totals += parts[:, chunk] @ _signs(keys[chunk])
-    made = {}
+    made: dict[MetricName, Resample] = {}
     for metric, total in zip(metrics, totals, strict=True):
         error = found[metric].error
         units = np.clip(total / error if error else total, -1000, 1000).astype("<f2")
@@ -68,7 +68,7 @@ def resamples(found: Mapping[MetricName, Influence], keys: ScoreKeys) -> dict[Me
 def _signs(keys: ScoreKeys) -> Array:
     words = np.stack([mixed(keys + _GOLDEN), mixed(keys ^ _GOLDEN)], axis=1).astype("<u8")
     bits = np.unpackbits(words.view(np.uint8), axis=1)[:, :REPLICATES]
-    return 2.0 * bits - 1.0
+    return np.asarray(2.0 * bits - 1.0, dtype=np.float64)
 
 
 def _interval(metric: MetricName, found: Influence, count: int) -> Interval:

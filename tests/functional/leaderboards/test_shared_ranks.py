@@ -98,9 +98,10 @@ def test_a_rank_is_shared_across_pages(client: TestClient, benchmark: str, evalu
     ]
     worst = evaluated(Bench().model(9.0))
     order = {"order_by_metric.benchmark_id": benchmark, "order_by_metric.metric_name": "log_loss"}
-    found, after = {}, ""
+    found: dict[str, int] = {}
+    after = ""
     while True:
-        query = {"benchmarks": benchmark, "limit": 1, "after": after, **order}
+        query: dict[str, str | int] = {"benchmarks": benchmark, "limit": 1, "after": after, **order}
         page = client.get("/leaderboards", params=query).json()
         found |= {row["id"]: row["rank"] for row in page["data"]}
         if not page["has_more"]:

@@ -1,10 +1,11 @@
 """Standard errors of metrics and of their differences, against slow formulas, resampling and simulation."""
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from shared.models.job import MetricName
-from shared.propensity.influences import Array, Influence, ScoredRows, influence
+from shared.propensity.influences import Influence, ScoredRows, influence
 from tests.fixtures.scored_rows import scored_rows
 
 
@@ -18,7 +19,7 @@ def two_models(count: int, seed: int = 0) -> tuple[ScoredRows, ScoredRows]:
     return one, other
 
 
-def taken(rows: ScoredRows, chosen: Array) -> ScoredRows:
+def taken(rows: ScoredRows, chosen: npt.NDArray[np.intp]) -> ScoredRows:
     return ScoredRows(rows.positive[chosen], rows.probabilities[chosen], rows.called[chosen])
 
 
