@@ -32,26 +32,22 @@ class Replicates:
     metric: MetricName
 
     @cached_property
-    def errors(self) -> list[float]:
-        """Returns the standard error of each benchmark's value."""
-        return [each.error * (2.0 if self.metric is MetricName.GINI else 1.0) for each in self.resamples]
+    def rounding(self) -> float:
+        """Returns how far the replicates may be off."""
+        return _ROUNDING * sum(map(self._error, self.resamples)) / len(self.resamples)
 
     @cached_property
-    def deviations(self) -> list[list[float]]:
-        """Returns the deviations of each benchmark's replicates from its value."""
-        both = zip(self.errors, self.resamples, strict=True)
-        return [[error * unit for unit in _units(resample)] for error, resample in both]
+    def deviations(self) -> list[float]:
+        """Returns the deviations of the replicates from the value."""
+        scaled = [[self._error(each) * unit for unit in _units(each)] for each in self.resamples]
+        return [sum(each) / len(scaled) for each in zip(*scaled, strict=True)]
 
     def error_of_difference(self, other: "Replicates") -> float:
         """Returns the standard error of the difference of two values."""
-        # Rows of different benchmarks are independent.
-        squares = sum(
-            (one - another) ** 2
-            for mine, theirs in zip(self.deviations, other.deviations, strict=True)
-            for one, another in zip(mine, theirs, strict=True)
-        )
-        rounded = _ROUNDING * sum((*self.errors, *other.errors))
-        return max(math.sqrt(squares / REPLICATES), rounded) / len(self.resamples)
+        return max(math.dist(self.deviations, other.deviations) / math.sqrt(REPLICATES), self.rounding, other.rounding)
+
+    def _error(self, resample: Resample) -> float:
+        return resample.error * (2.0 if self.metric is MetricName.GINI else 1.0)
 
 
 @dataclass(frozen=True)
@@ -64,9 +60,9 @@ class RankedPlace:
 
 
 def shared_rank(row: RankedPlace, better: Sequence[RankedPlace]) -> int:
-    """Returns the best rank among the row and those of the next better rows that a test can't tell apart from it."""
+    """Returns the row's rank, or the best one of the next better rows from which a test cannot separate it."""
     nearest = sorted(better, key=lambda each: -each.rank)[:COMPARED_ROWS]
-    return min((each.rank for each in nearest if not _is_apart(row, each)), default=row.rank)
+    return next((each.rank for each in reversed(nearest) if not _is_apart(row, each)), row.rank)
 
 
 def _is_apart(row: RankedPlace, other: RankedPlace) -> bool:
