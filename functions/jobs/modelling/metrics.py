@@ -123,8 +123,11 @@ def measure_all(
 ) -> Measurement:
     """Returns the metrics and the calibration, also without the checkpoint's calibration if it has one."""
     truth = np.asarray(labels, dtype=np.float64)
-    measurement = measure(truth, probabilities, threshold)
-    measurement.calibration = measure_calibration(truth, probabilities)
+    # Sums of the same rows in another order would differ in their last digits.
+    order = np.lexsort((truth, probabilities))
+    truth, ranked = truth[order], probabilities[order]
+    measurement = measure(truth, ranked, threshold)
+    measurement.calibration = measure_calibration(truth, ranked)
     if raw_probabilities is not None:
-        measurement.raw_calibration = measure_calibration(truth, raw_probabilities)
+        measurement.raw_calibration = measure_calibration(truth, raw_probabilities[order])
     return measurement
