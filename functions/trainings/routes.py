@@ -27,6 +27,7 @@ async def _service(resources: CurrentResources) -> TrainingService:
         resources.file_pins,
         resources.clock,
         max_gpu_count=resources.settings.max_gpu_count,
+        max_instance_count=resources.settings.max_instance_count,
         storage_usages=resources.storage_usages,
     )
 

@@ -20,7 +20,7 @@ from shared.models.job_reference import JobKind, JobReference
 from shared.models.job_status import JobStatus
 from shared.models.training import Training, TrainingCreate, TrainingUpdate
 from shared.observability import logger
-from shared.propensity.architectures.registry import validate_configuration
+from shared.propensity.architectures.registry import check_hardware, validate_configuration
 from shared.space_usage.storage import StorageUsages
 from shared.spaces.members import SpaceContext
 from shared.trainings.store import Trainings
@@ -38,6 +38,7 @@ class TrainingService:
         clock: Clock,
         *,
         max_gpu_count: int,
+        max_instance_count: int,
         storage_usages: StorageUsages,
     ) -> None:
         self._trainings = Trainings(table, clock)
@@ -48,6 +49,7 @@ class TrainingService:
         self._launcher = launcher
         self._pins = pins
         self._max_gpu_count = max_gpu_count
+        self._max_instance_count = max_instance_count
         self._clock = clock
 
     def create(self, context: SpaceContext, request: TrainingCreate, idempotency: Idempotency | None) -> Training:
@@ -58,8 +60,13 @@ class TrainingService:
         """
         validate_configuration(request.architecture, request.configuration)
         _check_connectors(request.connectors)
+        check_hardware(request.architecture, request.gpu_count, request.instance_count)
         if request.gpu_count > self._max_gpu_count:
             raise ValidationFailedError.of("body.gpu_count", f"at most {self._max_gpu_count} GPUs are allowed here")
+        if request.instance_count > self._max_instance_count:
+            raise ValidationFailedError.of(
+                "body.instance_count", f"at most {self._max_instance_count} instances are allowed here"
+            )
         first = self._trainings.repository.answered(context.space_id, idempotency) if idempotency else None
         stored = first or self._store(context, request, idempotency)
         self._start(_job(context, stored))
@@ -189,6 +196,7 @@ class TrainingService:
         if defined:
             architecture = values.get("architecture", training.architecture)
             validate_configuration(architecture, values.get("configuration", training.configuration))
+            check_hardware(architecture, training.gpu_count, training.instance_count)
         return Modification(values, also)
 
     def _complete(self, context: SpaceContext, training: Training) -> Training:

@@ -40,7 +40,10 @@ class TrainingCreate(Model):
     configuration: Configuration
     connectors: ConnectorTrainings
     data_model_id: Identifier
-    gpu_count: int = Field(ge=0, strict=True, description="0 trains on CPU")
+    gpu_count: int = Field(ge=0, strict=True, description="GPUs of each instance; 0 trains on CPU")
+    instance_count: int = Field(
+        default=1, ge=1, strict=True, description="instances to train on at the same time; each reads some of the files"
+    )
     name: Name
 
 
@@ -66,6 +69,7 @@ class Training(Entity):
     created_by: str
     data_model_id: str
     gpu_count: int
+    instance_count: int = 1
     metrics: list[SeriesPoint] = Field(
         default_factory=list,
         description="metrics on the held-out rows, at the end of the training; a single training also has the "

@@ -17,6 +17,8 @@ BINS = 10
 FOLDS = 5
 # With fewer rows of a label, a correction would learn their noise.
 FEWEST_OF_A_LABEL = 50
+# More rows would tell hardly more.
+MOST_ROWS = 200_000
 # A better log loss counts from so many of its standard errors on.
 WORTH = 2.0
 MOST_STEPS = 50
@@ -57,6 +59,9 @@ def choose_calibration(
     ``automatic`` takes the one with the best log loss on parts that it was not fitted on, if the loss is better by
     twice its standard error. Isotonic regression has to be better than the logistic correction by as much.
     """
+    if len(labels) > MOST_ROWS:
+        drawn = np.random.default_rng([seed, MOST_ROWS]).permutation(len(labels))[:MOST_ROWS]
+        labels, log_odds = labels[drawn], log_odds[drawn]
     positives = int(labels.sum())
     if choice == "none" or min(positives, len(labels) - positives) < FEWEST_OF_A_LABEL:
         few = choice in ("logistic", "isotonic")
