@@ -310,11 +310,11 @@ GROUPS = (
     group(
         "checkpoints",
         Grants(
-            # A gate compares results with the numbers of rows of their evaluations.
+            # A gate compares the scores of rows that evaluations have kept.
             reads=("checkpoint", "benchmark", "evaluation", "score"),
             writes=("checkpoint_alias", "checkpoint_gate", *REMOVAL),
-            gets=(TRAINING_FILES,),
-            lists=(TRAINING_FILES,),
+            gets=(EVALUATION_FILES, TRAINING_FILES),
+            lists=(EVALUATION_FILES, TRAINING_FILES),
         ),
         memory_mb=3008,
         layers=(Layer.SCORE,),
