@@ -4,16 +4,21 @@ from typing import Annotated
 
 from fastapi import Depends, Query, Response
 
+from functions.trainings.logs import JobLogs
 from functions.trainings.service import TrainingService
 from shared.dependencies import CurrentResources
 from shared.http.errors import errors
-from shared.http.parameters import ExpectedVersion, IdempotencyKey, PageNumber, page_number, tagged
+from shared.http.parameters import ExpectedVersion, IdempotencyKey, Limit, PageNumber, page_number, tagged
 from shared.http.routers import CurrentContext, GroupRouter
 from shared.models.base import Deleted, Page
 from shared.models.training import Training, TrainingCreate, TrainingUpdate
+from shared.models.training_log import TrainingLog
 
 router = GroupRouter("trainings")
 
+LogCursor = Annotated[
+    str, Query(max_length=1000, description="The `next` of the previous page; empty for the first lines.")
+]
 IncludeDeleted = Annotated[bool, Query(description="Also find a training deleted within the last 30 days.")]
 
 
@@ -24,8 +29,9 @@ async def _service(resources: CurrentResources) -> TrainingService:
         resources.job_launcher,
         resources.file_pins,
         resources.clock,
-        max_gpu_count=resources.settings.max_gpu_count,
         storage_usages=resources.storage_usages,
+        logs=JobLogs(resources.logs),
+        settings=resources.settings,
     )
 
 
@@ -73,6 +79,14 @@ def get_training(
 ) -> Training:
     """Get a training with its checkpoints and metrics."""
     return tagged(response, service.get(context, id, include_deleted=include_deleted))
+
+
+@router.get("/{id}/logs", extension=True, responses=errors(403))
+def list_training_logs(
+    id: str, context: CurrentContext, service: CurrentTrainingService, after: LogCursor = "", limit: Limit = 100
+) -> TrainingLog:
+    """Read what the job prints, while it runs and later. A line is there some seconds after the job wrote it."""
+    return service.read_log(context, id, after, limit)
 
 
 @router.update("/{id}", responses=errors(403, 409, 412))

@@ -289,6 +289,7 @@ TABLE: dict[str, AccessRule] = {
     "POST /trainings": _permitted("trainings:create", WRITE),
     "DELETE /trainings/{id}": _permitted("trainings:delete", WRITE),
     "GET /trainings/{id}": _permitted("trainings:get", READ),
+    "GET /trainings/{id}/logs": _permitted("trainings:get", READ),
     "PUT /trainings/{id}": _permitted("trainings:update", WRITE),
     "GET /webhook-endpoints": _owner(),
     "POST /webhook-endpoints": _owner(_EVENTS),

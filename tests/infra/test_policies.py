@@ -52,8 +52,8 @@ def by_services(deployment: Deployment) -> list[Request]:
     """Returns what AWS's services do, with the uses of the key for them and for the grants of functions."""
     made = service_calls(deployment)
     granted = [*granted_calls(deployment)]
-    queued = [one for one in granted if one.action.startswith("sqs:")]
-    return [*made, *queued, *uses_of_key(deployment, [*made, *granted])]
+    others = [one for one in granted if one.action.startswith(("sqs:", "logs:"))]
+    return [*made, *others, *uses_of_key(deployment, [*made, *granted])]
 
 
 @pytest.fixture(scope="module")

@@ -34,7 +34,6 @@ from shared.propensity.architectures.registry import ARCHITECTURES, validate_con
 from shared.propensity.artifacts import require_scorable
 from shared.propensity.checkpoints import FORMAT_VERSION, StoredCheckpoint, library_versions, write_checkpoint
 from shared.propensity.errors import CheckpointError
-from shared.propensity.features import FeatureSchema
 from shared.propensity.holdouts import GroupHoldout, Holdout, Labels, Mask, RandomHoldout, TimeHoldout
 from shared.propensity.log_odds import LogOddsModel, mean
 
@@ -109,7 +108,12 @@ def fit(
     resolved = configuration.resolved(len(fitted), int(fitted.labels.sum()))
     folds, entity_notes = _folds(resolved, fitted, holdout, features, held_out, seed)
     session = _session(job, resolved, container, progress)
-    models = _fit_models(job, resolved, seed, schema, fitted, folds, session)
+    family = family_of(job.architecture)
+    if job.gpu_count and not ARCHITECTURES[job.architecture].uses_gpus:
+        session.note(f"The architecture {job.architecture} trains on processors only: set gpu_count to 0.")
+    task = FitTask(fitted, folds, schema.categorical, Hardware(threads_for(fitted.matrix), job.gpu_count), seed)
+    progress.expect(family.models_with_rounds(task), getattr(resolved, "n_estimators", None))
+    models = family.fit_folds(resolved, task, session)
     threshold, threshold_notes = choose_threshold(*held_out_chances(models, fitted, folds))
     model = mean(models)
     measurement = measure(labels[held_out], model.predict(examples.matrix[held_out]), threshold)
@@ -203,23 +207,6 @@ def _session(
     fingerprint = hashlib.sha256("\n".join(inputs).encode()).hexdigest()
     workspace = Workspace.open(container.checkpoints, fingerprint)
     return Session(workspace, observer, job.save_interval_seconds)
-
-
-def _fit_models(
-    job: TrainingJob,
-    configuration: ArchitectureConfiguration,
-    seed: int,
-    schema: FeatureSchema,
-    fitted: Examples,
-    folds: list[Mask],
-    session: Session,
-) -> list[LogOddsModel]:
-    description = ARCHITECTURES[job.architecture]
-    if job.gpu_count and not description.uses_gpus:
-        session.note(f"The architecture {description.name} trains on processors only: set gpu_count to 0.")
-    hardware = Hardware(threads_for(fitted.matrix), job.gpu_count)
-    task = FitTask(fitted, folds, schema.categorical, hardware, seed)
-    return family_of(job.architecture).fit_folds(configuration, task, session)
 
 
 def _folds(

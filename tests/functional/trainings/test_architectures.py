@@ -8,7 +8,7 @@ from functions.jobs.fitting.auto import members_for
 from functions.jobs.fitting.families import FAMILIES
 
 
-@pytest.mark.row("ML-1", "TR-2")
+@pytest.mark.row("ML-1", "TR-2", "Y-7")
 def test_every_architecture_is_listed_with_its_settings_and_a_free_license(client: TestClient) -> None:
     listed = {each["name"]: each for each in client.get("/architectures").json()["data"]}
 

@@ -33,6 +33,9 @@ def arn(service: str, resource: str) -> str:
     return f"arn:aws:{service}:{REGION}:{ACCOUNT}:{resource}"
 
 
+JOB_LOGS = arn("logs", "log-group:/aws/sagemaker/TrainingJobs")
+
+
 def service_calls(stage: Deployment) -> list[Request]:
     """Returns everything that AWS's services do for a stage, without the calls that code makes."""
     parts = (_assumed_roles, _events, _api, _alarms, _access_logs, _sources, _machines, _jobs, _releases, _schedules)
@@ -66,7 +69,7 @@ def uses_of_key(stage: Deployment, requests: Iterable[Request]) -> Iterator[Requ
 
 
 def granted_calls(stage: Deployment) -> Iterator[Request]:
-    """Yields a call of each function for each of its grants that reaches something encrypted, or a queue."""
+    """Yields a call of each function for each of its grants that reaches something encrypted, a queue or logs."""
     roles = function_roles(stage)
     deliveries = arn("sqs", "inference-prod-webhook-deliveries")
     for spec in FUNCTIONS:
@@ -80,6 +83,8 @@ def granted_calls(stage: Deployment) -> Iterator[Request]:
             (grants.puts, "s3:PutObject", f"{FILES}/{next(iter(grants.puts), '')}"),
             (grants.webhook_secret, "secretsmanager:GetSecretValue", SECRETS["webhook-secret"]),
             (grants.assumes_customer_roles, "secretsmanager:GetSecretValue", SECRETS["external-id-key"]),
+            (grants.reads_job_logs, "logs:DescribeLogStreams", JOB_LOGS),
+            (grants.reads_job_logs, "logs:GetLogEvents", f"{JOB_LOGS}:log-stream:training-1/algo-1"),
             (grants.queues_webhooks, "sqs:SendMessage", deliveries),
         ):
             if found:
@@ -245,7 +250,7 @@ def _jobs(stage: Deployment) -> Iterator[Request]:
     machines = [one["DefinitionSubstitutions"] for one in _resolved(stage, "AWS::StepFunctions::StateMachine")]
     assets = {one[name].replace("s3://", "arn:aws:s3:::") for one in machines for name in one
               if name in ("JobSource", "JobWheels")}  # fmt: skip
-    streams = arn("logs", "log-group:/aws/sagemaker/TrainingJobs:log-stream:training-1/algo-1")
+    streams = f"{JOB_LOGS}:log-stream:training-1/algo-1"
     yield from (Request(role, "s3:GetObject", one) for one in sorted(assets))
     for folder in folders:
         yield Request(role, "s3:ListBucket", FILES, (("s3:prefix", f"{folder}/input/"),))
